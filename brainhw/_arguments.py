@@ -1,0 +1,240 @@
+"""Checks of what a caller passed: one clear error each, raised where the mistake was made.
+
+Every message says which call, which argument, what came, what was expected and how to mend it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import numpy as np
+
+__all__ = [
+    "as_array",
+    "check_finite",
+    "check_finite_tree",
+    "check_last_axis",
+    "choice",
+    "describe",
+    "is_concrete",
+    "number",
+    "positive_int",
+    "quantity",
+    "size",
+    "time_step",
+]
+
+
+def describe(value: Any) -> str:
+    """Say in a few words what ``value`` is: its type, and its unit and shape where it has them."""
+    if isinstance(value, u.Quantity):
+        shape = np.shape(value.mantissa)
+        what = f"a Quantity in {u.get_unit(value)}"
+        return f"{what} of shape {shape}" if shape else f"{value} ({what})"
+    if isinstance(value, (bool, int, float, complex, str, type(None))):
+        return repr(value)
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether every leaf of ``value`` holds numbers now, i.e. none is being traced by JAX."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def _mantissa(value: Any) -> np.ndarray:
+    return np.asarray(u.get_mantissa(value))
+
+
+def _check_numbers(value: Any, *, call: str, name: str, bounds: Sequence[tuple[str, Any]]) -> None:
+    if not is_concrete(value):
+        return
+    numbers = _mantissa(value)
+    if not np.all(np.isfinite(numbers)):
+        bad = int(np.sum(~np.isfinite(numbers)))
+        raise ValueError(f"{call}: {name} must be finite; got {bad} NaN or infinite of {numbers.size} value(s).")
+    for word, holds in bounds:
+        if not np.all(holds(numbers)):
+            raise ValueError(f"{call}: {name} must be {word}; got {describe(value)} with minimum {numbers.min():g}.")
+
+
+def _bounds(positive: bool, nonnegative: bool) -> list[tuple[str, Any]]:
+    if positive:
+        return [("greater than zero", lambda x: x > 0)]
+    return [("zero or greater", lambda x: x >= 0)] if nonnegative else []
+
+
+def _check_shape(shape: tuple[int, ...], allowed: Sequence[tuple[int, ...]] | None, *, call: str, name: str) -> None:
+    if allowed is not None and shape not in allowed:
+        wanted = " or ".join("a scalar" if not s else f"shape {s}" for s in allowed)
+        raise ValueError(f"{call}: {name} must be {wanted}; got shape {shape}.")
+
+
+def quantity(
+    value: Any,
+    unit: u.Unit,
+    *,
+    call: str,
+    name: str,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    positive: bool = False,
+    nonnegative: bool = False,
+) -> u.Quantity:
+    """Return ``value`` as a float Quantity in ``unit`` (a scalar holds a Python float), or raise naming the argument.
+
+    Parameters
+    ----------
+    value
+        What the caller passed.
+    unit
+        The unit wanted; any unit of the same dimension is converted.
+    call, name
+        The call and the argument, for the message.
+    shapes
+        The shapes allowed (``()`` is a scalar); ``None`` allows every shape.
+    positive, nonnegative
+        Bounds on the numbers, checked where the value is not being traced.
+    """
+    example = f"for example 10 * u.{unit_name(unit)}"
+    if not isinstance(value, u.Quantity) or value.dim.is_dimensionless:
+        raise TypeError(
+            f"{call}: {name} must be a Quantity with the dimension of {unit}, {example}; got {describe(value)}."
+        )
+    if not u.have_same_dim(value, unit):
+        raise TypeError(f"{call}: {name} must have the dimension of {unit}, {example}; got {describe(value)}.")
+    mantissa = value.to(unit).mantissa
+    if is_concrete(mantissa):
+        mantissa = np.asarray(mantissa)
+        mantissa = mantissa.astype(np.result_type(mantissa.dtype, np.float32))
+        # A Python float is weakly typed: it never widens the precision of what it meets.
+        mantissa = mantissa if mantissa.ndim else float(mantissa)
+    converted = u.Quantity(mantissa, unit=unit)
+    _check_shape(np.shape(mantissa), shapes, call=call, name=name)
+    _check_numbers(converted, call=call, name=name, bounds=_bounds(positive, nonnegative))
+    return converted
+
+
+def unit_name(unit: u.Unit) -> str:
+    """The attribute of brainunit that holds ``unit`` (``"mV"`` for millivolt), else its printed form."""
+    for candidate in (str(unit), unit.name):
+        if getattr(u, candidate, None) == unit:
+            return candidate
+    return str(unit)
+
+
+def number(
+    value: Any,
+    *,
+    call: str,
+    name: str,
+    shapes: Sequence[tuple[int, ...]] | None = ((),),
+    positive: bool = False,
+    nonnegative: bool = False,
+) -> Any:
+    """Return a dimensionless number or array of floats, or raise naming the argument."""
+    if isinstance(value, u.Quantity):
+        raise TypeError(f"{call}: {name} has no unit; got {describe(value)}.")
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{call}: {name} must be a number; got {describe(value)}.") from None
+    _check_shape(array.shape, shapes, call=call, name=name)
+    _check_numbers(array, call=call, name=name, bounds=_bounds(positive, nonnegative))
+    return array if array.ndim else float(array)
+
+
+def positive_int(value: Any, *, call: str, name: str) -> int:
+    """Return ``value`` as an int of at least 1, or raise naming the argument."""
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{call}: {name} must be a whole number; got {describe(value)}.") from None
+    if isinstance(value, bool) or result < 1:
+        raise ValueError(f"{call}: {name} must be at least 1; got {value!r}.")
+    return result
+
+
+def size(value: Any, *, call: str, name: str) -> int:
+    """Return a layer size given as an int or a one-element tuple, the two forms brainstate uses."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 1:
+            raise ValueError(f"{call}: {name} must be one number of neurons; got {value!r}.")
+        value = value[0]
+    return positive_int(value, call=call, name=name)
+
+
+def choice(value: Any, options: Iterable[str], *, call: str, name: str) -> str:
+    """Return ``value`` if it is one of ``options``, or raise listing them."""
+    allowed = tuple(options)
+    if not isinstance(value, str) or value not in allowed:
+        listed = ", ".join(repr(option) for option in allowed)
+        raise ValueError(f"{call}: {name} must be one of {listed}; got {describe(value)}.")
+    return value
+
+
+def as_array(value: Any, *, call: str, name: str) -> Any:
+    """Return a plain array of numbers; a Quantity or something that is no array raises."""
+    if isinstance(value, u.Quantity):
+        raise TypeError(
+            f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}."
+        )
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # ragged, or a list of traced arrays
+        array = np.asarray(None)
+    if array.dtype == object or array.dtype.kind in "US":
+        raise TypeError(f"{call}: {name} must be an array of numbers; got {describe(value)}.")
+    return array
+
+
+def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data before this call") -> None:
+    """Raise if ``value`` holds NaN or infinity; a traced value cannot be looked at and passes."""
+    if not is_concrete(value):
+        return
+    numbers = _mantissa(value)
+    if numbers.dtype.kind not in "fc" and numbers.dtype.name != "bfloat16":
+        return
+    finite = np.isfinite(numbers.astype(np.float32) if numbers.dtype.name == "bfloat16" else numbers)
+    if not np.all(finite):
+        bad = np.argwhere(~finite)
+        where = tuple(int(i) for i in bad[0])
+        raise ValueError(
+            f"{call}: {name} holds {len(bad)} NaN or infinite value(s), the first at index {where}; {fix}."
+        )
+
+
+def check_finite_tree(value: Any, *, call: str, name: str, fix: str = "clean the data before this call") -> None:
+    """Apply :func:`check_finite` to every array of a pytree."""
+    for leaf in jax.tree.leaves(value, is_leaf=lambda leaf: isinstance(leaf, u.Quantity)):
+        check_finite(leaf, call=call, name=name, fix=fix)
+
+
+def check_last_axis(value: Any, n: int, *, call: str, name: str, ndims: Sequence[int] | None = None) -> None:
+    """Raise unless the last axis of ``value`` has length ``n`` (and its rank is one of ``ndims``)."""
+    shape = np.shape(u.get_mantissa(value))
+    if ndims is not None and len(shape) not in ndims:
+        wanted = " or ".join("[" + ", ".join(("T", "B")[-(d - 1) :] * (d > 1) + (str(n),)) + "]" for d in ndims)
+        raise ValueError(f"{call}: {name} must have shape {wanted}; got shape {shape}.")
+    if not shape or shape[-1] != n:
+        raise ValueError(f"{call}: the last axis of {name} must have length {n}; got shape {shape}.")
+
+
+def time_step(*, call: str) -> u.Quantity:
+    """Return dt from ``brainstate.environ``, or raise saying how to set it."""
+    try:
+        dt = brainstate.environ.get("dt")
+    except KeyError:
+        raise RuntimeError(
+            f"{call}: no time step is set; run it inside `with brainstate.environ.context(dt=1. * u.ms):` "
+            "or call `brainstate.environ.set(dt=1. * u.ms)` once."
+        ) from None
+    return quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
