@@ -1,0 +1,94 @@
+"""Exact floats out of what a caller or a chip file gave, and units by their name.
+
+A chip description is compared, hashed and written to a file, so its numbers are kept as plain float64
+in one fixed unit each: 0.1 V, 100 mV and a float32 hundred millivolts must be one and the same value.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw._arguments import describe, is_concrete, number, quantity, unit_name
+
+__all__ = ["closest", "exact", "unit_named"]
+
+
+def exact(
+    value: Any,
+    unit: u.Unit | None,
+    *,
+    call: str,
+    name: str,
+    shapes: Sequence[tuple[int, ...]] | None = ((),),
+    positive: bool = False,
+    nonnegative: bool = False,
+) -> np.ndarray:
+    """Return ``value`` as float64 numbers in ``unit`` (``None``: dimensionless), or raise naming the argument."""
+    if not is_concrete(value):
+        raise TypeError(
+            f"{call}: {name} must be known numbers, not values that JAX is tracing; "
+            "make this call outside jit, grad and vmap."
+        )
+    if isinstance(value, u.Quantity):
+        given = u.Quantity(_float64(u.get_mantissa(value), call=call, name=name), unit=u.get_unit(value))
+    else:
+        given = value if unit is not None else _float64(value, call=call, name=name)
+        given = given.item() if isinstance(given, np.ndarray) and given.ndim == 0 else given
+    if unit is None:
+        checked = number(given, call=call, name=name, shapes=shapes, positive=positive, nonnegative=nonnegative)
+        return np.asarray(checked, dtype=np.float64)
+    result = quantity(given, unit, call=call, name=name, shapes=shapes, positive=positive, nonnegative=nonnegative)
+    numbers = np.asarray(result.mantissa, dtype=np.float64)
+    if u.get_unit(given) == unit:
+        return numbers
+    # A change of unit multiplies by a power of ten, which floats hold inexactly: 15 digits drop that noise.
+    return _each(numbers, lambda x: float(f"{x:.15g}"))
+
+
+def _float64(value: Any, *, call: str, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.asarray(None)
+    if not (jnp.issubdtype(array.dtype, np.floating) or jnp.issubdtype(array.dtype, np.integer)):
+        raise TypeError(f"{call}: {name} must be made of real numbers; got {describe(value)}.")
+    if array.dtype.itemsize < 8 and jnp.issubdtype(array.dtype, np.floating):
+        # The shortest decimal that names the float32 is what was typed: 0.1, not 0.10000000149.
+        return _each(array, lambda x: float(str(x)))
+    return array.astype(np.float64)
+
+
+def _each(array: np.ndarray, change: Any) -> np.ndarray:
+    return np.array([change(x) for x in array.ravel()], dtype=np.float64).reshape(array.shape)
+
+
+def unit_named(text: Any, wanted: u.Unit, *, call: str, name: str) -> u.Unit:
+    """Return the unit that ``text`` names (``"mvolt"``, ``"mV"``) if it measures what ``wanted`` does, or raise."""
+    example = f'for example unit = "{unit_name(wanted)}"'
+    if not isinstance(text, str):
+        raise ValueError(f"{call}: {name} needs the name of a brainunit unit, {example}; got {describe(text)}.")
+    found = vars(u).get(text)
+    if isinstance(found, u.Unit) and u.have_same_dim(found, wanted):
+        return found
+    fitting = {key: unit for key, unit in vars(u).items() if isinstance(unit, u.Unit) and u.have_same_dim(unit, wanted)}
+    symbols = {str(unit): unit for unit in fitting.values()}
+    if text in symbols:
+        return symbols[text]
+    if isinstance(found, u.Unit):
+        raise ValueError(f"{call}: {name} has unit {text!r}, which measures something else; {example}.")
+    raise ValueError(
+        f"{call}: {name} has unit {text!r}, which brainunit does not know{closest(text, fitting)}; {example}."
+    )
+
+
+def closest(text: str, options: Any) -> str:
+    """Return words that suggest the option nearest to ``text``, or nothing where none is near."""
+    folded = {option.casefold(): option for option in options}
+    found = difflib.get_close_matches(text.casefold(), folded, n=1)
+    return f" (did you mean {folded[found[0]]!r}?)" if found else ""

@@ -1,0 +1,152 @@
+"""The two chip families, H1v1 and H1v2, as far as they are published and as brainhw fills in the rest."""
+
+from __future__ import annotations
+
+import brainunit as u
+import numpy as np
+
+from brainhw._arguments import describe
+from brainhw.chip.charge import LinearCharge, SaturatingCharge
+from brainhw.chip.spec import ChipSpec
+from brainhw.chip.tau import TauProfiles
+
+__all__ = ["H1V1", "H1V2", "get_chip"]
+
+_PROVENANCE = {
+    "weight_limit": "documented",
+    "cores": "documented",
+    "frontend_channels": "documented",
+    "sign_block": "documented",
+    "sign_axis": "assumed",
+    "reset": "documented",
+    "V_th": "assumed",
+    "C": "assumed",
+    "charge": "assumed",
+    "tau_profiles": "assumed",
+    "weight_bits": "documented",
+    "synapse_mismatch_std": "assumed",
+    "leak_mismatch_std": "assumed",
+    "threshold_mismatch_std": "assumed",
+    "core_power": "assumed",
+    "spike_energy": "assumed",
+    "event_energy": "assumed",
+    "frontend_channel_power": "assumed",
+}
+
+_ENERGY_NOTE = "Not published; a round number of the size one expects of a small analog chip."
+
+_NOTES = {
+    "sign_axis": "The block size is published, the direction it runs in is not.",
+    "V_th": "Not published; numbers printed in the vendor's examples fit 90 to 120 mV if its membrane is in volt.",
+    "C": "Not published; only the ratio of charge to capacitance moves the membrane.",
+    "tau_profiles": "That a tau snaps to hardware profiles is published, the list of profiles is not.",
+    "weight_bits": "5 bits is the default in the vendor's tutorial; the levels (symmetric, with zero) are assumed.",
+    "leak_mismatch_std": "That leak currents spread is published; the log-normal form and its width are not.",
+    "core_power": _ENERGY_NOTE,
+    "spike_energy": _ENERGY_NOTE,
+    "event_energy": _ENERGY_NOTE,
+    "frontend_channel_power": _ENERGY_NOTE,
+}
+
+_TAU_PROFILES = TauProfiles(np.array([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0]) * u.ms)
+
+H1V1 = ChipSpec(
+    name="H1v1",
+    family="H1v1",
+    weight_limit=0.9,
+    cores=(64, 64, 64, 64),
+    frontend_channels=16,
+    sign_block=5,
+    sign_axis="pre",
+    reset="zero",
+    V_th=100.0 * u.mV,
+    C=100.0 * u.ffarad,
+    charge=SaturatingCharge(1.034 * u.fcoulomb, saturation=1.8),
+    tau_profiles=_TAU_PROFILES,
+    weight_bits=5,
+    synapse_mismatch_std=0.02,
+    leak_mismatch_std=0.10,
+    threshold_mismatch_std=None,
+    core_power=20.0 * u.uwatt,
+    spike_energy=5.0 * u.pjoule,
+    event_energy=0.5 * u.pjoule,
+    frontend_channel_power=2.0 * u.uwatt,
+    provenance=_PROVENANCE,
+    notes={
+        **_NOTES,
+        "charge": "That the synapse bends is published; the slope at zero is set so that the vendor's printed "
+        "frontend example (16 channels, 10 ms) comes out.",
+        "synapse_mismatch_std": "The number stands in a vendor example; that it is in weight units is assumed.",
+        "threshold_mismatch_std": "The vendor names a threshold spread for H1v2 only.",
+    },
+)
+"""ChipSpec: the H1v1 family, 4 cores of 64 neurons, nonlinear synapse, reset to zero."""
+
+H1V2 = ChipSpec(
+    name="H1v2",
+    family="H1v2",
+    weight_limit=1.66,
+    cores=(50, 50, 100),
+    frontend_channels=16,
+    sign_block=5,
+    sign_axis="pre",
+    reset="subtract",
+    V_th=100.0 * u.mV,
+    C=100.0 * u.ffarad,
+    charge=LinearCharge(0.45 * u.fcoulomb),
+    tau_profiles=_TAU_PROFILES,
+    weight_bits=5,
+    synapse_mismatch_std=None,
+    leak_mismatch_std=0.10,
+    threshold_mismatch_std=0.02,
+    core_power=20.0 * u.uwatt,
+    spike_energy=5.0 * u.pjoule,
+    event_energy=0.5 * u.pjoule,
+    frontend_channel_power=2.0 * u.uwatt,
+    provenance={**_PROVENANCE, "synapse_mismatch_std": "documented"},
+    notes={
+        **_NOTES,
+        "charge": "Linear, and less charge per unit weight than H1v1, are published; the gain is not.",
+        "synapse_mismatch_std": "This family is published to have no synaptic mismatch.",
+        "threshold_mismatch_std": "A small spread of thresholds is published, its size is not.",
+    },
+)
+"""ChipSpec: the H1v2 family, cores of 50, 50 and 100 neurons, linear synapse, reset by subtraction."""
+
+_PRESETS = {"h1v1": H1V1, "h1v2": H1V2}
+
+
+def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
+    """Return the chip that a caller named or passed.
+
+    Parameters
+    ----------
+    chip : ChipSpec or str
+        A spec, returned as it is, or ``"h1v1"`` or ``"h1v2"`` in any case.
+    call : str
+        Who asks, for the error message.
+
+    Returns
+    -------
+    ChipSpec
+        The chip.
+
+    Raises
+    ------
+    ValueError
+        If ``chip`` is neither.
+
+    Examples
+    --------
+    >>> from brainhw.chip import get_chip
+    >>> get_chip("H1v2").weight_limit
+    1.66
+    """
+    if isinstance(chip, ChipSpec):
+        return chip
+    if isinstance(chip, str) and chip.lower() in _PRESETS:
+        return _PRESETS[chip.lower()]
+    listed = ", ".join(repr(name) for name in _PRESETS)
+    raise ValueError(
+        f"{call}: chip must be one of {listed} or a ChipSpec (load_chip reads one from a file); got {describe(chip)}."
+    )

@@ -1,0 +1,173 @@
+"""The time constants a chip offers, and the nearest one to what was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import brainunit as u
+import numpy as np
+
+from brainhw.chip._units import exact
+
+__all__ = ["TauProfiles", "TauSnap"]
+
+_MOVED = 0.01
+_LISTED = 6
+
+
+@final
+@dataclass(frozen=True, init=False, repr=False)
+class TauProfiles:
+    """The membrane time constants that a chip's leak hardware offers.
+
+    A requested time constant becomes the profile nearest to it in log tau, i.e. the one with the smallest
+    ratio to it; exactly halfway, the shorter one. That a chip snaps is documented; the list of profiles and
+    the logarithmic distance are brainhw's assumption, unless a lab has measured them.
+
+    Parameters
+    ----------
+    values : Quantity, shape [K]
+        The profiles in any unit of time: finite, greater than zero, strictly increasing, at least one.
+
+    Raises
+    ------
+    TypeError
+        If ``values`` is not a time.
+    ValueError
+        If ``values`` is not a list of positive, strictly increasing numbers.
+
+    Examples
+    --------
+    >>> import brainunit as u
+    >>> from brainhw.chip import TauProfiles
+    >>> profiles = TauProfiles([1, 2, 5, 10, 20] * u.ms)
+    >>> snap = profiles.snap([5.0, 9.0] * u.ms)
+    >>> [float(tau) for tau in snap.tau / u.ms], snap.index.tolist(), snap.moved
+    ([5.0, 10.0], [2, 3], True)
+    >>> print(profiles)
+    1, 2, 5, 10, 20 ms
+    """
+
+    _ms: tuple[float, ...]
+
+    def __init__(self, values: u.Quantity) -> None:
+        numbers = exact(values, u.ms, call="TauProfiles", name="values", shapes=None, positive=True)
+        if numbers.ndim != 1 or numbers.size == 0:
+            raise ValueError(
+                f"TauProfiles: values must be a list of at least one time, such as [5, 10] * u.ms; "
+                f"got shape {numbers.shape}."
+            )
+        steps = np.flatnonzero(np.diff(numbers) <= 0)
+        if steps.size:
+            at = int(steps[0])
+            raise ValueError(
+                f"TauProfiles: values must be strictly increasing; value {at} is {numbers[at]:g} ms and "
+                f"value {at + 1} is {numbers[at + 1]:g} ms; sort them and drop what is listed twice."
+            )
+        object.__setattr__(self, "_ms", tuple(numbers.tolist()))
+
+    @property
+    def values(self) -> u.Quantity:
+        """The profiles in ms, shape ``[K]``, increasing."""
+        return u.Quantity(np.asarray(self._ms), unit=u.ms)
+
+    def snap(self, tau: u.Quantity, *, call: str = "TauProfiles.snap") -> TauSnap:
+        """Find the profile nearest to each requested time constant in log tau.
+
+        Nothing is warned of here: who asks decides what to do with a tau that moved.
+
+        Parameters
+        ----------
+        tau : Quantity, any shape
+            The requested time constants: finite and greater than zero.
+        call : str
+            Who asks, for the error message.
+
+        Returns
+        -------
+        TauSnap
+            The profiles given, with the shape of ``tau``.
+
+        Raises
+        ------
+        TypeError
+            If ``tau`` is not a time.
+        ValueError
+            If ``tau`` holds NaN, infinity, zero or a negative number.
+        """
+        requested = exact(tau, u.ms, call=call, name="tau", shapes=None, positive=True)
+        profiles = np.asarray(self._ms)
+        # The larger of the two ratios orders as |log ratio| does, and meets a tie such as 10 | 20 | 40 exactly.
+        ratio = requested[..., None] / profiles
+        index = np.argmin(np.maximum(ratio, 1.0 / ratio), axis=-1)
+        given = profiles[index]
+        return TauSnap(
+            tau=u.Quantity(given, unit=u.ms),
+            index=np.asarray(index),
+            moved=bool(np.any(np.abs(given / requested - 1.0) > _MOVED)),
+            requested=u.Quantity(requested, unit=u.ms),
+            profiles=self,
+        )
+
+    def __str__(self) -> str:
+        return ", ".join(f"{value:.10g}" for value in self._ms) + " ms"
+
+    def __repr__(self) -> str:
+        return f"TauProfiles({self})"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TauSnap:
+    """What a chip gives for the time constants that were asked for (see `TauProfiles.snap`).
+
+    Attributes
+    ----------
+    tau : Quantity
+        The profiles given, in ms, with the shape of the request.
+    index : ndarray of int
+        Which profile each one is.
+    moved : bool
+        Whether any time constant moved by more than 1 %.
+    requested : Quantity
+        What was asked for, in ms.
+    profiles : TauProfiles
+        What the chip offers.
+
+    Examples
+    --------
+    >>> import brainunit as u
+    >>> from brainhw.chip import H1V1
+    >>> snap = H1V1.tau_profiles.snap(30.0 * u.ms)
+    >>> print(snap.message("H1v1Layer"))  # doctest: +NORMALIZE_WHITESPACE
+    H1v1Layer: 1 of 1 requested tau moved to the nearest hardware profile: 30 -> 20 ms;
+    the chip offers 1, 2, 5, 10, 20, 50, 100, 200 ms.
+    """
+
+    tau: u.Quantity
+    index: np.ndarray
+    moved: bool
+    requested: u.Quantity = field(repr=False)
+    profiles: TauProfiles = field(repr=False)
+
+    def message(self, call: str) -> str:
+        """Say in one sentence, on behalf of ``call``, which time constants moved and to what.
+
+        Each pair (requested -> given) is listed once; of a long list the first few.
+        """
+        requested, given = self._numbers(self.requested), self._numbers(self.tau)
+        moved = np.abs(given / requested - 1.0) > _MOVED
+        if not moved.any():
+            return f"{call}: every requested tau is a hardware profile to within {_MOVED:.0%}."
+        pairs = sorted(set(zip(requested[moved].tolist(), given[moved].tolist(), strict=True)))
+        listed = ", ".join(f"{before:.6g} -> {after:.6g} ms" for before, after in pairs[:_LISTED])
+        rest = f" and {len(pairs) - _LISTED} more" if len(pairs) > _LISTED else ""
+        return (
+            f"{call}: {int(moved.sum())} of {requested.size} requested tau moved to the nearest hardware profile: "
+            f"{listed}{rest}; the chip offers {self.profiles}."
+        )
+
+    @staticmethod
+    def _numbers(times: Any) -> np.ndarray:
+        return np.ravel(np.asarray(times.mantissa))
