@@ -1,0 +1,335 @@
+"""Spike functions: a hard threshold going forward, a smooth derivative going backward.
+
+Each is a :class:`braintools.surrogate.Surrogate` and fits any ``spk_fun=``. The argument is dimensionless, the distance
+to the threshold in units of the threshold, ``(V - V_th) / V_th``: the same slope on millivolts is another width.
+
+=====================  ===========  ============================  =================
+factory                peak at 0    tail of the derivative        area
+=====================  ===========  ============================  =================
+:func:`fast_sigmoid`   1            ``1 / (slope x)**2``          ``2 / slope``
+:func:`atan`           alpha / 2    ``2 / (pi**2 alpha x**2)``    1
+:func:`sigmoid`        slope / 4    ``slope exp(-slope |x|)``     1
+=====================  ===========  ============================  =================
+
+A peak above 1 multiplies at every step the gradient that goes back through a reset; :func:`fast_sigmoid` stays at 1.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from brainhw._arguments import as_array, describe, number
+
+__all__ = ["ATan", "FastSigmoid", "Sigmoid", "atan", "fast_sigmoid", "sigmoid"]
+
+# Up to here the peak of every derivative below (alpha / 2, slope / 4) fits float16, whose largest number is 65504.
+_STEEPEST = 1e5
+
+
+def _steepness(value: Any, *, call: str, name: str) -> float:
+    if value is None or isinstance(value, (bool, str, bytes)):  # NumPy reads these as nan, 1.0 and the number spelled
+        raise TypeError(f"{call}: {name} must be a number, for example 25.0; got {describe(value)}.")
+    steepness = number(value, call=call, name=name, positive=True)
+    if steepness > _STEEPEST:
+        raise ValueError(
+            f"{call}: {name} must be at most {_STEEPEST:g}, beyond it the derivative leaves float16; got {value!r}."
+        )
+    return steepness
+
+
+def _dimensionless(x: Any, *, call: str) -> jax.Array:
+    if isinstance(x, u.Quantity):
+        raise TypeError(
+            f"{call}: a spike function takes plain numbers; got {describe(x)}. "
+            "Divide by the threshold first, as in (V - V_th) / V_th."
+        )
+    array = jnp.asarray(as_array(x, call=call, name="x"))
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{call}: x must be real; got {describe(array)}.")
+    # Integers and booleans carry no gradient; braintools 0.3 keeps them, 0.4 converts; here they always become floats.
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
+
+
+def _widened(formula: Callable[[Any, jax.Array], jax.Array]) -> Callable[[Any, Any], jax.Array]:
+    """Evaluate ``formula`` in float32 at least and return the dtype that came: squares overflow float16 at 256."""
+
+    @functools.wraps(formula)
+    def evaluate(self: _HardThreshold, x: Any) -> jax.Array:
+        x = _dimensionless(x, call=self._call)
+        return formula(self, x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)).astype(x.dtype)
+
+    return evaluate
+
+
+# Not the primitive behind braintools' own __call__: that of 0.3 has a second derivative of zero, that of 0.4 has not.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _spike(surrogate: _HardThreshold, x: jax.Array) -> jax.Array:
+    return (x >= 0).astype(x.dtype)
+
+
+@_spike.defjvp
+def _spike_jvp(
+    surrogate: _HardThreshold, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (x,), (tangent,) = primals, tangents
+    return _spike(surrogate, x), surrogate.surrogate_grad(x) * tangent
+
+
+class _HardThreshold(braintools.surrogate.Surrogate):
+    """What the three share: the threshold, comparison by value and the printed form."""
+
+    _call: str
+    _parameter: str
+    alpha: float
+
+    def __call__(self, x: Any) -> jax.Array:
+        return _spike(self, _dimensionless(x, call=self._call))
+
+    def __eq__(self, other: object) -> bool:
+        return self.alpha == other.alpha if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.alpha))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._parameter}={self.alpha})"
+
+    def __pretty_repr_item__(self, key: str, value: Any) -> tuple[str, Any]:
+        return self._parameter, value  # brainstate prints a module's attributes by this, and braintools calls it alpha
+
+
+class ATan(_HardThreshold, braintools.surrogate.Arctan):
+    r"""Spike where ``x >= 0``, with the derivative of an arc tangent.
+
+    .. math:: \frac{\partial y}{\partial x} = \frac{\alpha / 2}{1 + (\frac{\pi}{2} \alpha x)^2}
+
+    The derivative of NWAVE's ``atan``, and of :class:`braintools.surrogate.Arctan`, which this class extends to
+    checked arguments and to arguments that overflow in half precision.
+
+    Parameters
+    ----------
+    alpha : float, default 2.0
+        Steepness, dimensionless, above 0 and at most 1e5. The peak is ``alpha / 2``.
+
+    Raises
+    ------
+    TypeError
+        If ``alpha`` is no plain number, or the object is called on a Quantity or on complex numbers.
+    ValueError
+        If ``alpha`` is not finite, not above zero, or above 1e5.
+
+    Notes
+    -----
+    Values, gradients and :meth:`surrogate_fun` keep the float type of ``x``; integers and booleans become the default
+    float type. All are finite for any ``x`` that is.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from brainhw.surrogate import ATan
+    >>> spike = ATan(alpha=2.0)
+    >>> print(spike(jnp.array([-0.5, 0.0, 0.5])))
+    [0. 1. 1.]
+    >>> print(spike.surrogate_grad(0.0))
+    1.0
+    """
+
+    _call = "atan"
+    _parameter = "alpha"
+
+    def __init__(self, alpha: float = 2.0) -> None:
+        super().__init__(alpha=_steepness(alpha, call=self._call, name=self._parameter))
+
+    @_widened
+    def surrogate_grad(self, x: Any) -> jax.Array:
+        """Return the derivative used going backward, shape and float type of ``x``."""
+        return super().surrogate_grad(x)
+
+    @_widened
+    def surrogate_fun(self, x: Any) -> jax.Array:
+        r"""Return the smooth step with that derivative, ``arctan(pi / 2 alpha x) / pi + 0.5``, from 0 to 1."""
+        return super().surrogate_fun(x)
+
+
+class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
+    r"""Spike where ``x >= 0``, with the derivative of a fast sigmoid.
+
+    .. math:: \frac{\partial y}{\partial x} = \frac{1}{(\mathrm{slope} \cdot |x| + 1)^2}
+
+    The derivative of NWAVE's ``fast_sigmoid`` (from Zenke and Ganguli, SuperSpike, 2018), and of
+    :class:`braintools.surrogate.InvSquareGrad`, which this class extends to checked arguments, to arguments that
+    overflow in half precision, and by the smooth step that it lacks.
+
+    Parameters
+    ----------
+    slope : float, default 25.0
+        Steepness, dimensionless, above 0 and at most 1e5. The peak is 1 whatever the slope.
+
+    Raises
+    ------
+    TypeError
+        If ``slope`` is no plain number, or the object is called on a Quantity or on complex numbers.
+    ValueError
+        If ``slope`` is not finite, not above zero, or above 1e5.
+
+    Notes
+    -----
+    Values, gradients and :meth:`surrogate_fun` keep the float type of ``x``; integers and booleans become the default
+    float type. All are finite while ``slope * x`` is finite in float32 (in the type of ``x`` where that is wider).
+    The derivative has a kink at 0, so the second derivative jumps there; at 0 it is that of the right side,
+    ``-2 slope``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from brainhw.surrogate import FastSigmoid
+    >>> spike = FastSigmoid(slope=25.0)
+    >>> print(spike(jnp.array([-0.5, 0.0, 0.5])))
+    [0. 1. 1.]
+    >>> print(jax.grad(spike)(0.12))
+    0.0625
+    """
+
+    _call = "fast_sigmoid"
+    _parameter = "slope"
+
+    def __init__(self, slope: float = 25.0) -> None:
+        super().__init__(alpha=_steepness(slope, call=self._call, name=self._parameter))
+
+    @property
+    def slope(self) -> float:
+        """Steepness; braintools calls it ``alpha``."""
+        return self.alpha
+
+    @_widened
+    def surrogate_grad(self, x: Any) -> jax.Array:
+        """Return the derivative used going backward, shape and float type of ``x``."""
+        return super().surrogate_grad(x)
+
+    @_widened
+    def surrogate_fun(self, x: Any) -> jax.Array:
+        """Return the smooth step with that derivative, ``0.5 + x / (1 + slope |x|)``.
+
+        It is 0.5 at 0 and lies within ``1 / slope`` of that: its height is the area under the derivative, not 1.
+        """
+        return 0.5 + x / (1.0 + self.slope * jnp.abs(x))
+
+
+class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
+    r"""Spike where ``x >= 0``, with the derivative of a logistic function.
+
+    .. math:: \frac{\partial y}{\partial x} = \frac{k e^{-k x}}{(e^{-k x} + 1)^2}
+        = k \, \sigma(k x) \, \sigma(-k x), \quad k = \mathrm{slope}
+
+    The derivative of NWAVE's ``sigmoid`` and of :class:`braintools.surrogate.Sigmoid`. It is computed in the form on
+    the right: the one on the left is infinity over infinity below ``k x = -89`` in float32, and
+    ``k sigma(k x) (1 - sigma(k x))`` is zero above ``k x = 18`` while it is not below ``-18``.
+
+    Parameters
+    ----------
+    slope : float, default 25.0
+        Steepness ``k``, dimensionless, above 0 and at most 1e5. The peak is ``slope / 4``.
+
+    Raises
+    ------
+    TypeError
+        If ``slope`` is no plain number, or the object is called on a Quantity or on complex numbers.
+    ValueError
+        If ``slope`` is not finite, not above zero, or above 1e5.
+
+    Notes
+    -----
+    Values, gradients and :meth:`surrogate_fun` keep the float type of ``x``; integers and booleans become the default
+    float type. All are finite for any ``x`` that is.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from brainhw.surrogate import Sigmoid
+    >>> spike = Sigmoid(slope=4.0)
+    >>> print(spike(jnp.array([-0.5, 0.0, 0.5])))
+    [0. 1. 1.]
+    >>> print(spike.surrogate_grad(0.0))
+    1.0
+    """
+
+    _call = "sigmoid"
+    _parameter = "slope"
+
+    def __init__(self, slope: float = 25.0) -> None:
+        super().__init__(alpha=_steepness(slope, call=self._call, name=self._parameter))
+
+    @property
+    def slope(self) -> float:
+        """Steepness; braintools calls it ``alpha``."""
+        return self.alpha
+
+    @_widened
+    def surrogate_grad(self, x: Any) -> jax.Array:
+        """Return the derivative used going backward, shape and float type of ``x``."""
+        z = self.slope * x
+        return self.slope * (jax.nn.sigmoid(z) * jax.nn.sigmoid(-z))  # so bracketed, x and -x give the same bits
+
+    @_widened
+    def surrogate_fun(self, x: Any) -> jax.Array:
+        """Return the smooth step with that derivative, ``1 / (1 + exp(-slope x))``, from 0 to 1."""
+        return jax.nn.sigmoid(self.slope * x)
+
+
+def atan(alpha: float = 2.0) -> ATan:
+    """Return an :class:`ATan` spike function: peak ``alpha / 2``, a heavy tail, area 1.
+
+    Parameters
+    ----------
+    alpha : float, default 2.0
+        Steepness, dimensionless, above 0 and at most 1e5.
+
+    Examples
+    --------
+    >>> from brainhw.surrogate import atan
+    >>> atan()
+    ATan(alpha=2.0)
+    """
+    return ATan(alpha)
+
+
+def fast_sigmoid(slope: float = 25.0) -> FastSigmoid:
+    """Return a :class:`FastSigmoid` spike function: peak 1 whatever the slope, a heavy tail; the one to begin with.
+
+    Parameters
+    ----------
+    slope : float, default 25.0
+        Steepness, dimensionless, above 0 and at most 1e5.
+
+    Examples
+    --------
+    >>> from brainhw.surrogate import fast_sigmoid
+    >>> fast_sigmoid(slope=10)
+    FastSigmoid(slope=10.0)
+    """
+    return FastSigmoid(slope)
+
+
+def sigmoid(slope: float = 25.0) -> Sigmoid:
+    """Return a :class:`Sigmoid` spike function: peak ``slope / 4``, an exponential tail, area 1.
+
+    Parameters
+    ----------
+    slope : float, default 25.0
+        Steepness, dimensionless, above 0 and at most 1e5.
+
+    Examples
+    --------
+    >>> from brainhw.surrogate import sigmoid
+    >>> sigmoid()
+    Sigmoid(slope=25.0)
+    """
+    return Sigmoid(slope)
