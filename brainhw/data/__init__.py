@@ -1,0 +1,26 @@
+"""Real data: loaders, an order of batches, a filter bank for audio, and the encodings braintools lacks."""
+
+from brainhw.data.dataset import Dataset, Split, batches
+from brainhw.data.encode import ChannelScale, fit_channel_scale, repeat_frames, split_on_off
+from brainhw.data.fashion_mnist import fashion_mnist
+from brainhw.data.filterbank import FilterbankDesign, filterbank, filterbank_design
+from brainhw.data.fsdd import fsdd
+from brainhw.data.japanese_vowels import japanese_vowels
+from brainhw.data.locate import locate
+
+__all__ = [
+    "ChannelScale",
+    "Dataset",
+    "FilterbankDesign",
+    "Split",
+    "batches",
+    "fashion_mnist",
+    "filterbank",
+    "filterbank_design",
+    "fit_channel_scale",
+    "fsdd",
+    "japanese_vowels",
+    "locate",
+    "repeat_frames",
+    "split_on_off",
+]

@@ -1,0 +1,244 @@
+"""What a loaded data set is, and a repeatable order of batches over it."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import brainunit as u
+import numpy as np
+
+from brainhw._arguments import as_array, describe, positive_int
+
+__all__ = ["Dataset", "Split", "batches"]
+
+
+def _labels(value: Any, name: str) -> np.ndarray:
+    array = np.asarray(as_array(value, call="Split", name=name))
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(f"Split: {name} must be a 1-D array of whole numbers; got {describe(array)}.")
+    return array.astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """One half of a data set: recordings, their labels and their true lengths.
+
+    Parameters
+    ----------
+    x
+        Either frames ``[n, T, channels]``, zero padded behind each recording's own length (kept as float32),
+        or raw audio: a list of ``n`` one-dimensional arrays (each kept as float32).
+    y
+        Class of each recording, whole numbers of shape ``[n]``, counted from zero (kept as int32).
+    lengths
+        True number of frames (or audio samples) of each recording, shape ``[n]`` (kept as int32).
+    groups
+        Optional array of shape ``[n]`` that says where each recording comes from, e.g. the speaker's name.
+
+    Raises
+    ------
+    ValueError
+        Where the parts disagree in number, or a length exceeds the frames there are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainhw.data import Split
+    >>> split = Split(x=np.zeros((3, 10, 2)), y=[0, 1, 1], lengths=[10, 7, 9])
+    >>> split
+    Split(3 recordings, x [3, 10, 2], lengths 7 to 10)
+    >>> split.take([2, 0]).y.tolist()
+    [1, 0]
+    """
+
+    x: np.ndarray | list[np.ndarray]
+    y: np.ndarray
+    lengths: np.ndarray
+    groups: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("y", _labels(self.y, "y")), ("lengths", _labels(self.lengths, "lengths"))):
+            object.__setattr__(self, name, value)
+        if isinstance(self.x, (list, tuple)):
+            object.__setattr__(self, "x", [np.asarray(one, np.float32) for one in self.x])
+            self._check_audio()
+        else:
+            object.__setattr__(self, "x", np.asarray(as_array(self.x, call="Split", name="x"), np.float32))
+            self._check_frames()
+        if self.groups is not None:
+            object.__setattr__(self, "groups", np.asarray(self.groups))
+        for name in ("x", "lengths", "groups"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.y):
+                raise ValueError(f"Split: {name} holds {len(value)} recordings, y {len(self.y)}; give one y for each.")
+
+    def _check_audio(self) -> None:
+        for index, (one, length) in enumerate(zip(self.x, self.lengths, strict=False)):
+            if one.ndim != 1 or len(one) != length:
+                raise ValueError(
+                    f"Split: recording {index} of x has shape {one.shape}, but lengths[{index}] is {length}; raw audio "
+                    "is a list of 1-D arrays with their own lengths, frames are one array [n, T, channels]."
+                )
+
+    def _check_frames(self) -> None:
+        shape = np.shape(self.x)
+        if len(shape) != 3:
+            raise ValueError(f"Split: x must have shape [n, T, channels]; got shape {shape}.")
+        if len(self.lengths) and not (self.lengths.min() >= 0 and self.lengths.max() <= shape[1]):
+            raise ValueError(
+                f"Split: lengths must lie between 0 and the {shape[1]} frames of x; "
+                f"got {self.lengths.min()} to {self.lengths.max()}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __repr__(self) -> str:
+        x = "raw audio" if isinstance(self.x, list) else f"x {list(self.x.shape)}"
+        span = f", lengths {self.lengths.min()} to {self.lengths.max()}" if len(self) else ""
+        return f"Split({len(self)} recordings, {x}{span})"
+
+    def take(self, indices: Sequence[int] | slice | np.ndarray) -> Split:
+        """Return the recordings at ``indices`` (whole numbers, a slice or a boolean mask), in that order."""
+        rows = np.arange(len(self))[indices]
+        x = [self.x[row] for row in rows] if isinstance(self.x, list) else self.x[rows]
+        return Split(x, self.y[rows], self.lengths[rows], None if self.groups is None else self.groups[rows])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named data set with its training and test halves, its licence and how to cite it.
+
+    Parameters
+    ----------
+    name
+        The data set's name.
+    train, test
+        The two halves, in the official division.
+    n_classes
+        Number of classes; every label lies in ``0 ... n_classes - 1``.
+    class_names
+        One readable name for each class.
+    licence, citation
+        Under what terms the data may be used, and what to cite.
+    rate
+        Sampling rate of raw audio, a Quantity; ``None`` for data that is no audio.
+
+    Raises
+    ------
+    ValueError
+        Where the number of names or a label does not fit ``n_classes``.
+
+    Examples
+    --------
+    >>> from brainhw.data import japanese_vowels
+    >>> japanese_vowels()
+    Dataset(japanese_vowels: 9 classes, licence CC BY 4.0
+      train Split(270 recordings, x [270, 29, 12], lengths 7 to 26)
+      test  Split(370 recordings, x [370, 29, 12], lengths 7 to 29))
+    """
+
+    name: str
+    train: Split
+    test: Split
+    n_classes: int
+    class_names: tuple[str, ...]
+    licence: str
+    citation: str
+    rate: u.Quantity | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) != self.n_classes:
+            raise ValueError(
+                f"Dataset {self.name}: n_classes is {self.n_classes}, but class_names holds {len(self.class_names)}."
+            )
+        for half in ("train", "test"):
+            y = getattr(self, half).y
+            if len(y) and not (y.min() >= 0 and y.max() < self.n_classes):
+                raise ValueError(
+                    f"Dataset {self.name}: labels of the {half} split must lie in 0 to {self.n_classes - 1}; "
+                    f"got {y.min()} to {y.max()}."
+                )
+
+    def __repr__(self) -> str:
+        rate = "" if self.rate is None else f", sampled at {self.rate}"
+        head = f"Dataset({self.name}: {self.n_classes} classes, licence {self.licence}{rate}"
+        return f"{head}\n  train {self.train}\n  test  {self.test})"
+
+
+def _seed(value: Any, name: str) -> int:
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(f"batches: {name} must be a whole number; got {describe(value)}.") from None
+    if isinstance(value, bool) or result < 0:
+        raise ValueError(f"batches: {name} must be a whole number of at least 0; got {value!r}.")
+    return result
+
+
+def batches(
+    split: Split,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = True,
+    drop_last: bool = False,
+) -> Iterator[Split]:
+    """Iterate once over ``split`` in batches, in an order fixed by ``(seed, epoch)`` alone.
+
+    The order of an epoch does not depend on the epochs before it, so a run resumed at epoch 7 sees the batches that the
+    uninterrupted run saw there.
+
+    Parameters
+    ----------
+    split
+        What to iterate over.
+    batch_size
+        Recordings in a batch, at least 1; the last batch holds what remains.
+    seed, epoch
+        Whole numbers of at least 0, both defaulting to 0; they seed the permutation together.
+    shuffle
+        ``False`` keeps the order of the split.
+    drop_last
+        Leave out a last batch that is not full, so that every batch has the same shape.
+
+    Returns
+    -------
+    Iterator[Split]
+        The batches, each a :class:`Split` of its own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        At the call, not at the first batch: for an empty split, a ``batch_size`` below 1, a negative seed or epoch, and
+        where ``drop_last`` would leave no batch at all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainhw.data import Split, batches
+    >>> split = Split(x=np.zeros((5, 4, 2)), y=[0, 1, 2, 3, 4], lengths=[4] * 5)
+    >>> [len(batch) for batch in batches(split, 2)]
+    [2, 2, 1]
+    >>> [batch.y.tolist() for batch in batches(split, 2, shuffle=False, drop_last=True)]
+    [[0, 1], [2, 3]]
+    """
+    if not isinstance(split, Split):
+        raise TypeError(f"batches: split must be a Split such as dataset.train; got {describe(split)}.")
+    batch_size = positive_int(batch_size, call="batches", name="batch_size")
+    seed, epoch = _seed(seed, "seed"), _seed(epoch, "epoch")
+    n = len(split)
+    if n == 0:
+        raise ValueError("batches: the split is empty; there is nothing to iterate over.")
+    if drop_last and n < batch_size:
+        raise ValueError(
+            f"batches: the split holds {n} recordings, so batch_size {batch_size} with drop_last leaves no batch; "
+            f"use batch_size {n} or less, or drop_last=False."
+        )
+    order = np.random.default_rng([seed, epoch]).permutation(n) if shuffle else np.arange(n)
+    stop = n - n % batch_size if drop_last else n
+    return (split.take(order[start : start + batch_size]) for start in range(0, stop, batch_size))

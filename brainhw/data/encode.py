@@ -1,0 +1,175 @@
+"""Small steps between features and the input of a net: scaling, on/off channels, held frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from brainhw._arguments import as_array, check_finite, describe, positive_int
+from brainhw.data.dataset import Split
+
+__all__ = ["ChannelScale", "fit_channel_scale", "repeat_frames", "split_on_off"]
+
+
+def _frames(split: Any, call: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and the mask ``[n, T]`` of the frames that are no padding."""
+    if not isinstance(split, Split):
+        raise TypeError(f"{call}: takes a Split such as dataset.train; got {describe(split)}.")
+    if isinstance(split.x, list):
+        raise TypeError(f"{call}: the split holds raw audio; turn it into frames first, e.g. with filterbank.")
+    return split.x, np.arange(split.x.shape[1]) < split.lengths[:, None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChannelScale:
+    """Mean and standard deviation of each channel over a training split; see :func:`fit_channel_scale`.
+
+    Parameters
+    ----------
+    mean, std
+        float32 arrays of shape ``[channels]``.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def apply(self, split: Split) -> Split:
+        """Return ``split`` with ``(x - mean) / std`` in every true frame; the zero padding stays zero.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For raw audio, and for another number of channels than the scale was fitted on.
+        """
+        x, real = _frames(split, "ChannelScale.apply")
+        if x.shape[-1] != len(self.mean):
+            raise ValueError(
+                f"ChannelScale.apply: the scale was fitted on {len(self.mean)} channels, the split has {x.shape[-1]}; "
+                "fit it on the training split of the same data."
+            )
+        return dataclasses.replace(split, x=np.where(real[..., None], (x - self.mean) / self.std, np.float32(0)))
+
+
+def fit_channel_scale(train: Split) -> ChannelScale:
+    """Measure each channel's mean and standard deviation over the true frames of a training split.
+
+    Fit on the training split and apply to both: nothing of the test split may leak into the scale. Padding counts for
+    neither number.
+
+    Parameters
+    ----------
+    train
+        Frames ``[n, T, channels]``.
+
+    Returns
+    -------
+    ChannelScale
+        Its ``apply`` scales a split to mean 0 and standard deviation 1 in each channel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For raw audio, a split without frames, values that are not finite, and a channel that never changes.
+
+    Examples
+    --------
+    >>> from brainhw.data import fit_channel_scale, japanese_vowels
+    >>> data = japanese_vowels()
+    >>> scale = fit_channel_scale(data.train)
+    >>> train, test = scale.apply(data.train), scale.apply(data.test)
+    >>> scale.mean.shape, test.x.shape
+    ((12,), (370, 29, 12))
+    """
+    x, real = _frames(train, "fit_channel_scale")
+    check_finite(x, call="fit_channel_scale", name="train.x")
+    frames = x[real].astype(np.float64)
+    if not len(frames):
+        raise ValueError("fit_channel_scale: the split holds no frames; give a training split with recordings in it.")
+    # A range of zero is exact; a computed standard deviation of a constant channel may be a rounding error instead.
+    constant = np.flatnonzero(frames.max(axis=0) == frames.min(axis=0))
+    if len(constant):
+        raise ValueError(
+            f"fit_channel_scale: channel(s) {constant.tolist()} never change over the training split, so they have no "
+            "scale; leave them out."
+        )
+    return ChannelScale(frames.mean(axis=0).astype(np.float32), frames.std(axis=0).astype(np.float32))
+
+
+def _features(x: Any, call: str) -> np.ndarray:
+    if isinstance(x, Split):
+        raise TypeError(f"{call}: takes an array; pass split.x and put the result back with dataclasses.replace.")
+    array = np.asarray(as_array(x, call=call, name="x"))
+    check_finite(array, call=call, name="x")
+    return array.astype(np.float32)
+
+
+def split_on_off(x: Any) -> np.ndarray:
+    """Split signed features into nonnegative ones: the positive parts, then the negative parts.
+
+    ``out[..., :C] = max(x, 0)`` and ``out[..., C:] = max(-x, 0)``, so ``out[..., :C] - out[..., C:]`` is ``x`` again. A
+    rate or latency encoder (braintools has both) takes only nonnegative values.
+
+    Parameters
+    ----------
+    x
+        Features ``[..., C]``.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 of shape ``[..., 2 * C]``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a Quantity, something that is no array, a single number, and values that are not finite.
+
+    Examples
+    --------
+    >>> from brainhw.data import split_on_off
+    >>> split_on_off([[0.5, -2.0]]).tolist()
+    [[0.5, 0.0, 0.0, 2.0]]
+    """
+    array = _features(x, "split_on_off")
+    if array.ndim == 0:
+        raise ValueError("split_on_off: x must have a last axis of channels; got a single number.")
+    return np.concatenate([np.maximum(array, 0), np.maximum(-array, 0)], axis=-1)
+
+
+def repeat_frames(x: Any, times: int) -> np.ndarray:
+    """Hold each frame for ``times`` steps of the net.
+
+    Parameters
+    ----------
+    x
+        Frames ``[..., T, C]``.
+    times
+        Steps a frame is held, at least 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 of shape ``[..., T * times, C]``. True lengths grow by the same factor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a Quantity, fewer than two axes, values that are not finite, and ``times`` below 1.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> from brainhw.data import japanese_vowels, repeat_frames
+    >>> repeat_frames([[1.0, 2.0], [3.0, 4.0]], 2).tolist()
+    [[1.0, 2.0], [1.0, 2.0], [3.0, 4.0], [3.0, 4.0]]
+    >>> train = japanese_vowels().train
+    >>> dataclasses.replace(train, x=repeat_frames(train.x, 4), lengths=train.lengths * 4)
+    Split(270 recordings, x [270, 116, 12], lengths 28 to 104)
+    """
+    array = _features(x, "repeat_frames")
+    times = positive_int(times, call="repeat_frames", name="times")
+    if array.ndim < 2:
+        raise ValueError(f"repeat_frames: x must have shape [..., T, C]; got shape {array.shape}.")
+    return np.repeat(array, times, axis=-2)

@@ -1,0 +1,149 @@
+"""Fashion-MNIST, from its four idx files."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from brainhw.data.dataset import Dataset, Split
+from brainhw.data.locate import locate
+
+__all__ = ["fashion_mnist"]
+
+_SIDE = 28
+_CLASSES = (
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+_FILES = {"train": "train", "test": "t10k"}
+_HOW_TO_GET = "On Debian and Ubuntu `apt-get install dataset-fashion-mnist` installs it; it is four files *-ubyte.gz."
+
+
+def _read_idx(file: Path, ndim: int) -> np.ndarray:
+    """Read one gzip-compressed idx file of unsigned bytes with ``ndim`` axes."""
+
+    def broken(what: str) -> ValueError:
+        return ValueError(f"fashion_mnist: {file} {what}; get this file again.")
+
+    try:
+        with gzip.open(file, "rb") as stream:
+            content = stream.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"fashion_mnist: {file} is missing beside the other files. {_HOW_TO_GET}") from None
+    except (EOFError, OSError, zlib.error) as error:
+        raise broken(f"cannot be unpacked ({error})") from None
+    # An idx file opens with two zero bytes, the type (8 is unsigned byte), the number of axes, and their lengths.
+    magic, start = bytes((0, 0, 8, ndim)), 4 + 4 * ndim
+    if content[:4] != magic:
+        raise broken(f"opens with the bytes {content[:4].hex()}, expected {magic.hex()}")
+    if len(content) < start:
+        raise broken(f"ends inside its header, after {len(content)} bytes")
+    shape = tuple(int(length) for length in np.frombuffer(content, ">u4", ndim, 4))
+    size = int(np.prod(shape, dtype=object))
+    if len(content) - start != size:
+        raise broken(f"holds {len(content) - start} bytes of data, expected {size} for shape {shape}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _load(folder: Path, prefix: str) -> Split:
+    image_file, label_file = folder / f"{prefix}-images-idx3-ubyte.gz", folder / f"{prefix}-labels-idx1-ubyte.gz"
+    images, labels = _read_idx(image_file, 3), _read_idx(label_file, 1)
+    if images.shape[1:] != (_SIDE, _SIDE):
+        raise ValueError(
+            f"fashion_mnist: {image_file} holds images of {images.shape[1:]}, expected {(_SIDE, _SIDE)}; "
+            "it is not Fashion-MNIST."
+        )
+    if len(images) != len(labels) or not len(labels):
+        raise ValueError(
+            f"fashion_mnist: {image_file} holds {len(images)} images, but {label_file} {len(labels)} labels; "
+            "get both files again."
+        )
+    if labels.max() >= len(_CLASSES):
+        raise ValueError(
+            f"fashion_mnist: {label_file} holds the label {labels.max()}, the largest is {len(_CLASSES) - 1}; "
+            "it is not Fashion-MNIST."
+        )
+    return Split(images.astype(np.float32) / np.float32(255), labels, np.full(len(labels), _SIDE, np.int32))
+
+
+def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
+    """Load Fashion-MNIST: grey images of ten kinds of clothing, 60,000 for training and 10,000 for testing.
+
+    Each image is read row by row as a series of 28 frames with 28 channels; reshape ``x`` to ``[n, 784]`` for one
+    vector an image.
+
+    Parameters
+    ----------
+    root
+        The folder with the four files ``train-images-idx3-ubyte.gz``, ``train-labels-idx1-ubyte.gz``,
+        ``t10k-images-idx3-ubyte.gz`` and ``t10k-labels-idx1-ubyte.gz``; ``None`` (default) searches as
+        :func:`brainhw.data.locate` says, under the name ``fashion_mnist``, and where Debian's package
+        ``dataset-fashion-mnist`` puts it.
+
+    Returns
+    -------
+    Dataset
+        ``x`` float32 ``[n, 28, 28]`` in [0, 1]; ``y`` 0 to 9.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where a file is missing.
+    ValueError
+        Where a file is damaged or holds something else, naming the file.
+
+    References
+    ----------
+    H. Xiao, K. Rasul, R. Vollgraf (2017). Fashion-MNIST: a novel image dataset for benchmarking machine learning
+    algorithms. arXiv:1708.07747. Licence MIT.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from brainhw.data import fashion_mnist
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for half in ("train", "t10k"):
+    ...         images = bytes.fromhex("00000803 00000001 0000001c 0000001c") + bytes([255] * 784)
+    ...         labels = bytes.fromhex("00000801 00000001 09")
+    ...         _ = (Path(folder) / f"{half}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+    ...         _ = (Path(folder) / f"{half}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    ...     data = fashion_mnist(folder)
+    >>> data.train.x.shape, float(data.train.x.max()), data.class_names[data.train.y[0]]
+    ((1, 28, 28), 1.0, 'ankle boot')
+    """
+    prefixes = dict.fromkeys(("/usr", sys.prefix))
+    folder = locate(
+        "fashion_mnist",
+        root,
+        marker="train-images-idx3-ubyte.gz",
+        how_to_get=_HOW_TO_GET,
+        extra=[Path(prefix) / "share" / "datasets" / "fashion-mnist" for prefix in prefixes],
+    )
+    halves = {half: _load(folder, prefix) for half, prefix in _FILES.items()}
+    return Dataset(
+        name="fashion_mnist",
+        train=halves["train"],
+        test=halves["test"],
+        n_classes=len(_CLASSES),
+        class_names=_CLASSES,
+        licence="MIT",
+        citation=(
+            "H. Xiao, K. Rasul, R. Vollgraf (2017). Fashion-MNIST: a novel image dataset for benchmarking machine "
+            "learning algorithms. arXiv:1708.07747."
+        ),
+    )

@@ -1,0 +1,288 @@
+"""From audio to the channels of a frontend: band passes, rectification, envelopes, one frame a step."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import brainunit as u
+import numpy as np
+from scipy import signal
+
+from brainhw._arguments import check_finite, choice, describe, positive_int
+from brainhw.data.windows import n_steps, rational, window_edges
+
+__all__ = ["FilterbankDesign", "filterbank", "filterbank_design"]
+
+# Recordings are filtered in blocks of about this many samples: they stay in the cache, and memory stays small.
+_BLOCK_SAMPLES = 1 << 17
+
+
+def _to_mel(hertz: np.ndarray) -> np.ndarray:
+    return 2595 * np.log10(1 + hertz / 700)
+
+
+def _from_mel(mel: np.ndarray) -> np.ndarray:
+    return 700 * (10 ** (mel / 2595) - 1)
+
+
+_SPACINGS: dict[str, tuple[Callable, Callable]] = {"mel": (_to_mel, _from_mel), "log": (np.log, np.exp)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FilterbankDesign:
+    """The frequencies of a filter bank.
+
+    Parameters
+    ----------
+    centre
+        Middle of each band on the chosen scale, ``[n_channels]``, in Hz.
+    edges
+        -3 dB edges, ``[n_channels + 1]``, in Hz; channel ``i`` passes ``edges[i]`` to ``edges[i + 1]``.
+    """
+
+    centre: u.Quantity
+    edges: u.Quantity
+
+
+def _hertz(value: Any, *, call: str, name: str) -> float:
+    return float(rational(value, u.Hz, call=call, name=name))
+
+
+def _band_edges(n_channels: int, f_min: Any, f_max: Any, spacing: str, call: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return centres and edges in Hz."""
+    n_channels = positive_int(n_channels, call=call, name="n_channels")
+    to_scale, from_scale = _SPACINGS[choice(spacing, _SPACINGS, call=call, name="spacing")]
+    low, high = _hertz(f_min, call=call, name="f_min"), _hertz(f_max, call=call, name="f_max")
+    if not low < high:
+        raise ValueError(f"{call}: f_min must be below f_max; got {low:g} Hz and {high:g} Hz.")
+    points = np.linspace(to_scale(np.array(low)), to_scale(np.array(high)), 2 * n_channels + 1)
+    frequencies = from_scale(points)
+    # The two ends exactly as asked for, not as they come back from the scale.
+    frequencies[0], frequencies[-1] = low, high
+    return frequencies[1::2], frequencies[::2]
+
+
+def filterbank_design(
+    *,
+    n_channels: int = 16,
+    f_min: u.Quantity = 100 * u.Hz,
+    f_max: u.Quantity = 3500 * u.Hz,
+    spacing: str = "mel",
+) -> FilterbankDesign:
+    """Lay out the bands of :func:`filterbank`: equally wide on the chosen scale, neighbours touching at -3 dB.
+
+    Parameters
+    ----------
+    n_channels
+        Number of bands, 16 by default, as many as an H1 frontend has.
+    f_min, f_max
+        Lower edge of the first and upper edge of the last band, 100 Hz and 3500 Hz by default.
+    spacing
+        ``"mel"`` (default) spaces evenly in ``m = 2595 log10(1 + f / 700 Hz)`` [1]_, nearly even in f below 700 Hz;
+        ``"log"`` spaces evenly in ``log f``, so that neighbouring bands differ by one ratio and a centre is the
+        geometric mean of its edges.
+
+    Returns
+    -------
+    FilterbankDesign
+        Centres and edges in Hz.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For frequencies that are no positive Quantity in Hz, ``f_min`` not below ``f_max``, no channels, or another
+        spacing.
+
+    References
+    ----------
+    .. [1] D. O'Shaughnessy (1987). Speech Communication: Human and Machine. Addison-Wesley.
+
+    Examples
+    --------
+    >>> import brainunit as u
+    >>> import numpy as np
+    >>> from brainhw.data import filterbank_design
+    >>> design = filterbank_design(n_channels=3, f_min=100 * u.Hz, f_max=800 * u.Hz, spacing="log")
+    >>> np.round(design.edges.to_decimal(u.Hz)).astype(int).tolist()
+    [100, 200, 400, 800]
+    >>> np.round(design.centre.to_decimal(u.Hz)).astype(int).tolist()
+    [141, 283, 566]
+    """
+    centre, edges = _band_edges(n_channels, f_min, f_max, spacing, "filterbank_design")
+    return FilterbankDesign(u.Quantity(centre, unit=u.Hz), u.Quantity(edges, unit=u.Hz))
+
+
+def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
+    """Return the recordings as a list, and whether the caller gave a single one."""
+    listed = isinstance(audio, (list, tuple))
+    if isinstance(audio, u.Quantity) or not (listed or np.ndim(audio)):
+        raise TypeError(
+            "filterbank: audio must be plain numbers, one 1-D array, a list of them or an array [B, samples]; "
+            f"got {describe(audio)}."
+        )
+    single = not listed and np.ndim(audio) == 1
+    recordings = []
+    for index, one in enumerate([audio] if single else audio):
+        name = "audio" if single else f"audio[{index}]"
+        array = np.asarray(None if isinstance(one, u.Quantity) else one)
+        if array.ndim != 1 or array.dtype.kind not in "fiu":
+            raise ValueError(
+                f"filterbank: {name} must be one recording, a 1-D array of real numbers; got {describe(one)}. Give one "
+                "1-D array, a list of them, or an array [B, samples]."
+            )
+        if not len(array):
+            raise ValueError(f"filterbank: {name} is empty; leave it out or read the file again.")
+        check_finite(array, call="filterbank", name=name)
+        recordings.append(array)
+    if not recordings:
+        raise ValueError("filterbank: audio holds no recordings; give at least one.")
+    return recordings, single
+
+
+def _band_passes(edges: np.ndarray, rate: float, order: int) -> list[np.ndarray]:
+    if edges[-1] >= rate / 2:
+        raise ValueError(
+            f"filterbank: f_max must lie below half the sampling rate, {rate / 2:g} Hz here; got {edges[-1]:g} Hz. "
+            "Lower f_max, or take audio with a higher rate."
+        )
+    filters = []
+    for low, high in itertools.pairwise(edges):
+        zeros, poles, gain = signal.butter(order, [low, high], btype="bandpass", fs=rate, output="zpk")
+        if not np.abs(poles).max() < 1:
+            raise ValueError(
+                f"filterbank: the band {low:g} Hz to {high:g} Hz is too narrow at a rate of {rate:g} Hz for a stable "
+                "filter; use fewer channels, a lower order or a wider range from f_min to f_max."
+            )
+        filters.append(signal.zpk2sos(zeros, poles, gain))
+    return filters
+
+
+def _smoother(smoothing: Any, rate: Fraction) -> np.ndarray | None:
+    if smoothing is None:
+        return None
+    tau = rational(smoothing, u.second, call="filterbank", name="smoothing")
+    decay = np.exp(-1 / float(tau * rate))
+    return np.array([[1 - decay, 0, 0, 1, -decay, 0]])
+
+
+def filterbank(
+    audio: Any,
+    rate: u.Quantity,
+    *,
+    dt: u.Quantity = 1 * u.ms,
+    duration: u.Quantity | None = None,
+    n_channels: int = 16,
+    f_min: u.Quantity = 100 * u.Hz,
+    f_max: u.Quantity = 3500 * u.Hz,
+    spacing: str = "mel",
+    order: int = 2,
+    smoothing: u.Quantity | None = 5 * u.ms,
+) -> np.ndarray:
+    """Turn audio into the envelopes of a bank of band passes, one frame each ``dt``.
+
+    For each channel: a causal Butterworth band pass, full-wave rectification, a first-order low pass, and the mean over
+    each window of ``dt``. With ``y`` the band-passed audio and ``a = exp(-1 / (smoothing * rate))``::
+
+        e[n] = a e[n-1] + (1 - a) |y[n]|
+        out[k] = mean of e[n] over the samples with k dt <= n / rate < (k + 1) dt
+
+    A steady tone of amplitude A in the middle of a band settles at about 2 A / pi = 0.64 A in that channel. The result
+    is nonnegative and linear in the amplitude of the audio.
+
+    Parameters
+    ----------
+    audio
+        One recording (1-D array), or a batch: a list of 1-D arrays or an array ``[B, samples]``. Numbers are taken as
+        they come, so integer samples give large envelopes; scale audio to [-1, 1] first.
+    rate
+        Sampling rate of the audio.
+    dt
+        Step of the net, 1 ms by default. It need not be a whole number of samples, but must hold at least one.
+    duration
+        Time covered by the result: longer recordings are cut, shorter ones filled up with silence. ``None`` (default)
+        is the length of the longest recording.
+    n_channels, f_min, f_max, spacing
+        The bands, as in :func:`filterbank_design`; ``f_max`` must lie below half the sampling rate.
+    order
+        Order of the Butterworth prototype, 2 by default; each band pass has twice as many poles.
+    smoothing
+        Time constant of the envelope's low pass, 5 ms by default; ``None`` leaves only the mean over each window.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 ``[T, n_channels]`` for one recording, ``[B, T, n_channels]`` for a batch, with
+        ``T = floor(duration * rate / (dt * rate))`` computed exactly: 1 s in steps of 1 ms are 1000 frames.
+
+    Raises
+    ------
+    TypeError
+        Where an argument has the wrong unit or none.
+    ValueError
+        For audio that is empty or not finite, a band edge at or above half the rate, a ``dt`` shorter than one sample
+        and a duration shorter than ``dt``.
+
+    Examples
+    --------
+    >>> import brainunit as u
+    >>> import numpy as np
+    >>> from brainhw.data import filterbank, filterbank_design
+    >>> rate = 8 * u.kHz
+    >>> tone = 440  # Hz
+    >>> audio = np.sin(2 * np.pi * tone * np.arange(4000) / 8000)
+    >>> frames = filterbank(audio, rate, dt=1 * u.ms)
+    >>> frames.shape
+    (500, 16)
+    >>> loudest = int(frames.mean(axis=0).argmax())
+    >>> edges = filterbank_design().edges.to_decimal(u.Hz)
+    >>> bool(edges[loudest] < tone < edges[loudest + 1])
+    True
+    """
+    _, edges = _band_edges(n_channels, f_min, f_max, spacing, "filterbank")
+    order = positive_int(order, call="filterbank", name="order")
+    exact_rate = rational(rate, u.Hz, call="filterbank", name="rate")
+    filters, smoother = _band_passes(edges, float(exact_rate), order), _smoother(smoothing, exact_rate)
+    exact_dt = rational(dt, u.second, call="filterbank", name="dt")
+    if exact_dt * exact_rate < 1:
+        raise ValueError(
+            f"filterbank: dt must hold at least one sample, {1000 / float(exact_rate):g} ms at this rate; "
+            f"got {1000 * float(exact_dt):g} ms. Use a longer dt, or audio with a higher rate."
+        )
+    recordings, single = _recordings(audio)
+    if duration is None:
+        exact_duration = max(len(one) for one in recordings) / exact_rate
+    else:
+        exact_duration = rational(duration, u.second, call="filterbank", name="duration")
+    steps = n_steps(exact_duration, exact_dt)
+    if steps < 1:
+        what = "the longest recording" if duration is None else "duration"
+        raise ValueError(
+            f"filterbank: {what} must be at least one dt long, {1000 * float(exact_dt):g} ms; "
+            f"got {1000 * float(exact_duration):g} ms. Use a longer duration or a shorter dt."
+        )
+    out = _envelopes(recordings, filters, smoother, window_edges(steps, exact_dt * exact_rate))
+    return out[0] if single else out
+
+
+def _envelopes(
+    recordings: Sequence[np.ndarray], filters: Sequence[np.ndarray], smoother: np.ndarray | None, edges: np.ndarray
+) -> np.ndarray:
+    n_samples, widths = int(edges[-1]), np.diff(edges)
+    out = np.empty((len(recordings), len(widths), len(filters)), np.float32)
+    block = max(1, _BLOCK_SAMPLES // n_samples)
+    for first in range(0, len(recordings), block):
+        rows = recordings[first : first + block]
+        padded = np.zeros((len(rows), n_samples))
+        for row, one in zip(padded, rows, strict=True):
+            row[: len(one)] = one[:n_samples]
+        for channel, band_pass in enumerate(filters):
+            envelope = np.abs(signal.sosfilt(band_pass, padded))
+            if smoother is not None:
+                envelope = signal.sosfilt(smoother, envelope)
+            # reduceat sums each window on its own; a running sum would leave rounding errors in silence after sound.
+            out[first : first + len(rows), :, channel] = np.add.reduceat(envelope, edges[:-1], axis=-1) / widths
+    return out

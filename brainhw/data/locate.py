@@ -1,0 +1,93 @@
+"""Where on this computer a data set lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+__all__ = ["locate"]
+
+
+def _holds(folder: Path, marker: Sequence[str]) -> bool:
+    # os.path.isdir rather than Path.is_dir: a folder one may not enter counts as absent, not as an error.
+    return os.path.isdir(folder) and any(next(folder.glob(pattern), None) is not None for pattern in marker)
+
+
+def _places(name: str, extra: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    places: list[Path] = []
+    if configured := os.environ.get("BRAINHW_DATA"):
+        base = Path(os.path.expanduser(configured))
+        places += [base / name, base]
+    places += [Path(os.path.expanduser(folder)) for folder in extra]
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG rules say that a relative XDG_CACHE_HOME is to be ignored.
+    base = Path(cache) if os.path.isabs(cache) else Path(os.path.expanduser("~/.cache"))
+    return [*places, base / "brainhw" / name]
+
+
+def locate(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    marker: str | Sequence[str],
+    how_to_get: str,
+    extra: Iterable[str | os.PathLike[str]] = (),
+) -> Path:
+    """Return the folder of a data set, or raise saying where it was looked for and how to get it.
+
+    With ``root`` given, only ``root`` is looked at: a folder named on purpose that lacks the data is a mistake, and
+    another copy is never taken in its place. Without it, the first of these that holds the data is returned:
+
+    1. ``$BRAINHW_DATA/<name>``, then ``$BRAINHW_DATA`` itself,
+    2. the folders in ``extra``, in order,
+    3. ``brainhw/<name>`` in the cache folder: ``$XDG_CACHE_HOME``, or ``~/.cache`` where that is not set.
+
+    Parameters
+    ----------
+    name
+        Name of the data set and of its folder.
+    root
+        The data set's folder, or ``None`` (default) to search. A leading ``~`` is expanded.
+    marker
+        File name or glob pattern, relative to the folder, by which the data is recognised; of several, one is enough.
+    how_to_get
+        One sentence for the error message: where the data comes from.
+    extra
+        Further folders that are known to hold this data set on some systems.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the data is in none of the places.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from brainhw.data import locate
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "beeps.csv").write_text("0,1")
+    ...     locate("beeps", folder, marker="*.csv", how_to_get="Record some beeps.") == Path(folder)
+    True
+    """
+    patterns = (marker,) if isinstance(marker, str) else tuple(marker)
+    wanted = " or ".join(patterns)
+    if root is not None:
+        folder = Path(os.path.expanduser(root))
+        if _holds(folder, patterns):
+            return folder
+        state = "holds no such file" if os.path.isdir(folder) else "is no folder"
+        raise FileNotFoundError(
+            f"{name}: root {str(folder)!r} {state} ({wanted}); give the folder that holds the data, or leave root out "
+            f"to search the usual places. {how_to_get}"
+        )
+    places = _places(name, extra)
+    for folder in places:
+        if _holds(folder, patterns):
+            return folder
+    looked = "\n".join(f"  {folder}" for folder in places)
+    raise FileNotFoundError(
+        f"{name}: the data ({wanted}) is in none of these places:\n{looked}\n{how_to_get} Then put it into "
+        f"{str(places[-1])!r}, or set BRAINHW_DATA to a folder that holds it as {name!r}, or pass root=."
+    )
