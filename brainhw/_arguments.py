@@ -62,7 +62,9 @@ def _check_numbers(value: Any, *, call: str, name: str, bounds: Sequence[tuple[s
         raise ValueError(f"{call}: {name} must be finite; got {bad} NaN or infinite of {numbers.size} value(s).")
     for word, holds in bounds:
         if not np.all(holds(numbers)):
-            raise ValueError(f"{call}: {name} must be {word}; got {describe(value)} with minimum {numbers.min():g}.")
+            got = describe(value if numbers.ndim or isinstance(value, u.Quantity) else numbers.item())
+            least = f" with minimum {numbers.min():g}" if numbers.ndim else ""
+            raise ValueError(f"{call}: {name} must be {word}; got {got}{least}.")
 
 
 def _bounds(positive: bool, nonnegative: bool) -> list[tuple[str, Any]]:
@@ -122,7 +124,7 @@ def quantity(
 
 
 def unit_name(unit: u.Unit) -> str:
-    """The attribute of brainunit that holds ``unit`` (``"mV"`` for millivolt), else its printed form."""
+    """Return the attribute of brainunit that holds ``unit`` (``"mV"`` for millivolt), else its printed form."""
     for candidate in (str(unit), unit.name):
         if getattr(u, candidate, None) == unit:
             return candidate
@@ -141,9 +143,12 @@ def number(
     """Return a dimensionless number or array of floats, or raise naming the argument."""
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} has no unit; got {describe(value)}.")
+    # NumPy would read these as 1.0, the number spelled, and NaN.
+    if value is None or isinstance(value, (bool, str, bytes)):
+        raise TypeError(f"{call}: {name} must be a number; got {describe(value)}.")
     try:
         array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{call}: {name} must be a number; got {describe(value)}.") from None
     _check_shape(array.shape, shapes, call=call, name=name)
     _check_numbers(array, call=call, name=name, bounds=_bounds(positive, nonnegative))
@@ -182,9 +187,7 @@ def choice(value: Any, options: Iterable[str], *, call: str, name: str) -> str:
 def as_array(value: Any, *, call: str, name: str) -> Any:
     """Return a plain array of numbers; a Quantity or something that is no array raises."""
     if isinstance(value, u.Quantity):
-        raise TypeError(
-            f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}."
-        )
+        raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
     if isinstance(value, jax.Array):
         return value
     try:

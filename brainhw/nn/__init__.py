@@ -1,0 +1,29 @@
+"""The modules that step in time: synapses, neuron layers, frontends and readouts."""
+
+from brainhw.nn.effective import EffectiveWeight, chip_weights
+from brainhw.nn.family import net_chip
+from brainhw.nn.h1_frontend import H1Frontend, H1v1Frontend, H1v2Frontend
+from brainhw.nn.h1_layer import H1Layer, H1v1Layer, H1v2Layer
+from brainhw.nn.h1_synapse import H1Synapse, H1v1Synapse, H1v2Synapse
+from brainhw.nn.lif import LIFLayer, LIFSynapse
+from brainhw.nn.readout import LeakyReadout
+from brainhw.nn.spiking import SpikingLayer
+
+__all__ = [
+    "EffectiveWeight",
+    "H1Frontend",
+    "H1Layer",
+    "H1Synapse",
+    "H1v1Frontend",
+    "H1v1Layer",
+    "H1v1Synapse",
+    "H1v2Frontend",
+    "H1v2Layer",
+    "H1v2Synapse",
+    "LIFLayer",
+    "LIFSynapse",
+    "LeakyReadout",
+    "SpikingLayer",
+    "chip_weights",
+    "net_chip",
+]

@@ -1,0 +1,132 @@
+"""The weight as the chip applies it: from the learnt number to the charge that one spike brings."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+from brainstate._state import TRACE_CONTEXT
+from jax.custom_derivatives import SymbolicZero
+
+from brainhw.chip import ChipSpec
+
+__all__ = ["EffectiveWeight", "chip_weights"]
+
+
+class EffectiveWeight(brainstate.nn.Module):
+    r"""Charge per spike of every connection, computed from the master weights once per preparation.
+
+    The master weight :math:`w` is a plain number, learnt and never rounded. What the chip applies is
+
+    .. math:: q_{ij} = q(w_{ij}) + q'(0)\, \sigma_w\, \xi_{ij}
+
+    with :math:`q` the chip's charge curve, :math:`\sigma_w` its synapse mismatch and :math:`\xi` standard normal
+    numbers that belong to one sampled chip (zero for the nominal chip).
+
+    Parameters
+    ----------
+    master : brainstate.ParamState
+        The learnt weights, dimensionless, shape ``[N_in, N_out]`` or ``[N]`` (one-to-one).
+    chip : ChipSpec
+        The chip whose charge curve and mismatch apply.
+    owner : str
+        The call to name in errors, e.g. ``"H1v1Synapse"``.
+
+    Notes
+    -----
+    The charge is a ``ShortTermState``: it is recomputed by :func:`brainhw.prepare_net` and never saved. ``value``
+    refuses to hand out charges that were computed from other master weights than the present ones, as after an
+    optimizer step or a load. Only a function that was compiled beforehand cannot notice; call ``prepare_net``
+    inside it. A gradient with respect to the master weights is refused where they were prepared outside the
+    differentiated function, since it would be zero.
+    """
+
+    # The same ParamState is an attribute of the synapse; seen twice, its path in checkpoints would change.
+    graph_invisible_attrs = ("master",)
+
+    def __init__(self, master: brainstate.ParamState, chip: ChipSpec, *, owner: str) -> None:
+        super().__init__()
+        self.master = master
+        self.chip = chip
+        self.owner = owner
+        self.charge = brainstate.ShortTermState(jnp.zeros_like(master.value) * u.fcoulomb)
+        self._source: Any = None
+
+    def prepare(self, key: jax.Array | None = None) -> None:
+        """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the nominal chip."""
+        master = self.master.value
+        charge = self.chip.charge(master)
+        if key is not None and self.chip.synapse_mismatch_std is not None:
+            spread = self.chip.synapse_mismatch_std * jax.random.normal(key, master.shape, master.dtype)
+            charge = charge + self.chip.charge.slope_at_zero * spread
+        self.charge.value = charge.in_unit(u.fcoulomb)
+        # A weak reference, because a traced value must not outlive its trace.
+        self._source = weakref.ref(master)
+
+    @property
+    def value(self) -> u.Quantity:
+        """The charges in fC, shape as the master weights; raises unless :func:`brainhw.prepare_net` is up to date."""
+        if self._source is None:
+            raise RuntimeError(
+                f"{self.owner}.update: the network is not prepared; call brainhw.prepare_net(net, batch_size) once "
+                "per batch, before the time loop (brainhw.rollout does both)."
+            )
+        if not any(held is self._source() for held in _held_by(self.master)):
+            raise RuntimeError(
+                f"{self.owner}.update: the weights changed since the network was prepared, or it was prepared inside "
+                "another compiled function; call brainhw.prepare_net(net, batch_size) again, inside the same jit or "
+                "grad as the time loop."
+            )
+        charge, master = self.charge.value, self.master.value
+        if isinstance(master, jax.core.Tracer):
+            return u.Quantity(_tied(charge.mantissa, master, self.owner), unit=u.fcoulomb)
+        return charge
+
+
+def _held_by(state: brainstate.State) -> Iterator[Any]:
+    """Yield what ``state`` holds and, each time a running trace has only read it, what it held before that trace."""
+    # A read inside a trace replaces the value by a tracer of the same number, so the value alone identifies nothing.
+    yield state._value
+    for trace in reversed(TRACE_CONTEXT.state_stack):
+        for seen, written, before in zip(trace.states, trace.been_writen, trace.original_state_values, strict=True):
+            if seen is state:
+                if written:
+                    return
+                yield before
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _tied(charge: jax.Array, master: jax.Array, owner: str) -> jax.Array:
+    """Return ``charge``, but refuse to be differentiated where only ``master`` carries a derivative."""
+    return charge
+
+
+def _tied_jvp(owner: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    of_charge, of_master = (isinstance(tangent, SymbolicZero) for tangent in tangents)
+    if of_charge and not of_master:
+        raise RuntimeError(
+            f"{owner}: the gradient cannot reach the weights, because the network was prepared outside the function "
+            "that is differentiated; call brainhw.prepare_net(net, batch_size), or rollout with prepare=True, in it."
+        )
+    return primals[0], tangents[0]
+
+
+_tied.defjvp(_tied_jvp, symbolic_zeros=True)
+
+
+def chip_weights(net: brainstate.nn.Module) -> dict[str, EffectiveWeight]:
+    """Return every weight of ``net`` that lives on a chip, by the dotted path of its owner.
+
+    Each appears once, however many attributes point at its synapse.
+    """
+    found = {}
+    for path, node in net.nodes().items():
+        if isinstance(node, EffectiveWeight):
+            found[".".join(str(part) for part in path)] = node
+    return found

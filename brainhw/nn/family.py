@@ -1,0 +1,43 @@
+"""Which chip a module belongs to."""
+
+from __future__ import annotations
+
+import brainstate
+
+from brainhw.chip import ChipSpec, get_chip
+
+__all__ = ["chip_of_family", "net_chip"]
+
+
+def chip_of_family(chip: ChipSpec | str | None, family: str, preset: ChipSpec, *, call: str) -> ChipSpec:
+    """Return the chip to build on, refusing one of another family."""
+    if chip is None:
+        return preset
+    chip = get_chip(chip, call=call)
+    if chip.family != family:
+        raise ValueError(
+            f"{call}: chip must be of family {family!r}; got {chip.name!r} of family {chip.family!r}. "
+            f"Use the module of that family, or pass {family!r}."
+        )
+    return chip
+
+
+def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
+    """Return the one chip that all modules of ``net`` are built on, ``None`` if it has no chip module.
+
+    Raises
+    ------
+    ValueError
+        If modules of two families, or of two different specs of one family, stand in the same network.
+    """
+    found: dict[str, ChipSpec] = {}
+    for path, node in net.nodes().items():
+        chip = getattr(node, "chip", None)
+        if isinstance(chip, ChipSpec):
+            found[".".join(str(part) for part in path) or type(node).__name__] = chip
+    specs = list(dict.fromkeys(found.values()))
+    if len(specs) <= 1:
+        return specs[0] if specs else None
+    listed = "; ".join(f"{path}: {chip.name} ({chip.family})" for path, chip in found.items())
+    problem = "families are mixed" if len({chip.family for chip in specs}) > 1 else "the specs of one family differ"
+    raise ValueError(f"{call}: one network runs on one chip, but {problem} ({listed}). Build every module on one spec.")

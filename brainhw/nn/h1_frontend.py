@@ -1,0 +1,116 @@
+"""The frontend of the H1 chips: sixteen filter channels, each wired to its own neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments
+from brainhw.chip import H1V1, H1V2, ChipSpec
+from brainhw.nn.effective import EffectiveWeight
+from brainhw.nn.family import chip_of_family
+from brainhw.nn.parameter import weight_state
+
+__all__ = ["H1Frontend", "H1v1Frontend", "H1v2Frontend"]
+
+
+class H1Frontend(brainstate.nn.Module):
+    r"""One-to-one synapse from the filter channels to as many neurons; use the class that names the family.
+
+    .. math:: Q_i = x_i\, q(w_i)
+
+    The chip has no fan-in or fan-out here: the 16 x 16 synapse is diagonal, so only the diagonal is kept. A layer of
+    ``chip.frontend_channels`` neurons follows it.
+
+    Parameters
+    ----------
+    chip : ChipSpec, optional
+        The chip; default the preset of the family.
+    weight_init : callable or array, optional
+        Initializer called with ``(channels,)``, or the diagonal itself; dimensionless.
+        Default: half the weight limit on every channel.
+    name : str, optional
+        Name of the module.
+
+    Attributes
+    ----------
+    weight : brainstate.ParamState
+        Diagonal of the synapse, ``[channels]``, dimensionless.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the weights or the chip do not fit; the message names the argument.
+    """
+
+    family: str
+    preset: ChipSpec
+
+    def __init__(
+        self,
+        *,
+        chip: ChipSpec | None = None,
+        weight_init: Callable[..., Any] | jax.Array | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        call = type(self).__name__
+        self.chip = chip_of_family(chip, self.family, self.preset, call=call)
+        self.in_size = self.out_size = (self.chip.frontend_channels,)
+        init = braintools.init.Constant(0.5 * self.chip.weight_limit) if weight_init is None else weight_init
+        self.weight = weight_state(init, (self.chip.frontend_channels,), call=call, name="weight_init")
+        self.effective = EffectiveWeight(self.weight, self.chip, owner=call)
+
+    def update(self, x: jax.Array) -> u.Quantity:
+        """Return the charge that each channel brings to its neuron.
+
+        Parameters
+        ----------
+        x : jax.Array
+            Filter bank output, dimensionless, ``[..., channels]``: one step or a whole sequence.
+
+        Returns
+        -------
+        Quantity
+            ``[..., channels]`` in fC.
+        """
+        call = f"{type(self).__name__}.update"
+        x = jnp.asarray(_arguments.as_array(x, call=call, name="the input"))
+        _arguments.check_last_axis(x, self.in_size[-1], call=call, name="the input")
+        return x * self.effective.value
+
+
+class H1v1Frontend(H1Frontend):
+    """Frontend of the H1v1 family. Parameters, attributes and errors as in :class:`H1Frontend`.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> frontend = bh.nn.H1v1Frontend()
+    >>> bh.prepare_net(frontend)
+    >>> frontend(jnp.ones((100, 8, 16))).shape
+    (100, 8, 16)
+    """
+
+    family = "H1v1"
+    preset = H1V1
+
+
+class H1v2Frontend(H1Frontend):
+    """Frontend of the H1v2 family. Parameters, attributes and errors as in :class:`H1Frontend`.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> bh.nn.H1v2Frontend().weight.value.shape
+    (16,)
+    """
+
+    family = "H1v2"
+    preset = H1V2

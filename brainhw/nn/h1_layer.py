@@ -1,0 +1,200 @@
+"""The neurons of the H1 chips: charge in, spikes out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments, surrogate
+from brainhw.chip import H1V1, H1V2, ChipSpec
+from brainhw.nn.effective import EffectiveWeight
+from brainhw.nn.family import chip_of_family
+from brainhw.nn.parameter import weight_state
+from brainhw.nn.spiking import SpikingLayer
+
+__all__ = ["H1Layer", "H1v1Layer", "H1v2Layer"]
+
+
+class H1Layer(SpikingLayer):
+    r"""Chip neurons; use :class:`H1v1Layer` or :class:`H1v2Layer`, which name the family.
+
+    .. math::
+        V' &= \max(e^{-\Delta t/\tau} V_{t-1} + Q_t / C,\; 0) \\
+        s_t &= H((V' - V_{th})/V_{th}) \\
+        V_t &= V'(1 - s_t) \;\text{(reset to zero)} \quad\text{or}\quad \max(V' - s_t V_{th}, 0)
+               \;\text{(subtraction and clamp)}
+
+    :math:`Q_t` is the charge of this step, for ``'RC'`` with what the spikes of the previous step bring back. That the
+    membrane is never negative and how it resets is documented by the vendor; ``V_th``, ``C`` and the leak profiles
+    are assumptions of the :class:`~brainhw.chip.ChipSpec` (print it to see which).
+
+    Parameters
+    ----------
+    size : int
+        Number of neurons ``N``.
+    tau : Quantity
+        Membrane time constant, scalar or ``[N]``. It snaps to the nearest leak profile of the chip; a move of more than
+        1 % is reported in one ``UserWarning``.
+    topology : {'FF', 'RC'}, optional
+        ``'RC'`` adds all-to-all recurrent weights. Default ``'FF'``.
+    chip : ChipSpec, optional
+        The chip; default the preset of the family. It holds threshold, capacitance and reset: they are not arguments.
+    recurrent_init : callable or array, optional
+        Initializer or ``[N, N]`` numbers. Default ``braintools.init.KaimingNormal(scale=0.1)``.
+    spk_fun : braintools.surrogate.Surrogate, optional
+        Spike function; sees ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid(slope=5.0)``.
+    detach_reset : bool, optional
+        Stop the gradient through the spikes of the reset. Default True.
+    name : str, optional
+        Name of the module.
+
+    Attributes
+    ----------
+    V, spk : brainstate.HiddenState
+        Membrane (mV) and spikes, ``[N]`` or ``[B, N]``.
+    tau : Quantity
+        The profiles taken, ``[N]`` in ms.
+    recurrent_weight : brainstate.ParamState
+        Master weights ``[N, N]``, presynaptic neuron first, dimensionless; only for ``'RC'``.
+    chip_tau, chip_V_th : brainstate.ShortTermState
+        What one sampled chip has, ``[N]``; the nominal values unless :func:`brainhw.prepare_net` is given a key.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong unit, shape or range, or the chip another family; the message names it.
+    """
+
+    family: str
+    preset: ChipSpec
+    drive_unit = u.fcoulomb
+    drive_word = "a charge"
+    clamped = True
+
+    def __init__(
+        self,
+        size: int | tuple[int],
+        tau: u.Quantity,
+        *,
+        topology: str = "FF",
+        chip: ChipSpec | None = None,
+        recurrent_init: Callable[..., Any] | jax.Array | None = None,
+        spk_fun: Callable[[jax.Array], jax.Array] | None = None,
+        detach_reset: bool = True,
+        name: str | None = None,
+    ) -> None:
+        call = type(self).__name__
+        chip = chip_of_family(chip, self.family, self.preset, call=call)
+        super().__init__(
+            size,
+            topology=topology,
+            reset=chip.reset,
+            spk_fun=surrogate.fast_sigmoid(slope=5.0) if spk_fun is None else spk_fun,
+            detach_reset=detach_reset,
+            name=name,
+        )
+        self.chip = chip
+        n = self.n_neurons
+        if isinstance(tau, (brainstate.nn.Param, brainstate.State)):
+            raise TypeError(
+                f"{call}: tau cannot be learnt, the chip offers fixed leak profiles ({chip.tau_profiles}); "
+                "pass a Quantity, or learn time constants on a brainhw.nn.LIFLayer."
+            )
+        wanted = _arguments.quantity(tau, u.ms, call=call, name="tau", shapes=[(), (n,)], positive=True)
+        snap = chip.tau_profiles.snap(wanted)
+        if snap.moved:
+            warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # beyond the metaclass of brainstate
+        dtype = brainstate.environ.dftype()
+        self.tau = u.Quantity(jnp.broadcast_to(jnp.asarray(snap.tau.to(u.ms).mantissa, dtype), (n,)), unit=u.ms)
+        self.chip_tau = brainstate.ShortTermState(self.tau)
+        self.chip_V_th = brainstate.ShortTermState(self._nominal_threshold())
+        if topology == "RC":
+            init = braintools.init.KaimingNormal(scale=0.1) if recurrent_init is None else recurrent_init
+            self.recurrent_weight = weight_state(init, (n, n), call=call, name="recurrent_init")
+            self.effective = EffectiveWeight(self.recurrent_weight, chip, owner=call)
+        elif recurrent_init is not None:
+            raise ValueError(
+                f"{call}: recurrent_init is given but topology is 'FF'; pass topology='RC' or leave it out."
+            )
+
+    def _nominal_threshold(self) -> u.Quantity:
+        V_th = self.chip.V_th.to(u.mV).mantissa
+        return u.Quantity(jnp.full((self.n_neurons,), V_th, brainstate.environ.dftype()), unit=u.mV)
+
+    def prepare(self, key: jax.Array | None = None) -> None:
+        """Take the nominal leak and threshold, or with a ``key`` those of one sampled chip.
+
+        The leak current varies log-normally from neuron to neuron (so ``tau`` does, inversely), the threshold normally,
+        each by the relative size that the spec gives; ``None`` in the spec means no variation.
+        """
+        tau, V_th = self.tau, self._nominal_threshold()
+        if key is not None:
+            key_leak, key_th = jax.random.split(key)
+            n, dtype = self.n_neurons, tau.mantissa.dtype
+            if self.chip.leak_mismatch_std is not None:
+                tau = tau * jnp.exp(-self.chip.leak_mismatch_std * jax.random.normal(key_leak, (n,), dtype))
+            if self.chip.threshold_mismatch_std is not None:
+                V_th = V_th * (1 + self.chip.threshold_mismatch_std * jax.random.normal(key_th, (n,), dtype))
+        self.chip_tau.value = tau
+        self.chip_V_th.value = V_th
+
+    def decay(self, dt: u.Quantity) -> jax.Array:
+        """Return ``exp(-dt/tau)`` with the time constants of the prepared chip, ``[N]``."""
+        return u.math.exp(-dt / self.chip_tau.value)
+
+    def threshold(self) -> u.Quantity:
+        """Return the thresholds of the prepared chip, ``[N]`` in mV."""
+        return self.chip_V_th.value
+
+    def to_voltage(self, drive: u.Quantity) -> u.Quantity:
+        """Return the charge over the membrane capacitance."""
+        return (drive / self.chip.C).in_unit(u.mV)
+
+    def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
+        """Return the charge that the previous spikes bring back."""
+        return spk @ self.effective.value
+
+
+class H1v1Layer(H1Layer):
+    """Neurons of the H1v1 family: a spike resets the membrane to zero.
+
+    Parameters, attributes and errors as in :class:`H1Layer`.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> layer = bh.nn.H1v1Layer(1, tau=10 * u.ms)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     spikes = [float(layer(jnp.array([6.0]) * u.fcoulomb)[0]) for _ in range(4)]
+    >>> spikes, float(layer.V.value.mantissa[0])
+    ([0.0, 1.0, 0.0, 1.0], 0.0)
+    """
+
+    family = "H1v1"
+    preset = H1V1
+
+
+class H1v2Layer(H1Layer):
+    """Neurons of the H1v2 family: a spike subtracts the threshold, and the membrane stays at zero or above.
+
+    Parameters, attributes and errors as in :class:`H1Layer`.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> layer = bh.nn.H1v2Layer(1, tau=10 * u.ms)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     spikes = [float(layer(jnp.array([12.0]) * u.fcoulomb)[0]) for _ in range(2)]
+    >>> spikes, round(float(layer.V.value.mantissa[0]), 3)
+    ([1.0, 1.0], 38.097)
+    """
+
+    family = "H1v2"
+    preset = H1V2

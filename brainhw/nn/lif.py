@@ -1,0 +1,199 @@
+"""Leaky integrate-and-fire neurons and their synapse, for networks that need no chip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments, surrogate
+from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
+from brainhw.nn.spiking import SpikingLayer
+
+__all__ = ["LIFLayer", "LIFSynapse"]
+
+
+class LIFSynapse(brainstate.nn.Module):
+    r"""Dense synapse: each spike adds its weight, a voltage, to the target membrane.
+
+    .. math:: x_j = \sum_i s_i W_{ij}
+
+    Parameters
+    ----------
+    in_size, out_size : int
+        Number of inputs and of target neurons.
+    weight_init : callable or Quantity, optional
+        Initializer called with ``(in_size, out_size)``, or the weights themselves; a voltage.
+        Default ``braintools.init.KaimingNormal(unit=u.mV)``.
+    name : str, optional
+        Name of the module.
+
+    Attributes
+    ----------
+    weight : brainstate.ParamState
+        ``[in_size, out_size]`` in mV.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no positive whole number, or the weights have the wrong unit or shape or are not finite.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainunit as u, jax.numpy as jnp
+    >>> synapse = bh.nn.LIFSynapse(3, 2, weight_init=jnp.ones((3, 2)) * 0.5 * u.mV)
+    >>> print(synapse(jnp.array([1.0, 0.0, 1.0])))
+    [1. 1.] mV
+    """
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        *,
+        weight_init: Callable[..., Any] | u.Quantity | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        call = type(self).__name__
+        n_in = _arguments.size(in_size, call=call, name="in_size")
+        n_out = _arguments.size(out_size, call=call, name="out_size")
+        self.in_size, self.out_size = (n_in,), (n_out,)
+        init = braintools.init.KaimingNormal(unit=u.mV) if weight_init is None else weight_init
+        self.weight = weight_state(init, (n_in, n_out), unit=u.mV, call=call, name="weight_init")
+
+    def update(self, x: jax.Array) -> u.Quantity:
+        """Return the voltage that the input adds to each target neuron.
+
+        Parameters
+        ----------
+        x : jax.Array
+            Spikes or dimensionless analog values, ``[..., in_size]``.
+
+        Returns
+        -------
+        Quantity
+            ``[..., out_size]`` in mV.
+        """
+        call = f"{type(self).__name__}.update"
+        x = jnp.asarray(_arguments.as_array(x, call=call, name="the input"))
+        _arguments.check_last_axis(x, self.in_size[-1], call=call, name="the input")
+        return x @ self.weight.value
+
+
+def _orthogonal_millivolts(size: tuple[int, int]) -> u.Quantity:
+    return braintools.init.Orthogonal(scale=0.2)(size) * u.mV
+
+
+class LIFLayer(SpikingLayer):
+    r"""Leaky integrate-and-fire neurons with an exact exponential leak.
+
+    .. math::
+        V' &= e^{-\Delta t/\tau} V_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \\
+        s_t &= H((V' - V_{th})/V_{th})
+
+    followed by the reset. The exact solution of :math:`\tau \dot V = -V` between inputs that arrive as voltage steps
+    (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3).
+
+    Parameters
+    ----------
+    size : int
+        Number of neurons ``N``.
+    tau : Quantity or brainstate.nn.Param
+        Membrane time constant, scalar or ``[N]``. A ``Param`` is learnt.
+    V_th : Quantity or brainstate.nn.Param, optional
+        Threshold, scalar or ``[N]``; default 1 mV. A ``Param`` is learnt.
+    reset : {'subtract', 'zero', 'none'}, optional
+        What a spike does to the membrane. Default ``'subtract'``.
+    topology : {'FF', 'RC'}, optional
+        ``'RC'`` adds all-to-all recurrent weights, fed by the spikes of the previous step. Default ``'FF'``.
+    recurrent_init : callable or Quantity, optional
+        Initializer or ``[N, N]`` voltages. Default ``braintools.init.Orthogonal(scale=0.2)`` in mV.
+    spk_fun : braintools.surrogate.Surrogate, optional
+        Spike function; sees ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid()``.
+    detach_reset : bool, optional
+        Stop the gradient through the spikes of the reset. Default True.
+    name : str, optional
+        Name of the module.
+
+    Attributes
+    ----------
+    V, spk : brainstate.HiddenState
+        Membrane (mV) and spikes, ``[N]`` or ``[B, N]``.
+    recurrent_weight : brainstate.ParamState
+        ``[N, N]`` in mV, presynaptic neuron first; only for ``'RC'``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong unit, shape or range; the message names it.
+
+    Examples
+    --------
+    A constant drive of 0.5 mV settles at ``0.5/(1 - exp(-dt/tau))`` and crosses 1 mV at the third step:
+
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> layer = bh.nn.LIFLayer(1, tau=10 * u.ms)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     spikes = [float(layer(jnp.array([0.5]) * u.mV)[0]) for _ in range(4)]
+    >>> spikes
+    [0.0, 0.0, 1.0, 0.0]
+    """
+
+    drive_unit = u.mV
+    drive_word = "a voltage step"
+    clamped = False
+
+    def __init__(
+        self,
+        size: int | tuple[int],
+        tau: u.Quantity | brainstate.nn.Param,
+        V_th: u.Quantity | brainstate.nn.Param = 1.0 * u.mV,
+        *,
+        reset: str = "subtract",
+        topology: str = "FF",
+        recurrent_init: Callable[..., Any] | u.Quantity | None = None,
+        spk_fun: Callable[[jax.Array], jax.Array] | None = None,
+        detach_reset: bool = True,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            size,
+            topology=topology,
+            reset=reset,
+            spk_fun=surrogate.fast_sigmoid() if spk_fun is None else spk_fun,
+            detach_reset=detach_reset,
+            name=name,
+        )
+        call = type(self).__name__
+        n = self.n_neurons
+        self.tau = neuron_parameter(tau, u.ms, n, call=call, name="tau")
+        self.V_th = neuron_parameter(V_th, u.mV, n, call=call, name="V_th")
+        if topology == "RC":
+            init = _orthogonal_millivolts if recurrent_init is None else recurrent_init
+            self.recurrent_weight = weight_state(init, (n, n), unit=u.mV, call=call, name="recurrent_init")
+        elif recurrent_init is not None:
+            raise ValueError(
+                f"{call}: recurrent_init is given but topology is 'FF'; pass topology='RC' or leave it out."
+            )
+
+    def decay(self, dt: u.Quantity) -> jax.Array:
+        """Return ``exp(-dt/tau)``."""
+        return u.math.exp(-dt / current_value(self.tau))
+
+    def threshold(self) -> u.Quantity:
+        """Return the threshold in mV."""
+        return current_value(self.V_th).in_unit(u.mV)
+
+    def to_voltage(self, drive: u.Quantity) -> u.Quantity:
+        """Return the drive itself: it is a voltage step."""
+        return drive
+
+    def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
+        """Return the voltage steps that the previous spikes bring back."""
+        return spk @ self.recurrent_weight.value

@@ -1,0 +1,68 @@
+"""Neuron parameters and weights: fixed or learnable, scalar or per neuron, checked once at construction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+
+__all__ = ["current_value", "neuron_parameter", "weight_state", "zeros"]
+
+
+def neuron_parameter(
+    value: Any, unit: u.Unit, n: int, *, call: str, name: str, positive: bool = True
+) -> brainstate.nn.Param | u.Quantity:
+    """Check a scalar or per-neuron parameter and return it ready for use in a step.
+
+    A ``brainstate.nn.Param`` stays one (it is learnt, through whatever transform it carries); anything else becomes
+    a fixed Quantity in ``unit``.
+    """
+    if isinstance(value, brainstate.State):
+        raise TypeError(
+            f"{call}: {name} must be a Quantity or a brainstate.nn.Param; got a {type(value).__name__}. "
+            "To learn it, pass brainstate.nn.Param(value, t=brainstate.nn.SoftplusT(...))."
+        )
+    learnt = isinstance(value, brainstate.nn.Param)
+    checked = _arguments.quantity(
+        value.value() if learnt else value, unit, call=call, name=name, shapes=[(), (n,)], positive=positive
+    )
+    if learnt:
+        return value
+    mantissa = checked.mantissa
+    if np.ndim(mantissa):
+        mantissa = jnp.asarray(mantissa, dtype=brainstate.environ.dftype())
+    return u.Quantity(mantissa, unit=unit)
+
+
+def current_value(parameter: brainstate.nn.Param | u.Quantity) -> u.Quantity:
+    """Return what a parameter is worth now: the constrained value of a learnt one."""
+    return parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter
+
+
+def weight_state(
+    init: Any, shape: tuple[int, ...], *, unit: u.Unit = u.UNITLESS, call: str, name: str
+) -> brainstate.ParamState:
+    """Create the learnable weights of ``shape`` from an initializer or an array, in ``unit``."""
+    value = init(shape) if isinstance(init, Callable) else init  # type: ignore[arg-type]
+    if unit == u.UNITLESS:
+        value = _arguments.as_array(value, call=call, name=name)
+    else:
+        value = _arguments.quantity(value, unit, call=call, name=name)
+    _arguments.check_finite(value, call=call, name=name, fix="give finite weights")
+    if np.shape(u.get_mantissa(value)) != shape:
+        raise ValueError(f"{call}: {name} must have shape {shape}; got shape {np.shape(u.get_mantissa(value))}.")
+    mantissa = jnp.asarray(u.get_mantissa(value), dtype=brainstate.environ.dftype())
+    return brainstate.ParamState(mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit))
+
+
+def zeros(n: int, batch_size: int | None, unit: u.Unit = u.UNITLESS) -> Any:
+    """Return the resting value of a state of ``n`` neurons: ``[n]``, or ``[batch_size, n]``."""
+    shape = (n,) if batch_size is None else (batch_size, n)
+    mantissa = jnp.zeros(shape, dtype=brainstate.environ.dftype())
+    return mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit)

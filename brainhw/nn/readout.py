@@ -1,0 +1,118 @@
+"""A readout outside the chip: it listens to spikes and integrates, and never fires."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments
+from brainhw.nn.parameter import current_value, neuron_parameter, weight_state, zeros
+
+__all__ = ["LeakyReadout"]
+
+
+class LeakyReadout(brainstate.nn.Dynamics):
+    r"""Leaky integrators on weighted spikes, for logits.
+
+    .. math:: y_t = e^{-\Delta t/\tau} y_{t-1} + x_t W + b
+
+    It has no counterpart on a chip: it stands for the computer that reads the spikes.
+
+    Parameters
+    ----------
+    in_size, out_size : int
+        Number of inputs and of outputs.
+    tau : Quantity or brainstate.nn.Param
+        Time constant, scalar or ``[out_size]``. A ``Param`` is learnt.
+    weight_init : callable or array, optional
+        Initializer called with ``(in_size, out_size)``, or the weights; dimensionless.
+        Default ``braintools.init.KaimingNormal()``.
+    bias : bool, optional
+        Learn an offset per output, starting at zero. Default False.
+    name : str, optional
+        Name of the module.
+
+    Attributes
+    ----------
+    y : brainstate.HiddenState
+        Output, ``[out_size]`` or ``[B, out_size]``, dimensionless.
+    weight : brainstate.ParamState
+        ``[in_size, out_size]``, dimensionless.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong unit, shape or range; the message names it.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> readout = bh.nn.LeakyReadout(2, 1, tau=10 * u.ms, weight_init=jnp.ones((2, 1)))
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     ys = [float(readout(jnp.array([1.0, s]))[0]) for s in (0.0, 1.0)]
+    >>> [round(y, 4) for y in ys]
+    [1.0, 2.9048]
+    """
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        tau: u.Quantity | brainstate.nn.Param,
+        *,
+        weight_init: Callable[..., Any] | jax.Array | None = None,
+        bias: bool = False,
+        name: str | None = None,
+    ) -> None:
+        call = type(self).__name__
+        n_in = _arguments.size(in_size, call=call, name="in_size")
+        n_out = _arguments.size(out_size, call=call, name="out_size")
+        super().__init__((n_in,), name=name)
+        self.out_size = (n_out,)
+        self.tau = neuron_parameter(tau, u.ms, n_out, call=call, name="tau")
+        init = braintools.init.KaimingNormal() if weight_init is None else weight_init
+        self.weight = weight_state(init, (n_in, n_out), call=call, name="weight_init")
+        self.bias = brainstate.ParamState(zeros(n_out, None)) if bias else None
+        self.y = brainstate.HiddenState(zeros(n_out, None))
+
+    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Create the output at zero, ``[out_size]`` or ``[batch_size, out_size]``."""
+        self.y = brainstate.HiddenState(zeros(self.out_size[-1], batch_size))
+
+    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Write the output back to zero."""
+        self.y.value = zeros(self.out_size[-1], batch_size)
+
+    def update(self, x: jax.Array) -> jax.Array:
+        """Advance one step and return the output.
+
+        Parameters
+        ----------
+        x : jax.Array
+            Spikes or dimensionless values, ``[in_size]`` or ``[B, in_size]``.
+
+        Returns
+        -------
+        jax.Array
+            ``[out_size]`` or ``[B, out_size]``.
+        """
+        call = f"{type(self).__name__}.update"
+        dt = _arguments.time_step(call=call)
+        x = jnp.asarray(_arguments.as_array(x, call=call, name="the input"))
+        _arguments.check_last_axis(x, self.in_size[-1], call=call, name="the input", ndims=(1, 2))
+        drive = x @ self.weight.value
+        if drive.shape != self.y.value.shape:
+            raise ValueError(
+                f"{call}: the input has shape {x.shape} but the state was prepared for {self.y.value.shape}; call "
+                f"brainhw.prepare_net(net, batch_size={x.shape[0] if x.ndim == 2 else None}) before the time loop."
+            )
+        if self.bias is not None:
+            drive = drive + self.bias.value
+        self.y.value = u.math.exp(-dt / current_value(self.tau)) * self.y.value + drive
+        return self.y.value

@@ -1,0 +1,155 @@
+"""The step that all leaky integrate-and-fire layers of this package share."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.nn.parameter import zeros
+from brainhw.nn.reset import RESETS, apply_reset
+from brainhw.nn.tap import tap
+
+__all__ = ["TOPOLOGIES", "SpikingLayer"]
+
+TOPOLOGIES = ("FF", "RC")
+
+
+class SpikingLayer(brainstate.nn.Dynamics):
+    r"""Leaky integration, threshold, reset: what a subclass adds is where the numbers come from.
+
+    One step with drive :math:`x_t`:
+
+    .. math::
+        V' &= \beta V_{t-1} + g(x_t + r(s_{t-1})) \quad\text{(at least 0 where the membrane is clamped)} \\
+        s_t &= H((V' - V_{th}) / V_{th}) \\
+        V_t &= \text{reset}(V', s_t)
+
+    A subclass says what :math:`\beta` (``decay``), :math:`g` (``to_voltage``), :math:`r` (``recurrent_drive``) and
+    :math:`V_{th}` (``threshold``) are, and whether the membrane is ``clamped``.
+
+    Attributes
+    ----------
+    V : brainstate.HiddenState
+        Membrane after the reset, mV, ``[N]`` or ``[B, N]``. Before the reset it can be recorded as ``V_pre``.
+    spk : brainstate.HiddenState
+        Spikes of the last step, 0 or 1, same shape.
+    """
+
+    drive_unit: u.Unit
+    drive_word: str
+    clamped: bool
+
+    def __init__(
+        self,
+        size: int | tuple[int],
+        *,
+        topology: str,
+        reset: str,
+        spk_fun: Callable[[jax.Array], jax.Array],
+        detach_reset: bool,
+        name: str | None,
+    ) -> None:
+        call = type(self).__name__
+        n = _arguments.size(size, call=call, name="size")
+        super().__init__((n,), name=name)
+        if not callable(spk_fun):
+            raise TypeError(
+                f"{call}: spk_fun must be a surrogate spike function, for example brainhw.surrogate.fast_sigmoid(); "
+                f"got {_arguments.describe(spk_fun)}."
+            )
+        self.topology = _arguments.choice(topology, TOPOLOGIES, call=call, name="topology")
+        self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")
+        self.spk_fun = spk_fun
+        self.detach_reset = bool(detach_reset)
+        self.V = brainstate.HiddenState(zeros(n, None, u.mV))
+        self.spk = brainstate.HiddenState(zeros(n, None))
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons."""
+        return self.in_size[-1]
+
+    @abc.abstractmethod
+    def decay(self, dt: u.Quantity) -> jax.Array:
+        """Return the factor by which the membrane shrinks in one step, scalar or ``[N]``."""
+
+    @abc.abstractmethod
+    def threshold(self) -> u.Quantity:
+        """Return the firing threshold in mV, scalar or ``[N]``."""
+
+    @abc.abstractmethod
+    def to_voltage(self, drive: u.Quantity) -> u.Quantity:
+        """Return the voltage in mV that a drive adds to the membrane."""
+
+    @abc.abstractmethod
+    def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
+        """Return the drive that the spikes of the previous step bring back; only called for ``topology="RC"``."""
+
+    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Create the states at rest, ``[N]`` or ``[batch_size, N]``."""
+        self.V = brainstate.HiddenState(zeros(self.n_neurons, batch_size, u.mV))
+        self.spk = brainstate.HiddenState(zeros(self.n_neurons, batch_size))
+
+    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Write the states back to rest, ``[N]`` or ``[batch_size, N]``."""
+        self.V.value = zeros(self.n_neurons, batch_size, u.mV)
+        self.spk.value = zeros(self.n_neurons, batch_size)
+
+    def integrate(self, V: u.Quantity, drive: u.Quantity, dt: u.Quantity) -> u.Quantity:
+        """Return the membrane one step later as the leak and the drive alone make it: no clamp, spike or reset."""
+        return self.decay(dt) * V + self.to_voltage(drive)
+
+    def update(self, x: u.Quantity) -> jax.Array:
+        """Advance one step and return the spikes.
+
+        Parameters
+        ----------
+        x : Quantity
+            The drive that arrives in this step, ``[N]`` or ``[B, N]``.
+
+        Returns
+        -------
+        jax.Array
+            Spikes, 0 or 1, shape of ``x``.
+        """
+        call = f"{type(self).__name__}.update"
+        dt = _arguments.time_step(call=call)
+        drive = self._checked_drive(x, call)
+        if self.topology == "RC":
+            drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
+        V = self.integrate(self.V.value, drive, dt)
+        if self.clamped:
+            V = u.math.relu(V)
+        tap(self, "V_pre", V)
+        V_th = self.threshold()
+        spk = self.spk_fun((V - V_th) / V_th)
+        V = apply_reset(V, spk, V_th, self.reset, detach=self.detach_reset)
+        if self.clamped and self.reset == "subtract":
+            V = u.math.relu(V)
+        self.V.value = V
+        self.spk.value = spk
+        return spk
+
+    def _checked_drive(self, x: u.Quantity, call: str) -> u.Quantity:
+        if not isinstance(x, u.Quantity) or not u.have_same_dim(x, self.drive_unit):
+            raise TypeError(
+                f"{call}: the input must be a Quantity with the dimension of {self.drive_unit} ({self.drive_word}); "
+                f"got {_arguments.describe(x)}. Send spikes through a synapse of the same family first."
+            )
+        _arguments.check_last_axis(x, self.n_neurons, call=call, name="the input", ndims=(1, 2))
+        held = np.shape(self.V.value.mantissa)
+        if np.shape(x.mantissa) != held:
+            batch = x.shape[0] if x.ndim == 2 else None
+            raise ValueError(
+                f"{call}: the input has shape {x.shape} but the state was prepared for {held}; "
+                f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
+            )
+        return x.in_unit(self.drive_unit)

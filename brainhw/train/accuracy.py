@@ -1,0 +1,75 @@
+"""Accuracy of output spikes that vote for a class."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from brainhw.train.rates import check_output, population_size
+
+__all__ = ["accuracy", "accuracy_population"]
+
+
+def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
+    """Share of samples whose most active output neuron is the right one.
+
+    Parameters
+    ----------
+    spikes : jax.Array
+        Output spikes (or any output to be summed over time) ``[T, B, n_classes]``.
+    labels : jax.Array
+        Class of each sample, ``[B]`` ints.
+
+    Returns
+    -------
+    jax.Array
+        A scalar in [0, 1]. A tie counts for the first of the tied neurons.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape does not fit or labels are no whole numbers.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> spikes = jnp.array([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]])
+    >>> float(bh.train.accuracy(spikes, jnp.array([0, 1])))
+    1.0
+    """
+    check_output(spikes, labels, call="accuracy")
+    return jnp.mean(jnp.argmax(jnp.sum(spikes, axis=0), axis=-1) == labels)
+
+
+def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) -> jax.Array:
+    """Share of samples whose most active output population is the right one.
+
+    Parameters
+    ----------
+    spikes : jax.Array
+        Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
+    labels : jax.Array
+        Class of each sample, ``[B]`` ints.
+    n_classes : int
+        Number of classes; ``N`` is a multiple of it.
+
+    Returns
+    -------
+    jax.Array
+        A scalar in [0, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape does not fit or labels are no whole numbers.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> spikes = jnp.array([[[1.0, 0.0, 1.0, 1.0]]])
+    >>> float(bh.train.accuracy_population(spikes, jnp.array([1]), 2))
+    1.0
+    """
+    size = population_size(spikes, labels, n_classes, call="accuracy_population")
+    counts = jnp.sum(spikes, axis=0).reshape(spikes.shape[1], n_classes, size).sum(axis=-1)
+    return jnp.mean(jnp.argmax(counts, axis=-1) == labels)

@@ -1,0 +1,147 @@
+"""Keep weights where the chip can take them: penalties to learn with, and a projection."""
+
+from __future__ import annotations
+
+import brainstate
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments
+from brainhw.nn import EffectiveWeight, chip_weights
+
+__all__ = ["clip_weights", "out_of_range", "topology_loss", "weight_magnitude_loss"]
+
+
+def _weights(net: brainstate.nn.Module, call: str) -> dict[str, EffectiveWeight]:
+    if not isinstance(net, brainstate.nn.Module):
+        raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
+    found = chip_weights(net)
+    if not found:
+        raise ValueError(f"{call}: the network has no weight on a chip; build it with H1v1 or H1v2 modules.")
+    return found
+
+
+def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
+    r"""Penalise weights beyond the chip's range.
+
+    .. math:: L = \frac1M \sum_{m=1}^{M} \max(|w_m| - w_{max}, 0)^2
+
+    over all :math:`M` weights of the network on the chip, feed-forward, recurrent and frontend.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network; the limit is that of its chip.
+
+    Returns
+    -------
+    jax.Array
+        A dimensionless scalar, zero when every weight is in range.
+
+    Raises
+    ------
+    ValueError
+        If the network has no weight on a chip.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> synapse = bh.nn.H1v1Synapse(2, 1, weight_init=jnp.array([[1.0], [0.5]]))
+    >>> round(float(bh.train.weight_magnitude_loss(synapse)), 4)
+    0.005
+    """
+    weights = _weights(net, "weight_magnitude_loss")
+    excess = [jnp.sum(jax.nn.relu(jnp.abs(w.master.value) - w.chip.weight_limit) ** 2) for w in weights.values()]
+    return jnp.sum(jnp.stack(excess)) / sum(w.master.value.size for w in weights.values())
+
+
+def topology_loss(net: brainstate.nn.Module) -> jax.Array:
+    r"""Penalise mixed signs within the blocks of weights that share a sign on the chip.
+
+    .. math:: L = \frac1{|\mathcal B|} \sum_{b\in\mathcal B} \Big(\sum_{i\in b} |w_i| - \Big|\sum_{i\in b} w_i\Big|\Big)
+
+    The blocks are runs of ``chip.sign_block`` weights into one neuron (along the other axis if the chip says so); the
+    last may be shorter. One-to-one weights have no block.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+
+    Returns
+    -------
+    jax.Array
+        A dimensionless scalar, zero when every block is of one sign.
+
+    Raises
+    ------
+    ValueError
+        If the network has no dense weight on a chip.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> synapse = bh.nn.H1v1Synapse(3, 1, weight_init=jnp.array([[0.5], [-0.2], [0.1]]))
+    >>> round(float(bh.train.topology_loss(synapse)), 4)
+    0.4
+    """
+    dense = [w for w in _weights(net, "topology_loss").values() if w.master.value.ndim == 2]
+    if not dense:
+        raise ValueError("topology_loss: the network has no dense weight on a chip, only one-to-one frontends.")
+    disagreement = [_block_disagreement(w) for w in dense]
+    return jnp.sum(jnp.stack([d.sum() for d in disagreement])) / sum(d.size for d in disagreement)
+
+
+def _block_disagreement(weight: EffectiveWeight) -> jax.Array:
+    values = weight.master.value if weight.chip.sign_axis == "pre" else weight.master.value.T
+    block = weight.chip.sign_block
+    padded = jnp.pad(values, ((0, -len(values) % block), (0, 0)))
+    blocks = padded.reshape(-1, block, values.shape[1])
+    return jnp.sum(jnp.abs(blocks), axis=1) - jnp.abs(jnp.sum(blocks, axis=1))
+
+
+def out_of_range(net: brainstate.nn.Module) -> int:
+    """Count the weights beyond the chip's range.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+
+    Returns
+    -------
+    int
+        Number of weights with ``|w| > chip.weight_limit``.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> bh.train.out_of_range(bh.nn.H1v1Synapse(2, 1, weight_init=jnp.array([[1.0], [0.5]])))
+    1
+    """
+    weights = _weights(net, "out_of_range")
+    return sum(int(jnp.sum(jnp.abs(w.master.value) > w.chip.weight_limit)) for w in weights.values())
+
+
+def clip_weights(net: brainstate.nn.Module) -> None:
+    """Bring every weight back to the nearest value that the chip can take, in place.
+
+    After each optimizer step this is projected gradient descent: with it no weight is ever out of range, while
+    :func:`weight_magnitude_loss` alone leaves some a little beyond.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network. May stand inside ``brainstate.transform.jit``.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> synapse = bh.nn.H1v1Synapse(2, 1, weight_init=jnp.array([[1.5], [0.5]]))
+    >>> bh.train.clip_weights(synapse)
+    >>> [round(float(w), 2) for w in synapse.weight.value[:, 0]]
+    [0.9, 0.5]
+    """
+    for weight in _weights(net, "clip_weights").values():
+        limit = weight.chip.weight_limit
+        weight.master.value = jnp.clip(weight.master.value, -limit, limit)

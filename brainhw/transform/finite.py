@@ -1,0 +1,89 @@
+"""Find the first step at which a state, or the gradient that flows into it, stops being finite.
+
+The loss is no witness: a membrane can be NaN, and its spikes 0, while the loss stays finite and the net is dead.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["FiniteWatch"]
+
+
+def _any_bad(value: Any) -> jax.Array:
+    leaves = [u.get_mantissa(leaf) for leaf in jax.tree.leaves(value, is_leaf=u.math.is_quantity)]
+    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.any(jnp.stack([~jnp.all(jnp.isfinite(leaf)) for leaf in floats])) if floats else jnp.asarray(False)
+
+
+def _fail_if(bad: Any, message: str, step: Any) -> None:
+    if isinstance(bad, jax.core.Tracer) or isinstance(step, jax.core.Tracer):
+        # The host decides, not a `lax.cond`: under vmap both branches of a cond are run.
+        jax.debug.callback(partial(_fail_if_now, message), bad, step)
+    else:
+        _fail_if_now(message, bad, step)
+
+
+def _fail_if_now(message: str, bad: Any, step: Any) -> None:
+    if bad:
+        raise FloatingPointError(message.format(step=int(step)))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _guard(value: Any, step: jax.Array, message: str) -> Any:
+    return value
+
+
+def _guard_forward(value: Any, step: jax.Array, message: str) -> tuple[Any, jax.Array]:
+    return value, step
+
+
+def _guard_backward(message: str, step: jax.Array, cotangent: Any) -> tuple[Any, Any]:
+    _fail_if(_any_bad(cotangent), message, step)
+    return cotangent, np.zeros(step.shape, dtype=jax.dtypes.float0)
+
+
+_guard.defvjp(_guard_forward, _guard_backward)
+
+
+class FiniteWatch:
+    """Watches every hidden state of a network through a time loop.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The prepared network.
+    """
+
+    def __init__(self, net: brainstate.nn.Module) -> None:
+        self._states = {
+            ".".join(str(part) for part in path): state for path, state in net.states(brainstate.HiddenState).items()
+        }
+
+    def step(self, t: jax.Array) -> dict[str, jax.Array]:
+        """Note which states are not finite after step ``t``, and watch the gradients that will flow back into them."""
+        bad = {}
+        for name, state in self._states.items():
+            bad[name] = _any_bad(state.value)
+            message = (
+                f"rollout: the gradient flowing back into {name} at step {{step}} is not finite; lower the learning "
+                "rate, use a flatter surrogate, or keep detach_reset=True."
+            )
+            state.value = _guard(state.value, t, message)
+        return bad
+
+    def report(self, bad: dict[str, jax.Array]) -> None:
+        """Raise for the first step ``[T]`` at which a state was not finite."""
+        for name, flags in bad.items():
+            message = (
+                f"rollout: {name} is not finite from step {{step}} on; look at the input and the weights of that step "
+                "(brainhw.prepare_net refuses weights that are not finite)."
+            )
+            _fail_if(jnp.any(flags), message, jnp.argmax(flags))

@@ -1,0 +1,114 @@
+"""Once per batch, before the time loop: states at rest, effective weights fresh."""
+
+from __future__ import annotations
+
+import operator
+import zlib
+from typing import Any
+
+import brainstate
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments
+from brainhw.nn import net_chip
+from brainhw.nn.preparation import Preparable
+
+__all__ = ["prepare_net"]
+
+
+def prepare_net(
+    net: brainstate.nn.Module, batch_size: int | None = None, *, key: jax.Array | int | None = None
+) -> None:
+    """Reset every state of a network and refresh every effective weight, in place.
+
+    Call it once per batch, before the time loop; :func:`brainhw.rollout` does so. It may stand inside
+    ``brainstate.transform.jit``, and inside a loss under ``grad``: gradients then reach the master weights.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network, or a single module.
+    batch_size : int, optional
+        States become ``[batch_size, N]``; ``None`` (default) means one sample, ``[N]``.
+    key : jax.Array or int, optional
+        Samples one chip: each mismatch that the chip's spec lists is drawn from it and stays frozen until the next
+        call. The same key is the same chip, whatever the batch. ``None`` (default) is the nominal chip.
+
+    Raises
+    ------
+    TypeError
+        If ``net`` is no module, ``batch_size`` no whole number or ``key`` no key.
+    ValueError
+        If modules of two chip families stand in ``net``, or a weight is NaN or infinite. Nothing was changed then.
+    RuntimeError
+        If a module from elsewhere has states that were never created, and the call stands inside a compiled function.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v1Synapse(4, 3), bh.nn.H1v1Layer(3, tau=10 * u.ms))
+    >>> bh.prepare_net(net, batch_size=8)
+    >>> net.layers[1].V.value.shape
+    (8, 3)
+    """
+    call = "prepare_net"
+    if not isinstance(net, brainstate.nn.Module):
+        raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
+    if batch_size is not None:
+        batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
+    key = _as_key(key, call)
+    net_chip(net, call=call)
+    for path, weights in net.states(brainstate.ParamState).items():
+        # `_value` and not `.value`: a read would tell the surrounding grad that the loss depends on this parameter.
+        _arguments.check_finite_tree(
+            weights._value, call=call, name=f"the parameter {_dotted(path)}", fix="load or initialise it again"
+        )
+
+    _reset(net, batch_size, call)
+    for path, node in net.nodes().items():
+        if isinstance(node, Preparable):
+            # The draw of a module depends on its path alone, so that adding one elsewhere changes no other.
+            node.prepare(None if key is None else jax.random.fold_in(key, zlib.crc32(_dotted(path).encode())))
+
+
+def _dotted(path: tuple[Any, ...]) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def _as_key(key: Any, call: str) -> jax.Array | None:
+    if key is None:
+        return None
+    if isinstance(key, jax.Array) and (key.ndim or jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and not key.ndim:
+            return key
+        if key.dtype == "uint32" and key.ndim == 1:  # an old-style key
+            return key
+        raise ValueError(f"{call}: key must be one key; got {_arguments.describe(key)}.")
+    try:
+        return jax.random.key(operator.index(key))
+    except TypeError:
+        raise TypeError(
+            f"{call}: key must be a whole number or a jax.random.key; got {_arguments.describe(key)}."
+        ) from None
+
+
+def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None:
+    base = brainstate.nn.Module
+    for path, node in net.nodes().items():
+        kind = type(node)
+        if isinstance(node, base) and kind.init_state is not base.init_state and kind.reset_state is base.reset_state:
+            raise TypeError(
+                f"{call}: {kind.__name__} at {_dotted(path)!r} has init_state but no reset_state, so its states cannot "
+                "be put back to rest; give it a reset_state(batch_size) that writes them."
+            )
+    try:
+        brainstate.nn.reset_all_states(net, batch_size)
+    except AttributeError as error:
+        # A module from elsewhere whose states were never created: there is nothing to reset yet.
+        if not _arguments.is_concrete(jnp.zeros(())):
+            raise RuntimeError(
+                f"{call}: a module has no states yet ({error}), and states created inside a compiled function are lost "
+                "after it; call brainhw.prepare_net(net, batch_size) once before."
+            ) from error
+        brainstate.nn.init_all_states(net, batch_size)

@@ -1,0 +1,68 @@
+"""Turn names such as ``"hidden.V"`` into values read at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import brainstate
+
+from brainhw import _arguments
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Reads named states, and values that modules offer inside a step, from a network.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+    names : sequence of str
+        ``"path.to.module.name"``: a state of that module, or a value it offers such as ``V_pre``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name is no string or no module has that path.
+    """
+
+    def __init__(self, net: brainstate.nn.Module, names: Sequence[str]) -> None:
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise TypeError(
+                f"rollout: record must be a sequence of names such as ('hidden.V',); got {_arguments.describe(names)}."
+            )
+        modules = {".".join(str(part) for part in path): node for path, node in net.nodes().items()}
+        self.names = tuple(names)
+        self._readers = {name: self._reader(name, modules) for name in self.names}
+
+    def _reader(self, name: Any, modules: dict[str, Any]) -> Callable[[dict[tuple[int, str], Any]], Any]:
+        if not isinstance(name, str):
+            raise TypeError(f"rollout: each name in record must be a string; got {name!r}.")
+        path, _, attribute = name.rpartition(".")
+        if path not in modules:
+            known = ", ".join(repr(p) for p in sorted(modules) if p)
+            raise ValueError(f"rollout: record names {name!r}, but no module has the path {path!r}; there is {known}.")
+        module = modules[path]
+
+        def read(heard: dict[tuple[int, str], Any]) -> Any:
+            # Looked up at every step: a state may be created anew after the recorder is.
+            state = getattr(module, attribute, None)
+            if isinstance(state, brainstate.State):
+                return state.value
+            try:
+                return heard[id(module), attribute]
+            except KeyError:
+                states = {k for k, v in vars(module).items() if isinstance(v, brainstate.State)}
+                offered = {k for owner, k in heard if owner == id(module)}
+                known = ", ".join(sorted(states | offered)) or "nothing"
+                raise ValueError(
+                    f"rollout: record names {name!r}, but {type(module).__name__} at {path!r} has only {known}."
+                ) from None
+
+        return read
+
+    def read(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
+        """Return the values of this step by name; ``heard`` is what the modules offered."""
+        return {name: reader(heard) for name, reader in self._readers.items()}
