@@ -1,0 +1,1 @@
+"""Measurements against peers and against ourselves; never part of the tests."""

@@ -1,0 +1,106 @@
+"""Memory and time of a training step over a long sequence, with and without checkpointing.
+
+Run alone on an idle machine: ``python -m benchmarks.rollout_memory``. Prints a markdown table, with what it ran on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import brainhw as bh
+
+N_OUT = 10
+
+
+class Net(brainstate.nn.Module):
+    """A dense synapse, a LIF layer of the same size, and a leaky readout.
+
+    The readout is small on purpose: outputs are kept for every step by any loop, so a wide one would hide what the loop
+    itself needs.
+    """
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.synapse = bh.nn.LIFSynapse(n, n)
+        self.layer = bh.nn.LIFLayer(n, tau=20 * u.ms)
+        self.readout = bh.nn.LeakyReadout(n, N_OUT, tau=20 * u.ms)
+
+    def update(self, x: jax.Array) -> jax.Array:
+        """Advance one step."""
+        return self.readout(self.layer(self.synapse(x)))
+
+
+def measure(run: str, x: jax.Array, repeats: int) -> dict[str, float]:
+    """Return temp memory in MiB, compile seconds and the median seconds of a loss-and-gradient step."""
+    brainstate.random.seed(0)
+    net = Net(x.shape[-1])
+    weights = net.states(brainstate.ParamState)
+
+    def outputs(x: jax.Array) -> jax.Array:
+        if run == "for_loop":
+            bh.prepare_net(net, x.shape[1])
+            return brainstate.transform.for_loop(net.update, x)
+        if run == "checkpointed_for_loop":
+            bh.prepare_net(net, x.shape[1])
+            return brainstate.transform.checkpointed_for_loop(net.update, x)
+        return bh.rollout(net, x, checkpoint="auto" if run == 'rollout(checkpoint="auto")' else None)[0]
+
+    # A loss that looks at every output, so that none can be left out of memory.
+    pattern = jnp.linspace(0.0, 1.0, len(x))[:, None, None]
+    gradient = brainstate.transform.grad(lambda x: jnp.mean((outputs(x) - pattern) ** 2), weights, return_value=True)
+    step = brainstate.transform.jit(gradient)
+    start = time.perf_counter()
+    compiled = step.compile(x)
+    seconds = time.perf_counter() - start
+    result = {"temp MiB": compiled.memory_analysis().temp_size_in_bytes / 2**20, "compile s": seconds}
+    times = []
+    for i in range(repeats + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(step(x))
+        if i:
+            times.append(time.perf_counter() - start)
+    result["run s"] = statistics.median(times) if times else float("nan")
+    return result
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--neurons", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--checkpointed",
+        action="store_true",
+        help="also checkpointed_for_loop: minutes, its gradient is quadratic in T",
+    )
+    arguments = parser.parse_args()
+    brainstate.environ.set(dt=1.0 * u.ms)
+    shape = (arguments.steps, arguments.batch, arguments.neurons)
+    x = jnp.asarray(np.random.default_rng(0).random(shape) < 0.05, jnp.float32)
+
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "brainstate", "braintools")}
+    print(f"T={shape[0]} B={shape[1]} N={shape[2]}, float32, synapse + LIF + leaky readout, forward and backward")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, {versions}\n")
+    print("| loop | temp MiB | compile s | run s (median) |\n| --- | --- | --- | --- |")
+    runs = ["for_loop", "rollout()", 'rollout(checkpoint="auto")']
+    for run in runs + ["checkpointed_for_loop"] * arguments.checkpointed:
+        repeats = 1 if run == "checkpointed_for_loop" else arguments.repeats
+        r = measure(run, x, repeats)
+        print(f"| `{run}` | {r['temp MiB']:.1f} | {r['compile s']:.2f} | {r['run s']:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

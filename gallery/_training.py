@@ -1,0 +1,222 @@
+"""What the training scripts of this folder share: options, a loop that resumes to the bit, figures, a result line."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from tqdm import tqdm
+
+import brainhw as bh
+
+FAMILIES = {
+    "h1v1": (bh.nn.H1v1Synapse, bh.nn.H1v1Layer, bh.nn.H1v1Frontend),
+    "h1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer, bh.nn.H1v2Frontend),
+}
+
+
+def options(description: str, *, epochs: int, out: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that every training script takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--chip", choices=sorted(FAMILIES), default="h1v1", help="chip family")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and batch order")
+    parser.add_argument("--epochs", type=int, default=epochs, help="length of the whole training")
+    parser.add_argument("--init", choices=("fluct", "kaiming"), default="fluct", help="initialiser of the weights")
+    parser.add_argument("--out", type=Path, default=Path("runs") / out, help="folder for weights and figures")
+    parser.add_argument("--resume", action="store_true", help="go on from the run saved in --out")
+    parser.add_argument("--stop-after", type=int, help="stop after this epoch, as if interrupted")
+    parser.add_argument("--smoke", action="store_true", help="two epochs on a part of the data")
+    return parser
+
+
+class Run:
+    """A training run of a classifier whose output populations vote by spike count; saved, and resumed to the bit.
+
+    Everything random in an epoch depends on the seed and the number of the epoch alone, so the saved file needs no
+    random state.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network, with chip layers ``layers`` (names of attributes) whose rates are reported.
+    arguments : argparse.Namespace
+        The options of the script.
+    learning_rate, batch_size : float, int
+        Adam's first rate, which falls along a cosine to a fiftieth, and the batch size.
+    """
+
+    def __init__(
+        self,
+        net: brainstate.nn.Module,
+        arguments: argparse.Namespace,
+        *,
+        n_train: int,
+        n_classes: int,
+        learning_rate: float,
+        batch_size: int,
+        layers: tuple[str, ...],
+    ) -> None:
+        self.net, self.arguments, self.layers = net, arguments, layers
+        self.n_classes, self.batch_size = n_classes, batch_size
+        self.started = time.perf_counter()
+        n_steps = arguments.epochs * -(-n_train // batch_size)
+        schedule = optax.cosine_decay_schedule(learning_rate, n_steps, alpha=0.02)
+        self.weights = net.states(brainstate.ParamState)
+        self.optimizer = braintools.optim.OptaxOptimizer(tx=optax.adam(schedule))
+        self.optimizer.register_trainable_weights(self.weights)
+        self.history: list[dict[str, float]] = []
+        self.path = arguments.out / "run.msgpack"
+        # What must be equal for the resumed run to be the same run.
+        changing = ("out", "resume", "stop_after", "root")
+        self.identity = json.dumps({k: str(v) for k, v in vars(arguments).items() if k not in changing}, sort_keys=True)
+
+    def train(self, train: bh.data.Split, test: bh.data.Split, loss: Callable[..., Any]) -> None:
+        """Train to the last epoch with a progress bar, saving as it goes.
+
+        ``loss(x, y)`` returns the loss and the accuracy of a batch ``x [T, B, N]``, ``y [B]``.
+        """
+        gradient = brainstate.transform.grad(loss, self.weights, has_aux=True, return_value=True)
+
+        @brainstate.transform.jit
+        def step(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+            grads, value, hits = gradient(x, y)
+            self.optimizer.update(grads)
+            bh.train.clip_weights(self.net)
+            return value, hits
+
+        if self.arguments.resume:
+            self.load()
+        first, last = len(self.history), self.arguments.epochs
+        last = min(last, self.arguments.stop_after or last)
+        bar = tqdm(range(first, last), desc="training", unit="epoch", initial=first, total=last)
+        for epoch in bar:
+            batches = bh.data.batches(train, self.batch_size, seed=self.arguments.seed, epoch=epoch)
+            values = np.array([step(time_major(batch.x), jnp.asarray(batch.y)) for batch in batches])
+            spikes = self.run(test)[-1]
+            hits = bh.train.accuracy_population(spikes, jnp.asarray(test.y), self.n_classes)
+            entry = dict(zip(("loss", "accuracy"), values.mean(axis=0).tolist(), strict=True))
+            self.history.append({**entry, "test_accuracy": float(hits)})
+            bar.set_postfix({name: f"{value:.3f}" for name, value in self.history[-1].items()})
+            if (epoch + 1) % 10 == 0:
+                self.save()
+        self.save()
+
+    @functools.cached_property
+    def _forward(self) -> Callable[[jax.Array], list[jax.Array]]:
+        names = tuple(f"{layer}.spk" for layer in self.layers)
+
+        @brainstate.transform.jit
+        def forward(x: jax.Array) -> list[jax.Array]:
+            seen = bh.rollout(self.net, x, record=names)[1]
+            return [seen[name] for name in names]
+
+        return forward
+
+    def run(self, split: bh.data.Split) -> list[jax.Array]:
+        """Return the spikes ``[T, B, N]`` of every reported layer on a whole split."""
+        return self._forward(time_major(split.x))
+
+    def save(self) -> None:
+        """Write the run; a crash while writing leaves the old file whole."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        content = {**self._content(), "history": json.dumps(self.history), "identity": self.identity}
+        braintools.file.msgpack_save(str(part), content, verbose=False)
+        os.replace(part, self.path)
+
+    def load(self) -> None:
+        """Take up the saved run, refusing one that was started with other options."""
+        if not self.path.exists():
+            raise SystemExit(f"--resume: there is no saved run at {self.path}; run once without --resume.")
+        target = {**self._content(), "history": "", "identity": ""}
+        content = braintools.file.msgpack_load(str(self.path), target=target, verbose=False)
+        if content["identity"] != self.identity:
+            raise SystemExit(f"--resume: {self.path} was started with {content['identity']}, now {self.identity}.")
+        for path, state in self.weights.items():
+            state.value = jnp.asarray(content["weights"]["/".join(map(str, path))])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.history = json.loads(content["history"])
+
+    def _content(self) -> dict[str, Any]:
+        weights = {"/".join(map(str, path)): state.value for path, state in self.weights.items()}
+        return {"weights": weights, "optimizer": self.optimizer.state_dict()}
+
+    def finish(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, float]:
+        """Save the figures of training and weights, print the result line, and return its numbers."""
+        curves(self.history, self.arguments.out / "training.png")
+        figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+        bh.visualize.weight_histogram(self.net, ax=ax)
+        figure.savefig(self.arguments.out / "weights.png", dpi=120)
+        plt.close(figure)
+
+        dt = float(brainstate.environ.get_dt().to(u.second).mantissa)
+        # Silence after the end of a recording would lower the rates.
+        real = np.arange(len(spikes[0]))[:, None] < np.asarray(test.lengths)
+        rates = {layer: float(np.asarray(s)[real].mean()) / dt for layer, s in zip(self.layers, spikes, strict=True)}
+        result = {
+            "test_accuracy": self.history[-1]["test_accuracy"],
+            "out_of_range": bh.train.out_of_range(self.net),
+            "rates_hz": rates,
+            "seconds": time.perf_counter() - self.started,
+        }
+        listed = ", ".join(f"{layer} {rate:.1f} Hz" for layer, rate in rates.items())
+        print(
+            f"test accuracy {result['test_accuracy']:.4f} | {result['out_of_range']} weights out of range | mean rate "
+            f"{listed} | {result['seconds']:.1f} s | {self.arguments.chip}, {self.arguments.init} init, "
+            f"seed {self.arguments.seed}"
+        )
+        return result
+
+
+def time_major(x: np.ndarray) -> jax.Array:
+    """Turn ``[B, T, N]`` into ``[T, B, N]``."""
+    return jnp.asarray(np.swapaxes(x, 0, 1))
+
+
+def curves(history: list[dict[str, float]], path: Path) -> None:
+    """Draw loss and accuracy over epochs."""
+    epochs = np.arange(1, len(history) + 1)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    left.plot(epochs, [h["loss"] for h in history])
+    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    right.plot(epochs, [h["accuracy"] for h in history], label="training")
+    right.plot(epochs, [h["test_accuracy"] for h in history], label="test")
+    right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
+    right.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def stacked_raster(
+    spikes: list[jax.Array], names: tuple[str, ...], *, sample: int, n_steps: int, populations: int, right: int
+) -> plt.Axes:
+    """Draw the spikes of one sample, layer above layer, with the output population of the true class shaded."""
+    _, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    first = 0
+    for i, (layer, name) in enumerate(zip(spikes, names, strict=True)):
+        bh.visualize.raster(layer[:n_steps, sample], ax=ax, color=f"C{i}", first=first)
+        ax.text(1.01, first + layer.shape[-1] / 2, name, color=f"C{i}", transform=ax.get_yaxis_transform(), va="center")
+        ax.axhline(first - 0.5, color="0.8", linewidth=0.6)
+        first += layer.shape[-1]
+    size = spikes[-1].shape[-1] // populations
+    bottom = first - spikes[-1].shape[-1] + right * size - 0.5
+    ax.axhspan(bottom, bottom + size, color="0.85", zorder=0)
+    ax.set(ylim=(-1, first), title="one test recording (shaded: output population of the true class)")
+    return ax

@@ -1,0 +1,94 @@
+"""Tell nine speakers apart by one vowel each, on an H1 chip model.
+
+640 recordings of Japanese vowels (12 cepstral channels, 7 to 29 frames, official split) ship with brainhw. Each channel
+is split into its positive and negative part; the 24 analog values of a frame are held for a few steps and drive 100
+hidden chip neurons; five output neurons per speaker vote by spike count. All weights stay within the chip's range.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import matplotlib.pyplot as plt
+from _training import FAMILIES, Run, options, stacked_raster
+
+import brainhw as bh
+
+N_CLASSES, POPULATION, N_HIDDEN = 9, 5, 100
+STEPS_PER_FRAME = 4
+
+
+class SpeakerNet(brainstate.nn.Module):
+    """Hidden layer and output populations, both on the chip."""
+
+    def __init__(self, chip: str) -> None:
+        super().__init__()
+        synapse, layer, _ = FAMILIES[chip]
+        n_out = N_CLASSES * POPULATION
+        self.to_hidden = synapse(24, N_HIDDEN)
+        self.hidden = layer(N_HIDDEN, tau=20.0 * u.ms)
+        self.to_output = synapse(N_HIDDEN, n_out)
+        self.output = layer(n_out, tau=20.0 * u.ms)
+
+    def update(self, x: jax.Array) -> jax.Array:
+        """Advance one step: analog values ``[B, 24]`` to output spikes ``[B, 45]``."""
+        return self.output(self.to_output(self.hidden(self.to_hidden(x))))
+
+
+def load(smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
+    """Return the training and test recordings as ``[n, T, 24]`` nonnegative values."""
+    data = bh.data.japanese_vowels()
+    scale = bh.data.fit_channel_scale(data.train)
+
+    def encode(split: bh.data.Split) -> bh.data.Split:
+        x = bh.data.repeat_frames(bh.data.split_on_off(scale.apply(split).x), STEPS_PER_FRAME)
+        return bh.data.Split(x=x, y=split.y, lengths=split.lengths * STEPS_PER_FRAME)
+
+    train, test = encode(data.train), encode(data.test)
+    return (train.take(slice(None, None, 5)), test.take(slice(None, None, 5))) if smoke else (train, test)
+
+
+def main(arguments: argparse.Namespace) -> dict[str, float]:
+    """Train, evaluate, save, and print the result line; return its numbers."""
+    if arguments.smoke:
+        arguments.epochs = min(arguments.epochs, 2)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    brainstate.environ.set(dt=1.0 * u.ms)
+    brainstate.random.seed(arguments.seed)
+    train, test = load(arguments.smoke)
+
+    net = SpeakerNet(arguments.chip)
+    if arguments.init == "fluct":
+        bh.init.fluct_init(net, [train.x], in_range=True, key=arguments.seed)
+
+    def loss(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        spikes, _ = bh.rollout(net, x)
+        votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, POPULATION).mean(axis=-1)
+        error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
+        return error + bh.train.weight_magnitude_loss(net), bh.train.accuracy_population(spikes, y, N_CLASSES)
+
+    run = Run(
+        net,
+        arguments,
+        n_train=len(train),
+        n_classes=N_CLASSES,
+        learning_rate=1e-2,
+        batch_size=54,
+        layers=("hidden", "output"),
+    )
+    run.train(train, test, loss)
+    spikes = run.run(test)
+    ax = stacked_raster(
+        spikes, run.layers, sample=0, n_steps=int(test.lengths[0]), populations=N_CLASSES, right=int(test.y[0])
+    )
+    ax.figure.savefig(arguments.out / "raster.png", dpi=120)
+    plt.close(ax.figure)
+    return run.finish(test, spikes)
+
+
+if __name__ == "__main__":
+    main(options(__doc__.splitlines()[0], epochs=60, out="japanese_vowels").parse_args())

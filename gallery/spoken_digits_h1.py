@@ -1,0 +1,105 @@
+"""Recognise ten spoken digits on an H1 chip model, through its frontend.
+
+3000 recordings of six speakers (Free Spoken Digit Dataset, official split) pass a bank of 16 band filters. The log
+envelope of each drives its own frontend neuron; their spikes are all that the dense layers get to see. Frontend, hidden
+and output neurons together are no more than the chip has, and all weights stay within its range.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+from _training import FAMILIES, Run, options, stacked_raster
+
+import brainhw as bh
+
+N_CLASSES, POPULATION = 10, 5
+N_HIDDEN = {"h1v1": 180, "h1v2": 130}  # with 16 + 50 more: 246 of 256 and 196 of 200 neurons
+DURATION, DT = 0.7 * u.second, 2.0 * u.ms
+FLOOR, FULL_SCALE = 2e-3, 60.0  # envelope at which the log starts; what the loudest envelope becomes
+
+
+class DigitNet(brainstate.nn.Module):
+    """Frontend, a hidden layer of mixed time constants, and output populations, all on the chip."""
+
+    def __init__(self, chip: str) -> None:
+        super().__init__()
+        synapse, layer, frontend = FAMILIES[chip]
+        n_hidden, n_out = N_HIDDEN[chip], N_CLASSES * POPULATION
+        self.ears = frontend()
+        self.frontend = layer(16, tau=10.0 * u.ms)
+        self.to_hidden = synapse(16, n_hidden)
+        self.hidden = layer(n_hidden, tau=np.resize([20.0, 50.0, 100.0, 200.0], n_hidden) * u.ms)
+        self.to_output = synapse(n_hidden, n_out)
+        self.output = layer(n_out, tau=100.0 * u.ms)
+
+    def update(self, x: jax.Array) -> jax.Array:
+        """Advance one step: filter bank values ``[B, 16]`` to output spikes ``[B, 50]``."""
+        hidden = self.hidden(self.to_hidden(self.frontend(self.ears(x))))
+        return self.output(self.to_output(hidden))
+
+
+def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
+    """Return the training and test recordings as log envelopes ``[n, T, 16]``."""
+    data = bh.data.fsdd(root)
+
+    def encode(split: bh.data.Split) -> bh.data.Split:
+        if smoke:
+            split = split.take(slice(None, None, max(1, len(split) // 60)))
+        audio = [sound / np.abs(sound).max() for sound in split.x]
+        envelopes = bh.data.filterbank(audio, data.rate, dt=DT, duration=DURATION)
+        x = np.log1p(envelopes / FLOOR) / np.log1p(0.5 / FLOOR) * FULL_SCALE
+        steps = (split.lengths / float(data.rate * DT)).astype(int)
+        return bh.data.Split(x=x, y=split.y, lengths=np.minimum(steps, x.shape[1]))
+
+    return encode(data.train), encode(data.test)
+
+
+def main(arguments: argparse.Namespace) -> dict[str, float]:
+    """Train, evaluate, save, and print the result line; return its numbers."""
+    if arguments.smoke:
+        arguments.epochs = min(arguments.epochs, 2)
+    train, test = load(arguments.root, arguments.smoke)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    brainstate.environ.set(dt=DT)
+    brainstate.random.seed(arguments.seed)
+
+    net = DigitNet(arguments.chip)
+    if arguments.init == "fluct":
+        bh.init.fluct_init(net, [train.x[:256]], xi_target=1.0, in_range=True, key=arguments.seed)
+
+    def loss(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        spikes, _ = bh.rollout(net, x)
+        votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, POPULATION).mean(axis=-1)
+        error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
+        return error + bh.train.weight_magnitude_loss(net), bh.train.accuracy_population(spikes, y, N_CLASSES)
+
+    run = Run(
+        net,
+        arguments,
+        n_train=len(train),
+        n_classes=N_CLASSES,
+        learning_rate=3e-2,
+        batch_size=90,
+        layers=("frontend", "hidden", "output"),
+    )
+    run.train(train, test, loss)
+    spikes = run.run(test)
+    ax = stacked_raster(
+        spikes, run.layers, sample=0, n_steps=int(test.lengths[0]), populations=N_CLASSES, right=int(test.y[0])
+    )
+    ax.figure.savefig(arguments.out / "raster.png", dpi=120)
+    plt.close(ax.figure)
+    return run.finish(test, spikes)
+
+
+if __name__ == "__main__":
+    parser = options(__doc__.splitlines()[0], epochs=30, out="spoken_digits")
+    parser.add_argument("--root", help="folder of the data set; otherwise searched where brainhw.data.fsdd looks")
+    main(parser.parse_args())

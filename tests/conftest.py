@@ -1,0 +1,38 @@
+"""What every test starts from, and a check that none leaves anything behind for the next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import brainstate
+import brainunit as u
+import jax
+import pytest
+
+SEED = 2026
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "no_dt: the test sets the time step itself, or needs that there is none")
+
+
+def _global_state() -> dict[str, object]:
+    settings = {name: str(value) for name, value in brainstate.environ.all().items()}
+    return {"x64": jax.config.jax_enable_x64, "environ": settings}
+
+
+@pytest.fixture(autouse=True)
+def clean_start(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Seed the random numbers, set dt to 1 ms for this test only, and see that global settings come back."""
+    before = _global_state()
+    brainstate.random.seed(SEED)
+    if request.node.get_closest_marker("no_dt"):
+        yield
+    else:
+        with brainstate.environ.context(dt=1.0 * u.ms):
+            yield
+    after = _global_state()
+    assert after == before, f"the test changed global settings from {before} to {after}"

@@ -1,0 +1,79 @@
+"""Every gallery script runs for two epochs and does what its help says; a stopped run resumes to the bit."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+GALLERY = Path(__file__).parents[1] / "gallery"
+RESULT = re.compile(
+    r"test accuracy (0\.\d+|1\.0+) \| 0 weights out of range \| mean rate [\w .,]+ Hz \| [\d.]+ s \| "
+    r"\S+, \w+ init, seed 0"
+)
+
+
+def run(script: str, *options: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error:::brainhw", str(GALLERY / script), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
+    )
+    assert (done.returncode != 0) == fails, done.stderr[-3000:]
+    return done
+
+
+def digits(folder: Path) -> Path:
+    """Tones instead of digits: 60 training and 30 test recordings of a sixth of a second."""
+    recordings = folder / "recordings"
+    recordings.mkdir(parents=True)
+    rng, time = np.random.default_rng(0), np.arange(1333) / 8000
+    for digit in range(10):
+        for index in (*range(3), *range(5, 50, 8)):
+            tone = np.sin(2 * np.pi * (200 + 250 * digit) * time) + 0.05 * rng.normal(size=time.size)
+            wavfile.write(recordings / f"{digit}_tone_{index}.wav", 8000, (tone * 16000).astype(np.int16))
+    return folder
+
+
+@pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
+def test_japanese_vowels_smoke(chip: str, tmp_path: Path) -> None:
+    printed = run("japanese_vowels_h1.py", "--smoke", "--chip", chip, "--out", str(tmp_path)).stdout
+    assert RESULT.fullmatch(printed.splitlines()[-1])
+    for name in ("run.msgpack", "training.png", "raster.png", "weights.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
+def test_spoken_digits_smoke(chip: str, tmp_path: Path) -> None:
+    root = digits(tmp_path / "fsdd")
+    printed = run(
+        "spoken_digits_h1.py", "--smoke", "--chip", chip, "--root", str(root), "--out", str(tmp_path / "run")
+    ).stdout
+    assert RESULT.fullmatch(printed.splitlines()[-1])
+
+
+def test_spoken_digits_says_how_to_get_the_data(tmp_path: Path) -> None:
+    done = run("spoken_digits_h1.py", "--smoke", "--root", str(tmp_path), "--out", str(tmp_path / "run"), fails=True)
+    assert "fsdd" in done.stderr
+    assert str(tmp_path) in done.stderr
+
+
+def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    run("japanese_vowels_h1.py", "--smoke", "--out", whole)
+    run("japanese_vowels_h1.py", "--smoke", "--out", parts, "--stop-after", "1")
+    assert (tmp_path / "whole/run.msgpack").read_bytes() != (tmp_path / "parts/run.msgpack").read_bytes()
+    run("japanese_vowels_h1.py", "--smoke", "--out", parts, "--resume")
+    assert (tmp_path / "whole/run.msgpack").read_bytes() == (tmp_path / "parts/run.msgpack").read_bytes()
+    refused = run("japanese_vowels_h1.py", "--smoke", "--out", parts, "--resume", "--chip", "h1v2", fails=True)
+    assert "was started with" in refused.stderr
+    nothing = run("japanese_vowels_h1.py", "--smoke", "--out", str(tmp_path / "none"), "--resume", fails=True)
+    assert "there is no saved run" in nothing.stderr
