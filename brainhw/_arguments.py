@@ -26,6 +26,7 @@ __all__ = [
     "positive_int",
     "quantity",
     "size",
+    "step_input",
     "time_step",
 ]
 
@@ -229,6 +230,18 @@ def check_last_axis(value: Any, n: int, *, call: str, name: str, ndims: Sequence
         raise ValueError(f"{call}: {name} must have shape {wanted}; got shape {shape}.")
     if not shape or shape[-1] != n:
         raise ValueError(f"{call}: the last axis of {name} must have length {n}; got shape {shape}.")
+
+
+def step_input(value: Any, n: int, *, call: str, ndims: Sequence[int] | None = None) -> Any:
+    """Return the plain input of a module that takes ``n`` channels, or raise if it is not what the module takes.
+
+    NaN and infinity are found where the value is not being traced; inside a time loop, ``rollout(check_finite=True)``
+    finds what they lead to.
+    """
+    value = as_array(value, call=call, name="the input")
+    check_last_axis(value, n, call=call, name="the input", ndims=ndims)
+    check_finite(value, call=call, name="the input")
+    return jax.numpy.asarray(value)
 
 
 def time_step(*, call: str) -> u.Quantity:

@@ -93,7 +93,7 @@ def fluct_init(
     >>> net = brainstate.nn.Sequential(bh.nn.H1v1Synapse(64, 32), bh.nn.H1v1Layer(32, tau=20 * u.ms))
     >>> x = (np.random.default_rng(0).random((16, 100, 64)) < 0.3).astype(np.float32)
     >>> with brainstate.environ.context(dt=1.0 * u.ms):
-    ...     bh.init.fluct_init(net, [x], verbose=False)
+    ...     bh.init.fluct_init(net, [x], in_range=True, verbose=False)
     ...     spikes, _ = bh.rollout(net, np.swapaxes(x, 0, 1))
     >>> bool((spikes.sum(axis=(0, 1)) > 0).all())
     True

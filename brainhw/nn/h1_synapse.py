@@ -9,7 +9,6 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
-import jax.numpy as jnp
 
 from brainhw import _arguments
 from brainhw.chip import H1V1, H1V2, ChipSpec
@@ -87,9 +86,7 @@ class H1Synapse(brainstate.nn.Module):
         Quantity
             ``[..., out_size]`` in fC.
         """
-        call = f"{type(self).__name__}.update"
-        x = jnp.asarray(_arguments.as_array(x, call=call, name="the input"))
-        _arguments.check_last_axis(x, self.in_size[-1], call=call, name="the input")
+        x = _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         return x @ self.effective.value
 
 

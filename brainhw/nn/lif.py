@@ -9,7 +9,6 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
-import jax.numpy as jnp
 
 from brainhw import _arguments, surrogate
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
@@ -80,9 +79,7 @@ class LIFSynapse(brainstate.nn.Module):
         Quantity
             ``[..., out_size]`` in mV.
         """
-        call = f"{type(self).__name__}.update"
-        x = jnp.asarray(_arguments.as_array(x, call=call, name="the input"))
-        _arguments.check_last_axis(x, self.in_size[-1], call=call, name="the input")
+        x = _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         return x @ self.weight.value
 
 

@@ -9,7 +9,6 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
-import jax.numpy as jnp
 
 from brainhw import _arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state, zeros
@@ -104,8 +103,7 @@ class LeakyReadout(brainstate.nn.Dynamics):
         """
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)
-        x = jnp.asarray(_arguments.as_array(x, call=call, name="the input"))
-        _arguments.check_last_axis(x, self.in_size[-1], call=call, name="the input", ndims=(1, 2))
+        x = _arguments.step_input(x, self.in_size[-1], call=call, ndims=(1, 2))
         drive = x @ self.weight.value
         if drive.shape != self.y.value.shape:
             raise ValueError(

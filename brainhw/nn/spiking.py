@@ -152,4 +152,5 @@ class SpikingLayer(brainstate.nn.Dynamics):
                 f"{call}: the input has shape {x.shape} but the state was prepared for {held}; "
                 f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
             )
+        _arguments.check_finite(x, call=call, name="the input")
         return x.in_unit(self.drive_unit)

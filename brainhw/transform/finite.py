@@ -73,8 +73,8 @@ class FiniteWatch:
         for name, state in self._states.items():
             bad[name] = _any_bad(state.value)
             message = (
-                f"rollout: the gradient flowing back into {name} at step {{step}} is not finite; lower the learning "
-                "rate, use a flatter surrogate, or keep detach_reset=True."
+                f"rollout: the gradient flowing back into {name} at step {{step}} is not finite; see whether the "
+                "forward pass alone is, then lower the learning rate, use a flatter surrogate, or keep detach_reset=True."
             )
             state.value = _guard(state.value, t, message)
         return bad

@@ -14,7 +14,7 @@ from brainhw import _arguments
 from brainhw.nn import net_chip
 from brainhw.nn.preparation import Preparable
 
-__all__ = ["prepare_net"]
+__all__ = ["check_module", "prepare_net"]
 
 
 def prepare_net(
@@ -53,8 +53,7 @@ def prepare_net(
     (8, 3)
     """
     call = "prepare_net"
-    if not isinstance(net, brainstate.nn.Module):
-        raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
+    check_module(net, call=call)
     if batch_size is not None:
         batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
     key = _as_key(key, call)
@@ -70,6 +69,12 @@ def prepare_net(
         if isinstance(node, Preparable):
             # The draw of a module depends on its path alone, so that adding one elsewhere changes no other.
             node.prepare(None if key is None else jax.random.fold_in(key, zlib.crc32(_dotted(path).encode())))
+
+
+def check_module(net: Any, *, call: str) -> None:
+    """Raise unless ``net`` is a module."""
+    if not isinstance(net, brainstate.nn.Module):
+        raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
 
 
 def _dotted(path: tuple[Any, ...]) -> str:

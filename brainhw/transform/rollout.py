@@ -15,7 +15,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.nn.tap import listening
 from brainhw.transform.finite import FiniteWatch
-from brainhw.transform.prepare import prepare_net
+from brainhw.transform.prepare import check_module, prepare_net
 from brainhw.transform.record import Recorder
 
 __all__ = ["rollout"]
@@ -88,6 +88,7 @@ def rollout(
     ((50, 4, 3), (50, 4, 3))
     """
     call = "rollout"
+    check_module(net, call=call)
     n_steps, batch_size = _time_and_batch(xs, call)
     _arguments.check_finite_tree(xs, call=call, name="xs")
     segment = _segment_length(checkpoint, n_steps, call)
