@@ -74,7 +74,8 @@ class FiniteWatch:
             bad[name] = _any_bad(state.value)
             message = (
                 f"rollout: the gradient flowing back into {name} at step {{step}} is not finite; see whether the "
-                "forward pass alone is, then lower the learning rate, use a flatter surrogate, or keep detach_reset=True."
+                "forward pass alone is, then lower the learning rate, use a flatter surrogate, or keep "
+                "detach_reset=True."
             )
             state.value = _guard(state.value, t, message)
         return bad
