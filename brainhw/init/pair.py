@@ -203,6 +203,8 @@ class PairInitializer:
             share = (1 - self.settings.alpha) * budget
             rate = max(self.nu_rec, _MIN_REC_RATE)
             sigma_RC = np.sqrt(share / (self.layer.n_neurons * rate * self.kernel.square_integral))
+            if self.settings.in_range:
+                sigma_RC = np.minimum(sigma_RC, self.layer.chip.weight_limit / _SPREADS_IN_RANGE)
             recurrent = self._in_range(jnp.asarray(sigma_RC * self.z_rc, weight.dtype))
         spikes = self._run(weight, recurrent, self.xs)
         self.evaluations += 1
