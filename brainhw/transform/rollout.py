@@ -48,7 +48,8 @@ def rollout(
     checkpoint : 'auto', int or None, optional
         ``None`` (default) keeps what the backward pass needs of every step. An int keeps it of every so-many-th step
         and recomputes the rest; ``'auto'`` chooses about ``sqrt(T)``: memory falls from ``T`` to about ``2 sqrt(T)``
-        stored steps for about one more forward pass. Outputs are the same bits.
+        stored steps for about one more forward pass. Outputs are the same to the last bit run eagerly; inside ``jit``
+        XLA may round a membrane otherwise by one unit in the last place.
     pbar : int or brainstate.transform.ProgressBar, optional
         Progress bar over steps (over segments with ``checkpoint``).
     prepare : bool, optional
