@@ -121,13 +121,14 @@ distance = np.linspace(-1, 1, 401, dtype=np.float32)
 for name, spk_fun in surrogates.items():
     left.plot(distance, spk_fun.surrogate_grad(distance), label=name)
     right.plot(curves[name], label=name)
-left.set(xlabel="(V - V_th) / V_th", ylabel="surrogate derivative")
+left.set(xlabel="(V - V_th) / V_th", ylabel="surrogate derivative", xticks=[-1, -0.5, 0, 0.5, 1])
 right.set(xlabel="epoch", ylabel="training loss")
 right.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# A wide derivative reaches neurons far below threshold and learns fast here; a narrow one sees only what nearly fires.
+# A narrow derivative sees only neurons that nearly fire, so `fast_sigmoid(25)` starts slowest. With one hidden layer
+# that is all the difference there is; in deep nets the choice decides whether the first layers learn at all.
 #
 # ## Look inside
 #
@@ -141,7 +142,7 @@ ax.plot(time, seen["hidden.V_pre"][:, 0] / u.mV, label="before the reset")
 ax.plot(time, seen["hidden.V"][:, 0] / u.mV, label="after the reset")
 ax.axhline(1.0, color="0.5", linestyle="--", label="threshold")
 ax.set(xlabel="time (ms)", ylabel="membrane (mV)", title="hidden neuron 0, sample 0")
-ax.legend(frameon=False, loc="upper right")
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 print(f"{int(seen['hidden.spk'].sum())} spikes from {n_hidden} neurons in {n_steps} ms")
 
