@@ -124,6 +124,12 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, EffectiveWeight]:
     """Return every weight of ``net`` that lives on a chip, by the dotted path of its owner.
 
     Each appears once, however many attributes point at its synapse.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainunit as u
+    >>> list(bh.nn.chip_weights(bh.nn.H1v1Layer(3, tau=10 * u.ms, topology="RC")))
+    ['effective']
     """
     found = {}
     for path, node in net.nodes().items():

@@ -29,6 +29,12 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
     ------
     ValueError
         If modules of two families, or of two different specs of one family, stand in the same network.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> bh.nn.net_chip(bh.nn.H1v2Synapse(2, 3), call="my function").name
+    'H1v2'
     """
     found: dict[str, ChipSpec] = {}
     for path, node in net.nodes().items():
