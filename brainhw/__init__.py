@@ -1,4 +1,4 @@
-"""Spiking networks for analog neuromorphic chips: build with units, train, check, deploy."""
+"""Spiking networks for analog neuromorphic chips: build with units, train within what the hardware can do."""
 
 from brainhw import chip, data, init, nn, surrogate, train, transform, visualize
 from brainhw.transform import prepare_net, rollout

@@ -189,6 +189,8 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     """Return a plain array of numbers; a Quantity or something that is no array raises."""
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
+    if getattr(value, "dtype", None) is not None and value.dtype.kind == "c":
+        raise TypeError(f"{call}: {name} must be real; got {describe(value)}.")
     if isinstance(value, jax.Array):
         return value
     try:

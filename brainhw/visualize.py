@@ -91,7 +91,7 @@ def weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins:
     edges = np.linspace(-reach, reach, bins + 1).tolist()
     for path, weight in weights.items():
         values = np.asarray(weight.master.value).ravel()
-        ax.hist(values, edges, histtype="step", density=True, label=path.removesuffix(".effective"))
+        ax.hist(values, edges, histtype="step", density=True, label=path)
     for side in (-1, 1):
         ax.axvline(side * chip.weight_limit, color="0.4", linestyle="--", linewidth=1)
     ax.set(xlabel=f"weight (dashed: range of {chip.name})", ylabel="density")

@@ -16,6 +16,7 @@ from brainhw import _arguments
 from brainhw.init.pair import FluctSettings, PairInitializer
 from brainhw.init.pairs import Stages, discover_stages
 from brainhw.init.report import LayerReport
+from brainhw.transform.prepare import as_key
 
 __all__ = ["fluct_init"]
 
@@ -105,7 +106,9 @@ def fluct_init(
         raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
     stages = discover_stages(net, call=call)
     x = _take(dataloader, _arguments.positive_int(n_batches, call=call, name="n_batches"), call)
-    key = jax.random.key(key) if isinstance(key, int) else key
+    random_key = as_key(key, call)
+    if random_key is None:
+        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
     say = print if verbose else _nothing
 
     first = stages.frontend[0] if stages.frontend else stages.pairs[0][0]
@@ -125,7 +128,7 @@ def fluct_init(
             say(f"  Input → ν_mean={nu_mean:.1f}Hz ν_var={nu_var:.1f}Hz ratio={ratio:.1f}x")
         for index, (synapse, layer) in enumerate(stages.pairs, start=1):
             _check_active(x, index, bool(stages.frontend), call)
-            solver = PairInitializer(synapse, layer, x, dt, settings, jax.random.fold_in(key, index))
+            solver = PairInitializer(synapse, layer, x, dt, settings, jax.random.fold_in(random_key, index))
             report, x = solver.solve(index)
             say(report.line())
             if index < len(stages.pairs):
@@ -193,9 +196,8 @@ def _run_frontend(stages: Stages, x: np.ndarray) -> np.ndarray:
 
     @brainstate.transform.jit
     def run(xs: jax.Array) -> jax.Array:
-        for module in (frontend.effective, layer, getattr(layer, "effective", None)):
-            if module is not None:
-                module.prepare()
+        frontend.prepare()
+        layer.prepare()
         layer.reset_state(xs.shape[1])
         return brainstate.transform.for_loop(layer.update, frontend.update(xs))
 

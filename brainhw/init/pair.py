@@ -274,10 +274,9 @@ class PairInitializer:
     def _run_layer(self, weight: jax.Array, recurrent: jax.Array | None, xs: jax.Array) -> jax.Array:
         synapse, layer = self.synapse, self.layer
         synapse.weight.value = weight
-        synapse.effective.prepare()
         if recurrent is not None:
             layer.recurrent_weight.value = recurrent
-            layer.effective.prepare()
+        synapse.prepare()
         layer.prepare()
         layer.reset_state(xs.shape[1])
         return brainstate.transform.for_loop(layer.update, synapse.update(xs))
@@ -285,7 +284,7 @@ class PairInitializer:
     def _subthreshold_sd(self, weight: jax.Array, xs: jax.Array) -> jax.Array:
         """Return the standard deviation of each membrane over time and batch with spiking and clamp off, ``[n]``."""
         self.synapse.weight.value = weight
-        self.synapse.effective.prepare()
+        self.synapse.prepare()
         self.layer.prepare()
         dt = self.dt * u.second
 

@@ -74,9 +74,15 @@ def discover_stages(net: brainstate.nn.Module, *, call: str) -> Stages:
         frontend = _checked(given, (H1Frontend, H1Layer), "frontend_stage", call)
     given = _explicit(net, "layer_pairs")
     if given is not None:
+        if not isinstance(given, (list, tuple)):
+            raise TypeError(
+                f"{call}: layer_pairs must be a list of (synapse, layer); got {_arguments.describe(given)}."
+            )
         pairs = [_checked(pair, (H1Synapse, H1Layer), "layer_pairs", call) for pair in given]
-    else:
-        _warn_of_unpaired(modules, pairs, call)
+        here = {id(module) for module in modules}
+        if any(id(part) not in here for pair in pairs for part in pair):
+            raise ValueError(f"{call}: layer_pairs names a module that is not in the network; pair the network's own.")
+    _warn_of_unpaired(modules, pairs, call)
     if not pairs:
         what = (
             "a frontend but no dense (synapse, layer) pair after it" if frontend else "no dense (synapse, layer) pair"
@@ -115,8 +121,8 @@ def _warn_of_unpaired(modules: list[Any], pairs: list[tuple[Any, Any]], call: st
     alone = sum(isinstance(m, H1Synapse) and id(m) not in paired for m in modules)
     if alone:
         warnings.warn(
-            f"{call}: {alone} synapse(s) have no H1 layer registered right after them and keep their weights; set "
-            "net.layer_pairs to say which layer each feeds.",
+            f"{call}: {alone} synapse(s) stand in no pair and keep their weights; register each right before its layer "
+            "or set net.layer_pairs to say which layer each feeds.",
             UserWarning,
             stacklevel=4,
         )

@@ -1,6 +1,6 @@
 """The modules that step in time: synapses, neuron layers, frontends and readouts."""
 
-from brainhw.nn.effective import EffectiveWeight, chip_weights
+from brainhw.nn.effective import ChipWeight, EffectiveWeight, chip_weights
 from brainhw.nn.family import net_chip
 from brainhw.nn.h1_frontend import H1Frontend, H1v1Frontend, H1v2Frontend
 from brainhw.nn.h1_layer import H1Layer, H1v1Layer, H1v2Layer
@@ -10,6 +10,7 @@ from brainhw.nn.readout import LeakyReadout
 from brainhw.nn.spiking import SpikingLayer
 
 __all__ = [
+    "ChipWeight",
     "EffectiveWeight",
     "H1Frontend",
     "H1Layer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import brainstate
 import brainunit as u
@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from brainhw.chip import ChipSpec
 
-__all__ = ["EffectiveWeight", "chip_weights"]
+__all__ = ["ChipWeight", "EffectiveWeight", "chip_weights"]
 
 
 class EffectiveWeight(brainstate.nn.Module):
@@ -40,27 +40,25 @@ class EffectiveWeight(brainstate.nn.Module):
 
     Notes
     -----
-    The charge is a ``ShortTermState``: it is recomputed by :func:`brainhw.prepare_net` and never saved. ``value``
+    The charge is a ``ShortTermState``: it is recomputed by :func:`brainhw.prepare_net` and never saved. ``of``
     refuses to hand out charges that were computed from other master weights than the present ones, as after an
     optimizer step or a load. Only a function that was compiled beforehand cannot notice; call ``prepare_net``
     inside it. A gradient with respect to the master weights is refused where they were prepared outside the
     differentiated function, since it would be zero.
     """
 
-    # The same ParamState is an attribute of the synapse; seen twice, its path in checkpoints would change.
-    graph_invisible_attrs = ("master",)
-
     def __init__(self, master: brainstate.ParamState, chip: ChipSpec, *, owner: str) -> None:
         super().__init__()
-        self.master = master
+        # The weights stay with their owner, whose path they carry in checkpoints; a second reference here would either
+        # rename them or be lost when a network is copied.
         self.chip = chip
         self.owner = owner
         self.charge = brainstate.ShortTermState(jnp.zeros_like(master.value) * u.fcoulomb)
         self._source: Any = None
 
-    def prepare(self, key: jax.Array | None = None) -> None:
+    def refresh(self, weights: brainstate.ParamState, key: jax.Array | None = None) -> None:
         """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the nominal chip."""
-        master = self.master.value
+        master = weights.value
         charge = self.chip.charge(master)
         if key is not None and self.chip.synapse_mismatch_std is not None:
             spread = self.chip.synapse_mismatch_std * jax.random.normal(key, master.shape, master.dtype)
@@ -69,21 +67,20 @@ class EffectiveWeight(brainstate.nn.Module):
         # A weak reference, because a traced value must not outlive its trace.
         self._source = weakref.ref(master)
 
-    @property
-    def value(self) -> u.Quantity:
-        """The charges in fC, shape as the master weights; raises unless :func:`brainhw.prepare_net` is up to date."""
+    def of(self, weights: brainstate.ParamState) -> u.Quantity:
+        """Return the charges of ``weights`` in fC; raises unless :func:`brainhw.prepare_net` is up to date."""
         if self._source is None:
             raise RuntimeError(
                 f"{self.owner}.update: the network is not prepared; call brainhw.prepare_net(net, batch_size) once "
                 "per batch, before the time loop (brainhw.rollout does both)."
             )
-        if not any(held is self._source() for held in _held_by(self.master)):
+        if not any(held is self._source() for held in _held_by(weights)):
             raise RuntimeError(
                 f"{self.owner}.update: the weights changed since the network was prepared, or it was prepared inside "
                 "another compiled function; call brainhw.prepare_net(net, batch_size) again, inside the same jit or "
                 "grad as the time loop."
             )
-        charge, master = self.charge.value, self.master.value
+        charge, master = self.charge.value, weights.value
         if isinstance(master, jax.core.Tracer):
             return u.Quantity(_tied(charge.mantissa, master, self.owner), unit=u.fcoulomb)
         return charge
@@ -120,7 +117,29 @@ def _tied_jvp(owner: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -
 _tied.defjvp(_tied_jvp, symbolic_zeros=True)
 
 
-def chip_weights(net: brainstate.nn.Module) -> dict[str, EffectiveWeight]:
+class ChipWeight(NamedTuple):
+    """Master weights, and the chip that they are meant for.
+
+    Attributes
+    ----------
+    master : brainstate.ParamState
+        The learnt weights, dimensionless, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
+    chip : ChipSpec
+        The chip.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> weight = bh.nn.chip_weights(bh.nn.H1v2Synapse(4, 3))["H1v2Synapse"]
+    >>> weight.master.value.shape, weight.chip.weight_limit
+    ((4, 3), 1.66)
+    """
+
+    master: brainstate.ParamState
+    chip: ChipSpec
+
+
+def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
     """Return every weight of ``net`` that lives on a chip, by the dotted path of its owner.
 
     Each appears once, however many attributes point at its synapse.
@@ -129,10 +148,11 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, EffectiveWeight]:
     --------
     >>> import brainhw as bh, brainunit as u
     >>> list(bh.nn.chip_weights(bh.nn.H1v1Layer(3, tau=10 * u.ms, topology="RC")))
-    ['effective']
+    ['H1v1Layer']
     """
     found = {}
     for path, node in net.nodes().items():
-        if isinstance(node, EffectiveWeight):
-            found[".".join(str(part) for part in path)] = node
+        if isinstance(getattr(node, "effective", None), EffectiveWeight):
+            name = ".".join(str(part) for part in path) or type(node).__name__
+            found[name] = ChipWeight(node.master, node.chip)
     return found

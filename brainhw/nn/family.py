@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import brainstate
 
 from brainhw.chip import ChipSpec, get_chip
@@ -9,10 +12,13 @@ from brainhw.chip import ChipSpec, get_chip
 __all__ = ["chip_of_family", "net_chip"]
 
 
-def chip_of_family(chip: ChipSpec | str | None, family: str, preset: ChipSpec, *, call: str) -> ChipSpec:
-    """Return the chip to build on, refusing one of another family."""
+def chip_of_family(chip: ChipSpec | str | None, owner: Any, *, call: str) -> ChipSpec:
+    """Return the chip that ``owner`` is built on, by default its family's preset, refusing one of another family."""
+    family = getattr(owner, "family", None)
+    if family is None:
+        raise TypeError(f"{call} is what both families share; use the class that names one, as H1v1 or H1v2.")
     if chip is None:
-        return preset
+        chip = owner.preset
     chip = get_chip(chip, call=call)
     if chip.family != family:
         raise ValueError(
@@ -45,5 +51,13 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
     if len(specs) <= 1:
         return specs[0] if specs else None
     listed = "; ".join(f"{path}: {chip.name} ({chip.family})" for path, chip in found.items())
-    problem = "families are mixed" if len({chip.family for chip in specs}) > 1 else "the specs of one family differ"
+    if len({chip.family for chip in specs}) > 1:
+        problem = "families are mixed"
+    else:
+        fields = [
+            f.name
+            for f in dataclasses.fields(ChipSpec)
+            if f.name != "notes" and len({str(getattr(s, f.name)) for s in specs}) > 1
+        ]
+        problem = f"the specs of one family differ in {', '.join(fields)}"
     raise ValueError(f"{call}: one network runs on one chip, but {problem} ({listed}). Build every module on one spec.")

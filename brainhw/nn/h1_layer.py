@@ -91,7 +91,7 @@ class H1Layer(SpikingLayer):
         name: str | None = None,
     ) -> None:
         call = type(self).__name__
-        chip = chip_of_family(chip, self.family, self.preset, call=call)
+        chip = chip_of_family(chip, self, call=call)
         super().__init__(
             size,
             topology=topology,
@@ -128,6 +128,11 @@ class H1Layer(SpikingLayer):
         V_th = self.chip.V_th.to(u.mV).mantissa
         return u.Quantity(jnp.full((self.n_neurons,), V_th, brainstate.environ.dftype()), unit=u.mV)
 
+    @property
+    def master(self) -> brainstate.ParamState:
+        """The learnt recurrent weights."""
+        return self.recurrent_weight
+
     def prepare(self, key: jax.Array | None = None) -> None:
         """Take the nominal leak and threshold, or with a ``key`` those of one sampled chip.
 
@@ -135,8 +140,9 @@ class H1Layer(SpikingLayer):
         each by the relative size that the spec gives; ``None`` in the spec means no variation.
         """
         tau, V_th = self.tau, self._nominal_threshold()
+        key_rc = None
         if key is not None:
-            key_leak, key_th = jax.random.split(key)
+            key_leak, key_th, key_rc = jax.random.split(key, 3)
             n, dtype = self.n_neurons, tau.mantissa.dtype
             if self.chip.leak_mismatch_std is not None:
                 tau = tau * jnp.exp(-self.chip.leak_mismatch_std * jax.random.normal(key_leak, (n,), dtype))
@@ -144,6 +150,8 @@ class H1Layer(SpikingLayer):
                 V_th = V_th * (1 + self.chip.threshold_mismatch_std * jax.random.normal(key_th, (n,), dtype))
         self.chip_tau.value = tau
         self.chip_V_th.value = V_th
+        if self.topology == "RC":
+            self.effective.refresh(self.recurrent_weight, key_rc)
 
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)`` with the time constants of the prepared chip, ``[N]``."""
@@ -159,7 +167,7 @@ class H1Layer(SpikingLayer):
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
         """Return the charge that the previous spikes bring back."""
-        return spk @ self.effective.value
+        return spk @ self.effective.of(self.recurrent_weight)
 
 
 class H1v1Layer(H1Layer):

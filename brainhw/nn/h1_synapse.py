@@ -65,13 +65,22 @@ class H1Synapse(brainstate.nn.Module):
     ) -> None:
         super().__init__(name=name)
         call = type(self).__name__
-        self.chip = chip_of_family(chip, self.family, self.preset, call=call)
+        self.chip = chip_of_family(chip, self, call=call)
         n_in = _arguments.size(in_size, call=call, name="in_size")
         n_out = _arguments.size(out_size, call=call, name="out_size")
         self.in_size, self.out_size = (n_in,), (n_out,)
         init = braintools.init.KaimingNormal() if weight_init is None else weight_init
         self.weight = weight_state(init, (n_in, n_out), call=call, name="weight_init")
         self.effective = EffectiveWeight(self.weight, self.chip, owner=call)
+
+    @property
+    def master(self) -> brainstate.ParamState:
+        """The learnt weights."""
+        return self.weight
+
+    def prepare(self, key: jax.Array | None = None) -> None:
+        """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the nominal one."""
+        self.effective.refresh(self.weight, key)
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the charge that the input brings to each target neuron.
@@ -87,7 +96,7 @@ class H1Synapse(brainstate.nn.Module):
             ``[..., out_size]`` in fC.
         """
         x = _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
-        return x @ self.effective.value
+        return x @ self.effective.of(self.weight)
 
 
 class H1v1Synapse(H1Synapse):

@@ -102,7 +102,8 @@ class LIFLayer(SpikingLayer):
     size : int
         Number of neurons ``N``.
     tau : Quantity or brainstate.nn.Param
-        Membrane time constant, scalar or ``[N]``. A ``Param`` is learnt.
+        Membrane time constant, scalar or ``[N]``. A ``Param`` is learnt; give it a transform that keeps it positive,
+        such as ``Param(20 * u.ms, t=brainstate.nn.SoftplusT(1 * u.ms))``.
     V_th : Quantity or brainstate.nn.Param, optional
         Threshold, scalar or ``[N]``; default 1 mV. A ``Param`` is learnt.
     reset : {'subtract', 'zero', 'none'}, optional

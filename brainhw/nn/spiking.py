@@ -68,7 +68,9 @@ class SpikingLayer(brainstate.nn.Dynamics):
         self.topology = _arguments.choice(topology, TOPOLOGIES, call=call, name="topology")
         self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")
         self.spk_fun = spk_fun
-        self.detach_reset = bool(detach_reset)
+        if not isinstance(detach_reset, bool):
+            raise TypeError(f"{call}: detach_reset must be True or False; got {_arguments.describe(detach_reset)}.")
+        self.detach_reset = detach_reset
         self.V = brainstate.HiddenState(zeros(n, None, u.mV))
         self.spk = brainstate.HiddenState(zeros(n, None))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from brainhw.train.rates import check_output, population_size
+from brainhw.train.rates import check_labels, check_output, population_size
 
 __all__ = ["accuracy", "accuracy_population"]
 
@@ -38,6 +38,7 @@ def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
     1.0
     """
     check_output(spikes, labels, call="accuracy")
+    check_labels(labels, spikes.shape[-1], call="accuracy")
     return jnp.mean(jnp.argmax(jnp.sum(spikes, axis=0), axis=-1) == labels)
 
 
@@ -56,7 +57,7 @@ def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) ->
     Returns
     -------
     jax.Array
-        A scalar in [0, 1].
+        A scalar in [0, 1]. A tie counts for the first of the tied populations.
 
     Raises
     ------

@@ -8,6 +8,7 @@ from typing import Any
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from brainhw import _arguments
 
@@ -122,6 +123,7 @@ def population_size(spikes: Any, labels: Any, n_classes: int, *, call: str) -> i
     """Return the neurons per class of output spikes ``[T, B, N]`` with ``labels`` ``[B]``, or raise."""
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     check_output(spikes, labels, call=call)
+    check_labels(labels, n_classes, call=call)
     n = spikes.shape[-1]
     if n % n_classes:
         raise ValueError(
@@ -129,6 +131,17 @@ def population_size(spikes: Any, labels: Any, n_classes: int, *, call: str) -> i
             f"use a multiple of {n_classes}."
         )
     return n // n_classes
+
+
+def check_labels(labels: Any, n_classes: int, *, call: str) -> None:
+    """Raise if a label that can be looked at is no class."""
+    if not _arguments.is_concrete(labels):
+        return
+    numbers = np.asarray(labels)
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < n_classes):
+        raise ValueError(
+            f"{call}: labels must lie between 0 and {n_classes - 1}; got {numbers.min()} to {numbers.max()}."
+        )
 
 
 def check_output(spikes: Any, labels: Any, *, call: str) -> None:

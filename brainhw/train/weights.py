@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
-from brainhw.nn import EffectiveWeight, chip_weights
+from brainhw.nn import ChipWeight, chip_weights
 
 __all__ = ["clip_weights", "out_of_range", "topology_loss", "weight_magnitude_loss"]
 
 
-def _weights(net: brainstate.nn.Module, call: str) -> dict[str, EffectiveWeight]:
+def _weights(net: brainstate.nn.Module, call: str) -> dict[str, ChipWeight]:
     if not isinstance(net, brainstate.nn.Module):
         raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
     found = chip_weights(net)
@@ -92,7 +92,7 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
     return jnp.sum(jnp.stack([d.sum() for d in disagreement])) / sum(d.size for d in disagreement)
 
 
-def _block_disagreement(weight: EffectiveWeight) -> jax.Array:
+def _block_disagreement(weight: ChipWeight) -> jax.Array:
     values = weight.master.value if weight.chip.sign_axis == "pre" else weight.master.value.T
     block = weight.chip.sign_block
     padded = jnp.pad(values, ((0, -len(values) % block), (0, 0)))
@@ -111,7 +111,7 @@ def out_of_range(net: brainstate.nn.Module) -> int:
     Returns
     -------
     int
-        Number of weights with ``|w| > chip.weight_limit``.
+        Number of weights with ``|w| > chip.weight_limit``; a NaN counts too.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def out_of_range(net: brainstate.nn.Module) -> int:
     1
     """
     weights = _weights(net, "out_of_range")
-    return sum(int(jnp.sum(jnp.abs(w.master.value) > w.chip.weight_limit)) for w in weights.values())
+    return sum(int(jnp.sum(~(jnp.abs(w.master.value) <= w.chip.weight_limit))) for w in weights.values())
 
 
 def clip_weights(net: brainstate.nn.Module) -> None:

@@ -14,7 +14,7 @@ from brainhw import _arguments
 from brainhw.nn import net_chip
 from brainhw.nn.preparation import Preparable
 
-__all__ = ["check_module", "prepare_net"]
+__all__ = ["as_key", "check_module", "prepare_net"]
 
 
 def prepare_net(
@@ -40,7 +40,8 @@ def prepare_net(
     TypeError
         If ``net`` is no module, ``batch_size`` no whole number or ``key`` no key.
     ValueError
-        If modules of two chip families stand in ``net``, or a weight is NaN or infinite. Nothing was changed then.
+        If modules of two chip families stand in ``net``, or a weight is NaN or infinite; nothing was changed
+        then. (Inside ``jit`` weights cannot be looked at; ``rollout(check_finite=True)`` finds what they lead to.)
     RuntimeError
         If a module from elsewhere has states that were never created, and the call stands inside a compiled function.
 
@@ -56,7 +57,7 @@ def prepare_net(
     check_module(net, call=call)
     if batch_size is not None:
         batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
-    key = _as_key(key, call)
+    key = as_key(key, call)
     net_chip(net, call=call)
     for path, weights in net.states(brainstate.ParamState).items():
         # `_value` and not `.value`: a read would tell the surrounding grad that the loss depends on this parameter.
@@ -81,7 +82,8 @@ def _dotted(path: tuple[Any, ...]) -> str:
     return ".".join(str(part) for part in path)
 
 
-def _as_key(key: Any, call: str) -> jax.Array | None:
+def as_key(key: Any, call: str) -> jax.Array | None:
+    """Return a random key from a key or a whole number; ``None`` stays ``None``."""
     if key is None:
         return None
     if isinstance(key, jax.Array) and (key.ndim or jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)):
@@ -91,11 +93,17 @@ def _as_key(key: Any, call: str) -> jax.Array | None:
             return key
         raise ValueError(f"{call}: key must be one key; got {_arguments.describe(key)}.")
     try:
-        return jax.random.key(operator.index(key))
+        number = operator.index(key)
+        if isinstance(key, bool):
+            raise TypeError
     except TypeError:
         raise TypeError(
             f"{call}: key must be a whole number or a jax.random.key; got {_arguments.describe(key)}."
         ) from None
+    if not 0 <= number < 2**32:
+        # JAX would wrap it, and two numbers would be one chip.
+        raise ValueError(f"{call}: key must be a whole number from 0 to 2**32 - 1; got {number}.")
+    return jax.random.key(number)
 
 
 def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None:

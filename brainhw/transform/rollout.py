@@ -76,6 +76,9 @@ def rollout(
 
     Notes
     -----
+    ``dt`` is baked into a compiled function: compile one for each. So is whether the net was prepared outside of it, so
+    a function compiled with ``prepare=False`` cannot notice that weights have changed since.
+
     Outside ``brainstate.transform.jit`` every call compiles the loop anew; put training and evaluation steps in
     ``jit``. A not finite ``xs`` can only be seen there where it is not traced; use ``check_finite`` inside.
 

@@ -288,6 +288,24 @@ def test_unsuitable_networks_are_refused() -> None:
         bh.init.fluct_init(unequal, x)
 
 
+def test_pairs_must_be_the_networks_own_and_all_of_it() -> None:
+    x = [poisson(300, (4, 100, 64))]
+    net = OnePair("H1v1")
+    net.layer_pairs = [(bh.nn.H1v1Synapse(64, 4), bh.nn.H1v1Layer(4, 20 * u.ms))]
+    with pytest.raises(ValueError, match="layer_pairs names a module that is not in the network"):
+        bh.init.fluct_init(net, x, verbose=False)
+    net.layer_pairs = 5
+    with pytest.raises(TypeError, match=r"layer_pairs must be a list of \(synapse, layer\); got 5"):
+        bh.init.fluct_init(net, x, verbose=False)
+    net = OnePair("H1v1")
+    net.second, net.third = bh.nn.H1v1Synapse(32, 8), bh.nn.H1v1Layer(8, 20 * u.ms)
+    net.layer_pairs = [(net.synapse, net.layer)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bh.init.fluct_init(net, x, verbose=False)
+    assert any("1 synapse(s) stand in no pair" in str(w.message) for w in caught)
+
+
 def test_settings_that_deserve_a_warning() -> None:
     x = [poisson(300, (8, 100, 64))]
     for net, options, message in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import brainstate
@@ -205,11 +206,22 @@ def test_charges_are_no_parameters_and_master_weights_have_one_path(net: Net) ->
     }
 
 
+def test_a_copy_has_weights_of_its_own_and_runs_once_prepared(net: Net) -> None:
+    bh.prepare_net(net)
+    twin = copy.deepcopy(net)
+    twin.syn.weight.value = twin.syn.weight.value * 0
+    with pytest.raises(RuntimeError, match="the weights changed since the network was prepared"):
+        twin.syn(np.ones(twin.syn.in_size))
+    bh.prepare_net(twin)
+    assert not np.any(twin.syn(np.ones(twin.syn.in_size)).mantissa)
+    assert np.any(net.syn(np.ones(net.syn.in_size)).mantissa)
+
+
 def test_chip_weights_lists_each_weight_once(net: Net) -> None:
-    assert set(bh.nn.chip_weights(net)) == {"syn.effective", "hidden.effective"}
+    assert set(bh.nn.chip_weights(net)) == {"syn", "hidden"}
     net.again = net.syn
     net.pairs = [(net.syn, net.hidden)]
     found = bh.nn.chip_weights(net)
     assert len(found) == 2
-    assert {id(weight) for weight in found.values()} == {id(net.syn.effective), id(net.hidden.effective)}
+    assert {id(weight.master) for weight in found.values()} == {id(net.syn.weight), id(net.hidden.recurrent_weight)}
     assert bh.nn.chip_weights(bh.nn.LIFSynapse(2, 2)) == {}

@@ -101,7 +101,9 @@ def test_mixed_families_and_mixed_specs_are_refused() -> None:
         bh.rollout(mixed, jnp.ones((3, 2)))
     mine = H1V1.replace(V_th=90 * u.mV, name="mine")
     specs = brainstate.nn.Sequential(bh.nn.H1v1Synapse(2, 3), bh.nn.H1v1Layer(3, tau=10 * u.ms, chip=mine))
-    with pytest.raises(ValueError, match=r"prepare_net: .* the specs of one family differ \(.*mine \(H1v1\)"):
+    with pytest.raises(
+        ValueError, match=r"prepare_net: .* the specs of one family differ in name, V_th.* \(.*mine \(H1v1\)"
+    ):
         bh.prepare_net(specs)
 
 
