@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import argparse
 import functools
 import json
@@ -32,22 +33,31 @@ FAMILIES = {
 }
 
 
-def options(description: str, *, epochs: int, out: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that every training script takes."""
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def options(description: str, *, epochs: int, out: str, chip: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the options that every training script takes, and those of a net on a chip."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--chip", choices=sorted(FAMILIES), default="h1v1", help="chip family")
+    if chip:
+        parser.add_argument("--chip", choices=sorted(FAMILIES), default="h1v1", help="chip family")
+        parser.add_argument("--init", choices=("fluct", "kaiming"), default="fluct", help="initialiser of the weights")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batch order")
-    parser.add_argument("--epochs", type=int, default=epochs, help="length of the whole training")
-    parser.add_argument("--init", choices=("fluct", "kaiming"), default="fluct", help="initialiser of the weights")
+    parser.add_argument("--epochs", type=positive, default=epochs, help="length of the whole training")
     parser.add_argument("--out", type=Path, default=Path("runs") / out, help="folder for weights and figures")
     parser.add_argument("--resume", action="store_true", help="go on from the run saved in --out")
-    parser.add_argument("--stop-after", type=int, help="stop after this epoch, as if interrupted")
+    parser.add_argument("--stop-after", type=positive, help="stop after this epoch, as if interrupted")
     parser.add_argument("--smoke", action="store_true", help="two epochs on a part of the data")
     return parser
 
 
-class Run:
-    """A training run of a classifier whose output populations vote by spike count; saved, and resumed to the bit.
+class Training(abc.ABC):
+    """A training run that is saved, and resumed to the bit.
 
     Everything random in an epoch depends on the seed and the number of the epoch alone, so the saved file needs no
     random state.
@@ -55,12 +65,16 @@ class Run:
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, with chip layers ``layers`` (names of attributes) whose rates are reported.
+        The network, with spiking layers ``layers`` (names of attributes) whose rates are reported.
     arguments : argparse.Namespace
         The options of the script.
     learning_rate, batch_size : float, int
         Adam's first rate, which falls along a cosine to a fiftieth, and the batch size.
+    max_gradient : float, optional
+        Norm that the gradient of all parameters together is cut down to.
     """
+
+    constrain: Callable[[brainstate.nn.Module], None] | None = None  # brings parameters back in range after a step
 
     def __init__(
         self,
@@ -68,18 +82,19 @@ class Run:
         arguments: argparse.Namespace,
         *,
         n_train: int,
-        n_classes: int,
         learning_rate: float,
         batch_size: int,
         layers: tuple[str, ...],
+        max_gradient: float | None = None,
     ) -> None:
         self.net, self.arguments, self.layers = net, arguments, layers
-        self.n_classes, self.batch_size = n_classes, batch_size
+        self.batch_size = batch_size
         self.started = time.perf_counter()
         n_steps = arguments.epochs * -(-n_train // batch_size)
         schedule = optax.cosine_decay_schedule(learning_rate, n_steps, alpha=0.02)
         self.weights = net.states(brainstate.ParamState)
-        self.optimizer = braintools.optim.OptaxOptimizer(tx=optax.adam(schedule))
+        clip = optax.identity() if max_gradient is None else optax.clip_by_global_norm(max_gradient)
+        self.optimizer = braintools.optim.OptaxOptimizer(tx=optax.chain(clip, optax.adam(schedule)))
         self.optimizer.register_trainable_weights(self.weights)
         self.history: list[dict[str, float]] = []
         self.path = arguments.out / "run.msgpack"
@@ -87,10 +102,23 @@ class Run:
         changing = ("out", "resume", "stop_after", "root")
         self.identity = json.dumps({k: str(v) for k, v in vars(arguments).items() if k not in changing}, sort_keys=True)
 
+    @abc.abstractmethod
+    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
+        """Return the accuracy of what the net gave out, ``[T, B, ...]``."""
+
+    @property
+    @abc.abstractmethod
+    def setting(self) -> str:
+        """What was trained, in a few words for the result line."""
+
+    def examine(self) -> dict[str, tuple[float, str]]:
+        """Return further numbers for the result, each with its words for the result line; may save figures."""
+        return {}
+
     def train(self, train: bh.data.Split, test: bh.data.Split, loss: Callable[..., Any]) -> None:
         """Train to the last epoch with a progress bar, saving as it goes.
 
-        ``loss(x, y)`` returns the loss and the accuracy of a batch ``x [T, B, N]``, ``y [B]``.
+        ``loss(x, y)`` returns the loss and the accuracy of a batch ``x [T, B, N]``, ``y [B]`` or ``[B, T]``.
         """
         gradient = brainstate.transform.grad(loss, self.weights, has_aux=True, return_value=True)
 
@@ -98,7 +126,8 @@ class Run:
         def step(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
             grads, value, hits = gradient(x, y)
             self.optimizer.update(grads)
-            bh.train.clip_weights(self.net)
+            if self.constrain is not None:
+                self.constrain(self.net)
             return value, hits
 
         if self.arguments.resume:
@@ -109,8 +138,8 @@ class Run:
         for epoch in bar:
             batches = bh.data.batches(train, self.batch_size, seed=self.arguments.seed, epoch=epoch)
             values = np.array([step(time_major(batch.x), jnp.asarray(batch.y)) for batch in batches])
-            spikes = self.run(test)[-1]
-            hits = bh.train.accuracy_population(spikes, jnp.asarray(test.y), self.n_classes)
+            outputs, _ = self._forward(time_major(test.x))
+            hits = self.score(outputs, jnp.asarray(test.y))
             entry = dict(zip(("loss", "accuracy"), values.mean(axis=0).tolist(), strict=True))
             self.history.append({**entry, "test_accuracy": float(hits)})
             bar.set_postfix({name: f"{value:.3f}" for name, value in self.history[-1].items()})
@@ -119,19 +148,19 @@ class Run:
         self.save()
 
     @functools.cached_property
-    def _forward(self) -> Callable[[jax.Array], list[jax.Array]]:
+    def _forward(self) -> Callable[[jax.Array], tuple[jax.Array, list[jax.Array]]]:
         names = tuple(f"{layer}.spk" for layer in self.layers)
 
         @brainstate.transform.jit
-        def forward(x: jax.Array) -> list[jax.Array]:
-            seen = bh.rollout(self.net, x, record=names)[1]
-            return [seen[name] for name in names]
+        def forward(x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+            outputs, seen = bh.rollout(self.net, x, record=names)
+            return outputs, [seen[name] for name in names]
 
         return forward
 
     def run(self, split: bh.data.Split) -> list[jax.Array]:
         """Return the spikes ``[T, B, N]`` of every reported layer on a whole split."""
-        return self._forward(time_major(split.x))
+        return self._forward(time_major(split.x))[1]
 
     def save(self) -> None:
         """Write the run; a crash while writing leaves the old file whole."""
@@ -150,7 +179,7 @@ class Run:
         if content["identity"] != self.identity:
             raise SystemExit(f"--resume: {self.path} was started with {content['identity']}, now {self.identity}.")
         for path, state in self.weights.items():
-            state.value = jnp.asarray(content["weights"]["/".join(map(str, path))])
+            state.value = jax.tree.map(jnp.asarray, content["weights"]["/".join(map(str, path))])
         self.optimizer.load_state_dict(content["optimizer"])
         self.history = json.loads(content["history"])
 
@@ -159,30 +188,56 @@ class Run:
         return {"weights": weights, "optimizer": self.optimizer.state_dict()}
 
     def finish(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, float]:
-        """Save the figures of training and weights, print the result line, and return its numbers."""
+        """Save the figures, print the result line, and return its numbers."""
         curves(self.history, self.arguments.out / "training.png")
-        figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
-        bh.visualize.weight_histogram(self.net, ax=ax)
-        figure.savefig(self.arguments.out / "weights.png", dpi=120)
-        plt.close(figure)
-
         dt = float(brainstate.environ.get_dt().to(u.second).mantissa)
         # Silence after the end of a recording would lower the rates.
         real = np.arange(len(spikes[0]))[:, None] < np.asarray(test.lengths)
         rates = {layer: float(np.asarray(s)[real].mean()) / dt for layer, s in zip(self.layers, spikes, strict=True)}
+        examined = self.examine()
         result = {
             "test_accuracy": self.history[-1]["test_accuracy"],
-            "out_of_range": bh.train.out_of_range(self.net),
+            **{name: number for name, (number, _) in examined.items()},
             "rates_hz": rates,
             "seconds": time.perf_counter() - self.started,
         }
-        listed = ", ".join(f"{layer} {rate:.1f} Hz" for layer, rate in rates.items())
-        print(
-            f"test accuracy {result['test_accuracy']:.4f} | {result['out_of_range']} weights out of range | mean rate "
-            f"{listed} | {result['seconds']:.1f} s | {self.arguments.chip}, {self.arguments.init} init, "
-            f"seed {self.arguments.seed}"
-        )
+        parts = [
+            f"test accuracy {result['test_accuracy']:.4f}",
+            *(words for _, words in examined.values()),
+            "mean rate " + ", ".join(f"{layer} {rate:.1f} Hz" for layer, rate in rates.items()),
+            f"{result['seconds']:.1f} s",
+            f"{self.setting}, seed {self.arguments.seed}",
+        ]
+        print(" | ".join(parts))
         return result
+
+
+class Run(Training):
+    """A classifier on a chip whose output populations vote by spike count, its weights kept in the chip's range."""
+
+    constrain = staticmethod(bh.train.clip_weights)
+
+    def __init__(self, net: brainstate.nn.Module, arguments: argparse.Namespace, *, n_classes: int, **kw: Any) -> None:
+        super().__init__(net, arguments, **kw)
+        self.n_classes = n_classes
+
+    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
+        """Return the share of recordings whose most active population is the right one."""
+        return bh.train.accuracy_population(outputs, y, self.n_classes)
+
+    @property
+    def setting(self) -> str:
+        """Chip and initialiser."""
+        return f"{self.arguments.chip}, {self.arguments.init} init"
+
+    def examine(self) -> dict[str, tuple[float, str]]:
+        """Draw the weights and count those out of range."""
+        figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+        bh.visualize.weight_histogram(self.net, ax=ax)
+        figure.savefig(self.arguments.out / "weights.png", dpi=120)
+        plt.close(figure)
+        n = bh.train.out_of_range(self.net)
+        return {"out_of_range": (n, f"{n} weights out of range")}
 
 
 def time_major(x: np.ndarray) -> jax.Array:

@@ -7,6 +7,7 @@ from brainhw.data.filterbank import FilterbankDesign, filterbank, filterbank_des
 from brainhw.data.fsdd import fsdd
 from brainhw.data.japanese_vowels import japanese_vowels
 from brainhw.data.locate import locate
+from brainhw.data.qtdb import qtdb
 
 __all__ = [
     "ChannelScale",
@@ -21,6 +22,7 @@ __all__ = [
     "fsdd",
     "japanese_vowels",
     "locate",
+    "qtdb",
     "repeat_frames",
     "split_on_off",
 ]

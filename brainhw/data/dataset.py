@@ -15,10 +15,11 @@ from brainhw._arguments import as_array, describe, positive_int
 __all__ = ["Dataset", "Split", "batches"]
 
 
-def _labels(value: Any, name: str) -> np.ndarray:
+def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
     array = np.asarray(as_array(value, call="Split", name=name))
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise ValueError(f"Split: {name} must be a 1-D array of whole numbers; got {describe(array)}.")
+    if array.ndim not in ndims or array.dtype.kind not in "iu":
+        or_frames = ", or 2-D with one for each frame" if 2 in ndims else ""
+        raise ValueError(f"Split: {name} must be a 1-D array of whole numbers{or_frames}; got {describe(array)}.")
     return array.astype(np.int32)
 
 
@@ -32,7 +33,8 @@ class Split:
         Either frames ``[n, T, channels]``, zero padded behind each recording's own length (kept as float32),
         or raw audio: a list of ``n`` one-dimensional arrays (each kept as float32).
     y
-        Class of each recording, whole numbers of shape ``[n]``, counted from zero (kept as int32).
+        Class of each recording, whole numbers of shape ``[n]``, counted from zero (kept as int32); or of each frame,
+        shape ``[n, T]``.
     lengths
         True number of frames (or audio samples) of each recording, shape ``[n]`` (kept as int32).
     groups
@@ -60,7 +62,7 @@ class Split:
     groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("y", _labels(self.y, "y")), ("lengths", _labels(self.lengths, "lengths"))):
+        for name, value in (("y", _labels(self.y, "y", (1, 2))), ("lengths", _labels(self.lengths, "lengths"))):
             object.__setattr__(self, name, value)
         if isinstance(self.x, (list, tuple)):
             object.__setattr__(self, "x", [np.asarray(one, np.float32) for one in self.x])
@@ -76,6 +78,8 @@ class Split:
                 raise ValueError(f"Split: {name} holds {len(value)} recordings, y {len(self.y)}; give one y for each.")
 
     def _check_audio(self) -> None:
+        if self.y.ndim != 1:
+            raise ValueError("Split: labels of every frame, y [n, T], need frames [n, T, channels], not raw audio.")
         for index, (one, length) in enumerate(zip(self.x, self.lengths, strict=False)):
             if one.ndim != 1 or len(one) != length:
                 raise ValueError(
@@ -85,6 +89,10 @@ class Split:
 
     def _check_frames(self) -> None:
         shape = np.shape(self.x)
+        if self.y.ndim == 2 and len(shape) == 3 and self.y.shape[1] != shape[1]:
+            raise ValueError(
+                f"Split: y has a label for each of {self.y.shape[1]} frames, but x has {shape[1]}; give one for each."
+            )
         if len(shape) != 3:
             raise ValueError(f"Split: x must have shape [n, T, channels]; got shape {shape}.")
         if len(self.lengths) and not (self.lengths.min() >= 0 and self.lengths.max() <= shape[1]):

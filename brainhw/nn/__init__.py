@@ -1,16 +1,21 @@
 """The modules that step in time: synapses, neuron layers, frontends and readouts."""
 
+from brainhw.nn.alif import ALIFLayer
+from brainhw.nn.cuba import CubaLIFLayer
 from brainhw.nn.effective import ChipWeight, EffectiveWeight, chip_weights
 from brainhw.nn.family import net_chip
 from brainhw.nn.h1_frontend import H1Frontend, H1v1Frontend, H1v2Frontend
 from brainhw.nn.h1_layer import H1Layer, H1v1Layer, H1v2Layer
 from brainhw.nn.h1_synapse import H1Synapse, H1v1Synapse, H1v2Synapse
 from brainhw.nn.lif import LIFLayer, LIFSynapse
+from brainhw.nn.multisynapse import MultiSynapseLayer
 from brainhw.nn.readout import LeakyReadout
 from brainhw.nn.spiking import SpikingLayer
 
 __all__ = [
+    "ALIFLayer",
     "ChipWeight",
+    "CubaLIFLayer",
     "EffectiveWeight",
     "H1Frontend",
     "H1Layer",
@@ -24,6 +29,7 @@ __all__ = [
     "LIFLayer",
     "LIFSynapse",
     "LeakyReadout",
+    "MultiSynapseLayer",
     "SpikingLayer",
     "chip_weights",
     "net_chip",

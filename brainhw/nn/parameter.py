@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import brainstate
@@ -16,12 +16,20 @@ __all__ = ["current_value", "neuron_parameter", "weight_state", "zeros"]
 
 
 def neuron_parameter(
-    value: Any, unit: u.Unit, n: int, *, call: str, name: str, positive: bool = True
-) -> brainstate.nn.Param | u.Quantity:
+    value: Any,
+    unit: u.Unit,
+    n: int,
+    *,
+    call: str,
+    name: str,
+    positive: bool = True,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+) -> Any:
     """Check a scalar or per-neuron parameter and return it ready for use in a step.
 
     A ``brainstate.nn.Param`` stays one (it is learnt, through whatever transform it carries); anything else becomes
-    a fixed Quantity in ``unit``.
+    a fixed Quantity in ``unit``, or plain numbers where the unit is ``u.UNITLESS``. ``shapes`` are those allowed, by
+    default a scalar and ``[n]``.
     """
     if isinstance(value, brainstate.State):
         raise TypeError(
@@ -29,18 +37,20 @@ def neuron_parameter(
             "To learn it, pass brainstate.nn.Param(value, t=brainstate.nn.SoftplusT(...))."
         )
     learnt = isinstance(value, brainstate.nn.Param)
-    checked = _arguments.quantity(
-        value.value() if learnt else value, unit, call=call, name=name, shapes=[(), (n,)], positive=positive
-    )
+    given = value.value() if learnt else value
+    shapes = [(), (n,)] if shapes is None else shapes
+    if unit == u.UNITLESS:
+        mantissa = _arguments.number(given, call=call, name=name, shapes=shapes, positive=positive)
+    else:
+        mantissa = _arguments.quantity(given, unit, call=call, name=name, shapes=shapes, positive=positive).mantissa
     if learnt:
         return value
-    mantissa = checked.mantissa
     if np.ndim(mantissa):
         mantissa = jnp.asarray(mantissa, dtype=brainstate.environ.dftype())
-    return u.Quantity(mantissa, unit=unit)
+    return mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit)
 
 
-def current_value(parameter: brainstate.nn.Param | u.Quantity) -> u.Quantity:
+def current_value(parameter: Any) -> Any:
     """Return what a parameter is worth now: the constrained value of a learnt one."""
     return parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter
 

@@ -1,14 +1,17 @@
 """Losses, metrics and projections for training on a chip's terms."""
 
 from brainhw.train.accuracy import accuracy, accuracy_population
+from brainhw.train.bounds import BoundsReg, firing_rate_bounds_loss
 from brainhw.train.rates import balanced_population_mse, firing_rate_target_mse_loss
 from brainhw.train.weights import clip_weights, out_of_range, topology_loss, weight_magnitude_loss
 
 __all__ = [
+    "BoundsReg",
     "accuracy",
     "accuracy_population",
     "balanced_population_mse",
     "clip_weights",
+    "firing_rate_bounds_loss",
     "firing_rate_target_mse_loss",
     "out_of_range",
     "topology_loss",

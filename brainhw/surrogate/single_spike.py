@@ -1,6 +1,6 @@
-"""Spike functions: a hard threshold going forward, a smooth derivative going backward.
+"""Spike functions that fire at most once in a step, for any ``spk_fun=``.
 
-Each is a :class:`braintools.surrogate.Surrogate` and fits any ``spk_fun=``. The argument is dimensionless, the distance
+Each is a :class:`braintools.surrogate.Surrogate`. The argument is dimensionless, the distance
 to the threshold in units of the threshold, ``(V - V_th) / V_th``: the same slope on millivolts is another width.
 
 =====================  ===========  ============================  =================

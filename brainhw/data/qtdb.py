@@ -1,0 +1,121 @@
+"""The PhysioNet QT Database of electrocardiograms, as spikes with the wave segment of every step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from brainhw.data.dataset import Dataset, Split
+from brainhw.data.locate import locate
+
+__all__ = ["qtdb"]
+
+_FILES = {"train": "QTDB_train.mat", "test": "QTDB_test.mat"}
+_N_CHANNELS = 4
+_SEGMENTS = ("P wave", "P to QRS", "Q to R", "R to S", "S to T", "T to P")
+_HOW_TO_GET = (
+    "Get QTDB_train.mat and QTDB_test.mat, the QT Database (PhysioNet, open data) encoded into spikes by Yin, Corradi "
+    "and Bohte, from the authors' published code for 'Accurate and efficient time-domain classification with adaptive "
+    "spiking recurrent neural networks' (2021)."
+)
+
+
+def _read(file: Path) -> Split:
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"qtdb: {file} is missing; both {' and '.join(_FILES.values())} are needed. {_HOW_TO_GET}"
+        )
+    try:
+        content = scipy.io.loadmat(file, variable_names=("x", "y"))
+    except Exception as error:  # the reader raises many kinds for a damaged file, and says nothing of the file
+        raise ValueError(
+            f"qtdb: {file} is no readable MATLAB file ({type(error).__name__}: {error}); get this file again."
+        ) from None
+    missing = [name for name in ("x", "y") if name not in content]
+    if missing:
+        raise ValueError(f"qtdb: {file} has no variable {' and '.join(missing)}; get this file again.")
+    x, y = content["x"], content["y"]
+    if x.ndim != 3 or x.shape[2] != _N_CHANNELS or y.shape != (*x.shape[:2], len(_SEGMENTS)) or not x.size:
+        raise ValueError(
+            f"qtdb: {file} holds x of shape {x.shape} and y of shape {y.shape}; expected x [n, T, {_N_CHANNELS}] and "
+            f"y [n, T, {len(_SEGMENTS)}]; get this file again."
+        )
+    if not (np.isin(x, (-1, 0, 1)).all() and np.isin(y, (0, 1)).all() and (y.sum(axis=2) <= 1).all()):
+        raise ValueError(
+            f"qtdb: {file} holds values of x other than -1, 0 and 1, or of y that mark no or one segment a step; "
+            "get this file again."
+        )
+    n, n_steps = x.shape[:2]
+    return Split(x=x, y=np.argmax(y, axis=2), lengths=np.full(n, n_steps, np.int32))
+
+
+def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
+    """Load the QT Database: electrocardiograms of two leads as spikes, with the wave segment of every step.
+
+    The two leads were cut into sequences of 1301 steps (5.2 s at 250 Hz) and level-crossing encoded into four spike
+    channels, up and down for each lead, by Yin, Corradi and Bohte (2021); 618 sequences are for training, 141 for
+    testing. Each step belongs to one of six segments between the characteristic points of the heart beat.
+
+    Parameters
+    ----------
+    root
+        The folder that holds ``QTDB_train.mat`` and ``QTDB_test.mat``; ``None`` (default) searches as
+        :func:`brainhw.data.locate` says, under the name ``qtdb``.
+
+    Returns
+    -------
+    Dataset
+        ``x`` float32 ``[n, T, 4]`` (0 or 1; the first channel may hold -1 at the last step), ``y`` int32 ``[n, T]``,
+        the segment of each step.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where one of the files is missing.
+    ValueError
+        For a file that is damaged or holds something else, naming it.
+
+    Notes
+    -----
+    8 % of the training and 10 % of the test steps carry no label in the files: gaps in the annotation. They count as
+    the first segment here, as they do in the published accuracies.
+
+    References
+    ----------
+    P. Laguna et al., A database for evaluation of algorithms for measurement of QT and other waveform intervals in the
+    ECG, Computers in Cardiology 24, 1997. B. Yin, F. Corradi, S. M. Bohte, Accurate and efficient time-domain
+    classification with adaptive spiking recurrent neural networks, Nature Machine Intelligence 3, 2021.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import scipy.io
+    >>> from brainhw.data import qtdb
+    >>> rng = np.random.default_rng(0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, n in (("train", 3), ("test", 2)):
+    ...         x = rng.integers(0, 2, (n, 20, 4))
+    ...         y = np.eye(6, dtype=int)[rng.integers(0, 6, (n, 20))]
+    ...         scipy.io.savemat(Path(folder) / f"QTDB_{name}.mat", {"x": x, "y": y})
+    ...     data = qtdb(folder)
+    >>> data.train, data.train.y.shape
+    (Split(3 recordings, x [3, 20, 4], lengths 20 to 20), (3, 20))
+    """
+    folder = locate("qtdb", root, marker=tuple(_FILES.values()), how_to_get=_HOW_TO_GET)
+    return Dataset(
+        name="qtdb",
+        train=_read(folder / _FILES["train"]),
+        test=_read(folder / _FILES["test"]),
+        n_classes=len(_SEGMENTS),
+        class_names=_SEGMENTS,
+        licence="Open Data Commons Attribution License v1.0 (PhysioNet)",
+        citation=(
+            "P. Laguna et al., Computers in Cardiology 24, 1997; encoded by B. Yin, F. Corradi, S. M. Bohte, "
+            "Nature Machine Intelligence 3, 2021."
+        ),
+    )

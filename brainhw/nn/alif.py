@@ -1,0 +1,269 @@
+"""Adaptive neurons: each spike leaves a current behind that pulls the membrane down (after-hyperpolarisation)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments
+from brainhw.nn.cuba import CubaLIFLayer
+from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter
+from brainhw.nn.multisynapse import MultiSynapseLayer
+from brainhw.nn.parameter import current_value, neuron_parameter, zeros
+
+__all__ = ["ALIFLayer"]
+
+
+class ALIFLayer(MultiSynapseLayer):
+    r"""Adaptive leaky integrate-and-fire neurons: each spike leaves a hyperpolarising current behind.
+
+    .. math::
+        I_t &= \beta \, (I_{t-1} + x_t + s_{t-1} W_{rec}) \\
+        a_t &= \gamma \, (a_{t-1} + w_{ahp} s_{t-1}) \\
+        p_t &= \alpha V_{t-1} + \textstyle\sum_k I_{t,k} + a_t + \sigma \sqrt{\Delta t} \, \xi_t + b \\
+        s_t &= \text{spikes}(p_t, V_{th}) \\
+        V_t &= p_t - s_t V_{th}
+
+    with :math:`\alpha, \beta, \gamma = e^{-\Delta t/\tau}` of membrane, synapses and after-hyperpolarisation: the
+    neuron that Rockpool calls ``aLIFTorch`` (equations of Rockpool 3.1.0, whose spikes this layer reproduces exactly).
+    The threshold never changes; a negative :math:`w_{ahp}` makes a neuron that fires tire.
+
+    Parameters
+    ----------
+    size, n_synapses, tau_mem, tau_syn, bias, V_th, w_rec, noise_std, max_spikes_per_step, spk_fun, detach_reset, name
+        As in :class:`CubaLIFLayer`.
+    leak, alpha, beta, dash_mem, dash_syn
+        As in :class:`CubaLIFLayer`.
+    tau_ahp : Quantity or brainstate.nn.Param, optional
+        Time constant of the after-hyperpolarisation in every leak mode, scalar or ``[N]``. Default 20 ms.
+    w_ahp : Quantity or brainstate.nn.Param, optional
+        What each spike adds to it, scalar or ``[N]``; negative pulls down. Default -0.9 mV.
+    gamma : float, array or brainstate.nn.Param, optional
+        With ``leak='decays'``, in place of ``tau_ahp``: what is left of it after one step, 0 to 1.
+
+    Attributes
+    ----------
+    V, I_syn, I_ahp, spk : brainstate.HiddenState
+        Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``), after-hyperpolarisation
+        (mV, ``[N]``) and spike counts (``[N]``), each with a leading ``[B]`` for a batch.
+    w_rec : brainstate.ParamState, brainstate.nn.Param or None
+        Recurrent weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong unit, shape or range, or belongs to another leak mode; the message names it.
+
+    Notes
+    -----
+    Any parameter is learnt by passing a ``brainstate.nn.Param``; with a transform it cannot leave its range:
+    ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms.
+    ``V_pre`` (membrane before the reset) and ``irec`` (recurrent input before the decay) can be recorded as well.
+
+    Examples
+    --------
+    A spike at the first step shows in the after-hyperpolarisation one step later:
+
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> layer = bh.nn.ALIFLayer(1)
+    >>> x = jnp.zeros((6, 1)).at[0].set(1.2) * u.mV
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     spikes, seen = bh.rollout(layer, x, record=(".I_ahp",))
+    >>> print(spikes[:, 0], [round(float(a), 3) for a in seen[".I_ahp"][:3, 0] / u.mV])
+    [1. 0. 0. 0. 0. 1.] [0.0, -0.856, -0.814]
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int],
+        n_synapses: int = 1,
+        *,
+        tau_mem: u.Quantity | brainstate.nn.Param | None = None,
+        tau_syn: u.Quantity | brainstate.nn.Param | None = None,
+        tau_ahp: u.Quantity | brainstate.nn.Param | None = None,
+        w_ahp: u.Quantity | brainstate.nn.Param = -0.9 * u.mV,
+        bias: u.Quantity | brainstate.nn.Param = 0.0 * u.mV,
+        V_th: u.Quantity | brainstate.nn.Param = 1.0 * u.mV,
+        w_rec: Any = None,
+        noise_std: u.Quantity | None = None,
+        max_spikes_per_step: int | None = None,
+        spk_fun: Callable[..., jax.Array] | None = None,
+        detach_reset: bool = False,
+        leak: str = "taus",
+        alpha: Any = None,
+        beta: Any = None,
+        gamma: Any = None,
+        dash_mem: Any = None,
+        dash_syn: Any = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            size,
+            n_synapses,
+            leak=leak,
+            leak_arguments={
+                "tau_mem": tau_mem,
+                "tau_syn": tau_syn,
+                "alpha": alpha,
+                "beta": beta,
+                "dash_mem": dash_mem,
+                "dash_syn": dash_syn,
+            },
+            bias=bias,
+            V_th=V_th,
+            w_rec=w_rec,
+            noise_std=noise_std,
+            max_spikes_per_step=max_spikes_per_step,
+            spk_fun=spk_fun,
+            detach_reset=detach_reset,
+            name=name,
+        )
+        call, n = type(self).__name__, self.n_neurons
+        shapes: list[tuple[int, ...]] = [(), (1,), (n,)]
+        if gamma is not None and (leak != "decays" or tau_ahp is not None):
+            reason = "tau_ahp is given as well" if leak == "decays" else f"leak is {leak!r}"
+            raise ValueError(
+                f"{call}: gamma takes the place of tau_ahp with leak='decays', but {reason}; leave one out."
+            )
+        self.tau_ahp = self.gamma = None
+        if gamma is None:
+            tau_ahp = LEAKS["taus"].default if tau_ahp is None else tau_ahp
+            self.tau_ahp = leak_parameter("taus", tau_ahp, n, shapes, call=call, name="tau_ahp")
+        else:
+            self.gamma = leak_parameter("decays", gamma, n, shapes, call=call, name="gamma")
+        self.w_ahp = neuron_parameter(w_ahp, u.mV, n, call=call, name="w_ahp", positive=False, shapes=shapes)
+
+    def resting_values(self, batch_size: int | None) -> dict[str, Any]:
+        """Return the resting value of every state by name."""
+        return {**super().resting_values(batch_size), "I_ahp": zeros(self.n_neurons, batch_size, u.mV)}
+
+    def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity:
+        """Advance and return the after-hyperpolarisation in mV, fed by the spikes of the previous step."""
+        w_ahp = current_value(self.w_ahp).in_unit(u.mV)
+        self.I_ahp.value = self._ahp_decay(dt) * (self.I_ahp.value + spk * w_ahp)
+        return self.I_ahp.value
+
+    def as_lif_with_ahp_synapses(self) -> CubaLIFLayer:
+        r"""Return the same neurons as a :class:`CubaLIFLayer` with the after-hyperpolarisation as one synapse more.
+
+        Synapse ``S`` of neuron ``i`` decays with ``tau_ahp[i]`` and receives ``w_ahp[i]`` from neuron ``i`` alone, so
+        that
+
+        .. math:: \tau'_{i,S} = \tau_{ahp,i}, \qquad W'_{i,\; j(S+1)+S} = w_{ahp,i} \, \delta_{ij}
+
+        and everything else stays where it was; columns and time constants are neuron-major. This is the form for
+        hardware that has two synapses per neuron and no adaptation. The input is widened by :meth:`widen_input`.
+
+        Returns
+        -------
+        CubaLIFLayer
+            At rest, ``S + 1`` synapses, with the values of now. What was learnt can be learnt further (time constants
+            without their transform, because two sets become one); recurrent weights always can.
+
+        Notes
+        -----
+        With ``leak='decays'`` or ``'bitshifts'`` and a ``tau_ahp``, its decay is taken at the ``dt`` of
+        ``brainstate.environ``, which must then be set.
+
+        Examples
+        --------
+        >>> import brainhw as bh, brainunit as u
+        >>> lif = bh.nn.ALIFLayer(2, tau_syn=10.0 * u.ms, tau_ahp=[50.0, 80.0] * u.ms).as_lif_with_ahp_synapses()
+        >>> print(lif.tau_syn)
+        [[10. 50.]
+         [10. 80.]] ms
+        """
+        n, n_syn = self.n_neurons, self.n_synapses
+        of_membrane, of_synapses = LEAKS[self.leak].names
+        synapses = self.per_synapse(_value(getattr(self, of_synapses)))
+        joined = _beside(synapses, self._ahp_as_synapse(), n, n_syn)
+        learnt = any(isinstance(p, brainstate.nn.Param) for p in (getattr(self, of_synapses), self._ahp_parameter))
+        others = (
+            jnp.zeros((n, n, n_syn)) * u.mV if self.w_rec is None else self.recurrent_weight().reshape((n, n, n_syn))
+        )
+        w_ahp = u.math.broadcast_to(_value(self.w_ahp).in_unit(u.mV), (n,))
+        leaks = {
+            of_membrane: _copy(getattr(self, of_membrane)),
+            of_synapses: brainstate.nn.Param(joined) if learnt else joined,
+        }
+        return CubaLIFLayer(
+            n,
+            n_syn + 1,
+            **leaks,
+            leak=self.leak,
+            bias=_copy(self.bias),
+            V_th=_copy(self.V_th),
+            w_rec=u.math.concatenate([others, u.math.diag(w_ahp)[:, :, None]], axis=2),
+            noise_std=self.noise_std,
+            max_spikes_per_step=self.max_spikes_per_step,
+            spk_fun=self.spk_fun,
+            detach_reset=self.detach_reset,
+        )
+
+    def widen_input(self, x: u.Quantity) -> u.Quantity:
+        """Return this layer's input as :meth:`as_lif_with_ahp_synapses` takes it, silent on the added synapses.
+
+        Parameters
+        ----------
+        x : Quantity
+            ``[..., N * S]`` in mV, channel ``neuron * S + syn``.
+
+        Returns
+        -------
+        Quantity
+            ``[..., N * (S + 1)]`` in mV: that channel is now ``neuron * (S + 1) + syn``, and the last synapse of every
+            neuron receives zero.
+
+        Examples
+        --------
+        >>> import brainhw as bh, brainunit as u, jax.numpy as jnp
+        >>> print(bh.nn.ALIFLayer(2).widen_input(jnp.array([1.0, 2.0]) * u.mV))
+        [1. 0. 2. 0.] mV
+        """
+        call = f"{type(self).__name__}.widen_input"
+        x = _arguments.quantity(x, u.mV, call=call, name="x")
+        n, n_syn = self.n_neurons, self.n_synapses
+        _arguments.check_last_axis(x, n * n_syn, call=call, name="x")
+        split = jnp.reshape(x.mantissa, (*x.shape[:-1], n, n_syn))
+        wide = jnp.pad(split, [(0, 0)] * (split.ndim - 1) + [(0, 1)])
+        return wide.reshape(*x.shape[:-1], n * (n_syn + 1)) * u.mV
+
+    @property
+    def _ahp_parameter(self) -> Any:
+        return self.tau_ahp if self.gamma is None else self.gamma
+
+    def _ahp_decay(self, dt: u.Quantity) -> Any:
+        return decay_factor("taus" if self.gamma is None else "decays", self._ahp_parameter, dt)
+
+    def _ahp_as_synapse(self) -> Any:
+        if self.leak == "taus":
+            return _value(self.tau_ahp)
+        call = f"{type(self).__name__}.as_lif_with_ahp_synapses"
+        decay = _value(self.gamma) if self.gamma is not None else self._ahp_decay(_arguments.time_step(call=call))
+        return decay if self.leak == "decays" else -jnp.log2(1 - decay)
+
+
+def _value(parameter: Any) -> Any:
+    value = current_value(parameter)
+    return (
+        u.Quantity(jnp.asarray(value.mantissa), unit=value.unit)
+        if isinstance(value, u.Quantity)
+        else jnp.asarray(value)
+    )
+
+
+def _copy(parameter: Any) -> Any:
+    if not isinstance(parameter, brainstate.nn.Param):
+        return parameter
+    return brainstate.nn.Param(parameter.value(), t=parameter.t, fit=parameter.fit)
+
+
+def _beside(synapses: Any, ahp: Any, n: int, n_syn: int) -> Any:
+    """Return ``[N, S + 1]``: the synapses' parameter with that of the after-hyperpolarisation as the last column."""
+    column = u.math.broadcast_to(ahp.reshape((-1, 1)), (n, 1))
+    return u.math.concatenate([u.math.broadcast_to(synapses, (n, n_syn)), column], axis=1)

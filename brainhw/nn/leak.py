@@ -1,0 +1,67 @@
+"""Three ways to say how fast a current or a membrane decays, for layers that let the user choose."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import brainunit as u
+import jax
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.nn.parameter import current_value, neuron_parameter
+
+__all__ = ["LEAKS", "Leak", "decay_factor", "leak_parameter", "mode_arguments"]
+
+
+class Leak(NamedTuple):
+    """One way: what the arguments of membrane and synapse are called, their default and their unit."""
+
+    names: tuple[str, str]
+    default: Any
+    unit: u.Unit
+
+
+LEAKS = {
+    "taus": Leak(("tau_mem", "tau_syn"), 20.0 * u.ms, u.ms),
+    "decays": Leak(("alpha", "beta"), 0.5, u.UNITLESS),
+    "bitshifts": Leak(("dash_mem", "dash_syn"), 1.0, u.UNITLESS),
+}
+
+
+def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> tuple[Any, Any]:
+    """Return what was given, or the default, for membrane and synapse, refusing arguments of another mode."""
+    leak = _arguments.choice(leak, LEAKS, call=call, name="leak")
+    wanted, default, _ = LEAKS[leak]
+    for other, mode in LEAKS.items():
+        for name in mode.names:
+            if given[name] is not None and name not in wanted:
+                raise ValueError(
+                    f"{call}: {name} belongs to leak={other!r}, but leak is {leak!r}, which takes "
+                    f"{wanted[0]} and {wanted[1]}; leave {name} out or pass leak={other!r}."
+                )
+    membrane, synapse = (default if given[name] is None else given[name] for name in wanted)
+    return membrane, synapse
+
+
+def leak_parameter(leak: str, value: Any, n: int, shapes: list[tuple[int, ...]], *, call: str, name: str) -> Any:
+    """Check a parameter that says how fast something decays: a time above zero, a factor in [0, 1], a shift above 0."""
+    parameter = neuron_parameter(
+        value, LEAKS[leak].unit, n, call=call, name=name, positive=leak != "decays", shapes=shapes
+    )
+    if leak == "decays":
+        factor = current_value(parameter)
+        if _arguments.is_concrete(factor) and not np.all((np.asarray(factor) >= 0) & (np.asarray(factor) <= 1)):
+            raise ValueError(
+                f"{call}: {name} is the share that is left after one step and must lie between 0 and 1; "
+                f"got {_arguments.describe(factor)}."
+            )
+    return parameter
+
+
+def decay_factor(leak: str, parameter: Any, dt: u.Quantity) -> jax.Array:
+    """Return the share that is left after one step: ``exp(-dt/tau)``, the factor itself, or ``1 - 2**-shift``."""
+    value = current_value(parameter)
+    if leak == "taus":
+        return u.math.exp(-dt / value)
+    return value if leak == "decays" else 1 - 2.0**-value

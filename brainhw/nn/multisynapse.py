@@ -1,0 +1,255 @@
+"""The step that current-based layers with several synapses per neuron share."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
+from brainhw.nn.parameter import current_value, neuron_parameter, weight_state, zeros
+from brainhw.nn.tap import tap
+from brainhw.surrogate import MultiSpike, StepPWL
+
+__all__ = ["MultiSynapseLayer"]
+
+_NOISE_UNIT = u.mV / u.second**0.5
+
+
+class MultiSynapseLayer(brainstate.nn.Dynamics):
+    r"""Currents of several synapses, a leaky membrane, a threshold: what a subclass adds is one current more.
+
+    One step with input :math:`x_t` (``S`` synapses at each of ``N`` neurons):
+
+    .. math::
+        I_t &= \beta \, (I_{t-1} + x_t + s_{t-1} W_{rec}) \\
+        p_t &= \alpha V_{t-1} + \textstyle\sum_k I_{t,k} + a_t + \sigma \sqrt{\Delta t} \, \xi_t + b \\
+        s_t &= \text{spikes}(p_t, V_{th}) \\
+        V_t &= p_t - s_t V_{th}
+
+    The subclass says what :math:`a_t`, the current that a neuron's own spikes leave behind, is (``own_current``).
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int],
+        n_synapses: int,
+        *,
+        leak: str,
+        leak_arguments: dict[str, Any],
+        bias: Any,
+        V_th: Any,
+        w_rec: Any,
+        noise_std: Any,
+        max_spikes_per_step: int | None,
+        spk_fun: Callable[..., jax.Array] | None,
+        detach_reset: bool,
+        name: str | None,
+    ) -> None:
+        call = type(self).__name__
+        n = _arguments.size(size, call=call, name="size")
+        n_syn = _arguments.positive_int(n_synapses, call=call, name="n_synapses")
+        super().__init__((n * n_syn,), name=name)
+        self.out_size = (n,)
+        self.n_synapses = n_syn
+        self.leak = leak
+        per_neuron: list[tuple[int, ...]] = [(), (1,), (n,)]
+        per_synapse = [*per_neuron, (1, n_syn), (n, n_syn), (n * n_syn,)]
+        values = mode_arguments(leak, leak_arguments, call=call)
+        for argument, value, shapes in zip(LEAKS[leak].names, values, (per_neuron, per_synapse), strict=True):
+            setattr(self, argument, leak_parameter(leak, value, n, shapes, call=call, name=argument))
+        self.bias = neuron_parameter(bias, u.mV, n, call=call, name="bias", positive=False, shapes=per_neuron)
+        self.V_th = neuron_parameter(V_th, u.mV, n, call=call, name="V_th", shapes=per_neuron)
+        self.noise_std = None
+        if noise_std is not None:
+            self.noise_std = _arguments.quantity(
+                noise_std, _NOISE_UNIT, call=call, name="noise_std", shapes=per_neuron, nonnegative=True
+            )
+        self.w_rec = _recurrent_weights(w_rec, n, n_syn, call)
+        self.spk_fun = _spike_function(spk_fun, call)
+        self.max_spikes_per_step = _spike_limit(max_spikes_per_step, self.spk_fun, call)
+        self.detach_reset = bool(detach_reset)
+        self._create_states(None)
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons."""
+        return self.out_size[-1]
+
+    @abc.abstractmethod
+    def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity | None:
+        """Advance and return the current in mV that the neurons' own previous spikes leave, ``None`` for none."""
+
+    def resting_values(self, batch_size: int | None) -> dict[str, Any]:
+        """Return the resting value of every state by name."""
+        n = self.n_neurons
+        current = jnp.zeros((n, self.n_synapses), dtype=brainstate.environ.dftype())
+        if batch_size is not None:
+            current = jnp.broadcast_to(current, (batch_size, *current.shape))
+        return {"V": zeros(n, batch_size, u.mV), "I_syn": current * u.mV, "spk": zeros(n, batch_size)}
+
+    def _create_states(self, batch_size: int | None) -> None:
+        for name, value in self.resting_values(batch_size).items():
+            setattr(self, name, brainstate.HiddenState(value))
+
+    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Create the states at rest, for one sample or with a leading ``[batch_size]``."""
+        self._create_states(batch_size)
+
+    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Write the states back to rest, for one sample or with a leading ``[batch_size]``."""
+        for name, value in self.resting_values(batch_size).items():
+            getattr(self, name).value = value
+
+    def update(self, x: u.Quantity) -> jax.Array:
+        """Advance one step and return the number of spikes of each neuron.
+
+        Parameters
+        ----------
+        x : Quantity
+            What arrives at each synapse in this step, mV, ``[N * S]`` or ``[B, N * S]``; channel ``neuron * S + syn``.
+
+        Returns
+        -------
+        jax.Array
+            Spike counts, ``[N]`` or ``[B, N]``.
+        """
+        call = f"{type(self).__name__}.update"
+        dt = _arguments.time_step(call=call)
+        I_syn = self.I_syn.value + self._checked_input(x, call)
+        alpha, beta = self._decay_factors(dt)
+        spk = jnp.asarray(self.spk.value)
+
+        if self.w_rec is not None:
+            irec = self._by_synapse(spk @ self.recurrent_weight())
+            tap(self, "irec", irec)
+            I_syn = I_syn + irec
+        else:
+            tap(self, "irec", u.math.zeros_like(I_syn))
+        I_syn = beta * I_syn
+        own = self.own_current(spk, dt)
+        V = alpha * self.V.value + _total(I_syn, own)
+        if self.noise_std is not None:
+            std = (self.noise_std * dt**0.5).to(u.mV)
+            V = V + std * brainstate.random.randn(*V.shape, dtype=V.dtype)
+        V = V + current_value(self.bias).in_unit(u.mV)
+        tap(self, "V_pre", V)
+
+        V_th = current_value(self.V_th).in_unit(u.mV)
+        spk = self._spikes(V, V_th)
+        self.V.value = V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th
+        self.I_syn.value = I_syn
+        self.spk.value = spk
+        return spk
+
+    def _spikes(self, V: u.Quantity, V_th: u.Quantity) -> jax.Array:
+        if isinstance(self.spk_fun, MultiSpike):
+            return self.spk_fun(V.mantissa, V_th.mantissa, self.max_spikes_per_step)
+        return self.spk_fun((V - V_th) / V_th)
+
+    def _decay_factors(self, dt: u.Quantity) -> tuple[Any, Any]:
+        membrane, synapse = (getattr(self, argument) for argument in LEAKS[self.leak].names)
+        return decay_factor(self.leak, membrane, dt), self.per_synapse(decay_factor(self.leak, synapse, dt))
+
+    def recurrent_weight(self) -> u.Quantity:
+        """Return the recurrent weights ``[N, N * S]`` in mV; only for a recurrent layer."""
+        value = self.w_rec.value() if isinstance(self.w_rec, brainstate.nn.Param) else self.w_rec.value
+        return value.in_unit(u.mV)
+
+    def per_synapse(self, value: Any) -> Any:
+        """Return a parameter of the synapses so that it broadcasts against ``[..., N, S]``."""
+        return value.reshape((self.n_neurons, -1)) if np.ndim(value) == 1 and np.size(value) > 1 else value
+
+    def _by_synapse(self, flat: u.Quantity) -> u.Quantity:
+        return flat.reshape((*flat.shape[:-1], self.n_neurons, self.n_synapses))
+
+    def _checked_input(self, x: Any, call: str) -> u.Quantity:
+        if not isinstance(x, u.Quantity) or not u.have_same_dim(x, u.mV):
+            raise TypeError(
+                f"{call}: the input must be a Quantity with the dimension of mV (what each synapse receives); "
+                f"got {_arguments.describe(x)}. Send spikes through a LIFSynapse first, or multiply by u.mV."
+            )
+        n, n_syn, shape = self.n_neurons, self.n_synapses, np.shape(x.mantissa)
+        if len(shape) not in (1, 2) or shape[-1] != n * n_syn:
+            raise ValueError(
+                f"{call}: the input must have one channel for each of {n_syn} synapse(s) of {n} neuron(s), shape "
+                f"[{n * n_syn}] or [B, {n * n_syn}]; got shape {shape}. Set n_synapses, or the layer before, to match."
+            )
+        held = np.shape(self.V.value.mantissa)
+        if (*shape[:-1], n) != held:
+            batch = shape[0] if len(shape) == 2 else None
+            raise ValueError(
+                f"{call}: the input has shape {shape} but the state was prepared for {held}; "
+                f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
+            )
+        return self._by_synapse(x.in_unit(u.mV))
+
+
+def _total(I_syn: u.Quantity, own: u.Quantity | None) -> u.Quantity:
+    # One after the other rather than a reduction: an own current then counts exactly like one synapse more.
+    n_syn = I_syn.shape[-1]
+    terms = [term[..., 0] * u.mV for term in jax.lax.split(I_syn.mantissa, [1] * n_syn, axis=I_syn.ndim - 1)]
+    return functools.reduce(operator.add, terms if own is None else [*terms, own])
+
+
+def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
+    if w_rec is None:
+        return None
+    shape = (n, n * n_syn)
+    if w_rec is True:
+        bound = math.sqrt(6 / (n * n_syn))
+        w_rec = braintools.init.Uniform(-bound * u.mV, bound * u.mV)
+    elif isinstance(w_rec, (bool, brainstate.State)):
+        raise TypeError(
+            f"{call}: w_rec must be None, True, an initializer, voltages of shape {shape} or a brainstate.nn.Param; "
+            f"got {_arguments.describe(w_rec)}."
+        )
+    value = w_rec.value() if isinstance(w_rec, brainstate.nn.Param) else w_rec
+    if not isinstance(value, Callable):  # type: ignore[arg-type]
+        value = _arguments.quantity(value, u.mV, call=call, name="w_rec")
+        if value.shape == (n, n, n_syn) and not isinstance(w_rec, brainstate.nn.Param):
+            value = value.reshape(shape)
+        if value.shape != shape:
+            raise ValueError(
+                f"{call}: w_rec must have shape {shape}, presynaptic neuron by post * n_synapses + synapse; "
+                f"got shape {value.shape}."
+            )
+    return (
+        w_rec
+        if isinstance(w_rec, brainstate.nn.Param)
+        else weight_state(value, shape, unit=u.mV, call=call, name="w_rec")
+    )
+
+
+def _spike_function(spk_fun: Any, call: str) -> Callable[..., jax.Array]:
+    if spk_fun is None:
+        return StepPWL()
+    if not callable(spk_fun) or isinstance(spk_fun, type):
+        raise TypeError(
+            f"{call}: spk_fun must be a spike function, for example brainhw.surrogate.StepPWL() or "
+            f"brainhw.surrogate.fast_sigmoid(); got {_arguments.describe(spk_fun)}."
+        )
+    return spk_fun
+
+
+def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> int | None:
+    if limit is None:
+        return None
+    limit = _arguments.positive_int(limit, call=call, name="max_spikes_per_step")
+    if limit > 1 and not isinstance(spk_fun, MultiSpike):
+        raise ValueError(
+            f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} fires at most once in a step; "
+            "pass spk_fun=brainhw.surrogate.StepPWL() or PeriodicExponential(), or leave the limit out."
+        )
+    return limit

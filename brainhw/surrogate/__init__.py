@@ -1,0 +1,16 @@
+"""Spike functions: a hard threshold going forward, a smooth derivative going backward."""
+
+from brainhw.surrogate.multi_spike import MultiSpike, PeriodicExponential, StepPWL
+from brainhw.surrogate.single_spike import ATan, FastSigmoid, Sigmoid, atan, fast_sigmoid, sigmoid
+
+__all__ = [
+    "ATan",
+    "FastSigmoid",
+    "MultiSpike",
+    "PeriodicExponential",
+    "Sigmoid",
+    "StepPWL",
+    "atan",
+    "fast_sigmoid",
+    "sigmoid",
+]

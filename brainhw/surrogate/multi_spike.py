@@ -1,0 +1,193 @@
+"""Spike functions that fire several times in one step: as often as the membrane holds its threshold.
+
+They take the membrane and the threshold, not their distance, because the number of spikes depends on the ratio:
+``n = floor(V / V_th)`` where ``V >= V_th``, else 0, and at most ``max_spikes``. They differ in the derivative.
+
+============================  ==================================================  ===================================
+class                         derivative with respect to the membrane             beyond ``max_spikes``
+============================  ==================================================  ===================================
+:class:`StepPWL`              ``1 / V_th`` from ``V_th - window`` upwards, else 0  stays ``1 / V_th``
+:class:`PeriodicExponential`  ``exp(-d / window) / V_th``, ``d`` the distance      falls off, as no boundary is left
+                              to the nearest spike boundary
+============================  ==================================================  ===================================
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from typing import Any
+
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from brainhw._arguments import as_array, describe, number, positive_int, quantity
+
+__all__ = ["MultiSpike", "PeriodicExponential", "StepPWL"]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
+def _count(function: MultiSpike, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
+    n = jnp.where(V_th <= V, jnp.floor(V / V_th), jnp.zeros_like(V))
+    return n if max_spikes is None else jnp.minimum(n, max_spikes)
+
+
+@_count.defjvp
+def _count_jvp(
+    function: MultiSpike, max_spikes: int | None, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
+    (V, V_th), (V_dot, V_th_dot) = primals, tangents
+    slope = function.derivative(V, V_th, max_spikes)
+    # The count depends on V / V_th alone, so the threshold's derivative is the membrane's times -V / V_th.
+    return _count(function, V, V_th, max_spikes), slope * V_dot - slope * (V / V_th) * V_th_dot
+
+
+class MultiSpike(abc.ABC):
+    """What the multi-spike functions share: the count, the window, comparison by value.
+
+    A subclass gives ``derivative(V, V_th, max_spikes)`` on plain arrays of one unit.
+
+    Attributes
+    ----------
+    window : float
+        Width of the derivative, mV.
+    """
+
+    def __init__(self, window: u.Quantity | float = 0.5) -> None:
+        call = type(self).__name__
+        if isinstance(window, u.Quantity):
+            window = quantity(window, u.mV, call=call, name="window", shapes=[()], positive=True).mantissa
+        self.window: float = number(window, call=call, name="window", positive=True)
+
+    @abc.abstractmethod
+    def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
+        """Return the derivative with respect to the membrane used going backward, in spikes per mV."""
+
+    def __call__(self, V: Any, V_th: Any = None, max_spikes: int | None = None) -> jax.Array:
+        """Return the number of spikes.
+
+        Parameters
+        ----------
+        V : Quantity or array
+            Membrane before the reset, ``[..., N]``; plain numbers are millivolts.
+        V_th : Quantity or array
+            Threshold above zero, broadcast against ``V``; with a unit if ``V`` has one.
+        max_spikes : int, optional
+            The most spikes in one step; ``None`` (default) sets no limit.
+
+        Returns
+        -------
+        jax.Array
+            Whole numbers as floats, shape of ``V`` and ``V_th`` together.
+        """
+        call = type(self).__name__
+        if V_th is None:
+            raise TypeError(
+                f"{call}: a multi-spike function takes the membrane and the threshold, {call}()(V, V_th), and belongs "
+                "into ALIFLayer or CubaLIFLayer; other layers take a single-spike function such as fast_sigmoid()."
+            )
+        if isinstance(V, u.Quantity) != isinstance(V_th, u.Quantity):
+            raise TypeError(
+                f"{call}: V and V_th must both be Quantities or both plain numbers in mV; "
+                f"got {describe(V)} and {describe(V_th)}."
+            )
+        if isinstance(V, u.Quantity):
+            V = quantity(V, u.mV, call=call, name="V").mantissa
+            V_th = quantity(V_th, u.mV, call=call, name="V_th").mantissa
+        if max_spikes is not None:
+            max_spikes = positive_int(max_spikes, call=call, name="max_spikes")
+        for name, value in (("V", V), ("V_th", V_th)):
+            as_array(value, call=call, name=name)
+        V, V_th = jnp.asarray(V), jnp.asarray(V_th)  # a Python float stays weakly typed, so that half precision stays
+        kind = jnp.result_type(V, V_th)
+        kind = kind if jnp.issubdtype(kind, jnp.floating) else jnp.result_type(float)
+        V, V_th = jnp.broadcast_arrays(V.astype(kind), V_th.astype(kind))
+        return _count(self, V, V_th, max_spikes)
+
+    def __eq__(self, other: object) -> bool:
+        return self.window == other.window if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.window))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(window={self.window})"
+
+
+class StepPWL(MultiSpike):
+    r"""Count the thresholds that the membrane holds, with a derivative that is constant from a little below the first.
+
+    .. math::
+        n &= \min\big([V \ge V_{th}] \lfloor V / V_{th} \rfloor,\, M\big) \\
+        \frac{\partial n}{\partial V} &= \frac{H(V - (V_{th} - w))}{V_{th}}, \qquad
+        \frac{\partial n}{\partial V_{th}} = -\frac{V}{V_{th}^2} H(V - (V_{th} - w)), \qquad H(0) = 1
+
+    The derivatives of the line ``V / V_th`` cut off on the left: Rockpool's default. It has no upper end and ignores
+    ``M``. With a subtractive reset the membrane's own gradient, ``1 - V_th dn/dV``, is zero wherever it is not: credit
+    then flows through spikes and currents only.
+
+    Parameters
+    ----------
+    window : Quantity or float, default 0.5
+        How far below the threshold the derivative begins, a voltage above zero; a plain number is millivolts. It does
+        not scale with the threshold.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``window`` is no voltage or number above zero; if one of ``V`` and ``V_th`` has a unit and the other not.
+
+    Examples
+    --------
+    >>> import brainunit as u, jax, jax.numpy as jnp
+    >>> from brainhw.surrogate import StepPWL
+    >>> spike = StepPWL(window=0.5 * u.mV)
+    >>> print(spike(jnp.array([0.9, 1.0, 3.7]) * u.mV, 1.0 * u.mV))
+    [0. 1. 3.]
+    >>> print(spike(3.7, 1.0, max_spikes=2), jax.grad(spike)(0.6, 1.0), jax.grad(spike)(0.4, 1.0))
+    2.0 1.0 0.0
+    """
+
+    def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
+        """Return ``1 / V_th`` where ``V >= V_th - window``, else 0; ``max_spikes`` plays no part."""
+        return jnp.where(V_th - self.window <= V, 1 / V_th, jnp.zeros_like(V))
+
+
+class PeriodicExponential(MultiSpike):
+    r"""Count the thresholds that the membrane holds, with a derivative that peaks at each of them.
+
+    .. math::
+        n &= \min\big([V \ge V_{th}] \lfloor V / V_{th} \rfloor,\, M\big), \qquad
+        j = \mathrm{clip}\big(\mathrm{round}(V / V_{th}),\, 1,\, M\big) \\
+        \frac{\partial n}{\partial V} &= \frac{1}{V_{th}} e^{-|V - j V_{th}| / w}, \qquad
+        \frac{\partial n}{\partial V_{th}} = -\frac{V}{V_{th}} \frac{\partial n}{\partial V}
+
+    with :math:`j` the nearest spike boundary. It is never exactly zero, so that a silent neuron still learns.
+
+    Parameters
+    ----------
+    window : Quantity or float, default 0.5
+        Width of the exponential, a voltage above zero; a plain number is millivolts. It does not scale with the
+        threshold.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``window`` is no voltage or number above zero; if one of ``V`` and ``V_th`` has a unit and the other not.
+
+    Examples
+    --------
+    >>> import jax, math
+    >>> from brainhw.surrogate import PeriodicExponential
+    >>> spike = PeriodicExponential(window=0.5)
+    >>> print(spike(2.0, 1.0), jax.grad(spike)(2.0, 1.0))
+    2.0 1.0
+    >>> math.isclose(jax.grad(spike)(0.0, 1.0), math.exp(-2), rel_tol=1e-6)
+    True
+    """
+
+    def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
+        """Return ``exp(-d / window) / V_th``, ``d`` the distance to the nearest boundary up to ``max_spikes``."""
+        nearest = jnp.clip(jnp.round(V / V_th), 1, max_spikes)
+        return jnp.exp(-jnp.abs(V - nearest * V_th) / self.window) / V_th

@@ -1,0 +1,160 @@
+"""Penalties on firing rates and parameters that leave their bounds, and none on what stays within."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments
+
+__all__ = ["BoundsReg", "firing_rate_bounds_loss"]
+
+
+def _check_order(lower: Any, upper: Any, call: str) -> None:
+    if lower is None and upper is None:
+        raise ValueError(f"{call}: give lower, upper or both; without any there is nothing to hold.")
+    if lower is not None and upper is not None and not lower <= upper:
+        raise ValueError(f"{call}: lower must not exceed upper; got {lower} and {upper}.")
+
+
+def _excess(value: Any, lower: Any, upper: Any) -> jax.Array:
+    below = 0.0 if lower is None else jax.nn.relu(lower - value)
+    above = 0.0 if upper is None else jax.nn.relu(value - upper)
+    return below + above
+
+
+def firing_rate_bounds_loss(
+    spikes: jax.Array,
+    lower: u.Quantity | None = None,
+    upper: u.Quantity | None = None,
+    *,
+    scale: u.Quantity = 100.0 * u.Hz,
+) -> jax.Array:
+    r"""Penalise neurons whose firing rate leaves its bounds.
+
+    .. math:: L = \frac1N \sum_j \Big(\frac{\max(r_{min} - r_j, 0) + \max(r_j - r_{max}, 0)}{\text{scale}}\Big)^2
+
+    with :math:`r_j` the rate of neuron :math:`j` over all steps and samples: no neuron silent, none ever busy, while
+    :func:`firing_rate_target_mse_loss` pulls the mean of a layer to one value.
+
+    Parameters
+    ----------
+    spikes : jax.Array
+        Spikes or spike counts, ``[T, ..., N]``.
+    lower, upper : Quantity, optional
+        Bounds on the rate, such as ``1 * u.Hz``; at least one. ``None`` leaves that side open.
+    scale : Quantity, optional
+        How far outside counts 1. Default 100 Hz.
+
+    Returns
+    -------
+    jax.Array
+        A dimensionless scalar, zero where every neuron is within.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a bound is no rate or both are missing or in the wrong order.
+
+    Examples
+    --------
+    Ten steps of 1 ms: one neuron fires at each, one never.
+
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> spikes = jnp.ones((10, 1, 2)) * jnp.array([1.0, 0.0])
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     loss = bh.train.firing_rate_bounds_loss(spikes, 100 * u.Hz, 800 * u.Hz)
+    >>> round(float(loss), 3)
+    2.5
+    """
+    call = "firing_rate_bounds_loss"
+    hertz = functools.partial(_arguments.quantity, unit=u.Hz, call=call, shapes=[()])
+    low = None if lower is None else hertz(lower, name="lower", nonnegative=True).mantissa
+    high = None if upper is None else hertz(upper, name="upper", nonnegative=True).mantissa
+    per_miss = hertz(scale, name="scale", positive=True).mantissa
+    _check_order(low, high, call)
+    spikes = jnp.asarray(_arguments.as_array(spikes, call=call, name="spikes"))
+    if spikes.ndim < 2:
+        raise ValueError(f"{call}: spikes must be [T, ..., N]; got shape {spikes.shape}.")
+    seconds = _arguments.time_step(call=call).to(u.second).mantissa
+    rates = jnp.mean(spikes, axis=tuple(range(spikes.ndim - 1))) / seconds
+    return jnp.mean((_excess(rates, low, high) / per_miss) ** 2)
+
+
+class BoundsReg(brainstate.nn.Regularization):
+    r"""Regulariser of a ``brainstate.nn.Param`` that is zero between two bounds and grows as a square outside.
+
+    .. math:: L = w \sum_i \big(\max(l - x_i, 0) + \max(x_i - h, 0)\big)^2
+
+    with the parameter and its bounds in units of ``scale``. Given as ``reg=``, it is counted by
+    ``net.reg_loss()``. A transform such as ``brainstate.nn.SigmoidT`` forbids leaving the bounds; this only discourages
+    it, and the gradient does not vanish at the bound.
+
+    Parameters
+    ----------
+    lower, upper : Quantity or float, optional
+        The bounds, of the parameter's dimension; at least one. ``None`` leaves that side open.
+    scale : Quantity or float, optional
+        How far outside counts 1. Default: one of the bounds' own unit.
+    weight : float, optional
+        Weight :math:`w`, above zero. Default 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the bounds are missing, in the wrong order or of different dimensions.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
+    >>> bounds = bh.train.BoundsReg(5.0 * u.ms, 100.0 * u.ms)
+    >>> layer = bh.nn.ALIFLayer(3, tau_mem=brainstate.nn.Param(np.array([3.0, 20.0, 101.0]) * u.ms, reg=bounds))
+    >>> float(layer.reg_loss())
+    5.0
+    """
+
+    def __init__(self, lower: Any = None, upper: Any = None, *, scale: Any = None, weight: float = 1.0) -> None:
+        call = type(self).__name__
+        super().__init__()
+        given = next((b for b in (lower, upper, scale) if b is not None), 1.0)
+        self.unit = u.get_unit(given)
+        self.lower = None if lower is None else self._number(lower, call, "lower")
+        self.upper = None if upper is None else self._number(upper, call, "upper")
+        self.scale = 1.0 if scale is None else self._number(scale, call, "scale", positive=True)
+        self.weight = _arguments.number(weight, call=call, name="weight", positive=True)
+        _check_order(self.lower, self.upper, call)
+
+    def _number(self, value: Any, call: str, name: str, *, positive: bool = False) -> float:
+        if self.unit == u.UNITLESS:
+            return _arguments.number(value, call=call, name=name, positive=positive)
+        return _arguments.quantity(value, self.unit, call=call, name=name, shapes=[()], positive=positive).mantissa
+
+    def loss(self, value: Any) -> jax.Array:
+        """Return the penalty of a parameter, a dimensionless scalar."""
+        if self.unit != u.UNITLESS:
+            value = _arguments.quantity(value, self.unit, call=type(self).__name__, name="the parameter").mantissa
+        return self.weight * jnp.sum((_excess(jnp.asarray(value), self.lower, self.upper) / self.scale) ** 2)
+
+    def sample_init(self, shape: tuple[int, ...]) -> Any:
+        """Draw values evenly between the two bounds.
+
+        Raises
+        ------
+        ValueError
+            If one side is open.
+        """
+        if self.lower is None or self.upper is None:
+            raise ValueError(f"{type(self).__name__}: values between the bounds need both; one side is open.")
+        drawn = brainstate.random.uniform(self.lower, self.upper, shape)
+        return drawn if self.unit == u.UNITLESS else drawn * self.unit
+
+    def reset_value(self) -> Any:
+        """Return the value nearest to zero that is within the bounds."""
+        value = max(self.lower if self.lower is not None else 0.0, 0.0)
+        value = min(value, self.upper) if self.upper is not None else value
+        return value if self.unit == u.UNITLESS else value * self.unit

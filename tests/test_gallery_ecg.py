@@ -1,0 +1,62 @@
+"""The electrocardiogram script runs for two epochs, on a few short sequences, and resumes to the bit."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+
+SCRIPT = Path(__file__).parents[1] / "gallery" / "ecg_alif.py"
+RESULT = re.compile(r"test accuracy (0\.\d+|1\.0+) \| mean rate hidden [\d.]+ Hz \| [\d.]+ s \| \w+ net, .+, seed 0")
+
+
+def run(*options: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error:::brainhw", str(SCRIPT), "--smoke", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
+    )
+    assert (done.returncode != 0) == fails, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two channels that beat with the segments."""
+    folder, rng = tmp_path_factory.mktemp("qtdb"), np.random.default_rng(0)
+    for name, n in (("train", 40), ("test", 8)):
+        label = (np.arange(60) // 5 + rng.integers(0, 6, n)[:, None]) % 6
+        x = np.stack([label == 0, label == 3, label == 1, label == 4], axis=-1) & (rng.random((n, 60, 4)) < 0.7)
+        content = {"x": x.astype(np.int16), "y": np.eye(6, dtype=np.uint8)[label]}
+        scipy.io.savemat(folder / f"QTDB_{name}.mat", content)
+    return str(folder)
+
+
+@pytest.mark.parametrize("options", [("--no-ahp",), ("--size", "large")])
+def test_smoke(root: str, tmp_path: Path, options: tuple[str, ...]) -> None:
+    printed = run("--root", root, "--out", str(tmp_path), *options).stdout
+    assert RESULT.fullmatch(printed.splitlines()[-1])
+    assert ("w_ahp = 0" in printed) == ("--no-ahp" in options)
+    for name in ("run.msgpack", "training.png", "segments.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    run("--root", root, "--out", whole)
+    run("--root", root, "--out", parts, "--stop-after", "1")
+    run("--root", root, "--out", parts, "--resume")
+    assert (tmp_path / "whole/run.msgpack").read_bytes() == (tmp_path / "parts/run.msgpack").read_bytes()
+
+
+def test_it_says_how_to_get_the_data(tmp_path: Path) -> None:
+    done = run("--root", str(tmp_path), "--out", str(tmp_path / "run"), fails=True)
+    assert "QTDB_train.mat" in done.stderr
