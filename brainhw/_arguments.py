@@ -19,6 +19,7 @@ __all__ = [
     "check_finite",
     "check_finite_tree",
     "check_last_axis",
+    "check_transform",
     "choice",
     "describe",
     "is_concrete",
@@ -140,15 +141,32 @@ def number(
     shapes: Sequence[tuple[int, ...]] | None = ((),),
     positive: bool = False,
     nonnegative: bool = False,
+    traced: bool = False,
 ) -> Any:
-    """Return a dimensionless number or array of floats, or raise naming the argument."""
+    """Return a dimensionless number or array of floats, or raise naming the argument.
+
+    A value that JAX is tracing is refused, because most options must be known before a function is compiled; with
+    ``traced`` it passes, its shape checked and its numbers not.
+    """
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} has no unit; got {describe(value)}.")
     # NumPy would read these as 1.0, the number spelled, and NaN.
     if value is None or isinstance(value, (bool, str, bytes)):
         raise TypeError(f"{call}: {name} must be a number; got {describe(value)}.")
+    if not is_concrete(value):
+        if not traced:
+            raise TypeError(
+                f"{call}: {name} must be a number that is known before compiling; got {describe(value)}, "
+                "which JAX is tracing."
+            )
+        array = jax.numpy.asarray(value)
+        _check_shape(array.shape, shapes, call=call, name=name)
+        return array
     try:
-        array = np.asarray(value, dtype=float)
+        given = np.asarray(value)
+        if given.dtype.kind in "bUSc":
+            raise TypeError
+        array = given.astype(float)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{call}: {name} must be a number; got {describe(value)}.") from None
     _check_shape(array.shape, shapes, call=call, name=name)
@@ -215,6 +233,23 @@ def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data
         where = tuple(int(i) for i in bad[0])
         raise ValueError(
             f"{call}: {name} holds {len(bad)} NaN or infinite value(s), the first at index {where}; {fix}."
+        )
+
+
+def check_transform(value: Any, *, call: str, name: str) -> None:
+    """Raise if ``value`` is a ``brainstate.nn.Param`` made with a number that its transform cannot give."""
+    if not isinstance(value, brainstate.nn.Param) or isinstance(value.t, brainstate.nn.IdentityT):
+        return
+    # On an edge of the range the number itself is right, but what would be learnt is infinite.
+    held = value.val.value if value.fit else value.value()
+    if not is_concrete(held):
+        return
+    finite = np.isfinite(_mantissa(held))
+    if not np.all(finite):
+        raise ValueError(
+            f"{call}: {name} must lie inside the range of its transform, {type(value.t).__name__}; "
+            f"{int(np.sum(~finite))} of {finite.size} value(s) are outside it, on its edge or NaN. "
+            "Give values inside, or a transform with a wider range."
         )
 
 

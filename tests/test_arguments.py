@@ -135,6 +135,15 @@ def test_number_returns_floats_and_refuses_units_words_and_bounds() -> None:
         _arguments.number(-0.5, **SAID, nonnegative=True)
 
 
+def test_a_traced_number_is_refused_unless_asked_for() -> None:
+    with pytest.raises(TypeError, match=r"^Call: thing must be a number that is known before compiling; got an"):
+        jax.jit(lambda x: _arguments.number(x, **SAID))(3.0)
+    run = jax.jit(lambda x: _arguments.number([x, 2 * x], **SAID, shapes=[(2,)], positive=True, traced=True))
+    np.testing.assert_array_equal(run(-1.0), [-1.0, -2.0])
+    with pytest.raises(ValueError, match=r"thing must be a scalar; got shape \(2,\)"):
+        jax.jit(lambda x: _arguments.number(x, **SAID, traced=True))(jnp.ones(2))
+
+
 @examples
 @given(st.integers(1, 10**6))
 def test_whole_numbers_of_any_kind_pass(n: int) -> None:

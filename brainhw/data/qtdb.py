@@ -73,6 +73,8 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
 
     Raises
     ------
+    TypeError
+        If ``root`` is no path.
     FileNotFoundError
         Where one of the files is missing.
     ValueError
@@ -80,8 +82,9 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
 
     Notes
     -----
-    8 % of the training and 10 % of the test steps carry no label in the files: gaps in the annotation. They count as
-    the first segment here, as they do in the published accuracies.
+    8.2 % of the training and 10.4 % of the test steps carry no label in the files. Most of them (5.7 and 7.7 of these
+    points) are the tail of a sequence after its last label, the rest gaps in the annotation. They count as the first
+    segment here, as they do in the published accuracies.
 
     References
     ----------
@@ -106,6 +109,8 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     >>> data.train, data.train.y.shape
     (Split(3 recordings, x [3, 20, 4], lengths 20 to 20), (3, 20))
     """
+    if root is not None and not isinstance(root, (str, os.PathLike)):
+        raise TypeError(f"qtdb: root must be the path of a folder, or None to search; got {root!r}.")
     folder = locate("qtdb", root, marker=tuple(_FILES.values()), how_to_get=_HOW_TO_GET)
     return Dataset(
         name="qtdb",

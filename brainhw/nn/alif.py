@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from brainhw import _arguments
 from brainhw.nn.cuba import CubaLIFLayer
@@ -50,7 +52,8 @@ class ALIFLayer(MultiSynapseLayer):
     ----------
     V, I_syn, I_ahp, spk : brainstate.HiddenState
         Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``), after-hyperpolarisation
-        (mV, ``[N]``) and spike counts (``[N]``), each with a leading ``[B]`` for a batch.
+        (mV, ``[N]``) and spike counts (``[N]``), each with a leading ``[B]`` for a batch. Values in any unit of voltage
+        may be written into them; another dimension or shape is refused at the next step.
     w_rec : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
@@ -63,6 +66,9 @@ class ALIFLayer(MultiSynapseLayer):
     -----
     Any parameter is learnt by passing a ``brainstate.nn.Param``; with a transform it cannot leave its range:
     ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms.
+    What happens to a threshold that is learnt to zero or below, and to a strongly recurrent net without a limit on its
+    spikes, stands in :class:`CubaLIFLayer`.
+
     ``V_pre`` (membrane before the reset) and ``irec`` (recurrent input before the decay) can be recorded as well.
 
     Examples
@@ -136,6 +142,7 @@ class ALIFLayer(MultiSynapseLayer):
             self.tau_ahp = leak_parameter("taus", tau_ahp, n, shapes, call=call, name="tau_ahp")
         else:
             self.gamma = leak_parameter("decays", gamma, n, shapes, call=call, name="gamma")
+        _arguments.check_transform(w_ahp, call=call, name="w_ahp")
         self.w_ahp = neuron_parameter(w_ahp, u.mV, n, call=call, name="w_ahp", positive=False, shapes=shapes)
 
     def resting_values(self, batch_size: int | None) -> dict[str, Any]:
@@ -145,8 +152,9 @@ class ALIFLayer(MultiSynapseLayer):
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity:
         """Advance and return the after-hyperpolarisation in mV, fed by the spikes of the previous step."""
         w_ahp = current_value(self.w_ahp).in_unit(u.mV)
-        self.I_ahp.value = self._ahp_decay(dt) * (self.I_ahp.value + spk * w_ahp)
-        return self.I_ahp.value
+        own = self._ahp_decay(dt) * (self.voltage_state("I_ahp") + spk * w_ahp)
+        self.write_voltage("I_ahp", own)
+        return own
 
     def as_lif_with_ahp_synapses(self) -> CubaLIFLayer:
         r"""Return the same neurons as a :class:`CubaLIFLayer` with the after-hyperpolarisation as one synapse more.
@@ -162,11 +170,20 @@ class ALIFLayer(MultiSynapseLayer):
         Returns
         -------
         CubaLIFLayer
-            At rest, ``S + 1`` synapses, with the values of now. What was learnt can be learnt further (time constants
-            without their transform, because two sets become one); recurrent weights always can.
+            At rest, ``S + 1`` synapses, with the values of now. What was learnt can be learnt further, what was fixed
+            or frozen (``brainstate.nn.Const``, ``Param(..., fit=False)``) stays so.
 
         Notes
         -----
+        The two are equal up to rounding: ``s @ W`` and ``exp`` are taken on arrays of another shape, which XLA may
+        round otherwise, and a membrane within rounding of its threshold may then fire in one and not in the other.
+
+        The membrane's parameter, ``bias`` and ``V_th`` keep their transform and regulariser. The synapses' parameter is
+        joined with that of the after-hyperpolarisation, and ``w_rec`` with ``w_ahp``, each pair into one parameter of a
+        value for every neuron and synapse: it has neither transform nor regulariser, and where one of the two was fixed
+        its part of the new one is held. Of the added weights only ``W'_{i, i(S+1)+S}`` are learnt, and only if
+        ``w_ahp`` was.
+
         With ``leak='decays'`` or ``'bitshifts'`` and a ``tau_ahp``, its decay is taken at the ``dt`` of
         ``brainstate.environ``, which must then be set.
 
@@ -182,14 +199,11 @@ class ALIFLayer(MultiSynapseLayer):
         of_membrane, of_synapses = LEAKS[self.leak].names
         synapses = self.per_synapse(_value(getattr(self, of_synapses)))
         joined = _beside(synapses, self._ahp_as_synapse(), n, n_syn)
-        learnt = any(isinstance(p, brainstate.nn.Param) for p in (getattr(self, of_synapses), self._ahp_parameter))
-        others = (
-            jnp.zeros((n, n, n_syn)) * u.mV if self.w_rec is None else self.recurrent_weight().reshape((n, n, n_syn))
-        )
-        w_ahp = u.math.broadcast_to(_value(self.w_ahp).in_unit(u.mV), (n,))
+        learnt = np.full((n, n_syn + 1), _is_learnt(getattr(self, of_synapses)))
+        learnt[:, n_syn] = _is_learnt(self._ahp_parameter)
         leaks = {
             of_membrane: _copy(getattr(self, of_membrane)),
-            of_synapses: brainstate.nn.Param(joined) if learnt else joined,
+            of_synapses: _learnt_in_part(joined, learnt) if learnt.any() else joined,
         }
         return CubaLIFLayer(
             n,
@@ -198,7 +212,7 @@ class ALIFLayer(MultiSynapseLayer):
             leak=self.leak,
             bias=_copy(self.bias),
             V_th=_copy(self.V_th),
-            w_rec=u.math.concatenate([others, u.math.diag(w_ahp)[:, :, None]], axis=2),
+            w_rec=self._weights_with_ahp(),
             noise_std=self.noise_std,
             max_spikes_per_step=self.max_spikes_per_step,
             spk_fun=self.spk_fun,
@@ -233,6 +247,16 @@ class ALIFLayer(MultiSynapseLayer):
         wide = jnp.pad(split, [(0, 0)] * (split.ndim - 1) + [(0, 1)])
         return wide.reshape(*x.shape[:-1], n * (n_syn + 1)) * u.mV
 
+    def _weights_with_ahp(self) -> brainstate.nn.Param:
+        n, n_syn = self.n_neurons, self.n_synapses
+        block, flat = (n, n, n_syn), (n, n * (n_syn + 1))
+        others = jnp.zeros(block) * u.mV if self.w_rec is None else self.recurrent_weight().reshape(block)
+        w_ahp = u.math.diag(u.math.broadcast_to(_value(self.w_ahp).in_unit(u.mV), (n,)))
+        joined = u.math.concatenate([others, w_ahp[:, :, None]], axis=2).reshape(flat)
+        learnt = np.full((n, n, n_syn + 1), _is_learnt(self.w_rec))
+        learnt[:, :, n_syn] = np.eye(n, dtype=bool) & _is_learnt(self.w_ahp)
+        return _learnt_in_part(joined, learnt.reshape(flat))
+
     @property
     def _ahp_parameter(self) -> Any:
         return self.tau_ahp if self.gamma is None else self.gamma
@@ -260,7 +284,28 @@ def _value(parameter: Any) -> Any:
 def _copy(parameter: Any) -> Any:
     if not isinstance(parameter, brainstate.nn.Param):
         return parameter
-    return brainstate.nn.Param(parameter.value(), t=parameter.t, fit=parameter.fit)
+    # Copied as it is held, behind the transform: near the edge of a range the way there and back loses digits.
+    held = parameter.val.value if parameter.fit else parameter.val
+    copy = brainstate.nn.Param(held, reg=parameter.reg, precompute=parameter.precompute, fit=parameter.fit)
+    copy.t = parameter.t
+    return copy
+
+
+def _is_learnt(parameter: Any) -> bool:
+    return parameter.fit if isinstance(parameter, brainstate.nn.Param) else isinstance(parameter, brainstate.ParamState)
+
+
+def _learnt_in_part(value: Any, learnt: np.ndarray) -> brainstate.nn.Param:
+    """Return a parameter that is learnt where ``learnt`` says so and stays at ``value`` elsewhere."""
+    if not learnt.any():
+        return brainstate.nn.Const(value)
+    held = None if learnt.all() else functools.partial(_hold, value, learnt)
+    return brainstate.nn.Param(value, precompute=held)
+
+
+def _hold(value: Any, learnt: np.ndarray, moved: Any) -> Any:
+    # The value itself and no gradient of zero: an optimiser's weight decay moves what has no gradient as well.
+    return u.math.where(learnt, moved, value)
 
 
 def _beside(synapses: Any, ahp: Any, n: int, n_syn: int) -> Any:

@@ -37,20 +37,23 @@ class CubaLIFLayer(MultiSynapseLayer):
         Membrane time constant, scalar or ``[N]``. Default 20 ms. Only with ``leak='taus'``.
     tau_syn : Quantity or brainstate.nn.Param, optional
         Synaptic time constant, scalar, ``[N]``, ``[1, S]``, ``[N, S]`` or flat ``[N * S]``. Default 20 ms. Only with
-        ``leak='taus'``.
+        ``leak='taus'``. One axis means neurons, also where ``N == S``; for one value a synapse write ``[1, S]``.
     bias : Quantity or brainstate.nn.Param, optional
         Voltage added at every step, scalar or ``[N]``. Default 0 mV.
     V_th : Quantity or brainstate.nn.Param, optional
         Threshold, and what a spike subtracts, scalar or ``[N]``. Default 1 mV.
     w_rec : Quantity, callable, True, brainstate.nn.Param or None, optional
         Recurrent weights ``[N, N * S]`` (presynaptic neuron; ``post * S + synapse``) in mV, fed by the spikes of the
-        previous step; an initializer of that shape; ``True`` draws them uniformly within ``sqrt(6 / (N * S))`` mV.
-        All are learnt; pass ``brainstate.nn.Const`` to freeze them. Default ``None``: no recurrence.
+        previous step, or as ``[N, N, S]``; an initializer that returns voltages, called with ``(N, N * S)``; ``True``
+        draws them uniformly within ``sqrt(6 / (N * S))`` mV. All are learnt; pass ``brainstate.nn.Const`` or a
+        ``Param`` of shape ``[N, N * S]`` to freeze or transform them. Default ``None``: no recurrence.
     noise_std : Quantity, optional
         Membrane noise, mV per square-root second, scalar or ``[N]``: without leak its standard deviation after one
         second. Drawn anew at every step from ``brainstate.random``. Default ``None``: nothing is drawn.
     max_spikes_per_step : int, optional
-        The most spikes of one neuron in one step; what is left stays on the membrane. Default ``None``: no limit.
+        The most spikes of one neuron in one step, up to 2**24; what is left stays on the membrane. Default ``None``: no
+        limit. Each spike of a strongly recurrent net can then cause more than one, and counts grow without end until
+        they are infinite and the membrane NaN; a limit is the cure.
     spk_fun : MultiSpike or braintools.surrogate.Surrogate, optional
         Default ``brainhw.surrogate.StepPWL()``. An ordinary surrogate makes a neuron that fires at most once a step,
         where ``V >= V_th``; it sees ``(V - V_th)/V_th``.
@@ -70,7 +73,8 @@ class CubaLIFLayer(MultiSynapseLayer):
     ----------
     V, I_syn, spk : brainstate.HiddenState
         Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``) and spike counts (``[N]``),
-        each with a leading ``[B]`` for a batch.
+        each with a leading ``[B]`` for a batch. Values in any unit of voltage may be written into them; another
+        dimension or shape is refused at the next step.
     w_rec : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
@@ -83,6 +87,10 @@ class CubaLIFLayer(MultiSynapseLayer):
     -----
     Any parameter is learnt by passing a ``brainstate.nn.Param``; with a transform it cannot leave its range:
     ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms.
+    Without one, a threshold can be learnt to zero or below, where counting spikes makes no sense: ``prepare_net`` then
+    refuses the layer, and inside a compiled function its spikes and membrane become NaN, which
+    ``rollout(..., check_finite=True)`` names.
+
     ``V_pre`` (membrane before the reset) and ``irec`` (recurrent input before the decay) can be recorded as well.
 
     Examples

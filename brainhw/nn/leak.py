@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import brainstate
 import brainunit as u
 import jax
 import numpy as np
@@ -46,6 +47,12 @@ def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> tuple[Any,
 
 def leak_parameter(leak: str, value: Any, n: int, shapes: list[tuple[int, ...]], *, call: str, name: str) -> Any:
     """Check a parameter that says how fast something decays: a time above zero, a factor in [0, 1], a shift above 0."""
+    _arguments.check_transform(value, call=call, name=name)
+    given = current_value(value)
+    if leak != "taus" and not _arguments.is_concrete(given):
+        # A layer made inside a compiled function from what is learnt there, as the deployment view of another is.
+        given = _arguments.number(given, call=call, name=name, shapes=shapes, traced=True)
+        return value if isinstance(value, brainstate.nn.Param) else given
     parameter = neuron_parameter(
         value, LEAKS[leak].unit, n, call=call, name=name, positive=leak != "decays", shapes=shapes
     )

@@ -21,6 +21,7 @@ from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state, zeros
 from brainhw.nn.tap import tap
 from brainhw.surrogate import MultiSpike, StepPWL
+from brainhw.surrogate.multi_spike import spike_limit
 
 __all__ = ["MultiSynapseLayer"]
 
@@ -69,6 +70,8 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
         values = mode_arguments(leak, leak_arguments, call=call)
         for argument, value, shapes in zip(LEAKS[leak].names, values, (per_neuron, per_synapse), strict=True):
             setattr(self, argument, leak_parameter(leak, value, n, shapes, call=call, name=argument))
+        for argument, value in (("bias", bias), ("V_th", V_th), ("w_rec", w_rec)):
+            _arguments.check_transform(value, call=call, name=argument)
         self.bias = neuron_parameter(bias, u.mV, n, call=call, name="bias", positive=False, shapes=per_neuron)
         self.V_th = neuron_parameter(V_th, u.mV, n, call=call, name="V_th", shapes=per_neuron)
         self.noise_std = None
@@ -79,7 +82,9 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
         self.w_rec = _recurrent_weights(w_rec, n, n_syn, call)
         self.spk_fun = _spike_function(spk_fun, call)
         self.max_spikes_per_step = _spike_limit(max_spikes_per_step, self.spk_fun, call)
-        self.detach_reset = bool(detach_reset)
+        if not isinstance(detach_reset, bool):
+            raise TypeError(f"{call}: detach_reset must be True or False; got {_arguments.describe(detach_reset)}.")
+        self.detach_reset = detach_reset
         self._create_states(None)
 
     @property
@@ -112,6 +117,15 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
         for name, value in self.resting_values(batch_size).items():
             getattr(self, name).value = value
 
+    def prepare(self, key: jax.Array | None = None) -> None:
+        """Refuse a threshold that learning has led to zero or below, where it is not being traced."""
+        V_th = current_value(self.V_th).in_unit(u.mV).mantissa
+        if _arguments.is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
+            raise ValueError(
+                f"{type(self).__name__}: V_th has been learnt to {np.min(np.asarray(V_th)):g} mV and must stay greater "
+                "than zero; give it a transform, brainstate.nn.Param(..., t=brainstate.nn.SoftplusT(0.1 * u.mV))."
+            )
+
     def update(self, x: u.Quantity) -> jax.Array:
         """Advance one step and return the number of spikes of each neuron.
 
@@ -127,9 +141,11 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
         """
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)
-        I_syn = self.I_syn.value + self._checked_input(x, call)
+        V = self.voltage_state("V")
+        I_syn = self._checked_input(x, V.shape, call)
+        I_syn = self.voltage_state("I_syn", self.n_synapses) + I_syn
         alpha, beta = self._decay_factors(dt)
-        spk = jnp.asarray(self.spk.value)
+        spk = self._previous_spikes(V.shape, call)
 
         if self.w_rec is not None:
             irec = self._by_synapse(spk @ self.recurrent_weight())
@@ -139,7 +155,7 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
             tap(self, "irec", u.math.zeros_like(I_syn))
         I_syn = beta * I_syn
         own = self.own_current(spk, dt)
-        V = alpha * self.V.value + _total(I_syn, own)
+        V = alpha * V + _total(I_syn, own)
         if self.noise_std is not None:
             std = (self.noise_std * dt**0.5).to(u.mV)
             V = V + std * brainstate.random.randn(*V.shape, dtype=V.dtype)
@@ -148,15 +164,51 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
 
         V_th = current_value(self.V_th).in_unit(u.mV)
         spk = self._spikes(V, V_th)
-        self.V.value = V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th
-        self.I_syn.value = I_syn
+        self.write_voltage("V", V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th)
+        self.write_voltage("I_syn", I_syn)
         self.spk.value = spk
         return spk
+
+    def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
+        """Return a state in mV, whatever voltage it was written in, ``[..., N, *per_neuron]`` with the batch of ``V``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If what was written into it is no voltage or has another shape.
+        """
+        call, value = f"{type(self).__name__}.update", getattr(self, name).value
+        if not isinstance(value, u.Quantity) or not u.have_same_dim(value, u.mV):
+            raise TypeError(
+                f"{call}: the state {name} must be a Quantity with the dimension of mV; "
+                f"got {_arguments.describe(value)}. Write numbers times u.mV into it, or call brainhw.prepare_net."
+            )
+        shape, of_V = np.shape(value.mantissa), np.shape(u.get_mantissa(self.V.value))
+        self._check_state_shape(name, shape, (*of_V[:-1], self.n_neurons, *per_neuron), call)
+        return value.in_unit(u.mV)
+
+    def write_voltage(self, name: str, value: u.Quantity) -> None:
+        """Write a state in the unit that it has: a time loop carries it and cannot change its unit on the way."""
+        state = getattr(self, name)
+        state.value = value.in_unit(u.get_unit(state.value))
+
+    def _previous_spikes(self, shape: tuple[int, ...], call: str) -> jax.Array:
+        spk = _arguments.as_array(self.spk.value, call=call, name="the state spk")
+        self._check_state_shape("spk", np.shape(spk), shape, call)
+        return jnp.asarray(spk)
+
+    def _check_state_shape(self, name: str, shape: tuple[int, ...], expected: tuple[int, ...], call: str) -> None:
+        if shape != expected:
+            raise ValueError(
+                f"{call}: the state {name} must have shape {expected}; got shape {shape}. "
+                "Write values of that shape into it, or call brainhw.prepare_net."
+            )
 
     def _spikes(self, V: u.Quantity, V_th: u.Quantity) -> jax.Array:
         if isinstance(self.spk_fun, MultiSpike):
             return self.spk_fun(V.mantissa, V_th.mantissa, self.max_spikes_per_step)
-        return self.spk_fun((V - V_th) / V_th)
+        # A threshold that was learnt to zero or below turns the sign around: better seen than silently wrong.
+        return jnp.where(V_th.mantissa > 0, self.spk_fun((V - V_th) / V_th), jnp.nan)
 
     def _decay_factors(self, dt: u.Quantity) -> tuple[Any, Any]:
         membrane, synapse = (getattr(self, argument) for argument in LEAKS[self.leak].names)
@@ -174,7 +226,7 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
     def _by_synapse(self, flat: u.Quantity) -> u.Quantity:
         return flat.reshape((*flat.shape[:-1], self.n_neurons, self.n_synapses))
 
-    def _checked_input(self, x: Any, call: str) -> u.Quantity:
+    def _checked_input(self, x: Any, held: tuple[int, ...], call: str) -> u.Quantity:
         if not isinstance(x, u.Quantity) or not u.have_same_dim(x, u.mV):
             raise TypeError(
                 f"{call}: the input must be a Quantity with the dimension of mV (what each synapse receives); "
@@ -186,18 +238,18 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
                 f"{call}: the input must have one channel for each of {n_syn} synapse(s) of {n} neuron(s), shape "
                 f"[{n * n_syn}] or [B, {n * n_syn}]; got shape {shape}. Set n_synapses, or the layer before, to match."
             )
-        held = np.shape(self.V.value.mantissa)
         if (*shape[:-1], n) != held:
             batch = shape[0] if len(shape) == 2 else None
             raise ValueError(
                 f"{call}: the input has shape {shape} but the state was prepared for {held}; "
                 f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
             )
+        _arguments.check_finite(x, call=call, name="the input")
         return self._by_synapse(x.in_unit(u.mV))
 
 
 def _total(I_syn: u.Quantity, own: u.Quantity | None) -> u.Quantity:
-    # One after the other rather than a reduction: an own current then counts exactly like one synapse more.
+    # One after the other rather than a reduction: an own current is then added in the order of one synapse more.
     n_syn = I_syn.shape[-1]
     terms = [term[..., 0] * u.mV for term in jax.lax.split(I_syn.mantissa, [1] * n_syn, axis=I_syn.ndim - 1)]
     return functools.reduce(operator.add, terms if own is None else [*terms, own])
@@ -215,21 +267,22 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
             f"{call}: w_rec must be None, True, an initializer, voltages of shape {shape} or a brainstate.nn.Param; "
             f"got {_arguments.describe(w_rec)}."
         )
-    value = w_rec.value() if isinstance(w_rec, brainstate.nn.Param) else w_rec
-    if not isinstance(value, Callable):  # type: ignore[arg-type]
-        value = _arguments.quantity(value, u.mV, call=call, name="w_rec")
-        if value.shape == (n, n, n_syn) and not isinstance(w_rec, brainstate.nn.Param):
-            value = value.reshape(shape)
-        if value.shape != shape:
-            raise ValueError(
-                f"{call}: w_rec must have shape {shape}, presynaptic neuron by post * n_synapses + synapse; "
-                f"got shape {value.shape}."
-            )
-    return (
-        w_rec
-        if isinstance(w_rec, brainstate.nn.Param)
-        else weight_state(value, shape, unit=u.mV, call=call, name="w_rec")
-    )
+    learnt, drawn = isinstance(w_rec, brainstate.nn.Param), isinstance(w_rec, Callable)  # type: ignore[arg-type]
+    value = w_rec.value() if learnt else w_rec(shape) if drawn else w_rec
+    if drawn and not learnt and not isinstance(value, u.Quantity):
+        raise TypeError(
+            f"{call}: the initializer of w_rec must return voltages; got {_arguments.describe(value)}. Give it the "
+            "unit mV, for example braintools.init.Normal(0. * u.mV, 0.1 * u.mV)."
+        )
+    value = _arguments.quantity(value, u.mV, call=call, name="w_rec")
+    if value.shape == (n, n, n_syn) and not learnt:
+        value = value.reshape(shape)
+    if value.shape != shape:
+        raise ValueError(
+            f"{call}: w_rec must have shape {shape}, presynaptic neuron by post * n_synapses + synapse; "
+            f"got shape {value.shape}."
+        )
+    return w_rec if learnt else weight_state(value, shape, unit=u.mV, call=call, name="w_rec")
 
 
 def _spike_function(spk_fun: Any, call: str) -> Callable[..., jax.Array]:
@@ -246,7 +299,7 @@ def _spike_function(spk_fun: Any, call: str) -> Callable[..., jax.Array]:
 def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> int | None:
     if limit is None:
         return None
-    limit = _arguments.positive_int(limit, call=call, name="max_spikes_per_step")
+    limit = spike_limit(limit, call=call, name="max_spikes_per_step")
     if limit > 1 and not isinstance(spk_fun, MultiSpike):
         raise ValueError(
             f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} fires at most once in a step; "

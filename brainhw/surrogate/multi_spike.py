@@ -1,7 +1,8 @@
 """Spike functions that fire several times in one step: as often as the membrane holds its threshold.
 
 They take the membrane and the threshold, not their distance, because the number of spikes depends on the ratio:
-``n = floor(V / V_th)`` where ``V >= V_th``, else 0, and at most ``max_spikes``. They differ in the derivative.
+``n = floor(V / V_th)`` where ``V >= V_th``, else 0, and at most ``max_spikes``. They differ in the derivative. A
+threshold at or below zero, which training can lead to, has no such count: the result and its derivatives are NaN.
 
 ============================  ==================================================  ===================================
 class                         derivative with respect to the membrane             beyond ``max_spikes``
@@ -21,15 +22,30 @@ from typing import Any
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from brainhw._arguments import as_array, describe, number, positive_int, quantity
+from brainhw._arguments import as_array, describe, is_concrete, number, positive_int, quantity
 
-__all__ = ["MultiSpike", "PeriodicExponential", "StepPWL"]
+__all__ = ["MultiSpike", "PeriodicExponential", "StepPWL", "spike_limit"]
+
+_MOST = 2**24
+
+
+def spike_limit(value: Any, *, call: str, name: str) -> int:
+    """Return a limit on the spikes of one step, from 1 up to where float32 still tells every count from the next."""
+    limit = positive_int(value, call=call, name=name)
+    if limit > _MOST:
+        raise ValueError(
+            f"{call}: {name} must be at most 2**24 = {_MOST}, because spikes are counted in float32; got {limit}. "
+            "Pass None for no limit."
+        )
+    return limit
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
 def _count(function: MultiSpike, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
     n = jnp.where(V_th <= V, jnp.floor(V / V_th), jnp.zeros_like(V))
+    n = jnp.where(V_th > 0, n, jnp.nan)
     return n if max_spikes is None else jnp.minimum(n, max_spikes)
 
 
@@ -38,7 +54,7 @@ def _count_jvp(
     function: MultiSpike, max_spikes: int | None, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, jax.Array]:
     (V, V_th), (V_dot, V_th_dot) = primals, tangents
-    slope = function.derivative(V, V_th, max_spikes)
+    slope = jnp.where(V_th > 0, function.derivative(V, V_th, max_spikes), jnp.nan)
     # The count depends on V / V_th alone, so the threshold's derivative is the membrane's times -V / V_th.
     return _count(function, V, V_th, max_spikes), slope * V_dot - slope * (V / V_th) * V_th_dot
 
@@ -72,14 +88,22 @@ class MultiSpike(abc.ABC):
         V : Quantity or array
             Membrane before the reset, ``[..., N]``; plain numbers are millivolts.
         V_th : Quantity or array
-            Threshold above zero, broadcast against ``V``; with a unit if ``V`` has one.
+            Threshold above zero, broadcast against ``V``; with a unit if ``V`` has one. Where JAX traces it, it cannot
+            be refused: the count is NaN where it is zero or less, which ``brainhw.rollout(..., check_finite=True)``
+            finds.
         max_spikes : int, optional
-            The most spikes in one step; ``None`` (default) sets no limit.
+            The most spikes in one step, up to 2**24; ``None`` (default) sets no limit.
 
         Returns
         -------
         jax.Array
             Whole numbers as floats, shape of ``V`` and ``V_th`` together.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one of ``V`` and ``V_th`` has a unit and the other not, ``V_th`` is known and not above zero, or
+            ``max_spikes`` is no whole number from 1 to 2**24.
         """
         call = type(self).__name__
         if V_th is None:
@@ -96,9 +120,11 @@ class MultiSpike(abc.ABC):
             V = quantity(V, u.mV, call=call, name="V").mantissa
             V_th = quantity(V_th, u.mV, call=call, name="V_th").mantissa
         if max_spikes is not None:
-            max_spikes = positive_int(max_spikes, call=call, name="max_spikes")
+            max_spikes = spike_limit(max_spikes, call=call, name="max_spikes")
         for name, value in (("V", V), ("V_th", V_th)):
             as_array(value, call=call, name=name)
+        if is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
+            raise ValueError(f"{call}: V_th must be greater than zero; got {np.min(np.asarray(V_th)):g} mV.")
         V, V_th = jnp.asarray(V), jnp.asarray(V_th)  # a Python float stays weakly typed, so that half precision stays
         kind = jnp.result_type(V, V_th)
         kind = kind if jnp.issubdtype(kind, jnp.floating) else jnp.result_type(float)
@@ -136,7 +162,8 @@ class StepPWL(MultiSpike):
     Raises
     ------
     TypeError, ValueError
-        If ``window`` is no voltage or number above zero; if one of ``V`` and ``V_th`` has a unit and the other not.
+        If ``window`` is no voltage or number above zero; from the call, if one of ``V`` and ``V_th`` has a unit and the
+        other not, or ``V_th`` is not above zero.
 
     Examples
     --------
@@ -174,7 +201,8 @@ class PeriodicExponential(MultiSpike):
     Raises
     ------
     TypeError, ValueError
-        If ``window`` is no voltage or number above zero; if one of ``V`` and ``V_th`` has a unit and the other not.
+        If ``window`` is no voltage or number above zero; from the call, if one of ``V`` and ``V_th`` has a unit and the
+        other not, or ``V_th`` is not above zero.
 
     Examples
     --------

@@ -59,7 +59,8 @@ def firing_rate_bounds_loss(
     Raises
     ------
     TypeError, ValueError
-        If a bound is no rate or both are missing or in the wrong order.
+        If a bound is no rate or both are missing or in the wrong order, or if ``spikes`` is empty or, where it is not
+        traced, not finite.
 
     Examples
     --------
@@ -81,6 +82,14 @@ def firing_rate_bounds_loss(
     spikes = jnp.asarray(_arguments.as_array(spikes, call=call, name="spikes"))
     if spikes.ndim < 2:
         raise ValueError(f"{call}: spikes must be [T, ..., N]; got shape {spikes.shape}.")
+    if not spikes.size:
+        raise ValueError(
+            f"{call}: spikes must hold at least one step, sample and neuron, because rates are means; "
+            f"got shape {spikes.shape}."
+        )
+    _arguments.check_finite(
+        spikes, call=call, name="spikes", fix="see where they come from with brainhw.rollout(..., check_finite=True)"
+    )
     seconds = _arguments.time_step(call=call).to(u.second).mantissa
     rates = jnp.mean(spikes, axis=tuple(range(spikes.ndim - 1))) / seconds
     return jnp.mean((_excess(rates, low, high) / per_miss) ** 2)
@@ -136,8 +145,14 @@ class BoundsReg(brainstate.nn.Regularization):
 
     def loss(self, value: Any) -> jax.Array:
         """Return the penalty of a parameter, a dimensionless scalar."""
+        call = type(self).__name__
         if self.unit != u.UNITLESS:
-            value = _arguments.quantity(value, self.unit, call=type(self).__name__, name="the parameter").mantissa
+            value = _arguments.quantity(value, self.unit, call=call, name="the parameter").mantissa
+        elif isinstance(value, u.Quantity):
+            raise TypeError(
+                f"{call}: the bounds have no unit, but the parameter is {_arguments.describe(value)}; give bounds of "
+                f"its dimension, for example {call}(upper=1. * u.{_arguments.unit_name(u.get_unit(value))})."
+            )
         return self.weight * jnp.sum((_excess(jnp.asarray(value), self.lower, self.upper) / self.scale) ** 2)
 
     def sample_init(self, shape: tuple[int, ...]) -> Any:

@@ -65,6 +65,12 @@ def test_nothing_there_says_how_to_get_it(tmp_path: Path) -> None:
         qtdb(tmp_path)
 
 
+@pytest.mark.parametrize("root", [3, b"folder", ["folder"]], ids=str)
+def test_a_root_that_is_no_path(root: Any) -> None:
+    with pytest.raises(TypeError, match=r"qtdb: root must be the path of a folder, or None to search; got "):
+        qtdb(root)
+
+
 def test_one_file_alone_names_the_other(folder: Path) -> None:
     (folder / "QTDB_test.mat").unlink()
     with pytest.raises(FileNotFoundError, match=r"QTDB_test.mat is missing; both"):

@@ -59,7 +59,38 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda L: L(3, w_rec=np.ones((3, 3))), TypeError, r"w_rec must be a Quantity with the dimension of mV"),
     (lambda L: L(3, w_rec=np.full((3, 3), np.nan) * u.mV), ValueError, r"w_rec must be finite"),
     (lambda L: L(3, w_rec=False), TypeError, r"w_rec must be None, True, an initializer, voltages of shape \(3, 3\)"),
-    (lambda L: L(3, w_rec=lambda shape: jnp.ones(shape[::-1])), TypeError, r"w_rec must be a Quantity"),
+    (
+        lambda L: L(3, w_rec=jnp.ones),
+        TypeError,
+        r"the initializer of w_rec must return voltages; got an array .*Give it the unit mV",
+    ),
+    (
+        lambda L: L(3, 2, w_rec=lambda shape: jnp.ones(shape[::-1]) * u.mV),
+        ValueError,
+        r"w_rec must have shape \(3, 6\).*got shape \(6, 3\)",
+    ),
+    (lambda L: L(3, detach_reset=1), TypeError, r"detach_reset must be True or False; got 1"),
+    (lambda L: L(3, detach_reset=None), TypeError, r"detach_reset must be True or False; got None"),
+    (
+        lambda L: L(3, max_spikes_per_step=2**31 - 1),
+        ValueError,
+        r"max_spikes_per_step must be at most 2\*\*24 = 16777216, .*float32; got 2147483647. Pass None",
+    ),
+    (
+        lambda L: L(3, tau_mem=brainstate.nn.Param(0.5 * u.ms, t=brainstate.nn.SoftplusT(1 * u.ms))),
+        ValueError,
+        r"tau_mem must lie inside the range of its transform, SoftplusT; 1 of 1 value\(s\) are outside",
+    ),
+    (
+        lambda L: L(3, V_th=brainstate.nn.Param([1.0, 0.5, 2.0] * u.mV, t=brainstate.nn.SoftplusT(0.5 * u.mV))),
+        ValueError,
+        r"V_th must lie inside the range of its transform, SoftplusT; 1 of 3 .* on its edge",
+    ),
+    (
+        lambda L: L(3, leak="decays", beta=brainstate.nn.Param(1.5, t=brainstate.nn.SigmoidT(0.0, 1.0))),
+        ValueError,
+        r"beta must lie inside the range of its transform, SigmoidT",
+    ),
     (lambda L: L(3, noise_std=0.1), TypeError, r"noise_std must be a Quantity"),
     (lambda L: L(3, noise_std=0.1 * u.mV), TypeError, r"noise_std must have the dimension of mV / s\^0.5"),
     (lambda L: L(3, noise_std=-0.1 * u.mV / u.second**0.5), ValueError, r"noise_std must be zero or greater"),
@@ -96,6 +127,11 @@ def test_constructor(kind: Any, wrong: Callable[[Any], Any], error: type[Excepti
             r"gamma takes the place .*tau_ahp is given as well",
         ),
         ({"gamma": 1.9, "leak": "decays"}, ValueError, r"gamma is the share"),
+        (
+            {"w_ahp": brainstate.nn.Param(0.1 * u.mV, t=brainstate.nn.SoftplusT(0.5 * u.mV))},
+            ValueError,
+            r"w_ahp must lie inside the range of its transform",
+        ),
     ],
 )
 def test_constructor_of_the_adaptive_layer(arguments: dict[str, Any], error: type[Exception], match: str) -> None:
@@ -117,6 +153,7 @@ def test_constructor_of_the_adaptive_layer(arguments: dict[str, Any], error: typ
         (jnp.ones(3) * u.mV, ValueError, r"shape \[6\] or \[B, 6\]; got shape \(3,\)"),
         (jnp.ones(()) * u.mV, ValueError, r"got shape \(\)"),
         (jnp.ones((5, 4, 6)) * u.mV, ValueError, r"got shape \(5, 4, 6\)"),
+        (jnp.ones(6).at[4].set(jnp.nan) * u.mV, ValueError, r"the input holds 1 NaN .* first at index \(4,\)"),
         (jnp.ones((5, 6)) * u.mV, ValueError, r"shape \(5, 6\) but the state was prepared for \(3,\); .*batch_size=5"),
     ],
 )

@@ -390,6 +390,8 @@ def test_recurrent_weights_as_array_initializer_true_and_constant() -> None:
     assert drawn.std() == pytest.approx(bound / np.sqrt(3), rel=0.05)
     called = bh.nn.CubaLIFLayer(N, S, w_rec=lambda shape: jnp.ones(shape) * u.mV)
     assert called.w_rec.value.shape == (N, N * S)
+    as_blocks = bh.nn.CubaLIFLayer(N, S, w_rec=lambda shape: given.reshape((N, N, S)))
+    np.testing.assert_array_equal(as_blocks.w_rec.value.mantissa, as_array.w_rec.value.mantissa)
     frozen = bh.nn.CubaLIFLayer(N, S, w_rec=brainstate.nn.Const(given))
     assert not frozen.states(brainstate.ParamState)
     np.testing.assert_array_equal(record(frozen, drive())[0], record(bh.nn.CubaLIFLayer(N, S, w_rec=given), drive())[0])

@@ -77,6 +77,15 @@ def test_the_limit_stops_one_derivative_and_not_the_other() -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("limit", [None, 3, 2**24])
+def test_a_traced_threshold_at_or_below_zero_gives_nan(kind: type, limit: int | None) -> None:
+    V, V_th = jnp.array([-1.0, 0.0, 2.0, 2.0, 2.0]), jnp.array([-0.5, 0.0, -1.0, jnp.nan, 1.0])
+    for one in with_derivatives(kind(), V, V_th, limit):
+        np.testing.assert_array_equal(np.isnan(one), [True, True, True, True, False])
+    np.testing.assert_array_equal(jax.jit(lambda *at: kind()(*at, limit))(V, V_th), [np.nan] * 4 + [2])
+
+
+@BOTH
 def test_units_cancel(kind: type) -> None:
     V, V_th = jnp.linspace(-1, 4, 21), 1.3
     plain = with_derivatives(kind(0.4), V, jnp.full_like(V, V_th), 2)[0]
@@ -112,6 +121,12 @@ def test_types_and_equality(kind: type) -> None:
         (lambda k: k()(1.0 * u.mV, 1.0 * u.ms), TypeError, "V_th must have the dimension of mV"),
         (lambda k: k()(1.0, 1.0, 0), ValueError, "max_spikes must be at least 1"),
         (lambda k: k()(1.0, 1.0, 1.5), TypeError, "max_spikes must be a whole number"),
+        (lambda k: k()(1.0, 1.0, 2**24 + 1), ValueError, r"max_spikes must be at most 2\*\*24 .*got 16777217"),
+        (lambda k: k()(1.0, 0.0), ValueError, r"V_th must be greater than zero; got 0 mV"),
+        (lambda k: k()(jnp.ones(2), jnp.array([1.0, -0.5])), ValueError, r"V_th must be greater than zero; got -0.5"),
+        (lambda k: k()(1.0, np.nan), ValueError, r"V_th must be greater than zero; got nan"),
+        (lambda k: k()(1 * u.mV, -2e-3 * u.volt), ValueError, r"V_th must be greater than zero; got -2 mV"),
+        (lambda k: jax.jit(k)(0.5), TypeError, r"window must be a number that is known before compiling"),
     ],
 )
 def test_wrong_use(kind: type, wrong: Any, error: type[Exception], match: str) -> None:

@@ -42,6 +42,19 @@ def test_rate_bounds_that_are_none(arguments: tuple[Any, ...], error: type[Excep
         bh.train.firing_rate_bounds_loss(jnp.ones((5, 2)), *arguments)
 
 
+@pytest.mark.parametrize(
+    ("spikes", "match"),
+    [
+        (jnp.ones((0, 3)), r"spikes must hold at least one step, sample and neuron.*got shape \(0, 3\)"),
+        (jnp.ones((5, 0)), r"spikes must hold at least one step, sample and neuron.*got shape \(5, 0\)"),
+        (jnp.ones((5, 2)).at[3, 1].set(jnp.nan), r"spikes holds 1 NaN .* index \(3, 1\); .*check_finite=True"),
+    ],
+)
+def test_spikes_without_a_rate(spikes: Any, match: str) -> None:
+    with pytest.raises(ValueError, match=f"firing_rate_bounds_loss: {match}"):
+        bh.train.firing_rate_bounds_loss(spikes, 1 * u.Hz)
+
+
 def test_a_regulariser_is_counted_by_the_net_and_pulls_back() -> None:
     reg = bh.train.BoundsReg(5 * u.ms, 0.1 * u.second, scale=2 * u.ms, weight=3.0)
     layer = bh.nn.ALIFLayer(3, tau_ahp=brainstate.nn.Param(np.array([3.0, 50.0, 104.0]) * u.ms, reg=reg))
@@ -69,6 +82,11 @@ def test_bounds_of_a_plain_number_and_what_they_offer() -> None:
         (lambda: bh.train.BoundsReg(9 * u.ms, 12.0), TypeError, "upper must be a Quantity"),
         (lambda: bh.train.BoundsReg(1.0, weight=0), ValueError, "weight must be greater than zero"),
         (lambda: bh.train.BoundsReg(1 * u.ms).loss(1 * u.mV), TypeError, "the parameter must have the dimension of ms"),
+        (
+            lambda: bh.train.BoundsReg(0.0, 1.0).loss(jnp.ones(2) * u.ms),
+            TypeError,
+            r"the bounds have no unit, but the parameter is a Quantity in ms .*example BoundsReg\(upper=1. \* u.ms\)",
+        ),
         (lambda: bh.train.BoundsReg(1 * u.ms).sample_init((2,)), ValueError, "one side is open"),
     ],
 )
