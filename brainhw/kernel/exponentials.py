@@ -1,0 +1,174 @@
+"""A long memory as a few leaky sums: the weights of a fractional scheme as a sum of decaying exponentials."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
+
+__all__ = ["amplitudes", "check_count", "check_order", "decay_rates", "n_exponentials", "weight_error"]
+
+FEWEST, MOST = 4, 128
+_WORST_ORDERS = (0.05, 0.2, 0.5, 0.8, 0.95)
+
+
+def decay_rates(method: FractionalMethod, n: int, horizon: int) -> np.ndarray:
+    """Return the ``n`` rates per step of the leaky sums, fastest last but one, the slowest of all last.
+
+    They depend on neither the order nor the coefficients, so all terms of an operator share the sums, and the order
+    stays learnable.
+    """
+    # More exponentials are spent on a finer step and on both ends alike.
+    slowest, fastest = method.reach * 24 / (n * horizon), 8 + n / 12
+    sampled = np.geomspace(slowest, fastest, n - 1)
+    return np.append(sampled, method.slow_rate * sampled[0])
+
+
+def amplitudes(method: FractionalMethod, alpha: jax.Array, rates: np.ndarray) -> jax.Array:
+    r"""Return the amplitudes ``[n, *alpha.shape]`` with :math:`W_m \approx \sum_q A_q e^{-(m-1) r_q}` for ``m >= 2``.
+
+    The trapezoidal rule on the logarithm of the rate, which converges faster than any power of its step here. What it
+    would sample below the smallest rate is gathered, with its first two moments, at the two slowest rates.
+    """
+    sampled = rates[:-1].reshape((-1,) + (1,) * jnp.ndim(alpha)).astype(alpha.dtype)
+    step = math.log(rates[1] / rates[0])
+    p, kappa = method.tail(alpha)
+    density = method.density(alpha, sampled) * sampled * step
+    scale = density[0] / (1 + kappa * sampled[0])
+    # Sums over the rates r0 e^-step, r0 e^-2step, ...: of the density, and of the density times the rate over r0.
+    linear = p / jnp.expm1((p + 1) * step)
+    mass = scale * (_geometric(p, step) + kappa * sampled[0] * linear)
+    moment = scale * linear
+    slow = method.slow_rate
+    to_sampled = (moment - slow * mass) / (1 - slow)
+    inner = (p * density).at[0].add(to_sampled)
+    return jnp.concatenate([inner, (mass - to_sampled)[None]])
+
+
+def _geometric(p: jax.Array, step: float) -> jax.Array:
+    """Return ``p / expm1(p step)``, also where ``p`` is zero."""
+    x = p * step
+    tiny = jnp.abs(x) < 1e-4
+    safe = jnp.where(tiny, 1.0, x)
+    return jnp.where(tiny, 1 - x / 2 + x**2 / 12, safe / jnp.expm1(safe)) / step
+
+
+@functools.lru_cache(maxsize=256)
+def _weight_errors(method: str, alphas: tuple[float, ...], n: int, horizon: int) -> np.ndarray:
+    scheme = METHODS[method]()
+    with jax.enable_x64(True):
+        orders = jnp.asarray(alphas, dtype=jnp.float64)
+        exact = np.asarray(scheme.weights(orders, horizon))
+        rates = decay_rates(scheme, n, horizon)
+        amplitude = np.asarray(amplitudes(scheme, orders, rates))
+    off = -exact
+    lags = np.arange(horizon)
+    for a, r in zip(amplitude, rates, strict=True):
+        off += np.exp(-lags * r)[:, None] * a
+    total = np.abs(off[1:]).sum(axis=0)
+    return total / np.abs(exact).sum(axis=0) if scheme.remembers_rate else total
+
+
+def weight_error(method: str, alpha: float, n: int, horizon: int) -> float:
+    r"""Return how far the leaky sums are from the exact weights: :math:`\sum_{m=2}^{T} |\text{error of } W_m|`.
+
+    With a voltage within :math:`\pm V`, each step is off by at most this times ``V``. Errors add up as drives do, to
+    about :math:`(\tau/\Delta t)^\alpha` times as much where there is a leak, and for ever where there is none. For
+    ``pred``, whose weights have no finite sum, the error is relative to their sum.
+
+    Parameters
+    ----------
+    method : {'gl', 'l1', 'trap', 'pred', 'cn'}
+        The scheme.
+    alpha : float
+        The order, above 0 and at most 1.
+    n : int
+        Number of exponentials, at least 4.
+    horizon : int
+        Number of steps ``T``.
+
+    Returns
+    -------
+    float
+        The error, computed in double precision.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range; the message names it.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> bh.kernel.weight_error("gl", 0.5, n=24, horizon=2048) < 5e-7
+    True
+    """
+    call = "weight_error"
+    _arguments.choice(method, METHODS, call=call, name="method")
+    alpha = check_order(alpha, call=call)
+    n = check_count(n, call=call, name="n")
+    return float(_weight_errors(method, (alpha,), n, _arguments.positive_int(horizon, call=call, name="horizon"))[0])
+
+
+def check_order(alpha: float, *, call: str) -> float:
+    """Return an order above 0 and at most 1, or raise."""
+    alpha = _arguments.number(alpha, call=call, name="alpha", positive=True)
+    if alpha > 1:
+        raise ValueError(f"{call}: alpha must be above 0 and at most 1; got {alpha}.")
+    return alpha
+
+
+def check_count(n: int, *, call: str, name: str) -> int:
+    """Return a number of exponentials that the rule for their amplitudes can use, or raise."""
+    n = _arguments.positive_int(n, call=call, name=name)
+    if not FEWEST <= n <= MOST:
+        raise ValueError(f"{call}: {name} must be from {FEWEST} to {MOST}; got {n}.")
+    return n
+
+
+def n_exponentials(tolerance: float, horizon: int, method: str = "gl") -> int:
+    """Return the fewest exponentials whose :func:`weight_error` is within ``tolerance`` for every order.
+
+    Parameters
+    ----------
+    tolerance : float
+        The error allowed, above 0. Single precision has no use for less than about 1e-7.
+    horizon : int
+        Number of steps over which it must hold.
+    method : {'gl', 'l1', 'trap', 'pred', 'cn'}, optional
+        The scheme.
+
+    Returns
+    -------
+    int
+        What to pass as ``n_exponentials`` with this ``horizon``. Checked at orders from 0.05 to 0.95.
+
+    Raises
+    ------
+    ValueError
+        If no number up to 128 reaches the tolerance.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> bh.kernel.n_exponentials(1e-6, 1000)
+    22
+    """
+    call = "n_exponentials"
+    tolerance = _arguments.number(tolerance, call=call, name="tolerance", positive=True)
+    horizon = _arguments.positive_int(horizon, call=call, name="horizon")
+    _arguments.choice(method, METHODS, call=call, name="method")
+
+    def reached(n: int) -> bool:
+        return bool((_weight_errors(method, _WORST_ORDERS, n, horizon) <= tolerance).all())
+
+    if not reached(MOST):
+        raise ValueError(f"{call}: {MOST} exponentials do not reach {tolerance:g} over {horizon} steps; allow more.")
+    return bisect.bisect_left(range(MOST), True, lo=FEWEST, key=reached)

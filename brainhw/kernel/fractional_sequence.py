@@ -1,0 +1,192 @@
+"""A fractional layer over a whole sequence at once, with a backward pass that stores nothing of the past.
+
+Given its spikes, a layer whose reset is a detached current is linear in its drive. Its backward pass is therefore the
+same scheme run backwards in time on the gradients that come in: one causal convolution, transposed. It needs the
+voltage at which each spike was decided, and one array more for each learnt number of the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+
+from brainhw.kernel.fractional_neuron import NeuronParameters, NeuronRules, NeuronState, numbers_of, step
+from brainhw.kernel.fractional_step import gathered, past_sums
+
+__all__ = ["Trace", "is_linear", "run", "run_steps"]
+
+
+class Trace(NamedTuple):
+    """Spikes, voltages after each step if kept, and voltages at which the spikes were decided, ``[T, ..., N]``."""
+
+    spk: jax.Array
+    V: jax.Array | None
+    decided: jax.Array
+
+
+def is_linear(rules: NeuronRules) -> bool:
+    """Whether the backward pass of :func:`run` holds: the neurons are linear, given their spikes."""
+    tau_learnt = any(rules.learnt[-2:])
+    # There the time constant enters outside of the scheme's numbers as well.
+    outside = rules.looks_ahead or rules.method.remembers_rate
+    return rules.reset == "current" and rules.detach_reset and not rules.clears and not (tau_learnt and outside)
+
+
+def run(
+    rules: NeuronRules, parameters: NeuronParameters, state: NeuronState, drives: jax.Array, *, keep_V: bool = False
+) -> tuple[NeuronState, Trace]:
+    """Return the state after ``drives [T, ..., N]``, and what happened at each step; the steps are those of ``step``.
+
+    ``keep_V`` says whether the trace holds the voltages. Only where :func:`is_linear`.
+    """
+    return _runner(rules, keep_V)(parameters, state, drives)
+
+
+def run_steps(
+    rules: NeuronRules, parameters: NeuronParameters, state: NeuronState, drives: jax.Array, *, keep_V: bool = False
+) -> tuple[NeuronState, Trace]:
+    """Do what :func:`run` does, for any rules, differentiated step by step."""
+    numbers = numbers_of(rules, parameters.operator)
+
+    def body(state: NeuronState, drive: jax.Array) -> tuple[NeuronState, Trace]:
+        state, event = step(rules, parameters, numbers, state, drive)
+        return state, Trace(event.spk, state.V if keep_V else None, event.decided)
+
+    return jax.lax.scan(body, state, drives)
+
+
+def _runner(rules: NeuronRules, keep_V: bool) -> Callable[..., tuple[NeuronState, Trace]]:
+    plain = partial(run_steps, rules, keep_V=keep_V)
+    runner = jax.custom_vjp(plain)
+
+    def forward(*arguments: Any) -> tuple[Any, Any]:
+        parameters, state, drives = (_mapped(lambda leaf: leaf.value, argument) for argument in arguments)
+        state_learnt = any(jax.tree.leaves(_mapped(lambda leaf: leaf.perturbed, arguments[1])))
+        final, trace, moved = _scan_with_effects(rules, parameters, state, drives, keep_V)
+        # The state and the drives are for the general case; where they are not used, XLA drops them.
+        return (final, trace), (parameters, state, drives, trace, moved, state_learnt)
+
+    def backward(saved: Any, cotangents: Any) -> Any:
+        parameters, state, drives, trace, moved, state_learnt = saved
+        of_final, of_trace = cotangents
+        through_past = jax.tree.leaves(of_final._replace(V=None), is_leaf=_is_zero)
+        if state_learnt or not all(_is_zero(g) for g in through_past):
+            # Gradients that enter or leave through the past itself: rare, and left to automatic differentiation.
+            return jax.vjp(plain, parameters, state, drives)[1](jax.tree.map(_filled, cotangents, is_leaf=_is_zero))
+        of_trace = Trace(*(None if g is None or _is_zero(g) else g for g in of_trace))
+        of_parameters, of_drives = _transposed(rules, parameters, trace, moved, _filled(of_final.V), of_trace)
+        return of_parameters, jax.tree.map(jnp.zeros_like, state), of_drives
+
+    runner.defvjp(forward, backward, symbolic_zeros=True)
+    return runner
+
+
+def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    return jax.tree.map(function, tree, is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
+
+
+def _is_zero(gradient: Any) -> bool:
+    return isinstance(gradient, SymbolicZero)
+
+
+def _filled(gradient: Any) -> Any:
+    return jnp.zeros(gradient.shape, gradient.dtype) if _is_zero(gradient) else gradient
+
+
+def _scan_with_effects(
+    rules: NeuronRules, parameters: NeuronParameters, state: NeuronState, drives: jax.Array, keep_V: bool
+) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
+    """Run the steps, and say how each learnt number of the operator moves the voltage that a step reaches."""
+    numbers = numbers_of(rules, parameters.operator)
+
+    def body(state: NeuronState, drive: jax.Array) -> tuple[NeuronState, Any]:
+        state, event = step(rules, parameters, numbers, state, drive, effects=True)
+        return state, (Trace(event.spk, state.V if keep_V else None, event.decided), event.moved)
+
+    final, (trace, moved) = jax.lax.scan(body, state, drives)
+    return final, trace, moved
+
+
+class _Later(NamedTuple):
+    """Gradients that the later steps hand to the earlier ones."""
+
+    of_V: jax.Array  # of the voltage after the step, from all but the operator
+    reached: jax.Array  # of the voltage that the next step reached before its reset
+    rate: jax.Array  # of the rate that the next step remembered
+    slots: jax.Array
+    position: jax.Array
+
+
+def _transposed(
+    rules: NeuronRules,
+    parameters: NeuronParameters,
+    trace: Trace,
+    moved: tuple[jax.Array, ...],
+    of_last_V: jax.Array,
+    of_trace: Trace,
+) -> tuple[NeuronParameters, jax.Array]:
+    """Return the gradients of the parameters and of the drives, from one pass backwards in time."""
+    operator, V_th, lookahead = parameters
+    scheme, derivatives = numbers_of(rules, operator)
+    past, remembers_rate = rules.past, rules.method.remembers_rate
+    leaves, structure = jax.tree.flatten(operator)
+
+    def decide(V: jax.Array, V_th: jax.Array) -> jax.Array:
+        return rules.spk_fun((V - V_th) / V_th)
+
+    def body(carry: tuple[_Later, Any], incoming: Any) -> tuple[tuple[_Later, Any], jax.Array]:
+        later, (of_learnt, of_V_th) = carry
+        spk, decided, moved, of = incoming
+        of_decided = jnp.zeros_like(decided)
+        if of.spk is not None:
+            of_decided, of_threshold = jax.vjp(decide, decided, jnp.broadcast_to(V_th, decided.shape))[1](of.spk)
+            of_V_th = of_V_th + of_threshold
+        of_decided = of_decided if of.decided is None else of_decided + of.decided
+
+        rate = -past_sums([past.placed(scheme.weights, later.position)], later.slots)[0]
+        after = later.of_V + scheme.voltage * later.reached
+        after = after - rules.leak / operator.tau * later.rate if remembers_rate else after + rate
+        after = after if of.V is None else after + of.V
+        reached = after if rules.looks_ahead else after + of_decided
+
+        through_past = rate / operator.tau if remembers_rate else 0.0
+        if scheme.before is not None:
+            through_past = scheme.before * later.reached
+        of_drive = scheme.drive * reached + through_past
+        of_V_th = of_V_th - spk * (scheme.drive * after + through_past)
+        of_learnt = tuple(
+            total + m * reached - d.drive * spk * V_th * after
+            for total, m, d in zip(of_learnt, moved, derivatives, strict=True)
+        )
+        of_V = jnp.zeros_like(reached)
+        if lookahead is not None:
+            # The decision looked at the voltage before its step.
+            of_drive = of_drive + lookahead * of_decided
+            of_V = (1 - lookahead * rules.leak) * of_decided
+        slots = past.push(later.slots, reached, later.position)
+        later = _Later(of_V, reached, rate, slots, past.advance(later.position))
+        return (later, (of_learnt, of_V_th)), of_drive
+
+    nothing = jnp.zeros_like(of_last_V)
+    slots = jnp.zeros((past.n_slots, *nothing.shape), nothing.dtype)
+    start = _Later(of_last_V, nothing, nothing, slots, jnp.zeros((), jnp.int32))
+    # Summed over the batch after the loop: a sum to one number at every step costs more than the step.
+    totals = (tuple(nothing for _ in derivatives), nothing)
+    incoming = (trace.spk, trace.decided, moved, of_trace)
+    (_, (of_learnt, of_V_th)), of_drives = jax.lax.scan(body, (start, totals), incoming, reverse=True)
+
+    found = iter(of_learnt)
+    of_leaves = [
+        gathered(next(found), jnp.shape(leaf)) if wanted else jnp.zeros_like(leaf)
+        for leaf, wanted in zip(leaves, rules.learnt, strict=True)
+    ]
+    return NeuronParameters(
+        operator=structure.unflatten(of_leaves),
+        V_th=gathered(of_V_th, jnp.shape(V_th)),
+        lookahead=None if lookahead is None else jnp.zeros_like(lookahead),
+    ), of_drives

@@ -1,0 +1,87 @@
+"""How the past of a neuron is held: exactly, value by value, or as a few leaky sums."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw.kernel.exponentials import amplitudes, decay_rates
+from brainhw.kernel.fractional_weights import FractionalMethod
+
+__all__ = ["LagBuffer", "LeakySums", "Past"]
+
+
+class Past(Protocol):
+    """The past values of a neuron in ``n_slots`` arrays of one shape, stacked: ``[n_slots, ..., N]``."""
+
+    n_slots: int
+
+    def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
+        """Return what the slots count, ``[n_slots, *alpha.shape]``, in the order of age where they have one."""
+
+    def placed(self, weights: jax.Array, position: Any) -> jax.Array:
+        """Return the weights in the order of the slots when the next value goes to ``position``."""
+
+    def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
+        """Return the slots with one value more."""
+
+    def advance(self, position: Any) -> Any:
+        """Return the position after a push."""
+
+
+class LagBuffer:
+    """The last ``n_slots`` values themselves.
+
+    What is older is forgotten, or, where the buffer must hold all of the past (``whole``), the weights become NaN: a
+    compiled run cannot raise, but a wrong voltage must not pass for a right one.
+    """
+
+    def __init__(self, n_slots: int, *, whole: bool = False) -> None:
+        self.n_slots, self.whole = n_slots, whole
+
+    def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
+        """Return the weights of the lags, the youngest first."""
+        return method.weights(alpha, self.n_slots)
+
+    def placed(self, weights: jax.Array, position: Any) -> jax.Array:
+        """Return the weight of each slot by how long ago it was written."""
+        age = jnp.mod(position - 1 - jnp.arange(self.n_slots), max(self.n_slots, 1))
+        weights = jnp.take(weights, age, axis=0)
+        return jnp.where(position > self.n_slots, jnp.nan, weights) if self.whole else weights
+
+    def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
+        """Write over the oldest value."""
+        return slots.at[jnp.mod(position, self.n_slots)].set(value) if self.n_slots else slots
+
+    def advance(self, position: Any) -> Any:
+        """Return how many values were pushed, or, where that does not matter, the slot to be written next."""
+        return position + 1 if self.whole else jnp.mod(position + 1, max(self.n_slots, 1))
+
+
+class LeakySums:
+    """Sums that forget at fixed rates, and the last value, whose weight is thereby exact."""
+
+    def __init__(self, method: FractionalMethod, n_exponentials: int, horizon: int) -> None:
+        self.rates = decay_rates(method, n_exponentials, horizon)
+        self.n_slots = n_exponentials + 1
+
+    def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
+        """Return the amplitudes, behind what the last value counts beyond them."""
+        sums = amplitudes(method, alpha, self.rates)
+        return jnp.concatenate([method.weights(alpha, 1) - sums.sum(axis=0), sums])
+
+    def placed(self, weights: jax.Array, position: Any) -> jax.Array:
+        """Return the weights as they are: sums keep their place."""
+        return weights
+
+    def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
+        """Let every sum forget its share, and add the value to it."""
+        kept = np.append(0.0, np.exp(-self.rates)).astype(slots.dtype)
+        return kept.reshape((-1,) + (1,) * value.ndim) * slots + value
+
+    def advance(self, position: Any) -> Any:
+        """Return ``position``: sums have no place to keep count of."""
+        return position
