@@ -82,6 +82,16 @@ class LIFSynapse(brainstate.nn.Module):
         x = _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         return x @ self.weight.value
 
+    sequence_records = ()
+
+    def gains_from_sequence(self) -> bool:
+        """Whether a chain should run layer by layer for the synapse alone: no."""
+        return False
+
+    def update_sequence(self, xs: jax.Array) -> u.Quantity:
+        """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""
+        return self.update(xs)
+
 
 def _orthogonal_millivolts(size: tuple[int, int]) -> u.Quantity:
     return braintools.init.Orthogonal(scale=0.2)(size) * u.mV

@@ -1,4 +1,4 @@
-"""What a module offers when something in it must be computed once per batch, before the time loop."""
+"""What a module offers that must hear of a run before the time loop begins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import jax
 
-__all__ = ["Preparable"]
+__all__ = ["Preparable", "StepCounting"]
 
 
 @runtime_checkable
@@ -15,3 +15,11 @@ class Preparable(Protocol):
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Compute what the steps will use; ``key`` samples a chip, ``None`` is the nominal one."""
+
+
+@runtime_checkable
+class StepCounting(Protocol):
+    """A module that :func:`brainhw.rollout` tells how many steps come, because it may not be able to take them all."""
+
+    def expect_steps(self, n_steps: int) -> None:
+        """Raise if ``n_steps`` more since the last preparation are too many."""

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.nn.drive import checked_drive
 from brainhw.nn.parameter import zeros
 from brainhw.nn.reset import RESETS, apply_reset
 from brainhw.nn.tap import tap
@@ -124,7 +125,15 @@ class SpikingLayer(brainstate.nn.Dynamics):
         """
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)
-        drive = self._checked_drive(x, call)
+        drive = checked_drive(
+            x,
+            self.drive_unit,
+            self.drive_word,
+            n=self.n_neurons,
+            held=np.shape(self.V.value.mantissa),
+            call=call,
+            source="Send spikes through a synapse of the same family first.",
+        )
         if self.topology == "RC":
             drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
         V = self.integrate(self.V.value, drive, dt)
@@ -139,20 +148,3 @@ class SpikingLayer(brainstate.nn.Dynamics):
         self.V.value = V
         self.spk.value = spk
         return spk
-
-    def _checked_drive(self, x: u.Quantity, call: str) -> u.Quantity:
-        if not isinstance(x, u.Quantity) or not u.have_same_dim(x, self.drive_unit):
-            raise TypeError(
-                f"{call}: the input must be a Quantity with the dimension of {self.drive_unit} ({self.drive_word}); "
-                f"got {_arguments.describe(x)}. Send spikes through a synapse of the same family first."
-            )
-        _arguments.check_last_axis(x, self.n_neurons, call=call, name="the input", ndims=(1, 2))
-        held = np.shape(self.V.value.mantissa)
-        if np.shape(x.mantissa) != held:
-            batch = x.shape[0] if x.ndim == 2 else None
-            raise ValueError(
-                f"{call}: the input has shape {x.shape} but the state was prepared for {held}; "
-                f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
-            )
-        _arguments.check_finite(x, call=call, name="the input")
-        return x.in_unit(self.drive_unit)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["listening", "tap"]
+__all__ = ["is_heard", "listening", "tap"]
 
 _heard: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("brainhw_heard", default=None)
 
@@ -21,6 +21,11 @@ def tap(module: Any, name: str, value: Any) -> None:
     heard = _heard.get()
     if heard is not None:
         heard[id(module), name] = value
+
+
+def is_heard() -> bool:
+    """Whether anybody listens now."""
+    return _heard.get() is not None
 
 
 @contextlib.contextmanager

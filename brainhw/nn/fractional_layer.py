@@ -1,0 +1,392 @@
+"""What fractional neurons share: their arguments, their states and their step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments, surrogate
+from brainhw.kernel.exponentials import check_count
+from brainhw.kernel.fractional_neuron import NeuronParameters, NeuronRules, NeuronState, numbers_of, step
+from brainhw.kernel.fractional_sequence import is_linear, run, run_steps
+from brainhw.kernel.fractional_step import Operator
+from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
+from brainhw.kernel.past import LagBuffer, LeakySums, Past
+from brainhw.nn.drive import checked_drive
+from brainhw.nn.fractional_terms import coefficient_parameter, order_parameter, orders_of
+from brainhw.nn.parameter import current_value, neuron_parameter, zeros
+from brainhw.nn.tap import is_heard, tap
+
+__all__ = ["FractionalLayer"]
+
+KERNELS = ("soe", "dense")
+RESETS = ("current", "subtract", "zero")
+HISTORIES = ("keep", "clear")
+MEMORY_RULES = ("past", "spikede")
+ALPHA_RULES = ("exact", "spikede")
+DEFAULT_HORIZON = 4096
+
+
+class FractionalLayer(brainstate.nn.Dynamics):
+    r"""Neurons whose membrane follows a weighted sum of fractional derivatives.
+
+    .. math:: \tau \sum_j w_j D^{\alpha_j} V = x - \lambda V, \qquad V(0) = 0
+
+    with time measured in ``time_scale`` and :math:`\lambda` the ``leak`` of the subclass, 1 or 0. The arguments are
+    those of :class:`FractionalLIFLayer`.
+    """
+
+    leak: ClassVar[float]
+    sequence_records = ("V", "V_pre", "spk")
+
+    def __init__(
+        self,
+        size: int | tuple[int],
+        *,
+        alpha: Any = 0.5,
+        coefficients: Any = None,
+        tau: u.Quantity | brainstate.nn.Param = 20.0 * u.ms,
+        V_th: u.Quantity | brainstate.nn.Param = 1.0 * u.mV,
+        time_scale: u.Quantity | None = None,
+        method: str = "gl",
+        memory: int | None = None,
+        kernel: str = "soe",
+        n_exponentials: int = 24,
+        horizon: int | None = None,
+        reset: str = "current",
+        history: str = "keep",
+        lookahead: u.Quantity | None = None,
+        learn_alpha: bool | str = False,
+        learn_coefficients: bool | str = False,
+        learn_tau: bool = False,
+        detach_reset: bool = True,
+        memory_rule: str = "past",
+        alpha_rule: str = "exact",
+        spk_fun: Callable[[jax.Array], jax.Array] | None = None,
+        name: str | None = None,
+    ) -> None:
+        call = type(self).__name__
+        n = _arguments.size(size, call=call, name="size")
+        super().__init__((n,), name=name)
+        self.V_th = neuron_parameter(V_th, u.mV, n, call=call, name="V_th")
+        self.tau = _time_constant(tau, learn_tau, n, call)
+        self.time_scale = self.lookahead = None
+        if time_scale is not None:
+            self.time_scale = _arguments.quantity(
+                time_scale, u.ms, call=call, name="time_scale", shapes=[()], positive=True
+            )
+        if lookahead is not None:
+            self.lookahead = _arguments.quantity(
+                lookahead, u.ms, call=call, name="lookahead", shapes=[()], nonnegative=True
+            )
+        self._method = _arguments.choice(method, METHODS, call=call, name="method")
+        self.kernel = _arguments.choice(kernel, KERNELS, call=call, name="kernel")
+        self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")
+        self.history = _arguments.choice(history, HISTORIES, call=call, name="history")
+        if self.history == "clear" and self.reset == "current":
+            raise ValueError(
+                f"{call}: history='clear' starts anew from the voltage after a reset, but reset='current' is an input "
+                "that acts through the history; pass reset='subtract' or 'zero'."
+            )
+        self.memory_rule = _arguments.choice(memory_rule, MEMORY_RULES, call=call, name="memory_rule")
+        self.alpha_rule = _arguments.choice(alpha_rule, ALPHA_RULES, call=call, name="alpha_rule")
+        self.memory = None if memory is None else _arguments.positive_int(memory, call=call, name="memory")
+        self.horizon = None if horizon is None else _arguments.positive_int(horizon, call=call, name="horizon")
+        self.n_exponentials = check_count(n_exponentials, call=call, name="n_exponentials")
+        _check_kernel(self.kernel, self.memory, self.horizon, call)
+        if not isinstance(detach_reset, bool):
+            raise TypeError(f"{call}: detach_reset must be True or False; got {_arguments.describe(detach_reset)}.")
+        self.detach_reset = detach_reset
+        if spk_fun is not None and not callable(spk_fun):
+            raise TypeError(
+                f"{call}: spk_fun must be a surrogate spike function, for example brainhw.surrogate.atan(); "
+                f"got {_arguments.describe(spk_fun)}."
+            )
+        self.spk_fun = surrogate.fast_sigmoid() if spk_fun is None else spk_fun
+        self._set_orders(alpha, coefficients, learn_alpha, learn_coefficients, call)
+        self._create_states(None)
+
+    # What the orders are ------------------------------------------------------------------------------------------
+
+    def _set_orders(self, alpha: Any, coefficients: Any, learn_alpha: Any, learn_coefficients: Any, call: str) -> None:
+        parameter, per_neuron = order_parameter(alpha, learn_alpha, self.n_neurons, call=call)
+        n_terms = len(orders_of(parameter, self.n_neurons, per_neuron=per_neuron))
+        factors = coefficient_parameter(coefficients, learn_coefficients, n_terms, call=call)
+        if n_terms > 1 and not METHODS[self._method].many_terms:
+            raise ValueError(
+                f"{call}: method {self._method!r} steps one derivative, but alpha has {n_terms} terms; "
+                "pass method='gl'."
+            )
+        self.alpha, self._alpha_per_neuron, self.coefficients = parameter, per_neuron, factors
+
+    def set_orders(
+        self,
+        alpha: Any,
+        coefficients: Any = None,
+        *,
+        learn_alpha: bool | str = False,
+        learn_coefficients: bool | str = False,
+    ) -> None:
+        """Replace the orders and the coefficients; the arguments are those of the constructor.
+
+        What was compiled before may go on with the old ones, and an optimizer that was given the old parameters must be
+        made anew.
+        """
+        self._set_orders(alpha, coefficients, learn_alpha, learn_coefficients, f"{type(self).__name__}.set_orders")
+
+    def orders(self) -> jax.Array:
+        """Return the present orders, ``[J]`` for ``J`` terms or ``[J, N]`` where each neuron has its own."""
+        return orders_of(self.alpha, self.n_neurons, per_neuron=self._alpha_per_neuron)
+
+    def term_coefficients(self) -> jax.Array:
+        """Return the present coefficients of the terms, ``[J]``."""
+        return jnp.atleast_1d(current_value(self.coefficients))
+
+    @property
+    def learns_alpha(self) -> bool:
+        """Whether the orders are learnt."""
+        return isinstance(self.alpha, brainstate.nn.Param) and self.alpha.fit
+
+    @property
+    def learns_coefficients(self) -> bool:
+        """Whether the coefficients are learnt."""
+        return isinstance(self.coefficients, brainstate.nn.Param) and self.coefficients.fit
+
+    @property
+    def method(self) -> str:
+        """Name of the scheme; setting it puts the layer to rest, without a batch. Prepare and compile the net again."""
+        return self._method
+
+    @method.setter
+    def method(self, name: str) -> None:
+        call = f"{type(self).__name__}.method"
+        name = _arguments.choice(name, METHODS, call=call, name="method")
+        if len(self.orders()) > 1 and not METHODS[name].many_terms:
+            raise ValueError(f"{call}: {name!r} steps one derivative, but alpha has {len(self.orders())} terms.")
+        self._method = name
+        self._create_states(None)
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons."""
+        return self.in_size[-1]
+
+    # States -------------------------------------------------------------------------------------------------------
+
+    def scheme(self) -> FractionalMethod:
+        """Return the scheme that steps the derivatives."""
+        return METHODS[self._method](compatible=self.alpha_rule == "spikede")
+
+    def past(self) -> Past:
+        """Return what holds the past."""
+        if self.kernel == "soe":
+            return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
+        if self.memory is None:
+            return LagBuffer(self.horizon or 1, whole=True)
+        return LagBuffer(self.memory - 1 if self.memory_rule == "spikede" else self.memory)
+
+    def rules(self) -> NeuronRules:
+        """Return what is fixed about these neurons, for :mod:`brainhw.kernel`."""
+        tau_learnt = isinstance(self.tau, brainstate.nn.Param) and self.tau.fit
+        n_terms = len(self.orders())
+        return NeuronRules(
+            method=self.scheme(),
+            past=self.past(),
+            leak=self.leak,
+            reset=self.reset,
+            clears=self.history == "clear",
+            detach_reset=self.detach_reset,
+            looks_ahead=self.lookahead is not None,
+            spk_fun=self.spk_fun,
+            learnt=(
+                *[self.learns_alpha] * n_terms,
+                *[self.learns_coefficients] * n_terms,
+                tau_learnt and self.time_scale is None,
+                tau_learnt and self.time_scale is not None,
+            ),
+        )
+
+    def parameters(self, dt: u.Quantity) -> NeuronParameters:
+        """Return the numbers of these neurons as they are now, for :mod:`brainhw.kernel`."""
+        dtype = brainstate.environ.dftype()
+        tau = jnp.asarray(current_value(self.tau).to(u.ms).mantissa, dtype=dtype)
+        scale = tau if self.time_scale is None else jnp.asarray(self.time_scale.mantissa, dtype=dtype)
+        operator = Operator(
+            alpha=tuple(self.orders()),
+            coefficients=tuple(self.term_coefficients()),
+            h=jnp.asarray(dt.to(u.ms).mantissa, dtype=dtype) / scale,
+            tau=tau / scale if self.time_scale is not None else jnp.ones_like(tau),
+        )
+        V_th = jnp.asarray(current_value(self.V_th).to(u.mV).mantissa, dtype=dtype)
+        return NeuronParameters(operator, V_th, None if self.lookahead is None else self.lookahead.mantissa / tau)
+
+    def _resting(self, batch_size: int | None) -> dict[str, Any]:
+        rules = self.rules()
+        rest = zeros(self.n_neurons, batch_size, u.mV)
+        slots = jnp.zeros((rules.past.n_slots, *rest.shape), dtype=rest.dtype) * u.mV
+        resting = {"V": rest, "spk": zeros(self.n_neurons, batch_size), "slots": slots}
+        if isinstance(rules.past, LagBuffer):
+            resting["position"] = jnp.zeros((), dtype=jnp.int32)
+        if rules.has_offset:
+            resting["V_offset"] = rest
+        if rules.method.implicit:
+            resting["x_before"] = rest
+        return resting
+
+    def _create_states(self, batch_size: int | None) -> None:
+        self._dt_of_past: float | None = None
+        resting = self._resting(batch_size)
+        for name in ("V", "spk", "slots", "position", "V_offset", "x_before"):
+            setattr(self, name, brainstate.HiddenState(resting[name]) if name in resting else None)
+
+    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Create the states at rest, ``[N]`` or ``[batch_size, N]``."""
+        self._create_states(batch_size)
+
+    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Write the states back to rest, ``[N]`` or ``[batch_size, N]``."""
+        self._dt_of_past = None
+        for name, value in self._resting(batch_size).items():
+            getattr(self, name).value = value
+
+    def state(self) -> NeuronState:
+        """Return the present state as plain numbers in mV, for :mod:`brainhw.kernel`."""
+        V, held = self.V.value, self.slots.value.shape[1:]
+        if not isinstance(V, u.Quantity) or not u.have_same_dim(V, u.mV) or V.shape != held:
+            raise ValueError(
+                f"{type(self).__name__}: the state V must be a voltage of shape {held}, as prepare_net leaves it; got "
+                f"{_arguments.describe(V)}. V is for reading: what moves it is held in the slots of the past."
+            )
+        return NeuronState(
+            V=V.to(u.mV).mantissa,
+            offset=None if self.V_offset is None else self.V_offset.value.mantissa,
+            slots=self.slots.value.mantissa,
+            position=None if self.position is None else self.position.value,
+            before=None if self.x_before is None else self.x_before.value.mantissa,
+        )
+
+    def write(self, state: NeuronState, spk: jax.Array) -> None:
+        """Take over a state and the spikes that go with it."""
+        self.V.value = state.V * u.mV
+        self.slots.value = state.slots * u.mV
+        self.spk.value = spk
+        if self.V_offset is not None:
+            self.V_offset.value = state.offset * u.mV
+        if self.position is not None:
+            self.position.value = state.position
+        if self.x_before is not None:
+            self.x_before.value = state.before * u.mV
+
+    def expect_steps(self, n_steps: int) -> None:
+        """Refuse to run ``n_steps`` more if ``kernel='dense'`` would have to forget what it promises to hold."""
+        if self.kernel != "dense" or self.horizon is None:
+            return
+        position = self.position.value
+        last = n_steps + (int(position) if _arguments.is_concrete(position) else 0)
+        if last > self.horizon:
+            raise ValueError(
+                f"rollout: {type(self).__name__} holds {self.horizon} past steps exactly (kernel='dense', "
+                f"horizon={self.horizon}), but this run reaches step {last}; raise horizon, forget on "
+                "purpose with memory=, or take kernel='soe', whose memory does not grow."
+            )
+
+    def update(self, x: u.Quantity) -> jax.Array:
+        """Advance one step and return the spikes.
+
+        Parameters
+        ----------
+        x : Quantity
+            The voltage that the neurons are driven towards, mV, ``[N]`` or ``[B, N]``.
+
+        Returns
+        -------
+        jax.Array
+            Spikes, 0 or 1, shape of ``x``.
+        """
+        drive, dt = self._checked(x, f"{type(self).__name__}.update")
+        rules, parameters = self.rules(), self.parameters(dt)
+        numbers = numbers_of(rules, parameters.operator)
+        state, event = step(rules, parameters, numbers, self.state(), drive)
+        tap(self, "V_pre", event.decided * u.mV)
+        self.write(state, event.spk)
+        return event.spk
+
+    def gains_from_sequence(self) -> bool:
+        """Whether the layer is linear given its spikes, so that a whole sequence has a lean backward pass."""
+        return is_linear(self.rules())
+
+    def update_sequence(self, xs: u.Quantity) -> jax.Array:
+        """Return what :meth:`update` returns at each step of ``xs [T, ..., N]``, and leave the states as it would.
+
+        Where :meth:`gains_from_sequence` holds, the backward pass is one causal convolution, transposed, and keeps
+        nothing of the past; elsewhere the steps are differentiated one by one.
+        """
+        drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
+        rules = self.rules()
+        runner = run if is_linear(rules) else run_steps
+        state, trace = runner(rules, self.parameters(dt), self.state(), drives, keep_V=is_heard())
+        if is_heard():
+            tap(self, "V_pre", trace.decided * u.mV)
+            tap(self, "V", trace.V * u.mV)
+            tap(self, "spk", trace.spk)
+        self.write(state, trace.spk[-1])
+        return trace.spk
+
+    def _checked(self, x: Any, call: str, *, steps: bool = False) -> tuple[jax.Array, u.Quantity]:
+        dt = self._uniform_step(call)
+        drive = checked_drive(
+            x,
+            u.mV,
+            "the voltage that the neurons are driven towards",
+            n=self.n_neurons,
+            held=self.slots.value.shape[1:],
+            call=call,
+            source="Send spikes through a LIFSynapse first.",
+            steps=steps,
+        )
+        return drive.mantissa, dt
+
+    def _uniform_step(self, call: str) -> u.Quantity:
+        dt = _arguments.time_step(call=call)
+        if not _arguments.is_concrete(dt.mantissa):
+            return dt
+        held = self._dt_of_past
+        if held is not None and dt.mantissa != held:
+            raise ValueError(
+                f"{call}: dt is {dt.mantissa:g} ms, but the past was gathered in steps of {held:g} ms, and the "
+                "weights of a fractional derivative hold for equal steps alone; keep dt, or call "
+                "brainhw.prepare_net(net, batch_size) first."
+            )
+        self._dt_of_past = dt.mantissa
+        return dt
+
+
+def _time_constant(tau: Any, learn: Any, n: int, call: str) -> Any:
+    if not isinstance(learn, bool):
+        raise TypeError(f"{call}: learn_tau must be True or False; got {_arguments.describe(learn)}.")
+    parameter = neuron_parameter(tau, u.ms, n, call=call, name="tau")
+    if not learn:
+        return parameter
+    if isinstance(parameter, brainstate.nn.Param):
+        raise ValueError(f"{call}: tau is a Param, which is learnt as it is; leave learn_tau out.")
+    # Learnt by shares: a step changes 2 ms and 2 s alike.
+    value = u.Quantity(jnp.asarray(parameter.mantissa, dtype=brainstate.environ.dftype()), unit=u.ms)
+    return brainstate.nn.Param(value, t=brainstate.nn.ExpT(0.0 * u.ms))
+
+
+def _check_kernel(kernel: str, memory: int | None, horizon: int | None, call: str) -> None:
+    if kernel == "soe" and memory is not None:
+        raise ValueError(
+            f"{call}: memory={memory} cuts the past off after so many steps, which only kernel='dense' does; pass "
+            "kernel='dense', or leave memory out: the exponentials of kernel='soe' hold all of the past."
+        )
+    if kernel == "dense" and (memory is None) == (horizon is None):
+        raise ValueError(
+            f"{call}: kernel='dense' holds every past step, so it must know how many: pass horizon, the number of "
+            "steps of the longest run, or memory, the number after which the past is forgotten, and not both."
+        )
