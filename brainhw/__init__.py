@@ -1,7 +1,30 @@
 """Spiking networks for analog neuromorphic chips: build with units, train within what the hardware can do."""
 
-from brainhw import chip, data, init, nn, surrogate, train, transform, visualize
-from brainhw.transform import prepare_net, rollout
+from brainhw import chip, data, init, kernel, nn, surrogate, train, transform, visualize
+from brainhw.transform import (
+    fractional_summary,
+    get_per_layer_alpha,
+    get_per_layer_coefficient,
+    prepare_net,
+    rollout,
+    set_fractional_orders,
+)
 
-__all__ = ["chip", "data", "init", "nn", "prepare_net", "rollout", "surrogate", "train", "transform", "visualize"]
+__all__ = [
+    "chip",
+    "data",
+    "fractional_summary",
+    "get_per_layer_alpha",
+    "get_per_layer_coefficient",
+    "init",
+    "kernel",
+    "nn",
+    "prepare_net",
+    "rollout",
+    "set_fractional_orders",
+    "surrogate",
+    "train",
+    "transform",
+    "visualize",
+]
 __version__ = "0.1.0"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import brainstate
 
 from brainhw import _arguments
 from brainhw.nn import H1Frontend, H1Layer, H1Synapse, LIFLayer, LIFSynapse, net_chip
+from brainhw.transform.registration import registered_modules
 
 __all__ = ["Stages", "discover_stages"]
 
@@ -22,24 +22,6 @@ class Stages(NamedTuple):
 
     frontend: tuple[H1Frontend, H1Layer] | None
     pairs: list[tuple[H1Synapse, H1Layer]]
-
-
-def _walk(value: Any, seen: set[int]) -> Iterator[brainstate.nn.Module]:
-    """Yield every module below ``value`` in registration order (brainstate's own traversal is alphabetical)."""
-    if isinstance(value, brainstate.nn.Module):
-        if id(value) in seen:
-            return
-        seen.add(id(value))
-        yield value
-        for name, child in vars(value).items():
-            if name not in _POINTERS and name not in type(value).graph_invisible_attrs:
-                yield from _walk(child, seen)
-    elif isinstance(value, (list, tuple)):
-        for child in value:
-            yield from _walk(child, seen)
-    elif isinstance(value, dict):
-        for child in value.values():
-            yield from _walk(child, seen)
 
 
 def _explicit(net: brainstate.nn.Module, attribute: str) -> Any:
@@ -60,7 +42,7 @@ def discover_stages(net: brainstate.nn.Module, *, call: str) -> Stages:
     TypeError
         If ``layer_pairs`` or ``frontend_stage`` hold something else.
     """
-    modules = list(_walk(net, set()))
+    modules = [module for _, module in registered_modules(net, skip=_POINTERS)]
     net_chip(net, call=call)
     lif = [m for m in modules if isinstance(m, (LIFSynapse, LIFLayer))]
     if lif:

@@ -36,6 +36,9 @@ class Recorder:
         modules = {".".join(str(part) for part in path): node for path, node in net.nodes().items()}
         self.names = tuple(names)
         self._readers = {name: self._reader(name, modules) for name in self.names}
+        self.targets = {
+            name: (modules[path], attribute) for name in self.names for path, _, attribute in [name.rpartition(".")]
+        }
 
     def _reader(self, name: Any, modules: dict[str, Any]) -> Callable[[dict[tuple[int, str], Any]], Any]:
         if not isinstance(name, str):
@@ -62,6 +65,10 @@ class Recorder:
                 ) from None
 
         return read
+
+    def collect(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
+        """Return whole sequences by name, from what the modules offered over all steps at once."""
+        return {name: heard[id(module), attribute] for name, (module, attribute) in self.targets.items()}
 
     def read(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
         """Return the values of this step by name; ``heard`` is what the modules offered."""
