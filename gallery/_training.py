@@ -188,7 +188,7 @@ class Training(abc.ABC):
         return {"weights": weights, "optimizer": self.optimizer.state_dict()}
 
     def finish(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, float]:
-        """Save the figures, print the result line, and return its numbers."""
+        """Save the figures and the result, print its line, and return its numbers."""
         curves(self.history, self.arguments.out / "training.png")
         dt = float(brainstate.environ.get_dt().to(u.second).mantissa)
         # Silence after the end of a recording would lower the rates.
@@ -208,6 +208,7 @@ class Training(abc.ABC):
             f"{result['seconds']:.1f} s",
             f"{self.setting}, seed {self.arguments.seed}",
         ]
+        (self.arguments.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
         print(" | ".join(parts))
         return result
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import brainstate
@@ -109,8 +110,10 @@ def figure(logits: jax.Array, spikes: jax.Array, x: np.ndarray, y: np.ndarray, n
     return drawing
 
 
-def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, and print the result line; return its numbers."""
+def segment(
+    arguments: argparse.Namespace, make: Callable[[], brainstate.nn.Module], training: type[Training], layer: str
+) -> dict[str, float]:
+    """Train the net that ``make`` gives, evaluate, save, and print the result line; return its numbers."""
     data = bh.data.qtdb(arguments.root)
     train, test = data.train, data.test
     if arguments.smoke:
@@ -119,16 +122,15 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     arguments.out.mkdir(parents=True, exist_ok=True)
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)
-    size = SIZES[arguments.size]
-    net = SegmentNet(size, ahp=arguments.ahp)
+    net = make()
 
-    run = SegmentTraining(
+    run = training(
         net,
         arguments,
         n_train=len(train),
         learning_rate=1e-2,
         batch_size=64,
-        layers=("hidden",),
+        layers=(layer,),
         max_gradient=1.0,
     )
 
@@ -145,8 +147,14 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     return run.finish(test, spikes)
 
 
+def main(arguments: argparse.Namespace) -> dict[str, float]:
+    """Train the adaptive net."""
+    size = SIZES[arguments.size]
+    return segment(arguments, lambda: SegmentNet(size, ahp=arguments.ahp), SegmentTraining, "hidden")
+
+
 if __name__ == "__main__":
-    parser = options(__doc__.splitlines()[0], epochs=80, out="ecg", chip=False)
+    parser = options(__doc__.splitlines()[0], epochs=50, out="ecg", chip=False)
     parser.add_argument("--size", choices=sorted(SIZES), default="small", help="36 hidden neurons, or 128")
     parser.add_argument("--no-ahp", dest="ahp", action="store_false", help="fix w_ahp at 0: neurons that do not adapt")
     parser.add_argument("--root", help="folder of the data set; otherwise searched where brainhw.data.qtdb looks")

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import scipy.io
 
-SCRIPT = Path(__file__).parents[1] / "gallery" / "ecg_alif.py"
+GALLERY = Path(__file__).parents[1] / "gallery"
 RESULT = re.compile(r"test accuracy (0\.\d+|1\.0+) \| mean rate hidden [\d.]+ Hz \| [\d.]+ s \| \w+ net, .+, seed 0")
 
 
-def run(*options: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
+def run(*options: str, fails: bool = False, script: str = "ecg_alif.py") -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-W", "error:::brainhw", str(SCRIPT), "--smoke", *options],
+        [sys.executable, "-W", "error:::brainhw", str(GALLERY / script), "--smoke", *options],
         capture_output=True,
         text=True,
         check=False,
@@ -47,6 +47,13 @@ def test_smoke(root: str, tmp_path: Path, options: tuple[str, ...]) -> None:
     assert ("w_ahp = 0" in printed) == ("--no-ahp" in options)
     for name in ("run.msgpack", "training.png", "segments.png"):
         assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_fractional_smoke(root: str, tmp_path: Path) -> None:
+    printed = run("--root", root, "--out", str(tmp_path), script="ecg_fractional.py").stdout
+    assert re.search(r"test accuracy [\d.]+ \| mean order 0\.\d+, 0\.\d+ \| .+ fractional neurons, seed 0", printed)
+    for name in ("run.msgpack", "training.png", "segments.png", "orders.png", "result.json"):
+        assert (tmp_path / name).stat().st_size > 100
 
 
 def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:

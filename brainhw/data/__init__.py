@@ -7,6 +7,7 @@ from brainhw.data.filterbank import FilterbankDesign, filterbank, filterbank_des
 from brainhw.data.fsdd import fsdd
 from brainhw.data.japanese_vowels import japanese_vowels
 from brainhw.data.locate import locate
+from brainhw.data.mnist1d import mnist1d
 from brainhw.data.qtdb import qtdb
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "fsdd",
     "japanese_vowels",
     "locate",
+    "mnist1d",
     "qtdb",
     "repeat_frames",
     "split_on_off",
