@@ -1,57 +1,92 @@
-"""Accuracy of the two speech jobs: both chips, both initialisers, three seeds; the table of the README.
+"""Accuracy of the gallery's training scripts over several seeds.
 
-``python -m benchmarks.accuracy japanese_vowels`` and ``... spoken_digits --root FOLDER`` write
-``docs/results/<job>.json`` and print a markdown table.
+``python -m benchmarks.accuracy JOB`` runs the script of that name for every setting and seed, one process after the
+other on whatever else the machine does, writes ``docs/results/JOB.json`` and prints a markdown table.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 PROJECT = Path(__file__).parents[1]
-LINE = re.compile(r"test accuracy ([\d.]+) \| (\d+) weights out of range \| mean rate (.+?) \| ([\d.]+) s \|")
 
 
-def run(script: str, *options: str) -> dict[str, object]:
-    """Run one training in a process of its own and read its result line."""
+class Job(NamedTuple):
+    """A gallery script, and the options of each row of its table."""
+
+    script: str
+    settings: list[dict[str, Any]]
+
+
+CHIPS = [{"chip": chip, "init": init} for chip, init in itertools.product(("h1v1", "h1v2"), ("fluct", "kaiming"))]
+JOBS = {
+    "japanese_vowels": Job("japanese_vowels_h1.py", CHIPS),
+    "spoken_digits": Job("spoken_digits_h1.py", CHIPS),
+    "mnist1d_fractional": Job(
+        "mnist1d_fractional.py", [{"neuron": kind} for kind in ("lif", "fractional", "multiterm")]
+    ),
+    "ecg_alif": Job("ecg_alif.py", [{"size": "small"}, {"size": "small", "no_ahp": True}, {"size": "large"}]),
+}
+
+
+def command_line(setting: dict[str, Any]) -> list[str]:
+    """Return the options of a setting as the script takes them."""
+    words = []
+    for name, value in setting.items():
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return words
+
+
+def run(script: str, options: list[str]) -> dict[str, Any]:
+    """Run one training in a process of its own and read its result."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, str(PROJECT / "gallery" / script), "--out", out, *options]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    accuracy, out_of_range, rates, seconds = LINE.search(printed).groups()
-    return {
-        "test_accuracy": float(accuracy),
-        "out_of_range": int(out_of_range),
-        "rates": rates,
-        "seconds": float(seconds),
-    }
+        subprocess.run(command, capture_output=True, text=True, check=True)
+        return json.loads((Path(out) / "result.json").read_text())
+
+
+def table(settings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
+    """Return the markdown table, one line for each setting."""
+    lines = ["| setting | test accuracy, mean (each seed) | weights out of range | seconds a run |"]
+    lines.append("| --- | --- | --- | --- |")
+    for setting in settings:
+        names = {name for other in settings for name in other}
+        mine = [row for row in rows if all(row.get(name) == setting.get(name) for name in names)]
+        accuracies = [row["test_accuracy"] for row in mine]
+        listed = ", ".join(f"{a:.3f}" for a in accuracies)
+        outside = max((row["out_of_range"] for row in mine if "out_of_range" in row), default="-")
+        seconds = statistics.median(row["seconds"] for row in mine)
+        words = " ".join(command_line(setting))
+        lines.append(f"| `{words}` | {statistics.mean(accuracies):.3f} ({listed}) | {outside} | {seconds:.0f} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Run everything, save the JSON, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("job", choices=("japanese_vowels", "spoken_digits"))
-    parser.add_argument("--root", help="folder of the spoken digits")
+    parser.add_argument("job", choices=sorted(JOBS))
+    parser.add_argument("--root", help="folder of the data set, where the script takes one")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
+    script, settings = JOBS[arguments.job]
     extra = ["--root", arguments.root] if arguments.root else []
 
     rows = []
-    for chip in ("h1v1", "h1v2"):
-        for init in ("fluct", "kaiming"):
-            for seed in range(arguments.seeds):
-                options = ["--chip", chip, "--init", init, "--seed", str(seed), *extra]
-                rows.append({"chip": chip, "init": init, "seed": seed, **run(f"{arguments.job}_h1.py", *options)})
-                print(rows[-1], file=sys.stderr, flush=True)
+    for setting, seed in itertools.product(settings, range(arguments.seeds)):
+        options = [*command_line(setting), "--seed", str(seed), *extra]
+        rows.append({**setting, "seed": seed, **run(script, options)})
+        print(rows[-1], file=sys.stderr, flush=True)
 
     machine = {
         "python": platform.python_version(),
@@ -63,19 +98,7 @@ def main() -> None:
     path = PROJECT / "docs" / "results" / f"{arguments.job}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine, "runs": rows}, indent=1) + "\n")
-
-    print("| chip | initialiser | test accuracy, mean (each seed) | weights out of range | seconds a run |")
-    print("| --- | --- | --- | --- | --- |")
-    for chip in ("h1v1", "h1v2"):
-        for init in ("fluct", "kaiming"):
-            mine = [row for row in rows if (row["chip"], row["init"]) == (chip, init)]
-            accuracies = [row["test_accuracy"] for row in mine]
-            listed = ", ".join(f"{a:.3f}" for a in accuracies)
-            seconds = statistics.median(row["seconds"] for row in mine)
-            print(
-                f"| {chip} | {init} | {statistics.mean(accuracies):.3f} ({listed}) | "
-                f"{max(row['out_of_range'] for row in mine)} | {seconds:.0f} |"
-            )
+    print(table(settings, rows))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import brainstate
@@ -24,18 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import brainhw as bh
+from benchmarks.timing import median_ms
 
 BIAS, TAU_SECONDS = 0.02, 20e-3
-
-
-def median_ms(call: Callable[[], Any], repeats: int) -> float:
-    """Return the median milliseconds of a call that waits for its result; the first two are not counted."""
-    times = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[2:])
 
 
 def ours(x: np.ndarray, w_rec: np.ndarray, repeats: int) -> dict[str, float]:

@@ -1,0 +1,20 @@
+"""How a call is timed in every benchmark of this folder."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["median_ms"]
+
+
+def median_ms(call: Callable[[], Any], repeats: int) -> float:
+    """Return the median milliseconds of a call that waits for its result; the first two are not counted."""
+    times = []
+    for _ in range(repeats + 2):
+        start = time.perf_counter()
+        call()
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[2:])
