@@ -80,9 +80,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, {versions}")
     print(f"{n_steps} steps of {N} neurons, {k} exponentials, chunks of {arguments.chunk}: {seconds:.0f} s")
     print(f"mean rate {n_spikes / n_steps / N * 1e3:.1f} Hz, voltages up to {np.abs(exact).max():.2f} mV")
-    print(
-        f"peak memory after the 2nd chunk {memory[min(1, n_chunks - 1)]:.0f} MiB, after the last {memory[-1]:.0f} MiB"
-    )
+    print(f"peak memory after half of the steps {memory[n_chunks // 2]:.0f} MiB, after all {memory[-1]:.0f} MiB")
     print(f"largest error of the last {WINDOW} steps against double precision and all of the past: {error:.1e} mV")
 
 
