@@ -34,7 +34,14 @@ JOBS = {
     "japanese_vowels": Job("japanese_vowels_h1.py", CHIPS),
     "spoken_digits": Job("spoken_digits_h1.py", CHIPS),
     "mnist1d_fractional": Job(
-        "mnist1d_fractional.py", [{"neuron": kind} for kind in ("lif", "fractional", "multiterm")]
+        "mnist1d_fractional.py",
+        [
+            {"neuron": "lif", "epochs": 150},
+            {"neuron": "fractional", "epochs": 150},
+            {"neuron": "lif", "epochs": 60},
+            {"neuron": "fractional", "epochs": 60},
+            {"neuron": "multiterm", "epochs": 60},
+        ],
     ),
     "ecg_alif": Job("ecg_alif.py", [{"size": "small"}, {"size": "small", "no_ahp": True}, {"size": "large"}]),
 }
