@@ -51,13 +51,28 @@ def run_steps(
     rules: NeuronRules, parameters: NeuronParameters, state: NeuronState, drives: jax.Array, *, keep_V: bool = False
 ) -> tuple[NeuronState, Trace]:
     """Do what :func:`run` does, for any rules, differentiated step by step."""
+    final, trace, _ = _scan(rules, parameters, state, drives, keep_V=keep_V, effects=False)
+    return final, trace
+
+
+def _scan(
+    rules: NeuronRules,
+    parameters: NeuronParameters,
+    state: NeuronState,
+    drives: jax.Array,
+    *,
+    keep_V: bool,
+    effects: bool,
+) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
+    """Run the steps; with ``effects``, also say how each learnt number moved the voltage that a step reached."""
     numbers = numbers_of(rules, parameters.operator)
 
-    def body(state: NeuronState, drive: jax.Array) -> tuple[NeuronState, Trace]:
-        state, event = step(rules, parameters, numbers, state, drive)
-        return state, Trace(event.spk, state.V if keep_V else None, event.decided)
+    def body(state: NeuronState, drive: jax.Array) -> tuple[NeuronState, Any]:
+        state, event = step(rules, parameters, numbers, state, drive, effects=effects)
+        return state, (Trace(event.spk, state.V if keep_V else None, event.decided), event.moved)
 
-    return jax.lax.scan(body, state, drives)
+    final, (trace, moved) = jax.lax.scan(body, state, drives)
+    return final, trace, moved
 
 
 def _runner(rules: NeuronRules, keep_V: bool) -> Callable[..., tuple[NeuronState, Trace]]:
@@ -67,7 +82,7 @@ def _runner(rules: NeuronRules, keep_V: bool) -> Callable[..., tuple[NeuronState
     def forward(*arguments: Any) -> tuple[Any, Any]:
         parameters, state, drives = (_mapped(lambda leaf: leaf.value, argument) for argument in arguments)
         state_learnt = any(jax.tree.leaves(_mapped(lambda leaf: leaf.perturbed, arguments[1])))
-        final, trace, moved = _scan_with_effects(rules, parameters, state, drives, keep_V)
+        final, trace, moved = _scan(rules, parameters, state, drives, keep_V=keep_V, effects=True)
         # The state and the drives are for the general case; where they are not used, XLA drops them.
         return (final, trace), (parameters, state, drives, trace, moved, state_learnt)
 
@@ -96,20 +111,6 @@ def _is_zero(gradient: Any) -> bool:
 
 def _filled(gradient: Any) -> Any:
     return jnp.zeros(gradient.shape, gradient.dtype) if _is_zero(gradient) else gradient
-
-
-def _scan_with_effects(
-    rules: NeuronRules, parameters: NeuronParameters, state: NeuronState, drives: jax.Array, keep_V: bool
-) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
-    """Run the steps, and say how each learnt number of the operator moves the voltage that a step reaches."""
-    numbers = numbers_of(rules, parameters.operator)
-
-    def body(state: NeuronState, drive: jax.Array) -> tuple[NeuronState, Any]:
-        state, event = step(rules, parameters, numbers, state, drive, effects=True)
-        return state, (Trace(event.spk, state.V if keep_V else None, event.decided), event.moved)
-
-    final, (trace, moved) = jax.lax.scan(body, state, drives)
-    return final, trace, moved
 
 
 class _Later(NamedTuple):

@@ -29,8 +29,7 @@ class FractionalLIFLayer(FractionalLayer):
     alpha : float, list, array or brainstate.nn.Param, optional
         Orders, above 0 and at most 1. A number is one term for all neurons; a list holds one entry for each term of the
         sum, a number or an array ``[N]``; an array ``[N]`` is one term with an order for each neuron, ``[J, N]`` both.
-        A ``Param`` holds a number, ``[N]`` or ``[J, N]``.
-        Default 0.5.
+        A ``Param`` holds a number, ``[N]`` or ``[J, N]``. Default 0.5.
     coefficients : list, array or brainstate.nn.Param, optional
         The factors :math:`w_j`, dimensionless, one for each term. Default ones.
     tau : Quantity or brainstate.nn.Param, optional
@@ -55,8 +54,8 @@ class FractionalLIFLayer(FractionalLayer):
     horizon : int, optional
         Number of steps over which the leaky sums follow the weights, beyond which the past fades; default 4096, no
         matter how long the run. With ``kernel='dense'`` the number of steps of the longest run, and needed:
-        :func:`brainhw.rollout` refuses a longer one, and in
-        what is compiled without seeing its start, the voltage becomes NaN.
+        :func:`brainhw.rollout` refuses a longer one, and in what is compiled without seeing its start, the voltage
+        becomes NaN.
     reset : {'current', 'subtract', 'zero'}, optional
         What a spike does: it takes ``V_th`` from the drive of its step, so that its trace fades like any other
         (default); it takes ``V_th`` from the voltage; it sets the voltage to zero.
