@@ -7,11 +7,8 @@ other on whatever else the machine does, writes ``docs/results/JOB.json`` and pr
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import itertools
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PROJECT = Path(__file__).parents[1]
+from benchmarks.machine import PROJECT, save
 
 
 class Job(NamedTuple):
@@ -30,6 +27,7 @@ class Job(NamedTuple):
 
 
 CHIPS = [{"chip": chip, "init": init} for chip, init in itertools.product(("h1v1", "h1v2"), ("fluct", "kaiming"))]
+DEEP_INITS = ("fluct", "nwave", "kaiming")
 JOBS = {
     "japanese_vowels": Job("japanese_vowels_h1.py", CHIPS),
     "spoken_digits": Job("spoken_digits_h1.py", CHIPS),
@@ -42,6 +40,30 @@ JOBS = {
             {"neuron": "fractional", "epochs": 60},
             {"neuron": "multiterm", "epochs": 60},
         ],
+    ),
+    "deep_vowels": Job(
+        "deep_networks.py",
+        [
+            {"data": "vowels", "layers": 4, "width": 128, "neuron": neuron, "xi": xi, "init": init}
+            for neuron, xi in (("lif", 2.0), ("h1v1", 1.0), ("h1v2", 1.0))
+            for init in DEEP_INITS
+        ],
+    ),
+    "deep_randman": Job(
+        "deep_networks.py",
+        [
+            {"data": "randman", "epochs": 15, "layers": layers, "width": 64, "xi": 1.0, "init": init}
+            for layers in (3, 6)
+            for init in DEEP_INITS
+        ],
+    ),
+    "deep_fashion": Job(
+        "deep_networks.py",
+        [{"data": "fashion", "epochs": 8, "layers": 5, "width": 128, "init": init} for init in DEEP_INITS],
+    ),
+    "deep_digits": Job(
+        "deep_networks.py",
+        [{"data": "digits", "epochs": 3, "layers": 5, "width": 128, "xi": 1.0, "init": init} for init in DEEP_INITS],
     ),
     "ecg_alif": Job("ecg_alif.py", [{"size": "small"}, {"size": "small", "no_ahp": True}, {"size": "large"}]),
 }
@@ -95,16 +117,7 @@ def main() -> None:
         rows.append({**setting, "seed": seed, **run(script, options)})
         print(rows[-1], file=sys.stderr, flush=True)
 
-    machine = {
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("jax", "brainstate", "braintools", "brainunit")
-        },
-    }
-    path = PROJECT / "docs" / "results" / f"{arguments.job}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine, "runs": rows}, indent=1) + "\n")
+    save(arguments.job, {"runs": rows})
     print(table(settings, rows))
 
 

@@ -197,6 +197,7 @@ class Training(abc.ABC):
         examined = self.examine()
         result = {
             "test_accuracy": self.history[-1]["test_accuracy"],
+            "by_epoch": [round(h["test_accuracy"], 4) for h in self.history],
             **{name: number for name, (number, _) in examined.items()},
             "rates_hz": rates,
             "seconds": time.perf_counter() - self.started,

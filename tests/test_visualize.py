@@ -49,3 +49,47 @@ def test_a_figure_of_its_own_without_axes() -> None:
     ax = bh.visualize.raster(np.ones((2, 2)))
     assert ax.figure is not None
     plt.close(ax.figure)
+
+
+@pytest.fixture
+def report():
+    net = brainstate.nn.Sequential(
+        bh.nn.LIFSynapse(32, 20), bh.nn.LIFLayer(20, tau=20 * u.ms), bh.nn.LIFSynapse(20, 8), bh.nn.ALIFLayer(8)
+    )
+    x = (np.random.default_rng(0).random((8, 100, 32)) < 0.2).astype(np.float32)
+    with brainstate.environ.context(dt=0.5 * u.ms):
+        return bh.init.fluct_init(net, [x], 1.0, verbose=False, families="any", return_report=True)
+
+
+def test_membrane_distribution_is_a_density_in_thresholds(ax, report) -> None:
+    layer = report.layers[0]
+    assert bh.visualize.membrane_distribution(layer, ax=ax, bins=50) is ax
+    assert sum(patch.get_height() * patch.get_width() for patch in ax.patches[:50]) == pytest.approx(1.0)
+    assert ax.lines[0].get_xdata()[0] == 1
+    assert f"ξ = {layer.xi_median:.2f}" in ax.get_title()
+
+
+def test_response_shows_the_kernel_in_ms(ax, report) -> None:
+    assert bh.visualize.response(report.layers[0], ax=ax) is ax
+    time, kernel = ax.lines[0].get_data()
+    np.testing.assert_allclose(kernel, np.exp(-time / 20), rtol=1e-4)
+    assert time[1] == 0.5
+    assert "mV per weight/mV" in ax.get_ylabel()
+
+
+def test_layer_rates_has_a_dot_for_every_neuron(ax, report) -> None:
+    assert bh.visualize.layer_rates(report, ax=ax) is ax
+    assert [len(dots.get_offsets()) for dots in ax.collections[::2]] == [20, 8]
+    np.testing.assert_allclose(
+        np.sort(report.layers[1].rates.to(u.Hz).mantissa), ax.collections[2].get_offsets()[:, 1], rtol=1e-6
+    )
+
+
+def test_figure_of_a_whole_report(report) -> None:
+    figure = bh.visualize.fluct_report(report)
+    assert len(figure.axes) == 5
+    plt.close(figure)
+    with pytest.raises(TypeError, match="fluct_report: report must be a FluctReport"):
+        bh.visualize.fluct_report(report.layers[0])
+    with pytest.raises(TypeError, match="response: report must be a LayerReport"):
+        bh.visualize.response(report)

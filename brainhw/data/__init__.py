@@ -9,6 +9,7 @@ from brainhw.data.japanese_vowels import japanese_vowels
 from brainhw.data.locate import locate
 from brainhw.data.mnist1d import mnist1d
 from brainhw.data.qtdb import qtdb
+from brainhw.data.randman import randman
 
 __all__ = [
     "ChannelScale",
@@ -25,6 +26,7 @@ __all__ = [
     "locate",
     "mnist1d",
     "qtdb",
+    "randman",
     "repeat_frames",
     "split_on_off",
 ]

@@ -1,24 +1,30 @@
-"""Fluctuation-driven initialisation of chip networks from data."""
+"""Fluctuation-driven initialisation of spiking networks from data."""
 
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import brainstate
 import brainunit as u
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.init.pair import FluctSettings, PairInitializer
-from brainhw.init.pairs import Stages, discover_stages
-from brainhw.init.report import LayerReport
-from brainhw.transform.prepare import as_key
+from brainhw.init.advice import warn_of_outcome, warn_of_settings
+from brainhw.init.batches import states_restored, take_batches
+from brainhw.init.circuit import Circuit
+from brainhw.init.kernel import measure_kernel
+from brainhw.init.measure import Meter
+from brainhw.init.moments import input_moments, membrane_basis
+from brainhw.init.pair import Draw, FluctSettings, PairInitializer, rise_of
+from brainhw.init.report import FluctReport, InitOutcome, LayerReport, report_layer
+from brainhw.init.stages import FAMILIES, Stages, discover_stages
+from brainhw.transform.prepare import as_key, check_module
 
-__all__ = ["fluct_init"]
+__all__ = ["fluct_init", "fluct_report", "nwave_preset"]
 
 
 def fluct_init(
@@ -29,12 +35,14 @@ def fluct_init(
     n_batches: int = 1,
     verbose: bool = True,
     *,
+    families: str = "H1",
     center: bool | str = "auto",
     moments: str = "exact",
     in_range: bool = False,
     key: jax.Array | int = 0,
-) -> None:
-    r"""Put an H1 network into the fluctuation-driven regime, in place, before the first optimisation step.
+    return_report: bool = False,
+) -> FluctReport | None:
+    r"""Put a network into the fluctuation-driven regime, in place, before the first optimisation step.
 
     Each membrane is to fluctuate below threshold with
 
@@ -62,31 +70,52 @@ def fluct_init(
         Batches to use. Default 1.
     verbose : bool, optional
         Print a summary. Default True.
+    families : {'H1', 'any'}, optional
+        ``'H1'`` (default) serves H1v1 and H1v2 networks and refuses others, as the chip vendor documents. ``'any'``
+        serves :class:`~brainhw.nn.LIFSynapse` with LIF, current-based, adaptive and fractional layers as well; their
+        weights are voltages.
     center : bool or 'auto', optional
         Take the mean input out of every neuron's weights, so that no neuron is silent by the luck of its draw.
         ``'auto'`` (default) does so where there are enough active inputs.
     moments : {'exact', 'second'}, optional
-        How the variance is predicted: from the filtered input (default), or from its second moment as in the paper.
-        ``center=False, moments='second'`` is the procedure that the chip vendor describes.
+        How the variance is predicted: from the filtered input, corrected by what the membranes then do (default), or
+        from its second moment alone, as in the paper. For the vendor's procedure pass ``**nwave_preset()``.
     in_range : bool, optional
         Keep every weight within what the chip takes: the spread is capped at a third of the room that the mean leaves,
         and the mean raised until the neurons fire. The target is then met only as far as the range allows. Default
-        False: weights are drawn as the target asks and a warning says how many are out of range.
+        False: weights are drawn as the target asks and a warning says how many are out of range. No effect without a
+        chip.
     key : jax.Array or int, optional
         Source of the random numbers. Default 0; the same key gives the same weights.
+    return_report : bool, optional
+        Return a :class:`FluctReport`. Default False.
+
+    Returns
+    -------
+    None or FluctReport
+        Nothing, or with ``return_report`` the numbers of every layer.
 
     Raises
     ------
     ValueError
-        If the families are mixed, there is no dense pair, or an argument or the data are out of range.
+        If the families are mixed, there is no dense pair, an argument or the data are out of range, a layer gives no
+        spike for the next one to start from, or a bias alone takes neurons to threshold. The weights are then as
+        before.
     RuntimeError
-        If no time step is set.
+        If no time step is set, or the charge curve has a kink at zero weight.
 
     Warns
     -----
     UserWarning
-        For ``xi_target`` below 1, weights beyond the chip's range, an exhausted variance budget, neurons that stay
-        silent or fire in most steps.
+        For ``xi_target`` below 1 or above 3, weights beyond the chip's range, an exhausted variance budget, neurons
+        that stay silent or fire in most steps, data too short to tell.
+
+    Notes
+    -----
+    Measured on the nominal chip and without the neurons' noise. The membrane meant is that of the inputs alone: no
+    spikes, no reset, no after-hyperpolarisation, not held above zero as the chip does. Recurrent weights have zero
+    mean; their spread follows from the rate at which the layer itself fires. Recurrent weights that are frozen
+    (``brainstate.nn.Const``) stay as they are. All other states are left as they were, whatever happens.
 
     Examples
     --------
@@ -98,43 +127,125 @@ def fluct_init(
     ...     spikes, _ = bh.rollout(net, np.swapaxes(x, 0, 1))
     >>> bool((spikes.sum(axis=(0, 1)) > 0).all())
     True
+
+    A network without a chip, and the numbers:
+
+    >>> net = brainstate.nn.Sequential(bh.nn.LIFSynapse(64, 100), bh.nn.LIFLayer(100, tau=20 * u.ms))
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     report = bh.init.fluct_init(net, [x], verbose=False, families="any", return_report=True)
+    >>> print(f"{report.layers[0].xi_median:.1f}")
+    2.0
     """
     call = "fluct_init"
     settings = _settings(xi_target, alpha, center, moments, in_range, call)
-    dt = _arguments.time_step(call=call)
-    if not isinstance(net, brainstate.nn.Module):
-        raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
-    stages = discover_stages(net, call=call)
-    x = _take(dataloader, _arguments.positive_int(n_batches, call=call, name="n_batches"), call)
+    check_module(net, call=call)
+    families = _arguments.choice(families, FAMILIES, call=call, name="families")
+    stages = discover_stages(net, families=families, call=call)
     random_key = as_key(key, call)
     if random_key is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
-    say = print if verbose else _nothing
+    dt = _arguments.time_step(call=call)
+    x = take_batches(dataloader, n_batches, n_in=_n_inputs(stages), call=call)
+    circuits = [Circuit(*pair) for pair in stages.pairs]
+    warn_of_settings(settings, recurrent=any(circuit.is_recurrent for circuit in circuits), call=call)
 
-    first = stages.frontend[0] if stages.frontend else stages.pairs[0][0]
-    _arguments.check_last_axis(x, first.in_size[-1], call=call, name="a batch", ndims=(3,))
-    _warn_of_settings(settings, stages, call)
-    with _restored_unless_done(net):
-        chip = stages.pairs[0][1].chip
-        milliseconds = dt.to(u.ms).mantissa
-        say(f"[fluct_init] ξ={settings.xi} α={settings.alpha} dt={milliseconds}ms (stacked, adaptive µ) [{chip.name}]")
-        seconds = float(dt.to(u.second).mantissa)
-        if stages.frontend:
-            x = _run_frontend(stages, x)
-            say(f"  Frontend → ν_out={x.mean() / seconds:.1f}Hz (used as ν_in for layer 1)")
-        else:
-            nu_mean, nu_var = x.mean() / seconds, np.square(x).mean() / seconds
-            ratio = nu_var / nu_mean if nu_mean else float("inf")
-            say(f"  Input → ν_mean={nu_mean:.1f}Hz ν_var={nu_var:.1f}Hz ratio={ratio:.1f}x")
-        for index, (synapse, layer) in enumerate(stages.pairs, start=1):
-            _check_active(x, index, bool(stages.frontend), call)
-            solver = PairInitializer(synapse, layer, x, dt, settings, jax.random.fold_in(random_key, index))
-            report, x = solver.solve(index)
+    say = print if verbose else _nothing
+    names = ", ".join(dict.fromkeys(circuit.family for circuit in circuits))
+    milliseconds = dt.to(u.ms).mantissa
+    say(f"[fluct_init] ξ={settings.xi} α={settings.alpha} dt={milliseconds}ms (stacked, adaptive µ) [{names}]")
+    reports = []
+    with _undisturbed(net, circuits, keep_weights=True):
+        x = _through_frontend(stages, x, dt, say)
+        for index, circuit in enumerate(circuits, start=1):
+            _check_active(x, index, stages, call)
+            if np.mean(x != 0) > 0.5 and np.all((x == 0) | (x == 1)):
+                say("  ν·dt > 0.5: inputs spike in more than half of all steps, so silence says more than a spike")
+            pair_key = jax.random.fold_in(random_key, index)
+            solver, draw, report = _initialise(index, stages, circuit, x, dt, settings, pair_key, call)
             say(report.line())
-            if index < len(stages.pairs):
-                say(f"  → ν_{index + 1} = {report.nu_out:.1f} Hz")
-            _warn_of_outcome(report, layer.chip, call)
+            if index < len(circuits):
+                say(f"  → ν_{index + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
+            warn_of_outcome(report, solver, draw, call)
+            reports.append(report)
+            x = _batch_major(draw.spikes)
         say("[fluct_init] done.")
+    return FluctReport(tuple(reports)) if return_report else None
+
+
+def fluct_report(
+    net: brainstate.nn.Module, dataloader: Iterable[Any], n_batches: int = 1, *, families: str = "any"
+) -> FluctReport:
+    r"""Measure how far below threshold the membranes of a network fluctuate on data; nothing is changed.
+
+    For a network as it stands, however it was initialised or trained. What is measured is described at
+    :func:`fluct_init`.
+
+    Parameters
+    ----------
+    net, dataloader, n_batches
+        As for :func:`fluct_init`.
+    families : {'any', 'H1'}, optional
+        As for :func:`fluct_init`; default ``'any'``.
+
+    Returns
+    -------
+    FluctReport
+        The numbers of every layer; ``init`` is ``None``.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        As for :func:`fluct_init`.
+
+    Examples
+    --------
+    Kaiming's weights leave the membranes of a chip far from threshold:
+
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(64, 32), bh.nn.H1v2Layer(32, tau=20 * u.ms))
+    >>> bh.init.kaiming_init(net)
+    >>> x = (np.random.default_rng(0).random((16, 100, 64)) < 0.05).astype(np.float32)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     layer = bh.init.fluct_report(net, [x]).layers[0]
+    >>> layer.dead, bool(layer.xi_median > 10)
+    (32, True)
+    """
+    call = "fluct_report"
+    check_module(net, call=call)
+    families = _arguments.choice(families, FAMILIES, call=call, name="families")
+    stages = discover_stages(net, families=families, call=call)
+    dt = _arguments.time_step(call=call)
+    x = take_batches(dataloader, n_batches, n_in=_n_inputs(stages), call=call)
+    circuits = [Circuit(*pair) for pair in stages.pairs]
+    reports = []
+    with _undisturbed(net, circuits, keep_weights=False):
+        x = _through_frontend(stages, x, dt, _nothing)
+        for index, circuit in enumerate(circuits, start=1):
+            report, spikes = _measure(index, stages, circuit, x, dt, call)
+            reports.append(report)
+            x = _batch_major(spikes)
+    return FluctReport(tuple(reports))
+
+
+def nwave_preset() -> dict[str, Any]:
+    """Return the options with which :func:`fluct_init` does what the chip vendor's ``fluct_init`` is documented to do.
+
+    The mean weight is searched over weights that are not centred, and the variance comes from the second moment of the
+    input. The search then nearly always ends where no variance is left: neurons driven by their mean, with a spread of
+    a tenth of it. Kept for comparison; the defaults meet the target.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of :func:`fluct_init`.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> bh.init.nwave_preset()
+    {'center': False, 'moments': 'second'}
+    """
+    return {"center": False, "moments": "second"}
 
 
 def _nothing(*_: Any) -> None:
@@ -146,52 +257,108 @@ def _settings(xi_target: Any, alpha: Any, center: Any, moments: Any, in_range: A
     share = _arguments.number(alpha, call=call, name="alpha", positive=True)
     if share > 1:
         raise ValueError(f"{call}: alpha is a share of the variance, at most 1; got {share:g}.")
-    if center not in (True, False, "auto"):
+    if not (isinstance(center, bool) or (isinstance(center, str) and center == "auto")):
         raise ValueError(f"{call}: center must be True, False or 'auto'; got {_arguments.describe(center)}.")
     basis = _arguments.choice(moments, ("exact", "second"), call=call, name="moments")
-    return FluctSettings(xi, share, center, basis == "exact", bool(in_range))
+    if not isinstance(in_range, bool):
+        raise TypeError(f"{call}: in_range must be True or False; got {_arguments.describe(in_range)}.")
+    return FluctSettings(xi, share, center, basis == "exact", in_range)
 
 
-def _take(dataloader: Iterable[Any], n_batches: int, call: str) -> np.ndarray:
-    try:
-        batches = iter(dataloader)
-    except TypeError:
-        raise TypeError(
-            f"{call}: dataloader must be an iterable of batches [B, T, N]; got {_arguments.describe(dataloader)}."
-        ) from None
-    taken = []
-    for batch in batches:
-        array = np.asarray(batch[0] if isinstance(batch, (tuple, list)) else batch)
-        if array.ndim != 3:
-            raise ValueError(
-                f"{call}: a batch must have shape [B, T, N]; got shape {array.shape}. For one array, pass [array]."
-            )
-        _arguments.check_finite(array, call=call, name="a batch")
-        taken.append(array.astype(np.float32))
-        if len(taken) == n_batches:
-            break
-    if not taken:
-        raise ValueError(f"{call}: the dataloader gave no batch; give at least one of shape [B, T, N].")
-    if len({array.shape[1:] for array in taken}) > 1:
-        shapes = ", ".join(str(array.shape) for array in taken)
-        raise ValueError(f"{call}: batches must share T and N to be used together; got {shapes}. Use n_batches=1.")
-    return np.concatenate(taken)
-
-
-def _check_active(x: np.ndarray, index: int, has_frontend: bool, call: str) -> None:
-    if np.any(x):
-        return
-    if index > 1:
+def _initialise(
+    index: int,
+    stages: Stages,
+    circuit: Circuit,
+    x: np.ndarray,
+    dt: u.Quantity,
+    settings: FluctSettings,
+    key: jax.Array,
+    call: str,
+) -> tuple[PairInitializer, Draw, LayerReport]:
+    kernel = measure_kernel(circuit, dt, x.shape[1], call=call)
+    driven = int(np.sum(kernel.offset >= circuit.threshold()))
+    if driven:
         raise ValueError(
-            f"{call}: layer {index - 1} gives no spike, so layer {index} has no input to start from; use a smaller "
-            "xi_target, longer tau, or more active inputs."
+            f"{call}: the bias, added at every step, alone takes {driven} neuron(s) of layer {index} to "
+            f"{kernel.offset.max():.3g} mV where V_th is {circuit.threshold().min():.3g} mV, so no weight keeps them "
+            "below threshold; lower the bias or raise V_th."
         )
-    source = "the frontend gives no spike on the data" if has_frontend else "the data hold only zeros"
-    raise ValueError(f"{call}: {source}; scale the input up or check the loader.")
+    moments = input_moments(x, _seconds(dt))
+    solver = PairInitializer(circuit, x, kernel, moments, settings, key)
+    if not solver.can_fluctuate:
+        raise ValueError(
+            f"{call}: the input of layer {index} never changes, or with center=True all of its channels move as one, "
+            "so no membrane can fluctuate about its mean; give varied input, or pass moments='second', center=False to "
+            "start from the mean."
+        )
+    draw = solver.solve()
+    measured = solver.meter.measure(draw.weight, draw.recurrent, draw.spikes)
+    sizes = draw.sizes
+    outcome = InitOutcome(
+        xi_target=settings.xi,
+        alpha=settings.alpha,
+        mu_W=float(sizes.mu_W.mean()),
+        sigma_FF=float(sizes.sigma_FF.mean()),
+        sigma_RC=None if sizes.sigma_RC is None else float(sizes.sigma_RC.mean()),
+        mu_U=float(draw.mu_U.mean()) * u.mV,
+        exhausted=int(sizes.exhausted.sum()),
+        evaluations=solver.meter.n_runs,
+    )
+    steps, name = solver.meter.steps, stages.paths[index - 1]
+    report = report_layer(index, name, circuit, kernel, moments, solver.basis, measured, draw.counts, steps, outcome)
+    return solver, draw, report
 
 
-def _run_frontend(stages: Stages, x: np.ndarray) -> np.ndarray:
-    assert stages.frontend is not None
+def _measure(
+    index: int, stages: Stages, circuit: Circuit, x: np.ndarray, dt: u.Quantity, call: str
+) -> tuple[LayerReport, jax.Array]:
+    kernel = measure_kernel(circuit, dt, x.shape[1], call=call)
+    moments = input_moments(x, _seconds(dt))
+    basis = membrane_basis(x, kernel, moments, circuit.n_synapses, exact=True, direction=None)
+    meter = Meter(circuit, _time_major(x), rise_of(kernel))
+    weight, recurrent = circuit.weight, circuit.recurrent
+    for value in (weight, recurrent):
+        name = f"a weight of layer {index}"
+        _arguments.check_finite_tree(value, call=call, name=name, fix="load or initialise it again")
+    spikes = meter.run(weight, recurrent)
+    measured = meter.measure(weight, recurrent, spikes)
+    counts, name = np.asarray(spikes.sum(axis=(0, 1))), stages.paths[index - 1]
+    return report_layer(index, name, circuit, kernel, moments, basis, measured, counts, meter.steps, None), spikes
+
+
+def _n_inputs(stages: Stages) -> int:
+    return (stages.frontend or stages.pairs[0])[0].in_size[-1]
+
+
+def _seconds(dt: u.Quantity) -> float:
+    return float(dt.to(u.second).mantissa)
+
+
+def _time_major(x: np.ndarray) -> jax.Array:
+    return jnp.asarray(np.swapaxes(x, 0, 1))
+
+
+def _batch_major(spikes: jax.Array) -> np.ndarray:
+    return np.swapaxes(np.asarray(spikes), 0, 1)
+
+
+@contextlib.contextmanager
+def _undisturbed(net: brainstate.nn.Module, circuits: list[Circuit], *, keep_weights: bool) -> Iterator[None]:
+    """Leave the network as it was, but for the weights; noise is off inside."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(states_restored(net, keep_weights=keep_weights))
+        for circuit in circuits:
+            stack.enter_context(circuit.without_noise())
+        yield
+
+
+def _through_frontend(stages: Stages, x: np.ndarray, dt: u.Quantity, say: Any) -> np.ndarray:
+    if stages.frontend is None:
+        moments = input_moments(x, _seconds(dt))
+        nu_mean, nu_var = moments.nu_mean, moments.nu_var
+        ratio = nu_var / nu_mean if nu_mean else float("inf")
+        say(f"  Input → ν_mean={nu_mean:.1f}Hz ν_var={nu_var:.1f}Hz ratio={ratio:.1f}x")
+        return x
     frontend, layer = stages.frontend
 
     @brainstate.transform.jit
@@ -201,64 +368,19 @@ def _run_frontend(stages: Stages, x: np.ndarray) -> np.ndarray:
         layer.reset_state(xs.shape[1])
         return brainstate.transform.for_loop(layer.update, frontend.update(xs))
 
-    return np.swapaxes(np.asarray(run(np.swapaxes(x, 0, 1))), 0, 1)
+    x = _batch_major(run(_time_major(x)))
+    say(f"  Frontend → ν_out={x.mean() / _seconds(dt):.1f}Hz (used as ν_in for layer 1)")
+    return x
 
 
-@contextlib.contextmanager
-def _restored_unless_done(net: brainstate.nn.Module) -> Iterator[None]:
-    """Put every state back as it was: only the weights keep what was found, and on an error not even they."""
-    before = [(state, state.value) for state in net.states().values()]
-    try:
-        yield
-    except BaseException:
-        for state, value in before:
-            state.value = value
-        raise
-    for state, value in before:
-        if not isinstance(state, brainstate.ParamState):
-            state.value = value
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
-
-
-def _warn_of_settings(settings: FluctSettings, stages: Stages, call: str) -> None:
-    recurrent = any(layer.topology == "RC" for _, layer in stages.pairs)
-    if settings.xi < 1:
-        _warn(
-            f"{call}: xi_target={settings.xi:g} is below 1: the mean membrane lies so close to threshold that rates "
-            "can become very high and training unstable; 1 to 3 is recommended."
+def _check_active(x: np.ndarray, index: int, stages: Stages, call: str) -> None:
+    if np.any(x):
+        return
+    if index > 1:
+        raise ValueError(
+            f"{call}: layer {index - 1} gives no spike, so layer {index} has no input to start from; use a smaller "
+            "xi_target, longer tau, or more active inputs."
         )
-    if recurrent and settings.alpha == 1:
-        _warn(
-            f"{call}: alpha=1 leaves nothing of the variance to the recurrent weights, which become zero; "
-            "pass for example alpha=0.9."
-        )
-    if not recurrent and settings.alpha < 1:
-        _warn(f"{call}: alpha={settings.alpha:g} but no layer is recurrent; the rest of the variance stays unused.")
-
-
-def _warn_of_outcome(report: LayerReport, chip: Any, call: str) -> None:
-    where = f"{call}: layer {report.index}"
-    if report.exhausted:
-        _warn(
-            f"{where}: {report.exhausted} neuron(s) need so large a mean weight that no variance is left; their spread "
-            "is held at 0.1 of the mean and the init is mean-driven. Try a smaller xi_target or more inputs."
-        )
-    if report.out_of_range:
-        _warn(
-            f"{where}: {report.out_of_range} weight(s) lie outside [-{chip.weight_limit:g}, {chip.weight_limit:g}] of "
-            f"{chip.name}, the largest at {report.largest:.3g}; use in_range=True, a higher xi_target, more or more "
-            "active inputs, or add brainhw.train.weight_magnitude_loss(net) to the loss."
-        )
-    if report.dead:
-        _warn(
-            f"{where}: {report.dead} neuron(s) never spike on the data; try a smaller xi_target, a lower alpha, more "
-            "inputs, or more data."
-        )
-    if report.saturated:
-        _warn(
-            f"{where}: {report.saturated} neuron(s) spike in more than half of all steps; try a larger xi_target or "
-            "weaker input."
-        )
+    source = "the frontend gives no spike on the data" if stages.frontend else "the data hold only zeros"
+    fix = "call brainhw.init.frontend_init first, or scale the input up" if stages.frontend else "scale the input up"
+    raise ValueError(f"{call}: {source}; {fix}, or check the loader.")

@@ -3,98 +3,158 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
-import brainstate
 import brainunit as u
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw.chip import ChipSpec
-from brainhw.nn.spiking import SpikingLayer
+from brainhw.init.circuit import Circuit
 
 __all__ = ["Kernel", "measure_kernel"]
 
+_FIRST_STEPS = 256
 _MAX_STEPS = 65_536
-_TAIL = 1e-4
+_TAIL = 1e-6  # of the whole, in the last twentieth: what is cut off is then a few parts in a million
 _LINEARITY = 0.01
+_HALVINGS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    r"""Membrane response of each neuron to one input spike, per unit of weight.
+    r"""Membrane response to one input spike, per unit of weight, for each column of the synapse.
 
     Attributes
     ----------
     response : numpy.ndarray
-        ``[L, n]`` in mV per unit weight, the first row in the step of the spike itself.
+        ``[L, n_columns]`` in mV per unit weight, the first row in the step of the spike itself.
+    asymmetry : float
+        Root mean square of the slopes of the charge curve on both sides of zero, over their mean; 1 for a smooth curve.
+    offset : numpy.ndarray
+        Membrane without any input in the end, ``[n_neurons]`` in mV: what a bias makes.
     dt : float
         Step in seconds.
     """
 
     response: np.ndarray
+    asymmetry: float
+    offset: np.ndarray
     dt: float
 
     @property
     def integral(self) -> np.ndarray:
-        r""":math:`\bar\epsilon_i = \Delta t \sum_t k_i(t)`, ``[n]`` in mV s."""
+        r""":math:`\bar\epsilon = \Delta t \sum_t k(t)`, ``[n_columns]`` in mV s."""
         return self.dt * self.response.sum(axis=0)
 
     @property
     def square_integral(self) -> np.ndarray:
-        r""":math:`\hat\epsilon_i = \Delta t \sum_t k_i(t)^2`, ``[n]`` in mV^2 s."""
-        return self.dt * (self.response**2).sum(axis=0)
+        r""":math:`\hat\epsilon = \Delta t \sum_t k(t)^2`, ``[n_columns]`` in mV^2 s."""
+        return self.dt * self.asymmetry**2 * (self.response**2).sum(axis=0)
 
     @property
     def peak(self) -> np.ndarray:
-        """Largest response, ``[n]`` in mV."""
+        """Largest response, ``[n_columns]`` in mV."""
         return self.response.max(axis=0)
 
 
-def measure_kernel(layer: SpikingLayer, chip: ChipSpec, dt: u.Quantity) -> Kernel:
-    """Measure the response of ``layer`` to one spike through a synapse of small weight.
+def measure_kernel(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: str = "fluct_init") -> Kernel:
+    """Measure the response of a layer to one spike through a synapse of small weight.
 
-    The charge curve may bend, so the weight is small and half of it must give the same response per unit weight within
-    1 %; it is halved up to ten times until it does. The record doubles in length until the last twentieth holds less
-    than 1e-4 of the whole.
+    A charge curve may bend, so the weight is small and half of it must give the same drive per unit weight within 1 %;
+    it is halved up to ten times until it does. Both signs are probed, and what the membrane does without a spike is
+    taken off. The record doubles in length until its last twentieth holds less than a millionth of the whole.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        The pair.
+    dt : Quantity
+        Time step.
+    n_steps : int
+        Length of the data. The response of a neuron that never forgets is cut off there: what comes later than the
+        data cannot matter.
+    call : str, optional
+        The call to name in messages.
 
     Raises
     ------
     RuntimeError
-        If no probe is small enough for the response to be linear.
+        If no probe is small enough for the drive to be linear, or small weights give none.
+
+    Warns
+    -----
+    UserWarning
+        If the response has not faded after 65,536 steps.
     """
-    probe = 1e-3 * chip.weight_limit
-    for _ in range(10):
-        first = _charge_per_weight(chip, probe)
-        half = _charge_per_weight(chip, probe / 2)
-        if abs(first - half) <= _LINEARITY * abs(half):
-            break
-        probe /= 2
-    else:
-        raise RuntimeError(
-            f"fluct_init: the charge curve of {chip.name} is not smooth at zero weight: per unit weight it gives "
-            f"{first:g} fC at {probe:g} and {half:g} fC at half of it."
-        )
+    # The limit sets the scale of a chip's weights; a voltage is small beside the threshold.
+    scale = circuit.weight_limit if np.isfinite(circuit.weight_limit) else float(circuit.threshold().min())
+    present = circuit.weight
+    try:
+        up, down = _slopes(circuit, 1e-3 * scale, call)
+    finally:
+        circuit.store(present, None)
+    n_synapses = circuit.n_synapses
+    # One row for each synapse of a neuron, and one that stays silent.
+    mask = np.tile(np.concatenate([np.eye(n_synapses), np.zeros((1, n_synapses))]), circuit.n_neurons)
+    mean_slope = 0.5 * (up + down)
+    unit = u.get_unit(circuit.drive(present, jnp.zeros((1, 1, circuit.n_in))))
+    # Without spikes a layer is linear, so a large impulse stands clear of the rounding of what a bias makes.
+    size = 1000 * float(circuit.threshold().min()) * _per_millivolt(circuit, unit)
 
-    def respond(n_steps: int) -> jax.Array:
-        charge = jnp.full(layer.n_neurons, half) * u.fcoulomb
+    def respond(length: int) -> tuple[np.ndarray, np.ndarray]:
+        impulse = jnp.zeros((length, *mask.shape)).at[0].set(mask * size)
+        traces = np.asarray(circuit.layer.subthreshold(impulse * unit).mantissa, dtype=np.float64)
+        moved = (traces[:, :-1] - traces[:, -1:]) / size * mean_slope
+        return np.moveaxis(moved, 1, 2).reshape(length, circuit.n_columns), traces[-1, -1]
 
-        def one_step(V: u.Quantity, _: jax.Array) -> tuple[u.Quantity, jax.Array]:
-            return layer.integrate(V, 0 * charge, dt), V.to(u.mV).mantissa
-
-        first_V = layer.integrate(jnp.zeros(layer.n_neurons) * u.mV, charge, dt)
-        return brainstate.transform.scan(one_step, first_V, jnp.arange(n_steps))[1]
-
-    n_steps = 256
+    length = n_steps if circuit.remembers_all else _FIRST_STEPS
     while True:
-        response = np.asarray(respond(n_steps), dtype=np.float64)
-        tail = np.abs(response[-max(1, n_steps // 20) :]).sum(axis=0)
-        if np.all(tail <= _TAIL * np.abs(response).sum(axis=0)) or n_steps >= _MAX_STEPS:
-            return Kernel(response, float(dt.to(u.second).mantissa))
-        n_steps *= 2
+        response, offset = respond(length)
+        tail = np.abs(response[-max(1, length // 20) :]).sum(axis=0)
+        if circuit.remembers_all or np.all(tail <= _TAIL * np.abs(response).sum(axis=0)):
+            break
+        if length >= _MAX_STEPS:
+            warnings.warn(
+                f"{call}: the membrane of {circuit.family} neurons has not come back from one spike after {length} "
+                "steps, so it hardly leaks and the mean membrane has no fixed value; use a shorter tau or a longer dt.",
+                UserWarning,
+                stacklevel=4,
+            )
+            break
+        length *= 2
+    asymmetry = float(np.sqrt(0.5 * (up**2 + down**2)) / abs(mean_slope))
+    return Kernel(response, asymmetry, offset, float(dt.to(u.second).mantissa))
 
 
-def _charge_per_weight(chip: ChipSpec, probe: float) -> float:
-    charge = chip.charge(np.asarray([-probe, probe], dtype=np.float32)).to(u.fcoulomb).mantissa
-    # The odd part: an offset of the curve at zero weight is no response to the weight.
-    return float(charge[1] - charge[0]) / (2 * probe)
+def _per_millivolt(circuit: Circuit, unit: u.Unit) -> float:
+    """Return the drive that moves a membrane by about a millivolt."""
+    return 1.0 if circuit.chip is None else float((circuit.chip.C * u.mV).to(unit).mantissa)
+
+
+def _slopes(circuit: Circuit, probe: float, call: str) -> tuple[float, float]:
+    """Return drive per unit weight just above and just below zero, measured on the synapse itself."""
+    one_spike = jnp.zeros((1, 1, circuit.n_in)).at[..., 0].set(1.0)
+
+    def drive(weight: float) -> float:
+        full = jnp.full((circuit.n_in, circuit.n_columns), weight, circuit.weight.dtype)
+        return float(circuit.drive(full, one_spike).mantissa[0, 0, 0])
+
+    at_zero = drive(0.0)
+
+    def slopes(size: float) -> np.ndarray:
+        return np.array([(drive(side * size) - at_zero) / (side * size) for side in (1, -1)])
+
+    for _ in range(_HALVINGS + 1):
+        first, half = slopes(probe), slopes(probe / 2)
+        if np.all(np.abs(first - half) <= _LINEARITY * np.abs(half)):
+            if not half.any():
+                raise RuntimeError(
+                    f"{call}: the synapse of {circuit.family} gives no charge at weights up to {probe:g}, so there is "
+                    "no response to scale; check the charge curve of the chip."
+                )
+            return float(half[0]), float(half[1])
+        probe /= 2
+    raise RuntimeError(
+        f"{call}: the synapse of {circuit.family} is not smooth at zero weight: per unit weight it gives {first} at "
+        f"{2 * probe:g} and {half} at half of it; check the charge curve of the chip."
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import signal
+from scipy import fft
 
 from brainhw.init.kernel import Kernel
 
-__all__ = ["InputMoments", "MembraneBasis", "input_moments", "membrane_basis"]
+__all__ = ["InputMoments", "MembraneBasis", "input_moments", "membrane_basis", "participation"]
+
+_CHUNK = 4_000_000  # numbers transformed at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +26,17 @@ class InputMoments:
         ``E[x]/dt`` in Hz over all channels.
     nu_var : float
         ``E[x^2]/dt`` in Hz; equal to ``nu_mean`` for binary spikes.
+    nu_size : float
+        ``E[|x|]/dt`` in Hz; equal to ``nu_mean`` for input that is never negative.
+    dt : float
+        Step in seconds.
     """
 
     rates: np.ndarray
     nu_mean: float
     nu_var: float
+    nu_size: float
+    dt: float
 
     @property
     def fan_in(self) -> int:
@@ -36,26 +44,42 @@ class InputMoments:
         return len(self.rates)
 
     @property
-    def participation(self) -> float:
-        """How many channels carry the mean: the participation ratio of the rates."""
-        squares = float(np.sum(self.rates**2))
-        return float(np.sum(self.rates)) ** 2 / squares if squares > 0 else 0.0
+    def mean_is_a_lever(self) -> bool:
+        """Whether shifting all weights shifts the mean membrane: not so for input that is symmetric about zero."""
+        return abs(self.nu_mean) > 0.05 * self.nu_size
 
 
 @dataclasses.dataclass(frozen=True)
 class MembraneBasis:
-    r"""Variance of the sub-threshold membrane as a quadratic form in the weights' mean and spread.
+    r"""Variance of the sub-threshold membrane as a quadratic form in the weights' spread and in the mean membrane.
 
-    .. math:: \sigma_U^2 = \mu_W^2\, m + \sigma_W^2\, s
+    .. math:: \sigma_{U,i}^2 = \mu_{U,i}^2\, m_i + \textstyle\sum_{c \in i} \sigma_{W,c}^2\, s_c
 
     Attributes
     ----------
-    of_mean, of_spread : numpy.ndarray
-        :math:`m` and :math:`s` for each neuron, ``[n]`` in mV^2.
+    mean_response : numpy.ndarray
+        Mean membrane per unit of mean weight of a column, ``[n_columns]`` in mV.
+    of_mean : numpy.ndarray
+        :math:`m`, ``[n_neurons]``: what the common part of all weights adds, per square of the mean membrane it makes.
+    of_spread : numpy.ndarray
+        :math:`s`, ``[n_columns]`` in mV^2.
+    kept : float
+        Share of the spread's variance that centring leaves, of the neuron with the least; 1 without.
+    step_correlation : float
+        Correlation of a membrane with itself one step later, the mean over neurons.
     """
 
+    mean_response: np.ndarray
     of_mean: np.ndarray
     of_spread: np.ndarray
+    kept: float
+    step_correlation: float
+
+
+def participation(rates: np.ndarray) -> float:
+    """Return how many channels carry the mean: the participation ratio of their rates."""
+    squares = float(np.sum(rates**2))
+    return float(np.sum(rates)) ** 2 / squares if squares > 0 else 0.0
 
 
 def input_moments(x: np.ndarray, dt: float) -> InputMoments:
@@ -64,11 +88,19 @@ def input_moments(x: np.ndarray, dt: float) -> InputMoments:
         rates=x.mean(axis=(0, 1), dtype=np.float64),
         nu_mean=float(x.mean(dtype=np.float64)) / dt,
         nu_var=float(np.square(x, dtype=np.float64).mean()) / dt,
+        nu_size=float(np.abs(x).mean(dtype=np.float64)) / dt,
+        dt=dt,
     )
 
 
 def membrane_basis(
-    x: np.ndarray, kernel: Kernel, moments: InputMoments, *, exact: bool, direction: np.ndarray | None
+    x: np.ndarray,
+    kernel: Kernel,
+    moments: InputMoments,
+    n_synapses: int = 1,
+    *,
+    exact: bool,
+    direction: np.ndarray | None,
 ) -> MembraneBasis:
     """Return the variance basis of a layer.
 
@@ -80,38 +112,74 @@ def membrane_basis(
         Response of the layer.
     moments : InputMoments
         Moments of ``x``.
+    n_synapses : int, optional
+        Columns of each neuron; each carries an equal part of the mean. Default 1.
     exact : bool
-        Filter ``x`` through the kernel and take the covariance over time and batch: right for spikes of any rate,
-        analog values, correlated and unequal channels. Otherwise the second moment of Rossbroich et al. (2022), right
-        for sparse independent spikes.
+        Take the covariance of the filtered input over time and batch: right for spikes of any rate, analog values,
+        correlated and unequal channels. Otherwise the second moment of Rossbroich et al. (2022), right for sparse
+        independent spikes.
     direction : numpy.ndarray or None
         Unit vector ``[N]`` that centring projects out of every weight column.
     """
-    n_in = moments.fan_in
-    if not exact:
-        per_weight = n_in * moments.nu_var * kernel.square_integral
-        return MembraneBasis(per_weight, per_weight)
-
-    # Neurons of one time constant share a kernel: filter once for each distinct one.
-    distinct, inverse = np.unique(kernel.response.T, axis=0, return_inverse=True)
-    of_mean, of_spread = np.empty(len(distinct)), np.empty(len(distinct))
-    for i, response in enumerate(distinct):
-        covariance = _filtered_covariance(x, response)
-        of_mean[i] = covariance.sum()
-        trace = np.trace(covariance)
+    mean_response = moments.fan_in * moments.nu_mean * kernel.integral
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight_per_mean = 1 / (n_synapses * mean_response)
+    each, common, along = _autocovariances(x, direction)
+    response = kernel.response[: len(each)]
+    products = _autocorrelation(response, len(each) + 1)
+    spread = _weighted(each, products[:-1])
+    spread_later = _weighted(each, _shifted(products))
+    kept = 1.0
+    if exact:
         if direction is not None:
             # tr(PCP) with P = I - d d^T, rescaled because centred columns are stretched back to the same spread.
-            trace = (trace - direction @ covariance @ direction) / (1 - 1 / n_in)
-        of_spread[i] = trace
-    inverse = inverse.reshape(-1)
-    return MembraneBasis(of_mean[inverse], of_spread[inverse])
+            whole = spread
+            spread = np.maximum(spread - _weighted(along, products[:-1]), 0.0) / (1 - 1 / moments.fan_in)
+            kept = float(np.min(spread / np.maximum(whole, 1e-30)))
+            spread_later = (spread_later - _weighted(along, _shifted(products))) / (1 - 1 / moments.fan_in)
+        joined = (response * weight_per_mean).reshape(len(response), -1, n_synapses).sum(axis=2)
+        of_mean = _weighted(common, _autocorrelation(joined, len(common)))
+        of_spread = spread * kernel.asymmetry**2
+    else:
+        of_spread = moments.fan_in * moments.nu_var * kernel.square_integral
+        of_mean = (weight_per_mean**2 * of_spread).reshape(-1, n_synapses).sum(axis=1)
+    correlation = float(np.mean(spread_later) / np.mean(spread)) if np.mean(spread) > 0 else 0.0
+    return MembraneBasis(mean_response, of_mean, of_spread, kept, correlation)
 
 
-def _filtered_covariance(x: np.ndarray, response: np.ndarray) -> np.ndarray:
-    n_steps = x.shape[1]
-    response = response[:n_steps]
-    y = signal.oaconvolve(x.astype(np.float64), response[None, :, None], axes=1)[:, :n_steps]
-    # Leave out the rise from rest, as far as the recording is long enough to do without it.
-    settled = np.searchsorted(np.cumsum(response), 0.99 * response.sum())
-    flat = y[:, min(int(settled), n_steps // 2) :].reshape(-1, x.shape[2])
-    return np.atleast_2d(np.cov(flat, rowvar=False, bias=True))
+def _autocovariances(x: np.ndarray, direction: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return, for each lag below T, the covariances of the channels added up, of their sum, and along ``direction``.
+
+    A membrane's variance is a weighted sum of these, whatever its kernel: one pass over the input serves all neurons.
+    Divided by the full length at every lag, which keeps every such sum from being negative.
+    """
+    n_batch, n_steps, n_in = x.shape
+    mean = x.mean(axis=(0, 1), dtype=np.float64)
+    n_fft = fft.next_fast_len(2 * n_steps, real=True)
+    power = np.zeros((3, n_fft // 2 + 1))
+    for first in range(0, n_batch, max(1, _CHUNK // (n_steps * n_in))):
+        part = x[first : first + max(1, _CHUNK // (n_steps * n_in))] - mean
+        power[0] += np.square(np.abs(fft.rfft(part, n_fft, axis=1))).sum(axis=(0, 2))
+        power[1] += np.square(np.abs(fft.rfft(part.sum(axis=2), n_fft, axis=1))).sum(axis=0)
+        if direction is not None:
+            power[2] += np.square(np.abs(fft.rfft(part @ direction, n_fft, axis=1))).sum(axis=0)
+    each, common, along = fft.irfft(power, n_fft, axis=1)[:, :n_steps] / (n_batch * n_steps)
+    return each, common, along
+
+
+def _autocorrelation(response: np.ndarray, n_lags: int) -> np.ndarray:
+    """Return ``sum_t k(t) k(t + lag)``, ``[n_lags, columns]``; neurons that share a kernel are worked out once."""
+    distinct, inverse = np.unique(response.T, axis=0, return_inverse=True)
+    n_fft = fft.next_fast_len(len(response) + max(n_lags, len(response)), real=True)
+    power = np.square(np.abs(fft.rfft(distinct, n_fft, axis=1)))
+    return fft.irfft(power, n_fft, axis=1)[:, :n_lags].T[:, inverse.reshape(-1)]
+
+
+def _weighted(covariance: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """Return the sum over lags of both signs."""
+    return covariance[0] * products[0] + 2 * covariance[1:] @ products[1 : len(covariance)]
+
+
+def _shifted(products: np.ndarray) -> np.ndarray:
+    """Return the autocorrelation about lag one, made even: the input's weights in the membrane's one step apart."""
+    return 0.5 * (np.concatenate([products[1:2], products[:-2]]) + products[1:])

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
-import brainstate
-import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw.init.kernel import measure_kernel
-from brainhw.init.moments import input_moments, membrane_basis
-from brainhw.init.report import LayerReport
-from brainhw.nn import H1Layer, H1Synapse
+from brainhw.init.circuit import Circuit
+from brainhw.init.crossing import silent_fraction
+from brainhw.init.kernel import Kernel
+from brainhw.init.measure import Meter
+from brainhw.init.moments import InputMoments, MembraneBasis, membrane_basis, participation
 
-__all__ = ["FluctSettings", "PairInitializer"]
+__all__ = ["Draw", "FluctSettings", "PairInitializer", "rise_of"]
 
+_LEVELS = 8  # mean membranes looked at for one that meets the target within the weight range
 _FLOOR = 0.1  # spread kept when the budget is spent, as a share of the mean weight
 _MARGIN = 1.1  # added to the smallest mean that wakes every neuron
+_RESOLUTION = 0.01  # of the search
 _MIN_REC_RATE = 0.5  # Hz: a nearly silent layer would otherwise ask for unbounded recurrent weights
+_REC_ROUNDS = 4
+_REC_CHANGE = 4.0  # by which what is measured may correct the recurrent spread in all
 _CALIBRATION_ROUNDS = 5
 _CALIBRATION_STOP = 0.03
+_MOST_GAIN = 1.3  # beyond the weight range: for the luck of one draw
 _ENOUGH_SPIKES = 4.0  # per neuron over the data, to speak of a neuron that is silent by chance
+_LEAST_KEPT = 0.01  # of the variance, for centring to be of use
 _SPREADS_IN_RANGE = 3.0  # standard deviations that fit into the weight range when it is to be kept
 
 
@@ -38,7 +44,7 @@ class FluctSettings:
     center : bool or 'auto'
         Take the mean input out of every weight column.
     exact : bool
-        Predict the variance from the filtered input, else from its second moment.
+        Predict the variance from the filtered input and correct it by what is measured, else from the second moment.
     in_range : bool
         Never draw a weight that the chip cannot take.
     """
@@ -51,14 +57,38 @@ class FluctSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Outcome:
-    """Weights drawn for one mean membrane, and what the layer did with them."""
+class _Sizes:
+    """Mean and spread of the weights at one mean membrane: plain numbers, in mV where the family's weights are."""
 
-    mu_U: float
     mu_W: np.ndarray
     sigma_FF: np.ndarray
     sigma_RC: np.ndarray | None
     exhausted: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """Weights drawn for one mean membrane, and what the layer did with them.
+
+    Attributes
+    ----------
+    level : float
+        Mean membrane of the neurons that were lifted, in thresholds.
+    mu_U : numpy.ndarray
+        Mean membrane wanted, ``[n_neurons]`` in mV.
+    sizes : _Sizes
+        Mean and spread of the weights.
+    weight, recurrent : jax.Array
+        The weights.
+    spikes : jax.Array
+        ``[T, B, n_neurons]``.
+    counts : numpy.ndarray
+        Spikes of each neuron on all of the data.
+    """
+
+    level: float
+    mu_U: np.ndarray
+    sizes: _Sizes
     weight: jax.Array
     recurrent: jax.Array | None
     spikes: jax.Array
@@ -66,238 +96,282 @@ class _Outcome:
 
     @property
     def dead(self) -> int:
+        """Neurons that never fired."""
         return int(np.sum(self.counts == 0))
-
-    def all_awake(self, *, allow_chance: bool) -> bool:
-        """Whether no neuron is silent, or with ``allow_chance`` no more of them than the little data explain.
-
-        Neurons that all fire at the mean rate of the layer leave some silent on short data. Their counts scatter more
-        than Poisson's, hence the half in the exponent. A layer that hardly fires at all has no such excuse.
-        """
-        per_neuron = float(self.counts.mean())
-        excused = allow_chance and per_neuron >= _ENOUGH_SPIKES
-        return self.dead <= (len(self.counts) * math.exp(-0.5 * per_neuron) if excused else 0.0)
 
 
 class PairInitializer:
     """Finds the weights of one pair.
 
+    The same random numbers serve every mean that is tried, so that the search sees a smooth function, and every trial
+    is one call of one compiled function.
+
     Parameters
     ----------
-    synapse, layer : H1Synapse, H1Layer
+    circuit : Circuit
         The pair; written to while searching.
     x : numpy.ndarray
         Input of the pair, ``[B, T, N]``.
-    dt : Quantity
-        Time step.
+    kernel : Kernel
+        Response of the layer.
+    moments : InputMoments
+        Moments of ``x``.
     settings : FluctSettings
         Target and options.
     key : jax.Array
-        Source of the random numbers: the same numbers serve every mean that is tried, so that the search sees a
-        smooth function.
+        Source of the random numbers.
     """
 
     def __init__(
         self,
-        synapse: H1Synapse,
-        layer: H1Layer,
+        circuit: Circuit,
         x: np.ndarray,
-        dt: u.Quantity,
+        kernel: Kernel,
+        moments: InputMoments,
         settings: FluctSettings,
         key: jax.Array,
     ) -> None:
-        self.synapse, self.layer, self.settings = synapse, layer, settings
-        self.xs = jnp.asarray(np.swapaxes(x, 0, 1))
-        self.dt = float(dt.to(u.second).mantissa)
-        self.kernel = measure_kernel(layer, layer.chip, dt)
-        self.moments = input_moments(x, self.dt)
-        self.theta = np.broadcast_to(np.asarray(layer.threshold().to(u.mV).mantissa), (layer.n_neurons,)).astype(float)
+        self.circuit, self.kernel, self.moments = circuit, kernel, moments
+        self.settings = dataclasses.replace(settings, in_range=settings.in_range and circuit.chip is not None)
+        self.theta = circuit.threshold() - kernel.offset
+        self.direction = self._direction(moments.rates)
+        self.basis = self._basis(x, self.direction)
+        if settings.center == "auto" and self.basis.kept < _LEAST_KEPT:
+            # Inputs that move as one: of their common course nothing may be taken out.
+            self.direction = None
+            self.basis = self._basis(x, None)
         key_ff, key_rc = jax.random.split(key)
-        self.direction = self._mean_direction()
-        self.basis = membrane_basis(x, self.kernel, self.moments, exact=settings.exact, direction=self.direction)
-        self.z_ff = _centred(jax.random.normal(key_ff, synapse.weight.value.shape), self.direction)
-        self.z_rc = jax.random.normal(key_rc, (layer.n_neurons,) * 2) if layer.topology == "RC" else None
+        n_in, n_columns, n = circuit.n_in, circuit.n_columns, circuit.n_neurons
+        self.z_ff = _centred(jax.random.normal(key_ff, (n_in, n_columns)), self.direction)
+        self.z_rc = np.asarray(jax.random.normal(key_rc, (n, n_columns)), float) if circuit.is_recurrent else None
+        self.meter = Meter(circuit, jnp.asarray(np.swapaxes(x, 0, 1)), rise_of(kernel))
         # Correction of each neuron's spread for what the prediction leaves out: the bend of the charge curve, the
-        # luck of one draw with few inputs.
-        self.gain = np.ones(layer.n_neurons)
-        self.lifted = np.ones(layer.n_neurons, dtype=bool)
+        # luck of one draw with few inputs, data that are no stationary process.
+        self.gain = np.ones(n)
+        self.gain_rc = 1.0
+        self.lifted = np.ones(n, dtype=bool)
+        self.base = 0.0  # mean membrane, in thresholds, of neurons that are not lifted
         self.nu_rec = 0.0
-        self.evaluations = 0
-        self._run = brainstate.transform.jit(self._run_layer)
-        self._measure_sd = brainstate.transform.jit(self._subthreshold_sd)
 
-    def solve(self, index: int) -> tuple[LayerReport, np.ndarray]:
-        """Search, leave the weights in place, and return the report and the output spikes ``[B, T, n]``."""
+    @property
+    def can_fluctuate(self) -> bool:
+        """Whether the input, as far as centring leaves it, moves a membrane at all."""
+        return bool(np.all(self.basis.of_spread > 0)) and self.basis.kept >= _LEAST_KEPT
+
+    def solve(self) -> Draw:
+        """Search, leave the weights in place, and return them with what they do."""
         self._calibrate()
-        best = self._with_recurrent_rate(0.0)
-        if not self._awake(best) and self._mean_is_a_lever():
+        self.base = self._level_in_range()
+        best = self._settled(self.base)
+        if not self._awake(best) and self.moments.mean_is_a_lever:
             if self.direction is not None:
                 # Neurons that fire stay where they are; the vendor's rule lifts all of them for a single silent one.
                 self.lifted = best.counts == 0
             best = self._search(best)
-        self.synapse.weight.value = best.weight
-        if best.recurrent is not None:
-            self.layer.recurrent_weight.value = best.recurrent
-        weights = [np.asarray(w) for w in (best.weight, best.recurrent) if w is not None]
-        limit = self.layer.chip.weight_limit
-        steps = self.xs.shape[0] * self.xs.shape[1]
-        report = LayerReport(
-            index=index,
-            nu_in=self.moments.nu_mean,
-            nu_out=float(best.counts.mean()) / (steps * self.dt),
-            mu_W=float(best.mu_W.mean()),
-            sigma_FF=float(best.sigma_FF.mean()),
-            sigma_RC=None if best.sigma_RC is None else float(best.sigma_RC.mean()),
-            mu_U=best.mu_U * float(self.lifted.mean()) / 1000.0,
-            dead=best.dead,
-            saturated=int(np.sum(best.counts > 0.5 * steps)),
-            exhausted=int(best.exhausted.sum()),
-            out_of_range=sum(int(np.sum(np.abs(w) > limit)) for w in weights),
-            largest=max(float(np.abs(w).max()) for w in weights),
-            evaluations=self.evaluations,
+        self.circuit.store(best.weight, best.recurrent)
+        return best
+
+    def _basis(self, x: np.ndarray, direction: np.ndarray | None) -> MembraneBasis:
+        n_synapses, exact = self.circuit.n_synapses, self.settings.exact
+        return membrane_basis(x, self.kernel, self.moments, n_synapses, exact=exact, direction=direction)
+
+    def _awake(self, draw: Draw) -> bool:
+        """Whether no neuron is silent; if weights are centred, whether no more are than the little data explain.
+
+        Without centring a silent neuron is unlucky in its draw, not in the data: the rule takes it at its word.
+        """
+        if self.direction is None or draw.dead == 0:
+            return draw.dead == 0
+        # What neurons at the target would do, or these ones if they fire at all alike. The counts of real neurons
+        # scatter more than Poisson's, hence the half in the exponent.
+        seconds = self.meter.steps * self.moments.dt
+        floor = 0.0 if self.circuit.clamped else None
+        share = silent_fraction(
+            self.settings.xi, self.basis.step_correlation, self.moments.dt, seconds, mean_above_floor=floor
         )
-        return report, np.swapaxes(np.asarray(best.spikes), 0, 1)
+        per_neuron = float(draw.counts.mean())
+        if per_neuron >= _ENOUGH_SPIKES:
+            share = max(share, math.exp(-0.5 * per_neuron))
+        n = len(draw.counts)
+        return draw.dead <= n * share + 2 * math.sqrt(n * share * (1 - share))
 
-    def _awake(self, outcome: _Outcome) -> bool:
-        # Without centring a silent neuron is unlucky in its draw, not in the data: the rule takes it at its word.
-        return outcome.all_awake(allow_chance=self.direction is not None)
-
-    def _mean_direction(self) -> np.ndarray | None:
-        """Return the unit vector of mean input rates if centring is wanted and possible, else ``None``."""
-        wanted, moments = self.settings.center, self.moments
-        norm = float(np.linalg.norm(moments.rates))
-        possible = moments.fan_in >= 2 and norm > 0
-        # With few effective inputs nothing is left of a weight column once its mean response is taken out.
-        sensible = moments.fan_in >= 8 and moments.participation >= 4
-        if wanted is False or not possible or (wanted == "auto" and not sensible):
+    def _direction(self, rates: np.ndarray) -> np.ndarray | None:
+        """Return the unit vector of mean rates if centring is wanted and possible, else ``None``."""
+        norm = float(np.linalg.norm(rates))
+        if self.settings.center is False or len(rates) < 2 or norm == 0:
             return None
-        return moments.rates / norm
+        # With few effective inputs nothing is left of a weight column once its mean response is taken out.
+        few = len(rates) < 8 or participation(rates) < 4
+        return None if self.settings.center == "auto" and few else rates / norm
 
-    def _mean_is_a_lever(self) -> bool:
-        """Whether shifting all weights shifts the mean membrane: not so for input that is symmetric about zero."""
-        return abs(self.moments.nu_mean) > 0.05 * math.sqrt(self.moments.nu_var / self.dt)
+    def _per_column(self, of_neurons: np.ndarray) -> np.ndarray:
+        return np.repeat(of_neurons, self.circuit.n_synapses)
 
-    def _mean_response(self) -> np.ndarray:
-        """Mean membrane per unit of mean weight, ``[n]`` in mV."""
-        return self.moments.fan_in * self.moments.nu_mean * self.kernel.integral
-
-    def _spreads(self, mu_U: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return ``mu_W``, ``sigma_FF``, which neurons are exhausted, and the variance budget, each ``[n]``."""
-        means = np.where(self.lifted, mu_U, 0.0)
-        mu_W = means / self._mean_response() if mu_U else np.zeros_like(self.theta)
-        budget = (np.maximum(self.theta - means, 0.0) / self.settings.xi) ** 2
-        left = (self.settings.alpha * budget - mu_W**2 * self.basis.of_mean) / self.basis.of_spread
-        left = left * self.gain**2
+    def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
+        """Return the mean membranes at a level, and the weights that make them."""
+        xi, alpha, n_synapses = self.settings.xi, self.settings.alpha, self.circuit.n_synapses
+        mu_U = np.where(self.lifted, level, self.base) * self.theta
+        budget = (np.maximum(self.theta - mu_U, 0.0) / xi) ** 2
+        mu_W, of_mean = np.zeros(self.circuit.n_columns), np.zeros_like(mu_U)
+        if np.any(mu_U):
+            mu_W = self._per_column(mu_U) / (n_synapses * self.basis.mean_response)
+            of_mean = mu_U**2 * self.basis.of_mean
+        left = self._per_column((alpha * budget - of_mean) * self.gain**2) / (n_synapses * self.basis.of_spread)
         floor = (_FLOOR * mu_W) ** 2
         sigma_FF = np.sqrt(np.maximum(left, floor))
-        if self.settings.in_range:
-            room = self.layer.chip.weight_limit - np.abs(mu_W)
-            sigma_FF = np.minimum(sigma_FF, np.maximum(room, 0.0) / _SPREADS_IN_RANGE)
-        return mu_W, sigma_FF, (left <= floor) & self.lifted, budget
-
-    def _draw_and_run(self, mu_U: float) -> _Outcome:
-        mu_W, sigma_FF, exhausted, budget = self._spreads(mu_U)
-        weight = self._in_range(jnp.asarray(mu_W + sigma_FF * self.z_ff, self.synapse.weight.value.dtype))
-        recurrent = sigma_RC = None
+        sigma_RC = None
         if self.z_rc is not None:
-            share = (1 - self.settings.alpha) * budget
             rate = max(self.nu_rec, _MIN_REC_RATE)
-            sigma_RC = np.sqrt(share / (self.layer.n_neurons * rate * self.kernel.square_integral))
-            if self.settings.in_range:
-                sigma_RC = np.minimum(sigma_RC, self.layer.chip.weight_limit / _SPREADS_IN_RANGE)
-            recurrent = self._in_range(jnp.asarray(sigma_RC * self.z_rc, weight.dtype))
-        spikes = self._run(weight, recurrent, self.xs)
-        self.evaluations += 1
-        counts = np.asarray(spikes.sum(axis=(0, 1)))
-        return _Outcome(mu_U, mu_W, sigma_FF, sigma_RC, exhausted, weight, recurrent, spikes, counts)
+            per_weight = self.circuit.n_neurons * rate * n_synapses * self.kernel.square_integral
+            sigma_RC = self.gain_rc * np.sqrt(self._per_column((1 - alpha) * budget) / per_weight)
+        exhausted = (left <= floor).reshape(-1, n_synapses).any(axis=1) & (mu_U > 0)
+        if self.settings.in_range:
+            # As much spread as fits, for neurons that differ can learn to; the mean is chosen to go with it.
+            limit = self.circuit.weight_limit
+            wanted = self._per_column(math.sqrt(alpha) * self.theta / xi * self.gain)
+            wanted = wanted / np.sqrt(n_synapses * self.basis.of_spread)
+            sigma_FF = np.minimum(wanted, np.maximum(limit - np.abs(mu_W), 0.0) / _SPREADS_IN_RANGE)
+            sigma_RC = None if sigma_RC is None else np.minimum(sigma_RC, limit / _SPREADS_IN_RANGE)
+            exhausted = np.zeros_like(exhausted)
+        return mu_U, _Sizes(mu_W, sigma_FF, sigma_RC, exhausted)
 
-    def _in_range(self, weight: jax.Array) -> jax.Array:
-        limit = self.layer.chip.weight_limit
-        return jnp.clip(weight, -limit, limit) if self.settings.in_range else weight
+    def _draw(self, level: float) -> Draw:
+        mu_U, sizes = self._sizes(level)
+        weight = self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff)
+        recurrent = None if self.z_rc is None else self._kept(sizes.sigma_RC * self.z_rc)
+        self.circuit.store(weight, recurrent)
+        self.circuit.check_recurrent(recurrent, call="fluct_init")
+        spikes = self.meter.run(weight, recurrent)
+        return Draw(level, mu_U, sizes, weight, recurrent, spikes, np.asarray(spikes.sum(axis=(0, 1))))
 
-    def _with_recurrent_rate(self, mu_U: float) -> _Outcome:
-        """Draw at ``mu_U``; for a recurrent layer let its own rate, which its weights depend on, settle first."""
-        outcome = self._draw_and_run(mu_U)
+    def _kept(self, weight: np.ndarray) -> jax.Array:
+        if self.settings.in_range:
+            weight = np.clip(weight, -self.circuit.weight_limit, self.circuit.weight_limit)
+        return jnp.asarray(weight, self.circuit.weight.dtype)
+
+    def _settled(self, level: float) -> Draw:
+        """Draw at a level; for a recurrent layer let its own rate, which its weights depend on, settle first.
+
+        The rate sets the spread at first; then, unless only the second moment is asked for, the share of the variance
+        that the layer's spikes really bring back.
+        """
         if self.z_rc is None or self.settings.alpha == 1:
-            return outcome
-        steps = self.xs.shape[0] * self.xs.shape[1] * self.dt
-        for _ in range(3):
-            rate = float(outcome.counts.mean()) / steps
-            self.nu_rec = rate if not self.nu_rec else 0.5 * (self.nu_rec + rate)
-            outcome = self._draw_and_run(mu_U)
-        return outcome
+            return self._draw(level)
+        if not self.nu_rec:
+            self.gain_rc = 0.0  # how it fires without them
+        draw = self._draw(level)
+        if not self.gain_rc:
+            self.gain_rc = 1.0
+            self.z_rc = _centred(self.z_rc, self._direction(draw.counts.astype(float)))
+        for _ in range(_REC_ROUNDS):
+            rate = float(draw.counts.mean()) / (self.meter.steps * self.moments.dt)
+            if not self.nu_rec or not self.settings.exact:
+                self.nu_rec = rate if not self.nu_rec else 0.5 * (self.nu_rec + rate)
+            elif rate >= _MIN_REC_RATE:
+                have = np.mean(self.meter.spread_RC(draw.weight, draw.recurrent, draw.spikes) ** 2)
+                budget = ((self.theta - draw.mu_U) / self.settings.xi) ** 2
+                want = (1 - self.settings.alpha) * float(np.mean(budget))
+                step = math.sqrt(want / max(float(have), 1e-6 * want))
+                self.gain_rc = float(np.clip(self.gain_rc * math.sqrt(step), 1 / _REC_CHANGE, _REC_CHANGE))
+            draw = self._draw(level)
+        return draw
 
     def _calibrate(self) -> None:
         """Scale the spread of each neuron until its real membrane fluctuates as wanted."""
         if not self.settings.exact:
             return
-        # A charge curve that saturates may never reach the target: beyond the weight range there is nothing to gain.
-        predicted = self._spreads(0.0)[1]
-        most = np.maximum(self.layer.chip.weight_limit / predicted, 1.0)
+        # A charge curve that saturates may never reach the target: beyond the weight range there is little to gain.
+        predicted = self._sizes(0.0)[1].sigma_FF.reshape(self.circuit.n_neurons, -1).max(axis=1)
+        most = np.maximum(self.circuit.weight_limit / np.maximum(predicted, 1e-30), _MOST_GAIN)
+        wanted = math.sqrt(self.settings.alpha) * self.theta / self.settings.xi
+        bends = self.direction is not None and self.circuit.bends
         for _ in range(_CALIBRATION_ROUNDS):
-            mu_W, sigma_FF, _, budget = self._spreads(0.0)
-            weight = self._in_range(jnp.asarray(mu_W + sigma_FF * self.z_ff))
-            measured = np.asarray(self._measure_sd(weight, self.xs), dtype=float)
-            wanted = np.sqrt(self.settings.alpha * budget)
+            sigma = self._sizes(0.0)[1].sigma_FF
+            mean, measured = self.meter.alone(self._kept(sigma * self.z_ff))
+            off = mean - self.kernel.offset if bends else np.zeros_like(mean)
             miss = wanted / np.maximum(measured, 1e-3 * wanted)
-            if np.all(np.abs(miss - 1) < _CALIBRATION_STOP):
+            if np.all(np.abs(miss - 1) < _CALIBRATION_STOP) and np.all(np.abs(off) < _CALIBRATION_STOP * self.theta):
                 return
+            self._recentre(off, sigma)
             self.gain = np.minimum(self.gain * miss, most)
 
-    def _search(self, silent: _Outcome) -> _Outcome:
-        """Find the smallest mean membrane at which no neuron is dead, add the margin, and return the best draw seen."""
-        response = np.abs(self._mean_response())
-        theta = float(self.theta.max())
-        reach = 2 * float(np.max(response * self.theta / self.kernel.peak))
-        in_range = float(np.min(response)) * self.layer.chip.weight_limit
-        ceiling = min(max(4 * theta, reach), in_range)
+    def _recentre(self, off: np.ndarray, sigma: np.ndarray) -> None:
+        """Take means that are left out of the draw: weights are centred, but a bent charge curve moves the charges."""
+        if self.direction is None or not np.any(off):
+            return
+        norm = float(np.linalg.norm(self.moments.rates))
+        response = self.circuit.n_synapses * norm * self.kernel.response.sum(axis=0) * sigma
+        self.z_ff = self.z_ff - np.outer(self.direction, self._per_column(off) / response)
 
-        best, low, high = silent, 0.0, min(0.05 * theta, ceiling)
+    def _level_in_range(self) -> float:
+        """Return the mean membrane, in thresholds, that meets the target where the range leaves too little spread.
+
+        The target is a distance in standard deviations: what the spread may not cover, the mean can. The smallest such
+        mean is taken, or the one that comes nearest.
+        """
+        if not self.settings.in_range or not self.moments.mean_is_a_lever or self._xi(0.0) <= self.settings.xi:
+            return 0.0
+        ceiling = min(self._highest_in_range(), 1.0)
+        levels = np.linspace(0.0, ceiling, _LEVELS + 1)[1:]
+        reached = [self._xi(level) for level in levels]
+        if min(reached) > self.settings.xi:
+            return float(levels[int(np.argmin(reached))])
+        high = float(levels[next(i for i, xi in enumerate(reached) if xi <= self.settings.xi)])
+        low = high - ceiling / _LEVELS
+        while high - low > _RESOLUTION * high:
+            middle = 0.5 * (low + high)
+            low, high = (low, middle) if self._xi(middle) <= self.settings.xi else (middle, high)
+        return high
+
+    def _xi(self, level: float) -> float:
+        """Return the distance to threshold that the feed-forward weights of a level make, the median of the neurons."""
+        sizes = self._sizes(level)[1]
+        mean, sd = self.meter.alone(self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff))
+        share = math.sqrt(self.settings.alpha)  # the rest of the variance comes from the layer itself
+        return float(np.median((self.circuit.threshold() - mean) * share / np.maximum(sd, 1e-30)))
+
+    def _highest_in_range(self) -> float:
+        """Return the mean membrane, in thresholds, of the largest mean weight that the hardware takes."""
+        response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
+        limit = self.circuit.weight_limit
+        if self.settings.in_range:
+            limit /= 1 + _SPREADS_IN_RANGE * _FLOOR  # room for the least spread, or neurons would be copies
+        return float(np.min(response / self._per_column(self.theta))) * limit
+
+    def _search(self, silent: Draw) -> Draw:
+        """Find the smallest mean membrane at which no neuron is dead, add the margin, and return the best draw seen."""
+        # One input alone must be able to reach threshold; and a mean that the hardware cannot take is no answer.
+        response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
+        reach = 2 * float(np.max(response / self.kernel.peak))
+        ceiling = min(max(4.0, reach), self._highest_in_range())
+
+        best, low, high = silent, self.base, min(max(0.05, 2 * self.base), ceiling)
         while True:
-            outcome = self._draw_and_run(high)
-            best = min(best, outcome, key=lambda o: o.dead)
-            if self._awake(outcome):
+            draw = self._draw(high)
+            best = min(best, draw, key=lambda d: d.dead)
+            if self._awake(draw):
                 break
             if high >= ceiling:
                 return best
             low, high = high, min(2 * high, ceiling)
-        while high - low > 0.01 * high:
+        while high - low > _RESOLUTION * high:
             middle = 0.5 * (low + high)
-            outcome = self._draw_and_run(middle)
-            if self._awake(outcome):
-                best, high = outcome, middle
+            draw = self._draw(middle)
+            if self._awake(draw):
+                best, high = draw, middle
             else:
                 low = middle
-        outcome = self._with_recurrent_rate(_MARGIN * high)
-        return outcome if outcome.dead <= best.dead else best
-
-    def _run_layer(self, weight: jax.Array, recurrent: jax.Array | None, xs: jax.Array) -> jax.Array:
-        synapse, layer = self.synapse, self.layer
-        synapse.weight.value = weight
-        if recurrent is not None:
-            layer.recurrent_weight.value = recurrent
-        synapse.prepare()
-        layer.prepare()
-        layer.reset_state(xs.shape[1])
-        return brainstate.transform.for_loop(layer.update, synapse.update(xs))
-
-    def _subthreshold_sd(self, weight: jax.Array, xs: jax.Array) -> jax.Array:
-        """Return the standard deviation of each membrane over time and batch with spiking and clamp off, ``[n]``."""
-        self.synapse.weight.value = weight
-        self.synapse.prepare()
-        self.layer.prepare()
-        dt = self.dt * u.second
-
-        def one_step(V: u.Quantity, charge: u.Quantity) -> tuple[u.Quantity, jax.Array]:
-            V = self.layer.integrate(V, charge, dt)
-            return V, V.to(u.mV).mantissa
-
-        rest = jnp.zeros((xs.shape[1], self.layer.n_neurons)) * u.mV
-        trace = brainstate.transform.scan(one_step, rest, self.synapse.update(xs))[1]
-        return jnp.std(trace[min(len(self.kernel.response), len(trace) // 2) :], axis=(0, 1))
+        draw = self._settled(_MARGIN * high)
+        return draw if draw.dead <= best.dead else best
 
 
-def _centred(z: jax.Array, direction: np.ndarray | None) -> np.ndarray:
+def rise_of(kernel: Kernel) -> int:
+    """Return the steps in which the slowest membrane gets to within 1 % of its mean."""
+    total = np.cumsum(kernel.response, axis=0)
+    return int(np.max(np.argmax(np.abs(total) >= 0.99 * np.abs(total[-1]), axis=0)))
+
+
+def _centred(z: Any, direction: np.ndarray | None) -> np.ndarray:
     """Take the mean-rate direction out of every column of ``z`` and stretch what is left back to unit spread."""
     z = np.asarray(z, dtype=float)
     if direction is None:

@@ -222,10 +222,10 @@ class FractionalLayer(brainstate.nn.Dynamics):
             h=jnp.asarray(dt.to(u.ms).mantissa, dtype=dtype) / scale,
             tau=tau / scale if self.time_scale is not None else jnp.ones_like(tau),
         )
-        V_th = jnp.asarray(current_value(self.V_th).to(u.mV).mantissa, dtype=dtype)
+        V_th = jnp.asarray(self.threshold().mantissa, dtype=dtype)
         return NeuronParameters(operator, V_th, None if self.lookahead is None else self.lookahead.mantissa / tau)
 
-    def _resting(self, batch_size: int | None) -> dict[str, Any]:
+    def _resting(self, batch_size: int | None = None) -> dict[str, Any]:
         rules = self.rules()
         rest = zeros(self.n_neurons, batch_size, u.mV)
         slots = jnp.zeros((rules.past.n_slots, *rest.shape), dtype=rest.dtype) * u.mV
@@ -294,6 +294,30 @@ class FractionalLayer(brainstate.nn.Dynamics):
                 f"horizon={self.horizon}), but this run reaches step {last}; raise horizon, forget on "
                 "purpose with memory=, or take kernel='soe', whose memory does not grow."
             )
+
+    def threshold(self) -> u.Quantity:
+        """Return the firing threshold in mV, scalar or ``[N]``."""
+        return current_value(self.V_th).in_unit(u.mV)
+
+    def subthreshold(self, xs: u.Quantity) -> u.Quantity:
+        """Return the voltage that a sequence of drives alone would compare with the threshold, from rest, unspiked.
+
+        Parameters
+        ----------
+        xs : Quantity
+            The drives, mV, ``[T, ..., N]``.
+
+        Returns
+        -------
+        Quantity
+            ``[T, ..., N]`` in mV. No state is touched.
+        """
+        dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
+        rest = {name: u.get_mantissa(value) for name, value in self._resting(*xs.shape[1:-1]).items()}
+        state = NeuronState(rest["V"], rest.get("V_offset"), rest["slots"], rest.get("position"), rest.get("x_before"))
+        rules = self.rules()._replace(spk_fun=jnp.zeros_like)
+        _, trace = run_steps(rules, self.parameters(dt), state, xs.to(u.mV).mantissa)
+        return u.Quantity(trace.decided, unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
         """Advance one step and return the spikes.

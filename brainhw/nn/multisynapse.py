@@ -119,12 +119,46 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Refuse a threshold that learning has led to zero or below, where it is not being traced."""
-        V_th = current_value(self.V_th).in_unit(u.mV).mantissa
+        V_th = self.threshold().mantissa
         if _arguments.is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
             raise ValueError(
                 f"{type(self).__name__}: V_th has been learnt to {np.min(np.asarray(V_th)):g} mV and must stay greater "
                 "than zero; give it a transform, brainstate.nn.Param(..., t=brainstate.nn.SoftplusT(0.1 * u.mV))."
             )
+
+    def threshold(self) -> u.Quantity:
+        """Return the firing threshold in mV, scalar or ``[N]``."""
+        return current_value(self.V_th).in_unit(u.mV)
+
+    def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
+        """Return what spikes ``[..., N]`` bring to every synapse, ``[..., N * S]`` in mV; only with ``w_rec``."""
+        return spk @ self.recurrent_weight()
+
+    def subthreshold(self, xs: u.Quantity) -> u.Quantity:
+        """Return the membrane that inputs and bias alone would make from rest: no spike and no noise.
+
+        Parameters
+        ----------
+        xs : Quantity
+            What arrives at each synapse, mV, ``[T, ..., N * S]``.
+
+        Returns
+        -------
+        Quantity
+            ``[T, ..., N]`` in mV. No state is touched.
+        """
+        alpha, beta = self._decay_factors(_arguments.time_step(call=f"{type(self).__name__}.subthreshold"))
+        bias = current_value(self.bias).in_unit(u.mV)
+        inputs = self._by_synapse(xs.in_unit(u.mV))
+
+        def one_step(carry: tuple[u.Quantity, u.Quantity], x: u.Quantity) -> tuple[Any, jax.Array]:
+            V, I_syn = carry
+            I_syn = beta * (I_syn + x)
+            V = alpha * V + _total(I_syn, None) + bias
+            return (V, I_syn), V.mantissa
+
+        rest = jnp.zeros(inputs.shape[1:], inputs.dtype) * u.mV
+        return u.Quantity(brainstate.transform.scan(one_step, (rest[..., 0], rest), inputs)[1], unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
         """Advance one step and return the number of spikes of each neuron.
@@ -148,7 +182,7 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
         spk = self._previous_spikes(V.shape, call)
 
         if self.w_rec is not None:
-            irec = self._by_synapse(spk @ self.recurrent_weight())
+            irec = self._by_synapse(self.recurrent_drive(spk))
             tap(self, "irec", irec)
             I_syn = I_syn + irec
         else:
@@ -162,7 +196,7 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
         V = V + current_value(self.bias).in_unit(u.mV)
         tap(self, "V_pre", V)
 
-        V_th = current_value(self.V_th).in_unit(u.mV)
+        V_th = self.threshold()
         spk = self._spikes(V, V_th)
         self.write_voltage("V", V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th)
         self.write_voltage("I_syn", I_syn)

@@ -110,6 +110,28 @@ class SpikingLayer(brainstate.nn.Dynamics):
         """Return the membrane one step later as the leak and the drive alone make it: no clamp, spike or reset."""
         return self.decay(dt) * V + self.to_voltage(drive)
 
+    def subthreshold(self, xs: u.Quantity) -> u.Quantity:
+        """Return the membrane that a sequence of drives alone would make from rest: no clamp, spike or reset.
+
+        Parameters
+        ----------
+        xs : Quantity
+            The drives, ``[T, ..., N]``.
+
+        Returns
+        -------
+        Quantity
+            ``[T, ..., N]`` in mV, each row after the drive of its step. No state is touched.
+        """
+        dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
+
+        def one_step(V: u.Quantity, drive: u.Quantity) -> tuple[u.Quantity, jax.Array]:
+            V = self.integrate(V, drive, dt)
+            return V, V.mantissa
+
+        rest = jnp.zeros(xs.shape[1:], xs.dtype) * u.mV
+        return u.Quantity(brainstate.transform.scan(one_step, rest, xs)[1], unit=u.mV)
+
     def update(self, x: u.Quantity) -> jax.Array:
         """Advance one step and return the spikes.
 

@@ -1,8 +1,12 @@
-"""fluct_init: what it measures, what it draws, what it refuses, what it leaves alone."""
+"""fluct_init as its documentation describes it: call, printed lines, families, what it leaves alone and refuses."""
 
 from __future__ import annotations
 
+import inspect
+import re
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import brainstate
 import brainunit as u
@@ -12,317 +16,574 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.init.kernel import measure_kernel
-from brainhw.init.moments import input_moments, membrane_basis
-from brainhw.init.pair import FluctSettings, PairInitializer
 
-FAMILIES = {
-    "H1v1": (bh.nn.H1v1Synapse, bh.nn.H1v1Layer, bh.nn.H1v1Frontend, bh.chip.H1V1),
-    "H1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer, bh.nn.H1v2Frontend, bh.chip.H1V2),
-}
-family = pytest.mark.parametrize("family", sorted(FAMILIES))
+Sequential = brainstate.nn.Sequential
+NUMBER = r"-?[\d.]+"
 
 
-def poisson(rate: float, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
-    return (np.random.default_rng(seed).random(shape) < rate * 1e-3).astype(np.float32)
+def synapse(family: str, n_in: int, n: int) -> Any:
+    # Zeros, because to draw numbers of one more shape takes longer than all else in many a test.
+    zeros = np.zeros((n_in, n))
+    return getattr(bh.nn, f"{family}Synapse")(n_in, n, weight_init=zeros * u.mV if family == "LIF" else zeros)
 
 
-class OnePair(brainstate.nn.Module):
-    def __init__(self, family: str, n_in: int = 64, n: int = 32, topology: str = "FF", tau: u.Quantity = 20 * u.ms):
+class TinyH1Net(brainstate.nn.Module):
+    """The feed-forward network of the vendor's quick start."""
+
+    def __init__(self) -> None:
         super().__init__()
-        synapse, layer, _, _ = FAMILIES[family]
-        self.synapse, self.layer = synapse(n_in, n), layer(n, tau=tau, topology=topology)
+        self.synapse = bh.nn.H1v1Synapse(16, 32)
+        self.layer = bh.nn.H1v1Layer(32, tau=10 * u.ms, spk_fun=bh.surrogate.fast_sigmoid(slope=5.0))
 
     def update(self, x: jax.Array) -> jax.Array:
         return self.layer(self.synapse(x))
 
 
-class FrontendFirst(brainstate.nn.Module):
-    def __init__(self, family: str, dense: bool = True):
+class TinyH1v2Net(brainstate.nn.Module):
+    """The recurrent network of the vendor's quick start, with explicit pairs."""
+
+    graph_invisible_attrs = ("layer_pairs",)
+
+    def __init__(self) -> None:
         super().__init__()
-        synapse, layer, frontend, chip = FAMILIES[family]
-        # Alphabetical order would pair these wrongly: only registration order is right.
-        self.z_frontend = frontend(weight_init=np.full(16, chip.weight_limit))
-        self.y_frontend_layer = layer(16, tau=10 * u.ms)
-        if dense:
-            self.b_synapse, self.a_layer = synapse(16, 24), layer(24, tau=20 * u.ms)
+        self.syn = bh.nn.H1v2Synapse(8, 16)
+        self.lyr = bh.nn.H1v2Layer(16, tau=10 * u.ms, topology="RC", spk_fun=bh.surrogate.fast_sigmoid(slope=5.0))
+        self.layer_pairs = [(self.syn, self.lyr)]
 
     def update(self, x: jax.Array) -> jax.Array:
-        spikes = self.y_frontend_layer(self.z_frontend(x))
-        return self.a_layer(self.b_synapse(spikes))
+        return self.lyr(self.syn(x))
 
 
-def quiet_init(net: brainstate.nn.Module, data: list[np.ndarray], **options: object) -> None:
+class Loader:
+    """Tuples of 16 samples in random order, a new one each time, as a torch DataLoader gives them."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.x, self.rng, self.given = x, np.random.default_rng(1), 0
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = self.rng.permutation(len(self.x))
+        for first in range(0, len(order), 16):
+            self.given += 1
+            yield self.x[order[first : first + 16]], np.zeros(16)
+
+
+def quiet(net: brainstate.nn.Module, data: Any, **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        bh.init.fluct_init(net, data, verbose=False, **options)
+        return bh.init.fluct_init(net, data, verbose=False, **options)
 
 
-@family
-def test_kernel_equals_the_closed_form(family: str) -> None:
-    _, layer, _, chip = FAMILIES[family]
-    dt, tau = 1e-3, np.array([0.01, 0.05])
-    kernel = measure_kernel(layer(2, tau=tau * 1e3 * u.ms), chip, 1.0 * u.ms)
-    first = float((chip.charge.slope_at_zero / chip.C).to(u.mV).mantissa)
-    beta = np.exp(-dt / tau)
-    np.testing.assert_allclose(kernel.integral, dt * first / (1 - beta), rtol=2e-4)
-    np.testing.assert_allclose(kernel.square_integral, dt * first**2 / (1 - beta**2), rtol=2e-4)
-    np.testing.assert_allclose(kernel.peak, first, rtol=2e-4)
-
-
-def test_printed_frontend_example_of_the_vendor() -> None:
-    """16 inputs at 145.2 Hz, tau 10 ms, dt 1 ms: eps_bar 1.087e-4 V s, and mu_W = 0.3841 gives mu_U = 0.097 V."""
-    kernel = measure_kernel(bh.nn.H1v1Layer(1, tau=10 * u.ms), bh.chip.H1V1, 1.0 * u.ms)
-    eps_bar = float(kernel.integral[0]) * 1e-3
-    assert eps_bar == pytest.approx(1.087e-4, rel=0.01)
-    assert 16 * 0.3841 * 145.2 * eps_bar == pytest.approx(0.097, abs=5e-4)
-
-
-def test_second_moment_basis_is_campbell_theorem() -> None:
-    x = poisson(50, (8, 400, 20))
-    kernel = measure_kernel(bh.nn.H1v2Layer(3, tau=20 * u.ms), bh.chip.H1V2, 1.0 * u.ms)
-    moments = input_moments(x, 1e-3)
-    basis = membrane_basis(x, kernel, moments, exact=False, direction=None)
-    np.testing.assert_allclose(basis.of_spread, 20 * moments.nu_var * kernel.square_integral)
-    assert moments.nu_mean == pytest.approx(moments.nu_var)  # binary input
-
-
-def test_exact_basis_knows_that_spikes_are_no_poisson_process() -> None:
-    """Bernoulli spikes at rate nu have the variance nu (1 - nu dt), 0.6 of Poisson's at 400 Hz."""
-    x = poisson(400, (16, 2000, 40))
-    kernel = measure_kernel(bh.nn.H1v2Layer(1, tau=10 * u.ms), bh.chip.H1V2, 1.0 * u.ms)
-    moments = input_moments(x, 1e-3)
-    exact = membrane_basis(x, kernel, moments, exact=True, direction=None)
-    second = membrane_basis(x, kernel, moments, exact=False, direction=None)
-    assert exact.of_spread[0] / second.of_spread[0] == pytest.approx(0.6, rel=0.05)
-
-
-@family
-@pytest.mark.parametrize("xi", [1.0, 2.0])
-def test_membranes_fluctuate_as_targeted(family: str, xi: float) -> None:
-    """Each neuron's sub-threshold membrane has standard deviation V_th / xi about a mean of zero, within 5 %."""
-    net = OnePair(family, n_in=128, n=48)
-    x = poisson(200, (16, 500, 128))
-    solver = PairInitializer(
-        net.synapse, net.layer, x, 1.0 * u.ms, FluctSettings(xi, 1.0, "auto", True, False), jax.random.key(0)
-    )
-    solver.solve(1)
-    sd = np.asarray(solver._measure_sd(net.synapse.weight.value, solver.xs))
-    assert np.median(100.0 / sd) == pytest.approx(xi, rel=0.05)
-
-
-@family
-@pytest.mark.parametrize("topology", ["FF", "RC"])
-def test_every_neuron_fires_and_states_are_as_before(family: str, topology: str) -> None:
-    net = OnePair(family, topology=topology)
-    bh.prepare_net(net, 5)
-    net.layer.V.value = net.layer.V.value + 3 * u.mV
-    before = net.layer.V.value
-    old = net.synapse.weight.value
-    x = poisson(300, (16, 200, 64))
-    assert quiet_init(net, [x], alpha=1.0 if topology == "FF" else 0.9) is None
-    assert u.math.array_equal(net.layer.V.value, before)
-    assert not np.array_equal(net.synapse.weight.value, old)
+def spike_counts(net: brainstate.nn.Module, x: np.ndarray) -> np.ndarray:
     spikes, _ = bh.rollout(net, np.swapaxes(x, 0, 1))
-    assert np.all(np.asarray(spikes.sum(axis=(0, 1))) > 0)
-    if topology == "RC":
-        assert float(jnp.std(net.layer.recurrent_weight.value)) > 0
+    return np.asarray(spikes.sum(axis=(0, 1)))
 
 
-@family
-def test_vendor_faithful_mode_floors_the_spread_and_adds_the_margin(family: str) -> None:
-    net = OnePair(family, n_in=32, n=40)
-    x = poisson(300, (16, 100, 32))
-    solver = PairInitializer(
-        net.synapse, net.layer, x, 1.0 * u.ms, FluctSettings(1.0, 1.0, False, False, False), jax.random.key(1)
-    )
-    seen: list[tuple[float, int]] = []
-    draw = solver._draw_and_run
-
-    def spy(mu_U: float):
-        outcome = draw(mu_U)
-        seen.append((mu_U, outcome.dead))
-        return outcome
-
-    solver._draw_and_run = spy
-    report, _ = solver.solve(1)
-    assert report.dead == 0
-    assert report.exhausted == 40
-    assert report.sigma_FF / report.mu_W == pytest.approx(0.1, rel=1e-6)
-    smallest_awake = min(mu for mu, dead in seen[:-1] if dead == 0)
-    assert report.mu_U * 1000 / smallest_awake == pytest.approx(1.1, rel=1e-3)
+# The call and the quick start -----------------------------------------------------------------------------------------
 
 
-def test_one_input_warns_and_still_breaks_the_symmetry() -> None:
-    net = OnePair("H1v1", n_in=1, n=16, tau=100 * u.ms)
-    with pytest.warns(UserWarning, match="mean-driven"):
-        bh.init.fluct_init(net, [poisson(500, (8, 400, 1))], verbose=False)
-    weights = np.asarray(net.synapse.weight.value)
-    assert len(np.unique(weights)) == weights.size
+def test_signature_and_defaults_are_the_documented_ones() -> None:
+    parameters = inspect.signature(bh.init.fluct_init).parameters
+    positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert positional == ["net", "dataloader", "xi_target", "alpha", "n_batches", "verbose"]
+    defaults = {name: parameters[name].default for name in positional[2:]}
+    assert defaults == {"xi_target": 2.0, "alpha": 1.0, "n_batches": 1, "verbose": True}
+    assert all(p.default is not p.empty for p in parameters.values() if p.kind is p.KEYWORD_ONLY)
 
 
-def test_in_range_keeps_every_weight_in_range_and_the_neurons_awake() -> None:
-    x = poisson(100, (16, 200, 64))
-    wide, kept = OnePair("H1v2"), OnePair("H1v2")
-    with pytest.warns(UserWarning, match=r"weight\(s\) lie outside \[-1.66, 1.66\] of H1v2.*in_range=True"):
-        bh.init.fluct_init(wide, [x], verbose=False)
-    assert bh.train.out_of_range(wide) > 0
-    quiet_init(kept, [x], in_range=True)
-    assert bh.train.out_of_range(kept) == 0
-    spikes, _ = bh.rollout(kept, np.swapaxes(x, 0, 1))
-    assert np.mean(np.asarray(spikes.sum(axis=(0, 1))) == 0) < 0.15
+def test_quick_start_feed_forward(capsys: pytest.CaptureFixture) -> None:
+    x = np.random.default_rng(0).random((64, 100, 16)) < 0.3
+    net, loader = TinyH1Net(), Loader(x)
+    synapse, layer, weights = net.synapse, net.layer, net.synapse.weight.value
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        given_back = bh.init.fluct_init(net, loader, xi_target=1.0, alpha=1.0, n_batches=4, verbose=True)
+    assert given_back is None
+    assert loader.given == 4
+    assert (net.synapse, net.layer) == (synapse, layer)
+    assert not np.array_equal(net.synapse.weight.value, weights)
+    head, source, line, done = capsys.readouterr().out.splitlines()
+    assert head == "[fluct_init] ξ=1.0 α=1.0 dt=1.0ms (stacked, adaptive µ) [H1v1]"
+    rate = 1000 * x.mean()
+    assert source == f"  Input → ν_mean={rate:.1f}Hz ν_var={rate:.1f}Hz ratio=1.0x"
+    assert re.fullmatch(rf"  Layer 1 \| ν_in={rate:.1f}Hz µ_W={NUMBER} σ_FF={NUMBER} µ_U={NUMBER}", line), line
+    assert done == "[fluct_init] done."
+    assert np.all(spike_counts(net, x) > 0)
+    # Sixteen inputs are few for a chip whose weights end at 0.9.
+    assert len(caught) == 2
+    assert "lie outside [-0.9, 0.9] of H1v1" in str(caught[0].message)
+    assert "the charge curve or the weight range allows no more" in str(caught[1].message)
+    assert {w.filename for w in caught} == {__file__}
 
 
-def test_same_key_same_weights() -> None:
-    x = poisson(200, (8, 100, 64))
-    nets = [OnePair("H1v1") for _ in range(3)]
-    for net, key in zip(nets, (3, 3, 4), strict=True):
-        quiet_init(net, [x], key=key)
-    same, other = (np.asarray(nets[i].synapse.weight.value) for i in (1, 2))
-    np.testing.assert_array_equal(nets[0].synapse.weight.value, same)
-    assert not np.array_equal(same, other)
+def test_quick_start_recurrent(capsys: pytest.CaptureFixture) -> None:
+    x = np.random.default_rng(0).random((64, 100, 8)) < 0.3
+    net = TinyH1v2Net()
+    before = [state.value for state in (net.syn.weight, net.lyr.recurrent_weight)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert bh.init.fluct_init(net, Loader(x), xi_target=1.0, alpha=0.85, n_batches=4, verbose=True) is None
+    after = [state.value for state in (net.syn.weight, net.lyr.recurrent_weight)]
+    assert not any(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    assert abs(after[1].mean()) < 0.1 * after[1].std()
+    head, _, line, done = capsys.readouterr().out.splitlines()
+    assert head == "[fluct_init] ξ=1.0 α=0.85 dt=1.0ms (stacked, adaptive µ) [H1v2]"
+    fields = rf"  Layer 1 \| ν_in={NUMBER}Hz µ_W={NUMBER} σ_FF={NUMBER} σ_RC={NUMBER} µ_U={NUMBER}"
+    assert re.fullmatch(fields, line), line
+    assert done == "[fluct_init] done."
+    assert np.all(spike_counts(net, x) > 0)
 
 
-@family
-def test_frontend_is_found_in_registration_order_and_left_alone(family: str, capsys: pytest.CaptureFixture) -> None:
-    net = FrontendFirst(family)
-    x = (np.random.default_rng(0).random((8, 300, 16)) * 30).astype(np.float32)
+class FrontendFirst(brainstate.nn.Module):
+    def __init__(self, family: str) -> None:
+        super().__init__()
+        kinds = (getattr(bh.nn, f"{family}{kind}") for kind in ("Synapse", "Layer", "Frontend"))
+        synapse, layer, frontend = kinds
+        # Alphabetical order would pair these wrongly: only registration order is right.
+        self.z_frontend = frontend(weight_init=np.full(16, layer.preset.weight_limit))
+        self.y_layer = layer(16, tau=10 * u.ms)
+        self.b_synapse, self.a_layer = synapse(16, 24), layer(24, tau=20 * u.ms)
+
+    def update(self, x: jax.Array) -> jax.Array:
+        return self.a_layer(self.b_synapse(self.y_layer(self.z_frontend(x))))
+
+
+def test_frontend_is_skipped_and_its_spikes_are_the_first_layers_input(capsys: pytest.CaptureFixture) -> None:
+    net = FrontendFirst("H1v1")
+    x = (np.random.default_rng(0).random((8, 200, 16)) * 12).astype(np.float32)
     before = net.z_frontend.weight.value
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        bh.init.fluct_init(net, [x], xi_target=1.0)
-    np.testing.assert_array_equal(net.z_frontend.weight.value, before)
-    printed = capsys.readouterr().out
-    assert "Frontend → ν_out=" in printed
-    assert "Layer 1 | ν_in=" in printed
-    assert f"[{family}]" in printed
+        report = bh.init.fluct_init(net, [x], xi_target=1.0, return_report=True)
+    assert net.z_frontend.weight.value is before
+    head, source, line, _ = capsys.readouterr().out.splitlines()
+    assert head.endswith("[H1v1]")
+    _, records = bh.rollout(net, np.swapaxes(x, 0, 1), record=("y_layer.spk",))
+    rate = 1000 * float(records["y_layer.spk"].mean())
+    assert source == f"  Frontend → ν_out={rate:.1f}Hz (used as ν_in for layer 1)"
+    assert line.startswith(f"  Layer 1 | ν_in={rate:.1f}Hz")
+    assert float(report.layers[0].nu_in.to(u.Hz).mantissa) == pytest.approx(rate, rel=1e-4)
+    assert report.layers[0].name == "a_layer"
 
 
-def test_verbose_prints_the_documented_fields(capsys: pytest.CaptureFixture) -> None:
-    first, second = bh.nn.H1v1Synapse(32, 24), bh.nn.H1v1Synapse(24, 8)
-    net = brainstate.nn.Sequential(
-        first, bh.nn.H1v1Layer(24, tau=20 * u.ms, topology="RC"), second, bh.nn.H1v1Layer(8, tau=50 * u.ms)
+@pytest.fixture(scope="module")
+def stacked(fluct_run: Callable, poisson: Callable) -> Any:
+    """Two layers, the first recurrent."""
+    tau = np.where(np.arange(8) < 4, 20.0, 50.0) * u.ms
+    net = Sequential(
+        synapse("H1v1", 32, 24),
+        bh.nn.H1v1Layer(24, tau=20 * u.ms, topology="RC"),
+        synapse("H1v1", 24, 8),
+        bh.nn.H1v1Layer(8, tau=tau),
     )
+    lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.print", lines.append)
+        run = fluct_run(net, [poisson(300, (8, 200, 32))], xi_target=1.0, alpha=0.85, verbose=True)
+    return run, lines
+
+
+def test_inputs_that_spike_in_most_steps_are_remarked_on(
+    chip_pair: Callable, poisson: Callable, capsys: pytest.CaptureFixture
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        bh.init.fluct_init(net, [poisson(300, (8, 200, 32))], xi_target=1.0, alpha=0.85)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "[fluct_init] ξ=1.0 α=0.85 dt=1.0ms (stacked, adaptive µ) [H1v1]"
-    assert lines[1].startswith("  Input → ν_mean=")
-    for field in ("Layer 1 | ν_in=", "µ_W=", "σ_FF=", "σ_RC=", "µ_U="):
-        assert field in lines[2]
-    assert lines[3].startswith("  → ν_2 = ")
+        bh.init.fluct_init(chip_pair("H1v2", 16, 4), [poisson(600, (4, 50, 16))])
+    assert "ν·dt > 0.5: inputs spike in more than half of all steps" in capsys.readouterr().out.splitlines()[2]
+
+
+def test_rates_are_handed_from_layer_to_layer_and_printed(stacked: Any) -> None:
+    run, lines = stacked
+    first, second = run.report.layers
+    assert float(first.nu_out.mantissa) == pytest.approx(float(second.nu_in.mantissa), rel=1e-5)
+    assert lines[2].startswith("  Layer 1 | ν_in=")
+    assert lines[3] == f"  → ν_2 = {second.nu_in.to(u.Hz).mantissa:.1f} Hz"
+    assert lines[4].startswith(f"  Layer 2 | ν_in={second.nu_in.to(u.Hz).mantissa:.1f}Hz")
+    assert "σ_RC" in lines[2]
     assert "σ_RC" not in lines[4]
-    assert lines[-1] == "[fluct_init] done."
+    assert lines[5:] == ["[fluct_init] done."]
 
 
-def test_explicit_pairs_come_first() -> None:
-    class Crossed(brainstate.nn.Module):
-        graph_invisible_attrs = ("layer_pairs",)
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer_a, self.layer_b = bh.nn.H1v1Layer(12, 20 * u.ms), bh.nn.H1v1Layer(6, 20 * u.ms)
-            self.into_a, self.into_b = bh.nn.H1v1Synapse(32, 12), bh.nn.H1v1Synapse(12, 6)
-            self.layer_pairs = [(self.into_a, self.layer_a), (self.into_b, self.layer_b)]
-
-        def update(self, x: jax.Array) -> jax.Array:
-            return self.layer_b(self.into_b(self.layer_a(self.into_a(x))))
-
-    net = Crossed()
-    quiet_init(net, [poisson(300, (16, 200, 32))], xi_target=1.0)
-    assert ("into_a", "weight") in net.states(brainstate.ParamState)
-    spikes, _ = bh.rollout(net, np.swapaxes(poisson(300, (16, 200, 32)), 0, 1))
-    assert np.all(np.asarray(spikes.sum(axis=(0, 1))) > 0)
+def test_printed_numbers_are_those_of_the_report(stacked: Any) -> None:
+    run, lines = stacked
+    for line, layer in ((lines[2], run.report.layers[0]), (lines[4], run.report.layers[1])):
+        found = {name: float(value) for name, value in re.findall(rf"(\S+?)=({NUMBER})", line)}
+        assert found["µ_W"] == pytest.approx(layer.init.mu_W, abs=6e-5)
+        assert found["σ_FF"] == pytest.approx(layer.init.sigma_FF, abs=6e-5)
+        assert found["µ_U"] == pytest.approx(float(layer.init.mu_U.to(u.volt).mantissa), abs=6e-4)
+        assert found.get("σ_RC") == (
+            None if layer.init.sigma_RC is None else pytest.approx(layer.init.sigma_RC, abs=6e-5)
+        )
 
 
-def test_tuples_loaders_and_several_batches() -> None:
-    x = poisson(300, (4, 100, 64))
-    net, again = OnePair("H1v1"), OnePair("H1v1")
-    quiet_init(net, ((jnp.asarray(x[i : i + 2]), np.zeros(2)) for i in (0, 2)), n_batches=2)
-    quiet_init(again, [x])
-    np.testing.assert_allclose(net.synapse.weight.value, again.synapse.weight.value, rtol=1e-5)
+def test_every_neuron_of_a_stack_fires(stacked: Any, poisson: Callable) -> None:
+    run, _ = stacked
+    assert np.all(spike_counts(run.net, poisson(300, (8, 200, 32))) > 0)
+    assert [layer.dead for layer in run.report.layers] == [0, 0]
+
+
+def test_mean_membrane_is_what_the_formula_says(
+    fluct_run: Callable, poisson: Callable, chip_pair: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    """mu_U = n_F mu_W nu eps_bar, for a mean that the search has raised; without verbose in silence."""
+    run = fluct_run(chip_pair("H1v2", 20, 10), [poisson(200, (8, 150, 20))], xi_target=2.5, **bh.init.nwave_preset())
+    layer = run.layer
+    eps_bar = float(np.mean(layer.eps_bar.to(u.volt * u.second).mantissa))
+    mu_U = 20 * layer.init.mu_W * float(layer.nu_in.to(u.Hz).mantissa) * eps_bar
+    assert layer.init.mu_W > 0
+    assert float(layer.init.mu_U.to(u.volt).mantissa) == pytest.approx(mu_U, rel=1e-4)
+    assert capsys.readouterr() == ("", "")
+
+
+# What it reaches ------------------------------------------------------------------------------------------------------
+
+N_IN, N = 120, 40
+
+
+def lif_pair(layer: Any) -> brainstate.nn.Module:
+    return Sequential(synapse("LIF", N_IN, layer.in_size[-1]), layer)
+
+
+NOISE = 2 * u.mV / u.second**0.5
+SERVED: dict[str, tuple[Callable[[], Any], dict]] = {
+    "H1v1": (lambda: Sequential(synapse("H1v1", N_IN, N), bh.nn.H1v1Layer(N, tau=20 * u.ms)), {}),
+    "H1v2, xi 1": (
+        lambda: Sequential(synapse("H1v2", N_IN, N), bh.nn.H1v2Layer(N, tau=20 * u.ms)),
+        {"xi_target": 1.0},
+    ),
+    "H1v2, two taus, recurrent": (
+        lambda: Sequential(
+            synapse("H1v2", N_IN, N),
+            bh.nn.H1v2Layer(N, tau=np.where(np.arange(N) < N // 2, 10.0, 50.0) * u.ms, topology="RC"),
+        ),
+        {"alpha": 0.9},
+    ),
+    "LIF, thresholds": (
+        lambda: lif_pair(bh.nn.LIFLayer(N, tau=20 * u.ms, V_th=np.linspace(1, 3, N) * u.mV)),
+        {"xi_target": 1.0},
+    ),
+    "ALIF, recurrent, noise, bias": (
+        lambda: lif_pair(
+            bh.nn.ALIFLayer(N, w_rec=True, noise_std=NOISE, bias=0.01 * u.mV, max_spikes_per_step=1, tau_syn=10 * u.ms)
+        ),
+        {"alpha": 0.9},
+    ),
+    "Cuba, two synapses": (lambda: lif_pair(bh.nn.CubaLIFLayer(N, 2, tau_syn=np.array([[5.0, 20.0]]) * u.ms)), {}),
+    "fractional": (lambda: lif_pair(bh.nn.FractionalLIFLayer(N, alpha=0.6, tau=10 * u.ms)), {}),
+}
+
+
+@pytest.fixture(scope="module")
+def served(fluct_run: Callable, poisson: Callable) -> Callable[[str], Any]:
+    """Return a function that initialises a network of a kind; each is made once."""
+    x, runs = poisson(150, (16, 400, N_IN)), {}
+
+    def run(kind: str) -> Any:
+        if kind not in runs:
+            make, options = SERVED[kind]
+            runs[kind] = fluct_run(make(), [x], families="any", **options)
+        return runs[kind]
+
+    return run
+
+
+kinds = pytest.mark.parametrize("kind", list(SERVED))
+
+
+@kinds
+def test_membranes_of_every_family_fluctuate_as_targeted(served: Callable, kind: str) -> None:
+    layer = served(kind).layer
+    assert layer.xi_median == pytest.approx(SERVED[kind][1].get("xi_target", 2.0), rel=0.05)
+    assert layer.dead <= 2
+    assert layer.saturated == 0
+    low, high = layer.xi_quartiles
+    assert high - low < 0.15 * layer.xi_median
+
+
+@kinds
+def test_only_documented_warnings_are_given(served: Callable, kind: str) -> None:
+    known = ("lie outside", "never spike on the data")
+    assert [text for text in served(kind).warnings if not any(part in text for part in known)] == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SERVED if "alpha" in SERVED[kind][1]])
+def test_recurrent_weights_carry_their_share(served: Callable, kind: str) -> None:
+    run, share = served(kind), 1 - SERVED[kind][1]["alpha"]
+    assert 0.7 * share <= run.layer.share_RC <= 1.8 * share
+    assert run.layer.recurrent_spread == pytest.approx(run.layer.init.sigma_RC, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["ALIF, recurrent, noise, bias", "H1v2, two taus, recurrent"])
+def test_recurrent_weights_are_row_centred_as_well(served: Callable, kind: str) -> None:
+    """The layer's own mean rates, through its own weights, move no neuron's mean."""
+    run = served(kind)
+    layer = run.net.layers[1]
+    weights = layer.recurrent_weight.value if isinstance(layer, bh.nn.H1Layer) else layer.recurrent_weight()
+    weights = np.asarray(u.get_mantissa(weights), dtype=float)
+    rates = np.asarray(run.layer.rates.to(u.Hz).mantissa, dtype=float)
+    along = rates / np.linalg.norm(rates) @ weights
+    # Without centring this would be as large as a single weight.
+    assert np.sqrt(np.mean(along**2)) < 0.35 * np.sqrt(np.mean(weights**2))
+
+
+@pytest.mark.parametrize("kind", ["H1v1", "H1v2, xi 1", "LIF, thresholds", "Cuba, two synapses", "fractional"])
+def test_no_neuron_is_off_its_mean_by_the_luck_of_its_draw(served: Callable, poisson: Callable, kind: str) -> None:
+    """The mean input is taken out of every weight column; where a charge curve bends, out of what the membranes do."""
+    run = served(kind)
+    mean, theta = (np.asarray(q.to(u.mV).mantissa) for q in (run.layer.mean_membrane, run.layer.threshold))
+    assert run.layer.init.mu_W == 0
+    if kind.startswith("H1v1"):
+        assert np.all(np.abs(mean) < 0.05 * theta)
+        return
+    weights = np.asarray(u.get_mantissa(run.net.layers[0].weight.value), dtype=float)
+    rates = poisson(150, (16, 400, N_IN)).mean(axis=(0, 1))
+    along = rates / np.linalg.norm(rates) @ weights
+    assert np.all(np.abs(along) < 1e-5 * weights.std())
+
+
+def test_weights_without_a_chip_are_voltages_and_printed_so(served: Callable) -> None:
+    run = served("LIF, thresholds")
+    assert run.net.layers[0].weight.value.unit == u.mV
+    assert re.search(rf"µ_W={NUMBER}mV σ_FF={NUMBER}mV µ_U={NUMBER}mV$", run.layer.line())
+    assert run.layer.weight_limit == np.inf
+
+
+def test_synapses_of_a_neuron_get_weights_alike(served: Callable) -> None:
+    weights = np.asarray(served("Cuba, two synapses").net.layers[0].weight.value.mantissa).reshape(N_IN, N, 2)
+    assert np.all(weights.std(axis=(0, 1)) > 0)
+    assert abs(np.corrcoef(weights[..., 0].ravel(), weights[..., 1].ravel())[0, 1]) < 0.1
+
+
+def test_bias_shortens_the_distance_that_is_left_to_the_weights(served: Callable) -> None:
+    layer = served("ALIF, recurrent, noise, bias").layer
+    offset = 0.01 / (1 - np.exp(-1 / 20))
+    np.testing.assert_allclose(np.mean(layer.mean_membrane.to(u.mV).mantissa), offset, atol=0.02)
+
+
+def test_same_key_same_weights_whatever_they_were_before(chip_pair: Callable, poisson: Callable) -> None:
+    x, drawn, net = poisson(200, (4, 60, 64)), [], chip_pair("H1v1", 64, 8)
+    for key in (3, jax.random.key(3), 4):
+        net.layers[0].weight.value = net.layers[0].weight.value * 100
+        brainstate.random.seed(len(drawn))  # the global source plays no part
+        quiet(net, [x], key=key)
+        drawn.append(np.asarray(net.layers[0].weight.value))
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+
+
+def test_signed_analog_input_has_no_mean_to_shift(fluct_run: Callable, chip_pair: Callable) -> None:
+    """Input symmetric about zero: raising every weight would not raise a membrane, so only the spread is set."""
+    x = np.random.default_rng(0).normal(size=(8, 300, 32)).astype(np.float32)
+    run = fluct_run(chip_pair("H1v2", 32, 32, tau=50 * u.ms), [x], xi_target=1.0)
+    weights = np.asarray(run.net.layers[0].weight.value)
+    assert run.layer.init.mu_W == 0
+    assert abs(weights.mean()) < 0.1 * weights.std()
+    assert run.layer.xi_median == pytest.approx(1.0, rel=0.1)
+
+
+# What it leaves alone -------------------------------------------------------------------------------------------------
+
+
+def chain() -> brainstate.nn.Module:
+    return Sequential(
+        synapse("LIF", 16, 8),
+        bh.nn.ALIFLayer(8, w_rec=True, noise_std=NOISE),
+        synapse("LIF", 8, 6),
+        bh.nn.LIFLayer(6, tau=20 * u.ms),
+        synapse("LIF", 6, 3),
+        bh.nn.LeakyReadout(3, 2, tau=20 * u.ms),
+    )
+
+
+def disturbed_chain() -> tuple[brainstate.nn.Module, dict[Any, Any]]:
+    net = chain()
+    bh.prepare_net(net, 5)
+    net.layers[1].V.value = net.layers[1].V.value + 0.3 * u.mV
+    return net, {path: state.value for path, state in net.states().items()}
+
+
+def changed(net: brainstate.nn.Module, before: dict[Any, Any]) -> set[Any]:
+    return {path for path, state in net.states().items() if state.value is not before[path]}
+
+
+DRAWN = {("layers", 0, "weight"), ("layers", 1, "w_rec"), ("layers", 2, "weight")}
+
+
+def test_all_but_the_weights_of_the_pairs_is_left_alone(poisson: Callable) -> None:
+    net, before = disturbed_chain()
+    noise = net.layers[1].noise_std
+    quiet(net, [poisson(300, (4, 100, 16))], alpha=0.9, families="any", xi_target=1.0)
+    assert changed(net, before) == DRAWN
+    assert net.layers[1].noise_std is noise
+
+
+def test_everything_is_as_before_where_a_later_layer_fails(poisson: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    from brainhw.init.pair import PairInitializer
+
+    net, before = disturbed_chain()
+    noise = net.layers[1].noise_std
+    solve = PairInitializer.solve
+
+    def fails_at_the_second(self: Any) -> Any:
+        if self.circuit.synapse is net.layers[2]:
+            raise ZeroDivisionError("in layer 2")
+        return solve(self)
+
+    monkeypatch.setattr(PairInitializer, "solve", fails_at_the_second)
+    with pytest.raises(ZeroDivisionError, match="in layer 2"):
+        quiet(net, [poisson(300, (4, 100, 16))], alpha=0.9, families="any", xi_target=1.0)
+    assert changed(net, before) == set()
+    assert net.layers[1].noise_std is noise
+
+
+def test_everything_is_as_before_where_a_warning_is_an_error(chip_pair: Callable, poisson: Callable) -> None:
+    net = chip_pair("H1v2", 16, 4)
+    bh.prepare_net(net, 5)
+    before = {path: state.value for path, state in net.states().items()}
+    with pytest.raises(UserWarning, match="fluct_init: layer 1: "):
+        bh.init.fluct_init(net, [poisson(100, (4, 60, 16))], verbose=False)
+    assert changed(net, before) == set()
+    assert np.all(np.isfinite(net.layers[0](jnp.ones((5, 16))).mantissa))  # and still prepared
+
+
+def test_frozen_recurrent_weights_are_left_alone(fluct_run: Callable, poisson: Callable) -> None:
+    frozen = 0.05 * np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32) * u.mV
+    layer = bh.nn.ALIFLayer(8, w_rec=brainstate.nn.Const(frozen))
+    run = fluct_run(Sequential(synapse("LIF", 16, 8), layer), [poisson(300, (4, 100, 16))], families="any")
+    np.testing.assert_array_equal(layer.recurrent_weight().mantissa, frozen.mantissa)
+    assert run.layer.init.sigma_RC is None
+    assert run.told("alpha=") == []
+
+
+def test_recurrent_weights_behind_a_transform_are_set(fluct_run: Callable, poisson: Callable) -> None:
+    bounded = brainstate.nn.Param(np.zeros((8, 8)) * u.mV, t=brainstate.nn.SigmoidT(-9 * u.mV, 9 * u.mV))
+    layer = bh.nn.ALIFLayer(8, w_rec=bounded)
+    net = Sequential(synapse("LIF", 16, 8), layer)
+    run = fluct_run(net, [poisson(300, (4, 100, 16))], families="any", alpha=0.85)
+    assert layer.w_rec is bounded
+    spread = float(np.std(layer.recurrent_weight().mantissa))
+    assert spread == pytest.approx(run.layer.recurrent_spread, rel=1e-5)
+    assert spread == pytest.approx(run.layer.init.sigma_RC, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [brainstate.nn.SoftplusT(0.0 * u.mV), brainstate.nn.SigmoidT(-0.02 * u.mV, 0.02 * u.mV)],
+    ids=["one sign", "too narrow"],
+)
+def test_recurrent_weights_that_a_transform_cannot_give_are_refused(poisson: Callable, transform: Any) -> None:
+    w_rec = brainstate.nn.Param(np.full((8, 8), 0.01) * u.mV, t=transform)
+    net = Sequential(synapse("LIF", 16, 8), bh.nn.ALIFLayer(8, w_rec=w_rec))
+    before = {path: state.value for path, state in net.states().items()}
+    with pytest.raises(ValueError, match=f"fluct_init: w_rec has the transform {type(transform).__name__}, which"):
+        quiet(net, [poisson(300, (4, 100, 16))], families="any", alpha=0.85)
+    assert changed(net, before) == set()
+
+
+# What it refuses ------------------------------------------------------------------------------------------------------
+
+ONES = np.ones((2, 20, 64))
 
 
 @pytest.mark.parametrize(
     ("options", "data", "error", "message"),
     [
         ({"xi_target": 0}, None, ValueError, "xi_target must be greater than zero"),
+        ({"xi_target": -1.0}, None, ValueError, "xi_target must be greater than zero"),
         ({"xi_target": float("nan")}, None, ValueError, "xi_target must be finite"),
+        ({"xi_target": float("inf")}, None, ValueError, "xi_target must be finite"),
+        ({"xi_target": "2"}, None, TypeError, "xi_target must be a number"),
+        ({"xi_target": 2 * u.mV}, None, TypeError, "xi_target has no unit"),
+        ({"xi_target": [1.0, 2.0]}, None, ValueError, "xi_target must be a scalar"),
         ({"alpha": 1.5}, None, ValueError, "alpha is a share of the variance, at most 1; got 1.5"),
+        ({"alpha": 0.0}, None, ValueError, "alpha must be greater than zero"),
+        ({"alpha": float("nan")}, None, ValueError, "alpha must be finite"),
         ({"n_batches": 0}, None, ValueError, "n_batches must be at least 1"),
-        ({"center": "yes"}, None, ValueError, "center must be True, False or 'auto'"),
-        ({"moments": "third"}, None, ValueError, "moments must be one of 'exact', 'second'"),
+        ({"n_batches": 2.0}, None, TypeError, "n_batches must be a whole number"),
+        ({"center": "yes"}, None, ValueError, "center must be True, False or 'auto'; got 'yes'"),
+        ({"center": 1}, None, ValueError, "center must be True, False or 'auto'; got 1"),
+        ({"moments": "third"}, None, ValueError, "moments must be one of 'exact', 'second'; got 'third'"),
+        ({"in_range": 1}, None, TypeError, "in_range must be True or False; got 1"),
+        ({"families": "all"}, None, ValueError, "families must be one of 'H1', 'any'; got 'all'"),
+        ({"key": None}, None, TypeError, "key must be a whole number or a jax.random.key; got None"),
+        ({"key": 0.5}, None, TypeError, "key must be a whole number or a jax.random.key; got 0.5"),
         ({}, [], ValueError, "the dataloader gave no batch"),
         ({}, 3, TypeError, "dataloader must be an iterable"),
         ({}, [np.zeros((4, 64))], ValueError, r"a batch must have shape \[B, T, N\]; got shape \(4, 64\)"),
         ({}, [np.zeros((2, 5, 63))], ValueError, "the last axis of a batch must have length 64"),
-        ({}, [np.zeros((2, 5, 64))], ValueError, "the data hold only zeros"),
+        ({}, [np.zeros((2, 5, 64))], ValueError, "the data hold only zeros; scale the input up, or check the loader"),
         ({}, [np.full((2, 5, 64), np.nan)], ValueError, "a batch holds 640 NaN or infinite"),
+        ({}, [ONES], ValueError, "the input of layer 1 never changes, or with center=True all of its channels"),
     ],
 )
-def test_bad_input_is_named_and_weights_stay(options: dict, data: object, error: type, message: str) -> None:
-    net = OnePair("H1v1")
-    before = net.synapse.weight.value
-    with pytest.raises(error, match=f"fluct_init: .*{message}"):
-        bh.init.fluct_init(net, [poisson(300, (2, 20, 64))] if data is None else data, verbose=False, **options)
-    assert net.synapse.weight.value is before
+def test_bad_input_is_named_and_everything_stays(
+    chip_pair: Callable, poisson: Callable, options: dict, data: object, error: type, message: str
+) -> None:
+    net = chip_pair("H1v1", 64, 4)
+    before = {path: state.value for path, state in net.states().items()}
+    with pytest.raises(error, match=f"fluct_init: {message}"):
+        quiet(net, [poisson(300, (2, 20, 64))] if data is None else data, **options)
+    assert changed(net, before) == set()
 
 
 def test_unsuitable_networks_are_refused() -> None:
-    x = [poisson(300, (2, 20, 64))]
-    lif = brainstate.nn.Sequential(bh.nn.LIFSynapse(64, 4), bh.nn.LIFLayer(4, tau=20 * u.ms))
-    with pytest.raises(ValueError, match="only H1v1 and H1v2 networks are supported; got LIFSynapse"):
+    x = [np.ones((2, 20, 16))]
+    lif = Sequential(synapse("LIF", 16, 4), bh.nn.LIFLayer(4, tau=20 * u.ms))
+    with pytest.raises(ValueError, match="fluct_init: only H1v1 and H1v2 networks are supported; got LIFSynapse"):
         bh.init.fluct_init(lif, x)
-    mixed = brainstate.nn.Sequential(
-        bh.nn.H1v1Synapse(64, 4), bh.nn.H1v1Layer(4, 20 * u.ms), bh.nn.H1v2Synapse(4, 4), bh.nn.H1v2Layer(4, 20 * u.ms)
+    mixed = Sequential(
+        synapse("H1v1", 16, 4), bh.nn.H1v1Layer(4, 20 * u.ms), synapse("H1v2", 4, 4), bh.nn.H1v2Layer(4, 20 * u.ms)
     )
     with pytest.raises(ValueError, match="fluct_init: one network runs on one chip, but families are mixed"):
         bh.init.fluct_init(mixed, x)
-    with pytest.raises(ValueError, match="a frontend but no dense"):
-        bh.init.fluct_init(FrontendFirst("H1v1", dense=False), [np.ones((2, 20, 16))])
-    with pytest.raises(ValueError, match="no dense"):
-        bh.init.fluct_init(brainstate.nn.Sequential(bh.nn.H1v1Layer(4, 20 * u.ms)), x)
-    unequal = brainstate.nn.Sequential(bh.nn.H1v1Synapse(64, 4), bh.nn.H1v1Layer(5, 20 * u.ms))
-    with pytest.raises(ValueError, match="4 outputs is paired with a layer of 5 neurons"):
-        bh.init.fluct_init(unequal, x)
+    only_frontend = Sequential(bh.nn.H1v1Frontend(), bh.nn.H1v1Layer(16, 20 * u.ms))
+    with pytest.raises(ValueError, match="fluct_init: the network has a frontend but no dense"):
+        bh.init.fluct_init(only_frontend, x)
+    with pytest.raises(TypeError, match=r"fluct_init: net must be a brainstate.nn.Module; got 5"):
+        bh.init.fluct_init(5, x)
 
 
-def test_pairs_must_be_the_networks_own_and_all_of_it() -> None:
-    x = [poisson(300, (4, 100, 64))]
-    net = OnePair("H1v1")
-    net.layer_pairs = [(bh.nn.H1v1Synapse(64, 4), bh.nn.H1v1Layer(4, 20 * u.ms))]
-    with pytest.raises(ValueError, match="layer_pairs names a module that is not in the network"):
-        bh.init.fluct_init(net, x, verbose=False)
-    net.layer_pairs = 5
-    with pytest.raises(TypeError, match=r"layer_pairs must be a list of \(synapse, layer\); got 5"):
-        bh.init.fluct_init(net, x, verbose=False)
-    net = OnePair("H1v1")
-    net.second, net.third = bh.nn.H1v1Synapse(32, 8), bh.nn.H1v1Layer(8, 20 * u.ms)
-    net.layer_pairs = [(net.synapse, net.layer)]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        bh.init.fluct_init(net, x, verbose=False)
-    assert any("1 synapse(s) stand in no pair" in str(w.message) for w in caught)
+def test_frontend_that_gives_no_spike_is_told() -> None:
+    net = FrontendFirst("H1v1")
+    with pytest.raises(ValueError, match=r"fluct_init: the frontend gives no spike on the data; call .*frontend_init"):
+        quiet(net, [np.full((2, 30, 16), 1e-3)])
 
 
-def test_settings_that_deserve_a_warning() -> None:
-    x = [poisson(300, (8, 100, 64))]
-    for net, options, message in (
-        (OnePair("H1v1"), {"xi_target": 0.5}, "xi_target=0.5 is below 1"),
-        (OnePair("H1v1", topology="RC"), {}, "alpha=1 leaves nothing"),
-        (OnePair("H1v1"), {"alpha": 0.5}, "no layer is recurrent"),
+def test_layer_that_gives_no_spike_has_no_next_one() -> None:
+    """One input step alone cannot take a membrane to threshold once recurrent means and lifts are excluded."""
+    x = np.random.default_rng(0).normal(size=(2, 30, 16)).astype(np.float32)
+    net = Sequential(
+        synapse("H1v2", 16, 8), bh.nn.H1v2Layer(8, 20 * u.ms), synapse("H1v2", 8, 4), bh.nn.H1v2Layer(4, 20 * u.ms)
+    )
+    before = {path: state.value for path, state in net.states().items()}
+    with pytest.raises(ValueError, match="fluct_init: layer 1 gives no spike, so layer 2 has no input to start from"):
+        quiet(net, [x], xi_target=50.0)
+    assert changed(net, before) == set()
+
+
+@pytest.mark.parametrize("bias", [0.2, 0.05])  # at once, and in the end
+def test_bias_that_fires_neurons_alone_is_refused(poisson: Callable, bias: float) -> None:
+    biases = np.array([bias, 0.0, bias, 0.0]) * u.mV
+    net = Sequential(synapse("LIF", 16, 4), bh.nn.CubaLIFLayer(4, tau_mem=20 * u.ms, bias=biases))
+    with pytest.raises(
+        ValueError, match=r"fluct_init: the bias, added at every step, alone takes 2 neuron\(s\) of layer 1 to"
     ):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            bh.init.fluct_init(net, x, verbose=False, **options)
-        assert sum(message in str(w.message) for w in caught) == 1
+        quiet(net, [poisson(300, (2, 20, 16))], families="any")
 
 
-def test_signed_analog_input_has_no_mean_to_shift() -> None:
-    """Input symmetric about zero: raising every weight would not raise a membrane, so only the spread is set."""
-    net = OnePair("H1v2", n_in=32, tau=50 * u.ms)
-    x = np.random.default_rng(0).normal(size=(8, 300, 32)).astype(np.float32)
-    quiet_init(net, [x], xi_target=1.0)
-    weights = np.asarray(net.synapse.weight.value)
-    assert abs(weights.mean()) < 0.1 * weights.std()
+@pytest.mark.no_dt
+def test_time_step_must_be_set(chip_pair: Callable) -> None:
+    with pytest.raises(RuntimeError, match="fluct_init: no time step is set"):
+        bh.init.fluct_init(chip_pair("H1v1", 64, 4), [ONES])
+
+
+@pytest.mark.no_dt
+def test_other_time_steps_are_printed_and_count(chip_pair: Callable, capsys: pytest.CaptureFixture) -> None:
+    x = (np.random.default_rng(0).random((8, 300, 64)) < 0.1).astype(np.float32)
+    net = chip_pair("H1v2", 64, 16)
+    with brainstate.environ.context(dt=0.5 * u.ms), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = bh.init.fluct_init(net, [x], return_report=True)
+    assert " dt=0.5ms " in capsys.readouterr().out
+    assert float(report.layers[0].nu_in.to(u.Hz).mantissa) == pytest.approx(2000 * x.mean(), rel=1e-4)
+    assert float(report.layers[0].dt.to(u.ms).mantissa) == pytest.approx(0.5)
+    assert report.layers[0].xi_median == pytest.approx(2.0, rel=0.1)

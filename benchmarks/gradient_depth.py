@@ -1,0 +1,135 @@
+"""Gradient of every layer before the first step: what reaches the weights, by depth and initialiser.
+
+``python -m benchmarks.gradient_depth`` takes the nets of ``gallery/deep_networks.py`` with 128 neurons a layer, draws
+their weights by each rule, and takes the gradient of the loss on 256 recordings. It writes
+``docs/results/gradient_depth.json`` and ``docs/images/gradient_depth.png`` and prints a markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import warnings
+from typing import Any
+
+import brainstate
+import braintools
+import jax
+import jax.numpy as jnp
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from benchmarks.machine import PROJECT, save
+
+sys.path.insert(0, str(PROJECT / "gallery"))
+import deep_networks
+
+import brainhw as bh
+
+WIDTH = 128
+DEPTHS = (2, 4, 8)
+CASES = (("randman", "lif", 2.0), ("vowels", "lif", 2.0), ("vowels", "h1v1", 1.0), ("vowels", "h1v2", 1.0))
+SMALL = 1e-30
+
+
+def norms(data: str, neuron: str, xi: float, depth: int, init: str, seed: int) -> tuple[list[float], list[float]]:
+    """Return the norm of the gradient of each layer's weights, and each layer's rate in Hz."""
+    task = deep_networks.TASKS[data]
+    train, _ = task.load(None)
+    part = train.take(slice(None, None, max(1, len(train) // 256)))
+    brainstate.environ.set(dt=task.dt)
+    brainstate.random.seed(seed)
+    net = deep_networks.deep_net(neuron, train.x.shape[-1], depth, WIDTH, task.n_classes)
+    options = argparse.Namespace(init=init, xi=xi, seed=seed, in_range=False)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        deep_networks.initialise(net, part.x, options)
+    x, y = jnp.asarray(np.swapaxes(part.x, 0, 1)), jnp.asarray(part.y)
+
+    def loss() -> jax.Array:
+        logits, _ = bh.rollout(net, x)
+        return braintools.metric.softmax_cross_entropy_with_integer_labels(logits.max(axis=0), y).mean()
+
+    weights = [net.layers[2 * i].weight for i in range(depth)]
+    gradient = brainstate.transform.jit(brainstate.transform.grad(loss, weights))()
+    report = bh.init.fluct_report(net, [part.x])
+    sizes = [float(jnp.linalg.norm(getattr(g, "mantissa", g))) for g in gradient]
+    return sizes, [float(layer.rates.mantissa.mean()) for layer in report.layers]
+
+
+def draw(rows: list[dict[str, Any]]) -> plt.Figure:
+    """Draw the norms over layers, one panel for each depth and case; what is exactly zero stands at the bottom."""
+    figure, axes = plt.subplots(
+        len(CASES), len(DEPTHS), figsize=(9, 2.2 * len(CASES)), sharey="row", sharex="col", layout="constrained"
+    )
+    for i, (data, neuron, _) in enumerate(CASES):
+        for j, depth in enumerate(DEPTHS):
+            ax = axes[i, j]
+            mine = [r for r in rows if (r["data"], r["neuron"], r["depth"]) == (data, neuron, depth)]
+            positive = [g for r in rows if (r["data"], r["neuron"]) == (data, neuron) for g in r["norms"] if g > 0]
+            floor = min(positive) / 10
+            for k, init in enumerate(deep_networks.INITS):
+                for row in (r for r in mine if r["init"] == init):
+                    values = np.maximum(row["norms"], floor)
+                    label = init if row["seed"] == 0 else None
+                    ax.semilogy(range(1, depth + 1), values, "o-", color=f"C{k}", markersize=3, alpha=0.7, label=label)
+            ax.axhline(floor, color="0.7", linestyle=":", linewidth=1)
+            ax.set(title=f"{neuron} on {data}, {depth} layers" if i == 0 or j == 0 else "", xticks=range(1, depth + 1))
+        axes[i, 0].set_ylabel("gradient norm\n(dotted: zero)")
+    for ax in axes[-1]:
+        ax.set_xlabel("layer")
+    axes[0, -1].legend(frameon=False, fontsize="small")
+    return figure
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the smallest and the largest norm over layers and seeds of every setting."""
+    lines = ["| net | depth | " + " | ".join(deep_networks.INITS) + " |", "| --- " * (2 + 3) + "|"]
+    for data, neuron, _ in CASES:
+        for depth in DEPTHS:
+            cells = []
+            for init in deep_networks.INITS:
+                mine = [
+                    r for r in rows if (r["data"], r["neuron"], r["depth"], r["init"]) == (data, neuron, depth, init)
+                ]
+                every = [g for r in mine for g in r["norms"]]
+                cells.append(f"{min(every):.1e} to {max(every):.1e}")
+            lines.append(f"| {neuron} on {data} | {depth} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run everything, save the figure and the JSON, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    seeds = range(parser.parse_args().seeds)
+    rows = []
+    for data, neuron, xi in CASES:
+        for depth in DEPTHS:
+            for init in deep_networks.INITS:
+                for seed in seeds:
+                    found, rates = norms(data, neuron, xi, depth, init, seed)
+                    rows.append(
+                        {
+                            "data": data,
+                            "neuron": neuron,
+                            "depth": depth,
+                            "init": init,
+                            "seed": seed,
+                            "norms": found,
+                            "rates_hz": rates,
+                        }
+                    )
+                    print(rows[-1], file=sys.stderr, flush=True)
+    save("gradient_depth", {"runs": rows})
+    figure = draw(rows)
+    figure.savefig(PROJECT / "docs" / "images" / "gradient_depth.png", dpi=110)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

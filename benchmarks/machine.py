@@ -1,0 +1,32 @@
+"""What a benchmark ran on, and where its result is kept."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PROJECT", "machine", "save"]
+
+PROJECT = Path(__file__).parents[1]
+
+
+def machine() -> dict[str, Any]:
+    """Return the interpreter, the number of cores and the versions of what computes."""
+    return {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("jax", "brainstate", "braintools", "brainunit")
+        },
+    }
+
+
+def save(name: str, content: dict[str, Any]) -> None:
+    """Write ``docs/results/NAME.json``: the machine, then ``content``."""
+    path = PROJECT / "docs" / "results" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": machine(), **content}, indent=1) + "\n")

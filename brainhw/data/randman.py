@@ -1,0 +1,225 @@
+"""Randman: classes of spike patterns that are smooth random manifolds, generated on this computer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from brainhw._arguments import describe, number, positive_int
+from brainhw.data.dataset import Dataset, Split
+
+__all__ = ["randman"]
+
+_CALL = "randman"
+_HIGHEST_FREQUENCY = 1000
+_SMALLEST_WEIGHT = 1e-3
+_GRID_POINTS = 1001
+
+
+def _seed(value: Any) -> int:
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{_CALL}: seed must be a whole number; got {describe(value)}.") from None
+    if isinstance(value, bool) or result < 0:
+        raise ValueError(f"{_CALL}: seed must be a whole number of at least 0; got {value!r}.")
+    return result
+
+
+def _recordings(value: Any, n_classes: int, name: str) -> int:
+    result = positive_int(value, call=_CALL, name=name)
+    if result < n_classes:
+        raise ValueError(
+            f"{_CALL}: {name} must be at least n_classes, {n_classes}, so that no class is missing; got {result}."
+        )
+    return result
+
+
+def _cutoff(alpha: float) -> int:
+    # Half a per mille of slack: where the last weight is the smallest itself, as for alpha 1 and 3, it is kept.
+    last = math.log((1 + 5e-4) / _SMALLEST_WEIGHT) / alpha
+    return int(np.sum(np.log(np.arange(1, _HIGHEST_FREQUENCY + 1)) <= last))
+
+
+def _factors(series: np.ndarray, z: np.ndarray, alpha: float) -> np.ndarray:
+    """Return the sum over frequencies at points ``z`` ``[n, manifold_dim]``, shape ``[n, manifold_dim, n_units]``."""
+    total = np.zeros((*z.shape, series.shape[-1]))
+    for k, (a, b, c) in enumerate(series, start=1):
+        total += a * k**-alpha * np.sin(2 * np.pi * (k * b * z[..., None] + c))
+    return total
+
+
+def _extremes(series: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the greatest of each factor over the grid, both of shape ``[manifold_dim, n_units]``."""
+    a, b, c = series.swapaxes(0, 1)
+    k = np.arange(1, len(series) + 1)[:, None, None]
+    # From one grid point to the next every sine turns by the same angle, which is much faster than new sines.
+    phasor = a * k**-alpha * np.exp(2j * np.pi * c)
+    turn = np.exp(2j * np.pi * k * b / (_GRID_POINTS - 1))
+    least = most = phasor.imag.sum(axis=0)
+    for _ in range(_GRID_POINTS - 1):
+        phasor *= turn
+        factor = phasor.imag.sum(axis=0)
+        least, most = np.minimum(least, factor), np.maximum(most, factor)
+    return least, most
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manifold:
+    series: np.ndarray
+    alpha: float
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def draw(cls, source: np.random.SeedSequence, manifold_dim: int, n_units: int, alpha: float) -> _Manifold:
+        # Frequency first: another alpha cuts or continues the same series, so that only the smoothness changes.
+        series = np.random.default_rng(source).random((_cutoff(alpha), 3, manifold_dim, n_units))
+        # Each factor depends on one intrinsic coordinate only, so their extremes give those over all grid points.
+        low = high = np.ones(n_units)
+        for least, most in zip(*_extremes(series, alpha), strict=True):
+            corners = np.stack([low * least, low * most, high * least, high * most])
+            low, high = corners.min(axis=0), corners.max(axis=0)
+        return cls(series, alpha, low, high)
+
+    def spike_steps(self, z: np.ndarray, n_steps: int) -> np.ndarray:
+        times = (_factors(self.series, z, self.alpha).prod(axis=1) - self.low) / (self.high - self.low)
+        # A point between two of the grid can lie a little outside; time 1 itself belongs to the last step.
+        return np.clip(np.floor(times * n_steps), 0, n_steps - 1).astype(int)
+
+
+def _split(source: np.random.SeedSequence, manifolds: list[_Manifold], n: int, n_steps: int) -> Split:
+    manifold_dim, n_units = manifolds[0].series.shape[2:]
+    rng = np.random.default_rng(source)
+    y = rng.permutation(np.arange(n) % len(manifolds))
+    z = rng.random((n, manifold_dim))
+    x = np.zeros((n, n_steps, n_units), np.float32)
+    for label, manifold in enumerate(manifolds):
+        rows = np.flatnonzero(y == label)
+        x[rows[:, None], manifold.spike_steps(z[rows], n_steps), np.arange(n_units)] = 1
+    return Split(x, y, np.full(n, n_steps))
+
+
+def randman(
+    n_classes: int = 10,
+    n_units: int = 20,
+    n_steps: int = 100,
+    n_train: int = 3200,
+    n_test: int = 800,
+    *,
+    manifold_dim: int = 1,
+    alpha: float = 2.0,
+    seed: int = 0,
+) -> Dataset:
+    r"""Generate Randman: tell from the times of single spikes on which smooth random manifold a pattern lies.
+
+    Each class is a manifold of ``manifold_dim`` dimensions among the ``n_units`` coordinates of the unit cube. A
+    recording is a point drawn evenly over the manifold's own coordinates; each of the point's coordinates is the time
+    at which that unit fires, exactly once, as a share of the recording. So counting spikes tells nothing, and the
+    difficulty is set by ``n_classes``, ``manifold_dim`` and ``alpha``. Training and test points come from the same
+    manifolds and are drawn apart: either half stays as it is when the size of the other changes.
+
+    Parameters
+    ----------
+    n_classes
+        Number of manifolds, at least 1.
+    n_units
+        Number of input units, at least 1.
+    n_steps
+        Steps in a recording, at least 1. A step lasts whatever dt the simulation then uses.
+    n_train, n_test
+        Recordings in each half, at least ``n_classes``. Classes occur equally often, the first ones once more where
+        the number does not divide; the order is shuffled.
+    manifold_dim
+        Intrinsic dimension of every manifold, at least 1; more is harder.
+    alpha
+        How fast the amplitude falls with frequency, finite and greater than zero; larger is smoother and easier. At 1
+        and below, 1000 frequencies make generating take seconds rather than a tenth of one.
+    seed
+        Whole number of at least 0 that fixes manifolds, points and order. With another ``alpha`` the same seed gives
+        the same random numbers to the frequencies that both keep.
+
+    Returns
+    -------
+    Dataset
+        Batch first: ``x`` float32 ``[n, n_steps, n_units]`` of zeros and ones, ``y`` int32 ``[n]``; every length is
+        ``n_steps``.
+
+    Raises
+    ------
+    TypeError
+        Where an argument is not a number of the kind asked for.
+    ValueError
+        Where a number is below its limit, or ``alpha`` is NaN or infinite.
+
+    Notes
+    -----
+    With :math:`z \in [0, 1]^D` the point on a manifold of dimension :math:`D`, coordinate :math:`i` is
+
+    .. math::
+
+        f_i(z) = \prod_{d=1}^{D} \sum_{k=1}^{K} \frac{a_{idk}}{k^{\alpha}}
+                 \sin\bigl(2 \pi (k \, b_{idk} \, z_d + c_{idk})\bigr)
+
+    where :math:`a`, :math:`b` and :math:`c` are drawn once for each class, uniformly from 0 to 1. The sum keeps the
+    frequencies whose weight :math:`k^{-\alpha}` is at least 0.001, at most 1000 of them: 1000 for alpha 1, 31 for
+    alpha 2, and a single sine from alpha 10 on. The spike of unit :math:`i` falls in step
+
+    .. math::
+
+        \min\Bigl(\Bigl\lfloor n_\text{steps} \frac{f_i - \min f_i}{\max f_i - \min f_i} \Bigr\rfloor,
+        \; n_\text{steps} - 1\Bigr)
+
+    Minimum and maximum are those of the class over a regular grid of 1001 points along every intrinsic dimension,
+    hence free of chance; the few points beyond them are clipped.
+
+    This is the equation as printed. The package ``randman`` of the same authors gives frequency :math:`k` the weight
+    :math:`1 / ((k + 1)^{\alpha} + 1)` instead, which falls more slowly among the low frequencies: for the same alpha
+    its manifolds are rougher, and accuracies on the two do not compare.
+
+    References
+    ----------
+    F. Zenke, T. P. Vogels, The Remarkable Robustness of Surrogate Gradient Learning for Instilling Complex Function in
+    Spiking Neural Networks, Neural Computation 33, 899-925 (2021). Used again by J. Rossbroich, J. Gygax, F. Zenke,
+    Fluctuation-driven initialization for spiking neural network training, Neuromorphic Computing and Engineering 2,
+    044016 (2022).
+
+    Examples
+    --------
+    >>> from brainhw.data import randman
+    >>> data = randman(n_classes=2, n_units=5, n_steps=50, n_train=100, n_test=40)
+    >>> data
+    Dataset(randman: 2 classes, licence none needed (generated)
+      train Split(100 recordings, x [100, 50, 5], lengths 50 to 50)
+      test  Split(40 recordings, x [40, 50, 5], lengths 50 to 50))
+
+    The step in which each of the five units fires, in the first training recording:
+
+    >>> data.train.x[0].argmax(axis=0).tolist()
+    [14, 35, 10, 25, 36]
+    """
+    n_classes = positive_int(n_classes, call=_CALL, name="n_classes")
+    n_units = positive_int(n_units, call=_CALL, name="n_units")
+    n_steps = positive_int(n_steps, call=_CALL, name="n_steps")
+    n_train = _recordings(n_train, n_classes, "n_train")
+    n_test = _recordings(n_test, n_classes, "n_test")
+    manifold_dim = positive_int(manifold_dim, call=_CALL, name="manifold_dim")
+    alpha = number(alpha, call=_CALL, name="alpha", positive=True)
+    train_source, test_source, *class_sources = np.random.SeedSequence(_seed(seed)).spawn(2 + n_classes)
+    manifolds = [_Manifold.draw(source, manifold_dim, n_units, alpha) for source in class_sources]
+    return Dataset(
+        name="randman",
+        train=_split(train_source, manifolds, n_train, n_steps),
+        test=_split(test_source, manifolds, n_test, n_steps),
+        n_classes=n_classes,
+        class_names=tuple(f"manifold {label}" for label in range(n_classes)),
+        licence="none needed (generated)",
+        citation=(
+            "F. Zenke, T. P. Vogels, The Remarkable Robustness of Surrogate Gradient Learning for Instilling Complex "
+            "Function in Spiking Neural Networks, Neural Computation 33, 899-925 (2021). DOI 10.1162/neco_a_01367."
+        ),
+    )

@@ -1,0 +1,96 @@
+"""Weights by the rules of ordinary networks, to compare with: they know neither threshold nor time constant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import braintools
+import jax
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.init.batches import states_restored
+from brainhw.init.circuit import Circuit
+from brainhw.init.stages import discover_stages
+from brainhw.transform.prepare import as_key, check_module
+
+__all__ = ["kaiming_init"]
+
+
+def kaiming_init(
+    net: brainstate.nn.Module,
+    initializer: Callable[..., Any] | None = None,
+    *,
+    key: jax.Array | int = 0,
+) -> None:
+    """Draw the weights of every dense pair by an ordinary rule, in place: the baseline for :func:`fluct_init`.
+
+    The same pairs get weights as in ``fluct_init(net, ..., families="any")``, recurrent ones too. Where weights are
+    voltages, the rule's numbers are thresholds: the mean of the layer's ``V_th`` times what the rule gives.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+    initializer : callable, optional
+        A braintools initializer, called with ``(n_in, n_out)`` and ``rng``; dimensionless. Default
+        ``braintools.init.KaimingNormal()``: variance 2 over the number of inputs.
+    key : jax.Array or int, optional
+        Source of the random numbers. Default 0; the same key gives the same weights.
+
+    Raises
+    ------
+    ValueError
+        If there is no dense pair, chip families are mixed, the initializer gives something else than finite numbers of
+        that shape, or recurrent weights have a transform that cannot give what was drawn. The weights are then as
+        before.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, braintools, brainunit as u
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v1Synapse(200, 100), bh.nn.H1v1Layer(100, tau=20 * u.ms))
+    >>> bh.init.kaiming_init(net)
+    >>> print(f"{net.layers[0].weight.value.std():.2f}")
+    0.10
+    >>> bh.init.kaiming_init(net, braintools.init.XavierUniform(), key=1)
+    """
+    call = "kaiming_init"
+    check_module(net, call=call)
+    stages = discover_stages(net, families="any", call=call)
+    random_key = as_key(key, call)
+    if random_key is None:
+        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
+    rule = braintools.init.KaimingNormal() if initializer is None else initializer
+    if not callable(rule):
+        raise TypeError(f"{call}: initializer must be a braintools initializer; got {_arguments.describe(rule)}.")
+    drawn = []
+    for index, pair in enumerate(stages.pairs, start=1):
+        circuit = Circuit(*pair)
+        unit = 1.0 if circuit.chip is not None else float(circuit.threshold().mean())
+        of_input, of_layer = jax.random.split(jax.random.fold_in(random_key, index))
+        weight = unit * _draw(rule, (circuit.n_in, circuit.n_columns), of_input, call)
+        recurrent = None
+        if circuit.is_recurrent:
+            recurrent = unit * _draw(rule, (circuit.n_neurons, circuit.n_columns), of_layer, call)
+        drawn.append((circuit, weight, recurrent))
+    with states_restored(net, keep_weights=True):
+        for circuit, weight, recurrent in drawn:
+            circuit.store(weight, recurrent)
+            circuit.check_recurrent(recurrent, call=call)
+
+
+def _draw(rule: Callable[..., Any], shape: tuple[int, int], key: jax.Array, call: str) -> jax.Array:
+    try:
+        drawn = rule(shape, rng=brainstate.random.RandomState(key))
+    except TypeError as error:
+        raise TypeError(
+            f"{call}: initializer must take a shape and rng=, as those of braintools do; got "
+            f"{_arguments.describe(rule)} ({error})."
+        ) from error
+    weight = _arguments.as_array(drawn, call=call, name="what the initializer gives")
+    if np.shape(weight) != shape:
+        raise ValueError(f"{call}: the initializer gave shape {np.shape(weight)}; expected {shape}.")
+    _arguments.check_finite(weight, call=call, name="what the initializer gives", fix="use another initializer")
+    return jax.numpy.asarray(weight, brainstate.environ.dftype())

@@ -1,0 +1,176 @@
+"""Train a deep spiking network from fluctuation-driven weights, from the vendor's rule, or from Kaiming's.
+
+Feed-forward layers of LIF or chip neurons, one behind the other, with a leaky readout that takes its largest value over
+time. On sparse spikes (Randman: 20 units that fire once) or behind several layers, ordinary weights leave the deeper
+layers silent: no spike arrives, so no gradient does either.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from _training import FAMILIES, Training, options, positive
+from spoken_digits_h1 import load as load_digits
+
+import brainhw as bh
+
+Data = tuple[bh.data.Split, bh.data.Split]
+NEURONS = ("lif", *FAMILIES)
+INITS = ("fluct", "nwave", "kaiming")
+
+
+class Task(NamedTuple):
+    """Data, its time step, and how a net learns it."""
+
+    load: Callable[[Path | None], Data]
+    dt: u.Quantity
+    n_classes: int
+    batch_size: int
+
+
+# A chip's weights are numbers of about one, those of LIF neurons voltages of a fraction of the threshold.
+LEARNING_RATES = {"lif": 2e-3, "h1v1": 2e-2, "h1v2": 2e-2}
+
+
+def vowels(_: Path | None) -> Data:
+    """Return the Japanese vowels: 24 analog channels, each frame held for four steps."""
+    data = bh.data.japanese_vowels()
+    scale = bh.data.fit_channel_scale(data.train)
+
+    def encode(split: bh.data.Split) -> bh.data.Split:
+        x = bh.data.repeat_frames(bh.data.split_on_off(scale.apply(split).x), 4)
+        return bh.data.Split(x=x, y=split.y, lengths=split.lengths * 4)
+
+    return encode(data.train), encode(data.test)
+
+
+def randman(_: Path | None) -> Data:
+    """Return ten random manifolds of spike times: 20 units, one spike each in 100 steps."""
+    data = bh.data.randman()
+    return data.train, data.test
+
+
+def fashion(root: Path | None) -> Data:
+    """Return the first 10,000 pictures of Fashion-MNIST, one row of 28 pixels a step, each held for two steps."""
+    data = bh.data.fashion_mnist(root)
+
+    def rows(split: bh.data.Split, n: int) -> bh.data.Split:
+        split = split.take(slice(None, n))
+        return bh.data.Split(x=bh.data.repeat_frames(split.x, 2), y=split.y, lengths=split.lengths * 2)
+
+    return rows(data.train, 10_000), rows(data.test, 2_000)
+
+
+def digits(root: Path | None) -> Data:
+    """Return the spoken digits: 16 log envelopes in steps of 2 ms, as the chip script takes them."""
+    return load_digits(None if root is None else str(root), smoke=False)
+
+
+TASKS = {
+    "digits": Task(digits, 2.0 * u.ms, 10, 90),
+    "vowels": Task(vowels, 1.0 * u.ms, 9, 54),
+    "randman": Task(randman, 2.0 * u.ms, 10, 128),
+    "fashion": Task(fashion, 1.0 * u.ms, 10, 128),
+}
+
+
+def deep_net(
+    neuron: str, n_in: int, n_layers: int, width: int, n_classes: int, tau: u.Quantity = 20.0 * u.ms
+) -> brainstate.nn.Sequential:
+    """Return synapse and layer, as often as asked, and a readout: input ``[B, n_in]`` to logits ``[B, n_classes]``."""
+    synapse, layer = (bh.nn.LIFSynapse, bh.nn.LIFLayer) if neuron == "lif" else FAMILIES[neuron][:2]
+    surrogate = bh.surrogate.fast_sigmoid(slope=10.0)
+    stages = []
+    for before in (n_in, *[width] * (n_layers - 1)):
+        stages += [synapse(before, width), layer(width, tau=tau, spk_fun=surrogate)]
+    return brainstate.nn.Sequential(*stages, bh.nn.LeakyReadout(width, n_classes, tau=20.0 * u.ms))
+
+
+def initialise(net: brainstate.nn.Module, x: np.ndarray, arguments: argparse.Namespace) -> None:
+    """Draw the weights of every layer by one of the three rules."""
+    if arguments.init == "kaiming":
+        bh.init.kaiming_init(net, key=arguments.seed)
+        return
+    rule = bh.init.nwave_preset() if arguments.init == "nwave" else {}
+    bh.init.fluct_init(net, [x], arguments.xi, families="any", in_range=arguments.in_range, key=arguments.seed, **rule)
+
+
+class DeepTraining(Training):
+    """A training whose score is the share of recordings with the right highest logit at any step."""
+
+    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
+        """Return the share of recordings that are named rightly."""
+        return jnp.mean(jnp.argmax(outputs.max(axis=0), axis=-1) == y)
+
+    @property
+    def setting(self) -> str:
+        """Data, neurons, depth and initialiser."""
+        a = self.arguments
+        return f"{a.data}, {a.layers} x {a.width} {a.neuron}, {a.init} init"
+
+
+def main(arguments: argparse.Namespace) -> dict[str, float]:
+    """Initialise, train, evaluate, save, and print the result line; return its numbers."""
+    task = TASKS[arguments.data]
+    train, test = task.load(arguments.root)
+    if arguments.smoke:
+        arguments.epochs = min(arguments.epochs, 2)
+        train, test = train.take(slice(None, None, 10)), test.take(slice(None, None, 10))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    brainstate.environ.set(dt=task.dt)
+    brainstate.random.seed(arguments.seed)
+    net = deep_net(
+        arguments.neuron, train.x.shape[-1], arguments.layers, arguments.width, task.n_classes, arguments.tau * u.ms
+    )
+    # A stride, since recordings may be sorted by class.
+    sample = train.x[:: max(1, len(train) // 256)]
+    initialise(net, sample, arguments)
+    before = bh.init.fluct_report(net, [sample])
+    print(before)
+    figure = bh.visualize.fluct_report(before)
+    figure.savefig(arguments.out / "initialisation.png", dpi=120)
+    plt.close(figure)
+
+    run = DeepTraining(
+        net,
+        arguments,
+        n_train=len(train),
+        learning_rate=LEARNING_RATES[arguments.neuron],
+        batch_size=task.batch_size,
+        layers=tuple(f"layers.{2 * i + 1}" for i in range(arguments.layers)),
+        max_gradient=1.0,
+    )
+    if arguments.in_range:
+        run.constrain = bh.train.clip_weights
+
+    def loss(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits, _ = bh.rollout(net, x)
+        error = braintools.metric.softmax_cross_entropy_with_integer_labels(logits.max(axis=0), y).mean()
+        return error, run.score(logits, y)
+
+    run.train(train, test, loss)
+    return run.finish(test, run.run(test))
+
+
+if __name__ == "__main__":
+    parser = options(__doc__.splitlines()[0], epochs=30, out="deep_networks", chip=False)
+    parser.add_argument("--data", choices=tuple(TASKS), default="randman", help="what to learn")
+    parser.add_argument("--root", type=Path, help="folder of the data, for those that are not bundled")
+    parser.add_argument("--neuron", choices=NEURONS, default="lif", help="what the layers are made of")
+    parser.add_argument("--layers", type=positive, default=3, help="hidden layers")
+    parser.add_argument("--width", type=positive, default=64, help="neurons in each")
+    parser.add_argument("--tau", type=float, default=20.0, help="membrane time constant in ms")
+    parser.add_argument("--init", choices=INITS, default="fluct", help="initialiser of the weights")
+    parser.add_argument("--in-range", action="store_true", help="keep a chip's weights in its range")
+    parser.add_argument("--xi", type=float, default=2.0, help="target of fluct and nwave, in standard deviations")
+    main(parser.parse_args())

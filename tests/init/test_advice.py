@@ -1,0 +1,281 @@
+"""What fluct_init warns of, in which words, and that following its advice helps."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import brainunit as u
+import numpy as np
+import pytest
+
+import brainhw as bh
+
+Sequential = brainstate.nn.Sequential
+family = pytest.mark.parametrize("family", ["H1v1", "H1v2"])
+LIMITS = {"H1v1": 0.9, "H1v2": 1.66}
+
+
+def synapse(family: str, n_in: int, n: int) -> Any:
+    # Zeros, because to draw numbers of one more shape takes longer than all else in many a test.
+    zeros = np.zeros((n_in, n))
+    return getattr(bh.nn, f"{family}Synapse")(n_in, n, weight_init=zeros * u.mV if family == "LIF" else zeros)
+
+
+def number(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    assert found, text
+    return float(found[1])
+
+
+def plain(weights: Any) -> np.ndarray:
+    return np.asarray(u.get_mantissa(weights), dtype=float)
+
+
+# Settings -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("topology", "options", "messages"),
+    [
+        ("FF", {}, []),
+        ("FF", {"xi_target": 1.0}, []),
+        ("FF", {"xi_target": 3.0}, []),
+        ("FF", {"xi_target": 0.5}, ["xi_target=0.5 is below 1: .*rates can become very high.*1 to 3 is recommended"]),
+        ("FF", {"xi_target": 3.5}, ["xi_target=3.5 is above 3: .*hardly ever reach threshold.*1 to 3 is recommended"]),
+        ("FF", {"alpha": 0.5}, ["alpha=0.5 but no layer is recurrent; the rest of the variance stays unused"]),
+        ("RC", {"alpha": 0.9}, []),
+        ("RC", {}, ["alpha=1 leaves nothing of the variance to the recurrent weights, which become zero"]),
+        ("RC", {"xi_target": 0.9}, ["xi_target=0.9 is below 1", "alpha=1 leaves nothing"]),
+        ("stray", {"alpha": 0.9}, [r"1 synapse\(s\) stand in no pair", "alpha=0.9 but no layer is recurrent"]),
+    ],
+)
+def test_settings_that_deserve_a_warning(
+    topology: str, options: dict, messages: list[str], monkeypatch: pytest.MonkeyPatch, chip_pair: Callable
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr("brainhw.init.fluct._through_frontend", stop)
+    net = chip_pair("H1v1", 8, 4, topology="RC" if topology == "RC" else "FF")
+    if topology == "stray":
+        net.stray = synapse("H1v1", 3, 3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(InterruptedError):
+            bh.init.fluct_init(net, [np.ones((1, 5, 8))], verbose=False, **options)
+    assert len(caught) == len(messages)
+    for warning, message in zip(caught, messages, strict=True):
+        assert warning.category is UserWarning
+        assert re.match(f"fluct_init: {message}", str(warning.message))
+        assert warning.filename == __file__
+
+
+# Weights beyond the range ---------------------------------------------------------------------------------------------
+
+
+RATE, INPUTS = 15, 500
+
+
+@pytest.fixture(scope="module")
+def again(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> Callable[..., Any]:
+    """Return a function that initialises a recurrent pair of a family, by default with weights beyond its range."""
+
+    def run(family: str, rate: float = RATE, n_in: int = INPUTS, **options: Any) -> Any:
+        net = chip_pair(family, n_in, 20, topology="RC")
+        return fluct_run(net, [poisson(rate, (8, 300, n_in))], **{"xi_target": 2.5, "alpha": 0.9, **options})
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def wide(again: Callable) -> dict[str, Any]:
+    return {family: again(family) for family in LIMITS}
+
+
+def beyond(run: Any, family: str) -> int:
+    """Return how many feed-forward weights are out of range."""
+    return int(np.sum(np.abs(plain(run.net.layers[0].weight.value)) > LIMITS[family]))
+
+
+@family
+def test_weights_beyond_the_range_are_counted_with_layer_chip_and_remedies(family: str, wide: dict) -> None:
+    run, limit = wide[family], LIMITS[family]
+    weights = [plain(run.net.layers[0].weight.value), plain(run.net.layers[1].recurrent_weight.value)]
+    outside = sum(int(np.sum(np.abs(w) > limit)) for w in weights)
+    (text,) = run.told("lie outside")
+    assert text.startswith(f"fluct_init: layer 1: {outside} weight(s) lie outside [-{limit}, {limit}] of {family}, ")
+    largest = max(np.abs(w).max() for w in weights)
+    assert number(r"the largest at ([\d.]+);", text) == pytest.approx(largest, rel=0.01)
+    assert number(r"xi_target=([\d.]+)", text) > 3
+    assert "(above 3, where neurons fall silent)" in text
+    assert "in_range=True draws none outside" in text
+    assert "weight_magnitude_loss(net) in the loss brings them back" in text
+    assert bh.train.out_of_range(run.net) == outside
+    assert beyond(run, family) > 10
+
+
+@family
+def test_advised_target_keeps_every_weight_in_range(family: str, wide: dict, again: Callable) -> None:
+    target = number(r"xi_target=([\d.]+)", wide[family].told("lie outside")[0])
+    assert beyond(again(family, xi_target=target), family) == 0
+
+
+@family
+def test_advised_number_of_inputs_keeps_every_weight_in_range(family: str, wide: dict, again: Callable) -> None:
+    times = number(r"about ([\d.]+) times the inputs", wide[family].told("lie outside")[0])
+    assert beyond(again(family, n_in=round(INPUTS * times)), family) == 0
+
+
+@family
+def test_advised_rate_keeps_every_weight_in_range(family: str, wide: dict, again: Callable) -> None:
+    (text,) = wide[family].told("lie outside")
+    rate = number(r"times their rate \((\d+) Hz\)", text)
+    assert rate == pytest.approx(RATE * number(r"or ([\d.]+) times their rate", text), rel=0.05)
+    assert beyond(again(family, rate=rate), family) == 0
+
+
+def test_advised_alpha_keeps_recurrent_weights_near_the_range(wide: dict, again: Callable) -> None:
+    def largest(run: Any) -> float:
+        return float(np.abs(plain(run.net.layers[1].recurrent_weight.value)).max())
+
+    alpha = number(r"alpha=([\d.]+) would keep the recurrent ones in", wide["H1v2"].told("lie outside")[0])
+    assert largest(wide["H1v2"]) > 3 * 1.66
+    assert 0.9 < alpha < 1
+    assert 0.5 * 1.66 < largest(again("H1v2", alpha=alpha)) < 1.1 * 1.66
+
+
+def test_no_rate_is_advised_where_none_would_do(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
+    """Spikes in half of all steps vary most; more would say less."""
+    (text,) = fluct_run(chip_pair("H1v2", 30, 8), [poisson(300, (4, 100, 30))]).told("lie outside")
+    assert "times the inputs would keep them in" in text
+    assert "rate" not in text
+
+
+def test_advised_size_of_analog_values_keeps_every_weight_in_range(fluct_run: Callable, chip_pair: Callable) -> None:
+    x = np.random.default_rng(0).random((8, 300, 60)).astype(np.float32)
+    (text,) = fluct_run(chip_pair("H1v2", 60, 10), [x]).told("lie outside")
+    times = number(r"or values ([\d.]+) times as large", text)
+    assert fluct_run(chip_pair("H1v2", 60, 10), [times * x]).layer.out_of_range == 0
+
+
+def test_mean_that_is_too_large_alone_has_no_target_to_advise(
+    fluct_run: Callable, poisson: Callable, chip_pair: Callable
+) -> None:
+    """The tenth that the vendor's rule adds to the smallest mean may take it beyond the range."""
+    # Without a limit the mean becomes 0.120.
+    chip = bh.chip.H1V2.replace(weight_limit=0.1145, provenance="measured")
+    x, options = [poisson(300, (16, 100, 32))], {"xi_target": 1.0, "key": 1, **bh.init.nwave_preset()}
+    run = fluct_run(chip_pair("H1v2", 32, 40, chip=chip), x, **options)
+    assert run.layer.init.mu_W > 0.1145
+    (text,) = run.told("lie outside")
+    assert "; the mean alone is too large for any xi_target, so more or stronger inputs are needed; in_range" in text
+
+
+def test_nothing_is_said_of_a_range_without_a_chip(fluct_run: Callable, poisson: Callable) -> None:
+    net = Sequential(synapse("LIF", 40, 8), bh.nn.LIFLayer(8, tau=20 * u.ms, V_th=500 * u.mV))
+    run = fluct_run(net, [poisson(100, (8, 150, 40))], families="any", xi_target=1.0)
+    assert run.layer.largest > 10
+    assert run.warnings == []
+
+
+# Neurons that are driven by their mean, silent, saturated -------------------------------------------------------------
+
+
+def test_single_input_is_told_to_be_mean_driven_and_its_weights_differ(
+    fluct_run: Callable, poisson: Callable, chip_pair: Callable
+) -> None:
+    run = fluct_run(chip_pair("H1v1", 1, 16, tau=100 * u.ms), [poisson(500, (8, 300, 1))])
+    (text,) = run.told("mean-driven")
+    assert text.startswith("fluct_init: layer 1: 16 neuron(s) need so large a mean weight that no variance is left")
+    assert "held at 0.1 of the mean" in text
+    assert "smaller xi_target" in text
+    assert run.layer.init.exhausted == 16
+    assert run.layer.init.sigma_FF / run.layer.init.mu_W == pytest.approx(0.1, rel=1e-6)
+    assert len(np.unique(plain(run.net.layers[0].weight.value))) == 16
+    assert run.layer.dead == 0
+
+
+def test_dead_neurons_are_told_with_layer_and_count(fluct_run: Callable, poisson: Callable) -> None:
+    x = poisson(300, (2, 60, 24))
+    net = Sequential(
+        synapse("LIF", 24, 30),
+        bh.nn.LIFLayer(30, tau=20 * u.ms),
+        synapse("LIF", 30, 25),
+        bh.nn.LIFLayer(25, tau=5 * u.ms),
+    )
+    run = fluct_run(net, [x], families="any")
+    spikes, seen = bh.rollout(net, np.swapaxes(x, 0, 1), record=("layers.1.spk",))
+    for layer, counts in zip(run.report.layers, (seen["layers.1.spk"], spikes), strict=True):
+        dead = int(np.sum(np.asarray(counts.sum(axis=(0, 1))) == 0))
+        assert layer.dead == dead > 0
+        (text,) = run.told(f"layer {layer.index}: {dead} neuron(s) never spike on the data")
+        assert "; try a smaller xi_target, more inputs, or more data." in text
+        assert "too little to tell silent from dead: raise n_batches" in text
+        assert "0.12 s of data" in text
+
+
+def test_more_data_tell_silent_from_dead(fluct_run: Callable, poisson: Callable) -> None:
+    net = Sequential(synapse("LIF", 24, 30), bh.nn.LIFLayer(30, tau=20 * u.ms))
+    run = fluct_run(net, [poisson(300, (2, 60, 24), seed=i) for i in range(40)], families="any", n_batches=40)
+    assert run.layer.dead == 0
+    assert run.warnings == []
+
+
+def test_saturated_neurons_are_told(fluct_run: Callable, poisson: Callable) -> None:
+    """Weights that are not centred: the luck of their draw takes two means far beyond threshold, and none below."""
+    net = Sequential(synapse("LIF", 20, 3), bh.nn.LIFLayer(3, tau=50 * u.ms))
+    run = fluct_run(net, [poisson(300, (2, 100, 20))], families="any", xi_target=0.2, center=False)
+    assert run.layer.saturated == np.sum(plain(run.layer.rates.to(u.Hz)) > 500) == 2
+    (text,) = run.told("spike in more than half of all steps")
+    assert text.startswith(f"fluct_init: layer 1: {run.layer.saturated} neuron(s) spike in more than half")
+    assert "larger xi_target or weaker input" in text
+    # And their target is missed, which on no chip is no matter of a charge curve.
+    (text,) = run.told("was asked for")
+    assert "with so few inputs, so little data or so much recurrence" in text
+
+
+def test_curve_that_bends_too_far_is_told(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
+    curve = bh.chip.SaturatingCharge(1.034 * u.fcoulomb, saturation=0.3)
+    chip = bh.chip.H1V1.replace(charge=curve, provenance="measured")
+    run = fluct_run(chip_pair("H1v1", 400, 12, chip=chip), [poisson(200, (8, 200, 400))], xi_target=1.0)
+    assert run.layer.xi_median > 1.5
+    (text,) = run.told("where 1 was asked for")
+    assert f"membranes fluctuate at xi={run.layer.xi_median:.3g} where" in text
+    assert "the charge curve or the weight range allows no more" in text
+    assert "times the inputs or their rate would reach it, or use a larger xi_target" in text
+
+
+def test_range_that_is_kept_and_too_narrow_is_told(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
+    run = fluct_run(chip_pair("H1v2", 40, 16), [poisson(8, (8, 300, 40))], in_range=True)
+    (text,) = run.told("was asked for")
+    assert "the charge curve or the weight range allows no more" in text
+    times = number(r"about ([\d.]+) times the inputs or their rate would reach it", text)
+    for rate, n_in in ((8, round(40 * times)), (8 * times, 40)):
+        more = fluct_run(chip_pair("H1v2", n_in, 16), [poisson(rate, (8, 300, n_in))], in_range=True)
+        assert more.layer.xi_median == pytest.approx(2.0, rel=0.1)
+        assert more.layer.out_of_range == 0
+        assert more.told("was asked for") == []
+
+
+def test_recurrent_share_that_is_missed_is_told(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
+    """A layer that hardly fires brings hardly anything back."""
+    run = fluct_run(chip_pair("H1v2", 60, 10, topology="RC"), [poisson(100, (2, 150, 60))], xi_target=3.0, alpha=0.3)
+    told = run.told("recurrent input makes")
+    assert (len(told) == 1) == (not 0.35 <= run.layer.share_RC <= 1)
+    assert len(told) == 1
+    assert "of the variance where alpha=0.3 asks for 0.7; the layer fires at" in told[0]
+    assert "use an alpha nearer to 1 or a smaller xi_target" in told[0]
+
+
+def test_neurons_that_hardly_leak_are_told_at_the_callers_line(poisson: Callable) -> None:
+    net = Sequential(synapse("LIF", 12, 2), bh.nn.LIFLayer(2, tau=100 * u.second))
+    for function, options in ((bh.init.fluct_report, {}), (bh.init.fluct_init, {"families": "any", "verbose": False})):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            function(net, [poisson(100, (2, 40, 12))], **options)
+        texts = [warning for warning in caught if "has not come back from one spike" in str(warning.message)]
+        assert [warning.filename for warning in texts] == [__file__]

@@ -1,0 +1,38 @@
+"""The deep networks of the gallery train for two epochs from every rule, and say how they started."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "gallery" / "deep_networks.py"
+RESULT = re.compile(
+    r"test accuracy [01]\.\d+ \| mean rate [\w .,]+ Hz \| [\d.]+ s \| \w+, 2 x 16 \w+, \w+ init, seed 0"
+)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "init", "data"),
+    [("lif", "fluct", "randman"), ("h1v2", "nwave", "vowels"), ("h1v1", "kaiming", "vowels")],
+)
+def test_smoke(neuron: str, init: str, data: str, tmp_path: Path) -> None:
+    options = ["--neuron", neuron, "--init", init, "--data", data, "--layers", "2", "--width", "16", "--xi", "1"]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--smoke", "--out", str(tmp_path), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = done.stdout.splitlines()
+    assert RESULT.fullmatch(lines[-1])
+    assert any("ξ (quartiles)" in line for line in lines)
+    assert ("[fluct_init] done." in lines) == (init != "kaiming")
+    for name in ("training.png", "initialisation.png"):
+        assert (tmp_path / name).stat().st_size > 1000
