@@ -50,9 +50,9 @@ def fluct_init(
               \sigma_U^2 = n_F (\mu_W^2 + \sigma_W^2)\, \nu\, \hat\epsilon
 
     (Rossbroich, Gygax & Zenke 2022, doi 10.48550/arXiv.2206.10226) where :math:`\bar\epsilon, \hat\epsilon` are the
-    integrals of the response and its square, measured on the real layer. Layer after layer: the mean weight is the
-    smallest, plus 10 %, at which no neuron is silent on the data; the spread takes what is left of the variance; the
-    output spikes are the next layer's input.
+    integrals of the response and its square, measured on the real layer. Layer after layer: weights get the spread that
+    meets the target; neurons that are silent on the data, more than chance explains, get the smallest mean weight, plus
+    10 %, that wakes them, and the spread that is left; the output spikes are the next layer's input.
 
     Parameters
     ----------

@@ -97,13 +97,14 @@ def measure_kernel(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: str 
     # One row for each synapse of a neuron, and one that stays silent.
     mask = np.tile(np.concatenate([np.eye(n_synapses), np.zeros((1, n_synapses))]), circuit.n_neurons)
     mean_slope = 0.5 * (up + down)
-    unit = u.get_unit(circuit.drive(present, jnp.zeros((1, 1, circuit.n_in))))
+    unit = u.get_unit(circuit.drive(present, jnp.asarray(np.zeros((1, 1, circuit.n_in)))))
     # Without spikes a layer is linear, so a large impulse stands clear of the rounding of what a bias makes.
     size = 1000 * float(circuit.threshold().min()) * _per_millivolt(circuit, unit)
 
     def respond(length: int) -> tuple[np.ndarray, np.ndarray]:
-        impulse = jnp.zeros((length, *mask.shape)).at[0].set(mask * size)
-        traces = np.asarray(circuit.layer.subthreshold(impulse * unit).mantissa, dtype=np.float64)
+        impulse = np.zeros((length, *mask.shape))
+        impulse[0] = mask * size
+        traces = np.asarray(circuit.layer.subthreshold(jnp.asarray(impulse) * unit).mantissa, dtype=np.float64)
         moved = (traces[:, :-1] - traces[:, -1:]) / size * mean_slope
         return np.moveaxis(moved, 1, 2).reshape(length, circuit.n_columns), traces[-1, -1]
 
@@ -133,11 +134,12 @@ def _per_millivolt(circuit: Circuit, unit: u.Unit) -> float:
 
 def _slopes(circuit: Circuit, probe: float, call: str) -> tuple[float, float]:
     """Return drive per unit weight just above and just below zero, measured on the synapse itself."""
-    one_spike = jnp.zeros((1, 1, circuit.n_in)).at[..., 0].set(1.0)
+    # Built by numpy: jax would compile each of these steps anew for every size of a layer.
+    one_spike = jnp.asarray(np.eye(1, circuit.n_in)[None])
 
     def drive(weight: float) -> float:
-        full = jnp.full((circuit.n_in, circuit.n_columns), weight, circuit.weight.dtype)
-        return float(circuit.drive(full, one_spike).mantissa[0, 0, 0])
+        full = jnp.asarray(np.full((circuit.n_in, circuit.n_columns), weight), circuit.weight.dtype)
+        return float(np.asarray(circuit.drive(full, one_spike).mantissa)[0, 0, 0])
 
     at_zero = drive(0.0)
 

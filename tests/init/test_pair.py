@@ -15,7 +15,7 @@ import brainhw as bh
 from brainhw.init.circuit import Circuit
 from brainhw.init.kernel import Kernel, measure_kernel
 from brainhw.init.moments import input_moments
-from brainhw.init.pair import FluctSettings, PairInitializer, rise_of
+from brainhw.init.pair import FluctSettings, PairInitializer, _centred, rise_of
 
 DT = 1e-3
 family = pytest.mark.parametrize("family", ["H1v1", "H1v2"])
@@ -119,9 +119,12 @@ def test_centring_needs_enough_inputs(rates: list[float], center: Any, is_centre
     assert np.allclose(along, 0, atol=1e-6) == is_centred
 
 
-def test_centred_columns_keep_their_spread(chip_pair: Callable, poisson: Callable) -> None:
-    solver = solver_of(chip_pair("H1v2", 60, 200), poisson(100, (4, 100, 60)), DEFAULT)
-    assert solver.z_ff.std() == pytest.approx(1, abs=0.02)
+def test_centred_columns_keep_their_spread() -> None:
+    z = np.random.default_rng(0).normal(size=(8, 20_000))
+    direction = np.arange(1.0, 9.0) / np.linalg.norm(np.arange(1.0, 9.0))
+    assert _centred(z, direction).std() == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(direction @ _centred(z, direction), 0, atol=1e-12)
+    np.testing.assert_array_equal(_centred(z, None), z)
 
 
 def test_inputs_that_move_as_one_are_not_centred(chip_pair: Callable, poisson: Callable) -> None:
@@ -153,6 +156,20 @@ def test_linear_synapse_is_calibrated_beyond_its_weight_range_too(chip_pair: Cal
     solver._calibrate()
     after = solver.meter.alone(solver._kept(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[1]
     np.testing.assert_allclose(after, 100, rtol=0.03)
+
+
+def test_curve_with_two_slopes_and_a_charge_at_zero_is_calibrated_as_well(
+    chip_pair: Callable, poisson: Callable
+) -> None:
+    """Centred weights alone would leave every membrane far above its mean."""
+    curve = bh.chip.TabulatedCharge([-0.9, -1e-5, 0.0, 1e-5, 0.9], [-0.35, 0.1, 0.1, 0.1, 1.0] * u.fcoulomb)
+    chip = bh.chip.H1V1.replace(charge=curve, provenance="measured")
+    solver = solver_of(chip_pair("H1v1", 40, 10, chip=chip), poisson(100, (8, 300, 40)), DEFAULT)
+    before, _ = solver.meter.alone(solver._kept(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))
+    solver._calibrate()
+    mean, sd = solver.meter.alone(solver._kept(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))
+    assert before.min() > 50
+    np.testing.assert_allclose((100 - mean) / sd, 2.0, rtol=0.06)
 
 
 def test_curve_that_saturates_does_not_blow_weights_up(chip_pair: Callable, poisson: Callable) -> None:

@@ -213,12 +213,16 @@ def test_network_without_a_chip_is_told_in_millivolt(data: np.ndarray) -> None:
 
 
 def test_silent_and_saturated_neurons_are_counted() -> None:
-    weights = np.zeros((4, 3))
-    weights[:, 1], weights[:, 2] = 0.2, 5.0
-    net = Sequential(bh.nn.LIFSynapse(4, 3, weight_init=weights * u.mV), bh.nn.LIFLayer(3, tau=5 * u.ms))
-    x = (np.random.default_rng(0).random((4, 100, 4)) < 0.3).astype(np.float32)
+    """One neuron without input, one that fires now and then, one in most steps, and one that fires once."""
+    weights = np.zeros((5, 4))
+    weights[:4, 1], weights[:4, 2], weights[4, 3] = 0.2, 5.0, 1.2
+    net = Sequential(bh.nn.LIFSynapse(5, 4, weight_init=weights * u.mV), bh.nn.LIFLayer(4, tau=5 * u.ms))
+    x = (np.random.default_rng(0).random((4, 100, 5)) < 0.3).astype(np.float32)
+    x[..., 4] = 0
+    x[2, 50, 4] = 1
     layer = bh.init.fluct_report(net, [x]).layers[0]
     assert (layer.dead, layer.saturated) == (1, 1)
+    np.testing.assert_allclose(plain(layer.rates.to(u.Hz))[[0, 3]], [0, 2.5])
     assert layer.xi[0] == np.inf
     assert layer.xi[1] < np.inf
 
