@@ -102,7 +102,7 @@ def fluct_init(
         spike for the next one to start from, or a bias alone takes neurons to threshold. The weights are then as
         before.
     RuntimeError
-        If no time step is set, or the charge curve has a kink at zero weight.
+        If no time step is set, or weights near zero bring no charge.
 
     Warns
     -----

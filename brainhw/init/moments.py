@@ -137,14 +137,19 @@ def membrane_basis(
             spread = np.maximum(spread - _weighted(along, products[:-1]), 0.0) / (1 - 1 / moments.fan_in)
             kept = float(np.min(spread / np.maximum(whole, 1e-30)))
             spread_later = (spread_later - _weighted(along, _shifted(products))) / (1 - 1 / moments.fan_in)
-        joined = (response * weight_per_mean).reshape(len(response), -1, n_synapses).sum(axis=2)
-        of_mean = _weighted(common, _autocorrelation(joined, len(common)))
+        of_mean = _weighted(common, _autocorrelation(_joined(response, weight_per_mean, n_synapses), len(common)))
         of_spread = spread * kernel.asymmetry**2
     else:
         of_spread = moments.fan_in * moments.nu_var * kernel.square_integral
-        of_mean = (weight_per_mean**2 * of_spread).reshape(-1, n_synapses).sum(axis=1)
+        joined = kernel.asymmetry * _joined(kernel.response, weight_per_mean, n_synapses)
+        of_mean = moments.fan_in * moments.nu_var * kernel.dt * (joined**2).sum(axis=0)
     correlation = float(np.mean(spread_later) / np.mean(spread)) if np.mean(spread) > 0 else 0.0
     return MembraneBasis(mean_response, of_mean, of_spread, kept, correlation)
+
+
+def _joined(response: np.ndarray, weight_per_mean: np.ndarray, n_synapses: int) -> np.ndarray:
+    """Return the response of each neuron, ``[L, n_neurons]``, to one spike that reaches all of its synapses."""
+    return (response * weight_per_mean).reshape(len(response), -1, n_synapses).sum(axis=2)
 
 
 def _autocovariances(x: np.ndarray, direction: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -162,7 +162,7 @@ def test_curve_with_two_slopes_and_a_charge_at_zero_is_calibrated_as_well(
     chip_pair: Callable, poisson: Callable
 ) -> None:
     """Centred weights alone would leave every membrane far above its mean."""
-    curve = bh.chip.TabulatedCharge([-0.9, -1e-5, 0.0, 1e-5, 0.9], [-0.35, 0.1, 0.1, 0.1, 1.0] * u.fcoulomb)
+    curve = bh.chip.TabulatedCharge([-0.9, -1e-5, 0.0, 1e-5, 0.9], [-0.35, 0.099995, 0.1, 0.10001, 1.0] * u.fcoulomb)
     chip = bh.chip.H1V1.replace(charge=curve, provenance="measured")
     solver = solver_of(chip_pair("H1v1", 40, 10, chip=chip), poisson(100, (8, 300, 40)), DEFAULT)
     before, _ = solver.meter.alone(solver._kept(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))
