@@ -29,6 +29,7 @@ __all__ = [
     "size",
     "step_input",
     "time_step",
+    "whole_number",
 ]
 
 
@@ -182,6 +183,17 @@ def positive_int(value: Any, *, call: str, name: str) -> int:
         raise TypeError(f"{call}: {name} must be a whole number; got {describe(value)}.") from None
     if isinstance(value, bool) or result < 1:
         raise ValueError(f"{call}: {name} must be at least 1; got {value!r}.")
+    return result
+
+
+def whole_number(value: Any, *, call: str, name: str) -> int:
+    """Return ``value`` as an int of at least 0, or raise naming the argument."""
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{call}: {name} must be a whole number; got {describe(value)}.") from None
+    if isinstance(value, bool) or result < 0:
+        raise ValueError(f"{call}: {name} must be a whole number of at least 0; got {value!r}.")
     return result
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import brainunit as u
 import numpy as np
 
-from brainhw._arguments import as_array, describe, positive_int
+from brainhw._arguments import as_array, describe, positive_int, whole_number
 
 __all__ = ["Dataset", "Split", "batches"]
 
@@ -177,16 +176,6 @@ class Dataset:
         return f"{head}\n  train {self.train}\n  test  {self.test})"
 
 
-def _seed(value: Any, name: str) -> int:
-    try:
-        result = operator.index(value)
-    except TypeError:
-        raise TypeError(f"batches: {name} must be a whole number; got {describe(value)}.") from None
-    if isinstance(value, bool) or result < 0:
-        raise ValueError(f"batches: {name} must be a whole number of at least 0; got {value!r}.")
-    return result
-
-
 def batches(
     split: Split,
     batch_size: int,
@@ -238,7 +227,8 @@ def batches(
     if not isinstance(split, Split):
         raise TypeError(f"batches: split must be a Split such as dataset.train; got {describe(split)}.")
     batch_size = positive_int(batch_size, call="batches", name="batch_size")
-    seed, epoch = _seed(seed, "seed"), _seed(epoch, "epoch")
+    seed = whole_number(seed, call="batches", name="seed")
+    epoch = whole_number(epoch, call="batches", name="epoch")
     n = len(split)
     if n == 0:
         raise ValueError("batches: the split is empty; there is nothing to iterate over.")

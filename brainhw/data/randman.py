@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 from typing import Any
 
 import numpy as np
 
-from brainhw._arguments import describe, number, positive_int
+from brainhw._arguments import number, positive_int, whole_number
 from brainhw.data.dataset import Dataset, Split
 
 __all__ = ["randman"]
@@ -18,16 +17,6 @@ _CALL = "randman"
 _HIGHEST_FREQUENCY = 1000
 _SMALLEST_WEIGHT = 1e-3
 _GRID_POINTS = 1001
-
-
-def _seed(value: Any) -> int:
-    try:
-        result = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{_CALL}: seed must be a whole number; got {describe(value)}.") from None
-    if isinstance(value, bool) or result < 0:
-        raise ValueError(f"{_CALL}: seed must be a whole number of at least 0; got {value!r}.")
-    return result
 
 
 def _recordings(value: Any, n_classes: int, name: str) -> int:
@@ -209,7 +198,8 @@ def randman(
     n_test = _recordings(n_test, n_classes, "n_test")
     manifold_dim = positive_int(manifold_dim, call=_CALL, name="manifold_dim")
     alpha = number(alpha, call=_CALL, name="alpha", positive=True)
-    train_source, test_source, *class_sources = np.random.SeedSequence(_seed(seed)).spawn(2 + n_classes)
+    sequence = np.random.SeedSequence(whole_number(seed, call=_CALL, name="seed"))
+    train_source, test_source, *class_sources = sequence.spawn(2 + n_classes)
     manifolds = [_Manifold.draw(source, manifold_dim, n_units, alpha) for source in class_sources]
     return Dataset(
         name="randman",
