@@ -5,8 +5,10 @@ from brainhw.transform import (
     fractional_summary,
     get_per_layer_alpha,
     get_per_layer_coefficient,
+    nominal_chip,
     prepare_net,
     rollout,
+    sample_chip,
     set_fractional_orders,
 )
 
@@ -19,8 +21,10 @@ __all__ = [
     "init",
     "kernel",
     "nn",
+    "nominal_chip",
     "prepare_net",
     "rollout",
+    "sample_chip",
     "set_fractional_orders",
     "surrogate",
     "train",

@@ -75,6 +75,7 @@ class Training(abc.ABC):
     """
 
     constrain: Callable[[brainstate.nn.Module], None] | None = None  # brings parameters back in range after a step
+    begin: Callable[[int], None] | None = None  # sets what a schedule changes, given the epoch
 
     def __init__(
         self,
@@ -118,13 +119,14 @@ class Training(abc.ABC):
     def train(self, train: bh.data.Split, test: bh.data.Split, loss: Callable[..., Any]) -> None:
         """Train to the last epoch with a progress bar, saving as it goes.
 
-        ``loss(x, y)`` returns the loss and the accuracy of a batch ``x [T, B, N]``, ``y [B]`` or ``[B, T]``.
+        ``loss(x, y, key)`` returns the loss and the accuracy of a batch ``x [T, B, N]``, ``y [B]`` or ``[B, T]``; the
+        key is another for every batch of the training.
         """
         gradient = brainstate.transform.grad(loss, self.weights, has_aux=True, return_value=True)
 
         @brainstate.transform.jit
-        def step(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-            grads, value, hits = gradient(x, y)
+        def step(x: jax.Array, y: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            grads, value, hits = gradient(x, y, key)
             self.optimizer.update(grads)
             if self.constrain is not None:
                 self.constrain(self.net)
@@ -136,8 +138,16 @@ class Training(abc.ABC):
         last = min(last, self.arguments.stop_after or last)
         bar = tqdm(range(first, last), desc="training", unit="epoch", initial=first, total=last)
         for epoch in bar:
+            if self.begin is not None:
+                self.begin(epoch)
             batches = bh.data.batches(train, self.batch_size, seed=self.arguments.seed, epoch=epoch)
-            values = np.array([step(time_major(batch.x), jnp.asarray(batch.y)) for batch in batches])
+            key = jax.random.fold_in(jax.random.key(self.arguments.seed), epoch)
+            values = np.array(
+                [
+                    step(time_major(batch.x), jnp.asarray(batch.y), jax.random.fold_in(key, i))
+                    for i, batch in enumerate(batches)
+                ]
+            )
             outputs, _ = self._forward(time_major(test.x))
             hits = self.score(outputs, jnp.asarray(test.y))
             entry = dict(zip(("loss", "accuracy"), values.mean(axis=0).tolist(), strict=True))

@@ -153,7 +153,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.in_range:
         run.constrain = bh.train.clip_weights
 
-    def loss(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits, _ = bh.rollout(net, x)
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(logits.max(axis=0), y).mean()
         return error, run.score(logits, y)

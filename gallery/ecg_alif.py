@@ -134,7 +134,7 @@ def segment(
         max_gradient=1.0,
     )
 
-    def loss(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits, _ = bh.rollout(net, x)
         return braintools.metric.softmax_cross_entropy_with_integer_labels(logits, y.T).mean(), run.score(logits, y)
 

@@ -65,7 +65,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.init == "fluct":
         bh.init.fluct_init(net, [train.x], in_range=True, key=arguments.seed)
 
-    def loss(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
         spikes, _ = bh.rollout(net, x)
         votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, POPULATION).mean(axis=-1)
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()

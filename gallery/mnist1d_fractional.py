@@ -198,7 +198,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     )
     key = jax.random.key(arguments.seed)
 
-    def loss(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
         # The count of steps is saved with the run, so a resumed run varies its series as the whole one does.
         logits, _ = bh.rollout(net, varied(x, jax.random.fold_in(key, run.optimizer.step_count.value)))
         highest = logits.max(axis=0)

@@ -30,16 +30,16 @@ GAIN = 17.5  # of the log envelope, so that frontend neurons fire at some hundre
 class DigitNet(brainstate.nn.Module):
     """Frontend, a hidden layer of mixed time constants, and output populations, all on the chip."""
 
-    def __init__(self, chip: str) -> None:
+    def __init__(self, chip: str, weight_bits: int | str | None = None) -> None:
         super().__init__()
         synapse, layer, frontend = FAMILIES[chip]
         n_hidden, population = SIZES[chip]
         n_out = N_CLASSES * population
-        self.ears = frontend()
+        self.ears = frontend(weight_bits=weight_bits)
         self.frontend = layer(16, tau=10.0 * u.ms)
-        self.to_hidden = synapse(16, n_hidden)
+        self.to_hidden = synapse(16, n_hidden, weight_bits=weight_bits)
         self.hidden = layer(n_hidden, tau=np.resize([20.0, 50.0, 100.0, 200.0], n_hidden) * u.ms)
-        self.to_output = synapse(n_hidden, n_out)
+        self.to_output = synapse(n_hidden, n_out, weight_bits=weight_bits)
         self.output = layer(n_out, tau=100.0 * u.ms)
 
     def update(self, x: jax.Array) -> jax.Array:
@@ -81,7 +81,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.init == "fluct":
         bh.init.fluct_init(net, [train.x[:256]], xi_target=1.0, in_range=True, key=arguments.seed)
 
-    def loss(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
         spikes, _ = bh.rollout(net, x)
         votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, -1).mean(axis=-1)
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()

@@ -16,7 +16,10 @@ from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.provenance import PROVENANCES, check_line, check_notes, check_provenance
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["UNITS", "ChipSpec", "sourced_fields"]
+__all__ = ["BITS", "UNITS", "ChipSpec", "sourced_fields"]
+
+# One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step no longer names its code.
+BITS = range(2, 17)
 
 # The one unit in which each dimensioned field is kept.
 UNITS: Mapping[str, u.Unit] = MappingProxyType(
@@ -69,7 +72,7 @@ class ChipSpec:
     tau_profiles : TauProfiles
         The membrane time constants on offer.
     weight_bits : int
-        Bits of a stored weight, 2 to 24.
+        Bits of a stored weight, 2 to 16.
     synapse_mismatch_std : float or None
         Spread of the effective weights of a chip, in weight units; ``None``: no such mismatch.
     leak_mismatch_std : float or None
@@ -136,9 +139,9 @@ class ChipSpec:
         self._set("cores", _cores(self.cores))
         for name in ("frontend_channels", "sign_block", "weight_bits"):
             self._set(name, positive_int(getattr(self, name), call="ChipSpec", name=name))
-        if not 2 <= self.weight_bits <= 24:
+        if self.weight_bits not in BITS:
             raise ValueError(
-                f"ChipSpec: weight_bits must lie between 2 (a sign and a zero) and 24 (what float32 holds); "
+                f"ChipSpec: weight_bits must lie between {BITS[0]} (a sign and a zero) and {BITS[-1]}; "
                 f"got {self.weight_bits}."
             )
         choice(self.sign_axis, ("pre", "post"), call="ChipSpec", name="sign_axis")

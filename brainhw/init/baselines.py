@@ -14,7 +14,7 @@ from brainhw import _arguments
 from brainhw.init.batches import states_restored
 from brainhw.init.circuit import Circuit
 from brainhw.init.stages import discover_stages
-from brainhw.transform.prepare import as_key, check_module
+from brainhw.transform.checks import as_key, check_module
 
 __all__ = ["kaiming_init"]
 

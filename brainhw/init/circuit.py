@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw.chip import LinearCharge
-from brainhw.nn import FractionalLayer, H1Layer, LIFLayer, LIFSynapse, MultiSynapseLayer
+from brainhw.kernel import WeightGrid
+from brainhw.nn import EffectiveWeight, FractionalLayer, H1Layer, LIFLayer, LIFSynapse, MultiSynapseLayer
 from brainhw.nn.preparation import Preparable
 from brainhw.nn.sequence import SequenceModule
 
@@ -42,6 +43,7 @@ class Circuit:
         self.weight_unit = u.mV if isinstance(synapse, LIFSynapse) else u.UNITLESS
         self.chip = layer.chip if isinstance(layer, H1Layer) else None
         self._recurrent = _recurrent_parameter(layer)
+        self._rounding = _rounding(synapse), _rounding(layer)
 
     @property
     def family(self) -> str:
@@ -80,8 +82,8 @@ class Circuit:
 
     @property
     def weight(self) -> jax.Array:
-        """The present weights, ``[n_in, n_columns]``."""
-        return _plain(self.synapse.weight.value)
+        """The present weights, ``[n_in, n_columns]``; rounded if the synapse rounds."""
+        return _rounded(_plain(self.synapse.weight.value), self._rounding[0])
 
     @property
     def recurrent(self) -> jax.Array | None:
@@ -89,7 +91,8 @@ class Circuit:
         if self._recurrent is None:
             return None
         parameter = self._recurrent
-        return _plain(parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter.value)
+        value = parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter.value
+        return _rounded(_plain(value), self._rounding[1])
 
     def threshold(self) -> np.ndarray:
         """Return the thresholds in mV, ``[n_neurons]``."""
@@ -149,16 +152,24 @@ class Circuit:
         return brainstate.transform.for_loop(self.layer.update, drive)
 
     @contextlib.contextmanager
-    def without_noise(self) -> Iterator[None]:
-        """Switch the neurons' noise off while the block runs: a search must see the same layer each time."""
-        if not isinstance(self.layer, MultiSynapseLayer):
-            yield
-            return
-        noise_std, self.layer.noise_std = self.layer.noise_std, None
+    def smooth(self) -> Iterator[None]:
+        """Switch the neurons' noise and the rounding of weights off while the block runs.
+
+        A search must see the same layer each time, and what a small weight does.
+        """
+        noisy = [self.layer] if isinstance(self.layer, MultiSynapseLayer) else []
+        noise = [layer.noise_std for layer in noisy]
+        for layer in noisy:
+            layer.noise_std = None
+        for effective, _ in filter(None, self._rounding):
+            effective.grid = None
         try:
             yield
         finally:
-            self.layer.noise_std = noise_std
+            for layer, noise_std in zip(noisy, noise, strict=True):
+                layer.noise_std = noise_std
+            for effective, grid in filter(None, self._rounding):
+                effective.grid = grid
 
     def _with_unit(self, weight: jax.Array) -> Any:
         return weight if self.weight_unit == u.UNITLESS else weight * self.weight_unit
@@ -166,6 +177,15 @@ class Circuit:
 
 def _plain(weight: Any) -> jax.Array:
     return weight.to(u.mV).mantissa if isinstance(weight, u.Quantity) else weight
+
+
+def _rounding(module: Any) -> tuple[EffectiveWeight, WeightGrid] | None:
+    effective = getattr(module, "effective", None)
+    return None if effective is None or effective.grid is None else (effective, effective.grid)
+
+
+def _rounded(weight: jax.Array, rounding: tuple[EffectiveWeight, WeightGrid] | None) -> jax.Array:
+    return weight if rounding is None else rounding[1].quantize(weight)
 
 
 def _prepare(module: Any) -> None:

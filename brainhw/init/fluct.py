@@ -22,7 +22,7 @@ from brainhw.init.moments import input_moments, membrane_basis
 from brainhw.init.pair import Draw, FluctSettings, PairInitializer, rise_of
 from brainhw.init.report import FluctReport, InitOutcome, LayerReport, report_layer
 from brainhw.init.stages import FAMILIES, Stages, discover_stages
-from brainhw.transform.prepare import as_key, check_module
+from brainhw.transform.checks import as_key, check_module
 
 __all__ = ["fluct_init", "fluct_report", "nwave_preset"]
 
@@ -344,11 +344,11 @@ def _batch_major(spikes: jax.Array) -> np.ndarray:
 
 @contextlib.contextmanager
 def _undisturbed(net: brainstate.nn.Module, circuits: list[Circuit], *, keep_weights: bool) -> Iterator[None]:
-    """Leave the network as it was, but for the weights; noise is off inside."""
+    """Leave the network as it was, but for the weights; noise and rounding are off inside."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(states_restored(net, keep_weights=keep_weights))
         for circuit in circuits:
-            stack.enter_context(circuit.without_noise())
+            stack.enter_context(circuit.smooth())
         yield
 
 

@@ -17,7 +17,7 @@ from brainhw import _arguments
 from brainhw.init.batches import states_restored, take_batches
 from brainhw.init.stages import discover_frontend
 from brainhw.nn import H1Frontend, H1Layer
-from brainhw.transform.prepare import check_module
+from brainhw.transform.checks import check_module
 
 __all__ = ["frontend_init"]
 

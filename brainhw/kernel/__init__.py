@@ -2,5 +2,6 @@
 
 from brainhw.kernel.exponentials import n_exponentials, weight_error
 from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
+from brainhw.kernel.quantize import WeightGrid
 
-__all__ = ["METHODS", "FractionalMethod", "n_exponentials", "weight_error"]
+__all__ = ["METHODS", "FractionalMethod", "WeightGrid", "n_exponentials", "weight_error"]

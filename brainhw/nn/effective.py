@@ -14,9 +14,14 @@ import jax.numpy as jnp
 from brainstate._state import TRACE_CONTEXT
 from jax.custom_derivatives import SymbolicZero
 
+from brainhw import _arguments
 from brainhw.chip import ChipSpec
+from brainhw.kernel import WeightGrid, signs
+from brainhw.kernel.quantize import check_bits
 
-__all__ = ["ChipWeight", "EffectiveWeight", "chip_weights"]
+__all__ = ["ROUNDINGS", "ChipWeight", "EffectiveWeight", "chip_weights"]
+
+ROUNDINGS = ("nearest", "stochastic")
 
 
 class EffectiveWeight(brainstate.nn.Module):
@@ -24,10 +29,11 @@ class EffectiveWeight(brainstate.nn.Module):
 
     The master weight :math:`w` is a plain number, learnt and never rounded. What the chip applies is
 
-    .. math:: q_{ij} = q(w_{ij}) + q'(0)\, \sigma_w\, \xi_{ij}
+    .. math:: q_{ij} = q(w^{*}_{ij}) + q'(0)\, \sigma_w\, \xi_{ij}
 
-    with :math:`q` the chip's charge curve, :math:`\sigma_w` its synapse mismatch and :math:`\xi` standard normal
-    numbers that belong to one sampled chip (zero for the nominal chip).
+    with :math:`w^{*}` the weight after the sign annealing, if any, and then the rounding to the grid of
+    ``weight_bits``, if any; :math:`q` the chip's charge curve, :math:`\sigma_w` its synapse mismatch and :math:`\xi`
+    standard normal numbers that belong to one sampled chip (zero for the nominal chip).
 
     Parameters
     ----------
@@ -37,6 +43,21 @@ class EffectiveWeight(brainstate.nn.Module):
         The chip whose charge curve and mismatch apply.
     owner : str
         The call to name in errors, e.g. ``"H1v1Synapse"``.
+    weight_bits : int, 'chip' or None, optional
+        Bits of the grid over the chip's range that weights are rounded to; ``'chip'`` is ``chip.weight_bits``,
+        ``None`` (default) rounds nothing.
+    rounding : {'nearest', 'stochastic'}, optional
+        ``'stochastic'`` rounds up or down at random at each preparation inside
+        ``brainstate.environ.context(fit=True)``; outside, and by default everywhere, weights go to the nearest level.
+
+    Attributes
+    ----------
+    charge : brainstate.ShortTermState
+        The charges in fC.
+    mismatch : brainstate.LongTermState
+        What the chip that :func:`brainhw.sample_chip` put adds to each charge, in fC; zero without one.
+    sign_alpha : brainstate.LongTermState or None
+        How hard the signs of a block are held together (:class:`brainhw.train.SignAnnealing`); ``None``: not at all.
 
     Notes
     -----
@@ -47,25 +68,87 @@ class EffectiveWeight(brainstate.nn.Module):
     differentiated function, since it would be zero.
     """
 
-    def __init__(self, master: brainstate.ParamState, chip: ChipSpec, *, owner: str) -> None:
+    def __init__(
+        self,
+        master: brainstate.ParamState,
+        chip: ChipSpec,
+        *,
+        owner: str,
+        weight_bits: int | str | None = None,
+        rounding: str = "nearest",
+    ) -> None:
         super().__init__()
         # The weights stay with their owner, whose path they carry in checkpoints; a second reference here would either
         # rename them or be lost when a network is copied.
         self.chip = chip
         self.owner = owner
         self.charge = brainstate.ShortTermState(jnp.zeros_like(master.value) * u.fcoulomb)
+        self.mismatch = brainstate.LongTermState(jnp.zeros_like(master.value) * u.fcoulomb)
+        self.sign_alpha: brainstate.LongTermState | None = None
         self._source: Any = None
+        self.set_grid(weight_bits, rounding, call=owner)
+
+    def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
+        """Round to another grid from the next preparation on; raises if the arguments name none."""
+        self.rounding = _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
+        if weight_bits == "chip":
+            weight_bits = self.chip.weight_bits
+        elif isinstance(weight_bits, str):
+            raise ValueError(
+                f"{call}: weight_bits must be a number of bits, 'chip' for the {self.chip.weight_bits} of "
+                f"{self.chip.name}, or None for weights that are not rounded; got {weight_bits!r}."
+            )
+        if weight_bits is None:
+            if rounding != "nearest":
+                raise ValueError(f"{call}: rounding is {rounding!r} but nothing is rounded; pass weight_bits too.")
+            self.grid: WeightGrid | None = None
+        else:
+            bits = check_bits(weight_bits, call=call, name="weight_bits")
+            self.grid = WeightGrid(self.chip.weight_limit, bits)
+        self.forget()
+
+    @property
+    def weight_bits(self) -> int | None:
+        """Bits that weights are rounded to; ``None`` if they are not."""
+        return None if self.grid is None else self.grid.bits
+
+    def forget(self) -> None:
+        """Let the charges count as not prepared, because what they are computed with has changed."""
+        self._source = None
+
+    def signed(self, master: jax.Array) -> jax.Array:
+        """Return the weights after the sign annealing, before any rounding."""
+        if self.sign_alpha is None:
+            return master
+        return signs.anneal(master, self.sign_alpha.value, block=self.chip.sign_block, axis=self.chip.sign_axis)
+
+    def applied(self, master: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Return the weights that the chip is programmed with; ``key`` rounds at random, ``None`` to the nearest."""
+        weights = self.signed(master)
+        return weights if self.grid is None else self.grid.quantize(weights, key)
 
     def refresh(self, weights: brainstate.ParamState, key: jax.Array | None = None) -> None:
-        """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the nominal chip."""
+        """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the one in place."""
         master = weights.value
-        charge = self.chip.charge(master)
-        if key is not None and self.chip.synapse_mismatch_std is not None:
-            spread = self.chip.synapse_mismatch_std * jax.random.normal(key, master.shape, master.dtype)
-            charge = charge + self.chip.charge.slope_at_zero * spread
-        self.charge.value = charge.in_unit(u.fcoulomb)
+        rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
+        charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
+        mismatch = self.mismatch.value if key is None else self.drawn(key, self.chip.synapse_mismatch_std)
+        self.charge.value = (charge + mismatch).in_unit(u.fcoulomb)
         # A weak reference, because a traced value must not outlive its trace.
         self._source = weakref.ref(master)
+
+    def drawn(self, key: jax.Array, size: float | None) -> u.Quantity:
+        """Return what a chip adds to each charge in fC, normal with standard deviation ``size`` in weight units."""
+        charge = self.charge.value.mantissa
+        if not size:
+            return u.Quantity(jnp.zeros_like(charge), unit=u.fcoulomb)
+        spread = size * jax.random.normal(key, charge.shape, charge.dtype)
+        return (self.chip.charge.slope_at_zero * spread).in_unit(u.fcoulomb)
+
+    def pin(self, key: jax.Array | None, size: float | None) -> None:
+        """Put a chip in place until another is: the one of ``key``, or the nominal one."""
+        self.mismatch.value = self.mismatch.value * 0 if key is None else self.drawn(key, size)
+        self.forget()
 
     def of(self, weights: brainstate.ParamState) -> u.Quantity:
         """Return the charges of ``weights`` in fC; raises unless :func:`brainhw.prepare_net` is up to date."""
@@ -126,6 +209,8 @@ class ChipWeight(NamedTuple):
         The learnt weights, dimensionless, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
     chip : ChipSpec
         The chip.
+    effective : EffectiveWeight
+        What the chip makes of them.
 
     Examples
     --------
@@ -137,6 +222,7 @@ class ChipWeight(NamedTuple):
 
     master: brainstate.ParamState
     chip: ChipSpec
+    effective: EffectiveWeight
 
 
 def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
@@ -154,5 +240,5 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
     for path, node in net.nodes().items():
         if isinstance(getattr(node, "effective", None), EffectiveWeight):
             name = ".".join(str(part) for part in path) or type(node).__name__
-            found[name] = ChipWeight(node.master, node.chip)
+            found[name] = ChipWeight(node.master, node.chip, node.effective)
     return found

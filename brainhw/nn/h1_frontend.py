@@ -15,6 +15,8 @@ from brainhw.chip import H1V1, H1V2, ChipSpec
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
+from brainhw.nn.preparation import MismatchSizes
+from brainhw.nn.tap import tap
 
 __all__ = ["H1Frontend", "H1v1Frontend", "H1v2Frontend"]
 
@@ -35,6 +37,12 @@ class H1Frontend(brainstate.nn.Module):
     weight_init : callable or array, optional
         Initializer called with ``(channels,)``, or the diagonal itself; dimensionless.
         Default: half the weight limit on every channel.
+    weight_bits : int, 'chip' or None, optional
+        Round the applied weights to a grid of so many bits over the chip's range; ``'chip'`` takes the chip's own
+        number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
+    rounding : {'nearest', 'stochastic'}, optional
+        ``'stochastic'`` rounds up or down at random, once per preparation, inside
+        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
     name : str, optional
         Name of the module.
 
@@ -57,6 +65,8 @@ class H1Frontend(brainstate.nn.Module):
         *,
         chip: ChipSpec | None = None,
         weight_init: Callable[..., Any] | jax.Array | None = None,
+        weight_bits: int | str | None = None,
+        rounding: str = "nearest",
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
@@ -65,7 +75,7 @@ class H1Frontend(brainstate.nn.Module):
         self.in_size = self.out_size = (self.chip.frontend_channels,)
         init = braintools.init.Constant(0.5 * self.chip.weight_limit) if weight_init is None else weight_init
         self.weight = weight_state(init, (self.chip.frontend_channels,), call=call, name="weight_init")
-        self.effective = EffectiveWeight(self.weight, self.chip, owner=call)
+        self.effective = EffectiveWeight(self.weight, self.chip, owner=call, weight_bits=weight_bits, rounding=rounding)
 
     @property
     def master(self) -> brainstate.ParamState:
@@ -73,8 +83,12 @@ class H1Frontend(brainstate.nn.Module):
         return self.weight
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the nominal one."""
+        """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the one in place."""
         self.effective.refresh(self.weight, key)
+
+    def pin_chip(self, key: jax.Array | None, sizes: MismatchSizes) -> None:
+        """Put the chip of ``key`` in place, or with ``None`` the nominal one."""
+        self.effective.pin(key, sizes.synapse)
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the charge that each channel brings to its neuron.
@@ -89,8 +103,10 @@ class H1Frontend(brainstate.nn.Module):
         Quantity
             ``[..., channels]`` in fC.
         """
-        x = _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
-        return x * self.effective.of(self.weight)
+        given, x = x, _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
+        charge = x * self.effective.of(self.weight)
+        tap(self, "wires", (given, charge))
+        return charge
 
 
 class H1v1Frontend(H1Frontend):

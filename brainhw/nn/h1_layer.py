@@ -14,9 +14,11 @@ import jax.numpy as jnp
 
 from brainhw import _arguments, surrogate
 from brainhw.chip import H1V1, H1V2, ChipSpec
+from brainhw.nn.charge_sum import charge_sum
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
+from brainhw.nn.preparation import MismatchSizes
 from brainhw.nn.spiking import SpikingLayer
 
 __all__ = ["H1Layer", "H1v1Layer", "H1v2Layer"]
@@ -48,6 +50,12 @@ class H1Layer(SpikingLayer):
         The chip; default the preset of the family. It holds threshold, capacitance and reset: they are not arguments.
     recurrent_init : callable or array, optional
         Initializer or ``[N, N]`` numbers. Default ``braintools.init.KaimingNormal(scale=0.1)``.
+    weight_bits : int, 'chip' or None, optional
+        Round the applied recurrent weights to a grid of so many bits over the chip's range; ``'chip'`` takes the
+        chip's own number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
+    rounding : {'nearest', 'stochastic'}, optional
+        ``'stochastic'`` rounds up or down at random, once per preparation, inside
+        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
     spk_fun : braintools.surrogate.Surrogate, optional
         Spike function; sees ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid(slope=5.0)``.
     detach_reset : bool, optional
@@ -64,7 +72,9 @@ class H1Layer(SpikingLayer):
     recurrent_weight : brainstate.ParamState
         Master weights ``[N, N]``, presynaptic neuron first, dimensionless; only for ``'RC'``.
     chip_tau, chip_V_th : brainstate.ShortTermState
-        What one sampled chip has, ``[N]``; the nominal values unless :func:`brainhw.prepare_net` is given a key.
+        What the neurons run with since the last preparation, ``[N]``.
+    pinned_tau, pinned_V_th : brainstate.LongTermState
+        What the chip in place has, ``[N]``: the nominal values until :func:`brainhw.sample_chip` puts another.
 
     Raises
     ------
@@ -86,6 +96,8 @@ class H1Layer(SpikingLayer):
         topology: str = "FF",
         chip: ChipSpec | None = None,
         recurrent_init: Callable[..., Any] | jax.Array | None = None,
+        weight_bits: int | str | None = None,
+        rounding: str = "nearest",
         spk_fun: Callable[[jax.Array], jax.Array] | None = None,
         detach_reset: bool = True,
         name: str | None = None,
@@ -115,14 +127,21 @@ class H1Layer(SpikingLayer):
         self.tau = u.Quantity(jnp.broadcast_to(jnp.asarray(snap.tau.to(u.ms).mantissa, dtype), (n,)), unit=u.ms)
         self.chip_tau = brainstate.ShortTermState(self.tau)
         self.chip_V_th = brainstate.ShortTermState(self._nominal_threshold())
+        self.pinned_tau = brainstate.LongTermState(self.tau)
+        self.pinned_V_th = brainstate.LongTermState(self._nominal_threshold())
         if topology == "RC":
             init = braintools.init.KaimingNormal(scale=0.1) if recurrent_init is None else recurrent_init
             self.recurrent_weight = weight_state(init, (n, n), call=call, name="recurrent_init")
-            self.effective = EffectiveWeight(self.recurrent_weight, chip, owner=call)
-        elif recurrent_init is not None:
-            raise ValueError(
-                f"{call}: recurrent_init is given but topology is 'FF'; pass topology='RC' or leave it out."
+            self.effective = EffectiveWeight(
+                self.recurrent_weight, chip, owner=call, weight_bits=weight_bits, rounding=rounding
             )
+            return
+        for argument, given in (("recurrent_init", recurrent_init), ("weight_bits", weight_bits)):
+            if given is not None:
+                raise ValueError(
+                    f"{call}: {argument} is given but topology is 'FF', without recurrent weights; pass "
+                    "topology='RC' or leave it out (the incoming weights belong to the synapse)."
+                )
 
     def _nominal_threshold(self) -> u.Quantity:
         V_th = self.chip.V_th.to(u.mV).mantissa
@@ -134,24 +153,41 @@ class H1Layer(SpikingLayer):
         return self.recurrent_weight
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Take the nominal leak and threshold, or with a ``key`` those of one sampled chip.
+        """Take the leak and threshold of the chip in place, or with a ``key`` those of one sampled for this time.
 
         The leak current varies log-normally from neuron to neuron (so ``tau`` does, inversely), the threshold normally,
         each by the relative size that the spec gives; ``None`` in the spec means no variation.
         """
-        tau, V_th = self.tau, self._nominal_threshold()
-        key_rc = None
+        tau, V_th, key_rc = self.pinned_tau.value, self.pinned_V_th.value, None
         if key is not None:
-            key_leak, key_th, key_rc = jax.random.split(key, 3)
-            n, dtype = self.n_neurons, tau.mantissa.dtype
-            if self.chip.leak_mismatch_std is not None:
-                tau = tau * jnp.exp(-self.chip.leak_mismatch_std * jax.random.normal(key_leak, (n,), dtype))
-            if self.chip.threshold_mismatch_std is not None:
-                V_th = V_th * (1 + self.chip.threshold_mismatch_std * jax.random.normal(key_th, (n,), dtype))
+            tau, V_th, key_rc = self._drawn(key, self.chip.leak_mismatch_std, self.chip.threshold_mismatch_std)
         self.chip_tau.value = tau
         self.chip_V_th.value = V_th
         if self.topology == "RC":
             self.effective.refresh(self.recurrent_weight, key_rc)
+
+    def pin_chip(self, key: jax.Array | None, sizes: MismatchSizes) -> None:
+        """Put the chip of ``key`` in place, or with ``None`` the nominal one."""
+        tau, V_th, key_rc = self.tau, self._nominal_threshold(), None
+        if key is not None:
+            tau, V_th, key_rc = self._drawn(key, sizes.leak, sizes.threshold)
+        self.pinned_tau.value = tau
+        self.pinned_V_th.value = V_th
+        if self.topology == "RC":
+            self.effective.pin(key_rc, sizes.synapse)
+
+    def _drawn(
+        self, key: jax.Array, leak: float | None, threshold: float | None
+    ) -> tuple[u.Quantity, u.Quantity, jax.Array]:
+        """Return the time constants and thresholds of one chip, and the key of its recurrent weights."""
+        tau, V_th = self.tau, self._nominal_threshold()
+        key_leak, key_th, key_rc = jax.random.split(key, 3)
+        n, dtype = self.n_neurons, tau.mantissa.dtype
+        if leak:
+            tau = tau * jnp.exp(-leak * jax.random.normal(key_leak, (n,), dtype))
+        if threshold:
+            V_th = V_th * (1 + threshold * jax.random.normal(key_th, (n,), dtype))
+        return tau, V_th, key_rc
 
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)`` with the time constants of the prepared chip, ``[N]``."""
@@ -167,7 +203,7 @@ class H1Layer(SpikingLayer):
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
         """Return the charge that the previous spikes bring back."""
-        return spk @ self.effective.of(self.recurrent_weight)
+        return charge_sum(spk, self.effective.of(self.recurrent_weight))
 
 
 class H1v1Layer(H1Layer):

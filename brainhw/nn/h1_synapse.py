@@ -12,9 +12,12 @@ import jax
 
 from brainhw import _arguments
 from brainhw.chip import H1V1, H1V2, ChipSpec
+from brainhw.nn.charge_sum import charge_sum
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
+from brainhw.nn.preparation import MismatchSizes
+from brainhw.nn.tap import tap
 
 __all__ = ["H1Synapse", "H1v1Synapse", "H1v2Synapse"]
 
@@ -36,6 +39,12 @@ class H1Synapse(brainstate.nn.Module):
     weight_init : callable or array, optional
         Initializer called with ``(in_size, out_size)``, or the weights themselves; dimensionless.
         Default ``braintools.init.KaimingNormal()``; :func:`brainhw.init.fluct_init` does better.
+    weight_bits : int, 'chip' or None, optional
+        Round the applied weights to a grid of so many bits over the chip's range; ``'chip'`` takes the chip's own
+        number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
+    rounding : {'nearest', 'stochastic'}, optional
+        ``'stochastic'`` rounds up or down at random, once per preparation, inside
+        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
     name : str, optional
         Name of the module.
 
@@ -61,6 +70,8 @@ class H1Synapse(brainstate.nn.Module):
         *,
         chip: ChipSpec | None = None,
         weight_init: Callable[..., Any] | jax.Array | None = None,
+        weight_bits: int | str | None = None,
+        rounding: str = "nearest",
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
@@ -71,7 +82,7 @@ class H1Synapse(brainstate.nn.Module):
         self.in_size, self.out_size = (n_in,), (n_out,)
         init = braintools.init.KaimingNormal() if weight_init is None else weight_init
         self.weight = weight_state(init, (n_in, n_out), call=call, name="weight_init")
-        self.effective = EffectiveWeight(self.weight, self.chip, owner=call)
+        self.effective = EffectiveWeight(self.weight, self.chip, owner=call, weight_bits=weight_bits, rounding=rounding)
 
     @property
     def master(self) -> brainstate.ParamState:
@@ -79,8 +90,12 @@ class H1Synapse(brainstate.nn.Module):
         return self.weight
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the nominal one."""
+        """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the one in place."""
         self.effective.refresh(self.weight, key)
+
+    def pin_chip(self, key: jax.Array | None, sizes: MismatchSizes) -> None:
+        """Put the chip of ``key`` in place, or with ``None`` the nominal one."""
+        self.effective.pin(key, sizes.synapse)
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the charge that the input brings to each target neuron.
@@ -95,8 +110,10 @@ class H1Synapse(brainstate.nn.Module):
         Quantity
             ``[..., out_size]`` in fC.
         """
-        x = _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
-        return x @ self.effective.of(self.weight)
+        given, x = x, _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
+        charge = charge_sum(x, self.effective.of(self.weight))
+        tap(self, "wires", (given, charge))
+        return charge
 
 
 class H1v1Synapse(H1Synapse):

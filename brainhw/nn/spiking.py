@@ -169,4 +169,5 @@ class SpikingLayer(brainstate.nn.Dynamics):
             V = u.math.relu(V)
         self.V.value = V
         self.spk.value = spk
+        tap(self, "wires", (x, spk))
         return spk

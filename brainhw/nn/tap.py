@@ -29,9 +29,9 @@ def is_heard() -> bool:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[dict[tuple[int, str], Any]]:
-    """Collect what modules offer while the block runs, keyed by ``(id(module), name)``."""
-    heard: dict[tuple[int, str], Any] = {}
+def listening(heard: dict[tuple[int, str], Any] | None = None) -> Iterator[dict[tuple[int, str], Any]]:
+    """Collect what modules offer while the block runs, keyed by ``(id(module), name)``; into ``heard`` if given."""
+    heard = {} if heard is None else heard
     token = _heard.set(heard)
     try:
         yield heard

@@ -1,12 +1,14 @@
-"""Losses, metrics and projections for training on a chip's terms."""
+"""Losses, metrics, schedules and projections for training on a chip's terms."""
 
 from brainhw.train.accuracy import accuracy, accuracy_population
+from brainhw.train.annealing import SignAnnealing
 from brainhw.train.bounds import BoundsReg, firing_rate_bounds_loss
 from brainhw.train.rates import balanced_population_mse, firing_rate_target_mse_loss
-from brainhw.train.weights import clip_weights, out_of_range, topology_loss, weight_magnitude_loss
+from brainhw.train.weights import clip_weights, out_of_range, project_signs, topology_loss, weight_magnitude_loss
 
 __all__ = [
     "BoundsReg",
+    "SignAnnealing",
     "accuracy",
     "accuracy_population",
     "balanced_population_mse",
@@ -14,6 +16,7 @@ __all__ = [
     "firing_rate_bounds_loss",
     "firing_rate_target_mse_loss",
     "out_of_range",
+    "project_signs",
     "topology_loss",
     "weight_magnitude_loss",
 ]

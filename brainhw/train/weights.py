@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
+from brainhw.kernel.signs import soften, to_blocks
 from brainhw.nn import ChipWeight, chip_weights
 
-__all__ = ["clip_weights", "out_of_range", "topology_loss", "weight_magnitude_loss"]
+__all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology_loss", "weight_magnitude_loss"]
 
 
-def _weights(net: brainstate.nn.Module, call: str) -> dict[str, ChipWeight]:
+def on_chip(net: brainstate.nn.Module, call: str) -> dict[str, ChipWeight]:
+    """Return the weights of ``net`` that live on a chip, or raise if it has none."""
     if not isinstance(net, brainstate.nn.Module):
         raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
     found = chip_weights(net)
@@ -50,7 +52,7 @@ def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
     >>> round(float(bh.train.weight_magnitude_loss(synapse)), 4)
     0.005
     """
-    weights = _weights(net, "weight_magnitude_loss")
+    weights = on_chip(net, "weight_magnitude_loss")
     excess = [jnp.sum(jax.nn.relu(jnp.abs(w.master.value) - w.chip.weight_limit) ** 2) for w in weights.values()]
     return jnp.sum(jnp.stack(excess)) / sum(w.master.value.size for w in weights.values())
 
@@ -85,7 +87,7 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
     >>> round(float(bh.train.topology_loss(synapse)), 4)
     0.4
     """
-    dense = [w for w in _weights(net, "topology_loss").values() if w.master.value.ndim == 2]
+    dense = [w for w in on_chip(net, "topology_loss").values() if w.master.value.ndim == 2]
     if not dense:
         raise ValueError("topology_loss: the network has no dense weight on a chip, only one-to-one frontends.")
     disagreement = [_block_disagreement(w) for w in dense]
@@ -93,10 +95,7 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
 
 
 def _block_disagreement(weight: ChipWeight) -> jax.Array:
-    values = weight.master.value if weight.chip.sign_axis == "pre" else weight.master.value.T
-    block = weight.chip.sign_block
-    padded = jnp.pad(values, ((0, -len(values) % block), (0, 0)))
-    blocks = padded.reshape(-1, block, values.shape[1])
+    blocks = to_blocks(weight.master.value, weight.chip.sign_block, weight.chip.sign_axis)
     return jnp.sum(jnp.abs(blocks), axis=1) - jnp.abs(jnp.sum(blocks, axis=1))
 
 
@@ -119,7 +118,7 @@ def out_of_range(net: brainstate.nn.Module) -> int:
     >>> bh.train.out_of_range(bh.nn.H1v1Synapse(2, 1, weight_init=jnp.array([[1.0], [0.5]])))
     1
     """
-    weights = _weights(net, "out_of_range")
+    weights = on_chip(net, "out_of_range")
     return sum(int(jnp.sum(~(jnp.abs(w.master.value) <= w.chip.weight_limit))) for w in weights.values())
 
 
@@ -142,6 +141,39 @@ def clip_weights(net: brainstate.nn.Module) -> None:
     >>> [round(float(w), 2) for w in synapse.weight.value[:, 0]]
     [0.9, 0.5]
     """
-    for weight in _weights(net, "clip_weights").values():
+    for weight in on_chip(net, "clip_weights").values():
         limit = weight.chip.weight_limit
         weight.master.value = jnp.clip(weight.master.value, -limit, limit)
+
+
+def project_signs(net: brainstate.nn.Module) -> None:
+    """Make every block of weights one of a single sign, in place, changing it as little as can be.
+
+    In each run of ``chip.sign_block`` weights into one neuron (along the other axis if the chip says so) the sign of
+    the larger sum of squares stays and the weights of the other become zero: the nearest such weights in the
+    Euclidean norm. What already agrees is not touched, so doing it twice changes nothing more. One-to-one weights
+    have no block.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network. May stand inside ``brainstate.transform.jit``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``net`` is no module or has no weight on a chip.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> synapse = bh.nn.H1v1Synapse(3, 1, weight_init=jnp.array([[0.5], [-0.2], [0.1]]))
+    >>> bh.train.project_signs(synapse)
+    >>> [round(float(w), 2) for w in synapse.weight.value[:, 0]]
+    [0.5, 0.0, 0.1]
+    """
+    for weight in on_chip(net, "project_signs").values():
+        if weight.master.value.ndim == 2:
+            chip = weight.chip
+            hard = soften(weight.master.value, jnp.inf, block=chip.sign_block, axis=chip.sign_axis)
+            weight.master.value = jnp.where(hard == 0, 0, hard)  # no negative zeros

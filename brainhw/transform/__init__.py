@@ -4,12 +4,15 @@ from brainhw.transform.fractional_orders import get_per_layer_alpha, get_per_lay
 from brainhw.transform.fractional_report import fractional_summary
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.rollout import rollout
+from brainhw.transform.sample import nominal_chip, sample_chip
 
 __all__ = [
     "fractional_summary",
     "get_per_layer_alpha",
     "get_per_layer_coefficient",
+    "nominal_chip",
     "prepare_net",
     "rollout",
+    "sample_chip",
     "set_fractional_orders",
 ]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-import zlib
-from typing import Any
-
 import brainstate
 import jax
 import jax.numpy as jnp
@@ -13,8 +9,10 @@ import jax.numpy as jnp
 from brainhw import _arguments
 from brainhw.nn import net_chip
 from brainhw.nn.preparation import Preparable
+from brainhw.transform.checks import as_key, check_module, dotted
+from brainhw.transform.sample import keyed
 
-__all__ = ["as_key", "check_module", "prepare_net"]
+__all__ = ["prepare_net"]
 
 
 def prepare_net(
@@ -33,7 +31,8 @@ def prepare_net(
         States become ``[batch_size, N]``; ``None`` (default) means one sample, ``[N]``.
     key : jax.Array or int, optional
         Samples one chip: each mismatch that the chip's spec lists is drawn from it and stays frozen until the next
-        call. The same key is the same chip, whatever the batch. ``None`` (default) is the nominal chip.
+        call. The same key is the same chip, whatever the batch. ``None`` (default) is the chip in place: the nominal
+        one, or that of :func:`brainhw.sample_chip`.
 
     Raises
     ------
@@ -62,48 +61,12 @@ def prepare_net(
     for path, weights in net.states(brainstate.ParamState).items():
         # `_value` and not `.value`: a read would tell the surrounding grad that the loss depends on this parameter.
         _arguments.check_finite_tree(
-            weights._value, call=call, name=f"the parameter {_dotted(path)}", fix="load or initialise it again"
+            weights._value, call=call, name=f"the parameter {dotted(path)}", fix="load or initialise it again"
         )
 
     _reset(net, batch_size, call)
-    for path, node in net.nodes().items():
-        if isinstance(node, Preparable):
-            # The draw of a module depends on its path alone, so that adding one elsewhere changes no other.
-            node.prepare(None if key is None else jax.random.fold_in(key, zlib.crc32(_dotted(path).encode())))
-
-
-def check_module(net: Any, *, call: str) -> None:
-    """Raise unless ``net`` is a module."""
-    if not isinstance(net, brainstate.nn.Module):
-        raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
-
-
-def _dotted(path: tuple[Any, ...]) -> str:
-    return ".".join(str(part) for part in path)
-
-
-def as_key(key: Any, call: str) -> jax.Array | None:
-    """Return a random key from a key or a whole number; ``None`` stays ``None``."""
-    if key is None:
-        return None
-    if isinstance(key, jax.Array) and (key.ndim or jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and not key.ndim:
-            return key
-        if key.dtype == "uint32" and key.ndim == 1:  # an old-style key
-            return key
-        raise ValueError(f"{call}: key must be one key; got {_arguments.describe(key)}.")
-    try:
-        number = operator.index(key)
-        if isinstance(key, bool):
-            raise TypeError
-    except TypeError:
-        raise TypeError(
-            f"{call}: key must be a whole number or a jax.random.key; got {_arguments.describe(key)}."
-        ) from None
-    if not 0 <= number < 2**32:
-        # JAX would wrap it, and two numbers would be one chip.
-        raise ValueError(f"{call}: key must be a whole number from 0 to 2**32 - 1; got {number}.")
-    return jax.random.key(number)
+    for module, own in keyed(net, Preparable, key):
+        module.prepare(own)
 
 
 def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None:
@@ -112,7 +75,7 @@ def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None
         kind = type(node)
         if isinstance(node, base) and kind.init_state is not base.init_state and kind.reset_state is base.reset_state:
             raise TypeError(
-                f"{call}: {kind.__name__} at {_dotted(path)!r} has init_state but no reset_state, so its states cannot "
+                f"{call}: {kind.__name__} at {dotted(path)!r} has init_state but no reset_state, so its states cannot "
                 "be put back to rest; give it a reset_state(batch_size) that writes them."
             )
     try:

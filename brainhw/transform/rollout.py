@@ -15,9 +15,10 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.nn.preparation import StepCounting
 from brainhw.nn.tap import listening
+from brainhw.transform.checks import check_module
 from brainhw.transform.finite import FiniteWatch
 from brainhw.transform.layerwise import chain_of, offers, run_layerwise
-from brainhw.transform.prepare import check_module, prepare_net
+from brainhw.transform.prepare import prepare_net
 from brainhw.transform.record import Recorder
 
 __all__ = ["rollout"]

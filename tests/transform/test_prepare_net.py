@@ -64,6 +64,8 @@ def test_paths_of_states_and_modules_are_pinned(make_net) -> None:
         ("hidden", "recurrent_weight"), ("hidden", "effective", "charge"),
         ("syn2", "weight"), ("syn2", "effective", "charge"),
         ("out", "V"), ("out", "spk"), ("out", "chip_tau"), ("out", "chip_V_th"),
+        ("syn1", "effective", "mismatch"), ("hidden", "effective", "mismatch"), ("syn2", "effective", "mismatch"),
+        ("hidden", "pinned_tau"), ("hidden", "pinned_V_th"), ("out", "pinned_tau"), ("out", "pinned_V_th"),
     }  # fmt: skip
     net = make_net("H1v1")
     assert set(net.states()) == expected

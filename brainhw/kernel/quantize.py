@@ -1,0 +1,137 @@
+"""A grid of stored weights: which numbers a few bits can hold, and how a learnt number becomes one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import final
+
+import jax
+import jax.numpy as jnp
+
+from brainhw._arguments import describe, number, positive_int
+from brainhw.chip import BITS
+
+__all__ = ["WeightGrid", "check_bits"]
+
+
+@final
+@dataclass(frozen=True)
+class WeightGrid:
+    r"""The values that a weight of ``bits`` bits can take: symmetric about zero, zero among them.
+
+    .. math:: w_c = c\,\Delta, \quad c \in \{-n, \dots, n\}, \quad n = 2^{b-1} - 1, \quad \Delta = w_{max} / n
+
+    Of the :math:`2^b` codes one, the most negative, is left unused, so that the grid ends at the limit on both sides.
+
+    Parameters
+    ----------
+    limit : float
+        Largest weight :math:`w_{max}`, dimensionless, greater than zero.
+    bits : int
+        Bits :math:`b` of a weight, 2 to 16.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range; the message names it.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from brainhw.kernel import WeightGrid
+    >>> grid = WeightGrid(0.9, 5)
+    >>> grid.n_levels, round(grid.step, 3)
+    (31, 0.06)
+    >>> print(grid.codes(jnp.array([0.0, 0.1, -0.9, 2.0])))
+    [  0   2 -15  15]
+    """
+
+    limit: float
+    bits: int
+
+    def __post_init__(self) -> None:
+        number(self.limit, call="WeightGrid", name="limit", positive=True)
+        check_bits(self.bits, call="WeightGrid", name="bits")
+
+    @property
+    def largest_code(self) -> int:
+        """The code of the limit, ``2**(bits - 1) - 1``."""
+        return 2 ** (self.bits - 1) - 1
+
+    @property
+    def n_levels(self) -> int:
+        """How many values there are."""
+        return 2 * self.largest_code + 1
+
+    @property
+    def step(self) -> float:
+        """Distance between neighbouring values."""
+        return self.limit / self.largest_code
+
+    def codes(self, weights: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Return the whole number that stands for each weight, as int32.
+
+        Parameters
+        ----------
+        weights : jax.Array
+            Weights of any shape; those beyond the limit get the code of the limit.
+        key : jax.Array, optional
+            Round up or down at random, up with the probability of the remainder, so that the mean is the weight
+            itself. ``None`` (default): to the nearest, of two equally near the even one.
+        """
+        return self._rounded(weights, key).astype(jnp.int32)
+
+    def values(self, codes: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
+        """Return the weights that codes stand for, ``codes * step``."""
+        dtype = jnp.result_type(float) if dtype is None else dtype
+        return jnp.asarray(codes, dtype) * jnp.asarray(self.step, dtype)
+
+    def quantize(self, weights: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Return the value on the grid for each weight, differentiable.
+
+        The gradient is handed straight through (Y. Bengio, N. Leonard and A. Courville, arXiv:1308.3432): 1 up to the
+        limit, 0 beyond it, where the weight is cut off and a small change of it changes nothing.
+
+        Parameters
+        ----------
+        weights, key
+            As for :meth:`codes`.
+
+        Returns
+        -------
+        jax.Array
+            Same shape and dtype.
+        """
+        return _straight_through(weights, self.values(self._rounded(weights, key), weights.dtype), self.limit)
+
+    def _rounded(self, weights: jax.Array, key: jax.Array | None) -> jax.Array:
+        weights = jax.lax.stop_gradient(weights)
+        steps = weights / jnp.asarray(self.step, weights.dtype)
+        if key is not None:
+            steps = jnp.floor(steps + jax.random.uniform(key, weights.shape, weights.dtype))
+        return jnp.clip(jnp.round(steps), -self.largest_code, self.largest_code)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _straight_through(weights: jax.Array, rounded: jax.Array, limit: float) -> jax.Array:
+    return rounded
+
+
+@_straight_through.defjvp
+def _straight_through_jvp(
+    limit: float, primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    weights, rounded = primals
+    # A weight that a projection put on the limit itself must be able to come back: there the gradient passes.
+    return rounded, jnp.where(jnp.abs(weights) <= jnp.asarray(limit, weights.dtype), tangents[0], 0)
+
+
+def check_bits(bits: object, *, call: str, name: str) -> int:
+    """Return ``bits`` as an int that a grid can have, or raise."""
+    found = positive_int(bits, call=call, name=name)
+    if found not in BITS:
+        raise ValueError(
+            f"{call}: {name} must lie between {BITS[0]} (a sign and a zero) and {BITS[-1]}; got {describe(bits)}."
+        )
+    return found

@@ -1,0 +1,63 @@
+"""Blocks of weights that must share a sign: how far they do, and the nearest weights that do."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["anneal", "block_signs", "from_blocks", "soften", "to_blocks"]
+
+
+def to_blocks(weights: jax.Array, block: int, axis: str) -> jax.Array:
+    """Return ``[n_blocks, block, lines]``: runs of ``block`` weights along the rows ('pre') or columns ('post').
+
+    A last run that is shorter is filled with zeros, which agree with either sign.
+    """
+    lines = weights if axis == "pre" else weights.T
+    padded = jnp.pad(lines, ((0, -len(lines) % block), (0, 0)))
+    return padded.reshape(-1, block, lines.shape[1])
+
+
+def from_blocks(blocks: jax.Array, shape: tuple[int, ...], axis: str) -> jax.Array:
+    """Return the weights ``[N_in, N_out]`` that :func:`to_blocks` had cut into blocks."""
+    n = shape[0] if axis == "pre" else shape[1]
+    lines = blocks.reshape(-1, blocks.shape[-1])[:n]
+    return lines if axis == "pre" else lines.T
+
+
+def block_signs(blocks: jax.Array) -> jax.Array:
+    r"""Return how clearly each block is of one sign, ``[n_blocks, 1, lines]`` from -1 to 1.
+
+    .. math:: s_b = \frac{\sum_{i \in b} w_i |w_i|}{\sum_{i \in b} w_i^2}
+
+    Its sign is the one that costs least: setting the weights of the other sign to zero changes the block by less,
+    in the Euclidean norm, than making it one of the opposite sign. A block of zeros is 0.
+    """
+    energy = jnp.sum(blocks**2, axis=1, keepdims=True)
+    balance = jnp.sum(blocks * jnp.abs(blocks), axis=1, keepdims=True)
+    return balance / jnp.where(energy > 0, energy, 1)
+
+
+def soften(weights: jax.Array, alpha: jax.Array, *, block: int, axis: str) -> jax.Array:
+    r"""Shrink, in every block, the weights of the sign that yields.
+
+    .. math:: w_i \mapsto w_i \,(1 - |\sigma_b|) \text{ where } w_i \sigma_b < 0, \quad \sigma_b = \tanh(\alpha s_b)
+
+    ``alpha = 0`` changes nothing; at ``alpha = inf`` every block has one sign, and the result is the nearest such
+    weights (a block with as much on either side becomes positive). No weight grows.
+    """
+    blocks = to_blocks(weights, block, axis)
+    signs = block_signs(blocks)
+    hard = jnp.where(signs < 0, -1.0, 1.0)
+    # An infinite alpha times a zero would be NaN, also in the branch that is not taken.
+    finite = jnp.where(jnp.isinf(alpha), 0.0, alpha)
+    sigma = jnp.where(jnp.isinf(alpha), hard, jnp.tanh(finite * signs))
+    return from_blocks(jnp.where(blocks * sigma < 0, blocks * (1 - jnp.abs(sigma)), blocks), weights.shape, axis)
+
+
+def anneal(weights: jax.Array, alpha: jax.Array, *, block: int, axis: str) -> jax.Array:
+    """Return :func:`soften` with the gradient handed straight through.
+
+    A weight that yields keeps hearing what the loss wants of it, so that it can come over to the sign of its block.
+    """
+    return weights + jax.lax.stop_gradient(soften(weights, alpha, block=block, axis=axis) - weights)

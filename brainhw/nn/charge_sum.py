@@ -1,0 +1,35 @@
+"""The sum of charges at a neuron, the same to the bit for one chip and for many side by side."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+__all__ = ["charge_sum", "chips_side_by_side"]
+
+_side_by_side: ContextVar[bool] = ContextVar("brainhw_chips_side_by_side", default=False)
+
+
+def charge_sum(x: jax.Array, charge: u.Quantity) -> u.Quantity:
+    """Return ``x [..., N_in] @ charge [N_in, N_out]`` in fC."""
+    if _side_by_side.get():
+        # An input that all chips share would be multiplied with all their weights as one wide matrix, in another
+        # order of additions than for one chip alone, and spikes would differ. So each chip gets an input of its own:
+        # a choice that depends on its charges, and whose other side XLA cannot rule out.
+        x = jnp.where(jnp.isnan(charge.mantissa[0, 0]), jnp.nan, x)
+    return x @ charge
+
+
+@contextlib.contextmanager
+def chips_side_by_side() -> Iterator[None]:
+    """Say that what is traced in this block will be vmapped over chips."""
+    token = _side_by_side.set(True)
+    try:
+        yield
+    finally:
+        _side_by_side.reset(token)

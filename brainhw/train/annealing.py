@@ -1,0 +1,136 @@
+"""Train from free signs to the blocks of one sign that a chip demands."""
+
+from __future__ import annotations
+
+import brainstate
+import jax.numpy as jnp
+
+from brainhw import _arguments
+from brainhw.kernel.signs import soften
+from brainhw.train.weights import on_chip, project_signs
+
+__all__ = ["SignAnnealing"]
+
+
+class SignAnnealing:
+    r"""Harden the signs of every block of weights, epoch by epoch.
+
+    While it is attached, the chip applies, in place of the master weights :math:`w_i` of a block,
+
+    .. math:: w_i\,(1 - |\sigma_b|) \text{ where } w_i \sigma_b < 0, \quad w_i \text{ elsewhere}, \qquad
+              \sigma_b = \tanh\!\Big(\alpha\, \frac{\sum_{i \in b} w_i |w_i|}{\sum_{i \in b} w_i^2}\Big)
+
+    so the weights of the weaker sign fade as :math:`\alpha` grows, and vanish when it is infinite: then every block has
+    exactly one sign, that of the nearest such block. No magnitude grows, so weights kept in the chip's range
+    (:func:`clip_weights`) stay there. The gradient reaches master weights unchanged, so that one that faded can come
+    over to the sign of its block, or turn the block, as long as signs are soft.
+
+    Blocks are runs of ``chip.sign_block`` weights into one neuron, along the axis that the chip's spec assumes; the
+    last may be shorter. Frontends have no blocks and are left alone.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network. Attach before compiling a training step.
+    total_epochs : int
+        Epochs in which signs are soft; from epoch ``total_epochs`` on they are hard.
+    alpha_start, alpha_end : float, optional
+        :math:`\alpha` in the first and in the last of these epochs, dimensionless, with equal ratios from epoch to
+        epoch. Default 0.5 and 20.
+
+    Attributes
+    ----------
+    alpha : float
+        The present value; infinite when signs are hard.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is bad, ``alpha_end`` is below ``alpha_start``, the network has no dense weight on a chip, or is
+        being annealed already.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v1Synapse(3, 1), bh.nn.H1v1Layer(1, tau=10 * u.ms))
+    >>> net.layers[0].weight.value = jnp.array([[0.5], [-0.2], [0.1]])
+    >>> annealing = bh.train.SignAnnealing(net, total_epochs=10)
+    >>> for epoch in range(12):
+    ...     annealing.step(epoch)  # and train for an epoch
+    >>> annealing.finish()
+    >>> [round(float(w), 2) for w in net.layers[0].weight.value[:, 0]]
+    [0.5, 0.0, 0.1]
+    """
+
+    def __init__(
+        self,
+        net: brainstate.nn.Module,
+        total_epochs: int,
+        alpha_start: float = 0.5,
+        alpha_end: float = 20.0,
+    ) -> None:
+        call = type(self).__name__
+        self.net = net
+        self.total_epochs = _arguments.positive_int(total_epochs, call=call, name="total_epochs")
+        self.alpha_start = _arguments.number(alpha_start, call=call, name="alpha_start", positive=True)
+        self.alpha_end = _arguments.number(alpha_end, call=call, name="alpha_end", positive=True)
+        if self.alpha_end < self.alpha_start:
+            raise ValueError(
+                f"{call}: alpha_end must be at least alpha_start, signs only harden; got {self.alpha_end:g} after "
+                f"{self.alpha_start:g}."
+            )
+        dense = {path: w for path, w in on_chip(net, call).items() if w.master.value.ndim == 2}
+        if not dense:
+            raise ValueError(f"{call}: the network has no dense weight on a chip, only one-to-one frontends.")
+        taken = [path for path, weight in dense.items() if weight.effective.sign_alpha is not None]
+        if taken:
+            raise ValueError(
+                f"{call}: {', '.join(taken)} is annealed already; call finish() on that SignAnnealing first."
+            )
+        self._effective = [weight.effective for weight in dense.values()]
+        for effective in self._effective:
+            effective.sign_alpha = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
+        self.step(0)
+
+    def step(self, epoch: int) -> None:
+        """Set the hardness for an epoch, counted from 0; hard from ``total_epochs`` on."""
+        epoch = _arguments.whole_number(epoch, call="SignAnnealing.step", name="epoch")
+        self._check_attached("step")
+        if epoch >= self.total_epochs:
+            self.alpha = float("inf")
+        else:
+            share = epoch / max(1, self.total_epochs - 1)
+            self.alpha = self.alpha_start * (self.alpha_end / self.alpha_start) ** share
+        for effective in self._effective:
+            effective.sign_alpha.value = jnp.full_like(effective.sign_alpha.value, self.alpha)
+            effective.forget()
+
+    def constrain(self) -> None:
+        """Once signs are hard, write them into the master weights; call it after each optimizer step.
+
+        It keeps a block from turning over when the optimizer pushes weights that no longer count. While signs are
+        soft nothing happens. May stand inside ``brainstate.transform.jit``.
+        """
+        self._check_attached("constrain")
+        for weight in on_chip(self.net, "SignAnnealing.constrain").values():
+            state = weight.effective.sign_alpha
+            if state is not None:
+                chip, master = weight.chip, weight.master.value
+                hard = soften(master, jnp.inf, block=chip.sign_block, axis=chip.sign_axis)
+                weight.master.value = jnp.where(jnp.isinf(state.value), hard, master)
+
+    def finish(self) -> None:
+        """Make the signs hard for good: write them into the master weights and detach.
+
+        The net applies afterwards what it applied under hard signs, without any annealing left in it.
+        """
+        self._check_attached("finish")
+        project_signs(self.net)
+        for effective in self._effective:
+            effective.sign_alpha = None
+            effective.forget()
+        self._effective = []
+
+    def _check_attached(self, method: str) -> None:
+        if not self._effective:
+            raise RuntimeError(f"SignAnnealing.{method}: it is finished; make a new one to anneal again.")
