@@ -1,6 +1,6 @@
 """Spiking networks for analog neuromorphic chips: build with units, train within what the hardware can do."""
 
-from brainhw import chip, data, init, kernel, nn, surrogate, train, transform, visualize
+from brainhw import chip, data, deploy, init, kernel, nn, surrogate, train, transform, visualize
 from brainhw.transform import (
     fractional_summary,
     get_per_layer_alpha,
@@ -15,6 +15,7 @@ from brainhw.transform import (
 __all__ = [
     "chip",
     "data",
+    "deploy",
     "fractional_summary",
     "get_per_layer_alpha",
     "get_per_layer_coefficient",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
-import shutil
 import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -14,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import brainunit as u
+import numpy as np
 
 from brainhw._arguments import describe, unit_name
+from brainhw._files import write_whole
 from brainhw.chip._units import closest, exact, unit_named
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.spec import UNITS, ChipSpec, sourced_fields
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["load_chip", "save_chip"]
+__all__ = ["chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
 _NONE = "none"
@@ -91,26 +90,7 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     ...     load_chip(file) == H1V1
     True
     """
-    if not isinstance(spec, ChipSpec):
-        raise TypeError(f"save_chip: spec must be a ChipSpec; got {describe(spec)}.")
-    target = Path(os.path.realpath(path))
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("x", encoding="utf-8", newline="\n") as stream:
-            stream.write(_write(spec))
-            stream.flush()
-            os.fsync(stream.fileno())
-        if target.is_file():
-            shutil.copymode(target, part)
-        part.replace(target)
-    except OSError as error:
-        raise ValueError(
-            f"save_chip: cannot write {str(path)!r}: {error.strerror or error}; give a file in an existing folder "
-            "that may be written."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    write_whole(path, chip_to_text(spec, call="save_chip").encode(), call="save_chip")
 
 
 def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
@@ -135,32 +115,93 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     call = f"load_chip: {str(path)!r}"
     try:
         # Some editors open a text file with a byte order mark, which is no TOML.
-        data = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+        text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{call}: cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{call}: is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    return chip_from_text(text, call=call)
+
+
+def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
+    """Return a chip as the TOML text that `save_chip` writes.
+
+    Parameters
+    ----------
+    spec : ChipSpec
+        The chip.
+    call : str, optional
+        Who asks, for the error message.
+
+    Raises
+    ------
+    TypeError
+        If ``spec`` is no ChipSpec.
+
+    Examples
+    --------
+    >>> from brainhw.chip import H1V2
+    >>> from brainhw.chip.file import chip_to_text
+    >>> [line for line in chip_to_text(H1V2).splitlines() if line.startswith("family")]
+    ['family = "H1v2"']
+    """
+    if not isinstance(spec, ChipSpec):
+        raise TypeError(f"{call}: spec must be a ChipSpec; got {describe(spec)}.")
+    return _write(spec)
+
+
+def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
+    """Read a chip from TOML text as `chip_to_text` gives it, trusting nothing in it.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    call : str, optional
+        What the errors begin with: who asks, and where the text is from.
+
+    Raises
+    ------
+    ValueError
+        As `load_chip`.
+
+    Examples
+    --------
+    >>> from brainhw.chip import H1V2
+    >>> from brainhw.chip.file import chip_from_text, chip_to_text
+    >>> chip_from_text(chip_to_text(H1V2)) == H1V2
+    True
+    """
+    try:
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{call}: is not valid TOML, or was cut short: {error}.") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists in lists in lists
+        raise ValueError(f"{call}: is no TOML that a chip is written in: {error}.") from error
     _check_format(data, call)
     _check_keys(data, ("format", "name", "family", *sourced_fields()), call=call, what="the file", optional=())
     values: dict[str, Any] = {"name": data["name"], "family": data["family"], "provenance": {}, "notes": {}}
-    for name in sourced_fields():
-        entry = data[name]
-        if not isinstance(entry, Mapping):
-            raise ValueError(f"{call}: {name} must be a table [{name}]; got {describe(entry)}.")
+    # Numbers near the end of what a float holds must not warn on their way to an infinity.
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for name in sourced_fields():
+            values[name] = _read_field(name, data[name], call=call)
+            values["provenance"][name] = data[name]["provenance"]
+            if "note" in data[name]:
+                values["notes"][name] = data[name]["note"]
         try:
-            values[name] = _read_value(name, entry)
-        except (TypeError, ValueError, OverflowError) as error:
-            text = str(error)
-            raise ValueError(f"{call}: {text if text.startswith('[') else f'[{name}]: {text}'}") from error
-        values["provenance"][name] = entry["provenance"]
-        if "note" in entry:
-            values["notes"][name] = entry["note"]
+            return ChipSpec(**values)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise ValueError(f"{call}: {error}") from error
+
+
+def _read_field(name: str, entry: Any, *, call: str) -> Any:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{call}: {name} must be a table [{name}]; got {describe(entry)}.")
     try:
-        return ChipSpec(**values)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{call}: {error}") from error
+        return _read_value(name, entry)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        text = str(error)
+        raise ValueError(f"{call}: {text if text.startswith('[') else f'[{name}]: {text}'}") from error
 
 
 def _check_format(data: Mapping[str, Any], call: str) -> None:

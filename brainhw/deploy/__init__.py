@@ -1,1 +1,34 @@
 """From a trained network to a chip: what it lacks, where it goes, what it costs, how sure it is, and the file."""
+
+from brainhw.deploy.check import check_deployable, is_net_deployable
+from brainhw.deploy.placement import Piece, Placement, PlacementError, place
+from brainhw.deploy.power import Cost, PowerReport, estimate_power
+from brainhw.deploy.quantization import QuantizationReport, WeightReport, describe, set_weight_bits
+from brainhw.deploy.report import DeployReport, NotDeployableError, Violation
+from brainhw.deploy.robustness import RobustnessReport, robustness
+from brainhw.train.weights import project_signs
+from brainhw.transform.sample import nominal_chip, sample_chip
+
+__all__ = [
+    "Cost",
+    "DeployReport",
+    "NotDeployableError",
+    "Piece",
+    "Placement",
+    "PlacementError",
+    "PowerReport",
+    "QuantizationReport",
+    "RobustnessReport",
+    "Violation",
+    "WeightReport",
+    "check_deployable",
+    "describe",
+    "estimate_power",
+    "is_net_deployable",
+    "nominal_chip",
+    "place",
+    "project_signs",
+    "robustness",
+    "sample_chip",
+    "set_weight_bits",
+]

@@ -94,7 +94,7 @@ class Survey:
 
 
 def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
-    """Look at every module of ``net``, and at one step of it on an input of zeros; nothing is changed.
+    """Look at every module of ``net``, and trace one step of it; nothing is changed.
 
     Raises
     ------
@@ -153,19 +153,27 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any]) -> dict[str, Any]:
     paths = {id(module): path for path, module in named.items() if _on_chip(module)}
     first = next((m for m in named.values() if isinstance(getattr(m, "in_size", None), tuple)), None)
     n_in = 1 if first is None else first.in_size[-1]
-    x, calls = jnp.zeros(n_in, brainstate.environ.dftype()), _Calls()
+    told: dict[str, Any] = {}
+
+    def one_step() -> None:
+        calls = _Calls()
+        x = jnp.zeros(n_in, brainstate.environ.dftype())
+        _make_finite(net)
+        prepare_net(net)
+        with listening(calls):
+            returned = net(x)
+        told.update(_traced(x, calls.wires, returned, named, paths))
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(states_restored(net, keep_weights=False))
         # What feeds what does not depend on the time step.
         stack.enter_context(brainstate.environ.context(dt=1.0 * u.ms, fit=False))
         try:
-            _make_finite(net)
-            prepare_net(net)
-            with listening(calls):
-                returned = net(x)
+            # Traced only: who feeds whom shows without computing, or compiling, anything.
+            brainstate.transform.StatefulFunction(one_step).make_jaxpr()
         except Exception as error:  # whatever a network from outside raises, it is to be told and not to be raised
             return {"failure": _in_one_line(error)}
-    return _traced(x, calls.wires, returned, named, paths)
+    return told
 
 
 def _make_finite(net: brainstate.nn.Module) -> None:

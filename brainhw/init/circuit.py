@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw.chip import LinearCharge
-from brainhw.kernel import WeightGrid
-from brainhw.nn import EffectiveWeight, FractionalLayer, H1Layer, LIFLayer, LIFSynapse, MultiSynapseLayer
+from brainhw.nn import FractionalLayer, H1Layer, LIFLayer, LIFSynapse, MultiSynapseLayer
 from brainhw.nn.preparation import Preparable
 from brainhw.nn.sequence import SequenceModule
 
@@ -43,7 +42,7 @@ class Circuit:
         self.weight_unit = u.mV if isinstance(synapse, LIFSynapse) else u.UNITLESS
         self.chip = layer.chip if isinstance(layer, H1Layer) else None
         self._recurrent = _recurrent_parameter(layer)
-        self._rounding = _rounding(synapse), _rounding(layer)
+        self._effective = getattr(synapse, "effective", None), getattr(layer, "effective", None)
 
     @property
     def family(self) -> str:
@@ -82,8 +81,8 @@ class Circuit:
 
     @property
     def weight(self) -> jax.Array:
-        """The present weights, ``[n_in, n_columns]``; rounded if the synapse rounds."""
-        return _rounded(_plain(self.synapse.weight.value), self._rounding[0])
+        """The present weights, ``[n_in, n_columns]``."""
+        return _plain(self.synapse.weight.value)
 
     @property
     def recurrent(self) -> jax.Array | None:
@@ -91,8 +90,14 @@ class Circuit:
         if self._recurrent is None:
             return None
         parameter = self._recurrent
-        value = parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter.value
-        return _rounded(_plain(value), self._rounding[1])
+        return _plain(parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter.value)
+
+    def applied(self) -> tuple[jax.Array, jax.Array | None]:
+        """Return the present weights as the chip applies them: signs annealed and rounded, where they are."""
+        return tuple(
+            weight if effective is None or weight is None else effective.applied(weight)
+            for effective, weight in zip(self._effective, (self.weight, self.recurrent), strict=True)
+        )
 
     def threshold(self) -> np.ndarray:
         """Return the thresholds in mV, ``[n_neurons]``."""
@@ -153,23 +158,20 @@ class Circuit:
 
     @contextlib.contextmanager
     def smooth(self) -> Iterator[None]:
-        """Switch the neurons' noise and the rounding of weights off while the block runs.
+        """Switch noise, sign annealing and the rounding of weights off while the block runs.
 
         A search must see the same layer each time, and what a small weight does.
         """
-        noisy = [self.layer] if isinstance(self.layer, MultiSynapseLayer) else []
-        noise = [layer.noise_std for layer in noisy]
-        for layer in noisy:
-            layer.noise_std = None
-        for effective, _ in filter(None, self._rounding):
-            effective.grid = None
+        settings = [(self.layer, "noise_std")] if isinstance(self.layer, MultiSynapseLayer) else []
+        settings += [(part, name) for part in self._effective if part is not None for name in ("grid", "sign_alpha")]
+        before = [getattr(part, name) for part, name in settings]
+        for part, name in settings:
+            setattr(part, name, None)
         try:
             yield
         finally:
-            for layer, noise_std in zip(noisy, noise, strict=True):
-                layer.noise_std = noise_std
-            for effective, grid in filter(None, self._rounding):
-                effective.grid = grid
+            for (part, name), value in zip(settings, before, strict=True):
+                setattr(part, name, value)
 
     def _with_unit(self, weight: jax.Array) -> Any:
         return weight if self.weight_unit == u.UNITLESS else weight * self.weight_unit
@@ -177,15 +179,6 @@ class Circuit:
 
 def _plain(weight: Any) -> jax.Array:
     return weight.to(u.mV).mantissa if isinstance(weight, u.Quantity) else weight
-
-
-def _rounding(module: Any) -> tuple[EffectiveWeight, WeightGrid] | None:
-    effective = getattr(module, "effective", None)
-    return None if effective is None or effective.grid is None else (effective, effective.grid)
-
-
-def _rounded(weight: jax.Array, rounding: tuple[EffectiveWeight, WeightGrid] | None) -> jax.Array:
-    return weight if rounding is None else rounding[1].quantize(weight)
 
 
 def _prepare(module: Any) -> None:

@@ -22,7 +22,9 @@ from brainhw.init.moments import input_moments, membrane_basis
 from brainhw.init.pair import Draw, FluctSettings, PairInitializer, rise_of
 from brainhw.init.report import FluctReport, InitOutcome, LayerReport, report_layer
 from brainhw.init.stages import FAMILIES, Stages, discover_stages
+from brainhw.nn import net_chip
 from brainhw.transform.checks import as_key, check_module
+from brainhw.transform.sample import nominal_chip
 
 __all__ = ["fluct_init", "fluct_report", "nwave_preset"]
 
@@ -217,11 +219,12 @@ def fluct_report(
     dt = _arguments.time_step(call=call)
     x = take_batches(dataloader, n_batches, n_in=_n_inputs(stages), call=call)
     circuits = [Circuit(*pair) for pair in stages.pairs]
+    applied = [circuit.applied() for circuit in circuits]
     reports = []
     with _undisturbed(net, circuits, keep_weights=False):
         x = _through_frontend(stages, x, dt, _nothing)
         for index, circuit in enumerate(circuits, start=1):
-            report, spikes = _measure(index, stages, circuit, x, dt, call)
+            report, spikes = _measure(index, stages, circuit, applied[index - 1], x, dt, call)
             reports.append(report)
             x = _batch_major(spikes)
     return FluctReport(tuple(reports))
@@ -310,14 +313,20 @@ def _initialise(
 
 
 def _measure(
-    index: int, stages: Stages, circuit: Circuit, x: np.ndarray, dt: u.Quantity, call: str
+    index: int,
+    stages: Stages,
+    circuit: Circuit,
+    applied: tuple[jax.Array, jax.Array | None],
+    x: np.ndarray,
+    dt: u.Quantity,
+    call: str,
 ) -> tuple[LayerReport, jax.Array]:
     kernel = measure_kernel(circuit, dt, x.shape[1], call=call)
     moments = input_moments(x, _seconds(dt))
     basis = membrane_basis(x, kernel, moments, circuit.n_synapses, exact=True, direction=None)
     meter = Meter(circuit, _time_major(x), rise_of(kernel))
-    weight, recurrent = circuit.weight, circuit.recurrent
-    for value in (weight, recurrent):
+    weight, recurrent = applied
+    for value in (circuit.weight, circuit.recurrent):
         name = f"a weight of layer {index}"
         _arguments.check_finite_tree(value, call=call, name=name, fix="load or initialise it again")
     spikes = meter.run(weight, recurrent)
@@ -344,9 +353,11 @@ def _batch_major(spikes: jax.Array) -> np.ndarray:
 
 @contextlib.contextmanager
 def _undisturbed(net: brainstate.nn.Module, circuits: list[Circuit], *, keep_weights: bool) -> Iterator[None]:
-    """Leave the network as it was, but for the weights; noise and rounding are off inside."""
+    """Leave the network as it was, but for the weights; inside, its chip is the nominal one and the layers smooth."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(states_restored(net, keep_weights=keep_weights))
+        if net_chip(net, call="fluct_init") is not None:
+            nominal_chip(net)
         for circuit in circuits:
             stack.enter_context(circuit.smooth())
         yield

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from typing import Any
 
 import brainunit as u
 import numpy as np
 
+from brainhw._table import plain_table
 from brainhw.init.circuit import Circuit
 from brainhw.init.crossing import silent_fraction
 from brainhw.init.kernel import Kernel
@@ -168,19 +168,7 @@ class FluctReport:
 
     def __str__(self) -> str:
         """Return the table."""
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-        for heading in _COLUMNS:
-            table.add_column(heading, justify="right", no_wrap=True)
-        for layer in self.layers:
-            table.add_row(*(column(layer) for column in _COLUMNS.values()))
-        # As wide as it needs and plain: text must not depend on the window, terminal or notebook that it is made in.
-        text = io.StringIO()
-        Console(file=text, width=1000, color_system=None, force_terminal=False, force_jupyter=False).print(table)
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
+        return plain_table(tuple(_COLUMNS), [[column(layer) for column in _COLUMNS.values()] for layer in self.layers])
 
 
 def _xi(layer: LayerReport) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
@@ -82,10 +82,13 @@ class WeightGrid:
         """
         return self._rounded(weights, key).astype(jnp.int32)
 
-    def values(self, codes: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
+    def values(self, codes: jax.Array, dtype: Any = None) -> jax.Array:
         """Return the weights that codes stand for, ``codes * step``."""
         dtype = jnp.result_type(float) if dtype is None else dtype
-        return jnp.asarray(codes, dtype) * jnp.asarray(self.step, dtype)
+        wide = _wide(dtype)
+        values = jnp.asarray(codes, wide) * jnp.asarray(self.step, wide)
+        # n steps may round to a float just above the limit, which would count as out of range.
+        return jnp.clip(values.astype(dtype), -jnp.asarray(self.limit, dtype), jnp.asarray(self.limit, dtype))
 
     def quantize(self, weights: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Return the value on the grid for each weight, differentiable.
@@ -106,11 +109,22 @@ class WeightGrid:
         return _straight_through(weights, self.values(self._rounded(weights, key), weights.dtype), self.limit)
 
     def _rounded(self, weights: jax.Array, key: jax.Array | None) -> jax.Array:
-        weights = jax.lax.stop_gradient(weights)
+        weights = jnp.asarray(jax.lax.stop_gradient(weights))
+        weights = weights.astype(_wide(weights.dtype))
         steps = weights / jnp.asarray(self.step, weights.dtype)
+        nearest = jnp.round(steps)
         if key is not None:
-            steps = jnp.floor(steps + jax.random.uniform(key, weights.shape, weights.dtype))
-        return jnp.clip(jnp.round(steps), -self.largest_code, self.largest_code)
+            low = jnp.floor(steps)
+            up = jax.random.uniform(key, steps.shape, steps.dtype) < steps - low
+            # A weight on the grid may be a rounding error beside its code, and must not move for that.
+            on_grid = jnp.abs(steps - nearest) <= 2 * jnp.finfo(steps.dtype).eps * jnp.abs(steps)
+            nearest = jnp.where(on_grid, nearest, low + up)
+        return jnp.clip(nearest, -self.largest_code, self.largest_code)
+
+
+def _wide(dtype: Any) -> Any:
+    """Return float32 for whole numbers and half precision, which hold neither steps nor the codes of many bits."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))

@@ -1,11 +1,11 @@
-"""Blocks of weights that must share a sign: how far they do, and the nearest weights that do."""
+"""Blocks of weights that must share a sign: how far they do, and how they are made to."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["anneal", "block_signs", "from_blocks", "soften", "to_blocks"]
+__all__ = ["block_signs", "fold", "from_blocks", "nearest", "to_blocks"]
 
 
 def to_blocks(weights: jax.Array, block: int, axis: str) -> jax.Array:
@@ -33,31 +33,36 @@ def block_signs(blocks: jax.Array) -> jax.Array:
     Its sign is the one that costs least: setting the weights of the other sign to zero changes the block by less,
     in the Euclidean norm, than making it one of the opposite sign. A block of zeros is 0.
     """
-    energy = jnp.sum(blocks**2, axis=1, keepdims=True)
-    balance = jnp.sum(blocks * jnp.abs(blocks), axis=1, keepdims=True)
-    return balance / jnp.where(energy > 0, energy, 1)
+    largest = jnp.max(jnp.abs(blocks), axis=1, keepdims=True)
+    scaled = blocks / jnp.where(largest > 0, largest, 1)  # squares of the weights themselves might under- or overflow
+    energy = jnp.sum(scaled**2, axis=1, keepdims=True)
+    return jnp.sum(scaled * jnp.abs(scaled), axis=1, keepdims=True) / jnp.where(energy > 0, energy, 1)
 
 
-def soften(weights: jax.Array, alpha: jax.Array, *, block: int, axis: str) -> jax.Array:
-    r"""Shrink, in every block, the weights of the sign that yields.
+def nearest(weights: jax.Array, *, block: int, axis: str) -> jax.Array:
+    """Return the nearest weights, in the Euclidean norm, whose blocks have one sign each.
 
-    .. math:: w_i \mapsto w_i \,(1 - |\sigma_b|) \text{ where } w_i \sigma_b < 0, \quad \sigma_b = \tanh(\alpha s_b)
-
-    ``alpha = 0`` changes nothing; at ``alpha = inf`` every block has one sign, and the result is the nearest such
-    weights (a block with as much on either side becomes positive). No weight grows.
+    The weights of the sign that yields become zero; a block with as much on either side becomes positive.
     """
     blocks = to_blocks(weights, block, axis)
-    signs = block_signs(blocks)
+    hard = jnp.where(block_signs(blocks) < 0, -1.0, 1.0)
+    return from_blocks(jnp.where(blocks * hard < 0, 0.0, blocks), weights.shape, axis)
+
+
+def fold(weights: jax.Array, alpha: jax.Array, *, block: int, axis: str) -> jax.Array:
+    r"""Turn over, the further the larger ``alpha``, the weights of the sign that yields in their block.
+
+    .. math:: w_i \mapsto w_i \,(1 - 2 |\sigma_b|) \text{ where } w_i \sigma_b < 0, \quad \sigma_b = \tanh(\alpha s_b)
+
+    ``alpha = 0`` changes nothing; at ``alpha = inf`` every weight keeps its magnitude and takes the sign of its block
+    (positive for a block with as much on either side). No weight grows. The gradient is that of the weights; it does
+    not see that they also decide the signs.
+    """
+    blocks = to_blocks(weights, block, axis)
+    signs = jax.lax.stop_gradient(block_signs(blocks))
     hard = jnp.where(signs < 0, -1.0, 1.0)
     # An infinite alpha times a zero would be NaN, also in the branch that is not taken.
     finite = jnp.where(jnp.isinf(alpha), 0.0, alpha)
-    sigma = jnp.where(jnp.isinf(alpha), hard, jnp.tanh(finite * signs))
-    return from_blocks(jnp.where(blocks * sigma < 0, blocks * (1 - jnp.abs(sigma)), blocks), weights.shape, axis)
-
-
-def anneal(weights: jax.Array, alpha: jax.Array, *, block: int, axis: str) -> jax.Array:
-    """Return :func:`soften` with the gradient handed straight through.
-
-    A weight that yields keeps hearing what the loss wants of it, so that it can come over to the sign of its block.
-    """
-    return weights + jax.lax.stop_gradient(soften(weights, alpha, block=block, axis=axis) - weights)
+    sigma = jnp.where(jnp.isinf(alpha), hard, jnp.tanh(finite * signs)).astype(weights.dtype)
+    folded = jnp.where(blocks * sigma < 0, blocks * (1 - 2 * jnp.abs(sigma)), blocks)
+    return from_blocks(folded, weights.shape, axis)

@@ -90,21 +90,21 @@ class EffectiveWeight(brainstate.nn.Module):
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Round to another grid from the next preparation on; raises if the arguments name none."""
-        self.rounding = _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
-        if weight_bits == "chip":
+        rounding = _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
+        if isinstance(weight_bits, str):
+            if weight_bits != "chip":
+                raise ValueError(
+                    f"{call}: weight_bits must be a number of bits, 'chip' for the {self.chip.weight_bits} of "
+                    f"{self.chip.name}, or None for weights that are not rounded; got {weight_bits!r}."
+                )
             weight_bits = self.chip.weight_bits
-        elif isinstance(weight_bits, str):
-            raise ValueError(
-                f"{call}: weight_bits must be a number of bits, 'chip' for the {self.chip.weight_bits} of "
-                f"{self.chip.name}, or None for weights that are not rounded; got {weight_bits!r}."
-            )
-        if weight_bits is None:
-            if rounding != "nearest":
-                raise ValueError(f"{call}: rounding is {rounding!r} but nothing is rounded; pass weight_bits too.")
-            self.grid: WeightGrid | None = None
-        else:
-            bits = check_bits(weight_bits, call=call, name="weight_bits")
-            self.grid = WeightGrid(self.chip.weight_limit, bits)
+        grid = None
+        if weight_bits is not None:
+            grid = WeightGrid(self.chip.weight_limit, check_bits(weight_bits, call=call, name="weight_bits"))
+        elif rounding != "nearest":
+            raise ValueError(f"{call}: rounding is {rounding!r} but nothing is rounded; pass weight_bits too.")
+        self.grid: WeightGrid | None = grid
+        self.rounding = rounding
         self.forget()
 
     @property
@@ -120,7 +120,7 @@ class EffectiveWeight(brainstate.nn.Module):
         """Return the weights after the sign annealing, before any rounding."""
         if self.sign_alpha is None:
             return master
-        return signs.anneal(master, self.sign_alpha.value, block=self.chip.sign_block, axis=self.chip.sign_axis)
+        return signs.fold(master, self.sign_alpha.value, block=self.chip.sign_block, axis=self.chip.sign_axis)
 
     def applied(self, master: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Return the weights that the chip is programmed with; ``key`` rounds at random, ``None`` to the nearest."""
@@ -132,10 +132,11 @@ class EffectiveWeight(brainstate.nn.Module):
         master = weights.value
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
-        mismatch = self.mismatch.value if key is None else self.drawn(key, self.chip.synapse_mismatch_std)
+        in_place = self.mismatch.value
+        mismatch = in_place if key is None else self.drawn(key, self.chip.synapse_mismatch_std)
         self.charge.value = (charge + mismatch).in_unit(u.fcoulomb)
-        # A weak reference, because a traced value must not outlive its trace.
-        self._source = weakref.ref(master)
+        # Weak references, because a traced value must not outlive its trace.
+        self._source = weakref.ref(master), weakref.ref(in_place.mantissa)
 
     def drawn(self, key: jax.Array, size: float | None) -> u.Quantity:
         """Return what a chip adds to each charge in fC, normal with standard deviation ``size`` in weight units."""
@@ -157,12 +158,15 @@ class EffectiveWeight(brainstate.nn.Module):
                 f"{self.owner}.update: the network is not prepared; call brainhw.prepare_net(net, batch_size) once "
                 "per batch, before the time loop (brainhw.rollout does both)."
             )
-        if not any(held is self._source() for held in _held_by(weights)):
-            raise RuntimeError(
-                f"{self.owner}.update: the weights changed since the network was prepared, or it was prepared inside "
-                "another compiled function; call brainhw.prepare_net(net, batch_size) again, inside the same jit or "
-                "grad as the time loop."
-            )
+        for what, state, source in zip(
+            ("the weights", "the chip in place"), (weights, self.mismatch), self._source, strict=True
+        ):
+            if not any(u.get_mantissa(held) is source() for held in _held_by(state)):
+                raise RuntimeError(
+                    f"{self.owner}.update: {what} changed since the network was prepared, or it was prepared inside "
+                    "another compiled function; call brainhw.prepare_net(net, batch_size) again, inside the same jit "
+                    "or grad as the time loop."
+                )
         charge, master = self.charge.value, weights.value
         if isinstance(master, jax.core.Tracer):
             return u.Quantity(_tied(charge.mantissa, master, self.owner), unit=u.fcoulomb)

@@ -8,6 +8,7 @@ from typing import Any
 import brainstate
 
 from brainhw.chip import ChipSpec, get_chip
+from brainhw.nn.effective import EffectiveWeight
 
 __all__ = ["chip_of_family", "net_chip"]
 
@@ -45,7 +46,7 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
     found: dict[str, ChipSpec] = {}
     for path, node in net.nodes().items():
         chip = getattr(node, "chip", None)
-        if isinstance(chip, ChipSpec):
+        if isinstance(chip, ChipSpec) and not isinstance(node, EffectiveWeight):  # part of a module that is listed
             found[".".join(str(part) for part in path) or type(node).__name__] = chip
     specs = list(dict.fromkeys(found.values()))
     if len(specs) <= 1:

@@ -136,8 +136,9 @@ class H1Layer(SpikingLayer):
                 self.recurrent_weight, chip, owner=call, weight_bits=weight_bits, rounding=rounding
             )
             return
-        for argument, given in (("recurrent_init", recurrent_init), ("weight_bits", weight_bits)):
-            if given is not None:
+        nothing = {"recurrent_init": None, "weight_bits": None, "rounding": "nearest"}
+        for argument, given in zip(nothing, (recurrent_init, weight_bits, rounding), strict=True):
+            if given is not nothing[argument] and given != nothing[argument]:
                 raise ValueError(
                     f"{call}: {argument} is given but topology is 'FF', without recurrent weights; pass "
                     "topology='RC' or leave it out (the incoming weights belong to the synapse)."
@@ -171,8 +172,8 @@ class H1Layer(SpikingLayer):
         tau, V_th, key_rc = self.tau, self._nominal_threshold(), None
         if key is not None:
             tau, V_th, key_rc = self._drawn(key, sizes.leak, sizes.threshold)
-        self.pinned_tau.value = tau
-        self.pinned_V_th.value = V_th
+        self.pinned_tau.value = self.chip_tau.value = tau
+        self.pinned_V_th.value = self.chip_V_th.value = V_th
         if self.topology == "RC":
             self.effective.pin(key_rc, sizes.synapse)
 

@@ -4,11 +4,13 @@ from brainhw.train.accuracy import accuracy, accuracy_population
 from brainhw.train.annealing import SignAnnealing
 from brainhw.train.bounds import BoundsReg, firing_rate_bounds_loss
 from brainhw.train.rates import balanced_population_mse, firing_rate_target_mse_loss
+from brainhw.train.surrogate_schedule import SurrogateSchedule
 from brainhw.train.weights import clip_weights, out_of_range, project_signs, topology_loss, weight_magnitude_loss
 
 __all__ = [
     "BoundsReg",
     "SignAnnealing",
+    "SurrogateSchedule",
     "accuracy",
     "accuracy_population",
     "balanced_population_mse",

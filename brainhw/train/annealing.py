@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import brainstate
+import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
-from brainhw.kernel.signs import soften
-from brainhw.train.weights import on_chip, project_signs
+from brainhw.kernel.signs import fold
+from brainhw.train.weights import on_chip
 
 __all__ = ["SignAnnealing"]
 
@@ -17,13 +20,12 @@ class SignAnnealing:
 
     While it is attached, the chip applies, in place of the master weights :math:`w_i` of a block,
 
-    .. math:: w_i\,(1 - |\sigma_b|) \text{ where } w_i \sigma_b < 0, \quad w_i \text{ elsewhere}, \qquad
+    .. math:: w_i\,(1 - 2 |\sigma_b|) \text{ where } w_i \sigma_b < 0, \quad w_i \text{ elsewhere}, \qquad
               \sigma_b = \tanh\!\Big(\alpha\, \frac{\sum_{i \in b} w_i |w_i|}{\sum_{i \in b} w_i^2}\Big)
 
-    so the weights of the weaker sign fade as :math:`\alpha` grows, and vanish when it is infinite: then every block has
-    exactly one sign, that of the nearest such block. No magnitude grows, so weights kept in the chip's range
-    (:func:`clip_weights`) stay there. The gradient reaches master weights unchanged, so that one that faded can come
-    over to the sign of its block, or turn the block, as long as signs are soft.
+    so the weights of the weaker sign turn over as :math:`\alpha` grows; when it is infinite every weight has its
+    magnitude and the sign of its block. No magnitude grows, so weights kept in the chip's range
+    (:func:`clip_weights`) stay there. Blocks that are nearly balanced turn last, and can still go either way.
 
     Blocks are runs of ``chip.sign_block`` weights into one neuron, along the axis that the chip's spec assumes; the
     last may be shorter. Frontends have no blocks and are left alone.
@@ -59,7 +61,7 @@ class SignAnnealing:
     ...     annealing.step(epoch)  # and train for an epoch
     >>> annealing.finish()
     >>> [round(float(w), 2) for w in net.layers[0].weight.value[:, 0]]
-    [0.5, 0.0, 0.1]
+    [0.5, 0.2, 0.1]
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class SignAnnealing:
         taken = [path for path, weight in dense.items() if weight.effective.sign_alpha is not None]
         if taken:
             raise ValueError(
-                f"{call}: {', '.join(taken)} is annealed already; call finish() on that SignAnnealing first."
+                f"{call}: already being annealed: {', '.join(taken)}; call finish() on that SignAnnealing first."
             )
         self._effective = [weight.effective for weight in dense.values()]
         for effective in self._effective:
@@ -108,16 +110,11 @@ class SignAnnealing:
     def constrain(self) -> None:
         """Once signs are hard, write them into the master weights; call it after each optimizer step.
 
-        It keeps a block from turning over when the optimizer pushes weights that no longer count. While signs are
-        soft nothing happens. May stand inside ``brainstate.transform.jit``.
+        A weight that the optimizer pushes past zero then counts as one of the other sign at once, and not only when it
+        has outgrown its block. While signs are soft nothing happens. May stand inside ``brainstate.transform.jit``.
         """
         self._check_attached("constrain")
-        for weight in on_chip(self.net, "SignAnnealing.constrain").values():
-            state = weight.effective.sign_alpha
-            if state is not None:
-                chip, master = weight.chip, weight.master.value
-                hard = soften(master, jnp.inf, block=chip.sign_block, axis=chip.sign_axis)
-                weight.master.value = jnp.where(jnp.isinf(state.value), hard, master)
+        self._write(jnp.isinf)
 
     def finish(self) -> None:
         """Make the signs hard for good: write them into the master weights and detach.
@@ -125,11 +122,19 @@ class SignAnnealing:
         The net applies afterwards what it applied under hard signs, without any annealing left in it.
         """
         self._check_attached("finish")
-        project_signs(self.net)
+        self._write(lambda alpha: True)
         for effective in self._effective:
             effective.sign_alpha = None
             effective.forget()
         self._effective = []
+
+    def _write(self, when: Callable[[jax.Array], jax.Array | bool]) -> None:
+        for weight in on_chip(self.net, "SignAnnealing").values():
+            alpha = weight.effective.sign_alpha
+            if alpha is not None:
+                chip, master = weight.chip, weight.master.value
+                hard = fold(master, jnp.inf, block=chip.sign_block, axis=chip.sign_axis)
+                weight.master.value = jnp.where(when(alpha.value), hard, master)
 
     def _check_attached(self, method: str) -> None:
         if not self._effective:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
-from brainhw.kernel.signs import soften, to_blocks
+from brainhw.kernel.signs import nearest, to_blocks
 from brainhw.nn import ChipWeight, chip_weights
 
 __all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology_loss", "weight_magnitude_loss"]
@@ -175,5 +175,4 @@ def project_signs(net: brainstate.nn.Module) -> None:
     for weight in on_chip(net, "project_signs").values():
         if weight.master.value.ndim == 2:
             chip = weight.chip
-            hard = soften(weight.master.value, jnp.inf, block=chip.sign_block, axis=chip.sign_axis)
-            weight.master.value = jnp.where(hard == 0, 0, hard)  # no negative zeros
+            weight.master.value = nearest(weight.master.value, block=chip.sign_block, axis=chip.sign_axis)

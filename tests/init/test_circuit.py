@@ -85,18 +85,43 @@ def test_noise_is_off_inside_and_on_again_after(xs: Any) -> None:
     weight = numbers(N_IN, N, scale=0.3)
     first, second = (np.asarray(circuit.run(weight, None, xs)) for _ in range(2))
     assert not np.array_equal(first, second)
-    with circuit.without_noise():
+    with circuit.smooth():
         first, second = (np.asarray(circuit.run(weight, None, xs)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert circuit.layer.noise_std is not None
 
     def fail() -> None:
-        with circuit.without_noise():
+        with circuit.smooth():
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     np.testing.assert_allclose(circuit.layer.noise_std.mantissa, NOISE.mantissa)
+
+
+def test_rounding_is_off_inside_and_on_again_after() -> None:
+    net = brainstate.nn.Sequential(
+        bh.nn.H1v1Synapse(2, 2, weight_init=np.zeros((2, 2)), weight_bits=2),
+        bh.nn.H1v1Layer(2, tau=20 * u.ms, topology="RC", recurrent_init=np.zeros((2, 2)), weight_bits=3),
+    )
+    circuit, xs = Circuit(*net.layers), jnp.ones((1, 1, 2))
+    weight, recurrent = (jnp.asarray([[0.3, 0.6], [-0.1, 1.2]]) * scale for scale in (1.0, 0.4))
+    circuit.store(weight, recurrent)
+    charge, rounded = circuit.synapse.chip.charge, np.array([[0, 0.9], [0, 0.9]])
+    np.testing.assert_array_equal(circuit.weight, weight)
+    for applied, expected in zip(circuit.applied(), (rounded, [[0, 0.3], [0, 0.6]]), strict=True):
+        np.testing.assert_allclose(np.asarray(applied), expected, rtol=1e-6)
+
+    def drive() -> Any:
+        return circuit.drive(weight, xs).mantissa[0, 0]
+
+    np.testing.assert_allclose(drive(), charge(rounded).mantissa.sum(axis=0), rtol=1e-6)
+    with circuit.smooth():
+        np.testing.assert_allclose(drive(), charge(weight).mantissa.sum(axis=0), rtol=1e-6)
+    with pytest.raises(ZeroDivisionError), circuit.smooth():
+        raise ZeroDivisionError
+    np.testing.assert_allclose(drive(), charge(rounded).mantissa.sum(axis=0), rtol=1e-6)
+    assert [circuit.synapse.effective.weight_bits, circuit.layer.effective.weight_bits] == [2, 3]
 
 
 def test_frozen_recurrent_weights_are_none_to_set(xs: Any) -> None:

@@ -1,0 +1,92 @@
+"""What can be told of a bundle without data: what it holds, and whether a chip takes it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+import brainstate
+import numpy as np
+
+from brainhw._table import plain_table
+from brainhw.deploy.bundle import build_net, read_bundle
+from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
+from brainhw.deploy.bundled_net import BundledNet
+from brainhw.deploy.check import check_deployable
+
+__all__ = ["check", "info", "opened", "say"]
+
+_LISTED = 6
+
+
+def say(*lines: str) -> None:
+    """Write lines to the standard output."""
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+@contextlib.contextmanager
+def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
+    """Give the network of a bundle and the file's checksum, with the dt and precision that it was made for."""
+    content, checksum = read_bundle(path, call=call)
+    with brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype]):
+        yield build_net(content, path, call=call), checksum
+
+
+def info(path: str, *, chip: bool = False) -> int:
+    """Show what a bundle holds; ``chip`` shows every number of the chip too."""
+    with opened(path, call="info") as (net, checksum):
+        content = net.content
+        classes = "" if content.n_classes is None else f", {content.n_classes} classes"
+        spec = content.chip
+        written = ", ".join(f"{name} {version}" for name, version in content.versions.items())
+        say(
+            f"bundle      {os.path.basename(path)}, {os.path.getsize(path)} bytes, whole",
+            f"SHA-256     {checksum}",
+            f"chip        {spec.name}, family {spec.family}, {spec.n_neurons} neurons in {len(spec.cores)} core(s)",
+            f"time step   {content.dt.mantissa:.10g} ms, {content.dtype}",
+            f"input       {content.n_in} channels",
+            f"output      {content.output}, {content.n_out} neurons{classes}",
+            f"written by  {written}",
+            *(f"notes       {line}" for line in content.notes.splitlines()),
+            "",
+            plain_table(_HEADINGS, _rows(content), left=("layer", "fed by", "through")),
+            "",
+            str(content.placement),
+        )
+        if chip:
+            say("", spec.table(notes=True))
+    return 0
+
+
+def check(path: str) -> int:
+    """Verify a bundle and judge its network by the rules of its chip."""
+    with opened(path, call="check") as (net, checksum):
+        report = check_deployable(net)
+        say(f"whole: SHA-256 {checksum}", str(report))
+    return 0 if report.ok else 1
+
+
+_HEADINGS = ("layer", "fed by", "through", "neurons", "topology", "tau", "weights", "bits", "levels used", "at limit")
+
+
+def _rows(content: BundleContent) -> Iterator[tuple[str, ...]]:
+    for wire in content.wires:
+        layer = content.layers[wire.layer]
+        used = content.chip.tau_profiles.values.mantissa[np.unique(layer.profiles)]
+        taus = ", ".join(f"{tau:g}" for tau in used[:_LISTED]) + (", ..." if len(used) > _LISTED else "")
+        weight = _weight(content.synapses[wire.synapse].weight)
+        yield (wire.layer, wire.source, wire.synapse, f"{len(layer.profiles)}", layer.topology, f"{taus} ms", *weight)
+        if layer.recurrent is not None:
+            yield (wire.layer, "itself", "recurrent weights", "", "", "", *_weight(layer.recurrent))
+
+
+def _weight(codes: Codes) -> tuple[str, ...]:
+    largest = 2 ** (codes.bits - 1) - 1
+    return (
+        " x ".join(str(n) for n in codes.values.shape),
+        f"{codes.bits}",
+        f"{len(np.unique(codes.values))} of {2 * largest + 1}",
+        f"{np.mean(np.abs(codes.values) == largest):.1%}",
+    )

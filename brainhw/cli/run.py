@@ -1,0 +1,98 @@
+"""A bundle on data: what it costs, and what it says."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+
+import brainstate
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw._files import write_whole
+from brainhw._table import plain_table
+from brainhw.cli.data import read_inputs, read_labels
+from brainhw.cli.look import opened, say
+from brainhw.deploy.bundled_net import BundledNet
+from brainhw.deploy.power import estimate_power
+from brainhw.transform import rollout
+
+__all__ = ["power", "run"]
+
+
+def power(bundle: str, data: str) -> int:
+    """Estimate power and energy of a bundle on data."""
+    with opened(bundle, call="power") as (net, _):
+        x = read_inputs(data, net.content.n_in, net.content.dtype, call="power")
+        say(str(estimate_power(net, x.swapaxes(0, 1))))
+    return 0
+
+
+def run(
+    bundle: str,
+    data: str,
+    *,
+    labels: str | None = None,
+    out: str | None = None,
+    chip_key: int | None = None,
+    batch_size: int = 64,
+) -> int:
+    """Run a bundle on data, and show its output spikes, the classes that they predict, and how often they are right."""
+    call = "run"
+    for given in (bundle, data, labels):
+        if out is not None and given is not None and os.path.realpath(out) == os.path.realpath(given):
+            raise ValueError(f"{call}: --out {out!r} would overwrite what is read; give another file.")
+    with opened(bundle, call=call) as (net, _):
+        content = net.content
+        x = read_inputs(data, content.n_in, content.dtype, call=call)
+        n_classes = content.n_classes or content.n_out
+        y = read_labels(labels or data, len(x), n_classes, call=call, required=labels is not None)
+        spikes = np.concatenate(list(_outputs(net, x, chip_key, batch_size)))
+        counts = spikes.sum(axis=1, dtype=np.int64)
+        predicted = counts.reshape(len(x), n_classes, -1).sum(axis=-1).argmax(axis=-1)
+        if out is not None:
+            held = io.BytesIO()
+            np.savez_compressed(held, spikes=spikes, predicted=predicted)
+            write_whole(out, held.getvalue(), call=call)
+        chip = "nominal chip" if chip_key is None else f"chip of key {chip_key}"
+        duration = f"{content.dt.mantissa * x.shape[1]:.10g} ms"
+        say(f"{len(x)} samples of {x.shape[1]} steps ({duration}) on the {chip} of {content.chip.name}", "")
+        say(_neurons(counts, n_classes, duration), "", _classes(predicted, y, n_classes))
+        silent = int(np.sum(counts.sum(axis=1) == 0))
+        if silent:
+            say(f"{silent} samples have no output spike; they count as class 0")
+        if y is not None:
+            right = int(np.sum(predicted == y))
+            say(f"accuracy {right / len(y):.2%} ({right} of {len(y)})")
+    return 0
+
+
+def _outputs(net: BundledNet, x: np.ndarray, key: int | None, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield output spikes ``[samples, steps, outputs]``, some samples at once."""
+
+    @brainstate.transform.jit
+    def outputs(xs: jax.Array) -> jax.Array:
+        return rollout(net, xs, key=key)[0]
+
+    for start in range(0, len(x), batch_size):
+        part = jnp.asarray(x[start : start + batch_size].swapaxes(0, 1))
+        yield np.asarray(outputs(part)).astype(np.uint8).swapaxes(0, 1)
+
+
+def _neurons(counts: np.ndarray, n_classes: int, duration: str) -> str:
+    size = counts.shape[1] // n_classes
+    rows = [
+        (f"{i}", f"{i // size}", f"{total}", f"{total / len(counts):.2f}", f"{np.mean(of_one == 0):.1%}")
+        for i, (total, of_one) in enumerate(zip(counts.sum(axis=0), counts.T, strict=True))
+    ]
+    return plain_table(("output neuron", "class", "spikes", f"in {duration}", "silent in"), rows)
+
+
+def _classes(predicted: np.ndarray, y: np.ndarray | None, n_classes: int) -> str:
+    columns = {"class": list(range(n_classes)), "predicted": np.bincount(predicted, minlength=n_classes)}
+    if y is not None:
+        columns["labelled"] = np.bincount(y, minlength=n_classes)
+        columns["right"] = np.bincount(y[predicted == y], minlength=n_classes)
+    return plain_table(tuple(columns), [tuple(str(n) for n in row) for row in zip(*columns.values(), strict=True)])

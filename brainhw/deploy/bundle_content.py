@@ -1,0 +1,393 @@
+"""What a bundle says, and how much of it must be true before it counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import brainunit as u
+import numpy as np
+
+from brainhw._arguments import describe
+from brainhw.chip import BITS, ChipSpec
+from brainhw.chip.file import chip_from_text, chip_to_text
+from brainhw.deploy.placement import Placement
+from brainhw.deploy.survey import INPUT
+
+__all__ = ["DTYPES", "BundleContent", "BundledLayer", "BundledSynapse", "Codes", "Wire", "content_from_plain"]
+
+# The kinds of float of a network, and the precision of brainstate.environ that makes each.
+DTYPES: Mapping[str, int | str] = {"float16": 16, "bfloat16": "bf16", "float32": 32, "float64": 64}
+
+_VERSIONED = ("brainhw", "brainstate", "jax", "python")
+_LONGEST_PATH, _DEEPEST_PATH = 500, 64
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Stored weights: whole numbers, times ``weight_limit / (2**(bits - 1) - 1)``.
+
+    Attributes
+    ----------
+    bits : int
+        Bits of each.
+    values : numpy.ndarray
+        The codes, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
+    """
+
+    bits: int
+    values: np.ndarray
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class BundledSynapse:
+    """A synapse, or the frontend.
+
+    Attributes
+    ----------
+    frontend : bool
+        Whether it is the frontend.
+    weight : Codes
+        Its weights.
+    """
+
+    frontend: bool
+    weight: Codes
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class BundledLayer:
+    """A layer of neurons.
+
+    Attributes
+    ----------
+    profiles : numpy.ndarray
+        Number of the chip's time constant of each neuron, ``[N]``.
+    recurrent : Codes or None
+        Recurrent weights ``[N, N]``; ``None`` for topology ``'FF'``.
+    """
+
+    profiles: np.ndarray
+    recurrent: Codes | None
+
+    @property
+    def topology(self) -> str:
+        """``'RC'`` with recurrent weights, else ``'FF'``."""
+        return "FF" if self.recurrent is None else "RC"
+
+
+class Wire(NamedTuple):
+    """A synapse, where its input comes from (the path of a layer or ``"input"``), and the layer that it drives."""
+
+    source: str
+    synapse: str
+    layer: str
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class BundleContent:
+    """All that a bundle says.
+
+    Attributes
+    ----------
+    chip : ChipSpec
+        The chip.
+    dt : Quantity
+        Time step, ms.
+    dtype : str
+        The kind of float that the network computes with.
+    synapses, layers : mapping
+        The modules by path.
+    wires : tuple of Wire
+        What runs in one step, in order.
+    output : str
+        Path of the layer whose spikes the network returns.
+    placement : Placement
+        Where its neurons lie.
+    versions : mapping
+        What wrote the bundle.
+    n_classes : int or None
+        Classes that equal, consecutive populations of output neurons stand for.
+    notes : str
+        Free text.
+    """
+
+    chip: ChipSpec
+    dt: u.Quantity
+    dtype: str
+    synapses: Mapping[str, BundledSynapse]
+    layers: Mapping[str, BundledLayer]
+    wires: tuple[Wire, ...]
+    output: str
+    placement: Placement
+    versions: Mapping[str, str]
+    n_classes: int | None
+    notes: str
+
+    @property
+    def n_in(self) -> int:
+        """Width of the input."""
+        return next(len(self.synapses[wire.synapse].weight.values) for wire in self.wires if wire.source == INPUT)
+
+    @property
+    def n_out(self) -> int:
+        """Number of output neurons."""
+        return len(self.layers[self.output].profiles)
+
+    def weights(self) -> Iterator[tuple[str, Codes]]:
+        """Yield all weights by the path of their owner, in the order of a step."""
+        for path in dict.fromkeys(path for wire in self.wires for path in (wire.synapse, wire.layer)):
+            codes = self.synapses[path].weight if path in self.synapses else self.layers[path].recurrent
+            if codes is not None:
+                yield path, codes
+
+    def __repr__(self) -> str:
+        return f"BundleContent({self.chip.name!r}, {len(self.layers)} layers)"
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return dicts, lists, texts and numbers that `content_from_plain` reads."""
+        return {
+            "chip": chip_to_text(self.chip).split("\n"),
+            "dt_ms": float(self.dt.to(u.ms).mantissa),
+            "dtype": self.dtype,
+            "layers": {
+                path: {
+                    "recurrent": None if layer.recurrent is None else _plain(layer.recurrent),
+                    "tau_profiles": layer.profiles.tolist(),
+                    "topology": layer.topology,
+                }
+                for path, layer in self.layers.items()
+            },
+            "n_classes": self.n_classes,
+            "notes": self.notes,
+            "output": self.output,
+            "placement": self.placement.to_list(),
+            "synapses": {
+                path: {"frontend": synapse.frontend, **_plain(synapse.weight)}
+                for path, synapse in self.synapses.items()
+            },
+            "versions": dict(self.versions),
+            "wires": [wire._asdict() for wire in self.wires],
+        }
+
+
+def _plain(codes: Codes) -> dict[str, Any]:
+    return {"bits": codes.bits, "codes": codes.values.tolist()}
+
+
+_TOP = (
+    "chip",
+    "dt_ms",
+    "dtype",
+    "layers",
+    "n_classes",
+    "notes",
+    "output",
+    "placement",
+    "synapses",
+    "versions",
+    "wires",
+)
+
+
+def content_from_plain(data: Any) -> BundleContent:
+    """Read what `BundleContent.to_plain` gave, trusting nothing in it.
+
+    Raises
+    ------
+    ValueError
+        If anything is missing, unknown, of another kind, out of range, or does not fit the rest.
+    """
+    top = _table(data, _TOP, "the file")
+    lines = _list(top["chip"], "chip")
+    chip = chip_from_text("\n".join(_text(line, "a line of chip", lines=True) for line in lines), call="chip")
+    synapses = {path: _synapse(item, path, chip) for path, item in _modules(top["synapses"], "synapses", ())}
+    taken = (INPUT, *synapses)
+    layers = {path: _layer(item, path, chip) for path, item in _modules(top["layers"], "layers", taken)}
+    wires = tuple(_wire(item, f"wire {i}") for i, item in enumerate(_list(top["wires"], "wires")))
+    _check_wiring(wires, synapses, layers)
+    output = _one_of(top["output"], layers, "output")
+    n_out = len(layers[output].profiles)
+    n_classes = None if top["n_classes"] is None else _int(top["n_classes"], 1, n_out, "n_classes")
+    if n_classes is not None and n_out % n_classes:
+        raise ValueError(f"n_classes: {n_out} output neurons make no {n_classes} equal populations")
+    placement = Placement.from_list(chip, top["placement"], {path: len(item.profiles) for path, item in layers.items()})
+    _check_kinds(placement, wires, synapses, layers)
+    versions = _table(top["versions"], _VERSIONED, "versions")
+    return BundleContent(
+        chip=chip,
+        dt=_dt(top["dt_ms"]) * u.ms,
+        dtype=_one_of(top["dtype"], DTYPES, "dtype"),
+        synapses=synapses,
+        layers=layers,
+        wires=wires,
+        output=output,
+        placement=placement,
+        versions={name: _text(versions[name], f"version of {name}") for name in _VERSIONED},
+        n_classes=n_classes,
+        notes=_text(top["notes"], "notes", lines=True),
+    )
+
+
+def _synapse(item: Any, path: str, chip: ChipSpec) -> BundledSynapse:
+    where = f"synapse {path!r}"
+    entry = _table(item, ("bits", "codes", "frontend"), where)
+    if not isinstance(entry["frontend"], bool):
+        raise ValueError(f"{where}: frontend must be true or false; got {_found(entry['frontend'])}")
+    if not entry["frontend"]:
+        return BundledSynapse(False, _codes(entry, where))
+    bits = _int(entry["bits"], BITS[0], BITS[-1], f"{where}: bits")
+    codes = _row(entry["codes"], _largest(bits), f"{where}: codes")
+    if len(codes) != chip.frontend_channels:
+        raise ValueError(f"{where}: a frontend of {chip.name} has {chip.frontend_channels} codes; got {len(codes)}")
+    return BundledSynapse(True, Codes(bits, np.array(codes, np.int32)))
+
+
+def _layer(item: Any, path: str, chip: ChipSpec) -> BundledLayer:
+    where = f"layer {path!r}"
+    entry = _table(item, ("recurrent", "tau_profiles", "topology"), where)
+    taus = _list(entry["tau_profiles"], f"{where}: tau_profiles")
+    last = len(chip.tau_profiles.values.mantissa) - 1
+    profiles = np.array([_int(tau, 0, last, f"{where}: a number of tau_profiles") for tau in taus], np.int32)
+    topology, recurrent = _one_of(entry["topology"], ("FF", "RC"), f"{where}: topology"), None
+    if entry["recurrent"] is not None:
+        recurrent = _codes(_table(entry["recurrent"], ("bits", "codes"), f"{where}: recurrent"), where)
+        if recurrent.values.shape != (len(taus), len(taus)):
+            raise ValueError(f"{where}: {len(taus)} neurons do not fit recurrent codes of {recurrent.values.shape}")
+    if (topology == "RC") != (recurrent is not None):
+        raise ValueError(f"{where}: topology is {topology}, with{'out' * (recurrent is None)} recurrent codes")
+    return BundledLayer(profiles, recurrent)
+
+
+def _codes(entry: Mapping[str, Any], where: str) -> Codes:
+    bits = _int(entry["bits"], BITS[0], BITS[-1], f"{where}: bits")
+    rows = [_row(row, _largest(bits), f"{where}: a row of codes") for row in _list(entry["codes"], f"{where}: codes")]
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"{where}: the rows of codes differ in length")
+    return Codes(bits, np.array(rows, np.int32))
+
+
+def _row(value: Any, largest: int, where: str) -> list[int]:
+    row = _list(value, where)
+    if any(type(code) is not int or abs(code) > largest for code in row):
+        bad = next(code for code in row if type(code) is not int or abs(code) > largest)
+        raise ValueError(f"{where} must hold whole numbers from {-largest} to {largest}; got {_found(bad)}")
+    return row
+
+
+def _largest(bits: int) -> int:
+    return 2 ** (bits - 1) - 1
+
+
+def _wire(item: Any, where: str) -> Wire:
+    entry = _table(item, Wire._fields, where)
+    return Wire(**{name: _text(entry[name], f"{where}: {name}") for name in Wire._fields})
+
+
+def _check_wiring(
+    wires: tuple[Wire, ...], synapses: Mapping[str, BundledSynapse], layers: Mapping[str, BundledLayer]
+) -> None:
+    """Raise unless every module has its place in a step, and what meets is equally wide."""
+    widths: dict[str, int] = {}
+    heard: dict[str, str] = {}
+    for i, wire in enumerate(wires):
+        where = f"wire {i}"
+        synapse = synapses[_one_of(wire.synapse, synapses, f"{where}: synapse")]
+        layer = layers[_one_of(wire.layer, layers, f"{where}: layer")]
+        if wire.source not in widths and wire.source != INPUT:
+            raise ValueError(f"{where}: source must be {INPUT!r} or a layer before it; got {_found(wire.source)}")
+        if wire.layer in widths or heard.setdefault(wire.synapse, wire.source) != wire.source:
+            raise ValueError(f"{where}: {wire.layer!r} or {wire.synapse!r} is driven twice in a step")
+        if synapse.frontend and wire.source != INPUT:
+            raise ValueError(f"{where}: the frontend {wire.synapse!r} must come first; its source is {wire.source!r}")
+        shape = synapse.weight.values.shape
+        width = widths.setdefault(INPUT, shape[0]) if wire.source == INPUT else widths[wire.source]
+        if (shape[0], shape[-1]) != (width, len(layer.profiles)):
+            raise ValueError(
+                f"{where}: {wire.synapse!r} has codes of shape {shape}, between {width} inputs and "
+                f"{len(layer.profiles)} neurons"
+            )
+        widths[wire.layer] = len(layer.profiles)
+    idle = [path for path in (*synapses, *layers) if path not in heard and path not in widths]
+    if idle:
+        raise ValueError(f"{idle[0]!r} is on no wire")
+    if sum(synapse.frontend for synapse in synapses.values()) > 1:
+        raise ValueError("there is more than one frontend")
+
+
+def _check_kinds(
+    placement: Placement,
+    wires: tuple[Wire, ...],
+    synapses: Mapping[str, BundledSynapse],
+    layers: Mapping[str, BundledLayer],
+) -> None:
+    ears = {wire.layer for wire in wires if synapses[wire.synapse].frontend}
+    for piece in placement.pieces:
+        kind = "frontend" if piece.layer in ears else layers[piece.layer].topology
+        if piece.kind != kind:
+            raise ValueError(f"placement: layer {piece.layer!r} is placed as {piece.kind!r}, and is {kind!r}")
+
+
+def _modules(value: Any, where: str, taken: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"{where} must be a table of at least one module; got {_found(value)}")
+    for path, item in value.items():
+        _text(path, f"a path in {where}")
+        if len(path) > _LONGEST_PATH or path.count(".") >= _DEEPEST_PATH or path in taken:
+            raise ValueError(f"{where}: {_found(path)} is no name that a module can have here; give it another")
+        yield path, item
+
+
+def _table(value: Any, names: tuple[str, ...], where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be a table of {', '.join(names)}; got {_found(value)}")
+    unknown, missing = [key for key in value if key not in names], [name for name in names if name not in value]
+    if unknown or missing:
+        fault = f"has an unknown field {_found(unknown[0])}" if unknown else f"lacks {', '.join(missing)}"
+        raise ValueError(f"{where} {fault}")
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{where} must be a list of at least one entry; got {_found(value)}")
+    return value
+
+
+def _int(value: Any, least: int, most: int, where: str) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{where} must be a whole number from {least} to {most}; got {_found(value)}")
+    return value
+
+
+def _dt(value: Any) -> float:
+    if type(value) is not float or not (math.isfinite(value) and value > 0):
+        raise ValueError(f"dt_ms must be a number with a decimal point, greater than zero; got {_found(value)}")
+    return value
+
+
+def _text(value: Any, where: str, *, lines: bool = False) -> str:
+    bare = value.replace("\n", "").replace("\t", "") if isinstance(value, str) and lines else value
+    if not isinstance(bare, str) or not bare.isprintable() or not (lines or bare):
+        raise ValueError(f"{where} must be printable text; got {_found(value)}")
+    return value
+
+
+def _one_of(value: Any, options: Any, where: str) -> Any:
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{where} must be one of {_clipped(', '.join(options))}; got {_found(value)}")
+    return value
+
+
+def _found(value: Any) -> str:
+    return _clipped(describe(value))
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."

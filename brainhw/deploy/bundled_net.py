@@ -1,0 +1,259 @@
+"""The network of a bundle, ready to run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.chip import ChipSpec
+from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
+from brainhw.deploy.placement import Placement
+from brainhw.deploy.survey import INPUT
+from brainhw.kernel import WeightGrid
+from brainhw.nn import H1v1Frontend, H1v1Layer, H1v1Synapse, H1v2Frontend, H1v2Layer, H1v2Synapse
+
+__all__ = ["MODULES", "BundledNet"]
+
+# Synapse, frontend and layer of each family that a bundle can hold.
+MODULES: Mapping[str, tuple[type, type, type]] = {
+    "H1v1": (H1v1Synapse, H1v1Frontend, H1v1Layer),
+    "H1v2": (H1v2Synapse, H1v2Frontend, H1v2Layer),
+}
+
+# How far dt may be off: what float32 and a change of unit make of one and the same number.
+_SAME_DT = 1e-7
+
+
+class BundledNet(brainstate.nn.Module):
+    """A network as a bundle describes it; :func:`load_bundle` makes one.
+
+    It runs, samples chips and trains as any other network. Each module has the dotted path that it had in the network
+    which was exported, so that a key samples the same chip of both, and their parameters have the same names.
+
+    Parameters
+    ----------
+    content : BundleContent
+        What the bundle says.
+
+    Attributes
+    ----------
+    content : BundleContent
+        What the bundle says: codes, tau profiles, wires.
+    chip : ChipSpec
+        The chip.
+    dt : Quantity
+        The time step that it was made for, ms.
+    placement : Placement
+        Where its neurons lie.
+    versions : dict
+        What the bundle was written with: ``brainhw``, ``brainstate``, ``jax``, ``python``.
+    n_classes : int or None
+        Classes that equal, consecutive populations of output neurons stand for.
+    notes : str
+        Free text.
+
+    Raises
+    ------
+    ValueError
+        If the content cannot be built to the bit: of an unknown chip family, with a path that is no attribute's, in
+        another precision than that of ``brainstate.environ``, or with numbers that this precision cannot hold.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> net = brainstate.nn.Sequential(
+    ...     bh.nn.H1v2Synapse(3, 2, weight_init=jnp.ones((3, 2)), weight_bits="chip"), bh.nn.H1v2Layer(2, tau=10 * u.ms)
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder, brainstate.environ.context(dt=2.0 * u.ms):
+    ...     path = os.path.join(folder, "net.bundle")
+    ...     bh.deploy.export_bundle(net, path)
+    ...     loaded = bh.deploy.load_bundle(path)
+    >>> print(loaded.dt, loaded.chip.name, list(bh.nn.chip_weights(loaded)))
+    2. ms H1v2 ['layers.0']
+    """
+
+    def __init__(self, content: BundleContent) -> None:
+        super().__init__()
+        # Known by its path alone: a second reference to a module would rename it.
+        self._content = content
+        chip = content.chip
+        if chip.family not in MODULES:
+            raise ValueError(f"the chip {chip.name!r} is of family {chip.family!r}; known are {', '.join(MODULES)}")
+        if not _works_in(content.dtype):
+            raise ValueError(
+                f"the network computes with {content.dtype}, and brainstate.environ with "
+                f"{np.dtype(brainstate.environ.dftype()).name}; do this inside "
+                f"brainstate.environ.context(precision={DTYPES[content.dtype]!r})"
+            )
+        tree = _tree(_build(content))
+        for name in tree:
+            # Properties look elsewhere; a method would be lost under a module of its name.
+            if name in vars(self) or not isinstance(getattr(type(self), name, property()), property):
+                raise ValueError(f"a module cannot have a path that begins with {name!r}; name the attribute otherwise")
+        self.__dict__.update(tree)
+        self.in_size, self.out_size = (content.n_in,), (content.n_out,)
+
+    @property
+    def content(self) -> BundleContent:
+        """What the bundle says."""
+        return self._content
+
+    @property
+    def chip(self) -> ChipSpec:
+        """The chip."""
+        return self._content.chip
+
+    @property
+    def dt(self) -> u.Quantity:
+        """The time step that the network was made for, ms."""
+        return self._content.dt
+
+    @property
+    def placement(self) -> Placement:
+        """Where its neurons lie."""
+        return self._content.placement
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What the bundle was written with."""
+        return dict(self._content.versions)
+
+    @property
+    def n_classes(self) -> int | None:
+        """Classes that equal, consecutive populations of output neurons stand for."""
+        return self._content.n_classes
+
+    @property
+    def notes(self) -> str:
+        """Free text."""
+        return self._content.notes
+
+    def update(self, x: jax.Array) -> jax.Array:
+        """Advance one step and return the spikes of the output layer.
+
+        Parameters
+        ----------
+        x : jax.Array
+            Spikes or dimensionless analog values, ``[N_in]`` or ``[B, N_in]``.
+
+        Returns
+        -------
+        jax.Array
+            Spikes, ``[N_out]`` or ``[B, N_out]``.
+
+        Raises
+        ------
+        RuntimeError
+            If ``brainstate.environ`` has another dt or precision than the bundle.
+        """
+        call = f"{type(self).__name__}.update"
+        with jax.ensure_compile_time_eval():  # a change of unit would be traced inside jit
+            dt, made_for = _arguments.time_step(call=call).mantissa, self.dt.mantissa
+        if not (_arguments.is_concrete(dt) and math.isclose(dt, made_for, rel_tol=_SAME_DT)):
+            has = f"{dt:.10g} ms" if _arguments.is_concrete(dt) else "one that is traced"
+            raise RuntimeError(
+                f"{call}: the network was made for dt = {made_for:.10g} ms, environ has {has}: "
+                "run it inside brainstate.environ.context(dt=net.dt)."
+            )
+        if not _works_in(self._content.dtype):
+            raise RuntimeError(
+                f"{call}: the network computes with {self._content.dtype}, environ has another precision: run it "
+                f"inside brainstate.environ.context(precision={DTYPES[self._content.dtype]!r})."
+            )
+        spikes, charges = {INPUT: x}, {}
+        with brainstate.environ.context(dt=self.dt):  # to the last bit, where the other one is nearly the same
+            for wire in self._content.wires:
+                if wire.synapse not in charges:
+                    charges[wire.synapse] = self._at(wire.synapse)(spikes[wire.source])
+                spikes[wire.layer] = self._at(wire.layer)(charges[wire.synapse])
+        return spikes[self._content.output]
+
+    def _at(self, path: str) -> Any:
+        found: Any = vars(self)
+        for part in path.split("."):
+            found = found[part] if part in found else found[int(part)]
+        return found
+
+
+def _works_in(dtype: str) -> bool:
+    return np.dtype(brainstate.environ.dftype()).name == dtype
+
+
+def _build(content: BundleContent) -> dict[str, Any]:
+    """Return every module by its path, in the order of a step, each exactly what the codes say."""
+    synapse_type, frontend_type, layer_type = MODULES[content.chip.family]
+    chip, dtype = content.chip, jnp.dtype(content.dtype)
+    modules: dict[str, Any] = {}
+    with np.errstate(all="ignore"):  # what a number too large becomes is looked at below
+        _check_numbers("the chip", chip.V_th.mantissa, chip.C.mantissa, content.dt.mantissa, dtype=dtype)
+        for wire in content.wires:
+            synapse, layer = content.synapses[wire.synapse], content.layers[wire.layer]
+            if wire.synapse not in modules:
+                codes = synapse.weight
+                init = {"chip": chip, "weight_init": _values(codes, chip, dtype), "weight_bits": codes.bits}
+                modules[wire.synapse] = (
+                    frontend_type(**init) if synapse.frontend else synapse_type(*codes.values.shape, **init)
+                )
+            taus = np.asarray(chip.tau_profiles.values.mantissa)[layer.profiles]
+            _check_numbers(wire.layer, *np.unique(taus), dtype=dtype)
+            recurrent = {}
+            if layer.recurrent is not None:
+                codes = layer.recurrent
+                recurrent = {"recurrent_init": _values(codes, chip, dtype), "weight_bits": codes.bits}
+            modules[wire.layer] = layer_type(len(taus), taus * u.ms, topology=layer.topology, chip=chip, **recurrent)
+        for path, codes in content.weights():
+            _check_rounding(path, modules[path], codes)
+    return modules
+
+
+def _values(codes: Codes, chip: ChipSpec, dtype: Any) -> jax.Array:
+    # The product of the largest code and the step may lie beyond the limit by one rounding; no weight may.
+    values = WeightGrid(chip.weight_limit, codes.bits).values(codes.values, dtype)
+    return jnp.clip(values, -chip.weight_limit, chip.weight_limit)
+
+
+def _check_rounding(path: str, module: Any, codes: Codes) -> None:
+    """Raise unless the module makes of its weights the codes again, and charges of them."""
+    again = np.asarray(module.effective.grid.codes(module.master.value))
+    charge = np.asarray(module.chip.charge(module.master.value).mantissa, np.float64)
+    if not (np.array_equal(again, codes.values) and np.all(np.isfinite(charge))):
+        raise ValueError(f"{path}: the chip's weights or charges are too large or small for the network's precision")
+
+
+def _check_numbers(what: str, *numbers: float, dtype: Any) -> None:
+    held = np.asarray(jnp.asarray(np.asarray(numbers, np.float64).astype(dtype)), np.float64)
+    if not (np.all(np.isfinite(held)) and np.all(held >= float(jnp.finfo(dtype).tiny))):
+        raise ValueError(f"{what}: a time, threshold or capacitance is too large or small for the network's precision")
+
+
+def _tree(modules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested dicts in which every module lies at its dotted path."""
+    tree: dict[str, Any] = {}
+    for path, module in modules.items():
+        *folders, name = path.split(".")
+        branch = tree
+        for folder in folders:
+            branch = branch.setdefault(folder, {})
+            if not isinstance(branch, dict):
+                raise ValueError(f"{path} lies inside another module; hold both beside each other in the network")
+        if name in branch:
+            raise ValueError(f"{path} holds other modules; hold all of them beside each other in the network")
+        branch[name] = module
+    return {name: _numbered(branch) for name, branch in tree.items()}
+
+
+def _numbered(branch: Any) -> Any:
+    """Return the branch with whole numbers for keys where all are some, as those of lists have in paths."""
+    if not isinstance(branch, dict):
+        return branch
+    numbers = all(name.isdecimal() and name.isascii() and str(int(name)) == name for name in branch)
+    return {int(name) if numbers else name: _numbered(value) for name, value in branch.items()}

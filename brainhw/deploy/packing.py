@@ -1,0 +1,379 @@
+"""Which core holds which neurons: an exact search, and words for why there is no place."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from brainhw.chip import ChipSpec
+
+__all__ = ["Need", "PlacementError", "Share", "arrange", "pack"]
+
+# Up to here every order of the cores is tried for one that leaves no gap in a split layer: 120 packings at most.
+_CORES_TO_PERMUTE = 5
+
+
+@final
+@dataclass(frozen=True)
+class Need:
+    """What one layer asks of the chip.
+
+    Attributes
+    ----------
+    name : str
+        Path of the layer.
+    count : int
+        Its neurons.
+    recurrent : bool
+        Whether its neurons feed back, so that it must lie on one core. Default False.
+    frontend : bool
+        Whether the frontend drives it, so that it has a fixed place. Default False.
+    """
+
+    name: str
+    count: int
+    recurrent: bool = False
+    frontend: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Share:
+    """Neurons ``first`` to ``first + count - 1`` of layer number ``layer``, on one core from neuron ``offset`` on."""
+
+    layer: int
+    first: int
+    count: int
+    core: int
+    offset: int
+
+
+class PlacementError(ValueError):
+    """No placement of the layers on the cores exists; the message is the proof.
+
+    Parameters
+    ----------
+    call : str
+        Who asked.
+    reason : str
+        The proof, as part of a sentence.
+    fix : str
+        What would help.
+    layers : tuple of str
+        Paths of the layers that the proof is about.
+
+    Attributes
+    ----------
+    reason, fix, layers
+        As given.
+
+    Examples
+    --------
+    >>> from brainhw.chip import H1V1
+    >>> from brainhw.deploy.packing import Need, PlacementError
+    >>> from brainhw.deploy.placement import place_layers
+    >>> try:
+    ...     place_layers(H1V1, [Need("hidden", 70, recurrent=True)])
+    ... except PlacementError as error:
+    ...     print(error.reason)
+    the recurrent layer 'hidden' has 70 neurons, which must lie on one core, and the largest core of H1v1 has 64
+    """
+
+    def __init__(self, call: str, reason: str, fix: str, layers: tuple[str, ...]) -> None:
+        super().__init__(call, reason, fix, layers)
+        self.call, self.reason, self.fix, self.layers = call, reason, fix, layers
+
+    def __str__(self) -> str:
+        return f"{self.call}: {self.reason}; {self.fix}."
+
+
+def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None = None) -> tuple[int, ...] | None:
+    """Put every item whole into one of the rooms; exact, by a depth-first search that fills room after room.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Size of each item, at least 1.
+    rooms : sequence of int
+        What each room can hold, at least 0.
+    order : iterable of int, optional
+        The rooms in the order in which they are filled. Default as they stand.
+
+    Returns
+    -------
+    tuple of int or None
+        The room of each item; ``None`` if, of all ways to do it, none fits.
+
+    Examples
+    --------
+    >>> from brainhw.deploy.packing import pack
+    >>> pack([30, 40, 60, 70], [100, 100])
+    (0, 1, 1, 0)
+    >>> pack([40, 40, 40], [70, 70]) is None
+    True
+    """
+    order = tuple(range(len(rooms)) if order is None else order)
+    kinds = sorted(set(sizes), reverse=True)
+    hopeless: set[tuple[int, tuple[int, ...]]] = set()
+
+    def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
+        """Return how many of each kind go into each room from ``order[depth]`` on."""
+        if not any(counts):
+            return []
+        if depth == len(order) or (depth, counts) in hopeless:
+            return None
+        room = rooms[order[depth]]
+        # Between rooms of one size it is free to choose which one holds the largest item.
+        alike = all(rooms[other] == room for other in order[depth:])
+        for taken in _fillings(kinds, counts, room, spare, with_largest=alike):
+            held = sum(map(operator.mul, kinds, taken))
+            rest = fill(depth + 1, tuple(map(operator.sub, counts, taken)), spare - (room - held))
+            if rest is not None:
+                return [taken, *rest]
+        hopeless.add((depth, counts))
+        return None
+
+    spare = sum(rooms) - sum(sizes)
+    fillings = fill(0, tuple(sizes.count(kind) for kind in kinds), spare) if spare >= 0 else None
+    if fillings is None:
+        return None
+    rooms_of: dict[int, list[int]] = {kind: [] for kind in kinds}
+    for room, taken in zip(order, fillings, strict=False):  # the last rooms may stay empty
+        for kind, count in zip(kinds, taken, strict=True):
+            rooms_of[kind] += [room] * count
+    return tuple(rooms_of[size].pop(0) for size in sizes)
+
+
+def _fillings(
+    kinds: Sequence[int], counts: Sequence[int], room: int, spare: int, *, with_largest: bool
+) -> Iterator[tuple[int, ...]]:
+    """Yield what a room can hold, largest items first, leaving at most ``spare`` of it free.
+
+    A filling into which one more item would go is left out: that item may as well come from a later room.
+    """
+    # Bit n of reach[i]: items of the kinds from i on can have n together.
+    reach = [1]
+    for kind, count in zip(reversed(kinds), reversed(counts), strict=True):
+        sums = reach[-1]
+        for _ in range(count):
+            sums |= (sums << kind) & ((2 << room) - 1)
+        reach.append(sums)
+    reach.reverse()
+    largest = next(i for i, count in enumerate(counts) if count)
+
+    def extended(taken: tuple[int, ...], left: int) -> Iterator[tuple[int, ...]]:
+        i = len(taken)
+        # The bits from left - spare to left: the sums that would fill the room well enough.
+        if not reach[i] & ((2 << left) - 1) >> max(left - spare, 0):
+            return
+        if i == len(kinds):
+            if all(n == count or kind > left for kind, n, count in zip(kinds, taken, counts, strict=True)):
+                yield taken
+            return
+        fewest = 1 if with_largest and i == largest else 0
+        for n in range(min(counts[i], left // kinds[i]), fewest - 1, -1):
+            yield from extended((*taken, n), left - n * kinds[i])
+
+    yield from extended((), room)
+
+
+def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Share]:
+    """Find a place for every layer, with as few of them split as there can be.
+
+    A split layer stays splittable however the others lie, so only the layers that stay whole have to be packed. A
+    smaller layer fits wherever a larger one does, so to keep ``k`` feed-forward layers whole one may take the ``k``
+    smallest: the fewest splits are found by one packing for each ``k``, for any number of layers.
+
+    Parameters
+    ----------
+    chip : ChipSpec
+        The chip.
+    needs : sequence of Need
+        The layers, each with a name of its own.
+    call : str
+        Who asks, for the error.
+
+    Returns
+    -------
+    list of Share
+        In the order of cores and their neurons.
+
+    Raises
+    ------
+    PlacementError
+        If there is no placement.
+    """
+    total = sum(need.count for need in needs)
+    every = range(len(needs))
+    frontends = [i for i in every if needs[i].frontend]
+    _refuse_at_once(chip, needs, total, [needs[i] for i in frontends], call)
+    rooms = list(chip.cores)
+    for i in frontends:
+        rooms[0] -= needs[i].count
+    recurrent = [i for i in every if needs[i].recurrent and not needs[i].frontend]
+    if pack([needs[i].count for i in recurrent], rooms) is None:
+        raise _unpackable(chip, [needs[i] for i in recurrent], rooms, call)
+    forward = [i for i in every if not needs[i].recurrent and not needs[i].frontend]
+    forward.sort(key=lambda i: needs[i].count)
+    for n_whole in range(len(forward), -1, -1):
+        whole = recurrent + forward[:n_whole]
+        sizes = [needs[i].count for i in whole]
+        if pack(sizes, rooms) is not None:
+            break
+    first_cores = range(1, len(rooms) + 1)
+    used = next(n for n in first_cores if total <= sum(chip.cores[:n]) and pack(sizes, rooms[:n]) is not None)
+    on_core = [[(i, 0, needs[i].count) for i in frontends], *([] for _ in rooms[1:])]
+    split = sorted(forward[n_whole:])
+    best = _fewest_gaps([(i, needs[i].count) for i in split], list(zip(whole, sizes, strict=True)), rooms[:used])
+    shares = []
+    for core, held in enumerate(best):
+        offset = 0
+        for i, first, count in on_core[core] + sorted(held):
+            shares.append(Share(i, first, count, core, offset))
+            offset += count
+    return shares
+
+
+# Layer number, its first neuron here, how many; a list of them for each core.
+_Cores = list[list[tuple[int, int, int]]]
+
+
+def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], rooms: list[int]) -> _Cores:
+    """Return what lies on each core, such that the split layers jump over as few full cores as possible."""
+    forwards = range(len(rooms))
+    # Whole layers on the last cores leave the first ones to a split layer, beside each other.
+    orders: Iterable[Iterable[int]] = (forwards[::-1], forwards)
+    if not split:
+        orders = (forwards,)
+    elif len(rooms) <= _CORES_TO_PERMUTE:
+        orders = itertools.permutations(forwards[::-1])
+    best: _Cores = []
+    fewest = None
+    for order in orders:
+        homes = pack([size for _, size in whole], rooms, order)
+        assert homes is not None
+        cores, gaps = _filled(split, [(i, size, core) for (i, size), core in zip(whole, homes, strict=True)], rooms)
+        if fewest is None or gaps < fewest:
+            best, fewest = cores, gaps
+        if not fewest:
+            break
+    return best
+
+
+def _filled(split: list[tuple[int, int]], whole: list[tuple[int, int, int]], rooms: list[int]) -> tuple[_Cores, int]:
+    """Fill the free neurons with the split layers, core after core; count the full cores that they jump over."""
+    cores: _Cores = [[(i, 0, size) for i, size, core in whole if core == c] for c in range(len(rooms))]
+    left = [room - sum(count for _, _, count in held) for room, held in zip(rooms, cores, strict=True)]
+    gaps = 0
+    for i, size in split:
+        first, last_core = 0, None
+        for core in range(len(rooms)):
+            count = min(left[core], size - first)
+            if not count:
+                continue
+            gaps += 0 if last_core is None else core - last_core - 1
+            cores[core].append((i, first, count))
+            left[core] -= count
+            first, last_core = first + count, core
+    return cores, gaps
+
+
+def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends: list[Need], call: str) -> None:
+    if total > chip.n_neurons:
+        raise PlacementError(
+            call,
+            f"the layers have {total} neurons together, {total - chip.n_neurons} more than {chip.name} has "
+            f"({_plus(chip.cores)} = {chip.n_neurons})",
+            "make layers smaller",
+            tuple(need.name for need in needs),
+        )
+    if len(frontends) > 1:
+        raise PlacementError(
+            call,
+            f"{len(frontends)} layers are driven by a frontend ({_listed(f'{need.name!r}' for need in frontends)}), "
+            "and the chip has one",
+            "feed all but one of them through a synapse",
+            tuple(need.name for need in frontends),
+        )
+    for need in frontends:
+        if need.count > chip.cores[0]:
+            raise PlacementError(
+                call,
+                f"the frontend's layer {need.name!r} has {need.count} neurons, which must lie together on core 0 "
+                f"(an assumption), and core 0 of {chip.name} has {chip.cores[0]}",
+                "use a chip with a larger first core",
+                (need.name,),
+            )
+
+
+def _unpackable(chip: ChipSpec, recurrent: list[Need], rooms: list[int], call: str) -> PlacementError:
+    """Return the proof that these layers do not pack, about as few of them as show it."""
+    guilty = sorted(recurrent, key=lambda need: -need.count)
+    for need in guilty[::-1]:
+        without = [other for other in guilty if other is not need]
+        if pack([other.count for other in without], rooms) is None:
+            guilty = without
+    names = tuple(need.name for need in guilty)
+    if len(guilty) == 1:
+        fix = "make it smaller, or feed-forward (topology='FF'), which may be split"
+        return PlacementError(call, _too_large(chip, guilty[0], rooms), fix, names)
+    fix = "make some of them smaller, or feed-forward (topology='FF'), which may be split"
+    layers = _listed(f"{need.name!r} ({need.count})" for need in guilty)
+    ascending = list(itertools.accumulate(sorted(need.count for need in guilty)))
+    takes = [sum(size <= room for size in ascending) for room in rooms]
+    why = _counted(chip, rooms, takes) if sum(takes) < len(guilty) else _left_over(guilty, rooms)
+    reason = f"the recurrent layers {layers} must each lie on one core, and there is no place for all of them: {why}"
+    return PlacementError(call, reason, fix, names)
+
+
+def _too_large(chip: ChipSpec, need: Need, rooms: list[int]) -> str:
+    start = f"the recurrent layer {need.name!r} has {need.count} neurons, which must lie on one core, and "
+    if need.count > max(chip.cores):
+        return f"{start}the largest core of {chip.name} has {max(chip.cores)}"
+    # There are other cores: a chip of one would have fewer neurons than the layers together.
+    beside = f"has {rooms[0]} beside the frontend's {chip.cores[0] - rooms[0]}"
+    return f"{start}core 0 of {chip.name} {beside} and the other cores at most {max(rooms[1:])}"
+
+
+def _counted(chip: ChipSpec, rooms: list[int], takes: list[int]) -> str:
+    """Say how many of the layers each core could hold at most, alike cores together."""
+    alike: dict[tuple[int, int, bool], list[int]] = {}
+    for core, (room, most) in enumerate(zip(rooms, takes, strict=True)):
+        alike.setdefault((room, most, room < chip.cores[core]), []).append(core)
+    parts = []
+    for (room, most, shared), cores in alike.items():
+        several, number = len(cores) > 1, most or "none"
+        beside = f" beside the frontend's {chip.cores[0] - room}" if shared else ""
+        parts.append(
+            f"core{'s' * several} {_listed(map(str, cores))} ({room} neurons{' each' * several}{beside}) "
+            f"{'have' if several else 'has'} room for {number} of them{' each' * (several and most > 0)}"
+        )
+    return _listed(parts)
+
+
+def _left_over(guilty: list[Need], rooms: list[int]) -> str:
+    """Show one of the arrangements that all fail."""
+    *others, last = guilty
+    homes = pack([need.count for need in others], rooms)
+    assert homes is not None  # of a minimal set, all but any one fit
+    held: list[list[Need]] = [[] for _ in rooms]
+    for need, core in zip(others, homes, strict=True):
+        held[core].append(need)
+    parts = []
+    for core, (layers, room) in enumerate(zip(held, rooms, strict=True)):
+        left = room - sum(need.count for need in layers)
+        holds = f" with {_listed(repr(need.name) for need in layers)}" if layers else ""
+        parts.append(f"core {core}{holds} has {left} left")
+    return f"every arrangement leaves one over, as where {_listed(parts)}, too few for {last.name!r}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _plus(numbers: Iterable[int]) -> str:
+    return " + ".join(map(str, numbers))

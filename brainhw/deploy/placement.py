@@ -1,0 +1,399 @@
+"""Where on the chip each neuron of a network lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, final
+
+import brainstate
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._table import plain_table
+from brainhw.chip import ChipSpec
+from brainhw.deploy.packing import Need, PlacementError, arrange
+from brainhw.deploy.survey import Survey, survey
+from brainhw.nn import net_chip
+
+__all__ = ["Need", "Piece", "Placement", "PlacementError", "needs_of", "place", "place_layers"]
+
+FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
+
+_ASSUMED = (
+    "ASSUMED: the neurons of the frontend are the first of core 0 and count against it; their place is not published."
+)
+
+
+@final
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring neurons of one layer on one core.
+
+    Attributes
+    ----------
+    layer : str
+        Path of the layer.
+    first, count : int
+        First neuron of the layer in this piece, counted from 0, and how many there are.
+    core : int
+        The core, counted from 0.
+    offset : int
+        The neuron of the core that ``first`` lies on.
+    kind : {'frontend', 'RC', 'FF'}
+        Whether the frontend drives the layer, or else the layer's topology.
+    """
+
+    layer: str
+    first: int
+    count: int
+    core: int
+    offset: int
+    kind: str = FORWARD
+
+
+@final
+@dataclass(frozen=True)
+class Placement:
+    """A place on the chip for every neuron of a network; ``print`` it for a table.
+
+    That a feed-forward layer may lie on several cores and a recurrent one may not is documented by the vendor. That
+    the neurons of the frontend are the first of core 0 and count against it is an assumption, the cautious one: what
+    fits so also fits on a chip that has neurons of their own for it.
+
+    Parameters
+    ----------
+    chip : ChipSpec
+        The chip.
+    pieces : tuple of Piece
+        What lies where; kept in the order of cores and their neurons.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If pieces overlap or leave a core or the chip; if a neuron of a layer has two places or none; if a recurrent
+        layer is on two cores, or the frontend's not at the head of core 0.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> from brainhw.deploy.placement import Need, place_layers
+    >>> placement = place_layers(
+    ...     bh.chip.H1V2, [Need("ears", 16, frontend=True), Need("hidden", 90, recurrent=True), Need("out", 30)]
+    ... )
+    >>> placement.core_of("out")[:5], placement.free
+    (array([0, 0, 0, 0, 0]), (4, 50, 10))
+    """
+
+    chip: ChipSpec
+    pieces: tuple[Piece, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.chip, ChipSpec):
+            raise TypeError(f"Placement: chip must be a ChipSpec; got {_arguments.describe(self.chip)}.")
+        for piece in self.pieces:
+            if not isinstance(piece, Piece):
+                raise TypeError(f"Placement: pieces must hold Piece; got {_arguments.describe(piece)}.")
+        _check(self.chip, self.pieces, call="Placement")
+        object.__setattr__(self, "pieces", tuple(sorted(self.pieces, key=lambda piece: (piece.core, piece.offset))))
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """The neurons of each layer, by its path."""
+        sizes: dict[str, int] = {}
+        for piece in self.pieces:
+            sizes[piece.layer] = sizes.get(piece.layer, 0) + piece.count
+        return sizes
+
+    @property
+    def cores_used(self) -> tuple[int, ...]:
+        """The cores with neurons in use."""
+        return tuple(sorted({piece.core for piece in self.pieces}))
+
+    @property
+    def split(self) -> tuple[str, ...]:
+        """The layers that lie on more than one core."""
+        return tuple(layer for layer in self.layers if sum(piece.layer == layer for piece in self.pieces) > 1)
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """The free neurons of each core."""
+        taken = [
+            sum(piece.count for piece in self.pieces if piece.core == core) for core in range(len(self.chip.cores))
+        ]
+        return tuple(room - used for room, used in zip(self.chip.cores, taken, strict=True))
+
+    def core_of(self, layer: str) -> np.ndarray:
+        """Return the core of each neuron of a layer, whole numbers ``[N]``.
+
+        Parameters
+        ----------
+        layer : str
+            Path of the layer.
+
+        Raises
+        ------
+        ValueError
+            If the placement has no such layer.
+        """
+        sizes = self.layers
+        _arguments.choice(layer, sizes, call="Placement.core_of", name="layer")
+        cores = np.zeros(sizes[layer], int)
+        for piece in self.pieces:
+            if piece.layer == layer:
+                cores[piece.first : piece.first + piece.count] = piece.core
+        return cores
+
+    def table(self) -> str:
+        """Return what lies on each core, neuron after neuron, with what is assumed."""
+        sizes, rows = self.layers, []
+        for core, (room, free) in enumerate(zip(self.chip.cores, self.free, strict=True)):
+            for piece in (piece for piece in self.pieces if piece.core == core):
+                whole = f"{_span(piece.first, piece.count)} of {sizes[piece.layer]}"
+                rows.append((f"{core}", _span(piece.offset, piece.count), piece.layer, piece.kind, whole))
+            if free:
+                rows.append((f"{core}", f"{free} of {room} free", "-", "-", "-"))
+        used = f"{sum(sizes.values())} of {self.chip.n_neurons} neurons of {self.chip.name}"
+        cores = f"{len(self.cores_used)} of {len(self.chip.cores)} cores"
+        split = f"; split over cores: {', '.join(self.split)}" if self.split else ""
+        headings = ("core", "its neurons", "layer", "kind", "neurons of the layer")
+        lines = [f"{used}, {cores}{split}", plain_table(headings, rows, left=("layer", "kind"))]
+        if any(piece.kind == FRONTEND for piece in self.pieces):
+            lines.append(_ASSUMED)
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def to_list(self) -> list[dict[str, int | str]]:
+        """Return the pieces as plain numbers and strings, for a file."""
+        return [asdict(piece) for piece in self.pieces]
+
+    @staticmethod
+    def from_list(chip: ChipSpec, items: Any, layers: Mapping[str, int]) -> Placement:
+        """Read what :meth:`to_list` gave, trusting nothing in it.
+
+        Parameters
+        ----------
+        chip : ChipSpec
+            The chip.
+        items : list of dict
+            One for each piece: ``layer``, ``first``, ``count``, ``core``, ``offset``, ``kind``.
+        layers : mapping
+            The neurons of each layer of the network, by its path.
+
+        Returns
+        -------
+        Placement
+            The placement, of every neuron of ``layers`` and no other.
+
+        Raises
+        ------
+        ValueError
+            If ``items`` is anything else; one sentence says what.
+        """
+        call = "Placement.from_list"
+        if not isinstance(items, (list, tuple)):
+            raise ValueError(f"{call}: the pieces must be a list; got {_arguments.describe(items)}.")
+        pieces = [_read(item, f"{call}: piece {index}", layers) for index, item in enumerate(items)]
+        _check(chip, pieces, call=call)
+        for layer, count in layers.items():
+            placed = sum(piece.count for piece in pieces if piece.layer == layer)
+            if placed != count:
+                got = f"layer {layer!r} has {count} neuron(s), but {placed} are placed"
+                raise ValueError(f"{call}: {got}; was the list made for another network?")
+        return Placement(chip, tuple(pieces))
+
+
+def place(net: brainstate.nn.Module) -> Placement:
+    """Find a place on the chip for every neuron of a network.
+
+    A recurrent layer (``topology='RC'``) stays on one core and a feed-forward layer may be split, as the vendor
+    documents. ASSUMED: the neurons that the frontend drives are the first of core 0, together, and count against it.
+
+    The search is exact: a placement is found if there is one. Of all placements it takes one that splits as few
+    feed-forward layers as possible, then one that needs the fewest first cores. Within these, a split layer fills the
+    free neurons in the order of cores; full cores that it would jump over are moved out of its way (all orders of up
+    to 5 cores are tried, two of more). The same network always gets the same placement.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network. One step of it is traced to see which layer the frontend drives; it is left as it was.
+
+    Returns
+    -------
+    Placement
+        What lies where; ``print`` it for a table, :func:`brainhw.visualize.placement` draws it.
+
+    Raises
+    ------
+    PlacementError
+        If no placement exists, with the reason: too many neurons, a recurrent layer larger than a core, or which
+        recurrent layers cannot be on the chip together. It is a ``ValueError``.
+    TypeError, ValueError
+        If ``net`` is no module, has none on a chip, mixes chips, or does not show what its frontend drives.
+    RuntimeError
+        If called inside ``jit``.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u
+    >>> from brainhw.deploy.placement import place
+    >>> net = brainstate.nn.Sequential(
+    ...     bh.nn.H1v1Frontend(), bh.nn.H1v1Layer(16, tau=10 * u.ms),
+    ...     bh.nn.H1v1Synapse(16, 60), bh.nn.H1v1Layer(60, tau=10 * u.ms, topology="RC"),
+    ...     bh.nn.H1v1Synapse(60, 80), bh.nn.H1v1Layer(80, tau=20 * u.ms),
+    ... )
+    >>> print(place(net))
+    156 of 256 neurons of H1v1, 3 of 4 cores; split over cores: layers.5
+     core    its neurons  layer     kind      neurons of the layer
+     ──────────────────────────────────────────────────────────────
+        0           0-15  layers.1  frontend            0-15 of 16
+        0          16-63  layers.5  FF                  0-47 of 80
+        1           0-31  layers.5  FF                 48-79 of 80
+        1  32 of 64 free  -         -                            -
+        2           0-59  layers.3  RC                  0-59 of 60
+        2   4 of 64 free  -         -                            -
+        3  64 of 64 free  -         -                            -
+    ASSUMED: the neurons of the frontend are the first of core 0 and count against it; their place is not published.
+    """
+    found = survey(net, call="place")
+    chip = net_chip(net, call="place")
+    assert chip is not None  # the survey refuses a network without one
+    heard = {stage.synapse_path for stage in found.stages}
+    for path in found.frontends:
+        if path not in heard:
+            why = found.failure or found.tangles.get(path, "the layer was not seen")
+            raise ValueError(
+                f"place: the layer that the frontend {path!r} drives has a fixed place, but it cannot be told which it "
+                f"is ({why}); give the output of the frontend to one layer as it is."
+            )
+    return place_layers(chip, needs_of(found), call="place")
+
+
+def needs_of(found: Survey) -> list[Need]:
+    """Return what each layer of a network asks of the chip, in registration order."""
+    ears = {stage.layer_path for stage in found.stages if stage.is_frontend}
+    return [
+        Need(path, layer.n_neurons, recurrent=layer.topology == "RC", frontend=path in ears)
+        for path, layer in found.layers.items()
+    ]
+
+
+def place_layers(chip: ChipSpec, needs: Sequence[Need], *, call: str = "place_layers") -> Placement:
+    """Find a place for layers of which only the sizes are known; :func:`place` says how.
+
+    Parameters
+    ----------
+    chip : ChipSpec
+        The chip.
+    needs : sequence of Need
+        The layers, in the order of the network.
+    call : str, optional
+        Who asks, for the error message.
+
+    Returns
+    -------
+    Placement
+        What lies where.
+
+    Raises
+    ------
+    PlacementError
+        If no placement exists.
+    TypeError, ValueError
+        If an argument is bad.
+
+    Examples
+    --------
+    >>> from brainhw.chip import H1V2
+    >>> from brainhw.deploy.placement import Need, place_layers
+    >>> [(p.layer, p.count, p.core) for p in place_layers(H1V2, [Need("a", 70, recurrent=True), Need("b", 90)]).pieces]
+    [('b', 50, 0), ('b', 40, 1), ('a', 70, 2)]
+    """
+    if not isinstance(chip, ChipSpec):
+        raise TypeError(f"{call}: chip must be a ChipSpec; got {_arguments.describe(chip)}.")
+    checked: list[Need] = []
+    for need in needs:
+        if not isinstance(need, Need):
+            raise TypeError(f"{call}: needs must hold Need; got {_arguments.describe(need)}.")
+        if any(need.name == other.name for other in checked):
+            raise ValueError(f"{call}: two layers are called {need.name!r}; give each its own name.")
+        count = _arguments.positive_int(need.count, call=call, name=f"neurons of {need.name}")
+        checked.append(replace(need, count=count))
+    pieces = []
+    for share in arrange(chip, checked, call=call):
+        need = checked[share.layer]
+        pieces.append(Piece(need.name, share.first, share.count, share.core, share.offset, _kind(need)))
+    return Placement(chip, tuple(pieces))
+
+
+def _kind(need: Need) -> str:
+    return FRONTEND if need.frontend else RECURRENT if need.recurrent else FORWARD
+
+
+def _span(first: int, count: int) -> str:
+    return f"{first}-{first + count - 1}" if count > 1 else f"{first}"
+
+
+def _read(item: Any, call: str, layers: Mapping[str, int]) -> Piece:
+    numbers, words = ("first", "count", "core", "offset"), ("layer", "kind")
+    if not isinstance(item, Mapping) or set(item) != {*numbers, *words}:
+        raise ValueError(
+            f"{call} must hold {', '.join((*words, *numbers))} and no more; got {_arguments.describe(item)}."
+        )
+    try:
+        return Piece(
+            layer=_arguments.choice(item["layer"], layers, call=call, name="layer"),
+            first=_arguments.whole_number(item["first"], call=call, name="first"),
+            count=_arguments.positive_int(item["count"], call=call, name="count"),
+            core=_arguments.whole_number(item["core"], call=call, name="core"),
+            offset=_arguments.whole_number(item["offset"], call=call, name="offset"),
+            kind=_arguments.choice(item["kind"], KINDS, call=call, name="kind"),
+        )
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _check(chip: ChipSpec, pieces: Iterable[Piece], *, call: str) -> None:
+    """Raise unless the pieces lie on the chip beside each other and make whole layers, as the chip takes them."""
+    by_place = sorted(pieces, key=lambda piece: (piece.core, piece.offset))
+    before: Piece | None = None
+    for piece in by_place:
+        what = f"neurons {_span(piece.first, piece.count)} of layer {piece.layer!r}"
+        if piece.core >= len(chip.cores):
+            raise ValueError(
+                f"{call}: {what} are on core {piece.core}; the last of {chip.name} is {len(chip.cores) - 1}."
+            )
+        if piece.offset + piece.count > chip.cores[piece.core]:
+            raise ValueError(
+                f"{call}: {what} are at {_span(piece.offset, piece.count)} of core {piece.core}, which has "
+                f"{chip.cores[piece.core]} neurons."
+            )
+        if before is not None and before.core == piece.core and before.offset + before.count > piece.offset:
+            raise ValueError(
+                f"{call}: {what} overlap those of layer {before.layer!r} at neuron {piece.offset} of core {piece.core}."
+            )
+        before = piece
+    by_layer: dict[str, list[Piece]] = {}
+    for piece in sorted(by_place, key=lambda piece: piece.first):
+        by_layer.setdefault(piece.layer, []).append(piece)
+    for layer, parts in by_layer.items():
+        _check_layer(layer, parts, call)
+
+
+def _check_layer(layer: str, parts: list[Piece], call: str) -> None:
+    following = 0
+    for piece in parts:
+        if piece.first != following:
+            fault = "has no place" if piece.first > following else "has two places"
+            raise ValueError(f"{call}: neuron {min(piece.first, following)} of layer {layer!r} {fault}.")
+        following += piece.count
+    kinds = {piece.kind for piece in parts}
+    if len(kinds) > 1:
+        raise ValueError(f"{call}: layer {layer!r} is of one kind; got {', '.join(sorted(kinds))}.")
+    if kinds == {RECURRENT} and len({piece.core for piece in parts}) > 1:
+        raise ValueError(f"{call}: the recurrent layer {layer!r} is on several cores; it must lie on one.")
+    if kinds == {FRONTEND} and [(piece.core, piece.offset) for piece in parts] != [(0, 0)]:
+        raise ValueError(f"{call}: the frontend's layer {layer!r} must lie at the head of core 0, in one piece.")

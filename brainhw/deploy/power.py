@@ -1,0 +1,281 @@
+"""What a network costs on its chip: power, energy per inference, spikes and synaptic operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._table import plain_table
+from brainhw.chip import ChipSpec
+from brainhw.deploy.placement import Placement, place
+from brainhw.deploy.survey import INPUT, Survey, survey
+from brainhw.init.batches import states_restored
+from brainhw.transform.rollout import rollout
+
+__all__ = ["Cost", "PowerReport", "estimate_power"]
+
+_SAMPLES_AT_ONCE = 64
+
+
+@final
+@dataclass(frozen=True)
+class Cost:
+    """One part of the bill, for one inference.
+
+    Attributes
+    ----------
+    part : str
+        ``"core 0"``, ``"frontend"``, ``"spikes of hidden"``, ``"events into hidden"``.
+    kind : {'core', 'frontend', 'spike', 'event'}
+        What it is.
+    count : float
+        How many spikes or events an inference has on average; 1 for a core, the channels for the frontend.
+    coefficient : str
+        The field of the chip's spec that it is counted with.
+    energy : Quantity
+        Energy of one inference, in uJ.
+    """
+
+    part: str
+    kind: str
+    count: float
+    coefficient: str
+    energy: u.Quantity
+
+
+@final
+@dataclass(frozen=True)
+class PowerReport:
+    """The bill of a network on its chip; ``print`` it for a table.
+
+    Attributes
+    ----------
+    chip : ChipSpec
+        The chip: its energy coefficients, each with its provenance.
+    duration : Quantity
+        Length of one inference, in ms.
+    n_samples : int
+        How many inferences the counts are the mean of.
+    costs : tuple of Cost
+        Every part.
+    spikes : mapping
+        Spikes an inference, by the path of the layer.
+    synaptic_events, synops : float
+        Spikes times weights that they pass, per inference: those that are not zero, and all of them.
+    silent : mapping
+        Neurons that never fired, by the path of the layer.
+    weight_bits : int
+        Bits of weight memory: every weight times the bits of the chip.
+    by_core : mapping
+        Energy of one inference in uJ by core, static power, spikes and events of its neurons together.
+    """
+
+    chip: ChipSpec
+    duration: u.Quantity
+    n_samples: int
+    costs: tuple[Cost, ...]
+    spikes: Mapping[str, float]
+    synaptic_events: float
+    synops: float
+    silent: Mapping[str, int]
+    weight_bits: int
+    by_core: Mapping[int, u.Quantity]
+
+    @property
+    def energy(self) -> u.Quantity:
+        """Energy of one inference, in uJ."""
+        return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs), unit=_MICROJOULE)
+
+    @property
+    def power(self) -> u.Quantity:
+        """Mean power while it runs, in uW."""
+        return self._power(self.energy)
+
+    def energy_of(self, kind: str) -> u.Quantity:
+        """Energy of one inference in uJ that goes into ``'core'``, ``'frontend'``, ``'spike'`` or ``'event'``."""
+        _arguments.choice(kind, _COEFFICIENTS, call="PowerReport.energy_of", name="kind")
+        return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs if cost.kind == kind), unit=_MICROJOULE)
+
+    def _power(self, energy: u.Quantity) -> u.Quantity:
+        return u.Quantity(_uJ(energy) / (self.duration.to(u.second).mantissa), unit=u.uwatt)
+
+    def __str__(self) -> str:
+        total = _uJ(self.energy)
+        rows = [_row(cost, self, total) for cost in self.costs]
+        rows.append(("total", "", "", "", f"{total:.4g}", f"{self.power.mantissa:.4g}", "100.0%"))
+        table = plain_table(_HEADINGS, rows, left=(_HEADINGS[0], _HEADINGS[2], _HEADINGS[3]))
+        cores = ", ".join(f"core {core} {_uJ(energy):.4g} uJ" for core, energy in self.by_core.items())
+        silent = sum(self.silent.values())
+        return (
+            f"{self.chip.name}, one inference of {self.duration.mantissa:g} ms, mean of {self.n_samples}\n{table}\n"
+            f"with the spikes and events of its neurons: {cores}\n"
+            f"SynOps {self.synops:.4g} (weights that are not zero: {self.synaptic_events:.4g}), spikes "
+            f"{sum(self.spikes.values()):.4g}, silent neurons {silent}, weight memory {self.weight_bits} bits"
+        )
+
+
+_MICROJOULE = u.ujoule
+_COEFFICIENTS = {
+    "core": "core_power",
+    "frontend": "frontend_channel_power",
+    "spike": "spike_energy",
+    "event": "event_energy",
+}
+_HEADINGS = ("per inference", "count", "coefficient", "provenance", "energy (uJ)", "power (uW)", "share")
+
+
+def _uJ(energy: u.Quantity) -> float:
+    return float(energy.to(_MICROJOULE).mantissa)
+
+
+def _row(cost: Cost, report: PowerReport, total: float) -> tuple[str, ...]:
+    value = getattr(report.chip, cost.coefficient)
+    energy = _uJ(cost.energy)
+    return (
+        cost.part,
+        f"{cost.count:.6g}",
+        f"{cost.coefficient} {value.mantissa:g} {u.get_unit(value)}",
+        report.chip.provenance[cost.coefficient],
+        f"{energy:.4g}",
+        f"{report._power(cost.energy).mantissa:.4g}",
+        f"{energy / total if total else 0:.1%}",
+    )
+
+
+def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
+    r"""Estimate power and energy of a network on its chip from what it does on data.
+
+    .. math:: E = T \Delta t\,(n_{cores} P_{core} + n_{channels} P_{channel})
+              + n_{spikes} E_{spike} + n_{events} E_{event}
+
+    An event is a spike that meets a weight which is not zero; an input of 2 to a dense synapse counts as two spikes.
+    Cores are those that :func:`place` uses. The coefficients are those of the chip's spec and shown with their
+    provenance: of the presets all four are **assumed**, so read shares and comparisons, not absolute numbers, until
+    ``chip.replace(spike_energy=..., provenance="measured")`` puts a lab's in.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network, on the chip that is in place (see :func:`brainhw.sample_chip`); it is left as it was.
+    xs : array
+        Inputs, time first, ``[T, B, N]`` or ``[T, N]``: ``B`` inferences of ``T`` steps. ``dt`` is read from
+        ``brainstate.environ``.
+
+    Returns
+    -------
+    PowerReport
+        ``power`` in uW, ``energy`` in uJ, and every part of them; ``print`` it for a table.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``xs`` does not fit, the network cannot be placed, or what feeds what could not be told.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> net = brainstate.nn.Sequential(
+    ...     bh.nn.H1v2Synapse(3, 2, weight_init=jnp.ones((3, 2))), bh.nn.H1v2Layer(2, tau=10 * u.ms)
+    ... )
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     report = bh.deploy.estimate_power(net, jnp.ones((100, 1, 3)))
+    >>> report.synops, print(report.energy_of("core"))
+    2. uJ
+    (600.0, None)
+    """
+    call = "estimate_power"
+    found = survey(net, call=call)
+    problem = found.failure or next((f"{path}: {what}" for path, what in found.tangles.items()), None)
+    if problem or found.foreign:
+        problem = problem or f"{', '.join(found.foreign)} is no module of a chip"
+        raise ValueError(f"{call}: what feeds what could not be told ({problem}); see check_deployable(net).")
+    dt = _arguments.time_step(call=call)
+    xs = _arguments.as_array(xs, call=call, name="xs")
+    if xs.ndim not in (2, 3) or 0 in xs.shape:
+        raise ValueError(f"{call}: xs must have shape [T, B, N] or [T, N], none of them 0; got shape {xs.shape}.")
+    _arguments.check_finite(xs, call=call, name="xs")
+    xs = xs if xs.ndim == 3 else xs[:, None]
+    placement = place(net)
+    counts = _counts(net, found, xs)
+    return _bill(found, placement, counts, xs.shape[1], xs.shape[0] * dt)
+
+
+def _counts(net: brainstate.nn.Module, found: Survey, xs: Any) -> dict[str, np.ndarray]:
+    """Return the mean spikes of every neuron of every layer, and of every input, per inference."""
+    paths = list(found.layers)
+    names = tuple(f"{path}.spk" for path in paths)
+
+    @brainstate.transform.jit
+    def run(part: jax.Array) -> list[jax.Array]:
+        _, seen = rollout(net, part, record=names)
+        return [jnp.abs(part).sum(axis=(0, 1)), *(seen[name].sum(axis=(0, 1)) for name in names)]
+
+    with states_restored(net, keep_weights=False):
+        totals = [
+            [np.asarray(total, float) for total in run(jnp.asarray(xs[:, i : i + _SAMPLES_AT_ONCE]))]
+            for i in range(0, xs.shape[1], _SAMPLES_AT_ONCE)
+        ]
+    means = [sum(parts) / xs.shape[1] for parts in zip(*totals, strict=True)]
+    return dict(zip((INPUT, *paths), means, strict=True))
+
+
+def _bill(
+    found: Survey, placement: Placement, counts: dict[str, np.ndarray], n_samples: int, duration: u.Quantity
+) -> PowerReport:
+    chip = found.chip
+    seconds = float(duration.to(u.second).mantissa)
+    static = seconds * _per_second(chip.core_power)
+    spike, event = chip.spike_energy.to(_MICROJOULE).mantissa, chip.event_energy.to(_MICROJOULE).mantissa
+    costs = [Cost(f"core {core}", "core", 1.0, "core_power", static * _MICROJOULE) for core in placement.cores_used]
+    by_core = dict.fromkeys(placement.cores_used, static)
+    synops = 0.0
+    for frontend in found.frontends.values():
+        channels = frontend.in_size[-1]
+        energy = seconds * channels * _per_second(chip.frontend_channel_power)
+        costs.append(Cost("frontend", "frontend", channels, "frontend_channel_power", energy * _MICROJOULE))
+    for stage in found.stages:
+        spikes, arriving, passed = counts[stage.layer_path], np.zeros(stage.layer.n_neurons), []
+        if not stage.is_frontend:
+            passed.append((counts[stage.source], stage.synapse))
+        if stage.layer.topology == "RC":
+            passed.append((spikes, stage.layer))
+        for sent, owner in passed:
+            applied = np.asarray(owner.effective.applied(owner.master.value))
+            arriving = arriving + sent @ (applied != 0)
+            synops += float(sent.sum()) * applied.shape[1]
+        path = stage.layer_path
+        costs.append(_counted(f"spikes of {path}", "spike", spikes.sum(), spike))
+        if passed:
+            costs.append(_counted(f"events into {path}", "event", arriving.sum(), event))
+        cores = placement.core_of(path)
+        for core in np.unique(cores):
+            here = cores == core
+            by_core[int(core)] += float(spikes[here].sum() * spike + arriving[here].sum() * event)
+    return PowerReport(
+        chip=chip,
+        duration=duration.to(u.ms),
+        n_samples=n_samples,
+        costs=tuple(costs),
+        spikes={path: float(counts[path].sum()) for path in found.layers},
+        synaptic_events=float(sum(cost.count for cost in costs if cost.kind == "event")),
+        synops=synops,
+        silent={path: int(np.sum(counts[path] == 0)) for path in found.layers},
+        weight_bits=chip.weight_bits * sum(int(weight.master.value.size) for weight in found.weights.values()),
+        by_core={core: energy * _MICROJOULE for core, energy in by_core.items()},
+    )
+
+
+def _per_second(power: u.Quantity) -> float:
+    return float(power.to(u.uwatt).mantissa)
+
+
+def _counted(part: str, kind: str, count: float, each: float) -> Cost:
+    return Cost(part, kind, float(count), _COEFFICIENTS[kind], float(count * each) * _MICROJOULE)

@@ -1,0 +1,220 @@
+"""Which weights are rounded, to how many bits, and what that does to them."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import brainstate
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._table import plain_table
+from brainhw.nn import ChipWeight
+from brainhw.train.weights import on_chip
+
+__all__ = ["QuantizationReport", "WeightReport", "describe", "set_weight_bits"]
+
+
+def set_weight_bits(
+    net: brainstate.nn.Module,
+    weight_bits: int | str | Mapping[str, int | str | None] | None,
+    *,
+    rounding: str = "nearest",
+) -> None:
+    """Round the weights of a finished network, or train on with other bits; the learnt weights stay as they are.
+
+    The same as giving ``weight_bits=`` to the constructors: charges are computed from rounded weights from the next
+    preparation on, training and inference alike.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+    weight_bits : int, 'chip', None or mapping
+        Bits of every weight on a chip (``'chip'``: as many as the chip has; ``None``: no rounding), or a mapping from
+        paths, which may hold ``*`` and ``?``, to bits; where several match, the last counts.
+    rounding : {'nearest', 'stochastic'}, optional
+        As for the constructors. Default ``'nearest'``.
+
+    Raises
+    ------
+    ValueError
+        If bits are out of range, or a pattern matches no weight; nothing was changed then.
+    TypeError
+        If ``net`` is no module, or bits are no whole number.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainunit as u
+    >>> synapse = bh.nn.H1v1Synapse(4, 3)
+    >>> bh.deploy.set_weight_bits(synapse, 4)
+    >>> synapse.effective.weight_bits
+    4
+    """
+    call = "set_weight_bits"
+    weights = on_chip(net, call)
+    wanted = _by_path(weight_bits, weights, call)
+    before = {path: (weights[path].effective.weight_bits, weights[path].effective.rounding) for path in wanted}
+    try:
+        for path, bits in wanted.items():
+            weights[path].effective.set_grid(bits, "nearest" if bits is None else rounding, call=call)
+    except (TypeError, ValueError):
+        for path, (bits, how) in before.items():
+            weights[path].effective.set_grid(bits, how, call=call)
+        raise
+
+
+def _by_path(weight_bits: Any, weights: Mapping[str, ChipWeight], call: str) -> dict[str, Any]:
+    if not isinstance(weight_bits, Mapping):
+        return dict.fromkeys(weights, weight_bits)
+    if not weight_bits:
+        raise ValueError(f"{call}: weight_bits is an empty mapping and would change nothing; give a path or '*'.")
+    wanted = {}
+    for pattern, bits in weight_bits.items():
+        matched = fnmatch.filter(weights, pattern) if isinstance(pattern, str) else []
+        if not matched:
+            raise ValueError(
+                f"{call}: {pattern!r} matches no weight on a chip; the network has {', '.join(map(repr, weights))}."
+            )
+        wanted.update(dict.fromkeys(matched, bits))
+    return wanted
+
+
+@final
+@dataclass(frozen=True)
+class WeightReport:
+    """How one weight is rounded.
+
+    Attributes
+    ----------
+    path : str
+        Dotted path of the module that owns it.
+    shape : tuple of int
+        Its shape.
+    on_chip : bool
+        Whether it lives on a chip; the others are never rounded.
+    bits : int or None
+        Bits, ``None`` if it is not rounded.
+    rounding : str
+        ``'nearest'`` or ``'stochastic'``.
+    step : float or None
+        Distance of neighbouring levels.
+    levels_used, levels : int or None
+        How many levels occur, and how many there are.
+    at_limit : float or None
+        Share of weights at or beyond the end of the range.
+    changed : float or None
+        Root mean square of what rounding changes, in steps; 0.29 where weights lie evenly between levels.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    on_chip: bool
+    bits: int | None
+    rounding: str
+    step: float | None
+    levels_used: int | None
+    levels: int | None
+    at_limit: float | None
+    changed: float | None
+
+
+@final
+@dataclass(frozen=True)
+class QuantizationReport:
+    """Every weight of a network and how it is rounded; ``print`` it for a table.
+
+    Attributes
+    ----------
+    weights : tuple of WeightReport
+        One for each.
+    """
+
+    weights: tuple[WeightReport, ...]
+
+    def __str__(self) -> str:
+        headings = ("weight", "shape", "bits", "rounding", "step", "levels used", "at limit", "rms change")
+        return plain_table(headings, [_row(weight) for weight in self.weights], left=("weight", "rounding"))
+
+
+def describe(net: brainstate.nn.Module) -> QuantizationReport:
+    """Show for every weight of a network whether and how it is rounded, so that none is left out unnoticed.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+
+    Returns
+    -------
+    QuantizationReport
+        ``print`` it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``net`` is no module or has no weight on a chip.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> synapse = bh.nn.H1v1Synapse(2, 2, weight_init=jnp.array([[0.9, 0.1], [-0.4, 0.1]]), weight_bits="chip")
+    >>> report = bh.deploy.describe(synapse)
+    >>> report.weights[0].bits, report.weights[0].levels_used, report.weights[0].at_limit
+    (5, 3, 0.25)
+    """
+    call = "describe"
+    weights = on_chip(net, call)
+    found = [_report(path, weight) for path, weight in weights.items()]
+    known = {id(weight.master) for weight in weights.values()}
+    for path, state in net.states(brainstate.ParamState).items():
+        if id(state) not in known:
+            shapes = [np.shape(u.get_mantissa(leaf)) for leaf in _leaves(state.value)]
+            name, shape = ".".join(str(part) for part in path), shapes[0] if len(shapes) == 1 else ()
+            found.append(WeightReport(name, shape, False, None, "nearest", None, None, None, None, None))
+    return QuantizationReport(tuple(found))
+
+
+def _leaves(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else [value]
+
+
+def _report(path: str, weight: ChipWeight) -> WeightReport:
+    master, effective = weight.master.value, weight.effective
+    if not _arguments.is_concrete(master):
+        raise RuntimeError("describe: it looks at weights, which jit hides; call it outside of jit.")
+    grid = effective.grid
+    at_limit = float(np.mean(np.abs(np.asarray(master)) >= np.asarray(master).dtype.type(weight.chip.weight_limit)))
+    if grid is None:
+        return WeightReport(path, master.shape, True, None, effective.rounding, None, None, None, at_limit, None)
+    signed = effective.signed(master)
+    codes = np.asarray(grid.codes(signed))
+    changed = np.asarray(effective.applied(master)) - np.asarray(signed)
+    return WeightReport(
+        path=path,
+        shape=master.shape,
+        on_chip=True,
+        bits=grid.bits,
+        rounding=effective.rounding,
+        step=grid.step,
+        levels_used=len(np.unique(codes)),
+        levels=grid.n_levels,
+        at_limit=float(np.mean(np.abs(codes) == grid.largest_code)),
+        changed=float(np.sqrt(np.mean(changed**2))) / grid.step,
+    )
+
+
+def _row(weight: WeightReport) -> tuple[str, ...]:
+    shape = " x ".join(str(n) for n in weight.shape)
+    if not weight.on_chip:
+        return (weight.path, shape, "-", "not on a chip", *["-"] * 4)
+    at_limit = f"{weight.at_limit:.1%}"
+    if weight.bits is None:
+        return (weight.path, shape, "none", "not rounded", "-", "-", at_limit, "-")
+    used = f"{weight.levels_used} of {weight.levels}"
+    how = "stochastic while fit=True" if weight.rounding == "stochastic" else weight.rounding
+    return (weight.path, shape, str(weight.bits), how, f"{weight.step:.4g}", used, at_limit, f"{weight.changed:.2f}")

@@ -1,0 +1,248 @@
+"""How much a network's score varies from chip to chip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import brainstate
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from brainhw import _arguments
+from brainhw._table import plain_table
+from brainhw.init.batches import states_restored
+from brainhw.nn.charge_sum import chips_side_by_side
+from brainhw.transform.checks import as_key, check_module
+from brainhw.transform.sample import nominal_chip, sample_chip
+
+__all__ = ["RobustnessReport", "robustness"]
+
+_MISMATCHES = ("synapse", "leak", "threshold")
+
+
+@final
+@dataclass(frozen=True)
+class RobustnessReport:
+    """The score of one network on many sampled chips; ``print`` it for a table.
+
+    :func:`brainhw.visualize.robustness` draws it.
+
+    Attributes
+    ----------
+    scores : ndarray
+        The score on each chip, ``[n_chips]``.
+    keys : jax.Array
+        The key of each chip: ``brainhw.sample_chip(net, report.keys[i])`` puts chip ``i`` in place.
+    nominal : float
+        The score on the nominal chip.
+    """
+
+    scores: np.ndarray
+    keys: jax.Array = field(repr=False)
+    nominal: float
+
+    @property
+    def n_chips(self) -> int:
+        """How many chips were sampled."""
+        return len(self.scores)
+
+    @property
+    def mean(self) -> float:
+        """Mean score over the chips."""
+        return float(self.scores.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over the chips (0 for a single one)."""
+        return float(self.scores.std(ddof=1)) if self.n_chips > 1 else 0.0
+
+    @property
+    def worst(self) -> int:
+        """Index of the chip with the lowest score."""
+        return int(np.argmin(self.scores))
+
+    def quantile(self, q: float) -> float:
+        """Return the score that a share ``q`` of the chips stays below, linear between chips."""
+        share = _arguments.number(q, call="RobustnessReport.quantile", name="q", nonnegative=True)
+        if share > 1:
+            raise ValueError(f"RobustnessReport.quantile: q is a share of the chips, 0 to 1; got {share:g}.")
+        return float(np.quantile(self.scores, share))
+
+    def yield_above(self, target: float) -> float:
+        """Return the share of chips that score ``target`` or more."""
+        target = _arguments.number(target, call="RobustnessReport.yield_above", name="target")
+        return float(np.mean(self.scores >= target))
+
+    def __str__(self) -> str:
+        rows = [
+            ("nominal chip", f"{self.nominal:.4f}"),
+            (f"mean of {self.n_chips} chips", f"{self.mean:.4f}"),
+            ("standard deviation", f"{self.std:.4f}"),
+            ("5 % quantile", f"{self.quantile(0.05):.4f}"),
+            ("median", f"{self.quantile(0.5):.4f}"),
+            ("95 % quantile", f"{self.quantile(0.95):.4f}"),
+            (f"worst (chip {self.worst})", f"{self.scores[self.worst]:.4f}"),
+            ("within 0.02 of nominal, or above", f"{self.yield_above(self.nominal - 0.02):.0%} of chips"),
+        ]
+        return plain_table(("", "score"), rows, left=("",))
+
+
+def robustness(
+    net: brainstate.nn.Module,
+    evaluate: Callable[[brainstate.nn.Module], jax.Array],
+    n_chips: int = 100,
+    *,
+    key: jax.Array | int | Sequence[jax.Array | int],
+    synapse: bool | float = True,
+    leak: bool | float = True,
+    threshold: bool | float = True,
+    chunk: int | None = None,
+    max_memory: int = 2**30,
+    devices: Sequence[jax.Device] | None = None,
+    pbar: bool = True,
+) -> RobustnessReport:
+    """Evaluate a network on many sampled chips, side by side in one compiled computation.
+
+    Each chip gives the spikes that it gives alone (:func:`brainhw.sample_chip` with its key, then ``evaluate``
+    compiled), to the bit, and so the same score where that is made of whole numbers, as an accuracy is. A score that
+    adds up fractions may be rounded in another order.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network; it is left as it was.
+    evaluate : callable
+        ``evaluate(net)`` returns the score, a number such as an accuracy. It runs the network with
+        :func:`brainhw.rollout` and without a key, and must be traceable: no ``float(...)`` and no numpy inside.
+    n_chips : int, optional
+        How many chips. Default 100.
+    key : jax.Array or int, or sequence of them
+        Decides all chips: chip ``i`` has the key ``jax.random.split(key, n_chips)[i]``. A sequence names the chips one
+        by one instead.
+    synapse, leak, threshold : bool or float, optional
+        What varies and by how much, see :func:`brainhw.sample_chip`.
+    chunk : int, optional
+        How many chips run side by side; default as many as fit into ``max_memory``, on a CPU at most 8 for each device
+        (more are slower there).
+    max_memory : int, optional
+        Bytes of working memory to stay below where one chip allows it. Default 1 GiB.
+    devices : sequence of jax.Device, optional
+        Devices over which the chips of a chunk are spread. Default: the one that JAX takes by itself.
+    pbar : bool, optional
+        Show a progress bar over chips. Default True.
+
+    Returns
+    -------
+    RobustnessReport
+        Scores, mean, spread, quantiles, the worst chip, the yield above a target.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is bad, ``evaluate`` returns no single number, or the net has no module on a chip.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> net = brainstate.nn.Sequential(
+    ...     bh.nn.H1v1Synapse(4, 3, weight_init=jnp.full((4, 3), 0.5)), bh.nn.H1v1Layer(3, tau=10 * u.ms)
+    ... )
+    >>> def rate(net):
+    ...     return bh.rollout(net, jnp.ones((50, 2, 4)))[0].mean()
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     report = bh.deploy.robustness(net, rate, n_chips=5, key=0, pbar=False)
+    >>> report.scores.shape, bool(report.quantile(0.05) <= report.mean)
+    ((5,), True)
+    """
+    call = "robustness"
+    check_module(net, call=call)
+    if not callable(evaluate):
+        raise TypeError(f"{call}: evaluate must be a function of the network; got {_arguments.describe(evaluate)}.")
+    keys = _keys(key, n_chips, call)
+    most = None if chunk is None else _arguments.positive_int(chunk, call=call, name="chunk")
+    budget = _arguments.positive_int(max_memory, call=call, name="max_memory")
+    sizes = dict(zip(_MISMATCHES, (synapse, leak, threshold), strict=True))
+
+    def on_chip(one: jax.Array) -> jax.Array:
+        sample_chip(net, one, **sizes)
+        return _score(evaluate, net, call)
+
+    with states_restored(net, keep_weights=False), chips_side_by_side():
+        nominal_chip(net)
+        nominal = float(brainstate.transform.jit(lambda: _score(evaluate, net, call))())
+        program = brainstate.transform.StatefulFunction(on_chip, name=call)
+        program.make_jaxpr(keys[0])
+        values = [state.value for state in program.get_states(keys[0])]
+        run = jax.jit(jax.vmap(lambda held, one: program.jaxpr_call(held, one)[1], in_axes=(None, 0)))
+        spread = _spread(devices)
+        size = min(len(keys), most or _fitting(run, values, keys, budget, len(devices or (None,))))
+        scores = []
+        with tqdm(total=len(keys), desc="chips", unit="chip", disable=not pbar) as bar:
+            for start in range(0, len(keys), size):
+                part = keys[start : start + size]
+                # The last chunk is filled up, so that one compiled program serves all.
+                filled = jnp.concatenate([part, jnp.repeat(part[-1:], size - len(part), axis=0)])
+                scores.append(np.asarray(run(values, spread(filled)))[: len(part)])
+                bar.update(len(part))
+    return RobustnessReport(np.concatenate(scores), keys, nominal)
+
+
+def _score(evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str) -> jax.Array:
+    try:
+        score = evaluate(net)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise TypeError(
+            f"{call}: evaluate must be made of JAX operations, since all chips are traced together: return the score "
+            "as it is, without float(...), int(...), if, or numpy."
+        ) from error
+    if not hasattr(score, "shape") or score.shape != () or not jnp.issubdtype(score.dtype, jnp.number):
+        raise TypeError(
+            f"{call}: evaluate must return one number, such as brainhw.train.accuracy; "
+            f"got {_arguments.describe(score)}."
+        )
+    return score
+
+
+def _keys(key: Any, n_chips: Any, call: str) -> jax.Array:
+    if isinstance(key, (list, tuple)):
+        if not key:
+            raise ValueError(f"{call}: key is an empty list and names no chip; give one key or several.")
+        return jnp.stack([_one_key(one, call) for one in key])
+    n = _arguments.positive_int(n_chips, call=call, name="n_chips")
+    return jax.random.split(_one_key(key, call), n)
+
+
+def _one_key(key: Any, call: str) -> jax.Array:
+    found = as_key(key, call)
+    if found is None:
+        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
+    return found
+
+
+def _spread(devices: Sequence[jax.Device] | None) -> Callable[[jax.Array], jax.Array]:
+    if devices is None:
+        return lambda keys: keys
+    mesh = Mesh(np.asarray(devices), ("chips",))
+    along, whole = NamedSharding(mesh, PartitionSpec("chips")), NamedSharding(mesh, PartitionSpec())
+
+    def place(keys: jax.Array) -> jax.Array:
+        return jax.device_put(keys, along if len(keys) % len(devices) == 0 else whole)
+
+    return place
+
+
+def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
+    """Return how many chips fit into the memory, from what compiled programs of one and two of them need."""
+    needs = []
+    for n in (1, 2):
+        analysis = run.lower(values, keys[jnp.zeros(n, int)]).compile().memory_analysis()
+        needs.append(0 if analysis is None else analysis.temp_size_in_bytes)
+    each = max(1, needs[1] - needs[0])
+    fitting = n_devices * max(1, 1 + (budget - needs[0]) // each)
+    # Past the size of its caches a CPU only gets slower.
+    return min(fitting, 8 * n_devices) if jax.default_backend() == "cpu" else fitting

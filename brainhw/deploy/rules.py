@@ -1,0 +1,298 @@
+"""The rules of a chip, one predicate each: what a network may be refused for.
+
+Each takes a :class:`~brainhw.deploy.survey.Survey` and yields the violations of its own rule only. They do not
+overlap: one mistake breaks one rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw.deploy.placement import PlacementError, needs_of, place_layers
+from brainhw.deploy.report import NETWORK, Violation
+from brainhw.deploy.survey import INPUT, Survey
+from brainhw.kernel import WeightGrid
+from brainhw.kernel.signs import to_blocks
+from brainhw.nn import ChipWeight
+
+__all__ = ["RULES"]
+
+Rule = Callable[[Survey], Iterator[Violation]]
+
+# How far a number may be from a grid level or a leak profile: rounding errors of float32, no more.
+_ROUNDING = 1e-5
+
+
+def one_family(net: Survey) -> Iterator[Violation]:
+    """All modules are built for one chip."""
+    if len(set(net.chips.values())) > 1:
+        listed = ", ".join(f"{path}: {chip.name}" for path, chip in net.chips.items())
+        yield Violation(
+            "one family", NETWORK, listed, "modules of one chip", "Build every module with the same family and chip."
+        )
+
+
+def known_modules(net: Survey) -> Iterator[Violation]:
+    """Every module with parameters or states exists on the chip."""
+    for path, module in net.foreign.items():
+        yield Violation(
+            "known modules",
+            path,
+            type(module).__name__ + (" with a bias" if _has_bias(module) else ""),
+            "H1 synapses, frontends and layers",
+            "Leave it out of the deployed network, or replace it by an H1 module.",
+        )
+
+
+def known_wiring(net: Survey) -> Iterator[Violation]:
+    """Synapses feed layers, layers feed synapses, nothing happens in between."""
+    limit = "spikes into synapses, one synapse into each layer, the spikes of one layer out"
+    fix = "Pass outputs on as they are: no operation between modules, each called once a step."
+    if net.foreign or len(set(net.chips.values())) > 1:
+        return  # what is wired to a module that this chip has not is judged once that is gone
+    if net.failure is not None:
+        yield Violation("known wiring", NETWORK, f"a step fails: {net.failure}", "a net(x) that runs", fix)
+    for path, found in net.tangles.items():
+        yield Violation("known wiring", path, found, limit, fix)
+
+
+def finite_weights(net: Survey) -> Iterator[Violation]:
+    """No weight is NaN or infinite."""
+    for path, weight in net.weights.items():
+        where = _indices(~np.isfinite(_master(weight)))
+        if where:
+            yield Violation(
+                "finite weights",
+                path,
+                f"{_count(where, weight)} NaN or infinite, {_first(where)}",
+                "finite numbers",
+                "Load an earlier checkpoint; rollout(check_finite=True) finds the step that breaks training.",
+                where,
+            )
+
+
+def weights_in_range(net: Survey) -> Iterator[Violation]:
+    """No weight is beyond the range, not even one that rounding would cut off."""
+    for path, weight in net.weights.items():
+        values = np.abs(np.asarray(weight.effective.signed(jnp.asarray(_finite(weight)))))
+        limit = weight.chip.weight_limit
+        where = _indices(values > values.dtype.type(limit))
+        if where:
+            yield Violation(
+                "weights in range",
+                path,
+                f"{_count(where, weight)} beyond, the largest {values.max():.4g} at {list(_largest(values))}",
+                f"-{limit:g} to {limit:g}",
+                "brainhw.train.clip_weights(net), in training after every optimizer step.",
+                where,
+            )
+
+
+def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
+    """Every block has weights of one sign; zero agrees with either."""
+    for path, weight in net.weights.items():
+        values = _applied(weight)
+        if values.ndim != 2:
+            continue
+        block, axis = weight.chip.sign_block, weight.chip.sign_axis
+        blocks = np.asarray(to_blocks(jnp.asarray(values), block, axis))
+        mixed = (blocks.max(axis=1) > 0) & (blocks.min(axis=1) < 0)
+        first = [(int(b) * block, int(line)) for b, line in np.argwhere(mixed)]
+        where = tuple(at if axis == "pre" else at[::-1] for at in first)
+        if where:
+            yield Violation(
+                "one sign in a block",
+                path,
+                f"{len(where)} of {mixed.size} blocks mixed, {_first(where)}",
+                f"one sign in every {block} weights along the {axis}synaptic axis",
+                "Train with brainhw.train.SignAnnealing, or brainhw.deploy.project_signs(net).",
+                where,
+            )
+
+
+def weights_on_grid(net: Survey) -> Iterator[Violation]:
+    """Every weight that the chip is programmed with is one that its bits can store."""
+    for path, weight in net.weights.items():
+        values, chip = _applied(weight), weight.chip
+        grid = WeightGrid(chip.weight_limit, chip.weight_bits)
+        steps = values / grid.step
+        off = (np.abs(steps - np.round(steps)) > _ROUNDING * grid.n_levels) & (np.abs(values) <= chip.weight_limit)
+        where = _indices(off)
+        if where:
+            bits = weight.effective.weight_bits
+            yield Violation(
+                "weights on grid",
+                path,
+                f"{_count(where, weight)} between levels ({'no rounding' if bits is None else f'{bits} bits'})",
+                f"multiples of {grid.step:.4g} ({chip.weight_bits} bits)",
+                "Train with weight_bits='chip', or brainhw.deploy.set_weight_bits(net, 'chip').",
+                where,
+            )
+
+
+def hardware_tau(net: Survey) -> Iterator[Violation]:
+    """Every time constant is a leak profile of the chip."""
+    for path, layer in net.layers.items():
+        taus = np.atleast_1d(np.asarray(layer.tau.to(u.ms).mantissa, float))
+        profiles = np.asarray(layer.chip.tau_profiles.values.mantissa)
+        known = np.any(np.abs(taus[:, None] / profiles - 1) < _ROUNDING, axis=1)
+        where = _indices(~known)
+        if where:
+            yield Violation(
+                "hardware tau",
+                path,
+                f"{len(where)} of {layer.n_neurons} time constants are no profile, e.g. {taus[where[0][0]]:.6g} ms",
+                str(layer.chip.tau_profiles),
+                "Give tau to the constructor of the layer, which takes the nearest profile.",
+                where,
+            )
+
+
+def binary_spikes(net: Survey) -> Iterator[Violation]:
+    """Every neuron gives one spike at or above threshold, else none."""
+    at = jnp.asarray([-1.0, -1e-3, 0.0, 1e-3, 1.0, 10.0])
+    for path, layer in net.layers.items():
+        try:
+            gives = np.asarray(layer.spk_fun(at))
+        except Exception:  # then no step runs, and the rule on wiring says so
+            continue
+        if not np.array_equal(gives, np.asarray(at) >= 0):
+            yield Violation(
+                "binary spikes",
+                path,
+                f"spk_fun gives {np.round(gives, 3).tolist()} at {[round(float(x), 3) for x in at]}",
+                "0 below threshold and 1 from it on",
+                "Use a surrogate that fires once, such as brainhw.surrogate.fast_sigmoid().",
+            )
+
+
+def frontend_as_built(net: Survey) -> Iterator[Violation]:
+    """There is one frontend at most: as wide as the chip's, one weight a channel, at the very input."""
+    feeds = {stage.synapse_path: stage.source for stage in net.stages}
+    for index, (path, frontend) in enumerate(net.frontends.items()):
+        width, shape = frontend.chip.frontend_channels, np.shape(frontend.weight.value)
+        if shape != (width,):
+            found = f"weights of shape {list(shape)}"
+        elif index:
+            found = f"frontend number {index + 1}"
+        elif feeds.get(path, INPUT) != INPUT:
+            found = f"fed by {feeds[path]}"
+        else:
+            continue
+        yield Violation(
+            "frontend as built",
+            path,
+            found,
+            f"one frontend, first in the network, {width} channels wide, one-to-one",
+            "Use one frontend of the family at the input, and dense synapses after it.",
+        )
+
+
+def neurons_on_chip(net: Survey) -> Iterator[Violation]:
+    """There are as many neurons on the chip as in the network."""
+    total = sum(layer.n_neurons for layer in net.layers.values())
+    if total > net.chip.n_neurons:
+        yield Violation(
+            "neurons on chip",
+            NETWORK,
+            f"{total} neurons in {len(net.layers)} layers",
+            f"{net.chip.n_neurons} neurons",
+            f"Leave out {total - net.chip.n_neurons} neurons.",
+        )
+
+
+def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
+    """No recurrent layer is larger than the largest core."""
+    for path, layer in net.layers.items():
+        if _too_large(net, path):
+            yield Violation(
+                "recurrent layer in a core",
+                path,
+                f"{layer.n_neurons} recurrent neurons",
+                f"{max(net.chip.cores)} in its largest core, over which a recurrent layer cannot be split",
+                "Make the layer smaller, split it into two, or use topology='FF'.",
+            )
+
+
+def placed(net: Survey) -> Iterator[Violation]:
+    """All layers fit on the cores together."""
+    total = sum(layer.n_neurons for layer in net.layers.values())
+    ears = sum(stage.is_frontend for stage in net.stages)
+    if total > net.chip.n_neurons or ears > 1 or any(_too_large(net, path) for path in net.layers):
+        return  # a rule of its own says so
+    try:
+        place_layers(net.chip, needs_of(net), call="check_deployable")
+    except PlacementError as error:
+        yield Violation(
+            "placed",
+            NETWORK,
+            error.reason,
+            f"cores of {', '.join(str(n) for n in net.chip.cores)} neurons",
+            "Make a recurrent layer smaller, or feed-forward, which may be split over cores.",
+        )
+
+
+RULES: dict[str, Rule] = {
+    rule.__name__.replace("_", " "): rule
+    for rule in (
+        one_family,
+        known_modules,
+        known_wiring,
+        finite_weights,
+        weights_in_range,
+        one_sign_in_a_block,
+        weights_on_grid,
+        hardware_tau,
+        binary_spikes,
+        frontend_as_built,
+        neurons_on_chip,
+        recurrent_layer_in_a_core,
+        placed,
+    )
+}
+
+
+def _has_bias(module: Any) -> bool:
+    # brainstate's own layers keep weight and bias as a dict in one state.
+    held = [value.value for value in vars(module).values() if isinstance(value, brainstate.State)]
+    own = any(isinstance(value, dict) and "bias" in value for value in held)
+    return own or vars(module).get("bias") is not None
+
+
+def _too_large(net: Survey, path: str) -> bool:
+    layer = net.layers[path]
+    return layer.topology == "RC" and layer.n_neurons > max(net.chip.cores)
+
+
+def _master(weight: ChipWeight) -> np.ndarray:
+    return np.asarray(weight.master.value)
+
+
+def _finite(weight: ChipWeight) -> np.ndarray:
+    return np.nan_to_num(_master(weight), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _applied(weight: ChipWeight) -> np.ndarray:
+    return np.asarray(weight.effective.applied(jnp.asarray(_finite(weight))))
+
+
+def _indices(bad: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(i) for i in index) for index in np.argwhere(bad))
+
+
+def _largest(values: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(np.argmax(values), values.shape))
+
+
+def _count(where: tuple[Any, ...], weight: ChipWeight) -> str:
+    return f"{len(where)} of {weight.master.value.size} weights"
+
+
+def _first(where: tuple[tuple[int, ...], ...]) -> str:
+    return f"the first at {list(where[0])}"

@@ -1,0 +1,152 @@
+"""Let the surrogate gradient of a network grow steeper, or flatter, epoch by epoch."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import brainstate
+import braintools
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments
+
+__all__ = ["SurrogateSchedule"]
+
+
+class SurrogateSchedule:
+    r"""Move one parameter of every layer's spike function from a start to an end value, with equal ratios.
+
+    .. math:: p_e = p_{start}\,(p_{end} / p_{start})^{e / (E - 1)}
+
+    in epoch :math:`e` of :math:`E`, and :math:`p_{end}` after them. Spikes stay what they are: the parameter only
+    shapes the derivative. A wide derivative lets many neurons learn at first, a narrow one is more exact in the end.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network. Attach before compiling a training step.
+    parameter : str
+        Name of the parameter, such as ``"slope"`` of :func:`brainhw.surrogate.fast_sigmoid` or ``"alpha"`` of
+        :func:`brainhw.surrogate.atan` and the surrogates of braintools. Every layer's spike function must have it.
+    total_epochs : int
+        Epochs in which it moves.
+    start, end : float
+        First and last value, dimensionless, greater than zero.
+
+    Attributes
+    ----------
+    value : float
+        The present value.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is bad, the network has no spiking layer, or a spike function lacks the parameter.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainunit as u
+    >>> layer = bh.nn.LIFLayer(3, tau=10 * u.ms, spk_fun=bh.surrogate.fast_sigmoid(slope=5.0))
+    >>> schedule = bh.train.SurrogateSchedule(layer, "slope", total_epochs=3, start=1.0, end=25.0)
+    >>> for epoch in range(3):
+    ...     schedule.step(epoch)  # and train for an epoch
+    ...     print(round(schedule.value, 3), round(float(layer.spk_fun.surrogate_grad(0.1)), 3))
+    1.0 0.826
+    5.0 0.444
+    25.0 0.082
+    >>> schedule.finish()
+    >>> layer.spk_fun
+    FastSigmoid(slope=25.0)
+    """
+
+    def __init__(
+        self, net: brainstate.nn.Module, parameter: str, total_epochs: int, *, start: float, end: float
+    ) -> None:
+        call = type(self).__name__
+        if not isinstance(net, brainstate.nn.Module):
+            raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
+        self.total_epochs = _arguments.positive_int(total_epochs, call=call, name="total_epochs")
+        self.start = _arguments.number(start, call=call, name="start", positive=True)
+        self.end = _arguments.number(end, call=call, name="end", positive=True)
+        layers = {path: node for path, node in net.nodes().items() if callable(getattr(node, "spk_fun", None))}
+        if not layers:
+            raise ValueError(f"{call}: the network has no spiking layer, whose spk_fun could be scheduled.")
+        names = {path: _attribute(node.spk_fun, parameter, call) for path, node in layers.items()}
+        self._value = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
+        self._layers = list(layers.values())
+        for path, layer in layers.items():
+            layer.spk_fun = ScheduledSurrogate(layer.spk_fun, names[path], self._value)
+        self.step(0)
+
+    def step(self, epoch: int) -> None:
+        """Set the value for an epoch, counted from 0."""
+        epoch = _arguments.whole_number(epoch, call="SurrogateSchedule.step", name="epoch")
+        share = min(1.0, epoch / max(1, self.total_epochs - 1))
+        self.value = self.start * (self.end / self.start) ** share
+        self._value.value = jnp.full_like(self._value.value, self.value)
+
+    def finish(self) -> None:
+        """Leave every layer with a plain spike function of the present value."""
+        for layer in self._layers:
+            if isinstance(layer.spk_fun, ScheduledSurrogate) and layer.spk_fun.value is self._value:
+                layer.spk_fun = _with(layer.spk_fun.template, layer.spk_fun.attribute, self.value)
+        self._layers = []
+
+
+class ScheduledSurrogate(braintools.surrogate.Surrogate):
+    """A spike function, one parameter of which is a state that compiled functions read anew each time."""
+
+    def __init__(self, template: Any, attribute: str, value: brainstate.LongTermState) -> None:
+        super().__init__()
+        self.template, self.attribute, self.value = template, attribute, value
+
+    def __call__(self, x: Any) -> jax.Array:
+        return _spike(self.template, self.attribute, self.value.value, jnp.asarray(x))
+
+    def surrogate_fun(self, x: Any) -> jax.Array:
+        """Return the smooth function whose derivative is used, at the present value."""
+        return _with(self.template, self.attribute, self.value.value).surrogate_fun(x)
+
+    def surrogate_grad(self, x: Any) -> jax.Array:
+        """Return the derivative at the present value."""
+        return _with(self.template, self.attribute, self.value.value).surrogate_grad(x)
+
+    def __repr__(self) -> str:
+        return f"ScheduledSurrogate({self.template!r}, {self.attribute})"
+
+
+# The parameter is an operand of its own: hidden inside an object it would be a tracer of a trace that has ended by the
+# time the backward pass is made.
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _spike(template: Any, attribute: str, value: jax.Array, x: jax.Array) -> jax.Array:
+    return template(x)
+
+
+@_spike.defjvp
+def _spike_jvp(template: Any, attribute: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    value, x = primals
+    derivative = _with(template, attribute, value).surrogate_grad(x)
+    return _spike(template, attribute, value, x), derivative.astype(x.dtype) * tangents[1]
+
+
+def _with(template: Any, attribute: str, value: Any) -> Any:
+    changed = copy.copy(template)
+    setattr(changed, attribute, value)
+    return changed
+
+
+def _attribute(spk_fun: Any, parameter: Any, call: str) -> str:
+    """Return the attribute that holds a parameter, which may go by another name in the printed form."""
+    if isinstance(spk_fun, ScheduledSurrogate):
+        raise ValueError(f"{call}: a spike function is scheduled already; call finish() on that schedule first.")
+    numbers = {name: value for name, value in vars(spk_fun).items() if isinstance(value, (int, float))}
+    known = {getattr(spk_fun, "_parameter", name) if name == "alpha" else name: name for name in numbers}
+    if parameter not in known or not hasattr(spk_fun, "surrogate_grad"):
+        raise ValueError(
+            f"{call}: parameter must be one that every spike function has; {type(spk_fun).__name__} has "
+            f"{', '.join(map(repr, known)) or 'none'}; got {_arguments.describe(parameter)}."
+        )
+    return known[parameter]
