@@ -65,7 +65,21 @@ JOBS = {
         "deep_networks.py",
         [{"data": "digits", "epochs": 3, "layers": 5, "width": 128, "xi": 1.0, "init": init} for init in DEEP_INITS],
     ),
+    "deploy_digits": Job(
+        "deploy_spoken_digits.py",
+        [{"chip": chip, **kind} for chip in ("h1v1", "h1v2") for kind in ({}, {"free": True}, {"no_mismatch": True})],
+    ),
     "ecg_alif": Job("ecg_alif.py", [{"size": "small"}, {"size": "small", "no_ahp": True}, {"size": "large"}]),
+}
+
+
+# What a script that deploys adds to its result, and the heading of its column.
+ON_CHIPS = {
+    "chips_mean": "mean of 100 chips",
+    "chips_q05": "5 % quantile",
+    "violations": "violations",
+    "spikes_differing": "spikes that differ in the bundle",
+    "microwatt": "uW",
 }
 
 
@@ -87,8 +101,9 @@ def run(script: str, options: list[str]) -> dict[str, Any]:
 
 def table(settings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
     """Return the markdown table, one line for each setting."""
-    lines = ["| setting | test accuracy, mean (each seed) | weights out of range | seconds a run |"]
-    lines.append("| --- | --- | --- | --- |")
+    extra = [name for name in ON_CHIPS if any(name in row for row in rows)]
+    headings = ["setting", "test accuracy, mean (each seed)", "weights out of range", *map(ON_CHIPS.get, extra)]
+    lines = ["| " + " | ".join([*headings, "seconds a run"]) + " |", "| --- " * (len(headings) + 1) + "|"]
     for setting in settings:
         names = {name for other in settings for name in other}
         mine = [row for row in rows if all(row.get(name) == setting.get(name) for name in names)]
@@ -96,8 +111,12 @@ def table(settings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
         listed = ", ".join(f"{a:.3f}" for a in accuracies)
         outside = max((row["out_of_range"] for row in mine if "out_of_range" in row), default="-")
         seconds = statistics.median(row["seconds"] for row in mine)
-        words = " ".join(command_line(setting))
-        lines.append(f"| `{words}` | {statistics.mean(accuracies):.3f} ({listed}) | {outside} | {seconds:.0f} |")
+        cells = [f"`{' '.join(command_line(setting))}`", f"{statistics.mean(accuracies):.3f} ({listed})", f"{outside}"]
+        for name in extra:
+            numbers = [row[name] for row in mine if name in row]
+            each = ", ".join(f"{number:.3f}" for number in numbers)
+            cells.append(f"{statistics.mean(numbers):.3f} ({each})" if numbers else "-")
+        lines.append("| " + " | ".join([*cells, f"{seconds:.0f}"]) + " |")
     return "\n".join(lines)
 
 

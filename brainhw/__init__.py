@@ -1,6 +1,7 @@
 """Spiking networks for analog neuromorphic chips: build with units, train within what the hardware can do."""
 
 from brainhw import chip, data, deploy, init, kernel, nn, surrogate, train, transform, visualize
+from brainhw._version import __version__
 from brainhw.transform import (
     fractional_summary,
     get_per_layer_alpha,
@@ -13,6 +14,7 @@ from brainhw.transform import (
 )
 
 __all__ = [
+    "__version__",
     "chip",
     "data",
     "deploy",
@@ -32,4 +34,3 @@ __all__ = [
     "transform",
     "visualize",
 ]
-__version__ = "0.1.0"

@@ -70,7 +70,7 @@ class HalfWritten:
     """A file that fails after its first byte."""
 
     def __init__(self, path: pathlib.Path, mode: str, fail: object) -> None:
-        self.stream, self.fail = open(path, mode), fail
+        self.stream, self.fail = open(path, mode), fail  # noqa: SIM115
 
     def __enter__(self) -> HalfWritten:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import brainstate
 import brainunit as u
+import jax
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -93,3 +94,17 @@ def test_figure_of_a_whole_report(report) -> None:
         bh.visualize.fluct_report(report.layers[0])
     with pytest.raises(TypeError, match="response: report must be a LayerReport"):
         bh.visualize.response(report)
+
+
+def test_robustness_is_the_share_of_chips_that_reach_a_score(ax) -> None:
+    scores = np.array([0.9, 0.7, 0.8, 0.95])
+    report = bh.deploy.RobustnessReport(scores, jax.random.split(jax.random.key(0), 4), 0.93)
+    assert bh.visualize.robustness(report, ax=ax, label="net") is ax
+    x, y = ax.lines[0].get_data()
+    for target in (0.65, 0.7, 0.75, 0.85, 0.9, 0.92, 0.95):
+        index = np.searchsorted(x, target)
+        assert y[index] == report.yield_above(target)
+    assert ax.lines[2].get_xdata()[0] == 0.93
+    assert "net: mean 0.838" in ax.get_legend().get_texts()[0].get_text()
+    with pytest.raises(TypeError, match="robustness: report must be a RobustnessReport"):
+        bh.visualize.robustness(scores)

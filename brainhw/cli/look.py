@@ -42,7 +42,7 @@ def info(path: str, *, chip: bool = False) -> int:
         spec = content.chip
         written = ", ".join(f"{name} {version}" for name, version in content.versions.items())
         say(
-            f"bundle      {os.path.basename(path)}, {os.path.getsize(path)} bytes, whole",
+            f"bundle      {os.path.basename(path)!r}, {os.path.getsize(path)} bytes, whole",
             f"SHA-256     {checksum}",
             f"chip        {spec.name}, family {spec.family}, {spec.n_neurons} neurons in {len(spec.cores)} core(s)",
             f"time step   {content.dt.mantissa:.10g} ms, {content.dtype}",

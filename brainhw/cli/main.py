@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from brainhw._version import __version__
+
 __all__ = ["main"]
 
 _DATA = (
@@ -88,12 +90,10 @@ def _start(words: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    import brainhw
-
     parser = _Parser(
         prog="python -m brainhw", description="Look into bundles of spiking networks for chips, and run them."
     )
-    parser.add_argument("--version", action="version", version=f"brainhw {brainhw.__version__}")
+    parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     info = _command(commands, "info", "show what a bundle holds")
     info.add_argument("--chip", action="store_true", help="show every number of the chip, with its provenance")

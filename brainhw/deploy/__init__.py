@@ -1,5 +1,8 @@
 """From a trained network to a chip: what it lacks, where it goes, what it costs, how sure it is, and the file."""
 
+from brainhw.deploy.bundle import export_bundle, load_bundle
+from brainhw.deploy.bundle_file import BundleError
+from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import check_deployable, is_net_deployable
 from brainhw.deploy.placement import Piece, Placement, PlacementError, place
 from brainhw.deploy.power import Cost, PowerReport, estimate_power
@@ -10,6 +13,8 @@ from brainhw.train.weights import project_signs
 from brainhw.transform.sample import nominal_chip, sample_chip
 
 __all__ = [
+    "BundleError",
+    "BundledNet",
     "Cost",
     "DeployReport",
     "NotDeployableError",
@@ -24,7 +29,9 @@ __all__ = [
     "check_deployable",
     "describe",
     "estimate_power",
+    "export_bundle",
     "is_net_deployable",
+    "load_bundle",
     "nominal_chip",
     "place",
     "project_signs",

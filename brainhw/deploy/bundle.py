@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._version import __version__
 from brainhw.chip import ChipSpec
 from brainhw.deploy.bundle_content import (
     DTYPES,
@@ -259,10 +260,8 @@ def _layer(path: str, found: Survey, chip: ChipSpec, call: str) -> BundledLayer:
 
 
 def _versions() -> dict[str, Any]:
-    import brainhw
-
     return {
-        "brainhw": brainhw.__version__,
+        "brainhw": __version__,
         "brainstate": brainstate.__version__,
         "jax": jax.__version__,
         "python": platform.python_version(),

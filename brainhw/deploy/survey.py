@@ -109,7 +109,7 @@ def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
     chips = {path: module.chip for path, module in named.items() if _on_chip(module)}
     if not chips:
         raise ValueError(f"{call}: the network has no module on a chip; build it with H1v1 or H1v2 modules.")
-    parts = {
+    parts: dict[str, Any] = {
         "chips": chips,
         "synapses": {path: m for path, m in named.items() if isinstance(m, H1Synapse)},
         "frontends": {path: m for path, m in named.items() if isinstance(m, H1Frontend)},
@@ -151,7 +151,9 @@ class _Calls(dict[tuple[int, str], Any]):
 def _wiring(net: brainstate.nn.Module, named: dict[str, Any]) -> dict[str, Any]:
     """Return stages, output and tangles of one step, or the reason why there was none."""
     paths = {id(module): path for path, module in named.items() if _on_chip(module)}
-    first = next((m for m in named.values() if isinstance(getattr(m, "in_size", None), tuple)), None)
+    # A layer takes a drive; what the network takes, its first synapse does.
+    takers = (m for m in named.values() if not isinstance(m, brainstate.nn.Dynamics))
+    first = next((m for m in takers if isinstance(getattr(m, "in_size", None), tuple)), None)
     n_in = 1 if first is None else first.in_size[-1]
     told: dict[str, Any] = {}
 
@@ -166,8 +168,10 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any]) -> dict[str, Any]:
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(states_restored(net, keep_weights=False))
-        # What feeds what does not depend on the time step.
-        stack.enter_context(brainstate.environ.context(dt=1.0 * u.ms, fit=False))
+        # What feeds what does not depend on the time step, but a net may be made for one.
+        own = getattr(net, "dt", None)
+        dt = own if isinstance(own, u.Quantity) else 1.0 * u.ms
+        stack.enter_context(brainstate.environ.context(dt=dt, fit=False))
         try:
             # Traced only: who feeds whom shows without computing, or compiling, anything.
             brainstate.transform.StatefulFunction(one_step).make_jaxpr()

@@ -104,7 +104,8 @@ class SignAnnealing:
             share = epoch / max(1, self.total_epochs - 1)
             self.alpha = self.alpha_start * (self.alpha_end / self.alpha_start) ** share
         for effective in self._effective:
-            effective.sign_alpha.value = jnp.full_like(effective.sign_alpha.value, self.alpha)
+            if effective.sign_alpha is not None:
+                effective.sign_alpha.value = jnp.full_like(effective.sign_alpha.value, self.alpha)
             effective.forget()
 
     def constrain(self) -> None:

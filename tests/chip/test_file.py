@@ -57,7 +57,7 @@ changes = st.fixed_dictionaries(
         "C": positive.map(lambda x: x * 1e-15 * u.farad),
         "charge": curves,
         "tau_profiles": increasing.map(lambda x: TauProfiles(x * u.ms)),
-        "weight_bits": st.integers(2, 24),
+        "weight_bits": st.integers(2, 16),
         "synapse_mismatch_std": spread,
         "leak_mismatch_std": spread,
         "threshold_mismatch_std": spread,

@@ -1,0 +1,84 @@
+"""A hundred sampled chips together against one by one: ``python -m benchmarks.chips_at_once``.
+
+The spoken-digits net on 10 and on 300 recordings of random input, H1v1. "One by one" is one compiled function called
+with one key after the other, which is the fastest plain loop; compile time is left out of both and given apart.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import brainhw as bh
+from benchmarks.machine import PROJECT, save
+
+sys.path.insert(0, str(PROJECT / "gallery"))
+from spoken_digits_h1 import N_CLASSES, DigitNet
+
+N_CHIPS, N_STEPS, REPEATS = 100, 350, 3
+
+
+def measure(n_samples: int) -> dict[str, Any]:
+    """Return seconds for all chips, together in chunks of several sizes and one by one."""
+    brainstate.random.seed(0)
+    net = DigitNet("h1v1", "chip")
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.random((N_STEPS, n_samples, 16)) * 20, jnp.float32)
+    y = jnp.asarray(rng.integers(0, N_CLASSES, n_samples))
+    for synapse in (net.to_hidden, net.to_output):
+        synapse.weight.value = jnp.asarray(rng.uniform(-0.3, 0.9, synapse.weight.value.shape), jnp.float32)
+
+    def score(net: DigitNet) -> jax.Array:
+        return bh.train.accuracy_population(bh.rollout(net, x)[0], y, N_CLASSES)
+
+    @brainstate.transform.jit
+    def alone(key: jax.Array) -> jax.Array:
+        bh.sample_chip(net, key)
+        return score(net)
+
+    keys = jax.random.split(jax.random.key(0), N_CHIPS)
+    start = time.perf_counter()
+    alone(keys[0]).block_until_ready()
+    compiling = time.perf_counter() - start
+    scores, seconds = None, []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        scores = np.array([float(alone(key)) for key in keys])
+        seconds.append(time.perf_counter() - start)
+    result: dict[str, Any] = {"samples": n_samples, "one_by_one_s": statistics.median(seconds)}
+    result["one_by_one_compile_s"] = compiling
+    bh.nominal_chip(net)
+    for chunk in (4, 10, 25, 50):
+        # Compiling is most of a call, so a run of twice the chips tells what the chips themselves cost.
+        whole = []
+        for n in (1, 2) * REPEATS:
+            start = time.perf_counter()
+            report = bh.deploy.robustness(net, score, key=list(keys) * n, chunk=chunk, pbar=False)
+            whole.append((n, time.perf_counter() - start))
+            np.testing.assert_array_equal(report.scores[:N_CHIPS], scores)
+        once, twice = (statistics.median(s for m, s in whole if m == n) for n in (1, 2))
+        result[f"together_{chunk}_s"] = twice - once
+        result[f"together_{chunk}_compile_s"] = 2 * once - twice
+    return result
+
+
+def main() -> None:
+    """Measure, save the JSON, print a table."""
+    brainstate.environ.set(dt=2.0 * u.ms)
+    rows = [measure(n) for n in (1, 10, 300)]
+    save("chips_at_once", {"chips": N_CHIPS, "steps": N_STEPS, "rows": rows})
+    for row in rows:
+        print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

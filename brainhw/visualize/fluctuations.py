@@ -1,0 +1,169 @@
+"""Membranes against threshold, layer by layer: what `fluct_init` and `fluct_report` found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.init import FluctReport, LayerReport
+from brainhw.visualize.axes import axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["fluct_report", "layer_rates", "membrane_distribution", "response"]
+
+
+def _checked(report: Any, kind: type, call: str) -> None:
+    if not isinstance(report, kind):
+        raise TypeError(
+            f"{call}: report must be a {kind.__name__}, from brainhw.init.fluct_report or "
+            f"fluct_init(..., return_report=True); got {_arguments.describe(report)}."
+        )
+
+
+def membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: int = 80) -> Axes:
+    """Draw how the sub-threshold membranes of a layer are distributed, against threshold.
+
+    Parameters
+    ----------
+    report : LayerReport
+        One layer of a :class:`brainhw.init.FluctReport`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default a new figure.
+    bins : int, optional
+        Number of bins. Default 80.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes: membranes in units of their own threshold; shaded, where a spike would be.
+
+    Raises
+    ------
+    TypeError
+        If ``report`` is something else.
+    """
+    _checked(report, LayerReport, "membrane_distribution")
+    theta = report.threshold.to(u.mV).mantissa
+    values = (report.membrane_sample.to(u.mV).mantissa / theta).ravel()
+    ax = axes_or_new(ax)
+    reach = max(1.5, 1.1 * float(np.quantile(np.abs(values), 0.999)))
+    ax.hist(values.clip(-reach, reach), np.linspace(-reach, reach, bins + 1).tolist(), density=True, color="C0")
+    ax.axvspan(1, reach, color="C3", alpha=0.15, linewidth=0)
+    ax.axvline(1, color="C3", linestyle="--", linewidth=1)
+    low, high = report.xi_quartiles
+    ax.set_title(f"ξ = {report.xi_median:.2f} ({low:.2f} to {high:.2f}), {report.dead} silent", fontsize="medium")
+    ax.set(xlabel="membrane without spikes (V_th)", ylabel="density", xlim=(-reach, reach))
+    return ax
+
+
+def response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
+    """Draw the membrane after one input spike per unit of weight: the mean over neurons, and their range.
+
+    Parameters
+    ----------
+    report : LayerReport
+        One layer of a :class:`brainhw.init.FluctReport`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes, as long as 99 % of the response.
+
+    Raises
+    ------
+    TypeError
+        If ``report`` is something else.
+    """
+    _checked(report, LayerReport, "response")
+    kernel = report.response.to(u.mV).mantissa
+    share = np.cumsum(np.abs(kernel).mean(axis=1))
+    kernel = kernel[: 1 + int(np.searchsorted(share, 0.99 * share[-1]))]
+    time = np.arange(len(kernel)) * report.dt.to(u.ms).mantissa
+    ax = axes_or_new(ax)
+    ax.fill_between(time, kernel.min(axis=1), kernel.max(axis=1), color="C0", alpha=0.3, linewidth=0)
+    ax.plot(time, kernel.mean(axis=1), color="C0")
+    per = "" if np.isfinite(report.weight_limit) else "/mV"
+    ax.set(xlabel="time (ms)", ylabel=f"response (mV per weight{per})", ylim=(min(0.0, 1.05 * kernel.min()), None))
+    return ax
+
+
+def layer_rates(report: FluctReport, *, ax: Axes | None = None) -> Axes:
+    """Draw the output rate of every neuron, layer by layer.
+
+    Parameters
+    ----------
+    report : FluctReport
+        The network.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes: a dot for each neuron, a bar for the mean of its layer, silent neurons at zero.
+
+    Raises
+    ------
+    TypeError
+        If ``report`` is something else.
+    """
+    _checked(report, FluctReport, "layer_rates")
+    ax = axes_or_new(ax)
+    for layer in report.layers:
+        rates = np.sort(layer.rates.to(u.Hz).mantissa)
+        across = layer.index + np.linspace(-0.3, 0.3, len(rates))
+        ax.scatter(across, rates, s=4, color="C0", linewidths=0)
+        ax.hlines(rates.mean(), layer.index - 0.35, layer.index + 0.35, color="C1")
+    ax.set(xlabel="layer", ylabel="rate (Hz)", xticks=[layer.index for layer in report.layers])
+    ax.set_ylim(bottom=-0.02 * ax.get_ylim()[1])
+    return ax
+
+
+def fluct_report(report: FluctReport) -> Figure:
+    """Draw a network on its data: each layer's response to a spike and membranes against threshold, and all rates.
+
+    Parameters
+    ----------
+    report : FluctReport
+        From :func:`brainhw.init.fluct_report`, or ``fluct_init(..., return_report=True)``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    TypeError
+        If ``report`` is something else.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
+    >>> net = brainstate.nn.Sequential(bh.nn.LIFSynapse(32, 20), bh.nn.LIFLayer(20, tau=20 * u.ms))
+    >>> x = (np.random.default_rng(0).random((8, 100, 32)) < 0.1).astype(np.float32)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     figure = bh.visualize.fluct_report(bh.init.fluct_report(net, [x]))
+    >>> len(figure.axes)
+    3
+    """
+    _checked(report, FluctReport, "fluct_report")
+    from matplotlib import pyplot as plt
+
+    n = len(report.layers)
+    figure = plt.figure(figsize=(9, 1 + 2.2 * n), layout="constrained")
+    grid = figure.add_gridspec(n, 3, width_ratios=(2, 3, 2))
+    for row, layer in enumerate(report.layers):
+        left = response(layer, ax=figure.add_subplot(grid[row, 0]))
+        left.set_title(f"layer {layer.index}: {layer.n_neurons} {layer.family}", fontsize="medium")
+        membrane_distribution(layer, ax=figure.add_subplot(grid[row, 1]))
+    layer_rates(report, ax=figure.add_subplot(grid[:, 2]))
+    return figure
