@@ -77,3 +77,24 @@ def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
     assert "was started with" in refused.stderr
     nothing = run("japanese_vowels_h1.py", "--smoke", "--out", str(tmp_path / "none"), "--resume", fails=True)
     assert "there is no saved run" in nothing.stderr
+
+
+@pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
+def test_deploy_spoken_digits_smoke_ends_in_a_bundle_that_the_command_line_runs(chip: str, tmp_path: Path) -> None:
+    root, out = digits(tmp_path / "fsdd"), tmp_path / "run"
+    printed = run("deploy_spoken_digits.py", "--smoke", "--chip", chip, "--root", str(root), "--out", str(out)).stdout
+    last = printed.splitlines()[-1]
+    assert re.search(r"\| violations 0 \| spikes_differing 0 \|", last)
+    assert f"deployable on H1v{chip[-1]}: all 13 rules hold" in printed
+    for name in ("digits.bundle", "test.npz", "robustness.png", "placement.png", "chips.txt"):
+        assert (out / name).stat().st_size > 30
+    accuracy = re.match(r"test accuracy ([\d.]+)", last)
+    done = subprocess.run(
+        [sys.executable, "-m", "brainhw", "run", str(out / "digits.bundle"), str(out / "test.npz")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"accuracy {float(accuracy[1]):.2%} (" in done.stdout

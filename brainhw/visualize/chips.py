@@ -66,5 +66,5 @@ def robustness(
     ax.plot(report.quantile(0.05), 0.95, "o", color=color, markersize=4)
     ax.axvline(report.nominal, color=color, linestyle="--", linewidth=1)
     ax.set(xlabel="score (dashed: nominal chip)", ylabel="share of chips that reach it", ylim=(0, 1.02))
-    ax.legend(frameon=False, fontsize="small", loc="lower left")
+    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))  # above: the curve may be anywhere
     return ax
