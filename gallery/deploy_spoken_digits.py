@@ -23,6 +23,10 @@ import brainhw as bh
 
 BATCH, LEARNING_RATE = 90, 3e-2
 SOFT_SHARE = 0.2  # of the epochs, in which signs anneal; after them they are hard
+SLOPES = 0.5, 2.0  # of the surrogate, in the first and the last epoch
+# Cost of a spike of every output neuron: votes that all rise together decide nothing, but the more spikes there are the
+# more a threshold that is a little off adds or takes away.
+QUIET = 0.02
 
 
 class Deployment(Run):
@@ -32,10 +36,13 @@ class Deployment(Run):
         super().__init__(net, arguments, n_classes=N_CLASSES, learning_rate=LEARNING_RATE, batch_size=BATCH, **kw)
         soft = max(1, round(SOFT_SHARE * arguments.epochs))
         self.annealing = None if arguments.free else bh.train.SignAnnealing(net, soft)
+        start, end = SLOPES
+        self.surrogate = bh.train.SurrogateSchedule(net, "slope", arguments.epochs, start=start, end=end)
         self.deployed: dict[str, Any] = {}
 
     def begin(self, epoch: int) -> None:
-        """Harden the signs."""
+        """Harden the signs, and let surrogate gradients grow narrower."""
+        self.surrogate.step(epoch)
         if self.annealing is not None:
             self.annealing.step(epoch)
 
@@ -47,6 +54,7 @@ class Deployment(Run):
 
     def deploy(self, test: bh.data.Split) -> None:
         """Judge, place, bill, try on many chips, and write the bundle; refuses a net that breaks a rule."""
+        self.surrogate.finish()
         if self.annealing is not None:
             self.annealing.finish()
         x, y = time_major(test.x), jnp.asarray(test.y)
@@ -124,6 +132,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         spikes, _ = bh.rollout(net, x, key=key if varied else None)  # one key is one chip
         votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, -1).mean(axis=-1)
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
+        error += QUIET * votes.mean()
         return error + bh.train.weight_magnitude_loss(net), bh.train.accuracy_population(spikes, y, N_CLASSES)
 
     run = Deployment(net, arguments, n_train=len(train), layers=("frontend", "hidden", "output"))

@@ -216,9 +216,7 @@ def _build(content: BundleContent) -> dict[str, Any]:
 
 
 def _values(codes: Codes, chip: ChipSpec, dtype: Any) -> jax.Array:
-    # The product of the largest code and the step may lie beyond the limit by one rounding; no weight may.
-    values = WeightGrid(chip.weight_limit, codes.bits).values(codes.values, dtype)
-    return jnp.clip(values, -chip.weight_limit, chip.weight_limit)
+    return WeightGrid(chip.weight_limit, codes.bits).values(codes.values, dtype)
 
 
 def _check_rounding(path: str, module: Any, codes: Codes) -> None:
