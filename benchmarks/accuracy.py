@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ JOBS = {
     ),
     "deploy_digits": Job(
         "deploy_spoken_digits.py",
-        [{"chip": chip, **kind} for chip in ("h1v1", "h1v2") for kind in ({}, {"free": True}, {"no_mismatch": True})],
+        [{"chip": chip, **kind} for kind in ({}, {"free": True}, {"no_mismatch": True}) for chip in ("h1v1", "h1v2")],
     ),
     "ecg_alif": Job("ecg_alif.py", [{"size": "small"}, {"size": "small", "no_ahp": True}, {"size": "large"}]),
 }
@@ -91,12 +92,17 @@ def command_line(setting: dict[str, Any]) -> list[str]:
     return words
 
 
-def run(script: str, options: list[str]) -> dict[str, Any]:
-    """Run one training in a process of its own and read its result."""
-    with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, str(PROJECT / "gallery" / script), "--out", out, *options]
-        subprocess.run(command, capture_output=True, text=True, check=True)
-        return json.loads((Path(out) / "result.json").read_text())
+def run(script: str, options: list[str], keep: Path | None) -> dict[str, Any]:
+    """Run one training in a process of its own and read its result; ``keep`` is a folder for what it writes."""
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) if keep is None else keep / "_".join(option.strip("-") for option in options)
+        command = [sys.executable, str(PROJECT / "gallery" / script), "--out", str(out), *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+        if keep is not None:
+            (out / "printed.txt").write_text(done.stdout)
+        return json.loads((out / "result.json").read_text())
 
 
 def table(settings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
@@ -126,15 +132,20 @@ def main() -> None:
     parser.add_argument("job", choices=sorted(JOBS))
     parser.add_argument("--root", help="folder of the data set, where the script takes one")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other, which makes each slower")
+    parser.add_argument("--keep", type=Path, help="folder for weights, figures and printed lines of every run")
     arguments = parser.parse_args()
     script, settings = JOBS[arguments.job]
     extra = ["--root", arguments.root] if arguments.root else []
 
-    rows = []
-    for setting, seed in itertools.product(settings, range(arguments.seeds)):
-        options = [*command_line(setting), "--seed", str(seed), *extra]
-        rows.append({**setting, "seed": seed, **run(script, options)})
-        print(rows[-1], file=sys.stderr, flush=True)
+    def row(case: tuple[dict[str, Any], int]) -> dict[str, Any]:
+        setting, seed = case
+        found = run(script, [*command_line(setting), "--seed", str(seed), *extra], arguments.keep)
+        print({**setting, "seed": seed, **found}, file=sys.stderr, flush=True)
+        return {**setting, "seed": seed, **found}
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        rows = list(pool.map(row, itertools.product(settings, range(arguments.seeds))))
 
     save(arguments.job, {"runs": rows})
     print(table(settings, rows))
