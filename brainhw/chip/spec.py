@@ -16,10 +16,13 @@ from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.provenance import PROVENANCES, check_line, check_notes, check_provenance
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["BITS", "UNITS", "ChipSpec", "sourced_fields"]
+__all__ = ["BITS", "UNITS", "WIDEST_THRESHOLD", "ChipSpec", "sourced_fields"]
 
 # One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step no longer names its code.
 BITS = range(2, 17)
+
+# Five standard deviations above zero: a normal spread wider than this would give thresholds below it.
+WIDEST_THRESHOLD = 0.2
 
 # The one unit in which each dimensioned field is kept.
 UNITS: Mapping[str, u.Unit] = MappingProxyType(
@@ -78,7 +81,7 @@ class ChipSpec:
     leak_mismatch_std : float or None
         Relative log-normal spread of the leak currents.
     threshold_mismatch_std : float or None
-        Relative normal spread of the thresholds.
+        Relative normal spread of the thresholds, at most 0.2.
     core_power : Quantity
         Static power of one core in use; kept in uW.
     spike_energy, event_energy : Quantity
@@ -153,6 +156,11 @@ class ChipSpec:
             value = getattr(self, name)
             if value is not None:
                 self._set(name, float(exact(value, None, call="ChipSpec", name=name, nonnegative=True)))
+        if (self.threshold_mismatch_std or 0) > WIDEST_THRESHOLD:
+            raise ValueError(
+                f"ChipSpec: threshold_mismatch_std must be at most {WIDEST_THRESHOLD:g}, beyond it a normal spread "
+                f"would make some thresholds negative; got {self.threshold_mismatch_std:g}."
+            )
         for name, unit in UNITS.items():
             positive = name in ("V_th", "C")
             number = exact(

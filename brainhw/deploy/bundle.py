@@ -24,7 +24,7 @@ from brainhw.deploy.bundle_content import (
     content_from_plain,
 )
 from brainhw.deploy.bundle_file import BundleError, read_bundle_file, write_bundle_file
-from brainhw.deploy.bundled_net import MODULES, BundledNet
+from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import check_deployable
 from brainhw.deploy.placement import place
 from brainhw.deploy.survey import INPUT, Survey, survey
@@ -49,7 +49,7 @@ def export_bundle(
     ----------
     net : brainstate.nn.Module
         The network. :func:`check_deployable` must pass it, and its weights must be grid levels to the bit, as
-        ``weight_bits`` makes them. Its modules must be those of a family themselves, no subclasses.
+        ``weight_bits`` makes them.
     path : path
         The file; its folder must exist.
     n_classes : int, optional
@@ -103,7 +103,8 @@ def export_bundle(
     if n_classes is not None and n_out % n_classes:
         raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
     chip = found.chip
-    _check_modules(found, call)
+    if INPUT in found.layers:
+        raise ValueError(f"{call}: a layer is called {INPUT!r}, as the input of the network is; name it otherwise.")
     content = BundleContent(
         chip=chip,
         dt=dt,
@@ -209,19 +210,6 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
             f"{call}: {os.fsdecode(path)!r} says what no bundle says: {error}; its checksum is right, so it was not "
             "damaged on the way: export the network again with brainhw.deploy.export_bundle."
         ) from error
-
-
-def _check_modules(found: Survey, call: str) -> None:
-    known = MODULES.get(found.chip.family, ())
-    for path, module in {**found.synapses, **found.frontends, **found.layers}.items():
-        if type(module) not in known:
-            names = ", ".join(kind.__name__ for kind in known) or "no module"
-            raise ValueError(
-                f"{call}: {path} is a {type(module).__name__}, which a bundle could not rebuild; of family "
-                f"{found.chip.family} it takes {names}."
-            )
-    if INPUT in found.layers:
-        raise ValueError(f"{call}: a layer is called {INPUT!r}, as the input of the network is; name it otherwise.")
 
 
 def _dtype(found: Survey, call: str) -> str:

@@ -295,15 +295,16 @@ def _check_wiring(
 ) -> None:
     """Raise unless every module has its place in a step, and what meets is equally wide."""
     widths: dict[str, int] = {}
-    heard: dict[str, str] = {}
+    heard: set[str] = set()
     for i, wire in enumerate(wires):
         where = f"wire {i}"
         synapse = synapses[_one_of(wire.synapse, synapses, f"{where}: synapse")]
         layer = layers[_one_of(wire.layer, layers, f"{where}: layer")]
         if wire.source not in widths and wire.source != INPUT:
             raise ValueError(f"{where}: source must be {INPUT!r} or a layer before it; got {_found(wire.source)}")
-        if wire.layer in widths or heard.setdefault(wire.synapse, wire.source) != wire.source:
-            raise ValueError(f"{where}: {wire.layer!r} or {wire.synapse!r} is driven twice in a step")
+        if wire.layer in widths or wire.synapse in heard:
+            raise ValueError(f"{where}: {wire.layer!r} or {wire.synapse!r} is on another wire already")
+        heard.add(wire.synapse)
         if synapse.frontend and wire.source != INPUT:
             raise ValueError(f"{where}: the frontend {wire.synapse!r} must come first; its source is {wire.source!r}")
         shape = synapse.weight.values.shape

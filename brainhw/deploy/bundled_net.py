@@ -169,12 +169,11 @@ class BundledNet(brainstate.nn.Module):
                 f"{call}: the network computes with {self._content.dtype}, environ has another precision: run it "
                 f"inside brainstate.environ.context(precision={DTYPES[self._content.dtype]!r})."
             )
-        spikes, charges = {INPUT: x}, {}
+        spikes = {INPUT: x}
         with brainstate.environ.context(dt=self.dt):  # to the last bit, where the other one is nearly the same
             for wire in self._content.wires:
-                if wire.synapse not in charges:
-                    charges[wire.synapse] = self._at(wire.synapse)(spikes[wire.source])
-                spikes[wire.layer] = self._at(wire.layer)(charges[wire.synapse])
+                charge = self._at(wire.synapse)(spikes[wire.source])
+                spikes[wire.layer] = self._at(wire.layer)(charge)
         return spikes[self._content.output]
 
     def _at(self, path: str) -> Any:
@@ -197,12 +196,11 @@ def _build(content: BundleContent) -> dict[str, Any]:
         _check_numbers("the chip", chip.V_th.mantissa, chip.C.mantissa, content.dt.mantissa, dtype=dtype)
         for wire in content.wires:
             synapse, layer = content.synapses[wire.synapse], content.layers[wire.layer]
-            if wire.synapse not in modules:
-                codes = synapse.weight
-                init = {"chip": chip, "weight_init": _values(codes, chip, dtype), "weight_bits": codes.bits}
-                modules[wire.synapse] = (
-                    frontend_type(**init) if synapse.frontend else synapse_type(*codes.values.shape, **init)
-                )
+            codes = synapse.weight
+            init = {"chip": chip, "weight_init": _values(codes, chip, dtype), "weight_bits": codes.bits}
+            modules[wire.synapse] = (
+                frontend_type(**init) if synapse.frontend else synapse_type(*codes.values.shape, **init)
+            )
             taus = np.asarray(chip.tau_profiles.values.mantissa)[layer.profiles]
             _check_numbers(wire.layer, *np.unique(taus), dtype=dtype)
             recurrent = {}

@@ -51,6 +51,12 @@ class Piece:
     offset: int
     kind: str = FORWARD
 
+    def __post_init__(self) -> None:
+        for name in ("first", "core", "offset"):
+            _arguments.whole_number(getattr(self, name), call="Piece", name=name)
+        _arguments.positive_int(self.count, call="Piece", name="count")
+        _arguments.choice(self.kind, KINDS, call="Piece", name="kind")
+
 
 @final
 @dataclass(frozen=True)

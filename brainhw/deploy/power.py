@@ -216,7 +216,9 @@ def _counts(net: brainstate.nn.Module, found: Survey, xs: Any) -> dict[str, np.n
     @brainstate.transform.jit
     def run(part: jax.Array) -> list[jax.Array]:
         _, seen = rollout(net, part, record=names)
-        return [jnp.abs(part).sum(axis=(0, 1)), *(seen[name].sum(axis=(0, 1)) for name in names)]
+        # Half precision and small integers cannot hold the counts.
+        wide = [jnp.abs(part.astype(jnp.float32)), *(seen[name].astype(jnp.float32) for name in names)]
+        return [counts.sum(axis=(0, 1)) for counts in wide]
 
     with states_restored(net, keep_weights=False):
         totals = [

@@ -28,7 +28,8 @@ def set_weight_bits(
     """Round the weights of a finished network, or train on with other bits; the learnt weights stay as they are.
 
     The same as giving ``weight_bits=`` to the constructors: charges are computed from rounded weights from the next
-    preparation on, training and inference alike.
+    preparation on, training and inference alike. Only a function that was compiled before goes on with the bits that
+    it was compiled with: compile it anew.
 
     Parameters
     ----------
@@ -58,14 +59,13 @@ def set_weight_bits(
     call = "set_weight_bits"
     weights = on_chip(net, call)
     wanted = _by_path(weight_bits, weights, call)
-    before = {path: (weights[path].effective.weight_bits, weights[path].effective.rounding) for path in wanted}
-    try:
-        for path, bits in wanted.items():
-            weights[path].effective.set_grid(bits, "nearest" if bits is None else rounding, call=call)
-    except (TypeError, ValueError):
-        for path, (bits, how) in before.items():
-            weights[path].effective.set_grid(bits, how, call=call)
-        raise
+    how = {path: "nearest" if bits is None else rounding for path, bits in wanted.items()}
+    if all(bits is None for bits in wanted.values()):
+        how = dict.fromkeys(wanted, rounding)  # which is refused where it says how to round nothing
+    for path, bits in wanted.items():
+        weights[path].effective.grid_of(bits, how[path], call=call)
+    for path, bits in wanted.items():
+        weights[path].effective.set_grid(bits, how[path], call=call)
 
 
 def _by_path(weight_bits: Any, weights: Mapping[str, ChipWeight], call: str) -> dict[str, Any]:

@@ -161,6 +161,8 @@ def robustness(
     """
     call = "robustness"
     check_module(net, call=call)
+    if not _arguments.is_concrete(jnp.zeros(())):
+        raise RuntimeError(f"{call}: it compiles and runs by itself; call it outside of jit.")
     if not callable(evaluate):
         raise TypeError(f"{call}: evaluate must be a function of the network; got {_arguments.describe(evaluate)}.")
     keys = _keys(key, n_chips, call)
@@ -189,7 +191,12 @@ def robustness(
                 filled = jnp.concatenate([part, jnp.repeat(part[-1:], size - len(part), axis=0)])
                 scores.append(np.asarray(run(values, spread(filled)))[: len(part)])
                 bar.update(len(part))
-    return RobustnessReport(np.concatenate(scores), keys, nominal)
+    together = np.concatenate(scores)
+    bad = np.flatnonzero(~np.isfinite(together))
+    if bad.size or not np.isfinite(nominal):
+        where = f"{bad.size} of {len(together)} chips, the first number {bad[0]}" if bad.size else "the nominal chip"
+        raise ValueError(f"{call}: evaluate gave NaN or infinity on {where}; see what it divides by.")
+    return RobustnessReport(together, keys, nominal)
 
 
 def _score(evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str) -> jax.Array:
@@ -200,7 +207,10 @@ def _score(evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str)
             f"{call}: evaluate must be made of JAX operations, since all chips are traced together: return the score "
             "as it is, without float(...), int(...), if, or numpy."
         ) from error
-    if not hasattr(score, "shape") or score.shape != () or not jnp.issubdtype(score.dtype, jnp.number):
+    real = hasattr(score, "dtype") and (
+        jnp.issubdtype(score.dtype, jnp.floating) or jnp.issubdtype(score.dtype, jnp.integer)
+    )
+    if not real or score.shape != ():
         raise TypeError(
             f"{call}: evaluate must return one number, such as brainhw.train.accuracy; "
             f"got {_arguments.describe(score)}."
@@ -209,6 +219,8 @@ def _score(evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str)
 
 
 def _keys(key: Any, n_chips: Any, call: str) -> jax.Array:
+    if isinstance(key, jax.Array) and key.ndim == 1 and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = list(key)  # as RobustnessReport.keys holds them
     if isinstance(key, (list, tuple)):
         if not key:
             raise ValueError(f"{call}: key is an empty list and names no chip; give one key or several.")
@@ -221,12 +233,14 @@ def _one_key(key: Any, call: str) -> jax.Array:
     found = as_key(key, call)
     if found is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
-    return found
+    return found if jax.dtypes.issubdtype(found.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(found)
 
 
 def _spread(devices: Sequence[jax.Device] | None) -> Callable[[jax.Array], jax.Array]:
     if devices is None:
         return lambda keys: keys
+    if not len(devices):
+        raise ValueError("robustness: devices is empty; give at least one, or None for the default.")
     mesh = Mesh(np.asarray(devices), ("chips",))
     along, whole = NamedSharding(mesh, PartitionSpec("chips")), NamedSharding(mesh, PartitionSpec())
 

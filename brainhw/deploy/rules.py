@@ -19,14 +19,16 @@ from brainhw.deploy.report import NETWORK, Violation
 from brainhw.deploy.survey import INPUT, Survey
 from brainhw.kernel import WeightGrid
 from brainhw.kernel.signs import to_blocks
-from brainhw.nn import ChipWeight
+from brainhw.nn import ChipWeight, H1v1Frontend, H1v1Layer, H1v1Synapse, H1v2Frontend, H1v2Layer, H1v2Synapse
 
 __all__ = ["RULES"]
 
 Rule = Callable[[Survey], Iterator[Violation]]
 
-# How far a number may be from a grid level or a leak profile: rounding errors of float32, no more.
+# How far a time constant may be from a leak profile: rounding errors of float32, no more.
 _ROUNDING = 1e-5
+
+H1_MODULES = (H1v1Synapse, H1v1Frontend, H1v1Layer, H1v2Synapse, H1v2Frontend, H1v2Layer)
 
 
 def one_family(net: Survey) -> Iterator[Violation]:
@@ -39,8 +41,13 @@ def one_family(net: Survey) -> Iterator[Violation]:
 
 
 def known_modules(net: Survey) -> Iterator[Violation]:
-    """Every module with parameters or states exists on the chip."""
-    for path, module in net.foreign.items():
+    """Every module with parameters or states exists on the chip, as it is."""
+    changed = {
+        path: module
+        for path, module in {**net.synapses, **net.frontends, **net.layers}.items()
+        if type(module) not in H1_MODULES  # a subclass may do in a step what no chip does
+    }
+    for path, module in {**net.foreign, **changed}.items():
         yield Violation(
             "known modules",
             path,
@@ -121,9 +128,10 @@ def weights_on_grid(net: Survey) -> Iterator[Violation]:
     for path, weight in net.weights.items():
         values, chip = _applied(weight), weight.chip
         grid = WeightGrid(chip.weight_limit, chip.weight_bits)
-        steps = values / grid.step
-        off = (np.abs(steps - np.round(steps)) > _ROUNDING * grid.n_levels) & (np.abs(values) <= chip.weight_limit)
-        where = _indices(off)
+        beside = np.abs(values - np.asarray(grid.quantize(jnp.asarray(values)))).astype(float)
+        # Two roundings of the float type that the weights are kept in.
+        off = beside > 2 * float(jnp.finfo(values.dtype).eps) * np.abs(values).astype(float)
+        where = _indices(off & (np.abs(values) <= values.dtype.type(chip.weight_limit)))
         if where:
             bits = weight.effective.weight_bits
             yield Violation(
@@ -155,14 +163,22 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
 
 
 def binary_spikes(net: Survey) -> Iterator[Violation]:
-    """Every neuron gives one spike at or above threshold, else none."""
+    """Every neuron gives one spike at or above threshold, else none, and resets as the chip does."""
     at = jnp.asarray([-1.0, -1e-3, 0.0, 1e-3, 1.0, 10.0])
     for path, layer in net.layers.items():
         try:
             gives = np.asarray(layer.spk_fun(at))
         except Exception:  # then no step runs, and the rule on wiring says so
             continue
-        if not np.array_equal(gives, np.asarray(at) >= 0):
+        if layer.reset != layer.chip.reset:
+            yield Violation(
+                "binary spikes",
+                path,
+                f"reset {layer.reset!r}",
+                f"reset {layer.chip.reset!r}",
+                "Leave the reset of the layer as its chip has it; chip.replace(reset=...) is another chip.",
+            )
+        elif not np.array_equal(gives, np.asarray(at) >= 0):
             yield Violation(
                 "binary spikes",
                 path,
@@ -234,7 +250,7 @@ def placed(net: Survey) -> Iterator[Violation]:
             NETWORK,
             error.reason,
             f"cores of {', '.join(str(n) for n in net.chip.cores)} neurons",
-            "Make a recurrent layer smaller, or feed-forward, which may be split over cores.",
+            f"{error.fix[0].upper()}{error.fix[1:]}.",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,47 +136,50 @@ def _is_foreign(module: Any) -> bool:
 
 
 class _Calls(dict[tuple[int, str], Any]):
-    """Everything that modules offered, each time anew and in order."""
+    """What went in and out of every module that was called, in order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.wires: list[tuple[int, Any, Any]] = []
+        self.wires: list[tuple[int, Any]] = []
 
     def __setitem__(self, key: tuple[int, str], value: Any) -> None:
         if key[1] == "wires":
-            self.wires.append((key[0], *value))
+            self.wires.append((key[0], value))
 
 
 def _wiring(net: brainstate.nn.Module, named: dict[str, Any]) -> dict[str, Any]:
     """Return stages, output and tangles of one step, or the reason why there was none."""
-    paths = {id(module): path for path, module in named.items() if _on_chip(module)}
-    # A layer takes a drive; what the network takes, its first synapse does.
-    takers = (m for m in named.values() if not isinstance(m, brainstate.nn.Dynamics))
-    first = next((m for m in takers if isinstance(getattr(m, "in_size", None), tuple)), None)
-    n_in = 1 if first is None else first.in_size[-1]
-    told: dict[str, Any] = {}
+    # What feeds what does not depend on the time step, but a net may be made for one.
+    own = getattr(net, "dt", None)
+    dt = own if isinstance(own, u.Quantity) else brainstate.environ.get("dt", default=1.0 * u.ms)
+    failure = None
+    with states_restored(net, keep_weights=False), brainstate.environ.context(dt=dt, fit=False):
+        for shape in _input_shapes(named):
+            told: dict[str, Any] = {}
 
-    def one_step() -> None:
-        calls = _Calls()
-        x = jnp.zeros(n_in, brainstate.environ.dftype())
-        _make_finite(net)
-        prepare_net(net)
-        with listening(calls):
-            returned = net(x)
-        told.update(_traced(x, calls.wires, returned, named, paths))
+            def one_step(shape: tuple[int, ...] = shape, told: dict[str, Any] = told) -> None:
+                _make_finite(net)
+                prepare_net(net, shape[0] if len(shape) > 1 else None)
+                told.update(_step(net, jnp.zeros(shape, brainstate.environ.dftype()), dt, named))
 
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(states_restored(net, keep_weights=False))
-        # What feeds what does not depend on the time step, but a net may be made for one.
-        own = getattr(net, "dt", None)
-        dt = own if isinstance(own, u.Quantity) else 1.0 * u.ms
-        stack.enter_context(brainstate.environ.context(dt=dt, fit=False))
-        try:
-            # Traced only: who feeds whom shows without computing, or compiling, anything.
-            brainstate.transform.StatefulFunction(one_step).make_jaxpr()
-        except Exception as error:  # whatever a network from outside raises, it is to be told and not to be raised
-            return {"failure": _in_one_line(error)}
-    return told
+            try:
+                # Traced only: who feeds whom shows without computing, or compiling, anything.
+                brainstate.transform.StatefulFunction(one_step).make_jaxpr()
+            except Exception as error:  # whatever a network from outside raises, it is to be told and not to be raised
+                failure = failure or _in_one_line(error)
+            else:
+                return told
+    return {"failure": failure}
+
+
+def _input_shapes(named: dict[str, Any]) -> list[tuple[int, ...]]:
+    """Return the inputs that the network may take, the likeliest first: that of a synapse, alone or in a batch."""
+    # A layer takes a drive and not what comes in.
+    takers = [module for module in named.values() if not isinstance(module, brainstate.nn.Dynamics)]
+    takers.sort(key=lambda module: not isinstance(module, H1Frontend))
+    sizes = [module.in_size[-1] for module in takers if isinstance(getattr(module, "in_size", None), tuple)]
+    widths = list(dict.fromkeys(sizes)) or [1]
+    return [*((n,) for n in widths), *((1, n) for n in widths)]
 
 
 def _make_finite(net: brainstate.nn.Module) -> None:
@@ -186,15 +188,37 @@ def _make_finite(net: brainstate.nn.Module) -> None:
         state.value = jax.tree.map(jnp.nan_to_num, state.value)
 
 
-def _traced(
-    x: Any, wires: list[tuple[int, Any, Any]], returned: Any, named: dict[str, Any], paths: dict[int, str]
-) -> dict[str, Any]:
+def _step(net: brainstate.nn.Module, x: jax.Array, dt: u.Quantity, named: dict[str, Any]) -> dict[str, Any]:
+    """Run one step of the prepared network and return its stages, output and tangles."""
+    layers = {path: module for path, module in named.items() if isinstance(module, H1Layer)}
+    held = {path: (layer.V.value, layer.spk.value) for path, layer in layers.items()}
+    calls = _Calls()
+    with listening(calls):
+        returned = net(x)
+    found = _traced(x, calls.wires, returned, named)
+    for owner, wire in calls.wires:
+        path = next(path for path, module in named.items() if id(module) == owner)
+        if path in layers:
+            _, spk, V_before, spk_before, V, own_dt = wire
+            layer = layers[path]
+            pairs = [(V_before, held[path][0]), (spk_before, held[path][1]), (layer.V.value, V), (layer.spk.value, spk)]
+            if any(u.get_mantissa(one) is not u.get_mantissa(other) for one, other in pairs):
+                found["tangles"].setdefault(path, "its membrane or spikes are written to from outside")
+            with jax.ensure_compile_time_eval():  # a change of unit would be traced
+                same = own_dt is dt or bool(u.math.allclose(own_dt, dt))
+            if not same:
+                found["tangles"].setdefault(path, "it runs with a time step of its own")
+    return found
+
+
+def _traced(x: Any, wires: list[tuple[int, Any]], returned: Any, named: dict[str, Any]) -> dict[str, Any]:
+    paths = {id(module): path for path, module in named.items() if _on_chip(module)}
     spikes: list[tuple[Any, str]] = [(x, INPUT)]
     charges: list[tuple[Any, str, str]] = []
     stages: list[Stage] = []
     tangles: dict[str, str] = {}
     seen: set[str] = set()
-    for owner, given, gave in wires:
+    for owner, (given, gave, *_) in wires:
         path = paths[owner]
         if path in seen:
             tangles[path] = "it is called more than once in a step"
@@ -205,6 +229,8 @@ def _traced(
             feeding = next(((syn, source) for charge, syn, source in charges if charge is given), None)
             if feeding is None:
                 tangles[path] = "its drive is not what one synapse gives"
+            elif any(stage.synapse_path == feeding[0] for stage in stages):
+                tangles[feeding[0]] = "it drives more than one layer"
             else:
                 stages.append(Stage(feeding[1], feeding[0], named[feeding[0]], path, named[path]))
             continue
@@ -215,7 +241,7 @@ def _traced(
             charges.append((gave, path, source))
     used = {part for stage in stages for part in (stage.synapse_path, stage.layer_path)}
     for path in paths.values():
-        if path not in used and path not in tangles:
+        if path not in used and path not in tangles and not tangles.keys() & used:
             tangles[path] = "it takes no part in a step" if path not in seen else "what it gives drives no layer"
     output = next((name for value, name in spikes[1:] if value is returned), None)
     if output is None and not tangles:

@@ -10,7 +10,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-__all__ = ["charge_sum", "chips_side_by_side"]
+__all__ = ["are_chips_side_by_side", "charge_sum", "chips_side_by_side"]
 
 _side_by_side: ContextVar[bool] = ContextVar("brainhw_chips_side_by_side", default=False)
 
@@ -23,6 +23,11 @@ def charge_sum(x: jax.Array, charge: u.Quantity) -> u.Quantity:
         # a choice that depends on its charges, and whose other side XLA cannot rule out.
         x = jnp.where(jnp.isnan(charge.mantissa[0, 0]), jnp.nan, x)
     return x @ charge
+
+
+def are_chips_side_by_side() -> bool:
+    """Whether what is traced now will be vmapped over chips."""
+    return _side_by_side.get()
 
 
 @contextlib.contextmanager

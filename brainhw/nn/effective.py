@@ -90,7 +90,13 @@ class EffectiveWeight(brainstate.nn.Module):
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Round to another grid from the next preparation on; raises if the arguments name none."""
-        rounding = _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
+        self.grid: WeightGrid | None = self.grid_of(weight_bits, rounding, call=call)
+        self.rounding = rounding
+        self.forget()
+
+    def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> WeightGrid | None:
+        """Return the grid of so many bits over the chip's range, or raise; nothing is changed."""
+        _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
         if isinstance(weight_bits, str):
             if weight_bits != "chip":
                 raise ValueError(
@@ -98,14 +104,11 @@ class EffectiveWeight(brainstate.nn.Module):
                     f"{self.chip.name}, or None for weights that are not rounded; got {weight_bits!r}."
                 )
             weight_bits = self.chip.weight_bits
-        grid = None
         if weight_bits is not None:
-            grid = WeightGrid(self.chip.weight_limit, check_bits(weight_bits, call=call, name="weight_bits"))
-        elif rounding != "nearest":
+            return WeightGrid(self.chip.weight_limit, check_bits(weight_bits, call=call, name="weight_bits"))
+        if rounding != "nearest":
             raise ValueError(f"{call}: rounding is {rounding!r} but nothing is rounded; pass weight_bits too.")
-        self.grid: WeightGrid | None = grid
-        self.rounding = rounding
-        self.forget()
+        return None
 
     @property
     def weight_bits(self) -> int | None:
@@ -148,7 +151,8 @@ class EffectiveWeight(brainstate.nn.Module):
 
     def pin(self, key: jax.Array | None, size: float | None) -> None:
         """Put a chip in place until another is: the one of ``key``, or the nominal one."""
-        self.mismatch.value = self.mismatch.value * 0 if key is None else self.drawn(key, size)
+        nominal = u.math.zeros_like(self.mismatch.value)
+        self.mismatch.value = nominal if key is None else self.drawn(key, size)
         self.forget()
 
     def of(self, weights: brainstate.ParamState) -> u.Quantity:

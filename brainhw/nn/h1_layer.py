@@ -124,7 +124,7 @@ class H1Layer(SpikingLayer):
         if snap.moved:
             warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # beyond the metaclass of brainstate
         dtype = brainstate.environ.dftype()
-        self.tau = u.Quantity(jnp.broadcast_to(jnp.asarray(snap.tau.to(u.ms).mantissa, dtype), (n,)), unit=u.ms)
+        self._tau = u.Quantity(jnp.broadcast_to(jnp.asarray(snap.tau.to(u.ms).mantissa, dtype), (n,)), unit=u.ms)
         self.chip_tau = brainstate.ShortTermState(self.tau)
         self.chip_V_th = brainstate.ShortTermState(self._nominal_threshold())
         self.pinned_tau = brainstate.LongTermState(self.tau)
@@ -147,6 +147,11 @@ class H1Layer(SpikingLayer):
     def _nominal_threshold(self) -> u.Quantity:
         V_th = self.chip.V_th.to(u.mV).mantissa
         return u.Quantity(jnp.full((self.n_neurons,), V_th, brainstate.environ.dftype()), unit=u.mV)
+
+    @property
+    def tau(self) -> u.Quantity:
+        """The leak profiles taken, ``[N]`` in ms; they are what the constructor was given, and cannot be changed."""
+        return self._tau
 
     @property
     def master(self) -> brainstate.ParamState:

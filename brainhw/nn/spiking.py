@@ -156,6 +156,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
             call=call,
             source="Send spikes through a synapse of the same family first.",
         )
+        before = self.V.value, self.spk.value
         if self.topology == "RC":
             drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
         V = self.integrate(self.V.value, drive, dt)
@@ -169,5 +170,5 @@ class SpikingLayer(brainstate.nn.Dynamics):
             V = u.math.relu(V)
         self.V.value = V
         self.spk.value = spk
-        tap(self, "wires", (x, spk))
+        tap(self, "wires", (x, spk, *before, V, brainstate.environ.get("dt")))
         return spk

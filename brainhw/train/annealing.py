@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from brainhw import _arguments
 from brainhw.kernel.signs import fold
+from brainhw.nn import EffectiveWeight
 from brainhw.train.weights import on_chip
 
 __all__ = ["SignAnnealing"]
@@ -33,7 +34,7 @@ class SignAnnealing:
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Attach before compiling a training step.
+        The network. Attach before compiling a training step; what is compiled may go on after :meth:`finish`.
     total_epochs : int
         Epochs in which signs are soft; from epoch ``total_epochs`` on they are hard.
     alpha_start, alpha_end : float, optional
@@ -48,8 +49,12 @@ class SignAnnealing:
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad, ``alpha_end`` is below ``alpha_start``, the network has no dense weight on a chip, or is
-        being annealed already.
+        If an argument is bad, ``alpha_end`` is below ``alpha_start``, or the network has no dense weight on a chip.
+
+    Notes
+    -----
+    A new one takes over from one that is attached, as for a copy of a network made in the middle of training:
+    ``SignAnnealing(copy, 1).finish()`` hardens that.
 
     Examples
     --------
@@ -84,14 +89,11 @@ class SignAnnealing:
         dense = {path: w for path, w in on_chip(net, call).items() if w.master.value.ndim == 2}
         if not dense:
             raise ValueError(f"{call}: the network has no dense weight on a chip, only one-to-one frontends.")
-        taken = [path for path, weight in dense.items() if weight.effective.sign_alpha is not None]
-        if taken:
-            raise ValueError(
-                f"{call}: already being annealed: {', '.join(taken)}; call finish() on that SignAnnealing first."
-            )
-        self._effective = [weight.effective for weight in dense.values()]
-        for effective in self._effective:
-            effective.sign_alpha = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
+        self._attached: list[tuple[EffectiveWeight, brainstate.LongTermState]] = []
+        for weight in dense.values():
+            alpha = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
+            weight.effective.sign_alpha = alpha
+            self._attached.append((weight.effective, alpha))
         self.step(0)
 
     def step(self, epoch: int) -> None:
@@ -103,9 +105,8 @@ class SignAnnealing:
         else:
             share = epoch / max(1, self.total_epochs - 1)
             self.alpha = self.alpha_start * (self.alpha_end / self.alpha_start) ** share
-        for effective in self._effective:
-            if effective.sign_alpha is not None:
-                effective.sign_alpha.value = jnp.full_like(effective.sign_alpha.value, self.alpha)
+        for effective, alpha in self._attached:
+            alpha.value = jnp.full_like(alpha.value, self.alpha)
             effective.forget()
 
     def constrain(self) -> None:
@@ -124,10 +125,11 @@ class SignAnnealing:
         """
         self._check_attached("finish")
         self._write(lambda alpha: True)
-        for effective in self._effective:
+        for effective, alpha in self._attached:
+            alpha.value = jnp.zeros_like(alpha.value)  # functions compiled before go on reading it
             effective.sign_alpha = None
             effective.forget()
-        self._effective = []
+        self._attached = []
 
     def _write(self, when: Callable[[jax.Array], jax.Array | bool]) -> None:
         for weight in on_chip(self.net, "SignAnnealing").values():
@@ -138,5 +140,7 @@ class SignAnnealing:
                 weight.master.value = jnp.where(when(alpha.value), hard, master)
 
     def _check_attached(self, method: str) -> None:
-        if not self._effective:
+        if not self._attached:
             raise RuntimeError(f"SignAnnealing.{method}: it is finished; make a new one to anneal again.")
+        if any(effective.sign_alpha is not alpha for effective, alpha in self._attached):
+            raise RuntimeError(f"SignAnnealing.{method}: another SignAnnealing has taken over this net; use that one.")

@@ -27,7 +27,8 @@ class SurrogateSchedule:
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Attach before compiling a training step.
+        The network. Attach before compiling a training step. It takes over from an earlier schedule; a copy of a
+        network shares the schedule of the original until it gets one of its own.
     parameter : str
         Name of the parameter, such as ``"slope"`` of :func:`brainhw.surrogate.fast_sigmoid` or ``"alpha"`` of
         :func:`brainhw.surrogate.atan` and the surrogates of braintools. Every layer's spike function must have it.
@@ -74,16 +75,19 @@ class SurrogateSchedule:
         layers = {path: node for path, node in net.nodes().items() if callable(getattr(node, "spk_fun", None))}
         if not layers:
             raise ValueError(f"{call}: the network has no spiking layer, whose spk_fun could be scheduled.")
-        names = {path: _attribute(node.spk_fun, parameter, call) for path, node in layers.items()}
+        plain = {path: _plain(node.spk_fun) for path, node in layers.items()}
+        names = {path: _attribute(spk_fun, parameter, call) for path, spk_fun in plain.items()}
         self._value = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
         self._layers = list(layers.values())
         for path, layer in layers.items():
-            layer.spk_fun = ScheduledSurrogate(layer.spk_fun, names[path], self._value)
+            layer.spk_fun = ScheduledSurrogate(plain[path], names[path], self._value)
         self.step(0)
 
     def step(self, epoch: int) -> None:
         """Set the value for an epoch, counted from 0."""
         epoch = _arguments.whole_number(epoch, call="SurrogateSchedule.step", name="epoch")
+        if not self._layers:
+            raise RuntimeError("SurrogateSchedule.step: it is finished; make a new one to go on.")
         share = min(1.0, epoch / max(1, self.total_epochs - 1))
         self.value = self.start * (self.end / self.start) ** share
         self._value.value = jnp.full_like(self._value.value, self.value)
@@ -138,13 +142,21 @@ def _with(template: Any, attribute: str, value: Any) -> Any:
     return changed
 
 
+def _plain(spk_fun: Any) -> Any:
+    # A new schedule takes over, as it must where a net was copied in the middle of another.
+    return spk_fun.template if isinstance(spk_fun, ScheduledSurrogate) else spk_fun
+
+
 def _attribute(spk_fun: Any, parameter: Any, call: str) -> str:
     """Return the attribute that holds a parameter, which may go by another name in the printed form."""
-    if isinstance(spk_fun, ScheduledSurrogate):
-        raise ValueError(f"{call}: a spike function is scheduled already; call finish() on that schedule first.")
+    if not hasattr(spk_fun, "surrogate_grad"):
+        raise ValueError(
+            f"{call}: {type(spk_fun).__name__} has no derivative that a parameter shapes; it takes single-spike "
+            "functions, such as brainhw.surrogate.fast_sigmoid()."
+        )
     numbers = {name: value for name, value in vars(spk_fun).items() if isinstance(value, (int, float))}
     known = {getattr(spk_fun, "_parameter", name) if name == "alpha" else name: name for name in numbers}
-    if parameter not in known or not hasattr(spk_fun, "surrogate_grad"):
+    if parameter not in known:
         raise ValueError(
             f"{call}: parameter must be one that every spike function has; {type(spk_fun).__name__} has "
             f"{', '.join(map(repr, known)) or 'none'}; got {_arguments.describe(parameter)}."

@@ -31,7 +31,7 @@ def as_key(key: Any, call: str) -> jax.Array | None:
     if isinstance(key, jax.Array) and (key.ndim or jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)):
         if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and not key.ndim:
             return key
-        if key.dtype == "uint32" and key.ndim == 1:  # an old-style key
+        if key.dtype == "uint32" and key.shape == jax.random.key_data(jax.random.key(0)).shape:  # an old-style key
             return key
         raise ValueError(f"{call}: key must be one key; got {_arguments.describe(key)}.")
     try:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from brainhw import _arguments
 from brainhw.nn import net_chip
+from brainhw.nn.charge_sum import are_chips_side_by_side
 from brainhw.nn.preparation import Preparable
 from brainhw.transform.checks import as_key, check_module, dotted
 from brainhw.transform.sample import keyed
@@ -57,6 +58,11 @@ def prepare_net(
     if batch_size is not None:
         batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
     key = as_key(key, call)
+    if key is not None and are_chips_side_by_side():
+        raise ValueError(
+            f"{call}: a key stands inside the evaluate of robustness, which puts the chips itself; every chip would be "
+            "the one of that key. Leave it out."
+        )
     net_chip(net, call=call)
     for path, weights in net.states(brainstate.ParamState).items():
         # `_value` and not `.value`: a read would tell the surrounding grad that the loss depends on this parameter.

@@ -10,11 +10,14 @@ import brainstate
 import jax
 
 from brainhw import _arguments
+from brainhw.chip import WIDEST_THRESHOLD
 from brainhw.nn import net_chip
 from brainhw.nn.preparation import MismatchSizes, OnChip
 from brainhw.transform.checks import as_key, check_module, dotted
 
 __all__ = ["keyed", "nominal_chip", "sample_chip"]
+
+_WIDEST = 10.0
 
 
 def sample_chip(
@@ -122,4 +125,9 @@ def _chip(net: brainstate.nn.Module, call: str) -> Any:
 def _size(wanted: bool | float, of_spec: float | None, *, call: str, name: str) -> float | None:
     if isinstance(wanted, bool):
         return of_spec if wanted else None
-    return _arguments.number(wanted, call=call, name=name, nonnegative=True)
+    size = _arguments.number(wanted, call=call, name=name, nonnegative=True)
+    most = WIDEST_THRESHOLD if name == "threshold" else _WIDEST
+    if size > most:
+        why = "a normal spread would make some thresholds negative" if name == "threshold" else "no chip is so uneven"
+        raise ValueError(f"{call}: {name} must be at most {most:g}, beyond it {why}; got {size:g}.")
+    return size

@@ -21,7 +21,7 @@ def robustness(
 ) -> Axes:
     """Draw what share of the sampled chips reaches a score: the yield, for every target at once.
 
-    The curve falls from 1 at the worst chip to 0 past the best; a dashed line stands at the score of the nominal chip,
+    The curve falls from 1 at the worst chip to 0 past the best. A dashed line stands at the score of the nominal chip,
     a dot at the score that 95 % of the chips reach. Call it again on the same axes to compare networks.
 
     Parameters
@@ -59,12 +59,13 @@ def robustness(
         )
     ax = axes_or_new(ax)
     scores = np.sort(report.scores)
-    reach = np.concatenate([scores[:1] - 1e-9, scores])
-    share = np.concatenate([[1.0], 1 - np.arange(len(scores)) / len(scores)])
+    reach = np.concatenate([scores[:1] - 1e-9, scores, scores[-1:] + 1e-9])
+    share = np.concatenate([[1.0], 1 - np.arange(len(scores) + 1) / len(scores)])
     words = f"mean {report.mean:.3f}, 5 % quantile {report.quantile(0.05):.3f}, nominal {report.nominal:.3f}"
     ax.step(reach, share, where="pre", color=color, label=words if label is None else f"{label}: {words}")
     ax.plot(report.quantile(0.05), 0.95, "o", color=color, markersize=4)
     ax.axvline(report.nominal, color=color, linestyle="--", linewidth=1)
     ax.set(xlabel="score (dashed: nominal chip)", ylabel="share of chips that reach it", ylim=(0, 1.02))
-    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))  # above: the curve may be anywhere
+    # Above the axes, because the curve may be anywhere inside.
+    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
     return ax

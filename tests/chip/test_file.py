@@ -60,7 +60,7 @@ changes = st.fixed_dictionaries(
         "weight_bits": st.integers(2, 16),
         "synapse_mismatch_std": spread,
         "leak_mismatch_std": spread,
-        "threshold_mismatch_std": spread,
+        "threshold_mismatch_std": spread.map(lambda x: None if x is None else min(x, 0.2)),
         "core_power": positive.map(lambda x: x * u.nwatt),
         "spike_energy": positive.map(lambda x: x * u.fjoule),
         "event_energy": positive.map(lambda x: x * u.joule),

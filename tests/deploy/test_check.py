@@ -64,7 +64,7 @@ def inject_sign(net: Chain, path: str, index: tuple[int, ...]) -> tuple[str, str
 
 def inject_tau(net: Chain, path: str, index: tuple[int, ...]) -> tuple[str, str, set]:
     layer = getattr(net, path)
-    layer.tau = u.Quantity(layer.tau.mantissa.at[index[-1] % layer.n_neurons].set(13.0), unit=u.ms)
+    layer._tau = u.Quantity(layer.tau.mantissa.at[index[-1] % layer.n_neurons].set(13.0), unit=u.ms)
     return "hardware tau", path, {(index[-1] % layer.n_neurons,)}
 
 
@@ -214,6 +214,92 @@ def test_other_wiring_than_a_chip_has_is_told_apart() -> None:
         violations = bh.deploy.check_deployable(net).violations
         assert {v.rule for v in violations} == (set() if words is None else {"known wiring"})
         assert words is None or any(words in v.found for v in violations), (kind, violations)
+
+
+def test_states_and_time_steps_that_a_net_changes_by_itself_are_found() -> None:
+    class Meddling(Chain):
+        kind = ""
+
+        def update(self, x):
+            if self.kind == "before":
+                self.layer0.spk.value = self.layer0.spk.value * 0
+            if self.kind == "dt":
+                with brainstate.environ.context(dt=5.0 * u.ms):
+                    return super().update(x)
+            out = super().update(x)
+            if self.kind == "after":
+                self.layer0.V.value = self.layer0.V.value * 0.5
+            return out
+
+    expected = {
+        "before": {("known wiring", "layer0")},
+        "after": {("known wiring", "layer0")},
+        "dt": {("known wiring", "layer0"), ("known wiring", "layer1")},
+        "": set(),
+    }
+    for kind, rules in expected.items():
+        net = Meddling("H1v1", [4, 6, 4], topologies=["RC", "FF"], frontend=False)
+        net.kind = kind
+        assert found(net) == rules
+
+
+def test_other_neurons_than_those_of_the_chip_are_found() -> None:
+    class Leakless(bh.nn.H1v1Layer):
+        def integrate(self, V, drive, dt):
+            return V + self.to_voltage(drive)
+
+    net = chain()
+    net.layer0 = Leakless(6, tau=10 * u.ms)
+    net.layer1.reset = "subtract"
+    assert found(net) == {("known modules", "layer0"), ("binary spikes", "layer1")}
+    with pytest.raises(AttributeError):
+        net.layer1.tau = 3 * u.ms
+
+
+def test_the_order_of_registration_and_a_needed_batch_do_not_matter() -> None:
+    class Backwards(brainstate.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            rng = np.random.default_rng(0)
+            self.to_out = bh.nn.H1v1Synapse(6, 2, weight_init=clean(rng, "H1v1", (6, 2)))
+            self.out = bh.nn.H1v1Layer(2, tau=10 * u.ms)
+            self.to_hidden = bh.nn.H1v1Synapse(4, 6, weight_init=clean(rng, "H1v1", (4, 6)))
+            self.hidden = bh.nn.H1v1Layer(6, tau=10 * u.ms)
+
+        def update(self, x):
+            assert x.ndim == 2
+            return self.out(self.to_out(self.hidden(self.to_hidden(x))))
+
+    assert bh.deploy.is_net_deployable(Backwards())
+
+
+def test_one_synapse_cannot_drive_two_layers() -> None:
+    class Forked(brainstate.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.syn = bh.nn.H1v1Synapse(4, 6, weight_init=clean(np.random.default_rng(0), "H1v1", (4, 6)))
+            self.one, self.two = (bh.nn.H1v1Layer(6, tau=tau * u.ms) for tau in (10, 20))
+
+        def update(self, x):
+            charge = self.syn(x)
+            self.one(charge)
+            return self.two(charge)
+
+    (violation,) = bh.deploy.check_deployable(Forked()).violations
+    assert (violation.path, violation.found) == ("syn", "it drives more than one layer")
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("bf16", 5), (16, 5), (32, 5), (32, 16)])
+def test_rounded_weights_of_any_precision_are_on_the_grid_and_others_are_not(precision, bits: int) -> None:
+    chip = bh.chip.H1V1.replace(weight_bits=bits)
+    rng = np.random.default_rng(0)
+    with brainstate.environ.context(precision=precision):
+        w = np.abs(rng.normal(size=(5, 40))) * 0.3
+        free = bh.nn.H1v1Synapse(5, 40, chip=chip, weight_init=w)
+        net = brainstate.nn.Sequential(free, bh.nn.H1v1Layer(40, tau=10 * u.ms, chip=chip))
+        assert "weights on grid" in {v.rule for v in bh.deploy.check_deployable(net).violations}
+        bh.deploy.set_weight_bits(net, "chip")
+        assert "weights on grid" not in {v.rule for v in bh.deploy.check_deployable(net).violations}
 
 
 def test_a_module_that_takes_no_part_is_named() -> None:

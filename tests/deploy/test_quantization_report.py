@@ -85,6 +85,14 @@ def test_post_training_and_constructor_rounding_are_one(net: Chain) -> None:
     np.testing.assert_array_equal(set_later.weight.value, jnp.asarray(w, jnp.float32))
 
 
+def test_a_rule_that_fails_leaves_the_net_prepared(net: Chain) -> None:
+    bh.prepare_net(net)
+    for rule, rounding in (({"syn0": 4, "syn1": 99}, "nearest"), (None, "stochastic"), (None, "up"), (4, "up")):
+        with pytest.raises(ValueError, match="set_weight_bits"):
+            bh.deploy.set_weight_bits(net, rule, rounding=rounding)
+    net(jnp.ones(16))
+
+
 def test_changing_the_bits_makes_the_net_stale(net: Chain) -> None:
     bh.prepare_net(net)
     bh.deploy.set_weight_bits(net, 3)

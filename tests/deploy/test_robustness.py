@@ -59,7 +59,7 @@ def test_how_chips_are_bundled_does_not_matter(case) -> None:
     for options in ({"chunk": 7}, {"max_memory": 1}):
         again = bh.deploy.robustness(net, score, 7, key=3, pbar=False, **options)
         np.testing.assert_array_equal(again.scores, report.scores)
-    named = bh.deploy.robustness(net, score, key=[report.keys[4], report.keys[0]], pbar=False)
+    named = bh.deploy.robustness(net, score, key=report.keys[jnp.array([4, 0])], pbar=False)
     np.testing.assert_array_equal(named.scores, report.scores[[4, 0]])
 
 
@@ -114,6 +114,16 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(net, score, 2, key=None)
     with pytest.raises(ValueError, match="names no chip"):
         bh.deploy.robustness(net, score, key=[])
+    with pytest.raises(ValueError, match="a key stands inside the evaluate of robustness"):
+        bh.deploy.robustness(net, lambda net: bh.rollout(net, XS, key=3)[0].sum(), 2, key=0, pbar=False)
+    with pytest.raises(ValueError, match="NaN or infinity on 2 of 2 chips"):
+        bh.deploy.robustness(net, lambda net: score(net) * jnp.nan, 2, key=0, pbar=False)
+    with pytest.raises(TypeError, match="evaluate must return one number"):
+        bh.deploy.robustness(net, lambda net: score(net) * 1j, 2, key=0, pbar=False)
+    with pytest.raises(ValueError, match="devices is empty"):
+        bh.deploy.robustness(net, score, 2, key=0, devices=[], pbar=False)
+    with pytest.raises(RuntimeError, match="outside of jit"):
+        brainstate.transform.jit(lambda: bh.deploy.robustness(net, score, 2, key=0, pbar=False).mean)()
     with pytest.raises(ValueError, match="no module on a chip"):
         bh.deploy.robustness(bh.nn.LIFSynapse(2, 2), score, 2, key=0, pbar=False)
 

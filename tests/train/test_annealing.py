@@ -298,12 +298,30 @@ def test_a_net_without_blocks_is_refused(build: Callable, error: type[Exception]
         SignAnnealing(build(), 3)
 
 
-def test_a_net_is_annealed_by_one_at_a_time(net: Net) -> None:
+def test_a_new_annealing_takes_over_and_the_old_one_says_so(net: Net) -> None:
     first = SignAnnealing(net, 3, alpha_start=2.0)
-    with pytest.raises(ValueError, match=r"^SignAnnealing: already being annealed: hidden, syn; call finish\(\)"):
-        SignAnnealing(net, 3)
-    assert alpha_of(net.syn) == 2.0
-    first.step(1)
+    twin = copy.deepcopy(net)
+    second = SignAnnealing(net, 3, alpha_start=4.0)
+    assert alpha_of(net.syn) == 4.0
+    for method in (first.finish, first.constrain, lambda: first.step(1)):
+        with pytest.raises(RuntimeError, match=r"SignAnnealing\.\w+: another SignAnnealing has taken over"):
+            method()
+    second.step(1)
+    SignAnnealing(twin, 1).finish()
+    assert n_mixed(masters(twin)) == 0
+    assert twin.syn.effective.sign_alpha is None
+
+
+def test_functions_compiled_under_annealing_go_on_without_it_after_the_end(net: Net, xs: jax.Array) -> None:
+    annealing = SignAnnealing(net, 1)
+    run = brainstate.transform.jit(lambda: bh.rollout(net, xs)[0])
+    run()
+    annealing.step(1)
+    annealing.finish()
+    rng = np.random.default_rng(3)
+    net.syn.weight.value = jnp.asarray(rng.uniform(-0.6, 0.85, (N_IN, N)), jnp.float32)
+    np.testing.assert_array_equal(run(), bh.rollout(net, xs)[0])
+    assert run().sum() > 0
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,19 @@ def test_bad_calls_are_named_and_change_nothing() -> None:
     assert net.layers[1].spk_fun == bh.surrogate.fast_sigmoid(slope=5.0)
     net.layers[3].spk_fun = bh.surrogate.fast_sigmoid(slope=5.0)
     schedule = call(net, "slope", 3, start=1.0, end=2.0)
-    with pytest.raises(ValueError, match="scheduled already"):
-        call(net, "slope", 3, start=1.0, end=2.0)
     with pytest.raises(ValueError, match="epoch must be a whole number"):
         schedule.step(-1)
+    schedule.finish()
+    with pytest.raises(RuntimeError, match="it is finished"):
+        schedule.step(1)
+    with pytest.raises(ValueError, match="StepPWL has no derivative that a parameter shapes"):
+        call(bh.nn.ALIFLayer(3, spk_fun=bh.surrogate.StepPWL()), "window", 3, start=0.1, end=2.0)
+
+
+def test_a_new_schedule_takes_over() -> None:
+    layer = bh.nn.LIFLayer(2, tau=10 * u.ms, spk_fun=bh.surrogate.fast_sigmoid(slope=3.0))
+    bh.train.SurrogateSchedule(layer, "slope", 2, start=1.0, end=2.0)
+    second = bh.train.SurrogateSchedule(layer, "slope", 2, start=7.0, end=8.0)
+    assert float(layer.spk_fun.surrogate_grad(0.1)) == float(bh.surrogate.fast_sigmoid(slope=7.0).surrogate_grad(0.1))
+    second.finish()
+    assert layer.spk_fun == bh.surrogate.fast_sigmoid(slope=7.0)
