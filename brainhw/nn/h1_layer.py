@@ -136,9 +136,13 @@ class H1Layer(SpikingLayer):
                 self.recurrent_weight, chip, owner=call, weight_bits=weight_bits, rounding=rounding
             )
             return
-        nothing = {"recurrent_init": None, "weight_bits": None, "rounding": "nearest"}
-        for argument, given in zip(nothing, (recurrent_init, weight_bits, rounding), strict=True):
-            if given is not nothing[argument] and given != nothing[argument]:
+        given = {
+            "recurrent_init": recurrent_init is not None,
+            "weight_bits": weight_bits is not None,
+            "rounding": rounding != "nearest",
+        }
+        for argument, is_given in given.items():
+            if is_given:
                 raise ValueError(
                     f"{call}: {argument} is given but topology is 'FF', without recurrent weights; pass "
                     "topology='RC' or leave it out (the incoming weights belong to the synapse)."
