@@ -1,8 +1,8 @@
 """Sampled chips together against one by one: ``python -m benchmarks.chips_at_once``.
 
 The spoken-digits net on 1, 10 and 300 recordings of random input, H1v1. "One by one" is one compiled function called
-with one key after the other, which is the fastest plain loop; compile time is left out of both and given apart. "Without
-jit" is that loop as one writes it first, where every chip traces and compiles its time loop anew.
+with one key after the other, which is the fastest plain loop; compile time is left out of both and given apart.
+"Without jit" is that loop as one writes it first, where every chip traces and compiles its time loop anew.
 """
 
 from __future__ import annotations
