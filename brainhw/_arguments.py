@@ -22,6 +22,7 @@ __all__ = [
     "check_transform",
     "choice",
     "describe",
+    "inside_jit",
     "is_concrete",
     "number",
     "positive_int",
@@ -50,6 +51,11 @@ def describe(value: Any) -> str:
 def is_concrete(value: Any) -> bool:
     """Whether every leaf of ``value`` holds numbers now, i.e. none is being traced by JAX."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def inside_jit() -> bool:
+    """Whether JAX is tracing now, so that nothing computed here is a number yet."""
+    return not is_concrete(jax.numpy.zeros(()))
 
 
 def _mantissa(value: Any) -> np.ndarray:
@@ -177,10 +183,7 @@ def number(
 
 def positive_int(value: Any, *, call: str, name: str) -> int:
     """Return ``value`` as an int of at least 1, or raise naming the argument."""
-    try:
-        result = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{call}: {name} must be a whole number; got {describe(value)}.") from None
+    result = _index(value, call=call, name=name)
     if isinstance(value, bool) or result < 1:
         raise ValueError(f"{call}: {name} must be at least 1; got {value!r}.")
     return result
@@ -188,13 +191,17 @@ def positive_int(value: Any, *, call: str, name: str) -> int:
 
 def whole_number(value: Any, *, call: str, name: str) -> int:
     """Return ``value`` as an int of at least 0, or raise naming the argument."""
-    try:
-        result = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{call}: {name} must be a whole number; got {describe(value)}.") from None
+    result = _index(value, call=call, name=name)
     if isinstance(value, bool) or result < 0:
         raise ValueError(f"{call}: {name} must be a whole number of at least 0; got {value!r}.")
     return result
+
+
+def _index(value: Any, *, call: str, name: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{call}: {name} must be a whole number; got {describe(value)}.") from None
 
 
 def size(value: Any, *, call: str, name: str) -> int:

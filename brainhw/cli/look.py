@@ -11,10 +11,12 @@ import brainstate
 import numpy as np
 
 from brainhw._table import plain_table
+from brainhw.chip import ChipSpec
 from brainhw.deploy.bundle import build_net, read_bundle
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import check_deployable
+from brainhw.kernel import WeightGrid
 
 __all__ = ["check", "info", "opened", "say"]
 
@@ -76,17 +78,17 @@ def _rows(content: BundleContent) -> Iterator[tuple[str, ...]]:
         layer = content.layers[wire.layer]
         used = content.chip.tau_profiles.values.mantissa[np.unique(layer.profiles)]
         taus = ", ".join(f"{tau:g}" for tau in used[:_LISTED]) + (", ..." if len(used) > _LISTED else "")
-        weight = _weight(content.synapses[wire.synapse].weight)
+        weight = _weight(content.synapses[wire.synapse].weight, content.chip)
         yield (wire.layer, wire.source, wire.synapse, f"{len(layer.profiles)}", layer.topology, f"{taus} ms", *weight)
         if layer.recurrent is not None:
-            yield (wire.layer, "itself", "recurrent weights", "", "", "", *_weight(layer.recurrent))
+            yield (wire.layer, "itself", "recurrent weights", "", "", "", *_weight(layer.recurrent, content.chip))
 
 
-def _weight(codes: Codes) -> tuple[str, ...]:
-    largest = 2 ** (codes.bits - 1) - 1
+def _weight(codes: Codes, chip: ChipSpec) -> tuple[str, ...]:
+    grid = WeightGrid(chip.weight_limit, codes.bits)
     return (
         " x ".join(str(n) for n in codes.values.shape),
         f"{codes.bits}",
-        f"{len(np.unique(codes.values))} of {2 * largest + 1}",
-        f"{np.mean(np.abs(codes.values) == largest):.1%}",
+        f"{len(np.unique(codes.values))} of {grid.n_levels}",
+        f"{np.mean(np.abs(codes.values) == grid.largest_code):.1%}",
     )

@@ -25,8 +25,8 @@ from brainhw.deploy.bundle_content import (
 )
 from brainhw.deploy.bundle_file import BundleError, read_bundle_file, write_bundle_file
 from brainhw.deploy.bundled_net import BundledNet
-from brainhw.deploy.check import check_deployable
-from brainhw.deploy.placement import place
+from brainhw.deploy.check import judge
+from brainhw.deploy.placement import needs_of, place_layers
 from brainhw.deploy.survey import INPUT, Survey, survey
 from brainhw.kernel import WeightGrid
 from brainhw.nn import ChipWeight
@@ -97,7 +97,7 @@ def export_bundle(
     if n_classes is not None:
         n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     dtype = _dtype(found, call)
-    check_deployable(net).raise_if_not()
+    judge(found).raise_if_not()
     assert found.output is not None  # what is deployable has one
     n_out = found.layers[found.output].n_neurons
     if n_classes is not None and n_out % n_classes:
@@ -116,7 +116,7 @@ def export_bundle(
         layers={path: _layer(path, found, chip, call) for path in found.layers},
         wires=tuple(Wire(stage.source, stage.synapse_path, stage.layer_path) for stage in found.stages),
         output=found.output,
-        placement=net.placement if bundled else place(net),
+        placement=net.placement if bundled else place_layers(chip, needs_of(found), call=call),
         versions=_versions(),
         n_classes=net.n_classes if bundled and n_classes is None else n_classes,
         notes=net.notes if bundled and not notes else notes,
@@ -186,7 +186,7 @@ def build_net(content: BundleContent, path: str | os.PathLike[str], *, call: str
     RuntimeError
         If called inside ``jit``.
     """
-    if not _arguments.is_concrete(jnp.zeros(())):
+    if _arguments.inside_jit():
         raise RuntimeError(f"{call}: jit would lose the states of the network; call it outside of jit.")
     try:
         return BundledNet(content)

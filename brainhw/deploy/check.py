@@ -6,9 +6,9 @@ import brainstate
 
 from brainhw.deploy.report import DeployReport
 from brainhw.deploy.rules import RULES
-from brainhw.deploy.survey import survey
+from brainhw.deploy.survey import Survey, survey
 
-__all__ = ["check_deployable", "is_net_deployable"]
+__all__ = ["check_deployable", "is_net_deployable", "judge"]
 
 
 def check_deployable(net: brainstate.nn.Module) -> DeployReport:
@@ -52,7 +52,11 @@ def check_deployable(net: brainstate.nn.Module) -> DeployReport:
     >>> print(bh.deploy.check_deployable(net))
     deployable on H1v1: all 13 rules hold
     """
-    found = survey(net, call="check_deployable")
+    return judge(survey(net, call="check_deployable"))
+
+
+def judge(found: Survey) -> DeployReport:
+    """Judge a network that was looked at already."""
     violations = [violation for rule in RULES.values() for violation in rule(found)]
     return DeployReport(found.chip.name, tuple(RULES), tuple(violations))
 

@@ -127,8 +127,7 @@ def robustness(
     synapse, leak, threshold : bool or float, optional
         What varies and by how much, see :func:`brainhw.sample_chip`.
     chunk : int, optional
-        How many chips run side by side; default as many as fit into ``max_memory``, on a CPU at most 8 for each device
-        (more are slower there).
+        How many chips run side by side; default as many as fit into ``max_memory``, on a CPU at most 8 for each device.
     max_memory : int, optional
         Bytes of working memory to stay below where one chip allows it. Default 1 GiB.
     devices : sequence of jax.Device, optional
@@ -161,7 +160,7 @@ def robustness(
     """
     call = "robustness"
     check_module(net, call=call)
-    if not _arguments.is_concrete(jnp.zeros(())):
+    if _arguments.inside_jit():
         raise RuntimeError(f"{call}: it compiles and runs by itself; call it outside of jit.")
     if not callable(evaluate):
         raise TypeError(f"{call}: evaluate must be a function of the network; got {_arguments.describe(evaluate)}.")
@@ -258,5 +257,5 @@ def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_device
         needs.append(0 if analysis is None else analysis.temp_size_in_bytes)
     each = max(1, needs[1] - needs[0])
     fitting = n_devices * max(1, 1 + (budget - needs[0]) // each)
-    # Past the size of its caches a CPU only gets slower.
+    # Few chips keep a CPU busy; more of them were faster at times and slower at others, and always take more memory.
     return min(fitting, 8 * n_devices) if jax.default_backend() == "cpu" else fitting

@@ -102,7 +102,7 @@ def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
     """
     check_module(net, call=call)
     modules = registered_modules(net)
-    if not _arguments.is_concrete(jnp.zeros(())):
+    if _arguments.inside_jit():
         raise RuntimeError(f"{call}: it looks at weights, which jit hides; call it outside of jit.")
     named = {path or type(module).__name__: module for path, module in modules}
     chips = {path: module.chip for path, module in named.items() if _on_chip(module)}
@@ -195,9 +195,11 @@ def _step(net: brainstate.nn.Module, x: jax.Array, dt: u.Quantity, named: dict[s
     calls = _Calls()
     with listening(calls):
         returned = net(x)
-    found = _traced(x, calls.wires, returned, named)
-    for owner, wire in calls.wires:
-        path = next(path for path, module in named.items() if id(module) == owner)
+    paths = {id(module): path for path, module in named.items() if _on_chip(module)}
+    # Layers that no chip has tell of their wires too.
+    wires = [(paths[owner], wire) for owner, wire in calls.wires if owner in paths]
+    found = _traced(x, wires, returned, named)
+    for path, wire in wires:
         if path in layers:
             _, spk, V_before, spk_before, V, own_dt = wire
             layer = layers[path]
@@ -211,15 +213,13 @@ def _step(net: brainstate.nn.Module, x: jax.Array, dt: u.Quantity, named: dict[s
     return found
 
 
-def _traced(x: Any, wires: list[tuple[int, Any]], returned: Any, named: dict[str, Any]) -> dict[str, Any]:
-    paths = {id(module): path for path, module in named.items() if _on_chip(module)}
+def _traced(x: Any, wires: list[tuple[str, Any]], returned: Any, named: dict[str, Any]) -> dict[str, Any]:
     spikes: list[tuple[Any, str]] = [(x, INPUT)]
     charges: list[tuple[Any, str, str]] = []
     stages: list[Stage] = []
     tangles: dict[str, str] = {}
     seen: set[str] = set()
-    for owner, (given, gave, *_) in wires:
-        path = paths[owner]
+    for path, (given, gave, *_) in wires:
         if path in seen:
             tangles[path] = "it is called more than once in a step"
             continue
@@ -240,12 +240,13 @@ def _traced(x: Any, wires: list[tuple[int, Any]], returned: Any, named: dict[str
         else:
             charges.append((gave, path, source))
     used = {part for stage in stages for part in (stage.synapse_path, stage.layer_path)}
-    for path in paths.values():
+    own = [path for path, module in named.items() if _on_chip(module)]
+    for path in own:
         if path not in used and path not in tangles and not tangles.keys() & used:
             tangles[path] = "it takes no part in a step" if path not in seen else "what it gives drives no layer"
     output = next((name for value, name in spikes[1:] if value is returned), None)
     if output is None and not tangles:
-        tangles[next(iter(paths.values()))] = "the network returns something else than the spikes of one layer"
+        tangles[own[0]] = "the network returns something else than the spikes of one layer"
     return {"stages": tuple(stages), "output": output, "tangles": tangles}
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import brainstate
-import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
@@ -38,7 +37,7 @@ def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int, call: 
         If there is no batch, or one has another shape, does not fit the others, or is not finite.
     """
     wanted = _arguments.positive_int(n_batches, call=call, name="n_batches")
-    if not _arguments.is_concrete(jnp.zeros(())):
+    if _arguments.inside_jit():
         raise RuntimeError(f"{call}: it looks at data and weights, which jit hides; call it outside of jit, before it.")
     try:
         batches = iter(dataloader)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from brainhw import _arguments
 from brainhw.kernel.signs import fold
-from brainhw.nn import EffectiveWeight
+from brainhw.nn import ChipWeight
 from brainhw.train.weights import on_chip
 
 __all__ = ["SignAnnealing"]
@@ -77,7 +77,6 @@ class SignAnnealing:
         alpha_end: float = 20.0,
     ) -> None:
         call = type(self).__name__
-        self.net = net
         self.total_epochs = _arguments.positive_int(total_epochs, call=call, name="total_epochs")
         self.alpha_start = _arguments.number(alpha_start, call=call, name="alpha_start", positive=True)
         self.alpha_end = _arguments.number(alpha_end, call=call, name="alpha_end", positive=True)
@@ -89,11 +88,11 @@ class SignAnnealing:
         dense = {path: w for path, w in on_chip(net, call).items() if w.master.value.ndim == 2}
         if not dense:
             raise ValueError(f"{call}: the network has no dense weight on a chip, only one-to-one frontends.")
-        self._attached: list[tuple[EffectiveWeight, brainstate.LongTermState]] = []
+        self._attached: list[tuple[ChipWeight, brainstate.LongTermState]] = []
         for weight in dense.values():
             alpha = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
             weight.effective.sign_alpha = alpha
-            self._attached.append((weight.effective, alpha))
+            self._attached.append((weight, alpha))
         self.step(0)
 
     def step(self, epoch: int) -> None:
@@ -105,9 +104,9 @@ class SignAnnealing:
         else:
             share = epoch / max(1, self.total_epochs - 1)
             self.alpha = self.alpha_start * (self.alpha_end / self.alpha_start) ** share
-        for effective, alpha in self._attached:
+        for weight, alpha in self._attached:
             alpha.value = jnp.full_like(alpha.value, self.alpha)
-            effective.forget()
+            weight.effective.forget()
 
     def constrain(self) -> None:
         """Once signs are hard, write them into the master weights; call it after each optimizer step.
@@ -125,22 +124,20 @@ class SignAnnealing:
         """
         self._check_attached("finish")
         self._write(lambda alpha: True)
-        for effective, alpha in self._attached:
+        for weight, alpha in self._attached:
             alpha.value = jnp.zeros_like(alpha.value)  # functions compiled before go on reading it
-            effective.sign_alpha = None
-            effective.forget()
+            weight.effective.sign_alpha = None
+            weight.effective.forget()
         self._attached = []
 
     def _write(self, when: Callable[[jax.Array], jax.Array | bool]) -> None:
-        for weight in on_chip(self.net, "SignAnnealing").values():
-            alpha = weight.effective.sign_alpha
-            if alpha is not None:
-                chip, master = weight.chip, weight.master.value
-                hard = fold(master, jnp.inf, block=chip.sign_block, axis=chip.sign_axis)
-                weight.master.value = jnp.where(when(alpha.value), hard, master)
+        for weight, alpha in self._attached:
+            chip, master = weight.chip, weight.master.value
+            hard = fold(master, jnp.inf, block=chip.sign_block, axis=chip.sign_axis)
+            weight.master.value = jnp.where(when(alpha.value), hard, master)
 
     def _check_attached(self, method: str) -> None:
         if not self._attached:
             raise RuntimeError(f"SignAnnealing.{method}: it is finished; make a new one to anneal again.")
-        if any(effective.sign_alpha is not alpha for effective, alpha in self._attached):
+        if any(weight.effective.sign_alpha is not alpha for weight, alpha in self._attached):
             raise RuntimeError(f"SignAnnealing.{method}: another SignAnnealing has taken over this net; use that one.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import brainstate
 import jax
-import jax.numpy as jnp
 
 from brainhw import _arguments
 from brainhw.nn import net_chip
@@ -88,7 +87,7 @@ def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None
         brainstate.nn.reset_all_states(net, batch_size)
     except AttributeError as error:
         # A module from elsewhere whose states were never created: there is nothing to reset yet.
-        if not _arguments.is_concrete(jnp.zeros(())):
+        if _arguments.inside_jit():
             raise RuntimeError(
                 f"{call}: a module has no states yet ({error}), and states created inside a compiled function are lost "
                 "after it; call brainhw.prepare_net(net, batch_size) once before."

@@ -302,6 +302,14 @@ def test_rounded_weights_of_any_precision_are_on_the_grid_and_others_are_not(pre
         assert "weights on grid" not in {v.rule for v in bh.deploy.check_deployable(net).violations}
 
 
+def test_a_layer_that_no_chip_has_may_run_in_the_net_that_is_judged() -> None:
+    lif = bh.nn.LIFSynapse(3, 4), bh.nn.LIFLayer(4, tau=10 * u.ms)
+    net = brainstate.nn.Sequential(*lif, chain())
+    assert found(net) == {("known modules", "layers.0"), ("known modules", "layers.1")}
+    with pytest.raises(ValueError, match=r"could not be told \(layers\.2\.syn0: its input is neither"):
+        bh.deploy.estimate_power(net, jnp.ones((5, 3)))
+
+
 def test_a_module_that_takes_no_part_is_named() -> None:
     net = chain()
     net.idle = bh.nn.H1v1Synapse(4, 6, weight_init=clean(np.random.default_rng(0), "H1v1", (4, 6)))
