@@ -222,6 +222,13 @@ def choice(value: Any, options: Iterable[str], *, call: str, name: str) -> str:
     return value
 
 
+def flag(value: Any, *, call: str, name: str) -> bool:
+    """Return ``value``, or raise unless it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{call}: {name} must be True or False; got {describe(value)}.")
+    return value
+
+
 def as_array(value: Any, *, call: str, name: str) -> Any:
     """Return a plain array of numbers; a Quantity or something that is no array raises."""
     if isinstance(value, u.Quantity):

@@ -14,7 +14,7 @@ from brainhw import _arguments
 from brainhw.chip import ChipSpec
 from brainhw.init.batches import states_restored
 from brainhw.nn import ChipWeight, EffectiveWeight, H1Frontend, H1Layer, H1Synapse, chip_weights
-from brainhw.nn.tap import listening
+from brainhw.nn.tap import Wire, Wires, hidden_values, listening
 from brainhw.transform.checks import check_module
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.registration import registered_modules
@@ -135,18 +135,6 @@ def _is_foreign(module: Any) -> bool:
     return any(isinstance(leaf, brainstate.State) for leaf in own)
 
 
-class _Calls(dict[tuple[int, str], Any]):
-    """What went in and out of every module that was called, in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wires: list[tuple[int, Any]] = []
-
-    def __setitem__(self, key: tuple[int, str], value: Any) -> None:
-        if key[1] == "wires":
-            self.wires.append((key[0], value))
-
-
 def _wiring(net: brainstate.nn.Module, named: dict[str, Any]) -> dict[str, Any]:
     """Return stages, output and tangles of one step, or the reason why there was none."""
     # What feeds what does not depend on the time step, but a net may be made for one.
@@ -191,29 +179,26 @@ def _make_finite(net: brainstate.nn.Module) -> None:
 def _step(net: brainstate.nn.Module, x: jax.Array, dt: u.Quantity, named: dict[str, Any]) -> dict[str, Any]:
     """Run one step of the prepared network and return its stages, output and tangles."""
     layers = {path: module for path, module in named.items() if isinstance(module, H1Layer)}
-    held = {path: (layer.V.value, layer.spk.value) for path, layer in layers.items()}
-    calls = _Calls()
-    with listening(calls):
+    began = {path: hidden_values(layer) for path, layer in layers.items()}
+    wires = Wires()
+    with listening(wires):
         returned = net(x)
     paths = {id(module): path for path, module in named.items() if _on_chip(module)}
     # Layers that no chip has tell of their wires too.
-    wires = [(paths[owner], wire) for owner, wire in calls.wires if owner in paths]
-    found = _traced(x, wires, returned, named)
-    for path, wire in wires:
+    calls = [(paths[owner], wire) for owner, wire in wires.calls if owner in paths]
+    found = _traced(x, calls, returned, named)
+    for path, wire in calls:
         if path in layers:
-            _, spk, V_before, spk_before, V, own_dt = wire
-            layer = layers[path]
-            pairs = [(V_before, held[path][0]), (spk_before, held[path][1]), (layer.V.value, V), (layer.spk.value, spk)]
-            if any(u.get_mantissa(one) is not u.get_mantissa(other) for one, other in pairs):
+            if not wire.is_all(layers[path], began[path]):
                 found["tangles"].setdefault(path, "its membrane or spikes are written to from outside")
             with jax.ensure_compile_time_eval():  # a change of unit would be traced
-                same = own_dt is dt or bool(u.math.allclose(own_dt, dt))
+                same = wire.dt is dt or bool(u.math.allclose(wire.dt, dt))
             if not same:
                 found["tangles"].setdefault(path, "it runs with a time step of its own")
     return found
 
 
-def _traced(x: Any, wires: list[tuple[str, Any]], returned: Any, named: dict[str, Any]) -> dict[str, Any]:
+def _traced(x: Any, wires: list[tuple[str, Wire]], returned: Any, named: dict[str, Any]) -> dict[str, Any]:
     spikes: list[tuple[Any, str]] = [(x, INPUT)]
     charges: list[tuple[Any, str, str]] = []
     stages: list[Stage] = []

@@ -263,9 +263,8 @@ def _settings(xi_target: Any, alpha: Any, center: Any, moments: Any, in_range: A
     if not (isinstance(center, bool) or (isinstance(center, str) and center == "auto")):
         raise ValueError(f"{call}: center must be True, False or 'auto'; got {_arguments.describe(center)}.")
     basis = _arguments.choice(moments, ("exact", "second"), call=call, name="moments")
-    if not isinstance(in_range, bool):
-        raise TypeError(f"{call}: in_range must be True or False; got {_arguments.describe(in_range)}.")
-    return FluctSettings(xi, share, center, basis == "exact", in_range)
+    within = _arguments.flag(in_range, call=call, name="in_range")
+    return FluctSettings(xi, share, center, basis == "exact", within)
 
 
 def _initialise(

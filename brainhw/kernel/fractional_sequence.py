@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from brainhw.kernel.fractional_neuron import NeuronParameters, NeuronRules, NeuronState, numbers_of, step
-from brainhw.kernel.fractional_step import gathered, past_sums
+from brainhw.kernel.fractional_step import past_sums
+from brainhw.kernel.gathered import gathered
 
 __all__ = ["Trace", "is_linear", "run", "run_steps"]
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw.kernel.fractional_weights import FractionalMethod
+from brainhw.kernel.gathered import gathered
 from brainhw.kernel.past import Past
 
 __all__ = [
@@ -16,7 +17,6 @@ __all__ = [
     "advance",
     "apply",
     "apply_all",
-    "gathered",
     "past_sums",
     "placed",
     "scheme_of",
@@ -210,11 +210,6 @@ def _backward(saved: Any, g: jax.Array) -> tuple[Any, ...]:
         scheme.voltage * g,
         -_spread(scheme.weights, g.ndim + 1) * g,
     )
-
-
-def gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Sum ``[..., N]`` down to a scalar or ``[N]``."""
-    return value.reshape((-1, *shape)).sum(axis=0) if shape else value.sum()
 
 
 advance.defvjp(_forward, _backward)

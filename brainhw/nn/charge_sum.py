@@ -10,19 +10,30 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-__all__ = ["are_chips_side_by_side", "charge_sum", "chips_side_by_side"]
+from brainhw.kernel.rows import tall_product
+
+__all__ = ["are_chips_side_by_side", "charge_sum", "charge_sums", "chips_side_by_side"]
 
 _side_by_side: ContextVar[bool] = ContextVar("brainhw_chips_side_by_side", default=False)
 
 
 def charge_sum(x: jax.Array, charge: u.Quantity) -> u.Quantity:
     """Return ``x [..., N_in] @ charge [N_in, N_out]`` in fC."""
-    if _side_by_side.get():
-        # An input that all chips share would be multiplied with all their weights as one wide matrix, in another
-        # order of additions than for one chip alone, and spikes would differ. So each chip gets an input of its own:
-        # a choice that depends on its charges, and whose other side XLA cannot rule out.
-        x = jnp.where(jnp.isnan(charge.mantissa[0, 0]), jnp.nan, x)
-    return x @ charge
+    return _of_each_chip(x, charge) @ charge
+
+
+def charge_sums(xs: jax.Array, charge: u.Quantity) -> u.Quantity:
+    """Return the sums of many steps ``[T, ..., N_in]`` as one product, ``[T, ..., N_out]`` in fC."""
+    return u.Quantity(tall_product(_of_each_chip(xs, charge), charge.to(u.fcoulomb).mantissa), unit=u.fcoulomb)
+
+
+def _of_each_chip(x: jax.Array, charge: u.Quantity) -> jax.Array:
+    if not _side_by_side.get():
+        return x
+    # An input that all chips share would be multiplied with all their weights as one wide matrix, in another order of
+    # additions than for one chip alone, and spikes would differ. So each chip gets an input of its own: a choice that
+    # depends on its charges, and whose other side XLA cannot rule out.
+    return jnp.where(jnp.isnan(charge.mantissa[0, 0]), jnp.nan, x)
 
 
 def are_chips_side_by_side() -> bool:

@@ -20,7 +20,7 @@ from brainhw.kernel.past import LagBuffer, LeakySums, Past
 from brainhw.nn.drive import checked_drive
 from brainhw.nn.fractional_terms import coefficient_parameter, order_parameter, orders_of
 from brainhw.nn.parameter import current_value, neuron_parameter, zeros
-from brainhw.nn.tap import is_heard, tap
+from brainhw.nn.tap import hidden_values, is_heard, tap, tap_wire
 
 __all__ = ["FractionalLayer"]
 
@@ -43,6 +43,7 @@ class FractionalLayer(brainstate.nn.Dynamics):
 
     leak: ClassVar[float]
     sequence_records = ("V", "V_pre", "spk")
+    can_be_cut = False  # gradients from piece to piece would go through all of the past
 
     def __init__(
         self,
@@ -99,9 +100,7 @@ class FractionalLayer(brainstate.nn.Dynamics):
         self.horizon = None if horizon is None else _arguments.positive_int(horizon, call=call, name="horizon")
         self.n_exponentials = check_count(n_exponentials, call=call, name="n_exponentials")
         _check_kernel(self.kernel, self.memory, self.horizon, call)
-        if not isinstance(detach_reset, bool):
-            raise TypeError(f"{call}: detach_reset must be True or False; got {_arguments.describe(detach_reset)}.")
-        self.detach_reset = detach_reset
+        self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
         if spk_fun is not None and not callable(spk_fun):
             raise TypeError(
                 f"{call}: spk_fun must be a surrogate spike function, for example brainhw.surrogate.atan(); "
@@ -335,9 +334,11 @@ class FractionalLayer(brainstate.nn.Dynamics):
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         rules, parameters = self.rules(), self.parameters(dt)
         numbers = numbers_of(rules, parameters.operator)
+        before = hidden_values(self)
         state, event = step(rules, parameters, numbers, self.state(), drive)
         tap(self, "V_pre", event.decided * u.mV)
         self.write(state, event.spk)
+        tap_wire(self, x, event.spk, before)
         return event.spk
 
     def gains_from_sequence(self) -> bool:
@@ -391,10 +392,8 @@ class FractionalLayer(brainstate.nn.Dynamics):
 
 
 def _time_constant(tau: Any, learn: Any, n: int, call: str) -> Any:
-    if not isinstance(learn, bool):
-        raise TypeError(f"{call}: learn_tau must be True or False; got {_arguments.describe(learn)}.")
     parameter = neuron_parameter(tau, u.ms, n, call=call, name="tau")
-    if not learn:
+    if not _arguments.flag(learn, call=call, name="learn_tau"):
         return parameter
     if isinstance(parameter, brainstate.nn.Param):
         raise ValueError(f"{call}: tau is a Param, which is learnt as it is; leave learn_tau out.")

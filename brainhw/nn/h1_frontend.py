@@ -16,7 +16,7 @@ from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.preparation import MismatchSizes
-from brainhw.nn.tap import tap
+from brainhw.nn.tap import tap_wire
 
 __all__ = ["H1Frontend", "H1v1Frontend", "H1v2Frontend"]
 
@@ -105,8 +105,19 @@ class H1Frontend(brainstate.nn.Module):
         """
         given, x = x, _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         charge = x * self.effective.of(self.weight)
-        tap(self, "wires", (given, charge))
+        tap_wire(self, given, charge, before={})
         return charge
+
+    sequence_records = ()
+    can_be_cut = True
+
+    def gains_from_sequence(self) -> bool:
+        """Whether a chain should run layer by layer for the frontend alone: no."""
+        return False
+
+    def update_sequence(self, xs: jax.Array) -> u.Quantity:
+        """Return what :meth:`update` returns at each step, ``[T, ..., channels]``."""
+        return self.update(xs)
 
 
 class H1v1Frontend(H1Frontend):

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from brainhw import _arguments, surrogate
 from brainhw.chip import H1V1, H1V2, ChipSpec
-from brainhw.nn.charge_sum import charge_sum
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
@@ -211,9 +210,9 @@ class H1Layer(SpikingLayer):
         """Return the charge over the membrane capacitance."""
         return (drive / self.chip.C).in_unit(u.mV)
 
-    def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
-        """Return the charge that the previous spikes bring back."""
-        return charge_sum(spk, self.effective.of(self.recurrent_weight))
+    def recurrent_matrix(self) -> u.Quantity:
+        """Return the charge that the previous spikes bring back, ``[N, N]``."""
+        return self.effective.of(self.recurrent_weight)
 
 
 class H1v1Layer(H1Layer):

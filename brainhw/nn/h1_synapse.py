@@ -12,12 +12,12 @@ import jax
 
 from brainhw import _arguments
 from brainhw.chip import H1V1, H1V2, ChipSpec
-from brainhw.nn.charge_sum import charge_sum
+from brainhw.nn.charge_sum import charge_sum, charge_sums
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.preparation import MismatchSizes
-from brainhw.nn.tap import tap
+from brainhw.nn.tap import tap_wire
 
 __all__ = ["H1Synapse", "H1v1Synapse", "H1v2Synapse"]
 
@@ -112,8 +112,20 @@ class H1Synapse(brainstate.nn.Module):
         """
         given, x = x, _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         charge = charge_sum(x, self.effective.of(self.weight))
-        tap(self, "wires", (given, charge))
+        tap_wire(self, given, charge, before={})
         return charge
+
+    sequence_records = ()
+    can_be_cut = True
+
+    def gains_from_sequence(self) -> bool:
+        """Whether a chain should run layer by layer for the synapse alone: no."""
+        return False
+
+    def update_sequence(self, xs: jax.Array) -> u.Quantity:
+        """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""
+        xs = _arguments.step_input(xs, self.in_size[-1], call=f"{type(self).__name__}.update_sequence")
+        return charge_sums(xs, self.effective.of(self.weight))
 
 
 class H1v1Synapse(H1Synapse):

@@ -11,8 +11,10 @@ import brainunit as u
 import jax
 
 from brainhw import _arguments, surrogate
+from brainhw.kernel.rows import tall_product
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.spiking import SpikingLayer
+from brainhw.nn.tap import tap_wire
 
 __all__ = ["LIFLayer", "LIFSynapse"]
 
@@ -79,10 +81,13 @@ class LIFSynapse(brainstate.nn.Module):
         Quantity
             ``[..., out_size]`` in mV.
         """
-        x = _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
-        return x @ self.weight.value
+        given, x = x, _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
+        drive = x @ self.weight.value
+        tap_wire(self, given, drive, before={})
+        return drive
 
     sequence_records = ()
+    can_be_cut = True
 
     def gains_from_sequence(self) -> bool:
         """Whether a chain should run layer by layer for the synapse alone: no."""
@@ -90,7 +95,8 @@ class LIFSynapse(brainstate.nn.Module):
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
         """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""
-        return self.update(xs)
+        xs = _arguments.step_input(xs, self.in_size[-1], call=f"{type(self).__name__}.update_sequence")
+        return u.Quantity(tall_product(xs, self.weight.value.to(u.mV).mantissa), unit=u.mV)
 
 
 def _orthogonal_millivolts(size: tuple[int, int]) -> u.Quantity:
@@ -202,6 +208,6 @@ class LIFLayer(SpikingLayer):
         """Return the drive itself: it is a voltage step."""
         return drive
 
-    def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
-        """Return the voltage steps that the previous spikes bring back."""
-        return spk @ self.recurrent_weight.value
+    def recurrent_matrix(self) -> u.Quantity:
+        """Return the voltage steps that the previous spikes bring back, ``[N, N]``."""
+        return self.recurrent_weight.value

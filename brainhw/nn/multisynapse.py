@@ -82,9 +82,7 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
         self.w_rec = _recurrent_weights(w_rec, n, n_syn, call)
         self.spk_fun = _spike_function(spk_fun, call)
         self.max_spikes_per_step = _spike_limit(max_spikes_per_step, self.spk_fun, call)
-        if not isinstance(detach_reset, bool):
-            raise TypeError(f"{call}: detach_reset must be True or False; got {_arguments.describe(detach_reset)}.")
-        self.detach_reset = detach_reset
+        self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
         self._create_states(None)
 
     @property

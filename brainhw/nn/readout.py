@@ -9,9 +9,12 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
+import jax.numpy as jnp
 
 from brainhw import _arguments
+from brainhw.kernel.rows import tall_product
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state, zeros
+from brainhw.nn.tap import hidden_values, tap, tap_wire
 
 __all__ = ["LeakyReadout"]
 
@@ -102,15 +105,44 @@ class LeakyReadout(brainstate.nn.Dynamics):
             ``[out_size]`` or ``[B, out_size]``.
         """
         call = f"{type(self).__name__}.update"
+        drive, kept = self._drive_and_share(x, call)
+        before = hidden_values(self)
+        y = kept * self.y.value + drive
+        self.y.value = y
+        tap_wire(self, x, y, before)
+        return y
+
+    sequence_records = ("y",)
+    can_be_cut = True
+
+    def gains_from_sequence(self) -> bool:
+        """Whether a chain should run layer by layer for the readout alone: no."""
+        return False
+
+    def update_sequence(self, xs: jax.Array) -> jax.Array:
+        """Return what :meth:`update` returns at each step of ``xs [T, ..., in_size]``; the product is one."""
+        drives, kept = self._drive_and_share(xs, f"{type(self).__name__}.update_sequence", steps=True)
+
+        def one_step(y: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
+            y = kept * y + drive
+            return y, y
+
+        self.y.value, ys = jax.lax.scan(one_step, jnp.asarray(self.y.value), drives)
+        tap(self, "y", ys)
+        return ys
+
+    def _drive_and_share(self, x: Any, call: str, *, steps: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Return what the input adds, and the share of the output that one step leaves."""
         dt = _arguments.time_step(call=call)
-        x = _arguments.step_input(x, self.in_size[-1], call=call, ndims=(1, 2))
-        drive = x @ self.weight.value
-        if drive.shape != self.y.value.shape:
+        x = _arguments.step_input(x, self.in_size[-1], call=call, ndims=(2, 3) if steps else (1, 2))
+        weight = self.weight.value
+        drive = tall_product(x, weight) if steps else x @ weight
+        shape = x.shape[1:] if steps else x.shape
+        if (*shape[:-1], self.out_size[-1]) != self.y.value.shape:
             raise ValueError(
-                f"{call}: the input has shape {x.shape} but the state was prepared for {self.y.value.shape}; call "
-                f"brainhw.prepare_net(net, batch_size={x.shape[0] if x.ndim == 2 else None}) before the time loop."
+                f"{call}: the input has shape {shape} but the state was prepared for {self.y.value.shape}; call "
+                f"brainhw.prepare_net(net, batch_size={shape[0] if len(shape) == 2 else None}) before the time loop."
             )
         if self.bias is not None:
             drive = drive + self.bias.value
-        self.y.value = u.math.exp(-dt / current_value(self.tau)) * self.y.value + drive
-        return self.y.value
+        return drive, u.math.exp(-dt / current_value(self.tau))

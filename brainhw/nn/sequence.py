@@ -15,9 +15,12 @@ class SequenceModule(Protocol):
     ----------
     sequence_records : tuple of str
         What it offers to a recorder (``tap``) as a whole sequence.
+    can_be_cut : bool
+        Whether it may as well run some steps at a time, with gradients that go from one piece to the one before.
     """
 
     sequence_records: ClassVar[tuple[str, ...]]
+    can_be_cut: ClassVar[bool]
 
     def gains_from_sequence(self) -> bool:
         """Whether it is worth running a chain layer by layer for this module."""

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.kernel.leaky_sequence import LeakyParameters, LeakyRules, LeakyState, run
+from brainhw.kernel.reset import RESETS, Firing
 from brainhw.nn.drive import checked_drive
 from brainhw.nn.parameter import zeros
-from brainhw.nn.reset import RESETS, apply_reset
-from brainhw.nn.tap import tap
+from brainhw.nn.tap import hidden_values, is_heard, tap, tap_wire
 
 __all__ = ["TOPOLOGIES", "SpikingLayer"]
 
@@ -33,8 +34,8 @@ class SpikingLayer(brainstate.nn.Dynamics):
         s_t &= H((V' - V_{th}) / V_{th}) \\
         V_t &= \text{reset}(V', s_t)
 
-    A subclass says what :math:`\beta` (``decay``), :math:`g` (``to_voltage``), :math:`r` (``recurrent_drive``) and
-    :math:`V_{th}` (``threshold``) are, and whether the membrane is ``clamped``.
+    A subclass says what :math:`\beta` (``decay``), :math:`g` (``to_voltage``, linear), the weights of :math:`r`
+    (``recurrent_matrix``) and :math:`V_{th}` (``threshold``) are, and whether the membrane is ``clamped``.
 
     Attributes
     ----------
@@ -69,9 +70,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
         self.topology = _arguments.choice(topology, TOPOLOGIES, call=call, name="topology")
         self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")
         self.spk_fun = spk_fun
-        if not isinstance(detach_reset, bool):
-            raise TypeError(f"{call}: detach_reset must be True or False; got {_arguments.describe(detach_reset)}.")
-        self.detach_reset = detach_reset
+        self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
         self.V = brainstate.HiddenState(zeros(n, None, u.mV))
         self.spk = brainstate.HiddenState(zeros(n, None))
 
@@ -93,8 +92,16 @@ class SpikingLayer(brainstate.nn.Dynamics):
         """Return the voltage in mV that a drive adds to the membrane."""
 
     @abc.abstractmethod
+    def recurrent_matrix(self) -> u.Quantity:
+        """Return what each spike of the previous step brings back, ``[N, N]``; only called for ``topology="RC"``."""
+
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
         """Return the drive that the spikes of the previous step bring back; only called for ``topology="RC"``."""
+        return spk @ self.recurrent_matrix()
+
+    def firing(self) -> Firing:
+        """Return how the neurons fire, for :mod:`brainhw.kernel`."""
+        return Firing(self.spk_fun, self.reset, self.detach_reset, self.clamped)
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[N]`` or ``[batch_size, N]``."""
@@ -145,7 +152,47 @@ class SpikingLayer(brainstate.nn.Dynamics):
         jax.Array
             Spikes, 0 or 1, shape of ``x``.
         """
-        call = f"{type(self).__name__}.update"
+        drive, dt = self._checked(x, f"{type(self).__name__}.update")
+        before = hidden_values(self)
+        if self.topology == "RC":
+            drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
+        firing, V_th = self.firing(), self.threshold().mantissa
+        V_pre = firing.held(self.integrate(self.V.value, drive, dt).to(u.mV).mantissa)
+        tap(self, "V_pre", V_pre * u.mV)
+        spk = firing.spikes(V_pre, V_th)
+        self.V.value = u.Quantity(firing.after(V_pre, spk, V_th), unit=u.mV)
+        self.spk.value = spk
+        tap_wire(self, x, spk, before)
+        return spk
+
+    sequence_records = ("V", "V_pre", "spk")
+    can_be_cut = True
+
+    def gains_from_sequence(self) -> bool:
+        """Whether a chain should run layer by layer for this layer: yes, its backward pass keeps one array."""
+        return True
+
+    def update_sequence(self, xs: u.Quantity) -> jax.Array:
+        """Return what :meth:`update` returns at each step of ``xs [T, ..., N]``, and leave the states as it would."""
+        drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
+        V_th = self.threshold().mantissa
+        rules = LeakyRules(self.firing(), self._millivolts)
+        recurrent = self.recurrent_matrix().to(self.drive_unit).mantissa if self.topology == "RC" else None
+        parameters = LeakyParameters(jnp.asarray(self.decay(dt)), jnp.asarray(V_th), recurrent)
+        state = LeakyState(self.V.value.to(u.mV).mantissa, jnp.asarray(self.spk.value))
+        state, trace = run(rules, parameters, state, drives.mantissa)
+        if is_heard():
+            tap(self, "V_pre", trace.V_pre * u.mV)
+            tap(self, "V", rules.firing.after(trace.V_pre, trace.spk, V_th) * u.mV)
+            tap(self, "spk", trace.spk)
+        self.V.value = u.Quantity(state.V, unit=u.mV)
+        self.spk.value = state.spk
+        return trace.spk
+
+    def _millivolts(self, drive: jax.Array) -> jax.Array:
+        return self.to_voltage(u.Quantity(drive, unit=self.drive_unit)).to(u.mV).mantissa
+
+    def _checked(self, x: Any, call: str, *, steps: bool = False) -> tuple[u.Quantity, u.Quantity]:
         dt = _arguments.time_step(call=call)
         drive = checked_drive(
             x,
@@ -155,20 +202,6 @@ class SpikingLayer(brainstate.nn.Dynamics):
             held=np.shape(self.V.value.mantissa),
             call=call,
             source="Send spikes through a synapse of the same family first.",
+            steps=steps,
         )
-        before = self.V.value, self.spk.value
-        if self.topology == "RC":
-            drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
-        V = self.integrate(self.V.value, drive, dt)
-        if self.clamped:
-            V = u.math.relu(V)
-        tap(self, "V_pre", V)
-        V_th = self.threshold()
-        spk = self.spk_fun((V - V_th) / V_th)
-        V = apply_reset(V, spk, V_th, self.reset, detach=self.detach_reset)
-        if self.clamped and self.reset == "subtract":
-            V = u.math.relu(V)
-        self.V.value = V
-        self.spk.value = spk
-        tap(self, "wires", (x, spk, *before, V, brainstate.environ.get("dt")))
-        return spk
+        return drive, dt

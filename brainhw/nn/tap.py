@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["is_heard", "listening", "tap"]
+import brainstate
+import brainunit as u
+
+__all__ = ["Wire", "Wires", "hidden_values", "is_heard", "listening", "same_value", "tap", "tap_wire"]
 
 _heard: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("brainhw_heard", default=None)
 
@@ -37,3 +40,61 @@ def listening(heard: dict[tuple[int, str], Any] | None = None) -> Iterator[dict[
         yield heard
     finally:
         _heard.reset(token)
+
+
+def hidden_values(module: Any) -> dict[str, Any]:
+    """Return what the hidden states of ``module`` hold now, by name."""
+    return {name: state.value for name, state in vars(module).items() if isinstance(state, brainstate.HiddenState)}
+
+
+class Wire(NamedTuple):
+    """What went through a module in one step.
+
+    Attributes
+    ----------
+    given, gave : Any
+        Its input and its output: the very values, so that who feeds whom shows in their identity.
+    before, after : dict
+        Its hidden states by name, before and after the step.
+    dt : Quantity or None
+        The time step that it ran with.
+    """
+
+    given: Any
+    gave: Any
+    before: dict[str, Any]
+    after: dict[str, Any]
+    dt: Any
+
+    def is_all(self, module: Any, began: dict[str, Any]) -> bool:
+        """Whether nothing else wrote the hidden states of ``module`` since it had those of ``began``."""
+        pairs = [(self.before, began), (self.after, hidden_values(module))]
+        return all(same_value(ours[name], theirs[name]) for ours, theirs in pairs for name in ours)
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two are the very same numbers, not only equal ones."""
+    return u.get_mantissa(one) is u.get_mantissa(other) and u.get_unit(one) == u.get_unit(other)
+
+
+def tap_wire(module: Any, given: Any, gave: Any, before: dict[str, Any]) -> None:
+    """Offer what went through ``module`` in this step as its :class:`Wire`."""
+    tap(module, "wires", Wire(given, gave, before, hidden_values(module), brainstate.environ.get("dt", default=None)))
+
+
+class Wires(dict[tuple[int, str], Any]):
+    """Collects every wire in the order of the calls, one for each call; for :func:`listening`.
+
+    Attributes
+    ----------
+    calls : list of (int, Wire)
+        ``id`` of the module and what went through it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[int, Wire]] = []
+
+    def __setitem__(self, key: tuple[int, str], value: Any) -> None:
+        if key[1] == "wires":
+            self.calls.append((key[0], value))

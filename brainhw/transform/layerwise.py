@@ -1,4 +1,4 @@
-"""Run a chain of modules layer by layer, each over the whole sequence, where that is faster than step by step."""
+"""Run a chain of modules layer by layer, each over many steps at once, where that is faster than step by step."""
 
 from __future__ import annotations
 
@@ -6,42 +6,76 @@ from typing import Any
 
 import brainstate
 
-from brainhw.nn.lif import LIFLayer
-from brainhw.nn.readout import LeakyReadout
 from brainhw.nn.sequence import SequenceModule
+from brainhw.nn.tap import Wires, hidden_values, listening, same_value
 
-__all__ = ["chain_of", "offers", "run_layerwise"]
+__all__ = ["can_be_cut", "chain_of", "offers", "run_layerwise", "steps_at_once"]
 
-_STEPS = ("update", "update_sequence")
+# A subclass that changes one of these must also say what it does with a whole sequence.
+_STEPS = ("update", "integrate", "recurrent_drive")
+# Numbers that a layer hands on at once: enough for a large matrix product, and few enough to stay in the cache.
+_NUMBERS = 2**19
 
 
-def chain_of(net: brainstate.nn.Module) -> list[Any] | None:
+def chain_of(net: brainstate.nn.Module, x: Any) -> list[Any] | None:
     """Return the modules of ``net`` one after the other if it is a chain that gains from running layer by layer.
 
-    Only a ``Sequential`` of modules that are known from inside counts, each in one place and with states of its own: a
-    module from elsewhere may look at another one's state, or draw random numbers, whose order would change.
+    Whether it is one shows in a step that is traced and thrown away: each module that is called is known from inside,
+    takes the very values that the one before gave, and nothing else is computed that outlives the step. So neither
+    what a net's own ``update`` does in between nor a state of its own is passed over.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The prepared network.
+    x : array, Quantity or pytree of them
+        An input of one step.
     """
-    if type(net) is not brainstate.nn.Sequential:
-        return None
     chain: list[Any] = []
-    for part in net.layers:
-        inner = chain_of(part) if type(part) is brainstate.nn.Sequential else [part]
-        chain += inner or list(part.layers)
-    if not all(_is_known(part) for part in chain):
+
+    def one_step(x: Any) -> None:
+        chain[:] = _traced(net, x)
+
+    stepped = brainstate.transform.StatefulFunction(one_step, name="chain_of")
+    try:
+        jaxpr = stepped.make_jaxpr(x).get_jaxpr(x)
+    except Exception:  # whatever is wrong with the step, running it says so better
         return None
-    states = [id(state) for part in chain for state in part.states().values()]
-    if len(set(map(id, chain))) < len(chain) or len(set(states)) < len(states):
+    states = [id(state) for part in chain for state in part.states(brainstate.HiddenState).values()]
+    written = {id(state) for state in stepped.get_write_states(x)}
+    if not chain or jaxpr.effects or len(set(states)) < len(states) or written - set(states):
         return None
-    return chain if any(isinstance(part, SequenceModule) and part.gains_from_sequence() for part in chain) else None
+    return chain if any(part.gains_from_sequence() for part in chain) else None
+
+
+def _traced(net: brainstate.nn.Module, x: Any) -> list[Any]:
+    """Return the modules that a step passes through, one after the other; none if it is more than that."""
+    modules = {id(module): module for module in net.nodes().values() if _is_known(module)}
+    began = {key: hidden_values(module) for key, module in modules.items()}
+    dt = brainstate.environ.get("dt", default=None)
+    wires = Wires()
+    with listening(wires):
+        returned = net(x)
+    passed = x
+    for key, wire in wires.calls:
+        if key not in modules or not same_value(wire.given, passed) or wire.dt is not dt:
+            return []
+        if not wire.is_all(modules[key], began[key]):
+            return []
+        passed = wire.gave
+    keys = [key for key, _ in wires.calls]
+    return [modules[key] for key in keys] if same_value(returned, passed) and len(set(keys)) == len(keys) else []
 
 
 def _is_known(part: Any) -> bool:
-    kind = type(part)
     if not isinstance(part, SequenceModule):
-        return kind in (LIFLayer, LeakyReadout)
-    # A subclass that changes the step must also say what it does with a whole sequence.
-    where = {name: next(i for i, base in enumerate(kind.__mro__) if name in vars(base)) for name in _STEPS}
-    return where["update_sequence"] <= where["update"]
+        return False
+    kinds = type(part).__mro__
+    where = {
+        name: next((i for i, kind in enumerate(kinds) if name in vars(kind)), len(kinds))
+        for name in (*_STEPS, "update_sequence")
+    }
+    return all(where["update_sequence"] <= where[name] for name in _STEPS)
 
 
 def offers(module: Any, name: str) -> bool:
@@ -49,9 +83,19 @@ def offers(module: Any, name: str) -> bool:
     return isinstance(module, SequenceModule) and name in module.sequence_records
 
 
+def can_be_cut(chain: list[Any]) -> bool:
+    """Whether the chain may run some steps at a time and still have its lean backward pass."""
+    return all(part.can_be_cut for part in chain)
+
+
+def steps_at_once(chain: list[Any], n_steps: int, batch_size: int | None) -> int:
+    """Return how many steps at once make matrix products that are large enough."""
+    width = max(part.out_size[-1] for part in chain)
+    return max(1, min(n_steps, _NUMBERS // (width * (batch_size or 1))))
+
+
 def run_layerwise(chain: list[Any], xs: Any) -> Any:
     """Return what the chain gives for the whole input ``[T, ...]``, leaving the states as the steps would."""
     for part in chain:
-        whole = isinstance(part, SequenceModule)
-        xs = part.update_sequence(xs) if whole else brainstate.transform.for_loop(part, xs)
+        xs = part.update_sequence(xs)
     return xs

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import brainstate
 
 from brainhw import _arguments
+from brainhw.nn.tap import listening
 
 __all__ = ["Recorder"]
 
@@ -21,6 +23,8 @@ class Recorder:
         The network.
     names : sequence of str
         ``"path.to.module.name"``: a state of that module, or a value it offers such as ``V_pre``.
+    call : str
+        The public call that records, for the messages.
 
     Raises
     ------
@@ -28,10 +32,11 @@ class Recorder:
         If a name is no string or no module has that path.
     """
 
-    def __init__(self, net: brainstate.nn.Module, names: Sequence[str]) -> None:
+    def __init__(self, net: brainstate.nn.Module, names: Sequence[str], *, call: str) -> None:
+        self._call = call
         if isinstance(names, str) or not isinstance(names, Iterable):
             raise TypeError(
-                f"rollout: record must be a sequence of names such as ('hidden.V',); got {_arguments.describe(names)}."
+                f"{call}: record must be a sequence of names such as ('hidden.V',); got {_arguments.describe(names)}."
             )
         modules = {".".join(str(part) for part in path): node for path, node in net.nodes().items()}
         self.names = tuple(names)
@@ -42,11 +47,13 @@ class Recorder:
 
     def _reader(self, name: Any, modules: dict[str, Any]) -> Callable[[dict[tuple[int, str], Any]], Any]:
         if not isinstance(name, str):
-            raise TypeError(f"rollout: each name in record must be a string; got {name!r}.")
+            raise TypeError(f"{self._call}: each name in record must be a string; got {name!r}.")
         path, _, attribute = name.rpartition(".")
         if path not in modules:
             known = ", ".join(repr(p) for p in sorted(modules) if p)
-            raise ValueError(f"rollout: record names {name!r}, but no module has the path {path!r}; there is {known}.")
+            raise ValueError(
+                f"{self._call}: record names {name!r}, but no module has the path {path!r}; there is {known}."
+            )
         module = modules[path]
 
         def read(heard: dict[tuple[int, str], Any]) -> Any:
@@ -61,10 +68,14 @@ class Recorder:
                 offered = {k for owner, k in heard if owner == id(module)}
                 known = ", ".join(sorted(states | offered)) or "nothing"
                 raise ValueError(
-                    f"rollout: record names {name!r}, but {type(module).__name__} at {path!r} has only {known}."
+                    f"{self._call}: record names {name!r}, but {type(module).__name__} at {path!r} has only {known}."
                 ) from None
 
         return read
+
+    def hearing(self) -> contextlib.AbstractContextManager[dict[tuple[int, str], Any]]:
+        """Listen to the modules, if anything is to be recorded: what they offer for nobody is still computed."""
+        return listening() if self.names else contextlib.nullcontext({})
 
     def collect(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
         """Return whole sequences by name, from what the modules offered over all steps at once."""

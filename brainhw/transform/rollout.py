@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import brainstate
@@ -13,11 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.kernel.leaky_sequence import KEPT
 from brainhw.nn.preparation import StepCounting
 from brainhw.nn.tap import listening
+from brainhw.transform.advance import advance
 from brainhw.transform.checks import check_module
 from brainhw.transform.finite import FiniteWatch
-from brainhw.transform.layerwise import chain_of, offers, run_layerwise
+from brainhw.transform.layerwise import can_be_cut, chain_of, offers, run_layerwise, steps_at_once
+from brainhw.transform.pieces import in_pieces, length_near, segment_length
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.record import Recorder
 
@@ -34,10 +37,12 @@ def rollout(
     prepare: bool = True,
     key: jax.Array | int | None = None,
     check_finite: bool = False,
+    layerwise: bool = True,
 ) -> tuple[Any, dict[str, Any]]:
     """Prepare a network, run it over a time-major input, and return its outputs and what was recorded.
 
-    Equal, to the last bit, to ``prepare_net(net, B)`` followed by ``brainstate.transform.for_loop(net, xs)``.
+    The same as ``prepare_net(net, B)`` followed by ``brainstate.transform.for_loop(net, xs)``, and faster where the net
+    is a chain of modules of brainhw (see Notes).
 
     Parameters
     ----------
@@ -50,9 +55,8 @@ def rollout(
         reset), ``"hidden.V_pre"`` the membrane before it, ``"hidden.spk"`` its spikes.
     checkpoint : 'auto', int or None, optional
         ``None`` (default) keeps what the backward pass needs of every step. An int keeps it of every so-many-th step
-        and recomputes the rest; ``'auto'`` chooses about ``sqrt(T)``: memory falls from ``T`` to about ``2 sqrt(T)``
-        stored steps for about one more forward pass. Outputs are the same to the last bit run eagerly; inside ``jit``
-        XLA may round a membrane otherwise by one unit in the last place.
+        and recomputes the rest; ``'auto'`` chooses about ``sqrt(T) / 2``: memory falls from ``T`` to some ``3 sqrt(T)``
+        stored steps for about one more forward pass. XLA may round a membrane otherwise by one unit in the last place.
     pbar : int or brainstate.transform.ProgressBar, optional
         Progress bar over steps (over segments with ``checkpoint``).
     prepare : bool, optional
@@ -64,6 +68,9 @@ def rollout(
         Raise ``FloatingPointError`` (inside a compiled function: ``JaxRuntimeError`` with the same words) naming the
         state and the step at which a hidden state, or under ``grad`` the gradient that flows into it, stops being
         finite. A debugging aid, off by default: it costs time.
+    layerwise : bool, optional
+        Run layer by layer where the net is a chain (see Notes). Default True; ``False`` runs every net step by step,
+        which is slower and has forward-mode derivatives too.
 
     Returns
     -------
@@ -79,9 +86,13 @@ def rollout(
 
     Notes
     -----
-    A ``Sequential`` of fractional layers and other modules of brainhw, each in one place, runs layer by layer, each
-    over the whole sequence, which gives the same spikes with a leaner backward pass (and no forward-mode derivatives);
-    not with ``checkpoint``, ``pbar`` or ``check_finite``, nor where what is recorded only exists step by step.
+    A net that is a chain of LIF, H1 or fractional layers, their synapses and frontends, and leaky readouts, each in one
+    place, runs layer by layer over many steps at once: synapses as one matrix product, neurons with a leaner backward
+    pass, but no forward-mode derivatives. Whether it is one, be it a ``Sequential`` or a module with an ``update`` of
+    its own, shows in a step that is traced first. Spikes and gradients are those of the steps; where a library sums a
+    large product in another order than a small one, a membrane may be rounded otherwise by some units in the last
+    place. A net that does anything else in a step runs step by step, as does any with ``pbar`` or ``check_finite``, or
+    where something is recorded that only exists step by step.
 
     ``dt`` is baked into a compiled function: compile one for each. So is whether the net was prepared outside of it, so
     a function compiled with ``prepare=False`` cannot notice that weights have changed since.
@@ -102,8 +113,8 @@ def rollout(
     check_module(net, call=call)
     n_steps, batch_size = _time_and_batch(xs, call)
     _arguments.check_finite_tree(xs, call=call, name="xs")
-    segment = _segment_length(checkpoint, n_steps, call)
-    recorder = Recorder(net, record)
+    segment = segment_length(checkpoint, n_steps, call=call)
+    recorder = Recorder(net, record, call=call)
     if prepare:
         prepare_net(net, batch_size, key=key)
     elif key is not None:
@@ -111,36 +122,37 @@ def rollout(
     for module in net.nodes().values():
         if isinstance(module, StepCounting):
             module.expect_steps(n_steps)
-    if segment is None and pbar is None and not check_finite:
-        chain = chain_of(net)
-        if chain is not None and all(offers(*target) for target in recorder.targets.values()):
-            if not recorder.targets:
-                return run_layerwise(chain, xs), {}
-            with listening() as heard:
+    chain = None
+    if _arguments.flag(layerwise, call=call, name="layerwise") and pbar is None and not check_finite:
+        chain = chain_of(net, jax.tree.map(lambda x: x[0], xs))
+    if chain is not None and all(offers(*target) for target in recorder.targets.values()):
+
+        def layer_by_layer(xs: Any) -> tuple[Any, dict[str, Any]]:
+            with recorder.hearing() as heard:
                 outputs = run_layerwise(chain, xs)
             return outputs, recorder.collect(heard)
+
+        if can_be_cut(chain):
+            length = segment or length_near(steps_at_once(chain, n_steps, batch_size), n_steps)
+            return in_pieces(layer_by_layer, (xs,), n_steps, length, keeps=() if segment else (KEPT,))
+        if segment is None:
+            return layer_by_layer(xs)
     watch = FiniteWatch(net) if check_finite else None
 
     def step(t: jax.Array, x: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
         with listening() as heard:
-            out = _advance(net, x)
+            out = advance(net, x)
         return out, recorder.read(heard), watch.step(t) if watch is not None else {}
 
-    outputs, records, bad = _loop(step, (jnp.arange(n_steps), xs), n_steps, segment, pbar)
+    timed = jnp.arange(n_steps), xs
+    if segment is None:
+        outputs, records, bad = brainstate.transform.for_loop(step, *timed, pbar=pbar)
+    else:
+        steps = partial(brainstate.transform.for_loop, step)
+        outputs, records, bad = in_pieces(steps, timed, n_steps, segment, pbar=pbar)
     if watch is not None:
         watch.report(bad)
     return outputs, records
-
-
-def _advance(net: brainstate.nn.Module, x: Any) -> Any:
-    try:
-        return net(x)
-    except brainstate.BrainStateError as error:
-        # Containers such as Sequential wrap what went wrong in a printout of the module; the reason is what helps.
-        reason: BaseException = error
-        while type(reason) is brainstate.BrainStateError and reason.__cause__ is not None:
-            reason = reason.__cause__
-        raise reason from None
 
 
 def _time_and_batch(xs: Any, call: str) -> tuple[int, int | None]:
@@ -165,32 +177,3 @@ def _time_and_batch(xs: Any, call: str) -> tuple[int, int | None]:
 
 def _shapes(shapes: set[tuple[int, ...]]) -> str:
     return "shape " + " and ".join(str(shape) for shape in sorted(shapes)) if shapes else "nothing"
-
-
-def _segment_length(checkpoint: int | str | None, n_steps: int, call: str) -> int | None:
-    if checkpoint is None:
-        return None
-    if checkpoint == "auto":
-        # A length that divides T needs no extra piece at the end, so one near sqrt(T) is preferred.
-        root = max(1, math.isqrt(n_steps))
-        near = [k for k in range(max(1, root // 2), 2 * root + 1) if n_steps % k == 0]
-        return min(near, key=lambda k: abs(k - root)) if near else root
-    if isinstance(checkpoint, str):
-        raise ValueError(f"{call}: checkpoint must be None, 'auto' or a number of steps; got {checkpoint!r}.")
-    return min(_arguments.positive_int(checkpoint, call=call, name="checkpoint"), n_steps)
-
-
-def _loop(step: Callable[..., Any], xs: Any, n_steps: int, segment: int | None, pbar: Any) -> Any:
-    if segment is None:
-        return brainstate.transform.for_loop(step, *xs, pbar=pbar)
-
-    run_segment = brainstate.transform.checkpoint(lambda *chunk: brainstate.transform.for_loop(step, *chunk))
-    n_whole = n_steps // segment
-    whole = n_whole * segment
-    head = jax.tree.map(lambda x: x[:whole].reshape(n_whole, segment, *x.shape[1:]), xs)
-    done = brainstate.transform.for_loop(run_segment, *head, pbar=pbar)
-    done = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), done)
-    if whole == n_steps:
-        return done
-    rest = run_segment(*jax.tree.map(lambda x: x[whole:], xs))
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), done, rest)

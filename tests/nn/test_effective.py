@@ -187,12 +187,12 @@ def test_a_gradient_that_leaves_the_weights_alone_needs_no_preparation_in_the_lo
 def test_forward_gradients_pass_and_are_refused_alike(net: Net, xs: jax.Array) -> None:
     bh.prepare_net(net, B)
     inside = brainstate.transform.fwd_grad(
-        lambda: jnp.sum(bh.rollout(net, xs)[0]), weights(net), key=jax.random.key(0)
+        lambda: jnp.sum(bh.rollout(net, xs, layerwise=False)[0]), weights(net), key=jax.random.key(0)
     )()
     assert any(np.abs(g).max() > 0 for g in jax.tree.leaves(inside))
     bh.prepare_net(net, B)
     outside = brainstate.transform.fwd_grad(
-        lambda: jnp.sum(bh.rollout(net, xs, prepare=False)[0]), weights(net), key=jax.random.key(0)
+        lambda: jnp.sum(bh.rollout(net, xs, prepare=False, layerwise=False)[0]), weights(net), key=jax.random.key(0)
     )
     with pytest.raises(RuntimeError, match="the gradient cannot reach the weights"):
         outside()

@@ -36,10 +36,17 @@ def test_segments_change_no_bit_of_outputs_records_and_states(n_steps: int, chec
         layer = bh.nn.H1v1Layer(4, tau=10 * u.ms, topology="RC", recurrent_init=np.full((4, 4), 0.2))
         xs = xs * 8 * u.fcoulomb
     record = ("V", "V_pre", "spk")
-    plain = bh.rollout(layer, xs, record=record)
+    plain = bh.rollout(layer, xs, record=record, layerwise=False)
     states = [np.asarray(u.get_mantissa(layer.V.value)), np.asarray(layer.spk.value)]
-    assert_same_bits(bh.rollout(layer, xs, record=record, checkpoint=checkpoint), plain)
+    assert_same_bits(bh.rollout(layer, xs, record=record, checkpoint=checkpoint, layerwise=False), plain)
     assert_same_bits([u.get_mantissa(layer.V.value), layer.spk.value], states)
+    # Layer by layer the spikes are the same, and a membrane may be rounded otherwise: XLA fuses a multiplication and an
+    # addition into one operation in loops of some lengths and not in others.
+    fast, seen = bh.rollout(layer, xs, record=record, checkpoint=checkpoint)
+    assert_same_bits([fast, seen["spk"], layer.spk.value], [plain[0], plain[1]["spk"], states[1]])
+    for name in ("V", "V_pre"):
+        scale = float(np.abs(plain[1][name].mantissa).max())
+        np.testing.assert_allclose(seen[name].mantissa, plain[1][name].mantissa, rtol=0, atol=4e-7 * scale)
 
 
 @pytest.mark.parametrize(("kind", "checkpoints"), [("one layer", (1, 7, 18)), ("lif", ("auto",))])
