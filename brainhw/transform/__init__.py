@@ -5,8 +5,10 @@ from brainhw.transform.fractional_report import fractional_summary
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.rollout import rollout
 from brainhw.transform.sample import nominal_chip, sample_chip
+from brainhw.transform.stream import Stream, stream
 
 __all__ = [
+    "Stream",
     "fractional_summary",
     "get_per_layer_alpha",
     "get_per_layer_coefficient",
@@ -15,4 +17,5 @@ __all__ = [
     "rollout",
     "sample_chip",
     "set_fractional_orders",
+    "stream",
 ]

@@ -1,0 +1,269 @@
+"""One step of a network as a compiled function of what its states hold, and the check of what is fed to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+from brainstate._state import TRACE_CONTEXT
+
+from brainhw import _arguments
+from brainhw.transform.checks import dotted
+
+__all__ = ["Input", "StreamStep", "as_step_input", "refuse_inside_jit"]
+
+Numbers = tuple[jax.Array, ...]
+
+
+def refuse_inside_jit(call: str) -> None:
+    """Raise where a function is being compiled or differentiated."""
+    if TRACE_CONTEXT.state_stack or _arguments.inside_jit():
+        raise RuntimeError(
+            f"{call}: a stream runs in real time and cannot stand inside jit, grad, vmap or a loop of them; "
+            "use brainhw.rollout there."
+        )
+
+
+def as_step_input(x: Any, batch_size: int | None) -> Any:
+    """Return the input of a first step with its numbers in JAX's own arrays, or raise unless it is one."""
+    x = jax.tree.map(_as_array, x, is_leaf=_is_quantity)
+    leaves = jax.tree.leaves(x)
+    lead = () if batch_size is None else (batch_size,)
+    if not leaves or any(len(leaf.shape) != len(lead) + 1 or leaf.shape[:-1] != lead for leaf in leaves):
+        wanted = "[N]" if batch_size is None else f"[{batch_size}, N]"
+        got = " and ".join(f"shape {shape}" for shape in sorted({leaf.shape for leaf in leaves})) or "nothing"
+        raise ValueError(
+            f"stream: the input of one step must have shape {wanted}, since the stream has batch_size={batch_size}; "
+            f"got {got}."
+        )
+    return x
+
+
+class Input:
+    """What each input must be like, namely like that of the first step.
+
+    Parameters
+    ----------
+    first : array, Quantity or pytree of them
+        The input of the first step.
+    settings : dict
+        The settings of ``brainstate.environ`` that hold for the stream.
+    """
+
+    def __init__(self, first: Any, settings: dict[str, Any]) -> None:
+        leaves, self.tree = jax.tree.flatten(first)
+        self._likes = [_like(leaf) for leaf in leaves]
+        self._parts, self._structure = jax.tree.flatten(self.tree.unflatten(self._likes), is_leaf=_is_quantity)
+        self._settings = settings
+        # NumPy's arrays of 64 bits would be narrowed wherever JAX's are not wide when the step is called.
+        self._takes_numpy = all(like.dtype.itemsize <= 4 for like in self._likes)
+
+    def leaves(self, x: Any) -> list[Any]:
+        """Return the arrays of ``x``, converted where that changes no meaning, or raise."""
+        leaves, tree = jax.tree.flatten(x)
+        if tree != self.tree:
+            return self._converted(x)
+        for i, (leaf, like) in enumerate(zip(leaves, self._likes, strict=True)):
+            if type(leaf) is np.ndarray and self._takes_numpy and leaf.shape == like.shape:
+                if leaf.dtype != like.dtype:
+                    _check_cast(leaf.dtype, like.dtype)
+                # Copied: the step may still be reading when the caller has its result and fills the buffer anew.
+                leaves[i] = leaf.astype(like.dtype)
+            elif not _is_array(leaf) or leaf.shape != like.shape or leaf.dtype != like.dtype:
+                return self._converted(x)
+        return leaves
+
+    def _converted(self, x: Any) -> list[Any]:
+        if not _arguments.is_concrete(x):
+            refuse_inside_jit("stream")
+        try:
+            given = self._structure.flatten_up_to(x)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"stream: the input must have the structure of that of the first step, {self._structure}; "
+                f"got {jax.tree.structure(x, is_leaf=_is_quantity)}."
+            ) from None
+        with brainstate.environ.context(**self._settings):
+            return [_alike(value, like) for value, like in zip(given, self._parts, strict=True)]
+
+
+class _Held(NamedTuple):
+    """A state that a step reads, and what its value was like when the step was compiled."""
+
+    state: brainstate.State
+    tree: Any
+    likes: list[jax.ShapeDtypeStruct]
+    impls: list[Any]
+    moves: bool
+    path: str | None
+
+    @classmethod
+    def of(cls, state: brainstate.State, moves: bool, path: str | None) -> _Held:
+        leaves, tree = jax.tree.flatten(state.value)
+        impls = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
+        return cls(state, tree, [_like(leaf) for leaf in leaves], impls, moves, path)
+
+    def is_like(self, value: Any) -> bool:
+        leaves, tree = jax.tree.flatten(value)
+        return tree == self.tree and [_like(leaf) for leaf in leaves] == self.likes
+
+    def numbers(self) -> Numbers:
+        """Return what the state holds, copied: what a step reuses must be nobody else's."""
+        value = self.state.value
+        if self.moves and isinstance(self.state, brainstate.random.RandomState):
+            value = self.state.split_key()
+        return tuple(jnp.array(leaf) for leaf in _plain(value))
+
+    def value(self, numbers: Iterator[jax.Array]) -> Any:
+        """Return a value of this state from as many of ``numbers`` as it takes."""
+        return self.tree.unflatten(
+            next(numbers) if impl is None else jax.random.wrap_key_data(next(numbers), impl=impl) for impl in self.impls
+        )
+
+
+class StreamStep:
+    """One step as a pure function, compiled: states that move are donated to it, others are arguments, too.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network, prepared.
+    advance : callable
+        Takes the input of one step and returns the output and the records.
+    x : array, Quantity or pytree of them
+        An input, from :func:`as_step_input`.
+    settings : dict
+        The settings of ``brainstate.environ`` that hold for the stream.
+
+    Attributes
+    ----------
+    run : callable
+        ``run(moving, fixed, leaves)`` returns what moves, and the leaves of the output and of the records.
+    """
+
+    run: Callable[[Numbers, Numbers, list[Any]], tuple[Numbers, Numbers, Numbers]]
+
+    def __init__(
+        self, net: brainstate.nn.Module, advance: Callable[[Any], Any], x: Any, settings: dict[str, Any]
+    ) -> None:
+        self.input = Input(x, settings)
+        self._function = brainstate.transform.StatefulFunction(advance, name="stream")
+        self._function.make_jaxpr(x)
+        written = {id(state) for state in self._function.get_write_states(x)}
+        paths = _paths(net)
+        self._held = [
+            _Held.of(state, id(state) in written, paths.get(id(state))) for state in self._function.get_states(x)
+        ]
+        (out, seen), after = self._function.get_out_shapes(x)
+        self.out_tree, self.seen_tree = jax.tree.structure(out), jax.tree.structure(seen)
+        for held, value in zip(self._held, after, strict=True):
+            if held.moves and not held.is_like(value):
+                raise ValueError(
+                    f"stream: a step turns the state {held.path or type(held.state).__name__} from "
+                    f"{_arguments.describe(held.state.value)} into {_arguments.describe(value)}, but it must keep its "
+                    "structure, shape, unit and dtype."
+                )
+
+    def compile(self, moving: Numbers, fixed: Numbers, x: Any) -> None:
+        """Compile the step for numbers and an input like these."""
+        self.run = jax.jit(self._pure, donate_argnums=0).lower(moving, fixed, jax.tree.leaves(x)).compile()
+
+    def _pure(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
+        which = {True: iter(moving), False: iter(fixed)}
+        values = [held.value(which[held.moves]) for held in self._held]
+        after, (out, seen) = self._function.jaxpr_call(values, self.input.tree.unflatten(leaves))
+        moved = [leaf for held, value in zip(self._held, after, strict=True) if held.moves for leaf in _plain(value)]
+        return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
+
+    def fits(self, net: brainstate.nn.Module) -> bool:
+        """Whether the network still has the states that were compiled, in the same shapes and types."""
+        paths = _paths(net)
+        return all(paths.get(id(held.state)) == held.path and held.is_like(held.state.value) for held in self._held)
+
+    def numbers(self) -> tuple[Numbers, Numbers]:
+        """Return what the states hold now, copied: those that move, and the others."""
+        both: dict[bool, list[jax.Array]] = {True: [], False: []}
+        for held in self._held:
+            both[held.moves].extend(held.numbers())
+        return tuple(both[True]), tuple(both[False])
+
+    def write(self, moving: Numbers) -> None:
+        """Copy into the network's states what moves, except for random generators."""
+        numbers = iter([jnp.array(leaf) for leaf in moving])
+        for held in self._held:
+            if held.moves:
+                value = held.value(numbers)
+                if not isinstance(held.state, brainstate.random.RandomState):
+                    held.state.value = value
+
+
+def _as_array(value: Any) -> Any:
+    if not hasattr(value, "shape"):
+        raise TypeError(
+            f"stream: the input must be an array, a Quantity or a pytree of them; got {_arguments.describe(value)} "
+            "in it. Make arrays of lists first."
+        )
+    if isinstance(value, u.Quantity):
+        return u.Quantity(jnp.array(value.mantissa), unit=value.unit)
+    return jnp.array(_arguments.as_array(value, call="stream", name="the input"))
+
+
+def _alike(value: Any, like: Any) -> jax.Array:
+    """Return the numbers of ``value`` in the unit and type of ``like``, or raise."""
+    call, value = "stream", _as_array(value)
+    if isinstance(like, u.Quantity):
+        if not isinstance(value, u.Quantity) or not u.have_same_dim(value, like.unit):
+            raise TypeError(
+                f"{call}: the input must have the dimension of {like.unit}, as in the first step; "
+                f"got {_arguments.describe(value)}."
+            )
+        value, like = value.to(like.unit).mantissa, like.mantissa
+    elif isinstance(value, u.Quantity):
+        raise TypeError(
+            f"{call}: the input must have no unit, as in the first step; got {_arguments.describe(value)}. "
+            "Divide by its unit."
+        )
+    if value.shape != like.shape:
+        raise ValueError(
+            f"{call}: the input must have shape {like.shape}, as in the first step; got shape {value.shape}."
+        )
+    _check_cast(value.dtype, like.dtype)
+    return value.astype(like.dtype)
+
+
+def _check_cast(given: Any, wanted: Any) -> None:
+    if jnp.issubdtype(wanted, jnp.floating):
+        fits = given.kind in "biu" or jnp.issubdtype(given, jnp.floating)
+    else:
+        fits = np.can_cast(given, wanted, "same_kind")
+    if not fits:
+        raise TypeError(f"stream: the input must have dtype {wanted}, as in the first step; got dtype {given}.")
+
+
+def _plain(value: Any) -> list[Any]:
+    return [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(value)]
+
+
+def _paths(net: brainstate.nn.Module) -> dict[int, str]:
+    return {id(state): dotted(path) for path, state in net.states().items()}
+
+
+def _like(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf))
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+
+
+def _is_quantity(value: Any) -> bool:
+    return isinstance(value, u.Quantity)
