@@ -181,7 +181,9 @@ def robustness(
         values = [state.value for state in program.get_states(keys[0])]
         run = jax.jit(jax.vmap(lambda held, one: program.jaxpr_call(held, one)[1], in_axes=(None, 0)))
         spread = _spread(devices)
-        size = min(len(keys), most or _fitting(run, values, keys, budget, len(devices or (None,))))
+        n_devices = len(devices or (None,))
+        size = min(len(keys), most or _fitting(run, values, keys, budget, n_devices))
+        size = -(-size // n_devices) * n_devices  # evenly over the devices
         scores = []
         with tqdm(total=len(keys), desc="chips", unit="chip", disable=not pbar) as bar:
             for start in range(0, len(keys), size):
@@ -240,13 +242,14 @@ def _spread(devices: Sequence[jax.Device] | None) -> Callable[[jax.Array], jax.A
         return lambda keys: keys
     if not len(devices):
         raise ValueError("robustness: devices is empty; give at least one, or None for the default.")
-    mesh = Mesh(np.asarray(devices), ("chips",))
-    along, whole = NamedSharding(mesh, PartitionSpec("chips")), NamedSharding(mesh, PartitionSpec())
-
-    def place(keys: jax.Array) -> jax.Array:
-        return jax.device_put(keys, along if len(keys) % len(devices) == 0 else whole)
-
-    return place
+    foreign = [device for device in devices if device.process_index != jax.process_index()]
+    if foreign:
+        raise ValueError(
+            f"robustness: devices holds {foreign[0]}, which belongs to process {foreign[0].process_index} and not to "
+            f"this one ({jax.process_index()}); pass jax.local_devices(), and a share of the keys to each process."
+        )
+    along = NamedSharding(Mesh(np.asarray(devices), ("chips",)), PartitionSpec("chips"))
+    return lambda keys: jax.device_put(keys, along)
 
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:

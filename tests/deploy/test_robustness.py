@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import brainstate
 import brainunit as u
@@ -122,6 +123,9 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(net, lambda net: score(net) * 1j, 2, key=0, pbar=False)
     with pytest.raises(ValueError, match="devices is empty"):
         bh.deploy.robustness(net, score, 2, key=0, devices=[], pbar=False)
+    elsewhere = SimpleNamespace(process_index=1)
+    with pytest.raises(ValueError, match=r"belongs to process 1 and not to this one \(0\); pass jax.local_devices"):
+        bh.deploy.robustness(net, score, 2, key=0, devices=[elsewhere], pbar=False)
     with pytest.raises(RuntimeError, match="outside of jit"):
         brainstate.transform.jit(lambda: bh.deploy.robustness(net, score, 2, key=0, pbar=False).mean)()
     with pytest.raises(ValueError, match="no module on a chip"):
@@ -140,7 +144,7 @@ def test_chips_spread_over_devices_give_the_same() -> None:
         net = strong("H1v1")
         assert jax.device_count() == 2
         one = bh.deploy.robustness(net, score, 6, key=1, chunk=4, pbar=False)
-        two = bh.deploy.robustness(net, score, 6, key=1, chunk=4, devices=jax.devices(), pbar=False)
+        two = bh.deploy.robustness(net, score, 6, key=1, chunk=3, devices=jax.devices(), pbar=False)
         np.testing.assert_array_equal(one.scores, two.scores)
         assert one.std > 0
     """)
