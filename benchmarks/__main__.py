@@ -1,0 +1,119 @@
+"""The speed benchmark: ``python -m benchmarks run|report|agree|list``; ``--help`` of each tells the rest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from benchmarks.speed import agreement, runner
+from benchmarks.speed.adapters import ADAPTERS
+from benchmarks.speed.cases import CASES, sizes_of
+from benchmarks.speed.measure import MODES
+
+
+def _python(text: str) -> tuple[str, str]:
+    names, _, path = text.partition("=")
+    unknown = set(names.split(",")) - set(ADAPTERS)
+    if unknown or not path:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be LIBRARY[,LIBRARY...]=PATH with libraries of {', '.join(ADAPTERS)}"
+        )
+    # Workers start elsewhere. Links stay: they are how a virtual environment is told from its interpreter.
+    return names, os.path.abspath(path) if os.sep in path else path
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    all_sizes = list(dict.fromkeys(size for case in CASES for size in sizes_of(case)))
+    for name, words in (
+        ("run", "measure; every library, case and size in a process of its own"),
+        ("agree", "check that the libraries compute the same"),
+        ("list", "what is available here, and what to install for what is not"),
+    ):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("--only", nargs="+", choices=ADAPTERS, default=list(ADAPTERS), help="these libraries")
+        command.add_argument(
+            "--python",
+            nargs="+",
+            action="extend",
+            type=_python,
+            default=[],
+            metavar="LIBRARY=PATH",
+            help="interpreter of the environment in which a library is installed; several: snntorch,norse=PATH",
+        )
+        if name == "list":
+            continue
+        command.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+        command.add_argument("--out", type=Path, help="file for the results, JSON")
+        if name == "agree":
+            command.add_argument("--size", choices=("tiny", "agree"), default="agree")
+            continue
+        command.add_argument("--sizes", nargs="+", choices=all_sizes, help="default: all but tiny and agree")
+        command.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+        command.add_argument("--repeats", type=int, default=15, help="fewer, at least 5, where one takes over a second")
+        command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    command = commands.add_parser("report", help="tables and a figure of what run kept")
+    command.add_argument("file", type=Path, nargs="+", help="files of run; results of later ones come after")
+    command.add_argument("--agree", type=Path, help="file of agree, for a table of its own")
+    command.add_argument("--markdown", type=Path, help="write the tables here instead of printing them")
+    command.add_argument("--figure", type=Path, help="write a figure here")
+    return parser
+
+
+def main() -> None:
+    """Do what the command line says."""
+    arguments = _parser().parse_args()
+    if arguments.command == "report":
+        from benchmarks.speed import report
+
+        content = report.read(arguments.file)
+        agreed = json.loads(arguments.agree.read_text()) if arguments.agree else None
+        text = report.markdown(content, agreed)
+        if arguments.markdown:
+            arguments.markdown.write_text(text + "\n")
+        else:
+            print(text)
+        if arguments.figure:
+            from benchmarks.speed import figure
+
+            figure.draw(content, arguments.figure)
+        return
+    pythons = {name: path for names, path in arguments.python for name in names.split(",")}
+    if arguments.command == "list":
+        for name, state in runner.probe(arguments.only, pythons).items():
+            versions = ", ".join(f"{d} {v}" for d, v in state.get("versions", {}).items() if v)
+            words = f"{versions}, Python {state['python']}"
+            if not state["available"]:
+                words = f"not here; {state['install']}" + (f" ({state['error']})" if "error" in state else "")
+            print(f"{name:20s} {words}\n{'':20s} {', '.join(ADAPTERS[name].offers)}; {ADAPTERS[name].note}")
+        return
+    if arguments.command == "agree":
+        rows = agreement.agree(
+            cases=arguments.cases, size=arguments.size, names=arguments.only, pythons=pythons, say=_to_stderr
+        )
+        if arguments.out:
+            arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+        print(agreement.table(rows))
+        sys.exit(not all(map(agreement.is_agreed, rows)))
+    runner.run(
+        cases=arguments.cases,
+        sizes=arguments.sizes,
+        modes=arguments.modes,
+        names=arguments.only,
+        pythons=pythons,
+        repeats=arguments.repeats,
+        device=arguments.device,
+        save=arguments.out,
+    )
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

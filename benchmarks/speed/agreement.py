@@ -1,0 +1,114 @@
+"""Does every library compute what it is timed for? Its outputs and gradients against those of plain JAX."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.speed.adapters import ADAPTERS
+from benchmarks.speed.cases import CASES
+from benchmarks.speed.runner import WorkerError, ask, probe
+
+__all__ = ["MOST_DIFFERING", "agree", "compare", "is_agreed", "table"]
+
+MOST_DIFFERING = 1e-4
+"""The share of differing spikes, or the relative difference of readouts and gradients, up to which two agree."""
+ABSENT = "not installed"
+REFERENCE, NO_NET = "jax", ("jax", "products")
+
+
+def compare(found: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return how far outputs and gradients are from those of the reference.
+
+    For spikes the share of those that differ, for readouts the largest difference over the largest value; for gradients
+    the norm of the difference over the norm, of the weight where it is largest.
+    """
+    ours, theirs = np.asarray(found["outputs"]), np.asarray(reference["outputs"])
+    if ours.shape != theirs.shape:
+        raise ValueError(f"outputs have shape {ours.shape}, those of the reference {theirs.shape}")
+    if np.all(theirs == np.round(theirs)):
+        outputs = float(np.mean(np.abs(ours - theirs) > 0.5))
+    else:
+        outputs = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    gradients = {
+        name: float(np.linalg.norm(found[name] - g) / max(np.linalg.norm(g), np.finfo(np.float32).tiny))
+        for name, g in reference.items()
+        if name != "outputs"
+    }
+    return {
+        "outputs": outputs,
+        "gradients": max(gradients.values(), default=0.0),
+        "mean_output": float(np.abs(theirs).mean()),
+    }
+
+
+def agree(
+    *, cases: Iterable[str], size: str, names: Iterable[str], pythons: Mapping[str, str], say: Any = print
+) -> list[dict[str, Any]]:
+    """Return a comparison for every adapter and case that can run here, on the CPU."""
+    names = [name for name in names if name not in NO_NET]
+    states = probe([REFERENCE, *names], pythons)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for case in [case for case in CASES if case in set(cases)]:
+            for name in names:
+                if case not in ADAPTERS[name].offers:
+                    continue
+                offer = ADAPTERS[name].offers[case]
+                row: dict[str, Any] = {"case": case, "adapter": name}
+                definition = None if offer.definition is None else asdict(offer.definition)
+                if not states[name]["available"]:
+                    row["error"] = f"{ABSENT}: {states[name]['install']}"
+                else:
+                    jobs: tuple[tuple[str, Any], ...] = ((name, None), (REFERENCE, definition), (REFERENCE, None))
+                    try:
+                        solved, same, ours = (
+                            _solve(who, case, size, what, pythons, Path(folder)) for who, what in jobs
+                        )
+                        row |= {**compare(solved, same), "differs": offer.differs}
+                        row["outputs_from_ours"] = compare(solved, ours)["outputs"]
+                    except (WorkerError, ValueError) as error:
+                        row["error"] = str(error)
+                rows.append(row)
+                say(" ".join(f"{key}={value}" for key, value in row.items()))
+    return rows
+
+
+def _solve(
+    name: str, case: str, size: str, definition: Any, pythons: Mapping[str, str], folder: Path
+) -> dict[str, np.ndarray]:
+    job = {"do": "solve", "adapter": name, "case": case, "size": size, "definition": definition, "device": "cpu"}
+    file = folder / "solved.npz"
+    ask({**job, "file": str(file)}, pythons.get(name, sys.executable), "cpu")
+    with np.load(file) as content:
+        return dict(content)
+
+
+def is_agreed(row: Mapping[str, Any]) -> bool:
+    """Whether a comparison came out well, or could not be made because the library is not installed."""
+    if "error" in row:
+        return row["error"].startswith(ABSENT)
+    return max(row["outputs"], row["gradients"]) <= MOST_DIFFERING
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the comparisons as a markdown table."""
+    lines = [
+        "| case | library | spikes that differ from the same definition | gradients, relative | "
+        "spikes that differ from ours | how its definition differs |",
+        "| --- " * 6 + "|",
+    ]
+    for row in rows:
+        if "error" in row:
+            lines.append(f"| {row['case']} | {row['adapter']} | {row['error']} | - | - | - |")
+            continue
+        mark = "" if is_agreed(row) else " (!)"
+        numbers = f"{row['outputs']:.1e}{mark} | {row['gradients']:.1e} | {row['outputs_from_ours']:.1e}"
+        lines.append(f"| {row['case']} | {row['adapter']} | {numbers} | {row['differs'] or 'not at all'} |")
+    return "\n".join(lines)

@@ -1,0 +1,187 @@
+"""The problems that every library is given: sizes, weights, inputs and the definition of the neuron.
+
+Imports NumPy alone, because it is read in environments that have none of the libraries.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["BETA", "CASES", "Definition", "Problem", "Size", "is_chip", "is_timed", "problem", "sizes_of"]
+
+TAU_MS, DT_MS = 20.0, 1.0
+BETA = math.exp(-DT_MS / TAU_MS)
+SLOPE = 2.0
+"""Slope of the fast sigmoid: the one at which spikingjelly's soft sign is the same function."""
+BIAS, W_AHP = 0.02, -0.9
+RATES = {"chip": 0.2, "other": 0.05}
+"""Share of input channels that spike in one step; more on chips, whose weights are limited."""
+SPREAD = 0.7
+"""Standard deviation of the membrane in thresholds, were there no spikes."""
+FRACTIONAL_DT, FRACTIONAL_TAU, ALPHA = 0.125, 2.0, 0.6
+
+CASES = {
+    "lif_ff": "dense + LIF",
+    "lif_rc": "dense + recurrent LIF",
+    "h1v1": "H1v1 synapse + recurrent H1v1 layer",
+    "h1v2": "H1v2 synapse + recurrent H1v2 layer",
+    "alif": "dense + recurrent aLIF, one synapse a neuron",
+    "fractional": "dense + fractional LIF (Gruenwald-Letnikov, order 0.6, full memory) + dense, 100-256-10",
+    "readout": "700-256-20: dense + recurrent LIF + dense leaky readout",
+    "readout_h1v1": "700-256-20: H1v1 synapse + recurrent H1v1 layer + dense leaky readout",
+    "readout_h1v2": "700-256-20: H1v2 synapse + recurrent H1v2 layer + dense leaky readout",
+}
+
+# What one spike of weight 1 adds to the membrane, in thresholds, where the weight is small; and the chip's own limit.
+CHIP_GAIN = {"h1v1": 0.1034, "h1v2": 0.045}
+CHIP_LIMIT = {"h1v1": 0.9, "h1v2": 1.66}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Steps, samples, inputs, neurons, and outputs of the readout (0: none)."""
+
+    T: int
+    B: int
+    n_in: int
+    n: int
+    n_out: int = 0
+
+    def __str__(self) -> str:
+        """Return it as it stands in tables."""
+        layers = "-".join(str(n) for n in (self.n_in, self.n, self.n_out) if n)
+        return f"T={self.T} B={self.B} {layers}"
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a neuron of this benchmark does; the defaults are brainhw's LIF.
+
+    Attributes
+    ----------
+    reset : str
+        ``'subtract'`` or ``'zero'``.
+    late : bool
+        A spike lowers the membrane in the next step, after the leak, and not in its own.
+    shift : int
+        Steps by which the spikes come out later.
+    detach : bool
+        No gradient flows through the spikes of the reset.
+    surrogate : str
+        ``'fast_sigmoid'`` or ``'step_pwl'``.
+    slope : float
+        Slope of the fast sigmoid.
+    """
+
+    reset: str = "subtract"
+    late: bool = False
+    shift: int = 0
+    detach: bool = True
+    surrogate: str = "fast_sigmoid"
+    slope: float = SLOPE
+
+
+ALIF = Definition(detach=False, surrogate="step_pwl")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One case at one size with its numbers.
+
+    Attributes
+    ----------
+    x : array ``[T, B, n_in]``
+        Input.
+    weights : dict
+        ``w_in`` ``[n_in, n]``; ``w_rec`` ``[n, n]`` in recurrent cases; ``w_out`` ``[n, n_out]`` with a readout.
+    pattern : array ``[T, B, n or n_out]``
+        The loss is the sum of the outputs times this, over its size.
+    """
+
+    case: str
+    size: Size
+    x: np.ndarray
+    weights: dict[str, np.ndarray]
+    pattern: np.ndarray
+    definition: Definition
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the neurons feed each other."""
+        return "w_rec" in self.weights
+
+    @property
+    def neuron(self) -> str:
+        """``'lif'``, ``'h1v1'``, ``'h1v2'``, ``'alif'`` or ``'fractional'``."""
+        name = self.case.removeprefix("readout_")
+        return "lif" if name in ("lif_ff", "lif_rc", "readout") else name
+
+
+_SQUARE = {"tiny": Size(40, 4, 24, 24), "agree": Size(100, 8, 64, 64), "small": Size(100, 32, 128, 128)}
+_SQUARE |= {"medium": Size(250, 64, 256, 256), "large": Size(500, 16, 512, 512)}
+_READOUT = {"tiny": Size(40, 4, 30, 24, 5), "agree": Size(100, 8, 120, 64, 20), "full": Size(250, 128, 700, 256, 20)}
+_FRACTIONAL = {"tiny": Size(20, 4, 10, 12, 5), "agree": Size(64, 8, 100, 64, 10)}
+_FRACTIONAL |= {"T128": Size(128, 32, 100, 256, 10), "T512": Size(512, 32, 100, 256, 10)}
+
+
+def sizes_of(case: str) -> dict[str, Size]:
+    """Return the sizes of a case by name; ``tiny`` and ``agree`` are for checks and never timed."""
+    return _READOUT if case.startswith("readout") else _FRACTIONAL if case == "fractional" else _SQUARE
+
+
+def is_timed(size: str) -> bool:
+    """Whether a size is one to be timed: the others are for checks."""
+    return size not in ("tiny", "agree")
+
+
+def is_chip(case: str) -> bool:
+    """Whether a case is of chip neurons."""
+    return case.endswith(("h1v1", "h1v2"))
+
+
+def problem(case: str, size: str, definition: dict[str, Any] | None = None) -> Problem:
+    """Return the numbers of a case, the same for whoever asks."""
+    dims = sizes_of(case)[size]
+    rng = np.random.default_rng([list(CASES).index(case), dims.T, dims.n])
+    fractional = case == "fractional"
+    x: Any = rng.normal(0, 1, (dims.T, dims.B, dims.n_in)) if fractional else None
+    if x is None:
+        x = rng.random((dims.T, dims.B, dims.n_in)) < _rate(case)
+    weights = {"w_in": rng.normal(0, _input_scale(case, dims), (dims.n_in, dims.n))}
+    if not fractional and case != "lif_ff":
+        weights["w_rec"] = rng.normal(0, 0.2 / math.sqrt(dims.n), (dims.n, dims.n))
+    if is_chip(case):
+        chip = case[-4:]
+        # The same currents as with LIF neurons, so far as the chip can apply such weights.
+        weights["w_rec"] /= CHIP_GAIN[chip]
+        weights = {name: np.clip(w, -CHIP_LIMIT[chip], CHIP_LIMIT[chip]) for name, w in weights.items()}
+    if dims.n_out:
+        weights["w_out"] = rng.normal(0, (2 if fractional else 1) / math.sqrt(dims.n), (dims.n, dims.n_out))
+    pattern = rng.normal(0, 1, (dims.T, dims.B, dims.n_out or dims.n))
+    default = ALIF if case == "alif" else Definition()
+    return Problem(
+        case,
+        dims,
+        x.astype(np.float32),
+        {name: w.astype(np.float32) for name, w in weights.items()},
+        pattern.astype(np.float32),
+        default if definition is None else Definition(**{**asdict(default), **definition}),
+    )
+
+
+def _rate(case: str) -> float:
+    return RATES["chip" if is_chip(case) else "other"]
+
+
+def _input_scale(case: str, dims: Size) -> float:
+    if case == "fractional":
+        return 2 / math.sqrt(dims.n_in)
+    # What the leak, or for aLIF current and membrane in series, make of white noise of variance one.
+    b2 = BETA**2
+    gathered = b2 * (1 + b2) / (1 - b2) ** 3 if case == "alif" else 1 / (1 - b2)
+    scale = SPREAD / math.sqrt(dims.n_in * _rate(case) * gathered)
+    return scale / CHIP_GAIN[case[-4:]] if is_chip(case) else scale

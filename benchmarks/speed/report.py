@@ -1,0 +1,135 @@
+"""Tables of what ``run`` kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed import agreement
+from benchmarks.speed.cases import CASES, sizes_of
+from benchmarks.speed.measure import MODES
+
+__all__ = ["OURS", "markdown", "read"]
+
+OURS, FLOOR = "brainhw", "products"
+TITLES = {"forward": "forward", "both": "forward + backward", "step": "one step, B=1"}
+
+
+def read(files: Sequence[Path]) -> dict[str, Any]:
+    """Return the contents of one file of ``run``, or of several from one machine joined."""
+    contents = [json.loads(Path(file).read_text()) for file in files]
+    joined = contents[0]
+    for other in contents[1:]:
+        if other["machine"] != joined["machine"]:
+            raise ValueError(
+                f"report: the files are of {joined['machine']} and of {other['machine']}; take one machine."
+            )
+        joined["adapters"] |= other["adapters"]
+        joined["results"] += other["results"]
+    return joined
+
+
+def markdown(content: Mapping[str, Any], agreed: Iterable[Mapping[str, Any]] | None = None) -> str:
+    """Return everything as markdown: the machine, a table for each case and size, and the footnotes."""
+    parts = [_machine(content)]
+    for case, words in CASES.items():
+        for size in sizes_of(case):
+            records = [r for r in content["results"] if (r["case"], r["size"]) == (case, size)]
+            if records:
+                dims = next((r["dims"] for r in records if "dims" in r), str(sizes_of(case)[size]))
+                parts.append(f"### {case}, {size}: {words}, {dims}\n\n{_table(records, content['adapters'])}")
+    parts.append(_notes(content))
+    if agreed is not None:
+        parts.append("### Do they compute the same?\n\n" + agreement.table(agreed))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _machine(content: Mapping[str, Any]) -> str:
+    machine, settings = content["machine"], content["settings"]
+    devices = sorted({r["device"] for r in content["results"] if "device" in r})
+    loads = [r["load"][0] for r in content["results"] if "load" in r]
+    load = f", load before a measurement {min(loads):.1f} to {max(loads):.1f}" if loads else ""
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['platform']}; device {', '.join(devices) or 'none'}"
+        f"{load}. Median of {settings['repeats']} runs (fewer, at least 5, where one takes over a second) and the "
+        "quartiles in brackets; float32; every library, case and size in a fresh process of its own, one at a time. "
+        f"`x`: times as long as {OURS}. Compile: the first call less the median of the later ones. Memory: the most "
+        "resident memory of the process above that before the call, compilation included; temp: what XLA sets aside."
+    )
+
+
+def _table(records: Sequence[Mapping[str, Any]], adapters: Mapping[str, Any]) -> str:
+    by_name: dict[str, dict[str, Mapping[str, Any]]] = {}
+    errors = {}
+    for record in records:
+        if "error" in record:
+            errors[record["adapter"]] = record["error"]
+        else:
+            by_name.setdefault(record["adapter"], {})[record["mode"]] = record
+            errors.pop(record["adapter"], None)
+    modes = [mode for mode in MODES if any(mode in found for found in by_name.values())]
+    ours = by_name.get(OURS, {})
+    unit = {"forward": "ms", "both": "ms", "step": "us"}
+    header = ["library", *(column for mode in modes for column in (f"{TITLES[mode]}, {unit[mode]}", "x"))]
+    header += ["compile s", "memory MiB (temp)"]
+    lines = ["| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
+    order = sorted(by_name, key=lambda name: (name == FLOOR, name != OURS))
+    case = records[0]["case"]
+    for name in order:
+        found = by_name[name]
+        differs = adapters.get(name, {}).get("differs", {}).get(case)
+        cells = [_label(name) + (" \\*" if differs else "")]
+        for mode in modes:
+            cells += _time(found.get(mode), ours.get(mode), 1e3 if unit[mode] == "us" else 1.0)
+        compiled = [found[mode]["compile_s"] for mode in ("forward", "both") if mode in found]
+        cells.append(" / ".join(f"{max(s, 0.0):.2f}" for s in compiled) or "-")
+        cells.append(" / ".join(_memory(found[mode]) for mode in ("forward", "both") if mode in found) or "-")
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        f"| {_label(name)} | failed: {error.replace('|', '/')}" + " |" * (len(header) - 1)
+        for name, error in errors.items()
+    ]
+    return "\n".join(lines)
+
+
+def _label(name: str) -> str:
+    return "**brainhw**" if name == OURS else "*floor: products alone*" if name == FLOOR else name
+
+
+def _time(record: Mapping[str, Any] | None, ours: Mapping[str, Any] | None, factor: float) -> tuple[str, str]:
+    if record is None:
+        return "-", "-"
+    median, q1, q3 = (factor * record[name] for name in ("median_ms", "q1_ms", "q3_ms"))
+    threads = f", {record['setting']}" if record.get("setting") else ""
+    ratio = f"{record['median_ms'] / ours['median_ms']:.2f}" if ours else "-"
+    return f"{_digits(median)} [{_digits(q1)}-{_digits(q3)}]{threads}", ratio
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _memory(record: Mapping[str, Any]) -> str:
+    peak, temp, device = record.get("peak_mib"), record.get("temp_mib"), record.get("device_peak_mib")
+    text = "-" if peak is None else f"{peak:.0f}"
+    if temp is not None:
+        text += f" ({_digits(temp)})"
+    return text if device is None else f"{text}, device {device:.0f}"
+
+
+def _notes(content: Mapping[str, Any]) -> str:
+    lines = []
+    for name, state in content["adapters"].items():
+        if not state["available"]:
+            reason = state.get("error") or "missing " + ", ".join(state.get("missing", []))
+            lines.append(f"- {name}: not measured, {reason}; to install: {state['install']}")
+            continue
+        versions = ", ".join(f"{dist} {version}" for dist, version in state["versions"].items())
+        lines.append(f"- {name} ({versions}; Python {state['python']}): {state['note']}.")
+        by_words: dict[str, list[str]] = {}
+        for case, words in state["differs"].items():
+            by_words.setdefault(words, []).append(case)
+        lines += [f"  \\* in {', '.join(cases)}: {words}." for words, cases in by_words.items()]
+    return "\n".join(lines)
