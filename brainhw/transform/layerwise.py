@@ -14,7 +14,9 @@ __all__ = ["can_be_cut", "chain_of", "offers", "run_layerwise", "steps_at_once"]
 # A subclass that changes one of these must also say what it does with a whole sequence.
 _STEPS = ("update", "integrate", "recurrent_drive")
 # Numbers that a layer hands on at once: enough for a large matrix product, and few enough to stay in the cache.
-_NUMBERS = 2**19
+_NUMBERS = 2**17
+# A run of no more numbers than this in all is not worth a second loop around the first.
+_WHOLE = 2**19
 
 
 def chain_of(net: brainstate.nn.Module, x: Any) -> list[Any] | None:
@@ -90,8 +92,8 @@ def can_be_cut(chain: list[Any]) -> bool:
 
 def steps_at_once(chain: list[Any], n_steps: int, batch_size: int | None) -> int:
     """Return how many steps at once make matrix products that are large enough."""
-    width = max(part.out_size[-1] for part in chain)
-    return max(1, min(n_steps, _NUMBERS // (width * (batch_size or 1))))
+    numbers = max(part.out_size[-1] for part in chain) * (batch_size or 1)
+    return n_steps if n_steps * numbers <= _WHOLE else max(1, _NUMBERS // numbers)
 
 
 def run_layerwise(chain: list[Any], xs: Any) -> Any:

@@ -1,0 +1,204 @@
+"""What a training step must cost, on paper, set beside what ``python -m benchmarks run`` measured.
+
+``python -m benchmarks.cost_model docs/results/speed.json`` measures five rates of this machine, predicts forward with
+backward of every recurrent and feed-forward case from them, prints both, and what the same model says of GPUs. It saves
+``docs/results/cost_model.json``. Run alone. The numbers of the GPU are read from data sheets or assumed, and say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import brainhw as bh
+from benchmarks.machine import save
+from benchmarks.speed.cases import Size, is_timed, sizes_of
+from benchmarks.timing import median_ms
+from brainhw.kernel.leaky_sequence import LeakyParameters, LeakyRules, LeakyState, run
+from brainhw.kernel.reset import Firing
+
+LEAKY = ("lif_ff", "lif_rc", "h1v1", "h1v2", "readout", "readout_h1v1", "readout_h1v2")
+FLOAT = 4  # bytes
+FRESH_FROM = 32 * 2**20  # less than this, in bytes, glibc keeps for the next call
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a device can do: the five rates that the model needs.
+
+    Attributes
+    ----------
+    name, source : str
+        What it is, and where its numbers come from.
+    tall, step : float
+        Multiply-add operations a second, times two, in products over many steps and in those of one step.
+    neuron : float
+        Seconds for one neuron in one step, forward and backward.
+    launch : float
+        Seconds that one step of a loop over time costs whatever it computes, forward and backward.
+    fresh : float
+        Seconds for a byte of memory that the system hands out anew in each call.
+    """
+
+    name: str
+    source: str
+    tall: float
+    step: float
+    neuron: float
+    launch: float
+    fresh: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a training step has to do."""
+
+    tall: float
+    step: float
+    neurons: float
+    loop_steps: float
+    fresh: float
+
+    def seconds(self, device: Device) -> dict[str, float]:
+        """Return what each part takes on a device."""
+        return {
+            "products": self.tall / device.tall + self.step / device.step,
+            "neurons": self.neurons * device.neuron,
+            "loop": self.loop_steps * device.launch,
+            "memory": self.fresh * device.fresh if self.fresh > FRESH_FROM else 0.0,
+        }
+
+
+def work(case: str, size: Size) -> Work:
+    """Return the work of forward with backward, no gradient to the input."""
+    rows = size.T * size.B
+    recurrent = case != "lif_ff"
+    # Forward and the gradient of the weights; for what lies behind the hidden layer its gradient too.
+    tall = 2 * 2 * rows * size.n_in * size.n + 3 * 2 * rows * size.n * size.n_out
+    tall += 2 * rows * size.n**2 if recurrent else 0
+    step = 2 * 2 * rows * size.n**2 if recurrent else 0
+    outputs = size.n_out or size.n
+    # Kept for the backward pass: membranes; outputs and their gradients, which the loss writes.
+    fresh = FLOAT * rows * (size.n + 2 * outputs)
+    layers = 2 if size.n_out else 1
+    return Work(tall, step, rows * size.n, layers * size.T, fresh)
+
+
+def this_machine() -> Device:
+    """Measure the rates of this machine."""
+    rng = np.random.default_rng(0)
+
+    def array(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.normal(0, 0.05, shape), jnp.float32)
+
+    def milliseconds(function: Any, *arguments: Any) -> float:
+        compiled = jax.jit(function)
+        return median_ms(lambda: jax.block_until_ready(compiled(*arguments)), 15)
+
+    m, n = 8192, 256
+    tall = statistics.fmean(
+        2 * m * n * n / (1e-3 * ms)
+        for ms in (
+            milliseconds(lambda x, w: x @ w, array(m, n), array(n, n)),
+            milliseconds(lambda x, g: x.T @ g, array(m, n), array(m, n)),
+        )
+    )
+    batch, steps = 64, 200
+
+    def rounds(w: jax.Array, h: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda h, _: (h @ w, None), h, None, length=steps)[0]
+
+    step = 2 * steps * batch * n * n / (1e-3 * milliseconds(rounds, array(n, n), array(batch, n)))
+    rules = LeakyRules(Firing(bh.surrogate.fast_sigmoid(2.0), "subtract", True, False), lambda drive: drive)
+    parameters = LeakyParameters(jnp.float32(0.95), jnp.float32(1.0), None)
+
+    def loop(batch: int, n: int, steps: int = 32) -> float:
+        def both(drives: jax.Array, gradient: jax.Array) -> jax.Array:
+            state = LeakyState(jnp.zeros((batch, n)), jnp.zeros((batch, n)))
+            return jax.vjp(lambda drives: run(rules, parameters, state, drives)[1].spk, drives)[1](gradient)[0]
+
+        return 1e-3 * milliseconds(both, array(steps, batch, n), array(steps, batch, n)) / steps
+
+    small, large = loop(1, 64), loop(64, 256)
+    neuron = (large - small) / (64 * 256 - 64)
+    n_numbers = 12 * 2**20
+    held = np.zeros(n_numbers, np.float32)
+    anew = median_ms(lambda: np.full(n_numbers, 1.0, np.float32), 15) - median_ms(lambda: held.fill(1.0), 15)
+    return Device("this machine", "measured", tall, step, neuron, small - 64 * neuron, 1e-3 * anew / held.nbytes)
+
+
+# Data sheet of the H100 SXM: 67 TFLOP/s in float32, 3.35 TB/s. Assumed: half of the peak in tall products and a
+# twentieth in small ones; five kernels of 4 us a step; a neuron's step as 40 bytes of traffic.
+H100 = Device("H100, assumed", "data sheet and assumptions", 33e12, 3.3e12, 40 / 3.35e12, 5 * 4e-6, 2 / 3.35e12)
+FUSED = Device("H100, fused loop", "the same with one kernel a piece", 33e12, 10e12, 12 / 3.35e12, 0.5e-6, 2 / 3.35e12)
+# Assumed: 200 GB/s and 20 us for a sum over the GPUs of one machine, 25 GB/s and 200 us over many machines.
+LINKS = {1: (math.inf, 0.0), 8: (200e9, 20e-6), 1000: (25e9, 200e-6)}
+
+
+def _table(measured: dict[str, Any], device: Device) -> list[dict[str, Any]]:
+    rows = []
+    for case in LEAKY:
+        for size, dims in sizes_of(case).items():
+            found = [
+                r
+                for r in measured["results"]
+                if (r["case"], r["size"], r["adapter"], r.get("mode")) == (case, size, "brainhw", "both")
+            ]
+            if found and is_timed(size):
+                parts = {name: 1e3 * s for name, s in work(case, dims).seconds(device).items()}
+                rows.append({"case": case, "size": size, **parts, "model": sum(parts.values()), "measured": found[0]})
+    return rows
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("measured", type=Path)
+    arguments = parser.parse_args()
+    measured = json.loads(arguments.measured.read_text())
+    device = this_machine()
+    print(
+        f"products {device.tall / 1e9:.0f} GFLOP/s, of one step {device.step / 1e9:.0f}; a neuron's step "
+        f"{1e9 * device.neuron:.2f} ns; a step of the loop {1e6 * device.launch:.1f} us; fresh memory "
+        f"{device.fresh * 2**20 * 1e3:.2f} ms/MiB\n"
+    )
+    rows = _table(measured, device)
+    print("| case | size | products | neurons | loop | memory | model, ms | measured, ms | measured / model |")
+    print("| --- " * 9 + "|")
+    for row in rows:
+        parts = " | ".join(f"{row[name]:.1f}" for name in ("products", "neurons", "loop", "memory"))
+        ms = row["measured"]["median_ms"]
+        print(f"| {row['case']} | {row['size']} | {parts} | {row['model']:.1f} | {ms:.1f} | {ms / row['model']:.2f} |")
+
+    dims = sizes_of("readout")["full"]
+    n_bytes = FLOAT * (dims.n_in * dims.n + dims.n**2 + dims.n * dims.n_out)
+    print("\n| devices | batch each | device | products | neurons | loop | sum of gradients | ms a step | samples/s |")
+    print("| --- " * 9 + "|")
+    plans = []
+    for n_devices, (bandwidth, latency) in LINKS.items():
+        for gpu in (H100, FUSED):
+            for batch in dict.fromkeys((max(1, dims.B // n_devices), dims.B)):
+                parts = work("readout", Size(dims.T, batch, dims.n_in, dims.n, dims.n_out)).seconds(gpu)
+                exchanged = latency + 2 * (n_devices - 1) / n_devices * n_bytes / bandwidth
+                total = sum(parts.values()) + exchanged
+                plans.append({"devices": n_devices, "batch": batch, "device": gpu.name, "seconds": total, **parts})
+                cells = " | ".join(f"{1e3 * parts[name]:.2f}" for name in ("products", "neurons", "loop"))
+                print(
+                    f"| {n_devices} | {batch} | {gpu.name} | {cells} | {1e3 * exchanged:.2f} | {1e3 * total:.2f} | "
+                    f"{n_devices * batch / total:.3g} |"
+                )
+    kept = [{**row, "measured": row["measured"]["median_ms"]} for row in rows]
+    save("cost_model", {"device": vars(device), "cases": kept, "plans": plans})
+
+
+if __name__ == "__main__":
+    main()
