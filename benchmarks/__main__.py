@@ -57,10 +57,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--repeats", type=int, default=15, help="fewer, at least 5, where one takes over a second")
         command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     command = commands.add_parser("report", help="tables and a figure of what run kept")
-    command.add_argument("file", type=Path, nargs="+", help="files of run; results of later ones come after")
+    command.add_argument(
+        "file", type=Path, nargs="+", help="files of run; a case and size in a later one replaces it whole"
+    )
     command.add_argument("--agree", type=Path, help="file of agree, for a table of its own")
     command.add_argument("--markdown", type=Path, help="write the tables here instead of printing them")
     command.add_argument("--figure", type=Path, help="write a figure here")
+    command.add_argument("--figure-modes", nargs="+", choices=MODES, default=list(MODES), help="what the figure shows")
+    command.add_argument("--out", type=Path, help="write the joined results here, JSON")
     return parser
 
 
@@ -77,10 +81,12 @@ def main() -> None:
             arguments.markdown.write_text(text + "\n")
         else:
             print(text)
+        if arguments.out:
+            arguments.out.write_text(json.dumps(content, indent=0) + "\n")
         if arguments.figure:
             from benchmarks.speed import figure
 
-            figure.draw(content, arguments.figure)
+            figure.draw(content, arguments.figure, arguments.figure_modes)
         return
     pythons = {name: path for names, path in arguments.python for name in names.split(",")}
     if arguments.command == "list":

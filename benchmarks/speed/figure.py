@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ GAP, WIDEST = 1.5, 80.0
 """Between the sizes of a case, and of a row of panels, in bars."""
 
 
-def draw(content: Mapping[str, Any], path: Path) -> None:
-    """Draw a block for each mode, a panel for each case in it; milliseconds on one logarithmic axis per block."""
+def draw(content: Mapping[str, Any], path: Path, modes: Iterable[str] = MODES) -> None:
+    """Draw a block for each of the modes, a panel for each case in it; milliseconds on one logarithmic axis a block."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    found = {(r["mode"], r["case"], r["size"], r["adapter"]): r for r in content["results"] if "mode" in r}
+    found = {(r["mode"], r["case"], r["size"], r["adapter"]): r for r in content["results"] if r.get("mode") in modes}
     if not found:
         raise ValueError("figure: nothing was measured.")
     colors = _colors([name for name in content["adapters"] if any(key[3] == name for key in found)])
@@ -38,10 +38,10 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
     widths = {case: len(sizes[case]) * (len(names[case]) + GAP) + GAP for case in CASES if sizes[case]}
     rows = _rows(widths)
     broadest = max(sum(widths[case] for case in row) for row in rows)
-    modes = [mode for mode in MODES if any(key[0] == mode for key in found)]
-    figure = plt.figure(figsize=(15, 2.6 * len(modes) * len(rows) + 0.8), layout="constrained")
+    shown_modes = [mode for mode in MODES if any(key[0] == mode for key in found)]
+    figure = plt.figure(figsize=(15, 2.6 * len(shown_modes) * len(rows) + 0.8), layout="constrained")
     handles: dict[str, Any] = {}
-    for mode, block in zip(modes, figure.subfigures(len(modes), 1, squeeze=False)[:, 0], strict=True):
+    for mode, block in zip(shown_modes, figure.subfigures(len(shown_modes), 1, squeeze=False)[:, 0], strict=True):
         block.suptitle(TITLES[mode], fontsize=12, fontweight="bold")
         limits = _decades([r["median_ms"] for key, r in found.items() if key[0] == mode])
         for row, part in zip(rows, block.subfigures(len(rows), 1, squeeze=False)[:, 0], strict=True):

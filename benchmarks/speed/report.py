@@ -11,14 +11,17 @@ from benchmarks.speed import agreement
 from benchmarks.speed.cases import CASES, sizes_of
 from benchmarks.speed.measure import MODES
 
-__all__ = ["OURS", "markdown", "read"]
+__all__ = ["OURS", "markdown", "read", "summary"]
 
 OURS, FLOOR = "brainhw", "products"
 TITLES = {"forward": "forward", "both": "forward + backward", "step": "one step, B=1"}
 
 
 def read(files: Sequence[Path]) -> dict[str, Any]:
-    """Return the contents of one file of ``run``, or of several from one machine joined."""
+    """Return the contents of one file of ``run``, or of several from one machine joined.
+
+    A case and size that a later file has replaces that of the earlier ones, all libraries together.
+    """
     contents = [json.loads(Path(file).read_text()) for file in files]
     joined = contents[0]
     for other in contents[1:]:
@@ -27,13 +30,14 @@ def read(files: Sequence[Path]) -> dict[str, Any]:
                 f"report: the files are of {joined['machine']} and of {other['machine']}; take one machine."
             )
         joined["adapters"] |= other["adapters"]
-        joined["results"] += other["results"]
+        anew = {(r["case"], r["size"]) for r in other["results"]}
+        joined["results"] = [r for r in joined["results"] if (r["case"], r["size"]) not in anew] + other["results"]
     return joined
 
 
 def markdown(content: Mapping[str, Any], agreed: Iterable[Mapping[str, Any]] | None = None) -> str:
     """Return everything as markdown: the machine, a table for each case and size, and the footnotes."""
-    parts = [_machine(content)]
+    parts = [_machine(content), f"### Forward with backward in all cases, ms\n\n{summary(content)}"]
     for case, words in CASES.items():
         for size in sizes_of(case):
             records = [r for r in content["results"] if (r["case"], r["size"]) == (case, size)]
@@ -44,6 +48,22 @@ def markdown(content: Mapping[str, Any], agreed: Iterable[Mapping[str, Any]] | N
     if agreed is not None:
         parts.append("### Do they compute the same?\n\n" + agreement.table(agreed))
     return "\n\n".join(part for part in parts if part)
+
+
+def summary(content: Mapping[str, Any]) -> str:
+    """Return one table of all cases: the medians of forward with backward, in milliseconds."""
+    found = {
+        (r["case"], r["size"], r["adapter"]): r["median_ms"] for r in content["results"] if r.get("mode") == "both"
+    }
+    rows = [(case, size) for case in CASES for size in sizes_of(case) if (case, size, OURS) in found]
+    names = sorted({name for *_, name in found}, key=lambda name: (name != OURS, name != FLOOR, name))
+    titles = {FLOOR: "*floor*", OURS: "**brainhw**"}
+    lines = ["| | " + " | ".join(titles.get(name, name) for name in names) + " |"]
+    lines.append("| --- " * (len(names) + 1) + "|")
+    for row in rows:
+        cells = [_digits(found[*row, name]) if (*row, name) in found else "" for name in names]
+        lines.append(f"| {row[0]} {row[1]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _machine(content: Mapping[str, Any]) -> str:

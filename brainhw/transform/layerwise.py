@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import brainstate
@@ -11,8 +12,6 @@ from brainhw.nn.tap import Wires, hidden_values, listening, same_value
 
 __all__ = ["can_be_cut", "chain_of", "offers", "run_layerwise", "steps_at_once"]
 
-# A subclass that changes one of these must also say what it does with a whole sequence.
-_STEPS = ("update", "integrate", "recurrent_drive")
 # Numbers that a layer hands on at once: enough for a large matrix product, and few enough to stay in the cache.
 _NUMBERS = 2**17
 # A run of no more numbers than this in all is not worth a second loop around the first.
@@ -39,9 +38,12 @@ def chain_of(net: brainstate.nn.Module, x: Any) -> list[Any] | None:
         chain[:] = _traced(net, x)
 
     stepped = brainstate.transform.StatefulFunction(one_step, name="chain_of")
+    held = [(state, state._value) for state in (*net.states().values(), brainstate.random.DEFAULT)]
     try:
         jaxpr = stepped.make_jaxpr(x).get_jaxpr(x)
     except Exception:  # whatever is wrong with the step, running it says so better
+        for state, value in held:
+            state._value = value  # brainstate leaves what was traced in the states of a step that fails
         return None
     states = [id(state) for part in chain for state in part.states(brainstate.HiddenState).values()]
     written = {id(state) for state in stepped.get_write_states(x)}
@@ -70,19 +72,26 @@ def _traced(net: brainstate.nn.Module, x: Any) -> list[Any]:
 
 
 def _is_known(part: Any) -> bool:
+    """Whether ``update_sequence`` says what a part does in a step.
+
+    A class from elsewhere that changes anything of one of ours must say itself what it does with a whole sequence.
+    """
     if not isinstance(part, SequenceModule):
         return False
-    kinds = type(part).__mro__
-    where = {
-        name: next((i for i, kind in enumerate(kinds) if name in vars(kind)), len(kinds))
-        for name in (*_STEPS, "update_sequence")
-    }
-    return all(where["update_sequence"] <= where[name] for name in _STEPS)
+    # What was put on the instance itself counts as well.
+    changed = {name for name, value in vars(part).items() if isinstance(value, types.FunctionType | types.MethodType)}
+    for kind in type(part).__mro__:
+        if kind.__module__.split(".")[0] == "brainhw":
+            return not any(hasattr(kind, name) for name in changed)
+        if "update_sequence" in vars(kind):
+            return True
+        changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))}
+    return False
 
 
-def offers(module: Any, name: str) -> bool:
-    """Whether ``name`` can be recorded of ``module`` when it runs over a whole sequence."""
-    return isinstance(module, SequenceModule) and name in module.sequence_records
+def offers(chain: list[Any], module: Any, name: str) -> bool:
+    """Whether ``name`` can be recorded of ``module`` when the chain runs over a whole sequence."""
+    return any(part is module for part in chain) and name in module.sequence_records
 
 
 def can_be_cut(chain: list[Any]) -> bool:

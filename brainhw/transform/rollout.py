@@ -125,7 +125,7 @@ def rollout(
     chain = None
     if _arguments.flag(layerwise, call=call, name="layerwise") and pbar is None and not check_finite:
         chain = chain_of(net, jax.tree.map(lambda x: x[0], xs))
-    if chain is not None and all(offers(*target) for target in recorder.targets.values()):
+    if chain is not None and all(offers(chain, *target) for target in recorder.targets.values()):
 
         def layer_by_layer(xs: Any) -> tuple[Any, dict[str, Any]]:
             with recorder.hearing() as heard:

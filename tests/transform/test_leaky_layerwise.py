@@ -254,3 +254,122 @@ def test_a_length_of_pieces_fits(wanted, n_steps):
     length = pieces.length_near(wanted, n_steps)
     assert 1 <= length <= n_steps
     assert n_steps % length == 0 or length == wanted
+
+
+class Adaptive(bh.nn.LIFLayer):
+    """A threshold that rises with each spike: what the step calls is changed, and not the step."""
+
+    def __init__(self, n, **options):
+        super().__init__(n, **options)
+        self.a = brainstate.HiddenState(jnp.zeros(n))
+
+    def reset_state(self, batch_size=None, **kwargs):
+        super().reset_state(batch_size)
+        self.a.value = jnp.zeros((batch_size, self.n_neurons) if batch_size else self.n_neurons)
+
+    def threshold(self):
+        self.a.value = 0.9 * self.a.value + 0.3 * self.spk.value
+        return super().threshold() * (1 + self.a.value)
+
+
+class Named(bh.nn.LIFLayer):
+    """Adds a constructor and a helper, and changes nothing."""
+
+    def __init__(self, n):
+        super().__init__(n, tau=7.0 * u.ms)
+
+    def mean_rate(self):
+        return self.spk.value.mean()
+
+
+def test_a_subclass_that_changes_any_part_of_a_layer_runs_step_by_step():
+    xs = spikes(8)
+    first = bh.nn.LIFSynapse(N_IN, N, weight_init=0.4 * jnp.ones((N_IN, N)) * u.mV)
+    net = brainstate.nn.Sequential(first, Adaptive(N, tau=10.0 * u.ms))
+    np.testing.assert_array_equal(bh.rollout(net, xs)[0], bh.rollout(net, xs, layerwise=False)[0])
+    assert layerwise.chain_of(net, xs[0]) is None
+    unchanged = brainstate.nn.Sequential(first, Named(N))
+    bh.prepare_net(unchanged, xs.shape[1])
+    assert layerwise.chain_of(unchanged, xs[0]) is not None
+    unchanged.layers[1].integrate = lambda V, drive, dt: V
+    assert layerwise.chain_of(unchanged, xs[0]) is None
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1])
+def test_a_spike_function_sees_one_step_at_a_time_in_both_passes(axis):
+    fires = bh.surrogate.fast_sigmoid()
+
+    def strongest_alone(x):
+        best = x >= x.max(axis=axis, keepdims=axis is not None)
+        return fires(x) * jax.lax.stop_gradient(best).astype(x.dtype)
+
+    fast, steps = both("LIF", spikes(9), topology="RC", spk_fun=strongest_alone)
+    np.testing.assert_array_equal(fast[1]["hidden.spk"], steps[1]["hidden.spk"])
+    for path, gradient in steps[3].items():
+        atol = 1e-5 * float(np.abs(jax.tree.leaves(gradient)[0]).max())
+        np.testing.assert_allclose(
+            jax.tree.leaves(fast[3][path])[0], jax.tree.leaves(gradient)[0], rtol=1e-5, atol=atol
+        )
+
+
+class Slope(brainstate.nn.Module):
+    """A smooth spike function whose slope is a state."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.slope = kind(jnp.array(2.0))
+
+    def __call__(self, x):
+        return jax.nn.sigmoid(self.slope.value * x)
+
+
+@pytest.mark.parametrize("kind", [brainstate.ParamState, brainstate.ShortTermState])
+@pytest.mark.parametrize("cut", [{}, {"checkpoint": 5}, {"numbers": 100}])
+def test_a_spike_function_may_read_states_and_learn_them(kind, cut):
+    found = []
+    for counts in (False, True):
+        net = Net("LIF", topology="RC", counts=counts, spk_fun=Slope(kind))
+        weights = net.states(brainstate.ParamState)
+        with pytest.MonkeyPatch.context() as patch:
+            if "numbers" in cut:
+                patch.setattr(layerwise, "_WHOLE", 0)
+                patch.setattr(layerwise, "_NUMBERS", cut["numbers"])
+            options = {"checkpoint": cut.get("checkpoint")}
+            step = brainstate.transform.grad(
+                lambda net=net, o=options: (bh.rollout(net, spikes(10), **o)[0] ** 2).mean(), weights
+            )
+            found.append(brainstate.transform.jit(step)())
+    assert any("slope" in path for path in found[0]) == (kind is brainstate.ParamState)
+    for path, gradient in found[1].items():
+        expected = np.asarray(jax.tree.leaves(gradient)[0])
+        ours = np.asarray(jax.tree.leaves(found[0][path])[0])
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=2e-5 * np.abs(expected).max(), err_msg=str(path))
+
+
+def test_a_run_that_fails_leaves_the_net_as_it_was():
+    net = brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 5), bh.nn.LIFLayer(5, tau=9.0 * u.ms))
+    bh.prepare_net(net, 3)
+    weight = net.layers[0].weight.value
+    net.layers[1].V.value = jnp.zeros((3, 5)) * u.volt
+    with pytest.raises(ValueError, match="mV"):
+        bh.rollout(net, jnp.ones((6, 3, 4)), prepare=False)
+    assert net.layers[0].weight.value is weight
+    assert bh.rollout(net, jnp.ones((6, 3, 4)))[0].shape == (6, 3, 5)
+
+
+class Unused(brainstate.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.synapse, self.layer = bh.nn.LIFSynapse(N_IN, N), bh.nn.LIFLayer(N, tau=5.0 * u.ms)
+        self.idle = bh.nn.LIFLayer(N, tau=5.0 * u.ms)
+
+    def update(self, x):
+        return self.layer(self.synapse(x))
+
+
+def test_a_layer_that_takes_no_part_can_be_recorded():
+    _, seen = bh.rollout(Unused(), spikes(11), record=("idle.V", "layer.spk"))
+    assert seen["idle.V"].shape == (37, 3, N)
+    with pytest.raises(ValueError, match="LIFLayer at 'idle' has only"):
+        bh.rollout(Unused(), spikes(11), record=("idle.V_pre",))
