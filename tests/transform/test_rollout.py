@@ -19,6 +19,18 @@ def plain(values: object) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(values)]
 
 
+def assert_same(one: object, other: object, *, but_for_rounding: bool) -> None:
+    """The steps are the same bits; layer by layer XLA may fuse, and so round, a membrane otherwise, but no spike."""
+    if not but_for_rounding:
+        assert_same_bits(one, other)
+        return
+    for a, b in zip(plain(one), plain(other), strict=True):
+        if np.isin(b, (0, 1)).all():
+            np.testing.assert_array_equal(a, b)
+        else:
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(b).max())
+
+
 def assert_same_bits(one: object, other: object) -> None:
     for a, b in zip(plain(one), plain(other), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -27,13 +39,14 @@ def assert_same_bits(one: object, other: object) -> None:
 @pytest.mark.parametrize("kind", ["lif", "H1v1"])
 def test_rollout_is_prepare_and_for_loop_whether_it_records_or_not(make_net, make_input, kind: str) -> None:
     xs, net, other = make_input(), make_net(kind), make_net(kind)
-    recording = bh.rollout(net, xs, record=RECORD)[0]
-    spikes, seen = bh.rollout(net, xs)
-    np.testing.assert_array_equal(recording, spikes)
     bh.prepare_net(other, 2)
     by_hand = brainstate.transform.for_loop(other, xs)
-    np.testing.assert_array_equal(spikes, by_hand)
-    assert_same_bits(net.states().to_dict_values(), other.states().to_dict_values())
+    for layerwise in (True, False):
+        recording = bh.rollout(net, xs, record=RECORD, layerwise=layerwise)[0]
+        spikes, seen = bh.rollout(net, xs, layerwise=layerwise)
+        np.testing.assert_array_equal(recording, spikes)
+        np.testing.assert_array_equal(spikes, by_hand)
+        assert_same(net.states().to_dict_values(), other.states().to_dict_values(), but_for_rounding=layerwise)
     assert spikes.shape == (20, 2, 3)
     assert spikes.sum() > 0
     assert seen == {}
@@ -87,18 +100,18 @@ def test_states_of_the_root_and_anything_else_that_is_a_state_can_be_recorded(ma
 @pytest.mark.parametrize(("kind", "checkpoint"), [("lif", None), ("H1v1", 3), ("H1v2", None)])
 def test_a_stream_in_chunks_is_one_long_run(make_net, make_input, kind: str, checkpoint: int | None) -> None:
     xs, net = make_input(20), make_net(kind)
-    whole, seen = bh.rollout(net, xs, record=RECORD, checkpoint=checkpoint)
-    last = {path: plain(state.value) for path, state in net.states(brainstate.HiddenState).items()}
-    bh.prepare_net(net, 2)
-    chunks = [
-        bh.rollout(net, xs[a:b], record=RECORD, checkpoint=checkpoint, prepare=False) for a, b in ((0, 1), (1, 20))
-    ]
-    np.testing.assert_array_equal(np.concatenate([chunk for chunk, _ in chunks]), whole)
-    for name in RECORD:
-        joined = np.concatenate([u.get_mantissa(part[name]) for _, part in chunks])
-        np.testing.assert_array_equal(joined, u.get_mantissa(seen[name]))
-    for path, state in net.states(brainstate.HiddenState).items():
-        assert_same_bits(plain(state.value), last[path])
+    for layerwise in (True, False):
+        options = {"record": RECORD, "checkpoint": checkpoint, "layerwise": layerwise}
+        whole, seen = bh.rollout(net, xs, **options)
+        last = {path: plain(state.value) for path, state in net.states(brainstate.HiddenState).items()}
+        bh.prepare_net(net, 2)
+        chunks = [bh.rollout(net, xs[a:b], prepare=False, **options) for a, b in ((0, 1), (1, 20))]
+        np.testing.assert_array_equal(np.concatenate([chunk for chunk, _ in chunks]), whole)
+        for name in RECORD:
+            joined = np.concatenate([u.get_mantissa(part[name]) for _, part in chunks])
+            assert_same(joined, u.get_mantissa(seen[name]), but_for_rounding=layerwise)
+        for path, state in net.states(brainstate.HiddenState).items():
+            assert_same(plain(state.value), last[path], but_for_rounding=layerwise)
 
 
 def test_a_stream_goes_on_inside_one_compiled_function(make_net, make_input) -> None:
