@@ -344,7 +344,7 @@ def test_a_spike_function_may_read_states_and_learn_them(kind, cut):
         expected = np.asarray(jax.tree.leaves(gradient)[0])
         ours = np.asarray(jax.tree.leaves(found[0][path])[0])
         assert np.abs(expected).max() > 0
-        # The slope's is a sum over all steps, samples and neurons whose terms nearly cancel: in double precision the two
+        # The slope's is a sum over all steps, samples and neurons whose terms nearly cancel: in double precision both
         # agree to all digits, in single precision neither is nearer than this to that number.
         atol = (2e-4 if "slope" in path else 2e-5) * np.abs(expected).max()
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=atol, err_msg=str(path))
