@@ -16,12 +16,13 @@ from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.preparation import MismatchSizes
+from brainhw.nn.sequence import SequenceSynapse
 from brainhw.nn.tap import tap_wire
 
 __all__ = ["H1Frontend", "H1v1Frontend", "H1v2Frontend"]
 
 
-class H1Frontend(brainstate.nn.Module):
+class H1Frontend(SequenceSynapse, brainstate.nn.Module):
     r"""One-to-one synapse from the filter channels to as many neurons; use the class that names the family.
 
     .. math:: Q_i = x_i\, q(w_i)
@@ -107,13 +108,6 @@ class H1Frontend(brainstate.nn.Module):
         charge = x * self.effective.of(self.weight)
         tap_wire(self, given, charge, before={})
         return charge
-
-    sequence_records = ()
-    can_be_cut = True
-
-    def gains_from_sequence(self) -> bool:
-        """Whether a chain should run layer by layer for the frontend alone: no."""
-        return False
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
         """Return what :meth:`update` returns at each step, ``[T, ..., channels]``."""

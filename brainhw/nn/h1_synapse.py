@@ -17,12 +17,13 @@ from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.preparation import MismatchSizes
+from brainhw.nn.sequence import SequenceSynapse
 from brainhw.nn.tap import tap_wire
 
 __all__ = ["H1Synapse", "H1v1Synapse", "H1v2Synapse"]
 
 
-class H1Synapse(brainstate.nn.Module):
+class H1Synapse(SequenceSynapse, brainstate.nn.Module):
     r"""Dense chip synapse; use :class:`H1v1Synapse` or :class:`H1v2Synapse`, which name the family.
 
     .. math:: Q_j = \sum_i x_i\, q_{ij}
@@ -114,13 +115,6 @@ class H1Synapse(brainstate.nn.Module):
         charge = charge_sum(x, self.effective.of(self.weight))
         tap_wire(self, given, charge, before={})
         return charge
-
-    sequence_records = ()
-    can_be_cut = True
-
-    def gains_from_sequence(self) -> bool:
-        """Whether a chain should run layer by layer for the synapse alone: no."""
-        return False
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
         """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""

@@ -13,13 +13,14 @@ import jax
 from brainhw import _arguments, surrogate
 from brainhw.kernel.rows import tall_product
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
+from brainhw.nn.sequence import SequenceSynapse
 from brainhw.nn.spiking import SpikingLayer
 from brainhw.nn.tap import tap_wire
 
 __all__ = ["LIFLayer", "LIFSynapse"]
 
 
-class LIFSynapse(brainstate.nn.Module):
+class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
     r"""Dense synapse: each spike adds its weight, a voltage, to the target membrane.
 
     .. math:: x_j = \sum_i s_i W_{ij}
@@ -85,13 +86,6 @@ class LIFSynapse(brainstate.nn.Module):
         drive = x @ self.weight.value
         tap_wire(self, given, drive, before={})
         return drive
-
-    sequence_records = ()
-    can_be_cut = True
-
-    def gains_from_sequence(self) -> bool:
-        """Whether a chain should run layer by layer for the synapse alone: no."""
-        return False
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
         """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""

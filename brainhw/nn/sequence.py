@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-__all__ = ["SequenceModule"]
+__all__ = ["SequenceModule", "SequenceSynapse"]
 
 
 @runtime_checkable
@@ -27,3 +27,14 @@ class SequenceModule(Protocol):
 
     def update_sequence(self, xs: Any) -> Any:
         """Return what ``update`` returns at each step of ``xs [T, ...]``, and leave the states as the steps would."""
+
+
+class SequenceSynapse:
+    """What the synapses share as sequence modules: no state, so nothing to record, to carry over a cut or to gain."""
+
+    sequence_records: ClassVar[tuple[str, ...]] = ()
+    can_be_cut: ClassVar[bool] = True
+
+    def gains_from_sequence(self) -> bool:
+        """Whether a chain should run layer by layer for the synapse alone: no."""
+        return False

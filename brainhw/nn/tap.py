@@ -79,7 +79,9 @@ def same_value(one: Any, other: Any) -> bool:
 
 def tap_wire(module: Any, given: Any, gave: Any, before: dict[str, Any]) -> None:
     """Offer what went through ``module`` in this step as its :class:`Wire`."""
-    tap(module, "wires", Wire(given, gave, before, hidden_values(module), brainstate.environ.get("dt", default=None)))
+    if is_heard():
+        dt = brainstate.environ.get("dt", default=None)
+        tap(module, "wires", Wire(given, gave, before, hidden_values(module), dt))
 
 
 class Wires(dict[tuple[int, str], Any]):

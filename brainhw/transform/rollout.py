@@ -15,7 +15,6 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.kernel.leaky_sequence import KEPT
 from brainhw.nn.preparation import StepCounting
-from brainhw.nn.tap import listening
 from brainhw.transform.advance import advance
 from brainhw.transform.checks import check_module
 from brainhw.transform.finite import FiniteWatch
@@ -140,7 +139,7 @@ def rollout(
     watch = FiniteWatch(net) if check_finite else None
 
     def step(t: jax.Array, x: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
-        with listening() as heard:
+        with recorder.hearing() as heard:
             out = advance(net, x)
         return out, recorder.read(heard), watch.step(t) if watch is not None else {}
 
