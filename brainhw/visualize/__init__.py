@@ -2,17 +2,25 @@
 
 from brainhw.visualize.chips import robustness
 from brainhw.visualize.cores import placement
-from brainhw.visualize.fluctuations import fluct_report, layer_rates, membrane_distribution, response
-from brainhw.visualize.spikes import raster
+from brainhw.visualize.energy import power
+from brainhw.visualize.fluctuations import fluct_report, membrane_distribution, response
+from brainhw.visualize.orders import fractional_orders
+from brainhw.visualize.rates import layer_rates
+from brainhw.visualize.signs import sign_blocks
+from brainhw.visualize.spikes import membrane, raster
 from brainhw.visualize.weights import weight_histogram
 
 __all__ = [
     "fluct_report",
+    "fractional_orders",
     "layer_rates",
+    "membrane",
     "membrane_distribution",
     "placement",
+    "power",
     "raster",
     "response",
     "robustness",
+    "sign_blocks",
     "weight_histogram",
 ]

@@ -1,19 +1,33 @@
-"""Where a figure is drawn."""
+"""What every figure begins with: the axes that it is drawn on, and the report that it is drawn from."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from brainhw import _arguments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["axes_or_new"]
+__all__ = ["axes_or_new", "check_report"]
 
 
-def axes_or_new(ax: Axes | None) -> Axes:
-    """Return ``ax``, or the axes of a new figure."""
+def axes_or_new(ax: Axes | None, *, call: str) -> Axes:
+    """Return ``ax``, or the axes of a new figure; anything else raises."""
+    from matplotlib import pyplot as plt
+    from matplotlib.axes import Axes
+
     if ax is None:
-        from matplotlib import pyplot as plt
-
-        ax = plt.subplots(layout="constrained")[1]
+        return plt.subplots(layout="constrained")[1]
+    if not isinstance(ax, Axes):
+        raise TypeError(
+            f"{call}: ax must be one matplotlib Axes, such as plt.subplots()[1], or None for a new figure; got "
+            f"{_arguments.describe(ax)}."
+        )
     return ax
+
+
+def check_report(report: Any, kind: type, *, call: str, source: str, name: str = "report") -> None:
+    """Raise unless ``report`` is what ``source`` returns."""
+    if not isinstance(report, kind):
+        raise TypeError(f"{call}: {name} must be a {kind.__name__}, from {source}; got {_arguments.describe(report)}.")

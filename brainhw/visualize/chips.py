@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainhw import _arguments
 from brainhw.deploy import RobustnessReport
-from brainhw.visualize.axes import axes_or_new
+from brainhw.visualize.axes import axes_or_new, check_report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,12 +51,8 @@ def robustness(
     >>> bh.visualize.robustness(report).get_ylabel()
     'share of chips that reach it'
     """
-    if not isinstance(report, RobustnessReport):
-        raise TypeError(
-            f"robustness: report must be a RobustnessReport, from brainhw.deploy.robustness; got "
-            f"{_arguments.describe(report)}."
-        )
-    ax = axes_or_new(ax)
+    check_report(report, RobustnessReport, call="robustness", source="brainhw.deploy.robustness")
+    ax = axes_or_new(ax, call="robustness")
     scores = np.sort(report.scores)
     reach = np.concatenate([scores[:1] - 1e-9, scores, scores[-1:] + 1e-9])
     share = np.concatenate([[1.0], 1 - np.arange(len(scores) + 1) / len(scores)])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from brainhw import _arguments
 from brainhw.deploy import Piece, Placement
+from brainhw.visualize.axes import axes_or_new, check_report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,16 +49,13 @@ def placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
     >>> ax.get_title()
     'H1v1: 66 of 256 neurons on 2 of 4 cores'
     """
-    if not isinstance(placement, Placement):
-        raise TypeError(
-            f"placement: placement must be a Placement, from brainhw.deploy.place; got "
-            f"{_arguments.describe(placement)}."
-        )
+    check_report(placement, Placement, call="placement", source="brainhw.deploy.place", name="placement")
     from matplotlib import pyplot as plt
 
     cores, sizes = placement.chip.cores, placement.layers
     if ax is None:
         ax = plt.subplots(figsize=(1.5 + 1.5 * len(cores), 4.8), layout="constrained")[1]
+    ax = axes_or_new(ax, call="placement")
     # Past the ten of a palette hues go around by the golden ratio: neighbours differ, and none comes back.
     many = len(sizes) > 10
     shades = plt.get_cmap("hsv" if many else "tab10")

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import brainunit as u
 import numpy as np
 
-from brainhw import _arguments
 from brainhw.init import FluctReport, LayerReport
-from brainhw.visualize.axes import axes_or_new
+from brainhw.visualize.axes import axes_or_new, check_report
+from brainhw.visualize.rates import layer_rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["fluct_report", "layer_rates", "membrane_distribution", "response"]
+__all__ = ["fluct_report", "membrane_distribution", "response"]
 
 
-def _checked(report: Any, kind: type, call: str) -> None:
-    if not isinstance(report, kind):
-        raise TypeError(
-            f"{call}: report must be a {kind.__name__}, from brainhw.init.fluct_report or "
-            f"fluct_init(..., return_report=True); got {_arguments.describe(report)}."
-        )
+_SOURCE = "brainhw.init.fluct_report or fluct_init(..., return_report=True)"
 
 
 def membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: int = 80) -> Axes:
@@ -48,10 +43,10 @@ def membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: 
     TypeError
         If ``report`` is something else.
     """
-    _checked(report, LayerReport, "membrane_distribution")
+    check_report(report, LayerReport, call="membrane_distribution", source=_SOURCE)
     theta = report.threshold.to(u.mV).mantissa
     values = (report.membrane_sample.to(u.mV).mantissa / theta).ravel()
-    ax = axes_or_new(ax)
+    ax = axes_or_new(ax, call="membrane_distribution")
     reach = max(1.5, 1.1 * float(np.quantile(np.abs(values), 0.999)))
     ax.hist(values.clip(-reach, reach), np.linspace(-reach, reach, bins + 1).tolist(), density=True, color="C0")
     ax.axvspan(1, reach, color="C3", alpha=0.15, linewidth=0)
@@ -82,48 +77,16 @@ def response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     TypeError
         If ``report`` is something else.
     """
-    _checked(report, LayerReport, "response")
+    check_report(report, LayerReport, call="response", source=_SOURCE)
     kernel = report.response.to(u.mV).mantissa
     share = np.cumsum(np.abs(kernel).mean(axis=1))
     kernel = kernel[: 1 + int(np.searchsorted(share, 0.99 * share[-1]))]
     time = np.arange(len(kernel)) * report.dt.to(u.ms).mantissa
-    ax = axes_or_new(ax)
+    ax = axes_or_new(ax, call="response")
     ax.fill_between(time, kernel.min(axis=1), kernel.max(axis=1), color="C0", alpha=0.3, linewidth=0)
     ax.plot(time, kernel.mean(axis=1), color="C0")
     per = "" if np.isfinite(report.weight_limit) else "/mV"
     ax.set(xlabel="time (ms)", ylabel=f"response (mV per weight{per})", ylim=(min(0.0, 1.05 * kernel.min()), None))
-    return ax
-
-
-def layer_rates(report: FluctReport, *, ax: Axes | None = None) -> Axes:
-    """Draw the output rate of every neuron, layer by layer.
-
-    Parameters
-    ----------
-    report : FluctReport
-        The network.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes: a dot for each neuron, a bar for the mean of its layer, silent neurons at zero.
-
-    Raises
-    ------
-    TypeError
-        If ``report`` is something else.
-    """
-    _checked(report, FluctReport, "layer_rates")
-    ax = axes_or_new(ax)
-    for layer in report.layers:
-        rates = np.sort(layer.rates.to(u.Hz).mantissa)
-        across = layer.index + np.linspace(-0.3, 0.3, len(rates))
-        ax.scatter(across, rates, s=4, color="C0", linewidths=0)
-        ax.hlines(rates.mean(), layer.index - 0.35, layer.index + 0.35, color="C1")
-    ax.set(xlabel="layer", ylabel="rate (Hz)", xticks=[layer.index for layer in report.layers])
-    ax.set_ylim(bottom=-0.02 * ax.get_ylim()[1])
     return ax
 
 
@@ -155,7 +118,7 @@ def fluct_report(report: FluctReport) -> Figure:
     >>> len(figure.axes)
     3
     """
-    _checked(report, FluctReport, "fluct_report")
+    check_report(report, FluctReport, call="fluct_report", source=_SOURCE)
     from matplotlib import pyplot as plt
 
     n = len(report.layers)

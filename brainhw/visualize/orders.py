@@ -1,0 +1,108 @@
+"""The orders that fractional layers have learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import brainstate
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.transform.fractional_orders import fractional_layers
+from brainhw.visualize.axes import axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["fractional_orders"]
+
+
+def fractional_orders(
+    net: brainstate.nn.Module,
+    *,
+    start: float | Sequence[Any] | None = None,
+    bins: int = 40,
+    ax: Axes | None = None,
+) -> Axes:
+    r"""Draw how the orders :math:`\alpha` of each fractional layer are distributed, and where they started.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        A network with fractional layers, or one of them.
+    start : float or sequence of arrays, optional
+        The orders before training, drawn as dashed outlines (as a dashed line where a layer started from one order):
+        one number for all layers, or one entry for each layer, such as what :func:`brainhw.get_per_layer_alpha`
+        returned before. Default: not drawn.
+    bins : int, optional
+        Number of bins between 0 and 1, the range of orders; orders that are learnt ``'raw'`` may lie beyond and widen
+        it. Default 40.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes: order across, dimensionless; share of a layer's orders in each bin upwards.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``net`` is no module or has no fractional layer, an order is not finite, or ``start`` does not fit.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> ax = bh.visualize.fractional_orders(bh.nn.FractionalLIFLayer(3, alpha=0.5), start=0.8)
+    >>> ax.get_xlabel()
+    'order α (dimensionless; dashed: before training)'
+    """
+    call = "fractional_orders"
+    layers = fractional_layers(net, call=call)
+    bins = _arguments.positive_int(bins, call=call, name="bins")
+    now = [np.asarray(layer.orders(), float).ravel() for _, layer in layers]
+    for (path, _), orders in zip(layers, now, strict=True):
+        _arguments.check_finite(orders, call=call, name=f"the orders of {path or 'the layer'}", fix="train again")
+    before = _start(start, len(layers))
+    ax = axes_or_new(ax, call=call)
+    every = np.concatenate([*now, *before, [0.0, 1.0]])
+    edges = np.linspace(every.min(), every.max(), bins + 1).tolist()
+    for i, ((path, layer), orders) in enumerate(zip(layers, now, strict=True)):
+        color, name = f"C{i % 10}", path or type(layer).__name__
+        label = (
+            f"{name}: {orders.size} orders, mean {orders.mean():.3f}" if orders.size > 1 else f"{name}: {orders[0]:.3f}"
+        )
+        ax.hist(orders, edges, weights=_shares(orders), color=color, alpha=0.5, label=label)
+        if before:
+            if np.ptp(before[i]):
+                outline: dict[str, Any] = {"histtype": "step", "linestyle": "--", "color": color}
+                ax.hist(before[i], edges, weights=_shares(before[i]), **outline)
+            else:
+                ax.axvline(before[i][0], color=color, linestyle="--", linewidth=1)
+    dashed = "; dashed: before training" if before else ""
+    ax.set(xlabel=f"order α (dimensionless{dashed})", ylabel="share of the layer's orders", xlim=(edges[0], edges[-1]))
+    # Above the axes, because the orders may be anywhere inside.
+    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return ax
+
+
+def _shares(orders: np.ndarray) -> np.ndarray:
+    return np.full(orders.size, 1 / orders.size)
+
+
+def _start(start: Any, n_layers: int) -> list[np.ndarray]:
+    """Return the orders that each layer started from; none where none are given."""
+    if start is None:
+        return []
+    entries = list(start) if isinstance(start, (list, tuple)) else [start] * n_layers
+    if len(entries) != n_layers:
+        raise ValueError(
+            f"fractional_orders: start must have one entry for each of the {n_layers} fractional layers, or be one "
+            f"number for all; got {len(entries)} entries."
+        )
+    name = "start"
+    found = [_arguments.number(entry, call="fractional_orders", name=name, shapes=None) for entry in entries]
+    if any(np.size(entry) == 0 for entry in found):
+        raise ValueError("fractional_orders: start holds no number for one of the layers.")
+    return [np.atleast_1d(entry).ravel() for entry in found]
