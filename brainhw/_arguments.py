@@ -16,6 +16,7 @@ import numpy as np
 
 __all__ = [
     "as_array",
+    "check_cast",
     "check_finite",
     "check_finite_tree",
     "check_last_axis",
@@ -244,6 +245,16 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     if array.dtype == object or array.dtype.kind in "US":
         raise TypeError(f"{call}: {name} must be an array of numbers; got {describe(value)}.")
     return array
+
+
+def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") -> None:
+    """Raise unless numbers of the dtype ``given`` may become those of ``wanted`` without a change of meaning."""
+    if jax.numpy.issubdtype(wanted, jax.numpy.floating):
+        fits = given.kind in "biu" or jax.numpy.issubdtype(given, jax.numpy.floating)
+    else:
+        fits = np.can_cast(given, wanted, "same_kind")
+    if not fits:
+        raise TypeError(f"{call}: {name} must have dtype {wanted}{why}; got dtype {given}.")
 
 
 def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data before this call") -> None:

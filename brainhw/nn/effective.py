@@ -88,6 +88,10 @@ class EffectiveWeight(brainstate.nn.Module):
         self._source: Any = None
         self.set_grid(weight_bits, rounding, call=owner)
 
+    def __pretty_repr_item__(self, name: str, value: Any) -> Any:
+        # What it was prepared from differs from run to run and says nothing to a reader.
+        return None if name == "_source" else super().__pretty_repr_item__(name, value)
+
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Round to another grid from the next preparation on; raises if the arguments name none."""
         self.grid: WeightGrid | None = self.grid_of(weight_bits, rounding, call=call)
@@ -237,6 +241,16 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
     """Return every weight of ``net`` that lives on a chip, by the dotted path of its owner.
 
     Each appears once, however many attributes point at its synapse.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+
+    Returns
+    -------
+    dict of str to ChipWeight
+        Empty if nothing of ``net`` lives on a chip.
 
     Examples
     --------

@@ -32,6 +32,18 @@ def chip_of_family(chip: ChipSpec | str | None, owner: Any, *, call: str) -> Chi
 def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
     """Return the one chip that all modules of ``net`` are built on, ``None`` if it has no chip module.
 
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+    call : str
+        Who asks, for the error message.
+
+    Returns
+    -------
+    ChipSpec or None
+        The chip.
+
     Raises
     ------
     ValueError

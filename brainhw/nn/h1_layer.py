@@ -100,8 +100,10 @@ class H1Layer(SpikingLayer):
         spk_fun: Callable[[jax.Array], jax.Array] | None = None,
         detach_reset: bool = True,
         name: str | None = None,
+        **other: Any,
     ) -> None:
         call = type(self).__name__
+        _refuse_other(other, self, call)
         chip = chip_of_family(chip, self, call=call)
         super().__init__(
             size,
@@ -251,3 +253,14 @@ class H1v2Layer(H1Layer):
 
     family = "H1v2"
     preset = H1V2
+
+
+def _refuse_other(other: dict[str, Any], layer: H1Layer, call: str) -> None:
+    """Say of what a LIF layer takes and the chip fixes where it belongs."""
+    for name in other:
+        if name in ("V_th", "C", "reset"):
+            raise TypeError(
+                f"{call}: {name} is fixed by the chip for all its neurons and no argument of a layer; for a chip that "
+                f"differs, pass chip=brainhw.chip.{layer.preset.family.upper()}.replace({name}=...)."
+            )
+        raise TypeError(f"{call}: got an unexpected keyword argument {name!r}.")

@@ -64,11 +64,8 @@ class Recorder:
             try:
                 return heard[id(module), attribute]
             except KeyError:
-                states = {k for k, v in vars(module).items() if isinstance(v, brainstate.State)}
-                offered = {k for owner, k in heard if owner == id(module)}
-                known = ", ".join(sorted(states | offered)) or "nothing"
                 raise ValueError(
-                    f"{self._call}: record names {name!r}, but {type(module).__name__} at {path!r} has only {known}."
+                    f"{self._call}: record names {name!r}, but {_what_there_is(path, module, heard)}"
                 ) from None
 
         return read
@@ -84,3 +81,14 @@ class Recorder:
     def read(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
         """Return the values of this step by name; ``heard`` is what the modules offered."""
         return {name: reader(heard) for name, reader in self._readers.items()}
+
+
+def _what_there_is(path: str, module: Any, heard: dict[tuple[int, str], Any]) -> str:
+    """Say what could have been recorded of a module, or where else to look."""
+    states = {name for name, value in vars(module).items() if isinstance(value, brainstate.State)}
+    offered = {name for owner, name in heard if owner == id(module)} - {"wires"}
+    where = f"{type(module).__name__} at {path!r}" if path else f"the network itself, a {type(module).__name__},"
+    if known := ", ".join(sorted(states | offered)):
+        return f"{where} has only {known}."
+    inside = ", ".join(repr(".".join(map(str, inner))) for inner in sorted(module.nodes()) if inner)
+    return f"{where} has nothing to record" + (f"; name a module inside it: {inside}." if inside else ".")

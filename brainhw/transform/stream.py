@@ -18,7 +18,7 @@ from brainhw.transform.prepare import prepare_net
 from brainhw.transform.record import Recorder
 from brainhw.transform.stream_step import Numbers, StreamStep, as_step_input, refuse_inside_jit
 
-__all__ = ["Stream", "stream"]
+__all__ = ["Stream", "most_steps", "stream"]
 
 # What brainstate.environ takes for the whole process alone.
 _PROCESS_WIDE = ("platform", "host_device_count")
@@ -235,7 +235,7 @@ class Stream:
     def _prepare(self) -> None:
         with brainstate.environ.context(**self._settings):
             prepare_net(self._net, self._batch_size, key=self._key)
-            self._most_steps = _most_steps(self._net)
+            self._most_steps = most_steps(self._net)
 
     def _start(self, x: Any) -> StreamStep:
         refuse_inside_jit("stream")
@@ -254,7 +254,7 @@ class Stream:
         return out, self._recorder.read(heard)
 
 
-def _most_steps(net: brainstate.nn.Module) -> float:
+def most_steps(net: brainstate.nn.Module) -> float:
     """Return how many steps the network takes from here before a module refuses; infinite if none ever does."""
     counting = [module for module in net.nodes().values() if isinstance(module, StepCounting)]
 

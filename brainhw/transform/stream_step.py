@@ -15,9 +15,12 @@ from brainstate._state import TRACE_CONTEXT
 from brainhw import _arguments
 from brainhw.transform.checks import dotted
 
-__all__ = ["Input", "StreamStep", "as_step_input", "refuse_inside_jit"]
+__all__ = ["Held", "Input", "StreamStep", "as_step_input", "refuse_inside_jit"]
 
 Numbers = tuple[jax.Array, ...]
+
+# What an error about the number type of an input says.
+_FIRST = {"call": "stream", "name": "the input", "why": ", as in the first step"}
 
 
 def refuse_inside_jit(call: str) -> None:
@@ -71,7 +74,7 @@ class Input:
         for i, (leaf, like) in enumerate(zip(leaves, self._likes, strict=True)):
             if type(leaf) is np.ndarray and self._takes_numpy and leaf.shape == like.shape:
                 if leaf.dtype != like.dtype:
-                    _check_cast(leaf.dtype, like.dtype)
+                    _arguments.check_cast(leaf.dtype, like.dtype, **_FIRST)
                 # Copied: the step may still be reading when the caller has its result and fills the buffer anew.
                 leaves[i] = leaf.astype(like.dtype)
             elif not _is_array(leaf) or leaf.shape != like.shape or leaf.dtype != like.dtype:
@@ -92,7 +95,7 @@ class Input:
             return [_alike(value, like) for value, like in zip(given, self._parts, strict=True)]
 
 
-class _Held(NamedTuple):
+class Held(NamedTuple):
     """A state that a step reads, and what its value was like when the step was compiled."""
 
     state: brainstate.State
@@ -103,12 +106,14 @@ class _Held(NamedTuple):
     path: str | None
 
     @classmethod
-    def of(cls, state: brainstate.State, moves: bool, path: str | None) -> _Held:
+    def of(cls, state: brainstate.State, moves: bool, path: str | None) -> Held:
+        """Return ``state`` with what its present value is like."""
         leaves, tree = jax.tree.flatten(state.value)
         impls = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
         return cls(state, tree, [_like(leaf) for leaf in leaves], impls, moves, path)
 
     def is_like(self, value: Any) -> bool:
+        """Whether ``value`` has the structure, shapes and types that were compiled."""
         leaves, tree = jax.tree.flatten(value)
         return tree == self.tree and [_like(leaf) for leaf in leaves] == self.likes
 
@@ -139,9 +144,13 @@ class StreamStep:
         An input, from :func:`as_step_input`.
     settings : dict
         The settings of ``brainstate.environ`` that hold for the stream.
+    call : str, optional
+        The call to name in errors.
 
     Attributes
     ----------
+    held : list of Held
+        The states that a step reads or writes, in the order of their numbers.
     run : callable
         ``run(moving, fixed, leaves)`` returns what moves, and the leaves of the output and of the records.
     """
@@ -149,53 +158,60 @@ class StreamStep:
     run: Callable[[Numbers, Numbers, list[Any]], tuple[Numbers, Numbers, Numbers]]
 
     def __init__(
-        self, net: brainstate.nn.Module, advance: Callable[[Any], Any], x: Any, settings: dict[str, Any]
+        self,
+        net: brainstate.nn.Module,
+        advance: Callable[[Any], Any],
+        x: Any,
+        settings: dict[str, Any],
+        *,
+        call: str = "stream",
     ) -> None:
         self.input = Input(x, settings)
         self._function = brainstate.transform.StatefulFunction(advance, name="stream")
         self._function.make_jaxpr(x)
         written = {id(state) for state in self._function.get_write_states(x)}
         paths = _paths(net)
-        self._held = [
-            _Held.of(state, id(state) in written, paths.get(id(state))) for state in self._function.get_states(x)
+        self.held = [
+            Held.of(state, id(state) in written, paths.get(id(state))) for state in self._function.get_states(x)
         ]
         (out, seen), after = self._function.get_out_shapes(x)
         self.out_tree, self.seen_tree = jax.tree.structure(out), jax.tree.structure(seen)
-        for held, value in zip(self._held, after, strict=True):
+        for held, value in zip(self.held, after, strict=True):
             if held.moves and not held.is_like(value):
                 raise ValueError(
-                    f"stream: a step turns the state {held.path or type(held.state).__name__} from "
+                    f"{call}: a step turns the state {held.path or type(held.state).__name__} from "
                     f"{_arguments.describe(held.state.value)} into {_arguments.describe(value)}, but it must keep its "
                     "structure, shape, unit and dtype."
                 )
 
     def compile(self, moving: Numbers, fixed: Numbers, x: Any) -> None:
         """Compile the step for numbers and an input like these."""
-        self.run = jax.jit(self._pure, donate_argnums=0).lower(moving, fixed, jax.tree.leaves(x)).compile()
+        self.run = jax.jit(self.pure, donate_argnums=0).lower(moving, fixed, jax.tree.leaves(x)).compile()
 
-    def _pure(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
+    def pure(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
+        """Return what moves after a step, and the leaves of the output and of the records; not compiled."""
         which = {True: iter(moving), False: iter(fixed)}
-        values = [held.value(which[held.moves]) for held in self._held]
+        values = [held.value(which[held.moves]) for held in self.held]
         after, (out, seen) = self._function.jaxpr_call(values, self.input.tree.unflatten(leaves))
-        moved = [leaf for held, value in zip(self._held, after, strict=True) if held.moves for leaf in _plain(value)]
+        moved = [leaf for held, value in zip(self.held, after, strict=True) if held.moves for leaf in _plain(value)]
         return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
 
     def fits(self, net: brainstate.nn.Module) -> bool:
         """Whether the network still has the states that were compiled, in the same shapes and types."""
         paths = _paths(net)
-        return all(paths.get(id(held.state)) == held.path and held.is_like(held.state.value) for held in self._held)
+        return all(paths.get(id(held.state)) == held.path and held.is_like(held.state.value) for held in self.held)
 
     def numbers(self) -> tuple[Numbers, Numbers]:
         """Return what the states hold now, copied: those that move, and the others."""
         both: dict[bool, list[jax.Array]] = {True: [], False: []}
-        for held in self._held:
+        for held in self.held:
             both[held.moves].extend(held.numbers())
         return tuple(both[True]), tuple(both[False])
 
     def write(self, moving: Numbers) -> None:
         """Copy into the network's states what moves, except for random generators."""
         numbers = iter([jnp.array(leaf) for leaf in moving])
-        for held in self._held:
+        for held in self.held:
             if held.moves:
                 value = held.value(numbers)
                 if not isinstance(held.state, brainstate.random.RandomState):
@@ -232,17 +248,8 @@ def _alike(value: Any, like: Any) -> jax.Array:
         raise ValueError(
             f"{call}: the input must have shape {like.shape}, as in the first step; got shape {value.shape}."
         )
-    _check_cast(value.dtype, like.dtype)
+    _arguments.check_cast(value.dtype, like.dtype, **_FIRST)
     return value.astype(like.dtype)
-
-
-def _check_cast(given: Any, wanted: Any) -> None:
-    if jnp.issubdtype(wanted, jnp.floating):
-        fits = given.kind in "biu" or jnp.issubdtype(given, jnp.floating)
-    else:
-        fits = np.can_cast(given, wanted, "same_kind")
-    if not fits:
-        raise TypeError(f"stream: the input must have dtype {wanted}, as in the first step; got dtype {given}.")
 
 
 def _plain(value: Any) -> list[Any]:

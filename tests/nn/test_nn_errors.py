@@ -274,3 +274,22 @@ def test_a_step_refuses_a_bad_time_step(build: Callable, x: Any, dt: Any, error:
     message = rf"^{type(module).__name__}.update: {message}"
     with brainstate.environ.context(dt=dt), pytest.raises(error, match=message):
         module(x)
+
+
+@pytest.mark.parametrize("layer", [V1, V2])
+@pytest.mark.parametrize("name", ["V_th", "C", "reset"])
+def test_what_the_chip_fixes_is_no_argument_and_the_message_says_where_it_belongs(layer: Any, name: str) -> None:
+    family = layer.preset.family.upper()
+    with pytest.raises(TypeError, match=rf"^{layer.__name__}: {name} is fixed by the chip .*chip\.{family}\.replace"):
+        layer(3, tau=MS, **{name: 1})
+
+
+def test_an_unknown_argument_of_a_chip_layer_is_named() -> None:
+    with pytest.raises(TypeError, match=r"^H1v2Layer: got an unexpected keyword argument 'threshold'"):
+        V2(3, tau=MS, threshold=1 * u.mV)
+
+
+def test_what_weights_were_prepared_from_is_not_printed() -> None:
+    synapse = bh.nn.H1v1Synapse(2, 3)
+    bh.prepare_net(synapse)
+    assert "weakref" not in repr(synapse)

@@ -49,12 +49,17 @@ BAD = [
         ValueError,
         r"record names 'hiden.V', but no module has the path 'hiden'; .*'hidden'",
     ),
-    ((GOOD,), {"record": ("V",)}, ValueError, r"record names 'V', but .*only|record names 'V', but no module"),
+    (
+        (GOOD,),
+        {"record": ("V",)},
+        ValueError,
+        r"record names 'V', but the network itself, a \w+, has nothing to record; name a module inside it: .*'hidden'",
+    ),
     (
         (GOOD,),
         {"record": ("hidden.U",)},
         ValueError,
-        r"record names 'hidden.U', but H1v1Layer at 'hidden' has only V, V_pre, .*spk",
+        r"record names 'hidden.U', but H1v1Layer at 'hidden' has only V, V_pre, .*spk\.",
     ),
     (
         (GOOD,),
