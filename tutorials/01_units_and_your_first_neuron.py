@@ -1,0 +1,264 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Units and your first neuron
+#
+# **What you learn.** Numbers that carry a unit, the time step, one leaky integrate-and-fire (LIF) neuron driven by a
+# current and by spikes, three ways to run it, and what the time step does to its firing rate.
+#
+# **Who it is for.** Everybody who starts with brainhw. You know Python and NumPy, and have seen a differential
+# equation.
+#
+# Some eight minutes to read, a quarter of a minute to run.
+
+# %%
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+import brainhw as bh
+
+# %% [markdown]
+# ## Numbers with a unit
+#
+# A number times a unit is a `Quantity`. It is calculated with like a number, and the unit follows.
+
+# %%
+tau = 20 * u.ms
+print("sum            ", tau + 0.005 * u.second)
+print("in another unit", tau.in_unit(u.second))
+print("ratio          ", tau / (5 * u.ms))
+print("rate           ", (1 / tau).in_unit(u.Hz))
+print("Ohm's law      ", (15 * u.pA * (100 * u.Mohm)).in_unit(u.mV))
+
+# %% [markdown]
+# What has no meaning does not go. A ratio of two times is a plain number; to take a plain number out for a plot or for
+# NumPy, divide by the unit in which you want it.
+
+# %%
+try:
+    tau + 1 * u.mV
+except u.UnitMismatchError as error:
+    print(error)
+
+print("plain number:", tau / u.second)
+assert tau / u.second == 0.02
+
+# %% [markdown]
+# ## One neuron
+#
+# The membrane $V$ leaks towards zero with the time constant $\tau$, and a current $I$ through the resistance $R$
+# charges it:
+#
+# $$\tau \frac{dV}{dt} = -V + R I$$
+#
+# Where $V$ reaches the threshold, the neuron fires a spike and the membrane is reset. A computer takes steps
+# $\Delta t$. For a current that is constant within a step the equation has an exact solution, with
+# $\beta = e^{-\Delta t/\tau}$:
+#
+# $$V_t = \beta V_{t-1} + x_t, \qquad x_t = (1 - \beta) R I_t$$
+#
+# `bh.nn.LIFLayer` is a layer of such neurons. What goes into it at each step is $x_t$, a voltage.
+
+# %%
+neuron = bh.nn.LIFLayer(1, tau=20 * u.ms, V_th=1 * u.mV, reset="zero")
+
+try:
+    neuron(jnp.array([0.3]) * u.mV)
+except RuntimeError as error:
+    print(error)
+
+# %% [markdown]
+# A layer holds no time step. It reads `dt` from the environment when it runs, and says so where there is none. Set it
+# once for a whole script; `with brainstate.environ.context(dt=...)` sets it for a block.
+
+# %%
+brainstate.environ.set(dt=1 * u.ms)
+
+for _ in range(4):
+    spike = neuron(jnp.array([0.3]) * u.mV)
+    print(f"membrane {neuron.V.value[0]:.3f}, spike {spike[0]:.0f}")
+
+# %% [markdown]
+# Four steps of 0.3 mV: the membrane climbs, a little less than 0.3 mV a step because it leaks, crosses 1 mV at the
+# fourth, fires and is back at zero. `neuron.V` and `neuron.spk` are *states*: objects that keep a value from one step
+# to the next.
+
+# %%
+print(neuron.states())
+
+# %% [markdown]
+# ## Driven by a current
+#
+# 15 pA into 100 MOhm would bring the membrane to 1.5 mV, if the threshold were not at 1 mV. The current is switched on
+# at 20 ms and off at 150 ms. `brainhw.rollout` puts the states to rest, runs the layer over the whole input, time
+# first, and returns what it gave out at every step. `record` names what else to keep: `V` is the membrane after the
+# reset, `V_pre` the one before, which crosses the threshold.
+
+# %%
+R, n_steps = 100 * u.Mohm, 200
+dt = brainstate.environ.get_dt()
+time = np.arange(n_steps) * float(dt / u.ms)
+
+current = np.where((time >= 20) & (time < 150), 15, 0)[:, None] * u.pA  # [T, 1]: time first, one neuron
+drive = ((1 - u.math.exp(-dt / tau)) * R * current).in_unit(u.mV)
+spikes, seen = bh.rollout(neuron, drive, record=("V", "V_pre"))
+print("input", drive.shape, "output", spikes.shape, "spikes at", time[np.nonzero(spikes[:, 0])], "ms")
+
+figure, (top, bottom) = plt.subplots(2, figsize=(9, 4), height_ratios=[1, 3], sharex=True, layout="constrained")
+top.step(time, current[:, 0] / u.pA, where="post", color="C2")
+top.set(ylabel="current (pA)")
+bh.visualize.membrane(seen["V"], V_pre=seen["V_pre"], V_th=neuron.threshold(), ax=bottom)
+plt.show()
+
+# %% [markdown]
+# ## Three ways to run it
+#
+# Below the same neuron runs over the same input three times. A Python loop is the plainest and the slowest: every step
+# goes through Python. `brainstate.transform.for_loop` compiles one step and loops over it in machine code. `bh.rollout`
+# is `prepare_net` followed by that loop, faster where a network is a chain of layers.
+#
+# States remember, so put them to rest in between: `bh.prepare_net` does.
+
+# %%
+bh.prepare_net(neuron)
+python_loop = jnp.stack([neuron(drive[t]) for t in range(n_steps)])
+
+bh.prepare_net(neuron)
+compiled_loop = brainstate.transform.for_loop(neuron.update, drive)
+
+assert (python_loop == spikes).all()
+assert (compiled_loop == spikes).all()
+
+# %% [markdown]
+# Outside of `jit`, a `for_loop` or `rollout` is compiled anew at every call, in some tenths of a second. What runs
+# often belongs in a function under `brainstate.transform.jit`, which is compiled at its first call and then kept. It is
+# `jax.jit` for functions that read and write states.
+
+
+# %%
+@brainstate.transform.jit
+def run(drive):
+    return bh.rollout(neuron, drive)[0]
+
+
+for picoampere in (9, 11, 15, 30):
+    constant = jnp.full((n_steps, 1), picoampere) * u.pA
+    count = run(((1 - u.math.exp(-dt / tau)) * R * constant).in_unit(u.mV)).sum()
+    print(f"{picoampere:2d} pA: {count:.0f} spikes in {n_steps * dt}")
+
+# %% [markdown]
+# ## Firing rate against current
+#
+# From zero, a constant current takes the membrane to $V(t) = R I\,(1 - e^{-t/\tau})$. It reaches the threshold after
+#
+# $$T = -\tau \ln\left(1 - \frac{V_{th}}{R I}\right),$$
+#
+# and never if $R I < V_{th}$. The reset starts it anew, so $1/T$ is the firing rate. The neuron in steps can only fire
+# at the end of a step, so its interval is $T$ rounded *up* to a whole number of steps.
+#
+# A layer of 60 neurons tries 60 currents at once, for one second, with three time steps.
+
+# %%
+currents = np.linspace(5, 60, 60) * u.pA
+layer = bh.nn.LIFLayer(60, tau=tau, V_th=1 * u.mV, reset="zero")
+overdrive = np.asarray(currents * R / u.mV)  # R I / V_th
+fires = overdrive > 1
+interval = -(tau / u.ms) * np.log(1 - 1 / overdrive[fires])  # in ms
+
+
+def spike_counts(dt):
+    """Return how often each neuron fires in one second."""
+    steps = round(float(1 * u.second / dt))
+    with brainstate.environ.context(dt=dt):
+        drive = ((1 - u.math.exp(-dt / tau)) * R * currents).in_unit(u.mV)
+        return np.asarray(bh.rollout(layer, u.math.ones((steps, 1)) * drive)[0].sum(axis=0))
+
+
+counts = {step: spike_counts(step * u.ms) for step in (0.1, 1.0, 5.0)}
+
+figure, ax = plt.subplots(figsize=(9, 3.5), layout="constrained")
+ax.plot(currents[fires] / u.pA, 1000 / interval, color="0.3", label="closed form")
+for step, count in counts.items():
+    ax.plot(currents / u.pA, count, ".", label=f"dt = {step:g} ms")
+ax.axvline(10, color="0.7", linestyle="--", linewidth=1)
+ax.text(10.6, 180, "R I = threshold", color="0.4")
+ax.set(xlabel="current (pA)", ylabel="firing rate (Hz)")
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+plt.show()
+
+for step, count in counts.items():
+    assert (count[~fires] == 0).all()
+    rounded_up = np.ceil(interval / step)
+    assert (count[fires] == round(1000 / step) // rounded_up).all()
+    error = np.abs(count[fires] - 1000 / interval).max()
+    print(f"dt = {step:3g} ms: at most {error:5.1f} Hz from the closed form")
+
+# %% [markdown]
+# The membrane below threshold is exact at every `dt`. What a coarse step costs is the *time* of a spike, and so the
+# rate of fast neurons; no neuron fires more than once a step. The scripts in `gallery/` take 1 ms.
+#
+# A compiled function keeps the `dt` with which it was compiled: under `jit`, make one function for each.
+#
+# ## Driven by spikes
+#
+# Most neurons listen to spikes and not to currents. A synapse turns spikes, zeros and ones, into voltage steps: each
+# spike adds its weight. Here 100 inputs fire at random at 10 Hz each, with 0.04 mV a spike.
+
+# %%
+n_inputs, rate, weight = 100, 10 * u.Hz, 0.04 * u.mV
+synapse = bh.nn.LIFSynapse(n_inputs, 1, weight_init=u.math.ones((n_inputs, 1)) * weight)
+net = brainstate.nn.Sequential(synapse, neuron)
+
+probability = float(rate * dt)  # of a spike in a step; a frequency times a time has no unit
+x = (np.random.default_rng(0).random((1000, n_inputs)) < probability).astype(np.float32)
+spikes, seen = bh.rollout(net, x, record=("layers.1.V", "layers.1.V_pre"))
+
+mean = (n_inputs * rate * weight * tau).in_unit(u.mV)
+sigma = weight * float(n_inputs * rate * tau / 2) ** 0.5
+print(f"without threshold: mean {mean}, standard deviation {sigma:.3f}; with it: {spikes.sum():.0f} spikes in 1 s")
+
+figure, (top, bottom) = plt.subplots(2, figsize=(9, 4.5), height_ratios=[2, 3], sharex=True, layout="constrained")
+bh.visualize.raster(x, ax=top, color="C2")
+top.set(xlabel="", ylabel="input")
+bh.visualize.membrane(
+    seen["layers.1.V"], V_pre=seen["layers.1.V_pre"], V_th=neuron.threshold(), spikes=spikes, ax=bottom
+)
+plt.show()
+
+# %% [markdown]
+# The mean of the membrane, 0.8 mV, is below the threshold; it fires by its fluctuations. Units did the bookkeeping:
+# inputs times a frequency times a voltage times a time is a voltage, and anything else would have been an error.
+#
+# The same neuron without a threshold, `reset="none"`, shows whether the formula is right:
+
+# %%
+free = brainstate.nn.Sequential(synapse, bh.nn.LIFLayer(1, tau=tau, V_th=1 * u.mV, reset="none"))
+_, seen = bh.rollout(free, x, record=("layers.1.V",))
+V = seen["layers.1.V"][100:] / u.mV  # from 100 ms on, when the start is forgotten
+print(f"measured: mean {V.mean():.3f} mV, standard deviation {V.std():.3f} mV")
+assert abs(V.mean() - mean / u.mV) < 0.05
+assert abs(V.std() - sigma / u.mV) < 0.03
+assert 0 < spikes.sum() < 50
+
+# %% [markdown]
+# ## Where next
+#
+# - [Build a network](02_build_a_network.ipynb): layers, synapses and readouts as modules, batches, shapes.
+# - [Wake a network with fluct_init](05_wake_a_network_with_fluct_init.ipynb): mean and fluctuation of membranes, used
+#   to choose weights.
+# - [Coming from other libraries](10_coming_from_other_libraries.ipynb), if you know one.
+# - `help(bh.nn.LIFLayer)`: learnt time constants and thresholds, the other resets, recurrent weights.
