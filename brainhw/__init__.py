@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from brainhw._version import __version__
 
 if TYPE_CHECKING:
-    from brainhw import chip, data, deploy, init, kernel, nn, surrogate, train, transform, visualize
+    from brainhw import chip, data, deploy, init, interop, kernel, nn, surrogate, train, transform, visualize
     from brainhw.transform.fractional_orders import (
         get_per_layer_alpha,
         get_per_layer_coefficient,
@@ -34,6 +34,7 @@ __all__ = [
     "get_per_layer_alpha",
     "get_per_layer_coefficient",
     "init",
+    "interop",
     "kernel",
     "nn",
     "nominal_chip",
@@ -48,7 +49,9 @@ __all__ = [
     "visualize",
 ]
 
-_WINGS = frozenset({"chip", "data", "deploy", "init", "kernel", "nn", "surrogate", "train", "transform", "visualize"})
+_WINGS = frozenset(
+    {"chip", "data", "deploy", "init", "interop", "kernel", "nn", "surrogate", "train", "transform", "visualize"}
+)
 
 
 if not TYPE_CHECKING:  # a type checker knows the names from above, and should find those that are none of them

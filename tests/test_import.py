@@ -14,7 +14,7 @@ import brainhw as bh
 
 pytestmark = pytest.mark.no_dt
 
-WINGS = ("chip", "data", "deploy", "init", "kernel", "nn", "surrogate", "train", "transform", "visualize")
+WINGS = ("chip", "data", "deploy", "init", "interop", "kernel", "nn", "surrogate", "train", "transform", "visualize")
 HEAVY = ("brainstate", "braintools", "brainunit", "jax", "matplotlib", "numpy", "rich", "scipy", "tqdm")
 
 

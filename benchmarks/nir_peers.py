@@ -1,0 +1,273 @@
+"""What other libraries make of the NIR graphs that brainhw writes: the same spikes, others, or a refusal.
+
+    python -m benchmarks.nir_peers --python jaxpike,spyx=PATH snntorch,norse=PATH --out docs/results/nir_peers.json
+
+``PATH`` is the interpreter of an environment in which those libraries are installed; brainhw need not be there. Each
+reader gets a file and an input and gives back what the graph's output does in every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# The step is that of snnTorch, whose reader knows no other.
+DT_S = 1e-4
+N_STEPS, N_IN, N_OUT = 400, 12, 6
+READERS = ("brainhw", "jaxpike", "snntorch", "norse", "spyx")
+WRITTEN = {
+    "exact, factor in the weights": {},
+    "exact, factor in R": {"gain": "R"},
+    "euler, factor in the weights": {"discretisation": "euler"},
+    "euler, factor in R": {"discretisation": "euler", "gain": "R"},
+}
+
+
+def nets() -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Return the networks that are exported, with what their export needs."""
+    import brainstate
+    import brainunit as u
+
+    import brainhw as bh
+
+    rng = np.random.default_rng(0)
+
+    def weights(n_in: int, n_out: int, mean: float = 0.12) -> Any:
+        return rng.normal(mean, 0.15, (n_in, n_out)).astype(np.float32) * u.mV
+
+    def layers(last: Any = None, **options: Any) -> Any:
+        hidden = bh.nn.LIFLayer(8, **{"tau": 2.0 * u.ms, "reset": "zero", **options})
+        end = bh.nn.LIFLayer(N_OUT, tau=3.0 * u.ms, reset=options.get("reset", "zero")) if last is None else last
+        first = [bh.nn.LIFSynapse(N_IN, 8, weight_init=weights(N_IN, 8)), hidden]
+        between = [] if last is not None else [bh.nn.LIFSynapse(8, N_OUT, weight_init=weights(8, N_OUT, 0.3))]
+        return brainstate.nn.Sequential(*first, *between, end)
+
+    recurrent = {"topology": "RC", "recurrent_init": weights(8, 8, 0.0)}
+    each = np.geomspace(1.0, 5.0, 8).astype(np.float32) * u.ms
+    readout = bh.nn.LeakyReadout(8, N_OUT, tau=4.0 * u.ms, weight_init=rng.normal(0, 1, (8, N_OUT)).astype(np.float32))
+    synapse = bh.nn.LIFSynapse(N_IN, 8, weight_init=weights(N_IN, 8, 0.03))
+    current = bh.nn.CubaLIFLayer(8, tau_mem=2.0 * u.ms, tau_syn=1.0 * u.ms, max_spikes_per_step=1)
+    return {
+        "two LIF layers": (layers(), {}),
+        "recurrent LIF": (layers(**recurrent), {}),
+        "a time constant for each neuron": (layers(tau=each), {}),
+        "LIF and leaky readout": (layers(last=readout), {}),
+        "LIF that subtracts": (layers(reset="subtract"), {"reset": "continuous"}),
+        "current-based LIF": (brainstate.nn.Sequential(synapse, current), {"reset": "continuous"}),
+    }
+
+
+def read_brainhw(path: str, xs: np.ndarray) -> np.ndarray:
+    """Run a graph with brainhw."""
+    import brainstate
+    import brainunit as u
+
+    import brainhw as bh
+    from brainhw.interop.nir import from_nir
+
+    dt = DT_S * 1000 * u.ms
+    with brainstate.environ.context(dt=dt):
+        return np.asarray(bh.rollout(from_nir(path, dt=dt), xs)[0])
+
+
+def read_jaxpike(path: str, xs: np.ndarray) -> np.ndarray:
+    """Run a graph with jaxpike."""
+    import jax.numpy as jnp
+    from jaxpike import nir as bridge
+    from jaxpike import unroll
+
+    return np.asarray(unroll(bridge.load(path, dt_seconds=DT_S), jnp.asarray(xs)[:, None])[0])[:, 0]
+
+
+def read_spyx(path: str, xs: np.ndarray) -> np.ndarray:
+    """Run a graph with Spyx."""
+    import jax.numpy as jnp
+    import nir
+    from spyx.nir import from_nir
+
+    return np.asarray(from_nir(nir.read(path), jnp.asarray(xs)[:, None], dt=DT_S)[1])[:, 0]
+
+
+def read_snntorch(path: str, xs: np.ndarray) -> np.ndarray:
+    """Run a graph with snnTorch, whose step is 0.1 ms."""
+    import nir
+    from snntorch.import_nir import import_from_nir
+
+    return _torch_steps(import_from_nir(nir.read(path)), xs)
+
+
+def read_norse(path: str, xs: np.ndarray) -> np.ndarray:
+    """Run a graph with Norse."""
+    import nir
+    import norse.torch as norse
+
+    return _torch_steps(norse.from_nir(nir.read(path), dt=DT_S), xs)
+
+
+def _torch_steps(net: Any, xs: np.ndarray) -> np.ndarray:
+    import torch
+
+    state, outputs = None, []
+    with torch.no_grad():
+        for x in torch.as_tensor(xs)[:, None]:
+            given = net(x) if state is None else net(x, state)
+            out, state = given if isinstance(given, tuple) else (given, None)
+            outputs.append(out[0] if isinstance(out, tuple) else out)
+    return torch.stack(outputs).numpy()[:, 0]
+
+
+LIBRARIES: dict[str, Callable[[str, np.ndarray], np.ndarray]] = {
+    "brainhw": read_brainhw,
+    "jaxpike": read_jaxpike,
+    "snntorch": read_snntorch,
+    "norse": read_norse,
+    "spyx": read_spyx,
+}
+
+
+def work(reader: str, folder: str) -> None:
+    """Run every graph of a folder with one reader and leave its outputs there; errors as text."""
+    version = None
+    if reader != "brainhw":
+        version = importlib.metadata.version(reader)
+    told: dict[str, Any] = {"version": version, "errors": {}}
+    found = {}
+    xs = np.load(Path(folder) / "input.npy")
+    for path in sorted(Path(folder).glob("*.nir")):
+        try:
+            found[path.stem] = LIBRARIES[reader](str(path), xs)
+        except Exception as error:  # whatever a library raises is its answer
+            lines = [line for line in str(error).strip().splitlines() if line.strip()] or [""]
+            told["errors"][path.stem] = f"{type(error).__name__}: {lines[0][:160]}"
+    np.savez(Path(folder) / f"{reader}.npz", **found)
+    (Path(folder) / f"{reader}.json").write_text(json.dumps(told))
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """Return in how many steps and channels two outputs differ, in spikes or by more than rounding."""
+    if ours.shape != theirs.shape:
+        return {"shape": list(theirs.shape)}
+    spiking = bool(np.all((ours == 0) | (ours == 1)))
+    largest = float(np.max(np.abs(ours)))
+    differing = ours != theirs if spiking else np.abs(ours - theirs) > 1e-4 * largest
+    counts = {"spikes": int(ours.sum()), "their_spikes": float(theirs.sum())} if spiking else {}
+    return {
+        "differ": int(differing.sum()),
+        "of": int(ours.size),
+        **counts,
+        "largest": float(np.abs(ours - theirs).max()),
+    }
+
+
+def run(pythons: dict[str, str]) -> dict[str, Any]:
+    """Export, let every reader run, and compare with the network itself."""
+    import brainstate
+    import brainunit as u
+    import nir
+
+    import brainhw as bh
+    from brainhw.interop.nir import from_nir, to_nir
+
+    dt = DT_S * 1000 * u.ms
+    xs = (np.random.default_rng(1).random((N_STEPS, N_IN)) < 0.2).astype(np.float32)
+    rows: list[dict[str, Any]] = []
+    versions: dict[str, str | None] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "input.npy", xs)
+        graphs = {}
+        for name, (net, needs) in nets().items():
+            with brainstate.environ.context(dt=dt):
+                own = np.asarray(bh.rollout(net, xs)[0])
+            for written, options in WRITTEN.items():
+                stem = f"g{len(graphs)}"
+                nir.write(Path(folder) / f"{stem}.nir", to_nir(net, dt=dt, **needs, **options))
+                zero = None
+                if needs:
+                    with brainstate.environ.context(dt=dt):
+                        back = from_nir(Path(folder) / f"{stem}.nir", dt=dt, reset="zero")
+                        zero = np.asarray(bh.rollout(back, xs)[0])
+                graphs[stem] = (name, written, own, zero)
+        for reader in READERS:
+            python = sys.executable if reader == "brainhw" else pythons.get(reader)
+            if python is None:
+                print(f"{reader}: no interpreter given, left out", file=sys.stderr)
+                continue
+            job = [python, os.path.abspath(__file__), "--worker", reader, folder]
+            # The order of sets decides how some readers walk a graph.
+            environment = {**os.environ, "PYTHONHASHSEED": "0"}
+            done = subprocess.run(job, env=environment, capture_output=True, text=True, check=False, timeout=1800)
+            if done.returncode:
+                print(f"{reader}: failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}", file=sys.stderr)
+                continue
+            told = json.loads((Path(folder) / f"{reader}.json").read_text())
+            versions[reader] = told["version"] or bh.__version__
+            with np.load(Path(folder) / f"{reader}.npz") as found:
+                for stem, (name, written, own, zero) in graphs.items():
+                    row = {"reader": reader, "net": name, "written": written}
+                    if stem in told["errors"]:
+                        rows.append({**row, "error": told["errors"][stem]})
+                    else:
+                        same = {} if zero is None else {"differ_from_reset_to_zero": int(np.sum(zero != found[stem]))}
+                        rows.append({**row, **compare(own, found[stem]), **same})
+    return {"dt_ms": DT_S * 1000, "steps": N_STEPS, "versions": versions, "rows": rows}
+
+
+def table(content: dict[str, Any]) -> str:
+    """Return the results as a table in Markdown, one line for each network and way of writing."""
+    readers = list(content["versions"])
+    heads = ["network", "written", *(f"{name} {content['versions'][name]}" for name in readers)]
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    cells = {(row["net"], row["written"], row["reader"]): _words(row) for row in content["rows"]}
+    for net, written in dict.fromkeys((row["net"], row["written"]) for row in content["rows"]):
+        lines.append(f"| {net} | {written} | {' | '.join(cells[net, written, reader] for reader in readers)} |")
+    return "\n".join(lines)
+
+
+def _words(row: dict[str, Any]) -> str:
+    if "error" in row:
+        return "error"
+    if "shape" in row:
+        return f"another shape {row['shape']}"
+    if row["differ"] == 0:
+        return f"the same {row['spikes']} spikes" if "spikes" in row else "the same"
+    if "spikes" in row:
+        return f"{row['their_spikes']:g} spikes for {row['spikes']}, {row['differ']} of {row['of']} differ"
+    return f"{row['differ']} of {row['of']} differ, by up to {row['largest']:.2g}"
+
+
+def _python(text: str) -> tuple[str, str]:
+    names, _, path = text.partition("=")
+    if not path or set(names.split(",")) - set(READERS):
+        raise argparse.ArgumentTypeError(f"{text!r} must be READER[,READER...]=PATH, readers of {', '.join(READERS)}")
+    # Links stay: they are how a virtual environment is told from its interpreter.
+    return names, os.path.abspath(path) if os.sep in path else path
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--python", nargs="+", action="extend", type=_python, default=[], metavar="READER=PATH")
+    parser.add_argument("--out", type=Path, help="file for the results, JSON")
+    parser.add_argument("--worker", nargs=2, metavar=("READER", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(*arguments.worker)
+        return
+    content = run({name: path for names, path in arguments.python for name in names.split(",")})
+    if arguments.out:
+        arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+    print(table(content))
+
+
+if __name__ == "__main__":
+    main()

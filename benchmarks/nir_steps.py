@@ -1,0 +1,142 @@
+"""How far the steps of imported NIR neurons are from their differential equations, as the time step shrinks.
+
+``python -m benchmarks.nir_steps --out docs/results/nir_steps.json`` prints three tables: firing rates with a reset to
+zero and by subtraction against the exact rate for a constant current; a current-based neuron solved as one node and as
+``LI`` before ``LIF`` against the exact solution; and what a standard LIF settles at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import brainstate
+import brainunit as u
+import nir
+import numpy as np
+
+import brainhw as bh
+from brainhw.interop.nir import from_nir, to_nir
+
+STEPS_MS = (2.0, 1.0, 0.5, 0.25, 0.125)
+TAU_S, TAU_SYN_S = 0.02, 0.005
+
+
+def ran(graph: Any, xs: np.ndarray, dt_ms: float, record: str = "", **options: Any) -> np.ndarray:
+    """Return the output, or one record, of an imported graph."""
+    net = from_nir(graph, dt=dt_ms * u.ms, **options)
+    with brainstate.environ.context(dt=dt_ms * u.ms):
+        ys, seen = bh.rollout(net, xs.astype(np.float32), record=(record,) if record else ())
+    return np.asarray(u.get_mantissa(seen[record] if record else ys))
+
+
+def lif(n: int, v_threshold: float = 1.0) -> nir.LIF:
+    """Return standard neurons: R = 1, no leak voltage."""
+    ones = np.ones(n)
+    return nir.LIF(tau=TAU_S * ones, r=ones, v_leak=0 * ones, v_threshold=v_threshold * ones)
+
+
+def rates() -> list[dict[str, float]]:
+    """Return the mean relative error of the rate over currents from 1.2 to 3 times the threshold, for both resets."""
+    currents, seconds = np.linspace(1.2, 3.0, 200), 4.0
+    true = 1 / (TAU_S * np.log(currents / (currents - 1)))
+    rows = []
+    for dt in STEPS_MS:
+        row = {"dt_ms": dt}
+        for reset in ("zero", "subtract"):
+            graph = nir.NIRGraph.from_list(lif(len(currents)))
+            spikes = ran(graph, np.tile(currents, (round(seconds * 1000 / dt), 1)), dt, reset=reset)
+            first, last = spikes.argmax(0), len(spikes) - 1 - spikes[::-1].argmax(0)
+            # From the first spike to the last: a count in a fixed time would be short by half a spike.
+            rate = (spikes.sum(0) - 1) / ((last - first) * dt / 1000)
+            row[reset] = float(np.mean(rate / true - 1))
+        rows.append(row)
+    return rows
+
+
+def current_based() -> list[dict[str, float]]:
+    """Return the largest error of a membrane that never fires, for a smooth input, over 100 ms."""
+    one, rows = np.ones(1), []
+    cuba = nir.CubaLIF(
+        tau_syn=TAU_SYN_S * one, tau_mem=TAU_S * one, r=one, v_leak=0 * one, v_threshold=1e6 * one, w_in=one
+    )
+    li = nir.LI(tau=TAU_SYN_S * one, r=one, v_leak=0 * one)
+    for dt in STEPS_MS:
+        n = round(100 / dt)
+        # A current that is held over blocks of 10 ms, which every time step here divides.
+        held = np.repeat(np.random.default_rng(0).normal(1, 1, 10), round(10 / dt))[:n, None]
+        exact = exact_membrane(np.random.default_rng(0).normal(1, 1, 10), dt, n)
+        one_node = ran(nir.NIRGraph.from_list(cuba), held, dt, "cubalif.V")[:, 0]
+        two_nodes = ran(nir.NIRGraph.from_list(li, lif(1, 1e6)), held, dt, "lif.V")[:, 0]
+        size = np.max(np.abs(exact))
+        rows.append(
+            {
+                "dt_ms": dt,
+                "CubaLIF": float(np.max(np.abs(one_node - exact)) / size),
+                "LI, LIF": float(np.max(np.abs(two_nodes - exact)) / size),
+            }
+        )
+    return rows
+
+
+def exact_membrane(blocks: np.ndarray, dt_ms: float, n: int) -> np.ndarray:
+    """Return the membrane of the two equations at every step, for a current that is held over blocks of 10 ms."""
+    a, b = 1 / TAU_S, 1 / TAU_SYN_S
+    v = current = 0.0
+    values = []
+    for block in blocks:
+        times = np.arange(1, round(10 / dt_ms) + 1) * dt_ms / 1000
+        decays, leaks = np.exp(-b * times), np.exp(-a * times)
+        currents = block + (current - block) * decays
+        membranes = block + (v - block) * leaks + (current - block) * a / (a - b) * (decays - leaks)
+        values.append(membranes)
+        v, current = membranes[-1], currents[-1]
+    return np.concatenate(values)[:n]
+
+
+def settled() -> list[dict[str, float]]:
+    """Return what a constant current of 0.5 settles at, after an import and after one round trip more."""
+    rows = []
+    for dt in (0.1, 1.0, 5.0, 40.0):
+        first = nir.NIRGraph.from_list(lif(1))
+        again = to_nir(from_nir(first, dt=dt * u.ms), dt=dt * u.ms)
+        xs = np.full((round(400 / dt) + 20, 1), 0.5)
+        one, two = (float(ran(graph, xs, dt, "lif.V")[-1, 0]) for graph in (first, again))
+        rows.append({"dt_ms": dt, "import": one, "round trip": two})
+    return rows
+
+
+def table(rows: list[dict[str, float]], *, orders: bool) -> str:
+    """Return rows as Markdown, with the order of each column between neighbouring steps if asked for."""
+    names = [name for name in rows[0] if name != "dt_ms"]
+    heads = ["dt", *(head for name in names for head in ([name, "order"] if orders else [name]))]
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for i, row in enumerate(rows):
+        cells = [f"{row['dt_ms']:g} ms"]
+        for name in names:
+            cells.append(f"{row[name]:.2g}" if orders else f"{row[name]:.6f}")
+            if orders:
+                before = rows[i - 1]
+                ratio = abs(before[name] / row[name]) if i else np.nan
+                order = np.log(ratio) / np.log(before["dt_ms"] / row["dt_ms"]) if i else np.nan
+                cells.append("" if not i else "rounding" if abs(row[name]) < 1e-5 else f"{order:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="file for the results, JSON")
+    arguments = parser.parse_args()
+    content = {"rates": rates(), "current_based": current_based(), "settled": settled()}
+    if arguments.out:
+        arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+    for name, rows in content.items():
+        print(f"{name}\n\n{table(rows, orders=name != 'settled')}\n")
+
+
+if __name__ == "__main__":
+    main()

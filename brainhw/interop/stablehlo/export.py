@@ -1,0 +1,237 @@
+"""From a network to a program of one step."""
+
+from __future__ import annotations
+
+import functools
+import math
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._version import __version__
+from brainhw.init.batches import states_restored
+from brainhw.interop.stablehlo.program import StepProgram
+from brainhw.transform.advance import advance
+from brainhw.transform.checks import as_key, check_module
+from brainhw.transform.prepare import prepare_net
+from brainhw.transform.stream import most_steps
+from brainhw.transform.stream_step import Held, StreamStep
+
+__all__ = ["export_step"]
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+def export_step(
+    net: brainstate.nn.Module,
+    x: Any,
+    *,
+    dt: u.Quantity | None = None,
+    key: jax.Array | int | None = None,
+    platforms: Sequence[str] | None = None,
+) -> StepProgram:
+    """Export one step of a network as a StableHLO program that runs without it.
+
+    Step by step the program gives, from its ``initial_state``, to the bit what :func:`brainhw.stream` gives, and what
+    :func:`brainhw.rollout` gives with ``layerwise=False``, up to what XLA rounds otherwise inside a loop. The network
+    is prepared as for these, and afterwards is as it was.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network; ``net(x)`` advances it by one step.
+    x : array or Quantity
+        An input of one step, ``[N]`` for one sample or ``[B, N]`` for a batch. Its shape, number type and unit are
+        those that the program takes; its numbers do not matter.
+    dt : Quantity, optional
+        The time step. Default that of ``brainstate.environ``.
+    key : jax.Array or int, optional
+        Sampled chip, see :func:`brainhw.prepare_net`. Default the chip in place.
+    platforms : sequence of {'cpu', 'cuda', 'rocm', 'tpu'}, optional
+        What the program shall run on, one or several; they need not be there now. Default what JAX runs on here.
+
+    Returns
+    -------
+    StepProgram
+        The program: ``step(state, x)``, ``initial_state``, ``save(path)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is bad; the network cannot be prepared; a step draws random numbers, calls back into Python, or
+        returns something else than arrays, Quantities and tuples, lists and dicts of them; or a layer holds a limited
+        number of steps.
+    RuntimeError
+        If no time step is set, or the call stands inside a compiled function.
+
+    Notes
+    -----
+    Whatever a step writes is state and goes in and out: membranes, spikes, currents. Whatever it only reads is a
+    constant of the program: weights, as the chip applies them after sign annealing, rounding, charge curve and
+    mismatch, and time constants, thresholds, ``dt``. After training go on and export again. Gradients are not part of
+    the program.
+
+    Constants are kept from being folded when the program is compiled, because a compiler and a processor may round an
+    exponential differently.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> from brainhw.interop.stablehlo import export_step
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v1Synapse(4, 3), bh.nn.H1v1Layer(3, tau=10 * u.ms))
+    >>> export_step(net, jnp.zeros((8, 4)), dt=1.0 * u.ms, platforms=("cpu",))
+    StepProgram for cpu, dt 1 ms
+      input: float32[8, 4] dimensionless
+      state layers.1.V: float32[8, 3] mV
+      state layers.1.spk: float32[8, 3] dimensionless
+      output: float32[8, 3] dimensionless
+    """
+    call = "export_step"
+    check_module(net, call=call)
+    if _arguments.inside_jit():
+        raise RuntimeError(f"{call}: it compiles a program of its own and cannot stand inside jit; call it outside.")
+    x = _example(x, call)
+    key = as_key(key, call)
+    chosen = _platforms(platforms, call)
+    dt = _arguments.time_step(call=call) if dt is None else _arguments.quantity(dt, u.ms, call=call, name="dt", **_STEP)
+    with brainstate.environ.context(dt=dt), states_restored(net, keep_weights=False):
+        prepare_net(net, x.shape[0] if x.ndim == 2 else None, key=key)
+        _check_endless(net, call)
+        settings = {"dt": dt}
+        step = StreamStep(net, lambda x: (advance(net, x), {}), x, settings, call=call)
+        names, units = _states(step.held, call)
+        moving, fixed = step.numbers()
+        output_units: list[u.Unit | None] = []
+
+        def pure(state: dict[str, jax.Array], x: jax.Array) -> tuple[dict[str, jax.Array], Any]:
+            constants = jax.lax.optimization_barrier(fixed)
+            moved, out, _ = step.pure(tuple(state[name] for name in names), constants, [x])
+            output_units.clear()
+            return dict(zip(names, moved, strict=True)), _plain_output(step.out_tree.unflatten(out), output_units, call)
+
+        rest = dict(zip(names, moving, strict=True))
+        try:
+            exported = jax.export.export(jax.jit(pure), platforms=chosen)(rest, u.get_mantissa(x))
+        except (ValueError, NotImplementedError) as error:
+            if str(error).startswith(call):
+                raise
+            raise ValueError(
+                f"{call}: JAX cannot export this step ({error}); leave out of it what calls back into Python or an "
+                "external library."
+            ) from error
+    _check_effects(exported, call)
+    return StepProgram(
+        exported,
+        dict(zip(names, units, strict=True)),
+        u.get_unit(x) if isinstance(x, u.Quantity) else None,
+        tuple(output_units),
+        dt,
+        _versions(),
+        {name: np.asarray(value) for name, value in rest.items()},
+    )
+
+
+_STEP: dict[str, Any] = {"shapes": [()], "positive": True}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "brainhw": __version__,
+        "brainstate": brainstate.__version__,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _example(x: Any, call: str) -> Any:
+    """Return the input that stands for all, in JAX's own arrays, or raise."""
+    if isinstance(x, u.Quantity):
+        example = u.Quantity(jnp.asarray(x.mantissa), unit=x.unit)
+    else:
+        example = jnp.asarray(_arguments.as_array(x, call=call, name="x"))
+    if example.ndim not in (1, 2) or 0 in example.shape:
+        raise ValueError(
+            f"{call}: x must be the input of one step, [N] or [B, N], none of them 0; got {example.shape}."
+        )
+    return example
+
+
+def _platforms(platforms: Any, call: str) -> tuple[str, ...]:
+    if platforms is None:
+        return (jax.export.default_export_platform(),)
+    if isinstance(platforms, str) or not isinstance(platforms, Sequence) or not platforms:
+        raise TypeError(
+            f"{call}: platforms must be a sequence of names such as ('cpu',); got {_arguments.describe(platforms)}."
+        )
+    return tuple(_arguments.choice(name, PLATFORMS, call=call, name="each of platforms") for name in platforms)
+
+
+def _check_endless(net: brainstate.nn.Module, call: str) -> None:
+    most = most_steps(net)
+    if not math.isinf(most):
+        raise ValueError(
+            f"{call}: a layer with kernel='dense' holds {most:.0f} steps and a program cannot refuse the next; take "
+            "kernel='soe', whose memory does not grow, or forget on purpose with memory=."
+        )
+
+
+def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]]:
+    """Return a name and the unit of every array of the states that a step writes."""
+    names: list[str] = []
+    units: list[u.Unit | None] = []
+    for one in held:
+        value = one.state.value
+        if isinstance(one.state, brainstate.random.RandomState) or any(impl is not None for impl in one.impls):
+            raise ValueError(
+                f"{call}: a step draws random numbers ({one.path or type(one.state).__name__}), which a program that "
+                "gives the same for the same state cannot; export outside fit=True, or leave the noise out."
+            )
+        if not one.moves:
+            continue
+        path = one.path or f"{type(one.state).__name__}{len(names)}"
+        for where, leaf in jax.tree_util.tree_leaves_with_path(value, is_leaf=_is_quantity):
+            names.append(path + jax.tree_util.keystr(where))
+            units.append(_unit(leaf))
+    return names, units
+
+
+def _plain_output(out: Any, units: list[u.Unit | None], call: str) -> Any:
+    """Return an output without its units, which are added to ``units``, or raise if it is no plain pytree."""
+    if out is None or type(out) in (tuple, list, dict):
+        node = functools.partial(_plain_output, units=units, call=call)
+        if isinstance(out, dict):
+            # In the order in which JAX flattens a dict.
+            return {name: node(out[name]) for name in sorted(out)}
+        return None if out is None else type(out)(node(part) for part in out)
+    if isinstance(out, (u.Quantity, jax.Array)):
+        units.append(_unit(out))
+        return u.get_mantissa(out)
+    raise TypeError(
+        f"{call}: a step must return an array, a Quantity, or tuples, lists and dicts of them; it returns "
+        f"{_arguments.describe(out)}."
+    )
+
+
+def _check_effects(exported: jax.export.Exported, call: str) -> None:
+    effects = [*exported.ordered_effects, *exported.unordered_effects]
+    if effects:
+        raise ValueError(
+            f"{call}: a step calls back into Python ({', '.join(map(str, effects))}), which a program cannot; leave "
+            "out prints and callbacks."
+        )
+
+
+def _unit(value: Any) -> u.Unit | None:
+    return u.get_unit(value) if isinstance(value, u.Quantity) else None
+
+
+def _is_quantity(value: Any) -> bool:
+    return isinstance(value, u.Quantity)
