@@ -111,7 +111,8 @@ def _why_missed(report: LayerReport, solver: PairInitializer) -> str:
     # The mean grows with the input, the spread with its root: theta - f mean = xi sqrt(f) sd.
     half = 0.5 * report.init.xi_target * sd
     root = theta / (half + math.sqrt(half**2 + max(mean, 0.0) * theta))
-    return f"{reason}; about {root**2:.2g} times the inputs or their rate would reach it, or use a larger xi_target."
+    shift = "" if solver.settings.in_range else ", or pass in_range=True, which may raise the mean instead"
+    return f"{reason}; about {root**2:.2g} times the inputs or their rate would reach it, or use a larger xi_target{shift}."
 
 
 def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw) -> str:

@@ -172,8 +172,14 @@ class FluctReport:
 
 
 def _xi(layer: LayerReport) -> str:
+    # A layer that hardly gets any input is thousands of deviations away, and the digits of that say nothing.
+    low, middle, high = (f"{xi:.2f}" if xi < 1000 else ">1000" for xi in _in_order(layer))
+    return f"{middle} ({low}-{high})"
+
+
+def _in_order(layer: LayerReport) -> tuple[float, float, float]:
     low, high = layer.xi_quartiles
-    return f"{layer.xi_median:.2f} ({low:.2f}-{high:.2f})"
+    return low, layer.xi_median, high
 
 
 _COLUMNS: dict[str, Any] = {

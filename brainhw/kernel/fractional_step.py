@@ -80,7 +80,9 @@ def scheme_of(
     if method.many_terms:
         terms = [w / method.gain(a, operator.h) for a, w in zip(operator.alpha, operator.coefficients, strict=True)]
         total = sum(terms)
-        weights = sum(c / total * past.weights(method, a) for a, c in zip(operator.alpha, terms, strict=True))
+        # One order for all neurons may stand beside a time constant for each.
+        shares = [c / total for c in terms]
+        weights = sum(_times(share, past.weights(method, a)) for a, share in zip(operator.alpha, shares, strict=True))
         gain = 1 / total
     else:
         weights = past.weights(method, alpha)
@@ -90,7 +92,7 @@ def scheme_of(
             drive=gain * rate,
             before=None,
             voltage=-leak * gain * rate,
-            weights=-gain * weights if method.remembers_rate else weights,
+            weights=_times(-gain, weights) if method.remembers_rate else weights,
         )
     # Solved for the newest value, which the leak at the new time contains as well.
     scale = gain / (1 + leak * gain * rate * (1 - alpha / 2))
@@ -99,8 +101,14 @@ def scheme_of(
         drive=scale * rate * (1 + jump),
         before=-scale * rate * jump,
         voltage=-leak * scale * rate * alpha / 2,
-        weights=scale / gain * weights,
+        weights=_times(scale / gain, weights),
     )
+
+
+def _times(factor: jax.Array, weights: jax.Array) -> jax.Array:
+    """Return weights ``[n_slots, ...]`` times a factor that may have axes of neurons which they lack."""
+    missing = jnp.ndim(factor) - (weights.ndim - 1)
+    return factor * weights.reshape(weights.shape[:1] + (1,) * missing + weights.shape[1:])
 
 
 def sensitivities(learnt: tuple[bool, ...], operator: Operator, *arguments: Any) -> tuple[Scheme, ...]:

@@ -467,3 +467,31 @@ def test_orders_can_be_replaced() -> None:
     assert layer.method == "pred"
     expected = LIF(N, alpha=np.linspace(0.2, 0.9, N), tau=5 * u.ms, method="pred")
     np.testing.assert_array_equal(traces(layer, drives)["V"], traces(expected, drives)["V"])
+
+
+@pytest.mark.parametrize("kernel", ["dense", "soe"])
+@pytest.mark.parametrize(
+    ("method", "alpha"), [("gl", 0.5), ("gl", [0.3, 0.8]), ("l1", 0.5), ("trap", 0.5), ("pred", 0.5), ("cn", 0.5)]
+)
+def test_one_order_for_all_may_stand_beside_a_time_constant_for_each(method: str, alpha: Any, kernel: str) -> None:
+    tau = jnp.array([10.0, 20.0, 30.0]) * u.ms
+    x = 3.0 * jax.random.uniform(jax.random.key(0), (40, 2, 3)) * u.mV
+    each = [jnp.full(3, order) for order in alpha] if isinstance(alpha, list) else jnp.full(3, alpha)
+    runs = []
+    for order in (alpha, each):
+        options = {"horizon": 40} if kernel == "dense" else {}
+        layer = LIF(3, alpha=order, tau=tau, method=method, kernel=kernel, learn_alpha=True, **options)
+        weights = layer.states(brainstate.ParamState)
+
+        def summed(layer=layer) -> tuple[Any, Any]:
+            spikes, seen = bh.rollout(layer, x, record=(".V",))
+            return (seen[".V"] / u.mV).sum(), (spikes, seen[".V"])
+
+        grads, _, (spikes, V) = brainstate.transform.grad(summed, weights, has_aux=True, return_value=True)()
+        total = np.array([np.sum(leaf) for leaf in jax.tree.leaves(grads)])
+        runs.append((np.asarray(spikes), np.asarray(V / u.mV), total))
+    (spikes, V, total), (same_spikes, same_V, same_total) = runs
+    np.testing.assert_array_equal(spikes, same_spikes)
+    assert spikes.any()
+    np.testing.assert_allclose(V, same_V, atol=1e-6)
+    np.testing.assert_allclose(total, same_total, rtol=1e-4)
