@@ -8,7 +8,7 @@ from brainhw.data.fsdd import fsdd
 from brainhw.data.japanese_vowels import japanese_vowels
 from brainhw.data.locate import locate
 from brainhw.data.mnist1d import mnist1d
-from brainhw.data.qtdb import qtdb
+from brainhw.data.qtdb import qtdb, qtdb_excerpt
 from brainhw.data.randman import randman
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "locate",
     "mnist1d",
     "qtdb",
+    "qtdb_excerpt",
     "randman",
     "repeat_frames",
     "split_on_off",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from importlib import resources
 
 import numpy as np
 
+from brainhw.data.bundled import bundled_bytes
 from brainhw.data.dataset import Dataset, Split
 
 __all__ = ["japanese_vowels"]
@@ -15,22 +15,6 @@ __all__ = ["japanese_vowels"]
 _FILE = resources.files("brainhw.data") / "japanese_vowels.npz"
 _SHA256 = "6a26d6ce74b68838655bb34708950320835803d703a5fd05194f61908627f5a3"
 _N_TRAIN, _FRAMES, _CHANNELS, _SPEAKERS = 270, 29, 12, 9
-
-
-def _verified_bytes() -> bytes:
-    try:
-        content = _FILE.read_bytes()
-    except OSError as error:
-        raise RuntimeError(
-            f"japanese_vowels: the bundled file {_FILE} cannot be read ({error}); reinstall brainhw."
-        ) from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != _SHA256:
-        raise RuntimeError(
-            f"japanese_vowels: the bundled file {_FILE} is damaged (SHA-256 {found[:12]}..., expected "
-            f"{_SHA256[:12]}...); reinstall brainhw."
-        )
-    return content
 
 
 def japanese_vowels() -> Dataset:
@@ -62,7 +46,8 @@ def japanese_vowels() -> Dataset:
     >>> len(data.train), len(data.test), data.n_classes
     (270, 370, 9)
     """
-    with np.load(io.BytesIO(_verified_bytes()), allow_pickle=False) as stored:
+    content = bundled_bytes(_FILE, _SHA256, call="japanese_vowels")
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         planes, lengths, labels = stored["planes"], stored["lengths"].astype(np.int32), stored["labels"]
     differences = np.ascontiguousarray(planes.T).view("<i4").reshape(-1, _CHANNELS)
     x = np.zeros((len(lengths), _FRAMES, _CHANNELS), np.float32)

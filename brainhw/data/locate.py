@@ -56,6 +56,11 @@ def locate(
     extra
         Further folders that are known to hold this data set on some systems.
 
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
     Raises
     ------
     FileNotFoundError

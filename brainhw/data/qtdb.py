@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 
+from brainhw.data.bundled import bundled_bytes
 from brainhw.data.dataset import Dataset, Split
 from brainhw.data.locate import locate
 
-__all__ = ["qtdb"]
+__all__ = ["qtdb", "qtdb_excerpt"]
+
+_EXCERPT = resources.files("brainhw.data") / "qtdb_excerpt.npz"
+_EXCERPT_SHA256 = "232d45ce836e2b785788a80e29da2ec7b9c7b258653cf89cfe322b887df21508"
+_EXCERPT_STEPS = 1301
 
 _FILES = {"train": "QTDB_train.mat", "test": "QTDB_test.mat"}
 _N_CHANNELS = 4
@@ -112,10 +119,56 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     if root is not None and not isinstance(root, (str, os.PathLike)):
         raise TypeError(f"qtdb: root must be the path of a folder, or None to search; got {root!r}.")
     folder = locate("qtdb", root, marker=tuple(_FILES.values()), how_to_get=_HOW_TO_GET)
+    return _dataset("qtdb", *(_read(folder / _FILES[half]) for half in ("train", "test")))
+
+
+def qtdb_excerpt() -> Dataset:
+    """Load a small part of the QT Database that ships inside the package: 124 training and 29 test sequences.
+
+    Every fifth sequence of :func:`qtdb`, number for number. It is for trying things out where the whole set is not at
+    hand; an accuracy on it is not comparable with published ones. No file, folder or network is needed, and the
+    checksum is verified at each load.
+
+    Returns
+    -------
+    Dataset
+        As from :func:`qtdb`: ``x`` float32 ``[n, 1301, 4]``, ``y`` int32 ``[n, 1301]``, the segment of each step.
+
+    Raises
+    ------
+    RuntimeError
+        Where the bundled file is missing or damaged.
+
+    References
+    ----------
+    See :func:`qtdb`. Licence: Open Data Commons Attribution License v1.0.
+
+    Examples
+    --------
+    >>> from brainhw.data import qtdb_excerpt
+    >>> qtdb_excerpt()
+    Dataset(qtdb_excerpt: 6 classes, licence Open Data Commons Attribution License v1.0 (PhysioNet)
+      train Split(124 recordings, x [124, 1301, 4], lengths 1301 to 1301)
+      test  Split(29 recordings, x [29, 1301, 4], lengths 1301 to 1301))
+    """
+    content = bundled_bytes(_EXCERPT, _EXCERPT_SHA256, call="qtdb_excerpt")
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        halves = [_unpacked(stored[f"{half}_spikes"], stored[f"{half}_labels"]) for half in ("train", "test")]
+    return _dataset("qtdb_excerpt", *halves)
+
+
+def _unpacked(spikes: np.ndarray, labels: np.ndarray) -> Split:
+    x = np.unpackbits(spikes, axis=1, count=_EXCERPT_STEPS).astype(np.float32)
+    # In the files every sequence ends so; it is the only value that a bit cannot hold.
+    x[:, -1, 0] = -1
+    return Split(x=x, y=labels, lengths=np.full(len(x), _EXCERPT_STEPS, np.int32))
+
+
+def _dataset(name: str, train: Split, test: Split) -> Dataset:
     return Dataset(
-        name="qtdb",
-        train=_read(folder / _FILES["train"]),
-        test=_read(folder / _FILES["test"]),
+        name=name,
+        train=train,
+        test=test,
         n_classes=len(_SEGMENTS),
         class_names=_SEGMENTS,
         licence="Open Data Commons Attribution License v1.0 (PhysioNet)",

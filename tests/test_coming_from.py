@@ -1,0 +1,56 @@
+"""What the pages for users of snnTorch and NWAVE show is code that runs, and names that exist."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import brainstate
+import braintools
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = {page: (DOCS / f"coming_from_{page}.md").read_text(encoding="utf-8") for page in ("snntorch", "nwave")}
+
+
+def run(page: str) -> dict[str, Any]:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, page, "exec"), names)
+    return names
+
+
+def test_the_net_of_the_page_for_snntorch_spikes() -> None:
+    names = run("snntorch")
+    assert names["spikes"].shape == names["seen"]["lif2.V_pre"].shape == (25, 4, 9)
+
+
+def test_the_net_of_the_page_for_nwave_fires_and_keeps_the_paths_of_its_weights(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = run("nwave")
+    assert names["spikes"].shape == names["seen"]["layer.V"].shape == (100, 64, 32)
+    assert names["spikes"].sum() > 0
+    assert list(names["net"].states(brainstate.ParamState)) == [("synapse", "weight")]
+    printed = capsys.readouterr().out
+    assert "weights in range" not in printed
+    assert "weights on grid" in printed
+
+
+def found(package: str, dotted: str) -> Any:
+    thing: Any = importlib.import_module(package)
+    for name in dotted.split("."):
+        if not hasattr(thing, name):
+            thing = importlib.import_module(f"{thing.__name__}.{name}")
+        else:
+            thing = getattr(thing, name)
+    return thing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_call_that_the_page_names_exists(page: str) -> None:
+    for alias, package in (("bh", "brainhw"), ("braintools", braintools.__name__), ("brainstate", brainstate.__name__)):
+        for dotted in set(re.findall(rf"(?<![\w.]){alias}\.((?:\w+\.)*\w+)", PAGES[page])):
+            assert found(package, dotted) is not None

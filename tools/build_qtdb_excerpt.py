@@ -1,0 +1,55 @@
+"""Build ``brainhw/data/qtdb_excerpt.npz`` from the two files of the QT Database as spikes.
+
+Run it with the folder that holds ``QTDB_train.mat`` and ``QTDB_test.mat`` (``brainhw/data/qtdb.py`` says where they
+come from). It takes every fifth sequence of both, writes the same bytes each time (with the same numpy and zlib) and
+prints their SHA-256, which ``brainhw/data/qtdb.py`` pins.
+
+Spikes are stored as bits, eight steps to a byte, and labels as bytes. The one value that is no bit, the -1 that every
+sequence holds in its first channel at its last step, is checked here and put back at loading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from brainhw.data import Split, qtdb
+
+EVERY = 5
+OUTPUT = Path(__file__).resolve().parents[1] / "brainhw" / "data" / "qtdb_excerpt.npz"
+
+
+def pack(train: Split, test: Split) -> bytes:
+    """Return the bytes of the npz archive, the same for the same data."""
+    arrays = {}
+    for half, split in (("train", train), ("test", test)):
+        spikes = split.x == 1
+        rest = split.x - spikes
+        if not (rest[:, -1, 0] == -1).all() or np.count_nonzero(rest) != len(rest):
+            raise ValueError(f"{half}: x must hold 0 and 1, and -1 in the first channel of each last step alone")
+        arrays[f"{half}_spikes"] = np.packbits(spikes, axis=1)
+        arrays[f"{half}_labels"] = split.y.astype(np.uint8)
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **arrays)
+    return archive.getvalue()
+
+
+def main() -> None:
+    """Read the data, write the archive and print its checksum."""
+    parser = argparse.ArgumentParser(description="Build the excerpt of the QT Database that ships inside brainhw.")
+    parser.add_argument("root", type=Path, help="folder of QTDB_train.mat and QTDB_test.mat")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args()
+    data = qtdb(options.root)
+    archive = pack(*(getattr(data, half).take(slice(None, None, EVERY)) for half in ("train", "test")))
+    options.output.write_bytes(archive)
+    sys.stdout.write(f"{len(archive)} bytes, SHA-256 {hashlib.sha256(archive).hexdigest()}\n")
+
+
+if __name__ == "__main__":
+    main()
