@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-
 def test_the_network_of_the_readme_learns_fits_its_chip_and_runs_from_its_bundle(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (claimed,) = re.findall(r"\((0\.\d{3}) of the test recordings right\)", README)

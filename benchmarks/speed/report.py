@@ -37,16 +37,17 @@ def read(files: Sequence[Path]) -> dict[str, Any]:
 
 def markdown(content: Mapping[str, Any], agreed: Iterable[Mapping[str, Any]] | None = None) -> str:
     """Return everything as markdown: the machine, a table for each case and size, and the footnotes."""
-    parts = [_machine(content), f"### Forward with backward in all cases, ms\n\n{summary(content)}"]
+    parts = ["# Speed beside other libraries", _machine(content)]
+    parts.append(f"## Forward with backward in all cases, ms\n\n{summary(content)}")
     for case, words in CASES.items():
         for size in sizes_of(case):
             records = [r for r in content["results"] if (r["case"], r["size"]) == (case, size)]
             if records:
                 dims = next((r["dims"] for r in records if "dims" in r), str(sizes_of(case)[size]))
-                parts.append(f"### {case}, {size}: {words}, {dims}\n\n{_table(records, content['adapters'])}")
+                parts.append(f"## {case}, {size}: {words}, {dims}\n\n{_table(records, content['adapters'])}")
     parts.append(_notes(content))
     if agreed is not None:
-        parts.append("### Do they compute the same?\n\n" + agreement.table(agreed))
+        parts.append("## Do they compute the same?\n\n" + agreement.table(agreed))
     return "\n\n".join(part for part in parts if part)
 
 

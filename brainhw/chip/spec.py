@@ -20,9 +20,11 @@ __all__ = ["BITS", "UNITS", "WIDEST_THRESHOLD", "ChipSpec", "sourced_fields"]
 
 # One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step no longer names its code.
 BITS = range(2, 17)
+"""How many bits a stored weight may have."""
 
 # Five standard deviations above zero: a normal spread wider than this would give thresholds below it.
 WIDEST_THRESHOLD = 0.2
+"""The largest relative spread of thresholds that a spec takes."""
 
 # The one unit in which each dimensioned field is kept.
 UNITS: Mapping[str, u.Unit] = MappingProxyType(

@@ -64,6 +64,16 @@ def judge(found: Survey) -> DeployReport:
 def is_net_deployable(net: brainstate.nn.Module) -> bool:
     """Return whether a network can go on its chip as it is; :func:`check_deployable` says why not.
 
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+
+    Returns
+    -------
+    bool
+        Whether no rule is broken.
+
     Examples
     --------
     >>> import brainhw as bh, brainstate, brainunit as u

@@ -112,7 +112,8 @@ def _why_missed(report: LayerReport, solver: PairInitializer) -> str:
     half = 0.5 * report.init.xi_target * sd
     root = theta / (half + math.sqrt(half**2 + max(mean, 0.0) * theta))
     shift = "" if solver.settings.in_range else ", or pass in_range=True, which may raise the mean instead"
-    return f"{reason}; about {root**2:.2g} times the inputs or their rate would reach it, or use a larger xi_target{shift}."
+    factor = f"about {root**2:.2g} times the inputs or their rate would reach it"
+    return f"{reason}; {factor}, or use a larger xi_target{shift}."
 
 
 def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw) -> str:

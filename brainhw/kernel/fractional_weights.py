@@ -204,3 +204,4 @@ METHODS: dict[str, type[FractionalMethod]] = {
     "pred": ProductRectangle,
     "cn": ShiftedGruenwaldLetnikov,
 }
+"""The class of each scheme by the name that a fractional layer takes as ``method=``."""

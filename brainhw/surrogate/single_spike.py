@@ -292,6 +292,11 @@ def atan(alpha: float = 2.0) -> ATan:
     alpha : float, default 2.0
         Steepness, dimensionless, above 0 and at most 1e5.
 
+    Returns
+    -------
+    ATan
+        For ``spk_fun=``.
+
     Examples
     --------
     >>> from brainhw.surrogate import atan
@@ -309,6 +314,11 @@ def fast_sigmoid(slope: float = 25.0) -> FastSigmoid:
     slope : float, default 25.0
         Steepness, dimensionless, above 0 and at most 1e5.
 
+    Returns
+    -------
+    FastSigmoid
+        For ``spk_fun=``.
+
     Examples
     --------
     >>> from brainhw.surrogate import fast_sigmoid
@@ -325,6 +335,11 @@ def sigmoid(slope: float = 25.0) -> Sigmoid:
     ----------
     slope : float, default 25.0
         Steepness, dimensionless, above 0 and at most 1e5.
+
+    Returns
+    -------
+    Sigmoid
+        For ``spk_fun=``.
 
     Examples
     --------
