@@ -134,6 +134,14 @@ class LayerReport:
         return float(low), float(high)
 
     @property
+    def xi_words(self) -> str:
+        """Median and quartiles of the measured distance to threshold, such as ``2.00 (1.91 to 2.12)``."""
+        # A layer that hardly gets any input is thousands of deviations away, and the digits of that say nothing.
+        low, high = self.xi_quartiles
+        shown = [f"{xi:.2f}" if xi < 1000 else "over 1000" for xi in (self.xi_median, low, high)]
+        return f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+    @property
     def n_neurons(self) -> int:
         """Number of neurons."""
         return len(self.xi)
@@ -171,17 +179,6 @@ class FluctReport:
         return plain_table(tuple(_COLUMNS), [[column(layer) for column in _COLUMNS.values()] for layer in self.layers])
 
 
-def _xi(layer: LayerReport) -> str:
-    # A layer that hardly gets any input is thousands of deviations away, and the digits of that say nothing.
-    low, middle, high = (f"{xi:.2f}" if xi < 1000 else ">1000" for xi in _in_order(layer))
-    return f"{middle} ({low}-{high})"
-
-
-def _in_order(layer: LayerReport) -> tuple[float, float, float]:
-    low, high = layer.xi_quartiles
-    return low, layer.xi_median, high
-
-
 _COLUMNS: dict[str, Any] = {
     "layer": lambda r: f"{r.index} {r.name}",
     "neurons": lambda r: f"{r.n_neurons} {r.family}",
@@ -192,7 +189,7 @@ _COLUMNS: dict[str, Any] = {
     "µ_U": lambda r: f"{float(np.mean(r.mean_membrane.to(u.mV).mantissa)):.2g} mV",
     "V_th": lambda r: f"{float(np.mean(r.threshold.to(u.mV).mantissa)):.3g} mV",
     "ξ wanted": lambda r: "-" if r.init is None else f"{r.init.xi_target:g}",
-    "ξ (quartiles)": _xi,
+    "ξ (quartiles)": lambda r: r.xi_words,
     "dead": lambda r: f"{r.dead}",
     "saturated": lambda r: f"{r.saturated}",
     "exhausted": lambda r: "-" if r.init is None else f"{r.init.exhausted}",

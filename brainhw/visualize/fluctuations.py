@@ -51,8 +51,7 @@ def membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: 
     ax.hist(values.clip(-reach, reach), np.linspace(-reach, reach, bins + 1).tolist(), density=True, color="C0")
     ax.axvspan(1, reach, color="C3", alpha=0.15, linewidth=0)
     ax.axvline(1, color="C3", linestyle="--", linewidth=1)
-    low, high = report.xi_quartiles
-    ax.set_title(f"ξ = {report.xi_median:.2f} ({low:.2f} to {high:.2f}), {report.dead} silent", fontsize="medium")
+    ax.set_title(f"ξ = {report.xi_words}, {report.dead} silent", fontsize="medium")
     ax.set(xlabel="membrane without spikes (V_th)", ylabel="density", xlim=(-reach, reach))
     return ax
 
