@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import machine
+
 # The step is that of snnTorch, whose reader knows no other.
 DT_S = 1e-4
 N_STEPS, N_IN, N_OUT = 400, 12, 6
@@ -265,7 +267,7 @@ def main() -> None:
         return
     content = run({name: path for names, path in arguments.python for name in names.split(",")})
     if arguments.out:
-        arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+        arguments.out.write_text(json.dumps({"machine": machine(), **content}, indent=1) + "\n")
     print(table(content))
 
 

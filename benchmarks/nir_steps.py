@@ -18,6 +18,7 @@ import nir
 import numpy as np
 
 import brainhw as bh
+from benchmarks.machine import machine
 from brainhw.interop.nir import from_nir, to_nir
 
 STEPS_MS = (2.0, 1.0, 0.5, 0.25, 0.125)
@@ -133,7 +134,7 @@ def main() -> None:
     arguments = parser.parse_args()
     content = {"rates": rates(), "current_based": current_based(), "settled": settled()}
     if arguments.out:
-        arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+        arguments.out.write_text(json.dumps({"machine": machine(), **content}, indent=1) + "\n")
     for name, rows in content.items():
         print(f"{name}\n\n{table(rows, orders=name != 'settled')}\n")
 
