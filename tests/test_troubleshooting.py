@@ -143,6 +143,22 @@ def weights_out_of_range(*_: Any) -> None:
 
 
 @mistake
+def weights_that_round_to_zero(*_: Any) -> None:
+    loud = [1000 * np.random.default_rng(0).random((4, 100, 4)).astype(np.float32)]
+    bh.init.fluct_init(on_chip(weight_bits="chip"), loud, in_range=True, verbose=False)
+
+
+@mistake
+def populations_of_unequal_size(*_: Any) -> None:
+    bh.train.population_votes(jnp.zeros((10, 2, 50)), 4)
+
+
+@mistake
+def labels_from_one(*_: Any) -> None:
+    bh.train.accuracy_population(jnp.zeros((10, 2, 40)), jnp.array([1, 4]), 4)
+
+
+@mistake
 def no_spike_at_all(*_: Any) -> None:
     bh.init.fluct_init(on_chip(), [np.zeros((4, 50, 4), np.float32)], verbose=False)
 

@@ -1,7 +1,7 @@
 """Real data: loaders, an order of batches, a filter bank for audio, and the encodings braintools lacks."""
 
 from brainhw.data.dataset import Dataset, Split, batches
-from brainhw.data.encode import ChannelScale, fit_channel_scale, repeat_frames, split_on_off
+from brainhw.data.encode import ChannelScale, delayed_copies, fit_channel_scale, repeat_frames, split_on_off
 from brainhw.data.fashion_mnist import fashion_mnist
 from brainhw.data.filterbank import FilterbankDesign, filterbank, filterbank_design
 from brainhw.data.fsdd import fsdd
@@ -17,6 +17,7 @@ __all__ = [
     "FilterbankDesign",
     "Split",
     "batches",
+    "delayed_copies",
     "fashion_mnist",
     "filterbank",
     "filterbank_design",

@@ -35,7 +35,7 @@ class Split:
         Class of each recording, whole numbers of shape ``[n]``, counted from zero (kept as int32); or of each frame,
         shape ``[n, T]``.
     lengths
-        True number of frames (or audio samples) of each recording, shape ``[n]`` (kept as int32).
+        True number of frames (or audio samples) of each recording, shape ``[n]`` (kept as int32); default all of them.
     groups
         Optional array of shape ``[n]`` that says where each recording comes from, e.g. the speaker's name.
 
@@ -57,17 +57,22 @@ class Split:
 
     x: np.ndarray | list[np.ndarray]
     y: np.ndarray
-    lengths: np.ndarray
+    lengths: np.ndarray = None  # type: ignore[assignment]  # filled in below, and never None after it
     groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("y", _labels(self.y, "y", (1, 2))), ("lengths", _labels(self.lengths, "lengths"))):
+        is_audio = isinstance(self.x, (list, tuple))
+        if is_audio:
+            x: Any = [np.asarray(one, np.float32) for one in self.x]
+        else:
+            x = np.asarray(as_array(self.x, call="Split", name="x"), np.float32)
+        lengths = [np.shape(one)[0] if np.ndim(one) else 0 for one in x] if self.lengths is None else self.lengths
+        parts = {"x": x, "y": _labels(self.y, "y", (1, 2)), "lengths": _labels(lengths, "lengths")}
+        for name, value in parts.items():
             object.__setattr__(self, name, value)
-        if isinstance(self.x, (list, tuple)):
-            object.__setattr__(self, "x", [np.asarray(one, np.float32) for one in self.x])
+        if is_audio:
             self._check_audio()
         else:
-            object.__setattr__(self, "x", np.asarray(as_array(self.x, call="Split", name="x"), np.float32))
             self._check_frames()
         if self.groups is not None:
             object.__setattr__(self, "groups", np.asarray(self.groups))

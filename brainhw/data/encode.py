@@ -1,4 +1,4 @@
-"""Small steps between features and the input of a net: scaling, on/off channels, held frames."""
+"""Small steps between features and the input of a net: scaling, on/off channels, held frames, delayed copies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from brainhw._arguments import as_array, check_finite, describe, positive_int
 from brainhw.data.dataset import Split
 
-__all__ = ["ChannelScale", "fit_channel_scale", "repeat_frames", "split_on_off"]
+__all__ = ["ChannelScale", "delayed_copies", "fit_channel_scale", "repeat_frames", "split_on_off"]
 
 
 def _frames(split: Any, call: str) -> tuple[np.ndarray, np.ndarray]:
@@ -173,3 +173,50 @@ def repeat_frames(x: Any, times: int) -> np.ndarray:
     if array.ndim < 2:
         raise ValueError(f"repeat_frames: x must have shape [..., T, C]; got shape {array.shape}.")
     return np.repeat(array, times, axis=-2)
+
+
+def delayed_copies(x: Any, delays: Any) -> np.ndarray:
+    """Put delayed copies of all channels beside each other, so that a net sees what was at once with what is.
+
+    A net whose neurons forget within some steps hears little of an order in time that takes longer. With copies that
+    are late by up to the length of such an order it does, at the cost of more inputs. On hardware something before the
+    chip has to delay them.
+
+    Parameters
+    ----------
+    x
+        Frames ``[..., T, C]``.
+    delays
+        Whole numbers of steps, each at least 0 and below ``T``; 0 is the input itself.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 of shape ``[..., T, C * len(delays)]``, the copies in the order of ``delays``, each zero until it begins.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a Quantity, fewer than two axes, values that are not finite, and delays that are none.
+
+    Examples
+    --------
+    >>> from brainhw.data import delayed_copies
+    >>> delayed_copies([[1.0], [2.0], [3.0]], (0, 2)).tolist()
+    [[1.0, 0.0], [2.0, 0.0], [3.0, 1.0]]
+    """
+    call = "delayed_copies"
+    array = _features(x, call)
+    if array.ndim < 2:
+        raise ValueError(f"{call}: x must have shape [..., T, C]; got shape {array.shape}.")
+    steps = np.asarray(delays)
+    n_steps = array.shape[-2]
+    if steps.ndim != 1 or not steps.size or steps.dtype.kind not in "iu" or steps.min() < 0 or steps.max() >= n_steps:
+        raise ValueError(
+            f"{call}: delays must be whole numbers of steps from 0 to {n_steps - 1}, such as (0, 10, 20); "
+            f"got {describe(delays)}."
+        )
+    copies = np.zeros((*array.shape[:-1], len(steps), array.shape[-1]), np.float32)
+    for i, late in enumerate(steps.tolist()):
+        copies[..., late:, i, :] = array[..., : n_steps - late, :]
+    return copies.reshape(*array.shape[:-1], -1)

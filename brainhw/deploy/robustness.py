@@ -185,7 +185,7 @@ def robustness(
         size = min(len(keys), most or _fitting(run, values, keys, budget, n_devices))
         size = -(-size // n_devices) * n_devices  # evenly over the devices
         scores = []
-        with tqdm(total=len(keys), desc="chips", unit="chip", disable=not pbar) as bar:
+        with tqdm(total=len(keys), desc="chips", unit="chip", disable=None if pbar else True) as bar:
             for start in range(0, len(keys), size):
                 part = keys[start : start + size]
                 # The last chunk is filled up, so that one compiled program serves all.

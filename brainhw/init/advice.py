@@ -18,6 +18,8 @@ _XI_LEAST, _XI_MOST = 1.0, 3.0
 _MISSED = 0.1
 _LUCK = 1.2  # by which the largest weight of another draw or other data may be larger
 _ROUNDS = 5
+_MOST_LOST = 0.4  # share of the weights that may round to zero
+_STEPS = 4  # of the grid that weights are wide of on good terms, of which a tenth rounds to zero
 
 
 def warn(message: str) -> None:
@@ -57,6 +59,13 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
         )
     if report.out_of_range:
         warn(f"{where}: {_out_of_range(report, solver, draw)}")
+    if (step := solver.circuit.weight_step) and (lost := _lost(draw, step)) > _MOST_LOST:
+        factor = float(np.sqrt(np.mean(np.square(np.asarray(draw.weight, float))))) / (_STEPS * step)
+        warn(
+            f"{where}: {lost:.0%} of the weights are smaller than half a step of their grid ({step:.3g}) and round to "
+            f"zero, since the input is strong; scale it to about {factor:.2g} times its size, so that larger weights "
+            "are drawn."
+        )
     if report.dead:
         lower = "" if draw.recurrent is None else "a lower alpha, "
         warn(
@@ -80,6 +89,10 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
             f"{where}: {report.saturated} neuron(s) spike in more than half of all steps; try a larger xi_target or "
             "weaker input."
         )
+
+
+def _lost(draw: Draw, step: float) -> float:
+    return float(np.mean(np.abs(np.asarray(draw.weight)) < step / 2))
 
 
 def _is_missed(report: LayerReport) -> bool:

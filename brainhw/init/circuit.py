@@ -24,7 +24,8 @@ __all__ = ["Circuit"]
 class Circuit:
     """One ``(synapse, layer)`` pair of any family.
 
-    Weights are plain numbers, in millivolt where the family's are voltages. A synapse has ``n_columns`` targets: one a
+    Weights are plain numbers, in millivolt where the family's are voltages; ``weight_step`` is the distance of the
+    levels that those of the synapse are rounded to, or ``None``. A synapse has ``n_columns`` targets: one a
     neuron, or ``S`` a neuron where a neuron has several synapses, neuron by neuron.
 
     Parameters
@@ -43,6 +44,9 @@ class Circuit:
         self.chip = layer.chip if isinstance(layer, H1Layer) else None
         self._recurrent = _recurrent_parameter(layer)
         self._effective = getattr(synapse, "effective", None), getattr(layer, "effective", None)
+        # Kept, because a search goes without the grid.
+        grid = None if self._effective[0] is None else self._effective[0].grid
+        self.weight_step: float | None = None if grid is None else grid.step
 
     @property
     def family(self) -> str:

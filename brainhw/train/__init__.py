@@ -1,6 +1,6 @@
 """Losses, metrics, schedules and projections for training on a chip's terms."""
 
-from brainhw.train.accuracy import accuracy, accuracy_population
+from brainhw.train.accuracy import accuracy, accuracy_population, population_votes
 from brainhw.train.annealing import SignAnnealing
 from brainhw.train.bounds import BoundsReg, firing_rate_bounds_loss
 from brainhw.train.rates import balanced_population_mse, firing_rate_target_mse_loss
@@ -18,6 +18,7 @@ __all__ = [
     "firing_rate_bounds_loss",
     "firing_rate_target_mse_loss",
     "out_of_range",
+    "population_votes",
     "project_signs",
     "topology_loss",
     "weight_magnitude_loss",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from brainhw.train.rates import check_labels, check_output, population_size
+from brainhw.train.rates import check_labels, check_output, equal_populations, population_size
 
-__all__ = ["accuracy", "accuracy_population"]
+__all__ = ["accuracy", "accuracy_population", "population_votes"]
 
 
 def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
@@ -74,3 +74,37 @@ def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) ->
     size = population_size(spikes, labels, n_classes, call="accuracy_population")
     counts = jnp.sum(spikes, axis=0).reshape(spikes.shape[1], n_classes, size).sum(axis=-1)
     return jnp.mean(jnp.argmax(counts, axis=-1) == labels)
+
+
+def population_votes(spikes: jax.Array, n_classes: int) -> jax.Array:
+    """Spike count of each class, the mean over the neurons of its population: logits for a cross-entropy.
+
+    Parameters
+    ----------
+    spikes : jax.Array
+        Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
+    n_classes : int
+        Number of classes; ``N`` is a multiple of it.
+
+    Returns
+    -------
+    jax.Array
+        ``[B, n_classes]``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``spikes`` is not ``[T, B, N]`` or ``N`` no multiple of ``n_classes``.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> spikes = jnp.array([[[1.0, 0.0, 1.0, 1.0]], [[0.0, 0.0, 1.0, 1.0]]])
+    >>> bh.train.population_votes(spikes, 2).tolist()
+    [[0.5, 2.0]]
+    """
+    call = "population_votes"
+    if jnp.ndim(spikes) != 3:
+        raise ValueError(f"{call}: spikes must be [T, B, N]; got shape {jnp.shape(spikes)}.")
+    size = equal_populations(spikes.shape[-1], n_classes, call=call)
+    return jnp.sum(spikes, axis=0).reshape(spikes.shape[1], n_classes, size).mean(axis=-1)

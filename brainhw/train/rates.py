@@ -124,7 +124,12 @@ def population_size(spikes: Any, labels: Any, n_classes: int, *, call: str) -> i
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     check_output(spikes, labels, call=call)
     check_labels(labels, n_classes, call=call)
-    n = spikes.shape[-1]
+    return equal_populations(spikes.shape[-1], n_classes, call=call)
+
+
+def equal_populations(n: int, n_classes: int, *, call: str) -> int:
+    """Return how many of ``n`` output neurons each class has, or raise."""
+    n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     if n % n_classes:
         raise ValueError(
             f"{call}: {n} output neurons cannot form equal populations for {n_classes} classes; "

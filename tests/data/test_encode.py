@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from brainhw.data import ChannelScale, Split, fit_channel_scale, japanese_vowels, repeat_frames, split_on_off
+from brainhw.data import (
+    ChannelScale,
+    Split,
+    delayed_copies,
+    fit_channel_scale,
+    japanese_vowels,
+    repeat_frames,
+    split_on_off,
+)
 
 FEATURES = hnp.arrays(
     np.float32,
@@ -106,3 +114,27 @@ def test_what_cannot_be_scaled_is_refused():
     scale = ChannelScale(np.zeros(3, np.float32), np.ones(3, np.float32))
     with pytest.raises(ValueError, match="fitted on 3 channels, the split has 2"):
         scale.apply(Split(x, [0, 1], [3, 3]))
+
+
+@given(seed=st.integers(0, 2**31 - 1), delays=st.lists(st.integers(0, 6), min_size=1, max_size=4))
+@settings(derandomize=True, deadline=None, max_examples=20, database=None)
+def test_a_delayed_copy_is_the_input_some_steps_ago(seed: int, delays: list[int]) -> None:
+    x = np.random.default_rng(seed).random((3, 7, 2)).astype(np.float32)
+    copies = delayed_copies(x, delays).reshape(3, 7, len(delays), 2)
+    for i, late in enumerate(delays):
+        np.testing.assert_array_equal(copies[:, late:, i], x[:, : 7 - late])
+        assert not copies[:, :late, i].any()
+
+
+@pytest.mark.parametrize("delays", [(), (0, 7), (-1,), (1.5,), 3, "ab"])
+def test_delays_that_are_none_are_refused(delays: object) -> None:
+    with pytest.raises(ValueError, match=r"^delayed_copies: delays must be whole numbers of steps from 0 to 6"):
+        delayed_copies(np.ones((7, 2)), delays)
+
+
+def test_a_split_of_arrays_alone_takes_all_frames_of_each() -> None:
+    split = Split(np.ones((3, 5, 2)), [0, 1, 0])
+    assert split.lengths.tolist() == [5, 5, 5]
+    assert Split([np.ones(4), np.ones(7)], [0, 1]).lengths.tolist() == [4, 7]
+    with pytest.raises(ValueError, match=r"^Split: x must have shape \[n, T, channels\]; got shape \(3,\)"):
+        Split(np.ones(3), [0, 1, 0])

@@ -1,0 +1,81 @@
+"""What delayed copies of the inputs do for the net of the README: ``python -m benchmarks.delayed_copies``.
+
+Two made-up tasks of four classes that differ in the order of things alone: the lag from one of six oscillating channels
+to the next, with two speeds; and a bump that moves over eight channels up, down, outward or inward.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+
+import jax
+import numpy as np
+
+import brainhw as bh
+from benchmarks.machine import PROJECT, save
+
+N, N_TRAIN, T, N_CLASSES = 400, 280, 100, 4
+DELAYS = {"none": (0,), "0, 10, 20, 40": (0, 10, 20, 40)}
+
+
+def lags(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
+    """Return chirps ``[N, T, 6]``, rising or falling, that reach the channels one after the other from either end."""
+    t = np.arange(T) / T
+    f = rng.uniform(1.5, 2.5, (N, 1))
+    swing = f * np.where(y % 2 == 0, 2.0, -0.5)[:, None]
+    phase = 2 * np.pi * (f * t + swing * t**2 / 2) + rng.uniform(0, 2 * np.pi, (N, 1))
+    lag = 0.5 * np.where(y < 2, 1, -1)[:, None, None] * np.arange(6)
+    return rng.uniform(0.7, 1.3, (N, 1, 6)) * np.sin(phase[..., None] + lag) + rng.normal(0, 0.5, (N, T, 6))
+
+
+def bump(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
+    """Return a noisy tone ``[N, T, 8]`` that moves over the channels."""
+    c, t = np.arange(8), np.arange(T)[:, None]
+    outward = 2 * np.abs(c - 3.5) - 1
+    order = np.stack([c, c[::-1], outward, 6 - outward])[y][:, None, :]
+    begins, pace = rng.uniform(0, 10, (N, 1, 1)), rng.uniform(9, 12, (N, 1, 1))
+    envelope = np.exp(-(((t - begins - pace * order) / 10) ** 2) / 2)
+    tone = np.sin(2 * np.pi * t / rng.uniform(5, 12, (N, 1, 8)) + rng.uniform(0, 2 * np.pi, (N, 1, 8)))
+    return envelope * tone + rng.normal(0, 0.2, (N, T, 8))
+
+
+def run(x: np.ndarray, y: np.ndarray, delays: tuple[int, ...]) -> dict[str, float]:
+    """Train the net of the README on other data, and return its accuracies."""
+    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    imports, _, rest = code.partition("\n\n")
+    training = rest[rest.index("class Net") : rest.index("print(bh.deploy.check_deployable")]
+    train, test = bh.data.Split(x[:N_TRAIN], y[:N_TRAIN]), bh.data.Split(x[N_TRAIN:], y[N_TRAIN:])
+    scale = bh.data.fit_channel_scale(train)
+    inputs = [bh.data.delayed_copies(bh.data.split_on_off(scale.apply(s).x), delays) for s in (train, test)]
+    names = {"x_train": inputs[0], "x_test": inputs[1], "y_train": train.y, "y_test": test.y, "n_classes": N_CLASSES}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(compile(imports + "\n\n\n" + training, "README.md", "exec"), names)
+    reached = {}
+    for half, labels in (("train", train.y), ("test", test.y)):
+        spikes, _ = bh.rollout(names["net"], names[f"x_{half}"].swapaxes(0, 1))
+        reached[f"{half}_accuracy"] = float(bh.train.accuracy_population(spikes, labels, N_CLASSES))
+    jax.clear_caches()
+    return reached
+
+
+def main() -> None:
+    """Run all, save ``docs/results/delayed_copies.json``, and print a table."""
+    rows = []
+    print("| task | delayed copies | train | test |\n| --- | --- | --- | --- |")
+    for task in (lags, bump):
+        rng = np.random.default_rng(7)
+        y = rng.permutation(np.arange(N) % N_CLASSES)
+        x = task(rng, y).astype(np.float32)
+        for words, delays in DELAYS.items():
+            row = {"task": task.__name__, "delays": words, **run(x, y, delays)}
+            rows.append(row)
+            print(
+                f"| {task.__name__} | {words} | {row['train_accuracy']:.3f} | {row['test_accuracy']:.3f} |", flush=True
+            )
+    save("delayed_copies", {"rows": rows})
+
+
+if __name__ == "__main__":
+    main()
