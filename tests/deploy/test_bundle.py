@@ -260,7 +260,7 @@ def test_a_loaded_net_runs_with_its_own_dt_only(tmp_path: pathlib.Path) -> None:
         ),
     ):
         bh.rollout(loaded, xs)
-    with pytest.raises(RuntimeError, match="no time step is set"):
+    with pytest.raises(RuntimeError, match=r"no time step is set; run it inside .*context\(dt=net.dt\)"):
         bh.rollout(loaded, xs)
 
 
