@@ -70,13 +70,18 @@ JOBS = {
         "deploy_spoken_digits.py",
         [{"chip": chip, **kind} for kind in ({}, {"free": True}, {"no_mismatch": True}) for chip in ("h1v1", "h1v2")],
     ),
+    "fashion_mnist": Job(
+        "fashion_mnist.py",
+        [{"neuron": "lif"}, {"neuron": "h1v2"}, {"neuron": "h1v1"}],
+    ),
+    "robustness_study": Job("robustness_study.py", [{"chip": "h1v1"}, {"chip": "h1v2"}]),
     "ecg_alif": Job("ecg_alif.py", [{"size": "small"}, {"size": "small", "no_ahp": True}, {"size": "large"}]),
 }
 
 
 # What a script that deploys adds to its result, and the heading of its column.
 ON_CHIPS = {
-    "chips_mean": "mean of 100 chips",
+    "chips_mean": "mean over sampled chips",
     "chips_q05": "5 % quantile",
     "violations": "violations",
     "spikes_differing": "spikes that differ in the bundle",

@@ -8,8 +8,9 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import brainstate
@@ -23,6 +24,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
 import brainhw as bh
@@ -76,6 +78,8 @@ class Training(abc.ABC):
 
     constrain: Callable[[brainstate.nn.Module], None] | None = None  # brings parameters back in range after a step
     begin: Callable[[int], None] | None = None  # sets what a schedule changes, given the epoch
+    draw: Callable[[bh.data.Split, list[jax.Array]], None] | None = None  # saves what there is to see in the spikes
+    bar: Mapping[str, Any] = MappingProxyType({"desc": "training"})  # what the progress bar is called with
 
     def __init__(
         self,
@@ -98,6 +102,7 @@ class Training(abc.ABC):
         self.optimizer = braintools.optim.OptaxOptimizer(tx=optax.chain(clip, optax.adam(schedule)))
         self.optimizer.register_trainable_weights(self.weights)
         self.history: list[dict[str, float]] = []
+        self.epoch_seconds: list[float] = []
         self.path = arguments.out / "run.msgpack"
         # What must be equal for the resumed run to be the same run.
         changing = ("out", "resume", "stop_after", "root")
@@ -116,6 +121,15 @@ class Training(abc.ABC):
         """Return further numbers for the result, each with its words for the result line; may save figures."""
         return {}
 
+    def place(self, batch: bh.data.Split) -> tuple[jax.Array, jax.Array]:
+        """Turn recordings into what the net takes: ``x [T, B, N]`` and ``y``, on the device that computes."""
+        return time_major(batch.x), jnp.asarray(batch.y)
+
+    def ready(self) -> None:
+        """Take up the saved run where that is asked for."""
+        if self.arguments.resume:
+            self.load()
+
     def train(self, train: bh.data.Split, test: bh.data.Split, loss: Callable[..., Any]) -> None:
         """Train to the last epoch with a progress bar, saving as it goes.
 
@@ -132,45 +146,42 @@ class Training(abc.ABC):
                 self.constrain(self.net)
             return value, hits
 
-        if self.arguments.resume:
-            self.load()
+        self.ready()
         first, last = len(self.history), self.arguments.epochs
         last = min(last, self.arguments.stop_after or last)
-        bar = tqdm(range(first, last), desc="training", unit="epoch", initial=first, total=last)
+        tested = self.place(test)
+        bar = tqdm(range(first, last), unit="epoch", initial=first, total=last, **self.bar)
         for epoch in bar:
+            begun = time.perf_counter()
             if self.begin is not None:
                 self.begin(epoch)
             batches = bh.data.batches(train, self.batch_size, seed=self.arguments.seed, epoch=epoch)
             key = jax.random.fold_in(jax.random.key(self.arguments.seed), epoch)
-            values = np.array(
-                [
-                    step(time_major(batch.x), jnp.asarray(batch.y), jax.random.fold_in(key, i))
-                    for i, batch in enumerate(batches)
-                ]
-            )
-            outputs, _ = self._forward(time_major(test.x))
-            hits = self.score(outputs, jnp.asarray(test.y))
+            values = np.array([step(*self.place(batch), jax.random.fold_in(key, i)) for i, batch in enumerate(batches)])
+            hits, _ = self._forward(*tested)
             entry = dict(zip(("loss", "accuracy"), values.mean(axis=0).tolist(), strict=True))
             self.history.append({**entry, "test_accuracy": float(hits)})
+            self.epoch_seconds.append(time.perf_counter() - begun)
             bar.set_postfix({name: f"{value:.3f}" for name, value in self.history[-1].items()})
             if (epoch + 1) % 10 == 0:
                 self.save()
         self.save()
 
     @functools.cached_property
-    def _forward(self) -> Callable[[jax.Array], tuple[jax.Array, list[jax.Array]]]:
+    def _forward(self) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, list[jax.Array]]]:
         names = tuple(f"{layer}.spk" for layer in self.layers)
 
         @brainstate.transform.jit
-        def forward(x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+        def forward(x: jax.Array, y: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
             outputs, seen = bh.rollout(self.net, x, record=names)
-            return outputs, [seen[name] for name in names]
+            # Scored inside, where a mesh of devices adds up what each of them holds.
+            return self.score(outputs, y), [seen[name] for name in names]
 
         return forward
 
     def run(self, split: bh.data.Split) -> list[jax.Array]:
         """Return the spikes ``[T, B, N]`` of every reported layer on a whole split."""
-        return self._forward(time_major(split.x))[1]
+        return self._forward(*self.place(split))[1]
 
     def save(self) -> None:
         """Write the run; a crash while writing leaves the old file whole."""
@@ -197,12 +208,16 @@ class Training(abc.ABC):
         weights = {"/".join(map(str, path)): state.value for path, state in self.weights.items()}
         return {"weights": weights, "optimizer": self.optimizer.state_dict()}
 
-    def finish(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, float]:
+    def finish(self, test: bh.data.Split) -> dict[str, float]:
         """Save the figures and the result, print its line, and return its numbers."""
         curves(self.history, self.arguments.out / "training.png")
+        spikes = self.run(test)
+        if self.draw is not None:
+            self.draw(test, spikes)
         dt = float(brainstate.environ.get_dt().to(u.second).mantissa)
-        # Silence after the end of a recording would lower the rates.
-        real = np.arange(len(spikes[0]))[:, None] < np.asarray(test.lengths)
+        # Silence after the end of a recording would lower the rates. A frame may be held for several steps.
+        n_steps = len(spikes[0])
+        real = np.arange(n_steps)[:, None] < np.asarray(test.lengths) * (n_steps // test.x.shape[1])
         rates = {layer: float(np.asarray(s)[real].mean()) / dt for layer, s in zip(self.layers, spikes, strict=True)}
         examined = self.examine()
         result = {
@@ -242,6 +257,14 @@ class Run(Training):
         """Chip and initialiser."""
         return f"{self.arguments.chip}, {self.arguments.init} init"
 
+    def draw(self, test: bh.data.Split, spikes: list[jax.Array]) -> None:
+        """Draw the spikes of the first recording, layer above layer."""
+        ax = stacked_raster(
+            spikes, self.layers, n_steps=int(test.lengths[0]), populations=self.n_classes, right=int(test.y[0])
+        )
+        ax.figure.savefig(self.arguments.out / "raster.png", dpi=120)
+        plt.close(ax.figure)
+
     def examine(self) -> dict[str, tuple[float, str]]:
         """Draw the weights and count those out of range."""
         figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
@@ -267,18 +290,20 @@ def curves(history: list[dict[str, float]], path: Path) -> None:
     right.plot(epochs, [h["test_accuracy"] for h in history], label="test")
     right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
     right.legend(frameon=False, loc="lower right")
+    for ax in (left, right):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
 def stacked_raster(
-    spikes: list[jax.Array], names: tuple[str, ...], *, sample: int, n_steps: int, populations: int, right: int
+    spikes: list[jax.Array], names: tuple[str, ...], *, n_steps: int, populations: int, right: int
 ) -> plt.Axes:
-    """Draw the spikes of one sample, layer above layer, with the output population of the true class shaded."""
+    """Draw the spikes of the first sample, layer above layer, with the output population of the true class shaded."""
     _, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
     first = 0
     for i, (layer, name) in enumerate(zip(spikes, names, strict=True)):
-        bh.visualize.raster(layer[:n_steps, sample], ax=ax, color=f"C{i}", first=first)
+        bh.visualize.raster(layer[:n_steps, 0], ax=ax, color=f"C{i}", first=first)
         ax.text(1.01, first + layer.shape[-1] / 2, name, color=f"C{i}", transform=ax.get_yaxis_transform(), va="center")
         ax.axhline(first - 0.5, color="0.8", linewidth=0.6)
         first += layer.shape[-1]

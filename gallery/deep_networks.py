@@ -159,10 +159,11 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         return error, run.score(logits, y)
 
     run.train(train, test, loss)
-    return run.finish(test, run.run(test))
+    return run.finish(test)
 
 
-if __name__ == "__main__":
+def parser() -> argparse.ArgumentParser:
+    """Return the options of this script."""
     parser = options(__doc__.splitlines()[0], epochs=30, out="deep_networks", chip=False)
     parser.add_argument("--data", choices=tuple(TASKS), default="randman", help="what to learn")
     parser.add_argument("--root", type=Path, help="folder of the data, for those that are not bundled")
@@ -173,4 +174,8 @@ if __name__ == "__main__":
     parser.add_argument("--init", choices=INITS, default="fluct", help="initialiser of the weights")
     parser.add_argument("--in-range", action="store_true", help="keep a chip's weights in its range")
     parser.add_argument("--xi", type=float, default=2.0, help="target of fluct and nwave, in standard deviations")
-    main(parser.parse_args())
+    return parser
+
+
+if __name__ == "__main__":
+    main(parser().parse_args())

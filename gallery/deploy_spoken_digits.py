@@ -138,7 +138,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     run = Deployment(net, arguments, n_train=len(train), layers=("frontend", "hidden", "output"))
     run.train(train, test, loss)
     run.deploy(test)
-    return run.finish(test, run.run(test))
+    return run.finish(test)
 
 
 if __name__ == "__main__":

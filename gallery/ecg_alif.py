@@ -106,7 +106,7 @@ def figure(logits: jax.Array, spikes: jax.Array, x: np.ndarray, y: np.ndarray, n
     axes[2].step(range(len(y)), y, color="0.7", linewidth=3, label="annotated")
     axes[2].step(range(len(y)), np.argmax(logits, axis=-1), color="C1", linewidth=1, label="told")
     axes[2].set(yticks=range(len(names)), yticklabels=names, xlabel="step of 4 ms")
-    axes[2].legend(frameon=False, loc="upper right", ncols=2)
+    axes[2].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return drawing
 
 
@@ -139,12 +139,11 @@ def segment(
         return braintools.metric.softmax_cross_entropy_with_integer_labels(logits, y.T).mean(), run.score(logits, y)
 
     run.train(train, test, loss)
-    spikes = run.run(test)
-    logits, _ = bh.rollout(net, time_major(test.x[:1]))
-    drawing = figure(logits[:, 0], spikes[0][:, 0], test.x[0], test.y[0], data.class_names)
+    logits, seen = bh.rollout(net, time_major(test.x[:1]), record=(f"{layer}.spk",))
+    drawing = figure(logits[:, 0], seen[f"{layer}.spk"][:, 0], test.x[0], test.y[0], data.class_names)
     drawing.savefig(arguments.out / "segments.png", dpi=120)
     plt.close(drawing)
-    return run.finish(test, spikes)
+    return run.finish(test)
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:

@@ -71,7 +71,7 @@ class FractionalTraining(SegmentTraining):
         ax.hist(list(orders.values()), bins=np.linspace(0, 1, 21), label=list(orders))
         ax.axvspan(LOWEST, HIGHEST, color="0.92", zorder=0, label="where learning began")
         ax.set(xlabel="learnt order alpha", ylabel="neurons", xlim=(0, 1))
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small")
         drawing.savefig(self.arguments.out / "orders.png", dpi=120)
         plt.close(drawing)
         means = {name: float(alpha.mean()) for name, alpha in orders.items()}

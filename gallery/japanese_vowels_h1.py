@@ -13,8 +13,7 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
-import matplotlib.pyplot as plt
-from _training import FAMILIES, Run, options, stacked_raster
+from _training import FAMILIES, Run, options
 
 import brainhw as bh
 
@@ -81,13 +80,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         layers=("hidden", "output"),
     )
     run.train(train, test, loss)
-    spikes = run.run(test)
-    ax = stacked_raster(
-        spikes, run.layers, sample=0, n_steps=int(test.lengths[0]), populations=N_CLASSES, right=int(test.y[0])
-    )
-    ax.figure.savefig(arguments.out / "raster.png", dpi=120)
-    plt.close(ax.figure)
-    return run.finish(test, spikes)
+    return run.finish(test)
 
 
 if __name__ == "__main__":

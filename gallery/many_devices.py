@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import brainstate
@@ -22,12 +21,10 @@ import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
-from _training import Run, options, positive, stacked_raster
+from _training import Run, options, positive
 from japanese_vowels_h1 import N_CLASSES, POPULATION, SpeakerNet, load
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
 
 import brainhw as bh
 
@@ -41,15 +38,18 @@ class SharedRun(Run):
         # A run may be resumed on another number of devices, so that number is no part of what it is.
         own = ("devices", "processes", "process", "coordinator", "compare")
         super().__init__(net, argparse.Namespace(**{k: v for k, v in vars(arguments).items() if k not in own}), **kw)
-        self.mesh, self.saves = mesh, saves
-        self.epoch_seconds: list[float] = []
+        self.mesh, self.saves, self.at_home = mesh, saves, False
+        # A bar that is switched on overrules who switched all of them off.
+        self.bar = {"desc": self.where, **({"disable": True} if jax.process_index() else {})}
         self.reference: SharedRun | None = None
 
-    def share(self, split: bh.data.Split) -> tuple[jax.Array, jax.Array]:
+    def place(self, batch: bh.data.Split) -> tuple[jax.Array, jax.Array]:
         """Put recordings ``[T, B, N]`` and classes ``[B]`` on the mesh, each device holding its own rows."""
-        missing = -len(split) % self.mesh.size
-        x = np.swapaxes(np.pad(split.x, ((0, missing), (0, 0), (0, 0))), 0, 1)
-        y = np.pad(split.y, (0, missing), constant_values=-1)
+        if self.at_home:
+            return super().place(batch)
+        missing = -len(batch) % self.mesh.size
+        x = np.swapaxes(np.pad(batch.x, ((0, missing), (0, 0), (0, 0))), 0, 1)
+        y = np.pad(batch.y, (0, missing), constant_values=-1)
         whole = ((x, PartitionSpec(None, "batch")), (y, PartitionSpec("batch")))
         x, y = (
             jax.make_array_from_callback(array.shape, NamedSharding(self.mesh, spec), array.__getitem__)
@@ -57,47 +57,22 @@ class SharedRun(Run):
         )
         return x, y
 
-    def train(self, train: bh.data.Split, test: bh.data.Split, loss: Callable[..., Any]) -> None:
-        """Train to the last epoch; ``loss(x, y)`` returns the loss and the accuracy of a batch."""
-        gradient = brainstate.transform.grad(loss, self.weights, has_aux=True, return_value=True)
+    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
+        """Return the share of right recordings among those that are there."""
+        return super().score(outputs, y) * len(y) / jnp.sum(y >= 0)
 
-        @brainstate.transform.jit
-        def step(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-            grads, value, hits = gradient(x, y)
-            self.optimizer.update(grads)
-            bh.train.clip_weights(self.net)
-            return value, hits
-
-        # What is asked of all rows together is computed inside, where the mesh adds up what its devices hold.
-        evaluate = brainstate.transform.jit(lambda x, y: loss(x, y)[1])
-        if self.arguments.resume:
-            self.load()
+    def ready(self) -> None:
+        """Put the weights on all devices; with several processes, so that all start from the same."""
+        super().ready()
         for state in self.weights.values():
-            # With several processes this also sees to it that all of them start from the same weights.
             state.value = jax.device_put(state.value, NamedSharding(self.mesh, PartitionSpec()))
-        first, last = len(self.history), self.arguments.epochs
-        last = min(last, self.arguments.stop_after or last)
-        tested = self.share(test)
-        silent = jax.process_index() > 0
-        bar = tqdm(range(first, last), desc=self.where, unit="epoch", initial=first, total=last, disable=silent)
-        for epoch in bar:
-            begun = time.perf_counter()
-            batches = bh.data.batches(train, self.batch_size, seed=self.arguments.seed, epoch=epoch)
-            values = np.array([step(*self.share(batch)) for batch in batches]).mean(axis=0)
-            entry = dict(zip(("loss", "accuracy"), values.tolist(), strict=True))
-            self.history.append({**entry, "test_accuracy": float(evaluate(*tested))})
-            self.epoch_seconds.append(time.perf_counter() - begun)
-            bar.set_postfix({name: f"{value:.3f}" for name, value in self.history[-1].items()})
-            if (epoch + 1) % 10 == 0:
-                self.save()
-        self.save()
-        self.bring_home()
 
     def bring_home(self) -> None:
         """Make the net an ordinary one again, with everything on the first device of this process."""
         for state in self.weights.values():
             state.value = jax.tree.map(lambda array: jnp.asarray(np.asarray(array)), state.value)
         bh.prepare_net(self.net)
+        self.at_home = True
 
     def save(self) -> None:
         """Write the run, from one of the processes."""
@@ -144,13 +119,13 @@ def trained(
     if arguments.init == "fluct":
         bh.init.fluct_init(net, [train.x], in_range=True, key=arguments.seed, verbose=saves)
 
-    def loss(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
         spikes, _ = bh.rollout(net, x)
         real = y >= 0
         votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, POPULATION).mean(axis=-1)
         errors = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, jnp.maximum(y, 0))
         error = jnp.sum(errors * real) / real.sum() + bh.train.weight_magnitude_loss(net)
-        return error, bh.train.accuracy_population(spikes, y, N_CLASSES) * len(y) / real.sum()
+        return error, run.score(spikes, y)
 
     run = SharedRun(
         net,
@@ -164,6 +139,7 @@ def trained(
         saves=saves,
     )
     run.train(train, test, loss)
+    run.bring_home()
     return run
 
 
@@ -224,13 +200,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float] | None:
         run.reference = trained(alone, train, test, mesh_of(jax.local_devices()[:1]), saves=False)
     if jax.process_index():
         return None
-    spikes = run.run(test)
-    ax = stacked_raster(
-        spikes, run.layers, sample=0, n_steps=int(test.lengths[0]), populations=N_CLASSES, right=int(test.y[0])
-    )
-    ax.figure.savefig(arguments.out / "raster.png", dpi=120)
-    plt.close(ax.figure)
-    return run.finish(test, spikes)
+    return run.finish(test)
 
 
 if __name__ == "__main__":

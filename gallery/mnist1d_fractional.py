@@ -205,7 +205,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         return braintools.metric.softmax_cross_entropy_with_integer_labels(highest, y).mean(), run.score(logits, y)
 
     run.train(train, test, loss)
-    return run.finish(test, run.run(test))
+    return run.finish(test)
 
 
 if __name__ == "__main__":

@@ -36,3 +36,24 @@ def test_smoke(neuron: str, init: str, data: str, tmp_path: Path) -> None:
     assert ("[fluct_init] done." in lines) == (init != "kaiming")
     for name in ("training.png", "initialisation.png"):
         assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_the_study_over_depths_makes_a_table_and_a_figure(tmp_path: Path) -> None:
+    script = SCRIPT.with_name("randman_depth.py")
+    options = ["--depths", "2", "1", "--inits", "kaiming"]
+    done = subprocess.run(
+        [sys.executable, str(script), "--smoke", "--out", str(tmp_path), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.fullmatch(
+        r"test accuracy at 2 hidden layers: kaiming [\d.]+ \| 2 nets \| [\d.]+ s \| lif x 16, seeds 0 to 0",
+        done.stdout.splitlines()[-1],
+    )
+    table = (tmp_path / "depth.md").read_text().splitlines()
+    assert table[0] == "| hidden layers | kaiming |"
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| 1", "| 2"]
+    assert (tmp_path / "depth.png").stat().st_size > 1000

@@ -1,0 +1,119 @@
+"""Count the hidden layers that can still learn from one spike a unit, by where their weights start.
+
+Randman: ten classes of 20 units that fire once in 200 ms, so that the time of the spikes is all there is to learn from.
+The nets and rules are those of ``deep_networks.py``; here they are trained at every depth from every start, and the
+script makes a table and a figure of the accuracies and of the rate of the last hidden layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+import deep_networks
+import matplotlib.pyplot as plt
+import numpy as np
+from _training import options, positive
+
+XI = 1.0  # what suited the chips and Randman best, see docs/fluct_init.md
+
+
+def train(arguments: argparse.Namespace, layers: int, init: str, seed: int) -> dict[str, Any]:
+    """Train one net in a folder of its own."""
+    out = arguments.out / f"{layers}_{init}_{seed}"
+    own = vars(deep_networks.parser().parse_args(["--data", "randman"])) | {
+        "layers": layers,
+        "init": init,
+        "seed": seed,
+        "xi": XI,
+        "out": out,
+        "resume": arguments.resume and (out / "run.msgpack").exists(),
+        **{name: getattr(arguments, name) for name in ("neuron", "width", "epochs", "stop_after", "smoke")},
+    }
+    result = deep_networks.main(argparse.Namespace(**own))
+    rates = list(result["rates_hz"].values())
+    return {
+        "layers": layers,
+        "init": init,
+        "seed": seed,
+        "test_accuracy": result["test_accuracy"],
+        "rate_hz": rates[-1],
+    }
+
+
+def of(rows: list[dict[str, Any]], layers: int, init: str, name: str) -> np.ndarray:
+    """Return a number of all seeds of one depth and start."""
+    return np.array([row[name] for row in rows if (row["layers"], row["init"]) == (layers, init)])
+
+
+def table(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> str:
+    """Return the accuracies as markdown, a line for each depth."""
+    lines = [f"| hidden layers | {' | '.join(inits)} |", "| --- " * (len(inits) + 1) + "|"]
+    for layers in depths:
+        cells = []
+        for init in inits:
+            each = of(rows, layers, init, "test_accuracy")
+            cells.append(f"{each.mean():.3f}" + (f" ({', '.join(f'{a:.3f}' for a in each)})" if len(each) > 1 else ""))
+        lines.append(f"| {layers} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def figure(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> plt.Figure:
+    """Draw accuracy, and the rate of the last hidden layer, against depth: a dot for each seed, a line for the mean."""
+    drawing, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
+    for ax, name in zip(axes, ("test_accuracy", "rate_hz"), strict=True):
+        for i, init in enumerate(inits):
+            each = [of(rows, layers, init, name) for layers in depths]
+            ax.plot(depths, [values.mean() for values in each], "-", color=f"C{i}", label=init)
+            for layers, values in zip(depths, each, strict=True):
+                ax.plot(np.full(len(values), layers), values, "o", color=f"C{i}", markersize=4)
+        ax.set(xlabel="hidden layers", xticks=depths)
+    axes[0].set(ylabel="test accuracy after training", ylim=(0, 1))
+    axes[0].axhline(0.1, color="0.7", linewidth=1, linestyle=":")
+    axes[0].text(depths[0], 0.11, "chance", color="0.5", fontsize="small")
+    axes[1].set(ylabel="mean rate of the last hidden layer (Hz)", ylim=(0, None))
+    # Above the axes, because the curves may be anywhere inside.
+    axes[0].legend(frameon=False, ncols=len(inits), loc="lower left", bbox_to_anchor=(0, 1))
+    return drawing
+
+
+def main(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train all nets, save table and figure, and print the result line; return its numbers."""
+    started = time.perf_counter()
+    if arguments.smoke:
+        arguments.epochs, arguments.width = min(arguments.epochs, 2), min(arguments.width, 16)
+    depths, inits = sorted(set(arguments.depths)), list(arguments.inits)
+    if arguments.smoke:
+        depths, inits = depths[:2], inits[:1]
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows = [train(arguments, layers, init, seed) for layers in depths for init in inits for seed in seeds]
+    drawing = figure(rows, depths, inits)
+    drawing.savefig(arguments.out / "depth.png", dpi=120)
+    plt.close(drawing)
+    text = table(rows, depths, inits)
+    (arguments.out / "depth.md").write_text(text + "\n")
+    print(text)
+    deepest = {init: float(of(rows, depths[-1], init, "test_accuracy").mean()) for init in inits}
+    result = {"test_accuracy": deepest[inits[0]], "nets": rows, "seconds": time.perf_counter() - started}
+    (arguments.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    words = ", ".join(f"{init} {accuracy:.4f}" for init, accuracy in deepest.items())
+    print(
+        f"test accuracy at {depths[-1]} hidden layers: {words} | {len(rows)} nets | {result['seconds']:.1f} s | "
+        f"{arguments.neuron} x {arguments.width}, seeds {seeds[0]} to {seeds[-1]}"
+    )
+    return result
+
+
+if __name__ == "__main__":
+    parser = options(__doc__.splitlines()[0], epochs=15, out="randman_depth", chip=False)
+    parser.add_argument("--depths", type=positive, nargs="+", default=[1, 2, 3, 6], help="numbers of hidden layers")
+    parser.add_argument(
+        "--inits", choices=deep_networks.INITS, nargs="+", default=list(deep_networks.INITS), help="starting points"
+    )
+    parser.add_argument("--seeds", type=positive, default=1, help="how many seeds of each, from --seed on")
+    parser.add_argument("--neuron", choices=deep_networks.NEURONS, default="lif", help="what the layers are made of")
+    parser.add_argument("--width", type=positive, default=64, help="neurons in each layer")
+    main(parser.parse_args())

@@ -1,0 +1,180 @@
+"""Find out how fast accuracy falls when chips differ more, and what training for it gains.
+
+The nine speakers of ``japanese_vowels_h1.py``, four nets of the same size: weights as floats or of 5 bits, trained on
+the nominal chip or on another sampled chip in every batch, whose mismatch is that of the chip's spec. Each net is then
+tried on sampled chips whose mismatch (of synapses, leak currents and thresholds, as far as the family has them) is once
+to eight times as large.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import NamedTuple
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import matplotlib.pyplot as plt
+from _training import FAMILIES, Run, options, positive
+from japanese_vowels_h1 import N_CLASSES, POPULATION, SpeakerNet, load
+
+import brainhw as bh
+
+
+class Kind(NamedTuple):
+    """How a net is trained."""
+
+    sampled: bool
+    rounded: bool
+
+    def __str__(self) -> str:
+        return f"{'5 bits' if self.rounded else 'floats'}, {'sampled chips' if self.sampled else 'nominal chip'}"
+
+    @property
+    def folder(self) -> str:
+        """Where its run is kept."""
+        return f"{'bits' if self.rounded else 'floats'}_{'sampled' if self.sampled else 'nominal'}"
+
+
+KINDS = tuple(Kind(sampled, rounded) for rounded in (False, True) for sampled in (False, True))
+TIMES = (1.0, 2.0, 4.0, 8.0)  # the mismatch of the spec
+
+
+class Sweep(NamedTuple):
+    """Accuracies over chips, by how many times the mismatch of the spec they have; the first is the nominal chip."""
+
+    times: list[float]
+    mean: list[float]
+    q05: list[float]
+    q95: list[float]
+
+
+class StudyRun(Run):
+    """One net of the study, in a folder of its own."""
+
+    def __init__(self, net: SpeakerNet, arguments: argparse.Namespace, kind: Kind, n_train: int) -> None:
+        own = argparse.Namespace(**{**vars(arguments), "out": arguments.out / kind.folder, "kind": str(kind)})
+        sizes = {"n_train": n_train, "n_classes": N_CLASSES, "learning_rate": 1e-2, "batch_size": 54}
+        super().__init__(net, own, layers=("hidden", "output"), **sizes)
+        self.bar = {"desc": str(kind)}
+
+    def ready(self) -> None:
+        """Take up the saved run; one that was never begun begins."""
+        if self.path.exists():
+            super().ready()
+
+
+def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, test: bh.data.Split) -> StudyRun:
+    """Build a net and train it; all kinds start from the same weights."""
+    brainstate.random.seed(arguments.seed)
+    net = SpeakerNet(arguments.chip)
+    if arguments.init == "fluct":
+        bh.init.fluct_init(net, [train.x], in_range=True, key=arguments.seed, verbose=False)
+    bh.deploy.set_weight_bits(net, "chip" if kind.rounded else None)
+    run = StudyRun(net, arguments, kind, len(train))
+
+    def loss(x: jax.Array, y: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        spikes, _ = bh.rollout(net, x, key=key if kind.sampled else None)  # one key is one chip
+        votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, POPULATION).mean(axis=-1)
+        error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
+        return error + bh.train.weight_magnitude_loss(net), run.score(spikes, y)
+
+    run.train(train, test, loss)
+    return run
+
+
+def sweep(run: StudyRun, test: bh.data.Split, times: tuple[float, ...], n_chips: int) -> Sweep:
+    """Try a net on sampled chips of growing mismatch; the keys, and so the draws, are the same for all."""
+    x, y = run.place(test)
+    spec = FAMILIES[run.arguments.chip][1](1, tau=20.0 * u.ms).chip
+    sizes = {
+        "synapse": spec.synapse_mismatch_std,
+        "leak": spec.leak_mismatch_std,
+        "threshold": spec.threshold_mismatch_std,
+    }
+    found = Sweep([], [], [], [])
+    for factor in times:
+        larger = {name: False if size is None else factor * size for name, size in sizes.items()}
+        report = bh.deploy.robustness(
+            run.net,
+            lambda net: bh.train.accuracy_population(bh.rollout(net, x)[0], y, N_CLASSES),
+            n_chips,
+            key=2026,
+            **larger,
+        )
+        if not found.times:
+            for numbers, number in zip(found, (0.0, *[report.nominal] * 3), strict=True):
+                numbers.append(number)
+        numbers = (factor, report.mean, report.quantile(0.05), report.quantile(0.95))
+        for column, number in zip(found, numbers, strict=True):
+            column.append(number)
+    return found
+
+
+def figure(sweeps: dict[Kind, Sweep], chip: str) -> plt.Figure:
+    """Draw mean accuracy against mismatch, with what the middle nine tenths of the chips reach."""
+    drawing, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    for kind, found in sweeps.items():
+        color = "C1" if kind.sampled else "C0"
+        ax.plot(
+            found.times, found.mean, "o" + ("--" if kind.rounded else "-"), color=color, markersize=4, label=str(kind)
+        )
+        if not kind.rounded:
+            ax.fill_between(found.times, found.q05, found.q95, color=color, alpha=0.15, linewidth=0)
+    ax.set(
+        xlabel="mismatch, times that of the chip's spec (0: nominal chip)",
+        ylabel="test accuracy, mean over chips",
+        title=f"nine speakers on {chip.upper().replace('V', 'v')} (bands: 5 % to 95 % of chips, floats)",
+    )
+    ax.title.set_fontsize("medium")
+    ax.legend(frameon=False, title="weights, trained on")
+    return drawing
+
+
+def main(arguments: argparse.Namespace) -> dict[str, float]:
+    """Train all nets, try them on chips, save, and print the result line; return its numbers."""
+    started = time.perf_counter()
+    kinds, times = KINDS, TIMES
+    if arguments.smoke:
+        arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 4)
+        kinds, times = (KINDS[0], KINDS[-1]), TIMES[-1:]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    brainstate.environ.set(dt=1.0 * u.ms)
+    train, test = load(arguments.smoke)
+    sweeps, outside = {}, 0
+    for kind in kinds:
+        run = trained(arguments, kind, train, test)
+        outside = max(outside, bh.train.out_of_range(run.net))
+        sweeps[kind] = sweep(run, test, times, arguments.chips)
+    drawing = figure(sweeps, arguments.chip)
+    drawing.savefig(arguments.out / "robustness.png", dpi=120)
+    plt.close(drawing)
+
+    last = sweeps[kinds[-1]]
+    seconds = time.perf_counter() - started
+    result = {
+        "test_accuracy": last.mean[0],
+        "chips_mean": last.mean[1],
+        "chips_q05": last.q05[1],
+        "out_of_range": outside,
+        "sweeps": {str(kind): found._asdict() for kind, found in sweeps.items()},
+        "seconds": seconds,
+    }
+    (arguments.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    words = [f"{kind}: " + " ".join(f"{mean:.3f}" for mean in found.mean) for kind, found in sweeps.items()]
+    named = ", ".join(f"{factor:g}" for factor in last.times)
+    print(
+        f"test accuracy on the nominal chip, {last.mean[0]:.4f} | at {named} times the mismatch "
+        f"({arguments.chips} chips each): {'; '.join(words)} | {outside} weights out of range | {seconds:.1f} s | "
+        f"{arguments.chip}, {arguments.init} init, seed {arguments.seed}"
+    )
+    return result
+
+
+if __name__ == "__main__":
+    parser = options(__doc__.splitlines()[0], epochs=30, out="robustness_study")
+    parser.add_argument("--chips", type=positive, default=50, help="how many sampled chips for each mismatch")
+    main(parser.parse_args())
