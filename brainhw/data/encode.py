@@ -192,7 +192,7 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        float32 of shape ``[..., T, C * len(delays)]``, the copies in the order of ``delays``, each zero until it begins.
+        float32 of shape ``[..., T, C * len(delays)]``, in the order of ``delays``, each zero until it begins.
 
     Raises
     ------

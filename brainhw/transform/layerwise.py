@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from typing import Any
 
 import brainstate
@@ -79,7 +78,8 @@ def _is_known(part: Any) -> bool:
     if not isinstance(part, SequenceModule):
         return False
     # What was put on the instance itself counts as well.
-    changed = {name for name, value in vars(part).items() if isinstance(value, types.FunctionType | types.MethodType)}
+    own = type(part)
+    changed = {name for name, value in vars(part).items() if callable(value) and callable(getattr(own, name, None))}
     for kind in type(part).__mro__:
         if kind.__module__.split(".")[0] == "brainhw":
             return not any(hasattr(kind, name) for name in changed)

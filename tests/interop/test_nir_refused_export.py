@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import brainstate
@@ -24,6 +25,16 @@ def lif(**options) -> bh.nn.LIFLayer:
 
 def behind_synapse(layer: brainstate.nn.Module) -> brainstate.nn.Module:
     return brainstate.nn.Sequential(bh.nn.LIFSynapse(4, layer.in_size[-1]), layer)
+
+
+def doubled(drive: u.Quantity) -> u.Quantity:
+    return 2 * drive
+
+
+def with_method(to_voltage) -> bh.nn.LIFLayer:
+    layer = lif()
+    layer.to_voltage = to_voltage
+    return layer
 
 
 class Louder(bh.nn.LIFSynapse):
@@ -74,6 +85,22 @@ REFUSED = {
         lambda: behind_synapse(bh.nn.CubaLIFLayer(3)),
         {"reset": "continuous"},
         r"CubaLIFLayer\) may fire more than once in a step; build it with max_spikes_per_step=1",
+    ),
+    "a strict threshold": (
+        lambda: behind_synapse(lif(spk_fun=lambda v: (v > 1).astype(jnp.float32))),
+        {},
+        r"layers\.1 \(LIFLayer\) has a spk_fun that gives something else than 0 below the threshold",
+    ),
+    "graded spikes": (lambda: behind_synapse(lif(spk_fun=jax.nn.sigmoid)), {}, r"LIFLayer\) has a spk_fun that gives"),
+    "a partial as a step method": (
+        lambda: behind_synapse(with_method(functools.partial(doubled))),
+        {},
+        r"layers\.1 \(LIFLayer\) changes what its class does",
+    ),
+    "a jitted step method": (
+        lambda: behind_synapse(with_method(jax.jit(doubled))),
+        {},
+        r"layers\.1 \(LIFLayer\) changes what its class does",
     ),
     "noise": (
         lambda: behind_synapse(bh.nn.CubaLIFLayer(3, noise_std=0.1 * u.mV / u.second**0.5, **MULTI)),

@@ -60,6 +60,15 @@ def conv() -> nir.Conv2d:
     return nir.Conv2d((4, 4), np.ones((1, 1, 3, 3)), 1, 0, 1, 1, np.zeros(1))
 
 
+def inner_graph() -> nir.NIRGraph:
+    return unchecked({**ends(), "b": lif()}, [("input", "b"), ("b", "output")])
+
+
+def fork(name: str) -> list[tuple[str, str]]:
+    return [("input", name), (name, "output")]
+
+
+BACK = [("input", "a"), ("a", "w"), ("w", "a")]
 LOOP = [("input", "a"), ("a", "b"), ("b", "a"), ("b", "output")]
 REFUSED = {
     "negative tau": (lambda: chain(lif(tau=-0.02 * TWO)), r"n0 \(LIF\) has tau down to -0\.02 s"),
@@ -134,6 +143,20 @@ REFUSED = {
     "a cycle of two populations": (
         lambda: unchecked({**ends(), "a": lif(), "b": lif()}, LOOP),
         r"the cycle a, b \(feedback\) runs through more than one layer that fires \(a, b\)",
+    ),
+    "a matrix of a cycle that also feeds the output": (
+        lambda: unchecked({**ends(), "a": lif(), "w": linear()}, [*BACK, ("a", "output"), ("w", "output")]),
+        r"w \(Linear\) lies in the cycle a, w and feeds output outside of it.*from a copy of w that a feeds",
+    ),
+    "a name with a dot that is a path": (
+        lambda: unchecked({**ends(), "a": inner_graph(), "a.b": lif()}, [*fork("a"), *fork("a.b")]),
+        r"a\.b \(LIF\) has the same path as a node in a graph inside",
+    ),
+    "Flatten": (
+        lambda: chain(
+            changed(nir.Flatten({"input": np.array([2])}, 0), output_type={"output": np.array([3])}), n_out=3
+        ),
+        r"n0 \(Flatten\) makes shape \(3,\) of shape \(2,\)",
     ),
     "a cycle beside the neuron": (
         lambda: unchecked({**ends(), "a": linear(), "b": lif(), "c": linear()}, [*LOOP, ("a", "c"), ("c", "a")]),

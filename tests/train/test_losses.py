@@ -174,5 +174,5 @@ def test_votes_are_mean_counts_of_populations_and_decide_as_the_accuracy_does() 
     assert float(bh.train.accuracy_population(spikes, votes.argmax(-1), 3)) == 1.0
     with pytest.raises(ValueError, match=r"^population_votes: spikes must be \[T, B, N\]; got shape \(6, 12\)"):
         bh.train.population_votes(spikes[0], 3)
-    with pytest.raises(ValueError, match="^population_votes: 12 output neurons cannot form equal populations for 5"):
+    with pytest.raises(ValueError, match=r"^population_votes: 12 output neurons cannot form equal populations for 5"):
         bh.train.population_votes(spikes, 5)

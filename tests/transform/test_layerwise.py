@@ -1,5 +1,7 @@
 """A chain of known modules runs layer by layer; it must be the same net."""
 
+import functools
+
 import brainstate
 import brainunit as u
 import jax
@@ -172,14 +174,17 @@ class Doubled(bh.nn.FractionalLIFLayer):
         return super().update(2 * x)
 
 
-@pytest.mark.parametrize("case", ["twice", "feedback", "foreign function", "own step"])
+@pytest.mark.parametrize("case", ["twice", "feedback", "foreign function", "own step", "a partial as a method"])
 def test_what_is_no_plain_chain_runs_step_by_step(case):
     layer = bh.nn.FractionalLIFLayer(4, alpha=0.6, tau=3 * u.ms)
+    louder = bh.nn.LIFLayer(4, tau=3 * u.ms)
+    louder.to_voltage = functools.partial(lambda drive: 2 * drive)
     parts = {
         "twice": (layer, bh.nn.LIFSynapse(4, 4, weight_init=3 * jnp.eye(4) * u.mV), layer),
         "feedback": (Feedback(layer), layer),
         "foreign function": (bh.nn.LIFLayer(4, tau=1 * u.ms, V_th=5 * u.mV), lambda x: 3 * x * u.mV, layer),
         "own step": (Doubled(4, alpha=0.6, tau=3 * u.ms),),
+        "a partial as a method": (louder, bh.nn.LIFSynapse(4, 4, weight_init=3 * jnp.eye(4) * u.mV), layer),
     }[case]
     net = brainstate.nn.Sequential(*parts)
     xs = jnp.asarray(np.random.default_rng(0).normal(1, 2, (T, 4)), jnp.float32) * u.mV

@@ -22,6 +22,11 @@ from brainhw.nn import LeakyReadout, LIFLayer, LIFSynapse
 __all__ = ["NetBuilder", "Reading"]
 
 _MATRICES = ("Linear", "Affine")
+# What a network holds itself, and what others look for in any module: hooks, the chip and its parts.
+_OWN = ("program", "takes", "returns", "millivolts", "dt", "in_size", "out_size")
+_HOOKS = ("prepare", "pin_chip", "expect_steps", "init_state", "reset_state", "update_sequence")
+_LOOKED_FOR = ("chip", "family", "effective", "clamped", "spk_fun", "w_rec")
+_RESERVED = frozenset((*_OWN, *_HOOKS, *_LOOKED_FOR))
 
 
 class Reading(NamedTuple):
@@ -67,6 +72,7 @@ class NetBuilder:
         return NIRNet(
             self.parts,
             self.program,
+            takes=self.graph.input,
             returns=self.graph.output,
             dt=self.reading.dt,
             n_in=self.graph.size_in,
@@ -111,16 +117,18 @@ class NetBuilder:
     def _attribute(self, name: str) -> str:
         """Return the attribute of the network that holds what a node becomes."""
         base = re.sub(r"\W", "_", name)
-        base = (
-            base
-            if base.isidentifier() and not keyword.iskeyword(base) and not hasattr(brainstate.nn.Module, base)
-            else f"node_{base}"
-        )
-        base = base if base not in ("program", "returns", "millivolts", "dt") else f"node_{base}"
+        taken = keyword.iskeyword(base) or base in _RESERVED or hasattr(NIRNet, base)
+        base = f"node_{base}" if taken or base.startswith("_") or not base.isidentifier() else base
         attribute, count = base, 2
         while attribute in self.parts or attribute in self.attributes.values():
             attribute, count = f"{base}_{count}", count + 1
         return attribute
+
+    def _key(self, made: str) -> str:
+        """Return a key for what no node stands for: a name that no node has."""
+        while made in self.graph.nodes:
+            made += "_"
+        return made
 
     def _put(self, name: str, part: Any, takes: list[tuple[str, bool]], makes: str | None = None) -> str:
         attribute = self._attribute(name)
@@ -131,7 +139,7 @@ class NetBuilder:
     def _takes(self, feeds: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
         """Return where the values of nodes lie; those that come late in the layer itself."""
         # What comes late is read from a layer that may be made later on, so its attribute is foreseen.
-        return [(self._layer_name(s) if late else "" if s == self.graph.input else s, late) for s, late in feeds]
+        return [(self._layer_name(s) if late else s, late) for s, late in feeds]
 
     def _layer_name(self, name: str) -> str:
         if name not in self.attributes:
@@ -317,7 +325,7 @@ class NetBuilder:
                 factor = gain * np.ravel(np.asarray(self.graph.nodes[scale].scale, float))
                 rest = list(self.graph.feeds[scale])
             bias = None if left is None else left * millivolts
-            key = f"{name}.in"
+            key = self._key(f"{name}.in")
             self._put(f"{name}_in", Gain(factor * millivolts, bias, u.mV), self._takes(rest), makes=key)
             drives.append((key, False))
         return drives
@@ -358,7 +366,7 @@ class NetBuilder:
             (1 - alpha) * v_leak * unit,
             u.mV if fires else u.UNITLESS,
         )
-        key = f"{name}.current"
+        key = self._key(f"{name}.current")
         self._put(f"{name}_current", part, takes, makes=key)
         attribute = self._layer_name(name)
         self.parts[attribute] = last

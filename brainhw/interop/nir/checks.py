@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,9 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
             problems.add(name, kind, "holds no array with an axis of neurons; give every array the shape [n].")
     elif None in shapes_of(node):
         problems.add(name, kind, "does not say its shape; give it one.")
+    elif kind == "Flatten" and math.prod(shapes_of(node)[0] or ()) != math.prod(shapes_of(node)[1] or ()):
+        before, after = shapes_of(node)
+        problems.add(name, kind, f"makes shape {after} of shape {before}; both must hold as many numbers.")
 
 
 def _check_matrix(name: str, kind: str, found: dict[str, np.ndarray], problems: Problems) -> None:

@@ -79,7 +79,9 @@ def _flatten(graph: Any, prefix: str, nodes: dict[str, Any], edges: list[Any], p
     for name, node in graph.nodes.items():
         path = f"{prefix}{name}"
         if kind_of(node) != "NIRGraph":
-            nodes[path] = node
+            if path in nodes:
+                problems.add(path, kind_of(node), "has the same path as a node in a graph inside the graph; rename it.")
+            nodes.setdefault(path, node)
             continue
         _flatten(node, f"{path}.", nodes, edges, problems)
         ends = []
@@ -151,6 +153,13 @@ def _late_edges(nodes: dict[str, Any], edges: list[tuple[str, str]], problems: P
         firing = [name for name in circle if kind_of(nodes[name]) in FIRING]
         if len(firing) == 1:
             late |= {(a, b) for a, b in edges if a == firing[0] and b in circle}
+            for a, b in edges:
+                if a in circle and a != firing[0] and b not in circle:
+                    words = (
+                        f"lies in the cycle {', '.join(circle)} and feeds {b} outside of it, so that the delay of one "
+                        f"step in the cycle would act there too; feed {b} from a copy of {a} that {firing[0]} feeds."
+                    )
+                    problems.add(a, kind_of(nodes[a]), words)
             continue
         why = (
             "holds no neuron that fires, so that nothing in it says what comes one step later"

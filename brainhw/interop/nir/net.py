@@ -56,6 +56,7 @@ class NIRNet(brainstate.nn.Module):
         parts: dict[str, brainstate.nn.Module],
         program: list[Step],
         *,
+        takes: str,
         returns: str,
         dt: u.Quantity,
         n_in: int,
@@ -66,7 +67,7 @@ class NIRNet(brainstate.nn.Module):
         self.dt = dt
         self.in_size, self.out_size = (n_in,), (n_out,)
         self.millivolts = millivolts
-        self.program, self.returns = tuple(program), returns
+        self.program, self.takes, self.returns = tuple(program), takes, returns
         for name, part in parts.items():
             setattr(self, name, part)
 
@@ -99,7 +100,7 @@ class NIRNet(brainstate.nn.Module):
             )
         _arguments.step_input(x, self.in_size[-1], call=call, ndims=(1, 2))
         # The parts get the very values that others gave: rollout sees by it whether they form a chain.
-        known: dict[str, Any] = {"": x}
+        known: dict[str, Any] = {self.takes: x}
         for step in self.program:
             values = [getattr(self, key).spk.value if late else known[key] for key, late in step.takes]
             total = values[0]

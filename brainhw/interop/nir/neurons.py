@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import brainunit as u
+import jax.numpy as jnp
 import numpy as np
 
 from brainhw.interop.nir.errors import Problems
@@ -21,6 +22,11 @@ SUBTRACT = (
     "subtracts its threshold at a spike, which NIR has no form for, whose neurons go to v_reset; {fix}pass "
     "reset='continuous' to export a reset to zero: the same in continuous time, where a membrane never gets beyond its "
     "threshold, and an error of order dt in steps."
+)
+
+SPIKES = (
+    "has a spk_fun that gives something else than 0 below the threshold and 1 from it on, which is what a neuron of "
+    "NIR does; use one of brainhw.surrogate, for example fast_sigmoid()."
 )
 
 
@@ -108,12 +114,26 @@ def refuse_parts(path: str, module: Any, reset: str, problems: Problems) -> None
             problems.add(path, kind, "may fire more than once in a step; build it with max_spikes_per_step=1.")
         if module.noise_std is not None:
             problems.add(path, kind, "adds noise to its membrane; NIR has none, build it without noise_std.")
+        elif not isinstance(module.spk_fun, MultiSpike) and not _is_step(module.spk_fun):
+            problems.add(path, kind, SPIKES)
     elif isinstance(module, SpikingLayer):
+        if not _is_step(module.spk_fun):
+            problems.add(path, kind, SPIKES)
         if module.reset == "subtract" and reset != "continuous":
             fix = "build it with reset='zero', or " if isinstance(module, LIFLayer) else ""
             problems.add(path, kind, SUBTRACT.format(fix=fix))
         if module.reset == "none" and module.topology == "RC":
             problems.add(path, kind, "never resets and is recurrent; NIR has no such neuron, use reset='zero'.")
+
+
+def _is_step(spk_fun: Any) -> bool:
+    """Whether a spike function is 0 below the threshold and 1 from it on, as far as a few points show."""
+    eps = float(np.finfo(np.float32).eps)
+    try:
+        given = np.asarray(spk_fun(jnp.asarray([-1.0, -eps, 0.0, eps, 1.0, 3.0], jnp.float32)))
+    except Exception:  # the net has run, so a function that takes no such array is none of distances alone
+        return False
+    return given.shape == (6,) and bool(np.all(given == [0, 0, 1, 1, 1, 1]))
 
 
 def _plain(value: Any) -> np.ndarray:

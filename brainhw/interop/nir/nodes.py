@@ -48,14 +48,15 @@ class GraphBuilder:
         for path, call in self.wiring.calls.items():
             if not is_synapse(told_class(call.module)):
                 self._neurons(path, call.module)
-        last = self._source(self.wiring.output, None, 1.0, self._unit_of_output())
+        last = self._source(self.wiring.output, None, 1.0, self._stands_for(self.wiring.returned_unit))
         shape = self.wiring.calls[self.wiring.output].module.out_size[-1]
         self.nodes["output"] = self.nir.Output(output_type={"output": np.array([shape])})
         self.edges.append((last, "output"))
         return self.nir.NIRGraph(nodes=self.nodes, edges=self.edges, metadata=notes)
 
-    def _unit_of_output(self) -> float:
-        return self.options.millivolts if u.have_same_dim(self.wiring.returned_unit, u.mV) else 1.0
+    def _stands_for(self, value: Any) -> float:
+        """Return what 1 in the graph stands for where the net has such a value or unit, in mV if it is a voltage."""
+        return self.options.millivolts if u.have_same_dim(value, u.mV) else 1.0
 
     def _free(self, path: str) -> str:
         """Return a name for a node, made of a path: without the dots and slashes that readers stumble over."""
@@ -76,22 +77,28 @@ class GraphBuilder:
     def _source(self, path: str, target: Any, factor: np.ndarray | float, unit: float) -> str:
         """Return the node that gives ``factor`` times what the module at ``path`` gives, in units of ``unit`` mV."""
         call = self.wiring.calls.get(path)
-        if call is None or not is_synapse(told_class(call.module)):
+        if call is None:
+            return self._scaled(self.names[path], factor * (self._stands_for(self.wiring.given) / unit))
+        if not is_synapse(told_class(call.module)):
             return self._scaled(self.names[path], factor)
         module = call.module
-        weights = weights_of(module, target)
+        weights = weights_of(call, target)
         factor = np.broadcast_to(np.asarray(factor) / unit, (module.out_size[-1],))
+        # What 1 stands for in the node that feeds this one.
+        before = self._stands_for(call.takes)
         notes = {"path": path, "kind": type(module).__name__, **weights.notes}
         if weights.matrix.ndim == 1:
-            source = self._source(call.source, module, weights.matrix * factor, 1.0)
+            source = self._source(call.source, module, weights.matrix * factor * before, before)
             return source if weights.bias is None else self._shifted(source, weights.bias * factor)
-        source = self._source(call.source, module, 1.0, 1.0)
+        source = self._source(call.source, module, 1.0, before)
         if isinstance(module, H1Synapse) and self.options.weights == "codes":
             codes = stored_codes(module, target)
             assert not isinstance(codes, str)
             linear = self._add(self._free(path), self.nir.Linear(weight=codes.numbers), source, **notes)
-            return self._add(self._free(f"{path}_step"), self.nir.Scale(scale=codes.step * factor), linear, path=path)
-        matrix = weights.matrix * factor[:, None]
+            return self._add(
+                self._free(f"{path}_step"), self.nir.Scale(scale=codes.step * factor * before), linear, path=path
+            )
+        matrix = weights.matrix * (factor * before)[:, None]
         if weights.bias is None:
             return self._add(self._free(path), self.nir.Linear(weight=matrix), source, **notes)
         node = self.nir.Affine(weight=matrix, bias=weights.bias * factor)

@@ -10,6 +10,7 @@ import numpy as np
 
 from brainhw.chip import LinearCharge
 from brainhw.interop.nir.parts import BiasedSynapse, Gain
+from brainhw.interop.nir.wiring import Call
 from brainhw.nn import H1Layer, H1Synapse, LIFSynapse
 
 __all__ = ["Codes", "Weights", "is_synapse", "stored_codes", "weights_of"]
@@ -39,24 +40,25 @@ def is_synapse(kind: type | None) -> bool:
     return kind is not None and (issubclass(kind, (LIFSynapse, H1Synapse, Gain)) or kind is brainstate.nn.Linear)
 
 
-def weights_of(module: Any, target: Any) -> Weights:
+def weights_of(call: Call, target: Any) -> Weights:
     """Return the weights of a prepared synapse as they act on ``target``, the module that it feeds."""
+    module, gives, unit = call.module, call.gives, call.gives / call.takes
     if isinstance(module, H1Synapse):
         charge = module.effective.of(module.weight)
         volts = target.to_voltage(charge) if isinstance(target, H1Layer) else charge / module.chip.C
         bits = module.effective.weight_bits
         notes = {"chip": module.chip.name, "family": module.family, **({} if bits is None else {"bits": bits})}
-        return Weights(_numbers(volts).T, None, notes)
+        return Weights(_numbers(volts, u.mV).T, None, notes)
     if isinstance(module, Gain):
-        return Weights(_numbers(module.factor.value), _optional(module.bias), {})
+        return Weights(_numbers(module.factor.value, unit), _optional(module.bias, gives), {})
     if isinstance(module, LIFSynapse):
         bias = module.bias if isinstance(module, BiasedSynapse) else None
-        return Weights(_numbers(module.weight.value).T, _optional(bias), {})
+        return Weights(_numbers(module.weight.value, unit).T, _optional(bias, gives), {})
     held = module.weight.value
-    matrix = _numbers(held["weight"])
+    matrix = _numbers(held["weight"], unit)
     if module.w_mask is not None:
         matrix = matrix * np.asarray(u.get_mantissa(module.w_mask), float)
-    return Weights(matrix.T, _numbers(held["bias"]) if "bias" in held else None, {})
+    return Weights(matrix.T, _numbers(held["bias"], gives) if "bias" in held else None, {})
 
 
 def stored_codes(module: Any, target: Any) -> Codes | str:
@@ -69,17 +71,17 @@ def stored_codes(module: Any, target: Any) -> Codes | str:
     if np.any(np.asarray(effective.mismatch.value.mantissa)):
         return "belongs to a sampled chip whose weights are off the grid"
     codes = np.asarray(effective.grid.codes(effective.signed(module.weight.value))).T
-    step = _numbers(target.to_voltage(module.chip.charge(np.float32(effective.grid.step))))
+    step = _numbers(target.to_voltage(module.chip.charge(np.float32(effective.grid.step))), u.mV)
     dtype = np.int8 if effective.grid.bits <= 8 else np.int16
     return Codes(codes.astype(dtype), float(step), effective.grid.bits)
 
 
-def _numbers(value: Any) -> np.ndarray:
-    """Return plain float64 numbers, of a voltage in mV."""
+def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
+    """Return plain float64 numbers in a unit."""
     if isinstance(value, u.Quantity):
-        value = value.to(u.mV).mantissa if u.have_same_dim(value, u.mV) else value.mantissa
+        value = u.get_mantissa(value.to(unit))
     return np.asarray(value).astype(float)
 
 
-def _optional(state: Any) -> np.ndarray | None:
-    return None if state is None else _numbers(state.value)
+def _optional(state: Any, unit: u.Unit) -> np.ndarray | None:
+    return None if state is None else _numbers(state.value, unit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -35,11 +34,15 @@ class Call(NamedTuple):
         The module.
     source : str
         Path of the module whose output it takes, or ``"input"``.
+    takes, gives : brainunit.Unit
+        Units of what goes in and comes out; mV for every voltage.
     """
 
     path: str
     module: Any
     source: str
+    takes: u.Unit
+    gives: u.Unit
 
 
 class Wiring(NamedTuple):
@@ -61,6 +64,13 @@ class Wiring(NamedTuple):
     output: str
     given: Any
     returned_unit: u.Unit
+
+    def needed(self) -> Wiring:
+        """Return the wiring without the calls that the output does not depend on."""
+        behind = {self.output}
+        for path, call in reversed(self.calls.items()):
+            behind |= {call.source} if path in behind else set()
+        return self._replace(calls={path: call for path, call in self.calls.items() if path in behind})
 
 
 def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: Problems) -> Wiring | None:
@@ -210,7 +220,7 @@ def _told(
                 f"hand outputs on as they are, since what is computed in between has no NIR form{unheard}.",
             )
             source = INPUT
-        calls[path] = Call(path, module, source)
+        calls[path] = Call(path, module, source, _coherent(wire.given), _coherent(wire.gave))
         outputs.append((wire.gave, path))
     output = next((name for value, name in reversed(outputs) if _same(value, returned)), None)
     if output is None or output == INPUT:
@@ -219,6 +229,15 @@ def _told(
         )
         return None
     return Wiring(calls, output, x, u.get_unit(returned))
+
+
+def _coherent(value: Any) -> u.Unit:
+    """Return the unit in which a graph is worked out: mV of voltages, none of ratios, else the value's own."""
+    unit = u.get_unit(value) if isinstance(value, (jax.Array, u.Quantity)) else u.UNITLESS
+    for other in (u.mV, u.UNITLESS):
+        if u.have_same_dim(unit, other):
+            return other
+    return unit
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -238,7 +257,8 @@ def _check_written(net: Any, wiring: Wiring, written: Any, problems: Problems) -
 
 def told_class(module: Any) -> type | None:
     """Return the class of ours, or of brainstate, whose step a module takes; ``None`` if its own class changes it."""
-    changed = {name for name, value in vars(module).items() if isinstance(value, types.FunctionType | types.MethodType)}
+    own = type(module)
+    changed = {name for name, value in vars(module).items() if callable(value) and callable(getattr(own, name, None))}
     for kind in type(module).__mro__:
         if kind.__module__.split(".")[0] in ("brainhw", "brainstate"):
             return None if any(hasattr(kind, name) for name in changed) else kind

@@ -48,7 +48,7 @@ def to_nir(
 
     and a reader with the same step takes the same steps. ``v_threshold`` is the number just below ``V_th``, since NIR
     fires above its threshold and brainhw at it or above. What goes back along a recurrent connection arrives one step
-    later.
+    later. What the output does not depend on is left out.
 
     Parameters
     ----------
@@ -128,6 +128,7 @@ def to_nir(
         net_chip(net, call=call)
         wiring = wiring_of(net, dt, None if sample is None else sample[0], problems)
         if wiring is not None:
+            wiring = wiring.needed()
             _refuse(wiring, options, problems)
         problems.raise_any()
         assert wiring is not None
