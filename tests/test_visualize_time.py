@@ -115,11 +115,32 @@ def test_rates_of_spikes_are_in_hertz_layer_by_layer(ax: Axes, named: bool) -> N
         ([np.ones((3, 0))], ValueError, "the spikes of layer 1 must have shape"),
         ([np.ones((3, 2)) * u.mV], TypeError, "the spikes of layer 1 must be plain numbers without a unit"),
         ([np.full((3, 2), np.nan)], ValueError, "the spikes of layer 1 holds 6 NaN"),
+        ([-np.ones((5, 3))], ValueError, "the spikes of layer 1 must be whole numbers of spikes, zero or more; got"),
+        (
+            {"a.V": np.full((5, 3), -0.5)},
+            ValueError,
+            "the spikes of layer a.V must be whole numbers.* from -0.5 to -0.5",
+        ),
+        ([np.full((5, 3), 0.5)], ValueError, "the spikes of layer 1 must be whole numbers of spikes"),
     ],
 )
 def test_rates_of_what_are_no_spikes_are_refused(bad: object, error: type, words: str) -> None:
     with pytest.raises(error, match=words):
         bh.visualize.layer_rates(bad)
+
+
+def test_counts_are_rates_too_and_an_empty_path_is_the_network(ax: Axes) -> None:
+    bh.visualize.layer_rates({".spk": 2 * np.ones((5, 2), int)}, ax=ax)
+    np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 1], 2000)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["network"]
+
+
+@pytest.mark.parametrize("limits", [(10, -1), (-10, -1)])
+def test_rates_do_not_turn_the_axis_that_was_given(ax: Axes, limits: tuple[float, float]) -> None:
+    ax.set_ylim(*limits)
+    bh.visualize.layer_rates([np.zeros((5, 2))], ax=ax)
+    bottom, top = ax.get_ylim()
+    assert (bottom < top) == (limits[0] < limits[1])
 
 
 def test_a_silent_raster_is_empty_and_bad_arguments_are_named(ax: Axes) -> None:

@@ -91,6 +91,15 @@ def test_blocks_that_mix_signs_have_a_frame_and_colours_of_their_own(ax: Axes) -
     assert "dimensionless" in ax.figure.axes[1].get_ylabel()
 
 
+def test_a_weight_far_out_of_range_takes_wider_bins(ax: Axes) -> None:
+    synapse = bh.nn.H1v2Synapse(3, 1, weight_init=np.array([[0.1], [-0.1], [1e6]]), weight_bits="chip")
+    bh.visualize.weight_histogram(synapse, ax=ax)
+    assert len(ax.patches[0].get_xy()) < 4 * 60 + 10
+    assert ax.get_xlim()[1] > 1e6
+    with pytest.raises(ValueError, match=r"weight_histogram: bins must be 2000 at most.*got 1000000000"):
+        bh.visualize.weight_histogram(synapse, bins=10**9)
+
+
 def test_blocks_along_the_other_axis_are_drawn_along_it(ax: Axes) -> None:
     chip = bh.chip.H1V2.replace(sign_axis="post", sign_block=2, provenance="measured")
     weights = np.array([[1.0, -1.0, 1.0], [1.0, 1.0, -1.0]])

@@ -28,8 +28,8 @@ def layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *, ax: 
     ----------
     source : FluctReport, mapping or sequence
         The network as :func:`brainhw.init.fluct_report` measured it, or spikes ``[T, N]`` or ``[T, B, N]`` of each
-        layer: by name, such as the records of :func:`brainhw.rollout`, or in a list. The ``dt`` of spikes is read from
-        ``brainstate.environ``.
+        layer: by name, such as the records of :func:`brainhw.rollout`, or in a list; whole numbers, zero or more. The
+        ``dt`` of spikes is read from ``brainstate.environ``.
     ax : matplotlib.axes.Axes, optional
         Where to draw; default a new figure.
 
@@ -63,14 +63,16 @@ def layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *, ax: 
         ax.hlines(np.mean(rates), place - 0.35, place + 0.35, color="C1")
     ax.set_xticks(range(1, len(layers) + 1), [name for name, _ in layers])
     ax.set(xlabel="layer (bar: mean)", ylabel="rate (Hz)", xlim=(0.5, len(layers) + 0.5))
-    ax.set_ylim(bottom=-0.02 * ax.get_ylim()[1])
+    bottom, top = ax.get_ylim()
+    if bottom < top > 0:  # else it was turned, or ends below zero, by whoever gave the axes
+        ax.set_ylim(bottom=-0.02 * top)
     return ax
 
 
 def _rates(source: Any) -> list[tuple[str, np.ndarray]]:
     """Return a name and the rates in Hz for every layer of a mapping or a sequence of spikes."""
     if isinstance(source, Mapping):
-        named = [(str(name).removesuffix(".spk"), spikes) for name, spikes in source.items()]
+        named = [(str(name).removesuffix(".spk") or "network", spikes) for name, spikes in source.items()]
     elif isinstance(source, (list, tuple)):
         named = [(f"{number}", spikes) for number, spikes in enumerate(source, 1)]
     else:
@@ -92,4 +94,9 @@ def _mean_rate(spikes: Any, name: str) -> np.ndarray:
             f"layer_rates: {name} must have shape [T, N] or [T, B, N], none of them 0; got shape {array.shape}."
         )
     _arguments.check_finite(array, call="layer_rates", name=name)
+    if np.any((array < 0) | (array != np.floor(array))):
+        raise ValueError(
+            f"layer_rates: {name} must be whole numbers of spikes, zero or more; got numbers from "
+            f"{float(array.min()):g} to {float(array.max()):g}. Pass what was recorded from spk, not a membrane."
+        )
     return array.reshape(-1, array.shape[-1]).mean(axis=0, dtype=float)

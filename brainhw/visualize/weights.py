@@ -21,6 +21,8 @@ __all__ = ["weight_histogram"]
 _BINS = 60
 # More lines than these would be one grey area.
 _MOST_LEVELS = 127
+# More bins than these are narrower than a pixel, and take long to draw.
+_MOST_BINS = 2000
 
 
 def weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins: int | None = None) -> Axes:
@@ -36,8 +38,9 @@ def weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins:
     ax : matplotlib.axes.Axes, optional
         Where to draw; default a new figure.
     bins : int, optional
-        Number of bins. Default: 60; or, where all weights are rounded to one grid, one bin around each of its levels,
-        so that a bar shows what is rounded to that level.
+        Number of bins, 2000 at most. Default: 60; or, where all weights are rounded to one grid, one bin around each
+        of its levels, so that a bar shows what is rounded to that level, unless a weight lies so far beyond the range
+        that more than 2000 bins would be needed.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins:
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module, has no weight on a chip, or one that is not finite.
+        If ``net`` is no module, has no weight on a chip, or one that is not finite; or ``bins`` is bad.
 
     Examples
     --------
@@ -63,6 +66,10 @@ def weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins:
         _arguments.check_finite(numbers, call=call, name=f"the weight {path}", fix="load or initialise it again")
     if bins is not None:
         bins = _arguments.positive_int(bins, call=call, name="bins")
+        if bins > _MOST_BINS:
+            raise ValueError(
+                f"{call}: bins must be {_MOST_BINS} at most, which is finer than a figure shows; got {bins}."
+            )
     chip = next(iter(weights.values())).chip
     limit = chip.weight_limit
     grids = {grid for weight in weights.values() if (grid := weight.effective.grid) is not None}
@@ -93,5 +100,6 @@ def _edges(reach: float, bins: int | None, grids: list[WeightGrid | None]) -> np
     grid = grids[0]
     if bins is None and grid is not None and len(set(grids)) == 1 and grid.n_levels <= _MOST_LEVELS:
         beyond = int(np.ceil(reach / grid.step))
-        return (np.arange(-beyond, beyond + 2) - 0.5) * grid.step
+        if 2 * beyond + 1 <= _MOST_BINS:
+            return (np.arange(-beyond, beyond + 2) - 0.5) * grid.step
     return np.linspace(-reach, reach, (bins or _BINS) + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import pytest
 
 import brainhw as bh
 from brainhw.interop.stablehlo import StepProgram, export_step, load_step
+from brainhw.interop.stablehlo.file import digest
 
 T, B, N_IN = 20, 2, 4
 
@@ -200,6 +203,44 @@ def test_units_go_in_and_come_out_whatever_the_structure_of_the_output(tmp_path:
     np.testing.assert_array_equal(rest["a"], [1, 1, 0])
 
 
+def test_a_loaded_program_runs_forward_in_a_scan_and_refuses_vmap_grad_and_pickle(lif_program: StepProgram) -> None:
+    rest, x = lif_program.initial_state, inputs("LIF")[0]
+    with pytest.raises(NotImplementedError):
+        jax.vmap(lif_program.step, in_axes=(None, 0))(rest, x[None])
+    with pytest.raises(ValueError, match="VJP"):
+        jax.grad(lambda x: lif_program.step(rest, x)[1].sum())(x)
+    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+        pickle.dumps(lif_program)
+
+
+def test_the_file_names_no_path_of_the_machine_that_wrote_it(made) -> None:
+    for _, path in made.values():
+        program = np.load(path)["program"].tobytes()
+        assert b".py" not in program
+        assert str(Path(bh.__file__).parent).encode() not in program
+
+
+@pytest.mark.parametrize("n_in", [N_IN, N_IN + 1])
+def test_the_global_random_state_is_left_as_it_was(n_in: int) -> None:
+    net = layers(
+        bh.nn.H1v1Synapse(N_IN, 2, weight_bits="chip", rounding="stochastic"), bh.nn.H1v1Layer(2, tau=10 * u.ms)
+    )
+    before, limit = brainstate.random.DEFAULT.value, jax.config.jax_traceback_in_locations_limit
+    with brainstate.environ.context(fit=True):
+        if n_in == N_IN:
+            export_step(net, jnp.zeros(n_in))
+        else:
+            with pytest.raises(ValueError, match="must have length 4"):
+                export_step(net, jnp.zeros(n_in))
+    assert bool((brainstate.random.DEFAULT.value == before).all())
+    assert jax.config.jax_traceback_in_locations_limit == limit
+
+
+class MixedKeys(brainstate.nn.Module):
+    def update(self, x: jax.Array) -> tuple[dict[Any, jax.Array]]:
+        return ({"a": x, 1: x},)
+
+
 def test_the_network_is_left_as_it_was(made) -> None:
     net, _ = made["H1v1"]
     bh.rollout(net, inputs("H1v1")[:7])
@@ -235,6 +276,8 @@ def test_a_program_for_another_platform_is_written_here_and_refuses_to_run_here(
         RuntimeError, match=r"exported for cuda, tpu and JAX runs on cpu here; export it with platforms="
     ):
         program.step(program.initial_state, jnp.zeros(N_IN))
+    twice = export_step(Double(), jnp.zeros(2), platforms=("cpu", "cpu"))
+    assert twice.platforms == ("cpu",)
 
 
 class Noisy(brainstate.nn.Module):
@@ -270,6 +313,7 @@ class ReturnsATypeOfItsOwn(brainstate.nn.Module):
         (CallsBack, {}, ValueError, "export_step: .*call.*back.* into Python"),
         (Prints, {}, ValueError, "export_step: .*call.*back.* into Python"),
         (ReturnsATypeOfItsOwn, {}, TypeError, "export_step: a step must return an array, a Quantity, or tuples"),
+        (MixedKeys, {}, TypeError, "export_step: a dict that a step returns must have strings as keys; got the key 1"),
         (lambda: fractional(kernel="dense", horizon=9), {}, ValueError, "kernel='dense' holds 9 steps.*kernel='soe'"),
         (lif, {"x": jnp.zeros((3, 2, N_IN))}, ValueError, r"x must be the input of one step, \[N\] or \[B, N\]"),
         (lif, {"x": jnp.zeros((0, N_IN))}, ValueError, "x must be the input of one step.*none of them 0"),
@@ -345,10 +389,13 @@ def test_a_file_that_is_cut_short_or_changed_anywhere_is_refused_in_words(made, 
     damaged = tmp_path / "damaged.step"
     cuts = [whole[:n] for n in (0, 1, 4, 300, len(whole) // 2, len(whole) - 1)]
     rng = np.random.default_rng(0)
+    # Between the members of an archive there is what does not matter, such as the time of writing.
+    parts = [np.load(made["LIF"][1])[name].tobytes() for name in ("program", "description")]
+    places = [whole.index(part) + n for part in parts for n in range(len(part))]
     flips = []
     for _ in range(40):
         changed = bytearray(whole)
-        changed[rng.integers(200, 5000)] ^= 1 << int(rng.integers(8))
+        changed[int(rng.choice(places))] ^= 1 << int(rng.integers(8))
         flips.append(bytes(changed))
     for content in [*cuts, *flips]:
         damaged.write_bytes(content)
@@ -373,18 +420,72 @@ def test_a_file_of_another_kind_is_refused(made, tmp_path: Path) -> None:
     content = dict(np.load(made["LIF"][1]))
     for change, words in (
         ({"description": np.array('{"format": "brainhw-step/2"}')}, "was written by a newer brainhw"),
-        ({"description": np.array('{"format": "brainhw-step/1"}')}, "is damaged: 'state_units'"),
-        ({"program": np.zeros(80, np.uint8)}, "holds a program that jax .* cannot read"),
-        ({"state/layers.1.V": np.zeros(3, np.float32)}, "is damaged: the description is not that of the program"),
+        ({"description": np.array('{"format": "brainhw-step/1"}')}, "is damaged: program and states do not match"),
+        ({"program": np.zeros(80, np.uint8)}, "is damaged: program and states do not match their SHA-256"),
     ):
         np.savez(tmp_path / "changed.npz", **{**content, **change})
         with pytest.raises(ValueError, match=rf"load_step: '.*changed.npz' {words}"):
             load_step(tmp_path / "changed.npz")
 
 
+def write_by_hand(path: Path, content: dict[str, np.ndarray], changes: dict[str, Any]) -> None:
+    """Write a changed archive whose digest fits; ``changes`` are arrays, or parts of the description."""
+    arrays = {**content, **{name: value for name, value in changes.items() if isinstance(value, np.ndarray)}}
+    description = json.loads(str(content["description"]))
+    description |= {name: value for name, value in changes.items() if not isinstance(value, np.ndarray)}
+    states = {name.removeprefix("state/"): value for name, value in arrays.items() if name.startswith("state/")}
+    description["sha256"] = digest(arrays["program"].tobytes(), states)
+    np.savez(path, **{**arrays, "description": np.array(json.dumps(description))})
+
+
+def unit_of_rest(**changes: Any) -> dict[str, Any]:
+    millivolt = {"name": "mV", "exponents": [2, 1, -3, -1, 0, 0, 0], "scale": -3, "factor": 1.0}
+    return {"layers.1.V": {**millivolt, **changes}, "layers.1.spk": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"program": np.zeros(80, np.uint8)}, "holds a program that jax .* cannot read"),
+        ({"state/layers.1.V": np.zeros(3, np.float32)}, "is damaged: states or description are not those of the pro"),
+        ({"state/layers.1.V": np.ones((B, 6), np.int32)}, "is damaged: states or description"),
+        ({"state/layers.1.V": np.ones((B, 6), ">f4")}, "is damaged: states or description"),
+        ({"state/layers.1.V": np.full((B, 6), b"abcd")}, "is damaged: states or description"),
+        ({"state/more": np.zeros(3)}, "is damaged: states or description"),
+        ({"dt_ms": 0.0}, "is damaged: dt_ms must be finite numbers above zero; got 0.0"),
+        ({"dt_ms": float("nan")}, "is damaged: dt_ms must be"),
+        ({"dt_ms": 10**400}, "is damaged: dt_ms must be"),
+        ({"dt_ms": [1.0]}, "is damaged: dt_ms must be"),
+        ({"dt_ms": True}, "is damaged: dt_ms must be"),
+        ({"state_units": unit_of_rest(name=None)}, "is damaged: a unit must have a name"),
+        ({"state_units": unit_of_rest(scale="x")}, "is damaged: exponents and scale of a unit must be finite"),
+        ({"state_units": unit_of_rest(factor=-1)}, "is damaged: the factor of a unit must be finite numbers above"),
+        ({"state_units": unit_of_rest(exponents=[1, 2])}, "is damaged: a unit must have a name and seven exponents"),
+        ({"versions": [1]}, "is damaged: its versions are no names"),
+    ],
+)
+def test_an_archive_written_by_hand_is_not_trusted(made, tmp_path: Path, changes: dict, words: str) -> None:
+    write_by_hand(tmp_path / "changed.npz", dict(np.load(made["LIF"][1])), changes)
+    with pytest.raises(ValueError, match=rf"load_step: '.*changed.npz' {words}"):
+        load_step(tmp_path / "changed.npz")
+
+
+def test_flipped_bits_under_right_checksums_of_the_archive_are_found(made, tmp_path: Path) -> None:
+    content = dict(np.load(made["LIF"][1]))
+    for name in ("program", "state/layers.1.V"):
+        flipped = bytearray(content[name].tobytes())
+        flipped[len(flipped) // 2] ^= 1
+        changed = np.frombuffer(flipped, content[name].dtype).reshape(content[name].shape)
+        np.savez(tmp_path / "flipped.npz", **{**content, name: changed})
+        with pytest.raises(ValueError, match=r"is damaged: program and states do not match their SHA-256"):
+            load_step(tmp_path / "flipped.npz")
+
+
 def test_a_program_that_cannot_be_written_leaves_the_old_file(lif_program: StepProgram, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"StepProgram.save: cannot write"):
         lif_program.save(tmp_path / "no folder" / "net.step")
+    with pytest.raises(TypeError, match=r"StepProgram.save: path must be the path of the file to write; got None"):
+        lif_program.save(None)
     lif_program.save(tmp_path / "net.step")
     assert [path.name for path in tmp_path.iterdir()] == ["net.step"]
     lif_program.save(tmp_path / "again.step")

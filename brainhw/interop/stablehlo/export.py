@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import brainstate
@@ -56,7 +57,8 @@ def export_step(
     key : jax.Array or int, optional
         Sampled chip, see :func:`brainhw.prepare_net`. Default the chip in place.
     platforms : sequence of {'cpu', 'cuda', 'rocm', 'tpu'}, optional
-        What the program shall run on, one or several; they need not be there now. Default what JAX runs on here.
+        What the program shall run on, one or several; they need not be there now, and one named twice counts once.
+        Default what JAX runs on here.
 
     Returns
     -------
@@ -67,8 +69,8 @@ def export_step(
     ------
     TypeError, ValueError
         If an argument is bad; the network cannot be prepared; a step draws random numbers, calls back into Python, or
-        returns something else than arrays, Quantities and tuples, lists and dicts of them; or a layer holds a limited
-        number of steps.
+        returns something else than arrays, Quantities and tuples, lists and dicts of them, by string; or a layer holds
+        a limited number of steps.
     RuntimeError
         If no time step is set, or the call stands inside a compiled function.
 
@@ -78,6 +80,8 @@ def export_step(
     constant of the program: weights, as the chip applies them after sign annealing, rounding, charge curve and
     mismatch, and time constants, thresholds, ``dt``. After training go on and export again. Gradients are not part of
     the program.
+
+    The program names no files of the machine that it was exported on. The global random state is left as it was.
 
     Constants are kept from being folded when the program is compiled, because a compiler and a processor may round an
     exponential differently.
@@ -102,11 +106,11 @@ def export_step(
     key = as_key(key, call)
     chosen = _platforms(platforms, call)
     dt = _arguments.time_step(call=call) if dt is None else _arguments.quantity(dt, u.ms, call=call, name="dt", **_STEP)
-    with brainstate.environ.context(dt=dt), states_restored(net, keep_weights=False):
+    with brainstate.environ.context(dt=dt), _random_state_restored(), states_restored(net, keep_weights=False):
         prepare_net(net, x.shape[0] if x.ndim == 2 else None, key=key)
         _check_endless(net, call)
         settings = {"dt": dt}
-        step = StreamStep(net, lambda x: (advance(net, x), {}), x, settings, call=call)
+        step = StreamStep(net, lambda x: (_string_keys(advance(net, x), call), {}), x, settings, call=call)
         names, units = _states(step.held, call)
         moving, fixed = step.numbers()
         output_units: list[u.Unit | None] = []
@@ -119,7 +123,8 @@ def export_step(
 
         rest = dict(zip(names, moving, strict=True))
         try:
-            exported = jax.export.export(jax.jit(pure), platforms=chosen)(rest, u.get_mantissa(x))
+            with _without_locations():
+                exported = jax.export.export(jax.jit(pure), platforms=chosen)(rest, u.get_mantissa(x))
         except (ValueError, NotImplementedError) as error:
             if str(error).startswith(call):
                 raise
@@ -140,6 +145,29 @@ def export_step(
 
 
 _STEP: dict[str, Any] = {"shapes": [()], "positive": True}
+
+
+@contextlib.contextmanager
+def _random_state_restored() -> Iterator[None]:
+    """Put the global random state back: a step with fit=True draws from it while it is prepared and traced."""
+    state = brainstate.random.DEFAULT
+    before = state.value
+    try:
+        yield
+    finally:
+        state.value = before
+
+
+@contextlib.contextmanager
+def _without_locations() -> Iterator[None]:
+    """Keep the paths of source files out of what is lowered."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def _versions() -> dict[str, str]:
@@ -171,7 +199,8 @@ def _platforms(platforms: Any, call: str) -> tuple[str, ...]:
         raise TypeError(
             f"{call}: platforms must be a sequence of names such as ('cpu',); got {_arguments.describe(platforms)}."
         )
-    return tuple(_arguments.choice(name, PLATFORMS, call=call, name="each of platforms") for name in platforms)
+    names = [_arguments.choice(name, PLATFORMS, call=call, name="each of platforms") for name in platforms]
+    return tuple(dict.fromkeys(names))
 
 
 def _check_endless(net: brainstate.nn.Module, call: str) -> None:
@@ -201,6 +230,19 @@ def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]
             names.append(path + jax.tree_util.keystr(where))
             units.append(_unit(leaf))
     return names, units
+
+
+def _string_keys(out: Any, call: str) -> Any:
+    """Return an output unless it has a dict whose keys are no strings, which JAX can neither sort nor keep."""
+    if type(out) in (tuple, list, dict):
+        if isinstance(out, dict) and (bad := [name for name in out if not isinstance(name, str)]):
+            raise TypeError(
+                f"{call}: a dict that a step returns must have strings as keys; got the key "
+                f"{_arguments.describe(bad[0])}: name it with a string."
+            )
+        for part in out.values() if isinstance(out, dict) else out:
+            _string_keys(part, call)
+    return out
 
 
 def _plain_output(out: Any, units: list[u.Unit | None], call: str) -> Any:

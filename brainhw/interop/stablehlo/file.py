@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -16,11 +17,26 @@ import numpy as np
 from brainhw._arguments import describe
 from brainhw._files import write_whole
 
-__all__ = ["read_program_file", "write_program_file"]
+__all__ = ["digest", "read_program_file", "stored_dtype", "write_program_file"]
 
 _KIND, _VERSION = "brainhw-step", 1
 _STATE = "state/"
 _AGAIN = "copy it again, or export the network again with brainhw.interop.stablehlo.export_step"
+
+
+def digest(program: bytes, states: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of a program and of names, types, shapes and numbers of stored states, in hexadecimal."""
+    found = hashlib.sha256(program)
+    for name in sorted(states):
+        value = states[name]
+        found.update(f"\0{name}\0{value.dtype.str}\0{value.shape}\0".encode())
+        found.update(value.tobytes())
+    return found.hexdigest()
+
+
+def stored_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the type that a state is kept in: its own, or whole numbers where NumPy's archive does not know it."""
+    return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 
 def write_program_file(
@@ -31,12 +47,14 @@ def write_program_file(
     call: str,
 ) -> None:
     """Write ``program``, ``description`` (JSON) and ``state/NAME`` arrays as one archive, in one step."""
+    stored = {name: value.view(stored_dtype(value.dtype)) for name, value in states.items()}
+    described = {"format": f"{_KIND}/{_VERSION}", "sha256": digest(program, stored), **description}
     content: dict[str, Any] = {
         "program": np.frombuffer(program, np.uint8),
-        "description": np.array(json.dumps({"format": f"{_KIND}/{_VERSION}", **description}, sort_keys=True)),
+        "description": np.array(json.dumps(described, sort_keys=True)),
     }
     archive = io.BytesIO()
-    content |= {_STATE + name: _storable(value) for name, value in states.items()}
+    content |= {_STATE + name: value for name, value in stored.items()}
     np.savez(archive, **content)
     write_whole(path, archive.getvalue(), call=call)
 
@@ -66,7 +84,10 @@ def read_program_file(
             f"{what} was written by a newer brainhw (format {number}, this one reads {_VERSION}): update brainhw."
         )
     states = {key.removeprefix(_STATE): value for key, value in arrays.items() if key.startswith(_STATE)}
-    return arrays["program"].tobytes(), states, description, what
+    program = arrays["program"].tobytes()
+    if description.pop("sha256", None) != digest(program, states):
+        raise ValueError(f"{what} is damaged: program and states do not match their SHA-256; {_AGAIN}.")
+    return program, states, description, what
 
 
 def _arrays(name: str, what: str) -> dict[str, np.ndarray]:
@@ -92,8 +113,3 @@ def _arrays(name: str, what: str) -> dict[str, np.ndarray]:
             return {key: arrays[key] for key in arrays.files}
     except Exception as error:  # whatever the readers of archives and arrays make of bytes that are none
         raise ValueError(f"{what} is cut short or damaged ({error}); {_AGAIN}.") from error
-
-
-def _storable(value: np.ndarray) -> np.ndarray:
-    # NumPy's archive knows no bfloat16 and the like: their bits are kept as whole numbers.
-    return value.view(f"u{value.dtype.itemsize}") if value.dtype.kind == "V" else value

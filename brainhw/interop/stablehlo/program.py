@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.interop.stablehlo.file import read_program_file, write_program_file
-from brainhw.interop.stablehlo.units import plain_unit, unit_of, unit_text
+from brainhw.interop.stablehlo.file import read_program_file, stored_dtype, write_program_file
+from brainhw.interop.stablehlo.units import plain_number, plain_unit, unit_of, unit_text
 
 __all__ = ["StepProgram", "check_flatbuffers", "load_step"]
 
@@ -86,7 +86,9 @@ class StepProgram:
         return self._likes[1].shape
 
     def step(self, state: Mapping[str, Any], x: Any) -> tuple[dict[str, Any], Any]:
-        """Advance by one step; a pure function, which may stand inside ``jit`` and ``jax.lax.scan``.
+        """Advance by one step; a pure function, which may stand inside ``jit`` and ``jax.lax.scan``, not ``vmap``.
+
+        It runs forward; a program that was read from a file has no gradient.
 
         Parameters
         ----------
@@ -135,16 +137,24 @@ class StepProgram:
         """Write the program, its states at rest and its description to a file, in one step.
 
         The file is a NumPy archive: ``program`` holds the bytes that ``jax.export.deserialize`` reads, ``state/NAME``
-        each state at rest, ``description`` JSON with units, ``dt`` and versions.
+        each state at rest, ``description`` JSON with units, ``dt``, versions and the SHA-256 of program and states.
 
         Raises
         ------
+        TypeError
+            If ``path`` is no path.
         ValueError
             If the file cannot be written; what stood there before is still whole.
         RuntimeError
             If the package flatbuffers, which JAX needs for this, is not installed.
         """
         call = "StepProgram.save"
+        try:
+            os.fsdecode(path)
+        except TypeError:
+            raise TypeError(
+                f"{call}: path must be the path of the file to write; got {_arguments.describe(path)}."
+            ) from None
         check_flatbuffers(call)
         description = {
             "dt_ms": float(self.dt.to(u.ms).mantissa),
@@ -227,7 +237,9 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     call = "load_step"
     check_flatbuffers(call)
     data, rest, description, what = read_program_file(path, call)
-    versions = description.get("versions", {})
+    versions = description.get("versions")
+    if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
+        raise ValueError(f"{what} is damaged: its versions are no names; export the network again.")
     try:
         exported = jax.export.deserialize(bytearray(data))
     except Exception as error:  # whatever JAX makes of bytes that it does not know
@@ -241,16 +253,18 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
             {name: unit_of(unit) for name, unit in description["state_units"].items()},
             unit_of(description["input_unit"]),
             tuple(unit_of(unit) for unit in description["output_units"]),
-            description["dt_ms"] * u.ms,
+            plain_number(description["dt_ms"], "dt_ms", positive=True) * u.ms,
             versions,
             rest,
         )
         likes, _ = program._likes
-        # Written as whole numbers where NumPy does not know the type.
-        kept = {name: rest[name].view(likes[name].dtype) for name in program.state_units}
-        whole = likes.keys() == kept.keys() and all(kept[name].shape == likes[name].shape for name in likes)
+        whole = likes.keys() == rest.keys() == program.state_units.keys() and all(
+            rest[name].shape == like.shape and rest[name].dtype == stored_dtype(like.dtype)
+            for name, like in likes.items()
+        )
         if not whole or len(exported.out_avals) != len(likes) + len(program.output_units):
-            raise ValueError("the description is not that of the program")
+            raise ValueError("states or description are not those of the program")
+        kept = {name: rest[name].view(likes[name].dtype) for name in program.state_units}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{what} is damaged: {error}; export the network again.") from error
     return dataclasses.replace(program, _rest=kept)
@@ -262,7 +276,7 @@ def check_flatbuffers(call: str) -> None:
         import flatbuffers  # noqa: F401
     except ImportError as error:
         raise RuntimeError(
-            f"{call}: JAX needs the package flatbuffers to write and read programs; pip install flatbuffers."
+            f"{call}: JAX needs the package flatbuffers to write and read programs; pip install 'brainhw[stablehlo]'."
         ) from error
 
 
