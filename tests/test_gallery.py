@@ -10,29 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gallery_scripts import smoke
 from scipy.io import wavfile
 
-GALLERY = Path(__file__).parents[1] / "gallery"
 RESULT = re.compile(
     r"test accuracy (0\.\d+|1\.0+) \| 0 weights out of range \| mean rate [\w .,]+ Hz \| [\d.]+ s \| "
     r"\S+, \w+ init, seed 0"
 )
 
 
-def run(script: str, *options: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error:::brainhw", str(GALLERY / script), *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
-    )
-    assert (done.returncode != 0) == fails, done.stderr[-3000:]
-    return done
-
-
 def digits(folder: Path) -> Path:
-    """Tones instead of digits: 60 training and 30 test recordings of a sixth of a second."""
+    """Tones instead of digits, 60 to train on and 30 to test: short and of one channel, which fluct_init warns of."""
     recordings = folder / "recordings"
     recordings.mkdir(parents=True)
     rng, time = np.random.default_rng(0), np.arange(1333) / 8000
@@ -45,7 +33,7 @@ def digits(folder: Path) -> Path:
 
 @pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
 def test_japanese_vowels_smoke(chip: str, tmp_path: Path) -> None:
-    printed = run("japanese_vowels_h1.py", "--smoke", "--chip", chip, "--out", str(tmp_path)).stdout
+    printed = smoke("japanese_vowels_h1.py", "--chip", chip, "--out", str(tmp_path)).stdout
     assert RESULT.fullmatch(printed.splitlines()[-1])
     for name in ("run.msgpack", "training.png", "raster.png", "weights.png"):
         assert (tmp_path / name).stat().st_size > 1000
@@ -54,35 +42,33 @@ def test_japanese_vowels_smoke(chip: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
 def test_spoken_digits_smoke(chip: str, tmp_path: Path) -> None:
     root = digits(tmp_path / "fsdd")
-    printed = run(
-        "spoken_digits_h1.py", "--smoke", "--chip", chip, "--root", str(root), "--out", str(tmp_path / "run")
-    ).stdout
+    printed = smoke("spoken_digits_h1.py", "--chip", chip, "--root", root, "--out", tmp_path / "run", warns=True).stdout
     assert RESULT.fullmatch(printed.splitlines()[-1])
 
 
 def test_spoken_digits_says_how_to_get_the_data(tmp_path: Path) -> None:
-    done = run("spoken_digits_h1.py", "--smoke", "--root", str(tmp_path), "--out", str(tmp_path / "run"), fails=True)
+    done = smoke("spoken_digits_h1.py", "--root", str(tmp_path), "--out", str(tmp_path / "run"), fails=True)
     assert "fsdd" in done.stderr
     assert str(tmp_path) in done.stderr
 
 
 def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
-    run("japanese_vowels_h1.py", "--smoke", "--out", whole)
-    run("japanese_vowels_h1.py", "--smoke", "--out", parts, "--stop-after", "1")
+    smoke("japanese_vowels_h1.py", "--out", whole)
+    smoke("japanese_vowels_h1.py", "--out", parts, "--stop-after", "1")
     assert (tmp_path / "whole/run.msgpack").read_bytes() != (tmp_path / "parts/run.msgpack").read_bytes()
-    run("japanese_vowels_h1.py", "--smoke", "--out", parts, "--resume")
+    smoke("japanese_vowels_h1.py", "--out", parts, "--resume")
     assert (tmp_path / "whole/run.msgpack").read_bytes() == (tmp_path / "parts/run.msgpack").read_bytes()
-    refused = run("japanese_vowels_h1.py", "--smoke", "--out", parts, "--resume", "--chip", "h1v2", fails=True)
+    refused = smoke("japanese_vowels_h1.py", "--out", parts, "--resume", "--chip", "h1v2", fails=True)
     assert "was started with" in refused.stderr
-    nothing = run("japanese_vowels_h1.py", "--smoke", "--out", str(tmp_path / "none"), "--resume", fails=True)
+    nothing = smoke("japanese_vowels_h1.py", "--out", str(tmp_path / "none"), "--resume", fails=True)
     assert "there is no saved run" in nothing.stderr
 
 
 @pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
 def test_deploy_spoken_digits_smoke_ends_in_a_bundle_that_the_command_line_runs(chip: str, tmp_path: Path) -> None:
     root, out = digits(tmp_path / "fsdd"), tmp_path / "run"
-    printed = run("deploy_spoken_digits.py", "--smoke", "--chip", chip, "--root", str(root), "--out", str(out)).stdout
+    printed = smoke("deploy_spoken_digits.py", "--chip", chip, "--root", root, "--out", out, warns=True).stdout
     last = printed.splitlines()[-1]
     assert re.search(r"\| violations 0 \| spikes_differing 0 \|", last)
     assert f"deployable on H1v{chip[-1]}: all 13 rules hold" in printed

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from gallery_scripts import smoke
 
-SCRIPT = Path(__file__).parents[1] / "gallery" / "deep_networks.py"
 RESULT = re.compile(
     r"test accuracy [01]\.\d+ \| mean rate [\w .,]+ Hz \| [\d.]+ s \| \w+, 2 x 16 \w+, \w+ init, seed 0"
 )
@@ -22,14 +19,8 @@ RESULT = re.compile(
 )
 def test_smoke(neuron: str, init: str, data: str, tmp_path: Path) -> None:
     options = ["--neuron", neuron, "--init", init, "--data", data, "--layers", "2", "--width", "16", "--xi", "1"]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--smoke", "--out", str(tmp_path), *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    # So few neurons and so little data are worth a warning or two.
+    done = smoke("deep_networks.py", "--out", tmp_path, *options, warns=True)
     lines = done.stdout.splitlines()
     assert RESULT.fullmatch(lines[-1])
     assert any("ξ (quartiles)" in line for line in lines)
@@ -39,16 +30,8 @@ def test_smoke(neuron: str, init: str, data: str, tmp_path: Path) -> None:
 
 
 def test_the_study_over_depths_makes_a_table_and_a_figure(tmp_path: Path) -> None:
-    script = SCRIPT.with_name("randman_depth.py")
     options = ["--depths", "2", "1", "--inits", "kaiming"]
-    done = subprocess.run(
-        [sys.executable, str(script), "--smoke", "--out", str(tmp_path), *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = smoke("randman_depth.py", "--out", tmp_path, *options)
     assert re.fullmatch(
         r"test accuracy at 2 hidden layers: kaiming [\d.]+ \| 2 nets \| [\d.]+ s \| lif x 16, seeds 0 to 0",
         done.stdout.splitlines()[-1],

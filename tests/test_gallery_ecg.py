@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
+from gallery_scripts import smoke
 
-GALLERY = Path(__file__).parents[1] / "gallery"
 RESULT = re.compile(r"test accuracy (0\.\d+|1\.0+) \| mean rate hidden [\d.]+ Hz \| [\d.]+ s \| \w+ net, .+, seed 0")
-
-
-def run(*options: str, fails: bool = False, script: str = "ecg_alif.py") -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error:::brainhw", str(GALLERY / script), "--smoke", *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
-    )
-    assert (done.returncode != 0) == fails, done.stderr[-3000:]
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("options", [("--no-ahp",), ("--size", "large")])
 def test_smoke(root: str, tmp_path: Path, options: tuple[str, ...]) -> None:
-    printed = run("--root", root, "--out", str(tmp_path), *options).stdout
+    printed = smoke("ecg_alif.py", "--root", root, "--out", str(tmp_path), *options).stdout
     assert RESULT.fullmatch(printed.splitlines()[-1])
     assert ("w_ahp = 0" in printed) == ("--no-ahp" in options)
     for name in ("run.msgpack", "training.png", "segments.png"):
@@ -50,7 +35,7 @@ def test_smoke(root: str, tmp_path: Path, options: tuple[str, ...]) -> None:
 
 
 def test_fractional_smoke(root: str, tmp_path: Path) -> None:
-    printed = run("--root", root, "--out", str(tmp_path), script="ecg_fractional.py").stdout
+    printed = smoke("ecg_fractional.py", "--root", root, "--out", tmp_path).stdout
     assert re.search(r"test accuracy [\d.]+ \| mean order 0\.\d+, 0\.\d+ \| .+ fractional neurons, seed 0", printed)
     for name in ("run.msgpack", "training.png", "segments.png", "orders.png", "result.json"):
         assert (tmp_path / name).stat().st_size > 100
@@ -58,12 +43,12 @@ def test_fractional_smoke(root: str, tmp_path: Path) -> None:
 
 def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
-    run("--root", root, "--out", whole)
-    run("--root", root, "--out", parts, "--stop-after", "1")
-    run("--root", root, "--out", parts, "--resume")
+    smoke("ecg_alif.py", "--root", root, "--out", whole)
+    smoke("ecg_alif.py", "--root", root, "--out", parts, "--stop-after", "1")
+    smoke("ecg_alif.py", "--root", root, "--out", parts, "--resume")
     assert (tmp_path / "whole/run.msgpack").read_bytes() == (tmp_path / "parts/run.msgpack").read_bytes()
 
 
 def test_it_says_how_to_get_the_data(tmp_path: Path) -> None:
-    done = run("--root", str(tmp_path), "--out", str(tmp_path / "run"), fails=True)
+    done = smoke("ecg_alif.py", "--root", str(tmp_path), "--out", str(tmp_path / "run"), fails=True)
     assert "QTDB_train.mat" in done.stderr

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gallery_scripts import smoke
 
-SCRIPT = Path(__file__).parents[1] / "gallery" / "fashion_mnist.py"
-
-
-def run(*options: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error:::brainhw", str(SCRIPT), "--smoke", *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
-    )
-    assert (done.returncode != 0) == fails, done.stderr[-3000:]
-    return done
+SCRIPT = "fashion_mnist.py"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_lif_smoke(root: str, tmp_path: Path) -> None:
-    line = run("--neuron", "lif", "--root", root, "--out", str(tmp_path)).stdout.splitlines()[-1]
+    line = smoke(SCRIPT, "--neuron", "lif", "--root", root, "--out", str(tmp_path)).stdout.splitlines()[-1]
     assert re.fullmatch(
         r"test accuracy [\d.]+ \| mean rate layers.1 [\d.]+ Hz \| [\d.]+ s \| 512 hidden lif, seed 0", line
     )
@@ -56,7 +42,7 @@ def test_lif_smoke(root: str, tmp_path: Path) -> None:
 def test_a_net_for_a_chip_fills_it_and_is_tried_on_sampled_chips(
     root: str, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    done = run("--root", root, "--out", str(tmp_path), *options)
+    done = smoke(SCRIPT, "--root", root, "--out", str(tmp_path), *options)
     deployed = "--free" not in options
     assert "Warning" not in done.stderr
     assert ("deployable on H1v2: all 13 rules hold" in done.stdout) == deployed
@@ -71,12 +57,12 @@ def test_a_net_for_a_chip_fills_it_and_is_tried_on_sampled_chips(
 def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     shared = ("--neuron", "h1v2", "--root", root, "--chips", "1", "--out")
-    run(*shared, str(whole))
-    run(*shared, str(parts), "--stop-after", "1")
-    run(*shared, str(parts), "--resume")
+    smoke(SCRIPT, *shared, str(whole))
+    smoke(SCRIPT, *shared, str(parts), "--stop-after", "1")
+    smoke(SCRIPT, *shared, str(parts), "--resume")
     assert (whole / "run.msgpack").read_bytes() == (parts / "run.msgpack").read_bytes()
 
 
 def test_it_says_how_to_get_the_data(tmp_path: Path) -> None:
-    done = run("--root", str(tmp_path), "--out", str(tmp_path / "run"), fails=True)
+    done = smoke(SCRIPT, "--root", str(tmp_path), "--out", str(tmp_path / "run"), fails=True)
     assert "train-images-idx3-ubyte.gz" in done.stderr

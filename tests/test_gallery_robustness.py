@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "gallery" / "robustness_study.py"
+from gallery_scripts import smoke
 
 
 def test_smoke(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error:::brainhw", str(SCRIPT), "--smoke", "--chip", "h1v2", "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = smoke("robustness_study.py", "--chip", "h1v2", "--out", tmp_path)
     assert re.fullmatch(
         r"test accuracy on the nominal chip, [\d.]+ \| at 0, 8 times the mismatch \(4 chips each\): "
         r"floats, nominal chip: [\d.]+ [\d.]+; 5 bits, sampled chips: [\d.]+ [\d.]+ \| 0 weights out of range \| "

@@ -1,0 +1,29 @@
+"""Runs a script of the gallery as a user would, and sees that brainhw has nothing to warn of."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+GALLERY = Path(__file__).parents[2] / "gallery"
+# Ours, or of ours and told of the line in the script that called us.
+OUR_WARNING = re.compile(r"^.*/(?:brainhw|gallery)/[\w/]+\.py:\d+: \w*Warning: .*$", re.MULTILINE)
+
+
+def smoke(
+    script: str, *options: str | Path, fails: bool = False, warns: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run ``gallery/SCRIPT --smoke``; ``fails`` and ``warns`` say that it is to fail, or that it may warn."""
+    done = subprocess.run(
+        [sys.executable, str(GALLERY / script), "--smoke", *map(str, options)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
+    )
+    assert (done.returncode != 0) == fails, done.stderr[-3000:]
+    assert warns or not OUR_WARNING.findall(done.stderr)
+    return done
