@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 
     def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
         spikes, _ = bh.rollout(net, x)
-        votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, POPULATION).mean(axis=-1)
+        votes = bh.train.population_votes(spikes, N_CLASSES)
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
         return error + bh.train.weight_magnitude_loss(net), bh.train.accuracy_population(spikes, y, N_CLASSES)
 

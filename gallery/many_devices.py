@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _training import Run, options, positive
-from japanese_vowels_h1 import N_CLASSES, POPULATION, SpeakerNet, load
+from japanese_vowels_h1 import N_CLASSES, SpeakerNet, load
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import brainhw as bh
@@ -122,7 +122,7 @@ def trained(
     def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
         spikes, _ = bh.rollout(net, x)
         real = y >= 0
-        votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, POPULATION).mean(axis=-1)
+        votes = bh.train.population_votes(spikes, N_CLASSES)
         errors = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, jnp.maximum(y, 0))
         error = jnp.sum(errors * real) / real.sum() + bh.train.weight_magnitude_loss(net)
         return error, run.score(spikes, y)

@@ -19,7 +19,7 @@ import brainunit as u
 import jax
 import matplotlib.pyplot as plt
 from _training import FAMILIES, Run, options, positive
-from japanese_vowels_h1 import N_CLASSES, POPULATION, SpeakerNet, load
+from japanese_vowels_h1 import N_CLASSES, SpeakerNet, load
 
 import brainhw as bh
 
@@ -78,7 +78,7 @@ def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, tes
 
     def loss(x: jax.Array, y: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         spikes, _ = bh.rollout(net, x, key=key if kind.sampled else None)  # one key is one chip
-        votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, POPULATION).mean(axis=-1)
+        votes = bh.train.population_votes(spikes, N_CLASSES)
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
         return error + bh.train.weight_magnitude_loss(net), run.score(spikes, y)
 

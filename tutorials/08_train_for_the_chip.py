@@ -93,7 +93,7 @@ class SpeakerNet(brainstate.nn.Module):
 
 def error(net, x, y):
     spikes, _ = bh.rollout(net, x)
-    votes = spikes.sum(axis=0).reshape(len(y), N_CLASSES, POPULATION).mean(axis=-1)
+    votes = bh.train.population_votes(spikes, N_CLASSES)
     return braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
 
 

@@ -18,6 +18,7 @@ from brainhw.nn.tap import Wire, Wires, hidden_values, listening
 from brainhw.transform.checks import check_module
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.registration import registered_modules
+from brainhw.transform.traced_step import in_one_line
 
 __all__ = ["INPUT", "Stage", "Survey", "survey"]
 
@@ -154,7 +155,7 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any]) -> dict[str, Any]:
                 # Traced only: who feeds whom shows without computing, or compiling, anything.
                 brainstate.transform.StatefulFunction(one_step).make_jaxpr()
             except Exception as error:  # whatever a network from outside raises, it is to be told and not to be raised
-                failure = failure or _in_one_line(error)
+                failure = failure or in_one_line(error)
             else:
                 return told
     return {"failure": failure}
@@ -233,11 +234,3 @@ def _traced(x: Any, wires: list[tuple[str, Wire]], returned: Any, named: dict[st
     if output is None and not tangles:
         tangles[own[0]] = "the network returns something else than the spikes of one layer"
     return {"stages": tuple(stages), "output": output, "tangles": tangles}
-
-
-def _in_one_line(error: BaseException) -> str:
-    # Containers such as Sequential wrap what went wrong in a printout of the module; the reason is what helps.
-    while type(error) is brainstate.BrainStateError and error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"

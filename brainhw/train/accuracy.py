@@ -72,7 +72,7 @@ def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) ->
     1.0
     """
     size = population_size(spikes, labels, n_classes, call="accuracy_population")
-    counts = jnp.sum(spikes, axis=0).reshape(spikes.shape[1], n_classes, size).sum(axis=-1)
+    counts = _by_population(spikes, n_classes, size).sum(axis=-1)
     return jnp.mean(jnp.argmax(counts, axis=-1) == labels)
 
 
@@ -107,4 +107,9 @@ def population_votes(spikes: jax.Array, n_classes: int) -> jax.Array:
     if jnp.ndim(spikes) != 3:
         raise ValueError(f"{call}: spikes must be [T, B, N]; got shape {jnp.shape(spikes)}.")
     size = equal_populations(spikes.shape[-1], n_classes, call=call)
-    return jnp.sum(spikes, axis=0).reshape(spikes.shape[1], n_classes, size).mean(axis=-1)
+    return _by_population(spikes, n_classes, size).mean(axis=-1)
+
+
+def _by_population(spikes: jax.Array, n_classes: int, size: int) -> jax.Array:
+    """Return spike counts ``[B, n_classes, size]``."""
+    return jnp.sum(spikes, axis=0).reshape(spikes.shape[1], n_classes, size)

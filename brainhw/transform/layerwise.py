@@ -8,6 +8,7 @@ import brainstate
 
 from brainhw.nn.sequence import SequenceModule
 from brainhw.nn.tap import Wires, hidden_values, listening, same_value
+from brainhw.transform.traced_step import put_back_on_failure, replaced_on_instance
 
 __all__ = ["can_be_cut", "chain_of", "offers", "run_layerwise", "steps_at_once"]
 
@@ -37,12 +38,10 @@ def chain_of(net: brainstate.nn.Module, x: Any) -> list[Any] | None:
         chain[:] = _traced(net, x)
 
     stepped = brainstate.transform.StatefulFunction(one_step, name="chain_of")
-    held = [(state, state._value) for state in (*net.states().values(), brainstate.random.DEFAULT)]
     try:
-        jaxpr = stepped.make_jaxpr(x).get_jaxpr(x)
+        with put_back_on_failure(net):
+            jaxpr = stepped.make_jaxpr(x).get_jaxpr(x)
     except Exception:  # whatever is wrong with the step, running it says so better
-        for state, value in held:
-            state._value = value  # brainstate leaves what was traced in the states of a step that fails
         return None
     states = [id(state) for part in chain for state in part.states(brainstate.HiddenState).values()]
     written = {id(state) for state in stepped.get_write_states(x)}
@@ -77,9 +76,7 @@ def _is_known(part: Any) -> bool:
     """
     if not isinstance(part, SequenceModule):
         return False
-    # What was put on the instance itself counts as well.
-    own = type(part)
-    changed = {name for name, value in vars(part).items() if callable(value) and callable(getattr(own, name, None))}
+    changed = replaced_on_instance(part)
     for kind in type(part).__mro__:
         if kind.__module__.split(".")[0] == "brainhw":
             return not any(hasattr(kind, name) for name in changed)

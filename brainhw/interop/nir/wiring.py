@@ -16,6 +16,7 @@ from brainhw.nn import EffectiveWeight, MultiSynapseLayer, SpikingLayer
 from brainhw.nn.tap import Wires, hidden_values, listening, same_value, tap_wire
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.registration import registered_modules
+from brainhw.transform.traced_step import in_one_line, put_back_on_failure, replaced_on_instance
 
 __all__ = ["INPUT", "Call", "Wiring", "told_class", "wiring_of"]
 
@@ -87,7 +88,7 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
             return _traced(net, named, x, dt, problems)
         except Exception as error:  # whatever a network from outside raises, it is to be told
             failure = failure or error
-    words = "no module says how wide its input is" if failure is None else _in_one_line(failure)
+    words = "no module says how wide its input is" if failure is None else in_one_line(failure)
     fix = "Pass sample=, an input [T, N] that the network takes." if sample is None else "Mend the network or sample."
     problems.add("the network", type(net).__name__, f"cannot be run for one step: {words.rstrip('.')}. {fix}")
     return None
@@ -135,14 +136,9 @@ def _traced(net: Any, named: dict[str, Any], x: Any, dt: u.Quantity, problems: P
                 problems.add(paths[owner], what, "runs with a time step of its own; a graph is read with one.")
 
     stepped = brainstate.transform.StatefulFunction(one_step, name="wiring_of")
-    held = [(state, state._value) for state in (*net.states().values(), brainstate.random.DEFAULT)]
-    try:
+    with put_back_on_failure(net):
         stepped.make_jaxpr(x)
         written = stepped.get_write_states(x)
-    except BaseException:
-        for state, value in held:
-            state._value = value  # brainstate leaves what was traced in the states of a step that fails
-        raise
     wiring = told["wiring"]
     if wiring is not None:
         _check_written(net, wiring, written, problems)
@@ -257,16 +253,9 @@ def _check_written(net: Any, wiring: Wiring, written: Any, problems: Problems) -
 
 def told_class(module: Any) -> type | None:
     """Return the class of ours, or of brainstate, whose step a module takes; ``None`` if its own class changes it."""
-    own = type(module)
-    changed = {name for name, value in vars(module).items() if callable(value) and callable(getattr(own, name, None))}
+    changed = replaced_on_instance(module)
     for kind in type(module).__mro__:
         if kind.__module__.split(".")[0] in ("brainhw", "brainstate"):
             return None if any(hasattr(kind, name) for name in changed) else kind
         changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))}
     return None
-
-
-def _in_one_line(error: BaseException) -> str:
-    while type(error) is brainstate.BrainStateError and error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
