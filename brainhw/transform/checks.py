@@ -10,7 +10,7 @@ import jax
 
 from brainhw import _arguments
 
-__all__ = ["as_key", "check_module", "dotted"]
+__all__ = ["as_key", "check_module", "dotted", "first_reason"]
 
 
 def check_module(net: Any, *, call: str) -> None:
@@ -22,6 +22,13 @@ def check_module(net: Any, *, call: str) -> None:
 def dotted(path: tuple[Any, ...]) -> str:
     """Return the path of a module as text."""
     return ".".join(str(part) for part in path)
+
+
+def first_reason(error: BaseException) -> BaseException:
+    """Return the original error: containers such as ``Sequential`` wrap it in a printout of the module."""
+    while type(error) is brainstate.BrainStateError and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def as_key(key: Any, call: str) -> jax.Array | None:

@@ -1,0 +1,205 @@
+"""A chip family as one object: presets, kinds of mismatch, modules, rules; and the register of families."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, final
+
+from brainhw._arguments import choice, describe
+from brainhw.chip.spec import ChipSpec
+
+__all__ = ["ENTRY_POINT_GROUP", "Family", "Mismatch", "families", "get_family", "register_family"]
+
+ENTRY_POINT_GROUP = "brainhw.chip_families"
+"""The group of entry points through which an installed package offers its families."""
+
+ROLES = ("synapse", "layer", "frontend")
+
+
+@final
+@dataclass(frozen=True)
+class Mismatch:
+    """One kind of variation from chip to chip.
+
+    Attributes
+    ----------
+    kind : str
+        Its name, and the argument of :func:`brainhw.sample_chip`.
+    field : str
+        The field of the chip's spec that holds its standard deviation; ``None`` there means no such variation.
+    most : float
+        The largest standard deviation that :func:`brainhw.sample_chip` accepts.
+    why : str
+        The reason for that limit, for the error message.
+    """
+
+    kind: str
+    field: str
+    most: float = 10.0
+    why: str = "no chip is so uneven"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A chip family: everything that brainhw must know about it, in one place.
+
+    Parameters
+    ----------
+    name : str
+        The name that specs of the family carry in ``ChipSpec.family``, and that files carry.
+    presets : tuple of ChipSpec
+        The chips of the family that come with it; the first is the default of its modules.
+    mismatches : tuple of Mismatch
+        The kinds of variation from chip to chip, each with the field of the spec that holds its size.
+    rules : mapping of str to callable, optional
+        Deployment rules of this family besides the general ones: each takes a :class:`brainhw.deploy.Survey` and
+        yields :class:`brainhw.deploy.Violation`.
+    without_rules : collection of str, optional
+        Names of general rules that this family does not have.
+    weight_grid : callable, optional
+        ``weight_grid(chip, bits)`` returns the levels of a stored weight (the members of
+        :class:`brainhw.kernel.WeightGrid`). Default: evenly spaced levels, symmetric about zero.
+    package : str, optional
+        The package to import for this family, written into files so that a reader without it learns what to import.
+        Default: the package of the caller of the constructor cannot be known, so give it outside brainhw.
+
+    Attributes
+    ----------
+    modules : mapping
+        The module classes by role: ``'synapse'``, ``'layer'``, ``'frontend'``; filled by :meth:`module`.
+    """
+
+    name: str
+    presets: tuple[ChipSpec, ...]
+    mismatches: tuple[Mismatch, ...] = ()
+    rules: Mapping[str, Callable[..., Any]] = field(default_factory=lambda: MappingProxyType({}))
+    without_rules: Iterable[str] = ()
+    weight_grid: Callable[[ChipSpec, int], Any] | None = None
+    package: str = "brainhw"
+    modules: dict[str, type] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        call = "Family"
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise ValueError(f"{call}: name must be one word; got {describe(self.name)}. Use a name such as 'X1'.")
+        if not self.presets or any(not isinstance(preset, ChipSpec) for preset in self.presets):
+            raise TypeError(
+                f"{call}: presets of {self.name} must hold at least one ChipSpec; got {describe(self.presets)}. "
+                "Give a tuple of specs."
+            )
+        for preset in self.presets:
+            if preset.family != self.name:
+                raise ValueError(
+                    f"{call}: the preset {preset.name!r} is of family {preset.family!r}; expected {self.name!r}. "
+                    "Give its spec family= that name."
+                )
+        for mismatch in self.mismatches:
+            if not hasattr(self.presets[0], mismatch.field):
+                raise ValueError(
+                    f"{call}: the mismatch {mismatch.kind!r} of {self.name} has its size in {mismatch.field!r}, which "
+                    f"is no field of {type(self.presets[0]).__name__}. Name a field of the spec."
+                )
+
+    @property
+    def preset(self) -> ChipSpec:
+        """The default chip."""
+        return self.presets[0]
+
+    @property
+    def spec_class(self) -> type[ChipSpec]:
+        """The class of the family's specs."""
+        return type(self.presets[0])
+
+    def module(self, role: str) -> Callable[[type], type]:
+        """Return a class decorator that makes a class the family's ``'synapse'``, ``'layer'`` or ``'frontend'``."""
+        choice(role, ROLES, call="Family.module", name="role")
+
+        def add(kind: type) -> type:
+            self.modules[role] = kind
+            return kind
+
+        return add
+
+    def sizes(self, chip: ChipSpec) -> dict[str, float | None]:
+        """Return the standard deviation of every kind of mismatch of a chip."""
+        return {mismatch.kind: getattr(chip, mismatch.field) for mismatch in self.mismatches}
+
+    def __repr__(self) -> str:
+        return f"Family({self.name!r})"
+
+
+_registered: dict[str, Family] = {}
+
+
+def register_family(family: Family) -> Family:
+    """Make a chip family known to brainhw.
+
+    A package does this when it is imported. With an entry point in the group ``brainhw.chip_families`` that names the
+    :class:`Family`, an installed package is found without being imported first.
+
+    Parameters
+    ----------
+    family : Family
+        The family.
+
+    Returns
+    -------
+    Family
+        The same.
+
+    Raises
+    ------
+    TypeError
+        If it is not a Family.
+    ValueError
+        If another family has the same name, in any case of letters.
+    """
+    if not isinstance(family, Family):
+        raise TypeError(f"register_family: family must be a brainhw.chip.Family; got {describe(family)}.")
+    other = _registered.get(family.name.lower())
+    if other is not None and other is not family:
+        raise ValueError(
+            f"register_family: the family {family.name!r} is registered already, by the package {other.package!r}; "
+            "register it once, or choose another name."
+        )
+    _registered[family.name.lower()] = family
+    return family
+
+
+def families() -> tuple[Family, ...]:
+    """Return every registered family, those of brainhw first."""
+    return tuple(_registered.values())
+
+
+def get_family(name: str, *, call: str = "get_family", package: str | None = None) -> Family:
+    """Return the family of a name, in any case of letters.
+
+    An entry point of an installed package with that name is loaded. Nothing else is imported, whatever a file says.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    call : str, optional
+        The call to name in errors.
+    package : str, optional
+        The package that a file names for this family, for the message.
+
+    Raises
+    ------
+    ValueError
+        If no family has the name; the message says which package to import, if that is known.
+    """
+    if isinstance(name, str):
+        for point in entry_points(group=ENTRY_POINT_GROUP) if name.lower() not in _registered else ():
+            if point.name.lower() == name.lower():
+                register_family(point.load())
+        if name.lower() in _registered:
+            return _registered[name.lower()]
+    known = ", ".join(repr(family.name) for family in _registered.values())
+    fix = f"import {package} first" if package and package != "brainhw" else "import the package that registers it first"
+    raise ValueError(f"{call}: there is no chip family {describe(name)}; known are {known}. If it is right, {fix}.")

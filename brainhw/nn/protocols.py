@@ -1,0 +1,259 @@
+"""What a module can offer to the rest of brainhw: one protocol for each ability.
+
+No other wing asks for the class of a module. A module from any package that has the members of a protocol gets
+everything that rests on it: preparation, sampled chips, the fast path of ``rollout``, ``fluct_init``, streams, figures.
+``fulfils`` answers whether it has them, and names the missing member of a protocol that is only half there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import brainstate
+import brainunit as u
+import jax
+
+__all__ = [
+    "HasWeight",
+    "Neuron",
+    "Preparable",
+    "Quietable",
+    "Recurrent",
+    "Sampled",
+    "SequenceModule",
+    "Slot",
+    "StepLimited",
+    "fulfils",
+    "runs_whole_sequence",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """One weight of a module, as initialisers and checks see it.
+
+    Attributes
+    ----------
+    parameter : brainstate.State or brainstate.nn.Param
+        What holds the weight.
+    unit : Unit
+        Unit of the weight; ``u.UNITLESS`` for plain numbers.
+    limit : float
+        Largest magnitude that the hardware takes; infinite without a chip.
+    grid : object or None
+        The levels that the weight is rounded to, with ``step``, ``quantize`` and ``codes``; ``None`` without rounding.
+    out_axis : int or None
+        Axis of the targets: every weight along it belongs to another neuron or, in a convolution, to another channel.
+        All other axes are inputs. ``None`` for a one-to-one weight ``[N]``.
+    key : str or None
+        Entry of the dict that the parameter holds, as in ``brainstate.nn.Linear``; ``None`` if it holds the weight.
+    """
+
+    parameter: Any
+    unit: u.Unit = u.UNITLESS
+    limit: float = math.inf
+    grid: Any = None
+    out_axis: int | None = -1
+    key: str | None = None
+
+    @property
+    def learnt(self) -> bool:
+        """Whether training may change the weight; a frozen one (``brainstate.nn.Const``) is left alone."""
+        return not (isinstance(self.parameter, brainstate.nn.Param) and not self.parameter.fit)
+
+    @property
+    def quantity(self) -> Any:
+        """The present weight: an array, or a Quantity where it has a unit."""
+        held = self.parameter.value() if isinstance(self.parameter, brainstate.nn.Param) else self.parameter.value
+        return held if self.key is None else held[self.key]
+
+    @property
+    def value(self) -> jax.Array:
+        """The present weight as plain numbers in ``unit``."""
+        held = self.quantity
+        return held.to(self.unit).mantissa if isinstance(held, u.Quantity) else held
+
+    def write(self, value: jax.Array) -> None:
+        """Write plain numbers in ``unit`` as the new weight."""
+        new = value if self.unit == u.UNITLESS else u.Quantity(value, unit=self.unit)
+        if isinstance(self.parameter, brainstate.nn.Param):
+            self.parameter.set_value(new)
+        else:
+            self.parameter.value = new if self.key is None else {**self.parameter.value, self.key: new}
+
+
+class Preparable(Protocol):
+    """A module that :func:`brainhw.prepare_net` calls once per batch."""
+
+    def prepare(self, key: jax.Array | None = None) -> None:
+        """Compute what the steps will use; ``key`` samples a chip, ``None`` is the one in place."""
+
+
+class Sampled(Protocol):
+    """A module that differs from chip to chip."""
+
+    def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
+        """Put the chip of ``key`` in place until the next call; ``None`` is the nominal chip.
+
+        ``sizes`` holds the standard deviation of every kind of mismatch of the module's family; ``None``: no variation.
+        """
+
+
+class HasWeight(Protocol):
+    """A synapse: ``update`` turns its input into a drive through one weight, and holds no state of its own.
+
+    ``update`` takes any number of leading axes.
+    """
+
+    def weight_slot(self) -> Slot:
+        """Return the weight."""
+
+
+class Neuron(Protocol):
+    """A layer of neurons with a threshold and a membrane that can be followed without spikes.
+
+    Attributes
+    ----------
+    out_size : tuple of int
+        Shape of the layer without the batch.
+    """
+
+    out_size: tuple[int, ...]
+
+    def threshold(self) -> u.Quantity:
+        """Return the firing threshold in mV, scalar or of shape ``out_size``."""
+
+    def subthreshold(self, xs: u.Quantity) -> u.Quantity:
+        """Return the membrane ``[T, ..., *out_size]`` in mV that drives ``[T, ..., *in_size]`` alone make from rest.
+
+        No spike, no reset, no clamp, no noise; no state is touched.
+        """
+
+
+class Recurrent(Protocol):
+    """A layer whose own spikes come back in the next step."""
+
+    def recurrent_slot(self) -> Slot | None:
+        """Return the recurrent weight, ``None`` if this layer has none."""
+
+    def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
+        """Return the drive that spikes ``[..., *out_size]`` bring back in the step after."""
+
+
+class Quietable(Protocol):
+    """A module with noise or rounding that an initialiser must switch off to see smooth responses."""
+
+    def quiet(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which there is no noise, no rounding and no annealing."""
+
+
+class StepLimited(Protocol):
+    """A module that can take only so many steps after a preparation.
+
+    Attributes
+    ----------
+    steps_left : float
+        How many more; ``math.inf`` for no limit.
+    """
+
+    steps_left: float
+
+    def limit_reached(self, call: str, n_steps: int) -> ValueError:
+        """Return the error to raise when ``n_steps`` are asked for and fewer are left."""
+
+
+class SequenceModule(Protocol):
+    """A causal module that can process a whole sequence at once.
+
+    Attributes
+    ----------
+    sequence_records : tuple of str
+        The values that it offers to a recorder (``tap``) as whole sequences.
+    can_be_cut : bool
+        Whether a long sequence may be processed in pieces, with gradients flowing from each piece to the one before.
+    sequence_hooks : tuple of str, optional
+        Members that a subclass may override without making ``update_sequence`` wrong, because it calls them too.
+    """
+
+    sequence_records: ClassVar[tuple[str, ...]]
+    can_be_cut: ClassVar[bool]
+
+    def gains_from_sequence(self) -> bool:
+        """Return whether this module makes it worth running a network layer by layer."""
+
+    def update_sequence(self, xs: Any) -> Any:
+        """Return what ``update`` returns at each step of ``xs [T, ...]``, and leave the states as the steps would."""
+
+
+# The first member tells that the protocol is meant; the others must then be there too.
+_MEMBERS: dict[type, tuple[str, ...]] = {
+    Preparable: ("prepare",),
+    Sampled: ("pin_chip",),
+    HasWeight: ("weight_slot",),
+    Neuron: ("subthreshold", "threshold", "out_size"),
+    Recurrent: ("recurrent_slot", "recurrent_drive"),
+    Quietable: ("quiet",),
+    StepLimited: ("steps_left", "limit_reached"),
+    SequenceModule: ("update_sequence", "sequence_records", "can_be_cut", "gains_from_sequence"),
+}
+
+
+def fulfils(module: Any, protocol: type, *, call: str) -> bool:
+    """Return whether a module has every member of a protocol of this file.
+
+    Parameters
+    ----------
+    module : brainstate.nn.Module
+        The module.
+    protocol : type
+        One of the protocols above.
+    call : str
+        The call to name in errors.
+
+    Raises
+    ------
+    TypeError
+        If the module has the first member of the protocol but lacks another.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainunit as u
+    >>> from brainhw.nn.protocols import Neuron, fulfils
+    >>> fulfils(bh.nn.LIFLayer(3, tau=10 * u.ms), Neuron, call="my function")
+    True
+    """
+    first, *others = _MEMBERS[protocol]
+    # Looked up on the class: a property may not be computable yet, and instances of modules hold no members.
+    if not hasattr(type(module), first) and first not in vars(module):
+        return False
+    missing = [name for name in others if not hasattr(type(module), name) and name not in vars(module)]
+    if missing:
+        raise TypeError(
+            f"{call}: {type(module).__name__} has {first} but lacks {', '.join(missing)} "
+            f"(protocol {protocol.__name__}). Add {'it' if len(missing) == 1 else 'them'}, or remove {first}."
+        )
+    return True
+
+
+def runs_whole_sequence(module: Any, *, call: str) -> bool:
+    """Return whether ``update_sequence`` of a module agrees with its ``update``.
+
+    It does not where a subclass overrides ``update``, or another member that ``update_sequence`` may not call, after
+    the class that defines it. ``sequence_hooks`` lists the members that it does call.
+    """
+    if not fulfils(module, SequenceModule, call=call):
+        return False
+    hooks = {*getattr(module, "sequence_hooks", ()), "sequence_hooks", "sequence_records", "can_be_cut"}
+    changed = {name for name, value in vars(module).items() if callable(value) and hasattr(type(module), name)} - hooks
+    for kind in type(module).__mro__:
+        if "update_sequence" in vars(kind):
+            return not any(hasattr(kind, name) for name in changed)
+        if kind.__module__.split(".")[0] == "brainhw":
+            # Classes of this package that only add constants, documentation or hooks are tested to agree.
+            return not any(hasattr(kind, name) for name in changed)
+        changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))} - hooks
+    return False

@@ -1,0 +1,383 @@
+"""One look at a step: which modules a network calls, with which values, and what connects them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import brainstate
+import brainunit as u
+import jax
+from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var
+
+from brainhw.transform.checks import check_module, first_reason
+from brainhw.transform.registration import registered_modules
+
+__all__ = ["Call", "Link", "StepTrace", "Value", "hidden_values", "is_leaf", "trace_step", "watch_calls"]
+
+
+class Value(NamedTuple):
+    """A traced value: two are the same numbers, not only equal ones, if they have the same ids.
+
+    Attributes
+    ----------
+    ids : tuple of int
+        One for each array of the pytree.
+    units : tuple of Unit
+        The unit of each array.
+    likes : tuple of jax.ShapeDtypeStruct
+        Shape and dtype of each array.
+    tree : jax.tree_util.PyTreeDef
+        The structure, with Quantities as leaves.
+    """
+
+    ids: tuple[int, ...]
+    units: tuple[u.Unit, ...]
+    likes: tuple[jax.ShapeDtypeStruct, ...]
+    tree: Any
+
+    def same(self, other: Value) -> bool:
+        """Return whether both are the same arrays in the same units."""
+        return self.ids == other.ids and self.units == other.units
+
+    @property
+    def unit(self) -> u.Unit:
+        """The unit of a value that is a single array."""
+        return self.units[0] if len(self.units) == 1 else u.UNITLESS
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a value that is a single array."""
+        return self.likes[0].shape if len(self.likes) == 1 else ()
+
+
+class Call(NamedTuple):
+    """One call of a module in a step.
+
+    Attributes
+    ----------
+    path : str
+        Dotted path of the module; empty for the network itself.
+    module : brainstate.nn.Module
+        The module.
+    given, gave : Value
+        Its input and its output.
+    dt : Quantity or None
+        The time step of ``brainstate.environ`` during the call.
+    owns_states : bool
+        Whether the call alone wrote the hidden states of the module in this step.
+    """
+
+    path: str
+    module: Any
+    given: Value
+    gave: Value
+    dt: Any
+    owns_states: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """The computation between modules that leads to one value of a step.
+
+    Attributes
+    ----------
+    sources : tuple of Value
+        The values that it starts from, out of those that :meth:`StepTrace.link` was given.
+    states : tuple of State
+        The states that it reads, as they are when the step begins.
+    identity : bool
+        Whether the result is one of the sources, with no operation on its numbers; its unit may differ.
+    target : Value
+        The result.
+    """
+
+    sources: tuple[Value, ...]
+    states: tuple[brainstate.State, ...]
+    identity: bool
+    target: Value
+    _jaxpr: ClosedJaxpr
+    _reads: tuple[tuple[int, int], ...]
+    _takes: tuple[tuple[int, int], ...]
+
+    def __call__(self, *sources: Any) -> Any:
+        """Return the result for new sources, with the present values of the states; it can be vmapped."""
+        given = [jax.tree.leaves(source) for source in sources]
+        states = [jax.tree.leaves(state.value) for state in self.states]
+        inputs = [given[i][j] for i, j in self._takes] + [states[i][j] for i, j in self._reads]
+        found = jax.core.eval_jaxpr(self._jaxpr.jaxpr, self._jaxpr.consts, *inputs)
+        arrays = [
+            number if unit == u.UNITLESS else u.Quantity(number, unit=unit)
+            for number, unit in zip(found, self.target.units, strict=True)
+        ]
+        return self.target.tree.unflatten(arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class StepTrace:
+    """What happened in one step of a network; :func:`trace_step` makes it.
+
+    Attributes
+    ----------
+    calls : tuple of Call
+        Every call of a leaf module, in order. A leaf has no module inside that computes.
+    given, returned : Value
+        Input and output of the step.
+    written : tuple of State
+        The states that the step writes.
+    has_effects : bool
+        Whether the step does something besides computing, such as printing.
+    """
+
+    calls: tuple[Call, ...]
+    given: Value
+    returned: Value
+    written: tuple[brainstate.State, ...]
+    has_effects: bool
+    _jaxpr: ClosedJaxpr
+    _atoms: tuple[Any, ...]
+    _state_vars: dict[Any, tuple[brainstate.State, int]]
+
+    def link(self, target: Value, sources: Iterable[Value]) -> Link | None:
+        """Return the computation that leads to ``target`` from ``sources`` and states.
+
+        ``None`` if it starts from something else, such as the output of a module that is not among the sources and
+        whose step has effects.
+        """
+        sources = tuple(sources)
+        starts: dict[Any, tuple[int, int]] = {}
+        for i, source in enumerate(sources):
+            for j, name in enumerate(source.ids):
+                if isinstance(self._atoms[name], Var):
+                    starts.setdefault(self._atoms[name], (i, j))
+        jaxpr = self._jaxpr.jaxpr
+        made_by = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
+        ends = [self._atoms[name] for name in target.ids]
+        needed: set[int] = set()
+        met: dict[Any, None] = {}  # an ordered set
+        waiting = [atom for atom in ends if isinstance(atom, Var)]
+        while waiting:
+            var = waiting.pop()
+            if var in met:
+                continue
+            met[var] = None
+            if var in starts or var not in made_by:
+                continue
+            eqn = made_by[var]
+            if eqn.effects:
+                return None
+            needed.add(id(eqn))
+            waiting += [atom for atom in eqn.invars if isinstance(atom, Var)]
+        takes = [var for var in met if var in starts]
+        reads = [var for var in met if var not in starts and var in self._state_vars]
+        consts = [var for var in met if var in jaxpr.constvars and var not in starts]
+        if any(v not in starts and v not in made_by and v not in self._state_vars and v not in consts for v in met):
+            return None
+        used = sorted({starts[var][0] for var in takes})
+        states = list({id(self._state_vars[var][0]): self._state_vars[var][0] for var in reads}.values())
+        place = {id(state): i for i, state in enumerate(states)}
+        known = dict(zip(jaxpr.constvars, self._jaxpr.consts, strict=True))
+        inner = Jaxpr(
+            constvars=consts,
+            invars=takes + reads,
+            outvars=ends,
+            eqns=[eqn for eqn in jaxpr.eqns if id(eqn) in needed],
+            debug_info=DebugInfo("link", "brainhw.transform.trace", None, None),
+        )
+        return Link(
+            sources=tuple(sources[i] for i in used),
+            states=tuple(states),
+            identity=any(target.ids == source.ids for source in sources),
+            target=target,
+            _jaxpr=ClosedJaxpr(inner, [known[var] for var in consts]),
+            _reads=tuple((place[id(self._state_vars[v][0])], self._state_vars[v][1]) for v in reads),
+            _takes=tuple((used.index(starts[v][0]), starts[v][1]) for v in takes),
+        )
+
+
+def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -> StepTrace:
+    """Run one step of a network under tracing and return what happened; the network stays as it was.
+
+    Nothing is computed and nothing is compiled. The modules need no code for this: their ``update`` is wrapped for
+    the one step.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The prepared network (:func:`brainhw.prepare_net`).
+    x : array, Quantity or pytree of them
+        Input of one step.
+    call : str, optional
+        The call to name in errors.
+
+    Returns
+    -------
+    StepTrace
+        The calls in order, what connects them, and what was written.
+
+    Raises
+    ------
+    Exception
+        Whatever the step raises, with the original reason. A module that is called inside a compiled function or a
+        loop within the step raises ``jax.errors.UnexpectedTracerError``.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> net = brainstate.nn.Sequential(bh.nn.LIFSynapse(3, 2), bh.nn.LIFLayer(2, tau=10 * u.ms))
+    >>> bh.prepare_net(net)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     step = bh.transform.trace_step(net, jnp.ones(3))
+    >>> [call.path for call in step.calls], step.calls[1].given.same(step.calls[0].gave)
+    (['layers.0', 'layers.1'], True)
+    """
+    check_module(net, call=call)
+    leaves = {id(module): (path, module) for path, module in registered_modules(net) if is_leaf(module)}
+    names = _Names()
+    heard: list[tuple[Any, Any, Any, dict[str, Any], dict[str, Any], Any]] = []
+    ends: dict[str, Any] = {}
+
+    def hear(module: Any, given: Any, gave: Any, before: dict[str, Any]) -> None:
+        dt = brainstate.environ.get("dt", default=None)
+        heard.append((module, given, gave, before, hidden_values(module), dt))
+
+    def one_step(x: Any) -> list[Any]:
+        heard.clear()
+        names.clear()
+        began = {key: hidden_values(module) for key, (_, module) in leaves.items()}
+        with watch_calls([module for _, module in leaves.values()], hear):
+            returned = net(x)
+        ends["given"], ends["returned"] = names.of(x), names.of(returned)
+        ends["calls"] = tuple(
+            Call(
+                leaves[id(module)][0],
+                module,
+                names.of(given),
+                names.of(gave),
+                dt,
+                _all_same(before, began[id(module)]) and _all_same(after, hidden_values(module)),
+            )
+            for module, given, gave, before, after, dt in heard
+        )
+        return names.arrays
+
+    stepped = brainstate.transform.StatefulFunction(one_step, name=call)
+    with put_back_on_failure(net):
+        try:
+            stepped.make_jaxpr(x)
+        except brainstate.BrainStateError as error:
+            raise first_reason(error) from None
+    jaxpr = stepped.get_jaxpr(x)
+    states = stepped.get_states(x)
+    sizes = [len(jax.tree.leaves(state.value)) for state in states]
+    state_invars = iter(jaxpr.jaxpr.invars[len(jaxpr.jaxpr.invars) - sum(sizes) :])
+    return StepTrace(
+        **ends,
+        written=tuple(stepped.get_write_states(x)),
+        has_effects=bool(jaxpr.effects),
+        _jaxpr=jaxpr,
+        _atoms=tuple(jaxpr.jaxpr.outvars[: len(names.arrays)]),
+        _state_vars={next(state_invars): (s, j) for s, n in zip(states, sizes, strict=True) for j in range(n)},
+    )
+
+
+def is_leaf(module: Any) -> bool:
+    """Return whether a module computes by itself: it has an ``update`` and no module inside that has one."""
+    if not isinstance(module, brainstate.nn.Module) or not _computes(module):
+        return False
+    # A module that says what it can do is one piece, whatever it is made of.
+    if any(hasattr(module, name) for name in ("update_sequence", "weight_slot", "subthreshold")):
+        return True
+    return not any(_computes(inner) for _, inner in registered_modules(module) if inner is not module)
+
+
+def _computes(module: Any) -> bool:
+    return type(module).update is not brainstate.nn.Module.update and not isinstance(module, brainstate.nn.Param)
+
+
+@contextlib.contextmanager
+def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str, Any]], None]) -> Iterator[None]:
+    """Call ``hear(module, given, gave, states_before)`` after every outermost ``update`` of the modules.
+
+    The instances are wrapped while the block runs. A call inside another watched call is not heard.
+    """
+    modules = list(modules)
+    own = [vars(module).get("update") for module in modules]
+    inside: list[Any] = []
+
+    def wrapped(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
+        def heard_update(*given: Any, **options: Any) -> Any:
+            if inside:
+                return update(*given, **options)
+            before = hidden_values(module)
+            inside.append(module)
+            try:
+                gave = update(*given, **options)
+            finally:
+                inside.pop()
+            hear(module, given[0] if len(given) == 1 and not options else (given, options), gave, before)
+            return gave
+
+        return heard_update
+
+    try:
+        for module in modules:
+            vars(module)["update"] = wrapped(module, module.update)
+        yield
+    finally:
+        for module, update in zip(modules, own, strict=True):
+            vars(module).pop("update", None)
+            if update is not None:
+                vars(module)["update"] = update
+
+
+@contextlib.contextmanager
+def put_back_on_failure(net: brainstate.nn.Module) -> Iterator[None]:
+    """Restore every state if the block fails: brainstate leaves the traced values of a failed step in them."""
+    held = [(state, state._value) for state in (*net.states().values(), brainstate.random.DEFAULT)]
+    try:
+        yield
+    except BaseException:
+        for state, value in held:
+            state._value = value
+        raise
+
+
+def hidden_values(module: Any) -> dict[str, Any]:
+    """Return the present values of the hidden states of a module, by name."""
+    return {name: state.value for name, state in vars(module).items() if isinstance(state, brainstate.HiddenState)}
+
+
+class _Names:
+    """Gives each distinct array of a step a number."""
+
+    def __init__(self) -> None:
+        self.arrays: list[Any] = []
+        self._known: dict[int, int] = {}
+
+    def clear(self) -> None:
+        self.arrays.clear()
+        self._known.clear()
+
+    def of(self, value: Any) -> Value:
+        leaves, tree = jax.tree.flatten(value, is_leaf=lambda leaf: isinstance(leaf, u.Quantity))
+        ids, units, likes = [], [], []
+        for leaf in leaves:
+            array = u.get_mantissa(leaf)
+            if id(array) not in self._known:
+                self._known[id(array)] = len(self.arrays)
+                self.arrays.append(array)  # kept, so that no other array gets its id
+            ids.append(self._known[id(array)])
+            units.append(u.get_unit(leaf))
+            likes.append(jax.ShapeDtypeStruct(jax.numpy.shape(array), jax.numpy.result_type(array)))
+        return Value(tuple(ids), tuple(units), tuple(likes), tree)
+
+
+def _all_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(_same_numbers(one[name], other[name]) for name in one)
+
+
+def _same_numbers(one: Any, other: Any) -> bool:
+    return u.get_mantissa(one) is u.get_mantissa(other) and u.get_unit(one) == u.get_unit(other)
