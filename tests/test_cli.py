@@ -108,9 +108,9 @@ def test_check_says_whether_a_chip_takes_it(at_home: pathlib.Path, capsys, monke
     assert re.search(r"^whole: SHA-256 [0-9a-f]{64}\ndeployable on H1v1: all \d+ rules hold\n$", out)
     crowded = load_bundle("votes").content.to_plain()
     crowded["synapses"]["layers.0"]["codes"][0][0] = -5
-    from brainhw.deploy.bundle_file import write_bundle_file
+    from brainhw.deploy.bundle import write_plain
 
-    write_bundle_file("mixed", crowded, call="test")
+    write_plain("mixed", crowded, call="test")
     out = shown(capsys, "check", "mixed", code=1)
     assert "not deployable on H1v1: 1 violation(s)" in out
     assert "one sign in a block" in out
@@ -190,7 +190,12 @@ def test_words_that_make_no_command_end_with_2(at_home: pathlib.Path, capsys, wo
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_bundle_that_is_refused_ends_with_1(at_home: pathlib.Path, capsys, command: str) -> None:
     more = ("x.npy",) if command in ("power", "run") else ()
-    for name, match in (("none", "No such file"), (".", "no regular file"), ("x.npy", "is no bundle"), ("damaged", "")):
+    for name, match in (
+        ("none", "No such file"),
+        (".", "not a regular file"),
+        ("x.npy", "is not a bundle"),
+        ("damaged", ""),
+    ):
         assert f"{command}: '{name}' " in failed(capsys, command, name, *more)
         assert match in failed(capsys, command, name, *more)
 

@@ -189,7 +189,20 @@ def register_family(family: Family) -> Family:
 
 
 def families() -> tuple[Family, ...]:
-    """Return every registered family, those of brainhw first."""
+    """Return every registered family.
+
+    Returns
+    -------
+    tuple of Family
+        In the order of registration, those of brainhw first. An installed package with an entry point is among them
+        once it is imported or :func:`get_family` has found it.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> [family.name for family in bh.chip.families()][:2]
+    ['H1v1', 'H1v2']
+    """
     return tuple(_registered.values())
 
 
@@ -206,6 +219,11 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
         The call to name in errors.
     package : str, optional
         The package that a file names for this family, for the message.
+
+    Returns
+    -------
+    Family
+        The family.
 
     Raises
     ------

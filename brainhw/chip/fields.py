@@ -108,9 +108,11 @@ def spec_field(
     positive, nonnegative : bool, optional
         Lower limit. Default: any finite number.
     most : float, optional
-        Upper limit, with the reason ``why`` for the message.
+        Upper limit. Default: none.
+    why : str, optional
+        The reason for the upper limit, for the error message.
     kind : type, optional
-        The field is an instance of it: only :class:`ChargeCurve` and :class:`TauProfiles` can be written to a file.
+        The field is an instance of it: :class:`ChargeCurve` or :class:`TauProfiles`.
 
     Returns
     -------
@@ -136,12 +138,14 @@ def sourced_fields(spec: Any) -> tuple[str, ...]:
 
 def info_of(spec: Any) -> dict[str, FieldInfo]:
     """Return the declaration of each sourced field of a spec or of its class, by name."""
-    found = {item.name: item.metadata.get("chip") for item in dataclasses.fields(spec) if item.name not in _UNSOURCED}
-    for name, info in found.items():
+    found: dict[str, FieldInfo] = {}
+    for name in sourced_fields(spec):
+        info = spec.__dataclass_fields__[name].metadata.get("chip")
         if info is None:
             owner = spec if isinstance(spec, type) else type(spec)
             raise TypeError(
                 f"{owner.__name__}: the field {name!r} has no declaration. Write `{name}: ... = "
                 "brainhw.chip.spec_field('its meaning', ...)`, so that files and tables know its unit."
             )
+        found[name] = info
     return found

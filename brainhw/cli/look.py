@@ -16,7 +16,7 @@ from brainhw.deploy.bundle import build_net, read_bundle
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import check_deployable
-from brainhw.kernel import WeightGrid
+from brainhw.kernel.quantize import stored_grid
 
 __all__ = ["check", "info", "opened", "say"]
 
@@ -85,7 +85,7 @@ def _rows(content: BundleContent) -> Iterator[tuple[str, ...]]:
 
 
 def _weight(codes: Codes, chip: ChipSpec) -> tuple[str, ...]:
-    grid = WeightGrid(chip.weight_limit, codes.bits)
+    grid = stored_grid(chip, codes.bits)
     return (
         " x ".join(str(n) for n in codes.values.shape),
         f"{codes.bits}",

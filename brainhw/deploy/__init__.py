@@ -1,7 +1,6 @@
-"""From a trained network to a chip: what it lacks, where it goes, what it costs, how sure it is, and the file."""
+"""Deployment: checks, placement, power, robustness, export."""
 
-from brainhw.deploy.bundle import export_bundle, load_bundle
-from brainhw.deploy.bundle_file import BundleError
+from brainhw.deploy.bundle import BundleError, export_bundle, load_bundle
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import check_deployable, is_net_deployable
 from brainhw.deploy.placement import Piece, Placement, PlacementError, place

@@ -282,8 +282,8 @@ def needs_of(found: Survey) -> list[Need]:
     """Return what each layer of a network asks of the chip, in registration order."""
     ears = {stage.layer_path for stage in found.stages if stage.is_frontend}
     return [
-        Need(path, layer.n_neurons, recurrent=layer.topology == "RC", frontend=path in ears)
-        for path, layer in found.layers.items()
+        Need(path, found.n_neurons(path), recurrent=found.is_recurrent(path), frontend=path in ears)
+        for path in found.layers
     ]
 
 

@@ -195,8 +195,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
     found = survey(net, call=call)
     problem = found.failure or next((f"{path}: {what}" for path, what in found.tangles.items()), None)
     if problem or found.foreign:
-        problem = problem or f"{', '.join(found.foreign)} is no module of a chip"
-        raise ValueError(f"{call}: what feeds what could not be told ({problem}); see check_deployable(net).")
+        problem = problem or f"{', '.join(found.foreign)} is not a module of a chip"
+        raise ValueError(f"{call}: the wiring of the network is unclear ({problem}); see check_deployable(net).")
     dt = _arguments.time_step(call=call)
     xs = _arguments.as_array(xs, call=call, name="xs")
     if xs.ndim not in (2, 3) or 0 in xs.shape:
@@ -244,13 +244,14 @@ def _bill(
         energy = seconds * channels * _per_second(chip.frontend_channel_power)
         costs.append(Cost("frontend", "frontend", channels, "frontend_channel_power", energy * _MICROJOULE))
     for stage in found.stages:
-        spikes, arriving, passed = counts[stage.layer_path], np.zeros(stage.layer.n_neurons), []
+        spikes, arriving, passed = counts[stage.layer_path], np.zeros(found.n_neurons(stage.layer_path)), []
         if not stage.is_frontend:
-            passed.append((counts[stage.source], stage.synapse))
-        if stage.layer.topology == "RC":
-            passed.append((spikes, stage.layer))
+            passed.append((counts[stage.source], stage.synapse_path))
+        if found.is_recurrent(stage.layer_path):
+            passed.append((spikes, stage.layer_path))
         for sent, owner in passed:
-            applied = np.asarray(owner.effective.applied(owner.master.value))
+            weight = found.weights[owner]
+            applied = np.asarray(weight.effective.applied(weight.master.value))
             arriving = arriving + sent @ (applied != 0)
             synops += float(sent.sum()) * applied.shape[1]
         path = stage.layer_path

@@ -11,7 +11,7 @@ import brainunit as u
 import jax
 
 from brainhw import _arguments
-from brainhw.chip import H1V1, H1V2, ChipSpec
+from brainhw.chip import H1V1, H1V1_FAMILY, H1V2, H1V2_FAMILY, ChipSpec
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
@@ -114,6 +114,7 @@ class H1Frontend(SequenceSynapse, brainstate.nn.Module):
         return self.update(xs)
 
 
+@H1V1_FAMILY.module("frontend")
 class H1v1Frontend(H1Frontend):
     """Frontend of the H1v1 family. Parameters, attributes and errors as in :class:`H1Frontend`.
 
@@ -130,6 +131,7 @@ class H1v1Frontend(H1Frontend):
     preset = H1V1
 
 
+@H1V2_FAMILY.module("frontend")
 class H1v2Frontend(H1Frontend):
     """Frontend of the H1v2 family. Parameters, attributes and errors as in :class:`H1Frontend`.
 

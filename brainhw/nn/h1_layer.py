@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments, surrogate
-from brainhw.chip import H1V1, H1V2, ChipSpec
+from brainhw.chip import H1V1, H1V1_FAMILY, H1V2, H1V2_FAMILY, ChipSpec
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
@@ -217,6 +217,7 @@ class H1Layer(SpikingLayer):
         return self.effective.of(self.recurrent_weight)
 
 
+@H1V1_FAMILY.module("layer")
 class H1v1Layer(H1Layer):
     """Neurons of the H1v1 family: a spike resets the membrane to zero.
 
@@ -236,6 +237,7 @@ class H1v1Layer(H1Layer):
     preset = H1V1
 
 
+@H1V2_FAMILY.module("layer")
 class H1v2Layer(H1Layer):
     """Neurons of the H1v2 family: a spike subtracts the threshold, and the membrane stays at zero or above.
 

@@ -11,7 +11,7 @@ import brainunit as u
 import jax
 
 from brainhw import _arguments
-from brainhw.chip import H1V1, H1V2, ChipSpec
+from brainhw.chip import H1V1, H1V1_FAMILY, H1V2, H1V2_FAMILY, ChipSpec
 from brainhw.nn.charge_sum import charge_sum, charge_sums
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
@@ -122,6 +122,7 @@ class H1Synapse(SequenceSynapse, brainstate.nn.Module):
         return charge_sums(xs, self.effective.of(self.weight))
 
 
+@H1V1_FAMILY.module("synapse")
 class H1v1Synapse(H1Synapse):
     """Dense synapse of the H1v1 family: nonlinear charge curve, weights in [-0.9, 0.9], synaptic mismatch.
 
@@ -140,6 +141,7 @@ class H1v1Synapse(H1Synapse):
     preset = H1V1
 
 
+@H1V2_FAMILY.module("synapse")
 class H1v2Synapse(H1Synapse):
     """Dense synapse of the H1v2 family: linear charge curve, weights in [-1.66, 1.66], no synaptic mismatch.
 

@@ -10,9 +10,21 @@ from typing import Any
 import brainunit as u
 import pytest
 
-from brainhw.chip import H1V1, H1V1_FAMILY, H1V2, H1V2_FAMILY, ChipSpec, Family, Mismatch, families, get_family
+from brainhw.chip import (
+    H1V1,
+    H1V1_FAMILY,
+    H1V2,
+    H1V2_FAMILY,
+    ChipSpec,
+    Family,
+    Mismatch,
+    families,
+    get_family,
+    load_chip,
+    register_family,
+    spec_field,
+)
 from brainhw.chip import family as family_file
-from brainhw.chip import load_chip, register_family, spec_field
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -106,15 +118,15 @@ def test_a_spec_class_that_could_not_be_compared_or_saved_is_refused() -> None:
 
 
 def test_bad_families_are_named(lab: Family) -> None:
-    with pytest.raises(ValueError, match="register_family: the family 'lab' is registered already, .*'labchips'"):
+    with pytest.raises(ValueError, match=r"register_family: the family 'lab' is registered already, .*'labchips'"):
         register_family(Family("lab", presets=(lab_spec(family="lab"),)))
     with pytest.raises(ValueError, match="Family: the preset 'H1v1' is of family 'H1v1'; expected 'Lab'"):
         Family("Lab", presets=(H1V1,))
     with pytest.raises(TypeError, match="Family: the presets of Lab must be of one class; got ChipSpec and LabSpec"):
         Family("Lab", presets=(lab_spec(), H1V1.replace(family="Lab")))
-    with pytest.raises(ValueError, match="the mismatch 'delay' of Lab .* 'delay_std'"):
+    with pytest.raises(ValueError, match=r"the mismatch 'delay' of Lab .* 'delay_std'"):
         Family("Lab", presets=(lab_spec(),), mismatches=(Mismatch("delay", "delay_std"),))
-    with pytest.raises(ValueError, match="my call: there is no chip family 'X9' here; .* import x9 first"):
+    with pytest.raises(ValueError, match=r"my call: there is no chip family 'X9' here; .* import x9 first"):
         get_family("X9", call="my call", package="x9")
-    with pytest.raises(TypeError, match="register_family: family must be a brainhw.chip.Family; got 3"):
+    with pytest.raises(TypeError, match=r"register_family: family must be a brainhw.chip.Family; got 3"):
         register_family(3)

@@ -306,7 +306,7 @@ def test_saving_where_there_is_no_folder_is_refused(saved):
 def test_only_a_spec_of_a_registered_family_is_saved(tmp_path):
     with pytest.raises(ValueError, match="save_chip: there is no chip family 'X9'"):
         H1V1.replace(family="X9").save(tmp_path / "chip.toml")
-    with pytest.raises(TypeError, match="save_chip: 'H1v1' is a Wider, .* H1v1 are ChipSpec"):
+    with pytest.raises(TypeError, match=r"save_chip: 'H1v1' is a Wider, .* H1v1 are ChipSpec"):
         Wider(**{item.name: getattr(H1V1, item.name) for item in dataclasses.fields(H1V1)}).save(tmp_path / "chip")
     with pytest.raises(TypeError, match="save_chip: spec must be a ChipSpec; got 'h1v1'"):
         save_chip("h1v1", tmp_path / "chip.toml")
