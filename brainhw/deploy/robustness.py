@@ -24,6 +24,7 @@ from brainhw.transform.sample import nominal_chip, sample_chip
 
 __all__ = ["RobustnessReport", "robustness"]
 
+
 @final
 @dataclass(frozen=True)
 class RobustnessReport:

@@ -17,7 +17,7 @@ from jax.custom_derivatives import SymbolicZero
 from brainhw import _arguments
 from brainhw.chip import ChipSpec
 from brainhw.kernel import WeightGrid, signs
-from brainhw.kernel.quantize import check_bits
+from brainhw.kernel.quantize import check_bits, stored_grid
 
 __all__ = ["ROUNDINGS", "ChipWeight", "EffectiveWeight", "chip_weights"]
 
@@ -109,7 +109,7 @@ class EffectiveWeight(brainstate.nn.Module):
                 )
             weight_bits = self.chip.weight_bits
         if weight_bits is not None:
-            return WeightGrid(self.chip.weight_limit, check_bits(weight_bits, call=call, name="weight_bits"))
+            return stored_grid(self.chip, check_bits(weight_bits, call=call, name="weight_bits"))
         if rounding != "nearest":
             raise ValueError(f"{call}: rounding is {rounding!r} but nothing is rounded; pass weight_bits too.")
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import brainstate
@@ -15,7 +15,6 @@ from brainhw.chip import H1V1, H1V1_FAMILY, H1V2, H1V2_FAMILY, ChipSpec
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
-from brainhw.nn.preparation import MismatchSizes
 from brainhw.nn.sequence import SequenceSynapse
 from brainhw.nn.tap import tap_wire
 
@@ -87,9 +86,9 @@ class H1Frontend(SequenceSynapse, brainstate.nn.Module):
         """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the one in place."""
         self.effective.refresh(self.weight, key)
 
-    def pin_chip(self, key: jax.Array | None, sizes: MismatchSizes) -> None:
+    def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
         """Put the chip of ``key`` in place, or with ``None`` the nominal one."""
-        self.effective.pin(key, sizes.synapse)
+        self.effective.pin(key, sizes.get("synapse"))
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the charge that each channel brings to its neuron.

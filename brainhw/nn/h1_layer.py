@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import brainstate
@@ -17,7 +17,6 @@ from brainhw.chip import H1V1, H1V1_FAMILY, H1V2, H1V2_FAMILY, ChipSpec
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
-from brainhw.nn.preparation import MismatchSizes
 from brainhw.nn.spiking import SpikingLayer
 
 __all__ = ["H1Layer", "H1v1Layer", "H1v2Layer"]
@@ -177,15 +176,15 @@ class H1Layer(SpikingLayer):
         if self.topology == "RC":
             self.effective.refresh(self.recurrent_weight, key_rc)
 
-    def pin_chip(self, key: jax.Array | None, sizes: MismatchSizes) -> None:
+    def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
         """Put the chip of ``key`` in place, or with ``None`` the nominal one."""
         tau, V_th, key_rc = self.tau, self._nominal_threshold(), None
         if key is not None:
-            tau, V_th, key_rc = self._drawn(key, sizes.leak, sizes.threshold)
+            tau, V_th, key_rc = self._drawn(key, sizes.get("leak"), sizes.get("threshold"))
         self.pinned_tau.value = self.chip_tau.value = tau
         self.pinned_V_th.value = self.chip_V_th.value = V_th
         if self.topology == "RC":
-            self.effective.pin(key_rc, sizes.synapse)
+            self.effective.pin(key_rc, sizes.get("synapse"))
 
     def _drawn(
         self, key: jax.Array, leak: float | None, threshold: float | None

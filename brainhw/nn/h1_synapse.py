@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import brainstate
@@ -16,7 +16,6 @@ from brainhw.nn.charge_sum import charge_sum, charge_sums
 from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
-from brainhw.nn.preparation import MismatchSizes
 from brainhw.nn.sequence import SequenceSynapse
 from brainhw.nn.tap import tap_wire
 
@@ -94,9 +93,9 @@ class H1Synapse(SequenceSynapse, brainstate.nn.Module):
         """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the one in place."""
         self.effective.refresh(self.weight, key)
 
-    def pin_chip(self, key: jax.Array | None, sizes: MismatchSizes) -> None:
+    def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
         """Put the chip of ``key`` in place, or with ``None`` the nominal one."""
-        self.effective.pin(key, sizes.synapse)
+        self.effective.pin(key, sizes.get("synapse"))
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the charge that the input brings to each target neuron.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import jax
 
-__all__ = ["MismatchSizes", "OnChip", "Preparable", "StepCounting"]
+__all__ = ["OnChip", "Preparable", "StepCounting"]
 
 
 @runtime_checkable
@@ -17,19 +18,11 @@ class Preparable(Protocol):
         """Compute what the steps will use; ``key`` samples a chip, ``None`` is the one in place."""
 
 
-class MismatchSizes(NamedTuple):
-    """Standard deviations of what varies from chip to chip; ``None`` or 0 where nothing does."""
-
-    synapse: float | None
-    leak: float | None
-    threshold: float | None
-
-
 @runtime_checkable
 class OnChip(Protocol):
     """A module that is not the same on every chip."""
 
-    def pin_chip(self, key: jax.Array | None, sizes: MismatchSizes) -> None:
+    def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
         """Put the chip of ``key`` in place, or with ``None`` the nominal one, until the next call."""
 
 

@@ -19,7 +19,7 @@ def on_chip(net: brainstate.nn.Module, call: str) -> dict[str, ChipWeight]:
         raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
     found = chip_weights(net)
     if not found:
-        raise ValueError(f"{call}: the network has no weight on a chip; build it with H1v1 or H1v2 modules.")
+        raise ValueError(f"{call}: the network has no weight on a chip; build it with modules of a chip family.")
     return found
 
 

@@ -10,23 +10,18 @@ import brainstate
 import jax
 
 from brainhw import _arguments
-from brainhw.chip import WIDEST_THRESHOLD
+from brainhw.chip import Mismatch, get_family
 from brainhw.nn import net_chip
-from brainhw.nn.preparation import MismatchSizes, OnChip
+from brainhw.nn.preparation import OnChip
 from brainhw.transform.checks import as_key, check_module, dotted
 
 __all__ = ["keyed", "nominal_chip", "sample_chip"]
-
-_WIDEST = 10.0
 
 
 def sample_chip(
     net: brainstate.nn.Module,
     key: jax.Array | int,
-    *,
-    synapse: bool | float = True,
-    leak: bool | float = True,
-    threshold: bool | float = True,
+    **mismatch: bool | float,
 ) -> None:
     """Put one sampled chip in place: every later preparation uses it, until another chip is put.
 
@@ -40,13 +35,10 @@ def sample_chip(
         A network with modules on a chip.
     key : jax.Array or int
         Which chip; the same one that ``prepare_net(net, key=key)`` draws.
-    synapse : bool or float, optional
-        Variation of the effective weights: True (default) as large as the chip's spec says (H1v1 has one), False
-        none, or a standard deviation in weight units.
-    leak : bool or float, optional
-        Variation of the leak currents, and so of the time constants, log-normal: as above, or relative.
-    threshold : bool or float, optional
-        Variation of the thresholds, normal (H1v2 has one): as above, or relative.
+    **mismatch : bool or float, optional
+        Variation by kind: True (default for every kind) as large as the chip's spec says, False for none, or a
+        standard deviation. The kinds of H1v1 and H1v2 are ``synapse`` (effective weights, in weight units), ``leak``
+        (leak currents, and so time constants, log-normal, relative) and ``threshold`` (normal, relative).
 
     Raises
     ------
@@ -69,11 +61,17 @@ def sample_chip(
     key = as_key(key, call)
     if key is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; for the nominal chip, nominal_chip.")
-    sizes = MismatchSizes(
-        synapse=_size(synapse, chip.synapse_mismatch_std, call=call, name="synapse"),
-        leak=_size(leak, chip.leak_mismatch_std, call=call, name="leak"),
-        threshold=_size(threshold, chip.threshold_mismatch_std, call=call, name="threshold"),
-    )
+    family = get_family(chip.family, call=call)
+    kinds = {kind.kind: kind for kind in family.mismatches}
+    for name in mismatch:
+        if name not in kinds:
+            raise TypeError(
+                f"{call}: {name!r} is not a kind of mismatch of {family.name}; use {', '.join(kinds) or 'none'}."
+            )
+    sizes = {
+        name: _size(mismatch.get(name, True), of_spec, kinds[name], call=call)
+        for name, of_spec in family.sizes(chip).items()
+    }
     for module, own in keyed(net, OnChip, key):
         module.pin_chip(own, sizes)
 
@@ -101,9 +99,10 @@ def nominal_chip(net: brainstate.nn.Module) -> None:
     >>> print(layer.chip_tau.value)
     [10. 10. 10.] ms
     """
-    _chip(net, "nominal_chip")
+    chip = _chip(net, "nominal_chip")
+    sizes = dict.fromkeys(get_family(chip.family, call="nominal_chip").sizes(chip))
     for module, _ in keyed(net, OnChip, None):
-        module.pin_chip(None, MismatchSizes(None, None, None))
+        module.pin_chip(None, sizes)
 
 
 def keyed(net: brainstate.nn.Module, kind: Any, key: jax.Array | None) -> Iterator[tuple[Any, jax.Array | None]]:
@@ -118,16 +117,14 @@ def _chip(net: brainstate.nn.Module, call: str) -> Any:
     check_module(net, call=call)
     chip = net_chip(net, call=call)
     if chip is None:
-        raise ValueError(f"{call}: the network has no module on a chip; build it with H1v1 or H1v2 modules.")
+        raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
     return chip
 
 
-def _size(wanted: bool | float, of_spec: float | None, *, call: str, name: str) -> float | None:
+def _size(wanted: bool | float, of_spec: float | None, kind: Mismatch, *, call: str) -> float | None:
     if isinstance(wanted, bool):
         return of_spec if wanted else None
-    size = _arguments.number(wanted, call=call, name=name, nonnegative=True)
-    most = WIDEST_THRESHOLD if name == "threshold" else _WIDEST
-    if size > most:
-        why = "a normal spread would make some thresholds negative" if name == "threshold" else "no chip is so uneven"
-        raise ValueError(f"{call}: {name} must be at most {most:g}, beyond it {why}; got {size:g}.")
+    size = _arguments.number(wanted, call=call, name=kind.kind, nonnegative=True)
+    if size > kind.most:
+        raise ValueError(f"{call}: {kind.kind} must be at most {kind.most:g}, beyond it {kind.why}; got {size:g}.")
     return size
