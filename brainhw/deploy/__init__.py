@@ -8,6 +8,7 @@ from brainhw.deploy.power import Cost, PowerReport, estimate_power
 from brainhw.deploy.quantization import QuantizationReport, WeightReport, describe, set_weight_bits
 from brainhw.deploy.report import DeployReport, NotDeployableError, Violation
 from brainhw.deploy.robustness import RobustnessReport, robustness
+from brainhw.deploy.survey import Stage, Survey
 from brainhw.train.weights import project_signs
 from brainhw.transform.sample import nominal_chip, sample_chip
 
@@ -23,6 +24,8 @@ __all__ = [
     "PowerReport",
     "QuantizationReport",
     "RobustnessReport",
+    "Stage",
+    "Survey",
     "Violation",
     "WeightReport",
     "check_deployable",

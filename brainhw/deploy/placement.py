@@ -273,8 +273,8 @@ def place(net: brainstate.nn.Module) -> Placement:
         if path not in heard:
             why = found.failure or found.tangles.get(path, "the layer was not seen")
             raise ValueError(
-                f"place: the layer that the frontend {path!r} drives has a fixed place, but the step does not show which "
-                f"layer that is ({why}); give the output of the frontend to one layer unchanged."
+                f"place: the layer that the frontend {path!r} drives has a fixed place, but the step does not show "
+                f"which layer that is ({why}); give the output of the frontend to one layer unchanged."
             )
     return place_layers(chip, needs_of(found), call="place")
 

@@ -266,5 +266,5 @@ def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_device
         needs.append(0 if analysis is None else analysis.temp_size_in_bytes)
     each = max(1, needs[1] - needs[0])
     fitting = n_devices * max(1, 1 + (budget - needs[0]) // each)
-    # Few chips keep a CPU busy. More than 8 were faster or slower, depending on the network, and always took more memory.
+    # Few chips keep a CPU busy: more than 8 were sometimes faster, sometimes slower, and always took more memory.
     return min(fitting, 8 * n_devices) if jax.default_backend() == "cpu" else fitting

@@ -73,6 +73,8 @@ class SpikingLayer(brainstate.nn.Dynamics):
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
         self.V = brainstate.HiddenState(zeros(n, None, u.mV))
         self.spk = brainstate.HiddenState(zeros(n, None))
+        if self.firing().refractory:
+            self.wait = brainstate.HiddenState(zeros(n, None))
 
     @property
     def n_neurons(self) -> int:
@@ -107,11 +109,15 @@ class SpikingLayer(brainstate.nn.Dynamics):
         """Create the states at rest, ``[N]`` or ``[batch_size, N]``."""
         self.V = brainstate.HiddenState(zeros(self.n_neurons, batch_size, u.mV))
         self.spk = brainstate.HiddenState(zeros(self.n_neurons, batch_size))
+        if self.firing().refractory:
+            self.wait = brainstate.HiddenState(zeros(self.n_neurons, batch_size))
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Write the states back to rest, ``[N]`` or ``[batch_size, N]``."""
         self.V.value = zeros(self.n_neurons, batch_size, u.mV)
         self.spk.value = zeros(self.n_neurons, batch_size)
+        if self.firing().refractory:
+            self.wait.value = zeros(self.n_neurons, batch_size)
 
     def integrate(self, V: u.Quantity, drive: u.Quantity, dt: u.Quantity) -> u.Quantity:
         """Return the membrane one step later as the leak and the drive alone make it: no clamp, spike or reset."""
@@ -157,11 +163,14 @@ class SpikingLayer(brainstate.nn.Dynamics):
         if self.topology == "RC":
             drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
         firing, V_th = self.firing(), self.threshold().mantissa
-        V_pre = firing.held(self.integrate(self.V.value, drive, dt).to(u.mV).mantissa)
+        charged = self.integrate(self.V.value, drive, dt).to(u.mV).mantissa
+        wait = self.wait.value if firing.refractory else None
+        V_pre, spk, V, wait = firing.advance(self.V.value.to(u.mV).mantissa, charged, V_th, wait)
         tap(self, "V_pre", V_pre * u.mV)
-        spk = firing.spikes(V_pre, V_th)
-        self.V.value = u.Quantity(firing.after(V_pre, spk, V_th), unit=u.mV)
+        self.V.value = u.Quantity(V, unit=u.mV)
         self.spk.value = spk
+        if wait is not None:
+            self.wait.value = wait
         tap_wire(self, x, spk, before)
         return spk
 
@@ -180,6 +189,8 @@ class SpikingLayer(brainstate.nn.Dynamics):
         recurrent = self.recurrent_matrix().to(self.drive_unit).mantissa if self.topology == "RC" else None
         parameters = LeakyParameters(jnp.asarray(self.decay(dt)), jnp.asarray(V_th), recurrent)
         state = LeakyState(self.V.value.to(u.mV).mantissa, jnp.asarray(self.spk.value))
+        if rules.firing.refractory:
+            state = state._replace(wait=self.wait.value)
         state, trace = run(rules, parameters, state, drives.mantissa)
         if is_heard():
             tap(self, "V_pre", trace.V_pre * u.mV)
@@ -187,6 +198,8 @@ class SpikingLayer(brainstate.nn.Dynamics):
             tap(self, "spk", trace.spk)
         self.V.value = u.Quantity(state.V, unit=u.mV)
         self.spk.value = state.spk
+        if state.wait is not None:
+            self.wait.value = state.wait
         return trace.spk
 
     def _millivolts(self, drive: jax.Array) -> jax.Array:

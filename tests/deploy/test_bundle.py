@@ -202,6 +202,17 @@ def test_the_file_is_text_to_look_into_and_its_checksum_that_of_any_tool(pairs) 
     assert row in rest.decode()
 
 
+def test_a_bundle_of_an_earlier_brainhw_is_read_and_written_again(tmp_path: pathlib.Path) -> None:
+    path = pathlib.Path(__file__).parent / "files" / "format_1.bundle"
+    net = load_bundle(path)
+    x = np.random.default_rng(6).random((50, 2, 16)).astype(np.float32) * 9
+    assert float(bh.rollout(net, x)[0].sum()) == 8.0
+    export_bundle(net, tmp_path / "again")
+    said, written = (json.loads(file.read_bytes().partition(b"\n")[2]) for file in (path, tmp_path / "again"))
+    assert said.pop("versions").keys() == written.pop("versions").keys()
+    assert text_of(said) == text_of(written)
+
+
 def test_weights_are_those_after_the_annealing(tmp_path: pathlib.Path) -> None:
     mixed = bh.nn.H1v1Synapse(3, 2, weight_init=jnp.array([[0.5, 0.2], [-0.2, 0.1], [0.1, -0.9]]), weight_bits="chip")
     net = brainstate.nn.Sequential(mixed, bh.nn.H1v1Layer(2, tau=10 * u.ms))
