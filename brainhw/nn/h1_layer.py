@@ -103,7 +103,7 @@ class H1Layer(SpikingLayer):
     ) -> None:
         call = type(self).__name__
         _refuse_other(other, self, call)
-        self.chip = chip = chip_of_family(chip, self, call=call)
+        chip = chip_of_family(chip, self, call=call)
         super().__init__(
             size,
             topology=topology,
@@ -112,6 +112,7 @@ class H1Layer(SpikingLayer):
             detach_reset=detach_reset,
             name=name,
         )
+        self.chip = chip
         n = self.n_neurons
         if isinstance(tau, (brainstate.nn.Param, brainstate.State)):
             raise TypeError(

@@ -48,6 +48,8 @@ class SpikingLayer(brainstate.nn.Dynamics):
     drive_unit: u.Unit
     drive_word: str
     clamped: bool
+    refractory_steps: int = 0
+    wait: brainstate.HiddenState | None
 
     def __init__(
         self,
@@ -73,8 +75,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
         self.V = brainstate.HiddenState(zeros(n, None, u.mV))
         self.spk = brainstate.HiddenState(zeros(n, None))
-        if self.firing().refractory:
-            self.wait = brainstate.HiddenState(zeros(n, None))
+        self.wait = brainstate.HiddenState(zeros(n, None)) if self.refractory_steps else None
 
     @property
     def n_neurons(self) -> int:
@@ -103,20 +104,20 @@ class SpikingLayer(brainstate.nn.Dynamics):
 
     def firing(self) -> Firing:
         """Return how the neurons fire, for :mod:`brainhw.kernel`."""
-        return Firing(self.spk_fun, self.reset, self.detach_reset, self.clamped)
+        return Firing(self.spk_fun, self.reset, self.detach_reset, self.clamped, self.refractory_steps)
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[N]`` or ``[batch_size, N]``."""
         self.V = brainstate.HiddenState(zeros(self.n_neurons, batch_size, u.mV))
         self.spk = brainstate.HiddenState(zeros(self.n_neurons, batch_size))
-        if self.firing().refractory:
+        if self.wait is not None:
             self.wait = brainstate.HiddenState(zeros(self.n_neurons, batch_size))
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Write the states back to rest, ``[N]`` or ``[batch_size, N]``."""
         self.V.value = zeros(self.n_neurons, batch_size, u.mV)
         self.spk.value = zeros(self.n_neurons, batch_size)
-        if self.firing().refractory:
+        if self.wait is not None:
             self.wait.value = zeros(self.n_neurons, batch_size)
 
     def integrate(self, V: u.Quantity, drive: u.Quantity, dt: u.Quantity) -> u.Quantity:
@@ -164,7 +165,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
             drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
         firing, V_th = self.firing(), self.threshold().mantissa
         charged = self.integrate(self.V.value, drive, dt).to(u.mV).mantissa
-        wait = self.wait.value if firing.refractory else None
+        wait = None if self.wait is None else self.wait.value
         V_pre, spk, V, wait = firing.advance(self.V.value.to(u.mV).mantissa, charged, V_th, wait)
         tap(self, "V_pre", V_pre * u.mV)
         self.V.value = u.Quantity(V, unit=u.mV)
@@ -189,7 +190,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
         recurrent = self.recurrent_matrix().to(self.drive_unit).mantissa if self.topology == "RC" else None
         parameters = LeakyParameters(jnp.asarray(self.decay(dt)), jnp.asarray(V_th), recurrent)
         state = LeakyState(self.V.value.to(u.mV).mantissa, jnp.asarray(self.spk.value))
-        if rules.firing.refractory:
+        if self.wait is not None:
             state = state._replace(wait=self.wait.value)
         state, trace = run(rules, parameters, state, drives.mantissa)
         if is_heard():

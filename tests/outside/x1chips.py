@@ -174,8 +174,9 @@ class X1Layer(bh.nn.H1Layer):
     family = "X1"
     preset = X1_CHIP
 
-    def __init__(self, size: int, tau: u.Quantity, **options: Any) -> None:
-        super().__init__(size, tau, **options)
+    def __init__(self, size: int, tau: u.Quantity, *, chip: X1Spec = X1_CHIP, **options: Any) -> None:
+        self.refractory_steps = getattr(chip, "refractory", 0)  # before the layer creates its states
+        super().__init__(size, tau, chip=chip, **options)
         nominal = jnp.full(self.out_size, self.chip.C.mantissa, brainstate.environ.dftype()) * u.ffarad
         self.chip_C = brainstate.ShortTermState(nominal)
         self.pinned_C = brainstate.LongTermState(nominal)
@@ -183,7 +184,7 @@ class X1Layer(bh.nn.H1Layer):
     def firing(self) -> bh.kernel.Firing:
         """Return how the neurons fire."""
         return ResetAbove(
-            self.spk_fun, "zero", self.detach_reset, True, self.chip.refractory, self.chip.V_reset.mantissa
+            self.spk_fun, "zero", self.detach_reset, True, self.refractory_steps, self.chip.V_reset.mantissa
         )
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
