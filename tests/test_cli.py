@@ -232,12 +232,12 @@ def odd_file(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("missing.npy", "the data of 'missing.npy' cannot be read: there is no such file"),
-        (".", "there is no such file"),
-        ("empty", "is no .npy or .npz file of plain numbers"),
-        ("text", "is no .npy or .npz file of plain numbers"),
-        ("pickle", "is no .npy or .npz file of plain numbers"),
-        ("gzip", "is no .npy or .npz file of plain numbers"),
+        ("missing.npy", "the data of 'missing.npy' cannot be read: the file does not exist"),
+        (".", "the file does not exist"),
+        ("empty", "is not a .npy or .npz file of plain numbers"),
+        ("text", "is not a .npy or .npz file of plain numbers"),
+        ("pickle", "is not a .npy or .npz file of plain numbers"),
+        ("gzip", "is not a .npy or .npz file of plain numbers"),
         ("cut.npy", "or is damaged"),
         ("cut.npz", "or is damaged"),
         ("vast.npy", "damaged"),
@@ -273,7 +273,7 @@ def test_labels_that_do_not_fit_are_refused(at_home: pathlib.Path, capsys) -> No
         np.save(name, labels)
         assert re.search(match, failed(capsys, *run, name))
     assert "has no array 'y'; it holds 'z'" in failed(capsys, *run, "other.npz")
-    assert "there is no such file" in failed(capsys, *run, "missing.npy")
+    assert "the file does not exist" in failed(capsys, *run, "missing.npy")
     assert "classes from 0 to 1; got 0 to 3" in failed(capsys, "run", "votes", "xy.npz")
 
 
@@ -282,7 +282,7 @@ def test_an_output_file_that_cannot_be_written_is_refused_and_no_input_is_overwr
     before = pathlib.Path("x.npy").read_bytes()
     for out in ("x.npy", "./votes", "y.npy"):
         words = ("run", "votes", "x.npy", "--labels", "y.npy", "--out", out)
-        assert f"--out '{out}' would overwrite what is read" in failed(capsys, *words)
+        assert f"--out '{out}' would overwrite an input" in failed(capsys, *words)
     assert pathlib.Path("x.npy").read_bytes() == before
 
 

@@ -74,7 +74,7 @@ class Family:
         :class:`brainhw.kernel.WeightGrid`). Default: evenly spaced levels, symmetric about zero.
     package : str, optional
         The package to import for this family, written into files so that a reader without it learns what to import.
-        Default: the package of the caller of the constructor cannot be known, so give it outside brainhw.
+        Default ``"brainhw"``; a family outside brainhw must give it.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The chip file: a spec as text that a lab edits by hand."""
+"""The chip file: a spec as TOML text that a lab can edit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     spec : ChipSpec
         The chip.
     path : path
-        The file; its folder must exist. If writing fails, what stood there before is still whole.
+        The file; its folder must exist. If writing fails, an existing file is unchanged.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     """
     call = f"load_chip: {str(path)!r}"
     try:
-        # Some editors open a text file with a byte order mark, which is no TOML.
+        # Some editors begin a text file with a byte order mark, which TOML does not allow.
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{call}: cannot be read: {error.strerror or error}.") from error
@@ -114,7 +114,7 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
     spec : ChipSpec
         The chip.
     call : str, optional
-        Who asks, for the error message.
+        The call to name in errors.
 
     Raises
     ------
@@ -142,14 +142,14 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
 
 
 def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
-    """Read a chip from TOML text as `chip_to_text` gives it, trusting nothing in it.
+    """Read a chip from TOML text of `chip_to_text`; every value is checked.
 
     Parameters
     ----------
     text : str
         The text.
     call : str, optional
-        What the errors begin with: who asks, and where the text is from.
+        The call and the source of the text, for errors.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{call}: is not valid TOML, or was cut short: {error}.") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists in lists in lists
-        raise ValueError(f"{call}: is no TOML that a chip is written in: {error}.") from error
+        raise ValueError(f"{call}: is not TOML of a chip: {error}.") from error
     _check_format(data, call)
     kind = _spec_class(data, call)
     infos = info_of(kind)
@@ -214,7 +214,7 @@ def _check_format(data: Mapping[str, Any], call: str) -> None:
     kind, _, version = found.partition("/") if isinstance(found, str) else ("", "", "")
     if kind != _KIND or not version.isdecimal():
         got = "no format line" if found is None else f"format = {describe(found)}"
-        raise ValueError(f"{call}: is no chip file that this brainhw reads: expected the line {wanted}; got {got}.")
+        raise ValueError(f"{call}: is not a chip file that this brainhw reads: expected the line {wanted}; got {got}.")
     if int(version) != _VERSION:
         raise ValueError(
             f"{call}: has format version {version}, this brainhw reads version {_VERSION}; "
@@ -277,5 +277,5 @@ def _plain(info: FieldInfo, value: Any) -> dict[str, Any]:
 
 
 def _lines(entry: Mapping[str, Any]) -> list[str]:
-    # JSON's strings, numbers and lists are TOML's too, once text beyond ASCII is left as it is.
+    # Strings, numbers and lists of JSON are valid TOML, except escapes of text beyond ASCII.
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]

@@ -1,4 +1,4 @@
-"""The description of one chip: every number a model of it uses, and where each number comes from."""
+"""The description of one chip: every number that a model of it uses, with its provenance."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from brainhw.chip.tau import TauProfiles
 
 __all__ = ["BITS", "WIDEST_THRESHOLD", "ChipSpec", "spec_method"]
 
-# One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step no longer names its code.
+# One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step can round to a wrong code.
 BITS = range(2, 17)
-"""How many bits a stored weight may have."""
+"""The bits that a stored weight may have."""
 
 # Five standard deviations above zero: a normal spread wider than this would give thresholds below it.
 WIDEST_THRESHOLD = 0.2
@@ -41,34 +41,37 @@ def spec_method(function: Callable[..., Any]) -> Callable[..., Any]:
 class ChipSpec:
     """One chip: its limits, its membrane, its mismatch and its energy, each with its provenance.
 
-    The vendor publishes the limits of a chip but not its membrane constants. Here both stand side by side, and
-    ``provenance`` says which is which, so a lab that measured a value puts it in with `replace` or in the chip's
-    file (`save`, `load`) and no layer changes. A spec never changes once built; it is hashable and equal by value.
+    The vendor publishes the limits of a chip but not its membrane constants. A spec holds both, with the provenance of
+    each; a lab that measured a value enters it with `replace` or in the chip's file (`save`, `load`), and no layer
+    changes. A spec is immutable, hashable and equal by value.
+
+    A chip family of another package may derive its own class, with more fields (:func:`spec_field`), decorated with
+    ``@dataclass(frozen=True, eq=False, repr=False, kw_only=True)``.
 
     Parameters
     ----------
     name : str
         The name of this chip, one line of text.
     family : str
-        The chip family (``"H1v1"``, ``"H1v2"``); a net must not mix families.
+        The name of the chip family, such as ``"H1v1"``; a network must not mix families.
     weight_limit : float
         Largest weight magnitude, dimensionless, greater than zero.
     cores : tuple of int
         Neurons of each core.
     frontend_channels : int
-        Width of the frontend.
+        Width of the frontend; 0 for a chip without one.
     sign_block : int
-        How many consecutive weights must share a sign.
+        The number of consecutive weights that must share a sign.
     sign_axis : {"pre", "post"}
         Whether a block runs along presynaptic rows or postsynaptic columns of ``weight[N_in, N_out]``.
     reset : {"zero", "subtract"}
-        What a spike does to the membrane: to zero, or minus ``V_th`` and then clamped at zero.
+        Membrane after a spike: zero, or reduced by ``V_th`` and clamped at zero.
     V_th : Quantity
         Threshold, greater than zero; kept in mV.
     C : Quantity
         Membrane capacitance, greater than zero; kept in fF.
     charge : ChargeCurve
-        Charge a spike brings through a weight.
+        Charge of one spike through a weight.
     tau_profiles : TauProfiles
         The membrane time constants on offer.
     weight_bits : int
@@ -86,10 +89,10 @@ class ChipSpec:
     frontend_channel_power : Quantity
         Power of one frontend channel; kept in uW.
     provenance : mapping
-        For every field from ``weight_limit`` to ``frontend_channel_power``: ``"documented"`` (the vendor says so
-        in public), ``"assumed"`` (chosen so that all that is documented holds) or ``"measured"`` (by a lab).
+        For every field but name and family: ``"documented"`` (published by the vendor), ``"assumed"`` (chosen to agree
+        with what is documented) or ``"measured"`` (by a lab).
     notes : mapping, optional
-        One line of text on any of those fields, for instance what an assumption rests on.
+        One line of text on any of those fields, for instance the basis of an assumption.
 
     Raises
     ------
@@ -168,7 +171,7 @@ class ChipSpec:
 
     @property
     def n_neurons(self) -> int:
-        """How many neurons the chip has, over all cores."""
+        """Number of neurons of the chip, over all cores."""
         return sum(self.cores)
 
     def replace(self, *, provenance: str | Mapping[str, str] = "assumed", **changes: Any) -> ChipSpec:
@@ -177,16 +180,16 @@ class ChipSpec:
         Parameters
         ----------
         provenance : str or mapping
-            Where the new values come from: one word for all of them, or a word for each field; a changed field
-            that the mapping leaves out is ``"assumed"``, and a field named only there keeps its value.
+            Source of the new values: one word for all of them, or a word for each field. A changed field that is not
+            in the mapping is ``"assumed"``; a field that is only in the mapping keeps its value.
         **changes
-            The new values by field name. ``notes`` are added to those of the untouched fields; the old note
-            of a changed field is dropped, since it spoke of the old value.
+            The new values by field name. ``notes`` are added to those of unchanged fields; the old note of a changed
+            field is removed, because it is about the old value.
 
         Returns
         -------
         ChipSpec
-            The new spec; this one stays as it is.
+            The new spec, of the same class; this one does not change.
 
         Raises
         ------

@@ -97,7 +97,7 @@ def test_bad_calls_are_named_and_change_nothing() -> None:
     schedule.finish()
     with pytest.raises(RuntimeError, match="is finished"):
         schedule.step(1)
-    with pytest.raises(ValueError, match="StepPWL has no derivative that a parameter shapes"):
+    with pytest.raises(ValueError, match="StepPWL has no surrogate derivative"):
         call(bh.nn.ALIFLayer(3, spk_fun=bh.surrogate.StepPWL()), "window", 3, start=0.1, end=2.0)
 
 
