@@ -18,7 +18,7 @@ from brainhw._table import plain_table
 from brainhw.chip import get_family
 from brainhw.init.batches import states_restored
 from brainhw.nn import net_chip
-from brainhw.nn.charge_sum import chips_side_by_side
+from brainhw.nn.effective import chips_side_by_side
 from brainhw.transform.checks import as_key, check_module
 from brainhw.transform.sample import nominal_chip, sample_chip
 
@@ -172,7 +172,8 @@ def robustness(
     kinds = [kind.kind for kind in get_family(chip.family, call=call).mismatches]
     if unknown := sorted(mismatch.keys() - set(kinds)):
         raise TypeError(
-            f"{call}: {unknown[0]!r} is not a kind of mismatch of {chip.family}; use {', '.join(kinds) or 'none'}."
+            f"{call}: {unknown[0]} is not a kind of mismatch of the family {chip.family} (its kinds: "
+            f"{', '.join(map(repr, kinds)) or 'none'}). Leave it out."
         )
 
     def on_chip(one: jax.Array) -> jax.Array:

@@ -174,12 +174,10 @@ class X1Layer(bh.nn.H1Layer):
     family = "X1"
     preset = X1_CHIP
 
-    def __init__(self, size: int, tau: u.Quantity, *, chip: X1Spec = X1_CHIP, **options: Any) -> None:
-        self.refractory_steps = getattr(chip, "refractory", 0)  # before the layer creates its states
-        super().__init__(size, tau, chip=chip, **options)
-        nominal = jnp.full(self.out_size, self.chip.C.mantissa, brainstate.environ.dftype()) * u.ffarad
-        self.chip_C = brainstate.ShortTermState(nominal)
-        self.pinned_C = brainstate.LongTermState(nominal)
+    @property
+    def refractory_steps(self) -> int:
+        """Steps after a spike in which a neuron cannot fire."""
+        return self.chip.refractory
 
     def firing(self) -> bh.kernel.Firing:
         """Return how the neurons fire."""
@@ -191,20 +189,13 @@ class X1Layer(bh.nn.H1Layer):
         """Return the charge over the capacitance of each neuron."""
         return (drive / self.chip_C.value).in_unit(u.mV)
 
-    def prepare(self, key: jax.Array | None = None) -> None:
-        """Take the capacitances of the chip in place, or with a ``key`` those of another chip for this time."""
-        super().prepare(key)
-        self.chip_C.value = (
-            self.pinned_C.value if key is None else self._drawn_C(key, self.chip.capacitance_mismatch_std)
-        )
+    def nominal(self) -> dict[str, u.Quantity]:
+        """Return the values of the nominal chip that vary from chip to chip."""
+        C = jnp.full(self.out_size, self.chip.C.mantissa, brainstate.environ.dftype())
+        return {**super().nominal(), "C": C * u.ffarad}
 
-    def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
-        """Put the chip of ``key`` in place."""
-        super().pin_chip(key, sizes)
-        self.pinned_C.value = self.chip_C.value = self._drawn_C(key, sizes["capacitance"])
-
-    def _drawn_C(self, key: jax.Array | None, size: float | None) -> u.Quantity:
-        nominal = jnp.full(self.out_size, self.chip.C.mantissa, self.pinned_C.value.mantissa.dtype) * u.ffarad
-        if key is None or not size:
-            return nominal
-        return nominal * jnp.exp(size * jax.random.normal(jax.random.fold_in(key, 1), self.out_size, nominal.dtype))
+    def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> dict[str, u.Quantity]:
+        """Return these values on a sampled chip; capacitances vary log-normally."""
+        C, size = self.nominal()["C"], sizes["capacitance"] or 0.0
+        spread = jax.random.normal(jax.random.fold_in(key, 1), self.out_size, C.dtype)
+        return {**super().drawn(key, sizes), "C": C * jnp.exp(size * spread)}
