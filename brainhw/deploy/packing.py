@@ -8,12 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from brainhw import _arguments
 from brainhw.chip import ChipSpec
 
-__all__ = ["Need", "PlacementError", "Share", "arrange", "pack"]
+__all__ = ["KINDS", "Need", "Piece", "PlacementError", "arrange", "pack"]
 
 # Up to this many cores, every order is tried for one that leaves no gap in a split layer: at most 120 packings.
 _CORES_TO_PERMUTE = 5
+
+
+FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
 
 
 @final
@@ -38,17 +42,43 @@ class Need:
     recurrent: bool = False
     frontend: bool = False
 
+    @property
+    def kind(self) -> str:
+        """``'frontend'``, ``'RC'`` or ``'FF'``, as of the pieces of the layer."""
+        return FRONTEND if self.frontend else RECURRENT if self.recurrent else FORWARD
+
 
 @final
 @dataclass(frozen=True)
-class Share:
-    """Neurons ``first`` to ``first + count - 1`` of layer number ``layer``, on one core from neuron ``offset`` on."""
+class Piece:
+    """Neighbouring neurons of one layer on one core.
 
-    layer: int
+    Attributes
+    ----------
+    layer : str
+        Path of the layer.
+    first, count : int
+        First neuron of the layer in this piece, counted from 0, and how many there are.
+    core : int
+        The core, counted from 0.
+    offset : int
+        The neuron of the core that holds ``first``.
+    kind : {'frontend', 'RC', 'FF'}
+        ``'frontend'`` if the frontend drives the layer, otherwise the layer's topology.
+    """
+
+    layer: str
     first: int
     count: int
     core: int
     offset: int
+    kind: str = FORWARD
+
+    def __post_init__(self) -> None:
+        for name in ("first", "core", "offset"):
+            _arguments.whole_number(getattr(self, name), call="Piece", name=name)
+        _arguments.positive_int(self.count, call="Piece", name="count")
+        _arguments.choice(self.kind, KINDS, call="Piece", name="kind")
 
 
 class PlacementError(ValueError):
@@ -180,7 +210,7 @@ def _fillings(
     yield from extended((), room)
 
 
-def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Share]:
+def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
     """Find a place for every layer, with as few split layers as possible.
 
     A split layer fits into any free neurons, so only the layers that stay whole have to be packed. A smaller layer fits
@@ -198,7 +228,7 @@ def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Share]:
 
     Returns
     -------
-    list of Share
+    list of Piece
         In the order of cores and their neurons.
 
     Raises
@@ -228,13 +258,13 @@ def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Share]:
     on_core = [[(i, 0, needs[i].count) for i in frontends], *([] for _ in rooms[1:])]
     split = sorted(forward[n_whole:])
     best = _fewest_gaps([(i, needs[i].count) for i in split], list(zip(whole, sizes, strict=True)), rooms[:used])
-    shares = []
+    pieces = []
     for core, held in enumerate(best):
         offset = 0
         for i, first, count in on_core[core] + sorted(held):
-            shares.append(Share(i, first, count, core, offset))
+            pieces.append(Piece(needs[i].name, first, count, core, offset, needs[i].kind))
             offset += count
-    return shares
+    return pieces
 
 
 # Layer number, its first neuron here, how many; a list of them for each core.

@@ -12,50 +12,15 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
-from brainhw.deploy.packing import Need, PlacementError, arrange
+from brainhw.deploy.packing import FRONTEND, KINDS, RECURRENT, Need, Piece, PlacementError, arrange
 from brainhw.deploy.survey import Survey, survey
 from brainhw.nn import net_chip
 
 __all__ = ["Need", "Piece", "Placement", "PlacementError", "needs_of", "place", "place_layers"]
 
-FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
-
 _ASSUMED = (
     "ASSUMED: the neurons of the frontend are the first of core 0 and count against it; their place is not published."
 )
-
-
-@final
-@dataclass(frozen=True)
-class Piece:
-    """Neighbouring neurons of one layer on one core.
-
-    Attributes
-    ----------
-    layer : str
-        Path of the layer.
-    first, count : int
-        First neuron of the layer in this piece, counted from 0, and how many there are.
-    core : int
-        The core, counted from 0.
-    offset : int
-        The neuron of the core that holds ``first``.
-    kind : {'frontend', 'RC', 'FF'}
-        ``'frontend'`` if the frontend drives the layer, otherwise the layer's topology.
-    """
-
-    layer: str
-    first: int
-    count: int
-    core: int
-    offset: int
-    kind: str = FORWARD
-
-    def __post_init__(self) -> None:
-        for name in ("first", "core", "offset"):
-            _arguments.whole_number(getattr(self, name), call="Piece", name=name)
-        _arguments.positive_int(self.count, call="Piece", name="count")
-        _arguments.choice(self.kind, KINDS, call="Piece", name="kind")
 
 
 @final
@@ -329,15 +294,7 @@ def place_layers(chip: ChipSpec, needs: Sequence[Need], *, call: str = "place_la
             raise ValueError(f"{call}: two layers are called {need.name!r}; give each its own name.")
         count = _arguments.positive_int(need.count, call=call, name=f"neurons of {need.name}")
         checked.append(replace(need, count=count))
-    pieces = []
-    for share in arrange(chip, checked, call=call):
-        need = checked[share.layer]
-        pieces.append(Piece(need.name, share.first, share.count, share.core, share.offset, _kind(need)))
-    return Placement(chip, tuple(pieces))
-
-
-def _kind(need: Need) -> str:
-    return FRONTEND if need.frontend else RECURRENT if need.recurrent else FORWARD
+    return Placement(chip, tuple(arrange(chip, checked, call=call)))
 
 
 def _span(first: int, count: int) -> str:

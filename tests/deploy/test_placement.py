@@ -363,7 +363,10 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
     [
         (lambda items: {"pieces": items}, "the pieces must be a list; got dict"),
         (lambda items: None, "the pieces must be a list; got None"),
-        (lambda items: [*items, 3], "piece 4 must hold layer, kind, first, count, core, offset and nothing else; got 3"),
+        (
+            lambda items: [*items, 3],
+            "piece 4 must hold layer, kind, first, count, core, offset and nothing else; got 3",
+        ),
         (
             lambda items: [{**items[0], "note": ""}],
             "piece 0 must hold layer, kind, first, count, core, offset and nothing else",
