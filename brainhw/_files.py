@@ -1,14 +1,30 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read strictly."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import platform
+import re
 import secrets
 import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, TypeVar, final
 
-__all__ = ["write_whole"]
+from brainhw._arguments import describe
+from brainhw._version import __version__
+
+__all__ = ["FileKind", "Sealed", "path_text", "versions", "write_whole"]
+
+T = TypeVar("T")
+
+# "kind", format number, SHA-256 in hex and length of the payload; 128 bytes hold it with a kind of 40 letters.
+_HEADER = re.compile(rb"([a-z-]{1,40}) ([1-9][0-9]{0,5}) ([0-9a-f]{64}) ([1-9][0-9]{0,11})\n")
+_LONGEST_HEADER = 128
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None:
@@ -22,9 +38,9 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None
     path : path
         The file; its folder must exist.
     data : bytes
-        All that the file shall hold.
+        The content of the file.
     call : str
-        Who asks, for the error message.
+        The call to name in errors.
 
     Raises
     ------
@@ -43,7 +59,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None
     try:
         target = Path(os.path.realpath(path))
         part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    except ValueError as error:  # a path with a null character in it, or one that is no file's
+    except ValueError as error:  # the path has a null character, or no file name
         raise ValueError(f"{call}: cannot write {str(path)!r}: {error}; give the path of a file.") from error
     try:
         with part.open("xb") as stream:
@@ -61,3 +77,136 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def path_text(path: Any, *, call: str, what: str) -> str:
+    """Return a path as text, or raise naming the kind of file that ``what`` says."""
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"{call}: path must be the path of {what}; got {describe(path)}.") from None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a file is written with: ``brainhw``, ``brainstate``, ``jax``, ``python``."""
+    import brainstate
+    import jax
+
+    return {
+        "brainhw": __version__,
+        "brainstate": brainstate.__version__,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+    }
+
+
+@final
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of file of this package, and what its errors say.
+
+    Attributes
+    ----------
+    noun : str
+        The kind, as in "is not a bundle".
+    writer : str
+        The call that writes such files.
+    format : int
+        The largest format number that is read here, and the one that is written.
+    error : type
+        The error to raise for a bad file, a ``ValueError``.
+    """
+
+    noun: str
+    writer: str
+    format: int
+    error: type[ValueError] = ValueError
+
+    @property
+    def again(self) -> str:
+        """What to do about a damaged file."""
+        return f"copy it again, or export the network again with {self.writer}"
+
+    def read(self, path: Any, use: Callable[[IO[bytes], str], T], *, call: str) -> T:
+        """Return ``use(stream, what)`` for an open regular file; ``what`` names call and file in errors."""
+        name = path_text(path, call=call, what=f"a {self.noun}")
+        what = f"{call}: {name!r}"
+        try:
+            # Opening a pipe or a terminal would wait for it, and a device may have no end.
+            if not stat.S_ISREG(os.stat(name).st_mode):
+                raise self.error(f"{what} is not a regular file; give the path of one that {self.writer} wrote.")
+            with Path(name).open("rb") as stream:
+                return use(stream, what)
+        except (OSError, ValueError) as error:  # a ValueError: the path has a null character
+            if isinstance(error, self.error) and str(error).startswith(what):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise self.error(
+                f"{what} cannot be read: {reason or error}; give the path of a file that {self.writer} wrote."
+            ) from error
+
+    def check_format(self, number: int, what: str) -> None:
+        """Raise if a file has a newer format than this package reads."""
+        if number > self.format:
+            raise self.error(
+                f"{what} was written by a newer brainhw (format {number}, this one reads {self.format}): "
+                "update brainhw."
+            )
+
+
+@final
+@dataclass(frozen=True)
+class Sealed:
+    """A container with a checksum: one line with tag, format number, SHA-256 and length, then the payload.
+
+    Attributes
+    ----------
+    kind : FileKind
+        The kind of file.
+    tag : str
+        The first word of the file.
+    largest : int
+        The largest payload in bytes. A file that claims more is refused before it is read.
+    """
+
+    kind: FileKind
+    tag: str
+    largest: int
+
+    def write(self, path: str | os.PathLike[str], payload: bytes, *, call: str) -> None:
+        """Write a payload in one step, or raise if it would be refused by `read`."""
+        if len(payload) > self.largest:
+            raise ValueError(
+                f"{call}: the {self.kind.noun} would be {len(payload) / 2**20:.0f} MiB, more than the "
+                f"{self.largest // 2**20} that are read again; a network of that size fits no chip that this format is "
+                "for."
+            )
+        header = f"{self.tag} {self.kind.format} {hashlib.sha256(payload).hexdigest()} {len(payload)}\n"
+        write_whole(path, header.encode("ascii") + payload, call=call)
+
+    def read(self, path: str | os.PathLike[str], *, call: str) -> tuple[bytes, str, str]:
+        """Return the payload, its SHA-256 and the words that name the file; nothing in it is trusted."""
+        return self.kind.read(path, self._payload, call=call)
+
+    def _payload(self, stream: IO[bytes], what: str) -> tuple[bytes, str, str]:
+        error, again = self.kind.error, self.kind.again
+        first = stream.readline(_LONGEST_HEADER)
+        header = _HEADER.fullmatch(first)
+        if header is None or header[1] != self.tag.encode():
+            if first.startswith(self.tag.encode() + b" "):
+                raise error(f"{what} is a {self.kind.noun} with a damaged first line; {again}.")
+            fault = f"is not a {self.kind.noun}" if first else "is empty"
+            raise error(f"{what} {fault}; give a file that {self.kind.writer} wrote.")
+        self.kind.check_format(int(header[2]), what)
+        length, there = int(header[4]), os.fstat(stream.fileno()).st_size - len(first)
+        if length > self.largest:
+            raise error(f"{what} claims {length} bytes, more than the {self.largest} of a {self.kind.noun}; {again}.")
+        # Reading one byte more shows whether the file grew after its size was taken.
+        payload = stream.read(length + 1) if there == length else b""
+        if len(payload) != length:
+            fault = "is cut short" if there < length else "is too long"
+            raise error(f"{what} {fault}: {there} bytes follow its first line, which says {length}; {again}.")
+        checksum = header[3].decode("ascii")
+        if hashlib.sha256(payload).hexdigest() != checksum:
+            raise error(f"{what} does not match its checksum, so it was damaged or changed by hand; {again}.")
+        return payload, checksum, what

@@ -1,4 +1,4 @@
-"""Tables as plain text, the same in every window, terminal and notebook."""
+"""Tables as plain text, independent of window width, terminal and notebook."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left:
     for heading in headings:
         table.add_column(heading, justify="left" if heading in left else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # a bracket in a cell is no markup
+        table.add_row(*(Text(cell) for cell in row))  # plain text: a bracket in a cell is not markup
     text = io.StringIO()
     Console(file=text, width=1000, color_system=None, force_terminal=False, force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())

@@ -108,9 +108,9 @@ def test_check_says_whether_a_chip_takes_it(at_home: pathlib.Path, capsys, monke
     assert re.search(r"^whole: SHA-256 [0-9a-f]{64}\ndeployable on H1v1: all \d+ rules hold\n$", out)
     crowded = load_bundle("votes").content.to_plain()
     crowded["synapses"]["layers.0"]["codes"][0][0] = -5
-    from brainhw.deploy.bundle_file import write_bundle_file
+    from brainhw.deploy.bundle import write_plain
 
-    write_bundle_file("mixed", crowded, call="test")
+    write_plain("mixed", crowded, call="test")
     out = shown(capsys, "check", "mixed", code=1)
     assert "not deployable on H1v1: 1 violation(s)" in out
     assert "one sign in a block" in out
@@ -190,7 +190,12 @@ def test_words_that_make_no_command_end_with_2(at_home: pathlib.Path, capsys, wo
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_bundle_that_is_refused_ends_with_1(at_home: pathlib.Path, capsys, command: str) -> None:
     more = ("x.npy",) if command in ("power", "run") else ()
-    for name, match in (("none", "No such file"), (".", "no regular file"), ("x.npy", "is no bundle"), ("damaged", "")):
+    for name, match in (
+        ("none", "No such file"),
+        (".", "not a regular file"),
+        ("x.npy", "is not a bundle"),
+        ("damaged", ""),
+    ):
         assert f"{command}: '{name}' " in failed(capsys, command, name, *more)
         assert match in failed(capsys, command, name, *more)
 
@@ -227,12 +232,12 @@ def odd_file(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("missing.npy", "the data of 'missing.npy' cannot be read: there is no such file"),
-        (".", "there is no such file"),
-        ("empty", "is no .npy or .npz file of plain numbers"),
-        ("text", "is no .npy or .npz file of plain numbers"),
-        ("pickle", "is no .npy or .npz file of plain numbers"),
-        ("gzip", "is no .npy or .npz file of plain numbers"),
+        ("missing.npy", "the data of 'missing.npy' cannot be read: the file does not exist"),
+        (".", "the file does not exist"),
+        ("empty", "is not a .npy or .npz file of plain numbers"),
+        ("text", "is not a .npy or .npz file of plain numbers"),
+        ("pickle", "is not a .npy or .npz file of plain numbers"),
+        ("gzip", "is not a .npy or .npz file of plain numbers"),
         ("cut.npy", "or is damaged"),
         ("cut.npz", "or is damaged"),
         ("vast.npy", "damaged"),
@@ -268,7 +273,7 @@ def test_labels_that_do_not_fit_are_refused(at_home: pathlib.Path, capsys) -> No
         np.save(name, labels)
         assert re.search(match, failed(capsys, *run, name))
     assert "has no array 'y'; it holds 'z'" in failed(capsys, *run, "other.npz")
-    assert "there is no such file" in failed(capsys, *run, "missing.npy")
+    assert "the file does not exist" in failed(capsys, *run, "missing.npy")
     assert "classes from 0 to 1; got 0 to 3" in failed(capsys, "run", "votes", "xy.npz")
 
 
@@ -277,7 +282,7 @@ def test_an_output_file_that_cannot_be_written_is_refused_and_no_input_is_overwr
     before = pathlib.Path("x.npy").read_bytes()
     for out in ("x.npy", "./votes", "y.npy"):
         words = ("run", "votes", "x.npy", "--labels", "y.npy", "--out", out)
-        assert f"--out '{out}' would overwrite what is read" in failed(capsys, *words)
+        assert f"--out '{out}' would overwrite an input" in failed(capsys, *words)
     assert pathlib.Path("x.npy").read_bytes() == before
 
 

@@ -18,36 +18,35 @@ from unittest import mock
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from brainhw.chip import H1V1, H1V2, ChipSpec  # noqa: E402
-from brainhw.chip.file import _MEANINGS  # noqa: E402
-from brainhw.chip.printout import _text  # noqa: E402
-from brainhw.chip.spec import sourced_fields  # noqa: E402
+from brainhw.chip import ChipSpec, families  # noqa: E402
+from brainhw.chip.fields import info_of, sourced_fields  # noqa: E402
 from brainhw.cli import main as command_line  # noqa: E402
 
-PRESETS = (H1V1, H1V2)
+PRESETS = tuple(family.preset for family in families() if family.package == "brainhw")
+FIELDS = info_of(ChipSpec)
 COMMANDS = ("info", "check", "power", "run")
 
 
 def documented() -> str:
     """Return the table of what the vendor publishes of both presets."""
-    rows = [name for name in sourced_fields() if _sources(name) == {"documented"}]
+    rows = [name for name in sourced_fields(ChipSpec) if _sources(name) == {"documented"}]
     return _table(("field", "what it is", *(chip.name for chip in PRESETS)), [_cells(name) for name in rows])
 
 
 def assumed() -> str:
     """Return the table of what is assumed of one preset or of both."""
-    rows = [name for name in sourced_fields() if _sources(name) != {"documented"}]
+    rows = [name for name in sourced_fields(ChipSpec) if _sources(name) != {"documented"}]
     return _table(("field", "what it is", *(chip.name for chip in PRESETS)), [_cells(name) for name in rows])
 
 
 def limits() -> str:
     """Return what a note restricts of a documented field."""
-    return _reasons(name for name in sourced_fields() if _sources(name) == {"documented"})
+    return _reasons(name for name in sourced_fields(ChipSpec) if _sources(name) == {"documented"})
 
 
 def reasons() -> str:
     """Return what the assumed numbers rest on."""
-    return _reasons(name for name in sourced_fields() if _sources(name) != {"documented"})
+    return _reasons(name for name in sourced_fields(ChipSpec) if _sources(name) != {"documented"})
 
 
 def usage() -> str:
@@ -84,14 +83,14 @@ def _sources(name: str) -> set[str]:
 
 
 def _cells(name: str) -> tuple[str, ...]:
-    meaning = re.sub(r'"(\w+)"', r"`\1`", _MEANINGS[name])
+    meaning = re.sub(r'"(\w+)"', r"`\1`", FIELDS[name].meaning)
     return (f"`{name}`", meaning, *(_value(chip, name) for chip in PRESETS))
 
 
 def _value(chip: ChipSpec, name: str) -> str:
     # In a row where the presets differ, the one that is documented says so.
     differ = len(_sources(name)) > 1 and chip.provenance[name] != "assumed"
-    return _text(chip, name) + (f" ({chip.provenance[name]})" if differ else "")
+    return FIELDS[name].text(getattr(chip, name)) + (f" ({chip.provenance[name]})" if differ else "")
 
 
 def _reasons(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Charge curves: how much charge one spike brings through a synapse of a given weight."""
+"""Charge curves: the charge of one spike through a synapse, as a function of its weight."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class ChargeCurve(ABC):
         Raises
         ------
         TypeError
-            If ``weights`` carries a unit or is no array of real numbers.
+            If ``weights`` carries a unit or is not an array of real numbers.
         """
         call = type(self).__name__
         if isinstance(weights, u.Quantity):
             raise TypeError(f"{call}: weights must be plain numbers, a weight has no unit; got {describe(weights)}.")
-        array = jnp.asarray(as_array(weights, call=call, name="weights"))
+        array = weights if isinstance(weights, jax.Array) else jnp.asarray(as_array(weights, call=call, name="weights"))
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
             raise TypeError(f"{call}: weights must be real numbers; got {describe(array)}.")
         if not jnp.issubdtype(array.dtype, jnp.floating):
             array = array.astype(jnp.result_type(float))
-        # Half precision only rounds the result: the curve itself is worked out in float32 or better.
+        # Half precision rounds only the result: the curve is evaluated in float32 or better.
         wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
         return u.Quantity(self._femtocoulombs(wide).astype(array.dtype), unit=u.fcoulomb)
 
@@ -112,7 +112,7 @@ class ChargeCurve(ABC):
 class LinearCharge(ChargeCurve):
     """Charge in proportion to the weight: q(w) = gain * w.
 
-    That H1v2's synapse is linear is documented; the gain is not.
+    The vendor documents that the synapse of H1v2 is linear, but not its gain.
 
     Parameters
     ----------
@@ -174,8 +174,8 @@ class LinearCharge(ChargeCurve):
 class SaturatingCharge(ChargeCurve):
     """Charge that flattens towards large weights: q(w) = gain * w_s * tanh(w / w_s).
 
-    The slope at zero is ``gain`` and the charge stays below ``gain * w_s``. That H1v1's synapse is not linear
-    is documented; this odd, smooth form is brainhw's assumption.
+    The slope at zero is ``gain`` and the charge stays below ``gain * w_s``. The vendor documents that
+    the synapse of H1v1 is not linear; this odd, smooth form is an assumption of brainhw.
 
     Parameters
     ----------
@@ -334,12 +334,12 @@ class TabulatedCharge(ChargeCurve):
         cubics = jnp.asarray(self._cubics, dtype=weights.dtype)
         first, _, last = self._slopes
         inside = jnp.clip(weights, knots[0], knots[-1])
-        # Tables are short: comparing with every knot compiles and runs faster than a search by halves.
+        # Tables are short: comparing with every knot compiles and runs faster than a binary search.
         found = jnp.searchsorted(knots, inside, side="right", method="compare_all")
         interval = jnp.clip(found - 1, 0, len(self._weights) - 2)
         t = (inside - knots[interval]) / jnp.diff(knots)[interval]
         c0, c1, c2, c3 = cubics[:, interval]
-        # `<=`: on the end points themselves clip may pass none of the gradient, and the slope must be the end's own.
+        # `<=`: at an end point clip may pass no gradient, and the slope must be that of the end.
         slope = jnp.where(weights <= knots[0], first, last)
         return c0 + t * (c1 + t * (c2 + t * c3)) + slope * (weights - inside)
 

@@ -11,7 +11,16 @@ from typing import Any, final
 from brainhw._arguments import choice, describe
 from brainhw.chip.spec import ChipSpec
 
-__all__ = ["ENTRY_POINT_GROUP", "Family", "Mismatch", "families", "get_family", "register_family"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Family",
+    "Mismatch",
+    "UnknownFamilyError",
+    "families",
+    "get_chip",
+    "get_family",
+    "register_family",
+]
 
 ENTRY_POINT_GROUP = "brainhw.chip_families"
 """The group of entry points through which an installed package offers its families."""
@@ -65,7 +74,7 @@ class Family:
         :class:`brainhw.kernel.WeightGrid`). Default: evenly spaced levels, symmetric about zero.
     package : str, optional
         The package to import for this family, written into files so that a reader without it learns what to import.
-        Default: the package of the caller of the constructor cannot be known, so give it outside brainhw.
+        Default ``"brainhw"``; a family outside brainhw must give it.
 
     Attributes
     ----------
@@ -97,11 +106,16 @@ class Family:
                     f"{call}: the preset {preset.name!r} is of family {preset.family!r}; expected {self.name!r}. "
                     "Give its spec family= that name."
                 )
+            if type(preset) is not type(self.presets[0]):
+                raise TypeError(
+                    f"{call}: the presets of {self.name} must be of one class; got {type(preset).__name__} and "
+                    f"{type(self.presets[0]).__name__}. Files build the class of the first."
+                )
         for mismatch in self.mismatches:
             if not hasattr(self.presets[0], mismatch.field):
                 raise ValueError(
                     f"{call}: the mismatch {mismatch.kind!r} of {self.name} has its size in {mismatch.field!r}, which "
-                    f"is no field of {type(self.presets[0]).__name__}. Name a field of the spec."
+                    f"is not a field of {type(self.presets[0]).__name__}. Name a field of the spec."
                 )
 
     @property
@@ -130,6 +144,10 @@ class Family:
 
     def __repr__(self) -> str:
         return f"Family({self.name!r})"
+
+
+class UnknownFamilyError(ValueError):
+    """No chip family has this name here; the message says which package to import, if that is known."""
 
 
 _registered: dict[str, Family] = {}
@@ -171,7 +189,20 @@ def register_family(family: Family) -> Family:
 
 
 def families() -> tuple[Family, ...]:
-    """Return every registered family, those of brainhw first."""
+    """Return every registered family.
+
+    Returns
+    -------
+    tuple of Family
+        In the order of registration, those of brainhw first. An installed package with an entry point is among them
+        once it is imported or :func:`get_family` has found it.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> [family.name for family in bh.chip.families()][:2]
+    ['H1v1', 'H1v2']
+    """
     return tuple(_registered.values())
 
 
@@ -189,17 +220,77 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     package : str, optional
         The package that a file names for this family, for the message.
 
+    Returns
+    -------
+    Family
+        The family.
+
     Raises
     ------
-    ValueError
-        If no family has the name; the message says which package to import, if that is known.
+    UnknownFamilyError
+        If no family has the name, or its package cannot be imported. It is a ``ValueError``.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> bh.chip.get_family("h1v2").preset.name
+    'H1v2'
     """
     if isinstance(name, str):
         for point in entry_points(group=ENTRY_POINT_GROUP) if name.lower() not in _registered else ():
             if point.name.lower() == name.lower():
-                register_family(point.load())
+                try:
+                    found = point.load()
+                except Exception as error:  # an installed package may fail in any way when it is imported
+                    raise UnknownFamilyError(
+                        f"{call}: the chip family {name!r} cannot be loaded from {point.value!r} "
+                        f"({type(error).__name__}: {error}). Repair the package that offers it."
+                    ) from error
+                register_family(found)
         if name.lower() in _registered:
             return _registered[name.lower()]
     known = ", ".join(repr(family.name) for family in _registered.values())
-    fix = f"import {package} first" if package and package != "brainhw" else "import the package that registers it first"
-    raise ValueError(f"{call}: there is no chip family {describe(name)}; known are {known}. If it is right, {fix}.")
+    fix = (
+        f"import {package} first" if package and package != "brainhw" else "import the package that registers it first"
+    )
+    raise UnknownFamilyError(
+        f"{call}: there is no chip family {describe(name)} here; known are {known}. If the name is right, {fix}."
+    )
+
+
+def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
+    """Return the chip that a caller named or passed.
+
+    Parameters
+    ----------
+    chip : ChipSpec or str
+        A spec, returned unchanged, or the name of a family (for its first preset) or of a preset, in any case.
+    call : str
+        The call to name in errors.
+
+    Returns
+    -------
+    ChipSpec
+        The chip.
+
+    Raises
+    ------
+    ValueError
+        If ``chip`` is neither.
+
+    Examples
+    --------
+    >>> from brainhw.chip import get_chip
+    >>> get_chip("H1v2").weight_limit
+    1.66
+    """
+    if isinstance(chip, ChipSpec):
+        return chip
+    named = {preset.name.lower(): preset for family in families() for preset in family.presets}
+    named |= {family.name.lower(): family.preset for family in families()}
+    if isinstance(chip, str) and chip.lower() in named:
+        return named[chip.lower()]
+    listed = ", ".join(repr(name) for name in named)
+    raise ValueError(
+        f"{call}: chip must be one of {listed} or a ChipSpec (load_chip reads one from a file); got {describe(chip)}."
+    )

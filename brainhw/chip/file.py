@@ -1,4 +1,4 @@
-"""The chip file: a spec as text that a lab edits by hand."""
+"""The chip file: a spec as TOML text that a lab can edit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from brainhw._arguments import describe, unit_name
 from brainhw._files import write_whole
 from brainhw.chip._units import closest, exact, unit_named
 from brainhw.chip.charge import ChargeCurve
-from brainhw.chip.spec import UNITS, ChipSpec, sourced_fields
+from brainhw.chip.family import get_family
+from brainhw.chip.fields import FieldInfo, info_of
+from brainhw.chip.spec import ChipSpec, spec_method
 from brainhw.chip.tau import TauProfiles
 
 __all__ = ["chip_from_text", "chip_to_text", "load_chip", "save_chip"]
@@ -41,28 +43,8 @@ Every table must stay, and nothing else may be added. The charge curve is one of
 each with the unit of its charges.
 """
 
-_MEANINGS = {
-    "weight_limit": "largest weight magnitude, dimensionless",
-    "cores": "neurons of each core",
-    "frontend_channels": "width of the frontend",
-    "sign_block": "how many consecutive weights must share a sign",
-    "sign_axis": '"pre": a block runs along presynaptic rows; "post": along postsynaptic columns',
-    "reset": 'what a spike does to the membrane: "zero", or "subtract" the threshold and clamp at zero',
-    "V_th": "threshold",
-    "C": "membrane capacitance",
-    "charge": "charge that one spike brings through a weight",
-    "tau_profiles": "the membrane time constants on offer, increasing",
-    "weight_bits": "bits of a stored weight",
-    "synapse_mismatch_std": "spread of the effective weights, in weight units",
-    "leak_mismatch_std": "relative log-normal spread of the leak currents",
-    "threshold_mismatch_std": "relative normal spread of the thresholds",
-    "core_power": "static power of one core in use",
-    "spike_energy": "energy of one output spike",
-    "event_energy": "energy of one synaptic event",
-    "frontend_channel_power": "power of one frontend channel",
-}
 
-
+@spec_method
 def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     """Write a chip to a TOML file that explains itself; an existing file is replaced in one step.
 
@@ -71,14 +53,14 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     spec : ChipSpec
         The chip.
     path : path
-        The file; its folder must exist. If writing fails, what stood there before is still whole.
+        The file; its folder must exist. If writing fails, an existing file is unchanged.
 
     Raises
     ------
     TypeError
-        If ``spec`` is no ChipSpec.
+        If ``spec`` is not a ChipSpec.
     ValueError
-        If the file cannot be written.
+        If the family of the spec is not registered, or the file cannot be written.
 
     Examples
     --------
@@ -93,6 +75,7 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     write_whole(path, chip_to_text(spec, call="save_chip").encode(), call="save_chip")
 
 
+@spec_method
 def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     """Read a chip from a file that `save_chip` wrote and perhaps a lab edited.
 
@@ -104,17 +87,17 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     Returns
     -------
     ChipSpec
-        The chip; its values are in the fixed units of `ChipSpec`, whatever units the file uses.
+        The chip, of the spec class of its family; its values are in the fixed units of that class.
 
     Raises
     ------
     ValueError
-        If the file is missing, cut short, no TOML, of an unknown format, or a field in it is missing, unknown or
-        bad; the message names the file and the field.
+        If the file is missing, cut short, not TOML, of an unknown format or chip family, or a field in it is missing,
+        unknown or bad; the message names the file and the field.
     """
     call = f"load_chip: {str(path)!r}"
     try:
-        # Some editors open a text file with a byte order mark, which is no TOML.
+        # Some editors begin a text file with a byte order mark, which TOML does not allow.
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{call}: cannot be read: {error.strerror or error}.") from error
@@ -131,12 +114,14 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
     spec : ChipSpec
         The chip.
     call : str, optional
-        Who asks, for the error message.
+        The call to name in errors.
 
     Raises
     ------
     TypeError
-        If ``spec`` is no ChipSpec.
+        If ``spec`` is not a ChipSpec, or not of the class of its family.
+    ValueError
+        If the family of the spec is not registered.
 
     Examples
     --------
@@ -147,18 +132,24 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
     """
     if not isinstance(spec, ChipSpec):
         raise TypeError(f"{call}: spec must be a ChipSpec; got {describe(spec)}.")
-    return _write(spec)
+    family = get_family(spec.family, call=call)
+    if type(spec) is not family.spec_class:
+        raise TypeError(
+            f"{call}: {spec.name!r} is a {type(spec).__name__}, but specs of the family {family.name} are "
+            f"{family.spec_class.__name__}, and no reader could build it. Register a family for it."
+        )
+    return _write(spec, family.package)
 
 
 def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
-    """Read a chip from TOML text as `chip_to_text` gives it, trusting nothing in it.
+    """Read a chip from TOML text of `chip_to_text`; every value is checked.
 
     Parameters
     ----------
     text : str
         The text.
     call : str, optional
-        What the errors begin with: who asks, and where the text is from.
+        The call and the source of the text, for errors.
 
     Raises
     ------
@@ -177,28 +168,41 @@ def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{call}: is not valid TOML, or was cut short: {error}.") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists in lists in lists
-        raise ValueError(f"{call}: is no TOML that a chip is written in: {error}.") from error
+        raise ValueError(f"{call}: is not TOML of a chip: {error}.") from error
     _check_format(data, call)
-    _check_keys(data, ("format", "name", "family", *sourced_fields()), call=call, what="the file", optional=())
+    kind = _spec_class(data, call)
+    infos = info_of(kind)
+    _check_keys(data, ("format", "name", "family", *infos), call=call, what="the file", optional=("package",))
     values: dict[str, Any] = {"name": data["name"], "family": data["family"], "provenance": {}, "notes": {}}
     # Numbers near the end of what a float holds must not warn on their way to an infinity.
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        for name in sourced_fields():
-            values[name] = _read_field(name, data[name], call=call)
+        for name, info in infos.items():
+            values[name] = _read_field(name, info, data[name], call=call)
             values["provenance"][name] = data[name]["provenance"]
             if "note" in data[name]:
                 values["notes"][name] = data[name]["note"]
         try:
-            return ChipSpec(**values)
+            return kind(**values)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"{call}: {error}") from error
 
 
-def _read_field(name: str, entry: Any, *, call: str) -> Any:
+def _spec_class(data: Mapping[str, Any], call: str) -> type[ChipSpec]:
+    """Return the spec class of the family that the file names; the package that it names is never imported."""
+    name, package = data.get("family"), data.get("package")
+    if package is not None and not (isinstance(package, str) and all(map(str.isidentifier, package.split(".")))):
+        raise ValueError(f"{call}: package must be the name of a Python package; got {describe(package)}.")
+    if not isinstance(name, str):
+        # Whatever family was meant, all have the fields of ChipSpec; the checks that follow name what is wrong.
+        return ChipSpec
+    return get_family(name, call=call, package=package).spec_class
+
+
+def _read_field(name: str, info: FieldInfo, entry: Any, *, call: str) -> Any:
     if not isinstance(entry, Mapping):
         raise ValueError(f"{call}: {name} must be a table [{name}]; got {describe(entry)}.")
     try:
-        return _read_value(name, entry)
+        return _read_value(name, info, entry)
     except (TypeError, ValueError, ArithmeticError) as error:
         text = str(error)
         raise ValueError(f"{call}: {text if text.startswith('[') else f'[{name}]: {text}'}") from error
@@ -210,7 +214,7 @@ def _check_format(data: Mapping[str, Any], call: str) -> None:
     kind, _, version = found.partition("/") if isinstance(found, str) else ("", "", "")
     if kind != _KIND or not version.isdecimal():
         got = "no format line" if found is None else f"format = {describe(found)}"
-        raise ValueError(f"{call}: is no chip file that this brainhw reads: expected the line {wanted}; got {got}.")
+        raise ValueError(f"{call}: is not a chip file that this brainhw reads: expected the line {wanted}; got {got}.")
     if int(version) != _VERSION:
         raise ValueError(
             f"{call}: has format version {version}, this brainhw reads version {_VERSION}; "
@@ -230,46 +234,48 @@ def _check_keys(
         raise ValueError(f"{call}: {what} lacks {', '.join(missing)}; was it cut short?")
 
 
-def _read_value(name: str, entry: Mapping[str, Any]) -> Any:
+def _read_value(name: str, info: FieldInfo, entry: Mapping[str, Any]) -> Any:
     call = f"[{name}]"
-    if name == "charge":
+    if info.kind is ChargeCurve:
         _check_keys(entry, ("provenance",), call=call, what="the table", optional=entry)
         parameters = {key: value for key, value in entry.items() if key not in ("provenance", "note")}
         return ChargeCurve.from_dict(parameters, call=call)
-    unit = u.ms if name == "tau_profiles" else UNITS.get(name)
+    unit = u.ms if info.kind is TauProfiles else info.unit
     wanted = ("value", "provenance") if unit is None else ("value", "unit", "provenance")
     _check_keys(entry, wanted, call=call, what="the table", optional=("note",))
     value = entry["value"]
+    if info.optional and value == _NONE:
+        return None
     if unit is None:
-        return None if name.endswith("_mismatch_std") and value == _NONE else value
+        return value
     numbers = exact(value, None, call=call, name="value", shapes=None)
     quantity = u.Quantity(numbers, unit=unit_named(entry["unit"], unit, call=call, name="the value"))
-    return TauProfiles(quantity) if name == "tau_profiles" else quantity
+    return TauProfiles(quantity) if info.kind is TauProfiles else quantity
 
 
-def _write(spec: ChipSpec) -> str:
+def _write(spec: ChipSpec, package: str) -> str:
     header = [f"# {line}".rstrip() for line in textwrap.dedent(_HEADER).splitlines()]
     top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}
+    if package != "brainhw":  # a reader that lacks the family learns what to import
+        top["package"] = package
     lines = [*header, "", *_lines(top)]
-    for name in sourced_fields():
+    for name, info in info_of(spec).items():
         note = {"note": spec.notes[name]} if name in spec.notes else {}
         # The provenance, which must be there, comes last: a file cut short anywhere lacks something and is refused.
-        entry = {**note, **_plain(spec, name), "provenance": spec.provenance[name]}
-        lines += ["", f"[{name}]  # {_MEANINGS[name]}", *_lines(entry)]
+        entry = {**note, **_plain(info, getattr(spec, name)), "provenance": spec.provenance[name]}
+        lines += ["", f"[{name}]  # {info.meaning}", *_lines(entry)]
     return "\n".join(lines) + "\n"
 
 
-def _plain(spec: ChipSpec, name: str) -> dict[str, Any]:
-    value = getattr(spec, name)
-    if name == "charge":
+def _plain(info: FieldInfo, value: Any) -> dict[str, Any]:
+    if info.kind is ChargeCurve:
         return value.to_dict()
-    if name == "tau_profiles":
+    if info.kind is TauProfiles:
         return {"value": value.values.mantissa.tolist(), "unit": unit_name(u.ms)}
-    if name in UNITS:
-        return {"value": value.mantissa, "unit": unit_name(UNITS[name])}
-    return {"value": _NONE if value is None else value}
+    unit = {} if info.unit is None else {"unit": unit_name(info.unit)}
+    return {"value": _NONE if value is None else value if info.unit is None else value.mantissa, **unit}
 
 
 def _lines(entry: Mapping[str, Any]) -> list[str]:
-    # JSON's strings, numbers and lists are TOML's too, once text beyond ASCII is left as it is.
+    # Strings, numbers and lists of JSON are valid TOML, except escapes of text beyond ASCII.
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]

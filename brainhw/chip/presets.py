@@ -1,16 +1,16 @@
-"""The two chip families, H1v1 and H1v2, as far as they are published and as brainhw fills in the rest."""
+"""The two chip families of brainhw, H1v1 and H1v2: what is published, and what brainhw assumes."""
 
 from __future__ import annotations
 
 import brainunit as u
 import numpy as np
 
-from brainhw._arguments import describe
 from brainhw.chip.charge import LinearCharge, SaturatingCharge
-from brainhw.chip.spec import ChipSpec
+from brainhw.chip.family import Family, Mismatch, register_family
+from brainhw.chip.spec import WIDEST_THRESHOLD, ChipSpec
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["H1V1", "H1V2", "get_chip"]
+__all__ = ["H1V1", "H1V1_FAMILY", "H1V2", "H1V2_FAMILY"]
 
 _PROVENANCE = {
     "weight_limit": "documented",
@@ -113,40 +113,19 @@ H1V2 = ChipSpec(
 )
 """ChipSpec: the H1v2 family, cores of 50, 50 and 100 neurons, linear synapse, reset by subtraction."""
 
-_PRESETS = {"h1v1": H1V1, "h1v2": H1V2}
+_MISMATCHES = (
+    Mismatch("synapse", "synapse_mismatch_std"),
+    Mismatch("leak", "leak_mismatch_std"),
+    Mismatch(
+        "threshold",
+        "threshold_mismatch_std",
+        most=WIDEST_THRESHOLD,
+        why="a normal spread would make some thresholds negative",
+    ),
+)
 
+H1V1_FAMILY = register_family(Family("H1v1", presets=(H1V1,), mismatches=_MISMATCHES))
+"""Family: chips of the H1v1 kind."""
 
-def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
-    """Return the chip that a caller named or passed.
-
-    Parameters
-    ----------
-    chip : ChipSpec or str
-        A spec, returned as it is, or ``"h1v1"`` or ``"h1v2"`` in any case.
-    call : str
-        Who asks, for the error message.
-
-    Returns
-    -------
-    ChipSpec
-        The chip.
-
-    Raises
-    ------
-    ValueError
-        If ``chip`` is neither.
-
-    Examples
-    --------
-    >>> from brainhw.chip import get_chip
-    >>> get_chip("H1v2").weight_limit
-    1.66
-    """
-    if isinstance(chip, ChipSpec):
-        return chip
-    if isinstance(chip, str) and chip.lower() in _PRESETS:
-        return _PRESETS[chip.lower()]
-    listed = ", ".join(repr(name) for name in _PRESETS)
-    raise ValueError(
-        f"{call}: chip must be one of {listed} or a ChipSpec (load_chip reads one from a file); got {describe(chip)}."
-    )
+H1V2_FAMILY = register_family(Family("H1v2", presets=(H1V2,), mismatches=_MISMATCHES))
+"""Family: chips of the H1v2 kind."""

@@ -1,4 +1,4 @@
-"""Where each number of a chip comes from, and what there is to say about it."""
+"""Provenance and notes of the fields of a chip description."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _by_field(value: Any, names: Sequence[str], *, call: str, what: str) -> Mapp
     for name in value:
         if name not in names:
             raise ValueError(
-                f"{call}: {what} names {name!r}, which is no field that takes one{closest(str(name), names)}; "
+                f"{call}: {what} names {name!r}, which is not a field with one{closest(str(name), names)}; "
                 f"those are {', '.join(names)}."
             )
     return value

@@ -1,79 +1,77 @@
-"""The description of one chip: every number a model of it uses, and where each number comes from."""
+"""The description of one chip: every number that a model of it uses, with its provenance."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
-from typing import Any, final
+from typing import Any
 
 import brainunit as u
 
-from brainhw._arguments import choice, describe, positive_int
-from brainhw.chip._units import closest, exact
+from brainhw._arguments import choice
+from brainhw.chip._units import closest
 from brainhw.chip.charge import ChargeCurve
+from brainhw.chip.fields import info_of, sourced_fields, spec_field
 from brainhw.chip.provenance import PROVENANCES, check_line, check_notes, check_provenance
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["BITS", "UNITS", "WIDEST_THRESHOLD", "ChipSpec", "sourced_fields"]
+__all__ = ["BITS", "WIDEST_THRESHOLD", "ChipSpec", "spec_method"]
 
-# One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step no longer names its code.
+# One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step can round to a wrong code.
 BITS = range(2, 17)
-"""How many bits a stored weight may have."""
+"""The bits that a stored weight may have."""
 
 # Five standard deviations above zero: a normal spread wider than this would give thresholds below it.
 WIDEST_THRESHOLD = 0.2
 """The largest relative spread of thresholds that a spec takes."""
 
-# The one unit in which each dimensioned field is kept.
-UNITS: Mapping[str, u.Unit] = MappingProxyType(
-    {
-        "V_th": u.mV,
-        "C": u.ffarad,
-        "core_power": u.uwatt,
-        "spike_energy": u.pjoule,
-        "event_energy": u.pjoule,
-        "frontend_channel_power": u.uwatt,
-    }
-)
-
-_MISMATCHES = ("synapse_mismatch_std", "leak_mismatch_std", "threshold_mismatch_std")
+# Reading, writing and printing need the register of families, and that needs this file: so the files that do it enter
+# their functions here. All of them are imported with brainhw.chip.
+_METHODS: dict[str, Callable[..., Any]] = {}
 
 
-@final
+def spec_method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of another file the method of :class:`ChipSpec` that has its name."""
+    _METHODS[function.__name__] = function
+    return function
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ChipSpec:
     """One chip: its limits, its membrane, its mismatch and its energy, each with its provenance.
 
-    The vendor publishes the limits of a chip but not its membrane constants. Here both stand side by side, and
-    ``provenance`` says which is which, so a lab that measured a value puts it in with `replace` or in the chip's
-    file (`save`, `load`) and no layer changes. A spec never changes once built; it is hashable and equal by value.
+    The vendor publishes the limits of a chip but not its membrane constants. A spec holds both, with the provenance of
+    each; a lab that measured a value enters it with `replace` or in the chip's file (`save`, `load`), and no layer
+    changes. A spec is immutable, hashable and equal by value.
+
+    A chip family of another package may derive its own class, with more fields (:func:`spec_field`), decorated with
+    ``@dataclass(frozen=True, eq=False, repr=False, kw_only=True)``.
 
     Parameters
     ----------
     name : str
         The name of this chip, one line of text.
     family : str
-        The chip family (``"H1v1"``, ``"H1v2"``); a net must not mix families.
+        The name of the chip family, such as ``"H1v1"``; a network must not mix families.
     weight_limit : float
         Largest weight magnitude, dimensionless, greater than zero.
     cores : tuple of int
         Neurons of each core.
     frontend_channels : int
-        Width of the frontend.
+        Width of the frontend; 0 for a chip without one.
     sign_block : int
-        How many consecutive weights must share a sign.
+        The number of consecutive weights that must share a sign.
     sign_axis : {"pre", "post"}
         Whether a block runs along presynaptic rows or postsynaptic columns of ``weight[N_in, N_out]``.
     reset : {"zero", "subtract"}
-        What a spike does to the membrane: to zero, or minus ``V_th`` and then clamped at zero.
+        Membrane after a spike: zero, or reduced by ``V_th`` and clamped at zero.
     V_th : Quantity
         Threshold, greater than zero; kept in mV.
     C : Quantity
         Membrane capacitance, greater than zero; kept in fF.
     charge : ChargeCurve
-        Charge a spike brings through a weight.
+        Charge of one spike through a weight.
     tau_profiles : TauProfiles
         The membrane time constants on offer.
     weight_bits : int
@@ -91,10 +89,10 @@ class ChipSpec:
     frontend_channel_power : Quantity
         Power of one frontend channel; kept in uW.
     provenance : mapping
-        For every field from ``weight_limit`` to ``frontend_channel_power``: ``"documented"`` (the vendor says so
-        in public), ``"assumed"`` (chosen so that all that is documented holds) or ``"measured"`` (by a lab).
+        For every field but name and family: ``"documented"`` (published by the vendor), ``"assumed"`` (chosen to agree
+        with what is documented) or ``"measured"`` (by a lab).
     notes : mapping, optional
-        One line of text on any of those fields, for instance what an assumption rests on.
+        One line of text on any of those fields, for instance the basis of an assumption.
 
     Raises
     ------
@@ -114,70 +112,66 @@ class ChipSpec:
 
     name: str
     family: str
-    weight_limit: float
-    cores: tuple[int, ...]
-    frontend_channels: int
-    sign_block: int
-    sign_axis: str
-    reset: str
-    V_th: u.Quantity
-    C: u.Quantity
-    charge: ChargeCurve
-    tau_profiles: TauProfiles
-    weight_bits: int
-    synapse_mismatch_std: float | None
-    leak_mismatch_std: float | None
-    threshold_mismatch_std: float | None
-    core_power: u.Quantity
-    spike_energy: u.Quantity
-    event_energy: u.Quantity
-    frontend_channel_power: u.Quantity
+    weight_limit: float = spec_field("largest weight magnitude, dimensionless", positive=True)
+    cores: tuple[int, ...] = spec_field("neurons of each core", whole=True, many=True, positive=True)
+    frontend_channels: int = spec_field("width of the frontend", whole=True)
+    sign_block: int = spec_field("how many consecutive weights must share a sign", whole=True, positive=True)
+    sign_axis: str = spec_field(
+        '"pre": a block runs along presynaptic rows; "post": along postsynaptic columns', choices=("pre", "post")
+    )
+    reset: str = spec_field(
+        'what a spike does to the membrane: "zero", or "subtract" the threshold and clamp at zero',
+        choices=("zero", "subtract"),
+    )
+    V_th: u.Quantity = spec_field("threshold", unit=u.mV, positive=True)
+    C: u.Quantity = spec_field("membrane capacitance", unit=u.ffarad, positive=True)
+    charge: ChargeCurve = spec_field("charge that one spike brings through a weight", kind=ChargeCurve)
+    tau_profiles: TauProfiles = spec_field("the membrane time constants on offer, increasing", kind=TauProfiles)
+    weight_bits: int = spec_field("bits of a stored weight", whole=True, positive=True)
+    synapse_mismatch_std: float | None = spec_field(
+        "spread of the effective weights, in weight units", optional=True, nonnegative=True
+    )
+    leak_mismatch_std: float | None = spec_field(
+        "relative log-normal spread of the leak currents", optional=True, nonnegative=True
+    )
+    threshold_mismatch_std: float | None = spec_field(
+        "relative normal spread of the thresholds",
+        optional=True,
+        nonnegative=True,
+        most=WIDEST_THRESHOLD,
+        why="beyond it a normal spread would make some thresholds negative",
+    )
+    core_power: u.Quantity = spec_field("static power of one core in use", unit=u.uwatt, nonnegative=True)
+    spike_energy: u.Quantity = spec_field("energy of one output spike", unit=u.pjoule, nonnegative=True)
+    event_energy: u.Quantity = spec_field("energy of one synaptic event", unit=u.pjoule, nonnegative=True)
+    frontend_channel_power: u.Quantity = spec_field("power of one frontend channel", unit=u.uwatt, nonnegative=True)
     provenance: Mapping[str, str]
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        call = type(self).__name__
+        if type(self).__eq__ is not ChipSpec.__eq__:
+            # The comparison that a dataclass generates fails on mappings and on Quantities of different units.
+            raise TypeError(
+                f"{call}: the generated comparison cannot be used for a spec. Decorate the class with "
+                "@dataclass(frozen=True, eq=False, repr=False, kw_only=True)."
+            )
         for name in ("name", "family"):
-            check_line(getattr(self, name), call="ChipSpec", name=name)
-        self._set(
-            "weight_limit", float(exact(self.weight_limit, None, call="ChipSpec", name="weight_limit", positive=True))
-        )
-        self._set("cores", _cores(self.cores))
-        for name in ("frontend_channels", "sign_block", "weight_bits"):
-            self._set(name, positive_int(getattr(self, name), call="ChipSpec", name=name))
+            check_line(getattr(self, name), call=call, name=name)
+        for name, info in info_of(self).items():
+            object.__setattr__(self, name, info.check(getattr(self, name), call=call, name=name))
         if self.weight_bits not in BITS:
             raise ValueError(
-                f"ChipSpec: weight_bits must lie between {BITS[0]} (a sign and a zero) and {BITS[-1]}; "
+                f"{call}: weight_bits must lie between {BITS[0]} (a sign and a zero) and {BITS[-1]}; "
                 f"got {self.weight_bits}."
             )
-        choice(self.sign_axis, ("pre", "post"), call="ChipSpec", name="sign_axis")
-        choice(self.reset, ("zero", "subtract"), call="ChipSpec", name="reset")
-        for name, kind in (("charge", ChargeCurve), ("tau_profiles", TauProfiles)):
-            if not isinstance(getattr(self, name), kind):
-                raise TypeError(f"ChipSpec: {name} must be a {kind.__name__}; got {describe(getattr(self, name))}.")
-        for name in _MISMATCHES:
-            value = getattr(self, name)
-            if value is not None:
-                self._set(name, float(exact(value, None, call="ChipSpec", name=name, nonnegative=True)))
-        if (self.threshold_mismatch_std or 0) > WIDEST_THRESHOLD:
-            raise ValueError(
-                f"ChipSpec: threshold_mismatch_std must be at most {WIDEST_THRESHOLD:g}, beyond it a normal spread "
-                f"would make some thresholds negative; got {self.threshold_mismatch_std:g}."
-            )
-        for name, unit in UNITS.items():
-            positive = name in ("V_th", "C")
-            number = exact(
-                getattr(self, name), unit, call="ChipSpec", name=name, positive=positive, nonnegative=not positive
-            )
-            self._set(name, u.Quantity(float(number), unit=unit))
-        self._set("provenance", check_provenance(self.provenance, sourced_fields(), call="ChipSpec"))
-        self._set("notes", check_notes(self.notes, sourced_fields(), call="ChipSpec"))
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
+        names = sourced_fields(self)
+        object.__setattr__(self, "provenance", check_provenance(self.provenance, names, call=call))
+        object.__setattr__(self, "notes", check_notes(self.notes, names, call=call))
 
     @property
     def n_neurons(self) -> int:
-        """How many neurons the chip has, over all cores."""
+        """Number of neurons of the chip, over all cores."""
         return sum(self.cores)
 
     def replace(self, *, provenance: str | Mapping[str, str] = "assumed", **changes: Any) -> ChipSpec:
@@ -186,16 +180,16 @@ class ChipSpec:
         Parameters
         ----------
         provenance : str or mapping
-            Where the new values come from: one word for all of them, or a word for each field; a changed field
-            that the mapping leaves out is ``"assumed"``, and a field named only there keeps its value.
+            Source of the new values: one word for all of them, or a word for each field. A changed field that is not
+            in the mapping is ``"assumed"``; a field that is only in the mapping keeps its value.
         **changes
-            The new values by field name. ``notes`` are added to those of the untouched fields; the old note
-            of a changed field is dropped, since it spoke of the old value.
+            The new values by field name. ``notes`` are added to those of unchanged fields; the old note of a changed
+            field is removed, because it is about the old value.
 
         Returns
         -------
         ChipSpec
-            The new spec; this one stays as it is.
+            The new spec, of the same class; this one does not change.
 
         Raises
         ------
@@ -209,37 +203,33 @@ class ChipSpec:
         >>> chip.weight_bits, chip.provenance["weight_bits"], H1V2.weight_bits
         (4, 'measured', 5)
         """
+        call = f"{type(self).__name__}.replace"
+        names = sourced_fields(self)
         known = [item.name for item in fields(self) if item.name != "provenance"]
         for name in changes:
             if name not in known:
                 raise TypeError(
-                    f"ChipSpec.replace: there is no field {name!r}{closest(name, known)}; "
-                    f"the fields are {', '.join(known)}."
+                    f"{call}: there is no field {name!r}{closest(name, known)}; the fields are {', '.join(known)}."
                 )
-        changed = [name for name in sourced_fields() if name in changes]
+        changed = [name for name in names if name in changes]
         if isinstance(provenance, Mapping):
             sources = {**dict.fromkeys(changed, "assumed"), **provenance}
         else:
-            source = choice(provenance, PROVENANCES, call="ChipSpec.replace", name="provenance")
-            sources = dict.fromkeys(changed, source)
+            sources = dict.fromkeys(changed, choice(provenance, PROVENANCES, call=call, name="provenance"))
         kept = {name: note for name, note in self.notes.items() if name not in changed}
         values = {**_values(self), **changes}
         values["provenance"] = {**self.provenance, **sources}
-        values["notes"] = {**kept, **check_notes(changes.get("notes", {}), sourced_fields(), call="ChipSpec")}
-        return ChipSpec(**values)
+        values["notes"] = {**kept, **check_notes(changes.get("notes", {}), names, call=type(self).__name__)}
+        return type(self)(**values)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the spec to a text file that people can edit (see `save_chip`)."""
-        from brainhw.chip.file import save_chip
-
-        save_chip(self, path)
+        _METHODS["save_chip"](self, path)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> ChipSpec:
-        """Read a spec from a file (see `load_chip`)."""
-        from brainhw.chip.file import load_chip
-
-        return load_chip(path)
+        """Read a spec of any registered family from a file (see `load_chip`)."""
+        return _METHODS["load_chip"](path)
 
     def table(self, *, notes: bool = False) -> str:
         """Return the spec as an aligned table: field, value with unit, provenance.
@@ -251,21 +241,19 @@ class ChipSpec:
         notes : bool
             Whether to put each field's note below it.
         """
-        from brainhw.chip.printout import table
-
-        return table(self, notes=notes)
+        return _METHODS["table"](self, notes=notes)
 
     def __str__(self) -> str:
         return self.table()
 
     def __repr__(self) -> str:
-        return f"ChipSpec({self.name!r}, family={self.family!r}, {self.n_neurons} neurons)"
+        return f"{type(self).__name__}({self.name!r}, family={self.family!r}, {self.n_neurons} neurons)"
 
     def _key(self) -> tuple[Any, ...]:
         values = _values(self)
-        values.update({name: values[name].mantissa for name in UNITS})
         values["provenance"], values["notes"] = tuple(self.provenance.items()), tuple(self.notes.items())
-        return tuple(values.values())
+        # Every Quantity of a field has the field's unit, so the number alone compares; a Quantity cannot be hashed.
+        return type(self), *(v.mantissa if isinstance(v, u.Quantity) else v for v in values.values())
 
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, ChipSpec) else NotImplemented
@@ -275,28 +263,12 @@ class ChipSpec:
 
     # The read-only mappings cannot be pickled, so copies and pickles go through the constructor.
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, ({**_values(self), "provenance": dict(self.provenance), "notes": dict(self.notes)},)
-
-
-def sourced_fields() -> tuple[str, ...]:
-    """Return the names of the fields that carry a provenance, in the order of the table."""
-    return tuple(item.name for item in fields(ChipSpec) if item.name not in ("name", "family", "provenance", "notes"))
+        return _rebuild, (type(self), {**_values(self), "provenance": dict(self.provenance), "notes": dict(self.notes)})
 
 
 def _values(spec: ChipSpec) -> dict[str, Any]:
     return {item.name: getattr(spec, item.name) for item in fields(spec)}
 
 
-def _rebuild(values: dict[str, Any]) -> ChipSpec:
-    return ChipSpec(**values)
-
-
-def _cores(value: Any) -> tuple[int, ...]:
-    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
-        raise TypeError(
-            f"ChipSpec: cores must be the neurons of each core, such as (50, 50, 100); got {describe(value)}."
-        )
-    cores = tuple(positive_int(n, call="ChipSpec", name=f"cores[{i}]") for i, n in enumerate(value))
-    if not cores:
-        raise ValueError("ChipSpec: cores must name at least one core, such as (50, 50, 100); got none.")
-    return cores
+def _rebuild(kind: type[ChipSpec], values: dict[str, Any]) -> ChipSpec:
+    return kind(**values)

@@ -1,4 +1,4 @@
-"""The time constants a chip offers, and the nearest one to what was asked for."""
+"""Time constants of a chip, and the nearest one to a requested value."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LISTED = 6
 class TauProfiles:
     """The membrane time constants that a chip's leak hardware offers.
 
-    A requested time constant becomes the profile nearest to it in log tau, i.e. the one with the smallest
-    ratio to it; exactly halfway, the shorter one. That a chip snaps is documented; the list of profiles and
-    the logarithmic distance are brainhw's assumption, unless a lab has measured them.
+    A requested time constant becomes the nearest profile in log tau, i.e. the one with the smallest ratio to it;
+    exactly halfway, the shorter one. The vendor documents that a chip snaps; the list of profiles and the logarithmic
+    distance are assumptions of brainhw, unless a lab has measured them.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class TauProfiles:
             at = int(steps[0])
             raise ValueError(
                 f"TauProfiles: values must be strictly increasing; value {at} is {numbers[at]:g} ms and "
-                f"value {at + 1} is {numbers[at + 1]:g} ms; sort them and drop what is listed twice."
+                f"value {at + 1} is {numbers[at + 1]:g} ms; sort them and remove duplicates."
             )
         object.__setattr__(self, "_ms", tuple(numbers.tolist()))
 
@@ -75,14 +75,14 @@ class TauProfiles:
     def snap(self, tau: u.Quantity, *, call: str = "TauProfiles.snap") -> TauSnap:
         """Find the profile nearest to each requested time constant in log tau.
 
-        Nothing is warned of here: who asks decides what to do with a tau that moved.
+        This method does not warn; the caller decides what to do about a tau that moved.
 
         Parameters
         ----------
         tau : Quantity, any shape
             The requested time constants: finite and greater than zero.
         call : str
-            Who asks, for the error message.
+            The call to name in errors.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class TauProfiles:
         """
         requested = exact(tau, u.ms, call=call, name="tau", shapes=None, positive=True)
         profiles = np.asarray(self._ms)
-        # The larger of the two ratios orders as |log ratio| does, and meets a tie such as 10 | 20 | 40 exactly.
+        # The larger of the two ratios orders as |log ratio| does, without its rounding: 20 between 10 and 40 is a tie.
         ratio = requested[..., None] / profiles
         index = np.argmin(np.maximum(ratio, 1.0 / ratio), axis=-1)
         given = profiles[index]
@@ -120,20 +120,20 @@ class TauProfiles:
 @final
 @dataclass(frozen=True, eq=False)
 class TauSnap:
-    """What a chip gives for the time constants that were asked for (see `TauProfiles.snap`).
+    """The profiles that a chip gives for requested time constants (see `TauProfiles.snap`).
 
     Attributes
     ----------
     tau : Quantity
         The profiles given, in ms, with the shape of the request.
     index : ndarray of int
-        Which profile each one is.
+        The number of each profile.
     moved : bool
         Whether any time constant moved by more than 1 %.
     requested : Quantity
-        What was asked for, in ms.
+        The requested time constants, in ms.
     profiles : TauProfiles
-        What the chip offers.
+        The profiles of the chip.
 
     Examples
     --------
@@ -152,9 +152,9 @@ class TauSnap:
     profiles: TauProfiles = field(repr=False)
 
     def message(self, call: str) -> str:
-        """Say in one sentence, on behalf of ``call``, which time constants moved and to what.
+        """Return one sentence on the time constants that moved, for the warning of ``call``.
 
-        Each pair (requested -> given) is listed once; of a long list the first few.
+        Each pair (requested -> given) is listed once, and only the first six pairs.
         """
         requested, given = self._numbers(self.requested), self._numbers(self.tau)
         moved = np.abs(given / requested - 1.0) > _MOVED

@@ -1,4 +1,4 @@
-"""The command line: look into a bundle, check it, estimate its power, run it."""
+"""Command line: show a bundle, check it, estimate its power, run it."""
 
 from brainhw.cli.main import main
 

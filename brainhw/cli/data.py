@@ -1,4 +1,4 @@
-"""Data and labels from NumPy's files, checked before anything runs on them."""
+"""Data and labels from NumPy files, checked before use."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
 def _array(path: str, name: str, what: str, *, required: bool) -> Any:
     """Return the array of a .npy file, or that of this name in an .npz file; nothing is unpickled."""
     if not os.path.isfile(path):
-        raise ValueError(f"{what} cannot be read: there is no such file.")
+        raise ValueError(f"{what} cannot be read: the file does not exist.")
     try:
         with open(path, "rb") as stream:
             held = np.load(stream, allow_pickle=False)
@@ -69,8 +69,8 @@ def _array(path: str, name: str, what: str, *, required: bool) -> Any:
                 return held[name]
     except MemoryError:
         raise ValueError(f"{what} is too large for the memory here, or damaged.") from None
-    except Exception as error:  # NumPy, zipfile and zlib each have exceptions of their own for a damaged file
-        raise ValueError(f"{what} is no .npy or .npz file of plain numbers, or is damaged ({error}).") from error
+    except Exception as error:  # NumPy, zipfile and zlib raise different exceptions for a damaged file
+        raise ValueError(f"{what} is not a .npy or .npz file of plain numbers, or is damaged ({error}).") from error
     if required:
         raise ValueError(f"{what} has no array {name!r}; it holds {', '.join(map(repr, names)) or 'nothing'}.")
     return None
@@ -79,4 +79,4 @@ def _array(path: str, name: str, what: str, *, required: bool) -> Any:
 def _numpy_dtype(name: str) -> Any:
     import jax.numpy as jnp
 
-    return jnp.dtype(name)  # bfloat16 is none of NumPy's own
+    return jnp.dtype(name)  # NumPy alone does not know bfloat16

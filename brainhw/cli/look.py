@@ -1,4 +1,4 @@
-"""What can be told of a bundle without data: what it holds, and whether a chip takes it."""
+"""Commands that need no data: content of a bundle, and its deployment check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from brainhw.deploy.bundle import build_net, read_bundle
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import check_deployable
-from brainhw.kernel import WeightGrid
+from brainhw.kernel.quantize import stored_grid
 
 __all__ = ["check", "info", "opened", "say"]
 
@@ -30,14 +30,14 @@ def say(*lines: str) -> None:
 
 @contextlib.contextmanager
 def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
-    """Give the network of a bundle and the file's checksum, with the dt and precision that it was made for."""
+    """Yield the network of a bundle and the file's checksum, inside its own dt and precision."""
     content, checksum = read_bundle(path, call=call)
     with brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype]):
         yield build_net(content, path, call=call), checksum
 
 
 def info(path: str, *, chip: bool = False) -> int:
-    """Show what a bundle holds; ``chip`` shows every number of the chip too."""
+    """Show the content of a bundle; ``chip`` also shows every number of the chip."""
     with opened(path, call="info") as (net, checksum):
         content = net.content
         classes = "" if content.n_classes is None else f", {content.n_classes} classes"
@@ -63,7 +63,7 @@ def info(path: str, *, chip: bool = False) -> int:
 
 
 def check(path: str) -> int:
-    """Verify a bundle and judge its network by the rules of its chip."""
+    """Verify a bundle and check its network against the rules of its chip."""
     with opened(path, call="check") as (net, checksum):
         report = check_deployable(net)
         say(f"whole: SHA-256 {checksum}", str(report))
@@ -85,7 +85,7 @@ def _rows(content: BundleContent) -> Iterator[tuple[str, ...]]:
 
 
 def _weight(codes: Codes, chip: ChipSpec) -> tuple[str, ...]:
-    grid = WeightGrid(chip.weight_limit, codes.bits)
+    grid = stored_grid(chip, codes.bits)
     return (
         " x ".join(str(n) for n in codes.values.shape),
         f"{codes.bits}",

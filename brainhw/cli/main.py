@@ -1,4 +1,4 @@
-"""What the words of a command line mean; what they start is imported only then."""
+"""Parser of the command line; each command is imported only when it runs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        The words after the name of the program. Default: those that it was started with.
+        The words after the name of the program. Default: ``sys.argv[1:]``.
 
     Returns
     -------
     int
-        0 if all went well, 1 if a file is refused or a network is not deployable, 2 if the words make no command.
+        0 for success, 1 if a file is refused or a network is not deployable, 2 if the words are not a command.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without these characters is no reason to fail
+            stream.reconfigure(errors="replace")  # a terminal may lack a character of the tables
     try:
         try:
             words = _parser().parse_args(argv)
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever reads has had enough; what is left must not fail once more when Python ends.
+        # The reader closed the pipe; without this, Python's own flush at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    info = _command(commands, "info", "show what a bundle holds")
+    info = _command(commands, "info", "show the content of a bundle")
     info.add_argument("--chip", action="store_true", help="show every number of the chip, with its provenance")
     _command(commands, "check", "verify a bundle, and that its network can go on its chip (exit code 0, else 1)")
     power = _command(commands, "power", "estimate power and energy on data")

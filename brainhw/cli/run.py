@@ -1,4 +1,4 @@
-"""A bundle on data: what it costs, and what it says."""
+"""Commands that run a bundle on data: power, and predictions."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def run(
     chip_key: int | None = None,
     batch_size: int = 64,
 ) -> int:
-    """Run a bundle on data, and show its output spikes, the classes that they predict, and how often they are right."""
+    """Run a bundle on data and show output spikes, predicted classes, and accuracy."""
     call = "run"
     for given in (bundle, data, labels):
         if out is not None and given is not None and os.path.realpath(out) == os.path.realpath(given):
-            raise ValueError(f"{call}: --out {out!r} would overwrite what is read; give another file.")
+            raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another file.")
     with opened(bundle, call=call) as (net, _):
         content = net.content
         x = read_inputs(data, content.n_in, content.dtype, call=call)

@@ -1,7 +1,6 @@
-"""From a trained network to a chip: what it lacks, where it goes, what it costs, how sure it is, and the file."""
+"""Deployment: checks, placement, power, robustness, export."""
 
-from brainhw.deploy.bundle import export_bundle, load_bundle
-from brainhw.deploy.bundle_file import BundleError
+from brainhw.deploy.bundle import BundleError, export_bundle, load_bundle
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import check_deployable, is_net_deployable
 from brainhw.deploy.placement import Piece, Placement, PlacementError, place
@@ -9,6 +8,7 @@ from brainhw.deploy.power import Cost, PowerReport, estimate_power
 from brainhw.deploy.quantization import QuantizationReport, WeightReport, describe, set_weight_bits
 from brainhw.deploy.report import DeployReport, NotDeployableError, Violation
 from brainhw.deploy.robustness import RobustnessReport, robustness
+from brainhw.deploy.survey import Stage, Survey
 from brainhw.train.weights import project_signs
 from brainhw.transform.sample import nominal_chip, sample_chip
 
@@ -24,6 +24,8 @@ __all__ = [
     "PowerReport",
     "QuantizationReport",
     "RobustnessReport",
+    "Stage",
+    "Survey",
     "Violation",
     "WeightReport",
     "check_deployable",

@@ -1,19 +1,18 @@
-"""One file that holds all of a finished network: what the chip is programmed with, and all that it takes to run it."""
+"""Bundles: one file with all that a finished network needs to be programmed and run."""
 
 from __future__ import annotations
 
+import json
 import os
-import platform
 from typing import Any
 
 import brainstate
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._version import __version__
-from brainhw.chip import ChipSpec
+from brainhw._files import FileKind, Sealed, versions
+from brainhw.chip import ChipSpec, UnknownFamilyError
 from brainhw.deploy.bundle_content import (
     DTYPES,
     BundleContent,
@@ -23,27 +22,45 @@ from brainhw.deploy.bundle_content import (
     Wire,
     content_from_plain,
 )
-from brainhw.deploy.bundle_file import BundleError, read_bundle_file, write_bundle_file
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import judge
 from brainhw.deploy.placement import needs_of, place_layers
 from brainhw.deploy.survey import INPUT, Survey, survey
-from brainhw.kernel import WeightGrid
+from brainhw.kernel.quantize import stored_grid
 from brainhw.nn import ChipWeight
 
-__all__ = ["build_net", "export_bundle", "load_bundle", "read_bundle"]
+__all__ = ["BundleError", "build_net", "export_bundle", "load_bundle", "read_bundle", "text_of", "write_plain"]
+
+
+class BundleError(ValueError):
+    """A file that is not a bundle, or a damaged one; the message says what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> try:
+    ...     bh.deploy.load_bundle("nowhere.bundle")
+    ... except bh.deploy.BundleError as error:
+    ...     print(str(error).partition(";")[0])
+    load_bundle: 'nowhere.bundle' cannot be read: No such file or directory
+    """
+
+
+_KIND = FileKind("bundle", "brainhw.deploy.export_bundle", 1, BundleError)
+# About a hundred times a full chip of today: a file that claims more is refused before it takes the memory.
+_FILE = Sealed(_KIND, "brainhw-bundle", 64 * 2**20)
 
 
 def export_bundle(
     net: brainstate.nn.Module, path: str | os.PathLike[str], *, n_classes: int | None = None, notes: str = ""
 ) -> None:
-    """Write a deployable network to one file that says everything about it.
+    """Write a deployable network to one file that describes it completely.
 
-    The file holds the whole-number codes of the weights, as they are after annealing and rounding, the tau profile of
-    every neuron, topology and wiring, the placement, the chip's whole spec, dt, versions, and a checksum. It is text to
-    look into; :func:`load_bundle` runs it. Surrogate functions and other means of training are not in it, and neither
-    is a chip that :func:`brainhw.sample_chip` put in place: the network is for every chip of its spec. An existing file
-    is replaced in one step.
+    The file holds the integer codes of the weights after annealing and rounding, the tau profile of every neuron,
+    topology and wiring, the placement, the chip's spec, dt, versions, and a checksum. It is readable text;
+    :func:`load_bundle` builds the network from it. The file does not hold surrogate functions, other means of training,
+    or the chip that :func:`brainhw.sample_chip` put in place: the network is for every chip of its spec. An existing
+    file is replaced in one step.
 
     Parameters
     ----------
@@ -60,8 +77,8 @@ def export_bundle(
     Raises
     ------
     ValueError
-        If the network is not deployable (`NotDeployableError`, listing every reason), the file could not hold it to
-        the bit, an argument does not fit, or the file cannot be written.
+        If the network is not deployable (`NotDeployableError`, listing every reason), the file could not hold it
+        exactly, an argument does not fit, or the file cannot be written.
     TypeError
         If an argument is of the wrong kind.
     RuntimeError
@@ -98,13 +115,13 @@ def export_bundle(
         n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     dtype = _dtype(found, call)
     judge(found).raise_if_not()
-    assert found.output is not None  # what is deployable has one
-    n_out = found.layers[found.output].n_neurons
+    assert found.output is not None  # the rule on wiring requires one
+    n_out = found.n_neurons(found.output)
     if n_classes is not None and n_out % n_classes:
         raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
     chip = found.chip
     if INPUT in found.layers:
-        raise ValueError(f"{call}: a layer is called {INPUT!r}, as the input of the network is; name it otherwise.")
+        raise ValueError(f"{call}: a layer is called {INPUT!r}, the name of the network's input; rename it.")
     content = BundleContent(
         chip=chip,
         dt=dt,
@@ -117,7 +134,7 @@ def export_bundle(
         wires=tuple(Wire(stage.source, stage.synapse_path, stage.layer_path) for stage in found.stages),
         output=found.output,
         placement=net.placement if bundled else place_layers(chip, needs_of(found), call=call),
-        versions=_versions(),
+        versions=versions(),
         n_classes=net.n_classes if bundled and n_classes is None else n_classes,
         notes=net.notes if bundled and not notes else notes,
     )
@@ -126,15 +143,16 @@ def export_bundle(
         BundledNet(content_from_plain(plain))
     except ValueError as error:
         raise ValueError(f"{call}: a bundle cannot hold this network: {error}.") from error
-    write_bundle_file(path, plain, call=call)
+    write_plain(path, plain, call=call)
 
 
 def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
     """Read a bundle and build its network, whose spikes are those of the exported one to the bit.
 
-    The file is read as data, nothing in it is run, and whatever is not exactly a bundle is refused. Where modules lay
-    in the exported network, they lie in this one (``"layers.0"``, ``"block.syn"``), so that a key samples the same
-    chip.
+    The file is read as data: nothing in it is run or imported, and a file that is not exactly a bundle is refused.
+    Modules have the paths that they had in the exported network (``"layers.0"``, ``"block.syn"``), so that a key
+    samples the same chip. A chip family of another package must be registered: import that package first, unless it is
+    installed with an entry point in the group ``brainhw.chip_families``.
 
     Parameters
     ----------
@@ -150,10 +168,10 @@ def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
     Raises
     ------
     BundleError
-        If the file cannot be read, is no bundle, was cut short, damaged or changed, was written by a newer brainhw, or
-        says what no bundle says. It is a ``ValueError``.
+        If the file cannot be read, is not a bundle, was cut short, damaged or changed, was written by a newer brainhw,
+        is for a chip family that is not registered, or has invalid content. It is a ``ValueError``.
     TypeError
-        If ``path`` is no path.
+        If ``path`` is not a path.
     RuntimeError
         If called inside ``jit``.
 
@@ -177,12 +195,12 @@ def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
 
 
 def build_net(content: BundleContent, path: str | os.PathLike[str], *, call: str) -> BundledNet:
-    """Return the network of what the bundle at ``path`` says.
+    """Return the network of the bundle at ``path``.
 
     Raises
     ------
     BundleError
-        If it cannot be built to the bit.
+        If it cannot be built exactly.
     RuntimeError
         If called inside ``jit``.
     """
@@ -195,20 +213,26 @@ def build_net(content: BundleContent, path: str | os.PathLike[str], *, call: str
 
 
 def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleContent, str]:
-    """Return what a bundle says, without building the network, and the checksum of its file.
+    """Return the content of a bundle, without building the network, and the checksum of its file.
 
     Raises
     ------
     BundleError
         As :func:`load_bundle`.
     """
-    data, checksum = read_bundle_file(path, call=call)
+    payload, checksum, what = _FILE.read(path, call=call)
+    try:
+        data = _parsed(payload)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{what} is not the JSON of a bundle: {_clipped(error)}; {_KIND.again}.") from None
     try:
         return content_from_plain(data), checksum
+    except UnknownFamilyError as error:
+        raise BundleError(f"{what} needs a chip family that is not here: {error}") from error
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise BundleError(
-            f"{call}: {os.fsdecode(path)!r} says what no bundle says: {error}; its checksum is right, so it was not "
-            "damaged on the way: export the network again with brainhw.deploy.export_bundle."
+            f"{what} has invalid content: {error}; its checksum is right, so it was not damaged on the way: export the "
+            f"network again with {_KIND.writer}."
         ) from error
 
 
@@ -225,15 +249,15 @@ def _dtype(found: Survey, call: str) -> str:
 
 
 def _codes(path: str, weight: ChipWeight, call: str) -> Codes:
-    chip, grid = weight.chip, weight.effective.grid
-    grid = WeightGrid(chip.weight_limit, chip.weight_bits) if grid is None else grid
+    grid = weight.effective.grid
+    grid = stored_grid(weight.chip, weight.chip.weight_bits) if grid is None else grid
     applied = weight.effective.applied(weight.master.value)
     codes = grid.codes(applied)
     off = int(np.sum(np.asarray(grid.values(codes, applied.dtype) != applied)))
     if off:
         raise ValueError(
             f"{call}: {off} of {applied.size} weights of {path} differ from a level of the grid by rounding errors, "
-            "and spikes could; brainhw.deploy.set_weight_bits(net, 'chip') makes them exact."
+            "which could change spikes; brainhw.deploy.set_weight_bits(net, 'chip') makes them exact."
         )
     return Codes(grid.bits, np.asarray(codes))
 
@@ -242,15 +266,61 @@ def _layer(path: str, found: Survey, chip: ChipSpec, call: str) -> BundledLayer:
     layer = found.layers[path]
     snap = chip.tau_profiles.snap(layer.tau, call=call)
     if not np.array_equal(jnp.asarray(snap.tau.mantissa, layer.tau.mantissa.dtype), layer.tau.mantissa):
-        raise ValueError(f"{call}: the tau of {path} is a profile up to rounding only; give tau to its constructor.")
+        raise ValueError(
+            f"{call}: the tau of {path} differs from a profile by rounding errors; give tau to its constructor."
+        )
     weight = found.weights.get(path)
     return BundledLayer(np.asarray(snap.index, np.int32), None if weight is None else _codes(path, weight, call))
 
 
-def _versions() -> dict[str, Any]:
-    return {
-        "brainhw": __version__,
-        "brainstate": brainstate.__version__,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-    }
+def write_plain(path: str | os.PathLike[str], data: dict[str, Any], *, call: str) -> None:
+    """Write plain dicts, lists, strings and numbers as a bundle file, in one step.
+
+    The first line is ``brainhw-bundle``, the number of the format, the SHA-256 of the rest in hex and its length in
+    bytes. The rest is JSON with sorted keys.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be written, or would be larger than a bundle may be.
+    """
+    _FILE.write(path, text_of(data).encode("ascii"), call=call)
+
+
+def text_of(data: Any) -> str:
+    """Return plain data as the JSON text of a bundle: sorted keys, a row of numbers on one line."""
+    return _text(data, "\n") + "\n"
+
+
+def _text(value: Any, end: str) -> str:
+    # `end` is the line break with the indent of the closing bracket.
+    inner = end + " "
+    if isinstance(value, dict) and value:
+        entries = [f"{json.dumps(key)}: {_text(value[key], inner)}" for key in sorted(value)]
+        return "{" + inner + ("," + inner).join(entries) + end + "}"
+    if isinstance(value, list) and any(isinstance(item, (dict, list, str)) for item in value):
+        return "[" + inner + ("," + inner).join(_text(item, inner) for item in value) + end + "]"
+    return json.dumps(value, allow_nan=False)
+
+
+def _parsed(payload: bytes) -> Any:
+    return json.loads(payload.decode("ascii"), object_pairs_hook=_once, parse_constant=_no_number)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of two fields of one name, JSON readers take the first or the last: the file would have two meanings.
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"the field {_arguments.describe(key)} occurs twice")
+        table[key] = value
+    return table
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is not a number that a bundle holds")
+
+
+def _clipped(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:197] + "..."

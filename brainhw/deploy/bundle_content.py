@@ -1,4 +1,4 @@
-"""What a bundle says, and how much of it must be true before it counts."""
+"""The content of a bundle, and its strict conversion from and to plain data."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from brainhw.chip import BITS, ChipSpec
 from brainhw.chip.file import chip_from_text, chip_to_text
 from brainhw.deploy.placement import Placement
 from brainhw.deploy.survey import INPUT
+from brainhw.kernel.quantize import stored_grid
 
 __all__ = ["DTYPES", "BundleContent", "BundledLayer", "BundledSynapse", "Codes", "Wire", "content_from_plain"]
 
@@ -28,7 +29,9 @@ _LONGEST_PATH, _DEEPEST_PATH = 500, 64
 @final
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Stored weights: whole numbers, times ``weight_limit / (2**(bits - 1) - 1)``.
+    """Stored weights: whole numbers, each the code of a level of :func:`brainhw.kernel.quantize.stored_grid`.
+
+    For evenly spaced levels a weight is its code times ``weight_limit / (2**(bits - 1) - 1)``.
 
     Attributes
     ----------
@@ -77,7 +80,7 @@ class BundledLayer:
 
     @property
     def topology(self) -> str:
-        """``'RC'`` with recurrent weights, else ``'FF'``."""
+        """``'RC'`` with recurrent weights, otherwise ``'FF'``."""
         return "FF" if self.recurrent is None else "RC"
 
 
@@ -92,7 +95,7 @@ class Wire(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class BundleContent:
-    """All that a bundle says.
+    """The content of a bundle.
 
     Attributes
     ----------
@@ -105,13 +108,13 @@ class BundleContent:
     synapses, layers : mapping
         The modules by path.
     wires : tuple of Wire
-        What runs in one step, in order.
+        The stages of one step, in order.
     output : str
         Path of the layer whose spikes the network returns.
     placement : Placement
         Where its neurons lie.
     versions : mapping
-        What wrote the bundle.
+        The versions that wrote the bundle.
     n_classes : int or None
         Classes that equal, consecutive populations of output neurons stand for.
     notes : str
@@ -197,10 +200,12 @@ _TOP = (
 
 
 def content_from_plain(data: Any) -> BundleContent:
-    """Read what `BundleContent.to_plain` gave, trusting nothing in it.
+    """Build the content from the data that `BundleContent.to_plain` returns; every value is checked.
 
     Raises
     ------
+    UnknownFamilyError
+        If the chip is of a family that is not registered.
     ValueError
         If anything is missing, unknown, of another kind, out of range, or does not fit the rest.
     """
@@ -216,7 +221,7 @@ def content_from_plain(data: Any) -> BundleContent:
     n_out = len(layers[output].profiles)
     n_classes = None if top["n_classes"] is None else _int(top["n_classes"], 1, n_out, "n_classes")
     if n_classes is not None and n_out % n_classes:
-        raise ValueError(f"n_classes: {n_out} output neurons make no {n_classes} equal populations")
+        raise ValueError(f"n_classes: {n_out} output neurons cannot form {n_classes} equal populations")
     placement = Placement.from_list(chip, top["placement"], {path: len(item.profiles) for path, item in layers.items()})
     _check_kinds(placement, wires, synapses, layers)
     versions = _table(top["versions"], _VERSIONED, "versions")
@@ -241,9 +246,9 @@ def _synapse(item: Any, path: str, chip: ChipSpec) -> BundledSynapse:
     if not isinstance(entry["frontend"], bool):
         raise ValueError(f"{where}: frontend must be true or false; got {_found(entry['frontend'])}")
     if not entry["frontend"]:
-        return BundledSynapse(False, _codes(entry, where))
+        return BundledSynapse(False, _codes(entry, where, chip))
     bits = _int(entry["bits"], BITS[0], BITS[-1], f"{where}: bits")
-    codes = _row(entry["codes"], _largest(bits), f"{where}: codes")
+    codes = _row(entry["codes"], stored_grid(chip, bits).largest_code, f"{where}: codes")
     if len(codes) != chip.frontend_channels:
         raise ValueError(f"{where}: a frontend of {chip.name} has {chip.frontend_channels} codes; got {len(codes)}")
     return BundledSynapse(True, Codes(bits, np.array(codes, np.int32)))
@@ -257,7 +262,7 @@ def _layer(item: Any, path: str, chip: ChipSpec) -> BundledLayer:
     profiles = np.array([_int(tau, 0, last, f"{where}: a number of tau_profiles") for tau in taus], np.int32)
     topology, recurrent = _one_of(entry["topology"], ("FF", "RC"), f"{where}: topology"), None
     if entry["recurrent"] is not None:
-        recurrent = _codes(_table(entry["recurrent"], ("bits", "codes"), f"{where}: recurrent"), where)
+        recurrent = _codes(_table(entry["recurrent"], ("bits", "codes"), f"{where}: recurrent"), where, chip)
         if recurrent.values.shape != (len(taus), len(taus)):
             raise ValueError(f"{where}: {len(taus)} neurons do not fit recurrent codes of {recurrent.values.shape}")
     if (topology == "RC") != (recurrent is not None):
@@ -265,9 +270,10 @@ def _layer(item: Any, path: str, chip: ChipSpec) -> BundledLayer:
     return BundledLayer(profiles, recurrent)
 
 
-def _codes(entry: Mapping[str, Any], where: str) -> Codes:
+def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec) -> Codes:
     bits = _int(entry["bits"], BITS[0], BITS[-1], f"{where}: bits")
-    rows = [_row(row, _largest(bits), f"{where}: a row of codes") for row in _list(entry["codes"], f"{where}: codes")]
+    largest = stored_grid(chip, bits).largest_code
+    rows = [_row(row, largest, f"{where}: a row of codes") for row in _list(entry["codes"], f"{where}: codes")]
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"{where}: the rows of codes differ in length")
     return Codes(bits, np.array(rows, np.int32))
@@ -279,10 +285,6 @@ def _row(value: Any, largest: int, where: str) -> list[int]:
         bad = next(code for code in row if type(code) is not int or abs(code) > largest)
         raise ValueError(f"{where} must hold whole numbers from {-largest} to {largest}; got {_found(bad)}")
     return row
-
-
-def _largest(bits: int) -> int:
-    return 2 ** (bits - 1) - 1
 
 
 def _wire(item: Any, where: str) -> Wire:
@@ -341,7 +343,7 @@ def _modules(value: Any, where: str, taken: tuple[str, ...]) -> Iterator[tuple[s
     for path, item in value.items():
         _text(path, f"a path in {where}")
         if len(path) > _LONGEST_PATH or path.count(".") >= _DEEPEST_PATH or path in taken:
-            raise ValueError(f"{where}: {_found(path)} is no name that a module can have here; give it another")
+            raise ValueError(f"{where}: {_found(path)} cannot be the name of a module here; give it another")
         yield path, item
 
 

@@ -13,40 +13,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.chip import ChipSpec
+from brainhw.chip import ChipSpec, get_family
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
 from brainhw.deploy.placement import Placement
 from brainhw.deploy.survey import INPUT
-from brainhw.kernel import WeightGrid
-from brainhw.nn import H1v1Frontend, H1v1Layer, H1v1Synapse, H1v2Frontend, H1v2Layer, H1v2Synapse
+from brainhw.kernel.quantize import stored_grid
+from brainhw.nn import chip_weights
 
-__all__ = ["MODULES", "BundledNet"]
+__all__ = ["BundledNet"]
 
-# Synapse, frontend and layer of each family that a bundle can hold.
-MODULES: Mapping[str, tuple[type, type, type]] = {
-    "H1v1": (H1v1Synapse, H1v1Frontend, H1v1Layer),
-    "H1v2": (H1v2Synapse, H1v2Frontend, H1v2Layer),
-}
-
-# How far dt may be off: what float32 and a change of unit make of one and the same number.
+# Relative: float32 and a change of unit move the same time step by so much.
 _SAME_DT = 1e-7
 
 
 class BundledNet(brainstate.nn.Module):
-    """A network as a bundle describes it; :func:`load_bundle` makes one.
+    """The network of a bundle; :func:`load_bundle` makes one.
 
-    It runs, samples chips and trains as any other network. Each module has the dotted path that it had in the network
-    which was exported, so that a key samples the same chip of both, and their parameters have the same names.
+    It runs, samples chips and trains as any other network. Each module has the dotted path that it had in the exported
+    network, so that a key samples the same chip of both, and their parameters have the same names.
+
+    The modules are those of the chip's family, built as ``synapse(n_in, n_out, chip=, weight_init=, weight_bits=)``,
+    ``frontend(chip=, weight_init=, weight_bits=)`` and ``layer(size, tau, topology=, chip=)``, the last also with
+    ``recurrent_init=, weight_bits=`` for topology ``'RC'``.
 
     Parameters
     ----------
     content : BundleContent
-        What the bundle says.
+        The content of the bundle.
 
     Attributes
     ----------
     content : BundleContent
-        What the bundle says: codes, tau profiles, wires.
+        The content: codes, tau profiles, wires.
     chip : ChipSpec
         The chip.
     dt : Quantity
@@ -54,7 +52,7 @@ class BundledNet(brainstate.nn.Module):
     placement : Placement
         Where its neurons lie.
     versions : dict
-        What the bundle was written with: ``brainhw``, ``brainstate``, ``jax``, ``python``.
+        The versions that wrote the bundle: ``brainhw``, ``brainstate``, ``jax``, ``python``.
     n_classes : int or None
         Classes that equal, consecutive populations of output neurons stand for.
     notes : str
@@ -63,8 +61,8 @@ class BundledNet(brainstate.nn.Module):
     Raises
     ------
     ValueError
-        If the content cannot be built to the bit: of an unknown chip family, with a path that is no attribute's, in
-        another precision than that of ``brainstate.environ``, or with numbers that this precision cannot hold.
+        If the content cannot be built exactly: its chip family lacks a module, a path cannot be an attribute, its
+        precision is not that of ``brainstate.environ``, or this precision cannot hold its numbers.
 
     Examples
     --------
@@ -83,11 +81,8 @@ class BundledNet(brainstate.nn.Module):
 
     def __init__(self, content: BundleContent) -> None:
         super().__init__()
-        # Known by its path alone: a second reference to a module would rename it.
+        # Modules are found by their path alone: a second reference to one would rename it.
         self._content = content
-        chip = content.chip
-        if chip.family not in MODULES:
-            raise ValueError(f"the chip {chip.name!r} is of family {chip.family!r}; known are {', '.join(MODULES)}")
         if not _works_in(content.dtype):
             raise ValueError(
                 f"the network computes with {content.dtype}, and brainstate.environ with "
@@ -104,7 +99,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def content(self) -> BundleContent:
-        """What the bundle says."""
+        """The content of the bundle."""
         return self._content
 
     @property
@@ -124,7 +119,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def versions(self) -> dict[str, str]:
-        """What the bundle was written with."""
+        """The versions that wrote the bundle."""
         return dict(self._content.versions)
 
     @property
@@ -161,7 +156,7 @@ class BundledNet(brainstate.nn.Module):
         with jax.ensure_compile_time_eval():  # a change of unit would be traced inside jit
             dt, made_for = _arguments.time_step(call=call).mantissa, self.dt.mantissa
         if not (_arguments.is_concrete(dt) and math.isclose(dt, made_for, rel_tol=_SAME_DT)):
-            has = f"{dt:.10g} ms" if _arguments.is_concrete(dt) else "one that is traced"
+            has = f"{dt:.10g} ms" if _arguments.is_concrete(dt) else "a traced value"
             raise RuntimeError(
                 f"{call}: the network was made for dt = {made_for:.10g} ms, environ has {has}: "
                 "run it inside brainstate.environ.context(dt=net.dt)."
@@ -172,7 +167,7 @@ class BundledNet(brainstate.nn.Module):
                 f"inside brainstate.environ.context(precision={DTYPES[self._content.dtype]!r})."
             )
         spikes = {INPUT: x}
-        with brainstate.environ.context(dt=self.dt):  # to the last bit, where the other one is nearly the same
+        with brainstate.environ.context(dt=self.dt):  # environ may differ in the last bits, which would show in spikes
             for wire in self._content.wires:
                 charge = self._at(wire.synapse)(spikes[wire.source])
                 spikes[wire.layer] = self._at(wire.layer)(charge)
@@ -191,17 +186,20 @@ def _works_in(dtype: str) -> bool:
 
 def _build(content: BundleContent) -> dict[str, Any]:
     """Return every module by its path, in the order of a step, each exactly what the codes say."""
-    synapse_type, frontend_type, layer_type = MODULES[content.chip.family]
     chip, dtype = content.chip, jnp.dtype(content.dtype)
+    kinds = get_family(chip.family).modules
+    needed = {"frontend" if synapse.frontend else "synapse" for synapse in content.synapses.values()} | {"layer"}
+    if lacking := sorted(needed - kinds.keys()):
+        raise ValueError(f"the chip family {chip.family} has no {lacking[0]}")
     modules: dict[str, Any] = {}
-    with np.errstate(all="ignore"):  # what a number too large becomes is looked at below
+    with np.errstate(all="ignore"):  # numbers that become infinite are found by the checks below
         _check_numbers("the chip", chip.V_th.mantissa, chip.C.mantissa, content.dt.mantissa, dtype=dtype)
         for wire in content.wires:
             synapse, layer = content.synapses[wire.synapse], content.layers[wire.layer]
             codes = synapse.weight
             init = {"chip": chip, "weight_init": _values(codes, chip, dtype), "weight_bits": codes.bits}
             modules[wire.synapse] = (
-                frontend_type(**init) if synapse.frontend else synapse_type(*codes.values.shape, **init)
+                kinds["frontend"](**init) if synapse.frontend else kinds["synapse"](*codes.values.shape, **init)
             )
             taus = np.asarray(chip.tau_profiles.values.mantissa)[layer.profiles]
             _check_numbers(wire.layer, *np.unique(taus), dtype=dtype)
@@ -209,20 +207,24 @@ def _build(content: BundleContent) -> dict[str, Any]:
             if layer.recurrent is not None:
                 codes = layer.recurrent
                 recurrent = {"recurrent_init": _values(codes, chip, dtype), "weight_bits": codes.bits}
-            modules[wire.layer] = layer_type(len(taus), taus * u.ms, topology=layer.topology, chip=chip, **recurrent)
+            modules[wire.layer] = kinds["layer"](
+                len(taus), taus * u.ms, topology=layer.topology, chip=chip, **recurrent
+            )
         for path, codes in content.weights():
             _check_rounding(path, modules[path], codes)
     return modules
 
 
 def _values(codes: Codes, chip: ChipSpec, dtype: Any) -> jax.Array:
-    return WeightGrid(chip.weight_limit, codes.bits).values(codes.values, dtype)
+    return stored_grid(chip, codes.bits).values(codes.values, dtype)
 
 
 def _check_rounding(path: str, module: Any, codes: Codes) -> None:
-    """Raise unless the module makes of its weights the codes again, and charges of them."""
-    again = np.asarray(module.effective.grid.codes(module.master.value))
-    charge = np.asarray(module.chip.charge(module.master.value).mantissa, np.float64)
+    """Raise unless the weights of the module have the same codes again, and finite charges."""
+    weight = next(iter(chip_weights(module).values()))
+    grid = stored_grid(weight.chip, codes.bits)
+    again = np.asarray(grid.codes(weight.master.value))
+    charge = np.asarray(weight.chip.charge(weight.master.value).mantissa, np.float64)
     if not (np.array_equal(again, codes.values) and np.all(np.isfinite(charge))):
         raise ValueError(f"{path}: the chip's weights or charges are too large or small for the network's precision")
 

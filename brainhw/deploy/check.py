@@ -1,29 +1,30 @@
-"""Whether a network can go on its chip as it is."""
+"""Deployment check: every rule of the chip, judged on a finished network."""
 
 from __future__ import annotations
 
 import brainstate
 
 from brainhw.deploy.report import DeployReport
-from brainhw.deploy.rules import RULES
+from brainhw.deploy.rules import rules_of
 from brainhw.deploy.survey import Survey, survey
 
 __all__ = ["check_deployable", "is_net_deployable", "judge"]
 
 
 def check_deployable(net: brainstate.nn.Module) -> DeployReport:
-    """Judge a network by every rule of its chip and report all that breaks one.
+    """Check a network against every rule of its chip and report all violations.
 
-    The rules, each of its own: all modules of one family; no module that the chip lacks; no operation between modules;
-    finite weights; weights in range; one sign in every block; weights on the grid of the chip's bits (as rounding makes
-    them, where ``weight_bits`` rounds); time constants that are leak profiles; neurons that spike once; one frontend,
-    at the input; no more neurons than the chip has; recurrent layers that fit a core; a placement of all layers. What
-    of this the vendor documents, and what is assumed, stands in the chip's spec (``print(bh.chip.H1V1)``).
+    The general rules: all modules of one family; only modules of that family; no operation between modules; finite
+    weights; weights in range; one sign in every block; weights on the levels of the chip's bits (after rounding, where
+    ``weight_bits`` rounds); time constants that are leak profiles; neurons that spike once; one frontend, at the input;
+    no more neurons than the chip has; recurrent layers that fit a core; a placement of all layers. A chip family may
+    leave some out and add its own (:class:`brainhw.chip.Family`); the report lists those that were judged. The chip's
+    spec says which limits are documented by the vendor and which are assumed (``print(bh.chip.H1V1)``).
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. One step of it is traced to see what feeds what; it is left as it was.
+        The network. One step of it is traced to see its wiring; it stays as it was.
 
     Returns
     -------
@@ -34,7 +35,7 @@ def check_deployable(net: brainstate.nn.Module) -> DeployReport:
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module, or has none on a chip.
+        If ``net`` is not a module, or has no module on a chip.
     RuntimeError
         If called inside ``jit``.
 
@@ -56,13 +57,13 @@ def check_deployable(net: brainstate.nn.Module) -> DeployReport:
 
 
 def judge(found: Survey) -> DeployReport:
-    """Judge a network that was looked at already."""
-    violations = [violation for rule in RULES.values() for violation in rule(found)]
-    return DeployReport(found.chip.name, tuple(RULES), tuple(violations))
+    """Check a network that was surveyed already."""
+    rules = rules_of(found.family)
+    return DeployReport(found.chip.name, tuple(rules), tuple(v for rule in rules.values() for v in rule(found)))
 
 
 def is_net_deployable(net: brainstate.nn.Module) -> bool:
-    """Return whether a network can go on its chip as it is; :func:`check_deployable` says why not.
+    """Return whether a network breaks no rule of its chip; :func:`check_deployable` lists the violations.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which core holds which neurons: an exact search, and words for why there is no place."""
+"""Packing of layers into cores: an exact search, and the proof when none exists."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from brainhw import _arguments
 from brainhw.chip import ChipSpec
 
-__all__ = ["Need", "PlacementError", "Share", "arrange", "pack"]
+__all__ = ["KINDS", "Need", "Piece", "PlacementError", "arrange", "pack"]
 
-# Up to here every order of the cores is tried for one that leaves no gap in a split layer: 120 packings at most.
+# Up to this many cores, every order is tried for one that leaves no gap in a split layer: at most 120 packings.
 _CORES_TO_PERMUTE = 5
+
+
+FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
 
 
 @final
 @dataclass(frozen=True)
 class Need:
-    """What one layer asks of the chip.
+    """The neurons that one layer needs.
 
     Attributes
     ----------
@@ -28,7 +32,7 @@ class Need:
     count : int
         Its neurons.
     recurrent : bool
-        Whether its neurons feed back, so that it must lie on one core. Default False.
+        Whether it is recurrent, so that it must lie on one core. Default False.
     frontend : bool
         Whether the frontend drives it, so that it has a fixed place. Default False.
     """
@@ -38,17 +42,43 @@ class Need:
     recurrent: bool = False
     frontend: bool = False
 
+    @property
+    def kind(self) -> str:
+        """``'frontend'``, ``'RC'`` or ``'FF'``, as of the pieces of the layer."""
+        return FRONTEND if self.frontend else RECURRENT if self.recurrent else FORWARD
+
 
 @final
 @dataclass(frozen=True)
-class Share:
-    """Neurons ``first`` to ``first + count - 1`` of layer number ``layer``, on one core from neuron ``offset`` on."""
+class Piece:
+    """Neighbouring neurons of one layer on one core.
 
-    layer: int
+    Attributes
+    ----------
+    layer : str
+        Path of the layer.
+    first, count : int
+        First neuron of the layer in this piece, counted from 0, and how many there are.
+    core : int
+        The core, counted from 0.
+    offset : int
+        The neuron of the core that holds ``first``.
+    kind : {'frontend', 'RC', 'FF'}
+        ``'frontend'`` if the frontend drives the layer, otherwise the layer's topology.
+    """
+
+    layer: str
     first: int
     count: int
     core: int
     offset: int
+    kind: str = FORWARD
+
+    def __post_init__(self) -> None:
+        for name in ("first", "core", "offset"):
+            _arguments.whole_number(getattr(self, name), call="Piece", name=name)
+        _arguments.positive_int(self.count, call="Piece", name="count")
+        _arguments.choice(self.kind, KINDS, call="Piece", name="kind")
 
 
 class PlacementError(ValueError):
@@ -57,13 +87,13 @@ class PlacementError(ValueError):
     Parameters
     ----------
     call : str
-        Who asked.
+        The call to name in the message.
     reason : str
         The proof, as part of a sentence.
     fix : str
-        What would help.
+        A change that helps.
     layers : tuple of str
-        Paths of the layers that the proof is about.
+        Paths of the layers in the proof.
 
     Attributes
     ----------
@@ -98,14 +128,14 @@ def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None
     sizes : sequence of int
         Size of each item, at least 1.
     rooms : sequence of int
-        What each room can hold, at least 0.
+        Capacity of each room, at least 0.
     order : iterable of int, optional
-        The rooms in the order in which they are filled. Default as they stand.
+        The rooms in the order in which they are filled. Default: in the given order.
 
     Returns
     -------
     tuple of int or None
-        The room of each item; ``None`` if, of all ways to do it, none fits.
+        The room of each item; ``None`` if no arrangement fits.
 
     Examples
     --------
@@ -126,7 +156,7 @@ def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None
         if depth == len(order) or (depth, counts) in hopeless:
             return None
         room = rooms[order[depth]]
-        # Between rooms of one size it is free to choose which one holds the largest item.
+        # Rooms of one size are interchangeable: fixing the room of the largest item skips equal arrangements.
         alike = all(rooms[other] == room for other in order[depth:])
         for taken in _fillings(kinds, counts, room, spare, with_largest=alike):
             held = sum(map(operator.mul, kinds, taken))
@@ -150,11 +180,11 @@ def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None
 def _fillings(
     kinds: Sequence[int], counts: Sequence[int], room: int, spare: int, *, with_largest: bool
 ) -> Iterator[tuple[int, ...]]:
-    """Yield what a room can hold, largest items first, leaving at most ``spare`` of it free.
+    """Yield the fillings of a room, largest items first, with at most ``spare`` of it free.
 
-    A filling into which one more item would go is left out: that item may as well come from a later room.
+    A filling with room for one more item is left out: moving that item here from a later room never hurts.
     """
-    # Bit n of reach[i]: items of the kinds from i on can have n together.
+    # Bit n of reach[i] is set if some items of the kinds from i on have the sum n.
     reach = [1]
     for kind, count in zip(reversed(kinds), reversed(counts), strict=True):
         sums = reach[-1]
@@ -166,7 +196,7 @@ def _fillings(
 
     def extended(taken: tuple[int, ...], left: int) -> Iterator[tuple[int, ...]]:
         i = len(taken)
-        # The bits from left - spare to left: the sums that would fill the room well enough.
+        # The bits from left - spare to left: the sums that leave at most `spare` free.
         if not reach[i] & ((2 << left) - 1) >> max(left - spare, 0):
             return
         if i == len(kinds):
@@ -180,25 +210,25 @@ def _fillings(
     yield from extended((), room)
 
 
-def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Share]:
-    """Find a place for every layer, with as few of them split as there can be.
+def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
+    """Find a place for every layer, with as few split layers as possible.
 
-    A split layer stays splittable however the others lie, so only the layers that stay whole have to be packed. A
-    smaller layer fits wherever a larger one does, so to keep ``k`` feed-forward layers whole one may take the ``k``
-    smallest: the fewest splits are found by one packing for each ``k``, for any number of layers.
+    A split layer fits into any free neurons, so only the layers that stay whole have to be packed. A smaller layer fits
+    wherever a larger one does, so the ``k`` smallest feed-forward layers are the best choice of ``k`` to keep whole:
+    one packing for each ``k`` finds the fewest splits, for any number of layers.
 
     Parameters
     ----------
     chip : ChipSpec
         The chip.
     needs : sequence of Need
-        The layers, each with a name of its own.
+        The layers, each with a different name.
     call : str
-        Who asks, for the error.
+        The call to name in errors.
 
     Returns
     -------
-    list of Share
+    list of Piece
         In the order of cores and their neurons.
 
     Raises
@@ -228,13 +258,13 @@ def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Share]:
     on_core = [[(i, 0, needs[i].count) for i in frontends], *([] for _ in rooms[1:])]
     split = sorted(forward[n_whole:])
     best = _fewest_gaps([(i, needs[i].count) for i in split], list(zip(whole, sizes, strict=True)), rooms[:used])
-    shares = []
+    pieces = []
     for core, held in enumerate(best):
         offset = 0
         for i, first, count in on_core[core] + sorted(held):
-            shares.append(Share(i, first, count, core, offset))
+            pieces.append(Piece(needs[i].name, first, count, core, offset, needs[i].kind))
             offset += count
-    return shares
+    return pieces
 
 
 # Layer number, its first neuron here, how many; a list of them for each core.
@@ -242,9 +272,9 @@ _Cores = list[list[tuple[int, int, int]]]
 
 
 def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], rooms: list[int]) -> _Cores:
-    """Return what lies on each core, such that the split layers jump over as few full cores as possible."""
+    """Return the content of each core, with as few full cores as possible between the parts of a split layer."""
     forwards = range(len(rooms))
-    # Whole layers on the last cores leave the first ones to a split layer, beside each other.
+    # Whole layers on the last cores leave neighbouring first ones to a split layer.
     orders: Iterable[Iterable[int]] = (forwards[::-1], forwards)
     if not split:
         orders = (forwards,)
@@ -264,7 +294,7 @@ def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], roo
 
 
 def _filled(split: list[tuple[int, int]], whole: list[tuple[int, int, int]], rooms: list[int]) -> tuple[_Cores, int]:
-    """Fill the free neurons with the split layers, core after core; count the full cores that they jump over."""
+    """Fill the free neurons with the split layers, core after core; count the full cores between their parts."""
     cores: _Cores = [[(i, 0, size) for i, size, core in whole if core == c] for c in range(len(rooms))]
     left = [room - sum(count for _, _, count in held) for room, held in zip(rooms, cores, strict=True)]
     gaps = 0
@@ -310,7 +340,7 @@ def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends
 
 
 def _unpackable(chip: ChipSpec, recurrent: list[Need], rooms: list[int], call: str) -> PlacementError:
-    """Return the proof that these layers do not pack, about as few of them as show it."""
+    """Return the proof that these layers do not pack, with as few of them as prove it."""
     guilty = sorted(recurrent, key=lambda need: -need.count)
     for need in guilty[::-1]:
         without = [other for other in guilty if other is not need]
@@ -333,13 +363,13 @@ def _too_large(chip: ChipSpec, need: Need, rooms: list[int]) -> str:
     start = f"the recurrent layer {need.name!r} has {need.count} neurons, which must lie on one core, and "
     if need.count > max(chip.cores):
         return f"{start}the largest core of {chip.name} has {max(chip.cores)}"
-    # There are other cores: a chip of one would have fewer neurons than the layers together.
+    # There is a second core: with one, the layers would have more neurons than the chip, which is checked before.
     beside = f"has {rooms[0]} beside the frontend's {chip.cores[0] - rooms[0]}"
     return f"{start}core 0 of {chip.name} {beside} and the other cores at most {max(rooms[1:])}"
 
 
 def _counted(chip: ChipSpec, rooms: list[int], takes: list[int]) -> str:
-    """Say how many of the layers each core could hold at most, alike cores together."""
+    """Return how many of the layers each core could hold at most; equal cores are listed together."""
     alike: dict[tuple[int, int, bool], list[int]] = {}
     for core, (room, most) in enumerate(zip(rooms, takes, strict=True)):
         alike.setdefault((room, most, room < chip.cores[core]), []).append(core)
@@ -355,10 +385,10 @@ def _counted(chip: ChipSpec, rooms: list[int], takes: list[int]) -> str:
 
 
 def _left_over(guilty: list[Need], rooms: list[int]) -> str:
-    """Show one of the arrangements that all fail."""
+    """Return one arrangement as an example; all arrangements fail."""
     *others, last = guilty
     homes = pack([need.count for need in others], rooms)
-    assert homes is not None  # of a minimal set, all but any one fit
+    assert homes is not None  # the set is minimal: without any one layer it fits
     held: list[list[Need]] = [[] for _ in rooms]
     for need, core in zip(others, homes, strict=True):
         held[core].append(need)

@@ -1,4 +1,4 @@
-"""Where on the chip each neuron of a network lies."""
+"""Placement of the neurons of a network on the cores of its chip."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
-from brainhw.deploy.packing import Need, PlacementError, arrange
+from brainhw.deploy.packing import FRONTEND, KINDS, RECURRENT, Need, Piece, PlacementError, arrange
 from brainhw.deploy.survey import Survey, survey
 from brainhw.nn import net_chip
 
 __all__ = ["Need", "Piece", "Placement", "PlacementError", "needs_of", "place", "place_layers"]
-
-FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
 
 _ASSUMED = (
     "ASSUMED: the neurons of the frontend are the first of core 0 and count against it; their place is not published."
@@ -27,52 +25,19 @@ _ASSUMED = (
 
 @final
 @dataclass(frozen=True)
-class Piece:
-    """Neighbouring neurons of one layer on one core.
-
-    Attributes
-    ----------
-    layer : str
-        Path of the layer.
-    first, count : int
-        First neuron of the layer in this piece, counted from 0, and how many there are.
-    core : int
-        The core, counted from 0.
-    offset : int
-        The neuron of the core that ``first`` lies on.
-    kind : {'frontend', 'RC', 'FF'}
-        Whether the frontend drives the layer, or else the layer's topology.
-    """
-
-    layer: str
-    first: int
-    count: int
-    core: int
-    offset: int
-    kind: str = FORWARD
-
-    def __post_init__(self) -> None:
-        for name in ("first", "core", "offset"):
-            _arguments.whole_number(getattr(self, name), call="Piece", name=name)
-        _arguments.positive_int(self.count, call="Piece", name="count")
-        _arguments.choice(self.kind, KINDS, call="Piece", name="kind")
-
-
-@final
-@dataclass(frozen=True)
 class Placement:
     """A place on the chip for every neuron of a network; ``print`` it for a table.
 
-    That a feed-forward layer may lie on several cores and a recurrent one may not is documented by the vendor. That
-    the neurons of the frontend are the first of core 0 and count against it is an assumption, the cautious one: what
-    fits so also fits on a chip that has neurons of their own for it.
+    The vendor documents that a feed-forward layer may lie on several cores and a recurrent one may not. brainhw assumes
+    that the neurons of the frontend are the first of core 0 and count against it. That is the cautious assumption: such
+    a placement also fits on a chip with separate neurons for the frontend.
 
     Parameters
     ----------
     chip : ChipSpec
         The chip.
     pieces : tuple of Piece
-        What lies where; kept in the order of cores and their neurons.
+        The pieces, kept in the order of cores and their neurons.
 
     Raises
     ------
@@ -151,7 +116,7 @@ class Placement:
         return cores
 
     def table(self) -> str:
-        """Return what lies on each core, neuron after neuron, with what is assumed."""
+        """Return the content of each core, neuron after neuron, with the assumption about the frontend."""
         sizes, rows = self.layers, []
         for core, (room, free) in enumerate(zip(self.chip.cores, self.free, strict=True)):
             for piece in (piece for piece in self.pieces if piece.core == core):
@@ -177,7 +142,7 @@ class Placement:
 
     @staticmethod
     def from_list(chip: ChipSpec, items: Any, layers: Mapping[str, int]) -> Placement:
-        """Read what :meth:`to_list` gave, trusting nothing in it.
+        """Read the result of :meth:`to_list`; every value is checked.
 
         Parameters
         ----------
@@ -196,7 +161,7 @@ class Placement:
         Raises
         ------
         ValueError
-            If ``items`` is anything else; one sentence says what.
+            If ``items`` is anything else; the message says where.
         """
         call = "Placement.from_list"
         if not isinstance(items, (list, tuple)):
@@ -217,20 +182,20 @@ def place(net: brainstate.nn.Module) -> Placement:
     A recurrent layer (``topology='RC'``) stays on one core and a feed-forward layer may be split, as the vendor
     documents. ASSUMED: the neurons that the frontend drives are the first of core 0, together, and count against it.
 
-    The search is exact: a placement is found if there is one. Of all placements it takes one that splits as few
-    feed-forward layers as possible, then one that needs the fewest first cores. Within these, a split layer fills the
-    free neurons in the order of cores; full cores that it would jump over are moved out of its way (all orders of up
-    to 5 cores are tried, two of more). The same network always gets the same placement.
+    The search is exact: it finds a placement if one exists. It prefers placements that split the fewest feed-forward
+    layers, then those that use the fewest first cores. A split layer fills the free neurons in the order of cores; full
+    cores between its parts are avoided where possible (every order of up to 5 cores is tried, two orders of more). The
+    same network always gets the same placement.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. One step of it is traced to see which layer the frontend drives; it is left as it was.
+        The network. One step of it is traced to see which layer the frontend drives; it stays as it was.
 
     Returns
     -------
     Placement
-        What lies where; ``print`` it for a table, :func:`brainhw.visualize.placement` draws it.
+        The placement; ``print`` it for a table, :mod:`brainhw.visualize` draws it.
 
     Raises
     ------
@@ -238,7 +203,8 @@ def place(net: brainstate.nn.Module) -> Placement:
         If no placement exists, with the reason: too many neurons, a recurrent layer larger than a core, or which
         recurrent layers cannot be on the chip together. It is a ``ValueError``.
     TypeError, ValueError
-        If ``net`` is no module, has none on a chip, mixes chips, or does not show what its frontend drives.
+        If ``net`` is not a module, has no module on a chip, mixes chips, or does not show which layer its
+        frontend drives.
     RuntimeError
         If called inside ``jit``.
 
@@ -272,23 +238,23 @@ def place(net: brainstate.nn.Module) -> Placement:
         if path not in heard:
             why = found.failure or found.tangles.get(path, "the layer was not seen")
             raise ValueError(
-                f"place: the layer that the frontend {path!r} drives has a fixed place, but it cannot be told which it "
-                f"is ({why}); give the output of the frontend to one layer as it is."
+                f"place: the layer that the frontend {path!r} drives has a fixed place, but the step does not show "
+                f"which layer that is ({why}); give the output of the frontend to one layer unchanged."
             )
     return place_layers(chip, needs_of(found), call="place")
 
 
 def needs_of(found: Survey) -> list[Need]:
-    """Return what each layer of a network asks of the chip, in registration order."""
+    """Return the neurons that each layer of a network needs, in registration order."""
     ears = {stage.layer_path for stage in found.stages if stage.is_frontend}
     return [
-        Need(path, layer.n_neurons, recurrent=layer.topology == "RC", frontend=path in ears)
-        for path, layer in found.layers.items()
+        Need(path, found.n_neurons(path), recurrent=found.is_recurrent(path), frontend=path in ears)
+        for path in found.layers
     ]
 
 
 def place_layers(chip: ChipSpec, needs: Sequence[Need], *, call: str = "place_layers") -> Placement:
-    """Find a place for layers of which only the sizes are known; :func:`place` says how.
+    """Find a place for layers given by their sizes, as :func:`place` does for a network.
 
     Parameters
     ----------
@@ -297,12 +263,12 @@ def place_layers(chip: ChipSpec, needs: Sequence[Need], *, call: str = "place_la
     needs : sequence of Need
         The layers, in the order of the network.
     call : str, optional
-        Who asks, for the error message.
+        The call to name in errors.
 
     Returns
     -------
     Placement
-        What lies where.
+        The placement.
 
     Raises
     ------
@@ -328,15 +294,7 @@ def place_layers(chip: ChipSpec, needs: Sequence[Need], *, call: str = "place_la
             raise ValueError(f"{call}: two layers are called {need.name!r}; give each its own name.")
         count = _arguments.positive_int(need.count, call=call, name=f"neurons of {need.name}")
         checked.append(replace(need, count=count))
-    pieces = []
-    for share in arrange(chip, checked, call=call):
-        need = checked[share.layer]
-        pieces.append(Piece(need.name, share.first, share.count, share.core, share.offset, _kind(need)))
-    return Placement(chip, tuple(pieces))
-
-
-def _kind(need: Need) -> str:
-    return FRONTEND if need.frontend else RECURRENT if need.recurrent else FORWARD
+    return Placement(chip, tuple(arrange(chip, checked, call=call)))
 
 
 def _span(first: int, count: int) -> str:
@@ -347,7 +305,7 @@ def _read(item: Any, call: str, layers: Mapping[str, int]) -> Piece:
     numbers, words = ("first", "count", "core", "offset"), ("layer", "kind")
     if not isinstance(item, Mapping) or set(item) != {*numbers, *words}:
         raise ValueError(
-            f"{call} must hold {', '.join((*words, *numbers))} and no more; got {_arguments.describe(item)}."
+            f"{call} must hold {', '.join((*words, *numbers))} and nothing else; got {_arguments.describe(item)}."
         )
     try:
         return Piece(
@@ -363,7 +321,7 @@ def _read(item: Any, call: str, layers: Mapping[str, int]) -> Piece:
 
 
 def _check(chip: ChipSpec, pieces: Iterable[Piece], *, call: str) -> None:
-    """Raise unless the pieces lie on the chip beside each other and make whole layers, as the chip takes them."""
+    """Raise unless the pieces lie on the chip without overlap and form whole layers, each in an allowed place."""
     by_place = sorted(pieces, key=lambda piece: (piece.core, piece.offset))
     before: Piece | None = None
     for piece in by_place:
@@ -398,7 +356,7 @@ def _check_layer(layer: str, parts: list[Piece], call: str) -> None:
         following += piece.count
     kinds = {piece.kind for piece in parts}
     if len(kinds) > 1:
-        raise ValueError(f"{call}: layer {layer!r} is of one kind; got {', '.join(sorted(kinds))}.")
+        raise ValueError(f"{call}: layer {layer!r} must be of one kind; got {', '.join(sorted(kinds))}.")
     if kinds == {RECURRENT} and len({piece.core for piece in parts}) > 1:
         raise ValueError(f"{call}: the recurrent layer {layer!r} is on several cores; it must lie on one.")
     if kinds == {FRONTEND} and [(piece.core, piece.offset) for piece in parts] != [(0, 0)]:

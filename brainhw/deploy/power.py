@@ -1,4 +1,4 @@
-"""What a network costs on its chip: power, energy per inference, spikes and synaptic operations."""
+"""Power and energy of a network on its chip, spikes and synaptic operations."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _SAMPLES_AT_ONCE = 64
 @final
 @dataclass(frozen=True)
 class Cost:
-    """One part of the bill, for one inference.
+    """One part of the energy of an inference.
 
     Attributes
     ----------
     part : str
         ``"core 0"``, ``"frontend"``, ``"spikes of hidden"``, ``"events into hidden"``.
     kind : {'core', 'frontend', 'spike', 'event'}
-        What it is.
+        The kind of cost.
     count : float
-        How many spikes or events an inference has on average; 1 for a core, the channels for the frontend.
+        Mean spikes or events per inference; 1 for a core, the channels for the frontend.
     coefficient : str
-        The field of the chip's spec that it is counted with.
+        The field of the chip's spec that multiplies the count.
     energy : Quantity
         Energy of one inference, in uJ.
     """
@@ -54,7 +54,7 @@ class Cost:
 @final
 @dataclass(frozen=True)
 class PowerReport:
-    """The bill of a network on its chip; ``print`` it for a table.
+    """Power and energy of a network on its chip; ``print`` it for a table.
 
     Attributes
     ----------
@@ -63,13 +63,13 @@ class PowerReport:
     duration : Quantity
         Length of one inference, in ms.
     n_samples : int
-        How many inferences the counts are the mean of.
+        The number of inferences that the counts are averaged over.
     costs : tuple of Cost
         Every part.
     spikes : mapping
-        Spikes an inference, by the path of the layer.
+        Spikes per inference, by the path of the layer.
     synaptic_events, synops : float
-        Spikes times weights that they pass, per inference: those that are not zero, and all of them.
+        Products of spikes and weights per inference: with weights that are not zero, and with all weights.
     silent : mapping
         Neurons that never fired, by the path of the layer.
     weight_bits : int
@@ -100,7 +100,7 @@ class PowerReport:
         return self._power(self.energy)
 
     def energy_of(self, kind: str) -> u.Quantity:
-        """Energy of one inference in uJ that goes into ``'core'``, ``'frontend'``, ``'spike'`` or ``'event'``."""
+        """Energy of one inference in uJ of the kind ``'core'``, ``'frontend'``, ``'spike'`` or ``'event'``."""
         _arguments.choice(kind, _COEFFICIENTS, call="PowerReport.energy_of", name="kind")
         return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs if cost.kind == kind), unit=_MICROJOULE)
 
@@ -151,20 +151,20 @@ def _row(cost: Cost, report: PowerReport, total: float) -> tuple[str, ...]:
 
 
 def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
-    r"""Estimate power and energy of a network on its chip from what it does on data.
+    r"""Estimate power and energy of a network on its chip from its activity on data.
 
     .. math:: E = T \Delta t\,(n_{cores} P_{core} + n_{channels} P_{channel})
               + n_{spikes} E_{spike} + n_{events} E_{event}
 
-    An event is a spike that meets a weight which is not zero; an input of 2 to a dense synapse counts as two spikes.
-    Cores are those that :func:`place` uses. The coefficients are those of the chip's spec and shown with their
-    provenance: of the presets all four are **assumed**, so read shares and comparisons, not absolute numbers, until
-    ``chip.replace(spike_energy=..., provenance="measured")`` puts a lab's in.
+    An event is a spike that meets a nonzero weight; an input of 2 to a dense synapse counts as two spikes. The cores
+    are those that :func:`place` uses. The coefficients come from the chip's spec and are shown with their provenance.
+    In the presets all four are **assumed**: read shares and comparisons, not absolute numbers, until
+    ``chip.replace(spike_energy=..., provenance="measured")`` gives measured ones.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, on the chip that is in place (see :func:`brainhw.sample_chip`); it is left as it was.
+        The network, on the chip that is in place (see :func:`brainhw.sample_chip`); it stays as it was.
     xs : array
         Inputs, time first, ``[T, B, N]`` or ``[T, N]``: ``B`` inferences of ``T`` steps. ``dt`` is read from
         ``brainstate.environ``.
@@ -172,12 +172,12 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
     Returns
     -------
     PowerReport
-        ``power`` in uW, ``energy`` in uJ, and every part of them; ``print`` it for a table.
+        ``power`` in uW, ``energy`` in uJ, and their parts; ``print`` it for a table.
 
     Raises
     ------
     TypeError, ValueError
-        If ``xs`` does not fit, the network cannot be placed, or what feeds what could not be told.
+        If ``xs`` does not fit, the network cannot be placed, or its wiring is unclear.
 
     Examples
     --------
@@ -195,8 +195,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
     found = survey(net, call=call)
     problem = found.failure or next((f"{path}: {what}" for path, what in found.tangles.items()), None)
     if problem or found.foreign:
-        problem = problem or f"{', '.join(found.foreign)} is no module of a chip"
-        raise ValueError(f"{call}: what feeds what could not be told ({problem}); see check_deployable(net).")
+        problem = problem or f"{', '.join(found.foreign)} is not a module of a chip"
+        raise ValueError(f"{call}: the wiring of the network is unclear ({problem}); see check_deployable(net).")
     dt = _arguments.time_step(call=call)
     xs = _arguments.as_array(xs, call=call, name="xs")
     if xs.ndim not in (2, 3) or 0 in xs.shape:
@@ -216,7 +216,7 @@ def _counts(net: brainstate.nn.Module, found: Survey, xs: Any) -> dict[str, np.n
     @brainstate.transform.jit
     def run(part: jax.Array) -> list[jax.Array]:
         _, seen = rollout(net, part, record=names)
-        # Half precision and small integers cannot hold the counts.
+        # Half precision and small integers overflow when they count spikes.
         wide = [jnp.abs(part.astype(jnp.float32)), *(seen[name].astype(jnp.float32) for name in names)]
         return [counts.sum(axis=(0, 1)) for counts in wide]
 
@@ -244,13 +244,14 @@ def _bill(
         energy = seconds * channels * _per_second(chip.frontend_channel_power)
         costs.append(Cost("frontend", "frontend", channels, "frontend_channel_power", energy * _MICROJOULE))
     for stage in found.stages:
-        spikes, arriving, passed = counts[stage.layer_path], np.zeros(stage.layer.n_neurons), []
+        spikes, arriving, passed = counts[stage.layer_path], np.zeros(found.n_neurons(stage.layer_path)), []
         if not stage.is_frontend:
-            passed.append((counts[stage.source], stage.synapse))
-        if stage.layer.topology == "RC":
-            passed.append((spikes, stage.layer))
+            passed.append((counts[stage.source], stage.synapse_path))
+        if found.is_recurrent(stage.layer_path):
+            passed.append((spikes, stage.layer_path))
         for sent, owner in passed:
-            applied = np.asarray(owner.effective.applied(owner.master.value))
+            weight = found.weights[owner]
+            applied = np.asarray(weight.effective.applied(weight.master.value))
             arriving = arriving + sent @ (applied != 0)
             synops += float(sent.sum()) * applied.shape[1]
         path = stage.layer_path

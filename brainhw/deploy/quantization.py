@@ -1,4 +1,4 @@
-"""Which weights are rounded, to how many bits, and what that does to them."""
+"""Rounding of weights: set the bits, and report the effect."""
 
 from __future__ import annotations
 
@@ -25,28 +25,27 @@ def set_weight_bits(
     *,
     rounding: str = "nearest",
 ) -> None:
-    """Round the weights of a finished network, or train on with other bits; the learnt weights stay as they are.
+    """Set the bits that the weights of a network are rounded to; the learnt weights do not change.
 
-    The same as giving ``weight_bits=`` to the constructors: charges are computed from rounded weights from the next
-    preparation on, training and inference alike. Only a function that was compiled before goes on with the bits that
-    it was compiled with: compile it anew.
+    The effect is that of ``weight_bits=`` in the constructors: from the next preparation on, charges are computed from
+    rounded weights, in training and in inference. A function that was compiled before keeps its bits: compile it again.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network.
     weight_bits : int, 'chip', None or mapping
-        Bits of every weight on a chip (``'chip'``: as many as the chip has; ``None``: no rounding), or a mapping from
-        paths, which may hold ``*`` and ``?``, to bits; where several match, the last counts.
+        Bits of every weight on a chip (``'chip'``: the number of the chip; ``None``: no rounding), or a mapping from
+        paths, which may hold ``*`` and ``?``, to bits; if several match, the last one is used.
     rounding : {'nearest', 'stochastic'}, optional
         As for the constructors. Default ``'nearest'``.
 
     Raises
     ------
     ValueError
-        If bits are out of range, or a pattern matches no weight; nothing was changed then.
+        If bits are out of range, or a pattern matches no weight; then nothing was changed.
     TypeError
-        If ``net`` is no module, or bits are no whole number.
+        If ``net`` is not a module, or bits are not a whole number.
 
     Examples
     --------
@@ -61,7 +60,7 @@ def set_weight_bits(
     wanted = _by_path(weight_bits, weights, call)
     how = {path: "nearest" if bits is None else rounding for path, bits in wanted.items()}
     if all(bits is None for bits in wanted.values()):
-        how = dict.fromkeys(wanted, rounding)  # which is refused where it says how to round nothing
+        how = dict.fromkeys(wanted, rounding)  # refused below unless it is the default: nothing is rounded
     for path, bits in wanted.items():
         weights[path].effective.grid_of(bits, how[path], call=call)
     for path, bits in wanted.items():
@@ -72,7 +71,7 @@ def _by_path(weight_bits: Any, weights: Mapping[str, ChipWeight], call: str) -> 
     if not isinstance(weight_bits, Mapping):
         return dict.fromkeys(weights, weight_bits)
     if not weight_bits:
-        raise ValueError(f"{call}: weight_bits is an empty mapping and would change nothing; give a path or '*'.")
+        raise ValueError(f"{call}: weight_bits is an empty mapping, which changes nothing; give a path or '*'.")
     wanted = {}
     for pattern, bits in weight_bits.items():
         matched = fnmatch.filter(weights, pattern) if isinstance(pattern, str) else []
@@ -87,7 +86,7 @@ def _by_path(weight_bits: Any, weights: Mapping[str, ChipWeight], call: str) -> 
 @final
 @dataclass(frozen=True)
 class WeightReport:
-    """How one weight is rounded.
+    """Rounding of one weight.
 
     Attributes
     ----------
@@ -96,19 +95,19 @@ class WeightReport:
     shape : tuple of int
         Its shape.
     on_chip : bool
-        Whether it lives on a chip; the others are never rounded.
+        Whether it is on a chip; other weights are never rounded.
     bits : int or None
         Bits, ``None`` if it is not rounded.
     rounding : str
         ``'nearest'`` or ``'stochastic'``.
     step : float or None
-        Distance of neighbouring levels.
+        Distance between neighbouring levels (the smallest, if they are not evenly spaced).
     levels_used, levels : int or None
-        How many levels occur, and how many there are.
+        Number of levels that occur, and number of levels.
     at_limit : float or None
         Share of weights at or beyond the end of the range.
     changed : float or None
-        Root mean square of what rounding changes, in steps; 0.29 where weights lie evenly between levels.
+        Root mean square of the rounding error, in steps; 0.29 if weights are spread evenly between levels.
     """
 
     path: str
@@ -126,7 +125,7 @@ class WeightReport:
 @final
 @dataclass(frozen=True)
 class QuantizationReport:
-    """Every weight of a network and how it is rounded; ``print`` it for a table.
+    """Rounding of every weight of a network; ``print`` it for a table.
 
     Attributes
     ----------
@@ -142,7 +141,7 @@ class QuantizationReport:
 
 
 def describe(net: brainstate.nn.Module) -> QuantizationReport:
-    """Show for every weight of a network whether and how it is rounded, so that none is left out unnoticed.
+    """Report for every weight of a network whether and how it is rounded.
 
     Parameters
     ----------
@@ -157,7 +156,7 @@ def describe(net: brainstate.nn.Module) -> QuantizationReport:
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or has no weight on a chip.
+        If ``net`` is not a module or has no weight on a chip.
 
     Examples
     --------
@@ -186,7 +185,7 @@ def _leaves(value: Any) -> list[Any]:
 def _report(path: str, weight: ChipWeight) -> WeightReport:
     master, effective = weight.master.value, weight.effective
     if not _arguments.is_concrete(master):
-        raise RuntimeError("describe: it looks at weights, which jit hides; call it outside of jit.")
+        raise RuntimeError("describe: it reads weights, which jit hides; call it outside of jit.")
     grid = effective.grid
     at_limit = float(np.mean(np.abs(np.asarray(master)) >= np.asarray(master).dtype.type(weight.chip.weight_limit)))
     if grid is None:

@@ -1,4 +1,4 @@
-"""What stands between a network and its chip, all of it."""
+"""The report of a deployment check."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from brainhw._table import plain_table
 
 __all__ = ["DeployReport", "NotDeployableError", "Violation"]
 
-# The path of what concerns no single module.
+# The path of a violation that concerns no single module.
 NETWORK = "the network"
 
 
 class NotDeployableError(ValueError):
-    """A network breaks rules of its chip; the message lists every one."""
+    """A network breaks rules of its chip; the message lists all violations."""
 
 
 @final
@@ -29,13 +29,13 @@ class Violation:
     path : str
         Dotted path of the module, or ``"the network"``.
     found : str
-        What was found.
+        The finding.
     limit : str
-        What the chip takes.
+        The limit of the chip.
     fix : str
-        How to mend it.
+        How to fix it.
     where : tuple
-        Indices of the weights (for blocks: of their first weight) or neurons concerned, where there are such.
+        Indices of the weights (for blocks: of their first weight) or neurons concerned, if any.
     """
 
     rule: str
@@ -59,9 +59,9 @@ class DeployReport:
     chip : str
         Name of the chip.
     rules : tuple of str
-        Every rule that was judged.
+        Every rule that was checked.
     violations : tuple of Violation
-        Everything that breaks one, module by module.
+        Every violation, module by module.
     """
 
     chip: str
@@ -70,7 +70,7 @@ class DeployReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the network can go on the chip as it is."""
+        """Whether the network breaks no rule."""
         return not self.violations
 
     def raise_if_not(self) -> None:

@@ -1,4 +1,4 @@
-"""How much a network's score varies from chip to chip."""
+"""Monte Carlo over sampled chips: the spread of a network's score."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tqdm import tqdm
 
 from brainhw import _arguments
 from brainhw._table import plain_table
+from brainhw.chip import get_family
 from brainhw.init.batches import states_restored
-from brainhw.nn.charge_sum import chips_side_by_side
+from brainhw.nn import net_chip
+from brainhw.nn.effective import chips_side_by_side
 from brainhw.transform.checks import as_key, check_module
 from brainhw.transform.sample import nominal_chip, sample_chip
 
 __all__ = ["RobustnessReport", "robustness"]
-
-_MISMATCHES = ("synapse", "leak", "threshold")
 
 
 @final
@@ -67,7 +67,7 @@ class RobustnessReport:
         return int(np.argmin(self.scores))
 
     def quantile(self, q: float) -> float:
-        """Return the score that a share ``q`` of the chips stays below, linear between chips."""
+        """Return the ``q`` quantile of the scores, interpolated linearly between chips."""
         share = _arguments.number(q, call="RobustnessReport.quantile", name="q", nonnegative=True)
         if share > 1:
             raise ValueError(f"RobustnessReport.quantile: q is a share of the chips, 0 to 1; got {share:g}.")
@@ -98,34 +98,29 @@ def robustness(
     n_chips: int = 100,
     *,
     key: jax.Array | int | Sequence[jax.Array | int],
-    synapse: bool | float = True,
-    leak: bool | float = True,
-    threshold: bool | float = True,
     chunk: int | None = None,
     max_memory: int = 2**30,
     devices: Sequence[jax.Device] | None = None,
     pbar: bool = True,
+    **mismatch: bool | float,
 ) -> RobustnessReport:
     """Evaluate a network on many sampled chips, side by side in one compiled computation.
 
-    Each chip gives the spikes that it gives alone (:func:`brainhw.sample_chip` with its key, then ``evaluate``
-    compiled), to the bit, and so the same score where that is made of whole numbers, as an accuracy is. A score that
-    adds up fractions may be rounded in another order.
+    Each chip gives exactly the spikes that it gives alone (:func:`brainhw.sample_chip` with its key, then a compiled
+    ``evaluate``), and so the same score if that is computed from whole numbers, as an accuracy is. A score that sums
+    fractions may be rounded in another order.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; it is left as it was.
+        The network; it stays as it was.
     evaluate : callable
         ``evaluate(net)`` returns the score, a number such as an accuracy. It runs the network with
         :func:`brainhw.rollout` and without a key, and must be traceable: no ``float(...)`` and no numpy inside.
     n_chips : int, optional
         How many chips. Default 100.
     key : jax.Array or int, or sequence of them
-        Decides all chips: chip ``i`` has the key ``jax.random.split(key, n_chips)[i]``. A sequence names the chips one
-        by one instead.
-    synapse, leak, threshold : bool or float, optional
-        What varies and by how much, see :func:`brainhw.sample_chip`.
+        Chip ``i`` has the key ``jax.random.split(key, n_chips)[i]``. A sequence gives the key of each chip instead.
     chunk : int, optional
         How many chips run side by side; default as many as fit into ``max_memory``, on a CPU at most 8 for each device.
     max_memory : int, optional
@@ -134,6 +129,9 @@ def robustness(
         Devices over which the chips of a chunk are spread. Default: the one that JAX takes by itself.
     pbar : bool, optional
         Show a progress bar over chips. Default True.
+    **mismatch : bool or float, optional
+        Variation by kind, such as ``leak=0.2`` or ``synapse=False``, see :func:`brainhw.sample_chip`; each chip family
+        has its own kinds. Default: as large as the chip's spec says.
 
     Returns
     -------
@@ -143,7 +141,8 @@ def robustness(
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad, ``evaluate`` returns no single number, or the net has no module on a chip.
+        If an argument is bad, the chip family has no such kind of mismatch, ``evaluate`` does not return one number, or
+        the network has no module on a chip.
 
     Examples
     --------
@@ -167,10 +166,18 @@ def robustness(
     keys = _keys(key, n_chips, call)
     most = None if chunk is None else _arguments.positive_int(chunk, call=call, name="chunk")
     budget = _arguments.positive_int(max_memory, call=call, name="max_memory")
-    sizes = dict(zip(_MISMATCHES, (synapse, leak, threshold), strict=True))
+    chip = net_chip(net, call=call)
+    if chip is None:
+        raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
+    kinds = [kind.kind for kind in get_family(chip.family, call=call).mismatches]
+    if unknown := sorted(mismatch.keys() - set(kinds)):
+        raise TypeError(
+            f"{call}: {unknown[0]} is not a kind of mismatch of the family {chip.family} (its kinds: "
+            f"{', '.join(map(repr, kinds)) or 'none'}). Leave it out."
+        )
 
     def on_chip(one: jax.Array) -> jax.Array:
-        sample_chip(net, one, **sizes)
+        sample_chip(net, one, **mismatch)
         return _score(evaluate, net, call)
 
     with states_restored(net, keep_weights=False), chips_side_by_side():
@@ -188,7 +195,7 @@ def robustness(
         with tqdm(total=len(keys), desc="chips", unit="chip", disable=None if pbar else True) as bar:
             for start in range(0, len(keys), size):
                 part = keys[start : start + size]
-                # The last chunk is filled up, so that one compiled program serves all.
+                # The last chunk is filled up, so that one compiled program serves all chunks.
                 filled = jnp.concatenate([part, jnp.repeat(part[-1:], size - len(part), axis=0)])
                 scores.append(np.asarray(run(values, spread(filled)))[: len(part)])
                 bar.update(len(part))
@@ -205,8 +212,8 @@ def _score(evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str)
         score = evaluate(net)
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         raise TypeError(
-            f"{call}: evaluate must be made of JAX operations, since all chips are traced together: return the score "
-            "as it is, without float(...), int(...), if, or numpy."
+            f"{call}: evaluate must use JAX operations only, because all chips are traced together. Return the score "
+            "without float(...), int(...), if, or numpy."
         ) from error
     real = hasattr(score, "dtype") and (
         jnp.issubdtype(score.dtype, jnp.floating) or jnp.issubdtype(score.dtype, jnp.integer)
@@ -224,7 +231,7 @@ def _keys(key: Any, n_chips: Any, call: str) -> jax.Array:
         key = list(key)  # as RobustnessReport.keys holds them
     if isinstance(key, (list, tuple)):
         if not key:
-            raise ValueError(f"{call}: key is an empty list and names no chip; give one key or several.")
+            raise ValueError(f"{call}: key is an empty list and holds no key; give one key or several.")
         return jnp.stack([_one_key(one, call) for one in key])
     n = _arguments.positive_int(n_chips, call=call, name="n_chips")
     return jax.random.split(_one_key(key, call), n)
@@ -260,5 +267,5 @@ def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_device
         needs.append(0 if analysis is None else analysis.temp_size_in_bytes)
     each = max(1, needs[1] - needs[0])
     fitting = n_devices * max(1, 1 + (budget - needs[0]) // each)
-    # Few chips keep a CPU busy; more of them were faster at times and slower at others, and always take more memory.
+    # Few chips keep a CPU busy: more than 8 were sometimes faster, sometimes slower, and always took more memory.
     return min(fitting, 8 * n_devices) if jax.default_backend() == "cpu" else fitting

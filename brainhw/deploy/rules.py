@@ -1,7 +1,7 @@
-"""The rules of a chip, one predicate each: what a network may be refused for.
+"""The general deployment rules, one function each.
 
 Each takes a :class:`~brainhw.deploy.survey.Survey` and yields the violations of its own rule only. They do not
-overlap: one mistake breaks one rule.
+overlap: one mistake breaks one rule. A chip family leaves some out or adds its own (:class:`brainhw.chip.Family`).
 """
 
 from __future__ import annotations
@@ -14,26 +14,25 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
+from brainhw.chip import Family, get_family
 from brainhw.deploy.placement import PlacementError, needs_of, place_layers
 from brainhw.deploy.report import NETWORK, Violation
 from brainhw.deploy.survey import INPUT, Survey
-from brainhw.kernel import WeightGrid
+from brainhw.kernel.quantize import stored_grid
 from brainhw.kernel.signs import to_blocks
-from brainhw.nn import ChipWeight, H1v1Frontend, H1v1Layer, H1v1Synapse, H1v2Frontend, H1v2Layer, H1v2Synapse
+from brainhw.nn import ChipWeight
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "rules_of"]
 
 Rule = Callable[[Survey], Iterator[Violation]]
 
-# How far a time constant may be from a leak profile: rounding errors of float32, no more.
+# Rounding errors of float32: a time constant that is further from every leak profile is another one.
 _ROUNDING = 1e-5
-
-H1_MODULES = (H1v1Synapse, H1v1Frontend, H1v1Layer, H1v2Synapse, H1v2Frontend, H1v2Layer)
 
 
 def one_family(net: Survey) -> Iterator[Violation]:
     """All modules are built for one chip."""
-    if len(set(net.chips.values())) > 1:
+    if _is_mixed(net):
         listed = ", ".join(f"{path}: {chip.name}" for path, chip in net.chips.items())
         yield Violation(
             "one family", NETWORK, listed, "modules of one chip", "Build every module with the same family and chip."
@@ -45,15 +44,16 @@ def known_modules(net: Survey) -> Iterator[Violation]:
     changed = {
         path: module
         for path, module in {**net.synapses, **net.frontends, **net.layers}.items()
-        if type(module) not in H1_MODULES  # a subclass may do in a step what no chip does
+        # The exact class: a subclass may change the step to one that no chip computes.
+        if type(module) not in get_family(net.chips[path].family).modules.values()
     }
     for path, module in {**net.foreign, **changed}.items():
         yield Violation(
             "known modules",
             path,
             type(module).__name__ + (" with a bias" if _has_bias(module) else ""),
-            "H1 synapses, frontends and layers",
-            "Leave it out of the deployed network, or replace it by an H1 module.",
+            ", ".join(kind.__name__ for kind in net.family.modules.values()),
+            "Leave it out of the deployed network, or replace it by one of these.",
         )
 
 
@@ -61,8 +61,8 @@ def known_wiring(net: Survey) -> Iterator[Violation]:
     """Synapses feed layers, layers feed synapses, nothing happens in between."""
     limit = "spikes into synapses, one synapse into each layer, the spikes of one layer out"
     fix = "Pass outputs on as they are: no operation between modules, each called once a step."
-    if net.foreign or len(set(net.chips.values())) > 1:
-        return  # what is wired to a module that this chip has not is judged once that is gone
+    if net.foreign or _is_mixed(net):
+        return  # the wiring to an unsupported module is judged once that module is removed
     if net.failure is not None:
         yield Violation("known wiring", NETWORK, f"a step fails: {net.failure}", "a net(x) that runs", fix)
     for path, found in net.tangles.items():
@@ -85,7 +85,7 @@ def finite_weights(net: Survey) -> Iterator[Violation]:
 
 
 def weights_in_range(net: Survey) -> Iterator[Violation]:
-    """No weight is beyond the range, not even one that rounding would cut off."""
+    """No weight is out of range, not even one that rounding would clip."""
     for path, weight in net.weights.items():
         values = np.abs(np.asarray(weight.effective.signed(jnp.asarray(_finite(weight)))))
         limit = weight.chip.weight_limit
@@ -124,12 +124,12 @@ def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
 
 
 def weights_on_grid(net: Survey) -> Iterator[Violation]:
-    """Every weight that the chip is programmed with is one that its bits can store."""
+    """Every weight that the chip is programmed with is a level that its bits can store."""
     for path, weight in net.weights.items():
         values, chip = _applied(weight), weight.chip
-        grid = WeightGrid(chip.weight_limit, chip.weight_bits)
+        grid = stored_grid(chip, chip.weight_bits)
         beside = np.abs(values - np.asarray(grid.quantize(jnp.asarray(values)))).astype(float)
-        # Two roundings of the float type that the weights are kept in.
+        # Two rounding errors of the float type that the weights are kept in.
         off = beside > 2 * float(jnp.finfo(values.dtype).eps) * np.abs(values).astype(float)
         where = _indices(off & (np.abs(values) <= values.dtype.type(chip.weight_limit)))
         if where:
@@ -138,7 +138,7 @@ def weights_on_grid(net: Survey) -> Iterator[Violation]:
                 "weights on grid",
                 path,
                 f"{_count(where, weight)} between levels ({'no rounding' if bits is None else f'{bits} bits'})",
-                f"multiples of {grid.step:.4g} ({chip.weight_bits} bits)",
+                _levels(grid, chip.weight_bits),
                 "Train with weight_bits='chip', or brainhw.deploy.set_weight_bits(net, 'chip').",
                 where,
             )
@@ -155,7 +155,8 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
             yield Violation(
                 "hardware tau",
                 path,
-                f"{len(where)} of {layer.n_neurons} time constants are no profile, e.g. {taus[where[0][0]]:.6g} ms",
+                f"{len(where)} of {net.n_neurons(path)} time constants are not a profile, "
+                f"e.g. {taus[where[0][0]]:.6g} ms",
                 str(layer.chip.tau_profiles),
                 "Give tau to the constructor of the layer, which takes the nearest profile.",
                 where,
@@ -163,12 +164,12 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
 
 
 def binary_spikes(net: Survey) -> Iterator[Violation]:
-    """Every neuron gives one spike at or above threshold, else none, and resets as the chip does."""
+    """Every neuron gives one spike at or above threshold and none below, and resets as the chip does."""
     at = jnp.asarray([-1.0, -1e-3, 0.0, 1e-3, 1.0, 10.0])
     for path, layer in net.layers.items():
         try:
             gives = np.asarray(layer.spk_fun(at))
-        except Exception:  # then no step runs, and the rule on wiring says so
+        except Exception:  # then no step runs either, which the rule on wiring reports
             continue
         if layer.reset != layer.chip.reset:
             yield Violation(
@@ -176,7 +177,7 @@ def binary_spikes(net: Survey) -> Iterator[Violation]:
                 path,
                 f"reset {layer.reset!r}",
                 f"reset {layer.chip.reset!r}",
-                "Leave the reset of the layer as its chip has it; chip.replace(reset=...) is another chip.",
+                "Do not change the reset of a layer; chip.replace(reset=...) is another chip.",
             )
         elif not np.array_equal(gives, np.asarray(at) >= 0):
             yield Violation(
@@ -189,10 +190,10 @@ def binary_spikes(net: Survey) -> Iterator[Violation]:
 
 
 def frontend_as_built(net: Survey) -> Iterator[Violation]:
-    """There is one frontend at most: as wide as the chip's, one weight a channel, at the very input."""
+    """There is at most one frontend: as wide as the chip's, one weight per channel, at the input."""
     feeds = {stage.synapse_path: stage.source for stage in net.stages}
     for index, (path, frontend) in enumerate(net.frontends.items()):
-        width, shape = frontend.chip.frontend_channels, np.shape(frontend.weight.value)
+        width, shape = frontend.chip.frontend_channels, np.shape(net.weights[path].master.value)
         if shape != (width,):
             found = f"weights of shape {list(shape)}"
         elif index:
@@ -211,8 +212,8 @@ def frontend_as_built(net: Survey) -> Iterator[Violation]:
 
 
 def neurons_on_chip(net: Survey) -> Iterator[Violation]:
-    """There are as many neurons on the chip as in the network."""
-    total = sum(layer.n_neurons for layer in net.layers.values())
+    """There are no more neurons in the network than on the chip."""
+    total = sum(map(net.n_neurons, net.layers))
     if total > net.chip.n_neurons:
         yield Violation(
             "neurons on chip",
@@ -225,12 +226,12 @@ def neurons_on_chip(net: Survey) -> Iterator[Violation]:
 
 def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
     """No recurrent layer is larger than the largest core."""
-    for path, layer in net.layers.items():
+    for path in net.layers:
         if _too_large(net, path):
             yield Violation(
                 "recurrent layer in a core",
                 path,
-                f"{layer.n_neurons} recurrent neurons",
+                f"{net.n_neurons(path)} recurrent neurons",
                 f"{max(net.chip.cores)} in its largest core, over which a recurrent layer cannot be split",
                 "Make the layer smaller, split it into two, or use topology='FF'.",
             )
@@ -238,10 +239,10 @@ def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
 
 def placed(net: Survey) -> Iterator[Violation]:
     """All layers fit on the cores together."""
-    total = sum(layer.n_neurons for layer in net.layers.values())
+    total = sum(map(net.n_neurons, net.layers))
     ears = sum(stage.is_frontend for stage in net.stages)
     if total > net.chip.n_neurons or ears > 1 or any(_too_large(net, path) for path in net.layers):
-        return  # a rule of its own says so
+        return  # another rule reports it
     try:
         place_layers(net.chip, needs_of(net), call="check_deployable")
     except PlacementError as error:
@@ -274,6 +275,24 @@ RULES: dict[str, Rule] = {
 }
 
 
+def rules_of(family: Family) -> dict[str, Rule]:
+    """Return the rules of a family by name: the general ones that it keeps, then its own."""
+    return {name: rule for name, rule in RULES.items() if name not in set(family.without_rules)} | dict(family.rules)
+
+
+def _is_mixed(net: Survey) -> bool:
+    return len(set(net.chips.values())) > 1
+
+
+def _levels(grid: Any, bits: int) -> str:
+    """Return the levels in words; only evenly spaced ones are the multiples of a step."""
+    values = np.sort(np.unique(np.asarray(grid.values(jnp.arange(-grid.largest_code, grid.largest_code + 1)), float)))
+    if np.allclose(np.diff(values), grid.step, rtol=1e-3):
+        return f"multiples of {grid.step:.4g} ({bits} bits)"
+    shown = ", ".join(f"{value:.4g}" for value in values[:9]) + (", ..." if len(values) > 9 else "")
+    return f"{len(values)} levels ({bits} bits): {shown}"
+
+
 def _has_bias(module: Any) -> bool:
     # brainstate's own layers keep weight and bias as a dict in one state.
     held = [value.value for value in vars(module).values() if isinstance(value, brainstate.State)]
@@ -282,8 +301,7 @@ def _has_bias(module: Any) -> bool:
 
 
 def _too_large(net: Survey, path: str) -> bool:
-    layer = net.layers[path]
-    return layer.topology == "RC" and layer.n_neurons > max(net.chip.cores)
+    return net.is_recurrent(path) and net.n_neurons(path) > max(net.chip.cores)
 
 
 def _master(weight: ChipWeight) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""What a network consists of, seen from a chip: its modules, and what feeds what."""
+"""The modules of a network on a chip, and the wiring between them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,24 +13,22 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
-from brainhw.chip import ChipSpec
+from brainhw.chip import ChipSpec, Family, UnknownFamilyError, get_family
 from brainhw.init.batches import states_restored
-from brainhw.nn import ChipWeight, EffectiveWeight, H1Frontend, H1Layer, H1Synapse, chip_weights
-from brainhw.nn.tap import Wire, Wires, hidden_values, listening
-from brainhw.transform.checks import check_module
+from brainhw.nn import ChipWeight, chip_weights
+from brainhw.transform.checks import check_module, first_reason, registered_modules
 from brainhw.transform.prepare import prepare_net
-from brainhw.transform.registration import registered_modules
-from brainhw.transform.traced_step import in_one_line
+from brainhw.transform.trace import Call, StepTrace, Value, trace_step
 
-__all__ = ["INPUT", "Stage", "Survey", "survey"]
+__all__ = ["INPUT", "Stage", "Survey", "role_of", "survey"]
 
-# The path that stands for the input of the network where that of a layer is expected.
+# The path that stands for the input of the network where the path of a layer is expected.
 INPUT = "input"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A synapse or frontend, the layer that it drives, and where its input comes from.
+    """A synapse or frontend, the layer that it drives, and the source of its input.
 
     Attributes
     ----------
@@ -36,20 +36,14 @@ class Stage:
         Path of the layer whose spikes come in, or ``"input"``.
     synapse_path, layer_path : str
         Paths of the two modules.
-    synapse, layer : H1Synapse or H1Frontend, H1Layer
-        The modules.
+    is_frontend : bool
+        Whether the synapse is the frontend.
     """
 
     source: str
     synapse_path: str
-    synapse: Any
     layer_path: str
-    layer: H1Layer
-
-    @property
-    def is_frontend(self) -> bool:
-        """Whether this is the frontend."""
-        return isinstance(self.synapse, H1Frontend)
+    is_frontend: bool
 
 
 @dataclass(frozen=True)
@@ -65,21 +59,21 @@ class Survey:
     weights : dict
         Every weight on a chip, by the path of its owner.
     foreign : dict
-        Modules with parameters or states of their own that no chip has, by path.
+        Modules with parameters or states of their own that are not on a chip, by path.
     stages : tuple of Stage
-        What runs in one step, in order; only what could be told.
+        The stages of one step in order, as far as the step shows them.
     output : str or None
         Path of the layer whose spikes the network returns.
     tangles : dict
-        Where wiring was found that no chip has: path to what was found.
+        Wiring that no chip has, by the path where it was found.
     failure : str or None
-        Why the network could not be run for one step, if it could not.
+        Why the network could not run one step, if it could not.
     """
 
     chips: dict[str, ChipSpec]
-    synapses: dict[str, H1Synapse]
-    frontends: dict[str, H1Frontend]
-    layers: dict[str, H1Layer]
+    synapses: dict[str, Any]
+    frontends: dict[str, Any]
+    layers: dict[str, Any]
     weights: dict[str, ChipWeight]
     foreign: dict[str, Any]
     stages: tuple[Stage, ...] = ()
@@ -92,41 +86,71 @@ class Survey:
         """The one chip of the network; the first where they are mixed."""
         return next(iter(self.chips.values()))
 
+    @property
+    def family(self) -> Family:
+        """The family of the chip."""
+        return get_family(self.chip.family)
+
+    def n_neurons(self, path: str) -> int:
+        """Return the number of neurons of a layer."""
+        return math.prod(self.layers[path].out_size)
+
+    def is_recurrent(self, path: str) -> bool:
+        """Return whether the spikes of a layer come back to it."""
+        return getattr(self.layers[path], "topology", "FF") == "RC"
+
+
+def role_of(module: Any) -> str | None:
+    """Return ``'synapse'``, ``'layer'`` or ``'frontend'`` of a chip family; ``None`` for any other module."""
+    name = getattr(module, "family", None)
+    if not isinstance(name, str) or not isinstance(getattr(module, "chip", None), ChipSpec):
+        return None
+    try:
+        modules = get_family(name).modules
+    except UnknownFamilyError:
+        return None
+    return next((role for role, kind in modules.items() if isinstance(module, kind)), None)
+
 
 def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
-    """Look at every module of ``net``, and trace one step of it; nothing is changed.
+    """List the modules of ``net`` by role, and trace one step of it; the network stays as it was.
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module, or has none on a chip.
+        If ``net`` is not a module, or has no module on a chip.
+    RuntimeError
+        If called inside ``jit``.
     """
     check_module(net, call=call)
-    modules = registered_modules(net)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it looks at weights, which jit hides; call it outside of jit.")
-    named = {path or type(module).__name__: module for path, module in modules}
-    chips = {path: module.chip for path, module in named.items() if _on_chip(module)}
-    if not chips:
-        raise ValueError(f"{call}: the network has no module on a chip; build it with H1v1 or H1v2 modules.")
-    parts: dict[str, Any] = {
-        "chips": chips,
-        "synapses": {path: m for path, m in named.items() if isinstance(m, H1Synapse)},
-        "frontends": {path: m for path, m in named.items() if isinstance(m, H1Frontend)},
-        "layers": {path: m for path, m in named.items() if isinstance(m, H1Layer)},
-        "weights": chip_weights(net),
-        "foreign": {path: m for path, m in named.items() if _is_foreign(m)},
-    }
-    return Survey(**parts, **_wiring(net, named))
+        raise RuntimeError(f"{call}: it reads weights, which jit hides; call it outside of jit.")
+    named = {path or type(module).__name__: module for path, module in registered_modules(net)}
+    roles = {path: role for path, module in named.items() if (role := role_of(module)) is not None}
+    if not roles:
+        raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
+    weights = chip_weights(net)
+    parts = {id(weight.effective) for weight in weights.values()}
+    of_role = {kind: {path: named[path] for path, role in roles.items() if role == kind} for kind in _ROLES}
+    return Survey(
+        chips={path: named[path].chip for path in roles},
+        synapses=of_role["synapse"],
+        frontends=of_role["frontend"],
+        layers=of_role["layer"],
+        weights=weights,
+        foreign={
+            path: module
+            for path, module in named.items()
+            if path not in roles and id(module) not in parts and _holds_states(module)
+        },
+        **_wiring(net, named, roles),
+    )
 
 
-def _on_chip(module: Any) -> bool:
-    return isinstance(module, (H1Synapse, H1Frontend, H1Layer))
+_ROLES = ("synapse", "frontend", "layer")
 
 
-def _is_foreign(module: Any) -> bool:
-    if _on_chip(module) or isinstance(module, EffectiveWeight):
-        return False
+def _holds_states(module: Any) -> bool:
     if isinstance(module, brainstate.nn.Param):
         return True
     own = jax.tree.leaves(
@@ -136,101 +160,91 @@ def _is_foreign(module: Any) -> bool:
     return any(isinstance(leaf, brainstate.State) for leaf in own)
 
 
-def _wiring(net: brainstate.nn.Module, named: dict[str, Any]) -> dict[str, Any]:
-    """Return stages, output and tangles of one step, or the reason why there was none."""
-    # What feeds what does not depend on the time step, but a net may be made for one.
+def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
+    """Return stages, output and tangles of one step, or the reason why no step could be traced."""
+    # The wiring does not depend on the time step, but a network may be made for one.
     own = getattr(net, "dt", None)
     dt = own if isinstance(own, u.Quantity) else brainstate.environ.get("dt", default=1.0 * u.ms)
     failure = None
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=dt, fit=False):
-        for shape in _input_shapes(named):
-            told: dict[str, Any] = {}
-
-            def one_step(shape: tuple[int, ...] = shape, told: dict[str, Any] = told) -> None:
+        for shape in _input_shapes(named, roles):
+            try:
                 _make_finite(net)
                 prepare_net(net, shape[0] if len(shape) > 1 else None)
-                told.update(_step(net, jnp.zeros(shape, brainstate.environ.dftype()), dt, named))
-
-            try:
-                # Traced only: who feeds whom shows without computing, or compiling, anything.
-                brainstate.transform.StatefulFunction(one_step).make_jaxpr()
-            except Exception as error:  # whatever a network from outside raises, it is to be told and not to be raised
-                failure = failure or in_one_line(error)
+                step = trace_step(net, jnp.zeros(shape, brainstate.environ.dftype()))
+            except Exception as error:  # a network from outside may raise anything; the report then names it
+                reason = first_reason(error)
+                first_line = (str(reason).strip().splitlines() or [""])[0]
+                failure = failure or f"{type(reason).__name__}: {first_line}"
             else:
-                return told
+                return _read(step, dt, named, roles)
     return {"failure": failure}
 
 
-def _input_shapes(named: dict[str, Any]) -> list[tuple[int, ...]]:
-    """Return the inputs that the network may take, the likeliest first: that of a synapse, alone or in a batch."""
-    # A layer takes a drive and not what comes in.
-    takers = [module for module in named.values() if not isinstance(module, brainstate.nn.Dynamics)]
-    takers.sort(key=lambda module: not isinstance(module, H1Frontend))
-    sizes = [module.in_size[-1] for module in takers if isinstance(getattr(module, "in_size", None), tuple)]
+def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[int, ...]]:
+    """Return the inputs that the network may take, the likeliest first: a synapse's input, alone or in a batch."""
+    # A layer takes a drive, not the input of the network.
+    takers = [(path, module) for path, module in named.items() if not isinstance(module, brainstate.nn.Dynamics)]
+    takers.sort(key=lambda pair: roles.get(pair[0]) != "frontend")
+    sizes = [module.in_size[-1] for _, module in takers if isinstance(getattr(module, "in_size", None), tuple)]
     widths = list(dict.fromkeys(sizes)) or [1]
     return [*((n,) for n in widths), *((1, n) for n in widths)]
 
 
 def _make_finite(net: brainstate.nn.Module) -> None:
-    """Let a network with NaN weights run its one step; weights are restored after it."""
+    """Let a network with NaN weights run its one step; the caller restores the weights."""
     for state in net.states(brainstate.ParamState).values():
         state.value = jax.tree.map(jnp.nan_to_num, state.value)
 
 
-def _step(net: brainstate.nn.Module, x: jax.Array, dt: u.Quantity, named: dict[str, Any]) -> dict[str, Any]:
-    """Run one step of the prepared network and return its stages, output and tangles."""
-    layers = {path: module for path, module in named.items() if isinstance(module, H1Layer)}
-    began = {path: hidden_values(layer) for path, layer in layers.items()}
-    wires = Wires()
-    with listening(wires):
-        returned = net(x)
-    paths = {id(module): path for path, module in named.items() if _on_chip(module)}
-    # Layers that no chip has tell of their wires too.
-    calls = [(paths[owner], wire) for owner, wire in wires.calls if owner in paths]
-    found = _traced(x, calls, returned, named)
-    for path, wire in calls:
-        if path in layers:
-            if not wire.is_all(layers[path], began[path]):
-                found["tangles"].setdefault(path, "its membrane or spikes are written to from outside")
-            with jax.ensure_compile_time_eval():  # a change of unit would be traced
-                same = wire.dt is dt or bool(u.math.allclose(wire.dt, dt))
-            if not same:
-                found["tangles"].setdefault(path, "it runs with a time step of its own")
-    return found
-
-
-def _traced(x: Any, wires: list[tuple[str, Wire]], returned: Any, named: dict[str, Any]) -> dict[str, Any]:
-    spikes: list[tuple[Any, str]] = [(x, INPUT)]
-    charges: list[tuple[Any, str, str]] = []
+def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
+    """Return stages, output and tangles that a traced step shows."""
+    paths = {id(named[path]): path for path in roles}
+    spikes: list[tuple[Value, str]] = [(step.given, INPUT)]
+    charges: list[tuple[Value, str, str]] = []
     stages: list[Stage] = []
     tangles: dict[str, str] = {}
     seen: set[str] = set()
-    for path, (given, gave, *_) in wires:
+    calls = [(paths[id(call.module)], call) for call in step.calls if id(call.module) in paths]
+    for path, call in calls:
         if path in seen:
             tangles[path] = "it is called more than once in a step"
             continue
         seen.add(path)
-        if isinstance(named[path], H1Layer):
-            spikes.append((gave, path))
-            feeding = next(((syn, source) for charge, syn, source in charges if charge is given), None)
-            if feeding is None:
-                tangles[path] = "its drive is not what one synapse gives"
-            elif any(stage.synapse_path == feeding[0] for stage in stages):
-                tangles[feeding[0]] = "it drives more than one layer"
+        if roles[path] != "layer":
+            source = next((name for value, name in spikes if value.same(call.given)), None)
+            if source is None:
+                tangles[path] = "its input is neither that of the network nor the spikes of a layer in this step"
             else:
-                stages.append(Stage(feeding[1], feeding[0], named[feeding[0]], path, named[path]))
+                charges.append((call.gave, path, source))
             continue
-        source = next((name for value, name in spikes if value is given), None)
-        if source is None:
-            tangles[path] = "its input is neither that of the network nor the spikes of a layer in this step"
+        spikes.append((call.gave, path))
+        feeding = next(((syn, source) for charge, syn, source in charges if charge.same(call.given)), None)
+        if feeding is None:
+            tangles[path] = "its drive is not the output of one synapse"
+        elif any(stage.synapse_path == feeding[0] for stage in stages):
+            tangles[feeding[0]] = "it drives more than one layer"
         else:
-            charges.append((gave, path, source))
+            stages.append(Stage(feeding[1], feeding[0], path, roles[feeding[0]] == "frontend"))
     used = {part for stage in stages for part in (stage.synapse_path, stage.layer_path)}
-    own = [path for path, module in named.items() if _on_chip(module)]
-    for path in own:
+    for path in roles:
+        # One tangle at a used module can leave all that follow without a stage; it alone is then reported.
         if path not in used and path not in tangles and not tangles.keys() & used:
-            tangles[path] = "it takes no part in a step" if path not in seen else "what it gives drives no layer"
-    output = next((name for value, name in spikes[1:] if value is returned), None)
+            tangles[path] = "it takes no part in a step" if path not in seen else "its output drives no layer"
+    output = next((name for value, name in spikes[1:] if value.same(step.returned)), None)
     if output is None and not tangles:
-        tangles[own[0]] = "the network returns something else than the spikes of one layer"
+        tangles[next(iter(roles))] = "the network returns something else than the spikes of one layer"
+    for path, what in _meddling(calls, dt, roles):
+        tangles.setdefault(path, what)
     return {"stages": tuple(stages), "output": output, "tangles": tangles}
+
+
+def _meddling(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the layers whose states or time step the network changes by itself."""
+    for path, call in calls:
+        if roles[path] != "layer":
+            continue
+        if not call.owns_states:
+            yield path, "its membrane or spikes are written to from outside"
+        if call.dt is not dt and not bool(u.math.allclose(call.dt, dt)):
+            yield path, "it runs with a time step of its own"

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from brainhw._arguments import describe, number, positive_int
-from brainhw.chip import BITS
+from brainhw.chip import BITS, ChipSpec, get_family
 
-__all__ = ["WeightGrid", "check_bits"]
+__all__ = ["WeightGrid", "check_bits", "stored_grid"]
 
 
 @final
@@ -149,3 +149,12 @@ def check_bits(bits: object, *, call: str, name: str) -> int:
             f"{call}: {name} must lie between {BITS[0]} (a sign and a zero) and {BITS[-1]}; got {describe(bits)}."
         )
     return found
+
+
+def stored_grid(chip: ChipSpec, bits: int) -> Any:
+    """Return the levels of a weight of ``bits`` bits on a chip, as its family defines them.
+
+    The result has the members of :class:`WeightGrid`.
+    """
+    own = get_family(chip.family, call="stored_grid").weight_grid
+    return WeightGrid(chip.weight_limit, bits) if own is None else own(chip, bits)

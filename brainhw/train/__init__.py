@@ -1,4 +1,4 @@
-"""Losses, metrics, schedules and projections for training on a chip's terms."""
+"""Losses, metrics, schedules and projections for training a network for a chip."""
 
 from brainhw.train.accuracy import accuracy, accuracy_population, population_votes
 from brainhw.train.annealing import SignAnnealing

@@ -1,4 +1,4 @@
-"""Accuracy of output spikes that vote for a class."""
+"""Accuracy from spike counts of output neurons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["accuracy", "accuracy_population", "population_votes"]
 
 
 def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
-    """Share of samples whose most active output neuron is the right one.
+    """Return the share of samples whose most active output neuron has the right class.
 
     Parameters
     ----------
@@ -23,12 +23,12 @@ def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
     Returns
     -------
     jax.Array
-        A scalar in [0, 1]. A tie counts for the first of the tied neurons.
+        A scalar in [0, 1]. Of tied neurons the first one counts.
 
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit or labels are no whole numbers.
+        If a shape does not fit or labels are not whole numbers.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) -> jax.Array:
-    """Share of samples whose most active output population is the right one.
+    """Return the share of samples whose most active output population has the right class.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) ->
     Returns
     -------
     jax.Array
-        A scalar in [0, 1]. A tie counts for the first of the tied populations.
+        A scalar in [0, 1]. Of tied populations the first one counts.
 
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit or labels are no whole numbers.
+        If a shape does not fit or labels are not whole numbers.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) ->
 
 
 def population_votes(spikes: jax.Array, n_classes: int) -> jax.Array:
-    """Spike count of each class, the mean over the neurons of its population: logits for a cross-entropy.
+    """Return the mean spike count over the population of each class: logits for a cross-entropy.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def population_votes(spikes: jax.Array, n_classes: int) -> jax.Array:
     Raises
     ------
     ValueError, TypeError
-        If ``spikes`` is not ``[T, B, N]`` or ``N`` no multiple of ``n_classes``.
+        If ``spikes`` is not ``[T, B, N]`` or ``N`` is not a multiple of ``n_classes``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Train from free signs to the blocks of one sign that a chip demands."""
+"""Sign annealing: training from free signs to blocks of one sign."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from brainhw import _arguments
 from brainhw.kernel.signs import fold
 from brainhw.nn import ChipWeight
+from brainhw.train.surrogate_schedule import geometric
 from brainhw.train.weights import on_chip
 
 __all__ = ["SignAnnealing"]
@@ -24,17 +25,17 @@ class SignAnnealing:
     .. math:: w_i\,(1 - 2 |\sigma_b|) \text{ where } w_i \sigma_b < 0, \quad w_i \text{ elsewhere}, \qquad
               \sigma_b = \tanh\!\Big(\alpha\, \frac{\sum_{i \in b} w_i |w_i|}{\sum_{i \in b} w_i^2}\Big)
 
-    so the weights of the weaker sign turn over as :math:`\alpha` grows; when it is infinite every weight has its
-    magnitude and the sign of its block. No magnitude grows, so weights kept in the chip's range
-    (:func:`clip_weights`) stay there. Blocks that are nearly balanced turn last, and can still go either way.
+    so the weights of the weaker sign change sign as :math:`\alpha` grows; with infinite :math:`\alpha` every weight has
+    its magnitude and the sign of its block. No magnitude grows, so weights within the chip's range
+    (:func:`clip_weights`) stay there. Nearly balanced blocks change last, in either direction.
 
     Blocks are runs of ``chip.sign_block`` weights into one neuron, along the axis that the chip's spec assumes; the
-    last may be shorter. Frontends have no blocks and are left alone.
+    last may be shorter. Frontends have no blocks and are not changed.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Attach before compiling a training step; what is compiled may go on after :meth:`finish`.
+        The network. Attach before compiling a training step; the compiled step may be used after :meth:`finish`.
     total_epochs : int
         Epochs in which signs are soft; from epoch ``total_epochs`` on they are hard.
     alpha_start, alpha_end : float, optional
@@ -53,8 +54,8 @@ class SignAnnealing:
 
     Notes
     -----
-    A new one takes over from one that is attached, as for a copy of a network made in the middle of training:
-    ``SignAnnealing(copy, 1).finish()`` hardens that.
+    A new annealing replaces the attached one. So a copy of a network in the middle of training is hardened by
+    ``SignAnnealing(copy, 1).finish()``.
 
     Examples
     --------
@@ -82,8 +83,8 @@ class SignAnnealing:
         self.alpha_end = _arguments.number(alpha_end, call=call, name="alpha_end", positive=True)
         if self.alpha_end < self.alpha_start:
             raise ValueError(
-                f"{call}: alpha_end must be at least alpha_start, signs only harden; got {self.alpha_end:g} after "
-                f"{self.alpha_start:g}."
+                f"{call}: alpha_end must be at least alpha_start, because signs only harden; got {self.alpha_end:g} "
+                f"after {self.alpha_start:g}."
             )
         dense = {path: w for path, w in on_chip(net, call).items() if w.master.value.ndim == 2}
         if not dense:
@@ -102,8 +103,7 @@ class SignAnnealing:
         if epoch >= self.total_epochs:
             self.alpha = float("inf")
         else:
-            share = epoch / max(1, self.total_epochs - 1)
-            self.alpha = self.alpha_start * (self.alpha_end / self.alpha_start) ** share
+            self.alpha = geometric(self.alpha_start, self.alpha_end, epoch, self.total_epochs)
         for weight, alpha in self._attached:
             alpha.value = jnp.full_like(alpha.value, self.alpha)
             weight.effective.forget()
@@ -111,8 +111,8 @@ class SignAnnealing:
     def constrain(self) -> None:
         """Once signs are hard, write them into the master weights; call it after each optimizer step.
 
-        A weight that the optimizer pushes past zero then counts as one of the other sign at once, and not only when it
-        has outgrown its block. While signs are soft nothing happens. May stand inside ``brainstate.transform.jit``.
+        Without it, a weight that the optimizer moves past zero changes its sign only once it outweighs its block. While
+        signs are soft this does nothing. It may be called inside ``brainstate.transform.jit``.
         """
         self._check_attached("constrain")
         self._write(jnp.isinf)
@@ -120,12 +120,12 @@ class SignAnnealing:
     def finish(self) -> None:
         """Make the signs hard for good: write them into the master weights and detach.
 
-        The net applies afterwards what it applied under hard signs, without any annealing left in it.
+        Afterwards the network applies the same weights as under hard signs, without annealing.
         """
         self._check_attached("finish")
         self._write(lambda alpha: True)
         for weight, alpha in self._attached:
-            alpha.value = jnp.zeros_like(alpha.value)  # functions compiled before go on reading it
+            alpha.value = jnp.zeros_like(alpha.value)  # functions compiled before still read it
             weight.effective.sign_alpha = None
             weight.effective.forget()
         self._attached = []
@@ -138,6 +138,6 @@ class SignAnnealing:
 
     def _check_attached(self, method: str) -> None:
         if not self._attached:
-            raise RuntimeError(f"SignAnnealing.{method}: it is finished; make a new one to anneal again.")
+            raise RuntimeError(f"SignAnnealing.{method}: the annealing is finished; make a new one to anneal again.")
         if any(weight.effective.sign_alpha is not alpha for weight, alpha in self._attached):
-            raise RuntimeError(f"SignAnnealing.{method}: another SignAnnealing has taken over this net; use that one.")
+            raise RuntimeError(f"SignAnnealing.{method}: another SignAnnealing has replaced this one; use that.")

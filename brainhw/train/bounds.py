@@ -1,4 +1,4 @@
-"""Penalties on firing rates and parameters that leave their bounds, and none on what stays within."""
+"""Penalties on firing rates and parameters outside their bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["BoundsReg", "firing_rate_bounds_loss"]
 
 def _check_order(lower: Any, upper: Any, call: str) -> None:
     if lower is None and upper is None:
-        raise ValueError(f"{call}: give lower, upper or both; without any there is nothing to hold.")
+        raise ValueError(f"{call}: give lower, upper or both; without a bound there is no penalty.")
     if lower is not None and upper is not None and not lower <= upper:
         raise ValueError(f"{call}: lower must not exceed upper; got {lower} and {upper}.")
 
@@ -39,8 +39,8 @@ def firing_rate_bounds_loss(
 
     .. math:: L = \frac1N \sum_j \Big(\frac{\max(r_{min} - r_j, 0) + \max(r_j - r_{max}, 0)}{\text{scale}}\Big)^2
 
-    with :math:`r_j` the rate of neuron :math:`j` over all steps and samples: no neuron silent, none ever busy, while
-    :func:`firing_rate_target_mse_loss` pulls the mean of a layer to one value.
+    with :math:`r_j` the rate of neuron :math:`j` over all steps and samples. It acts on each neuron, whereas
+    :func:`firing_rate_target_mse_loss` acts on the mean of a layer.
 
     Parameters
     ----------
@@ -49,22 +49,22 @@ def firing_rate_bounds_loss(
     lower, upper : Quantity, optional
         Bounds on the rate, such as ``1 * u.Hz``; at least one. ``None`` leaves that side open.
     scale : Quantity, optional
-        How far outside counts 1. Default 100 Hz.
+        The distance outside that counts 1. Default 100 Hz.
 
     Returns
     -------
     jax.Array
-        A dimensionless scalar, zero where every neuron is within.
+        A dimensionless scalar, zero if every neuron is within its bounds.
 
     Raises
     ------
     TypeError, ValueError
-        If a bound is no rate or both are missing or in the wrong order, or if ``spikes`` is empty or, where it is not
-        traced, not finite.
+        If a bound is not a rate, both are missing or in the wrong order, or ``spikes`` is empty or (unless traced) not
+        finite.
 
     Examples
     --------
-    Ten steps of 1 ms: one neuron fires at each, one never.
+    Ten steps of 1 ms; one neuron fires at every step, the other never.
 
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
     >>> spikes = jnp.ones((10, 1, 2)) * jnp.array([1.0, 0.0])
@@ -88,7 +88,7 @@ def firing_rate_bounds_loss(
             f"got shape {spikes.shape}."
         )
     _arguments.check_finite(
-        spikes, call=call, name="spikes", fix="see where they come from with brainhw.rollout(..., check_finite=True)"
+        spikes, call=call, name="spikes", fix="find their source with brainhw.rollout(..., check_finite=True)"
     )
     seconds = _arguments.time_step(call=call).to(u.second).mantissa
     rates = jnp.mean(spikes, axis=tuple(range(spikes.ndim - 1))) / seconds
@@ -96,20 +96,20 @@ def firing_rate_bounds_loss(
 
 
 class BoundsReg(brainstate.nn.Regularization):
-    r"""Regulariser of a ``brainstate.nn.Param`` that is zero between two bounds and grows as a square outside.
+    r"""Regulariser of a ``brainstate.nn.Param``: zero between two bounds, quadratic outside.
 
     .. math:: L = w \sum_i \big(\max(l - x_i, 0) + \max(x_i - h, 0)\big)^2
 
-    with the parameter and its bounds in units of ``scale``. Given as ``reg=``, it is counted by
-    ``net.reg_loss()``. A transform such as ``brainstate.nn.SigmoidT`` forbids leaving the bounds; this only discourages
-    it, and the gradient does not vanish at the bound.
+    with the parameter and its bounds in units of ``scale``. Given as ``reg=``, it is part of ``net.reg_loss()``. A
+    transform such as ``brainstate.nn.SigmoidT`` enforces bounds, but its gradient vanishes there; this penalty does
+    not enforce them, and its gradient does not vanish.
 
     Parameters
     ----------
     lower, upper : Quantity or float, optional
         The bounds, of the parameter's dimension; at least one. ``None`` leaves that side open.
     scale : Quantity or float, optional
-        How far outside counts 1. Default: one of the bounds' own unit.
+        The distance outside that counts 1. Default: 1 in the unit of the bounds.
     weight : float, optional
         Weight :math:`w`, above zero. Default 1.
 
@@ -164,7 +164,9 @@ class BoundsReg(brainstate.nn.Regularization):
             If one side is open.
         """
         if self.lower is None or self.upper is None:
-            raise ValueError(f"{type(self).__name__}: values between the bounds need both; one side is open.")
+            raise ValueError(
+                f"{type(self).__name__}: drawing values needs both bounds, but one side is open; give both."
+            )
         drawn = brainstate.random.uniform(self.lower, self.upper, shape)
         return drawn if self.unit == u.UNITLESS else drawn * self.unit
 

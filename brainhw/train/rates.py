@@ -1,4 +1,4 @@
-"""Losses on how much neurons fire."""
+"""Losses on firing rates and spike counts."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def firing_rate_target_mse_loss(
         Target rate :math:`o_i` of each layer: a Quantity (such as ``20 * u.Hz``; ``dt`` is then read from
         ``brainstate.environ``) or a plain number of spikes per step.
     multipliers : sequence of Quantity or float
-        Weight :math:`m_i`: with offsets in Hz a time (such as ``50 * u.ms``, so that a miss of 20 Hz counts 1), with
-        plain offsets a plain number.
+        Weight :math:`m_i`: a time for offsets in Hz (with ``50 * u.ms`` a difference of 20 Hz counts 1), a plain number
+        for plain offsets.
 
     Returns
     -------
@@ -58,10 +58,8 @@ def firing_rate_target_mse_loss(
     for i, (spikes, offset, multiplier) in enumerate(zip(spikes_list, offsets, multipliers, strict=True)):
         rate = jnp.mean(_arguments.as_array(spikes, call=call, name=f"spikes_list[{i}]"))
         if isinstance(offset, u.Quantity):
-            target = _arguments.quantity(offset, u.Hz, call=call, name=f"offsets[{i}]", shapes=[()]).mantissa
-            weight = _arguments.quantity(
-                multiplier, u.second, call=call, name=f"multipliers[{i}]", shapes=[()]
-            ).mantissa
+            target = _scalar(offset, u.Hz, call, f"offsets[{i}]")
+            weight = _scalar(multiplier, u.second, call, f"multipliers[{i}]")
             rate = rate / _arguments.time_step(call=call).to(u.second).mantissa
         else:
             target = _arguments.number(offset, call=call, name=f"offsets[{i}]")
@@ -80,7 +78,7 @@ def balanced_population_mse(
     r"""Mean squared error between each output neuron's spike count and a target count.
 
     .. math:: L = \frac1{BN} \sum_{b,j} (n_{bj} - t_{bj})^2,
-              \quad t_{bj} = \text{high if neuron } j \text{ belongs to class } y_b \text{, else low}
+              \quad t_{bj} = \text{high if neuron } j \text{ belongs to class } y_b \text{, otherwise low}
 
     The :math:`N` output neurons form equal, consecutive populations, one for each class.
 
@@ -103,7 +101,7 @@ def balanced_population_mse(
     Raises
     ------
     ValueError
-        If ``N`` is no multiple of ``n_classes`` or a shape does not fit.
+        If ``N`` is not a multiple of ``n_classes`` or a shape does not fit.
 
     Examples
     --------
@@ -128,7 +126,7 @@ def population_size(spikes: Any, labels: Any, n_classes: int, *, call: str) -> i
 
 
 def equal_populations(n: int, n_classes: int, *, call: str) -> int:
-    """Return how many of ``n`` output neurons each class has, or raise."""
+    """Return the neurons per class of ``n`` output neurons, or raise."""
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     if n % n_classes:
         raise ValueError(
@@ -139,7 +137,7 @@ def equal_populations(n: int, n_classes: int, *, call: str) -> int:
 
 
 def check_labels(labels: Any, n_classes: int, *, call: str) -> None:
-    """Raise if a label that can be looked at is no class."""
+    """Raise if a label is not a class; traced labels are not checked."""
     if not _arguments.is_concrete(labels):
         return
     numbers = np.asarray(labels)

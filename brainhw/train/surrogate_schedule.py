@@ -1,4 +1,4 @@
-"""Let the surrogate gradient of a network grow steeper, or flatter, epoch by epoch."""
+"""Schedules for a parameter of surrogate gradients."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
+from brainhw.transform.checks import check_module
 
 __all__ = ["SurrogateSchedule"]
+
+
+def geometric(start: float, end: float, epoch: int, n_epochs: int) -> float:
+    """Return the value in an epoch of a schedule with equal ratios; ``end`` from the last epoch on."""
+    return start * (end / start) ** min(1.0, epoch / max(1, n_epochs - 1))
 
 
 class SurrogateSchedule:
@@ -21,14 +27,14 @@ class SurrogateSchedule:
 
     .. math:: p_e = p_{start}\,(p_{end} / p_{start})^{e / (E - 1)}
 
-    in epoch :math:`e` of :math:`E`, and :math:`p_{end}` after them. Spikes stay what they are: the parameter only
-    shapes the derivative. A wide derivative lets many neurons learn at first, a narrow one is more exact in the end.
+    in epoch :math:`e` of :math:`E`, and :math:`p_{end}` after them. Spikes do not change: the parameter only shapes the
+    derivative. A wide derivative reaches many neurons early in training, a narrow one is more exact at the end.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Attach before compiling a training step. It takes over from an earlier schedule; a copy of a
-        network shares the schedule of the original until it gets one of its own.
+        The network. Attach before compiling a training step. A new schedule replaces an earlier one; a copy of a
+        network shares the schedule of the original until it gets its own.
     parameter : str
         Name of the parameter, such as ``"slope"`` of :func:`brainhw.surrogate.fast_sigmoid` or ``"alpha"`` of
         :func:`brainhw.surrogate.atan` and the surrogates of braintools. Every layer's spike function must have it.
@@ -67,14 +73,13 @@ class SurrogateSchedule:
         self, net: brainstate.nn.Module, parameter: str, total_epochs: int, *, start: float, end: float
     ) -> None:
         call = type(self).__name__
-        if not isinstance(net, brainstate.nn.Module):
-            raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
+        check_module(net, call=call)
         self.total_epochs = _arguments.positive_int(total_epochs, call=call, name="total_epochs")
         self.start = _arguments.number(start, call=call, name="start", positive=True)
         self.end = _arguments.number(end, call=call, name="end", positive=True)
         layers = {path: node for path, node in net.nodes().items() if callable(getattr(node, "spk_fun", None))}
         if not layers:
-            raise ValueError(f"{call}: the network has no spiking layer, whose spk_fun could be scheduled.")
+            raise ValueError(f"{call}: the network has no layer with a spk_fun to schedule.")
         plain = {path: _plain(node.spk_fun) for path, node in layers.items()}
         names = {path: _attribute(spk_fun, parameter, call) for path, spk_fun in plain.items()}
         self._value = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
@@ -87,9 +92,8 @@ class SurrogateSchedule:
         """Set the value for an epoch, counted from 0."""
         epoch = _arguments.whole_number(epoch, call="SurrogateSchedule.step", name="epoch")
         if not self._layers:
-            raise RuntimeError("SurrogateSchedule.step: it is finished; make a new one to go on.")
-        share = min(1.0, epoch / max(1, self.total_epochs - 1))
-        self.value = self.start * (self.end / self.start) ** share
+            raise RuntimeError("SurrogateSchedule.step: the schedule is finished; make a new one to continue.")
+        self.value = geometric(self.start, self.end, epoch, self.total_epochs)
         self._value.value = jnp.full_like(self._value.value, self.value)
 
     def finish(self) -> None:
@@ -101,7 +105,7 @@ class SurrogateSchedule:
 
 
 class ScheduledSurrogate(braintools.surrogate.Surrogate):
-    """A spike function, one parameter of which is a state that compiled functions read anew each time."""
+    """A spike function with one parameter in a state, which compiled functions read at each call."""
 
     def __init__(self, template: Any, attribute: str, value: brainstate.LongTermState) -> None:
         super().__init__()
@@ -111,7 +115,7 @@ class ScheduledSurrogate(braintools.surrogate.Surrogate):
         return _spike(self.template, self.attribute, self.value.value, jnp.asarray(x))
 
     def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth function whose derivative is used, at the present value."""
+        """Return the smooth function behind the derivative, at the present value."""
         return _with(self.template, self.attribute, self.value.value).surrogate_fun(x)
 
     def surrogate_grad(self, x: Any) -> jax.Array:
@@ -122,8 +126,8 @@ class ScheduledSurrogate(braintools.surrogate.Surrogate):
         return f"ScheduledSurrogate({self.template!r}, {self.attribute})"
 
 
-# The parameter is an operand of its own: hidden inside an object it would be a tracer of a trace that has ended by the
-# time the backward pass is made.
+# The parameter is a separate operand. Inside an object it would be a tracer of a trace that has ended when the backward
+# pass is built.
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _spike(template: Any, attribute: str, value: jax.Array, x: jax.Array) -> jax.Array:
     return template(x)
@@ -143,16 +147,16 @@ def _with(template: Any, attribute: str, value: Any) -> Any:
 
 
 def _plain(spk_fun: Any) -> Any:
-    # A new schedule takes over, as it must where a net was copied in the middle of another.
+    # A new schedule replaces the old one: a network may have been copied in the middle of a schedule.
     return spk_fun.template if isinstance(spk_fun, ScheduledSurrogate) else spk_fun
 
 
 def _attribute(spk_fun: Any, parameter: Any, call: str) -> str:
-    """Return the attribute that holds a parameter, which may go by another name in the printed form."""
+    """Return the attribute that holds a parameter; its printed name may differ."""
     if not hasattr(spk_fun, "surrogate_grad"):
         raise ValueError(
-            f"{call}: {type(spk_fun).__name__} has no derivative that a parameter shapes; it takes single-spike "
-            "functions, such as brainhw.surrogate.fast_sigmoid()."
+            f"{call}: {type(spk_fun).__name__} has no surrogate derivative with a parameter. Use a single-spike "
+            "function, such as brainhw.surrogate.fast_sigmoid()."
         )
     numbers = {name: value for name, value in vars(spk_fun).items() if isinstance(value, (int, float))}
     known = {getattr(spk_fun, "_parameter", name) if name == "alpha" else name: name for name in numbers}

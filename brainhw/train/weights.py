@@ -1,4 +1,4 @@
-"""Keep weights where the chip can take them: penalties to learn with, and a projection."""
+"""Weights within the limits of the chip: penalties for training, and projections."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import brainstate
 import jax
 import jax.numpy as jnp
 
-from brainhw import _arguments
 from brainhw.kernel.signs import nearest, to_blocks
 from brainhw.nn import ChipWeight, chip_weights
+from brainhw.transform.checks import check_module
 
 __all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology_loss", "weight_magnitude_loss"]
 
 
 def on_chip(net: brainstate.nn.Module, call: str) -> dict[str, ChipWeight]:
-    """Return the weights of ``net`` that live on a chip, or raise if it has none."""
-    if not isinstance(net, brainstate.nn.Module):
-        raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {_arguments.describe(net)}.")
+    """Return the weights of ``net`` that are on a chip, or raise if it has none."""
+    check_module(net, call=call)
     found = chip_weights(net)
     if not found:
-        raise ValueError(f"{call}: the network has no weight on a chip; build it with H1v1 or H1v2 modules.")
+        raise ValueError(f"{call}: the network has no weight on a chip; build it with modules of a chip family.")
     return found
 
 
@@ -123,15 +122,15 @@ def out_of_range(net: brainstate.nn.Module) -> int:
 
 
 def clip_weights(net: brainstate.nn.Module) -> None:
-    """Bring every weight back to the nearest value that the chip can take, in place.
+    """Clip every weight to the range of the chip, in place.
 
-    After each optimizer step this is projected gradient descent: with it no weight is ever out of range, while
-    :func:`weight_magnitude_loss` alone leaves some a little beyond.
+    Called after each optimizer step, this is projected gradient descent: no weight is ever out of range, whereas
+    :func:`weight_magnitude_loss` alone leaves some slightly out of range.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. May stand inside ``brainstate.transform.jit``.
+        The network. May be called inside ``brainstate.transform.jit``.
 
     Examples
     --------
@@ -147,22 +146,22 @@ def clip_weights(net: brainstate.nn.Module) -> None:
 
 
 def project_signs(net: brainstate.nn.Module) -> None:
-    """Make every block of weights one of a single sign, in place, changing it as little as can be.
+    """Give every block of weights a single sign, in place, with the smallest change.
 
-    In each run of ``chip.sign_block`` weights into one neuron (along the other axis if the chip says so) the sign of
-    the larger sum of squares stays and the weights of the other become zero: the nearest such weights in the
-    Euclidean norm. What already agrees is not touched, so doing it twice changes nothing more. One-to-one weights
-    have no block.
+    In each run of ``chip.sign_block`` weights into one neuron (along the other axis if the chip says so) the sign with
+    the larger sum of squares stays and the weights of the other sign become zero: the nearest such weights in the
+    Euclidean norm. Blocks of one sign do not change, so a second call changes nothing. One-to-one weights have no
+    block.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. May stand inside ``brainstate.transform.jit``.
+        The network. May be called inside ``brainstate.transform.jit``.
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or has no weight on a chip.
+        If ``net`` is not a module or has no weight on a chip.
 
     Examples
     --------

@@ -6,9 +6,9 @@ from typing import Any
 
 import brainstate
 
-from brainhw.nn.sequence import SequenceModule
+from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.nn.tap import Wires, hidden_values, listening, same_value
-from brainhw.transform.traced_step import put_back_on_failure, replaced_on_instance
+from brainhw.transform.traced_step import put_back_on_failure
 
 __all__ = ["can_be_cut", "chain_of", "offers", "run_layerwise", "steps_at_once"]
 
@@ -52,7 +52,7 @@ def chain_of(net: brainstate.nn.Module, x: Any) -> list[Any] | None:
 
 def _traced(net: brainstate.nn.Module, x: Any) -> list[Any]:
     """Return the modules that a step passes through, one after the other; none if it is more than that."""
-    modules = {id(module): module for module in net.nodes().values() if _is_known(module)}
+    modules = {id(module): module for module in net.nodes().values() if runs_whole_sequence(module, call="rollout")}
     began = {key: hidden_values(module) for key, module in modules.items()}
     dt = brainstate.environ.get("dt", default=None)
     wires = Wires()
@@ -67,23 +67,6 @@ def _traced(net: brainstate.nn.Module, x: Any) -> list[Any]:
         passed = wire.gave
     keys = [key for key, _ in wires.calls]
     return [modules[key] for key in keys] if same_value(returned, passed) and len(set(keys)) == len(keys) else []
-
-
-def _is_known(part: Any) -> bool:
-    """Whether ``update_sequence`` says what a part does in a step.
-
-    A class from elsewhere that changes anything of one of ours must say itself what it does with a whole sequence.
-    """
-    if not isinstance(part, SequenceModule):
-        return False
-    changed = replaced_on_instance(part)
-    for kind in type(part).__mro__:
-        if kind.__module__.split(".")[0] == "brainhw":
-            return not any(hasattr(kind, name) for name in changed)
-        if "update_sequence" in vars(kind):
-            return True
-        changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))}
-    return False
 
 
 def offers(chain: list[Any], module: Any, name: str) -> bool:

@@ -1,5 +1,6 @@
 """The chip file: what is saved is loaded, in whatever unit a lab writes, and every slip is named."""
 
+import dataclasses
 import os
 import re
 import stat
@@ -31,6 +32,11 @@ MEASURED = H1V2.replace(
     notes={"V_th": 'Bench "3", 21 °C, at 1.2 V \\ 0.1 V.'},
 )
 
+
+class Wider(ChipSpec):
+    """A spec class that belongs to no family."""
+
+
 positive = st.floats(1e-3, 1e4)
 spread = st.one_of(st.none(), st.floats(0.0, 1.0))
 line = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(lambda t: t.strip() and t.isprintable())
@@ -46,7 +52,6 @@ changes = st.fixed_dictionaries(
     {},
     optional={
         "name": line,
-        "family": line,
         "weight_limit": positive,
         "cores": st.lists(st.integers(1, 500), min_size=1, max_size=6),
         "frontend_channels": st.integers(1, 64),
@@ -181,10 +186,13 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path):
         (b"", "no format line"),
         (b"format = 1\n", "got format = 1"),
         (b'format = "other/1"\n', 'expected the line format = "brainhw-chip/1"'),
-        (b'format = "brainhw-chip"\n', "is no chip file"),
-        (b'format = "brainhw-chip/x"\n', "is no chip file"),
+        (b'format = "brainhw-chip"\n', "is not a chip file"),
+        (b'format = "brainhw-chip/x"\n', "is not a chip file"),
         (b'format = "brainhw-chip/2"\n', "has format version 2, this brainhw reads version 1; update brainhw"),
         (b'format = "brainhw-chip/1"\n', "lacks name, family, weight_limit"),
+        (b'format = "brainhw-chip/1"\nfamily = "X9"\n', "no chip family 'X9' .* 'H1v1', 'H1v2'.* import the package"),
+        (b'format = "brainhw-chip/1"\nfamily = "X9"\npackage = "lab.x9"\n', "no chip family 'X9' .* import lab.x9"),
+        (b'format = "brainhw-chip/1"\nfamily = "H1v1"\npackage = "import os"\n', "package must be the name of"),
         (b"format = ", "is not valid TOML, or was cut short"),
         (b"\xff\xfe\x00", "is not UTF-8 text"),
     ],
@@ -242,7 +250,7 @@ def test_a_missing_field_is_named(saved, name):
         (r"value = 1.66", 'value = 1.66\nunit = "mV"', r"\[weight_limit\]: the table has an unknown field 'unit'"),
         (r"value = 1.66", 'value = "none"', "ChipSpec: weight_limit must be"),
         (r"value = \[50, 50, 100\]", "value = [50.0, 50]", r"ChipSpec: cores\[0\] must be a whole number"),
-        (r"value = \[50, 50, 100\]", 'value = "50"', "ChipSpec: cores must be the neurons of each core"),
+        (r"value = \[50, 50, 100\]", 'value = "50"', "ChipSpec: cores must be a sequence"),
         (r"value = \[1.0, 2.0,", "value = [2.0, 2.0,", r"\[tau_profiles\]: TauProfiles: values must be strictly"),
         (r'unit = "ms"', 'unit = "mV"', r"\[tau_profiles\]: .*measures something else"),
         (r'kind = "tabulated"', 'kind = "table"', r"\[charge\]: kind must be one of"),
@@ -295,6 +303,10 @@ def test_saving_where_there_is_no_folder_is_refused(saved):
     assert load_chip(saved) == MEASURED
 
 
-def test_only_a_spec_is_saved(tmp_path):
+def test_only_a_spec_of_a_registered_family_is_saved(tmp_path):
+    with pytest.raises(ValueError, match="save_chip: there is no chip family 'X9'"):
+        H1V1.replace(family="X9").save(tmp_path / "chip.toml")
+    with pytest.raises(TypeError, match=r"save_chip: 'H1v1' is a Wider, .* H1v1 are ChipSpec"):
+        Wider(**{item.name: getattr(H1V1, item.name) for item in dataclasses.fields(H1V1)}).save(tmp_path / "chip")
     with pytest.raises(TypeError, match="save_chip: spec must be a ChipSpec; got 'h1v1'"):
         save_chip("h1v1", tmp_path / "chip.toml")

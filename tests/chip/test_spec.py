@@ -97,7 +97,7 @@ def test_notes_are_optional():
         ("cores", 64, TypeError),
         ("cores", "64", TypeError),
         ("cores", None, TypeError),
-        ("frontend_channels", 0, ValueError),
+        ("frontend_channels", -1, ValueError),
         ("frontend_channels", 16.0, TypeError),
         ("sign_block", -5, ValueError),
         ("sign_block", True, ValueError),
@@ -183,6 +183,10 @@ def test_every_field_counts_in_a_comparison(name):
 def test_provenance_and_notes_count_in_a_comparison():
     assert H1V1.replace(provenance={"V_th": "measured"}) != H1V1
     assert H1V1.replace(notes={"V_th": "another"}) != H1V1
+
+
+def test_a_chip_without_a_frontend_has_no_channels():
+    assert H1V1.replace(frontend_channels=0).frontend_channels == 0
 
 
 def test_a_spec_never_changes():

@@ -307,7 +307,7 @@ def test_a_net_that_cannot_be_placed_or_judged_is_refused(deep_net: brainstate.n
     with pytest.raises(ValueError, match="place: one network runs on one chip, but families are mixed"):
         place(brainstate.nn.Sequential(bh.nn.H1v2Synapse(2, 3), layer(3, tau=10 * u.ms)))
     lost = brainstate.nn.Sequential(bh.nn.H1v1Frontend(), lambda charge: charge * 2, layer(16, tau=10 * u.ms))
-    with pytest.raises(ValueError, match=r"place: the layer that the frontend '.*' drives has a fixed place, but it"):
+    with pytest.raises(ValueError, match=r"place: the layer that the frontend '.*' drives has a fixed place, but the"):
         place(lost)
     assert place(bh.nn.H1v1Synapse(2, 3)).pieces == ()
 
@@ -363,10 +363,13 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
     [
         (lambda items: {"pieces": items}, "the pieces must be a list; got dict"),
         (lambda items: None, "the pieces must be a list; got None"),
-        (lambda items: [*items, 3], "piece 4 must hold layer, kind, first, count, core, offset and no more; got 3"),
+        (
+            lambda items: [*items, 3],
+            "piece 4 must hold layer, kind, first, count, core, offset and nothing else; got 3",
+        ),
         (
             lambda items: [{**items[0], "note": ""}],
-            "piece 0 must hold layer, kind, first, count, core, offset and no more",
+            "piece 0 must hold layer, kind, first, count, core, offset and nothing else",
         ),
         (
             lambda items: [*items[:2], dict(items[2], count=2), items[3]],
@@ -389,7 +392,7 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
         (changed(3, count=10**30), "of core 2, which has 4 neurons"),
         (changed(2, offset=3), "are at 3-5 of core 1, which has 4 neurons"),
         (changed(1, offset=1), "neurons 0-1 of layer 'out' overlap those of layer 'ears' at neuron 1 of core 0"),
-        (changed(2, kind="RC"), "layer 'out' is of one kind; got FF, RC"),
+        (changed(2, kind="RC"), "layer 'out' must be of one kind; got FF, RC"),
         (changed(3, kind="frontend"), "the frontend's layer 'loop' must lie at the head of core 0, in one piece"),
         (lambda items: [dict(item, kind="RC") for item in items], "the recurrent layer 'out' is on several cores"),
     ],

@@ -105,7 +105,7 @@ def test_bad_calls_are_named() -> None:
     net = strong("H1v1")
     with pytest.raises(TypeError, match="robustness: evaluate must be a function"):
         bh.deploy.robustness(net, 0.9, key=0)
-    with pytest.raises(TypeError, match=r"made of JAX operations.*without float"):
+    with pytest.raises(TypeError, match=r"JAX operations only.*without float"):
         bh.deploy.robustness(net, lambda net: float(score(net)), 2, key=0, pbar=False)
     with pytest.raises(TypeError, match="evaluate must return one number"):
         bh.deploy.robustness(net, lambda net: bh.rollout(net, XS)[0], 2, key=0, pbar=False)
@@ -113,10 +113,12 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(net, score, 0, key=0)
     with pytest.raises(TypeError, match="key must be a whole number"):
         bh.deploy.robustness(net, score, 2, key=None)
-    with pytest.raises(ValueError, match="names no chip"):
+    with pytest.raises(ValueError, match="key is an empty list"):
         bh.deploy.robustness(net, score, key=[])
-    with pytest.raises(ValueError, match="a key stands inside the evaluate of robustness"):
+    with pytest.raises(ValueError, match="inside the evaluate of robustness"):
         bh.deploy.robustness(net, lambda net: bh.rollout(net, XS, key=3)[0].sum(), 2, key=0, pbar=False)
+    with pytest.raises(TypeError, match=r"robustness: delay is not a kind of mismatch of the family H1v1 .*'leak'"):
+        bh.deploy.robustness(net, score, 2, key=0, delay=0.1)
     with pytest.raises(ValueError, match="NaN or infinity on 2 of 2 chips"):
         bh.deploy.robustness(net, lambda net: score(net) * jnp.nan, 2, key=0, pbar=False)
     with pytest.raises(TypeError, match="evaluate must return one number"):

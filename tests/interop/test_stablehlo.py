@@ -400,7 +400,7 @@ def test_a_file_that_is_cut_short_or_changed_anywhere_is_refused_in_words(made, 
     for content in [*cuts, *flips]:
         damaged.write_bytes(content)
         with pytest.raises(
-            ValueError, match=r"load_step: '.*damaged.step' (is cut short or damaged|is empty|is no step)"
+            ValueError, match=r"load_step: '.*damaged.step' (is cut short or damaged|is empty|is not a step)"
         ):
             load_step(damaged)
 
@@ -409,11 +409,11 @@ def test_a_file_of_another_kind_is_refused(made, tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", program=np.zeros(3), description=np.array("{}"))
     np.save(tmp_path / "one.npy", np.zeros(3))
     for name in ("other.npz", "one.npy"):
-        with pytest.raises(ValueError, match=rf"load_step: '.*{name}' is no step program"):
+        with pytest.raises(ValueError, match=rf"load_step: '.*{name}' is not a step program"):
             load_step(tmp_path / name)
     with pytest.raises(ValueError, match=r"load_step: '.*nowhere' cannot be read: No such file"):
         load_step(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="cannot be read: it is no regular file"):
+    with pytest.raises(ValueError, match="is not a regular file"):
         load_step(tmp_path)
     with pytest.raises(TypeError, match="load_step: path must be the path of a step program; got 3"):
         load_step(3)

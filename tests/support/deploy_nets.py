@@ -12,9 +12,11 @@ import numpy as np
 
 import brainhw as bh
 
+assert bh.nn  # the families get their modules when it is imported
 MODULES = {
-    "H1v1": (bh.nn.H1v1Synapse, bh.nn.H1v1Layer, bh.nn.H1v1Frontend),
-    "H1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer, bh.nn.H1v2Frontend),
+    family.name: tuple(family.modules[role] for role in ("synapse", "layer", "frontend"))
+    for family in bh.chip.families()
+    if family.package == "brainhw"
 }
 
 
@@ -47,7 +49,7 @@ class Chain(brainstate.nn.Module):
 
 def clean(rng: np.random.Generator, family: str, shape: tuple[int, ...]) -> np.ndarray:
     """Weights on the 5-bit grid, none zero, of one sign in every block of five rows."""
-    limit = {"H1v1": 0.9, "H1v2": 1.66}[family]
+    limit = bh.chip.get_chip(family).weight_limit
     codes = rng.integers(1, 15, shape)
     if len(shape) == 2:
         codes = codes * rng.choice([-1, 1], (-(-shape[0] // 5), shape[1])).repeat(5, axis=0)[: shape[0]]

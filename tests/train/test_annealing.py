@@ -221,7 +221,7 @@ def test_a_finished_net_holds_nothing_of_the_annealing_and_may_be_annealed_again
     annealing.finish()
     assert set(net.states()) == paths
     for method in (annealing.finish, annealing.constrain, lambda: annealing.step(1)):
-        with pytest.raises(RuntimeError, match=r"SignAnnealing\.\w+: it is finished; make a new one"):
+        with pytest.raises(RuntimeError, match=r"SignAnnealing\.\w+: the annealing is finished; make a new one"):
             method()
     SignAnnealing(net, 2).finish()
     assert set(net.states()) == paths
@@ -304,7 +304,7 @@ def test_a_new_annealing_takes_over_and_the_old_one_says_so(net: Net) -> None:
     second = SignAnnealing(net, 3, alpha_start=4.0)
     assert alpha_of(net.syn) == 4.0
     for method in (first.finish, first.constrain, lambda: first.step(1)):
-        with pytest.raises(RuntimeError, match=r"SignAnnealing\.\w+: another SignAnnealing has taken over"):
+        with pytest.raises(RuntimeError, match=r"SignAnnealing\.\w+: another SignAnnealing has replaced"):
             method()
     second.step(1)
     SignAnnealing(twin, 1).finish()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import platform
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._version import __version__
+from brainhw._files import versions
 from brainhw.init.batches import states_restored
 from brainhw.interop.stablehlo.program import StepProgram
 from brainhw.transform.advance import advance
@@ -139,7 +138,7 @@ def export_step(
         u.get_unit(x) if isinstance(x, u.Quantity) else None,
         tuple(output_units),
         dt,
-        _versions(),
+        versions(),
         {name: np.asarray(value) for name, value in rest.items()},
     )
 
@@ -168,15 +167,6 @@ def _without_locations() -> Iterator[None]:
         yield
     finally:
         jax.config.update(name, before)
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "brainhw": __version__,
-        "brainstate": brainstate.__version__,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def _example(x: Any, call: str) -> Any:

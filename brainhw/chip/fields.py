@@ -1,0 +1,151 @@
+"""Fields of a chip description: meaning, unit and limits of each, declared once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, final
+
+import brainunit as u
+
+from brainhw._arguments import choice, describe, positive_int, whole_number
+from brainhw.chip._units import exact
+
+__all__ = ["FieldInfo", "info_of", "sourced_fields", "spec_field"]
+
+_UNSOURCED = ("name", "family", "provenance", "notes")
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class FieldInfo:
+    """Meaning, unit and limits of one field; :func:`spec_field` lists what they say."""
+
+    meaning: str
+    unit: u.Unit | None = None
+    kind: type | None = None
+    choices: tuple[str, ...] = ()
+    whole: bool = False
+    many: bool = False
+    optional: bool = False
+    positive: bool = False
+    nonnegative: bool = False
+    most: float | None = None
+    why: str = ""
+
+    def check(self, value: Any, *, call: str, name: str) -> Any:
+        """Return ``value`` in its one form: float, int, str, tuple or a Quantity of one float64 in ``unit``."""
+        if value is None and self.optional:
+            return None
+        if self.kind is not None:
+            if not isinstance(value, self.kind):
+                raise TypeError(f"{call}: {name} must be a {self.kind.__name__}; got {describe(value)}.")
+            return value
+        if self.choices:
+            return choice(value, self.choices, call=call, name=name)
+        if not self.many:
+            return self._one(value, call, name)
+        if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
+            raise TypeError(f"{call}: {name} must be a sequence of numbers ({self.meaning}); got {describe(value)}.")
+        numbers = tuple(self._one(number, call, f"{name}[{i}]") for i, number in enumerate(value))
+        if not numbers:
+            raise ValueError(f"{call}: {name} must hold at least one number ({self.meaning}); got none.")
+        return numbers
+
+    def _one(self, value: Any, call: str, name: str) -> Any:
+        if self.whole:
+            return (positive_int if self.positive else whole_number)(value, call=call, name=name)
+        array = exact(value, self.unit, call=call, name=name, positive=self.positive, nonnegative=self.nonnegative)
+        number = float(array)
+        if self.most is not None and number > self.most:
+            raise ValueError(f"{call}: {name} must be at most {self.most:g}, {self.why}; got {number:g}.")
+        return number if self.unit is None else u.Quantity(number, unit=self.unit)
+
+    def text(self, value: Any) -> str:
+        """Return a value as a cell of a table."""
+        if value is None:
+            return "none"
+        if self.unit is not None:
+            return f"{value.mantissa:.10g} {self.unit}"
+        if self.many:
+            return (" + " if self.whole else ", ").join(f"{number:.10g}" for number in value)
+        return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def spec_field(
+    meaning: str,
+    *,
+    unit: u.Unit | None = None,
+    choices: tuple[str, ...] = (),
+    whole: bool = False,
+    many: bool = False,
+    optional: bool = False,
+    positive: bool = False,
+    nonnegative: bool = False,
+    most: float | None = None,
+    why: str = "",
+    kind: type | None = None,
+) -> Any:
+    """Declare a field of a :class:`ChipSpec` or of a class derived from it.
+
+    The field then has a provenance and a note, is checked, compared and hashed, and appears in the printed table and
+    in the chip file.
+
+    Parameters
+    ----------
+    meaning : str
+        A few words for the chip file.
+    unit : Unit, optional
+        The unit that the value is kept in; any unit of the same dimension is accepted. Default: a plain number.
+    choices : tuple of str, optional
+        The field is one of these words.
+    whole : bool, optional
+        The field is a whole number, at least 0, or at least 1 with ``positive``. Default False.
+    many : bool, optional
+        The field is a tuple of numbers without unit. Default False.
+    optional : bool, optional
+        ``None`` is allowed, which is ``"none"`` in the file. Default False.
+    positive, nonnegative : bool, optional
+        Lower limit. Default: any finite number.
+    most : float, optional
+        Upper limit. Default: none.
+    why : str, optional
+        The reason for the upper limit, for the error message.
+    kind : type, optional
+        The field is an instance of it: :class:`ChargeCurve` or :class:`TauProfiles`.
+
+    Returns
+    -------
+    dataclasses.Field
+        The declaration.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import brainhw as bh, brainunit as u
+    >>> @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+    ... class LabSpec(bh.chip.ChipSpec):
+    ...     V_reset: u.Quantity = bh.chip.spec_field("membrane after a spike", unit=u.mV, nonnegative=True)
+    """
+    info = FieldInfo(meaning, unit, kind, choices, whole, many, optional, positive, nonnegative, most, why)
+    return dataclasses.field(metadata={"chip": info})
+
+
+def sourced_fields(spec: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a spec, or of its class, that carry a provenance, in the order of the table."""
+    return tuple(item.name for item in dataclasses.fields(spec) if item.name not in _UNSOURCED)
+
+
+def info_of(spec: Any) -> dict[str, FieldInfo]:
+    """Return the declaration of each sourced field of a spec or of its class, by name."""
+    found: dict[str, FieldInfo] = {}
+    for name in sourced_fields(spec):
+        info = spec.__dataclass_fields__[name].metadata.get("chip")
+        if info is None:
+            owner = spec if isinstance(spec, type) else type(spec)
+            raise TypeError(
+                f"{owner.__name__}: the field {name!r} has no declaration. Write `{name}: ... = "
+                "brainhw.chip.spec_field('its meaning', ...)`, so that files and tables know its unit."
+            )
+        found[name] = info
+    return found
