@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from brainhw import _arguments
 from brainhw.chip import ChipSpec
-from brainhw.init.batches import states_restored
+from brainhw.transform.restore import states_restored
 from brainhw.nn import ChipWeight, EffectiveWeight, H1Frontend, H1Layer, H1Synapse, chip_weights
 from brainhw.nn.tap import Wire, Wires, hidden_values, listening
 from brainhw.transform.checks import check_module

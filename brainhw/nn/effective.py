@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -118,6 +119,16 @@ class EffectiveWeight(brainstate.nn.Module):
     def weight_bits(self) -> int | None:
         """Bits that weights are rounded to; ``None`` if they are not."""
         return None if self.grid is None else self.grid.bits
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Switch rounding and sign annealing off while the block runs."""
+        before = self.grid, self.sign_alpha
+        self.grid = self.sign_alpha = None
+        try:
+            yield
+        finally:
+            self.grid, self.sign_alpha = before
 
     def forget(self) -> None:
         """Let the charges count as not prepared, because what they are computed with has changed."""

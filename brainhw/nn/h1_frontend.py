@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.preparation import MismatchSizes
+from brainhw.nn.protocols import Slot
 from brainhw.nn.sequence import SequenceSynapse
 from brainhw.nn.tap import tap_wire
 
@@ -90,6 +92,14 @@ class H1Frontend(SequenceSynapse, brainstate.nn.Module):
     def pin_chip(self, key: jax.Array | None, sizes: MismatchSizes) -> None:
         """Put the chip of ``key`` in place, or with ``None`` the nominal one."""
         self.effective.pin(key, sizes.synapse)
+
+    def weight_slot(self) -> Slot:
+        """Return the weight, one-to-one."""
+        return Slot(self.weight, limit=self.chip.weight_limit, grid=self.effective.grid, out_axis=None)
+
+    def quiet(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context without rounding and sign annealing."""
+        return self.effective.quiet()
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the charge that each channel brings to its neuron.

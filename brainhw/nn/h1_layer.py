@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from brainhw.nn.effective import EffectiveWeight
 from brainhw.nn.family import chip_of_family
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.preparation import MismatchSizes
+from brainhw.nn.protocols import Slot
 from brainhw.nn.spiking import SpikingLayer
 
 __all__ = ["H1Layer", "H1v1Layer", "H1v2Layer"]
@@ -211,6 +213,16 @@ class H1Layer(SpikingLayer):
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
         """Return the charge over the membrane capacitance."""
         return (drive / self.chip.C).in_unit(u.mV)
+
+    def recurrent_slot(self) -> Slot | None:
+        """Return the recurrent weight, ``None`` for topology ``"FF"``."""
+        if self.topology == "FF":
+            return None
+        return Slot(self.recurrent_weight, limit=self.chip.weight_limit, grid=self.effective.grid)
+
+    def quiet(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context without rounding and sign annealing."""
+        return self.effective.quiet() if self.topology == "RC" else contextlib.nullcontext()
 
     def recurrent_matrix(self) -> u.Quantity:
         """Return the charge that the previous spikes bring back, ``[N, N]``."""

@@ -13,6 +13,7 @@ import jax
 from brainhw import _arguments, surrogate
 from brainhw.kernel.rows import tall_product
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
+from brainhw.nn.protocols import Slot
 from brainhw.nn.sequence import SequenceSynapse
 from brainhw.nn.spiking import SpikingLayer
 from brainhw.nn.tap import tap_wire
@@ -68,6 +69,10 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         self.in_size, self.out_size = (n_in,), (n_out,)
         init = braintools.init.KaimingNormal(unit=u.mV) if weight_init is None else weight_init
         self.weight = weight_state(init, (n_in, n_out), unit=u.mV, call=call, name="weight_init")
+
+    def weight_slot(self) -> Slot:
+        """Return the weight."""
+        return Slot(self.weight, unit=u.mV)
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the voltage that the input adds to each target neuron.
@@ -201,6 +206,10 @@ class LIFLayer(SpikingLayer):
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
         """Return the drive itself: it is a voltage step."""
         return drive
+
+    def recurrent_slot(self) -> Slot | None:
+        """Return the recurrent weight, ``None`` for topology ``"FF"``."""
+        return Slot(self.recurrent_weight, unit=u.mV) if self.topology == "RC" else None
 
     def recurrent_matrix(self) -> u.Quantity:
         """Return the voltage steps that the previous spikes bring back, ``[N, N]``."""

@@ -8,6 +8,7 @@ everything that rests on it: preparation, sampled chips, the fast path of ``roll
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ __all__ = [
     "StepLimited",
     "fulfils",
     "runs_whole_sequence",
+    "weight_slot_of",
 ]
 
 
@@ -257,3 +259,18 @@ def runs_whole_sequence(module: Any, *, call: str) -> bool:
             return not any(hasattr(kind, name) for name in changed)
         changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))} - hooks
     return False
+
+
+@functools.singledispatch
+def weight_slot_of(module: Any) -> Slot | None:
+    """Return the weight of a synapse, ``None`` if the module is no synapse; register classes of other packages here."""
+    return module.weight_slot() if fulfils(module, HasWeight, call="weight_slot_of") else None
+
+
+@weight_slot_of.register(brainstate.nn.Linear)
+@weight_slot_of.register(brainstate.nn.Conv1d)
+@weight_slot_of.register(brainstate.nn.Conv2d)
+@weight_slot_of.register(brainstate.nn.Conv3d)
+def _slot_of_brainstate(module: Any) -> Slot:
+    # The last axis of all these weights is the target, whatever the layout of the input.
+    return Slot(module.weight, unit=u.get_unit(module.weight.value["weight"]), key="weight")

@@ -9,7 +9,7 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.init.batches import states_restored
+from brainhw.transform.restore import states_restored
 from brainhw.interop.nir.clamp import check_clamp
 from brainhw.interop.nir.errors import Problems
 from brainhw.interop.nir.metadata import graph_notes

@@ -18,7 +18,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw._version import __version__
-from brainhw.init.batches import states_restored
+from brainhw.transform.restore import states_restored
 from brainhw.interop.stablehlo.program import StepProgram
 from brainhw.transform.advance import advance
 from brainhw.transform.checks import as_key, check_module
