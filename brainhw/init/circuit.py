@@ -199,7 +199,7 @@ class Circuit:
 
     def per_neuron(self, of_neurons: np.ndarray, of_units: np.ndarray) -> np.ndarray:
         """Return the value of its unit for each neuron, or its own where it belongs to none."""
-        return of_neurons
+        return of_units
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
         """Return for each column the value of its unit."""

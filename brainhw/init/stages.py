@@ -264,24 +264,6 @@ def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None,
     return np.concatenate(taken)
 
 
-def _checked(batch: Any, n_in: int, call: str) -> np.ndarray:
-    first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
-    if hasattr(first, "detach"):  # a torch tensor, which may carry a gradient or lie on a GPU
-        first = first.detach().cpu().numpy()
-    array = np.asarray(_arguments.as_array(first, call=call, name="a batch"))
-    if array.ndim != 3:
-        raise ValueError(
-            f"{call}: a batch must have shape [B, T, N]; got shape {array.shape}. For one array, pass [array]."
-        )
-    if 0 in array.shape:
-        raise ValueError(f"{call}: a batch must hold at least one sample and one step; got shape {array.shape}.")
-    _arguments.check_last_axis(array, n_in, call=call, name="a batch", ndims=(3,))
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is named
-        array = array.astype(np.float32)
-    _arguments.check_finite(array, call=call, name="a batch")
-    return array
-
-
 def _checked_batch(batch: Any, n_in: int | None, call: str) -> np.ndarray:
     first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
     if hasattr(first, "detach"):  # a torch tensor, which may carry a gradient or lie on a GPU

@@ -121,7 +121,7 @@ class EffectiveWeight(brainstate.nn.Module):
         return None if self.grid is None else self.grid.bits
 
     @contextlib.contextmanager
-    def quiet(self) -> Iterator[None]:
+    def unrounded(self) -> Iterator[None]:
         """Switch rounding and sign annealing off while the block runs."""
         before = self.grid, self.sign_alpha
         self.grid = self.sign_alpha = None

@@ -222,7 +222,7 @@ class H1Layer(SpikingLayer):
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context without rounding and sign annealing."""
-        return self.effective.quiet() if self.topology == "RC" else contextlib.nullcontext()
+        return self.effective.unrounded() if self.topology == "RC" else contextlib.nullcontext()
 
     def recurrent_matrix(self) -> u.Quantity:
         """Return the charge that the previous spikes bring back, ``[N, N]``."""

@@ -106,7 +106,7 @@ class H1Synapse(SequenceSynapse, brainstate.nn.Module):
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context without rounding and sign annealing."""
-        return self.effective.quiet()
+        return self.effective.unrounded()
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the charge that the input brings to each target neuron.

@@ -59,7 +59,7 @@ def test_settings_that_deserve_a_warning(
     def stop(*_: Any, **__: Any) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr("brainhw.init.fluct._through_frontend", stop)
+    monkeypatch.setattr("brainhw.init.fluct._own_step", stop)
     net = chip_pair("H1v1", 8, 4, topology="RC" if topology == "RC" else "FF")
     if topology == "stray":
         net.stray = synapse("H1v1", 3, 3)
