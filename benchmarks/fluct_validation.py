@@ -36,9 +36,9 @@ from benchmarks.fluct_systems import (
 )
 from benchmarks.machine import save
 from brainhw.init.circuit import Circuit
-from brainhw.init.crossing import silent_fraction
-from brainhw.init.kernel import Kernel, measure_kernel
-from brainhw.init.moments import input_moments
+from brainhw.init.response import silent_fraction
+from brainhw.init.response import Response, measure_response
+from brainhw.init.response import input_moments
 from brainhw.init.pair import Draw, FluctSettings, PairInitializer
 
 NEURONS = 256
@@ -65,8 +65,8 @@ class Finding:
         return self.met is not None and not self.met
 
 
-def kernel_of(system: System, tau: float) -> Kernel:
-    return measure_kernel(Circuit(*system.net(2, 1, tau).layers), 1e3 * DT * u.ms, STEPS)
+def kernel_of(system: System, tau: float) -> Response:
+    return measure_response(Circuit(*system.net(2, 1, tau).layers), 1e3 * DT * u.ms, STEPS)
 
 
 def listed(values: Any, digits: int = 2) -> str:
@@ -94,7 +94,7 @@ def kernel(system: System) -> Iterator[Finding]:
         # The other order of update: two exponentials, input decayed once as it arrives.
         for tau_mem, tau_syn in ((20, 10), (20, 20), (50, 10)):
             layer = bh.nn.CubaLIFLayer(1, tau_mem=tau_mem * u.ms, tau_syn=tau_syn * u.ms)
-            got = measure_kernel(Circuit(bh.nn.LIFSynapse(2, 1), layer), 1e3 * DT * u.ms, STEPS)
+            got = measure_response(Circuit(bh.nn.LIFSynapse(2, 1), layer), 1e3 * DT * u.ms, STEPS)
             a, b = np.exp(-1e3 * DT / tau_mem), np.exp(-1e3 * DT / tau_syn)
             square = DT * b**2 * (1 + a * b) / ((1 - a**2) * (1 - b**2) * (1 - a * b))
             errors[f"current-based, {tau_mem} and {tau_syn} ms"] = _worst(got, (DT * b / ((1 - a) * (1 - b)), square))
@@ -123,7 +123,7 @@ def kernel(system: System) -> Iterator[Finding]:
     )
 
 
-def _worst(got: Kernel, wanted: tuple[float, float]) -> float:
+def _worst(got: Response, wanted: tuple[float, float]) -> float:
     return max(abs(float(a[0]) / b - 1) for a, b in zip((got.integral, got.square_integral), wanted, strict=True))
 
 
@@ -274,7 +274,7 @@ def search(system: System) -> Iterator[Finding]:
     circuit = Circuit(*net.layers)
     x = spikes(100, system.n_in, seed=0, steps=PAPER_STEPS)
     settings = FluctSettings(xi=2.0, alpha=1.0, center=False, exact=False, in_range=False)
-    response = measure_kernel(circuit, 1e3 * DT * u.ms, PAPER_STEPS)
+    response = measure_response(circuit, 1e3 * DT * u.ms, PAPER_STEPS)
     solver = RecordedSearch(circuit, x, response, input_moments(x, DT), settings, jax.random.key(0))
     solver.tried = []
     draw = solver.solve()

@@ -16,10 +16,10 @@ from tqdm import tqdm
 from brainhw import _arguments
 from brainhw._table import plain_table
 from brainhw.chip import get_family
-from brainhw.init.batches import states_restored
 from brainhw.nn import net_chip
 from brainhw.nn.effective import chips_side_by_side
 from brainhw.transform.checks import as_key, check_module
+from brainhw.transform.restore import states_restored
 from brainhw.transform.sample import nominal_chip, sample_chip
 
 __all__ = ["RobustnessReport", "robustness"]

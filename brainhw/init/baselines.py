@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.init.batches import states_restored
 from brainhw.init.circuit import Circuit
 from brainhw.init.stages import discover_stages
 from brainhw.transform.checks import as_key, check_module
+from brainhw.transform.restore import states_restored
 
 __all__ = ["kaiming_init"]
 
@@ -68,12 +68,14 @@ def kaiming_init(
     drawn = []
     for index, pair in enumerate(stages.pairs, start=1):
         circuit = Circuit(*pair)
+        if not circuit.slot.learnt:
+            continue
         unit = 1.0 if circuit.chip is not None else float(circuit.threshold().mean())
         of_input, of_layer = jax.random.split(jax.random.fold_in(random_key, index))
         weight = unit * _draw(rule, (circuit.n_in, circuit.n_columns), of_input, call)
         recurrent = None
         if circuit.is_recurrent:
-            recurrent = unit * _draw(rule, (circuit.n_neurons, circuit.n_columns), of_layer, call)
+            recurrent = unit * _draw(rule, np.shape(circuit.recurrent), of_layer, call)
         drawn.append((circuit, weight, recurrent))
     with states_restored(net, keep_weights=True):
         for circuit, weight, recurrent in drawn:

@@ -1,8 +1,9 @@
-"""A synapse and its layer as functions of their weights: what a search may call again and again."""
+"""A synapse and its layer as functions of their weights, and what their membranes and spikes do on the data."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -14,37 +15,47 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw.chip import LinearCharge
-from brainhw.nn import FractionalLayer, H1Layer, LIFLayer, LIFSynapse, MultiSynapseLayer
+from brainhw.nn.foreign import weight_slot_of
+from brainhw.nn.protocols import Preparable, Quietable, Recurrent, fulfils, runs_whole_sequence
 
-__all__ = ["Circuit"]
+__all__ = ["Circuit", "Measured", "Meter", "settled"]
+
+_SAMPLES = 200_000  # membrane values kept for a histogram
 
 
 class Circuit:
-    """One ``(synapse, layer)`` pair of any family.
+    """One ``(synapse, layer)`` pair whose layer takes exactly what the synapse gives.
 
-    Weights are plain numbers, in millivolt where the family's are voltages; ``weight_step`` is the distance of the
-    levels that those of the synapse are rounded to, or ``None``. A synapse has ``n_columns`` targets: one a
-    neuron, or ``S`` a neuron where a neuron has several synapses, neuron by neuron.
+    Weights are plain numbers in the unit of the synapse's slot, as ``[n_in, n_columns]``: one row per input and one
+    column per target, or per output channel of a convolution. ``weight_step`` is the distance of the levels that the
+    weights are rounded to, or ``None``. A neuron with ``S`` synapses has ``S`` neighbouring columns. A *unit* is what
+    gets a mean and a spread of its own: here one neuron.
 
     Parameters
     ----------
-    synapse : H1Synapse or LIFSynapse
-        The synapse; its weights are written to by every method that is given some.
-    layer : H1Layer, LIFLayer, MultiSynapseLayer or FractionalLayer
+    synapse : module with a weight slot
+        The synapse; its weights are written to by every method that takes some.
+    layer : Neuron
         The layer; its states are written to by :meth:`run`.
     """
 
+    positions = 1.0  # neurons per unit
+
     def __init__(self, synapse: Any, layer: Any) -> None:
         self.synapse, self.layer = synapse, layer
-        self.n_in, self.n_columns = synapse.in_size[-1], synapse.out_size[-1]
-        self.n_neurons = layer.n_neurons
-        self.weight_unit = u.mV if isinstance(synapse, LIFSynapse) else u.UNITLESS
-        self.chip = layer.chip if isinstance(layer, H1Layer) else None
-        self._recurrent = _recurrent_parameter(layer)
-        self._effective = getattr(synapse, "effective", None), getattr(layer, "effective", None)
+        self.slot: Any = weight_slot_of(synapse)
+        slot = layer.recurrent_slot() if fulfils(layer, Recurrent, call="fluct_init") else None
+        self._recurrent = slot if slot is not None and slot.learnt else None
+        # Numpy would pull the weights off their device; only the shape is needed.
+        self._shape = np.moveaxis(np.empty(np.shape(self.slot.value), bool), self.slot.out_axis, -1).shape
+        self.n_in, self.n_columns = math.prod(self._shape[:-1]), self._shape[-1]
+        self.n_neurons = math.prod(layer.out_size)
+        self.layer_synapses = math.prod(layer.in_size) // self.n_neurons
+        self.n_units = self.n_neurons
+        self.n_synapses = self.layer_synapses
+        self.chip = getattr(layer, "chip", None)
         # Kept, because a search goes without the grid.
-        grid = None if self._effective[0] is None else self._effective[0].grid
-        self.weight_step: float | None = None if grid is None else grid.step
+        self.weight_step: float | None = None if self.slot.grid is None else self.slot.grid.step
 
     @property
     def family(self) -> str:
@@ -52,29 +63,31 @@ class Circuit:
         return self.chip.name if self.chip is not None else type(self.layer).__name__.removesuffix("Layer")
 
     @property
-    def n_synapses(self) -> int:
-        """Synapses of each neuron."""
-        return self.n_columns // self.n_neurons
-
-    @property
     def weight_limit(self) -> float:
         """Largest weight that the hardware takes; infinite without a chip."""
-        return math.inf if self.chip is None else self.chip.weight_limit
+        return self.slot.limit
 
     @property
     def remembers_all(self) -> bool:
         """Whether the response to a spike never fades for good, as that of a fractional neuron."""
-        return isinstance(self.layer, FractionalLayer)
+        return bool(getattr(self.layer, "never_forgets", False))
 
     @property
     def bends(self) -> bool:
-        """Whether the drive is no straight line in the weight."""
-        return self.chip is not None and not isinstance(self.chip.charge, LinearCharge)
+        """Whether the drive is not proportional to the weight."""
+        return self.chip is not None and not isinstance(getattr(self.chip, "charge", None), LinearCharge)
 
     @property
     def clamped(self) -> bool:
         """Whether the membrane is held at zero or above."""
         return bool(getattr(self.layer, "clamped", False))
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether the network applies other weights than those stored: rounded, or with signs held together."""
+        parts = [getattr(module, "effective", None) for module in (self.synapse, self.layer)]
+        annealed = any(part is not None and part.sign_alpha is not None for part in parts)
+        return annealed or any(slot is not None and slot.grid is not None for slot in (self.slot, self._recurrent))
 
     @property
     def is_recurrent(self) -> bool:
@@ -84,79 +97,118 @@ class Circuit:
     @property
     def weight(self) -> jax.Array:
         """The present weights, ``[n_in, n_columns]``."""
-        return _plain(self.synapse.weight.value)
+        value = jnp.asarray(self.slot.value)
+        return value if value.shape == self._shape == (self.n_in, self.n_columns) else self._as_matrix(value)
 
     @property
     def recurrent(self) -> jax.Array | None:
-        """The present recurrent weights, ``[n_neurons, n_columns]``, or ``None``."""
-        if self._recurrent is None:
-            return None
-        parameter = self._recurrent
-        return _plain(parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter.value)
+        """The present recurrent weights, ``[n_neurons, n_neurons * S]``, or ``None``."""
+        return None if self._recurrent is None else self._recurrent.value
 
     def applied(self) -> tuple[jax.Array, jax.Array | None]:
-        """Return the present weights as the chip applies them: signs annealed and rounded, where they are."""
+        """Return the present weights as their grids round them, in the shapes of the parameters."""
+        slots = (self.slot, self._recurrent)
         return tuple(
-            weight if effective is None or weight is None else effective.applied(weight)
-            for effective, weight in zip(self._effective, (self.weight, self.recurrent), strict=True)
+            slot and (slot.value if slot.grid is None else slot.grid.quantize(slot.value, None)) for slot in slots
         )
 
     def threshold(self) -> np.ndarray:
-        """Return the thresholds in mV, ``[n_neurons]``."""
+        """Return the threshold of each neuron in mV, ``[n_neurons]``."""
         V_th = np.asarray(self.layer.threshold().to(u.mV).mantissa, dtype=float)
-        return np.broadcast_to(V_th, (self.n_neurons,))
+        return np.broadcast_to(V_th, self.layer.out_size).reshape(self.n_neurons)
 
     def store(self, weight: jax.Array, recurrent: jax.Array | None) -> None:
         """Write weights into the network."""
-        self.synapse.weight.value = self._with_unit(weight)
-        if recurrent is None or self._recurrent is None:
-            return
-        if isinstance(self._recurrent, brainstate.nn.Param):
-            self._recurrent.set_value(self._with_unit(recurrent))
-        else:
-            self._recurrent.value = self._with_unit(recurrent)
+        self._write(weight)
+        if recurrent is not None and self._recurrent is not None:
+            self._recurrent.write(recurrent)
 
     def check_recurrent(self, wanted: jax.Array | None, *, call: str) -> None:
         """Raise if recurrent weights were stored that the transform of their parameter cannot give."""
-        if wanted is None or not isinstance(self._recurrent, brainstate.nn.Param):
+        transform = None if self._recurrent is None else getattr(self._recurrent.parameter, "t", None)
+        if wanted is None or transform is None:
             return
         wanted, held = np.asarray(wanted), np.asarray(self.recurrent)
         if not np.allclose(held, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max()):
             raise ValueError(
-                f"{call}: w_rec has the transform {type(self._recurrent.t).__name__}, which cannot give the weights "
+                f"{call}: w_rec has the transform {type(transform).__name__}, which cannot give the weights "
                 f"drawn for it, from {wanted.min():.3g} to {wanted.max():.3g} mV; use one that gives both signs and "
                 "this range, or freeze the weights with brainstate.nn.Const."
             )
 
-    def drive(self, weight: jax.Array, xs: jax.Array) -> u.Quantity:
-        """Return what the synapse makes of inputs ``[T, B, n_in]``: ``[T, B, n_columns]``, volts or charge."""
-        self.synapse.weight.value = self._with_unit(weight)
+    def drive(self, weight: jax.Array, xs: Any) -> u.Quantity:
+        """Return what inputs ``[T, B, *in]`` bring to the layer, ``[T, B, *layer.in_size]``, volts or charge."""
+        self._write(weight)
         _prepare(self.synapse)
         return self.synapse.update(xs)
 
-    def subthreshold(self, weight: jax.Array, xs: jax.Array) -> jax.Array:
+    def probe(self, weight: float) -> float:
+        """Return what the synapse gives for one spike at one input, all weights being equal."""
+        # Built by numpy: jax would compile each of these steps anew for every size of a layer.
+        one_spike = jnp.asarray(np.eye(1, self.n_in)[None])
+        return float(np.asarray(u.get_mantissa(self.drive(self._full(weight), one_spike)))[0, 0, 0])
+
+    def drive_unit(self) -> u.Unit:
+        """Return the unit of the layer's input."""
+        return u.get_unit(self.drive(self.weight, jnp.asarray(np.zeros((1, 1, self.n_in)))))
+
+    def reach(self) -> Any:
+        """Return what one unit of the synapse's output becomes at each input of the layer: 1 if nothing is between."""
+        return 1.0
+
+    def subthreshold(self, weight: jax.Array, xs: Any) -> jax.Array:
         """Return the membranes in mV that the inputs alone make, ``[T, B, n_neurons]``: no spike, reset or clamp."""
         drive = self.drive(weight, xs)
         _prepare(self.layer)
-        return self.layer.subthreshold(drive).mantissa
+        return self.membrane(drive)
 
-    def with_recurrence(self, weight: jax.Array, recurrent: jax.Array, xs: jax.Array, spikes: jax.Array) -> jax.Array:
+    def membrane(self, drive: u.Quantity, spikes: jax.Array | None = None) -> jax.Array:
+        """Return the membranes in mV, ``[T, B, n_neurons]``, given the drive and spikes that come back a step later."""
+        if spikes is not None:
+            before = jnp.concatenate([jnp.zeros_like(spikes[:1]), spikes[:-1]])
+            drive = drive + self.layer.recurrent_drive(before)
+        return self._by_neuron(self.layer.subthreshold(drive).mantissa)
+
+    def with_recurrence(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> jax.Array:
         """Return :meth:`subthreshold` with what given spikes ``[T, B, n_neurons]`` bring back one step later."""
         self.store(weight, recurrent)
         drive = self.drive(weight, xs)
         _prepare(self.layer)
-        before = jnp.concatenate([jnp.zeros_like(spikes[:1]), spikes[:-1]])
-        return self.layer.subthreshold(drive + self.layer.recurrent_drive(before)).mantissa
+        return self.membrane(drive, spikes)
 
-    def run(self, weight: jax.Array, recurrent: jax.Array | None, xs: jax.Array) -> jax.Array:
+    def run(self, weight: jax.Array, recurrent: jax.Array | None, xs: Any) -> jax.Array:
         """Return the spikes ``[T, B, n_neurons]`` of the real layer, from rest."""
         self.store(weight, recurrent)
         drive = self.drive(weight, xs)
         _prepare(self.layer)
-        self.layer.reset_state(xs.shape[1])
-        if hasattr(self.layer, "update_sequence") and self.layer.gains_from_sequence():
-            return self.layer.update_sequence(drive)
-        return brainstate.transform.for_loop(self.layer.update, drive)
+        self.layer.reset_state(drive.shape[1])
+        if runs_whole_sequence(self.layer, call="fluct_init") and self.layer.gains_from_sequence():
+            return self._by_neuron(self.layer.update_sequence(drive))
+        return self._by_neuron(brainstate.transform.for_loop(self.layer.update, drive))
+
+    def pooled(self, mean: jax.Array, sd: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return mean and standard deviation of each unit from those of its neurons."""
+        return mean, sd
+
+    def total(self, counts: np.ndarray) -> np.ndarray:
+        """Return the sum over the neurons of each unit."""
+        return counts
+
+    def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
+        """Return the mean over the neurons of each unit."""
+        return of_neurons
+
+    def per_neuron(self, of_neurons: np.ndarray, of_units: np.ndarray) -> np.ndarray:
+        """Return the value of its unit for each neuron, or its own where it belongs to none."""
+        return of_units
+
+    def per_column(self, of_units: np.ndarray) -> np.ndarray:
+        """Return for each column the value of its unit."""
+        return np.repeat(of_units, self.n_synapses)
+
+    def any_of_unit(self, of_columns: np.ndarray) -> np.ndarray:
+        """Return for each unit whether something holds for any of its columns."""
+        return of_columns.reshape(-1, self.n_synapses).any(axis=1)
 
     @contextlib.contextmanager
     def smooth(self) -> Iterator[None]:
@@ -164,33 +216,143 @@ class Circuit:
 
         A search must see the same layer each time, and what a small weight does.
         """
-        settings = [(self.layer, "noise_std")] if isinstance(self.layer, MultiSynapseLayer) else []
-        settings += [(part, name) for part in self._effective if part is not None for name in ("grid", "sign_alpha")]
-        before = [getattr(part, name) for part, name in settings]
-        for part, name in settings:
-            setattr(part, name, None)
-        try:
+        with contextlib.ExitStack() as stack:
+            for module in (self.synapse, self.layer):
+                if fulfils(module, Quietable, call="fluct_init"):
+                    stack.enter_context(module.quiet())
             yield
-        finally:
-            for (part, name), value in zip(settings, before, strict=True):
-                setattr(part, name, value)
 
-    def _with_unit(self, weight: jax.Array) -> Any:
-        return weight if self.weight_unit == u.UNITLESS else weight * self.weight_unit
+    def _full(self, weight: float) -> jax.Array:
+        return jnp.asarray(np.full((self.n_in, self.n_columns), weight), self.weight.dtype)
 
+    def _as_matrix(self, value: jax.Array) -> jax.Array:
+        return jnp.moveaxis(value, self.slot.out_axis, -1).reshape(self.n_in, self.n_columns)
 
-def _plain(weight: Any) -> jax.Array:
-    return weight.to(u.mV).mantissa if isinstance(weight, u.Quantity) else weight
+    def _write(self, weight: jax.Array) -> None:
+        if len(self._shape) > 2 or self.slot.out_axis != -1:
+            weight = jnp.moveaxis(jnp.reshape(weight, self._shape), -1, self.slot.out_axis)
+        self.slot.write(weight)
+
+    def _by_neuron(self, values: jax.Array) -> jax.Array:
+        return values.reshape(*values.shape[: values.ndim - len(self.layer.out_size)], self.n_neurons)
 
 
 def _prepare(module: Any) -> None:
-    if hasattr(module, "prepare"):
+    if fulfils(module, Preparable, call="fluct_init"):
         module.prepare()
 
 
-def _recurrent_parameter(layer: Any) -> Any:
-    if isinstance(layer, (H1Layer, LIFLayer)):
-        return layer.recurrent_weight if layer.topology == "RC" else None
-    parameter = getattr(layer, "w_rec", None)
-    frozen = isinstance(parameter, brainstate.nn.Param) and not parameter.fit
-    return None if frozen else parameter
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Statistics over time and batch in mV, per unit or per neuron.
+
+    Attributes
+    ----------
+    mean, sd : numpy.ndarray
+        Of the sub-threshold membrane, recurrent input included, ``[n]``.
+    sd_FF : numpy.ndarray
+        Of the part that the feed-forward input makes.
+    sd_RC : numpy.ndarray or None
+        Of the part that the layer's own spikes bring back.
+    sample : numpy.ndarray
+        Some of the membrane values, ``[samples, n_neurons]``.
+    """
+
+    mean: np.ndarray
+    sd: np.ndarray
+    sd_FF: np.ndarray
+    sd_RC: np.ndarray | None
+    sample: np.ndarray
+
+    def xi(self, theta: np.ndarray) -> np.ndarray:
+        """Return the distance to thresholds ``[n]`` in standard deviations, infinite where nothing moves."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.sd > 0, (theta - self.mean) / self.sd, np.inf)
+
+
+class Meter:
+    """Runs and measures one pair on one input; compiled once, whatever the weights.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        The pair.
+    xs : jax.Array or pytree
+        Input, ``[T, B, n_in]``, or what the circuit takes.
+    rise : int
+        Steps that a membrane takes to rise from rest; they are left out of the statistics, up to half of the data.
+    """
+
+    def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:
+        self.circuit, self.xs = circuit, xs
+        self.n_steps, self.n_samples = jax.tree.leaves(xs)[0].shape[:2]
+        self.first = min(rise, self.n_steps // 2)
+        self.n_runs = 0
+        self._run = brainstate.transform.jit(circuit.run)
+        self._alone = brainstate.transform.jit(lambda *a: self.moments(circuit.subthreshold(*a)))
+        self._lag: Any = None
+        self._joint = brainstate.transform.jit(self._joint_moments)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all samples together."""
+        return self.n_steps * self.n_samples
+
+    def run(self, weight: jax.Array, recurrent: jax.Array | None) -> jax.Array:
+        """Return the spikes ``[T, B, n_neurons]``."""
+        self.n_runs += 1
+        return self._run(weight, recurrent, self.xs)
+
+    def alone(self, weight: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation that the feed-forward input makes, ``[n_units]`` in mV."""
+        mean, sd, _ = self._alone(weight, self.xs)
+        return np.asarray(mean, dtype=float), np.asarray(sd, dtype=float)
+
+    def measure(self, weight: jax.Array, recurrent: jax.Array | None, spikes: jax.Array) -> Measured:
+        """Return the statistics of the membranes, given the spikes of :meth:`run`."""
+        mean, sd_FF, sample = (np.asarray(a, dtype=float) for a in self._alone(weight, self.xs))
+        if recurrent is None:
+            return Measured(mean, sd_FF, sd_FF, None, sample)
+        joint = self._joint(weight, recurrent, self.xs, spikes)
+        mean, sd, sd_RC, sample = (np.asarray(a, dtype=float) for a in joint)
+        return Measured(mean, sd, sd_FF, sd_RC, sample)
+
+    def lag_one(self, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the variance that the input makes, ``[n_units]``, and each neuron's covariance with its next step."""
+        if self._lag is None:
+            self._lag = brainstate.transform.jit(self._lagged)
+        return self._lag(weight, self.xs)
+
+    def _lagged(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array]:
+        trace = self.circuit.subthreshold(weight, xs)[self.first :]
+        off = trace - trace.mean(axis=(0, 1))
+        flat = trace.reshape(-1, trace.shape[-1])
+        _, sd = self.circuit.pooled(flat.mean(axis=0), flat.std(axis=0))
+        later = (off[1:] * off[:-1]).mean(axis=(0, 1))
+        return sd**2, self.circuit.pooled(later, jnp.zeros_like(later))[0]
+
+    def spread_RC(self, weight: jax.Array, recurrent: jax.Array, spikes: jax.Array) -> np.ndarray:
+        """Return the standard deviation of what the layer's own spikes bring back, ``[n_units]`` in mV."""
+        return np.asarray(self._joint(weight, recurrent, self.xs, spikes)[2], dtype=float)
+
+    def _joint_moments(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> tuple:
+        both = self.circuit.with_recurrence(weight, recurrent, xs, spikes)
+        returned = both - self.circuit.subthreshold(weight, xs)
+        mean, sd, sample = self.moments(both)
+        return mean, sd, self.moments(returned)[1], sample
+
+    def moments(self, trace: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return mean and standard deviation of each unit, and some of the values of membranes ``[T, B, n]``."""
+        flat, sample = settled(trace, self.first)
+        return *self.circuit.pooled(jnp.mean(flat, axis=0), jnp.std(flat, axis=0)), sample
+
+
+def settled(trace: jax.Array, first: int) -> tuple[jax.Array, jax.Array]:
+    """Return the values of membranes ``[T, B, n]`` after their rise as ``[T * B, n]``, and a sample of them."""
+    risen = trace[first:]
+    flat = risen.reshape(-1, risen.shape[-1])
+    stride = max(1, flat.size // _SAMPLES)
+    # A stride with no common factor with the batch, so that every sample is met.
+    while stride > 1 and np.gcd(stride, risen.shape[1]) > 1:
+        stride += 1
+    return flat, flat[::stride]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,20 +14,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.init.advice import warn_of_outcome, warn_of_settings
-from brainhw.init.batches import states_restored, take_batches
-from brainhw.init.circuit import Circuit
-from brainhw.init.kernel import measure_kernel
-from brainhw.init.measure import Meter
-from brainhw.init.moments import input_moments, membrane_basis
-from brainhw.init.pair import Draw, FluctSettings, PairInitializer, rise_of
-from brainhw.init.report import FluctReport, InitOutcome, LayerReport, report_layer
-from brainhw.init.stages import FAMILIES, Stages, discover_stages
+from brainhw.init.circuit import Circuit, Measured
+from brainhw.init.pair import Draw, FluctSettings, MeasuredInitializer, PairInitializer, rise_of
+from brainhw.init.report import (
+    FluctReport,
+    InitOutcome,
+    LayerReport,
+    observe,
+    report_layer,
+    warn_of_outcome,
+    warn_of_settings,
+)
+from brainhw.init.response import InputMoments, input_moments, measure_response
+from brainhw.init.stages import FAMILIES, Stages, discover_stages, take_batches
+from brainhw.init.wiring import OwnStep, WiredCircuit, Wiring, wire, without_noise
 from brainhw.nn import net_chip
+from brainhw.nn.foreign import weight_slot_of
 from brainhw.transform.checks import as_key, check_module
+from brainhw.transform.restore import states_restored
 from brainhw.transform.sample import nominal_chip
 
 __all__ = ["fluct_init", "fluct_report", "nwave_preset"]
+
+_FEEDBACK_ROUNDS = 6
+_SETTLED = 0.05  # relative change of the spreads from round to round at which a loop counts as settled
 
 
 def fluct_init(
@@ -147,31 +158,55 @@ def fluct_init(
     if random_key is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
     dt = _arguments.time_step(call=call)
-    x = take_batches(dataloader, n_batches, n_in=_n_inputs(stages), call=call)
-    circuits = [Circuit(*pair) for pair in stages.pairs]
-    warn_of_settings(settings, recurrent=any(circuit.is_recurrent for circuit in circuits), call=call)
+    x = take_batches(dataloader, n_batches, n_in=None, call=call)
+    drawn = [number for number, (synapse, _) in enumerate(stages.pairs) if _learnt(synapse)]
+    warn_of_settings(settings, recurrent=any(Circuit(*stages.pairs[i]).is_recurrent for i in drawn), call=call)
 
     say = print if verbose else _nothing
-    names = ", ".join(dict.fromkeys(circuit.family for circuit in circuits))
+    names = ", ".join(dict.fromkeys(Circuit(*pair).family for pair in stages.pairs))
     milliseconds = dt.to(u.ms).mantissa
     say(f"[fluct_init] ξ={settings.xi} α={settings.alpha} dt={milliseconds}ms (stacked, adaptive µ) [{names}]")
-    reports = []
-    with _undisturbed(net, circuits, keep_weights=True):
-        x = _through_frontend(stages, x, dt, say)
-        for index, circuit in enumerate(circuits, start=1):
-            _check_active(x, index, stages, call)
-            if np.mean(x != 0) > 0.5 and np.all((x == 0) | (x == 1)):
+    outcomes: dict[int, InitOutcome] = {}
+    with _undisturbed(net, keep_weights=True, call=call):
+        # They are drawn anew; until then nothing may choke on what they are.
+        for number in drawn:
+            _make_finite(Circuit(*stages.pairs[number]))
+        step = _own_step(net, stages, x, call)
+        wired = wire(step, stages.pairs, stages.paths, initialise=True)
+        _say_input(step, stages, dt, say)
+        order = _order(drawn, wired)
+        for place, number in enumerate(order):
+            circuit = _circuit(step, stages, wired, number)
+            pair_key = jax.random.fold_in(random_key, number + 1)
+            sizes = None
+            for _ in range(_FEEDBACK_ROUNDS if wired[number].feeds_back else 1):
+                given, xs = _inputs(step, wired[number], circuit)
+                _check_active(given, number + 1, step, wired, stages, call)
+                with circuit.smooth():
+                    solver, draw, report = _initialise(
+                        number + 1, stages, circuit, given, xs, dt, settings, pair_key, call
+                    )
+                if not wired[number].feeds_back:
+                    break
+                # What reaches the pair depends on its own spikes: draw again on what the network now brings.
+                before, sizes = sizes, np.concatenate([draw.sizes.mu_W, draw.sizes.sigma_FF])
+                step.forget()
+                if before is not None and np.allclose(sizes, before, rtol=_SETTLED, atol=1e-6):
+                    break
+            if np.mean(given != 0) > 0.5 and np.all((given == 0) | (given == 1)):
                 say("  ν·dt > 0.5: inputs spike in more than half of all steps, so silence says more than a spike")
-            pair_key = jax.random.fold_in(random_key, index)
-            solver, draw, report = _initialise(index, stages, circuit, x, dt, settings, pair_key, call)
             say(report.line())
-            if index < len(circuits):
-                say(f"  → ν_{index + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
+            if place + 1 < len(order):
+                say(f"  → ν_{order[place + 1] + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
             warn_of_outcome(report, solver, draw, call)
-            reports.append(report)
-            x = _batch_major(draw.spikes)
+            assert report.init is not None
+            outcomes[number] = report.init
+            _pass_on(step, wired[number], circuit, draw)
         say("[fluct_init] done.")
-    return FluctReport(tuple(reports)) if return_report else None
+        if return_report:
+            step.forget()
+            return _report(step, stages, wired, dt, outcomes)
+    return None
 
 
 def fluct_report(
@@ -217,17 +252,14 @@ def fluct_report(
     families = _arguments.choice(families, FAMILIES, call=call, name="families")
     stages = discover_stages(net, families=families, call=call)
     dt = _arguments.time_step(call=call)
-    x = take_batches(dataloader, n_batches, n_in=_n_inputs(stages), call=call)
-    circuits = [Circuit(*pair) for pair in stages.pairs]
-    applied = [circuit.applied() for circuit in circuits]
-    reports = []
-    with _undisturbed(net, circuits, keep_weights=False):
-        x = _through_frontend(stages, x, dt, _nothing)
-        for index, circuit in enumerate(circuits, start=1):
-            report, spikes = _measure(index, stages, circuit, applied[index - 1], x, dt, call)
-            reports.append(report)
-            x = _batch_major(spikes)
-    return FluctReport(tuple(reports))
+    x = take_batches(dataloader, n_batches, n_in=None, call=call)
+    for index, pair in enumerate(stages.pairs, start=1):
+        for value in (Circuit(*pair).weight, Circuit(*pair).recurrent):
+            name = f"a weight of layer {index}"
+            _arguments.check_finite_tree(value, call=call, name=name, fix="load or initialise it again")
+    with _undisturbed(net, keep_weights=False, call=call):
+        step = _own_step(net, stages, x, call)
+        return _report(step, stages, wire(step, stages.pairs, stages.paths, initialise=False), dt, {})
 
 
 def nwave_preset() -> dict[str, Any]:
@@ -267,26 +299,101 @@ def _settings(xi_target: Any, alpha: Any, center: Any, moments: Any, in_range: A
     return FluctSettings(xi, share, center, basis == "exact", within)
 
 
+def _learnt(synapse: Any) -> bool:
+    slot = weight_slot_of(synapse)
+    return slot is not None and slot.learnt
+
+
+def _make_finite(circuit: Circuit) -> None:
+    if not np.all(np.isfinite(np.asarray(circuit.weight))):
+        circuit.store(jnp.zeros_like(circuit.weight), None)
+    if circuit.recurrent is not None and not np.all(np.isfinite(np.asarray(circuit.recurrent))):
+        circuit.store(circuit.weight, jnp.zeros_like(circuit.recurrent))
+
+
+def _own_step(net: Any, stages: Stages, x: np.ndarray, call: str) -> OwnStep:
+    """Trace the network's step on the data; where it does not take them, say so in the terms of its first stage."""
+    first = (stages.frontend or stages.pairs[0])[0].in_size
+    try:
+        return OwnStep(net, x, call=call)
+    except Exception:
+        if len(first) == 1 and (x.ndim != 3 or x.shape[-1] != first[0]):
+            take_batches([x], 1, n_in=first[0], call=call)
+        raise
+
+
+def _order(drawn: list[int], wired: list[Wiring]) -> list[int]:
+    """Return the pairs in the order of the step, each after those that its input depends on."""
+    waiting = sorted(drawn, key=lambda number: wired[number].layer)
+    order: list[int] = []
+    while waiting:
+        layers = {number: wired[number].layer for number in waiting}
+        ready = (n for n in waiting if not any(layers[m] in wired[n].reached for m in waiting if m != n))
+        order.append(next(ready, waiting[0]))  # in a loop over several pairs one must be first
+        waiting.remove(order[-1])
+    return order
+
+
+def _circuit(step: OwnStep, stages: Stages, wired: list[Wiring], number: int) -> Circuit:
+    """Return a pair as a function of its weights: the plain one where the layer takes just what the synapse gives."""
+    circuit = Circuit(*stages.pairs[number])
+    has_bias = circuit.slot.key is not None  # a weighted module of brainstate
+    if wired[number].is_direct and not has_bias and circuit.slot.quantity.ndim == 2 and len(circuit.layer.in_size) == 1:
+        return circuit
+    return WiredCircuit(*stages.pairs[number], wired[number], step.trace, call=step.call)
+
+
+def _inputs(step: OwnStep, wiring: Wiring, circuit: Circuit) -> tuple[np.ndarray, Any]:
+    """Return what the network brings to a synapse as ``[B, T, n]``, and the time-major input of the circuit."""
+    found = step.values([step.trace.calls[wiring.synapse].given, *wiring.sources])
+    numbers = np.asarray(u.get_mantissa(found[0]))
+    given = np.swapaxes(numbers.reshape(*numbers.shape[:2], -1), 0, 1)
+    return given, (found[0], tuple(found[1:])) if isinstance(circuit, WiredCircuit) else given
+
+
+def _pass_on(step: OwnStep, wiring: Wiring, circuit: Circuit, draw: Draw) -> None:
+    """Let the next pairs take these spikes, unless the network rounds its weights or feeds back."""
+    gave = step.trace.calls[wiring.layer].gave
+    if circuit.is_rounded or wiring.feeds_back:
+        step.forget()
+        return
+    step.learn(gave, draw.spikes.reshape(*draw.spikes.shape[:2], *gave.shape[1:]))
+
+
 def _initialise(
     index: int,
     stages: Stages,
     circuit: Circuit,
-    x: np.ndarray,
+    given: np.ndarray,
+    xs: Any,
     dt: u.Quantity,
     settings: FluctSettings,
     key: jax.Array,
     call: str,
 ) -> tuple[PairInitializer, Draw, LayerReport]:
-    kernel = measure_kernel(circuit, dt, x.shape[1], call=call)
-    driven = int(np.sum(kernel.offset >= circuit.threshold()))
+    response = measure_response(circuit, dt, given.shape[1], call=call)
+    driven = int(np.sum(response.offset >= circuit.threshold()))
     if driven:
         raise ValueError(
             f"{call}: the bias, added at every step, alone takes {driven} neuron(s) of layer {index} to "
-            f"{kernel.offset.max():.3g} mV where V_th is {circuit.threshold().min():.3g} mV, so no weight keeps them "
+            f"{response.offset.max():.3g} mV where V_th is {circuit.threshold().min():.3g} mV, so no weight keeps them "
             "below threshold; lower the bias or raise V_th."
         )
-    moments = input_moments(x, _seconds(dt))
-    solver = PairInitializer(circuit, x, kernel, moments, settings, key)
+    moments = input_moments(given, _seconds(dt))
+    if isinstance(circuit, WiredCircuit):
+        rates = circuit.rates(xs[0]) / (0.5 * (circuit.probe(1e-3) - circuit.probe(-1e-3)) / 1e-3)
+        measured_moments = dataclasses.replace(moments, rates=rates)
+        of_columns = dataclasses.replace(response, response=circuit.by_column(response.response))
+        solver: PairInitializer = MeasuredInitializer(circuit, xs, of_columns, measured_moments, settings, key)
+        driven = int(np.sum(solver.theta <= 0))
+        if driven:
+            raise ValueError(
+                f"{call}: without its weights {driven} unit(s) of layer {index} are at "
+                f"{solver.response.offset.max():.3g} mV on average where V_th is {circuit.threshold().min():.3g} mV: "
+                "bias, other synapses or skips drive them. Make those weaker or raise V_th."
+            )
+    else:
+        solver = PairInitializer(circuit, given, response, moments, settings, key)
     if not solver.can_fluctuate:
         raise ValueError(
             f"{call}: the input of layer {index} never changes, or with center=True all of its channels move as one, "
@@ -306,90 +413,104 @@ def _initialise(
         exhausted=int(sizes.exhausted.sum()),
         evaluations=solver.meter.n_runs,
     )
-    steps, name = solver.meter.steps, stages.paths[index - 1]
-    report = report_layer(index, name, circuit, kernel, moments, solver.basis, measured, draw.counts, steps, outcome)
+    report = report_layer(
+        index,
+        stages.paths[index - 1],
+        circuit,
+        response,
+        moments,
+        solver.basis.step_correlation,
+        _of_neurons(circuit, measured),
+        np.asarray(draw.spikes.sum(axis=(0, 1))),
+        solver.meter.steps,
+        outcome,
+    )
     return solver, draw, report
 
 
-def _measure(
-    index: int,
-    stages: Stages,
-    circuit: Circuit,
-    applied: tuple[jax.Array, jax.Array | None],
-    x: np.ndarray,
-    dt: u.Quantity,
-    call: str,
-) -> tuple[LayerReport, jax.Array]:
-    kernel = measure_kernel(circuit, dt, x.shape[1], call=call)
-    moments = input_moments(x, _seconds(dt))
-    basis = membrane_basis(x, kernel, moments, circuit.n_synapses, exact=True, direction=None)
-    meter = Meter(circuit, _time_major(x), rise_of(kernel))
-    weight, recurrent = applied
-    for value in (circuit.weight, circuit.recurrent):
-        name = f"a weight of layer {index}"
-        _arguments.check_finite_tree(value, call=call, name=name, fix="load or initialise it again")
-    spikes = meter.run(weight, recurrent)
-    measured = meter.measure(weight, recurrent, spikes)
-    counts, name = np.asarray(spikes.sum(axis=(0, 1))), stages.paths[index - 1]
-    return report_layer(index, name, circuit, kernel, moments, basis, measured, counts, meter.steps, None), spikes
+def _of_neurons(circuit: Circuit, measured: Measured) -> Measured:
+    """Give each neuron what was measured of its unit."""
+
+    def spread(of_units: np.ndarray) -> np.ndarray:
+        return circuit.per_neuron(np.full(circuit.n_neurons, of_units.mean()), of_units)
+
+    sd_RC = None if measured.sd_RC is None else spread(measured.sd_RC)
+    return Measured(spread(measured.mean), spread(measured.sd), spread(measured.sd_FF), sd_RC, measured.sample)
 
 
-def _n_inputs(stages: Stages) -> int:
-    return (stages.frontend or stages.pairs[0])[0].in_size[-1]
+def _report(
+    step: OwnStep, stages: Stages, wired: list[Wiring], dt: u.Quantity, outcomes: dict[int, InitOutcome]
+) -> FluctReport:
+    """Run the network once more, as it stands, and report what it does."""
+    calls = step.trace.calls
+    circuits = [_circuit(step, stages, wired, number) for number in range(len(wired))]
+    # One run records everything; what the runs of an initialisation computed is not taken, since rounding is part of
+    # the network.
+    wanted = [value for w in wired for value in (calls[w.synapse].given, calls[w.layer].given, calls[w.layer].gave)]
+    found = step.record(wanted)
+    seen = []
+    for number, circuit in enumerate(circuits):
+        given, drive, spikes = found[3 * number : 3 * number + 3]
+        numbers = np.asarray(u.get_mantissa(given))
+        with circuit.smooth():
+            response = measure_response(circuit, dt, numbers.shape[0], call=step.call)
+        step.prepare()
+        seen.append((numbers, drive, spikes, response))
+    reports = []
+    for number, (circuit, (given, drive, spikes, response)) in enumerate(zip(circuits, seen, strict=True)):
+        measured, correlation = observe(circuit, drive, spikes, rise_of(response))
+        steps = given.shape[0] * given.shape[1]
+        counts = np.asarray(spikes.sum(axis=(0, 1))).reshape(-1)
+        moments = input_moments(given.reshape(*given.shape[:2], -1), _seconds(dt))
+        name = stages.paths[number]
+        reports.append(
+            report_layer(
+                number + 1, name, circuit, response, moments, correlation, measured, counts, steps, outcomes.get(number)
+            )
+        )
+    return FluctReport(tuple(reports))
 
 
 def _seconds(dt: u.Quantity) -> float:
     return float(dt.to(u.second).mantissa)
 
 
-def _time_major(x: np.ndarray) -> jax.Array:
-    return jnp.asarray(np.swapaxes(x, 0, 1))
-
-
-def _batch_major(spikes: jax.Array) -> np.ndarray:
-    return np.swapaxes(np.asarray(spikes), 0, 1)
-
-
 @contextlib.contextmanager
-def _undisturbed(net: brainstate.nn.Module, circuits: list[Circuit], *, keep_weights: bool) -> Iterator[None]:
-    """Leave the network as it was, but for the weights; inside, its chip is the nominal one and the layers smooth."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(states_restored(net, keep_weights=keep_weights))
-        if net_chip(net, call="fluct_init") is not None:
+def _undisturbed(net: brainstate.nn.Module, *, keep_weights: bool, call: str) -> Iterator[None]:
+    """Leave the network as it was, but for the weights; inside, its chip is the nominal one and there is no noise."""
+    with states_restored(net, keep_weights=keep_weights), without_noise(net, call=call):
+        if net_chip(net, call=call) is not None:
             nominal_chip(net)
-        for circuit in circuits:
-            stack.enter_context(circuit.smooth())
         yield
 
 
-def _through_frontend(stages: Stages, x: np.ndarray, dt: u.Quantity, say: Any) -> np.ndarray:
-    if stages.frontend is None:
-        moments = input_moments(x, _seconds(dt))
-        nu_mean, nu_var = moments.nu_mean, moments.nu_var
-        ratio = nu_var / nu_mean if nu_mean else float("inf")
-        say(f"  Input → ν_mean={nu_mean:.1f}Hz ν_var={nu_var:.1f}Hz ratio={ratio:.1f}x")
-        return x
-    frontend, layer = stages.frontend
-
-    @brainstate.transform.jit
-    def run(xs: jax.Array) -> jax.Array:
-        frontend.prepare()
-        layer.prepare()
-        layer.reset_state(xs.shape[1])
-        return brainstate.transform.for_loop(layer.update, frontend.update(xs))
-
-    x = _batch_major(run(_time_major(x)))
-    say(f"  Frontend → ν_out={x.mean() / _seconds(dt):.1f}Hz (used as ν_in for layer 1)")
-    return x
-
-
-def _check_active(x: np.ndarray, index: int, stages: Stages, call: str) -> None:
-    if np.any(x):
+def _say_input(step: OwnStep, stages: Stages, dt: u.Quantity, say: Any) -> None:
+    if stages.frontend is not None:
+        if say is print:
+            fired = next(made.gave for made in step.trace.calls if made.module is stages.frontend[1])
+            rate = float(np.asarray(step.values([fired])[0]).mean()) / _seconds(dt)
+            say(f"  Frontend → ν_out={rate:.1f}Hz (used as ν_in for layer 1)")
         return
-    if index > 1:
+    moments: InputMoments = input_moments(np.asarray(step.xs).reshape(*step.xs.shape[:2], -1), _seconds(dt))
+    nu_mean, nu_var = moments.nu_mean, moments.nu_var
+    ratio = nu_var / nu_mean if nu_mean else float("inf")
+    say(f"  Input → ν_mean={nu_mean:.1f}Hz ν_var={nu_var:.1f}Hz ratio={ratio:.1f}x")
+
+
+def _check_active(given: np.ndarray, index: int, step: OwnStep, wired: list[Wiring], stages: Stages, call: str) -> None:
+    if np.any(given):
+        return
+    value = step.trace.calls[wired[index - 1].synapse].given
+    for number, other in enumerate(wired):
+        if step.trace.calls[other.layer].gave.ids == value.ids:
+            raise ValueError(
+                f"{call}: layer {number + 1} gives no spike, so layer {index} has no input to start from; use a "
+                "smaller xi_target, longer tau, or more active inputs."
+            )
+    if stages.frontend is None and value.ids != step.trace.given.ids and np.any(np.asarray(step.xs)):
         raise ValueError(
-            f"{call}: layer {index - 1} gives no spike, so layer {index} has no input to start from; use a smaller "
-            "xi_target, longer tau, or more active inputs."
+            f"{call}: what the network brings to layer {index} is zero at every step, so it has no input to start "
+            "from; check what lies before it, or use more active inputs."
         )
     source = "the frontend gives no spike on the data" if stages.frontend else "the data hold only zeros"
     fix = "call brainhw.init.frontend_init first, or scale the input up" if stages.frontend else "scale the input up"

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.init.batches import states_restored, take_batches
-from brainhw.init.stages import discover_frontend
+from brainhw.init.stages import discover_frontend, take_batches
 from brainhw.nn import H1Frontend, H1Layer
 from brainhw.transform.checks import check_module
+from brainhw.transform.restore import states_restored
 
 __all__ = ["frontend_init"]
 

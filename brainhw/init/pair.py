@@ -10,13 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw.init.circuit import Circuit
-from brainhw.init.crossing import silent_fraction
-from brainhw.init.kernel import Kernel
-from brainhw.init.measure import Meter
-from brainhw.init.moments import InputMoments, MembraneBasis, membrane_basis, participation
+from brainhw.init.circuit import Circuit, Meter
+from brainhw.init.response import (
+    InputMoments,
+    MembraneBasis,
+    Response,
+    membrane_basis,
+    participation,
+    silent_fraction,
+)
 
-__all__ = ["Draw", "FluctSettings", "PairInitializer", "rise_of"]
+__all__ = ["Draw", "FluctSettings", "MeasuredInitializer", "PairInitializer", "rise_of"]
 
 _LEVELS = 8  # mean membranes looked at for one that meets the target within the weight range
 _FLOOR = 0.1  # spread kept when the budget is spent, as a share of the mean weight
@@ -27,6 +31,8 @@ _REC_ROUNDS = 4
 _REC_CHANGE = 4.0  # by which what is measured may correct the recurrent spread in all
 _CALIBRATION_ROUNDS = 5
 _CALIBRATION_STOP = 0.03
+_MEASURED_ROUNDS = 12
+_MEASURED_STOP = 0.01
 _MOST_GAIN = 1.3  # beyond the weight range: for the luck of one draw
 _ENOUGH_SPIKES = 4.0  # per neuron over the data, to speak of a neuron that is silent by chance
 _LEAST_KEPT = 0.01  # of the variance, for centring to be of use
@@ -112,7 +118,7 @@ class PairInitializer:
         The pair; written to while searching.
     x : numpy.ndarray
         Input of the pair, ``[B, T, N]``.
-    kernel : Kernel
+    response : Response
         Response of the layer.
     moments : InputMoments
         Moments of ``x``.
@@ -126,14 +132,16 @@ class PairInitializer:
         self,
         circuit: Circuit,
         x: np.ndarray,
-        kernel: Kernel,
+        response: Response,
         moments: InputMoments,
         settings: FluctSettings,
         key: jax.Array,
     ) -> None:
-        self.circuit, self.kernel, self.moments = circuit, kernel, moments
+        self.circuit, self.response, self.moments = circuit, response, moments
         self.settings = dataclasses.replace(settings, in_range=settings.in_range and circuit.chip is not None)
-        self.theta = circuit.threshold() - kernel.offset
+        # Variance that does not come from the weights to be drawn: other synapses and skips.
+        self.rest_variance: np.ndarray | float = 0.0
+        self.theta = circuit.per_unit(circuit.threshold()) - response.offset
         self.direction = self._direction(moments.rates)
         self.basis = self._basis(x, self.direction)
         if settings.center == "auto" and self.basis.kept < _LEAST_KEPT:
@@ -141,10 +149,15 @@ class PairInitializer:
             self.direction = None
             self.basis = self._basis(x, None)
         key_ff, key_rc = jax.random.split(key)
-        n_in, n_columns, n = circuit.n_in, circuit.n_columns, circuit.n_neurons
+        n_in, n_columns, n = circuit.n_in, circuit.n_columns, circuit.n_units
         self.z_ff = _centred(jax.random.normal(key_ff, (n_in, n_columns)), self.direction)
-        self.z_rc = np.asarray(jax.random.normal(key_rc, (n, n_columns)), float) if circuit.is_recurrent else None
-        self.meter = Meter(circuit, jnp.asarray(np.swapaxes(x, 0, 1)), rise_of(kernel))
+        self.z_rc = (
+            np.asarray(jax.random.normal(key_rc, np.shape(circuit.recurrent)), float) if circuit.is_recurrent else None
+        )
+        self.meter = Meter(circuit, jnp.asarray(np.swapaxes(x, 0, 1)), rise_of(response))
+        self._at_rest(n)
+
+    def _at_rest(self, n: int) -> None:
         # Correction of each neuron's spread for what the prediction leaves out: the bend of the charge curve, the
         # luck of one draw with few inputs, data that are no stationary process.
         self.gain = np.ones(n)
@@ -173,7 +186,7 @@ class PairInitializer:
 
     def _basis(self, x: np.ndarray, direction: np.ndarray | None) -> MembraneBasis:
         n_synapses, exact = self.circuit.n_synapses, self.settings.exact
-        return membrane_basis(x, self.kernel, self.moments, n_synapses, exact=exact, direction=direction)
+        return membrane_basis(x, self.response, self.moments, n_synapses, exact=exact, direction=direction)
 
     def _awake(self, draw: Draw) -> bool:
         """Whether no neuron is silent; if weights are centred, whether no more are than the little data explain.
@@ -184,7 +197,7 @@ class PairInitializer:
             return draw.dead == 0
         # What neurons at the target would do, or these ones if they fire at all alike. The counts of real neurons
         # scatter more than Poisson's, hence the half in the exponent.
-        seconds = self.meter.steps * self.moments.dt
+        seconds = self.meter.steps * self.moments.dt * self.circuit.positions
         floor = 0.0 if self.circuit.clamped else None
         share = silent_fraction(
             self.settings.xi, self.basis.step_correlation, self.moments.dt, seconds, mean_above_floor=floor
@@ -204,8 +217,8 @@ class PairInitializer:
         few = len(rates) < 8 or participation(rates) < 4
         return None if self.settings.center == "auto" and few else rates / norm
 
-    def _per_column(self, of_neurons: np.ndarray) -> np.ndarray:
-        return np.repeat(of_neurons, self.circuit.n_synapses)
+    def _per_column(self, of_units: np.ndarray) -> np.ndarray:
+        return self.circuit.per_column(of_units)
 
     def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
         """Return the mean membranes at a level, and the weights that make them."""
@@ -216,15 +229,21 @@ class PairInitializer:
         if np.any(mu_U):
             mu_W = self._per_column(mu_U) / (n_synapses * self.basis.mean_response)
             of_mean = mu_U**2 * self.basis.of_mean
-        left = self._per_column((alpha * budget - of_mean) * self.gain**2) / (n_synapses * self.basis.of_spread)
+        left = self._per_column((alpha * budget - of_mean - self.rest_variance) * self.gain**2)
+        left = left / (n_synapses * self.basis.of_spread)
         floor = (_FLOOR * mu_W) ** 2
+        if np.any(self.rest_variance):
+            # Others already use up the budget of a unit: it keeps a tenth of what it would have had alone.
+            floor = np.maximum(
+                floor, _FLOOR**2 * self._per_column(alpha * budget) / (n_synapses * self.basis.of_spread)
+            )
         sigma_FF = np.sqrt(np.maximum(left, floor))
         sigma_RC = None
         if self.z_rc is not None:
             rate = max(self.nu_rec, _MIN_REC_RATE)
-            per_weight = self.circuit.n_neurons * rate * n_synapses * self.kernel.square_integral
+            per_weight = self.circuit.n_neurons * rate * n_synapses * self.response.square_integral
             sigma_RC = self.gain_rc * np.sqrt(self._per_column((1 - alpha) * budget) / per_weight)
-        exhausted = (left <= floor).reshape(-1, n_synapses).any(axis=1) & (mu_U > 0)
+        exhausted = self.circuit.any_of_unit(left <= floor) & ((mu_U > 0) | (self.rest_variance > 0))
         if self.settings.in_range:
             # As much spread as fits, for neurons that differ can learn to; the mean is chosen to go with it.
             limit = self.circuit.weight_limit
@@ -242,7 +261,9 @@ class PairInitializer:
         self.circuit.store(weight, recurrent)
         self.circuit.check_recurrent(recurrent, call="fluct_init")
         spikes = self.meter.run(weight, recurrent)
-        return Draw(level, mu_U, sizes, weight, recurrent, spikes, np.asarray(spikes.sum(axis=(0, 1))))
+        return Draw(
+            level, mu_U, sizes, weight, recurrent, spikes, self.circuit.total(np.asarray(spikes.sum(axis=(0, 1))))
+        )
 
     def _kept(self, weight: np.ndarray) -> jax.Array:
         if self.settings.in_range:
@@ -281,14 +302,14 @@ class PairInitializer:
         if not self.settings.exact:
             return
         # A charge curve that saturates may never reach the target: beyond the weight range there is little to gain.
-        predicted = self._sizes(0.0)[1].sigma_FF.reshape(self.circuit.n_neurons, -1).max(axis=1)
+        predicted = self._sizes(0.0)[1].sigma_FF.reshape(self.circuit.n_units, -1).max(axis=1)
         most = np.maximum(self.circuit.weight_limit / np.maximum(predicted, 1e-30), _MOST_GAIN)
         wanted = math.sqrt(self.settings.alpha) * self.theta / self.settings.xi
         bends = self.direction is not None and self.circuit.bends
         for _ in range(_CALIBRATION_ROUNDS):
             sigma = self._sizes(0.0)[1].sigma_FF
             mean, measured = self.meter.alone(self._kept(sigma * self.z_ff))
-            off = mean - self.kernel.offset if bends else np.zeros_like(mean)
+            off = mean - self.response.offset if bends else np.zeros_like(mean)
             miss = wanted / np.maximum(measured, 1e-3 * wanted)
             if np.all(np.abs(miss - 1) < _CALIBRATION_STOP) and np.all(np.abs(off) < _CALIBRATION_STOP * self.theta):
                 return
@@ -300,7 +321,7 @@ class PairInitializer:
         if self.direction is None or not np.any(off):
             return
         norm = float(np.linalg.norm(self.moments.rates))
-        response = self.circuit.n_synapses * norm * self.kernel.response.sum(axis=0) * sigma
+        response = self.circuit.n_synapses * norm * self.response.response.sum(axis=0) * sigma
         self.z_ff = self.z_ff - np.outer(self.direction, self._per_column(off) / response)
 
     def _level_in_range(self) -> float:
@@ -328,7 +349,9 @@ class PairInitializer:
         sizes = self._sizes(level)[1]
         mean, sd = self.meter.alone(self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff))
         share = math.sqrt(self.settings.alpha)  # the rest of the variance comes from the layer itself
-        return float(np.median((self.circuit.threshold() - mean) * share / np.maximum(sd, 1e-30)))
+        return float(
+            np.median((self.circuit.per_unit(self.circuit.threshold()) - mean) * share / np.maximum(sd, 1e-30))
+        )
 
     def _highest_in_range(self) -> float:
         """Return the mean membrane, in thresholds, of the largest mean weight that the hardware takes."""
@@ -342,7 +365,7 @@ class PairInitializer:
         """Find the smallest mean membrane at which no neuron is dead, add the margin, and return the best draw seen."""
         # One input alone must be able to reach threshold; and a mean that the hardware cannot take is no answer.
         response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
-        reach = 2 * float(np.max(response / self.kernel.peak))
+        reach = 2 * float(np.max(response / self.response.peak))
         ceiling = min(max(4.0, reach), self._highest_in_range())
 
         best, low, high = silent, self.base, min(max(0.05, 2 * self.base), ceiling)
@@ -365,9 +388,96 @@ class PairInitializer:
         return draw if draw.dead <= best.dead else best
 
 
-def rise_of(kernel: Kernel) -> int:
+class MeasuredInitializer(PairInitializer):
+    r"""Finds the weights of a pair with something between synapse and layer, or whose weights many neurons share.
+
+    No formula predicts the membranes there, so the same search runs on measured ones. With all weights at zero a
+    membrane rests at :math:`m_0` with variance :math:`v_0`: bias, other synapses, skips. One draw and one set of equal
+    weights give the response to a spread and to a mean. The spread of each unit is then corrected until its real
+    membranes satisfy
+
+    .. math:: V_{th} - m = \xi \, s
+
+    which holds for curves that bend and for max pooling, whose mean grows with the spread.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        The pair.
+    xs : pytree
+        Recorded input of the circuit.
+    response, moments, settings, key
+        As for :class:`PairInitializer`; the rates of ``moments`` are per row of the weights.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        xs: Any,
+        response: Response,
+        moments: InputMoments,
+        settings: FluctSettings,
+        key: jax.Array,
+    ) -> None:
+        self.circuit, self.moments = circuit, moments
+        self.settings = dataclasses.replace(settings, in_range=settings.in_range and np.isfinite(circuit.weight_limit))
+        self.direction = self._direction(moments.rates)
+        key_ff, key_rc = jax.random.split(key)
+        shape = (circuit.n_in, circuit.n_columns)
+        self.z_ff = _centred(jax.random.normal(key_ff, shape), self.direction)
+        self.z_rc = (
+            np.asarray(jax.random.normal(key_rc, np.shape(circuit.recurrent)), float) if circuit.is_recurrent else None
+        )
+        self.meter = Meter(circuit, xs, rise_of(response))
+        rest, rest_sd = self.meter.alone(self._kept(np.zeros(shape)))
+        self.response = dataclasses.replace(response, offset=rest)
+        self.rest_variance = rest_sd**2
+        self.theta = circuit.per_unit(circuit.threshold()) - rest
+        self.basis = self._measured_basis(shape)
+        self._at_rest(circuit.n_units)
+
+    def _measured_basis(self, shape: tuple[int, int]) -> MembraneBasis:
+        circuit, rest = self.circuit, self.response.offset
+        # Large enough to stand clear of rounding, small enough for a charge curve to be straight.
+        probe = 0.1 * min(circuit.weight_limit, float(circuit.threshold().min()))
+        flat = np.full(shape, probe)
+        of_flat, flat_sd = self.meter.alone(self._kept(flat))
+        spread, later = (np.asarray(a, float) for a in self.meter.lag_one(self._kept(probe * self.z_ff)))
+        rise = (of_flat - rest) / (probe * circuit.n_synapses)
+        own = np.maximum(spread - self.rest_variance, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_mean = np.where(rise != 0, np.maximum(flat_sd**2 - self.rest_variance, 0.0) / (of_flat - rest) ** 2, 0.0)
+        return MembraneBasis(
+            mean_response=circuit.per_column(rise),
+            of_mean=of_mean,
+            of_spread=circuit.per_column(own / probe**2 / circuit.n_synapses),
+            kept=1.0,
+            step_correlation=float(np.sum(later) / max(np.sum(spread), 1e-30)),
+        )
+
+    def _calibrate(self) -> None:
+        """Scale the spread of each unit until its real membrane keeps the distance that is asked for."""
+        share = math.sqrt(self.settings.alpha)  # the rest of the variance comes from the layer itself
+        predicted = self._sizes(0.0)[1].sigma_FF
+        most = np.maximum(self.circuit.weight_limit / max(float(predicted.max()), 1e-30), _MOST_GAIN)
+        for _ in range(_MEASURED_ROUNDS):
+            sigma = self._sizes(0.0)[1].sigma_FF
+            mean, sd = self.meter.alone(self._kept(sigma * self.z_ff))
+            rise = mean - self.response.offset
+            if self.direction is None:
+                # A unit's mean is the luck of its draw. Only what all have in common, as by pooling, is counted.
+                rise = np.full_like(rise, rise.mean())
+            # The spread scales both parts, so that this lands on the target at once where nothing bends.
+            used = rise + self.settings.xi / share * sd
+            miss = self.theta / np.maximum(used, 1e-3 * self.theta)
+            if np.all(np.abs(miss - 1) < _MEASURED_STOP):
+                return
+            self.gain = np.clip(self.gain * miss, 1e-3, most)
+
+
+def rise_of(response: Response) -> int:
     """Return the steps in which the slowest membrane gets to within 1 % of its mean."""
-    total = np.cumsum(kernel.response, axis=0)
+    total = np.cumsum(response.response, axis=0)
     return int(np.max(np.argmax(np.abs(total) >= 0.99 * np.abs(total[-1]), axis=0)))
 
 

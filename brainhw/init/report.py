@@ -1,21 +1,43 @@
-"""The numbers of an initialisation, or of any network on given data: per layer, printable and plottable."""
+"""The numbers of every layer on given data, printable and plottable, and what they should warn of."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import warnings
 from typing import Any
 
+import brainstate
 import brainunit as u
+import jax
+import jax.numpy as jnp
 import numpy as np
+from scipy.stats import norm
 
 from brainhw._table import plain_table
-from brainhw.init.circuit import Circuit
-from brainhw.init.crossing import silent_fraction
-from brainhw.init.kernel import Kernel
-from brainhw.init.measure import Measured
-from brainhw.init.moments import InputMoments, MembraneBasis
+from brainhw.init.circuit import Circuit, Measured, settled
+from brainhw.init.pair import Draw, FluctSettings, PairInitializer
+from brainhw.init.response import InputMoments, Response, silent_fraction
+from brainhw.nn.protocols import Recurrent, fulfils
 
-__all__ = ["FluctReport", "InitOutcome", "LayerReport", "report_layer"]
+__all__ = [
+    "FluctReport",
+    "InitOutcome",
+    "LayerReport",
+    "observe",
+    "report_layer",
+    "warn",
+    "warn_of_outcome",
+    "warn_of_settings",
+]
+
+
+_XI_LEAST, _XI_MOST = 1.0, 3.0
+_MISSED = 0.1
+_LUCK = 1.2  # by which the largest weight of another draw or other data may be larger
+_ROUNDS = 5
+_MOST_LOST = 0.4  # share of the weights that may round to zero
+_STEPS = 4  # of the grid that weights are wide of on good terms, of which a tenth rounds to zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +72,8 @@ class InitOutcome:
 class LayerReport:
     """One layer on the data. Weights are plain numbers, in mV where a family's weights are voltages.
 
+    Neurons of a layer of several axes are listed flat, the last axis fastest.
+
     Attributes
     ----------
     index : int
@@ -66,7 +90,8 @@ class LayerReport:
     threshold, mean_membrane, membrane_sd : Quantity
         Threshold, and mean and standard deviation over the data of the sub-threshold membrane, ``[n]`` in mV.
     xi : numpy.ndarray
-        Distance from the mean to threshold in standard deviations, measured, ``[n]``.
+        Distance from the mean to threshold in standard deviations, measured, ``[n]``. The neurons of a channel of a
+        convolution share their weights: each has the mean, deviation and distance of its whole channel.
     share_RC : float or None
         Share of the membranes' variance that the layer's own spikes bring.
     rates : Quantity
@@ -198,29 +223,70 @@ _COLUMNS: dict[str, Any] = {
 }
 
 
+def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple[Measured, float]:
+    """Measure the membranes that recorded drives and spikes make, per neuron, and their correlation over one step.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        The pair.
+    drive : Quantity
+        What the network brought to the layer, ``[T, B, *layer.in_size]``.
+    spikes : jax.Array
+        What the layer fired, ``[T, B, *layer.out_size]``.
+    rise : int
+        Steps to leave out, up to half of the data.
+    """
+    slot = circuit.layer.recurrent_slot() if fulfils(circuit.layer, Recurrent, call="fluct_report") else None
+    first = min(rise, drive.shape[0] // 2)
+
+    def statistics(drive: Any, spikes: jax.Array) -> tuple[jax.Array, ...]:
+        alone = circuit.membrane(drive)
+        both = alone if slot is None else circuit.membrane(drive, spikes)
+        flat, sample = settled(both, first)
+        mean, sd = circuit.pooled(flat.mean(axis=0), flat.std(axis=0))
+        off = both[first:] - flat.mean(axis=0)
+        later = jnp.sum(off[1:] * off[:-1]) / jnp.maximum(jnp.sum(off**2), 1e-30)
+        own, _ = settled(alone, first)
+        returned, _ = settled(both - alone, first)
+        return flat.mean(axis=0), flat.std(axis=0), mean, sd, own.std(axis=0), returned.std(axis=0), sample, later
+
+    found = brainstate.transform.jit(statistics)(drive, spikes)
+    mean, sd, of_units, unit_sd, sd_FF, sd_RC, sample, later = (np.asarray(a, dtype=float) for a in found)
+    measured = Measured(
+        circuit.per_neuron(mean, of_units),
+        circuit.per_neuron(sd, unit_sd),
+        sd_FF,
+        sd_RC if circuit.is_recurrent else None,
+        sample,
+    )
+    return measured, float(later)
+
+
 def report_layer(
     index: int,
     name: str,
     circuit: Circuit,
-    kernel: Kernel,
+    response: Response,
     moments: InputMoments,
-    basis: MembraneBasis,
+    step_correlation: float,
     measured: Measured,
     counts: np.ndarray,
     steps: int,
     init: InitOutcome | None,
 ) -> LayerReport:
-    """Put the numbers of one layer together."""
+    """Put the numbers of one layer together, all of them per neuron."""
     dt, n = moments.dt, circuit.n_neurons
-    weight = np.asarray(circuit.weight, dtype=float)
-    recurrent = None if circuit.recurrent is None else np.asarray(circuit.recurrent, dtype=float)
-    weights = [w for w in (weight, recurrent) if w is not None]
+    # As the grid rounds them; but what is beyond the range counts before rounding cuts it off.
+    weight, recurrent = (None if w is None else np.asarray(w, dtype=float) for w in circuit.applied())
+    assert weight is not None
+    weights = [np.asarray(w, dtype=float) for w in (circuit.weight, circuit.recurrent) if w is not None]
     theta = circuit.threshold()
     xi = measured.xi(theta)
     rates = counts / (steps * dt)
     above = measured.mean / np.maximum(measured.sd, 1e-30) if circuit.clamped else None
     volts = 1e-3  # from mV
-    per_neuron = (-1, n, circuit.n_synapses)
+    per_neuron = (-1, n, circuit.layer_synapses)
     return LayerReport(
         index=index,
         name=name,
@@ -228,8 +294,8 @@ def report_layer(
         nu_in=moments.nu_mean * u.Hz,
         nu_var=moments.nu_var * u.Hz,
         nu_out=float(rates.mean()) * u.Hz,
-        eps_bar=volts * kernel.integral.reshape(per_neuron[1:]).mean(axis=1) * (u.volt * u.second),
-        eps_hat=volts**2 * kernel.square_integral.reshape(per_neuron[1:]).mean(axis=1) * (u.volt2 * u.second),
+        eps_bar=volts * response.integral.reshape(per_neuron[1:]).mean(axis=1) * (u.volt * u.second),
+        eps_hat=volts**2 * response.square_integral.reshape(per_neuron[1:]).mean(axis=1) * (u.volt2 * u.second),
         mean_weight=float(weight.mean()),
         weight_spread=float(weight.std()),
         recurrent_spread=None if recurrent is None else float(recurrent.std()),
@@ -241,13 +307,183 @@ def report_layer(
         rates=rates * u.Hz,
         dead=int(np.sum(counts == 0)),
         saturated=int(np.sum(counts > 0.5 * steps)),
-        expected_dead=n * silent_fraction(xi, basis.step_correlation, dt, steps * dt, mean_above_floor=above),
+        expected_dead=n * silent_fraction(xi, step_correlation, dt, steps * dt, mean_above_floor=above),
         out_of_range=sum(int(np.sum(np.abs(w) > circuit.weight_limit)) for w in weights),
         largest=max(float(np.abs(w).max()) for w in weights),
         weight_limit=circuit.weight_limit,
-        response=kernel.response.reshape(per_neuron).mean(axis=2) * u.mV,
+        response=response.response.reshape(per_neuron).mean(axis=2) * u.mV,
         dt=1000 * dt * u.ms,
         steps=steps,
         membrane_sample=measured.sample * u.mV,
         init=init,
     )
+
+
+def warn(message: str) -> None:
+    """Warn whoever called the public function two calls up."""
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def warn_of_settings(settings: FluctSettings, *, recurrent: bool, call: str) -> None:
+    """Warn of a target outside the recommended range and of a share that nothing or nobody takes."""
+    if settings.xi < _XI_LEAST:
+        warn(
+            f"{call}: xi_target={settings.xi:g} is below 1: the mean membrane lies so close to threshold that rates "
+            "can become very high and training unstable; 1 to 3 is recommended."
+        )
+    if settings.xi > _XI_MOST:
+        warn(
+            f"{call}: xi_target={settings.xi:g} is above 3: membranes hardly ever reach threshold by fluctuating, so "
+            "neurons stay silent or are driven by their mean; 1 to 3 is recommended."
+        )
+    if recurrent and settings.alpha == 1:
+        warn(
+            f"{call}: alpha=1 leaves nothing of the variance to the recurrent weights, which become zero; "
+            "pass for example alpha=0.9."
+        )
+    if not recurrent and settings.alpha < 1:
+        warn(f"{call}: alpha={settings.alpha:g} but no layer is recurrent; the rest of the variance stays unused.")
+
+
+def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, call: str) -> None:
+    """Warn of everything about a layer that is not as it should be."""
+    assert report.init is not None
+    where = f"{call}: layer {report.index}"
+    if report.init.exhausted:
+        warn(
+            f"{where}: {report.init.exhausted} neuron(s) need so large a mean weight that no variance is left; their "
+            "spread is held at 0.1 of the mean and the init is mean-driven. Try a smaller xi_target or more inputs."
+        )
+    if report.out_of_range:
+        warn(f"{where}: {_out_of_range(report, solver, draw)}")
+    if (step := solver.circuit.weight_step) and (lost := _lost(draw, step)) > _MOST_LOST:
+        factor = float(np.sqrt(np.mean(np.square(np.asarray(draw.weight, float))))) / (_STEPS * step)
+        warn(
+            f"{where}: {lost:.0%} of the weights are smaller than half a step of their grid ({step:.3g}) and round to "
+            f"zero, since the input is strong; scale it to about {factor:.2g} times its size, so that larger weights "
+            "are drawn."
+        )
+    if report.dead:
+        lower = "" if draw.recurrent is None else "a lower alpha, "
+        warn(
+            f"{where}: {report.dead} neuron(s) never spike on the data; try a smaller xi_target, {lower}more inputs, "
+            f"or more data.{_why_dead(report)}"
+        )
+    if solver.settings.exact and _is_missed(report) and not report.init.exhausted:
+        warn(
+            f"{where}: membranes fluctuate at xi={report.xi_median:.3g} where {report.init.xi_target:g} was asked for"
+            f"{_why_missed(report, solver)}"
+        )
+    share = 1 - solver.settings.alpha
+    if report.share_RC is not None and share and not 0.5 * share <= report.share_RC <= min(2 * share, 1.0):
+        warn(
+            f"{where}: recurrent input makes {report.share_RC:.2g} of the variance where "
+            f"alpha={solver.settings.alpha:g} asks for {share:.2g}; the layer fires at "
+            f"{report.nu_out.to(u.Hz).mantissa:.2g} Hz: use an alpha nearer to 1 or a smaller xi_target."
+        )
+    if report.saturated:
+        warn(
+            f"{where}: {report.saturated} neuron(s) spike in more than half of all steps; try a larger xi_target or "
+            "weaker input."
+        )
+
+
+def _lost(draw: Draw, step: float) -> float:
+    return float(np.mean(np.abs(np.asarray(draw.weight)) < step / 2))
+
+
+def _is_missed(report: LayerReport) -> bool:
+    assert report.init is not None
+    return not abs(report.xi_median / report.init.xi_target - 1) <= _MISSED
+
+
+def _why_dead(report: LayerReport) -> str:
+    if _is_missed(report) or report.expected_dead < 0.5 * report.dead:
+        return ""
+    seconds = float((report.dt * report.steps).to(u.second).mantissa)
+    return (
+        f" At xi={report.xi_median:.2f} about {report.expected_dead:.2g} would be silent by chance on {seconds:.3g} s "
+        "of data, too little to tell silent from dead: raise n_batches."
+    )
+
+
+def _why_missed(report: LayerReport, solver: PairInitializer) -> str:
+    """Say why the target is missed, and on a chip how much input would do."""
+    assert report.init is not None
+    if solver.circuit.chip is None or report.xi_median < report.init.xi_target:
+        return ", with so few inputs, so little data or so much recurrence; more of the first two bring it nearer."
+    theta, mean, sd = (
+        float(np.median(q.to(u.mV).mantissa)) for q in (report.threshold, report.mean_membrane, report.membrane_sd)
+    )
+    reason = ": the charge curve or the weight range allows no more"
+    if sd <= 0:
+        return f"{reason}; use more or stronger inputs."
+    # The mean grows with the input, the spread with its root: theta - f mean = xi sqrt(f) sd.
+    half = 0.5 * report.init.xi_target * sd
+    root = theta / (half + math.sqrt(half**2 + max(mean, 0.0) * theta))
+    shift = "" if solver.settings.in_range else ", or pass in_range=True, which may raise the mean instead"
+    factor = f"about {root**2:.2g} times the inputs or their rate would reach it"
+    return f"{reason}; {factor}, or use a larger xi_target{shift}."
+
+
+def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw) -> str:
+    limit, chip = report.weight_limit, solver.circuit.chip
+    assert chip is not None
+    remedies = []
+    if np.abs(draw.weight).max() > limit:
+        remedies.append(_remedy(report, solver, draw))
+    if draw.recurrent is not None and np.abs(draw.recurrent).max() > limit:
+        # Their variance is the share (1 - alpha), and a layer that hardly fires needs large weights for it.
+        share = (1 - solver.settings.alpha) * (limit / float(np.abs(draw.recurrent).max())) ** 2
+        remedies.append(f"alpha={math.ceil(1000 * (1 - share)) / 1000:g} would keep the recurrent ones in")
+    return (
+        f"{report.out_of_range} weight(s) lie outside [-{limit:g}, {limit:g}] of {chip.name}, the largest at "
+        f"{report.largest:.3g}; {'; '.join(remedies)}; in_range=True draws none outside, and "
+        "brainhw.train.weight_magnitude_loss(net) in the loss brings them back in time."
+    )
+
+
+def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw) -> str:
+    r"""Say which target or how much more input would bring the farthest weight in.
+
+    With the same random numbers a weight is its mean plus :math:`z\sigma`, and :math:`\sigma` goes with one over
+    ``xi`` and one over the spread of the input.
+    """
+    mu_W = draw.sizes.mu_W
+    room = report.weight_limit - np.abs(mu_W)
+    if np.any(room <= 0):
+        return "the mean alone is too large for any xi_target, so more or stronger inputs are needed"
+    excess = float(np.max(np.abs(np.asarray(draw.weight, float) - mu_W) / room))
+    xi = math.ceil(10 * solver.settings.xi * excess) / 10
+    target = f"xi_target={xi:g}" + (" (above 3, where neurons fall silent)" if xi > _XI_MOST else "")
+    inputs = f"about {_times_the_inputs(excess, draw.weight.size):.3g} times the inputs"
+    return f"{target}, {inputs}{_stronger(report, solver, excess)} would keep them in"
+
+
+def _times_the_inputs(excess: float, n_weights: int) -> float:
+    """Return by how much the inputs must be multiplied; the largest of more random numbers is larger."""
+    times = excess**2
+    for _ in range(_ROUNDS):
+        grown = norm.isf(0.5 / (n_weights * times)) / norm.isf(0.5 / n_weights)
+        times = (_LUCK * excess * grown) ** 2
+    return times
+
+
+def _stronger(report: LayerReport, solver: PairInitializer, excess: float) -> str:
+    r"""Say how much faster spikes, or how much larger analog values, would do; nothing where no rate does.
+
+    Spikes of probability :math:`p_i` a step, scaled by :math:`f`, have the variance
+    :math:`\sum_i f p_i (1 - f p_i)`, which falls again beyond :math:`f p_i = 1/2`.
+    """
+    if not math.isclose(solver.moments.nu_var, solver.moments.nu_mean, rel_tol=1e-6):
+        return f" or values {math.ceil(100 * excess) / 100:g} times as large"
+    p = solver.moments.rates
+    first, second = float(np.sum(p)), float(np.sum(p**2)) if solver.settings.exact else 0.0
+    wanted = (_LUCK * excess) ** 2 * (first - second)
+    root = first**2 - 4 * second * wanted
+    if root < 0:
+        return ""
+    times = 2 * wanted / (first + math.sqrt(root))
+    if times * p.max() > 1:
+        return ""
+    return f" or {times:.3g} times their rate ({times * report.nu_in.to(u.Hz).mantissa:.0f} Hz)"

@@ -1,41 +1,32 @@
-"""Which synapse feeds which layer, in the order in which the user registered them."""
+"""The pairs to initialise, as the user names or registers them, and the data to do it on."""
 
 from __future__ import annotations
 
-import itertools
 import warnings
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import brainstate
+import numpy as np
 
 from brainhw import _arguments
-from brainhw.nn import (
-    FractionalLayer,
-    H1Frontend,
-    H1Layer,
-    H1Synapse,
-    LIFLayer,
-    LIFSynapse,
-    MultiSynapseLayer,
-    net_chip,
-)
+from brainhw.nn import net_chip
+from brainhw.nn.foreign import weight_slot_of
+from brainhw.nn.protocols import HasWeight, Neuron, fulfils
 from brainhw.transform.checks import registered_modules
 
-__all__ = ["FAMILIES", "Stages", "discover_frontend", "discover_stages"]
+__all__ = ["FAMILIES", "Stages", "discover_frontend", "discover_stages", "take_batches"]
 
 FAMILIES = ("H1", "any")
 
 # Attributes that only point at modules registered elsewhere.
 _POINTERS = ("layer_pairs", "frontend_stage")
-_SOFTWARE_LAYERS = (LIFLayer, MultiSynapseLayer, FractionalLayer)
-_SYNAPSES = (H1Synapse, LIFSynapse)
-_LAYERS = (H1Layer, *_SOFTWARE_LAYERS)
 
 
 class Stages(NamedTuple):
     """The stages of a network: an optional frontend with its layer, then dense pairs in order, and their paths."""
 
-    frontend: tuple[H1Frontend, H1Layer] | None
+    frontend: tuple[Any, Any] | None
     pairs: list[tuple[Any, Any]]
     paths: list[str]
 
@@ -52,7 +43,8 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
     net : brainstate.nn.Module
         The network.
     families : {'H1', 'any'}, optional
-        Whether only chip layers are served (default), or LIF, adaptive and fractional ones as well.
+        Whether only modules of a chip family are served (default), or every synapse and neuron: those of this package,
+        ``Linear`` and ``Conv`` of brainstate, and modules of other packages that have the members.
     call : str
         The call to name in errors.
 
@@ -66,13 +58,13 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
     registered = registered_modules(net, skip=_POINTERS)
     modules = [module for _, module in registered]
     net_chip(net, call=call)
-    software = [m for m in modules if isinstance(m, (LIFSynapse, *_SOFTWARE_LAYERS))]
+    software = [m for m in modules if _family(m) is None and (_is_neuron(m, call) or _has_weight(m, call))]
     if software and families == "H1":
         raise ValueError(
             f"{call}: only H1v1 and H1v2 networks are supported; got {type(software[0]).__name__}. Pass families='any' "
             "for LIF, adaptive and fractional layers."
         )
-    frontend, pairs = _in_registration_order(modules)
+    frontend, pairs = _in_registration_order(modules, families, call)
     frontend = _given_frontend(net, modules, call) or frontend
     given = _explicit(net, "layer_pairs")
     if given is not None:
@@ -80,7 +72,7 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
             raise TypeError(
                 f"{call}: layer_pairs must be a list of (synapse, layer); got {_arguments.describe(given)}."
             )
-        pairs = [_checked(pair, _SYNAPSES, _LAYERS, "layer_pairs", call) for pair in given]
+        pairs = [_checked(pair, _is_dense, "(synapse, layer)", "layer_pairs", call) for pair in given]
         _check_own(modules, [part for pair in pairs for part in pair], "layer_pairs", call)
     _warn_of_unpaired(modules, pairs, call)
     if not pairs:
@@ -97,7 +89,7 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
     return Stages(frontend, pairs, [paths[id(layer)] for _, layer in pairs])
 
 
-def discover_frontend(net: brainstate.nn.Module, *, call: str) -> tuple[H1Frontend, H1Layer]:
+def discover_frontend(net: brainstate.nn.Module, *, call: str) -> tuple[Any, Any]:
     """Find the frontend of ``net`` and the layer that it feeds, with or without dense pairs after them.
 
     Raises
@@ -109,7 +101,7 @@ def discover_frontend(net: brainstate.nn.Module, *, call: str) -> tuple[H1Fronte
     """
     modules = [module for _, module in registered_modules(net, skip=_POINTERS)]
     net_chip(net, call=call)
-    frontend = _given_frontend(net, modules, call) or _in_registration_order(modules)[0]
+    frontend = _given_frontend(net, modules, call) or _in_registration_order(modules, "H1", call)[0]
     if frontend is None:
         raise ValueError(
             f"{call}: the network has no frontend; register an H1 frontend right before its H1 layer, or set "
@@ -127,20 +119,47 @@ def _given_frontend(net: brainstate.nn.Module, modules: list[Any], call: str) ->
     given = _explicit(net, "frontend_stage")
     if given is None:
         return None
-    frontend = _checked(given, (H1Frontend,), (H1Layer,), "frontend_stage", call)
+    frontend = _checked(given, _is_frontend, "(frontend, layer)", "frontend_stage", call)
     _check_own(modules, list(frontend), "frontend_stage", call)
     return frontend
 
 
-def _in_registration_order(modules: list[Any]) -> tuple[tuple[Any, Any] | None, list[tuple[Any, Any]]]:
+def _family(module: Any) -> str | None:
+    return getattr(module, "family", None)
+
+
+def _has_weight(module: Any, call: str) -> bool:
+    return fulfils(module, HasWeight, call=call)
+
+
+def _is_neuron(module: Any, call: str) -> bool:
+    return fulfils(module, Neuron, call=call)
+
+
+def _is_dense(module: Any, call: str) -> bool:
+    """Return whether a module is a synapse with targets of its own, such as a dense one or a convolution."""
+    fulfils(module, HasWeight, call=call)  # names what is missing of a protocol that is half there
+    slot = weight_slot_of(module)
+    return slot is not None and slot.out_axis is not None
+
+
+def _is_frontend(module: Any, call: str) -> bool:
+    """Return whether a module is a one-to-one synapse."""
+    return _has_weight(module, call) and module.weight_slot().out_axis is None
+
+
+def _in_registration_order(
+    modules: list[Any], families: str, call: str
+) -> tuple[tuple[Any, Any] | None, list[tuple[Any, Any]]]:
     frontend: tuple[Any, Any] | None = None
     pairs: list[tuple[Any, Any]] = []
     waiting: Any = None
     for module in modules:
-        if isinstance(module, (*_SYNAPSES, H1Frontend)):
+        # A Linear of brainstate has no family: beside a chip it is a part of the net, not a synapse of the chip.
+        if _is_frontend(module, call) or (_is_dense(module, call) and (families == "any" or _family(module))):
             waiting = module
-        elif isinstance(module, _LAYERS) and _fits(waiting, module):
-            if isinstance(waiting, H1Frontend):
+        elif _is_neuron(module, call) and waiting is not None and _family(waiting) == _family(module):
+            if _is_frontend(waiting, call):
                 frontend = frontend or (waiting, module)
             else:
                 pairs.append((waiting, module))
@@ -148,28 +167,20 @@ def _in_registration_order(modules: list[Any]) -> tuple[tuple[Any, Any] | None, 
     return frontend, pairs
 
 
-def _fits(synapse: Any, layer: Any) -> bool:
-    return synapse is not None and isinstance(synapse, LIFSynapse) != isinstance(layer, H1Layer)
-
-
 def _check_sizes(frontend: tuple[Any, Any] | None, pairs: list[tuple[Any, Any]], call: str) -> None:
-    stages = [*([frontend] if frontend else []), *pairs]
-    for synapse, layer in stages:
-        if not _fits(synapse, layer):
+    for synapse, layer in [*([frontend] if frontend else []), *pairs]:
+        if _family(synapse) != _family(layer):
             raise ValueError(
                 f"{call}: {type(synapse).__name__} gives no drive that {type(layer).__name__} takes; pair modules of "
                 "one family."
             )
-        if synapse.out_size != layer.in_size:
+        # Of other shapes only the net itself knows what it makes between the two: pooling, flattening.
+        plain = len(synapse.out_size) == len(layer.in_size) == 1 and _has_weight(synapse, call)
+        if plain and synapse.out_size != layer.in_size:
             raise ValueError(
-                f"{call}: a synapse with {synapse.out_size[-1]} outputs is paired with a layer of {layer.n_neurons} "
-                f"neurons that takes {layer.in_size[-1]}; set net.layer_pairs to say which belong together."
-            )
-    for (_, before), (synapse, _) in itertools.pairwise(stages):
-        if before.n_neurons != synapse.in_size[-1]:
-            raise ValueError(
-                f"{call}: a layer of {before.n_neurons} neurons comes before a synapse of {synapse.in_size[-1]} "
-                "inputs; the pairs must form a chain, in order: set net.layer_pairs."
+                f"{call}: a synapse with {synapse.out_size[-1]} outputs is paired with a layer of "
+                f"{layer.out_size[-1]} neurons that takes {layer.in_size[-1]}; set net.layer_pairs to say which belong "
+                "together."
             )
 
 
@@ -185,7 +196,9 @@ def _check_once(stages: list[tuple[Any, Any]], call: str) -> None:
 
 def _warn_of_unpaired(modules: list[Any], pairs: list[tuple[Any, Any]], call: str) -> None:
     paired = {id(synapse) for synapse, _ in pairs}
-    alone = sum(isinstance(m, _SYNAPSES) and id(m) not in paired for m in modules)
+    alone = sum(
+        _has_weight(m, call) and _is_dense(m, call) and m.weight_slot().learnt and id(m) not in paired for m in modules
+    )
     if alone:
         warnings.warn(
             f"{call}: {alone} synapse(s) stand in no pair and keep their weights; register each right before its layer "
@@ -201,10 +214,71 @@ def _check_own(modules: list[Any], parts: list[Any], name: str, call: str) -> No
         raise ValueError(f"{call}: {name} names a module that is not in the network; pair the network's own.")
 
 
-def _checked(pair: Any, synapses: tuple[type, ...], layers: tuple[type, ...], name: str, call: str) -> tuple[Any, Any]:
+def _checked(pair: Any, is_synapse: Any, wanted: str, name: str, call: str) -> tuple[Any, Any]:
     fits = isinstance(pair, (tuple, list)) and len(pair) == 2
-    if not (fits and isinstance(pair[0], synapses) and isinstance(pair[1], layers)):
-        wanted = ", ".join(" or ".join(kind.__name__ for kind in kinds) for kinds in (synapses, layers))
+    if not (fits and is_synapse(pair[0], call) and _is_neuron(pair[1], call)):
         got = ", ".join(type(part).__name__ for part in pair) if isinstance(pair, (tuple, list)) else pair
-        raise TypeError(f"{call}: {name} must hold ({wanted}); got {_arguments.describe(got)}.")
+        raise TypeError(f"{call}: {name} must hold {wanted}; got {_arguments.describe(got)}.")
     return pair[0], pair[1]
+
+
+def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None, call: str) -> np.ndarray:
+    """Return the first batches as one array ``[B, T, ...]`` of float32.
+
+    Parameters
+    ----------
+    dataloader : iterable
+        Batches ``[B, T, n_in]``, or tuples whose first element is that: torch, numpy or jax arrays.
+    n_batches : int
+        How many to take; fewer if the loader ends before.
+    n_in : int or None
+        Channels that the network takes; ``None`` for any shape of a step, such as an image ``[H, W, C]``.
+    call : str
+        The call to name in errors.
+
+    Raises
+    ------
+    RuntimeError
+        If it is called inside ``jit``.
+    TypeError, ValueError
+        If there is no batch, or one has another shape, does not fit the others, or is not finite.
+    """
+    wanted = _arguments.positive_int(n_batches, call=call, name="n_batches")
+    if _arguments.inside_jit():
+        raise RuntimeError(f"{call}: it looks at data and weights, which jit hides; call it outside of jit, before it.")
+    try:
+        batches = iter(dataloader)
+    except TypeError:
+        raise TypeError(
+            f"{call}: dataloader must be an iterable of batches [B, T, N]; got {_arguments.describe(dataloader)}."
+        ) from None
+    taken = []
+    for batch in batches:
+        taken.append(_checked_batch(batch, n_in, call))
+        if len(taken) == wanted:
+            break
+    if not taken:
+        raise ValueError(f"{call}: the dataloader gave no batch; give at least one of shape [B, T, N].")
+    if len({array.shape[1:] for array in taken}) > 1:
+        shapes = ", ".join(str(array.shape) for array in taken)
+        raise ValueError(f"{call}: batches must share T and N to be used together; got {shapes}. Use n_batches=1.")
+    return np.concatenate(taken)
+
+
+def _checked_batch(batch: Any, n_in: int | None, call: str) -> np.ndarray:
+    first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+    if hasattr(first, "detach"):  # a torch tensor, which may carry a gradient or lie on a GPU
+        first = first.detach().cpu().numpy()
+    array = np.asarray(_arguments.as_array(first, call=call, name="a batch"))
+    if array.ndim < 3 or (n_in is not None and array.ndim > 3):
+        raise ValueError(
+            f"{call}: a batch must have shape [B, T, N]; got shape {array.shape}. For one array, pass [array]."
+        )
+    if 0 in array.shape:
+        raise ValueError(f"{call}: a batch must hold at least one sample and one step; got shape {array.shape}.")
+    if n_in is not None:
+        _arguments.check_last_axis(array, n_in, call=call, name="a batch", ndims=(3,))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is named
+        array = array.astype(np.float32)
+    _arguments.check_finite(array, call=call, name="a batch")
+    return array

@@ -149,7 +149,7 @@ class EffectiveWeight(brainstate.nn.Module):
         return next((family for family in families() if family.name == self.chip.family), None)
 
     @contextlib.contextmanager
-    def quiet(self) -> Iterator[None]:
+    def unrounded(self) -> Iterator[None]:
         """Switch rounding and sign annealing off in a block; after it the charges are those before it."""
         kept = self.grid, self.weight_bits, self.rounding, self.sign_alpha, self._source, self.charge.value
         self.grid = self.weight_bits = self.sign_alpha = None

@@ -43,6 +43,7 @@ class FractionalLayer(brainstate.nn.Dynamics):
 
     leak: ClassVar[float]
     sequence_records = ("V", "V_pre", "spk")
+    never_forgets = True  # the response to a spike falls as a power of time, not exponentially
     can_be_cut = False  # gradients from piece to piece would go through all of the past
 
     def __init__(

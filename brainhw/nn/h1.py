@@ -108,7 +108,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context without rounding and without sign annealing."""
-        return self.effective.quiet()
+        return self.effective.unrounded()
 
 
 class H1Synapse(_ChipSynapse):
@@ -529,7 +529,7 @@ class H1Layer(SpikingLayer):
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context without rounding and without sign annealing of the recurrent weights."""
-        return self.effective.quiet() if self.topology == "RC" else contextlib.nullcontext()
+        return self.effective.unrounded() if self.topology == "RC" else contextlib.nullcontext()
 
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)`` with the time constants of the prepared chip, ``[*size]``."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import brainstate
@@ -19,6 +20,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
+from brainhw.nn.protocols import Slot
 from brainhw.nn.spiking import zeros
 from brainhw.nn.tap import tap
 from brainhw.surrogate import MultiSpike, StepPWL
@@ -124,6 +126,19 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
                 f"{type(self).__name__}: V_th has been learnt to {np.min(np.asarray(V_th)):g} mV and must stay greater "
                 "than zero; give it a transform, brainstate.nn.Param(..., t=brainstate.nn.SoftplusT(0.1 * u.mV))."
             )
+
+    def recurrent_slot(self) -> Slot | None:
+        """Return the recurrent weight, ``None`` without one."""
+        return None if self.w_rec is None else Slot(self.w_rec, unit=u.mV)
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Switch the noise off while the block runs."""
+        before, self.noise_std = self.noise_std, None
+        try:
+            yield
+        finally:
+            self.noise_std = before
 
     def threshold(self) -> u.Quantity:
         """Return the firing threshold in mV, scalar or ``[N]``."""

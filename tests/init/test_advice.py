@@ -59,7 +59,7 @@ def test_settings_that_deserve_a_warning(
     def stop(*_: Any, **__: Any) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr("brainhw.init.fluct._through_frontend", stop)
+    monkeypatch.setattr("brainhw.init.fluct._own_step", stop)
     net = chip_pair("H1v1", 8, 4, topology="RC" if topology == "RC" else "FF")
     if topology == "stray":
         net.stray = synapse("H1v1", 3, 3)
@@ -276,7 +276,7 @@ def test_recurrent_share_that_is_missed_is_told(fluct_run: Callable, poisson: Ca
 def test_neurons_that_hardly_leak_are_told_at_the_callers_line(
     poisson: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brainhw.init.kernel._MAX_STEPS", 256)
+    monkeypatch.setattr("brainhw.init.response._MAX_STEPS", 256)
     net = Sequential(synapse("LIF", 12, 2), bh.nn.LIFLayer(2, tau=100 * u.second))
     for function, options in ((bh.init.fluct_report, {}), (bh.init.fluct_init, {"families": "any", "verbose": False})):
         with warnings.catch_warnings(record=True) as caught:

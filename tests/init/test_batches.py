@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.init.batches import states_restored, take_batches
+from brainhw.init.stages import take_batches
+from brainhw.transform.restore import states_restored
 
 
 class Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, norm
 
-from brainhw.init.crossing import crossing_rate, silent_fraction
+from brainhw.init.response import crossing_rate, silent_fraction
 
 DT = 1e-3
 properties = settings(max_examples=40, derandomize=True, deadline=None)

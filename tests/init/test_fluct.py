@@ -389,8 +389,7 @@ def chain() -> brainstate.nn.Module:
         bh.nn.ALIFLayer(8, w_rec=True, noise_std=NOISE),
         synapse("LIF", 8, 6),
         bh.nn.LIFLayer(6, tau=20 * u.ms),
-        synapse("LIF", 6, 3),
-        bh.nn.LeakyReadout(3, 2, tau=20 * u.ms),
+        bh.nn.LeakyReadout(6, 2, tau=20 * u.ms),
     )
 
 

@@ -18,10 +18,8 @@ import pytest
 
 import brainhw as bh
 from brainhw.init.circuit import Circuit
-from brainhw.init.crossing import silent_fraction
-from brainhw.init.kernel import measure_kernel
-from brainhw.init.moments import input_moments
 from brainhw.init.pair import Draw, FluctSettings, PairInitializer
+from brainhw.init.response import input_moments, measure_response, silent_fraction
 
 DT = 1e-3  # s
 
@@ -87,7 +85,7 @@ def silent(net: brainstate.nn.Sequential, x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("tau", [20.0, 50.0, 200.0])
 def test_response_is_the_closed_form(system: System, tau: float) -> None:
     net = system.net(2, 1, tau)
-    kernel = measure_kernel(Circuit(*net.layers), 1.0 * u.ms, 100)
+    kernel = measure_response(Circuit(*net.layers), 1.0 * u.ms, 100)
     first, decay = 1.0, np.exp(-1 / tau)
     if system.on_chip:
         chip = net.layers[1].chip
@@ -102,7 +100,7 @@ def test_response_is_the_closed_form(system: System, tau: float) -> None:
 )
 def test_response_is_the_closed_form_where_input_decays_as_it_arrives(tau_mem: float, tau_syn: float) -> None:
     layer = bh.nn.CubaLIFLayer(1, tau_mem=tau_mem * u.ms, tau_syn=tau_syn * u.ms)
-    kernel = measure_kernel(Circuit(bh.nn.LIFSynapse(2, 1), layer), 1.0 * u.ms, 100)
+    kernel = measure_response(Circuit(bh.nn.LIFSynapse(2, 1), layer), 1.0 * u.ms, 100)
     a, b = np.exp(-1 / tau_mem), np.exp(-1 / tau_syn)
     square = DT * b**2 * (1 + a * b) / ((1 - a**2) * (1 - b**2) * (1 - a * b))
     assert kernel.integral[0] == pytest.approx(DT * b / ((1 - a) * (1 - b)), rel=1e-5)
@@ -157,7 +155,7 @@ def test_weights_that_are_not_centred_spread_the_means_and_silence_neurons(syste
     rate, xi, n, batch, steps = 50.0, 2.0, 512, 16, 600
     net = system.net(system.n_in, n, system.tau)
     synapse, layer = net.layers
-    kernel = measure_kernel(Circuit(synapse, layer), 1.0 * u.ms, steps)
+    kernel = measure_response(Circuit(synapse, layer), 1.0 * u.ms, steps)
     integral, square, k = float(kernel.integral[0]), float(kernel.square_integral[0]), kernel.response[:, 0]
     theta = 100.0 if system.on_chip else 1.0
     sigma = theta / xi / np.sqrt(system.n_in * rate * square)
@@ -202,7 +200,7 @@ def test_vendor_search_ends_a_tenth_above_the_smallest_mean_that_wakes_all(syste
     net = system.net(system.n_in, 128, system.tau)
     circuit = Circuit(*net.layers)
     x = bernoulli(100, system.n_in, seed=0, steps=400)
-    kernel = measure_kernel(circuit, 1.0 * u.ms, x.shape[1])
+    kernel = measure_response(circuit, 1.0 * u.ms, x.shape[1])
     settings = FluctSettings(xi=2.0, alpha=1.0, center=False, exact=False, in_range=False)
     search = RecordedSearch(circuit, x, kernel, input_moments(x, DT), settings, jax.random.key(0))
     search.tried = []

@@ -15,21 +15,21 @@ from hypothesis import strategies as st
 
 import brainhw as bh
 from brainhw.init.circuit import Circuit
-from brainhw.init.kernel import Kernel, measure_kernel
+from brainhw.init.response import Response, measure_response
 
 DT = 1e-3  # s
 CHIPS = {"H1v1": bh.chip.H1V1, "H1v2": bh.chip.H1V2}
 family = pytest.mark.parametrize("family", sorted(CHIPS))
 
 
-def kernel_of(layer: Any, n_steps: int = 100, dt: u.Quantity = 1.0 * u.ms) -> Kernel:
+def kernel_of(layer: Any, n_steps: int = 100, dt: u.Quantity = 1.0 * u.ms) -> Response:
     if isinstance(layer, bh.nn.H1Layer):
         synapse = getattr(bh.nn, f"{layer.family}Synapse")(
             4, layer.n_neurons, chip=layer.chip, weight_init=np.zeros((4, layer.n_neurons))
         )
     else:
         synapse = bh.nn.LIFSynapse(4, layer.in_size[-1], weight_init=np.zeros((4, layer.in_size[-1])) * u.mV)
-    return measure_kernel(Circuit(synapse, layer), dt, n_steps)
+    return measure_response(Circuit(synapse, layer), dt, n_steps)
 
 
 def with_table(weights: Any, charges: Any) -> bh.chip.ChipSpec:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 import brainhw as bh
 from brainhw.init.circuit import Circuit
-from brainhw.init.kernel import Kernel, measure_kernel
-from brainhw.init.moments import input_moments, membrane_basis, participation
+from brainhw.init.response import Response, input_moments, measure_response, membrane_basis, participation
 
 DT = 1e-3
 
@@ -61,7 +60,7 @@ def test_basis_is_the_variance_of_the_filtered_input(
     """Every channel through every kernel, one after the other, without any transform."""
     rng = np.random.default_rng(seed)
     x = rng.random((n_batch, n_steps, n_in))
-    kernel = Kernel(rng.normal(size=(length, n_columns)), 1.0, np.zeros(n_columns), DT)
+    kernel = Response(rng.normal(size=(length, n_columns)), 1.0, np.zeros(n_columns), DT)
     moments = input_moments(x, DT)
     direction = unit_vector(moments.rates) if centred else None
     basis = membrane_basis(x, kernel, moments, exact=True, direction=direction)
@@ -123,7 +122,7 @@ INPUTS: dict[str, Callable[[], np.ndarray]] = {
 )
 def test_basis_predicts_real_membranes_with_random_weights(layer: str, data: str, centred: bool) -> None:
     x, circuit = INPUTS[data](), circuit_of(LAYERS[layer](), N_IN)
-    kernel = measure_kernel(circuit, 1.0 * u.ms, x.shape[1])
+    kernel = measure_response(circuit, 1.0 * u.ms, x.shape[1])
     moments = input_moments(x, DT)
     direction = unit_vector(moments.rates) if centred else None
     basis = membrane_basis(x, kernel, moments, circuit.n_synapses, exact=True, direction=direction)
@@ -162,7 +161,7 @@ def test_basis_predicts_real_membranes_with_random_weights(layer: str, data: str
 def test_nothing_is_kept_of_channels_that_move_as_one() -> None:
     one = bernoulli([100.0], (4, 300))
     circuit = circuit_of(bh.nn.LIFLayer(2, tau=np.array([5.0, 50.0]) * u.ms), 10)
-    kernel = measure_kernel(circuit, 1.0 * u.ms, 300)
+    kernel = measure_response(circuit, 1.0 * u.ms, 300)
     for x, kept in ((np.repeat(one, 10, axis=2), 0.0), (bernoulli(np.full(10, 100.0), (4, 300)), 1.0)):
         moments = input_moments(x, DT)
         basis = membrane_basis(x, kernel, moments, exact=True, direction=unit_vector(moments.rates))
@@ -173,7 +172,7 @@ def test_nothing_is_kept_of_channels_that_move_as_one() -> None:
 def test_second_moment_basis_is_campbell_theorem() -> None:
     x = bernoulli(np.full(20, 50.0), (8, 400))
     circuit = circuit_of(bh.nn.H1v2Layer(3, tau=20 * u.ms), 20)
-    kernel = measure_kernel(circuit, 1.0 * u.ms, 400)
+    kernel = measure_response(circuit, 1.0 * u.ms, 400)
     moments = input_moments(x, DT)
     basis = membrane_basis(x, kernel, moments, exact=False, direction=None)
     np.testing.assert_allclose(basis.of_spread, 20 * moments.nu_var * kernel.square_integral)
@@ -188,7 +187,7 @@ def test_exact_basis_knows_that_spikes_are_no_poisson_process(rate: float) -> No
     """Bernoulli spikes at rate nu have the variance nu (1 - nu dt), 0.6 of Poisson's at 400 Hz."""
     x = bernoulli(np.full(40, rate), (16, 2000))
     circuit = circuit_of(bh.nn.H1v2Layer(1, tau=10 * u.ms), 40)
-    kernel = measure_kernel(circuit, 1.0 * u.ms, 2000)
+    kernel = measure_response(circuit, 1.0 * u.ms, 2000)
     moments = input_moments(x, DT)
     exact, second = (membrane_basis(x, kernel, moments, exact=exact, direction=None) for exact in (True, False))
     assert exact.of_spread[0] / second.of_spread[0] == pytest.approx(1 - rate * DT, rel=0.05)
@@ -223,10 +222,10 @@ def test_participation_counts_the_channels_that_carry_the_mean() -> None:
 
 def test_many_samples_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     x = bernoulli([50.0, 80.0, 20.0], (7, 30))
-    kernel = Kernel(np.exp(-np.arange(20.0))[:, None], 1.0, np.zeros(1), DT)
+    kernel = Response(np.exp(-np.arange(20.0))[:, None], 1.0, np.zeros(1), DT)
     moments = input_moments(x, DT)
     whole = membrane_basis(x, kernel, moments, exact=True, direction=unit_vector(moments.rates))
-    monkeypatch.setattr("brainhw.init.moments._CHUNK", 200)
+    monkeypatch.setattr("brainhw.init.response._CHUNK", 200)
     parts = membrane_basis(x, kernel, moments, exact=True, direction=unit_vector(moments.rates))
     np.testing.assert_allclose(parts.of_spread, whole.of_spread)
     np.testing.assert_allclose(parts.of_mean, whole.of_mean)

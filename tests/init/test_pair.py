@@ -13,9 +13,8 @@ import pytest
 
 import brainhw as bh
 from brainhw.init.circuit import Circuit
-from brainhw.init.kernel import Kernel, measure_kernel
-from brainhw.init.moments import input_moments
 from brainhw.init.pair import FluctSettings, PairInitializer, _centred, rise_of
+from brainhw.init.response import Response, input_moments, measure_response
 
 DT = 1e-3
 family = pytest.mark.parametrize("family", ["H1v1", "H1v2"])
@@ -29,7 +28,7 @@ def with_settings(settings: FluctSettings, **changes: Any) -> FluctSettings:
 
 def solver_of(net: Any, x: np.ndarray, settings: FluctSettings, key: int = 0) -> PairInitializer:
     circuit = Circuit(*net.layers)
-    kernel = measure_kernel(circuit, 1.0 * u.ms, x.shape[1])
+    kernel = measure_response(circuit, 1.0 * u.ms, x.shape[1])
     return PairInitializer(circuit, x, kernel, input_moments(x, DT), settings, jax.random.key(key))
 
 
@@ -46,7 +45,7 @@ def test_spread_without_a_mean_is_that_of_the_paper(chip_pair: Callable, poisson
     for alpha in (1.0, 0.7):
         solver = solver_of(net, poisson(80, (4, 100, 20)), with_settings(VENDOR, alpha=alpha))
         mu_U, sizes = solver._sizes(0.0)
-        nu, eps_hat = solver.moments.nu_var, solver.kernel.square_integral
+        nu, eps_hat = solver.moments.nu_var, solver.response.square_integral
         np.testing.assert_allclose(sizes.sigma_FF, 100.0 / 2.0 * np.sqrt(alpha / (20 * nu * eps_hat)), rtol=1e-6)
         assert np.all(np.diff(sizes.sigma_FF) < 0)
         np.testing.assert_array_equal(mu_U, 0)
@@ -57,7 +56,7 @@ def test_spread_without_a_mean_is_that_of_the_paper(chip_pair: Callable, poisson
 def test_mean_takes_its_part_of_the_variance_until_a_floor_is_left(chip_pair: Callable, poisson: Callable) -> None:
     """sigma^2 = max(((theta - mu_U)/xi)^2 / (N nu eps_hat) - mu_W^2, (mu_W/10)^2)."""
     solver = solver_of(chip_pair("H1v2", 20, 3), poisson(80, (4, 100, 20)), with_settings(VENDOR, xi=3.0))
-    nu, kernel = solver.moments.nu_var, solver.kernel
+    nu, kernel = solver.moments.nu_var, solver.response
     for level, exhausted in ((0.2, False), (0.9, True)):
         mu_U, sizes = solver._sizes(level)
         np.testing.assert_allclose(mu_U, 100 * level)
@@ -76,7 +75,7 @@ def test_mean_takes_its_part_of_the_variance_until_a_floor_is_left(chip_pair: Ca
 def test_recurrent_spread_follows_from_the_layers_own_rate(chip_pair: Callable, poisson: Callable) -> None:
     net = chip_pair("H1v2", 20, 6, topology="RC")
     solver = solver_of(net, poisson(80, (4, 100, 20)), with_settings(VENDOR, alpha=0.8))
-    eps_hat = solver.kernel.square_integral
+    eps_hat = solver.response.square_integral
     for rate, used in ((30.0, 30.0), (0.0, 0.5)):  # a nearly silent layer would ask for unbounded weights
         solver.nu_rec = rate
         expected = np.sqrt(0.2 * 50.0**2 / (6 * used * eps_hat))
@@ -111,7 +110,7 @@ def test_centring_needs_enough_inputs(rates: list[float], center: Any, is_centre
     rng = np.random.default_rng(0)
     x = (rng.random((4, 200, len(rates))) < np.array(rates) * DT).astype(np.float32)
     circuit = Circuit(*chip_pair("H1v2", len(rates), 5).layers)
-    kernel = measure_kernel(circuit, 1.0 * u.ms, 200)
+    kernel = measure_response(circuit, 1.0 * u.ms, 200)
     settings = with_settings(DEFAULT, center=center)
     solver = PairInitializer(circuit, x, kernel, input_moments(x, DT), settings, jax.random.key(0))
     along = solver.moments.rates / np.linalg.norm(solver.moments.rates) @ solver.z_ff
@@ -332,6 +331,6 @@ def test_alpha_one_leaves_recurrent_weights_zero(chip_pair: Callable, poisson: C
 
 def test_rise_is_the_time_to_the_mean() -> None:
     beta = np.exp(-1 / np.array([5.0, 20.0]))
-    kernel = Kernel(beta ** np.arange(400)[:, None], 1.0, np.zeros(2), DT)
+    kernel = Response(beta ** np.arange(400)[:, None], 1.0, np.zeros(2), DT)
     assert rise_of(kernel) == pytest.approx(20 * np.log(100), abs=1.5)
-    assert rise_of(Kernel(np.ones((1, 1)), 1.0, np.zeros(1), DT)) == 0
+    assert rise_of(Response(np.ones((1, 1)), 1.0, np.zeros(1), DT)) == 0

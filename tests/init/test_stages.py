@@ -194,14 +194,6 @@ def test_synapse_that_stands_in_no_pair_is_warned_of() -> None:
             "4 outputs is paired with a layer of 4 neurons that takes 8",
         ),
         (
-            lambda: (synapse("H1v1", 8, 4), layer("H1v1", 4), synapse("H1v1", 5, 2), layer("H1v1", 2)),
-            "a layer of 4 neurons comes before a synapse of 5 inputs; the pairs must form a chain",
-        ),
-        (
-            lambda: (frontend("H1v1"), layer("H1v1", 16), synapse("H1v1", 15, 2), layer("H1v1", 2)),
-            "a layer of 16 neurons comes before a synapse of 15 inputs",
-        ),
-        (
             lambda: (frontend("H1v1"), layer("H1v1", 15), synapse("H1v1", 15, 2), layer("H1v1", 2)),
             "16 outputs is paired with a layer of 15",
         ),
@@ -221,7 +213,7 @@ def test_explicit_pairs_must_be_pairs_of_the_network_itself() -> None:
     net = Net(s=synapse("H1v1", 8, 4), n=layer("H1v1", 4))
     for given, error, message in (
         (5, TypeError, r"layer_pairs must be a list of \(synapse, layer\); got 5"),
-        ([net.s], TypeError, r"layer_pairs must hold \(H1Synapse or LIFSynapse, H1Layer or LIFLayer or"),
+        ([net.s], TypeError, r"layer_pairs must hold \(synapse, layer\); got"),
         ([(net.n, net.s)], TypeError, "layer_pairs must hold .*got .*H1v1Layer, H1v1Synapse"),
         ([(net.s, net.n, net.n)], TypeError, "layer_pairs must hold"),
         ([(synapse("H1v1", 8, 4), net.n)], ValueError, "layer_pairs names a module that is not in the network"),
@@ -231,7 +223,7 @@ def test_explicit_pairs_must_be_pairs_of_the_network_itself() -> None:
             stages_of(net)
     net.layer_pairs = [(net.s, net.n)]
     net.frontend_stage = (net.s, net.n)
-    with pytest.raises(TypeError, match=r"test: frontend_stage must hold \(H1Frontend, H1Layer\)"):
+    with pytest.raises(TypeError, match=r"test: frontend_stage must hold \(frontend, layer\)"):
         stages_of(net)
     net.frontend_stage = (frontend("H1v1"), net.n)
     with pytest.raises(ValueError, match="test: frontend_stage names a module that is not in the network"):

@@ -1,0 +1,410 @@
+"""The response of a layer to one spike, and what an input with that response does to a membrane."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import Any
+
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+from scipy import fft
+from scipy.special import ndtr, owens_t
+
+from brainhw.init.circuit import Circuit
+
+__all__ = [
+    "InputMoments",
+    "MembraneBasis",
+    "Response",
+    "crossing_rate",
+    "input_moments",
+    "measure_response",
+    "membrane_basis",
+    "participation",
+    "silent_fraction",
+]
+
+_FIRST_STEPS = 256
+_MAX_STEPS = 65_536
+_TAIL = 1e-6  # of the whole, in the last twentieth: what is cut off is then a few parts in a million
+_LINEARITY = 0.01
+_HALVINGS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+    r"""Membrane response to one input spike, per unit of weight, for each column of the synapse.
+
+    Attributes
+    ----------
+    response : numpy.ndarray
+        ``[L, n_columns]`` in mV per unit weight, the first row in the step of the spike itself.
+    asymmetry : float
+        Root mean square of the slopes of the charge curve on both sides of zero, over their mean; 1 for a smooth curve.
+    offset : numpy.ndarray
+        Membrane without any input in the end, ``[n_neurons]`` in mV: what a bias makes.
+    dt : float
+        Step in seconds.
+    """
+
+    response: np.ndarray
+    asymmetry: float
+    offset: np.ndarray
+    dt: float
+
+    @property
+    def integral(self) -> np.ndarray:
+        r""":math:`\bar\epsilon = \Delta t \sum_t k(t)`, ``[n_columns]`` in mV s."""
+        return self.dt * self.response.sum(axis=0)
+
+    @property
+    def square_integral(self) -> np.ndarray:
+        r""":math:`\hat\epsilon = \Delta t \sum_t k(t)^2`, ``[n_columns]`` in mV^2 s."""
+        return self.dt * self.asymmetry**2 * (self.response**2).sum(axis=0)
+
+    @property
+    def peak(self) -> np.ndarray:
+        """Largest response, ``[n_columns]`` in mV."""
+        return self.response.max(axis=0)
+
+
+def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: str = "fluct_init") -> Response:
+    """Measure the response of a layer to one spike through a synapse of small weight.
+
+    A charge curve may bend, so the weight is small and half of it must give the same drive per unit weight within 1 %;
+    it is halved up to ten times until it does. Both signs are probed, and what the membrane does without a spike is
+    taken off. The record doubles in length until its last twentieth holds less than a millionth of the whole.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        The pair.
+    dt : Quantity
+        Time step.
+    n_steps : int
+        Length of the data. The response of a neuron that never forgets is cut off there: what comes later than the
+        data cannot matter.
+    call : str, optional
+        The call to name in messages.
+
+    Raises
+    ------
+    RuntimeError
+        If no probe is small enough for the drive to be linear, or small weights give none.
+
+    Warns
+    -----
+    UserWarning
+        If the response has not faded after 65,536 steps.
+    """
+    # The limit sets the scale of a chip's weights; a voltage is small beside the threshold.
+    scale = circuit.weight_limit if np.isfinite(circuit.weight_limit) else float(circuit.threshold().min())
+    present = circuit.weight
+    try:
+        up, down = _slopes(circuit, 1e-3 * scale, call)
+    finally:
+        circuit.store(present, None)
+    n_synapses = circuit.layer_synapses
+    # One row for each synapse of a neuron, and one that stays silent.
+    mask = np.tile(np.concatenate([np.eye(n_synapses), np.zeros((1, n_synapses))]), circuit.n_neurons)
+    mean_slope = 0.5 * (up + down)
+    unit, reach = circuit.drive_unit(), circuit.reach()
+    # Without spikes a layer is linear, so a large impulse stands clear of the rounding of what a bias makes.
+    size = 1000 * float(circuit.threshold().min()) * _per_millivolt(circuit, unit)
+
+    def respond(length: int) -> tuple[np.ndarray, np.ndarray]:
+        impulse = np.zeros((length, *mask.shape))
+        impulse[0] = mask * size
+        drive = jnp.asarray(impulse.reshape(*impulse.shape[:2], *circuit.layer.in_size)) * unit
+        traces = np.asarray(circuit.membrane(drive), dtype=np.float64)
+        moved = (traces[:, :-1] - traces[:, -1:]) / size * mean_slope
+        return np.moveaxis(moved, 1, 2).reshape(length, -1) * reach, traces[-1, -1]
+
+    length = n_steps if circuit.remembers_all else _FIRST_STEPS
+    while True:
+        response, offset = respond(length)
+        tail = np.abs(response[-max(1, length // 20) :]).sum(axis=0)
+        if circuit.remembers_all or np.all(tail <= _TAIL * np.abs(response).sum(axis=0)):
+            break
+        if length >= _MAX_STEPS:
+            warnings.warn(
+                f"{call}: the membrane of {circuit.family} neurons has not come back from one spike after {length} "
+                "steps, so it hardly leaks and the mean membrane has no fixed value; use a shorter tau or a longer dt.",
+                UserWarning,
+                stacklevel=4,
+            )
+            break
+        length *= 2
+    asymmetry = float(np.sqrt(0.5 * (up**2 + down**2)) / abs(mean_slope))
+    return Response(response, asymmetry, offset, float(dt.to(u.second).mantissa))
+
+
+def _per_millivolt(circuit: Circuit, unit: u.Unit) -> float:
+    """Return the drive that moves a membrane by about a millivolt."""
+    C = getattr(circuit.chip, "C", None)
+    return 1.0 if C is None else float((C * u.mV).to(unit).mantissa)
+
+
+def _slopes(circuit: Circuit, probe: float, call: str) -> tuple[float, float]:
+    """Return drive per unit weight just above and just below zero, measured on the synapse itself."""
+    at_zero = circuit.probe(0.0)
+
+    def slopes(size: float) -> np.ndarray:
+        return np.array([(circuit.probe(side * size) - at_zero) / (side * size) for side in (1, -1)])
+
+    for _ in range(_HALVINGS + 1):
+        first, half = slopes(probe), slopes(probe / 2)
+        if np.all(np.abs(first - half) <= _LINEARITY * np.abs(half)):
+            if not half.any():
+                raise RuntimeError(
+                    f"{call}: the synapse of {circuit.family} gives no charge at weights up to {probe:g}, so there is "
+                    "no response to scale; check the charge curve of the chip."
+                )
+            return float(half[0]), float(half[1])
+        probe /= 2
+    raise RuntimeError(
+        f"{call}: the synapse of {circuit.family} is not smooth at zero weight: per unit weight it gives {first} at "
+        f"{2 * probe:g} and {half} at half of it; check the charge curve of the chip."
+    )
+
+
+_CHUNK = 4_000_000  # numbers transformed at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class InputMoments:
+    """First and second moment of an input, as rates.
+
+    Attributes
+    ----------
+    rates : numpy.ndarray
+        Mean of each channel over time and batch, per step.
+    nu_mean : float
+        ``E[x]/dt`` in Hz over all channels.
+    nu_var : float
+        ``E[x^2]/dt`` in Hz; equal to ``nu_mean`` for binary spikes.
+    nu_size : float
+        ``E[|x|]/dt`` in Hz; equal to ``nu_mean`` for input that is never negative.
+    dt : float
+        Step in seconds.
+    """
+
+    rates: np.ndarray
+    nu_mean: float
+    nu_var: float
+    nu_size: float
+    dt: float
+
+    @property
+    def fan_in(self) -> int:
+        """Number of input channels."""
+        return len(self.rates)
+
+    @property
+    def mean_is_a_lever(self) -> bool:
+        """Whether shifting all weights shifts the mean membrane: not so for input that is symmetric about zero."""
+        return abs(self.nu_mean) > 0.05 * self.nu_size
+
+
+@dataclasses.dataclass(frozen=True)
+class MembraneBasis:
+    r"""Variance of the sub-threshold membrane as a quadratic form in the weights' spread and in the mean membrane.
+
+    .. math:: \sigma_{U,i}^2 = \mu_{U,i}^2\, m_i + \textstyle\sum_{c \in i} \sigma_{W,c}^2\, s_c
+
+    Attributes
+    ----------
+    mean_response : numpy.ndarray
+        Mean membrane per unit of mean weight of a column, ``[n_columns]`` in mV.
+    of_mean : numpy.ndarray
+        :math:`m`, ``[n_neurons]``: what the common part of all weights adds, per square of the mean membrane it makes.
+    of_spread : numpy.ndarray
+        :math:`s`, ``[n_columns]`` in mV^2.
+    kept : float
+        Share of the spread's variance that centring leaves, of the neuron with the least; 1 without.
+    step_correlation : float
+        Correlation of a membrane with itself one step later, the mean over neurons.
+    """
+
+    mean_response: np.ndarray
+    of_mean: np.ndarray
+    of_spread: np.ndarray
+    kept: float
+    step_correlation: float
+
+
+def participation(rates: np.ndarray) -> float:
+    """Return how many channels carry the mean: the participation ratio of their rates."""
+    squares = float(np.sum(rates**2))
+    return float(np.sum(rates)) ** 2 / squares if squares > 0 else 0.0
+
+
+def input_moments(x: np.ndarray, dt: float) -> InputMoments:
+    """Measure the moments of ``x`` ``[B, T, N]`` with step ``dt`` in seconds."""
+    return InputMoments(
+        rates=x.mean(axis=(0, 1), dtype=np.float64),
+        nu_mean=float(x.mean(dtype=np.float64)) / dt,
+        nu_var=float(np.square(x, dtype=np.float64).mean()) / dt,
+        nu_size=float(np.abs(x).mean(dtype=np.float64)) / dt,
+        dt=dt,
+    )
+
+
+def membrane_basis(
+    x: np.ndarray,
+    response: Response,
+    moments: InputMoments,
+    n_synapses: int = 1,
+    *,
+    exact: bool,
+    direction: np.ndarray | None,
+) -> MembraneBasis:
+    """Return the variance basis of a layer.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Input ``[B, T, N]``.
+    response : Response
+        Response of the layer.
+    moments : InputMoments
+        Moments of ``x``.
+    n_synapses : int, optional
+        Columns of each neuron; each carries an equal part of the mean. Default 1.
+    exact : bool
+        Take the covariance of the filtered input over time and batch: right for spikes of any rate, analog values,
+        correlated and unequal channels. Otherwise the second moment of Rossbroich et al. (2022), right for sparse
+        independent spikes.
+    direction : numpy.ndarray or None
+        Unit vector ``[N]`` that centring projects out of every weight column.
+    """
+    mean_response = moments.fan_in * moments.nu_mean * response.integral
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight_per_mean = 1 / (n_synapses * mean_response)
+    each, common, along = _autocovariances(x, direction)
+    of_data = response.response[: len(each)]
+    products = _autocorrelation(of_data, len(each) + 1)
+    spread = _weighted(each, products[:-1])
+    spread_later = _weighted(each, _shifted(products))
+    kept = 1.0
+    if exact:
+        if direction is not None:
+            # tr(PCP) with P = I - d d^T, rescaled because centred columns are stretched back to the same spread.
+            whole = spread
+            spread = np.maximum(spread - _weighted(along, products[:-1]), 0.0) / (1 - 1 / moments.fan_in)
+            kept = float(np.min(spread / np.maximum(whole, 1e-30)))
+            spread_later = (spread_later - _weighted(along, _shifted(products))) / (1 - 1 / moments.fan_in)
+        of_mean = _weighted(common, _autocorrelation(_joined(of_data, weight_per_mean, n_synapses), len(common)))
+        of_spread = spread * response.asymmetry**2
+    else:
+        of_spread = moments.fan_in * moments.nu_var * response.square_integral
+        joined = response.asymmetry * _joined(response.response, weight_per_mean, n_synapses)
+        of_mean = moments.fan_in * moments.nu_var * response.dt * (joined**2).sum(axis=0)
+    correlation = float(np.mean(spread_later) / np.mean(spread)) if np.mean(spread) > 0 else 0.0
+    return MembraneBasis(mean_response, of_mean, of_spread, kept, correlation)
+
+
+def _joined(response: np.ndarray, weight_per_mean: np.ndarray, n_synapses: int) -> np.ndarray:
+    """Return the response of each neuron, ``[L, n_neurons]``, to one spike that reaches all of its synapses."""
+    return (response * weight_per_mean).reshape(len(response), -1, n_synapses).sum(axis=2)
+
+
+def _autocovariances(x: np.ndarray, direction: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return, for each lag below T, the covariances of the channels added up, of their sum, and along ``direction``.
+
+    A membrane's variance is a weighted sum of these, whatever its kernel: one pass over the input serves all neurons.
+    Divided by the full length at every lag, which keeps every such sum from being negative.
+    """
+    n_batch, n_steps, n_in = x.shape
+    mean = x.mean(axis=(0, 1), dtype=np.float64)
+    n_fft = fft.next_fast_len(2 * n_steps, real=True)
+    power = np.zeros((3, n_fft // 2 + 1))
+    for first in range(0, n_batch, max(1, _CHUNK // (n_steps * n_in))):
+        part = x[first : first + max(1, _CHUNK // (n_steps * n_in))] - mean
+        power[0] += np.square(np.abs(fft.rfft(part, n_fft, axis=1))).sum(axis=(0, 2))
+        power[1] += np.square(np.abs(fft.rfft(part.sum(axis=2), n_fft, axis=1))).sum(axis=0)
+        if direction is not None:
+            power[2] += np.square(np.abs(fft.rfft(part @ direction, n_fft, axis=1))).sum(axis=0)
+    each, common, along = fft.irfft(power, n_fft, axis=1)[:, :n_steps] / (n_batch * n_steps)
+    return each, common, along
+
+
+def _autocorrelation(response: np.ndarray, n_lags: int) -> np.ndarray:
+    """Return ``sum_t k(t) k(t + lag)``, ``[n_lags, columns]``; neurons that share a kernel are worked out once."""
+    distinct, inverse = np.unique(response.T, axis=0, return_inverse=True)
+    n_fft = fft.next_fast_len(len(response) + max(n_lags, len(response)), real=True)
+    power = np.square(np.abs(fft.rfft(distinct, n_fft, axis=1)))
+    return fft.irfft(power, n_fft, axis=1)[:, :n_lags].T[:, inverse.reshape(-1)]
+
+
+def _weighted(covariance: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """Return the sum over lags of both signs."""
+    return covariance[0] * products[0] + 2 * covariance[1:] @ products[1 : len(covariance)]
+
+
+def _shifted(products: np.ndarray) -> np.ndarray:
+    """Return the autocorrelation about lag one, made even: the input's weights in the membrane's one step apart."""
+    return 0.5 * (np.concatenate([products[1:2], products[:-2]]) + products[1:])
+
+
+def crossing_rate(xi: Any, step_correlation: float, dt: float) -> Any:
+    r"""Return the rate in Hz at which a Gaussian membrane crosses a threshold upwards, seen in steps of ``dt`` seconds.
+
+    .. math:: r = \frac{P(U_t < V_{th} \le U_{t+1})}{\Delta t}
+                = \frac{2}{\Delta t} T\!\left(\xi, \sqrt{\tfrac{1 - \rho}{1 + \rho}}\right)
+
+    with the threshold :math:`\xi` standard deviations above the mean, :math:`\rho` the correlation from one step to the
+    next and Owen's :math:`T`: Rice's formula in discrete time. A neuron fires about as often while its rate is low:
+    resets and a clamp are left out. A mean beyond threshold counts as one at threshold.
+
+    Parameters
+    ----------
+    xi : float or array
+        Distance to threshold in standard deviations.
+    step_correlation : float
+        :math:`\rho`.
+    dt : float
+        Step in seconds.
+    """
+    rho = float(np.clip(step_correlation, -1 + 1e-12, 1.0))
+    return 2 * owens_t(np.maximum(xi, 0.0), np.sqrt((1 - rho) / (1 + rho))) / dt
+
+
+def silent_fraction(
+    xi: Any,
+    step_correlation: float,
+    dt: float,
+    seconds: float,
+    *,
+    quenched: float = 0.0,
+    mean_above_floor: Any = None,
+) -> float:
+    r"""Return the expected share of neurons without a spike on data of a length.
+
+    .. math:: E_m\!\left[\exp\!\left(-t\, r\!\left(\tfrac{V_{th} - m}{\sigma_U}\right)\right)\right], \quad
+              m \sim \mathcal N(\mu_U, q\, \sigma_U^2)
+
+    Parameters
+    ----------
+    xi : float or array
+        Distance to threshold in standard deviations, of one neuron or of each.
+    step_correlation, dt : float
+        As for :func:`crossing_rate`.
+    seconds : float
+        Length of the data, all samples together.
+    quenched : float, optional
+        Variance :math:`q` of the neurons' means in units of that of a membrane in time: what weights that are not
+        centred add to the theory of one neuron. Default 0.
+    mean_above_floor : float or array, optional
+        For membranes that a chip holds above zero: their unclamped mean in standard deviations. A reflected membrane
+        spends its time above the floor alone and reaches threshold :math:`1/\Phi` times as often. Default ``None``: no
+        floor.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(81 if quenched else 1)
+    shift = np.sqrt(quenched) * nodes
+    rates = crossing_rate(np.asarray(xi)[..., None] - shift, step_correlation, dt)
+    if mean_above_floor is not None:
+        rates = rates / np.maximum(ndtr(np.asarray(mean_above_floor)[..., None] + shift), 1e-12)
+    return float(np.mean(np.exp(-seconds * rates) @ (weights / weights.sum())))
