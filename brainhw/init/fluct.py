@@ -178,7 +178,7 @@ def fluct_init(
         for place, number in enumerate(order):
             circuit = _circuit(step, stages, wired, number)
             pair_key = jax.random.fold_in(random_key, number + 1)
-            sizes = None
+            sizes: np.ndarray | None = None
             for _ in range(_FEEDBACK_ROUNDS if wired[number].feeds_back else 1):
                 given, xs = _inputs(step, wired[number], circuit)
                 _check_active(given, number + 1, step, wired, stages, call)

@@ -181,7 +181,7 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
                     "net.layer_pairs."
                 )
             numbers += calls
-        wired.append(_wiring(trace, *numbers, name, call))
+        wired.append(_wiring(trace, numbers[0], numbers[1], name, call))
     return wired
 
 

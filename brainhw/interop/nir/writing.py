@@ -9,7 +9,6 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.transform.restore import states_restored
 from brainhw.interop.nir.clamp import check_clamp
 from brainhw.interop.nir.errors import Problems
 from brainhw.interop.nir.metadata import graph_notes
@@ -22,6 +21,7 @@ from brainhw.interop.nir.wiring import INPUT, Wiring, told_class, wiring_of
 from brainhw.nn import FractionalLayer, H1Frontend, H1Layer, H1Synapse, net_chip
 from brainhw.transform.checks import check_module
 from brainhw.transform.prepare import prepare_net
+from brainhw.transform.restore import states_restored
 
 __all__ = ["to_nir"]
 

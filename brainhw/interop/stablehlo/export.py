@@ -18,11 +18,11 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw._version import __version__
-from brainhw.transform.restore import states_restored
 from brainhw.interop.stablehlo.program import StepProgram
 from brainhw.transform.advance import advance
 from brainhw.transform.checks import as_key, check_module
 from brainhw.transform.prepare import prepare_net
+from brainhw.transform.restore import states_restored
 from brainhw.transform.stream import most_steps
 from brainhw.transform.stream_step import Held, StreamStep
 
