@@ -43,7 +43,8 @@ class Circuit:
     def __init__(self, synapse: Any, layer: Any) -> None:
         self.synapse, self.layer = synapse, layer
         found = weight_slot_of(synapse)
-        assert found is not None and found.out_axis is not None  # discovery takes no other
+        assert found is not None  # discovery takes no other
+        assert found.out_axis is not None
         self.slot, self._axis = found, found.out_axis
         slot = layer.recurrent_slot() if fulfils(layer, Recurrent, call="fluct_init") else None
         self._recurrent = slot if slot is not None and slot.learnt else None
