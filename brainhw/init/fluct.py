@@ -64,9 +64,10 @@ def fluct_init(
 
     (Rossbroich, Gygax & Zenke 2022, doi 10.48550/arXiv.2206.10226) where :math:`\bar\epsilon, \hat\epsilon` are the
     integrals of the response and its square, measured on the real layer. Layer after layer, in the order of the
-    network's own step and on what the network itself brings each: weights get the spread that meets the target; neurons that are silent on the data, more than chance explains, get the smallest mean weight, plus
-    10 %, that wakes them, and the spread that is left. Where something lies between a synapse and its layer, or a
-    convolution shares weights between neurons, measured membranes replace the predicted ones.
+    network's own step and on what the network itself brings each: weights get the spread that meets the target;
+    neurons that are silent on the data, more than chance explains, get the smallest mean weight, plus 10 %, that
+    wakes them, and the spread that is left. Where something lies between a synapse and its layer, or a convolution
+    shares weights between neurons, measured membranes replace the predicted ones.
 
     Parameters
     ----------
