@@ -114,10 +114,10 @@ def fluct_init(
     Raises
     ------
     ValueError
-        If the families are mixed, there is no dense pair, an argument or the data are out of range, a layer gives no
-        spike for the next one to start from, a bias alone takes neurons to threshold, a module of a pair is called twice
-        or never in a step, two synapses share a weight, or a synapse does not reach its layer through the step. The
-        weights are then as before.
+        If the families are mixed, there is no dense pair, an argument or the data are out of range, a layer gives
+        no spike for the next one to start from, a bias alone takes neurons to threshold, a module of a pair is
+        called twice or never in a step, two synapses share a weight, or a synapse does not reach its layer through
+        the step. The weights are then as before.
     RuntimeError
         If no time step is set, or weights near zero bring no charge.
 
