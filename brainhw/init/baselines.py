@@ -74,8 +74,8 @@ def kaiming_init(
         of_input, of_layer = jax.random.split(jax.random.fold_in(random_key, index))
         weight = unit * _draw(rule, (circuit.n_in, circuit.n_columns), of_input, call)
         recurrent = None
-        if circuit.is_recurrent:
-            recurrent = unit * _draw(rule, np.shape(circuit.recurrent), of_layer, call)
+        if circuit.recurrent is not None:
+            recurrent = unit * _draw(rule, circuit.recurrent.shape, of_layer, call)
         drawn.append((circuit, weight, recurrent))
     with states_restored(net, keep_weights=True):
         for circuit, weight, recurrent in drawn:

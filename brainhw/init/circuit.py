@@ -16,7 +16,7 @@ import numpy as np
 
 from brainhw.chip import LinearCharge
 from brainhw.nn.foreign import weight_slot_of
-from brainhw.nn.protocols import Preparable, Quietable, Recurrent, fulfils, runs_whole_sequence
+from brainhw.nn.protocols import Preparable, Quietable, Recurrent, Slot, fulfils, runs_whole_sequence
 
 __all__ = ["Circuit", "Measured", "Meter", "settled"]
 
@@ -43,11 +43,14 @@ class Circuit:
 
     def __init__(self, synapse: Any, layer: Any) -> None:
         self.synapse, self.layer = synapse, layer
-        self.slot: Any = weight_slot_of(synapse)
+        found = weight_slot_of(synapse)
+        assert found is not None  # discovery takes no other
+        assert found.out_axis is not None
+        self.slot, self._axis = found, found.out_axis
         slot = layer.recurrent_slot() if fulfils(layer, Recurrent, call="fluct_init") else None
         self._recurrent = slot if slot is not None and slot.learnt else None
         # Numpy would pull the weights off their device; only the shape is needed.
-        self._shape = np.moveaxis(np.empty(np.shape(self.slot.value), bool), self.slot.out_axis, -1).shape
+        self._shape = np.moveaxis(np.empty(np.shape(self.slot.value), bool), self._axis, -1).shape
         self.n_in, self.n_columns = math.prod(self._shape[:-1]), self._shape[-1]
         self.n_neurons = math.prod(layer.out_size)
         self.layer_synapses = math.prod(layer.in_size) // self.n_neurons
@@ -107,10 +110,11 @@ class Circuit:
 
     def applied(self) -> tuple[jax.Array, jax.Array | None]:
         """Return the present weights as their grids round them, in the shapes of the parameters."""
-        slots = (self.slot, self._recurrent)
-        return tuple(
-            slot and (slot.value if slot.grid is None else slot.grid.quantize(slot.value, None)) for slot in slots
-        )
+
+        def rounded(slot: Slot) -> jax.Array:
+            return slot.value if slot.grid is None else slot.grid.quantize(slot.value, None)
+
+        return rounded(self.slot), None if self._recurrent is None else rounded(self._recurrent)
 
     def threshold(self) -> np.ndarray:
         """Return the threshold of each neuron in mV, ``[n_neurons]``."""
@@ -226,11 +230,11 @@ class Circuit:
         return jnp.asarray(np.full((self.n_in, self.n_columns), weight), self.weight.dtype)
 
     def _as_matrix(self, value: jax.Array) -> jax.Array:
-        return jnp.moveaxis(value, self.slot.out_axis, -1).reshape(self.n_in, self.n_columns)
+        return jnp.moveaxis(value, self._axis, -1).reshape(self.n_in, self.n_columns)
 
     def _write(self, weight: jax.Array) -> None:
-        if len(self._shape) > 2 or self.slot.out_axis != -1:
-            weight = jnp.moveaxis(jnp.reshape(weight, self._shape), -1, self.slot.out_axis)
+        if len(self._shape) > 2 or self._axis != -1:
+            weight = jnp.moveaxis(jnp.reshape(weight, self._shape), -1, self._axis)
         self.slot.write(weight)
 
     def _by_neuron(self, values: jax.Array) -> jax.Array:

@@ -63,9 +63,11 @@ def fluct_init(
               \sigma_U^2 = n_F (\mu_W^2 + \sigma_W^2)\, \nu\, \hat\epsilon
 
     (Rossbroich, Gygax & Zenke 2022, doi 10.48550/arXiv.2206.10226) where :math:`\bar\epsilon, \hat\epsilon` are the
-    integrals of the response and its square, measured on the real layer. Layer after layer: weights get the spread that
-    meets the target; neurons that are silent on the data, more than chance explains, get the smallest mean weight, plus
-    10 %, that wakes them, and the spread that is left; the output spikes are the next layer's input.
+    integrals of the response and its square, measured on the real layer. Layer after layer, in the order of the
+    network's own step and on what the network itself brings each: weights get the spread that meets the target;
+    neurons that are silent on the data, more than chance explains, get the smallest mean weight, plus 10 %, that
+    wakes them, and the spread that is left. Where something lies between a synapse and its layer, or a convolution
+    shares weights between neurons, measured membranes replace the predicted ones.
 
     Parameters
     ----------
@@ -74,7 +76,8 @@ def fluct_init(
         registration order; a frontend from ``net.frontend_stage`` or discovered. (A class that sets ``layer_pairs``
         should list it in ``graph_invisible_attrs``, else the paths of its states change.)
     dataloader : iterable
-        Batches ``[B, T, N]``, or tuples whose first element is that; torch, numpy or jax arrays.
+        Batches ``[B, T, ...]`` as the network takes them, ``[B, T, N]`` or images ``[B, T, H, W, C]``, or tuples whose
+        first element is that; torch, numpy or jax arrays.
     xi_target : float, optional
         Distance of the mean to threshold in standard deviations. Default 2; 1 to 3 is recommended.
     alpha : float, optional
@@ -85,8 +88,8 @@ def fluct_init(
         Print a summary. Default True.
     families : {'H1', 'any'}, optional
         ``'H1'`` (default) serves H1v1 and H1v2 networks and refuses others, as the chip vendor documents. ``'any'``
-        serves :class:`~brainhw.nn.LIFSynapse` with LIF, current-based, adaptive and fractional layers as well; their
-        weights are voltages.
+        serves every synapse and neuron: LIF, current-based, adaptive and fractional layers, ``Linear`` and ``Conv`` of
+        brainstate, and modules of other packages with a ``weight_slot`` or ``subthreshold``.
     center : bool or 'auto', optional
         Take the mean input out of every neuron's weights, so that no neuron is silent by the luck of its draw.
         ``'auto'`` (default) does so where there are enough active inputs.
@@ -111,9 +114,10 @@ def fluct_init(
     Raises
     ------
     ValueError
-        If the families are mixed, there is no dense pair, an argument or the data are out of range, a layer gives no
-        spike for the next one to start from, or a bias alone takes neurons to threshold. The weights are then as
-        before.
+        If the families are mixed, there is no dense pair, an argument or the data are out of range, a layer gives
+        no spike for the next one to start from, a bias alone takes neurons to threshold, a module of a pair is
+        called twice or never in a step, two synapses share a weight, or a synapse does not reach its layer through
+        the step. The weights are then as before.
     RuntimeError
         If no time step is set, or weights near zero bring no charge.
 
@@ -178,7 +182,7 @@ def fluct_init(
         for place, number in enumerate(order):
             circuit = _circuit(step, stages, wired, number)
             pair_key = jax.random.fold_in(random_key, number + 1)
-            sizes = None
+            sizes: np.ndarray | None = None
             for _ in range(_FEEDBACK_ROUNDS if wired[number].feeds_back else 1):
                 given, xs = _inputs(step, wired[number], circuit)
                 _check_active(given, number + 1, step, wired, stages, call)
@@ -214,8 +218,9 @@ def fluct_report(
 ) -> FluctReport:
     r"""Measure how far below threshold the membranes of a network fluctuate on data; nothing is changed.
 
-    For a network as it stands, however it was initialised or trained. What is measured is described at
-    :func:`fluct_init`.
+    For a network however it was initialised or trained. One run of the network itself on the nominal chip, with its own
+    rounding and without noise: rates are those of :func:`brainhw.rollout`, membranes are what the recorded drives and
+    spikes make. What is measured is described at :func:`fluct_init`.
 
     Parameters
     ----------

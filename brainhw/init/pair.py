@@ -151,9 +151,7 @@ class PairInitializer:
         key_ff, key_rc = jax.random.split(key)
         n_in, n_columns, n = circuit.n_in, circuit.n_columns, circuit.n_units
         self.z_ff = _centred(jax.random.normal(key_ff, (n_in, n_columns)), self.direction)
-        self.z_rc = (
-            np.asarray(jax.random.normal(key_rc, np.shape(circuit.recurrent)), float) if circuit.is_recurrent else None
-        )
+        self.z_rc = _normal_like(key_rc, circuit.recurrent)
         self.meter = Meter(circuit, jnp.asarray(np.swapaxes(x, 0, 1)), rise_of(response))
         self._at_rest(n)
 
@@ -425,9 +423,7 @@ class MeasuredInitializer(PairInitializer):
         key_ff, key_rc = jax.random.split(key)
         shape = (circuit.n_in, circuit.n_columns)
         self.z_ff = _centred(jax.random.normal(key_ff, shape), self.direction)
-        self.z_rc = (
-            np.asarray(jax.random.normal(key_rc, np.shape(circuit.recurrent)), float) if circuit.is_recurrent else None
-        )
+        self.z_rc = _normal_like(key_rc, circuit.recurrent)
         self.meter = Meter(circuit, xs, rise_of(response))
         rest, rest_sd = self.meter.alone(self._kept(np.zeros(shape)))
         self.response = dataclasses.replace(response, offset=rest)
@@ -473,6 +469,10 @@ class MeasuredInitializer(PairInitializer):
             if np.all(np.abs(miss - 1) < _MEASURED_STOP):
                 return
             self.gain = np.clip(self.gain * miss, 1e-3, most)
+
+
+def _normal_like(key: jax.Array, weight: jax.Array | None) -> np.ndarray | None:
+    return None if weight is None else np.asarray(jax.random.normal(key, weight.shape), float)
 
 
 def rise_of(response: Response) -> int:

@@ -363,10 +363,12 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
             f"zero, since the input is strong; scale it to about {factor:.2g} times its size, so that larger weights "
             "are drawn."
         )
-    if report.dead:
+    # Positions of a channel share its weights: only a channel that is silent everywhere can be helped by them.
+    if draw.dead:
+        what = "channel(s)" if solver.circuit.positions > 1 else "neuron(s)"
         lower = "" if draw.recurrent is None else "a lower alpha, "
         warn(
-            f"{where}: {report.dead} neuron(s) never spike on the data; try a smaller xi_target, {lower}more inputs, "
+            f"{where}: {draw.dead} {what} never spike on the data; try a smaller xi_target, {lower}more inputs, "
             f"or more data.{_why_dead(report)}"
         )
     if solver.settings.exact and _is_missed(report) and not report.init.exhausted:

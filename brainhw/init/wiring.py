@@ -105,7 +105,7 @@ class OwnStep:
 
     def record(self, wanted: list[Value]) -> list[Any]:
         """Run the network and return values of its step, each ``[T, B, ...]``, with nothing taken from before."""
-        return self._run(wanted)
+        return [_in_unit(array, value) for value, array in zip(wanted, self._run(wanted), strict=True)]
 
     def prepare(self) -> None:
         """Put states to rest and charges up to date."""
@@ -182,7 +182,7 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
                     "net.layer_pairs."
                 )
             numbers += calls
-        wired.append(_wiring(trace, *numbers, name, call))
+        wired.append(_wiring(trace, numbers[0], numbers[1], name, call))
     return wired
 
 
@@ -340,7 +340,8 @@ class WiredCircuit(Circuit):
 
         folded = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), given)
         try:
-            gradient = jax.grad(mean_output)(jnp.zeros((self.n_in, self.n_columns), self.weight.dtype), folded)
+            slope = brainstate.transform.jit(brainstate.transform.grad(mean_output, argnums=0))
+            gradient = slope(jnp.zeros((self.n_in, self.n_columns), self.weight.dtype), folded)
         finally:
             self._restore(held)
         return np.asarray(gradient, dtype=float).mean(axis=1)

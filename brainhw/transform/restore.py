@@ -14,7 +14,7 @@ __all__ = ["states_restored"]
 def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterator[None]:
     """Put every state back as it was when the block ends; with ``keep_weights`` not the weights, unless it fails."""
     before = [(state, state.value) for state in net.states().values()]
-    # Charges know the weights that they were computed from. Without this a prepared network would count as not prepared.
+    # Charges know the weights that they were computed from: else a prepared net would have to be prepared again.
     charges = [(node, node._source) for node in net.nodes().values() if hasattr(node, "_source")]
     try:
         yield
