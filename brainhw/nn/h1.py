@@ -360,8 +360,8 @@ class H1Layer(SpikingLayer):
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer, such as ``(8, 8, 2)``.
     tau : Quantity
-        Membrane time constant, scalar or ``[*size]``. It snaps to the nearest leak profile of the chip; a move of more than
-        1 % is reported in one ``UserWarning``.
+        Membrane time constant, scalar or ``[*size]``. It snaps to the nearest leak profile of the chip; a move of more
+        than 1 % is reported in one ``UserWarning``.
     topology : {'FF', 'RC'}, optional
         ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default
         ``'FF'``.

@@ -97,7 +97,8 @@ def test_modules_of_brainstate_have_a_slot(unit):
     linear = brainstate.nn.Linear(3, 2, w_init=w_init, b_init=jnp.zeros(2) * unit)
     for module in (linear, brainstate.nn.Conv2d((6, 6, 2), 4, 3)):
         slot = weight_slot_of(module)
-        assert slot.out_axis == -1 and slot.value.shape[-1] == module.out_size[-1]
+        assert slot.out_axis == -1
+        assert slot.value.shape[-1] == module.out_size[-1]
         slot.write(jnp.ones(slot.value.shape))
         np.testing.assert_array_equal(u.get_mantissa(module.weight.value["weight"]), 1)
         assert u.get_unit(module.weight.value["weight"]) == slot.unit
@@ -173,7 +174,8 @@ def test_a_layer_of_several_axes_is_the_flat_layer_reshaped(kind, unit):
     tau = np.linspace(5, 50, 24)
     tau = np.array([5.0, 10, 20, 50] * 6) if kind is bh.nn.H1v1Layer else tau
     flat, cube = kind(24, tau * u.ms), kind(size, tau.reshape(size) * u.ms)
-    assert cube.in_size == cube.out_size == size and cube.n_neurons == 24
+    assert cube.in_size == cube.out_size == size
+    assert cube.n_neurons == 24
     found = []
     for layer, shape in ((flat, (24,)), (cube, size)):
         xs = jnp.asarray(drives.reshape(20, 2, *shape)) * unit
