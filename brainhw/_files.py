@@ -65,6 +65,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None
         with part.open("xb") as stream:
             stream.write(data)
             stream.flush()
+            # Without this, a power cut after the rename could leave the new name on an empty file.
             os.fsync(stream.fileno())
         if target.is_file():
             shutil.copymode(target, part)

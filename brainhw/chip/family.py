@@ -178,6 +178,7 @@ def register_family(family: Family) -> Family:
     """
     if not isinstance(family, Family):
         raise TypeError(f"register_family: family must be a brainhw.chip.Family; got {describe(family)}.")
+    # Names are compared without case, as in get_chip: two families that differ only in case would be confused.
     other = _registered.get(family.name.lower())
     if other is not None and other is not family:
         raise ValueError(
@@ -237,6 +238,8 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     'H1v2'
     """
     if isinstance(name, str):
+        # Only the name from the installed packages is loaded. The package that a file names is text for the message:
+        # importing it would let a file choose the code to run.
         for point in entry_points(group=ENTRY_POINT_GROUP) if name.lower() not in _registered else ():
             if point.name.lower() == name.lower():
                 try:

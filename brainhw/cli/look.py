@@ -32,6 +32,7 @@ def say(*lines: str) -> None:
 def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
     """Yield the network of a bundle and the file's checksum, inside its own dt and precision."""
     content, checksum = read_bundle(path, call=call)
+    # A network only runs with the dt and precision of its bundle, which the caller cannot know.
     with brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype]):
         yield build_net(content, path, call=call), checksum
 

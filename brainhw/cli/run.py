@@ -72,6 +72,7 @@ def run(
 def _outputs(net: BundledNet, x: np.ndarray, key: int | None, batch_size: int) -> Iterator[np.ndarray]:
     """Yield output spikes ``[samples, steps, outputs]``, some samples at once."""
 
+    # Compiled once for full batches and once for the last, smaller one.
     @brainstate.transform.jit
     def outputs(xs: jax.Array) -> jax.Array:
         return rollout(net, xs, key=key)[0]

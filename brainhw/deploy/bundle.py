@@ -139,6 +139,7 @@ def export_bundle(
         notes=net.notes if bundled and not notes else notes,
     )
     plain = content.to_plain()
+    # Read back before writing: a file that could not be loaded again must never replace a good one.
     try:
         BundledNet(content_from_plain(plain))
     except ValueError as error:
@@ -237,6 +238,7 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
 
 
 def _dtype(found: Survey, call: str) -> str:
+    # A master weight of another precision rounds to the same codes, but its charges and so its spikes would differ.
     held = {str(weight.master.value.dtype) for weight in found.weights.values()}
     held |= {str(layer.tau.mantissa.dtype) for layer in found.layers.values()}
     held.add(np.dtype(brainstate.environ.dftype()).name)
@@ -264,6 +266,7 @@ def _codes(path: str, weight: ChipWeight, call: str) -> Codes:
 
 def _layer(path: str, found: Survey, chip: ChipSpec, call: str) -> BundledLayer:
     layer = found.layers[path]
+    # Profiles are stored by number. A tau that is a profile only up to rounding would change spikes after loading.
     snap = chip.tau_profiles.snap(layer.tau, call=call)
     if not np.array_equal(jnp.asarray(snap.tau.mantissa, layer.tau.mantissa.dtype), layer.tau.mantissa):
         raise ValueError(

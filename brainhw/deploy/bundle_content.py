@@ -23,6 +23,7 @@ __all__ = ["DTYPES", "BundleContent", "BundledLayer", "BundledSynapse", "Codes",
 DTYPES: Mapping[str, int | str] = {"float16": 16, "bfloat16": "bf16", "float32": 32, "float64": 64}
 
 _VERSIONED = ("brainhw", "brainstate", "jax", "python")
+# Every level of a path becomes a nested dict, and Python stops at a depth of about a thousand.
 _LONGEST_PATH, _DEEPEST_PATH = 500, 64
 
 
@@ -281,6 +282,7 @@ def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec) -> Codes:
 
 def _row(value: Any, largest: int, where: str) -> list[int]:
     row = _list(value, where)
+    # `type`, not `isinstance`: true and false are ints in Python, and a code 1.0 would be read as 1.
     if any(type(code) is not int or abs(code) > largest for code in row):
         bad = next(code for code in row if type(code) is not int or abs(code) > largest)
         raise ValueError(f"{where} must hold whole numbers from {-largest} to {largest}; got {_found(bad)}")
@@ -370,6 +372,7 @@ def _int(value: Any, least: int, most: int, where: str) -> int:
 
 
 def _dt(value: Any) -> float:
+    # A whole number may be larger than any float; to_plain always writes a float.
     if type(value) is not float or not (math.isfinite(value) and value > 0):
         raise ValueError(f"dt_ms must be a number with a decimal point, greater than zero; got {_found(value)}")
     return value

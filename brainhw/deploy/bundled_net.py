@@ -153,7 +153,8 @@ class BundledNet(brainstate.nn.Module):
         call = f"{type(self).__name__}.update"
         if brainstate.environ.get("dt", default=None) is None:
             raise RuntimeError(f"{call}: no time step is set; run it inside brainstate.environ.context(dt=net.dt).")
-        with jax.ensure_compile_time_eval():  # a change of unit would be traced inside jit
+        # A change of unit would be traced inside jit, and a traced dt cannot be compared.
+        with jax.ensure_compile_time_eval():
             dt, made_for = _arguments.time_step(call=call).mantissa, self.dt.mantissa
         if not (_arguments.is_concrete(dt) and math.isclose(dt, made_for, rel_tol=_SAME_DT)):
             has = f"{dt:.10g} ms" if _arguments.is_concrete(dt) else "a traced value"

@@ -65,6 +65,7 @@ class Placement:
         for piece in self.pieces:
             if not isinstance(piece, Piece):
                 raise TypeError(f"Placement: pieces must hold Piece; got {_arguments.describe(piece)}.")
+        # Checked here and not only by the search: placements are also read from files and built by hand.
         _check(self.chip, self.pieces, call="Placement")
         object.__setattr__(self, "pieces", tuple(sorted(self.pieces, key=lambda piece: (piece.core, piece.offset))))
 

@@ -61,6 +61,7 @@ def set_weight_bits(
     how = {path: "nearest" if bits is None else rounding for path, bits in wanted.items()}
     if all(bits is None for bits in wanted.values()):
         how = dict.fromkeys(wanted, rounding)  # refused below unless it is the default: nothing is rounded
+    # All grids are tried first, so that an error leaves every weight unchanged.
     for path, bits in wanted.items():
         weights[path].effective.grid_of(bits, how[path], call=call)
     for path, bits in wanted.items():

@@ -183,6 +183,7 @@ def robustness(
     with states_restored(net, keep_weights=False), chips_side_by_side():
         nominal_chip(net)
         nominal = float(brainstate.transform.jit(lambda: _score(evaluate, net, call))())
+        # States as arguments and results of a pure function: vmap over a stateful one would mix the chips in one state.
         program = brainstate.transform.StatefulFunction(on_chip, name=call)
         program.make_jaxpr(keys[0])
         values = [state.value for state in program.get_states(keys[0])]
@@ -261,6 +262,7 @@ def _spread(devices: Sequence[jax.Device] | None) -> Callable[[jax.Array], jax.A
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
     """Return how many chips fit into the memory, from what compiled programs of one and two of them need."""
+    # The difference of two and one is the share of each chip; weights and program are there only once.
     needs = []
     for n in (1, 2):
         analysis = run.lower(values, keys[jnp.zeros(n, int)]).compile().memory_analysis()

@@ -86,6 +86,7 @@ def finite_weights(net: Survey) -> Iterator[Violation]:
 
 def weights_in_range(net: Survey) -> Iterator[Violation]:
     """No weight is out of range, not even one that rounding would clip."""
+    # Before rounding: the grid ends at the limit, so rounded weights are always in range.
     for path, weight in net.weights.items():
         values = np.abs(np.asarray(weight.effective.signed(jnp.asarray(_finite(weight)))))
         limit = weight.chip.weight_limit
@@ -165,6 +166,7 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
 
 def binary_spikes(net: Survey) -> Iterator[Violation]:
     """Every neuron gives one spike at or above threshold and none below, and resets as the chip does."""
+    # Far above threshold too: a multi-spike function looks binary close to it.
     at = jnp.asarray([-1.0, -1e-3, 0.0, 1e-3, 1.0, 10.0])
     for path, layer in net.layers.items():
         try:
@@ -309,6 +311,7 @@ def _master(weight: ChipWeight) -> np.ndarray:
 
 
 def _finite(weight: ChipWeight) -> np.ndarray:
+    # Zeros break no other rule, so that a NaN is reported by its own rule only.
     return np.nan_to_num(_master(weight), nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -166,6 +166,7 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
     own = getattr(net, "dt", None)
     dt = own if isinstance(own, u.Quantity) else brainstate.environ.get("dt", default=1.0 * u.ms)
     failure = None
+    # fit=False: with stochastic rounding, preparing the network would advance the global random state.
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=dt, fit=False):
         for shape in _input_shapes(named, roles):
             try:
@@ -183,7 +184,7 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
 
 def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[int, ...]]:
     """Return the inputs that the network may take, the likeliest first: a synapse's input, alone or in a batch."""
-    # A layer takes a drive, not the input of the network.
+    # The input of a net is not declared anywhere, so likely ones are tried. A layer takes a drive, not that input.
     takers = [(path, module) for path, module in named.items() if not isinstance(module, brainstate.nn.Dynamics)]
     takers.sort(key=lambda pair: roles.get(pair[0]) != "frontend")
     sizes = [module.in_size[-1] for _, module in takers if isinstance(getattr(module, "in_size", None), tuple)]

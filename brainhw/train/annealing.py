@@ -104,6 +104,7 @@ class SignAnnealing:
             self.alpha = float("inf")
         else:
             self.alpha = geometric(self.alpha_start, self.alpha_end, epoch, self.total_epochs)
+        # A state, not an attribute: a training step that was compiled before reads the new value.
         for weight, alpha in self._attached:
             alpha.value = jnp.full_like(alpha.value, self.alpha)
             weight.effective.forget()

@@ -91,6 +91,7 @@ def firing_rate_bounds_loss(
         spikes, call=call, name="spikes", fix="find their source with brainhw.rollout(..., check_finite=True)"
     )
     seconds = _arguments.time_step(call=call).to(u.second).mantissa
+    # The mean over steps and samples per neuron: one silent neuron is penalised even in a busy layer.
     rates = jnp.mean(spikes, axis=tuple(range(spikes.ndim - 1))) / seconds
     return jnp.mean((_excess(rates, low, high) / per_miss) ** 2)
 

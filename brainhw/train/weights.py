@@ -52,6 +52,7 @@ def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
     0.005
     """
     weights = on_chip(net, "weight_magnitude_loss")
+    # The mean over all weights, not per layer, as in the vendor's loss: small layers do not count more.
     excess = [jnp.sum(jax.nn.relu(jnp.abs(w.master.value) - w.chip.weight_limit) ** 2) for w in weights.values()]
     return jnp.sum(jnp.stack(excess)) / sum(w.master.value.size for w in weights.values())
 
