@@ -352,7 +352,7 @@ def checked_drive(
 def checked_spikes(x: Any, n: int, *, call: str) -> Any:
     """Return the plain input ``[..., n]`` of a synapse, or raise if it is something else."""
     if isinstance(x, jax.Array) and x.ndim and x.shape[-1] == n and _is_finite(x):
-        return x
+        return jnp.asarray(x)
     return _arguments.step_input(x, n, call=call)
 
 
