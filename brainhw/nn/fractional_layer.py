@@ -20,7 +20,7 @@ from brainhw.kernel.past import LagBuffer, LeakySums, Past
 from brainhw.nn.fractional_terms import coefficient_parameter, order_parameter, orders_of
 from brainhw.nn.parameter import current_value, neuron_parameter
 from brainhw.nn.spiking import checked_drive, zeros
-from brainhw.nn.tap import hidden_values, is_heard, tap, tap_wire
+from brainhw.nn.tap import heard_now, tap
 
 __all__ = ["FractionalLayer"]
 
@@ -335,11 +335,9 @@ class FractionalLayer(brainstate.nn.Dynamics):
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         rules, parameters = self.rules(), self.parameters(dt)
         numbers = numbers_of(rules, parameters.operator)
-        before = hidden_values(self)
         state, event = step(rules, parameters, numbers, self.state(), drive)
         tap(self, "V_pre", event.decided * u.mV)
         self.write(state, event.spk)
-        tap_wire(self, x, event.spk, before)
         return event.spk
 
     def gains_from_sequence(self) -> bool:
@@ -355,8 +353,8 @@ class FractionalLayer(brainstate.nn.Dynamics):
         drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
         rules = self.rules()
         runner = run if is_linear(rules) else run_steps
-        state, trace = runner(rules, self.parameters(dt), self.state(), drives, keep_V=is_heard())
-        if is_heard():
+        state, trace = runner(rules, self.parameters(dt), self.state(), drives, keep_V=heard_now.get() is not None)
+        if heard_now.get() is not None:
             tap(self, "V_pre", trace.decided * u.mV)
             tap(self, "V", trace.V * u.mV)
             tap(self, "spk", trace.spk)

@@ -22,7 +22,6 @@ from brainhw.nn.parameter import weight_state
 from brainhw.nn.protocols import Slot
 from brainhw.nn.spiking import SpikingLayer, checked_spikes
 from brainhw.nn.synapse import SequenceSynapse
-from brainhw.nn.tap import tap_wire
 
 __all__ = [
     "H1Frontend",
@@ -182,10 +181,8 @@ class H1Synapse(_ChipSynapse):
         Quantity
             ``[..., out_size]`` in fC.
         """
-        given, x = x, checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
-        charge = charge_sum(x, self.effective.of(self.weight))
-        tap_wire(self, given, charge, before={})
-        return charge
+        x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
+        return charge_sum(x, self.effective.of(self.weight))
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
         """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""
@@ -296,10 +293,8 @@ class H1Frontend(_ChipSynapse):
         Quantity
             ``[..., channels]`` in fC.
         """
-        given, x = x, checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
-        charge = x * self.effective.of(self.weight)
-        tap_wire(self, given, charge, before={})
-        return charge
+        x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
+        return x * self.effective.of(self.weight)
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
         """Return what :meth:`update` returns at each step, ``[T, ..., channels]``."""

@@ -15,7 +15,6 @@ from brainhw.nn.parameter import neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot
 from brainhw.nn.spiking import SpikingLayer, checked_spikes
 from brainhw.nn.synapse import SequenceSynapse, tall_product
-from brainhw.nn.tap import tap_wire
 
 __all__ = ["LIFLayer", "LIFSynapse"]
 
@@ -88,10 +87,8 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         Quantity
             ``[..., out_size]`` in mV.
         """
-        given, x = x, checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
-        drive = x @ self.weight.value
-        tap_wire(self, given, drive, before={})
-        return drive
+        x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
+        return x @ self.weight.value
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
         """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""

@@ -17,7 +17,7 @@ from brainhw import _arguments
 from brainhw.kernel.leaky_sequence import LeakyParameters, LeakyRules, LeakyState, run
 from brainhw.kernel.reset import RESETS, Firing
 from brainhw.nn.protocols import Slot
-from brainhw.nn.tap import heard_now, hidden_values, tap, tap_wire
+from brainhw.nn.tap import heard_now, tap
 
 __all__ = ["TOPOLOGIES", "SpikingLayer", "checked_drive", "checked_spikes", "step_size", "zeros"]
 
@@ -214,7 +214,6 @@ class SpikingLayer(brainstate.nn.Dynamics):
             Spikes, 0 or 1, shape of ``x``.
         """
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
-        before = hidden_values(self)
         if self.topology == "RC":
             drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
         charged = self.integrate(self.V.value, drive, dt).to(u.mV).mantissa
@@ -226,7 +225,6 @@ class SpikingLayer(brainstate.nn.Dynamics):
         self.spk.value = spk
         if self.wait is not None:
             self.wait.value = wait
-        tap_wire(self, x, spk, before)
         return spk
 
     sequence_records = ("V", "V_pre", "spk")
@@ -354,7 +352,7 @@ def checked_drive(
 def checked_spikes(x: Any, n: int, *, call: str) -> Any:
     """Return the plain input ``[..., n]`` of a synapse, or raise if it is something else."""
     if isinstance(x, jax.Array) and x.ndim and x.shape[-1] == n and _is_finite(x):
-        return x
+        return jnp.asarray(x)
     return _arguments.step_input(x, n, call=call)
 
 

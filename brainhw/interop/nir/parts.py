@@ -15,7 +15,6 @@ from brainhw import surrogate
 from brainhw.nn import LIFSynapse, SpikingLayer
 from brainhw.nn.spiking import zeros
 from brainhw.nn.synapse import tall_product
-from brainhw.nn.tap import tap_wire
 
 __all__ = ["BiasedSynapse", "Comparator", "CubaCurrent", "Gain", "IFLayer", "Integrator", "WholeDelay"]
 
@@ -36,7 +35,6 @@ class BiasedSynapse(LIFSynapse):
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the voltage that the input and the bias add to each target neuron."""
         drive = x @ self.weight.value + self.bias.value
-        tap_wire(self, x, drive, before={})
         return drive
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
