@@ -16,6 +16,7 @@ import numpy as np
 
 __all__ = [
     "as_array",
+    "check_axes",
     "check_cast",
     "check_finite",
     "check_finite_tree",
@@ -29,6 +30,7 @@ __all__ = [
     "positive_int",
     "quantity",
     "size",
+    "sizes",
     "step_input",
     "time_step",
     "whole_number",
@@ -205,6 +207,18 @@ def _index(value: Any, *, call: str, name: str) -> int:
         raise TypeError(f"{call}: {name} must be a whole number; got {describe(value)}.") from None
 
 
+def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
+    """Return the shape of a layer given as a number or as a tuple of them, or raise naming the bad axis."""
+    if not isinstance(value, (tuple, list)):
+        return (positive_int(value, call=call, name=name),)
+    if not value:
+        raise ValueError(f"{call}: {name} must be a number of neurons or a tuple of them; got {value!r}.")
+    several = len(value) > 1
+    return tuple(
+        positive_int(n, call=call, name=f"{name}[{axis}]" if several else name) for axis, n in enumerate(value)
+    )
+
+
 def size(value: Any, *, call: str, name: str) -> int:
     """Return a layer size given as an int or a one-element tuple, the two forms brainstate uses."""
     if isinstance(value, (tuple, list)):
@@ -304,6 +318,17 @@ def check_last_axis(value: Any, n: int, *, call: str, name: str, ndims: Sequence
         raise ValueError(f"{call}: {name} must have shape {wanted}; got shape {shape}.")
     if not shape or shape[-1] != n:
         raise ValueError(f"{call}: the last axis of {name} must have length {n}; got shape {shape}.")
+
+
+def check_axes(value: Any, size: tuple[int, ...], *, call: str, name: str, steps: bool = False) -> None:
+    """Raise unless ``value`` has shape ``[*size]`` or ``[B, *size]``; with ``steps``, one axis more in front."""
+    shape, leading = np.shape(u.get_mantissa(value)), 1 if steps else 0
+    if len(size) == 1:
+        check_last_axis(value, size[0], call=call, name=name, ndims=(leading + 1, leading + 2))
+    elif len(shape) - len(size) not in (leading, leading + 1) or shape[-len(size) :] != size:
+        axes = ", ".join(str(n) for n in size)
+        wanted = f"[T, {axes}] or [T, B, {axes}]" if steps else f"[{axes}] or [B, {axes}]"
+        raise ValueError(f"{call}: {name} must have shape {wanted}; got shape {shape}.")
 
 
 def step_input(value: Any, n: int, *, call: str, ndims: Sequence[int] | None = None) -> Any:

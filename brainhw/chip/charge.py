@@ -50,7 +50,7 @@ class ChargeCurve(ABC):
         call = type(self).__name__
         if isinstance(weights, u.Quantity):
             raise TypeError(f"{call}: weights must be plain numbers, a weight has no unit; got {describe(weights)}.")
-        array = jnp.asarray(as_array(weights, call=call, name="weights"))
+        array = weights if isinstance(weights, jax.Array) else jnp.asarray(as_array(weights, call=call, name="weights"))
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
             raise TypeError(f"{call}: weights must be real numbers; got {describe(array)}.")
         if not jnp.issubdtype(array.dtype, jnp.floating):

@@ -201,5 +201,7 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
         if name.lower() in _registered:
             return _registered[name.lower()]
     known = ", ".join(repr(family.name) for family in _registered.values())
-    fix = f"import {package} first" if package and package != "brainhw" else "import the package that registers it first"
+    fix = (
+        f"import {package} first" if package and package != "brainhw" else "import the package that registers it first"
+    )
     raise ValueError(f"{call}: there is no chip family {describe(name)}; known are {known}. If it is right, {fix}.")

@@ -7,10 +7,11 @@ import numpy as np
 
 from brainhw._arguments import describe
 from brainhw.chip.charge import LinearCharge, SaturatingCharge
-from brainhw.chip.spec import ChipSpec
+from brainhw.chip.family import Family, Mismatch, register_family
+from brainhw.chip.spec import WIDEST_THRESHOLD, ChipSpec
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["H1V1", "H1V2", "get_chip"]
+__all__ = ["H1V1", "H1V1_FAMILY", "H1V2", "H1V2_FAMILY", "get_chip"]
 
 _PROVENANCE = {
     "weight_limit": "documented",
@@ -112,6 +113,23 @@ H1V2 = ChipSpec(
     },
 )
 """ChipSpec: the H1v2 family, cores of 50, 50 and 100 neurons, linear synapse, reset by subtraction."""
+
+_MISMATCHES = (
+    Mismatch("synapse", "synapse_mismatch_std"),
+    Mismatch("leak", "leak_mismatch_std"),
+    Mismatch(
+        "threshold",
+        "threshold_mismatch_std",
+        most=WIDEST_THRESHOLD,
+        why="a normal spread would make some thresholds negative",
+    ),
+)
+
+H1V1_FAMILY = register_family(Family("H1v1", (H1V1,), _MISMATCHES))
+"""Family: the H1v1 chips."""
+
+H1V2_FAMILY = register_family(Family("H1v2", (H1V2,), _MISMATCHES))
+"""Family: the H1v2 chips."""
 
 _PRESETS = {"h1v1": H1V1, "h1v2": H1V2}
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from brainhw import _arguments
 from brainhw._table import plain_table
 from brainhw.init.batches import states_restored
-from brainhw.nn.charge_sum import chips_side_by_side
+from brainhw.nn.effective import chips_side_by_side
 from brainhw.transform.checks import as_key, check_module
 from brainhw.transform.sample import nominal_chip, sample_chip
 

@@ -15,9 +15,8 @@ from brainhw.chip import ChipSpec
 from brainhw.init.batches import states_restored
 from brainhw.nn import ChipWeight, EffectiveWeight, H1Frontend, H1Layer, H1Synapse, chip_weights
 from brainhw.nn.tap import Wire, Wires, hidden_values, listening
-from brainhw.transform.checks import check_module
+from brainhw.transform.checks import check_module, registered_modules
 from brainhw.transform.prepare import prepare_net
-from brainhw.transform.registration import registered_modules
 from brainhw.transform.traced_step import in_one_line
 
 __all__ = ["INPUT", "Stage", "Survey", "survey"]

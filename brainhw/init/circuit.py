@@ -15,8 +15,6 @@ import numpy as np
 
 from brainhw.chip import LinearCharge
 from brainhw.nn import FractionalLayer, H1Layer, LIFLayer, LIFSynapse, MultiSynapseLayer
-from brainhw.nn.preparation import Preparable
-from brainhw.nn.sequence import SequenceModule
 
 __all__ = ["Circuit"]
 
@@ -156,7 +154,7 @@ class Circuit:
         drive = self.drive(weight, xs)
         _prepare(self.layer)
         self.layer.reset_state(xs.shape[1])
-        if isinstance(self.layer, SequenceModule) and self.layer.gains_from_sequence():
+        if hasattr(self.layer, "update_sequence") and self.layer.gains_from_sequence():
             return self.layer.update_sequence(drive)
         return brainstate.transform.for_loop(self.layer.update, drive)
 
@@ -186,7 +184,7 @@ def _plain(weight: Any) -> jax.Array:
 
 
 def _prepare(module: Any) -> None:
-    if isinstance(module, Preparable):
+    if hasattr(module, "prepare"):
         module.prepare()
 
 

@@ -19,7 +19,7 @@ from brainhw.nn import (
     MultiSynapseLayer,
     net_chip,
 )
-from brainhw.transform.registration import registered_modules
+from brainhw.transform.checks import registered_modules
 
 __all__ = ["FAMILIES", "Stages", "discover_frontend", "discover_stages"]
 

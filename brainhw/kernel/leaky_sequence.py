@@ -1,8 +1,8 @@
 """Leaky integrate-and-fire neurons over a whole sequence, with a backward pass that keeps one array.
 
-The membranes before the reset are all that is kept: spikes and resets follow from them. What the neurons are driven by
-is not needed again, the gradient of recurrent weights is one product after the loop, and that of a time constant or a
-threshold is only formed where somebody asks for it.
+The backward pass keeps only the membranes before the reset: spikes and resets follow from them. It does not need the
+drives. It computes the gradient of recurrent weights as one product after the loop, and the gradient of a time constant
+or a threshold only if it is asked for.
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
-from brainhw.kernel.gathered import gathered
 from brainhw.kernel.reset import Firing
 
-__all__ = ["KEPT", "LeakyParameters", "LeakyRules", "LeakyState", "LeakyTrace", "run"]
+__all__ = ["KEPT", "LeakyParameters", "LeakyRules", "LeakyState", "LeakyTrace", "gathered", "run"]
 
-# What a surrounding `jax.checkpoint` may save of a run, so that nothing of it is computed twice.
+# The name of the array that a surrounding `jax.checkpoint` may save, so that it does not run the loop twice.
 KEPT = "brainhw_leaky_membrane"
 
 
 class LeakyRules(NamedTuple):
-    """What is fixed about the neurons: how they fire, and what a drive adds to the membrane, which must be linear."""
+    """Fixed rules of the neurons: how they fire, and the voltage that a drive adds, which must be linear in it."""
 
     firing: Firing
     to_voltage: Callable[[jax.Array], jax.Array]
 
 
 class LeakyParameters(NamedTuple):
-    """Numbers of the neurons: ``decay`` and ``V_th`` scalar or ``[N]``, ``recurrent [N, N]`` in units of the drive.
+    """Numbers of the neurons: ``decay`` and ``V_th`` scalar or ``[*size]``, ``recurrent [N, N]`` in drive units.
 
-    ``read`` is what the spike function reads beside the membrane, such as a scheduled slope; :func:`run` fills it in.
+    ``read`` holds the states that the firing rules read, such as a scheduled slope; :func:`run` fills it in.
     """
 
     decay: jax.Array
@@ -48,72 +47,102 @@ class LeakyParameters(NamedTuple):
 
 
 class LeakyState(NamedTuple):
-    """Membrane after the reset and spikes, ``[..., N]``."""
+    """Membrane after the reset, spikes and, with a refractory time, the steps left to wait; each ``[..., *size]``."""
 
     V: jax.Array
     spk: jax.Array
+    wait: jax.Array | None = None
 
 
 class LeakyTrace(NamedTuple):
-    """Spikes and membranes before the reset, ``[T, ..., N]``."""
+    """Spikes and membranes before the reset, ``[T, ..., *size]``."""
 
     spk: jax.Array
     V_pre: jax.Array
 
 
+# (membrane before the reset, threshold, what the rules read) -> (membrane after it, spikes)
+_Fire = Callable[..., tuple[jax.Array, jax.Array]]
+
+
 def run(
     rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Return the state after ``drives [T, ..., N]``, and what happened at each step."""
-    # A spike function may read states. As arguments they can be told apart from pass to pass, and be learnt.
-    example = (state.V - parameters.V_th) / parameters.V_th
-    rules.firing.spk_fun(example)  # brainstate binds a state where it is first read, which must not be inside the next
-    # A new function each time: JAX remembers what one that it has seen was made of, with values of another pass.
-    spk_fun, read = jax.closure_convert(lambda x: jnp.asarray(rules.firing.spk_fun(x)), example)
+    """Return the state after ``drives [T, ..., *size]``, and the trace of every step."""
+    rules.to_voltage(state.V)  # brainstate binds a state where it is first read, which must not be inside the next line
+    # A new function each time: JAX caches its trace by identity, with the values of another pass in it.
+    _, scaled_by = jax.closure_convert(lambda drive: rules.to_voltage(drive), state.V)  # noqa: PLW0108
+    if rules.firing.refractory or scaled_by:
+        # The backward pass below cannot follow the refractory counters, which the membranes do not determine, and not
+        # the states that `to_voltage` reads, whose gradient needs the drives. JAX differentiates such a loop itself.
+        return _steps(rules, parameters, state, drives)
+
+    def by_rules(V_pre: jax.Array, V_th: jax.Array) -> tuple[jax.Array, jax.Array]:
+        spk = jnp.asarray(rules.firing.spikes(V_pre, V_th))
+        return rules.firing.after(V_pre, spk, V_th), spk
+
+    # The rules may read states, such as a scheduled slope. As arguments these differ from pass to pass and have
+    # gradients; a closure over them would leak tracers into the backward pass.
+    V_th = jnp.broadcast_to(parameters.V_th, state.V.shape)
+    by_rules(state.V, V_th)
+    converted, read = jax.closure_convert(by_rules, state.V, V_th)
+    fire: _Fire = by_rules
     if read:
-        rules = rules._replace(firing=rules.firing._replace(spk_fun=spk_fun))
-        parameters = parameters._replace(read=tuple(read))
-    runner = jax.custom_vjp(partial(_steps, rules))
-    runner.defvjp(partial(_forward, rules), partial(_backward, rules), symbolic_zeros=True)
+        parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, converted)
+    runner = jax.custom_vjp(partial(_scan, rules, fire))
+    runner.defvjp(partial(_forward, rules, fire), partial(_backward, rules, fire), symbolic_zeros=True)
     return runner(parameters, state, drives)
 
 
-def _firing(rules: LeakyRules, read: tuple[jax.Array, ...]) -> Firing:
-    if not read:
-        return rules.firing
-    return rules.firing._replace(spk_fun=lambda x: rules.firing.spk_fun(x, *read))
-
-
-def _spikes(rules: LeakyRules, parameters: LeakyParameters, V_pre: jax.Array) -> jax.Array:
-    """Return the spikes of membranes ``[T, ..., N]``, the function seeing those of one step at a time."""
-    firing = _firing(rules, parameters.read)
-    return jax.vmap(lambda V: firing.spikes(V, parameters.V_th))(V_pre)
+def _broadcast(converted: _Fire, V_pre: jax.Array, V_th: jax.Array, *read: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Call converted rules with a threshold of the shape that they were converted for."""
+    return converted(V_pre, jnp.broadcast_to(V_th, V_pre.shape), *read)
 
 
 def _steps(
     rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
 ) -> tuple[LeakyState, LeakyTrace]:
-    firing, V_th = _firing(rules, parameters.read), parameters.V_th
+    """Run the loop with the rules as they are; JAX differentiates it."""
 
     def step(state: LeakyState, drive: jax.Array) -> tuple[LeakyState, LeakyTrace]:
         if parameters.recurrent is not None:
             drive = drive + state.spk @ parameters.recurrent
-        V_pre = firing.held(parameters.decay * state.V + rules.to_voltage(drive))
-        spk = firing.spikes(V_pre, V_th)
-        return LeakyState(firing.after(V_pre, spk, V_th), spk), LeakyTrace(spk, V_pre)
+        charged = parameters.decay * state.V + rules.to_voltage(drive)
+        fired = rules.firing.advance(state.V, charged, parameters.V_th, state.wait)
+        return LeakyState(fired.V, fired.spk, fired.wait), LeakyTrace(fired.spk, fired.V_pre)
 
     return jax.lax.scan(step, state, drives)
 
 
-def _forward(rules: LeakyRules, *arguments: Any) -> tuple[Any, Any]:
+def _scan(
+    rules: LeakyRules, fire: _Fire, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
+) -> tuple[LeakyState, LeakyTrace]:
+    """Run the loop with converted rules, for the backward pass below."""
+
+    def step(state: LeakyState, drive: jax.Array) -> tuple[LeakyState, LeakyTrace]:
+        if parameters.recurrent is not None:
+            drive = drive + state.spk @ parameters.recurrent
+        V_pre = rules.firing.held(parameters.decay * state.V + rules.to_voltage(drive))
+        V, spk = fire(V_pre, parameters.V_th, *parameters.read)
+        return LeakyState(V, spk), LeakyTrace(spk, V_pre)
+
+    return jax.lax.scan(step, state, drives)
+
+
+def _spikes(fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array) -> jax.Array:
+    """Return the spikes of membranes ``[T, ..., *size]``; the rules see one step at a time."""
+    return jax.vmap(lambda V: fire(V, parameters.V_th, *parameters.read)[1])(V_pre)
+
+
+def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]:
     parameters, state, drives = _each(lambda leaf: leaf.value, arguments)
     given = arguments[0]
     extra = ("V_th",) * given.V_th.perturbed + ("read",) * any(leaf.perturbed for leaf in given.read)
     recurrent = given.recurrent is not None and given.recurrent.perturbed
-    final, trace = _steps(rules, parameters, state, drives)
+    final, trace = _scan(rules, fire, parameters, state, drives)
     V_pre = checkpoint_name(trace.V_pre, KEPT)
     # Not the spikes of the loop: those that follow from the membranes need not be kept beside them.
-    spk = _spikes(rules, parameters, V_pre)
+    spk = _spikes(fire, parameters, V_pre)
     return (final, LeakyTrace(spk, V_pre)), (
         parameters,
         _Wanted(given.decay.perturbed, recurrent, extra),
@@ -125,26 +154,26 @@ def _forward(rules: LeakyRules, *arguments: Any) -> tuple[Any, Any]:
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class _Wanted:
-    """Which gradients somebody asks for."""
+    """The gradients that are asked for."""
 
     decay: bool
     recurrent: bool
-    extra: tuple[str, ...]  # of the parameters that only firing depends on
+    extra: tuple[str, ...]  # the parameters that only firing depends on
 
 
 class _Later(NamedTuple):
-    """Gradients that a step hands to the one before it; ``None`` where nobody asks."""
+    """Gradients that a step passes to the step before it; ``None`` for those that are not asked for."""
 
     V: jax.Array
     spk: jax.Array | None
-    charged: jax.Array | None  # of the membrane that the later step reached, for the sum below
+    charged: jax.Array | None  # gradient of the membrane after leak and drive of the later step, for the sum below
     decay: jax.Array | None
     extra: dict[str, Any]
 
 
-def _backward(rules: LeakyRules, kept: Any, cotangents: Any) -> Any:
+def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any:
     parameters, wanted, state, V_pre = kept
-    (of_V, of_spk), of_trace = cotangents
+    (of_V, of_spk, _), of_trace = cotangents
     decay, recurrent = parameters.decay, parameters.recurrent
     nothing = jnp.zeros_like(state.V)
     of_drive_from = jax.linear_transpose(rules.to_voltage, nothing)
@@ -152,14 +181,12 @@ def _backward(rules: LeakyRules, kept: Any, cotangents: Any) -> Any:
     every = {"V_th": jnp.broadcast_to(parameters.V_th, nothing.shape), "read": parameters.read}
     extra = {name: every[name] for name in wanted.extra}
 
-    def fire(V_pre: jax.Array, extra: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-        firing, V_th = _firing(rules, extra.get("read", parameters.read)), extra.get("V_th", parameters.V_th)
-        spk = firing.spikes(V_pre, V_th)
-        return firing.after(V_pre, spk, V_th), spk
+    def fire_with(V_pre: jax.Array, extra: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
+        return fire(V_pre, extra.get("V_th", parameters.V_th), *extra.get("read", parameters.read))
 
     def step(later: _Later, incoming: tuple[Any, Any, Any]) -> tuple[_Later, jax.Array]:
         V_pre, of_spk, of_V_pre = incoming
-        (V, _), pull = jax.vjp(fire, V_pre, extra)
+        (V, _), pull = jax.vjp(fire_with, V_pre, extra)
         of_charged, of_extra = pull((later.V, _sum(later.spk, of_spk, nothing)))
         of_charged = _sum(of_charged, of_V_pre)
         if rules.firing.clamped:
@@ -194,18 +221,23 @@ def _backward(rules: LeakyRules, kept: Any, cotangents: Any) -> Any:
     if "V_th" in extra:
         found = found._replace(V_th=gathered(first.extra["V_th"], jnp.shape(parameters.V_th)))
     if wanted.recurrent:
-        found = found._replace(recurrent=_of_recurrent(rules, parameters, state, V_pre, of_drives))
+        found = found._replace(recurrent=_of_recurrent(fire, parameters, state, V_pre, of_drives))
     of_state = LeakyState(first.V, nothing if first.spk is None else first.spk)
     return found, of_state, of_drives
 
 
 def _of_recurrent(
-    rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, V_pre: jax.Array, of_drives: jax.Array
+    fire: _Fire, parameters: LeakyParameters, state: LeakyState, V_pre: jax.Array, of_drives: jax.Array
 ) -> jax.Array:
     """Return the gradient of the recurrent weights: one product over all steps."""
-    before = jnp.concatenate([state.spk[None], _spikes(rules, parameters, V_pre[:-1])])
+    before = jnp.concatenate([state.spk[None], _spikes(fire, parameters, V_pre[:-1])])
     n = before.shape[-1]
     return before.reshape(-1, n).T @ of_drives.reshape(-1, n)
+
+
+def gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Sum the gradient ``[..., *size]`` of each neuron and sample to that of a parameter: scalar or ``[*size]``."""
+    return value.reshape((-1, *shape)).sum(axis=0) if shape else value.sum()
 
 
 def _each(function: Callable[[Any], Any], tree: Any) -> Any:

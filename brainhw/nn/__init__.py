@@ -2,13 +2,20 @@
 
 from brainhw.nn.alif import ALIFLayer
 from brainhw.nn.cuba import CubaLIFLayer
-from brainhw.nn.effective import ChipWeight, EffectiveWeight, chip_weights
-from brainhw.nn.family import net_chip
+from brainhw.nn.effective import ChipWeight, EffectiveWeight, chip_weights, net_chip
 from brainhw.nn.fractional import FractionalIFLayer, FractionalLIFLayer, spikede_preset
 from brainhw.nn.fractional_layer import FractionalLayer
-from brainhw.nn.h1_frontend import H1Frontend, H1v1Frontend, H1v2Frontend
-from brainhw.nn.h1_layer import H1Layer, H1v1Layer, H1v2Layer
-from brainhw.nn.h1_synapse import H1Synapse, H1v1Synapse, H1v2Synapse
+from brainhw.nn.h1 import (
+    H1Frontend,
+    H1Layer,
+    H1Synapse,
+    H1v1Frontend,
+    H1v1Layer,
+    H1v1Synapse,
+    H1v2Frontend,
+    H1v2Layer,
+    H1v2Synapse,
+)
 from brainhw.nn.lif import LIFLayer, LIFSynapse
 from brainhw.nn.multisynapse import MultiSynapseLayer
 from brainhw.nn.readout import LeakyReadout

@@ -16,7 +16,8 @@ from brainhw import _arguments
 from brainhw.nn.cuba import CubaLIFLayer
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter
 from brainhw.nn.multisynapse import MultiSynapseLayer
-from brainhw.nn.parameter import current_value, neuron_parameter, zeros
+from brainhw.nn.parameter import current_value, neuron_parameter
+from brainhw.nn.spiking import zeros
 
 __all__ = ["ALIFLayer"]
 

@@ -1,9 +1,12 @@
-"""The weight as the chip applies it: from the learnt number to the charge that one spike brings."""
+"""Weights of a chip: from the learnt number to the charge of one spike, and the sum of charges at a neuron."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,10 +19,22 @@ from jax.custom_derivatives import SymbolicZero
 
 from brainhw import _arguments
 from brainhw.chip import ChipSpec
+from brainhw.chip.family import Family, families
 from brainhw.kernel import WeightGrid, signs
 from brainhw.kernel.quantize import check_bits
+from brainhw.nn.synapse import tall_product
 
-__all__ = ["ROUNDINGS", "ChipWeight", "EffectiveWeight", "chip_weights"]
+__all__ = [
+    "ROUNDINGS",
+    "ChipWeight",
+    "EffectiveWeight",
+    "are_chips_side_by_side",
+    "charge_sum",
+    "charge_sums",
+    "chip_weights",
+    "chips_side_by_side",
+    "net_chip",
+]
 
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -33,7 +48,9 @@ class EffectiveWeight(brainstate.nn.Module):
 
     with :math:`w^{*}` the weight after the sign annealing, if any, and then the rounding to the grid of
     ``weight_bits``, if any; :math:`q` the chip's charge curve, :math:`\sigma_w` its synapse mismatch and :math:`\xi`
-    standard normal numbers that belong to one sampled chip (zero for the nominal chip).
+    standard normal numbers that belong to one sampled chip (zero for the nominal chip). A family with another
+    mismatch of its synapses overrides :meth:`drawn`, and names the class as ``effective_class`` of its modules; other
+    levels of weight come from ``Family.weight_grid``.
 
     Parameters
     ----------
@@ -55,9 +72,9 @@ class EffectiveWeight(brainstate.nn.Module):
     charge : brainstate.ShortTermState
         The charges in fC.
     mismatch : brainstate.LongTermState
-        What the chip that :func:`brainhw.sample_chip` put adds to each charge, in fC; zero without one.
+        Charge that the chip of :func:`brainhw.sample_chip` adds to each connection, in fC; zero on the nominal chip.
     sign_alpha : brainstate.LongTermState or None
-        How hard the signs of a block are held together (:class:`brainhw.train.SignAnnealing`); ``None``: not at all.
+        Strength of the sign annealing (:class:`brainhw.train.SignAnnealing`); ``None``: none.
 
     Notes
     -----
@@ -89,17 +106,22 @@ class EffectiveWeight(brainstate.nn.Module):
         self.set_grid(weight_bits, rounding, call=owner)
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
-        # What it was prepared from differs from run to run and says nothing to a reader.
+        # A weak reference prints an address, which differs from run to run.
         return None if name == "_source" else super().__pretty_repr_item__(name, value)
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Round to another grid from the next preparation on; raises if the arguments name none."""
-        self.grid: WeightGrid | None = self.grid_of(weight_bits, rounding, call=call)
+        bits = self._bits_of(weight_bits, rounding, call=call)
+        self.grid: Any = self._levels(bits)
+        self.weight_bits: int | None = bits
         self.rounding = rounding
         self.forget()
 
-    def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> WeightGrid | None:
+    def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> Any:
         """Return the grid of so many bits over the chip's range, or raise; nothing is changed."""
+        return self._levels(self._bits_of(weight_bits, rounding, call=call))
+
+    def _bits_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> int | None:
         _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
         if isinstance(weight_bits, str):
             if weight_bits != "chip":
@@ -107,20 +129,40 @@ class EffectiveWeight(brainstate.nn.Module):
                     f"{call}: weight_bits must be a number of bits, 'chip' for the {self.chip.weight_bits} of "
                     f"{self.chip.name}, or None for weights that are not rounded; got {weight_bits!r}."
                 )
-            weight_bits = self.chip.weight_bits
+            return self.chip.weight_bits
         if weight_bits is not None:
-            return WeightGrid(self.chip.weight_limit, check_bits(weight_bits, call=call, name="weight_bits"))
+            return check_bits(weight_bits, call=call, name="weight_bits")
         if rounding != "nearest":
             raise ValueError(f"{call}: rounding is {rounding!r} but nothing is rounded; pass weight_bits too.")
         return None
 
-    @property
-    def weight_bits(self) -> int | None:
-        """Bits that weights are rounded to; ``None`` if they are not."""
-        return None if self.grid is None else self.grid.bits
+    def _levels(self, bits: int | None) -> Any:
+        if bits is None:
+            return None
+        family = self._family()
+        if family is None or family.weight_grid is None:
+            return WeightGrid(self.chip.weight_limit, bits)
+        return family.weight_grid(self.chip, bits)
+
+    def _family(self) -> Family | None:
+        # A spec may be of a family that nobody registered, in experiments with this class alone.
+        return next((family for family in families() if family.name == self.chip.family), None)
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Switch rounding and sign annealing off in a block; after it the charges are those before it."""
+        kept = self.grid, self.weight_bits, self.rounding, self.sign_alpha, self._source, self.charge.value
+        self.grid = self.weight_bits = self.sign_alpha = None
+        self.rounding = "nearest"
+        self.forget()
+        try:
+            yield
+        finally:
+            self.grid, self.weight_bits, self.rounding, self.sign_alpha, self._source, charge = kept
+            self.charge.value = charge
 
     def forget(self) -> None:
-        """Let the charges count as not prepared, because what they are computed with has changed."""
+        """Mark the charges as not prepared; call it after a change of anything that they are computed from."""
         self._source = None
 
     def signed(self, master: jax.Array) -> jax.Array:
@@ -140,23 +182,29 @@ class EffectiveWeight(brainstate.nn.Module):
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
         in_place = self.mismatch.value
-        mismatch = in_place if key is None else self.drawn(key, self.chip.synapse_mismatch_std)
+        mismatch = in_place
+        if key is not None:
+            family = self._family()
+            mismatch = self.drawn(key, {} if family is None else family.sizes(self.chip))
         self.charge.value = (charge + mismatch).in_unit(u.fcoulomb)
         # Weak references, because a traced value must not outlive its trace.
         self._source = weakref.ref(master), weakref.ref(in_place.mantissa)
 
-    def drawn(self, key: jax.Array, size: float | None) -> u.Quantity:
-        """Return what a chip adds to each charge in fC, normal with standard deviation ``size`` in weight units."""
-        charge = self.charge.value.mantissa
+    def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> u.Quantity:
+        """Return what one chip adds to each charge in fC; ``sizes`` by kind of mismatch.
+
+        Normal, with the standard deviation of the kind ``'synapse'`` in weight units.
+        """
+        charge, size = self.charge.value.mantissa, sizes.get("synapse")
         if not size:
             return u.Quantity(jnp.zeros_like(charge), unit=u.fcoulomb)
         spread = size * jax.random.normal(key, charge.shape, charge.dtype)
         return (self.chip.charge.slope_at_zero * spread).in_unit(u.fcoulomb)
 
-    def pin(self, key: jax.Array | None, size: float | None) -> None:
-        """Put a chip in place until another is: the one of ``key``, or the nominal one."""
+    def pin(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
+        """Put the chip of ``key`` in place until the next call; ``None`` is the nominal chip."""
         nominal = u.math.zeros_like(self.mismatch.value)
-        self.mismatch.value = nominal if key is None else self.drawn(key, size)
+        self.mismatch.value = nominal if key is None else self.drawn(key, sizes)
         self.forget()
 
     def of(self, weights: brainstate.ParamState) -> u.Quantity:
@@ -182,7 +230,7 @@ class EffectiveWeight(brainstate.nn.Module):
 
 
 def _held_by(state: brainstate.State) -> Iterator[Any]:
-    """Yield what ``state`` holds and, each time a running trace has only read it, what it held before that trace."""
+    """Yield the value of ``state``, and its value before each running trace that has only read it."""
     # A read inside a trace replaces the value by a tracer of the same number, so the value alone identifies nothing.
     yield state._value
     for trace in reversed(TRACE_CONTEXT.state_stack):
@@ -212,8 +260,45 @@ def _tied_jvp(owner: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -
 _tied.defjvp(_tied_jvp, symbolic_zeros=True)
 
 
+_side_by_side: ContextVar[bool] = ContextVar("brainhw_chips_side_by_side", default=False)
+
+
+def charge_sum(x: jax.Array, charge: u.Quantity) -> u.Quantity:
+    """Return ``x [..., N_in] @ charge [N_in, N_out]`` in fC, the same to the bit for one chip and for many at once."""
+    return _of_each_chip(x, charge) @ charge
+
+
+def charge_sums(xs: jax.Array, charge: u.Quantity) -> u.Quantity:
+    """Return the sums of many steps ``[T, ..., N_in]`` as one product, ``[T, ..., N_out]`` in fC."""
+    return u.Quantity(tall_product(_of_each_chip(xs, charge), charge.to(u.fcoulomb).mantissa), unit=u.fcoulomb)
+
+
+def _of_each_chip(x: jax.Array, charge: u.Quantity) -> jax.Array:
+    if not _side_by_side.get():
+        return x
+    # An input that all chips share would be multiplied with all their weights as one wide matrix, in another order of
+    # additions than for one chip alone, and spikes would differ. So each chip gets an input of its own: a choice that
+    # depends on its charges, and whose other side XLA cannot rule out.
+    return jnp.where(jnp.isnan(charge.mantissa[0, 0]), jnp.nan, x)
+
+
+def are_chips_side_by_side() -> bool:
+    """Return whether the present trace will be vmapped over chips."""
+    return _side_by_side.get()
+
+
+@contextlib.contextmanager
+def chips_side_by_side() -> Iterator[None]:
+    """Mark everything that is traced in this block as vmapped over chips."""
+    token = _side_by_side.set(True)
+    try:
+        yield
+    finally:
+        _side_by_side.reset(token)
+
+
 class ChipWeight(NamedTuple):
-    """Master weights, and the chip that they are meant for.
+    """Master weights and their chip.
 
     Attributes
     ----------
@@ -222,7 +307,7 @@ class ChipWeight(NamedTuple):
     chip : ChipSpec
         The chip.
     effective : EffectiveWeight
-        What the chip makes of them.
+        The charges that the chip makes of them.
 
     Examples
     --------
@@ -238,7 +323,7 @@ class ChipWeight(NamedTuple):
 
 
 def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
-    """Return every weight of ``net`` that lives on a chip, by the dotted path of its owner.
+    """Return every chip weight of ``net``, by the dotted path of its owner.
 
     Each appears once, however many attributes point at its synapse.
 
@@ -250,7 +335,7 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
     Returns
     -------
     dict of str to ChipWeight
-        Empty if nothing of ``net`` lives on a chip.
+        Empty without modules on a chip.
 
     Examples
     --------
@@ -264,3 +349,52 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
             name = ".".join(str(part) for part in path) or type(node).__name__
             found[name] = ChipWeight(node.master, node.chip, node.effective)
     return found
+
+
+def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
+    """Return the one chip of all modules of ``net``, or ``None`` without chip modules.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+    call : str
+        The call to name in the error.
+
+    Returns
+    -------
+    ChipSpec or None
+        The chip.
+
+    Raises
+    ------
+    ValueError
+        If ``net`` mixes two families, or two different specs of one family.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> bh.nn.net_chip(bh.nn.H1v2Synapse(2, 3), call="my function").name
+    'H1v2'
+    """
+    found: dict[str, ChipSpec] = {}
+    for path, node in net.nodes().items():
+        chip = getattr(node, "chip", None)
+        if isinstance(chip, ChipSpec) and not isinstance(node, EffectiveWeight):  # part of a module that is listed
+            found[".".join(str(part) for part in path) or type(node).__name__] = chip
+    # The usual net has one spec object; comparing specs by value at every preparation would cost more than the rest.
+    specs = list({id(chip): chip for chip in found.values()}.values())
+    specs = specs if len(specs) <= 1 else list(dict.fromkeys(specs))
+    if len(specs) <= 1:
+        return specs[0] if specs else None
+    listed = "; ".join(f"{path}: {chip.name} ({chip.family})" for path, chip in found.items())
+    if len({chip.family for chip in specs}) > 1:
+        problem = "families are mixed"
+    else:
+        fields = [
+            f.name
+            for f in dataclasses.fields(specs[0])
+            if f.name != "notes" and len({str(getattr(s, f.name)) for s in specs}) > 1
+        ]
+        problem = f"the specs of one family differ in {', '.join(fields)}"
+    raise ValueError(f"{call}: one network runs on one chip, but {problem} ({listed}). Build every module on one spec.")

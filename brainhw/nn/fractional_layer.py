@@ -17,9 +17,9 @@ from brainhw.kernel.fractional_sequence import is_linear, run, run_steps
 from brainhw.kernel.fractional_step import Operator
 from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
 from brainhw.kernel.past import LagBuffer, LeakySums, Past
-from brainhw.nn.drive import checked_drive
 from brainhw.nn.fractional_terms import coefficient_parameter, order_parameter, orders_of
-from brainhw.nn.parameter import current_value, neuron_parameter, zeros
+from brainhw.nn.parameter import current_value, neuron_parameter
+from brainhw.nn.spiking import checked_drive, zeros
 from brainhw.nn.tap import hidden_values, is_heard, tap, tap_wire
 
 __all__ = ["FractionalLayer"]
@@ -368,7 +368,7 @@ class FractionalLayer(brainstate.nn.Dynamics):
             x,
             u.mV,
             "the voltage that the neurons are driven towards",
-            n=self.n_neurons,
+            size=self.in_size,
             held=self.slots.value.shape[1:],
             call=call,
             source="Send spikes through a LIFSynapse first.",

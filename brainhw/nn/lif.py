@@ -1,9 +1,9 @@
-"""Leaky integrate-and-fire neurons and their synapse, for networks that need no chip."""
+"""Leaky integrate-and-fire neurons and their synapse, for networks without a chip."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 import braintools
@@ -11,10 +11,10 @@ import brainunit as u
 import jax
 
 from brainhw import _arguments, surrogate
-from brainhw.kernel.rows import tall_product
-from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
-from brainhw.nn.sequence import SequenceSynapse
-from brainhw.nn.spiking import SpikingLayer
+from brainhw.nn.parameter import neuron_parameter, weight_state
+from brainhw.nn.protocols import Slot
+from brainhw.nn.spiking import SpikingLayer, checked_spikes
+from brainhw.nn.synapse import SequenceSynapse, tall_product
 from brainhw.nn.tap import tap_wire
 
 __all__ = ["LIFLayer", "LIFSynapse"]
@@ -69,6 +69,12 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         init = braintools.init.KaimingNormal(unit=u.mV) if weight_init is None else weight_init
         self.weight = weight_state(init, (n_in, n_out), unit=u.mV, call=call, name="weight_init")
 
+    sequence_hooks: ClassVar[tuple[str, ...]] = ("weight_slot",)
+
+    def weight_slot(self) -> Slot:
+        """Return the weight, in mV."""
+        return Slot(self.weight, unit=u.mV)
+
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the voltage that the input adds to each target neuron.
 
@@ -82,14 +88,14 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         Quantity
             ``[..., out_size]`` in mV.
         """
-        given, x = x, _arguments.step_input(x, self.in_size[-1], call=f"{type(self).__name__}.update")
+        given, x = x, checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         drive = x @ self.weight.value
         tap_wire(self, given, drive, before={})
         return drive
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
         """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""
-        xs = _arguments.step_input(xs, self.in_size[-1], call=f"{type(self).__name__}.update_sequence")
+        xs = checked_spikes(xs, self.in_size[-1], call=f"{type(self).__name__}.update_sequence")
         return u.Quantity(tall_product(xs, self.weight.value.to(u.mV).mantissa), unit=u.mV)
 
 
@@ -109,17 +115,18 @@ class LIFLayer(SpikingLayer):
 
     Parameters
     ----------
-    size : int
-        Number of neurons ``N``.
+    size : int or tuple of int
+        Number of neurons ``N``, or the shape of the layer, such as ``(14, 14, 12)``.
     tau : Quantity or brainstate.nn.Param
-        Membrane time constant, scalar or ``[N]``. A ``Param`` is learnt; give it a transform that keeps it positive,
+        Membrane time constant, scalar or ``[*size]``. A ``Param`` is learnt; give it a transform that keeps it positive,
         such as ``Param(20 * u.ms, t=brainstate.nn.SoftplusT(1 * u.ms))``.
     V_th : Quantity or brainstate.nn.Param, optional
-        Threshold, scalar or ``[N]``; default 1 mV. A ``Param`` is learnt.
+        Threshold, scalar or ``[*size]``; default 1 mV. A ``Param`` is learnt.
     reset : {'subtract', 'zero', 'none'}, optional
-        What a spike does to the membrane. Default ``'subtract'``.
+        Effect of a spike on the membrane. Default ``'subtract'``.
     topology : {'FF', 'RC'}, optional
-        ``'RC'`` adds all-to-all recurrent weights, fed by the spikes of the previous step. Default ``'FF'``.
+        ``'RC'`` adds all-to-all recurrent weights, fed by the spikes of the previous step; the layer must
+        then have one axis. Default ``'FF'``.
     recurrent_init : callable or Quantity, optional
         Initializer or ``[N, N]`` voltages. Default ``braintools.init.Orthogonal(scale=0.2)`` in mV.
     spk_fun : braintools.surrogate.Surrogate, optional
@@ -132,7 +139,7 @@ class LIFLayer(SpikingLayer):
     Attributes
     ----------
     V, spk : brainstate.HiddenState
-        Membrane (mV) and spikes, ``[N]`` or ``[B, N]``.
+        Membrane (mV) and spikes, ``[*size]`` or ``[B, *size]``.
     recurrent_weight : brainstate.ParamState
         ``[N, N]`` in mV, presynaptic neuron first; only for ``'RC'``.
 
@@ -159,7 +166,7 @@ class LIFLayer(SpikingLayer):
 
     def __init__(
         self,
-        size: int | tuple[int],
+        size: int | tuple[int, ...],
         tau: u.Quantity | brainstate.nn.Param,
         V_th: u.Quantity | brainstate.nn.Param = 1.0 * u.mV,
         *,
@@ -180,8 +187,8 @@ class LIFLayer(SpikingLayer):
         )
         call = type(self).__name__
         n = self.n_neurons
-        self.tau = neuron_parameter(tau, u.ms, n, call=call, name="tau")
-        self.V_th = neuron_parameter(V_th, u.mV, n, call=call, name="V_th")
+        self.tau = neuron_parameter(tau, u.ms, self.in_size, call=call, name="tau")
+        self.V_th = neuron_parameter(V_th, u.mV, self.in_size, call=call, name="V_th")
         if topology == "RC":
             init = _orthogonal_millivolts if recurrent_init is None else recurrent_init
             self.recurrent_weight = weight_state(init, (n, n), unit=u.mV, call=call, name="recurrent_init")
@@ -192,16 +199,22 @@ class LIFLayer(SpikingLayer):
 
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)``."""
-        return u.math.exp(-dt / current_value(self.tau))
+        tau = self.tau.value() if isinstance(self.tau, brainstate.nn.Param) else self.tau
+        return u.math.exp(-dt / tau)
 
     def threshold(self) -> u.Quantity:
         """Return the threshold in mV."""
-        return current_value(self.V_th).in_unit(u.mV)
+        V_th = self.V_th.value() if isinstance(self.V_th, brainstate.nn.Param) else self.V_th
+        return V_th.in_unit(u.mV)
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
         """Return the drive itself: it is a voltage step."""
         return drive
 
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the voltage steps that the previous spikes bring back, ``[N, N]``."""
+        """Return the voltage step of each recurrent connection, ``[N, N]``."""
         return self.recurrent_weight.value
+
+    def recurrent_slot(self) -> Slot | None:
+        """Return the recurrent weight, in mV; ``None`` for ``topology='FF'``."""
+        return Slot(self.recurrent_weight, unit=u.mV) if self.topology == "RC" else None

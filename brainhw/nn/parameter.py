@@ -1,4 +1,4 @@
-"""Neuron parameters and weights: fixed or learnable, scalar or per neuron, checked once at construction."""
+"""Parameters and weights of neurons: fixed or learnable, scalar or per neuron, checked once at construction."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from brainhw import _arguments
 
-__all__ = ["current_value", "neuron_parameter", "weight_state", "zeros"]
+__all__ = ["current_value", "neuron_parameter", "weight_state"]
 
 
 def neuron_parameter(
     value: Any,
     unit: u.Unit,
-    n: int,
+    size: int | tuple[int, ...],
     *,
     call: str,
     name: str,
@@ -29,7 +29,7 @@ def neuron_parameter(
 
     A ``brainstate.nn.Param`` stays one (it is learnt, through whatever transform it carries); anything else becomes
     a fixed Quantity in ``unit``, or plain numbers where the unit is ``u.UNITLESS``. ``shapes`` are those allowed, by
-    default a scalar and ``[n]``.
+    default a scalar and ``[*size]``.
     """
     if isinstance(value, brainstate.State):
         raise TypeError(
@@ -38,7 +38,7 @@ def neuron_parameter(
         )
     learnt = isinstance(value, brainstate.nn.Param)
     given = value.value() if learnt else value
-    shapes = [(), (n,)] if shapes is None else shapes
+    shapes = [(), (size,) if isinstance(size, int) else size] if shapes is None else shapes
     if unit == u.UNITLESS:
         mantissa = _arguments.number(given, call=call, name=name, shapes=shapes, positive=positive)
     else:
@@ -51,7 +51,7 @@ def neuron_parameter(
 
 
 def current_value(parameter: Any) -> Any:
-    """Return what a parameter is worth now: the constrained value of a learnt one."""
+    """Return the present value of a parameter; for a learnt one, after its transform."""
     return parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter
 
 
@@ -69,10 +69,3 @@ def weight_state(
         raise ValueError(f"{call}: {name} must have shape {shape}; got shape {np.shape(u.get_mantissa(value))}.")
     mantissa = jnp.asarray(u.get_mantissa(value), dtype=brainstate.environ.dftype())
     return brainstate.ParamState(mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit))
-
-
-def zeros(n: int, batch_size: int | None, unit: u.Unit = u.UNITLESS) -> Any:
-    """Return the resting value of a state of ``n`` neurons: ``[n]``, or ``[batch_size, n]``."""
-    shape = (n,) if batch_size is None else (batch_size, n)
-    mantissa = jnp.zeros(shape, dtype=brainstate.environ.dftype())
-    return mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit)

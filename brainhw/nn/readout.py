@@ -1,4 +1,4 @@
-"""A readout outside the chip: it listens to spikes and integrates, and never fires."""
+"""A readout outside the chip: leaky integrators on weighted spikes, without a threshold."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
-from brainhw.kernel.rows import tall_product
-from brainhw.nn.parameter import current_value, neuron_parameter, weight_state, zeros
+from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
+from brainhw.nn.spiking import zeros
+from brainhw.nn.synapse import tall_product
 from brainhw.nn.tap import hidden_values, tap, tap_wire
 
 __all__ = ["LeakyReadout"]
@@ -24,7 +25,7 @@ class LeakyReadout(brainstate.nn.Dynamics):
 
     .. math:: y_t = e^{-\Delta t/\tau} y_{t-1} + x_t W + b
 
-    It has no counterpart on a chip: it stands for the computer that reads the spikes.
+    It has no counterpart on a chip: it models the computer that reads the spikes.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ class LeakyReadout(brainstate.nn.Dynamics):
     can_be_cut = True
 
     def gains_from_sequence(self) -> bool:
-        """Whether a chain should run layer by layer for the readout alone: no."""
+        """Return False: a readout alone does not make layer by layer worth it."""
         return False
 
     def update_sequence(self, xs: jax.Array) -> jax.Array:
@@ -132,7 +133,7 @@ class LeakyReadout(brainstate.nn.Dynamics):
         return ys
 
     def _drive_and_share(self, x: Any, call: str, *, steps: bool = False) -> tuple[jax.Array, jax.Array]:
-        """Return what the input adds, and the share of the output that one step leaves."""
+        """Return the drive of the input, and the factor by which the output shrinks in one step."""
         dt = _arguments.time_step(call=call)
         x = _arguments.step_input(x, self.in_size[-1], call=call, ndims=(2, 3) if steps else (1, 2))
         weight = self.weight.value

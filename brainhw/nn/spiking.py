@@ -1,10 +1,11 @@
-"""The step that all leaky integrate-and-fire layers of this package share."""
+"""The step that all leaky integrate-and-fire layers of this package share, and the checks of its input."""
 
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 import brainunit as u
@@ -15,43 +16,84 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.kernel.leaky_sequence import LeakyParameters, LeakyRules, LeakyState, run
 from brainhw.kernel.reset import RESETS, Firing
-from brainhw.nn.drive import checked_drive
-from brainhw.nn.parameter import zeros
-from brainhw.nn.tap import hidden_values, is_heard, tap, tap_wire
+from brainhw.nn.protocols import Slot
+from brainhw.nn.tap import heard_now, hidden_values, tap, tap_wire
 
-__all__ = ["TOPOLOGIES", "SpikingLayer"]
+__all__ = ["TOPOLOGIES", "SpikingLayer", "checked_drive", "checked_spikes", "step_size", "zeros"]
 
 TOPOLOGIES = ("FF", "RC")
 
 
 class SpikingLayer(brainstate.nn.Dynamics):
-    r"""Leaky integration, threshold, reset: what a subclass adds is where the numbers come from.
+    r"""Leaky integration, threshold, reset; a subclass gives the numbers.
 
     One step with drive :math:`x_t`:
 
     .. math::
-        V' &= \beta V_{t-1} + g(x_t + r(s_{t-1})) \quad\text{(at least 0 where the membrane is clamped)} \\
+        V' &= \beta V_{t-1} + g(x_t + s_{t-1} R) \quad\text{(at least 0 if the membrane is clamped)} \\
         s_t &= H((V' - V_{th}) / V_{th}) \\
         V_t &= \text{reset}(V', s_t)
 
-    A subclass says what :math:`\beta` (``decay``), :math:`g` (``to_voltage``, linear), the weights of :math:`r`
-    (``recurrent_matrix``) and :math:`V_{th}` (``threshold``) are, and whether the membrane is ``clamped``.
+    A subclass gives :math:`\beta` (``decay``), the linear map :math:`g` (``to_voltage``), the recurrent weights
+    :math:`R` (``recurrent_matrix``), :math:`V_{th}` (``threshold``) and whether the membrane is ``clamped``. Another
+    reset comes from ``firing``, a refractory time from ``refractory_steps``. A subclass that overrides only members in
+    ``sequence_hooks`` also runs over whole sequences (``update_sequence``); any other runs step by step.
+
+    Parameters
+    ----------
+    size : int or tuple of int
+        Number of neurons, or the shape of the layer, such as ``(14, 14, 12)``.
+    topology : {'FF', 'RC'}
+        ``'RC'`` adds dense recurrent weights; the layer must then have one axis.
+    reset : {'subtract', 'zero', 'none'}
+        Effect of a spike on the membrane.
+    spk_fun : callable
+        Spike function of ``(V' - V_th) / V_th``.
+    detach_reset : bool
+        Stop the gradient through the spikes of the reset.
+    name : str or None
+        Name of the module.
 
     Attributes
     ----------
     V : brainstate.HiddenState
-        Membrane after the reset, mV, ``[N]`` or ``[B, N]``. Before the reset it can be recorded as ``V_pre``.
+        Membrane after the reset, mV, ``[*size]`` or ``[B, *size]``. ``V_pre``, before the reset, can be recorded.
     spk : brainstate.HiddenState
         Spikes of the last step, 0 or 1, same shape.
+    wait : brainstate.HiddenState or None
+        Steps of the refractory time that are left, same shape; ``None`` without a refractory time.
+
+    Examples
+    --------
+    Neurons that reset to a fifth of the threshold and then rest for two steps:
+
+    >>> from dataclasses import dataclass
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> @dataclass(frozen=True)
+    ... class ToRest(bh.kernel.Firing):
+    ...     def after(self, V, spk, V_th):
+    ...         return jnp.where(spk > 0, 0.2 * V_th, V)
+    >>> class RestingLayer(bh.nn.LIFLayer):
+    ...     refractory_steps = 2
+    ...     def firing(self):
+    ...         return ToRest(self.spk_fun, self.reset, self.detach_reset, self.clamped, self.refractory_steps)
+    >>> layer = RestingLayer(1, tau=10 * u.ms)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     print([float(layer(jnp.array([1.0]) * u.mV)[0]) for _ in range(4)], layer.V.value)
+    [1.0, 0.0, 0.0, 1.0] [0.2] mV
     """
 
     drive_unit: u.Unit
     drive_word: str
     clamped: bool
+    refractory_steps: int = 0
+    """Steps after a spike in which a neuron ignores its drive and does not fire; known when the layer is built."""
+
+    wait: brainstate.HiddenState | None
 
     def __init__(
         self,
-        size: int | tuple[int],
+        size: int | tuple[int, ...],
         *,
         topology: str,
         reset: str,
@@ -60,61 +102,80 @@ class SpikingLayer(brainstate.nn.Dynamics):
         name: str | None,
     ) -> None:
         call = type(self).__name__
-        n = _arguments.size(size, call=call, name="size")
-        super().__init__((n,), name=name)
+        shape = _arguments.sizes(size, call=call, name="size")
+        super().__init__(shape, name=name)
         if not callable(spk_fun):
             raise TypeError(
                 f"{call}: spk_fun must be a surrogate spike function, for example brainhw.surrogate.fast_sigmoid(); "
                 f"got {_arguments.describe(spk_fun)}."
             )
         self.topology = _arguments.choice(topology, TOPOLOGIES, call=call, name="topology")
+        if topology == "RC" and len(shape) > 1:
+            raise ValueError(
+                f"{call}: topology 'RC' needs a size of one axis, because recurrent weights are dense; got size "
+                f"{shape}. Use topology='FF', or size={math.prod(shape)}."
+            )
         self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")
         self.spk_fun = spk_fun
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
-        self.V = brainstate.HiddenState(zeros(n, None, u.mV))
-        self.spk = brainstate.HiddenState(zeros(n, None))
+        self.V = brainstate.HiddenState(zeros(shape, None, u.mV))
+        self.spk = brainstate.HiddenState(zeros(shape, None))
+        self.wait = brainstate.HiddenState(zeros(shape, None)) if self.refractory_steps else None
 
     @property
     def n_neurons(self) -> int:
         """Number of neurons."""
-        return self.in_size[-1]
+        return math.prod(self.in_size)
 
     @abc.abstractmethod
     def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return the factor by which the membrane shrinks in one step, scalar or ``[N]``."""
+        """Return the factor by which the membrane shrinks in one step, scalar or ``[*size]``."""
 
     @abc.abstractmethod
     def threshold(self) -> u.Quantity:
-        """Return the firing threshold in mV, scalar or ``[N]``."""
+        """Return the firing threshold in mV, scalar or ``[*size]``."""
 
     @abc.abstractmethod
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the voltage in mV that a drive adds to the membrane."""
+        """Return the voltage in mV that a drive adds to the membrane; linear in the drive."""
 
     @abc.abstractmethod
     def recurrent_matrix(self) -> u.Quantity:
-        """Return what each spike of the previous step brings back, ``[N, N]``; only called for ``topology="RC"``."""
+        """Return the drive that each spike of the previous step brings back, ``[N, N]``; called for ``'RC'`` only."""
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
-        """Return the drive that the spikes of the previous step bring back; only called for ``topology="RC"``."""
+        """Return the drive that the spikes of the previous step bring back; called for ``'RC'`` only."""
         return spk @ self.recurrent_matrix()
 
+    def recurrent_slot(self) -> Slot | None:
+        """Return the recurrent weight; ``None`` for ``topology='FF'``."""
+        if self.topology == "FF":
+            return None
+        raise NotImplementedError(
+            f"{type(self).__name__}.recurrent_slot: a layer with topology 'RC' must return its recurrent weight. "
+            "Override it with a brainhw.nn.protocols.Slot."
+        )
+
     def firing(self) -> Firing:
-        """Return how the neurons fire, for :mod:`brainhw.kernel`."""
-        return Firing(self.spk_fun, self.reset, self.detach_reset, self.clamped)
+        """Return the rules by which the neurons fire and reset."""
+        return Firing(self.spk_fun, self.reset, self.detach_reset, self.clamped, self.refractory_steps)
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the states at rest, ``[N]`` or ``[batch_size, N]``."""
-        self.V = brainstate.HiddenState(zeros(self.n_neurons, batch_size, u.mV))
-        self.spk = brainstate.HiddenState(zeros(self.n_neurons, batch_size))
+        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
+        self.V = brainstate.HiddenState(zeros(self.in_size, batch_size, u.mV))
+        self.spk = brainstate.HiddenState(zeros(self.in_size, batch_size))
+        if self.wait is not None:
+            self.wait = brainstate.HiddenState(zeros(self.in_size, batch_size))
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the states back to rest, ``[N]`` or ``[batch_size, N]``."""
-        self.V.value = zeros(self.n_neurons, batch_size, u.mV)
-        self.spk.value = zeros(self.n_neurons, batch_size)
+        """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
+        self.V.value = zeros(self.in_size, batch_size, u.mV)
+        self.spk.value = zeros(self.in_size, batch_size)
+        if self.wait is not None:
+            self.wait.value = zeros(self.in_size, batch_size)
 
     def integrate(self, V: u.Quantity, drive: u.Quantity, dt: u.Quantity) -> u.Quantity:
-        """Return the membrane one step later as the leak and the drive alone make it: no clamp, spike or reset."""
+        """Return the membrane one step later under leak and drive alone: no clamp, spike or reset."""
         return self.decay(dt) * V + self.to_voltage(drive)
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
@@ -123,12 +184,12 @@ class SpikingLayer(brainstate.nn.Dynamics):
         Parameters
         ----------
         xs : Quantity
-            The drives, ``[T, ..., N]``.
+            The drives, ``[T, ..., *size]``.
 
         Returns
         -------
         Quantity
-            ``[T, ..., N]`` in mV, each row after the drive of its step. No state is touched.
+            ``[T, ..., *size]`` in mV, each row after the drive of its step. No state is touched.
         """
         dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
 
@@ -145,7 +206,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
         Parameters
         ----------
         x : Quantity
-            The drive that arrives in this step, ``[N]`` or ``[B, N]``.
+            The drive that arrives in this step, ``[*size]`` or ``[B, *size]``.
 
         Returns
         -------
@@ -156,52 +217,149 @@ class SpikingLayer(brainstate.nn.Dynamics):
         before = hidden_values(self)
         if self.topology == "RC":
             drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
-        firing, V_th = self.firing(), self.threshold().mantissa
-        V_pre = firing.held(self.integrate(self.V.value, drive, dt).to(u.mV).mantissa)
-        tap(self, "V_pre", V_pre * u.mV)
-        spk = firing.spikes(V_pre, V_th)
-        self.V.value = u.Quantity(firing.after(V_pre, spk, V_th), unit=u.mV)
+        charged = self.integrate(self.V.value, drive, dt).to(u.mV).mantissa
+        wait = None if self.wait is None else self.wait.value
+        V_pre, spk, V, wait = self.firing().advance(self.V.value.mantissa, charged, self.threshold().mantissa, wait)
+        if heard_now.get() is not None:
+            tap(self, "V_pre", V_pre * u.mV)
+        self.V.value = u.Quantity(V, unit=u.mV)
         self.spk.value = spk
+        if self.wait is not None:
+            self.wait.value = wait
         tap_wire(self, x, spk, before)
         return spk
 
     sequence_records = ("V", "V_pre", "spk")
     can_be_cut = True
+    # `recurrent_drive` and `integrate` are missing: the loop of `update_sequence` has its own form of both.
+    sequence_hooks: ClassVar[tuple[str, ...]] = (
+        "clamped",
+        "decay",
+        "drive_unit",
+        "drive_word",
+        "family",
+        "firing",
+        "init_state",
+        "pin_chip",
+        "prepare",
+        "preset",
+        "quiet",
+        "recurrent_matrix",
+        "recurrent_slot",
+        "refractory_steps",
+        "reset_state",
+        "subthreshold",
+        "threshold",
+        "to_voltage",
+    )
 
     def gains_from_sequence(self) -> bool:
-        """Whether a chain should run layer by layer for this layer: yes, its backward pass keeps one array."""
+        """Return True: over a whole sequence the backward pass keeps one array."""
         return True
 
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return what :meth:`update` returns at each step of ``xs [T, ..., N]``, and leave the states as it would."""
+        """Return the outputs of :meth:`update` for ``xs [T, ..., *size]``, and leave the states as the steps would."""
         drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
         V_th = self.threshold().mantissa
         rules = LeakyRules(self.firing(), self._millivolts)
         recurrent = self.recurrent_matrix().to(self.drive_unit).mantissa if self.topology == "RC" else None
         parameters = LeakyParameters(jnp.asarray(self.decay(dt)), jnp.asarray(V_th), recurrent)
-        state = LeakyState(self.V.value.to(u.mV).mantissa, jnp.asarray(self.spk.value))
-        state, trace = run(rules, parameters, state, drives.mantissa)
-        if is_heard():
+        V, spk = self.V.value.to(u.mV).mantissa, jnp.asarray(self.spk.value)
+        wait = None if self.wait is None else self.wait.value
+        state, trace = run(rules, parameters, LeakyState(V, spk, wait), drives.mantissa)
+        if heard_now.get() is not None:
             tap(self, "V_pre", trace.V_pre * u.mV)
             tap(self, "V", rules.firing.after(trace.V_pre, trace.spk, V_th) * u.mV)
             tap(self, "spk", trace.spk)
         self.V.value = u.Quantity(state.V, unit=u.mV)
         self.spk.value = state.spk
+        if self.wait is not None:
+            self.wait.value = state.wait
         return trace.spk
 
     def _millivolts(self, drive: jax.Array) -> jax.Array:
         return self.to_voltage(u.Quantity(drive, unit=self.drive_unit)).to(u.mV).mantissa
 
     def _checked(self, x: Any, call: str, *, steps: bool = False) -> tuple[u.Quantity, u.Quantity]:
-        dt = _arguments.time_step(call=call)
+        dt = step_size(call)
         drive = checked_drive(
             x,
             self.drive_unit,
             self.drive_word,
-            n=self.n_neurons,
+            size=self.in_size,
             held=np.shape(self.V.value.mantissa),
             call=call,
             source="Send spikes through a synapse of the same family first.",
             steps=steps,
         )
         return drive, dt
+
+
+# The three checks below decide the usual case themselves and call `_arguments` only to convert or to raise: outside
+# `jit` every step passes through them.
+
+
+def step_size(call: str) -> u.Quantity:
+    """Return dt from ``brainstate.environ`` in ms, or raise saying how to set it."""
+    dt = brainstate.environ.get("dt", default=None)
+    plain = isinstance(dt, u.Quantity) and type(dt.mantissa) in (int, float) and dt.unit == u.ms
+    if plain and 0 < dt.mantissa < math.inf:
+        return u.Quantity(float(dt.mantissa), unit=u.ms)
+    return _arguments.time_step(call=call)
+
+
+def checked_drive(
+    x: Any,
+    unit: u.Unit,
+    word: str,
+    *,
+    size: tuple[int, ...],
+    held: tuple[int, ...],
+    call: str,
+    source: str,
+    steps: bool = False,
+) -> u.Quantity:
+    """Return the drive in ``unit``, or raise unless it is a ``word`` for each neuron of states with shape ``held``.
+
+    ``source`` names the module that makes such a drive, for the message; with ``steps``, ``x`` is a whole sequence.
+    """
+    fits = isinstance(x, u.Quantity) and x.unit == unit and np.shape(x.mantissa)[1 if steps else 0 :] == held
+    if fits and _is_finite(x.mantissa):
+        return x
+    if not isinstance(x, u.Quantity) or not u.have_same_dim(x, unit):
+        raise TypeError(
+            f"{call}: the input must be a Quantity with the dimension of {unit} ({word}); "
+            f"got {_arguments.describe(x)}. {source}"
+        )
+    _arguments.check_axes(x, size, call=call, name="the input", steps=steps)
+    shape = np.shape(x.mantissa)[1:] if steps else np.shape(x.mantissa)
+    if shape != held:
+        batch = shape[0] if len(shape) > len(size) else None
+        raise ValueError(
+            f"{call}: the input has shape {x.shape} but the state was prepared for {held}; "
+            f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
+        )
+    _arguments.check_finite(x, call=call, name="the input")
+    return x.in_unit(unit)
+
+
+def checked_spikes(x: Any, n: int, *, call: str) -> Any:
+    """Return the plain input ``[..., n]`` of a synapse, or raise if it is something else."""
+    if isinstance(x, jax.Array) and x.ndim and x.shape[-1] == n and _is_finite(x):
+        return x
+    return _arguments.step_input(x, n, call=call)
+
+
+def _is_finite(numbers: Any) -> bool:
+    """Return whether plain numbers are finite; traced ones cannot be looked at and count as finite."""
+    if isinstance(numbers, jax.core.Tracer):
+        return numbers.dtype.kind != "c"
+    # NumPy knows no finite test for key arrays and small floats; the full check takes those.
+    return numbers.dtype.kind in "fiub" and bool(np.isfinite(np.asarray(numbers)).all())
+
+
+def zeros(size: int | tuple[int, ...], batch_size: int | None, unit: u.Unit = u.UNITLESS) -> Any:
+    """Return the resting value of a state, ``[*size]`` or ``[batch_size, *size]``."""
+    shape = (size,) if isinstance(size, int) else tuple(size)
+    mantissa = jnp.zeros(shape if batch_size is None else (batch_size, *shape), dtype=brainstate.environ.dftype())
+    return mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit)

@@ -14,32 +14,33 @@ from typing import Any, NamedTuple
 import brainstate
 import brainunit as u
 
-__all__ = ["Wire", "Wires", "hidden_values", "is_heard", "listening", "same_value", "tap", "tap_wire"]
+__all__ = ["Wire", "Wires", "heard_now", "hidden_values", "is_heard", "listening", "same_value", "tap", "tap_wire"]
 
-_heard: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("brainhw_heard", default=None)
+# A module asks this before it calls `tap`: in eager steps a call that does nothing still costs.
+heard_now: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("brainhw_heard", default=None)
 
 
 def tap(module: Any, name: str, value: Any) -> None:
     """Offer ``value`` under ``name`` to whoever listens to ``module`` in this step."""
-    heard = _heard.get()
+    heard = heard_now.get()
     if heard is not None:
         heard[id(module), name] = value
 
 
 def is_heard() -> bool:
     """Whether anybody listens now."""
-    return _heard.get() is not None
+    return heard_now.get() is not None
 
 
 @contextlib.contextmanager
 def listening(heard: dict[tuple[int, str], Any] | None = None) -> Iterator[dict[tuple[int, str], Any]]:
     """Collect what modules offer while the block runs, keyed by ``(id(module), name)``; into ``heard`` if given."""
     heard = {} if heard is None else heard
-    token = _heard.set(heard)
+    token = heard_now.set(heard)
     try:
         yield heard
     finally:
-        _heard.reset(token)
+        heard_now.reset(token)
 
 
 def hidden_values(module: Any) -> dict[str, Any]:

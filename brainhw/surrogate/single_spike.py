@@ -50,7 +50,7 @@ def _dimensionless(x: Any, *, call: str) -> jax.Array:
             f"{call}: a spike function takes plain numbers; got {describe(x)}. "
             "Divide by the threshold first, as in (V - V_th) / V_th."
         )
-    array = jnp.asarray(as_array(x, call=call, name="x"))
+    array = x if isinstance(x, jax.Array) else jnp.asarray(as_array(x, call=call, name="x"))
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{call}: x must be real; got {describe(array)}.")
     # Integers and booleans carry no gradient; braintools 0.3 keeps them, 0.4 converts; here they always become floats.

@@ -10,9 +10,8 @@ import jax
 
 from brainhw.nn import FractionalLayer
 from brainhw.nn.fractional_terms import coefficient_parameter, order_parameter
-from brainhw.transform.checks import check_module
+from brainhw.transform.checks import check_module, registered_modules
 from brainhw.transform.fractional_plan import LayerPlan, plan_layers
-from brainhw.transform.registration import registered_modules
 
 __all__ = ["fractional_layers", "get_per_layer_alpha", "get_per_layer_coefficient", "set_fractional_orders"]
 

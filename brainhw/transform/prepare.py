@@ -1,18 +1,22 @@
-"""Once per batch, before the time loop: states at rest, effective weights fresh."""
+"""Preparation of a network, once per batch: states at rest, effective weights recomputed."""
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
 import brainstate
+import brainunit as u
 import jax
+import numpy as np
 
 from brainhw import _arguments
 from brainhw.nn import net_chip
-from brainhw.nn.charge_sum import are_chips_side_by_side
-from brainhw.nn.preparation import Preparable
+from brainhw.nn.effective import are_chips_side_by_side
 from brainhw.transform.checks import as_key, check_module, dotted
-from brainhw.transform.sample import keyed
 
-__all__ = ["prepare_net"]
+__all__ = ["keyed", "prepare_net"]
 
 
 def prepare_net(
@@ -30,19 +34,19 @@ def prepare_net(
     batch_size : int, optional
         States become ``[batch_size, N]``; ``None`` (default) means one sample, ``[N]``.
     key : jax.Array or int, optional
-        Samples one chip: each mismatch that the chip's spec lists is drawn from it and stays frozen until the next
-        call. The same key is the same chip, whatever the batch. ``None`` (default) is the chip in place: the nominal
-        one, or that of :func:`brainhw.sample_chip`.
+        Samples one chip: every mismatch in the chip's spec is drawn from it and stays frozen until the next call.
+        The same key is the same chip for every batch. ``None`` (default) is the chip in place: the nominal chip, or
+        the chip of :func:`brainhw.sample_chip`.
 
     Raises
     ------
     TypeError
         If ``net`` is no module, ``batch_size`` no whole number or ``key`` no key.
     ValueError
-        If modules of two chip families stand in ``net``, or a weight is NaN or infinite; nothing was changed
-        then. (Inside ``jit`` weights cannot be looked at; ``rollout(check_finite=True)`` finds what they lead to.)
+        If ``net`` mixes chip families, or a weight is NaN or infinite; nothing was changed then. (Inside ``jit``
+        weights cannot be checked; ``rollout(check_finite=True)`` finds the outputs that they spoil.)
     RuntimeError
-        If a module from elsewhere has states that were never created, and the call stands inside a compiled function.
+        If a module of another package has states that were never created, inside a compiled function.
 
     Examples
     --------
@@ -53,25 +57,47 @@ def prepare_net(
     (8, 3)
     """
     call = "prepare_net"
-    check_module(net, call=call)
+    if not isinstance(net, brainstate.nn.Module):
+        check_module(net, call=call)
     if batch_size is not None:
         batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
-    key = as_key(key, call)
-    if key is not None and are_chips_side_by_side():
-        raise ValueError(
-            f"{call}: a key stands inside the evaluate of robustness, which puts the chips itself; every chip would be "
-            "the one of that key. Leave it out."
-        )
+    if key is not None:
+        key = as_key(key, call)
+        if are_chips_side_by_side():
+            raise ValueError(
+                f"{call}: key is given inside the evaluate of robustness, which samples the chips itself. Leave it out."
+            )
     net_chip(net, call=call)
     for path, weights in net.states(brainstate.ParamState).items():
-        # `_value` and not `.value`: a read would tell the surrounding grad that the loss depends on this parameter.
-        _arguments.check_finite_tree(
-            weights._value, call=call, name=f"the parameter {dotted(path)}", fix="load or initialise it again"
-        )
+        # `_value` and not `.value`: a read would make the surrounding grad see a loss that depends on this parameter.
+        if not all(_is_finite(leaf) for leaf in jax.tree.leaves(weights._value)):
+            _arguments.check_finite_tree(
+                weights._value, call=call, name=f"the parameter {dotted(path)}", fix="load or initialise it again"
+            )
 
     _reset(net, batch_size, call)
-    for module, own in keyed(net, Preparable, key):
+    for module, own in keyed(net, "prepare", key):
         module.prepare(own)
+
+
+def keyed(net: brainstate.nn.Module, method: str, key: jax.Array | None) -> Iterator[tuple[Any, jax.Array | None]]:
+    """Yield every module that has a method, each with its own key, or with ``None`` if there is no key.
+
+    ``prepare`` and ``pin_chip`` are the only members of their protocols, so that one lookup decides.
+    """
+    for path, node in net.nodes().items():
+        if callable(getattr(node, method, None)):
+            # The draw of a module depends on its path alone, so that adding one elsewhere changes no other.
+            yield node, None if key is None else jax.random.fold_in(key, zlib.crc32(dotted(path).encode()))
+
+
+def _is_finite(leaf: Any) -> bool:
+    """Return whether numbers are known to be finite or cannot be looked at yet."""
+    numbers = u.get_mantissa(leaf)
+    if isinstance(numbers, jax.core.Tracer):
+        return True
+    numbers = np.asarray(numbers)
+    return numbers.dtype.kind in "fiub" and bool(np.isfinite(numbers).all())
 
 
 def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None:
@@ -86,7 +112,7 @@ def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None
     try:
         brainstate.nn.reset_all_states(net, batch_size)
     except AttributeError as error:
-        # A module from elsewhere whose states were never created: there is nothing to reset yet.
+        # A module of another package creates its states only in `init_state`: there is nothing to reset yet.
         if _arguments.inside_jit():
             raise RuntimeError(
                 f"{call}: a module has no states yet ({error}), and states created inside a compiled function are lost "

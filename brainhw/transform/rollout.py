@@ -14,7 +14,6 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.kernel.leaky_sequence import KEPT
-from brainhw.nn.preparation import StepCounting
 from brainhw.transform.advance import advance
 from brainhw.transform.checks import check_module
 from brainhw.transform.finite import FiniteWatch
@@ -119,7 +118,7 @@ def rollout(
     elif key is not None:
         raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False; leave one of them out.")
     for module in net.nodes().values():
-        if isinstance(module, StepCounting):
+        if hasattr(module, "expect_steps"):
             module.expect_steps(n_steps)
     chain = None
     if _arguments.flag(layerwise, call=call, name="layerwise") and pbar is None and not check_finite:

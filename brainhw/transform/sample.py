@@ -1,57 +1,46 @@
-"""Put one sampled chip in place of the nominal one, and keep it there."""
+"""Put a sampled chip in place of the nominal chip, and back."""
 
 from __future__ import annotations
-
-import zlib
-from collections.abc import Iterator
-from typing import Any
 
 import brainstate
 import jax
 
 from brainhw import _arguments
-from brainhw.chip import WIDEST_THRESHOLD
+from brainhw.chip.family import Mismatch, families, get_family
+from brainhw.chip.spec import ChipSpec
 from brainhw.nn import net_chip
-from brainhw.nn.preparation import MismatchSizes, OnChip
-from brainhw.transform.checks import as_key, check_module, dotted
+from brainhw.transform.checks import as_key, check_module
+from brainhw.transform.prepare import keyed
 
-__all__ = ["keyed", "nominal_chip", "sample_chip"]
-
-_WIDEST = 10.0
+__all__ = ["nominal_chip", "sample_chip"]
 
 
-def sample_chip(
-    net: brainstate.nn.Module,
-    key: jax.Array | int,
-    *,
-    synapse: bool | float = True,
-    leak: bool | float = True,
-    threshold: bool | float = True,
-) -> None:
-    """Put one sampled chip in place: every later preparation uses it, until another chip is put.
+def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: bool | float) -> None:
+    """Put one sampled chip in place: every later preparation uses it, until the next call.
 
-    One key is one chip. It stays the same over time, batches and calls, whatever is trained meanwhile: what varies
-    from chip to chip is added to whatever weights there are. Prepare the network after it (:func:`brainhw.rollout`
-    does). A key given to :func:`brainhw.prepare_net` or :func:`brainhw.rollout` is another chip for that call alone.
+    One key is one chip. It stays the same over time, batches, calls and training: the mismatch is added to the present
+    weights. Prepare the network after it (:func:`brainhw.rollout` does). A key given to :func:`brainhw.prepare_net` or
+    :func:`brainhw.rollout` samples another chip for that call alone.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         A network with modules on a chip.
     key : jax.Array or int
-        Which chip; the same one that ``prepare_net(net, key=key)`` draws.
-    synapse : bool or float, optional
-        Variation of the effective weights: True (default) as large as the chip's spec says (H1v1 has one), False
-        none, or a standard deviation in weight units.
-    leak : bool or float, optional
-        Variation of the leak currents, and so of the time constants, log-normal: as above, or relative.
-    threshold : bool or float, optional
-        Variation of the thresholds, normal (H1v2 has one): as above, or relative.
+        Names the chip; ``prepare_net(net, key=key)`` draws the same one.
+    **mismatch : bool or float
+        One argument for each kind of mismatch of the net's chip family. True (default) is the size in the chip's
+        spec, False is none, and a number is the standard deviation. The kinds of H1v1 and H1v2 are
+
+        - ``synapse``: the effective weights, normal, in weight units (the presets: H1v1 only);
+        - ``leak``: the leak currents, and so the time constants, log-normal, relative;
+        - ``threshold``: the thresholds, normal, relative, at most 0.2 (the presets: H1v2 only).
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad, families are mixed, or ``net`` has no module on a chip.
+        If an argument is bad, the family has no such kind of mismatch, ``net`` mixes families, or has no module on a
+        chip.
 
     Examples
     --------
@@ -69,17 +58,24 @@ def sample_chip(
     key = as_key(key, call)
     if key is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; for the nominal chip, nominal_chip.")
-    sizes = MismatchSizes(
-        synapse=_size(synapse, chip.synapse_mismatch_std, call=call, name="synapse"),
-        leak=_size(leak, chip.leak_mismatch_std, call=call, name="leak"),
-        threshold=_size(threshold, chip.threshold_mismatch_std, call=call, name="threshold"),
-    )
-    for module, own in keyed(net, OnChip, key):
+    family = get_family(chip.family, call=call)
+    kinds = {known.kind: known for known in family.mismatches}
+    for kind in mismatch:
+        if kind not in kinds:
+            listed = ", ".join(repr(known) for known in kinds) or "none"
+            raise TypeError(
+                f"{call}: {kind} is not a kind of mismatch of the family {family.name} (its kinds: {listed}). "
+                "Leave it out."
+            )
+    sizes = family.sizes(chip)
+    for kind, wanted in mismatch.items():
+        sizes[kind] = _size(wanted, sizes[kind], kinds[kind], call=call)
+    for module, own in keyed(net, "pin_chip", key):
         module.pin_chip(own, sizes)
 
 
 def nominal_chip(net: brainstate.nn.Module) -> None:
-    """Put the nominal chip back in place: nothing varies.
+    """Put the nominal chip back in place: no mismatch.
 
     Parameters
     ----------
@@ -102,32 +98,23 @@ def nominal_chip(net: brainstate.nn.Module) -> None:
     [10. 10. 10.] ms
     """
     _chip(net, "nominal_chip")
-    for module, _ in keyed(net, OnChip, None):
-        module.pin_chip(None, MismatchSizes(None, None, None))
+    for module, _ in keyed(net, "pin_chip", None):
+        module.pin_chip(None, {})
 
 
-def keyed(net: brainstate.nn.Module, kind: Any, key: jax.Array | None) -> Iterator[tuple[Any, jax.Array | None]]:
-    """Yield every module of a kind with a key of its own, or with ``None`` if there is none."""
-    for path, node in net.nodes().items():
-        if isinstance(node, kind):
-            # The draw of a module depends on its path alone, so that adding one elsewhere changes no other.
-            yield node, None if key is None else jax.random.fold_in(key, zlib.crc32(dotted(path).encode()))
-
-
-def _chip(net: brainstate.nn.Module, call: str) -> Any:
+def _chip(net: brainstate.nn.Module, call: str) -> ChipSpec:
     check_module(net, call=call)
     chip = net_chip(net, call=call)
     if chip is None:
-        raise ValueError(f"{call}: the network has no module on a chip; build it with H1v1 or H1v2 modules.")
+        names = " or ".join(family.name for family in families())
+        raise ValueError(f"{call}: the network has no module on a chip; build it with {names} modules.")
     return chip
 
 
-def _size(wanted: bool | float, of_spec: float | None, *, call: str, name: str) -> float | None:
+def _size(wanted: bool | float, of_spec: float | None, kind: Mismatch, *, call: str) -> float | None:
     if isinstance(wanted, bool):
         return of_spec if wanted else None
-    size = _arguments.number(wanted, call=call, name=name, nonnegative=True)
-    most = WIDEST_THRESHOLD if name == "threshold" else _WIDEST
-    if size > most:
-        why = "a normal spread would make some thresholds negative" if name == "threshold" else "no chip is so uneven"
-        raise ValueError(f"{call}: {name} must be at most {most:g}, beyond it {why}; got {size:g}.")
+    size = _arguments.number(wanted, call=call, name=kind.kind, nonnegative=True)
+    if size > kind.most:
+        raise ValueError(f"{call}: {kind.kind} must be at most {kind.most:g}, beyond it {kind.why}; got {size:g}.")
     return size

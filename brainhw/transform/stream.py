@@ -11,7 +11,6 @@ import jax
 from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
-from brainhw.nn.preparation import StepCounting
 from brainhw.transform.advance import advance
 from brainhw.transform.checks import as_key, check_module
 from brainhw.transform.prepare import prepare_net
@@ -256,7 +255,7 @@ class Stream:
 
 def most_steps(net: brainstate.nn.Module) -> float:
     """Return how many steps the network takes from here before a module refuses; infinite if none ever does."""
-    counting = [module for module in net.nodes().values() if isinstance(module, StepCounting)]
+    counting = [module for module in net.nodes().values() if hasattr(module, "expect_steps")]
 
     def takes(n: int) -> bool:
         try:

@@ -12,8 +12,7 @@ import brainunit as u
 import jax
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var
 
-from brainhw.transform.checks import check_module, first_reason
-from brainhw.transform.registration import registered_modules
+from brainhw.transform.checks import check_module, first_reason, registered_modules
 
 __all__ = ["Call", "Link", "StepTrace", "Value", "hidden_values", "is_leaf", "trace_step", "watch_calls"]
 

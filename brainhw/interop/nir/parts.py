@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import surrogate
-from brainhw.kernel.rows import tall_product
 from brainhw.nn import LIFSynapse, SpikingLayer
-from brainhw.nn.parameter import zeros
+from brainhw.nn.spiking import zeros
+from brainhw.nn.synapse import tall_product
 from brainhw.nn.tap import tap_wire
 
 __all__ = ["BiasedSynapse", "Comparator", "CubaCurrent", "Gain", "IFLayer", "Integrator", "WholeDelay"]

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from brainhw.interop.nir.errors import Problems
 from brainhw.nn import EffectiveWeight, MultiSynapseLayer, SpikingLayer
 from brainhw.nn.tap import Wires, hidden_values, listening, same_value, tap_wire
+from brainhw.transform.checks import registered_modules
 from brainhw.transform.prepare import prepare_net
-from brainhw.transform.registration import registered_modules
 from brainhw.transform.traced_step import in_one_line, put_back_on_failure, replaced_on_instance
 
 __all__ = ["INPUT", "Call", "Wiring", "told_class", "wiring_of"]

@@ -1,0 +1,606 @@
+"""The modules of the H1 chips: dense synapse, frontend and neurons, open for other chip families."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments, surrogate
+from brainhw.chip import H1V1, H1V2, ChipSpec, get_chip
+from brainhw.chip.family import families, get_family
+from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
+from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums
+from brainhw.nn.parameter import weight_state
+from brainhw.nn.protocols import Slot
+from brainhw.nn.spiking import SpikingLayer, checked_spikes
+from brainhw.nn.synapse import SequenceSynapse
+from brainhw.nn.tap import tap_wire
+
+__all__ = [
+    "H1Frontend",
+    "H1Layer",
+    "H1Synapse",
+    "H1v1Frontend",
+    "H1v1Layer",
+    "H1v1Synapse",
+    "H1v2Frontend",
+    "H1v2Layer",
+    "H1v2Synapse",
+]
+
+
+def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -> ChipSpec:
+    """Return the chip of a module, by default the preset of its family; refuse a chip of another family."""
+    name = getattr(owner, "family", None)
+    if name is None:
+        built = [family.modules[role].__name__ for family in families() if role in family.modules]
+        raise TypeError(
+            f"{call}: this class is shared by all chip families. Use the class of one family, such as "
+            f"{' or '.join(built)}."
+        )
+    if chip is None:
+        preset = getattr(owner, "preset", None)
+        return get_family(name, call=call).preset if preset is None else preset
+    chip = get_chip(chip, call=call)
+    if chip.family != name:
+        raise ValueError(
+            f"{call}: chip must be of family {name!r}; got {chip.name!r} of family {chip.family!r}. "
+            f"Use the module of that family, or pass a chip of {name!r}."
+        )
+    return chip
+
+
+class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
+    """Shared base of synapse and frontend: one weight on a chip, its preparation, its protocols.
+
+    Attributes
+    ----------
+    effective_class : type
+        Subclass of :class:`EffectiveWeight` that turns weights into charges.
+    """
+
+    family: str
+    preset: ChipSpec
+    effective_class: ClassVar[type[EffectiveWeight]] = EffectiveWeight
+    sequence_hooks: ClassVar[tuple[str, ...]] = (
+        "effective_class",
+        "family",
+        "master",
+        "pin_chip",
+        "prepare",
+        "preset",
+        "quiet",
+        "weight_slot",
+    )
+
+    def _put_weight(self, init: Any, shape: tuple[int, ...], weight_bits: int | str | None, rounding: str) -> None:
+        call = type(self).__name__
+        self.weight = weight_state(init, shape, call=call, name="weight_init")
+        self.effective = self.effective_class(
+            self.weight, self.chip, owner=call, weight_bits=weight_bits, rounding=rounding
+        )
+
+    @property
+    def master(self) -> brainstate.ParamState:
+        """The learnt weights."""
+        return self.weight
+
+    def prepare(self, key: jax.Array | None = None) -> None:
+        """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the chip in place."""
+        self.effective.refresh(self.weight, key)
+
+    def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
+        """Put the chip of ``key`` in place; ``None`` is the nominal chip."""
+        self.effective.pin(key, sizes)
+
+    def weight_slot(self) -> Slot:
+        """Return the master weight, with the range and the grid of the chip."""
+        axis = -1 if self.weight.value.ndim > 1 else None
+        return Slot(self.weight, limit=self.chip.weight_limit, grid=self.effective.grid, out_axis=axis)
+
+    def quiet(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context without rounding and without sign annealing."""
+        return self.effective.quiet()
+
+
+class H1Synapse(_ChipSynapse):
+    r"""Dense chip synapse; use :class:`H1v1Synapse`, :class:`H1v2Synapse` or a subclass with its own ``family``.
+
+    .. math:: Q_j = \sum_i x_i\, q_{ij}
+
+    with :math:`q_{ij}` the charge of the weight (:class:`~brainhw.nn.EffectiveWeight`), computed
+    once per batch by :func:`brainhw.prepare_net`.
+
+    Parameters
+    ----------
+    in_size, out_size : int
+        Number of inputs and of target neurons.
+    chip : ChipSpec, optional
+        The chip; default the preset of the family.
+    weight_init : callable or array, optional
+        Initializer called with ``(in_size, out_size)``, or the weights themselves; dimensionless.
+        Default ``braintools.init.KaimingNormal()``; :func:`brainhw.init.fluct_init` does better.
+    weight_bits : int, 'chip' or None, optional
+        Round the applied weights to a grid of so many bits over the chip's range; ``'chip'`` takes the chip's own
+        number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
+    rounding : {'nearest', 'stochastic'}, optional
+        ``'stochastic'`` rounds up or down at random, once per preparation, inside
+        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
+    name : str, optional
+        Name of the module.
+
+    Attributes
+    ----------
+    weight : brainstate.ParamState
+        Master weights ``[in_size, out_size]``, dimensionless. The chip takes ``chip.weight_limit`` at most; training
+        may go beyond, :func:`brainhw.train.weight_magnitude_loss` brings them back.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size, the weights or the chip do not fit; the message names the argument.
+    """
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        *,
+        chip: ChipSpec | None = None,
+        weight_init: Callable[..., Any] | jax.Array | None = None,
+        weight_bits: int | str | None = None,
+        rounding: str = "nearest",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        call = type(self).__name__
+        self.chip = _chip_of(chip, self, "synapse", call=call)
+        n_in = _arguments.size(in_size, call=call, name="in_size")
+        n_out = _arguments.size(out_size, call=call, name="out_size")
+        self.in_size, self.out_size = (n_in,), (n_out,)
+        init = braintools.init.KaimingNormal() if weight_init is None else weight_init
+        self._put_weight(init, (n_in, n_out), weight_bits, rounding)
+
+    def update(self, x: jax.Array) -> u.Quantity:
+        """Return the charge that the input brings to each target neuron.
+
+        Parameters
+        ----------
+        x : jax.Array
+            Spikes or dimensionless analog values, ``[..., in_size]``: one step or a whole sequence.
+
+        Returns
+        -------
+        Quantity
+            ``[..., out_size]`` in fC.
+        """
+        given, x = x, checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
+        charge = charge_sum(x, self.effective.of(self.weight))
+        tap_wire(self, given, charge, before={})
+        return charge
+
+    def update_sequence(self, xs: jax.Array) -> u.Quantity:
+        """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""
+        xs = checked_spikes(xs, self.in_size[-1], call=f"{type(self).__name__}.update_sequence")
+        return charge_sums(xs, self.effective.of(self.weight))
+
+
+@H1V1_FAMILY.module("synapse")
+class H1v1Synapse(H1Synapse):
+    """Dense synapse of the H1v1 family: nonlinear charge curve, weights in [-0.9, 0.9], synaptic mismatch.
+
+    Parameters, attributes and errors as in :class:`H1Synapse`.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> synapse = bh.nn.H1v1Synapse(2, 1, weight_init=jnp.array([[0.9], [-0.9]]))
+    >>> bh.prepare_net(synapse)
+    >>> print(f"{float(synapse(jnp.array([1.0, 0.0])).mantissa[0]):.3f} fC")
+    0.860 fC
+    """
+
+    family = "H1v1"
+    preset = H1V1
+
+
+@H1V2_FAMILY.module("synapse")
+class H1v2Synapse(H1Synapse):
+    """Dense synapse of the H1v2 family: linear charge curve, weights in [-1.66, 1.66], no synaptic mismatch.
+
+    Parameters, attributes and errors as in :class:`H1Synapse`.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> synapse = bh.nn.H1v2Synapse(2, 1, weight_init=jnp.array([[1.0], [-1.0]]))
+    >>> bh.prepare_net(synapse)
+    >>> print(f"{float(synapse(jnp.array([1.0, 0.0])).mantissa[0]):.3f} fC")
+    0.450 fC
+    """
+
+    family = "H1v2"
+    preset = H1V2
+
+
+class H1Frontend(_ChipSynapse):
+    r"""One-to-one synapse from the filter channels to as many neurons; use the class of one family.
+
+    .. math:: Q_i = x_i\, q(w_i)
+
+    The chip has no fan-in or fan-out here: the 16 x 16 synapse is diagonal, so only the diagonal is kept. A layer of
+    ``chip.frontend_channels`` neurons follows it. A channel fires only if its input is strong enough: with
+    the H1v1 preset, the default weights, tau = 10 ms and dt = 1 ms, a steady value of about 2.1 is the least.
+
+    Parameters
+    ----------
+    chip : ChipSpec, optional
+        The chip; default the preset of the family.
+    weight_init : callable or array, optional
+        Initializer called with ``(channels,)``, or the diagonal itself; dimensionless.
+        Default: half the weight limit on every channel.
+    weight_bits : int, 'chip' or None, optional
+        Round the applied weights to a grid of so many bits over the chip's range; ``'chip'`` takes the chip's own
+        number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
+    rounding : {'nearest', 'stochastic'}, optional
+        ``'stochastic'`` rounds up or down at random, once per preparation, inside
+        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
+    name : str, optional
+        Name of the module.
+
+    Attributes
+    ----------
+    weight : brainstate.ParamState
+        Diagonal of the synapse, ``[channels]``, dimensionless.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the weights or the chip do not fit; the message names the argument.
+    """
+
+    def __init__(
+        self,
+        *,
+        chip: ChipSpec | None = None,
+        weight_init: Callable[..., Any] | jax.Array | None = None,
+        weight_bits: int | str | None = None,
+        rounding: str = "nearest",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        call = type(self).__name__
+        self.chip = _chip_of(chip, self, "frontend", call=call)
+        self.in_size = self.out_size = (self.chip.frontend_channels,)
+        init = braintools.init.Constant(0.5 * self.chip.weight_limit) if weight_init is None else weight_init
+        self._put_weight(init, self.in_size, weight_bits, rounding)
+
+    def update(self, x: jax.Array) -> u.Quantity:
+        """Return the charge that each channel brings to its neuron.
+
+        Parameters
+        ----------
+        x : jax.Array
+            Filter bank output, dimensionless, ``[..., channels]``: one step or a whole sequence.
+
+        Returns
+        -------
+        Quantity
+            ``[..., channels]`` in fC.
+        """
+        given, x = x, checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
+        charge = x * self.effective.of(self.weight)
+        tap_wire(self, given, charge, before={})
+        return charge
+
+    def update_sequence(self, xs: jax.Array) -> u.Quantity:
+        """Return what :meth:`update` returns at each step, ``[T, ..., channels]``."""
+        return self.update(xs)
+
+
+@H1V1_FAMILY.module("frontend")
+class H1v1Frontend(H1Frontend):
+    """Frontend of the H1v1 family. Parameters, attributes and errors as in :class:`H1Frontend`.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> frontend = bh.nn.H1v1Frontend()
+    >>> bh.prepare_net(frontend)
+    >>> frontend(jnp.ones((100, 8, 16))).shape
+    (100, 8, 16)
+    """
+
+    family = "H1v1"
+    preset = H1V1
+
+
+@H1V2_FAMILY.module("frontend")
+class H1v2Frontend(H1Frontend):
+    """Frontend of the H1v2 family. Parameters, attributes and errors as in :class:`H1Frontend`.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> bh.nn.H1v2Frontend().weight.value.shape
+    (16,)
+    """
+
+    family = "H1v2"
+    preset = H1V2
+
+
+class H1Layer(SpikingLayer):
+    r"""Chip neurons; use :class:`H1v1Layer`, :class:`H1v2Layer` or a subclass with its own ``family``.
+
+    .. math::
+        V' &= \max(e^{-\Delta t/\tau} V_{t-1} + Q_t / C,\; 0) \\
+        s_t &= H((V' - V_{th})/V_{th}) \\
+        V_t &= V'(1 - s_t) \;\text{(reset to zero)} \quad\text{or}\quad \max(V' - s_t V_{th}, 0)
+               \;\text{(subtraction and clamp)}
+
+    :math:`Q_t` is the charge of this step, for ``'RC'`` with what the spikes of the previous step bring back. That the
+    membrane is never negative and how it resets is documented by the vendor; ``V_th``, ``C`` and the leak profiles
+    are assumptions of the :class:`~brainhw.chip.ChipSpec` (print it to see which).
+
+    A family with its own kinds of mismatch overrides :meth:`nominal` and :meth:`drawn`: each entry becomes two states,
+    ``chip_<name>`` and ``pinned_<name>``. Another reset comes from ``firing``, a refractory time from
+    ``refractory_steps``.
+
+    Parameters
+    ----------
+    size : int or tuple of int
+        Number of neurons ``N``, or the shape of the layer, such as ``(8, 8, 2)``.
+    tau : Quantity
+        Membrane time constant, scalar or ``[*size]``. It snaps to the nearest leak profile of the chip; a move of more than
+        1 % is reported in one ``UserWarning``.
+    topology : {'FF', 'RC'}, optional
+        ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default
+        ``'FF'``.
+    chip : ChipSpec, optional
+        The chip; default the preset of the family. It holds threshold, capacitance and reset: they are not arguments.
+    recurrent_init : callable or array, optional
+        Initializer or ``[N, N]`` numbers. Default ``braintools.init.KaimingNormal(scale=0.1)``.
+    weight_bits : int, 'chip' or None, optional
+        Round the applied recurrent weights to a grid of so many bits over the chip's range; ``'chip'`` takes the
+        chip's own number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
+    rounding : {'nearest', 'stochastic'}, optional
+        ``'stochastic'`` rounds up or down at random, once per preparation, inside
+        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
+    spk_fun : braintools.surrogate.Surrogate, optional
+        Spike function; sees ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid(slope=5.0)``.
+    detach_reset : bool, optional
+        Stop the gradient through the spikes of the reset. Default True.
+    name : str, optional
+        Name of the module.
+
+    Attributes
+    ----------
+    V, spk : brainstate.HiddenState
+        Membrane (mV) and spikes, ``[*size]`` or ``[B, *size]``.
+    tau : Quantity
+        The profiles taken, ``[*size]`` in ms.
+    recurrent_weight : brainstate.ParamState
+        Master weights ``[N, N]``, presynaptic neuron first, dimensionless; only for ``'RC'``.
+    chip_tau, chip_V_th : brainstate.ShortTermState
+        Values of the last preparation, ``[*size]``.
+    pinned_tau, pinned_V_th : brainstate.LongTermState
+        Values of the chip in place, ``[*size]``: nominal until :func:`brainhw.sample_chip` puts another.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong unit, shape or range, or the chip another family; the message names it.
+    """
+
+    family: str
+    preset: ChipSpec
+    effective_class: ClassVar[type[EffectiveWeight]] = EffectiveWeight
+    drive_unit = u.fcoulomb
+    drive_word = "a charge"
+    clamped = True
+    sequence_hooks = (*SpikingLayer.sequence_hooks, "drawn", "effective_class", "master", "nominal")
+
+    def __init__(
+        self,
+        size: int | tuple[int, ...],
+        tau: u.Quantity,
+        *,
+        topology: str = "FF",
+        chip: ChipSpec | None = None,
+        recurrent_init: Callable[..., Any] | jax.Array | None = None,
+        weight_bits: int | str | None = None,
+        rounding: str = "nearest",
+        spk_fun: Callable[[jax.Array], jax.Array] | None = None,
+        detach_reset: bool = True,
+        name: str | None = None,
+        **other: Any,
+    ) -> None:
+        call = type(self).__name__
+        _refuse_other(other, self, call)
+        chip = _chip_of(chip, self, "layer", call=call)
+        self.chip = chip  # before the states are created: the refractory time of a subclass may come from it
+        super().__init__(
+            size,
+            topology=topology,
+            reset=chip.reset,
+            spk_fun=surrogate.fast_sigmoid(slope=5.0) if spk_fun is None else spk_fun,
+            detach_reset=detach_reset,
+            name=name,
+        )
+        if isinstance(tau, (brainstate.nn.Param, brainstate.State)):
+            raise TypeError(
+                f"{call}: tau cannot be learnt, the chip offers fixed leak profiles ({chip.tau_profiles}); "
+                "pass a Quantity, or learn time constants on a brainhw.nn.LIFLayer."
+            )
+        wanted = _arguments.quantity(tau, u.ms, call=call, name="tau", shapes=[(), self.in_size], positive=True)
+        snap = chip.tau_profiles.snap(wanted)
+        if snap.moved:
+            warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # beyond the metaclass of brainstate
+        dtype = brainstate.environ.dftype()
+        self._tau = u.Quantity(
+            jnp.broadcast_to(jnp.asarray(snap.tau.to(u.ms).mantissa, dtype), self.in_size), unit=u.ms
+        )
+        for varied, value in self.nominal().items():
+            setattr(self, f"chip_{varied}", brainstate.ShortTermState(value))
+            setattr(self, f"pinned_{varied}", brainstate.LongTermState(value))
+        if topology == "RC":
+            init = braintools.init.KaimingNormal(scale=0.1) if recurrent_init is None else recurrent_init
+            self.recurrent_weight = weight_state(init, self.in_size * 2, call=call, name="recurrent_init")
+            self.effective = self.effective_class(
+                self.recurrent_weight, chip, owner=call, weight_bits=weight_bits, rounding=rounding
+            )
+            return
+        given = {
+            "recurrent_init": recurrent_init is not None,
+            "weight_bits": weight_bits is not None,
+            "rounding": rounding != "nearest",
+        }
+        for argument, is_given in given.items():
+            if is_given:
+                raise ValueError(
+                    f"{call}: {argument} is given but topology is 'FF', without recurrent weights; pass "
+                    "topology='RC' or leave it out (the incoming weights belong to the synapse)."
+                )
+
+    @property
+    def tau(self) -> u.Quantity:
+        """The leak profiles taken, ``[*size]`` in ms; fixed at construction."""
+        return self._tau
+
+    @property
+    def master(self) -> brainstate.ParamState:
+        """The learnt recurrent weights."""
+        return self.recurrent_weight
+
+    def nominal(self) -> dict[str, u.Quantity]:
+        """Return the values that differ from chip to chip, of the nominal chip, ``[*size]`` each, by name."""
+        V_th = jnp.full(self.in_size, self.chip.V_th.to(u.mV).mantissa, brainstate.environ.dftype())
+        return {"tau": self.tau, "V_th": u.Quantity(V_th, unit=u.mV)}
+
+    def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> dict[str, u.Quantity]:
+        """Return the values of :meth:`nominal` on one sampled chip.
+
+        The leak current varies log-normally between neurons, and ``tau`` inversely to it; the threshold varies
+        normally. ``sizes`` holds the relative standard deviations by kind; ``None`` or 0 means no variation.
+        """
+        key_leak, key_th, _ = jax.random.split(key, 3)
+        values = H1Layer.nominal(self)
+        if sizes.get("leak"):
+            spread = jax.random.normal(key_leak, self.in_size, values["tau"].mantissa.dtype)
+            values["tau"] = values["tau"] * jnp.exp(-sizes["leak"] * spread)
+        if sizes.get("threshold"):
+            spread = jax.random.normal(key_th, self.in_size, values["tau"].mantissa.dtype)
+            values["V_th"] = values["V_th"] * (1 + sizes["threshold"] * spread)
+        return values
+
+    def prepare(self, key: jax.Array | None = None) -> None:
+        """Take the values of the chip in place, or with a ``key`` those of a chip sampled for this time."""
+        sizes = {} if key is None else get_family(self.family).sizes(self.chip)
+        for name, value in ({} if key is None else self.drawn(key, sizes)).items():
+            getattr(self, f"chip_{name}").value = value
+        if key is None:
+            for name in self.nominal():
+                getattr(self, f"chip_{name}").value = getattr(self, f"pinned_{name}").value
+        if self.topology == "RC":
+            self.effective.refresh(self.recurrent_weight, _recurrent_key(key))
+
+    def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
+        """Put the chip of ``key`` in place; ``None`` is the nominal chip."""
+        for name, value in (self.nominal() if key is None else self.drawn(key, sizes)).items():
+            getattr(self, f"pinned_{name}").value = value
+            getattr(self, f"chip_{name}").value = value
+        if self.topology == "RC":
+            self.effective.pin(_recurrent_key(key), sizes)
+
+    def recurrent_slot(self) -> Slot | None:
+        """Return the master recurrent weight with the range and grid of the chip; ``None`` for ``topology='FF'``."""
+        if self.topology == "FF":
+            return None
+        return Slot(self.recurrent_weight, limit=self.chip.weight_limit, grid=self.effective.grid)
+
+    def quiet(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context without rounding and without sign annealing of the recurrent weights."""
+        return self.effective.quiet() if self.topology == "RC" else contextlib.nullcontext()
+
+    def decay(self, dt: u.Quantity) -> jax.Array:
+        """Return ``exp(-dt/tau)`` with the time constants of the prepared chip, ``[*size]``."""
+        return u.math.exp(-dt / self.chip_tau.value)
+
+    def threshold(self) -> u.Quantity:
+        """Return the thresholds of the prepared chip, ``[*size]`` in mV."""
+        return self.chip_V_th.value
+
+    def to_voltage(self, drive: u.Quantity) -> u.Quantity:
+        """Return the charge over the membrane capacitance."""
+        return (drive / self.chip.C).in_unit(u.mV)
+
+    def recurrent_matrix(self) -> u.Quantity:
+        """Return the charge of each recurrent connection, ``[N, N]``."""
+        return self.effective.of(self.recurrent_weight)
+
+
+@H1V1_FAMILY.module("layer")
+class H1v1Layer(H1Layer):
+    """Neurons of the H1v1 family: a spike resets the membrane to zero.
+
+    Parameters, attributes and errors as in :class:`H1Layer`.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> layer = bh.nn.H1v1Layer(1, tau=10 * u.ms)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     spikes = [float(layer(jnp.array([6.0]) * u.fcoulomb)[0]) for _ in range(4)]
+    >>> spikes, float(layer.V.value.mantissa[0])
+    ([0.0, 1.0, 0.0, 1.0], 0.0)
+    """
+
+    family = "H1v1"
+    preset = H1V1
+
+
+@H1V2_FAMILY.module("layer")
+class H1v2Layer(H1Layer):
+    """Neurons of the H1v2 family: a spike subtracts the threshold, and the membrane stays at zero or above.
+
+    Parameters, attributes and errors as in :class:`H1Layer`.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> layer = bh.nn.H1v2Layer(1, tau=10 * u.ms)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     spikes = [float(layer(jnp.array([12.0]) * u.fcoulomb)[0]) for _ in range(2)]
+    >>> spikes, round(float(layer.V.value.mantissa[0]), 3)
+    ([1.0, 1.0], 38.097)
+    """
+
+    family = "H1v2"
+    preset = H1V2
+
+
+def _recurrent_key(key: jax.Array | None) -> jax.Array | None:
+    # The third part of the key of a layer; `drawn` uses the other two.
+    return None if key is None else jax.random.split(key, 3)[2]
+
+
+def _refuse_other(other: dict[str, Any], layer: H1Layer, call: str) -> None:
+    """Reject arguments that are fixed by the chip."""
+    for name in other:
+        if name in ("V_th", "C", "reset"):
+            preset = getattr(layer, "preset", None)
+            own = f"brainhw.chip.{preset.family.upper()}" if preset in (H1V1, H1V2) else "spec"
+            raise TypeError(
+                f"{call}: {name} is fixed by the chip for all its neurons and is not an argument of a layer; for another "
+                f"chip, pass chip={own}.replace({name}=...)."
+            )
+        raise TypeError(f"{call}: got an unexpected keyword argument {name!r}.")
