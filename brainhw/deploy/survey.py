@@ -17,7 +17,7 @@ from brainhw.nn import ChipWeight, EffectiveWeight, H1Frontend, H1Layer, H1Synap
 from brainhw.nn.tap import Wire, Wires, hidden_values, listening
 from brainhw.transform.checks import check_module, registered_modules
 from brainhw.transform.prepare import prepare_net
-from brainhw.transform.traced_step import in_one_line
+from brainhw.transform.trace import in_one_line
 
 __all__ = ["INPUT", "Stage", "Survey", "survey"]
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import brainstate
-import brainunit as u
 import jax
 import jax.numpy as jnp
 
+from brainhw import _arguments
 from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.transform.trace import Call, Link, StepTrace, Value, trace_step
 
-__all__ = ["Layers", "in_pieces", "layers_of", "length_near"]
+__all__ = ["Layers", "in_pieces", "layers_of", "segment_length"]
 
 # Numbers that a layer hands on at once: enough for a large matrix product, and few enough to stay in the cache.
 _NUMBERS = 2**17
@@ -28,12 +28,13 @@ class _Sequence(NamedTuple):
 
     link: Link
     sources: tuple[int, ...]
+    unchanged: bool  # the value is its one source, unit included: a plain chain costs nothing
 
     def over(self, found: Sequence[Any], n_steps: int) -> Any:
         """Return the value at all steps, ``[T, ...]``, from the sequences found so far."""
         given = [found[i] for i in self.sources]
-        if self.link.is_source is not None:  # the sequence itself, so that a plain chain costs nothing
-            return given[self.link.is_source]
+        if self.unchanged:
+            return given[0]
         if given:
             return jax.vmap(self.link)(*given)
         return jax.tree.map(lambda same: jnp.broadcast_to(same, (n_steps, *jnp.shape(same))), self.link())
@@ -144,4 +145,50 @@ def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _Sequ
     if link is None or any(id(state) in written for state in link.states):
         return None
     place = {id(source): i for i, source in enumerate(sources)}
-    return _Sequence(link, tuple(place[id(source)] for source in link.sources))
+    unchanged = len(link.sources) == 1 and link.sources[0].same(target) and link.sources[0].tree == target.tree
+    return _Sequence(link, tuple(place[id(source)] for source in link.sources), unchanged)
+
+
+def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> int | None:
+    """Return the steps of a segment that ``checkpoint`` asks for; ``None`` if it asks for none."""
+    if checkpoint is None:
+        return None
+    if checkpoint == "auto":
+        # A segment keeps some five arrays a step while it is differentiated, and two at its start until then.
+        return length_near(max(1, math.isqrt(n_steps) // 2), n_steps)
+    if isinstance(checkpoint, str):
+        raise ValueError(f"{call}: checkpoint must be None, 'auto' or a number of steps; got {checkpoint!r}.")
+    return min(_arguments.positive_int(checkpoint, call=call, name="checkpoint"), n_steps)
+
+
+def length_near(wanted: int, n_steps: int) -> int:
+    """Return a length near the one wanted that divides ``n_steps``, so that no piece is left over; else the wanted."""
+    near = [k for k in range(max(1, wanted // 2), min(2 * wanted, n_steps) + 1) if n_steps % k == 0]
+    return min(near, key=lambda k: abs(k - wanted)) if near else min(wanted, n_steps)
+
+
+def in_pieces(
+    run: Callable[..., Any], xs: Any, n_steps: int, length: int, *, keeps: Sequence[str] = (), pbar: Any = None
+) -> Any:
+    """Return what ``run(*xs)`` returns, called on ``length`` steps after the other.
+
+    The backward pass of each piece has the states that it began with, and what ``run`` marked with one of the names in
+    ``keeps``; the rest it computes again.
+    """
+    policy = jax.checkpoint_policies.save_only_these_names(*keeps)
+
+    def piece(prevent_cse: bool) -> Callable[..., Any]:
+        return brainstate.transform.checkpoint(run, policy=policy, prevent_cse=prevent_cse)
+
+    if length == n_steps and pbar is None:
+        return piece(prevent_cse=True)(*xs)
+    n_whole = n_steps // length
+    whole = n_whole * length
+    head = jax.tree.map(lambda x: x[:whole].reshape(n_whole, length, *x.shape[1:]), xs)
+    # A loop cannot share what it computes with its backward pass, so nothing need be done to prevent it.
+    done = brainstate.transform.for_loop(piece(prevent_cse=False), *head, pbar=pbar)
+    done = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), done)
+    if whole == n_steps:
+        return done
+    rest = piece(prevent_cse=True)(*jax.tree.map(lambda x: x[whole:], xs))
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), done, rest)
