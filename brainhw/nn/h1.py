@@ -360,8 +360,8 @@ class H1Layer(SpikingLayer):
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer, such as ``(8, 8, 2)``.
     tau : Quantity
-        Membrane time constant, scalar or ``[*size]``. It snaps to the nearest leak profile of the chip; a move of more than
-        1 % is reported in one ``UserWarning``.
+        Membrane time constant, scalar or ``[*size]``. It snaps to the nearest leak profile of the chip; a move of more
+        than 1 % is reported in one ``UserWarning``.
     topology : {'FF', 'RC'}, optional
         ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default
         ``'FF'``.
@@ -407,7 +407,7 @@ class H1Layer(SpikingLayer):
     drive_unit = u.fcoulomb
     drive_word = "a charge"
     clamped = True
-    sequence_hooks = (*SpikingLayer.sequence_hooks, "drawn", "effective_class", "master", "nominal")
+    _hooks = (*SpikingLayer._hooks, "drawn", "effective_class", "master", "nominal")
 
     def __init__(
         self,
@@ -494,12 +494,11 @@ class H1Layer(SpikingLayer):
         """
         key_leak, key_th, _ = jax.random.split(key, 3)
         values = H1Layer.nominal(self)
-        if sizes.get("leak"):
-            spread = jax.random.normal(key_leak, self.in_size, values["tau"].mantissa.dtype)
-            values["tau"] = values["tau"] * jnp.exp(-sizes["leak"] * spread)
-        if sizes.get("threshold"):
-            spread = jax.random.normal(key_th, self.in_size, values["tau"].mantissa.dtype)
-            values["V_th"] = values["V_th"] * (1 + sizes["threshold"] * spread)
+        dtype = values["tau"].mantissa.dtype
+        if leak := sizes.get("leak"):
+            values["tau"] = values["tau"] * jnp.exp(-leak * jax.random.normal(key_leak, self.in_size, dtype))
+        if threshold := sizes.get("threshold"):
+            values["V_th"] = values["V_th"] * (1 + threshold * jax.random.normal(key_th, self.in_size, dtype))
         return values
 
     def prepare(self, key: jax.Array | None = None) -> None:
@@ -600,7 +599,7 @@ def _refuse_other(other: dict[str, Any], layer: H1Layer, call: str) -> None:
             preset = getattr(layer, "preset", None)
             own = f"brainhw.chip.{preset.family.upper()}" if preset in (H1V1, H1V2) else "spec"
             raise TypeError(
-                f"{call}: {name} is fixed by the chip for all its neurons and is not an argument of a layer; for another "
+                f"{call}: {name} is fixed by the chip for all its neurons, not by an argument of a layer; for another "
                 f"chip, pass chip={own}.replace({name}=...)."
             )
         raise TypeError(f"{call}: got an unexpected keyword argument {name!r}.")

@@ -118,8 +118,8 @@ class LIFLayer(SpikingLayer):
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer, such as ``(14, 14, 12)``.
     tau : Quantity or brainstate.nn.Param
-        Membrane time constant, scalar or ``[*size]``. A ``Param`` is learnt; give it a transform that keeps it positive,
-        such as ``Param(20 * u.ms, t=brainstate.nn.SoftplusT(1 * u.ms))``.
+        Membrane time constant, scalar or ``[*size]``. A ``Param`` is learnt; give it a transform that keeps it
+        positive, such as ``Param(20 * u.ms, t=brainstate.nn.SoftplusT(1 * u.ms))``.
     V_th : Quantity or brainstate.nn.Param, optional
         Threshold, scalar or ``[*size]``; default 1 mV. A ``Param`` is learnt.
     reset : {'subtract', 'zero', 'none'}, optional

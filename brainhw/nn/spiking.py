@@ -232,7 +232,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
     sequence_records = ("V", "V_pre", "spk")
     can_be_cut = True
     # `recurrent_drive` and `integrate` are missing: the loop of `update_sequence` has its own form of both.
-    sequence_hooks: ClassVar[tuple[str, ...]] = (
+    _hooks: ClassVar[tuple[str, ...]] = (
         "clamped",
         "decay",
         "drive_unit",
@@ -252,6 +252,14 @@ class SpikingLayer(brainstate.nn.Dynamics):
         "threshold",
         "to_voltage",
     )
+
+    @property
+    def sequence_hooks(self) -> tuple[str, ...]:
+        """Members that a subclass may override and still run over whole sequences; they must not change in time."""
+        states = {name for name, state in vars(self).items() if isinstance(state, brainstate.HiddenState)}
+        # A layer with a state of its own, such as an adapting threshold, changes a hook from step to step, but
+        # `update_sequence` calls each hook once.
+        return self._hooks if states <= {"V", "spk", "wait"} else ()
 
     def gains_from_sequence(self) -> bool:
         """Return True: over a whole sequence the backward pass keeps one array."""
