@@ -29,7 +29,8 @@ class Split:
     Parameters
     ----------
     x
-        Either frames ``[n, T, channels]``, zero padded behind each recording's own length (kept as float32),
+        Either frames ``[n, T, channels]`` or ``[n, T, ...]``, such as images, zero padded behind each recording's own
+        length (kept as float32),
         or raw audio: a list of ``n`` one-dimensional arrays (each kept as float32).
     y
         Class of each recording, whole numbers of shape ``[n]``, counted from zero (kept as int32); or of each frame,
@@ -93,12 +94,12 @@ class Split:
 
     def _check_frames(self) -> None:
         shape = np.shape(self.x)
-        if self.y.ndim == 2 and len(shape) == 3 and self.y.shape[1] != shape[1]:
+        if self.y.ndim == 2 and len(shape) >= 3 and self.y.shape[1] != shape[1]:
             raise ValueError(
                 f"Split: y has a label for each of {self.y.shape[1]} frames, but x has {shape[1]}; give one for each."
             )
-        if len(shape) != 3:
-            raise ValueError(f"Split: x must have shape [n, T, channels]; got shape {shape}.")
+        if len(shape) < 3:
+            raise ValueError(f"Split: x must have shape [n, T, channels] or [n, T, ...]; got shape {shape}.")
         if len(self.lengths) and not (self.lengths.min() >= 0 and self.lengths.max() <= shape[1]):
             raise ValueError(
                 f"Split: lengths must lie between 0 and the {shape[1]} frames of x; "

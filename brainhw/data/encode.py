@@ -49,7 +49,8 @@ class ChannelScale:
                 f"ChannelScale.apply: the scale was fitted on {len(self.mean)} channels, the split has {x.shape[-1]}; "
                 "fit it on the training split of the same data."
             )
-        return dataclasses.replace(split, x=np.where(real[..., None], (x - self.mean) / self.std, np.float32(0)))
+        real = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
+        return dataclasses.replace(split, x=np.where(real, (x - self.mean) / self.std, np.float32(0)))
 
 
 def fit_channel_scale(train: Split) -> ChannelScale:
@@ -61,7 +62,7 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     Parameters
     ----------
     train
-        Frames ``[n, T, channels]``.
+        Frames ``[n, T, channels]``, or ``[n, T, ..., channels]``, such as images.
 
     Returns
     -------
@@ -84,7 +85,7 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     """
     x, real = _frames(train, "fit_channel_scale")
     check_finite(x, call="fit_channel_scale", name="train.x")
-    frames = x[real].astype(np.float64)
+    frames = x[real].astype(np.float64).reshape(-1, x.shape[-1])
     if not len(frames):
         raise ValueError("fit_channel_scale: the split holds no frames; give a training split with recordings in it.")
     # A range of zero is exact; a computed standard deviation of a constant channel may be a rounding error instead.
@@ -138,7 +139,7 @@ def split_on_off(x: Any) -> np.ndarray:
     return np.concatenate([np.maximum(array, 0), np.maximum(-array, 0)], axis=-1)
 
 
-def repeat_frames(x: Any, times: int) -> np.ndarray:
+def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
     """Hold each frame for ``times`` steps of the net.
 
     Parameters
@@ -147,6 +148,8 @@ def repeat_frames(x: Any, times: int) -> np.ndarray:
         Frames ``[..., T, C]``.
     times
         Steps a frame is held, at least 1.
+    axis
+        Axis of time, default the last but one; ``1`` for images ``[n, T, H, W, C]``.
 
     Returns
     -------
@@ -172,7 +175,9 @@ def repeat_frames(x: Any, times: int) -> np.ndarray:
     times = positive_int(times, call="repeat_frames", name="times")
     if array.ndim < 2:
         raise ValueError(f"repeat_frames: x must have shape [..., T, C]; got shape {array.shape}.")
-    return np.repeat(array, times, axis=-2)
+    if not -array.ndim <= axis < array.ndim:
+        raise ValueError(f"repeat_frames: axis must be an axis of x, which has {array.ndim}; got {axis}.")
+    return np.repeat(array, times, axis=axis)
 
 
 def delayed_copies(x: Any, delays: Any) -> np.ndarray:

@@ -7,8 +7,8 @@ from importlib import resources
 
 import numpy as np
 
-from brainhw.data.bundled import bundled_bytes
 from brainhw.data.dataset import Dataset, Split
+from brainhw.data.locate import bundled_bytes
 
 __all__ = ["japanese_vowels"]
 

@@ -1,12 +1,14 @@
-"""Where on this computer a data set lies."""
+"""Find the files of a data set: in the usual folders, or inside the package."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
-__all__ = ["locate"]
+__all__ = ["bundled_bytes", "locate"]
 
 
 def _holds(folder: Path, marker: Sequence[str]) -> bool:
@@ -96,3 +98,18 @@ def locate(
         f"{name}: the data ({wanted}) is in none of these places:\n{looked}\n{how_to_get} Then put it into "
         f"{str(places[-1])!r}, or set BRAINHW_DATA to a folder that holds it as {name!r}, or pass root=."
     )
+
+
+def bundled_bytes(file: Traversable, sha256: str, *, call: str) -> bytes:
+    """Return the content of a bundled file, or raise in the name of ``call`` where it is missing or damaged."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise RuntimeError(f"{call}: the bundled file {file} cannot be read ({error}); reinstall brainhw.") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise RuntimeError(
+            f"{call}: the bundled file {file} is damaged (SHA-256 {found[:12]}..., expected {sha256[:12]}...); "
+            "reinstall brainhw."
+        )
+    return content

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from brainhw.data.bundled import bundled_bytes
 from brainhw.data.dataset import Dataset, Split
-from brainhw.data.locate import locate
+from brainhw.data.locate import bundled_bytes, locate
 
 __all__ = ["qtdb", "qtdb_excerpt"]
 

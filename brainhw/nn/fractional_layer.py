@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -282,18 +283,21 @@ class FractionalLayer(brainstate.nn.Dynamics):
         if self.x_before is not None:
             self.x_before.value = state.before * u.mV
 
-    def expect_steps(self, n_steps: int) -> None:
-        """Refuse to run ``n_steps`` more if ``kernel='dense'`` would have to forget what it promises to hold."""
+    @property
+    def steps_left(self) -> float:
+        """How many more steps ``kernel='dense'`` holds exactly; infinite otherwise."""
         if self.kernel != "dense" or self.horizon is None:
-            return
+            return math.inf
         position = self.position.value
-        last = n_steps + (int(position) if _arguments.is_concrete(position) else 0)
-        if last > self.horizon:
-            raise ValueError(
-                f"rollout: {type(self).__name__} holds {self.horizon} past steps exactly (kernel='dense', "
-                f"horizon={self.horizon}), but this run reaches step {last}; raise horizon, forget on "
-                "purpose with memory=, or take kernel='soe', whose memory does not grow."
-            )
+        return self.horizon - (int(position) if _arguments.is_concrete(position) else 0)
+
+    def limit_reached(self, call: str, n_steps: int) -> ValueError:
+        """Return the error to raise when ``n_steps`` are asked for and fewer are left."""
+        return ValueError(
+            f"{call}: {type(self).__name__} holds {self.horizon} past steps exactly (kernel='dense', "
+            f"horizon={self.horizon}), but this run reaches step {n_steps + self.horizon - self.steps_left:.0f}; raise "
+            "horizon, forget on purpose with memory=, or take kernel='soe', whose memory does not grow."
+        )
 
     def threshold(self) -> u.Quantity:
         """Return the firing threshold in mV, scalar or ``[N]``."""

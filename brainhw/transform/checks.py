@@ -10,8 +10,9 @@ import brainstate
 import jax
 
 from brainhw import _arguments
+from brainhw.nn.protocols import StepLimited, fulfils
 
-__all__ = ["as_key", "check_module", "dotted", "first_reason", "registered_modules"]
+__all__ = ["as_key", "check_module", "dotted", "first_reason", "registered_modules", "step_limit"]
 
 
 def check_module(net: Any, *, call: str) -> None:
@@ -30,6 +31,12 @@ def first_reason(error: BaseException) -> BaseException:
     while type(error) is brainstate.BrainStateError and error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def step_limit(net: brainstate.nn.Module, call: str) -> Any | None:
+    """Return the module that can take the fewest further steps (``StepLimited``); ``None`` if no module counts."""
+    counting = [module for module in net.nodes().values() if fulfils(module, StepLimited, call=call)]
+    return min(counting, key=lambda module: module.steps_left, default=None)
 
 
 def as_key(key: Any, call: str) -> jax.Array | None:

@@ -1,16 +1,21 @@
-"""Run a chain of modules layer by layer, each over many steps at once, where that is faster than step by step."""
+"""Run a network layer by layer, each layer over many steps at once, where that is faster than step by step."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import brainstate
+import jax
+import jax.numpy as jnp
 
+from brainhw import _arguments
 from brainhw.nn.protocols import runs_whole_sequence
-from brainhw.nn.tap import Wires, hidden_values, listening, same_value
-from brainhw.transform.traced_step import put_back_on_failure
+from brainhw.transform.trace import Call, Link, StepTrace, Value, trace_step
 
-__all__ = ["can_be_cut", "chain_of", "offers", "run_layerwise", "steps_at_once"]
+__all__ = ["Layers", "in_pieces", "layers_of", "segment_length"]
 
 # Numbers that a layer hands on at once: enough for a large matrix product, and few enough to stay in the cache.
 _NUMBERS = 2**17
@@ -18,12 +23,71 @@ _NUMBERS = 2**17
 _WHOLE = 2**19
 
 
-def chain_of(net: brainstate.nn.Module, x: Any) -> list[Any] | None:
-    """Return the modules of ``net`` one after the other if it is a chain that gains from running layer by layer.
+class _Sequence(NamedTuple):
+    """How to compute one value for all steps: a link, and the positions of the sequences that it starts from."""
 
-    Whether it is one shows in a step that is traced and thrown away: each module that is called is known from inside,
-    takes the very values that the one before gave, and nothing else is computed that outlives the step. So neither
-    what a net's own ``update`` does in between nor a state of its own is passed over.
+    link: Link
+    sources: tuple[int, ...]
+    unchanged: bool  # the value is its one source, unit included: a plain chain costs nothing
+
+    def over(self, found: Sequence[Any], n_steps: int) -> Any:
+        """Return the value at all steps, ``[T, ...]``, from the sequences found so far."""
+        given = [found[i] for i in self.sources]
+        if self.unchanged:
+            return given[0]
+        if given:
+            return jax.vmap(self.link)(*given)
+        return jax.tree.map(lambda same: jnp.broadcast_to(same, (n_steps, *jnp.shape(same))), self.link())
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """A network as modules that each process a whole sequence, and pure functions between them.
+
+    Attributes
+    ----------
+    modules : tuple of SequenceModule
+        The modules in the order of the step's calls.
+    numbers : int
+        The most numbers that one module or one operation between modules returns in a step.
+    """
+
+    modules: tuple[Any, ...]
+    numbers: int
+    _inputs: tuple[_Sequence, ...]
+    _output: _Sequence
+
+    def __call__(self, xs: Any) -> Any:
+        """Return the outputs ``[T, ...]`` for an input ``[T, ...]``, and leave the states as the steps would."""
+        n_steps = jax.tree.leaves(xs)[0].shape[0]
+        found = [xs]
+        for module, needed in zip(self.modules, self._inputs, strict=True):
+            found.append(module.update_sequence(needed.over(found, n_steps)))
+        return self._output.over(found, n_steps)
+
+    def offer(self, module: Any, name: str) -> bool:
+        """Return whether a recorder gets ``name`` of ``module`` as a whole sequence."""
+        return any(one is module for one in self.modules) and name in module.sequence_records
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether the network may run some steps at a time and still have its lean backward pass."""
+        return all(module.can_be_cut for module in self.modules)
+
+    def steps_at_once(self, n_steps: int) -> int:
+        """Return how many steps at once make matrix products that are large enough."""
+        if n_steps * self.numbers <= _WHOLE:
+            return n_steps
+        return length_near(max(1, _NUMBERS // self.numbers), n_steps)
+
+
+def layers_of(net: brainstate.nn.Module, x: Any, *, call: str) -> Layers | None:
+    """Return how ``net`` runs layer by layer; ``None`` if it must run step by step, or gains nothing.
+
+    One step is traced. The network runs layer by layer if every state that the step writes belongs to a module that
+    can process a whole sequence, and everything between these modules is a pure function of the input, of their
+    outputs in the same step and of states that the step does not write. Such a function is mapped over time, so
+    skip connections, scaling, convolutions, pooling and units between the layers stay what they are in the step.
 
     Parameters
     ----------
@@ -31,62 +95,100 @@ def chain_of(net: brainstate.nn.Module, x: Any) -> list[Any] | None:
         The prepared network.
     x : array, Quantity or pytree of them
         An input of one step.
+    call : str
+        The call to name in errors.
+
+    Raises
+    ------
+    TypeError
+        If a module has only some of the members of :class:`brainhw.nn.protocols.SequenceModule`.
     """
-    chain: list[Any] = []
-
-    def one_step(x: Any) -> None:
-        chain[:] = _traced(net, x)
-
-    stepped = brainstate.transform.StatefulFunction(one_step, name="chain_of")
     try:
-        with put_back_on_failure(net):
-            jaxpr = stepped.make_jaxpr(x).get_jaxpr(x)
-    except Exception:  # whatever is wrong with the step, running it says so better
+        step = trace_step(net, x, call=call)
+    except Exception:  # running the step reports best what is wrong with it
         return None
-    states = [id(state) for part in chain for state in part.states(brainstate.HiddenState).values()]
-    written = {id(state) for state in stepped.get_write_states(x)}
-    if not chain or jaxpr.effects or len(set(states)) < len(states) or written - set(states):
+    calls = [one for one in step.calls if runs_whole_sequence(one.module, call=call)]
+    if not any(one.module.gains_from_sequence() for one in calls) or not _only_they_write(step, calls):
         return None
-    return chain if any(part.gains_from_sequence() for part in chain) else None
-
-
-def _traced(net: brainstate.nn.Module, x: Any) -> list[Any]:
-    """Return the modules that a step passes through, one after the other; none if it is more than that."""
-    modules = {id(module): module for module in net.nodes().values() if runs_whole_sequence(module, call="rollout")}
-    began = {key: hidden_values(module) for key, module in modules.items()}
     dt = brainstate.environ.get("dt", default=None)
-    wires = Wires()
-    with listening(wires):
-        returned = net(x)
-    passed = x
-    for key, wire in wires.calls:
-        if key not in modules or not same_value(wire.given, passed) or wire.dt is not dt:
-            return []
-        if not wire.is_all(modules[key], began[key]):
-            return []
-        passed = wire.gave
-    keys = [key for key, _ in wires.calls]
-    return [modules[key] for key in keys] if same_value(returned, passed) and len(set(keys)) == len(keys) else []
+    if any(one.dt is not dt or not one.owns_states or not one.takes_one for one in calls):
+        return None
+    sources = [step.given]
+    needed = []
+    for target in (*(one.given for one in calls), step.returned):
+        found = _sequence(step, target, sources)
+        if found is None:
+            return None
+        needed.append(found)
+        if len(needed) <= len(calls):
+            sources.append(calls[len(needed) - 1].gave)
+    numbers = max(sum(math.prod(like.shape) for like in value.likes) for value in sources[1:])
+    return Layers(
+        modules=tuple(one.module for one in calls),
+        numbers=max(1, numbers, *(one.link.numbers for one in needed)),
+        _inputs=tuple(needed[:-1]),
+        _output=needed[-1],
+    )
 
 
-def offers(chain: list[Any], module: Any, name: str) -> bool:
-    """Whether ``name`` can be recorded of ``module`` when the chain runs over a whole sequence."""
-    return any(part is module for part in chain) and name in module.sequence_records
+def _only_they_write(step: StepTrace, calls: Sequence[Call]) -> bool:
+    """Return whether all that the step changes are the hidden states of these modules, each called once."""
+    states = [id(state) for one in calls for state in one.module.states(brainstate.HiddenState).values()]
+    # A module without states may be called in several places; a state that stands here twice is advanced twice.
+    return not step.has_effects and len(set(states)) == len(states) and {id(s) for s in step.written} <= {*states}
 
 
-def can_be_cut(chain: list[Any]) -> bool:
-    """Whether the chain may run some steps at a time and still have its lean backward pass."""
-    return all(part.can_be_cut for part in chain)
+def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _Sequence | None:
+    link = step.link(target, sources)
+    written = {id(state) for state in step.written}
+    # A value that the step writes differs from step to step: a link over all steps at once cannot read it.
+    if link is None or any(id(state) in written for state in link.states):
+        return None
+    place = {id(source): i for i, source in enumerate(sources)}
+    unchanged = len(link.sources) == 1 and link.sources[0].same(target) and link.sources[0].tree == target.tree
+    return _Sequence(link, tuple(place[id(source)] for source in link.sources), unchanged)
 
 
-def steps_at_once(chain: list[Any], n_steps: int, batch_size: int | None) -> int:
-    """Return how many steps at once make matrix products that are large enough."""
-    numbers = max(part.out_size[-1] for part in chain) * (batch_size or 1)
-    return n_steps if n_steps * numbers <= _WHOLE else max(1, _NUMBERS // numbers)
+def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> int | None:
+    """Return the steps of a segment that ``checkpoint`` asks for; ``None`` if it asks for none."""
+    if checkpoint is None:
+        return None
+    if checkpoint == "auto":
+        # A segment keeps some five arrays a step while it is differentiated, and two at its start until then.
+        return length_near(max(1, math.isqrt(n_steps) // 2), n_steps)
+    if isinstance(checkpoint, str):
+        raise ValueError(f"{call}: checkpoint must be None, 'auto' or a number of steps; got {checkpoint!r}.")
+    return min(_arguments.positive_int(checkpoint, call=call, name="checkpoint"), n_steps)
 
 
-def run_layerwise(chain: list[Any], xs: Any) -> Any:
-    """Return what the chain gives for the whole input ``[T, ...]``, leaving the states as the steps would."""
-    for part in chain:
-        xs = part.update_sequence(xs)
-    return xs
+def length_near(wanted: int, n_steps: int) -> int:
+    """Return a length near the one wanted that divides ``n_steps``, so that no piece is left over; else the wanted."""
+    near = [k for k in range(max(1, wanted // 2), min(2 * wanted, n_steps) + 1) if n_steps % k == 0]
+    return min(near, key=lambda k: abs(k - wanted)) if near else min(wanted, n_steps)
+
+
+def in_pieces(
+    run: Callable[..., Any], xs: Any, n_steps: int, length: int, *, keeps: Sequence[str] = (), pbar: Any = None
+) -> Any:
+    """Return what ``run(*xs)`` returns, called on ``length`` steps after the other.
+
+    The backward pass of each piece has the states that it began with, and what ``run`` marked with one of the names in
+    ``keeps``; the rest it computes again.
+    """
+    policy = jax.checkpoint_policies.save_only_these_names(*keeps)
+
+    def piece(prevent_cse: bool) -> Callable[..., Any]:
+        return brainstate.transform.checkpoint(run, policy=policy, prevent_cse=prevent_cse)
+
+    if length == n_steps and pbar is None:
+        return piece(prevent_cse=True)(*xs)
+    n_whole = n_steps // length
+    whole = n_whole * length
+    head = jax.tree.map(lambda x: x[:whole].reshape(n_whole, length, *x.shape[1:]), xs)
+    # A loop cannot share what it computes with its backward pass, so nothing need be done to prevent it.
+    done = brainstate.transform.for_loop(piece(prevent_cse=False), *head, pbar=pbar)
+    done = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), done)
+    if whole == n_steps:
+        return done
+    rest = piece(prevent_cse=True)(*jax.tree.map(lambda x: x[whole:], xs))
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), done, rest)

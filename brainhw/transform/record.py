@@ -10,8 +10,17 @@ import brainstate
 
 from brainhw import _arguments
 from brainhw.nn.tap import listening
+from brainhw.transform.checks import first_reason
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "advance"]
+
+
+def advance(net: brainstate.nn.Module, x: Any) -> Any:
+    """Return ``net(x)``; an error is the module's own, without the printout that containers wrap it in."""
+    try:
+        return net(x)
+    except brainstate.BrainStateError as error:
+        raise first_reason(error) from None
 
 
 class Recorder:
@@ -33,7 +42,7 @@ class Recorder:
     """
 
     def __init__(self, net: brainstate.nn.Module, names: Sequence[str], *, call: str) -> None:
-        self._call = call
+        self._call, self._net = call, net
         if isinstance(names, str) or not isinstance(names, Iterable):
             raise TypeError(
                 f"{call}: record must be a sequence of names such as ('hidden.V',); got {_arguments.describe(names)}."
@@ -78,6 +87,12 @@ class Recorder:
         """Return whole sequences by name, from what the modules offered over all steps at once."""
         return {name: heard[id(module), attribute] for name, (module, attribute) in self.targets.items()}
 
+    def step(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        """Run one step and return its output and the recorded values by name."""
+        with self.hearing() as heard:
+            out = advance(self._net, x)
+        return out, self.read(heard)
+
     def read(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
         """Return the values of this step by name; ``heard`` is what the modules offered."""
         return {name: reader(heard) for name, reader in self._readers.items()}
@@ -86,7 +101,7 @@ class Recorder:
 def _what_there_is(path: str, module: Any, heard: dict[tuple[int, str], Any]) -> str:
     """Say what could have been recorded of a module, or where else to look."""
     states = {name for name, value in vars(module).items() if isinstance(value, brainstate.State)}
-    offered = {name for owner, name in heard if owner == id(module)} - {"wires"}
+    offered = {name for owner, name in heard if owner == id(module)}
     where = f"{type(module).__name__} at {path!r}" if path else f"the network itself, a {type(module).__name__},"
     if known := ", ".join(sorted(states | offered)):
         return f"{where} has only {known}."

@@ -14,11 +14,9 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.kernel.leaky_sequence import KEPT
-from brainhw.transform.advance import advance
-from brainhw.transform.checks import check_module
+from brainhw.transform.checks import check_module, registered_modules, step_limit
 from brainhw.transform.finite import FiniteWatch
-from brainhw.transform.layerwise import can_be_cut, chain_of, offers, run_layerwise, steps_at_once
-from brainhw.transform.pieces import in_pieces, length_near, segment_length
+from brainhw.transform.layerwise import in_pieces, layers_of, segment_length
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.record import Recorder
 
@@ -40,14 +38,14 @@ def rollout(
     """Prepare a network, run it over a time-major input, and return its outputs and what was recorded.
 
     The same as ``prepare_net(net, B)`` followed by ``brainstate.transform.for_loop(net, xs)``, and faster where the net
-    is a chain of modules of brainhw (see Notes).
+    can run layer by layer (see Notes).
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network; ``net(x)`` advances it by one step.
     xs : array, Quantity or pytree of them
-        Input, time first: ``[T, N]`` for one sample or ``[T, B, N]`` for a batch.
+        Input, time first: ``[T, ...]`` for one sample or ``[T, B, ...]`` for a batch (see Notes).
     record : sequence of str, optional
         What to keep at every step besides the output: ``"hidden.V"`` is the state ``V`` of ``net.hidden`` (after the
         reset), ``"hidden.V_pre"`` the membrane before it, ``"hidden.spk"`` its spikes.
@@ -67,7 +65,7 @@ def rollout(
         state and the step at which a hidden state, or under ``grad`` the gradient that flows into it, stops being
         finite. A debugging aid, off by default: it costs time.
     layerwise : bool, optional
-        Run layer by layer where the net is a chain (see Notes). Default True; ``False`` runs every net step by step,
+        Run layer by layer where the net allows it (see Notes). Default True; ``False`` runs every net step by step,
         which is slower and has forward-mode derivatives too.
 
     Returns
@@ -84,13 +82,17 @@ def rollout(
 
     Notes
     -----
-    A net that is a chain of LIF, H1 or fractional layers, their synapses and frontends, and leaky readouts, each in one
-    place, runs layer by layer over many steps at once: synapses as one matrix product, neurons with a leaner backward
-    pass, but no forward-mode derivatives. Whether it is one, be it a ``Sequential`` or a module with an ``update`` of
-    its own, shows in a step that is traced first. Spikes and gradients are those of the steps; where a library sums a
-    large product in another order than a small one, a membrane may be rounded otherwise by some units in the last
-    place. A net that does anything else in a step runs step by step, as does any with ``pbar`` or ``check_finite``, or
-    where something is recorded that only exists step by step.
+    A net runs layer by layer over many steps at once if all that changes in a step are the states of LIF, H1 or
+    fractional layers, leaky readouts and other modules with an ``update_sequence``, and if what stands between them
+    (synapses, scaling, skip connections, units, convolutions, pooling) depends on the same step alone. Synapses are
+    one matrix product then, and neurons have a leaner backward pass but no forward-mode derivatives. One traced step
+    shows whether this holds. Spikes and gradients are those of the steps; where a library sums a large product in
+    another order than a small one, a membrane may be rounded otherwise by some units in the last place. Any other net
+    runs step by step, as does one with ``pbar`` or ``check_finite``, or where something is recorded that only exists
+    step by step.
+
+    Two axes are ``[T, N]``, three ``[T, B, N]``, more ``[T, B, ...]``. Images without a batch are recognised by the
+    ``in_size`` of the network or of a module in it: ``[T, 28, 28, 1]`` for ``in_size=(28, 28, 1)``.
 
     ``dt`` is baked into a compiled function: compile one for each. So is whether the net was prepared outside of it, so
     a function compiled with ``prepare=False`` cannot notice that weights have changed since.
@@ -109,7 +111,7 @@ def rollout(
     """
     call = "rollout"
     check_module(net, call=call)
-    n_steps, batch_size = _time_and_batch(xs, call)
+    n_steps, batch_size = time_and_batch(net, xs, call=call)
     _arguments.check_finite_tree(xs, call=call, name="xs")
     segment = segment_length(checkpoint, n_steps, call=call)
     recorder = Recorder(net, record, call=call)
@@ -117,30 +119,28 @@ def rollout(
         prepare_net(net, batch_size, key=key)
     elif key is not None:
         raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False; leave one of them out.")
-    for module in net.nodes().values():
-        if hasattr(module, "expect_steps"):
-            module.expect_steps(n_steps)
-    chain = None
+    limit = step_limit(net, call)
+    if limit is not None and limit.steps_left < n_steps:
+        raise limit.limit_reached(call, n_steps)
+    layers = None
     if _arguments.flag(layerwise, call=call, name="layerwise") and pbar is None and not check_finite:
-        chain = chain_of(net, jax.tree.map(lambda x: x[0], xs))
-    if chain is not None and all(offers(chain, *target) for target in recorder.targets.values()):
+        layers = layers_of(net, jax.tree.map(lambda x: x[0], xs), call=call)
+    if layers is not None and all(layers.offer(*target) for target in recorder.targets.values()):
 
         def layer_by_layer(xs: Any) -> tuple[Any, dict[str, Any]]:
             with recorder.hearing() as heard:
-                outputs = run_layerwise(chain, xs)
+                outputs = layers(xs)
             return outputs, recorder.collect(heard)
 
-        if can_be_cut(chain):
-            length = segment or length_near(steps_at_once(chain, n_steps, batch_size), n_steps)
+        if layers.can_be_cut:
+            length = segment or layers.steps_at_once(n_steps)
             return in_pieces(layer_by_layer, (xs,), n_steps, length, keeps=() if segment else (KEPT,))
         if segment is None:
             return layer_by_layer(xs)
     watch = FiniteWatch(net) if check_finite else None
 
     def step(t: jax.Array, x: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
-        with recorder.hearing() as heard:
-            out = advance(net, x)
-        return out, recorder.read(heard), watch.step(t) if watch is not None else {}
+        return *recorder.step(x), watch.step(t) if watch is not None else {}
 
     timed = jnp.arange(n_steps), xs
     if segment is None:
@@ -153,24 +153,40 @@ def rollout(
     return outputs, records
 
 
-def _time_and_batch(xs: Any, call: str) -> tuple[int, int | None]:
+def time_and_batch(net: brainstate.nn.Module, xs: Any, *, call: str) -> tuple[int, int | None]:
+    """Return the number of steps and the batch size of an input; the batch size is ``None`` for one sample.
+
+    A module of ``net`` decides whose ``in_size`` has several axes and equals the last axes of the input, such as
+    ``(28, 28, 1)`` of a ``Conv2d``: what stands in front of them is ``[T]`` or ``[T, B]``. Otherwise an input of two
+    axes is ``[T, N]``, one of three ``[T, B, N]``, and one of more ``[T, B, ...]``.
+    """
     leaves = jax.tree.leaves(xs, is_leaf=lambda leaf: isinstance(leaf, u.Quantity))
     for leaf in leaves:
         if not hasattr(leaf, "shape"):
             raise TypeError(
-                f"{call}: xs must be an array of shape [T, N] or [T, B, N], or a pytree of them; got a "
+                f"{call}: xs must be an array of shape [T, ...] or [T, B, ...], or a pytree of them; got a "
                 f"{type(xs).__name__} that holds {_arguments.describe(leaf)}. Make arrays of lists first."
             )
     shapes = {np.shape(u.get_mantissa(leaf)) for leaf in leaves}
-    if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
-        raise ValueError(f"{call}: xs must have shape [T, N] or [T, B, N]; got {_shapes(shapes)}.")
-    leading = {shape[:-1] for shape in shapes}
+    if not shapes or any(len(shape) < 2 for shape in shapes):
+        raise ValueError(f"{call}: xs must have shape [T, ...] or [T, B, ...]; got {_shapes(shapes)}.")
+    leading = {shape[: _leading_axes(net, shape)] for shape in shapes}
     if len(leading) > 1:
         raise ValueError(f"{call}: all inputs must share their time and batch axes; got {_shapes(shapes)}.")
     (axes,) = leading
     if 0 in axes:
         raise ValueError(f"{call}: xs must hold at least one step and one sample; got {_shapes(shapes)}.")
     return axes[0], axes[1] if len(axes) == 2 else None
+
+
+def _leading_axes(net: brainstate.nn.Module, shape: tuple[int, ...]) -> int:
+    if len(shape) > 2:
+        sizes = (getattr(module, "in_size", None) for _, module in registered_modules(net))
+        for size in sizes:
+            n = len(shape) - len(size) if isinstance(size, tuple) and len(size) > 1 else 0
+            if n in (1, 2) and shape[n:] == size:
+                return n
+    return 1 if len(shape) == 2 else 2
 
 
 def _shapes(shapes: set[tuple[int, ...]]) -> str:

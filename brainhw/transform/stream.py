@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +10,12 @@ import jax
 from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
-from brainhw.transform.advance import advance
-from brainhw.transform.checks import as_key, check_module
+from brainhw.transform.checks import as_key, check_module, step_limit
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.record import Recorder
 from brainhw.transform.stream_step import Numbers, StreamStep, as_step_input, refuse_inside_jit
 
-__all__ = ["Stream", "most_steps", "stream"]
+__all__ = ["Stream", "stream"]
 
 # What brainstate.environ takes for the whole process alone.
 _PROCESS_WIDE = ("platform", "host_device_count")
@@ -39,7 +37,7 @@ def stream(
     net : brainstate.nn.Module
         The network; ``net(x)`` advances it by one step.
     batch_size : int or None, optional
-        The input of one step is ``[batch_size, N]``, default 1, or ``[N]`` with ``None``.
+        The input of one step is ``[batch_size, ...]``, default 1, or ``[...]`` with ``None``.
     record : sequence of str, optional
         What to keep of the last step besides the output, named as for :func:`brainhw.rollout`; read it in
         ``stream.records``.
@@ -138,7 +136,7 @@ class Stream:
         self._moving: Numbers = ()
         self._fixed: Numbers = ()
         self._seen: Numbers | None = None
-        self._most_steps: float = math.inf
+        self._limit: Any = None
         self._prepare()
 
     def __call__(self, x: Any) -> Any:
@@ -147,7 +145,7 @@ class Stream:
         Parameters
         ----------
         x : array, Quantity or pytree of them
-            The input of this step, ``[batch_size, N]`` or ``[N]``.
+            The input of this step, ``[batch_size, ...]`` or ``[...]``.
 
         Returns
         -------
@@ -167,12 +165,8 @@ class Stream:
         step = self._step
         if step is None:
             step = self._start(x)
-        if self._steps >= self._most_steps:
-            raise ValueError(
-                f"stream: after {self._steps} steps the network holds no more of the past, because a layer with "
-                f"kernel='dense' has horizon={self._steps}; call reset(), raise horizon, forget on purpose with "
-                "memory=, or take kernel='soe', whose memory does not grow."
-            )
+        if self._limit is not None and self._steps >= self._limit.steps_left:  # the network itself stays at rest
+            raise self._limit.limit_reached("stream", self._steps + 1)
         leaves = step.input.leaves(x)
         try:
             self._moving, out, self._seen = step.run(self._moving, self._fixed, leaves)
@@ -234,43 +228,15 @@ class Stream:
     def _prepare(self) -> None:
         with brainstate.environ.context(**self._settings):
             prepare_net(self._net, self._batch_size, key=self._key)
-            self._most_steps = most_steps(self._net)
+            self._limit = step_limit(self._net, "stream")
 
     def _start(self, x: Any) -> StreamStep:
         refuse_inside_jit("stream")
         self._prepare()  # others may have used the network since this stream was made
         with brainstate.environ.context(**self._settings):
             x = as_step_input(x, self._batch_size)
-            step = StreamStep(self._net, self._advance, x, self._settings)
+            step = StreamStep(self._net, self._recorder.step, x, self._settings)
             self._moving, self._fixed = step.numbers()
             step.compile(self._moving, self._fixed, x)
         self._step = step
         return step
-
-    def _advance(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        with self._recorder.hearing() as heard:
-            out = advance(self._net, x)
-        return out, self._recorder.read(heard)
-
-
-def most_steps(net: brainstate.nn.Module) -> float:
-    """Return how many steps the network takes from here before a module refuses; infinite if none ever does."""
-    counting = [module for module in net.nodes().values() if hasattr(module, "expect_steps")]
-
-    def takes(n: int) -> bool:
-        try:
-            for module in counting:
-                module.expect_steps(n)
-        except ValueError:
-            return False
-        return True
-
-    most, least_refused = 0, 1
-    while takes(least_refused):
-        most, least_refused = least_refused, 2 * least_refused
-        if most > 2**62:
-            return math.inf
-    while least_refused - most > 1:
-        middle = (most + least_refused) // 2
-        most, least_refused = (middle, least_refused) if takes(middle) else (most, middle)
-    return most

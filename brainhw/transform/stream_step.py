@@ -37,8 +37,8 @@ def as_step_input(x: Any, batch_size: int | None) -> Any:
     x = jax.tree.map(_as_array, x, is_leaf=_is_quantity)
     leaves = jax.tree.leaves(x)
     lead = () if batch_size is None else (batch_size,)
-    if not leaves or any(len(leaf.shape) != len(lead) + 1 or leaf.shape[:-1] != lead for leaf in leaves):
-        wanted = "[N]" if batch_size is None else f"[{batch_size}, N]"
+    if not leaves or any(len(leaf.shape) <= len(lead) or leaf.shape[: len(lead)] != lead for leaf in leaves):
+        wanted = "[...]" if batch_size is None else f"[{batch_size}, ...]"
         got = " and ".join(f"shape {shape}" for shape in sorted({leaf.shape for leaf in leaves})) or "nothing"
         raise ValueError(
             f"stream: the input of one step must have shape {wanted}, since the stream has batch_size={batch_size}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +15,18 @@ from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var
 
 from brainhw.transform.checks import check_module, first_reason, registered_modules
 
-__all__ = ["Call", "Link", "StepTrace", "Value", "hidden_values", "is_leaf", "trace_step", "watch_calls"]
+__all__ = [
+    "Call",
+    "Link",
+    "StepTrace",
+    "Value",
+    "hidden_values",
+    "in_one_line",
+    "is_leaf",
+    "put_back_on_failure",
+    "trace_step",
+    "watch_calls",
+]
 
 
 class Value(NamedTuple):
@@ -67,6 +79,8 @@ class Call(NamedTuple):
         The time step of ``brainstate.environ`` during the call.
     owns_states : bool
         Whether the call alone wrote the hidden states of the module in this step.
+    takes_one : bool
+        Whether the input is one argument; otherwise ``given`` is the pair of positional and named arguments.
     """
 
     path: str
@@ -75,6 +89,7 @@ class Call(NamedTuple):
     gave: Value
     dt: Any
     owns_states: bool
+    takes_one: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +106,15 @@ class Link:
         Whether the result is one of the sources, with no operation on its numbers; its unit may differ.
     target : Value
         The result.
+    numbers : int
+        The most numbers that one operation on the way returns; 0 without operations.
     """
 
     sources: tuple[Value, ...]
     states: tuple[brainstate.State, ...]
     identity: bool
     target: Value
+    numbers: int
     _jaxpr: ClosedJaxpr
     _reads: tuple[tuple[int, int], ...]
     _takes: tuple[tuple[int, int], ...]
@@ -190,6 +208,7 @@ class StepTrace:
             states=tuple(states),
             identity=any(target.ids == source.ids for source in sources),
             target=target,
+            numbers=max([math.prod(v.aval.shape) for eqn in inner.eqns for v in eqn.outvars], default=0),
             _jaxpr=ClosedJaxpr(inner, [known[var] for var in consts]),
             _reads=tuple((place[id(self._state_vars[v][0])], self._state_vars[v][1]) for v in reads),
             _takes=tuple((used.index(starts[v][0]), starts[v][1]) for v in takes),
@@ -257,6 +276,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
                 names.of(gave),
                 dt,
                 _all_same(before, began[id(module)]) and _all_same(after, hidden_values(module)),
+                not isinstance(given, _Arguments),
             )
             for module, given, gave, before, after, dt in heard
         )
@@ -280,6 +300,13 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         _atoms=tuple(jaxpr.jaxpr.outvars[: len(names.arrays)]),
         _state_vars={next(state_invars): (s, j) for s, n in zip(states, sizes, strict=True) for j in range(n)},
     )
+
+
+class _Arguments(NamedTuple):
+    """The input of a call with several arguments."""
+
+    given: tuple[Any, ...]
+    options: dict[str, Any]
 
 
 def is_leaf(module: Any) -> bool:
@@ -316,7 +343,7 @@ def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str,
                 gave = update(*given, **options)
             finally:
                 inside.pop()
-            hear(module, given[0] if len(given) == 1 and not options else (given, options), gave, before)
+            hear(module, given[0] if len(given) == 1 and not options else _Arguments(given, options), gave, before)
             return gave
 
         return heard_update
@@ -347,6 +374,13 @@ def put_back_on_failure(net: brainstate.nn.Module) -> Iterator[None]:
 def hidden_values(module: Any) -> dict[str, Any]:
     """Return the present values of the hidden states of a module, by name."""
     return {name: state.value for name, state in vars(module).items() if isinstance(state, brainstate.HiddenState)}
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return what went wrong, in one line."""
+    error = first_reason(error)
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 class _Names:

@@ -49,7 +49,7 @@ def test_split_keeps_the_promised_dtypes_and_is_frozen():
         ({"x": np.zeros((2, 3, 1)), "y": [0], "lengths": [3]}, "x holds 2 recordings, y 1"),
         ({"x": np.zeros((2, 3, 1)), "y": [0, 1], "lengths": [3]}, "lengths holds 1 recordings, y 2"),
         ({"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [3], "groups": ["a", "b"]}, "groups holds 2"),
-        ({"x": np.zeros((2, 3)), "y": [0, 1], "lengths": [3, 3]}, r"shape \[n, T, channels\]; got shape \(2, 3\)"),
+        ({"x": np.zeros((2, 3)), "y": [0, 1], "lengths": [3, 3]}, r"x must have shape .*; got shape \(2, 3\)"),
         ({"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [4]}, "between 0 and the 3 frames of x; got 4"),
         ({"x": np.zeros((1, 3, 1)), "y": [0.5], "lengths": [3]}, "y must be a 1-D array of whole numbers"),
         ({"x": [np.zeros(4)], "y": [0], "lengths": [3]}, r"recording 0 of x has shape \(4,\)"),
@@ -65,6 +65,12 @@ def test_split_refuses_parts_that_disagree(parts, match):
 def test_split_refuses_a_quantity():
     with pytest.raises(TypeError, match="Split: x must be plain numbers"):
         Split(np.zeros((1, 3, 1)) * u.mV, [0], [3])
+
+
+def test_frames_may_be_images():
+    split = Split(np.zeros((5, 3, 4, 4, 1)), np.arange(5))
+    assert split.lengths.tolist() == [3] * 5
+    assert [batch.x.shape for batch in batches(split, 2)] == [(2, 3, 4, 4, 1)] * 2 + [(1, 3, 4, 4, 1)]
 
 
 def test_take_accepts_lists_slices_and_masks_in_order():

@@ -16,9 +16,8 @@ GOOD = np.ones((4, 2, 4), np.float32)
 BAD = [
     ((np.ones((0, 2, 4)),), {}, ValueError, r"xs must hold at least one step and one sample; got shape \(0, 2, 4\)"),
     ((np.ones((4, 0, 4)),), {}, ValueError, r"xs must hold at least one step and one sample; got shape \(4, 0, 4\)"),
-    ((np.ones(4),), {}, ValueError, r"xs must have shape \[T, N\] or \[T, B, N\]; got shape \(4,\)"),
-    ((np.ones((2, 2, 2, 4)),), {}, ValueError, r"xs must have shape .* got shape \(2, 2, 2, 4\)"),
-    ((None,), {}, ValueError, r"xs must have shape \[T, N\] or \[T, B, N\]; got nothing"),
+    ((np.ones(4),), {}, ValueError, r"xs must have shape .*; got shape \(4,\)"),
+    ((None,), {}, ValueError, r"xs must have shape .*; got nothing"),
     (([[1.0, 0.0], [1.0]],), {}, TypeError, r"xs must be an array .* got a list that holds 1.0"),
     (([[1.0, 0.0, 1.0, 0.0]] * 3,), {}, TypeError, r"xs must be an array .* Make arrays of lists first"),
     (("spikes",), {}, TypeError, r"xs must be an array .* got a str that holds 'spikes'"),

@@ -16,7 +16,7 @@ from brainhw.nn import EffectiveWeight, MultiSynapseLayer, SpikingLayer
 from brainhw.nn.tap import Wires, hidden_values, listening, same_value, tap_wire
 from brainhw.transform.checks import registered_modules
 from brainhw.transform.prepare import prepare_net
-from brainhw.transform.traced_step import in_one_line, put_back_on_failure, replaced_on_instance
+from brainhw.transform.trace import in_one_line, put_back_on_failure
 
 __all__ = ["INPUT", "Call", "Wiring", "told_class", "wiring_of"]
 
@@ -259,3 +259,9 @@ def told_class(module: Any) -> type | None:
             return None if any(hasattr(kind, name) for name in changed) else kind
         changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))}
     return None
+
+
+def replaced_on_instance(module: Any) -> set[str]:
+    """Return the names of methods that were put on the module itself, before those of its class."""
+    own = type(module)
+    return {name for name, value in vars(module).items() if callable(value) and callable(getattr(own, name, None))}

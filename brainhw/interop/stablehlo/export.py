@@ -18,11 +18,10 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._files import versions
 from brainhw.interop.stablehlo.program import StepProgram
-from brainhw.transform.advance import advance
-from brainhw.transform.checks import as_key, check_module
+from brainhw.transform.checks import as_key, check_module, step_limit
 from brainhw.transform.prepare import prepare_net
+from brainhw.transform.record import advance
 from brainhw.transform.restore import states_restored
-from brainhw.transform.stream import most_steps
 from brainhw.transform.stream_step import Held, StreamStep
 
 __all__ = ["export_step"]
@@ -194,8 +193,8 @@ def _platforms(platforms: Any, call: str) -> tuple[str, ...]:
 
 
 def _check_endless(net: brainstate.nn.Module, call: str) -> None:
-    most = most_steps(net)
-    if not math.isinf(most):
+    limit = step_limit(net, call)
+    if limit is not None and not math.isinf(most := limit.steps_left):
         raise ValueError(
             f"{call}: a layer with kernel='dense' holds {most:.0f} steps and a program cannot refuse the next; take "
             "kernel='soe', whose memory does not grow, or forget on purpose with memory=."
