@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from brainhw.interop.nir.checks import NODES, check_node, kind_of, shapes_of
 from brainhw.interop.nir.errors import Problems
+from brainhw.interop.nir.node_kinds import NODES, check_node, kind_of, shapes_of
 
 __all__ = ["FlatGraph", "read_graph"]
 

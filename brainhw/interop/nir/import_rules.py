@@ -11,11 +11,11 @@ import brainstate
 import brainunit as u
 import numpy as np
 
-from brainhw.interop.nir.checks import NODES, kind_of, register_import
 from brainhw.interop.nir.errors import Problems
 from brainhw.interop.nir.graph import FlatGraph
 from brainhw.interop.nir.metadata import noted
 from brainhw.interop.nir.net import NIRNet, Step
+from brainhw.interop.nir.node_kinds import NODES, kind_of, register_import
 from brainhw.interop.nir.parts import BiasedSynapse, Comparator, CubaCurrent, Gain, IFLayer, Integrator, WholeDelay
 from brainhw.interop.nir.steps import above, cuba_current, kept, tau_to_run
 from brainhw.nn import LeakyReadout, LIFLayer, LIFSynapse
