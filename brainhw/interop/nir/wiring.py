@@ -96,7 +96,7 @@ def _likely_inputs(net: brainstate.nn.Module) -> list[Any]:
         if not isinstance(size, tuple) or not size:
             continue
         # A layer with a threshold takes voltages unless it names another unit; everything else takes plain numbers.
-        unit = getattr(module, "drive_unit", u.mV if callable(getattr(module, "threshold", None)) else u.UNITLESS)
+        unit = getattr(module, "drive_unit", u.mV if hasattr(type(module), "threshold") else u.UNITLESS)
         for batch in ((), (1,)):
             zeros = jnp.zeros((*batch, size[-1]), brainstate.environ.dftype())
             found.setdefault((*batch, size[-1], str(unit)), zeros if unit == u.UNITLESS else zeros * unit)
