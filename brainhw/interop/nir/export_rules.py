@@ -280,8 +280,8 @@ def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
         at.connect(synapse, name)
         synapses.append((synapse, suffix, factor * into / millivolts))
     at.move_to_end(name)  # the nodes stand in the order in which they step
-    if module.w_rec is not None:
-        matrix = np.asarray(module.recurrent_weight().to(u.mV).mantissa, float)
+    if module.recurrent_weight is not None:
+        matrix = np.asarray(module.recurrent_matrix().to(u.mV).mantissa, float)
         for k, (synapse, suffix, factor) in enumerate(synapses):
             node = at.nir.Linear(weight=matrix[:, k::n_syn].T * factor[:, None])
             at.connect(at.add(node, name, suffix=f"{suffix}_rec"), synapse)
