@@ -146,7 +146,7 @@ REFUSED = {
     "an activation": (
         lambda: brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), lif(), brainstate.nn.ReLU()),
         {},
-        r"its output\) is not what one module gives.*layers\.2 \(ReLU\)",
+        r"its output\) is not the output of one module.*layers\.2 \(ReLU\)",
     ),
     "a changed class": (
         lambda: brainstate.nn.Sequential(Louder(4, 3), lif()),
@@ -156,12 +156,12 @@ REFUSED = {
     "something in between": (
         lambda: Wired(lambda net, x: net.lif(2 * net.syn(x))),
         {},
-        r"lif \(LIFLayer\) takes what is neither the input of the network nor",
+        r"lif \(LIFLayer\) takes an input that is neither .* \(it is computed from syn\)",
     ),
     "two outputs": (
         lambda: Wired(lambda net, x: (net.lif(net.syn(x)), x)),
         {},
-        r"the network \(its output\) is not what one module gives",
+        r"the network \(its output\) is not the output of one module",
     ),
     "used twice": (
         lambda: Wired(lambda net, x: net.lif(net.syn(net.syn2(net.lif(net.syn(x))))), syn2=brainstate.nn.Linear(3, 4)),

@@ -1,8 +1,11 @@
-"""What NIR or brainhw has no form for: every problem of a network in one error."""
+"""Errors of the NIR exchange: every problem of a network in one error, and missing packages."""
 
 from __future__ import annotations
 
-__all__ = ["NIRError", "Problems"]
+import importlib
+from typing import Any
+
+__all__ = ["NIRError", "Problems", "nir_package"]
 
 
 class NIRError(ValueError):
@@ -28,14 +31,14 @@ class NIRError(ValueError):
 
 
 class Problems:
-    """Collects what is wrong, so that all of it is told at once."""
+    """Collects problems, so that one error lists all of them."""
 
     def __init__(self, call: str) -> None:
         self.call = call
         self.found: list[str] = []
 
     def add(self, where: str, what: str, why: str) -> None:
-        """Note that ``where``, which is ``what``, is refused for the reason and with the advice in ``why``."""
+        """Add a problem of the module or node ``where``, which is a ``what``; ``why`` ends with the advice."""
         text = f"{where} ({what}) {why}"
         if text not in self.found:
             self.found.append(text)
@@ -44,3 +47,15 @@ class Problems:
         """Raise everything that was found, if anything was."""
         if self.found:
             raise NIRError(self.call, self.found)
+
+
+def nir_package(call: str) -> Any:
+    """Return the package ``nir``, or raise an error that says what to install."""
+    try:
+        importlib.import_module("h5py")
+        return importlib.import_module("nir")
+    except ImportError as error:
+        raise ImportError(
+            f"{call}: it needs the packages nir and h5py, and {error.name or error} is not there; install them with "
+            "pip install 'brainhw[nir]'."
+        ) from error

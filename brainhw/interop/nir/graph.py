@@ -7,12 +7,10 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from brainhw.interop.nir.checks import check_node, shapes_of
 from brainhw.interop.nir.errors import Problems
+from brainhw.interop.nir.node_kinds import NODES, check_node, kind_of, shapes_of
 
-__all__ = ["FIRING", "FlatGraph", "kind_of", "read_graph"]
-
-FIRING = ("LIF", "IF", "CubaLIF")
+__all__ = ["FlatGraph", "read_graph"]
 
 
 class FlatGraph(NamedTuple):
@@ -39,11 +37,6 @@ class FlatGraph(NamedTuple):
     def consumers(self, name: str) -> list[str]:
         """Return the nodes that ``name`` feeds."""
         return [other for other, sources in self.feeds.items() if any(source == name for source, _ in sources)]
-
-
-def kind_of(node: Any) -> str:
-    """Return the name of the node's class in NIR."""
-    return type(node).__name__
 
 
 def read_graph(graph: Any, problems: Problems) -> FlatGraph | None:
@@ -150,7 +143,7 @@ def _late_edges(nodes: dict[str, Any], edges: list[tuple[str, str]], problems: P
     reach = {name: _reached(name, edges) for name in nodes}
     late: set[tuple[str, str]] = set()
     for circle in _circles(nodes, reach):
-        firing = [name for name in circle if kind_of(nodes[name]) in FIRING]
+        firing = [name for name in circle if NODES[kind_of(nodes[name])].fires]
         if len(firing) == 1:
             late |= {(a, b) for a, b in edges if a == firing[0] and b in circle}
             for a, b in edges:

@@ -1,4 +1,4 @@
-"""What runs a NIR node that no layer of brainhw is already; each holds its own state and steps by itself."""
+"""Modules for NIR nodes that no layer of brainhw stands for; each holds its own state and steps by itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from brainhw import surrogate
 from brainhw.nn import LIFSynapse, SpikingLayer
+from brainhw.nn.protocols import Slot
 from brainhw.nn.spiking import zeros
 from brainhw.nn.synapse import tall_product
 
@@ -34,8 +35,7 @@ class BiasedSynapse(LIFSynapse):
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the voltage that the input and the bias add to each target neuron."""
-        drive = x @ self.weight.value + self.bias.value
-        return drive
+        return x @ self.weight.value + self.bias.value
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
         """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``."""
@@ -100,6 +100,10 @@ class IFLayer(SpikingLayer):
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
         """Return the drive itself: it is a voltage step."""
         return drive
+
+    def recurrent_slot(self) -> Slot | None:
+        """Return the recurrent weight, ``None`` without recurrence."""
+        return Slot(self.recurrent_weight, u.mV) if self.topology == "RC" else None
 
     def recurrent_matrix(self) -> u.Quantity:
         """Return the voltage steps that the previous spikes bring back, ``[N, N]``."""

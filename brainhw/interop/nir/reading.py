@@ -10,12 +10,11 @@ import brainstate
 import brainunit as u
 
 from brainhw import _arguments
-from brainhw.interop.nir.build import NetBuilder, Reading
-from brainhw.interop.nir.errors import NIRError, Problems
+from brainhw.interop.nir.errors import NIRError, Problems, nir_package
 from brainhw.interop.nir.graph import read_graph
+from brainhw.interop.nir.import_rules import NetBuilder, Reading
 from brainhw.interop.nir.metadata import noted, noted_choice, noted_number
 from brainhw.interop.nir.net import NIRNet
-from brainhw.interop.nir.package import nir_package
 from brainhw.interop.nir.steps import DISCRETISATIONS
 from brainhw.interop.nir.writing import millivolts_in
 

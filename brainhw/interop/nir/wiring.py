@@ -1,26 +1,22 @@
-"""What feeds what in a network: every module that one traced step calls, and where its input comes from."""
+"""The wiring of a network: every module that one step calls, and where its input comes from."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import brainstate
 import brainunit as u
-import jax
 import jax.numpy as jnp
+import numpy as np
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.nn import EffectiveWeight, MultiSynapseLayer, SpikingLayer
-from brainhw.nn.tap import Wires, hidden_values, listening, same_value, tap_wire
-from brainhw.transform.checks import registered_modules
+from brainhw.transform.checks import first_reason, registered_modules
 from brainhw.transform.prepare import prepare_net
-from brainhw.transform.trace import in_one_line, put_back_on_failure
+from brainhw.transform.trace import StepTrace, Value, trace_step
 
-__all__ = ["INPUT", "Call", "Wiring", "told_class", "wiring_of"]
+__all__ = ["INPUT", "Call", "Wiring", "wiring_of"]
 
-# The path that stands for the input of the network where that of a module is expected.
+# The path that stands for the input of the network where the path of a module is expected.
 INPUT = "input"
 
 
@@ -36,7 +32,7 @@ class Call(NamedTuple):
     source : str
         Path of the module whose output it takes, or ``"input"``.
     takes, gives : brainunit.Unit
-        Units of what goes in and comes out; mV for every voltage.
+        Units of its input and output; mV for every voltage.
     """
 
     path: str
@@ -52,216 +48,139 @@ class Wiring(NamedTuple):
     Attributes
     ----------
     calls : dict
-        What it calls, by path, in order.
+        The calls by path, in order, of the modules that the output depends on.
     output : str
         Path of the module whose output the network returns.
-    given : Any
-        An input that the network takes: an array or Quantity of one step.
-    returned_unit : brainunit.Unit
-        Unit of what it returns.
+    given, returned : Value
+        Input and output of the step.
     """
 
     calls: dict[str, Call]
     output: str
-    given: Any
-    returned_unit: u.Unit
+    given: Value
+    returned: Value
 
-    def needed(self) -> Wiring:
-        """Return the wiring without the calls that the output does not depend on."""
-        behind = {self.output}
-        for path, call in reversed(self.calls.items()):
-            behind |= {call.source} if path in behind else set()
-        return self._replace(calls={path: call for path, call in self.calls.items() if path in behind})
+    def targets(self, path: str) -> list[Any]:
+        """Return the modules that a module feeds; ``None`` stands for the output of the network."""
+        fed = [call.module for call in self.calls.values() if call.source == path]
+        return [*fed, None] if path == self.output else fed
 
 
 def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: Problems) -> Wiring | None:
-    """Trace one step and return its wiring; what cannot be told becomes a problem, with ``None`` if nothing can.
+    """Trace one step and return its wiring; ``None`` if problems keep it from being read.
 
-    The network is prepared by it; the caller puts the states back.
+    This prepares the network; the caller puts the states back.
     """
-    named = {path or type(net).__name__: module for path, module in registered_modules(net)}
     failure = None
-    for x in [sample] if sample is not None else _likely_inputs(named):
+    for x in [sample] if sample is not None else _likely_inputs(net):
         shape = jnp.shape(u.get_mantissa(x))
         try:
             prepare_net(net, shape[0] if len(shape) > 1 else None)
-            return _traced(net, named, x, dt, problems)
-        except Exception as error:  # whatever a network from outside raises, it is to be told
-            failure = failure or error
-    words = "no module says how wide its input is" if failure is None else in_one_line(failure)
+            return _wiring(net, trace_step(net, x, call="to_nir"), dt, problems)
+        except Exception as error:  # a network from outside may raise anything
+            failure = failure or first_reason(error)
+    words = "no module says how wide its input is"
+    if failure is not None:
+        words = f"{type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0]}"
     fix = "Pass sample=, an input [T, N] that the network takes." if sample is None else "Mend the network or sample."
     problems.add("the network", type(net).__name__, f"cannot be run for one step: {words.rstrip('.')}. {fix}")
     return None
 
 
-def _likely_inputs(named: dict[str, Any]) -> list[Any]:
-    """Return inputs that the network may take, that of the module registered first before the others."""
+def _likely_inputs(net: brainstate.nn.Module) -> list[Any]:
+    """Return inputs that the network may take; the module registered first comes first."""
     found: dict[tuple[Any, ...], Any] = {}
-    for module in named.values():
+    for _, module in registered_modules(net):
         size = getattr(module, "in_size", None)
-        if not isinstance(size, tuple) or isinstance(module, (EffectiveWeight, brainstate.nn.Param)):
+        if not isinstance(size, tuple) or not size:
             continue
-        unit = u.UNITLESS
-        if isinstance(module, (SpikingLayer, MultiSynapseLayer)):
-            unit = getattr(module, "drive_unit", u.mV)
+        # A layer with a threshold takes voltages unless it names another unit; everything else takes plain numbers.
+        unit = getattr(module, "drive_unit", u.mV if hasattr(type(module), "threshold") else u.UNITLESS)
         for batch in ((), (1,)):
             zeros = jnp.zeros((*batch, size[-1]), brainstate.environ.dftype())
             found.setdefault((*batch, size[-1], str(unit)), zeros if unit == u.UNITLESS else zeros * unit)
     return sorted(found.values(), key=lambda x: len(x.shape))
 
 
-def _traced(net: Any, named: dict[str, Any], x: Any, dt: u.Quantity, problems: Problems) -> Wiring | None:
-    paths = {id(module): path for path, module in named.items()}
-    for path, module in named.items():
-        if _is_known_base(type(module)) and told_class(module) is None:
-            what = "changes what its class does in a step, so that its parameters do not tell it"
-            problems.add(path, type(module).__name__, f"{what}; use the class itself.")
-    silent = [module for module in named.values() if _tells_nothing(module)]
-    told: dict[str, Any] = {}
-
-    def one_step(x: Any) -> None:
-        began = {id(module): hidden_values(module) for module in named.values()}
-        wires = Wires()
-        with listening(wires), _overheard(silent):
-            returned = net(x)
-        told["wiring"] = _told(x, wires, returned, named, paths, problems)
-        for owner, wire in wires.calls:
-            if owner in paths and not wire.is_all(named[paths[owner]], began[owner]):
-                what = type(named[paths[owner]]).__name__
-                problems.add(paths[owner], what, "has states that something else writes to as well; NIR has no form.")
-            with jax.ensure_compile_time_eval():  # a change of unit would be traced
-                same = wire.dt is dt or bool(u.math.allclose(wire.dt, dt))
-            if owner in paths and not same:
-                what = type(named[paths[owner]]).__name__
-                problems.add(paths[owner], what, "runs with a time step of its own; a graph is read with one.")
-
-    stepped = brainstate.transform.StatefulFunction(one_step, name="wiring_of")
-    with put_back_on_failure(net):
-        stepped.make_jaxpr(x)
-        written = stepped.get_write_states(x)
-    wiring = told["wiring"]
-    if wiring is not None:
-        _check_written(net, wiring, written, problems)
-    return wiring
-
-
-def _tells_nothing(module: Any) -> bool:
-    """Whether a module must be listened to from outside: it computes something, alone, and does not tell its wires."""
-    if isinstance(module, (brainstate.nn.Param, EffectiveWeight)):
-        return False
-    if isinstance(module, (MultiSynapseLayer, brainstate.nn.Linear)):
-        return True
-    if type(module).__module__.startswith("brainhw.nn."):
-        return False
-    return type(module).update is not brainstate.nn.Module.update and _is_foreign_leaf(module)
-
-
-def _is_foreign_leaf(module: Any) -> bool:
-    """Whether a module from elsewhere has none inside, so that what it does is its own."""
-    parts = (brainstate.nn.Param, EffectiveWeight)
-    inner = [m for _, m in registered_modules(module) if m is not module and not isinstance(m, parts)]
-    return not inner and not isinstance(module, parts) and not _is_known_base(type(module))
-
-
-def _is_known_base(kind: type) -> bool:
-    return any(base.__module__.startswith("brainhw.nn.") and "update" in vars(base) for base in kind.__mro__)
-
-
-@contextlib.contextmanager
-def _overheard(modules: list[Any]) -> Iterator[None]:
-    """Let modules tell their wires that do not do so themselves, while the block runs."""
-    own = [vars(module).get("update") for module in modules]
-    for module in modules:
-        vars(module)["update"] = _telling(module, module.update)
-    try:
-        yield
-    finally:
-        for module, update in zip(modules, own, strict=True):
-            del vars(module)["update"]
-            if update is not None:
-                vars(module)["update"] = update
-
-
-def _telling(module: Any, update: Any) -> Any:
-    def told(*given: Any, **options: Any) -> Any:
-        before = hidden_values(module)
-        gave = update(*given, **options)
-        tap_wire(module, given[0] if len(given) == 1 and not options else (given, options), gave, before)
-        return gave
-
-    return told
-
-
-def _told(
-    x: Any, wires: Wires, returned: Any, named: dict[str, Any], paths: dict[int, str], problems: Problems
-) -> Wiring | None:
-    outputs: list[tuple[Any, str]] = [(x, INPUT)]
+def _wiring(net: Any, step: StepTrace, dt: u.Quantity, problems: Problems) -> Wiring | None:
+    outputs: list[tuple[Value, str]] = [(step.given, INPUT)]
     calls: dict[str, Call] = {}
-    heard = {owner for owner, _ in wires.calls}
-    unknown = [f"{p} ({type(m).__name__})" for p, m in named.items() if id(m) not in heard and _is_foreign_leaf(m)]
-    unheard = f"; not known as synapse, layer or readout: {', '.join(unknown)}" if unknown else ""
-    for owner, wire in wires.calls:
-        if owner not in paths or _same(wire.given, wire.gave):  # one that hands on its input, as dropout when tested
+    unheard = _unheard(net, step)
+    for heard in step.calls:
+        if heard.given.same(heard.gave):  # hands its input on, as dropout does outside of training
             continue
-        path, module = paths[owner], named[paths[owner]]
+        module, path = heard.module, heard.path or type(net).__name__
+        kind = type(module).__name__
+        if not heard.owns_states:
+            problems.add(path, kind, "has states that something else writes to as well; NIR has no form.")
+        if heard.dt is not dt and not np.isclose(_milliseconds(heard.dt), _milliseconds(dt), rtol=1e-5, atol=0):
+            problems.add(path, kind, "runs with a time step of its own; a graph is read with one.")
         if path in calls:
-            problems.add(path, type(module).__name__, "is called more than once in a step; use one module for each.")
+            problems.add(path, kind, "is called more than once in a step; use one module for each.")
             continue
-        source = next((name for value, name in reversed(outputs) if _same(value, wire.given)), None)
+        source = next((name for value, name in reversed(outputs) if value.same(heard.given)), None)
         if source is None:
             problems.add(
                 path,
-                type(module).__name__,
-                "takes what is neither the input of the network nor the unchanged output of one module in this step; "
-                f"hand outputs on as they are, since what is computed in between has no NIR form{unheard}.",
+                kind,
+                "takes an input that is neither the input of the network nor the unchanged output of one module in "
+                f"this step{_computed_from(step, heard.given, outputs)}. Hand outputs on unchanged: NIR has no form "
+                f"for a computation between modules{unheard}.",
             )
             source = INPUT
-        calls[path] = Call(path, module, source, _coherent(wire.given), _coherent(wire.gave))
-        outputs.append((wire.gave, path))
-    output = next((name for value, name in reversed(outputs) if _same(value, returned)), None)
+        calls[path] = Call(path, module, source, _coherent(heard.given), _coherent(heard.gave))
+        outputs.append((heard.gave, path))
+    output = next((name for value, name in reversed(outputs) if value.same(step.returned)), None)
     if output is None or output == INPUT:
-        problems.add(
-            "the network", "its output", f"is not what one module gives; return the output of one module{unheard}."
-        )
+        words = f"is not the output of one module{_computed_from(step, step.returned, outputs)}"
+        problems.add("the network", "its output", f"{words}. Return the output of one module unchanged{unheard}.")
         return None
-    return Wiring(calls, output, x, u.get_unit(returned))
+    _check_written(net, calls, step, problems)
+    behind = {output}
+    for path, call in reversed(calls.items()):
+        behind |= {call.source} if path in behind else set()
+    return Wiring({p: call for p, call in calls.items() if p in behind}, output, step.given, step.returned)
 
 
-def _coherent(value: Any) -> u.Unit:
-    """Return the unit in which a graph is worked out: mV of voltages, none of ratios, else the value's own."""
-    unit = u.get_unit(value) if isinstance(value, (jax.Array, u.Quantity)) else u.UNITLESS
+def _computed_from(step: StepTrace, value: Value, outputs: list[tuple[Value, str]]) -> str:
+    """Return the modules between which and ``value`` something is computed, in words."""
+    link = step.link(value, [output for output, _ in outputs])
+    sources = () if link is None else link.sources
+    names = [name for output, name in outputs if any(output is source for source in sources)]
+    return f" (it is computed from {', '.join(names)})" if names else ""
+
+
+def _unheard(net: Any, step: StepTrace) -> str:
+    """Return the modules that the trace cannot hear, in words: they compute in ``__call__`` itself."""
+    heard = {id(call.module) for call in step.calls}
+    names = [
+        f"{path} ({type(module).__name__})"
+        for path, module in registered_modules(net)
+        if type(module).__call__ is not brainstate.nn.Module.__call__ and id(module) not in heard
+        if not isinstance(module, brainstate.nn.Param) and len(registered_modules(module)) == 1
+    ]
+    return f"; not known as synapse, layer or readout: {', '.join(names)}" if names else ""
+
+
+def _milliseconds(dt: Any) -> float:
+    return float("nan") if dt is None else float(dt.to(u.ms).mantissa)
+
+
+def _coherent(value: Value) -> u.Unit:
+    """Return the unit that a graph is worked out in: mV for voltages, none for ratios, else the value's own."""
     for other in (u.mV, u.UNITLESS):
-        if u.have_same_dim(unit, other):
+        if u.have_same_dim(value.unit, other):
             return other
-    return unit
+    return value.unit
 
 
-def _same(one: Any, other: Any) -> bool:
-    arrays = (jax.Array, u.Quantity)
-    return isinstance(one, arrays) and isinstance(other, arrays) and same_value(one, other)
-
-
-def _check_written(net: Any, wiring: Wiring, written: Any, problems: Problems) -> None:
-    known = {id(state) for call in wiring.calls.values() for state in call.module.states().values()}
+def _check_written(net: Any, calls: dict[str, Call], step: StepTrace, problems: Problems) -> None:
+    known = {id(state) for call in calls.values() for state in call.module.states().values()}
     others = {id(state): ".".join(map(str, path)) for path, state in net.states().items() if id(state) not in known}
-    noisy = any(getattr(call.module, "noise_std", None) is not None for call in wiring.calls.values())
-    for state in written:
-        if id(state) not in known and not (noisy and state is brainstate.random.DEFAULT):
-            where = others.get(id(state), "a random number" if state is brainstate.random.DEFAULT else "a state")
+    # The layer that adds noise is refused by its own rule.
+    noisy = any(getattr(call.module, "noise_std", None) is not None for call in calls.values())
+    for state in step.written:
+        is_random = state is brainstate.random.DEFAULT
+        if id(state) not in known and not (noisy and is_random):
+            where = others.get(id(state), "a random number" if is_random else "a state")
             problems.add(where, type(state).__name__, "is written in a step outside of any module that NIR has.")
-
-
-def told_class(module: Any) -> type | None:
-    """Return the class of ours, or of brainstate, whose step a module takes; ``None`` if its own class changes it."""
-    changed = replaced_on_instance(module)
-    for kind in type(module).__mro__:
-        if kind.__module__.split(".")[0] in ("brainhw", "brainstate"):
-            return None if any(hasattr(kind, name) for name in changed) else kind
-        changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))}
-    return None
-
-
-def replaced_on_instance(module: Any) -> set[str]:
-    """Return the names of methods that were put on the module itself, before those of its class."""
-    own = type(module)
-    return {name for name, value in vars(module).items() if callable(value) and callable(getattr(own, name, None))}

@@ -6,24 +6,22 @@ from typing import Any
 
 import brainstate
 import brainunit as u
+import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.interop.nir.clamp import check_clamp
-from brainhw.interop.nir.errors import Problems
+from brainhw.interop.nir.building import GraphBuilder, Options
+from brainhw.interop.nir.errors import Problems, nir_package
 from brainhw.interop.nir.metadata import graph_notes
-from brainhw.interop.nir.neurons import is_neuron, refuse_parts
-from brainhw.interop.nir.nodes import GraphBuilder, Options
-from brainhw.interop.nir.package import nir_package
 from brainhw.interop.nir.steps import DISCRETISATIONS
-from brainhw.interop.nir.synapses import is_synapse, stored_codes
-from brainhw.interop.nir.wiring import INPUT, Wiring, told_class, wiring_of
-from brainhw.nn import FractionalLayer, H1Frontend, H1Layer, H1Synapse, net_chip
+from brainhw.interop.nir.wiring import wiring_of
+from brainhw.nn import net_chip
 from brainhw.transform.checks import check_module
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.restore import states_restored
+from brainhw.transform.trace import watch_calls
 
-__all__ = ["to_nir"]
+__all__ = ["millivolts_in", "to_nir"]
 
 
 def to_nir(
@@ -127,17 +125,16 @@ def to_nir(
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=dt, fit=False):
         net_chip(net, call=call)
         wiring = wiring_of(net, dt, None if sample is None else sample[0], problems)
-        if wiring is not None:
-            wiring = wiring.needed()
-            _refuse(wiring, options, problems)
-        problems.raise_any()
+        if wiring is None:
+            problems.raise_any()
         assert wiring is not None
-        if clamp == "check":
-            clamped = {path: c.module for path, c in wiring.calls.items() if isinstance(c.module, H1Layer)}
-            check_clamp(net, clamped, sample, problems)
-        problems.raise_any()
         prepare_net(net)
-        builder = GraphBuilder(nir, wiring, options)
+        builder = GraphBuilder(nir, wiring, options, problems)
+        builder.apply_rules()
+        problems.raise_any()
+        if clamp == "check":
+            _check_clamp(net, builder.clamped, sample, problems)
+        problems.raise_any()
         chip = net_chip(net, call=call)
         notes = graph_notes(
             dt_s=float(dt.to(u.second).mantissa),
@@ -178,37 +175,50 @@ def _leaves(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else [value]
 
 
-def _refuse(wiring: Wiring, options: Options, problems: Problems) -> None:
-    drives = {name: [c for c in wiring.calls.values() if c.source == name] for name in (INPUT, *wiring.calls)}
-    for path, call in wiring.calls.items():
-        module, kind = call.module, told_class(call.module)
-        name = type(module).__name__
-        if isinstance(module, FractionalLayer):
-            problems.add(
-                path, name, "remembers its whole past along a power law, which no NIR node does; use a LIFLayer."
-            )
-        elif isinstance(module, H1Frontend):
+def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any, problems: Problems) -> None:
+    """Add a problem for each clamped layer whose free membrane falls below zero on a sample ``[T, ...]``.
+
+    Without a sample every clamped layer is a problem. The caller puts the states back.
+    """
+    if not layers:
+        return
+    advice = "pass clamp='ignore' to export neurons without it, which then differ there"
+    if sample is None:
+        for path, layer in layers.items():
             problems.add(
                 path,
-                name,
-                "stands for the analog filters of the chip, which NIR has no node for; export what follows it, fed "
-                "with the spikes of the layer after it.",
+                type(layer).__name__,
+                "holds its membrane at zero or above, which NIR has no form for; pass sample=, an input [T, N] or "
+                f"[T, B, N] on which it is checked that this changes nothing, or {advice}.",
             )
-        elif isinstance(module, H1Layer) and call.source == INPUT:
-            problems.add(path, name, "takes a charge as the input of the network; put a synapse before it.")
-        elif is_neuron(kind):
-            refuse_parts(path, module, options.reset, problems)
-        elif not is_synapse(kind):
-            what = "changes the step of a module of brainhw" if kind is None else "is no module that has a NIR form"
-            problems.add(path, name, f"{what}; use synapses, layers and readouts of brainhw or brainstate.nn.Linear.")
-        elif isinstance(module, H1Synapse):
-            _refuse_chip_synapse(path, module, drives[path], options, problems)
+        return
+    shape = np.shape(u.get_mantissa(sample))
+    prepare_net(net, shape[1] if len(shape) == 3 else None)
+    paths = {id(layer): path for path, layer in layers.items()}
+
+    def step(x: Any) -> dict[str, Any]:
+        shares = {}
+
+        def hear(layer: Any, drive: Any, gave: Any, before: dict[str, Any]) -> None:
+            shares[paths[id(layer)]] = _share_below(layer, drive, before)
+
+        with watch_calls(layers.values(), hear):
+            net(x)
+        return shares
+
+    for path, shares in brainstate.transform.for_loop(step, sample).items():
+        share = float(np.mean(np.asarray(shares)))
+        if share > 0:
+            problems.add(
+                path,
+                type(layers[path]).__name__,
+                f"holds its membrane at zero in {share:.2%} of all steps and neurons of the sample, which NIR has no "
+                f"form for; train without inhibition that reaches below zero, or {advice}.",
+            )
 
 
-def _refuse_chip_synapse(path: str, module: Any, targets: list[Any], options: Options, problems: Problems) -> None:
-    name = type(module).__name__
-    layers = [call.module for call in targets if isinstance(call.module, H1Layer)]
-    if not layers or len(layers) < len(targets):
-        problems.add(path, name, "drives no chip layer, so that its charge is no voltage; feed an H1 layer with it.")
-    elif options.weights == "codes" and isinstance(why := stored_codes(module, layers[0]), str):
-        problems.add(path, name, f"{why}; pass weights='float'.")
+def _share_below(layer: Any, drive: Any, before: dict[str, Any]) -> Any:
+    if layer.topology == "RC":
+        drive = drive + layer.recurrent_drive(before["spk"])
+    free = layer.integrate(before["V"], drive, brainstate.environ.get("dt")).to(u.mV).mantissa
+    return jnp.mean(free < 0)

@@ -12,9 +12,10 @@ import brainunit as u
 import numpy as np
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.graph import FlatGraph, kind_of
+from brainhw.interop.nir.graph import FlatGraph
 from brainhw.interop.nir.metadata import noted
 from brainhw.interop.nir.net import NIRNet, Step
+from brainhw.interop.nir.node_kinds import NODES, kind_of, register_import
 from brainhw.interop.nir.parts import BiasedSynapse, Comparator, CubaCurrent, Gain, IFLayer, Integrator, WholeDelay
 from brainhw.interop.nir.steps import above, cuba_current, kept, tau_to_run
 from brainhw.nn import LeakyReadout, LIFLayer, LIFSynapse
@@ -25,8 +26,10 @@ _MATRICES = ("Linear", "Affine")
 # What a network holds itself, and what others look for in any module: hooks, the chip and its parts.
 _OWN = ("program", "takes", "returns", "millivolts", "dt", "in_size", "out_size")
 _HOOKS = ("prepare", "pin_chip", "expect_steps", "init_state", "reset_state", "update_sequence")
-_LOOKED_FOR = ("chip", "family", "effective", "clamped", "spk_fun", "w_rec")
-_RESERVED = frozenset((*_OWN, *_HOOKS, *_LOOKED_FOR))
+# The first members of protocols: a node of such a name would make the network look like one layer.
+_PROTOCOLS = ("weight_slot", "subthreshold", "recurrent_slot", "quiet", "steps_left")
+_LOOKED_FOR = ("chip", "family", "effective", "clamped", "spk_fun", "recurrent_weight")
+_RESERVED = frozenset((*_OWN, *_HOOKS, *_PROTOCOLS, *_LOOKED_FOR))
 
 
 class Reading(NamedTuple):
@@ -65,7 +68,7 @@ class NetBuilder:
             self._plan(name)
         for name, node in self.graph.nodes.items():
             if name not in self.taken and name != self.graph.input:
-                self._make(name, node)
+                NODES[kind_of(node)].rule(self, name, node)
         if self.problems.found:
             return None
         n_out = math.prod(self._shape(self.graph.output))
@@ -86,7 +89,7 @@ class NetBuilder:
 
     def _plan(self, name: str) -> None:
         """Mark what goes into the weights of a neuron: matrices, and scales before it, that feed nothing else."""
-        if kind_of(self.graph.nodes[name]) not in ("LIF", "IF", "LI", "I"):
+        if not NODES[kind_of(self.graph.nodes[name])].folds:
             return
         feeds = self.graph.feeds[name]
         matrices = [source for source, late in feeds if not late and self._folded(source) is not None]
@@ -136,6 +139,19 @@ class NetBuilder:
         self.program.append(Step(name if makes is None else makes, attribute, tuple(takes)))
         return attribute
 
+    def put(self, name: str, part: Any, takes: list[tuple[str, bool]] | None = None) -> None:
+        """Add the module that a node becomes; ``None`` hands the input of the node on.
+
+        It takes the sum of what feeds the node, or of what ``takes`` lists (see :meth:`drives`).
+        """
+        takes = self._takes(self.graph.feeds[name]) if takes is None else takes
+        if part is None:
+            self.program.append(Step(name, None, tuple(takes)))
+            return
+        attribute = self._layer_name(name)
+        self.parts[attribute] = part
+        self.program.append(Step(name, attribute, tuple(takes)))
+
     def _takes(self, feeds: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
         """Return where the values of nodes lie; those that come late in the layer itself."""
         # What comes late is read from a layer that may be made later on, so its attribute is foreseen.
@@ -145,40 +161,6 @@ class NetBuilder:
         if name not in self.attributes:
             self.attributes[name] = self._attribute(name)
         return self.attributes[name]
-
-    def _make(self, name: str, node: Any) -> None:
-        kind, feeds = kind_of(node), self.graph.feeds[name]
-        takes = self._takes(feeds)
-        if kind in ("Input", "Output", "Flatten"):
-            self.program.append(Step(name, None, tuple(takes)))
-        elif kind in _MATRICES:
-            bias = np.asarray(node.bias, float) if kind == "Affine" else None
-            self._put(name, _dense(np.asarray(node.weight, float), bias), takes)
-        elif kind == "Scale":
-            self._put(name, Gain(np.ravel(node.scale)), takes)
-        elif kind == "Threshold":
-            self._put(name, Comparator(above(np.ravel(node.threshold))), takes)
-        elif kind == "Delay":
-            self._delay(name, node, takes)
-        elif kind in ("LI", "I"):
-            self._integrator(name, node, feeds)
-        elif kind in ("LIF", "IF"):
-            self._firing(name, node, feeds)
-        else:
-            self._current_based(name, node, takes)
-
-    def _delay(self, name: str, node: Any, takes: list[tuple[str, bool]]) -> None:
-        steps = np.ravel(node.delay) / self.reading.seconds
-        whole = np.round(steps)
-        if np.any(np.abs(steps - whole) > 1e-6):
-            first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])
-            self.problems.add(
-                name, "Delay", f"has a delay of {first:g} s, which is no whole number of steps of {self.reading.dt}."
-            )
-        elif not np.any(whole):
-            self.program.append(Step(name, None, tuple(takes)))
-        else:
-            self._put(name, WholeDelay(whole), takes)
 
     def _tau(self, name: str, node: Any, tau: np.ndarray, field: str = "tau") -> Any:
         """Return a time constant for a layer: one number where all are the same, unless noted otherwise."""
@@ -205,7 +187,9 @@ class NetBuilder:
             )
         return beta
 
-    def _integrator(self, name: str, node: Any, feeds: list[tuple[str, bool]]) -> None:
+    def integrator(self, name: str, node: Any) -> None:
+        """Make a readout of an integrator behind a matrix alone, else an integrator of the sum of its inputs."""
+        feeds = self.graph.feeds[name]
         r = np.ravel(np.asarray(node.r, float))
         if kind_of(node) == "I":
             zeros, ones = np.zeros_like(r), np.ones_like(r)
@@ -247,7 +231,9 @@ class NetBuilder:
                 self._put(source, _dense(folded.matrix, folded.bias), self._takes([folded.source]))
         self._put(name, Integrator(beta, gain, bias), self._takes(feeds))
 
-    def _firing(self, name: str, node: Any, feeds: list[tuple[str, bool]]) -> None:
+    def firing(self, name: str, node: Any) -> None:
+        """Make a layer, and the synapses and gains that drive it."""
+        feeds = self.graph.feeds[name]
         millivolts, r = self.reading.millivolts, np.ravel(np.asarray(node.r, float))
         n = len(r)
         V_th = above(np.ravel(np.asarray(node.v_threshold, float)) * millivolts)
@@ -273,10 +259,7 @@ class NetBuilder:
         if back is not None:
             feeds = [feed for feed in feeds if feed[0] != back.name]
             constant = constant if back.bias is None else constant + back.bias * gain
-        drives = self._drives(name, feeds, gain, constant)
-        attribute = self._layer_name(name)
-        self.parts[attribute] = layer
-        self.program.append(Step(name, attribute, tuple(drives)))
+        self.put(name, layer, self.drives(name, feeds, gain, constant))
 
     def _reset(self, node: Any) -> str:
         if self.reading.reset is not None:
@@ -293,10 +276,13 @@ class NetBuilder:
                 return folded
         return None
 
-    def _drives(
+    def drives(
         self, name: str, feeds: list[tuple[str, bool]], gain: np.ndarray, constant: np.ndarray
     ) -> list[tuple[str, bool]]:
-        """Make what drives a layer, in mV: synapses with the gain in their weights, and one gain for all the rest."""
+        """Make what drives a layer, in mV: synapses with the gain in their weights, and one gain for all the rest.
+
+        A step adds ``gain * x + constant`` in units of the graph.
+        """
         millivolts = self.reading.millivolts
         left: np.ndarray | None = constant if np.any(constant) else None
         drives, rest = [], []
@@ -339,7 +325,8 @@ class NetBuilder:
         assert step.part is not None
         del self.parts[step.part]
 
-    def _current_based(self, name: str, node: Any, takes: list[tuple[str, bool]]) -> None:
+    def current_based(self, name: str, node: Any) -> None:
+        """Make the current and the membrane of a current-based neuron."""
         n, millivolts = np.size(node.r), self.reading.millivolts
         r, w_in, v_leak = (np.ravel(np.asarray(getattr(node, field), float)) for field in ("r", "w_in", "v_leak"))
         tau_mem, tau_syn = (np.ravel(np.asarray(getattr(node, field), float)) for field in ("tau_mem", "tau_syn"))
@@ -367,10 +354,64 @@ class NetBuilder:
             u.mV if fires else u.UNITLESS,
         )
         key = self._key(f"{name}.current")
-        self._put(f"{name}_current", part, takes, makes=key)
-        attribute = self._layer_name(name)
-        self.parts[attribute] = last
-        self.program.append(Step(name, attribute, ((key, False),)))
+        self._put(f"{name}_current", part, self._takes(self.graph.feeds[name]), makes=key)
+        self.put(name, last, [(key, False)])
+
+
+# Import rules, one for each type of node
+
+
+@register_import("Input")
+@register_import("Output")
+@register_import("Flatten")
+def hand_on(builder: NetBuilder, name: str, node: Any) -> None:
+    """Hand the input on; arrays with several axes are flat anyway."""
+    builder.put(name, None)
+
+
+@register_import("Affine", arrays=("weight", "bias"))
+@register_import("Linear", arrays=("weight",))
+def matrix(builder: NetBuilder, name: str, node: Any) -> None:
+    """Make a matrix of plain numbers, where no layer behind it takes it into its weights."""
+    bias = np.asarray(node.bias, float) if hasattr(node, "bias") else None
+    builder.put(name, _dense(np.asarray(node.weight, float), bias))
+
+
+@register_import("Scale", arrays=("scale",))
+def scale(builder: NetBuilder, name: str, node: Any) -> None:
+    """Make a gain."""
+    builder.put(name, Gain(np.ravel(node.scale)))
+
+
+@register_import("Threshold", arrays=("threshold",))
+def threshold(builder: NetBuilder, name: str, node: Any) -> None:
+    """Make a comparator."""
+    builder.put(name, Comparator(above(np.ravel(node.threshold))))
+
+
+@register_import("Delay", arrays=("delay",))
+def delay(builder: NetBuilder, name: str, node: Any) -> None:
+    """Make a delay of whole steps; refuse parts of a step."""
+    steps = np.ravel(node.delay) / builder.reading.seconds
+    whole = np.round(steps)
+    if np.any(np.abs(steps - whole) > 1e-6):
+        first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])
+        why = f"has a delay of {first:g} s, which is no whole number of steps of {builder.reading.dt}."
+        builder.problems.add(name, "Delay", why)
+    else:
+        builder.put(name, WholeDelay(whole) if np.any(whole) else None)
+
+
+register_import("I", arrays=("r",), folds=True)(NetBuilder.integrator)
+register_import("LI", arrays=("tau", "r", "v_leak"), folds=True)(NetBuilder.integrator)
+register_import("IF", arrays=("r", "v_threshold", "v_reset"), fires=True, folds=True)(NetBuilder.firing)
+register_import("LIF", arrays=("tau", "r", "v_leak", "v_threshold", "v_reset"), fires=True, folds=True)(
+    NetBuilder.firing
+)
+register_import("CubaLI", arrays=("tau_syn", "tau_mem", "r", "v_leak", "w_in"))(NetBuilder.current_based)
+register_import("CubaLIF", arrays=("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"), fires=True)(
+    NetBuilder.current_based
+)
 
 
 def _one_or_all(node: Any, field: str, values: np.ndarray) -> Any:

@@ -1,40 +1,96 @@
-"""What a NIR node must be like to be run: known, finite, of one shape, with time constants that are times."""
+"""The types of node that can be run, with their import rules, and the checks of their arrays."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from brainhw.interop.nir.errors import Problems
 
-__all__ = ["check_node", "shapes_of"]
+__all__ = ["NODES", "NodeKind", "check_node", "kind_of", "register_import", "shapes_of"]
 
 Shape = tuple[int, ...] | None
 
-# For every node that can be run: its arrays, the first of which tells its shape.
-ARRAYS: dict[str, tuple[str, ...]] = {
-    "Input": (),
-    "Output": (),
-    "Affine": ("weight", "bias"),
-    "Linear": ("weight",),
-    "Scale": ("scale",),
-    "Flatten": (),
-    "Delay": ("delay",),
-    "Threshold": ("threshold",),
-    "I": ("r",),
-    "IF": ("r", "v_threshold", "v_reset"),
-    "LI": ("tau", "r", "v_leak"),
-    "LIF": ("tau", "r", "v_leak", "v_threshold", "v_reset"),
-    "CubaLI": ("tau_syn", "tau_mem", "r", "v_leak", "w_in"),
-    "CubaLIF": ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"),
-}
+
+class NodeKind(NamedTuple):
+    """A type of node that can be run: its arrays, the first of which gives its shape, and how it is made.
+
+    ``fires`` is True for neurons whose spikes may close a cycle; ``folds`` where the matrices before the node go into
+    the weights of the layer that it becomes.
+    """
+
+    rule: Callable[[Any, str, Any], None]
+    arrays: tuple[str, ...]
+    fires: bool
+    folds: bool
+
+
+NODES: dict[str, NodeKind] = {}
+
+
+def register_import(
+    kind: str, *, arrays: tuple[str, ...] = (), fires: bool = False, folds: bool = False
+) -> Callable[[Any], Any]:
+    """Register the rule by which nodes of a type are imported; use it as a decorator.
+
+    The rule is called as ``rule(builder, name, node)``. It adds one module with ``builder.put(name, module)``, which
+    gets the sum of what feeds the node and gives its output, or refuses with
+    ``builder.problems.add(name, kind, why)``. ``builder.reading`` holds ``dt``, ``seconds`` (the same as a number),
+    ``millivolts`` (what 1 in the graph stands for), ``how`` and ``reset``.
+
+    Parameters
+    ----------
+    kind : str
+        Name of the node's class. A second rule for a name replaces the first.
+    arrays : tuple of str, optional
+        Its arrays, which must be finite and of one shape ``[n]``. Default none.
+    fires : bool, optional
+        Whether it fires, so that it may close a cycle; its module must then hold its spikes in the state ``spk``.
+        Default False.
+    folds : bool, optional
+        Whether matrices that feed it alone are made by ``builder.drives(name, feeds, gain, constant)``, in mV.
+        Default False: they become modules of their own.
+
+    Returns
+    -------
+    callable
+        The decorator, which returns the rule unchanged.
+
+    Raises
+    ------
+    TypeError
+        If ``kind`` is not a string.
+
+    Examples
+    --------
+    >>> from brainhw.interop.nir import register_import
+    >>> @register_import("Ramp", arrays=("slope",))
+    ... def ramp(builder, name, node):
+    ...     builder.problems.add(name, "Ramp", "is not supported yet; remove it.")
+    """
+    if not isinstance(kind, str):
+        raise TypeError(f"register_import: kind must be the name of a node's class; got {kind!r}. Pass cls.__name__.")
+
+    def register(rule: Callable[[Any, str, Any], None]) -> Callable[[Any, str, Any], None]:
+        NODES[kind] = NodeKind(rule, tuple(arrays), fires, folds)
+        return rule
+
+    return register
+
+
 TIMES = ("tau", "tau_mem", "tau_syn")
 REFUSED = {
     **dict.fromkeys(("Conv1d", "Conv2d"), "brainhw has no convolution; unroll it into a Linear node."),
     **dict.fromkeys(("SumPool2d", "AvgPool2d"), "brainhw has no pooling; unroll it into a Linear node."),
 }
+
+
+def kind_of(node: Any) -> str:
+    """Return the name of the node's class in NIR."""
+    return type(node).__name__
 
 
 def shapes_of(node: Any) -> tuple[Shape, Shape]:
@@ -44,7 +100,7 @@ def shapes_of(node: Any) -> tuple[Shape, Shape]:
         return (node.weight.shape[1],), (node.weight.shape[0],)
     if kind in ("Input", "Output", "Flatten"):
         return _declared(node.input_type), _declared(node.output_type)
-    arrays = ARRAYS.get(kind, ())
+    arrays = NODES[kind].arrays if kind in NODES else ()
     shape = np.shape(getattr(node, arrays[0])) if arrays else None
     return shape, shape
 
@@ -73,11 +129,11 @@ def _words(field: str, array: np.ndarray) -> str | None:
 def check_node(name: str, node: Any, problems: Problems) -> None:
     """Note whatever keeps a node from being run."""
     kind = type(node).__name__
-    if kind not in ARRAYS:
+    if kind not in NODES:
         problems.add(name, kind, REFUSED.get(kind, "is no node that brainhw knows; replace it by nodes of NIR."))
         return
     found: dict[str, np.ndarray] = {}
-    for field in ARRAYS[kind]:
+    for field in NODES[kind].arrays:
         array = getattr(node, field, None)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             problems.add(name, kind, f"has {field} = {array!r}; it must be a NumPy array of numbers.")
@@ -85,7 +141,7 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         found[field] = array
         if (words := _words(field, array)) is not None:
             problems.add(name, kind, words)
-    if len(found) < len(ARRAYS[kind]):
+    if len(found) < len(NODES[kind].arrays):
         return
     if kind in ("Affine", "Linear"):
         _check_matrix(name, kind, found, problems)

@@ -1,0 +1,355 @@
+"""The builder of a graph, and the contract of an export rule: one rule turns one class of modules into nodes."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import brainstate
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.interop.nir.errors import Problems
+from brainhw.interop.nir.metadata import SECTION
+from brainhw.interop.nir.wiring import INPUT, Call, Wiring
+
+__all__ = ["Codes", "Export", "GraphBuilder", "Options", "Weights", "register_export"]
+
+
+class Options(NamedTuple):
+    """Options of an export, as the arguments of ``to_nir``; ``millivolts`` is the size of the number 1 in a graph."""
+
+    dt: u.Quantity
+    millivolts: float
+    how: str
+    reset: str
+    gain: str
+    weights: str
+
+
+class Codes(NamedTuple):
+    """Weights as whole numbers ``[out, in]``, and the size of one in the unit of the weights."""
+
+    numbers: np.ndarray
+    step: float
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A synapse in numbers; the export rule of a module without a state returns it.
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray
+        ``[out, in]``, or ``[out]`` for a one-to-one connection, in :attr:`Export.weight_unit`. The builder multiplies
+        it by the factor that the layer behind it needs.
+    bias : numpy.ndarray, optional
+        ``[out]`` in the unit of the output. Default none.
+    notes : dict, optional
+        Metadata of the node. Default none.
+    codes : Codes, optional
+        The same matrix as whole numbers, to be written before a ``Scale``. Default none.
+    """
+
+    matrix: np.ndarray
+    bias: np.ndarray | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    codes: Codes | None = None
+
+
+class _RefusedError(Exception):
+    """A module of the network was refused, so no node is made any more."""
+
+
+class Export:
+    """One module to export: a rule gets it, reads the options, adds nodes or refuses.
+
+    Attributes
+    ----------
+    path : str
+        Dotted path of the module.
+    call : Call
+        ``source`` is the path of what feeds it, ``takes`` and ``gives`` are the units of input and output.
+    target : brainstate.nn.Module or None
+        A module that it feeds, ``None`` for the output of the network. A synapse is exported once for each.
+    options : Options
+        ``dt``, ``millivolts`` (what 1 in the graph stands for), ``how`` (``'exact'`` or ``'euler'``), ``reset``
+        (``'exact'`` or ``'continuous'``), ``gain`` (``'weights'`` or ``'R'``) and ``weights`` (``'float'`` or
+        ``'codes'``).
+    nir : module
+        The package ``nir``.
+    seconds : float
+        The time step in seconds.
+    refused : bool
+        Whether :meth:`refuse` was called.
+    """
+
+    def __init__(self, builder: GraphBuilder, call: Call, target: Any) -> None:
+        self._builder = builder
+        self.path, self.call, self.target = call.path, call, target
+        self.options, self.nir = builder.options, builder.nir
+        self.seconds = float(builder.options.dt.to(u.second).mantissa)
+        self.refused = False
+
+    @property
+    def weight_unit(self) -> u.Unit:
+        """Unit of a weight: that of the output over that of the input, with mV for voltages."""
+        return self.call.gives / self.call.takes
+
+    @property
+    def targets(self) -> list[Any]:
+        """Every module that this one feeds, with ``None`` for the output of the network."""
+        return self._builder.wiring.targets(self.path)
+
+    def refuse(self, why: str) -> None:
+        """Refuse the module: ``why`` goes on after its name, and ends with the advice. All reasons are listed."""
+        self.refused = True
+        self._builder.problems.add(self.path, type(self.call.module).__name__, why)
+
+    def check_clamp(self) -> None:
+        """Ask for the check that the clamp of the membrane at zero does nothing on the sample."""
+        self._builder.clamped[self.path] = self.call.module
+
+    def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the factor of the weights and ``R`` of neurons that keep the share ``beta`` over a step."""
+        # A reader adds (1 - beta) R I in a step, where brainhw adds its input itself.
+        factor = 1 / (1 - beta)
+        return (np.ones_like(beta), factor) if self.options.gain == "R" else (factor, np.ones_like(beta))
+
+    def source(self, factor: Any = 1.0, *, voltage: bool = False, rows: slice | None = None) -> str:
+        """Return the node that gives ``factor`` times the input of the module.
+
+        Parameters
+        ----------
+        factor : float or numpy.ndarray, optional
+            Scalar or one for each channel. Default 1.
+        voltage : bool, optional
+            Whether the module takes voltages (or charges that make them): ``factor`` then belongs to numbers in
+            ``options.millivolts``. Default False: plain numbers.
+        rows : slice, optional
+            Only these channels of the input. Default all.
+        """
+        unit = self.options.millivolts if voltage else 1.0
+        return self._builder.source(self.call.source, self.call.module, factor, unit, rows)
+
+    def add(self, node: Any, source: str | None = None, *, suffix: str = "", **notes: Any) -> str:
+        """Add a node, connect it to ``source`` and return its name.
+
+        ``suffix`` names a further node of the same module. ``notes`` go into the metadata; ``None`` is left out.
+        """
+        notes = {"path": self.path, **({} if suffix else {"kind": type(self.call.module).__name__}), **notes}
+        name = self._builder.free_name(f"{self.path}_{suffix}" if suffix else self.path)
+        return self._builder.add(name, node, source, **notes)
+
+    def connect(self, source: str, target: str) -> None:
+        """Add an edge between two nodes."""
+        self._builder.edges.append((source, target))
+
+    def move_to_end(self, name: str) -> None:
+        """Put a node after those added since: some readers step nodes in their order."""
+        self._builder.nodes[name] = self._builder.nodes.pop(name)
+
+
+@functools.singledispatch
+def _export_rule(module: Any, at: Export) -> str | Weights | None:
+    at.refuse(
+        "is no module that has a NIR form; use synapses, layers and readouts of brainhw or brainstate.nn.Linear, or "
+        "register its class with brainhw.interop.nir.register_export."
+    )
+    return None
+
+
+Rule = Callable[[Any, Export], "str | Weights | None"]
+
+
+def register_export(cls: type) -> Callable[[Rule], Rule]:
+    """Register the rule by which modules of a class are exported; use it as a decorator.
+
+    The rule is called as ``rule(module, at)`` with an :class:`Export`. It returns :class:`Weights` for a synapse, or
+    the name of the node that gives the output of the module. To refuse, it calls ``at.refuse(why)`` and returns
+    ``None``. A refusal comes before the first call of ``at.source``, so that every reason is listed.
+
+    Parameters
+    ----------
+    cls : type
+        Subclass of ``brainstate.nn.Module``. The rule holds for subclasses that change no member of ``cls``; others
+        are refused until they are registered themselves. A second rule for a class replaces the first.
+
+    Returns
+    -------
+    callable
+        The decorator, which returns the rule unchanged.
+
+    Raises
+    ------
+    TypeError
+        If ``cls`` is not a class of modules.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp, numpy as np
+    >>> from brainhw.interop.nir import Weights, register_export, to_nir
+    >>> class Double(brainstate.nn.Module):
+    ...     in_size = out_size = (2,)
+    ...     def update(self, x):
+    ...         return 2 * x
+    >>> @register_export(Double)
+    ... def double(module, at):
+    ...     return Weights(np.full(2, 2.0))
+    >>> net = brainstate.nn.Sequential(Double(), bh.nn.LeakyReadout(2, 1, tau=5 * u.ms))
+    >>> [type(node).__name__ for node in to_nir(net, dt=1 * u.ms).nodes.values()]
+    ['Input', 'Scale', 'Linear', 'LI', 'Output']
+    """
+    if not (isinstance(cls, type) and issubclass(cls, brainstate.nn.Module)):
+        raise TypeError(f"register_export: cls must be a subclass of brainstate.nn.Module; got {cls!r}.")
+    return _export_rule.register(cls)
+
+
+def _rule_of(module: Any) -> Rule | None:
+    """Return the rule of a module, ``None`` if its own class changes a member of the registered one."""
+    own = type(module)
+    changed = {name for name, value in vars(module).items() if callable(value) and callable(getattr(own, name, None))}
+    for kind in own.__mro__:
+        # Classes of this package are tested with the rule of their base.
+        if kind in _export_rule.registry or kind.__module__.split(".")[0] == "brainhw":
+            return None if any(hasattr(kind, name) for name in changed) else _export_rule.dispatch(kind)
+        changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))}
+    return None
+
+
+class GraphBuilder:
+    """Makes nodes and edges of one network: each layer once, each synapse once for every layer that it feeds."""
+
+    def __init__(self, nir: Any, wiring: Wiring, options: Options, problems: Problems) -> None:
+        self.nir, self.wiring, self.options, self.problems = nir, wiring, options, problems
+        self.nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": np.array([wiring.given.shape[-1]])})}
+        self.edges: list[tuple[str, str]] = []
+        self.clamped: dict[str, Any] = {}
+        self._names: dict[str, str] = {INPUT: INPUT}
+        self._weights: dict[tuple[str, int], Weights] = {}
+
+    def apply_rules(self) -> None:
+        """Export every module; what a rule refuses becomes a problem."""
+        # In the order of the step, so that the synapses of a layer are known before the layer.
+        for call in self.wiring.calls.values():
+            rule = _rule_of(call.module)
+            if rule is None:
+                self.problems.add(
+                    call.path,
+                    type(call.module).__name__,
+                    "changes what its class does in a step, so that its parameters do not describe it; use the class "
+                    "itself, or register this one with brainhw.interop.nir.register_export.",
+                )
+                continue
+            for target in self.wiring.targets(call.path):
+                if not self._apply(rule, call, target):
+                    break
+
+    def _apply(self, rule: Rule, call: Call, target: Any) -> bool:
+        """Apply a rule and return whether it must be applied for every further target, too."""
+        at = Export(self, call, target)
+        try:
+            made = rule(call.module, at)
+        except _RefusedError:
+            return False
+        if at.refused:
+            return True
+        if isinstance(made, Weights):
+            self._weights[call.path, id(target)] = made
+            return True
+        if made not in self.nodes:
+            raise TypeError(
+                f"to_nir: the rule for {type(call.module).__name__} must return Weights or the name of a node that it "
+                f"added; got {_arguments.describe(made)}. To refuse a module, call at.refuse(why)."
+            )
+        self._names[call.path] = str(made)
+        return False
+
+    def graph(self, notes: dict[str, Any]) -> Any:
+        """Return the whole graph."""
+        last = self.source(self.wiring.output, None, 1.0, self._stands_for(self.wiring.returned.unit))
+        shape = self.wiring.calls[self.wiring.output].module.out_size[-1]
+        self.nodes["output"] = self.nir.Output(output_type={"output": np.array([shape])})
+        self.edges.append((last, "output"))
+        return self.nir.NIRGraph(nodes=self.nodes, edges=self.edges, metadata=notes)
+
+    def _stands_for(self, unit: u.Unit) -> float:
+        """Return the size of the number 1 in the graph for values of a unit: in mV for voltages, else 1."""
+        return self.options.millivolts if u.have_same_dim(unit, u.mV) else 1.0
+
+    def free_name(self, path: str) -> str:
+        """Return a name for a node, made of a path: without the dots and slashes that readers stumble over."""
+        base = re.sub(r"\W", "_", path) or "net"
+        base = base if base not in (INPUT, "output") else f"{base}_layer"
+        name, count = base, 2
+        while name in self.nodes:
+            name, count = f"{base}_{count}", count + 1
+        return name
+
+    def add(self, name: str, node: Any, source: str | None, **notes: Any) -> str:
+        """Add a node under a name and connect it to ``source``."""
+        # A file cannot hold None.
+        node.metadata = {SECTION: {key: value for key, value in notes.items() if value is not None}}
+        self.nodes[name] = node
+        if source is not None:
+            self.edges.append((source, name))
+        return name
+
+    def source(self, path: str, target: Any, factor: Any, unit: float, rows: slice | None = None) -> str:
+        """Return the node that gives ``factor`` times the output of the module at ``path``, in units of ``unit`` mV."""
+        if self.problems.found:  # there will be no graph, and what feeds this module may not be known
+            raise _RefusedError
+        weights = self._weights.get((path, id(target)))
+        if weights is not None and weights.matrix.ndim == 2:
+            return self._matrix(self.wiring.calls[path], weights, factor, unit, rows)
+        if rows is not None:
+            return self._picked(path, target, factor, unit, rows)
+        if weights is None:
+            before = self._stands_for(self.wiring.given.unit) / unit if path == INPUT else 1.0
+            return self._scaled(self._names[path], factor * before)
+        call = self.wiring.calls[path]
+        factor = np.broadcast_to(np.asarray(factor) / unit, weights.matrix.shape)
+        before = self._stands_for(call.takes)
+        name = self.source(call.source, call.module, weights.matrix * factor * before, before)
+        if weights.bias is None:
+            return name
+        node = self.nir.Affine(weight=np.eye(len(factor)), bias=weights.bias * factor)
+        return self.add(self.free_name(f"{name}_bias"), node, name)
+
+    def _matrix(self, call: Call, weights: Weights, factor: Any, unit: float, rows: slice | None) -> str:
+        matrix = weights.matrix if rows is None else weights.matrix[rows]
+        bias = weights.bias if rows is None or weights.bias is None else weights.bias[rows]
+        factor = np.broadcast_to(np.asarray(factor) / unit, (len(matrix),))
+        # The size of the number 1 in the node that feeds this one.
+        before = self._stands_for(call.takes)
+        source = self.source(call.source, call.module, 1.0, before)
+        name = self.free_name(call.path)
+        notes = {"path": call.path, "kind": type(call.module).__name__, **weights.notes}
+        if weights.codes is not None and rows is None:
+            linear = self.add(name, self.nir.Linear(weight=weights.codes.numbers), source, **notes)
+            scale = self.nir.Scale(scale=weights.codes.step * factor * before)
+            return self.add(self.free_name(f"{call.path}_step"), scale, linear, path=call.path)
+        matrix = matrix * (factor * before)[:, None]
+        node = self.nir.Linear(weight=matrix) if bias is None else self.nir.Affine(weight=matrix, bias=bias * factor)
+        return self.add(name, node, source, **notes)
+
+    def _picked(self, path: str, target: Any, factor: Any, unit: float, rows: slice) -> str:
+        """Return some channels of the input of a layer that no matrix of its own feeds."""
+        width = target.in_size[-1] if path == INPUT else self.wiring.calls[path].module.out_size[-1]
+        chosen = np.eye(width)[rows]
+        spread = chosen.T @ np.broadcast_to(factor, (len(chosen),))
+        wide = self.source(path, target, spread, unit)
+        name = self.free_name(f"{path}_pick{rows.start}")
+        return self.add(name, self.nir.Linear(weight=chosen), wide, path=path)
+
+    def _scaled(self, source: str, factor: Any) -> str:
+        # A factor that is one up to rounding is what an imported gain and its neuron make together.
+        if np.all(np.abs(np.asarray(factor) - 1) <= np.finfo(brainstate.environ.dftype()).eps):
+            return source
+        shape = tuple(next(iter(self.nodes[source].output_type.values())))
+        scale = np.broadcast_to(np.asarray(factor, float), shape).copy()
+        return self.add(self.free_name(f"{source}_gain"), self.nir.Scale(scale=scale), source)

@@ -1,0 +1,374 @@
+"""Export rules: for each class of modules, its refusals and the nodes that it becomes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw.chip import LinearCharge
+from brainhw.interop.nir.building import Codes, Export, Weights, register_export
+from brainhw.interop.nir.metadata import SECTION
+from brainhw.interop.nir.parts import BiasedSynapse, Gain, IFLayer, Integrator
+from brainhw.interop.nir.steps import below, tau_of
+from brainhw.interop.nir.wiring import INPUT
+from brainhw.nn import (
+    ALIFLayer,
+    FractionalLayer,
+    H1Frontend,
+    H1Layer,
+    H1Synapse,
+    LeakyReadout,
+    LIFLayer,
+    LIFSynapse,
+    MultiSynapseLayer,
+)
+from brainhw.nn.leak import LEAKS, decay_factor
+from brainhw.nn.parameter import current_value
+from brainhw.surrogate import MultiSpike
+
+__all__: list[str] = []
+
+SUBTRACT = (
+    "subtracts its threshold at a spike, which NIR has no form for, whose neurons go to v_reset; {fix}pass "
+    "reset='continuous' to export a reset to zero: the same in continuous time, where a membrane never gets beyond its "
+    "threshold, and an error of order dt in steps."
+)
+SPIKES = (
+    "has a spk_fun that gives something else than 0 below the threshold and 1 from it on, as NIR neurons do; use one "
+    "of brainhw.surrogate, for example fast_sigmoid()."
+)
+
+
+class Leaky(NamedTuple):
+    """Share that a step leaves, and time constant in seconds (infinite without leak), ``[N]`` each."""
+
+    beta: np.ndarray
+    tau: np.ndarray
+
+
+# Synapses
+
+
+@register_export(LIFSynapse)
+def lif_synapse(module: Any, at: Export) -> Weights:
+    """Return voltages as they are."""
+    return Weights(_numbers(module.weight.value, at.weight_unit).T)
+
+
+@register_export(BiasedSynapse)
+def biased_synapse(module: Any, at: Export) -> Weights:
+    """Return voltages and a constant."""
+    return Weights(_numbers(module.weight.value, at.weight_unit).T, _numbers(module.bias.value, at.call.gives))
+
+
+@register_export(Gain)
+def gain(module: Any, at: Export) -> Weights:
+    """Return one factor for each channel, which goes into the nodes around it."""
+    bias = None if module.bias is None else _numbers(module.bias.value, at.call.gives)
+    return Weights(_numbers(module.factor.value, at.weight_unit), bias)
+
+
+@register_export(brainstate.nn.Linear)
+def linear(module: Any, at: Export) -> Weights:
+    """Return a matrix with its mask, with or without a bias."""
+    held = module.weight.value
+    matrix = _numbers(held["weight"], at.weight_unit)
+    if module.w_mask is not None:
+        matrix = matrix * np.asarray(u.get_mantissa(module.w_mask), float)
+    return Weights(matrix.T, _numbers(held["bias"], at.call.gives) if "bias" in held else None)
+
+
+@register_export(H1Synapse)
+def chip_synapse(module: Any, at: Export) -> Weights | None:
+    """Return the voltages that the charges make at the layer: for given weights they add up, whatever the curve."""
+    if any(not u.have_same_dim(getattr(target, "drive_unit", u.mV), u.fcoulomb) for target in at.targets):
+        at.refuse("drives no chip layer, so that its charge is no voltage; feed an H1 layer with it.")
+        return None
+    codes = None
+    if at.options.weights == "codes":
+        codes = _stored_codes(module, at)
+        if codes is None:
+            return None
+    volts = at.target.to_voltage(module.effective.of(module.weight))
+    bits = module.effective.weight_bits
+    notes = {"chip": module.chip.name, "family": module.family, **({} if bits is None else {"bits": bits})}
+    return Weights(_numbers(volts, u.mV).T, notes=notes, codes=codes)
+
+
+def _stored_codes(module: Any, at: Export) -> Codes | None:
+    """Return the whole numbers that the chip stores; refuse where no single step turns them into voltages."""
+    effective, why = module.effective, None
+    if effective.grid is None:
+        why = "is not rounded to any bits"
+    elif not isinstance(module.chip.charge, LinearCharge):
+        why = "makes charge of its weights along a curve, so that no one step turns codes into voltages"
+    elif np.any(np.asarray(effective.mismatch.value.mantissa)):
+        why = "belongs to a sampled chip whose weights are off the grid"
+    if why is not None:
+        at.refuse(f"{why}; pass weights='float'.")
+        return None
+    codes = np.asarray(effective.grid.codes(effective.signed(module.weight.value))).T
+    step = _numbers(at.target.to_voltage(module.chip.charge(np.float32(effective.grid.step))), u.mV)
+    return Codes(codes.astype(np.int8 if effective.grid.bits <= 8 else np.int16), float(step))
+
+
+# Layers with a reset
+
+
+@register_export(LIFLayer)
+def lif_layer(module: Any, at: Export) -> str | None:
+    """Add LIF, or LI and Threshold for a membrane that never resets."""
+    _check_firing(module, at, fix="build it with reset='zero', or ")
+    return None if at.refused else _leaky_firing(module, at, current_value(module.tau))
+
+
+@register_export(H1Layer)
+def chip_layer(module: Any, at: Export) -> str | None:
+    """Add LIF with the time constants and thresholds of the chip in place."""
+    if at.call.source == INPUT:
+        at.refuse("takes a charge as the input of the network; put a synapse before it.")
+        return None
+    _check_firing(module, at)
+    at.check_clamp()
+    return None if at.refused else _leaky_firing(module, at, module.chip_tau.value)
+
+
+@register_export(IFLayer)
+def if_layer(module: Any, at: Export) -> str | None:
+    """Add IF: the input of a step is a voltage step, so R or the weights carry 1/dt."""
+    _check_firing(module, at)
+    if at.refused:
+        return None
+    zeros = np.zeros(module.out_size[-1])
+    factor, r = np.full_like(zeros, 1 / at.seconds), np.ones_like(zeros)
+    if at.options.gain == "R":
+        factor, r = r, factor
+    node = at.nir.IF(r=r, v_threshold=_threshold(module) / at.options.millivolts, v_reset=zeros)
+    return _with_recurrence(module, at, node, factor)
+
+
+def _leaky_firing(module: Any, at: Export, tau: Any) -> str:
+    leaky = _leaky(module.decay(at.options.dt), tau, module, at)
+    factor, r = at.gains(leaky.beta)
+    zeros, V_th = np.zeros_like(leaky.beta), _threshold(module) / at.options.millivolts
+    if module.reset != "none":
+        node = at.nir.LIF(tau=leaky.tau.copy(), r=r, v_leak=zeros, v_threshold=V_th, v_reset=zeros.copy())
+        return _with_recurrence(module, at, node, factor)
+    name = _with_recurrence(module, at, at.nir.LI(tau=leaky.tau.copy(), r=r, v_leak=zeros), factor)
+    return at.add(at.nir.Threshold(threshold=V_th), name, suffix="threshold")
+
+
+def _with_recurrence(module: Any, at: Export, node: Any, factor: np.ndarray) -> str:
+    """Add neurons; a recurrent layer becomes a graph of the four nodes that other readers know."""
+    source = at.source(factor, voltage=True)
+    notes = {**_notes(module), "reset": module.reset}
+    if module.topology != "RC":
+        return at.add(node, source, **notes)
+    returned = module.to_voltage(module.recurrent_matrix()).to(u.mV).mantissa
+    weight = np.asarray(returned, float).T * (factor / at.options.millivolts)[:, None]
+    inner = {"path": at.path, "kind": type(module).__name__, **notes}
+    node.metadata = {SECTION: {key: value for key, value in inner.items() if value}}
+    shape = np.array([len(weight)])
+    nodes = {
+        "input": at.nir.Input(input_type={"input": shape}),
+        "lif": node,
+        "w_rec": at.nir.Linear(weight=weight),
+        "output": at.nir.Output(output_type={"output": shape}),
+    }
+    edges = [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")]
+    return at.add(at.nir.NIRGraph(nodes=nodes, edges=edges), source, **notes)
+
+
+def _check_firing(module: Any, at: Export, fix: str = "") -> None:
+    if not _is_step(module.spk_fun):
+        at.refuse(SPIKES)
+    if module.reset == "subtract" and at.options.reset != "continuous":
+        at.refuse(SUBTRACT.format(fix=fix))
+    if module.reset == "none" and module.topology == "RC":
+        at.refuse("never resets and is recurrent; NIR has no such neuron, use reset='zero'.")
+
+
+# Readouts
+
+
+@register_export(LeakyReadout)
+def readout(module: Any, at: Export) -> str:
+    """Add a matrix and LI."""
+    tau = current_value(module.tau)
+    leaky = _leaky(u.math.exp(-at.options.dt / tau), tau, module, at)
+    factor, r = at.gains(leaky.beta)
+    matrix = np.asarray(module.weight.value, float).T * factor[:, None]
+    weight = at.nir.Linear(weight=matrix)
+    if module.bias is not None:
+        weight = at.nir.Affine(weight=matrix, bias=np.asarray(module.bias.value, float) * factor)
+    name = at.add(weight, at.source(), suffix="weight", kind=type(module).__name__)
+    node = at.nir.LI(tau=leaky.tau.copy(), r=r, v_leak=np.zeros_like(leaky.beta))
+    return at.add(node, name, **_notes(module))
+
+
+@register_export(Integrator)
+def integrator(module: Any, at: Export) -> str:
+    """Add LI, whose v_leak makes the constant."""
+    leaky = _leaky(module.beta, None, module, at)
+    factor, r = at.gains(leaky.beta)
+    node = at.nir.LI(tau=leaky.tau.copy(), r=r, v_leak=np.asarray(module.bias, float) / (1 - leaky.beta))
+    return at.add(node, at.source(np.asarray(module.gain, float) * factor), **_notes(module))
+
+
+# Current-based layers
+
+
+@register_export(MultiSynapseLayer)
+def current_based(module: Any, at: Export) -> str | None:
+    """Add synapses as LI, each before the LIF: the current moves first and is then held, as the layer does it."""
+    _check_current_based(module, at)
+    return None if at.refused else _current_based(module, at)[0]
+
+
+@register_export(ALIFLayer)
+def adaptive(module: Any, at: Export) -> str | None:
+    """Add the same, and an LI that the spikes drive back into the membrane: the after-hyperpolarisation."""
+    _check_current_based(module, at)
+    if at.refused:
+        return None
+    name, into = _current_based(module, at)
+    of_ahp = ("taus", module.tau_ahp) if module.gamma is None else ("decays", module.gamma)
+    tau = current_value(module.tau_ahp) if module.gamma is None else None
+    ahp = _leaky(decay_factor(*of_ahp, at.options.dt), tau, module, at)
+    factor, r = at.gains(ahp.beta)
+    w_ahp = np.asarray(current_value(module.w_ahp).to(u.mV).mantissa, float) * ahp.beta / at.options.millivolts
+    scale = at.add(at.nir.Scale(scale=w_ahp * factor * into), name, suffix="w_ahp")
+    node = at.nir.LI(tau=ahp.tau.copy(), r=r, v_leak=np.zeros_like(ahp.beta))
+    at.connect(at.add(node, scale, suffix="ahp"), name)
+    return name
+
+
+def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
+    """Add the neurons and their synapses; return the name and the factor of what reaches the membranes."""
+    millivolts, n_syn = at.options.millivolts, module.n_synapses
+    tau_mem = getattr(module, "tau_mem", None)
+    share = decay_factor(module.leak, getattr(module, LEAKS[module.leak].names[0]), at.options.dt)
+    leaky = _leaky(share, None if tau_mem is None else current_value(tau_mem), module, at)
+    zeros = np.zeros_like(leaky.beta)
+    into, r = at.gains(leaky.beta)
+    bias = np.broadcast_to(np.asarray(current_value(module.bias).to(u.mV).mantissa, float), zeros.shape)
+    neuron = at.nir.LIF(
+        tau=leaky.tau.copy(),
+        r=r,
+        v_leak=bias / (1 - leaky.beta) / millivolts,
+        v_threshold=_threshold(module) / millivolts,
+        v_reset=zeros,
+    )
+    name = at.add(neuron, reset="subtract", **_notes(module))
+    synapses = []
+    for k, leak in enumerate(_synaptic_leaks(module, at)):
+        factor, r_syn = at.gains(leak.beta)
+        # The layer adds the current after it moved: a jump of w counts beta w in its first step.
+        if at.options.gain == "R":
+            r_syn = r_syn * leak.beta
+        else:
+            factor, r_syn = factor * leak.beta, r_syn * 1
+        rows = slice(k, None, n_syn) if n_syn > 1 else None
+        source = at.source(factor * into, voltage=True, rows=rows)
+        suffix = f"syn{k}" if n_syn > 1 else "syn"
+        node = at.nir.LI(tau=leak.tau.copy(), r=r_syn, v_leak=zeros.copy())
+        synapse = at.add(node, source, suffix=suffix)
+        at.connect(synapse, name)
+        synapses.append((synapse, suffix, factor * into / millivolts))
+    at.move_to_end(name)  # the nodes stand in the order in which they step
+    if module.recurrent_weight is not None:
+        matrix = np.asarray(module.recurrent_matrix().to(u.mV).mantissa, float)
+        for k, (synapse, suffix, factor) in enumerate(synapses):
+            node = at.nir.Linear(weight=matrix[:, k::n_syn].T * factor[:, None])
+            at.connect(at.add(node, name, suffix=f"{suffix}_rec"), synapse)
+    return name, into
+
+
+def _synaptic_leaks(module: Any, at: Export) -> list[Leaky]:
+    """Return the leak of each synapse of a current-based layer."""
+    shape = (module.n_neurons, module.n_synapses)
+    share = decay_factor(module.leak, getattr(module, LEAKS[module.leak].names[1]), at.options.dt)
+    betas = np.broadcast_to(_plain(module.per_synapse(share)), shape).T
+    if module.leak != "taus" or at.options.how != "exact":
+        return [Leaky(beta, tau_of(beta, at.seconds, at.options.how)) for beta in betas]
+    taus = _plain(module.per_synapse(current_value(module.tau_syn).to(u.ms).mantissa)) / 1000
+    return [Leaky(beta, tau) for beta, tau in zip(betas, np.broadcast_to(taus, shape).T, strict=True)]
+
+
+def _check_current_based(module: Any, at: Export) -> None:
+    counts = isinstance(module.spk_fun, MultiSpike)
+    if at.options.reset != "continuous":
+        at.refuse(SUBTRACT.format(fix=""))
+    if counts and module.max_spikes_per_step != 1:
+        at.refuse("may fire more than once in a step; build it with max_spikes_per_step=1.")
+    if module.noise_std is not None:
+        at.refuse("adds noise to its membrane; NIR has none, build it without noise_std.")
+    elif not counts and not _is_step(module.spk_fun):
+        at.refuse(SPIKES)
+
+
+# Modules that NIR has no form for
+
+
+@register_export(FractionalLayer)
+def fractional(module: Any, at: Export) -> None:
+    """Refuse: no NIR node has a memory that follows a power law."""
+    at.refuse("remembers its whole past along a power law, which no NIR node does; use a LIFLayer.")
+
+
+@register_export(H1Frontend)
+def frontend(module: Any, at: Export) -> None:
+    """Refuse: NIR has no analog filter."""
+    at.refuse(
+        "stands for the analog filters of the chip, which NIR has no node for; export what follows it, fed with the "
+        "spikes of the layer after it."
+    )
+
+
+# Numbers
+
+
+def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
+    """Return the leak of a layer: the share just as it runs with, and its time constant, derived if not given."""
+    n = module.out_size[-1]
+    # The layer's own float32 share, so that a constant current settles where the equation says.
+    beta = np.broadcast_to(_plain(share), (n,))
+    if tau is None or at.options.how != "exact":
+        return Leaky(beta, tau_of(beta, at.seconds, at.options.how))
+    return Leaky(beta, np.broadcast_to(_plain(tau.to(u.ms).mantissa) / 1000, (n,)))
+
+
+def _threshold(module: Any) -> np.ndarray:
+    """Return thresholds ``[N]`` in mV, just below those of the layer: NIR fires above, brainhw at the threshold."""
+    return np.broadcast_to(below(_plain(module.threshold().to(u.mV).mantissa)), (module.out_size[-1],))
+
+
+def _notes(module: Any) -> dict[str, Any]:
+    """Note which numbers a layer holds for each neuron although they may all be the same."""
+    held = [name for name in ("tau", "V_th") if np.ndim(u.get_mantissa(current_value(getattr(module, name, 0.0)))) > 0]
+    return {"per_neuron": " ".join(held) or None}
+
+
+def _is_step(spk_fun: Any) -> bool:
+    """Return whether a spike function is 0 below the threshold and 1 from it on, as far as a few points show."""
+    eps = float(np.finfo(np.float32).eps)
+    try:
+        given = np.asarray(spk_fun(jnp.asarray([-1.0, -eps, 0.0, eps, 1.0, 3.0], jnp.float32)))
+    except Exception:  # the net has run, so a function that rejects such an array depends on more than the distance
+        return False
+    return given.shape == (6,) and bool(np.all(given == [0, 0, 1, 1, 1, 1]))
+
+
+def _plain(value: Any) -> np.ndarray:
+    return np.asarray(u.get_mantissa(value)).astype(float)
+
+
+def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
+    """Return plain float64 numbers in a unit."""
+    if isinstance(value, u.Quantity):
+        value = u.get_mantissa(value.to(unit))
+    return np.asarray(value).astype(float)
