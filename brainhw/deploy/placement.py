@@ -230,7 +230,7 @@ def place(net: brainstate.nn.Module) -> Placement:
     Returns
     -------
     Placement
-        What lies where; ``print`` it for a table, :func:`brainhw.visualize.placement` draws it.
+        What lies where; ``print`` it for a table, :func:`brainhw.visualize.plot_placement` draws it.
 
     Raises
     ------

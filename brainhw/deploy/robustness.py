@@ -30,7 +30,7 @@ _MISMATCHES = ("synapse", "leak", "threshold")
 class RobustnessReport:
     """The score of one network on many sampled chips; ``print`` it for a table.
 
-    :func:`brainhw.visualize.robustness` draws it.
+    :func:`brainhw.visualize.plot_robustness` draws it.
 
     Attributes
     ----------
