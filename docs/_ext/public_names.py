@@ -29,7 +29,7 @@ from sphinx.util.inventory import InventoryFile
 import brainhw
 
 WINGS = (
-    "chip", "kernel", "surrogate", "nn", "transform", "init", "train", "data", "deploy", "interop", "interop.nir",
+    "chip", "kernel", "surrogate", "nn", "nn.protocols", "transform", "init", "train", "data", "deploy", "interop", "interop.nir",
     "interop.stablehlo", "visualize", "cli",
 )  # fmt: skip
 
