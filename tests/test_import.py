@@ -81,7 +81,7 @@ def test_the_first_functions_of_a_user_stand_at_the_top_and_load_their_wing_alon
     assert bh.fluct_report is bh.init.fluct_report
     assert bh.check_deployable is bh.deploy.check_deployable
     loaded = loaded_by("from brainhw import rollout, fluct_init, fluct_report")
-    assert not loaded & {"brainhw.deploy", "brainhw.visualize", "brainhw.interop", "matplotlib"}
+    assert not loaded & {"brainhw.deploy", "brainhw.visualize", "brainhw.interop"}
 
 
 def test_dir_lists_every_public_name() -> None:

@@ -17,7 +17,7 @@ __all__ = ["ConvolutionSynapse"]
 class ConvolutionSynapse(brainstate.nn.Module):
     r"""Convolution of images of spikes: each spike adds a patch of weights, in mV, to the membranes behind it.
 
-    .. math:: x_{ijo} = \sum_{klc} s_{i+k, j+l, c} W_{klco} \quad\text{(zero padding, same size)}
+    .. math:: x_{ijo} = \sum_{klc} s_{i+k, j+l, c} W_{klco}
 
     Parameters
     ----------
@@ -40,7 +40,9 @@ class ConvolutionSynapse(brainstate.nn.Module):
 
     def __init__(self, in_size: tuple[int, int, int], channels: int, *, kernel: int = 3) -> None:
         super().__init__()
-        self.in_size, self.out_size = tuple(in_size), (*in_size[:2], channels)
+        self.in_size = tuple(in_size)
+        # Without padding every neuron has the same number of inputs, so one spread of weights suits them all.
+        self.out_size = (in_size[0] - kernel + 1, in_size[1] - kernel + 1, channels)
         shape = (kernel, kernel, in_size[2], channels)
         scale = 1 / math.sqrt(kernel * kernel * in_size[2])
         self.weight = brainstate.ParamState(scale * brainstate.random.normal(size=shape) * u.mV)
@@ -50,10 +52,10 @@ class ConvolutionSynapse(brainstate.nn.Module):
         return Slot(self.weight, unit=u.mV)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the drive ``[..., H, W, channels]`` in mV for spikes ``[..., H, W, C]``."""
+        """Return the drive ``[..., *out_size]`` in mV for spikes ``[..., H, W, C]``."""
         images = x.reshape(-1, *self.in_size)
         drive = jax.lax.conv_general_dilated(
-            images, self.weight.value.to(u.mV).mantissa, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            images, self.weight.value.to(u.mV).mantissa, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
         return drive.reshape(*x.shape[:-3], *self.out_size) * u.mV
 

@@ -108,6 +108,9 @@ def test_formats_refuse_it_by_name(tmp_path: Path) -> None:
     pytest.importorskip("nir")
     with pytest.raises(bh.interop.nir.NIRError, match="AdaptingNeuron"):
         bh.interop.nir.to_nir(net, dt=1.0 * u.ms)
-    with pytest.raises((TypeError, ValueError), match=r"export_bundle: .*AdaptingNeuron"):
-        bh.deploy.export_bundle(net, tmp_path / "net.bundle")
+    chip = brainstate.nn.Sequential(
+        bh.nn.H1v1Synapse(4, 3), bh.nn.H1v1Layer(3, tau=20 * u.ms), AdaptingNeuron(3, tau=20 * u.ms)
+    )
+    with pytest.raises((TypeError, ValueError), match=r"(?s)check_deployable: .*AdaptingNeuron"):
+        bh.deploy.export_bundle(chip, tmp_path / "net.bundle")
     assert not list(tmp_path.iterdir())

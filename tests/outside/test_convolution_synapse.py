@@ -25,26 +25,26 @@ from brainhw.nn.protocols import HasWeight, SequenceModule, fulfils, runs_whole_
 def a_net(**options: object) -> brainstate.nn.Sequential:
     brainstate.random.seed(3)
     return brainstate.nn.Sequential(
-        ConvolutionSynapse((6, 5, 2), 4), AdaptingNeuron((6, 5, 4), tau=20 * u.ms, **options)
+        ConvolutionSynapse((8, 7, 2), 4), AdaptingNeuron((6, 5, 4), tau=20 * u.ms, **options)
     )
 
 
 def images(steps: int = 60, batch: int = 3) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(0).random((steps, batch, 6, 5, 2)) < 0.2, jnp.float32)
+    return jnp.asarray(np.random.default_rng(0).random((steps, batch, 8, 7, 2)) < 0.2, jnp.float32)
 
 
 def test_it_has_the_protocols_of_a_synapse() -> None:
-    synapse = ConvolutionSynapse((6, 5, 2), 4)
+    synapse = ConvolutionSynapse((8, 7, 2), 4)
     assert all(fulfils(synapse, protocol, call="test") for protocol in (HasWeight, SequenceModule))
     assert runs_whole_sequence(synapse, call="test")
     slot = synapse.weight_slot()
     assert slot.value.shape == (3, 3, 2, 4)
     slot.write(jnp.ones((3, 3, 2, 4)))
-    assert float(synapse(jnp.ones((6, 5, 2)))[2, 2, 0].to(u.mV).mantissa) == 18
+    assert float(synapse(jnp.ones((8, 7, 2)))[2, 2, 0].to(u.mV).mantissa) == 18
 
 
 def test_leading_axes_are_free() -> None:
-    synapse, xs = ConvolutionSynapse((6, 5, 2), 4), images()
+    synapse, xs = ConvolutionSynapse((8, 7, 2), 4), images()
     np.testing.assert_allclose(
         synapse.update_sequence(xs).mantissa, jnp.stack([synapse(x).mantissa for x in xs]), rtol=1e-5, atol=1e-6
     )
@@ -80,7 +80,6 @@ def test_fluct_init_meets_the_target() -> None:
     V = net.layers[1].subthreshold(net.layers[0](xs)).to(u.mV).mantissa
     xi = (1.0 - V.mean((0, 1))) / V.std((0, 1))
     assert xi.size == 120
-    # Neurons at the border of the image get fewer inputs; the target is met in the middle of a channel's neurons.
     assert float(np.median(xi)) == pytest.approx(2.0, rel=0.05)
 
 
@@ -101,11 +100,25 @@ def test_gradients_are_those_of_finite_differences(layerwise: bool) -> None:
     np.testing.assert_allclose(slope, (loss(eps) - loss(-eps)) / (2 * eps), rtol=1e-2)
 
 
+class Flat(brainstate.nn.Module):
+    """The network for flat inputs, as formats present them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.synapse, self.neuron = ConvolutionSynapse((8, 7, 2), 4), AdaptingNeuron((6, 5, 4), tau=20 * u.ms)
+        self.in_size, self.out_size = (112,), (6, 5, 4)
+
+    def update(self, x: jax.Array) -> jax.Array:
+        return self.neuron(self.synapse(x.reshape(*x.shape[:-1], 8, 7, 2)))
+
+
 def test_formats_refuse_it_by_name(tmp_path: Path) -> None:
-    net = brainstate.nn.Sequential(ConvolutionSynapse((6, 5, 2), 4), AdaptingNeuron((6, 5, 4), tau=20 * u.ms))
     pytest.importorskip("nir")
     with pytest.raises(bh.interop.nir.NIRError, match="ConvolutionSynapse"):
-        bh.interop.nir.to_nir(net, dt=1.0 * u.ms)
-    with pytest.raises((TypeError, ValueError), match=r"export_bundle: .*ConvolutionSynapse"):
-        bh.deploy.export_bundle(net, tmp_path / "net.bundle")
+        bh.interop.nir.to_nir(Flat(), dt=1.0 * u.ms, sample=jnp.ones((2, 112)))
+    chip = brainstate.nn.Sequential(
+        ConvolutionSynapse((8, 7, 2), 4), bh.nn.H1v1Synapse(4, 3), bh.nn.H1v1Layer(3, tau=20 * u.ms)
+    )
+    with pytest.raises((TypeError, ValueError), match=r"(?s)check_deployable: .*ConvolutionSynapse"):
+        bh.deploy.export_bundle(chip, tmp_path / "net.bundle")
     assert not list(tmp_path.iterdir())
