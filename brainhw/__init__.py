@@ -22,11 +22,11 @@ if TYPE_CHECKING:
         get_per_layer_coefficient,
         nominal_chip,
         prepare_net,
-        rollout,
         sample_chip,
         set_fractional_orders,
-        stream,
     )
+    from brainhw.transform.rollout import rollout
+    from brainhw.transform.stream import stream
 
 __all__ = [
     "__version__",
