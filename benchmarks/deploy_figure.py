@@ -36,7 +36,7 @@ def main() -> None:
             nominal = np.mean([json.loads((run / "result.json").read_text())["nominal"] for run in runs])
             keys = jax.random.split(jax.random.key(0), len(scores))
             report = bh.deploy.RobustnessReport(scores, keys, float(nominal))
-            bh.visualize.robustness(report, ax=ax, label=words, color=f"C{i}")
+            bh.visualize.plot_robustness(report, ax=ax, label=words, color=f"C{i}")
         ax.set_xlabel(f"test accuracy on H1v{chip[-1]} (dashed: nominal chip, mean of seeds)")
     figure.savefig(PROJECT / "docs" / "images" / "deploy_digits.png", dpi=100)
 

@@ -120,19 +120,19 @@ def draw_chip(
 
     seen = run(xs)
     spikes = {name: seen[name] for name in ("hidden.spk", "out.spk")}
-    save("raster", bh.visualize.raster(seen["hidden.spk"][:, 0]))
+    save("raster", bh.visualize.plot_raster(seen["hidden.spk"][:, 0]))
     V, V_pre = seen["hidden.V"][:, 0], seen["hidden.V_pre"][:, 0]
     busiest = jnp.argsort(-seen["hidden.spk"][:, 0].sum(axis=0))[jnp.array([8, 20])]
     neurons = [int(neuron) for neuron in busiest]
-    save("membrane", bh.visualize.membrane(V, V_pre=V_pre, V_th=net.hidden.threshold(), neurons=neurons))
-    save("layer_rates", bh.visualize.layer_rates(spikes))
-    save("fluct_report", bh.visualize.fluct_report(before))
-    save("membrane_distribution", bh.visualize.membrane_distribution(before.layers[0]))
-    save("response", bh.visualize.response(before.layers[0]))
-    save("weight_histogram", bh.visualize.weight_histogram(net))
-    save("sign_blocks", bh.visualize.sign_blocks(net.to_hidden))
-    save("placement", bh.visualize.placement(bh.deploy.place(net)))
-    save("power", bh.visualize.power(bh.deploy.estimate_power(net, xs)))
+    save("membrane", bh.visualize.plot_membrane(V, V_pre=V_pre, V_th=net.hidden.threshold(), neurons=neurons))
+    save("layer_rates", bh.visualize.plot_layer_rates(spikes))
+    save("fluct_report", bh.visualize.plot_fluct_report(before))
+    save("membrane_distribution", bh.visualize.plot_membrane_distribution(before.layers[0]))
+    save("response", bh.visualize.plot_response(before.layers[0]))
+    save("weight_histogram", bh.visualize.plot_weight_histogram(net))
+    save("sign_blocks", bh.visualize.plot_sign_blocks(net.to_hidden))
+    save("placement", bh.visualize.plot_placement(bh.deploy.place(net)))
+    save("power", bh.visualize.plot_power(bh.deploy.estimate_power(net, xs)))
 
     some, speakers = xs[:, ::4], y[::4]
 
@@ -140,7 +140,7 @@ def draw_chip(
         return bh.train.accuracy_population(bh.rollout(net, some)[0], speakers, N_CLASSES)
 
     chips = bh.deploy.robustness(net, accuracy, n_chips=N_CHIPS, key=0)
-    save("robustness", bh.visualize.robustness(chips))
+    save("robustness", bh.visualize.plot_robustness(chips))
 
 
 def main() -> None:
@@ -171,7 +171,7 @@ def main() -> None:
     other = fractional_net()
     start = bh.get_per_layer_alpha(other)
     learn(other, lambda out: out.mean(axis=0), lambda epoch: None, lambda: None, xs, y, 2e-2)
-    save("fractional_orders", bh.visualize.fractional_orders(other, start=start))
+    save("fractional_orders", bh.visualize.plot_fractional_orders(other, start=start))
 
 
 if __name__ == "__main__":

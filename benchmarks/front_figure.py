@@ -37,7 +37,7 @@ def main() -> None:
     first = 0
     for layer, color in (("hidden", "C1"), ("output", "C0")):  # the colours that the placement gives them
         spikes = seen[f"{layer}.spk"][:, 0]
-        bh.visualize.raster(spikes, ax=axes[0], color=color, first=first)
+        bh.visualize.plot_raster(spikes, ax=axes[0], color=color, first=first)
         middle = first + spikes.shape[-1] / 2
         axes[0].text(1.01, middle, layer, color=color, transform=axes[0].get_yaxis_transform(), va="center")
         first += spikes.shape[-1]
@@ -45,8 +45,8 @@ def main() -> None:
     bottom = first - spikes.shape[-1] + int(y[SAMPLE]) * size - 0.5
     axes[0].axhspan(bottom, bottom + size, color="0.85", zorder=0)
     axes[0].set(ylim=(-1, first), title="one recording (shaded: neurons of the right class)")
-    bh.visualize.placement(names["placement"], ax=axes[1])
-    bh.visualize.robustness(names["chips"], ax=axes[2])
+    bh.visualize.plot_placement(names["placement"], ax=axes[1])
+    bh.visualize.plot_robustness(names["chips"], ax=axes[2])
     axes[2].locator_params(axis="x", nbins=5)
     axes[2].set_xlabel("test accuracy (dashed: nominal chip)")
     figure.savefig(PROJECT / "docs" / "images" / "front.png", dpi=90)

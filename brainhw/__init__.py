@@ -1,7 +1,7 @@
-"""Spiking networks for analog neuromorphic chips: build with units, train within what the hardware can do.
+"""Spiking networks for analog neuromorphic chips: build with units, train within the limits of the hardware.
 
-Nothing is imported before it is used: ``import brainhw`` takes milliseconds, and a wing such as ``brainhw.nn`` is
-loaded, with all that it needs, when it is first named.
+Nothing is imported before it is used: ``import brainhw`` takes milliseconds, and a part such as ``brainhw.nn`` is
+loaded when it is first named.
 """
 
 from __future__ import annotations
@@ -14,22 +14,28 @@ from brainhw._version import __version__
 
 if TYPE_CHECKING:
     from brainhw import chip, data, deploy, init, interop, kernel, nn, surrogate, train, transform, visualize
-    from brainhw.transform.fractional_orders import (
+    from brainhw.deploy import check_deployable
+    from brainhw.init import fluct_init, fluct_report
+    from brainhw.transform import (
+        fractional_summary,
         get_per_layer_alpha,
         get_per_layer_coefficient,
+        nominal_chip,
+        prepare_net,
+        sample_chip,
         set_fractional_orders,
     )
-    from brainhw.transform.fractional_report import fractional_summary
-    from brainhw.transform.prepare import prepare_net
     from brainhw.transform.rollout import rollout
-    from brainhw.transform.sample import nominal_chip, sample_chip
     from brainhw.transform.stream import stream
 
 __all__ = [
     "__version__",
+    "check_deployable",
     "chip",
     "data",
     "deploy",
+    "fluct_init",
+    "fluct_report",
     "fractional_summary",
     "get_per_layer_alpha",
     "get_per_layer_coefficient",
@@ -52,17 +58,19 @@ __all__ = [
 _WINGS = frozenset(
     {"chip", "data", "deploy", "init", "interop", "kernel", "nn", "surrogate", "train", "transform", "visualize"}
 )
+# The wing of each function at the top level; "transform" for the others.
+_HOME = {"check_deployable": "deploy", "fluct_init": "init", "fluct_report": "init"}
 
 
-if not TYPE_CHECKING:  # a type checker knows the names from above, and should find those that are none of them
+if not TYPE_CHECKING:  # a type checker reads the imports above, and reports names that do not exist
 
     def __getattr__(name: str) -> Any:
-        """Import what is public when it is first asked for."""
+        """Import a public name when it is first used."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
         if name in _WINGS:
             return importlib.import_module(f"{__name__}.{name}")
-        value = getattr(importlib.import_module(f"{__name__}.transform"), name)
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'transform')}"), name)
         globals()[name] = value
         return value
 

@@ -268,7 +268,7 @@ class Run(Training):
     def examine(self) -> dict[str, tuple[float, str]]:
         """Draw the weights and count those out of range."""
         figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
-        bh.visualize.weight_histogram(self.net, ax=ax)
+        bh.visualize.plot_weight_histogram(self.net, ax=ax)
         figure.savefig(self.arguments.out / "weights.png", dpi=120)
         plt.close(figure)
         n = bh.train.out_of_range(self.net)
@@ -303,7 +303,7 @@ def stacked_raster(
     _, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
     first = 0
     for i, (layer, name) in enumerate(zip(spikes, names, strict=True)):
-        bh.visualize.raster(layer[:n_steps, 0], ax=ax, color=f"C{i}", first=first)
+        bh.visualize.plot_raster(layer[:n_steps, 0], ax=ax, color=f"C{i}", first=first)
         ax.text(1.01, first + layer.shape[-1] / 2, name, color=f"C{i}", transform=ax.get_yaxis_transform(), va="center")
         ax.axhline(first - 0.5, color="0.8", linewidth=0.6)
         first += layer.shape[-1]

@@ -137,7 +137,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     initialise(net, sample, arguments)
     before = bh.init.fluct_report(net, [sample])
     print(before)
-    figure = bh.visualize.fluct_report(before)
+    figure = bh.visualize.plot_fluct_report(before)
     figure.savefig(arguments.out / "initialisation.png", dpi=120)
     plt.close(figure)
 

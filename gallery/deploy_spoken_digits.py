@@ -71,7 +71,7 @@ class Deployment(Run):
             "chips_worst": float(chips.scores.min()),
             "nominal": chips.nominal,
         }
-        self.figure(bh.visualize.robustness(chips, label=self.setting), "robustness.png")
+        self.figure(bh.visualize.plot_robustness(chips, label=self.setting), "robustness.png")
         if self.arguments.free:
             return
         print(bh.deploy.describe(self.net))
@@ -80,7 +80,7 @@ class Deployment(Run):
         report.raise_if_not()
         placement = bh.deploy.place(self.net)
         print(placement)
-        self.figure(bh.visualize.placement(placement), "placement.png")
+        self.figure(bh.visualize.plot_placement(placement), "placement.png")
         power = bh.deploy.estimate_power(self.net, x)
         print(power)
         path = self.arguments.out / "digits.bundle"

@@ -35,7 +35,7 @@ TEXTS = [
 ]
 
 WINGS = [name for name in bh.__all__ if isinstance(getattr(bh, name), ModuleType)]
-WINGS += ["interop.nir", "interop.stablehlo", "cli"]
+WINGS += ["nn.protocols", "interop.nir", "interop.stablehlo", "cli"]
 
 
 def public() -> Iterator[tuple[str, Any]]:

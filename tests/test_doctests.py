@@ -29,5 +29,7 @@ def test_every_public_class_and_function_of_nn_and_transform_has_an_example() ->
     # A base that only others are built on is shown by them; effective weights are built by synapses alone.
     shared = {base for thing in public if isinstance(thing, type) for base in thing.__mro__[1:]}
     shared.add(brainhw.nn.EffectiveWeight)
+    # The parts of a StepTrace are shown by trace_step, which makes them.
+    shared |= {getattr(brainhw.transform, name) for name in ("Call", "Link", "StepTrace", "Value")}
     without = [thing.__name__ for thing in public if thing not in shared and ">>>" not in (thing.__doc__ or "")]
     assert not without

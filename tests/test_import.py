@@ -71,9 +71,17 @@ def test_every_public_name_resolves_to_what_its_wing_holds() -> None:
             assert value is importlib.import_module(f"brainhw.{name}")
             assert all(hasattr(value, public) for public in value.__all__)
         elif name != "__version__":
-            assert value is getattr(bh.transform, name)
+            assert any(value is getattr(wing, name, None) for wing in (bh.transform, bh.init, bh.deploy))
             assert callable(value)
     assert set(WINGS) < set(bh.__all__)
+
+
+def test_the_first_functions_of_a_user_stand_at_the_top_and_load_their_wing_alone() -> None:
+    assert bh.fluct_init is bh.init.fluct_init
+    assert bh.fluct_report is bh.init.fluct_report
+    assert bh.check_deployable is bh.deploy.check_deployable
+    loaded = loaded_by("from brainhw import rollout, fluct_init, fluct_report")
+    assert not loaded & {"brainhw.deploy", "brainhw.visualize", "brainhw.interop"}
 
 
 def test_dir_lists_every_public_name() -> None:

@@ -26,28 +26,28 @@ def test_raster_has_one_dot_for_every_spike_at_its_time(ax) -> None:
     spikes = np.zeros((10, 4))
     spikes[3, 1] = spikes[7, 2] = 1
     with brainstate.environ.context(dt=0.5 * u.ms):
-        assert bh.visualize.raster(spikes, ax=ax, first=10) is ax
+        assert bh.visualize.plot_raster(spikes, ax=ax, first=10) is ax
     np.testing.assert_allclose(ax.collections[0].get_offsets(), [[1.5, 11], [3.5, 12]])
     assert ax.get_xlabel() == "time (ms)"
     assert ax.get_xlim() == (0, 5)
 
 
 def test_raster_refuses_a_batch() -> None:
-    with pytest.raises(ValueError, match=r"raster: spikes must be \[T, N\], one sample; got shape \(5, 2, 3\)"):
-        bh.visualize.raster(np.zeros((5, 2, 3)))
+    with pytest.raises(ValueError, match=r"plot_raster: spikes must be \[T, N\], one sample; got shape \(5, 2, 3\)"):
+        bh.visualize.plot_raster(np.zeros((5, 2, 3)))
 
 
 def test_weight_histogram_shows_the_range(ax) -> None:
     net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(4, 3), bh.nn.H1v2Layer(3, tau=20 * u.ms))
-    assert bh.visualize.weight_histogram(net, ax=ax) is ax
+    assert bh.visualize.plot_weight_histogram(net, ax=ax) is ax
     assert sorted(line.get_xdata()[0] for line in ax.lines) == pytest.approx([-1.66, 1.66])
     assert "H1v2" in ax.get_xlabel()
     with pytest.raises(ValueError, match="no weight on a chip"):
-        bh.visualize.weight_histogram(bh.nn.LIFSynapse(2, 2))
+        bh.visualize.plot_weight_histogram(bh.nn.LIFSynapse(2, 2))
 
 
 def test_a_figure_of_its_own_without_axes() -> None:
-    ax = bh.visualize.raster(np.ones((2, 2)))
+    ax = bh.visualize.plot_raster(np.ones((2, 2)))
     assert ax.figure is not None
     plt.close(ax.figure)
 
@@ -64,14 +64,14 @@ def report():
 
 def test_membrane_distribution_is_a_density_in_thresholds(ax, report) -> None:
     layer = report.layers[0]
-    assert bh.visualize.membrane_distribution(layer, ax=ax, bins=50) is ax
+    assert bh.visualize.plot_membrane_distribution(layer, ax=ax, bins=50) is ax
     assert sum(patch.get_height() * patch.get_width() for patch in ax.patches[:50]) == pytest.approx(1.0)
     assert ax.lines[0].get_xdata()[0] == 1
     assert f"ξ = {layer.xi_median:.2f}" in ax.get_title()
 
 
 def test_response_shows_the_kernel_in_ms(ax, report) -> None:
-    assert bh.visualize.response(report.layers[0], ax=ax) is ax
+    assert bh.visualize.plot_response(report.layers[0], ax=ax) is ax
     time, kernel = ax.lines[0].get_data()
     np.testing.assert_allclose(kernel, np.exp(-time / 20), rtol=1e-4)
     assert time[1] == 0.5
@@ -79,7 +79,7 @@ def test_response_shows_the_kernel_in_ms(ax, report) -> None:
 
 
 def test_layer_rates_has_a_dot_for_every_neuron(ax, report) -> None:
-    assert bh.visualize.layer_rates(report, ax=ax) is ax
+    assert bh.visualize.plot_layer_rates(report, ax=ax) is ax
     assert [len(dots.get_offsets()) for dots in ax.collections[::2]] == [20, 8]
     np.testing.assert_allclose(
         np.sort(report.layers[1].rates.to(u.Hz).mantissa), ax.collections[2].get_offsets()[:, 1], rtol=1e-6
@@ -87,24 +87,24 @@ def test_layer_rates_has_a_dot_for_every_neuron(ax, report) -> None:
 
 
 def test_figure_of_a_whole_report(report) -> None:
-    figure = bh.visualize.fluct_report(report)
+    figure = bh.visualize.plot_fluct_report(report)
     assert len(figure.axes) == 5
     plt.close(figure)
-    with pytest.raises(TypeError, match="fluct_report: report must be a FluctReport"):
-        bh.visualize.fluct_report(report.layers[0])
-    with pytest.raises(TypeError, match="response: report must be a LayerReport"):
-        bh.visualize.response(report)
+    with pytest.raises(TypeError, match="plot_fluct_report: report must be a FluctReport"):
+        bh.visualize.plot_fluct_report(report.layers[0])
+    with pytest.raises(TypeError, match="plot_response: report must be a LayerReport"):
+        bh.visualize.plot_response(report)
 
 
 def test_robustness_is_the_share_of_chips_that_reach_a_score(ax) -> None:
     scores = np.array([0.9, 0.7, 0.8, 0.95])
     report = bh.deploy.RobustnessReport(scores, jax.random.split(jax.random.key(0), 4), 0.93)
-    assert bh.visualize.robustness(report, ax=ax, label="net") is ax
+    assert bh.visualize.plot_robustness(report, ax=ax, label="net") is ax
     x, y = ax.lines[0].get_data()
     for target in (0.65, 0.7, 0.75, 0.85, 0.9, 0.92, 0.95):
         index = np.searchsorted(x, target)
         assert y[index] == report.yield_above(target)
     assert ax.lines[2].get_xdata()[0] == 0.93
     assert "net: mean 0.838" in ax.get_legend().get_texts()[0].get_text()
-    with pytest.raises(TypeError, match="robustness: report must be a RobustnessReport"):
-        bh.visualize.robustness(scores)
+    with pytest.raises(TypeError, match="plot_robustness: report must be a RobustnessReport"):
+        bh.visualize.plot_robustness(scores)

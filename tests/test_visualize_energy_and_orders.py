@@ -34,7 +34,7 @@ def report(chip: bh.chip.ChipSpec) -> bh.deploy.PowerReport:
 
 def test_every_part_of_the_bill_is_a_bar_and_assumed_coefficients_are_called_so(ax: Axes) -> None:
     bill = report(bh.chip.H1V2)
-    assert bh.visualize.power(bill, ax=ax) is ax
+    assert bh.visualize.plot_power(bill, ax=ax) is ax
     widths = [bar.get_width() for bar in ax.patches]
     assert widths == pytest.approx([float(cost.energy.to(u.ujoule).mantissa) for cost in bill.costs])
     assert [tick.get_text() for tick in ax.get_yticklabels()] == [cost.part for cost in bill.costs]
@@ -48,14 +48,16 @@ def test_every_part_of_the_bill_is_a_bar_and_assumed_coefficients_are_called_so(
 
 def test_measured_coefficients_are_not_called_assumed(ax: Axes) -> None:
     chip = bh.chip.H1V2.replace(spike_energy=1.0 * u.pjoule, provenance="measured")
-    bh.visualize.power(report(chip), ax=ax)
+    bh.visualize.plot_power(report(chip), ax=ax)
     assert "spike_energy 1 pJ (measured)" in [text.get_text() for text in ax.get_legend().get_texts()]
     assert ax.get_xlabel().endswith("coefficients assumed, measured")
 
 
 def test_only_a_bill_is_drawn() -> None:
-    with pytest.raises(TypeError, match=r"power: report must be a PowerReport, from brainhw.deploy.estimate_power"):
-        bh.visualize.power({})
+    with pytest.raises(
+        TypeError, match=r"plot_power: report must be a PowerReport, from brainhw.deploy.estimate_power"
+    ):
+        bh.visualize.plot_power({})
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def fractional() -> brainstate.nn.Sequential:
 
 def test_each_layer_is_a_histogram_of_shares_with_what_it_started_from(ax: Axes, fractional) -> None:
     start = [np.array([0.25, 0.25, 0.65, 0.95]), 0.7]
-    assert bh.visualize.fractional_orders(fractional, start=start, bins=10, ax=ax) is ax
+    assert bh.visualize.plot_fractional_orders(fractional, start=start, bins=10, ax=ax) is ax
     heights = [bar.get_height() for bar in ax.patches[:10]]
     np.testing.assert_allclose(heights, [0, 0, 0.5, 0, 0, 0, 0.25, 0, 0, 0.25])
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches[11:21]], np.eye(10)[4])
@@ -82,17 +84,17 @@ def test_each_layer_is_a_histogram_of_shares_with_what_it_started_from(ax: Axes,
 
 
 def test_one_number_is_the_start_of_all_layers_and_none_is_not_drawn(ax: Axes, fractional) -> None:
-    bh.visualize.fractional_orders(fractional, start=0.3, ax=ax)
+    bh.visualize.plot_fractional_orders(fractional, start=0.3, ax=ax)
     assert [line.get_xdata()[0] for line in ax.lines] == [0.3, 0.3]
     ax.clear()
-    bh.visualize.fractional_orders(fractional, ax=ax)
+    bh.visualize.plot_fractional_orders(fractional, ax=ax)
     assert not ax.lines
     assert ax.get_xlabel() == "order α (dimensionless)"
     assert ax.get_xlim() == (0, 1)
 
 
 def test_what_get_per_layer_alpha_returned_is_a_start(ax: Axes, fractional) -> None:
-    bh.visualize.fractional_orders(fractional, start=bh.get_per_layer_alpha(fractional), ax=ax)
+    bh.visualize.plot_fractional_orders(fractional, start=bh.get_per_layer_alpha(fractional), ax=ax)
     assert len(ax.lines) == 1
 
 
@@ -100,12 +102,12 @@ def test_what_get_per_layer_alpha_returned_is_a_start(ax: Axes, fractional) -> N
     ("bad", "error", "words"),
     [
         ({"start": [0.5]}, ValueError, "start must have one entry for each of the 2 fractional layers.*got 1 entries"),
-        ({"start": "half"}, TypeError, "fractional_orders: start must be a number; got 'half'"),
+        ({"start": "half"}, TypeError, "plot_fractional_orders: start must be a number; got 'half'"),
         ({"start": [0.5, np.array([])]}, ValueError, "start holds no number"),
-        ({"bins": 0}, ValueError, "fractional_orders: bins must be at least 1"),
-        ({"net": bh.nn.LIFSynapse(2, 2)}, ValueError, "fractional_orders: the network has no fractional layer"),
+        ({"bins": 0}, ValueError, "plot_fractional_orders: bins must be at least 1"),
+        ({"net": bh.nn.LIFSynapse(2, 2)}, ValueError, "plot_fractional_orders: the network has no fractional layer"),
     ],
 )
 def test_orders_that_cannot_be_drawn_are_refused(fractional, bad: dict, error: type, words: str) -> None:
     with pytest.raises(error, match=words):
-        bh.visualize.fractional_orders(**{"net": fractional, **bad})
+        bh.visualize.plot_fractional_orders(**{"net": fractional, **bad})

@@ -40,7 +40,7 @@ def inside(ax: Axes) -> bool:
 def test_pieces_and_free_neurons_are_drawn_where_they_lie(ax: Axes) -> None:
     ears, hidden = Need("ears", 16, frontend=True), Need("hidden", 180)
     placement = place_layers(bh.chip.H1V1, [ears, hidden, Need("out", 50, recurrent=True)])
-    assert bh.visualize.placement(placement, ax=ax) is ax
+    assert bh.visualize.plot_placement(placement, ax=ax) is ax
     drawn = [(round(bar.get_x() + 0.45), bar.get_y(), bar.get_height()) for bar in ax.patches]
     assert drawn == [(p.core, p.offset, p.count) for p in placement.pieces] + [(3, 54, 10)]
     assert len({bar.get_facecolor() for bar in ax.patches}) == 4
@@ -61,7 +61,7 @@ def test_pieces_and_free_neurons_are_drawn_where_they_lie(ax: Axes) -> None:
 
 def test_cores_are_to_scale_and_free_neurons_between_pieces_are_shown(ax: Axes) -> None:
     placement = Placement(bh.chip.H1V2, (Piece("a", 0, 20, 1, 10), Piece("b", 0, 100, 2, 0, "RC")))
-    bh.visualize.placement(placement, ax=ax)
+    bh.visualize.plot_placement(placement, ax=ax)
     drawn = [(round(bar.get_x() + 0.45), bar.get_y(), bar.get_height()) for bar in ax.patches]
     assert drawn == [(1, 10, 20), (2, 0, 100), (0, 0, 50), (1, 0, 10), (1, 30, 20)]
     assert written(ax)[2:] == ["50 free", "10 free", "20 free"]
@@ -71,7 +71,7 @@ def test_cores_are_to_scale_and_free_neurons_between_pieces_are_shown(ax: Axes) 
 def test_names_that_do_not_fit_their_block_stand_in_a_legend(ax: Axes) -> None:
     long = "a name that is far too long for any block of a core on this figure"
     needs = [Need(f"layer{i}", 1) for i in range(40)] + [Need(long, 64, recurrent=True), Need("short", 60)]
-    bh.visualize.placement(place_layers(bh.chip.H1V1, needs), ax=ax)
+    bh.visualize.plot_placement(place_layers(bh.chip.H1V1, needs), ax=ax)
     named = [text.get_text() for text in ax.get_legend().get_texts()]
     assert f"{long}: 64, RC" in named
     assert {f"layer{i}: 1" for i in range(40)} <= set(named)
@@ -85,7 +85,7 @@ def test_names_that_do_not_fit_their_block_stand_in_a_legend(ax: Axes) -> None:
 def test_a_figure_of_its_own_is_wider_for_more_cores() -> None:
     widths = []
     for chip in (bh.chip.H1V2, bh.chip.H1V1):
-        ax = bh.visualize.placement(place_layers(chip, [Need("a", 3)]))
+        ax = bh.visualize.plot_placement(place_layers(chip, [Need("a", 3)]))
         widths.append(ax.figure.get_figwidth())
         plt.close(ax.figure)
     assert widths[0] < widths[1]
@@ -93,6 +93,6 @@ def test_a_figure_of_its_own_is_wider_for_more_cores() -> None:
 
 def test_only_a_placement_is_drawn() -> None:
     with pytest.raises(
-        TypeError, match=r"placement: placement must be a Placement, from brainhw.deploy.place; got list \[\]"
+        TypeError, match=r"plot_placement: placement must be a Placement, from brainhw.deploy.place; got list \[\]"
     ):
-        bh.visualize.placement([])
+        bh.visualize.plot_placement([])

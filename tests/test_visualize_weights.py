@@ -35,7 +35,7 @@ def frames(ax: Axes) -> set[tuple[float, float, float, float]]:
 def test_levels_of_the_grid_are_drawn_and_every_bin_is_around_one(ax: Axes) -> None:
     weights = np.linspace(-0.9, 0.9, 31).reshape(31, 1)
     synapse = bh.nn.H1v1Synapse(31, 1, weight_init=weights, weight_bits="chip")
-    assert bh.visualize.weight_histogram(synapse, ax=ax) is ax
+    assert bh.visualize.plot_weight_histogram(synapse, ax=ax) is ax
     (levels,) = [lines for lines in ax.collections if hasattr(lines, "get_segments")]
     drawn = sorted(segment[0][0] for segment in levels.get_segments())
     np.testing.assert_allclose(drawn, np.arange(-15, 16) * WeightGrid(0.9, 5).step, rtol=1e-6)
@@ -49,7 +49,7 @@ def test_weights_on_several_grids_or_on_none_share_even_bins(ax: Axes) -> None:
     net = brainstate.nn.Sequential(
         bh.nn.H1v2Synapse(4, 3, weight_bits=3), bh.nn.H1v2Layer(3, tau=20 * u.ms), bh.nn.H1v2Synapse(3, 2)
     )
-    bh.visualize.weight_histogram(net, ax=ax, bins=10)
+    bh.visualize.plot_weight_histogram(net, ax=ax, bins=10)
     assert "thin: its 7 levels of 3 bits" in ax.get_xlabel()
     edges = np.unique(np.round(ax.patches[0].get_xy()[:, 0], 9))
     np.testing.assert_allclose(np.diff(edges), np.diff(edges)[0])
@@ -58,20 +58,20 @@ def test_weights_on_several_grids_or_on_none_share_even_bins(ax: Axes) -> None:
 
 def test_weights_beyond_the_range_are_counted(ax: Axes) -> None:
     synapse = bh.nn.H1v1Synapse(3, 1, weight_init=np.array([[0.5], [1.2], [-0.95]]))
-    bh.visualize.weight_histogram(synapse, ax=ax)
+    bh.visualize.plot_weight_histogram(synapse, ax=ax)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["H1v1Synapse: 2 of 3 out of range"]
     assert ax.get_xlim()[1] > 1.2
 
 
 def test_a_histogram_refuses_what_has_no_weights_to_show() -> None:
-    with pytest.raises(TypeError, match=r"weight_histogram: net must be a brainstate.nn.Module; got 3"):
-        bh.visualize.weight_histogram(3)
+    with pytest.raises(TypeError, match=r"plot_weight_histogram: net must be a brainstate.nn.Module; got 3"):
+        bh.visualize.plot_weight_histogram(3)
     synapse = bh.nn.H1v1Synapse(2, 1)
-    with pytest.raises(ValueError, match="weight_histogram: bins must be at least 1; got 0"):
-        bh.visualize.weight_histogram(synapse, bins=0)
+    with pytest.raises(ValueError, match="plot_weight_histogram: bins must be at least 1; got 0"):
+        bh.visualize.plot_weight_histogram(synapse, bins=0)
     synapse.weight.value = synapse.weight.value.at[0, 0].set(jnp.nan)
-    with pytest.raises(ValueError, match="weight_histogram: the weight H1v1Synapse holds 1 NaN"):
-        bh.visualize.weight_histogram(synapse)
+    with pytest.raises(ValueError, match="plot_weight_histogram: the weight H1v1Synapse holds 1 NaN"):
+        bh.visualize.plot_weight_histogram(synapse)
 
 
 def test_blocks_that_mix_signs_have_a_frame_and_colours_of_their_own(ax: Axes) -> None:
@@ -79,7 +79,7 @@ def test_blocks_that_mix_signs_have_a_frame_and_colours_of_their_own(ax: Axes) -
     weights[1, 0] = weights[6, 2] = -0.2
     weights[:5, 1] = -0.3
     weights[3, 1] = 0.0
-    assert bh.visualize.sign_blocks(bh.nn.H1v1Synapse(7, 3, weight_init=weights), ax=ax) is ax
+    assert bh.visualize.plot_sign_blocks(bh.nn.H1v1Synapse(7, 3, weight_init=weights), ax=ax) is ax
     np.testing.assert_allclose(ax.images[0].get_array(), weights, rtol=1e-6)
     assert frames(ax) == {(-0.5, -0.5, 1, 5), (1.5, 4.5, 1, 2)}
     hidden = np.ma.getmaskarray(ax.images[1].get_array())
@@ -93,36 +93,36 @@ def test_blocks_that_mix_signs_have_a_frame_and_colours_of_their_own(ax: Axes) -
 
 def test_a_weight_far_out_of_range_takes_wider_bins(ax: Axes) -> None:
     synapse = bh.nn.H1v2Synapse(3, 1, weight_init=np.array([[0.1], [-0.1], [1e6]]), weight_bits="chip")
-    bh.visualize.weight_histogram(synapse, ax=ax)
+    bh.visualize.plot_weight_histogram(synapse, ax=ax)
     assert len(ax.patches[0].get_xy()) < 4 * 60 + 10
     assert ax.get_xlim()[1] > 1e6
-    with pytest.raises(ValueError, match=r"weight_histogram: bins must be 2000 at most.*got 1000000000"):
-        bh.visualize.weight_histogram(synapse, bins=10**9)
+    with pytest.raises(ValueError, match=r"plot_weight_histogram: bins must be 2000 at most.*got 1000000000"):
+        bh.visualize.plot_weight_histogram(synapse, bins=10**9)
 
 
 def test_blocks_along_the_other_axis_are_drawn_along_it(ax: Axes) -> None:
     chip = bh.chip.H1V2.replace(sign_axis="post", sign_block=2, provenance="measured")
     weights = np.array([[1.0, -1.0, 1.0], [1.0, 1.0, -1.0]])
-    bh.visualize.sign_blocks(bh.nn.H1v2Synapse(2, 3, chip=chip, weight_init=weights), ax=ax)
+    bh.visualize.plot_sign_blocks(bh.nn.H1v2Synapse(2, 3, chip=chip, weight_init=weights), ax=ax)
     assert frames(ax) == {(-0.5, -0.5, 2, 1)}
 
 
 def test_signs_are_those_after_annealing_and_rounding(ax: Axes) -> None:
     synapse = bh.nn.H1v1Synapse(3, 1, weight_init=np.array([[0.5], [-0.01], [0.5]]), weight_bits=3)
-    bh.visualize.sign_blocks(synapse, ax=ax)
+    bh.visualize.plot_sign_blocks(synapse, ax=ax)
     assert ax.get_title() == "0 of 1 blocks of 5 mix signs"
     assert len(frames(ax)) == 0
 
 
 def test_sign_blocks_takes_one_dense_weight(ax: Axes) -> None:
-    bh.visualize.sign_blocks(bh.nn.H1v1Layer(5, tau=20 * u.ms, topology="RC"), ax=ax)
+    bh.visualize.plot_sign_blocks(bh.nn.H1v1Layer(5, tau=20 * u.ms, topology="RC"), ax=ax)
     assert ax.images[0].get_array().shape == (5, 5)
-    with pytest.raises(ValueError, match="sign_blocks: H1v1Frontend has one-to-one weights alone"):
-        bh.visualize.sign_blocks(bh.nn.H1v1Frontend())
+    with pytest.raises(ValueError, match="plot_sign_blocks: H1v1Frontend has one-to-one weights alone"):
+        bh.visualize.plot_sign_blocks(bh.nn.H1v1Frontend())
     two = brainstate.nn.Sequential(bh.nn.H1v1Synapse(2, 2), bh.nn.H1v1Layer(2, tau=20 * u.ms, topology="RC"))
-    with pytest.raises(ValueError, match=r"sign_blocks: the module holds 2 dense weights \(layers.0, layers.1\)"):
-        bh.visualize.sign_blocks(two)
-    with pytest.raises(ValueError, match="sign_blocks: the network has no weight on a chip"):
-        bh.visualize.sign_blocks(bh.nn.LIFSynapse(2, 2))
-    with pytest.raises(TypeError, match=r"sign_blocks: ax must be one matplotlib Axes.*got Figure"):
-        bh.visualize.sign_blocks(bh.nn.H1v1Synapse(2, 2), ax=ax.figure)
+    with pytest.raises(ValueError, match=r"plot_sign_blocks: the module holds 2 dense weights \(layers.0, layers.1\)"):
+        bh.visualize.plot_sign_blocks(two)
+    with pytest.raises(ValueError, match="plot_sign_blocks: the network has no weight on a chip"):
+        bh.visualize.plot_sign_blocks(bh.nn.LIFSynapse(2, 2))
+    with pytest.raises(TypeError, match=r"plot_sign_blocks: ax must be one matplotlib Axes.*got Figure"):
+        bh.visualize.plot_sign_blocks(bh.nn.H1v1Synapse(2, 2), ax=ax.figure)

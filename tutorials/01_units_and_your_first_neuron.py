@@ -121,7 +121,7 @@ print("input", drive.shape, "output", spikes.shape, "spikes at", time[np.nonzero
 figure, (top, bottom) = plt.subplots(2, figsize=(9, 4), height_ratios=[1, 3], sharex=True, layout="constrained")
 top.step(time, current[:, 0] / u.pA, where="post", color="C2")
 top.set(ylabel="current (pA)")
-bh.visualize.membrane(seen["V"], V_pre=seen["V_pre"], V_th=neuron.threshold(), ax=bottom)
+bh.visualize.plot_membrane(seen["V"], V_pre=seen["V_pre"], V_th=neuron.threshold(), ax=bottom)
 plt.show()
 
 # %% [markdown]
@@ -232,9 +232,9 @@ sigma = weight * float(n_inputs * rate * tau / 2) ** 0.5
 print(f"without threshold: mean {mean}, standard deviation {sigma:.3f}; with it: {spikes.sum():.0f} spikes in 1 s")
 
 figure, (top, bottom) = plt.subplots(2, figsize=(9, 4.5), height_ratios=[2, 3], sharex=True, layout="constrained")
-bh.visualize.raster(x, ax=top, color="C2")
+bh.visualize.plot_raster(x, ax=top, color="C2")
 top.set(xlabel="", ylabel="input")
-bh.visualize.membrane(
+bh.visualize.plot_membrane(
     seen["layers.1.V"], V_pre=seen["layers.1.V_pre"], V_th=neuron.threshold(), spikes=spikes, ax=bottom
 )
 plt.show()

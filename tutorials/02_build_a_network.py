@@ -136,7 +136,7 @@ figure, axes = plt.subplots(3, figsize=(9, 6), sharex=True, layout="constrained"
 picture = axes[0].imshow(x[:, 0].T, aspect="auto", origin="lower", extent=(0, n_steps, 0, n_in), cmap="Greys")
 axes[0].set(ylabel="input channel", title="recording 0")
 figure.colorbar(picture, ax=axes[0], label="value")
-bh.visualize.raster(seen["hidden.spk"][:, 0], ax=axes[1])
+bh.visualize.plot_raster(seen["hidden.spk"][:, 0], ax=axes[1])
 axes[1].set(xlabel="", ylabel="hidden neuron")
 for k in range(9):
     axes[2].plot(np.arange(n_steps), outputs[:, 0, k], label=f"class {k}" if k == 0 else f"{k}")

@@ -144,7 +144,7 @@ figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.2), sharey=True, layout="const
 for ax, (name, (neuron, drive)) in zip(axes, neurons.items(), strict=True):
     spikes, seen = bh.rollout(neuron, drive, record=("V", "V_pre"))
     fired[name] = np.nonzero(spikes[:, 0])[0].tolist()
-    bh.visualize.membrane(seen["V"], V_pre=seen["V_pre"], V_th=neuron.threshold(), ax=ax)
+    bh.visualize.plot_membrane(seen["V"], V_pre=seen["V_pre"], V_th=neuron.threshold(), ax=ax)
     ax.set_title(f"{name}: reset {neuron.reset!r}", y=1.1)
     ax.axhline(0, color="0.8", linewidth=1, zorder=0)
 plt.show()
@@ -230,7 +230,7 @@ counts = {}
 for ax, (name, net) in zip(axes, nets.items(), strict=True):
     spikes, _ = bh.rollout(net, x)
     counts[name] = int(spikes.sum())
-    bh.visualize.raster(spikes, ax=ax)
+    bh.visualize.plot_raster(spikes, ax=ax)
     ax.set(title=f"{name}\n{counts[name]} spikes", ylabel="neuron" if name == "LIF" else "")
 plt.show()
 assert counts["H1v2"] < counts["H1v2, stretched"]

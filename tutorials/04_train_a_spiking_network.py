@@ -180,7 +180,9 @@ plt.show()
 # %%
 _, seen = bh.rollout(net, x[:, 0], record=("hidden.V", "hidden.V_pre", "hidden.spk"))
 figure, ax = plt.subplots(figsize=(9, 3), layout="constrained")
-bh.visualize.membrane(seen["hidden.V"], V_pre=seen["hidden.V_pre"], V_th=net.hidden.threshold(), neurons=[0, 1], ax=ax)
+bh.visualize.plot_membrane(
+    seen["hidden.V"], V_pre=seen["hidden.V_pre"], V_th=net.hidden.threshold(), neurons=[0, 1], ax=ax
+)
 plt.show()
 print(f"{int(seen['hidden.spk'].sum())} spikes from {n_hidden} neurons in {n_steps} ms")
 

@@ -70,7 +70,7 @@ asleep = deep_net()
 bh.init.kaiming_init(asleep, key=0)
 before = bh.init.fluct_report(asleep, [sample])
 print(before)
-bh.visualize.fluct_report(before)
+bh.visualize.plot_fluct_report(before)
 plt.show()
 
 # %% [markdown]
@@ -114,7 +114,7 @@ assert before.layers[-1].dead == 64
 awake = deep_net()
 after = bh.init.fluct_init(awake, [sample], xi_target=1.0, families="any", key=0, return_report=True)
 print(after)
-bh.visualize.fluct_report(after)
+bh.visualize.plot_fluct_report(after)
 plt.show()
 
 assert all(layer.dead == 0 for layer in after.layers)
@@ -200,7 +200,7 @@ one = brainstate.nn.Sequential(bh.nn.LIFSynapse(20, 64), bh.nn.LIFLayer(64, tau=
 for ax, xi in zip(axes, (1.0, 2.0, 3.0), strict=True):
     report = bh.init.fluct_init(one, [sample], xi, families="any", verbose=False, return_report=True)
     layer = report.layers[0]
-    bh.visualize.membrane_distribution(layer, ax=ax)
+    bh.visualize.plot_membrane_distribution(layer, ax=ax)
     ax.set_xlim(-1.5, 1.5)
     print(f"xi {xi:g}: weights of {layer.weight_spread:.2f} mV, rate {layer.nu_out:.1f}, {layer.dead} silent")
     assert abs(layer.xi_median - xi) < 0.1 * xi
@@ -221,7 +221,7 @@ plt.show()
 # %%
 trained = bh.init.fluct_report(awake, [sample])
 figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
-bh.visualize.layer_rates(trained, ax=ax)
+bh.visualize.plot_layer_rates(trained, ax=ax)
 ax.set_title("after training: a dot for each neuron, a bar for the mean")
 plt.show()
 for layer in trained.layers:
@@ -266,7 +266,7 @@ for warning in said:
 bh.init.fluct_init(bounded, [frames], in_range=True, verbose=False)
 figure, axes = plt.subplots(2, 1, figsize=(7, 5), layout="constrained")
 for ax, (title, net) in zip(axes, {"as targeted": free, "in_range=True": bounded}.items(), strict=True):
-    bh.visualize.weight_histogram(net, ax=ax)
+    bh.visualize.plot_weight_histogram(net, ax=ax)
     ax.set_ylabel(f"{title}\ndensity")
     for layer in bh.init.fluct_report(net, [frames]).layers:
         print(

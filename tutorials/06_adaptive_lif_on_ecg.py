@@ -306,7 +306,7 @@ figure, axes = plt.subplots(
 )
 shade(axes[0], data.test.y[shown])
 shade(axes[1], np.asarray(says[:, shown]))
-bh.visualize.raster(hidden[:, shown], ax=axes[2], color="0.2")
+bh.visualize.plot_raster(hidden[:, shown], ax=axes[2], color="0.2")
 for ax, name in zip(axes, ("experts", "network"), strict=False):
     ax.set_ylabel(name, rotation=0, ha="right", va="center")
     ax.set_yticks([])

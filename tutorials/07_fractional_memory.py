@@ -90,7 +90,7 @@ steady = bh.nn.FractionalLIFLayer(2, alpha=jnp.array([1.0, 0.5]), tau=20 * u.ms,
 spikes, seen = bh.rollout(steady, jnp.full((600, 2), 1.3) * u.mV, record=(".V", ".V_pre"))
 figure, axes = plt.subplots(2, 1, figsize=(9, 4), sharex=True, layout="constrained")
 for neuron, (ax, name) in enumerate(zip(axes, ("order 1", "order 0.5"), strict=True)):
-    bh.visualize.membrane(seen[".V"][:, neuron], V_pre=seen[".V_pre"][:, neuron], V_th=1.0 * u.mV, ax=ax)
+    bh.visualize.plot_membrane(seen[".V"][:, neuron], V_pre=seen[".V_pre"][:, neuron], V_th=1.0 * u.mV, ax=ax)
     ax.set_title(name, loc="right", fontsize="medium")
     gaps = np.diff(np.flatnonzero(spikes[:, neuron]))
     print(f"{name:9}: intervals between spikes {gaps[0]} ms at first, {gaps[-1]} ms at last")
@@ -276,7 +276,7 @@ left.axhline(0.1, color="0.5", linestyle="--", label="chance")
 left.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1))
 left.legend(frameon=False)
 for ax, place, name in zip(rest, (2, 5), ("first layer", "second layer"), strict=True):
-    bh.visualize.fractional_orders(fractional.layers[place], start=start[:1], bins=10, ax=ax)
+    bh.visualize.plot_fractional_orders(fractional.layers[place], start=start[:1], bins=10, ax=ax)
     ax.set(xlabel="order", ylabel=f"{name}: share of orders")
 rest[0].get_legend().remove()
 rest[1].get_legend().remove()

@@ -151,7 +151,7 @@ report = bh.deploy.check_deployable(free)
 print(f"test accuracy {free_accuracy:.3f}\n")
 for violation in report.violations:
     print(violation, end="\n\n")
-bh.visualize.sign_blocks(free.to_hidden)
+bh.visualize.plot_sign_blocks(free.to_hidden)
 plt.show()
 assert {v.rule for v in report.violations} == {"weights in range", "one sign in a block", "weights on grid"}
 
@@ -162,11 +162,11 @@ assert {v.rule for v in report.violations} == {"weights in range", "one sign in 
 
 # %%
 figure, (before, after) = plt.subplots(2, 1, figsize=(7, 5.5), layout="constrained")
-bh.visualize.weight_histogram(free, ax=before).set(ylabel="density\nas trained")
+bh.visualize.plot_weight_histogram(free, ax=before).set(ylabel="density\nas trained")
 bh.train.clip_weights(free)
 bh.deploy.project_signs(free)
 bh.deploy.set_weight_bits(free, "chip")
-bh.visualize.weight_histogram(free, ax=after).set(ylabel="density\nmade to fit")
+bh.visualize.plot_weight_histogram(free, ax=after).set(ylabel="density\nmade to fit")
 plt.show()
 
 assert bh.deploy.check_deployable(free).ok
@@ -251,7 +251,7 @@ print(report)
 print(bh.deploy.describe(many_chips))
 trained_in = on_nominal_chip(many_chips)
 print(f"test accuracy {made_to_fit:.3f} made to fit afterwards, {trained_in:.3f} trained for the chip")
-bh.visualize.sign_blocks(many_chips.to_hidden)
+bh.visualize.plot_sign_blocks(many_chips.to_hidden)
 plt.show()
 assert trained_in > made_to_fit
 
@@ -262,7 +262,7 @@ assert trained_in > made_to_fit
 # %%
 placement = bh.deploy.place(many_chips)
 print(placement)
-bh.visualize.placement(placement)
+bh.visualize.plot_placement(placement)
 plt.show()
 
 # %% [markdown]
@@ -273,7 +273,7 @@ plt.show()
 # %%
 power = bh.deploy.estimate_power(many_chips, x_test)
 print(power)
-bh.visualize.power(power)
+bh.visualize.plot_power(power)
 plt.show()
 
 # %% [markdown]
@@ -288,7 +288,7 @@ chips = {
 }
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for i, (name, result) in enumerate(chips.items()):
-    bh.visualize.robustness(result, ax=ax, label=f"trained on {name}", color=f"C{i}")
+    bh.visualize.plot_robustness(result, ax=ax, label=f"trained on {name}", color=f"C{i}")
 ax.set(xlabel="test accuracy (dashed: nominal chip)")
 plt.show()
 for name, result in chips.items():

@@ -30,7 +30,7 @@ __all__ = ["RobustnessReport", "robustness"]
 class RobustnessReport:
     """The score of one network on many sampled chips; ``print`` it for a table.
 
-    :func:`brainhw.visualize.robustness` draws it.
+    :func:`brainhw.visualize.plot_robustness` draws it.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a module can offer to the rest of brainhw: one protocol for each ability.
+"""Protocols: what a module can offer to the rest of brainhw, one for each ability.
 
 No other wing asks for the class of a module. A module from any package that has the members of a protocol gets
 everything that rests on it: preparation, sampled chips, the fast path of ``rollout``, ``fluct_init``, streams, figures.
@@ -214,6 +214,11 @@ def fulfils(module: Any, protocol: type, *, call: str) -> bool:
     call : str
         The call to name in errors.
 
+    Returns
+    -------
+    bool
+        Whether the module has every member.
+
     Raises
     ------
     TypeError
@@ -244,6 +249,23 @@ def runs_whole_sequence(module: Any, *, call: str) -> bool:
 
     It does not where a subclass overrides ``update``, or another member that ``update_sequence`` may not call, after
     the class that defines it. ``sequence_hooks`` lists the members that it does call.
+
+    Parameters
+    ----------
+    module : brainstate.nn.Module
+        The module.
+    call : str
+        The call to name in errors.
+
+    Returns
+    -------
+    bool
+        Whether the module has an ``update_sequence`` that agrees with its ``update``.
+
+    Raises
+    ------
+    TypeError
+        If the module has only some members of :class:`SequenceModule`.
     """
     if not fulfils(module, SequenceModule, call=call):
         return False

@@ -6,9 +6,14 @@ from brainhw.transform.prepare import prepare_net
 from brainhw.transform.rollout import rollout
 from brainhw.transform.sample import nominal_chip, sample_chip
 from brainhw.transform.stream import Stream, stream
+from brainhw.transform.trace import Call, Link, StepTrace, Value, trace_step
 
 __all__ = [
+    "Call",
+    "Link",
+    "StepTrace",
     "Stream",
+    "Value",
     "fractional_summary",
     "get_per_layer_alpha",
     "get_per_layer_coefficient",
@@ -18,4 +23,5 @@ __all__ = [
     "sample_chip",
     "set_fractional_orders",
     "stream",
+    "trace_step",
 ]

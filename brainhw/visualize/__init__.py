@@ -1,26 +1,22 @@
-"""Figures that people of the field expect; each draws on ``ax`` and returns it, and works without a screen."""
+"""Figures. Each draws on ``ax``, returns it, and needs no screen."""
 
-from brainhw.visualize.chips import robustness
-from brainhw.visualize.cores import placement
-from brainhw.visualize.energy import power
-from brainhw.visualize.fluctuations import fluct_report, membrane_distribution, response
-from brainhw.visualize.orders import fractional_orders
-from brainhw.visualize.rates import layer_rates
-from brainhw.visualize.signs import sign_blocks
-from brainhw.visualize.spikes import membrane, raster
-from brainhw.visualize.weights import weight_histogram
+from brainhw.visualize.activity import plot_layer_rates, plot_membrane, plot_raster
+from brainhw.visualize.deployment import plot_placement, plot_power, plot_robustness
+from brainhw.visualize.fluctuations import plot_fluct_report, plot_membrane_distribution, plot_response
+from brainhw.visualize.orders import plot_fractional_orders
+from brainhw.visualize.weights import plot_sign_blocks, plot_weight_histogram
 
 __all__ = [
-    "fluct_report",
-    "fractional_orders",
-    "layer_rates",
-    "membrane",
-    "membrane_distribution",
-    "placement",
-    "power",
-    "raster",
-    "response",
-    "robustness",
-    "sign_blocks",
-    "weight_histogram",
+    "plot_fluct_report",
+    "plot_fractional_orders",
+    "plot_layer_rates",
+    "plot_membrane",
+    "plot_membrane_distribution",
+    "plot_placement",
+    "plot_power",
+    "plot_raster",
+    "plot_response",
+    "plot_robustness",
+    "plot_sign_blocks",
+    "plot_weight_histogram",
 ]

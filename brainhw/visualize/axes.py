@@ -1,4 +1,4 @@
-"""What every figure begins with: the axes that it is drawn on, and the report that it is drawn from."""
+"""Checks of the arguments that all figures take: axes and reports."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def axes_or_new(ax: Axes | None, *, call: str) -> Axes:
 
 
 def check_report(report: Any, kind: type, *, call: str, source: str, name: str = "report") -> None:
-    """Raise unless ``report`` is what ``source`` returns."""
+    """Raise unless ``report`` has the type that ``source`` returns."""
     if not isinstance(report, kind):
         raise TypeError(f"{call}: {name} must be a {kind.__name__}, from {source}; got {_arguments.describe(report)}.")

@@ -1,4 +1,4 @@
-"""Membranes against threshold, layer by layer: what `fluct_init` and `fluct_report` found."""
+"""Figures of `fluct_init` and `fluct_report`: membranes against threshold, layer by layer."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import brainunit as u
 import numpy as np
 
 from brainhw.init import FluctReport, LayerReport
+from brainhw.visualize.activity import plot_layer_rates
 from brainhw.visualize.axes import axes_or_new, check_report
-from brainhw.visualize.rates import layer_rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["fluct_report", "membrane_distribution", "response"]
-
+__all__ = ["plot_fluct_report", "plot_membrane_distribution", "plot_response"]
 
 _SOURCE = "brainhw.init.fluct_report or fluct_init(..., return_report=True)"
 
 
-def membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: int = 80) -> Axes:
+def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: int = 80) -> Axes:
     """Draw how the sub-threshold membranes of a layer are distributed, against threshold.
 
     Parameters
@@ -41,12 +40,12 @@ def membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: 
     Raises
     ------
     TypeError
-        If ``report`` is something else.
+        If ``report`` is of another type.
     """
-    check_report(report, LayerReport, call="membrane_distribution", source=_SOURCE)
+    check_report(report, LayerReport, call="plot_membrane_distribution", source=_SOURCE)
     theta = report.threshold.to(u.mV).mantissa
     values = (report.membrane_sample.to(u.mV).mantissa / theta).ravel()
-    ax = axes_or_new(ax, call="membrane_distribution")
+    ax = axes_or_new(ax, call="plot_membrane_distribution")
     reach = max(1.5, 1.1 * float(np.quantile(np.abs(values), 0.999)))
     ax.hist(values.clip(-reach, reach), np.linspace(-reach, reach, bins + 1).tolist(), density=True, color="C0")
     ax.axvspan(1, reach, color="C3", alpha=0.15, linewidth=0)
@@ -56,7 +55,7 @@ def membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: 
     return ax
 
 
-def response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
+def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     """Draw the membrane after one input spike per unit of weight: the mean over neurons, and their range.
 
     Parameters
@@ -74,14 +73,14 @@ def response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError
-        If ``report`` is something else.
+        If ``report`` is of another type.
     """
-    check_report(report, LayerReport, call="response", source=_SOURCE)
+    check_report(report, LayerReport, call="plot_response", source=_SOURCE)
     kernel = report.response.to(u.mV).mantissa
     share = np.cumsum(np.abs(kernel).mean(axis=1))
     kernel = kernel[: 1 + int(np.searchsorted(share, 0.99 * share[-1]))]
     time = np.arange(len(kernel)) * report.dt.to(u.ms).mantissa
-    ax = axes_or_new(ax, call="response")
+    ax = axes_or_new(ax, call="plot_response")
     ax.fill_between(time, kernel.min(axis=1), kernel.max(axis=1), color="C0", alpha=0.3, linewidth=0)
     ax.plot(time, kernel.mean(axis=1), color="C0")
     per = "" if np.isfinite(report.weight_limit) else "/mV"
@@ -89,7 +88,7 @@ def response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def fluct_report(report: FluctReport) -> Figure:
+def plot_fluct_report(report: FluctReport) -> Figure:
     """Draw a network on its data: each layer's response to a spike and membranes against threshold, and all rates.
 
     Parameters
@@ -105,7 +104,7 @@ def fluct_report(report: FluctReport) -> Figure:
     Raises
     ------
     TypeError
-        If ``report`` is something else.
+        If ``report`` is of another type.
 
     Examples
     --------
@@ -113,19 +112,19 @@ def fluct_report(report: FluctReport) -> Figure:
     >>> net = brainstate.nn.Sequential(bh.nn.LIFSynapse(32, 20), bh.nn.LIFLayer(20, tau=20 * u.ms))
     >>> x = (np.random.default_rng(0).random((8, 100, 32)) < 0.1).astype(np.float32)
     >>> with brainstate.environ.context(dt=1.0 * u.ms):
-    ...     figure = bh.visualize.fluct_report(bh.init.fluct_report(net, [x]))
+    ...     figure = bh.visualize.plot_fluct_report(bh.init.fluct_report(net, [x]))
     >>> len(figure.axes)
     3
     """
-    check_report(report, FluctReport, call="fluct_report", source=_SOURCE)
+    check_report(report, FluctReport, call="plot_fluct_report", source=_SOURCE)
     from matplotlib import pyplot as plt
 
     n = len(report.layers)
     figure = plt.figure(figsize=(9, 1 + 2.2 * n), layout="constrained")
     grid = figure.add_gridspec(n, 3, width_ratios=(2, 3, 2))
     for row, layer in enumerate(report.layers):
-        left = response(layer, ax=figure.add_subplot(grid[row, 0]))
+        left = plot_response(layer, ax=figure.add_subplot(grid[row, 0]))
         left.set_title(f"layer {layer.index}: {layer.n_neurons} {layer.family}", fontsize="medium")
-        membrane_distribution(layer, ax=figure.add_subplot(grid[row, 1]))
-    layer_rates(report, ax=figure.add_subplot(grid[:, 2]))
+        plot_membrane_distribution(layer, ax=figure.add_subplot(grid[row, 1]))
+    plot_layer_rates(report, ax=figure.add_subplot(grid[:, 2]))
     return figure

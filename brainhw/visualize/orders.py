@@ -1,4 +1,4 @@
-"""The orders that fractional layers have learnt."""
+"""Figure of the orders of fractional layers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from brainhw.visualize.axes import axes_or_new
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["fractional_orders"]
+__all__ = ["plot_fractional_orders"]
 
 
-def fractional_orders(
+def plot_fractional_orders(
     net: brainstate.nn.Module,
     *,
     start: float | Sequence[Any] | None = None,
@@ -49,16 +49,16 @@ def fractional_orders(
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or has no fractional layer, an order is not finite, or ``start`` does not fit.
+        If ``net`` is not a module or has no fractional layer, an order is not finite, or ``start`` does not fit.
 
     Examples
     --------
     >>> import brainhw as bh
-    >>> ax = bh.visualize.fractional_orders(bh.nn.FractionalLIFLayer(3, alpha=0.5), start=0.8)
+    >>> ax = bh.visualize.plot_fractional_orders(bh.nn.FractionalLIFLayer(3, alpha=0.5), start=0.8)
     >>> ax.get_xlabel()
     'order α (dimensionless; dashed: before training)'
     """
-    call = "fractional_orders"
+    call = "plot_fractional_orders"
     layers = fractional_layers(net, call=call)
     bins = _arguments.positive_int(bins, call=call, name="bins")
     now = [np.asarray(layer.orders(), float).ravel() for _, layer in layers]
@@ -98,11 +98,11 @@ def _start(start: Any, n_layers: int) -> list[np.ndarray]:
     entries = list(start) if isinstance(start, (list, tuple)) else [start] * n_layers
     if len(entries) != n_layers:
         raise ValueError(
-            f"fractional_orders: start must have one entry for each of the {n_layers} fractional layers, or be one "
+            f"plot_fractional_orders: start must have one entry for each of the {n_layers} fractional layers, or one "
             f"number for all; got {len(entries)} entries."
         )
     name = "start"
-    found = [_arguments.number(entry, call="fractional_orders", name=name, shapes=None) for entry in entries]
+    found = [_arguments.number(entry, call="plot_fractional_orders", name=name, shapes=None) for entry in entries]
     if any(np.size(entry) == 0 for entry in found):
-        raise ValueError("fractional_orders: start holds no number for one of the layers.")
+        raise ValueError("plot_fractional_orders: start holds no number for one of the layers.")
     return [np.atleast_1d(entry).ravel() for entry in found]

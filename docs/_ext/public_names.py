@@ -29,8 +29,8 @@ from sphinx.util.inventory import InventoryFile
 import brainhw
 
 WINGS = (
-    "chip", "kernel", "surrogate", "nn", "transform", "init", "train", "data", "deploy", "interop", "interop.nir",
-    "interop.stablehlo", "visualize", "cli",
+    "chip", "kernel", "surrogate", "nn", "nn.protocols", "transform", "init", "train", "data", "deploy", "interop",
+    "interop.nir", "interop.stablehlo", "visualize", "cli",
 )  # fmt: skip
 
 

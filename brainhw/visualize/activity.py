@@ -1,25 +1,26 @@
-"""Spikes and membranes over time."""
+"""Figures of spikes, membranes and rates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.init import FluctReport
 from brainhw.visualize.axes import axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["membrane", "raster"]
+__all__ = ["plot_layer_rates", "plot_membrane", "plot_raster"]
 
 _SHOWN = 3
 
 
-def raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first: int = 0) -> Axes:
+def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first: int = 0) -> Axes:
     """Draw one dot for every spike, time in ms across, neurons upwards.
 
     Parameters
@@ -41,25 +42,25 @@ def raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first: int
     Raises
     ------
     TypeError, ValueError
-        If ``spikes`` is no array ``[T, N]``, or another argument is bad.
+        If ``spikes`` is not an array ``[T, N]``, or another argument is bad.
 
     Examples
     --------
     >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
     >>> with brainstate.environ.context(dt=0.5 * u.ms):
-    ...     ax = bh.visualize.raster(np.eye(4))
+    ...     ax = bh.visualize.plot_raster(np.eye(4))
     >>> ax.get_xlabel(), [float(edge) for edge in ax.get_xlim()]
     ('time (ms)', [0.0, 2.0])
     """
-    spikes = np.asarray(_arguments.as_array(spikes, call="raster", name="spikes"))
+    spikes = np.asarray(_arguments.as_array(spikes, call="plot_raster", name="spikes"))
     if spikes.ndim != 2:
-        raise ValueError(f"raster: spikes must be [T, N], one sample; got shape {spikes.shape}.")
-    first = _arguments.whole_number(first, call="raster", name="first")
-    dt = _arguments.time_step(call="raster").to(u.ms).mantissa
+        raise ValueError(f"plot_raster: spikes must be [T, N], one sample; got shape {spikes.shape}.")
+    first = _arguments.whole_number(first, call="plot_raster", name="first")
+    dt = _arguments.time_step(call="plot_raster").to(u.ms).mantissa
     from braintools.visualize import spike_raster
 
     steps, neurons = np.nonzero(spikes)
-    ax = axes_or_new(ax, call="raster")
+    ax = axes_or_new(ax, call="plot_raster")
     spike_raster(
         steps * dt, neurons + first, ax=ax, color=color, marker="o", markersize=3, linewidths=0, ylabel="neuron"
     )
@@ -67,7 +68,7 @@ def raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first: int
     return ax
 
 
-def membrane(
+def plot_membrane(
     V: u.Quantity,
     *,
     V_pre: u.Quantity | None = None,
@@ -76,10 +77,10 @@ def membrane(
     neurons: int | Sequence[int] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw membranes over time, with their threshold and what each spike does to them.
+    """Draw membranes over time with threshold and resets.
 
     With ``V_pre`` a reset is a vertical line from the membrane before it to the one after it, and a dot stands at its
-    upper end. Step ``k`` stands at ``k`` times the ``dt`` of ``brainstate.environ``, as in :func:`raster`.
+    upper end. Step ``k`` stands at ``k`` times the ``dt`` of ``brainstate.environ``, as in :func:`plot_raster`.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def membrane(
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit or shape, is not finite, or names a neuron that there is not.
+        If an argument has the wrong unit or shape, is not finite, or names a neuron that does not exist.
 
     Examples
     --------
@@ -113,11 +114,11 @@ def membrane(
     >>> layer = bh.nn.LIFLayer(2, tau=10 * u.ms)
     >>> with brainstate.environ.context(dt=1.0 * u.ms):
     ...     _, seen = bh.rollout(layer, 0.3 * jnp.ones((40, 2)) * u.mV, record=("V", "V_pre"))
-    ...     ax = bh.visualize.membrane(seen["V"], V_pre=seen["V_pre"], V_th=layer.threshold())
+    ...     ax = bh.visualize.plot_membrane(seen["V"], V_pre=seen["V_pre"], V_th=layer.threshold())
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('time (ms)', 'membrane (mV)')
     """
-    call = "membrane"
+    call = "plot_membrane"
     after = _membranes(V, "V")
     shape = after.shape
     before = after if V_pre is None else _membranes(V_pre, "V_pre", shape)
@@ -159,7 +160,7 @@ def membrane(
 
 
 def _millivolts(value: Any, name: str, shapes: Sequence[tuple[int, ...]] | None) -> np.ndarray:
-    given = _arguments.quantity(value, u.mV, call="membrane", name=name, shapes=shapes)
+    given = _arguments.quantity(value, u.mV, call="plot_membrane", name=name, shapes=shapes)
     return np.asarray(given.mantissa)
 
 
@@ -167,7 +168,7 @@ def _membranes(value: Any, name: str, shape: tuple[int, ...] | None = None) -> n
     """Return membranes in mV, ``[T]`` or ``[T, N]``, or raise."""
     array = _millivolts(value, name, None if shape is None else (shape,))
     if array.ndim not in (1, 2) or 0 in array.shape:
-        raise ValueError(f"membrane: {name} must be [T] or [T, N], one sample; got shape {array.shape}.")
+        raise ValueError(f"plot_membrane: {name} must be [T] or [T, N], one sample; got shape {array.shape}.")
     return array
 
 
@@ -175,7 +176,91 @@ def _neurons(neurons: Any, n: int) -> list[int]:
     if neurons is None:
         return list(range(min(n, _SHOWN)))
     given = neurons if isinstance(neurons, (list, tuple, range, np.ndarray)) else [neurons]
-    chosen = [_arguments.whole_number(neuron, call="membrane", name="neurons") for neuron in given]
+    chosen = [_arguments.whole_number(neuron, call="plot_membrane", name="neurons") for neuron in given]
     if not chosen or max(chosen) >= n:
-        raise ValueError(f"membrane: neurons must be numbers from 0 to {n - 1}, at least one; got {neurons!r}.")
+        raise ValueError(f"plot_membrane: neurons must be numbers from 0 to {n - 1}, at least one; got {neurons!r}.")
     return chosen
+
+
+def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *, ax: Axes | None = None) -> Axes:
+    r"""Draw the output rate of every neuron, layer by layer.
+
+    The rate of a neuron is :math:`\sum_{t,b} s_{tb} / (T B \Delta t)`. Steps after the end of a recording that was
+    padded count, too; cut them off first if they should not.
+
+    Parameters
+    ----------
+    source : FluctReport, mapping or sequence
+        The network as :func:`brainhw.init.fluct_report` measured it, or spikes ``[T, N]`` or ``[T, B, N]`` of each
+        layer: by name, such as the records of :func:`brainhw.rollout`, or in a list; whole numbers, zero or more. The
+        ``dt`` of spikes is read from ``brainstate.environ``.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes: a dot for each neuron in ascending order, a bar for the mean of its layer, silent neurons at zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``source`` is of another type, is empty, or holds values that are not spikes.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
+    >>> spikes = {"hidden.spk": np.ones((50, 2, 3)), "out.spk": np.zeros((50, 2, 2))}
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     ax = bh.visualize.plot_layer_rates(spikes)
+    >>> ax.get_ylabel(), [tick.get_text() for tick in ax.get_xticklabels()]
+    ('rate (Hz)', ['hidden', 'out'])
+    """
+    if isinstance(source, FluctReport):
+        layers = [(f"{layer.index}", layer.rates.to(u.Hz).mantissa) for layer in source.layers]
+    else:
+        layers = _rates(source)
+    ax = axes_or_new(ax, call="plot_layer_rates")
+    for place, (_, rates) in enumerate(layers, 1):
+        across = place + np.linspace(-0.3, 0.3, len(rates)) if len(rates) > 1 else np.array([place])
+        ax.scatter(across, np.sort(rates), s=4, color="C0", linewidths=0)
+        ax.hlines(np.mean(rates), place - 0.35, place + 0.35, color="C1")
+    ax.set_xticks(range(1, len(layers) + 1), [name for name, _ in layers])
+    ax.set(xlabel="layer (bar: mean)", ylabel="rate (Hz)", xlim=(0.5, len(layers) + 0.5))
+    bottom, top = ax.get_ylim()
+    if bottom < top > 0:  # the caller may have inverted the axis, or ended it below zero
+        ax.set_ylim(bottom=-0.02 * top)
+    return ax
+
+
+def _rates(source: Any) -> list[tuple[str, np.ndarray]]:
+    """Return a name and the rates in Hz for every layer of a mapping or a sequence of spikes."""
+    if isinstance(source, Mapping):
+        named = [(str(name).removesuffix(".spk") or "network", spikes) for name, spikes in source.items()]
+    elif isinstance(source, (list, tuple)):
+        named = [(f"{number}", spikes) for number, spikes in enumerate(source, 1)]
+    else:
+        raise TypeError(
+            "plot_layer_rates: source must be a FluctReport, or the spikes of each layer in a mapping or a list; got "
+            f"{_arguments.describe(source)}. For one layer, pass [spikes]."
+        )
+    if not named:
+        raise ValueError("plot_layer_rates: source must hold the spikes of at least one layer; got none.")
+    dt = _arguments.time_step(call="plot_layer_rates").to(u.second).mantissa
+    return [(name, _mean_rate(spikes, f"the spikes of layer {name}") / dt) for name, spikes in named]
+
+
+def _mean_rate(spikes: Any, name: str) -> np.ndarray:
+    """Return the spikes per step of every neuron."""
+    array = np.asarray(_arguments.as_array(spikes, call="plot_layer_rates", name=name))
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise ValueError(
+            f"plot_layer_rates: {name} must have shape [T, N] or [T, B, N], none of them 0; got shape {array.shape}."
+        )
+    _arguments.check_finite(array, call="plot_layer_rates", name=name)
+    if np.any((array < 0) | (array != np.floor(array))):
+        raise ValueError(
+            f"plot_layer_rates: {name} must be whole numbers of spikes, zero or more; got numbers from "
+            f"{float(array.min()):g} to {float(array.max()):g}. Pass what was recorded from spk, not a membrane."
+        )
+    return array.reshape(-1, array.shape[-1]).mean(axis=0, dtype=float)

@@ -1,0 +1,269 @@
+"""Figures of a network on its chip: placement on cores, power, and robustness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import brainunit as u
+import numpy as np
+
+from brainhw.deploy import Piece, Placement, PowerReport, RobustnessReport
+from brainhw.visualize.axes import axes_or_new, check_report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Rectangle
+    from matplotlib.text import Text
+
+__all__ = ["plot_placement", "plot_power", "plot_robustness"]
+
+
+def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
+    """Draw the cores of a chip to scale with the layers on them.
+
+    Each layer has one colour; pale grey is free. A name that does not fit into its block at the present size of the
+    figure is written in a legend right of the cores.
+
+    Parameters
+    ----------
+    placement : Placement
+        From :func:`brainhw.deploy.place`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default a new figure, wider for more cores. A figure of your own makes room for the legend if
+        it has ``layout="constrained"``.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes: cores across, their neurons upwards.
+
+    Raises
+    ------
+    TypeError
+        If ``placement`` is of another type.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> from brainhw.deploy.placement import Need, place_layers
+    >>> where = place_layers(bh.chip.H1V1, [Need("ears", 16, frontend=True), Need("out", 50)])
+    >>> ax = bh.visualize.plot_placement(where)
+    >>> ax.get_title()
+    'H1v1: 66 of 256 neurons on 2 of 4 cores'
+    """
+    check_report(placement, Placement, call="plot_placement", source="brainhw.deploy.place", name="placement")
+    from matplotlib import pyplot as plt
+
+    cores, sizes = placement.chip.cores, placement.layers
+    if ax is None:
+        ax = plt.subplots(figsize=(1.5 + 1.5 * len(cores), 4.8), layout="constrained")[1]
+    ax = axes_or_new(ax, call="plot_placement")
+    # Past the ten of a palette hues go around by the golden ratio: neighbours differ, and none comes back.
+    many = len(sizes) > 10
+    shades = plt.get_cmap("hsv" if many else "tab10")
+    picked = [shades(0.618034 * index % 1.0 if many else index) for index in range(len(sizes))]
+    # Pale, so that a name can be read on them.
+    colors = {layer: tuple(0.5 + 0.5 * c for c in shade[:3]) for layer, shade in zip(sizes, picked, strict=True)}
+    blocks: list[_Block] = []
+    for piece in placement.pieces:
+        (bar,) = ax.bar(piece.core, piece.count, 0.9, piece.offset, color=colors[piece.layer], edgecolor="0.2")
+        blocks.append(_Block(bar, *_words(piece, sizes[piece.layer])))
+    for core, first, count in _free_runs(placement):
+        (bar,) = ax.bar(core, count, 0.9, first, color="0.96", edgecolor="0.7", linestyle="--")
+        blocks.append(_Block(bar, (f"{count} free",)))
+    ticks = [f"core {core}\n{cores[core]} neurons\n{free} free" for core, free in enumerate(placement.free)]
+    ax.set_xticks(range(len(cores)), ticks)
+    ax.set(ylabel="neuron of the core", xlim=(-0.6, len(cores) - 0.4), ylim=(0, max(cores)))
+    used = f"{sum(sizes.values())} of {placement.chip.n_neurons} neurons"
+    ax.set_title(
+        f"{placement.chip.name}: {used} on {len(placement.cores_used)} of {len(cores)} cores", fontsize="medium"
+    )
+    _label(ax, blocks)
+    return ax
+
+
+class _Block(NamedTuple):
+    bar: Rectangle
+    words: tuple[str, ...]
+    legend: str = ""
+    short: str = ""
+
+
+def _words(piece: Piece, size: int) -> tuple[tuple[str, ...], str, str]:
+    """Return the texts for a block, best first, and the texts for legend and block if none fits."""
+    kind = {"frontend": ", frontend", "RC": ", RC"}.get(piece.kind, "")
+    count = f"{piece.count}" if piece.count == size else f"{piece.count} of {size}"
+    note = "(assumed place)" if piece.kind == "frontend" else ""
+    stacked = "\n".join(filter(None, (piece.layer, count + kind, note)))
+    return (
+        (stacked, f"{piece.layer}: {count}{kind} {note}".strip()),
+        f"{piece.layer}: {size}{kind} {note}".strip(),
+        count,
+    )
+
+
+def _free_runs(placement: Placement) -> Iterator[tuple[int, int, int]]:
+    """Yield core, first neuron and number of the free neurons beside each other."""
+    for core, room in enumerate(placement.chip.cores):
+        first = 0
+        for piece in placement.pieces:
+            if piece.core == core:
+                if piece.offset > first:
+                    yield core, first, piece.offset - first
+                first = piece.offset + piece.count
+        if room > first:
+            yield core, first, room - first
+
+
+def _label(ax: Axes, blocks: list[_Block]) -> None:
+    """Write a text that fits into each block, and the other names into a legend."""
+    texts = []
+    for bar, *_ in blocks:
+        x, y = bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height() / 2
+        texts.append(ax.text(x, y, "", ha="center", va="center", fontsize=8))
+    named: dict[str, Rectangle] = {}
+    while True:
+        # A legend makes the blocks narrower, so that more names may have to go there.
+        ax.figure.canvas.figure.draw_without_rendering()
+        missing = {}
+        for block, text in zip(blocks, texts, strict=True):
+            if not _fits(text, block.bar, block.words):
+                _fits(text, block.bar, (block.short,))
+                if block.legend and block.legend not in named:
+                    missing[block.legend] = block.bar
+        if not missing:
+            return
+        named |= missing
+        columns = -(-len(named) // 24)
+        ax.legend(named.values(), named, loc="upper left", bbox_to_anchor=(1, 1), ncols=columns, fontsize=8)
+
+
+def _fits(text: Text, bar: Rectangle, words: tuple[str, ...]) -> bool:
+    room = bar.get_window_extent()
+    for word in words:
+        text.set_text(word)
+        needed = text.get_window_extent()
+        if needed.width <= room.width and needed.height <= room.height:
+            return True
+    text.set_text("")
+    return False
+
+
+_COLORS = {"core": "C0", "frontend": "C2", "spike": "C1", "event": "C4"}
+
+
+def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
+    """Draw the energy of each core, layer and frontend in one inference.
+
+    One bar is one line of the table that ``print(report)`` gives. The legend names the coefficient that bars of a
+    colour are counted with, and says of each whether it is documented, measured or assumed.
+
+    Parameters
+    ----------
+    report : PowerReport
+        From :func:`brainhw.deploy.estimate_power`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default a new figure, higher for more parts.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes: energy per inference in uJ across, a bar for each part, the first on top.
+
+    Raises
+    ------
+    TypeError
+        If ``report`` is of another type.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(3, 2), bh.nn.H1v2Layer(2, tau=10 * u.ms))
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     ax = bh.visualize.plot_power(bh.deploy.estimate_power(net, jnp.ones((100, 1, 3))))
+    >>> print(ax.get_xlabel())
+    energy per inference (uJ), coefficients assumed
+    """
+    check_report(report, PowerReport, call="plot_power", source="brainhw.deploy.estimate_power")
+    from matplotlib import pyplot as plt
+
+    if ax is None:
+        ax = plt.subplots(figsize=(6.4, 1.9 + 0.32 * len(report.costs)), layout="constrained")[1]
+    ax = axes_or_new(ax, call="plot_power")
+    energies = [float(cost.energy.to(u.ujoule).mantissa) for cost in report.costs]
+    total = float(report.energy.to(u.ujoule).mantissa)
+    named: set[str] = set()
+    for place, (cost, energy) in enumerate(zip(report.costs, energies, strict=True)):
+        value = getattr(report.chip, cost.coefficient)
+        provenance = report.chip.provenance[cost.coefficient]
+        label = f"{cost.coefficient} {value.mantissa:g} {u.get_unit(value)} ({provenance})"
+        ax.barh(place, energy, color=_COLORS[cost.kind], label=None if label in named else label)
+        named.add(label)
+        share = 100 * energy / total if total else 0.0
+        ax.annotate(f"{energy:.3g} uJ, {share:.2g} %", (energy, place), (4, 0), va="center", **_BESIDE)
+    ax.set_yticks(range(len(energies)), [cost.part for cost in report.costs])
+    provenances = [report.chip.provenance[cost.coefficient] for cost in report.costs]
+    words = ", ".join(dict.fromkeys(provenances))
+    # Room for the words beside the longest bar.
+    ax.set(xlim=(0, 1.3 * max(energies, default=1.0) or 1.0), ylim=(len(energies) - 0.5, -0.5))
+    ax.set_xlabel(f"energy per inference (uJ), coefficients {words}")
+    time = f"one inference of {report.duration.mantissa:g} {u.get_unit(report.duration)}"
+    ax.set_title(f"{report.chip.name}: {total:.4g} uJ for {time}, {report.power.mantissa:.4g} uW", fontsize="medium")
+    # Below the label of the axis, however high the axes are.
+    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, ncols=2)
+    return ax
+
+
+_BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small"}
+
+
+def plot_robustness(
+    report: RobustnessReport, *, ax: Axes | None = None, label: str | None = None, color: str = "C0"
+) -> Axes:
+    """Draw the yield: the share of sampled chips that reaches each score.
+
+    The curve falls from 1 at the worst chip to 0 past the best. A dashed line stands at the score of the nominal chip,
+    a dot at the score that 95 % of the chips reach. Call it again on the same axes to compare networks.
+
+    Parameters
+    ----------
+    report : RobustnessReport
+        From :func:`brainhw.deploy.robustness`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default a new figure.
+    label : str, optional
+        Name for the legend.
+    color : str, optional
+        Colour of the curve.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes: score across, share of chips upwards.
+
+    Raises
+    ------
+    TypeError
+        If ``report`` is of another type.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax, numpy as np
+    >>> report = bh.deploy.RobustnessReport(np.array([0.9, 0.92]), jax.random.split(jax.random.key(0), 2), 0.93)
+    >>> bh.visualize.plot_robustness(report).get_ylabel()
+    'share of chips that reach it'
+    """
+    check_report(report, RobustnessReport, call="plot_robustness", source="brainhw.deploy.robustness")
+    ax = axes_or_new(ax, call="plot_robustness")
+    scores = np.sort(report.scores)
+    reach = np.concatenate([scores[:1] - 1e-9, scores, scores[-1:] + 1e-9])
+    share = np.concatenate([[1.0], 1 - np.arange(len(scores) + 1) / len(scores)])
+    words = f"mean {report.mean:.3f}, 5 % quantile {report.quantile(0.05):.3f}, nominal {report.nominal:.3f}"
+    ax.step(reach, share, where="pre", color=color, label=words if label is None else f"{label}: {words}")
+    ax.plot(report.quantile(0.05), 0.95, "o", color=color, markersize=4)
+    ax.axvline(report.nominal, color=color, linestyle="--", linewidth=1)
+    ax.set(xlabel="score (dashed: nominal chip)", ylabel="share of chips that reach it", ylim=(0, 1.02))
+    # Above the axes, because the curve may be anywhere inside.
+    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
+    return ax

@@ -1,0 +1,43 @@
+"""Limits on what a reader of the code must open: files a call, tests for classes, comments."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = str(Path(__file__).parents[1] / "tools")
+if TOOLS not in sys.path:
+    sys.path.append(TOOLS)
+
+import house_numbers  # noqa: E402
+
+pytestmark = pytest.mark.no_dt
+
+MOST = {"LIF step": 4, "H1 step": 5, "prepare_net": 6, "rollout LIF": 10, "rollout H1": 13, "fluct_init": 12}
+
+
+@pytest.fixture(scope="module")
+def entered() -> dict[str, list[str]]:
+    return house_numbers.entered()
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_a_call_enters_few_files(entered: dict[str, list[str]], name: str) -> None:
+    assert len(entered[name]) <= MOST[name], entered[name]
+
+
+def test_few_lines_ask_for_the_class_of_a_module() -> None:
+    found = house_numbers.class_tests()
+    assert len(found) <= 10, found
+
+
+def test_comments_say_why() -> None:
+    assert house_numbers.lines().comment_share >= 0.04
+
+
+def test_the_counts_add_up() -> None:
+    counted = house_numbers.lines()
+    assert counted.code + counted.docstring + counted.comment < counted.total
+    assert house_numbers.files_entered(lambda: None) == []
