@@ -55,7 +55,7 @@ class ALIFLayer(MultiSynapseLayer):
         Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``), after-hyperpolarisation
         (mV, ``[N]``) and spike counts (``[N]``), each with a leading ``[B]`` for a batch. Values in any unit of voltage
         may be written into them; another dimension or shape is refused at the next step.
-    w_rec : brainstate.ParamState, brainstate.nn.Param or None
+    recurrent_weight : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
     Raises
@@ -251,10 +251,10 @@ class ALIFLayer(MultiSynapseLayer):
     def _weights_with_ahp(self) -> brainstate.nn.Param:
         n, n_syn = self.n_neurons, self.n_synapses
         block, flat = (n, n, n_syn), (n, n * (n_syn + 1))
-        others = jnp.zeros(block) * u.mV if self.w_rec is None else self.recurrent_weight().reshape(block)
+        others = jnp.zeros(block) * u.mV if self.recurrent_weight is None else self.recurrent_matrix().reshape(block)
         w_ahp = u.math.diag(u.math.broadcast_to(_value(self.w_ahp).in_unit(u.mV), (n,)))
         joined = u.math.concatenate([others, w_ahp[:, :, None]], axis=2).reshape(flat)
-        learnt = np.full((n, n, n_syn + 1), _is_learnt(self.w_rec))
+        learnt = np.full((n, n, n_syn + 1), _is_learnt(self.recurrent_weight))
         learnt[:, :, n_syn] = np.eye(n, dtype=bool) & _is_learnt(self.w_ahp)
         return _learnt_in_part(joined, learnt.reshape(flat))
 

@@ -75,7 +75,7 @@ class CubaLIFLayer(MultiSynapseLayer):
         Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``) and spike counts (``[N]``),
         each with a leading ``[B]`` for a batch. Values in any unit of voltage may be written into them; another
         dimension or shape is refused at the next step.
-    w_rec : brainstate.ParamState, brainstate.nn.Param or None
+    recurrent_weight : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
     Raises

@@ -82,7 +82,7 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
             self.noise_std = _arguments.quantity(
                 noise_std, _NOISE_UNIT, call=call, name="noise_std", shapes=per_neuron, nonnegative=True
             )
-        self.w_rec = _recurrent_weights(w_rec, n, n_syn, call)
+        self.recurrent_weight = _recurrent_weights(w_rec, n, n_syn, call)
         self.spk_fun = _spike_function(spk_fun, call)
         self.max_spikes_per_step = _spike_limit(max_spikes_per_step, self.spk_fun, call)
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
@@ -129,7 +129,7 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
 
     def recurrent_slot(self) -> Slot | None:
         """Return the recurrent weight, ``None`` without one."""
-        return None if self.w_rec is None else Slot(self.w_rec, unit=u.mV)
+        return None if self.recurrent_weight is None else Slot(self.recurrent_weight, unit=u.mV)
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
@@ -146,7 +146,7 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
         """Return what spikes ``[..., N]`` bring to every synapse, ``[..., N * S]`` in mV; only with ``w_rec``."""
-        return spk @ self.recurrent_weight()
+        return spk @ self.recurrent_matrix()
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
         """Return the membrane that inputs and bias alone would make from rest: no spike and no noise.
@@ -195,7 +195,7 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
         alpha, beta = self._decay_factors(dt)
         spk = self._previous_spikes(V.shape, call)
 
-        if self.w_rec is not None:
+        if self.recurrent_weight is not None:
             irec = self._by_synapse(self.recurrent_drive(spk))
             tap(self, "irec", irec)
             I_syn = I_syn + irec
@@ -262,9 +262,9 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
         membrane, synapse = (getattr(self, argument) for argument in LEAKS[self.leak].names)
         return decay_factor(self.leak, membrane, dt), self.per_synapse(decay_factor(self.leak, synapse, dt))
 
-    def recurrent_weight(self) -> u.Quantity:
+    def recurrent_matrix(self) -> u.Quantity:
         """Return the recurrent weights ``[N, N * S]`` in mV; only for a recurrent layer."""
-        value = self.w_rec.value() if isinstance(self.w_rec, brainstate.nn.Param) else self.w_rec.value
+        value = self.recurrent_weight.value() if isinstance(self.recurrent_weight, brainstate.nn.Param) else self.recurrent_weight.value
         return value.in_unit(u.mV)
 
     def per_synapse(self, value: Any) -> Any:

@@ -26,7 +26,7 @@ def plain(weights: Any) -> np.ndarray:
 def recurrent_of(layer: Any) -> Any:
     if hasattr(layer, "recurrent_weight") and not callable(layer.recurrent_weight):
         return layer.recurrent_weight.value
-    return layer.recurrent_weight()
+    return layer.recurrent_matrix()
 
 
 # The network, and what a weight of one is worth: nothing on a chip, the mean threshold in software.
@@ -119,7 +119,7 @@ def test_frozen_recurrent_weights_and_all_other_states_stay() -> None:
     bh.init.kaiming_init(net)
     changed = [path for path, state in net.states().items() if state.value is not before[path]]
     assert changed == [("layers", 0, "weight")]
-    np.testing.assert_allclose(plain(net.layers[1].recurrent_weight()), 0.1)
+    np.testing.assert_allclose(plain(net.layers[1].recurrent_matrix()), 0.1)
 
 
 def test_learnt_recurrent_weights_with_a_transform_are_set_through_it() -> None:

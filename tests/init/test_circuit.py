@@ -130,7 +130,7 @@ def test_frozen_recurrent_weights_are_none_to_set(xs: Any) -> None:
     assert not circuit.is_recurrent
     assert circuit.recurrent is None
     circuit.store(numbers(N_IN, N), numbers(N, N))
-    np.testing.assert_array_equal(circuit.layer.recurrent_weight().mantissa, frozen.mantissa)
+    np.testing.assert_array_equal(circuit.layer.recurrent_matrix().mantissa, frozen.mantissa)
     # They take part all the same.
     weight = numbers(N_IN, N, scale=0.5)
     alone = software(bh.nn.ALIFLayer(N)).run(weight, None, xs)

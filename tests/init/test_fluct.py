@@ -317,7 +317,7 @@ def test_recurrent_weights_are_row_centred_as_well(served: Callable, kind: str) 
     """The layer's own mean rates, through its own weights, move no neuron's mean."""
     run = served(kind)
     layer = run.net.layers[1]
-    weights = layer.recurrent_weight.value if isinstance(layer, bh.nn.H1Layer) else layer.recurrent_weight()
+    weights = layer.recurrent_weight.value if isinstance(layer, bh.nn.H1Layer) else layer.recurrent_matrix()
     weights = np.asarray(u.get_mantissa(weights), dtype=float)
     rates = np.asarray(run.layer.rates.to(u.Hz).mantissa, dtype=float)
     along = rates / np.linalg.norm(rates) @ weights
@@ -448,7 +448,7 @@ def test_frozen_recurrent_weights_are_left_alone(fluct_run: Callable, poisson: C
     frozen = 0.05 * np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32) * u.mV
     layer = bh.nn.ALIFLayer(8, w_rec=brainstate.nn.Const(frozen))
     run = fluct_run(Sequential(synapse("LIF", 16, 8), layer), [poisson(300, (4, 100, 16))], families="any")
-    np.testing.assert_array_equal(layer.recurrent_weight().mantissa, frozen.mantissa)
+    np.testing.assert_array_equal(layer.recurrent_matrix().mantissa, frozen.mantissa)
     assert run.layer.init.sigma_RC is None
     assert run.told("alpha=") == []
 
@@ -458,8 +458,8 @@ def test_recurrent_weights_behind_a_transform_are_set(fluct_run: Callable, poiss
     layer = bh.nn.ALIFLayer(8, w_rec=bounded)
     net = Sequential(synapse("LIF", 16, 8), layer)
     run = fluct_run(net, [poisson(300, (4, 100, 16))], families="any", alpha=0.85)
-    assert layer.w_rec is bounded
-    spread = float(np.std(layer.recurrent_weight().mantissa))
+    assert layer.recurrent_weight is bounded
+    spread = float(np.std(layer.recurrent_matrix().mantissa))
     assert spread == pytest.approx(run.layer.recurrent_spread, rel=1e-5)
     assert spread == pytest.approx(run.layer.init.sigma_RC, rel=0.2)
 

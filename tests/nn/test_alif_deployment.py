@@ -58,9 +58,9 @@ def test_where_two_are_joined_only_what_was_learnt_moves(of_synapses: bool) -> N
     )  # fmt: skip
     lif = layer.as_lif_with_ahp_synapses()
     assert learnt(lif) == {"tau_syn", "w_rec"}
-    before = lif.tau_syn.value().mantissa, lif.recurrent_weight().mantissa.reshape(N, N, S + 1)
+    before = lif.tau_syn.value().mantissa, lif.recurrent_matrix().mantissa.reshape(N, N, S + 1)
     push(lif)
-    after = lif.tau_syn.value().mantissa, lif.recurrent_weight().mantissa.reshape(N, N, S + 1)
+    after = lif.tau_syn.value().mantissa, lif.recurrent_matrix().mantissa.reshape(N, N, S + 1)
     synapses, ahp = (1.5, 1.0) if of_synapses else (1.0, 1.5)
     for old, new in zip(before, after, strict=True):
         np.testing.assert_allclose(new[..., :S], synapses * old[..., :S], rtol=1e-6)

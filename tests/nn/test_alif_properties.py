@@ -58,7 +58,7 @@ def by_hand(layer: bh.nn.ALIFLayer, x: np.ndarray) -> dict[str, np.ndarray]:
     mem, syn, ahp = (
         np.exp(-1.0 / np.asarray(t.mantissa, float)) for t in (layer.tau_mem, layer.tau_syn, layer.tau_ahp)
     )
-    w, w_ahp, V_th = (np.asarray(q.mantissa, float) for q in (layer.recurrent_weight(), layer.w_ahp, layer.V_th))
+    w, w_ahp, V_th = (np.asarray(q.mantissa, float) for q in (layer.recurrent_matrix(), layer.w_ahp, layer.V_th))
     seen: dict[str, np.ndarray] = {name: np.zeros((len(x), B, N)) for name in ("V", "I_ahp", "spk")}
     for b in range(B):
         V, a, spk, current = np.zeros(N), np.zeros(N), np.zeros(N), np.zeros((N, S))
@@ -382,16 +382,16 @@ def test_recurrent_weights_as_array_initializer_true_and_constant() -> None:
     given = weights()
     as_array = bh.nn.ALIFLayer(N, S, w_rec=given)
     as_block = bh.nn.ALIFLayer(N, S, w_rec=given.reshape((N, N, S)))
-    np.testing.assert_array_equal(as_array.w_rec.value.mantissa, as_block.w_rec.value.mantissa)
-    drawn = bh.nn.ALIFLayer(30, 2, w_rec=True).w_rec.value.to(u.mV).mantissa
+    np.testing.assert_array_equal(as_array.recurrent_weight.value.mantissa, as_block.recurrent_weight.value.mantissa)
+    drawn = bh.nn.ALIFLayer(30, 2, w_rec=True).recurrent_weight.value.to(u.mV).mantissa
     bound = np.sqrt(6 / 60)
     assert drawn.shape == (30, 60)
     assert 0.95 * bound < np.abs(drawn).max() <= bound
     assert drawn.std() == pytest.approx(bound / np.sqrt(3), rel=0.05)
     called = bh.nn.CubaLIFLayer(N, S, w_rec=lambda shape: jnp.ones(shape) * u.mV)
-    assert called.w_rec.value.shape == (N, N * S)
+    assert called.recurrent_weight.value.shape == (N, N * S)
     as_blocks = bh.nn.CubaLIFLayer(N, S, w_rec=lambda shape: given.reshape((N, N, S)))
-    np.testing.assert_array_equal(as_blocks.w_rec.value.mantissa, as_array.w_rec.value.mantissa)
+    np.testing.assert_array_equal(as_blocks.recurrent_weight.value.mantissa, as_array.recurrent_weight.value.mantissa)
     frozen = bh.nn.CubaLIFLayer(N, S, w_rec=brainstate.nn.Const(given))
     assert not frozen.states(brainstate.ParamState)
     np.testing.assert_array_equal(record(frozen, drive())[0], record(bh.nn.CubaLIFLayer(N, S, w_rec=given), drive())[0])

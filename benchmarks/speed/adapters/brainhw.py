@@ -43,7 +43,7 @@ def _layers(problem: Problem) -> tuple[list[Any], dict[str, Any]]:
             layer = bh.nn.LIFLayer(size.n, tau, spk_fun=spike)
     layers, named = [synapse, layer], {"w_in": synapse.weight}
     if problem.is_recurrent:
-        named["w_rec"] = layer.w_rec if problem.neuron == "alif" else layer.recurrent_weight
+        named["w_rec"] = layer.recurrent_weight
     if size.n_out:
         readout = bh.nn.LeakyReadout(size.n, size.n_out, tau, weight_init=w["w_out"])
         layers.append(readout)
