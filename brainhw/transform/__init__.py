@@ -1,4 +1,4 @@
-"""What acts on a whole network in time."""
+"""Run, prepare and trace whole networks."""
 
 from brainhw.transform.fractional_orders import get_per_layer_alpha, get_per_layer_coefficient, set_fractional_orders
 from brainhw.transform.fractional_report import fractional_summary
@@ -6,6 +6,7 @@ from brainhw.transform.prepare import prepare_net
 from brainhw.transform.rollout import rollout
 from brainhw.transform.sample import nominal_chip, sample_chip
 from brainhw.transform.stream import Stream, stream
+from brainhw.transform.trace import trace_step
 
 __all__ = [
     "Stream",
@@ -18,4 +19,5 @@ __all__ = [
     "sample_chip",
     "set_fractional_orders",
     "stream",
+    "trace_step",
 ]
