@@ -264,8 +264,8 @@ class MultiSynapseLayer(brainstate.nn.Dynamics):
 
     def recurrent_matrix(self) -> u.Quantity:
         """Return the recurrent weights ``[N, N * S]`` in mV; only for a recurrent layer."""
-        value = self.recurrent_weight.value() if isinstance(self.recurrent_weight, brainstate.nn.Param) else self.recurrent_weight.value
-        return value.in_unit(u.mV)
+        held = self.recurrent_weight
+        return (held.value() if isinstance(held, brainstate.nn.Param) else held.value).in_unit(u.mV)
 
     def per_synapse(self, value: Any) -> Any:
         """Return a parameter of the synapses so that it broadcasts against ``[..., N, S]``."""

@@ -1,4 +1,4 @@
-"""What acts on a whole network in time."""
+"""Run, prepare and trace whole networks."""
 
 from brainhw.transform.fractional_orders import get_per_layer_alpha, get_per_layer_coefficient, set_fractional_orders
 from brainhw.transform.fractional_report import fractional_summary

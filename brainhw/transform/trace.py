@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import brainstate
 import brainunit as u
 import jax
-from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var
+from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var, get_opaque_trace_state
 
 from brainhw.transform.checks import check_module, first_reason, registered_modules
 
@@ -258,12 +258,18 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     ends: dict[str, Any] = {}
 
     def hear(module: Any, given: Any, gave: Any, before: dict[str, Any]) -> None:
+        # Values of a loop or a compiled function mean nothing outside of it, and JAX does not always notice them.
+        if get_opaque_trace_state() != ends["tracing"]:
+            raise jax.errors.UnexpectedTracerError(
+                f"{call}: {type(module).__name__} is called inside a compiled function or a loop within the step."
+            )
         dt = brainstate.environ.get("dt", default=None)
         heard.append((module, given, gave, before, hidden_values(module), dt))
 
     def one_step(x: Any) -> list[Any]:
         heard.clear()
         names.clear()
+        ends["tracing"] = get_opaque_trace_state()
         began = {key: hidden_values(module) for key, (_, module) in leaves.items()}
         with watch_calls([module for _, module in leaves.values()], hear):
             returned = net(x)
@@ -288,6 +294,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
             stepped.make_jaxpr(x)
         except brainstate.BrainStateError as error:
             raise first_reason(error) from None
+    del ends["tracing"]
     jaxpr = stepped.get_jaxpr(x)
     states = stepped.get_states(x)
     sizes = [len(jax.tree.leaves(state.value)) for state in states]

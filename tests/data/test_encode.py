@@ -136,5 +136,5 @@ def test_a_split_of_arrays_alone_takes_all_frames_of_each() -> None:
     split = Split(np.ones((3, 5, 2)), [0, 1, 0])
     assert split.lengths.tolist() == [5, 5, 5]
     assert Split([np.ones(4), np.ones(7)], [0, 1]).lengths.tolist() == [4, 7]
-    with pytest.raises(ValueError, match=r"^Split: x must have shape \[n, T, channels\]; got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"^Split: x must have shape .*; got shape \(3,\)"):
         Split(np.ones(3), [0, 1, 0])

@@ -16,7 +16,7 @@ import pytest
 
 import brainhw as bh
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 
 

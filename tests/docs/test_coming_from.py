@@ -11,7 +11,7 @@ import brainstate
 import braintools
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {page: (DOCS / f"coming_from_{page}.md").read_text(encoding="utf-8") for page in ("snntorch", "nwave")}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = str(Path(__file__).parents[1] / "tools")
+TOOLS = str(Path(__file__).parents[2] / "tools")
 if TOOLS not in sys.path:
     sys.path.append(TOOLS)
 

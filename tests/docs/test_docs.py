@@ -16,7 +16,7 @@ import pytest
 
 import brainhw as bh
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 for folder in (ROOT, ROOT / "tools"):
     if str(folder) not in sys.path:
         # Neither is part of what is installed.

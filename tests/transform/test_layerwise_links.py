@@ -46,7 +46,7 @@ class Parts(brainstate.nn.Module):
         self.mask = jnp.asarray(np.arange(N) % 3 > 0, jnp.float32)
         self.linear = brainstate.nn.Linear(N, N, w_init=weights(7, N, N), b_init=0.1 * weights(8, N))
 
-    def update(self, x):
+    def update(self, x):  # noqa: PLR0911
         a = self.first(self.syn1(x))
         if self.kind == "order":
             return self.second(self.syn2(a))

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
-WORKER = Path(__file__).parent / "support" / "many_devices_worker.py"
+ROOT = Path(__file__).parents[2]
+WORKER = Path(__file__).parents[1] / "support" / "many_devices_worker.py"
 NETS = ("h1v1", "lif")
 # Sums over the batch are rounded in another order, one unit in the last place being 1e-7; what a step makes of that
 # stays below 5e-7 with the surrogates chosen.
