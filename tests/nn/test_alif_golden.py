@@ -33,7 +33,7 @@ def time_first(x: np.ndarray) -> np.ndarray:
     return np.swapaxes(x, 0, 1)
 
 
-def build(name: str, *, stored_decays: bool) -> bh.nn.MultiSynapseLayer:
+def build(name: str, *, stored_decays: bool) -> bh.nn.CubaLIFLayer:
     """Return the layer with every parameter learnable, or with the decays of the file."""
     about, data = load(name)
     adaptive = about["cls"] == "aLIFTorch"
@@ -56,7 +56,7 @@ def build(name: str, *, stored_decays: bool) -> bh.nn.MultiSynapseLayer:
     )
 
 
-def run(layer: bh.nn.MultiSynapseLayer, name: str, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+def run(layer: bh.nn.CubaLIFLayer, name: str, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
     """Return the spikes and what was recorded, from the initial state of the file."""
     about, data = load(name)
     layer.reset_state(about["B"])
@@ -109,7 +109,8 @@ def test_gradients_of_every_parameter_and_the_input(name: str, loss: str) -> Non
     gradient = brainstate.transform.grad(value, parameters, argnums=0, return_value=True)
     (grads, of_input), total = brainstate.transform.jit(gradient)(jnp.asarray(time_first(data["input"])))
     assert float(total) == pytest.approx(float(data[f"loss{loss}"]), rel=1e-4, abs=1e-4)
-    found = {"threshold" if path[0] == "V_th" else path[0]: u.get_mantissa(g) for path, g in grads.items()}
+    theirs = {"V_th": "threshold", "recurrent_weight": "w_rec"}
+    found = {theirs.get(path[0], path[0]): u.get_mantissa(g) for path, g in grads.items()}
     found["input"] = time_first(np.asarray(of_input))
     expected = {key.removeprefix(f"grad{loss}_"): g for key, g in data.items() if key.startswith(f"grad{loss}_")}
     assert found.keys() == expected.keys()
