@@ -404,7 +404,7 @@ def changed(net: brainstate.nn.Module, before: dict[Any, Any]) -> set[Any]:
     return {path for path, state in net.states().items() if state.value is not before[path]}
 
 
-DRAWN = {("layers", 0, "weight"), ("layers", 1, "w_rec"), ("layers", 2, "weight")}
+DRAWN = {("layers", 0, "weight"), ("layers", 1, "recurrent_weight"), ("layers", 2, "weight")}
 
 
 def test_all_but_the_weights_of_the_pairs_is_left_alone(poisson: Callable) -> None:

@@ -57,7 +57,7 @@ def test_where_two_are_joined_only_what_was_learnt_moves(of_synapses: bool) -> N
         w_rec=weights() if of_synapses else const(weights()), w_ahp=of(-0.3 * u.mV, not of_synapses),
     )  # fmt: skip
     lif = layer.as_lif_with_ahp_synapses()
-    assert learnt(lif) == {"tau_syn", "w_rec"}
+    assert learnt(lif) == {"tau_syn", "recurrent_weight"}
     before = lif.tau_syn.value().mantissa, lif.recurrent_matrix().mantissa.reshape(N, N, S + 1)
     push(lif)
     after = lif.tau_syn.value().mantissa, lif.recurrent_matrix().mantissa.reshape(N, N, S + 1)

@@ -237,10 +237,10 @@ def test_adaptation_is_one_more_synapse(double: None, leak: str, s: int) -> None
     np.testing.assert_allclose(lif_V, V, rtol=0, atol=1e-12)
 
     synapse = {"taus": "tau_syn", "decays": "beta", "bitshifts": "dash_syn"}[layer.leak]
-    diagonal = np.einsum("iis->is", other["w_rec"].reshape(N, N, s + 1))[:, s]
+    diagonal = np.einsum("iis->is", other["recurrent_weight"].reshape(N, N, s + 1))[:, s]
     expected = {
         "w_ahp": diagonal,
-        "w_rec": other["w_rec"].reshape(N, N, s + 1)[:, :, :s].reshape(N, N * s),
+        "recurrent_weight": other["recurrent_weight"].reshape(N, N, s + 1)[:, :, :s].reshape(N, N * s),
         synapse: other[synapse][:, :s],
         "x": other["x"],
     }
