@@ -36,10 +36,8 @@ from benchmarks.fluct_systems import (
 )
 from benchmarks.machine import save
 from brainhw.init.circuit import Circuit
-from brainhw.init.response import silent_fraction
-from brainhw.init.response import Response, measure_response
-from brainhw.init.response import input_moments
 from brainhw.init.pair import Draw, FluctSettings, PairInitializer
+from brainhw.init.response import Response, input_moments, measure_response, silent_fraction
 
 NEURONS = 256
 KERNEL_TAUS = (1, 2, 5, 10, 20, 50, 100, 200)  # ms: the chips' leak profiles

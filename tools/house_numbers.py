@@ -1,6 +1,6 @@
 """Print the size of ``brainhw`` and the number of files that one call enters: ``python tools/house_numbers.py``.
 
-``tests/test_house_numbers.py`` holds the limits.
+``tests/house/test_house_numbers.py`` holds the limits.
 """
 
 from __future__ import annotations

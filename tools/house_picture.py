@@ -1,7 +1,7 @@
 """Draw the parts of ``brainhw`` and the imports between them: ``python tools/house_picture.py``.
 
 It writes the mermaid diagram between the marks in ``CONTRIBUTING.md`` and ``docs/images/house.svg``.
-``tests/test_house_picture.py`` fails where either is behind the imports.
+``tests/house/test_house_picture.py`` fails where either is behind the imports.
 """
 
 from __future__ import annotations

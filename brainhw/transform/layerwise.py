@@ -21,6 +21,10 @@ __all__ = ["Layers", "in_pieces", "layers_of", "segment_length"]
 _NUMBERS = 2**17
 # A run of no more numbers than this in all is not worth a second loop around the first.
 _WHOLE = 2**19
+# A convolution costs far more than the memory traffic that pieces save, and the backward pass of a piece would compute
+# it again: one call over all steps took 0.1 of the time on 12C5-MP2-64C5-MP2-10. This bounds the memory, some 64 MiB a
+# value.
+_WHOLE_WITH_LINKS = 2**24
 
 
 class _Sequence(NamedTuple):
@@ -74,9 +78,14 @@ class Layers:
         """Whether the network may run some steps at a time and still have its lean backward pass."""
         return all(module.can_be_cut for module in self.modules)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is computed between the modules."""
+        return all(link.unchanged for link in (*self._inputs, self._output))
+
     def steps_at_once(self, n_steps: int) -> int:
         """Return how many steps at once make matrix products that are large enough."""
-        if n_steps * self.numbers <= _WHOLE:
+        if n_steps * self.numbers <= (_WHOLE if self.is_plain else _WHOLE_WITH_LINKS):
             return n_steps
         return length_near(max(1, _NUMBERS // self.numbers), n_steps)
 

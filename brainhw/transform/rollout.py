@@ -134,6 +134,8 @@ def rollout(
 
         if layers.can_be_cut:
             length = segment or layers.steps_at_once(n_steps)
+            if length == n_steps and segment is None and not layers.is_plain:
+                return layer_by_layer(xs)  # keeps what the links computed, for the backward pass
             return in_pieces(layer_by_layer, (xs,), n_steps, length, keeps=() if segment else (KEPT,))
         if segment is None:
             return layer_by_layer(xs)

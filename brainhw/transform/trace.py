@@ -14,6 +14,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var, get_opaque_trace_state
 
 from brainhw.transform.checks import check_module, first_reason, registered_modules
+from brainhw.transform.pooling import with_cheap_gradient
 
 __all__ = [
     "Call",
@@ -200,7 +201,7 @@ class StepTrace:
             constvars=consts,
             invars=takes + reads,
             outvars=ends,
-            eqns=[eqn for eqn in jaxpr.eqns if id(eqn) in needed],
+            eqns=[with_cheap_gradient(eqn) for eqn in jaxpr.eqns if id(eqn) in needed],
             debug_info=DebugInfo("link", "brainhw.transform.trace", None, None),
         )
         return Link(

@@ -38,10 +38,13 @@ WINGS = (
 def homes() -> dict[str, str]:
     """Return the home of every public path: ``brainhw.rollout`` of ``brainhw.transform.rollout``."""
     top = [name for name in brainhw.__all__ if name not in WINGS and not name.startswith("_")]
-    paths = [f"brainhw.{name}" for name in top]
+    # The page of `transform` shows its functions at the top level; what else stands there is documented in its wing.
+    of_transform = [name for name in top if hasattr(importlib.import_module("brainhw.transform"), name)]
+    paths = [f"brainhw.{name}" for name in of_transform]
     for wing in WINGS:
         names = getattr(importlib.import_module(f"brainhw.{wing}"), "__all__", ())
         paths += [f"brainhw.{wing}.{name}" for name in names if f"{wing}.{name}" not in WINGS]
+    paths += [f"brainhw.{name}" for name in top if name not in of_transform]
     found: dict[str, str] = {}
     first: dict[int, str] = {}
     for path in paths:

@@ -82,7 +82,15 @@ def tau_of_a_chip_learnt(*_: Any) -> None:
 @mistake
 def no_time_step(patch: pytest.MonkeyPatch, _: Path) -> None:
     known = brainstate.environ.get
-    patch.setattr(brainstate.environ, "get", lambda key, *a, **kw: {}[key] if key == "dt" else known(key, *a, **kw))
+
+    def without_dt(key: str, *default: Any, **options: Any) -> Any:
+        if key != "dt":
+            return known(key, *default, **options)
+        if "default" in options:
+            return options["default"]
+        raise KeyError(key)
+
+    patch.setattr(brainstate.environ, "get", without_dt)
     bh.nn.LIFLayer(2, tau=10 * u.ms)(jnp.ones(2) * u.mV)
 
 

@@ -109,8 +109,8 @@ def test_gradients_of_every_parameter_and_the_input(name: str, loss: str) -> Non
     gradient = brainstate.transform.grad(value, parameters, argnums=0, return_value=True)
     (grads, of_input), total = brainstate.transform.jit(gradient)(jnp.asarray(time_first(data["input"])))
     assert float(total) == pytest.approx(float(data[f"loss{loss}"]), rel=1e-4, abs=1e-4)
-    theirs = {"V_th": "threshold", "recurrent_weight": "w_rec"}
-    found = {theirs.get(path[0], path[0]): u.get_mantissa(g) for path, g in grads.items()}
+    rockpool = {"V_th": "threshold", "recurrent_weight": "w_rec"}
+    found = {rockpool.get(path[0], path[0]): u.get_mantissa(g) for path, g in grads.items()}
     found["input"] = time_first(np.asarray(of_input))
     expected = {key.removeprefix(f"grad{loss}_"): g for key, g in data.items() if key.startswith(f"grad{loss}_")}
     assert found.keys() == expected.keys()

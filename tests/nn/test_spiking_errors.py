@@ -104,7 +104,7 @@ BUILDS = [
     (lambda: LIF(3, tau=param(np.ones(2) * u.ms)), ValueError, r"LIFLayer: tau must be a scalar or shape \(3,\)"),
     (lambda: LIF(3, tau=brainstate.nn.Param(-1.0 * u.ms)), ValueError, r"LIFLayer: tau must be greater than zero"),
     (lambda: V1(3, tau=param(10.0 * u.ms)), TypeError, r"H1v1Layer: tau cannot be learnt, .*LIFLayer"),
-    (lambda: V1(3, tau=MS, chip="h2"), ValueError, r"H1v1Layer: chip must be one of 'h1v1', 'h1v2' .* got 'h2'"),
+    (lambda: V1(3, tau=MS, chip="h2"), ValueError, r"H1v1Layer: chip must be one of 'h1v1', 'h1v2'.* got 'h2'"),
     (lambda: V1(3, tau=MS, chip=4), ValueError, r"H1v1Layer: chip must be .* a ChipSpec .* got 4"),
     (lambda: V1(3, tau=MS, chip=H1V2), ValueError, r"H1v1Layer: chip must be of family 'H1v1'; got 'H1v2'"),
     (lambda: bh.nn.H1v1Synapse(2, 3, chip=H1V2), ValueError, r"H1v1Synapse: chip must be of family 'H1v1'"),

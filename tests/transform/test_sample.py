@@ -260,7 +260,7 @@ def test_nets_that_run_on_no_one_chip_are_refused(make_net: Callable) -> None:
     for call, name in ((lambda net: bh.sample_chip(net, 7), "sample_chip"), (bh.nominal_chip, "nominal_chip")):
         with pytest.raises(TypeError, match=f"^{name}: net must be a brainstate.nn.Module; got 3"):
             call(3)
-        with pytest.raises(ValueError, match=f"^{name}: the network has no module on a chip; build it with H1v1"):
+        with pytest.raises(ValueError, match=f"^{name}: the network has no module on a chip; build it with modules"):
             call(make_net("lif"))
         with pytest.raises(ValueError, match=f"^{name}: one network runs on one chip, but families are mixed"):
             call(mixed)
