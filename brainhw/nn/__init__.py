@@ -17,7 +17,6 @@ from brainhw.nn.h1 import (
     H1v2Synapse,
 )
 from brainhw.nn.lif import LIFLayer, LIFSynapse
-from brainhw.nn.multisynapse import MultiSynapseLayer
 from brainhw.nn.readout import LeakyReadout
 from brainhw.nn.spiking import SpikingLayer
 
@@ -41,7 +40,6 @@ __all__ = [
     "LIFLayer",
     "LIFSynapse",
     "LeakyReadout",
-    "MultiSynapseLayer",
     "SpikingLayer",
     "chip_weights",
     "net_chip",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import brainstate
@@ -15,14 +14,13 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.nn.cuba import CubaLIFLayer
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter
-from brainhw.nn.multisynapse import MultiSynapseLayer
 from brainhw.nn.parameter import current_value, neuron_parameter
 from brainhw.nn.spiking import zeros
 
 __all__ = ["ALIFLayer"]
 
 
-class ALIFLayer(MultiSynapseLayer):
+class ALIFLayer(CubaLIFLayer):
     r"""Adaptive leaky integrate-and-fire neurons: each spike leaves a hyperpolarising current behind.
 
     .. math::
@@ -38,16 +36,18 @@ class ALIFLayer(MultiSynapseLayer):
 
     Parameters
     ----------
-    size, n_synapses, tau_mem, tau_syn, bias, V_th, w_rec, noise_std, max_spikes_per_step, spk_fun, detach_reset, name
-        As in :class:`CubaLIFLayer`.
-    leak, alpha, beta, dash_mem, dash_syn
+    size, n_synapses, leak
         As in :class:`CubaLIFLayer`.
     tau_ahp : Quantity or brainstate.nn.Param, optional
         Time constant of the after-hyperpolarisation in every leak mode, scalar or ``[N]``. Default 20 ms.
     w_ahp : Quantity or brainstate.nn.Param, optional
         What each spike adds to it, scalar or ``[N]``; negative pulls down. Default -0.9 mV.
     gamma : float, array or brainstate.nn.Param, optional
-        With ``leak='decays'``, in place of ``tau_ahp``: what is left of it after one step, 0 to 1.
+        With ``leak='decays'``, in place of ``tau_ahp``: the decay factor of one step, 0 to 1.
+    **options
+        Every other argument of :class:`CubaLIFLayer`: ``tau_mem``, ``tau_syn``, ``bias``, ``V_th``, ``w_rec``,
+        ``noise_std``, ``max_spikes_per_step``, ``spk_fun``, ``detach_reset``, ``alpha``, ``beta``, ``dash_mem``,
+        ``dash_syn``, ``name``.
 
     Attributes
     ----------
@@ -87,51 +87,17 @@ class ALIFLayer(MultiSynapseLayer):
 
     def __init__(
         self,
-        size: int | tuple[int],
+        size: int | tuple[int, ...],
         n_synapses: int = 1,
         *,
-        tau_mem: u.Quantity | brainstate.nn.Param | None = None,
-        tau_syn: u.Quantity | brainstate.nn.Param | None = None,
         tau_ahp: u.Quantity | brainstate.nn.Param | None = None,
         w_ahp: u.Quantity | brainstate.nn.Param = -0.9 * u.mV,
-        bias: u.Quantity | brainstate.nn.Param = 0.0 * u.mV,
-        V_th: u.Quantity | brainstate.nn.Param = 1.0 * u.mV,
-        w_rec: Any = None,
-        noise_std: u.Quantity | None = None,
-        max_spikes_per_step: int | None = None,
-        spk_fun: Callable[..., jax.Array] | None = None,
-        detach_reset: bool = False,
         leak: str = "taus",
-        alpha: Any = None,
-        beta: Any = None,
         gamma: Any = None,
-        dash_mem: Any = None,
-        dash_syn: Any = None,
-        name: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            size,
-            n_synapses,
-            leak=leak,
-            leak_arguments={
-                "tau_mem": tau_mem,
-                "tau_syn": tau_syn,
-                "alpha": alpha,
-                "beta": beta,
-                "dash_mem": dash_mem,
-                "dash_syn": dash_syn,
-            },
-            bias=bias,
-            V_th=V_th,
-            w_rec=w_rec,
-            noise_std=noise_std,
-            max_spikes_per_step=max_spikes_per_step,
-            spk_fun=spk_fun,
-            detach_reset=detach_reset,
-            name=name,
-        )
-        call, n = type(self).__name__, self.n_neurons
-        shapes: list[tuple[int, ...]] = [(), (1,), (n,)]
+        super().__init__(size, n_synapses, leak=leak, **options)
+        call, shapes = type(self).__name__, self._per_neuron
         if gamma is not None and (leak != "decays" or tau_ahp is not None):
             reason = "tau_ahp is given as well" if leak == "decays" else f"leak is {leak!r}"
             raise ValueError(
@@ -140,15 +106,15 @@ class ALIFLayer(MultiSynapseLayer):
         self.tau_ahp = self.gamma = None
         if gamma is None:
             tau_ahp = LEAKS["taus"].default if tau_ahp is None else tau_ahp
-            self.tau_ahp = leak_parameter("taus", tau_ahp, n, shapes, call=call, name="tau_ahp")
+            self.tau_ahp = leak_parameter("taus", tau_ahp, shapes, call=call, name="tau_ahp")
         else:
-            self.gamma = leak_parameter("decays", gamma, n, shapes, call=call, name="gamma")
+            self.gamma = leak_parameter("decays", gamma, shapes, call=call, name="gamma")
         _arguments.check_transform(w_ahp, call=call, name="w_ahp")
-        self.w_ahp = neuron_parameter(w_ahp, u.mV, n, call=call, name="w_ahp", positive=False, shapes=shapes)
+        self.w_ahp = neuron_parameter(w_ahp, u.mV, (), call=call, name="w_ahp", positive=False, shapes=shapes)
 
     def resting_values(self, batch_size: int | None) -> dict[str, Any]:
         """Return the resting value of every state by name."""
-        return {**super().resting_values(batch_size), "I_ahp": zeros(self.n_neurons, batch_size, u.mV)}
+        return {**super().resting_values(batch_size), "I_ahp": zeros(self.out_size, batch_size, u.mV)}
 
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity:
         """Advance and return the after-hyperpolarisation in mV, fed by the spikes of the previous step."""
@@ -196,6 +162,7 @@ class ALIFLayer(MultiSynapseLayer):
         [[10. 50.]
          [10. 80.]] ms
         """
+        self._check_one_axis("as_lif_with_ahp_synapses")
         n, n_syn = self.n_neurons, self.n_synapses
         of_membrane, of_synapses = LEAKS[self.leak].names
         synapses = self.per_synapse(_value(getattr(self, of_synapses)))
@@ -240,13 +207,22 @@ class ALIFLayer(MultiSynapseLayer):
         >>> print(bh.nn.ALIFLayer(2).widen_input(jnp.array([1.0, 2.0]) * u.mV))
         [1. 0. 2. 0.] mV
         """
-        call = f"{type(self).__name__}.widen_input"
+        call = self._check_one_axis("widen_input")
         x = _arguments.quantity(x, u.mV, call=call, name="x")
         n, n_syn = self.n_neurons, self.n_synapses
         _arguments.check_last_axis(x, n * n_syn, call=call, name="x")
         split = jnp.reshape(x.mantissa, (*x.shape[:-1], n, n_syn))
         wide = jnp.pad(split, [(0, 0)] * (split.ndim - 1) + [(0, 1)])
         return wide.reshape(*x.shape[:-1], n * (n_syn + 1)) * u.mV
+
+    def _check_one_axis(self, method: str) -> str:
+        call = f"{type(self).__name__}.{method}"
+        if len(self.out_size) > 1:
+            raise ValueError(
+                f"{call}: the layer must have one axis, because two synapses need one; got size {self.out_size}. "
+                f"Build it with size={self.n_neurons}."
+            )
+        return call
 
     def _weights_with_ahp(self) -> brainstate.nn.Param:
         n, n_syn = self.n_neurons, self.n_synapses

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import brainstate
+import braintools
 import brainunit as u
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from brainhw.nn.multisynapse import MultiSynapseLayer
+from brainhw import _arguments
+from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
+from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
+from brainhw.nn.protocols import Slot
+from brainhw.nn.spiking import zeros
+from brainhw.nn.tap import tap
+from brainhw.surrogate import MultiSpike, StepPWL
+from brainhw.surrogate.multi_spike import spike_limit
 
 __all__ = ["CubaLIFLayer"]
 
+_NOISE_UNIT = u.mV / u.second**0.5
 
-class CubaLIFLayer(MultiSynapseLayer):
+
+class CubaLIFLayer(brainstate.nn.Dynamics):
     r"""Current-based leaky integrate-and-fire neurons with several synapses each, firing once or more a step.
 
     .. math::
@@ -29,8 +45,9 @@ class CubaLIFLayer(MultiSynapseLayer):
 
     Parameters
     ----------
-    size : int
-        Number of neurons ``N``.
+    size : int or tuple of int
+        Number of neurons ``N``, or the shape of the layer. More than one axis needs ``n_synapses=1`` and no ``w_rec``;
+        ``[N]`` below is then ``[*size]``, and the input has that shape too.
     n_synapses : int, optional
         Synapses of each neuron ``S``. Default 1.
     tau_mem : Quantity or brainstate.nn.Param, optional
@@ -105,7 +122,7 @@ class CubaLIFLayer(MultiSynapseLayer):
 
     def __init__(
         self,
-        size: int | tuple[int],
+        size: int | tuple[int, ...],
         n_synapses: int = 1,
         *,
         tau_mem: u.Quantity | brainstate.nn.Param | None = None,
@@ -124,28 +141,335 @@ class CubaLIFLayer(MultiSynapseLayer):
         dash_syn: Any = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(
-            size,
-            n_synapses,
-            leak=leak,
-            leak_arguments={
-                "tau_mem": tau_mem,
-                "tau_syn": tau_syn,
-                "alpha": alpha,
-                "beta": beta,
-                "dash_mem": dash_mem,
-                "dash_syn": dash_syn,
-            },
-            bias=bias,
-            V_th=V_th,
-            w_rec=w_rec,
-            noise_std=noise_std,
-            max_spikes_per_step=max_spikes_per_step,
-            spk_fun=spk_fun,
-            detach_reset=detach_reset,
-            name=name,
-        )
+        call = type(self).__name__
+        n_syn = _arguments.positive_int(n_synapses, call=call, name="n_synapses")
+        shape = _layer_shape(size, n_syn, w_rec, call)
+        super().__init__(shape if len(shape) > 1 else (shape[0] * n_syn,), name=name)
+        self.out_size = shape
+        self.n_synapses = n_syn
+        self.leak = leak
+        leaks = {
+            "tau_mem": tau_mem,
+            "tau_syn": tau_syn,
+            "alpha": alpha,
+            "beta": beta,
+            "dash_mem": dash_mem,
+            "dash_syn": dash_syn,
+        }
+        per_neuron = self._per_neuron
+        for argument, value in mode_arguments(leak, leaks, call=call).items():
+            shapes = per_neuron if argument == LEAKS[leak].names[0] else self._per_synapse
+            setattr(self, argument, leak_parameter(leak, value, shapes, call=call, name=argument))
+        for argument, value in (("bias", bias), ("V_th", V_th), ("w_rec", w_rec)):
+            _arguments.check_transform(value, call=call, name=argument)
+        self.bias = neuron_parameter(bias, u.mV, shape, call=call, name="bias", positive=False, shapes=per_neuron)
+        self.V_th = neuron_parameter(V_th, u.mV, shape, call=call, name="V_th", shapes=per_neuron)
+        self.noise_std = None
+        if noise_std is not None:
+            self.noise_std = _arguments.quantity(
+                noise_std, _NOISE_UNIT, call=call, name="noise_std", shapes=per_neuron, nonnegative=True
+            )
+        self.recurrent_weight = _recurrent_weights(w_rec, shape[0], n_syn, call)
+        self.spk_fun = _spike_function(spk_fun, call)
+        self.max_spikes_per_step = _spike_limit(max_spikes_per_step, self.spk_fun, call)
+        self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
+        self._create_states(None)
 
-    def own_current(self, spk: jax.Array, dt: u.Quantity) -> None:
-        """Return ``None``: these neurons leave no current behind."""
-        return
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons."""
+        return math.prod(self.out_size)
+
+    @property
+    def _per_neuron(self) -> list[tuple[int, ...]]:
+        return [(), self.out_size] if len(self.out_size) > 1 else [(), (1,), self.out_size]
+
+    @property
+    def _per_synapse(self) -> list[tuple[int, ...]]:
+        if len(self.out_size) > 1:
+            return [*self._per_neuron, (*self.out_size, 1)]
+        n, n_syn = self.n_neurons, self.n_synapses
+        return [*self._per_neuron, (1, n_syn), (n, n_syn), (n * n_syn,)]
+
+    def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity | None:
+        """Advance and return the current in mV that the neurons' own previous spikes leave; ``None`` for none.
+
+        A subclass that returns one adds its state to :meth:`resting_values`.
+        """
+        return None
+
+    def resting_values(self, batch_size: int | None) -> dict[str, Any]:
+        """Return the resting value of every state by name."""
+        size = self.out_size
+        return {
+            "V": zeros(size, batch_size, u.mV),
+            "I_syn": zeros((*size, self.n_synapses), batch_size, u.mV),
+            "spk": zeros(size, batch_size),
+        }
+
+    def _create_states(self, batch_size: int | None) -> None:
+        for name, value in self.resting_values(batch_size).items():
+            setattr(self, name, brainstate.HiddenState(value))
+
+    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Create the states at rest, for one sample or with a leading ``[batch_size]``."""
+        self._create_states(batch_size)
+
+    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Write the states back to rest, for one sample or with a leading ``[batch_size]``."""
+        for name, value in self.resting_values(batch_size).items():
+            getattr(self, name).value = value
+
+    def prepare(self, key: jax.Array | None = None) -> None:
+        """Refuse a threshold that learning has led to zero or below, where it is not being traced."""
+        V_th = self.threshold().mantissa
+        if _arguments.is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
+            raise ValueError(
+                f"{type(self).__name__}: V_th has been learnt to {np.min(np.asarray(V_th)):g} mV and must stay greater "
+                "than zero; give it a transform, brainstate.nn.Param(..., t=brainstate.nn.SoftplusT(0.1 * u.mV))."
+            )
+
+    def recurrent_slot(self) -> Slot | None:
+        """Return the recurrent weight, ``None`` without one."""
+        return None if self.recurrent_weight is None else Slot(self.recurrent_weight, unit=u.mV)
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Switch the noise off while the block runs."""
+        before, self.noise_std = self.noise_std, None
+        try:
+            yield
+        finally:
+            self.noise_std = before
+
+    def threshold(self) -> u.Quantity:
+        """Return the firing threshold in mV, scalar or ``[N]``."""
+        return current_value(self.V_th).in_unit(u.mV)
+
+    def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
+        """Return what spikes ``[..., N]`` bring to every synapse, ``[..., N * S]`` in mV; only with ``w_rec``."""
+        return spk @ self.recurrent_matrix()
+
+    def subthreshold(self, xs: u.Quantity) -> u.Quantity:
+        """Return the membrane that inputs and bias alone would make from rest: no spike and no noise.
+
+        Parameters
+        ----------
+        xs : Quantity
+            What arrives at each synapse, mV, ``[T, ..., N * S]``.
+
+        Returns
+        -------
+        Quantity
+            ``[T, ..., N]`` in mV. No state is touched.
+        """
+        alpha, beta = self._decay_factors(_arguments.time_step(call=f"{type(self).__name__}.subthreshold"))
+        bias = current_value(self.bias).in_unit(u.mV)
+        inputs = self._by_synapse(xs.in_unit(u.mV))
+
+        def one_step(carry: tuple[u.Quantity, u.Quantity], x: u.Quantity) -> tuple[Any, jax.Array]:
+            V, I_syn = carry
+            I_syn = beta * (I_syn + x)
+            V = alpha * V + _total(I_syn, None) + bias
+            return (V, I_syn), V.mantissa
+
+        rest = jnp.zeros(inputs.shape[1:], inputs.dtype) * u.mV
+        return u.Quantity(brainstate.transform.scan(one_step, (rest[..., 0], rest), inputs)[1], unit=u.mV)
+
+    def update(self, x: u.Quantity) -> jax.Array:
+        """Advance one step and return the number of spikes of each neuron.
+
+        Parameters
+        ----------
+        x : Quantity
+            What arrives at each synapse in this step, mV, ``[N * S]`` or ``[B, N * S]``; channel ``neuron * S + syn``.
+
+        Returns
+        -------
+        jax.Array
+            Spike counts, ``[N]`` or ``[B, N]``.
+        """
+        call = f"{type(self).__name__}.update"
+        dt = _arguments.time_step(call=call)
+        V = self.voltage_state("V")
+        I_syn = self._checked_input(x, V.shape, call)
+        I_syn = self.voltage_state("I_syn", self.n_synapses) + I_syn
+        alpha, beta = self._decay_factors(dt)
+        spk = self._previous_spikes(V.shape, call)
+
+        if self.recurrent_weight is not None:
+            irec = self._by_synapse(self.recurrent_drive(spk))
+            tap(self, "irec", irec)
+            I_syn = I_syn + irec
+        else:
+            tap(self, "irec", u.math.zeros_like(I_syn))
+        I_syn = beta * I_syn
+        own = self.own_current(spk, dt)
+        V = alpha * V + _total(I_syn, own)
+        if self.noise_std is not None:
+            std = (self.noise_std * dt**0.5).to(u.mV)
+            V = V + std * brainstate.random.randn(*V.shape, dtype=V.dtype)
+        V = V + current_value(self.bias).in_unit(u.mV)
+        tap(self, "V_pre", V)
+
+        V_th = self.threshold()
+        spk = self._spikes(V, V_th)
+        self.write_voltage("V", V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th)
+        self.write_voltage("I_syn", I_syn)
+        self.spk.value = spk
+        return spk
+
+    def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
+        """Return a state in mV, whatever voltage it was written in, ``[..., N, *per_neuron]`` with the batch of ``V``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If what was written into it is no voltage or has another shape.
+        """
+        call, value = f"{type(self).__name__}.update", getattr(self, name).value
+        if not isinstance(value, u.Quantity) or not u.have_same_dim(value, u.mV):
+            raise TypeError(
+                f"{call}: the state {name} must be a Quantity with the dimension of mV; "
+                f"got {_arguments.describe(value)}. Write numbers times u.mV into it, or call brainhw.prepare_net."
+            )
+        shape, of_V = np.shape(value.mantissa), np.shape(u.get_mantissa(self.V.value))
+        self._check_state_shape(
+            name, shape, (*of_V[: len(of_V) - len(self.out_size)], *self.out_size, *per_neuron), call
+        )
+        return value.in_unit(u.mV)
+
+    def write_voltage(self, name: str, value: u.Quantity) -> None:
+        """Write a state in the unit that it has: a time loop carries it and cannot change its unit on the way."""
+        state = getattr(self, name)
+        state.value = value.in_unit(u.get_unit(state.value))
+
+    def _previous_spikes(self, shape: tuple[int, ...], call: str) -> jax.Array:
+        spk = _arguments.as_array(self.spk.value, call=call, name="the state spk")
+        self._check_state_shape("spk", np.shape(spk), shape, call)
+        return jnp.asarray(spk)
+
+    def _check_state_shape(self, name: str, shape: tuple[int, ...], expected: tuple[int, ...], call: str) -> None:
+        if shape != expected:
+            raise ValueError(
+                f"{call}: the state {name} must have shape {expected}; got shape {shape}. "
+                "Write values of that shape into it, or call brainhw.prepare_net."
+            )
+
+    def _spikes(self, V: u.Quantity, V_th: u.Quantity) -> jax.Array:
+        if isinstance(self.spk_fun, MultiSpike):
+            return self.spk_fun(V.mantissa, V_th.mantissa, self.max_spikes_per_step)
+        # A threshold that was learnt to zero or below turns the sign around: better seen than silently wrong.
+        return jnp.where(V_th.mantissa > 0, self.spk_fun((V - V_th) / V_th), jnp.nan)
+
+    def _decay_factors(self, dt: u.Quantity) -> tuple[Any, Any]:
+        membrane, synapse = (getattr(self, argument) for argument in LEAKS[self.leak].names)
+        return decay_factor(self.leak, membrane, dt), self.per_synapse(decay_factor(self.leak, synapse, dt))
+
+    def recurrent_matrix(self) -> u.Quantity:
+        """Return the recurrent weights ``[N, N * S]`` in mV; only for a recurrent layer."""
+        held = self.recurrent_weight
+        return (held.value() if isinstance(held, brainstate.nn.Param) else held.value).in_unit(u.mV)
+
+    def per_synapse(self, value: Any) -> Any:
+        """Return a parameter of the synapses so that it broadcasts against ``[..., N, S]``."""
+        one_each = np.ndim(value) == len(self.out_size) and np.size(value) > 1
+        return value.reshape((*self.out_size, -1)) if one_each else value
+
+    def _by_synapse(self, flat: u.Quantity) -> u.Quantity:
+        return flat.reshape((*flat.shape[: flat.ndim - len(self.in_size)], *self.out_size, self.n_synapses))
+
+    def _checked_input(self, x: Any, held: tuple[int, ...], call: str) -> u.Quantity:
+        if not isinstance(x, u.Quantity) or not u.have_same_dim(x, u.mV):
+            raise TypeError(
+                f"{call}: the input must be a Quantity with the dimension of mV (what each synapse receives); "
+                f"got {_arguments.describe(x)}. Send spikes through a LIFSynapse first, or multiply by u.mV."
+            )
+        shape, axes = np.shape(x.mantissa), len(self.in_size)
+        leading = shape[: len(shape) - axes] if len(shape) >= axes else None
+        if leading is None or len(leading) > 1 or shape[len(leading) :] != self.in_size:
+            wanted = ", ".join(str(n) for n in self.in_size)
+            raise ValueError(
+                f"{call}: the input must have one channel for each of {self.n_synapses} synapse(s) of {self.n_neurons} "
+                f"neuron(s), shape [{wanted}] or [B, {wanted}]; got shape {shape}. Set n_synapses, or the layer "
+                "before, to match."
+            )
+        if (*leading, *self.out_size) != held:
+            batch = leading[0] if leading else None
+            raise ValueError(
+                f"{call}: the input has shape {shape} but the state was prepared for {held}; "
+                f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
+            )
+        _arguments.check_finite(x, call=call, name="the input")
+        return self._by_synapse(x.in_unit(u.mV))
+
+
+def _total(I_syn: u.Quantity, own: u.Quantity | None) -> u.Quantity:
+    # One after the other rather than a reduction: an own current is then added in the order of one synapse more.
+    n_syn = I_syn.shape[-1]
+    terms = [term[..., 0] * u.mV for term in jax.lax.split(I_syn.mantissa, [1] * n_syn, axis=I_syn.ndim - 1)]
+    return functools.reduce(operator.add, terms if own is None else [*terms, own])
+
+
+def _layer_shape(size: Any, n_syn: int, w_rec: Any, call: str) -> tuple[int, ...]:
+    shape = _arguments.sizes(size, call=call, name="size")
+    if len(shape) > 1 and (n_syn > 1 or w_rec is not None):
+        given = f"n_synapses is {n_syn}" if n_syn > 1 else "w_rec is given"
+        raise ValueError(
+            f"{call}: size must have one axis if {given}; got size {shape}. Several synapses and recurrent weights "
+            f"number the neurons along one axis: use size={math.prod(shape)}."
+        )
+    return shape
+
+
+def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
+    if w_rec is None:
+        return None
+    shape = (n, n * n_syn)
+    if w_rec is True:
+        bound = math.sqrt(6 / (n * n_syn))
+        w_rec = braintools.init.Uniform(-bound * u.mV, bound * u.mV)
+    elif isinstance(w_rec, (bool, brainstate.State)):
+        raise TypeError(
+            f"{call}: w_rec must be None, True, an initializer, voltages of shape {shape} or a brainstate.nn.Param; "
+            f"got {_arguments.describe(w_rec)}."
+        )
+    learnt, drawn = isinstance(w_rec, brainstate.nn.Param), isinstance(w_rec, Callable)  # type: ignore[arg-type]
+    value = w_rec.value() if learnt else w_rec(shape) if drawn else w_rec
+    if drawn and not learnt and not isinstance(value, u.Quantity):
+        raise TypeError(
+            f"{call}: the initializer of w_rec must return voltages; got {_arguments.describe(value)}. Give it the "
+            "unit mV, for example braintools.init.Normal(0. * u.mV, 0.1 * u.mV)."
+        )
+    value = _arguments.quantity(value, u.mV, call=call, name="w_rec")
+    if value.shape == (n, n, n_syn) and not learnt:
+        value = value.reshape(shape)
+    if value.shape != shape:
+        raise ValueError(
+            f"{call}: w_rec must have shape {shape}, presynaptic neuron by post * n_synapses + synapse; "
+            f"got shape {value.shape}."
+        )
+    return w_rec if learnt else weight_state(value, shape, unit=u.mV, call=call, name="w_rec")
+
+
+def _spike_function(spk_fun: Any, call: str) -> Callable[..., jax.Array]:
+    if spk_fun is None:
+        return StepPWL()
+    if not callable(spk_fun) or isinstance(spk_fun, type):
+        raise TypeError(
+            f"{call}: spk_fun must be a spike function, for example brainhw.surrogate.StepPWL() or "
+            f"brainhw.surrogate.fast_sigmoid(); got {_arguments.describe(spk_fun)}."
+        )
+    return spk_fun
+
+
+def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> int | None:
+    if limit is None:
+        return None
+    limit = spike_limit(limit, call=call, name="max_spikes_per_step")
+    if limit > 1 and not isinstance(spk_fun, MultiSpike):
+        raise ValueError(
+            f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} fires at most once in a step; "
+            "pass spk_fun=brainhw.surrogate.StepPWL() or PeriodicExponential(), or leave the limit out."
+        )
+    return limit

@@ -1,4 +1,4 @@
-"""Three ways to say how fast a current or a membrane decays, for layers that let the user choose."""
+"""The three ways to parametrise a decay: time constants, decay factors, bit shifts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LEAKS", "Leak", "decay_factor", "leak_parameter", "mode_arguments"]
 
 
 class Leak(NamedTuple):
-    """One way: what the arguments of membrane and synapse are called, their default and their unit."""
+    """One way: the names of the arguments of membrane and synapse, their default and their unit."""
 
     names: tuple[str, str]
     default: Any
@@ -30,8 +30,8 @@ LEAKS = {
 }
 
 
-def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> tuple[Any, Any]:
-    """Return what was given, or the default, for membrane and synapse, refusing arguments of another mode."""
+def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> dict[str, Any]:
+    """Return the two arguments of a mode by name, membrane first, with defaults; refuse those of another mode."""
     leak = _arguments.choice(leak, LEAKS, call=call, name="leak")
     wanted, default, _ = LEAKS[leak]
     for other, mode in LEAKS.items():
@@ -41,21 +41,19 @@ def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> tuple[Any,
                     f"{call}: {name} belongs to leak={other!r}, but leak is {leak!r}, which takes "
                     f"{wanted[0]} and {wanted[1]}; leave {name} out or pass leak={other!r}."
                 )
-    membrane, synapse = (default if given[name] is None else given[name] for name in wanted)
-    return membrane, synapse
+    return {name: default if given[name] is None else given[name] for name in wanted}
 
 
-def leak_parameter(leak: str, value: Any, n: int, shapes: list[tuple[int, ...]], *, call: str, name: str) -> Any:
-    """Check a parameter that says how fast something decays: a time above zero, a factor in [0, 1], a shift above 0."""
+def leak_parameter(leak: str, value: Any, shapes: list[tuple[int, ...]], *, call: str, name: str) -> Any:
+    """Check the parameter of a decay: a time constant above zero, a factor in [0, 1], or a bit shift above zero."""
     _arguments.check_transform(value, call=call, name=name)
     given = current_value(value)
     if leak != "taus" and not _arguments.is_concrete(given):
-        # A layer made inside a compiled function from what is learnt there, as the deployment view of another is.
+        # `as_lif_with_ahp_synapses` may run inside `jit`, where a learnt factor has no number to check.
         given = _arguments.number(given, call=call, name=name, shapes=shapes, traced=True)
         return value if isinstance(value, brainstate.nn.Param) else given
-    parameter = neuron_parameter(
-        value, LEAKS[leak].unit, n, call=call, name=name, positive=leak != "decays", shapes=shapes
-    )
+    positive = leak != "decays"
+    parameter = neuron_parameter(value, LEAKS[leak].unit, (), call=call, name=name, positive=positive, shapes=shapes)
     if leak == "decays":
         factor = current_value(parameter)
         if _arguments.is_concrete(factor) and not np.all((np.asarray(factor) >= 0) & (np.asarray(factor) <= 1)):
@@ -67,7 +65,7 @@ def leak_parameter(leak: str, value: Any, n: int, shapes: list[tuple[int, ...]],
 
 
 def decay_factor(leak: str, parameter: Any, dt: u.Quantity) -> jax.Array:
-    """Return the share that is left after one step: ``exp(-dt/tau)``, the factor itself, or ``1 - 2**-shift``."""
+    """Return the decay factor of one step: ``exp(-dt/tau)``, the factor itself, or ``1 - 2**-shift``."""
     value = current_value(parameter)
     if leak == "taus":
         return u.math.exp(-dt / value)

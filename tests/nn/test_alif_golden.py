@@ -33,7 +33,7 @@ def time_first(x: np.ndarray) -> np.ndarray:
     return np.swapaxes(x, 0, 1)
 
 
-def build(name: str, *, stored_decays: bool) -> bh.nn.MultiSynapseLayer:
+def build(name: str, *, stored_decays: bool) -> bh.nn.CubaLIFLayer:
     """Return the layer with every parameter learnable, or with the decays of the file."""
     about, data = load(name)
     adaptive = about["cls"] == "aLIFTorch"
@@ -56,7 +56,7 @@ def build(name: str, *, stored_decays: bool) -> bh.nn.MultiSynapseLayer:
     )
 
 
-def run(layer: bh.nn.MultiSynapseLayer, name: str, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+def run(layer: bh.nn.CubaLIFLayer, name: str, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
     """Return the spikes and what was recorded, from the initial state of the file."""
     about, data = load(name)
     layer.reset_state(about["B"])

@@ -17,6 +17,7 @@ from brainhw.interop.nir.steps import below, tau_of
 from brainhw.interop.nir.wiring import INPUT
 from brainhw.nn import (
     ALIFLayer,
+    CubaLIFLayer,
     FractionalLayer,
     H1Frontend,
     H1Layer,
@@ -24,7 +25,6 @@ from brainhw.nn import (
     LeakyReadout,
     LIFLayer,
     LIFSynapse,
-    MultiSynapseLayer,
 )
 from brainhw.nn.leak import LEAKS, decay_factor
 from brainhw.nn.parameter import current_value
@@ -222,7 +222,7 @@ def integrator(module: Any, at: Export) -> str:
 # Current-based layers
 
 
-@register_export(MultiSynapseLayer)
+@register_export(CubaLIFLayer)
 def current_based(module: Any, at: Export) -> str | None:
     """Add synapses as LI, each before the LIF: the current moves first and is then held, as the layer does it."""
     _check_current_based(module, at)
