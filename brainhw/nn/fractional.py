@@ -24,8 +24,8 @@ class FractionalLIFLayer(FractionalLayer):
 
     Parameters
     ----------
-    size : int
-        Number of neurons ``N``.
+    size : int or tuple of int
+        Number of neurons ``N``, or the shape of the layer; ``[N]`` below is then ``[*size]``.
     alpha : float, list, array or brainstate.nn.Param, optional
         Orders, above 0 and at most 1. A number is one term for all neurons; a list holds one entry for each term of the
         sum, a number or an array ``[N]``; an array ``[N]`` is one term with an order for each neuron, ``[J, N]`` both.
@@ -124,7 +124,7 @@ class FractionalLIFLayer(FractionalLayer):
      [75 99]]
     """
 
-    leak = 1.0
+    leak_factor = 1.0
 
 
 class FractionalIFLayer(FractionalLayer):
@@ -146,7 +146,7 @@ class FractionalIFLayer(FractionalLayer):
     [10 20 30 40 50]
     """
 
-    leak = 0.0
+    leak_factor = 0.0
 
 
 def spikede_preset(time_unit: u.Quantity = 1.0 * u.ms) -> dict[str, Any]:

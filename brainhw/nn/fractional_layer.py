@@ -18,7 +18,7 @@ from brainhw.kernel.fractional_sequence import is_linear, run, run_steps
 from brainhw.kernel.fractional_step import Operator
 from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
 from brainhw.kernel.past import LagBuffer, LeakySums, Past
-from brainhw.nn.fractional_terms import coefficient_parameter, order_parameter, orders_of
+from brainhw.nn.fractional_terms import Terms, make_terms
 from brainhw.nn.parameter import current_value, neuron_parameter
 from brainhw.nn.spiking import checked_drive, zeros
 from brainhw.nn.tap import heard_now, tap
@@ -38,18 +38,18 @@ class FractionalLayer(brainstate.nn.Dynamics):
 
     .. math:: \tau \sum_j w_j D^{\alpha_j} V = x - \lambda V, \qquad V(0) = 0
 
-    with time measured in ``time_scale`` and :math:`\lambda` the ``leak`` of the subclass, 1 or 0. The arguments are
-    those of :class:`FractionalLIFLayer`.
+    with time measured in ``time_scale`` and :math:`\lambda` the ``leak_factor`` of the subclass, 1 or 0. The
+    arguments are those of :class:`FractionalLIFLayer`.
     """
 
-    leak: ClassVar[float]
+    leak_factor: ClassVar[float]
     sequence_records = ("V", "V_pre", "spk")
     never_forgets = True  # the response to a spike falls as a power of time, not exponentially
     can_be_cut = False  # gradients from piece to piece would go through all of the past
 
     def __init__(
         self,
-        size: int | tuple[int],
+        size: int | tuple[int, ...],
         *,
         alpha: Any = 0.5,
         coefficients: Any = None,
@@ -74,10 +74,10 @@ class FractionalLayer(brainstate.nn.Dynamics):
         name: str | None = None,
     ) -> None:
         call = type(self).__name__
-        n = _arguments.size(size, call=call, name="size")
-        super().__init__((n,), name=name)
-        self.V_th = neuron_parameter(V_th, u.mV, n, call=call, name="V_th")
-        self.tau = _time_constant(tau, learn_tau, n, call)
+        shape = _arguments.sizes(size, call=call, name="size")
+        super().__init__(shape, name=name)
+        self.V_th = neuron_parameter(V_th, u.mV, shape, call=call, name="V_th")
+        self.tau = _time_constant(tau, learn_tau, shape, call)
         self.time_scale = self.lookahead = None
         if time_scale is not None:
             self.time_scale = _arguments.quantity(
@@ -109,21 +109,12 @@ class FractionalLayer(brainstate.nn.Dynamics):
                 f"got {_arguments.describe(spk_fun)}."
             )
         self.spk_fun = surrogate.fast_sigmoid() if spk_fun is None else spk_fun
-        self._set_orders(alpha, coefficients, learn_alpha, learn_coefficients, call)
+        self.take_terms(
+            make_terms(alpha, coefficients, learn_alpha, learn_coefficients, size=shape, method=method, call=call)
+        )
         self._create_states(None)
 
-    # What the orders are ------------------------------------------------------------------------------------------
-
-    def _set_orders(self, alpha: Any, coefficients: Any, learn_alpha: Any, learn_coefficients: Any, call: str) -> None:
-        parameter, per_neuron = order_parameter(alpha, learn_alpha, self.n_neurons, call=call)
-        n_terms = len(orders_of(parameter, self.n_neurons, per_neuron=per_neuron))
-        factors = coefficient_parameter(coefficients, learn_coefficients, n_terms, call=call)
-        if n_terms > 1 and not METHODS[self._method].many_terms:
-            raise ValueError(
-                f"{call}: method {self._method!r} steps one derivative, but alpha has {n_terms} terms; "
-                "pass method='gl'."
-            )
-        self.alpha, self._alpha_per_neuron, self.coefficients = parameter, per_neuron, factors
+    # Orders -------------------------------------------------------------------------------------------------------
 
     def set_orders(
         self,
@@ -138,11 +129,18 @@ class FractionalLayer(brainstate.nn.Dynamics):
         What was compiled before may go on with the old ones, and an optimizer that was given the old parameters must be
         made anew.
         """
-        self._set_orders(alpha, coefficients, learn_alpha, learn_coefficients, f"{type(self).__name__}.set_orders")
+        call = f"{type(self).__name__}.set_orders"
+        options: dict[str, Any] = {"size": self.in_size, "method": self._method, "call": call}
+        self.take_terms(make_terms(alpha, coefficients, learn_alpha, learn_coefficients, **options))
+
+    def take_terms(self, terms: Terms) -> None:
+        """Hold orders and coefficients that were checked for this layer and its method."""
+        self.alpha, self.coefficients, self._alpha_per_neuron = terms
 
     def orders(self) -> jax.Array:
-        """Return the present orders, ``[J]`` for ``J`` terms or ``[J, N]`` where each neuron has its own."""
-        return orders_of(self.alpha, self.n_neurons, per_neuron=self._alpha_per_neuron)
+        """Return the present orders, ``[J]`` for ``J`` terms or ``[J, *size]`` where each neuron has its own."""
+        value = current_value(self.alpha)
+        return value.reshape((-1, *self.in_size)) if self._alpha_per_neuron else jnp.atleast_1d(value)
 
     def term_coefficients(self) -> jax.Array:
         """Return the present coefficients of the terms, ``[J]``."""
@@ -175,7 +173,7 @@ class FractionalLayer(brainstate.nn.Dynamics):
     @property
     def n_neurons(self) -> int:
         """Number of neurons."""
-        return self.in_size[-1]
+        return math.prod(self.in_size)
 
     # States -------------------------------------------------------------------------------------------------------
 
@@ -198,7 +196,7 @@ class FractionalLayer(brainstate.nn.Dynamics):
         return NeuronRules(
             method=self.scheme(),
             past=self.past(),
-            leak=self.leak,
+            leak=self.leak_factor,
             reset=self.reset,
             clears=self.history == "clear",
             detach_reset=self.detach_reset,
@@ -228,9 +226,9 @@ class FractionalLayer(brainstate.nn.Dynamics):
 
     def _resting(self, batch_size: int | None = None) -> dict[str, Any]:
         rules = self.rules()
-        rest = zeros(self.n_neurons, batch_size, u.mV)
+        rest = zeros(self.in_size, batch_size, u.mV)
         slots = jnp.zeros((rules.past.n_slots, *rest.shape), dtype=rest.dtype) * u.mV
-        resting = {"V": rest, "spk": zeros(self.n_neurons, batch_size), "slots": slots}
+        resting = {"V": rest, "spk": zeros(self.in_size, batch_size), "slots": slots}
         if isinstance(rules.past, LagBuffer):
             resting["position"] = jnp.zeros((), dtype=jnp.int32)
         if rules.has_offset:
@@ -246,11 +244,11 @@ class FractionalLayer(brainstate.nn.Dynamics):
             setattr(self, name, brainstate.HiddenState(resting[name]) if name in resting else None)
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the states at rest, ``[N]`` or ``[batch_size, N]``."""
+        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
         self._create_states(batch_size)
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the states back to rest, ``[N]`` or ``[batch_size, N]``."""
+        """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
         self._dt_of_past = None
         for name, value in self._resting(batch_size).items():
             getattr(self, name).value = value
@@ -293,14 +291,15 @@ class FractionalLayer(brainstate.nn.Dynamics):
 
     def limit_reached(self, call: str, n_steps: int) -> ValueError:
         """Return the error to raise when ``n_steps`` are asked for and fewer are left."""
+        horizon = self.horizon or 0
         return ValueError(
-            f"{call}: {type(self).__name__} holds {self.horizon} past steps exactly (kernel='dense', "
-            f"horizon={self.horizon}), but this run reaches step {n_steps + self.horizon - self.steps_left:.0f}; raise "
+            f"{call}: {type(self).__name__} holds {horizon} past steps exactly (kernel='dense', horizon={horizon}), "
+            f"but this run reaches step {n_steps + horizon - self.steps_left:.0f}; raise "
             "horizon, forget on purpose with memory=, or take kernel='soe', whose memory does not grow."
         )
 
     def threshold(self) -> u.Quantity:
-        """Return the firing threshold in mV, scalar or ``[N]``."""
+        """Return the firing threshold in mV, scalar or ``[*size]``."""
         return current_value(self.V_th).in_unit(u.mV)
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
@@ -309,15 +308,18 @@ class FractionalLayer(brainstate.nn.Dynamics):
         Parameters
         ----------
         xs : Quantity
-            The drives, mV, ``[T, ..., N]``.
+            The drives, mV, ``[T, ..., *size]``.
 
         Returns
         -------
         Quantity
-            ``[T, ..., N]`` in mV. No state is touched.
+            ``[T, ..., *size]`` in mV. No state is touched.
         """
         dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
-        rest = {name: u.get_mantissa(value) for name, value in self._resting(*xs.shape[1:-1]).items()}
+        rest = {
+            name: u.get_mantissa(value)
+            for name, value in self._resting(*xs.shape[1 : xs.ndim - len(self.in_size)]).items()
+        }
         state = NeuronState(rest["V"], rest.get("V_offset"), rest["slots"], rest.get("position"), rest.get("x_before"))
         rules = self.rules()._replace(spk_fun=jnp.zeros_like)
         _, trace = run_steps(rules, self.parameters(dt), state, xs.to(u.mV).mantissa)
@@ -329,7 +331,7 @@ class FractionalLayer(brainstate.nn.Dynamics):
         Parameters
         ----------
         x : Quantity
-            The voltage that the neurons are driven towards, mV, ``[N]`` or ``[B, N]``.
+            The voltage that the neurons are driven towards, mV, ``[*size]`` or ``[B, *size]``.
 
         Returns
         -------
@@ -349,7 +351,7 @@ class FractionalLayer(brainstate.nn.Dynamics):
         return is_linear(self.rules())
 
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return what :meth:`update` returns at each step of ``xs [T, ..., N]``, and leave the states as it would.
+        """Return what :meth:`update` returns at each step of ``xs [T, ..., *size]``, and leave the states as it would.
 
         Where :meth:`gains_from_sequence` holds, the backward pass is one causal convolution, transposed, and keeps
         nothing of the past; elsewhere the steps are differentiated one by one.
@@ -394,8 +396,8 @@ class FractionalLayer(brainstate.nn.Dynamics):
         return dt
 
 
-def _time_constant(tau: Any, learn: Any, n: int, call: str) -> Any:
-    parameter = neuron_parameter(tau, u.ms, n, call=call, name="tau")
+def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> Any:
+    parameter = neuron_parameter(tau, u.ms, size, call=call, name="tau")
     if not _arguments.flag(learn, call=call, name="learn_tau"):
         return parameter
     if isinstance(parameter, brainstate.nn.Param):

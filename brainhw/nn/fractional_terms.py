@@ -1,120 +1,162 @@
-"""The orders and coefficients of a fractional operator: checked, learnt or fixed, read back term by term."""
+"""The orders and coefficients of a fractional operator: range checks, and the learnt or fixed parameters."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import brainstate
 import brainunit as u
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.nn.parameter import current_value
+from brainhw.kernel.fractional_weights import METHODS
 
-__all__ = ["coefficient_parameter", "is_constrained", "order_parameter", "orders_of"]
-
-_LEARN = (False, True, "raw")
+__all__ = ["Names", "Terms", "make_terms"]
 
 
-def is_constrained(flag: Any, *, call: str, name: str) -> bool | None:
-    """Return whether a learnt parameter keeps to its range, ``None`` if it is not learnt."""
-    if not any(flag is option or (isinstance(flag, str) and flag == option) for option in _LEARN):
-        raise ValueError(f"{call}: {name} must be False, True or 'raw'; got {_arguments.describe(flag)}.")
-    return None if flag is False else flag is True
+class Names(NamedTuple):
+    """Names of the arguments in error messages; a caller of a whole network has others than a layer."""
+
+    alpha: str = "alpha"
+    coefficients: str = "coefficients"
+    learn_alpha: str = "learn_alpha"
+    learn_coefficients: str = "learn_coefficients"
 
 
-def order_parameter(alpha: Any, learn: Any, n: int, *, call: str) -> tuple[Any, bool]:
-    """Return the orders, fixed or learnt, and whether there is one for each neuron.
+_OWN_NAMES = Names()
 
-    A number is one term; a list holds one entry for each term, a number or an array ``[n]``; an array ``[n]`` is one
-    order for each neuron, and ``[J, n]`` both. A ``Param`` keeps the shape it came in; anything else becomes ``[J]`` or
-    ``[J, n]``.
+
+class Terms(NamedTuple):
+    """The terms of one operator, as a layer holds them.
+
+    Attributes
+    ----------
+    alpha : jax.Array or brainstate.nn.Param
+        Orders ``[J]`` or ``[J, *size]``; a ``Param`` of the user keeps its own shape.
+    coefficients : jax.Array or brainstate.nn.Param
+        One factor per term, ``[J]``.
+    per_neuron : bool
+        Whether each neuron has its own order.
     """
-    constrained = is_constrained(learn, call=call, name="learn_alpha")
-    learnt = isinstance(alpha, brainstate.nn.Param)
-    terms = _as_terms(alpha.value() if learnt else alpha, n, call)
-    per_neuron = terms.ndim == 2
-    if not np.all(np.isfinite(terms)) or np.any(terms <= 0) or np.any(terms > 1):
-        raise ValueError(
-            f"{call}: alpha must be above 0 and at most 1 (1 is the integer-order neuron); got "
-            f"{_arguments.describe(terms.tolist() if terms.size <= 8 else terms)}."
-        )
-    if learnt:
-        if constrained is not None:
-            raise ValueError(f"{call}: alpha is a Param, which is learnt as it is; leave learn_alpha out.")
-        return alpha, per_neuron
-    value = jnp.asarray(terms, dtype=brainstate.environ.dftype())
-    if constrained is None:
-        return value, per_neuron
-    if not constrained:
-        return brainstate.nn.Param(value), per_neuron
-    if np.any(terms >= 1):
-        raise ValueError(
-            f"{call}: learn_alpha=True keeps alpha between 0 and 1, so it must start below 1; got "
-            f"{_arguments.describe(alpha)}. Start at 0.99, or pass learn_alpha='raw'."
-        )
-    return brainstate.nn.Param(value, t=brainstate.nn.SigmoidT(0.0, 1.0)), per_neuron
+
+    alpha: Any
+    coefficients: Any
+    per_neuron: bool
 
 
-def _as_terms(alpha: Any, n: int, call: str) -> np.ndarray:
+def make_terms(
+    alpha: Any,
+    coefficients: Any,
+    learn_alpha: Any,
+    learn_coefficients: Any,
+    *,
+    size: tuple[int, ...],
+    method: str,
+    call: str,
+    names: Names = _OWN_NAMES,
+) -> Terms:
+    """Check the orders and coefficients of a layer of shape ``size`` and return them fixed or learnt.
+
+    A number is one term. A list holds one entry per term, a number or an array ``[*size]``. An array ``[*size]`` is one
+    term with an order per neuron, ``[J, *size]`` both. This is the only place that checks their ranges.
+    """
+    learn_alpha = _learn_flag(learn_alpha, call, names.learn_alpha)
+    given = alpha.value() if isinstance(alpha, brainstate.nn.Param) else alpha
+    orders = _orders(given, size, call, names.alpha)
+    for place, of_term in enumerate(orders):
+        if not np.all((of_term > 0) & (of_term <= 1)):
+            name = f"{names.alpha}[{place}]" if isinstance(given, (list, tuple)) else names.alpha
+            wrong = of_term[~((of_term > 0) & (of_term <= 1))].flat[0]
+            raise ValueError(
+                f"{call}: {name} must be greater than 0 and at most 1; got {wrong:g}. Order 1 is the "
+                "ordinary derivative."
+            )
+    if learn_alpha is True and np.any(orders >= 1):
+        raise ValueError(
+            f"{call}: {names.learn_alpha}=True keeps {names.alpha} between 0 and 1, so it must start below 1; got "
+            f"{orders.max():g}. Start at 0.99, or pass {names.learn_alpha}='raw'."
+        )
+    if len(orders) > 1 and not METHODS[method].many_terms:
+        raise ValueError(
+            f"{call}: method {method!r} steps one derivative, but {names.alpha} has {len(orders)} terms; "
+            "pass method='gl'."
+        )
+    held = _held(alpha, orders, learn_alpha, brainstate.nn.SigmoidT(0.0, 1.0), call, names.alpha, names.learn_alpha)
+
+    learn = _learn_flag(learn_coefficients, call, names.learn_coefficients)
+    given = coefficients.value() if isinstance(coefficients, brainstate.nn.Param) else coefficients
+    factors = _factors(given, len(orders), call, names.coefficients)
+    # A user's `Param` has its own transform, which keeps whatever range the user wants.
+    if not isinstance(coefficients, brainstate.nn.Param):
+        within, word = (factors != 0, "other than 0") if learn == "raw" else (factors > 0, "greater than 0")
+        if not np.all(within):
+            fix = "Leave the term out" if learn == "raw" else f"Pass {names.learn_coefficients}='raw' to allow others"
+            wrong = factors[~within][0]
+            raise ValueError(f"{call}: {names.coefficients} must be {word}; got {wrong:g}. {fix}.")
+    transform = brainstate.nn.SoftplusT(0.0)
+    of_terms = _held(coefficients, factors, learn, transform, call, names.coefficients, names.learn_coefficients)
+    return Terms(held, of_terms, per_neuron=orders.ndim > 1)
+
+
+def _learn_flag(flag: Any, call: str, name: str) -> bool | str:
+    if isinstance(flag, (bool, np.bool_)):
+        return bool(flag)
+    if isinstance(flag, str) and flag == "raw":
+        return flag
+    raise ValueError(f"{call}: {name} must be False, True or 'raw'; got {_arguments.describe(flag)}.")
+
+
+def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, name: str, flag: str) -> Any:
+    """Return a parameter as a layer holds it: the user's own ``Param``, a new one if it is learnt, or an array."""
+    if isinstance(given, brainstate.nn.Param):
+        if learn is not False:
+            raise ValueError(f"{call}: {name} is a Param, which is learnt as it is; leave {flag} out.")
+        return given
+    array = jnp.asarray(value, dtype=brainstate.environ.dftype())
+    if learn is False:
+        return array
+    return brainstate.nn.Param(array, t=transform) if learn is True else brainstate.nn.Param(array)
+
+
+def _orders(alpha: Any, size: tuple[int, ...], call: str, name: str) -> np.ndarray:
+    """Return the orders ``[J]`` or ``[J, *size]``."""
     if isinstance(alpha, (list, tuple)):
         if not alpha:
-            raise ValueError(f"{call}: alpha is empty; give the order of at least one term.")
+            raise ValueError(f"{call}: {name} is empty; give the order of at least one term.")
         if any(isinstance(term, (list, tuple)) for term in alpha):
             raise ValueError(
-                f"{call}: alpha holds a list within a list; a layer takes one list, one entry for each term. "
+                f"{call}: {name} holds a list within a list; a layer takes one list, one entry for each term. "
                 "brainhw.set_fractional_orders takes one list for each layer."
             )
         terms = [
-            np.asarray(_arguments.number(term, call=call, name="each term of alpha", shapes=[(), (n,)]))
-            for term in alpha
+            np.asarray(_arguments.number(term, call=call, name=f"{name}[{j}]", shapes=[(), size]))
+            for j, term in enumerate(alpha)
         ]
         return np.stack(np.broadcast_arrays(*terms))
-    values = np.asarray(_arguments.number(alpha, call=call, name="alpha", shapes=None))
+    values = np.asarray(_arguments.number(alpha, call=call, name=name, shapes=None))
     if values.ndim == 0:
         return values[None]
-    if values.shape[-1] != n or values.ndim > 2 or not values.size:
+    axes = values.ndim - len(size)
+    if axes not in (0, 1) or values.shape[axes:] != size or not values.size:
+        shape = ", ".join(str(n) for n in size)
         raise ValueError(
-            f"{call}: alpha must be a number, a list with one entry for each term, an array of shape ({n},) with one "
-            f"order for each neuron, or (terms, {n}); got {_arguments.describe(alpha)}."
+            f"{call}: {name} must be a number, a list with one entry for each term, an array of shape {size} with one "
+            f"order for each neuron, or (terms, {shape}); got {_arguments.describe(alpha)}."
         )
-    return np.atleast_2d(values)
+    return values if axes else values[None]
 
 
-def orders_of(parameter: Any, n: int, *, per_neuron: bool) -> jax.Array:
-    """Return the present orders, ``[J]`` or ``[J, n]``."""
-    value = current_value(parameter)
-    return value.reshape((-1, n)) if per_neuron else jnp.atleast_1d(value)
-
-
-def coefficient_parameter(coefficients: Any, learn: Any, n_terms: int, *, call: str) -> Any:
-    """Return the coefficients ``[J]``, fixed or learnt; default ones."""
-    constrained = is_constrained(learn, call=call, name="learn_coefficients")
-    learnt = isinstance(coefficients, brainstate.nn.Param)
-    given = coefficients.value() if learnt else coefficients
-    if given is None:
-        given = np.ones(n_terms)
-    if isinstance(given, u.Quantity):
-        raise TypeError(f"{call}: coefficients have no unit; got {_arguments.describe(given)}.")
-    values = np.atleast_1d(_arguments.number(given, call=call, name="coefficients", shapes=None))
+def _factors(coefficients: Any, n_terms: int, call: str, name: str) -> np.ndarray:
+    """Return the coefficients ``[J]``; default ones."""
+    if coefficients is None:
+        return np.ones(n_terms)
+    if isinstance(coefficients, u.Quantity):
+        raise TypeError(f"{call}: {name} have no unit; got {_arguments.describe(coefficients)}.")
+    values = np.atleast_1d(_arguments.number(coefficients, call=call, name=name, shapes=None))
     if values.shape != (n_terms,):
         raise ValueError(
-            f"{call}: coefficients must hold one number for each of the {n_terms} term(s) of alpha; got "
-            f"{_arguments.describe(given)}."
+            f"{call}: {name} must hold one number for each of the {n_terms} term(s) of alpha; got "
+            f"{_arguments.describe(coefficients)}."
         )
-    if learnt:
-        if constrained is not None:
-            raise ValueError(f"{call}: coefficients is a Param, which is learnt as it is; leave the flag out.")
-        return coefficients
-    if constrained is not False and np.any(values <= 0):
-        raise ValueError(
-            f"{call}: coefficients must be above zero; got {given}. Pass learn_coefficients='raw' to allow others."
-        )
-    if np.any(values == 0):
-        raise ValueError(f"{call}: coefficients must not be zero; got {given}. Leave a term out instead.")
-    value = jnp.asarray(values, dtype=brainstate.environ.dftype())
-    if constrained is None:
-        return value
-    return brainstate.nn.Param(value, t=brainstate.nn.SoftplusT(0.0)) if constrained else brainstate.nn.Param(value)
+    return values

@@ -9,9 +9,9 @@ import brainstate
 import jax
 
 from brainhw.nn import FractionalLayer
-from brainhw.nn.fractional_terms import coefficient_parameter, order_parameter
+from brainhw.nn.fractional_terms import make_terms
 from brainhw.transform.checks import check_module, registered_modules
-from brainhw.transform.fractional_plan import LayerPlan, plan_layers
+from brainhw.transform.fractional_plan import plan_layers
 
 __all__ = ["fractional_layers", "get_per_layer_alpha", "get_per_layer_coefficient", "set_fractional_orders"]
 
@@ -100,34 +100,31 @@ def set_fractional_orders(
     """
     call = "set_fractional_orders"
     named = fractional_layers(net, call=call)
-    plans, notes = plan_layers(
-        alpha,
-        multi_coefficient,
-        alpha_mode,
-        learn_alpha,
-        learn_coefficient,
-        sizes=[layer.n_neurons for _, layer in named],
-        call=call,
-    )
-    notes += [
-        _method_note(path, layer) for (path, layer), plan in zip(named, plans, strict=True) if _must_switch(layer, plan)
-    ]
-    # Whatever is refused, by a layer or by a warning that counts as an error, is so before the first change.
+    sizes = [layer.in_size for _, layer in named]
+    arguments = (alpha, multi_coefficient, alpha_mode, learn_alpha, learn_coefficient)
+    plans, notes = plan_layers(*arguments, sizes=sizes, call=call)
+    changes = []
     for (path, layer), plan in zip(named, plans, strict=True):
-        where = f"{call}: layer {path or type(layer).__name__}"
-        order_parameter(plan.alpha, plan.learn_alpha, layer.n_neurons, call=where)
-        coefficient_parameter(plan.coefficients, plan.learn_coefficients, len(plan.alpha), call=where)
+        where = path or type(layer).__name__
+        method = layer.method
+        if plan.is_operator and method != "gl":
+            notes.append(
+                f"{where} gets its orders as the terms of an operator, which method {method!r} cannot solve; its "
+                "method becomes 'gl'. Build the layer with method='gl', or give it a single number."
+            )
+            method = "gl"
+        orders, factors, *learnt, names = plan
+        terms = make_terms(
+            orders, factors, *learnt, size=layer.in_size, method=method, call=f"{call}: layer {where}", names=names
+        )
+        changes.append((layer, method, terms))
+    # Errors, and warnings that are raised as errors, come before the first change: a refused call changes no layer.
     for note in notes:
         warnings.warn(f"{call}: {note}", UserWarning, stacklevel=2)
-    for (_, layer), plan in zip(named, plans, strict=True):
-        if _must_switch(layer, plan):
-            layer.method = "gl"
-        layer.set_orders(
-            plan.alpha,
-            plan.coefficients,
-            learn_alpha=plan.learn_alpha,
-            learn_coefficients=plan.learn_coefficients,
-        )
+    for layer, method, terms in changes:
+        if layer.method != method:
+            layer.method = method
+        layer.take_terms(terms)
 
 
 def get_per_layer_alpha(net: brainstate.nn.Module) -> list[jax.Array]:
@@ -197,14 +194,3 @@ def fractional_layers(net: Any, *, call: str) -> list[tuple[str, FractionalLayer
             "bh.nn.FractionalIFLayer."
         )
     return found
-
-
-def _must_switch(layer: FractionalLayer, plan: LayerPlan) -> bool:
-    return plan.operator and layer.method != "gl"
-
-
-def _method_note(path: str, layer: FractionalLayer) -> str:
-    return (
-        f"{path or type(layer).__name__} gets its orders as the terms of an operator, which method {layer.method!r} "
-        "cannot solve; its method becomes 'gl'. Build the layer with method='gl', or give it a single number."
-    )

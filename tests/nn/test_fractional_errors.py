@@ -22,9 +22,9 @@ def param(value: Any) -> brainstate.nn.Param:
 
 
 ALPHA = [
-    ({"alpha": 0.0}, ValueError, r"alpha must be above 0 and at most 1 .*; got .*0\.0"),
-    ({"alpha": -0.5}, ValueError, r"alpha must be above 0 and at most 1 .*; got .*-0\.5"),
-    ({"alpha": 1.5}, ValueError, r"alpha must be above 0 and at most 1 .*; got .*1\.5"),
+    ({"alpha": 0.0}, ValueError, r"alpha must be greater than 0 and at most 1; got 0\."),
+    ({"alpha": -0.5}, ValueError, r"alpha must be greater than 0 and at most 1; got -0\.5"),
+    ({"alpha": 1.5}, ValueError, r"alpha must be greater than 0 and at most 1; got 1\.5"),
     ({"alpha": np.nan}, ValueError, r"alpha must be finite"),
     ({"alpha": np.inf}, ValueError, r"alpha must be finite"),
     ({"alpha": "0.5"}, TypeError, r"alpha must be a number; got '0.5'"),
@@ -34,13 +34,13 @@ ALPHA = [
     ({"alpha": []}, ValueError, r"alpha is empty; give the order of at least one term"),
     ({"alpha": np.ones(0)}, ValueError, r"alpha must be a number, a list .*; got an array of shape \(0,\)"),
     ({"alpha": [[0.3], [0.7]]}, ValueError, r"alpha holds a list within a list.*set_fractional_orders takes one list"),
-    ({"alpha": [0.3, 1.2]}, ValueError, r"alpha must be above 0 and at most 1 .*; got .*1\.2"),
-    ({"alpha": [0.3, "x"]}, TypeError, r"each term of alpha must be a number; got 'x'"),
-    ({"alpha": [0.3, None]}, TypeError, r"each term of alpha must be a number; got None"),
+    ({"alpha": [0.3, 1.2]}, ValueError, r"alpha\[1\] must be greater than 0 and at most 1; got 1\.2"),
+    ({"alpha": [0.3, "x"]}, TypeError, r"alpha\[1\] must be a number; got 'x'"),
+    ({"alpha": [0.3, None]}, TypeError, r"alpha\[1\] must be a number; got None"),
     (
         {"alpha": [0.3, np.full(2, 0.5)]},
         ValueError,
-        r"each term of alpha must be a scalar or shape \(3,\); got .*\(2,\)",
+        r"alpha\[1\] must be a scalar or shape \(3,\); got .*\(2,\)",
     ),
     (
         {"alpha": np.full(4, 0.5)},
@@ -49,8 +49,8 @@ ALPHA = [
     ),
     ({"alpha": np.full((2, 4), 0.5)}, ValueError, r"alpha must be .* or \(terms, 3\); got an array of shape \(2, 4\)"),
     ({"alpha": np.full((1, 2, 3), 0.5)}, ValueError, r"alpha must be .*; got an array of shape \(1, 2, 3\)"),
-    ({"alpha": np.array([0.5, 0.0, 0.5])}, ValueError, r"alpha must be above 0 and at most 1"),
-    ({"alpha": param(1.5)}, ValueError, r"alpha must be above 0 and at most 1"),
+    ({"alpha": np.array([0.5, 0.0, 0.5])}, ValueError, r"alpha must be greater than 0 and at most 1"),
+    ({"alpha": param(1.5)}, ValueError, r"alpha must be greater than 0 and at most 1"),
     (
         {"alpha": [0.3, 0.7], "method": "l1"},
         ValueError,
@@ -71,12 +71,12 @@ COEFFICIENTS = [
         ValueError,
         r"one number for each of the 2 term\(s\) of alpha; got 1.0",
     ),
-    ({"alpha": [0.3, 0.7], "coefficients": [1.0, -2.0]}, ValueError, r"must be above zero; got \[1.0, -2.0\].*'raw'"),
-    ({"alpha": [0.3, 0.7], "coefficients": [1.0, 0.0]}, ValueError, r"coefficients must be above zero"),
+    ({"alpha": [0.3, 0.7], "coefficients": [1.0, -2.0]}, ValueError, r"must be greater than 0; got -2. .*'raw'"),
+    ({"alpha": [0.3, 0.7], "coefficients": [1.0, 0.0]}, ValueError, r"coefficients must be greater than 0"),
     (
         {"alpha": [0.3, 0.7], "coefficients": [1.0, -2.0], "learn_coefficients": True},
         ValueError,
-        r"coefficients must be above zero",
+        r"coefficients must be greater than 0",
     ),
     ({"coefficients": [np.nan]}, ValueError, r"coefficients must be finite"),
     ({"coefficients": "one"}, TypeError, r"coefficients must be a number; got 'one'"),
@@ -87,9 +87,13 @@ LEARNING = [
     ({"learn_alpha": 1}, ValueError, r"learn_alpha must be False, True or 'raw'; got 1"),
     ({"learn_alpha": None}, ValueError, r"learn_alpha must be False, True or 'raw'; got None"),
     ({"learn_coefficients": [True]}, ValueError, r"learn_coefficients must be False, True or 'raw'; got list"),
-    ({"learn_alpha": True, "alpha": 1.0}, ValueError, r"must start below 1; got 1.0. Start at 0.99, or pass .*'raw'"),
+    ({"learn_alpha": True, "alpha": 1.0}, ValueError, r"must start below 1; got 1. Start at 0.99, or pass .*'raw'"),
     ({"learn_alpha": True, "alpha": param(0.5)}, ValueError, r"alpha is a Param, .* leave learn_alpha out"),
-    ({"learn_coefficients": True, "coefficients": param([1.0])}, ValueError, r"coefficients is a Param, .* leave the"),
+    (
+        {"learn_coefficients": True, "coefficients": param([1.0])},
+        ValueError,
+        r"coefficients is a Param, .* leave learn_coefficients out",
+    ),
     ({"learn_tau": "raw"}, TypeError, r"learn_tau must be True or False; got 'raw'"),
     ({"learn_tau": 1}, TypeError, r"learn_tau must be True or False; got 1"),
     (
@@ -172,7 +176,8 @@ def test_constructor(
     [
         (0, ValueError, r"size must be at least 1; got 0"),
         (3.0, TypeError, r"size must be a whole number; got 3.0"),
-        ((2, 3), ValueError, r"size must be one number of neurons; got \(2, 3\)"),
+        ((2, 0), ValueError, r"size\[1\] must be at least 1; got 0"),
+        ((), ValueError, r"size must be a number of neurons or a tuple of them; got \(\)"),
     ],
 )
 def test_size(size: Any, error: type[Exception], words: str) -> None:
@@ -220,7 +225,9 @@ def test_no_time_step() -> None:
 
 def test_new_orders_are_checked_as_the_first_ones() -> None:
     layer = LIF(3, method="l1")
-    with pytest.raises(ValueError, match=r"^FractionalLIFLayer\.set_orders: alpha must be above 0 and at most 1"):
+    with pytest.raises(
+        ValueError, match=r"^FractionalLIFLayer\.set_orders: alpha must be greater than 0 and at most 1"
+    ):
         layer.set_orders(1.5)
     with pytest.raises(ValueError, match=r"^FractionalLIFLayer\.set_orders: method 'l1' steps one derivative"):
         layer.set_orders([0.3, 0.7])

@@ -410,12 +410,12 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "coefficient zero": (
         {"alpha": [0.3, 0.5], "multi_coefficient": [[1.0, 0.5], [1.0, 0.0]]},
         ValueError,
-        r"multi_coefficient must be greater than 0; got 0 for layer 1.*learn_coefficient='raw'",
+        r"layer a_last: multi_coefficient\[1\] must be greater than 0; got 0.*learn_coefficient='raw'",
     ),
     "learnt from 1": (
         {"alpha": [0.3, 1.0], "alpha_mode": "per_layer", "learn_alpha": True},
         ValueError,
-        "must start below 1; got 1 for layer 1.*learn_alpha='raw'",
+        r"layer a_last: .*alpha\[1\] .*must start below 1; got 1.*learn_alpha='raw'",
     ),
     "flags": ({"alpha": 0.5, "learn_alpha": [True] * 3}, ValueError, "learn_alpha must have one entry.*2 frac.*got 3"),
     "flag": ({"alpha": 0.5, "learn_alpha": 1}, TypeError, "learn_alpha must be True, False or 'raw'"),
