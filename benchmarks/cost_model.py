@@ -24,8 +24,7 @@ import brainhw as bh
 from benchmarks.machine import save
 from benchmarks.speed.cases import Size, is_timed, sizes_of
 from benchmarks.timing import median_ms
-from brainhw.kernel.leaky_sequence import LeakyParameters, LeakyRules, LeakyState, run
-from brainhw.kernel.reset import Firing
+from brainhw.kernel.leaky import Firing, LeakyParameters, LeakyRules, LeakyState, run
 
 LEAKY = ("lif_ff", "lif_rc", "h1v1", "h1v2", "readout", "readout_h1v1", "readout_h1v2")
 FLOAT = 4  # bytes

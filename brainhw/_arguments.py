@@ -16,11 +16,13 @@ import numpy as np
 
 __all__ = [
     "as_array",
+    "as_key",
     "check_axes",
     "check_cast",
     "check_finite",
     "check_finite_tree",
     "check_last_axis",
+    "check_module",
     "check_transform",
     "choice",
     "describe",
@@ -353,3 +355,31 @@ def time_step(*, call: str) -> u.Quantity:
             "or call `brainstate.environ.set(dt=1. * u.ms)` once."
         ) from None
     return quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
+
+
+def check_module(net: Any, *, call: str) -> None:
+    """Raise unless ``net`` is a module."""
+    if not isinstance(net, brainstate.nn.Module):
+        raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {describe(net)}.")
+
+
+def as_key(key: Any, call: str) -> jax.Array | None:
+    """Return a random key from a key or a whole number; ``None`` stays ``None``."""
+    if key is None:
+        return None
+    if isinstance(key, jax.Array) and (key.ndim or jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and not key.ndim:
+            return key
+        if key.dtype == "uint32" and key.shape == jax.random.key_data(jax.random.key(0)).shape:  # an old-style key
+            return key
+        raise ValueError(f"{call}: key must be one key; got {describe(key)}.")
+    try:
+        number = operator.index(key)
+        if isinstance(key, bool):
+            raise TypeError
+    except TypeError:
+        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got {describe(key)}.") from None
+    if not 0 <= number < 2**32:
+        # JAX would wrap it, and two numbers would be one chip.
+        raise ValueError(f"{call}: key must be a whole number from 0 to 2**32 - 1; got {number}.")
+    return jax.random.key(number)

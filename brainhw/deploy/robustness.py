@@ -18,7 +18,6 @@ from brainhw._table import plain_table
 from brainhw.chip import get_family
 from brainhw.nn import net_chip
 from brainhw.nn.effective import chips_side_by_side
-from brainhw.transform.checks import as_key, check_module
 from brainhw.transform.restore import states_restored
 from brainhw.transform.sample import nominal_chip, sample_chip
 
@@ -158,7 +157,7 @@ def robustness(
     ((5,), True)
     """
     call = "robustness"
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: it compiles and runs by itself; call it outside of jit.")
     if not callable(evaluate):
@@ -239,7 +238,7 @@ def _keys(key: Any, n_chips: Any, call: str) -> jax.Array:
 
 
 def _one_key(key: Any, call: str) -> jax.Array:
-    found = as_key(key, call)
+    found = _arguments.as_key(key, call)
     if found is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
     return found if jax.dtypes.issubdtype(found.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(found)

@@ -15,10 +15,9 @@ import jax.numpy as jnp
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, Family, UnknownFamilyError, get_family
 from brainhw.nn import ChipWeight, chip_weights
-from brainhw.transform.checks import check_module, first_reason, registered_modules
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.restore import states_restored
-from brainhw.transform.trace import Call, StepTrace, Value, trace_step
+from brainhw.transform.trace import Call, StepTrace, Value, first_reason, registered_modules, trace_step
 
 __all__ = ["INPUT", "Stage", "Survey", "role_of", "survey"]
 
@@ -122,7 +121,7 @@ def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
     RuntimeError
         If called inside ``jit``.
     """
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: it reads weights, which jit hides; call it outside of jit.")
     named = {path or type(module).__name__: module for path, module in registered_modules(net)}

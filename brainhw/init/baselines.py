@@ -13,7 +13,6 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.init.circuit import Circuit
 from brainhw.init.stages import discover_stages
-from brainhw.transform.checks import as_key, check_module
 from brainhw.transform.restore import states_restored
 
 __all__ = ["kaiming_init"]
@@ -57,9 +56,9 @@ def kaiming_init(
     >>> bh.init.kaiming_init(net, braintools.init.XavierUniform(), key=1)
     """
     call = "kaiming_init"
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     stages = discover_stages(net, families="any", call=call)
-    random_key = as_key(key, call)
+    random_key = _arguments.as_key(key, call)
     if random_key is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
     rule = braintools.init.KaimingNormal() if initializer is None else initializer

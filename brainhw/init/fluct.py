@@ -30,7 +30,6 @@ from brainhw.init.stages import FAMILIES, Stages, discover_stages, take_batches
 from brainhw.init.wiring import OwnStep, WiredCircuit, Wiring, wire, without_noise
 from brainhw.nn import net_chip
 from brainhw.nn.foreign import weight_slot_of
-from brainhw.transform.checks import as_key, check_module
 from brainhw.transform.restore import states_restored
 from brainhw.transform.sample import nominal_chip
 
@@ -155,10 +154,10 @@ def fluct_init(
     """
     call = "fluct_init"
     settings = _settings(xi_target, alpha, center, moments, in_range, call)
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     families = _arguments.choice(families, FAMILIES, call=call, name="families")
     stages = discover_stages(net, families=families, call=call)
-    random_key = as_key(key, call)
+    random_key = _arguments.as_key(key, call)
     if random_key is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
     dt = _arguments.time_step(call=call)
@@ -253,7 +252,7 @@ def fluct_report(
     (32, True)
     """
     call = "fluct_report"
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     families = _arguments.choice(families, FAMILIES, call=call, name="families")
     stages = discover_stages(net, families=families, call=call)
     dt = _arguments.time_step(call=call)

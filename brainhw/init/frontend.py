@@ -16,7 +16,6 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.init.stages import discover_frontend, take_batches
 from brainhw.nn import H1Frontend, H1Layer
-from brainhw.transform.checks import check_module
 from brainhw.transform.restore import states_restored
 
 __all__ = ["frontend_init"]
@@ -104,7 +103,7 @@ def frontend_init(
     """
     call = "frontend_init"
     dt = _arguments.time_step(call=call)
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     frontend, layer = discover_frontend(net, call=call)
     target = _checked_target(target_rate, frontend.in_size[-1], dt, call)
     x = take_batches(dataloader, n_batches, n_in=frontend.in_size[-1], call=call)

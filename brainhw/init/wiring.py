@@ -17,9 +17,8 @@ from scipy.sparse.csgraph import connected_components
 from brainhw.init.circuit import Circuit
 from brainhw.nn.foreign import weight_slot_of
 from brainhw.nn.protocols import HasWeight, Quietable, Sampled, fulfils
-from brainhw.transform.checks import registered_modules
 from brainhw.transform.prepare import prepare_net
-from brainhw.transform.trace import Link, StepTrace, Value, trace_step, watch_calls
+from brainhw.transform.trace import Link, StepTrace, Value, registered_modules, trace_step, watch_calls
 
 __all__ = ["OwnStep", "WiredCircuit", "Wiring", "wire", "without_noise"]
 

@@ -17,7 +17,7 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from brainhw.kernel.fractional_neuron import NeuronParameters, NeuronRules, NeuronState, numbers_of, step
 from brainhw.kernel.fractional_step import past_sums
-from brainhw.kernel.leaky_sequence import gathered
+from brainhw.kernel.leaky import gathered
 
 __all__ = ["Trace", "is_linear", "run", "run_steps"]
 

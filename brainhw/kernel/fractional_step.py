@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw.kernel.fractional_weights import FractionalMethod
-from brainhw.kernel.leaky_sequence import gathered
+from brainhw.kernel.leaky import gathered
 from brainhw.kernel.past import Past
 
 __all__ = [

@@ -19,9 +19,8 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
-from brainhw.nn.protocols import Slot
+from brainhw.nn.protocols import Slot, tap
 from brainhw.nn.spiking import zeros
-from brainhw.nn.tap import tap
 from brainhw.surrogate import MultiSpike, StepPWL
 from brainhw.surrogate.multi_spike import spike_limit
 

@@ -22,7 +22,7 @@ from brainhw.chip import ChipSpec
 from brainhw.chip.family import Family, families
 from brainhw.kernel import WeightGrid, signs
 from brainhw.kernel.quantize import check_bits
-from brainhw.nn.synapse import tall_product
+from brainhw.nn.spiking import tall_product
 
 __all__ = [
     "ROUNDINGS",

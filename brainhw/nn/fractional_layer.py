@@ -20,8 +20,8 @@ from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
 from brainhw.kernel.past import LagBuffer, LeakySums, Past
 from brainhw.nn.fractional_terms import Terms, make_terms
 from brainhw.nn.parameter import current_value, neuron_parameter
+from brainhw.nn.protocols import heard_now, tap
 from brainhw.nn.spiking import checked_drive, zeros
-from brainhw.nn.tap import heard_now, tap
 
 __all__ = ["FractionalLayer"]
 

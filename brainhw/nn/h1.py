@@ -19,9 +19,8 @@ from brainhw.chip.family import families, get_family
 from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
 from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums
 from brainhw.nn.parameter import weight_state
-from brainhw.nn.protocols import Slot
+from brainhw.nn.protocols import SequenceSynapse, Slot
 from brainhw.nn.spiking import SpikingLayer, checked_spikes
-from brainhw.nn.synapse import SequenceSynapse
 
 __all__ = [
     "H1Frontend",

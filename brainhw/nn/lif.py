@@ -12,9 +12,8 @@ import jax
 
 from brainhw import _arguments, surrogate
 from brainhw.nn.parameter import neuron_parameter, weight_state
-from brainhw.nn.protocols import Slot
-from brainhw.nn.spiking import SpikingLayer, checked_spikes
-from brainhw.nn.synapse import SequenceSynapse, tall_product
+from brainhw.nn.protocols import SequenceSynapse, Slot
+from brainhw.nn.spiking import SpikingLayer, checked_spikes, tall_product
 
 __all__ = ["LIFLayer", "LIFSynapse"]
 

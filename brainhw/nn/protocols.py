@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -25,10 +26,14 @@ __all__ = [
     "Recurrent",
     "Sampled",
     "SequenceModule",
+    "SequenceSynapse",
     "Slot",
     "StepLimited",
     "fulfils",
+    "heard_now",
+    "listening",
     "runs_whole_sequence",
+    "tap",
 ]
 
 
@@ -279,3 +284,36 @@ def runs_whole_sequence(module: Any, *, call: str) -> bool:
             return not any(hasattr(kind, name) for name in changed)
         changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))} - hooks
     return False
+
+
+class SequenceSynapse:
+    """Sequence protocol of a synapse: no state, so nothing to record and nothing to carry over a cut."""
+
+    sequence_records: ClassVar[tuple[str, ...]] = ()
+    can_be_cut: ClassVar[bool] = True
+
+    def gains_from_sequence(self) -> bool:
+        """Return False: a synapse alone does not make layer by layer worth it."""
+        return False
+
+
+# A module asks this before it calls `tap`: in eager steps a call that does nothing still costs.
+heard_now: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("brainhw_heard", default=None)
+
+
+def tap(module: Any, name: str, value: Any) -> None:
+    """Offer ``value`` under ``name`` to the listeners of ``module`` in this step."""
+    heard = heard_now.get()
+    if heard is not None:
+        heard[id(module), name] = value
+
+
+@contextlib.contextmanager
+def listening(heard: dict[tuple[int, str], Any] | None = None) -> Iterator[dict[tuple[int, str], Any]]:
+    """Collect the values that modules offer in this block, by ``(id(module), name)``; into ``heard`` if given."""
+    heard = {} if heard is None else heard
+    token = heard_now.set(heard)
+    try:
+        yield heard
+    finally:
+        heard_now.reset(token)

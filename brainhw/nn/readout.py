@@ -13,9 +13,8 @@ import jax.numpy as jnp
 
 from brainhw import _arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
-from brainhw.nn.spiking import zeros
-from brainhw.nn.synapse import tall_product
-from brainhw.nn.tap import tap
+from brainhw.nn.protocols import tap
+from brainhw.nn.spiking import tall_product, zeros
 
 __all__ = ["LeakyReadout"]
 

@@ -14,12 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.kernel.leaky_sequence import LeakyParameters, LeakyRules, LeakyState, run
-from brainhw.kernel.reset import RESETS, Firing
-from brainhw.nn.protocols import Slot
-from brainhw.nn.tap import heard_now, tap
+from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, run
+from brainhw.nn.protocols import Slot, heard_now, tap
 
-__all__ = ["TOPOLOGIES", "SpikingLayer", "checked_drive", "checked_spikes", "step_size", "zeros"]
+__all__ = ["TOPOLOGIES", "SpikingLayer", "checked_drive", "checked_spikes", "step_size", "tall_product", "zeros"]
 
 TOPOLOGIES = ("FF", "RC")
 
@@ -369,3 +367,9 @@ def zeros(size: int | tuple[int, ...], batch_size: int | None, unit: u.Unit = u.
     shape = (size,) if isinstance(size, int) else tuple(size)
     mantissa = jnp.zeros(shape if batch_size is None else (batch_size, *shape), dtype=brainstate.environ.dftype())
     return mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit)
+
+
+def tall_product(xs: jax.Array, weights: jax.Array) -> jax.Array:
+    """Return ``xs [..., N_in] @ weights [N_in, N_out]`` as one product of a tall matrix."""
+    # As a product of matrices with two axes, its gradient is one plain product too.
+    return (xs.reshape(-1, xs.shape[-1]) @ weights).reshape(*xs.shape[:-1], -1)

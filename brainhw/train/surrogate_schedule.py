@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
-from brainhw.transform.checks import check_module
 
 __all__ = ["SurrogateSchedule"]
 
@@ -73,7 +72,7 @@ class SurrogateSchedule:
         self, net: brainstate.nn.Module, parameter: str, total_epochs: int, *, start: float, end: float
     ) -> None:
         call = type(self).__name__
-        check_module(net, call=call)
+        _arguments.check_module(net, call=call)
         self.total_epochs = _arguments.positive_int(total_epochs, call=call, name="total_epochs")
         self.start = _arguments.number(start, call=call, name="start", positive=True)
         self.end = _arguments.number(end, call=call, name="end", positive=True)

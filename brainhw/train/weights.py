@@ -6,16 +6,16 @@ import brainstate
 import jax
 import jax.numpy as jnp
 
+from brainhw import _arguments
 from brainhw.kernel.signs import nearest, to_blocks
 from brainhw.nn import ChipWeight, chip_weights
-from brainhw.transform.checks import check_module
 
 __all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology_loss", "weight_magnitude_loss"]
 
 
 def on_chip(net: brainstate.nn.Module, call: str) -> dict[str, ChipWeight]:
     """Return the weights of ``net`` that are on a chip, or raise if it has none."""
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     found = chip_weights(net)
     if not found:
         raise ValueError(f"{call}: the network has no weight on a chip; build it with modules of a chip family.")

@@ -8,10 +8,11 @@ from typing import Any
 import brainstate
 import jax
 
+from brainhw import _arguments
 from brainhw.nn import FractionalLayer
 from brainhw.nn.fractional_terms import make_terms
-from brainhw.transform.checks import check_module, registered_modules
 from brainhw.transform.fractional_plan import plan_layers
+from brainhw.transform.trace import registered_modules
 
 __all__ = ["fractional_layers", "get_per_layer_alpha", "get_per_layer_coefficient", "set_fractional_orders"]
 
@@ -184,7 +185,7 @@ def get_per_layer_coefficient(net: brainstate.nn.Module) -> list[jax.Array]:
 
 def fractional_layers(net: Any, *, call: str) -> list[tuple[str, FractionalLayer]]:
     """Return the fractional layers of ``net`` with their paths, in registration order, or raise if there is none."""
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     modules = registered_modules(net)
     found = [(path, module) for path, module in modules if isinstance(module, FractionalLayer)]
     if not found:

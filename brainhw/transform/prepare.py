@@ -14,9 +14,10 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.nn import net_chip
 from brainhw.nn.effective import are_chips_side_by_side
-from brainhw.transform.checks import as_key, check_module, dotted
+from brainhw.nn.protocols import StepLimited, fulfils
+from brainhw.transform.trace import dotted
 
-__all__ = ["keyed", "prepare_net"]
+__all__ = ["is_finite", "keyed", "prepare_net", "step_limit"]
 
 
 def prepare_net(
@@ -58,19 +59,20 @@ def prepare_net(
     """
     call = "prepare_net"
     if not isinstance(net, brainstate.nn.Module):
-        check_module(net, call=call)
-    if batch_size is not None:
+        _arguments.check_module(net, call=call)
+    if batch_size is not None and not (type(batch_size) is int and batch_size > 0):
         batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
     if key is not None:
-        key = as_key(key, call)
+        key = _arguments.as_key(key, call)
         if are_chips_side_by_side():
             raise ValueError(
                 f"{call}: key is given inside the evaluate of robustness, which samples the chips itself. Leave it out."
             )
-    net_chip(net, call=call)
+    if any(hasattr(node, "chip") for node in net.nodes().values()):
+        net_chip(net, call=call)
     for path, weights in net.states(brainstate.ParamState).items():
         # `_value` and not `.value`: a read would make the surrounding grad see a loss that depends on this parameter.
-        if not all(_is_finite(leaf) for leaf in jax.tree.leaves(weights._value)):
+        if not all(is_finite(leaf) for leaf in jax.tree.leaves(weights._value)):
             _arguments.check_finite_tree(
                 weights._value, call=call, name=f"the parameter {dotted(path)}", fix="load or initialise it again"
             )
@@ -91,7 +93,7 @@ def keyed(net: brainstate.nn.Module, method: str, key: jax.Array | None) -> Iter
             yield node, None if key is None else jax.random.fold_in(key, zlib.crc32(dotted(path).encode()))
 
 
-def _is_finite(leaf: Any) -> bool:
+def is_finite(leaf: Any) -> bool:
     """Return whether numbers are known to be finite or cannot be looked at yet."""
     numbers = u.get_mantissa(leaf)
     if isinstance(numbers, jax.core.Tracer):
@@ -119,3 +121,9 @@ def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None
                 "after it; call brainhw.prepare_net(net, batch_size) once before."
             ) from error
         brainstate.nn.init_all_states(net, batch_size)
+
+
+def step_limit(net: brainstate.nn.Module, call: str) -> Any | None:
+    """Return the module that can take the fewest further steps (``StepLimited``); ``None`` if no module counts."""
+    counting = [module for module in net.nodes().values() if fulfils(module, StepLimited, call=call)]
+    return min(counting, key=lambda module: module.steps_left, default=None)

@@ -9,8 +9,8 @@ from typing import Any
 import brainstate
 
 from brainhw import _arguments
-from brainhw.nn.tap import listening
-from brainhw.transform.checks import first_reason
+from brainhw.nn.protocols import listening
+from brainhw.transform.trace import first_reason
 
 __all__ = ["Recorder", "advance"]
 

@@ -9,7 +9,6 @@ from brainhw import _arguments
 from brainhw.chip.family import Mismatch, get_family
 from brainhw.chip.spec import ChipSpec
 from brainhw.nn import net_chip
-from brainhw.transform.checks import as_key, check_module
 from brainhw.transform.prepare import keyed
 
 __all__ = ["nominal_chip", "sample_chip"]
@@ -55,7 +54,7 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
     """
     call = "sample_chip"
     chip = _chip(net, call)
-    key = as_key(key, call)
+    key = _arguments.as_key(key, call)
     if key is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; for the nominal chip, nominal_chip.")
     family = get_family(chip.family, call=call)
@@ -103,7 +102,7 @@ def nominal_chip(net: brainstate.nn.Module) -> None:
 
 
 def _chip(net: brainstate.nn.Module, call: str) -> ChipSpec:
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     chip = net_chip(net, call=call)
     if chip is None:
         raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")

@@ -10,8 +10,7 @@ import jax
 from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
-from brainhw.transform.checks import as_key, check_module, step_limit
-from brainhw.transform.prepare import prepare_net
+from brainhw.transform.prepare import prepare_net, step_limit
 from brainhw.transform.record import Recorder
 from brainhw.transform.stream_step import Numbers, StreamStep, as_step_input, refuse_inside_jit
 
@@ -96,12 +95,12 @@ def stream(
     0
     """
     call = "stream"
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     if batch_size is not None:
         batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
     refuse_inside_jit(call)
     _arguments.time_step(call=call)
-    return Stream(net, batch_size, Recorder(net, record, call=call), as_key(key, call))
+    return Stream(net, batch_size, Recorder(net, record, call=call), _arguments.as_key(key, call))
 
 
 class Stream:

@@ -13,7 +13,7 @@ import numpy as np
 from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
-from brainhw.transform.checks import dotted
+from brainhw.transform.trace import dotted
 
 __all__ = ["Held", "Input", "StreamStep", "as_step_input", "refuse_inside_jit"]
 

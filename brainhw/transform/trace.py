@@ -13,7 +13,7 @@ import brainunit as u
 import jax
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var, get_opaque_trace_state
 
-from brainhw.transform.checks import check_module, first_reason, registered_modules
+from brainhw import _arguments
 from brainhw.transform.pooling import with_cheap_gradient
 
 __all__ = [
@@ -252,7 +252,8 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     >>> [call.path for call in step.calls], step.calls[1].given.same(step.calls[0].gave)
     (['layers.0', 'layers.1'], True)
     """
-    check_module(net, call=call)
+    if not isinstance(net, brainstate.nn.Module):
+        _arguments.check_module(net, call=call)
     leaves = {id(module): (path, module) for path, module in registered_modules(net) if is_leaf(module)}
     names = _Names()
     heard: list[tuple[Any, Any, Any, dict[str, Any], dict[str, Any], Any]] = []
@@ -422,3 +423,45 @@ def _all_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def _same_numbers(one: Any, other: Any) -> bool:
     return u.get_mantissa(one) is u.get_mantissa(other) and u.get_unit(one) == u.get_unit(other)
+
+
+def first_reason(error: BaseException) -> BaseException:
+    """Return the original error: containers such as ``Sequential`` wrap it in a printout of the module."""
+    while type(error) is brainstate.BrainStateError and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def dotted(path: tuple[Any, ...]) -> str:
+    """Return the path of a module as text."""
+    return ".".join(str(part) for part in path)
+
+
+def registered_modules(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ()) -> list[tuple[str, Any]]:
+    """Return every module of ``net`` once, as ``(path, module)``, in registration order.
+
+    brainstate's own traversal is alphabetical. The path is the dotted one that ``net.nodes()`` and the names in
+    ``rollout(record=...)`` use; that of ``net`` itself is empty. Attributes named in ``skip`` are not followed.
+    """
+    paths = {id(node): ".".join(str(part) for part in path) for path, node in net.nodes().items()}
+    return [(paths[id(module)], module) for module in _walk(net, set(), skip) if id(module) in paths]
+
+
+def _walk(value: Any, seen: set[int], skip: tuple[str, ...]) -> Iterator[brainstate.nn.Module]:
+    if isinstance(value, brainstate.graph.Node):
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, brainstate.nn.Module):
+            yield value
+        hidden = {*value.graph_invisible_attrs, *skip}
+        children = [child for name, child in vars(value).items() if name not in hidden]
+    elif isinstance(value, dict):
+        children = list(value.values())  # jax would sort the keys
+    elif isinstance(value, (list, tuple)):
+        children = list(value)
+    else:
+        leaves = jax.tree.leaves(value, is_leaf=lambda leaf: isinstance(leaf, brainstate.graph.Node))
+        children = [leaf for leaf in leaves if isinstance(leaf, brainstate.graph.Node)]
+    for child in children:
+        yield from _walk(child, seen, skip)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.nn.tap import listening
+from brainhw.nn.protocols import listening
 
 FOLDER = Path(__file__).parents[1] / "golden" / "spikede"
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())["files"]

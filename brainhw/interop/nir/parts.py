@@ -14,8 +14,7 @@ import numpy as np
 from brainhw import surrogate
 from brainhw.nn import LIFSynapse, SpikingLayer
 from brainhw.nn.protocols import Slot
-from brainhw.nn.spiking import zeros
-from brainhw.nn.synapse import tall_product
+from brainhw.nn.spiking import tall_product, zeros
 
 __all__ = ["BiasedSynapse", "Comparator", "CubaCurrent", "Gain", "IFLayer", "Integrator", "WholeDelay"]
 

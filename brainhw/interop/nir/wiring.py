@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.transform.checks import first_reason, registered_modules
 from brainhw.transform.prepare import prepare_net
-from brainhw.transform.trace import StepTrace, Value, trace_step
+from brainhw.transform.trace import StepTrace, Value, first_reason, registered_modules, trace_step
 
 __all__ = ["INPUT", "Call", "Wiring", "wiring_of"]
 

@@ -16,7 +16,6 @@ from brainhw.interop.nir.metadata import graph_notes
 from brainhw.interop.nir.steps import DISCRETISATIONS
 from brainhw.interop.nir.wiring import wiring_of
 from brainhw.nn import net_chip
-from brainhw.transform.checks import check_module
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.restore import states_restored
 from brainhw.transform.trace import watch_calls
@@ -103,7 +102,7 @@ def to_nir(
     [[20.504 20.504]]
     """
     call = "to_nir"
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: it looks at weights, which jit hides; call it outside of jit.")
     dt = _arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)

@@ -18,8 +18,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._files import versions
 from brainhw.interop.stablehlo.program import StepProgram
-from brainhw.transform.checks import as_key, check_module, step_limit
-from brainhw.transform.prepare import prepare_net
+from brainhw.transform.prepare import prepare_net, step_limit
 from brainhw.transform.record import advance
 from brainhw.transform.restore import states_restored
 from brainhw.transform.stream_step import Held, StreamStep
@@ -97,11 +96,11 @@ def export_step(
       output: float32[8, 3] dimensionless
     """
     call = "export_step"
-    check_module(net, call=call)
+    _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: it compiles a program of its own and cannot stand inside jit; call it outside.")
     x = _example(x, call)
-    key = as_key(key, call)
+    key = _arguments.as_key(key, call)
     chosen = _platforms(platforms, call)
     dt = _arguments.time_step(call=call) if dt is None else _arguments.quantity(dt, u.ms, call=call, name="dt", **_STEP)
     with brainstate.environ.context(dt=dt), _random_state_restored(), states_restored(net, keep_weights=False):

@@ -123,7 +123,7 @@ def test_a_recurrent_layer_becomes_the_four_nodes_that_other_readers_know() -> N
 
 
 def test_an_imported_chain_runs_layer_by_layer_and_learns() -> None:
-    from brainhw.transform.layerwise import layers_of
+    from brainhw.transform.rollout import layers_of
 
     back = from_nir(to_nir(two_layers(), dt=DT), dt=DT)
     bh.prepare_net(back, 2)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.transform.layerwise import layers_of
+from brainhw.transform.rollout import layers_of
 
 T, B, N_IN, N = 23, 3, 6, 8
 

@@ -1,6 +1,7 @@
 """A chain of known modules runs layer by layer; it must be the same net."""
 
 import functools
+import importlib
 
 import brainstate
 import brainunit as u
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.transform import layerwise
+
+# The file; `brainhw.transform.rollout` is the function.
+layerwise = importlib.import_module("brainhw.transform.rollout")
 
 T, B = 30, 3
 

@@ -1,5 +1,7 @@
 """Leaky neurons over many steps at once: the step is the definition, and the fast path must be the same net."""
 
+import importlib
+
 import brainstate
 import brainunit as u
 import jax
@@ -10,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import brainhw as bh
-from brainhw.transform import layerwise
+
+# The file; `brainhw.transform.rollout` is the function.
+layerwise = importlib.import_module("brainhw.transform.rollout")
 
 N_IN, N, N_OUT = 6, 12, 4
 FAMILIES = {
