@@ -190,21 +190,17 @@ class Circuit:
             return self._by_neuron(self.layer.update_sequence(drive))
         return self._by_neuron(brainstate.transform.for_loop(self.layer.update, drive))
 
-    def pooled(self, mean: jax.Array, sd: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return mean and standard deviation of each unit from those of its neurons."""
-        return mean, sd
+    def moved(self, drive: Any, sd: jax.Array) -> jax.Array:
+        """Return deviations of membranes ``[n_neurons]``, zero where the drive ``[T, B, *in]`` never changes."""
+        return sd
 
     def total(self, counts: np.ndarray) -> np.ndarray:
         """Return the sum over the neurons of each unit."""
         return counts
 
     def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the mean over the neurons of each unit."""
+        """Return the median over the neurons of each unit, those that are NaN left out."""
         return of_neurons
-
-    def per_neuron(self, of_neurons: np.ndarray, of_units: np.ndarray) -> np.ndarray:
-        """Return the value of its unit for each neuron, or its own where it belongs to none."""
-        return of_units
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
         """Return for each column the value of its unit."""
@@ -248,7 +244,7 @@ def _prepare(module: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Statistics over time and batch in mV, per unit or per neuron.
+    """Statistics over time and batch in mV, per neuron.
 
     Attributes
     ----------
@@ -293,7 +289,7 @@ class Meter:
         self.first = min(rise, self.n_steps // 2)
         self.n_runs = 0
         self._run = brainstate.transform.jit(circuit.run)
-        self._alone = brainstate.transform.jit(lambda *a: self.moments(circuit.subthreshold(*a)))
+        self._alone = brainstate.transform.jit(self._alone_moments)
         self._lag: Any = None
         self._joint = brainstate.transform.jit(self._joint_moments)
 
@@ -308,7 +304,7 @@ class Meter:
         return self._run(weight, recurrent, self.xs)
 
     def alone(self, weight: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation that the feed-forward input makes, ``[n_units]`` in mV."""
+        """Return mean and standard deviation that the feed-forward input makes, ``[n_neurons]`` in mV."""
         mean, sd, _ = self._alone(weight, self.xs)
         return np.asarray(mean, dtype=float), np.asarray(sd, dtype=float)
 
@@ -321,23 +317,30 @@ class Meter:
         mean, sd, sd_RC, sample = (np.asarray(a, dtype=float) for a in joint)
         return Measured(mean, sd, sd_FF, sd_RC, sample)
 
-    def lag_one(self, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return the variance that the input makes, ``[n_units]``, and each neuron's covariance with its next step."""
+    def lag_one(self, weight: jax.Array) -> tuple[np.ndarray, float]:
+        """Return the deviation that the input makes, ``[n_neurons]``, and the correlation of one step with the next."""
         if self._lag is None:
             self._lag = brainstate.transform.jit(self._lagged)
-        return self._lag(weight, self.xs)
+        sd, later = self._lag(weight, self.xs)
+        return np.asarray(sd, dtype=float), float(later)
 
     def _lagged(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array]:
-        trace = self.circuit.subthreshold(weight, xs)[self.first :]
+        drive = self.circuit.drive(weight, xs)
+        _prepare(self.circuit.layer)
+        trace = self.circuit.membrane(drive)[self.first :]
         off = trace - trace.mean(axis=(0, 1))
-        flat = trace.reshape(-1, trace.shape[-1])
-        _, sd = self.circuit.pooled(flat.mean(axis=0), flat.std(axis=0))
-        later = (off[1:] * off[:-1]).mean(axis=(0, 1))
-        return sd**2, self.circuit.pooled(later, jnp.zeros_like(later))[0]
+        later = jnp.mean(off[1:] * off[:-1]) / jnp.maximum(jnp.mean(off**2), 1e-30)
+        return self.circuit.moved(drive, off.std(axis=(0, 1))), later
 
     def spread_RC(self, weight: jax.Array, recurrent: jax.Array, spikes: jax.Array) -> np.ndarray:
-        """Return the standard deviation of what the layer's own spikes bring back, ``[n_units]`` in mV."""
+        """Return the standard deviation of what the layer's own spikes bring back, ``[n_neurons]`` in mV."""
         return np.asarray(self._joint(weight, recurrent, self.xs, spikes)[2], dtype=float)
+
+    def _alone_moments(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        drive = self.circuit.drive(weight, xs)
+        _prepare(self.circuit.layer)
+        mean, sd, sample = self.moments(self.circuit.membrane(drive))
+        return mean, self.circuit.moved(drive, sd), sample
 
     def _joint_moments(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> tuple:
         both = self.circuit.with_recurrence(weight, recurrent, xs, spikes)
@@ -346,9 +349,9 @@ class Meter:
         return mean, sd, self.moments(returned)[1], sample
 
     def moments(self, trace: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return mean and standard deviation of each unit, and some of the values of membranes ``[T, B, n]``."""
+        """Return mean and standard deviation of each neuron, and some of the values of membranes ``[T, B, n]``."""
         flat, sample = settled(trace, self.first)
-        return *self.circuit.pooled(jnp.mean(flat, axis=0), jnp.std(flat, axis=0)), sample
+        return jnp.mean(flat, axis=0), jnp.std(flat, axis=0), sample
 
 
 def settled(trace: jax.Array, first: int) -> tuple[jax.Array, jax.Array]:

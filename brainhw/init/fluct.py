@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.init.circuit import Circuit, Measured
+from brainhw.init.circuit import Circuit
 from brainhw.init.pair import Draw, FluctSettings, MeasuredInitializer, PairInitializer, rise_of
 from brainhw.init.report import (
     FluctReport,
@@ -425,22 +425,12 @@ def _initialise(
         response,
         moments,
         solver.basis.step_correlation,
-        _of_neurons(circuit, measured),
+        measured,
         np.asarray(draw.spikes.sum(axis=(0, 1))),
         solver.meter.steps,
         outcome,
     )
     return solver, draw, report
-
-
-def _of_neurons(circuit: Circuit, measured: Measured) -> Measured:
-    """Give each neuron what was measured of its unit."""
-
-    def spread(of_units: np.ndarray) -> np.ndarray:
-        return circuit.per_neuron(np.full(circuit.n_neurons, of_units.mean()), of_units)
-
-    sd_RC = None if measured.sd_RC is None else spread(measured.sd_RC)
-    return Measured(spread(measured.mean), spread(measured.sd), spread(measured.sd_FF), sd_RC, measured.sample)
 
 
 def _report(

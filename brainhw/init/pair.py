@@ -347,9 +347,7 @@ class PairInitializer:
         sizes = self._sizes(level)[1]
         mean, sd = self.meter.alone(self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff))
         share = math.sqrt(self.settings.alpha)  # the rest of the variance comes from the layer itself
-        return float(
-            np.median((self.circuit.per_unit(self.circuit.threshold()) - mean) * share / np.maximum(sd, 1e-30))
-        )
+        return float(np.median((self.circuit.threshold() - mean) * share / np.maximum(sd, 1e-30)))
 
     def _highest_in_range(self) -> float:
         """Return the mean membrane, in thresholds, of the largest mean weight that the hardware takes."""
@@ -391,12 +389,13 @@ class MeasuredInitializer(PairInitializer):
 
     No formula predicts the membranes there, so the same search runs on measured ones. With all weights at zero a
     membrane rests at :math:`m_0` with variance :math:`v_0`: bias, other synapses, skips. One draw and one set of equal
-    weights give the response to a spread and to a mean. The spread of each unit is then corrected until its real
-    membranes satisfy
+    weights give the response to a spread and to a mean. The spread of each unit is then corrected until the real
+    membrane of its median neuron satisfies
 
     .. math:: V_{th} - m = \xi \, s
 
-    which holds for curves that bend and for max pooling, whose mean grows with the spread.
+    which holds for curves that bend, for max pooling, whose mean grows with the spread, and for padding, with which
+    neurons at the border have fewer inputs. Neurons whose drive never changes do not count.
 
     Parameters
     ----------
@@ -425,47 +424,48 @@ class MeasuredInitializer(PairInitializer):
         self.z_ff = _centred(jax.random.normal(key_ff, shape), self.direction)
         self.z_rc = _normal_like(key_rc, circuit.recurrent)
         self.meter = Meter(circuit, xs, rise_of(response))
-        rest, rest_sd = self.meter.alone(self._kept(np.zeros(shape)))
-        self.response = dataclasses.replace(response, offset=rest)
-        self.rest_variance = rest_sd**2
-        self.theta = circuit.per_unit(circuit.threshold()) - rest
-        self.basis = self._measured_basis(shape)
-        self._at_rest(circuit.n_units)
-
-    def _measured_basis(self, shape: tuple[int, int]) -> MembraneBasis:
-        circuit, rest = self.circuit, self.response.offset
         # Large enough to stand clear of rounding, small enough for a charge curve to be straight.
         probe = 0.1 * min(circuit.weight_limit, float(circuit.threshold().min()))
-        flat = np.full(shape, probe)
-        of_flat, flat_sd = self.meter.alone(self._kept(flat))
-        spread, later = (np.asarray(a, float) for a in self.meter.lag_one(self._kept(probe * self.z_ff)))
-        rise = (of_flat - rest) / (probe * circuit.n_synapses)
-        own = np.maximum(spread - self.rest_variance, 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            of_mean = np.where(rise != 0, np.maximum(flat_sd**2 - self.rest_variance, 0.0) / (of_flat - rest) ** 2, 0.0)
-        return MembraneBasis(
-            mean_response=circuit.per_column(rise),
-            of_mean=of_mean,
+        probe_sd, later = self.meter.lag_one(self._kept(probe * self.z_ff))
+        self.moves = probe_sd > 0
+        self.rest, rest_sd = self.meter.alone(self._kept(np.zeros(shape)))
+        self.response = dataclasses.replace(response, offset=self._typical(self.rest))
+        self.rest_variance = self._typical(rest_sd**2)
+        self.theta = self._typical(circuit.threshold() - self.rest)
+        of_flat, flat_sd = self.meter.alone(self._kept(np.full(shape, probe)))
+        rise = self._typical(of_flat - self.rest)
+        own = self._typical(np.maximum(probe_sd**2 - rest_sd**2, 0.0))
+        of_rise = self._typical(np.maximum(flat_sd**2 - rest_sd**2, 0.0))
+        self.basis = MembraneBasis(
+            mean_response=circuit.per_column(rise / (probe * circuit.n_synapses)),
+            of_mean=np.divide(of_rise, rise**2, out=np.zeros_like(rise), where=rise != 0),
             of_spread=circuit.per_column(own / probe**2 / circuit.n_synapses),
             kept=1.0,
-            step_correlation=float(np.sum(later) / max(np.sum(spread), 1e-30)),
+            step_correlation=later,
         )
+        self._at_rest(circuit.n_units)
+
+    def _typical(self, of_neurons: np.ndarray) -> np.ndarray:
+        """Return the median of each unit over its neurons that get any input."""
+        return self.circuit.per_unit(np.where(self.moves, of_neurons, np.nan))
 
     def _calibrate(self) -> None:
-        """Scale the spread of each unit until its real membrane keeps the distance that is asked for."""
+        """Scale the spread of each unit until its median neuron keeps the distance that is asked for."""
         share = math.sqrt(self.settings.alpha)  # the rest of the variance comes from the layer itself
         predicted = self._sizes(0.0)[1].sigma_FF
         most = np.maximum(self.circuit.weight_limit / max(float(predicted.max()), 1e-30), _MOST_GAIN)
         for _ in range(_MEASURED_ROUNDS):
             sigma = self._sizes(0.0)[1].sigma_FF
             mean, sd = self.meter.alone(self._kept(sigma * self.z_ff))
-            rise = mean - self.response.offset
-            if self.direction is None:
+            rise = mean - self.rest
+            if self.direction is None and self.moves.any():
                 # A unit's mean is the luck of its draw. Only what all have in common, as by pooling, is counted.
-                rise = np.full_like(rise, rise.mean())
-            # The spread scales both parts, so that this lands on the target at once where nothing bends.
+                rise = np.full_like(rise, rise[self.moves].mean())
+            # The spread scales both parts, so that this lands on the target at once where nothing bends. A neuron's
+            # factor is above 1 exactly where its xi is, so the factor of the median neuron is the median factor.
+            theta = self.circuit.threshold() - self.rest
             used = rise + self.settings.xi / share * sd
-            miss = self.theta / np.maximum(used, 1e-3 * self.theta)
+            miss = self._typical(theta / np.maximum(used, 1e-3 * theta))
             if np.all(np.abs(miss - 1) < _MEASURED_STOP):
                 return
             self.gain = np.clip(self.gain * miss, 1e-3, most)

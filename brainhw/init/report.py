@@ -90,8 +90,9 @@ class LayerReport:
     threshold, mean_membrane, membrane_sd : Quantity
         Threshold, and mean and standard deviation over the data of the sub-threshold membrane, ``[n]`` in mV.
     xi : numpy.ndarray
-        Distance from the mean to threshold in standard deviations, measured, ``[n]``. The neurons of a channel of a
-        convolution share their weights: each has the mean, deviation and distance of its whole channel.
+        Distance from the mean to threshold in standard deviations, measured over time and batch, ``[n]``; infinite for
+        a neuron without input. The neurons of a channel of a convolution share their weights, and ``fluct_init`` brings
+        the median neuron of each channel to the target.
     share_RC : float or None
         Share of the membranes' variance that the layer's own spikes bring.
     rates : Quantity
@@ -149,14 +150,20 @@ class LayerReport:
 
     @property
     def xi_median(self) -> float:
-        """Median over neurons of the measured distance to threshold."""
-        return float(np.median(self.xi))
+        """Median of the measured distance to threshold over the neurons that move at all; infinite if none does."""
+        return float(np.median(self._finite_xi))
 
     @property
     def xi_quartiles(self) -> tuple[float, float]:
-        """Quartiles over neurons of the measured distance to threshold."""
-        low, high = np.quantile(self.xi, [0.25, 0.75], method="nearest")  # some may be infinite
+        """Quartiles of the measured distance to threshold over the neurons that move at all."""
+        low, high = np.quantile(self._finite_xi, [0.25, 0.75], method="nearest")
         return float(low), float(high)
+
+    @property
+    def _finite_xi(self) -> np.ndarray:
+        # The empty border of an image gives its neurons no input, and no weight can change that.
+        moving = self.xi[np.isfinite(self.xi)]
+        return moving if len(moving) else np.array([np.inf])
 
     @property
     def xi_words(self) -> str:
@@ -244,23 +251,16 @@ def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple
         alone = circuit.membrane(drive)
         both = alone if slot is None else circuit.membrane(drive, spikes)
         flat, sample = settled(both, first)
-        mean, sd = circuit.pooled(flat.mean(axis=0), flat.std(axis=0))
         off = both[first:] - flat.mean(axis=0)
         later = jnp.sum(off[1:] * off[:-1]) / jnp.maximum(jnp.sum(off**2), 1e-30)
         own, _ = settled(alone, first)
         returned, _ = settled(both - alone, first)
-        return flat.mean(axis=0), flat.std(axis=0), mean, sd, own.std(axis=0), returned.std(axis=0), sample, later
+        sd = flat.std(axis=0) if slot is not None else circuit.moved(drive, flat.std(axis=0))
+        return flat.mean(axis=0), sd, own.std(axis=0), returned.std(axis=0), sample, later
 
     found = brainstate.transform.jit(statistics)(drive, spikes)
-    mean, sd, of_units, unit_sd, sd_FF, sd_RC, sample, later = (np.asarray(a, dtype=float) for a in found)
-    measured = Measured(
-        circuit.per_neuron(mean, of_units),
-        circuit.per_neuron(sd, unit_sd),
-        sd_FF,
-        sd_RC if circuit.is_recurrent else None,
-        sample,
-    )
-    return measured, float(later)
+    mean, sd, sd_FF, sd_RC, sample, later = (np.asarray(a, dtype=float) for a in found)
+    return Measured(mean, sd, sd_FF, sd_RC if circuit.is_recurrent else None, sample), float(later)
 
 
 def report_layer(

@@ -409,33 +409,34 @@ class WiredCircuit(Circuit):
                 "which has no start. Freeze the recurrent weights or use a layer without."
             )
 
-    def _sums(self, of_neurons: Any) -> Any:
-        ours = self.of_neuron >= 0
-        return jax.ops.segment_sum(of_neurons[ours], jnp.asarray(self.of_neuron[ours]), self.n_units)
+    def moved(self, drive: Any, sd: jax.Array) -> jax.Array:
+        """Return deviations of membranes ``[n_neurons]``, zero where the drive ``[T, B, *in]`` never changes."""
+        # A constant drive, as of a bias at the empty border of an image, leaves a membrane that only rises: its
+        # deviation would be the rest of that rise.
+        numbers = u.get_mantissa(drive)
+        changes = numbers.max(axis=(0, 1)) > numbers.min(axis=(0, 1))
+        return jnp.where(changes.reshape(self.n_neurons, -1).any(axis=1), sd, 0.0)
 
-    def _filled(self, of_units: Any) -> Any:
+    def _filled(self, of_units: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Give columns that reach no neuron the mean of the others: their weights do nothing, but are not NaN."""
-        if self._served.all():
-            return of_units
-        return jnp.where(jnp.asarray(self._served), of_units, of_units[np.flatnonzero(self._served)].mean())
-
-    def pooled(self, mean: jax.Array, sd: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return mean and standard deviation over time, batch and positions."""
-        ours = self._sums(mean) / self._size
-        variance = self._sums(sd**2 + (mean - ours[self.of_neuron]) ** 2) / self._size
-        return self._filled(ours), jnp.sqrt(self._filled(variance))
+        return np.where(known, of_units, of_units[known].mean() if known.any() else 0.0)
 
     def total(self, counts: np.ndarray) -> np.ndarray:
         """Return the spikes of each unit; of one without a neuron those of the others."""
-        return np.asarray(self._filled(self._sums(jnp.asarray(counts))))
+        ours = self.of_neuron >= 0
+        return self._filled(np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._served)
 
     def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the mean over the neurons of each unit."""
-        return np.asarray(self._filled(self._sums(jnp.asarray(of_neurons)) / self._size), dtype=float)
-
-    def per_neuron(self, of_neurons: np.ndarray, of_units: np.ndarray) -> np.ndarray:
-        """Return the value of its unit for each neuron, or its own where it belongs to none."""
-        return np.where(self.of_neuron >= 0, of_units[self.of_neuron], of_neurons)
+        """Return the median over the neurons of each unit, those that are NaN left out."""
+        ours = (self.of_neuron >= 0) & ~np.isnan(of_neurons)
+        values, units = of_neurons[ours], self.of_neuron[ours]
+        ordered = values[np.lexsort((values, units))]
+        size = np.bincount(units, minlength=self.n_units)
+        if not len(ordered):
+            return np.zeros(self.n_units)
+        first, last = np.cumsum(size) - size, len(ordered) - 1
+        low, high = (ordered[np.minimum(first + n // 2, last)] for n in (np.maximum(size - 1, 0), size))
+        return self._filled(0.5 * (low + high), size > 0)
 
     def by_column(self, of_inputs: np.ndarray) -> np.ndarray:
         """Return the mean over what each column reaches, ``[L, n_columns]``, of values per input of the layer."""

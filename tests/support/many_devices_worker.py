@@ -1,6 +1,6 @@
 """Train a tiny net on one device and on meshes of devices, and write losses, gradients and predictions of every step.
 
-Run by ``tests/gallery/test_many_devices.py`` in processes of its own, since devices are counted once, at the first use of JAX.
+Run by ``tests/gallery/test_many_devices.py`` in processes of its own: devices are counted once, at the first use of JAX.
 """
 
 from __future__ import annotations
