@@ -1,4 +1,4 @@
-"""A fractional neuron as a function of its state and its drive: what moves, when it fires, what a spike does."""
+"""One step of a fractional neuron as a function of its state and its drive: operator, threshold, reset."""
 
 from __future__ import annotations
 
@@ -131,17 +131,20 @@ def step(
     spk = rules.spk_fun((decided - V_th) / V_th)
     fired = jax.lax.stop_gradient(spk) if rules.detach_reset else spk
     if rules.reset == "current":
+        # An input of -V_th in this step: it passes through the operator, so its trace fades like that of any input.
         source = source - fired * V_th
         jump = scheme.drive * fired * V_th
     else:
         jump = fired * (V_th if rules.reset == "subtract" else reached)
     V = reached - jump
 
+    # The rate at the old voltage: `pred` is explicit and integrates the rates of the steps that are over.
     rate = (source - rules.leak * y) / operator.tau
     if offset is not None:
         if rules.method.remembers_rate:
             offset = offset - jump
         if rules.clears:
+            # Which past remains is a decision, so no gradient passes through it.
             silent = 1 - jax.lax.stop_gradient(spk)
             offset = jnp.where(silent > 0, offset, V)
             slots, rate, source = slots * silent, rate * silent, source * silent

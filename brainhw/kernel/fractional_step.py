@@ -117,6 +117,7 @@ def sensitivities(learnt: tuple[bool, ...], operator: Operator, *arguments: Any)
     found = []
     for i, wanted in enumerate(learnt):
         if wanted:
+            # Neurons do not mix in the scheme, so one tangent of ones gives the derivative of every neuron at once.
             tangent = [jnp.ones_like(leaf) if i == j else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)]
             _, derivative = jax.jvp(lambda o: scheme_of(o, *arguments), (operator,), (structure.unflatten(tangent),))
             found.append(derivative)
@@ -146,6 +147,7 @@ def placed(scheme: Scheme, past: Past, position: jax.Array | None) -> Scheme:
 
 def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
     """Return the sum of the slots under each of several weights, ``[..., N]``."""
+    # With one order for all neurons the sums of all schemes are one matrix product, which reads the slots once.
     if all(w.ndim == 1 for w in weights):
         sums = jnp.tensordot(jnp.stack(weights), slots, 1)
         return [sums[i] for i in range(len(weights))]
@@ -202,6 +204,8 @@ def advance(
 def _forward(
     learnt: tuple[jax.Array, ...], derivatives: tuple[Scheme, ...], scheme: Scheme, *values: Any
 ) -> tuple[jax.Array, Any]:
+    # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. The effect of each learnt number
+    # on the value reached is enough: [T, B, N] for each of them.
     reached, *moved = apply_all((scheme, *derivatives), *values)
     return reached, (learnt, derivatives, scheme, moved)
 

@@ -1,4 +1,4 @@
-"""What the past counts in a fractional derivative: the weights of each scheme, lag by lag, and as a sum of decays.
+"""The weights of past values in a fractional derivative, for each scheme: lag by lag, and as a density of decays.
 
 All functions take plain arrays without units and are differentiable in the order ``alpha``. An ``alpha`` of any shape
 gives weights ``[n, *alpha.shape]``.
@@ -95,6 +95,7 @@ class GruenwaldLetnikov(FractionalMethod):
     def weights(self, alpha: jax.Array, n: int) -> jax.Array:
         """Return the weights of the lags ``1`` to ``n``."""
         m = _column(jnp.arange(1, n + 1, dtype=alpha.dtype), alpha)
+        # The recursion W_m = W_{m-1} (m - 1 - alpha) / m: Gamma functions overflow float32 beyond Gamma(35).
         return jnp.cumprod(1 - (1 + alpha) / m, axis=0)
 
     def density(self, alpha: jax.Array, rate: jax.Array) -> jax.Array:
@@ -139,7 +140,8 @@ class L1(FractionalMethod):
         nothing = jnp.where(b == 0, 1.0 if self.compatible else 0.0, 0.0)
         before = jnp.where(m > 1, jnp.maximum(m - 1, 1) ** b, nothing)
         near = (m + 1) ** b - 2 * m**b + before
-        # Far back the three powers cancel nearly; their binomial series does not.
+        # Far back the three powers cancel nearly; their binomial series does not. From m = 6 its first term left out is
+        # below 6**-16 = 4e-13 of the leading one.
         term, series = jnp.ones_like(near), jnp.zeros_like(near)
         for j in range(1, 17):
             term = term * (b - (j - 1)) / (j * m)
@@ -177,6 +179,7 @@ class ProductRectangle(FractionalMethod):
     def weights(self, alpha: jax.Array, n: int) -> jax.Array:
         """Return the weights of the lags ``1`` to ``n``."""
         m = _column(jnp.arange(1, n + 1, dtype=alpha.dtype), alpha)
+        # (m + 1)**alpha - m**alpha without the cancellation of two powers that are nearly equal.
         return m**alpha * jnp.expm1(alpha * jnp.log1p(1 / m))
 
     def density(self, alpha: jax.Array, rate: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""How the past of a neuron is held: exactly, value by value, or as a few leaky sums."""
+"""The past of a neuron: exact, value by value, or as a few leaky sums."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class LagBuffer:
     def placed(self, weights: jax.Array, position: Any) -> jax.Array:
         """Return the weight of each slot by how long ago it was written."""
         age = jnp.mod(position - 1 - jnp.arange(self.n_slots), max(self.n_slots, 1))
+        # Moving the weights costs [n_slots]; moving the slots would cost [n_slots, B, N] at each step.
         weights = jnp.take(weights, age, axis=0)
         return jnp.where(position > self.n_slots, jnp.nan, weights) if self.whole else weights
 
@@ -70,6 +71,7 @@ class LeakySums:
 
     def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
         """Return the amplitudes, behind what the last value counts beyond them."""
+        # The mixture of decays holds from lag 2 on, so the last value stands apart and its weight is exact.
         sums = amplitudes(method, alpha, self.rates)
         return jnp.concatenate([method.weights(alpha, 1) - sums.sum(axis=0), sums])
 
@@ -79,6 +81,7 @@ class LeakySums:
 
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
         """Let every sum forget its share, and add the value to it."""
+        # The rates depend on no learnt number: a constant of the compiled step. The last value keeps nothing.
         kept = np.append(0.0, np.exp(-self.rates)).astype(slots.dtype)
         return kept.reshape((-1,) + (1,) * value.ndim) * slots + value
 
