@@ -22,6 +22,7 @@ from brainhw.init.report import (
     LayerReport,
     observe,
     report_layer,
+    warn,
     warn_of_outcome,
     warn_of_settings,
 )
@@ -177,34 +178,19 @@ def fluct_init(
         step = _own_step(net, stages, x, call)
         wired = wire(step, stages.pairs, stages.paths, initialise=True)
         _say_input(step, stages, dt, say)
-        order = _order(drawn, wired)
-        for place, number in enumerate(order):
-            circuit = _circuit(step, stages, wired, number)
-            pair_key = jax.random.fold_in(random_key, number + 1)
-            sizes: np.ndarray | None = None
-            for _ in range(_FEEDBACK_ROUNDS if wired[number].feeds_back else 1):
-                given, xs = _inputs(step, wired[number], circuit)
-                _check_active(given, number + 1, step, wired, stages, call)
-                with circuit.smooth():
-                    solver, draw, report = _initialise(
-                        number + 1, stages, circuit, given, xs, dt, settings, pair_key, call
-                    )
-                if not wired[number].feeds_back:
-                    break
-                # What reaches the pair depends on its own spikes: draw again on what the network now brings.
-                before, sizes = sizes, np.concatenate([draw.sizes.mu_W, draw.sizes.sigma_FF])
-                step.forget()
-                if before is not None and np.allclose(sizes, before, rtol=_SETTLED, atol=1e-6):
-                    break
-            if np.mean(given != 0) > 0.5 and np.all((given == 0) | (given == 1)):
-                say("  ν·dt > 0.5: inputs spike in more than half of all steps, so silence says more than a spike")
-            say(report.line())
-            if place + 1 < len(order):
-                say(f"  → ν_{order[place + 1] + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
-            warn_of_outcome(report, solver, draw, call)
-            assert report.init is not None
-            outcomes[number] = report.init
-            _pass_on(step, wired[number], circuit, draw)
+        loops = _loops(drawn, wired)
+        following = iter([number for loop in loops for number in loop][1:])
+        for loop in loops:
+            found = _settle(loop, step, stages, wired, dt, settings, random_key, call)
+            for number, (solver, draw, report) in found.items():
+                if report.nu_in.to(u.Hz).mantissa * _seconds(dt) > 0.5 and report.nu_in == report.nu_var:
+                    say("  ν·dt > 0.5: inputs spike in more than half of all steps, so silence says more than a spike")
+                say(report.line())
+                if (after := next(following, None)) is not None:
+                    say(f"  → ν_{after + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
+                warn_of_outcome(report, solver, draw, call)
+                assert report.init is not None
+                outcomes[number] = report.init
         say("[fluct_init] done.")
         if return_report:
             step.forget()
@@ -326,16 +312,57 @@ def _own_step(net: Any, stages: Stages, x: np.ndarray, call: str) -> OwnStep:
         raise
 
 
-def _order(drawn: list[int], wired: list[Wiring]) -> list[int]:
-    """Return the pairs in the order of the step, each after those that its input depends on."""
+def _loops(drawn: list[int], wired: list[Wiring]) -> list[list[int]]:
+    """Return the pairs in the order of the step, after those that their input depends on; mutual ones together."""
     waiting = sorted(drawn, key=lambda number: wired[number].layer)
-    order: list[int] = []
+    loops: list[list[int]] = []
     while waiting:
-        layers = {number: wired[number].layer for number in waiting}
-        ready = (n for n in waiting if not any(layers[m] in wired[n].reached for m in waiting if m != n))
-        order.append(next(ready, waiting[0]))  # in a loop over several pairs one must be first
-        waiting.remove(order[-1])
-    return order
+        needs = {n: [m for m in waiting if m != n and wired[m].layer in wired[n].reached] for n in waiting}
+        mutual = {n: [m for m in waiting if m == n or (m in needs[n] and n in needs[m])] for n in waiting}
+        ready = (mutual[n] for n in waiting if all(m in mutual[n] for m in needs[n]))
+        loops.append(next(ready))
+        waiting = [n for n in waiting if n not in loops[-1]]
+    return loops
+
+
+def _settle(
+    loop: list[int],
+    step: OwnStep,
+    stages: Stages,
+    wired: list[Wiring],
+    dt: u.Quantity,
+    settings: FluctSettings,
+    key: jax.Array,
+    call: str,
+) -> dict[int, tuple[PairInitializer, Draw, LayerReport]]:
+    """Draw the pairs of a loop until their spreads settle; a pair without feedback once."""
+    circuits = {number: _circuit(step, stages, wired, number) for number in loop}
+    feeds_back = wired[loop[0]].feeds_back
+    found: dict[int, tuple[PairInitializer, Draw, LayerReport]] = {}
+    sizes = before = np.zeros(1)
+    for turn in range(_FEEDBACK_ROUNDS if feeds_back else 1):
+        for number, circuit in circuits.items():
+            given, xs = _inputs(step, wired[number], circuit)
+            _check_active(given, number + 1, step, wired, stages, call)
+            pair_key = jax.random.fold_in(key, number + 1)
+            with circuit.smooth():
+                found[number] = _initialise(number + 1, stages, circuit, given, xs, dt, settings, pair_key, call)
+            _pass_on(step, wired[number], circuit, found[number][1])
+        # What reaches a loop depends on its own spikes: draw again on what the network now brings.
+        before, sizes = (
+            sizes,
+            np.concatenate([s for _, d, _ in found.values() for s in (d.sizes.mu_W, d.sizes.sigma_FF)]),
+        )
+        if turn and np.allclose(sizes, before, rtol=_SETTLED, atol=1e-6):
+            return found
+    if feeds_back:
+        change = float(np.max(np.abs(sizes - before)) / max(float(np.max(np.abs(before))), 1e-30))
+        names = ", ".join(stages.paths[number] for number in loop)
+        warn(
+            f"{call}: the feedback of {names} does not settle: the weights still change by {change:.0%} after "
+            f"{_FEEDBACK_ROUNDS} rounds. Weaken the feedback or use a larger xi_target."
+        )
+    return found
 
 
 def _circuit(step: OwnStep, stages: Stages, wired: list[Wiring], number: int) -> Circuit:

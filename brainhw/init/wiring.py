@@ -80,8 +80,8 @@ class OwnStep:
             self.trace: StepTrace = trace_step(net, self.xs[0], call=call)
         except jax.errors.UnexpectedTracerError:
             raise ValueError(
-                f"{call}: a module is called inside a loop or a compiled function within the step, so what goes "
-                "through it cannot be seen. Call it directly in update."
+                f"{call}: a module is called inside a loop or a compiled function within the step, so its input cannot "
+                "be recorded. Call it directly in update."
             ) from None
         self.forget()
 

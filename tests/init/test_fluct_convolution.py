@@ -74,19 +74,18 @@ def test_median_neuron_of_every_channel_meets_the_target(run: Any) -> None:
 class TupleNet(brainstate.nn.Module):
     """A convolution with the given options, max pooling by 2, a layer of tuple size."""
 
-    def __init__(self, stride: int, padding: str, bias: float, groups: int = 1, pool: Any = None) -> None:
+    def __init__(self, stride: int, padding: str, bias: float) -> None:
         super().__init__()
         side, channels = SIDE // stride // 2 if padding == "SAME" else (SIDE - 2) // stride // 2, 12
         self.c1 = brainstate.nn.Conv2d(
-            (SIDE, SIDE, 1 if groups == 1 else 2),
+            (SIDE, SIDE, 1),
             channels,
             3,
             stride=stride,
             padding=padding,
-            groups=groups,
             b_init=braintools.init.Constant(bias) if bias else None,
         )
-        self.pool = (pool or brainstate.nn.MaxPool2d)(2, 2, channel_axis=-1)
+        self.pool = brainstate.nn.MaxPool2d(2, 2, channel_axis=-1)
         self.l1 = bh.nn.LIFLayer((side, side, channels), tau=5 * u.ms, V_th=V_TH)
 
     def update(self, x: Any) -> Any:

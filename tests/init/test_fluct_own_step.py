@@ -264,7 +264,7 @@ class Stateful(Net):
         (Twice, r"the LIFSynapse of the pair of l2 is called 2 times in a step \(expected once\)"),
         (Uncalled, "the LIFSynapse of the pair of l2 is called 0 times"),
         (Unreached, "the output of the LIFSynapse paired with l2 does not reach it"),
-        (InALoop, "the output of the LIFSynapse paired with l2 does not reach it"),
+        (InALoop, "a module is called inside a loop or a compiled function within the step"),
         (Overdriven, r"without its weights 100 unit\(s\) of layer 2 are at"),
         (Stateful, r"between the LIFSynapse and l2 lies a state that the step writes \(HiddenState\)"),
     ],

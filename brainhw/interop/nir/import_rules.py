@@ -25,7 +25,7 @@ __all__ = ["NetBuilder", "Reading"]
 _MATRICES = ("Linear", "Affine")
 # What a network holds itself, and what others look for in any module: hooks, the chip and its parts.
 _OWN = ("program", "takes", "returns", "millivolts", "dt", "in_size", "out_size")
-_HOOKS = ("prepare", "pin_chip", "expect_steps", "init_state", "reset_state", "update_sequence")
+_HOOKS = ("prepare", "pin_chip", "init_state", "reset_state", "update_sequence")
 # The first members of protocols: a node of such a name would make the network look like one layer.
 _PROTOCOLS = ("weight_slot", "subthreshold", "recurrent_slot", "quiet", "steps_left")
 _LOOKED_FOR = ("chip", "family", "effective", "clamped", "spk_fun", "recurrent_weight")
