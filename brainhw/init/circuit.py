@@ -48,11 +48,13 @@ class Circuit:
         assert found.out_axis is not None
         self.slot, self._axis = found, found.out_axis
         slot = layer.recurrent_slot() if fulfils(layer, Recurrent, call="fluct_init") else None
+        # A frozen weight is a choice of the user, such as a trained body under a new head: it stays.
         self._recurrent = slot if slot is not None and slot.learnt else None
         # Numpy would pull the weights off their device; only the shape is needed.
         self._shape = np.moveaxis(np.empty(np.shape(self.slot.value), bool), self._axis, -1).shape
         self.n_in, self.n_columns = math.prod(self._shape[:-1]), self._shape[-1]
         self.n_neurons = math.prod(layer.out_size)
+        # Current-based neurons take one input per synapse, neuron by neuron.
         self.layer_synapses = math.prod(layer.in_size) // self.n_neurons
         self.n_units = self.n_neurons
         self.n_synapses = self.layer_synapses
@@ -169,6 +171,7 @@ class Circuit:
     def membrane(self, drive: u.Quantity, spikes: jax.Array | None = None) -> jax.Array:
         """Return the membranes in mV, ``[T, B, n_neurons]``, given the drive and spikes that come back a step later."""
         if spikes is not None:
+            # A spike comes back in the step after it.
             before = jnp.concatenate([jnp.zeros_like(spikes[:1]), spikes[:-1]])
             drive = drive + self.layer.recurrent_drive(before)
         return self._by_neuron(self.layer.subthreshold(drive).mantissa)
@@ -186,6 +189,7 @@ class Circuit:
         drive = self.drive(weight, xs)
         _prepare(self.layer)
         self.layer.reset_state(drive.shape[1])
+        # The search runs the layer some twenty times: the fast path is worth a second way through it.
         if runs_whole_sequence(self.layer, call="fluct_init") and self.layer.gains_from_sequence():
             return self._by_neuron(self.layer.update_sequence(drive))
         return self._by_neuron(brainstate.transform.for_loop(self.layer.update, drive))
@@ -286,10 +290,12 @@ class Meter:
     def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:
         self.circuit, self.xs = circuit, xs
         self.n_steps, self.n_samples = jax.tree.leaves(xs)[0].shape[:2]
+        # Rising from rest lowers the mean: the theory is of the stationary membrane. Short data keep half of it.
         self.first = min(rise, self.n_steps // 2)
         self.n_runs = 0
         self._run = brainstate.transform.jit(circuit.run)
         self._alone = brainstate.transform.jit(self._alone_moments)
+        # Compiled on first use: dense pairs predict this correlation and never ask.
         self._lag: Any = None
         self._joint = brainstate.transform.jit(self._joint_moments)
 
@@ -329,6 +335,7 @@ class Meter:
         _prepare(self.circuit.layer)
         trace = self.circuit.membrane(drive)[self.first :]
         off = trace - trace.mean(axis=(0, 1))
+        # One number for all neurons: it only sets how often a membrane crosses the threshold by chance.
         later = jnp.mean(off[1:] * off[:-1]) / jnp.maximum(jnp.mean(off**2), 1e-30)
         return self.circuit.moved(drive, off.std(axis=(0, 1))), later
 
@@ -344,6 +351,7 @@ class Meter:
 
     def _joint_moments(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> tuple:
         both = self.circuit.with_recurrence(weight, recurrent, xs, spikes)
+        # Without spikes the membrane is linear in its drive, so the difference is what the recurrent spikes bring.
         returned = both - self.circuit.subthreshold(weight, xs)
         mean, sd, sample = self.moments(both)
         return mean, sd, self.moments(returned)[1], sample

@@ -330,6 +330,7 @@ class PairInitializer:
         """
         if not self.settings.in_range or not self.moments.mean_is_a_lever or self._xi(0.0) <= self.settings.xi:
             return 0.0
+        # A mean above threshold would drive neurons instead of letting them fluctuate.
         ceiling = min(self._highest_in_range(), 1.0)
         levels = np.linspace(0.0, ceiling, _LEVELS + 1)[1:]
         reached = [self._xi(level) for level in levels]
@@ -367,11 +368,13 @@ class PairInitializer:
         best, low, high = silent, self.base, min(max(0.05, 2 * self.base), ceiling)
         while True:
             draw = self._draw(high)
+            # Kept in case that no level wakes all: the fewest dead neurons are the best answer then.
             best = min(best, draw, key=lambda d: d.dead)
             if self._awake(draw):
                 break
             if high >= ceiling:
                 return best
+            # Doubling first: the level spans two orders of magnitude between families.
             low, high = high, min(2 * high, ceiling)
         while high - low > _RESOLUTION * high:
             middle = 0.5 * (low + high)
@@ -426,14 +429,17 @@ class MeasuredInitializer(PairInitializer):
         self.meter = Meter(circuit, xs, rise_of(response))
         # Large enough to stand clear of rounding, small enough for a charge curve to be straight.
         probe = 0.1 * min(circuit.weight_limit, float(circuit.threshold().min()))
+        # The draw itself is the probe: with few inputs one draw is far from the mean of many.
         probe_sd, later = self.meter.lag_one(self._kept(probe * self.z_ff))
         self.moves = probe_sd > 0
         self.rest, rest_sd = self.meter.alone(self._kept(np.zeros(shape)))
         self.response = dataclasses.replace(response, offset=self._typical(self.rest))
         self.rest_variance = self._typical(rest_sd**2)
         self.theta = self._typical(circuit.threshold() - self.rest)
+        # Equal weights on all inputs: the mean that lifts silent neurons.
         of_flat, flat_sd = self.meter.alone(self._kept(np.full(shape, probe)))
         rise = self._typical(of_flat - self.rest)
+        # Rest and draw are uncorrelated over many draws, so their variances add.
         own = self._typical(np.maximum(probe_sd**2 - rest_sd**2, 0.0))
         of_rise = self._typical(np.maximum(flat_sd**2 - rest_sd**2, 0.0))
         self.basis = MembraneBasis(

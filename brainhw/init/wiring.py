@@ -75,6 +75,7 @@ class OwnStep:
         self.net, self.call = net, call
         self.xs = jnp.asarray(np.swapaxes(x, 0, 1))
         self.known: dict[tuple[int, ...], Any] = {}
+        # With the real batch: a step may depend on the batch size, as one that flattens does.
         prepare_net(net, x.shape[0])
         try:
             self.trace: StepTrace = trace_step(net, self.xs[0], call=call)
@@ -96,6 +97,7 @@ class OwnStep:
     def values(self, wanted: list[Value]) -> list[Any]:
         """Return what values of the step are on the data, each ``[T, B, ...]``."""
         missing = [value for value in wanted if value.ids not in self.known]
+        # A run of the whole network costs a compilation; a link between known values does not need one.
         still = [value for value in missing if not self._computed(value)]
         if still:
             for value, array in zip(still, self._run(still), strict=True):
@@ -116,6 +118,7 @@ class OwnStep:
         everything = {v.ids: v for call in self.trace.calls for v in (call.given, call.gave)}
         everything[self.trace.given.ids] = self.trace.given
         known = [everything[name] for name in ids if name in self.known]
+        # Weights may have changed since the value was recorded; a link reads them as they are now.
         link = self.trace.link(value, known)
         if link is None or any(_is_in(state, self.trace.written) for state in link.states):
             return False
@@ -223,6 +226,7 @@ def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:
     met: set[int] = set()
     waiting = list(values)
     while waiting:
+        # Back through the step to its input: every state met on the way carries something of the step before.
         link = trace.link(waiting.pop(), [trace.given])
         written = [] if link is None else [state for state in link.states if _is_in(state, trace.written)]
         for state in written:
@@ -236,6 +240,7 @@ def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:
 
 
 def _check_shared(net: Any, pairs: list[tuple[Any, Any]], call: str) -> None:
+    # By the parameter and not by the module: two synapses may hold one ParamState.
     drawn = {id(weight_slot_of(synapse).parameter): synapse for synapse, _ in pairs}  # type: ignore[union-attr]
     for path, module in registered_modules(net, skip=("layer_pairs", "frontend_stage")):
         slot = weight_slot_of(module) if fulfils(module, HasWeight, call=call) or _knows(module) else None
@@ -383,8 +388,10 @@ class WiredCircuit(Circuit):
         reached = np.asarray(brainstate.transform.jit(all_columns)(0))
         touches = np.abs(reached) > 0
         self._gain = np.where(touches.any(axis=0), np.abs(reached).max(axis=0), 0.0)
+        # Columns and neurons as a graph: what is connected has to share one spread.
         column, neuron = np.nonzero(touches)
         nodes = self.n_columns + n
+        # Channels of a convolution fall apart into one component each; a dense layer behind a mask may too.
         graph = csr_array((np.ones(len(column)), (column, self.n_columns + neuron)), shape=(nodes, nodes))
         _, label = connected_components(graph, directed=False)
         units = np.unique(label[: self.n_columns])
@@ -429,6 +436,7 @@ class WiredCircuit(Circuit):
         """Return the median over the neurons of each unit, those that are NaN left out."""
         ours = (self.of_neuron >= 0) & ~np.isnan(of_neurons)
         values, units = of_neurons[ours], self.of_neuron[ours]
+        # Sorted by unit and value, so that the median of each unit is found without a loop over units.
         ordered = values[np.lexsort((values, units))]
         size = np.bincount(units, minlength=self.n_units)
         if not len(ordered):

@@ -263,6 +263,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
 
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
         """Return the outputs of :meth:`update` for ``xs [T, ..., *size]``, and leave the states as the steps would."""
+        # One check for all steps: inside `jit` it costs nothing, outside it reads the data once.
         drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
         V_th = self.threshold().mantissa
         rules = LeakyRules(self.firing(), self._millivolts)

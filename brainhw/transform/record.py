@@ -49,6 +49,7 @@ class Recorder:
             )
         modules = {".".join(str(part) for part in path): node for path, node in net.nodes().items()}
         self.names = tuple(names)
+        # Built before the run, so that a wrong name fails before anything is computed.
         self._readers = {name: self._reader(name, modules) for name in self.names}
         self.targets = {
             name: (modules[path], attribute) for name in self.names for path, _, attribute in [name.rpartition(".")]

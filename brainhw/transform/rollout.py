@@ -228,6 +228,7 @@ class _Sequence(NamedTuple):
         if self.unchanged:
             return given[0]
         if given:
+            # Over time alone: the batch is already in the traced step.
             return jax.vmap(self.link)(*given)
         return jax.tree.map(lambda same: jnp.broadcast_to(same, (n_steps, *jnp.shape(same))), self.link())
 
@@ -308,10 +309,12 @@ def layers_of(net: brainstate.nn.Module, x: Any, *, call: str) -> Layers | None:
         step = trace_step(net, x, call=call)
     except Exception:  # running the step reports best what is wrong with it
         return None
+    # All other calls, such as of a convolution, become part of the links.
     calls = [one for one in step.calls if runs_whole_sequence(one.module, call=call)]
     if not any(one.module.gains_from_sequence() for one in calls) or not _only_they_write(step, calls):
         return None
     dt = brainstate.environ.get("dt", default=None)
+    # The sequence method reads dt once and takes one input: a step that differs must run as it is.
     if any(one.dt is not dt or not one.owns_states or not one.takes_one for one in calls):
         return None
     sources = [step.given]
@@ -323,6 +326,7 @@ def layers_of(net: brainstate.nn.Module, x: Any, *, call: str) -> Layers | None:
         needed.append(found)
         if len(needed) <= len(calls):
             sources.append(calls[len(needed) - 1].gave)
+    # The widest value decides how many steps stay in the cache.
     numbers = max(sum(math.prod(like.shape) for like in value.likes) for value in sources[1:])
     return Layers(
         modules=tuple(one.module for one in calls),
@@ -376,6 +380,7 @@ def in_pieces(
     The backward pass of each piece has the states that it began with, and what ``run`` marked with one of the names in
     ``keeps``; the rest it computes again.
     """
+    # Membranes are marked by their kernel: with them nothing of a loop is computed twice.
     policy = jax.checkpoint_policies.save_only_these_names(*keeps)
 
     def piece(prevent_cse: bool) -> Callable[..., Any]:

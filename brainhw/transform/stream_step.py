@@ -186,6 +186,7 @@ class StreamStep:
 
     def compile(self, moving: Numbers, fixed: Numbers, x: Any) -> None:
         """Compile the step for numbers and an input like these."""
+        # Donated, so that a step writes its states into the memory of the states before.
         self.run = jax.jit(self.pure, donate_argnums=0).lower(moving, fixed, jax.tree.leaves(x)).compile()
 
     def pure(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:

@@ -181,9 +181,11 @@ class StepTrace:
             if var in met:
                 continue
             met[var] = None
+            # A source ends the walk: what lies before it is another link.
             if var in starts or var not in made_by:
                 continue
             eqn = made_by[var]
+            # A print or a callback must happen once per step, not once per call of the link.
             if eqn.effects:
                 return None
             needed.add(id(eqn))
@@ -300,6 +302,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     jaxpr = stepped.get_jaxpr(x)
     states = stepped.get_states(x)
     sizes = [len(jax.tree.leaves(state.value)) for state in states]
+    # brainstate puts the values of the states behind those of the arguments.
     state_invars = iter(jaxpr.jaxpr.invars[len(jaxpr.jaxpr.invars) - sum(sizes) :])
     return StepTrace(
         **ends,
@@ -344,6 +347,7 @@ def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str,
 
     def wrapped(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
         def heard_update(*given: Any, **options: Any) -> Any:
+            # The outermost call is the one whose input the network decides.
             if inside:
                 return update(*given, **options)
             before = hidden_values(module)
