@@ -18,7 +18,7 @@ from brainhw.chip import LinearCharge
 from brainhw.nn.foreign import weight_slot_of
 from brainhw.nn.protocols import Preparable, Quietable, Recurrent, Slot, fulfils, runs_whole_sequence
 
-__all__ = ["Circuit", "Measured", "Meter", "settled"]
+__all__ = ["Circuit", "Measured", "Meter", "prepare_module", "settled"]
 
 _SAMPLES = 200_000  # membrane values kept for a histogram
 
@@ -145,7 +145,7 @@ class Circuit:
     def drive(self, weight: jax.Array, xs: Any) -> u.Quantity:
         """Return what inputs ``[T, B, *in]`` bring to the layer, ``[T, B, *layer.in_size]``, volts or charge."""
         self._write(weight)
-        _prepare(self.synapse)
+        prepare_module(self.synapse)
         return self.synapse.update(xs)
 
     def probe(self, weight: float) -> float:
@@ -164,14 +164,18 @@ class Circuit:
 
     def subthreshold(self, weight: jax.Array, xs: Any) -> jax.Array:
         """Return the membranes in mV that the inputs alone make, ``[T, B, n_neurons]``: no spike, reset or clamp."""
+        return self.driven(weight, xs)[1]
+
+    def driven(self, weight: jax.Array, xs: Any) -> tuple[u.Quantity, jax.Array]:
+        """Return :meth:`drive` and the membranes that it makes, :meth:`subthreshold`."""
         drive = self.drive(weight, xs)
-        _prepare(self.layer)
-        return self.membrane(drive)
+        prepare_module(self.layer)
+        return drive, self.membrane(drive)
 
     def membrane(self, drive: u.Quantity, spikes: jax.Array | None = None) -> jax.Array:
         """Return the membranes in mV, ``[T, B, n_neurons]``, given the drive and spikes that come back a step later."""
         if spikes is not None:
-            # A spike comes back in the step after it.
+            # A spike reaches its layer one step later: the recurrent term of the step is s_{t-1} W_rec.
             before = jnp.concatenate([jnp.zeros_like(spikes[:1]), spikes[:-1]])
             drive = drive + self.layer.recurrent_drive(before)
         return self._by_neuron(self.layer.subthreshold(drive).mantissa)
@@ -180,14 +184,14 @@ class Circuit:
         """Return :meth:`subthreshold` with what given spikes ``[T, B, n_neurons]`` bring back one step later."""
         self.store(weight, recurrent)
         drive = self.drive(weight, xs)
-        _prepare(self.layer)
+        prepare_module(self.layer)
         return self.membrane(drive, spikes)
 
     def run(self, weight: jax.Array, recurrent: jax.Array | None, xs: Any) -> jax.Array:
         """Return the spikes ``[T, B, n_neurons]`` of the real layer, from rest."""
         self.store(weight, recurrent)
         drive = self.drive(weight, xs)
-        _prepare(self.layer)
+        prepare_module(self.layer)
         self.layer.reset_state(drive.shape[1])
         # The search runs the layer some twenty times: the fast path is worth a second way through it.
         if runs_whole_sequence(self.layer, call="fluct_init") and self.layer.gains_from_sequence():
@@ -241,7 +245,8 @@ class Circuit:
         return values.reshape(*values.shape[: values.ndim - len(self.layer.out_size)], self.n_neurons)
 
 
-def _prepare(module: Any) -> None:
+def prepare_module(module: Any) -> None:
+    """Compute what a module derives from its weights, such as the charges of a chip."""
     if fulfils(module, Preparable, call="fluct_init"):
         module.prepare()
 
@@ -290,7 +295,7 @@ class Meter:
     def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:
         self.circuit, self.xs = circuit, xs
         self.n_steps, self.n_samples = jax.tree.leaves(xs)[0].shape[:2]
-        # Rising from rest lowers the mean: the theory is of the stationary membrane. Short data keep half of it.
+        # A membrane that still rises from rest would count its rise as fluctuation.
         self.first = min(rise, self.n_steps // 2)
         self.n_runs = 0
         self._run = brainstate.transform.jit(circuit.run)
@@ -331,9 +336,8 @@ class Meter:
         return np.asarray(sd, dtype=float), float(later)
 
     def _lagged(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array]:
-        drive = self.circuit.drive(weight, xs)
-        _prepare(self.circuit.layer)
-        trace = self.circuit.membrane(drive)[self.first :]
+        drive, trace = self.circuit.driven(weight, xs)
+        trace = trace[self.first :]
         off = trace - trace.mean(axis=(0, 1))
         # One number for all neurons: it only sets how often a membrane crosses the threshold by chance.
         later = jnp.mean(off[1:] * off[:-1]) / jnp.maximum(jnp.mean(off**2), 1e-30)
@@ -344,14 +348,13 @@ class Meter:
         return np.asarray(self._joint(weight, recurrent, self.xs, spikes)[2], dtype=float)
 
     def _alone_moments(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        drive = self.circuit.drive(weight, xs)
-        _prepare(self.circuit.layer)
-        mean, sd, sample = self.moments(self.circuit.membrane(drive))
+        drive, trace = self.circuit.driven(weight, xs)
+        mean, sd, sample = self.moments(trace)
         return mean, self.circuit.moved(drive, sd), sample
 
     def _joint_moments(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> tuple:
+        # Both runs get the same spikes, so their difference is exactly what the spikes bring: membranes are linear.
         both = self.circuit.with_recurrence(weight, recurrent, xs, spikes)
-        # Without spikes the membrane is linear in its drive, so the difference is what the recurrent spikes bring.
         returned = both - self.circuit.subthreshold(weight, xs)
         mean, sd, sample = self.moments(both)
         return mean, sd, self.moments(returned)[1], sample

@@ -26,7 +26,7 @@ from brainhw.init.report import (
     warn_of_outcome,
     warn_of_settings,
 )
-from brainhw.init.response import InputMoments, input_moments, measure_response
+from brainhw.init.response import InputMoments, Response, input_moments, measure_response
 from brainhw.init.stages import FAMILIES, Stages, discover_stages, take_batches
 from brainhw.init.wiring import OwnStep, WiredCircuit, Wiring, wire, without_noise
 from brainhw.nn import net_chip
@@ -337,6 +337,7 @@ def _settle(
 ) -> dict[int, tuple[PairInitializer, Draw, LayerReport]]:
     """Draw the pairs of a loop until their spreads settle; a pair without feedback once."""
     circuits = {number: _circuit(step, stages, wired, number) for number in loop}
+    responses: dict[int, Response] = {}
     feeds_back = wired[loop[0]].feeds_back
     found: dict[int, tuple[PairInitializer, Draw, LayerReport]] = {}
     sizes = before = np.zeros(1)
@@ -346,7 +347,11 @@ def _settle(
             _check_active(given, number + 1, step, wired, stages, call)
             pair_key = jax.random.fold_in(key, number + 1)
             with circuit.smooth():
-                found[number] = _initialise(number + 1, stages, circuit, given, xs, dt, settings, pair_key, call)
+                if number not in responses:  # weights do not change it
+                    responses[number] = measure_response(circuit, dt, given.shape[1], call=call)
+                found[number] = _initialise(
+                    number + 1, stages, circuit, responses[number], given, xs, settings, pair_key, call
+                )
             _pass_on(step, wired[number], circuit, found[number][1])
         # What reaches a loop depends on its own spikes: draw again on what the network now brings.
         before, sizes = (
@@ -395,14 +400,13 @@ def _initialise(
     index: int,
     stages: Stages,
     circuit: Circuit,
+    response: Response,
     given: np.ndarray,
     xs: Any,
-    dt: u.Quantity,
     settings: FluctSettings,
     key: jax.Array,
     call: str,
 ) -> tuple[PairInitializer, Draw, LayerReport]:
-    response = measure_response(circuit, dt, given.shape[1], call=call)
     driven = int(np.sum(response.offset >= circuit.threshold()))
     if driven:
         raise ValueError(
@@ -410,7 +414,7 @@ def _initialise(
             f"{response.offset.max():.3g} mV where V_th is {circuit.threshold().min():.3g} mV, so no weight keeps them "
             "below threshold; lower the bias or raise V_th."
         )
-    moments = input_moments(given, _seconds(dt))
+    moments = input_moments(given, response.dt)
     if isinstance(circuit, WiredCircuit):
         rates = circuit.rates(xs[0]) / (0.5 * (circuit.probe(1e-3) - circuit.probe(-1e-3)) / 1e-3)
         measured_moments = dataclasses.replace(moments, rates=rates)

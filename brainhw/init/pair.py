@@ -208,6 +208,8 @@ class PairInitializer:
 
     def _direction(self, rates: np.ndarray) -> np.ndarray | None:
         """Return the unit vector of mean rates if centring is wanted and possible, else ``None``."""
+        # The paper's variance is one neuron's in time. Drawn columns also differ in their mean, and that variance is
+        # 2 nu (tau_m + tau_s) times as large for a double exponential: 6 times at 100 Hz. These neurons are dead.
         norm = float(np.linalg.norm(rates))
         if self.settings.center is False or len(rates) < 2 or norm == 0:
             return None
@@ -220,6 +222,9 @@ class PairInitializer:
 
     def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
         """Return the mean membranes at a level, and the weights that make them."""
+        # Rossbroich et al. (2022), solved for the weights, with the measured basis in place of n nu eps_bar and
+        # n nu eps_hat:  mu_W = mu_U / (n nu eps_bar),
+        #                sigma_W^2 = alpha ((V_th - mu_U) / xi)^2 / (n nu eps_hat) - mu_W^2.
         xi, alpha, n_synapses = self.settings.xi, self.settings.alpha, self.circuit.n_synapses
         mu_U = np.where(self.lifted, level, self.base) * self.theta
         budget = (np.maximum(self.theta - mu_U, 0.0) / xi) ** 2
@@ -238,6 +243,7 @@ class PairInitializer:
         sigma_FF = np.sqrt(np.maximum(left, floor))
         sigma_RC = None
         if self.z_rc is not None:
+            # The same equation for the share 1 - alpha, with the rate at which the layer itself fires.
             rate = max(self.nu_rec, _MIN_REC_RATE)
             per_weight = self.circuit.n_neurons * rate * n_synapses * self.response.square_integral
             sigma_RC = self.gain_rc * np.sqrt(self._per_column((1 - alpha) * budget) / per_weight)
@@ -291,6 +297,7 @@ class PairInitializer:
                 budget = ((self.theta - draw.mu_U) / self.settings.xi) ** 2
                 want = (1 - self.settings.alpha) * float(np.mean(budget))
                 step = math.sqrt(want / max(float(have), 1e-6 * want))
+                # Half of the correction in logarithms: the rate itself answers to it, and a full step oscillates.
                 self.gain_rc = float(np.clip(self.gain_rc * math.sqrt(step), 1 / _REC_CHANGE, _REC_CHANGE))
             draw = self._draw(level)
         return draw
@@ -308,6 +315,7 @@ class PairInitializer:
             sigma = self._sizes(0.0)[1].sigma_FF
             mean, measured = self.meter.alone(self._kept(sigma * self.z_ff))
             off = mean - self.response.offset if bends else np.zeros_like(mean)
+            # A deviation is proportional to the spread, so that one division is Newton's step where nothing bends.
             miss = wanted / np.maximum(measured, 1e-3 * wanted)
             if np.all(np.abs(miss - 1) < _CALIBRATION_STOP) and np.all(np.abs(off) < _CALIBRATION_STOP * self.theta):
                 return
@@ -376,6 +384,7 @@ class PairInitializer:
                 return best
             # Doubling first: the level spans two orders of magnitude between families.
             low, high = high, min(2 * high, ceiling)
+        # Silent neurons do not fall strictly with the mean, since the spread shrinks: only the last awake draw counts.
         while high - low > _RESOLUTION * high:
             middle = 0.5 * (low + high)
             draw = self._draw(middle)
@@ -383,6 +392,7 @@ class PairInitializer:
                 best, high = draw, middle
             else:
                 low = middle
+        # The vendor's rule adds 10 %; where the margin itself silences a neuron the search's own end is better.
         draw = self._settled(_MARGIN * high)
         return draw if draw.dead <= best.dead else best
 
@@ -492,4 +502,5 @@ def _centred(z: Any, direction: np.ndarray | None) -> np.ndarray:
     z = np.asarray(z, dtype=float)
     if direction is None:
         return z
+    # Projecting one of n directions out leaves 1 - 1/n of the variance.
     return (z - np.outer(direction, direction @ z)) / math.sqrt(1 - 1 / len(direction))

@@ -109,6 +109,7 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
     n_synapses = circuit.layer_synapses
     # One row for each synapse of a neuron, and one that stays silent.
     mask = np.tile(np.concatenate([np.eye(n_synapses), np.zeros((1, n_synapses))]), circuit.n_neurons)
+    # A charge curve may bend at zero; centred weights have as many of either sign.
     mean_slope = 0.5 * (up + down)
     unit, reach = circuit.drive_unit(), circuit.reach()
     # Without spikes a layer is linear, so a large impulse stands clear of the rounding of what a bias makes.
@@ -299,6 +300,7 @@ def membrane_basis(
         of_mean = _weighted(common, _autocorrelation(_joined(of_data, weight_per_mean, n_synapses), len(common)))
         of_spread = spread * response.asymmetry**2
     else:
+        # Campbell's theorem for Poisson trains; Bernoulli spikes fluctuate 1 - nu dt times as much (0.61 at 392 Hz).
         of_spread = moments.fan_in * moments.nu_var * response.square_integral
         joined = response.asymmetry * _joined(response.response, weight_per_mean, n_synapses)
         of_mean = moments.fan_in * moments.nu_var * response.dt * (joined**2).sum(axis=0)
@@ -319,6 +321,7 @@ def _autocovariances(x: np.ndarray, direction: np.ndarray | None) -> tuple[np.nd
     """
     n_batch, n_steps, n_in = x.shape
     mean = x.mean(axis=(0, 1), dtype=np.float64)
+    # Twice the length, padded with zeros: otherwise the end of the data would be correlated with its beginning.
     n_fft = fft.next_fast_len(2 * n_steps, real=True)
     power = np.zeros((3, n_fft // 2 + 1))
     for first in range(0, n_batch, max(1, _CHUNK // (n_steps * n_in))):
@@ -368,6 +371,7 @@ def crossing_rate(xi: Any, step_correlation: float, dt: float) -> Any:
     dt : float
         Step in seconds.
     """
+    # At a correlation of 1 nothing crosses; just below, Owen's T has a finite argument.
     rho = float(np.clip(step_correlation, -1 + 1e-12, 1.0))
     return 2 * owens_t(np.maximum(xi, 0.0), np.sqrt((1 - rho) / (1 + rho))) / dt
 
@@ -402,6 +406,8 @@ def silent_fraction(
         spends its time above the floor alone and reaches threshold :math:`1/\Phi` times as often. Default ``None``: no
         floor.
     """
+    # Spikes are taken as a Poisson process of the crossing rate: no spike in t seconds with exp(-t r). The mean over
+    # neurons is a Gaussian integral, which Gauss and Hermite's nodes give without sampling.
     nodes, weights = np.polynomial.hermite_e.hermegauss(81 if quenched else 1)
     shift = np.sqrt(quenched) * nodes
     rates = crossing_rate(np.asarray(xi)[..., None] - shift, step_correlation, dt)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from brainhw.init.circuit import Circuit
+from brainhw.init.circuit import Circuit, prepare_module
 from brainhw.nn.foreign import weight_slot_of
 from brainhw.nn.protocols import HasWeight, Quietable, Sampled, fulfils
 from brainhw.transform.prepare import prepare_net
@@ -298,7 +298,8 @@ class WiredCircuit(Circuit):
         """Return the layer's input, ``[T, B, *layer.in_size]``."""
         given, sources = xs
         self._write(weight)
-        _prepare_module(self.synapse)
+        prepare_module(self.synapse)
+        # All steps at once, since a synapse holds no state: one large product instead of T small ones.
         n_steps, n_samples = jax.tree.leaves(given)[0].shape[:2]
         # Modules of other packages may take one batch axis only.
         folded = jax.tree.map(lambda a: a.reshape(n_steps * n_samples, *a.shape[2:]), given)
@@ -314,7 +315,7 @@ class WiredCircuit(Circuit):
         spike[(0, *(size // 2 for size in like.shape[1:]))] = 1
         given = jnp.asarray(spike, like.dtype) if self.given.unit == u.UNITLESS else spike * self.given.unit
         self._write(self._full(weight))
-        _prepare_module(self.synapse)
+        prepare_module(self.synapse)
         found = np.asarray(u.get_mantissa(self.synapse.update(given)) - u.get_mantissa(self._silent(given)))
         return float(found.ravel()[np.argmax(np.abs(found))])
 
@@ -338,7 +339,7 @@ class WiredCircuit(Circuit):
 
         def mean_output(weight: jax.Array, folded: Any) -> jax.Array:
             self._write(weight)
-            _prepare_module(self.synapse)
+            prepare_module(self.synapse)
             gave = u.get_mantissa(self.synapse.update(folded))
             return gave.mean(axis=tuple(range(gave.ndim - 1))).sum() if gave.ndim > 1 else gave.sum()
 
@@ -352,7 +353,7 @@ class WiredCircuit(Circuit):
 
     def _restore(self, held: Any) -> None:
         self.slot.write(held.to(self.slot.unit).mantissa if isinstance(held, u.Quantity) else held)
-        _prepare_module(self.synapse)
+        prepare_module(self.synapse)
 
     def _linked(self, gave: Any, sources: Any) -> Any:
         rest = iter(sources)
@@ -388,10 +389,10 @@ class WiredCircuit(Circuit):
         reached = np.asarray(brainstate.transform.jit(all_columns)(0))
         touches = np.abs(reached) > 0
         self._gain = np.where(touches.any(axis=0), np.abs(reached).max(axis=0), 0.0)
-        # Columns and neurons as a graph: what is connected has to share one spread.
+        # Max pooling and grouped channels join columns and neurons in ways that no shape tells: the connected parts of
+        # the bipartite graph of columns and neurons are the groups whose weights can be scaled by one number.
         column, neuron = np.nonzero(touches)
         nodes = self.n_columns + n
-        # Channels of a convolution fall apart into one component each; a dense layer behind a mask may too.
         graph = csr_array((np.ones(len(column)), (column, self.n_columns + neuron)), shape=(nodes, nodes))
         _, label = connected_components(graph, directed=False)
         units = np.unique(label[: self.n_columns])
@@ -457,11 +458,6 @@ class WiredCircuit(Circuit):
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
         """Return for each column the value of its unit."""
         return of_units[self.of_column]
-
-
-def _prepare_module(module: Any) -> None:
-    if hasattr(module, "prepare"):
-        module.prepare()
 
 
 def _example(value: Value) -> Any:
