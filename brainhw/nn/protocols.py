@@ -30,8 +30,6 @@ __all__ = [
     "Slot",
     "StepLimited",
     "fulfils",
-    "heard_now",
-    "listening",
     "runs_whole_sequence",
     "tap",
 ]
@@ -302,7 +300,20 @@ heard_now: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("brainhw_h
 
 
 def tap(module: Any, name: str, value: Any) -> None:
-    """Offer ``value`` under ``name`` to the listeners of ``module`` in this step."""
+    """Offer a value inside a step to recorders, such as the membrane before the reset.
+
+    Nothing happens, and nothing is compiled, unless somebody listens. Inside ``update`` offer the value of the step,
+    inside ``update_sequence`` the whole sequence, and name it in ``sequence_records``.
+
+    Parameters
+    ----------
+    module : brainstate.nn.Module
+        The module that has the value.
+    name : str
+        Its name: ``rollout(record=("hidden.V_pre",))`` records ``V_pre`` of ``net.hidden``.
+    value : array or Quantity
+        The value.
+    """
     heard = heard_now.get()
     if heard is not None:
         heard[id(module), name] = value
