@@ -169,6 +169,7 @@ class StepTrace:
         starts: dict[Any, tuple[int, int]] = {}
         for i, source in enumerate(sources):
             for j, name in enumerate(source.ids):
+                # A constant needs no source. An array that several sources hold is taken from the first.
                 if isinstance(self._atoms[name], Var):
                     starts.setdefault(self._atoms[name], (i, j))
         jaxpr = self._jaxpr.jaxpr
@@ -194,6 +195,7 @@ class StepTrace:
         takes = [var for var in met if var in starts]
         reads = [var for var in met if var not in starts and var in self._state_vars]
         consts = [var for var in met if var in jaxpr.constvars and var not in starts]
+        # An input of the step that no source holds.
         if any(v not in starts and v not in made_by and v not in self._state_vars and v not in consts for v in met):
             return None
         used = sorted({starts[var][0] for var in takes})
@@ -272,6 +274,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         heard.append((module, given, gave, before, hidden_values(module), dt))
 
     def one_step(x: Any) -> list[Any]:
+        # brainstate may trace the function again: what an earlier trace heard belongs to other tracers.
         heard.clear()
         names.clear()
         ends["tracing"] = get_opaque_trace_state()
@@ -286,6 +289,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
                 names.of(given),
                 names.of(gave),
                 dt,
+                # Nobody else wrote the states: they were untouched before the call, and stayed as it left them.
                 _all_same(before, began[id(module)]) and _all_same(after, hidden_values(module)),
                 not isinstance(given, _Arguments),
             )
@@ -311,6 +315,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         written=tuple(stepped.get_write_states_by_cache(key)),
         has_effects=bool(jaxpr.effects),
         _jaxpr=jaxpr,
+        # The named arrays come first; brainstate puts the new values of the states behind them.
         _atoms=tuple(jaxpr.jaxpr.outvars[: len(names.arrays)]),
         _state_vars={next(state_invars): (s, j) for s, n in zip(states, sizes, strict=True) for j in range(n)},
     )
@@ -364,6 +369,7 @@ def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str,
         return heard_update
 
     try:
+        # On the instances: other networks with modules of the same classes are not heard.
         for module in modules:
             vars(module)["update"] = wrapped(module, module.update)
         yield
