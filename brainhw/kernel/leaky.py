@@ -167,25 +167,29 @@ def run(
     rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
 ) -> tuple[LeakyState, LeakyTrace]:
     """Return the state after ``drives [T, ..., *size]``, and the trace of every step."""
-    rules.to_voltage(state.V)  # brainstate binds a state where it is first read, which must not be inside the next line
-    # A new function each time: JAX caches its trace by identity, with the values of another pass in it.
-    _, scaled_by = jax.closure_convert(lambda drive: rules.to_voltage(drive), state.V)  # noqa: PLW0108
-    if rules.firing.refractory or scaled_by:
-        # The backward pass below cannot follow the refractory counters, which the membranes do not determine, and not
-        # the states that `to_voltage` reads, whose gradient needs the drives. JAX differentiates such a loop itself.
+    # The backward pass below cannot follow the refractory counters: the membranes do not determine them.
+    if rules.firing.refractory:
         return _steps(rules, parameters, state, drives)
 
     def by_rules(V_pre: jax.Array, V_th: jax.Array) -> tuple[jax.Array, jax.Array]:
         spk = jnp.asarray(rules.firing.spikes(V_pre, V_th))
         return rules.firing.after(V_pre, spk, V_th), spk
 
-    # The rules may read states, such as a scheduled slope. As arguments these differ from pass to pass and have
-    # gradients; a closure over them would leak tracers into the backward pass.
+    def all_rules(V: jax.Array, V_th: jax.Array) -> Any:
+        return rules.to_voltage(V), by_rules(V, V_th)
+
     V_th = jnp.broadcast_to(parameters.V_th, state.V.shape)
-    by_rules(state.V, V_th)
-    converted, read = jax.closure_convert(by_rules, state.V, V_th)
+    all_rules(state.V, V_th)  # brainstate binds a state where it is first read, which must not be in a conversion
     fire: _Fire = by_rules
-    if read:
+    # One conversion for both: most rules read no state, and each conversion is a trace of its own.
+    if jax.closure_convert(all_rules, state.V, V_th)[1]:
+        # A new function each time: JAX caches its trace by identity, with the values of another pass in it.
+        if jax.closure_convert(lambda drive: rules.to_voltage(drive), state.V)[1]:  # noqa: PLW0108
+            # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not keep.
+            return _steps(rules, parameters, state, drives)
+        # The rules may read states, such as a scheduled slope. As arguments these differ from pass to pass and have
+        # gradients; a closure over them would leak tracers into the backward pass.
+        converted, read = jax.closure_convert(by_rules, state.V, V_th)
         parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, converted)
     runner = jax.custom_vjp(partial(_scan, rules, fire))
     runner.defvjp(partial(_forward, rules, fire), partial(_backward, rules, fire), symbolic_zeros=True)

@@ -14,6 +14,7 @@ def to_blocks(weights: jax.Array, block: int, axis: str) -> jax.Array:
     A last run that is shorter is filled with zeros, which agree with either sign.
     """
     lines = weights if axis == "pre" else weights.T
+    # Padded, so that all runs are one array: a Python loop over them would be unrolled by the compiler.
     padded = jnp.pad(lines, ((0, -len(lines) % block), (0, 0)))
     return padded.reshape(-1, block, lines.shape[1])
 

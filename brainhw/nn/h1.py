@@ -47,6 +47,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
     if chip is None:
         preset = getattr(owner, "preset", None)
         return get_family(name, call=call).preset if preset is None else preset
+    # Another family has other equations: its numbers in these would give wrong spikes without an error.
     chip = get_chip(chip, call=call)
     if chip.family != name:
         raise ValueError(
@@ -82,6 +83,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
     def _put_weight(self, init: Any, shape: tuple[int, ...], weight_bits: int | str | None, rounding: str) -> None:
         call = type(self).__name__
         self.weight = weight_state(init, shape, call=call, name="weight_init")
+        # Looked up on the instance, so that a family of another package brings its own mismatch.
         self.effective = self.effective_class(
             self.weight, self.chip, owner=call, weight_bits=weight_bits, rounding=rounding
         )
@@ -101,6 +103,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
 
     def weight_slot(self) -> Slot:
         """Return the master weight, with the range and the grid of the chip."""
+        # A one-to-one weight has no axis of inputs.
         axis = -1 if self.weight.value.ndim > 1 else None
         return Slot(self.weight, limit=self.chip.weight_limit, grid=self.effective.grid, out_axis=axis)
 
@@ -293,6 +296,7 @@ class H1Frontend(_ChipSynapse):
             ``[..., channels]`` in fC.
         """
         x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
+        # Elementwise, so without the care of `charge_sum` for the order of additions.
         return x * self.effective.of(self.weight)
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
@@ -401,6 +405,7 @@ class H1Layer(SpikingLayer):
     drive_unit = u.fcoulomb
     drive_word = "a charge"
     clamped = True
+    # `drawn` and `nominal` run in a preparation, and the loop reads the states that it wrote.
     _hooks = (*SpikingLayer._hooks, "drawn", "effective_class", "master", "nominal")
 
     def __init__(
@@ -439,10 +444,12 @@ class H1Layer(SpikingLayer):
         snap = chip.tau_profiles.snap(wanted)
         if snap.moved:
             warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # beyond the metaclass of brainstate
+        # In full shape from the start: a state whose shape changed with a sampled chip would be compiled again.
         dtype = brainstate.environ.dftype()
         self._tau = u.Quantity(
             jnp.broadcast_to(jnp.asarray(snap.tau.to(u.ms).mantissa, dtype), self.in_size), unit=u.ms
         )
+        # Two states: a key of `prepare_net` samples a chip for one preparation and leaves the chip in place as it is.
         for varied, value in self.nominal().items():
             setattr(self, f"chip_{varied}", brainstate.ShortTermState(value))
             setattr(self, f"pinned_{varied}", brainstate.LongTermState(value))
@@ -453,6 +460,7 @@ class H1Layer(SpikingLayer):
                 self.recurrent_weight, chip, owner=call, weight_bits=weight_bits, rounding=rounding
             )
             return
+        # Refused, not ignored: who sets `weight_bits` here expects rounded weights.
         given = {
             "recurrent_init": recurrent_init is not None,
             "weight_bits": weight_bits is not None,
@@ -486,7 +494,9 @@ class H1Layer(SpikingLayer):
         The leak current varies log-normally between neurons, and ``tau`` inversely to it; the threshold varies
         normally. ``sizes`` holds the relative standard deviations by kind; ``None`` or 0 means no variation.
         """
+        # Three keys always: to switch off one kind of mismatch must not change the draw of another.
         key_leak, key_th, _ = jax.random.split(key, 3)
+        # Not `self.nominal()`: a family that adds values to it draws them itself.
         values = H1Layer.nominal(self)
         dtype = values["tau"].mantissa.dtype
         if leak := sizes.get("leak"):
@@ -589,6 +599,7 @@ def _recurrent_key(key: jax.Array | None) -> jax.Array | None:
 def _refuse_other(other: dict[str, Any], layer: H1Layer, call: str) -> None:
     """Reject arguments that are fixed by the chip."""
     for name in other:
+        # `LIFLayer` takes these, so users try them here.
         if name in ("V_th", "C", "reset"):
             preset = getattr(layer, "preset", None)
             own = f"brainhw.chip.{preset.family.upper()}" if preset in (H1V1, H1V2) else "spec"

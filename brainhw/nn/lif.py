@@ -67,6 +67,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         init = braintools.init.KaimingNormal(unit=u.mV) if weight_init is None else weight_init
         self.weight = weight_state(init, (n_in, n_out), unit=u.mV, call=call, name="weight_init")
 
+    # For initialisers and checks alone; the product reads `weight` itself.
     sequence_hooks: ClassVar[tuple[str, ...]] = ("weight_slot",)
 
     def weight_slot(self) -> Slot:
@@ -96,6 +97,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
 
 
 def _orthogonal_millivolts(size: tuple[int, int]) -> u.Quantity:
+    # All singular values are 0.2, so that feedback starts small beside a threshold of 1 mV.
     return braintools.init.Orthogonal(scale=0.2)(size) * u.mV
 
 
@@ -195,11 +197,13 @@ class LIFLayer(SpikingLayer):
 
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)``."""
+        # Exact for every dt. The Euler factor 1 - dt/tau is negative for dt > tau.
         tau = self.tau.value() if isinstance(self.tau, brainstate.nn.Param) else self.tau
         return u.math.exp(-dt / tau)
 
     def threshold(self) -> u.Quantity:
         """Return the threshold in mV."""
+        # A learnt threshold keeps the unit that it was given in; the step computes in plain millivolts.
         V_th = self.V_th.value() if isinstance(self.V_th, brainstate.nn.Param) else self.V_th
         return V_th.in_unit(u.mV)
 

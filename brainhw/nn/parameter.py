@@ -31,6 +31,7 @@ def neuron_parameter(
     a fixed Quantity in ``unit``, or plain numbers where the unit is ``u.UNITLESS``. ``shapes`` are those allowed, by
     default a scalar and ``[*size]``.
     """
+    # A plain state has no transform: an optimiser could take a time constant below zero.
     if isinstance(value, brainstate.State):
         raise TypeError(
             f"{call}: {name} must be a Quantity or a brainstate.nn.Param; got a {type(value).__name__}. "
@@ -45,6 +46,7 @@ def neuron_parameter(
         mantissa = _arguments.quantity(given, unit, call=call, name=name, shapes=shapes, positive=positive).mantissa
     if learnt:
         return value
+    # A scalar stays a Python number, whose weak type leaves the dtype of the states alone.
     if np.ndim(mantissa):
         mantissa = jnp.asarray(mantissa, dtype=brainstate.environ.dftype())
     return mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit)
@@ -64,6 +66,7 @@ def weight_state(
         value = _arguments.as_array(value, call=call, name=name)
     else:
         value = _arguments.quantity(value, unit, call=call, name=name)
+    # Here and not at the first step, where a NaN weight shows only as a neuron that never fires.
     _arguments.check_finite(value, call=call, name=name, fix="give finite weights")
     if np.shape(u.get_mantissa(value)) != shape:
         raise ValueError(f"{call}: {name} must have shape {shape}; got shape {np.shape(u.get_mantissa(value))}.")

@@ -83,6 +83,7 @@ class Slot:
     def write(self, value: jax.Array) -> None:
         """Write plain numbers in ``unit`` as the new weight."""
         new = value if self.unit == u.UNITLESS else u.Quantity(value, unit=self.unit)
+        # `set_value` goes back through the transform of a Param; a plain state has none.
         if isinstance(self.parameter, brainstate.nn.Param):
             self.parameter.set_value(new)
         else:
@@ -273,6 +274,7 @@ def runs_whole_sequence(module: Any, *, call: str) -> bool:
     if not fulfils(module, SequenceModule, call=call):
         return False
     hooks = {*getattr(module, "sequence_hooks", ()), "sequence_hooks", "sequence_records", "can_be_cut"}
+    # A method may also be replaced on the instance.
     changed = {name for name, value in vars(module).items() if callable(value) and hasattr(type(module), name)} - hooks
     for kind in type(module).__mro__:
         if "update_sequence" in vars(kind):

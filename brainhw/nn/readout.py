@@ -121,6 +121,7 @@ class LeakyReadout(brainstate.nn.Dynamics):
         """Return what :meth:`update` returns at each step of ``xs [T, ..., in_size]``; the product is one."""
         drives, kept = self._drive_and_share(xs, f"{type(self).__name__}.update_sequence", steps=True)
 
+        # Linear in `y`: without a learnt `tau` the backward pass of JAX keeps nothing per step, so no rule of its own.
         def one_step(y: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
             y = kept * y + drive
             return y, y
@@ -134,6 +135,7 @@ class LeakyReadout(brainstate.nn.Dynamics):
         dt = _arguments.time_step(call=call)
         x = _arguments.step_input(x, self.in_size[-1], call=call, ndims=(2, 3) if steps else (1, 2))
         weight = self.weight.value
+        # Only the product gains from a whole sequence; the loop over the steps stays.
         drive = tall_product(x, weight) if steps else x @ weight
         shape = x.shape[1:] if steps else x.shape
         if (*shape[:-1], self.out_size[-1]) != self.y.value.shape:

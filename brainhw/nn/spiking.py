@@ -191,6 +191,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
         """
         dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
 
+        # By `integrate` and not by the kernel, so that a subclass which overrides it is measured as it runs.
         def one_step(V: u.Quantity, drive: u.Quantity) -> tuple[u.Quantity, jax.Array]:
             V = self.integrate(V, drive, dt)
             return V, V.mantissa
@@ -212,6 +213,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
             Spikes, 0 or 1, shape of ``x``.
         """
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
+        # The spikes of the previous step: within one step a spike would act before it exists.
         if self.topology == "RC":
             drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
         charged = self.integrate(self.V.value, drive, dt).to(u.mV).mantissa

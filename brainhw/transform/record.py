@@ -47,8 +47,10 @@ class Recorder:
             raise TypeError(
                 f"{call}: record must be a sequence of names such as ('hidden.V',); got {_arguments.describe(names)}."
             )
-        modules = {".".join(str(part) for part in path): node for path, node in net.nodes().items()}
         self.names = tuple(names)
+        # Only if something is recorded: a walk through the network costs as much as a check of its input.
+        nodes = net.nodes() if self.names else {}
+        modules = {".".join(str(part) for part in path): node for path, node in nodes.items()}
         # Built before the run, so that a wrong name fails before anything is computed.
         self._readers = {name: self._reader(name, modules) for name in self.names}
         self.targets = {

@@ -20,7 +20,7 @@ from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.transform.finite import FiniteWatch
 from brainhw.transform.prepare import is_finite, prepare_net, step_limit
 from brainhw.transform.record import Recorder
-from brainhw.transform.trace import Call, Link, StepTrace, Value, registered_modules, trace_step
+from brainhw.transform.trace import Call, Link, StepTrace, Value, modules_within, trace_step
 
 __all__ = ["Layers", "layers_of", "rollout", "time_and_batch"]
 
@@ -193,7 +193,7 @@ def time_and_batch(net: brainstate.nn.Module, xs: Any, *, call: str) -> tuple[in
 
 def _leading_axes(net: brainstate.nn.Module, shape: tuple[int, ...]) -> int:
     if len(shape) > 2:
-        sizes = (getattr(module, "in_size", None) for _, module in registered_modules(net))
+        sizes = (getattr(module, "in_size", None) for module in modules_within(net))
         for size in sizes:
             n = len(shape) - len(size) if isinstance(size, tuple) and len(size) > 1 else 0
             if n in (1, 2) and shape[n:] == size:

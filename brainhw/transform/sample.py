@@ -66,6 +66,7 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
                 f"{call}: {kind} is not a kind of mismatch of the family {family.name} (its kinds: {listed}). "
                 "Leave it out."
             )
+    # All kinds: one that is not named keeps the size in the spec.
     sizes = family.sizes(chip)
     for kind, wanted in mismatch.items():
         sizes[kind] = _size(wanted, sizes[kind], kinds[kind], call=call)
@@ -110,6 +111,7 @@ def _chip(net: brainstate.nn.Module, call: str) -> ChipSpec:
 
 
 def _size(wanted: bool | float, of_spec: float | None, kind: Mismatch, *, call: str) -> float | None:
+    # First, because True is a number in Python and would be a standard deviation of 1.
     if isinstance(wanted, bool):
         return of_spec if wanted else None
     size = _arguments.number(wanted, call=call, name=kind.kind, nonnegative=True)

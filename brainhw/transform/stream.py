@@ -159,6 +159,7 @@ class Stream:
         RuntimeError
             If the call stands inside a compiled function, or the step before was interrupted.
         """
+        # Only a look at a list, because this runs at every step in real time.
         if TRACE_CONTEXT.state_stack:
             refuse_inside_jit("stream")
         step = self._step
@@ -169,6 +170,7 @@ class Stream:
         leaves = step.input.leaves(x)
         try:
             self._moving, out, self._seen = step.run(self._moving, self._fixed, leaves)
+        # The states were donated to a step that did not end; JAX raises either type when they are used again.
         except (RuntimeError, ValueError) as error:
             if any(leaf.is_deleted() for leaf in self._moving):
                 raise RuntimeError(
@@ -205,6 +207,7 @@ class Stream:
         refuse_inside_jit("stream.reset")
         self._prepare()
         self._steps, self._seen = 0, None
+        # The compiled step holds the states themselves, not their names: replaced ones would never be read.
         if self._step is not None and not self._step.fits(self._net):
             self._step = None
         if self._step is not None:

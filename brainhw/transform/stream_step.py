@@ -120,6 +120,7 @@ class Held(NamedTuple):
     def numbers(self) -> Numbers:
         """Return what the state holds, copied: what a step reuses must be nobody else's."""
         value = self.state.value
+        # A branch: two streams, or a stream and its network, must not draw the same noise.
         if self.moves and isinstance(self.state, brainstate.random.RandomState):
             value = self.state.split_key()
         return tuple(jnp.array(leaf) for leaf in _plain(value))
@@ -177,6 +178,7 @@ class StreamStep:
         (out, seen), after = self._function.get_out_shapes(x)
         self.out_tree, self.seen_tree = jax.tree.structure(out), jax.tree.structure(seen)
         for held, value in zip(self.held, after, strict=True):
+            # The next step takes these numbers as they are, and the compiled step takes one shape and type.
             if held.moves and not held.is_like(value):
                 raise ValueError(
                     f"{call}: a step turns the state {held.path or type(held.state).__name__} from "
@@ -211,10 +213,12 @@ class StreamStep:
 
     def write(self, moving: Numbers) -> None:
         """Copy into the network's states what moves, except for random generators."""
+        # Copied: the next step overwrites the memory of `moving`.
         numbers = iter([jnp.array(leaf) for leaf in moving])
         for held in self.held:
             if held.moves:
                 value = held.value(numbers)
+                # The generator of the network has not moved: the stream drew from a branch.
                 if not isinstance(held.state, brainstate.random.RandomState):
                     held.state.value = value
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import brainstate
@@ -168,6 +169,7 @@ class StepTrace:
         starts: dict[Any, tuple[int, int]] = {}
         for i, source in enumerate(sources):
             for j, name in enumerate(source.ids):
+                # A constant needs no source. An array that several sources hold is taken from the first.
                 if isinstance(self._atoms[name], Var):
                     starts.setdefault(self._atoms[name], (i, j))
         jaxpr = self._jaxpr.jaxpr
@@ -193,6 +195,7 @@ class StepTrace:
         takes = [var for var in met if var in starts]
         reads = [var for var in met if var not in starts and var in self._state_vars]
         consts = [var for var in met if var in jaxpr.constvars and var not in starts]
+        # An input of the step that no source holds.
         if any(v not in starts and v not in made_by and v not in self._state_vars and v not in consts for v in met):
             return None
         used = sorted({starts[var][0] for var in takes})
@@ -271,6 +274,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         heard.append((module, given, gave, before, hidden_values(module), dt))
 
     def one_step(x: Any) -> list[Any]:
+        # brainstate may trace the function again: what an earlier trace heard belongs to other tracers.
         heard.clear()
         names.clear()
         ends["tracing"] = get_opaque_trace_state()
@@ -285,6 +289,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
                 names.of(given),
                 names.of(gave),
                 dt,
+                # Nobody else wrote the states: they were untouched before the call, and stayed as it left them.
                 _all_same(before, began[id(module)]) and _all_same(after, hidden_values(module)),
                 not isinstance(given, _Arguments),
             )
@@ -295,20 +300,22 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     stepped = brainstate.transform.StatefulFunction(one_step, name=call)
     with put_back_on_failure(net):
         try:
-            stepped.make_jaxpr(x)
+            # The key once: an eager rollout traces at every call, and each accessor by arguments computes it again.
+            key = stepped.get_arg_cache_key(x, compile_if_miss=True)
         except brainstate.BrainStateError as error:
             raise first_reason(error) from None
     del ends["tracing"]
-    jaxpr = stepped.get_jaxpr(x)
-    states = stepped.get_states(x)
+    jaxpr = stepped.get_jaxpr_by_cache(key)
+    states = stepped.get_states_by_cache(key)
     sizes = [len(jax.tree.leaves(state.value)) for state in states]
     # brainstate puts the values of the states behind those of the arguments.
     state_invars = iter(jaxpr.jaxpr.invars[len(jaxpr.jaxpr.invars) - sum(sizes) :])
     return StepTrace(
         **ends,
-        written=tuple(stepped.get_write_states(x)),
+        written=tuple(stepped.get_write_states_by_cache(key)),
         has_effects=bool(jaxpr.effects),
         _jaxpr=jaxpr,
+        # The named arrays come first; brainstate puts the new values of the states behind them.
         _atoms=tuple(jaxpr.jaxpr.outvars[: len(names.arrays)]),
         _state_vars={next(state_invars): (s, j) for s, n in zip(states, sizes, strict=True) for j in range(n)},
     )
@@ -328,7 +335,7 @@ def is_leaf(module: Any) -> bool:
     # A module that says what it can do is one piece, whatever it is made of.
     if any(hasattr(module, name) for name in ("update_sequence", "weight_slot", "subthreshold")):
         return True
-    return not any(_computes(inner) for _, inner in registered_modules(module) if inner is not module)
+    return not any(_computes(inner) for inner in modules_within(module) if inner is not module)
 
 
 def _computes(module: Any) -> bool:
@@ -362,6 +369,7 @@ def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str,
         return heard_update
 
     try:
+        # On the instances: other networks with modules of the same classes are not heard.
         for module in modules:
             vars(module)["update"] = wrapped(module, module.update)
         yield
@@ -448,7 +456,16 @@ def registered_modules(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ())
     ``rollout(record=...)`` use; that of ``net`` itself is empty. Attributes named in ``skip`` are not followed.
     """
     paths = {id(node): ".".join(str(part) for part in path) for path, node in net.nodes().items()}
-    return [(paths[id(module)], module) for module in _walk(net, set(), skip) if id(module) in paths]
+    return [(paths[id(module)], module) for module in modules_within(net, skip=skip) if id(module) in paths]
+
+
+def modules_within(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ()) -> Iterator[Any]:
+    """Yield the modules of :func:`registered_modules` without their paths, which cost most of the time."""
+    return _walk(net, set(), skip)
+
+
+# Most attributes of a module are one of these. To flatten them as pytrees took half the time of a walk.
+_NO_MODULES = (str, int, float, type(None), brainstate.State, u.Quantity, u.Unit, jax.Array, FunctionType)
 
 
 def _walk(value: Any, seen: set[int], skip: tuple[str, ...]) -> Iterator[brainstate.nn.Module]:
@@ -460,6 +477,8 @@ def _walk(value: Any, seen: set[int], skip: tuple[str, ...]) -> Iterator[brainst
             yield value
         hidden = {*value.graph_invisible_attrs, *skip}
         children = [child for name, child in vars(value).items() if name not in hidden]
+    elif isinstance(value, _NO_MODULES):
+        return
     elif isinstance(value, dict):
         children = list(value.values())  # jax would sort the keys
     elif isinstance(value, (list, tuple)):
