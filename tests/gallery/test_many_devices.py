@@ -27,6 +27,8 @@ def environment(n_devices: int | None) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}" if n_devices else "",
         "TQDM_DISABLE": "1",
+        # Processes of one mesh wait for each other: one must not load what the other has to compile.
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
 
