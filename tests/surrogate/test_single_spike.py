@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -307,7 +308,8 @@ def test_no_accepted_steepness_gives_nan(name: str, value: float, x: float, dtyp
         (lambda: 25.0, TypeError),
         ([25.0, 10.0], ValueError),
     ],
-    ids=str,
+    # The address of a function would make names differ between the processes that share the tests.
+    ids=lambda given: "a function" if inspect.isfunction(given) else str(given),
 )
 def test_refuses_a_bad_steepness(name: str, value: Any, error: type[Exception]) -> None:
     for make in (FACTORIES[name], CLASSES[name]):
