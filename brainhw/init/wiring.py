@@ -166,8 +166,9 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
     Raises
     ------
     ValueError
-        If a module of a pair is not called, or more than once, if a synapse does not reach its layer, if two synapses
-        share a weight, or if a state that the step writes lies between the two.
+        If a module of a pair is not called, more than once, or with several arguments, if others write its states, if a
+        synapse does not reach its layer, if two synapses share a weight, or if a state that the step writes lies
+        between the two.
     """
     trace, call = step.trace, step.call
     if initialise:
@@ -182,6 +183,17 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
                     f"{call}: the {type(module).__name__} of the pair of {name} is called {len(calls)} times in a step "
                     "(expected once), so there is no single input to draw its weights for. Leave the pair out of "
                     "net.layer_pairs."
+                )
+            made = trace.calls[calls[0]]
+            if not made.takes_one:
+                raise ValueError(
+                    f"{call}: the {type(module).__name__} of the pair of {name} is called with several or with named "
+                    "arguments (expected one). Call it as module(x)."
+                )
+            if not made.owns_states:
+                raise ValueError(
+                    f"{call}: the step writes the states of the {type(module).__name__} of the pair of {name} from "
+                    "outside of it, so its membrane is not what its input makes. Leave the pair out of net.layer_pairs."
                 )
             numbers += calls
         wired.append(_wiring(trace, numbers[0], numbers[1], name, call))

@@ -263,19 +263,22 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     names = _Names()
     heard: list[tuple[Any, Any, Any, dict[str, Any], dict[str, Any], Any]] = []
     ends: dict[str, Any] = {}
+    nested: list[str] = []
 
     def hear(module: Any, given: Any, gave: Any, before: dict[str, Any]) -> None:
-        # Values of a loop or a compiled function mean nothing outside of it, and JAX does not always notice them.
+        # Values of a loop or a compiled function mean nothing outside of it, and JAX does not always notice them. The
+        # error waits for the end of the step: a trace that breaks off leaves an enclosing `grad` believing that it has
+        # read the states, which would then be constants in the step that is run instead.
         if get_opaque_trace_state() != ends["tracing"]:
-            raise jax.errors.UnexpectedTracerError(
-                f"{call}: {type(module).__name__} is called inside a compiled function or a loop within the step."
-            )
+            nested.append(type(module).__name__)
+            return
         dt = brainstate.environ.get("dt", default=None)
         heard.append((module, given, gave, before, hidden_values(module), dt))
 
     def one_step(x: Any) -> list[Any]:
         # brainstate may trace the function again: what an earlier trace heard belongs to other tracers.
         heard.clear()
+        nested.clear()
         names.clear()
         ends["tracing"] = get_opaque_trace_state()
         began = {key: hidden_values(module) for key, (_, module) in leaves.items()}
@@ -305,6 +308,10 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         except brainstate.BrainStateError as error:
             raise first_reason(error) from None
     del ends["tracing"]
+    if nested:
+        raise jax.errors.UnexpectedTracerError(
+            f"{call}: {nested[0]} is called inside a compiled function or a loop within the step."
+        )
     jaxpr = stepped.get_jaxpr_by_cache(key)
     states = stepped.get_states_by_cache(key)
     sizes = [len(jax.tree.leaves(state.value)) for state in states]

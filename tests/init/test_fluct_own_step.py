@@ -257,9 +257,23 @@ class Stateful(Net):
         return self.l2(self.trace.value * u.mV)
 
 
+class WrittenFromOutside(Net):
+    def update(self, x: Any) -> Any:
+        h = self.l1(self.s1(x))
+        self.l1.V.value = 0.5 * self.l1.V.value
+        return self.l2(self.s2(h))
+
+
+class Named(Net):
+    def update(self, x: Any) -> Any:
+        return self.l2(self.s2(x=self.l1(self.s1(x))))
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
+        (WrittenFromOutside, "the step writes the states of the LIFLayer of the pair of l1 from outside"),
+        (Named, "the LIFSynapse of the pair of l2 is called with several or with named arguments"),
         (Shared, "s[23] shares its weight with another synapse"),
         (Twice, r"the LIFSynapse of the pair of l2 is called 2 times in a step \(expected once\)"),
         (Uncalled, "the LIFSynapse of the pair of l2 is called 0 times"),

@@ -199,3 +199,40 @@ def test_half_a_sequence_module_is_named():
 
     with pytest.raises(TypeError, match=r"rollout: Half .*sequence_records"):
         bh.rollout(brainstate.nn.Sequential(Half(), synapse(1, N_IN, N), lif()), inputs())
+
+
+class Wrapped(brainstate.nn.Module):
+    """Its second synapse is called inside another transformation of JAX."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.wrap = wrap
+        self.syn1, self.first = synapse(1, N_IN, N), lif()
+        self.syn2, self.second = synapse(2, N, N), lif()
+
+    def _inner(self, spikes):
+        return self.syn2(spikes)
+
+    def update(self, x):
+        return self.second(self.wrap(self._inner)(self.first(self.syn1(x))))
+
+
+@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("wrap", [jax.jit, jax.vmap, jax.checkpoint, brainstate.transform.checkpoint])
+def test_a_synapse_called_inside_another_transformation_keeps_its_gradient(wrap, jitted):
+    # The trace of such a step ends in an error. It once left the enclosing `grad` with states taken for constants: all
+    # gradients were zero, without a word.
+    net, xs = Wrapped(wrap), inputs(3)
+    params = net.states(brainstate.ParamState)
+
+    def gradients(layerwise):
+        def loss():
+            return bh.rollout(net, xs, layerwise=layerwise)[0].mean()
+
+        run = brainstate.transform.grad(loss, params)
+        return brainstate.transform.jit(run)() if jitted else run()
+
+    steps = gradients(False)
+    assert len(steps) == 2
+    assert all(float(np.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(steps))
+    assert_same(gradients(True), steps)
