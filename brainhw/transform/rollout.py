@@ -17,6 +17,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.kernel.leaky import KEPT
 from brainhw.nn.protocols import runs_whole_sequence
+from brainhw.transform.cpu_gradients import cheap_gradients
 from brainhw.transform.finite import FiniteWatch
 from brainhw.transform.prepare import is_finite, prepare_net, step_limit
 from brainhw.transform.record import Recorder
@@ -229,7 +230,7 @@ class _Sequence(NamedTuple):
             return given[0]
         if given:
             # Over time alone: the batch is already in the traced step.
-            return jax.vmap(self.link)(*given)
+            return cheap_gradients(jax.vmap(self.link))(*given)
         return jax.tree.map(lambda same: jnp.broadcast_to(same, (n_steps, *jnp.shape(same))), self.link())
 
 

@@ -15,7 +15,6 @@ import jax
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var, get_opaque_trace_state
 
 from brainhw import _arguments
-from brainhw.transform.pooling import with_cheap_gradient
 
 __all__ = [
     "Call",
@@ -206,7 +205,7 @@ class StepTrace:
             constvars=consts,
             invars=takes + reads,
             outvars=ends,
-            eqns=[with_cheap_gradient(eqn) for eqn in jaxpr.eqns if id(eqn) in needed],
+            eqns=[eqn for eqn in jaxpr.eqns if id(eqn) in needed],
             debug_info=DebugInfo("link", "brainhw.transform.trace", None, None),
         )
         return Link(
