@@ -304,6 +304,8 @@ def test_whatever_else_goes_wrong_is_one_line_too(at_home, capsys, monkeypatch: 
 
 def test_python_m_brainhw_is_the_command_line(at_home, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["brainhw", "check", "none"])
+    # A test that imports every module may have run before in this process; runpy warns of that.
+    monkeypatch.delitem(sys.modules, "brainhw.__main__", raising=False)
     with pytest.raises(SystemExit) as stop:
         runpy.run_module("brainhw", run_name="__main__")
     assert stop.value.code == 1
