@@ -27,6 +27,8 @@ __all__ = [
     "LeakyRules",
     "LeakyState",
     "LeakyTrace",
+    "each_primal",
+    "filled",
     "gathered",
     "run",
 ]
@@ -237,7 +239,7 @@ def _spikes(fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array) -> jax.A
 
 
 def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]:
-    parameters, state, drives = _each(lambda leaf: leaf.value, arguments)
+    parameters, state, drives = each_primal(lambda leaf: leaf.value, arguments)
     given = arguments[0]
     extra = ("V_th",) * given.V_th.perturbed + ("read",) * any(leaf.perturbed for leaf in given.read)
     recurrent = given.recurrent is not None and given.recurrent.perturbed
@@ -304,8 +306,8 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
         return earlier, of_drive
 
     start = _Later(
-        V=_filled(of_V),
-        spk=None if recurrent is None else _filled(of_spk),
+        V=filled(of_V),
+        spk=None if recurrent is None else filled(of_spk),
         charged=nothing if wanted.decay else None,
         decay=nothing if wanted.decay else None,
         extra=jax.tree.map(jnp.zeros_like, extra),
@@ -342,7 +344,8 @@ def gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return value.reshape((-1, *shape)).sum(axis=0) if shape else value.sum()
 
 
-def _each(function: Callable[[Any], Any], tree: Any) -> Any:
+def each_primal(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply a function to every argument of a ``custom_vjp`` with symbolic zeros."""
     return jax.tree.map(function, tree, is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
 
 
@@ -351,5 +354,6 @@ def _sum(*terms: jax.Array | None) -> jax.Array:
     return functools.reduce(operator.add, [term for term in terms if term is not None])
 
 
-def _filled(gradient: Any) -> jax.Array:
+def filled(gradient: Any) -> jax.Array:
+    """Return a gradient, with zeros in place of a symbolic one."""
     return jnp.zeros(gradient.shape, gradient.dtype) if isinstance(gradient, SymbolicZero) else gradient

@@ -14,7 +14,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.nn.cuba import CubaLIFLayer
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter
-from brainhw.nn.parameter import current_value, neuron_parameter
+from brainhw.nn.parameter import current_value, is_learnt, neuron_parameter
 from brainhw.nn.spiking import zeros
 
 __all__ = ["ALIFLayer"]
@@ -112,7 +112,7 @@ class ALIFLayer(CubaLIFLayer):
         _arguments.check_transform(w_ahp, call=call, name="w_ahp")
         self.w_ahp = neuron_parameter(w_ahp, u.mV, (), call=call, name="w_ahp", positive=False, shapes=shapes)
 
-    def resting_values(self, batch_size: int | None) -> dict[str, Any]:
+    def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
         """Return the resting value of every state by name."""
         return {**super().resting_values(batch_size), "I_ahp": zeros(self.out_size, batch_size, u.mV)}
 
@@ -167,8 +167,8 @@ class ALIFLayer(CubaLIFLayer):
         of_membrane, of_synapses = LEAKS[self.leak].names
         synapses = self.per_synapse(_value(getattr(self, of_synapses)))
         joined = _beside(synapses, self._ahp_as_synapse(), n, n_syn)
-        learnt = np.full((n, n_syn + 1), _is_learnt(getattr(self, of_synapses)))
-        learnt[:, n_syn] = _is_learnt(self._ahp_parameter)
+        learnt = np.full((n, n_syn + 1), is_learnt(getattr(self, of_synapses)))
+        learnt[:, n_syn] = is_learnt(self._ahp_parameter)
         leaks = {
             of_membrane: _copy(getattr(self, of_membrane)),
             of_synapses: _learnt_in_part(joined, learnt) if learnt.any() else joined,
@@ -230,8 +230,8 @@ class ALIFLayer(CubaLIFLayer):
         others = jnp.zeros(block) * u.mV if self.recurrent_weight is None else self.recurrent_matrix().reshape(block)
         w_ahp = u.math.diag(u.math.broadcast_to(_value(self.w_ahp).in_unit(u.mV), (n,)))
         joined = u.math.concatenate([others, w_ahp[:, :, None]], axis=2).reshape(flat)
-        learnt = np.full((n, n, n_syn + 1), _is_learnt(self.recurrent_weight))
-        learnt[:, :, n_syn] = np.eye(n, dtype=bool) & _is_learnt(self.w_ahp)
+        learnt = np.full((n, n, n_syn + 1), is_learnt(self.recurrent_weight))
+        learnt[:, :, n_syn] = np.eye(n, dtype=bool) & is_learnt(self.w_ahp)
         return _learnt_in_part(joined, learnt.reshape(flat))
 
     @property
@@ -266,10 +266,6 @@ def _copy(parameter: Any) -> Any:
     copy = brainstate.nn.Param(held, reg=parameter.reg, precompute=parameter.precompute, fit=parameter.fit)
     copy.t = parameter.t
     return copy
-
-
-def _is_learnt(parameter: Any) -> bool:
-    return parameter.fit if isinstance(parameter, brainstate.nn.Param) else isinstance(parameter, brainstate.ParamState)
 
 
 def _learnt_in_part(value: Any, learnt: np.ndarray) -> brainstate.nn.Param:

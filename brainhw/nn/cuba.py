@@ -20,7 +20,7 @@ from brainhw import _arguments
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, tap
-from brainhw.nn.spiking import zeros
+from brainhw.nn.spiking import RestingStates, zeros
 from brainhw.surrogate import MultiSpike, StepPWL
 from brainhw.surrogate.multi_spike import spike_limit
 
@@ -29,7 +29,7 @@ __all__ = ["CubaLIFLayer"]
 _NOISE_UNIT = u.mV / u.second**0.5
 
 
-class CubaLIFLayer(brainstate.nn.Dynamics):
+class CubaLIFLayer(RestingStates):
     r"""Current-based leaky integrate-and-fire neurons with several synapses each, firing once or more a step.
 
     .. math::
@@ -172,7 +172,7 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
         self.spk_fun = _spike_function(spk_fun, call)
         self.max_spikes_per_step = _spike_limit(max_spikes_per_step, self.spk_fun, call)
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
-        self._create_states(None)
+        RestingStates.init_state(self)
 
     @property
     def n_neurons(self) -> int:
@@ -197,7 +197,7 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
         """
         return None
 
-    def resting_values(self, batch_size: int | None) -> dict[str, Any]:
+    def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
         """Return the resting value of every state by name."""
         size = self.out_size
         return {
@@ -205,19 +205,6 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
             "I_syn": zeros((*size, self.n_synapses), batch_size, u.mV),
             "spk": zeros(size, batch_size),
         }
-
-    def _create_states(self, batch_size: int | None) -> None:
-        for name, value in self.resting_values(batch_size).items():
-            setattr(self, name, brainstate.HiddenState(value))
-
-    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the states at rest, for one sample or with a leading ``[batch_size]``."""
-        self._create_states(batch_size)
-
-    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the states back to rest, for one sample or with a leading ``[batch_size]``."""
-        for name, value in self.resting_values(batch_size).items():
-            getattr(self, name).value = value
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Refuse a threshold that learning has led to zero or below, where it is not being traced."""

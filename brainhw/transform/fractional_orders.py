@@ -242,12 +242,12 @@ class _Reader:
         given = [None] * len(alphas) if given is None else given
         self._check_one_per_layer(given, "multi_coefficient")
         rows = []
-        for i, (alpha, alpha_name, factors) in enumerate(zip(alphas, alpha_names, given, strict=True)):
-            name = f"multi_coefficient[{i}]"
-            if _has_entries(factors):
-                factors = [_single(factor) for factor in self._entries(factors, name)]
-            elif factors is not None:
-                factors = [factors] * (len(alpha) if _is_list(alpha) else 1)
+        for i, (alpha, alpha_name, entry) in enumerate(zip(alphas, alpha_names, given, strict=True)):
+            name, factors = f"multi_coefficient[{i}]", None
+            if _has_entries(entry):
+                factors = [_single(factor) for factor in self._entries(entry, name)]
+            elif entry is not None:
+                factors = [entry] * (len(alpha) if _is_list(alpha) else 1)
             rows.append(_Row(alpha, factors, alpha_name, name))
         return rows
 
