@@ -28,6 +28,9 @@ class ChargeCurve(ABC):
 
     kind: ClassVar[str]
     keys: ClassVar[tuple[str, ...]]
+    """Names of the parameters; each curve keeps them as plain numbers, charges in fC, with a ``_`` in front."""
+    charge_key: ClassVar[str]
+    """The parameter that is a charge."""
 
     def __call__(self, weights: Any) -> u.Quantity:
         """Return the charge of each weight.
@@ -68,18 +71,11 @@ class ChargeCurve(ABC):
     def slope_at_zero(self) -> u.Quantity:
         """The charge per unit weight at weight zero, in fC."""
 
-    @abstractmethod
-    def _parameters(self) -> dict[str, Any]:
-        """Return the plain parameters, charges in fC, under the names in ``keys``."""
-
-    @classmethod
-    @abstractmethod
-    def _from_parameters(cls, parameters: Mapping[str, Any], unit: u.Unit) -> ChargeCurve:
-        """Build the curve from plain parameters whose charges are in ``unit``."""
-
     def to_dict(self) -> dict[str, Any]:
         """Return the curve as plain strings, floats and lists: ``kind``, its parameters, ``unit`` of the charges."""
-        return {"kind": self.kind, **self._parameters(), "unit": unit_name(u.fcoulomb)}
+        held = {key: getattr(self, f"_{key}") for key in self.keys}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in held.items()}
+        return {"kind": self.kind, **plain, "unit": unit_name(u.fcoulomb)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], *, call: str = "ChargeCurve.from_dict") -> ChargeCurve:
@@ -104,7 +100,9 @@ class ChargeCurve(ABC):
                     f"it takes {', '.join(wanted)}."
                 )
         unit = unit_named(data["unit"], u.fcoulomb, call=call, name="charge")
-        return curve._from_parameters(data, unit)
+        parameters = {key: data[key] for key in curve.keys}
+        charges = exact(data[curve.charge_key], None, call=curve.__name__, name=curve.charge_key, shapes=None)
+        return curve(**{**parameters, curve.charge_key: u.Quantity(charges, unit=unit)})
 
 
 @final
@@ -138,6 +136,7 @@ class LinearCharge(ChargeCurve):
 
     kind: ClassVar[str] = "linear"
     keys: ClassVar[tuple[str, ...]] = ("gain",)
+    charge_key: ClassVar[str] = "gain"
     _gain: float
 
     def __init__(self, gain: u.Quantity) -> None:
@@ -157,13 +156,6 @@ class LinearCharge(ChargeCurve):
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
         return self._gain * weights
-
-    def _parameters(self) -> dict[str, Any]:
-        return {"gain": self._gain}
-
-    @classmethod
-    def _from_parameters(cls, parameters: Mapping[str, Any], unit: u.Unit) -> LinearCharge:
-        return cls(_in_unit(parameters["gain"], unit, cls, "gain"))
 
     def __repr__(self) -> str:
         return f"LinearCharge(gain={self._gain:.10g} fC)"
@@ -203,6 +195,7 @@ class SaturatingCharge(ChargeCurve):
 
     kind: ClassVar[str] = "saturating"
     keys: ClassVar[tuple[str, ...]] = ("gain", "saturation")
+    charge_key: ClassVar[str] = "gain"
     _gain: float
     _saturation: float
 
@@ -230,13 +223,6 @@ class SaturatingCharge(ChargeCurve):
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
         return (self._gain * self._saturation) * jnp.tanh(weights / self._saturation)
-
-    def _parameters(self) -> dict[str, Any]:
-        return {"gain": self._gain, "saturation": self._saturation}
-
-    @classmethod
-    def _from_parameters(cls, parameters: Mapping[str, Any], unit: u.Unit) -> SaturatingCharge:
-        return cls(_in_unit(parameters["gain"], unit, cls, "gain"), parameters["saturation"])
 
     def __repr__(self) -> str:
         return f"SaturatingCharge(gain={self._gain:.10g} fC, saturation={self._saturation:.10g})"
@@ -277,6 +263,7 @@ class TabulatedCharge(ChargeCurve):
 
     kind: ClassVar[str] = "tabulated"
     keys: ClassVar[tuple[str, ...]] = ("weights", "charges")
+    charge_key: ClassVar[str] = "charges"
     _weights: tuple[float, ...]
     _charges: tuple[float, ...]
     # Row k holds, for every interval, the coefficient of t**k with t running from 0 to 1 over the interval.
@@ -343,22 +330,11 @@ class TabulatedCharge(ChargeCurve):
         slope = jnp.where(weights <= knots[0], first, last)
         return c0 + t * (c1 + t * (c2 + t * c3)) + slope * (weights - inside)
 
-    def _parameters(self) -> dict[str, Any]:
-        return {"weights": list(self._weights), "charges": list(self._charges)}
-
-    @classmethod
-    def _from_parameters(cls, parameters: Mapping[str, Any], unit: u.Unit) -> TabulatedCharge:
-        return cls(parameters["weights"], _in_unit(parameters["charges"], unit, cls, "charges"))
-
     def __repr__(self) -> str:
         w, q = self._weights, self._charges
         return (
             f"TabulatedCharge({len(w)} points, weights {w[0]:.6g} to {w[-1]:.6g}, charges {q[0]:.6g} to {q[-1]:.6g} fC)"
         )
-
-
-def _in_unit(value: Any, unit: u.Unit, curve: type[ChargeCurve], name: str) -> u.Quantity:
-    return u.Quantity(exact(value, None, call=curve.__name__, name=name, shapes=None), unit=unit)
 
 
 _KINDS: dict[str, type[ChargeCurve]] = {

@@ -72,9 +72,8 @@ class Family:
     weight_grid : callable, optional
         ``weight_grid(chip, bits)`` returns the levels of a stored weight (the members of
         :class:`brainhw.kernel.WeightGrid`). Default: evenly spaced levels, symmetric about zero.
-    package : str, optional
+    package : str
         The package to import for this family, written into files so that a reader without it learns what to import.
-        Default ``"brainhw"``; a family outside brainhw must give it.
 
     Attributes
     ----------
@@ -88,13 +87,19 @@ class Family:
     rules: Mapping[str, Callable[..., Any]] = field(default_factory=lambda: MappingProxyType({}))
     without_rules: Iterable[str] = ()
     weight_grid: Callable[[ChipSpec, int], Any] | None = None
-    package: str = "brainhw"
+    package: str = field(kw_only=True)
     modules: dict[str, type] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         call = "Family"
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise ValueError(f"{call}: name must be one word; got {describe(self.name)}. Use a name such as 'X1'.")
+        # What a file may name: a reader refuses a file with anything else.
+        if not isinstance(self.package, str) or not all(map(str.isidentifier, self.package.split("."))):
+            raise ValueError(
+                f"{call}: package must be the name of a Python package; got {describe(self.package)}. "
+                f"Name the package whose import registers {self.name}."
+            )
         if not self.presets or any(not isinstance(preset, ChipSpec) for preset in self.presets):
             raise TypeError(
                 f"{call}: presets of {self.name} must hold at least one ChipSpec; got {describe(self.presets)}. "

@@ -19,7 +19,7 @@ from brainhw.chip._units import closest, exact, unit_named
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.family import get_family
 from brainhw.chip.fields import FieldInfo, info_of
-from brainhw.chip.spec import ChipSpec, spec_method
+from brainhw.chip.spec import ChipSpec
 from brainhw.chip.tau import TauProfiles
 
 __all__ = ["chip_from_text", "chip_to_text", "load_chip", "save_chip"]
@@ -44,7 +44,6 @@ each with the unit of its charges.
 """
 
 
-@spec_method
 def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     """Write a chip to a TOML file that explains itself; an existing file is replaced in one step.
 
@@ -75,7 +74,6 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     write_whole(path, chip_to_text(spec, call="save_chip").encode(), call="save_chip")
 
 
-@spec_method
 def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     """Read a chip from a file that `save_chip` wrote and perhaps a lab edited.
 
@@ -107,29 +105,7 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
 
 
 def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
-    """Return a chip as the TOML text that `save_chip` writes.
-
-    Parameters
-    ----------
-    spec : ChipSpec
-        The chip.
-    call : str, optional
-        The call to name in errors.
-
-    Raises
-    ------
-    TypeError
-        If ``spec`` is not a ChipSpec, or not of the class of its family.
-    ValueError
-        If the family of the spec is not registered.
-
-    Examples
-    --------
-    >>> from brainhw.chip import H1V2
-    >>> from brainhw.chip.file import chip_to_text
-    >>> [line for line in chip_to_text(H1V2).splitlines() if line.startswith("family")]
-    ['family = "H1v2"']
-    """
+    """Return a chip as the TOML text that `save_chip` writes, or raise if no reader could build it."""
     if not isinstance(spec, ChipSpec):
         raise TypeError(f"{call}: spec must be a ChipSpec; got {describe(spec)}.")
     family = get_family(spec.family, call=call)
@@ -142,27 +118,7 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
 
 
 def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
-    """Read a chip from TOML text of `chip_to_text`; every value is checked.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    call : str, optional
-        The call and the source of the text, for errors.
-
-    Raises
-    ------
-    ValueError
-        As `load_chip`.
-
-    Examples
-    --------
-    >>> from brainhw.chip import H1V2
-    >>> from brainhw.chip.file import chip_from_text, chip_to_text
-    >>> chip_from_text(chip_to_text(H1V2)) == H1V2
-    True
-    """
+    """Read a chip from TOML text of `chip_to_text`; every value is checked, and every error is a ``ValueError``."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -124,8 +124,8 @@ _MISMATCHES = (
     ),
 )
 
-H1V1_FAMILY = register_family(Family("H1v1", presets=(H1V1,), mismatches=_MISMATCHES))
+H1V1_FAMILY = register_family(Family("H1v1", presets=(H1V1,), mismatches=_MISMATCHES, package="brainhw"))
 """Family: chips of the H1v1 kind."""
 
-H1V2_FAMILY = register_family(Family("H1v2", presets=(H1V2,), mismatches=_MISMATCHES))
+H1V2_FAMILY = register_family(Family("H1v2", presets=(H1V2,), mismatches=_MISMATCHES, package="brainhw"))
 """Family: chips of the H1v2 kind."""

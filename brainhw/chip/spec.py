@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 import brainunit as u
 
-from brainhw._arguments import choice
+from brainhw._arguments import choice, describe
 from brainhw.chip._units import closest
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.fields import info_of, sourced_fields, spec_field
-from brainhw.chip.provenance import PROVENANCES, check_line, check_notes, check_provenance
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["BITS", "WIDEST_THRESHOLD", "ChipSpec", "spec_method"]
+__all__ = ["BITS", "WIDEST_THRESHOLD", "ChipSpec"]
 
 # One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step can round to a wrong code.
 BITS = range(2, 17)
@@ -26,15 +26,7 @@ BITS = range(2, 17)
 WIDEST_THRESHOLD = 0.2
 """The largest relative spread of thresholds that a spec takes."""
 
-# Reading, writing and printing need the register of families, and that needs this file: so the files that do it enter
-# their functions here. All of them are imported with brainhw.chip.
-_METHODS: dict[str, Callable[..., Any]] = {}
-
-
-def spec_method(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function of another file the method of :class:`ChipSpec` that has its name."""
-    _METHODS[function.__name__] = function
-    return function
+PROVENANCES = ("documented", "assumed", "measured")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -157,7 +149,7 @@ class ChipSpec:
                 "@dataclass(frozen=True, eq=False, repr=False, kw_only=True)."
             )
         for name in ("name", "family"):
-            check_line(getattr(self, name), call=call, name=name)
+            _check_line(getattr(self, name), call=call, name=name)
         for name, info in info_of(self).items():
             object.__setattr__(self, name, info.check(getattr(self, name), call=call, name=name))
         if self.weight_bits not in BITS:
@@ -166,8 +158,8 @@ class ChipSpec:
                 f"got {self.weight_bits}."
             )
         names = sourced_fields(self)
-        object.__setattr__(self, "provenance", check_provenance(self.provenance, names, call=call))
-        object.__setattr__(self, "notes", check_notes(self.notes, names, call=call))
+        object.__setattr__(self, "provenance", _checked_provenance(self.provenance, names, call=call))
+        object.__setattr__(self, "notes", _checked_notes(self.notes, names, call=call))
 
     @property
     def n_neurons(self) -> int:
@@ -219,17 +211,22 @@ class ChipSpec:
         kept = {name: note for name, note in self.notes.items() if name not in changed}
         values = {**_values(self), **changes}
         values["provenance"] = {**self.provenance, **sources}
-        values["notes"] = {**kept, **check_notes(changes.get("notes", {}), names, call=type(self).__name__)}
+        values["notes"] = {**kept, **_checked_notes(changes.get("notes", {}), names, call=type(self).__name__)}
         return type(self)(**values)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the spec to a text file that people can edit (see `save_chip`)."""
-        _METHODS["save_chip"](self, path)
+        # Files and tables need the register of families, which needs this file: imported when called.
+        from brainhw.chip.file import save_chip
+
+        save_chip(self, path)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> ChipSpec:
         """Read a spec of any registered family from a file (see `load_chip`)."""
-        return _METHODS["load_chip"](path)
+        from brainhw.chip.file import load_chip
+
+        return load_chip(path)
 
     def table(self, *, notes: bool = False) -> str:
         """Return the spec as an aligned table: field, value with unit, provenance.
@@ -241,7 +238,26 @@ class ChipSpec:
         notes : bool
             Whether to put each field's note below it.
         """
-        return _METHODS["table"](self, notes=notes)
+        from brainhw.chip.family import families
+
+        infos = info_of(self)
+        presets = [preset for family in families() if family.name == self.family for preset in family.presets]
+        preset = next((preset for preset in presets if preset.name == self.name), None)
+        rows = [(name, info.text(getattr(self, name)), self.provenance[name]) for name, info in infos.items()]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = [f"{self.name}: family {self.family}, {self.n_neurons} neurons in {len(self.cores)} core(s)"]
+        differs = False
+        for row in rows:
+            name = row[0]
+            was = "" if preset is None else _difference(self, preset, name)
+            differs = differs or bool(was)
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append(f"{'*' if was else ' '} {'  '.join(cells)}  {was}".rstrip())
+            if notes and name in self.notes:
+                lines.append(f"      {self.notes[name]}")
+        if differs:
+            lines.append(f"* differs from the preset {self.name}")
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         return self.table()
@@ -252,8 +268,7 @@ class ChipSpec:
     def _key(self) -> tuple[Any, ...]:
         values = _values(self)
         values["provenance"], values["notes"] = tuple(self.provenance.items()), tuple(self.notes.items())
-        # Every Quantity of a field has the field's unit, so the number alone compares; a Quantity cannot be hashed.
-        return type(self), *(v.mantissa if isinstance(v, u.Quantity) else v for v in values.values())
+        return type(self), *map(_hashable, values.values())
 
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, ChipSpec) else NotImplemented
@@ -270,5 +285,58 @@ def _values(spec: ChipSpec) -> dict[str, Any]:
     return {item.name: getattr(spec, item.name) for item in fields(spec)}
 
 
+def _hashable(value: Any) -> Any:
+    # Every Quantity of a field has the field's unit, so the number alone compares; a Quantity cannot be hashed.
+    return value.mantissa if isinstance(value, u.Quantity) else value
+
+
 def _rebuild(kind: type[ChipSpec], values: dict[str, Any]) -> ChipSpec:
     return kind(**values)
+
+
+def _difference(spec: ChipSpec, preset: ChipSpec, name: str) -> str:
+    """Return the text that follows a field which differs from the preset; empty where it does not."""
+    value, source = getattr(preset, name), preset.provenance[name]
+    if _hashable(value) != _hashable(getattr(spec, name)):
+        return f"(preset: {info_of(spec)[name].text(value)}, {source})"
+    return f"(preset: {source})" if source != spec.provenance[name] else ""
+
+
+def _checked_provenance(value: Any, names: Sequence[str], *, call: str) -> Mapping[str, str]:
+    """Return a read-only provenance for exactly the fields ``names``, in their order, or raise."""
+    given = _by_field(value, names, call=call, what="provenance")
+    missing = [name for name in names if name not in given]
+    if missing:
+        words = ", ".join(repr(word) for word in PROVENANCES)
+        raise ValueError(
+            f"{call}: provenance must give one of {words} for every field; it is missing {', '.join(missing)}."
+        )
+    for name in names:
+        choice(given[name], PROVENANCES, call=call, name=f"provenance of {name}")
+    return MappingProxyType({name: given[name] for name in names})
+
+
+def _checked_notes(value: Any, names: Sequence[str], *, call: str) -> Mapping[str, str]:
+    """Return read-only notes on some of the fields ``names``, in their order, or raise."""
+    given = _by_field(value, names, call=call, what="notes")
+    for name, note in given.items():
+        _check_line(note, call=call, name=f"note on {name}")
+    return MappingProxyType({name: given[name] for name in names if name in given})
+
+
+def _check_line(value: Any, *, call: str, name: str) -> None:
+    """Raise unless ``value`` is one line of printable text."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError(f"{call}: {name} must be one line of printable text; got {describe(value)}.")
+
+
+def _by_field(value: Any, names: Sequence[str], *, call: str, what: str) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{call}: {what} must be a mapping from field to text; got {describe(value)}.")
+    for name in value:
+        if name not in names:
+            raise ValueError(
+                f"{call}: {what} names {name!r}, which is not a field with one{closest(str(name), names)}; "
+                f"those are {', '.join(names)}."
+            )
+    return value

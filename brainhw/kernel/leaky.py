@@ -171,7 +171,7 @@ def run(
     """Return the state after ``drives [T, ..., *size]``, and the trace of every step."""
     # The backward pass below cannot follow the refractory counters: the membranes do not determine them.
     if rules.firing.refractory:
-        return _steps(rules, parameters, state, drives)
+        return _scan(rules, None, parameters, state, drives)
 
     def by_rules(V_pre: jax.Array, V_th: jax.Array) -> tuple[jax.Array, jax.Array]:
         spk = jnp.asarray(rules.firing.spikes(V_pre, V_th))
@@ -188,7 +188,7 @@ def run(
         # A new function each time: JAX caches its trace by identity, with the values of another pass in it.
         if jax.closure_convert(lambda drive: rules.to_voltage(drive), state.V)[1]:  # noqa: PLW0108
             # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not keep.
-            return _steps(rules, parameters, state, drives)
+            return _scan(rules, None, parameters, state, drives)
         # The rules may read states, such as a scheduled slope. As arguments these differ from pass to pass and have
         # gradients; a closure over them would leak tracers into the backward pass.
         converted, read = jax.closure_convert(by_rules, state.V, V_th)
@@ -203,30 +203,19 @@ def _broadcast(converted: _Fire, V_pre: jax.Array, V_th: jax.Array, *read: jax.A
     return converted(V_pre, jnp.broadcast_to(V_th, V_pre.shape), *read)
 
 
-def _steps(
-    rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
+def _scan(
+    rules: LeakyRules, fire: _Fire | None, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Run the loop with the rules as they are; JAX differentiates it."""
+    """Run the loop with converted rules, for the backward pass below; without them JAX differentiates it."""
 
     def step(state: LeakyState, drive: jax.Array) -> tuple[LeakyState, LeakyTrace]:
         if parameters.recurrent is not None:
             drive = drive + state.spk @ parameters.recurrent
         charged = parameters.decay * state.V + rules.to_voltage(drive)
-        fired = rules.firing.advance(state.V, charged, parameters.V_th, state.wait)
-        return LeakyState(fired.V, fired.spk, fired.wait), LeakyTrace(fired.spk, fired.V_pre)
-
-    return jax.lax.scan(step, state, drives)
-
-
-def _scan(
-    rules: LeakyRules, fire: _Fire, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
-) -> tuple[LeakyState, LeakyTrace]:
-    """Run the loop with converted rules, for the backward pass below."""
-
-    def step(state: LeakyState, drive: jax.Array) -> tuple[LeakyState, LeakyTrace]:
-        if parameters.recurrent is not None:
-            drive = drive + state.spk @ parameters.recurrent
-        V_pre = rules.firing.held(parameters.decay * state.V + rules.to_voltage(drive))
+        if fire is None:
+            V_pre, spk, V, wait = rules.firing.advance(state.V, charged, parameters.V_th, state.wait)
+            return LeakyState(V, spk, wait), LeakyTrace(spk, V_pre)
+        V_pre = rules.firing.held(charged)
         V, spk = fire(V_pre, parameters.V_th, *parameters.read)
         return LeakyState(V, spk), LeakyTrace(spk, V_pre)
 
