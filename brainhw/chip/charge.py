@@ -83,10 +83,8 @@ class ChargeCurve(ABC):
 
         Raises
         ------
-        ValueError
-            If the kind or the unit is unknown, or a parameter is missing or not one of this kind.
-        TypeError
-            If a parameter is not of real numbers.
+        TypeError, ValueError
+            If the kind, the unit or a parameter is unknown, missing or bad.
         """
         curve = _KINDS[choice(data.get("kind"), _KINDS, call=call, name="kind")]
         wanted = (*curve.keys, "unit")
@@ -119,10 +117,8 @@ class LinearCharge(ChargeCurve):
 
     Raises
     ------
-    TypeError
-        If ``gain`` is not a charge.
-    ValueError
-        If ``gain`` is not finite and greater than zero.
+    TypeError, ValueError
+        If ``gain`` is not a charge, or not finite and greater than zero.
 
     Examples
     --------
@@ -179,10 +175,8 @@ class SaturatingCharge(ChargeCurve):
 
     Raises
     ------
-    TypeError
-        If ``gain`` is not a charge or ``saturation`` not a plain number.
-    ValueError
-        If either is not finite and greater than zero.
+    TypeError, ValueError
+        If ``gain`` is not a charge or ``saturation`` not a plain number, or one is not finite and greater than zero.
 
     Examples
     --------
@@ -246,10 +240,9 @@ class TabulatedCharge(ChargeCurve):
 
     Raises
     ------
-    TypeError
-        If ``weights`` carries a unit or ``charges`` is not a charge.
-    ValueError
-        If the table is too short, its columns differ in length, or it is not monotone.
+    TypeError, ValueError
+        If ``weights`` carries a unit or ``charges`` is not a charge, or the table is too short, its columns differ in
+        length, or it is not monotone.
 
     Examples
     --------

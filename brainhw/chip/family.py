@@ -94,12 +94,7 @@ class Family:
         call = "Family"
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise ValueError(f"{call}: name must be one word; got {describe(self.name)}. Use a name such as 'X1'.")
-        # What a file may name: a reader refuses a file with anything else.
-        if not isinstance(self.package, str) or not all(map(str.isidentifier, self.package.split("."))):
-            raise ValueError(
-                f"{call}: package must be the name of a Python package; got {describe(self.package)}. "
-                f"Name the package whose import registers {self.name}."
-            )
+        check_package(self.package, call=call)
         if not self.presets or any(not isinstance(preset, ChipSpec) for preset in self.presets):
             raise TypeError(
                 f"{call}: presets of {self.name} must hold at least one ChipSpec; got {describe(self.presets)}. "
@@ -151,6 +146,15 @@ class Family:
         return f"Family({self.name!r})"
 
 
+def check_package(name: Any, *, call: str) -> None:
+    """Raise unless ``name`` is that of a package which an error may tell the reader to import."""
+    if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
+        raise ValueError(
+            f"{call}: package must be the name of a Python package; got {describe(name)}. "
+            "Name the one whose import registers the family."
+        )
+
+
 class UnknownFamilyError(ValueError):
     """No chip family has this name here; the message says which package to import, if that is known."""
 
@@ -161,8 +165,8 @@ _registered: dict[str, Family] = {}
 def register_family(family: Family) -> Family:
     """Make a chip family known to brainhw.
 
-    A package does this when it is imported. With an entry point in the group ``brainhw.chip_families`` that names the
-    :class:`Family`, an installed package is found without being imported first.
+    A package does this when it is imported. An installed package is found without an import if it has an entry point in
+    the group ``brainhw.chip_families`` that names the :class:`Family`.
 
     Parameters
     ----------
@@ -176,10 +180,8 @@ def register_family(family: Family) -> Family:
 
     Raises
     ------
-    TypeError
-        If it is not a Family.
-    ValueError
-        If another family has the same name, in any case of letters.
+    TypeError, ValueError
+        If it is not a Family, or another family has the same name, in any case of letters.
     """
     if not isinstance(family, Family):
         raise TypeError(f"register_family: family must be a brainhw.chip.Family; got {describe(family)}.")

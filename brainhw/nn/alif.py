@@ -53,8 +53,7 @@ class ALIFLayer(CubaLIFLayer):
     ----------
     V, I_syn, I_ahp, spk : brainstate.HiddenState
         Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``), after-hyperpolarisation
-        (mV, ``[N]``) and spike counts (``[N]``), each with a leading ``[B]`` for a batch. Values in any unit of voltage
-        may be written into them; another dimension or shape is refused at the next step.
+        (mV, ``[N]``) and spike counts (``[N]``), each with a leading ``[B]`` for a batch.
     recurrent_weight : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
@@ -65,12 +64,8 @@ class ALIFLayer(CubaLIFLayer):
 
     Notes
     -----
-    Any parameter is learnt by passing a ``brainstate.nn.Param``; with a transform it cannot leave its range:
-    ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms.
-    What happens to a threshold that is learnt to zero or below, and to a strongly recurrent net without a limit on its
-    spikes, stands in :class:`CubaLIFLayer`.
-
-    ``V_pre`` (membrane before the reset) and ``irec`` (recurrent input before the decay) can be recorded as well.
+    See :class:`CubaLIFLayer` for learnt parameters, thresholds learnt to zero or below, limits on spikes and what can
+    be recorded.
 
     Examples
     --------
@@ -142,14 +137,13 @@ class ALIFLayer(CubaLIFLayer):
 
         Notes
         -----
-        The two are equal up to rounding: ``s @ W`` and ``exp`` are taken on arrays of another shape, which XLA may
-        round otherwise, and a membrane within rounding of its threshold may then fire in one and not in the other.
+        The two are equal up to rounding: XLA may round ``s @ W`` and ``exp`` of another shape otherwise, so a membrane
+        within rounding of its threshold may fire in one of them only.
 
-        The membrane's parameter, ``bias`` and ``V_th`` keep their transform and regulariser. The synapses' parameter is
-        joined with that of the after-hyperpolarisation, and ``w_rec`` with ``w_ahp``, each pair into one parameter of a
-        value for every neuron and synapse: it has neither transform nor regulariser, and where one of the two was fixed
-        its part of the new one is held. Of the added weights only ``W'_{i, i(S+1)+S}`` are learnt, and only if
-        ``w_ahp`` was.
+        The membrane's parameter, ``bias`` and ``V_th`` keep their transform and regulariser. The synapses' parameter
+        and that of the after-hyperpolarisation, and ``w_rec`` and ``w_ahp``, are each joined into one parameter with a
+        value for every neuron and synapse, without transform and regulariser; the part that was fixed is held. Of the
+        added weights only ``W'_{i, i(S+1)+S}`` are learnt, and only if ``w_ahp`` was.
 
         With ``leak='decays'`` or ``'bitshifts'`` and a ``tau_ahp``, its decay is taken at the ``dt`` of
         ``brainstate.environ``, which must then be set.
@@ -166,7 +160,8 @@ class ALIFLayer(CubaLIFLayer):
         n, n_syn = self.n_neurons, self.n_synapses
         of_membrane, of_synapses = LEAKS[self.leak].names
         synapses = self.per_synapse(_value(getattr(self, of_synapses)))
-        joined = _beside(synapses, self._ahp_as_synapse(), n, n_syn)
+        last = u.math.broadcast_to(self._ahp_as_synapse().reshape((-1, 1)), (n, 1))
+        joined = u.math.concatenate([u.math.broadcast_to(synapses, (n, n_syn)), last], axis=1)
         learnt = np.full((n, n_syn + 1), is_learnt(getattr(self, of_synapses)))
         learnt[:, n_syn] = is_learnt(self._ahp_parameter)
         leaks = {
@@ -250,12 +245,7 @@ class ALIFLayer(CubaLIFLayer):
 
 
 def _value(parameter: Any) -> Any:
-    value = current_value(parameter)
-    return (
-        u.Quantity(jnp.asarray(value.mantissa), unit=value.unit)
-        if isinstance(value, u.Quantity)
-        else jnp.asarray(value)
-    )
+    return jax.tree.map(jnp.asarray, current_value(parameter))
 
 
 def _copy(parameter: Any) -> Any:
@@ -279,9 +269,3 @@ def _learnt_in_part(value: Any, learnt: np.ndarray) -> brainstate.nn.Param:
 def _hold(value: Any, learnt: np.ndarray, moved: Any) -> Any:
     # The value itself and no gradient of zero: an optimiser's weight decay moves what has no gradient as well.
     return u.math.where(learnt, moved, value)
-
-
-def _beside(synapses: Any, ahp: Any, n: int, n_syn: int) -> Any:
-    """Return ``[N, S + 1]``: the synapses' parameter with that of the after-hyperpolarisation as the last column."""
-    column = u.math.broadcast_to(ahp.reshape((-1, 1)), (n, 1))
-    return u.math.concatenate([u.math.broadcast_to(synapses, (n, n_syn)), column], axis=1)

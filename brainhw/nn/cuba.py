@@ -20,7 +20,7 @@ from brainhw import _arguments
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, tap
-from brainhw.nn.spiking import RestingStates, zeros
+from brainhw.nn.spiking import RestingStates, check_spike_function, zeros
 from brainhw.surrogate import MultiSpike, StepPWL
 from brainhw.surrogate.multi_spike import spike_limit
 
@@ -67,9 +67,8 @@ class CubaLIFLayer(RestingStates):
         Membrane noise, mV per square-root second, scalar or ``[N]``: without leak its standard deviation after one
         second. Drawn anew at every step from ``brainstate.random``. Default ``None``: nothing is drawn.
     max_spikes_per_step : int, optional
-        The most spikes of one neuron in one step, up to 2**24; what is left stays on the membrane. Default ``None``: no
-        limit. Each spike of a strongly recurrent net can then cause more than one, and counts grow without end until
-        they are infinite and the membrane NaN; a limit is the cure.
+        The most spikes of one neuron in one step, up to 2**24; the rest stays on the membrane. Default ``None``: no
+        limit. In a strongly recurrent net counts can then grow until the membrane is NaN; set a limit.
     spk_fun : MultiSpike or braintools.surrogate.Surrogate, optional
         Default ``brainhw.surrogate.StepPWL()``. An ordinary surrogate makes a neuron that fires at most once a step,
         where ``V >= V_th``; it sees ``(V - V_th)/V_th``.
@@ -101,11 +100,10 @@ class CubaLIFLayer(RestingStates):
 
     Notes
     -----
-    Any parameter is learnt by passing a ``brainstate.nn.Param``; with a transform it cannot leave its range:
+    Pass a ``brainstate.nn.Param`` to learn a parameter, with a transform that keeps its range:
     ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms.
-    Without one, a threshold can be learnt to zero or below, where counting spikes makes no sense: ``prepare_net`` then
-    refuses the layer, and inside a compiled function its spikes and membrane become NaN, which
-    ``rollout(..., check_finite=True)`` names.
+    A threshold without one can be learnt to zero or below, where spikes cannot be counted: ``prepare_net`` then refuses
+    the layer. Inside a compiled function its spikes become NaN, which ``rollout(..., check_finite=True)`` names.
 
     ``V_pre`` (membrane before the reset) and ``irec`` (recurrent input before the decay) can be recorded as well.
 
@@ -147,14 +145,8 @@ class CubaLIFLayer(RestingStates):
         self.out_size = shape
         self.n_synapses = n_syn
         self.leak = leak
-        leaks = {
-            "tau_mem": tau_mem,
-            "tau_syn": tau_syn,
-            "alpha": alpha,
-            "beta": beta,
-            "dash_mem": dash_mem,
-            "dash_syn": dash_syn,
-        }
+        leaks = {"tau_mem": tau_mem, "tau_syn": tau_syn, "alpha": alpha, "beta": beta}
+        leaks |= {"dash_mem": dash_mem, "dash_syn": dash_syn}
         per_neuron = self._per_neuron
         for argument, value in mode_arguments(leak, leaks, call=call).items():
             shapes = per_neuron if argument == LEAKS[leak].names[0] else self._per_synapse
@@ -169,7 +161,8 @@ class CubaLIFLayer(RestingStates):
                 noise_std, _NOISE_UNIT, call=call, name="noise_std", shapes=per_neuron, nonnegative=True
             )
         self.recurrent_weight = _recurrent_weights(w_rec, shape[0], n_syn, call)
-        self.spk_fun = _spike_function(spk_fun, call)
+        example = "brainhw.surrogate.StepPWL() or brainhw.surrogate.fast_sigmoid()"
+        self.spk_fun = StepPWL() if spk_fun is None else check_spike_function(spk_fun, call, example)
         self.max_spikes_per_step = _spike_limit(max_spikes_per_step, self.spk_fun, call)
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
         RestingStates.init_state(self)
@@ -306,13 +299,7 @@ class CubaLIFLayer(RestingStates):
         return spk
 
     def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
-        """Return a state in mV, whatever voltage it was written in, ``[..., N, *per_neuron]`` with the batch of ``V``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If what was written into it is no voltage or has another shape.
-        """
+        """Return a state in mV, ``[..., N, *per_neuron]`` with the batch of ``V``; raise if it holds something else."""
         call, value = f"{type(self).__name__}.update", getattr(self, name).value
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, u.mV):
             raise TypeError(
@@ -354,8 +341,7 @@ class CubaLIFLayer(RestingStates):
 
     def recurrent_matrix(self) -> u.Quantity:
         """Return the recurrent weights ``[N, N * S]`` in mV; only for a recurrent layer."""
-        held = self.recurrent_weight
-        return (held.value() if isinstance(held, brainstate.nn.Param) else held.value).in_unit(u.mV)
+        return Slot(self.recurrent_weight, unit=u.mV).quantity.in_unit(u.mV)
 
     def per_synapse(self, value: Any) -> Any:
         """Return a parameter of the synapses so that it broadcasts against ``[..., N, S]``."""
@@ -436,17 +422,6 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
             f"got shape {value.shape}."
         )
     return w_rec if learnt else weight_state(value, shape, unit=u.mV, call=call, name="w_rec")
-
-
-def _spike_function(spk_fun: Any, call: str) -> Callable[..., jax.Array]:
-    if spk_fun is None:
-        return StepPWL()
-    if not callable(spk_fun) or isinstance(spk_fun, type):
-        raise TypeError(
-            f"{call}: spk_fun must be a spike function, for example brainhw.surrogate.StepPWL() or "
-            f"brainhw.surrogate.fast_sigmoid(); got {_arguments.describe(spk_fun)}."
-        )
-    return spk_fun
 
 
 def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> int | None:

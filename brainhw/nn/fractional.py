@@ -1,4 +1,4 @@
-"""Fractional neurons: their membrane moves by derivatives of fractional order, so they remember all of their past."""
+"""Fractional neurons, whose membrane follows derivatives of fractional order and remembers all of its past."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class FractionalLIFLayer(FractionalLayer):
     .. math:: \tau \sum_j w_j D^{\alpha_j} V = -V + x, \qquad V(0) = 0
 
     with time measured in ``time_scale``. By default that is ``tau`` itself, and one term reads
-    :math:`\tau^\alpha D^\alpha V = -V + x`. A neuron fires where its voltage reaches ``V_th``; at order 1 it is the
-    integer-order neuron (explicit Euler; the trapezoidal rule for ``method='cn'``). Starting at rest, the derivatives
-    of Riemann-Liouville and of Caputo are the same.
+    :math:`\tau^\alpha D^\alpha V = -V + x`. A neuron fires where its voltage reaches ``V_th``. At order 1 it is the
+    ordinary neuron (explicit Euler; the trapezoidal rule for ``method='cn'``). From rest, the derivatives of
+    Riemann-Liouville and of Caputo are the same.
 
     Parameters
     ----------
@@ -45,20 +45,19 @@ class FractionalLIFLayer(FractionalLayer):
     memory : int, optional
         With ``kernel='dense'``: forget what lies more than this many steps back. Default ``None``: forget nothing.
     kernel : {'soe', 'dense'}, optional
-        How the past is held: as leaky sums whose exponentials add up to the weights (default; time and memory do not
-        grow with the past), or step by step, exactly.
+        How the past is held: as leaky sums whose exponentials add up to the weights (default; constant time and
+        memory), or step by step, exactly.
     n_exponentials : int, optional
         Number of leaky sums, 4 to 128. Default 24, which is off by less than 2e-6 (``gl``, ``l1``, ``cn``; see
         :func:`brainhw.kernel.weight_error`) over the default horizon; :func:`brainhw.kernel.n_exponentials` finds the
         number for a tolerance.
     horizon : int, optional
-        Number of steps over which the leaky sums follow the weights, beyond which the past fades; default 4096, no
-        matter how long the run. With ``kernel='dense'`` the number of steps of the longest run, and needed:
-        :func:`brainhw.rollout` refuses a longer one, and in what is compiled without seeing its start, the voltage
-        becomes NaN.
+        Number of steps over which the leaky sums follow the weights; beyond them the past fades. Default 4096 for runs
+        of any length. With ``kernel='dense'`` it is needed: the number of steps of the longest run.
+        :func:`brainhw.rollout` refuses a longer one; in other compiled loops the voltage becomes NaN.
     reset : {'current', 'subtract', 'zero'}, optional
-        What a spike does: it takes ``V_th`` from the drive of its step, so that its trace fades like any other
-        (default); it takes ``V_th`` from the voltage; it sets the voltage to zero.
+        A spike subtracts ``V_th`` from the drive of its step, so that its trace fades like that of any input (default);
+        or subtracts ``V_th`` from the voltage; or sets the voltage to zero.
     history : {'keep', 'clear'}, optional
         Whether what came before a spike is remembered (default), or the neuron starts anew from the voltage after the
         reset; not with ``reset='current'``.
@@ -96,9 +95,8 @@ class FractionalLIFLayer(FractionalLayer):
 
     Notes
     -----
-    The drive is a voltage that the neuron moves towards: a constant drive of ``V_th`` just reaches threshold. In one
-    step it counts about :math:`(\Delta t/\tau)^\alpha`, so it must be larger than the weights of a
-    :class:`LIFLayer`, whose input jumps the voltage.
+    The neuron moves towards its drive: a constant drive of ``V_th`` just reaches threshold. One step of drive counts
+    about :math:`(\Delta t/\tau)^\alpha`, so weights must be larger than for a :class:`LIFLayer`.
 
     With learnt orders, coefficients or time constants only reverse-mode derivatives exist (``grad``, not ``jvp``).
 

@@ -58,13 +58,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
 
 
 class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
-    """Shared base of synapse and frontend: one weight on a chip, its preparation, its protocols.
-
-    Attributes
-    ----------
-    effective_class : type
-        Subclass of :class:`EffectiveWeight` that turns weights into charges.
-    """
+    """Base of synapse and frontend: one weight on a chip, its preparation, its protocols."""
 
     family: str
     preset: ChipSpec
@@ -235,9 +229,9 @@ class H1Frontend(_ChipSynapse):
 
     .. math:: Q_i = x_i\, q(w_i)
 
-    The chip has no fan-in or fan-out here: the 16 x 16 synapse is diagonal, so only the diagonal is kept. A layer of
-    ``chip.frontend_channels`` neurons follows it. A channel fires only if its input is strong enough: with
-    the H1v1 preset, the default weights, tau = 10 ms and dt = 1 ms, a steady value of about 2.1 is the least.
+    The 16 x 16 synapse of the chip is diagonal, so only the diagonal is kept. A layer of ``chip.frontend_channels``
+    neurons follows it. With the H1v1 preset, the default weights, tau = 10 ms and dt = 1 ms, a channel fires from a
+    steady input of about 2.1 on.
 
     Parameters
     ----------
@@ -246,12 +240,8 @@ class H1Frontend(_ChipSynapse):
     weight_init : callable or array, optional
         Initializer called with ``(channels,)``, or the diagonal itself; dimensionless.
         Default: half the weight limit on every channel.
-    weight_bits : int, 'chip' or None, optional
-        Round the applied weights to a grid of so many bits over the chip's range; ``'chip'`` takes the chip's own
-        number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
-    rounding : {'nearest', 'stochastic'}, optional
-        ``'stochastic'`` rounds up or down at random, once per preparation, inside
-        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
+    weight_bits, rounding
+        As in :class:`H1Synapse`.
     name : str, optional
         Name of the module.
 
@@ -361,18 +351,13 @@ class H1Layer(SpikingLayer):
         Membrane time constant, scalar or ``[*size]``. It snaps to the nearest leak profile of the chip; a move of more
         than 1 % is reported in one ``UserWarning``.
     topology : {'FF', 'RC'}, optional
-        ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default
-        ``'FF'``.
+        ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default ``'FF'``.
     chip : ChipSpec, optional
         The chip; default the preset of the family. It holds threshold, capacitance and reset: they are not arguments.
     recurrent_init : callable or array, optional
         Initializer or ``[N, N]`` numbers. Default ``braintools.init.KaimingNormal(scale=0.1)``.
-    weight_bits : int, 'chip' or None, optional
-        Round the applied recurrent weights to a grid of so many bits over the chip's range; ``'chip'`` takes the
-        chip's own number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
-    rounding : {'nearest', 'stochastic'}, optional
-        ``'stochastic'`` rounds up or down at random, once per preparation, inside
-        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
+    weight_bits, rounding
+        As in :class:`H1Synapse`, for the recurrent weights.
     spk_fun : braintools.surrogate.Surrogate, optional
         Spike function; sees ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid(slope=5.0)``.
     detach_reset : bool, optional
@@ -445,10 +430,8 @@ class H1Layer(SpikingLayer):
         if snap.moved:
             warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # beyond the metaclass of brainstate
         # In full shape from the start: a state whose shape changed with a sampled chip would be compiled again.
-        dtype = brainstate.environ.dftype()
-        self._tau = u.Quantity(
-            jnp.broadcast_to(jnp.asarray(snap.tau.to(u.ms).mantissa, dtype), self.in_size), unit=u.ms
-        )
+        milliseconds = jnp.asarray(snap.tau.to(u.ms).mantissa, brainstate.environ.dftype())
+        self._tau = u.Quantity(jnp.broadcast_to(milliseconds, self.in_size), unit=u.ms)
         # Two states: a key of `prepare_net` samples a chip for one preparation and leaves the chip in place as it is.
         for varied, value in self.nominal().items():
             setattr(self, f"chip_{varied}", brainstate.ShortTermState(value))
@@ -507,12 +490,12 @@ class H1Layer(SpikingLayer):
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Take the values of the chip in place, or with a ``key`` those of a chip sampled for this time."""
-        sizes = {} if key is None else get_family(self.family).sizes(self.chip)
-        for name, value in ({} if key is None else self.drawn(key, sizes)).items():
-            getattr(self, f"chip_{name}").value = value
         if key is None:
-            for name in self.nominal():
-                getattr(self, f"chip_{name}").value = getattr(self, f"pinned_{name}").value
+            values = {name: getattr(self, f"pinned_{name}").value for name in self.nominal()}
+        else:
+            values = self.drawn(key, get_family(self.family).sizes(self.chip))
+        for name, value in values.items():
+            getattr(self, f"chip_{name}").value = value
         if self.topology == "RC":
             self.effective.refresh(self.recurrent_weight, _recurrent_key(key))
 

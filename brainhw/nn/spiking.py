@@ -329,12 +329,13 @@ def step_size(call: str) -> u.Quantity:
     return _arguments.time_step(call=call)
 
 
-def check_spike_function(spk_fun: Any, call: str) -> Callable[..., jax.Array]:
+def check_spike_function(
+    spk_fun: Any, call: str, example: str = "brainhw.surrogate.fast_sigmoid()"
+) -> Callable[..., jax.Array]:
     """Return a spike function, or raise."""
-    if not callable(spk_fun):
+    if not callable(spk_fun) or isinstance(spk_fun, type):
         raise TypeError(
-            f"{call}: spk_fun must be a surrogate spike function, for example brainhw.surrogate.fast_sigmoid(); "
-            f"got {_arguments.describe(spk_fun)}."
+            f"{call}: spk_fun must be a spike function, for example {example}; got {_arguments.describe(spk_fun)}."
         )
     return spk_fun
 

@@ -60,7 +60,7 @@ def _count_jvp(
 
 
 class MultiSpike(abc.ABC):
-    """What the multi-spike functions share: the count, the window, comparison by value.
+    """Base of the multi-spike functions: the count, the window, comparison by value.
 
     A subclass gives ``derivative(V, V_th, max_spikes)`` on plain arrays of one unit.
 
@@ -149,9 +149,9 @@ class StepPWL(MultiSpike):
         \frac{\partial n}{\partial V} &= \frac{H(V - (V_{th} - w))}{V_{th}}, \qquad
         \frac{\partial n}{\partial V_{th}} = -\frac{V}{V_{th}^2} H(V - (V_{th} - w)), \qquad H(0) = 1
 
-    The derivatives of the line ``V / V_th`` cut off on the left: Rockpool's default. It has no upper end and ignores
-    ``M``. With a subtractive reset the membrane's own gradient, ``1 - V_th dn/dV``, is zero wherever it is not: credit
-    then flows through spikes and currents only.
+    The derivatives of the line ``V / V_th`` cut off on the left: Rockpool's default. It ignores ``M``. With a
+    subtractive reset the membrane's own gradient, ``1 - V_th dn/dV``, is zero where the derivative is not, so the
+    gradient flows through spikes and currents only.
 
     Parameters
     ----------
@@ -162,8 +162,8 @@ class StepPWL(MultiSpike):
     Raises
     ------
     TypeError, ValueError
-        If ``window`` is no voltage or number above zero; from the call, if one of ``V`` and ``V_th`` has a unit and the
-        other not, or ``V_th`` is not above zero.
+        If ``window`` is no voltage or number above zero; from the call, if only one of ``V`` and ``V_th`` has a unit,
+        or ``V_th`` is not above zero.
 
     Examples
     --------
@@ -201,8 +201,8 @@ class PeriodicExponential(MultiSpike):
     Raises
     ------
     TypeError, ValueError
-        If ``window`` is no voltage or number above zero; from the call, if one of ``V`` and ``V_th`` has a unit and the
-        other not, or ``V_th`` is not above zero.
+        If ``window`` is no voltage or number above zero; from the call, if only one of ``V`` and ``V_th`` has a unit,
+        or ``V_th`` is not above zero.
 
     Examples
     --------

@@ -106,8 +106,8 @@ LEARNING = [
         r"tau is a Param, which is learnt as it is; leave learn_tau out",
     ),
     ({"detach_reset": 0}, TypeError, r"detach_reset must be True or False; got 0"),
-    ({"spk_fun": 0.5}, TypeError, r"spk_fun must be a surrogate spike function, .*fast_sigmoid\(\); got 0.5"),
-    ({"spk_fun": "atan"}, TypeError, r"spk_fun must be a surrogate spike function, .*; got 'atan'"),
+    ({"spk_fun": 0.5}, TypeError, r"spk_fun must be a spike function, .*fast_sigmoid\(\); got 0.5"),
+    ({"spk_fun": "atan"}, TypeError, r"spk_fun must be a spike function, .*; got 'atan'"),
 ]
 MEMORY = [
     (
