@@ -230,17 +230,9 @@ class CubaLIFLayer(RestingStates):
         return spk @ self.recurrent_matrix()
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane that inputs and bias alone would make from rest: no spike and no noise.
+        """Return the membrane ``[T, ..., N]`` in mV that inputs and bias alone would make from rest.
 
-        Parameters
-        ----------
-        xs : Quantity
-            What arrives at each synapse, mV, ``[T, ..., N * S]``.
-
-        Returns
-        -------
-        Quantity
-            ``[T, ..., N]`` in mV. No state is touched.
+        ``xs`` is the input of each synapse in mV, ``[T, ..., N * S]``. No spike and no noise; no state is touched.
         """
         alpha, beta = self._decay_factors(_arguments.time_step(call=f"{type(self).__name__}.subthreshold"))
         bias = current_value(self.bias).in_unit(u.mV)

@@ -294,17 +294,9 @@ class FractionalLayer(RestingStates):
         return current_value(self.V_th).in_unit(u.mV)
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the voltage that a sequence of drives alone would compare with the threshold, from rest, unspiked.
+        """Return the voltage ``[T, ..., *size]`` in mV that drives alone would compare with the threshold, from rest.
 
-        Parameters
-        ----------
-        xs : Quantity
-            The drives, mV, ``[T, ..., *size]``.
-
-        Returns
-        -------
-        Quantity
-            ``[T, ..., *size]`` in mV. No state is touched.
+        ``xs`` are drives in mV, ``[T, ..., *size]``. No spike, no reset; no state is touched.
         """
         dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
         state = _plain(self.resting_values(*xs.shape[1 : xs.ndim - len(self.in_size)]))

@@ -190,17 +190,9 @@ class SpikingLayer(RestingStates):
         return self.decay(dt) * V + self.to_voltage(drive)
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane that a sequence of drives alone would make from rest: no clamp, spike or reset.
+        """Return the membrane ``[T, ..., *size]`` in mV that drives ``xs [T, ..., *size]`` alone would make from rest.
 
-        Parameters
-        ----------
-        xs : Quantity
-            The drives, ``[T, ..., *size]``.
-
-        Returns
-        -------
-        Quantity
-            ``[T, ..., *size]`` in mV, each row after the drive of its step. No state is touched.
+        No clamp, spike or reset; no state is touched.
         """
         dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
 

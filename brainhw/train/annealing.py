@@ -12,7 +12,7 @@ from brainhw import _arguments
 from brainhw.kernel.signs import fold
 from brainhw.nn import ChipWeight
 from brainhw.train.surrogate_schedule import geometric
-from brainhw.train.weights import on_chip
+from brainhw.train.weights import dense_on_chip
 
 __all__ = ["SignAnnealing"]
 
@@ -86,11 +86,8 @@ class SignAnnealing:
                 f"{call}: alpha_end must be at least alpha_start, because signs only harden; got {self.alpha_end:g} "
                 f"after {self.alpha_start:g}."
             )
-        dense = {path: w for path, w in on_chip(net, call).items() if w.master.value.ndim == 2}
-        if not dense:
-            raise ValueError(f"{call}: the network has no dense weight on a chip, only one-to-one frontends.")
         self._attached: list[tuple[ChipWeight, brainstate.LongTermState]] = []
-        for weight in dense.values():
+        for weight in dense_on_chip(net, call):
             alpha = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
             weight.effective.sign_alpha = alpha
             self._attached.append((weight, alpha))

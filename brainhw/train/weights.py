@@ -10,7 +10,15 @@ from brainhw import _arguments
 from brainhw.kernel.signs import nearest, to_blocks
 from brainhw.nn import ChipWeight, chip_weights
 
-__all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology_loss", "weight_magnitude_loss"]
+__all__ = [
+    "clip_weights",
+    "dense_on_chip",
+    "on_chip",
+    "out_of_range",
+    "project_signs",
+    "topology_loss",
+    "weight_magnitude_loss",
+]
 
 
 def on_chip(net: brainstate.nn.Module, call: str) -> dict[str, ChipWeight]:
@@ -20,6 +28,14 @@ def on_chip(net: brainstate.nn.Module, call: str) -> dict[str, ChipWeight]:
     if not found:
         raise ValueError(f"{call}: the network has no weight on a chip; build it with modules of a chip family.")
     return found
+
+
+def dense_on_chip(net: brainstate.nn.Module, call: str) -> list[ChipWeight]:
+    """Return the dense weights of ``net`` that are on a chip, or raise if it has none."""
+    dense = [weight for weight in on_chip(net, call).values() if weight.master.value.ndim == 2]
+    if not dense:
+        raise ValueError(f"{call}: the network has no dense weight on a chip, only one-to-one frontends.")
+    return dense
 
 
 def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
@@ -87,16 +103,11 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
     >>> round(float(bh.train.topology_loss(synapse)), 4)
     0.4
     """
-    dense = [w for w in on_chip(net, "topology_loss").values() if w.master.value.ndim == 2]
-    if not dense:
-        raise ValueError("topology_loss: the network has no dense weight on a chip, only one-to-one frontends.")
-    disagreement = [_block_disagreement(w) for w in dense]
+    disagreement = []
+    for weight in dense_on_chip(net, "topology_loss"):
+        blocks = to_blocks(weight.master.value, weight.chip.sign_block, weight.chip.sign_axis)
+        disagreement.append(jnp.sum(jnp.abs(blocks), axis=1) - jnp.abs(jnp.sum(blocks, axis=1)))
     return jnp.sum(jnp.stack([d.sum() for d in disagreement])) / sum(d.size for d in disagreement)
-
-
-def _block_disagreement(weight: ChipWeight) -> jax.Array:
-    blocks = to_blocks(weight.master.value, weight.chip.sign_block, weight.chip.sign_axis)
-    return jnp.sum(jnp.abs(blocks), axis=1) - jnp.abs(jnp.sum(blocks, axis=1))
 
 
 def out_of_range(net: brainstate.nn.Module) -> int:
