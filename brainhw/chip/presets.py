@@ -1,4 +1,4 @@
-"""The two chip families of brainhw, H1v1 and H1v2: what is published, and what brainhw assumes."""
+"""The two chip families of brainhw, H1v1 and H1v2: published numbers, and assumptions of brainhw."""
 
 from __future__ import annotations
 

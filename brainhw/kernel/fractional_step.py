@@ -100,7 +100,7 @@ class Event(NamedTuple):
 
 def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
     """Return the scheme of a step, then its derivative by each learnt leaf of the operator."""
-    # The derivatives are a means to a gradient; nobody differentiates them again.
+    # The derivatives serve a gradient and are never differentiated again.
     leaves, structure = jax.tree.flatten(jax.lax.stop_gradient(operator))
     derivatives = []
     for i, wanted in enumerate(rules.learnt):

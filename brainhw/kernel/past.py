@@ -40,7 +40,7 @@ class Past(abc.ABC):
 class LagBuffer(Past):
     """The last ``n_slots`` values themselves.
 
-    What is older is forgotten, or, where the buffer must hold all of the past (``whole``), the weights become NaN: a
+    Older values are forgotten. Where it must hold all of the past (``whole``), the weights become NaN instead: a
     compiled run cannot raise, but a wrong voltage must not pass for a right one.
     """
 

@@ -20,7 +20,7 @@ from brainhw import _arguments
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, tap
-from brainhw.nn.spiking import RestingStates, check_spike_function, zeros
+from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, zeros
 from brainhw.surrogate import MultiSpike, StepPWL
 from brainhw.surrogate.multi_spike import spike_limit
 
@@ -263,10 +263,19 @@ class CubaLIFLayer(RestingStates):
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)
         V = self.voltage_state("V")
-        I_syn = self._checked_input(x, V.shape, call)
-        I_syn = self.voltage_state("I_syn", self.n_synapses) + I_syn
+        arriving = checked_drive(
+            x,
+            u.mV,
+            "the voltage that each synapse receives",
+            size=self.in_size,
+            held=(*V.shape[: V.ndim - len(self.out_size)], *self.in_size),
+            call=call,
+            source="Send spikes through a LIFSynapse first, or multiply by u.mV.",
+        )
+        I_syn = self.voltage_state("I_syn", self.n_synapses) + self._by_synapse(arriving)
         alpha, beta = self._decay_factors(dt)
-        spk = self._previous_spikes(V.shape, call)
+        spk = jnp.asarray(_arguments.as_array(self.spk.value, call=call, name="the state spk"))
+        self._check_state_shape("spk", spk.shape, V.shape, call)
 
         if self.recurrent_weight is not None:
             irec = self._by_synapse(self.recurrent_drive(spk))
@@ -309,11 +318,6 @@ class CubaLIFLayer(RestingStates):
         state = getattr(self, name)
         state.value = value.in_unit(u.get_unit(state.value))
 
-    def _previous_spikes(self, shape: tuple[int, ...], call: str) -> jax.Array:
-        spk = _arguments.as_array(self.spk.value, call=call, name="the state spk")
-        self._check_state_shape("spk", np.shape(spk), shape, call)
-        return jnp.asarray(spk)
-
     def _check_state_shape(self, name: str, shape: tuple[int, ...], expected: tuple[int, ...], call: str) -> None:
         if shape != expected:
             raise ValueError(
@@ -342,30 +346,6 @@ class CubaLIFLayer(RestingStates):
 
     def _by_synapse(self, flat: u.Quantity) -> u.Quantity:
         return flat.reshape((*flat.shape[: flat.ndim - len(self.in_size)], *self.out_size, self.n_synapses))
-
-    def _checked_input(self, x: Any, held: tuple[int, ...], call: str) -> u.Quantity:
-        if not isinstance(x, u.Quantity) or not u.have_same_dim(x, u.mV):
-            raise TypeError(
-                f"{call}: the input must be a Quantity with the dimension of mV (what each synapse receives); "
-                f"got {_arguments.describe(x)}. Send spikes through a LIFSynapse first, or multiply by u.mV."
-            )
-        shape, axes = np.shape(x.mantissa), len(self.in_size)
-        leading = shape[: len(shape) - axes] if len(shape) >= axes else None
-        if leading is None or len(leading) > 1 or shape[len(leading) :] != self.in_size:
-            wanted = ", ".join(str(n) for n in self.in_size)
-            raise ValueError(
-                f"{call}: the input must have one channel for each of {self.n_synapses} synapse(s) of {self.n_neurons} "
-                f"neuron(s), shape [{wanted}] or [B, {wanted}]; got shape {shape}. Set n_synapses, or the layer "
-                "before, to match."
-            )
-        if (*leading, *self.out_size) != held:
-            batch = leading[0] if leading else None
-            raise ValueError(
-                f"{call}: the input has shape {shape} but the state was prepared for {held}; "
-                f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
-            )
-        _arguments.check_finite(x, call=call, name="the input")
-        return self._by_synapse(x.in_unit(u.mV))
 
 
 def _total(I_syn: u.Quantity, own: u.Quantity | None) -> u.Quantity:

@@ -43,7 +43,7 @@ class FractionalLIFLayer(FractionalLayer):
         the product rectangle rule, all explicit and of order 1 in the step; or a fractional Crank-Nicolson rule,
         implicit and of order 2.
     memory : int, optional
-        With ``kernel='dense'``: forget what lies more than this many steps back. Default ``None``: forget nothing.
+        With ``kernel='dense'``: forget all steps but the last this many. Default ``None``: forget nothing.
     kernel : {'soe', 'dense'}, optional
         How the past is held: as leaky sums whose exponentials add up to the weights (default; constant time and
         memory), or step by step, exactly.
@@ -82,8 +82,7 @@ class FractionalLIFLayer(FractionalLayer):
     Attributes
     ----------
     V, spk : brainstate.HiddenState
-        Voltage after the step (mV) and spikes, ``[N]`` or ``[B, N]``; for reading, since what moves the voltage is in
-        ``slots``.
+        Voltage after the step (mV) and spikes, ``[N]`` or ``[B, N]``; only for reading, ``slots`` determine them.
     slots : brainstate.HiddenState
         The past, mV, ``[slots, N]`` or ``[slots, B, N]``; ``position``, ``V_offset`` and ``x_before`` go with it where
         they are needed.

@@ -128,8 +128,7 @@ class FractionalLayer(RestingStates):
     ) -> None:
         """Replace the orders and the coefficients; the arguments are those of the constructor.
 
-        What was compiled before may go on with the old ones, and an optimizer that was given the old parameters must be
-        made anew.
+        Functions compiled before may keep the old ones, and an optimizer that has the old parameters must be made anew.
         """
         call = f"{type(self).__name__}.set_orders"
         options: dict[str, Any] = {"size": self.in_size, "method": self._method, "call": call}
@@ -182,7 +181,7 @@ class FractionalLayer(RestingStates):
         return METHODS[self._method](compatible=self.alpha_rule == "spikede")
 
     def past(self) -> Past:
-        """Return what holds the past."""
+        """Return the buffer or the sums that hold the past."""
         if self.kernel == "soe":
             return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
         if self.memory is None:
@@ -190,7 +189,7 @@ class FractionalLayer(RestingStates):
         return LagBuffer(self.memory - 1 if self.memory_rule == "spikede" else self.memory)
 
     def rules(self) -> NeuronRules:
-        """Return what is fixed about these neurons, for :mod:`brainhw.kernel`."""
+        """Return the fixed rules of these neurons, for :mod:`brainhw.kernel`."""
         tau_learnt = is_learnt(self.tau)
         n_terms = len(self.orders())
         return NeuronRules(
@@ -255,10 +254,10 @@ class FractionalLayer(RestingStates):
         if not isinstance(V, u.Quantity) or not u.have_same_dim(V, u.mV) or V.shape != held:
             raise ValueError(
                 f"{type(self).__name__}: the state V must be a voltage of shape {held}, as prepare_net leaves it; got "
-                f"{_arguments.describe(V)}. V is for reading: what moves it is held in the slots of the past."
+                f"{_arguments.describe(V)}. Read V only: the slots of the past determine it."
             )
-        held = {name: getattr(self, name) for name in ("slots", "V_offset", "position", "x_before")}
-        return _plain({"V": V.to(u.mV)} | {name: state.value for name, state in held.items() if state is not None})
+        states = {name: getattr(self, name) for name in ("slots", "V_offset", "position", "x_before")}
+        return _plain({"V": V.to(u.mV)} | {name: state.value for name, state in states.items() if state is not None})
 
     def write(self, state: NeuronState, spk: jax.Array) -> None:
         """Take over a state and the spikes that go with it."""
@@ -325,7 +324,7 @@ class FractionalLayer(RestingStates):
         return event.spk
 
     def gains_from_sequence(self) -> bool:
-        """Whether the layer is linear given its spikes, so that a whole sequence has a lean backward pass."""
+        """Return whether a whole sequence has a lean backward pass: the layer is linear, given its spikes."""
         return is_linear(self.rules())
 
     def update_sequence(self, xs: u.Quantity) -> jax.Array:

@@ -41,7 +41,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
     Raises
     ------
     TypeError, ValueError
-        If a size is no positive whole number, or the weights have the wrong unit or shape or are not finite.
+        If a size is not a positive whole number, or the weights have the wrong unit or shape or are not finite.
 
     Examples
     --------

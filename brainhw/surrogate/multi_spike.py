@@ -177,7 +177,7 @@ class StepPWL(MultiSpike):
     """
 
     def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-        """Return ``1 / V_th`` where ``V >= V_th - window``, else 0; ``max_spikes`` plays no part."""
+        """Return ``1 / V_th`` where ``V >= V_th - window``, otherwise 0; ``max_spikes`` is not used."""
         return jnp.where(V_th - self.window <= V, 1 / V_th, jnp.zeros_like(V))
 
 

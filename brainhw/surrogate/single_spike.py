@@ -55,7 +55,7 @@ def _dimensionless(x: Any, *, call: str) -> jax.Array:
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
 
 
-# Not the primitive behind braintools' own __call__: that of 0.3 has a second derivative of zero, that of 0.4 has not.
+# Not the primitive behind braintools' own __call__: that of 0.3 has a second derivative of zero, that of 0.4 does not.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _spike(surrogate: _HardThreshold, x: jax.Array) -> jax.Array:
     return (x >= 0).astype(x.dtype)
@@ -127,7 +127,7 @@ class ATan(_HardThreshold, braintools.surrogate.Arctan):
     Raises
     ------
     TypeError, ValueError
-        If ``alpha`` is no plain number in its range, or the object is called on a Quantity or on complex numbers.
+        If ``alpha`` is not a plain number in its range, or the object is called on a Quantity or on complex numbers.
 
     Notes
     -----
@@ -169,7 +169,7 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
     Raises
     ------
     TypeError, ValueError
-        If ``slope`` is no plain number in its range, or the object is called on a Quantity or on complex numbers.
+        If ``slope`` is not a plain number in its range, or the object is called on a Quantity or on complex numbers.
 
     Notes
     -----
@@ -223,7 +223,7 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
     Raises
     ------
     TypeError, ValueError
-        If ``slope`` is no plain number in its range, or the object is called on a Quantity or on complex numbers.
+        If ``slope`` is not a plain number in its range, or the object is called on a Quantity or on complex numbers.
 
     Notes
     -----

@@ -45,11 +45,11 @@ def set_fractional_orders(
     .. math:: \sum_j w_j \, \tau^{\alpha_j} D^{\alpha_j} V = I - V
 
     (:math:`I` alone without leak; time counts in ``tau`` unless the layer has a ``time_scale``) with its own orders
-    :math:`\alpha_j` and coefficients :math:`w_j`. They are written as for spikeDE's ``SNNWrapper`` (Ge et al. 2026,
-    arXiv 2507.16937), and told apart by the same rules:
+    :math:`\alpha_j` and coefficients :math:`w_j`. Notation and rules are those of spikeDE's ``SNNWrapper`` (Ge et al.
+    2026, arXiv 2507.16937):
 
     ===========================  =====================================================================================
-    alpha                        what the layers get
+    alpha                        orders of the layers
     ===========================  =====================================================================================
     ``0.6``                      every layer that order
     ``[0.3, 0.8]``               with ``alpha_mode='per_layer'`` one order per layer; with ``'multiterm'`` all of them
@@ -66,37 +66,35 @@ def set_fractional_orders(
         The network, or a single layer.
     alpha : float, array, or list of floats, arrays and lists
         The orders, each in (0, 1]; see the table. A one-dimensional array is read as the list of its numbers, an array
-        of one number as that number. Inside a list an array of ``N`` numbers is what it is for the layer itself: one
-        order per neuron, also as a term, ``[[array, 0.4], ...]``.
+        of one number as that number. Inside a list an array of ``N`` numbers holds one order per neuron, also as a
+        term, ``[[array, 0.4], ...]``.
     multi_coefficient : list or array, optional
         The weights :math:`w_j`. With one list of terms for all layers: one number per term, or one entry per layer.
         With a list per layer: one entry per layer. An entry is a list of one number per term, a number for all terms,
         or ``None`` for ones. Default ones.
     alpha_mode : {'auto', 'per_layer', 'multiterm'}, optional
-        How a list of plain numbers is read; without meaning for a single number and for lists inside the list.
-        ``'auto'`` (default) takes terms if ``multi_coefficient`` is given; else one order per layer if there are as
-        many as layers, terms if not, and warns either way.
+        How a list of plain numbers is read. ``'auto'`` (default) takes terms if ``multi_coefficient`` is given.
+        Otherwise it takes one order per layer if there are as many as layers, terms if not, and warns.
     learn_alpha, learn_coefficient : bool, 'raw', or list of them, optional
-        What is learnt, for all layers or one entry per layer: True stays in range, ``'raw'`` is unconstrained, as
-        spikeDE learns. Default False.
+        Learn them, in all layers or one entry per layer: True keeps them in range, ``'raw'`` does not, as in spikeDE.
+        Default False.
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or has no fractional layer, or an argument has the wrong kind, length or range. No layer
-        was changed then.
+        If ``net`` is not a module or has no fractional layer, or an argument has the wrong kind, length or range; then
+        no layer is changed.
 
     Warns
     -----
     UserWarning
-        If a list of numbers could be read in two ways, coefficients are given where they have no meaning, or a layer
-        with another method than ``'gl'`` gets terms as a list: only ``'gl'`` solves operators of several terms, so the
-        layer's method becomes that and its states are created anew.
+        If a list of numbers could be read in two ways, coefficients have no meaning, or a layer with another method
+        than ``'gl'`` gets terms as a list: only ``'gl'`` solves several terms, so its method becomes ``'gl'`` and its
+        states are created anew.
 
     Notes
     -----
-    What is learnt are new parameters: call this before the optimiser registers the parameters of the network, and
-    before anything is compiled.
+    This makes new parameters: call it before the optimiser registers those of the network, and before compiling.
 
     Examples
     --------
@@ -297,7 +295,7 @@ def _single(value: Any) -> Any:
 
 
 def get_per_layer_alpha(net: brainstate.nn.Module) -> list[jax.Array]:
-    """Return the orders that every fractional layer has now, learnt ones as they stand.
+    """Return the present orders of every fractional layer.
 
     Parameters
     ----------
@@ -312,7 +310,7 @@ def get_per_layer_alpha(net: brainstate.nn.Module) -> list[jax.Array]:
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or has no fractional layer.
+        If ``net`` is not a module or has no fractional layer.
 
     Examples
     --------
@@ -324,7 +322,7 @@ def get_per_layer_alpha(net: brainstate.nn.Module) -> list[jax.Array]:
 
 
 def get_per_layer_coefficient(net: brainstate.nn.Module) -> list[jax.Array]:
-    """Return the coefficients of the terms of every fractional layer, learnt ones as they stand.
+    """Return the present coefficients of the terms of every fractional layer.
 
     Parameters
     ----------
@@ -339,7 +337,7 @@ def get_per_layer_coefficient(net: brainstate.nn.Module) -> list[jax.Array]:
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or has no fractional layer.
+        If ``net`` is not a module or has no fractional layer.
 
     Examples
     --------
@@ -370,22 +368,10 @@ _COLUMNS = ("layer", "neurons", "method", "orders", "coefficients", "learnt")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FractionalLayerSummary:
-    """What one fractional layer is, in numbers.
+    """One fractional layer in numbers.
 
-    Attributes
-    ----------
-    path : str
-        Where it stands in the network, as in the names of ``rollout(record=...)``; empty for the network itself.
-    kind : str
-        Name of its class.
-    n_neurons : int
-        Number of neurons.
-    method : str
-        Its scheme.
-    orders, coefficients : np.ndarray
-        ``[J]`` for J terms, or ``[J, N]`` where neurons differ.
-    learns_orders, learns_coefficients : bool
-        What is learnt.
+    ``path`` is its place in the network, as in ``rollout(record=...)``, empty for the network itself; ``orders`` are
+    ``[J]`` for J terms, or ``[J, N]`` where neurons differ, ``coefficients`` ``[J]``.
     """
 
     path: str
@@ -406,13 +392,7 @@ class FractionalLayerSummary:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FractionalSummary:
-    """The fractional layers of a network; printing it shows the table.
-
-    Attributes
-    ----------
-    layers : tuple of FractionalLayerSummary
-        One per layer, in registration order.
-    """
+    """The fractional layers of a network, in registration order; printing it shows a table."""
 
     layers: tuple[FractionalLayerSummary, ...]
 
@@ -442,7 +422,7 @@ def fractional_summary(net: brainstate.nn.Module) -> FractionalSummary:
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or has no fractional layer.
+        If ``net`` is not a module or has no fractional layer.
     RuntimeError
         If called inside a compiled function.
 
