@@ -33,22 +33,12 @@ class ChargeCurve(ABC):
     """The parameter that is a charge."""
 
     def __call__(self, weights: Any) -> u.Quantity:
-        """Return the charge of each weight.
+        """Return the charge of each weight in fC, with the shape and the float dtype of ``weights``.
 
         Parameters
         ----------
         weights : array or float, any shape
             Dimensionless weights. Integers are read as floats.
-
-        Returns
-        -------
-        Quantity
-            Charges in fC with the shape and the float dtype of ``weights``.
-
-        Raises
-        ------
-        TypeError
-            If ``weights`` carries a unit or is not an array of real numbers.
         """
         call = type(self).__name__
         if isinstance(weights, u.Quantity):

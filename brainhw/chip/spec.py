@@ -33,9 +33,8 @@ PROVENANCES = ("documented", "assumed", "measured")
 class ChipSpec:
     """One chip: its limits, its membrane, its mismatch and its energy, each with its provenance.
 
-    The vendor publishes the limits of a chip but not its membrane constants. A spec holds both, with the provenance of
-    each; a lab that measured a value enters it with `replace` or in the chip's file (`save`, `load`), and no layer
-    changes. A spec is immutable, hashable and equal by value.
+    The vendor publishes the limits of a chip but not its membrane constants; a spec holds both. A lab enters a measured
+    value with `replace` or in the chip's file (`save`, `load`). A spec is immutable, hashable and equal by value.
 
     A chip family of another package may derive its own class, with more fields (:func:`spec_field`), decorated with
     ``@dataclass(frozen=True, eq=False, repr=False, kw_only=True)``.
@@ -58,28 +57,21 @@ class ChipSpec:
         Whether a block runs along presynaptic rows or postsynaptic columns of ``weight[N_in, N_out]``.
     reset : {"zero", "subtract"}
         Membrane after a spike: zero, or reduced by ``V_th`` and clamped at zero.
-    V_th : Quantity
-        Threshold, greater than zero; kept in mV.
-    C : Quantity
-        Membrane capacitance, greater than zero; kept in fF.
+    V_th, C : Quantity
+        Threshold and membrane capacitance, greater than zero; kept in mV and fF.
     charge : ChargeCurve
         Charge of one spike through a weight.
     tau_profiles : TauProfiles
         The membrane time constants on offer.
     weight_bits : int
         Bits of a stored weight, 2 to 16.
-    synapse_mismatch_std : float or None
-        Spread of the effective weights of a chip, in weight units; ``None``: no such mismatch.
-    leak_mismatch_std : float or None
-        Relative log-normal spread of the leak currents.
-    threshold_mismatch_std : float or None
-        Relative normal spread of the thresholds, at most 0.2.
-    core_power : Quantity
-        Static power of one core in use; kept in uW.
+    synapse_mismatch_std, leak_mismatch_std, threshold_mismatch_std : float or None
+        Normal spread of the effective weights, in weight units; relative log-normal spread of the leak currents;
+        relative normal spread of the thresholds, at most 0.2. ``None``: no such mismatch.
+    core_power, frontend_channel_power : Quantity
+        Static power of one core in use and of one frontend channel; kept in uW.
     spike_energy, event_energy : Quantity
         Energy of one output spike and of one synaptic event; kept in pJ.
-    frontend_channel_power : Quantity
-        Power of one frontend channel; kept in uW.
     provenance : mapping
         For every field but name and family: ``"documented"`` (published by the vendor), ``"assumed"`` (chosen to agree
         with what is documented) or ``"measured"`` (by a lab).

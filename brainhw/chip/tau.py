@@ -71,7 +71,7 @@ class TauProfiles:
         return u.Quantity(np.asarray(self._ms), unit=u.ms)
 
     def snap(self, tau: u.Quantity, *, call: str = "TauProfiles.snap") -> TauSnap:
-        """Find the profile nearest to each requested time constant in log tau; the caller warns of those that moved.
+        """Return the profile nearest to each requested time constant in log tau; the caller warns of those that moved.
 
         Parameters
         ----------
@@ -79,16 +79,6 @@ class TauProfiles:
             The requested time constants: finite and greater than zero.
         call : str
             The call to name in errors.
-
-        Returns
-        -------
-        TauSnap
-            The profiles given, with the shape of ``tau``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``tau`` is not a time, or not finite and greater than zero.
         """
         requested = exact(tau, u.ms, call=call, name="tau", shapes=None, positive=True)
         profiles = np.asarray(self._ms)

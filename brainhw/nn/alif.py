@@ -30,9 +30,8 @@ class ALIFLayer(CubaLIFLayer):
         s_t &= \text{spikes}(p_t, V_{th}) \\
         V_t &= p_t - s_t V_{th}
 
-    with :math:`\alpha, \beta, \gamma = e^{-\Delta t/\tau}` of membrane, synapses and after-hyperpolarisation: the
-    neuron that Rockpool calls ``aLIFTorch`` (equations of Rockpool 3.1.0, whose spikes this layer reproduces exactly).
-    The threshold never changes; a negative :math:`w_{ahp}` makes a neuron that fires tire.
+    with :math:`\alpha, \beta, \gamma = e^{-\Delta t/\tau}` of membrane, synapses and after-hyperpolarisation:
+    Rockpool's ``aLIFTorch``; the spikes are exactly those of Rockpool 3.1.0. The threshold never changes.
 
     Parameters
     ----------

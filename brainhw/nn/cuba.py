@@ -39,8 +39,8 @@ class CubaLIFLayer(RestingStates):
         V_t &= p_t - s_t V_{th}
 
     with :math:`\alpha = e^{-\Delta t/\tau_{mem}}` and :math:`\beta = e^{-\Delta t/\tau_{syn}}`: the exact leak of two
-    exponentials in series, with input that is decayed once as it arrives (the neuron that Rockpool calls ``LIFTorch``;
-    Muir et al., Rockpool, 2019). Currents are in mV: what they add to the membrane in one step.
+    exponentials in series; input decays once as it arrives (Rockpool's ``LIFTorch``; Muir et al., Rockpool, 2019).
+    A current is the voltage in mV that it adds to the membrane in one step.
 
     Parameters
     ----------
@@ -49,38 +49,33 @@ class CubaLIFLayer(RestingStates):
         ``[N]`` below is then ``[*size]``, and the input has that shape too.
     n_synapses : int, optional
         Synapses of each neuron ``S``. Default 1.
-    tau_mem : Quantity or brainstate.nn.Param, optional
-        Membrane time constant, scalar or ``[N]``. Default 20 ms. Only with ``leak='taus'``.
-    tau_syn : Quantity or brainstate.nn.Param, optional
-        Synaptic time constant, scalar, ``[N]``, ``[1, S]``, ``[N, S]`` or flat ``[N * S]``. Default 20 ms. Only with
-        ``leak='taus'``. One axis means neurons, also where ``N == S``; for one value a synapse write ``[1, S]``.
-    bias : Quantity or brainstate.nn.Param, optional
-        Voltage added at every step, scalar or ``[N]``. Default 0 mV.
-    V_th : Quantity or brainstate.nn.Param, optional
-        Threshold, and what a spike subtracts, scalar or ``[N]``. Default 1 mV.
+    tau_mem, tau_syn : Quantity or brainstate.nn.Param, optional
+        With ``leak='taus'``: time constants, of the membrane scalar or ``[N]``, of the synapses scalar, ``[N]``,
+        ``[1, S]``, ``[N, S]`` or flat ``[N * S]``. One axis means neurons, also where ``N == S``. Default 20 ms.
+    bias, V_th : Quantity or brainstate.nn.Param, optional
+        Voltage added at every step, and threshold, which a spike subtracts; scalar or ``[N]``. Default 0 and 1 mV.
     w_rec : Quantity, callable, True, brainstate.nn.Param or None, optional
-        Recurrent weights ``[N, N * S]`` (presynaptic neuron; ``post * S + synapse``) in mV, fed by the spikes of the
-        previous step, or as ``[N, N, S]``; an initializer that returns voltages, called with ``(N, N * S)``; ``True``
-        draws them uniformly within ``sqrt(6 / (N * S))`` mV. All are learnt; pass ``brainstate.nn.Const`` or a
+        Recurrent weights in mV, ``[N, N * S]`` (presynaptic neuron; ``post * S + synapse``) or ``[N, N, S]``, fed by
+        the spikes of the previous step; or an initializer that returns voltages, called with ``(N, N * S)``; ``True``
+        draws them uniformly within ``sqrt(6 / (N * S))`` mV. They are learnt; pass ``brainstate.nn.Const`` or a
         ``Param`` of shape ``[N, N * S]`` to freeze or transform them. Default ``None``: no recurrence.
     noise_std : Quantity, optional
         Membrane noise, mV per square-root second, scalar or ``[N]``: without leak its standard deviation after one
-        second. Drawn anew at every step from ``brainstate.random``. Default ``None``: nothing is drawn.
+        second. Drawn from ``brainstate.random`` at every step. Default ``None``: no noise.
     max_spikes_per_step : int, optional
         The most spikes of one neuron in one step, up to 2**24; the rest stays on the membrane. Default ``None``: no
         limit. In a strongly recurrent net counts can then grow until the membrane is NaN; set a limit.
     spk_fun : MultiSpike or braintools.surrogate.Surrogate, optional
-        Default ``brainhw.surrogate.StepPWL()``. An ordinary surrogate makes a neuron that fires at most once a step,
-        where ``V >= V_th``; it sees ``(V - V_th)/V_th``.
+        Default ``brainhw.surrogate.StepPWL()``. With a surrogate, a function of ``(V - V_th)/V_th``, neurons fire at
+        most once a step.
     detach_reset : bool, optional
         Stop the gradient through the spikes of the reset. Default False.
     leak : {'taus', 'decays', 'bitshifts'}, optional
-        What says how fast things decay. Default ``'taus'``.
+        The arguments that set the leak. Default ``'taus'``.
     alpha, beta : float, array or brainstate.nn.Param, optional
-        With ``leak='decays'``: what is left of membrane and current after one step, 0 to 1, shapes of ``tau_mem`` and
-        ``tau_syn``. Default 0.5.
+        With ``leak='decays'``: decay factors of one step, 0 to 1, shapes of ``tau_mem`` and ``tau_syn``. Default 0.5.
     dash_mem, dash_syn : float, array or brainstate.nn.Param, optional
-        With ``leak='bitshifts'``: ``1 - 2**-dash`` is left after one step. Default 1.
+        With ``leak='bitshifts'``: the decay factor is ``1 - 2**-dash``. Default 1.
     name : str, optional
         Name of the module.
 
@@ -88,8 +83,7 @@ class CubaLIFLayer(RestingStates):
     ----------
     V, I_syn, spk : brainstate.HiddenState
         Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``) and spike counts (``[N]``),
-        each with a leading ``[B]`` for a batch. Values in any unit of voltage may be written into them; another
-        dimension or shape is refused at the next step.
+        each with a leading ``[B]`` for a batch. Any unit of voltage may be written into them.
     recurrent_weight : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
@@ -248,17 +242,12 @@ class CubaLIFLayer(RestingStates):
         return u.Quantity(brainstate.transform.scan(one_step, (rest[..., 0], rest), inputs)[1], unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the number of spikes of each neuron.
+        """Advance one step and return the spike counts, ``[N]`` or ``[B, N]``.
 
         Parameters
         ----------
         x : Quantity
-            What arrives at each synapse in this step, mV, ``[N * S]`` or ``[B, N * S]``; channel ``neuron * S + syn``.
-
-        Returns
-        -------
-        jax.Array
-            Spike counts, ``[N]`` or ``[B, N]``.
+            Input of each synapse in this step, mV, ``[N * S]`` or ``[B, N * S]``; channel ``neuron * S + syn``.
         """
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)

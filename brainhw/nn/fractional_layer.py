@@ -304,17 +304,12 @@ class FractionalLayer(RestingStates):
         return u.Quantity(trace.decided, unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the spikes.
+        """Advance one step and return the spikes, 0 or 1, shape of ``x``.
 
         Parameters
         ----------
         x : Quantity
             The voltage that the neurons are driven towards, mV, ``[*size]`` or ``[B, *size]``.
-
-        Returns
-        -------
-        jax.Array
-            Spikes, 0 or 1, shape of ``x``.
         """
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         rules, parameters = self.rules(), self.parameters(dt)

@@ -165,17 +165,12 @@ class H1Synapse(_ChipSynapse):
         self._put_weight(init, (n_in, n_out), weight_bits, rounding)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the charge that the input brings to each target neuron.
+        """Return the charge that the input brings to each target neuron, ``[..., out_size]`` in fC.
 
         Parameters
         ----------
         x : jax.Array
             Spikes or dimensionless analog values, ``[..., in_size]``: one step or a whole sequence.
-
-        Returns
-        -------
-        Quantity
-            ``[..., out_size]`` in fC.
         """
         x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         return charge_sum(x, self.effective.of(self.weight))
@@ -273,17 +268,12 @@ class H1Frontend(_ChipSynapse):
         self._put_weight(init, self.in_size, weight_bits, rounding)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the charge that each channel brings to its neuron.
+        """Return the charge that each channel brings to its neuron, ``[..., channels]`` in fC.
 
         Parameters
         ----------
         x : jax.Array
             Filter bank output, dimensionless, ``[..., channels]``: one step or a whole sequence.
-
-        Returns
-        -------
-        Quantity
-            ``[..., channels]`` in fC.
         """
         x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         # Elementwise, so without the care of `charge_sum` for the order of additions.
@@ -335,13 +325,12 @@ class H1Layer(SpikingLayer):
         V_t &= V'(1 - s_t) \;\text{(reset to zero)} \quad\text{or}\quad \max(V' - s_t V_{th}, 0)
                \;\text{(subtraction and clamp)}
 
-    :math:`Q_t` is the charge of this step, for ``'RC'`` with what the spikes of the previous step bring back. That the
-    membrane is never negative and how it resets is documented by the vendor; ``V_th``, ``C`` and the leak profiles
-    are assumptions of the :class:`~brainhw.chip.ChipSpec` (print it to see which).
+    :math:`Q_t` is the charge of this step, for ``'RC'`` with the recurrent charge of the previous spikes. The vendor
+    documents the clamp and the reset; ``V_th``, ``C`` and the leak profiles are assumptions of the
+    :class:`~brainhw.chip.ChipSpec` (print it to see which).
 
     A family with its own kinds of mismatch overrides :meth:`nominal` and :meth:`drawn`: each entry becomes two states,
-    ``chip_<name>`` and ``pinned_<name>``. Another reset comes from ``firing``, a refractory time from
-    ``refractory_steps``.
+    ``chip_<name>`` and ``pinned_<name>``. ``firing`` and ``refractory_steps`` as for :class:`SpikingLayer`.
 
     Parameters
     ----------

@@ -75,17 +75,12 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         return Slot(self.weight, unit=u.mV)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the voltage that the input adds to each target neuron.
+        """Return the voltage that the input adds to each target neuron, ``[..., out_size]`` in mV.
 
         Parameters
         ----------
         x : jax.Array
             Spikes or dimensionless analog values, ``[..., in_size]``.
-
-        Returns
-        -------
-        Quantity
-            ``[..., out_size]`` in mV.
         """
         x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         return x @ self.weight.value

@@ -88,20 +88,14 @@ class LeakyReadout(RestingStates):
         return {"y": zeros(self.out_size[-1], batch_size)}
 
     def update(self, x: jax.Array) -> jax.Array:
-        """Advance one step and return the output.
+        """Advance one step and return the output, ``[out_size]`` or ``[B, out_size]``.
 
         Parameters
         ----------
         x : jax.Array
             Spikes or dimensionless values, ``[in_size]`` or ``[B, in_size]``.
-
-        Returns
-        -------
-        jax.Array
-            ``[out_size]`` or ``[B, out_size]``.
         """
-        call = f"{type(self).__name__}.update"
-        drive, kept = self._drive_and_share(x, call)
+        drive, kept = self._drive_and_share(x, f"{type(self).__name__}.update")
         y = kept * self.y.value + drive
         self.y.value = y
         return y

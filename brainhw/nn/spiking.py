@@ -205,17 +205,12 @@ class SpikingLayer(RestingStates):
         return u.Quantity(brainstate.transform.scan(one_step, rest, xs)[1], unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the spikes.
+        """Advance one step and return the spikes, 0 or 1, shape of ``x``.
 
         Parameters
         ----------
         x : Quantity
             The drive that arrives in this step, ``[*size]`` or ``[B, *size]``.
-
-        Returns
-        -------
-        jax.Array
-            Spikes, 0 or 1, shape of ``x``.
         """
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         # The spikes of the previous step: within one step a spike would act before it exists.

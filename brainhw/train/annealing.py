@@ -26,11 +26,8 @@ class SignAnnealing:
               \sigma_b = \tanh\!\Big(\alpha\, \frac{\sum_{i \in b} w_i |w_i|}{\sum_{i \in b} w_i^2}\Big)
 
     so the weights of the weaker sign change sign as :math:`\alpha` grows; with infinite :math:`\alpha` every weight has
-    its magnitude and the sign of its block. No magnitude grows, so weights within the chip's range
-    (:func:`clip_weights`) stay there. Nearly balanced blocks change last, in either direction.
-
-    Blocks are runs of ``chip.sign_block`` weights into one neuron, along the axis that the chip's spec assumes; the
-    last may be shorter. Frontends have no blocks and are not changed.
+    its magnitude and the sign of its block. No magnitude grows, so weights stay in the chip's range. Nearly balanced
+    blocks change last. Blocks are those of :func:`topology_loss`; frontends have none and are not changed.
 
     Parameters
     ----------

@@ -26,8 +26,8 @@ class SurrogateSchedule:
 
     .. math:: p_e = p_{start}\,(p_{end} / p_{start})^{e / (E - 1)}
 
-    in epoch :math:`e` of :math:`E`, and :math:`p_{end}` after them. Spikes do not change: the parameter only shapes the
-    derivative. A wide derivative reaches many neurons early in training, a narrow one is more exact at the end.
+    in epoch :math:`e` of :math:`E`, and :math:`p_{end}` after them. Spikes do not change, only the derivative: wide, it
+    reaches many neurons early in training; narrow, it is more exact at the end.
 
     Parameters
     ----------

@@ -160,10 +160,8 @@ def clip_weights(net: brainstate.nn.Module) -> None:
 def project_signs(net: brainstate.nn.Module) -> None:
     """Give every block of weights a single sign, in place, with the smallest change.
 
-    In each run of ``chip.sign_block`` weights into one neuron (along the other axis if the chip says so) the sign with
-    the larger sum of squares stays and the weights of the other sign become zero: the nearest such weights in the
-    Euclidean norm. Blocks of one sign do not change, so a second call changes nothing. One-to-one weights have no
-    block.
+    In each block (see :func:`topology_loss`) the sign with the larger sum of squares stays and the weights of the other
+    sign become zero: the nearest such weights in the Euclidean norm. A second call changes nothing.
 
     Parameters
     ----------
