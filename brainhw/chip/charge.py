@@ -90,7 +90,8 @@ class ChargeCurve(ABC):
         unit = unit_named(data["unit"], u.fcoulomb, call=call, name="charge")
         parameters = {key: data[key] for key in curve.keys}
         charges = exact(data[curve.charge_key], None, call=curve.__name__, name=curve.charge_key, shapes=None)
-        return curve(**{**parameters, curve.charge_key: u.Quantity(charges, unit=unit)})
+        parameters[curve.charge_key] = u.Quantity(charges, unit=unit)
+        return curve(**parameters)
 
 
 @final
@@ -275,6 +276,7 @@ class TabulatedCharge(ChargeCurve):
                 )
         if q[0] == q[-1]:
             raise ValueError(f"{call}: charges must rise from the first to the last; all {q.size} are {q[0]:g} fC.")
+        # Not a cubic spline: where that overshoots, charge would fall although the measurement rises.
         spline = PchipInterpolator(w, q)
         powers = np.arange(4)[:, None]
         object.__setattr__(self, "_weights", tuple(w.tolist()))

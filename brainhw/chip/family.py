@@ -100,6 +100,7 @@ class Family:
                 f"{call}: presets of {self.name} must hold at least one ChipSpec; got {describe(self.presets)}. "
                 "Give a tuple of specs."
             )
+        # Refused here and not at the first use: a file or a network of another family would be built from them.
         for preset in self.presets:
             if preset.family != self.name:
                 raise ValueError(

@@ -13,6 +13,7 @@ from brainhw.chip._units import exact
 
 __all__ = ["FieldInfo", "info_of", "sourced_fields", "spec_field"]
 
+# They identify a spec or describe its sources, so they have no source of their own.
 _UNSOURCED = ("name", "family", "provenance", "notes")
 
 

@@ -25,7 +25,7 @@ from brainhw.chip.tau import TauProfiles
 __all__ = ["chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
-_NONE = "none"
+_NONE = "none"  # TOML has no null
 
 _HEADER = """\
 The description of one chip, read by brainhw.chip.load_chip. It is TOML: edit it with any text editor.
@@ -178,6 +178,7 @@ def _check_format(data: Mapping[str, Any], call: str) -> None:
     if kind != _KIND or not version.isdecimal():
         got = "no format line" if found is None else f"format = {describe(found)}"
         raise ValueError(f"{call}: is not a chip file that this brainhw reads: expected the line {wanted}; got {got}.")
+    # Refused, not guessed: a number may mean something else in another version.
     if int(version) != _VERSION:
         raise ValueError(
             f"{call}: has format version {version}, this brainhw reads version {_VERSION}; "

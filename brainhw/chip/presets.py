@@ -59,6 +59,7 @@ H1V1 = ChipSpec(
 )
 """ChipSpec: the H1v1 family, 4 cores of 64 neurons, nonlinear synapse, reset to zero."""
 
+# The assumed membrane constants and energies are those of H1v1: nothing published tells the two families apart there.
 H1V2 = H1V1.replace(
     name="H1v2",
     family="H1v2",

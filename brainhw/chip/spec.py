@@ -142,6 +142,7 @@ class ChipSpec:
             )
         for name in ("name", "family"):
             _check_line(getattr(self, name), call=call, name=name)
+        # The only way to store a checked value in a frozen dataclass.
         for name, info in info_of(self).items():
             object.__setattr__(self, name, info.check(getattr(self, name), call=call, name=name))
         if self.weight_bits not in BITS:
@@ -200,6 +201,7 @@ class ChipSpec:
             sources = {**dict.fromkeys(changed, "assumed"), **provenance}
         else:
             sources = dict.fromkeys(changed, choice(provenance, PROVENANCES, call=call, name="provenance"))
+        # A note on the old value would be wrong for the new one.
         kept = {name: note for name, note in self.notes.items() if name not in changed}
         values = {**_values(self), **changes}
         values["provenance"] = {**self.provenance, **sources}

@@ -12,6 +12,7 @@ from brainhw.chip._units import exact
 
 __all__ = ["TauProfiles", "TauSnap"]
 
+# A tenth of the leak mismatch that is assumed for the presets: a smaller move is lost in the spread of a chip.
 _MOVED = 0.01
 _LISTED = 6
 

@@ -113,6 +113,7 @@ class ALIFLayer(CubaLIFLayer):
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity:
         """Advance and return the after-hyperpolarisation in mV, fed by the spikes of the previous step."""
         w_ahp = current_value(self.w_ahp).in_unit(u.mV)
+        # Added before the decay, as an input is: only so is it exactly one synapse more.
         own = self._ahp_decay(dt) * (self.voltage_state("I_ahp") + spk * w_ahp)
         self.write_voltage("I_ahp", own)
         return own
@@ -240,6 +241,7 @@ class ALIFLayer(CubaLIFLayer):
             return _value(self.tau_ahp)
         call = f"{type(self).__name__}.as_lif_with_ahp_synapses"
         decay = _value(self.gamma) if self.gamma is not None else self._ahp_decay(_arguments.time_step(call=call))
+        # For bit shifts the inverse of 1 - 2**-shift; the shift need not be whole.
         return decay if self.leak == "decays" else -jnp.log2(1 - decay)
 
 

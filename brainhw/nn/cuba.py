@@ -266,6 +266,7 @@ class CubaLIFLayer(RestingStates):
         spk = jnp.asarray(_arguments.as_array(self.spk.value, call=call, name="the state spk"))
         self._check_state_shape("spk", spk.shape, V.shape, call)
 
+        # As in Rockpool, input and recurrent input decay once as they arrive, and recurrence takes a step.
         if self.recurrent_weight is not None:
             irec = self._by_synapse(self.recurrent_drive(spk))
             tap(self, "irec", irec)
@@ -274,8 +275,10 @@ class CubaLIFLayer(RestingStates):
             tap(self, "irec", u.math.zeros_like(I_syn))
         I_syn = beta * I_syn
         own = self.own_current(spk, dt)
+        # The order of the sums is Rockpool's: in float32 another order rounds otherwise, and spikes differ.
         V = alpha * V + _total(I_syn, own)
         if self.noise_std is not None:
+            # Independent draws add their variances, so a step of any length leaves the same noise after one second.
             std = (self.noise_std * dt**0.5).to(u.mV)
             V = V + std * brainstate.random.randn(*V.shape, dtype=V.dtype)
         V = V + current_value(self.bias).in_unit(u.mV)
@@ -283,6 +286,7 @@ class CubaLIFLayer(RestingStates):
 
         V_th = self.threshold()
         spk = self._spikes(V, V_th)
+        # The reset keeps its gradient by default: Rockpool detaches nothing, and its gradients are golden traces.
         self.write_voltage("V", V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th)
         self.write_voltage("I_syn", I_syn)
         self.spk.value = spk
@@ -360,6 +364,7 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
         return None
     shape = (n, n * n_syn)
     if w_rec is True:
+        # The bound of Rockpool's `kaiming_uniform_`, measured 0.1225 for 200 x 400.
         bound = math.sqrt(6 / (n * n_syn))
         w_rec = braintools.init.Uniform(-bound * u.mV, bound * u.mV)
     elif isinstance(w_rec, (bool, brainstate.State)):

@@ -171,6 +171,7 @@ class EffectiveWeight(brainstate.nn.Module):
         """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the one in place."""
         master = weights.value
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
+        # In the order of the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
         mismatch = in_place = self.mismatch.value
         if key is not None:

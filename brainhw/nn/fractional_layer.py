@@ -186,6 +186,7 @@ class FractionalLayer(RestingStates):
             return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
         if self.memory is None:
             return LagBuffer(self.horizon or 1, whole=True)
+        # spikeDE counts the present value too: its memory=M+1 equals memory=M of torchfde to 5e-9.
         return LagBuffer(self.memory - 1 if self.memory_rule == "spikede" else self.memory)
 
     def rules(self) -> NeuronRules:
@@ -221,6 +222,7 @@ class FractionalLayer(RestingStates):
             tau=tau / scale if self.time_scale is not None else jnp.ones_like(tau),
         )
         V_th = jnp.asarray(self.threshold().mantissa, dtype=dtype)
+        # In units of tau: the slope of the membrane is (x - V) / tau.
         return NeuronParameters(operator, V_th, None if self.lookahead is None else self.lookahead.mantissa / tau)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class RestingStates(brainstate.nn.Dynamics):
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
+        # New states: a compiled function checks shapes, and the batch size may differ from before.
         for name, value in self.resting_values(batch_size).items():
             setattr(self, name, brainstate.HiddenState(value))
 

@@ -44,7 +44,9 @@ def spike_limit(value: Any, *, call: str, name: str) -> int:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
 def _count(function: MultiSpike, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
+    # Without the comparison a negative membrane would count negative spikes.
     n = jnp.where(V_th <= V, jnp.floor(V / V_th), jnp.zeros_like(V))
+    # NaN and not zero: a threshold that was learnt to zero must show.
     n = jnp.where(V_th > 0, n, jnp.nan)
     return n if max_spikes is None else jnp.minimum(n, max_spikes)
 

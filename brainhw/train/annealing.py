@@ -101,6 +101,7 @@ class SignAnnealing:
         # A state, not an attribute: a training step that was compiled before reads the new value.
         for weight, alpha in self._attached:
             alpha.value = jnp.full_like(alpha.value, self.alpha)
+            # The charges were computed with the alpha before.
             weight.effective.forget()
 
     def constrain(self) -> None:
@@ -126,6 +127,7 @@ class SignAnnealing:
         self._attached = []
 
     def _write(self, when: Callable[[jax.Array], jax.Array | bool]) -> None:
+        # By `where`: inside jit alpha is a state without a number, and `if` could not decide.
         for weight, alpha in self._attached:
             chip, master = weight.chip, weight.master.value
             hard = fold(master, jnp.inf, block=chip.sign_block, axis=chip.sign_axis)

@@ -56,6 +56,7 @@ def firing_rate_target_mse_loss(
         raise ValueError(f"{call}: give one offset and one multiplier for each layer's spikes; got lengths {lengths}.")
     terms = []
     for i, (spikes, offset, multiplier) in enumerate(zip(spikes_list, offsets, multipliers, strict=True)):
+        # The mean of the layer, as the vendor defines it: silent and busy neurons may cancel.
         rate = jnp.mean(_arguments.as_array(spikes, call=call, name=f"spikes_list[{i}]"))
         names = f"offsets[{i}]", f"multipliers[{i}]"
         if isinstance(offset, u.Quantity):
@@ -109,6 +110,7 @@ def balanced_population_mse(
     """
     call = "balanced_population_mse"
     size = population_size(spikes, labels, n_classes, call=call)
+    # Consecutive neurons form a population, as in `accuracy_population`.
     right = jnp.repeat(jax.nn.one_hot(labels, n_classes), size, axis=-1)
     target = low + (high - low) * right
     return jnp.mean((jnp.sum(spikes, axis=0) - target) ** 2)

@@ -18,6 +18,7 @@ __all__ = ["SurrogateSchedule"]
 
 def geometric(start: float, end: float, epoch: int, n_epochs: int) -> float:
     """Return the value in an epoch of a schedule with equal ratios; ``end`` from the last epoch on."""
+    # In linear steps from 0.5 to 20 the signs of an annealing would be soft (alpha < 3) in an eighth of the epochs.
     return start * (end / start) ** min(1.0, epoch / max(1, n_epochs - 1))
 
 
@@ -81,6 +82,7 @@ class SurrogateSchedule:
             raise ValueError(f"{call}: the network has no layer with a spk_fun to schedule.")
         plain = {path: _plain(node.spk_fun) for path, node in layers.items()}
         names = {path: _attribute(spk_fun, parameter, call) for path, spk_fun in plain.items()}
+        # A state: a training step that was compiled before reads the new value.
         self._value = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
         self._layers = list(layers.values())
         for path, layer in layers.items():

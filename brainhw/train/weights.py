@@ -103,6 +103,7 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
     >>> round(float(bh.train.topology_loss(synapse)), 4)
     0.4
     """
+    # The vendor publishes only that aligned blocks cost nothing; the measure of the rest is brainhw's.
     disagreement = []
     for weight in dense_on_chip(net, "topology_loss"):
         blocks = to_blocks(weight.master.value, weight.chip.sign_block, weight.chip.sign_axis)
