@@ -116,7 +116,7 @@ class FractionalLayer(RestingStates):
         self.take_terms(
             make_terms(alpha, coefficients, learn_alpha, learn_coefficients, size=shape, method=method, call=call)
         )
-        self.init_state()
+        FractionalLayer.init_state(self)
 
     def set_orders(
         self,
@@ -169,7 +169,7 @@ class FractionalLayer(RestingStates):
         if len(self.orders()) > 1 and not METHODS[name].many_terms:
             raise ValueError(f"{call}: {name!r} steps one derivative, but alpha has {len(self.orders())} terms.")
         self._method = name
-        self.init_state()
+        FractionalLayer.init_state(self)
 
     @property
     def n_neurons(self) -> int:

@@ -3,15 +3,15 @@
 Each is a :class:`braintools.surrogate.Surrogate`. The argument is dimensionless, the distance
 to the threshold in units of the threshold, ``(V - V_th) / V_th``: the same slope on millivolts is another width.
 
-=====================  ===========  ============================  =================
-factory                peak at 0    tail of the derivative        area
-=====================  ===========  ============================  =================
-:func:`fast_sigmoid`   1            ``1 / (slope x)**2``          ``2 / slope``
-:func:`atan`           alpha / 2    ``2 / (pi**2 alpha x**2)``    1
-:func:`sigmoid`        slope / 4    ``slope exp(-slope |x|)``     1
-=====================  ===========  ============================  =================
+=====================  ====================  ===========  ============================  =================
+class                  other name            peak at 0    tail of the derivative        area
+=====================  ====================  ===========  ============================  =================
+:class:`FastSigmoid`   ``fast_sigmoid``      1            ``1 / (slope x)**2``          ``2 / slope``
+:class:`ATan`          ``atan``              alpha / 2    ``2 / (pi**2 alpha x**2)``    1
+:class:`Sigmoid`       ``sigmoid``           slope / 4    ``slope exp(-slope |x|)``     1
+=====================  ====================  ===========  ============================  =================
 
-A peak above 1 multiplies at every step the gradient that goes back through a reset; :func:`fast_sigmoid` stays at 1.
+A peak above 1 multiplies the gradient at every step that goes back through a reset; :class:`FastSigmoid` stays at 1.
 """
 
 from __future__ import annotations
@@ -260,67 +260,7 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
         return jax.nn.sigmoid(self.slope * x)
 
 
-def atan(alpha: float = 2.0) -> ATan:
-    """Return an :class:`ATan` spike function: peak ``alpha / 2``, a heavy tail, area 1.
-
-    Parameters
-    ----------
-    alpha : float, default 2.0
-        Steepness, dimensionless, above 0 and at most 1e5.
-
-    Returns
-    -------
-    ATan
-        For ``spk_fun=``.
-
-    Examples
-    --------
-    >>> from brainhw.surrogate import atan
-    >>> atan()
-    ATan(alpha=2.0)
-    """
-    return ATan(alpha)
-
-
-def fast_sigmoid(slope: float = 25.0) -> FastSigmoid:
-    """Return a :class:`FastSigmoid` spike function: peak 1 whatever the slope, a heavy tail; the one to begin with.
-
-    Parameters
-    ----------
-    slope : float, default 25.0
-        Steepness, dimensionless, above 0 and at most 1e5.
-
-    Returns
-    -------
-    FastSigmoid
-        For ``spk_fun=``.
-
-    Examples
-    --------
-    >>> from brainhw.surrogate import fast_sigmoid
-    >>> fast_sigmoid(slope=10)
-    FastSigmoid(slope=10.0)
-    """
-    return FastSigmoid(slope)
-
-
-def sigmoid(slope: float = 25.0) -> Sigmoid:
-    """Return a :class:`Sigmoid` spike function: peak ``slope / 4``, an exponential tail, area 1.
-
-    Parameters
-    ----------
-    slope : float, default 25.0
-        Steepness, dimensionless, above 0 and at most 1e5.
-
-    Returns
-    -------
-    Sigmoid
-        For ``spk_fun=``.
-
-    Examples
-    --------
-    >>> from brainhw.surrogate import sigmoid
-    >>> sigmoid()
-    Sigmoid(slope=25.0)
-    """
-    return Sigmoid(slope)
+# The names that users of NWAVE and snnTorch know.
+atan = ATan
+fast_sigmoid = FastSigmoid
+sigmoid = Sigmoid

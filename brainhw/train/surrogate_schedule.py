@@ -36,8 +36,8 @@ class SurrogateSchedule:
         The network. Attach before compiling a training step. A new schedule replaces an earlier one; a copy of a
         network shares the schedule of the original until it gets its own.
     parameter : str
-        Name of the parameter, such as ``"slope"`` of :func:`brainhw.surrogate.fast_sigmoid` or ``"alpha"`` of
-        :func:`brainhw.surrogate.atan` and the surrogates of braintools. Every layer's spike function must have it.
+        Name of the parameter, such as ``"slope"`` of :class:`brainhw.surrogate.FastSigmoid` or ``"alpha"`` of
+        :class:`brainhw.surrogate.ATan` and the surrogates of braintools. Every layer's spike function must have it.
     total_epochs : int
         Epochs in which it moves.
     start, end : float
