@@ -131,7 +131,7 @@ class ATan(_HardThreshold, braintools.surrogate.Arctan):
 
     Notes
     -----
-    Values, gradients and :meth:`surrogate_fun` keep the float type of ``x`` and are finite for any finite ``x``.
+    Values, gradients and ``surrogate_fun`` keep the float type of ``x`` and are finite for any finite ``x``.
     Integers and booleans become the default float type.
 
     Examples
@@ -173,9 +173,9 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
 
     Notes
     -----
-    Values, gradients and :meth:`surrogate_fun` keep the float type of ``x``, and are finite while ``slope * x`` is
+    Values, gradients and ``surrogate_fun`` keep the float type of ``x``, and are finite while ``slope * x`` is
     finite in float32 or better. Integers and booleans become the default float type. The derivative has a kink at 0,
-    where the second derivative is that of the right side, ``-2 slope``. :meth:`surrogate_fun` lies within
+    where the second derivative is that of the right side, ``-2 slope``. ``surrogate_fun`` lies within
     ``1 / slope`` of 0.5: its height is the area under the derivative, not 1.
 
     Examples
@@ -227,7 +227,7 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
 
     Notes
     -----
-    Values, gradients and :meth:`surrogate_fun` keep the float type of ``x`` and are finite for any finite ``x``.
+    Values, gradients and ``surrogate_fun`` keep the float type of ``x`` and are finite for any finite ``x``.
     Integers and booleans become the default float type.
 
     Examples
