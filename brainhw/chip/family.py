@@ -130,10 +130,17 @@ class Family:
         return type(self.presets[0])
 
     def module(self, role: str) -> Callable[[type], type]:
-        """Return a class decorator that makes a class the family's ``'synapse'``, ``'layer'`` or ``'frontend'``."""
+        """Return a class decorator that makes a class the family's ``'synapse'``, ``'layer'`` or ``'frontend'``.
+
+        The class gets this family and its default chip as ``family`` and ``preset``, unless it has its own.
+        """
         choice(role, ROLES, call="Family.module", name="role")
 
-        def add(kind: type) -> type:
+        def add(kind: Any) -> Any:
+            # Those of a base class do not count: it may belong to another family.
+            for name, value in (("family", self.name), ("preset", self.preset)):
+                if name not in vars(kind):
+                    setattr(kind, name, value)
             self.modules[role] = kind
             return kind
 
@@ -298,6 +305,7 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     if isinstance(chip, ChipSpec):
         return chip
     named = {preset.name.lower(): preset for family in families() for preset in family.presets}
+    # A name that a family and a preset share means the family's default chip.
     named |= {family.name.lower(): family.preset for family in families()}
     if isinstance(chip, str) and chip.lower() in named:
         return named[chip.lower()]

@@ -305,6 +305,7 @@ def _checked_provenance(value: Any, names: Sequence[str], *, call: str) -> Mappi
         raise ValueError(
             f"{call}: provenance must give one of {words} for every field; it is missing {', '.join(missing)}."
         )
+    # In the order of the fields: two specs are equal, however their provenance was written.
     for name in names:
         choice(given[name], PROVENANCES, call=call, name=f"provenance of {name}")
     return MappingProxyType({name: given[name] for name in names})

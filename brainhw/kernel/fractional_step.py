@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -108,7 +109,7 @@ def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
             # Neurons do not mix in the scheme, so one tangent of ones gives the derivative of every neuron at once.
             tangent = [jnp.ones_like(leaf) if i == j else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)]
             at, along = structure.unflatten(leaves), structure.unflatten(tangent)
-            derivatives.append(jax.jvp(lambda operator: _scheme(rules, operator), (at,), (along,))[1])
+            derivatives.append(jax.jvp(partial(_scheme, rules), (at,), (along,))[1])
     return (_scheme(rules, operator), *derivatives)
 
 

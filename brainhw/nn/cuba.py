@@ -135,6 +135,7 @@ class CubaLIFLayer(RestingStates):
         call = type(self).__name__
         n_syn = _arguments.positive_int(n_synapses, call=call, name="n_synapses")
         shape = _layer_shape(size, n_syn, w_rec, call)
+        # Inputs are flat, channel neuron * S + synapse, as in Rockpool: a dense synapse in front has one axis.
         super().__init__(shape if len(shape) > 1 else (shape[0] * n_syn,), name=name)
         self.out_size = shape
         self.n_synapses = n_syn
@@ -196,6 +197,7 @@ class CubaLIFLayer(RestingStates):
     def prepare(self, key: jax.Array | None = None) -> None:
         """Refuse a threshold that learning has led to zero or below, where it is not being traced."""
         V_th = self.threshold().mantissa
+        # Here and not in `update`: inside a compiled step the threshold has no number.
         if _arguments.is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
             raise ValueError(
                 f"{type(self).__name__}: V_th has been learnt to {np.min(np.asarray(V_th)):g} mV and must stay greater "

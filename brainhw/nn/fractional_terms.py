@@ -65,6 +65,7 @@ def make_terms(
                 f"{call}: {name} must be greater than 0 and at most 1; got {wrong.flat[0]:g}. Order 1 is the "
                 "ordinary derivative."
             )
+    # The sigmoid that keeps a learnt order in range reaches 1 only at infinity.
     if learn_alpha is True and np.any(orders >= 1):
         raise ValueError(
             f"{call}: {names.learn_alpha}=True keeps {names.alpha} between 0 and 1, so it must start below 1; got "
@@ -108,6 +109,7 @@ def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, 
     array = jnp.asarray(value, dtype=brainstate.environ.dftype())
     if learn is False:
         return array
+    # 'raw' without a transform: spikeDE learns so, without any range.
     return brainstate.nn.Param(array, t=transform) if learn is True else brainstate.nn.Param(array)
 
 

@@ -196,9 +196,6 @@ class H1v1Synapse(H1Synapse):
     0.860 fC
     """
 
-    family = "H1v1"
-    preset = H1V1
-
 
 @H1V2_FAMILY.module("synapse")
 class H1v2Synapse(H1Synapse):
@@ -214,9 +211,6 @@ class H1v2Synapse(H1Synapse):
     >>> print(f"{float(synapse(jnp.array([1.0, 0.0])).mantissa[0]):.3f} fC")
     0.450 fC
     """
-
-    family = "H1v2"
-    preset = H1V2
 
 
 class H1Frontend(_ChipSynapse):
@@ -297,9 +291,6 @@ class H1v1Frontend(H1Frontend):
     (100, 8, 16)
     """
 
-    family = "H1v1"
-    preset = H1V1
-
 
 @H1V2_FAMILY.module("frontend")
 class H1v2Frontend(H1Frontend):
@@ -311,9 +302,6 @@ class H1v2Frontend(H1Frontend):
     >>> bh.nn.H1v2Frontend().weight.value.shape
     (16,)
     """
-
-    family = "H1v2"
-    preset = H1V2
 
 
 class H1Layer(SpikingLayer):
@@ -516,6 +504,7 @@ class H1Layer(SpikingLayer):
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
         """Return the charge over the membrane capacitance."""
+        # Femtocoulomb over femtofarad is volt; membranes are kept in millivolt.
         return (drive / self.chip.C).in_unit(u.mV)
 
     def recurrent_matrix(self) -> u.Quantity:
@@ -539,9 +528,6 @@ class H1v1Layer(H1Layer):
     ([0.0, 1.0, 0.0, 1.0], 0.0)
     """
 
-    family = "H1v1"
-    preset = H1V1
-
 
 @H1V2_FAMILY.module("layer")
 class H1v2Layer(H1Layer):
@@ -558,9 +544,6 @@ class H1v2Layer(H1Layer):
     >>> spikes, round(float(layer.V.value.mantissa[0]), 3)
     ([1.0, 1.0], 38.097)
     """
-
-    family = "H1v2"
-    preset = H1V2
 
 
 def _recurrent_key(key: jax.Array | None) -> jax.Array | None:

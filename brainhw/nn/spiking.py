@@ -321,6 +321,7 @@ def check_spike_function(
     spk_fun: Any, call: str, example: str = "brainhw.surrogate.fast_sigmoid()"
 ) -> Callable[..., jax.Array]:
     """Return a spike function, or raise."""
+    # A class can be called too, but would take the membrane for its slope.
     if not callable(spk_fun) or isinstance(spk_fun, type):
         raise TypeError(
             f"{call}: spk_fun must be a spike function, for example {example}; got {_arguments.describe(spk_fun)}."

@@ -38,6 +38,7 @@ def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
     1.0
     """
     check_output(spikes, labels, call="accuracy")
+    # Counts order the neurons as rates do, without a time step.
     return jnp.mean(jnp.argmax(jnp.sum(spikes, axis=0), axis=-1) == labels)
 
 

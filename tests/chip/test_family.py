@@ -139,3 +139,20 @@ def test_a_family_names_its_package() -> None:
         with pytest.raises(ValueError, match="Family: package must be the name of a Python package; got") as caught:
             Family("Lab", presets=(lab_spec(),), package=package)
         assert repr(package) in str(caught.value)
+
+
+def test_a_module_gets_family_and_default_chip_unless_it_has_its_own(lab: Family) -> None:
+    class Base:
+        family, preset = "H1v1", H1V1
+
+    @lab.module("layer")
+    class Layer(Base):
+        pass
+
+    @lab.module("synapse")
+    class Synapse(Base):
+        preset = other = lab_spec(name="other")
+
+    assert (Layer.family, Layer.preset) == ("Lab", lab.preset)
+    assert (Synapse.family, Synapse.preset) == ("Lab", Synapse.other)
+    assert lab.modules == {"layer": Layer, "synapse": Synapse}
