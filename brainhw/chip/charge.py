@@ -93,6 +93,11 @@ class ChargeCurve(ABC):
         parameters[curve.charge_key] = u.Quantity(charges, unit=unit)
         return curve(**parameters)
 
+    def __repr__(self) -> str:
+        units = {self.charge_key: " fC"}
+        numbers = ", ".join(f"{key}={getattr(self, f'_{key}'):.10g}{units.get(key, '')}" for key in self.keys)
+        return f"{type(self).__name__}({numbers})"
+
 
 @final
 @dataclass(frozen=True, init=False, repr=False)
@@ -143,9 +148,6 @@ class LinearCharge(ChargeCurve):
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
         return self._gain * weights
-
-    def __repr__(self) -> str:
-        return f"LinearCharge(gain={self._gain:.10g} fC)"
 
 
 @final
@@ -208,9 +210,6 @@ class SaturatingCharge(ChargeCurve):
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
         return (self._gain * self._saturation) * jnp.tanh(weights / self._saturation)
-
-    def __repr__(self) -> str:
-        return f"SaturatingCharge(gain={self._gain:.10g} fC, saturation={self._saturation:.10g})"
 
 
 @final

@@ -12,7 +12,7 @@ from brainhw import _arguments
 from brainhw.kernel.signs import fold
 from brainhw.nn import ChipWeight
 from brainhw.train.surrogate_schedule import geometric
-from brainhw.train.weights import dense_on_chip
+from brainhw.train.weights import on_chip
 
 __all__ = ["SignAnnealing"]
 
@@ -84,7 +84,7 @@ class SignAnnealing:
                 f"after {self.alpha_start:g}."
             )
         self._attached: list[tuple[ChipWeight, brainstate.LongTermState]] = []
-        for weight in dense_on_chip(net, call):
+        for weight in on_chip(net, call, dense=True).values():
             alpha = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
             weight.effective.sign_alpha = alpha
             self._attached.append((weight, alpha))

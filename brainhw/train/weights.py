@@ -10,32 +10,20 @@ from brainhw import _arguments
 from brainhw.kernel.signs import nearest, to_blocks
 from brainhw.nn import ChipWeight, chip_weights
 
-__all__ = [
-    "clip_weights",
-    "dense_on_chip",
-    "on_chip",
-    "out_of_range",
-    "project_signs",
-    "topology_loss",
-    "weight_magnitude_loss",
-]
+__all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology_loss", "weight_magnitude_loss"]
 
 
-def on_chip(net: brainstate.nn.Module, call: str) -> dict[str, ChipWeight]:
-    """Return the weights of ``net`` that are on a chip, or raise if it has none."""
+def on_chip(net: brainstate.nn.Module, call: str, *, dense: bool = False) -> dict[str, ChipWeight]:
+    """Return the weights of ``net`` that are on a chip, or only the dense ones; raise if it has none."""
     _arguments.check_module(net, call=call)
     found = chip_weights(net)
     if not found:
         raise ValueError(f"{call}: the network has no weight on a chip; build it with modules of a chip family.")
+    if dense:
+        found = {path: weight for path, weight in found.items() if weight.master.value.ndim == 2}
+        if not found:
+            raise ValueError(f"{call}: the network has no dense weight on a chip, only one-to-one frontends.")
     return found
-
-
-def dense_on_chip(net: brainstate.nn.Module, call: str) -> list[ChipWeight]:
-    """Return the dense weights of ``net`` that are on a chip, or raise if it has none."""
-    dense = [weight for weight in on_chip(net, call).values() if weight.master.value.ndim == 2]
-    if not dense:
-        raise ValueError(f"{call}: the network has no dense weight on a chip, only one-to-one frontends.")
-    return dense
 
 
 def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
@@ -105,7 +93,7 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
     """
     # The vendor publishes only that aligned blocks cost nothing; the measure of the rest is brainhw's.
     disagreement = []
-    for weight in dense_on_chip(net, "topology_loss"):
+    for weight in on_chip(net, "topology_loss", dense=True).values():
         blocks = to_blocks(weight.master.value, weight.chip.sign_block, weight.chip.sign_axis)
         disagreement.append(jnp.sum(jnp.abs(blocks), axis=1) - jnp.abs(jnp.sum(blocks, axis=1)))
     return jnp.sum(jnp.stack([d.sum() for d in disagreement])) / sum(d.size for d in disagreement)
