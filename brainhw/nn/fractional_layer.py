@@ -24,11 +24,6 @@ from brainhw.nn.spiking import RestingStates, check_spike_function, checked_driv
 
 __all__ = ["FractionalLayer"]
 
-KERNELS = ("soe", "dense")
-RESETS = ("current", "subtract", "zero")
-HISTORIES = ("keep", "clear")
-MEMORY_RULES = ("past", "spikede")
-ALPHA_RULES = ("exact", "spikede")
 DEFAULT_HORIZON = 4096
 
 
@@ -88,16 +83,16 @@ class FractionalLayer(RestingStates):
                 lookahead, u.ms, call=call, name="lookahead", shapes=[()], nonnegative=True
             )
         self._method = _arguments.choice(method, METHODS, call=call, name="method")
-        self.kernel = _arguments.choice(kernel, KERNELS, call=call, name="kernel")
-        self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")
-        self.history = _arguments.choice(history, HISTORIES, call=call, name="history")
+        self.kernel = _arguments.choice(kernel, ("soe", "dense"), call=call, name="kernel")
+        self.reset = _arguments.choice(reset, ("current", "subtract", "zero"), call=call, name="reset")
+        self.history = _arguments.choice(history, ("keep", "clear"), call=call, name="history")
         if self.history == "clear" and self.reset == "current":
             raise ValueError(
                 f"{call}: history='clear' starts anew from the voltage after a reset, but reset='current' is an input "
                 "that acts through the history; pass reset='subtract' or 'zero'."
             )
-        self.memory_rule = _arguments.choice(memory_rule, MEMORY_RULES, call=call, name="memory_rule")
-        self.alpha_rule = _arguments.choice(alpha_rule, ALPHA_RULES, call=call, name="alpha_rule")
+        self.memory_rule = _arguments.choice(memory_rule, ("past", "spikede"), call=call, name="memory_rule")
+        self.alpha_rule = _arguments.choice(alpha_rule, ("exact", "spikede"), call=call, name="alpha_rule")
         self.memory = None if memory is None else _arguments.positive_int(memory, call=call, name="memory")
         self.horizon = None if horizon is None else _arguments.positive_int(horizon, call=call, name="horizon")
         self.n_exponentials = check_count(n_exponentials, call=call, name="n_exponentials")

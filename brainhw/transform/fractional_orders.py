@@ -385,9 +385,10 @@ class FractionalLayerSummary:
 
     def cells(self) -> tuple[str, ...]:
         """Return the texts of one line of the table."""
-        learnt = ["orders"] * self.learns_orders + ["coefficients"] * self.learns_coefficients
-        numbers_of = _numbers(self.orders), _numbers(self.coefficients)
-        return (self.path or self.kind, str(self.n_neurons), self.method, *numbers_of, ", ".join(learnt) or "-")
+        flags = {"orders": self.learns_orders, "coefficients": self.learns_coefficients}
+        learnt = ", ".join(name for name, is_learnt in flags.items() if is_learnt) or "-"
+        texts = _numbers(self.orders), _numbers(self.coefficients), learnt
+        return (self.path or self.kind, str(self.n_neurons), self.method, *texts)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
