@@ -305,9 +305,9 @@ def _checked_provenance(value: Any, names: Sequence[str], *, call: str) -> Mappi
         raise ValueError(
             f"{call}: provenance must give one of {words} for every field; it is missing {', '.join(missing)}."
         )
-    # In the order of the fields: two specs are equal, however their provenance was written.
     for name in names:
         choice(given[name], PROVENANCES, call=call, name=f"provenance of {name}")
+    # In the order of the fields, so that two specs are equal however their provenance was written.
     return MappingProxyType({name: given[name] for name in names})
 
 
