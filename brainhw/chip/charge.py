@@ -262,6 +262,7 @@ class TabulatedCharge(ChargeCurve):
                 f"{call}: weights and charges must be two lists of the same length, at least 2; "
                 f"got shapes {w.shape} and {q.shape}."
             )
+        # In float32, in which the curve is evaluated: two knots that become equal there would divide by zero.
         for name, numbers, falls in (
             ("weights", w, np.diff(w.astype(np.float32)) <= 0),
             ("charges", q, np.diff(q) < 0),
@@ -321,6 +322,7 @@ class TabulatedCharge(ChargeCurve):
         )
 
 
+# A file names a kind, never a class to build.
 _KINDS: dict[str, type[ChargeCurve]] = {
     curve.kind: curve for curve in (LinearCharge, SaturatingCharge, TabulatedCharge)
 }

@@ -206,6 +206,7 @@ class ChipSpec:
         values = {**_values(self), **changes}
         values["provenance"] = {**self.provenance, **sources}
         values["notes"] = {**kept, **_checked_notes(changes.get("notes", {}), names, call=type(self).__name__)}
+        # Through the constructor, which checks a new value like the first.
         return type(self)(**values)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -84,6 +84,7 @@ class TauProfiles:
         requested = exact(tau, u.ms, call=call, name="tau", shapes=None, positive=True)
         profiles = np.asarray(self._ms)
         # The larger of the two ratios orders as |log ratio| does, without its rounding: 20 between 10 and 40 is a tie.
+        # Of two that are equally near `argmin` takes the first, the shorter.
         ratio = requested[..., None] / profiles
         index = np.argmin(np.maximum(ratio, 1.0 / ratio), axis=-1)
         given = profiles[index]

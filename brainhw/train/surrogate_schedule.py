@@ -159,6 +159,7 @@ def _attribute(spk_fun: Any, parameter: Any, call: str) -> str:
             f"{call}: {type(spk_fun).__name__} has no surrogate derivative with a parameter. Use a single-spike "
             "function, such as brainhw.surrogate.fast_sigmoid()."
         )
+    # braintools names every steepness `alpha`; users know the printed name.
     numbers = {name: value for name, value in vars(spk_fun).items() if isinstance(value, (int, float))}
     known = {getattr(spk_fun, "_parameter", name) if name == "alpha" else name: name for name in numbers}
     if parameter not in known:
