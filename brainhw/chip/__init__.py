@@ -5,7 +5,6 @@ from brainhw.chip.family import Family, Mismatch, UnknownFamilyError, families, 
 from brainhw.chip.fields import spec_field
 from brainhw.chip.file import load_chip, save_chip
 from brainhw.chip.presets import H1V1, H1V1_FAMILY, H1V2, H1V2_FAMILY
-from brainhw.chip.printout import table as _table  # noqa: F401  (enters itself as ChipSpec.table)
 from brainhw.chip.spec import BITS, WIDEST_THRESHOLD, ChipSpec
 from brainhw.chip.tau import TauProfiles, TauSnap
 

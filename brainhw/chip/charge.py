@@ -28,24 +28,17 @@ class ChargeCurve(ABC):
 
     kind: ClassVar[str]
     keys: ClassVar[tuple[str, ...]]
+    """Names of the parameters; each curve keeps them as plain numbers, charges in fC, with a ``_`` in front."""
+    charge_key: ClassVar[str]
+    """The parameter that is a charge."""
 
     def __call__(self, weights: Any) -> u.Quantity:
-        """Return the charge of each weight.
+        """Return the charge of each weight in fC, with the shape and the float dtype of ``weights``.
 
         Parameters
         ----------
         weights : array or float, any shape
             Dimensionless weights. Integers are read as floats.
-
-        Returns
-        -------
-        Quantity
-            Charges in fC with the shape and the float dtype of ``weights``.
-
-        Raises
-        ------
-        TypeError
-            If ``weights`` carries a unit or is not an array of real numbers.
         """
         call = type(self).__name__
         if isinstance(weights, u.Quantity):
@@ -68,18 +61,11 @@ class ChargeCurve(ABC):
     def slope_at_zero(self) -> u.Quantity:
         """The charge per unit weight at weight zero, in fC."""
 
-    @abstractmethod
-    def _parameters(self) -> dict[str, Any]:
-        """Return the plain parameters, charges in fC, under the names in ``keys``."""
-
-    @classmethod
-    @abstractmethod
-    def _from_parameters(cls, parameters: Mapping[str, Any], unit: u.Unit) -> ChargeCurve:
-        """Build the curve from plain parameters whose charges are in ``unit``."""
-
     def to_dict(self) -> dict[str, Any]:
         """Return the curve as plain strings, floats and lists: ``kind``, its parameters, ``unit`` of the charges."""
-        return {"kind": self.kind, **self._parameters(), "unit": unit_name(u.fcoulomb)}
+        held = {key: getattr(self, f"_{key}") for key in self.keys}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in held.items()}
+        return {"kind": self.kind, **plain, "unit": unit_name(u.fcoulomb)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], *, call: str = "ChargeCurve.from_dict") -> ChargeCurve:
@@ -87,10 +73,8 @@ class ChargeCurve(ABC):
 
         Raises
         ------
-        ValueError
-            If the kind or the unit is unknown, or a parameter is missing or not one of this kind.
-        TypeError
-            If a parameter is not of real numbers.
+        TypeError, ValueError
+            If the kind, the unit or a parameter is unknown, missing or bad.
         """
         curve = _KINDS[choice(data.get("kind"), _KINDS, call=call, name="kind")]
         wanted = (*curve.keys, "unit")
@@ -104,7 +88,15 @@ class ChargeCurve(ABC):
                     f"it takes {', '.join(wanted)}."
                 )
         unit = unit_named(data["unit"], u.fcoulomb, call=call, name="charge")
-        return curve._from_parameters(data, unit)
+        parameters = {key: data[key] for key in curve.keys}
+        charges = exact(data[curve.charge_key], None, call=curve.__name__, name=curve.charge_key, shapes=None)
+        parameters[curve.charge_key] = u.Quantity(charges, unit=unit)
+        return curve(**parameters)
+
+    def __repr__(self) -> str:
+        units = {self.charge_key: " fC"}
+        numbers = ", ".join(f"{key}={getattr(self, f'_{key}'):.10g}{units.get(key, '')}" for key in self.keys)
+        return f"{type(self).__name__}({numbers})"
 
 
 @final
@@ -121,10 +113,8 @@ class LinearCharge(ChargeCurve):
 
     Raises
     ------
-    TypeError
-        If ``gain`` is not a charge.
-    ValueError
-        If ``gain`` is not finite and greater than zero.
+    TypeError, ValueError
+        If ``gain`` is not a charge, or not finite and greater than zero.
 
     Examples
     --------
@@ -138,6 +128,7 @@ class LinearCharge(ChargeCurve):
 
     kind: ClassVar[str] = "linear"
     keys: ClassVar[tuple[str, ...]] = ("gain",)
+    charge_key: ClassVar[str] = "gain"
     _gain: float
 
     def __init__(self, gain: u.Quantity) -> None:
@@ -158,16 +149,6 @@ class LinearCharge(ChargeCurve):
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
         return self._gain * weights
 
-    def _parameters(self) -> dict[str, Any]:
-        return {"gain": self._gain}
-
-    @classmethod
-    def _from_parameters(cls, parameters: Mapping[str, Any], unit: u.Unit) -> LinearCharge:
-        return cls(_in_unit(parameters["gain"], unit, cls, "gain"))
-
-    def __repr__(self) -> str:
-        return f"LinearCharge(gain={self._gain:.10g} fC)"
-
 
 @final
 @dataclass(frozen=True, init=False, repr=False)
@@ -187,10 +168,8 @@ class SaturatingCharge(ChargeCurve):
 
     Raises
     ------
-    TypeError
-        If ``gain`` is not a charge or ``saturation`` not a plain number.
-    ValueError
-        If either is not finite and greater than zero.
+    TypeError, ValueError
+        If ``gain`` is not a charge or ``saturation`` not a plain number, or one is not finite and greater than zero.
 
     Examples
     --------
@@ -203,6 +182,7 @@ class SaturatingCharge(ChargeCurve):
 
     kind: ClassVar[str] = "saturating"
     keys: ClassVar[tuple[str, ...]] = ("gain", "saturation")
+    charge_key: ClassVar[str] = "gain"
     _gain: float
     _saturation: float
 
@@ -231,16 +211,6 @@ class SaturatingCharge(ChargeCurve):
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
         return (self._gain * self._saturation) * jnp.tanh(weights / self._saturation)
 
-    def _parameters(self) -> dict[str, Any]:
-        return {"gain": self._gain, "saturation": self._saturation}
-
-    @classmethod
-    def _from_parameters(cls, parameters: Mapping[str, Any], unit: u.Unit) -> SaturatingCharge:
-        return cls(_in_unit(parameters["gain"], unit, cls, "gain"), parameters["saturation"])
-
-    def __repr__(self) -> str:
-        return f"SaturatingCharge(gain={self._gain:.10g} fC, saturation={self._saturation:.10g})"
-
 
 @final
 @dataclass(frozen=True, init=False, repr=False)
@@ -260,10 +230,9 @@ class TabulatedCharge(ChargeCurve):
 
     Raises
     ------
-    TypeError
-        If ``weights`` carries a unit or ``charges`` is not a charge.
-    ValueError
-        If the table is too short, its columns differ in length, or it is not monotone.
+    TypeError, ValueError
+        If ``weights`` carries a unit or ``charges`` is not a charge, or the table is too short, its columns differ in
+        length, or it is not monotone.
 
     Examples
     --------
@@ -277,6 +246,7 @@ class TabulatedCharge(ChargeCurve):
 
     kind: ClassVar[str] = "tabulated"
     keys: ClassVar[tuple[str, ...]] = ("weights", "charges")
+    charge_key: ClassVar[str] = "charges"
     _weights: tuple[float, ...]
     _charges: tuple[float, ...]
     # Row k holds, for every interval, the coefficient of t**k with t running from 0 to 1 over the interval.
@@ -292,6 +262,7 @@ class TabulatedCharge(ChargeCurve):
                 f"{call}: weights and charges must be two lists of the same length, at least 2; "
                 f"got shapes {w.shape} and {q.shape}."
             )
+        # In float32, in which the curve is evaluated: two knots that become equal there would divide by zero.
         for name, numbers, falls in (
             ("weights", w, np.diff(w.astype(np.float32)) <= 0),
             ("charges", q, np.diff(q) < 0),
@@ -305,6 +276,7 @@ class TabulatedCharge(ChargeCurve):
                 )
         if q[0] == q[-1]:
             raise ValueError(f"{call}: charges must rise from the first to the last; all {q.size} are {q[0]:g} fC.")
+        # Not a cubic spline: where that overshoots, charge would fall although the measurement rises.
         spline = PchipInterpolator(w, q)
         powers = np.arange(4)[:, None]
         object.__setattr__(self, "_weights", tuple(w.tolist()))
@@ -343,13 +315,6 @@ class TabulatedCharge(ChargeCurve):
         slope = jnp.where(weights <= knots[0], first, last)
         return c0 + t * (c1 + t * (c2 + t * c3)) + slope * (weights - inside)
 
-    def _parameters(self) -> dict[str, Any]:
-        return {"weights": list(self._weights), "charges": list(self._charges)}
-
-    @classmethod
-    def _from_parameters(cls, parameters: Mapping[str, Any], unit: u.Unit) -> TabulatedCharge:
-        return cls(parameters["weights"], _in_unit(parameters["charges"], unit, cls, "charges"))
-
     def __repr__(self) -> str:
         w, q = self._weights, self._charges
         return (
@@ -357,10 +322,7 @@ class TabulatedCharge(ChargeCurve):
         )
 
 
-def _in_unit(value: Any, unit: u.Unit, curve: type[ChargeCurve], name: str) -> u.Quantity:
-    return u.Quantity(exact(value, None, call=curve.__name__, name=name, shapes=None), unit=unit)
-
-
+# A file names a kind, never a class to build.
 _KINDS: dict[str, type[ChargeCurve]] = {
     curve.kind: curve for curve in (LinearCharge, SaturatingCharge, TabulatedCharge)
 }

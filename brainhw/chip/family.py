@@ -72,9 +72,8 @@ class Family:
     weight_grid : callable, optional
         ``weight_grid(chip, bits)`` returns the levels of a stored weight (the members of
         :class:`brainhw.kernel.WeightGrid`). Default: evenly spaced levels, symmetric about zero.
-    package : str, optional
+    package : str
         The package to import for this family, written into files so that a reader without it learns what to import.
-        Default ``"brainhw"``; a family outside brainhw must give it.
 
     Attributes
     ----------
@@ -88,18 +87,20 @@ class Family:
     rules: Mapping[str, Callable[..., Any]] = field(default_factory=lambda: MappingProxyType({}))
     without_rules: Iterable[str] = ()
     weight_grid: Callable[[ChipSpec, int], Any] | None = None
-    package: str = "brainhw"
+    package: str = field(kw_only=True)
     modules: dict[str, type] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         call = "Family"
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise ValueError(f"{call}: name must be one word; got {describe(self.name)}. Use a name such as 'X1'.")
+        check_package(self.package, call=call)
         if not self.presets or any(not isinstance(preset, ChipSpec) for preset in self.presets):
             raise TypeError(
                 f"{call}: presets of {self.name} must hold at least one ChipSpec; got {describe(self.presets)}. "
                 "Give a tuple of specs."
             )
+        # Refused here and not at the first use: a file or a network of another family would be built from them.
         for preset in self.presets:
             if preset.family != self.name:
                 raise ValueError(
@@ -129,10 +130,17 @@ class Family:
         return type(self.presets[0])
 
     def module(self, role: str) -> Callable[[type], type]:
-        """Return a class decorator that makes a class the family's ``'synapse'``, ``'layer'`` or ``'frontend'``."""
+        """Return a class decorator that makes a class the family's ``'synapse'``, ``'layer'`` or ``'frontend'``.
+
+        The class gets this family and its default chip as ``family`` and ``preset``, unless it has its own.
+        """
         choice(role, ROLES, call="Family.module", name="role")
 
-        def add(kind: type) -> type:
+        def add(kind: Any) -> Any:
+            # Those of a base class do not count: it may belong to another family.
+            for name, value in (("family", self.name), ("preset", self.preset)):
+                if name not in vars(kind):
+                    setattr(kind, name, value)
             self.modules[role] = kind
             return kind
 
@@ -146,6 +154,15 @@ class Family:
         return f"Family({self.name!r})"
 
 
+def check_package(name: Any, *, call: str) -> None:
+    """Raise unless ``name`` is that of a package which an error may tell the reader to import."""
+    if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
+        raise ValueError(
+            f"{call}: package must be the name of a Python package; got {describe(name)}. "
+            "Name the one whose import registers the family."
+        )
+
+
 class UnknownFamilyError(ValueError):
     """No chip family has this name here; the message says which package to import, if that is known."""
 
@@ -156,8 +173,8 @@ _registered: dict[str, Family] = {}
 def register_family(family: Family) -> Family:
     """Make a chip family known to brainhw.
 
-    A package does this when it is imported. With an entry point in the group ``brainhw.chip_families`` that names the
-    :class:`Family`, an installed package is found without being imported first.
+    A package does this when it is imported. An installed package is found without an import if it has an entry point in
+    the group ``brainhw.chip_families`` that names the :class:`Family`.
 
     Parameters
     ----------
@@ -171,10 +188,8 @@ def register_family(family: Family) -> Family:
 
     Raises
     ------
-    TypeError
-        If it is not a Family.
-    ValueError
-        If another family has the same name, in any case of letters.
+    TypeError, ValueError
+        If it is not a Family, or another family has the same name, in any case of letters.
     """
     if not isinstance(family, Family):
         raise TypeError(f"register_family: family must be a brainhw.chip.Family; got {describe(family)}.")
@@ -290,6 +305,7 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     if isinstance(chip, ChipSpec):
         return chip
     named = {preset.name.lower(): preset for family in families() for preset in family.presets}
+    # A name that a family and a preset share means the family's default chip.
     named |= {family.name.lower(): family.preset for family in families()}
     if isinstance(chip, str) and chip.lower() in named:
         return named[chip.lower()]

@@ -13,6 +13,7 @@ from brainhw.chip._units import exact
 
 __all__ = ["FieldInfo", "info_of", "sourced_fields", "spec_field"]
 
+# They identify a spec or describe its sources, so they have no source of their own.
 _UNSOURCED = ("name", "family", "provenance", "notes")
 
 
@@ -45,6 +46,7 @@ class FieldInfo:
             return choice(value, self.choices, call=call, name=name)
         if not self.many:
             return self._one(value, call, name)
+        # Text and mappings can be iterated too, but hold no numbers.
         if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
             raise TypeError(f"{call}: {name} must be a sequence of numbers ({self.meaning}); got {describe(value)}.")
         numbers = tuple(self._one(number, call, f"{name}[{i}]") for i, number in enumerate(value))

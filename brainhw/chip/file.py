@@ -17,15 +17,15 @@ from brainhw._arguments import describe, unit_name
 from brainhw._files import write_whole
 from brainhw.chip._units import closest, exact, unit_named
 from brainhw.chip.charge import ChargeCurve
-from brainhw.chip.family import get_family
+from brainhw.chip.family import check_package, get_family
 from brainhw.chip.fields import FieldInfo, info_of
-from brainhw.chip.spec import ChipSpec, spec_method
+from brainhw.chip.spec import ChipSpec
 from brainhw.chip.tau import TauProfiles
 
 __all__ = ["chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
-_NONE = "none"
+_NONE = "none"  # TOML has no null
 
 _HEADER = """\
 The description of one chip, read by brainhw.chip.load_chip. It is TOML: edit it with any text editor.
@@ -44,7 +44,6 @@ each with the unit of its charges.
 """
 
 
-@spec_method
 def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     """Write a chip to a TOML file that explains itself; an existing file is replaced in one step.
 
@@ -57,10 +56,8 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
-    TypeError
-        If ``spec`` is not a ChipSpec.
-    ValueError
-        If the family of the spec is not registered, or the file cannot be written.
+    TypeError, ValueError
+        If ``spec`` is not a ChipSpec of a registered family, or the file cannot be written.
 
     Examples
     --------
@@ -75,7 +72,6 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     write_whole(path, chip_to_text(spec, call="save_chip").encode(), call="save_chip")
 
 
-@spec_method
 def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     """Read a chip from a file that `save_chip` wrote and perhaps a lab edited.
 
@@ -92,8 +88,7 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     Raises
     ------
     ValueError
-        If the file is missing, cut short, not TOML, of an unknown format or chip family, or a field in it is missing,
-        unknown or bad; the message names the file and the field.
+        If the file cannot be read, is cut short, or a field in it is missing, unknown or bad; the message names it.
     """
     call = f"load_chip: {str(path)!r}"
     try:
@@ -107,29 +102,7 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
 
 
 def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
-    """Return a chip as the TOML text that `save_chip` writes.
-
-    Parameters
-    ----------
-    spec : ChipSpec
-        The chip.
-    call : str, optional
-        The call to name in errors.
-
-    Raises
-    ------
-    TypeError
-        If ``spec`` is not a ChipSpec, or not of the class of its family.
-    ValueError
-        If the family of the spec is not registered.
-
-    Examples
-    --------
-    >>> from brainhw.chip import H1V2
-    >>> from brainhw.chip.file import chip_to_text
-    >>> [line for line in chip_to_text(H1V2).splitlines() if line.startswith("family")]
-    ['family = "H1v2"']
-    """
+    """Return a chip as the TOML text that `save_chip` writes, or raise if no reader could build it."""
     if not isinstance(spec, ChipSpec):
         raise TypeError(f"{call}: spec must be a ChipSpec; got {describe(spec)}.")
     family = get_family(spec.family, call=call)
@@ -138,31 +111,21 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
             f"{call}: {spec.name!r} is a {type(spec).__name__}, but specs of the family {family.name} are "
             f"{family.spec_class.__name__}, and no reader could build it. Register a family for it."
         )
-    return _write(spec, family.package)
+    header = [f"# {line}".rstrip() for line in textwrap.dedent(_HEADER).splitlines()]
+    top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}
+    if family.package != "brainhw":  # a reader that lacks the family learns what to import
+        top["package"] = family.package
+    lines = [*header, "", *_lines(top)]
+    for name, info in info_of(spec).items():
+        note = {"note": spec.notes[name]} if name in spec.notes else {}
+        # The provenance, which must be there, comes last: a file cut short anywhere lacks something and is refused.
+        entry = {**note, **_plain(info, getattr(spec, name)), "provenance": spec.provenance[name]}
+        lines += ["", f"[{name}]  # {info.meaning}", *_lines(entry)]
+    return "\n".join(lines) + "\n"
 
 
 def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
-    """Read a chip from TOML text of `chip_to_text`; every value is checked.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    call : str, optional
-        The call and the source of the text, for errors.
-
-    Raises
-    ------
-    ValueError
-        As `load_chip`.
-
-    Examples
-    --------
-    >>> from brainhw.chip import H1V2
-    >>> from brainhw.chip.file import chip_from_text, chip_to_text
-    >>> chip_from_text(chip_to_text(H1V2)) == H1V2
-    True
-    """
+    """Read a chip from TOML text of `chip_to_text`; every value is checked, and every error is a ``ValueError``."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -190,8 +153,8 @@ def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
 def _spec_class(data: Mapping[str, Any], call: str) -> type[ChipSpec]:
     """Return the spec class of the family that the file names; the package that it names is never imported."""
     name, package = data.get("family"), data.get("package")
-    if package is not None and not (isinstance(package, str) and all(map(str.isidentifier, package.split(".")))):
-        raise ValueError(f"{call}: package must be the name of a Python package; got {describe(package)}.")
+    if package is not None:
+        check_package(package, call=call)
     if not isinstance(name, str):
         # Whatever family was meant, all have the fields of ChipSpec; the checks that follow name what is wrong.
         return ChipSpec
@@ -215,6 +178,7 @@ def _check_format(data: Mapping[str, Any], call: str) -> None:
     if kind != _KIND or not version.isdecimal():
         got = "no format line" if found is None else f"format = {describe(found)}"
         raise ValueError(f"{call}: is not a chip file that this brainhw reads: expected the line {wanted}; got {got}.")
+    # Refused, not guessed: a number may mean something else in another version.
     if int(version) != _VERSION:
         raise ValueError(
             f"{call}: has format version {version}, this brainhw reads version {_VERSION}; "
@@ -251,20 +215,6 @@ def _read_value(name: str, info: FieldInfo, entry: Mapping[str, Any]) -> Any:
     numbers = exact(value, None, call=call, name="value", shapes=None)
     quantity = u.Quantity(numbers, unit=unit_named(entry["unit"], unit, call=call, name="the value"))
     return TauProfiles(quantity) if info.kind is TauProfiles else quantity
-
-
-def _write(spec: ChipSpec, package: str) -> str:
-    header = [f"# {line}".rstrip() for line in textwrap.dedent(_HEADER).splitlines()]
-    top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}
-    if package != "brainhw":  # a reader that lacks the family learns what to import
-        top["package"] = package
-    lines = [*header, "", *_lines(top)]
-    for name, info in info_of(spec).items():
-        note = {"note": spec.notes[name]} if name in spec.notes else {}
-        # The provenance, which must be there, comes last: a file cut short anywhere lacks something and is refused.
-        entry = {**note, **_plain(info, getattr(spec, name)), "provenance": spec.provenance[name]}
-        lines += ["", f"[{name}]  # {info.meaning}", *_lines(entry)]
-    return "\n".join(lines) + "\n"
 
 
 def _plain(info: FieldInfo, value: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The two chip families of brainhw, H1v1 and H1v2: what is published, and what brainhw assumes."""
+"""The two chip families of brainhw, H1v1 and H1v2: published numbers, and assumptions of brainhw."""
 
 from __future__ import annotations
 
@@ -7,48 +7,16 @@ import numpy as np
 
 from brainhw.chip.charge import LinearCharge, SaturatingCharge
 from brainhw.chip.family import Family, Mismatch, register_family
+from brainhw.chip.fields import sourced_fields
 from brainhw.chip.spec import WIDEST_THRESHOLD, ChipSpec
 from brainhw.chip.tau import TauProfiles
 
 __all__ = ["H1V1", "H1V1_FAMILY", "H1V2", "H1V2_FAMILY"]
 
-_PROVENANCE = {
-    "weight_limit": "documented",
-    "cores": "documented",
-    "frontend_channels": "documented",
-    "sign_block": "documented",
-    "sign_axis": "assumed",
-    "reset": "documented",
-    "V_th": "assumed",
-    "C": "assumed",
-    "charge": "assumed",
-    "tau_profiles": "assumed",
-    "weight_bits": "documented",
-    "synapse_mismatch_std": "assumed",
-    "leak_mismatch_std": "assumed",
-    "threshold_mismatch_std": "assumed",
-    "core_power": "assumed",
-    "spike_energy": "assumed",
-    "event_energy": "assumed",
-    "frontend_channel_power": "assumed",
-}
+# Published by the vendor; everything else is an assumption of brainhw.
+_DOCUMENTED = ("weight_limit", "cores", "frontend_channels", "sign_block", "reset", "weight_bits")
 
 _ENERGY_NOTE = "Not published; a round number of the size one expects of a small analog chip."
-
-_NOTES = {
-    "sign_axis": "The block size is published, the direction it runs in is not.",
-    "V_th": "Not published; numbers printed in the vendor's examples fit 90 to 120 mV if its membrane is in volt.",
-    "C": "Not published; only the ratio of charge to capacitance moves the membrane.",
-    "tau_profiles": "That a tau snaps to hardware profiles is published, the list of profiles is not.",
-    "weight_bits": "5 bits is the default in the vendor's tutorial; the levels (symmetric, with zero) are assumed.",
-    "leak_mismatch_std": "That leak currents spread is published; the log-normal form and its width are not.",
-    "core_power": _ENERGY_NOTE,
-    "spike_energy": _ENERGY_NOTE,
-    "event_energy": _ENERGY_NOTE,
-    "frontend_channel_power": _ENERGY_NOTE,
-}
-
-_TAU_PROFILES = TauProfiles(np.array([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0]) * u.ms)
 
 H1V1 = ChipSpec(
     name="H1v1",
@@ -62,7 +30,7 @@ H1V1 = ChipSpec(
     V_th=100.0 * u.mV,
     C=100.0 * u.ffarad,
     charge=SaturatingCharge(1.034 * u.fcoulomb, saturation=1.8),
-    tau_profiles=_TAU_PROFILES,
+    tau_profiles=TauProfiles(np.array([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0]) * u.ms),
     weight_bits=5,
     synapse_mismatch_std=0.02,
     leak_mismatch_std=0.10,
@@ -71,9 +39,18 @@ H1V1 = ChipSpec(
     spike_energy=5.0 * u.pjoule,
     event_energy=0.5 * u.pjoule,
     frontend_channel_power=2.0 * u.uwatt,
-    provenance=_PROVENANCE,
+    provenance={name: "documented" if name in _DOCUMENTED else "assumed" for name in sourced_fields(ChipSpec)},
     notes={
-        **_NOTES,
+        "sign_axis": "The block size is published, the direction it runs in is not.",
+        "V_th": "Not published; numbers printed in the vendor's examples fit 90 to 120 mV if its membrane is in volt.",
+        "C": "Not published; only the ratio of charge to capacitance moves the membrane.",
+        "tau_profiles": "That a tau snaps to hardware profiles is published, the list of profiles is not.",
+        "weight_bits": "5 bits is the default in the vendor's tutorial; the levels (symmetric, with zero) are assumed.",
+        "leak_mismatch_std": "That leak currents spread is published; the log-normal form and its width are not.",
+        "core_power": _ENERGY_NOTE,
+        "spike_energy": _ENERGY_NOTE,
+        "event_energy": _ENERGY_NOTE,
+        "frontend_channel_power": _ENERGY_NOTE,
         "charge": "That the synapse bends is published; the slope at zero is set so that the vendor's printed "
         "frontend example (16 channels, 10 ms) comes out.",
         "synapse_mismatch_std": "The number stands in a vendor example; that it is in weight units is assumed.",
@@ -82,30 +59,18 @@ H1V1 = ChipSpec(
 )
 """ChipSpec: the H1v1 family, 4 cores of 64 neurons, nonlinear synapse, reset to zero."""
 
-H1V2 = ChipSpec(
+# The assumed membrane constants and energies are those of H1v1: nothing published tells the two families apart there.
+H1V2 = H1V1.replace(
     name="H1v2",
     family="H1v2",
     weight_limit=1.66,
     cores=(50, 50, 100),
-    frontend_channels=16,
-    sign_block=5,
-    sign_axis="pre",
     reset="subtract",
-    V_th=100.0 * u.mV,
-    C=100.0 * u.ffarad,
     charge=LinearCharge(0.45 * u.fcoulomb),
-    tau_profiles=_TAU_PROFILES,
-    weight_bits=5,
     synapse_mismatch_std=None,
-    leak_mismatch_std=0.10,
     threshold_mismatch_std=0.02,
-    core_power=20.0 * u.uwatt,
-    spike_energy=5.0 * u.pjoule,
-    event_energy=0.5 * u.pjoule,
-    frontend_channel_power=2.0 * u.uwatt,
-    provenance={**_PROVENANCE, "synapse_mismatch_std": "documented"},
+    provenance=dict.fromkeys(("weight_limit", "cores", "reset", "synapse_mismatch_std"), "documented"),
     notes={
-        **_NOTES,
         "charge": "Linear, and less charge per unit weight than H1v1, are published; the gain is not.",
         "synapse_mismatch_std": "This family is published to have no synaptic mismatch.",
         "threshold_mismatch_std": "A small spread of thresholds is published, its size is not.",
@@ -124,8 +89,8 @@ _MISMATCHES = (
     ),
 )
 
-H1V1_FAMILY = register_family(Family("H1v1", presets=(H1V1,), mismatches=_MISMATCHES))
+H1V1_FAMILY = register_family(Family("H1v1", presets=(H1V1,), mismatches=_MISMATCHES, package="brainhw"))
 """Family: chips of the H1v1 kind."""
 
-H1V2_FAMILY = register_family(Family("H1v2", presets=(H1V2,), mismatches=_MISMATCHES))
+H1V2_FAMILY = register_family(Family("H1v2", presets=(H1V2,), mismatches=_MISMATCHES, package="brainhw"))
 """Family: chips of the H1v2 kind."""

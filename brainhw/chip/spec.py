@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 import brainunit as u
 
-from brainhw._arguments import choice
+from brainhw._arguments import choice, describe
 from brainhw.chip._units import closest
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.fields import info_of, sourced_fields, spec_field
-from brainhw.chip.provenance import PROVENANCES, check_line, check_notes, check_provenance
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["BITS", "WIDEST_THRESHOLD", "ChipSpec", "spec_method"]
+__all__ = ["BITS", "WIDEST_THRESHOLD", "ChipSpec"]
 
 # One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step can round to a wrong code.
 BITS = range(2, 17)
@@ -26,24 +26,15 @@ BITS = range(2, 17)
 WIDEST_THRESHOLD = 0.2
 """The largest relative spread of thresholds that a spec takes."""
 
-# Reading, writing and printing need the register of families, and that needs this file: so the files that do it enter
-# their functions here. All of them are imported with brainhw.chip.
-_METHODS: dict[str, Callable[..., Any]] = {}
-
-
-def spec_method(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function of another file the method of :class:`ChipSpec` that has its name."""
-    _METHODS[function.__name__] = function
-    return function
+PROVENANCES = ("documented", "assumed", "measured")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ChipSpec:
     """One chip: its limits, its membrane, its mismatch and its energy, each with its provenance.
 
-    The vendor publishes the limits of a chip but not its membrane constants. A spec holds both, with the provenance of
-    each; a lab that measured a value enters it with `replace` or in the chip's file (`save`, `load`), and no layer
-    changes. A spec is immutable, hashable and equal by value.
+    The vendor publishes the limits of a chip but not its membrane constants; a spec holds both. A lab enters a measured
+    value with `replace` or in the chip's file (`save`, `load`). A spec is immutable, hashable and equal by value.
 
     A chip family of another package may derive its own class, with more fields (:func:`spec_field`), decorated with
     ``@dataclass(frozen=True, eq=False, repr=False, kw_only=True)``.
@@ -66,28 +57,21 @@ class ChipSpec:
         Whether a block runs along presynaptic rows or postsynaptic columns of ``weight[N_in, N_out]``.
     reset : {"zero", "subtract"}
         Membrane after a spike: zero, or reduced by ``V_th`` and clamped at zero.
-    V_th : Quantity
-        Threshold, greater than zero; kept in mV.
-    C : Quantity
-        Membrane capacitance, greater than zero; kept in fF.
+    V_th, C : Quantity
+        Threshold and membrane capacitance, greater than zero; kept in mV and fF.
     charge : ChargeCurve
         Charge of one spike through a weight.
     tau_profiles : TauProfiles
         The membrane time constants on offer.
     weight_bits : int
         Bits of a stored weight, 2 to 16.
-    synapse_mismatch_std : float or None
-        Spread of the effective weights of a chip, in weight units; ``None``: no such mismatch.
-    leak_mismatch_std : float or None
-        Relative log-normal spread of the leak currents.
-    threshold_mismatch_std : float or None
-        Relative normal spread of the thresholds, at most 0.2.
-    core_power : Quantity
-        Static power of one core in use; kept in uW.
+    synapse_mismatch_std, leak_mismatch_std, threshold_mismatch_std : float or None
+        Normal spread of the effective weights, in weight units; relative log-normal spread of the leak currents;
+        relative normal spread of the thresholds, at most 0.2. ``None``: no such mismatch.
+    core_power, frontend_channel_power : Quantity
+        Static power of one core in use and of one frontend channel; kept in uW.
     spike_energy, event_energy : Quantity
         Energy of one output spike and of one synaptic event; kept in pJ.
-    frontend_channel_power : Quantity
-        Power of one frontend channel; kept in uW.
     provenance : mapping
         For every field but name and family: ``"documented"`` (published by the vendor), ``"assumed"`` (chosen to agree
         with what is documented) or ``"measured"`` (by a lab).
@@ -157,7 +141,8 @@ class ChipSpec:
                 "@dataclass(frozen=True, eq=False, repr=False, kw_only=True)."
             )
         for name in ("name", "family"):
-            check_line(getattr(self, name), call=call, name=name)
+            _check_line(getattr(self, name), call=call, name=name)
+        # The only way to store a checked value in a frozen dataclass.
         for name, info in info_of(self).items():
             object.__setattr__(self, name, info.check(getattr(self, name), call=call, name=name))
         if self.weight_bits not in BITS:
@@ -166,8 +151,8 @@ class ChipSpec:
                 f"got {self.weight_bits}."
             )
         names = sourced_fields(self)
-        object.__setattr__(self, "provenance", check_provenance(self.provenance, names, call=call))
-        object.__setattr__(self, "notes", check_notes(self.notes, names, call=call))
+        object.__setattr__(self, "provenance", _checked_provenance(self.provenance, names, call=call))
+        object.__setattr__(self, "notes", _checked_notes(self.notes, names, call=call))
 
     @property
     def n_neurons(self) -> int:
@@ -216,20 +201,27 @@ class ChipSpec:
             sources = {**dict.fromkeys(changed, "assumed"), **provenance}
         else:
             sources = dict.fromkeys(changed, choice(provenance, PROVENANCES, call=call, name="provenance"))
+        # A note on the old value would be wrong for the new one.
         kept = {name: note for name, note in self.notes.items() if name not in changed}
         values = {**_values(self), **changes}
         values["provenance"] = {**self.provenance, **sources}
-        values["notes"] = {**kept, **check_notes(changes.get("notes", {}), names, call=type(self).__name__)}
+        values["notes"] = {**kept, **_checked_notes(changes.get("notes", {}), names, call=type(self).__name__)}
+        # Through the constructor, which checks a new value like the first.
         return type(self)(**values)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the spec to a text file that people can edit (see `save_chip`)."""
-        _METHODS["save_chip"](self, path)
+        # Files and tables need the register of families, which needs this file: imported when called.
+        from brainhw.chip.file import save_chip
+
+        save_chip(self, path)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> ChipSpec:
         """Read a spec of any registered family from a file (see `load_chip`)."""
-        return _METHODS["load_chip"](path)
+        from brainhw.chip.file import load_chip
+
+        return load_chip(path)
 
     def table(self, *, notes: bool = False) -> str:
         """Return the spec as an aligned table: field, value with unit, provenance.
@@ -241,7 +233,26 @@ class ChipSpec:
         notes : bool
             Whether to put each field's note below it.
         """
-        return _METHODS["table"](self, notes=notes)
+        from brainhw.chip.family import families
+
+        infos = info_of(self)
+        presets = [preset for family in families() if family.name == self.family for preset in family.presets]
+        preset = next((preset for preset in presets if preset.name == self.name), None)
+        rows = [(name, info.text(getattr(self, name)), self.provenance[name]) for name, info in infos.items()]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = [f"{self.name}: family {self.family}, {self.n_neurons} neurons in {len(self.cores)} core(s)"]
+        differs = False
+        for row in rows:
+            name = row[0]
+            was = "" if preset is None else _difference(self, preset, name)
+            differs = differs or bool(was)
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append(f"{'*' if was else ' '} {'  '.join(cells)}  {was}".rstrip())
+            if notes and name in self.notes:
+                lines.append(f"      {self.notes[name]}")
+        if differs:
+            lines.append(f"* differs from the preset {self.name}")
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         return self.table()
@@ -252,8 +263,7 @@ class ChipSpec:
     def _key(self) -> tuple[Any, ...]:
         values = _values(self)
         values["provenance"], values["notes"] = tuple(self.provenance.items()), tuple(self.notes.items())
-        # Every Quantity of a field has the field's unit, so the number alone compares; a Quantity cannot be hashed.
-        return type(self), *(v.mantissa if isinstance(v, u.Quantity) else v for v in values.values())
+        return type(self), *map(_hashable, values.values())
 
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, ChipSpec) else NotImplemented
@@ -270,5 +280,59 @@ def _values(spec: ChipSpec) -> dict[str, Any]:
     return {item.name: getattr(spec, item.name) for item in fields(spec)}
 
 
+def _hashable(value: Any) -> Any:
+    # Every Quantity of a field has the field's unit, so the number alone compares; a Quantity cannot be hashed.
+    return value.mantissa if isinstance(value, u.Quantity) else value
+
+
 def _rebuild(kind: type[ChipSpec], values: dict[str, Any]) -> ChipSpec:
     return kind(**values)
+
+
+def _difference(spec: ChipSpec, preset: ChipSpec, name: str) -> str:
+    """Return the text that follows a field which differs from the preset; empty where it does not."""
+    value, source = getattr(preset, name), preset.provenance[name]
+    if _hashable(value) != _hashable(getattr(spec, name)):
+        return f"(preset: {info_of(spec)[name].text(value)}, {source})"
+    return f"(preset: {source})" if source != spec.provenance[name] else ""
+
+
+def _checked_provenance(value: Any, names: Sequence[str], *, call: str) -> Mapping[str, str]:
+    """Return a read-only provenance for exactly the fields ``names``, in their order, or raise."""
+    given = _by_field(value, names, call=call, what="provenance")
+    missing = [name for name in names if name not in given]
+    if missing:
+        words = ", ".join(repr(word) for word in PROVENANCES)
+        raise ValueError(
+            f"{call}: provenance must give one of {words} for every field; it is missing {', '.join(missing)}."
+        )
+    for name in names:
+        choice(given[name], PROVENANCES, call=call, name=f"provenance of {name}")
+    # In the order of the fields, so that two specs are equal however their provenance was written.
+    return MappingProxyType({name: given[name] for name in names})
+
+
+def _checked_notes(value: Any, names: Sequence[str], *, call: str) -> Mapping[str, str]:
+    """Return read-only notes on some of the fields ``names``, in their order, or raise."""
+    given = _by_field(value, names, call=call, what="notes")
+    for name, note in given.items():
+        _check_line(note, call=call, name=f"note on {name}")
+    return MappingProxyType({name: given[name] for name in names if name in given})
+
+
+def _check_line(value: Any, *, call: str, name: str) -> None:
+    """Raise unless ``value`` is one line of printable text."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError(f"{call}: {name} must be one line of printable text; got {describe(value)}.")
+
+
+def _by_field(value: Any, names: Sequence[str], *, call: str, what: str) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{call}: {what} must be a mapping from field to text; got {describe(value)}.")
+    for name in value:
+        if name not in names:
+            raise ValueError(
+                f"{call}: {what} names {name!r}, which is not a field with one{closest(str(name), names)}; "
+                f"those are {', '.join(names)}."
+            )
+    return value

@@ -13,7 +13,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
 
-__all__ = ["amplitudes", "check_count", "check_order", "decay_rates", "n_exponentials", "weight_error"]
+__all__ = ["amplitudes", "check_count", "decay_rates", "n_exponentials", "weight_error"]
 
 FEWEST, MOST = 4, 128
 _WORST_ORDERS = (0.05, 0.2, 0.5, 0.8, 0.95)
@@ -119,17 +119,11 @@ def weight_error(method: str, alpha: float, n: int, horizon: int) -> float:
     """
     call = "weight_error"
     _arguments.choice(method, METHODS, call=call, name="method")
-    alpha = check_order(alpha, call=call)
-    n = check_count(n, call=call, name="n")
-    return float(_weight_errors(method, (alpha,), n, _arguments.positive_int(horizon, call=call, name="horizon"))[0])
-
-
-def check_order(alpha: float, *, call: str) -> float:
-    """Return an order above 0 and at most 1, or raise."""
     alpha = _arguments.number(alpha, call=call, name="alpha", positive=True)
     if alpha > 1:
         raise ValueError(f"{call}: alpha must be above 0 and at most 1; got {alpha}.")
-    return alpha
+    n = check_count(n, call=call, name="n")
+    return float(_weight_errors(method, (alpha,), n, _arguments.positive_int(horizon, call=call, name="horizon"))[0])
 
 
 def check_count(n: int, *, call: str, name: str) -> int:

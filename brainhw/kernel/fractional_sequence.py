@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jax.custom_derivatives import SymbolicZero
 
-from brainhw.kernel.fractional_neuron import NeuronParameters, NeuronRules, NeuronState, numbers_of, step
-from brainhw.kernel.fractional_step import past_sums
-from brainhw.kernel.leaky import gathered
+from brainhw.kernel.fractional_step import NeuronParameters, NeuronRules, NeuronState, past_sums, schemes_of, step
+from brainhw.kernel.leaky import each_primal, filled, gathered
 
 __all__ = ["Trace", "is_linear", "run", "run_steps"]
 
@@ -38,80 +37,59 @@ def is_linear(rules: NeuronRules) -> bool:
     return rules.reset == "current" and rules.detach_reset and not rules.clears and not (tau_learnt and outside)
 
 
-def run(
-    rules: NeuronRules, parameters: NeuronParameters, state: NeuronState, drives: jax.Array, *, keep_V: bool = False
-) -> tuple[NeuronState, Trace]:
-    """Return the state after ``drives [T, ..., N]``, and what happened at each step; the steps are those of ``step``.
-
-    ``keep_V`` says whether the trace holds the voltages. Only where :func:`is_linear`.
-    """
-    return _runner(rules, keep_V)(parameters, state, drives)
-
-
 def run_steps(
     rules: NeuronRules, parameters: NeuronParameters, state: NeuronState, drives: jax.Array, *, keep_V: bool = False
 ) -> tuple[NeuronState, Trace]:
-    """Do what :func:`run` does, for any rules, differentiated step by step."""
-    final, trace, _ = _scan(rules, parameters, state, drives, keep_V=keep_V, effects=False)
-    return final, trace
+    """Return the state after ``drives [T, ..., N]`` and the trace of all steps; JAX differentiates them one by one."""
+    return _scan(rules, keep_V, False, parameters, state, drives)[:2]
+
+
+def run(
+    rules: NeuronRules, parameters: NeuronParameters, state: NeuronState, drives: jax.Array, *, keep_V: bool = False
+) -> tuple[NeuronState, Trace]:
+    """Return the same as :func:`run_steps`, with a lean backward pass; only where :func:`is_linear`."""
+    plain = partial(run_steps, rules, keep_V=keep_V)
+    runner = jax.custom_vjp(plain)
+    runner.defvjp(partial(_forward, rules, keep_V), partial(_backward, rules, plain), symbolic_zeros=True)
+    return runner(parameters, state, drives)
 
 
 def _scan(
-    rules: NeuronRules,
-    parameters: NeuronParameters,
-    state: NeuronState,
-    drives: jax.Array,
-    *,
-    keep_V: bool,
-    effects: bool,
+    rules: NeuronRules, keep_V: bool, effects: bool, parameters: NeuronParameters, state: NeuronState, drives: jax.Array
 ) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
-    """Run the steps; with ``effects``, also say how each learnt number moved the voltage that a step reached."""
-    numbers = numbers_of(rules, parameters.operator)
+    """Run the steps; with ``effects``, also return how each learnt number moved the voltage that a step reached."""
+    schemes = schemes_of(rules, parameters.operator)
 
     def body(state: NeuronState, drive: jax.Array) -> tuple[NeuronState, Any]:
-        state, event = step(rules, parameters, numbers, state, drive, effects=effects)
+        state, event = step(rules, parameters, schemes, state, drive, effects=effects)
         return state, (Trace(event.spk, state.V if keep_V else None, event.decided), event.moved)
 
     final, (trace, moved) = jax.lax.scan(body, state, drives)
     return final, trace, moved
 
 
-def _runner(rules: NeuronRules, keep_V: bool) -> Callable[..., tuple[NeuronState, Trace]]:
-    plain = partial(run_steps, rules, keep_V=keep_V)
-    runner = jax.custom_vjp(plain)
-
-    def forward(*arguments: Any) -> tuple[Any, Any]:
-        parameters, state, drives = (_mapped(lambda leaf: leaf.value, argument) for argument in arguments)
-        state_learnt = any(jax.tree.leaves(_mapped(lambda leaf: leaf.perturbed, arguments[1])))
-        final, trace, moved = _scan(rules, parameters, state, drives, keep_V=keep_V, effects=True)
-        # The state and the drives are for the general case; where they are not used, XLA drops them.
-        return (final, trace), (parameters, state, drives, trace, moved, state_learnt)
-
-    def backward(saved: Any, cotangents: Any) -> Any:
-        parameters, state, drives, trace, moved, state_learnt = saved
-        of_final, of_trace = cotangents
-        through_past = jax.tree.leaves(of_final._replace(V=None), is_leaf=_is_zero)
-        if state_learnt or not all(_is_zero(g) for g in through_past):
-            # Gradients that enter or leave through the past itself: rare, and left to automatic differentiation.
-            return jax.vjp(plain, parameters, state, drives)[1](jax.tree.map(_filled, cotangents, is_leaf=_is_zero))
-        of_trace = Trace(*(None if g is None or _is_zero(g) else g for g in of_trace))
-        of_parameters, of_drives = _transposed(rules, parameters, trace, moved, _filled(of_final.V), of_trace)
-        return of_parameters, jax.tree.map(jnp.zeros_like, state), of_drives
-
-    runner.defvjp(forward, backward, symbolic_zeros=True)
-    return runner
+def _forward(rules: NeuronRules, keep_V: bool, *arguments: Any) -> tuple[Any, Any]:
+    parameters, state, drives = each_primal(lambda leaf: leaf.value, arguments)
+    state_learnt = any(jax.tree.leaves(each_primal(lambda leaf: leaf.perturbed, arguments[1])))
+    final, trace, moved = _scan(rules, keep_V, True, parameters, state, drives)
+    # The state and the drives are for the general case; where they are not used, XLA drops them.
+    return (final, trace), (parameters, state, drives, trace, moved, state_learnt)
 
 
-def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
-    return jax.tree.map(function, tree, is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
+def _backward(rules: NeuronRules, plain: Callable[..., Any], saved: Any, cotangents: Any) -> Any:
+    parameters, state, drives, trace, moved, state_learnt = saved
+    of_final, of_trace = cotangents
+    through_past = jax.tree.leaves(of_final._replace(V=None), is_leaf=_is_zero)
+    if state_learnt or not all(_is_zero(g) for g in through_past):
+        # Gradients that enter or leave through the past itself: rare, and left to automatic differentiation.
+        return jax.vjp(plain, parameters, state, drives)[1](jax.tree.map(filled, cotangents, is_leaf=_is_zero))
+    of_trace = Trace(*(None if g is None or _is_zero(g) else g for g in of_trace))
+    of_parameters, of_drives = _transposed(rules, parameters, trace, moved, filled(of_final.V), of_trace)
+    return of_parameters, jax.tree.map(jnp.zeros_like, state), of_drives
 
 
 def _is_zero(gradient: Any) -> bool:
     return isinstance(gradient, SymbolicZero)
-
-
-def _filled(gradient: Any) -> Any:
-    return jnp.zeros(gradient.shape, gradient.dtype) if _is_zero(gradient) else gradient
 
 
 class _Later(NamedTuple):
@@ -134,7 +112,7 @@ def _transposed(
 ) -> tuple[NeuronParameters, jax.Array]:
     """Return the gradients of the parameters and of the drives, from one pass backwards in time."""
     operator, V_th, lookahead = parameters
-    scheme, derivatives = numbers_of(rules, operator)
+    scheme, *derivatives = schemes_of(rules, operator)
     past, remembers_rate = rules.past, rules.method.remembers_rate
     leaves, structure = jax.tree.flatten(operator)
 

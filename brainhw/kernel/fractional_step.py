@@ -1,7 +1,9 @@
-"""One step of a fractional operator, with gradients that remember one number per neuron, not the whole past."""
+"""One step of a fractional neuron: operator, threshold, reset. Gradients keep one number per neuron, not the past."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,27 +14,22 @@ from brainhw.kernel.leaky import gathered
 from brainhw.kernel.past import Past
 
 __all__ = [
+    "Event",
+    "NeuronParameters",
+    "NeuronRules",
+    "NeuronState",
     "Operator",
     "Scheme",
-    "advance",
-    "apply",
-    "apply_all",
     "past_sums",
-    "placed",
-    "scheme_of",
-    "sensitivities",
+    "schemes_of",
+    "step",
 ]
 
 
 class Operator(NamedTuple):
-    """The derivatives of ``sum_j w_j D^alpha_j``, one entry per term, each a scalar or ``[N]``.
+    """The derivatives of ``sum_j w_j D^alpha_j``: one entry per term, each a scalar or ``[N]``.
 
-    Attributes
-    ----------
-    alpha, coefficients : tuple of jax.Array
-        Orders, and the factor of each derivative.
-    h, tau : jax.Array
-        Time step and time constant, as numbers of the unit in which the derivatives measure time.
+    ``h`` and ``tau`` are time step and time constant, as numbers of the unit in which the derivatives measure time.
     """
 
     alpha: tuple[jax.Array, ...]
@@ -57,25 +54,68 @@ class Scheme(NamedTuple):
     weights: jax.Array
 
 
-def scheme_of(
-    operator: Operator,
-    method: FractionalMethod,
-    past: Past,
-    leak: float,
-) -> Scheme:
-    r"""Return the numbers of one step of :math:`\tau \sum_j w_j D^{\alpha_j} V = J - \text{leak} \cdot V`.
+class NeuronRules(NamedTuple):
+    """The fixed rules of a neuron."""
 
-    Parameters
-    ----------
-    operator : Operator
-        Orders, coefficients, step and time constant.
-    method : FractionalMethod
-        The scheme; several terms need one with ``many_terms``.
-    past : Past
-        What holds the past.
-    leak : float
-        1 for a leaky neuron, 0 for one that integrates.
-    """
+    method: FractionalMethod
+    past: Past
+    leak: float  # 1 for a leaky neuron, 0 for one that integrates
+    reset: str
+    clears: bool  # a spike empties the past
+    detach_reset: bool
+    looks_ahead: bool  # a spike is decided before the step, at an extrapolated voltage
+    spk_fun: Callable[[jax.Array], jax.Array]
+    learnt: tuple[bool, ...]  # for each leaf of the operator
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether a jump of the voltage can lie outside of what is remembered."""
+        return self.clears or (self.method.remembers_rate and self.reset != "current")
+
+
+class NeuronParameters(NamedTuple):
+    """The numbers: operator, threshold, and the look-ahead in units of ``operator.tau``."""
+
+    operator: Operator
+    V_th: jax.Array
+    lookahead: jax.Array | None
+
+
+class NeuronState(NamedTuple):
+    """Voltage, the part of it that the operator does not see, slots and their position, and the drive before."""
+
+    V: jax.Array
+    offset: jax.Array | None
+    slots: jax.Array
+    position: jax.Array | None
+    before: jax.Array | None
+
+
+class Event(NamedTuple):
+    """Spikes, the voltage at which they were decided, and how each learnt number moved the voltage reached."""
+
+    spk: jax.Array
+    decided: jax.Array
+    moved: tuple[jax.Array, ...]
+
+
+def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
+    """Return the scheme of a step, then its derivative by each learnt leaf of the operator."""
+    # The derivatives serve a gradient and are never differentiated again.
+    leaves, structure = jax.tree.flatten(jax.lax.stop_gradient(operator))
+    derivatives = []
+    for i, wanted in enumerate(rules.learnt):
+        if wanted:
+            # Neurons do not mix in the scheme, so one tangent of ones gives the derivative of every neuron at once.
+            tangent = [jnp.ones_like(leaf) if i == j else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)]
+            at, along = structure.unflatten(leaves), structure.unflatten(tangent)
+            derivatives.append(jax.jvp(partial(_scheme, rules), (at,), (along,))[1])
+    return (_scheme(rules, operator), *derivatives)
+
+
+def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
+    r"""Return the numbers of one step of :math:`\tau \sum_j w_j D^{\alpha_j} V = J - \text{leak} \cdot V`."""
+    method, past, leak = rules.method, rules.past, rules.leak
     alpha, rate = operator.alpha[0], 1 / operator.tau
     if method.many_terms:
         terms = [w / method.gain(a, operator.h) for a, w in zip(operator.alpha, operator.coefficients, strict=True)]
@@ -107,42 +147,24 @@ def scheme_of(
 
 def _times(factor: jax.Array, weights: jax.Array) -> jax.Array:
     """Return weights ``[n_slots, ...]`` times a factor that may have axes of neurons which they lack."""
-    missing = jnp.ndim(factor) - (weights.ndim - 1)
-    return factor * weights.reshape(weights.shape[:1] + (1,) * missing + weights.shape[1:])
+    return factor * _spread(weights, max(weights.ndim, jnp.ndim(factor) + 1))
 
 
-def sensitivities(learnt: tuple[bool, ...], operator: Operator, *arguments: Any) -> tuple[Scheme, ...]:
-    """Return the derivative of :func:`scheme_of` by every learnt leaf of ``operator``, in the order of the leaves."""
-    leaves, structure = jax.tree.flatten(operator)
-    found = []
-    for i, wanted in enumerate(learnt):
-        if wanted:
-            # Neurons do not mix in the scheme, so one tangent of ones gives the derivative of every neuron at once.
-            tangent = [jnp.ones_like(leaf) if i == j else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)]
-            _, derivative = jax.jvp(lambda o: scheme_of(o, *arguments), (operator,), (structure.unflatten(tangent),))
-            found.append(derivative)
-    return tuple(found)
+def _spread(weights: jax.Array, ndim: int) -> jax.Array:
+    """Return weights ``[slots]`` or ``[slots, N]`` so that they broadcast against ``[slots, ..., N]``."""
+    between = (1,) * (ndim - weights.ndim)
+    return weights.reshape((weights.shape[0], *between, *weights.shape[1:]))
 
 
-def apply(scheme: Scheme, drive: jax.Array, before: jax.Array | None, V: jax.Array, slots: jax.Array) -> jax.Array:
-    """Return what one step reaches; :func:`advance` is the same with leaner gradients by what is learnt."""
-    return apply_all((scheme,), drive, before, V, slots)[0]
-
-
-def apply_all(
+def _reached(
     schemes: tuple[Scheme, ...], drive: jax.Array, before: jax.Array | None, V: jax.Array, slots: jax.Array
 ) -> list[jax.Array]:
-    """Return what each of several schemes makes of the same values, reading the slots once."""
+    """Return the values that each of several schemes reaches from the same state, reading the slots once."""
     reached = []
     for scheme, past in zip(schemes, past_sums([scheme.weights for scheme in schemes], slots), strict=True):
         y = scheme.drive * drive + scheme.voltage * V - past
         reached.append(y if before is None else y + scheme.before * before)
     return reached
-
-
-def placed(scheme: Scheme, past: Past, position: jax.Array | None) -> Scheme:
-    """Return the scheme with its weights in the order of the slots."""
-    return scheme._replace(weights=past.placed(scheme.weights, position))
 
 
 def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
@@ -166,57 +188,36 @@ def _folded(values: jax.Array) -> jax.Array:
     return values[0]
 
 
-def _spread(weights: jax.Array, ndim: int) -> jax.Array:
-    """Return weights ``[slots]`` or ``[slots, N]`` so that they broadcast against ``[slots, ..., N]``."""
-    between = (1,) * (ndim - weights.ndim)
-    return weights.reshape((weights.shape[0], *between, *weights.shape[1:]))
-
-
 @jax.custom_vjp
-def advance(
+def _advance(
     learnt: tuple[jax.Array, ...],
-    derivatives: tuple[Scheme, ...],
-    scheme: Scheme,
+    schemes: tuple[Scheme, ...],
     drive: jax.Array,
     before: jax.Array | None,
     V: jax.Array,
     slots: jax.Array,
 ) -> jax.Array:
-    """Return the next value of the remembered quantity's equation, ``[..., N]``.
+    """Return the value ``[..., N]`` that the first scheme reaches.
 
-    Parameters
-    ----------
-    learnt : tuple of jax.Array
-        The learnt leaves of the operator; only their gradient is used.
-    derivatives : tuple of Scheme
-        The derivative of ``scheme`` by each of them. With it, the backward pass needs one array ``[..., N]`` per
-        learnt leaf and none of the slots.
-    scheme : Scheme
-        The numbers of the step; no gradient flows through them but by ``derivatives``.
-    drive, before, V : jax.Array
-        ``[..., N]``.
-    slots : jax.Array
-        ``[n_slots, ..., N]``.
+    The learnt leaves of the operator get their gradient through the other schemes, their derivatives, which need one
+    array ``[..., N]`` each and none of the slots ``[n_slots, ..., N]``.
     """
-    return apply(scheme, drive, before, V, slots)
+    return _reached(schemes[:1], drive, before, V, slots)[0]
 
 
-def _forward(
-    learnt: tuple[jax.Array, ...], derivatives: tuple[Scheme, ...], scheme: Scheme, *values: Any
-) -> tuple[jax.Array, Any]:
+def _forward(learnt: tuple[jax.Array, ...], schemes: tuple[Scheme, ...], *values: Any) -> tuple[jax.Array, Any]:
     # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. The effect of each learnt number
     # on the value reached is enough: [T, B, N] for each of them.
-    reached, *moved = apply_all((scheme, *derivatives), *values)
-    return reached, (learnt, derivatives, scheme, moved)
+    reached, *moved = _reached(schemes, *values)
+    return reached, (learnt, schemes, moved)
 
 
 def _backward(saved: Any, g: jax.Array) -> tuple[Any, ...]:
-    learnt, derivatives, scheme, moved = saved
-    by_learnt = tuple(gathered(part * g, jnp.shape(leaf)) for part, leaf in zip(moved, learnt, strict=True))
-    nothing = jax.tree.map(jnp.zeros_like, (derivatives, scheme))
+    learnt, schemes, moved = saved
+    scheme = schemes[0]
     return (
-        by_learnt,
-        *nothing,
+        tuple(gathered(part * g, jnp.shape(leaf)) for part, leaf in zip(moved, learnt, strict=True)),
+        jax.tree.map(jnp.zeros_like, schemes),
         scheme.drive * g,
         None if scheme.before is None else scheme.before * g,
         scheme.voltage * g,
@@ -224,4 +225,68 @@ def _backward(saved: Any, g: jax.Array) -> tuple[Any, ...]:
     )
 
 
-advance.defvjp(_forward, _backward)
+_advance.defvjp(_forward, _backward)
+
+
+def step(
+    rules: NeuronRules,
+    parameters: NeuronParameters,
+    schemes: tuple[Scheme, ...],
+    state: NeuronState,
+    drive: jax.Array,
+    *,
+    effects: bool = False,
+) -> tuple[NeuronState, Event]:
+    """Return the state one step later, and the event of the step; ``schemes`` are those of :func:`schemes_of`.
+
+    With ``effects`` the event holds how each learnt number moved the voltage, for a backward pass outside of this step.
+    Without, the step itself is differentiable by them.
+    """
+    operator, V_th = parameters.operator, parameters.V_th
+    V, offset, slots, position, before = state
+    # The operator acts on what has moved since rest, or since the past was cleared.
+    y = V if offset is None else V - offset
+    source = drive if offset is None else drive - rules.leak * offset
+    schemes = tuple(scheme._replace(weights=rules.past.placed(scheme.weights, position)) for scheme in schemes)
+    scheme = schemes[0]
+    values = (source, before, y, slots)
+    moved: list[jax.Array] = []
+    if effects:
+        reached, *moved = _reached(schemes, *values)
+    elif len(schemes) > 1:
+        learnt = tuple(leaf for leaf, wanted in zip(jax.tree.leaves(operator), rules.learnt, strict=True) if wanted)
+        reached = _advance(learnt, jax.lax.stop_gradient(schemes), *values)
+    else:
+        (reached,) = _reached(schemes, *values)
+    reached = reached if offset is None else reached + offset
+
+    decided = V + parameters.lookahead * (drive - rules.leak * V) if rules.looks_ahead else reached
+    spk = rules.spk_fun((decided - V_th) / V_th)
+    fired = jax.lax.stop_gradient(spk) if rules.detach_reset else spk
+    if rules.reset == "current":
+        # An input of -V_th in this step: it passes through the operator, so its trace fades like that of any input.
+        source = source - fired * V_th
+        jump = scheme.drive * fired * V_th
+    else:
+        jump = fired * (V_th if rules.reset == "subtract" else reached)
+    V = reached - jump
+
+    # The rate at the old voltage: `pred` is explicit and integrates the rates of the steps that are over.
+    rate = (source - rules.leak * y) / operator.tau
+    if offset is not None:
+        if rules.method.remembers_rate:
+            offset = offset - jump
+        if rules.clears:
+            # Which past remains is a decision, so no gradient passes through it.
+            silent = 1 - jax.lax.stop_gradient(spk)
+            offset = jnp.where(silent > 0, offset, V)
+            slots, rate, source = slots * silent, rate * silent, source * silent
+    remembered = rate if rules.method.remembers_rate else V if offset is None else V - offset
+    state = NeuronState(
+        V=V,
+        offset=offset,
+        slots=rules.past.push(slots, remembered, position),
+        position=rules.past.advance(position),
+        before=None if before is None else source,
+    )
+    return state, Event(spk, decided, tuple(moved))

@@ -1,7 +1,6 @@
-"""The weights of past values in a fractional derivative, for each scheme: lag by lag, and as a density of decays.
+"""Weights of past values in a fractional derivative, for each scheme: lag by lag, and as a density of decays.
 
-All functions take plain arrays without units and are differentiable in the order ``alpha``. An ``alpha`` of any shape
-gives weights ``[n, *alpha.shape]``.
+All functions are differentiable in the order ``alpha``; an ``alpha`` of any shape gives weights ``[n, *alpha.shape]``.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ class FractionalMethod(abc.ABC):
     order : int
         Order in the step at a fixed time, for input that is constant over each step.
     remembers_rate : bool
-        Whether the past values of ``f`` are what is remembered, rather than those of ``y``.
+        Whether past values of ``f`` are remembered, not those of ``y``.
     many_terms : bool
         Whether a weighted sum of several derivatives can be stepped.
     implicit : bool
         Whether the rate at the new time enters.
     slow_rate : float
         Rate of the slowest exponential, as a share of the smallest rate that is sampled. Zero where the sum of the
-        weights has no limit, else above zero so that what is long past fades.
+        weights has no limit; otherwise above zero, so that the distant past fades.
     reach : float
         The smallest sampled rate times the horizon, for 24 exponentials.
     """
@@ -74,7 +73,7 @@ class FractionalMethod(abc.ABC):
         """Return ``A / p`` at ``rate``: the density that stays finite below the sampled rates, however small ``p``."""
 
     def gain(self, alpha: jax.Array, h: jax.Array) -> jax.Array:
-        r"""Return what the newest rate counts, :math:`h^\alpha` times a factor of the scheme."""
+        r"""Return the weight of the newest rate, :math:`h^\alpha` times a factor of the scheme."""
         return h**alpha
 
     def _gamma(self, x: jax.Array) -> jax.Array:

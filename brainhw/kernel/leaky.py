@@ -27,6 +27,8 @@ __all__ = [
     "LeakyRules",
     "LeakyState",
     "LeakyTrace",
+    "each_primal",
+    "filled",
     "gathered",
     "run",
 ]
@@ -169,7 +171,7 @@ def run(
     """Return the state after ``drives [T, ..., *size]``, and the trace of every step."""
     # The backward pass below cannot follow the refractory counters: the membranes do not determine them.
     if rules.firing.refractory:
-        return _steps(rules, parameters, state, drives)
+        return _scan(rules, None, parameters, state, drives)
 
     def by_rules(V_pre: jax.Array, V_th: jax.Array) -> tuple[jax.Array, jax.Array]:
         spk = jnp.asarray(rules.firing.spikes(V_pre, V_th))
@@ -186,7 +188,7 @@ def run(
         # A new function each time: JAX caches its trace by identity, with the values of another pass in it.
         if jax.closure_convert(lambda drive: rules.to_voltage(drive), state.V)[1]:  # noqa: PLW0108
             # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not keep.
-            return _steps(rules, parameters, state, drives)
+            return _scan(rules, None, parameters, state, drives)
         # The rules may read states, such as a scheduled slope. As arguments these differ from pass to pass and have
         # gradients; a closure over them would leak tracers into the backward pass.
         converted, read = jax.closure_convert(by_rules, state.V, V_th)
@@ -201,30 +203,19 @@ def _broadcast(converted: _Fire, V_pre: jax.Array, V_th: jax.Array, *read: jax.A
     return converted(V_pre, jnp.broadcast_to(V_th, V_pre.shape), *read)
 
 
-def _steps(
-    rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
+def _scan(
+    rules: LeakyRules, fire: _Fire | None, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Run the loop with the rules as they are; JAX differentiates it."""
+    """Run the loop with converted rules, for the backward pass below; without them JAX differentiates it."""
 
     def step(state: LeakyState, drive: jax.Array) -> tuple[LeakyState, LeakyTrace]:
         if parameters.recurrent is not None:
             drive = drive + state.spk @ parameters.recurrent
         charged = parameters.decay * state.V + rules.to_voltage(drive)
-        fired = rules.firing.advance(state.V, charged, parameters.V_th, state.wait)
-        return LeakyState(fired.V, fired.spk, fired.wait), LeakyTrace(fired.spk, fired.V_pre)
-
-    return jax.lax.scan(step, state, drives)
-
-
-def _scan(
-    rules: LeakyRules, fire: _Fire, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
-) -> tuple[LeakyState, LeakyTrace]:
-    """Run the loop with converted rules, for the backward pass below."""
-
-    def step(state: LeakyState, drive: jax.Array) -> tuple[LeakyState, LeakyTrace]:
-        if parameters.recurrent is not None:
-            drive = drive + state.spk @ parameters.recurrent
-        V_pre = rules.firing.held(parameters.decay * state.V + rules.to_voltage(drive))
+        if fire is None:
+            V_pre, spk, V, wait = rules.firing.advance(state.V, charged, parameters.V_th, state.wait)
+            return LeakyState(V, spk, wait), LeakyTrace(spk, V_pre)
+        V_pre = rules.firing.held(charged)
         V, spk = fire(V_pre, parameters.V_th, *parameters.read)
         return LeakyState(V, spk), LeakyTrace(spk, V_pre)
 
@@ -237,7 +228,7 @@ def _spikes(fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array) -> jax.A
 
 
 def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]:
-    parameters, state, drives = _each(lambda leaf: leaf.value, arguments)
+    parameters, state, drives = each_primal(lambda leaf: leaf.value, arguments)
     given = arguments[0]
     extra = ("V_th",) * given.V_th.perturbed + ("read",) * any(leaf.perturbed for leaf in given.read)
     recurrent = given.recurrent is not None and given.recurrent.perturbed
@@ -304,8 +295,8 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
         return earlier, of_drive
 
     start = _Later(
-        V=_filled(of_V),
-        spk=None if recurrent is None else _filled(of_spk),
+        V=filled(of_V),
+        spk=None if recurrent is None else filled(of_spk),
         charged=nothing if wanted.decay else None,
         decay=nothing if wanted.decay else None,
         extra=jax.tree.map(jnp.zeros_like, extra),
@@ -342,7 +333,8 @@ def gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return value.reshape((-1, *shape)).sum(axis=0) if shape else value.sum()
 
 
-def _each(function: Callable[[Any], Any], tree: Any) -> Any:
+def each_primal(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply a function to every argument of a ``custom_vjp`` with symbolic zeros."""
     return jax.tree.map(function, tree, is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
 
 
@@ -351,5 +343,6 @@ def _sum(*terms: jax.Array | None) -> jax.Array:
     return functools.reduce(operator.add, [term for term in terms if term is not None])
 
 
-def _filled(gradient: Any) -> jax.Array:
+def filled(gradient: Any) -> jax.Array:
+    """Return a gradient, with zeros in place of a symbolic one."""
     return jnp.zeros(gradient.shape, gradient.dtype) if isinstance(gradient, SymbolicZero) else gradient

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import abc
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,28 +15,32 @@ from brainhw.kernel.fractional_weights import FractionalMethod
 __all__ = ["LagBuffer", "LeakySums", "Past"]
 
 
-class Past(Protocol):
+class Past(abc.ABC):
     """The past values of a neuron in ``n_slots`` arrays of one shape, stacked: ``[n_slots, ..., N]``."""
 
     n_slots: int
 
+    @abc.abstractmethod
     def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
-        """Return what the slots count, ``[n_slots, *alpha.shape]``, in the order of age where they have one."""
+        """Return the weights of the slots, ``[n_slots, *alpha.shape]``, in the order of age where they have one."""
 
-    def placed(self, weights: jax.Array, position: Any) -> jax.Array:
-        """Return the weights in the order of the slots when the next value goes to ``position``."""
-
+    @abc.abstractmethod
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
         """Return the slots with one value more."""
 
+    def placed(self, weights: jax.Array, position: Any) -> jax.Array:
+        """Return the weights in the order of the slots when the next value goes to ``position``."""
+        return weights
+
     def advance(self, position: Any) -> Any:
         """Return the position after a push."""
+        return position
 
 
-class LagBuffer:
+class LagBuffer(Past):
     """The last ``n_slots`` values themselves.
 
-    What is older is forgotten, or, where the buffer must hold all of the past (``whole``), the weights become NaN: a
+    Older values are forgotten. Where it must hold all of the past (``whole``), the weights become NaN instead: a
     compiled run cannot raise, but a wrong voltage must not pass for a right one.
     """
 
@@ -62,7 +67,7 @@ class LagBuffer:
         return position + 1 if self.whole else jnp.mod(position + 1, max(self.n_slots, 1))
 
 
-class LeakySums:
+class LeakySums(Past):
     """Sums that forget at fixed rates, and the last value, whose weight is thereby exact."""
 
     def __init__(self, method: FractionalMethod, n_exponentials: int, horizon: int) -> None:
@@ -70,21 +75,13 @@ class LeakySums:
         self.n_slots = n_exponentials + 1
 
     def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
-        """Return the amplitudes, behind what the last value counts beyond them."""
+        """Return the weight that the last value has beyond the sums, then the amplitudes of the sums."""
         # The mixture of decays holds from lag 2 on, so the last value stands apart and its weight is exact.
         sums = amplitudes(method, alpha, self.rates)
         return jnp.concatenate([method.weights(alpha, 1) - sums.sum(axis=0), sums])
-
-    def placed(self, weights: jax.Array, position: Any) -> jax.Array:
-        """Return the weights as they are: sums keep their place."""
-        return weights
 
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
         """Let every sum forget its share, and add the value to it."""
         # The rates depend on no learnt number: a constant of the compiled step. The last value keeps nothing.
         kept = np.append(0.0, np.exp(-self.rates)).astype(slots.dtype)
         return kept.reshape((-1,) + (1,) * value.ndim) * slots + value
-
-    def advance(self, position: Any) -> Any:
-        """Return ``position``: sums have no place to keep count of."""
-        return position

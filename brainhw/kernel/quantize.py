@@ -96,15 +96,7 @@ class WeightGrid:
         The gradient is handed straight through (Y. Bengio, N. Leonard and A. Courville, arXiv:1308.3432): 1 up to the
         limit, 0 beyond it, where the weight is cut off and a small change of it changes nothing.
 
-        Parameters
-        ----------
-        weights, key
-            As for :meth:`codes`.
-
-        Returns
-        -------
-        jax.Array
-            Same shape and dtype.
+        Arguments are those of :meth:`codes`; shape and dtype are those of ``weights``.
         """
         return _straight_through(weights, self.values(self._rounded(weights, key), weights.dtype), self.limit)
 

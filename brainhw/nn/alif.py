@@ -14,7 +14,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.nn.cuba import CubaLIFLayer
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter
-from brainhw.nn.parameter import current_value, neuron_parameter
+from brainhw.nn.parameter import current_value, is_learnt, neuron_parameter
 from brainhw.nn.spiking import zeros
 
 __all__ = ["ALIFLayer"]
@@ -30,9 +30,8 @@ class ALIFLayer(CubaLIFLayer):
         s_t &= \text{spikes}(p_t, V_{th}) \\
         V_t &= p_t - s_t V_{th}
 
-    with :math:`\alpha, \beta, \gamma = e^{-\Delta t/\tau}` of membrane, synapses and after-hyperpolarisation: the
-    neuron that Rockpool calls ``aLIFTorch`` (equations of Rockpool 3.1.0, whose spikes this layer reproduces exactly).
-    The threshold never changes; a negative :math:`w_{ahp}` makes a neuron that fires tire.
+    with :math:`\alpha, \beta, \gamma = e^{-\Delta t/\tau}` of membrane, synapses and after-hyperpolarisation:
+    Rockpool's ``aLIFTorch``; the spikes are exactly those of Rockpool 3.1.0. The threshold never changes.
 
     Parameters
     ----------
@@ -53,8 +52,7 @@ class ALIFLayer(CubaLIFLayer):
     ----------
     V, I_syn, I_ahp, spk : brainstate.HiddenState
         Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``), after-hyperpolarisation
-        (mV, ``[N]``) and spike counts (``[N]``), each with a leading ``[B]`` for a batch. Values in any unit of voltage
-        may be written into them; another dimension or shape is refused at the next step.
+        (mV, ``[N]``) and spike counts (``[N]``), each with a leading ``[B]`` for a batch.
     recurrent_weight : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
@@ -65,12 +63,8 @@ class ALIFLayer(CubaLIFLayer):
 
     Notes
     -----
-    Any parameter is learnt by passing a ``brainstate.nn.Param``; with a transform it cannot leave its range:
-    ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms.
-    What happens to a threshold that is learnt to zero or below, and to a strongly recurrent net without a limit on its
-    spikes, stands in :class:`CubaLIFLayer`.
-
-    ``V_pre`` (membrane before the reset) and ``irec`` (recurrent input before the decay) can be recorded as well.
+    See :class:`CubaLIFLayer` for learnt parameters, thresholds learnt to zero or below, limits on spikes and what can
+    be recorded.
 
     Examples
     --------
@@ -112,13 +106,14 @@ class ALIFLayer(CubaLIFLayer):
         _arguments.check_transform(w_ahp, call=call, name="w_ahp")
         self.w_ahp = neuron_parameter(w_ahp, u.mV, (), call=call, name="w_ahp", positive=False, shapes=shapes)
 
-    def resting_values(self, batch_size: int | None) -> dict[str, Any]:
+    def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
         """Return the resting value of every state by name."""
         return {**super().resting_values(batch_size), "I_ahp": zeros(self.out_size, batch_size, u.mV)}
 
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity:
         """Advance and return the after-hyperpolarisation in mV, fed by the spikes of the previous step."""
         w_ahp = current_value(self.w_ahp).in_unit(u.mV)
+        # Added before the decay, as an input is: only so is it exactly one synapse more.
         own = self._ahp_decay(dt) * (self.voltage_state("I_ahp") + spk * w_ahp)
         self.write_voltage("I_ahp", own)
         return own
@@ -142,14 +137,13 @@ class ALIFLayer(CubaLIFLayer):
 
         Notes
         -----
-        The two are equal up to rounding: ``s @ W`` and ``exp`` are taken on arrays of another shape, which XLA may
-        round otherwise, and a membrane within rounding of its threshold may then fire in one and not in the other.
+        The two are equal up to rounding: XLA may round ``s @ W`` and ``exp`` of another shape otherwise, so a membrane
+        within rounding of its threshold may fire in one of them only.
 
-        The membrane's parameter, ``bias`` and ``V_th`` keep their transform and regulariser. The synapses' parameter is
-        joined with that of the after-hyperpolarisation, and ``w_rec`` with ``w_ahp``, each pair into one parameter of a
-        value for every neuron and synapse: it has neither transform nor regulariser, and where one of the two was fixed
-        its part of the new one is held. Of the added weights only ``W'_{i, i(S+1)+S}`` are learnt, and only if
-        ``w_ahp`` was.
+        The membrane's parameter, ``bias`` and ``V_th`` keep their transform and regulariser. The synapses' parameter
+        and that of the after-hyperpolarisation, and ``w_rec`` and ``w_ahp``, are each joined into one parameter with a
+        value for every neuron and synapse, without transform and regulariser; the part that was fixed is held. Of the
+        added weights only ``W'_{i, i(S+1)+S}`` are learnt, and only if ``w_ahp`` was.
 
         With ``leak='decays'`` or ``'bitshifts'`` and a ``tau_ahp``, its decay is taken at the ``dt`` of
         ``brainstate.environ``, which must then be set.
@@ -166,9 +160,10 @@ class ALIFLayer(CubaLIFLayer):
         n, n_syn = self.n_neurons, self.n_synapses
         of_membrane, of_synapses = LEAKS[self.leak].names
         synapses = self.per_synapse(_value(getattr(self, of_synapses)))
-        joined = _beside(synapses, self._ahp_as_synapse(), n, n_syn)
-        learnt = np.full((n, n_syn + 1), _is_learnt(getattr(self, of_synapses)))
-        learnt[:, n_syn] = _is_learnt(self._ahp_parameter)
+        last = u.math.broadcast_to(self._ahp_as_synapse().reshape((-1, 1)), (n, 1))
+        joined = u.math.concatenate([u.math.broadcast_to(synapses, (n, n_syn)), last], axis=1)
+        learnt = np.full((n, n_syn + 1), is_learnt(getattr(self, of_synapses)))
+        learnt[:, n_syn] = is_learnt(self._ahp_parameter)
         leaks = {
             of_membrane: _copy(getattr(self, of_membrane)),
             of_synapses: _learnt_in_part(joined, learnt) if learnt.any() else joined,
@@ -230,8 +225,8 @@ class ALIFLayer(CubaLIFLayer):
         others = jnp.zeros(block) * u.mV if self.recurrent_weight is None else self.recurrent_matrix().reshape(block)
         w_ahp = u.math.diag(u.math.broadcast_to(_value(self.w_ahp).in_unit(u.mV), (n,)))
         joined = u.math.concatenate([others, w_ahp[:, :, None]], axis=2).reshape(flat)
-        learnt = np.full((n, n, n_syn + 1), _is_learnt(self.recurrent_weight))
-        learnt[:, :, n_syn] = np.eye(n, dtype=bool) & _is_learnt(self.w_ahp)
+        learnt = np.full((n, n, n_syn + 1), is_learnt(self.recurrent_weight))
+        learnt[:, :, n_syn] = np.eye(n, dtype=bool) & is_learnt(self.w_ahp)
         return _learnt_in_part(joined, learnt.reshape(flat))
 
     @property
@@ -246,16 +241,12 @@ class ALIFLayer(CubaLIFLayer):
             return _value(self.tau_ahp)
         call = f"{type(self).__name__}.as_lif_with_ahp_synapses"
         decay = _value(self.gamma) if self.gamma is not None else self._ahp_decay(_arguments.time_step(call=call))
+        # For bit shifts the inverse of 1 - 2**-shift; the shift need not be whole.
         return decay if self.leak == "decays" else -jnp.log2(1 - decay)
 
 
 def _value(parameter: Any) -> Any:
-    value = current_value(parameter)
-    return (
-        u.Quantity(jnp.asarray(value.mantissa), unit=value.unit)
-        if isinstance(value, u.Quantity)
-        else jnp.asarray(value)
-    )
+    return jax.tree.map(jnp.asarray, current_value(parameter))
 
 
 def _copy(parameter: Any) -> Any:
@@ -266,10 +257,6 @@ def _copy(parameter: Any) -> Any:
     copy = brainstate.nn.Param(held, reg=parameter.reg, precompute=parameter.precompute, fit=parameter.fit)
     copy.t = parameter.t
     return copy
-
-
-def _is_learnt(parameter: Any) -> bool:
-    return parameter.fit if isinstance(parameter, brainstate.nn.Param) else isinstance(parameter, brainstate.ParamState)
 
 
 def _learnt_in_part(value: Any, learnt: np.ndarray) -> brainstate.nn.Param:
@@ -283,9 +270,3 @@ def _learnt_in_part(value: Any, learnt: np.ndarray) -> brainstate.nn.Param:
 def _hold(value: Any, learnt: np.ndarray, moved: Any) -> Any:
     # The value itself and no gradient of zero: an optimiser's weight decay moves what has no gradient as well.
     return u.math.where(learnt, moved, value)
-
-
-def _beside(synapses: Any, ahp: Any, n: int, n_syn: int) -> Any:
-    """Return ``[N, S + 1]``: the synapses' parameter with that of the after-hyperpolarisation as the last column."""
-    column = u.math.broadcast_to(ahp.reshape((-1, 1)), (n, 1))
-    return u.math.concatenate([u.math.broadcast_to(synapses, (n, n_syn)), column], axis=1)

@@ -20,7 +20,7 @@ from brainhw import _arguments
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, tap
-from brainhw.nn.spiking import zeros
+from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, zeros
 from brainhw.surrogate import MultiSpike, StepPWL
 from brainhw.surrogate.multi_spike import spike_limit
 
@@ -29,7 +29,7 @@ __all__ = ["CubaLIFLayer"]
 _NOISE_UNIT = u.mV / u.second**0.5
 
 
-class CubaLIFLayer(brainstate.nn.Dynamics):
+class CubaLIFLayer(RestingStates):
     r"""Current-based leaky integrate-and-fire neurons with several synapses each, firing once or more a step.
 
     .. math::
@@ -39,8 +39,8 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
         V_t &= p_t - s_t V_{th}
 
     with :math:`\alpha = e^{-\Delta t/\tau_{mem}}` and :math:`\beta = e^{-\Delta t/\tau_{syn}}`: the exact leak of two
-    exponentials in series, with input that is decayed once as it arrives (the neuron that Rockpool calls ``LIFTorch``;
-    Muir et al., Rockpool, 2019). Currents are in mV: what they add to the membrane in one step.
+    exponentials in series; input decays once as it arrives (Rockpool's ``LIFTorch``; Muir et al., Rockpool, 2019).
+    A current is the voltage in mV that it adds to the membrane in one step.
 
     Parameters
     ----------
@@ -49,39 +49,33 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
         ``[N]`` below is then ``[*size]``, and the input has that shape too.
     n_synapses : int, optional
         Synapses of each neuron ``S``. Default 1.
-    tau_mem : Quantity or brainstate.nn.Param, optional
-        Membrane time constant, scalar or ``[N]``. Default 20 ms. Only with ``leak='taus'``.
-    tau_syn : Quantity or brainstate.nn.Param, optional
-        Synaptic time constant, scalar, ``[N]``, ``[1, S]``, ``[N, S]`` or flat ``[N * S]``. Default 20 ms. Only with
-        ``leak='taus'``. One axis means neurons, also where ``N == S``; for one value a synapse write ``[1, S]``.
-    bias : Quantity or brainstate.nn.Param, optional
-        Voltage added at every step, scalar or ``[N]``. Default 0 mV.
-    V_th : Quantity or brainstate.nn.Param, optional
-        Threshold, and what a spike subtracts, scalar or ``[N]``. Default 1 mV.
+    tau_mem, tau_syn : Quantity or brainstate.nn.Param, optional
+        With ``leak='taus'``: time constants, of the membrane scalar or ``[N]``, of the synapses scalar, ``[N]``,
+        ``[1, S]``, ``[N, S]`` or flat ``[N * S]``. One axis means neurons, also where ``N == S``. Default 20 ms.
+    bias, V_th : Quantity or brainstate.nn.Param, optional
+        Voltage added at every step, and threshold, which a spike subtracts; scalar or ``[N]``. Default 0 and 1 mV.
     w_rec : Quantity, callable, True, brainstate.nn.Param or None, optional
-        Recurrent weights ``[N, N * S]`` (presynaptic neuron; ``post * S + synapse``) in mV, fed by the spikes of the
-        previous step, or as ``[N, N, S]``; an initializer that returns voltages, called with ``(N, N * S)``; ``True``
-        draws them uniformly within ``sqrt(6 / (N * S))`` mV. All are learnt; pass ``brainstate.nn.Const`` or a
+        Recurrent weights in mV, ``[N, N * S]`` (presynaptic neuron; ``post * S + synapse``) or ``[N, N, S]``, fed by
+        the spikes of the previous step; or an initializer that returns voltages, called with ``(N, N * S)``; ``True``
+        draws them uniformly within ``sqrt(6 / (N * S))`` mV. They are learnt; pass ``brainstate.nn.Const`` or a
         ``Param`` of shape ``[N, N * S]`` to freeze or transform them. Default ``None``: no recurrence.
     noise_std : Quantity, optional
         Membrane noise, mV per square-root second, scalar or ``[N]``: without leak its standard deviation after one
-        second. Drawn anew at every step from ``brainstate.random``. Default ``None``: nothing is drawn.
+        second. Drawn from ``brainstate.random`` at every step. Default ``None``: no noise.
     max_spikes_per_step : int, optional
-        The most spikes of one neuron in one step, up to 2**24; what is left stays on the membrane. Default ``None``: no
-        limit. Each spike of a strongly recurrent net can then cause more than one, and counts grow without end until
-        they are infinite and the membrane NaN; a limit is the cure.
+        The most spikes of one neuron in one step, up to 2**24; the rest stays on the membrane. Default ``None``: no
+        limit. In a strongly recurrent net counts can then grow until the membrane is NaN; set a limit.
     spk_fun : MultiSpike or braintools.surrogate.Surrogate, optional
-        Default ``brainhw.surrogate.StepPWL()``. An ordinary surrogate makes a neuron that fires at most once a step,
-        where ``V >= V_th``; it sees ``(V - V_th)/V_th``.
+        Default ``brainhw.surrogate.StepPWL()``. With a surrogate, a function of ``(V - V_th)/V_th``, neurons fire at
+        most once a step.
     detach_reset : bool, optional
         Stop the gradient through the spikes of the reset. Default False.
     leak : {'taus', 'decays', 'bitshifts'}, optional
-        What says how fast things decay. Default ``'taus'``.
+        The arguments that set the leak. Default ``'taus'``.
     alpha, beta : float, array or brainstate.nn.Param, optional
-        With ``leak='decays'``: what is left of membrane and current after one step, 0 to 1, shapes of ``tau_mem`` and
-        ``tau_syn``. Default 0.5.
+        With ``leak='decays'``: decay factors of one step, 0 to 1, shapes of ``tau_mem`` and ``tau_syn``. Default 0.5.
     dash_mem, dash_syn : float, array or brainstate.nn.Param, optional
-        With ``leak='bitshifts'``: ``1 - 2**-dash`` is left after one step. Default 1.
+        With ``leak='bitshifts'``: the decay factor is ``1 - 2**-dash``. Default 1.
     name : str, optional
         Name of the module.
 
@@ -89,8 +83,7 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
     ----------
     V, I_syn, spk : brainstate.HiddenState
         Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``) and spike counts (``[N]``),
-        each with a leading ``[B]`` for a batch. Values in any unit of voltage may be written into them; another
-        dimension or shape is refused at the next step.
+        each with a leading ``[B]`` for a batch. Any unit of voltage may be written into them.
     recurrent_weight : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
@@ -101,11 +94,10 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
 
     Notes
     -----
-    Any parameter is learnt by passing a ``brainstate.nn.Param``; with a transform it cannot leave its range:
+    Pass a ``brainstate.nn.Param`` to learn a parameter, with a transform that keeps its range:
     ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms.
-    Without one, a threshold can be learnt to zero or below, where counting spikes makes no sense: ``prepare_net`` then
-    refuses the layer, and inside a compiled function its spikes and membrane become NaN, which
-    ``rollout(..., check_finite=True)`` names.
+    A threshold without one can be learnt to zero or below, where spikes cannot be counted: ``prepare_net`` then refuses
+    the layer. Inside a compiled function its spikes become NaN, which ``rollout(..., check_finite=True)`` names.
 
     ``V_pre`` (membrane before the reset) and ``irec`` (recurrent input before the decay) can be recorded as well.
 
@@ -143,18 +135,13 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
         call = type(self).__name__
         n_syn = _arguments.positive_int(n_synapses, call=call, name="n_synapses")
         shape = _layer_shape(size, n_syn, w_rec, call)
+        # Inputs are flat, channel neuron * S + synapse, as in Rockpool: a dense synapse in front has one axis.
         super().__init__(shape if len(shape) > 1 else (shape[0] * n_syn,), name=name)
         self.out_size = shape
         self.n_synapses = n_syn
         self.leak = leak
-        leaks = {
-            "tau_mem": tau_mem,
-            "tau_syn": tau_syn,
-            "alpha": alpha,
-            "beta": beta,
-            "dash_mem": dash_mem,
-            "dash_syn": dash_syn,
-        }
+        leaks = {"tau_mem": tau_mem, "tau_syn": tau_syn, "alpha": alpha, "beta": beta}
+        leaks |= {"dash_mem": dash_mem, "dash_syn": dash_syn}
         per_neuron = self._per_neuron
         for argument, value in mode_arguments(leak, leaks, call=call).items():
             shapes = per_neuron if argument == LEAKS[leak].names[0] else self._per_synapse
@@ -169,10 +156,11 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
                 noise_std, _NOISE_UNIT, call=call, name="noise_std", shapes=per_neuron, nonnegative=True
             )
         self.recurrent_weight = _recurrent_weights(w_rec, shape[0], n_syn, call)
-        self.spk_fun = _spike_function(spk_fun, call)
+        example = "brainhw.surrogate.StepPWL() or brainhw.surrogate.fast_sigmoid()"
+        self.spk_fun = StepPWL() if spk_fun is None else check_spike_function(spk_fun, call, example)
         self.max_spikes_per_step = _spike_limit(max_spikes_per_step, self.spk_fun, call)
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
-        self._create_states(None)
+        RestingStates.init_state(self)
 
     @property
     def n_neurons(self) -> int:
@@ -197,7 +185,7 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
         """
         return None
 
-    def resting_values(self, batch_size: int | None) -> dict[str, Any]:
+    def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
         """Return the resting value of every state by name."""
         size = self.out_size
         return {
@@ -206,22 +194,10 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
             "spk": zeros(size, batch_size),
         }
 
-    def _create_states(self, batch_size: int | None) -> None:
-        for name, value in self.resting_values(batch_size).items():
-            setattr(self, name, brainstate.HiddenState(value))
-
-    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the states at rest, for one sample or with a leading ``[batch_size]``."""
-        self._create_states(batch_size)
-
-    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the states back to rest, for one sample or with a leading ``[batch_size]``."""
-        for name, value in self.resting_values(batch_size).items():
-            getattr(self, name).value = value
-
     def prepare(self, key: jax.Array | None = None) -> None:
         """Refuse a threshold that learning has led to zero or below, where it is not being traced."""
         V_th = self.threshold().mantissa
+        # Here and not in `update`: inside a compiled step the threshold has no number.
         if _arguments.is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
             raise ValueError(
                 f"{type(self).__name__}: V_th has been learnt to {np.min(np.asarray(V_th)):g} mV and must stay greater "
@@ -250,17 +226,9 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
         return spk @ self.recurrent_matrix()
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane that inputs and bias alone would make from rest: no spike and no noise.
+        """Return the membrane ``[T, ..., N]`` in mV that inputs and bias alone would make from rest.
 
-        Parameters
-        ----------
-        xs : Quantity
-            What arrives at each synapse, mV, ``[T, ..., N * S]``.
-
-        Returns
-        -------
-        Quantity
-            ``[T, ..., N]`` in mV. No state is touched.
+        ``xs`` is the input of each synapse in mV, ``[T, ..., N * S]``. No spike and no noise; no state is touched.
         """
         alpha, beta = self._decay_factors(_arguments.time_step(call=f"{type(self).__name__}.subthreshold"))
         bias = current_value(self.bias).in_unit(u.mV)
@@ -276,26 +244,31 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
         return u.Quantity(brainstate.transform.scan(one_step, (rest[..., 0], rest), inputs)[1], unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the number of spikes of each neuron.
+        """Advance one step and return the spike counts, ``[N]`` or ``[B, N]``.
 
         Parameters
         ----------
         x : Quantity
-            What arrives at each synapse in this step, mV, ``[N * S]`` or ``[B, N * S]``; channel ``neuron * S + syn``.
-
-        Returns
-        -------
-        jax.Array
-            Spike counts, ``[N]`` or ``[B, N]``.
+            Input of each synapse in this step, mV, ``[N * S]`` or ``[B, N * S]``; channel ``neuron * S + syn``.
         """
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)
         V = self.voltage_state("V")
-        I_syn = self._checked_input(x, V.shape, call)
-        I_syn = self.voltage_state("I_syn", self.n_synapses) + I_syn
+        arriving = checked_drive(
+            x,
+            u.mV,
+            "the voltage that each synapse receives",
+            size=self.in_size,
+            held=(*V.shape[: V.ndim - len(self.out_size)], *self.in_size),
+            call=call,
+            source="Send spikes through a LIFSynapse first, or multiply by u.mV.",
+        )
+        I_syn = self.voltage_state("I_syn", self.n_synapses) + self._by_synapse(arriving)
         alpha, beta = self._decay_factors(dt)
-        spk = self._previous_spikes(V.shape, call)
+        spk = jnp.asarray(_arguments.as_array(self.spk.value, call=call, name="the state spk"))
+        self._check_state_shape("spk", spk.shape, V.shape, call)
 
+        # As in Rockpool, input and recurrent input decay once as they arrive, and recurrence takes a step.
         if self.recurrent_weight is not None:
             irec = self._by_synapse(self.recurrent_drive(spk))
             tap(self, "irec", irec)
@@ -304,8 +277,10 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
             tap(self, "irec", u.math.zeros_like(I_syn))
         I_syn = beta * I_syn
         own = self.own_current(spk, dt)
+        # The order of the sums is Rockpool's: in float32 another order rounds otherwise, and spikes differ.
         V = alpha * V + _total(I_syn, own)
         if self.noise_std is not None:
+            # Independent draws add their variances, so a step of any length leaves the same noise after one second.
             std = (self.noise_std * dt**0.5).to(u.mV)
             V = V + std * brainstate.random.randn(*V.shape, dtype=V.dtype)
         V = V + current_value(self.bias).in_unit(u.mV)
@@ -313,19 +288,14 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
 
         V_th = self.threshold()
         spk = self._spikes(V, V_th)
+        # The reset keeps its gradient by default: Rockpool detaches nothing, and its gradients are golden traces.
         self.write_voltage("V", V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th)
         self.write_voltage("I_syn", I_syn)
         self.spk.value = spk
         return spk
 
     def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
-        """Return a state in mV, whatever voltage it was written in, ``[..., N, *per_neuron]`` with the batch of ``V``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If what was written into it is no voltage or has another shape.
-        """
+        """Return a state in mV, ``[..., N, *per_neuron]`` with the batch of ``V``; raise if it holds something else."""
         call, value = f"{type(self).__name__}.update", getattr(self, name).value
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, u.mV):
             raise TypeError(
@@ -342,11 +312,6 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
         """Write a state in the unit that it has: a time loop carries it and cannot change its unit on the way."""
         state = getattr(self, name)
         state.value = value.in_unit(u.get_unit(state.value))
-
-    def _previous_spikes(self, shape: tuple[int, ...], call: str) -> jax.Array:
-        spk = _arguments.as_array(self.spk.value, call=call, name="the state spk")
-        self._check_state_shape("spk", np.shape(spk), shape, call)
-        return jnp.asarray(spk)
 
     def _check_state_shape(self, name: str, shape: tuple[int, ...], expected: tuple[int, ...], call: str) -> None:
         if shape != expected:
@@ -367,8 +332,7 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
 
     def recurrent_matrix(self) -> u.Quantity:
         """Return the recurrent weights ``[N, N * S]`` in mV; only for a recurrent layer."""
-        held = self.recurrent_weight
-        return (held.value() if isinstance(held, brainstate.nn.Param) else held.value).in_unit(u.mV)
+        return Slot(self.recurrent_weight, unit=u.mV).quantity.in_unit(u.mV)
 
     def per_synapse(self, value: Any) -> Any:
         """Return a parameter of the synapses so that it broadcasts against ``[..., N, S]``."""
@@ -377,30 +341,6 @@ class CubaLIFLayer(brainstate.nn.Dynamics):
 
     def _by_synapse(self, flat: u.Quantity) -> u.Quantity:
         return flat.reshape((*flat.shape[: flat.ndim - len(self.in_size)], *self.out_size, self.n_synapses))
-
-    def _checked_input(self, x: Any, held: tuple[int, ...], call: str) -> u.Quantity:
-        if not isinstance(x, u.Quantity) or not u.have_same_dim(x, u.mV):
-            raise TypeError(
-                f"{call}: the input must be a Quantity with the dimension of mV (what each synapse receives); "
-                f"got {_arguments.describe(x)}. Send spikes through a LIFSynapse first, or multiply by u.mV."
-            )
-        shape, axes = np.shape(x.mantissa), len(self.in_size)
-        leading = shape[: len(shape) - axes] if len(shape) >= axes else None
-        if leading is None or len(leading) > 1 or shape[len(leading) :] != self.in_size:
-            wanted = ", ".join(str(n) for n in self.in_size)
-            raise ValueError(
-                f"{call}: the input must have one channel for each of {self.n_synapses} synapse(s) of {self.n_neurons} "
-                f"neuron(s), shape [{wanted}] or [B, {wanted}]; got shape {shape}. Set n_synapses, or the layer "
-                "before, to match."
-            )
-        if (*leading, *self.out_size) != held:
-            batch = leading[0] if leading else None
-            raise ValueError(
-                f"{call}: the input has shape {shape} but the state was prepared for {held}; "
-                f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
-            )
-        _arguments.check_finite(x, call=call, name="the input")
-        return self._by_synapse(x.in_unit(u.mV))
 
 
 def _total(I_syn: u.Quantity, own: u.Quantity | None) -> u.Quantity:
@@ -426,6 +366,7 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
         return None
     shape = (n, n * n_syn)
     if w_rec is True:
+        # The bound of Rockpool's `kaiming_uniform_`, measured 0.1225 for 200 x 400.
         bound = math.sqrt(6 / (n * n_syn))
         w_rec = braintools.init.Uniform(-bound * u.mV, bound * u.mV)
     elif isinstance(w_rec, (bool, brainstate.State)):
@@ -449,17 +390,6 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
             f"got shape {value.shape}."
         )
     return w_rec if learnt else weight_state(value, shape, unit=u.mV, call=call, name="w_rec")
-
-
-def _spike_function(spk_fun: Any, call: str) -> Callable[..., jax.Array]:
-    if spk_fun is None:
-        return StepPWL()
-    if not callable(spk_fun) or isinstance(spk_fun, type):
-        raise TypeError(
-            f"{call}: spk_fun must be a spike function, for example brainhw.surrogate.StepPWL() or "
-            f"brainhw.surrogate.fast_sigmoid(); got {_arguments.describe(spk_fun)}."
-        )
-    return spk_fun
 
 
 def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> int | None:

@@ -78,11 +78,10 @@ class EffectiveWeight(brainstate.nn.Module):
 
     Notes
     -----
-    The charge is a ``ShortTermState``: it is recomputed by :func:`brainhw.prepare_net` and never saved. ``of``
-    refuses to hand out charges that were computed from other master weights than the present ones, as after an
-    optimizer step or a load. Only a function that was compiled beforehand cannot notice; call ``prepare_net``
-    inside it. A gradient with respect to the master weights is refused where they were prepared outside the
-    differentiated function, since it would be zero.
+    :func:`brainhw.prepare_net` computes the charge anew; it is never saved. ``of`` refuses charges that were computed
+    from other master weights than the present ones, as after an optimizer step or a load. A function that was compiled
+    before cannot notice; call ``prepare_net`` inside it. A gradient by the master weights is refused where they were
+    prepared outside the differentiated function, since it would be zero.
     """
 
     def __init__(
@@ -111,34 +110,26 @@ class EffectiveWeight(brainstate.nn.Module):
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Round to another grid from the next preparation on; raises if the arguments name none."""
-        bits = self._bits_of(weight_bits, rounding, call=call)
-        self.grid: Any = self._levels(bits)
-        self.weight_bits: int | None = bits
+        self.grid = self.grid_of(weight_bits, rounding, call=call)
+        bits = self.chip.weight_bits if isinstance(weight_bits, str) else weight_bits
+        self.weight_bits = None if bits is None else int(bits)
         self.rounding = rounding
         self.forget()
 
     def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> Any:
         """Return the grid of so many bits over the chip's range, or raise; nothing is changed."""
-        return self._levels(self._bits_of(weight_bits, rounding, call=call))
-
-    def _bits_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> int | None:
         _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
-        if isinstance(weight_bits, str):
-            if weight_bits != "chip":
-                raise ValueError(
-                    f"{call}: weight_bits must be a number of bits, 'chip' for the {self.chip.weight_bits} of "
-                    f"{self.chip.name}, or None for weights that are not rounded; got {weight_bits!r}."
-                )
-            return self.chip.weight_bits
-        if weight_bits is not None:
-            return check_bits(weight_bits, call=call, name="weight_bits")
-        if rounding != "nearest":
-            raise ValueError(f"{call}: rounding is {rounding!r} but nothing is rounded; pass weight_bits too.")
-        return None
-
-    def _levels(self, bits: int | None) -> Any:
-        if bits is None:
+        if weight_bits is None:
+            if rounding != "nearest":
+                raise ValueError(f"{call}: rounding is {rounding!r} but nothing is rounded; pass weight_bits too.")
             return None
+        if isinstance(weight_bits, str) and weight_bits != "chip":
+            raise ValueError(
+                f"{call}: weight_bits must be a number of bits, 'chip' for the {self.chip.weight_bits} of "
+                f"{self.chip.name}, or None for weights that are not rounded; got {weight_bits!r}."
+            )
+        bits = self.chip.weight_bits if isinstance(weight_bits, str) else weight_bits
+        bits = check_bits(bits, call=call, name="weight_bits")
         family = self._family()
         if family is None or family.weight_grid is None:
             return WeightGrid(self.chip.weight_limit, bits)
@@ -180,9 +171,9 @@ class EffectiveWeight(brainstate.nn.Module):
         """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the one in place."""
         master = weights.value
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
+        # In the order of the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
-        in_place = self.mismatch.value
-        mismatch = in_place
+        mismatch = in_place = self.mismatch.value
         if key is not None:
             family = self._family()
             mismatch = self.drawn(key, {} if family is None else family.sizes(self.chip))
@@ -384,7 +375,7 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
             found[".".join(str(part) for part in path) or type(node).__name__] = chip
     # The usual net has one spec object; comparing specs by value at every preparation would cost more than the rest.
     specs = list({id(chip): chip for chip in found.values()}.values())
-    specs = specs if len(specs) <= 1 else list(dict.fromkeys(specs))
+    specs = list(dict.fromkeys(specs)) if len(specs) > 1 else specs
     if len(specs) <= 1:
         return specs[0] if specs else None
     listed = "; ".join(f"{path}: {chip.name} ({chip.family})" for path, chip in found.items())

@@ -1,4 +1,4 @@
-"""Fractional neurons: their membrane moves by derivatives of fractional order, so they remember all of their past."""
+"""Fractional neurons, whose membrane follows derivatives of fractional order and remembers all of its past."""
 
 from __future__ import annotations
 
@@ -18,24 +18,22 @@ class FractionalLIFLayer(FractionalLayer):
     .. math:: \tau \sum_j w_j D^{\alpha_j} V = -V + x, \qquad V(0) = 0
 
     with time measured in ``time_scale``. By default that is ``tau`` itself, and one term reads
-    :math:`\tau^\alpha D^\alpha V = -V + x`. A neuron fires where its voltage reaches ``V_th``; at order 1 it is the
-    integer-order neuron (explicit Euler; the trapezoidal rule for ``method='cn'``). Starting at rest, the derivatives
-    of Riemann-Liouville and of Caputo are the same.
+    :math:`\tau^\alpha D^\alpha V = -V + x`. A neuron fires where its voltage reaches ``V_th``. At order 1 it is the
+    ordinary neuron (explicit Euler; the trapezoidal rule for ``method='cn'``). From rest, the derivatives of
+    Riemann-Liouville and of Caputo are the same.
 
     Parameters
     ----------
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer; ``[N]`` below is then ``[*size]``.
     alpha : float, list, array or brainstate.nn.Param, optional
-        Orders, above 0 and at most 1. A number is one term for all neurons; a list holds one entry for each term of the
-        sum, a number or an array ``[N]``; an array ``[N]`` is one term with an order for each neuron, ``[J, N]`` both.
-        A ``Param`` holds a number, ``[N]`` or ``[J, N]``. Default 0.5.
+        Orders, above 0 and at most 1. A number is one term for all neurons; a list holds one entry per term, a number
+        or an array ``[N]``; an array ``[N]`` is one term with an order per neuron, ``[J, N]`` both. A ``Param`` holds a
+        number, ``[N]`` or ``[J, N]``. Default 0.5.
     coefficients : list, array or brainstate.nn.Param, optional
-        The factors :math:`w_j`, dimensionless, one for each term. Default ones.
-    tau : Quantity or brainstate.nn.Param, optional
-        Time constant, scalar or ``[N]``. Default 20 ms.
-    V_th : Quantity or brainstate.nn.Param, optional
-        Threshold, scalar or ``[N]``. Default 1 mV.
+        The factors :math:`w_j`, dimensionless, one per term. Default ones.
+    tau, V_th : Quantity or brainstate.nn.Param, optional
+        Time constant and threshold, scalar or ``[N]``. Default 20 ms and 1 mV.
     time_scale : Quantity, optional
         The time in which the derivatives are measured. Default ``None``: ``tau``.
     method : {'gl', 'l1', 'trap', 'pred', 'cn'}, optional
@@ -43,28 +41,26 @@ class FractionalLIFLayer(FractionalLayer):
         the product rectangle rule, all explicit and of order 1 in the step; or a fractional Crank-Nicolson rule,
         implicit and of order 2.
     memory : int, optional
-        With ``kernel='dense'``: forget what lies more than this many steps back. Default ``None``: forget nothing.
+        With ``kernel='dense'``: forget all steps but the last this many. Default ``None``: forget nothing.
     kernel : {'soe', 'dense'}, optional
-        How the past is held: as leaky sums whose exponentials add up to the weights (default; time and memory do not
-        grow with the past), or step by step, exactly.
+        Hold the past as leaky sums whose exponentials add up to the weights (default; constant time and memory), or
+        step by step, exactly.
     n_exponentials : int, optional
-        Number of leaky sums, 4 to 128. Default 24, which is off by less than 2e-6 (``gl``, ``l1``, ``cn``; see
-        :func:`brainhw.kernel.weight_error`) over the default horizon; :func:`brainhw.kernel.n_exponentials` finds the
-        number for a tolerance.
+        Number of leaky sums, 4 to 128. Default 24: for ``gl``, ``l1`` and ``cn`` a :func:`brainhw.kernel.weight_error`
+        below 2e-6 over the default horizon. :func:`brainhw.kernel.n_exponentials` finds the number for a tolerance.
     horizon : int, optional
-        Number of steps over which the leaky sums follow the weights, beyond which the past fades; default 4096, no
-        matter how long the run. With ``kernel='dense'`` the number of steps of the longest run, and needed:
-        :func:`brainhw.rollout` refuses a longer one, and in what is compiled without seeing its start, the voltage
-        becomes NaN.
+        Number of steps over which the leaky sums follow the weights; beyond them the past fades. Default 4096 for runs
+        of any length. ``kernel='dense'`` needs it: the steps of the longest run. :func:`brainhw.rollout` refuses a
+        longer one; in other compiled loops the voltage becomes NaN.
     reset : {'current', 'subtract', 'zero'}, optional
-        What a spike does: it takes ``V_th`` from the drive of its step, so that its trace fades like any other
-        (default); it takes ``V_th`` from the voltage; it sets the voltage to zero.
+        A spike subtracts ``V_th`` from the drive of its step, so that its trace fades like that of any input (default);
+        or subtracts ``V_th`` from the voltage; or sets the voltage to zero.
     history : {'keep', 'clear'}, optional
-        Whether what came before a spike is remembered (default), or the neuron starts anew from the voltage after the
-        reset; not with ``reset='current'``.
+        Remember the past over a spike (default), or start anew from the voltage after the reset; not with
+        ``reset='current'``.
     lookahead : Quantity, optional
-        Decide the spike before the step, at the voltage that its slope would reach after this time. Default ``None``:
-        decide it at the voltage that the step itself reaches.
+        Decide a spike before the step, at the voltage extrapolated by this time. Default ``None``: decide it at the
+        voltage that the step reaches.
     learn_alpha, learn_coefficients : bool or 'raw', optional
         Learn them: ``True`` keeps orders between 0 and 1 and coefficients above 0, ``'raw'`` does not. Default False.
     learn_tau : bool, optional
@@ -76,18 +72,16 @@ class FractionalLIFLayer(FractionalLayer):
     alpha_rule : {'exact', 'spikede'}, optional
         Whether the gradient by ``alpha`` is right (default) or leaves out the Gamma function as spikeDE does.
     spk_fun : braintools.surrogate.Surrogate, optional
-        Spike function; sees ``(V - V_th) / V_th``. Default ``brainhw.surrogate.fast_sigmoid()``.
+        Spike function of ``(V - V_th) / V_th``. Default ``brainhw.surrogate.fast_sigmoid()``.
     name : str, optional
         Name of the module.
 
     Attributes
     ----------
     V, spk : brainstate.HiddenState
-        Voltage after the step (mV) and spikes, ``[N]`` or ``[B, N]``; for reading, since what moves the voltage is in
-        ``slots``.
+        Voltage after the step (mV) and spikes, ``[N]`` or ``[B, N]``; only for reading, ``slots`` determine them.
     slots : brainstate.HiddenState
-        The past, mV, ``[slots, N]`` or ``[slots, B, N]``; ``position``, ``V_offset`` and ``x_before`` go with it where
-        they are needed.
+        The past, mV, ``[slots, N]`` or ``[slots, B, N]``; some options add ``position``, ``V_offset`` and ``x_before``.
 
     Raises
     ------
@@ -96,12 +90,10 @@ class FractionalLIFLayer(FractionalLayer):
 
     Notes
     -----
-    The drive is a voltage that the neuron moves towards: a constant drive of ``V_th`` just reaches threshold. In one
-    step it counts about :math:`(\Delta t/\tau)^\alpha`, so it must be larger than the weights of a
-    :class:`LIFLayer`, whose input jumps the voltage.
+    The neuron moves towards its drive: a constant drive of ``V_th`` just reaches threshold. One step of drive counts
+    about :math:`(\Delta t/\tau)^\alpha`, so weights must be larger than for a :class:`LIFLayer`.
 
     With learnt orders, coefficients or time constants only reverse-mode derivatives exist (``grad``, not ``jvp``).
-
     In a ``Sequential``, :func:`brainhw.rollout` runs the layer over the whole sequence at once where that is faster.
 
     References
@@ -152,9 +144,9 @@ class FractionalIFLayer(FractionalLayer):
 def spikede_preset(time_unit: u.Quantity = 1.0 * u.ms) -> dict[str, Any]:
     """Return the options with which a fractional layer does what spikeDE 0.1.0 does, term by term.
 
-    Time is measured in ``time_unit``; a spike is decided one such unit ahead and resets through the current; the
-    surrogate is its arctan of scale 5; and three faults of it are repeated: ``memory`` is off by one, no gradient
-    flows through the Gamma function, and ``l1`` forgets everything at order 1.
+    Time is measured in ``time_unit``; a spike is decided one unit ahead and resets through the current; the surrogate
+    is an arctan of scale 5. Three faults are repeated: ``memory`` is off by one, no gradient flows through the Gamma
+    function, and ``l1`` forgets everything at order 1.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""What fractional neurons share: their arguments, their states and their step."""
+"""The base of all fractional neurons: their arguments, their states and their step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import brainstate
@@ -13,27 +13,21 @@ import jax.numpy as jnp
 
 from brainhw import _arguments, surrogate
 from brainhw.kernel.exponentials import check_count
-from brainhw.kernel.fractional_neuron import NeuronParameters, NeuronRules, NeuronState, numbers_of, step
 from brainhw.kernel.fractional_sequence import is_linear, run, run_steps
-from brainhw.kernel.fractional_step import Operator
+from brainhw.kernel.fractional_step import NeuronParameters, NeuronRules, NeuronState, Operator, schemes_of, step
 from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
 from brainhw.kernel.past import LagBuffer, LeakySums, Past
 from brainhw.nn.fractional_terms import Terms, make_terms
-from brainhw.nn.parameter import current_value, neuron_parameter
+from brainhw.nn.parameter import current_value, is_learnt, neuron_parameter
 from brainhw.nn.protocols import heard_now, tap
-from brainhw.nn.spiking import checked_drive, zeros
+from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, zeros
 
 __all__ = ["FractionalLayer"]
 
-KERNELS = ("soe", "dense")
-RESETS = ("current", "subtract", "zero")
-HISTORIES = ("keep", "clear")
-MEMORY_RULES = ("past", "spikede")
-ALPHA_RULES = ("exact", "spikede")
 DEFAULT_HORIZON = 4096
 
 
-class FractionalLayer(brainstate.nn.Dynamics):
+class FractionalLayer(RestingStates):
     r"""Neurons whose membrane follows a weighted sum of fractional derivatives.
 
     .. math:: \tau \sum_j w_j D^{\alpha_j} V = x - \lambda V, \qquad V(0) = 0
@@ -43,6 +37,7 @@ class FractionalLayer(brainstate.nn.Dynamics):
     """
 
     leak_factor: ClassVar[float]
+    position: Any  # only of a buffer of past values
     sequence_records = ("V", "V_pre", "spk")
     never_forgets = True  # the response to a spike falls as a power of time, not exponentially
     can_be_cut = False  # gradients from piece to piece would go through all of the past
@@ -88,33 +83,35 @@ class FractionalLayer(brainstate.nn.Dynamics):
                 lookahead, u.ms, call=call, name="lookahead", shapes=[()], nonnegative=True
             )
         self._method = _arguments.choice(method, METHODS, call=call, name="method")
-        self.kernel = _arguments.choice(kernel, KERNELS, call=call, name="kernel")
-        self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")
-        self.history = _arguments.choice(history, HISTORIES, call=call, name="history")
+        self.kernel = _arguments.choice(kernel, ("soe", "dense"), call=call, name="kernel")
+        self.reset = _arguments.choice(reset, ("current", "subtract", "zero"), call=call, name="reset")
+        self.history = _arguments.choice(history, ("keep", "clear"), call=call, name="history")
         if self.history == "clear" and self.reset == "current":
             raise ValueError(
                 f"{call}: history='clear' starts anew from the voltage after a reset, but reset='current' is an input "
                 "that acts through the history; pass reset='subtract' or 'zero'."
             )
-        self.memory_rule = _arguments.choice(memory_rule, MEMORY_RULES, call=call, name="memory_rule")
-        self.alpha_rule = _arguments.choice(alpha_rule, ALPHA_RULES, call=call, name="alpha_rule")
+        self.memory_rule = _arguments.choice(memory_rule, ("past", "spikede"), call=call, name="memory_rule")
+        self.alpha_rule = _arguments.choice(alpha_rule, ("exact", "spikede"), call=call, name="alpha_rule")
         self.memory = None if memory is None else _arguments.positive_int(memory, call=call, name="memory")
         self.horizon = None if horizon is None else _arguments.positive_int(horizon, call=call, name="horizon")
         self.n_exponentials = check_count(n_exponentials, call=call, name="n_exponentials")
-        _check_kernel(self.kernel, self.memory, self.horizon, call)
-        self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
-        if spk_fun is not None and not callable(spk_fun):
-            raise TypeError(
-                f"{call}: spk_fun must be a surrogate spike function, for example brainhw.surrogate.atan(); "
-                f"got {_arguments.describe(spk_fun)}."
+        if kernel == "soe" and memory is not None:
+            raise ValueError(
+                f"{call}: memory={memory} cuts the past off after so many steps, which only kernel='dense' does; pass "
+                "kernel='dense', or leave memory out: the exponentials of kernel='soe' hold all of the past."
             )
-        self.spk_fun = surrogate.fast_sigmoid() if spk_fun is None else spk_fun
+        if kernel == "dense" and (memory is None) == (horizon is None):
+            raise ValueError(
+                f"{call}: kernel='dense' holds every past step, so it must know how many: pass horizon, the number of "
+                "steps of the longest run, or memory, the number after which the past is forgotten, and not both."
+            )
+        self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
+        self.spk_fun = surrogate.fast_sigmoid() if spk_fun is None else check_spike_function(spk_fun, call)
         self.take_terms(
             make_terms(alpha, coefficients, learn_alpha, learn_coefficients, size=shape, method=method, call=call)
         )
-        self._create_states(None)
-
-    # Orders -------------------------------------------------------------------------------------------------------
+        FractionalLayer.init_state(self)
 
     def set_orders(
         self,
@@ -126,8 +123,7 @@ class FractionalLayer(brainstate.nn.Dynamics):
     ) -> None:
         """Replace the orders and the coefficients; the arguments are those of the constructor.
 
-        What was compiled before may go on with the old ones, and an optimizer that was given the old parameters must be
-        made anew.
+        Functions compiled before may keep the old ones, and an optimizer that has the old parameters must be made anew.
         """
         call = f"{type(self).__name__}.set_orders"
         options: dict[str, Any] = {"size": self.in_size, "method": self._method, "call": call}
@@ -149,12 +145,12 @@ class FractionalLayer(brainstate.nn.Dynamics):
     @property
     def learns_alpha(self) -> bool:
         """Whether the orders are learnt."""
-        return isinstance(self.alpha, brainstate.nn.Param) and self.alpha.fit
+        return is_learnt(self.alpha)
 
     @property
     def learns_coefficients(self) -> bool:
         """Whether the coefficients are learnt."""
-        return isinstance(self.coefficients, brainstate.nn.Param) and self.coefficients.fit
+        return is_learnt(self.coefficients)
 
     @property
     def method(self) -> str:
@@ -168,30 +164,29 @@ class FractionalLayer(brainstate.nn.Dynamics):
         if len(self.orders()) > 1 and not METHODS[name].many_terms:
             raise ValueError(f"{call}: {name!r} steps one derivative, but alpha has {len(self.orders())} terms.")
         self._method = name
-        self._create_states(None)
+        FractionalLayer.init_state(self)
 
     @property
     def n_neurons(self) -> int:
         """Number of neurons."""
         return math.prod(self.in_size)
 
-    # States -------------------------------------------------------------------------------------------------------
-
     def scheme(self) -> FractionalMethod:
         """Return the scheme that steps the derivatives."""
         return METHODS[self._method](compatible=self.alpha_rule == "spikede")
 
     def past(self) -> Past:
-        """Return what holds the past."""
+        """Return the buffer or the sums that hold the past."""
         if self.kernel == "soe":
             return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
         if self.memory is None:
             return LagBuffer(self.horizon or 1, whole=True)
+        # spikeDE counts the present value too: its memory=M+1 equals memory=M of torchfde to 5e-9.
         return LagBuffer(self.memory - 1 if self.memory_rule == "spikede" else self.memory)
 
     def rules(self) -> NeuronRules:
-        """Return what is fixed about these neurons, for :mod:`brainhw.kernel`."""
-        tau_learnt = isinstance(self.tau, brainstate.nn.Param) and self.tau.fit
+        """Return the fixed rules of these neurons, for :mod:`brainhw.kernel`."""
+        tau_learnt = is_learnt(self.tau)
         n_terms = len(self.orders())
         return NeuronRules(
             method=self.scheme(),
@@ -222,9 +217,11 @@ class FractionalLayer(brainstate.nn.Dynamics):
             tau=tau / scale if self.time_scale is not None else jnp.ones_like(tau),
         )
         V_th = jnp.asarray(self.threshold().mantissa, dtype=dtype)
+        # In units of tau: the slope of the membrane is (x - V) / tau.
         return NeuronParameters(operator, V_th, None if self.lookahead is None else self.lookahead.mantissa / tau)
 
-    def _resting(self, batch_size: int | None = None) -> dict[str, Any]:
+    def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
+        """Return the resting value of every state by name; which there are follows from the rules."""
         rules = self.rules()
         rest = zeros(self.in_size, batch_size, u.mV)
         slots = jnp.zeros((rules.past.n_slots, *rest.shape), dtype=rest.dtype) * u.mV
@@ -237,21 +234,16 @@ class FractionalLayer(brainstate.nn.Dynamics):
             resting["x_before"] = rest
         return resting
 
-    def _create_states(self, batch_size: int | None) -> None:
-        self._dt_of_past: float | None = None
-        resting = self._resting(batch_size)
-        for name in ("V", "spk", "slots", "position", "V_offset", "x_before"):
-            setattr(self, name, brainstate.HiddenState(resting[name]) if name in resting else None)
-
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
-        self._create_states(batch_size)
+        self._dt_of_past: float | None = None
+        self.position = self.V_offset = self.x_before = None  # those that another method had
+        super().init_state(batch_size)
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
         self._dt_of_past = None
-        for name, value in self._resting(batch_size).items():
-            getattr(self, name).value = value
+        super().reset_state(batch_size)
 
     def state(self) -> NeuronState:
         """Return the present state as plain numbers in mV, for :mod:`brainhw.kernel`."""
@@ -259,15 +251,10 @@ class FractionalLayer(brainstate.nn.Dynamics):
         if not isinstance(V, u.Quantity) or not u.have_same_dim(V, u.mV) or V.shape != held:
             raise ValueError(
                 f"{type(self).__name__}: the state V must be a voltage of shape {held}, as prepare_net leaves it; got "
-                f"{_arguments.describe(V)}. V is for reading: what moves it is held in the slots of the past."
+                f"{_arguments.describe(V)}. Read V only: the slots of the past determine it."
             )
-        return NeuronState(
-            V=V.to(u.mV).mantissa,
-            offset=None if self.V_offset is None else self.V_offset.value.mantissa,
-            slots=self.slots.value.mantissa,
-            position=None if self.position is None else self.position.value,
-            before=None if self.x_before is None else self.x_before.value.mantissa,
-        )
+        states = {name: getattr(self, name) for name in ("slots", "V_offset", "position", "x_before")}
+        return _plain({"V": V.to(u.mV)} | {name: state.value for name, state in states.items() if state is not None})
 
     def write(self, state: NeuronState, spk: jax.Array) -> None:
         """Take over a state and the spikes that go with it."""
@@ -303,51 +290,33 @@ class FractionalLayer(brainstate.nn.Dynamics):
         return current_value(self.V_th).in_unit(u.mV)
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the voltage that a sequence of drives alone would compare with the threshold, from rest, unspiked.
+        """Return the voltage ``[T, ..., *size]`` in mV that drives alone would compare with the threshold, from rest.
 
-        Parameters
-        ----------
-        xs : Quantity
-            The drives, mV, ``[T, ..., *size]``.
-
-        Returns
-        -------
-        Quantity
-            ``[T, ..., *size]`` in mV. No state is touched.
+        ``xs`` are drives in mV, ``[T, ..., *size]``. No spike, no reset; no state is touched.
         """
         dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
-        rest = {
-            name: u.get_mantissa(value)
-            for name, value in self._resting(*xs.shape[1 : xs.ndim - len(self.in_size)]).items()
-        }
-        state = NeuronState(rest["V"], rest.get("V_offset"), rest["slots"], rest.get("position"), rest.get("x_before"))
+        state = _plain(self.resting_values(*xs.shape[1 : xs.ndim - len(self.in_size)]))
         rules = self.rules()._replace(spk_fun=jnp.zeros_like)
         _, trace = run_steps(rules, self.parameters(dt), state, xs.to(u.mV).mantissa)
         return u.Quantity(trace.decided, unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the spikes.
+        """Advance one step and return the spikes, 0 or 1, shape of ``x``.
 
         Parameters
         ----------
         x : Quantity
             The voltage that the neurons are driven towards, mV, ``[*size]`` or ``[B, *size]``.
-
-        Returns
-        -------
-        jax.Array
-            Spikes, 0 or 1, shape of ``x``.
         """
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         rules, parameters = self.rules(), self.parameters(dt)
-        numbers = numbers_of(rules, parameters.operator)
-        state, event = step(rules, parameters, numbers, self.state(), drive)
+        state, event = step(rules, parameters, schemes_of(rules, parameters.operator), self.state(), drive)
         tap(self, "V_pre", event.decided * u.mV)
         self.write(state, event.spk)
         return event.spk
 
     def gains_from_sequence(self) -> bool:
-        """Whether the layer is linear given its spikes, so that a whole sequence has a lean backward pass."""
+        """Return whether a whole sequence has a lean backward pass: the layer is linear, given its spikes."""
         return is_linear(self.rules())
 
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
@@ -407,14 +376,9 @@ def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> An
     return brainstate.nn.Param(value, t=brainstate.nn.ExpT(0.0 * u.ms))
 
 
-def _check_kernel(kernel: str, memory: int | None, horizon: int | None, call: str) -> None:
-    if kernel == "soe" and memory is not None:
-        raise ValueError(
-            f"{call}: memory={memory} cuts the past off after so many steps, which only kernel='dense' does; pass "
-            "kernel='dense', or leave memory out: the exponentials of kernel='soe' hold all of the past."
-        )
-    if kernel == "dense" and (memory is None) == (horizon is None):
-        raise ValueError(
-            f"{call}: kernel='dense' holds every past step, so it must know how many: pass horizon, the number of "
-            "steps of the longest run, or memory, the number after which the past is forgotten, and not both."
-        )
+def _plain(states: Mapping[str, Any]) -> NeuronState:
+    """Return states in mV as plain numbers."""
+    V, offset, slots, position, before = (
+        u.get_mantissa(states.get(name)) for name in ("V", "V_offset", "slots", "position", "x_before")
+    )
+    return NeuronState(V, offset, slots, position, before)

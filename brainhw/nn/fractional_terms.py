@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import brainstate
-import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
 from brainhw.kernel.fractional_weights import METHODS
+from brainhw.nn.parameter import current_value
 
 __all__ = ["Names", "Terms", "make_terms"]
 
@@ -28,16 +28,9 @@ _OWN_NAMES = Names()
 
 
 class Terms(NamedTuple):
-    """The terms of one operator, as a layer holds them.
+    """The terms of one operator, fixed arrays or parameters, and whether each neuron has its own order.
 
-    Attributes
-    ----------
-    alpha : jax.Array or brainstate.nn.Param
-        Orders ``[J]`` or ``[J, *size]``; a ``Param`` of the user keeps its own shape.
-    coefficients : jax.Array or brainstate.nn.Param
-        One factor per term, ``[J]``.
-    per_neuron : bool
-        Whether each neuron has its own order.
+    ``alpha`` is ``[J]`` or ``[J, *size]`` and ``coefficients`` ``[J]``; a ``Param`` of the user keeps its own shape.
     """
 
     alpha: Any
@@ -59,19 +52,20 @@ def make_terms(
     """Check the orders and coefficients of a layer of shape ``size`` and return them fixed or learnt.
 
     A number is one term. A list holds one entry per term, a number or an array ``[*size]``. An array ``[*size]`` is one
-    term with an order per neuron, ``[J, *size]`` both. This is the only place that checks their ranges.
+    term with an order per neuron, ``[J, *size]`` both.
     """
     learn_alpha = _learn_flag(learn_alpha, call, names.learn_alpha)
-    given = alpha.value() if isinstance(alpha, brainstate.nn.Param) else alpha
+    given = current_value(alpha)
     orders = _orders(given, size, call, names.alpha)
     for place, of_term in enumerate(orders):
-        if not np.all((of_term > 0) & (of_term <= 1)):
+        wrong = of_term[(of_term <= 0) | (of_term > 1)]
+        if wrong.size:
             name = f"{names.alpha}[{place}]" if isinstance(given, (list, tuple)) else names.alpha
-            wrong = of_term[~((of_term > 0) & (of_term <= 1))].flat[0]
             raise ValueError(
-                f"{call}: {name} must be greater than 0 and at most 1; got {wrong:g}. Order 1 is the "
+                f"{call}: {name} must be greater than 0 and at most 1; got {wrong.flat[0]:g}. Order 1 is the "
                 "ordinary derivative."
             )
+    # The sigmoid that keeps a learnt order in range reaches 1 only at infinity.
     if learn_alpha is True and np.any(orders >= 1):
         raise ValueError(
             f"{call}: {names.learn_alpha}=True keeps {names.alpha} between 0 and 1, so it must start below 1; got "
@@ -85,8 +79,7 @@ def make_terms(
     held = _held(alpha, orders, learn_alpha, brainstate.nn.SigmoidT(0.0, 1.0), call, names.alpha, names.learn_alpha)
 
     learn = _learn_flag(learn_coefficients, call, names.learn_coefficients)
-    given = coefficients.value() if isinstance(coefficients, brainstate.nn.Param) else coefficients
-    factors = _factors(given, len(orders), call, names.coefficients)
+    factors = _factors(current_value(coefficients), len(orders), call, names.coefficients)
     # A user's `Param` has its own transform, which keeps whatever range the user wants.
     if not isinstance(coefficients, brainstate.nn.Param):
         within, word = (factors != 0, "other than 0") if learn == "raw" else (factors > 0, "greater than 0")
@@ -116,6 +109,7 @@ def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, 
     array = jnp.asarray(value, dtype=brainstate.environ.dftype())
     if learn is False:
         return array
+    # 'raw' without a transform: spikeDE learns so, without any range.
     return brainstate.nn.Param(array, t=transform) if learn is True else brainstate.nn.Param(array)
 
 
@@ -130,8 +124,7 @@ def _orders(alpha: Any, size: tuple[int, ...], call: str, name: str) -> np.ndarr
                 "brainhw.set_fractional_orders takes one list for each layer."
             )
         terms = [
-            np.asarray(_arguments.number(term, call=call, name=f"{name}[{j}]", shapes=[(), size]))
-            for j, term in enumerate(alpha)
+            _arguments.number(term, call=call, name=f"{name}[{j}]", shapes=[(), size]) for j, term in enumerate(alpha)
         ]
         return np.stack(np.broadcast_arrays(*terms))
     values = np.asarray(_arguments.number(alpha, call=call, name=name, shapes=None))
@@ -151,12 +144,15 @@ def _factors(coefficients: Any, n_terms: int, call: str, name: str) -> np.ndarra
     """Return the coefficients ``[J]``; default ones."""
     if coefficients is None:
         return np.ones(n_terms)
-    if isinstance(coefficients, u.Quantity):
-        raise TypeError(f"{call}: {name} have no unit; got {_arguments.describe(coefficients)}.")
+    if isinstance(coefficients, (list, tuple)):
+        for j, factor in enumerate(coefficients):
+            if isinstance(factor, (list, tuple)) or np.ndim(factor):
+                raise TypeError(f"{call}: {name}[{j}] must be a number; got {_arguments.describe(factor)}.")
+            _arguments.number(factor, call=call, name=f"{name}[{j}]")
     values = np.atleast_1d(_arguments.number(coefficients, call=call, name=name, shapes=None))
     if values.shape != (n_terms,):
         raise ValueError(
-            f"{call}: {name} must hold one number for each of the {n_terms} term(s) of alpha; got "
-            f"{_arguments.describe(coefficients)}."
+            f"{call}: {name} must hold one coefficient for each of the {n_terms} term(s) of alpha; got {values.size}. "
+            "Give as many, or leave them out for ones."
         )
     return values

@@ -58,13 +58,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
 
 
 class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
-    """Shared base of synapse and frontend: one weight on a chip, its preparation, its protocols.
-
-    Attributes
-    ----------
-    effective_class : type
-        Subclass of :class:`EffectiveWeight` that turns weights into charges.
-    """
+    """Base of synapse and frontend: one weight on a chip, its preparation, its protocols."""
 
     family: str
     preset: ChipSpec
@@ -171,17 +165,12 @@ class H1Synapse(_ChipSynapse):
         self._put_weight(init, (n_in, n_out), weight_bits, rounding)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the charge that the input brings to each target neuron.
+        """Return the charge that the input brings to each target neuron, ``[..., out_size]`` in fC.
 
         Parameters
         ----------
         x : jax.Array
             Spikes or dimensionless analog values, ``[..., in_size]``: one step or a whole sequence.
-
-        Returns
-        -------
-        Quantity
-            ``[..., out_size]`` in fC.
         """
         x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         return charge_sum(x, self.effective.of(self.weight))
@@ -207,9 +196,6 @@ class H1v1Synapse(H1Synapse):
     0.860 fC
     """
 
-    family = "H1v1"
-    preset = H1V1
-
 
 @H1V2_FAMILY.module("synapse")
 class H1v2Synapse(H1Synapse):
@@ -226,18 +212,15 @@ class H1v2Synapse(H1Synapse):
     0.450 fC
     """
 
-    family = "H1v2"
-    preset = H1V2
-
 
 class H1Frontend(_ChipSynapse):
     r"""One-to-one synapse from the filter channels to as many neurons; use the class of one family.
 
     .. math:: Q_i = x_i\, q(w_i)
 
-    The chip has no fan-in or fan-out here: the 16 x 16 synapse is diagonal, so only the diagonal is kept. A layer of
-    ``chip.frontend_channels`` neurons follows it. A channel fires only if its input is strong enough: with
-    the H1v1 preset, the default weights, tau = 10 ms and dt = 1 ms, a steady value of about 2.1 is the least.
+    The 16 x 16 synapse of the chip is diagonal, so only the diagonal is kept. A layer of ``chip.frontend_channels``
+    neurons follows it. With the H1v1 preset, the default weights, tau = 10 ms and dt = 1 ms, a channel fires from a
+    steady input of about 2.1 on.
 
     Parameters
     ----------
@@ -246,12 +229,8 @@ class H1Frontend(_ChipSynapse):
     weight_init : callable or array, optional
         Initializer called with ``(channels,)``, or the diagonal itself; dimensionless.
         Default: half the weight limit on every channel.
-    weight_bits : int, 'chip' or None, optional
-        Round the applied weights to a grid of so many bits over the chip's range; ``'chip'`` takes the chip's own
-        number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
-    rounding : {'nearest', 'stochastic'}, optional
-        ``'stochastic'`` rounds up or down at random, once per preparation, inside
-        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
+    weight_bits, rounding
+        As in :class:`H1Synapse`.
     name : str, optional
         Name of the module.
 
@@ -283,17 +262,12 @@ class H1Frontend(_ChipSynapse):
         self._put_weight(init, self.in_size, weight_bits, rounding)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the charge that each channel brings to its neuron.
+        """Return the charge that each channel brings to its neuron, ``[..., channels]`` in fC.
 
         Parameters
         ----------
         x : jax.Array
             Filter bank output, dimensionless, ``[..., channels]``: one step or a whole sequence.
-
-        Returns
-        -------
-        Quantity
-            ``[..., channels]`` in fC.
         """
         x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         # Elementwise, so without the care of `charge_sum` for the order of additions.
@@ -317,9 +291,6 @@ class H1v1Frontend(H1Frontend):
     (100, 8, 16)
     """
 
-    family = "H1v1"
-    preset = H1V1
-
 
 @H1V2_FAMILY.module("frontend")
 class H1v2Frontend(H1Frontend):
@@ -332,9 +303,6 @@ class H1v2Frontend(H1Frontend):
     (16,)
     """
 
-    family = "H1v2"
-    preset = H1V2
-
 
 class H1Layer(SpikingLayer):
     r"""Chip neurons; use :class:`H1v1Layer`, :class:`H1v2Layer` or a subclass with its own ``family``.
@@ -345,13 +313,12 @@ class H1Layer(SpikingLayer):
         V_t &= V'(1 - s_t) \;\text{(reset to zero)} \quad\text{or}\quad \max(V' - s_t V_{th}, 0)
                \;\text{(subtraction and clamp)}
 
-    :math:`Q_t` is the charge of this step, for ``'RC'`` with what the spikes of the previous step bring back. That the
-    membrane is never negative and how it resets is documented by the vendor; ``V_th``, ``C`` and the leak profiles
-    are assumptions of the :class:`~brainhw.chip.ChipSpec` (print it to see which).
+    :math:`Q_t` is the charge of this step, for ``'RC'`` with the recurrent charge of the previous spikes. The vendor
+    documents the clamp and the reset; ``V_th``, ``C`` and the leak profiles are assumptions of the
+    :class:`~brainhw.chip.ChipSpec` (print it to see which).
 
     A family with its own kinds of mismatch overrides :meth:`nominal` and :meth:`drawn`: each entry becomes two states,
-    ``chip_<name>`` and ``pinned_<name>``. Another reset comes from ``firing``, a refractory time from
-    ``refractory_steps``.
+    ``chip_<name>`` and ``pinned_<name>``. ``firing`` and ``refractory_steps`` as for :class:`SpikingLayer`.
 
     Parameters
     ----------
@@ -361,18 +328,13 @@ class H1Layer(SpikingLayer):
         Membrane time constant, scalar or ``[*size]``. It snaps to the nearest leak profile of the chip; a move of more
         than 1 % is reported in one ``UserWarning``.
     topology : {'FF', 'RC'}, optional
-        ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default
-        ``'FF'``.
+        ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default ``'FF'``.
     chip : ChipSpec, optional
         The chip; default the preset of the family. It holds threshold, capacitance and reset: they are not arguments.
     recurrent_init : callable or array, optional
         Initializer or ``[N, N]`` numbers. Default ``braintools.init.KaimingNormal(scale=0.1)``.
-    weight_bits : int, 'chip' or None, optional
-        Round the applied recurrent weights to a grid of so many bits over the chip's range; ``'chip'`` takes the
-        chip's own number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
-    rounding : {'nearest', 'stochastic'}, optional
-        ``'stochastic'`` rounds up or down at random, once per preparation, inside
-        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
+    weight_bits, rounding
+        As in :class:`H1Synapse`, for the recurrent weights.
     spk_fun : braintools.surrogate.Surrogate, optional
         Spike function; sees ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid(slope=5.0)``.
     detach_reset : bool, optional
@@ -445,10 +407,8 @@ class H1Layer(SpikingLayer):
         if snap.moved:
             warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # beyond the metaclass of brainstate
         # In full shape from the start: a state whose shape changed with a sampled chip would be compiled again.
-        dtype = brainstate.environ.dftype()
-        self._tau = u.Quantity(
-            jnp.broadcast_to(jnp.asarray(snap.tau.to(u.ms).mantissa, dtype), self.in_size), unit=u.ms
-        )
+        milliseconds = jnp.asarray(snap.tau.to(u.ms).mantissa, brainstate.environ.dftype())
+        self._tau = u.Quantity(jnp.broadcast_to(milliseconds, self.in_size), unit=u.ms)
         # Two states: a key of `prepare_net` samples a chip for one preparation and leaves the chip in place as it is.
         for varied, value in self.nominal().items():
             setattr(self, f"chip_{varied}", brainstate.ShortTermState(value))
@@ -507,12 +467,12 @@ class H1Layer(SpikingLayer):
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Take the values of the chip in place, or with a ``key`` those of a chip sampled for this time."""
-        sizes = {} if key is None else get_family(self.family).sizes(self.chip)
-        for name, value in ({} if key is None else self.drawn(key, sizes)).items():
-            getattr(self, f"chip_{name}").value = value
         if key is None:
-            for name in self.nominal():
-                getattr(self, f"chip_{name}").value = getattr(self, f"pinned_{name}").value
+            values = {name: getattr(self, f"pinned_{name}").value for name in self.nominal()}
+        else:
+            values = self.drawn(key, get_family(self.family).sizes(self.chip))
+        for name, value in values.items():
+            getattr(self, f"chip_{name}").value = value
         if self.topology == "RC":
             self.effective.refresh(self.recurrent_weight, _recurrent_key(key))
 
@@ -544,6 +504,7 @@ class H1Layer(SpikingLayer):
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
         """Return the charge over the membrane capacitance."""
+        # Femtocoulomb over femtofarad is volt; membranes are kept in millivolt.
         return (drive / self.chip.C).in_unit(u.mV)
 
     def recurrent_matrix(self) -> u.Quantity:
@@ -567,9 +528,6 @@ class H1v1Layer(H1Layer):
     ([0.0, 1.0, 0.0, 1.0], 0.0)
     """
 
-    family = "H1v1"
-    preset = H1V1
-
 
 @H1V2_FAMILY.module("layer")
 class H1v2Layer(H1Layer):
@@ -586,9 +544,6 @@ class H1v2Layer(H1Layer):
     >>> spikes, round(float(layer.V.value.mantissa[0]), 3)
     ([1.0, 1.0], 38.097)
     """
-
-    family = "H1v2"
-    preset = H1V2
 
 
 def _recurrent_key(key: jax.Array | None) -> jax.Array | None:

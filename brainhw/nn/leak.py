@@ -23,6 +23,7 @@ class Leak(NamedTuple):
     unit: u.Unit
 
 
+# Names and defaults are Rockpool's, so that its scripts carry over. Digital chips shift bits in place of multiplying.
 LEAKS = {
     "taus": Leak(("tau_mem", "tau_syn"), 20.0 * u.ms, u.ms),
     "decays": Leak(("alpha", "beta"), 0.5, u.UNITLESS),

@@ -41,7 +41,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
     Raises
     ------
     TypeError, ValueError
-        If a size is no positive whole number, or the weights have the wrong unit or shape or are not finite.
+        If a size is not a positive whole number, or the weights have the wrong unit or shape or are not finite.
 
     Examples
     --------
@@ -75,17 +75,12 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         return Slot(self.weight, unit=u.mV)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the voltage that the input adds to each target neuron.
+        """Return the voltage that the input adds to each target neuron, ``[..., out_size]`` in mV.
 
         Parameters
         ----------
         x : jax.Array
             Spikes or dimensionless analog values, ``[..., in_size]``.
-
-        Returns
-        -------
-        Quantity
-            ``[..., out_size]`` in mV.
         """
         x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         return x @ self.weight.value
@@ -97,7 +92,8 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
 
 
 def _orthogonal_millivolts(size: tuple[int, int]) -> u.Quantity:
-    # All singular values are 0.2, so that feedback starts small beside a threshold of 1 mV.
+    # All singular values are 0.2, so that feedback starts small beside a threshold of 1 mV. The `unit` of the
+    # initializer itself is deprecated in braintools.
     return braintools.init.Orthogonal(scale=0.2)(size) * u.mV
 
 
@@ -184,12 +180,11 @@ class LIFLayer(SpikingLayer):
             name=name,
         )
         call = type(self).__name__
-        n = self.n_neurons
         self.tau = neuron_parameter(tau, u.ms, self.in_size, call=call, name="tau")
         self.V_th = neuron_parameter(V_th, u.mV, self.in_size, call=call, name="V_th")
         if topology == "RC":
             init = _orthogonal_millivolts if recurrent_init is None else recurrent_init
-            self.recurrent_weight = weight_state(init, (n, n), unit=u.mV, call=call, name="recurrent_init")
+            self.recurrent_weight = weight_state(init, self.in_size * 2, unit=u.mV, call=call, name="recurrent_init")
         elif recurrent_init is not None:
             raise ValueError(
                 f"{call}: recurrent_init is given but topology is 'FF'; pass topology='RC' or leave it out."

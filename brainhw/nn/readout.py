@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from brainhw import _arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.protocols import tap
-from brainhw.nn.spiking import tall_product, zeros
+from brainhw.nn.spiking import RestingStates, tall_product, zeros
 
 __all__ = ["LeakyReadout"]
 
 
-class LeakyReadout(brainstate.nn.Dynamics):
+class LeakyReadout(RestingStates):
     r"""Leaky integrators on weighted spikes, for logits.
 
     .. math:: y_t = e^{-\Delta t/\tau} y_{t-1} + x_t W + b
@@ -81,31 +81,21 @@ class LeakyReadout(brainstate.nn.Dynamics):
         init = braintools.init.KaimingNormal() if weight_init is None else weight_init
         self.weight = weight_state(init, (n_in, n_out), call=call, name="weight_init")
         self.bias = brainstate.ParamState(zeros(n_out, None)) if bias else None
-        self.y = brainstate.HiddenState(zeros(n_out, None))
+        RestingStates.init_state(self)
 
-    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the output at zero, ``[out_size]`` or ``[batch_size, out_size]``."""
-        self.y = brainstate.HiddenState(zeros(self.out_size[-1], batch_size))
-
-    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the output back to zero."""
-        self.y.value = zeros(self.out_size[-1], batch_size)
+    def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
+        """Return the output at zero, ``[out_size]`` or ``[batch_size, out_size]``."""
+        return {"y": zeros(self.out_size[-1], batch_size)}
 
     def update(self, x: jax.Array) -> jax.Array:
-        """Advance one step and return the output.
+        """Advance one step and return the output, ``[out_size]`` or ``[B, out_size]``.
 
         Parameters
         ----------
         x : jax.Array
             Spikes or dimensionless values, ``[in_size]`` or ``[B, in_size]``.
-
-        Returns
-        -------
-        jax.Array
-            ``[out_size]`` or ``[B, out_size]``.
         """
-        call = f"{type(self).__name__}.update"
-        drive, kept = self._drive_and_share(x, call)
+        drive, kept = self._drive_and_share(x, f"{type(self).__name__}.update")
         y = kept * self.y.value + drive
         self.y.value = y
         return y

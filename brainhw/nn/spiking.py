@@ -17,12 +17,41 @@ from brainhw import _arguments
 from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, run
 from brainhw.nn.protocols import Slot, heard_now, tap
 
-__all__ = ["TOPOLOGIES", "SpikingLayer", "checked_drive", "checked_spikes", "step_size", "tall_product", "zeros"]
+__all__ = [
+    "TOPOLOGIES",
+    "RestingStates",
+    "SpikingLayer",
+    "check_spike_function",
+    "checked_drive",
+    "checked_spikes",
+    "step_size",
+    "tall_product",
+    "zeros",
+]
 
 TOPOLOGIES = ("FF", "RC")
 
 
-class SpikingLayer(brainstate.nn.Dynamics):
+class RestingStates(brainstate.nn.Dynamics):
+    """A module whose states all return to rest before a batch."""
+
+    @abc.abstractmethod
+    def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
+        """Return the resting value of every state by name."""
+
+    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
+        # New states: a compiled function checks shapes, and the batch size may differ from before.
+        for name, value in self.resting_values(batch_size).items():
+            setattr(self, name, brainstate.HiddenState(value))
+
+    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
+        for name, value in self.resting_values(batch_size).items():
+            getattr(self, name).value = value
+
+
+class SpikingLayer(RestingStates):
     r"""Leaky integration, threshold, reset; a subclass gives the numbers.
 
     One step with drive :math:`x_t`:
@@ -87,7 +116,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
     refractory_steps: int = 0
     """Steps after a spike in which a neuron ignores its drive and does not fire; known when the layer is built."""
 
-    wait: brainstate.HiddenState | None
+    wait: brainstate.HiddenState | None = None
 
     def __init__(
         self,
@@ -102,11 +131,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
         call = type(self).__name__
         shape = _arguments.sizes(size, call=call, name="size")
         super().__init__(shape, name=name)
-        if not callable(spk_fun):
-            raise TypeError(
-                f"{call}: spk_fun must be a surrogate spike function, for example brainhw.surrogate.fast_sigmoid(); "
-                f"got {_arguments.describe(spk_fun)}."
-            )
+        self.spk_fun = check_spike_function(spk_fun, call)
         self.topology = _arguments.choice(topology, TOPOLOGIES, call=call, name="topology")
         if topology == "RC" and len(shape) > 1:
             raise ValueError(
@@ -114,11 +139,9 @@ class SpikingLayer(brainstate.nn.Dynamics):
                 f"{shape}. Use topology='FF', or size={math.prod(shape)}."
             )
         self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")
-        self.spk_fun = spk_fun
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
-        self.V = brainstate.HiddenState(zeros(shape, None, u.mV))
-        self.spk = brainstate.HiddenState(zeros(shape, None))
-        self.wait = brainstate.HiddenState(zeros(shape, None)) if self.refractory_steps else None
+        # Not `self.init_state()`: that of a subclass may need what its constructor sets later.
+        RestingStates.init_state(self)
 
     @property
     def n_neurons(self) -> int:
@@ -158,36 +181,19 @@ class SpikingLayer(brainstate.nn.Dynamics):
         """Return the rules by which the neurons fire and reset."""
         return Firing(self.spk_fun, self.reset, self.detach_reset, self.clamped, self.refractory_steps)
 
-    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
-        self.V = brainstate.HiddenState(zeros(self.in_size, batch_size, u.mV))
-        self.spk = brainstate.HiddenState(zeros(self.in_size, batch_size))
-        if self.wait is not None:
-            self.wait = brainstate.HiddenState(zeros(self.in_size, batch_size))
-
-    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
-        self.V.value = zeros(self.in_size, batch_size, u.mV)
-        self.spk.value = zeros(self.in_size, batch_size)
-        if self.wait is not None:
-            self.wait.value = zeros(self.in_size, batch_size)
+    def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
+        """Return the resting value of every state by name."""
+        resting = {"V": zeros(self.in_size, batch_size, u.mV), "spk": zeros(self.in_size, batch_size)}
+        return resting | ({"wait": zeros(self.in_size, batch_size)} if self.refractory_steps else {})
 
     def integrate(self, V: u.Quantity, drive: u.Quantity, dt: u.Quantity) -> u.Quantity:
         """Return the membrane one step later under leak and drive alone: no clamp, spike or reset."""
         return self.decay(dt) * V + self.to_voltage(drive)
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane that a sequence of drives alone would make from rest: no clamp, spike or reset.
+        """Return the membrane ``[T, ..., *size]`` in mV that drives ``xs [T, ..., *size]`` alone would make from rest.
 
-        Parameters
-        ----------
-        xs : Quantity
-            The drives, ``[T, ..., *size]``.
-
-        Returns
-        -------
-        Quantity
-            ``[T, ..., *size]`` in mV, each row after the drive of its step. No state is touched.
+        No clamp, spike or reset; no state is touched.
         """
         dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
 
@@ -200,17 +206,12 @@ class SpikingLayer(brainstate.nn.Dynamics):
         return u.Quantity(brainstate.transform.scan(one_step, rest, xs)[1], unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the spikes.
+        """Advance one step and return the spikes, 0 or 1, shape of ``x``.
 
         Parameters
         ----------
         x : Quantity
             The drive that arrives in this step, ``[*size]`` or ``[B, *size]``.
-
-        Returns
-        -------
-        jax.Array
-            Spikes, 0 or 1, shape of ``x``.
         """
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         # The spikes of the previous step: within one step a spike would act before it exists.
@@ -246,6 +247,7 @@ class SpikingLayer(brainstate.nn.Dynamics):
         "recurrent_slot",
         "refractory_steps",
         "reset_state",
+        "resting_values",
         "subthreshold",
         "threshold",
         "to_voltage",
@@ -313,6 +315,18 @@ def step_size(call: str) -> u.Quantity:
     if plain and 0 < dt.mantissa < math.inf:
         return u.Quantity(float(dt.mantissa), unit=u.ms)
     return _arguments.time_step(call=call)
+
+
+def check_spike_function(
+    spk_fun: Any, call: str, example: str = "brainhw.surrogate.fast_sigmoid()"
+) -> Callable[..., jax.Array]:
+    """Return a spike function, or raise."""
+    # A class can be called too, but would take the membrane for its slope.
+    if not callable(spk_fun) or isinstance(spk_fun, type):
+        raise TypeError(
+            f"{call}: spk_fun must be a spike function, for example {example}; got {_arguments.describe(spk_fun)}."
+        )
+    return spk_fun
 
 
 def checked_drive(

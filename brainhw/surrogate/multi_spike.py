@@ -44,7 +44,9 @@ def spike_limit(value: Any, *, call: str, name: str) -> int:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
 def _count(function: MultiSpike, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
+    # Without the comparison a negative membrane would count negative spikes.
     n = jnp.where(V_th <= V, jnp.floor(V / V_th), jnp.zeros_like(V))
+    # NaN and not zero: a threshold that was learnt to zero must show.
     n = jnp.where(V_th > 0, n, jnp.nan)
     return n if max_spikes is None else jnp.minimum(n, max_spikes)
 
@@ -60,7 +62,7 @@ def _count_jvp(
 
 
 class MultiSpike(abc.ABC):
-    """What the multi-spike functions share: the count, the window, comparison by value.
+    """Base of the multi-spike functions: the count, the window, comparison by value.
 
     A subclass gives ``derivative(V, V_th, max_spikes)`` on plain arrays of one unit.
 
@@ -149,9 +151,9 @@ class StepPWL(MultiSpike):
         \frac{\partial n}{\partial V} &= \frac{H(V - (V_{th} - w))}{V_{th}}, \qquad
         \frac{\partial n}{\partial V_{th}} = -\frac{V}{V_{th}^2} H(V - (V_{th} - w)), \qquad H(0) = 1
 
-    The derivatives of the line ``V / V_th`` cut off on the left: Rockpool's default. It has no upper end and ignores
-    ``M``. With a subtractive reset the membrane's own gradient, ``1 - V_th dn/dV``, is zero wherever it is not: credit
-    then flows through spikes and currents only.
+    The derivatives of the line ``V / V_th`` cut off on the left: Rockpool's default. It ignores ``M``. With a
+    subtractive reset the membrane's own gradient, ``1 - V_th dn/dV``, is zero where the derivative is not, so the
+    gradient flows through spikes and currents only.
 
     Parameters
     ----------
@@ -162,8 +164,8 @@ class StepPWL(MultiSpike):
     Raises
     ------
     TypeError, ValueError
-        If ``window`` is no voltage or number above zero; from the call, if one of ``V`` and ``V_th`` has a unit and the
-        other not, or ``V_th`` is not above zero.
+        If ``window`` is no voltage or number above zero; from the call, if only one of ``V`` and ``V_th`` has a unit,
+        or ``V_th`` is not above zero.
 
     Examples
     --------
@@ -177,7 +179,7 @@ class StepPWL(MultiSpike):
     """
 
     def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-        """Return ``1 / V_th`` where ``V >= V_th - window``, else 0; ``max_spikes`` plays no part."""
+        """Return ``1 / V_th`` where ``V >= V_th - window``, otherwise 0; ``max_spikes`` is not used."""
         return jnp.where(V_th - self.window <= V, 1 / V_th, jnp.zeros_like(V))
 
 
@@ -201,8 +203,8 @@ class PeriodicExponential(MultiSpike):
     Raises
     ------
     TypeError, ValueError
-        If ``window`` is no voltage or number above zero; from the call, if one of ``V`` and ``V_th`` has a unit and the
-        other not, or ``V_th`` is not above zero.
+        If ``window`` is no voltage or number above zero; from the call, if only one of ``V`` and ``V_th`` has a unit,
+        or ``V_th`` is not above zero.
 
     Examples
     --------

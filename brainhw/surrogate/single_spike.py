@@ -3,15 +3,15 @@
 Each is a :class:`braintools.surrogate.Surrogate`. The argument is dimensionless, the distance
 to the threshold in units of the threshold, ``(V - V_th) / V_th``: the same slope on millivolts is another width.
 
-=====================  ===========  ============================  =================
-factory                peak at 0    tail of the derivative        area
-=====================  ===========  ============================  =================
-:func:`fast_sigmoid`   1            ``1 / (slope x)**2``          ``2 / slope``
-:func:`atan`           alpha / 2    ``2 / (pi**2 alpha x**2)``    1
-:func:`sigmoid`        slope / 4    ``slope exp(-slope |x|)``     1
-=====================  ===========  ============================  =================
+=====================  ====================  ===========  ============================  =================
+class                  other name            peak at 0    tail of the derivative        area
+=====================  ====================  ===========  ============================  =================
+:class:`FastSigmoid`   ``fast_sigmoid``      1            ``1 / (slope x)**2``          ``2 / slope``
+:class:`ATan`          ``atan``              alpha / 2    ``2 / (pi**2 alpha x**2)``    1
+:class:`Sigmoid`       ``sigmoid``           slope / 4    ``slope exp(-slope |x|)``     1
+=====================  ====================  ===========  ============================  =================
 
-A peak above 1 multiplies at every step the gradient that goes back through a reset; :func:`fast_sigmoid` stays at 1.
+A peak above 1 multiplies the gradient at every step that goes back through a reset; :class:`FastSigmoid` stays at 1.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ _STEEPEST = 1e5
 
 
 def _steepness(value: Any, *, call: str, name: str) -> float:
-    if value is None or isinstance(value, (bool, str, bytes)):  # NumPy reads these as nan, 1.0 and the number spelled
-        raise TypeError(f"{call}: {name} must be a number, for example 25.0; got {describe(value)}.")
     steepness = number(value, call=call, name=name, positive=True)
     if steepness > _STEEPEST:
         raise ValueError(
@@ -57,18 +55,7 @@ def _dimensionless(x: Any, *, call: str) -> jax.Array:
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
 
 
-def _widened(formula: Callable[[Any, jax.Array], jax.Array]) -> Callable[[Any, Any], jax.Array]:
-    """Evaluate ``formula`` in float32 at least and return the dtype that came: squares overflow float16 at 256."""
-
-    @functools.wraps(formula)
-    def evaluate(self: _HardThreshold, x: Any) -> jax.Array:
-        x = _dimensionless(x, call=self._call)
-        return formula(self, x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)).astype(x.dtype)
-
-    return evaluate
-
-
-# Not the primitive behind braintools' own __call__: that of 0.3 has a second derivative of zero, that of 0.4 has not.
+# Not the primitive behind braintools' own __call__: that of 0.3 has a second derivative of zero, that of 0.4 does not.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _spike(surrogate: _HardThreshold, x: jax.Array) -> jax.Array:
     return (x >= 0).astype(x.dtype)
@@ -83,7 +70,7 @@ def _spike_jvp(
 
 
 class _HardThreshold(braintools.surrogate.Surrogate):
-    """What the three share: the threshold, comparison by value and the printed form."""
+    """A hard threshold in float32 or better, compared by value; the next class gives derivative and smooth step."""
 
     _call: str
     _parameter: str
@@ -91,6 +78,25 @@ class _HardThreshold(braintools.surrogate.Surrogate):
 
     def __call__(self, x: Any) -> jax.Array:
         return _spike(self, _dimensionless(x, call=self._call))
+
+    def surrogate_grad(self, x: Any) -> jax.Array:
+        """Return the derivative used going backward, shape and float type of ``x``."""
+        return self._widened(self._derivative, x)
+
+    def surrogate_fun(self, x: Any) -> jax.Array:
+        """Return the smooth step with that derivative, shape and float type of ``x``."""
+        return self._widened(self._smooth, x)
+
+    def _widened(self, formula: Callable[[jax.Array], jax.Array], x: Any) -> jax.Array:
+        x = _dimensionless(x, call=self._call)
+        # Squares overflow float16 at 256.
+        return formula(x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)).astype(x.dtype)
+
+    def _derivative(self, x: jax.Array) -> jax.Array:
+        return super().surrogate_grad(x)
+
+    def _smooth(self, x: jax.Array) -> jax.Array:
+        return super().surrogate_fun(x)
 
     def __eq__(self, other: object) -> bool:
         return self.alpha == other.alpha if type(other) is type(self) else NotImplemented
@@ -120,15 +126,13 @@ class ATan(_HardThreshold, braintools.surrogate.Arctan):
 
     Raises
     ------
-    TypeError
-        If ``alpha`` is no plain number, or the object is called on a Quantity or on complex numbers.
-    ValueError
-        If ``alpha`` is not finite, not above zero, or above 1e5.
+    TypeError, ValueError
+        If ``alpha`` is not a plain number in its range, or the object is called on a Quantity or on complex numbers.
 
     Notes
     -----
-    Values, gradients and :meth:`surrogate_fun` keep the float type of ``x``; integers and booleans become the default
-    float type. All are finite for any ``x`` that is.
+    Values, gradients and ``surrogate_fun`` keep the float type of ``x`` and are finite for any finite ``x``.
+    Integers and booleans become the default float type.
 
     Examples
     --------
@@ -147,16 +151,6 @@ class ATan(_HardThreshold, braintools.surrogate.Arctan):
     def __init__(self, alpha: float = 2.0) -> None:
         super().__init__(alpha=_steepness(alpha, call=self._call, name=self._parameter))
 
-    @_widened
-    def surrogate_grad(self, x: Any) -> jax.Array:
-        """Return the derivative used going backward, shape and float type of ``x``."""
-        return super().surrogate_grad(x)
-
-    @_widened
-    def surrogate_fun(self, x: Any) -> jax.Array:
-        r"""Return the smooth step with that derivative, ``arctan(pi / 2 alpha x) / pi + 0.5``, from 0 to 1."""
-        return super().surrogate_fun(x)
-
 
 class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
     r"""Spike where ``x >= 0``, with the derivative of a fast sigmoid.
@@ -174,17 +168,15 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
 
     Raises
     ------
-    TypeError
-        If ``slope`` is no plain number, or the object is called on a Quantity or on complex numbers.
-    ValueError
-        If ``slope`` is not finite, not above zero, or above 1e5.
+    TypeError, ValueError
+        If ``slope`` is not a plain number in its range, or the object is called on a Quantity or on complex numbers.
 
     Notes
     -----
-    Values, gradients and :meth:`surrogate_fun` keep the float type of ``x``; integers and booleans become the default
-    float type. All are finite while ``slope * x`` is finite in float32 (in the type of ``x`` where that is wider).
-    The derivative has a kink at 0, so the second derivative jumps there; at 0 it is that of the right side,
-    ``-2 slope``.
+    Values, gradients and ``surrogate_fun`` keep the float type of ``x``, and are finite while ``slope * x`` is
+    finite in float32 or better. Integers and booleans become the default float type. The derivative has a kink at 0,
+    where the second derivative is that of the right side, ``-2 slope``. ``surrogate_fun`` lies within
+    ``1 / slope`` of 0.5: its height is the area under the derivative, not 1.
 
     Examples
     --------
@@ -209,17 +201,7 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
         """Steepness; braintools calls it ``alpha``."""
         return self.alpha
 
-    @_widened
-    def surrogate_grad(self, x: Any) -> jax.Array:
-        """Return the derivative used going backward, shape and float type of ``x``."""
-        return super().surrogate_grad(x)
-
-    @_widened
-    def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth step with that derivative, ``0.5 + x / (1 + slope |x|)``.
-
-        It is 0.5 at 0 and lies within ``1 / slope`` of that: its height is the area under the derivative, not 1.
-        """
+    def _smooth(self, x: jax.Array) -> jax.Array:
         return 0.5 + x / (1.0 + self.slope * jnp.abs(x))
 
 
@@ -240,15 +222,13 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
 
     Raises
     ------
-    TypeError
-        If ``slope`` is no plain number, or the object is called on a Quantity or on complex numbers.
-    ValueError
-        If ``slope`` is not finite, not above zero, or above 1e5.
+    TypeError, ValueError
+        If ``slope`` is not a plain number in its range, or the object is called on a Quantity or on complex numbers.
 
     Notes
     -----
-    Values, gradients and :meth:`surrogate_fun` keep the float type of ``x``; integers and booleans become the default
-    float type. All are finite for any ``x`` that is.
+    Values, gradients and ``surrogate_fun`` keep the float type of ``x`` and are finite for any finite ``x``.
+    Integers and booleans become the default float type.
 
     Examples
     --------
@@ -272,79 +252,15 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
         """Steepness; braintools calls it ``alpha``."""
         return self.alpha
 
-    @_widened
-    def surrogate_grad(self, x: Any) -> jax.Array:
-        """Return the derivative used going backward, shape and float type of ``x``."""
+    def _derivative(self, x: jax.Array) -> jax.Array:
         z = self.slope * x
         return self.slope * (jax.nn.sigmoid(z) * jax.nn.sigmoid(-z))  # so bracketed, x and -x give the same bits
 
-    @_widened
-    def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth step with that derivative, ``1 / (1 + exp(-slope x))``, from 0 to 1."""
+    def _smooth(self, x: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(self.slope * x)
 
 
-def atan(alpha: float = 2.0) -> ATan:
-    """Return an :class:`ATan` spike function: peak ``alpha / 2``, a heavy tail, area 1.
-
-    Parameters
-    ----------
-    alpha : float, default 2.0
-        Steepness, dimensionless, above 0 and at most 1e5.
-
-    Returns
-    -------
-    ATan
-        For ``spk_fun=``.
-
-    Examples
-    --------
-    >>> from brainhw.surrogate import atan
-    >>> atan()
-    ATan(alpha=2.0)
-    """
-    return ATan(alpha)
-
-
-def fast_sigmoid(slope: float = 25.0) -> FastSigmoid:
-    """Return a :class:`FastSigmoid` spike function: peak 1 whatever the slope, a heavy tail; the one to begin with.
-
-    Parameters
-    ----------
-    slope : float, default 25.0
-        Steepness, dimensionless, above 0 and at most 1e5.
-
-    Returns
-    -------
-    FastSigmoid
-        For ``spk_fun=``.
-
-    Examples
-    --------
-    >>> from brainhw.surrogate import fast_sigmoid
-    >>> fast_sigmoid(slope=10)
-    FastSigmoid(slope=10.0)
-    """
-    return FastSigmoid(slope)
-
-
-def sigmoid(slope: float = 25.0) -> Sigmoid:
-    """Return a :class:`Sigmoid` spike function: peak ``slope / 4``, an exponential tail, area 1.
-
-    Parameters
-    ----------
-    slope : float, default 25.0
-        Steepness, dimensionless, above 0 and at most 1e5.
-
-    Returns
-    -------
-    Sigmoid
-        For ``spk_fun=``.
-
-    Examples
-    --------
-    >>> from brainhw.surrogate import sigmoid
-    >>> sigmoid()
-    Sigmoid(slope=25.0)
-    """
-    return Sigmoid(slope)
+# The names that users of NWAVE and snnTorch know.
+atan = ATan
+fast_sigmoid = FastSigmoid
+sigmoid = Sigmoid

@@ -26,11 +26,8 @@ class SignAnnealing:
               \sigma_b = \tanh\!\Big(\alpha\, \frac{\sum_{i \in b} w_i |w_i|}{\sum_{i \in b} w_i^2}\Big)
 
     so the weights of the weaker sign change sign as :math:`\alpha` grows; with infinite :math:`\alpha` every weight has
-    its magnitude and the sign of its block. No magnitude grows, so weights within the chip's range
-    (:func:`clip_weights`) stay there. Nearly balanced blocks change last, in either direction.
-
-    Blocks are runs of ``chip.sign_block`` weights into one neuron, along the axis that the chip's spec assumes; the
-    last may be shorter. Frontends have no blocks and are not changed.
+    its magnitude and the sign of its block. No magnitude grows, so weights stay in the chip's range. Nearly balanced
+    blocks change last. Blocks are those of :func:`topology_loss`; frontends have none and are not changed.
 
     Parameters
     ----------
@@ -86,11 +83,8 @@ class SignAnnealing:
                 f"{call}: alpha_end must be at least alpha_start, because signs only harden; got {self.alpha_end:g} "
                 f"after {self.alpha_start:g}."
             )
-        dense = {path: w for path, w in on_chip(net, call).items() if w.master.value.ndim == 2}
-        if not dense:
-            raise ValueError(f"{call}: the network has no dense weight on a chip, only one-to-one frontends.")
         self._attached: list[tuple[ChipWeight, brainstate.LongTermState]] = []
-        for weight in dense.values():
+        for weight in on_chip(net, call, dense=True).values():
             alpha = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
             weight.effective.sign_alpha = alpha
             self._attached.append((weight, alpha))
@@ -107,6 +101,7 @@ class SignAnnealing:
         # A state, not an attribute: a training step that was compiled before reads the new value.
         for weight, alpha in self._attached:
             alpha.value = jnp.full_like(alpha.value, self.alpha)
+            # The charges were computed with the alpha before.
             weight.effective.forget()
 
     def constrain(self) -> None:
@@ -132,6 +127,7 @@ class SignAnnealing:
         self._attached = []
 
     def _write(self, when: Callable[[jax.Array], jax.Array | bool]) -> None:
+        # By `where`: inside jit alpha is a state without a number, and `if` could not decide.
         for weight, alpha in self._attached:
             chip, master = weight.chip, weight.master.value
             hard = fold(master, jnp.inf, block=chip.sign_block, axis=chip.sign_axis)

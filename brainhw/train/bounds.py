@@ -157,13 +157,7 @@ class BoundsReg(brainstate.nn.Regularization):
         return self.weight * jnp.sum((_excess(jnp.asarray(value), self.lower, self.upper) / self.scale) ** 2)
 
     def sample_init(self, shape: tuple[int, ...]) -> Any:
-        """Draw values evenly between the two bounds.
-
-        Raises
-        ------
-        ValueError
-            If one side is open.
-        """
+        """Draw values evenly between the two bounds, or raise if one side is open."""
         if self.lower is None or self.upper is None:
             raise ValueError(
                 f"{type(self).__name__}: drawing values needs both bounds, but one side is open; give both."

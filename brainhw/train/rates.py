@@ -56,20 +56,18 @@ def firing_rate_target_mse_loss(
         raise ValueError(f"{call}: give one offset and one multiplier for each layer's spikes; got lengths {lengths}.")
     terms = []
     for i, (spikes, offset, multiplier) in enumerate(zip(spikes_list, offsets, multipliers, strict=True)):
+        # The mean of the layer, as the vendor defines it: silent and busy neurons may cancel.
         rate = jnp.mean(_arguments.as_array(spikes, call=call, name=f"spikes_list[{i}]"))
+        names = f"offsets[{i}]", f"multipliers[{i}]"
         if isinstance(offset, u.Quantity):
-            target = _scalar(offset, u.Hz, call, f"offsets[{i}]")
-            weight = _scalar(multiplier, u.second, call, f"multipliers[{i}]")
+            target = _arguments.quantity(offset, u.Hz, call=call, name=names[0], shapes=[()]).mantissa
+            weight = _arguments.quantity(multiplier, u.second, call=call, name=names[1], shapes=[()]).mantissa
             rate = rate / _arguments.time_step(call=call).to(u.second).mantissa
         else:
-            target = _arguments.number(offset, call=call, name=f"offsets[{i}]")
-            weight = _arguments.number(multiplier, call=call, name=f"multipliers[{i}]")
+            target = _arguments.number(offset, call=call, name=names[0])
+            weight = _arguments.number(multiplier, call=call, name=names[1])
         terms.append(((rate - target) * weight) ** 2)
     return jnp.sum(jnp.stack(terms))
-
-
-def _scalar(value: Any, unit: u.Unit, call: str, name: str) -> float:
-    return _arguments.quantity(value, unit, call=call, name=name, shapes=[()]).mantissa
 
 
 def balanced_population_mse(
@@ -112,6 +110,7 @@ def balanced_population_mse(
     """
     call = "balanced_population_mse"
     size = population_size(spikes, labels, n_classes, call=call)
+    # Consecutive neurons form a population, as in `accuracy_population`.
     right = jnp.repeat(jax.nn.one_hot(labels, n_classes), size, axis=-1)
     target = low + (high - low) * right
     return jnp.mean((jnp.sum(spikes, axis=0) - target) ** 2)
@@ -119,9 +118,7 @@ def balanced_population_mse(
 
 def population_size(spikes: Any, labels: Any, n_classes: int, *, call: str) -> int:
     """Return the neurons per class of output spikes ``[T, B, N]`` with ``labels`` ``[B]``, or raise."""
-    n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
-    check_output(spikes, labels, call=call)
-    check_labels(labels, n_classes, call=call)
+    check_output(spikes, labels, _arguments.positive_int(n_classes, call=call, name="n_classes"), call=call)
     return equal_populations(spikes.shape[-1], n_classes, call=call)
 
 
@@ -136,21 +133,19 @@ def equal_populations(n: int, n_classes: int, *, call: str) -> int:
     return n // n_classes
 
 
-def check_labels(labels: Any, n_classes: int, *, call: str) -> None:
-    """Raise if a label is not a class; traced labels are not checked."""
-    if not _arguments.is_concrete(labels):
-        return
-    numbers = np.asarray(labels)
-    if numbers.size and not (numbers.min() >= 0 and numbers.max() < n_classes):
-        raise ValueError(
-            f"{call}: labels must lie between 0 and {n_classes - 1}; got {numbers.min()} to {numbers.max()}."
-        )
+def check_output(spikes: Any, labels: Any, n_classes: int | None = None, *, call: str) -> None:
+    """Raise unless ``spikes`` is ``[T, B, N]`` and ``labels [B]`` are classes, by default 0 to ``N - 1``.
 
-
-def check_output(spikes: Any, labels: Any, *, call: str) -> None:
-    """Raise unless ``spikes`` is ``[T, B, N]`` and ``labels`` ``[B]`` whole numbers."""
+    The numbers of traced labels are not checked.
+    """
     shape, label_shape = jnp.shape(spikes), jnp.shape(labels)
     if len(shape) != 3 or label_shape != shape[1:2]:
         raise ValueError(f"{call}: spikes must be [T, B, N] and labels [B]; got shapes {shape} and {label_shape}.")
     if not jnp.issubdtype(jnp.asarray(labels).dtype, jnp.integer):
         raise TypeError(f"{call}: labels must be whole numbers; got {_arguments.describe(labels)}.")
+    n_classes = shape[-1] if n_classes is None else n_classes
+    numbers = np.asarray(labels) if _arguments.is_concrete(labels) else np.zeros(0)
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < n_classes):
+        raise ValueError(
+            f"{call}: labels must lie between 0 and {n_classes - 1}; got {numbers.min()} to {numbers.max()}."
+        )

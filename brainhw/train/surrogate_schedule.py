@@ -18,6 +18,7 @@ __all__ = ["SurrogateSchedule"]
 
 def geometric(start: float, end: float, epoch: int, n_epochs: int) -> float:
     """Return the value in an epoch of a schedule with equal ratios; ``end`` from the last epoch on."""
+    # In linear steps from 0.5 to 20 the signs of an annealing would be soft (alpha < 3) in an eighth of the epochs.
     return start * (end / start) ** min(1.0, epoch / max(1, n_epochs - 1))
 
 
@@ -26,8 +27,8 @@ class SurrogateSchedule:
 
     .. math:: p_e = p_{start}\,(p_{end} / p_{start})^{e / (E - 1)}
 
-    in epoch :math:`e` of :math:`E`, and :math:`p_{end}` after them. Spikes do not change: the parameter only shapes the
-    derivative. A wide derivative reaches many neurons early in training, a narrow one is more exact at the end.
+    in epoch :math:`e` of :math:`E`, and :math:`p_{end}` after them. Spikes do not change, only the derivative: wide, it
+    reaches many neurons early in training; narrow, it is more exact at the end.
 
     Parameters
     ----------
@@ -35,8 +36,8 @@ class SurrogateSchedule:
         The network. Attach before compiling a training step. A new schedule replaces an earlier one; a copy of a
         network shares the schedule of the original until it gets its own.
     parameter : str
-        Name of the parameter, such as ``"slope"`` of :func:`brainhw.surrogate.fast_sigmoid` or ``"alpha"`` of
-        :func:`brainhw.surrogate.atan` and the surrogates of braintools. Every layer's spike function must have it.
+        Name of the parameter, such as ``"slope"`` of :class:`brainhw.surrogate.FastSigmoid` or ``"alpha"`` of
+        :class:`brainhw.surrogate.ATan` and the surrogates of braintools. Every layer's spike function must have it.
     total_epochs : int
         Epochs in which it moves.
     start, end : float
@@ -81,6 +82,7 @@ class SurrogateSchedule:
             raise ValueError(f"{call}: the network has no layer with a spk_fun to schedule.")
         plain = {path: _plain(node.spk_fun) for path, node in layers.items()}
         names = {path: _attribute(spk_fun, parameter, call) for path, spk_fun in plain.items()}
+        # A state: a training step that was compiled before reads the new value.
         self._value = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
         self._layers = list(layers.values())
         for path, layer in layers.items():
@@ -157,6 +159,7 @@ def _attribute(spk_fun: Any, parameter: Any, call: str) -> str:
             f"{call}: {type(spk_fun).__name__} has no surrogate derivative with a parameter. Use a single-spike "
             "function, such as brainhw.surrogate.fast_sigmoid()."
         )
+    # braintools names every steepness `alpha`; users know the printed name.
     numbers = {name: value for name, value in vars(spk_fun).items() if isinstance(value, (int, float))}
     known = {getattr(spk_fun, "_parameter", name) if name == "alpha" else name: name for name in numbers}
     if parameter not in known:

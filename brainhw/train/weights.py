@@ -13,12 +13,16 @@ from brainhw.nn import ChipWeight, chip_weights
 __all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology_loss", "weight_magnitude_loss"]
 
 
-def on_chip(net: brainstate.nn.Module, call: str) -> dict[str, ChipWeight]:
-    """Return the weights of ``net`` that are on a chip, or raise if it has none."""
+def on_chip(net: brainstate.nn.Module, call: str, *, dense: bool = False) -> dict[str, ChipWeight]:
+    """Return the weights of ``net`` that are on a chip, or only the dense ones; raise if it has none."""
     _arguments.check_module(net, call=call)
     found = chip_weights(net)
     if not found:
         raise ValueError(f"{call}: the network has no weight on a chip; build it with modules of a chip family.")
+    if dense:
+        found = {path: weight for path, weight in found.items() if weight.master.value.ndim == 2}
+        if not found:
+            raise ValueError(f"{call}: the network has no dense weight on a chip, only one-to-one frontends.")
     return found
 
 
@@ -87,16 +91,12 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
     >>> round(float(bh.train.topology_loss(synapse)), 4)
     0.4
     """
-    dense = [w for w in on_chip(net, "topology_loss").values() if w.master.value.ndim == 2]
-    if not dense:
-        raise ValueError("topology_loss: the network has no dense weight on a chip, only one-to-one frontends.")
-    disagreement = [_block_disagreement(w) for w in dense]
+    # The vendor publishes only that aligned blocks cost nothing; the measure of the rest is brainhw's.
+    disagreement = []
+    for weight in on_chip(net, "topology_loss", dense=True).values():
+        blocks = to_blocks(weight.master.value, weight.chip.sign_block, weight.chip.sign_axis)
+        disagreement.append(jnp.sum(jnp.abs(blocks), axis=1) - jnp.abs(jnp.sum(blocks, axis=1)))
     return jnp.sum(jnp.stack([d.sum() for d in disagreement])) / sum(d.size for d in disagreement)
-
-
-def _block_disagreement(weight: ChipWeight) -> jax.Array:
-    blocks = to_blocks(weight.master.value, weight.chip.sign_block, weight.chip.sign_axis)
-    return jnp.sum(jnp.abs(blocks), axis=1) - jnp.abs(jnp.sum(blocks, axis=1))
 
 
 def out_of_range(net: brainstate.nn.Module) -> int:
@@ -149,10 +149,8 @@ def clip_weights(net: brainstate.nn.Module) -> None:
 def project_signs(net: brainstate.nn.Module) -> None:
     """Give every block of weights a single sign, in place, with the smallest change.
 
-    In each run of ``chip.sign_block`` weights into one neuron (along the other axis if the chip says so) the sign with
-    the larger sum of squares stays and the weights of the other sign become zero: the nearest such weights in the
-    Euclidean norm. Blocks of one sign do not change, so a second call changes nothing. One-to-one weights have no
-    block.
+    In each block (see :func:`topology_loss`) the sign with the larger sum of squares stays and the weights of the other
+    sign become zero: the nearest such weights in the Euclidean norm. A second call changes nothing.
 
     Parameters
     ----------

@@ -1,7 +1,11 @@
 """Run, prepare and trace whole networks."""
 
-from brainhw.transform.fractional_orders import get_per_layer_alpha, get_per_layer_coefficient, set_fractional_orders
-from brainhw.transform.fractional_report import fractional_summary
+from brainhw.transform.fractional_orders import (
+    fractional_summary,
+    get_per_layer_alpha,
+    get_per_layer_coefficient,
+    set_fractional_orders,
+)
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.rollout import rollout
 from brainhw.transform.sample import nominal_chip, sample_chip

@@ -1,20 +1,32 @@
-"""The fractional orders of a whole network: set in one call, read back layer by layer."""
+"""The fractional orders of a whole network: set in one call, read back layer by layer or as a table."""
 
 from __future__ import annotations
 
+import dataclasses
+import numbers
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import brainstate
 import jax
+import numpy as np
 
 from brainhw import _arguments
 from brainhw.nn import FractionalLayer
-from brainhw.nn.fractional_terms import make_terms
-from brainhw.transform.fractional_plan import plan_layers
+from brainhw.nn.fractional_terms import Names, make_terms
 from brainhw.transform.trace import registered_modules
 
-__all__ = ["fractional_layers", "get_per_layer_alpha", "get_per_layer_coefficient", "set_fractional_orders"]
+__all__ = [
+    "FractionalLayerSummary",
+    "FractionalSummary",
+    "fractional_layers",
+    "fractional_summary",
+    "get_per_layer_alpha",
+    "get_per_layer_coefficient",
+    "set_fractional_orders",
+]
+
+_MODES = ("auto", "per_layer", "multiterm")
 
 
 def set_fractional_orders(
@@ -33,11 +45,11 @@ def set_fractional_orders(
     .. math:: \sum_j w_j \, \tau^{\alpha_j} D^{\alpha_j} V = I - V
 
     (:math:`I` alone without leak; time counts in ``tau`` unless the layer has a ``time_scale``) with its own orders
-    :math:`\alpha_j` and coefficients :math:`w_j`. They are written as for spikeDE's ``SNNWrapper`` (Ge et al. 2026,
-    arXiv 2507.16937), and told apart by the same rules:
+    :math:`\alpha_j` and coefficients :math:`w_j`. Notation and rules are those of spikeDE's ``SNNWrapper`` (Ge et al.
+    2026, arXiv 2507.16937):
 
     ===========================  =====================================================================================
-    alpha                        what the layers get
+    alpha                        orders of the layers
     ===========================  =====================================================================================
     ``0.6``                      every layer that order
     ``[0.3, 0.8]``               with ``alpha_mode='per_layer'`` one order per layer; with ``'multiterm'`` all of them
@@ -54,37 +66,35 @@ def set_fractional_orders(
         The network, or a single layer.
     alpha : float, array, or list of floats, arrays and lists
         The orders, each in (0, 1]; see the table. A one-dimensional array is read as the list of its numbers, an array
-        of one number as that number. Inside a list an array of ``N`` numbers is what it is for the layer itself: one
-        order per neuron, also as a term, ``[[array, 0.4], ...]``.
+        of one number as that number. Inside a list an array of ``N`` numbers holds one order per neuron, also as a
+        term, ``[[array, 0.4], ...]``.
     multi_coefficient : list or array, optional
         The weights :math:`w_j`. With one list of terms for all layers: one number per term, or one entry per layer.
         With a list per layer: one entry per layer. An entry is a list of one number per term, a number for all terms,
         or ``None`` for ones. Default ones.
     alpha_mode : {'auto', 'per_layer', 'multiterm'}, optional
-        How a list of plain numbers is read; without meaning for a single number and for lists inside the list.
-        ``'auto'`` (default) takes terms if ``multi_coefficient`` is given; else one order per layer if there are as
-        many as layers, terms if not, and warns either way.
+        How a list of plain numbers is read. ``'auto'`` (default) takes terms if ``multi_coefficient`` is given.
+        Otherwise it takes one order per layer if there are as many as layers, terms if not, and warns.
     learn_alpha, learn_coefficient : bool, 'raw', or list of them, optional
-        What is learnt, for all layers or one entry per layer: True stays in range, ``'raw'`` is unconstrained, as
-        spikeDE learns. Default False.
+        Learn them, in all layers or one entry per layer: True keeps them in range, ``'raw'`` does not, as in spikeDE.
+        Default False.
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or has no fractional layer, or an argument has the wrong kind, length or range. No layer
-        was changed then.
+        If ``net`` is not a module or has no fractional layer, or an argument has the wrong kind, length or range; then
+        no layer is changed.
 
     Warns
     -----
     UserWarning
-        If a list of numbers could be read in two ways, coefficients are given where they have no meaning, or a layer
-        with another method than ``'gl'`` gets terms as a list: only ``'gl'`` solves operators of several terms, so the
-        layer's method becomes that and its states are created anew.
+        If a list of numbers could be read in two ways, coefficients have no meaning, or a layer with another method
+        than ``'gl'`` gets terms as a list: only ``'gl'`` solves several terms, so its method becomes ``'gl'`` and its
+        states are created anew.
 
     Notes
     -----
-    What is learnt are new parameters: call this before the optimiser registers the parameters of the network, and
-    before anything is compiled.
+    This makes new parameters: call it before the optimiser registers those of the network, and before compiling.
 
     Examples
     --------
@@ -101,26 +111,24 @@ def set_fractional_orders(
     """
     call = "set_fractional_orders"
     named = fractional_layers(net, call=call)
-    sizes = [layer.in_size for _, layer in named]
-    arguments = (alpha, multi_coefficient, alpha_mode, learn_alpha, learn_coefficient)
-    plans, notes = plan_layers(*arguments, sizes=sizes, call=call)
+    reader = _Reader([layer.in_size for _, layer in named], call)
+    rows = reader.rows(alpha, multi_coefficient, _arguments.choice(alpha_mode, _MODES, call=call, name="alpha_mode"))
+    learn_alphas = reader.flags(learn_alpha, "learn_alpha")
+    learn_coefficients = reader.flags(learn_coefficient, "learn_coefficient")
     changes = []
-    for (path, layer), plan in zip(named, plans, strict=True):
-        where = path or type(layer).__name__
-        method = layer.method
-        if plan.is_operator and method != "gl":
-            notes.append(
+    for (path, layer), row, *learnt in zip(named, rows, learn_alphas, learn_coefficients, strict=True):
+        where, method = path or type(layer).__name__, layer.method
+        if _is_list(row.alpha) and method != "gl":
+            reader.notes.append(
                 f"{where} gets its orders as the terms of an operator, which method {method!r} cannot solve; its "
                 "method becomes 'gl'. Build the layer with method='gl', or give it a single number."
             )
             method = "gl"
-        orders, factors, *learnt, names = plan
-        terms = make_terms(
-            orders, factors, *learnt, size=layer.in_size, method=method, call=f"{call}: layer {where}", names=names
-        )
-        changes.append((layer, method, terms))
+        names = Names(row.alpha_name, row.coefficients_name, "learn_alpha", "learn_coefficient")
+        options: dict[str, Any] = {"size": layer.in_size, "method": method, "call": f"{call}: layer {where}"}
+        changes.append((layer, method, make_terms(row.alpha, row.coefficients, *learnt, names=names, **options)))
     # Errors, and warnings that are raised as errors, come before the first change: a refused call changes no layer.
-    for note in notes:
+    for note in reader.notes:
         warnings.warn(f"{call}: {note}", UserWarning, stacklevel=2)
     for layer, method, terms in changes:
         if layer.method != method:
@@ -128,8 +136,166 @@ def set_fractional_orders(
         layer.take_terms(terms)
 
 
+class _Row(NamedTuple):
+    """Orders and coefficients of one layer as its constructor takes them, and the arguments that they came from."""
+
+    alpha: Any
+    coefficients: list[Any] | None
+    alpha_name: str
+    coefficients_name: str
+
+
+class _Reader:
+    """Deals the arguments of one call out to the layers, and collects the warnings; the layers check the numbers."""
+
+    def __init__(self, sizes: list[tuple[int, ...]], call: str) -> None:
+        self.sizes, self.call = sizes, call
+        self.notes: list[str] = []
+
+    def rows(self, alpha: Any, coefficients: Any, mode: str) -> list[_Row]:
+        n_layers = len(self.sizes)
+        if not _has_entries(alpha):
+            if not isinstance(alpha, numbers.Number) and not hasattr(alpha, "dtype"):
+                raise TypeError(
+                    f"{self.call}: alpha must be one order, a list of orders, or a list with the terms of each layer; "
+                    f"got {_arguments.describe(alpha)}."
+                )
+            self._note_ignored(coefficients, "one order for the whole network")
+            return [_Row(_single(alpha), None, "alpha", "")] * n_layers
+        entries = self._entries(alpha, "alpha", "the terms of a layer, alpha.tolist(), or its neurons, list(alpha)")
+        if any(map(_has_entries, entries)):
+            return self._nested(entries, coefficients, mode)
+        orders = [_single(entry) for entry in entries]
+        if self._is_per_layer(len(orders), coefficients, mode):
+            self._note_ignored(coefficients, "one order per layer")
+            return [_Row(order, None, f"alpha[{i}]", "") for i, order in enumerate(orders)]
+        given = self._given(coefficients)
+        if given is not None and not any(entry is None or _has_entries(entry) for entry in given):
+            return [_Row(orders, given, "alpha", "multi_coefficient")] * n_layers
+        return self._with_coefficients([orders] * n_layers, ["alpha"] * n_layers, given)
+
+    def flags(self, value: Any, name: str) -> list[Any]:
+        entries = list(value) if _has_entries(value) else [value] * len(self.sizes)
+        self._check_one_per_layer(entries, name)
+        for i, entry in enumerate(entries):
+            if not isinstance(entry, (bool, np.bool_)) and not (isinstance(entry, str) and entry == "raw"):
+                raise TypeError(
+                    f"{self.call}: {name}{f'[{i}]' if _has_entries(value) else ''} must be True, False or 'raw', or a "
+                    f"list of one per layer; got {_arguments.describe(entry)}."
+                )
+        return entries
+
+    def _is_per_layer(self, n: int, coefficients: Any, mode: str) -> bool:
+        n_layers = len(self.sizes)
+        if mode == "per_layer" and n != n_layers:
+            raise ValueError(
+                f"{self.call}: alpha_mode='per_layer' takes one order for each of the {n_layers} fractional layer(s); "
+                f"got {n}. Give {n_layers}, or alpha_mode='multiterm' if they are the terms of one operator."
+            )
+        if mode != "auto" or coefficients is not None:
+            return mode == "per_layer"
+        if n == n_layers:
+            self.notes.append(
+                f"a list of {n} order(s) for {n} fractional layer(s) can be read in two ways; each layer gets one. "
+                "Pass alpha_mode='per_layer' to confirm, or alpha_mode='multiterm' to give every layer all of them as "
+                "the terms of one operator."
+            )
+            return True
+        self.notes.append(
+            f"a list of {n} order(s) does not match {n_layers} fractional layer(s), so every layer gets all of them as "
+            f"the terms of one operator. Pass alpha_mode='multiterm' to confirm, or give {n_layers} order(s)."
+        )
+        return False
+
+    def _nested(self, entries: list[Any], coefficients: Any, mode: str) -> list[_Row]:
+        if mode == "multiterm" and not any(map(_is_list, entries)):
+            raise ValueError(
+                f"{self.call}: an array inside alpha holds the orders of one layer's neurons, but alpha_mode is "
+                "'multiterm'; leave the mode out, or give every layer a list of its terms, [[term, term], ...]."
+            )
+        self._check_one_per_layer(entries, "alpha")
+        names = [f"alpha[{i}]" for i in range(len(entries))]
+        alphas = [self._layer_orders(*row) for row in zip(entries, names, self.sizes, strict=True)]
+        return self._with_coefficients(alphas, names, self._given(coefficients))
+
+    def _layer_orders(self, entry: Any, name: str, size: tuple[int, ...]) -> Any:
+        if not _is_list(entry):
+            # Checked here because a layer also takes an array [J, N] as its terms, for which a network has lists.
+            return _arguments.number(_single(entry), call=self.call, name=name, shapes=[(), size])
+        terms = self._entries(entry, name)
+        for j, term in enumerate(terms):
+            if _is_list(term):
+                raise TypeError(
+                    f"{self.call}: {name}[{j}] must be a number, or an array of one order per neuron; got "
+                    f"{_arguments.describe(term)}. Terms are given one list per layer, and not deeper."
+                )
+        return [_single(term) for term in terms]
+
+    def _given(self, coefficients: Any) -> list[Any] | None:
+        if coefficients is None:
+            return None
+        return [_single(entry) for entry in self._entries(coefficients, "multi_coefficient")]
+
+    def _with_coefficients(self, alphas: list[Any], alpha_names: list[str], given: list[Any] | None) -> list[_Row]:
+        given = [None] * len(alphas) if given is None else given
+        self._check_one_per_layer(given, "multi_coefficient")
+        rows = []
+        for i, (alpha, alpha_name, entry) in enumerate(zip(alphas, alpha_names, given, strict=True)):
+            name, factors = f"multi_coefficient[{i}]", None
+            if _has_entries(entry):
+                factors = [_single(factor) for factor in self._entries(entry, name)]
+            elif entry is not None:
+                factors = [entry] * (len(alpha) if _is_list(alpha) else 1)
+            rows.append(_Row(alpha, factors, alpha_name, name))
+        return rows
+
+    def _entries(self, value: Any, name: str, rows_are: str | None = None) -> list[Any]:
+        """Return the entries of a list or array; those of two axes are rows, refused if they could be ``rows_are``."""
+        if not _has_entries(value):
+            raise TypeError(
+                f"{self.call}: {name} must be None or a list with one coefficient per term or one entry per layer; got "
+                f"{_arguments.describe(value)}."
+            )
+        axes = 1 if _is_list(value) else np.ndim(value)
+        if axes > (1 if rows_are else 2):
+            hint = f"; say whether its rows are {rows_are}." if rows_are and axes == 2 else "."
+            raise ValueError(f"{self.call}: {name} must be a list or one-dimensional; got {axes} axes{hint}")
+        entries = list(value)
+        if not entries:
+            raise ValueError(f"{self.call}: {name} is empty; give at least one number.")
+        return entries
+
+    def _check_one_per_layer(self, entries: list[Any], name: str) -> None:
+        if len(entries) != len(self.sizes):
+            raise ValueError(
+                f"{self.call}: {name} must have one entry for each of the {len(self.sizes)} fractional layer(s); got "
+                f"{len(entries)}. Layers count in the order in which they were registered."
+            )
+
+    def _note_ignored(self, coefficients: Any, reason: str) -> None:
+        if coefficients is not None:
+            self.notes.append(
+                f"multi_coefficient is ignored, because alpha is {reason}. Leave it out, or give alpha as terms: "
+                "a list with alpha_mode='multiterm', or one list per layer."
+            )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _has_entries(value: Any) -> bool:
+    """Whether ``value`` is a list, or an array of more or less than one number."""
+    return _is_list(value) or (hasattr(value, "dtype") and np.size(value) != 1)
+
+
+def _single(value: Any) -> Any:
+    """Return an array of one number as that number, which stands for every neuron; anything else as it is."""
+    return value.reshape(()) if hasattr(value, "dtype") and np.size(value) == 1 else value
+
+
 def get_per_layer_alpha(net: brainstate.nn.Module) -> list[jax.Array]:
-    """Return the orders that every fractional layer has now, learnt ones as they stand.
+    """Return the present orders of every fractional layer.
 
     Parameters
     ----------
@@ -144,7 +310,7 @@ def get_per_layer_alpha(net: brainstate.nn.Module) -> list[jax.Array]:
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or has no fractional layer.
+        If ``net`` is not a module or has no fractional layer.
 
     Examples
     --------
@@ -156,7 +322,7 @@ def get_per_layer_alpha(net: brainstate.nn.Module) -> list[jax.Array]:
 
 
 def get_per_layer_coefficient(net: brainstate.nn.Module) -> list[jax.Array]:
-    """Return the coefficients of the terms of every fractional layer, learnt ones as they stand.
+    """Return the present coefficients of the terms of every fractional layer.
 
     Parameters
     ----------
@@ -171,7 +337,7 @@ def get_per_layer_coefficient(net: brainstate.nn.Module) -> list[jax.Array]:
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or has no fractional layer.
+        If ``net`` is not a module or has no fractional layer.
 
     Examples
     --------
@@ -195,3 +361,110 @@ def fractional_layers(net: Any, *, call: str) -> list[tuple[str, FractionalLayer
             "bh.nn.FractionalIFLayer."
         )
     return found
+
+
+_COLUMNS = ("layer", "neurons", "method", "orders", "coefficients", "learnt")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FractionalLayerSummary:
+    """One fractional layer in numbers.
+
+    ``path`` is its place in the network, as in ``rollout(record=...)``, empty for the network itself; ``orders`` are
+    ``[J]`` for J terms, or ``[J, N]`` where neurons differ, ``coefficients`` ``[J]``.
+    """
+
+    path: str
+    kind: str
+    n_neurons: int
+    method: str
+    orders: np.ndarray
+    coefficients: np.ndarray
+    learns_orders: bool
+    learns_coefficients: bool
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the texts of one line of the table."""
+        flags = {"orders": self.learns_orders, "coefficients": self.learns_coefficients}
+        learnt = ", ".join(name for name, is_learnt in flags.items() if is_learnt) or "-"
+        texts = _numbers(self.orders), _numbers(self.coefficients), learnt
+        return (self.path or self.kind, str(self.n_neurons), self.method, *texts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FractionalSummary:
+    """The fractional layers of a network, in registration order; printing it shows a table."""
+
+    layers: tuple[FractionalLayerSummary, ...]
+
+    def __str__(self) -> str:
+        """Return the table."""
+        rows = [_COLUMNS, *(layer.cells() for layer in self.layers)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = (zip(row, widths, strict=True) for row in rows)
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in lines)
+
+    __repr__ = __str__
+
+
+def fractional_summary(net: brainstate.nn.Module) -> FractionalSummary:
+    """Return the orders, coefficients and methods of all fractional layers, to print or to read.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network, or a single layer. Not inside a compiled function, where the numbers are not known.
+
+    Returns
+    -------
+    FractionalSummary
+        Prints as a table. Where neurons differ it shows the smallest and the largest order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``net`` is not a module or has no fractional layer.
+    RuntimeError
+        If called inside a compiled function.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate
+    >>> net = brainstate.nn.Sequential(
+    ...     bh.nn.FractionalLIFLayer(8, alpha=[0.3, 0.5], coefficients=[1.0, 0.5], learn_coefficients=True),
+    ...     bh.nn.LIFSynapse(8, 2),
+    ...     bh.nn.FractionalIFLayer(2, alpha=0.9, method="l1"),
+    ... )
+    >>> print(bh.fractional_summary(net))
+    layer     neurons  method  orders    coefficients  learnt
+    layers.0  8        gl      0.3, 0.5  1, 0.5        coefficients
+    layers.2  2        l1      0.9       1             -
+    """
+    call = "fractional_summary"
+    return FractionalSummary(tuple(_summary(path, layer, call) for path, layer in fractional_layers(net, call=call)))
+
+
+def _summary(path: str, layer: FractionalLayer, call: str) -> FractionalLayerSummary:
+    orders, coefficients = layer.orders(), layer.term_coefficients()
+    if not _arguments.is_concrete((orders, coefficients)):
+        raise RuntimeError(
+            f"{call}: the orders are being traced and have no numbers yet; call it outside of jit and grad, or use "
+            "get_per_layer_alpha."
+        )
+    return FractionalLayerSummary(
+        path=path,
+        kind=type(layer).__name__,
+        n_neurons=layer.n_neurons,
+        method=layer.method,
+        orders=np.asarray(orders),
+        coefficients=np.asarray(coefficients),
+        learns_orders=layer.learns_alpha,
+        learns_coefficients=layer.learns_coefficients,
+    )
+
+
+def _numbers(values: np.ndarray) -> str:
+    """Return one text for all terms, each a number, or the range of it over the neurons."""
+    return ", ".join(
+        f"{term.min():.4g}" if term.min() == term.max() else f"{term.min():.4g} to {term.max():.4g}" for term in values
+    )

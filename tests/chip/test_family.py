@@ -119,14 +119,40 @@ def test_a_spec_class_that_could_not_be_compared_or_saved_is_refused() -> None:
 
 def test_bad_families_are_named(lab: Family) -> None:
     with pytest.raises(ValueError, match=r"register_family: the family 'lab' is registered already, .*'labchips'"):
-        register_family(Family("lab", presets=(lab_spec(family="lab"),)))
+        register_family(Family("lab", presets=(lab_spec(family="lab"),), package="labchips"))
     with pytest.raises(ValueError, match="Family: the preset 'H1v1' is of family 'H1v1'; expected 'Lab'"):
-        Family("Lab", presets=(H1V1,))
+        Family("Lab", presets=(H1V1,), package="labchips")
     with pytest.raises(TypeError, match="Family: the presets of Lab must be of one class; got ChipSpec and LabSpec"):
-        Family("Lab", presets=(lab_spec(), H1V1.replace(family="Lab")))
+        Family("Lab", presets=(lab_spec(), H1V1.replace(family="Lab")), package="labchips")
     with pytest.raises(ValueError, match=r"the mismatch 'delay' of Lab .* 'delay_std'"):
-        Family("Lab", presets=(lab_spec(),), mismatches=(Mismatch("delay", "delay_std"),))
+        Family("Lab", presets=(lab_spec(),), mismatches=(Mismatch("delay", "delay_std"),), package="labchips")
     with pytest.raises(ValueError, match=r"my call: there is no chip family 'X9' here; .* import x9 first"):
         get_family("X9", call="my call", package="x9")
     with pytest.raises(TypeError, match=r"register_family: family must be a brainhw.chip.Family; got 3"):
         register_family(3)
+
+
+def test_a_family_names_its_package() -> None:
+    with pytest.raises(TypeError, match=r"Family.*missing .* 'package'"):
+        Family("Lab", presets=(lab_spec(),))
+    for package in ("", "lab chips", "labchips.", None):
+        with pytest.raises(ValueError, match="Family: package must be the name of a Python package; got") as caught:
+            Family("Lab", presets=(lab_spec(),), package=package)
+        assert repr(package) in str(caught.value)
+
+
+def test_a_module_gets_family_and_default_chip_unless_it_has_its_own(lab: Family) -> None:
+    class Base:
+        family, preset = "H1v1", H1V1
+
+    @lab.module("layer")
+    class Layer(Base):
+        pass
+
+    @lab.module("synapse")
+    class Synapse(Base):
+        preset = other = lab_spec(name="other")
+
+    assert (Layer.family, Layer.preset) == ("Lab", lab.preset)
+    assert (Synapse.family, Synapse.preset) == ("Lab", Synapse.other)
+    assert lab.modules == {"layer": Layer, "synapse": Synapse}

@@ -148,13 +148,13 @@ def test_constructor_of_the_adaptive_layer(arguments: dict[str, Any], error: typ
         (
             jnp.ones(7) * u.mV,
             ValueError,
-            r"one channel for each of 2 synapse\(s\) of 3 neuron\(s\), shape \[6\] or \[B, 6\]; got shape \(7,\)",
+            r"the last axis of the input must have length 6; got shape \(7,\)",
         ),
-        (jnp.ones(3) * u.mV, ValueError, r"shape \[6\] or \[B, 6\]; got shape \(3,\)"),
+        (jnp.ones(3) * u.mV, ValueError, r"the last axis of the input must have length 6; got shape \(3,\)"),
         (jnp.ones(()) * u.mV, ValueError, r"got shape \(\)"),
         (jnp.ones((5, 4, 6)) * u.mV, ValueError, r"got shape \(5, 4, 6\)"),
         (jnp.ones(6).at[4].set(jnp.nan) * u.mV, ValueError, r"the input holds 1 NaN .* first at index \(4,\)"),
-        (jnp.ones((5, 6)) * u.mV, ValueError, r"shape \(5, 6\) but the state was prepared for \(3,\); .*batch_size=5"),
+        (jnp.ones((5, 6)) * u.mV, ValueError, r"shape \(5, 6\) but the state was prepared for \(6,\); .*batch_size=5"),
     ],
 )
 def test_input(kind: Any, x: Any, error: type[Exception], match: str) -> None:

@@ -56,7 +56,8 @@ TAU = [
     ),
     (lambda L: L(3, tau=MS, topology="rc"), ValueError, r"topology must be one of 'FF', 'RC'; got 'rc'"),
     (lambda L: L(3, tau=MS, topology=None), ValueError, r"topology must be one of 'FF', 'RC'; got None"),
-    (lambda L: L(3, tau=MS, spk_fun=0.5), TypeError, r"spk_fun must be a surrogate spike function, .* got 0.5"),
+    (lambda L: L(3, tau=MS, spk_fun=0.5), TypeError, r"spk_fun must be a spike function, .* got 0.5"),
+    (lambda L: L(3, tau=MS, spk_fun=bh.surrogate.fast_sigmoid), TypeError, r"spk_fun must be .*fast_sigmoid\(\); got"),
     (
         lambda L: L(3, tau=MS, recurrent_init=np.ones((3, 3))),
         ValueError,
