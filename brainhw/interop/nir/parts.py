@@ -1,8 +1,7 @@
-"""Modules for NIR nodes that no layer of brainhw stands for; each holds its own state and steps by itself."""
+"""Modules for NIR nodes that no layer of brainhw is the same as; each holds its own state and steps by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import brainstate
@@ -20,13 +19,7 @@ __all__ = ["BiasedSynapse", "Comparator", "CubaCurrent", "Gain", "IFLayer", "Int
 
 
 class BiasedSynapse(LIFSynapse):
-    r"""Dense synapse that adds a constant voltage at every step: :math:`x_j = \sum_i s_i W_{ij} + b_j`.
-
-    Parameters
-    ----------
-    weight, bias : Quantity
-        ``[in, out]`` and ``[out]``, voltages; both are learnt.
-    """
+    r"""Dense synapse that adds a learnt voltage at every step: :math:`x_j = \sum_i s_i W_{ij} + b_j`."""
 
     def __init__(self, weight: u.Quantity, bias: u.Quantity) -> None:
         super().__init__(*weight.shape, weight_init=weight)
@@ -37,21 +30,13 @@ class BiasedSynapse(LIFSynapse):
         return x @ self.weight.value + self.bias.value
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
-        """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``."""
+        """Return :meth:`update` of each step, ``[T, ..., out_size]``."""
         product = tall_product(jnp.asarray(xs), self.weight.value.to(u.mV).mantissa)
         return u.Quantity(product + self.bias.value.to(u.mV).mantissa, unit=u.mV)
 
 
 class Gain(brainstate.nn.Module):
-    r"""One factor for each channel, and perhaps a constant: :math:`y_i = g_i x_i + b_i`.
-
-    Parameters
-    ----------
-    factor, bias : array
-        ``[n]``; without a ``bias`` none is added. Both are learnt.
-    unit : brainunit.Unit
-        Unit of the factors: mV where a membrane is driven, ``u.UNITLESS`` elsewhere.
-    """
+    r"""One learnt factor per channel, perhaps with a constant: :math:`y_i = g_i x_i + b_i`, in ``unit``."""
 
     def __init__(self, factor: np.ndarray, bias: np.ndarray | None = None, unit: u.Unit = u.UNITLESS) -> None:
         super().__init__()
@@ -66,27 +51,21 @@ class Gain(brainstate.nn.Module):
 
 
 class IFLayer(SpikingLayer):
-    r"""Integrate-and-fire neurons without leak: :math:`V' = V_{t-1} + x_t`, to zero after a spike.
+    r"""Integrate-and-fire neurons without leak: :math:`V' = V_{t-1} + x_t`, reset to zero by a spike.
 
-    Parameters
-    ----------
-    V_th : Quantity
-        Thresholds ``[N]``.
-    recurrent_weight : Quantity or None
-        ``[N, N]`` voltages, presynaptic neuron first, fed by the spikes of the previous step.
+    A recurrent layer begins with weights of zero, ``[N, N]``, presynaptic neuron first.
     """
 
     drive_unit = u.mV
     drive_word = "a voltage step"
     clamped = False
 
-    def __init__(self, V_th: u.Quantity, recurrent_weight: u.Quantity | None = None) -> None:
-        topology = "FF" if recurrent_weight is None else "RC"
-        spk_fun = surrogate.fast_sigmoid()
-        super().__init__(V_th.shape[0], topology=topology, reset="zero", spk_fun=spk_fun, detach_reset=True, name=None)
+    def __init__(self, V_th: u.Quantity, topology: str = "FF") -> None:
+        n, spk_fun = V_th.shape[0], surrogate.fast_sigmoid()
+        super().__init__(n, topology=topology, reset="zero", spk_fun=spk_fun, detach_reset=True, name=None)
         self.V_th = _held(V_th.to(u.mV).mantissa, u.mV)
-        if recurrent_weight is not None:
-            self.recurrent_weight = brainstate.ParamState(_held(recurrent_weight.to(u.mV).mantissa, u.mV))
+        if topology == "RC":
+            self.recurrent_weight = brainstate.ParamState(_held(np.zeros((n, n)), u.mV))
 
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return one: nothing leaks."""
@@ -110,10 +89,14 @@ class IFLayer(SpikingLayer):
 
 
 class _Stepping(brainstate.nn.Dynamics):
-    """A module with one hidden state, at zero to begin with."""
+    """A module with one hidden state under the name ``state_name``, which begins at zero."""
 
     state_name: str
-    width: tuple[int, ...]
+
+    def __init__(self, n: int) -> None:
+        super().__init__((n,))
+        self.out_size = (n,)
+        self.init_state()
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the state at zero."""
@@ -128,21 +111,13 @@ class _Stepping(brainstate.nn.Dynamics):
 
 
 class Integrator(_Stepping):
-    r"""Leaky integrators of a plain input: :math:`y_t = \beta y_{t-1} + g x_t + b`, numbers without a unit.
-
-    Parameters
-    ----------
-    beta, gain, bias : numpy.ndarray
-        ``[n]`` each.
-    """
+    r"""Leaky integrators of plain numbers: :math:`y_t = \beta y_{t-1} + g x_t + b`, ``[n]`` each."""
 
     state_name = "y"
 
     def __init__(self, beta: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> None:
-        super().__init__((len(beta),))
-        self.out_size = (len(beta),)
+        super().__init__(len(beta))
         self.beta, self.gain, self.bias = _held(beta), _held(gain), _held(bias)
-        self.init_state()
 
     def update(self, x: jax.Array) -> jax.Array:
         """Advance one step and return the output, ``[..., n]``."""
@@ -151,16 +126,11 @@ class Integrator(_Stepping):
 
 
 class CubaCurrent(_Stepping):
-    r"""What a current-based neuron adds to its membrane: :math:`h I_t + d x_t + b`, with :math:`I` leaking by itself.
+    r"""Drive of a current-based membrane in ``unit``: :math:`h I_t + d x_t + b`, ``[n]`` each, with its own leak.
 
     .. math:: I_{t+1} = \beta I_t + (1 - \beta) w x_t
 
-    Parameters
-    ----------
-    beta, w_in, held, direct, bias : numpy.ndarray
-        ``[n]`` each: :math:`\beta, w, h, d, b`; ``direct`` includes ``w_in``.
-    unit : brainunit.Unit
-        Unit of what is added.
+    Here ``direct`` :math:`d` includes :math:`w`, which is ``w_in``.
     """
 
     state_name = "I_syn"
@@ -174,36 +144,27 @@ class CubaCurrent(_Stepping):
         bias: np.ndarray,
         unit: u.Unit,
     ) -> None:
-        super().__init__((len(beta),))
-        self.out_size = (len(beta),)
+        super().__init__(len(beta))
         self.beta, self.into = _held(beta), _held((1 - beta) * w_in)
         self.held, self.direct, self.bias = _held(held), _held(direct), _held(bias)
         self.unit = unit
-        self.init_state()
 
     def update(self, x: jax.Array) -> Any:
-        """Return what the current and the input add in this step, and advance the current."""
+        """Return the drive of this step, and advance the current."""
+        # The membrane sees the current before the step: the exact solution for both equations is in the factors.
         added = self.held * self.I_syn.value + self.direct * x + self.bias
         self.I_syn.value = self.beta * self.I_syn.value + self.into * x
         return added if self.unit == u.UNITLESS else added * self.unit
 
 
 class Comparator(brainstate.nn.Module):
-    """Spikes wherever the input is at or above a threshold, without a state.
+    """Spikes wherever the input is at or above a threshold ``[n]``, without a state."""
 
-    Parameters
-    ----------
-    threshold : numpy.ndarray
-        ``[n]``, without a unit.
-    spk_fun : callable, optional
-        Spike function of ``x - threshold``. Default ``brainhw.surrogate.fast_sigmoid()``.
-    """
-
-    def __init__(self, threshold: np.ndarray, spk_fun: Callable[[jax.Array], jax.Array] | None = None) -> None:
+    def __init__(self, threshold: np.ndarray) -> None:
         super().__init__()
         self.in_size = self.out_size = (len(threshold),)
         self.threshold = _held(threshold)
-        self.spk_fun = surrogate.fast_sigmoid() if spk_fun is None else spk_fun
+        self.spk_fun = surrogate.fast_sigmoid()
 
     def update(self, x: jax.Array) -> jax.Array:
         """Return spikes, ``[..., n]``."""
@@ -211,28 +172,21 @@ class Comparator(brainstate.nn.Module):
 
 
 class WholeDelay(_Stepping):
-    """Hand every channel on a whole number of steps later, zero until then.
-
-    Parameters
-    ----------
-    steps : numpy.ndarray
-        Whole numbers ``[n]``.
-    """
+    """Delay of each channel by a whole number of steps ``[n]``; zeros until then."""
 
     state_name = "past"
 
     def __init__(self, steps: np.ndarray) -> None:
-        super().__init__((len(steps),))
-        self.out_size = (len(steps),)
         self.steps = np.asarray(steps, int)
-        self.init_state()
+        super().__init__(len(steps))
 
     def _resting(self, batch_size: int | None) -> jax.Array:
+        # As long as the longest delay; each channel reads at its own place.
         axes = () if batch_size is None else (batch_size,)
         return jnp.zeros((*axes, int(self.steps.max()), len(self.steps)), brainstate.environ.dftype())
 
     def update(self, x: jax.Array) -> jax.Array:
-        """Return what came in ``steps`` steps ago, ``[..., n]``."""
+        """Return the input of ``steps`` steps ago, ``[..., n]``."""
         known = jnp.concatenate([self.past.value, jnp.asarray(x, self.past.value.dtype)[..., None, :]], axis=-2)
         self.past.value = known[..., 1:, :]
         return known[..., known.shape[-2] - 1 - self.steps, np.arange(len(self.steps))]
