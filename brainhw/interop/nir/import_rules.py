@@ -209,9 +209,10 @@ class NetBuilder:
         feeds, millivolts, r = self.graph.feeds[name], self.reading.millivolts, _floats(node.r)
         V_th = above(_floats(node.v_threshold) * millivolts)
         back = self._recurrent(name, feeds)
-        topology = "FF" if back is None else "RC"
+        # The layer must exist before its recurrent weights: they contain its leak.
+        recurrent = None if back is None else np.zeros((len(r), len(r))) * u.mV
         if kind_of(node) == "IF":
-            layer: Any = IFLayer(V_th * u.mV, topology)
+            layer: LIFLayer = IFLayer(V_th * u.mV, recurrent)
             gain, constant = r * self.reading.seconds, np.zeros_like(r)
         else:
             layer = LIFLayer(
@@ -219,8 +220,8 @@ class NetBuilder:
                 self._tau(name, node, _floats(node.tau)),
                 _one_or_all(node, "V_th", V_th) * u.mV,
                 reset=self._reset(node),
-                topology=topology,
-                recurrent_init=None if back is None else np.zeros((len(r), len(r))) * u.mV,
+                topology="FF" if back is None else "RC",
+                recurrent_init=recurrent,
             )
             # The float32 share of the layer itself, so that a constant current settles at R I + v_leak: a reader that
             # takes another share for the weights than for the leak settles elsewhere.

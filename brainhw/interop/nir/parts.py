@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import surrogate
-from brainhw.nn import LIFSynapse, SpikingLayer
-from brainhw.nn.protocols import Slot
+from brainhw.nn import LIFLayer, LIFSynapse
 from brainhw.nn.spiking import tall_product, zeros
 
 __all__ = ["BiasedSynapse", "Comparator", "CubaCurrent", "Gain", "IFLayer", "Integrator", "WholeDelay"]
@@ -50,42 +49,14 @@ class Gain(brainstate.nn.Module):
         return y if self.bias is None else y + self.bias.value
 
 
-class IFLayer(SpikingLayer):
-    r"""Integrate-and-fire neurons without leak: :math:`V' = V_{t-1} + x_t`, reset to zero by a spike.
+class IFLayer(LIFLayer):
+    """Integrate-and-fire neurons: LIF neurons with an infinite time constant, reset to zero by a spike."""
 
-    A recurrent layer begins with weights of zero, ``[N, N]``, presynaptic neuron first.
-    """
-
-    drive_unit = u.mV
-    drive_word = "a voltage step"
-    clamped = False
-
-    def __init__(self, V_th: u.Quantity, topology: str = "FF") -> None:
-        n, spk_fun = V_th.shape[0], surrogate.fast_sigmoid()
-        super().__init__(n, topology=topology, reset="zero", spk_fun=spk_fun, detach_reset=True, name=None)
-        self.V_th = _held(V_th.to(u.mV).mantissa, u.mV)
-        if topology == "RC":
-            self.recurrent_weight = brainstate.ParamState(_held(np.zeros((n, n)), u.mV))
-
-    def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return one: nothing leaks."""
-        return jnp.ones((), brainstate.environ.dftype())
-
-    def threshold(self) -> u.Quantity:
-        """Return the thresholds in mV."""
-        return self.V_th
-
-    def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the drive itself: it is a voltage step."""
-        return drive
-
-    def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, ``None`` without recurrence."""
-        return Slot(self.recurrent_weight, u.mV) if self.topology == "RC" else None
-
-    def recurrent_matrix(self) -> u.Quantity:
-        """Return the voltage steps that the previous spikes bring back, ``[N, N]``."""
-        return self.recurrent_weight.value
+    def __init__(self, V_th: u.Quantity, recurrent_init: u.Quantity | None) -> None:
+        topology = "FF" if recurrent_init is None else "RC"
+        super().__init__(len(V_th), 1.0 * u.ms, V_th, reset="zero", topology=topology, recurrent_init=recurrent_init)
+        # A LIFLayer refuses it, since most of what reads a time constant needs a number. exp(-dt/inf) is exactly 1.
+        self.tau = np.inf * u.ms
 
 
 class _Stepping(brainstate.nn.Dynamics):
