@@ -106,7 +106,7 @@ def export_step(
     with brainstate.environ.context(dt=dt), _random_state_restored(), states_restored(net, keep_weights=False):
         prepare_net(net, x.shape[0] if x.ndim == 2 else None, key=key)
         _check_endless(net, call)
-        step = StreamStep(net, lambda x: (_string_keys(advance(net, x), call), {}), x, {"dt": dt}, call=call)
+        step = StreamStep(net, lambda x: (_checked_output(advance(net, x), call), {}), x, {"dt": dt}, call=call)
         names, units = _states(step.held, call)
         moving, fixed = step.numbers()
         output_units: list[u.Unit | None] = []
@@ -115,8 +115,9 @@ def export_step(
             # Keeps constants from being folded: a compiler and a processor may round an exponential differently.
             constants = jax.lax.optimization_barrier(fixed)
             moved, out, _ = step.pure(tuple(state[name] for name in names), constants, [x])
-            output_units.clear()  # JAX may trace the function again
-            return dict(zip(names, moved, strict=True)), _plain_output(step.out_tree.unflatten(out), output_units, call)
+            leaves, tree = jax.tree.flatten(step.out_tree.unflatten(out), is_leaf=_is_quantity)
+            output_units[:] = [_unit(leaf) for leaf in leaves]
+            return dict(zip(names, moved, strict=True)), tree.unflatten([u.get_mantissa(leaf) for leaf in leaves])
 
         rest = dict(zip(names, moving, strict=True))
         try:
@@ -211,44 +212,32 @@ def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]
         if not one.moves:
             continue
         path = one.path or f"{type(one.state).__name__}{len(names)}"
-        for where, leaf in jax.tree_util.tree_leaves_with_path(
-            value, is_leaf=lambda leaf: isinstance(leaf, u.Quantity)
-        ):
+        for where, leaf in jax.tree_util.tree_leaves_with_path(value, is_leaf=_is_quantity):
             names.append(path + jax.tree_util.keystr(where))
             units.append(_unit(leaf))
     return names, units
 
 
-def _string_keys(out: Any, call: str) -> Any:
-    """Return an output, or raise if it has a dict whose keys are not strings: JAX cannot sort a mix of types."""
-    if type(out) in (tuple, list, dict):
-        if isinstance(out, dict) and (bad := [name for name in out if not isinstance(name, str)]):
+def _checked_output(out: Any, call: str) -> Any:
+    """Return an output, or raise unless it is an array, a Quantity, or tuples, lists and dicts of them."""
+    if type(out) is dict:
+        # JAX cannot sort keys of several types.
+        bad = [name for name in out if not isinstance(name, str)]
+        if bad:
             raise TypeError(
                 f"{call}: a dict that a step returns must have strings as keys; got the key "
                 f"{_arguments.describe(bad[0])}."
             )
-        for part in out.values() if isinstance(out, dict) else out:
-            _string_keys(part, call)
-    return out
-
-
-def _plain_output(out: Any, units: list[u.Unit | None], call: str) -> Any:
-    """Return an output without its units, which are added to ``units``, or raise if it is not a plain pytree."""
     # Exact types: a file holds the structure of an output, but not the code of a class such as a NamedTuple.
-    if out is None:
-        return None
-    if type(out) is dict:
-        # In the order in which JAX flattens a dict.
-        return {name: _plain_output(out[name], units, call) for name in sorted(out)}
-    if type(out) in (tuple, list):
-        return type(out)(_plain_output(part, units, call) for part in out)
-    if isinstance(out, (u.Quantity, jax.Array)):
-        units.append(_unit(out))
-        return u.get_mantissa(out)
-    raise TypeError(
-        f"{call}: a step must return an array, a Quantity, or tuples, lists and dicts of them; it returns "
-        f"{_arguments.describe(out)}."
-    )
+    if type(out) in (tuple, list, dict):
+        for part in out.values() if type(out) is dict else out:
+            _checked_output(part, call)
+    elif not (out is None or _is_quantity(out) or jax.tree_util.all_leaves([out])):
+        raise TypeError(
+            f"{call}: a step must return an array, a Quantity, or tuples, lists and dicts of them; it returns "
+            f"{_arguments.describe(out)}."
+        )
+    return out
 
 
 def _check_effects(exported: jax.export.Exported, call: str) -> None:
@@ -261,4 +250,8 @@ def _check_effects(exported: jax.export.Exported, call: str) -> None:
 
 
 def _unit(value: Any) -> u.Unit | None:
-    return u.get_unit(value) if isinstance(value, u.Quantity) else None
+    return u.get_unit(value) if _is_quantity(value) else None
+
+
+def _is_quantity(value: Any) -> bool:
+    return isinstance(value, u.Quantity)

@@ -16,15 +16,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw._files import path_text
-from brainhw.interop.stablehlo.file import (
-    FILE,
-    plain_number,
-    plain_unit,
-    read_program_file,
-    stored_dtype,
-    unit_of,
-    write_program_file,
-)
+from brainhw.interop.stablehlo.file import FILE, Stored, read_program_file, stored_dtype, write_program_file
 
 __all__ = ["StepProgram", "load_step"]
 
@@ -157,14 +149,9 @@ class StepProgram:
         call = "StepProgram.save"
         path_text(path, call=call, what="the file to write")
         _check_flatbuffers(call)
-        description = {
-            "dt_ms": float(self.dt.to(u.ms).mantissa),
-            "state_units": {name: plain_unit(unit) for name, unit in self.state_units.items()},
-            "input_unit": plain_unit(self.input_unit),
-            "output_units": [plain_unit(unit) for unit in self.output_units],
-            "versions": dict(self.versions),
-        }
-        write_program_file(path, bytes(self.exported.serialize()), self._rest, description, call)
+        program = bytes(self.exported.serialize())
+        units = (self.state_units, self.input_unit, self.output_units)
+        write_program_file(path, Stored(program, self._rest, *units, self.dt, self.versions), call)
 
     def __repr__(self) -> str:
         def words(like: Any, unit: u.Unit | None) -> str:
@@ -240,39 +227,27 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     """
     call = "load_step"
     _check_flatbuffers(call)
-    data, rest, description, what = read_program_file(path, call)
-    versions = description.get("versions")
-    if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
-        raise FILE.damaged(what, "is damaged: its versions are not text")
+    stored, what = read_program_file(path, call)
+    states, units = stored.states, stored.state_units
     try:
-        exported = jax.export.deserialize(bytearray(data))
+        exported = jax.export.deserialize(bytearray(stored.program))
     except Exception as error:  # JAX raises errors of many classes for bytes that it cannot read
         raise ValueError(
             f"{what} holds a program that jax {jax.__version__} cannot read ({error}). Use the jax that wrote it, "
-            f"{versions.get('jax', 'of an unknown version')}, or export the network again."
+            f"{stored.versions.get('jax', 'of an unknown version')}, or export the network again."
         ) from error
+    program = StepProgram(exported, units, stored.input_unit, stored.output_units, stored.dt, stored.versions, states)
     try:
-        program = StepProgram(
-            exported,
-            {name: unit_of(unit) for name, unit in description["state_units"].items()},
-            unit_of(description["input_unit"]),
-            tuple(unit_of(unit) for unit in description["output_units"]),
-            plain_number(description["dt_ms"], "dt_ms", positive=True) * u.ms,
-            versions,
-            rest,
-        )
-        # The digest shows a damaged file, but anybody can compute one: the parts must fit together as well.
         likes, _ = program._likes
-        whole = likes.keys() == rest.keys() == program.state_units.keys() and all(
-            rest[name].shape == like.shape and rest[name].dtype == stored_dtype(like.dtype)
+        fits = likes.keys() == states.keys() == units.keys() and all(
+            states[name].shape == like.shape and states[name].dtype == stored_dtype(like.dtype)
             for name, like in likes.items()
         )
-        if not whole or len(exported.out_avals) != len(likes) + len(program.output_units):
+        if not fits or len(exported.out_avals) != len(likes) + len(stored.output_units):
             raise ValueError("states or description are not those of the program")
-        kept = {name: rest[name].view(likes[name].dtype) for name in program.state_units}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise FILE.damaged(what, f"is damaged: {error}") from error
-    return dataclasses.replace(program, _rest=kept)
+    return dataclasses.replace(program, _rest={name: states[name].view(likes[name].dtype) for name in units})
 
 
 def _check_flatbuffers(call: str) -> None:
