@@ -177,11 +177,9 @@ def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
 
 def size(value: Any, *, call: str, name: str) -> int:
     """Return a layer size that is given as an int or a tuple of one, the two forms of brainstate."""
-    if isinstance(value, (tuple, list)):
-        if len(value) != 1:
-            raise ValueError(f"{call}: {name} must be one number of neurons; got {value!r}.")
-        value = value[0]
-    return positive_int(value, call=call, name=name)
+    if isinstance(value, (tuple, list)) and len(value) != 1:
+        raise ValueError(f"{call}: {name} must be one number of neurons; got {value!r}.")
+    return sizes(value, call=call, name=name)[0]
 
 
 def choice(value: Any, options: Iterable[str], *, call: str, name: str) -> str:

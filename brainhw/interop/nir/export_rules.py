@@ -58,22 +58,16 @@ class Leaky(NamedTuple):
 
 
 @register_export(LIFSynapse)
-def lif_synapse(module: Any, at: Export) -> Weights:
-    """Return voltages as they are."""
-    return Weights(_numbers(module.weight.value, at.weight_unit).T)
-
-
 @register_export(BiasedSynapse)
-def biased_synapse(module: Any, at: Export) -> Weights:
-    """Return voltages and a constant."""
-    return Weights(_numbers(module.weight.value, at.weight_unit).T, _numbers(module.bias.value, at.call.gives))
+def lif_synapse(module: Any, at: Export) -> Weights:
+    """Return voltages as they are, with or without a constant."""
+    return Weights(_numbers(module.weight.value, at.weight_unit).T, _bias(module, at))
 
 
 @register_export(Gain)
 def gain(module: Any, at: Export) -> Weights:
     """Return one factor per channel, which goes into the nodes around it."""
-    bias = None if module.bias is None else _numbers(module.bias.value, at.call.gives)
-    return Weights(_numbers(module.factor.value, at.weight_unit), bias)
+    return Weights(_numbers(module.factor.value, at.weight_unit), _bias(module, at))
 
 
 @register_export(brainstate.nn.Linear)
@@ -104,6 +98,11 @@ def chip_synapse(module: Any, at: Export) -> Weights | None:
     bits = module.effective.weight_bits
     notes = {"chip": module.chip.name, "family": module.family, **({} if bits is None else {"bits": bits})}
     return Weights(_numbers(volts, u.mV).T, notes=notes, codes=codes)
+
+
+def _bias(module: Any, at: Export) -> np.ndarray | None:
+    bias = getattr(module, "bias", None)
+    return None if bias is None else _numbers(bias.value, at.call.gives)
 
 
 def _stored_codes(module: Any, at: Export) -> Codes | None:
@@ -347,7 +346,7 @@ def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
         tau = tau_of(beta, at.seconds, at.options.how)
     else:
         tau = _plain(tau.to(u.ms).mantissa) / 1000
-    # A copy, since each node of a graph owns its arrays.
+    # A copy, since the view of a single number is read-only.
     return Leaky(beta, np.broadcast_to(tau, shape).copy(), *at.gains(beta))
 
 

@@ -123,12 +123,6 @@ class NetBuilder:
             self.attributes[name] = unused(base, self.attributes.values())
         return self.attributes[name]
 
-    def _key(self, made: str) -> str:
-        """Return a name that no node has, for a part that no node stands for."""
-        while made in self.graph.nodes:
-            made += "_"
-        return made
-
     def put(self, name: str, part: Any, takes: list[Feed] | None = None) -> None:
         """Add the module that a node becomes; ``None`` hands the input of the node on.
 
@@ -142,37 +136,56 @@ class NetBuilder:
             self.parts[attribute] = part
         self.program.append(Step(name, attribute, tuple(found)))
 
-    def _tau(self, name: str, node: Any, tau: np.ndarray, field: str = "tau") -> Any:
-        """Return a time constant for a layer: one number where all are the same, unless noted otherwise."""
+    def _refuse(self, name: str, why: str) -> None:
+        self.problems.add(name, kind_of(self.graph.nodes[name]), why)
+
+    def _tau(self, name: str, tau: np.ndarray, field: str = "tau") -> Any:
+        """Return a time constant for a layer, one number or an array; refuse those that are too short for Euler."""
         dt = self.reading.seconds
-        if self.reading.how == "exact":
-            return _one_or_all(node, "tau", tau * 1000) * u.ms
-        if np.any(tau <= dt):
-            self.problems.add(
+        if self.reading.how == "euler" and np.any(tau <= dt):
+            self._refuse(
                 name,
-                kind_of(node),
                 f"has {field} down to {tau.min():g} s, which forward Euler cannot step with dt = {self.reading.dt}; "
                 "take a shorter dt or discretisation='exact'.",
             )
             return 1.0 * u.ms
-        # The leak of a layer of brainhw is exact: it gets the time constant that keeps the share of forward Euler.
-        return _one_or_all(node, "tau", -dt / np.log1p(-dt / tau) * 1000) * u.ms
+        if self.reading.how == "euler":
+            # The leak of a layer is exact: it gets the time constant that keeps the share of forward Euler.
+            tau = -dt / np.log1p(-dt / tau)
+        return _one_or_all(self.graph.nodes[name], "tau", tau * 1000) * u.ms
 
-    def _share(self, name: str, node: Any, share: Any, n: int) -> np.ndarray:
+    def _share(self, name: str, share: Any, n: int) -> np.ndarray:
         beta = np.broadcast_to(np.asarray(share).astype(float), (n,))
         if np.any(beta >= 1):
-            self.problems.add(
+            self._refuse(
                 name,
-                kind_of(node),
                 f"has a time constant so long that nothing leaks in one step of {self.reading.dt} in numbers of this "
                 "precision; take a longer dt, or an IF or I node.",
             )
         return beta
 
-    def _kept(self, name: str, node: Any, tau: np.ndarray) -> np.ndarray:
+    def _kept(self, name: str, tau: np.ndarray) -> np.ndarray:
         """Return the share of a membrane without a layer, in the precision of the network."""
         beta = kept(tau, self.reading.seconds, self.reading.how).astype(brainstate.environ.dftype())
-        return self._share(name, node, beta, len(tau))
+        return self._share(name, beta, len(tau))
+
+    def _lif(self, name: str, tau: Any, V_th: np.ndarray, recurrent: Any = None) -> tuple[LIFLayer, np.ndarray]:
+        """Return a layer and the share that its membranes keep in a step."""
+        node, reset = self.graph.nodes[name], self.reading.reset
+        if reset is None:
+            # Only brainhw notes a subtraction: NIR itself resets to v_reset.
+            reset = "subtract" if noted(node).get("reset") == "subtract" else "zero"
+        layer = LIFLayer(
+            len(V_th),
+            tau,
+            _one_or_all(node, "V_th", V_th) * u.mV,
+            reset=reset,
+            topology="FF" if recurrent is None else "RC",
+            recurrent_init=recurrent,
+        )
+        # The float32 share of the layer itself, so that a constant current settles at R I + v_leak. With another share
+        # in the weights than in the leak it settles elsewhere: a reader without it at 10.0 instead of 0.5.
+        return layer, self._share(name, layer.decay(self.reading.dt), len(V_th))
 
     def integrator(self, name: str, node: Any) -> None:
         """Make a readout of an integrator behind a matrix alone, otherwise an integrator of the sum of its inputs."""
@@ -184,20 +197,20 @@ class NetBuilder:
             tau, v_leak = _floats(node.tau), _floats(node.v_leak)
             # A readout has a place for the constant only where the matrix has a bias.
             if folded is not None and (folded.bias is not None or not np.any(v_leak)):
-                self._readout(name, node, folded, r, v_leak)
+                self._readout(name, folded, tau, r, v_leak)
                 return
-            beta = self._kept(name, node, tau)
+            self._tau(name, tau)  # for its check
+            beta = self._kept(name, tau)
             gain, bias = (1 - beta) * r, (1 - beta) * v_leak
-            self._tau(name, node, tau)
         if folded is not None:
             self.put(feeds[0][0], _dense(folded.matrix, folded.bias), [folded.source])
         self.put(name, Integrator(beta, gain, bias))
 
-    def _readout(self, name: str, node: Any, folded: _Folded, r: np.ndarray, v_leak: np.ndarray) -> None:
+    def _readout(self, name: str, folded: _Folded, tau: np.ndarray, r: np.ndarray, v_leak: np.ndarray) -> None:
         n_out, n_in = folded.matrix.shape
-        tau = self._tau(name, node, _floats(node.tau))
-        readout = LeakyReadout(n_in, n_out, tau, weight_init=np.zeros((n_in, n_out)), bias=folded.bias is not None)
-        beta = self._share(name, node, u.math.exp(-self.reading.dt / readout.tau), n_out)
+        weight, bias = np.zeros((n_in, n_out)), folded.bias is not None
+        readout = LeakyReadout(n_in, n_out, self._tau(name, tau), weight_init=weight, bias=bias)
+        beta = self._share(name, u.math.exp(-self.reading.dt / readout.tau), n_out)
         gain = (1 - beta) * r
         readout.weight.value = _like(readout.weight.value, (folded.matrix * gain[:, None]).T)
         if readout.bias is not None and folded.bias is not None:
@@ -215,17 +228,7 @@ class NetBuilder:
             layer: LIFLayer = IFLayer(V_th * u.mV, recurrent)
             gain, constant = r * self.reading.seconds, np.zeros_like(r)
         else:
-            layer = LIFLayer(
-                len(r),
-                self._tau(name, node, _floats(node.tau)),
-                _one_or_all(node, "V_th", V_th) * u.mV,
-                reset=self._reset(node),
-                topology="FF" if back is None else "RC",
-                recurrent_init=recurrent,
-            )
-            # The float32 share of the layer itself, so that a constant current settles at R I + v_leak: a reader that
-            # takes another share for the weights than for the leak settles elsewhere.
-            beta = self._share(name, node, layer.decay(self.reading.dt), len(r))
+            layer, beta = self._lif(name, self._tau(name, _floats(node.tau)), V_th, recurrent)
             gain, constant = (1 - beta) * r, (1 - beta) * _floats(node.v_leak)
         if back is not None:
             weight = (back.matrix * (gain * millivolts)[:, None]).T
@@ -233,11 +236,6 @@ class NetBuilder:
             feeds = [feed for feed in feeds if feed[0] != back.name]
             constant = constant if back.bias is None else constant + back.bias * gain
         self.put(name, layer, self.drives(name, feeds, gain, constant))
-
-    def _reset(self, node: Any) -> str:
-        if self.reading.reset is not None:
-            return self.reading.reset
-        return "subtract" if noted(node).get("reset") == "subtract" else "zero"
 
     def _recurrent(self, name: str, feeds: list[Feed]) -> _Folded | None:
         """Return the matrix that takes the spikes of a layer back to it alone, if there is one and other input too."""
@@ -279,7 +277,7 @@ class NetBuilder:
             if name in self.scales:
                 scale = self.scales[name]
                 gain, rest = gain * _floats(self.graph.nodes[scale].scale), self.graph.feeds[scale]
-            key = self._key(f"{name}.in")
+            key = unused(f"{name}.in", self.graph.nodes)
             bias = None if left is None else left * millivolts
             self.put(key, Gain(gain * millivolts, bias, u.mV), rest)
             drives.append((key, False))
@@ -290,22 +288,21 @@ class NetBuilder:
         n, millivolts = np.size(node.r), self.reading.millivolts
         r, w_in, v_leak = _floats(node.r), _floats(node.w_in), _floats(node.v_leak)
         tau_mem, tau_syn = _floats(node.tau_mem), _floats(node.tau_syn)
-        tau = self._tau(name, node, tau_mem, "tau_mem")
-        self._tau(name, node, tau_syn, "tau_syn")
+        tau = self._tau(name, tau_mem, "tau_mem")
+        self._tau(name, tau_syn, "tau_syn")  # for its check
         fires = kind_of(node) == "CubaLIF"
+        last: LIFLayer | Integrator
         if fires:
-            V_th = above(_floats(node.v_threshold) * millivolts)
-            last: Any = LIFLayer(n, tau, _one_or_all(node, "V_th", V_th) * u.mV, reset=self._reset(node))
-            alpha = self._share(name, node, last.decay(self.reading.dt), n)
+            last, alpha = self._lif(name, tau, above(_floats(node.v_threshold) * millivolts))
         else:
-            alpha = self._kept(name, node, tau_mem)
+            alpha = self._kept(name, tau_mem)
             last = Integrator(alpha, np.ones(n), np.zeros(n))
         beta, held = cuba_current(tau_mem, tau_syn, r, self.reading.seconds, self.reading.how)
-        # The share of the layer as it runs, so that a constant input settles where the equations say.
+        # By the share of the layer as it runs, not the one in float64 that is in `held`.
         direct = (1 - alpha) * r - held if self.reading.how == "exact" else np.zeros(n)
         factor, unit = (millivolts, u.mV) if fires else (1.0, u.UNITLESS)
         constant = (1 - alpha) * v_leak * factor
-        key = self._key(f"{name}.current")
+        key = unused(f"{name}.current", self.graph.nodes)
         part = CubaCurrent(beta, w_in, held * factor, direct * w_in * factor, constant, unit)
         self.put(key, part, self.graph.feeds[name])
         self.put(name, last, [(key, False)])

@@ -154,20 +154,24 @@ def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any,
 
     Without a sample every clamped layer is a problem. The caller restores the states.
     """
+    if not layers:
+        return
     advice = "pass clamp='ignore' to export neurons without it, which then differ there"
-    shares = {} if sample is None or not layers else _clamped_shares(net, layers, sample)
+    shares = None if sample is None else _clamped_shares(net, layers, sample)
     for path, layer in layers.items():
-        why = (
-            "holds its membrane at zero or above, which NIR has no form for; pass sample=, an input [T, N] or "
-            f"[T, B, N] on which this changes nothing, or {advice}."
-        )
-        if path in shares:
+        if shares is None:
+            why = (
+                "holds its membrane at zero or above, which NIR has no form for; pass sample=, an input [T, N] or "
+                f"[T, B, N] on which this changes nothing, or {advice}."
+            )
+        elif shares[path] > 0:
             why = (
                 f"holds its membrane at zero in {shares[path]:.2%} of all steps and neurons of the sample, which NIR "
                 f"has no form for; train without inhibition that reaches below zero, or {advice}."
             )
-        if shares.get(path) != 0:
-            problems.add(path, type(layer).__name__, why)
+        else:
+            continue
+        problems.add(path, type(layer).__name__, why)
 
 
 def _clamped_shares(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any) -> dict[str, float]:

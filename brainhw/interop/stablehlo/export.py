@@ -51,7 +51,7 @@ def export_step(
     dt : Quantity, optional
         Time step. Default that of ``brainstate.environ``.
     key : jax.Array or int, optional
-        Sampled chip, see :func:`brainhw.prepare_net`. Default the chip of the last :func:`brainhw.sample_chip`.
+        Sampled chip, see :func:`brainhw.prepare_net`. Default the chip in place, sampled or nominal.
     platforms : sequence of {'cpu', 'cuda', 'rocm', 'tpu'}, optional
         Platforms of the program; they need not be available here, and duplicates count once. Default the platform of
         JAX here.
