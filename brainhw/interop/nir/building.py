@@ -238,28 +238,24 @@ class GraphBuilder:
                 )
                 continue
             for target in self.wiring.targets(call.path):
-                if not self._apply(rule, call, target):
+                at = Export(self, call, target)
+                try:
+                    made = rule(call.module, at)
+                except _RefusedError:
                     break
-
-    def _apply(self, rule: Rule, call: Call, target: Any) -> bool:
-        """Apply a rule and return whether it must be applied for every further target, too."""
-        at = Export(self, call, target)
-        try:
-            made = rule(call.module, at)
-        except _RefusedError:
-            return False
-        if at.refused:
-            return True
-        if isinstance(made, Weights):
-            self._weights[call.path, id(target)] = made
-            return True
-        if made not in self.nodes:
-            raise TypeError(
-                f"to_nir: the rule for {type(call.module).__name__} must return Weights or the name of a node that it "
-                f"added; got {_arguments.describe(made)}. To refuse a module, call at.refuse(why)."
-            )
-        self._names[call.path] = str(made)
-        return False
+                if at.refused:
+                    continue
+                if isinstance(made, Weights):
+                    self._weights[call.path, id(target)] = made
+                    continue
+                if made not in self.nodes:
+                    raise TypeError(
+                        f"to_nir: the rule for {type(call.module).__name__} must return Weights or the name of a node "
+                        f"that it added; got {_arguments.describe(made)}. To refuse a module, call at.refuse(why)."
+                    )
+                # A layer has one node for all that it feeds; a synapse goes into the nodes of each.
+                self._names[call.path] = str(made)
+                break
 
     def graph(self, chip: str | None) -> Any:
         """Return the whole graph, with notes of how it was made; no reader needs them."""

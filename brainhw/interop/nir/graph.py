@@ -31,31 +31,32 @@ class FlatGraph(NamedTuple):
         return sum(source == name for sources in self.feeds.values() for source, _ in sources) == 1
 
 
-def read_graph(graph: Any, problems: Problems) -> FlatGraph | None:
-    """Flatten and check a graph; what is wrong becomes problems, with ``None`` if it cannot be run."""
+def read_graph(graph: Any, problems: Problems) -> FlatGraph:
+    """Flatten and check a graph, or raise all problems that keep it from being run."""
     nodes: dict[str, Any] = {}
     edges: list[Edge] = []
     first, last = _flatten(graph, "", nodes, edges, problems)
     for name, node in nodes.items():
         check_node(name, node, problems)
     _check_edges(nodes, edges, first, last, problems)
-    # The order of edges means nothing as long as some of them or some nodes are wrong.
-    if problems.found or first is None or last is None:
-        return None
+    # Without sound nodes and edges a search for cycles would name problems that are not there.
+    problems.raise_any()
+    assert first is not None
+    assert last is not None
     _splice(nodes, edges, (first, last))
     late = _late_edges(nodes, edges, problems)
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter({name: [] for name in nodes})
     for a, b in edges:
         if (a, b) not in late:
             sorter.add(b, a)
-    if problems.found:
-        return None
+    problems.raise_any()
     try:
         order = list(sorter.static_order())
     except graphlib.CycleError as error:
         cycle = ", ".join(dict.fromkeys(error.args[1]))
         problems.add(f"the cycle {cycle}", "feedback", "passes by the neuron that fires; brainhw runs no such cycle.")
-        return None
+        order = []
+    problems.raise_any()
     feeds = {name: [(a, (a, b) in late) for a, b in edges if b == name] for name in order}
     return FlatGraph({name: nodes[name] for name in order}, feeds, first, last)
 

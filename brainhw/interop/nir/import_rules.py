@@ -53,8 +53,8 @@ class NetBuilder:
         # By neuron: the scale before it that goes into its gain.
         self.scales: dict[str, str] = {}
 
-    def net(self) -> NIRNet | None:
-        """Return the network, or ``None`` if something became a problem."""
+    def net(self) -> NIRNet:
+        """Return the network, or raise all problems of its nodes."""
         nodes = self.graph.nodes
         for name in nodes:
             self._plan(name)
@@ -62,8 +62,7 @@ class NetBuilder:
         for name, node in nodes.items():
             if name not in within and name != self.graph.input:
                 NODES[kind_of(node)].rule(self, name, node)
-        if self.problems.found:
-            return None
+        self.problems.raise_any()
         return NIRNet(
             self.parts,
             self.program,

@@ -108,8 +108,6 @@ def from_nir(
         problems.add(*_NOTES, f"says discretisation = {how!r}; pass discretisation='exact'.")
     written_for = _noted_number(notes, "dt_s", problems, "remove it")
     flat = read_graph(graph, problems)
-    problems.raise_any()
-    assert flat is not None
     reading = Options(dt, millivolts, how, reset)
     if written_for is not None and abs(written_for / reading.seconds - 1) > 1e-6:
         warnings.warn(
@@ -120,10 +118,7 @@ def from_nir(
             stacklevel=2,
         )
     with brainstate.environ.context(dt=dt):
-        net = NetBuilder(flat, reading, problems).net()
-    problems.raise_any()
-    assert net is not None
-    return net
+        return NetBuilder(flat, reading, problems).net()
 
 
 # The place of a problem with the notes in a graph.
