@@ -98,7 +98,7 @@ def quantity(
 
 def unit_name(unit: u.Unit) -> str:
     """Return the attribute of brainunit that holds ``unit`` (``"mV"`` for millivolt), otherwise its printed form."""
-    # Both, since brainunit prints some units by a symbol and names others in words.
+    # The printed form of a femtocoulomb, `fC`, is not an attribute; the name of a millivolt, `mvolt`, nobody types.
     for candidate in (str(unit), unit.name):
         if getattr(u, candidate, None) == unit:
             return candidate
@@ -231,10 +231,10 @@ def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data
     if not is_concrete(value):
         return
     numbers = _mantissa(value)
-    # NumPy's `isfinite` does not know bfloat16, whose kind is that of raw bytes.
-    if numbers.dtype.kind not in "fc" and numbers.dtype.name != "bfloat16":
+    # By JAX's types: NumPy takes bfloat16 for raw bytes.
+    if not jax.numpy.issubdtype(numbers.dtype, jax.numpy.inexact):
         return
-    finite = np.isfinite(numbers.astype(np.float32) if numbers.dtype.name == "bfloat16" else numbers)
+    finite = np.isfinite(numbers)
     if not np.all(finite):
         bad = np.argwhere(~finite)
         where = tuple(int(i) for i in bad[0])

@@ -26,7 +26,7 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
     # What overflows in the precision of the bundle is reported below, with its count.
     with np.errstate(over="ignore", invalid="ignore"):
         x = x.astype(jnp.dtype(dtype))  # NumPy alone does not know bfloat16
-    finite = np.isfinite(x.astype(np.float32) if x.dtype.itemsize < 4 else x)
+    finite = np.isfinite(x)
     if not finite.all():
         raise ValueError(f"{what} holds {int(np.sum(~finite))} values that are NaN, infinite or too large; clean it.")
     return x

@@ -134,7 +134,7 @@ def _noted_number(notes: dict[str, Any], name: str, problems: Problems, fix: str
     except (TypeError, ValueError):
         value = math.nan
     if not 0 < value < math.inf:
-        problems.add(*_NOTES, f"says {name} = {notes[name]!r}, which cannot be; {fix}.")
+        problems.add(*_NOTES, f"says {name} = {notes[name]!r}, expected a number above zero; {fix}.")
         return None
     return value
 

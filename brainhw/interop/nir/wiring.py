@@ -89,7 +89,6 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, problems: Problems) -> Wi
     unheard = _unheard(net, step)
 
     def origin(value: Value) -> str | None:
-        # The last one: modules that hand on their input give the same value again.
         return next((name for made, name in reversed(outputs) if made.same(value)), None)
 
     def computed_from(value: Value) -> str:
@@ -170,6 +169,4 @@ def _check_written(net: Any, calls: dict[str, Call], step: StepTrace, problems: 
         is_random = state is brainstate.random.DEFAULT
         if id(state) not in known and not (noisy and is_random):
             where = paths.get(id(state), "a random number" if is_random else "a state")
-            problems.add(
-                where, type(state).__name__, "is written in a step outside of any module that NIR has a form for."
-            )
+            problems.add(where, type(state).__name__, "is written in a step outside of the modules of the graph.")

@@ -232,7 +232,10 @@ def test_a_bad_argument_is_named() -> None:
 
 def test_metadata_that_cannot_be_are_refused_and_foreign_ones_ignored() -> None:
     for notes, words in (
-        ({"millivolts_per_unit": "many"}, r"says millivolts_per_unit = 'many', which cannot be; pass voltage_unit"),
+        (
+            {"millivolts_per_unit": "many"},
+            r"says millivolts_per_unit = 'many', expected a number above zero; pass voltage_unit",
+        ),
         ({"dt_s": -1.0}, r"says dt_s = -1\.0"),
         ({"discretisation": "heun"}, r"says discretisation = 'heun'; pass discretisation='exact'"),
     ):
