@@ -1,7 +1,4 @@
-"""Checks of what a caller passed: one clear error each, raised where the mistake was made.
-
-Every message says which call, which argument, what came, what was expected and how to mend it.
-"""
+"""Checks of arguments: each error names the call, the argument, the value, what was expected and the fix."""
 
 from __future__ import annotations
 
@@ -14,33 +11,9 @@ import brainunit as u
 import jax
 import numpy as np
 
-__all__ = [
-    "as_array",
-    "as_key",
-    "check_axes",
-    "check_cast",
-    "check_finite",
-    "check_finite_tree",
-    "check_last_axis",
-    "check_module",
-    "check_transform",
-    "choice",
-    "describe",
-    "inside_jit",
-    "is_concrete",
-    "number",
-    "positive_int",
-    "quantity",
-    "size",
-    "sizes",
-    "step_input",
-    "time_step",
-    "whole_number",
-]
-
 
 def describe(value: Any) -> str:
-    """Say in a few words what ``value`` is: its type, and its unit and shape where it has them."""
+    """Return a short description of ``value``: its type, and its unit and shape if it has them."""
     if isinstance(value, u.Quantity):
         shape = np.shape(value.mantissa)
         what = f"a Quantity in {u.get_unit(value)}"
@@ -54,12 +27,13 @@ def describe(value: Any) -> str:
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether every leaf of ``value`` holds numbers now, i.e. none is being traced by JAX."""
+    """Whether every leaf of ``value`` holds numbers now, so that none is traced by JAX."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
 def inside_jit() -> bool:
-    """Whether JAX is tracing now, so that nothing computed here is a number yet."""
+    """Whether JAX is tracing now, so that results computed here are not numbers yet."""
+    # Inside `jit` JAX traces also what depends on no argument.
     return not is_concrete(jax.numpy.zeros(()))
 
 
@@ -67,24 +41,19 @@ def _mantissa(value: Any) -> np.ndarray:
     return np.asarray(u.get_mantissa(value))
 
 
-def _check_numbers(value: Any, *, call: str, name: str, bounds: Sequence[tuple[str, Any]]) -> None:
+def _check_numbers(value: Any, positive: bool, nonnegative: bool, *, call: str, name: str) -> None:
     if not is_concrete(value):
         return
     numbers = _mantissa(value)
     if not np.all(np.isfinite(numbers)):
         bad = int(np.sum(~np.isfinite(numbers)))
         raise ValueError(f"{call}: {name} must be finite; got {bad} NaN or infinite of {numbers.size} value(s).")
-    for word, holds in bounds:
-        if not np.all(holds(numbers)):
-            got = describe(value if numbers.ndim or isinstance(value, u.Quantity) else numbers.item())
-            least = f" with minimum {numbers.min():g}" if numbers.ndim else ""
-            raise ValueError(f"{call}: {name} must be {word}; got {got}{least}.")
-
-
-def _bounds(positive: bool, nonnegative: bool) -> list[tuple[str, Any]]:
-    if positive:
-        return [("greater than zero", lambda x: x > 0)]
-    return [("zero or greater", lambda x: x >= 0)] if nonnegative else []
+    fits = numbers > 0 if positive else numbers >= 0
+    if (positive or nonnegative) and not np.all(fits):
+        wanted = "greater than zero" if positive else "zero or greater"
+        got = describe(value if numbers.ndim or isinstance(value, u.Quantity) else numbers.item())
+        least = f" with minimum {numbers.min():g}" if numbers.ndim else ""
+        raise ValueError(f"{call}: {name} must be {wanted}; got {got}{least}.")
 
 
 def _check_shape(shape: tuple[int, ...], allowed: Sequence[tuple[int, ...]] | None, *, call: str, name: str) -> None:
@@ -103,20 +72,10 @@ def quantity(
     positive: bool = False,
     nonnegative: bool = False,
 ) -> u.Quantity:
-    """Return ``value`` as a float Quantity in ``unit`` (a scalar holds a Python float), or raise naming the argument.
+    """Return ``value`` as a float Quantity in ``unit`` (a scalar holds a Python float), or raise.
 
-    Parameters
-    ----------
-    value
-        What the caller passed.
-    unit
-        The unit wanted; any unit of the same dimension is converted.
-    call, name
-        The call and the argument, for the message.
-    shapes
-        The shapes allowed (``()`` is a scalar); ``None`` allows every shape.
-    positive, nonnegative
-        Bounds on the numbers, checked where the value is not being traced.
+    Any unit of the same dimension is converted. ``shapes`` lists the allowed shapes (``()`` is a scalar). The bounds
+    are checked unless the value is traced.
     """
     example = f"for example 10 * u.{unit_name(unit)}"
     if not isinstance(value, u.Quantity) or value.dim.is_dimensionless:
@@ -133,12 +92,13 @@ def quantity(
         mantissa = mantissa if mantissa.ndim else float(mantissa)
     converted = u.Quantity(mantissa, unit=unit)
     _check_shape(np.shape(mantissa), shapes, call=call, name=name)
-    _check_numbers(converted, call=call, name=name, bounds=_bounds(positive, nonnegative))
+    _check_numbers(converted, positive, nonnegative, call=call, name=name)
     return converted
 
 
 def unit_name(unit: u.Unit) -> str:
-    """Return the attribute of brainunit that holds ``unit`` (``"mV"`` for millivolt), else its printed form."""
+    """Return the attribute of brainunit that holds ``unit`` (``"mV"`` for millivolt), otherwise its printed form."""
+    # The printed form of a femtocoulomb, `fC`, is not an attribute; the name of a millivolt, `mvolt`, nobody types.
     for candidate in (str(unit), unit.name):
         if getattr(u, candidate, None) == unit:
             return candidate
@@ -155,10 +115,10 @@ def number(
     nonnegative: bool = False,
     traced: bool = False,
 ) -> Any:
-    """Return a dimensionless number or array of floats, or raise naming the argument.
+    """Return a dimensionless number or array of floats, or raise.
 
-    A value that JAX is tracing is refused, because most options must be known before a function is compiled; with
-    ``traced`` it passes, its shape checked and its numbers not.
+    A value that JAX is tracing is refused, because most options must be known before a function is compiled. With
+    ``traced`` only its shape is checked.
     """
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} has no unit; got {describe(value)}.")
@@ -182,35 +142,29 @@ def number(
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{call}: {name} must be a number; got {describe(value)}.") from None
     _check_shape(array.shape, shapes, call=call, name=name)
-    _check_numbers(array, call=call, name=name, bounds=_bounds(positive, nonnegative))
+    _check_numbers(array, positive, nonnegative, call=call, name=name)
     return array if array.ndim else float(array)
 
 
 def positive_int(value: Any, *, call: str, name: str) -> int:
-    """Return ``value`` as an int of at least 1, or raise naming the argument."""
-    result = _index(value, call=call, name=name)
-    if isinstance(value, bool) or result < 1:
-        raise ValueError(f"{call}: {name} must be at least 1; got {value!r}.")
-    return result
+    """Return ``value`` as an int of at least 1, or raise."""
+    return whole_number(value, call=call, name=name, least=1)
 
 
-def whole_number(value: Any, *, call: str, name: str) -> int:
-    """Return ``value`` as an int of at least 0, or raise naming the argument."""
-    result = _index(value, call=call, name=name)
-    if isinstance(value, bool) or result < 0:
-        raise ValueError(f"{call}: {name} must be a whole number of at least 0; got {value!r}.")
-    return result
-
-
-def _index(value: Any, *, call: str, name: str) -> int:
+def whole_number(value: Any, *, call: str, name: str, least: int = 0) -> int:
+    """Return ``value`` as an int of at least ``least``, or raise."""
     try:
-        return operator.index(value)
+        result = operator.index(value)
     except TypeError:
         raise TypeError(f"{call}: {name} must be a whole number; got {describe(value)}.") from None
+    # True is an int in Python, but a mistake as a number.
+    if isinstance(value, bool) or result < least:
+        raise ValueError(f"{call}: {name} must be at least {least}; got {value!r}.")
+    return result
 
 
 def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
-    """Return the shape of a layer given as a number or as a tuple of them, or raise naming the bad axis."""
+    """Return the shape of a layer that is given as a number or a tuple of them, or raise naming the bad axis."""
     if not isinstance(value, (tuple, list)):
         return (positive_int(value, call=call, name=name),)
     if not value:
@@ -222,12 +176,10 @@ def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
 
 
 def size(value: Any, *, call: str, name: str) -> int:
-    """Return a layer size given as an int or a one-element tuple, the two forms brainstate uses."""
-    if isinstance(value, (tuple, list)):
-        if len(value) != 1:
-            raise ValueError(f"{call}: {name} must be one number of neurons; got {value!r}.")
-        value = value[0]
-    return positive_int(value, call=call, name=name)
+    """Return a layer size that is given as an int or a tuple of one, the two forms of brainstate."""
+    if isinstance(value, (tuple, list)) and len(value) != 1:
+        raise ValueError(f"{call}: {name} must be one number of neurons; got {value!r}.")
+    return sizes(value, call=call, name=name)[0]
 
 
 def choice(value: Any, options: Iterable[str], *, call: str, name: str) -> str:
@@ -241,13 +193,14 @@ def choice(value: Any, options: Iterable[str], *, call: str, name: str) -> str:
 
 def flag(value: Any, *, call: str, name: str) -> bool:
     """Return ``value``, or raise unless it is True or False."""
+    # Not by truth: the string "False" is true.
     if not isinstance(value, bool):
         raise TypeError(f"{call}: {name} must be True or False; got {describe(value)}.")
     return value
 
 
 def as_array(value: Any, *, call: str, name: str) -> Any:
-    """Return a plain array of numbers; a Quantity or something that is no array raises."""
+    """Return a plain array of numbers; raise for a Quantity or anything that is not an array."""
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
     if getattr(value, "dtype", None) is not None and value.dtype.kind == "c":
@@ -274,13 +227,14 @@ def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") 
 
 
 def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data before this call") -> None:
-    """Raise if ``value`` holds NaN or infinity; a traced value cannot be looked at and passes."""
+    """Raise if ``value`` holds NaN or infinity; a traced value has no numbers yet and passes."""
     if not is_concrete(value):
         return
     numbers = _mantissa(value)
-    if numbers.dtype.kind not in "fc" and numbers.dtype.name != "bfloat16":
+    # By JAX's types: NumPy takes bfloat16 for raw bytes.
+    if not jax.numpy.issubdtype(numbers.dtype, jax.numpy.inexact):
         return
-    finite = np.isfinite(numbers.astype(np.float32) if numbers.dtype.name == "bfloat16" else numbers)
+    finite = np.isfinite(numbers)
     if not np.all(finite):
         bad = np.argwhere(~finite)
         where = tuple(int(i) for i in bad[0])
@@ -290,10 +244,10 @@ def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data
 
 
 def check_transform(value: Any, *, call: str, name: str) -> None:
-    """Raise if ``value`` is a ``brainstate.nn.Param`` made with a number that its transform cannot give."""
+    """Raise if ``value`` is a ``brainstate.nn.Param`` with a number outside the range of its transform."""
     if not isinstance(value, brainstate.nn.Param) or isinstance(value.t, brainstate.nn.IdentityT):
         return
-    # On an edge of the range the number itself is right, but what would be learnt is infinite.
+    # On an edge of the range the number itself is right, but the learnt one is infinite.
     held = value.val.value if value.fit else value.value()
     if not is_concrete(held):
         return
@@ -316,14 +270,15 @@ def check_last_axis(value: Any, n: int, *, call: str, name: str, ndims: Sequence
     """Raise unless the last axis of ``value`` has length ``n`` (and its rank is one of ``ndims``)."""
     shape = np.shape(u.get_mantissa(value))
     if ndims is not None and len(shape) not in ndims:
-        wanted = " or ".join("[" + ", ".join(("T", "B")[-(d - 1) :] * (d > 1) + (str(n),)) + "]" for d in ndims)
+        leading = {1: "", 2: "B, ", 3: "T, B, "}
+        wanted = " or ".join(f"[{leading[ndim]}{n}]" for ndim in ndims)
         raise ValueError(f"{call}: {name} must have shape {wanted}; got shape {shape}.")
     if not shape or shape[-1] != n:
         raise ValueError(f"{call}: the last axis of {name} must have length {n}; got shape {shape}.")
 
 
 def check_axes(value: Any, size: tuple[int, ...], *, call: str, name: str, steps: bool = False) -> None:
-    """Raise unless ``value`` has shape ``[*size]`` or ``[B, *size]``; with ``steps``, one axis more in front."""
+    """Raise unless ``value`` has shape ``[*size]`` or ``[B, *size]``; ``steps`` asks for one more axis in front."""
     shape, leading = np.shape(u.get_mantissa(value)), 1 if steps else 0
     if len(size) == 1:
         check_last_axis(value, size[0], call=call, name=name, ndims=(leading + 1, leading + 2))
@@ -334,10 +289,9 @@ def check_axes(value: Any, size: tuple[int, ...], *, call: str, name: str, steps
 
 
 def step_input(value: Any, n: int, *, call: str, ndims: Sequence[int] | None = None) -> Any:
-    """Return the plain input of a module that takes ``n`` channels, or raise if it is not what the module takes.
+    """Return the plain input of a module with ``n`` channels, or raise.
 
-    NaN and infinity are found where the value is not being traced; inside a time loop, ``rollout(check_finite=True)``
-    finds what they lead to.
+    NaN and infinity are found unless the value is traced; inside a time loop ``rollout(check_finite=True)`` finds them.
     """
     value = as_array(value, call=call, name="the input")
     check_last_axis(value, n, call=call, name="the input", ndims=ndims)
@@ -346,7 +300,7 @@ def step_input(value: Any, n: int, *, call: str, ndims: Sequence[int] | None = N
 
 
 def time_step(*, call: str) -> u.Quantity:
-    """Return dt from ``brainstate.environ``, or raise saying how to set it."""
+    """Return dt from ``brainstate.environ``, or raise with the way to set it."""
     try:
         dt = brainstate.environ.get("dt")
     except KeyError:
@@ -367,10 +321,11 @@ def as_key(key: Any, call: str) -> jax.Array | None:
     """Return a random key from a key or a whole number; ``None`` stays ``None``."""
     if key is None:
         return None
-    if isinstance(key, jax.Array) and (key.ndim or jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and not key.ndim:
-            return key
-        if key.dtype == "uint32" and key.shape == jax.random.key_data(jax.random.key(0)).shape:  # an old-style key
+    is_typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if isinstance(key, jax.Array) and (key.ndim or is_typed):
+        # An old-style key is plain numbers, in a shape that depends on the implementation.
+        is_old = key.dtype == "uint32" and key.shape == jax.random.key_data(jax.random.key(0)).shape
+        if is_old or (is_typed and not key.ndim):
             return key
         raise ValueError(f"{call}: key must be one key; got {describe(key)}.")
     try:

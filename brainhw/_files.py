@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read strictly."""
+"""Files written whole or not at all, and read with checks."""
 
 from __future__ import annotations
 
@@ -28,34 +28,12 @@ _LONGEST_HEADER = 128
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None:
-    """Write ``data`` to a file in one step: whatever happens meanwhile, the old file or the new one is whole.
+    """Write ``data`` to a file in one step, or raise a `ValueError` and leave the old file as it was.
 
-    The bytes go to a hidden file beside the target, onto the disk, and then take its name. A link stays a link, and an
-    existing file keeps its mode.
-
-    Parameters
-    ----------
-    path : path
-        The file; its folder must exist.
-    data : bytes
-        The content of the file.
-    call : str
-        The call to name in errors.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be written; what stood there before is still whole, and nothing is left beside it.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> from brainhw._files import write_whole
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_whole(os.path.join(folder, "note"), b"done", call="my function")
-    ...     os.listdir(folder)
-    ['note']
+    A link stays a link, and an existing file keeps its mode.
     """
+    # The bytes go to a hidden file beside the target and onto the disk; renaming it is the one step. Only within one
+    # file system is a rename one step, hence beside it and not in a folder for temporary files.
     try:
         target = Path(os.path.realpath(path))
         part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
@@ -81,7 +59,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None
 
 
 def path_text(path: Any, *, call: str, what: str) -> str:
-    """Return a path as text, or raise naming the kind of file that ``what`` says."""
+    """Return a path as text, or raise an error that names the file as ``what``."""
     try:
         return os.fsdecode(path)
     except TypeError:
@@ -90,6 +68,7 @@ def path_text(path: Any, *, call: str, what: str) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that a file is written with: ``brainhw``, ``brainstate``, ``jax``, ``python``."""
+    # Not at the top: the command line shows its help without them.
     import brainstate
     import jax
 
@@ -104,18 +83,9 @@ def versions() -> dict[str, str]:
 @final
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file of this package, and what its errors say.
+    """A kind of file of this package: ``noun`` and ``writer``, the call that writes it, appear in errors.
 
-    Attributes
-    ----------
-    noun : str
-        The kind, as in "is not a bundle".
-    writer : str
-        The call that writes such files.
-    format : int
-        The largest format number that is read here, and the one that is written.
-    error : type
-        The error to raise for a bad file, a ``ValueError``.
+    ``format`` is the number that is written, and the largest one that is read.
     """
 
     noun: str
@@ -123,10 +93,13 @@ class FileKind:
     format: int
     error: type[ValueError] = ValueError
 
-    @property
-    def again(self) -> str:
-        """What to do about a damaged file."""
-        return f"copy it again, or export the network again with {self.writer}"
+    def foreign(self, what: str, fault: str = "") -> ValueError:
+        """Return the error for something that is not a file of this kind."""
+        return self.error(f"{what} {fault or f'is not a {self.noun}'}; give a file that {self.writer} wrote.")
+
+    def damaged(self, what: str, fault: str) -> ValueError:
+        """Return the error for a damaged file of this kind."""
+        return self.error(f"{what} {fault}; copy it again, or write it again with {self.writer}.")
 
     def read(self, path: Any, use: Callable[[IO[bytes], str], T], *, call: str) -> T:
         """Return ``use(stream, what)`` for an open regular file; ``what`` names call and file in errors."""
@@ -135,16 +108,14 @@ class FileKind:
         try:
             # Opening a pipe or a terminal would wait for it, and a device may have no end.
             if not stat.S_ISREG(os.stat(name).st_mode):
-                raise self.error(f"{what} is not a regular file; give the path of one that {self.writer} wrote.")
+                raise self.foreign(what, "is not a regular file")
             with Path(name).open("rb") as stream:
                 return use(stream, what)
         except (OSError, ValueError) as error:  # a ValueError: the path has a null character
             if isinstance(error, self.error) and str(error).startswith(what):
                 raise
             reason = error.strerror if isinstance(error, OSError) else None
-            raise self.error(
-                f"{what} cannot be read: {reason or error}; give the path of a file that {self.writer} wrote."
-            ) from error
+            raise self.foreign(what, f"cannot be read: {reason or error}") from error
 
     def check_format(self, number: int, what: str) -> None:
         """Raise if a file has a newer format than this package reads."""
@@ -158,16 +129,9 @@ class FileKind:
 @final
 @dataclass(frozen=True)
 class Sealed:
-    """A container with a checksum: one line with tag, format number, SHA-256 and length, then the payload.
+    """A container: a line of tag, format number, SHA-256 and length, then the payload, ``largest`` bytes at most.
 
-    Attributes
-    ----------
-    kind : FileKind
-        The kind of file.
-    tag : str
-        The first word of the file.
-    largest : int
-        The largest payload in bytes. A file that claims more is refused before it is read.
+    A file that claims more is refused before it is read.
     """
 
     kind: FileKind
@@ -190,24 +154,24 @@ class Sealed:
         return self.kind.read(path, self._payload, call=call)
 
     def _payload(self, stream: IO[bytes], what: str) -> tuple[bytes, str, str]:
-        error, again = self.kind.error, self.kind.again
+        kind, tag = self.kind, self.tag.encode()
+        # A file of another kind may have no line break in gigabytes.
         first = stream.readline(_LONGEST_HEADER)
         header = _HEADER.fullmatch(first)
-        if header is None or header[1] != self.tag.encode():
-            if first.startswith(self.tag.encode() + b" "):
-                raise error(f"{what} is a {self.kind.noun} with a damaged first line; {again}.")
-            fault = f"is not a {self.kind.noun}" if first else "is empty"
-            raise error(f"{what} {fault}; give a file that {self.kind.writer} wrote.")
-        self.kind.check_format(int(header[2]), what)
+        if header is None or header[1] != tag:
+            if first.startswith(tag + b" "):
+                raise kind.damaged(what, f"is a {kind.noun} with a damaged first line")
+            raise kind.foreign(what, "" if first else "is empty")
+        kind.check_format(int(header[2]), what)
         length, there = int(header[4]), os.fstat(stream.fileno()).st_size - len(first)
         if length > self.largest:
-            raise error(f"{what} claims {length} bytes, more than the {self.largest} of a {self.kind.noun}; {again}.")
+            raise kind.damaged(what, f"claims {length} bytes, more than the {self.largest} of a {kind.noun}")
         # Reading one byte more shows whether the file grew after its size was taken.
         payload = stream.read(length + 1) if there == length else b""
         if len(payload) != length:
             fault = "is cut short" if there < length else "is too long"
-            raise error(f"{what} {fault}: {there} bytes follow its first line, which says {length}; {again}.")
+            raise kind.damaged(what, f"{fault}: {there} bytes follow its first line, which says {length}")
         checksum = header[3].decode("ascii")
         if hashlib.sha256(payload).hexdigest() != checksum:
-            raise error(f"{what} does not match its checksum, so it was damaged or changed by hand; {again}.")
+            raise kind.damaged(what, "does not match its checksum, so it was damaged or changed by hand")
         return payload, checksum, what

@@ -1,4 +1,4 @@
-"""Commands that need no data: content of a bundle, and its deployment check."""
+"""Commands without data: content of a bundle, and its deployment check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from brainhw.kernel.quantize import stored_grid
 
 __all__ = ["check", "info", "opened", "say"]
 
-_LISTED = 6
+_LISTED = 6  # time constants in a row of the table
 
 
 def say(*lines: str) -> None:
@@ -37,15 +37,15 @@ def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
         yield build_net(content, path, call=call), checksum
 
 
-def info(path: str, *, chip: bool = False) -> int:
+def info(bundle: str, *, chip: bool = False) -> int:
     """Show the content of a bundle; ``chip`` also shows every number of the chip."""
-    with opened(path, call="info") as (net, checksum):
+    with opened(bundle, call="info") as (net, checksum):
         content = net.content
         classes = "" if content.n_classes is None else f", {content.n_classes} classes"
         spec = content.chip
         written = ", ".join(f"{name} {version}" for name, version in content.versions.items())
         say(
-            f"bundle      {os.path.basename(path)!r}, {os.path.getsize(path)} bytes, whole",
+            f"bundle      {os.path.basename(bundle)!r}, {os.path.getsize(bundle)} bytes, whole",
             f"SHA-256     {checksum}",
             f"chip        {spec.name}, family {spec.family}, {spec.n_neurons} neurons in {len(spec.cores)} core(s)",
             f"time step   {content.dt.mantissa:.10g} ms, {content.dtype}",
@@ -63,9 +63,9 @@ def info(path: str, *, chip: bool = False) -> int:
     return 0
 
 
-def check(path: str) -> int:
+def check(bundle: str) -> int:
     """Verify a bundle and check its network against the rules of its chip."""
-    with opened(path, call="check") as (net, checksum):
+    with opened(bundle, call="check") as (net, checksum):
         report = check_deployable(net)
         say(f"whole: SHA-256 {checksum}", str(report))
     return 0 if report.ok else 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ _LABELLED = _DATA + "; an .npz file may hold `y` of shape [samples], the class o
 
 
 class _Parser(argparse.ArgumentParser):
+    # One line, as for every other error; argparse would print the usage as well.
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
@@ -30,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        The words after the name of the program. Default: ``sys.argv[1:]``.
+        Words after the name of the program. Default ``sys.argv[1:]``.
 
     Returns
     -------
@@ -45,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal may lack a character of the tables
+            # A terminal may lack a character of the tables.
+            stream.reconfigure(errors="replace")
     try:
         try:
             words = _parser().parse_args(argv)
@@ -61,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _refused("interrupted", 130)
     except Exception as error:
+        # Errors of these classes are written for the reader; others need the name of their class.
         known = isinstance(error, (ValueError, TypeError, RuntimeError, OSError))
         return _refused(str(error) if known else f"{type(error).__name__}: {error}", 1)
 
@@ -71,22 +76,11 @@ def _refused(message: str, code: int) -> int:
 
 
 def _start(words: argparse.Namespace) -> int:
-    if words.command in ("info", "check"):
-        from brainhw.cli import look
-
-        return look.info(words.bundle, chip=words.chip) if words.command == "info" else look.check(words.bundle)
-    from brainhw.cli import run
-
-    if words.command == "power":
-        return run.power(words.bundle, words.data)
-    return run.run(
-        words.bundle,
-        words.data,
-        labels=words.labels,
-        out=words.out,
-        chip_key=words.chip_key,
-        batch_size=words.batch_size,
-    )
+    # JAX is slow to import: a command imports what it needs, and `--help` nothing.
+    given = vars(words)
+    command = given.pop("command")
+    module = importlib.import_module(f"brainhw.cli.{'look' if command in ('info', 'check') else 'run'}")
+    return getattr(module, command)(**given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,9 +101,18 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="FILE", help="write an .npz file: `spikes` [samples, steps, outputs], `predicted`"
     )
     run.add_argument(
-        "--chip-key", metavar="K", type=_key, help="run on the sampled chip of this number (default: the nominal chip)"
+        "--chip-key",
+        metavar="K",
+        type=functools.partial(_whole, least=0, most=2**32 - 1),
+        help="run on the sampled chip of this number (default: the nominal chip)",
     )
-    run.add_argument("--batch-size", metavar="B", type=_batch_size, default=64, help="samples at once (default: 64)")
+    run.add_argument(
+        "--batch-size",
+        metavar="B",
+        type=functools.partial(_whole, least=1, most=2**31),
+        default=64,
+        help="samples at once (default: 64)",
+    )
     return parser
 
 
@@ -119,15 +122,8 @@ def _command(commands: argparse._SubParsersAction, name: str, purpose: str) -> a
     return parser
 
 
-def _key(text: str) -> int:
-    return _whole(text, 0, 2**32 - 1)
-
-
-def _batch_size(text: str) -> int:
-    return _whole(text, 1, 2**31)
-
-
 def _whole(text: str, least: int, most: int) -> int:
+    # `int` alone would also take spaces, underscores and digits of other scripts.
     if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) <= most):
         raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}; got {text[:40]!r}")
     return int(text)

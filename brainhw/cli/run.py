@@ -41,6 +41,7 @@ def run(
 ) -> int:
     """Run a bundle on data and show output spikes, predicted classes, and accuracy."""
     call = "run"
+    # By real paths: a link to an input would be overwritten, too.
     for given in (bundle, data, labels):
         if out is not None and given is not None and os.path.realpath(out) == os.path.realpath(given):
             raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another file.")
@@ -83,7 +84,7 @@ def _outputs(net: BundledNet, x: np.ndarray, key: int | None, batch_size: int) -
 
 
 def _neurons(counts: np.ndarray, n_classes: int, duration: str) -> str:
-    size = counts.shape[1] // n_classes
+    size = counts.shape[1] // n_classes  # consecutive neurons vote for a class
     rows = [
         (f"{i}", f"{i // size}", f"{total}", f"{total / len(counts):.2f}", f"{np.mean(of_one == 0):.1%}")
         for i, (total, of_one) in enumerate(zip(counts.sum(axis=0), counts.T, strict=True))

@@ -225,7 +225,7 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
     try:
         data = _parsed(payload)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{what} is not the JSON of a bundle: {_clipped(error)}; {_KIND.again}.") from None
+        raise _KIND.damaged(what, f"is not the JSON of a bundle: {_clipped(error)}") from None
     try:
         return content_from_plain(data), checksum
     except UnknownFamilyError as error:

@@ -265,7 +265,11 @@ def test_data_that_does_not_fit_is_refused(at_home: pathlib.Path, capsys, name: 
 def test_labels_that_do_not_fit_are_refused(at_home: pathlib.Path, capsys) -> None:
     run = ("run", "votes", "x.npy", "--labels")
     for name, labels, match in (
-        ("short.npy", np.arange(9) % 2, r"must be whole numbers of shape \(10,\), one a sample; got an array of shape"),
+        (
+            "short.npy",
+            np.arange(9) % 2,
+            r"must be whole numbers of shape \(10,\), one per sample; got an array of shape",
+        ),
         ("real.npy", np.zeros(10), "must be whole numbers"),
         ("high.npy", np.arange(10), "must be classes from 0 to 1; got 0 to 9"),
         ("low.npy", np.arange(10) - 1, "must be classes from 0 to 1; got -1 to 8"),

@@ -149,7 +149,7 @@ def test_a_batch_keeps_recordings_labels_and_lengths_together():
     [
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
         ({"batch_size": 2.0}, TypeError, "batch_size must be a whole number"),
-        ({"batch_size": 2, "seed": -1}, ValueError, "seed must be a whole number of at least 0; got -1"),
+        ({"batch_size": 2, "seed": -1}, ValueError, "seed must be at least 0; got -1"),
         ({"batch_size": 2, "epoch": 0.5}, TypeError, "epoch must be a whole number"),
         (
             {"batch_size": 9, "drop_last": True},

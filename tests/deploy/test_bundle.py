@@ -458,7 +458,7 @@ def test_what_is_no_bundle_is_refused(content: bytes, match: str, tmp_path: path
 def test_what_is_no_file_is_refused(name: str, tmp_path: pathlib.Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(
-        BundleError, match=r"load_bundle: '.*' (cannot be read: .*|is not a regular file); give the path of"
+        BundleError, match=r"load_bundle: '.*' (cannot be read: .*|is not a regular file); give a file that"
     ):
         load_bundle(f"{tmp_path}/{name}")
 

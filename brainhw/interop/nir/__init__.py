@@ -1,4 +1,4 @@
-"""NIR, the format in which neuromorphic libraries exchange networks: export, import, and what is refused."""
+"""Export and import of NIR graphs, the format in which neuromorphic libraries exchange networks."""
 
 from brainhw.interop.nir import export_rules  # noqa: F401  registers the rules of this package
 from brainhw.interop.nir.building import Export, Weights, register_export

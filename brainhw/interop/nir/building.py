@@ -1,4 +1,4 @@
-"""The builder of a graph, and the contract of an export rule: one rule turns one class of modules into nodes."""
+"""Builder of a NIR graph, and the contract of export rules: one rule turns one class of modules into nodes."""
 
 from __future__ import annotations
 
@@ -13,26 +13,17 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._version import __version__
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.metadata import SECTION
+from brainhw.interop.nir.node_kinds import metadata, unused
+from brainhw.interop.nir.steps import Options
 from brainhw.interop.nir.wiring import INPUT, Call, Wiring
 
-__all__ = ["Codes", "Export", "GraphBuilder", "Options", "Weights", "register_export"]
-
-
-class Options(NamedTuple):
-    """Options of an export, as the arguments of ``to_nir``; ``millivolts`` is the size of the number 1 in a graph."""
-
-    dt: u.Quantity
-    millivolts: float
-    how: str
-    reset: str
-    gain: str
-    weights: str
+__all__ = ["Codes", "Export", "GraphBuilder", "Weights", "register_export"]
 
 
 class Codes(NamedTuple):
-    """Weights as whole numbers ``[out, in]``, and the size of one in the unit of the weights."""
+    """Weights as whole numbers ``[out, in]``, and the size of the number 1 in the unit of the weights."""
 
     numbers: np.ndarray
     step: float
@@ -40,19 +31,19 @@ class Codes(NamedTuple):
 
 @dataclass(frozen=True)
 class Weights:
-    """A synapse in numbers; the export rule of a module without a state returns it.
+    """Weights of a synapse; the export rule of a module without a state returns them.
 
     Parameters
     ----------
     matrix : numpy.ndarray
         ``[out, in]``, or ``[out]`` for a one-to-one connection, in :attr:`Export.weight_unit`. The builder multiplies
-        it by the factor that the layer behind it needs.
+        it by the factor of the layer behind it.
     bias : numpy.ndarray, optional
         ``[out]`` in the unit of the output. Default none.
     notes : dict, optional
         Metadata of the node. Default none.
     codes : Codes, optional
-        The same matrix as whole numbers, to be written before a ``Scale``. Default none.
+        The same matrix as whole numbers, to write before a ``Scale``. Default none.
     """
 
     matrix: np.ndarray
@@ -62,22 +53,22 @@ class Weights:
 
 
 class _RefusedError(Exception):
-    """A module of the network was refused, so no node is made any more."""
+    """A module of the network was refused, so no further node is made."""
 
 
 class Export:
-    """One module to export: a rule gets it, reads the options, adds nodes or refuses.
+    """One module to export: a rule reads the options, adds nodes or refuses.
 
     Attributes
     ----------
     path : str
         Dotted path of the module.
     call : Call
-        ``source`` is the path of what feeds it, ``takes`` and ``gives`` are the units of input and output.
+        ``source`` is the path of the module that feeds it, ``takes`` and ``gives`` are the units of input and output.
     target : brainstate.nn.Module or None
-        A module that it feeds, ``None`` for the output of the network. A synapse is exported once for each.
+        A module that it feeds; ``None`` is the output of the network. A synapse is exported once for each.
     options : Options
-        ``dt``, ``millivolts`` (what 1 in the graph stands for), ``how`` (``'exact'`` or ``'euler'``), ``reset``
+        ``dt``, ``seconds``, ``millivolts`` (what 1 in the graph is), ``how`` (``'exact'`` or ``'euler'``), ``reset``
         (``'exact'`` or ``'continuous'``), ``gain`` (``'weights'`` or ``'R'``) and ``weights`` (``'float'`` or
         ``'codes'``).
     nir : module
@@ -92,7 +83,7 @@ class Export:
         self._builder = builder
         self.path, self.call, self.target = call.path, call, target
         self.options, self.nir = builder.options, builder.nir
-        self.seconds = float(builder.options.dt.to(u.second).mantissa)
+        self.seconds = builder.options.seconds
         self.refused = False
 
     @property
@@ -102,16 +93,16 @@ class Export:
 
     @property
     def targets(self) -> list[Any]:
-        """Every module that this one feeds, with ``None`` for the output of the network."""
+        """Every module that this one feeds; ``None`` is the output of the network."""
         return self._builder.wiring.targets(self.path)
 
     def refuse(self, why: str) -> None:
-        """Refuse the module: ``why`` goes on after its name, and ends with the advice. All reasons are listed."""
+        """Refuse the module: ``why`` follows its name and ends with the advice. All reasons are listed."""
         self.refused = True
         self._builder.problems.add(self.path, type(self.call.module).__name__, why)
 
     def check_clamp(self) -> None:
-        """Ask for the check that the clamp of the membrane at zero does nothing on the sample."""
+        """Ask for the check that the clamp of the membrane at zero changes nothing on the sample."""
         self._builder.clamped[self.path] = self.call.module
 
     def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,24 +132,24 @@ class Export:
 
         ``suffix`` names a further node of the same module. ``notes`` go into the metadata; ``None`` is left out.
         """
-        notes = {"path": self.path, **({} if suffix else {"kind": type(self.call.module).__name__}), **notes}
-        name = self._builder.free_name(f"{self.path}_{suffix}" if suffix else self.path)
-        return self._builder.add(name, node, source, **notes)
+        kind = None if suffix else type(self.call.module).__name__
+        notes = {"path": self.path, "kind": kind, **notes}
+        return self._builder.add(f"{self.path}_{suffix}" if suffix else self.path, node, source, **notes)
 
     def connect(self, source: str, target: str) -> None:
         """Add an edge between two nodes."""
         self._builder.edges.append((source, target))
 
     def move_to_end(self, name: str) -> None:
-        """Put a node after those added since: some readers step nodes in their order."""
+        """Put a node after those added since: some readers step the nodes in their order."""
         self._builder.nodes[name] = self._builder.nodes.pop(name)
 
 
 @functools.singledispatch
 def _export_rule(module: Any, at: Export) -> str | Weights | None:
     at.refuse(
-        "is no module that has a NIR form; use synapses, layers and readouts of brainhw or brainstate.nn.Linear, or "
-        "register its class with brainhw.interop.nir.register_export."
+        "has no NIR form; use synapses, layers and readouts of brainhw or brainstate.nn.Linear, or register its class "
+        "with brainhw.interop.nir.register_export."
     )
     return None
 
@@ -212,6 +203,7 @@ def register_export(cls: type) -> Callable[[Rule], Rule]:
 def _rule_of(module: Any) -> Rule | None:
     """Return the rule of a module, ``None`` if its own class changes a member of the registered one."""
     own = type(module)
+    # A method that was replaced on the module itself, such as `layer.to_voltage = ...`, counts as well.
     changed = {name for name, value in vars(module).items() if callable(value) and callable(getattr(own, name, None))}
     for kind in own.__mro__:
         # Classes of this package are tested with the rule of their base.
@@ -241,59 +233,60 @@ class GraphBuilder:
                 self.problems.add(
                     call.path,
                     type(call.module).__name__,
-                    "changes what its class does in a step, so that its parameters do not describe it; use the class "
-                    "itself, or register this one with brainhw.interop.nir.register_export.",
+                    "changes the step of its class, so its parameters do not describe it; use the class itself, or "
+                    "register this one with brainhw.interop.nir.register_export.",
                 )
                 continue
             for target in self.wiring.targets(call.path):
-                if not self._apply(rule, call, target):
+                at = Export(self, call, target)
+                try:
+                    made = rule(call.module, at)
+                except _RefusedError:
                     break
+                if at.refused:
+                    continue
+                if isinstance(made, Weights):
+                    self._weights[call.path, id(target)] = made
+                    continue
+                if made not in self.nodes:
+                    raise TypeError(
+                        f"to_nir: the rule for {type(call.module).__name__} must return Weights or the name of a node "
+                        f"that it added; got {_arguments.describe(made)}. To refuse a module, call at.refuse(why)."
+                    )
+                # A layer has one node for all that it feeds; a synapse goes into the nodes of each.
+                self._names[call.path] = str(made)
+                break
 
-    def _apply(self, rule: Rule, call: Call, target: Any) -> bool:
-        """Apply a rule and return whether it must be applied for every further target, too."""
-        at = Export(self, call, target)
-        try:
-            made = rule(call.module, at)
-        except _RefusedError:
-            return False
-        if at.refused:
-            return True
-        if isinstance(made, Weights):
-            self._weights[call.path, id(target)] = made
-            return True
-        if made not in self.nodes:
-            raise TypeError(
-                f"to_nir: the rule for {type(call.module).__name__} must return Weights or the name of a node that it "
-                f"added; got {_arguments.describe(made)}. To refuse a module, call at.refuse(why)."
-            )
-        self._names[call.path] = str(made)
-        return False
-
-    def graph(self, notes: dict[str, Any]) -> Any:
-        """Return the whole graph."""
-        last = self.source(self.wiring.output, None, 1.0, self._stands_for(self.wiring.returned.unit))
+    def graph(self, chip: str | None) -> Any:
+        """Return the whole graph, with notes of how it was made; no reader needs them."""
+        last = self.source(self.wiring.output, None, 1.0, self._size_of_one(self.wiring.returned.unit))
         shape = self.wiring.calls[self.wiring.output].module.out_size[-1]
         self.nodes["output"] = self.nir.Output(output_type={"output": np.array([shape])})
         self.edges.append((last, "output"))
+        notes = metadata(
+            version=__version__,
+            dt_s=self.options.seconds,
+            time_unit="s",
+            millivolts_per_unit=self.options.millivolts,
+            discretisation=self.options.how,
+            reset=self.options.reset,
+            gain=self.options.gain,
+            spikes="at the threshold or above; v_threshold is the number below it, since NIR fires above",
+            feedback="one step later",
+            chip=chip,
+        )
         return self.nir.NIRGraph(nodes=self.nodes, edges=self.edges, metadata=notes)
 
-    def _stands_for(self, unit: u.Unit) -> float:
-        """Return the size of the number 1 in the graph for values of a unit: in mV for voltages, else 1."""
+    def _size_of_one(self, unit: u.Unit) -> float:
+        """Return the size of the number 1 in the graph for values of a unit: in mV for voltages, otherwise 1."""
         return self.options.millivolts if u.have_same_dim(unit, u.mV) else 1.0
 
-    def free_name(self, path: str) -> str:
-        """Return a name for a node, made of a path: without the dots and slashes that readers stumble over."""
-        base = re.sub(r"\W", "_", path) or "net"
-        base = base if base not in (INPUT, "output") else f"{base}_layer"
-        name, count = base, 2
-        while name in self.nodes:
-            name, count = f"{base}_{count}", count + 1
-        return name
-
-    def add(self, name: str, node: Any, source: str | None, **notes: Any) -> str:
-        """Add a node under a name and connect it to ``source``."""
-        # A file cannot hold None.
-        node.metadata = {SECTION: {key: value for key, value in notes.items() if value is not None}}
+    def add(self, named: str, node: Any, source: str | None, **notes: Any) -> str:
+        """Add a node, connect it to ``source`` and return its name, which is made of ``named``."""
+        # Readers make attributes and paths of names, where dots and slashes have a meaning of their own.
+        base = re.sub(r"\W", "_", named) or "net"
+        name = unused(f"{base}_layer" if base in (INPUT, "output") else base, self.nodes)
+        node.metadata = metadata(**notes)
         self.nodes[name] = node
         if source is not None:
             self.edges.append((source, name))
@@ -309,42 +302,41 @@ class GraphBuilder:
         if rows is not None:
             return self._picked(path, target, factor, unit, rows)
         if weights is None:
-            before = self._stands_for(self.wiring.given.unit) / unit if path == INPUT else 1.0
+            before = self._size_of_one(self.wiring.given.unit) / unit if path == INPUT else 1.0
             return self._scaled(self._names[path], factor * before)
+        # A gain becomes no node of its own if the matrix before it can take its factors.
         call = self.wiring.calls[path]
         factor = np.broadcast_to(np.asarray(factor) / unit, weights.matrix.shape)
-        before = self._stands_for(call.takes)
+        before = self._size_of_one(call.takes)
         name = self.source(call.source, call.module, weights.matrix * factor * before, before)
         if weights.bias is None:
             return name
+        # NIR has no node that only adds a constant.
         node = self.nir.Affine(weight=np.eye(len(factor)), bias=weights.bias * factor)
-        return self.add(self.free_name(f"{name}_bias"), node, name)
+        return self.add(f"{name}_bias", node, name)
 
     def _matrix(self, call: Call, weights: Weights, factor: Any, unit: float, rows: slice | None) -> str:
         matrix = weights.matrix if rows is None else weights.matrix[rows]
         bias = weights.bias if rows is None or weights.bias is None else weights.bias[rows]
         factor = np.broadcast_to(np.asarray(factor) / unit, (len(matrix),))
-        # The size of the number 1 in the node that feeds this one.
-        before = self._stands_for(call.takes)
+        before = self._size_of_one(call.takes)
         source = self.source(call.source, call.module, 1.0, before)
-        name = self.free_name(call.path)
         notes = {"path": call.path, "kind": type(call.module).__name__, **weights.notes}
         if weights.codes is not None and rows is None:
-            linear = self.add(name, self.nir.Linear(weight=weights.codes.numbers), source, **notes)
+            linear = self.add(call.path, self.nir.Linear(weight=weights.codes.numbers), source, **notes)
             scale = self.nir.Scale(scale=weights.codes.step * factor * before)
-            return self.add(self.free_name(f"{call.path}_step"), scale, linear, path=call.path)
+            return self.add(f"{call.path}_step", scale, linear, path=call.path)
         matrix = matrix * (factor * before)[:, None]
         node = self.nir.Linear(weight=matrix) if bias is None else self.nir.Affine(weight=matrix, bias=bias * factor)
-        return self.add(name, node, source, **notes)
+        return self.add(call.path, node, source, **notes)
 
     def _picked(self, path: str, target: Any, factor: Any, unit: float, rows: slice) -> str:
         """Return some channels of the input of a layer that no matrix of its own feeds."""
         width = target.in_size[-1] if path == INPUT else self.wiring.calls[path].module.out_size[-1]
+        # NIR has no node that selects channels, only matrices.
         chosen = np.eye(width)[rows]
-        spread = chosen.T @ np.broadcast_to(factor, (len(chosen),))
-        wide = self.source(path, target, spread, unit)
-        name = self.free_name(f"{path}_pick{rows.start}")
-        return self.add(name, self.nir.Linear(weight=chosen), wide, path=path)
+        wide = self.source(path, target, chosen.T @ np.broadcast_to(factor, (len(chosen),)), unit)
+        return self.add(f"{path}_pick{rows.start}", self.nir.Linear(weight=chosen), wide, path=path)
 
     def _scaled(self, source: str, factor: Any) -> str:
         # A factor that is one up to rounding is what an imported gain and its neuron make together.
@@ -352,4 +344,4 @@ class GraphBuilder:
             return source
         shape = tuple(next(iter(self.nodes[source].output_type.values())))
         scale = np.broadcast_to(np.asarray(factor, float), shape).copy()
-        return self.add(self.free_name(f"{source}_gain"), self.nir.Scale(scale=scale), source)
+        return self.add(f"{source}_gain", self.nir.Scale(scale=scale), source)

@@ -1,4 +1,4 @@
-"""Errors of the NIR exchange: every problem of a network in one error, and missing packages."""
+"""Errors of the NIR exchange: all problems of a network in one error, and missing packages."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["NIRError", "Problems", "nir_package"]
 
 
 class NIRError(ValueError):
-    """A network cannot be exchanged without changing what it computes, or a file is not sound.
+    """A network or graph cannot be exchanged without changing what it computes, or a file cannot be read.
 
     Attributes
     ----------
     problems : tuple of str
-        One sentence for each: where, what it is, why it is refused and what to do.
+        One sentence for each: the place, the reason and what to do.
 
     Examples
     --------
@@ -25,9 +25,11 @@ class NIRError(ValueError):
 
     def __init__(self, call: str, problems: list[str] | tuple[str, ...]) -> None:
         self.problems = tuple(problems)
-        listed = self.problems[0] if len(self.problems) == 1 else "".join(f"\n- {text}" for text in self.problems)
-        count = "" if len(self.problems) == 1 else f" {len(self.problems)} problems:"
-        super().__init__(f"{call}:{count}{'' if count else ' '}{listed}")
+        if len(self.problems) == 1:
+            super().__init__(f"{call}: {self.problems[0]}")
+        else:
+            listed = "".join(f"\n- {text}" for text in self.problems)
+            super().__init__(f"{call}: {len(self.problems)} problems:{listed}")
 
 
 class Problems:
@@ -38,13 +40,14 @@ class Problems:
         self.found: list[str] = []
 
     def add(self, where: str, what: str, why: str) -> None:
-        """Add a problem of the module or node ``where``, which is a ``what``; ``why`` ends with the advice."""
+        """Add a problem of the module or node ``where`` of the kind ``what``; ``why`` ends with the advice."""
         text = f"{where} ({what}) {why}"
+        # A module that feeds several others is looked at once for each.
         if text not in self.found:
             self.found.append(text)
 
     def raise_any(self) -> None:
-        """Raise everything that was found, if anything was."""
+        """Raise one error with all problems, if there are any."""
         if self.found:
             raise NIRError(self.call, self.found)
 
@@ -56,6 +59,6 @@ def nir_package(call: str) -> Any:
         return importlib.import_module("nir")
     except ImportError as error:
         raise ImportError(
-            f"{call}: it needs the packages nir and h5py, and {error.name or error} is not there; install them with "
-            "pip install 'brainhw[nir]'."
+            f"{call}: the packages nir and h5py are needed, but {error.name or error} is not installed. Install both "
+            "with pip install 'brainhw[nir]'."
         ) from error

@@ -1,4 +1,4 @@
-"""Export rules: for each class of modules, its refusals and the nodes that it becomes."""
+"""Export rules: for each class of modules its refusals and its nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from brainhw.chip import LinearCharge
 from brainhw.interop.nir.building import Codes, Export, Weights, register_export
-from brainhw.interop.nir.metadata import SECTION
+from brainhw.interop.nir.node_kinds import metadata
 from brainhw.interop.nir.parts import BiasedSynapse, Gain, IFLayer, Integrator
 from brainhw.interop.nir.steps import below, tau_of
 from brainhw.interop.nir.wiring import INPUT
@@ -32,44 +32,42 @@ from brainhw.surrogate import MultiSpike
 
 __all__: list[str] = []
 
+# In continuous time the membrane stops at the threshold, so that subtracting it and going to zero are the same (pull
+# request 63 of NIR); in steps the overshoot makes an error of order dt.
 SUBTRACT = (
     "subtracts its threshold at a spike, which NIR has no form for, whose neurons go to v_reset; {fix}pass "
     "reset='continuous' to export a reset to zero: the same in continuous time, where a membrane never gets beyond its "
     "threshold, and an error of order dt in steps."
 )
 SPIKES = (
-    "has a spk_fun that gives something else than 0 below the threshold and 1 from it on, as NIR neurons do; use one "
-    "of brainhw.surrogate, for example fast_sigmoid()."
+    "has a spk_fun that does not return 0 below the threshold and 1 at it or above, as NIR neurons do; use one of "
+    "brainhw.surrogate, for example fast_sigmoid()."
 )
 
 
 class Leaky(NamedTuple):
-    """Share that a step leaves, and time constant in seconds (infinite without leak), ``[N]`` each."""
+    """A leak: share kept in a step, time constant in seconds, and factor of weights and ``R`` that undo it; ``[N]``."""
 
     beta: np.ndarray
     tau: np.ndarray
+    factor: np.ndarray
+    r: np.ndarray
 
 
 # Synapses
 
 
 @register_export(LIFSynapse)
-def lif_synapse(module: Any, at: Export) -> Weights:
-    """Return voltages as they are."""
-    return Weights(_numbers(module.weight.value, at.weight_unit).T)
-
-
 @register_export(BiasedSynapse)
-def biased_synapse(module: Any, at: Export) -> Weights:
-    """Return voltages and a constant."""
-    return Weights(_numbers(module.weight.value, at.weight_unit).T, _numbers(module.bias.value, at.call.gives))
+def lif_synapse(module: Any, at: Export) -> Weights:
+    """Return voltages as they are, with or without a constant."""
+    return Weights(_numbers(module.weight.value, at.weight_unit).T, _bias(module, at))
 
 
 @register_export(Gain)
 def gain(module: Any, at: Export) -> Weights:
-    """Return one factor for each channel, which goes into the nodes around it."""
-    bias = None if module.bias is None else _numbers(module.bias.value, at.call.gives)
-    return Weights(_numbers(module.factor.value, at.weight_unit), bias)
+    """Return one factor per channel, which goes into the nodes around it."""
+    return Weights(_numbers(module.factor.value, at.weight_unit), _bias(module, at))
 
 
 @register_export(brainstate.nn.Linear)
@@ -84,9 +82,12 @@ def linear(module: Any, at: Export) -> Weights:
 
 @register_export(H1Synapse)
 def chip_synapse(module: Any, at: Export) -> Weights | None:
-    """Return the voltages that the charges make at the layer: for given weights they add up, whatever the curve."""
+    """Return the voltages that the charges make at the layer.
+
+    A charge curve maps each weight to one charge, and charges add up: a chip synapse is linear in its input.
+    """
     if any(not u.have_same_dim(getattr(target, "drive_unit", u.mV), u.fcoulomb) for target in at.targets):
-        at.refuse("drives no chip layer, so that its charge is no voltage; feed an H1 layer with it.")
+        at.refuse("drives no chip layer, so its charge is not a voltage; feed an H1 layer with it.")
         return None
     codes = None
     if at.options.weights == "codes":
@@ -99,18 +100,24 @@ def chip_synapse(module: Any, at: Export) -> Weights | None:
     return Weights(_numbers(volts, u.mV).T, notes=notes, codes=codes)
 
 
+def _bias(module: Any, at: Export) -> np.ndarray | None:
+    bias = getattr(module, "bias", None)
+    return None if bias is None else _numbers(bias.value, at.call.gives)
+
+
 def _stored_codes(module: Any, at: Export) -> Codes | None:
-    """Return the whole numbers that the chip stores; refuse where no single step turns them into voltages."""
+    """Return the whole numbers that the chip stores; refuse unless one factor turns all of them into voltages."""
     effective, why = module.effective, None
     if effective.grid is None:
         why = "is not rounded to any bits"
     elif not isinstance(module.chip.charge, LinearCharge):
-        why = "makes charge of its weights along a curve, so that no one step turns codes into voltages"
+        why = "makes charge of its weights along a curve, so that no single factor turns codes into voltages"
     elif np.any(np.asarray(effective.mismatch.value.mantissa)):
         why = "belongs to a sampled chip whose weights are off the grid"
     if why is not None:
         at.refuse(f"{why}; pass weights='float'.")
         return None
+    # A file keeps the type, so int8 and int16 make the smallest files that hold every code.
     codes = np.asarray(effective.grid.codes(effective.signed(module.weight.value))).T
     step = _numbers(at.target.to_voltage(module.chip.charge(np.float32(effective.grid.step))), u.mV)
     return Codes(codes.astype(np.int8 if effective.grid.bits <= 8 else np.int16), float(step))
@@ -122,13 +129,14 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
 @register_export(LIFLayer)
 def lif_layer(module: Any, at: Export) -> str | None:
     """Add LIF, or LI and Threshold for a membrane that never resets."""
+    # The reset of a chip is fixed, so this advice is for ideal layers only.
     _check_firing(module, at, fix="build it with reset='zero', or ")
     return None if at.refused else _leaky_firing(module, at, current_value(module.tau))
 
 
 @register_export(H1Layer)
 def chip_layer(module: Any, at: Export) -> str | None:
-    """Add LIF with the time constants and thresholds of the chip in place."""
+    """Add LIF with the time constants and thresholds of the sampled or nominal chip."""
     if at.call.source == INPUT:
         at.refuse("takes a charge as the input of the network; put a synapse before it.")
         return None
@@ -147,36 +155,33 @@ def if_layer(module: Any, at: Export) -> str | None:
     factor, r = np.full_like(zeros, 1 / at.seconds), np.ones_like(zeros)
     if at.options.gain == "R":
         factor, r = r, factor
-    node = at.nir.IF(r=r, v_threshold=_threshold(module) / at.options.millivolts, v_reset=zeros)
+    node = at.nir.IF(r=r, v_threshold=_threshold(module, at), v_reset=zeros)
     return _with_recurrence(module, at, node, factor)
 
 
 def _leaky_firing(module: Any, at: Export, tau: Any) -> str:
     leaky = _leaky(module.decay(at.options.dt), tau, module, at)
-    factor, r = at.gains(leaky.beta)
-    zeros, V_th = np.zeros_like(leaky.beta), _threshold(module) / at.options.millivolts
+    V_th, zeros = _threshold(module, at), np.zeros_like(leaky.beta)
     if module.reset != "none":
-        node = at.nir.LIF(tau=leaky.tau.copy(), r=r, v_leak=zeros, v_threshold=V_th, v_reset=zeros.copy())
-        return _with_recurrence(module, at, node, factor)
-    name = _with_recurrence(module, at, at.nir.LI(tau=leaky.tau.copy(), r=r, v_leak=zeros), factor)
+        node = at.nir.LIF(tau=leaky.tau, r=leaky.r, v_leak=zeros, v_threshold=V_th, v_reset=zeros.copy())
+        return _with_recurrence(module, at, node, leaky.factor)
+    name = _with_recurrence(module, at, at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=zeros), leaky.factor)
     return at.add(at.nir.Threshold(threshold=V_th), name, suffix="threshold")
 
 
 def _with_recurrence(module: Any, at: Export, node: Any, factor: np.ndarray) -> str:
-    """Add neurons; a recurrent layer becomes a graph of the four nodes that other readers know."""
+    """Add neurons; a recurrent layer becomes a graph of the four nodes that snnTorch, Spyx and Rockpool recognise."""
     source = at.source(factor, voltage=True)
     notes = {**_notes(module), "reset": module.reset}
     if module.topology != "RC":
         return at.add(node, source, **notes)
-    returned = module.to_voltage(module.recurrent_matrix()).to(u.mV).mantissa
-    weight = np.asarray(returned, float).T * (factor / at.options.millivolts)[:, None]
-    inner = {"path": at.path, "kind": type(module).__name__, **notes}
-    node.metadata = {SECTION: {key: value for key, value in inner.items() if value}}
+    weight = _numbers(module.to_voltage(module.recurrent_matrix()), u.mV).T
+    node.metadata = metadata(path=at.path, kind=type(module).__name__, **notes)
     shape = np.array([len(weight)])
     nodes = {
         "input": at.nir.Input(input_type={"input": shape}),
         "lif": node,
-        "w_rec": at.nir.Linear(weight=weight),
+        "w_rec": at.nir.Linear(weight=weight * (factor / at.options.millivolts)[:, None]),
         "output": at.nir.Output(output_type={"output": shape}),
     }
     edges = [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")]
@@ -200,13 +205,12 @@ def readout(module: Any, at: Export) -> str:
     """Add a matrix and LI."""
     tau = current_value(module.tau)
     leaky = _leaky(u.math.exp(-at.options.dt / tau), tau, module, at)
-    factor, r = at.gains(leaky.beta)
-    matrix = np.asarray(module.weight.value, float).T * factor[:, None]
+    matrix = np.asarray(module.weight.value, float).T * leaky.factor[:, None]
     weight = at.nir.Linear(weight=matrix)
     if module.bias is not None:
-        weight = at.nir.Affine(weight=matrix, bias=np.asarray(module.bias.value, float) * factor)
+        weight = at.nir.Affine(weight=matrix, bias=np.asarray(module.bias.value, float) * leaky.factor)
     name = at.add(weight, at.source(), suffix="weight", kind=type(module).__name__)
-    node = at.nir.LI(tau=leaky.tau.copy(), r=r, v_leak=np.zeros_like(leaky.beta))
+    node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=np.zeros_like(leaky.beta))
     return at.add(node, name, **_notes(module))
 
 
@@ -214,9 +218,8 @@ def readout(module: Any, at: Export) -> str:
 def integrator(module: Any, at: Export) -> str:
     """Add LI, whose v_leak makes the constant."""
     leaky = _leaky(module.beta, None, module, at)
-    factor, r = at.gains(leaky.beta)
-    node = at.nir.LI(tau=leaky.tau.copy(), r=r, v_leak=np.asarray(module.bias, float) / (1 - leaky.beta))
-    return at.add(node, at.source(np.asarray(module.gain, float) * factor), **_notes(module))
+    node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=np.asarray(module.bias, float) / (1 - leaky.beta))
+    return at.add(node, at.source(np.asarray(module.gain, float) * leaky.factor), **_notes(module))
 
 
 # Current-based layers
@@ -224,7 +227,7 @@ def integrator(module: Any, at: Export) -> str:
 
 @register_export(CubaLIFLayer)
 def current_based(module: Any, at: Export) -> str | None:
-    """Add synapses as LI, each before the LIF: the current moves first and is then held, as the layer does it."""
+    """Add each synapse as LI before the LIF: NIR's CubaLIF moves current and membrane together, this layer in turn."""
     _check_current_based(module, at)
     return None if at.refused else _current_based(module, at)[0]
 
@@ -239,64 +242,66 @@ def adaptive(module: Any, at: Export) -> str | None:
     of_ahp = ("taus", module.tau_ahp) if module.gamma is None else ("decays", module.gamma)
     tau = current_value(module.tau_ahp) if module.gamma is None else None
     ahp = _leaky(decay_factor(*of_ahp, at.options.dt), tau, module, at)
-    factor, r = at.gains(ahp.beta)
-    w_ahp = np.asarray(current_value(module.w_ahp).to(u.mV).mantissa, float) * ahp.beta / at.options.millivolts
-    scale = at.add(at.nir.Scale(scale=w_ahp * factor * into), name, suffix="w_ahp")
-    node = at.nir.LI(tau=ahp.tau.copy(), r=r, v_leak=np.zeros_like(ahp.beta))
+    # The jump of a spike decays once before it reaches the membrane in the next step.
+    w_ahp = _numbers(current_value(module.w_ahp), u.mV) * ahp.beta / at.options.millivolts
+    scale = at.add(at.nir.Scale(scale=w_ahp * ahp.factor * into), name, suffix="w_ahp")
+    node = at.nir.LI(tau=ahp.tau, r=ahp.r, v_leak=np.zeros_like(ahp.beta))
     at.connect(at.add(node, scale, suffix="ahp"), name)
     return name
 
 
 def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
-    """Add the neurons and their synapses; return the name and the factor of what reaches the membranes."""
+    """Add the neurons and their synapses; return their name and the factor of what reaches the membranes."""
     millivolts, n_syn = at.options.millivolts, module.n_synapses
-    tau_mem = getattr(module, "tau_mem", None)
-    share = decay_factor(module.leak, getattr(module, LEAKS[module.leak].names[0]), at.options.dt)
-    leaky = _leaky(share, None if tau_mem is None else current_value(tau_mem), module, at)
+    leaky, synaptic = _current_based_leaks(module, at)
     zeros = np.zeros_like(leaky.beta)
-    into, r = at.gains(leaky.beta)
-    bias = np.broadcast_to(np.asarray(current_value(module.bias).to(u.mV).mantissa, float), zeros.shape)
+    bias = np.broadcast_to(_numbers(current_value(module.bias), u.mV), zeros.shape)
     neuron = at.nir.LIF(
-        tau=leaky.tau.copy(),
-        r=r,
+        tau=leaky.tau,
+        r=leaky.r,
         v_leak=bias / (1 - leaky.beta) / millivolts,
-        v_threshold=_threshold(module) / millivolts,
+        v_threshold=_threshold(module, at),
         v_reset=zeros,
     )
     name = at.add(neuron, reset="subtract", **_notes(module))
     synapses = []
-    for k, leak in enumerate(_synaptic_leaks(module, at)):
-        factor, r_syn = at.gains(leak.beta)
+    for k, leak in enumerate(synaptic):
         # The layer adds the current after it moved: a jump of w counts beta w in its first step.
+        factor, r = leak.factor, leak.r
         if at.options.gain == "R":
-            r_syn = r_syn * leak.beta
+            r = r * leak.beta
         else:
-            factor, r_syn = factor * leak.beta, r_syn * 1
+            factor = factor * leak.beta
+        # The channels of a layer with several synapses alternate: neuron 0 synapse 0, neuron 0 synapse 1, and so on.
         rows = slice(k, None, n_syn) if n_syn > 1 else None
-        source = at.source(factor * into, voltage=True, rows=rows)
+        source = at.source(factor * leaky.factor, voltage=True, rows=rows)
         suffix = f"syn{k}" if n_syn > 1 else "syn"
-        node = at.nir.LI(tau=leak.tau.copy(), r=r_syn, v_leak=zeros.copy())
-        synapse = at.add(node, source, suffix=suffix)
+        synapse = at.add(at.nir.LI(tau=leak.tau, r=r, v_leak=zeros.copy()), source, suffix=suffix)
         at.connect(synapse, name)
-        synapses.append((synapse, suffix, factor * into / millivolts))
+        synapses.append((synapse, suffix, factor * leaky.factor / millivolts))
     at.move_to_end(name)  # the nodes stand in the order in which they step
     if module.recurrent_weight is not None:
-        matrix = np.asarray(module.recurrent_matrix().to(u.mV).mantissa, float)
+        matrix = _numbers(module.recurrent_matrix(), u.mV)
         for k, (synapse, suffix, factor) in enumerate(synapses):
             node = at.nir.Linear(weight=matrix[:, k::n_syn].T * factor[:, None])
             at.connect(at.add(node, name, suffix=f"{suffix}_rec"), synapse)
-    return name, into
+    return name, leaky.factor
 
 
-def _synaptic_leaks(module: Any, at: Export) -> list[Leaky]:
-    """Return the leak of each synapse of a current-based layer."""
-    shape = (module.n_neurons, module.n_synapses)
-    share = decay_factor(module.leak, getattr(module, LEAKS[module.leak].names[1]), at.options.dt)
-    betas = np.broadcast_to(_plain(module.per_synapse(share)), shape).T
-    if module.leak != "taus" or at.options.how != "exact":
-        return [Leaky(beta, tau_of(beta, at.seconds, at.options.how)) for beta in betas]
-    taus = _plain(module.per_synapse(current_value(module.tau_syn).to(u.ms).mantissa)) / 1000
-    return [Leaky(beta, tau) for beta, tau in zip(betas, np.broadcast_to(taus, shape).T, strict=True)]
+def _current_based_leaks(module: Any, at: Export) -> tuple[Leaky, list[Leaky]]:
+    """Return the leak of the membranes and of each synapse of a current-based layer."""
+    of_mem, of_syn = LEAKS[module.leak].names
+    shares = [decay_factor(module.leak, getattr(module, name), at.options.dt) for name in (of_mem, of_syn)]
+    tau_mem, taus = None, [None] * module.n_synapses
+
+    def for_each(values: Any) -> np.ndarray:
+        return np.broadcast_to(_plain(module.per_synapse(values)), (module.n_neurons, module.n_synapses)).T
+
+    if module.leak == "taus":
+        tau_mem = current_value(module.tau_mem)
+        taus = [u.Quantity(row, unit=u.ms) for row in for_each(current_value(module.tau_syn).to(u.ms).mantissa)]
+    rows = zip(for_each(shares[1]), taus, strict=True)
+    return _leaky(shares[0], tau_mem, module, at), [_leaky(share, tau, module, at) for share, tau in rows]
 
 
 def _check_current_based(module: Any, at: Export) -> None:
@@ -333,28 +338,34 @@ def frontend(module: Any, at: Export) -> None:
 
 
 def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
-    """Return the leak of a layer: the share just as it runs with, and its time constant, derived if not given."""
-    n = module.out_size[-1]
+    """Return the leak of a layer: the share as it runs with, and its time constant, derived if not given."""
+    shape = (module.out_size[-1],)
     # The layer's own float32 share, so that a constant current settles where the equation says.
-    beta = np.broadcast_to(_plain(share), (n,))
+    beta = np.broadcast_to(_plain(share), shape)
     if tau is None or at.options.how != "exact":
-        return Leaky(beta, tau_of(beta, at.seconds, at.options.how))
-    return Leaky(beta, np.broadcast_to(_plain(tau.to(u.ms).mantissa) / 1000, (n,)))
+        tau = tau_of(beta, at.seconds, at.options.how)
+    else:
+        tau = _plain(tau.to(u.ms).mantissa) / 1000
+    # A copy, since the view of a single number is read-only.
+    return Leaky(beta, np.broadcast_to(tau, shape).copy(), *at.gains(beta))
 
 
-def _threshold(module: Any) -> np.ndarray:
-    """Return thresholds ``[N]`` in mV, just below those of the layer: NIR fires above, brainhw at the threshold."""
-    return np.broadcast_to(below(_plain(module.threshold().to(u.mV).mantissa)), (module.out_size[-1],))
+def _threshold(module: Any, at: Export) -> np.ndarray:
+    """Return thresholds ``[N]`` for a graph, just below those of the layer: NIR fires above, brainhw at them."""
+    V_th = below(_numbers(module.threshold(), u.mV))
+    return np.broadcast_to(V_th, (module.out_size[-1],)) / at.options.millivolts
 
 
 def _notes(module: Any) -> dict[str, Any]:
-    """Note which numbers a layer holds for each neuron although they may all be the same."""
+    """Note which parameters a layer holds per neuron: from equal numbers alone an import could not tell."""
     held = [name for name in ("tau", "V_th") if np.ndim(u.get_mantissa(current_value(getattr(module, name, 0.0)))) > 0]
+    # One string, since a list of strings does not come back from a file as one.
     return {"per_neuron": " ".join(held) or None}
 
 
 def _is_step(spk_fun: Any) -> bool:
-    """Return whether a spike function is 0 below the threshold and 1 from it on, as far as a few points show."""
+    """Return whether a spike function is 0 below the threshold and 1 at it or above, judged by a few points."""
+    # One rounding step of a threshold of 1 to either side shows a strict threshold, such as NIR's own.
     eps = float(np.finfo(np.float32).eps)
     try:
         given = np.asarray(spk_fun(jnp.asarray([-1.0, -eps, 0.0, eps, 1.0, 3.0], jnp.float32)))
@@ -369,6 +380,4 @@ def _plain(value: Any) -> np.ndarray:
 
 def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
     """Return plain float64 numbers in a unit."""
-    if isinstance(value, u.Quantity):
-        value = u.get_mantissa(value.to(unit))
-    return np.asarray(value).astype(float)
+    return _plain(value.to(unit) if isinstance(value, u.Quantity) else value)

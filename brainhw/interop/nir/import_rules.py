@@ -1,4 +1,4 @@
-"""The modules of an imported graph: each node with its factors folded into the weights before it."""
+"""Import rules: for each type of node the modules that it becomes, with its factors in the weights before it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ import brainunit as u
 import numpy as np
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.graph import FlatGraph
-from brainhw.interop.nir.metadata import noted
+from brainhw.interop.nir.graph import Feed, FlatGraph
 from brainhw.interop.nir.net import NIRNet, Step
-from brainhw.interop.nir.node_kinds import NODES, kind_of, register_import
+from brainhw.interop.nir.node_kinds import MATRICES, NODES, kind_of, noted, register_import, shapes_of, unused
 from brainhw.interop.nir.parts import BiasedSynapse, Comparator, CubaCurrent, Gain, IFLayer, Integrator, WholeDelay
-from brainhw.interop.nir.steps import above, cuba_current, kept, tau_to_run
+from brainhw.interop.nir.steps import Options, above, cuba_current, kept
 from brainhw.nn import LeakyReadout, LIFLayer, LIFSynapse
 
-__all__ = ["NetBuilder", "Reading"]
+__all__ = ["NetBuilder"]
 
-_MATRICES = ("Linear", "Affine")
-# What a network holds itself, and what others look for in any module: hooks, the chip and its parts.
+_INTEGRATORS = ("LI", "I")
+# Attributes that the network holds itself, and those that brainhw looks for in any module: hooks, the chip, its parts.
 _OWN = ("program", "takes", "returns", "millivolts", "dt", "in_size", "out_size")
 _HOOKS = ("prepare", "pin_chip", "init_state", "reset_state", "update_sequence")
 # The first members of protocols: a node of such a name would make the network look like one layer.
@@ -32,262 +31,234 @@ _LOOKED_FOR = ("chip", "family", "effective", "clamped", "spk_fun", "recurrent_w
 _RESERVED = frozenset((*_OWN, *_HOOKS, *_PROTOCOLS, *_LOOKED_FOR))
 
 
-class Reading(NamedTuple):
-    """How a graph is read; as the arguments of ``from_nir``, with ``dt`` in seconds as well."""
-
-    dt: u.Quantity
-    seconds: float
-    millivolts: float
-    how: str
-    reset: str | None
-
-
 class _Folded(NamedTuple):
-    """A matrix ``[out, in]`` with its bias, the scale after it taken in, and the node that feeds it."""
+    """The matrix ``[out, in]`` and bias of the node ``name``, times the scale after it, and the node that feeds it."""
 
     name: str
     matrix: np.ndarray
     bias: np.ndarray | None
-    source: tuple[str, bool]
+    source: Feed
 
 
 class NetBuilder:
     """Makes the modules and the program of one graph."""
 
-    def __init__(self, graph: FlatGraph, reading: Reading, problems: Problems) -> None:
+    def __init__(self, graph: FlatGraph, reading: Options, problems: Problems) -> None:
         self.graph, self.reading, self.problems = graph, reading, problems
         self.parts: dict[str, Any] = {}
         self.program: list[Step] = []
         self.attributes: dict[str, str] = {}
-        # Nodes whose numbers went into the weights of the one that they feed.
-        self.taken: set[str] = set()
+        # By the node that feeds a neuron: what goes into the weights of that neuron.
+        self.folded: dict[str, _Folded] = {}
+        # By neuron: the scale before it that goes into its gain.
+        self.scales: dict[str, str] = {}
 
-    def net(self) -> NIRNet | None:
-        """Return the network, or ``None`` if something became a problem."""
-        for name in reversed(self.graph.nodes):
+    def net(self) -> NIRNet:
+        """Return the network, or raise all problems of its nodes."""
+        nodes = self.graph.nodes
+        for name in nodes:
             self._plan(name)
-        for name, node in self.graph.nodes.items():
-            if name not in self.taken and name != self.graph.input:
+        within = {*self.folded, *(folded.name for folded in self.folded.values()), *self.scales.values()}
+        for name, node in nodes.items():
+            if name not in within and name != self.graph.input:
                 NODES[kind_of(node)].rule(self, name, node)
-        if self.problems.found:
-            return None
-        n_out = math.prod(self._shape(self.graph.output))
+        self.problems.raise_any()
         return NIRNet(
             self.parts,
             self.program,
             takes=self.graph.input,
             returns=self.graph.output,
             dt=self.reading.dt,
-            n_in=self.graph.size_in,
-            n_out=n_out,
+            n_in=math.prod(shapes_of(nodes[self.graph.input])[1] or ()),
+            n_out=math.prod(shapes_of(nodes[self.graph.output])[1] or ()),
             millivolts=self.reading.millivolts,
         )
 
-    def _shape(self, name: str) -> tuple[int, ...]:
-        node = self.graph.nodes[name]
-        return tuple(int(n) for n in np.ravel(next(iter(node.output_type.values()))))
-
     def _plan(self, name: str) -> None:
-        """Mark what goes into the weights of a neuron: matrices, and scales before it, that feed nothing else."""
-        if not NODES[kind_of(self.graph.nodes[name])].folds:
+        """Choose what goes into the weights of a neuron: matrices and scales that feed nothing else."""
+        kind, feeds = kind_of(self.graph.nodes[name]), self.graph.feeds[name]
+        # An integrator of several inputs takes them as they are.
+        if not NODES[kind].folds or (kind in _INTEGRATORS and len(feeds) > 1):
             return
-        feeds = self.graph.feeds[name]
-        matrices = [source for source, late in feeds if not late and self._folded(source) is not None]
-        if kind_of(self.graph.nodes[name]) in ("LI", "I") and len(feeds) > 1:
-            return  # an integrator of several inputs takes them as they are
-        for source in matrices:
-            self.taken |= {source, *(s for s, _ in self.graph.feeds[source] if self._is_scaled(source))}
+        rest = []
+        for source, late in feeds:
+            folded = None if late else self._as_matrix(source)
+            if folded is None:
+                rest.append((source, late))
+            else:
+                self.folded[source] = folded
+        if kind in _INTEGRATORS or len(rest) != 1:
+            return
+        source, late = rest[0]
+        if not late and kind_of(self.graph.nodes[source]) == "Scale" and self.graph.feeds_one(source):
+            self.scales[name] = source
 
-    def _is_scaled(self, name: str) -> bool:
-        return kind_of(self.graph.nodes[name]) == "Scale"
-
-    def _folded(self, name: str) -> _Folded | None:
-        """Return a node as a matrix if it is one, perhaps scaled after, and feeds one node alone."""
+    def _as_matrix(self, name: str) -> _Folded | None:
+        """Return a node as a matrix if it is one, perhaps with a scale after it, and feeds one node only."""
         node, feeds = self.graph.nodes[name], self.graph.feeds[name]
-        if len(self.graph.consumers(name)) != 1:
+        if not self.graph.feeds_one(name) or len(feeds) != 1:
             return None
-        if kind_of(node) in _MATRICES and len(feeds) == 1:
-            bias = np.asarray(node.bias, float) if kind_of(node) == "Affine" else None
+        if kind_of(node) in MATRICES:
+            bias = _floats(node.bias) if kind_of(node) == "Affine" else None
             return _Folded(name, np.asarray(node.weight, float), bias, feeds[0])
-        if kind_of(node) == "Scale" and len(feeds) == 1 and not feeds[0][1]:
-            before = feeds[0][0]
-            if kind_of(self.graph.nodes[before]) in _MATRICES and (inner := self._folded(before)) is not None:
-                scale = np.ravel(np.asarray(node.scale, float))
-                bias = None if inner.bias is None else inner.bias * scale
-                return _Folded(inner.name, inner.matrix * scale[:, None], bias, inner.source)
-        return None
+        before, late = feeds[0]
+        if kind_of(node) != "Scale" or late or kind_of(self.graph.nodes[before]) not in MATRICES:
+            return None
+        inner = self._as_matrix(before)
+        if inner is None:
+            return None
+        scale = _floats(node.scale)
+        bias = None if inner.bias is None else inner.bias * scale
+        return _Folded(inner.name, inner.matrix * scale[:, None], bias, inner.source)
 
     def _attribute(self, name: str) -> str:
         """Return the attribute of the network that holds what a node becomes."""
-        base = re.sub(r"\W", "_", name)
-        taken = keyword.iskeyword(base) or base in _RESERVED or hasattr(NIRNet, base)
-        base = f"node_{base}" if taken or base.startswith("_") or not base.isidentifier() else base
-        attribute, count = base, 2
-        while attribute in self.parts or attribute in self.attributes.values():
-            attribute, count = f"{base}_{count}", count + 1
-        return attribute
+        if name not in self.attributes:
+            base = re.sub(r"\W", "_", name)
+            taken = keyword.iskeyword(base) or base in _RESERVED or hasattr(NIRNet, base)
+            # brainstate keeps its own attributes of a module under names that begin with "_".
+            if taken or base.startswith("_") or not base.isidentifier():
+                base = f"node_{base}"
+            self.attributes[name] = unused(base, self.attributes.values())
+        return self.attributes[name]
 
-    def _key(self, made: str) -> str:
-        """Return a key for what no node stands for: a name that no node has."""
-        while made in self.graph.nodes:
-            made += "_"
-        return made
-
-    def _put(self, name: str, part: Any, takes: list[tuple[str, bool]], makes: str | None = None) -> str:
-        attribute = self._attribute(name)
-        self.parts[attribute] = part
-        self.program.append(Step(name if makes is None else makes, attribute, tuple(takes)))
-        return attribute
-
-    def put(self, name: str, part: Any, takes: list[tuple[str, bool]] | None = None) -> None:
+    def put(self, name: str, part: Any, takes: list[Feed] | None = None) -> None:
         """Add the module that a node becomes; ``None`` hands the input of the node on.
 
         It takes the sum of what feeds the node, or of what ``takes`` lists (see :meth:`drives`).
         """
-        takes = self._takes(self.graph.feeds[name]) if takes is None else takes
-        if part is None:
-            self.program.append(Step(name, None, tuple(takes)))
-            return
-        attribute = self._layer_name(name)
-        self.parts[attribute] = part
-        self.program.append(Step(name, attribute, tuple(takes)))
+        feeds = self.graph.feeds[name] if takes is None else takes
+        # A late value is read from a layer that may be made later on; its attribute is fixed already.
+        found = [(self._attribute(source) if late else source, late) for source, late in feeds]
+        attribute = None if part is None else self._attribute(name)
+        if attribute is not None:
+            self.parts[attribute] = part
+        self.program.append(Step(name, attribute, tuple(found)))
 
-    def _takes(self, feeds: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
-        """Return where the values of nodes lie; those that come late in the layer itself."""
-        # What comes late is read from a layer that may be made later on, so its attribute is foreseen.
-        return [(self._layer_name(s) if late else s, late) for s, late in feeds]
+    def _refuse(self, name: str, why: str) -> None:
+        self.problems.add(name, kind_of(self.graph.nodes[name]), why)
 
-    def _layer_name(self, name: str) -> str:
-        if name not in self.attributes:
-            self.attributes[name] = self._attribute(name)
-        return self.attributes[name]
-
-    def _tau(self, name: str, node: Any, tau: np.ndarray, field: str = "tau") -> Any:
-        """Return a time constant for a layer: one number where all are the same, unless noted otherwise."""
+    def _tau(self, name: str, tau: np.ndarray, field: str = "tau") -> Any:
+        """Return a time constant for a layer, one number or an array; refuse those that are too short for Euler."""
         dt = self.reading.seconds
         if self.reading.how == "euler" and np.any(tau <= dt):
-            self.problems.add(
+            self._refuse(
                 name,
-                kind_of(node),
                 f"has {field} down to {tau.min():g} s, which forward Euler cannot step with dt = {self.reading.dt}; "
                 "take a shorter dt or discretisation='exact'.",
             )
             return 1.0 * u.ms
-        milliseconds = tau_to_run(tau, dt, self.reading.how) * 1000
-        return _one_or_all(node, "tau", milliseconds) * u.ms
+        if self.reading.how == "euler":
+            # The leak of a layer is exact: it gets the time constant that keeps the share of forward Euler.
+            tau = -dt / np.log1p(-dt / tau)
+        return _one_or_all(self.graph.nodes[name], "tau", tau * 1000) * u.ms
 
-    def _share(self, name: str, node: Any, share: Any, n: int) -> np.ndarray:
+    def _share(self, name: str, share: Any, n: int) -> np.ndarray:
         beta = np.broadcast_to(np.asarray(share).astype(float), (n,))
         if np.any(beta >= 1):
-            self.problems.add(
+            self._refuse(
                 name,
-                kind_of(node),
-                f"has a time constant so long that nothing leaks in one step of {self.reading.dt} as numbers of this "
-                "precision go; take a longer dt, or an IF or I node.",
+                f"has a time constant so long that nothing leaks in one step of {self.reading.dt} in numbers of this "
+                "precision; take a longer dt, or an IF or I node.",
             )
         return beta
 
-    def integrator(self, name: str, node: Any) -> None:
-        """Make a readout of an integrator behind a matrix alone, else an integrator of the sum of its inputs."""
-        feeds = self.graph.feeds[name]
-        r = np.ravel(np.asarray(node.r, float))
-        if kind_of(node) == "I":
-            zeros, ones = np.zeros_like(r), np.ones_like(r)
-            self._integrate(name, feeds, ones, r * self.reading.seconds, zeros)
-            return
-        tau, v_leak = np.ravel(np.asarray(node.tau, float)), np.ravel(np.asarray(node.v_leak, float))
-        if len(feeds) == 1 and feeds[0][0] in self.taken and not (np.any(v_leak) and self._has_no_bias(feeds[0][0])):
-            folded = self._folded(feeds[0][0])
-            assert folded is not None
-            n_out, n_in = folded.matrix.shape
-            weight = np.zeros((n_in, n_out))
-            readout = LeakyReadout(
-                n_in, n_out, self._tau(name, node, tau), weight_init=weight, bias=folded.bias is not None
-            )
-            beta = self._share(name, node, u.math.exp(-self.reading.dt / readout.tau), n_out)
-            gain = (1 - beta) * r
-            readout.weight.value = _like(readout.weight.value, (folded.matrix * gain[:, None]).T)
-            if readout.bias is not None and folded.bias is not None:
-                readout.bias.value = _like(readout.bias.value, folded.bias * gain + (1 - beta) * v_leak)
-            self._put(name, readout, self._takes([folded.source]))
-            return
+    def _kept(self, name: str, tau: np.ndarray) -> np.ndarray:
+        """Return the share of a membrane without a layer, in the precision of the network."""
         beta = kept(tau, self.reading.seconds, self.reading.how).astype(brainstate.environ.dftype())
-        beta = self._share(name, node, beta, len(r))
-        if self.reading.how == "euler":
-            self._tau(name, node, tau)
-        self._integrate(name, feeds, beta, (1 - beta) * r, (1 - beta) * v_leak)
+        return self._share(name, beta, len(tau))
 
-    def _has_no_bias(self, name: str) -> bool:
-        folded = self._folded(name)
-        return folded is None or folded.bias is None
+    def _lif(self, name: str, tau: Any, V_th: np.ndarray, recurrent: Any = None) -> tuple[LIFLayer, np.ndarray]:
+        """Return a layer and the share that its membranes keep in a step."""
+        node, reset = self.graph.nodes[name], self.reading.reset
+        if reset is None:
+            # Only brainhw notes a subtraction: NIR itself resets to v_reset.
+            reset = "subtract" if noted(node).get("reset") == "subtract" else "zero"
+        layer = LIFLayer(
+            len(V_th),
+            tau,
+            _one_or_all(node, "V_th", V_th) * u.mV,
+            reset=reset,
+            topology="FF" if recurrent is None else "RC",
+            recurrent_init=recurrent,
+        )
+        # The float32 share of the layer itself, so that a constant current settles at R I + v_leak. With another share
+        # in the weights than in the leak it settles elsewhere: a reader without it at 10.0 instead of 0.5.
+        return layer, self._share(name, layer.decay(self.reading.dt), len(V_th))
 
-    def _integrate(
-        self, name: str, feeds: list[tuple[str, bool]], beta: np.ndarray, gain: np.ndarray, bias: np.ndarray
-    ) -> None:
-        for source, _ in feeds:
-            if source in self.taken:
-                folded = self._folded(source)
-                assert folded is not None
-                self._put(source, _dense(folded.matrix, folded.bias), self._takes([folded.source]))
-        self._put(name, Integrator(beta, gain, bias), self._takes(feeds))
+    def integrator(self, name: str, node: Any) -> None:
+        """Make a readout of an integrator behind a matrix alone, otherwise an integrator of the sum of its inputs."""
+        feeds, r = self.graph.feeds[name], _floats(node.r)
+        folded = self.folded.get(feeds[0][0])
+        if kind_of(node) == "I":
+            beta, gain, bias = np.ones_like(r), r * self.reading.seconds, np.zeros_like(r)
+        else:
+            tau, v_leak = _floats(node.tau), _floats(node.v_leak)
+            # A readout has a place for the constant only where the matrix has a bias.
+            if folded is not None and (folded.bias is not None or not np.any(v_leak)):
+                self._readout(name, folded, tau, r, v_leak)
+                return
+            self._tau(name, tau)  # for its check
+            beta = self._kept(name, tau)
+            gain, bias = (1 - beta) * r, (1 - beta) * v_leak
+        if folded is not None:
+            self.put(feeds[0][0], _dense(folded.matrix, folded.bias), [folded.source])
+        self.put(name, Integrator(beta, gain, bias))
+
+    def _readout(self, name: str, folded: _Folded, tau: np.ndarray, r: np.ndarray, v_leak: np.ndarray) -> None:
+        n_out, n_in = folded.matrix.shape
+        weight, bias = np.zeros((n_in, n_out)), folded.bias is not None
+        readout = LeakyReadout(n_in, n_out, self._tau(name, tau), weight_init=weight, bias=bias)
+        beta = self._share(name, u.math.exp(-self.reading.dt / readout.tau), n_out)
+        gain = (1 - beta) * r
+        readout.weight.value = _like(readout.weight.value, (folded.matrix * gain[:, None]).T)
+        if readout.bias is not None and folded.bias is not None:
+            readout.bias.value = _like(readout.bias.value, folded.bias * gain + (1 - beta) * v_leak)
+        self.put(name, readout, [folded.source])
 
     def firing(self, name: str, node: Any) -> None:
         """Make a layer, and the synapses and gains that drive it."""
-        feeds = self.graph.feeds[name]
-        millivolts, r = self.reading.millivolts, np.ravel(np.asarray(node.r, float))
-        n = len(r)
-        V_th = above(np.ravel(np.asarray(node.v_threshold, float)) * millivolts)
+        feeds, millivolts, r = self.graph.feeds[name], self.reading.millivolts, _floats(node.r)
+        V_th = above(_floats(node.v_threshold) * millivolts)
         back = self._recurrent(name, feeds)
+        # The layer must exist before its recurrent weights: they contain its leak.
+        recurrent = None if back is None else np.zeros((len(r), len(r))) * u.mV
         if kind_of(node) == "IF":
-            gain, constant = r * self.reading.seconds, np.zeros(n)
-            weight = None if back is None else (back.matrix * (gain * millivolts)[:, None]).T * u.mV
-            layer: Any = IFLayer(V_th * u.mV, weight)
+            layer: LIFLayer = IFLayer(V_th * u.mV, recurrent)
+            gain, constant = r * self.reading.seconds, np.zeros_like(r)
         else:
-            layer = LIFLayer(
-                n,
-                self._tau(name, node, np.ravel(np.asarray(node.tau, float))),
-                _one_or_all(node, "V_th", V_th) * u.mV,
-                reset=self._reset(node),
-                topology="FF" if back is None else "RC",
-                recurrent_init=None if back is None else np.zeros((n, n)) * u.mV,
-            )
-            beta = self._share(name, node, layer.decay(self.reading.dt), n)
-            gain, constant = (1 - beta) * r, (1 - beta) * np.ravel(np.asarray(node.v_leak, float))
-            if back is not None:
-                weight = (back.matrix * (gain * millivolts)[:, None]).T
-                layer.recurrent_weight.value = _like(layer.recurrent_weight.value, weight)
+            layer, beta = self._lif(name, self._tau(name, _floats(node.tau)), V_th, recurrent)
+            gain, constant = (1 - beta) * r, (1 - beta) * _floats(node.v_leak)
         if back is not None:
+            weight = (back.matrix * (gain * millivolts)[:, None]).T
+            layer.recurrent_weight.value = _like(layer.recurrent_weight.value, weight)
             feeds = [feed for feed in feeds if feed[0] != back.name]
             constant = constant if back.bias is None else constant + back.bias * gain
         self.put(name, layer, self.drives(name, feeds, gain, constant))
 
-    def _reset(self, node: Any) -> str:
-        if self.reading.reset is not None:
-            return self.reading.reset
-        return "subtract" if noted(node).get("reset") == "subtract" else "zero"
-
-    def _recurrent(self, name: str, feeds: list[tuple[str, bool]]) -> _Folded | None:
+    def _recurrent(self, name: str, feeds: list[Feed]) -> _Folded | None:
         """Return the matrix that takes the spikes of a layer back to it alone, if there is one and other input too."""
+        # Alone, the matrix is the drive of the layer.
         if len(feeds) < 2:
             return None
         for source, _ in feeds:
-            folded = self._folded(source)
-            if folded is not None and folded.source == (name, True) and kind_of(self.graph.nodes[source]) in _MATRICES:
+            folded = self.folded.get(source)
+            if folded is not None and folded.name == source and folded.source == (name, True):
                 return folded
         return None
 
-    def drives(
-        self, name: str, feeds: list[tuple[str, bool]], gain: np.ndarray, constant: np.ndarray
-    ) -> list[tuple[str, bool]]:
+    def drives(self, name: str, feeds: list[Feed], gain: np.ndarray, constant: np.ndarray) -> list[Feed]:
         """Make what drives a layer, in mV: synapses with the gain in their weights, and one gain for all the rest.
 
         A step adds ``gain * x + constant`` in units of the graph.
         """
         millivolts = self.reading.millivolts
-        left: np.ndarray | None = constant if np.any(constant) else None
-        drives, rest = [], []
+        # The constant goes into the first bias, so that it is added once.
+        left = constant if np.any(constant) else None
+        drives: list[Feed] = []
+        rest: list[Feed] = []
         for source, late in feeds:
-            folded = self._folded(source) if source in self.taken else None
+            folded = self.folded.get(source)
             if folded is None:
                 rest.append((source, late))
                 continue
@@ -295,66 +266,44 @@ class NetBuilder:
             if left is not None:
                 bias, left = left if bias is None else bias + left, None
             weight = (folded.matrix * (gain * millivolts)[:, None]).T * u.mV
-            part = (
-                LIFSynapse(*weight.shape, weight_init=weight)
-                if bias is None
-                else BiasedSynapse(weight, bias * millivolts * u.mV)
-            )
-            self._put(folded.name, part, self._takes([folded.source]), makes=source)
-            drives.append((source, False))
+            if bias is None:
+                part = LIFSynapse(*weight.shape, weight_init=weight)
+            else:
+                part = BiasedSynapse(weight, bias * millivolts * u.mV)
+            self.put(folded.name, part, [folded.source])
+            drives.append((folded.name, False))
         if rest:
-            factor = gain
-            if len(rest) == 1 and not rest[0][1] and self._lone_scale(rest[0][0]):
-                # A scale right before neurons goes into their gain: its step is already in the program.
-                scale = rest[0][0]
-                self._drop(scale)
-                factor = gain * np.ravel(np.asarray(self.graph.nodes[scale].scale, float))
-                rest = list(self.graph.feeds[scale])
+            if name in self.scales:
+                scale = self.scales[name]
+                gain, rest = gain * _floats(self.graph.nodes[scale].scale), self.graph.feeds[scale]
+            key = unused(f"{name}.in", self.graph.nodes)
             bias = None if left is None else left * millivolts
-            key = self._key(f"{name}.in")
-            self._put(f"{name}_in", Gain(factor * millivolts, bias, u.mV), self._takes(rest), makes=key)
+            self.put(key, Gain(gain * millivolts, bias, u.mV), rest)
             drives.append((key, False))
         return drives
-
-    def _lone_scale(self, name: str) -> bool:
-        return kind_of(self.graph.nodes[name]) == "Scale" and len(self.graph.consumers(name)) == 1
-
-    def _drop(self, name: str) -> None:
-        (step,) = [step for step in self.program if step.makes == name]
-        self.program.remove(step)
-        assert step.part is not None
-        del self.parts[step.part]
 
     def current_based(self, name: str, node: Any) -> None:
         """Make the current and the membrane of a current-based neuron."""
         n, millivolts = np.size(node.r), self.reading.millivolts
-        r, w_in, v_leak = (np.ravel(np.asarray(getattr(node, field), float)) for field in ("r", "w_in", "v_leak"))
-        tau_mem, tau_syn = (np.ravel(np.asarray(getattr(node, field), float)) for field in ("tau_mem", "tau_syn"))
-        tau = self._tau(name, node, tau_mem, "tau_mem")
-        self._tau(name, node, tau_syn, "tau_syn")
+        r, w_in, v_leak = _floats(node.r), _floats(node.w_in), _floats(node.v_leak)
+        tau_mem, tau_syn = _floats(node.tau_mem), _floats(node.tau_syn)
+        tau = self._tau(name, tau_mem, "tau_mem")
+        self._tau(name, tau_syn, "tau_syn")  # for its check
         fires = kind_of(node) == "CubaLIF"
+        last: LIFLayer | Integrator
         if fires:
-            V_th = above(np.ravel(np.asarray(node.v_threshold, float)) * millivolts)
-            last: Any = LIFLayer(n, tau, _one_or_all(node, "V_th", V_th) * u.mV, reset=self._reset(node))
-            alpha = self._share(name, node, last.decay(self.reading.dt), n)
+            last, alpha = self._lif(name, tau, above(_floats(node.v_threshold) * millivolts))
         else:
-            alpha = kept(tau_mem, self.reading.seconds, self.reading.how).astype(brainstate.environ.dftype())
-            alpha = self._share(name, node, alpha, n)
+            alpha = self._kept(name, tau_mem)
             last = Integrator(alpha, np.ones(n), np.zeros(n))
-        current = cuba_current(tau_mem, tau_syn, r, self.reading.seconds, self.reading.how)
-        # The share of the layer as it runs, so that a constant input settles where the equations say.
-        direct = (1 - alpha) * r - current.held if self.reading.how == "exact" else current.direct
-        unit = millivolts if fires else 1.0
-        part = CubaCurrent(
-            current.beta,
-            w_in,
-            current.held * unit,
-            direct * w_in * unit,
-            (1 - alpha) * v_leak * unit,
-            u.mV if fires else u.UNITLESS,
-        )
-        key = self._key(f"{name}.current")
-        self._put(f"{name}_current", part, self._takes(self.graph.feeds[name]), makes=key)
+        beta, held = cuba_current(tau_mem, tau_syn, r, self.reading.seconds, self.reading.how)
+        # By the share of the layer as it runs, not the one in float64 that is in `held`.
+        direct = (1 - alpha) * r - held if self.reading.how == "exact" else np.zeros(n)
+        factor, unit = (millivolts, u.mV) if fires else (1.0, u.UNITLESS)
+        constant = (1 - alpha) * v_leak * factor
+        key = unused(f"{name}.current", self.graph.nodes)
+        part = CubaCurrent(beta, w_in, held * factor, direct * w_in * factor, constant, unit)
+        self.put(key, part, self.graph.feeds[name])
         self.put(name, last, [(key, False)])
 
 
@@ -372,21 +321,21 @@ def hand_on(builder: NetBuilder, name: str, node: Any) -> None:
 @register_import("Affine", arrays=("weight", "bias"))
 @register_import("Linear", arrays=("weight",))
 def matrix(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a matrix of plain numbers, where no layer behind it takes it into its weights."""
-    bias = np.asarray(node.bias, float) if hasattr(node, "bias") else None
+    """Make a matrix of plain numbers, unless it went into the weights of a layer."""
+    bias = _floats(node.bias) if hasattr(node, "bias") else None
     builder.put(name, _dense(np.asarray(node.weight, float), bias))
 
 
 @register_import("Scale", arrays=("scale",))
 def scale(builder: NetBuilder, name: str, node: Any) -> None:
     """Make a gain."""
-    builder.put(name, Gain(np.ravel(node.scale)))
+    builder.put(name, Gain(_floats(node.scale)))
 
 
 @register_import("Threshold", arrays=("threshold",))
 def threshold(builder: NetBuilder, name: str, node: Any) -> None:
     """Make a comparator."""
-    builder.put(name, Comparator(above(np.ravel(node.threshold))))
+    builder.put(name, Comparator(above(_floats(node.threshold))))
 
 
 @register_import("Delay", arrays=("delay",))
@@ -394,9 +343,10 @@ def delay(builder: NetBuilder, name: str, node: Any) -> None:
     """Make a delay of whole steps; refuse parts of a step."""
     steps = np.ravel(node.delay) / builder.reading.seconds
     whole = np.round(steps)
+    # A delay in float32 seconds is off by up to 6e-8 of itself.
     if np.any(np.abs(steps - whole) > 1e-6):
         first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])
-        why = f"has a delay of {first:g} s, which is no whole number of steps of {builder.reading.dt}."
+        why = f"has a delay of {first:g} s, which is not a whole number of steps of {builder.reading.dt}."
         builder.problems.add(name, "Delay", why)
     else:
         builder.put(name, WholeDelay(whole) if np.any(whole) else None)
@@ -412,6 +362,11 @@ register_import("CubaLI", arrays=("tau_syn", "tau_mem", "r", "v_leak", "w_in"))(
 register_import("CubaLIF", arrays=("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"), fires=True)(
     NetBuilder.current_based
 )
+
+
+def _floats(array: Any) -> np.ndarray:
+    """Return numbers of a node, flat as its channels are."""
+    return np.ravel(np.asarray(array, float))
 
 
 def _one_or_all(node: Any, field: str, values: np.ndarray) -> Any:

@@ -1,4 +1,4 @@
-"""A NIR graph that runs: modules of brainhw, and the order in which they step."""
+"""Imported networks: modules of brainhw, and the order in which they step."""
 
 from __future__ import annotations
 
@@ -14,16 +14,10 @@ __all__ = ["NIRNet", "Step"]
 
 
 class Step(NamedTuple):
-    """One entry of the program: what it makes, with which module, out of what.
+    """One entry of the program: the module ``part`` makes the value ``makes`` of the sum of what it ``takes``.
 
-    Attributes
-    ----------
-    makes : str
-        Key of the result.
-    part : str or None
-        Attribute of the module; ``None`` hands the input on.
-    takes : tuple of (str, bool)
-        Keys of what is summed up as its input; where True, the spikes of that layer in the previous step.
+    ``part`` is an attribute of the network; ``None`` hands the sum on. ``takes`` lists keys of values; with True, the
+    key is the attribute of a layer, and the value its spikes of the previous step.
     """
 
     makes: str
@@ -32,23 +26,23 @@ class Step(NamedTuple):
 
 
 class NIRNet(brainstate.nn.Module):
-    """A network read from a NIR graph; :func:`from_nir` makes it, and it runs and trains like any other.
+    """A network read from a NIR graph by :func:`from_nir`; it runs and trains like any other.
 
     Attributes
     ----------
     dt : Quantity
-        The time step that the weights were worked out for; it runs with no other.
+        Time step that the weights were computed for; it runs with no other.
     in_size, out_size : tuple of int
         Width of input and output. Arrays with several axes are flat, the last axis fastest.
     millivolts : float
-        How many millivolts the number 1 of the graph stands for.
+        How many millivolts the number 1 of the graph is.
 
     Notes
     -----
-    Every node that needs one has a module under its own name (with ``_`` for what is no letter or digit), so that
-    ``rollout(net, xs, record=("lif.V",))`` sees its membrane. What the graph leaves open is taken so: the input is
-    held over a step; nodes step one after the other along the edges; spikes that go back arrive one step later; a
-    neuron fires strictly above its threshold; membranes begin at zero.
+    The module of a node has the name of the node (with ``_`` for anything but letters and digits), so that
+    ``rollout(net, xs, record=("lif.V",))`` records its membrane. NIR leaves the following open: the input is held
+    over a step; nodes step one after the other along the edges; spikes that go back arrive one step later; a neuron
+    fires strictly above its threshold; membranes begin at zero.
     """
 
     def __init__(
@@ -82,24 +76,26 @@ class NIRNet(brainstate.nn.Module):
         Returns
         -------
         array or Quantity
-            ``[..., N_out]``: spikes, or what the last node gives.
+            ``[..., N_out]``: spikes, or whatever the last node returns.
 
         Raises
         ------
         RuntimeError
-            If the time step is none or another than the network was read for.
+            If no time step is set, or another one than the network was read for.
         TypeError, ValueError
-            If the input is no array of plain numbers of that width.
+            If the input is not an array of plain numbers of that width.
         """
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)
+        # The factor 1 - exp(-dt/tau) is part of the weights, so another step would change every drive in silence.
         if not np.isclose(float(dt.mantissa), float(self.dt.to(u.ms).mantissa), rtol=1e-6, atol=0):
             raise RuntimeError(
-                f"{call}: the graph was read for dt = {self.dt}, but brainstate.environ has dt = {dt}; read it again "
+                f"{call}: the graph was read for dt = {self.dt}, but brainstate.environ has dt = {dt}. Read it again "
                 "with from_nir(..., dt=...)."
             )
         _arguments.step_input(x, self.in_size[-1], call=call, ndims=(1, 2))
-        # The parts get the very values that others gave: rollout sees by it whether they form a chain.
+        # The parts get the very arrays that others gave, without `0 + x`: by their identity rollout sees whether the
+        # parts form a chain, which it runs layer by layer.
         known: dict[str, Any] = {self.takes: x}
         for step in self.program:
             values = [getattr(self, key).spk.value if late else known[key] for key, late in step.takes]

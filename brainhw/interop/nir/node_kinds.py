@@ -1,39 +1,38 @@
-"""The types of node that can be run, with their import rules, and the checks of their arrays."""
+"""Types of nodes that can be run: their import rules, the checks of their arrays, and the notes of brainhw on them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from brainhw.interop.nir.errors import Problems
 
-__all__ = ["NODES", "NodeKind", "check_node", "kind_of", "register_import", "shapes_of"]
+__all__ = ["MATRICES", "NODES", "check_node", "kind_of", "metadata", "noted", "register_import", "shapes_of", "unused"]
 
 Shape = tuple[int, ...] | None
+ImportRule = Callable[[Any, str, Any], None]
 
 
 class NodeKind(NamedTuple):
-    """A type of node that can be run: its arrays, the first of which gives its shape, and how it is made.
+    """A type of node that can be run; the first of its ``arrays`` gives its shape."""
 
-    ``fires`` is True for neurons whose spikes may close a cycle; ``folds`` where the matrices before the node go into
-    the weights of the layer that it becomes.
-    """
-
-    rule: Callable[[Any, str, Any], None]
+    rule: ImportRule
     arrays: tuple[str, ...]
     fires: bool
     folds: bool
 
 
 NODES: dict[str, NodeKind] = {}
+MATRICES = ("Linear", "Affine")
+_SECTION = "brainhw"
 
 
 def register_import(
     kind: str, *, arrays: tuple[str, ...] = (), fires: bool = False, folds: bool = False
-) -> Callable[[Any], Any]:
+) -> Callable[[ImportRule], ImportRule]:
     """Register the rule by which nodes of a type are imported; use it as a decorator.
 
     The rule is called as ``rule(builder, name, node)``. It adds one module with ``builder.put(name, module)``, which
@@ -74,18 +73,11 @@ def register_import(
     if not isinstance(kind, str):
         raise TypeError(f"register_import: kind must be the name of a node's class; got {kind!r}. Pass cls.__name__.")
 
-    def register(rule: Callable[[Any, str, Any], None]) -> Callable[[Any, str, Any], None]:
+    def register(rule: ImportRule) -> ImportRule:
         NODES[kind] = NodeKind(rule, tuple(arrays), fires, folds)
         return rule
 
     return register
-
-
-TIMES = ("tau", "tau_mem", "tau_syn")
-REFUSED = {
-    **dict.fromkeys(("Conv1d", "Conv2d"), "brainhw has no convolution; unroll it into a Linear node."),
-    **dict.fromkeys(("SumPool2d", "AvgPool2d"), "brainhw has no pooling; unroll it into a Linear node."),
-}
 
 
 def kind_of(node: Any) -> str:
@@ -93,10 +85,31 @@ def kind_of(node: Any) -> str:
     return type(node).__name__
 
 
+def metadata(**notes: Any) -> dict[str, Any]:
+    """Return notes of brainhw as the metadata of a node or graph."""
+    # A file cannot hold None: nir.write raises a TypeError.
+    return {_SECTION: {key: value for key, value in notes.items() if value is not None}}
+
+
+def noted(node: Any) -> dict[str, Any]:
+    """Return the notes of brainhw on a node or graph, empty if there are none."""
+    held = getattr(node, "metadata", None)
+    found = held.get(_SECTION) if isinstance(held, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def unused(base: str, taken: Container[str]) -> str:
+    """Return a name that is not taken: ``base``, or else ``base_2``, ``base_3`` and so on."""
+    name, count = base, 2
+    while name in taken:
+        name, count = f"{base}_{count}", count + 1
+    return name
+
+
 def shapes_of(node: Any) -> tuple[Shape, Shape]:
-    """Return the shapes of what goes into a node and comes out of it, by its arrays; ``None`` where they do not say."""
-    kind = type(node).__name__
-    if kind in ("Affine", "Linear") and np.ndim(node.weight) == 2:
+    """Return the shapes of a node's input and output, read from its arrays; ``None`` where they do not tell."""
+    kind = kind_of(node)
+    if kind in MATRICES and np.ndim(node.weight) == 2:
         return (node.weight.shape[1],), (node.weight.shape[0],)
     if kind in ("Input", "Output", "Flatten"):
         return _declared(node.input_type), _declared(node.output_type)
@@ -110,27 +123,18 @@ def _declared(types: Any) -> Shape:
     return None if len(values) != 1 or values[0] is None else tuple(int(n) for n in np.ravel(values[0]))
 
 
-def _words(field: str, array: np.ndarray) -> str | None:
-    """Return what is wrong with the numbers of a field, ``None`` if nothing is."""
-    if not np.all(np.isfinite(array)):
-        return f"has {field} with NaN or infinite values; mend the file."
-    least = float(np.min(array)) if array.size else 1.0
-    short = f"has {field} down to {least:g} s; a time constant must be above zero."
-    wrong = {
-        "v_threshold": (least <= 0, f"has v_threshold down to {least:g}; brainhw takes thresholds above zero."),
-        "v_reset": (np.any(array), "has a v_reset other than 0, where brainhw resets to; shift all voltages by it."),
-        "delay": (least < 0, f"has a delay of {least:g} s; nothing arrives before it was sent."),
-        **dict.fromkeys(TIMES, (least <= 0, short)),
-    }
-    holds, words = wrong.get(field, (False, ""))
-    return words if holds else None
+_NO_FORM = {
+    **dict.fromkeys(("Conv1d", "Conv2d"), "brainhw has no convolution; unroll it into a Linear node."),
+    **dict.fromkeys(("SumPool2d", "AvgPool2d"), "brainhw has no pooling; unroll it into a Linear node."),
+}
 
 
 def check_node(name: str, node: Any, problems: Problems) -> None:
     """Note whatever keeps a node from being run."""
-    kind = type(node).__name__
+    # The classes of nir accept any numbers, such as a negative or NaN time constant (nir 1.0.8).
+    kind = kind_of(node)
     if kind not in NODES:
-        problems.add(name, kind, REFUSED.get(kind, "is no node that brainhw knows; replace it by nodes of NIR."))
+        problems.add(name, kind, _NO_FORM.get(kind, "is an unknown node; replace it by nodes of NIR."))
         return
     found: dict[str, np.ndarray] = {}
     for field in NODES[kind].arrays:
@@ -139,30 +143,41 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
             problems.add(name, kind, f"has {field} = {array!r}; it must be a NumPy array of numbers.")
             continue
         found[field] = array
-        if (words := _words(field, array)) is not None:
-            problems.add(name, kind, words)
+        fault = _fault(field, array)
+        if fault is not None:
+            problems.add(name, kind, fault)
     if len(found) < len(NODES[kind].arrays):
         return
-    if kind in ("Affine", "Linear"):
-        _check_matrix(name, kind, found, problems)
-    elif found:
-        shapes = {field: array.shape for field, array in found.items()}
-        if len(set(shapes.values())) > 1:
-            listed = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
-            problems.add(name, kind, f"has arrays of different shapes ({listed}); all must have one value a neuron.")
-        elif () in shapes.values() or 0 in next(iter(shapes.values())):
-            problems.add(name, kind, "holds no array with an axis of neurons; give every array the shape [n].")
-    elif None in shapes_of(node):
-        problems.add(name, kind, "does not say its shape; give it one.")
-    elif kind == "Flatten" and math.prod(shapes_of(node)[0] or ()) != math.prod(shapes_of(node)[1] or ()):
-        before, after = shapes_of(node)
+    shapes = {field: array.shape for field, array in found.items()}
+    listed = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
+    before, after = shapes_of(node)
+    if kind in MATRICES:
+        n_out = shapes["weight"][:1]
+        if len(shapes["weight"]) != 2 or 0 in shapes["weight"]:
+            problems.add(name, kind, f"has a weight of shape {shapes['weight']}; brainhw takes [out, in].")
+        elif shapes.get("bias", n_out) != n_out:
+            problems.add(name, kind, f"has {listed}; the bias must have one value for each row of the weight.")
+    elif len(set(shapes.values())) > 1:
+        problems.add(name, kind, f"has arrays of different shapes ({listed}); all must have one value per neuron.")
+    elif found and (not before or 0 in before):
+        problems.add(name, kind, "holds no array with an axis of neurons; give every array the shape [n].")
+    elif before is None or after is None:
+        problems.add(name, kind, "does not tell its shape; give it one.")
+    elif kind == "Flatten" and math.prod(before) != math.prod(after):
         problems.add(name, kind, f"makes shape {after} of shape {before}; both must hold as many numbers.")
 
 
-def _check_matrix(name: str, kind: str, found: dict[str, np.ndarray], problems: Problems) -> None:
-    weight = found["weight"]
-    if weight.ndim != 2 or 0 in weight.shape:
-        problems.add(name, kind, f"has a weight of shape {weight.shape}; brainhw takes [out, in].")
-    elif "bias" in found and found["bias"].shape != weight.shape[:1]:
-        shapes = f"weight {weight.shape} and bias {found['bias'].shape}"
-        problems.add(name, kind, f"has {shapes}; the bias must have one value for each row of the weight.")
+def _fault(field: str, array: np.ndarray) -> str | None:
+    """Return what is wrong with the numbers of a field, ``None`` if nothing is."""
+    if not np.all(np.isfinite(array)):
+        return f"has {field} with NaN or infinite values; mend the file."
+    least = float(np.min(array)) if array.size else 1.0
+    if field in ("tau", "tau_mem", "tau_syn") and least <= 0:
+        return f"has {field} down to {least:g} s; a time constant must be above zero."
+    if field == "v_threshold" and least <= 0:
+        return f"has v_threshold down to {least:g}; brainhw takes thresholds above zero."
+    if field == "v_reset" and np.any(array):
+        return "has a v_reset other than 0, where brainhw resets to; shift all voltages by it."
+    if field == "delay" and least < 0:
+        return f"has a delay of {least:g} s; nothing arrives before it was sent."
+    return None

@@ -1,8 +1,7 @@
-"""Modules for NIR nodes that no layer of brainhw stands for; each holds its own state and steps by itself."""
+"""Modules for NIR nodes that no layer of brainhw is the same as; each holds its own state and steps by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import brainstate
@@ -12,21 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import surrogate
-from brainhw.nn import LIFSynapse, SpikingLayer
-from brainhw.nn.protocols import Slot
+from brainhw.nn import LIFLayer, LIFSynapse
 from brainhw.nn.spiking import tall_product, zeros
 
 __all__ = ["BiasedSynapse", "Comparator", "CubaCurrent", "Gain", "IFLayer", "Integrator", "WholeDelay"]
 
 
 class BiasedSynapse(LIFSynapse):
-    r"""Dense synapse that adds a constant voltage at every step: :math:`x_j = \sum_i s_i W_{ij} + b_j`.
-
-    Parameters
-    ----------
-    weight, bias : Quantity
-        ``[in, out]`` and ``[out]``, voltages; both are learnt.
-    """
+    r"""Dense synapse that adds a learnt voltage at every step: :math:`x_j = \sum_i s_i W_{ij} + b_j`."""
 
     def __init__(self, weight: u.Quantity, bias: u.Quantity) -> None:
         super().__init__(*weight.shape, weight_init=weight)
@@ -37,21 +29,13 @@ class BiasedSynapse(LIFSynapse):
         return x @ self.weight.value + self.bias.value
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
-        """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``."""
+        """Return :meth:`update` of each step, ``[T, ..., out_size]``."""
         product = tall_product(jnp.asarray(xs), self.weight.value.to(u.mV).mantissa)
         return u.Quantity(product + self.bias.value.to(u.mV).mantissa, unit=u.mV)
 
 
 class Gain(brainstate.nn.Module):
-    r"""One factor for each channel, and perhaps a constant: :math:`y_i = g_i x_i + b_i`.
-
-    Parameters
-    ----------
-    factor, bias : array
-        ``[n]``; without a ``bias`` none is added. Both are learnt.
-    unit : brainunit.Unit
-        Unit of the factors: mV where a membrane is driven, ``u.UNITLESS`` elsewhere.
-    """
+    r"""One learnt factor per channel, perhaps with a constant: :math:`y_i = g_i x_i + b_i`, in ``unit``."""
 
     def __init__(self, factor: np.ndarray, bias: np.ndarray | None = None, unit: u.Unit = u.UNITLESS) -> None:
         super().__init__()
@@ -65,55 +49,25 @@ class Gain(brainstate.nn.Module):
         return y if self.bias is None else y + self.bias.value
 
 
-class IFLayer(SpikingLayer):
-    r"""Integrate-and-fire neurons without leak: :math:`V' = V_{t-1} + x_t`, to zero after a spike.
+class IFLayer(LIFLayer):
+    """Integrate-and-fire neurons: LIF neurons with an infinite time constant, reset to zero by a spike."""
 
-    Parameters
-    ----------
-    V_th : Quantity
-        Thresholds ``[N]``.
-    recurrent_weight : Quantity or None
-        ``[N, N]`` voltages, presynaptic neuron first, fed by the spikes of the previous step.
-    """
-
-    drive_unit = u.mV
-    drive_word = "a voltage step"
-    clamped = False
-
-    def __init__(self, V_th: u.Quantity, recurrent_weight: u.Quantity | None = None) -> None:
-        topology = "FF" if recurrent_weight is None else "RC"
-        spk_fun = surrogate.fast_sigmoid()
-        super().__init__(V_th.shape[0], topology=topology, reset="zero", spk_fun=spk_fun, detach_reset=True, name=None)
-        self.V_th = _held(V_th.to(u.mV).mantissa, u.mV)
-        if recurrent_weight is not None:
-            self.recurrent_weight = brainstate.ParamState(_held(recurrent_weight.to(u.mV).mantissa, u.mV))
-
-    def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return one: nothing leaks."""
-        return jnp.ones((), brainstate.environ.dftype())
-
-    def threshold(self) -> u.Quantity:
-        """Return the thresholds in mV."""
-        return self.V_th
-
-    def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the drive itself: it is a voltage step."""
-        return drive
-
-    def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, ``None`` without recurrence."""
-        return Slot(self.recurrent_weight, u.mV) if self.topology == "RC" else None
-
-    def recurrent_matrix(self) -> u.Quantity:
-        """Return the voltage steps that the previous spikes bring back, ``[N, N]``."""
-        return self.recurrent_weight.value
+    def __init__(self, V_th: u.Quantity, recurrent_init: u.Quantity | None) -> None:
+        topology = "FF" if recurrent_init is None else "RC"
+        super().__init__(len(V_th), 1.0 * u.ms, V_th, reset="zero", topology=topology, recurrent_init=recurrent_init)
+        # A LIFLayer refuses it, since most of what reads a time constant needs a number. exp(-dt/inf) is exactly 1.
+        self.tau = np.inf * u.ms
 
 
 class _Stepping(brainstate.nn.Dynamics):
-    """A module with one hidden state, at zero to begin with."""
+    """A module with one hidden state under the name ``state_name``, which begins at zero."""
 
     state_name: str
-    width: tuple[int, ...]
+
+    def __init__(self, n: int) -> None:
+        super().__init__((n,))
+        self.out_size = (n,)
+        self.init_state()
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the state at zero."""
@@ -128,21 +82,13 @@ class _Stepping(brainstate.nn.Dynamics):
 
 
 class Integrator(_Stepping):
-    r"""Leaky integrators of a plain input: :math:`y_t = \beta y_{t-1} + g x_t + b`, numbers without a unit.
-
-    Parameters
-    ----------
-    beta, gain, bias : numpy.ndarray
-        ``[n]`` each.
-    """
+    r"""Leaky integrators of plain numbers: :math:`y_t = \beta y_{t-1} + g x_t + b`, ``[n]`` each."""
 
     state_name = "y"
 
     def __init__(self, beta: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> None:
-        super().__init__((len(beta),))
-        self.out_size = (len(beta),)
+        super().__init__(len(beta))
         self.beta, self.gain, self.bias = _held(beta), _held(gain), _held(bias)
-        self.init_state()
 
     def update(self, x: jax.Array) -> jax.Array:
         """Advance one step and return the output, ``[..., n]``."""
@@ -151,16 +97,11 @@ class Integrator(_Stepping):
 
 
 class CubaCurrent(_Stepping):
-    r"""What a current-based neuron adds to its membrane: :math:`h I_t + d x_t + b`, with :math:`I` leaking by itself.
+    r"""Drive of a current-based membrane in ``unit``: :math:`h I_t + d x_t + b`, ``[n]`` each, with its own leak.
 
     .. math:: I_{t+1} = \beta I_t + (1 - \beta) w x_t
 
-    Parameters
-    ----------
-    beta, w_in, held, direct, bias : numpy.ndarray
-        ``[n]`` each: :math:`\beta, w, h, d, b`; ``direct`` includes ``w_in``.
-    unit : brainunit.Unit
-        Unit of what is added.
+    Here ``direct`` :math:`d` includes :math:`w`, which is ``w_in``.
     """
 
     state_name = "I_syn"
@@ -174,36 +115,27 @@ class CubaCurrent(_Stepping):
         bias: np.ndarray,
         unit: u.Unit,
     ) -> None:
-        super().__init__((len(beta),))
-        self.out_size = (len(beta),)
+        super().__init__(len(beta))
         self.beta, self.into = _held(beta), _held((1 - beta) * w_in)
         self.held, self.direct, self.bias = _held(held), _held(direct), _held(bias)
         self.unit = unit
-        self.init_state()
 
     def update(self, x: jax.Array) -> Any:
-        """Return what the current and the input add in this step, and advance the current."""
+        """Return the drive of this step, and advance the current."""
+        # The membrane sees the current before the step: the exact solution for both equations is in the factors.
         added = self.held * self.I_syn.value + self.direct * x + self.bias
         self.I_syn.value = self.beta * self.I_syn.value + self.into * x
         return added if self.unit == u.UNITLESS else added * self.unit
 
 
 class Comparator(brainstate.nn.Module):
-    """Spikes wherever the input is at or above a threshold, without a state.
+    """Spikes wherever the input is at or above a threshold ``[n]``, without a state."""
 
-    Parameters
-    ----------
-    threshold : numpy.ndarray
-        ``[n]``, without a unit.
-    spk_fun : callable, optional
-        Spike function of ``x - threshold``. Default ``brainhw.surrogate.fast_sigmoid()``.
-    """
-
-    def __init__(self, threshold: np.ndarray, spk_fun: Callable[[jax.Array], jax.Array] | None = None) -> None:
+    def __init__(self, threshold: np.ndarray) -> None:
         super().__init__()
         self.in_size = self.out_size = (len(threshold),)
         self.threshold = _held(threshold)
-        self.spk_fun = surrogate.fast_sigmoid() if spk_fun is None else spk_fun
+        self.spk_fun = surrogate.fast_sigmoid()
 
     def update(self, x: jax.Array) -> jax.Array:
         """Return spikes, ``[..., n]``."""
@@ -211,28 +143,21 @@ class Comparator(brainstate.nn.Module):
 
 
 class WholeDelay(_Stepping):
-    """Hand every channel on a whole number of steps later, zero until then.
-
-    Parameters
-    ----------
-    steps : numpy.ndarray
-        Whole numbers ``[n]``.
-    """
+    """Delay of each channel by a whole number of steps ``[n]``; zeros until then."""
 
     state_name = "past"
 
     def __init__(self, steps: np.ndarray) -> None:
-        super().__init__((len(steps),))
-        self.out_size = (len(steps),)
         self.steps = np.asarray(steps, int)
-        self.init_state()
+        super().__init__(len(steps))
 
     def _resting(self, batch_size: int | None) -> jax.Array:
+        # As long as the longest delay; each channel reads at its own place.
         axes = () if batch_size is None else (batch_size,)
         return jnp.zeros((*axes, int(self.steps.max()), len(self.steps)), brainstate.environ.dftype())
 
     def update(self, x: jax.Array) -> jax.Array:
-        """Return what came in ``steps`` steps ago, ``[..., n]``."""
+        """Return the input of ``steps`` steps ago, ``[..., n]``."""
         known = jnp.concatenate([self.past.value, jnp.asarray(x, self.past.value.dtype)[..., None, :]], axis=-2)
         self.past.value = known[..., 1:, :]
         return known[..., known.shape[-2] - 1 - self.steps, np.arange(len(self.steps))]

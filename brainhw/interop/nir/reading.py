@@ -1,7 +1,8 @@
-"""Import: a NIR graph, or the file of one, as a network of brainhw."""
+"""Import of a NIR graph, or of its file, as a network."""
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from typing import Any
@@ -12,11 +13,10 @@ import brainunit as u
 from brainhw import _arguments
 from brainhw.interop.nir.errors import NIRError, Problems, nir_package
 from brainhw.interop.nir.graph import read_graph
-from brainhw.interop.nir.import_rules import NetBuilder, Reading
-from brainhw.interop.nir.metadata import noted, noted_choice, noted_number
+from brainhw.interop.nir.import_rules import NetBuilder
 from brainhw.interop.nir.net import NIRNet
-from brainhw.interop.nir.steps import DISCRETISATIONS
-from brainhw.interop.nir.writing import millivolts_in
+from brainhw.interop.nir.node_kinds import noted
+from brainhw.interop.nir.steps import DISCRETISATIONS, Options, millivolts_in
 
 __all__ = ["from_nir"]
 
@@ -29,30 +29,31 @@ def from_nir(
     discretisation: str | None = None,
     reset: str | None = None,
 ) -> NIRNet:
-    r"""Return a NIR graph as a network that runs with a given time step; what cannot run exactly is refused.
+    r"""Return a NIR graph as a network that runs with a given time step; refuse what cannot run exactly.
 
-    Every node is solved for an input that is held over the step, which for :math:`\tau\dot v = v_{leak} - v + R I` is
+    Every node is solved for an input that is held over the step. For :math:`\tau\dot v = v_{leak} - v + R I` this is
 
     .. math:: v' = \beta v + (1 - \beta)(R I + v_{leak}), \qquad \beta = e^{-\Delta t/\tau}
 
-    so that :math:`(1 - \beta) R` goes into the weights of the layers of brainhw, whatever ``R`` is. ``CubaLIF`` is
-    solved as both equations together. Taken are ``Input``, ``Output``, ``NIRGraph``, ``Affine``, ``Linear``, ``Scale``,
-    ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and ``CubaLIF``.
+    so that :math:`(1 - \beta) R` goes into the weights of the layers of brainhw, for any ``R``. Both equations of
+    ``CubaLIF`` are solved together. Supported nodes: ``Input``, ``Output``, ``NIRGraph``, ``Affine``, ``Linear``,
+    ``Scale``, ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and
+    ``CubaLIF``.
 
     Parameters
     ----------
     graph : nir.NIRGraph, str or path
         The graph, or a ``.nir`` file.
     dt : Quantity
-        Time step. A graph with spikes that was written for another one warns: a spike is held for a step, so it is
-        worth more in a longer one.
+        Time step. A graph with spikes that was written for another time step warns: a spike lasts one step, so it has
+        more effect in a longer one.
     voltage_unit : Unit or Quantity, optional
-        What 1 in the graph stands for. Default: what brainhw noted in the graph, else mV.
+        What 1 in the graph stands for. Default: the note of brainhw in the graph, otherwise mV.
     discretisation : {'exact', 'euler'}, optional
-        ``'euler'`` takes :math:`\beta = 1 - \Delta t/\tau`. Default: what brainhw noted, else ``'exact'``.
+        ``'euler'`` takes :math:`\beta = 1 - \Delta t/\tau`. Default: the note of brainhw, otherwise ``'exact'``.
     reset : {'zero', 'subtract'}, optional
-        What a spike does. Default: to zero as NIR says, but for layers of which brainhw noted that they subtracted
-        their threshold before ``to_nir(..., reset='continuous')``.
+        Effect of a spike. Default: to zero as in NIR, except for layers that brainhw noted as subtracting their
+        threshold before ``to_nir(..., reset='continuous')``.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def from_nir(
     NIRError
         If the file cannot be read or the graph cannot be run; it names every node and the reason.
     TypeError, ValueError
-        If an argument is bad.
+        If an argument is invalid.
     ImportError
         If the packages nir and h5py are not installed.
 
@@ -99,39 +100,54 @@ def from_nir(
     problems = Problems(call)
     notes = noted(graph)
     if millivolts is None:
-        millivolts = noted_number(notes, "millivolts_per_unit", problems, "pass voltage_unit=u.mV") or 1.0
-    how = discretisation or noted_choice(notes, problems) or "exact"
-    written_for = noted_number(notes, "dt_s", problems, "remove it")
+        millivolts = _noted_number(notes, "millivolts_per_unit", problems, "pass voltage_unit=u.mV") or 1.0
+    how = notes.get("discretisation") if discretisation is None else discretisation
+    if how is None:
+        how = "exact"
+    elif not isinstance(how, str) or how not in DISCRETISATIONS:
+        problems.add(*_NOTES, f"says discretisation = {how!r}; pass discretisation='exact'.")
+    written_for = _noted_number(notes, "dt_s", problems, "remove it")
     flat = read_graph(graph, problems)
-    problems.raise_any()
-    assert flat is not None
-    seconds = float(dt.to(u.second).mantissa)
-    if written_for is not None and abs(written_for / seconds - 1) > 1e-6:
+    reading = Options(dt, millivolts, how, reset)
+    if written_for is not None and abs(written_for / reading.seconds - 1) > 1e-6:
         warnings.warn(
-            f"{call}: the graph was written for dt = {written_for * 1000:g} ms and is read for {seconds * 1000:g} ms; "
-            "time constants stay, but a spike is held for one step, so it now brings another charge.",
+            f"{call}: the graph was written for dt = {written_for * 1000:g} ms and is read for "
+            f"{reading.seconds * 1000:g} ms; time constants stay, but a spike lasts one step, so it now brings another "
+            "charge.",
             UserWarning,
             stacklevel=2,
         )
     with brainstate.environ.context(dt=dt):
-        net = NetBuilder(flat, Reading(dt, seconds, millivolts, how, reset), problems).net()
-    problems.raise_any()
-    assert net is not None
-    return net
+        return NetBuilder(flat, reading, problems).net()
+
+
+# The place of a problem with the notes in a graph.
+_NOTES = ("the metadata", "written by brainhw")
+
+
+def _noted_number(notes: dict[str, Any], name: str, problems: Problems, fix: str) -> float | None:
+    """Return a positive number from the notes, ``None`` without one; anything else there is a problem."""
+    if name not in notes:
+        return None
+    try:
+        value = float(notes[name])
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        problems.add(*_NOTES, f"says {name} = {notes[name]!r}, expected a number above zero; {fix}.")
+        return None
+    return value
 
 
 def _read(nir: Any, path: str | os.PathLike[str], call: str) -> Any:
     try:
-        # What nir checks itself is checked here with the others, so that all is told at once.
+        # nir's own type check stops at the first mistake; here all of them become one error.
         return nir.read(path, type_check=False)
     except FileNotFoundError:
-        raise NIRError(call, [f"there is no file {os.fspath(path)!r}; give the path of a .nir file."]) from None
-    except Exception as error:  # h5py and nir raise whatever they stumble over
+        words = f"there is no file {os.fspath(path)!r}; give the path of a .nir file."
+        raise NIRError(call, [words]) from None
+    except Exception as error:  # h5py and nir raise errors of many classes for a damaged file
         lines = str(error).strip().splitlines() or [""]
-        raise NIRError(
-            call,
-            [
-                f"{os.fspath(path)!r} is no sound NIR file ({type(error).__name__}: {lines[0].rstrip('.')}); write it "
-                "again with nir.write."
-            ],
-        ) from error
+        reason = f"{type(error).__name__}: {lines[0].rstrip('.')}"
+        words = f"{os.fspath(path)!r} is not a valid NIR file ({reason}); write it again with nir.write."
+        raise NIRError(call, [words]) from error

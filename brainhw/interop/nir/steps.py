@@ -1,4 +1,4 @@
-r"""How the differential equations of NIR become steps, and steps of brainhw become differential equations.
+r"""Steps of a differential equation of NIR, and the options of an exchange.
 
 NIR writes :math:`\tau \dot v = v_{leak} - v + R I` and leaves the discretisation to the reader. Here the input is
 held over a step, so that :math:`v' = \beta v + (1 - \beta)(R I + v_{leak})`, with
@@ -8,14 +8,40 @@ held over a step, so that :math:`v' = \beta v + (1 - \beta)(R I + v_{leak})`, wi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import brainstate
+import brainunit as u
 import numpy as np
 
-__all__ = ["DISCRETISATIONS", "Current", "above", "below", "cuba_current", "kept", "tau_of", "tau_to_run"]
+from brainhw import _arguments
+
+__all__ = ["DISCRETISATIONS", "Options", "above", "below", "cuba_current", "kept", "millivolts_in", "tau_of"]
 
 DISCRETISATIONS = ("exact", "euler")
+
+
+class Options(NamedTuple):
+    """Options of ``to_nir`` or ``from_nir``; the number 1 in the graph is ``millivolts`` mV."""
+
+    dt: u.Quantity
+    millivolts: float
+    how: str
+    reset: str | None
+    gain: str = "weights"
+    weights: str = "float"
+
+    @property
+    def seconds(self) -> float:
+        """The time step in seconds. NIR files hold no unit of time: readers use s, ms or steps, brainhw seconds."""
+        return float(self.dt.to(u.second).mantissa)
+
+
+def millivolts_in(voltage_unit: Any, call: str) -> float:
+    """Return how many millivolts the number 1 of a graph is."""
+    given = 1.0 * voltage_unit if isinstance(voltage_unit, u.Unit) else voltage_unit
+    found = _arguments.quantity(given, u.mV, call=call, name="voltage_unit", shapes=[()], positive=True)
+    return float(found.mantissa)
 
 
 def kept(tau: np.ndarray, dt: float, how: str) -> np.ndarray:
@@ -25,17 +51,14 @@ def kept(tau: np.ndarray, dt: float, how: str) -> np.ndarray:
 
 def tau_of(beta: np.ndarray, dt: float, how: str) -> np.ndarray:
     """Return the time constant with which a reader who steps like ``how`` keeps the share ``beta``."""
+    # A neuron without leak (beta = 1) has an infinite time constant.
     with np.errstate(divide="ignore"):
         return -dt / np.log(beta) if how == "exact" else dt / (1 - beta)
 
 
-def tau_to_run(tau: np.ndarray, dt: float, how: str) -> np.ndarray:
-    """Return the time constant with which a layer of brainhw, whose leak is exact, keeps what ``how`` says."""
-    return tau if how == "exact" else -dt / np.log1p(-dt / tau)
-
-
 def below(V_th: np.ndarray) -> np.ndarray:
     """Return the strict threshold (fires above it) of a neuron that fires at ``V_th`` or above."""
+    # In the precision of the network: no membrane of it lies between two neighbouring numbers.
     dtype = np.dtype(brainstate.environ.dftype())
     return np.nextafter(np.asarray(V_th, dtype), dtype.type(-np.inf)).astype(float)
 
@@ -43,47 +66,32 @@ def below(V_th: np.ndarray) -> np.ndarray:
 def above(threshold: np.ndarray) -> np.ndarray:
     """Return the threshold at or above which a neuron fires that fires strictly above ``threshold``."""
     dtype = np.dtype(brainstate.environ.dftype())
-    threshold = np.asarray(threshold, float)
     held = threshold.astype(dtype)
-    # A change of unit leaves a rounding error in the last places, which is not to move a threshold.
+    # A change of unit leaves a rounding error in the last digits; it must not move the threshold.
     same = np.abs(held.astype(float) - threshold) <= 4 * np.finfo(float).eps * np.abs(threshold)
     return np.where((held > threshold) & ~same, held, np.nextafter(held, dtype.type(np.inf))).astype(float)
 
 
-class Current(NamedTuple):
-    """What a current-based neuron adds to its membrane in a step: ``held * I + direct * S``, then ``I`` moves on.
+def cuba_current(
+    tau_mem: np.ndarray, tau_syn: np.ndarray, r: np.ndarray, dt: float, how: str
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return the share :math:`\beta` and the factor :math:`c` of the current of ``CubaLI`` and ``CubaLIF``.
 
-    Attributes
-    ----------
-    beta : numpy.ndarray
-        Share of the current that a step leaves.
-    held, direct : numpy.ndarray
-        Factors of the current before the step and of the input of the step.
-    """
-
-    beta: np.ndarray
-    held: np.ndarray
-    direct: np.ndarray
-
-
-def cuba_current(tau_mem: np.ndarray, tau_syn: np.ndarray, r: np.ndarray, dt: float, how: str) -> Current:
-    r"""Return the current of ``CubaLI`` and ``CubaLIF`` for an input that is held over a step.
-
-    The exact solution of both equations together is
+    For an input that is held over a step, the exact solution of both equations together is
 
     .. math:: v' = \alpha v + c I + ((1 - \alpha) R - c) S,
               \qquad c = R \tau_{syn} \frac{\beta - \alpha}{\tau_{syn} - \tau_{mem}}
 
     with :math:`c = R \frac{\Delta t}{\tau} e^{-\Delta t/\tau}` where the two are equal; forward Euler takes
-    :math:`c = (1 - \alpha) R` and no direct part.
+    :math:`c = (1 - \alpha) R` and no term in :math:`S`.
     """
-    alpha, beta = kept(tau_mem, dt, how), kept(tau_syn, dt, how)
+    beta = kept(tau_syn, dt, how)
     if how == "euler":
-        return Current(beta, (1 - alpha) * r, np.zeros_like(r))
-    # (beta - alpha)/(tau_syn - tau_mem) without the cancellation where the two are close.
+        return beta, (1 - kept(tau_mem, dt, how)) * r
+    # (beta - alpha)/(tau_syn - tau_mem) without the cancellation where the two are close. Below 1e-6 the two terms of
+    # the series are exact to 1e-12, and expm1(x)/x would divide by zero.
     rates = dt / tau_mem - dt / tau_syn
     near = np.abs(rates) < 1e-6
     safe = np.where(near, 1.0, rates)
     ratio = np.where(near, 1 - rates / 2, -np.expm1(-safe) / safe)
-    held = r * (dt / tau_mem) * beta * ratio
-    return Current(beta, held, (1 - alpha) * r - held)
+    return beta, r * (dt / tau_mem) * beta * ratio

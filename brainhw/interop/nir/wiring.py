@@ -1,4 +1,4 @@
-"""The wiring of a network: every module that one step calls, and where its input comes from."""
+"""Wiring of a network: every module that one step calls, and where its input comes from."""
 
 from __future__ import annotations
 
@@ -15,23 +15,14 @@ from brainhw.transform.trace import StepTrace, Value, first_reason, registered_m
 
 __all__ = ["INPUT", "Call", "Wiring", "wiring_of"]
 
-# The path that stands for the input of the network where the path of a module is expected.
+# Stands for the input of the network in place of the path of a module.
 INPUT = "input"
 
 
 class Call(NamedTuple):
-    """One module that a step calls.
+    """One module that a step calls: ``source`` is the path of the module that feeds it, or ``"input"``.
 
-    Attributes
-    ----------
-    path : str
-        Its dotted path.
-    module : brainstate.nn.Module
-        The module.
-    source : str
-        Path of the module whose output it takes, or ``"input"``.
-    takes, gives : brainunit.Unit
-        Units of its input and output; mV for every voltage.
+    ``takes`` and ``gives`` are the units of its input and output; mV for every voltage.
     """
 
     path: str
@@ -42,17 +33,7 @@ class Call(NamedTuple):
 
 
 class Wiring(NamedTuple):
-    """One step of a network.
-
-    Attributes
-    ----------
-    calls : dict
-        The calls by path, in order, of the modules that the output depends on.
-    output : str
-        Path of the module whose output the network returns.
-    given, returned : Value
-        Input and output of the step.
-    """
+    """The calls of a step by path, in order; ``output`` is the path of the module whose output the network returns."""
 
     calls: dict[str, Call]
     output: str
@@ -66,9 +47,9 @@ class Wiring(NamedTuple):
 
 
 def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: Problems) -> Wiring | None:
-    """Trace one step and return its wiring; ``None`` if problems keep it from being read.
+    """Trace one step and return its wiring; ``None`` if problems prevent that.
 
-    This prepares the network; the caller puts the states back.
+    This prepares the network; the caller restores the states.
     """
     failure = None
     for x in [sample] if sample is not None else _likely_inputs(net):
@@ -77,8 +58,9 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
             prepare_net(net, shape[0] if len(shape) > 1 else None)
             return _wiring(net, trace_step(net, x, call="to_nir"), dt, problems)
         except Exception as error:  # a network from outside may raise anything
+            # The first guess is the most likely input, so its error tells the most.
             failure = failure or first_reason(error)
-    words = "no module says how wide its input is"
+    words = "no module tells the width of its input"
     if failure is not None:
         words = f"{type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0]}"
     fix = "Pass sample=, an input [T, N] that the network takes." if sample is None else "Mend the network or sample."
@@ -87,7 +69,7 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
 
 
 def _likely_inputs(net: brainstate.nn.Module) -> list[Any]:
-    """Return inputs that the network may take; the module registered first comes first."""
+    """Return inputs that the network may take; the module registered first comes first, one sample before a batch."""
     found: dict[tuple[Any, ...], Any] = {}
     for _, module in registered_modules(net):
         size = getattr(module, "in_size", None)
@@ -105,6 +87,16 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, problems: Problems) -> Wi
     outputs: list[tuple[Value, str]] = [(step.given, INPUT)]
     calls: dict[str, Call] = {}
     unheard = _unheard(net, step)
+
+    def origin(value: Value) -> str | None:
+        return next((name for made, name in reversed(outputs) if made.same(value)), None)
+
+    def computed_from(value: Value) -> str:
+        link = step.link(value, [made for made, _ in outputs])
+        sources = () if link is None else link.sources
+        names = [name for made, name in outputs if any(made is source for source in sources)]
+        return f" (it is computed from {', '.join(names)})" if names else ""
+
     for heard in step.calls:
         if heard.given.same(heard.gave):  # hands its input on, as dropout does outside of training
             continue
@@ -117,40 +109,34 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, problems: Problems) -> Wi
         if path in calls:
             problems.add(path, kind, "is called more than once in a step; use one module for each.")
             continue
-        source = next((name for value, name in reversed(outputs) if value.same(heard.given)), None)
+        source = origin(heard.given)
         if source is None:
             problems.add(
                 path,
                 kind,
                 "takes an input that is neither the input of the network nor the unchanged output of one module in "
-                f"this step{_computed_from(step, heard.given, outputs)}. Hand outputs on unchanged: NIR has no form "
-                f"for a computation between modules{unheard}.",
+                f"this step{computed_from(heard.given)}. Pass outputs on unchanged: NIR has no form for a computation "
+                f"between modules{unheard}.",
             )
             source = INPUT
         calls[path] = Call(path, module, source, _coherent(heard.given), _coherent(heard.gave))
         outputs.append((heard.gave, path))
-    output = next((name for value, name in reversed(outputs) if value.same(step.returned)), None)
+    output = origin(step.returned)
     if output is None or output == INPUT:
-        words = f"is not the output of one module{_computed_from(step, step.returned, outputs)}"
+        words = f"is not the output of one module{computed_from(step.returned)}"
         problems.add("the network", "its output", f"{words}. Return the output of one module unchanged{unheard}.")
         return None
     _check_written(net, calls, step, problems)
+    # A network may call modules that its output does not depend on, but `from_nir` refuses a node that feeds nothing.
     behind = {output}
     for path, call in reversed(calls.items()):
-        behind |= {call.source} if path in behind else set()
+        if path in behind:
+            behind.add(call.source)
     return Wiring({p: call for p, call in calls.items() if p in behind}, output, step.given, step.returned)
 
 
-def _computed_from(step: StepTrace, value: Value, outputs: list[tuple[Value, str]]) -> str:
-    """Return the modules between which and ``value`` something is computed, in words."""
-    link = step.link(value, [output for output, _ in outputs])
-    sources = () if link is None else link.sources
-    names = [name for output, name in outputs if any(output is source for source in sources)]
-    return f" (it is computed from {', '.join(names)})" if names else ""
-
-
 def _unheard(net: Any, step: StepTrace) -> str:
-    """Return the modules that the trace cannot hear, in words: they compute in ``__call__`` itself."""
+    """Return the modules that a trace cannot hear, in words: they compute in ``__call__`` itself."""
     heard = {id(call.module) for call in step.calls}
     names = [
         f"{path} ({type(module).__name__})"
@@ -174,12 +160,13 @@ def _coherent(value: Value) -> u.Unit:
 
 
 def _check_written(net: Any, calls: dict[str, Call], step: StepTrace, problems: Problems) -> None:
+    """Note what a step writes outside of its modules: a graph would leave it out without a word."""
     known = {id(state) for call in calls.values() for state in call.module.states().values()}
-    others = {id(state): ".".join(map(str, path)) for path, state in net.states().items() if id(state) not in known}
+    paths = {id(state): ".".join(map(str, path)) for path, state in net.states().items()}
     # The layer that adds noise is refused by its own rule.
     noisy = any(getattr(call.module, "noise_std", None) is not None for call in calls.values())
     for state in step.written:
         is_random = state is brainstate.random.DEFAULT
         if id(state) not in known and not (noisy and is_random):
-            where = others.get(id(state), "a random number" if is_random else "a state")
-            problems.add(where, type(state).__name__, "is written in a step outside of any module that NIR has.")
+            where = paths.get(id(state), "a random number" if is_random else "a state")
+            problems.add(where, type(state).__name__, "is written in a step outside of the modules of the graph.")

@@ -1,4 +1,4 @@
-"""Export: a network of brainhw as a NIR graph, exactly or not at all."""
+"""Export of a network as a NIR graph, exact or refused."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any
 
 import brainstate
 import brainunit as u
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.interop.nir.building import GraphBuilder, Options
+from brainhw.interop.nir.building import GraphBuilder
 from brainhw.interop.nir.errors import Problems, nir_package
-from brainhw.interop.nir.metadata import graph_notes
-from brainhw.interop.nir.steps import DISCRETISATIONS
+from brainhw.interop.nir.steps import DISCRETISATIONS, Options, millivolts_in
 from brainhw.interop.nir.wiring import wiring_of
 from brainhw.nn import net_chip
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.restore import states_restored
 from brainhw.transform.trace import watch_calls
 
-__all__ = ["millivolts_in", "to_nir"]
+__all__ = ["to_nir"]
 
 
 def to_nir(
@@ -35,55 +35,55 @@ def to_nir(
     clamp: str = "check",
     sample: Any = None,
 ) -> Any:
-    r"""Return a network as a NIR graph; whatever NIR has no form for is refused, all of it in one error.
+    r"""Return a network as a NIR graph; refuse whatever NIR has no form for, all of it in one error.
 
     NIR writes a neuron as :math:`\tau \dot v = v_{leak} - v + R I` (Pedersen et al., Nature Communications, 2024) and
-    says nothing about steps. One step of brainhw is :math:`V' = \beta V + x`, a spike being a voltage step, and that
-    of a reader who holds its input over a step is :math:`v' = \beta v + (1 - \beta) R I`. So the graph carries
+    leaves the steps to the reader. One step of brainhw is :math:`V' = \beta V + x`, where a spike is a voltage step. A
+    reader that holds its input over a step computes :math:`v' = \beta v + (1 - \beta) R I`. So the graph has
 
     .. math:: W_{NIR} = W / (1 - \beta), \qquad R = 1, \qquad \tau \text{ in seconds}
 
-    and a reader with the same step takes the same steps. ``v_threshold`` is the number just below ``V_th``, since NIR
-    fires above its threshold and brainhw at it or above. What goes back along a recurrent connection arrives one step
-    later. What the output does not depend on is left out.
+    and a reader with the same time step takes the same steps. ``v_threshold`` is the number just below ``V_th``: NIR
+    fires above its threshold, brainhw at it or above. Spikes along a recurrent connection arrive one step later.
+    Modules that the output does not depend on are left out.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, or one layer. The chip in place (:func:`brainhw.sample_chip`) is the one that is exported.
+        The network, or one layer. The sampled chip (:func:`brainhw.sample_chip`) is exported if there is one.
     dt : Quantity
-        Time step that the network runs with. It fixes :math:`\beta`, and with it the weights.
+        Time step of the network. It fixes :math:`\beta`, and with it the weights.
     voltage_unit : Unit or Quantity, optional
         What 1 in the graph stands for. Default mV.
     reset : {'exact', 'continuous'}, optional
         ``'exact'`` (default) refuses neurons that subtract their threshold. ``'continuous'`` exports them with a reset
-        to zero: in continuous time the same, in steps of ``dt`` an error of order ``dt``.
+        to zero: the same in continuous time, an error of order ``dt`` in steps.
     discretisation : {'exact', 'euler'}, optional
-        How the reader steps: by the exponential (default), or by forward Euler, for which
+        Steps of the reader: exponential (default), or forward Euler, for which
         :math:`\tau = \Delta t/(1 - \beta)` keeps the same share :math:`\beta`.
     gain : {'weights', 'R'}, optional
-        Where the factor :math:`1/(1 - \beta)` goes: into the weights (default; every reader takes ``R = 1``), or into
-        ``R``, with the weights as they are.
+        Place of the factor :math:`1/(1 - \beta)`: the weights (default; every reader takes ``R = 1``), or ``R``, with
+        unchanged weights.
     weights : {'float', 'codes'}, optional
-        Rounded chip weights as the voltages that they are (default), or as whole numbers and a ``Scale``.
+        Rounded chip weights as voltages (default), or as whole numbers and a ``Scale``.
     clamp : {'check', 'ignore'}, optional
         ``'check'`` (default) refuses chip neurons unless ``sample`` shows that holding the membrane at zero changes
-        nothing. ``'ignore'`` exports them without.
+        nothing. ``'ignore'`` exports them without this check.
     sample : array or Quantity, optional
-        An input ``[T, N]`` or ``[T, B, N]``, for that check and for the width of the input where no module tells it.
+        Input ``[T, N]`` or ``[T, B, N]`` for that check, and for the width of the input if no module tells it.
 
     Returns
     -------
     nir.NIRGraph
-        Write it with ``nir.write``. Arrays are float64, so that float32 weights come back to the bit; metadata under
-        ``"brainhw"`` say how it was made.
+        Write it with ``nir.write``. Arrays are float64, so that float32 weights come back bit by bit; the metadata
+        ``"brainhw"`` tells how it was made.
 
     Raises
     ------
     NIRError
-        If anything has no NIR form; it names every module, the reason and what to do. The network stays as it was.
+        If anything has no NIR form; it names every module, the reason and what to do. The network is not changed.
     TypeError, ValueError
-        If an argument is bad.
+        If an argument is invalid.
     ImportError
         If the packages nir and h5py are not installed.
 
@@ -104,29 +104,33 @@ def to_nir(
     call = "to_nir"
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it looks at weights, which jit hides; call it outside of jit.")
-    dt = _arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
-    millivolts = millivolts_in(voltage_unit, call)
+        raise RuntimeError(f"{call}: inside jit the weights have no numbers to write. Call it outside of jit.")
     options = Options(
-        dt=dt,
-        millivolts=millivolts,
+        dt=_arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True),
+        millivolts=millivolts_in(voltage_unit, call),
         how=_arguments.choice(discretisation, DISCRETISATIONS, call=call, name="discretisation"),
         reset=_arguments.choice(reset, ("exact", "continuous"), call=call, name="reset"),
         gain=_arguments.choice(gain, ("weights", "R"), call=call, name="gain"),
         weights=_arguments.choice(weights, ("float", "codes"), call=call, name="weights"),
     )
     _arguments.choice(clamp, ("check", "ignore"), call=call, name="clamp")
-    _check_sample(sample, call)
+    if sample is not None:
+        shape = np.shape(u.get_mantissa(sample))
+        if len(shape) not in (2, 3) or 0 in shape:
+            raise ValueError(f"{call}: sample must have shape [T, N] or [T, B, N]; got shape {shape}.")
+        _arguments.check_finite(sample, call=call, name="sample")
     nir = nir_package(call)
     problems = Problems(call)
-    _refuse_infinite(net, problems)
+    # A weight of NaN would make an input of NaN, and every check after this one misleading.
+    _check_parameters(net, problems)
     problems.raise_any()
-    with states_restored(net, keep_weights=False), brainstate.environ.context(dt=dt, fit=False):
-        net_chip(net, call=call)
-        wiring = wiring_of(net, dt, None if sample is None else sample[0], problems)
+    with states_restored(net, keep_weights=False), brainstate.environ.context(dt=options.dt, fit=False):
+        chip = net_chip(net, call=call)
+        wiring = wiring_of(net, options.dt, None if sample is None else sample[0], problems)
         if wiring is None:
             problems.raise_any()
         assert wiring is not None
+        # The trace may have prepared a batch, whose states have one axis more.
         prepare_net(net)
         builder = GraphBuilder(nir, wiring, options, problems)
         builder.apply_rules()
@@ -134,63 +138,44 @@ def to_nir(
         if clamp == "check":
             _check_clamp(net, builder.clamped, sample, problems)
         problems.raise_any()
-        chip = net_chip(net, call=call)
-        notes = graph_notes(
-            dt_s=float(dt.to(u.second).mantissa),
-            millivolts=millivolts,
-            how=options.how,
-            reset=options.reset,
-            gain=options.gain,
-            chip=None if chip is None else chip.name,
-        )
-        return builder.graph(notes)
+        return builder.graph(None if chip is None else chip.name)
 
 
-def millivolts_in(voltage_unit: Any, call: str) -> float:
-    """Return how many millivolts the number 1 of a graph stands for."""
-    given = 1.0 * voltage_unit if isinstance(voltage_unit, u.Unit) else voltage_unit
-    found = _arguments.quantity(given, u.mV, call=call, name="voltage_unit", shapes=[()], positive=True)
-    return float(found.mantissa)
-
-
-def _check_sample(sample: Any, call: str) -> None:
-    if sample is None:
-        return
-    shape = np.shape(u.get_mantissa(sample))
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise ValueError(f"{call}: sample must have shape [T, N] or [T, B, N]; got shape {shape}.")
-    _arguments.check_finite(sample, call=call, name="sample")
-
-
-def _refuse_infinite(net: brainstate.nn.Module, problems: Problems) -> None:
+def _check_parameters(net: brainstate.nn.Module, problems: Problems) -> None:
     for path, state in net.states(brainstate.ParamState).items():
-        for leaf in _leaves(state.value):
-            if not np.all(np.isfinite(np.asarray(u.get_mantissa(leaf), float))):
+        for leaf in jax.tree.leaves(state.value):
+            if not np.all(np.isfinite(np.asarray(leaf, float))):
                 name = ".".join(map(str, path))
                 problems.add(name, "a parameter", "holds NaN or infinite values; load or initialise it again.")
-
-
-def _leaves(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else [value]
 
 
 def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any, problems: Problems) -> None:
     """Add a problem for each clamped layer whose free membrane falls below zero on a sample ``[T, ...]``.
 
-    Without a sample every clamped layer is a problem. The caller puts the states back.
+    Without a sample every clamped layer is a problem. The caller restores the states.
     """
     if not layers:
         return
     advice = "pass clamp='ignore' to export neurons without it, which then differ there"
-    if sample is None:
-        for path, layer in layers.items():
-            problems.add(
-                path,
-                type(layer).__name__,
+    shares = None if sample is None else _clamped_shares(net, layers, sample)
+    for path, layer in layers.items():
+        if shares is None:
+            why = (
                 "holds its membrane at zero or above, which NIR has no form for; pass sample=, an input [T, N] or "
-                f"[T, B, N] on which it is checked that this changes nothing, or {advice}.",
+                f"[T, B, N] on which this changes nothing, or {advice}."
             )
-        return
+        elif shares[path] > 0:
+            why = (
+                f"holds its membrane at zero in {shares[path]:.2%} of all steps and neurons of the sample, which NIR "
+                f"has no form for; train without inhibition that reaches below zero, or {advice}."
+            )
+        else:
+            continue
+        problems.add(path, type(layer).__name__, why)
+
+
+def _clamped_shares(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any) -> dict[str, float]:
+    """Return for each layer the share of steps and neurons in which the clamp changes the membrane."""
     shape = np.shape(u.get_mantissa(sample))
     prepare_net(net, shape[1] if len(shape) == 3 else None)
     paths = {id(layer): path for path, layer in layers.items()}
@@ -199,25 +184,14 @@ def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any,
         shares = {}
 
         def hear(layer: Any, drive: Any, gave: Any, before: dict[str, Any]) -> None:
-            shares[paths[id(layer)]] = _share_below(layer, drive, before)
+            if layer.topology == "RC":
+                drive = drive + layer.recurrent_drive(before["spk"])
+            # The recorded membrane is clamped already, so the step of the membrane is computed again without it.
+            free = layer.integrate(before["V"], drive, brainstate.environ.get("dt")).to(u.mV).mantissa
+            shares[paths[id(layer)]] = jnp.mean(free < 0)
 
         with watch_calls(layers.values(), hear):
             net(x)
         return shares
 
-    for path, shares in brainstate.transform.for_loop(step, sample).items():
-        share = float(np.mean(np.asarray(shares)))
-        if share > 0:
-            problems.add(
-                path,
-                type(layers[path]).__name__,
-                f"holds its membrane at zero in {share:.2%} of all steps and neurons of the sample, which NIR has no "
-                f"form for; train without inhibition that reaches below zero, or {advice}.",
-            )
-
-
-def _share_below(layer: Any, drive: Any, before: dict[str, Any]) -> Any:
-    if layer.topology == "RC":
-        drive = drive + layer.recurrent_drive(before["spk"])
-    free = layer.integrate(before["V"], drive, brainstate.environ.get("dt")).to(u.mV).mantissa
-    return jnp.mean(free < 0)
+    return {path: float(np.mean(shares)) for path, shares in brainstate.transform.for_loop(step, sample).items()}

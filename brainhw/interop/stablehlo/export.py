@@ -1,9 +1,8 @@
-"""From a network to a program of one step."""
+"""Export of one step of a network as a program."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,26 +35,26 @@ def export_step(
     key: jax.Array | int | None = None,
     platforms: Sequence[str] | None = None,
 ) -> StepProgram:
-    """Export one step of a network as a StableHLO program that runs without it.
+    """Export one step of a network as a StableHLO program that runs without the network.
 
-    Step by step the program gives, from its ``initial_state``, to the bit what :func:`brainhw.stream` gives, and what
-    :func:`brainhw.rollout` gives with ``layerwise=False``, up to what XLA rounds otherwise inside a loop. The network
-    is prepared as for these, and afterwards is as it was.
+    From its ``initial_state`` the program returns bit by bit the results of :func:`brainhw.stream`, and those of
+    :func:`brainhw.rollout` with ``layerwise=False`` up to the rounding of XLA inside a loop. The network is prepared
+    as for these, and is restored afterwards.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network; ``net(x)`` advances it by one step.
     x : array or Quantity
-        An input of one step, ``[N]`` for one sample or ``[B, N]`` for a batch. Its shape, number type and unit are
-        those that the program takes; its numbers do not matter.
+        Input of one step, ``[N]`` for one sample or ``[B, N]`` for a batch. The program takes its shape, number type
+        and unit; its numbers do not matter.
     dt : Quantity, optional
-        The time step. Default that of ``brainstate.environ``.
+        Time step. Default that of ``brainstate.environ``.
     key : jax.Array or int, optional
-        Sampled chip, see :func:`brainhw.prepare_net`. Default the chip in place.
+        Sampled chip, see :func:`brainhw.prepare_net`. Default the chip in place, sampled or nominal.
     platforms : sequence of {'cpu', 'cuda', 'rocm', 'tpu'}, optional
-        What the program shall run on, one or several; they need not be there now, and one named twice counts once.
-        Default what JAX runs on here.
+        Platforms of the program; they need not be available here, and duplicates count once. Default the platform of
+        JAX here.
 
     Returns
     -------
@@ -65,23 +64,19 @@ def export_step(
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad; the network cannot be prepared; a step draws random numbers, calls back into Python, or
-        returns something else than arrays, Quantities and tuples, lists and dicts of them, by string; or a layer holds
-        a limited number of steps.
+        If an argument is invalid; the network cannot be prepared; a step draws random numbers, calls back into Python,
+        or returns anything but arrays, Quantities and tuples, lists and dicts of them, with strings as keys; or a
+        layer holds a limited number of steps.
     RuntimeError
-        If no time step is set, or the call stands inside a compiled function.
+        If no time step is set, or the call is inside a compiled function.
 
     Notes
     -----
-    Whatever a step writes is state and goes in and out: membranes, spikes, currents. Whatever it only reads is a
-    constant of the program: weights, as the chip applies them after sign annealing, rounding, charge curve and
-    mismatch, and time constants, thresholds, ``dt``. After training go on and export again. Gradients are not part of
-    the program.
+    Everything that a step writes is state and goes in and out: membranes, spikes, currents. Everything that it only
+    reads is a constant of the program: time constants, thresholds, ``dt``, and weights after sign annealing, rounding,
+    charge curve and mismatch. Export again after further training. Gradients are not part of the program.
 
-    The program names no files of the machine that it was exported on. The global random state is left as it was.
-
-    Constants are kept from being folded when the program is compiled, because a compiler and a processor may round an
-    exponential differently.
+    The program contains no file names of this machine. The global random state is restored.
 
     Examples
     --------
@@ -98,25 +93,31 @@ def export_step(
     call = "export_step"
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it compiles a program of its own and cannot stand inside jit; call it outside.")
+        raise RuntimeError(
+            f"{call}: a program is compiled by itself and cannot stand inside jit. Call it outside of jit."
+        )
     x = _example(x, call)
     key = _arguments.as_key(key, call)
     chosen = _platforms(platforms, call)
-    dt = _arguments.time_step(call=call) if dt is None else _arguments.quantity(dt, u.ms, call=call, name="dt", **_STEP)
+    if dt is None:
+        dt = _arguments.time_step(call=call)
+    else:
+        dt = _arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
     with brainstate.environ.context(dt=dt), _random_state_restored(), states_restored(net, keep_weights=False):
         prepare_net(net, x.shape[0] if x.ndim == 2 else None, key=key)
         _check_endless(net, call)
-        settings = {"dt": dt}
-        step = StreamStep(net, lambda x: (_string_keys(advance(net, x), call), {}), x, settings, call=call)
+        step = StreamStep(net, lambda x: (_checked_output(advance(net, x), call), {}), x, {"dt": dt}, call=call)
         names, units = _states(step.held, call)
         moving, fixed = step.numbers()
         output_units: list[u.Unit | None] = []
 
         def pure(state: dict[str, jax.Array], x: jax.Array) -> tuple[dict[str, jax.Array], Any]:
+            # Keeps constants from being folded: a compiler and a processor may round an exponential differently.
             constants = jax.lax.optimization_barrier(fixed)
             moved, out, _ = step.pure(tuple(state[name] for name in names), constants, [x])
-            output_units.clear()
-            return dict(zip(names, moved, strict=True)), _plain_output(step.out_tree.unflatten(out), output_units, call)
+            leaves, tree = jax.tree.flatten(step.out_tree.unflatten(out), is_leaf=_is_quantity)
+            output_units[:] = [_unit(leaf) for leaf in leaves]
+            return dict(zip(names, moved, strict=True)), tree.unflatten([u.get_mantissa(leaf) for leaf in leaves])
 
         rest = dict(zip(names, moving, strict=True))
         try:
@@ -133,7 +134,7 @@ def export_step(
     return StepProgram(
         exported,
         dict(zip(names, units, strict=True)),
-        u.get_unit(x) if isinstance(x, u.Quantity) else None,
+        _unit(x),
         tuple(output_units),
         dt,
         versions(),
@@ -141,12 +142,9 @@ def export_step(
     )
 
 
-_STEP: dict[str, Any] = {"shapes": [()], "positive": True}
-
-
 @contextlib.contextmanager
 def _random_state_restored() -> Iterator[None]:
-    """Put the global random state back: a step with fit=True draws from it while it is prepared and traced."""
+    """Restore the global random state: a step with fit=True draws from it while it is prepared and traced."""
     state = brainstate.random.DEFAULT
     before = state.value
     try:
@@ -157,7 +155,7 @@ def _random_state_restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_locations() -> Iterator[None]:
-    """Keep the paths of source files out of what is lowered."""
+    """Keep the paths of source files out of the program: they name users and folders of this machine."""
     name = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, name)
     jax.config.update(name, 0)
@@ -168,14 +166,14 @@ def _without_locations() -> Iterator[None]:
 
 
 def _example(x: Any, call: str) -> Any:
-    """Return the input that stands for all, in JAX's own arrays, or raise."""
+    """Return the example of an input as a JAX array, or raise."""
     if isinstance(x, u.Quantity):
         example = u.Quantity(jnp.asarray(x.mantissa), unit=x.unit)
     else:
         example = jnp.asarray(_arguments.as_array(x, call=call, name="x"))
     if example.ndim not in (1, 2) or 0 in example.shape:
         raise ValueError(
-            f"{call}: x must be the input of one step, [N] or [B, N], none of them 0; got {example.shape}."
+            f"{call}: x must be the input of one step, [N] or [B, N], none of them 0; got shape {example.shape}."
         )
     return example
 
@@ -195,21 +193,21 @@ def _check_endless(net: brainstate.nn.Module, call: str) -> None:
     limit = step_limit(net, call)
     if limit is not None and not math.isinf(most := limit.steps_left):
         raise ValueError(
-            f"{call}: a layer with kernel='dense' holds {most:.0f} steps and a program cannot refuse the next; take "
-            "kernel='soe', whose memory does not grow, or forget on purpose with memory=."
+            f"{call}: a layer with kernel='dense' holds {most:.0f} steps and a program cannot refuse the next. Take "
+            "kernel='soe', whose memory does not grow, or limit the memory with memory=."
         )
 
 
 def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]]:
-    """Return a name and the unit of every array of the states that a step writes."""
+    """Return names and units of the arrays of all states that a step writes."""
     names: list[str] = []
     units: list[u.Unit | None] = []
     for one in held:
         value = one.state.value
         if isinstance(one.state, brainstate.random.RandomState) or any(impl is not None for impl in one.impls):
             raise ValueError(
-                f"{call}: a step draws random numbers ({one.path or type(one.state).__name__}), which a program that "
-                "gives the same for the same state cannot; export outside fit=True, or leave the noise out."
+                f"{call}: a step draws random numbers ({one.path or type(one.state).__name__}), but a program returns "
+                "the same for the same state. Export outside of fit=True, or leave the noise out."
             )
         if not one.moves:
             continue
@@ -220,47 +218,39 @@ def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]
     return names, units
 
 
-def _string_keys(out: Any, call: str) -> Any:
-    """Return an output unless it has a dict whose keys are no strings, which JAX can neither sort nor keep."""
-    if type(out) in (tuple, list, dict):
-        if isinstance(out, dict) and (bad := [name for name in out if not isinstance(name, str)]):
+def _checked_output(out: Any, call: str) -> Any:
+    """Return an output, or raise unless it is an array, a Quantity, or tuples, lists and dicts of them."""
+    if type(out) is dict:
+        # JAX cannot sort keys of several types.
+        bad = [name for name in out if not isinstance(name, str)]
+        if bad:
             raise TypeError(
                 f"{call}: a dict that a step returns must have strings as keys; got the key "
-                f"{_arguments.describe(bad[0])}: name it with a string."
+                f"{_arguments.describe(bad[0])}."
             )
-        for part in out.values() if isinstance(out, dict) else out:
-            _string_keys(part, call)
+    # Exact types: a file holds the structure of an output, but not the code of a class such as a NamedTuple.
+    if type(out) in (tuple, list, dict):
+        for part in out.values() if type(out) is dict else out:
+            _checked_output(part, call)
+    elif not (out is None or _is_quantity(out) or jax.tree_util.all_leaves([out])):
+        raise TypeError(
+            f"{call}: a step must return an array, a Quantity, or tuples, lists and dicts of them; it returns "
+            f"{_arguments.describe(out)}."
+        )
     return out
-
-
-def _plain_output(out: Any, units: list[u.Unit | None], call: str) -> Any:
-    """Return an output without its units, which are added to ``units``, or raise if it is no plain pytree."""
-    if out is None or type(out) in (tuple, list, dict):
-        node = functools.partial(_plain_output, units=units, call=call)
-        if isinstance(out, dict):
-            # In the order in which JAX flattens a dict.
-            return {name: node(out[name]) for name in sorted(out)}
-        return None if out is None else type(out)(node(part) for part in out)
-    if isinstance(out, (u.Quantity, jax.Array)):
-        units.append(_unit(out))
-        return u.get_mantissa(out)
-    raise TypeError(
-        f"{call}: a step must return an array, a Quantity, or tuples, lists and dicts of them; it returns "
-        f"{_arguments.describe(out)}."
-    )
 
 
 def _check_effects(exported: jax.export.Exported, call: str) -> None:
     effects = [*exported.ordered_effects, *exported.unordered_effects]
     if effects:
         raise ValueError(
-            f"{call}: a step calls back into Python ({', '.join(map(str, effects))}), which a program cannot; leave "
+            f"{call}: a step calls back into Python ({', '.join(map(str, effects))}), which a program cannot. Leave "
             "out prints and callbacks."
         )
 
 
 def _unit(value: Any) -> u.Unit | None:
-    return u.get_unit(value) if isinstance(value, u.Quantity) else None
+    return u.get_unit(value) if _is_quantity(value) else None
 
 
 def _is_quantity(value: Any) -> bool:

@@ -1,25 +1,39 @@
-"""The file of a step program: a NumPy archive of the program, the states at rest and a description."""
+"""File of a step program: a NumPy archive of the program, the states at rest and a description in JSON."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
+import brainunit as u
 import numpy as np
 
+from brainhw._arguments import unit_name
 from brainhw._files import FileKind, write_whole
 
-__all__ = ["digest", "read_program_file", "stored_dtype", "write_program_file"]
+__all__ = ["FILE", "Stored", "digest", "read_program_file", "stored_dtype", "write_program_file"]
 
 _TAG = "brainhw-step"
 _STATE = "state/"
-_FILE = FileKind("step program", "StepProgram.save", 1)
-_AGAIN = "copy it again, or export the network again with brainhw.interop.stablehlo.export_step"
+FILE = FileKind("step program", "StepProgram.save", 1)
+
+
+class Stored(NamedTuple):
+    """Content of a file: the serialized program, the states at rest, and the description."""
+
+    program: bytes
+    states: Mapping[str, np.ndarray]
+    state_units: Mapping[str, u.Unit | None]
+    input_unit: u.Unit | None
+    output_units: tuple[u.Unit | None, ...]
+    dt: u.Quantity
+    versions: Mapping[str, str]
 
 
 def digest(program: bytes, states: Mapping[str, np.ndarray]) -> str:
@@ -27,65 +41,76 @@ def digest(program: bytes, states: Mapping[str, np.ndarray]) -> str:
     found = hashlib.sha256(program)
     for name in sorted(states):
         value = states[name]
+        # Zero bytes between the parts, so that no part can continue into the next.
         found.update(f"\0{name}\0{value.dtype.str}\0{value.shape}\0".encode())
         found.update(value.tobytes())
     return found.hexdigest()
 
 
 def stored_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the type that a state is kept in: its own, or whole numbers where NumPy's archive does not know it."""
+    """Return the type in which a state is stored: its own, or whole numbers of its size for bfloat16 and the like."""
+    # NumPy's archive stores types that NumPy does not know as raw bytes, and loads them without their name.
     return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 
-def write_program_file(
-    path: str | os.PathLike[str],
-    program: bytes,
-    states: Mapping[str, np.ndarray],
-    description: dict[str, Any],
-    call: str,
-) -> None:
+def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) -> None:
     """Write ``program``, ``description`` (JSON) and ``state/NAME`` arrays as one archive, in one step."""
-    stored = {name: value.view(stored_dtype(value.dtype)) for name, value in states.items()}
-    described = {"format": f"{_TAG}/{_FILE.format}", "sha256": digest(program, stored), **description}
-    content: dict[str, Any] = {
-        "program": np.frombuffer(program, np.uint8),
-        "description": np.array(json.dumps(described, sort_keys=True)),
+    states = {name: value.view(stored_dtype(value.dtype)) for name, value in stored.states.items()}
+    description = {
+        "format": f"{_TAG}/{FILE.format}",
+        "sha256": digest(stored.program, states),
+        "dt_ms": float(stored.dt.to(u.ms).mantissa),
+        "state_units": {name: _plain_unit(unit) for name, unit in stored.state_units.items()},
+        "input_unit": _plain_unit(stored.input_unit),
+        "output_units": [_plain_unit(unit) for unit in stored.output_units],
+        "versions": dict(stored.versions),
     }
+    content: dict[str, Any] = {
+        "program": np.frombuffer(stored.program, np.uint8),
+        "description": np.array(json.dumps(description, sort_keys=True)),
+    }
+    content |= {_STATE + name: value for name, value in states.items()}
     archive = io.BytesIO()
-    content |= {_STATE + name: value for name, value in stored.items()}
     np.savez(archive, **content)
     write_whole(path, archive.getvalue(), call=call)
 
 
-def read_program_file(
-    path: str | os.PathLike[str], call: str
-) -> tuple[bytes, dict[str, np.ndarray], dict[str, Any], str]:
-    """Return program, states, description and the words that name the file; raises unless it is whole."""
-    arrays, what = _FILE.read(path, _arrays, call=call)
-    if "description" not in arrays or "program" not in arrays:
-        raise ValueError(f"{what} is not a step program; give a file that StepProgram.save wrote.")
+def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, str]:
+    """Return the content and the words that name the file; raise unless it is whole."""
+    arrays, what = FILE.read(path, _arrays, call=call)
     try:
+        program = arrays["program"].tobytes()
         description = json.loads(str(arrays["description"][()]))
         tag, _, version = description.pop("format").partition("/")
         number = int(version)
     except (ValueError, KeyError, AttributeError, IndexError, TypeError):
-        tag, number = "", 0
+        raise FILE.foreign(what) from None
     if tag != _TAG or number < 1:
-        raise ValueError(f"{what} is not a step program; give a file that StepProgram.save wrote.")
-    _FILE.check_format(number, what)
+        raise FILE.foreign(what)
+    FILE.check_format(number, what)
     states = {key.removeprefix(_STATE): value for key, value in arrays.items() if key.startswith(_STATE)}
-    program = arrays["program"].tobytes()
-    if description.pop("sha256", None) != digest(program, states):
-        raise ValueError(f"{what} is damaged: program and states do not match their SHA-256; {_AGAIN}.")
-    return program, states, description, what
+    if description.get("sha256") != digest(program, states):
+        raise FILE.damaged(what, "is damaged: program and states do not match their SHA-256")
+    # The digest shows a damaged file, but anybody can compute one: every number is checked as well.
+    try:
+        versions = description["versions"]
+        if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
+            raise ValueError("its versions are not text")
+        state_units = {name: _unit_of(unit) for name, unit in description["state_units"].items()}
+        output_units = tuple(_unit_of(unit) for unit in description["output_units"])
+        dt = _plain_number(description["dt_ms"], "dt_ms", positive=True) * u.ms
+        input_unit = _unit_of(description["input_unit"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FILE.damaged(what, f"is damaged: {error}") from error
+    return Stored(program, states, state_units, input_unit, output_units, dt, versions), what
 
 
 def _arrays(stream: IO[bytes], what: str) -> tuple[dict[str, np.ndarray], str]:
     data = stream.read()
     if not data.startswith(b"PK"):
-        fault = "is not a step program" if data else "is empty"
-        raise ValueError(f"{what} {fault}; give a file that StepProgram.save wrote.")
+        raise FILE.foreign(what, "" if data else "is empty")
     try:
+        # A checksum is compared at the end of a member, and NumPy reads only as much as the header of an array says.
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             bad = archive.testzip()
         if bad is not None:
@@ -93,4 +118,38 @@ def _arrays(stream: IO[bytes], what: str) -> tuple[dict[str, np.ndarray], str]:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}, what
     except Exception as error:  # the readers of archives and arrays raise errors of many classes for bad bytes
-        raise ValueError(f"{what} is cut short or damaged ({error}); {_AGAIN}.") from error
+        raise FILE.damaged(what, f"is cut short or damaged ({error})") from error
+
+
+def _plain_unit(unit: u.Unit | None) -> dict[str, Any] | None:
+    """Return name, exponents of the seven base units, power of ten and factor; ``None`` for no unit."""
+    if unit is None:
+        return None
+    exponents = [float(exponent) for exponent in np.asarray(unit.dim._dims)]
+    return {"name": unit_name(unit), "exponents": exponents, "scale": unit.scale, "factor": unit.factor}
+
+
+def _unit_of(data: Any) -> u.Unit | None:
+    """Return the unit that :func:`_plain_unit` described."""
+    if data is None:
+        return None
+    if not isinstance(data["name"], str) or len(data["exponents"]) != 7:
+        raise ValueError("a unit must have a name and seven exponents")
+    for number in (*data["exponents"], data["scale"]):
+        _plain_number(number, "exponents and scale of a unit")
+    _plain_number(data["factor"], "the factor of a unit", positive=True)
+    # brainunit's own unit prints better. The name alone proves nothing: units that have none print as a formula.
+    named = getattr(u, data["name"], None)
+    if isinstance(named, u.Unit) and _plain_unit(named) == data:
+        return named
+    dimension = u.get_or_create_dimension([float(exponent) for exponent in data["exponents"]])
+    return u.Unit(dim=dimension, scale=data["scale"], factor=data["factor"], name=data["name"])
+
+
+def _plain_number(data: Any, name: str, *, positive: bool = False) -> float:
+    """Return a finite number that a description holds, or raise."""
+    # `type`, since True is an int; and JSON may hold a whole number that is too large for a float.
+    sound = type(data) in (int, float) and abs(data) < math.inf and abs(data) <= 1e300
+    if not sound or (positive and data <= 0):
+        raise ValueError(f"{name} must be finite numbers{' above zero' if positive else ''}; got {data!r:.40}")
+    return float(data)

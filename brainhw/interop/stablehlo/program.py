@@ -1,4 +1,4 @@
-"""A step of a network that has become a program: state and input in, state and output out."""
+"""Program of one step of a network: state and input in, state and output out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.interop.stablehlo.file import read_program_file, stored_dtype, write_program_file
-from brainhw.interop.stablehlo.units import plain_number, plain_unit, unit_of, unit_text
+from brainhw._files import path_text
+from brainhw.interop.stablehlo.file import FILE, Stored, read_program_file, stored_dtype, write_program_file
 
-__all__ = ["StepProgram", "check_flatbuffers", "load_step"]
+__all__ = ["StepProgram", "load_step"]
 
 
 @final
@@ -26,27 +26,27 @@ __all__ = ["StepProgram", "check_flatbuffers", "load_step"]
 class StepProgram:
     """One step of a network as a compiled program, from :func:`export_step` or :func:`load_step`.
 
-    The program is a pure function and holds all that a step needs besides state and input: weights, as the chip
-    applies them, time constants, thresholds, the time step. Neither the network nor the code that it was written in is
-    needed to run it. Here states, input and output are Quantities where they have a unit; the program itself takes and
-    gives plain numbers in these units.
+    The program is a pure function. It contains everything that a step needs besides state and input: weights as the
+    chip applies them, time constants, thresholds, the time step. It runs without the network and its code. States,
+    input and output of :meth:`step` are Quantities if they have a unit; ``exported`` takes and returns plain numbers
+    in these units.
 
     Attributes
     ----------
     exported : jax.export.Exported
         The program: ``exported.call(state, x)`` returns ``(state, y)`` in plain numbers, the state as a dict by name.
     initial_state : dict
-        The states at rest by name, such as ``"hidden.V"``: arrays, Quantities where they have a unit.
+        States at rest by name, such as ``"hidden.V"``: arrays, or Quantities if they have a unit.
     state_units : Mapping
-        The unit of each state, ``None`` for none.
+        Unit of each state, ``None`` without one.
     input_unit : Unit or None
-        The unit of the input of a step.
+        Unit of the input of a step.
     output_units : tuple of (Unit or None)
-        The units of the arrays of the output, in order.
+        Units of the arrays of the output, in order.
     dt : Quantity
-        The time step that is compiled in, ms.
+        The compiled time step, ms.
     versions : dict
-        What it was exported with: ``brainhw``, ``brainstate``, ``jax``, ``python``.
+        Versions at the export: ``brainhw``, ``brainstate``, ``jax``, ``python``.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class StepProgram:
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """What the program runs on, such as ``"cpu"`` or ``"cuda"``."""
+        """The platforms that the program runs on, such as ``"cpu"`` or ``"cuda"``."""
         return self.exported.platforms
 
     @property
@@ -86,14 +86,14 @@ class StepProgram:
         return self._likes[1].shape
 
     def step(self, state: Mapping[str, Any], x: Any) -> tuple[dict[str, Any], Any]:
-        """Advance by one step; a pure function, which may stand inside ``jit`` and ``jax.lax.scan``, not ``vmap``.
+        """Advance by one step; a pure function for use inside ``jit`` and ``jax.lax.scan``, not ``vmap``.
 
-        It runs forward; a program that was read from a file has no gradient.
+        A program that was read from a file has no gradient.
 
         Parameters
         ----------
         state : mapping
-            The states by name: ``initial_state``, or what the step before returned.
+            The states by name: ``initial_state``, or those that the previous step returned.
         x : array or Quantity
             The input of this step, shape ``input_shape``, in any unit of the dimension of ``input_unit``.
 
@@ -102,14 +102,14 @@ class StepProgram:
         state : dict
             The states after the step.
         y : array, Quantity or tuple, list or dict of them
-            What the network returned.
+            The output of the network.
 
         Raises
         ------
         TypeError, ValueError
             If the state or the input has the wrong names, shape, number type or unit.
         RuntimeError
-            If the program was exported for other platforms, or computes in 64 bits, which JAX is not set to here.
+            If the program was exported for other platforms, or computes in 64 bits while JAX does not.
         """
         call = "StepProgram.step"
         run = self._run
@@ -120,14 +120,12 @@ class StepProgram:
                 f"{call}: state must be a mapping with {', '.join(likes) or 'nothing'}, such as initial_state; got "
                 f"{got or _arguments.describe(state)}."
             )
-        plain = {
-            name: _plain(state[name], likes[name], unit, call, f"the state {name}")
-            for name, unit in self.state_units.items()
-        }
+        units = self.state_units
+        plain = {name: _plain(state[name], likes[name], units[name], call, f"the state {name}") for name in units}
         after, out = run(plain, _plain(x, like, self.input_unit, call, "the input"))
         leaves, tree = jax.tree.flatten(out)
         outputs = [_with_unit(leaf, unit) for leaf, unit in zip(leaves, self.output_units, strict=True)]
-        return {name: _with_unit(after[name], unit) for name, unit in self.state_units.items()}, tree.unflatten(outputs)
+        return {name: _with_unit(after[name], units[name]) for name in units}, tree.unflatten(outputs)
 
     def as_text(self) -> str:
         """Return the StableHLO of the program as text."""
@@ -142,40 +140,32 @@ class StepProgram:
         Raises
         ------
         TypeError
-            If ``path`` is no path.
+            If ``path`` is not a path.
         ValueError
-            If the file cannot be written; what stood there before is still whole.
+            If the file cannot be written; an older file of that name is not changed.
         RuntimeError
             If the package flatbuffers, which JAX needs for this, is not installed.
         """
         call = "StepProgram.save"
-        try:
-            os.fsdecode(path)
-        except TypeError:
-            raise TypeError(
-                f"{call}: path must be the path of the file to write; got {_arguments.describe(path)}."
-            ) from None
-        check_flatbuffers(call)
-        description = {
-            "dt_ms": float(self.dt.to(u.ms).mantissa),
-            "state_units": {name: plain_unit(unit) for name, unit in self.state_units.items()},
-            "input_unit": plain_unit(self.input_unit),
-            "output_units": [plain_unit(unit) for unit in self.output_units],
-            "versions": dict(self.versions),
-        }
-        write_program_file(path, bytes(self.exported.serialize()), self._rest, description, call)
+        path_text(path, call=call, what="the file to write")
+        _check_flatbuffers(call)
+        program = bytes(self.exported.serialize())
+        units = (self.state_units, self.input_unit, self.output_units)
+        write_program_file(path, Stored(program, self._rest, *units, self.dt, self.versions), call)
 
     def __repr__(self) -> str:
         def words(like: Any, unit: u.Unit | None) -> str:
-            return f"{like.dtype}{list(like.shape)} {unit_text(unit)}"
+            return f"{like.dtype}{list(like.shape)} {_unit_text(unit)}"
 
         likes, like = self._likes
-        states = [f"  state {name}: {words(likes[name], unit)}" for name, unit in self.state_units.items()]
-        outputs = [words(*pair) for pair in zip(self.exported.out_avals[len(likes) :], self.output_units, strict=True)]
-        first = f"StepProgram for {', '.join(self.platforms)}, dt {float(self.dt.to(u.ms).mantissa):g} ms"
-        return "\n".join(
-            [first, f"  input: {words(like, self.input_unit)}", *states, f"  output: {', '.join(outputs)}"]
-        )
+        outputs = zip(self.exported.out_avals[len(likes) :], self.output_units, strict=True)
+        lines = [
+            f"StepProgram for {', '.join(self.platforms)}, dt {float(self.dt.to(u.ms).mantissa):g} ms",
+            f"  input: {words(like, self.input_unit)}",
+            *(f"  state {name}: {words(likes[name], unit)}" for name, unit in self.state_units.items()),
+            f"  output: {', '.join(words(*pair) for pair in outputs)}",
+        ]
+        return "\n".join(lines)
 
     @functools.cached_property
     def _likes(self) -> tuple[dict[str, Any], Any]:
@@ -188,12 +178,13 @@ class StepProgram:
         if here not in self.platforms:
             raise RuntimeError(
                 f"StepProgram.step: the program was exported for {', '.join(self.platforms)} and JAX runs on {here} "
-                f"here; export it with platforms=({here!r},)."
+                f"here. Export it with platforms=({here!r},)."
             )
+        # Without 64 bits JAX would narrow the arguments in silence, and the call then fails on their types.
         wide = sorted({str(like.dtype) for like in self.exported.in_avals if like.dtype.itemsize == 8})
         if wide and not jax.config.jax_enable_x64:
             raise RuntimeError(
-                f"StepProgram.step: the program computes in {', '.join(wide)}, which JAX is not set to here; call "
+                f"StepProgram.step: the program computes in {', '.join(wide)}, but JAX is set to 32 bits here. Call "
                 'jax.config.update("jax_enable_x64", True) first.'
             )
         return jax.jit(self.exported.call)
@@ -215,9 +206,9 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     Raises
     ------
     TypeError
-        If ``path`` is no path.
+        If ``path`` is not a path.
     ValueError
-        If the file cannot be read, is none of these, is cut short or damaged, or was written by a newer brainhw or a
+        If the file cannot be read, is of another kind, is cut short or damaged, or was written by a newer brainhw or a
         JAX whose programs this one cannot read.
     RuntimeError
         If the package flatbuffers, which JAX needs for this, is not installed.
@@ -235,49 +226,42 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     ['V', 'spk']
     """
     call = "load_step"
-    check_flatbuffers(call)
-    data, rest, description, what = read_program_file(path, call)
-    versions = description.get("versions")
-    if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
-        raise ValueError(f"{what} is damaged: its versions are no names; export the network again.")
+    _check_flatbuffers(call)
+    stored, what = read_program_file(path, call)
+    states, units = stored.states, stored.state_units
     try:
-        exported = jax.export.deserialize(bytearray(data))
-    except Exception as error:  # whatever JAX makes of bytes that it does not know
+        exported = jax.export.deserialize(bytearray(stored.program))
+    except Exception as error:  # JAX raises errors of many classes for bytes that it cannot read
         raise ValueError(
-            f"{what} holds a program that jax {jax.__version__} cannot read ({error}); it was written with jax "
-            f"{versions.get('jax', 'of an unknown version')}: use that one, or export the network again."
+            f"{what} holds a program that jax {jax.__version__} cannot read ({error}). Use the jax that wrote it, "
+            f"{stored.versions.get('jax', 'of an unknown version')}, or export the network again."
         ) from error
+    program = StepProgram(exported, units, stored.input_unit, stored.output_units, stored.dt, stored.versions, states)
     try:
-        program = StepProgram(
-            exported,
-            {name: unit_of(unit) for name, unit in description["state_units"].items()},
-            unit_of(description["input_unit"]),
-            tuple(unit_of(unit) for unit in description["output_units"]),
-            plain_number(description["dt_ms"], "dt_ms", positive=True) * u.ms,
-            versions,
-            rest,
-        )
         likes, _ = program._likes
-        whole = likes.keys() == rest.keys() == program.state_units.keys() and all(
-            rest[name].shape == like.shape and rest[name].dtype == stored_dtype(like.dtype)
+        fits = likes.keys() == states.keys() == units.keys() and all(
+            states[name].shape == like.shape and states[name].dtype == stored_dtype(like.dtype)
             for name, like in likes.items()
         )
-        if not whole or len(exported.out_avals) != len(likes) + len(program.output_units):
+        if not fits or len(exported.out_avals) != len(likes) + len(stored.output_units):
             raise ValueError("states or description are not those of the program")
-        kept = {name: rest[name].view(likes[name].dtype) for name in program.state_units}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{what} is damaged: {error}; export the network again.") from error
-    return dataclasses.replace(program, _rest=kept)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise FILE.damaged(what, f"is damaged: {error}") from error
+    return dataclasses.replace(program, _rest={name: states[name].view(likes[name].dtype) for name in units})
 
 
-def check_flatbuffers(call: str) -> None:
-    """Raise unless the package is there that JAX writes and reads programs with."""
+def _check_flatbuffers(call: str) -> None:
     try:
         import flatbuffers  # noqa: F401
     except ImportError as error:
         raise RuntimeError(
-            f"{call}: JAX needs the package flatbuffers to write and read programs; pip install 'brainhw[stablehlo]'."
+            f"{call}: JAX needs the package flatbuffers to write and read programs. Install it with pip install "
+            "'brainhw[stablehlo]'."
         ) from error
+
+
+def _unit_text(unit: u.Unit | None) -> str:
+    return "dimensionless" if unit is None else _arguments.unit_name(unit)
 
 
 def _with_unit(value: Any, unit: u.Unit | None) -> Any:
@@ -291,7 +275,7 @@ def _plain(value: Any, like: Any, unit: u.Unit | None, call: str, name: str) -> 
     else:
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
             raise TypeError(
-                f"{call}: {name} must have the dimension of {unit_text(unit)}; got {_arguments.describe(value)}."
+                f"{call}: {name} must have the dimension of {_unit_text(unit)}; got {_arguments.describe(value)}."
             )
         value = jnp.asarray(value.to(unit).mantissa)
     if value.shape != like.shape:

@@ -89,18 +89,18 @@ REFUSED = {
     "a strict threshold": (
         lambda: behind_synapse(lif(spk_fun=lambda v: (v > 1).astype(jnp.float32))),
         {},
-        r"layers\.1 \(LIFLayer\) has a spk_fun that gives something else than 0 below the threshold",
+        r"layers\.1 \(LIFLayer\) has a spk_fun that does not return 0 below the threshold",
     ),
-    "graded spikes": (lambda: behind_synapse(lif(spk_fun=jax.nn.sigmoid)), {}, r"LIFLayer\) has a spk_fun that gives"),
+    "graded spikes": (lambda: behind_synapse(lif(spk_fun=jax.nn.sigmoid)), {}, r"LIFLayer\) has a spk_fun that"),
     "a partial as a step method": (
         lambda: behind_synapse(with_method(functools.partial(doubled))),
         {},
-        r"layers\.1 \(LIFLayer\) changes what its class does",
+        r"layers\.1 \(LIFLayer\) changes the step of its class",
     ),
     "a jitted step method": (
         lambda: behind_synapse(with_method(jax.jit(doubled))),
         {},
-        r"layers\.1 \(LIFLayer\) changes what its class does",
+        r"layers\.1 \(LIFLayer\) changes the step of its class",
     ),
     "noise": (
         lambda: behind_synapse(bh.nn.CubaLIFLayer(3, noise_std=0.1 * u.mV / u.second**0.5, **MULTI)),
@@ -141,7 +141,7 @@ REFUSED = {
     "another library's module": (
         lambda: brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), lif(), brainstate.nn.LayerNorm((3,))),
         {},
-        r"layers\.2 \(LayerNorm\) is no module that has a NIR form",
+        r"layers\.2 \(LayerNorm\) has no NIR form",
     ),
     "an activation": (
         lambda: brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), lif(), brainstate.nn.ReLU()),
@@ -151,7 +151,7 @@ REFUSED = {
     "a changed class": (
         lambda: brainstate.nn.Sequential(Louder(4, 3), lif()),
         {},
-        r"layers\.0 \(Louder\) changes what its class does",
+        r"layers\.0 \(Louder\) changes the step of its class",
     ),
     "something in between": (
         lambda: Wired(lambda net, x: net.lif(2 * net.syn(x))),
@@ -241,7 +241,7 @@ def test_no_module_and_a_call_inside_jit_are_refused() -> None:
     with pytest.raises(TypeError, match=r"to_nir: net must be a brainstate\.nn\.Module"):
         to_nir([], dt=DT)
     net = behind_synapse(lif())
-    with pytest.raises(RuntimeError, match="to_nir: it looks at weights, which jit hides"):
+    with pytest.raises(RuntimeError, match="to_nir: inside jit"):
         jax.jit(lambda: to_nir(net, dt=DT))()
 
 
@@ -249,7 +249,7 @@ def test_no_module_and_a_call_inside_jit_are_refused() -> None:
 def test_without_the_packages_the_error_says_what_to_install(missing: str, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     for call in (lambda: to_nir(behind_synapse(lif()), dt=DT), lambda: from_nir("net.nir", dt=DT)):
-        with pytest.raises(ImportError, match=r"needs the packages nir and h5py.*pip install 'brainhw\[nir\]'"):
+        with pytest.raises(ImportError, match=r"the packages nir and h5py are needed.*pip install 'brainhw\[nir\]'"):
             call()
 
 

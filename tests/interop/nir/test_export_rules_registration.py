@@ -110,7 +110,7 @@ def test_a_neuron_and_a_synapse_from_outside_come_back_with_the_same_spikes(syna
     ("layer", "options", "words"),
     [
         (Outside, {"discretisation": "euler"}, r"layers\.1 \(Outside\) is written for the exact discretisation only"),
-        (Unknown, {}, r"layers\.1 \(Unknown\) changes what its class does.*register_export"),
+        (Unknown, {}, r"layers\.1 \(Unknown\) changes the step of its class.*register_export"),
     ],
 )
 def test_what_a_rule_refuses_and_a_changed_class_are_named(layer, options, words) -> None:
@@ -123,7 +123,7 @@ def test_a_class_without_a_rule_is_named_with_every_other_problem() -> None:
     with pytest.raises(NIRError, match="to_nir: 2 problems") as refusal:
         to_nir(net, dt=DT)
     first, second = refusal.value.problems
-    assert first.startswith("layers.0 (Unregistered) is no module that has a NIR form")
+    assert first.startswith("layers.0 (Unregistered) has no NIR form")
     assert second.startswith("layers.2 (LIFLayer) subtracts its threshold")
 
 

@@ -273,7 +273,7 @@ def test_a_program_for_another_platform_is_written_here_and_refuses_to_run_here(
     program = load_step(tmp_path / "net.step")
     assert program.platforms == ("cuda", "tpu")
     with pytest.raises(
-        RuntimeError, match=r"exported for cuda, tpu and JAX runs on cpu here; export it with platforms="
+        RuntimeError, match=r"exported for cuda, tpu and JAX runs on cpu here. Export it with platforms="
     ):
         program.step(program.initial_state, jnp.zeros(N_IN))
     twice = export_step(Double(), jnp.zeros(2), platforms=("cpu", "cpu"))
@@ -461,7 +461,7 @@ def unit_of_rest(**changes: Any) -> dict[str, Any]:
         ({"state_units": unit_of_rest(scale="x")}, "is damaged: exponents and scale of a unit must be finite"),
         ({"state_units": unit_of_rest(factor=-1)}, "is damaged: the factor of a unit must be finite numbers above"),
         ({"state_units": unit_of_rest(exponents=[1, 2])}, "is damaged: a unit must have a name and seven exponents"),
-        ({"versions": [1]}, "is damaged: its versions are no names"),
+        ({"versions": [1]}, "is damaged: its versions are not text"),
     ],
 )
 def test_an_archive_written_by_hand_is_not_trusted(made, tmp_path: Path, changes: dict, words: str) -> None:
