@@ -112,23 +112,17 @@ def role_of(module: Any) -> str | None:
 
 
 def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
-    """List the modules of ``net`` by role, and trace one step of it; the network stays as it was.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If ``net`` is not a module, or has no module on a chip.
-    RuntimeError
-        If called inside ``jit``.
-    """
+    """List the modules of ``net`` by role, and trace one step of it; the network stays as it was."""
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: it reads weights, which jit hides; call it outside of jit.")
+    # A layer or synapse may be the whole network; it has no path then.
     named = {path or type(module).__name__: module for path, module in registered_modules(net)}
     roles = {path: role for path, module in named.items() if (role := role_of(module)) is not None}
     if not roles:
         raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
     weights = chip_weights(net)
+    # Effective weights are modules with states of their own, and belong to the modules that own them.
     parts = {id(weight.effective) for weight in weights.values()}
     of_role = {kind: {path: named[path] for path, role in roles.items() if role == kind} for kind in _ROLES}
     return Survey(
@@ -160,7 +154,7 @@ def _holds_states(module: Any) -> bool:
 
 
 def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
-    """Return stages, output and tangles of one step, or the reason why no step could be traced."""
+    """Return stages, output and tangles of one step, or the failure of the step, as fields of a `Survey`."""
     # The wiring does not depend on the time step, but a network may be made for one.
     own = getattr(net, "dt", None)
     dt = own if isinstance(own, u.Quantity) else brainstate.environ.get("dt", default=1.0 * u.ms)
@@ -169,7 +163,9 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=dt, fit=False):
         for shape in _input_shapes(named, roles):
             try:
-                _make_finite(net)
+                # A step with NaN in a weight may raise, and the wiring does not depend on the weights.
+                for state in net.states(brainstate.ParamState).values():
+                    state.value = jax.tree.map(jnp.nan_to_num, state.value)
                 prepare_net(net, shape[0] if len(shape) > 1 else None)
                 step = trace_step(net, jnp.zeros(shape, brainstate.environ.dftype()))
             except Exception as error:  # a network from outside may raise anything; the report then names it
@@ -182,8 +178,8 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
 
 
 def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[int, ...]]:
-    """Return the inputs that the network may take, the likeliest first: a synapse's input, alone or in a batch."""
-    # The input of a net is not declared anywhere, so likely ones are tried. A layer takes a drive, not that input.
+    """Return likely shapes of the input, the likeliest first: ``[N]`` of each synapse, then ``[1, N]``."""
+    # A network declares its input nowhere, so likely ones are tried. A layer takes a drive, not that input.
     takers = [(path, module) for path, module in named.items() if not isinstance(module, brainstate.nn.Dynamics)]
     takers.sort(key=lambda pair: roles.get(pair[0]) != "frontend")
     sizes = [module.in_size[-1] for _, module in takers if isinstance(getattr(module, "in_size", None), tuple)]
@@ -191,14 +187,11 @@ def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[in
     return [*((n,) for n in widths), *((1, n) for n in widths)]
 
 
-def _make_finite(net: brainstate.nn.Module) -> None:
-    """Let a network with NaN weights run its one step; the caller restores the weights."""
-    for state in net.states(brainstate.ParamState).values():
-        state.value = jax.tree.map(jnp.nan_to_num, state.value)
-
-
 def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
-    """Return stages, output and tangles that a traced step shows."""
+    """Return stages, output and tangles of a traced step.
+
+    Values are the same only if no operation lies between them, so that one between two modules breaks their link.
+    """
     paths = {id(named[path]): path for path in roles}
     spikes: list[tuple[Value, str]] = [(step.given, INPUT)]
     charges: list[tuple[Value, str, str]] = []
@@ -228,7 +221,7 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
             stages.append(Stage(feeding[1], feeding[0], path, roles[feeding[0]] == "frontend"))
     used = {part for stage in stages for part in (stage.synapse_path, stage.layer_path)}
     for path in roles:
-        # One tangle at a used module can leave all that follow without a stage; it alone is then reported.
+        # After a tangle at a used module all that follow may lack a stage; then only this tangle is reported.
         if path not in used and path not in tangles and not tangles.keys() & used:
             tangles[path] = "it takes no part in a step" if path not in seen else "its output drives no layer"
     output = next((name for value, name in spikes[1:] if value.same(step.returned)), None)
