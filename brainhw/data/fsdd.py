@@ -50,7 +50,7 @@ def _read(file: Path) -> np.ndarray:
             content = recording.readframes(n)
     except (wave.Error, EOFError) as error:
         reason = str(error) or "it ends too early"
-        raise ValueError(f"fsdd: {file} is no readable WAV file ({reason}); get this file again.") from None
+        raise ValueError(f"fsdd: {file} is not a readable WAV file ({reason}); get this file again.") from None
     if form != (_RATE_HZ, 1, 16):
         raise ValueError(
             f"fsdd: {file} has {form[0]} Hz, {form[1]} channel(s) and {form[2]} bits; expected {_RATE_HZ} Hz, 1 "

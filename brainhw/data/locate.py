@@ -87,7 +87,7 @@ def locate(
         folder = Path(os.path.expanduser(root))
         if _holds(folder, patterns):
             return folder
-        state = "holds no such file" if os.path.isdir(folder) else "is no folder"
+        state = "holds no such file" if os.path.isdir(folder) else "is not a folder"
         raise FileNotFoundError(
             f"{name}: root {str(folder)!r} {state} ({wanted}); give the folder that holds the data, or leave root out "
             f"to search the usual places. {how_to_get}"

@@ -38,7 +38,7 @@ def _read(file: Path) -> Split:
     # The reader raises many kinds of error for a damaged file, and none of them names the file.
     except Exception as error:
         raise ValueError(
-            f"qtdb: {file} is no readable MATLAB file ({type(error).__name__}: {error}); get this file again."
+            f"qtdb: {file} is not a readable MATLAB file ({type(error).__name__}: {error}); get this file again."
         ) from None
     missing = [name for name in ("x", "y") if name not in content]
     if missing:

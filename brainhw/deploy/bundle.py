@@ -60,7 +60,7 @@ def export_bundle(
     path : path
         The file; its folder must exist.
     n_classes : int, optional
-        Number of classes, if equal, consecutive populations of output neurons stand for them.
+        Number of classes, each with an equal, consecutive population of output neurons.
     notes : str, optional
         Free text.
 
@@ -214,7 +214,7 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
 
 
 def _dtype(found: Survey, call: str) -> str:
-    # A master weight of another precision rounds to the same codes, but its charges and so its spikes would differ.
+    # Weights of another precision round to the same codes, but their charges, and so the spikes, would differ.
     held = {str(weight.master.value.dtype) for weight in found.weights.values()}
     held |= {str(layer.tau.mantissa.dtype) for layer in found.layers.values()}
     held.add(np.dtype(brainstate.environ.dftype()).name)

@@ -252,16 +252,16 @@ def _check_wiring(
     """Raise unless every module has its place in a step, and widths of connected modules agree."""
     # The width of the spikes that are there so far: the input, and the layers of the wires before.
     widths: dict[str, int] = {}
-    heard: set[str] = set()
+    used: set[str] = set()
     for i, wire in enumerate(wires):
         where = f"wire {i}"
         synapse = synapses[_one_of(wire.synapse, synapses, f"{where}: synapse")]
         layer = layers[_one_of(wire.layer, layers, f"{where}: layer")]
         if wire.source not in widths and wire.source != INPUT:
             raise ValueError(f"{where}: source must be {INPUT!r} or a layer before it; got {_found(wire.source)}")
-        if wire.layer in widths or wire.synapse in heard:
+        if wire.layer in widths or wire.synapse in used:
             raise ValueError(f"{where}: {wire.layer!r} or {wire.synapse!r} is on another wire already")
-        heard.add(wire.synapse)
+        used.add(wire.synapse)
         if synapse.frontend and wire.source != INPUT:
             raise ValueError(f"{where}: the frontend {wire.synapse!r} must come first; its source is {wire.source!r}")
         shape = synapse.weight.values.shape
@@ -272,9 +272,9 @@ def _check_wiring(
                 f"{len(layer.profiles)} neurons"
             )
         widths[wire.layer] = len(layer.profiles)
-    idle = [path for path in (*synapses, *layers) if path not in heard and path not in widths]
-    if idle:
-        raise ValueError(f"{idle[0]!r} is on no wire")
+    unused = [path for path in (*synapses, *layers) if path not in used and path not in widths]
+    if unused:
+        raise ValueError(f"{unused[0]!r} is on no wire")
     if sum(synapse.frontend for synapse in synapses.values()) > 1:
         raise ValueError("there is more than one frontend")
 
@@ -286,9 +286,9 @@ def _check_kinds(
     layers: Mapping[str, BundledLayer],
 ) -> None:
     # The kind decides where a piece may lie, so a wrong one would let a recurrent layer pass as a split one.
-    ears = {wire.layer for wire in wires if synapses[wire.synapse].frontend}
+    frontends = {wire.layer for wire in wires if synapses[wire.synapse].frontend}
     for piece in placement.pieces:
-        kind = "frontend" if piece.layer in ears else layers[piece.layer].topology
+        kind = "frontend" if piece.layer in frontends else layers[piece.layer].topology
         if piece.kind != kind:
             raise ValueError(f"placement: layer {piece.layer!r} is placed as {piece.kind!r}, and is {kind!r}")
 

@@ -22,7 +22,7 @@ from brainhw.nn import chip_weights
 
 __all__ = ["BundledNet"]
 
-# Relative: float32 and a change of unit move the same time step by so much.
+# Relative: a time step may be kept in float32 or in another unit, and its last bits differ then.
 _SAME_DT = 1e-7
 
 
@@ -50,7 +50,7 @@ class BundledNet(brainstate.nn.Module):
 
     def __init__(self, content: BundleContent) -> None:
         super().__init__()
-        # Modules are found by their path alone: a second reference to one would rename it.
+        # brainstate names a module by the path where it finds it: a second reference to one would rename it.
         self._content = content
         if not _works_in(content.dtype):
             raise ValueError(
@@ -60,7 +60,7 @@ class BundledNet(brainstate.nn.Module):
             )
         tree = _tree(_build(content))
         for name in tree:
-            # Properties look elsewhere; a method would be lost under a module of its name.
+            # A module may have the name of a property, which wins; under that of a method it would hide the method.
             if name in vars(self) or not isinstance(getattr(type(self), name, property()), property):
                 raise ValueError(f"a module cannot have a path that begins with {name!r}; name the attribute otherwise")
         self.__dict__.update(tree)
@@ -83,7 +83,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def placement(self) -> Placement:
-        """Where its neurons lie."""
+        """The place of each neuron on the chip."""
         return self._content.placement
 
     @property
@@ -93,7 +93,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def n_classes(self) -> int | None:
-        """Classes that equal, consecutive populations of output neurons stand for."""
+        """Number of classes; equal, consecutive populations of output neurons stand for them."""
         return self._content.n_classes
 
     @property
@@ -122,7 +122,7 @@ class BundledNet(brainstate.nn.Module):
         call = f"{type(self).__name__}.update"
         if brainstate.environ.get("dt", default=None) is None:
             raise RuntimeError(f"{call}: no time step is set; run it inside brainstate.environ.context(dt=net.dt).")
-        # A change of unit would be traced inside jit, and a traced dt cannot be compared.
+        # Inside jit the change of unit would be traced, and a traced dt cannot be compared.
         with jax.ensure_compile_time_eval():
             dt, made_for = _arguments.time_step(call=call).mantissa, self.dt.mantissa
         if not (_arguments.is_concrete(dt) and math.isclose(dt, made_for, rel_tol=_SAME_DT)):

@@ -53,7 +53,7 @@ class DeployReport:
     def __str__(self) -> str:
         if self.ok:
             return f"deployable on {self.chip}: all {len(self.rules)} rules hold"
-        headings = ("module", "rule", "found", "the chip takes", "how to mend it")
+        headings = ("module", "rule", "found", "the chip takes", "how to fix it")
         rows = [(v.path, v.rule, v.found, v.limit, v.fix) for v in self.violations]
         table = plain_table(headings, rows, left=headings)
         return f"not deployable on {self.chip}: {len(self.violations)} violation(s)\n{table}"

@@ -236,9 +236,9 @@ def place(net: brainstate.nn.Module) -> Placement:
     found = survey(net, call="place")
     chip = net_chip(net, call="place")
     assert chip is not None  # the survey refuses a network without one
-    heard = {stage.synapse_path for stage in found.stages}
+    wired = {stage.synapse_path for stage in found.stages}
     for path in found.frontends:
-        if path not in heard:
+        if path not in wired:
             why = found.failure or found.tangles.get(path, "the layer was not seen")
             raise ValueError(
                 f"place: the layer that the frontend {path!r} drives has a fixed place, but the step does not show "
@@ -249,9 +249,9 @@ def place(net: brainstate.nn.Module) -> Placement:
 
 def needs_of(found: Survey) -> list[Need]:
     """Return the neurons that each layer of a network needs, in registration order."""
-    ears = {stage.layer_path for stage in found.stages if stage.is_frontend}
+    from_frontend = {stage.layer_path for stage in found.stages if stage.is_frontend}
     return [
-        Need(path, found.n_neurons(path), recurrent=found.is_recurrent(path), frontend=path in ears)
+        Need(path, found.n_neurons(path), recurrent=found.is_recurrent(path), frontend=path in from_frontend)
         for path in found.layers
     ]
 

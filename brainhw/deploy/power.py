@@ -34,11 +34,11 @@ class Cost:
     Attributes
     ----------
     part : str
-        ``"core 0"``, ``"frontend"``, ``"spikes of hidden"``, ``"events into hidden"``.
+        ``"core 0"``, ``"frontend"``, ``"spikes of hidden"`` or ``"events into hidden"``.
     kind : {'core', 'frontend', 'spike', 'event'}
         The kind of cost.
     count : float
-        Mean spikes or events per inference; 1 for a core, the channels for the frontend.
+        Mean spikes or events per inference; 1 for a core, the number of channels for the frontend.
     coefficient : str
         The field of the chip's spec that multiplies the count.
     energy : Quantity
@@ -146,8 +146,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
               + n_{spikes} E_{spike} + n_{events} E_{event}
 
     An event is a spike that meets a nonzero weight; an input of 2 to a dense synapse counts as two spikes. The cores
-    are those that :func:`place` uses. The coefficients come from the chip's spec and are shown with their provenance.
-    In the presets all four are **assumed**: read shares and comparisons, not absolute numbers, until
+    are those that :func:`place` uses. The coefficients come from the chip's spec. In the presets all four are
+    **assumed**: compare shares and networks, and do not rely on absolute numbers, until
     ``chip.replace(spike_energy=..., provenance="measured")`` gives measured ones.
 
     Parameters

@@ -27,16 +27,16 @@ def set_weight_bits(
 ) -> None:
     """Set the bits that the weights of a network are rounded to; the learnt weights do not change.
 
-    The effect is that of ``weight_bits=`` in the constructors: from the next preparation on, charges are computed from
-    rounded weights, in training and in inference. A function that was compiled before keeps its bits: compile it again.
+    As with ``weight_bits=`` in the constructors, charges come from rounded weights from the next preparation on, in
+    training and in inference. A function that was compiled before keeps its bits: compile it again.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network.
     weight_bits : int, 'chip', None or mapping
-        Bits of every weight on a chip (``'chip'``: the number of the chip; ``None``: no rounding), or a mapping from
-        paths, which may hold ``*`` and ``?``, to bits; if several match, the last one is used.
+        Bits of every weight on a chip (``'chip'``: those of the chip; ``None``: no rounding), or a mapping from paths,
+        with ``*`` and ``?`` as wildcards, to bits; the last match counts.
     rounding : {'nearest', 'stochastic'}, optional
         As for the constructors. Default ``'nearest'``.
 
@@ -87,7 +87,7 @@ def _by_path(weight_bits: Any, weights: Mapping[str, ChipWeight], call: str) -> 
 @final
 @dataclass(frozen=True)
 class WeightReport:
-    """Rounding of one weight.
+    """Rounding of one weight array.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class WeightReport:
     step : float or None
         Distance between neighbouring levels (the smallest, if they are not evenly spaced).
     levels_used, levels : int or None
-        Number of levels that occur, and number of levels.
+        Number of levels that occur, and of all levels.
     at_limit : float or None
         Share of weights at or beyond the end of the range.
     changed : float or None

@@ -280,9 +280,9 @@ def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
 def placed(net: Survey) -> Iterator[Violation]:
     """All layers fit on the cores together."""
     total = sum(map(net.n_neurons, net.layers))
-    ears = sum(stage.is_frontend for stage in net.stages)
+    n_frontends = sum(stage.is_frontend for stage in net.stages)
     # These mistakes break a rule of their own, and one mistake must not be reported twice.
-    if total > net.chip.n_neurons or ears > 1 or any(_too_large(net, path) for path in net.layers):
+    if total > net.chip.n_neurons or n_frontends > 1 or any(_too_large(net, path) for path in net.layers):
         return
     try:
         place_layers(net.chip, needs_of(net), call="check_deployable")

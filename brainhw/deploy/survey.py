@@ -21,7 +21,7 @@ from brainhw.transform.trace import Call, StepTrace, Value, first_reason, regist
 
 __all__ = ["INPUT", "Stage", "Survey", "role_of", "survey"]
 
-# The path that stands for the input of the network where the path of a layer is expected.
+# The path of the network's input, in place of the path of a layer.
 INPUT = "input"
 
 
@@ -47,7 +47,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Survey:
-    """A network as far as a chip is concerned.
+    """The modules of a network that matter to a chip, and their wiring.
 
     Attributes
     ----------
@@ -60,13 +60,13 @@ class Survey:
     foreign : dict
         Modules with parameters or states of their own that are not on a chip, by path.
     stages : tuple of Stage
-        The stages of one step in order, as far as the step shows them.
+        The stages of one step in order, as far as they were found.
     output : str or None
         Path of the layer whose spikes the network returns.
     tangles : dict
         Wiring that no chip has, by the path where it was found.
     failure : str or None
-        Why the network could not run one step, if it could not.
+        The error of one step, if it failed.
     """
 
     chips: dict[str, ChipSpec]
@@ -227,12 +227,12 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
     output = next((name for value, name in spikes[1:] if value.same(step.returned)), None)
     if output is None and not tangles:
         tangles[next(iter(roles))] = "the network returns something else than the spikes of one layer"
-    for path, what in _meddling(calls, dt, roles):
+    for path, what in _changed_layers(calls, dt, roles):
         tangles.setdefault(path, what)
     return {"stages": tuple(stages), "output": output, "tangles": tangles}
 
 
-def _meddling(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _changed_layers(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the layers whose states or time step the network changes by itself."""
     for path, call in calls:
         if roles[path] != "layer":
