@@ -67,13 +67,8 @@ def _read(file: Path) -> np.ndarray:
 
 
 def _split(takes: list[tuple[int, str, int, Path]]) -> Split:
-    audio = [_read(file) for *_, file in takes]
-    return Split(
-        x=audio,
-        y=np.array([digit for digit, *_ in takes], np.int32),
-        lengths=np.array([len(one) for one in audio], np.int32),
-        groups=np.array([speaker for _, speaker, *_ in takes]),
-    )
+    digits, speakers, _, files = zip(*takes, strict=True)
+    return Split(x=[_read(file) for file in files], y=np.array(digits), groups=np.array(speakers))
 
 
 def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
