@@ -191,7 +191,7 @@ def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
         sizes = [needs[i].count for i in whole]
         if pack(sizes, rooms) is not None:
             break
-    # Every core in use costs static power, so that a placement on fewer cores is the better one.
+    # In the power model every core in use costs static power, so fewer cores are better.
     first_cores = range(1, len(rooms) + 1)
     used = next(n for n in first_cores if total <= sum(chip.cores[:n]) and pack(sizes, rooms[:n]) is not None)
     split = [(i, needs[i].count) for i in sorted(forward[n_whole:])]
