@@ -14,7 +14,6 @@ __all__ = ["axes_or_new", "check_report", "legend_above"]
 
 def axes_or_new(ax: Axes | None, *, call: str, figsize: tuple[float, float] | None = None) -> Axes:
     """Return ``ax``, or the axes of a new figure of ``figsize`` inches; anything else raises."""
-    # Imported here, so that importing this part of brainhw does not load matplotlib.
     from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
 
