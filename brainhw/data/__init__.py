@@ -1,4 +1,4 @@
-"""Real data: loaders, an order of batches, a filter bank for audio, and the encodings braintools lacks."""
+"""Data sets, repeatable batches, a filter bank for audio, and encodings."""
 
 from brainhw.data.dataset import Dataset, Split, batches
 from brainhw.data.encode import ChannelScale, delayed_copies, fit_channel_scale, repeat_frames, split_on_off

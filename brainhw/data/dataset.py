@@ -1,4 +1,4 @@
-"""What a loaded data set is, and a repeatable order of batches over it."""
+"""Data sets with their two splits, and repeatable batches."""
 
 from __future__ import annotations
 
@@ -24,26 +24,24 @@ def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """One half of a data set: recordings, their labels and their true lengths.
+    """The training or the test half of a data set: recordings, labels and true lengths.
 
     Parameters
     ----------
     x
-        Either frames ``[n, T, channels]`` or ``[n, T, ...]``, such as images, zero padded behind each recording's own
-        length (kept as float32),
-        or raw audio: a list of ``n`` one-dimensional arrays (each kept as float32).
+        Frames ``[n, T, channels]`` or ``[n, T, ...]``, such as images, zero padded behind each recording's own length;
+        or raw audio, a list of ``n`` one-dimensional arrays. Kept as float32.
     y
-        Class of each recording, whole numbers of shape ``[n]``, counted from zero (kept as int32); or of each frame,
-        shape ``[n, T]``.
+        Class of each recording, whole numbers ``[n]`` from zero; or of each frame, ``[n, T]``. Kept as int32.
     lengths
-        True number of frames (or audio samples) of each recording, shape ``[n]`` (kept as int32); default all of them.
+        True number of frames (or audio samples) of each recording, ``[n]``, kept as int32; default all of them.
     groups
-        Optional array of shape ``[n]`` that says where each recording comes from, e.g. the speaker's name.
+        Optional array ``[n]``: the source of each recording, e.g. the speaker's name.
 
     Raises
     ------
     ValueError
-        Where the parts disagree in number, or a length exceeds the frames there are.
+        If the parts differ in number, or a length exceeds the number of frames.
 
     Examples
     --------
@@ -58,7 +56,7 @@ class Split:
 
     x: np.ndarray | list[np.ndarray]
     y: np.ndarray
-    lengths: np.ndarray = None  # type: ignore[assignment]  # filled in below, and never None after it
+    lengths: np.ndarray = None  # type: ignore[assignment]  # never None after __post_init__
     groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -68,15 +66,15 @@ class Split:
         else:
             x = np.asarray(as_array(self.x, call="Split", name="x"), np.float32)
         lengths = [np.shape(one)[0] if np.ndim(one) else 0 for one in x] if self.lengths is None else self.lengths
-        parts = {"x": x, "y": _labels(self.y, "y", (1, 2)), "lengths": _labels(lengths, "lengths")}
+        groups = None if self.groups is None else np.asarray(self.groups)
+        parts = {"x": x, "y": _labels(self.y, "y", (1, 2)), "lengths": _labels(lengths, "lengths"), "groups": groups}
+        # A frozen dataclass can be set in no other way.
         for name, value in parts.items():
             object.__setattr__(self, name, value)
         if is_audio:
             self._check_audio()
         else:
             self._check_frames()
-        if self.groups is not None:
-            object.__setattr__(self, "groups", np.asarray(self.groups))
         for name in ("x", "lengths", "groups"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.y):
@@ -85,6 +83,7 @@ class Split:
     def _check_audio(self) -> None:
         if self.y.ndim != 1:
             raise ValueError("Split: labels of every frame, y [n, T], need frames [n, T, channels], not raw audio.")
+        # Not strict: another number of lengths is reported after this loop, with the numbers.
         for index, (one, length) in enumerate(zip(self.x, self.lengths, strict=False)):
             if one.ndim != 1 or len(one) != length:
                 raise ValueError(
@@ -123,12 +122,12 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A named data set with its training and test halves, its licence and how to cite it.
+    """A data set: training and test halves, class names, licence and citation.
 
     Parameters
     ----------
     name
-        The data set's name.
+        Name of the data set.
     train, test
         The two halves, in the official division.
     n_classes
@@ -136,14 +135,14 @@ class Dataset:
     class_names
         One readable name for each class.
     licence, citation
-        Under what terms the data may be used, and what to cite.
+        Terms of use, and the source to cite.
     rate
-        Sampling rate of raw audio, a Quantity; ``None`` for data that is no audio.
+        Sampling rate of raw audio, a Quantity; ``None`` for other data.
 
     Raises
     ------
     ValueError
-        Where the number of names or a label does not fit ``n_classes``.
+        If the number of names or a label does not fit ``n_classes``.
 
     Examples
     --------
@@ -191,19 +190,18 @@ def batches(
     shuffle: bool = True,
     drop_last: bool = False,
 ) -> Iterator[Split]:
-    """Iterate once over ``split`` in batches, in an order fixed by ``(seed, epoch)`` alone.
+    """Iterate once over ``split`` in batches; the order depends on ``(seed, epoch)`` only.
 
-    The order of an epoch does not depend on the epochs before it, so a run resumed at epoch 7 sees the batches that the
-    uninterrupted run saw there.
+    A run that is resumed at epoch 7 therefore gets the same batches as the uninterrupted run.
 
     Parameters
     ----------
     split
-        What to iterate over.
+        The recordings.
     batch_size
-        Recordings in a batch, at least 1; the last batch holds what remains.
+        Recordings per batch, at least 1; the last batch holds the rest.
     seed, epoch
-        Whole numbers of at least 0, both defaulting to 0; they seed the permutation together.
+        Whole numbers of at least 0, default 0; together they seed the permutation.
     shuffle
         ``False`` keeps the order of the split.
     drop_last
@@ -212,13 +210,13 @@ def batches(
     Returns
     -------
     Iterator[Split]
-        The batches, each a :class:`Split` of its own.
+        The batches.
 
     Raises
     ------
     TypeError, ValueError
-        At the call, not at the first batch: for an empty split, a ``batch_size`` below 1, a negative seed or epoch, and
-        where ``drop_last`` would leave no batch at all.
+        At the call, not at the first batch: for an empty split, a ``batch_size`` below 1, a negative seed or epoch, or
+        if ``drop_last`` would leave no batch.
 
     Examples
     --------
@@ -243,6 +241,7 @@ def batches(
             f"batches: the split holds {n} recordings, so batch_size {batch_size} with drop_last leaves no batch; "
             f"use batch_size {n} or less, or drop_last=False."
         )
+    # A list of seeds and not their sum: (0, 1) and (1, 0) give different orders.
     order = np.random.default_rng([seed, epoch]).permutation(n) if shuffle else np.arange(n)
     stop = n - n % batch_size if drop_last else n
     return (split.take(order[start : start + batch_size]) for start in range(0, stop, batch_size))

@@ -1,4 +1,4 @@
-"""Small steps between features and the input of a net: scaling, on/off channels, held frames, delayed copies."""
+"""Encodings of features as input: channel scaling, on/off channels, held frames, delayed copies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ChannelScale", "delayed_copies", "fit_channel_scale", "repeat_frames
 
 
 def _frames(split: Any, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and the mask ``[n, T]`` of the frames that are no padding."""
+    """Return x and the mask ``[n, T]`` of the frames that are not padding."""
     if not isinstance(split, Split):
         raise TypeError(f"{call}: takes a Split such as dataset.train; got {describe(split)}.")
     if isinstance(split.x, list):
@@ -41,7 +41,7 @@ class ChannelScale:
         Raises
         ------
         TypeError, ValueError
-            For raw audio, and for another number of channels than the scale was fitted on.
+            For raw audio, and for another number of channels than in the training split.
         """
         x, real = _frames(split, "ChannelScale.apply")
         if x.shape[-1] != len(self.mean):
@@ -54,10 +54,9 @@ class ChannelScale:
 
 
 def fit_channel_scale(train: Split) -> ChannelScale:
-    """Measure each channel's mean and standard deviation over the true frames of a training split.
+    """Measure each channel's mean and standard deviation over the true frames of a training split, without padding.
 
-    Fit on the training split and apply to both: nothing of the test split may leak into the scale. Padding counts for
-    neither number.
+    Fit on the training split and apply to both halves, so that the scale contains no test data.
 
     Parameters
     ----------
@@ -67,7 +66,7 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     Returns
     -------
     ChannelScale
-        Its ``apply`` scales a split to mean 0 and standard deviation 1 in each channel.
+        Its ``apply`` scales a split; the training split then has mean 0 and standard deviation 1 in each channel.
 
     Raises
     ------
@@ -85,10 +84,11 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     """
     x, real = _frames(train, "fit_channel_scale")
     check_finite(x, call="fit_channel_scale", name="train.x")
+    # float64, because a float32 sum over many frames of a channel with a large mean loses the variance.
     frames = x[real].astype(np.float64).reshape(-1, x.shape[-1])
     if not len(frames):
         raise ValueError("fit_channel_scale: the split holds no frames; give a training split with recordings in it.")
-    # A range of zero is exact; a computed standard deviation of a constant channel may be a rounding error instead.
+    # By the range, which is exactly zero; the standard deviation of a constant channel may be a rounding error.
     constant = np.flatnonzero(frames.max(axis=0) == frames.min(axis=0))
     if len(constant):
         raise ValueError(
@@ -98,19 +98,21 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     return ChannelScale(frames.mean(axis=0).astype(np.float32), frames.std(axis=0).astype(np.float32))
 
 
-def _features(x: Any, call: str) -> np.ndarray:
+def _features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
     if isinstance(x, Split):
         raise TypeError(f"{call}: takes an array; pass split.x and put the result back with dataclasses.replace.")
     array = np.asarray(as_array(x, call=call, name="x"))
     check_finite(array, call=call, name="x")
+    if frames and array.ndim < 2:
+        raise ValueError(f"{call}: x must have shape [..., T, C]; got shape {array.shape}.")
     return array.astype(np.float32)
 
 
 def split_on_off(x: Any) -> np.ndarray:
     """Split signed features into nonnegative ones: the positive parts, then the negative parts.
 
-    ``out[..., :C] = max(x, 0)`` and ``out[..., C:] = max(-x, 0)``, so ``out[..., :C] - out[..., C:]`` is ``x`` again. A
-    rate or latency encoder (braintools has both) takes only nonnegative values.
+    ``out[..., :C] = max(x, 0)`` and ``out[..., C:] = max(-x, 0)``. Rate and latency encoders, as in braintools, take
+    nonnegative values only.
 
     Parameters
     ----------
@@ -125,7 +127,7 @@ def split_on_off(x: Any) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        For a Quantity, something that is no array, a single number, and values that are not finite.
+        For a Quantity, anything else that is not an array, a single number, and values that are not finite.
 
     Examples
     --------
@@ -140,21 +142,21 @@ def split_on_off(x: Any) -> np.ndarray:
 
 
 def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
-    """Hold each frame for ``times`` steps of the net.
+    """Hold each frame for ``times`` steps of the network.
 
     Parameters
     ----------
     x
         Frames ``[..., T, C]``.
     times
-        Steps a frame is held, at least 1.
+        Steps per frame, at least 1.
     axis
         Axis of time, default the last but one; ``1`` for images ``[n, T, H, W, C]``.
 
     Returns
     -------
     numpy.ndarray
-        float32 of shape ``[..., T * times, C]``. True lengths grow by the same factor.
+        float32 of shape ``[..., T * times, C]``. Multiply the true lengths by the same factor.
 
     Raises
     ------
@@ -171,21 +173,18 @@ def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
     >>> dataclasses.replace(train, x=repeat_frames(train.x, 4), lengths=train.lengths * 4)
     Split(270 recordings, x [270, 116, 12], lengths 28 to 104)
     """
-    array = _features(x, "repeat_frames")
+    array = _features(x, "repeat_frames", frames=True)
     times = positive_int(times, call="repeat_frames", name="times")
-    if array.ndim < 2:
-        raise ValueError(f"repeat_frames: x must have shape [..., T, C]; got shape {array.shape}.")
     if not -array.ndim <= axis < array.ndim:
         raise ValueError(f"repeat_frames: axis must be an axis of x, which has {array.ndim}; got {axis}.")
     return np.repeat(array, times, axis=axis)
 
 
 def delayed_copies(x: Any, delays: Any) -> np.ndarray:
-    """Put delayed copies of all channels beside each other, so that a net sees what was at once with what is.
+    """Concatenate delayed copies of all channels.
 
-    A net whose neurons forget within some steps hears little of an order in time that takes longer. With copies that
-    are late by up to the length of such an order it does, at the cost of more inputs. On hardware something before the
-    chip has to delay them.
+    A network cannot use a temporal order that takes longer than its neurons remember. Copies that are delayed by up to
+    that length make it usable, at the cost of more inputs. On hardware, a stage before the chip has to delay them.
 
     Parameters
     ----------
@@ -197,12 +196,12 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        float32 of shape ``[..., T, C * len(delays)]``, in the order of ``delays``, each zero until it begins.
+        float32 of shape ``[..., T, C * len(delays)]``, in the order of ``delays``; a copy is zero until it begins.
 
     Raises
     ------
     TypeError, ValueError
-        For a Quantity, fewer than two axes, values that are not finite, and delays that are none.
+        For a Quantity, fewer than two axes, values that are not finite, and invalid delays.
 
     Examples
     --------
@@ -211,9 +210,7 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     [[1.0, 0.0], [2.0, 0.0], [3.0, 1.0]]
     """
     call = "delayed_copies"
-    array = _features(x, call)
-    if array.ndim < 2:
-        raise ValueError(f"{call}: x must have shape [..., T, C]; got shape {array.shape}.")
+    array = _features(x, call, frames=True)
     steps = np.asarray(delays)
     n_steps = array.shape[-2]
     if steps.ndim != 1 or not steps.size or steps.dtype.kind not in "iu" or steps.min() < 0 or steps.max() >= n_steps:

@@ -1,8 +1,9 @@
-"""Fashion-MNIST, from its four idx files."""
+"""The Fashion-MNIST data set, from its four idx files."""
 
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import sys
 import zlib
@@ -16,19 +17,7 @@ from brainhw.data.locate import locate
 __all__ = ["fashion_mnist"]
 
 _SIDE = 28
-_CLASSES = (
-    "T-shirt/top",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
-_FILES = {"train": "train", "test": "t10k"}
+_CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _HOW_TO_GET = "On Debian and Ubuntu `apt-get install dataset-fashion-mnist` installs it; it is four files *-ubyte.gz."
 
 
@@ -52,7 +41,8 @@ def _read_idx(file: Path, ndim: int) -> np.ndarray:
     if len(content) < start:
         raise broken(f"ends inside its header, after {len(content)} bytes")
     shape = tuple(int(length) for length in np.frombuffer(content, ">u4", ndim, 4))
-    size = int(np.prod(shape, dtype=object))
+    # As Python ints: the lengths of a damaged header may overflow a product of 64 bits.
+    size = math.prod(shape)
     if len(content) - start != size:
         raise broken(f"holds {len(content) - start} bytes of data, expected {size} for shape {shape}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
@@ -76,14 +66,13 @@ def _load(folder: Path, prefix: str) -> Split:
             f"fashion_mnist: {label_file} holds the label {labels.max()}, the largest is {len(_CLASSES) - 1}; "
             "it is not Fashion-MNIST."
         )
-    return Split(images.astype(np.float32) / np.float32(255), labels, np.full(len(labels), _SIDE, np.int32))
+    return Split(images.astype(np.float32) / np.float32(255), labels)
 
 
 def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load Fashion-MNIST: grey images of ten kinds of clothing, 60,000 for training and 10,000 for testing.
 
-    Each image is read row by row as a series of 28 frames with 28 channels; reshape ``x`` to ``[n, 784]`` for one
-    vector an image.
+    Each image is a series of 28 frames (its rows) with 28 channels; ``x.reshape(n, 784)`` gives one vector per image.
 
     Parameters
     ----------
@@ -101,9 +90,9 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     Raises
     ------
     FileNotFoundError
-        Where a file is missing.
+        If a file is missing.
     ValueError
-        Where a file is damaged or holds something else, naming the file.
+        If a file is damaged or has other content; the message names the file.
 
     References
     ----------
@@ -126,6 +115,7 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     >>> data.train.x.shape, float(data.train.x.max()), data.class_names[data.train.y[0]]
     ((1, 28, 28), 1.0, 'ankle boot')
     """
+    # Debian's package installs below /usr, whatever environment Python runs in; the two may be one folder.
     prefixes = dict.fromkeys(("/usr", sys.prefix))
     folder = locate(
         "fashion_mnist",
@@ -134,11 +124,10 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
         how_to_get=_HOW_TO_GET,
         extra=[Path(prefix) / "share" / "datasets" / "fashion-mnist" for prefix in prefixes],
     )
-    halves = {half: _load(folder, prefix) for half, prefix in _FILES.items()}
     return Dataset(
         name="fashion_mnist",
-        train=halves["train"],
-        test=halves["test"],
+        train=_load(folder, "train"),
+        test=_load(folder, "t10k"),
         n_classes=len(_CLASSES),
         class_names=_CLASSES,
         licence="MIT",

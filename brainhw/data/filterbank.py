@@ -1,4 +1,4 @@
-"""From audio to the channels of a frontend: band passes, rectification, envelopes, one frame a step."""
+"""Filter bank: audio to the channels of a frontend by band passes, rectification and envelopes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import brainunit as u
 import numpy as np
 from scipy import signal
 
-from brainhw._arguments import check_finite, choice, describe, positive_int
-from brainhw.data.windows import n_steps, rational, window_edges
+from brainhw._arguments import check_finite, choice, describe, positive_int, quantity
 
 __all__ = ["FilterbankDesign", "filterbank", "filterbank_design"]
 
@@ -48,20 +47,35 @@ class FilterbankDesign:
     edges: u.Quantity
 
 
-def _hertz(value: Any, *, call: str, name: str) -> float:
-    return float(rational(value, u.Hz, call=call, name=name))
+def rational(value: Any, unit: u.Unit, *, call: str, name: str) -> Fraction:
+    """Return a positive scalar Quantity as the exact fraction of ``unit`` that the caller meant.
+
+    No float holds 0.1 or 1/3. A number is taken as the shortest decimal that prints as it, or as a simple ratio where
+    one lies within rounding of it, so that 1 s over 0.1 ms is 10000 and never 9999.
+    """
+    if isinstance(value, u.Quantity):
+        # This is host arithmetic, so a number on a device is fetched first.
+        value = u.Quantity(np.asarray(value.mantissa), unit=value.unit)
+    quantity(value, unit, call=call, name=name, shapes=[()], positive=True)
+    mantissa = value.mantissa[()]
+    exact = Fraction(str(mantissa)) * Fraction(str(value.unit.magnitude)) / Fraction(str(unit.magnitude))
+    single = mantissa.dtype.kind == "f" and mantissa.dtype.itemsize <= 4
+    largest, rounding = (200, Fraction(1, 2**22)) if single else (10**6, Fraction(1, 2**51))
+    simple = exact.limit_denominator(largest)
+    return simple if abs(simple - exact) <= rounding * exact else exact
 
 
 def _band_edges(n_channels: int, f_min: Any, f_max: Any, spacing: str, call: str) -> tuple[np.ndarray, np.ndarray]:
     """Return centres and edges in Hz."""
     n_channels = positive_int(n_channels, call=call, name="n_channels")
     to_scale, from_scale = _SPACINGS[choice(spacing, _SPACINGS, call=call, name="spacing")]
-    low, high = _hertz(f_min, call=call, name="f_min"), _hertz(f_max, call=call, name="f_max")
+    low = float(rational(f_min, u.Hz, call=call, name="f_min"))
+    high = float(rational(f_max, u.Hz, call=call, name="f_max"))
     if not low < high:
         raise ValueError(f"{call}: f_min must be below f_max; got {low:g} Hz and {high:g} Hz.")
     points = np.linspace(to_scale(np.array(low)), to_scale(np.array(high)), 2 * n_channels + 1)
     frequencies = from_scale(points)
-    # The two ends exactly as asked for, not as they come back from the scale.
+    # The ends as given, because f_max near half the rate must not move up by a rounding error.
     frequencies[0], frequencies[-1] = low, high
     return frequencies[1::2], frequencies[::2]
 
@@ -73,7 +87,7 @@ def filterbank_design(
     f_max: u.Quantity = 3500 * u.Hz,
     spacing: str = "mel",
 ) -> FilterbankDesign:
-    """Lay out the bands of :func:`filterbank`: equally wide on the chosen scale, neighbours touching at -3 dB.
+    """Return the bands of :func:`filterbank`: equally wide on the chosen scale, neighbours touch at -3 dB.
 
     Parameters
     ----------
@@ -83,8 +97,7 @@ def filterbank_design(
         Lower edge of the first and upper edge of the last band, 100 Hz and 3500 Hz by default.
     spacing
         ``"mel"`` (default) spaces evenly in ``m = 2595 log10(1 + f / 700 Hz)`` [1]_, nearly even in f below 700 Hz;
-        ``"log"`` spaces evenly in ``log f``, so that neighbouring bands differ by one ratio and a centre is the
-        geometric mean of its edges.
+        ``"log"`` spaces evenly in ``log f``: a centre is then the geometric mean of its edges.
 
     Returns
     -------
@@ -94,7 +107,7 @@ def filterbank_design(
     Raises
     ------
     TypeError, ValueError
-        For frequencies that are no positive Quantity in Hz, ``f_min`` not below ``f_max``, no channels, or another
+        For frequencies that are not a positive Quantity in Hz, ``f_min`` not below ``f_max``, no channels, or another
         spacing.
 
     References
@@ -151,6 +164,7 @@ def _band_passes(edges: np.ndarray, rate: float, order: int) -> list[np.ndarray]
         )
     filters = []
     for low, high in itertools.pairwise(edges):
+        # Second-order sections: the coefficients of one polynomial lose a narrow band in rounding errors.
         zeros, poles, gain = signal.butter(order, [low, high], btype="bandpass", fs=rate, output="zpk")
         if not np.abs(poles).max() < 1:
             raise ValueError(
@@ -165,6 +179,7 @@ def _smoother(smoothing: Any, rate: Fraction) -> np.ndarray | None:
     if smoothing is None:
         return None
     tau = rational(smoothing, u.second, call="filterbank", name="smoothing")
+    # One second-order section that is the first-order low pass e[n] = a e[n-1] + (1 - a) |y[n]|.
     decay = np.exp(-1 / float(tau * rate))
     return np.array([[1 - decay, 0, 0, 1, -decay, 0]])
 
@@ -196,15 +211,15 @@ def filterbank(
     Parameters
     ----------
     audio
-        One recording (1-D array), or a batch: a list of 1-D arrays or an array ``[B, samples]``. Numbers are taken as
-        they come, so integer samples give large envelopes; scale audio to [-1, 1] first.
+        One recording (1-D array), or a batch: a list of 1-D arrays or an array ``[B, samples]``. It is not scaled;
+        divide integer samples by their range first.
     rate
         Sampling rate of the audio.
     dt
-        Step of the net, 1 ms by default. It need not be a whole number of samples, but must hold at least one.
+        Step of the network, 1 ms by default: at least one sample, and not necessarily a whole number of samples.
     duration
-        Time covered by the result: longer recordings are cut, shorter ones filled up with silence. ``None`` (default)
-        is the length of the longest recording.
+        Length of the result: longer recordings are cut, shorter ones padded with silence. ``None`` (default) is the
+        length of the longest recording.
     n_channels, f_min, f_max, spacing
         The bands, as in :func:`filterbank_design`; ``f_max`` must lie below half the sampling rate.
     order
@@ -221,7 +236,7 @@ def filterbank(
     Raises
     ------
     TypeError
-        Where an argument has the wrong unit or none.
+        If an argument has the wrong unit or none.
     ValueError
         For audio that is empty or not finite, a band edge at or above half the rate, a ``dt`` shorter than one sample
         and a duration shorter than ``dt``.
@@ -257,7 +272,7 @@ def filterbank(
         exact_duration = max(len(one) for one in recordings) / exact_rate
     else:
         exact_duration = rational(duration, u.second, call="filterbank", name="duration")
-    steps = n_steps(exact_duration, exact_dt)
+    steps = exact_duration // exact_dt
     if steps < 1:
         what = "the longest recording" if duration is None else "duration"
         raise ValueError(
@@ -266,6 +281,16 @@ def filterbank(
         )
     out = _envelopes(recordings, filters, smoother, window_edges(steps, exact_dt * exact_rate))
     return out[0] if single else out
+
+
+def window_edges(steps: int, samples_per_step: Fraction) -> np.ndarray:
+    """Return the ``steps + 1`` sample indices at which the windows of ``steps`` consecutive steps begin and end.
+
+    Sample n was taken at time n / rate and belongs to the step that holds this instant, so window k begins at the
+    first sample not before k dt: ``ceil(k * dt * rate)``. Windows differ by one sample at most and share none.
+    """
+    numerator, denominator = samples_per_step.as_integer_ratio()
+    return np.array([-(-k * numerator // denominator) for k in range(steps + 1)], dtype=np.int64)
 
 
 def _envelopes(

@@ -16,6 +16,7 @@ from brainhw.data.locate import locate
 __all__ = ["fsdd"]
 
 _RATE_HZ = 8000
+# The authors' division: the first 10 % of the 50 takes of each speaker and digit are the test set.
 _N_TEST_TAKES, _N_TAKES = 5, 50
 _NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_.]+)_(?P<take>0|[1-9][0-9]*)\.wav")
 _HOW_TO_GET = (
@@ -28,7 +29,7 @@ def _takes(folder: Path) -> list[tuple[int, str, int, Path]]:
     """Return (digit, speaker, take, file) of every recording, sorted."""
     takes = []
     for file in folder.iterdir():
-        # Hidden files are left out: some systems put their own "._name.wav" beside each file.
+        # Skip hidden files: macOS puts its own "._name.wav" beside each file on some disks.
         if file.name.startswith(".") or file.suffix.lower() != ".wav":
             continue
         match = _NAME.fullmatch(file.name)
@@ -49,35 +50,32 @@ def _read(file: Path) -> np.ndarray:
             content = recording.readframes(n)
     except (wave.Error, EOFError) as error:
         reason = str(error) or "it ends too early"
-        raise ValueError(f"fsdd: {file} is no readable WAV file ({reason}); get this file again.") from None
+        raise ValueError(f"fsdd: {file} is not a readable WAV file ({reason}); get this file again.") from None
     if form != (_RATE_HZ, 1, 16):
         raise ValueError(
             f"fsdd: {file} has {form[0]} Hz, {form[1]} channel(s) and {form[2]} bits; expected {_RATE_HZ} Hz, 1 "
             "channel and 16 bits, as the data set is published; get this file again."
         )
+    # A file that was cut in copying still has a valid header, and the wave module reads what there is.
     if n == 0 or len(content) != 2 * n:
         raise ValueError(
             f"fsdd: {file} is cut short, {len(content)} bytes of audio where its header promises {2 * n}; "
             "get this file again."
         )
+    # WAV samples are little-endian on every machine.
     return np.frombuffer(content, "<i2").astype(np.float32) / np.float32(32768)
 
 
 def _split(takes: list[tuple[int, str, int, Path]]) -> Split:
-    audio = [_read(file) for *_, file in takes]
-    return Split(
-        x=audio,
-        y=np.array([digit for digit, *_ in takes], np.int32),
-        lengths=np.array([len(one) for one in audio], np.int32),
-        groups=np.array([speaker for _, speaker, *_ in takes]),
-    )
+    digits, speakers, _, files = zip(*takes, strict=True)
+    return Split(x=[_read(file) for file in files], y=np.array(digits), groups=np.array(speakers))
 
 
 def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load the Free Spoken Digit Dataset: spoken English digits as raw audio at 8 kHz.
 
     The official division is taken from the file names ``{digit}_{speaker}_{take}.wav``: takes 0 to 4 are the test
-    split, 5 to 49 the training split. The full set has 3000 recordings, 300 of them for testing; a part of it will do.
+    split, 5 to 49 the training split. The full set has 3000 recordings, 300 of them for testing; a part is enough.
     Recordings are sorted by digit, speaker and take. Use :func:`brainhw.data.filterbank` to turn them into frames.
 
     Parameters
@@ -94,9 +92,9 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     Raises
     ------
     FileNotFoundError
-        Where there are no recordings.
+        If there are no recordings.
     ValueError
-        For a WAV file with an unexpected name, format or length, naming the file, and where a split would be empty.
+        For a WAV file with an unexpected name, format or length (the message names it), and if a split would be empty.
 
     References
     ----------

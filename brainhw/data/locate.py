@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-__all__ = ["bundled_bytes", "locate"]
+import numpy as np
+
+__all__ = ["bundled_arrays", "locate"]
 
 
 def _holds(folder: Path, marker: Sequence[str]) -> bool:
-    # os.path.isdir rather than Path.is_dir: a folder one may not enter counts as absent, not as an error.
+    # os.path.isdir and not Path.is_dir: a folder that may not be entered counts as absent, and does not raise.
     return os.path.isdir(folder) and any(next(folder.glob(pattern), None) is not None for pattern in marker)
 
 
@@ -23,7 +26,7 @@ def _places(name: str, extra: Iterable[str | os.PathLike[str]]) -> list[Path]:
         places += [base / name, base]
     places += [Path(os.path.expanduser(folder)) for folder in extra]
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG rules say that a relative XDG_CACHE_HOME is to be ignored.
+    # The XDG base directory specification: ignore a relative XDG_CACHE_HOME.
     base = Path(cache) if os.path.isabs(cache) else Path(os.path.expanduser("~/.cache"))
     return [*places, base / "brainhw" / name]
 
@@ -36,14 +39,13 @@ def locate(
     how_to_get: str,
     extra: Iterable[str | os.PathLike[str]] = (),
 ) -> Path:
-    """Return the folder of a data set, or raise saying where it was looked for and how to get it.
+    """Return the folder of a data set; the error says where it was looked for and how to get the data.
 
-    With ``root`` given, only ``root`` is looked at: a folder named on purpose that lacks the data is a mistake, and
-    another copy is never taken in its place. Without it, the first of these that holds the data is returned:
+    If ``root`` is given, only ``root`` is searched. Otherwise the first of these that holds the data is returned:
 
     1. ``$BRAINHW_DATA/<name>``, then ``$BRAINHW_DATA`` itself,
     2. the folders in ``extra``, in order,
-    3. ``brainhw/<name>`` in the cache folder: ``$XDG_CACHE_HOME``, or ``~/.cache`` where that is not set.
+    3. ``brainhw/<name>`` in the cache folder: ``$XDG_CACHE_HOME``, or ``~/.cache`` if that is not set.
 
     Parameters
     ----------
@@ -52,11 +54,11 @@ def locate(
     root
         The data set's folder, or ``None`` (default) to search. A leading ``~`` is expanded.
     marker
-        File name or glob pattern, relative to the folder, by which the data is recognised; of several, one is enough.
+        File name or glob pattern, relative to the folder, that shows that the data is there; of several, one is enough.
     how_to_get
         One sentence for the error message: where the data comes from.
     extra
-        Further folders that are known to hold this data set on some systems.
+        Further folders that hold this data set on some systems.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def locate(
     Raises
     ------
     FileNotFoundError
-        Where the data is in none of the places.
+        If the data is in none of the places.
 
     Examples
     --------
@@ -80,11 +82,12 @@ def locate(
     """
     patterns = (marker,) if isinstance(marker, str) else tuple(marker)
     wanted = " or ".join(patterns)
+    # A folder that was named on purpose and lacks the data is a mistake: another copy must not take its place.
     if root is not None:
         folder = Path(os.path.expanduser(root))
         if _holds(folder, patterns):
             return folder
-        state = "holds no such file" if os.path.isdir(folder) else "is no folder"
+        state = "holds no such file" if os.path.isdir(folder) else "is not a folder"
         raise FileNotFoundError(
             f"{name}: root {str(folder)!r} {state} ({wanted}); give the folder that holds the data, or leave root out "
             f"to search the usual places. {how_to_get}"
@@ -100,8 +103,8 @@ def locate(
     )
 
 
-def bundled_bytes(file: Traversable, sha256: str, *, call: str) -> bytes:
-    """Return the content of a bundled file, or raise in the name of ``call`` where it is missing or damaged."""
+def bundled_arrays(file: Traversable, sha256: str, *, call: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a bundled npz file, or raise in the name of ``call`` if it is missing or damaged."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -112,4 +115,6 @@ def bundled_bytes(file: Traversable, sha256: str, *, call: str) -> bytes:
             f"{call}: the bundled file {file} is damaged (SHA-256 {found[:12]}..., expected {sha256[:12]}...); "
             "reinstall brainhw."
         )
-    return content
+    # An npz file with pickled objects could run code.
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        return dict(stored)

@@ -1,8 +1,7 @@
-"""The PhysioNet QT Database of electrocardiograms, as spikes with the wave segment of every step."""
+"""The PhysioNet QT Database of electrocardiograms: spikes, and the wave segment of each step."""
 
 from __future__ import annotations
 
-import io
 import os
 from importlib import resources
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import scipy.io
 
 from brainhw.data.dataset import Dataset, Split
-from brainhw.data.locate import bundled_bytes, locate
+from brainhw.data.locate import bundled_arrays, locate
 
 __all__ = ["qtdb", "qtdb_excerpt"]
 
@@ -36,9 +35,10 @@ def _read(file: Path) -> Split:
         )
     try:
         content = scipy.io.loadmat(file, variable_names=("x", "y"))
-    except Exception as error:  # the reader raises many kinds for a damaged file, and says nothing of the file
+    # The reader raises many kinds of error for a damaged file, and none of them names the file.
+    except Exception as error:
         raise ValueError(
-            f"qtdb: {file} is no readable MATLAB file ({type(error).__name__}: {error}); get this file again."
+            f"qtdb: {file} is not a readable MATLAB file ({type(error).__name__}: {error}); get this file again."
         ) from None
     missing = [name for name in ("x", "y") if name not in content]
     if missing:
@@ -54,12 +54,12 @@ def _read(file: Path) -> Split:
             f"qtdb: {file} holds values of x other than -1, 0 and 1, or of y that mark no or one segment a step; "
             "get this file again."
         )
-    n, n_steps = x.shape[:2]
-    return Split(x=x, y=np.argmax(y, axis=2), lengths=np.full(n, n_steps, np.int32))
+    # argmax gives 0 for the steps without a label: the published accuracies count them as the first segment, too.
+    return Split(x=x, y=np.argmax(y, axis=2))
 
 
 def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
-    """Load the QT Database: electrocardiograms of two leads as spikes, with the wave segment of every step.
+    """Load the QT Database: electrocardiograms of two leads as spikes, with the wave segment of each step.
 
     The two leads were cut into sequences of 1301 steps (5.2 s at 250 Hz) and level-crossing encoded into four spike
     channels, up and down for each lead, by Yin, Corradi and Bohte (2021); 618 sequences are for training, 141 for
@@ -80,11 +80,11 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     Raises
     ------
     TypeError
-        If ``root`` is no path.
+        If ``root`` is not a path.
     FileNotFoundError
-        Where one of the files is missing.
+        If one of the files is missing.
     ValueError
-        For a file that is damaged or holds something else, naming it.
+        If a file is damaged or has other content; the message names the file.
 
     Notes
     -----
@@ -124,9 +124,8 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
 def qtdb_excerpt() -> Dataset:
     """Load a small part of the QT Database that ships inside the package: 124 training and 29 test sequences.
 
-    Every fifth sequence of :func:`qtdb`, number for number. It is for trying things out where the whole set is not at
-    hand; an accuracy on it is not comparable with published ones. No file, folder or network is needed, and the
-    checksum is verified at each load.
+    Every fifth sequence of :func:`qtdb`, with the same numbers, for tests and demonstrations: an accuracy on it is not
+    comparable with published ones. Its checksum is verified at each load.
 
     Returns
     -------
@@ -136,7 +135,7 @@ def qtdb_excerpt() -> Dataset:
     Raises
     ------
     RuntimeError
-        Where the bundled file is missing or damaged.
+        If the bundled file is missing or damaged.
 
     References
     ----------
@@ -150,17 +149,16 @@ def qtdb_excerpt() -> Dataset:
       train Split(124 recordings, x [124, 1301, 4], lengths 1301 to 1301)
       test  Split(29 recordings, x [29, 1301, 4], lengths 1301 to 1301))
     """
-    content = bundled_bytes(_EXCERPT, _EXCERPT_SHA256, call="qtdb_excerpt")
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        halves = [_unpacked(stored[f"{half}_spikes"], stored[f"{half}_labels"]) for half in ("train", "test")]
+    stored = bundled_arrays(_EXCERPT, _EXCERPT_SHA256, call="qtdb_excerpt")
+    halves = [_unpacked(stored[f"{half}_spikes"], stored[f"{half}_labels"]) for half in ("train", "test")]
     return _dataset("qtdb_excerpt", *halves)
 
 
 def _unpacked(spikes: np.ndarray, labels: np.ndarray) -> Split:
     x = np.unpackbits(spikes, axis=1, count=_EXCERPT_STEPS).astype(np.float32)
-    # In the files every sequence ends so; it is the only value that a bit cannot hold.
+    # Every sequence of the published files ends with -1, the only value that a bit cannot hold.
     x[:, -1, 0] = -1
-    return Split(x=x, y=labels, lengths=np.full(len(x), _EXCERPT_STEPS, np.int32))
+    return Split(x=x, y=labels)
 
 
 def _dataset(name: str, train: Split, test: Split) -> Dataset:

@@ -1,4 +1,4 @@
-"""Randman: classes of spike patterns that are smooth random manifolds, generated on this computer."""
+"""The Randman data set: spike patterns on smooth random manifolds, generated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _recordings(value: Any, n_classes: int, name: str) -> int:
 
 
 def _cutoff(alpha: float) -> int:
-    # Half a per mille of slack: where the last weight is the smallest itself, as for alpha 1 and 3, it is kept.
+    # Half a per mille of slack keeps the last weight if it is exactly the smallest one, as for alpha 1 and 3.
     last = math.log((1 + 5e-4) / _SMALLEST_WEIGHT) / alpha
     return int(np.sum(np.log(np.arange(1, _HIGHEST_FREQUENCY + 1)) <= last))
 
@@ -90,7 +90,7 @@ def _split(source: np.random.SeedSequence, manifolds: list[_Manifold], n: int, n
     for label, manifold in enumerate(manifolds):
         rows = np.flatnonzero(y == label)
         x[rows[:, None], manifold.spike_steps(z[rows], n_steps), np.arange(n_units)] = 1
-    return Split(x, y, np.full(n, n_steps))
+    return Split(x, y)
 
 
 def randman(
@@ -104,13 +104,13 @@ def randman(
     alpha: float = 2.0,
     seed: int = 0,
 ) -> Dataset:
-    r"""Generate Randman: tell from the times of single spikes on which smooth random manifold a pattern lies.
+    r"""Generate Randman: classify patterns of single spikes by the smooth random manifold on which they lie.
 
-    Each class is a manifold of ``manifold_dim`` dimensions among the ``n_units`` coordinates of the unit cube. A
-    recording is a point drawn evenly over the manifold's own coordinates; each of the point's coordinates is the time
-    at which that unit fires, exactly once, as a share of the recording. So counting spikes tells nothing, and the
-    difficulty is set by ``n_classes``, ``manifold_dim`` and ``alpha``. Training and test points come from the same
-    manifolds and are drawn apart: either half stays as it is when the size of the other changes.
+    Each class is a manifold of ``manifold_dim`` dimensions in the unit cube of ``n_units`` dimensions. A recording is a
+    point drawn uniformly over the manifold's own coordinates. Each coordinate of the point is the time at which one
+    unit fires, exactly once, as a share of the recording: spike counts carry no information. ``n_classes``,
+    ``manifold_dim`` and ``alpha`` set the difficulty. Training and test points are drawn independently from the same
+    manifolds, so the size of one half does not change the other.
 
     Parameters
     ----------
@@ -119,18 +119,18 @@ def randman(
     n_units
         Number of input units, at least 1.
     n_steps
-        Steps in a recording, at least 1. A step lasts whatever dt the simulation then uses.
+        Steps in a recording, at least 1; the simulation sets their length dt.
     n_train, n_test
-        Recordings in each half, at least ``n_classes``. Classes occur equally often, the first ones once more where
-        the number does not divide; the order is shuffled.
+        Recordings in each half, at least ``n_classes``. Classes occur equally often (the first ones once more if the
+        number does not divide), in random order.
     manifold_dim
         Intrinsic dimension of every manifold, at least 1; more is harder.
     alpha
         How fast the amplitude falls with frequency, finite and greater than zero; larger is smoother and easier. At 1
-        and below, 1000 frequencies make generating take seconds rather than a tenth of one.
+        and below there are 1000 frequencies, and generating takes seconds instead of a tenth of one.
     seed
-        Whole number of at least 0 that fixes manifolds, points and order. With another ``alpha`` the same seed gives
-        the same random numbers to the frequencies that both keep.
+        Whole number of at least 0 for manifolds, points and order. With another ``alpha`` the same seed gives the same
+        random numbers to the frequencies that both keep.
 
     Returns
     -------
@@ -141,9 +141,9 @@ def randman(
     Raises
     ------
     TypeError
-        Where an argument is not a number of the kind asked for.
+        If an argument is not a number of the right kind.
     ValueError
-        Where a number is below its limit, or ``alpha`` is NaN or infinite.
+        If a number is below its limit, or ``alpha`` is NaN or infinite.
 
     Notes
     -----
@@ -163,12 +163,12 @@ def randman(
         \min\Bigl(\Bigl\lfloor n_\text{steps} \frac{f_i - \min f_i}{\max f_i - \min f_i} \Bigr\rfloor,
         \; n_\text{steps} - 1\Bigr)
 
-    Minimum and maximum are those of the class over a regular grid of 1001 points along every intrinsic dimension,
-    hence free of chance; the few points beyond them are clipped.
+    Minimum and maximum are those of the class over a regular grid of 1001 points along every intrinsic dimension; the
+    few points beyond them are clipped.
 
     This is the equation as printed. The package ``randman`` of the same authors gives frequency :math:`k` the weight
     :math:`1 / ((k + 1)^{\alpha} + 1)` instead, which falls more slowly among the low frequencies: for the same alpha
-    its manifolds are rougher, and accuracies on the two do not compare.
+    its manifolds are rougher, and accuracies are not comparable.
 
     References
     ----------

@@ -2,12 +2,12 @@
 
 from brainhw.deploy.bundle import BundleError, export_bundle, load_bundle
 from brainhw.deploy.bundled_net import BundledNet
-from brainhw.deploy.check import check_deployable, is_net_deployable
+from brainhw.deploy.check import DeployReport, NotDeployableError, check_deployable, is_net_deployable
 from brainhw.deploy.placement import Piece, Placement, PlacementError, place
 from brainhw.deploy.power import Cost, PowerReport, estimate_power
 from brainhw.deploy.quantization import QuantizationReport, WeightReport, describe, set_weight_bits
-from brainhw.deploy.report import DeployReport, NotDeployableError, Violation
 from brainhw.deploy.robustness import RobustnessReport, robustness
+from brainhw.deploy.rules import Violation
 from brainhw.deploy.survey import Stage, Survey
 from brainhw.train.weights import project_signs
 from brainhw.transform.sample import nominal_chip, sample_chip

@@ -12,7 +12,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw._files import FileKind, Sealed, versions
-from brainhw.chip import ChipSpec, UnknownFamilyError
+from brainhw.chip import UnknownFamilyError
 from brainhw.deploy.bundle_content import (
     DTYPES,
     BundleContent,
@@ -20,6 +20,7 @@ from brainhw.deploy.bundle_content import (
     BundledSynapse,
     Codes,
     Wire,
+    clipped,
     content_from_plain,
 )
 from brainhw.deploy.bundled_net import BundledNet
@@ -33,21 +34,11 @@ __all__ = ["BundleError", "build_net", "export_bundle", "load_bundle", "read_bun
 
 
 class BundleError(ValueError):
-    """A file that is not a bundle, or a damaged one; the message says what is wrong and what to do.
-
-    Examples
-    --------
-    >>> import brainhw as bh
-    >>> try:
-    ...     bh.deploy.load_bundle("nowhere.bundle")
-    ... except bh.deploy.BundleError as error:
-    ...     print(str(error).partition(";")[0])
-    load_bundle: 'nowhere.bundle' cannot be read: No such file or directory
-    """
+    """A file that is not a bundle, or a damaged one; the message says what is wrong and what to do."""
 
 
 _KIND = FileKind("bundle", "brainhw.deploy.export_bundle", 1, BundleError)
-# About a hundred times a full chip of today: a file that claims more is refused before it takes the memory.
+# About a hundred times a full chip of today; a larger claim is refused before memory is allocated.
 _FILE = Sealed(_KIND, "brainhw-bundle", 64 * 2**20)
 
 
@@ -59,8 +50,7 @@ def export_bundle(
     The file holds the integer codes of the weights after annealing and rounding, the tau profile of every neuron,
     topology and wiring, the placement, the chip's spec, dt, versions, and a checksum. It is readable text;
     :func:`load_bundle` builds the network from it. The file does not hold surrogate functions, other means of training,
-    or the chip that :func:`brainhw.sample_chip` put in place: the network is for every chip of its spec. An existing
-    file is replaced in one step.
+    or the chip that :func:`brainhw.sample_chip` put in place. An existing file is replaced in one step.
 
     Parameters
     ----------
@@ -70,7 +60,7 @@ def export_bundle(
     path : path
         The file; its folder must exist.
     n_classes : int, optional
-        Number of classes, if equal, consecutive populations of output neurons stand for them.
+        Number of classes, each with an equal, consecutive population of output neurons.
     notes : str, optional
         Free text.
 
@@ -82,12 +72,12 @@ def export_bundle(
     TypeError
         If an argument is of the wrong kind.
     RuntimeError
-        If no dt is set in ``brainstate.environ``, or the call stands inside ``jit``.
+        If no dt is set in ``brainstate.environ``, or if called inside ``jit``.
 
     Notes
     -----
-    A loaded network is exported with its own dt, placement, and unless others are given its ``n_classes`` and
-    ``notes``: the same file again, to the byte, if the versions are the same.
+    A loaded network keeps its dt and placement, and its ``n_classes`` and ``notes`` unless others are given: exporting
+    it with the same versions writes the same bytes.
 
     Examples
     --------
@@ -107,6 +97,7 @@ def export_bundle(
     """
     call = "export_bundle"
     found = survey(net, call=call)
+    # A loaded network keeps its dt and placement, so that exporting it again gives the same file.
     bundled = isinstance(net, BundledNet)
     dt = net.dt if bundled else _arguments.time_step(call=call)
     if not isinstance(notes, str):
@@ -119,21 +110,20 @@ def export_bundle(
     n_out = found.n_neurons(found.output)
     if n_classes is not None and n_out % n_classes:
         raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
-    chip = found.chip
     if INPUT in found.layers:
         raise ValueError(f"{call}: a layer is called {INPUT!r}, the name of the network's input; rename it.")
     content = BundleContent(
-        chip=chip,
+        chip=found.chip,
         dt=dt,
         dtype=dtype,
         synapses={
             path: BundledSynapse(path in found.frontends, _codes(path, found.weights[path], call))
             for path in (*found.synapses, *found.frontends)
         },
-        layers={path: _layer(path, found, chip, call) for path in found.layers},
+        layers={path: _layer(path, found, call) for path in found.layers},
         wires=tuple(Wire(stage.source, stage.synapse_path, stage.layer_path) for stage in found.stages),
         output=found.output,
-        placement=net.placement if bundled else place_layers(chip, needs_of(found), call=call),
+        placement=net.placement if bundled else place_layers(found.chip, needs_of(found), call=call),
         versions=versions(),
         n_classes=net.n_classes if bundled and n_classes is None else n_classes,
         notes=net.notes if bundled and not notes else notes,
@@ -148,12 +138,11 @@ def export_bundle(
 
 
 def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
-    """Read a bundle and build its network, whose spikes are those of the exported one to the bit.
+    """Read a bundle and build its network, which gives exactly the spikes of the exported one.
 
-    The file is read as data: nothing in it is run or imported, and a file that is not exactly a bundle is refused.
-    Modules have the paths that they had in the exported network (``"layers.0"``, ``"block.syn"``), so that a key
-    samples the same chip. A chip family of another package must be registered: import that package first, unless it is
-    installed with an entry point in the group ``brainhw.chip_families``.
+    Nothing in the file is run or imported, and a file that is not exactly a bundle is refused. Modules keep their paths
+    (``"layers.0"``, ``"block.syn"``), so that a key samples the same chip. A chip family of another package must be
+    registered: import that package first, unless it has an entry point in the group ``brainhw.chip_families``.
 
     Parameters
     ----------
@@ -169,8 +158,8 @@ def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
     Raises
     ------
     BundleError
-        If the file cannot be read, is not a bundle, was cut short, damaged or changed, was written by a newer brainhw,
-        is for a chip family that is not registered, or has invalid content. It is a ``ValueError``.
+        If the file cannot be read, is not a bundle, is damaged, was written by a newer brainhw, has invalid content, or
+        is for a chip family that is not registered. It is a ``ValueError``.
     TypeError
         If ``path`` is not a path.
     RuntimeError
@@ -191,20 +180,11 @@ def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
     (True, (34, 50, 100))
     """
     call = "load_bundle"
-    content, _ = read_bundle(path, call=call)
-    return build_net(content, path, call=call)
+    return build_net(read_bundle(path, call=call)[0], path, call=call)
 
 
 def build_net(content: BundleContent, path: str | os.PathLike[str], *, call: str) -> BundledNet:
-    """Return the network of the bundle at ``path``.
-
-    Raises
-    ------
-    BundleError
-        If it cannot be built exactly.
-    RuntimeError
-        If called inside ``jit``.
-    """
+    """Return the network of the bundle at ``path``, or raise if it cannot be built exactly."""
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: jit would lose the states of the network; call it outside of jit.")
     try:
@@ -214,22 +194,18 @@ def build_net(content: BundleContent, path: str | os.PathLike[str], *, call: str
 
 
 def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleContent, str]:
-    """Return the content of a bundle, without building the network, and the checksum of its file.
-
-    Raises
-    ------
-    BundleError
-        As :func:`load_bundle`.
-    """
+    """Return the content of a bundle, without building the network, and the checksum of its file."""
     payload, checksum, what = _FILE.read(path, call=call)
     try:
-        data = _parsed(payload)
+        data = json.loads(payload.decode("ascii"), object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise _KIND.damaged(what, f"is not the JSON of a bundle: {_clipped(error)}") from None
+        reason = clipped(" ".join(str(error).split()), 200)
+        raise _KIND.damaged(what, f"is not the JSON of a bundle: {reason}") from None
     try:
         return content_from_plain(data), checksum
     except UnknownFamilyError as error:
         raise BundleError(f"{what} needs a chip family that is not here: {error}") from error
+    # A checksum only shows damage: the content may be made by anyone, so any error in reading it is a bad file.
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise BundleError(
             f"{what} has invalid content: {error}; its checksum is right, so it was not damaged on the way: export the "
@@ -238,7 +214,7 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
 
 
 def _dtype(found: Survey, call: str) -> str:
-    # A master weight of another precision rounds to the same codes, but its charges and so its spikes would differ.
+    # Weights of another precision round to the same codes, but their charges, and so the spikes, would differ.
     held = {str(weight.master.value.dtype) for weight in found.weights.values()}
     held |= {str(layer.tau.mantissa.dtype) for layer in found.layers.values()}
     held.add(np.dtype(brainstate.environ.dftype()).name)
@@ -264,10 +240,10 @@ def _codes(path: str, weight: ChipWeight, call: str) -> Codes:
     return Codes(grid.bits, np.asarray(codes))
 
 
-def _layer(path: str, found: Survey, chip: ChipSpec, call: str) -> BundledLayer:
+def _layer(path: str, found: Survey, call: str) -> BundledLayer:
     layer = found.layers[path]
     # Profiles are stored by number. A tau that is a profile only up to rounding would change spikes after loading.
-    snap = chip.tau_profiles.snap(layer.tau, call=call)
+    snap = found.chip.tau_profiles.snap(layer.tau, call=call)
     if not np.array_equal(jnp.asarray(snap.tau.mantissa, layer.tau.mantissa.dtype), layer.tau.mantissa):
         raise ValueError(
             f"{call}: the tau of {path} differs from a profile by rounding errors; give tau to its constructor."
@@ -281,11 +257,6 @@ def write_plain(path: str | os.PathLike[str], data: dict[str, Any], *, call: str
 
     The first line is ``brainhw-bundle``, the number of the format, the SHA-256 of the rest in hex and its length in
     bytes. The rest is JSON with sorted keys.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be written, or would be larger than a bundle may be.
     """
     _FILE.write(path, text_of(data).encode("ascii"), call=call)
 
@@ -296,7 +267,7 @@ def text_of(data: Any) -> str:
 
 
 def _text(value: Any, end: str) -> str:
-    # `end` is the line break with the indent of the closing bracket.
+    # By hand, because json.dumps puts each weight on a line of its own. `end` is a line break with the indent.
     inner = end + " "
     if isinstance(value, dict) and value:
         entries = [f"{json.dumps(key)}: {_text(value[key], inner)}" for key in sorted(value)]
@@ -304,10 +275,6 @@ def _text(value: Any, end: str) -> str:
     if isinstance(value, list) and any(isinstance(item, (dict, list, str)) for item in value):
         return "[" + inner + ("," + inner).join(_text(item, inner) for item in value) + end + "]"
     return json.dumps(value, allow_nan=False)
-
-
-def _parsed(payload: bytes) -> Any:
-    return json.loads(payload.decode("ascii"), object_pairs_hook=_once, parse_constant=_no_number)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -322,8 +289,3 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(word: str) -> Any:
     raise ValueError(f"{word} is not a number that a bundle holds")
-
-
-def _clipped(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "..."

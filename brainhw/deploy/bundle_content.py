@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, final
 
 import brainunit as u
@@ -17,7 +17,16 @@ from brainhw.deploy.placement import Placement
 from brainhw.deploy.survey import INPUT
 from brainhw.kernel.quantize import stored_grid
 
-__all__ = ["DTYPES", "BundleContent", "BundledLayer", "BundledSynapse", "Codes", "Wire", "content_from_plain"]
+__all__ = [
+    "DTYPES",
+    "BundleContent",
+    "BundledLayer",
+    "BundledSynapse",
+    "Codes",
+    "Wire",
+    "clipped",
+    "content_from_plain",
+]
 
 # The kinds of float of a network, and the precision of brainstate.environ that makes each.
 DTYPES: Mapping[str, int | str] = {"float16": 16, "bfloat16": "bf16", "float32": 32, "float64": 64}
@@ -30,16 +39,9 @@ _LONGEST_PATH, _DEEPEST_PATH = 500, 64
 @final
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Stored weights: whole numbers, each the code of a level of :func:`brainhw.kernel.quantize.stored_grid`.
+    """Codes of the levels of :func:`brainhw.kernel.quantize.stored_grid`, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
 
     For evenly spaced levels a weight is its code times ``weight_limit / (2**(bits - 1) - 1)``.
-
-    Attributes
-    ----------
-    bits : int
-        Bits of each.
-    values : numpy.ndarray
-        The codes, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
     """
 
     bits: int
@@ -49,15 +51,7 @@ class Codes:
 @final
 @dataclass(frozen=True, eq=False)
 class BundledSynapse:
-    """A synapse, or the frontend.
-
-    Attributes
-    ----------
-    frontend : bool
-        Whether it is the frontend.
-    weight : Codes
-        Its weights.
-    """
+    """A synapse, or the frontend, with its weights."""
 
     frontend: bool
     weight: Codes
@@ -66,15 +60,7 @@ class BundledSynapse:
 @final
 @dataclass(frozen=True, eq=False)
 class BundledLayer:
-    """A layer of neurons.
-
-    Attributes
-    ----------
-    profiles : numpy.ndarray
-        Number of the chip's time constant of each neuron, ``[N]``.
-    recurrent : Codes or None
-        Recurrent weights ``[N, N]``; ``None`` for topology ``'FF'``.
-    """
+    """A layer: the number of each neuron's tau profile ``[N]``, and its recurrent weights ``[N, N]``, if any."""
 
     profiles: np.ndarray
     recurrent: Codes | None
@@ -96,30 +82,10 @@ class Wire(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class BundleContent:
-    """The content of a bundle.
+    """The content of a bundle: ``dt`` in ms, modules by path, ``wires`` in the order of a step.
 
-    Attributes
-    ----------
-    chip : ChipSpec
-        The chip.
-    dt : Quantity
-        Time step, ms.
-    dtype : str
-        The kind of float that the network computes with.
-    synapses, layers : mapping
-        The modules by path.
-    wires : tuple of Wire
-        The stages of one step, in order.
-    output : str
-        Path of the layer whose spikes the network returns.
-    placement : Placement
-        Where its neurons lie.
-    versions : mapping
-        The versions that wrote the bundle.
-    n_classes : int or None
-        Classes that equal, consecutive populations of output neurons stand for.
-    notes : str
-        Free text.
+    ``dtype`` is the kind of float that the network computes with, ``output`` the path of the layer whose spikes it
+    returns, ``n_classes`` the number of equal, consecutive populations of output neurons that stand for classes.
     """
 
     chip: ChipSpec
@@ -146,16 +112,17 @@ class BundleContent:
 
     def weights(self) -> Iterator[tuple[str, Codes]]:
         """Yield all weights by the path of their owner, in the order of a step."""
-        for path in dict.fromkeys(path for wire in self.wires for path in (wire.synapse, wire.layer)):
-            codes = self.synapses[path].weight if path in self.synapses else self.layers[path].recurrent
-            if codes is not None:
-                yield path, codes
+        for wire in self.wires:
+            yield wire.synapse, self.synapses[wire.synapse].weight
+            recurrent = self.layers[wire.layer].recurrent
+            if recurrent is not None:
+                yield wire.layer, recurrent
 
     def __repr__(self) -> str:
         return f"BundleContent({self.chip.name!r}, {len(self.layers)} layers)"
 
     def to_plain(self) -> dict[str, Any]:
-        """Return dicts, lists, texts and numbers that `content_from_plain` reads."""
+        """Return dicts, lists, strings and numbers that `content_from_plain` reads."""
         return {
             "chip": chip_to_text(self.chip).split("\n"),
             "dt_ms": float(self.dt.to(u.ms).mantissa),
@@ -185,30 +152,15 @@ def _plain(codes: Codes) -> dict[str, Any]:
     return {"bits": codes.bits, "codes": codes.values.tolist()}
 
 
-_TOP = (
-    "chip",
-    "dt_ms",
-    "dtype",
-    "layers",
-    "n_classes",
-    "notes",
-    "output",
-    "placement",
-    "synapses",
-    "versions",
-    "wires",
-)
+# The fields of the file: those of the content, with the unit of dt in its name.
+_TOP = tuple(sorted({field.name for field in fields(BundleContent)} - {"dt"} | {"dt_ms"}))
 
 
 def content_from_plain(data: Any) -> BundleContent:
-    """Build the content from the data that `BundleContent.to_plain` returns; every value is checked.
+    """Build the content from the data that `BundleContent.to_plain` returns.
 
-    Raises
-    ------
-    UnknownFamilyError
-        If the chip is of a family that is not registered.
-    ValueError
-        If anything is missing, unknown, of another kind, out of range, or does not fit the rest.
+    Every value is checked: a `ValueError` says what is missing, unknown, of another kind, out of range, or does not fit
+    the rest. A chip of a family that is not registered raises `UnknownFamilyError`.
     """
     top = _table(data, _TOP, "the file")
     lines = _list(top["chip"], "chip")
@@ -246,13 +198,11 @@ def _synapse(item: Any, path: str, chip: ChipSpec) -> BundledSynapse:
     entry = _table(item, ("bits", "codes", "frontend"), where)
     if not isinstance(entry["frontend"], bool):
         raise ValueError(f"{where}: frontend must be true or false; got {_found(entry['frontend'])}")
-    if not entry["frontend"]:
-        return BundledSynapse(False, _codes(entry, where, chip))
-    bits = _int(entry["bits"], BITS[0], BITS[-1], f"{where}: bits")
-    codes = _row(entry["codes"], stored_grid(chip, bits).largest_code, f"{where}: codes")
-    if len(codes) != chip.frontend_channels:
-        raise ValueError(f"{where}: a frontend of {chip.name} has {chip.frontend_channels} codes; got {len(codes)}")
-    return BundledSynapse(True, Codes(bits, np.array(codes, np.int32)))
+    codes = _codes(entry, where, chip, one_to_one=entry["frontend"])
+    n, channels = len(codes.values), chip.frontend_channels
+    if entry["frontend"] and n != channels:
+        raise ValueError(f"{where}: a frontend of {chip.name} has {channels} codes; got {n}")
+    return BundledSynapse(entry["frontend"], codes)
 
 
 def _layer(item: Any, path: str, chip: ChipSpec) -> BundledLayer:
@@ -271,9 +221,11 @@ def _layer(item: Any, path: str, chip: ChipSpec) -> BundledLayer:
     return BundledLayer(profiles, recurrent)
 
 
-def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec) -> Codes:
+def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec, *, one_to_one: bool = False) -> Codes:
     bits = _int(entry["bits"], BITS[0], BITS[-1], f"{where}: bits")
     largest = stored_grid(chip, bits).largest_code
+    if one_to_one:
+        return Codes(bits, np.array(_row(entry["codes"], largest, f"{where}: codes"), np.int32))
     rows = [_row(row, largest, f"{where}: a row of codes") for row in _list(entry["codes"], f"{where}: codes")]
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"{where}: the rows of codes differ in length")
@@ -282,10 +234,10 @@ def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec) -> Codes:
 
 def _row(value: Any, largest: int, where: str) -> list[int]:
     row = _list(value, where)
-    # `type`, not `isinstance`: true and false are ints in Python, and a code 1.0 would be read as 1.
-    if any(type(code) is not int or abs(code) > largest for code in row):
-        bad = next(code for code in row if type(code) is not int or abs(code) > largest)
-        raise ValueError(f"{where} must hold whole numbers from {-largest} to {largest}; got {_found(bad)}")
+    for code in row:
+        # `type`, not `isinstance`: true and false are ints in Python, and a code 1.0 would be read as 1.
+        if type(code) is not int or abs(code) > largest:
+            raise ValueError(f"{where} must hold whole numbers from {-largest} to {largest}; got {_found(code)}")
     return row
 
 
@@ -297,18 +249,19 @@ def _wire(item: Any, where: str) -> Wire:
 def _check_wiring(
     wires: tuple[Wire, ...], synapses: Mapping[str, BundledSynapse], layers: Mapping[str, BundledLayer]
 ) -> None:
-    """Raise unless every module has its place in a step, and what meets is equally wide."""
+    """Raise unless every module has its place in a step, and widths of connected modules agree."""
+    # The width of the spikes that are there so far: the input, and the layers of the wires before.
     widths: dict[str, int] = {}
-    heard: set[str] = set()
+    used: set[str] = set()
     for i, wire in enumerate(wires):
         where = f"wire {i}"
         synapse = synapses[_one_of(wire.synapse, synapses, f"{where}: synapse")]
         layer = layers[_one_of(wire.layer, layers, f"{where}: layer")]
         if wire.source not in widths and wire.source != INPUT:
             raise ValueError(f"{where}: source must be {INPUT!r} or a layer before it; got {_found(wire.source)}")
-        if wire.layer in widths or wire.synapse in heard:
+        if wire.layer in widths or wire.synapse in used:
             raise ValueError(f"{where}: {wire.layer!r} or {wire.synapse!r} is on another wire already")
-        heard.add(wire.synapse)
+        used.add(wire.synapse)
         if synapse.frontend and wire.source != INPUT:
             raise ValueError(f"{where}: the frontend {wire.synapse!r} must come first; its source is {wire.source!r}")
         shape = synapse.weight.values.shape
@@ -319,9 +272,9 @@ def _check_wiring(
                 f"{len(layer.profiles)} neurons"
             )
         widths[wire.layer] = len(layer.profiles)
-    idle = [path for path in (*synapses, *layers) if path not in heard and path not in widths]
-    if idle:
-        raise ValueError(f"{idle[0]!r} is on no wire")
+    unused = [path for path in (*synapses, *layers) if path not in used and path not in widths]
+    if unused:
+        raise ValueError(f"{unused[0]!r} is on no wire")
     if sum(synapse.frontend for synapse in synapses.values()) > 1:
         raise ValueError("there is more than one frontend")
 
@@ -332,9 +285,10 @@ def _check_kinds(
     synapses: Mapping[str, BundledSynapse],
     layers: Mapping[str, BundledLayer],
 ) -> None:
-    ears = {wire.layer for wire in wires if synapses[wire.synapse].frontend}
+    # The kind decides where a piece may lie, so a wrong one would let a recurrent layer pass as a split one.
+    frontends = {wire.layer for wire in wires if synapses[wire.synapse].frontend}
     for piece in placement.pieces:
-        kind = "frontend" if piece.layer in ears else layers[piece.layer].topology
+        kind = "frontend" if piece.layer in frontends else layers[piece.layer].topology
         if piece.kind != kind:
             raise ValueError(f"placement: layer {piece.layer!r} is placed as {piece.kind!r}, and is {kind!r}")
 
@@ -387,13 +341,14 @@ def _text(value: Any, where: str, *, lines: bool = False) -> str:
 
 def _one_of(value: Any, options: Any, where: str) -> Any:
     if not isinstance(value, str) or value not in options:
-        raise ValueError(f"{where} must be one of {_clipped(', '.join(options))}; got {_found(value)}")
+        raise ValueError(f"{where} must be one of {clipped(', '.join(options))}; got {_found(value)}")
     return value
 
 
 def _found(value: Any) -> str:
-    return _clipped(describe(value))
+    return clipped(describe(value))
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."
+def clipped(text: str, most: int = 80) -> str:
+    """Return the text, cut to ``most`` characters: a file from elsewhere may hold any length of it."""
+    return text if len(text) <= most else text[: most - 3] + "..."

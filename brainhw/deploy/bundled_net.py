@@ -22,15 +22,15 @@ from brainhw.nn import chip_weights
 
 __all__ = ["BundledNet"]
 
-# Relative: float32 and a change of unit move the same time step by so much.
+# Relative: a time step may be kept in float32 or in another unit, and its last bits differ then.
 _SAME_DT = 1e-7
 
 
 class BundledNet(brainstate.nn.Module):
     """The network of a bundle; :func:`load_bundle` makes one.
 
-    It runs, samples chips and trains as any other network. Each module has the dotted path that it had in the exported
-    network, so that a key samples the same chip of both, and their parameters have the same names.
+    It runs, samples chips and trains as any other network. Modules and parameters have the paths that they had in the
+    exported network, so that a key samples the same chip of both.
 
     The modules are those of the chip's family, built as ``synapse(n_in, n_out, chip=, weight_init=, weight_bits=)``,
     ``frontend(chip=, weight_init=, weight_bits=)`` and ``layer(size, tau, topology=, chip=)``, the last also with
@@ -41,47 +41,16 @@ class BundledNet(brainstate.nn.Module):
     content : BundleContent
         The content of the bundle.
 
-    Attributes
-    ----------
-    content : BundleContent
-        The content: codes, tau profiles, wires.
-    chip : ChipSpec
-        The chip.
-    dt : Quantity
-        The time step that it was made for, ms.
-    placement : Placement
-        Where its neurons lie.
-    versions : dict
-        The versions that wrote the bundle: ``brainhw``, ``brainstate``, ``jax``, ``python``.
-    n_classes : int or None
-        Classes that equal, consecutive populations of output neurons stand for.
-    notes : str
-        Free text.
-
     Raises
     ------
     ValueError
         If the content cannot be built exactly: its chip family lacks a module, a path cannot be an attribute, its
         precision is not that of ``brainstate.environ``, or this precision cannot hold its numbers.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
-    >>> net = brainstate.nn.Sequential(
-    ...     bh.nn.H1v2Synapse(3, 2, weight_init=jnp.ones((3, 2)), weight_bits="chip"), bh.nn.H1v2Layer(2, tau=10 * u.ms)
-    ... )
-    >>> with tempfile.TemporaryDirectory() as folder, brainstate.environ.context(dt=2.0 * u.ms):
-    ...     path = os.path.join(folder, "net.bundle")
-    ...     bh.deploy.export_bundle(net, path)
-    ...     loaded = bh.deploy.load_bundle(path)
-    >>> print(loaded.dt, loaded.chip.name, list(bh.nn.chip_weights(loaded)))
-    2. ms H1v2 ['layers.0']
     """
 
     def __init__(self, content: BundleContent) -> None:
         super().__init__()
-        # Modules are found by their path alone: a second reference to one would rename it.
+        # brainstate names a module by the path where it finds it: a second reference to one would rename it.
         self._content = content
         if not _works_in(content.dtype):
             raise ValueError(
@@ -91,7 +60,7 @@ class BundledNet(brainstate.nn.Module):
             )
         tree = _tree(_build(content))
         for name in tree:
-            # Properties look elsewhere; a method would be lost under a module of its name.
+            # A module may have the name of a property, which wins; under that of a method it would hide the method.
             if name in vars(self) or not isinstance(getattr(type(self), name, property()), property):
                 raise ValueError(f"a module cannot have a path that begins with {name!r}; name the attribute otherwise")
         self.__dict__.update(tree)
@@ -99,7 +68,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def content(self) -> BundleContent:
-        """The content of the bundle."""
+        """The content of the bundle: codes, tau profiles, wires."""
         return self._content
 
     @property
@@ -114,17 +83,17 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def placement(self) -> Placement:
-        """Where its neurons lie."""
+        """The place of each neuron on the chip."""
         return self._content.placement
 
     @property
     def versions(self) -> dict[str, str]:
-        """The versions that wrote the bundle."""
+        """The versions that wrote the bundle: ``brainhw``, ``brainstate``, ``jax``, ``python``."""
         return dict(self._content.versions)
 
     @property
     def n_classes(self) -> int | None:
-        """Classes that equal, consecutive populations of output neurons stand for."""
+        """Number of classes; equal, consecutive populations of output neurons stand for them."""
         return self._content.n_classes
 
     @property
@@ -153,7 +122,7 @@ class BundledNet(brainstate.nn.Module):
         call = f"{type(self).__name__}.update"
         if brainstate.environ.get("dt", default=None) is None:
             raise RuntimeError(f"{call}: no time step is set; run it inside brainstate.environ.context(dt=net.dt).")
-        # A change of unit would be traced inside jit, and a traced dt cannot be compared.
+        # Inside jit the change of unit would be traced, and a traced dt cannot be compared.
         with jax.ensure_compile_time_eval():
             dt, made_for = _arguments.time_step(call=call).mantissa, self.dt.mantissa
         if not (_arguments.is_concrete(dt) and math.isclose(dt, made_for, rel_tol=_SAME_DT)):
@@ -168,7 +137,8 @@ class BundledNet(brainstate.nn.Module):
                 f"inside brainstate.environ.context(precision={DTYPES[self._content.dtype]!r})."
             )
         spikes = {INPUT: x}
-        with brainstate.environ.context(dt=self.dt):  # environ may differ in the last bits, which would show in spikes
+        # dt of environ may differ in the last bits, and a decay that differs in the last bit can change a spike.
+        with brainstate.environ.context(dt=self.dt):
             for wire in self._content.wires:
                 charge = self._at(wire.synapse)(spikes[wire.source])
                 spikes[wire.layer] = self._at(wire.layer)(charge)
@@ -186,7 +156,7 @@ def _works_in(dtype: str) -> bool:
 
 
 def _build(content: BundleContent) -> dict[str, Any]:
-    """Return every module by its path, in the order of a step, each exactly what the codes say."""
+    """Return every module by its path, in the order of a step, with exactly the weights of the codes."""
     chip, dtype = content.chip, jnp.dtype(content.dtype)
     kinds = get_family(chip.family).modules
     needed = {"frontend" if synapse.frontend else "synapse" for synapse in content.synapses.values()} | {"layer"}
@@ -223,6 +193,7 @@ def _values(codes: Codes, chip: ChipSpec, dtype: Any) -> jax.Array:
 def _check_rounding(path: str, module: Any, codes: Codes) -> None:
     """Raise unless the weights of the module have the same codes again, and finite charges."""
     weight = next(iter(chip_weights(module).values()))
+    # A small float type may round neighbouring levels to one number, and a charge curve may overflow it.
     grid = stored_grid(weight.chip, codes.bits)
     again = np.asarray(grid.codes(weight.master.value))
     charge = np.asarray(weight.chip.charge(weight.master.value).mantissa, np.float64)
@@ -231,6 +202,7 @@ def _check_rounding(path: str, module: Any, codes: Codes) -> None:
 
 
 def _check_numbers(what: str, *numbers: float, dtype: Any) -> None:
+    # XLA may flush what is below the smallest normal number to zero, and later steps divide by these numbers.
     held = np.asarray(jnp.asarray(np.asarray(numbers, np.float64).astype(dtype)), np.float64)
     if not (np.all(np.isfinite(held)) and np.all(held >= float(jnp.finfo(dtype).tiny))):
         raise ValueError(f"{what}: a time, threshold or capacitance is too large or small for the network's precision")
@@ -253,7 +225,7 @@ def _tree(modules: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbered(branch: Any) -> Any:
-    """Return the branch with whole numbers for keys where all are some, as those of lists have in paths."""
+    """Return the branch with ints for keys if all keys are numbers, as brainstate names the entries of a list."""
     if not isinstance(branch, dict):
         return branch
     numbers = all(name.isdecimal() and name.isascii() and str(int(name)) == name for name in branch)

@@ -2,13 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import final
+
 import brainstate
 
-from brainhw.deploy.report import DeployReport
-from brainhw.deploy.rules import rules_of
+from brainhw._table import plain_table
+from brainhw.deploy.rules import RULES, Violation
 from brainhw.deploy.survey import Survey, survey
 
-__all__ = ["check_deployable", "is_net_deployable", "judge"]
+__all__ = ["DeployReport", "NotDeployableError", "check_deployable", "is_net_deployable", "judge"]
+
+
+class NotDeployableError(ValueError):
+    """A network breaks rules of its chip; the message lists all violations."""
+
+
+@final
+@dataclass(frozen=True)
+class DeployReport:
+    """The outcome of :func:`check_deployable`; ``print`` it for a table.
+
+    Attributes
+    ----------
+    chip : str
+        Name of the chip.
+    rules : tuple of str
+        Every rule that was checked.
+    violations : tuple of Violation
+        Every violation, module by module.
+    """
+
+    chip: str
+    rules: tuple[str, ...]
+    violations: tuple[Violation, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the network breaks no rule."""
+        return not self.violations
+
+    def raise_if_not(self) -> None:
+        """Raise `NotDeployableError` with every violation, unless there is none."""
+        if not self.ok:
+            listed = "\n".join(f"- {violation}" for violation in self.violations)
+            raise NotDeployableError(
+                f"check_deployable: the network breaks {len(self.violations)} rule(s) of {self.chip}:\n{listed}"
+            )
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"deployable on {self.chip}: all {len(self.rules)} rules hold"
+        headings = ("module", "rule", "found", "the chip takes", "how to fix it")
+        rows = [(v.path, v.rule, v.found, v.limit, v.fix) for v in self.violations]
+        table = plain_table(headings, rows, left=headings)
+        return f"not deployable on {self.chip}: {len(self.violations)} violation(s)\n{table}"
 
 
 def check_deployable(net: brainstate.nn.Module) -> DeployReport:
@@ -57,8 +105,9 @@ def check_deployable(net: brainstate.nn.Module) -> DeployReport:
 
 
 def judge(found: Survey) -> DeployReport:
-    """Check a network that was surveyed already."""
-    rules = rules_of(found.family)
+    """Check a network that was surveyed already: the general rules that its family keeps, then the family's own."""
+    family = found.family
+    rules = {name: rule for name, rule in RULES.items() if name not in set(family.without_rules)} | dict(family.rules)
     return DeployReport(found.chip.name, tuple(rules), tuple(v for rule in rules.values() for v in rule(found)))
 
 

@@ -16,25 +16,15 @@ __all__ = ["KINDS", "Need", "Piece", "PlacementError", "arrange", "pack"]
 # Up to this many cores, every order is tried for one that leaves no gap in a split layer: at most 120 packings.
 _CORES_TO_PERMUTE = 5
 
-
 FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
 
 
 @final
 @dataclass(frozen=True)
 class Need:
-    """The neurons that one layer needs.
+    """The neurons that the layer at the path ``name`` needs.
 
-    Attributes
-    ----------
-    name : str
-        Path of the layer.
-    count : int
-        Its neurons.
-    recurrent : bool
-        Whether it is recurrent, so that it must lie on one core. Default False.
-    frontend : bool
-        Whether the frontend drives it, so that it has a fixed place. Default False.
+    A recurrent layer must lie on one core. The layer that the frontend drives has a fixed place.
     """
 
     name: str
@@ -44,7 +34,7 @@ class Need:
 
     @property
     def kind(self) -> str:
-        """``'frontend'``, ``'RC'`` or ``'FF'``, as of the pieces of the layer."""
+        """One of `KINDS`; a recurrent layer that the frontend drives counts as the frontend's."""
         return FRONTEND if self.frontend else RECURRENT if self.recurrent else FORWARD
 
 
@@ -75,41 +65,26 @@ class Piece:
     kind: str = FORWARD
 
     def __post_init__(self) -> None:
-        for name in ("first", "core", "offset"):
-            _arguments.whole_number(getattr(self, name), call="Piece", name=name)
-        _arguments.positive_int(self.count, call="Piece", name="count")
+        # Kept as Python ints: JSON cannot write those of numpy.
+        for name in ("first", "count", "core", "offset"):
+            check = _arguments.positive_int if name == "count" else _arguments.whole_number
+            object.__setattr__(self, name, check(getattr(self, name), call="Piece", name=name))
         _arguments.choice(self.kind, KINDS, call="Piece", name="kind")
 
 
 class PlacementError(ValueError):
     """No placement of the layers on the cores exists; the message is the proof.
 
-    Parameters
+    Attributes
     ----------
     call : str
-        The call to name in the message.
+        The call that found no placement.
     reason : str
         The proof, as part of a sentence.
     fix : str
         A change that helps.
     layers : tuple of str
         Paths of the layers in the proof.
-
-    Attributes
-    ----------
-    reason, fix, layers
-        As given.
-
-    Examples
-    --------
-    >>> from brainhw.chip import H1V1
-    >>> from brainhw.deploy.packing import Need, PlacementError
-    >>> from brainhw.deploy.placement import place_layers
-    >>> try:
-    ...     place_layers(H1V1, [Need("hidden", 70, recurrent=True)])
-    ... except PlacementError as error:
-    ...     print(error.reason)
-    the recurrent layer 'hidden' has 70 neurons, which must lie on one core, and the largest core of H1v1 has 64
     """
 
     def __init__(self, call: str, reason: str, fix: str, layers: tuple[str, ...]) -> None:
@@ -121,32 +96,14 @@ class PlacementError(ValueError):
 
 
 def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None = None) -> tuple[int, ...] | None:
-    """Put every item whole into one of the rooms; exact, by a depth-first search that fills room after room.
+    """Return a room for every item, each whole in one room, or ``None`` if no arrangement fits.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Size of each item, at least 1.
-    rooms : sequence of int
-        Capacity of each room, at least 0.
-    order : iterable of int, optional
-        The rooms in the order in which they are filled. Default: in the given order.
-
-    Returns
-    -------
-    tuple of int or None
-        The room of each item; ``None`` if no arrangement fits.
-
-    Examples
-    --------
-    >>> from brainhw.deploy.packing import pack
-    >>> pack([30, 40, 60, 70], [100, 100])
-    (0, 1, 1, 0)
-    >>> pack([40, 40, 40], [70, 70]) is None
-    True
+    The search is exact: depth first, room after room in the given ``order``.
     """
     order = tuple(range(len(rooms)) if order is None else order)
+    # Items of one size are interchangeable, so the search counts them and does not try their permutations.
     kinds = sorted(set(sizes), reverse=True)
+    # What was left to place decides whether the later rooms can hold it, however the earlier rooms were filled.
     hopeless: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
@@ -211,57 +168,39 @@ def _fillings(
 
 
 def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
-    """Find a place for every layer, with as few split layers as possible.
+    """Return the pieces of a placement with as few split layers as possible, core after core.
 
     A split layer fits into any free neurons, so only the layers that stay whole have to be packed. A smaller layer fits
     wherever a larger one does, so the ``k`` smallest feed-forward layers are the best choice of ``k`` to keep whole:
     one packing for each ``k`` finds the fewest splits, for any number of layers.
-
-    Parameters
-    ----------
-    chip : ChipSpec
-        The chip.
-    needs : sequence of Need
-        The layers, each with a different name.
-    call : str
-        The call to name in errors.
-
-    Returns
-    -------
-    list of Piece
-        In the order of cores and their neurons.
-
-    Raises
-    ------
-    PlacementError
-        If there is no placement.
     """
     total = sum(need.count for need in needs)
-    every = range(len(needs))
-    frontends = [i for i in every if needs[i].frontend]
+    of_kind: dict[str, list[int]] = {kind: [] for kind in KINDS}
+    for i, need in enumerate(needs):
+        of_kind[need.kind].append(i)
+    frontends, recurrent, forward = (of_kind[kind] for kind in KINDS)
     _refuse_at_once(chip, needs, total, [needs[i] for i in frontends], call)
     rooms = list(chip.cores)
     for i in frontends:
         rooms[0] -= needs[i].count
-    recurrent = [i for i in every if needs[i].recurrent and not needs[i].frontend]
     if pack([needs[i].count for i in recurrent], rooms) is None:
         raise _unpackable(chip, [needs[i] for i in recurrent], rooms, call)
-    forward = [i for i in every if not needs[i].recurrent and not needs[i].frontend]
     forward.sort(key=lambda i: needs[i].count)
     for n_whole in range(len(forward), -1, -1):
         whole = recurrent + forward[:n_whole]
         sizes = [needs[i].count for i in whole]
         if pack(sizes, rooms) is not None:
             break
+    # In the power model every core in use costs static power, so fewer cores are better.
     first_cores = range(1, len(rooms) + 1)
     used = next(n for n in first_cores if total <= sum(chip.cores[:n]) and pack(sizes, rooms[:n]) is not None)
-    on_core = [[(i, 0, needs[i].count) for i in frontends], *([] for _ in rooms[1:])]
-    split = sorted(forward[n_whole:])
-    best = _fewest_gaps([(i, needs[i].count) for i in split], list(zip(whole, sizes, strict=True)), rooms[:used])
+    split = [(i, needs[i].count) for i in sorted(forward[n_whole:])]
+    cores = _fewest_gaps(split, list(zip(whole, sizes, strict=True)), rooms[:used])
     pieces = []
-    for core, held in enumerate(best):
+    for core, held in enumerate(cores):
+        at_head = [(i, 0, needs[i].count) for i in frontends if core == 0]
         offset = 0
-        for i, first, count in on_core[core] + sorted(held):
+        for i, first, count in at_head + sorted(held):
             pieces.append(Piece(needs[i].name, first, count, core, offset, needs[i].kind))
             offset += count
     return pieces
@@ -285,7 +224,10 @@ def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], roo
     for order in orders:
         homes = pack([size for _, size in whole], rooms, order)
         assert homes is not None
-        cores, gaps = _filled(split, [(i, size, core) for (i, size), core in zip(whole, homes, strict=True)], rooms)
+        cores: _Cores = [[] for _ in rooms]
+        for (i, size), core in zip(whole, homes, strict=True):
+            cores[core].append((i, 0, size))
+        gaps = _add_split(split, cores, rooms)
         if fewest is None or gaps < fewest:
             best, fewest = cores, gaps
         if not fewest:
@@ -293,9 +235,8 @@ def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], roo
     return best
 
 
-def _filled(split: list[tuple[int, int]], whole: list[tuple[int, int, int]], rooms: list[int]) -> tuple[_Cores, int]:
-    """Fill the free neurons with the split layers, core after core; count the full cores between their parts."""
-    cores: _Cores = [[(i, 0, size) for i, size, core in whole if core == c] for c in range(len(rooms))]
+def _add_split(split: list[tuple[int, int]], cores: _Cores, rooms: list[int]) -> int:
+    """Fill the free neurons with the split layers, core after core; return how many full cores lie between parts."""
     left = [room - sum(count for _, _, count in held) for room, held in zip(rooms, cores, strict=True)]
     gaps = 0
     for i, size in split:
@@ -308,7 +249,7 @@ def _filled(split: list[tuple[int, int]], whole: list[tuple[int, int, int]], roo
             cores[core].append((i, first, count))
             left[core] -= count
             first, last_core = first + count, core
-    return cores, gaps
+    return gaps
 
 
 def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends: list[Need], call: str) -> None:
@@ -316,7 +257,7 @@ def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends
         raise PlacementError(
             call,
             f"the layers have {total} neurons together, {total - chip.n_neurons} more than {chip.name} has "
-            f"({_plus(chip.cores)} = {chip.n_neurons})",
+            f"({' + '.join(map(str, chip.cores))} = {chip.n_neurons})",
             "make layers smaller",
             tuple(need.name for need in needs),
         )
@@ -341,6 +282,7 @@ def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends
 
 def _unpackable(chip: ChipSpec, recurrent: list[Need], rooms: list[int], call: str) -> PlacementError:
     """Return the proof that these layers do not pack, with as few of them as prove it."""
+    # Small layers are dropped first: what remains is minimal, and made of the layers that are worth changing.
     guilty = sorted(recurrent, key=lambda need: -need.count)
     for need in guilty[::-1]:
         without = [other for other in guilty if other is not need]
@@ -352,6 +294,7 @@ def _unpackable(chip: ChipSpec, recurrent: list[Need], rooms: list[int], call: s
         return PlacementError(call, _too_large(chip, guilty[0], rooms), fix, names)
     fix = "make some of them smaller, or feed-forward (topology='FF'), which may be split"
     layers = _listed(f"{need.name!r} ({need.count})" for need in guilty)
+    # The smallest layers bound how many any core can hold; where these bounds do not prove it, an example has to do.
     ascending = list(itertools.accumulate(sorted(need.count for need in guilty)))
     takes = [sum(size <= room for size in ascending) for room in rooms]
     why = _counted(chip, rooms, takes) if sum(takes) < len(guilty) else _left_over(guilty, rooms)
@@ -403,7 +346,3 @@ def _left_over(guilty: list[Need], rooms: list[int]) -> str:
 def _listed(words: Iterable[str]) -> str:
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def _plus(numbers: Iterable[int]) -> str:
-    return " + ".join(map(str, numbers))

@@ -12,12 +12,13 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
-from brainhw.deploy.packing import FRONTEND, KINDS, RECURRENT, Need, Piece, PlacementError, arrange
+from brainhw.deploy.packing import FRONTEND, RECURRENT, Need, Piece, PlacementError, arrange
 from brainhw.deploy.survey import Survey, survey
 from brainhw.nn import net_chip
 
 __all__ = ["Need", "Piece", "Placement", "PlacementError", "needs_of", "place", "place_layers"]
 
+# The vendor publishes that the frontend has 16 filters, one-to-one onto 16 neurons, and not which neurons these are.
 _ASSUMED = (
     "ASSUMED: the neurons of the frontend are the first of core 0 and count against it; their place is not published."
 )
@@ -65,7 +66,7 @@ class Placement:
         for piece in self.pieces:
             if not isinstance(piece, Piece):
                 raise TypeError(f"Placement: pieces must hold Piece; got {_arguments.describe(piece)}.")
-        # Checked here and not only by the search: placements are also read from files and built by hand.
+        # Not only the search makes placements: they are also read from files and built by hand.
         _check(self.chip, self.pieces, call="Placement")
         object.__setattr__(self, "pieces", tuple(sorted(self.pieces, key=lambda piece: (piece.core, piece.offset))))
 
@@ -90,10 +91,10 @@ class Placement:
     @property
     def free(self) -> tuple[int, ...]:
         """The free neurons of each core."""
-        taken = [
-            sum(piece.count for piece in self.pieces if piece.core == core) for core in range(len(self.chip.cores))
-        ]
-        return tuple(room - used for room, used in zip(self.chip.cores, taken, strict=True))
+        free = list(self.chip.cores)
+        for piece in self.pieces:
+            free[piece.core] -= piece.count
+        return tuple(free)
 
     def core_of(self, layer: str) -> np.ndarray:
         """Return the core of each neuron of a layer, whole numbers ``[N]``.
@@ -117,7 +118,7 @@ class Placement:
         return cores
 
     def table(self) -> str:
-        """Return the content of each core, neuron after neuron, with the assumption about the frontend."""
+        """Return the content of each core in the order of its neurons, and the assumption about the frontend."""
         sizes, rows = self.layers, []
         for core, (room, free) in enumerate(zip(self.chip.cores, self.free, strict=True)):
             for piece in (piece for piece in self.pieces if piece.core == core):
@@ -143,7 +144,7 @@ class Placement:
 
     @staticmethod
     def from_list(chip: ChipSpec, items: Any, layers: Mapping[str, int]) -> Placement:
-        """Read the result of :meth:`to_list`; every value is checked.
+        """Read what :meth:`to_list` returned; every value is checked.
 
         Parameters
         ----------
@@ -165,6 +166,7 @@ class Placement:
             If ``items`` is anything else; the message says where.
         """
         call = "Placement.from_list"
+        # A file is data from elsewhere: whatever is wrong in it is a ValueError that says where.
         if not isinstance(items, (list, tuple)):
             raise ValueError(f"{call}: the pieces must be a list; got {_arguments.describe(items)}.")
         pieces = [_read(item, f"{call}: piece {index}", layers) for index, item in enumerate(items)]
@@ -234,9 +236,9 @@ def place(net: brainstate.nn.Module) -> Placement:
     found = survey(net, call="place")
     chip = net_chip(net, call="place")
     assert chip is not None  # the survey refuses a network without one
-    heard = {stage.synapse_path for stage in found.stages}
+    wired = {stage.synapse_path for stage in found.stages}
     for path in found.frontends:
-        if path not in heard:
+        if path not in wired:
             why = found.failure or found.tangles.get(path, "the layer was not seen")
             raise ValueError(
                 f"place: the layer that the frontend {path!r} drives has a fixed place, but the step does not show "
@@ -247,44 +249,15 @@ def place(net: brainstate.nn.Module) -> Placement:
 
 def needs_of(found: Survey) -> list[Need]:
     """Return the neurons that each layer of a network needs, in registration order."""
-    ears = {stage.layer_path for stage in found.stages if stage.is_frontend}
+    from_frontend = {stage.layer_path for stage in found.stages if stage.is_frontend}
     return [
-        Need(path, found.n_neurons(path), recurrent=found.is_recurrent(path), frontend=path in ears)
+        Need(path, found.n_neurons(path), recurrent=found.is_recurrent(path), frontend=path in from_frontend)
         for path in found.layers
     ]
 
 
 def place_layers(chip: ChipSpec, needs: Sequence[Need], *, call: str = "place_layers") -> Placement:
-    """Find a place for layers given by their sizes, as :func:`place` does for a network.
-
-    Parameters
-    ----------
-    chip : ChipSpec
-        The chip.
-    needs : sequence of Need
-        The layers, in the order of the network.
-    call : str, optional
-        The call to name in errors.
-
-    Returns
-    -------
-    Placement
-        The placement.
-
-    Raises
-    ------
-    PlacementError
-        If no placement exists.
-    TypeError, ValueError
-        If an argument is bad.
-
-    Examples
-    --------
-    >>> from brainhw.chip import H1V2
-    >>> from brainhw.deploy.placement import Need, place_layers
-    >>> [(p.layer, p.count, p.core) for p in place_layers(H1V2, [Need("a", 70, recurrent=True), Need("b", 90)]).pieces]
-    [('b', 50, 0), ('b', 40, 1), ('a', 70, 2)]
-    """
+    """Find a place for layers given by their sizes, as :func:`place` does for a network."""
     if not isinstance(chip, ChipSpec):
         raise TypeError(f"{call}: chip must be a ChipSpec; got {_arguments.describe(chip)}.")
     checked: list[Need] = []
@@ -303,22 +276,14 @@ def _span(first: int, count: int) -> str:
 
 
 def _read(item: Any, call: str, layers: Mapping[str, int]) -> Piece:
-    numbers, words = ("first", "count", "core", "offset"), ("layer", "kind")
-    if not isinstance(item, Mapping) or set(item) != {*numbers, *words}:
-        raise ValueError(
-            f"{call} must hold {', '.join((*words, *numbers))} and nothing else; got {_arguments.describe(item)}."
-        )
+    names = ("layer", "kind", "first", "count", "core", "offset")
+    if not isinstance(item, Mapping) or set(item) != set(names):
+        raise ValueError(f"{call} must hold {', '.join(names)} and nothing else; got {_arguments.describe(item)}.")
+    _arguments.choice(item["layer"], layers, call=call, name="layer")
     try:
-        return Piece(
-            layer=_arguments.choice(item["layer"], layers, call=call, name="layer"),
-            first=_arguments.whole_number(item["first"], call=call, name="first"),
-            count=_arguments.positive_int(item["count"], call=call, name="count"),
-            core=_arguments.whole_number(item["core"], call=call, name="core"),
-            offset=_arguments.whole_number(item["offset"], call=call, name="offset"),
-            kind=_arguments.choice(item["kind"], KINDS, call=call, name="kind"),
-        )
-    except TypeError as error:
-        raise ValueError(str(error)) from None
+        return Piece(**item)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{call}: {str(error).removeprefix('Piece: ')}") from None
 
 
 def _check(chip: ChipSpec, pieces: Iterable[Piece], *, call: str) -> None:

@@ -22,6 +22,7 @@ from brainhw.transform.rollout import rollout
 
 __all__ = ["Cost", "PowerReport", "estimate_power"]
 
+# The record of all spikes is the memory that this takes: a full chip over 1000 steps is 66 MB for so many samples.
 _SAMPLES_AT_ONCE = 64
 
 
@@ -33,11 +34,11 @@ class Cost:
     Attributes
     ----------
     part : str
-        ``"core 0"``, ``"frontend"``, ``"spikes of hidden"``, ``"events into hidden"``.
+        ``"core 0"``, ``"frontend"``, ``"spikes of hidden"`` or ``"events into hidden"``.
     kind : {'core', 'frontend', 'spike', 'event'}
         The kind of cost.
     count : float
-        Mean spikes or events per inference; 1 for a core, the channels for the frontend.
+        Mean spikes or events per inference; 1 for a core, the number of channels for the frontend.
     coefficient : str
         The field of the chip's spec that multiplies the count.
     energy : Quantity
@@ -92,26 +93,29 @@ class PowerReport:
     @property
     def energy(self) -> u.Quantity:
         """Energy of one inference, in uJ."""
-        return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs), unit=_MICROJOULE)
+        return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs), unit=u.ujoule)
 
     @property
     def power(self) -> u.Quantity:
         """Mean power while it runs, in uW."""
-        return self._power(self.energy)
+        return u.Quantity(_uJ(self.energy) / self.duration.to(u.second).mantissa, unit=u.uwatt)
 
     def energy_of(self, kind: str) -> u.Quantity:
         """Energy of one inference in uJ of the kind ``'core'``, ``'frontend'``, ``'spike'`` or ``'event'``."""
         _arguments.choice(kind, _COEFFICIENTS, call="PowerReport.energy_of", name="kind")
-        return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs if cost.kind == kind), unit=_MICROJOULE)
-
-    def _power(self, energy: u.Quantity) -> u.Quantity:
-        return u.Quantity(_uJ(energy) / (self.duration.to(u.second).mantissa), unit=u.uwatt)
+        return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs if cost.kind == kind), unit=u.ujoule)
 
     def __str__(self) -> str:
-        total = _uJ(self.energy)
-        rows = [_row(cost, self, total) for cost in self.costs]
+        total, seconds = _uJ(self.energy), self.duration.to(u.second).mantissa
+        rows = []
+        for cost in self.costs:
+            value, energy = getattr(self.chip, cost.coefficient), _uJ(cost.energy)
+            coefficient = f"{cost.coefficient} {value.mantissa:g} {u.get_unit(value)}"
+            numbers = (f"{energy:.4g}", f"{energy / seconds:.4g}", f"{energy / total if total else 0:.1%}")
+            rows.append((cost.part, f"{cost.count:.6g}", coefficient, self.chip.provenance[cost.coefficient], *numbers))
         rows.append(("total", "", "", "", f"{total:.4g}", f"{self.power.mantissa:.4g}", "100.0%"))
-        table = plain_table(_HEADINGS, rows, left=(_HEADINGS[0], _HEADINGS[2], _HEADINGS[3]))
+        headings = ("per inference", "count", "coefficient", "provenance", "energy (uJ)", "power (uW)", "share")
+        table = plain_table(headings, rows, left=("per inference", "coefficient", "provenance"))
         cores = ", ".join(f"core {core} {_uJ(energy):.4g} uJ" for core, energy in self.by_core.items())
         silent = sum(self.silent.values())
         return (
@@ -122,32 +126,17 @@ class PowerReport:
         )
 
 
-_MICROJOULE = u.ujoule
+# Field of the chip's spec that each kind of cost is counted with. The vendor publishes none of them.
 _COEFFICIENTS = {
     "core": "core_power",
     "frontend": "frontend_channel_power",
     "spike": "spike_energy",
     "event": "event_energy",
 }
-_HEADINGS = ("per inference", "count", "coefficient", "provenance", "energy (uJ)", "power (uW)", "share")
 
 
 def _uJ(energy: u.Quantity) -> float:
-    return float(energy.to(_MICROJOULE).mantissa)
-
-
-def _row(cost: Cost, report: PowerReport, total: float) -> tuple[str, ...]:
-    value = getattr(report.chip, cost.coefficient)
-    energy = _uJ(cost.energy)
-    return (
-        cost.part,
-        f"{cost.count:.6g}",
-        f"{cost.coefficient} {value.mantissa:g} {u.get_unit(value)}",
-        report.chip.provenance[cost.coefficient],
-        f"{energy:.4g}",
-        f"{report._power(cost.energy).mantissa:.4g}",
-        f"{energy / total if total else 0:.1%}",
-    )
+    return float(energy.to(u.ujoule).mantissa)
 
 
 def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
@@ -157,8 +146,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
               + n_{spikes} E_{spike} + n_{events} E_{event}
 
     An event is a spike that meets a nonzero weight; an input of 2 to a dense synapse counts as two spikes. The cores
-    are those that :func:`place` uses. The coefficients come from the chip's spec and are shown with their provenance.
-    In the presets all four are **assumed**: read shares and comparisons, not absolute numbers, until
+    are those that :func:`place` uses. The coefficients come from the chip's spec. In the presets all four are
+    **assumed**: compare shares and networks, and do not rely on absolute numbers, until
     ``chip.replace(spike_energy=..., provenance="measured")`` gives measured ones.
 
     Parameters
@@ -234,17 +223,24 @@ def _bill(
 ) -> PowerReport:
     chip = found.chip
     seconds = float(duration.to(u.second).mantissa)
-    static = seconds * _per_second(chip.core_power)
-    spike, event = chip.spike_energy.to(_MICROJOULE).mantissa, chip.event_energy.to(_MICROJOULE).mantissa
-    costs = [Cost(f"core {core}", "core", 1.0, "core_power", static * _MICROJOULE) for core in placement.cores_used]
+    costs: list[Cost] = []
+
+    def add(part: str, kind: str, count: float, energy: float) -> None:
+        costs.append(Cost(part, kind, float(count), _COEFFICIENTS[kind], float(energy) * u.ujoule))
+
+    static = seconds * float(chip.core_power.to(u.uwatt).mantissa)
+    spike, event = chip.spike_energy.to(u.ujoule).mantissa, chip.event_energy.to(u.ujoule).mantissa
+    for core in placement.cores_used:
+        add(f"core {core}", "core", 1.0, static)
     by_core = dict.fromkeys(placement.cores_used, static)
-    synops = 0.0
     for frontend in found.frontends.values():
         channels = frontend.in_size[-1]
-        energy = seconds * channels * _per_second(chip.frontend_channel_power)
-        costs.append(Cost("frontend", "frontend", channels, "frontend_channel_power", energy * _MICROJOULE))
+        each = float(chip.frontend_channel_power.to(u.uwatt).mantissa)
+        add("frontend", "frontend", channels, seconds * channels * each)
+    synops = 0.0
     for stage in found.stages:
         spikes, arriving, passed = counts[stage.layer_path], np.zeros(found.n_neurons(stage.layer_path)), []
+        # The frontend is one-to-one: its cost is that of its channels, without synaptic events.
         if not stage.is_frontend:
             passed.append((counts[stage.source], stage.synapse_path))
         if found.is_recurrent(stage.layer_path):
@@ -255,9 +251,9 @@ def _bill(
             arriving = arriving + sent @ (applied != 0)
             synops += float(sent.sum()) * applied.shape[1]
         path = stage.layer_path
-        costs.append(_counted(f"spikes of {path}", "spike", spikes.sum(), spike))
+        add(f"spikes of {path}", "spike", spikes.sum(), spikes.sum() * spike)
         if passed:
-            costs.append(_counted(f"events into {path}", "event", arriving.sum(), event))
+            add(f"events into {path}", "event", arriving.sum(), arriving.sum() * event)
         cores = placement.core_of(path)
         for core in np.unique(cores):
             here = cores == core
@@ -272,13 +268,5 @@ def _bill(
         synops=synops,
         silent={path: int(np.sum(counts[path] == 0)) for path in found.layers},
         weight_bits=chip.weight_bits * sum(int(weight.master.value.size) for weight in found.weights.values()),
-        by_core={core: energy * _MICROJOULE for core, energy in by_core.items()},
+        by_core={core: energy * u.ujoule for core, energy in by_core.items()},
     )
-
-
-def _per_second(power: u.Quantity) -> float:
-    return float(power.to(u.uwatt).mantissa)
-
-
-def _counted(part: str, kind: str, count: float, each: float) -> Cost:
-    return Cost(part, kind, float(count), _COEFFICIENTS[kind], float(count * each) * _MICROJOULE)

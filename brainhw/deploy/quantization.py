@@ -27,16 +27,16 @@ def set_weight_bits(
 ) -> None:
     """Set the bits that the weights of a network are rounded to; the learnt weights do not change.
 
-    The effect is that of ``weight_bits=`` in the constructors: from the next preparation on, charges are computed from
-    rounded weights, in training and in inference. A function that was compiled before keeps its bits: compile it again.
+    As with ``weight_bits=`` in the constructors, charges come from rounded weights from the next preparation on, in
+    training and in inference. A function that was compiled before keeps its bits: compile it again.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network.
     weight_bits : int, 'chip', None or mapping
-        Bits of every weight on a chip (``'chip'``: the number of the chip; ``None``: no rounding), or a mapping from
-        paths, which may hold ``*`` and ``?``, to bits; if several match, the last one is used.
+        Bits of every weight on a chip (``'chip'``: those of the chip; ``None``: no rounding), or a mapping from paths,
+        with ``*`` and ``?`` as wildcards, to bits; the last match counts.
     rounding : {'nearest', 'stochastic'}, optional
         As for the constructors. Default ``'nearest'``.
 
@@ -58,10 +58,10 @@ def set_weight_bits(
     call = "set_weight_bits"
     weights = on_chip(net, call)
     wanted = _by_path(weight_bits, weights, call)
-    how = {path: "nearest" if bits is None else rounding for path, bits in wanted.items()}
-    if all(bits is None for bits in wanted.values()):
-        how = dict.fromkeys(wanted, rounding)  # refused below unless it is the default: nothing is rounded
-    # All grids are tried first, so that an error leaves every weight unchanged.
+    # A rounding for weights that are not rounded is refused, but only where the caller could mean no other weight.
+    nothing_rounded = all(bits is None for bits in wanted.values())
+    how = {path: rounding if nothing_rounded or bits is not None else "nearest" for path, bits in wanted.items()}
+    # Try all grids first, so that an error leaves every weight unchanged.
     for path, bits in wanted.items():
         weights[path].effective.grid_of(bits, how[path], call=call)
     for path, bits in wanted.items():
@@ -87,7 +87,7 @@ def _by_path(weight_bits: Any, weights: Mapping[str, ChipWeight], call: str) -> 
 @final
 @dataclass(frozen=True)
 class WeightReport:
-    """Rounding of one weight.
+    """Rounding of one weight array.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class WeightReport:
     step : float or None
         Distance between neighbouring levels (the smallest, if they are not evenly spaced).
     levels_used, levels : int or None
-        Number of levels that occur, and number of levels.
+        Number of levels that occur, and of all levels.
     at_limit : float or None
         Share of weights at or beyond the end of the range.
     changed : float or None
@@ -173,14 +173,12 @@ def describe(net: brainstate.nn.Module) -> QuantizationReport:
     known = {id(weight.master) for weight in weights.values()}
     for path, state in net.states(brainstate.ParamState).items():
         if id(state) not in known:
-            shapes = [np.shape(u.get_mantissa(leaf)) for leaf in _leaves(state.value)]
+            # brainstate's own layers keep weight and bias as a dict in one state.
+            leaves = state.value.values() if isinstance(state.value, dict) else [state.value]
+            shapes = [np.shape(u.get_mantissa(leaf)) for leaf in leaves]
             name, shape = ".".join(str(part) for part in path), shapes[0] if len(shapes) == 1 else ()
             found.append(WeightReport(name, shape, False, None, "nearest", None, None, None, None, None))
     return QuantizationReport(tuple(found))
-
-
-def _leaves(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else [value]
 
 
 def _report(path: str, weight: ChipWeight) -> WeightReport:
@@ -188,9 +186,11 @@ def _report(path: str, weight: ChipWeight) -> WeightReport:
     if not _arguments.is_concrete(master):
         raise RuntimeError("describe: it reads weights, which jit hides; call it outside of jit.")
     grid = effective.grid
+    # The limit in the weights' own float type: a weight that was clipped to it is at the limit.
     at_limit = float(np.mean(np.abs(np.asarray(master)) >= np.asarray(master).dtype.type(weight.chip.weight_limit)))
     if grid is None:
         return WeightReport(path, master.shape, True, None, effective.rounding, None, None, None, at_limit, None)
+    # Codes and error are those of the weights after sign annealing, which is what the chip rounds.
     signed = effective.signed(master)
     codes = np.asarray(grid.codes(signed))
     changed = np.asarray(effective.applied(master)) - np.asarray(signed)

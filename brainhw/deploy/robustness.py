@@ -106,8 +106,8 @@ def robustness(
     """Evaluate a network on many sampled chips, side by side in one compiled computation.
 
     Each chip gives exactly the spikes that it gives alone (:func:`brainhw.sample_chip` with its key, then a compiled
-    ``evaluate``), and so the same score if that is computed from whole numbers, as an accuracy is. A score that sums
-    fractions may be rounded in another order.
+    ``evaluate``). A score from whole numbers, such as an accuracy, is therefore the same; a sum of fractions may be
+    rounded in another order.
 
     Parameters
     ----------
@@ -121,11 +121,11 @@ def robustness(
     key : jax.Array or int, or sequence of them
         Chip ``i`` has the key ``jax.random.split(key, n_chips)[i]``. A sequence gives the key of each chip instead.
     chunk : int, optional
-        How many chips run side by side; default as many as fit into ``max_memory``, on a CPU at most 8 for each device.
+        How many chips run side by side; default as many as fit into ``max_memory``, on a CPU at most 8 per device.
     max_memory : int, optional
-        Bytes of working memory to stay below where one chip allows it. Default 1 GiB.
+        Bytes of working memory; one chip runs even if it needs more. Default 1 GiB.
     devices : sequence of jax.Device, optional
-        Devices over which the chips of a chunk are spread. Default: the one that JAX takes by itself.
+        Devices for the chips of a chunk. Default: JAX's default device.
     pbar : bool, optional
         Show a progress bar over chips. Default True.
     **mismatch : bool or float, optional
@@ -180,6 +180,7 @@ def robustness(
         return _score(evaluate, net, call)
 
     with states_restored(net, keep_weights=False), chips_side_by_side():
+        # Compiled as the chips are: eager steps round in another order, and the nominal score is compared with theirs.
         nominal_chip(net)
         nominal = float(brainstate.transform.jit(lambda: _score(evaluate, net, call))())
         # States as arguments and results of a pure function: vmap over a stateful one would mix the chips in one state.
@@ -187,17 +188,18 @@ def robustness(
         program.make_jaxpr(keys[0])
         values = [state.value for state in program.get_states(keys[0])]
         run = jax.jit(jax.vmap(lambda held, one: program.jaxpr_call(held, one)[1], in_axes=(None, 0)))
-        spread = _spread(devices)
+        sharding = _sharding(devices)
         n_devices = len(devices or (None,))
         size = min(len(keys), most or _fitting(run, values, keys, budget, n_devices))
-        size = -(-size // n_devices) * n_devices  # evenly over the devices
+        # A multiple of the devices, because JAX shards an axis evenly only.
+        size = -(-size // n_devices) * n_devices
         scores = []
         with tqdm(total=len(keys), desc="chips", unit="chip", disable=None if pbar else True) as bar:
             for start in range(0, len(keys), size):
                 part = keys[start : start + size]
                 # The last chunk is filled up, so that one compiled program serves all chunks.
                 filled = jnp.concatenate([part, jnp.repeat(part[-1:], size - len(part), axis=0)])
-                scores.append(np.asarray(run(values, spread(filled)))[: len(part)])
+                scores.append(np.asarray(run(values, jax.device_put(filled, sharding)))[: len(part)])
                 bar.update(len(part))
     together = np.concatenate(scores)
     bad = np.flatnonzero(~np.isfinite(together))
@@ -227,8 +229,9 @@ def _score(evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str)
 
 
 def _keys(key: Any, n_chips: Any, call: str) -> jax.Array:
+    # An array of keys, as RobustnessReport.keys holds them; an old-style key is 1-D as well, but of whole numbers.
     if isinstance(key, jax.Array) and key.ndim == 1 and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = list(key)  # as RobustnessReport.keys holds them
+        key = list(key)
     if isinstance(key, (list, tuple)):
         if not key:
             raise ValueError(f"{call}: key is an empty list and holds no key; give one key or several.")
@@ -244,9 +247,9 @@ def _one_key(key: Any, call: str) -> jax.Array:
     return found if jax.dtypes.issubdtype(found.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(found)
 
 
-def _spread(devices: Sequence[jax.Device] | None) -> Callable[[jax.Array], jax.Array]:
+def _sharding(devices: Sequence[jax.Device] | None) -> NamedSharding | None:
     if devices is None:
-        return lambda keys: keys
+        return None
     if not len(devices):
         raise ValueError("robustness: devices is empty; give at least one, or None for the default.")
     foreign = [device for device in devices if device.process_index != jax.process_index()]
@@ -255,18 +258,17 @@ def _spread(devices: Sequence[jax.Device] | None) -> Callable[[jax.Array], jax.A
             f"robustness: devices holds {foreign[0]}, which belongs to process {foreign[0].process_index} and not to "
             f"this one ({jax.process_index()}); pass jax.local_devices(), and a share of the keys to each process."
         )
-    along = NamedSharding(Mesh(np.asarray(devices), ("chips",)), PartitionSpec("chips"))
-    return lambda keys: jax.device_put(keys, along)
+    return NamedSharding(Mesh(np.asarray(devices), ("chips",)), PartitionSpec("chips"))
 
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
     """Return how many chips fit into the memory, from what compiled programs of one and two of them need."""
-    # The difference of two and one is the share of each chip; weights and program are there only once.
+    # The difference of two and one is the share of each chip; one copy of the weights serves all chips.
     needs = []
     for n in (1, 2):
         analysis = run.lower(values, keys[jnp.zeros(n, int)]).compile().memory_analysis()
         needs.append(0 if analysis is None else analysis.temp_size_in_bytes)
     each = max(1, needs[1] - needs[0])
     fitting = n_devices * max(1, 1 + (budget - needs[0]) // each)
-    # Few chips keep a CPU busy: more than 8 were sometimes faster, sometimes slower, and always took more memory.
+    # A few chips keep a CPU busy: more than 8 were sometimes faster, sometimes slower, and always took more memory.
     return min(fitting, 8 * n_devices) if jax.default_backend() == "cpu" else fitting

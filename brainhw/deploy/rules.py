@@ -7,27 +7,60 @@ overlap: one mistake breaks one rule. A chip family leaves some out or adds its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, final
 
 import brainstate
 import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw.chip import Family, get_family
+from brainhw.chip import get_family
 from brainhw.deploy.placement import PlacementError, needs_of, place_layers
-from brainhw.deploy.report import NETWORK, Violation
 from brainhw.deploy.survey import INPUT, Survey
 from brainhw.kernel.quantize import stored_grid
 from brainhw.kernel.signs import to_blocks
 from brainhw.nn import ChipWeight
 
-__all__ = ["RULES", "rules_of"]
+__all__ = ["RULES", "Violation"]
 
-Rule = Callable[[Survey], Iterator[Violation]]
+# The path of a violation that concerns no single module.
+NETWORK = "the network"
 
-# Rounding errors of float32: a time constant that is further from every leak profile is another one.
+# Relative, about a hundred rounding errors of float32, in which a layer may hold its time constants.
 _ROUNDING = 1e-5
+
+
+@final
+@dataclass(frozen=True)
+class Violation:
+    """One rule that one module breaks.
+
+    Attributes
+    ----------
+    rule : str
+        Name of the rule.
+    path : str
+        Dotted path of the module, or ``"the network"``.
+    found : str
+        The finding.
+    limit : str
+        The limit of the chip.
+    fix : str
+        How to fix it.
+    where : tuple
+        Indices of the weights (for blocks: of their first weight) or neurons concerned, if any.
+    """
+
+    rule: str
+    path: str
+    found: str
+    limit: str
+    fix: str
+    where: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.rule}: {self.found}; the chip takes {self.limit}. {self.fix}"
 
 
 def one_family(net: Survey) -> Iterator[Violation]:
@@ -44,7 +77,7 @@ def known_modules(net: Survey) -> Iterator[Violation]:
     changed = {
         path: module
         for path, module in {**net.synapses, **net.frontends, **net.layers}.items()
-        # The exact class: a subclass may change the step to one that no chip computes.
+        # The exact class: a subclass may compute a step that no chip computes.
         if type(module) not in get_family(net.chips[path].family).modules.values()
     }
     for path, module in {**net.foreign, **changed}.items():
@@ -61,8 +94,9 @@ def known_wiring(net: Survey) -> Iterator[Violation]:
     """Synapses feed layers, layers feed synapses, nothing happens in between."""
     limit = "spikes into synapses, one synapse into each layer, the spikes of one layer out"
     fix = "Pass outputs on as they are: no operation between modules, each called once a step."
+    # The wiring to an unsupported module is judged once that module is removed.
     if net.foreign or _is_mixed(net):
-        return  # the wiring to an unsupported module is judged once that module is removed
+        return
     if net.failure is not None:
         yield Violation("known wiring", NETWORK, f"a step fails: {net.failure}", "a net(x) that runs", fix)
     for path, found in net.tangles.items():
@@ -92,10 +126,11 @@ def weights_in_range(net: Survey) -> Iterator[Violation]:
         limit = weight.chip.weight_limit
         where = _indices(values > values.dtype.type(limit))
         if where:
+            largest = _indices(values == values.max())[0]
             yield Violation(
                 "weights in range",
                 path,
-                f"{_count(where, weight)} beyond, the largest {values.max():.4g} at {list(_largest(values))}",
+                f"{_count(where, weight)} beyond, the largest {values.max():.4g} at {list(largest)}",
                 f"-{limit:g} to {limit:g}",
                 "brainhw.train.clip_weights(net), in training after every optimizer step.",
                 where,
@@ -104,6 +139,7 @@ def weights_in_range(net: Survey) -> Iterator[Violation]:
 
 def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
     """Every block has weights of one sign; zero agrees with either."""
+    # For H1 the vendor documents blocks of 5. That they run along the presynaptic rows is assumed (chip.sign_axis).
     for path, weight in net.weights.items():
         values = _applied(weight)
         if values.ndim != 2:
@@ -111,8 +147,8 @@ def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
         block, axis = weight.chip.sign_block, weight.chip.sign_axis
         blocks = np.asarray(to_blocks(jnp.asarray(values), block, axis))
         mixed = (blocks.max(axis=1) > 0) & (blocks.min(axis=1) < 0)
-        first = [(int(b) * block, int(line)) for b, line in np.argwhere(mixed)]
-        where = tuple(at if axis == "pre" else at[::-1] for at in first)
+        first = _indices(mixed)
+        where = tuple((b * block, line) if axis == "pre" else (line, b * block) for b, line in first)
         if where:
             yield Violation(
                 "one sign in a block",
@@ -130,7 +166,7 @@ def weights_on_grid(net: Survey) -> Iterator[Violation]:
         values, chip = _applied(weight), weight.chip
         grid = stored_grid(chip, chip.weight_bits)
         beside = np.abs(values - np.asarray(grid.quantize(jnp.asarray(values)))).astype(float)
-        # Two rounding errors of the float type that the weights are kept in.
+        # Two rounding errors of the float type: a level is a code times a step, and the step is rounded as well.
         off = beside > 2 * float(jnp.finfo(values.dtype).eps) * np.abs(values).astype(float)
         where = _indices(off & (np.abs(values) <= values.dtype.type(chip.weight_limit)))
         if where:
@@ -193,6 +229,7 @@ def binary_spikes(net: Survey) -> Iterator[Violation]:
 
 def frontend_as_built(net: Survey) -> Iterator[Violation]:
     """There is at most one frontend: as wide as the chip's, one weight per channel, at the input."""
+    # Documented for H1: one frontend, its filters one-to-one on as many neurons, without fan-in or fan-out.
     feeds = {stage.synapse_path: stage.source for stage in net.stages}
     for index, (path, frontend) in enumerate(net.frontends.items()):
         width, shape = frontend.chip.frontend_channels, np.shape(net.weights[path].master.value)
@@ -228,6 +265,7 @@ def neurons_on_chip(net: Survey) -> Iterator[Violation]:
 
 def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
     """No recurrent layer is larger than the largest core."""
+    # Documented for H1: recurrent connections exist inside a core only, feed-forward ones also between cores.
     for path in net.layers:
         if _too_large(net, path):
             yield Violation(
@@ -242,9 +280,10 @@ def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
 def placed(net: Survey) -> Iterator[Violation]:
     """All layers fit on the cores together."""
     total = sum(map(net.n_neurons, net.layers))
-    ears = sum(stage.is_frontend for stage in net.stages)
-    if total > net.chip.n_neurons or ears > 1 or any(_too_large(net, path) for path in net.layers):
-        return  # another rule reports it
+    n_frontends = sum(stage.is_frontend for stage in net.stages)
+    # These mistakes break a rule of their own, and one mistake must not be reported twice.
+    if total > net.chip.n_neurons or n_frontends > 1 or any(_too_large(net, path) for path in net.layers):
+        return
     try:
         place_layers(net.chip, needs_of(net), call="check_deployable")
     except PlacementError as error:
@@ -257,7 +296,7 @@ def placed(net: Survey) -> Iterator[Violation]:
         )
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, Callable[[Survey], Iterator[Violation]]] = {
     rule.__name__.replace("_", " "): rule
     for rule in (
         one_family,
@@ -275,11 +314,6 @@ RULES: dict[str, Rule] = {
         placed,
     )
 }
-
-
-def rules_of(family: Family) -> dict[str, Rule]:
-    """Return the rules of a family by name: the general ones that it keeps, then its own."""
-    return {name: rule for name, rule in RULES.items() if name not in set(family.without_rules)} | dict(family.rules)
 
 
 def _is_mixed(net: Survey) -> bool:
@@ -321,10 +355,6 @@ def _applied(weight: ChipWeight) -> np.ndarray:
 
 def _indices(bad: np.ndarray) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(int(i) for i in index) for index in np.argwhere(bad))
-
-
-def _largest(values: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(np.argmax(values), values.shape))
 
 
 def _count(where: tuple[Any, ...], weight: ChipWeight) -> str:

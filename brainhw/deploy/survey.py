@@ -21,7 +21,7 @@ from brainhw.transform.trace import Call, StepTrace, Value, first_reason, regist
 
 __all__ = ["INPUT", "Stage", "Survey", "role_of", "survey"]
 
-# The path that stands for the input of the network where the path of a layer is expected.
+# The path of the network's input, in place of the path of a layer.
 INPUT = "input"
 
 
@@ -47,7 +47,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Survey:
-    """A network as far as a chip is concerned.
+    """The modules of a network that matter to a chip, and their wiring.
 
     Attributes
     ----------
@@ -60,13 +60,13 @@ class Survey:
     foreign : dict
         Modules with parameters or states of their own that are not on a chip, by path.
     stages : tuple of Stage
-        The stages of one step in order, as far as the step shows them.
+        The stages of one step in order, as far as they were found.
     output : str or None
         Path of the layer whose spikes the network returns.
     tangles : dict
         Wiring that no chip has, by the path where it was found.
     failure : str or None
-        Why the network could not run one step, if it could not.
+        The error of one step, if it failed.
     """
 
     chips: dict[str, ChipSpec]
@@ -112,23 +112,17 @@ def role_of(module: Any) -> str | None:
 
 
 def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
-    """List the modules of ``net`` by role, and trace one step of it; the network stays as it was.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If ``net`` is not a module, or has no module on a chip.
-    RuntimeError
-        If called inside ``jit``.
-    """
+    """List the modules of ``net`` by role, and trace one step of it; the network stays as it was."""
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: it reads weights, which jit hides; call it outside of jit.")
+    # A layer or synapse may be the whole network; it has no path then.
     named = {path or type(module).__name__: module for path, module in registered_modules(net)}
     roles = {path: role for path, module in named.items() if (role := role_of(module)) is not None}
     if not roles:
         raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
     weights = chip_weights(net)
+    # Effective weights are modules with states of their own, and belong to the modules that own them.
     parts = {id(weight.effective) for weight in weights.values()}
     of_role = {kind: {path: named[path] for path, role in roles.items() if role == kind} for kind in _ROLES}
     return Survey(
@@ -160,7 +154,7 @@ def _holds_states(module: Any) -> bool:
 
 
 def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
-    """Return stages, output and tangles of one step, or the reason why no step could be traced."""
+    """Return stages, output and tangles of one step, or the failure of the step, as fields of a `Survey`."""
     # The wiring does not depend on the time step, but a network may be made for one.
     own = getattr(net, "dt", None)
     dt = own if isinstance(own, u.Quantity) else brainstate.environ.get("dt", default=1.0 * u.ms)
@@ -169,7 +163,9 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=dt, fit=False):
         for shape in _input_shapes(named, roles):
             try:
-                _make_finite(net)
+                # A step with NaN in a weight may raise, and the wiring does not depend on the weights.
+                for state in net.states(brainstate.ParamState).values():
+                    state.value = jax.tree.map(jnp.nan_to_num, state.value)
                 prepare_net(net, shape[0] if len(shape) > 1 else None)
                 step = trace_step(net, jnp.zeros(shape, brainstate.environ.dftype()))
             except Exception as error:  # a network from outside may raise anything; the report then names it
@@ -182,8 +178,8 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
 
 
 def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[int, ...]]:
-    """Return the inputs that the network may take, the likeliest first: a synapse's input, alone or in a batch."""
-    # The input of a net is not declared anywhere, so likely ones are tried. A layer takes a drive, not that input.
+    """Return likely shapes of the input, the likeliest first: ``[N]`` of each synapse, then ``[1, N]``."""
+    # A network declares its input nowhere, so likely ones are tried. A layer takes a drive, not that input.
     takers = [(path, module) for path, module in named.items() if not isinstance(module, brainstate.nn.Dynamics)]
     takers.sort(key=lambda pair: roles.get(pair[0]) != "frontend")
     sizes = [module.in_size[-1] for _, module in takers if isinstance(getattr(module, "in_size", None), tuple)]
@@ -191,14 +187,11 @@ def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[in
     return [*((n,) for n in widths), *((1, n) for n in widths)]
 
 
-def _make_finite(net: brainstate.nn.Module) -> None:
-    """Let a network with NaN weights run its one step; the caller restores the weights."""
-    for state in net.states(brainstate.ParamState).values():
-        state.value = jax.tree.map(jnp.nan_to_num, state.value)
-
-
 def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
-    """Return stages, output and tangles that a traced step shows."""
+    """Return stages, output and tangles of a traced step.
+
+    Values are the same only if no operation lies between them, so that one between two modules breaks their link.
+    """
     paths = {id(named[path]): path for path in roles}
     spikes: list[tuple[Value, str]] = [(step.given, INPUT)]
     charges: list[tuple[Value, str, str]] = []
@@ -228,18 +221,18 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
             stages.append(Stage(feeding[1], feeding[0], path, roles[feeding[0]] == "frontend"))
     used = {part for stage in stages for part in (stage.synapse_path, stage.layer_path)}
     for path in roles:
-        # One tangle at a used module can leave all that follow without a stage; it alone is then reported.
+        # After a tangle at a used module all that follow may lack a stage; then only this tangle is reported.
         if path not in used and path not in tangles and not tangles.keys() & used:
             tangles[path] = "it takes no part in a step" if path not in seen else "its output drives no layer"
     output = next((name for value, name in spikes[1:] if value.same(step.returned)), None)
     if output is None and not tangles:
         tangles[next(iter(roles))] = "the network returns something else than the spikes of one layer"
-    for path, what in _meddling(calls, dt, roles):
+    for path, what in _changed_layers(calls, dt, roles):
         tangles.setdefault(path, what)
     return {"stages": tuple(stages), "output": output, "tangles": tangles}
 
 
-def _meddling(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _changed_layers(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the layers whose states or time step the network changes by itself."""
     for path, call in calls:
         if roles[path] != "layer":

@@ -1,4 +1,4 @@
-"""Figures. Each draws on ``ax``, returns it, and needs no screen."""
+"""Figures. Each draws on ``ax`` and returns it; no screen is needed."""
 
 from brainhw.visualize.activity import plot_layer_rates, plot_membrane, plot_raster
 from brainhw.visualize.deployment import plot_placement, plot_power, plot_robustness

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.init import FluctReport
-from brainhw.visualize.axes import axes_or_new
+from brainhw.visualize.axes import axes_or_new, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ _SHOWN = 3
 
 
 def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first: int = 0) -> Axes:
-    """Draw one dot for every spike, time in ms across, neurons upwards.
+    """Draw one dot for each spike, time in ms across, neurons upwards.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
     color : str, optional
         Colour of the dots.
     first : int, optional
-        Number of the first neuron, to stack layers in one picture. Default 0.
+        Number of the first neuron, to stack layers in one figure. Default 0.
 
     Returns
     -------
@@ -79,22 +79,22 @@ def plot_membrane(
 ) -> Axes:
     """Draw membranes over time with threshold and resets.
 
-    With ``V_pre`` a reset is a vertical line from the membrane before it to the one after it, and a dot stands at its
-    upper end. Step ``k`` stands at ``k`` times the ``dt`` of ``brainstate.environ``, as in :func:`plot_raster`.
+    With ``V_pre`` a reset is a vertical line from the membrane before it to the one after it, with a dot at its upper
+    end. Step ``k`` is at ``k`` times the ``dt`` of ``brainstate.environ``, as in :func:`plot_raster`.
 
     Parameters
     ----------
     V : Quantity
-        Membranes of one sample after the reset, voltage, ``[T]`` or ``[T, N]``: what ``rollout(record=["hidden.V"])``
-        records.
+        Membranes of one sample after the reset, voltage, ``[T]`` or ``[T, N]``, as ``rollout(record=["hidden.V"])``
+        records them.
     V_pre : Quantity, optional
-        Membranes before the reset, same shape: what ``record=["hidden.V_pre"]`` records.
+        Membranes before the reset, same shape, from ``record=["hidden.V_pre"]``.
     V_th : Quantity, optional
         Threshold, scalar or ``[N]``, for example ``net.hidden.threshold()``; drawn as a dashed line.
     spikes : array, optional
-        Spikes, same shape as ``V``; where they are not zero a dot is drawn. Default: where ``V_pre`` and ``V`` differ.
+        Spikes, same shape as ``V``, drawn as dots. Default: where ``V_pre`` and ``V`` differ.
     neurons : int or sequence of int, optional
-        Which to draw. Default the first three.
+        The neurons to draw. Default the first three.
     ax : matplotlib.axes.Axes, optional
         Where to draw; default a new figure.
 
@@ -136,15 +136,18 @@ def plot_membrane(
     from braintools.visualize import line_plot
 
     ax = axes_or_new(ax, call=call)
+    # Before and after the reset at the same time, in turn: the line between them is the reset.
     time = np.arange(len(after)) * dt
     before, after, fired = (array.reshape(len(time), n) for array in (before, after, fired))
     trace, at = (after, time) if V_pre is None else (np.stack([before, after], 1).reshape(-1, n), np.repeat(time, 2))
     colors = [f"C{i % 10}" for i in range(len(chosen))]
+    # braintools returns the axes and not its lines; they are the ones behind those that were there.
     had = len(ax.lines)
     line_plot(at, trace, plot_ids=chosen, ax=ax, colors=colors, xlabel="time (ms)", ylabel="membrane (mV)")
     shared = theta is not None and len({float(theta[neuron]) for neuron in chosen}) == 1
     for neuron, color, line in zip(chosen, colors, ax.lines[had:], strict=True):
         line.set_label(f"neuron {neuron}" if n > 1 else "membrane")
+        # Without V_pre the membrane at a spike is not known, so the dot is at threshold.
         level = before[:, neuron]
         if V_pre is None and theta is not None:
             level = np.full(len(time), theta[neuron])
@@ -154,8 +157,7 @@ def plot_membrane(
             label = "threshold" if neuron == chosen[0] else None
             ax.axhline(theta[neuron], color="0.3" if shared else color, linestyle="--", linewidth=1, label=label)
     ax.set_xlim(0, len(time) * dt)
-    # Above the axes, because the membranes may be anywhere inside.
-    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=5)
+    legend_above(ax, ncols=5)
     return ax
 
 
@@ -185,15 +187,14 @@ def _neurons(neurons: Any, n: int) -> list[int]:
 def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *, ax: Axes | None = None) -> Axes:
     r"""Draw the output rate of every neuron, layer by layer.
 
-    The rate of a neuron is :math:`\sum_{t,b} s_{tb} / (T B \Delta t)`. Steps after the end of a recording that was
-    padded count, too; cut them off first if they should not.
+    The rate of a neuron is :math:`\sum_{t,b} s_{tb} / (T B \Delta t)`; the padding of short recordings counts, too.
 
     Parameters
     ----------
     source : FluctReport, mapping or sequence
-        The network as :func:`brainhw.init.fluct_report` measured it, or spikes ``[T, N]`` or ``[T, B, N]`` of each
-        layer: by name, such as the records of :func:`brainhw.rollout`, or in a list; whole numbers, zero or more. The
-        ``dt`` of spikes is read from ``brainstate.environ``.
+        The report of :func:`brainhw.init.fluct_report`, or spikes ``[T, N]`` or ``[T, B, N]`` of each layer, whole
+        numbers of zero or more: by name, as :func:`brainhw.rollout` records them, or in a list. The ``dt`` of spikes
+        is read from ``brainstate.environ``.
     ax : matplotlib.axes.Axes, optional
         Where to draw; default a new figure.
 
@@ -228,13 +229,14 @@ def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *,
     ax.set_xticks(range(1, len(layers) + 1), [name for name, _ in layers])
     ax.set(xlabel="layer (bar: mean)", ylabel="rate (Hz)", xlim=(0.5, len(layers) + 0.5))
     bottom, top = ax.get_ylim()
-    if bottom < top > 0:  # the caller may have inverted the axis, or ended it below zero
+    # The caller may have inverted the axis, or ended it below zero.
+    if bottom < top > 0:
         ax.set_ylim(bottom=-0.02 * top)
     return ax
 
 
 def _rates(source: Any) -> list[tuple[str, np.ndarray]]:
-    """Return a name and the rates in Hz for every layer of a mapping or a sequence of spikes."""
+    """Return the name and the rates in Hz of each layer of a mapping or a sequence of spikes."""
     if isinstance(source, Mapping):
         named = [(str(name).removesuffix(".spk") or "network", spikes) for name, spikes in source.items()]
     elif isinstance(source, (list, tuple)):
@@ -251,7 +253,7 @@ def _rates(source: Any) -> list[tuple[str, np.ndarray]]:
 
 
 def _mean_rate(spikes: Any, name: str) -> np.ndarray:
-    """Return the spikes per step of every neuron."""
+    """Return the mean spikes per step of each neuron."""
     array = np.asarray(_arguments.as_array(spikes, call="plot_layer_rates", name=name))
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise ValueError(

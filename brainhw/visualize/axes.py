@@ -1,4 +1,4 @@
-"""Checks of the arguments that all figures take: axes and reports."""
+"""Axes, legends and checks of reports for all figures."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from brainhw import _arguments
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["axes_or_new", "check_report"]
+__all__ = ["axes_or_new", "check_report", "legend_above"]
 
 
-def axes_or_new(ax: Axes | None, *, call: str) -> Axes:
-    """Return ``ax``, or the axes of a new figure; anything else raises."""
+def axes_or_new(ax: Axes | None, *, call: str, figsize: tuple[float, float] | None = None) -> Axes:
+    """Return ``ax``, or the axes of a new figure of ``figsize`` inches; anything else raises."""
     from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
 
     if ax is None:
-        return plt.subplots(layout="constrained")[1]
+        return plt.subplots(figsize=figsize, layout="constrained")[1]
     if not isinstance(ax, Axes):
         raise TypeError(
             f"{call}: ax must be one matplotlib Axes, such as plt.subplots()[1], or None for a new figure; got "
@@ -31,3 +31,8 @@ def check_report(report: Any, kind: type, *, call: str, source: str, name: str =
     """Raise unless ``report`` has the type that ``source`` returns."""
     if not isinstance(report, kind):
         raise TypeError(f"{call}: {name} must be a {kind.__name__}, from {source}; got {_arguments.describe(report)}.")
+
+
+def legend_above(ax: Axes, *, ncols: int = 1) -> None:
+    """Add a legend above the axes, because the data may be anywhere inside them."""
+    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=ncols)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import brainunit as u
 import numpy as np
 
 from brainhw.deploy import Piece, Placement, PowerReport, RobustnessReport
-from brainhw.visualize.axes import axes_or_new, check_report
+from brainhw.visualize.axes import axes_or_new, check_report, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,16 +22,16 @@ __all__ = ["plot_placement", "plot_power", "plot_robustness"]
 def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
     """Draw the cores of a chip to scale with the layers on them.
 
-    Each layer has one colour; pale grey is free. A name that does not fit into its block at the present size of the
-    figure is written in a legend right of the cores.
+    Each layer has one colour; pale grey is free. The name of a layer whose block is too small for it is in a legend
+    right of the cores.
 
     Parameters
     ----------
     placement : Placement
         From :func:`brainhw.deploy.place`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure, wider for more cores. A figure of your own makes room for the legend if
-        it has ``layout="constrained"``.
+        Where to draw; default a new figure, wider for more cores. Another figure makes room for the legend if it has
+        ``layout="constrained"``.
 
     Returns
     -------
@@ -56,14 +56,12 @@ def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
     from matplotlib import pyplot as plt
 
     cores, sizes = placement.chip.cores, placement.layers
-    if ax is None:
-        ax = plt.subplots(figsize=(1.5 + 1.5 * len(cores), 4.8), layout="constrained")[1]
-    ax = axes_or_new(ax, call="plot_placement")
-    # Past the ten of a palette hues go around by the golden ratio: neighbours differ, and none comes back.
+    ax = axes_or_new(ax, call="plot_placement", figsize=(1.5 + 1.5 * len(cores), 4.8))
+    # Beyond the ten colours of the palette, hues advance by the golden ratio: neighbours differ, and none repeats.
     many = len(sizes) > 10
     shades = plt.get_cmap("hsv" if many else "tab10")
     picked = [shades(0.618034 * index % 1.0 if many else index) for index in range(len(sizes))]
-    # Pale, so that a name can be read on them.
+    # Mixed with white, so that black names are readable on them.
     colors = {layer: tuple(0.5 + 0.5 * c for c in shade[:3]) for layer, shade in zip(sizes, picked, strict=True)}
     blocks: list[_Block] = []
     for piece in placement.pieces:
@@ -72,6 +70,7 @@ def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
     for core, first, count in _free_runs(placement):
         (bar,) = ax.bar(core, count, 0.9, first, color="0.96", edgecolor="0.7", linestyle="--")
         blocks.append(_Block(bar, (f"{count} free",)))
+    # What is free is written below each core, too, because a small block has no room for words.
     ticks = [f"core {core}\n{cores[core]} neurons\n{free} free" for core, free in enumerate(placement.free)]
     ax.set_xticks(range(len(cores)), ticks)
     ax.set(ylabel="neuron of the core", xlim=(-0.6, len(cores) - 0.4), ylim=(0, max(cores)))
@@ -124,7 +123,7 @@ def _label(ax: Axes, blocks: list[_Block]) -> None:
         texts.append(ax.text(x, y, "", ha="center", va="center", fontsize=8))
     named: dict[str, Rectangle] = {}
     while True:
-        # A legend makes the blocks narrower, so that more names may have to go there.
+        # Sizes of texts are known only after drawing. A legend makes the blocks narrower, so more names may move there.
         ax.figure.canvas.figure.draw_without_rendering()
         missing = {}
         for block, text in zip(blocks, texts, strict=True):
@@ -156,8 +155,8 @@ _COLORS = {"core": "C0", "frontend": "C2", "spike": "C1", "event": "C4"}
 def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     """Draw the energy of each core, layer and frontend in one inference.
 
-    One bar is one line of the table that ``print(report)`` gives. The legend names the coefficient that bars of a
-    colour are counted with, and says of each whether it is documented, measured or assumed.
+    One bar is one line of the table that ``print(report)`` gives. The legend names the coefficient of each colour and
+    its provenance: documented, measured or assumed.
 
     Parameters
     ----------
@@ -186,11 +185,7 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     energy per inference (uJ), coefficients assumed
     """
     check_report(report, PowerReport, call="plot_power", source="brainhw.deploy.estimate_power")
-    from matplotlib import pyplot as plt
-
-    if ax is None:
-        ax = plt.subplots(figsize=(6.4, 1.9 + 0.32 * len(report.costs)), layout="constrained")[1]
-    ax = axes_or_new(ax, call="plot_power")
+    ax = axes_or_new(ax, call="plot_power", figsize=(6.4, 1.9 + 0.32 * len(report.costs)))
     energies = [float(cost.energy.to(u.ujoule).mantissa) for cost in report.costs]
     total = float(report.energy.to(u.ujoule).mantissa)
     named: set[str] = set()
@@ -201,21 +196,18 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
         ax.barh(place, energy, color=_COLORS[cost.kind], label=None if label in named else label)
         named.add(label)
         share = 100 * energy / total if total else 0.0
-        ax.annotate(f"{energy:.3g} uJ, {share:.2g} %", (energy, place), (4, 0), va="center", **_BESIDE)
+        words, beside = f"{energy:.3g} uJ, {share:.2g} %", "offset points"
+        ax.annotate(words, (energy, place), (4, 0), textcoords=beside, va="center", fontsize="small")
     ax.set_yticks(range(len(energies)), [cost.part for cost in report.costs])
-    provenances = [report.chip.provenance[cost.coefficient] for cost in report.costs]
-    words = ", ".join(dict.fromkeys(provenances))
+    provenances = ", ".join(dict.fromkeys(report.chip.provenance[cost.coefficient] for cost in report.costs))
     # Room for the words beside the longest bar.
     ax.set(xlim=(0, 1.3 * max(energies, default=1.0) or 1.0), ylim=(len(energies) - 0.5, -0.5))
-    ax.set_xlabel(f"energy per inference (uJ), coefficients {words}")
+    ax.set_xlabel(f"energy per inference (uJ), coefficients {provenances}")
     time = f"one inference of {report.duration.mantissa:g} {u.get_unit(report.duration)}"
     ax.set_title(f"{report.chip.name}: {total:.4g} uJ for {time}, {report.power.mantissa:.4g} uW", fontsize="medium")
-    # Below the label of the axis, however high the axes are.
+    # In points below the axes, so that it clears the label of the axis at any height of the figure.
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, ncols=2)
     return ax
-
-
-_BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small"}
 
 
 def plot_robustness(
@@ -257,6 +249,7 @@ def plot_robustness(
     check_report(report, RobustnessReport, call="plot_robustness", source="brainhw.deploy.robustness")
     ax = axes_or_new(ax, call="plot_robustness")
     scores = np.sort(report.scores)
+    # Points just outside the scores: the curve starts at 1 and ends at 0 even if all scores are equal.
     reach = np.concatenate([scores[:1] - 1e-9, scores, scores[-1:] + 1e-9])
     share = np.concatenate([[1.0], 1 - np.arange(len(scores) + 1) / len(scores)])
     words = f"mean {report.mean:.3f}, 5 % quantile {report.quantile(0.05):.3f}, nominal {report.nominal:.3f}"
@@ -264,6 +257,5 @@ def plot_robustness(
     ax.plot(report.quantile(0.05), 0.95, "o", color=color, markersize=4)
     ax.axvline(report.nominal, color=color, linestyle="--", linewidth=1)
     ax.set(xlabel="score (dashed: nominal chip)", ylabel="share of chips that reach it", ylim=(0, 1.02))
-    # Above the axes, because the curve may be anywhere inside.
-    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
+    legend_above(ax)
     return ax

@@ -21,7 +21,7 @@ _SOURCE = "brainhw.init.fluct_report or fluct_init(..., return_report=True)"
 
 
 def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: int = 80) -> Axes:
-    """Draw how the sub-threshold membranes of a layer are distributed, against threshold.
+    """Draw the distribution of a layer's sub-threshold membranes against threshold.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, b
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: membranes in units of their own threshold; shaded, where a spike would be.
+        The axes: membranes in units of their own threshold; the range above threshold is shaded.
 
     Raises
     ------
@@ -46,6 +46,7 @@ def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, b
     theta = report.threshold.to(u.mV).mantissa
     values = (report.membrane_sample.to(u.mV).mantissa / theta).ravel()
     ax = axes_or_new(ax, call="plot_membrane_distribution")
+    # The extreme one in a thousand is clipped: one outlier would squeeze the distribution into a few bins.
     reach = max(1.5, 1.1 * float(np.quantile(np.abs(values), 0.999)))
     ax.hist(values.clip(-reach, reach), np.linspace(-reach, reach, bins + 1).tolist(), density=True, color="C0")
     ax.axvspan(1, reach, color="C3", alpha=0.15, linewidth=0)
@@ -83,13 +84,14 @@ def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     ax = axes_or_new(ax, call="plot_response")
     ax.fill_between(time, kernel.min(axis=1), kernel.max(axis=1), color="C0", alpha=0.3, linewidth=0)
     ax.plot(time, kernel.mean(axis=1), color="C0")
+    # Weights on a chip have a limit and no unit; other weights are in mV.
     per = "" if np.isfinite(report.weight_limit) else "/mV"
     ax.set(xlabel="time (ms)", ylabel=f"response (mV per weight{per})", ylim=(min(0.0, 1.05 * kernel.min()), None))
     return ax
 
 
 def plot_fluct_report(report: FluctReport) -> Figure:
-    """Draw a network on its data: each layer's response to a spike and membranes against threshold, and all rates.
+    """Draw each layer's response to a spike and its membranes against threshold, and the rates of all layers.
 
     Parameters
     ----------

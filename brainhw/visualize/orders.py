@@ -10,7 +10,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.transform.fractional_orders import fractional_layers
-from brainhw.visualize.axes import axes_or_new
+from brainhw.visualize.axes import axes_or_new, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,18 +25,18 @@ def plot_fractional_orders(
     bins: int = 40,
     ax: Axes | None = None,
 ) -> Axes:
-    r"""Draw how the orders :math:`\alpha` of each fractional layer are distributed, and where they started.
+    r"""Draw the distribution of the orders :math:`\alpha` of each fractional layer, now and before training.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         A network with fractional layers, or one of them.
     start : float or sequence of arrays, optional
-        The orders before training, drawn as dashed outlines (as a dashed line where a layer started from one order):
-        one number for all layers, or one entry for each layer, such as what :func:`brainhw.get_per_layer_alpha`
-        returned before. Default: not drawn.
+        The orders before training, drawn as dashed outlines (as a dashed line for a layer that started from one order):
+        one number for all layers, or one entry per layer, such as :func:`brainhw.get_per_layer_alpha` returned before.
+        Default: not drawn.
     bins : int, optional
-        Number of bins between 0 and 1, the range of orders; orders that are learnt ``'raw'`` may lie beyond and widen
+        Number of bins between 0 and 1, the range of orders; orders that are learnt ``'raw'`` may be outside and widen
         it. Default 40.
     ax : matplotlib.axes.Axes, optional
         Where to draw; default a new figure.
@@ -70,29 +70,26 @@ def plot_fractional_orders(
     edges = np.linspace(every.min(), every.max(), bins + 1).tolist()
     for i, ((path, layer), orders) in enumerate(zip(layers, now, strict=True)):
         color, name = f"C{i % 10}", path or type(layer).__name__
-        label = (
-            f"{name}: {orders.size} orders, mean {orders.mean():.3f}" if orders.size > 1 else f"{name}: {orders[0]:.3f}"
-        )
-        ax.hist(orders, edges, weights=_shares(orders), color=color, alpha=0.5, label=label)
-        if before:
-            if np.ptp(before[i]):
-                outline: dict[str, Any] = {"histtype": "step", "linestyle": "--", "color": color}
-                ax.hist(before[i], edges, weights=_shares(before[i]), **outline)
-            else:
-                ax.axvline(before[i][0], color=color, linestyle="--", linewidth=1)
+        words = f"{orders.size} orders, mean {orders.mean():.3f}" if orders.size > 1 else f"{orders[0]:.3f}"
+        ax.hist(orders, edges, weights=_shares(orders), color=color, alpha=0.5, label=f"{name}: {words}")
+        # A histogram of one number is a bar of the full height, which would hide the orders after training.
+        if before and np.ptp(before[i]):
+            ax.hist(before[i], edges, weights=_shares(before[i]), color=color, histtype="step", linestyle="--")
+        elif before:
+            ax.axvline(before[i][0], color=color, linestyle="--", linewidth=1)
     dashed = "; dashed: before training" if before else ""
     ax.set(xlabel=f"order α (dimensionless{dashed})", ylabel="share of the layer's orders", xlim=(edges[0], edges[-1]))
-    # Above the axes, because the orders may be anywhere inside.
-    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    legend_above(ax, ncols=2)
     return ax
 
 
 def _shares(orders: np.ndarray) -> np.ndarray:
+    """Return weights that make a histogram show shares, so that layers of different sizes compare."""
     return np.full(orders.size, 1 / orders.size)
 
 
 def _start(start: Any, n_layers: int) -> list[np.ndarray]:
-    """Return the orders that each layer started from; none where none are given."""
+    """Return the orders before training of each layer, or an empty list."""
     if start is None:
         return []
     entries = list(start) if isinstance(start, (list, tuple)) else [start] * n_layers
@@ -101,8 +98,8 @@ def _start(start: Any, n_layers: int) -> list[np.ndarray]:
             f"plot_fractional_orders: start must have one entry for each of the {n_layers} fractional layers, or one "
             f"number for all; got {len(entries)} entries."
         )
-    name = "start"
-    found = [_arguments.number(entry, call="plot_fractional_orders", name=name, shapes=None) for entry in entries]
+    call = "plot_fractional_orders"
+    found = [_arguments.number(entry, call=call, name="start", shapes=None) for entry in entries]
     if any(np.size(entry) == 0 for entry in found):
         raise ValueError("plot_fractional_orders: start holds no number for one of the layers.")
     return [np.atleast_1d(entry).ravel() for entry in found]

@@ -13,7 +13,7 @@ from brainhw.kernel import WeightGrid
 from brainhw.kernel.signs import to_blocks
 from brainhw.nn import ChipWeight
 from brainhw.train.weights import on_chip
-from brainhw.visualize.axes import axes_or_new
+from brainhw.visualize.axes import axes_or_new, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +30,8 @@ _MOST_BINS = 2000
 def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins: int | None = None) -> Axes:
     """Draw the distribution of each synapse's weights against the range and the grid of the chip.
 
-    The weights are the master weights that are learnt. Dashed lines are the ends of the range; beyond them is shaded.
-    Thin lines are the levels that ``weight_bits`` rounds to, where weights are rounded and the bits are 7 at most.
+    The weights are the learnt master weights. Dashed lines are the ends of the range; the area beyond is shaded. Thin
+    lines are the levels that ``weight_bits`` rounds to, for up to 7 bits.
 
     Parameters
     ----------
@@ -40,9 +40,8 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     ax : matplotlib.axes.Axes, optional
         Where to draw; default a new figure.
     bins : int, optional
-        Number of bins, 2000 at most. Default: 60; or, where all weights are rounded to one grid, one bin around each
-        of its levels, so that a bar shows what is rounded to that level, unless a weight lies so far beyond the range
-        that more than 2000 bins would be needed.
+        Number of bins, 2000 at most. Default: one bin around each level if all weights are rounded to one grid and 2000
+        bins cover them; otherwise 60.
 
     Returns
     -------
@@ -75,8 +74,10 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     chip = next(iter(weights.values())).chip
     limit = chip.weight_limit
     grids = {grid for weight in weights.values() if (grid := weight.effective.grid) is not None}
+    # Over the range and all weights: the histogram must show how far out of range a weight is.
     reach = 1.05 * max(limit, *(float(np.abs(numbers).max()) for numbers in values.values()))
     edges = _edges(reach, bins, [weight.effective.grid for weight in weights.values()])
+    end = max(edges[-1], reach)
     ax = axes_or_new(ax, call=call)
     for path, numbers in values.items():
         beyond = int(np.sum(np.abs(numbers) > limit))
@@ -84,21 +85,20 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
         ax.hist(numbers, edges.tolist(), histtype="step", density=True, label=label)
     for side in (-1, 1):
         ax.axvline(side * limit, color="0.4", linestyle="--", linewidth=1)
-        ax.axvspan(side * limit, side * max(edges[-1], reach), color="C3", alpha=0.1, linewidth=0)
+        ax.axvspan(side * limit, side * end, color="C3", alpha=0.1, linewidth=0)
     words = [f"dashed: range of {chip.name}"]
+    # Layers may be rounded to different bits; each grid is drawn once.
     for grid in sorted((grid for grid in grids if grid.n_levels <= _MOST_LEVELS), key=lambda grid: grid.bits):
         levels = np.asarray(grid.values(jnp.arange(-grid.largest_code, grid.largest_code + 1)))
         ax.vlines(levels, 0, 1, transform=ax.get_xaxis_transform(), color="0.85", linewidth=0.6, zorder=0)
         words.append(f"thin: its {grid.n_levels} levels of {grid.bits} bits")
-    end = max(edges[-1], reach)
     ax.set(xlabel=f"weight (dimensionless; {', '.join(words)})", ylabel="density", xlim=(-end, end))
-    # Above the axes, because the weights may be anywhere inside.
-    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    legend_above(ax, ncols=2)
     return ax
 
 
 def _edges(reach: float, bins: int | None, grids: list[WeightGrid | None]) -> np.ndarray:
-    """Return the edges of the bins: around the levels of the one grid, if there is one, otherwise evenly spread."""
+    """Return the edges of the bins: around the levels if all weights have one grid, otherwise evenly spaced."""
     grid = grids[0]
     if bins is None and grid is not None and len(set(grids)) == 1 and grid.n_levels <= _MOST_LEVELS:
         beyond = int(np.ceil(reach / grid.step))
@@ -114,17 +114,17 @@ _MIXED = ("#202020", "#ffdf5d", "#8a3c00")
 def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -> Axes:
     """Draw a weight matrix and highlight the blocks that mix signs.
 
-    Red is positive, blue negative, the stronger the darker, up to the chip's range. A block that mixes signs is yellow
-    with a black frame; in it brown is positive and black negative. The weights are those that the chip is programmed
-    with, after sign annealing and rounding; zero agrees with either sign. The size of a block is documented for the
-    chips, the axis along which it runs assumed.
+    Red is positive, blue negative, darker is stronger, up to the chip's range. A block that mixes signs is yellow with
+    a black frame; in it brown is positive and black negative. The weights are those that the chip is programmed with,
+    after sign annealing and rounding; zero agrees with either sign. The size of a block is documented for the chips,
+    its axis is assumed.
 
     Parameters
     ----------
     synapse : brainstate.nn.Module
         A dense synapse on a chip, or a recurrent layer on one.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure. A bar of colours takes some room from it.
+        Where to draw; default a new figure. The colour bar takes some room from it.
 
     Returns
     -------
@@ -157,12 +157,9 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
     from matplotlib.patches import Rectangle
 
     ax = axes_or_new(ax, call=call)
-    look: dict[str, Any] = {
-        "vmin": -chip.weight_limit,
-        "vmax": chip.weight_limit,
-        "aspect": "auto",
-        "interpolation": "nearest",
-    }
+    limit = chip.weight_limit
+    # Nearest: smoothed, neighbouring weights of different sign would look like zeros.
+    look: dict[str, Any] = {"vmin": -limit, "vmax": limit, "aspect": "auto", "interpolation": "nearest"}
     image = ax.imshow(values, cmap="RdBu_r", **look)
     ax.figure.colorbar(image, ax=ax, label=f"weight (dimensionless; range of {chip.name})")
     rows = chip.sign_axis == "pre"
@@ -172,10 +169,10 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
     frames = []
     for block, line in np.argwhere(mixed):
         first = int(block) * chip.sign_block
+        # The last block of a layer may be shorter.
         length = min(chip.sign_block, len(each) - first)
-        frames.append(
-            Rectangle((line - 0.5, first - 0.5), 1, length) if rows else Rectangle((first - 0.5, line - 0.5), length, 1)
-        )
+        corner, size = (line - 0.5, first - 0.5), (1, length)
+        frames.append(Rectangle(corner, *size) if rows else Rectangle(corner[::-1], *size[::-1]))
     ax.add_collection(PatchCollection(frames, facecolor="none", edgecolor="black", linewidth=0.8))
     edges = np.arange(chip.sign_block, len(each), chip.sign_block) - 0.5
     (ax.hlines if rows else ax.vlines)(edges, -0.5, mixed.shape[1] - 0.5, color="0.7", linewidth=0.5)
@@ -189,7 +186,9 @@ def _one_dense(module: brainstate.nn.Module, call: str) -> ChipWeight:
     found = on_chip(module, call)
     dense = {path: weight for path, weight in found.items() if weight.master.value.ndim == 2}
     if not dense:
-        raise ValueError(f"{call}: {', '.join(found)} has one-to-one weights alone, which stand in no block.")
+        raise ValueError(
+            f"{call}: {', '.join(found)} has one-to-one weights only, which form no blocks. Pass a dense synapse."
+        )
     if len(dense) > 1:
         raise ValueError(
             f"{call}: the module holds {len(dense)} dense weights ({', '.join(dense)}); pass one of these modules."

@@ -99,7 +99,7 @@ def test_a_file_without_sound_or_that_is_no_wav_is_refused(recordings):
     with pytest.raises(ValueError, match=r"0_george_0.wav is cut short"):
         fsdd(recordings)
     file.write_bytes(b"ID3 this is something else entirely, long enough to be read")
-    with pytest.raises(ValueError, match=r"0_george_0.wav is no readable WAV file"):
+    with pytest.raises(ValueError, match=r"0_george_0.wav is not a readable WAV file"):
         fsdd(recordings)
 
 

@@ -90,7 +90,7 @@ def test_an_explicit_root_without_the_data_is_an_error_at_once(home, monkeypatch
     (home / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"root '.*empty' holds no such file \(beeps.csv\).*Record beeps"):
         find(home / "empty")
-    with pytest.raises(FileNotFoundError, match=r"root '.*absent' is no folder"):
+    with pytest.raises(FileNotFoundError, match=r"root '.*absent' is not a folder"):
         find(home / "absent")
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         find(home / "data" / "beeps.csv")

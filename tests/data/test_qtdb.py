@@ -80,7 +80,7 @@ def test_one_file_alone_names_the_other(folder: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a MATLAB file at all", b"MATLAB 5.0 MAT-file" + bytes(200)])
 def test_a_damaged_file_is_named(folder: Path, content: bytes) -> None:
     (folder / "QTDB_train.mat").write_bytes(content)
-    with pytest.raises(ValueError, match=r"qtdb: .*QTDB_train.mat (is no readable MATLAB|has no variable)"):
+    with pytest.raises(ValueError, match=r"qtdb: .*QTDB_train.mat (is not a readable MATLAB|has no variable)"):
         qtdb(folder)
 
 

@@ -22,8 +22,7 @@ from brainhw.chip import H1V1, H1V2, TabulatedCharge
 from brainhw.chip.file import chip_from_text
 from brainhw.deploy.bundle import BundleError, export_bundle, load_bundle, text_of
 from brainhw.deploy.bundled_net import BundledNet
-from brainhw.deploy.check import check_deployable
-from brainhw.deploy.report import NotDeployableError
+from brainhw.deploy.check import NotDeployableError, check_deployable
 
 MEASURED = H1V2.replace(
     name="chip 7",
