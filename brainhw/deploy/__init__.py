@@ -10,7 +10,7 @@ from brainhw.deploy.robustness import RobustnessReport, robustness
 from brainhw.deploy.rules import Violation
 from brainhw.deploy.survey import Stage, Survey
 from brainhw.train.weights import project_signs
-from brainhw.transform.sample import nominal_chip, sample_chip
+from brainhw.transform.prepare import nominal_chip, sample_chip
 
 __all__ = [
     "BundleError",

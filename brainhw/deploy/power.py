@@ -17,7 +17,7 @@ from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.placement import Placement, needs_of, place_layers
 from brainhw.deploy.survey import INPUT, Survey, survey
-from brainhw.transform.restore import states_restored
+from brainhw.transform.prepare import states_restored
 from brainhw.transform.rollout import rollout
 
 __all__ = ["Cost", "PowerReport", "estimate_power"]

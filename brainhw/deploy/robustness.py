@@ -18,8 +18,7 @@ from brainhw._table import plain_table
 from brainhw.chip import get_family
 from brainhw.nn import net_chip
 from brainhw.nn.effective import chips_side_by_side
-from brainhw.transform.restore import states_restored
-from brainhw.transform.sample import nominal_chip, sample_chip
+from brainhw.transform.prepare import nominal_chip, sample_chip, states_restored
 
 __all__ = ["RobustnessReport", "robustness"]
 

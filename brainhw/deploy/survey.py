@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, Family, UnknownFamilyError, get_family
 from brainhw.nn import ChipWeight, chip_weights
-from brainhw.transform.prepare import prepare_net
-from brainhw.transform.restore import states_restored
+from brainhw.transform.prepare import prepare_net, states_restored
 from brainhw.transform.trace import Call, StepTrace, Value, first_reason, registered_modules, trace_step
 
 __all__ = ["INPUT", "Stage", "Survey", "role_of", "survey"]

@@ -13,7 +13,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.init.circuit import Circuit
 from brainhw.init.stages import discover_stages
-from brainhw.transform.restore import states_restored
+from brainhw.transform.prepare import states_restored
 
 __all__ = ["kaiming_init"]
 

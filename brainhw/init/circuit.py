@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw.chip import LinearCharge
-from brainhw.nn.foreign import weight_slot_of
-from brainhw.nn.protocols import Preparable, Quietable, Recurrent, Slot, fulfils, runs_whole_sequence
+from brainhw.nn.protocols import Preparable, Quietable, Recurrent, Slot, fulfils, runs_whole_sequence, weight_slot_of
 
 __all__ = ["Circuit", "Measured", "Meter", "prepare_module", "settled"]
 

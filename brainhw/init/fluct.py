@@ -30,9 +30,8 @@ from brainhw.init.response import InputMoments, Response, input_moments, measure
 from brainhw.init.stages import FAMILIES, Stages, discover_stages, take_batches
 from brainhw.init.wiring import OwnStep, WiredCircuit, Wiring, wire, without_noise
 from brainhw.nn import net_chip
-from brainhw.nn.foreign import weight_slot_of
-from brainhw.transform.restore import states_restored
-from brainhw.transform.sample import nominal_chip
+from brainhw.nn.protocols import weight_slot_of
+from brainhw.transform.prepare import nominal_chip, states_restored
 
 __all__ = ["fluct_init", "fluct_report", "nwave_preset"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.init.stages import discover_frontend, take_batches
 from brainhw.nn import H1Frontend, H1Layer
-from brainhw.transform.restore import states_restored
+from brainhw.transform.prepare import states_restored
 
 __all__ = ["frontend_init"]
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.nn import net_chip
-from brainhw.nn.foreign import weight_slot_of
-from brainhw.nn.protocols import HasWeight, Neuron, fulfils
+from brainhw.nn.protocols import HasWeight, Neuron, fulfils, weight_slot_of
 from brainhw.transform.trace import registered_modules
 
 __all__ = ["FAMILIES", "Stages", "discover_frontend", "discover_stages", "take_batches"]

@@ -15,8 +15,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from brainhw.init.circuit import Circuit, prepare_module
-from brainhw.nn.foreign import weight_slot_of
-from brainhw.nn.protocols import HasWeight, Quietable, Sampled, fulfils
+from brainhw.nn.protocols import HasWeight, Quietable, Sampled, fulfils, weight_slot_of
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.trace import Link, StepTrace, Value, registered_modules, trace_step, watch_calls
 

@@ -6,9 +6,8 @@ from brainhw.transform.fractional_orders import (
     get_per_layer_coefficient,
     set_fractional_orders,
 )
-from brainhw.transform.prepare import prepare_net
+from brainhw.transform.prepare import nominal_chip, prepare_net, sample_chip
 from brainhw.transform.rollout import rollout
-from brainhw.transform.sample import nominal_chip, sample_chip
 from brainhw.transform.stream import Stream, stream
 from brainhw.transform.trace import Call, Link, StepTrace, Value, trace_step
 

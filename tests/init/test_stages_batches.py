@@ -12,7 +12,7 @@ import pytest
 
 import brainhw as bh
 from brainhw.init.stages import take_batches
-from brainhw.transform.restore import states_restored
+from brainhw.transform.prepare import states_restored
 
 
 class Tensor:

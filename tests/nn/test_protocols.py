@@ -12,8 +12,17 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.nn.foreign import weight_slot_of
-from brainhw.nn.protocols import HasWeight, Neuron, Preparable, Recurrent, Sampled, SequenceModule, Slot, fulfils
+from brainhw.nn.protocols import (
+    HasWeight,
+    Neuron,
+    Preparable,
+    Recurrent,
+    Sampled,
+    SequenceModule,
+    Slot,
+    fulfils,
+    weight_slot_of,
+)
 from brainhw.nn.protocols import runs_whole_sequence as whole
 
 MS = 10 * u.ms

@@ -16,8 +16,7 @@ from brainhw.interop.nir.errors import Problems, nir_package
 from brainhw.interop.nir.steps import DISCRETISATIONS, Options, millivolts_in
 from brainhw.interop.nir.wiring import wiring_of
 from brainhw.nn import net_chip
-from brainhw.transform.prepare import prepare_net
-from brainhw.transform.restore import states_restored
+from brainhw.transform.prepare import prepare_net, states_restored
 from brainhw.transform.trace import watch_calls
 
 __all__ = ["to_nir"]

@@ -17,9 +17,8 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._files import versions
 from brainhw.interop.stablehlo.program import StepProgram
-from brainhw.transform.prepare import prepare_net, step_limit
+from brainhw.transform.prepare import prepare_net, states_restored, step_limit
 from brainhw.transform.record import advance
-from brainhw.transform.restore import states_restored
 from brainhw.transform.stream_step import Held, StreamStep
 
 __all__ = ["export_step"]
