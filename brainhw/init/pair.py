@@ -33,6 +33,7 @@ _CALIBRATION_ROUNDS = 5
 _CALIBRATION_STOP = 0.03
 _MEASURED_ROUNDS = 12
 _MEASURED_STOP = 0.01
+_LEAST_ANSWER = 1.2  # of the membranes to twice the spread; a linear path gives 2, a normalisation 1
 _MOST_GAIN = 1.3  # beyond the weight range: for the luck of one draw
 _ENOUGH_SPIKES = 4.0  # per neuron over the data, to speak of a neuron that is silent by chance
 _LEAST_KEPT = 0.01  # of the variance, for centring to be of use
@@ -181,6 +182,10 @@ class PairInitializer:
             best = self._search(best)
         self.circuit.store(best.weight, best.recurrent)
         return best
+
+    def what_limits(self, xi: float) -> str:
+        """Say why membranes at a median distance ``xi`` cannot meet the target; empty where nothing special does."""
+        return ""
 
     def _basis(self, x: np.ndarray, direction: np.ndarray | None) -> MembraneBasis:
         n_synapses, exact = self.circuit.n_synapses, self.settings.exact
@@ -460,6 +465,28 @@ class MeasuredInitializer(PairInitializer):
             step_correlation=later,
         )
         self._at_rest(circuit.n_units)
+
+    def what_limits(self, xi: float) -> str:
+        """Say whether what lies beside the weights, or between synapse and layer, keeps the target out of reach."""
+        spread, held = self._sizes(self.base)[1].sigma_FF * self.z_ff, self.circuit.weight
+        # Hardly any weights and not zero: neurons whose drive never changes do not count as fluctuating.
+        (mean, sd), (_, once), (_, twice) = (self.meter.alone(self._kept(times * spread)) for times in (1e-3, 1, 2))
+        self.circuit.store(held, None)
+        theta = self.circuit.threshold()
+        without = float(np.median(((theta - mean) / np.maximum(sd, 1e-30))[self.moves]))
+        if max(xi, without) < self.settings.xi:
+            return (
+                f"with hardly any weights the membranes are at xi={without:.2g} already, at {np.median(mean):.3g} mV "
+                f"where V_th is {np.median(theta):.3g} mV, by a bias, other synapses or skips. Make those weaker or "
+                "raise V_th."
+            )
+        ratio = float(np.median(twice[self.moves] / np.maximum(once[self.moves], 1e-30)))
+        if self.circuit.bends or ratio > _LEAST_ANSWER:  # a charge curve that bends answers less by itself
+            return ""
+        return (
+            f"twice the spread of the weights makes the membranes fluctuate {ratio:.2g} times as much, so what lies "
+            "between synapse and layer, such as a normalisation, sets their size. Scale what it gives, or remove it."
+        )
 
     def _typical(self, of_neurons: np.ndarray) -> np.ndarray:
         """Return the median of each unit over its neurons that get any input."""

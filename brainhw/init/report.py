@@ -412,6 +412,8 @@ def _why_dead(report: LayerReport) -> str:
 def _why_missed(report: LayerReport, solver: PairInitializer) -> str:
     """Say why the target is missed, and on a chip how much input would do."""
     assert report.init is not None
+    if reason := solver.what_limits(report.xi_median):
+        return f": {reason}"
     if solver.circuit.chip is None or report.xi_median < report.init.xi_target:
         return ", with so few inputs, so little data or so much recurrence; more of the first two bring it nearer."
     theta, mean, sd = (

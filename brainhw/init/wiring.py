@@ -76,13 +76,14 @@ class OwnStep:
         self.known: dict[tuple[int, ...], Any] = {}
         # With the real batch: a step may depend on the batch size, as one that flattens does.
         prepare_net(net, x.shape[0])
-        try:
-            self.trace: StepTrace = trace_step(net, self.xs[0], call=call)
-        except jax.errors.UnexpectedTracerError:
-            raise ValueError(
-                f"{call}: a module is called inside a loop or a compiled function within the step, so its input cannot "
-                "be recorded. Call it directly in update."
-            ) from None
+        with _no_plain_memory(net, call):
+            try:
+                self.trace: StepTrace = trace_step(net, self.xs[0], call=call)
+            except jax.errors.UnexpectedTracerError as error:
+                raise ValueError(
+                    f"{call}: a module is called inside a loop or a compiled function within the step, so its input "
+                    "cannot be recorded. Call it directly in update."
+                ) from error
         self.forget()
 
     def forget(self) -> None:
@@ -147,6 +148,30 @@ class OwnStep:
                 if other.ids == value.ids:
                     return number, side
         raise ValueError(f"{self.call}: a value of the step belongs to no module, so it cannot be recorded.")
+
+
+@contextlib.contextmanager
+def _no_plain_memory(net: Any, call: str) -> Iterator[None]:
+    """Refuse a step that leaves traced values in plain attributes of modules; the attributes are put back."""
+    before = [(path, module, dict(vars(module))) for path, module in registered_modules(net)]
+    written: list[str] = []
+    try:
+        yield
+    finally:
+        for path, module, attributes in before:
+            for name, value in list(vars(module).items()):
+                if isinstance(value, (brainstate.State, brainstate.graph.Node)):
+                    continue
+                if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+                    written.append(f"{path}.{name}".removeprefix("."))
+                    del vars(module)[name]
+                    if name in attributes:
+                        vars(module)[name] = attributes[name]
+        if written:
+            raise ValueError(
+                f"{call}: the step writes {written[0]}, a plain attribute, and a compiled run would lose what it "
+                "holds. Make it a brainstate.HiddenState, with init_state and reset_state."
+            )
 
 
 @contextlib.contextmanager
@@ -240,6 +265,8 @@ def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:
         # Back through the step to its input: every state met on the way carries something of the step before.
         link = trace.link(waiting.pop(), [trace.given])
         written = [] if link is None else [state for state in link.states if _is_in(state, trace.written)]
+        # Every draw of a Dropout writes the random state, but it carries nothing of what the network computed.
+        written = [state for state in written if not isinstance(state, brainstate.random.RandomState)]
         for state in written:
             # A state of no module may come from anywhere: then everything that was called counts.
             numbers = [owners[id(state)]] if id(state) in owners else range(len(trace.calls))

@@ -66,6 +66,12 @@ def weight_state(
     init: Any, shape: tuple[int, ...], *, unit: u.Unit = u.UNITLESS, call: str, name: str
 ) -> brainstate.ParamState:
     """Create the learnable weights of ``shape`` from an initializer or an array, in ``unit``."""
+    # A Param is callable, but it is a module and not an initializer.
+    if isinstance(init, (brainstate.State, brainstate.nn.Param)):
+        raise TypeError(
+            f"{call}: {name} must be an initializer or an array; got a {type(init).__name__}. To keep weights "
+            "fixed, pass the array and leave their state out of those that grad gets."
+        )
     value = init(shape) if isinstance(init, Callable) else init  # type: ignore[arg-type]
     if unit == u.UNITLESS:
         value = _arguments.as_array(value, call=call, name=name)

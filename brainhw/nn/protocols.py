@@ -67,8 +67,10 @@ class Slot:
 
     @property
     def learnt(self) -> bool:
-        """Whether training may change the weight; a frozen one (``brainstate.nn.Const``) is left alone."""
-        return not (isinstance(self.parameter, brainstate.nn.Param) and not self.parameter.fit)
+        """Whether training may change the weight: not if it is a ``brainstate.nn.Const`` or a plain state."""
+        if isinstance(self.parameter, brainstate.nn.Param):
+            return self.parameter.fit
+        return isinstance(self.parameter, brainstate.ParamState)
 
     @property
     def quantity(self) -> Any:

@@ -586,3 +586,14 @@ def test_other_time_steps_are_printed_and_count(chip_pair: Callable, capsys: pyt
     assert float(report.layers[0].nu_in.to(u.Hz).mantissa) == pytest.approx(2000 * x.mean(), rel=1e-4)
     assert float(report.layers[0].dt.to(u.ms).mantissa) == pytest.approx(0.5)
     assert report.layers[0].xi_median == pytest.approx(2.0, rel=0.1)
+
+
+def test_frozen_body_stays_and_the_rest_is_initialised(fluct_run: Callable, poisson: Callable) -> None:
+    body, head = bh.nn.LIFSynapse(40, 30), bh.nn.LIFSynapse(30, 20)
+    body.weight = brainstate.LongTermState(body.weight.value)
+    before = body.weight.value
+    net = brainstate.nn.Sequential(body, bh.nn.LIFLayer(30, tau=20 * u.ms), head, bh.nn.LIFLayer(20, tau=20 * u.ms))
+    run = fluct_run(net, [poisson(200, (8, 100, 40))], families="any")
+    assert body.weight.value is before
+    assert [layer.init is None for layer in run.report.layers] == [True, False]
+    assert run.report.layers[1].xi_median == pytest.approx(2.0, rel=0.05)

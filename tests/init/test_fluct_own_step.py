@@ -269,9 +269,21 @@ class Named(Net):
         return self.l2(self.s2(x=self.l1(self.s1(x))))
 
 
+class Remembers(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = None
+
+    def update(self, x: Any) -> Any:
+        h = self.l1(self.s1(x))
+        self.last = h if self.last is None else h + 0.5 * self.last
+        return self.l2(self.s2(self.last))
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
+        (Remembers, "the step writes last, a plain attribute, .* Make it a brainstate.HiddenState"),
         (WrittenFromOutside, "the step writes the states of the LIFLayer of the pair of l1 from outside"),
         (Named, "the LIFSynapse of the pair of l2 is called with several or with named arguments"),
         (Shared, "s[23] shares its weight with another synapse"),
@@ -291,3 +303,27 @@ def test_what_cannot_start_right_is_refused_by_name_and_left_as_it_was(kind: typ
         with pytest.raises(ValueError, match=f"fluct_init: {message}"):
             bh.init.fluct_init(net, [x], families="any", verbose=False)
     assert all(state.value is before[path] for path, state in net.states().items())
+
+
+def test_plain_attribute_that_a_refused_step_wrote_is_put_back(x: np.ndarray) -> None:
+    net = Remembers()
+    net.last = first = jnp.zeros((B, N))
+    with pytest.raises(ValueError, match=r"fluct_report: the step writes last, a plain attribute"):
+        bh.init.fluct_report(net, [x])
+    assert net.last is first
+
+
+class Dropped(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = brainstate.nn.Dropout(0.8)
+
+    def update(self, x: Any) -> Any:
+        return self.l2(self.s2(self.drop(self.l1(self.s1(x)))))
+
+
+def test_random_state_of_a_dropout_is_no_feedback(x: np.ndarray, fluct_run: Callable) -> None:
+    with brainstate.environ.context(fit=True):
+        run = fluct_run(Dropped(), [x], families="any")
+    assert not run.told("feedback")
+    assert [layer.xi_median for layer in run.report.layers] == pytest.approx([2.0, 2.0], rel=0.1)

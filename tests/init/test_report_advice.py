@@ -263,6 +263,49 @@ def test_range_that_is_kept_and_too_narrow_is_told(fluct_run: Callable, poisson:
     assert more.told("was asked for") == []
 
 
+class Normalised(brainstate.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.syn, self.norm = synapse("LIF", 24, 30), brainstate.nn.LayerNorm(30)
+        self.lyr = bh.nn.LIFLayer(30, tau=20 * u.ms)
+
+    def update(self, x: Any) -> Any:
+        return self.lyr(0.1 * u.mV * self.norm(self.syn(x) / u.mV))
+
+
+def test_normalisation_before_the_layer_is_the_reason_told(fluct_run: Callable, poisson: Callable) -> None:
+    """A LayerNorm takes the size of the weights away, so no weight brings the membranes to the target."""
+    run = fluct_run(Normalised(), [poisson(200, (8, 100, 24))], families="any")
+    (text,) = run.told("was asked for")
+    assert number(r"twice the spread of the weights .* fluctuate ([\d.]+) times as much", text) == pytest.approx(
+        1, abs=0.1
+    )
+    assert "between synapse and layer, such as a normalisation" in text
+    assert "so few inputs" not in text
+    # The search for the reason tries other weights, and leaves none of them behind.
+    assert plain(run.net.syn.weight.value).std() == pytest.approx(run.layer.init.sigma_FF, rel=0.1)
+
+
+class BiasedConvolution(brainstate.nn.Module):
+    def __init__(self, bias: float) -> None:
+        super().__init__()
+        self.syn = brainstate.nn.Conv2d((6, 6, 2), 4, 3, padding="SAME", b_init=lambda n, **_: np.full(n, bias))
+        self.lyr = bh.nn.LIFLayer((6, 6, 4), tau=20 * u.ms)
+
+    def update(self, x: Any) -> Any:
+        return self.lyr(self.syn(x) * u.mV)
+
+
+def test_strong_bias_of_a_convolution_is_the_reason_told(fluct_run: Callable) -> None:
+    x = (np.random.default_rng(0).random((4, 60, 6, 6, 2)) < 0.2).astype(np.float32)
+    run = fluct_run(BiasedConvolution(0.0545), [x], families="any")
+    (text,) = run.told("was asked for")
+    assert number(r"with hardly any weights the membranes are at xi=([\d.]+)", text) < 0.5
+    assert number(r"at ([\d.]+) mV where V_th is 1 mV, by a bias", text) == pytest.approx(0.99, abs=0.02)
+    assert "so few inputs" not in text
+    assert not fluct_run(BiasedConvolution(0.03), [x], families="any").told("was asked for")
+
+
 def test_recurrent_share_that_is_missed_is_told(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
     """A layer that hardly fires brings hardly anything back."""
     run = fluct_run(chip_pair("H1v2", 60, 10, topology="RC"), [poisson(100, (2, 150, 60))], xi_target=3.0, alpha=0.3)

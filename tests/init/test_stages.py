@@ -246,3 +246,14 @@ def test_explicit_pairs_that_leave_one_out_are_warned_of() -> None:
     net.layer_pairs = [(net.s, net.n)]
     with pytest.warns(UserWarning, match=r"1 synapse\(s\) stand in no pair"):
         assert stages_of(net).pairs == [(net.s, net.n)]
+
+
+def test_frozen_synapses_are_no_reason_to_warn() -> None:
+    net = Net(
+        s=bh.nn.LIFSynapse(8, 4), n=bh.nn.LIFLayer(4, tau=TAU), t=bh.nn.LIFSynapse(4, 3), m=bh.nn.LIFLayer(3, tau=TAU)
+    )
+    net.s.weight = brainstate.LongTermState(net.s.weight.value)
+    net.layer_pairs = [(net.t, net.m)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert stages_of(net, families="any").pairs == [(net.t, net.m)]

@@ -154,3 +154,9 @@ def test_readout_is_the_filtered_input(bias: bool, batched: bool) -> None:
     np.testing.assert_allclose(ys, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(ys, seen["y"])
     assert len(readout.states(brainstate.ParamState)) == 1 + bias
+
+
+@pytest.mark.parametrize("kind", [brainstate.nn.Const, brainstate.nn.Param, brainstate.ParamState])
+def test_parameter_as_the_weights_is_refused_with_the_way_to_freeze(kind: type) -> None:
+    with pytest.raises(TypeError, match=f"LIFSynapse: weight_init must be .* got a {kind.__name__}. To keep weights"):
+        bh.nn.LIFSynapse(3, 2, weight_init=kind(np.ones((3, 2)) * u.mV))
