@@ -1,4 +1,4 @@
-"""A synapse and its layer as functions of their weights, and what their membranes and spikes do on the data."""
+"""A synapse and its layer as functions of their weights, and their membranes and spikes on the data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from brainhw.chip import LinearCharge
+from brainhw.init.stages import Wiring
 from brainhw.nn.protocols import Preparable, Quietable, Recurrent, Slot, fulfils, runs_whole_sequence, weight_slot_of
+from brainhw.transform.trace import StepTrace, Value
 
-__all__ = ["Circuit", "Measured", "Meter", "prepare_module", "settled"]
+__all__ = ["Circuit", "Measured", "Meter", "WiredCircuit", "settled"]
 
 _SAMPLES = 200_000  # membrane values kept for a histogram
 
@@ -28,14 +32,7 @@ class Circuit:
     Weights are plain numbers in the unit of the synapse's slot, as ``[n_in, n_columns]``: one row per input and one
     column per target, or per output channel of a convolution. ``weight_step`` is the distance of the levels that the
     weights are rounded to, or ``None``. A neuron with ``S`` synapses has ``S`` neighbouring columns. A *unit* is what
-    gets a mean and a spread of its own: here one neuron.
-
-    Parameters
-    ----------
-    synapse : module with a weight slot
-        The synapse; its weights are written to by every method that takes some.
-    layer : Neuron
-        The layer; its states are written to by :meth:`run`.
+    gets a mean and a spread of its own: here one neuron. Methods that take weights leave them in the network.
     """
 
     positions = 1.0  # neurons per unit
@@ -144,7 +141,7 @@ class Circuit:
     def drive(self, weight: jax.Array, xs: Any) -> u.Quantity:
         """Return what inputs ``[T, B, *in]`` bring to the layer, ``[T, B, *layer.in_size]``, volts or charge."""
         self._write(weight)
-        prepare_module(self.synapse)
+        _prepare(self.synapse)
         return self.synapse.update(xs)
 
     def probe(self, weight: float) -> float:
@@ -161,14 +158,13 @@ class Circuit:
         """Return what one unit of the synapse's output becomes at each input of the layer: 1 if nothing is between."""
         return 1.0
 
-    def subthreshold(self, weight: jax.Array, xs: Any) -> jax.Array:
-        """Return the membranes in mV that the inputs alone make, ``[T, B, n_neurons]``: no spike, reset or clamp."""
-        return self.driven(weight, xs)[1]
-
     def driven(self, weight: jax.Array, xs: Any) -> tuple[u.Quantity, jax.Array]:
-        """Return :meth:`drive` and the membranes that it makes, :meth:`subthreshold`."""
+        """Return the drive of inputs and the membranes that it makes, in mV ``[T, B, n_neurons]``.
+
+        No spike, reset or clamp.
+        """
         drive = self.drive(weight, xs)
-        prepare_module(self.layer)
+        _prepare(self.layer)
         return drive, self.membrane(drive)
 
     def membrane(self, drive: u.Quantity, spikes: jax.Array | None = None) -> jax.Array:
@@ -179,18 +175,11 @@ class Circuit:
             drive = drive + self.layer.recurrent_drive(before)
         return self._by_neuron(self.layer.subthreshold(drive).mantissa)
 
-    def with_recurrence(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> jax.Array:
-        """Return :meth:`subthreshold` with what given spikes ``[T, B, n_neurons]`` bring back one step later."""
-        self.store(weight, recurrent)
-        drive = self.drive(weight, xs)
-        prepare_module(self.layer)
-        return self.membrane(drive, spikes)
-
     def run(self, weight: jax.Array, recurrent: jax.Array | None, xs: Any) -> jax.Array:
         """Return the spikes ``[T, B, n_neurons]`` of the real layer, from rest."""
         self.store(weight, recurrent)
         drive = self.drive(weight, xs)
-        prepare_module(self.layer)
+        _prepare(self.layer)
         self.layer.reset_state(drive.shape[1])
         # The search runs the layer some twenty times: the fast path is worth a second way through it.
         if runs_whole_sequence(self.layer, call="fluct_init") and self.layer.gains_from_sequence():
@@ -244,7 +233,200 @@ class Circuit:
         return values.reshape(*values.shape[: values.ndim - len(self.layer.out_size)], self.n_neurons)
 
 
-def prepare_module(module: Any) -> None:
+class WiredCircuit(Circuit):
+    """A pair with something between synapse and layer, or whose weights serve many neurons.
+
+    Its input is ``(given, sources)``: what the synapse takes and what else the drive is made of, each ``[T, B, ...]``.
+    Neurons that the same columns of the weight reach form a unit: the positions of an output channel, or one neuron.
+    """
+
+    def __init__(self, synapse: Any, layer: Any, wiring: Wiring, trace: StepTrace, *, call: str) -> None:
+        super().__init__(synapse, layer)
+        self.link, self.given = wiring.link, trace.calls[wiring.synapse].given
+        self.gave, self.target = trace.calls[wiring.synapse].gave, trace.calls[wiring.layer].given
+        self._slots = [source.same(self.gave) for source in self.link.sources]
+        if len(self.gave.likes) != 1:
+            raise ValueError(f"{call}: the synapse of a pair gives several arrays (expected one).")
+        self._gain = np.ones(self.n_neurons)
+        self._label(call)
+
+    def drive(self, weight: jax.Array, xs: Any) -> u.Quantity:
+        """Return the layer's input, ``[T, B, *layer.in_size]``."""
+        given, sources = xs
+        self._write(weight)
+        _prepare(self.synapse)
+        # All steps at once, since a synapse holds no state: one large product instead of T small ones.
+        n_steps, n_samples = jax.tree.leaves(given)[0].shape[:2]
+        # Modules of other packages may take one batch axis only.
+        folded = jax.tree.map(lambda a: a.reshape(n_steps * n_samples, *a.shape[2:]), given)
+        gave = self.synapse.update(folded)
+        gave = jax.tree.map(lambda a: a.reshape(n_steps, n_samples, *a.shape[1:]), gave)
+        return jax.vmap(self._linked)(gave, sources)
+
+    def probe(self, weight: float) -> float:
+        """Return what the synapse gives for one spike at one input, all weights being equal."""
+        like = self.given.likes[0]
+        spike = np.zeros((1, *like.shape[1:]))
+        # In the middle, where a convolution sees it with its whole kernel.
+        spike[(0, *(size // 2 for size in like.shape[1:]))] = 1
+        given = jnp.asarray(spike, like.dtype) if self.given.unit == u.UNITLESS else spike * self.given.unit
+        self._write(self._full(weight))
+        _prepare(self.synapse)
+        found = np.asarray(u.get_mantissa(self.synapse.update(given)) - u.get_mantissa(self._silent(given)))
+        return float(found.ravel()[np.argmax(np.abs(found))])
+
+    def _silent(self, given: Any) -> Any:
+        return self.synapse.update(0 * given)
+
+    def drive_unit(self) -> u.Unit:
+        """Return the unit of the layer's input."""
+        return self.target.unit
+
+    def reach(self) -> Any:
+        """Return what one unit of the synapse's output becomes at each input of the layer."""
+        return np.repeat(self._gain, self.layer_synapses)
+
+    def rates(self, given: jax.Array) -> np.ndarray:
+        """Return the mean input that meets each row of the weight, ``[n_in]``, of inputs ``[T, B, ...]``.
+
+        The gradient of the mean output: it holds for every synapse that is linear in its weight, padding included.
+        """
+        held = self.slot.quantity
+
+        def mean_output(weight: jax.Array, folded: Any) -> jax.Array:
+            self._write(weight)
+            _prepare(self.synapse)
+            gave = u.get_mantissa(self.synapse.update(folded))
+            return gave.mean(axis=tuple(range(gave.ndim - 1))).sum() if gave.ndim > 1 else gave.sum()
+
+        folded = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), given)
+        try:
+            slope = brainstate.transform.jit(brainstate.transform.grad(mean_output, argnums=0))
+            gradient = slope(jnp.zeros((self.n_in, self.n_columns), self.weight.dtype), folded)
+        finally:
+            self._restore(held)
+        return np.asarray(gradient, dtype=float).mean(axis=1)
+
+    def _restore(self, held: Any) -> None:
+        self.slot.write(held.to(self.slot.unit).mantissa if isinstance(held, u.Quantity) else held)
+        _prepare(self.synapse)
+
+    def _linked(self, gave: Any, sources: Any) -> Any:
+        rest = iter(sources)
+        return self.link(*(gave if ours else next(rest) for ours in self._slots))
+
+    def _label(self, call: str) -> None:
+        """Group neurons and columns that depend on each other into units."""
+        like = self.gave.likes[0]
+        n = self.n_neurons
+
+        def moved(column: jax.Array, size: float) -> jax.Array:
+            # The targets of a column are along the last axis: brainstate and this package put channels last.
+            hot = jnp.zeros(like.shape, like.dtype).reshape(*like.shape[:-1], -1)
+            hot = hot + size * (jnp.arange(like.shape[-1]) == column)
+            gave = hot if self.gave.unit == u.UNITLESS else u.Quantity(hot, unit=self.gave.unit)
+            others = [
+                jax.tree.map(jnp.ones_like, _example(source))
+                for source, ours in zip(self.link.sources, self._slots, strict=True)
+                if not ours
+            ]
+            drive = u.get_mantissa(self._linked(gave, others))[0]
+            return drive.reshape(n, self.layer_synapses).sum(axis=1)
+
+        def all_columns(_: Any) -> jax.Array:
+            rest = moved(jnp.asarray(0), 0.0)
+            return jax.lax.map(lambda column: moved(column, 1.0) - rest, jnp.arange(like.shape[-1]))
+
+        if like.shape[-1] != self.n_columns:
+            raise ValueError(
+                f"{call}: the {type(self.synapse).__name__} has {self.n_columns} columns of weights and "
+                f"{like.shape[-1]} channels on the last axis of its output (expected as many). Put channels last."
+            )
+        reached = np.asarray(brainstate.transform.jit(all_columns)(0))
+        touches = np.abs(reached) > 0
+        self._gain = np.where(touches.any(axis=0), np.abs(reached).max(axis=0), 0.0)
+        # Max pooling and grouped channels join columns and neurons in ways that no shape tells: the connected parts of
+        # the bipartite graph of columns and neurons are the groups whose weights can be scaled by one number.
+        column, neuron = np.nonzero(touches)
+        nodes = self.n_columns + n
+        graph = csr_array((np.ones(len(column)), (column, self.n_columns + neuron)), shape=(nodes, nodes))
+        _, label = connected_components(graph, directed=False)
+        units = np.unique(label[: self.n_columns])
+        number = {name: i for i, name in enumerate(units)}
+        self.of_column = np.array([number[name] for name in label[: self.n_columns]])
+        self.of_neuron = np.array([number.get(name, -1) for name in label[self.n_columns :]])
+        sizes = np.bincount(self.of_column)
+        if np.any(sizes != sizes[0]) or np.any(np.diff(self.of_column) < 0):
+            raise ValueError(
+                f"{call}: what lies between the {type(self.synapse).__name__} and its layer mixes some of its columns "
+                "and not others, so no spread can be found for each. Leave the pair out of net.layer_pairs."
+            )
+        self.n_units, self.n_synapses = len(units), int(sizes[0])
+        counted = np.bincount(self.of_neuron[self.of_neuron >= 0], minlength=self.n_units)
+        self._served = counted > 0
+        self.positions = float(counted[self._served].mean())
+        self._size = np.maximum(counted, 1)
+        if self.is_recurrent and (self.n_units != n or not self._served.all()):
+            raise ValueError(
+                f"{call}: {type(self.layer).__name__} is recurrent and shares incoming weights between its neurons, "
+                "which has no start. Freeze the recurrent weights or use a layer without."
+            )
+
+    def moved(self, drive: Any, sd: jax.Array) -> jax.Array:
+        """Return deviations of membranes ``[n_neurons]``, zero where the drive ``[T, B, *in]`` never changes."""
+        # A constant drive, as of a bias at the empty border of an image, leaves a membrane that only rises: its
+        # deviation would be the rest of that rise.
+        numbers = u.get_mantissa(drive)
+        changes = numbers.max(axis=(0, 1)) > numbers.min(axis=(0, 1))
+        return jnp.where(changes.reshape(self.n_neurons, -1).any(axis=1), sd, 0.0)
+
+    def _filled(self, of_units: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Give columns that reach no neuron the mean of the others: their weights do nothing, but are not NaN."""
+        return np.where(known, of_units, of_units[known].mean() if known.any() else 0.0)
+
+    def total(self, counts: np.ndarray) -> np.ndarray:
+        """Return the spikes of each unit; of one without a neuron those of the others."""
+        ours = self.of_neuron >= 0
+        return self._filled(np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._served)
+
+    def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
+        """Return the median over the neurons of each unit, those that are NaN left out."""
+        ours = (self.of_neuron >= 0) & ~np.isnan(of_neurons)
+        values, units = of_neurons[ours], self.of_neuron[ours]
+        # Sorted by unit and value, so that the median of each unit is found without a loop over units.
+        ordered = values[np.lexsort((values, units))]
+        size = np.bincount(units, minlength=self.n_units)
+        if not len(ordered):
+            return np.zeros(self.n_units)
+        first, last = np.cumsum(size) - size, len(ordered) - 1
+        low, high = (ordered[np.minimum(first + n // 2, last)] for n in (np.maximum(size - 1, 0), size))
+        return self._filled(0.5 * (low + high), size > 0)
+
+    def by_column(self, of_inputs: np.ndarray) -> np.ndarray:
+        """Return the mean over what each column reaches, ``[L, n_columns]``, of values per input of the layer."""
+        per_neuron = of_inputs.reshape(len(of_inputs), self.n_neurons, -1).mean(axis=2)
+        ours = np.zeros((self.n_neurons, self.n_units))
+        reached = np.flatnonzero(self.of_neuron >= 0)
+        ours[reached, self.of_neuron[reached]] = 1 / self._size[self.of_neuron[reached]]
+        ours[:, ~self._served] = 1 / self.n_neurons
+        return (per_neuron @ ours)[:, self.of_column]
+
+    def per_column(self, of_units: np.ndarray) -> np.ndarray:
+        """Return for each column the value of its unit."""
+        return of_units[self.of_column]
+
+
+def _example(value: Value) -> Any:
+    arrays = [
+        jnp.zeros(like.shape, like.dtype)
+        if unit == u.UNITLESS
+        else u.Quantity(jnp.zeros(like.shape, like.dtype), unit=unit)
+        for like, unit in zip(value.likes, value.units, strict=True)
+    ]
+    return value.tree.unflatten(arrays)
+
+
+def _prepare(module: Any) -> None:
     """Compute what a module derives from its weights, such as the charges of a chip."""
     if fulfils(module, Preparable, call="fluct_init"):
         module.prepare()
@@ -252,25 +434,13 @@ def prepare_module(module: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Statistics over time and batch in mV, per neuron.
-
-    Attributes
-    ----------
-    mean, sd : numpy.ndarray
-        Of the sub-threshold membrane, recurrent input included, ``[n]``.
-    sd_FF : numpy.ndarray
-        Of the part that the feed-forward input makes.
-    sd_RC : numpy.ndarray or None
-        Of the part that the layer's own spikes bring back.
-    sample : numpy.ndarray
-        Some of the membrane values, ``[samples, n_neurons]``.
-    """
+    """Statistics of sub-threshold membranes over time and batch in mV, ``[n_neurons]``."""
 
     mean: np.ndarray
     sd: np.ndarray
-    sd_FF: np.ndarray
-    sd_RC: np.ndarray | None
-    sample: np.ndarray
+    sd_FF: np.ndarray  # of the part that the feed-forward input makes
+    sd_RC: np.ndarray | None  # of the part that the layer's own spikes bring back
+    sample: np.ndarray  # some of the values, ``[samples, n_neurons]``
 
     def xi(self, theta: np.ndarray) -> np.ndarray:
         """Return the distance to thresholds ``[n]`` in standard deviations, infinite where nothing moves."""
@@ -279,16 +449,9 @@ class Measured:
 
 
 class Meter:
-    """Runs and measures one pair on one input; compiled once, whatever the weights.
+    """Runs and measures one pair on one input ``[T, B, n_in]``; compiled once, whatever the weights.
 
-    Parameters
-    ----------
-    circuit : Circuit
-        The pair.
-    xs : jax.Array or pytree
-        Input, ``[T, B, n_in]``, or what the circuit takes.
-    rise : int
-        Steps that a membrane takes to rise from rest; they are left out of the statistics, up to half of the data.
+    The ``rise`` steps that a membrane takes to rise from rest are left out of the statistics, up to half of the data.
     """
 
     def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:
@@ -348,17 +511,18 @@ class Meter:
 
     def _alone_moments(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         drive, trace = self.circuit.driven(weight, xs)
-        mean, sd, sample = self.moments(trace)
+        mean, sd, sample = self._moments(trace)
         return mean, self.circuit.moved(drive, sd), sample
 
     def _joint_moments(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> tuple:
         # Both runs get the same spikes, so their difference is exactly what the spikes bring: membranes are linear.
-        both = self.circuit.with_recurrence(weight, recurrent, xs, spikes)
-        returned = both - self.circuit.subthreshold(weight, xs)
-        mean, sd, sample = self.moments(both)
-        return mean, sd, self.moments(returned)[1], sample
+        self.circuit.store(weight, recurrent)
+        drive, alone = self.circuit.driven(weight, xs)
+        both = self.circuit.membrane(drive, spikes)
+        mean, sd, sample = self._moments(both)
+        return mean, sd, self._moments(both - alone)[1], sample
 
-    def moments(self, trace: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _moments(self, trace: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return mean and standard deviation of each neuron, and some of the values of membranes ``[T, B, n]``."""
         flat, sample = settled(trace, self.first)
         return jnp.mean(flat, axis=0), jnp.std(flat, axis=0), sample

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.init.circuit import Circuit
+from brainhw.init.circuit import Circuit, WiredCircuit
 from brainhw.init.pair import Draw, FluctSettings, MeasuredInitializer, PairInitializer, rise_of
 from brainhw.init.report import (
     FluctReport,
@@ -27,8 +27,7 @@ from brainhw.init.report import (
     warn_of_settings,
 )
 from brainhw.init.response import InputMoments, Response, input_moments, measure_response
-from brainhw.init.stages import FAMILIES, Stages, discover_stages, take_batches
-from brainhw.init.wiring import OwnStep, WiredCircuit, Wiring, wire, without_noise
+from brainhw.init.stages import FAMILIES, OwnStep, Stages, Wiring, discover_stages, take_batches, wire, without_noise
 from brainhw.nn import net_chip
 from brainhw.nn.protocols import weight_slot_of
 from brainhw.transform.prepare import nominal_chip, states_restored

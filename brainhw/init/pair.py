@@ -42,24 +42,12 @@ _SPREADS_IN_RANGE = 3.0  # standard deviations that fit into the weight range wh
 
 @dataclasses.dataclass(frozen=True)
 class FluctSettings:
-    """What the user asked for.
-
-    Attributes
-    ----------
-    xi, alpha : float
-        Distance to threshold in standard deviations; feed-forward share of the variance.
-    center : bool or 'auto'
-        Take the mean input out of every weight column.
-    exact : bool
-        Predict the variance from the filtered input and correct it by what is measured, else from the second moment.
-    in_range : bool
-        Never draw a weight that the chip cannot take.
-    """
+    """Checked arguments of ``fluct_init``."""
 
     xi: float
     alpha: float
     center: bool | str
-    exact: bool
+    exact: bool  # the variance from the filtered input, corrected by measurements; otherwise from the second moment
     in_range: bool
 
 
@@ -75,31 +63,15 @@ class _Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """Weights drawn for one mean membrane, and what the layer did with them.
+    """Weights drawn for one mean membrane, and the spikes of the layer with them."""
 
-    Attributes
-    ----------
-    level : float
-        Mean membrane of the neurons that were lifted, in thresholds.
-    mu_U : numpy.ndarray
-        Mean membrane wanted, ``[n_neurons]`` in mV.
-    sizes : _Sizes
-        Mean and spread of the weights.
-    weight, recurrent : jax.Array
-        The weights.
-    spikes : jax.Array
-        ``[T, B, n_neurons]``.
-    counts : numpy.ndarray
-        Spikes of each neuron on all of the data.
-    """
-
-    level: float
-    mu_U: np.ndarray
+    level: float  # mean membrane of the units that were lifted, in thresholds
+    mu_U: np.ndarray  # mean membrane wanted, per unit in mV
     sizes: _Sizes
     weight: jax.Array
     recurrent: jax.Array | None
-    spikes: jax.Array
-    counts: np.ndarray
+    spikes: jax.Array  # ``[T, B, n_neurons]``
+    counts: np.ndarray  # spikes of each unit on all of the data
 
     @property
     def dead(self) -> int:
@@ -111,22 +83,7 @@ class PairInitializer:
     """Finds the weights of one pair.
 
     The same random numbers serve every mean that is tried, so that the search sees a smooth function, and every trial
-    is one call of one compiled function.
-
-    Parameters
-    ----------
-    circuit : Circuit
-        The pair; written to while searching.
-    x : numpy.ndarray
-        Input of the pair, ``[B, T, N]``.
-    response : Response
-        Response of the layer.
-    moments : InputMoments
-        Moments of ``x``.
-    settings : FluctSettings
-        Target and options.
-    key : jax.Array
-        Source of the random numbers.
+    is one call of one compiled function. ``x`` is the input ``[B, T, N]``; the circuit is written to while searching.
     """
 
     def __init__(
@@ -222,9 +179,6 @@ class PairInitializer:
         few = len(rates) < 8 or participation(rates) < 4
         return None if self.settings.center == "auto" and few else rates / norm
 
-    def _per_column(self, of_units: np.ndarray) -> np.ndarray:
-        return self.circuit.per_column(of_units)
-
     def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
         """Return the mean membranes at a level, and the weights that make them."""
         # Rossbroich et al. (2022), solved for the weights, with the measured basis in place of n nu eps_bar and
@@ -235,15 +189,15 @@ class PairInitializer:
         budget = (np.maximum(self.theta - mu_U, 0.0) / xi) ** 2
         mu_W, of_mean = np.zeros(self.circuit.n_columns), np.zeros_like(mu_U)
         if np.any(mu_U):
-            mu_W = self._per_column(mu_U) / (n_synapses * self.basis.mean_response)
+            mu_W = self.circuit.per_column(mu_U) / (n_synapses * self.basis.mean_response)
             of_mean = mu_U**2 * self.basis.of_mean
-        left = self._per_column((alpha * budget - of_mean - self.rest_variance) * self.gain**2)
+        left = self.circuit.per_column((alpha * budget - of_mean - self.rest_variance) * self.gain**2)
         left = left / (n_synapses * self.basis.of_spread)
         floor = (_FLOOR * mu_W) ** 2
         if np.any(self.rest_variance):
             # Others already use up the budget of a unit: it keeps a tenth of what it would have had alone.
             floor = np.maximum(
-                floor, _FLOOR**2 * self._per_column(alpha * budget) / (n_synapses * self.basis.of_spread)
+                floor, _FLOOR**2 * self.circuit.per_column(alpha * budget) / (n_synapses * self.basis.of_spread)
             )
         sigma_FF = np.sqrt(np.maximum(left, floor))
         sigma_RC = None
@@ -251,12 +205,12 @@ class PairInitializer:
             # The same equation for the share 1 - alpha, with the rate at which the layer itself fires.
             rate = max(self.nu_rec, _MIN_REC_RATE)
             per_weight = self.circuit.n_neurons * rate * n_synapses * self.response.square_integral
-            sigma_RC = self.gain_rc * np.sqrt(self._per_column((1 - alpha) * budget) / per_weight)
+            sigma_RC = self.gain_rc * np.sqrt(self.circuit.per_column((1 - alpha) * budget) / per_weight)
         exhausted = self.circuit.any_of_unit(left <= floor) & ((mu_U > 0) | (self.rest_variance > 0))
         if self.settings.in_range:
             # As much spread as fits, for neurons that differ can learn to; the mean is chosen to go with it.
             limit = self.circuit.weight_limit
-            wanted = self._per_column(math.sqrt(alpha) * self.theta / xi * self.gain)
+            wanted = self.circuit.per_column(math.sqrt(alpha) * self.theta / xi * self.gain)
             wanted = wanted / np.sqrt(n_synapses * self.basis.of_spread)
             sigma_FF = np.minimum(wanted, np.maximum(limit - np.abs(mu_W), 0.0) / _SPREADS_IN_RANGE)
             sigma_RC = None if sigma_RC is None else np.minimum(sigma_RC, limit / _SPREADS_IN_RANGE)
@@ -270,9 +224,8 @@ class PairInitializer:
         self.circuit.store(weight, recurrent)
         self.circuit.check_recurrent(recurrent, call="fluct_init")
         spikes = self.meter.run(weight, recurrent)
-        return Draw(
-            level, mu_U, sizes, weight, recurrent, spikes, self.circuit.total(np.asarray(spikes.sum(axis=(0, 1))))
-        )
+        counts = self.circuit.total(np.asarray(spikes.sum(axis=(0, 1))))
+        return Draw(level, mu_U, sizes, weight, recurrent, spikes, counts)
 
     def _kept(self, weight: np.ndarray) -> jax.Array:
         if self.settings.in_range:
@@ -333,7 +286,7 @@ class PairInitializer:
             return
         norm = float(np.linalg.norm(self.moments.rates))
         response = self.circuit.n_synapses * norm * self.response.response.sum(axis=0) * sigma
-        self.z_ff = self.z_ff - np.outer(self.direction, self._per_column(off) / response)
+        self.z_ff = self.z_ff - np.outer(self.direction, self.circuit.per_column(off) / response)
 
     def _level_in_range(self) -> float:
         """Return the mean membrane, in thresholds, that meets the target where the range leaves too little spread.
@@ -369,7 +322,7 @@ class PairInitializer:
         limit = self.circuit.weight_limit
         if self.settings.in_range:
             limit /= 1 + _SPREADS_IN_RANGE * _FLOOR  # room for the least spread, or neurons would be copies
-        return float(np.min(response / self._per_column(self.theta))) * limit
+        return float(np.min(response / self.circuit.per_column(self.theta))) * limit
 
     def _search(self, silent: Draw) -> Draw:
         """Find the smallest mean membrane at which no neuron is dead, add the margin, and return the best draw seen."""
@@ -413,16 +366,8 @@ class MeasuredInitializer(PairInitializer):
     .. math:: V_{th} - m = \xi \, s
 
     which holds for curves that bend, for max pooling, whose mean grows with the spread, and for padding, with which
-    neurons at the border have fewer inputs. Neurons whose drive never changes do not count.
-
-    Parameters
-    ----------
-    circuit : Circuit
-        The pair.
-    xs : pytree
-        Recorded input of the circuit.
-    response, moments, settings, key
-        As for :class:`PairInitializer`; the rates of ``moments`` are per row of the weights.
+    neurons at the border have fewer inputs. Neurons whose drive never changes do not count. ``xs`` is the recorded
+    input of the circuit, and the rates of ``moments`` are per row of the weights.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The numbers of every layer on given data, printable and plottable, and what they should warn of."""
+"""The numbers of each layer on given data, as a table, and the warnings that follow from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm
 
-from brainhw._table import plain_table
 from brainhw.init.circuit import Circuit, Measured, settled
 from brainhw.init.pair import Draw, FluctSettings, PairInitializer
 from brainhw.init.response import InputMoments, Response, silent_fraction
@@ -208,6 +207,8 @@ class FluctReport:
 
     def __str__(self) -> str:
         """Return the table."""
+        from brainhw._table import plain_table  # only where a table is wanted
+
         return plain_table(tuple(_COLUMNS), [[column(layer) for column in _COLUMNS.values()] for layer in self.layers])
 
 
@@ -231,18 +232,10 @@ _COLUMNS: dict[str, Any] = {
 
 
 def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple[Measured, float]:
-    """Measure the membranes that recorded drives and spikes make, per neuron, and their correlation over one step.
+    """Measure the membranes that drives and spikes of a run make, and their correlation over one step.
 
-    Parameters
-    ----------
-    circuit : Circuit
-        The pair.
-    drive : Quantity
-        What the network brought to the layer, ``[T, B, *layer.in_size]``.
-    spikes : jax.Array
-        What the layer fired, ``[T, B, *layer.out_size]``.
-    rise : int
-        Steps to leave out, up to half of the data.
+    ``drive`` is ``[T, B, *layer.in_size]``, ``spikes`` ``[T, B, *layer.out_size]``; the first ``rise`` steps, up to
+    half of the data, are left out.
     """
     slot = circuit.layer.recurrent_slot() if fulfils(circuit.layer, Recurrent, call="fluct_report") else None
     first = min(rise, drive.shape[0] // 2)

@@ -1,4 +1,4 @@
-"""The response of a layer to one spike, and what an input with that response does to a membrane."""
+"""The response of a layer to one spike, and the fluctuations and rates that an input makes with it."""
 
 from __future__ import annotations
 
@@ -35,24 +35,16 @@ _HALVINGS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    r"""Membrane response to one input spike, per unit of weight, for each column of the synapse.
+    """Membrane response to one input spike, per unit of weight, for each column of the synapse.
 
-    Attributes
-    ----------
-    response : numpy.ndarray
-        ``[L, n_columns]`` in mV per unit weight, the first row in the step of the spike itself.
-    asymmetry : float
-        Root mean square of the slopes of the charge curve on both sides of zero, over their mean; 1 for a smooth curve.
-    offset : numpy.ndarray
-        Membrane without any input in the end, ``[n_neurons]`` in mV: what a bias makes.
-    dt : float
-        Step in seconds.
+    ``asymmetry`` is the root mean square of the slopes of the charge curve on both sides of zero, over their mean; 1
+    for a smooth curve.
     """
 
-    response: np.ndarray
+    response: np.ndarray  # ``[L, n_columns]`` in mV per unit weight, the first row in the step of the spike itself
     asymmetry: float
-    offset: np.ndarray
-    dt: float
+    offset: np.ndarray  # membrane in the end without any input, as a bias makes it, ``[n_neurons]`` in mV
+    dt: float  # in seconds
 
     @property
     def integral(self) -> np.ndarray:
@@ -75,29 +67,8 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
 
     A charge curve may bend, so the weight is small and half of it must give the same drive per unit weight within 1 %;
     it is halved up to ten times until it does. Both signs are probed, and what the membrane does without a spike is
-    taken off. The record doubles in length until its last twentieth holds less than a millionth of the whole.
-
-    Parameters
-    ----------
-    circuit : Circuit
-        The pair.
-    dt : Quantity
-        Time step.
-    n_steps : int
-        Length of the data. The response of a neuron that never forgets is cut off there: what comes later than the
-        data cannot matter.
-    call : str, optional
-        The call to name in messages.
-
-    Raises
-    ------
-    RuntimeError
-        If no probe is small enough for the drive to be linear, or small weights give none.
-
-    Warns
-    -----
-    UserWarning
-        If the response has not faded after 65,536 steps.
+    taken off. The record doubles in length until its last twentieth holds less than a millionth of the whole, up to
+    65,536 steps. The response of a neuron that never forgets is cut off after the ``n_steps`` of the data.
     """
     # The limit sets the scale of a chip's weights; a voltage is small beside the threshold.
     scale = circuit.weight_limit if np.isfinite(circuit.weight_limit) else float(circuit.threshold().min())
@@ -176,27 +147,13 @@ _CHUNK = 4_000_000  # numbers transformed at a time
 
 @dataclasses.dataclass(frozen=True)
 class InputMoments:
-    """First and second moment of an input, as rates.
+    """First and second moment of an input, as rates in Hz over all channels."""
 
-    Attributes
-    ----------
-    rates : numpy.ndarray
-        Mean of each channel over time and batch, per step.
-    nu_mean : float
-        ``E[x]/dt`` in Hz over all channels.
-    nu_var : float
-        ``E[x^2]/dt`` in Hz; equal to ``nu_mean`` for binary spikes.
-    nu_size : float
-        ``E[|x|]/dt`` in Hz; equal to ``nu_mean`` for input that is never negative.
-    dt : float
-        Step in seconds.
-    """
-
-    rates: np.ndarray
-    nu_mean: float
-    nu_var: float
-    nu_size: float
-    dt: float
+    rates: np.ndarray  # mean of each channel over time and batch, per step
+    nu_mean: float  # E[x]/dt
+    nu_var: float  # E[x^2]/dt, equal to ``nu_mean`` for binary spikes
+    nu_size: float  # E[|x|]/dt, equal to ``nu_mean`` for input that is never negative
+    dt: float  # in seconds
 
     @property
     def fan_in(self) -> int:
@@ -214,26 +171,13 @@ class MembraneBasis:
     r"""Variance of the sub-threshold membrane as a quadratic form in the weights' spread and in the mean membrane.
 
     .. math:: \sigma_{U,i}^2 = \mu_{U,i}^2\, m_i + \textstyle\sum_{c \in i} \sigma_{W,c}^2\, s_c
-
-    Attributes
-    ----------
-    mean_response : numpy.ndarray
-        Mean membrane per unit of mean weight of a column, ``[n_columns]`` in mV.
-    of_mean : numpy.ndarray
-        :math:`m`, ``[n_neurons]``: what the common part of all weights adds, per square of the mean membrane it makes.
-    of_spread : numpy.ndarray
-        :math:`s`, ``[n_columns]`` in mV^2.
-    kept : float
-        Share of the spread's variance that centring leaves, of the neuron with the least; 1 without.
-    step_correlation : float
-        Correlation of a membrane with itself one step later, the mean over neurons.
     """
 
-    mean_response: np.ndarray
-    of_mean: np.ndarray
-    of_spread: np.ndarray
-    kept: float
-    step_correlation: float
+    mean_response: np.ndarray  # mean membrane per unit of mean weight of a column, ``[n_columns]`` in mV
+    of_mean: np.ndarray  # m, ``[n_neurons]``: variance by the common part of all weights, per square of mu_U
+    of_spread: np.ndarray  # s, ``[n_columns]`` in mV^2
+    kept: float  # share of the spread's variance that centring leaves, of the neuron with the least; 1 without
+    step_correlation: float  # of a membrane with itself one step later, the mean over neurons
 
 
 def participation(rates: np.ndarray) -> float:
@@ -262,24 +206,12 @@ def membrane_basis(
     exact: bool,
     direction: np.ndarray | None,
 ) -> MembraneBasis:
-    """Return the variance basis of a layer.
+    """Return the variance basis of a layer for input ``x`` ``[B, T, N]``.
 
-    Parameters
-    ----------
-    x : numpy.ndarray
-        Input ``[B, T, N]``.
-    response : Response
-        Response of the layer.
-    moments : InputMoments
-        Moments of ``x``.
-    n_synapses : int, optional
-        Columns of each neuron; each carries an equal part of the mean. Default 1.
-    exact : bool
-        Take the covariance of the filtered input over time and batch: right for spikes of any rate, analog values,
-        correlated and unequal channels. Otherwise the second moment of Rossbroich et al. (2022), right for sparse
-        independent spikes.
-    direction : numpy.ndarray or None
-        Unit vector ``[N]`` that centring projects out of every weight column.
+    With ``exact`` from the covariance of the filtered input over time and batch: right for spikes of any rate, analog
+    values, correlated and unequal channels. Otherwise from the second moment of Rossbroich et al. (2022), right for
+    sparse independent spikes. ``direction`` is the unit vector ``[N]`` that centring projects out of each column; a
+    neuron has ``n_synapses`` columns, each with an equal part of the mean.
     """
     mean_response = moments.fan_in * moments.nu_mean * response.integral
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -361,15 +293,6 @@ def crossing_rate(xi: Any, step_correlation: float, dt: float) -> Any:
     with the threshold :math:`\xi` standard deviations above the mean, :math:`\rho` the correlation from one step to the
     next and Owen's :math:`T`: Rice's formula in discrete time. A neuron fires about as often while its rate is low:
     resets and a clamp are left out. A mean beyond threshold counts as one at threshold.
-
-    Parameters
-    ----------
-    xi : float or array
-        Distance to threshold in standard deviations.
-    step_correlation : float
-        :math:`\rho`.
-    dt : float
-        Step in seconds.
     """
     # At a correlation of 1 nothing crosses; just below, Owen's T has a finite argument.
     rho = float(np.clip(step_correlation, -1 + 1e-12, 1.0))
@@ -390,21 +313,9 @@ def silent_fraction(
     .. math:: E_m\!\left[\exp\!\left(-t\, r\!\left(\tfrac{V_{th} - m}{\sigma_U}\right)\right)\right], \quad
               m \sim \mathcal N(\mu_U, q\, \sigma_U^2)
 
-    Parameters
-    ----------
-    xi : float or array
-        Distance to threshold in standard deviations, of one neuron or of each.
-    step_correlation, dt : float
-        As for :func:`crossing_rate`.
-    seconds : float
-        Length of the data, all samples together.
-    quenched : float, optional
-        Variance :math:`q` of the neurons' means in units of that of a membrane in time: what weights that are not
-        centred add to the theory of one neuron. Default 0.
-    mean_above_floor : float or array, optional
-        For membranes that a chip holds above zero: their unclamped mean in standard deviations. A reflected membrane
-        spends its time above the floor alone and reaches threshold :math:`1/\Phi` times as often. Default ``None``: no
-        floor.
+    with :math:`q` = ``quenched`` for weights that are not centred, and :math:`t` the length of all samples together.
+    ``mean_above_floor`` is the unclamped mean, in standard deviations, of membranes that a chip holds above zero. A
+    reflected membrane spends all its time above the floor and reaches threshold :math:`1/\Phi` times as often.
     """
     # Spikes are taken as a Poisson process of the crossing rate: no spike in t seconds with exp(-t r). The mean over
     # neurons is a Gaussian integral, which Gauss and Hermite's nodes give without sampling.

@@ -1,20 +1,35 @@
-"""The pairs to initialise, as the user names or registers them, and the data to do it on."""
+"""The pairs to initialise: as named or registered, and in the network's own step on the data."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
 from brainhw.nn import net_chip
-from brainhw.nn.protocols import HasWeight, Neuron, fulfils, weight_slot_of
-from brainhw.transform.trace import registered_modules
+from brainhw.nn.protocols import HasWeight, Neuron, Quietable, Sampled, fulfils, weight_slot_of
+from brainhw.transform.prepare import prepare_net
+from brainhw.transform.trace import Link, StepTrace, Value, registered_modules, trace_step, watch_calls
 
-__all__ = ["FAMILIES", "Stages", "discover_frontend", "discover_stages", "take_batches"]
+__all__ = [
+    "FAMILIES",
+    "OwnStep",
+    "Stages",
+    "Wiring",
+    "discover_frontend",
+    "discover_stages",
+    "take_batches",
+    "wire",
+    "without_noise",
+]
 
 FAMILIES = ("H1", "any")
 
@@ -33,26 +48,8 @@ class Stages(NamedTuple):
 def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: str) -> Stages:
     """Find the dense pairs and the frontend stage of ``net``.
 
-    Taken from the attributes ``layer_pairs`` (a list of ``(synapse, layer)``) and ``frontend_stage``
-    (``(frontend, layer)``) where the network has them, else from the registration order: a synapse goes with the
-    layer registered next after it, a frontend likewise.
-
-    Parameters
-    ----------
-    net : brainstate.nn.Module
-        The network.
-    families : {'H1', 'any'}, optional
-        Whether only modules of a chip family are served (default), or every synapse and neuron: those of this package,
-        ``Linear`` and ``Conv`` of brainstate, and modules of other packages that have the members.
-    call : str
-        The call to name in errors.
-
-    Raises
-    ------
-    ValueError
-        If chip families are mixed, the network holds layers that are not served, or it has no dense pair.
-    TypeError
-        If ``layer_pairs`` or ``frontend_stage`` hold something else.
+    They come from ``net.layer_pairs`` and ``net.frontend_stage`` where the network has them, otherwise from the
+    registration order: a synapse or a frontend goes with the layer registered next after it.
     """
     registered = registered_modules(net, skip=_POINTERS)
     modules = [module for _, module in registered]
@@ -89,15 +86,7 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
 
 
 def discover_frontend(net: brainstate.nn.Module, *, call: str) -> tuple[Any, Any]:
-    """Find the frontend of ``net`` and the layer that it feeds, with or without dense pairs after them.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    TypeError
-        If ``frontend_stage`` holds something else.
-    """
+    """Find the frontend of ``net`` and the layer that it feeds, with or without dense pairs after them."""
     modules = [module for _, module in registered_modules(net, skip=_POINTERS)]
     net_chip(net, call=call)
     frontend = _given_frontend(net, modules, call) or _in_registration_order(modules, "H1", call)[0]
@@ -137,8 +126,7 @@ def _is_neuron(module: Any, call: str) -> bool:
 
 def _is_dense(module: Any, call: str) -> bool:
     """Return whether a module is a synapse with targets of its own, such as a dense one or a convolution."""
-    fulfils(module, HasWeight, call=call)  # names what is missing of a protocol that is half there
-    slot = weight_slot_of(module)
+    slot = weight_slot_of(module, call=call)
     return slot is not None and slot.out_axis is not None
 
 
@@ -221,26 +209,257 @@ def _checked(pair: Any, is_synapse: Any, wanted: str, name: str, call: str) -> t
     return pair[0], pair[1]
 
 
+class Wiring(NamedTuple):
+    """Place of a pair in a step."""
+
+    synapse: int  # number of its call in the trace
+    layer: int
+    link: Link  # from the synapse's output, and from ``sources``, to the layer's input
+    sources: tuple[Value, ...]  # outputs of other calls, the input of the step
+    reached: set[int]  # calls whose states go into what reaches the pair
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether what reaches the pair depends on its own layer in the steps before."""
+        return self.layer in self.reached
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the layer takes exactly what the synapse gives."""
+        return self.link.identity and not self.sources
+
+
+class OwnStep:
+    """One traced step of a network on data ``[B, T, ...]``, and runs of the network that record values of the step.
+
+    Values that follow from known ones, such as the spikes of a layer that was just initialised, are computed. The
+    network runs for the others only.
+    """
+
+    def __init__(self, net: Any, x: np.ndarray, *, call: str) -> None:
+        self.net, self.call = net, call
+        self.xs = jnp.asarray(np.swapaxes(x, 0, 1))
+        self.known: dict[tuple[int, ...], Any] = {}
+        # With the real batch: a step may depend on the batch size, as one that flattens does.
+        prepare_net(net, x.shape[0])
+        with _no_plain_memory(net, call):
+            try:
+                self.trace: StepTrace = trace_step(net, self.xs[0], call=call)
+            except jax.errors.UnexpectedTracerError as error:
+                raise ValueError(
+                    f"{call}: a module is called inside a loop or a compiled function within the step, so its input "
+                    "cannot be recorded. Call it directly in update."
+                ) from error
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all that is known but the data, because weights have changed."""
+        self.known = {self.trace.given.ids: self.xs}
+
+    def learn(self, value: Value, array: Any) -> None:
+        """Take an array ``[T, ...]`` as what a value of the step is at each step."""
+        self.known[value.ids] = array
+
+    def values(self, wanted: list[Value]) -> list[Any]:
+        """Return what values of the step are on the data, each ``[T, B, ...]``."""
+        missing = [value for value in wanted if value.ids not in self.known]
+        # A run of the whole network costs a compilation; a link between known values does not need one.
+        still = [value for value in missing if not self._computed(value)]
+        if still:
+            for value, array in zip(still, self._run(still), strict=True):
+                self.learn(value, array)
+        return [_in_unit(self.known[value.ids], value) for value in wanted]
+
+    def record(self, wanted: list[Value]) -> list[Any]:
+        """Run the network and return values of its step, each ``[T, B, ...]``, with nothing taken from before."""
+        return [_in_unit(array, value) for value, array in zip(wanted, self._run(wanted), strict=True)]
+
+    def prepare(self) -> None:
+        """Put states to rest and charges up to date."""
+        prepare_net(self.net, self.xs.shape[1])
+
+    def _computed(self, value: Value) -> bool:
+        """Compute a value from known ones and from weights, if nothing else goes into it."""
+        of_step = [self.trace.given, *(value for call in self.trace.calls for value in (call.given, call.gave))]
+        known = [other for other in of_step if other.ids in self.known]
+        # Weights may have changed since the value was recorded; a link reads them as they are now.
+        link = self.trace.link(value, known)
+        if link is None or any(_is_in(state, self.trace.written) for state in link.states):
+            return False
+        arrays = [_in_unit(self.known[source.ids], source) for source in link.sources]
+        if not arrays:
+            return False
+        self.learn(value, brainstate.transform.jit(jax.vmap(link))(*arrays))
+        return True
+
+    def _run(self, wanted: list[Value]) -> list[Any]:
+        """Run the network on the data and return values of its step."""
+        places = [self._place(value) for value in wanted]
+        modules = list({id(call.module): call.module for call in self.trace.calls}.values())
+
+        def step(x: Any) -> list[Any]:
+            heard: list[tuple[Any, Any]] = []
+            with watch_calls(modules, lambda _, given, gave, __: heard.append((given, gave))):
+                self.net(x)
+            return [heard[number][side] for number, side in places]
+
+        self.prepare()
+        return brainstate.transform.for_loop(step, self.xs)
+
+    def _place(self, value: Value) -> tuple[int, int]:
+        for number, call in enumerate(self.trace.calls):
+            for side, other in enumerate((call.given, call.gave)):
+                if other.ids == value.ids:
+                    return number, side
+        raise ValueError(f"{self.call}: a value of the step belongs to no module, so it cannot be recorded.")
+
+
+@contextlib.contextmanager
+def _no_plain_memory(net: Any, call: str) -> Iterator[None]:
+    """Refuse a step that leaves traced values in plain attributes of modules; the attributes are put back."""
+    before = [(path, module, dict(vars(module))) for path, module in registered_modules(net)]
+    written: list[str] = []
+    try:
+        yield
+    finally:
+        for path, module, attributes in before:
+            for name, value in list(vars(module).items()):
+                if isinstance(value, (brainstate.State, brainstate.graph.Node)):
+                    continue
+                if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+                    written.append(f"{path}.{name}".removeprefix("."))
+                    del vars(module)[name]
+                    if name in attributes:
+                        vars(module)[name] = attributes[name]
+        if written:
+            raise ValueError(
+                f"{call}: the step writes {written[0]}, a plain attribute, and a compiled run would lose what it "
+                "holds. Make it a brainstate.HiddenState, with init_state and reset_state."
+            )
+
+
+@contextlib.contextmanager
+def without_noise(net: Any, *, call: str) -> Iterator[None]:
+    """Switch noise off while the block runs; the rounding of a chip stays, since it is part of the network."""
+    with contextlib.ExitStack() as stack:
+        for _, module in registered_modules(net):
+            if fulfils(module, Quietable, call=call) and not fulfils(module, Sampled, call=call):
+                stack.enter_context(module.quiet())
+        yield
+
+
+def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initialise: bool) -> list[Wiring]:
+    """Find every pair in the step, or refuse it by name."""
+    trace, call = step.trace, step.call
+    if initialise:
+        _check_shared(step.net, pairs, call)
+    wired = []
+    for (synapse, layer), name in zip(pairs, names, strict=True):
+        numbers = []
+        for module in (synapse, layer):
+            calls = [number for number, made in enumerate(trace.calls) if made.module is module]
+            if len(calls) != 1:
+                raise ValueError(
+                    f"{call}: the {type(module).__name__} of the pair of {name} is called {len(calls)} times in a step "
+                    "(expected once), so there is no single input to draw its weights for. Leave the pair out of "
+                    "net.layer_pairs."
+                )
+            made = trace.calls[calls[0]]
+            if not made.takes_one:
+                raise ValueError(
+                    f"{call}: the {type(module).__name__} of the pair of {name} is called with several or with named "
+                    "arguments (expected one). Call it as module(x)."
+                )
+            if not made.owns_states:
+                raise ValueError(
+                    f"{call}: the step writes the states of the {type(module).__name__} of the pair of {name} from "
+                    "outside of it, so its membrane is not what its input makes. Leave the pair out of net.layer_pairs."
+                )
+            numbers += calls
+        wired.append(_wiring(trace, numbers[0], numbers[1], name, call))
+    return wired
+
+
+def _wiring(trace: StepTrace, synapse: int, layer: int, name: str, call: str) -> Wiring:
+    gave, target = trace.calls[synapse].gave, trace.calls[layer].given
+    # Calls that the synapse's output goes through, such as a pooling, belong to the link; all others are sources.
+    others = [trace.given, *(made.gave for made in trace.calls[:synapse])]
+    for made in trace.calls[synapse + 1 : layer]:
+        behind = trace.link(made.given, [gave, *others])
+        if behind is None or not any(source.same(gave) for source in behind.sources):
+            others.append(made.gave)
+    others = [value for value in others if not set(value.ids) & set(gave.ids)]
+    link = trace.link(target, [gave, *others])
+    if link is None or not any(source.same(gave) for source in link.sources):
+        raise ValueError(
+            f"{call}: the output of the {type(trace.calls[synapse].module).__name__} paired with {name} does not reach "
+            "it in a step of the network. Set net.layer_pairs to say which belong together."
+        )
+    held = [state for state in link.states if _is_in(state, trace.written)]
+    if held:
+        raise ValueError(
+            f"{call}: between the {type(trace.calls[synapse].module).__name__} and {name} lies a state that the step "
+            f"writes ({type(held[0]).__name__}), so the drive is not a function of the step's weights alone. Leave the "
+            "pair out of net.layer_pairs."
+        )
+    sources = tuple(source for source in link.sources if not source.same(gave))
+    reached = _depends_on(trace, [trace.calls[synapse].given, *sources])
+    return Wiring(synapse, layer, link, sources, reached)
+
+
+def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:
+    """Return the calls whose states of the step before go into values, directly or through other states."""
+    owners = {
+        id(state): number
+        for number, made in enumerate(trace.calls)
+        for state in vars(made.module).values()
+        if isinstance(state, brainstate.State)
+    }
+    met: set[int] = set()
+    waiting = list(values)
+    while waiting:
+        # Back through the step to its input: every state met on the way carries something of the step before.
+        link = trace.link(waiting.pop(), [trace.given])
+        written = [] if link is None else [state for state in link.states if _is_in(state, trace.written)]
+        # Every draw of a Dropout writes the random state, but it carries nothing of what the network computed.
+        written = [state for state in written if not isinstance(state, brainstate.random.RandomState)]
+        for state in written:
+            # A state of no module may come from anywhere: then everything that was called counts.
+            numbers = [owners[id(state)]] if id(state) in owners else range(len(trace.calls))
+            for number in numbers:
+                if number not in met:
+                    met.add(number)
+                    waiting.append(trace.calls[number].given)
+    return met
+
+
+def _check_shared(net: Any, pairs: list[tuple[Any, Any]], call: str) -> None:
+    # By the parameter and not by the module: two synapses may hold one ParamState.
+    drawn = {id(weight_slot_of(synapse).parameter): synapse for synapse, _ in pairs}  # type: ignore[union-attr]
+    for path, module in registered_modules(net, skip=_POINTERS):
+        slot = weight_slot_of(module, call=call)
+        if slot is not None and drawn.get(id(slot.parameter), module) is not module:
+            raise ValueError(
+                f"{call}: {path} shares its weight with another synapse, but a weight can be drawn for one input only. "
+                "Give each a weight of its own, or leave the pair out of net.layer_pairs."
+            )
+
+
+def _is_in(state: Any, states: Any) -> bool:
+    return any(state is other for other in states)
+
+
+def _in_unit(array: Any, value: Value) -> Any:
+    """Return an array as a value of the step carries it: the same numbers may be known with another unit."""
+    if len(value.units) != 1 or u.get_unit(array) == value.unit:
+        return array
+    return u.Quantity(u.get_mantissa(array), unit=value.unit) if value.unit != u.UNITLESS else u.get_mantissa(array)
+
+
 def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None, call: str) -> np.ndarray:
-    """Return the first batches as one array ``[B, T, ...]`` of float32.
+    """Return the first batches as one array ``[B, T, ...]`` of float32; fewer if the loader ends before.
 
-    Parameters
-    ----------
-    dataloader : iterable
-        Batches ``[B, T, n_in]``, or tuples whose first element is that: torch, numpy or jax arrays.
-    n_batches : int
-        How many to take; fewer if the loader ends before.
-    n_in : int or None
-        Channels that the network takes; ``None`` for any shape of a step, such as an image ``[H, W, C]``.
-    call : str
-        The call to name in errors.
-
-    Raises
-    ------
-    RuntimeError
-        If it is called inside ``jit``.
-    TypeError, ValueError
-        If there is no batch, or one has another shape, does not fit the others, or is not finite.
+    ``n_in`` is the number of channels of a step; ``None`` for any shape, such as an image ``[H, W, C]``.
     """
     wanted = _arguments.positive_int(n_batches, call=call, name="n_batches")
     if _arguments.inside_jit():
