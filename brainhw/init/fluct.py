@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import brainstate
@@ -26,7 +26,7 @@ from brainhw.init.report import (
     warn_of_outcome,
     warn_of_settings,
 )
-from brainhw.init.response import InputMoments, Response, input_moments, measure_response
+from brainhw.init.response import Response, input_moments, measure_response
 from brainhw.init.stages import FAMILIES, OwnStep, Stages, Wiring, discover_stages, take_batches, wire, without_noise
 from brainhw.nn import net_chip
 from brainhw.nn.protocols import weight_slot_of
@@ -164,7 +164,7 @@ def fluct_init(
     drawn = [number for number, (synapse, _) in enumerate(stages.pairs) if _learnt(synapse)]
     warn_of_settings(settings, recurrent=any(Circuit(*stages.pairs[i]).is_recurrent for i in drawn), call=call)
 
-    say = print if verbose else _nothing
+    say: Callable[[str], None] = print if verbose else lambda _: None
     names = ", ".join(dict.fromkeys(Circuit(*pair).family for pair in stages.pairs))
     milliseconds = dt.to(u.ms).mantissa
     say(f"[fluct_init] ξ={settings.xi} α={settings.alpha} dt={milliseconds}ms (stacked, adaptive µ) [{names}]")
@@ -271,10 +271,6 @@ def nwave_preset() -> dict[str, Any]:
     return {"center": False, "moments": "second"}
 
 
-def _nothing(*_: Any) -> None:
-    return
-
-
 def _settings(xi_target: Any, alpha: Any, center: Any, moments: Any, in_range: Any, call: str) -> FluctSettings:
     xi = _arguments.number(xi_target, call=call, name="xi_target", positive=True)
     share = _arguments.number(alpha, call=call, name="alpha", positive=True)
@@ -352,10 +348,8 @@ def _settle(
                 )
             _pass_on(step, wired[number], circuit, found[number][1])
         # What reaches a loop depends on its own spikes: draw again on what the network now brings.
-        before, sizes = (
-            sizes,
-            np.concatenate([s for _, d, _ in found.values() for s in (d.sizes.mu_W, d.sizes.sigma_FF)]),
-        )
+        before = sizes
+        sizes = np.concatenate([s for _, d, _ in found.values() for s in (d.sizes.mu_W, d.sizes.sigma_FF)])
         if turn and np.allclose(sizes, before, rtol=_SETTLED, atol=1e-6):
             return found
     if feeds_back:
@@ -464,23 +458,20 @@ def _initialise(
 def _report(
     step: OwnStep, stages: Stages, wired: list[Wiring], dt: u.Quantity, outcomes: dict[int, InitOutcome]
 ) -> FluctReport:
-    """Run the network once more, as it stands, and report what it does."""
+    """Run the network once more and report on each of its pairs."""
     calls = step.trace.calls
-    circuits = [_circuit(step, stages, wired, number) for number in range(len(wired))]
     # One run records everything; what the runs of an initialisation computed is not taken, since rounding is part of
     # the network.
     wanted = [value for w in wired for value in (calls[w.synapse].given, calls[w.layer].given, calls[w.layer].gave)]
     found = step.record(wanted)
-    seen = []
-    for number, circuit in enumerate(circuits):
-        given, drive, spikes = found[3 * number : 3 * number + 3]
-        numbers = np.asarray(u.get_mantissa(given))
-        with circuit.smooth():
-            response = measure_response(circuit, dt, numbers.shape[0], call=step.call)
-        step.prepare()
-        seen.append((numbers, drive, spikes, response))
     reports = []
-    for number, (circuit, (given, drive, spikes, response)) in enumerate(zip(circuits, seen, strict=True)):
+    for number in range(len(wired)):
+        circuit = _circuit(step, stages, wired, number)
+        recorded, drive, spikes = found[3 * number : 3 * number + 3]
+        given = np.asarray(u.get_mantissa(recorded))
+        with circuit.smooth():
+            response = measure_response(circuit, dt, given.shape[0], call=step.call)
+        step.prepare()  # the response was measured with small weights, and without rounding
         measured, correlation = observe(circuit, drive, spikes, rise_of(response))
         steps = given.shape[0] * given.shape[1]
         counts = np.asarray(spikes.sum(axis=(0, 1))).reshape(-1)
@@ -507,17 +498,16 @@ def _undisturbed(net: brainstate.nn.Module, *, keep_weights: bool, call: str) ->
         yield
 
 
-def _say_input(step: OwnStep, stages: Stages, dt: u.Quantity, say: Any) -> None:
+def _say_input(step: OwnStep, stages: Stages, dt: u.Quantity, say: Callable[[str], None]) -> None:
     if stages.frontend is not None:
         if say is print:
             fired = next(made.gave for made in step.trace.calls if made.module is stages.frontend[1])
             rate = float(np.asarray(step.values([fired])[0]).mean()) / _seconds(dt)
             say(f"  Frontend → ν_out={rate:.1f}Hz (used as ν_in for layer 1)")
         return
-    moments: InputMoments = input_moments(np.asarray(step.xs).reshape(*step.xs.shape[:2], -1), _seconds(dt))
-    nu_mean, nu_var = moments.nu_mean, moments.nu_var
-    ratio = nu_var / nu_mean if nu_mean else float("inf")
-    say(f"  Input → ν_mean={nu_mean:.1f}Hz ν_var={nu_var:.1f}Hz ratio={ratio:.1f}x")
+    moments = input_moments(np.asarray(step.xs).reshape(*step.xs.shape[:2], -1), _seconds(dt))
+    ratio = moments.nu_var / moments.nu_mean if moments.nu_mean else float("inf")
+    say(f"  Input → ν_mean={moments.nu_mean:.1f}Hz ν_var={moments.nu_var:.1f}Hz ratio={ratio:.1f}x")
 
 
 def _check_active(given: np.ndarray, index: int, step: OwnStep, wired: list[Wiring], stages: Stages, call: str) -> None:

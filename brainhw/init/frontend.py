@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import brainstate
@@ -109,7 +109,7 @@ def frontend_init(
     x = take_batches(dataloader, n_batches, n_in=frontend.in_size[-1], call=call)
     duration = x.shape[0] * x.shape[1] * float(dt.to(u.second).mantissa)
     _check_data(frontend, layer, x, target, duration, call)
-    say = print if verbose else _nothing
+    say: Callable[[str], None] = print if verbose else lambda _: None
     say(f"[{call}] target={_span(target)}Hz dt={dt.to(u.ms).mantissa}ms [{frontend.chip.name}]")
     # A warning may be turned into an error: also then the weights are to be as before.
     with states_restored(net, keep_weights=True):
@@ -123,10 +123,6 @@ def frontend_init(
     say(f"  Frontend → ν={_span(before)}Hz before, {_span(rates)}Hz after | w={_span(found.weights, '.4g')}")
     say(f"[{call}] done.")
     return u.Quantity(jnp.asarray(rates, brainstate.environ.dftype()), unit=u.Hz)
-
-
-def _nothing(*_: Any) -> None:
-    return
 
 
 class _Found(NamedTuple):
@@ -285,7 +281,7 @@ def _check_data(
 
 
 def _findings(search: _ChannelSearch, found: _Found, target: np.ndarray, duration: float) -> Iterator[str]:
-    """Yield what the user should know: channels without input, too weak, or off the target for another reason."""
+    """Yield warnings: of channels without input, too weak, or off the target for another reason."""
     if not search.active.all():
         yield (
             f"{_channels(~search.active)} with only zeros as input keep the weight that they had; check the filter "

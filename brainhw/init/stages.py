@@ -68,8 +68,7 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
             raise TypeError(
                 f"{call}: layer_pairs must be a list of (synapse, layer); got {_arguments.describe(given)}."
             )
-        pairs = [_checked(pair, _is_dense, "(synapse, layer)", "layer_pairs", call) for pair in given]
-        _check_own(modules, [part for pair in pairs for part in pair], "layer_pairs", call)
+        pairs = [_checked(modules, pair, _is_dense, "(synapse, layer)", "layer_pairs", call) for pair in given]
     _warn_of_unpaired(modules, pairs, call)
     if not pairs:
         what = (
@@ -79,8 +78,9 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
             f"{call}: the network has {what}; register a synapse right before its layer, or set "
             "net.layer_pairs = [(synapse, layer), ...]."
         )
-    _check_once([*([frontend] if frontend else []), *pairs], call)
-    _check_sizes(frontend, pairs, call)
+    every = [frontend, *pairs] if frontend else pairs
+    _check_once(every, call)
+    _check_sizes(every, call)
     paths = {id(module): path for path, module in registered}
     return Stages(frontend, pairs, [paths[id(layer)] for _, layer in pairs])
 
@@ -95,7 +95,7 @@ def discover_frontend(net: brainstate.nn.Module, *, call: str) -> tuple[Any, Any
             f"{call}: the network has no frontend; register an H1 frontend right before its H1 layer, or set "
             "net.frontend_stage = (frontend, layer)."
         )
-    _check_sizes(frontend, [], call)
+    _check_sizes([frontend], call)
     return frontend
 
 
@@ -107,9 +107,7 @@ def _given_frontend(net: brainstate.nn.Module, modules: list[Any], call: str) ->
     given = _explicit(net, "frontend_stage")
     if given is None:
         return None
-    frontend = _checked(given, _is_frontend, "(frontend, layer)", "frontend_stage", call)
-    _check_own(modules, list(frontend), "frontend_stage", call)
-    return frontend
+    return _checked(modules, given, _is_frontend, "(frontend, layer)", "frontend_stage", call)
 
 
 def _family(module: Any) -> str | None:
@@ -154,8 +152,8 @@ def _in_registration_order(
     return frontend, pairs
 
 
-def _check_sizes(frontend: tuple[Any, Any] | None, pairs: list[tuple[Any, Any]], call: str) -> None:
-    for synapse, layer in [*([frontend] if frontend else []), *pairs]:
+def _check_sizes(pairs: list[tuple[Any, Any]], call: str) -> None:
+    for synapse, layer in pairs:
         if _family(synapse) != _family(layer):
             raise ValueError(
                 f"{call}: {type(synapse).__name__} gives no drive that {type(layer).__name__} takes; pair modules of "
@@ -195,17 +193,13 @@ def _warn_of_unpaired(modules: list[Any], pairs: list[tuple[Any, Any]], call: st
         )
 
 
-def _check_own(modules: list[Any], parts: list[Any], name: str, call: str) -> None:
-    here = {id(module) for module in modules}
-    if any(id(part) not in here for part in parts):
-        raise ValueError(f"{call}: {name} names a module that is not in the network; pair the network's own.")
-
-
-def _checked(pair: Any, is_synapse: Any, wanted: str, name: str, call: str) -> tuple[Any, Any]:
+def _checked(modules: list[Any], pair: Any, is_synapse: Any, wanted: str, name: str, call: str) -> tuple[Any, Any]:
     fits = isinstance(pair, (tuple, list)) and len(pair) == 2
     if not (fits and is_synapse(pair[0], call) and _is_neuron(pair[1], call)):
         got = ", ".join(type(part).__name__ for part in pair) if isinstance(pair, (tuple, list)) else pair
         raise TypeError(f"{call}: {name} must hold {wanted}; got {_arguments.describe(got)}.")
+    if not all(_is_in(part, modules) for part in pair):
+        raise ValueError(f"{call}: {name} names a module that is not in the network; pair the network's own.")
     return pair[0], pair[1]
 
 
@@ -445,8 +439,8 @@ def _check_shared(net: Any, pairs: list[tuple[Any, Any]], call: str) -> None:
             )
 
 
-def _is_in(state: Any, states: Any) -> bool:
-    return any(state is other for other in states)
+def _is_in(one: Any, many: Any) -> bool:
+    return any(one is other for other in many)
 
 
 def _in_unit(array: Any, value: Value) -> Any:

@@ -1,6 +1,6 @@
-"""Find the first step at which a state, or the gradient that flows into it, stops being finite.
+"""The first step at which a state, or the gradient that flows into it, is not finite.
 
-The loss is no witness: a membrane can be NaN, and its spikes 0, while the loss stays finite and the net is dead.
+The loss does not show it: a membrane can be NaN, and its spikes 0, while the loss stays finite and the net is dead.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from brainhw.transform.trace import dotted
 
 __all__ = ["FiniteWatch"]
 
@@ -55,18 +57,10 @@ _guard.defvjp(_guard_forward, _guard_backward)
 
 
 class FiniteWatch:
-    """Watches every hidden state of a network through a time loop.
-
-    Parameters
-    ----------
-    net : brainstate.nn.Module
-        The prepared network.
-    """
+    """Watches every hidden state of a prepared network through a time loop."""
 
     def __init__(self, net: brainstate.nn.Module) -> None:
-        self._states = {
-            ".".join(str(part) for part in path): state for path, state in net.states(brainstate.HiddenState).items()
-        }
+        self._states = {dotted(path): state for path, state in net.states(brainstate.HiddenState).items()}
 
     def step(self, t: jax.Array) -> dict[str, jax.Array]:
         """Note which states are not finite after step ``t``, and watch the gradients that will flow back into them."""

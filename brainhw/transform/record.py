@@ -1,4 +1,4 @@
-"""Turn names such as ``"hidden.V"`` into values read at every step."""
+"""One step of a network, and the values that it records by names such as ``"hidden.V"``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import brainstate
 
 from brainhw import _arguments
 from brainhw.nn.protocols import listening
-from brainhw.transform.trace import first_reason
+from brainhw.transform.trace import dotted, first_reason
 
 __all__ = ["Recorder", "advance"]
 
@@ -26,19 +26,7 @@ def advance(net: brainstate.nn.Module, x: Any) -> Any:
 class Recorder:
     """Reads named states, and values that modules offer inside a step, from a network.
 
-    Parameters
-    ----------
-    net : brainstate.nn.Module
-        The network.
-    names : sequence of str
-        ``"path.to.module.name"``: a state of that module, or a value it offers such as ``V_pre``.
-    call : str
-        The public call that records, for the messages.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a name is no string or no module has that path.
+    A name is ``"path.to.module.name"``: a state of that module, or a value it offers such as ``V_pre``.
     """
 
     def __init__(self, net: brainstate.nn.Module, names: Sequence[str], *, call: str) -> None:
@@ -50,7 +38,7 @@ class Recorder:
         self.names = tuple(names)
         # Only if something is recorded: a walk through the network costs as much as a check of its input.
         nodes = net.nodes() if self.names else {}
-        modules = {".".join(str(part) for part in path): node for path, node in nodes.items()}
+        modules = {dotted(path): node for path, node in nodes.items()}
         # Built before the run, so that a wrong name fails before anything is computed.
         self._readers = {name: self._reader(name, modules) for name in self.names}
         self.targets = {
@@ -102,11 +90,11 @@ class Recorder:
 
 
 def _what_there_is(path: str, module: Any, heard: dict[tuple[int, str], Any]) -> str:
-    """Say what could have been recorded of a module, or where else to look."""
+    """Describe the names that a module can record, or the modules inside it."""
     states = {name for name, value in vars(module).items() if isinstance(value, brainstate.State)}
     offered = {name for owner, name in heard if owner == id(module)} - {"wires"}
     where = f"{type(module).__name__} at {path!r}" if path else f"the network itself, a {type(module).__name__},"
     if known := ", ".join(sorted(states | offered)):
         return f"{where} has only {known}."
-    inside = ", ".join(repr(".".join(map(str, inner))) for inner in sorted(module.nodes()) if inner)
+    inside = ", ".join(repr(dotted(inner)) for inner in sorted(module.nodes()) if inner)
     return f"{where} has nothing to record" + (f"; name a module inside it: {inside}." if inside else ".")

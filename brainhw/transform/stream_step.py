@@ -1,4 +1,4 @@
-"""One step of a network as a compiled function of what its states hold, and the check of what is fed to it."""
+"""One step of a network as a compiled function of its states, and the check of its input."""
 
 from __future__ import annotations
 
@@ -48,15 +48,7 @@ def as_step_input(x: Any, batch_size: int | None) -> Any:
 
 
 class Input:
-    """What each input must be like, namely like that of the first step.
-
-    Parameters
-    ----------
-    first : array, Quantity or pytree of them
-        The input of the first step.
-    settings : dict
-        The settings of ``brainstate.environ`` that hold for the stream.
-    """
+    """Check of each input against that of the first step; ``settings`` are those of ``brainstate.environ``."""
 
     def __init__(self, first: Any, settings: dict[str, Any]) -> None:
         leaves, self.tree = jax.tree.flatten(first)
@@ -133,29 +125,14 @@ class Held(NamedTuple):
 
 
 class StreamStep:
-    """One step as a pure function, compiled: states that move are donated to it, others are arguments, too.
+    """One step of a prepared network as a pure function, compiled.
 
-    Parameters
-    ----------
-    net : brainstate.nn.Module
-        The network, prepared.
-    advance : callable
-        Takes the input of one step and returns the output and the records.
-    x : array, Quantity or pytree of them
-        An input, from :func:`as_step_input`.
-    settings : dict
-        The settings of ``brainstate.environ`` that hold for the stream.
-    call : str, optional
-        The call to name in errors.
-
-    Attributes
-    ----------
-    held : list of Held
-        The states that a step reads or writes, in the order of their numbers.
-    run : callable
-        ``run(moving, fixed, leaves)`` returns what moves, and the leaves of the output and of the records.
+    ``advance`` takes the input of a step and returns the output and the records; ``x`` is an input from
+    :func:`as_step_input`. ``held`` are the states that a step reads or writes, in the order of their numbers. States
+    that move are donated to the step, the others are arguments too.
     """
 
+    # run(moving, fixed, leaves) returns the states that move, and the leaves of the output and of the records.
     run: Callable[[Numbers, Numbers, list[Any]], tuple[Numbers, Numbers, Numbers]]
 
     def __init__(

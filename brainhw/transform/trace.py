@@ -1,4 +1,4 @@
-"""One look at a step: which modules a network calls, with which values, and what connects them."""
+"""One traced step of a network: the modules that it calls, their values, and what connects them."""
 
 from __future__ import annotations
 
@@ -461,7 +461,7 @@ def registered_modules(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ())
     brainstate's own traversal is alphabetical. The path is the dotted one that ``net.nodes()`` and the names in
     ``rollout(record=...)`` use; that of ``net`` itself is empty. Attributes named in ``skip`` are not followed.
     """
-    paths = {id(node): ".".join(str(part) for part in path) for path, node in net.nodes().items()}
+    paths = {id(node): dotted(path) for path, node in net.nodes().items()}
     return [(paths[id(module)], module) for module in modules_within(net, skip=skip) if id(module) in paths]
 
 
