@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from brainhw.chip import LinearCharge
 from brainhw.init.stages import Wiring
 from brainhw.nn.protocols import Preparable, Quietable, Recurrent, Slot, fulfils, runs_whole_sequence, weight_slot_of
-from brainhw.transform.trace import StepTrace, Value
+from brainhw.transform.trace import StepTrace
 
 __all__ = ["Circuit", "Measured", "Meter", "WiredCircuit", "settled"]
 
@@ -269,14 +269,11 @@ class WiredCircuit(Circuit):
         spike = np.zeros((1, *like.shape[1:]))
         # In the middle, where a convolution sees it with its whole kernel.
         spike[(0, *(size // 2 for size in like.shape[1:]))] = 1
-        given = jnp.asarray(spike, like.dtype) if self.given.unit == u.UNITLESS else spike * self.given.unit
+        given = self.given.holding([jnp.asarray(spike, like.dtype)])
         self._write(self._full(weight))
         _prepare(self.synapse)
-        found = np.asarray(u.get_mantissa(self.synapse.update(given)) - u.get_mantissa(self._silent(given)))
+        found = np.asarray(u.get_mantissa(self.synapse.update(given)) - u.get_mantissa(self.synapse.update(0 * given)))
         return float(found.ravel()[np.argmax(np.abs(found))])
-
-    def _silent(self, given: Any) -> Any:
-        return self.synapse.update(0 * given)
 
     def drive_unit(self) -> u.Unit:
         """Return the unit of the layer's input."""
@@ -291,7 +288,7 @@ class WiredCircuit(Circuit):
 
         The gradient of the mean output: it holds for every synapse that is linear in its weight, padding included.
         """
-        held = self.slot.quantity
+        held = self.slot.value
 
         def mean_output(weight: jax.Array, folded: Any) -> jax.Array:
             self._write(weight)
@@ -304,12 +301,9 @@ class WiredCircuit(Circuit):
             slope = brainstate.transform.jit(brainstate.transform.grad(mean_output, argnums=0))
             gradient = slope(jnp.zeros((self.n_in, self.n_columns), self.weight.dtype), folded)
         finally:
-            self._restore(held)
+            self.slot.write(held)
+            _prepare(self.synapse)
         return np.asarray(gradient, dtype=float).mean(axis=1)
-
-    def _restore(self, held: Any) -> None:
-        self.slot.write(held.to(self.slot.unit).mantissa if isinstance(held, u.Quantity) else held)
-        _prepare(self.synapse)
 
     def _linked(self, gave: Any, sources: Any) -> Any:
         rest = iter(sources)
@@ -319,18 +313,17 @@ class WiredCircuit(Circuit):
         """Group neurons and columns that depend on each other into units."""
         like = self.gave.likes[0]
         n = self.n_neurons
+        others = [
+            source.holding(jnp.ones(one.shape, one.dtype) for one in source.likes)
+            for source, ours in zip(self.link.sources, self._slots, strict=True)
+            if not ours
+        ]
 
         def moved(column: jax.Array, size: float) -> jax.Array:
             # The targets of a column are along the last axis: brainstate and this package put channels last.
             hot = jnp.zeros(like.shape, like.dtype).reshape(*like.shape[:-1], -1)
             hot = hot + size * (jnp.arange(like.shape[-1]) == column)
-            gave = hot if self.gave.unit == u.UNITLESS else u.Quantity(hot, unit=self.gave.unit)
-            others = [
-                jax.tree.map(jnp.ones_like, _example(source))
-                for source, ours in zip(self.link.sources, self._slots, strict=True)
-                if not ours
-            ]
-            drive = u.get_mantissa(self._linked(gave, others))[0]
+            drive = u.get_mantissa(self._linked(self.gave.holding([hot]), others))[0]
             return drive.reshape(n, self.layer_synapses).sum(axis=1)
 
         def all_columns(_: Any) -> jax.Array:
@@ -414,16 +407,6 @@ class WiredCircuit(Circuit):
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
         """Return for each column the value of its unit."""
         return of_units[self.of_column]
-
-
-def _example(value: Value) -> Any:
-    arrays = [
-        jnp.zeros(like.shape, like.dtype)
-        if unit == u.UNITLESS
-        else u.Quantity(jnp.zeros(like.shape, like.dtype), unit=unit)
-        for like, unit in zip(value.likes, value.units, strict=True)
-    ]
-    return value.tree.unflatten(arrays)
 
 
 def _prepare(module: Any) -> None:

@@ -447,7 +447,7 @@ def _in_unit(array: Any, value: Value) -> Any:
     """Return an array as a value of the step carries it: the same numbers may be known with another unit."""
     if len(value.units) != 1 or u.get_unit(array) == value.unit:
         return array
-    return u.Quantity(u.get_mantissa(array), unit=value.unit) if value.unit != u.UNITLESS else u.get_mantissa(array)
+    return value.holding([u.get_mantissa(array)])
 
 
 def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None, call: str) -> np.ndarray:

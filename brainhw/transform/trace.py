@@ -54,6 +54,13 @@ class Value(NamedTuple):
         """Return whether both are the same arrays in the same units."""
         return self.ids == other.ids and self.units == other.units
 
+    def holding(self, arrays: Iterable[Any]) -> Any:
+        """Return a pytree of this structure and these units that holds plain arrays."""
+        return self.tree.unflatten(
+            array if unit == u.UNITLESS else u.Quantity(array, unit=unit)
+            for array, unit in zip(arrays, self.units, strict=True)
+        )
+
     @property
     def unit(self) -> u.Unit:
         """The unit of a value that is a single array."""
@@ -125,12 +132,7 @@ class Link:
         given = [jax.tree.leaves(source) for source in sources]
         states = [jax.tree.leaves(state.value) for state in self.states]
         inputs = [given[i][j] for i, j in self._takes] + [states[i][j] for i, j in self._reads]
-        found = jax.core.eval_jaxpr(self._jaxpr.jaxpr, self._jaxpr.consts, *inputs)
-        arrays = [
-            number if unit == u.UNITLESS else u.Quantity(number, unit=unit)
-            for number, unit in zip(found, self.target.units, strict=True)
-        ]
-        return self.target.tree.unflatten(arrays)
+        return self.target.holding(jax.core.eval_jaxpr(self._jaxpr.jaxpr, self._jaxpr.consts, *inputs))
 
 
 @dataclass(frozen=True, eq=False)
