@@ -1,9 +1,14 @@
 """Initialisers that look at the data and at the hardware."""
 
-from brainhw.init.baselines import kaiming_init
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from brainhw.init.fluct import fluct_init, fluct_report, nwave_preset
-from brainhw.init.frontend import frontend_init
 from brainhw.init.report import FluctReport, InitOutcome, LayerReport
+
+if TYPE_CHECKING:
+    from brainhw.init.baselines import kaiming_init
+    from brainhw.init.frontend import frontend_init
 
 __all__ = [
     "FluctReport",
@@ -15,3 +20,13 @@ __all__ = [
     "kaiming_init",
     "nwave_preset",
 ]
+
+_HOME = {"frontend_init": "frontend", "kaiming_init": "baselines"}
+
+if not TYPE_CHECKING:  # as at the top level: a type checker reads the imports above
+
+    def __getattr__(name: str) -> Any:
+        """Import the other initialisers when they are first used."""
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

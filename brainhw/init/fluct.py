@@ -114,8 +114,8 @@ def fluct_init(
     ValueError
         If the families are mixed, there is no dense pair, an argument or the data are out of range, a layer gives
         no spike for the next one to start from, a bias alone takes neurons to threshold, a module of a pair is
-        called twice or never in a step, two synapses share a weight, or a synapse does not reach its layer through
-        the step. The weights are then as before.
+        called twice or never in a step, two synapses share a weight, a synapse does not reach its layer through the
+        step, or the step keeps values in plain attributes of modules. The weights are then as before.
     RuntimeError
         If no time step is set, or weights near zero bring no charge.
 
@@ -129,8 +129,9 @@ def fluct_init(
     -----
     Measured on the nominal chip and without the neurons' noise. The membrane meant is that of the inputs alone: no
     spikes, no reset, no after-hyperpolarisation, not held above zero as the chip does. Recurrent weights have zero
-    mean; their spread follows from the rate at which the layer itself fires. Recurrent weights that are frozen
-    (``brainstate.nn.Const``) stay as they are. All other states are left as they were, whatever happens.
+    mean; their spread follows from the rate at which the layer itself fires. Frozen weights stay as they are: recurrent
+    ones in a ``brainstate.nn.Const``, and those of a synapse in a state that is not a ``ParamState``. All other states
+    are left as they were, whatever happens.
 
     Examples
     --------

@@ -318,9 +318,10 @@ def _no_plain_memory(net: Any, call: str) -> Iterator[None]:
     finally:
         for path, module, attributes in before:
             for name, value in list(vars(module).items()):
-                if isinstance(value, (brainstate.State, brainstate.graph.Node)):
-                    continue
-                if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+                # One level deep and not as a pytree, which jax refuses for a dict with keys that it cannot sort.
+                inside = list(value.values()) if isinstance(value, dict) else value
+                inside = inside if isinstance(inside, (list, tuple)) else [inside]
+                if any(isinstance(u.get_mantissa(one), jax.core.Tracer) for one in inside):
                     written.append(f"{path}.{name}".removeprefix("."))
                     del vars(module)[name]
                     if name in attributes:
