@@ -1,4 +1,4 @@
-"""Weights by the rules of ordinary networks, to compare with: they know neither threshold nor time constant."""
+"""Baselines: weights by the rules of ordinary networks, which use neither threshold nor time constant."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class PairInitializer:
         return best
 
     def what_limits(self, xi: float) -> str:
-        """Say why membranes at a median distance ``xi`` cannot meet the target; empty where nothing special does."""
+        """Say why membranes at a median distance ``xi`` miss the target; empty without a special reason."""
         return ""
 
     def _basis(self, x: np.ndarray, direction: np.ndarray | None) -> MembraneBasis:
@@ -149,9 +149,9 @@ class PairInitializer:
         return membrane_basis(x, self.response, self.moments, n_synapses, exact=exact, direction=direction)
 
     def _awake(self, draw: Draw) -> bool:
-        """Whether no neuron is silent; if weights are centred, whether no more are than the little data explain.
+        """Return whether no more neurons are silent than chance explains on so little data.
 
-        Without centring a silent neuron is unlucky in its draw, not in the data: the rule takes it at its word.
+        Without centring, every silent neuron counts as dead.
         """
         if self.direction is None or draw.dead == 0:
             return draw.dead == 0
@@ -169,7 +169,7 @@ class PairInitializer:
         return draw.dead <= n * share + 2 * math.sqrt(n * share * (1 - share))
 
     def _direction(self, rates: np.ndarray) -> np.ndarray | None:
-        """Return the unit vector of mean rates if centring is wanted and possible, else ``None``."""
+        """Return the unit vector of mean rates if centring is wanted and possible, otherwise ``None``."""
         # The paper's variance is one neuron's in time. Drawn columns also differ in their mean, and that variance is
         # 2 nu (tau_m + tau_s) times as large for a double exponential: 6 times at 100 Hz. These neurons are dead.
         norm = float(np.linalg.norm(rates))
@@ -412,10 +412,12 @@ class MeasuredInitializer(PairInitializer):
         self._at_rest(circuit.n_units)
 
     def what_limits(self, xi: float) -> str:
-        """Say whether what lies beside the weights, or between synapse and layer, keeps the target out of reach."""
+        """Say whether a bias or something between synapse and layer keeps the target out of reach; empty if not."""
         spread, held = self._sizes(self.base)[1].sigma_FF * self.z_ff, self.circuit.weight
         # Hardly any weights and not zero: neurons whose drive never changes do not count as fluctuating.
-        (mean, sd), (_, once), (_, twice) = (self.meter.alone(self._kept(times * spread)) for times in (1e-3, 1, 2))
+        # Not cut off at the range of the chip, which would look like a path that does not answer.
+        tried = [jnp.asarray(times * spread, held.dtype) for times in (1e-3, 1, 2)]
+        (mean, sd), (_, once), (_, twice) = (self.meter.alone(weight) for weight in tried)
         self.circuit.store(held, None)
         theta = self.circuit.threshold()
         without = float(np.median(((theta - mean) / np.maximum(sd, 1e-30))[self.moves]))

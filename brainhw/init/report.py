@@ -41,7 +41,7 @@ _STEPS = 4  # of the grid that weights are wide of on good terms, of which a ten
 
 @dataclasses.dataclass(frozen=True)
 class InitOutcome:
-    """What only an initialisation knows of a layer.
+    """Target and draw of a layer that ``fluct_init`` initialised.
 
     Attributes
     ----------
@@ -313,12 +313,12 @@ def report_layer(
 
 
 def warn(message: str) -> None:
-    """Warn whoever called the public function two calls up."""
+    """Warn at the line that called the public function, two calls up."""
     warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def warn_of_settings(settings: FluctSettings, *, recurrent: bool, call: str) -> None:
-    """Warn of a target outside the recommended range and of a share that nothing or nobody takes."""
+    """Warn of a target outside the recommended range, and of an ``alpha`` that does not fit the layers."""
     if settings.xi < _XI_LEAST:
         warn(
             f"{call}: xi_target={settings.xi:g} is below 1: the mean membrane lies so close to threshold that rates "
@@ -339,7 +339,7 @@ def warn_of_settings(settings: FluctSettings, *, recurrent: bool, call: str) -> 
 
 
 def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, call: str) -> None:
-    """Warn of everything about a layer that is not as it should be."""
+    """Warn of dead, saturated and exhausted neurons, weights out of range, and a target that is missed."""
     assert report.init is not None
     where = f"{call}: layer {report.index}"
     if report.init.exhausted:

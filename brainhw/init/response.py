@@ -280,7 +280,7 @@ def _weighted(covariance: np.ndarray, products: np.ndarray) -> np.ndarray:
 
 
 def _shifted(products: np.ndarray) -> np.ndarray:
-    """Return the autocorrelation about lag one, made even: the input's weights in the membrane's one step apart."""
+    """Return the symmetrised lag-1 autocorrelation."""
     return 0.5 * (np.concatenate([products[1:2], products[:-2]]) + products[1:])
 
 

@@ -1,4 +1,4 @@
-"""Preparation of a network: its chip in place, states at rest, effective weights recomputed; and all put back."""
+"""Preparation of a network (its chip, states at rest, effective weights), and states put back as they were."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def step_limit(net: brainstate.nn.Module, call: str) -> Any | None:
 def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterator[None]:
     """Put every state back as it was when the block ends; with ``keep_weights`` not the weights, unless it fails."""
     before = [(state, state.value) for state in net.states().values()]
-    # Charges know the weights that they were computed from: else a prepared net would have to be prepared again.
+    # Charges know the weights that they were computed from: otherwise a prepared net would have to be prepared again.
     charges = [(node, node._source) for node in net.nodes().values() if hasattr(node, "_source")]
     try:
         yield
