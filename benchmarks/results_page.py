@@ -146,6 +146,14 @@ def anything(content: Content) -> str:
     return "\n\n".join(f"{name.replace('_', ' ').capitalize()}:\n\n{table}" for name, table in tables.items())
 
 
+def convolutions(content: Content) -> str:
+    """Return the table of ``convolution.json``: the step time of each library in the same run."""
+    rows = content["libraries"].items()
+    return markdown(
+        ("library", "step ms", "load"), [(name, f"{row['step_ms']:.1f}", f"{row['load']:.1f}") for name, row in rows]
+    )
+
+
 SECTIONS = [
     Section("japanese_vowels", "Japanese Vowels on chips", trained),
     Section("spoken_digits", "Spoken digits on chips", trained, words=EARLIER),
@@ -163,6 +171,14 @@ SECTIONS = [
     Section("chips_at_once", "Many chips at once", anything, ".chips_at_once", "deploy"),
     Section("speed", "Speed beside other libraries", training_steps, " run", "speed", COLUMNS),
     Section("speed_huge_pages", "Speed with huge pages", training_steps, " run", "speed", COLUMNS),
+    Section("convolution", "Convolutions between layers", convolutions, ".convolution --snntorch PATH", "speed"),
+    Section(
+        "convolution_huge_pages",
+        "Convolutions between layers with huge pages",
+        convolutions,
+        ".convolution --snntorch PATH",
+        "speed",
+    ),
     Section("cost_model", "A cost model against what was measured", predicted, ".cost_model", "speed"),
     Section("stream", "Latency of one step", latencies, ".stream", "speed"),
     Section("import_time", "Start-up", seconds, ".import_time", "speed"),

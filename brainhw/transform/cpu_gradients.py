@@ -65,34 +65,46 @@ def _is_plain_max_pool(eqn: Any) -> bool:
 
 # XLA differentiates max pooling by `select_and_scatter`, whose CPU code visits one window after the other: 61 ms for
 # the first pooling of a 12C5-MP2-64C5-MP2-10 net on 384 images, where comparing whole arrays takes 7 ms.
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
     """Return the maxima of windows ``window``, one entry per axis; what does not fill a window at the end is left out.
 
     The gradient goes to the first maximum of a window in row-major order, as that of ``jax.lax.reduce_window`` does.
     """
+    return _max_pool(x, window, x.shape)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _max_pool(x: jax.Array, window: tuple[int, ...], shape: tuple[int, ...]) -> jax.Array:
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
 
 
-def _pool_forward(x: jax.Array, window: tuple[int, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _pool_forward(x: jax.Array, window: tuple[int, ...], _: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     largest = max_pool(x, window)
-    return largest, (x, largest)
-
-
-def _pool_backward(window: tuple[int, ...], kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
-    x, largest = kept
-    given = jnp.zeros_like(x)
-    is_free = jnp.ones(largest.shape, bool)
+    # Kept instead of x, which is up to 16 times as large: the number of the offset that holds the first maximum. A
+    # window with a NaN has none.
+    offsets = list(itertools.product(*(range(size) for size in window)))
     ends = [n * size for n, size in zip(largest.shape, window, strict=True)]
-    for offset in itertools.product(*(range(size) for size in window)):
+    first = jnp.full(largest.shape, len(offsets), jnp.uint8 if len(offsets) < 256 else jnp.int32)
+    for number, offset in reversed(list(enumerate(offsets))):
         at = tuple(slice(start, end, size) for start, end, size in zip(offset, ends, window, strict=True))
-        chosen = is_free & (x[at] == largest)
-        given = given.at[at].set(jnp.where(chosen, gradient, 0))
-        is_free &= ~chosen
-    return (given,)
+        first = jnp.where(x[at] == largest, first.dtype.type(number), first)
+    return largest, first
 
 
-max_pool.defvjp(_pool_forward, _pool_backward)
+def _pool_backward(
+    window: tuple[int, ...], shape: tuple[int, ...], first: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array]:
+    # One pass that writes every number once. To scatter into zeros took twice as long, most of it for the zeros.
+    places = tuple(range(1, 2 * len(window), 2))
+    sizes = [size for pair in zip((1,) * len(window), window, strict=True) for size in pair]
+    numbers = jnp.arange(math.prod(window), dtype=first.dtype).reshape(sizes)
+    spread = jnp.where(jnp.expand_dims(first, places) == numbers, jnp.expand_dims(gradient, places), 0)
+    ends = [n * size for n, size in zip(first.shape, window, strict=True)]
+    rest = [(0, n - end) for n, end in zip(shape, ends, strict=True)]
+    return (jnp.pad(spread.reshape(ends), rest),)
+
+
+_max_pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _is_plain_convolution(eqn: Any) -> bool:
@@ -113,7 +125,7 @@ def _is_plain_convolution(eqn: Any) -> bool:
 # 5x5 convolution, in ms for XLA and here: gradient of the input 33 and 7 (8x8, 12 from 64 channels), of the weight 14
 # and 4 (24x24, 1 to 12 channels). What makes it fast is that a piece of the patches stays in the cache.
 _NUMBERS_IN_A_PIECE = 2**18
-_MOST_CHANNELS = 4  # of the input: with more of them XLA's gradient of the weight is as fast
+_MOST_CHANNELS = 12  # of the input: with more of them XLA's gradient of the weight is as fast
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -174,7 +186,10 @@ class _Patches:
         self.n_out, _, *self.window = self.weight.shape
         self.out_space = tuple(gradient.shape[axis] for axis in self.out_axes[2:])
         per_image = math.prod(self.window) * self.n_in * math.prod(self.out_space)
-        self.n_at_once = min(self.n_images, max(1, _NUMBERS_IN_A_PIECE // per_image))
+        most = min(self.n_images, max(1, _NUMBERS_IN_A_PIECE // per_image))
+        # Pieces of equal size need no padding, which would copy the images.
+        equal = [n for n in range(most // 2 + 1, most + 1) if self.n_images % n == 0]
+        self.n_at_once = max(equal, default=most)
 
     def gradient_of_x(self, gradient: jax.Array) -> jax.Array:
         """Return the gradient of the input."""

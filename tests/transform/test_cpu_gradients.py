@@ -56,6 +56,7 @@ CONVOLUTIONS = {
     "channels first": ((3, 2, 7, 7), (4, 2, 3, 3), {"dimension_numbers": ("NCHW", "OIHW", "NCHW")}),
     "three axes": ((2, 4, 5, 6, 1), (2, 2, 3, 1, 2), {"dimension_numbers": ("NDHWC", "DHWIO", "NDHWC")}),
     "images of unequal pieces": ((7, 40, 40, 4), (7, 7, 4, 2), {}),
+    "more channels than patches serve": ((3, 6, 6, 16), (3, 3, 16, 4), {}),
 }
 
 
