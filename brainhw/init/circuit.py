@@ -65,8 +65,13 @@ class Circuit:
 
     @property
     def weight_limit(self) -> float:
-        """Largest weight that the hardware takes; infinite without a chip."""
+        """Largest weight that the hardware takes; infinite without a range."""
         return self.slot.limit
+
+    @property
+    def has_weight_limit(self) -> bool:
+        """Whether the hardware limits the weights: those of a chip, or of a foreign synapse with a range."""
+        return bool(np.isfinite(self.weight_limit))
 
     @property
     def remembers_all(self) -> bool:
@@ -284,9 +289,10 @@ class WiredCircuit(Circuit):
         return np.repeat(self._gain, self.layer_synapses)
 
     def rates(self, given: jax.Array) -> np.ndarray:
-        """Return the mean input that meets each row of the weight, ``[n_in]``, of inputs ``[T, B, ...]``.
+        """Return the mean of the synapse's output per unit of each row of the weight, ``[n_in]``.
 
-        The gradient of the mean output: it holds for every synapse that is linear in its weight, padding included.
+        The inputs are ``[T, B, ...]``. The gradient of the mean output holds for every synapse that is linear in its
+        weight, padding included. Divided by the drive of one spike per unit weight it is the mean input of each row.
         """
         held = self.slot.value
 

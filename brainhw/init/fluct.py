@@ -116,8 +116,11 @@ def fluct_init(
         no spike for the next one to start from, a bias alone takes neurons to threshold, a module of a pair is
         called twice or never in a step, two synapses share a weight, a synapse does not reach its layer through the
         step, or the step keeps values in plain attributes of modules. The weights are then as before.
+    TypeError
+        If ``net`` is no module, ``dataloader`` no iterable of arrays, ``key`` no key, or ``net.layer_pairs`` or
+        ``net.frontend_stage`` do not hold pairs of modules.
     RuntimeError
-        If no time step is set, or weights near zero bring no charge.
+        If no time step is set, it is called inside ``jit``, or weights near zero bring no charge or are not smooth.
 
     Warns
     -----
@@ -171,7 +174,7 @@ def fluct_init(
     say(f"[fluct_init] ξ={settings.xi} α={settings.alpha} dt={milliseconds}ms (stacked, adaptive µ) [{names}]")
     outcomes: dict[int, InitOutcome] = {}
     with _undisturbed(net, keep_weights=True, call=call):
-        # They are drawn anew; until then nothing may choke on what they are.
+        # `prepare_net` refuses weights that are not finite, but these are replaced below in any case.
         for number in drawn:
             _make_finite(Circuit(*stages.pairs[number]))
         step = _own_step(net, stages, x, call)
@@ -192,7 +195,6 @@ def fluct_init(
                 outcomes[number] = report.init
         say("[fluct_init] done.")
         if return_report:
-            step.forget()
             return _report(step, stages, wired, dt, outcomes)
     return None
 
@@ -308,7 +310,10 @@ def _own_step(net: Any, stages: Stages, x: np.ndarray, call: str) -> OwnStep:
 
 
 def _loops(drawn: list[int], wired: list[Wiring]) -> list[list[int]]:
-    """Return the pairs in the order of the step, after those that their input depends on; mutual ones together."""
+    """Return groups of pairs, each after the groups that it depends on.
+
+    Pairs that depend on each other form one group; otherwise the order is that of the step.
+    """
     waiting = sorted(drawn, key=lambda number: wired[number].layer)
     loops: list[list[int]] = []
     while waiting:
@@ -366,8 +371,13 @@ def _settle(
 def _circuit(step: OwnStep, stages: Stages, wired: list[Wiring], number: int) -> Circuit:
     """Return a pair as a function of its weights: the plain one where the layer takes just what the synapse gives."""
     circuit = Circuit(*stages.pairs[number])
-    has_bias = circuit.slot.key is not None  # a weighted module of brainstate
-    if wired[number].is_direct and not has_bias and circuit.slot.quantity.ndim == 2 and len(circuit.layer.in_size) == 1:
+    in_a_dict = circuit.slot.key is not None  # a weighted module of brainstate, which may have a bias
+    if (
+        wired[number].is_direct
+        and not in_a_dict
+        and circuit.slot.quantity.ndim == 2
+        and len(circuit.layer.in_size) == 1
+    ):
         return circuit
     return WiredCircuit(*stages.pairs[number], wired[number], step.trace, call=step.call)
 

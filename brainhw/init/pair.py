@@ -96,7 +96,7 @@ class PairInitializer:
         key: jax.Array,
     ) -> None:
         self.circuit, self.response, self.moments = circuit, response, moments
-        self.settings = dataclasses.replace(settings, in_range=settings.in_range and circuit.chip is not None)
+        self.settings = dataclasses.replace(settings, in_range=settings.in_range and circuit.has_weight_limit)
         # Variance that does not come from the weights to be drawn: other synapses and skips.
         self.rest_variance: np.ndarray | float = 0.0
         self.theta = circuit.per_unit(circuit.threshold()) - response.offset
@@ -380,7 +380,7 @@ class MeasuredInitializer(PairInitializer):
         key: jax.Array,
     ) -> None:
         self.circuit, self.moments = circuit, moments
-        self.settings = dataclasses.replace(settings, in_range=settings.in_range and np.isfinite(circuit.weight_limit))
+        self.settings = dataclasses.replace(settings, in_range=settings.in_range and circuit.has_weight_limit)
         self.direction = self._direction(moments.rates)
         key_ff, key_rc = jax.random.split(key)
         shape = (circuit.n_in, circuit.n_columns)

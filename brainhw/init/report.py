@@ -425,7 +425,8 @@ def _why_missed(report: LayerReport, solver: PairInitializer) -> str:
 
 def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw) -> str:
     limit, chip = report.weight_limit, solver.circuit.chip
-    assert chip is not None
+    # A synapse of another package may have a range without a chip.
+    of_chip = "" if chip is None else f" of {chip.name}"
     remedies = []
     if np.abs(draw.weight).max() > limit:
         remedies.append(_remedy(report, solver, draw))
@@ -434,7 +435,7 @@ def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw) -> s
         share = (1 - solver.settings.alpha) * (limit / float(np.abs(draw.recurrent).max())) ** 2
         remedies.append(f"alpha={math.ceil(1000 * (1 - share)) / 1000:g} would keep the recurrent ones in")
     return (
-        f"{report.out_of_range} weight(s) lie outside [-{limit:g}, {limit:g}] of {chip.name}, the largest at "
+        f"{report.out_of_range} weight(s) lie outside [-{limit:g}, {limit:g}]{of_chip}, the largest at "
         f"{report.largest:.3g}; {'; '.join(remedies)}; in_range=True draws none outside, and "
         "brainhw.train.weight_magnitude_loss(net) in the loss brings them back in time."
     )

@@ -63,12 +63,14 @@ class Response:
 
 
 def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: str = "fluct_init") -> Response:
-    """Measure the response of a layer to one spike through a synapse of small weight.
+    """Measure the response of a layer to one spike per unit of weight.
 
-    A charge curve may bend, so the weight is small and half of it must give the same drive per unit weight within 1 %;
-    it is halved up to ten times until it does. Both signs are probed, and what the membrane does without a spike is
-    taken off. The record doubles in length until its last twentieth holds less than a millionth of the whole, up to
-    65,536 steps. The response of a neuron that never forgets is cut off after the ``n_steps`` of the data.
+    The drive per unit weight is measured on the synapse alone, the membrane's answer to an impulse on the layer alone;
+    the product is the response. A charge curve may bend, so the weight is small and half of it must give the same drive
+    per unit weight within 1 %; it is halved up to ten times until it does. Both signs are probed, and what the membrane
+    does without a spike is taken off. The record doubles in length until its last twentieth holds less than a millionth
+    of the whole, up to 65,536 steps. The response of a neuron that never forgets is cut off after the ``n_steps`` of
+    the data.
     """
     # The limit sets the scale of a chip's weights; a voltage is small beside the threshold.
     scale = circuit.weight_limit if np.isfinite(circuit.weight_limit) else float(circuit.threshold().min())

@@ -155,10 +155,14 @@ class LeakyState(NamedTuple):
 
 
 class LeakyTrace(NamedTuple):
-    """Spikes and membranes before the reset, ``[T, ..., *size]``."""
+    """Spikes and membranes before and after the reset, ``[T, ..., *size]``.
+
+    ``V`` is ``None`` without a refractory time, where it follows from the other two.
+    """
 
     spk: jax.Array
     V_pre: jax.Array
+    V: jax.Array | None = None
 
 
 # (membrane before the reset, threshold, what the rules read) -> (membrane after it, spikes)
@@ -214,7 +218,7 @@ def _scan(
         charged = parameters.decay * state.V + rules.to_voltage(drive)
         if fire is None:
             V_pre, spk, V, wait = rules.firing.advance(state.V, charged, parameters.V_th, state.wait)
-            return LeakyState(V, spk, wait), LeakyTrace(spk, V_pre)
+            return LeakyState(V, spk, wait), LeakyTrace(spk, V_pre, V)
         V_pre = rules.firing.held(charged)
         V, spk = fire(V_pre, parameters.V_th, *parameters.read)
         return LeakyState(V, spk), LeakyTrace(spk, V_pre)
@@ -301,7 +305,7 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
         decay=nothing if wanted.decay else None,
         extra=jax.tree.map(jnp.zeros_like, extra),
     )
-    given = [None if isinstance(g, SymbolicZero) else g for g in of_trace]
+    given = [None if isinstance(g, SymbolicZero) else g for g in (of_trace.spk, of_trace.V_pre)]
     if recurrent is None and not isinstance(of_spk, SymbolicZero):
         # The last spikes are also the state: without recurrence nothing else carries their gradient.
         last = jnp.zeros_like(V_pre).at[-1].set(of_spk)

@@ -184,7 +184,8 @@ class SequenceModule(Protocol):
     can_be_cut : bool
         Whether a long sequence may be processed in pieces, with gradients flowing from each piece to the one before.
     sequence_hooks : tuple of str, optional
-        Members that a subclass may override without making ``update_sequence`` wrong, because it calls them too.
+        Members that a subclass may override and ``update`` and ``update_sequence`` still agree: both call them, or
+        neither does.
     """
 
     sequence_records: ClassVar[tuple[str, ...]]
@@ -240,7 +241,7 @@ def fulfils(module: Any, protocol: type, *, call: str) -> bool:
     True
     """
     first, *others = _MEMBERS[protocol]
-    # Looked up on the class: a property may not be computable yet, and instances of modules hold no members.
+    # Methods and properties are looked up on the class, since reading a property may fail; plain attributes in vars.
     if not hasattr(type(module), first) and first not in vars(module):
         return False
     missing = [name for name in others if not hasattr(type(module), name) and name not in vars(module)]
@@ -255,8 +256,8 @@ def fulfils(module: Any, protocol: type, *, call: str) -> bool:
 def runs_whole_sequence(module: Any, *, call: str) -> bool:
     """Return whether ``update_sequence`` of a module agrees with its ``update``.
 
-    It does not where a subclass overrides ``update``, or another member that ``update_sequence`` may not call, after
-    the class that defines it. ``sequence_hooks`` lists the members that it does call.
+    It does not where a subclass overrides ``update`` or another member after the class that defines
+    ``update_sequence``, unless that member is one of ``sequence_hooks``.
 
     Parameters
     ----------

@@ -278,7 +278,10 @@ class SpikingLayer(RestingStates):
         state, trace = run(rules, parameters, LeakyState(V, spk, wait), drives.mantissa)
         if heard_now.get() is not None:
             tap(self, "V_pre", trace.V_pre * u.mV)
-            tap(self, "V", rules.firing.after(trace.V_pre, trace.spk, V_th) * u.mV)
+            V = trace.V
+            if V is None:
+                V = jax.vmap(lambda V_pre, spk: rules.firing.after(V_pre, spk, V_th))(trace.V_pre, trace.spk)
+            tap(self, "V", V * u.mV)
             tap(self, "spk", trace.spk)
         self.V.value = u.Quantity(state.V, unit=u.mV)
         self.spk.value = state.spk
@@ -304,8 +307,8 @@ class SpikingLayer(RestingStates):
         return drive, dt
 
 
-# The three checks below decide the usual case themselves and call `_arguments` only to convert or to raise: outside
-# `jit` every step passes through them.
+# The checks of dt, input and drive decide the usual case themselves and call `_arguments` only to convert or to raise:
+# outside `jit` every step passes through them.
 
 
 def step_size(call: str) -> u.Quantity:

@@ -92,7 +92,7 @@ class Recorder:
 def _what_there_is(path: str, module: Any, heard: dict[tuple[int, str], Any]) -> str:
     """Describe the names that a module can record, or the modules inside it."""
     states = {name for name, value in vars(module).items() if isinstance(value, brainstate.State)}
-    offered = {name for owner, name in heard if owner == id(module)} - {"wires"}
+    offered = {name for owner, name in heard if owner == id(module)}
     where = f"{type(module).__name__} at {path!r}" if path else f"the network itself, a {type(module).__name__},"
     if known := ", ".join(sorted(states | offered)):
         return f"{where} has only {known}."

@@ -53,7 +53,8 @@ def rollout(
         What to keep at every step besides the output: ``"hidden.V"`` is the state ``V`` of ``net.hidden`` (after the
         reset), ``"hidden.V_pre"`` the membrane before it, ``"hidden.spk"`` its spikes.
     checkpoint : 'auto', int or None, optional
-        ``None`` (default) keeps what the backward pass needs of every step. An int keeps it of every so-many-th step
+        ``None`` (default) keeps the membranes of every step, or of a net that runs step by step all that the backward
+        pass needs. An int keeps it of every so-many-th step
         and recomputes the rest; ``'auto'`` chooses about ``sqrt(T) / 2``: memory falls from ``T`` to some ``3 sqrt(T)``
         stored steps for about one more forward pass. XLA may round a membrane otherwise by one unit in the last place.
     pbar : int or brainstate.transform.ProgressBar, optional
@@ -82,6 +83,9 @@ def rollout(
     ------
     TypeError, ValueError
         If ``xs`` is empty, ragged or not finite, a recorded name does not exist, or an option is unknown.
+    RuntimeError
+        If no time step is set, weights or the chip changed since the net was prepared (``prepare=False``), or states
+        would have to be made inside ``jit``.
 
     Notes
     -----
@@ -160,8 +164,10 @@ def _layer_by_layer(
         return outputs, recorder.collect(heard)
 
     length = segment or layers.steps_at_once(n_steps)
-    # Without pieces the backward pass keeps what the links computed, and need not compute a convolution again.
-    if segment is None and (not layers.can_be_cut or (length == n_steps and not layers.is_plain)):
+    # The backward pass of a piece computes again what stands between the membranes. For products that is cheap and
+    # saves memory, even for a single piece; a convolution would cost more than it saves.
+    links_in_one_piece = length == n_steps and not layers.is_plain
+    if segment is None and (links_in_one_piece or not layers.can_be_cut):
         return run(xs)
     return in_pieces(run, (xs,), n_steps, length, keeps=() if segment else (KEPT,))
 
@@ -169,8 +175,8 @@ def _layer_by_layer(
 def time_and_batch(net: brainstate.nn.Module, xs: Any, *, call: str) -> tuple[int, int | None]:
     """Return the number of steps and the batch size of an input; the batch size is ``None`` for one sample.
 
-    A module of ``net`` decides whose ``in_size`` has several axes and equals the last axes of the input, such as
-    ``(28, 28, 1)`` of a ``Conv2d``: what stands in front of them is ``[T]`` or ``[T, B]``. Otherwise an input of two
+    The first module decides whose ``in_size`` has several axes and matches the last axes of the input, such as
+    ``(28, 28, 1)`` of a ``Conv2d``: the axes in front of them are ``[T]`` or ``[T, B]``. Otherwise an input of two
     axes is ``[T, N]``, one of three ``[T, B, N]``, and one of more ``[T, B, ...]``.
     """
     leaves = jax.tree.leaves(xs, is_leaf=lambda leaf: isinstance(leaf, u.Quantity))

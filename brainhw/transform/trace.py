@@ -163,8 +163,8 @@ class StepTrace:
     def link(self, target: Value, sources: Iterable[Value]) -> Link | None:
         """Return the computation that leads to ``target`` from ``sources`` and states.
 
-        ``None`` if it starts from something else, such as the output of a module that is not among the sources and
-        whose step has effects.
+        Modules that are not among the sources become part of it. ``None`` if an operation on the way has a side effect,
+        such as printing, or if it needs an input of the step that no source holds.
         """
         sources = tuple(sources)
         starts: dict[Any, tuple[int, int]] = {}
@@ -337,7 +337,10 @@ class _Arguments(NamedTuple):
 
 
 def is_leaf(module: Any) -> bool:
-    """Return whether a module computes by itself: it has an ``update`` and no module inside that has one."""
+    """Return whether a module counts as one piece of a step.
+
+    It has an ``update``, and offers a protocol or has no module inside that computes.
+    """
     if not isinstance(module, brainstate.nn.Module) or not _computes(module):
         return False
     # A module that says what it can do is one piece, whatever it is made of.

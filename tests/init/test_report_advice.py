@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import brainhw as bh
+from brainhw.nn.protocols import Slot
 
 Sequential = brainstate.nn.Sequential
 family = pytest.mark.parametrize("family", ["H1v1", "H1v2"])
@@ -327,3 +329,25 @@ def test_neurons_that_hardly_leak_are_told_at_the_callers_line(
             function(net, [poisson(100, (2, 40, 12))], **options)
         texts = [warning for warning in caught if "has not come back from one spike" in str(warning.message)]
         assert [warning.filename for warning in texts] == [__file__]
+
+
+class Bounded(bh.nn.LIFSynapse):
+    """A synapse of another package with a range and no chip."""
+
+    def weight_slot(self) -> Slot:
+        return dataclasses.replace(super().weight_slot(), limit=0.3)
+
+
+@pytest.mark.parametrize("in_range", [False, True])
+def test_a_range_without_a_chip_is_kept_or_named(in_range: bool) -> None:
+    zeros = np.zeros((20, 30)) * u.mV
+    net = Sequential(Bounded(20, 30, weight_init=zeros), bh.nn.LIFLayer(30, tau=10 * u.ms))
+    x = (np.random.default_rng(0).random((8, 100, 20)) < 0.1).astype(np.float32)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bh.fluct_init(net, [x], families="any", in_range=in_range, verbose=False)
+    outside = np.abs(plain(net.layers[0].weight.value)) > 0.3 * (1 + 1e-6)
+    said = [str(one.message) for one in caught if "lie outside" in str(one.message)]
+    assert outside.any() != in_range
+    assert len(said) == (not in_range)
+    assert all(f"{outside.sum()} weight(s) lie outside [-0.3, 0.3], the largest" in one for one in said)

@@ -169,6 +169,26 @@ def test_another_reset_and_a_refractory_time_keep_the_fast_path(kind, topology):
             assert not np.any(spk[lag:] * spk[:-lag])
 
 
+class Drained(Resting):
+    """Loses a tenth of its membrane in every step in which it may spike."""
+
+    def firing(self):
+        @dataclass(frozen=True)
+        class Drain(bh.kernel.Firing):
+            def after(self, V, spk, V_th):
+                return jnp.where(spk > 0, 0.2 * V_th, 0.9 * V)
+
+        return Drain(self.spk_fun, self.reset, self.detach_reset, self.clamped, self.refractory_steps)
+
+
+def test_recorded_membranes_of_waiting_neurons_are_those_of_the_steps():
+    net = brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 5, weight_init=np.full((4, 5), 0.4) * u.mV), Drained(5, MS))
+    xs = jnp.asarray(np.random.default_rng(0).random((30, 2, 4)) < 0.5, jnp.float32)
+    (spk, fast), (_, steps) = (bh.rollout(net, xs, record=("layers.1.V",), layerwise=way) for way in (True, False))
+    assert spk.sum() > 5
+    np.testing.assert_allclose(fast["layers.1.V"].mantissa, steps["layers.1.V"].mantissa, rtol=1e-6)
+
+
 def test_members_that_the_sequence_does_not_call_cost_the_fast_path():
     assert whole(bh.nn.LIFLayer(3, MS, topology="RC"), call="t")
     assert not whole(Feedback(3, MS, topology="RC"), call="t")

@@ -134,7 +134,7 @@ BUILDS = [
     (
         lambda: bh.nn.H1v2Synapse(2, 1, weight_init=brainstate.ParamState(jnp.ones((2, 1)))),
         TypeError,
-        r"H1v2Synapse: weight_init must be an array of numbers; got ParamState",
+        r"H1v2Synapse: weight_init must be an initializer or an array; got a ParamState",
     ),
     (
         lambda: bh.nn.H1v1Synapse(1, 2, weight_init=np.array([[1.0, np.nan]])),
