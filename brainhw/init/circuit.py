@@ -27,8 +27,9 @@ _SAMPLES = 200_000  # membrane values kept for a histogram
 
 
 class Circuit:
-    """One ``(synapse, layer)`` pair whose layer takes exactly what the synapse gives.
+    """A ``(synapse, layer)`` pair as a function of its weights.
 
+    Here the layer takes exactly what the synapse gives; :class:`WiredCircuit` serves all other pairs.
     Weights are plain numbers in the unit of the synapse's slot, as ``[n_in, n_columns]``: one row per input and one
     column per target, or per output channel of a convolution. ``weight_step`` is the distance of the levels that the
     weights are rounded to, or ``None``. A neuron with ``S`` synapses has ``S`` neighbouring columns. A *unit* is what

@@ -179,7 +179,8 @@ def fluct_init(
             _make_finite(Circuit(*stages.pairs[number]))
         step = _own_step(net, stages, x, call)
         wired = wire(step, stages.pairs, stages.paths, initialise=True)
-        _say_input(step, stages, dt, say)
+        if verbose:
+            _print_input(step, stages, dt)
         loops = _loops(drawn, wired)
         following = iter([number for loop in loops for number in loop][1:])
         for loop in loops:
@@ -317,7 +318,7 @@ def _loops(drawn: list[int], wired: list[Wiring]) -> list[list[int]]:
     waiting = sorted(drawn, key=lambda number: wired[number].layer)
     loops: list[list[int]] = []
     while waiting:
-        needs = {n: [m for m in waiting if m != n and wired[m].layer in wired[n].reached] for n in waiting}
+        needs = {n: [m for m in waiting if m != n and wired[m].layer in wired[n].depends_on] for n in waiting}
         mutual = {n: [m for m in waiting if m == n or (m in needs[n] and n in needs[m])] for n in waiting}
         ready = (mutual[n] for n in waiting if all(m in mutual[n] for m in needs[n]))
         loops.append(next(ready))
@@ -509,16 +510,15 @@ def _undisturbed(net: brainstate.nn.Module, *, keep_weights: bool, call: str) ->
         yield
 
 
-def _say_input(step: OwnStep, stages: Stages, dt: u.Quantity, say: Callable[[str], None]) -> None:
+def _print_input(step: OwnStep, stages: Stages, dt: u.Quantity) -> None:
     if stages.frontend is not None:
-        if say is print:
-            fired = next(made.gave for made in step.trace.calls if made.module is stages.frontend[1])
-            rate = float(np.asarray(step.values([fired])[0]).mean()) / _seconds(dt)
-            say(f"  Frontend → ν_out={rate:.1f}Hz (used as ν_in for layer 1)")
+        fired = next(made.gave for made in step.trace.calls if made.module is stages.frontend[1])
+        rate = float(np.asarray(step.values([fired])[0]).mean()) / _seconds(dt)
+        print(f"  Frontend → ν_out={rate:.1f}Hz (used as ν_in for layer 1)")
         return
     moments = input_moments(np.asarray(step.xs).reshape(*step.xs.shape[:2], -1), _seconds(dt))
     ratio = moments.nu_var / moments.nu_mean if moments.nu_mean else float("inf")
-    say(f"  Input → ν_mean={moments.nu_mean:.1f}Hz ν_var={moments.nu_var:.1f}Hz ratio={ratio:.1f}x")
+    print(f"  Input → ν_mean={moments.nu_mean:.1f}Hz ν_var={moments.nu_var:.1f}Hz ratio={ratio:.1f}x")
 
 
 def _check_active(given: np.ndarray, index: int, step: OwnStep, wired: list[Wiring], stages: Stages, call: str) -> None:

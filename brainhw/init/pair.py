@@ -75,7 +75,7 @@ class Draw:
 
     @property
     def dead(self) -> int:
-        """Neurons that never fired."""
+        """Units that never fired."""
         return int(np.sum(self.counts == 0))
 
 
@@ -111,9 +111,10 @@ class PairInitializer:
         self.z_ff = _centred(jax.random.normal(key_ff, (n_in, n_columns)), self.direction)
         self.z_rc = _normal_like(key_rc, circuit.recurrent)
         self.meter = Meter(circuit, jnp.asarray(np.swapaxes(x, 0, 1)), rise_of(response))
-        self._at_rest(n)
+        self._start_search(n)
 
-    def _at_rest(self, n: int) -> None:
+    def _start_search(self, n: int) -> None:
+        """Set what the search changes; ``n`` is the number of units."""
         # Correction of each neuron's spread for what the prediction leaves out: the bend of the charge curve, the
         # luck of one draw with few inputs, data that are no stationary process.
         self.gain = np.ones(n)
@@ -409,7 +410,7 @@ class MeasuredInitializer(PairInitializer):
             kept=1.0,
             step_correlation=later,
         )
-        self._at_rest(circuit.n_units)
+        self._start_search(circuit.n_units)
 
     def what_limits(self, xi: float) -> str:
         """Say whether a bias or something between synapse and layer keeps the target out of reach; empty if not."""

@@ -35,8 +35,10 @@ _HALVINGS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """Membrane response to one input spike, per unit of weight, for each column of the synapse.
+    """Membrane response to one input spike, per unit of weight, for each input of the layer.
 
+    An input of the layer is a column of the synapse, except behind a link, where :meth:`WiredCircuit.by_column` brings
+    it to columns. ``offset`` is per neuron, or per unit once the solver has taken medians.
     ``asymmetry`` is the root mean square of the slopes of the charge curve on both sides of zero, over their mean; 1
     for a smooth curve.
     """

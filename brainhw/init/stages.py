@@ -210,12 +210,12 @@ class Wiring(NamedTuple):
     layer: int
     link: Link  # from the synapse's output, and from ``sources``, to the layer's input
     sources: tuple[Value, ...]  # outputs of other calls, the input of the step
-    reached: set[int]  # calls whose states go into what reaches the pair
+    depends_on: set[int]  # calls whose states of the step before go into the input of the pair
 
     @property
     def feeds_back(self) -> bool:
         """Whether what reaches the pair depends on its own layer in the steps before."""
-        return self.layer in self.reached
+        return self.layer in self.depends_on
 
     @property
     def is_direct(self) -> bool:
@@ -398,8 +398,7 @@ def _wiring(trace: StepTrace, synapse: int, layer: int, name: str, call: str) ->
             "pair out of net.layer_pairs."
         )
     sources = tuple(source for source in link.sources if not source.same(gave))
-    reached = _depends_on(trace, [trace.calls[synapse].given, *sources])
-    return Wiring(synapse, layer, link, sources, reached)
+    return Wiring(synapse, layer, link, sources, _depends_on(trace, [trace.calls[synapse].given, *sources]))
 
 
 def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:

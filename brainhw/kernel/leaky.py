@@ -88,8 +88,8 @@ class Firing:
     clamped: bool
     refractory: int = 0
 
-    def held(self, V: jax.Array) -> jax.Array:
-        """Return the membrane before the reset, from the membrane after leak and drive."""
+    def clamp(self, V: jax.Array) -> jax.Array:
+        """Return the membrane, held at zero or above where the neuron is clamped."""
         return jax.nn.relu(V) if self.clamped else V
 
     def spikes(self, V: jax.Array, V_th: jax.Array) -> jax.Array:
@@ -102,7 +102,7 @@ class Firing:
         if self.detach:
             spk = jax.lax.stop_gradient(spk)
         if self.reset == "subtract":
-            return self.held(V - spk * V_th)
+            return self.clamp(V - spk * V_th)
         return V * (1 - spk) if self.reset == "zero" else V
 
     def advance(self, V: jax.Array, charged: jax.Array, V_th: jax.Array, wait: jax.Array | None = None) -> Fired:
@@ -110,7 +110,7 @@ class Firing:
 
         ``wait`` holds the refractory steps that each neuron has left; ``None`` without a refractory time.
         """
-        V_pre = self.held(charged)
+        V_pre = self.clamp(charged)
         if wait is None:
             spk = self.spikes(V_pre, V_th)
             return Fired(V_pre, spk, self.after(V_pre, spk, V_th), None)
@@ -219,7 +219,7 @@ def _scan(
         if fire is None:
             V_pre, spk, V, wait = rules.firing.advance(state.V, charged, parameters.V_th, state.wait)
             return LeakyState(V, spk, wait), LeakyTrace(spk, V_pre, V)
-        V_pre = rules.firing.held(charged)
+        V_pre = rules.firing.clamp(charged)
         V, spk = fire(V_pre, parameters.V_th, *parameters.read)
         return LeakyState(V, spk), LeakyTrace(spk, V_pre)
 

@@ -60,6 +60,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
 class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
     """Base of synapse and frontend: one weight on a chip, its preparation, its protocols."""
 
+    # Set on each class by the decorator of its family, `Family.module`.
     family: str
     preset: ChipSpec
     effective_class: ClassVar[type[EffectiveWeight]] = EffectiveWeight

@@ -23,7 +23,7 @@ from brainhw.transform.prepare import is_finite, prepare_net, step_limit
 from brainhw.transform.record import Recorder
 from brainhw.transform.trace import Call, Link, StepTrace, Value, modules_within, trace_step
 
-__all__ = ["Layers", "layers_of", "rollout", "time_and_batch"]
+__all__ = ["LayerwisePlan", "plan_layerwise", "rollout", "time_and_batch"]
 
 
 def rollout(
@@ -134,7 +134,7 @@ def rollout(
     if type(layerwise) is not bool:
         _arguments.flag(layerwise, call=call, name="layerwise")
     if layerwise and pbar is None and not check_finite:
-        layers = layers_of(net, jax.tree.map(lambda x: x[0], xs), call=call)
+        layers = plan_layerwise(net, jax.tree.map(lambda x: x[0], xs), call=call)
         if layers is not None and layers.serve(recorder, segment):
             return _layer_by_layer(layers, recorder, xs, n_steps, segment)
     watch = FiniteWatch(net) if check_finite else None
@@ -154,7 +154,7 @@ def rollout(
 
 
 def _layer_by_layer(
-    layers: Layers, recorder: Recorder, xs: Any, n_steps: int, segment: int | None
+    layers: LayerwisePlan, recorder: Recorder, xs: Any, n_steps: int, segment: int | None
 ) -> tuple[Any, dict[str, Any]]:
     """Return outputs and records of a network that runs layer by layer, some steps at a time."""
 
@@ -222,7 +222,7 @@ _WHOLE = 2**19
 _WHOLE_WITH_LINKS = 2**24
 
 
-class _Sequence(NamedTuple):
+class _OverTime(NamedTuple):
     """How to compute one value for all steps: a link, and the positions of the sequences that it starts from."""
 
     link: Link
@@ -241,7 +241,7 @@ class _Sequence(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Layers:
+class LayerwisePlan:
     """A network as modules that each process a whole sequence, and pure functions between them.
 
     Attributes
@@ -254,8 +254,8 @@ class Layers:
 
     modules: tuple[Any, ...]
     numbers: int
-    _inputs: tuple[_Sequence, ...]
-    _output: _Sequence
+    _inputs: tuple[_OverTime, ...]
+    _output: _OverTime
 
     def __call__(self, xs: Any) -> Any:
         """Return the outputs ``[T, ...]`` for an input ``[T, ...]``, and leave the states as the steps would."""
@@ -290,7 +290,7 @@ class Layers:
         return length_near(max(1, _NUMBERS // self.numbers), n_steps)
 
 
-def layers_of(net: brainstate.nn.Module, x: Any, *, call: str) -> Layers | None:
+def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> LayerwisePlan | None:
     """Return how ``net`` runs layer by layer; ``None`` if it must run step by step, or gains nothing.
 
     One step is traced. The network runs layer by layer if every state that the step writes belongs to a module that
@@ -335,7 +335,7 @@ def layers_of(net: brainstate.nn.Module, x: Any, *, call: str) -> Layers | None:
             sources.append(calls[len(needed) - 1].gave)
     # The widest value decides how many steps stay in the cache.
     numbers = max(sum(math.prod(like.shape) for like in value.likes) for value in sources[1:])
-    return Layers(
+    return LayerwisePlan(
         modules=tuple(one.module for one in calls),
         numbers=max(1, numbers, *(one.link.numbers for one in needed)),
         _inputs=tuple(needed[:-1]),
@@ -350,7 +350,7 @@ def _only_they_write(step: StepTrace, calls: Sequence[Call]) -> bool:
     return not step.has_effects and len(set(states)) == len(states) and {id(s) for s in step.written} <= {*states}
 
 
-def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _Sequence | None:
+def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _OverTime | None:
     link = step.link(target, sources)
     written = {id(state) for state in step.written}
     # A value that the step writes differs from step to step: a link over all steps at once cannot read it.
@@ -358,7 +358,7 @@ def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _Sequ
         return None
     place = {id(source): i for i, source in enumerate(sources)}
     unchanged = len(link.sources) == 1 and link.sources[0].same(target) and link.sources[0].tree == target.tree
-    return _Sequence(link, tuple(place[id(source)] for source in link.sources), unchanged)
+    return _OverTime(link, tuple(place[id(source)] for source in link.sources), unchanged)
 
 
 def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> int | None:

@@ -58,13 +58,13 @@ def xs():
 def counted(monkeypatch):
     calls = []
 
-    run = layerwise.Layers.__call__
+    run = layerwise.LayerwisePlan.__call__
 
     def spy(self, xs):
         calls.append(len(self.modules))
         return run(self, xs)
 
-    monkeypatch.setattr(layerwise.Layers, "__call__", spy)
+    monkeypatch.setattr(layerwise.LayerwisePlan, "__call__", spy)
     return calls
 
 
@@ -193,7 +193,7 @@ def test_what_is_no_plain_chain_runs_step_by_step(case):
     net = brainstate.nn.Sequential(*parts)
     xs = jnp.asarray(np.random.default_rng(0).normal(1, 2, (T, 4)), jnp.float32) * u.mV
     # `to_voltage` is a hook that the sequence calls too, wherever it was put.
-    assert (layerwise.layers_of(net, xs[0], call="test") is None) == (case != "a partial as a method")
+    assert (layerwise.plan_layerwise(net, xs[0], call="test") is None) == (case != "a partial as a method")
     np.testing.assert_array_equal(bh.rollout(net, xs)[0], bh.rollout(Wrapped(net), xs)[0])
 
 

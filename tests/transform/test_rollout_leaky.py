@@ -79,7 +79,7 @@ def both(family, xs, *, rollout=None, **options):
         gradients, (outputs, records) = step()
         states = {path: state.value for path, state in net.states(brainstate.HiddenState).items()}
         bh.prepare_net(net, xs.shape[1])
-        assert (layerwise.layers_of(net, xs[0], call="test") is None) == counts
+        assert (layerwise.plan_layerwise(net, xs[0], call="test") is None) == counts
         results.append((outputs, records, states, gradients))
     return results
 
@@ -240,7 +240,7 @@ class Extra(brainstate.nn.Module):
 def test_a_net_with_states_or_effects_of_its_own_runs_step_by_step(how):
     net = Extra(how)
     bh.prepare_net(net, 3)
-    fast = layerwise.layers_of(net, spikes(0)[0], call="test") is not None
+    fast = layerwise.plan_layerwise(net, spikes(0)[0], call="test") is not None
     # A pure function beside the modules is a link; states, effects and another time step need the steps.
     assert fast == (how in ("scales", "returns twice", "plain"))
 
@@ -249,7 +249,7 @@ def test_looking_at_the_wiring_leaves_the_states_alone():
     net, xs = Net("LIF", topology="RC"), spikes(7)
     bh.rollout(net, xs)
     before = {path: state.value for path, state in net.states().items()}
-    assert layerwise.layers_of(net, xs[0], call="test") is not None
+    assert layerwise.plan_layerwise(net, xs[0], call="test") is not None
     for path, state in net.states().items():
         assert state.value is before[path], path
 
@@ -293,12 +293,12 @@ def test_a_subclass_that_changes_any_part_of_a_layer_runs_step_by_step():
     first = bh.nn.LIFSynapse(N_IN, N, weight_init=0.4 * jnp.ones((N_IN, N)) * u.mV)
     net = brainstate.nn.Sequential(first, Adaptive(N, tau=10.0 * u.ms))
     np.testing.assert_array_equal(bh.rollout(net, xs)[0], bh.rollout(net, xs, layerwise=False)[0])
-    assert layerwise.layers_of(net, xs[0], call="test") is None
+    assert layerwise.plan_layerwise(net, xs[0], call="test") is None
     unchanged = brainstate.nn.Sequential(first, Named(N))
     bh.prepare_net(unchanged, xs.shape[1])
-    assert layerwise.layers_of(unchanged, xs[0], call="test") is not None
+    assert layerwise.plan_layerwise(unchanged, xs[0], call="test") is not None
     unchanged.layers[1].integrate = lambda V, drive, dt: V
-    assert layerwise.layers_of(unchanged, xs[0], call="test") is None
+    assert layerwise.plan_layerwise(unchanged, xs[0], call="test") is None
 
 
 @pytest.mark.parametrize("axis", [None, 0, -1])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.transform.rollout import layers_of
+from brainhw.transform.rollout import plan_layerwise
 
 T, B, N_IN, N = 23, 3, 6, 8
 
@@ -114,7 +114,7 @@ def outcome(net, xs, **options):
 def test_a_link_gives_the_spikes_states_and_gradients_of_the_steps(kind, checkpoint):
     net, xs = Parts(kind), inputs()
     bh.prepare_net(net, B)
-    assert layers_of(net, xs[0], call="test") is not None
+    assert plan_layerwise(net, xs[0], call="test") is not None
     fast = outcome(net, xs, checkpoint=checkpoint)
     steps = outcome(net, xs, checkpoint=checkpoint, layerwise=False)
     for one, other in zip(jax.tree.leaves(fast[0]), jax.tree.leaves(steps[0]), strict=True):
@@ -160,7 +160,7 @@ def test_convolution_and_pooling_run_layer_by_layer(batch):
     shape = (T, 8, 8, 1) if batch is None else (T, batch, 8, 8, 1)
     xs = jnp.asarray(np.random.default_rng(0).random(shape), jnp.float32)
     bh.prepare_net(net, batch)
-    layers = layers_of(net, xs[0], call="test")
+    layers = plan_layerwise(net, xs[0], call="test")
     assert layers is not None
     assert layers.numbers == 8 * 8 * 3 * (batch or 1)  # of the convolution
     fast, steps = outcome(net, xs), outcome(net, xs, layerwise=False)
@@ -178,7 +178,7 @@ class Fed(Parts):
 def test_feedback_runs_step_by_step():
     net, xs = Fed("fed"), inputs(3)
     bh.prepare_net(net, B)
-    assert layers_of(net, xs[0], call="test") is None
+    assert plan_layerwise(net, xs[0], call="test") is None
     np.testing.assert_array_equal(bh.rollout(net, xs)[0], bh.rollout(net, xs, layerwise=False)[0])
 
 
@@ -186,7 +186,7 @@ def test_dropout_between_layers_runs_step_by_step():
     net = brainstate.nn.Sequential(synapse(1, N_IN, N), lif(), brainstate.nn.Dropout(0.5), synapse(2, N, N), lif())
     bh.prepare_net(net, B)
     with brainstate.environ.context(fit=True):
-        assert layers_of(net, inputs()[0], call="test") is None
+        assert plan_layerwise(net, inputs()[0], call="test") is None
 
 
 def test_half_a_sequence_module_is_named():

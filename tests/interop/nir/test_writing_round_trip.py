@@ -123,11 +123,11 @@ def test_a_recurrent_layer_becomes_the_four_nodes_that_other_readers_know() -> N
 
 
 def test_an_imported_chain_runs_layer_by_layer_and_learns() -> None:
-    from brainhw.transform.rollout import layers_of
+    from brainhw.transform.rollout import plan_layerwise
 
     back = from_nir(to_nir(two_layers(), dt=DT), dt=DT)
     bh.prepare_net(back, 2)
-    assert len(layers_of(back, jnp.asarray(SPIKES[0]), call="test").modules) == 5
+    assert len(plan_layerwise(back, jnp.asarray(SPIKES[0]), call="test").modules) == 5
     gradients = brainstate.transform.grad(
         lambda: jnp.sum(bh.rollout(back, SPIKES[:20])[0] ** 2), back.states(brainstate.ParamState)
     )()
