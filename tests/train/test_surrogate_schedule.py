@@ -92,7 +92,7 @@ def test_bad_calls_are_named_and_change_nothing() -> None:
     assert net.layers[1].spk_fun == bh.surrogate.fast_sigmoid(slope=5.0)
     net.layers[3].spk_fun = bh.surrogate.fast_sigmoid(slope=5.0)
     schedule = call(net, "slope", 3, start=1.0, end=2.0)
-    with pytest.raises(ValueError, match="epoch must be a whole number"):
+    with pytest.raises(ValueError, match="epoch must be at least 0; got -1"):
         schedule.step(-1)
     schedule.finish()
     with pytest.raises(RuntimeError, match="is finished"):
