@@ -388,20 +388,24 @@ class MeasuredInitializer(PairInitializer):
         self.z_ff = _centred(jax.random.normal(key_ff, shape), self.direction)
         self.z_rc = _normal_like(key_rc, circuit.recurrent)
         self.meter = Meter(circuit, xs, rise_of(response))
-        # Large enough to stand clear of rounding, small enough for a charge curve to be straight.
-        probe = 0.1 * min(circuit.weight_limit, float(circuit.threshold().min()))
-        # The draw itself is the probe: with few inputs one draw is far from the mean of many.
-        probe_sd, later = self.meter.lag_one(self._kept(probe * self.z_ff))
-        self.moves = probe_sd > 0
         self.rest, rest_sd = self.meter.alone(self._kept(np.zeros(shape)))
+        # Large enough to stand clear of rounding, small enough for a charge curve to be straight; larger where another
+        # synapse moves the membranes so much more that nothing of the probe is left beside it.
+        for share in (0.1, 1.0):
+            probe = share * min(circuit.weight_limit, float(circuit.threshold().min()))
+            # The draw itself is the probe: with few inputs one draw is far from the mean of many.
+            probe_sd, later = self.meter.lag_one(self._kept(probe * self.z_ff))
+            self.moves = probe_sd > 0
+            # Rest and draw are uncorrelated over many draws, so their variances add.
+            own = self._typical(np.maximum(probe_sd**2 - rest_sd**2, 0.0))
+            if np.all(own[self._typical(probe_sd) > 0] > 0):
+                break
         self.response = dataclasses.replace(response, offset=self._typical(self.rest))
         self.rest_variance = self._typical(rest_sd**2)
         self.theta = self._typical(circuit.threshold() - self.rest)
         # Equal weights on all inputs: the mean that lifts silent neurons.
         of_flat, flat_sd = self.meter.alone(self._kept(np.full(shape, probe)))
         rise = self._typical(of_flat - self.rest)
-        # Rest and draw are uncorrelated over many draws, so their variances add.
-        own = self._typical(np.maximum(probe_sd**2 - rest_sd**2, 0.0))
         of_rise = self._typical(np.maximum(flat_sd**2 - rest_sd**2, 0.0))
         self.basis = MembraneBasis(
             mean_response=circuit.per_column(rise / (probe * circuit.n_synapses)),

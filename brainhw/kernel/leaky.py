@@ -242,7 +242,7 @@ def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]
     spk = _spikes(fire, parameters, V_pre)
     return (final, LeakyTrace(spk, V_pre)), (
         parameters,
-        _Wanted(given.decay.perturbed, recurrent, extra),
+        _Wanted(given.decay.perturbed, recurrent, extra, drives.dtype),
         state,
         V_pre,
     )
@@ -256,6 +256,7 @@ class _Wanted:
     decay: bool
     recurrent: bool
     extra: tuple[str, ...]  # the parameters that only firing depends on
+    drive_dtype: Any  # a drive of half precision drives a float32 membrane, but its gradient has its own precision
 
 
 class _Later(NamedTuple):
@@ -320,7 +321,7 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
     if wanted.recurrent:
         found = found._replace(recurrent=_of_recurrent(fire, parameters, state, V_pre, of_drives))
     of_state = LeakyState(first.V, nothing if first.spk is None else first.spk)
-    return found, of_state, of_drives
+    return found, of_state, of_drives.astype(wanted.drive_dtype)
 
 
 def _of_recurrent(

@@ -327,3 +327,24 @@ def test_random_state_of_a_dropout_is_no_feedback(x: np.ndarray, fluct_run: Call
         run = fluct_run(Dropped(), [x], families="any")
     assert not run.told("feedback")
     assert [layer.xi_median for layer in run.report.layers] == pytest.approx([2.0, 2.0], rel=0.1)
+
+
+class WeakSkip(Net):
+    """The second layer takes a strong synapse from the first and a weak one from the input, which is drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skip = synapse(N_IN, N)
+        self.s2.weight.value = np.random.default_rng(3).normal(0, 0.1, (N, N)) * u.mV
+        self.layer_pairs = [(self.s1, self.l1), (self.skip, self.l2)]
+
+    def update(self, x: Any) -> Any:
+        return self.l2(self.s2(self.l1(self.s1(x))) + 0.05 * self.skip(x))
+
+
+def test_a_weak_synapse_beside_a_strong_one_is_still_measured() -> None:
+    x = (np.random.default_rng(0).random((B, T, N_IN)) < 0.1).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = bh.fluct_init(WeakSkip(), [x], families="any", verbose=False, return_report=True)
+    assert report.layers[1].xi_median == pytest.approx(2.0, rel=0.05)

@@ -382,3 +382,26 @@ def test_a_layer_that_takes_no_part_can_be_recorded():
     assert seen["idle.V"].shape == (37, 3, N)
     with pytest.raises(ValueError, match="LIFLayer at 'idle' has only"):
         bh.rollout(Unused(), spikes(11), record=("idle.V_pre",))
+
+
+class HalfDrive(brainstate.nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        self.weight = brainstate.ParamState(jnp.asarray(np.random.default_rng(0).normal(size=(N_IN, N)), jnp.float32))
+        self.layer, self.dtype = bh.nn.LIFLayer(N, tau=5.0 * u.ms), dtype
+
+    def update(self, x):
+        return self.layer((x @ self.weight.value).astype(self.dtype) * 2 * u.mV)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_a_drive_of_half_precision_has_the_gradient_of_the_steps(dtype):
+    net = HalfDrive(dtype)
+    layers, steps = (
+        brainstate.transform.grad(
+            lambda way=way: bh.rollout(net, spikes(3), layerwise=way)[0].sum(), {"w": net.weight}
+        )()["w"]
+        for way in (True, False)
+    )
+    assert np.any(steps)
+    np.testing.assert_allclose(layers, steps, rtol=0.02, atol=0.02 * float(jnp.abs(steps).max()))
