@@ -27,12 +27,12 @@ def describe(value: Any) -> str:
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether every leaf of ``value`` holds numbers now, so that none is traced by JAX."""
+    """Return whether JAX traces no leaf of ``value``, so that all of them hold numbers."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
 def inside_jit() -> bool:
-    """Whether JAX is tracing now, so that results computed here are not numbers yet."""
+    """Return whether JAX is tracing now: results computed here have no numbers yet."""
     # Inside `jit` JAX traces also what depends on no argument.
     return not is_concrete(jax.numpy.zeros(()))
 

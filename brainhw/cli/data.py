@@ -23,7 +23,7 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
         )
     if x.shape[-1] != n_in:
         raise ValueError(f"{what} must have {n_in} channels, the last axis; got shape {x.shape}.")
-    # What overflows in the precision of the bundle is reported below, with its count.
+    # An overflow in the precision of the bundle is reported below, with its count.
     with np.errstate(over="ignore", invalid="ignore"):
         x = x.astype(jnp.dtype(dtype))  # NumPy alone does not know bfloat16
     finite = np.isfinite(x)

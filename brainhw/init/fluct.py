@@ -117,8 +117,8 @@ def fluct_init(
         called twice or never in a step, two synapses share a weight, a synapse does not reach its layer through the
         step, or the step keeps values in plain attributes of modules. The weights are then as before.
     TypeError
-        If ``net`` is no module, ``dataloader`` no iterable of arrays, ``key`` no key, or ``net.layer_pairs`` or
-        ``net.frontend_stage`` do not hold pairs of modules.
+        If ``net`` is not a module, ``dataloader`` is not an iterable of arrays, ``key`` is not a key, or
+        ``net.layer_pairs`` or ``net.frontend_stage`` hold something else than pairs of modules.
     RuntimeError
         If no time step is set, it is called inside ``jit``, or weights near zero bring no charge or are not smooth.
 

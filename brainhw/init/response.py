@@ -75,7 +75,7 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
     the data.
     """
     # The limit sets the scale of a chip's weights; a voltage is small beside the threshold.
-    scale = circuit.weight_limit if np.isfinite(circuit.weight_limit) else float(circuit.threshold().min())
+    scale = circuit.weight_limit if circuit.has_weight_limit else float(circuit.threshold().min())
     present = circuit.weight
     try:
         up, down = _slopes(circuit, 1e-3 * scale, call)

@@ -214,7 +214,7 @@ class Wiring(NamedTuple):
 
     @property
     def feeds_back(self) -> bool:
-        """Whether what reaches the pair depends on its own layer in the steps before."""
+        """Whether the input of the pair depends on its own layer in earlier steps."""
         return self.layer in self.depends_on
 
     @property

@@ -69,7 +69,7 @@ class NeuronRules(NamedTuple):
 
     @property
     def has_offset(self) -> bool:
-        """Whether a jump of the voltage can lie outside of what is remembered."""
+        """Whether the remembered past can miss a jump of the voltage."""
         return self.clears or (self.method.remembers_rate and self.reset != "current")
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.nn.cuba import CubaLIFLayer
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter
-from brainhw.nn.parameter import current_value, is_learnt, neuron_parameter
+from brainhw.nn.parameter import current_value, neuron_parameter
+from brainhw.nn.protocols import Slot
 from brainhw.nn.spiking import zeros
 
 __all__ = ["ALIFLayer"]
@@ -162,8 +163,8 @@ class ALIFLayer(CubaLIFLayer):
         synapses = self.per_synapse(_value(getattr(self, of_synapses)))
         last = u.math.broadcast_to(self._ahp_as_synapse().reshape((-1, 1)), (n, 1))
         joined = u.math.concatenate([u.math.broadcast_to(synapses, (n, n_syn)), last], axis=1)
-        learnt = np.full((n, n_syn + 1), is_learnt(getattr(self, of_synapses)))
-        learnt[:, n_syn] = is_learnt(self._ahp_parameter)
+        learnt = np.full((n, n_syn + 1), Slot(getattr(self, of_synapses)).learnt)
+        learnt[:, n_syn] = Slot(self._ahp_parameter).learnt
         leaks = {
             of_membrane: _copy(getattr(self, of_membrane)),
             of_synapses: _learnt_in_part(joined, learnt) if learnt.any() else joined,
@@ -225,8 +226,8 @@ class ALIFLayer(CubaLIFLayer):
         others = jnp.zeros(block) * u.mV if self.recurrent_weight is None else self.recurrent_matrix().reshape(block)
         w_ahp = u.math.diag(u.math.broadcast_to(_value(self.w_ahp).in_unit(u.mV), (n,)))
         joined = u.math.concatenate([others, w_ahp[:, :, None]], axis=2).reshape(flat)
-        learnt = np.full((n, n, n_syn + 1), is_learnt(self.recurrent_weight))
-        learnt[:, :, n_syn] = np.eye(n, dtype=bool) & is_learnt(self.w_ahp)
+        learnt = np.full((n, n, n_syn + 1), Slot(self.recurrent_weight).learnt)
+        learnt[:, :, n_syn] = np.eye(n, dtype=bool) & Slot(self.w_ahp).learnt
         return _learnt_in_part(joined, learnt.reshape(flat))
 
     @property

@@ -18,8 +18,8 @@ from brainhw.kernel.fractional_step import NeuronParameters, NeuronRules, Neuron
 from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
 from brainhw.kernel.past import LagBuffer, LeakySums, Past
 from brainhw.nn.fractional_terms import Terms, make_terms
-from brainhw.nn.parameter import current_value, is_learnt, neuron_parameter
-from brainhw.nn.protocols import heard_now, tap
+from brainhw.nn.parameter import current_value, neuron_parameter
+from brainhw.nn.protocols import Slot, heard_now, tap
 from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, zeros
 
 __all__ = ["FractionalLayer"]
@@ -145,12 +145,12 @@ class FractionalLayer(RestingStates):
     @property
     def learns_alpha(self) -> bool:
         """Whether the orders are learnt."""
-        return is_learnt(self.alpha)
+        return Slot(self.alpha).learnt
 
     @property
     def learns_coefficients(self) -> bool:
         """Whether the coefficients are learnt."""
-        return is_learnt(self.coefficients)
+        return Slot(self.coefficients).learnt
 
     @property
     def method(self) -> str:
@@ -186,7 +186,7 @@ class FractionalLayer(RestingStates):
 
     def rules(self) -> NeuronRules:
         """Return the fixed rules of these neurons, for :mod:`brainhw.kernel`."""
-        tau_learnt = is_learnt(self.tau)
+        tau_learnt = Slot(self.tau).learnt
         n_terms = len(self.orders())
         return NeuronRules(
             method=self.scheme(),

@@ -12,7 +12,7 @@ import numpy as np
 
 from brainhw import _arguments
 
-__all__ = ["current_value", "is_learnt", "neuron_parameter", "weight_state"]
+__all__ = ["current_value", "neuron_parameter", "weight_state"]
 
 
 def neuron_parameter(
@@ -55,11 +55,6 @@ def neuron_parameter(
 def current_value(parameter: Any) -> Any:
     """Return the present value of a parameter; for a learnt one, after its transform."""
     return parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter
-
-
-def is_learnt(parameter: Any) -> bool:
-    """Return whether training changes a parameter; fixed values and frozen ones stay."""
-    return parameter.fit if isinstance(parameter, brainstate.nn.Param) else isinstance(parameter, brainstate.ParamState)
 
 
 def weight_state(
