@@ -178,7 +178,8 @@ def robustness(
         sample_chip(net, one, **mismatch)
         return _score(evaluate, net, call)
 
-    with states_restored(net, keep_weights=False), chips_side_by_side():
+    # Chips side by side are one compiled program, whatever `jax.disable_jit` says.
+    with states_restored(net, keep_weights=False), chips_side_by_side(), jax.disable_jit(False):
         # Compiled as the chips are: eager steps round in another order, and the nominal score is compared with theirs.
         nominal_chip(net)
         nominal = float(brainstate.transform.jit(lambda: _score(evaluate, net, call))())

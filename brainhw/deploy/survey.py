@@ -16,7 +16,7 @@ from brainhw import _arguments
 from brainhw.chip import ChipSpec, Family, UnknownFamilyError, get_family
 from brainhw.nn import ChipWeight, chip_weights
 from brainhw.transform.prepare import prepare_net, states_restored
-from brainhw.transform.trace import Call, StepTrace, Value, first_reason, registered_modules, trace_step
+from brainhw.transform.trace import Call, StepTrace, Value, in_one_line, registered_modules, trace_step
 
 __all__ = ["INPUT", "Stage", "Survey", "role_of", "survey"]
 
@@ -168,9 +168,7 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
                 prepare_net(net, shape[0] if len(shape) > 1 else None)
                 step = trace_step(net, jnp.zeros(shape, brainstate.environ.dftype()))
             except Exception as error:  # a network from outside may raise anything; the report then names it
-                reason = first_reason(error)
-                first_line = (str(reason).strip().splitlines() or [""])[0]
-                failure = failure or f"{type(reason).__name__}: {first_line}"
+                failure = failure or in_one_line(error)
             else:
                 return _read(step, dt, named, roles)
     return {"failure": failure}

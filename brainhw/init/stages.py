@@ -236,14 +236,13 @@ class OwnStep:
         self.known: dict[tuple[int, ...], Any] = {}
         # With the real batch: a step may depend on the batch size, as one that flattens does.
         prepare_net(net, x.shape[0])
-        with _no_plain_memory(net, call):
-            try:
-                self.trace: StepTrace = trace_step(net, self.xs[0], call=call)
-            except jax.errors.UnexpectedTracerError as error:
-                raise ValueError(
-                    f"{call}: a module is called inside a loop or a compiled function within the step, so its input "
-                    "cannot be recorded. Call it directly in update."
-                ) from error
+        try:
+            self.trace: StepTrace = trace_step(net, self.xs[0], call=call)
+        except jax.errors.UnexpectedTracerError as error:
+            raise ValueError(
+                f"{call}: a module is called inside a loop or a compiled function within the step, so its input "
+                "cannot be recorded. Call it directly in update."
+            ) from error
         self.forget()
 
     def forget(self) -> None:
@@ -306,31 +305,6 @@ class OwnStep:
                 if other.ids == value.ids:
                     return number, side
         raise ValueError(f"{self.call}: a value of the step belongs to no module, so it cannot be recorded.")
-
-
-@contextlib.contextmanager
-def _no_plain_memory(net: Any, call: str) -> Iterator[None]:
-    """Refuse a step that leaves traced values in plain attributes of modules; the attributes are put back."""
-    before = [(path, module, dict(vars(module))) for path, module in registered_modules(net)]
-    written: list[str] = []
-    try:
-        yield
-    finally:
-        for path, module, attributes in before:
-            for name, value in list(vars(module).items()):
-                # One level deep and not as a pytree, which jax refuses for a dict with keys that it cannot sort.
-                inside = list(value.values()) if isinstance(value, dict) else value
-                inside = inside if isinstance(inside, (list, tuple)) else [inside]
-                if any(isinstance(u.get_mantissa(one), jax.core.Tracer) for one in inside):
-                    written.append(f"{path}.{name}".removeprefix("."))
-                    del vars(module)[name]
-                    if name in attributes:
-                        vars(module)[name] = attributes[name]
-        if written:
-            raise ValueError(
-                f"{call}: the step writes {written[0]}, a plain attribute, and a compiled run would lose what it "
-                "holds. Make it a brainstate.HiddenState, with init_state and reset_state."
-            )
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from brainhw.nn.h1 import (
 from brainhw.nn.lif import LIFLayer, LIFSynapse
 from brainhw.nn.readout import LeakyReadout
 from brainhw.nn.spiking import SpikingLayer
+from brainhw.nn.twin import twin
 
 __all__ = [
     "ALIFLayer",
@@ -44,4 +45,5 @@ __all__ = [
     "chip_weights",
     "net_chip",
     "spikede_preset",
+    "twin",
 ]

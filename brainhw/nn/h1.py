@@ -67,6 +67,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
     sequence_hooks: ClassVar[tuple[str, ...]] = (
         "effective_class",
         "family",
+        "init_state",
         "master",
         "pin_chip",
         "prepare",
@@ -87,6 +88,10 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
     def master(self) -> brainstate.ParamState:
         """The learnt weights."""
         return self.weight
+
+    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Compute the charges: after ``brainstate.nn.init_all_states`` the chip in place is ready to run."""
+        self.prepare()
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the chip in place."""
@@ -465,6 +470,11 @@ class H1Layer(SpikingLayer):
         if threshold := sizes.get("threshold"):
             values["V_th"] = values["V_th"] * (1 + threshold * jax.random.normal(key_th, self.in_size, dtype))
         return values
+
+    def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``, and prepare the chip in place."""
+        super().init_state(batch_size)
+        self.prepare()
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Take the values of the chip in place, or with a ``key`` those of a chip sampled for this time."""

@@ -13,6 +13,7 @@ from brainhw.kernel.signs import fold
 from brainhw.nn import ChipWeight
 from brainhw.train.surrogate_schedule import geometric
 from brainhw.train.weights import on_chip
+from brainhw.transform.trace import put_back_on_failure
 
 __all__ = ["SignAnnealing"]
 
@@ -83,26 +84,29 @@ class SignAnnealing:
                 f"{call}: alpha_end must be at least alpha_start, because signs only harden; got {self.alpha_end:g} "
                 f"after {self.alpha_start:g}."
             )
-        self._attached: list[tuple[ChipWeight, brainstate.LongTermState]] = []
-        for weight in on_chip(net, call, dense=True).values():
-            alpha = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
+        self.alpha = self.alpha_start
+        weights = on_chip(net, call, dense=True).values()
+        alphas = [brainstate.LongTermState(jnp.full((), self.alpha, brainstate.environ.dftype())) for _ in weights]
+        self._attached: list[tuple[ChipWeight, brainstate.LongTermState]] = list(zip(weights, alphas, strict=True))
+        for weight, alpha in self._attached:
             weight.effective.sign_alpha = alpha
-            self._attached.append((weight, alpha))
-        self.step(0)
+            weight.effective.forget()
 
     def step(self, epoch: int) -> None:
         """Set the hardness for an epoch, counted from 0; hard from ``total_epochs`` on."""
         epoch = _arguments.whole_number(epoch, call="SignAnnealing.step", name="epoch")
         self._check_attached("step")
         if epoch >= self.total_epochs:
-            self.alpha = float("inf")
+            new = float("inf")
         else:
-            self.alpha = geometric(self.alpha_start, self.alpha_end, epoch, self.total_epochs)
-        # A state, not an attribute: a training step that was compiled before reads the new value.
-        for weight, alpha in self._attached:
-            alpha.value = jnp.full_like(alpha.value, self.alpha)
-            # The charges were computed with the alpha before.
-            weight.effective.forget()
+            new = geometric(self.alpha_start, self.alpha_end, epoch, self.total_epochs)
+        with put_back_on_failure(alpha for _, alpha in self._attached):
+            # A state, not an attribute: a training step that was compiled before reads the new value.
+            for weight, alpha in self._attached:
+                alpha.value = jnp.full_like(alpha.value, new)
+                # The charges were computed with the alpha before.
+                weight.effective.forget()
+        self.alpha = new
 
     def constrain(self) -> None:
         """Once signs are hard, write them into the master weights; call it after each optimizer step.
@@ -111,7 +115,8 @@ class SignAnnealing:
         signs are soft this does nothing. It may be called inside ``brainstate.transform.jit``.
         """
         self._check_attached("constrain")
-        self._write(jnp.isinf)
+        with put_back_on_failure(weight.master for weight, _ in self._attached):
+            self._write(jnp.isinf)
 
     def finish(self) -> None:
         """Make the signs hard for good: write them into the master weights and detach.
@@ -119,9 +124,11 @@ class SignAnnealing:
         Afterwards the network applies the same weights as under hard signs, without annealing.
         """
         self._check_attached("finish")
-        self._write(lambda alpha: True)
-        for weight, alpha in self._attached:
-            alpha.value = jnp.zeros_like(alpha.value)  # functions compiled before still read it
+        with put_back_on_failure(state for weight, alpha in self._attached for state in (weight.master, alpha)):
+            self._write(lambda alpha: True)
+            for _, alpha in self._attached:
+                alpha.value = jnp.zeros_like(alpha.value)  # functions compiled before still read it
+        for weight, _ in self._attached:
             weight.effective.sign_alpha = None
             weight.effective.forget()
         self._attached = []

@@ -83,19 +83,20 @@ class SurrogateSchedule:
         plain = {path: _plain(node.spk_fun) for path, node in layers.items()}
         names = {path: _attribute(spk_fun, parameter, call) for path, spk_fun in plain.items()}
         # A state: a training step that was compiled before reads the new value.
-        self._value = brainstate.LongTermState(jnp.zeros((), brainstate.environ.dftype()))
+        self.value = self.start
+        self._value = brainstate.LongTermState(jnp.full((), self.value, brainstate.environ.dftype()))
         self._layers = list(layers.values())
         for path, layer in layers.items():
             layer.spk_fun = ScheduledSurrogate(plain[path], names[path], self._value)
-        self.step(0)
 
     def step(self, epoch: int) -> None:
         """Set the value for an epoch, counted from 0."""
         epoch = _arguments.whole_number(epoch, call="SurrogateSchedule.step", name="epoch")
         if not self._layers:
             raise RuntimeError("SurrogateSchedule.step: the schedule is finished; make a new one to continue.")
-        self.value = geometric(self.start, self.end, epoch, self.total_epochs)
-        self._value.value = jnp.full_like(self._value.value, self.value)
+        new = geometric(self.start, self.end, epoch, self.total_epochs)
+        self._value.value = jnp.full_like(self._value.value, new)
+        self.value = new
 
     def finish(self) -> None:
         """Leave every layer with a plain spike function of the present value."""

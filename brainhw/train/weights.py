@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from brainhw import _arguments
 from brainhw.kernel.signs import nearest, to_blocks
 from brainhw.nn import ChipWeight, chip_weights
+from brainhw.transform.trace import put_back_on_failure
 
 __all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology_loss", "weight_magnitude_loss"]
 
@@ -141,9 +142,11 @@ def clip_weights(net: brainstate.nn.Module) -> None:
     >>> [round(float(w), 2) for w in synapse.weight.value[:, 0]]
     [0.9, 0.5]
     """
-    for weight in on_chip(net, "clip_weights").values():
-        limit = weight.chip.weight_limit
-        weight.master.value = jnp.clip(weight.master.value, -limit, limit)
+    weights = on_chip(net, "clip_weights").values()
+    with put_back_on_failure(weight.master for weight in weights):
+        for weight in weights:
+            limit = weight.chip.weight_limit
+            weight.master.value = jnp.clip(weight.master.value, -limit, limit)
 
 
 def project_signs(net: brainstate.nn.Module) -> None:
@@ -170,7 +173,9 @@ def project_signs(net: brainstate.nn.Module) -> None:
     >>> [round(float(w), 2) for w in synapse.weight.value[:, 0]]
     [0.5, 0.0, 0.1]
     """
-    for weight in on_chip(net, "project_signs").values():
-        if weight.master.value.ndim == 2:
-            chip = weight.chip
-            weight.master.value = nearest(weight.master.value, block=chip.sign_block, axis=chip.sign_axis)
+    weights = on_chip(net, "project_signs").values()
+    with put_back_on_failure(weight.master for weight in weights):
+        for weight in weights:
+            if weight.master.value.ndim == 2:
+                chip = weight.chip
+                weight.master.value = nearest(weight.master.value, block=chip.sign_block, axis=chip.sign_axis)

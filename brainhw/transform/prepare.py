@@ -11,6 +11,7 @@ import brainstate
 import brainunit as u
 import jax
 import numpy as np
+from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
 from brainhw.chip.family import Mismatch, get_family
@@ -18,9 +19,10 @@ from brainhw.chip.spec import ChipSpec
 from brainhw.nn import net_chip
 from brainhw.nn.effective import are_chips_side_by_side
 from brainhw.nn.protocols import StepLimited, fulfils
-from brainhw.transform.trace import dotted
+from brainhw.transform.trace import dotted, put_back_on_failure
 
 __all__ = [
+    "check_numbers",
     "is_finite",
     "keyed",
     "nominal_chip",
@@ -28,6 +30,7 @@ __all__ = [
     "sample_chip",
     "states_restored",
     "step_limit",
+    "take_back",
 ]
 
 
@@ -81,6 +84,7 @@ def prepare_net(
             )
     if any(hasattr(node, "chip") for node in net.nodes().values()):
         net_chip(net, call=call)
+    taken_back = take_back(net, call=call)
     for path, weights in net.states(brainstate.ParamState).items():
         # `_value` and not `.value`: a read would make the surrounding grad see a loss that depends on this parameter.
         if not all(is_finite(leaf) for leaf in jax.tree.leaves(weights._value)):
@@ -91,6 +95,8 @@ def prepare_net(
     _reset(net, batch_size, call)
     for module, own in keyed(net, "prepare", key):
         module.prepare(own)
+    if taken_back:
+        check_numbers(taken_back, call=call)
 
 
 def keyed(net: brainstate.nn.Module, method: str, key: jax.Array | None) -> Iterator[tuple[Any, jax.Array | None]]:
@@ -117,9 +123,14 @@ def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None
     base = brainstate.nn.Module
     for path, node in net.nodes().items():
         kind = type(node)
-        if isinstance(node, base) and kind.init_state is not base.init_state and kind.reset_state is base.reset_state:
+        if not isinstance(node, base) or kind.reset_state is not base.reset_state:
+            continue
+        held = [name for name, value in vars(node).items() if isinstance(value, brainstate.HiddenState)]
+        # A module that takes part in the preparation knows itself what its `init_state` needs.
+        if held or (kind.init_state is not base.init_state and not callable(getattr(node, "prepare", None))):
+            has = f"the hidden state {held[0]}" if held else "init_state"
             raise TypeError(
-                f"{call}: {kind.__name__} at {dotted(path)!r} has init_state but no reset_state, so its states cannot "
+                f"{call}: {kind.__name__} at {dotted(path)!r} has {has} but no reset_state, so its states cannot "
                 "be put back to rest; give it a reset_state(batch_size) that writes them."
             )
     try:
@@ -140,10 +151,73 @@ def step_limit(net: brainstate.nn.Module, call: str) -> Any | None:
     return min(counting, key=lambda module: module.steps_left, default=None)
 
 
+# A preparation writes these, so that nothing is lost if they hold no numbers before it.
+_WRITTEN_ANEW = (brainstate.HiddenState, brainstate.ShortTermState)
+
+
+def _left_behind(net: brainstate.nn.Module) -> Iterator[tuple[str, brainstate.State]]:
+    """Yield each state, with its path, that was made in a trace which has ended."""
+    depth = len(TRACE_CONTEXT.state_stack)
+    for path, state in net.states().items():
+        # Only traces that began after a state was made record what it reads and writes. A state made two traces deep is
+        # therefore a constant in every loop one trace deep: its numbers are wrong there, without an error.
+        if state.stack_level > depth or (depth == 0 and not _has_numbers(state)):
+            yield dotted(path), state
+
+
+def take_back(net: brainstate.nn.Module, *, call: str) -> list[tuple[str, brainstate.State]]:
+    """Let brainstate follow the states again that a compiled function left behind, and return them; or raise.
+
+    A state that a preparation writes anew needs no numbers; any other is lost without them.
+    """
+    found = list(_left_behind(net))
+    for path, state in found:
+        if not isinstance(state, _WRITTEN_ANEW) and not _has_numbers(state):
+            raise RuntimeError(_lost(path, state, call))
+    for _, state in found:
+        state.stack_level = len(TRACE_CONTEXT.state_stack)
+    return found
+
+
+def check_numbers(states: list[tuple[str, brainstate.State]], *, call: str) -> None:
+    """Raise if one of the states holds no numbers."""
+    for path, state in states:
+        if not _has_numbers(state):
+            raise RuntimeError(_lost(path, state, call))
+
+
+def _has_numbers(state: brainstate.State) -> bool:
+    """Return whether a state holds numbers: arrays, or tracers where a trace is running."""
+    # In place of a tracer whose trace has ended brainstate may put a mark that is no array.
+    return all(hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex)) for leaf in _leaves(state)) and (
+        bool(TRACE_CONTEXT.state_stack) or not any(isinstance(leaf, jax.core.Tracer) for leaf in _leaves(state))
+    )
+
+
+def _leaves(state: brainstate.State) -> list[Any]:
+    # `_value`: a read of `value` would raise for such a state, or be recorded by a surrounding trace.
+    return jax.tree.leaves(state._value)
+
+
+def _lost(path: str, state: brainstate.State, call: str) -> str:
+    kind = type(state).__name__
+    remedy = (
+        "call brainhw.prepare_net(net, batch_size) first"
+        if isinstance(state, _WRITTEN_ANEW)
+        else "build the network, and load its weights, outside of compiled functions"
+    )
+    return (
+        f"{call}: the {kind} {path} holds no numbers, because it was made inside a compiled function that has ended; "
+        f"{remedy}."
+    )
+
+
 @contextlib.contextmanager
 def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterator[None]:
     """Put every state back as it was when the block ends; with ``keep_weights`` not the weights, unless it fails."""
-    before = [(state, state.value) for state in net.states().values()]
+    # What a compiled function left behind holds no numbers to put back; a preparation writes it anew.
+    gone = {id(state) for _, state in _left_behind(net) if not _has_numbers(state)}
+    before = [(state, state.value) for state in net.states().values() if id(state) not in gone]
     # Charges know the weights that they were computed from: otherwise a prepared net would have to be prepared again.
     charges = [(node, node._source) for node in net.nodes().values() if hasattr(node, "_source")]
     try:
@@ -215,8 +289,9 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
     sizes = family.sizes(chip)
     for kind, wanted in mismatch.items():
         sizes[kind] = _size(wanted, sizes[kind], kinds[kind], call=call)
-    for module, own in keyed(net, "pin_chip", key):
-        module.pin_chip(own, sizes)
+    with put_back_on_failure(net.states().values()):
+        for module, own in keyed(net, "pin_chip", key):
+            module.pin_chip(own, sizes)
 
 
 def nominal_chip(net: brainstate.nn.Module) -> None:
@@ -243,8 +318,9 @@ def nominal_chip(net: brainstate.nn.Module) -> None:
     [10. 10. 10.] ms
     """
     _chip(net, "nominal_chip")
-    for module, _ in keyed(net, "pin_chip", None):
-        module.pin_chip(None, {})
+    with put_back_on_failure(net.states().values()):
+        for module, _ in keyed(net, "pin_chip", None):
+            module.pin_chip(None, {})
 
 
 def _chip(net: brainstate.nn.Module, call: str) -> ChipSpec:

@@ -19,9 +19,10 @@ from brainhw.kernel.leaky import KEPT
 from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.transform.cpu_gradients import cheap_gradients
 from brainhw.transform.finite import FiniteWatch
-from brainhw.transform.prepare import is_finite, prepare_net, step_limit
+from brainhw.transform.prepare import check_numbers, is_finite, prepare_net, step_limit, take_back
 from brainhw.transform.record import Recorder
-from brainhw.transform.trace import Call, Link, StepTrace, Value, modules_within, trace_step
+from brainhw.transform.step_rules import StepRuleError
+from brainhw.transform.trace import Call, Link, StepTrace, Value, check_step, modules_within, trace_step
 
 __all__ = ["LayerwisePlan", "plan_layerwise", "rollout", "time_and_batch"]
 
@@ -104,6 +105,8 @@ def rollout(
     ``dt`` is baked into a compiled function: compile one for each. So is whether the net was prepared outside of it, so
     a function compiled with ``prepare=False`` cannot notice that weights have changed since.
 
+    Inside ``jax.disable_jit()`` the steps run one after the other as they are written: prints and a debugger see them.
+
     Outside ``brainstate.transform.jit`` every call compiles the loop anew; put training and evaluation steps in
     ``jit``. A not finite ``xs`` can only be seen there where it is not traced; use ``check_finite`` inside.
 
@@ -122,21 +125,27 @@ def rollout(
     n_steps, batch_size = time_and_batch(net, xs, call=call)
     if not all(is_finite(leaf) for leaf in jax.tree.leaves(xs)):
         _arguments.check_finite_tree(xs, call=call, name="xs")
+    if type(layerwise) is not bool:
+        _arguments.flag(layerwise, call=call, name="layerwise")
     segment = segment_length(checkpoint, n_steps, call=call)
+    if jax.config.jax_disable_jit:
+        # Somebody looks into the steps: each runs as it is written, one after the other.
+        layerwise, segment = False, None
     recorder = Recorder(net, record, call=call)
     if prepare:
         prepare_net(net, batch_size, key=key)
     elif key is not None:
         raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False; leave one of them out.")
+    else:
+        check_numbers(take_back(net, call=call), call=call)
     limit = step_limit(net, call)
     if limit is not None and limit.steps_left < n_steps:
         raise limit.limit_reached(call, n_steps)
-    if type(layerwise) is not bool:
-        _arguments.flag(layerwise, call=call, name="layerwise")
-    if layerwise and pbar is None and not check_finite:
-        layers = plan_layerwise(net, jax.tree.map(lambda x: x[0], xs), call=call)
-        if layers is not None and layers.serve(recorder, segment):
-            return _layer_by_layer(layers, recorder, xs, n_steps, segment)
+    # Traced before anything runs, in either way: a step that would give wrong numbers in silence is refused.
+    whole = layerwise and pbar is None and not check_finite
+    layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
+    if layers is not None:
+        return _layer_by_layer(layers, recorder, xs, n_steps, segment)
     watch = FiniteWatch(net) if check_finite else None
 
     def step(t: jax.Array, x: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
@@ -151,6 +160,16 @@ def rollout(
     if watch is not None:
         watch.report(bad)
     return outputs, records
+
+
+def _plan(
+    net: brainstate.nn.Module, x: Any, recorder: Recorder, segment: int | None, *, whole: bool, call: str
+) -> LayerwisePlan | None:
+    if not whole:
+        check_step(net, x, call=call)
+        return None
+    layers = plan_layerwise(net, x, call=call)
+    return layers if layers is not None and layers.serve(recorder, segment) else None
 
 
 def _layer_by_layer(
@@ -314,6 +333,8 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
     """
     try:
         step = trace_step(net, x, call=call)
+    except (StepRuleError, Warning):  # a warning that the reader's filters make an error
+        raise
     except Exception:  # running the step reports best what is wrong with it
         return None
     # All other calls, such as of a convolution, become part of the links.

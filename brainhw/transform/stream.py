@@ -13,6 +13,7 @@ from brainhw import _arguments
 from brainhw.transform.prepare import prepare_net, step_limit
 from brainhw.transform.record import Recorder
 from brainhw.transform.stream_step import Numbers, StreamStep, as_step_input, refuse_inside_jit
+from brainhw.transform.trace import check_step
 
 __all__ = ["Stream", "stream"]
 
@@ -237,6 +238,7 @@ class Stream:
         self._prepare()  # others may have used the network since this stream was made
         with brainstate.environ.context(**self._settings):
             x = as_step_input(x, self._batch_size)
+            check_step(self._net, x, call="stream")
             step = StreamStep(self._net, self._recorder.step, x, self._settings)
             self._moving, self._fixed = step.numbers()
             step.compile(self._moving, self._fixed, x)

@@ -145,6 +145,7 @@ class StreamStep:
         call: str = "stream",
     ) -> None:
         self.input = Input(x, settings)
+        self._advance = advance
         self._function = brainstate.transform.StatefulFunction(advance, name="stream")
         self._function.make_jaxpr(x)
         written = {id(state) for state in self._function.get_write_states(x)}
@@ -164,7 +165,10 @@ class StreamStep:
                 )
 
     def compile(self, moving: Numbers, fixed: Numbers, x: Any) -> None:
-        """Compile the step for numbers and an input like these."""
+        """Compile the step for numbers and an input like these; inside ``jax.disable_jit()`` it runs as written."""
+        if jax.config.jax_disable_jit:
+            self.run = self._as_written
+            return
         # Donated, so that a step writes its states into the memory of the states before.
         self.run = jax.jit(self.pure, donate_argnums=0).lower(moving, fixed, jax.tree.leaves(x)).compile()
 
@@ -174,6 +178,21 @@ class StreamStep:
         values = [held.value(which[held.moves]) for held in self.held]
         after, (out, seen) = self._function.jaxpr_call(values, self.input.tree.unflatten(leaves))
         moved = [leaf for held, value in zip(self.held, after, strict=True) if held.moves for leaf in _plain(value)]
+        return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
+
+    def _as_written(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
+        numbers = iter(moving)
+        # The weights are those of the network: a chip knows its charges by the very arrays that they come from.
+        moves = [held for held in self.held if held.moves]
+        before = [held.state.value for held in moves]
+        try:
+            for held in moves:
+                held.state.value = held.value(numbers)
+            out, seen = self._advance(self.input.tree.unflatten(leaves))
+            moved = [leaf for held in moves for leaf in _plain(held.state.value)]
+        finally:
+            for held, value in zip(moves, before, strict=True):
+                held.state.value = value
         return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
 
     def fits(self, net: brainstate.nn.Module) -> bool:

@@ -15,12 +15,14 @@ import jax
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var, get_opaque_trace_state
 
 from brainhw import _arguments
+from brainhw.transform.step_rules import StepRuleError, StepRules
 
 __all__ = [
     "Call",
     "Link",
     "StepTrace",
     "Value",
+    "check_step",
     "hidden_values",
     "in_one_line",
     "is_leaf",
@@ -244,6 +246,9 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
 
     Raises
     ------
+    ValueError
+        If the step would give wrong numbers in silence: it writes a hidden state that the network does not own or a
+        plain attribute, or calls a layer with hidden states more than once.
     Exception
         Whatever the step raises, with the original reason. A module that is called inside a compiled function or a
         loop within the step raises ``jax.errors.UnexpectedTracerError``.
@@ -260,7 +265,9 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     """
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
-    leaves = {id(module): (path, module) for path, module in registered_modules(net) if is_leaf(module)}
+    modules = registered_modules(net)
+    leaves = {id(module): (path, module) for path, module in modules if is_leaf(module)}
+    rules = StepRules(net, modules, call=call)
     names = _Names()
     heard: list[tuple[Any, Any, Any, dict[str, Any], dict[str, Any], Any]] = []
     ends: dict[str, Any] = {}
@@ -270,11 +277,14 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         # Values of a loop or a compiled function mean nothing outside of it, and JAX does not always notice them. The
         # error waits for the end of the step: a trace that breaks off leaves an enclosing `grad` believing that it has
         # read the states, which would then be constants in the step that is run instead.
-        if get_opaque_trace_state() != ends["tracing"]:
+        if not not_nested():
             nested.append(type(module).__name__)
             return
         dt = brainstate.environ.get("dt", default=None)
         heard.append((module, given, gave, before, hidden_values(module), dt))
+
+    def not_nested() -> bool:
+        return get_opaque_trace_state() == ends["tracing"]
 
     def one_step(x: Any) -> list[Any]:
         # brainstate may trace the function again: what an earlier trace heard belongs to other tracers.
@@ -283,7 +293,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         names.clear()
         ends["tracing"] = get_opaque_trace_state()
         began = {key: hidden_values(module) for key, (_, module) in leaves.items()}
-        with watch_calls([module for _, module in leaves.values()], hear):
+        with rules.watching(not_nested), watch_calls([module for _, module in leaves.values()], hear):
             returned = net(x)
         ends["given"], ends["returned"] = names.of(x), names.of(returned)
         ends["calls"] = tuple(
@@ -302,31 +312,42 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         return names.arrays
 
     stepped = brainstate.transform.StatefulFunction(one_step, name=call)
-    with put_back_on_failure(net):
+    with put_back_on_failure([*net.states().values(), brainstate.random.DEFAULT]):
         try:
             # The key once: an eager rollout traces at every call, and each accessor by arguments computes it again.
             key = stepped.get_arg_cache_key(x, compile_if_miss=True)
         except brainstate.BrainStateError as error:
             raise first_reason(error) from None
     del ends["tracing"]
+    states, written = stepped.get_states_by_cache(key), stepped.get_write_states_by_cache(key)
+    rules.check(states, written)
     if nested:
         raise jax.errors.UnexpectedTracerError(
             f"{call}: {nested[0]} is called inside a compiled function or a loop within the step."
         )
     jaxpr = stepped.get_jaxpr_by_cache(key)
-    states = stepped.get_states_by_cache(key)
     sizes = [len(jax.tree.leaves(state.value)) for state in states]
     # brainstate puts the values of the states behind those of the arguments.
     state_invars = iter(jaxpr.jaxpr.invars[len(jaxpr.jaxpr.invars) - sum(sizes) :])
     return StepTrace(
         **ends,
-        written=tuple(stepped.get_write_states_by_cache(key)),
+        written=tuple(written),
         has_effects=bool(jaxpr.effects),
         _jaxpr=jaxpr,
         # The named arrays come first; brainstate puts the new values of the states behind them.
         _atoms=tuple(jaxpr.jaxpr.outvars[: len(names.arrays)]),
         _state_vars={next(state_invars): (s, j) for s, n in zip(states, sizes, strict=True) for j in range(n)},
     )
+
+
+def check_step(net: brainstate.nn.Module, x: Any, *, call: str) -> None:
+    """Raise if a step would give wrong numbers in silence; whatever else is wrong with it, its run reports best."""
+    try:
+        trace_step(net, x, call=call)
+    except (StepRuleError, Warning):  # a warning that the reader's filters make an error
+        raise
+    except Exception:
+        return
 
 
 class _Arguments(NamedTuple):
@@ -392,9 +413,13 @@ def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str,
 
 
 @contextlib.contextmanager
-def put_back_on_failure(net: brainstate.nn.Module) -> Iterator[None]:
-    """Restore every state if the block fails: brainstate leaves the traced values of a failed step in them."""
-    held = [(state, state._value) for state in (*net.states().values(), brainstate.random.DEFAULT)]
+def put_back_on_failure(states: Iterable[brainstate.State]) -> Iterator[None]:
+    """Restore the states if the block fails: a call that is broken off half way has changed nothing.
+
+    brainstate leaves traced values in the states of a step that failed.
+    """
+    # `_value`: a read would make a surrounding trace follow the state.
+    held = [(state, state._value) for state in states]
     try:
         yield
     except BaseException:
@@ -411,8 +436,9 @@ def hidden_values(module: Any) -> dict[str, Any]:
 def in_one_line(error: BaseException) -> str:
     """Return what went wrong, in one line."""
     error = first_reason(error)
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"
+    line = (str(error).strip().splitlines() or [""])[0]
+    # A rule names the call that traced the step, which is not the one that reports it.
+    return line.partition(": ")[2] if isinstance(error, StepRuleError) else f"{type(error).__name__}: {line}"
 
 
 class _Names:

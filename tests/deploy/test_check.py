@@ -202,7 +202,7 @@ def test_other_wiring_than_a_chip_has_is_told_apart() -> None:
 
     expected = {
         "plain": None,
-        "twice": "called more than once",
+        "twice": "is called 2 times in one step",
         "sum": "called more than once",
         "late": "its input is neither",
         "tuple": "something else than the spikes of one layer",

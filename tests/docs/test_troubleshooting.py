@@ -136,6 +136,41 @@ def module_without_reset_state(*_: Any) -> None:
 
 
 @mistake
+def layer_that_nobody_owns(*_: Any) -> None:
+    layer = bh.nn.LIFLayer(3, tau=20 * u.ms)
+    net = brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), lambda x: layer(x))  # noqa: PLW0108
+    bh.rollout(net, jnp.ones((5, 4)))
+
+
+@mistake
+def layer_in_two_places(*_: Any) -> None:
+    layer = bh.nn.LIFLayer(3, tau=20 * u.ms)
+    bh.rollout(brainstate.nn.Sequential(layer, bh.nn.LIFSynapse(3, 3), layer), jnp.ones((5, 3)) * u.mV)
+
+
+class Counting(brainstate.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def update(self, x: Any) -> Any:
+        self.seen += 1
+        return x
+
+
+@mistake
+def memory_in_a_plain_attribute(*_: Any) -> None:
+    bh.rollout(Counting(), jnp.ones((5, 4)))
+
+
+@mistake
+def states_of_a_function_that_ended(*_: Any) -> None:
+    layer = bh.nn.LIFLayer(3, tau=20 * u.ms)
+    brainstate.transform.jit(lambda x: (brainstate.nn.init_all_states(layer, 2), layer(x * u.mV))[1])(jnp.ones((2, 3)))
+    bh.rollout(layer, jnp.ones((5, 2, 3)) * u.mV, prepare=False)
+
+
+@mistake
 def run_past_the_horizon(*_: Any) -> None:
     bh.rollout(bh.nn.FractionalLIFLayer(2, kernel="dense", horizon=10), jnp.ones((20, 2)) * u.mV)
 

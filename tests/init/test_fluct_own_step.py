@@ -251,6 +251,9 @@ class Stateful(Net):
         super().__init__()
         self.trace = brainstate.HiddenState(jnp.zeros((B, N)))
 
+    def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
+        self.trace.value = jnp.zeros((B, N))
+
     def update(self, x: Any) -> Any:
         drive = self.s2(self.l1(self.s1(x)))
         self.trace.value = 0.5 * self.trace.value + drive.mantissa
@@ -283,7 +286,7 @@ class Remembers(Net):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Remembers, "the step writes last, a plain attribute, .* Make it a brainstate.HiddenState"),
+        (Remembers, "the step writes the plain attribute last of Remembers, .* Make it a brainstate.HiddenState"),
         (WrittenFromOutside, "the step writes the states of the LIFLayer of the pair of l1 from outside"),
         (Named, "the LIFSynapse of the pair of l2 is called with several or with named arguments"),
         (Shared, "s[23] shares its weight with another synapse"),
@@ -308,7 +311,7 @@ def test_what_cannot_start_right_is_refused_by_name_and_left_as_it_was(kind: typ
 def test_plain_attribute_that_a_refused_step_wrote_is_put_back(x: np.ndarray) -> None:
     net = Remembers()
     net.last = first = jnp.zeros((B, N))
-    with pytest.raises(ValueError, match=r"fluct_report: the step writes last, a plain attribute"):
+    with pytest.raises(ValueError, match=r"fluct_report: the step writes the plain attribute last of Remembers"):
         bh.init.fluct_report(net, [x])
     assert net.last is first
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from brainhw.interop.nir.errors import Problems
 from brainhw.transform.prepare import prepare_net
-from brainhw.transform.trace import StepTrace, Value, first_reason, registered_modules, trace_step
+from brainhw.transform.trace import StepTrace, Value, in_one_line, registered_modules, trace_step
 
 __all__ = ["INPUT", "Call", "Wiring", "wiring_of"]
 
@@ -59,10 +59,8 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
             return _wiring(net, trace_step(net, x, call="to_nir"), dt, problems)
         except Exception as error:  # a network from outside may raise anything
             # The first guess is the most likely input, so its error tells the most.
-            failure = failure or first_reason(error)
-    words = "no module tells the width of its input"
-    if failure is not None:
-        words = f"{type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0]}"
+            failure = failure or in_one_line(error)
+    words = failure or "no module tells the width of its input"
     fix = "Pass sample=, an input [T, N] that the network takes." if sample is None else "Mend the network or sample."
     problems.add("the network", type(net).__name__, f"cannot be run for one step: {words.rstrip('.')}. {fix}")
     return None

@@ -102,7 +102,12 @@ def export_step(
         dt = _arguments.time_step(call=call)
     else:
         dt = _arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
-    with brainstate.environ.context(dt=dt), _random_state_restored(), states_restored(net, keep_weights=False):
+    with (
+        brainstate.environ.context(dt=dt),
+        jax.disable_jit(False),  # what is exported is a compiled program
+        _random_state_restored(),
+        states_restored(net, keep_weights=False),
+    ):
         prepare_net(net, x.shape[0] if x.ndim == 2 else None, key=key)
         _check_endless(net, call)
         step = StreamStep(net, lambda x: (_checked_output(advance(net, x), call), {}), x, {"dt": dt}, call=call)

@@ -166,7 +166,7 @@ REFUSED = {
     "used twice": (
         lambda: Wired(lambda net, x: net.lif(net.syn(net.syn2(net.lif(net.syn(x))))), syn2=brainstate.nn.Linear(3, 4)),
         {},
-        r"lif \(LIFLayer\) is called more than once",
+        r"the network \(Wired\) cannot be run for one step: the LIFLayer at 'lif' is called 2 times",
     ),
     "a state of its own": (lambda: Wired(counting), {}, r"count \(ShortTermState\) is written in a step outside"),
     "a membrane written to": (lambda: Wired(rewriting), {}, r"lif \(LIFLayer\) has states that something else writes"),

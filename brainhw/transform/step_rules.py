@@ -1,0 +1,230 @@
+"""Rules for one traced step, whose breach would give wrong numbers without an error: states, layers and attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import numpy as np
+from brainstate._state import TRACE_CONTEXT
+
+__all__ = ["StepRuleError", "StepRules"]
+
+
+class StepRuleError(ValueError):
+    """A step that would give wrong numbers in silence; no slower way of running it would help."""
+
+
+class StepRules:
+    """What a traced step of ``net`` is held to; ``modules`` are all its modules with their paths."""
+
+    def __init__(self, net: brainstate.nn.Module, modules: list[tuple[str, Any]], *, call: str) -> None:
+        self._call = call
+        self._modules = modules
+        self._owned = list(net.states().values())
+        self._attributes = _PlainAttributes(modules)
+        self._counts: dict[int, int] = {}
+
+    @contextlib.contextmanager
+    def watching(self, here: Callable[[], bool]) -> Iterator[None]:
+        """Watch one step; calls for which ``here`` returns False, as of the body of a loop, do not count."""
+        try:
+            with _counted_calls([module for _, module in self._modules], here) as self._counts:
+                yield
+        except Exception:
+            # A layer that nobody prepares fails on its shape first, and would send the reader to prepare it.
+            used = [s for s in TRACE_CONTEXT.state_stack[-1].states if isinstance(s, brainstate.HiddenState)]
+            _check_ownership(self._owned, used, used, call=self._call)
+            raise
+        finally:
+            self._attributes.put_back()
+
+    def check(self, touched: Iterable[brainstate.State], written: Iterable[brainstate.State]) -> None:
+        """Raise if the step that was watched broke a rule; ``touched`` are the states that it read or wrote."""
+        written = list(written)
+        self._attributes.check(call=self._call)
+        _check_ownership(self._owned, touched, written, call=self._call)
+        _check_used_once(self._counts, self._modules, written, call=self._call)
+
+
+def _check_ownership(
+    owned: Iterable[brainstate.State],
+    touched: Iterable[brainstate.State],
+    written: Iterable[brainstate.State],
+    *,
+    call: str,
+) -> None:
+    """Raise if a step writes a hidden state that the network does not own; warn of parameters that it does not own.
+
+    A module in a plain object, or captured by a function, is found by nobody: its states are never put to rest, and
+    its parameters never trained, saved or put on a chip.
+    """
+    known = {id(state) for state in owned}
+    strange = [s for s in touched if id(s) not in known and not isinstance(s, brainstate.random.RandomState)]
+    changed = {id(state) for state in written}
+    for state in strange:
+        if isinstance(state, (brainstate.HiddenState, brainstate.ShortTermState)) and id(state) in changed:
+            raise StepRuleError(
+                f"{call}: the step uses a {type(state).__name__} of shape {_shape(state)} that the network does not "
+                "own, so that it is never put back to rest: its layer stands in a plain object, or in a function that "
+                "captured it. Make the layer an attribute of the module that calls it, or an entry of a list or a dict "
+                "there."
+            )
+    lost = [s for s in strange if isinstance(s, brainstate.ParamState) or id(s) in changed]
+    if lost:
+        kinds = ", ".join(f"{type(state).__name__} of shape {_shape(state)}" for state in lost[:3])
+        warnings.warn(
+            f"{call}: the step uses {len(lost)} state(s) that the network does not own ({kinds}), so that they are "
+            "never trained, saved or put on a chip. Make their module an attribute of the module that calls it.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _check_used_once(
+    counts: dict[int, int],
+    modules: Iterable[tuple[str, Any]],
+    written: Iterable[brainstate.State],
+    *,
+    call: str,
+) -> None:
+    """Raise if a module with hidden states was called more than once in a step."""
+    changed = {id(state) for state in written}
+    for path, module in modules:
+        times = counts.get(id(module), 0)
+        if times > 1 and any(id(state) in changed for state in module.states(brainstate.HiddenState).values()):
+            raise StepRuleError(
+                f"{call}: the {type(module).__name__} at {path!r} is called {times} times in one step, so that its "
+                f"states move on by {times} steps and each call sees those of the other. Give each place a layer of "
+                "its own; brainhw.nn.twin(layer) makes one that shares the weights."
+            )
+
+
+@contextlib.contextmanager
+def _counted_calls(modules: Iterable[Any], here: Callable[[], bool]) -> Iterator[dict[int, int]]:
+    """Count the calls of each module, by id, while the block runs; those where ``here`` returns False do not count."""
+    counts: dict[int, int] = {}
+    modules = list(modules)
+    own = [vars(module).get("update") for module in modules]
+
+    def counting(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
+        def counted_update(*given: Any, **options: Any) -> Any:
+            if here():
+                counts[id(module)] = counts.get(id(module), 0) + 1
+            return update(*given, **options)
+
+        return counted_update
+
+    try:
+        for module in modules:
+            vars(module)["update"] = counting(module, module.update)
+        yield counts
+    finally:
+        for module, update in zip(modules, own, strict=True):
+            vars(module).pop("update", None)
+            if update is not None:
+                vars(module)["update"] = update
+
+
+class _PlainAttributes:
+    """The attributes of modules that are no states, as they are before a step; ``check`` finds what it wrote.
+
+    A loop traces its step once: a number in a plain attribute stays as it was then, and an array becomes a tracer that
+    means nothing afterwards.
+    """
+
+    def __init__(self, modules: Iterable[tuple[str, Any]]) -> None:
+        self._before = [(path, module, _plain(module)) for path, module in modules]
+        self._written: list[str] = []
+
+    def put_back(self) -> None:
+        """Note what was written since, and undo it."""
+        self._written = []
+        for path, module, before in self._before:
+            after = _plain(module)
+            for name in [*before, *(name for name in after if name not in before)]:
+                if _was_written(before.get(name), after.get(name)):
+                    where = f"{path}.{name}" if path else name
+                    self._written.append(f"{where} of {type(module).__name__}")
+                    _restore(module, name, before)
+
+    def check(self, *, call: str) -> None:
+        """Raise if anything was written."""
+        if self._written:
+            raise StepRuleError(
+                f"{call}: the step writes the plain attribute {self._written[0]}, which no loop over time carries "
+                "from step to step. Make it a brainstate.HiddenState, with a reset_state(batch_size) that puts it back "
+                "to rest; to look at a value, return it or name a state in record=."
+            )
+
+
+def _plain(module: Any) -> dict[str, Any]:
+    """Return the attributes of a module that a step may write unnoticed, containers with a copy of what they hold."""
+    return {
+        name: (value, _held(value))
+        for name, value in vars(module).items()
+        if not isinstance(value, (brainstate.State, brainstate.graph.Node)) and name != "update"
+    }
+
+
+def _held(value: Any) -> tuple[Any, ...] | None:
+    if isinstance(value, dict):
+        return (*value.keys(), *value.values())
+    return tuple(value) if isinstance(value, (list, deque, set)) else None
+
+
+def _was_written(before: Any, after: Any) -> bool:
+    if before is not None and after is not None:
+        (old, old_parts), (new, new_parts) = before, after
+        same_parts = old_parts is new_parts or (
+            old_parts is not None
+            and new_parts is not None
+            and len(old_parts) == len(new_parts)
+            and all(a is b for a, b in zip(old_parts, new_parts, strict=True))
+        )
+        if old is new and same_parts:
+            return False
+    new = None if after is None else after[0]
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(new)):
+        return True
+    # What a first call sets up for good, such as a size, is no memory. A number that moves is.
+    old = None if before is None else before[0]
+    return _is_number(old) and _is_number(new) and not _equal(old, new)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, (bool, int, float, complex, np.ndarray, np.generic, jax.Array)):
+        return True
+    return isinstance(value, u.Quantity)
+
+
+def _equal(old: Any, new: Any) -> bool:
+    same_unit = u.get_unit(old) == u.get_unit(new)
+    return same_unit and np.array_equal(np.asarray(u.get_mantissa(old)), np.asarray(u.get_mantissa(new)))
+
+
+def _restore(module: Any, name: str, before: dict[str, Any]) -> None:
+    if name not in before:
+        del vars(module)[name]
+        return
+    value, parts = before[name]
+    if isinstance(value, dict):
+        half = len(parts) // 2
+        held = dict(zip(parts[:half], parts[half:], strict=True))
+        value.clear()
+        value.update(held)
+    elif parts is not None:
+        value.clear()
+        value.extend(parts) if isinstance(value, (list, deque)) else value.update(parts)
+    vars(module)[name] = value
+
+
+def _shape(state: brainstate.State) -> str:
+    shapes = [str(np.shape(u.get_mantissa(leaf))) for leaf in jax.tree.leaves(state._value, is_leaf=u.math.is_quantity)]
+    return " and ".join(shapes) or "()"
