@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import brainstate
@@ -19,7 +19,7 @@ from brainhw.chip.spec import ChipSpec
 from brainhw.nn import net_chip
 from brainhw.nn.effective import are_chips_side_by_side
 from brainhw.nn.protocols import StepLimited, fulfils
-from brainhw.transform.trace import dotted, put_back_on_failure
+from brainhw.transform.trace import dotted, named_states, put_back_on_failure
 
 __all__ = [
     "check_numbers",
@@ -84,12 +84,15 @@ def prepare_net(
             )
     if any(hasattr(node, "chip") for node in net.nodes().values()):
         net_chip(net, call=call)
-    taken_back = take_back(net, call=call)
-    for path, weights in net.states(brainstate.ParamState).items():
+    states = named_states(net)
+    taken_back = take_back(states, call=call)
+    for path, weights in states.items():
+        if not isinstance(weights, brainstate.ParamState):
+            continue
         # `_value` and not `.value`: a read would make the surrounding grad see a loss that depends on this parameter.
         if not all(is_finite(leaf) for leaf in jax.tree.leaves(weights._value)):
             _arguments.check_finite_tree(
-                weights._value, call=call, name=f"the parameter {dotted(path)}", fix="load or initialise it again"
+                weights._value, call=call, name=f"the parameter {path}", fix="load or initialise it again"
             )
 
     _reset(net, batch_size, call)
@@ -155,22 +158,22 @@ def step_limit(net: brainstate.nn.Module, call: str) -> Any | None:
 _WRITTEN_ANEW = (brainstate.HiddenState, brainstate.ShortTermState)
 
 
-def _left_behind(net: brainstate.nn.Module) -> Iterator[tuple[str, brainstate.State]]:
+def _left_behind(states: Mapping[str, brainstate.State]) -> Iterator[tuple[str, brainstate.State]]:
     """Yield each state, with its path, that was made in a trace which has ended."""
     depth = len(TRACE_CONTEXT.state_stack)
-    for path, state in net.states().items():
+    for path, state in states.items():
         # Only traces that began after a state was made record what it reads and writes. A state made two traces deep is
         # therefore a constant in every loop one trace deep: its numbers are wrong there, without an error.
         if state.stack_level > depth or (depth == 0 and not _has_numbers(state)):
-            yield dotted(path), state
+            yield path, state
 
 
-def take_back(net: brainstate.nn.Module, *, call: str) -> list[tuple[str, brainstate.State]]:
-    """Let brainstate follow the states again that a compiled function left behind, and return them; or raise.
+def take_back(states: Mapping[str, brainstate.State], *, call: str) -> list[tuple[str, brainstate.State]]:
+    """Let brainstate follow those of the states again that a compiled function left behind, and return them; or raise.
 
     A state that a preparation writes anew needs no numbers; any other is lost without them.
     """
-    found = list(_left_behind(net))
+    found = list(_left_behind(states))
     for path, state in found:
         if not isinstance(state, _WRITTEN_ANEW) and not _has_numbers(state):
             raise RuntimeError(_lost(path, state, call))
@@ -216,8 +219,9 @@ def _lost(path: str, state: brainstate.State, call: str) -> str:
 def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterator[None]:
     """Put every state back as it was when the block ends; with ``keep_weights`` not the weights, unless it fails."""
     # What a compiled function left behind holds no numbers to put back; a preparation writes it anew.
-    gone = {id(state) for _, state in _left_behind(net) if not _has_numbers(state)}
-    before = [(state, state.value) for state in net.states().values() if id(state) not in gone]
+    states = named_states(net)
+    gone = {id(state) for _, state in _left_behind(states) if not _has_numbers(state)}
+    before = [(state, state.value) for state in states.values() if id(state) not in gone]
     # Charges know the weights that they were computed from: otherwise a prepared net would have to be prepared again.
     charges = [(node, node._source) for node in net.nodes().values() if hasattr(node, "_source")]
     try:
