@@ -76,7 +76,9 @@ def initialised(net: brainstate.nn.Module, x: np.ndarray, **options: Any) -> bh.
     """Initialise and return the numbers; warnings are left to the checks that ask for them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        report = bh.init.fluct_init(net, [x], verbose=False, families="any", return_report=True, **options)
+        report = bh.init.fluct_init(
+            net, [x], verbose=False, families="any", in_range=False, return_report=True, **options
+        )
     assert report is not None
     return report.layers[0]
 

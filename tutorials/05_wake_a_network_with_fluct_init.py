@@ -228,7 +228,7 @@ for layer in trained.layers:
     print(f"layer {layer.index}: xi {layer.xi_median:.2f}, rate {layer.nu_out:.1f}, {layer.dead} silent")
 
 # %% [markdown]
-# ## On a chip: `in_range=True`
+# ## On a chip: `in_range`
 #
 # An H1 chip cannot take any weight. Give `fluct_init` a network of chip layers and analog input, the Japanese vowels:
 # 24 channels, each frame held for two steps.
@@ -251,7 +251,7 @@ def chip_net():
 free, bounded = chip_net(), chip_net()
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    bh.init.fluct_init(free, [frames], verbose=False)
+    bh.init.fluct_init(free, [frames], in_range=False, verbose=False)
 for warning in said:
     print(warning.message)
 
@@ -260,7 +260,7 @@ for warning in said:
 # chip cannot store. The second hears a few slow spikes, and a weight brings ever less charge the larger it is (an
 # assumption about this chip, see `print(bh.chip.H1V1)`): even weights of 12 do not make it fluctuate enough. With
 # `in_range=True` the spread stays within the range, and the mean is raised instead until the neurons come as near to
-# threshold as was asked for.
+# threshold as was asked for. The default, `'auto'`, does so for every layer that meets its target that way.
 
 # %%
 bh.init.fluct_init(bounded, [frames], in_range=True, verbose=False)

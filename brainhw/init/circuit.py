@@ -487,6 +487,14 @@ class Meter:
         sd, later = self._lag(weight, self.xs)
         return np.asarray(sd, dtype=float), float(later)
 
+    def peak(self, weight: jax.Array) -> float:
+        """Return the highest value of any membrane, in mV, that the feed-forward input makes."""
+        held = self.circuit.weight
+        highest = brainstate.transform.jit(lambda weight, xs: self.circuit.driven(weight, xs)[1].max())
+        peak = float(highest(weight, self.xs))
+        self.circuit.store(held, None)  # a trial leaves its weights in the network
+        return peak
+
     def _lagged(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array]:
         drive, trace = self.circuit.driven(weight, xs)
         trace = trace[self.first :]

@@ -26,7 +26,7 @@ from brainhw.init.report import (
     warn_of_outcome,
     warn_of_settings,
 )
-from brainhw.init.response import Response, input_moments, measure_response
+from brainhw.init.response import InputMoments, Response, input_moments, measure_response
 from brainhw.init.stages import FAMILIES, OwnStep, Stages, Wiring, discover_stages, take_batches, wire, without_noise
 from brainhw.nn import net_chip
 from brainhw.nn.protocols import weight_slot_of
@@ -49,7 +49,7 @@ def fluct_init(
     families: str = "H1",
     center: bool | str = "auto",
     moments: str = "exact",
-    in_range: bool = False,
+    in_range: bool | str = "auto",
     key: jax.Array | int = 0,
     return_report: bool = False,
 ) -> FluctReport | None:
@@ -94,11 +94,12 @@ def fluct_init(
     moments : {'exact', 'second'}, optional
         How the variance is predicted: from the filtered input, corrected by what the membranes then do (default), or
         from its second moment alone, as in the paper. For the vendor's procedure pass ``**nwave_preset()``.
-    in_range : bool, optional
+    in_range : bool or 'auto', optional
         Keep every weight within what the chip takes: the spread is capped at a third of the room that the mean leaves,
-        and the mean raised until the neurons fire. The target is then met only as far as the range allows. Default
-        False: weights are drawn as the target asks and a warning says how many are out of range. No effect without a
-        chip.
+        and the mean raised until the neurons fire. The target is then met only as far as the range allows.
+        ``'auto'`` (default) does so for each layer that meets the target that way, or has up to 8 inputs and wakes, or
+        misses the target in either way. The others are drawn as with ``False``: as the target asks, and a warning says
+        how many weights are out of range. No effect without a chip.
     key : jax.Array or int, optional
         Source of the random numbers. Default 0; the same key gives the same weights.
     return_report : bool, optional
@@ -270,9 +271,9 @@ def nwave_preset() -> dict[str, Any]:
     --------
     >>> import brainhw as bh
     >>> bh.init.nwave_preset()
-    {'center': False, 'moments': 'second'}
+    {'center': False, 'moments': 'second', 'in_range': False}
     """
-    return {"center": False, "moments": "second"}
+    return {"center": False, "moments": "second", "in_range": False}
 
 
 def _settings(xi_target: Any, alpha: Any, center: Any, moments: Any, in_range: Any, call: str) -> FluctSettings:
@@ -283,8 +284,11 @@ def _settings(xi_target: Any, alpha: Any, center: Any, moments: Any, in_range: A
     if not (isinstance(center, bool) or (isinstance(center, str) and center == "auto")):
         raise ValueError(f"{call}: center must be True, False or 'auto'; got {_arguments.describe(center)}.")
     basis = _arguments.choice(moments, ("exact", "second"), call=call, name="moments")
-    within = _arguments.flag(in_range, call=call, name="in_range")
-    return FluctSettings(xi, share, center, basis == "exact", within)
+    if in_range != "auto" or not isinstance(in_range, str):
+        if isinstance(in_range, str):
+            raise ValueError(f"{call}: in_range must be True, False or 'auto'; got {in_range!r}.")
+        in_range = _arguments.flag(in_range, call=call, name="in_range")
+    return FluctSettings(xi, share, center, basis == "exact", in_range)
 
 
 def _learnt(synapse: Any) -> bool:
@@ -419,27 +423,16 @@ def _initialise(
             "below threshold; lower the bias or raise V_th."
         )
     moments = input_moments(given, response.dt)
-    if isinstance(circuit, WiredCircuit):
-        rates = circuit.rates(xs[0]) / (0.5 * (circuit.probe(1e-3) - circuit.probe(-1e-3)) / 1e-3)
-        measured_moments = dataclasses.replace(moments, rates=rates)
-        of_columns = dataclasses.replace(response, response=circuit.by_column(response.response))
-        solver: PairInitializer = MeasuredInitializer(circuit, xs, of_columns, measured_moments, settings, key)
-        driven = int(np.sum(solver.theta <= 0))
-        if driven:
-            raise ValueError(
-                f"{call}: without its weights {driven} unit(s) of layer {index} are at "
-                f"{solver.response.offset.max():.3g} mV on average where V_th is {circuit.threshold().min():.3g} mV: "
-                "bias, other synapses or skips drive them. Make those weaker or raise V_th."
-            )
-    else:
-        solver = PairInitializer(circuit, given, response, moments, settings, key)
-    if not solver.can_fluctuate:
-        raise ValueError(
-            f"{call}: the input of layer {index} never changes, or with center=True all of its channels move as one, "
-            "so no membrane can fluctuate about its mean; give varied input, or pass moments='second', center=False to "
-            "start from the mean."
-        )
-    draw = solver.solve()
+    solver, draw = _solve(index, circuit, response, moments, given, xs, settings, key, call)
+    if settings.in_range == "auto" and solver.settings.in_range and not _is_enough(solver, draw):
+        beyond = dataclasses.replace(settings, in_range=False)
+        other, farther = _solve(index, circuit, response, moments, given, xs, beyond, key, call)
+        # Weights that the chip takes are worth more than the target where that is missed either way.
+        if farther.dead < draw.dead or (not solver.has_few_inputs and other.meets_target(farther)):
+            other.silent_in_range = draw.dead
+            solver, draw = other, farther
+        else:
+            circuit.store(draw.weight, draw.recurrent)
     measured = solver.meter.measure(draw.weight, draw.recurrent, draw.spikes)
     sizes = draw.sizes
     outcome = InitOutcome(
@@ -465,6 +458,45 @@ def _initialise(
         outcome,
     )
     return solver, draw, report
+
+
+def _is_enough(solver: PairInitializer, draw: Draw) -> bool:
+    """Return whether weights within the range do what is asked; of few inputs no more than that all neurons wake."""
+    return solver.is_awake(draw) and (solver.has_few_inputs or solver.meets_target(draw))
+
+
+def _solve(
+    index: int,
+    circuit: Circuit,
+    response: Response,
+    moments: InputMoments,
+    given: np.ndarray,
+    xs: Any,
+    settings: FluctSettings,
+    key: jax.Array,
+    call: str,
+) -> tuple[PairInitializer, Draw]:
+    if isinstance(circuit, WiredCircuit):
+        rates = circuit.rates(xs[0]) / (0.5 * (circuit.probe(1e-3) - circuit.probe(-1e-3)) / 1e-3)
+        measured_moments = dataclasses.replace(moments, rates=rates)
+        of_columns = dataclasses.replace(response, response=circuit.by_column(response.response))
+        solver: PairInitializer = MeasuredInitializer(circuit, xs, of_columns, measured_moments, settings, key)
+        driven = int(np.sum(solver.theta <= 0))
+        if driven:
+            raise ValueError(
+                f"{call}: without its weights {driven} unit(s) of layer {index} are at "
+                f"{solver.response.offset.max():.3g} mV on average where V_th is {circuit.threshold().min():.3g} mV: "
+                "bias, other synapses or skips drive them. Make those weaker or raise V_th."
+            )
+    else:
+        solver = PairInitializer(circuit, given, response, moments, settings, key)
+    if not solver.can_fluctuate:
+        raise ValueError(
+            f"{call}: the input of layer {index} never changes, or with center=True all of its channels move as one, "
+            "so no membrane can fluctuate about its mean; give varied input, or pass moments='second', center=False to "
+            "start from the mean."
+        )
+    return solver, solver.solve()
 
 
 def _report(

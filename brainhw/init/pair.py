@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.stats import norm
 
 from brainhw.init.circuit import Circuit, Meter
 from brainhw.init.response import (
@@ -36,8 +37,11 @@ _MEASURED_STOP = 0.01
 _LEAST_ANSWER = 1.2  # of the membranes to twice the spread; a linear path gives 2, a normalisation 1
 _MOST_GAIN = 1.3  # beyond the weight range: for the luck of one draw
 _ENOUGH_SPIKES = 4.0  # per neuron over the data, to speak of a neuron that is silent by chance
+_MISSED = 0.1  # relative distance from the target at which it counts as missed
 _LEAST_KEPT = 0.01  # of the variance, for centring to be of use
 _SPREADS_IN_RANGE = 3.0  # standard deviations that fit into the weight range when it is to be kept
+_LEAST_ROOM = 0.01  # spread kept, as a share of the mean weight, where nothing less than the edge of the range wakes
+_FEW_INPUTS = 8  # up to here a silent neuron is dead, however short the data: its few weights decide, not chance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,7 @@ class FluctSettings:
     alpha: float
     center: bool | str
     exact: bool  # the variance from the filtered input, corrected by measurements; otherwise from the second moment
-    in_range: bool
+    in_range: bool | str  # 'auto': in range where every neuron wakes there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +100,7 @@ class PairInitializer:
         key: jax.Array,
     ) -> None:
         self.circuit, self.response, self.moments = circuit, response, moments
-        self.settings = dataclasses.replace(settings, in_range=settings.in_range and circuit.has_weight_limit)
+        self.settings = dataclasses.replace(settings, in_range=bool(settings.in_range) and circuit.has_weight_limit)
         # Variance that does not come from the weights to be drawn: other synapses and skips.
         self.rest_variance: np.ndarray | float = 0.0
         self.theta = circuit.per_unit(circuit.threshold()) - response.offset
@@ -121,6 +125,7 @@ class PairInitializer:
         self.gain_rc = 1.0
         self.lifted = np.ones(n, dtype=bool)
         self.base = 0.0  # mean membrane, in thresholds, of neurons that are not lifted
+        self.silent_in_range = 0  # neurons that weights within the range left silent, if that was tried
         self.nu_rec = 0.0
 
     @property
@@ -133,13 +138,30 @@ class PairInitializer:
         self._calibrate()
         self.base = self._level_in_range()
         best = self._settled(self.base)
-        if not self._awake(best) and self.moments.mean_is_a_lever:
+        if not self.is_awake(best) and self.moments.mean_is_a_lever:
             if self.direction is not None:
                 # Neurons that fire stay where they are; the vendor's rule lifts all of them for a single silent one.
                 self.lifted = best.counts == 0
             best = self._search(best)
+            if self.settings.in_range and best.dead:
+                best = self._at_the_edge(best)
         self.circuit.store(best.weight, best.recurrent)
         return best
+
+    @property
+    def has_few_inputs(self) -> bool:
+        """Whether so few inputs reach a neuron that its mean must wake it."""
+        return self.circuit.n_in <= _FEW_INPUTS
+
+    def meets_target(self, draw: Draw) -> bool:
+        """Return whether the membranes of a draw keep the distance asked for, and the recurrent ones their share."""
+        measured = self.meter.measure(draw.weight, draw.recurrent, draw.spikes)
+        if abs(float(np.median(measured.xi(self.circuit.threshold()))) / self.settings.xi - 1) > _MISSED:
+            return False
+        share = 1 - self.settings.alpha
+        if measured.sd_RC is None or not share:
+            return True
+        return 0.5 * share <= float(np.mean(measured.sd_RC**2) / np.mean(measured.sd**2)) <= 2 * share
 
     def what_limits(self, xi: float) -> str:
         """Say why membranes at a median distance ``xi`` miss the target; empty without a special reason."""
@@ -149,12 +171,12 @@ class PairInitializer:
         n_synapses, exact = self.circuit.n_synapses, self.settings.exact
         return membrane_basis(x, self.response, self.moments, n_synapses, exact=exact, direction=direction)
 
-    def _awake(self, draw: Draw) -> bool:
+    def is_awake(self, draw: Draw) -> bool:
         """Return whether no more neurons are silent than chance explains on so little data.
 
-        Without centring, every silent neuron counts as dead.
+        Without centring, or with few inputs, every silent neuron counts as dead.
         """
-        if self.direction is None or draw.dead == 0:
+        if self.direction is None or self.has_few_inputs or draw.dead == 0:
             return draw.dead == 0
         # What neurons at the target would do, or these ones if they fire at all alike. The counts of real neurons
         # scatter more than Poisson's, hence the half in the exponent.
@@ -213,15 +235,23 @@ class PairInitializer:
             limit = self.circuit.weight_limit
             wanted = self.circuit.per_column(math.sqrt(alpha) * self.theta / xi * self.gain)
             wanted = wanted / np.sqrt(n_synapses * self.basis.of_spread)
+            # A mean that was raised to wake them drives the neurons: their spread only tells them apart.
+            exhausted &= mu_U > self.base * self.theta
+            driven = self.circuit.per_column(exhausted.astype(float)) > 0
+            wanted = np.where(driven, np.minimum(wanted, _FLOOR * np.abs(mu_W)), wanted)
             sigma_FF = np.minimum(wanted, np.maximum(limit - np.abs(mu_W), 0.0) / _SPREADS_IN_RANGE)
             sigma_RC = None if sigma_RC is None else np.minimum(sigma_RC, limit / _SPREADS_IN_RANGE)
-            exhausted = np.zeros_like(exhausted)
         return mu_U, _Sizes(mu_W, sigma_FF, sigma_RC, exhausted)
 
     def _draw(self, level: float) -> Draw:
         mu_U, sizes = self._sizes(level)
         weight = self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff)
         recurrent = None if self.z_rc is None else self._kept(sizes.sigma_RC * self.z_rc)
+        return self._tried(level, mu_U, sizes, weight, recurrent)
+
+    def _tried(
+        self, level: float, mu_U: np.ndarray, sizes: _Sizes, weight: jax.Array, recurrent: jax.Array | None
+    ) -> Draw:
         self.circuit.store(weight, recurrent)
         self.circuit.check_recurrent(recurrent, call="fluct_init")
         spikes = self.meter.run(weight, recurrent)
@@ -230,7 +260,11 @@ class PairInitializer:
 
     def _kept(self, weight: np.ndarray) -> jax.Array:
         if self.settings.in_range:
-            weight = np.clip(weight, -self.circuit.weight_limit, self.circuit.weight_limit)
+            limit = self.circuit.weight_limit
+            # Reflected and not cut off: weights at the very limit would be copies of each other.
+            weight = np.clip(
+                np.where(np.abs(weight) > limit, np.sign(weight) * 2 * limit - weight, weight), -limit, limit
+            )
         return jnp.asarray(weight, self.circuit.weight.dtype)
 
     def _settled(self, level: float) -> Draw:
@@ -276,6 +310,9 @@ class PairInitializer:
             off = mean - self.response.offset if bends else np.zeros_like(mean)
             # A deviation is proportional to the spread, so that one division is Newton's step where nothing bends.
             miss = wanted / np.maximum(measured, 1e-3 * wanted)
+            if self.circuit.n_in == 1:
+                # A factor for each neuron would give its one weight the same size in all of them.
+                miss = np.full_like(miss, np.median(miss))
             if np.all(np.abs(miss - 1) < _CALIBRATION_STOP) and np.all(np.abs(off) < _CALIBRATION_STOP * self.theta):
                 return
             self._recentre(off, sigma)
@@ -298,7 +335,7 @@ class PairInitializer:
         if not self.settings.in_range or not self.moments.mean_is_a_lever or self._xi(0.0) <= self.settings.xi:
             return 0.0
         # A mean above threshold would drive neurons instead of letting them fluctuate.
-        ceiling = min(self._highest_in_range(), 1.0)
+        ceiling = min(self._highest_in_range(_FLOOR), 1.0)
         levels = np.linspace(0.0, ceiling, _LEVELS + 1)[1:]
         reached = [self._xi(level) for level in levels]
         if min(reached) > self.settings.xi:
@@ -317,27 +354,49 @@ class PairInitializer:
         share = math.sqrt(self.settings.alpha)  # the rest of the variance comes from the layer itself
         return float(np.median((self.circuit.threshold() - mean) * share / np.maximum(sd, 1e-30)))
 
-    def _highest_in_range(self) -> float:
-        """Return the mean membrane, in thresholds, of the largest mean weight that the hardware takes."""
+    def _highest_in_range(self, spread: float) -> float:
+        """Return the mean membrane, in thresholds, of the largest mean weight that fits the range with its spread.
+
+        ``spread`` is the share of the mean; without one, neurons would be copies.
+        """
         response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
-        limit = self.circuit.weight_limit
-        if self.settings.in_range:
-            limit /= 1 + _SPREADS_IN_RANGE * _FLOOR  # room for the least spread, or neurons would be copies
+        limit = self.circuit.weight_limit / (1 + _SPREADS_IN_RANGE * spread)
         return float(np.min(response / self.circuit.per_column(self.theta))) * limit
+
+    def _at_the_edge(self, best: Draw) -> Draw:
+        """Let the neurons that stay silent have weights ever nearer to the limit of the range, and no two the same."""
+        sign, share = np.sign(self.basis.mean_response), norm.cdf(self.z_ff)
+        for room in (0.1, 0.01, 0.001):
+            silent = self.circuit.per_column((best.counts == 0).astype(float)) > 0
+            edge = sign * self.circuit.weight_limit * (1 - room * share)
+            weight = np.where(silent, edge, np.asarray(best.weight, float))
+            sizes = dataclasses.replace(
+                best.sizes,
+                mu_W=np.where(silent, edge.mean(axis=0), best.sizes.mu_W),
+                sigma_FF=np.where(silent, edge.std(axis=0), best.sizes.sigma_FF),
+                exhausted=best.sizes.exhausted | (best.counts == 0),
+            )
+            draw = self._tried(best.level, best.mu_U, sizes, self._kept(weight), best.recurrent)
+            best = min(best, draw, key=lambda d: d.dead)
+            if not best.dead:
+                break
+        return best
 
     def _search(self, silent: Draw) -> Draw:
         """Find the smallest mean membrane at which no neuron is dead, add the margin, and return the best draw seen."""
         # One input alone must be able to reach threshold; and a mean that the hardware cannot take is no answer.
         response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
         reach = 2 * float(np.max(response / self.response.peak))
-        ceiling = min(max(4.0, reach), self._highest_in_range())
+        ceiling = max(4.0, reach)
+        if self.settings.in_range:
+            ceiling = min(ceiling, self._highest_in_range(_LEAST_ROOM))
 
         best, low, high = silent, self.base, min(max(0.05, 2 * self.base), ceiling)
         while True:
             draw = self._draw(high)
             # Kept in case that no level wakes all: the fewest dead neurons are the best answer then.
             best = min(best, draw, key=lambda d: d.dead)
-            if self._awake(draw):
+            if self.is_awake(draw):
                 break
             if high >= ceiling:
                 return best
@@ -347,12 +406,12 @@ class PairInitializer:
         while high - low > _RESOLUTION * high:
             middle = 0.5 * (low + high)
             draw = self._draw(middle)
-            if self._awake(draw):
+            if self.is_awake(draw):
                 best, high = draw, middle
             else:
                 low = middle
         # The vendor's rule adds 10 %; where the margin itself silences a neuron the search's own end is better.
-        draw = self._settled(_MARGIN * high)
+        draw = self._settled(min(_MARGIN * high, max(high, ceiling)))
         return draw if draw.dead <= best.dead else best
 
 
@@ -381,7 +440,7 @@ class MeasuredInitializer(PairInitializer):
         key: jax.Array,
     ) -> None:
         self.circuit, self.moments = circuit, moments
-        self.settings = dataclasses.replace(settings, in_range=settings.in_range and circuit.has_weight_limit)
+        self.settings = dataclasses.replace(settings, in_range=bool(settings.in_range) and circuit.has_weight_limit)
         self.direction = self._direction(moments.rates)
         key_ff, key_rc = jax.random.split(key)
         shape = (circuit.n_in, circuit.n_columns)

@@ -342,13 +342,22 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
     """Warn of dead, saturated and exhausted neurons, weights out of range, and a target that is missed."""
     assert report.init is not None
     where = f"{call}: layer {report.index}"
+    missed = solver.settings.exact and _is_missed(report) and not report.init.exhausted
+    nearer = bool(draw.dead or report.init.exhausted)
+    farther = bool(report.out_of_range or report.saturated or (missed and report.xi_median > report.init.xi_target))
+    # Neurons that are too hard to wake ask for a smaller target, weights that are too large for a larger one. Where
+    # both are true no target helps, and the advice is to change the input.
+    target = not (nearer and farther)
+    smaller = "a smaller xi_target or " if target else ""
     if report.init.exhausted:
+        mean, spread = report.init.mu_W, report.init.sigma_FF
         warn(
             f"{where}: {report.init.exhausted} neuron(s) need so large a mean weight that no variance is left; their "
-            "spread is held at 0.1 of the mean and the init is mean-driven. Try a smaller xi_target or more inputs."
+            f"spread is held at {abs(spread / mean) if mean else 0:.1g} of the mean and the init is mean-driven. "
+            f"Try {smaller}more inputs."
         )
     if report.out_of_range:
-        warn(f"{where}: {_out_of_range(report, solver, draw)}")
+        warn(f"{where}: {_out_of_range(report, solver, draw, target=target)}")
     if (step := solver.circuit.weight_step) and (lost := _lost(draw, step)) > _MOST_LOST:
         factor = float(np.sqrt(np.mean(np.square(np.asarray(draw.weight, float))))) / (_STEPS * step)
         warn(
@@ -358,29 +367,41 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
         )
     # Positions of a channel share its weights: only a channel that is silent everywhere can be helped by them.
     if draw.dead:
-        what = "channel(s)" if solver.circuit.positions > 1 else "neuron(s)"
-        lower = "" if draw.recurrent is None else "a lower alpha, "
-        warn(
-            f"{where}: {draw.dead} {what} never spike on the data; try a smaller xi_target, {lower}more inputs, "
-            f"or more data.{_why_dead(report)}"
-        )
-    if solver.settings.exact and _is_missed(report) and not report.init.exhausted:
+        warn(f"{where}: {_dead(report, solver, draw, smaller)}")
+    if missed:
         warn(
             f"{where}: membranes fluctuate at xi={report.xi_median:.3g} where {report.init.xi_target:g} was asked for"
-            f"{_why_missed(report, solver)}"
+            f"{_why_missed(report, solver, target=target)}"
         )
     share = 1 - solver.settings.alpha
     if report.share_RC is not None and share and not 0.5 * share <= report.share_RC <= min(2 * share, 1.0):
+        smaller_too = " or a smaller xi_target" if target else ""
         warn(
             f"{where}: recurrent input makes {report.share_RC:.2g} of the variance where "
             f"alpha={solver.settings.alpha:g} asks for {share:.2g}; the layer fires at "
-            f"{report.nu_out.to(u.Hz).mantissa:.2g} Hz: use an alpha nearer to 1 or a smaller xi_target."
+            f"{report.nu_out.to(u.Hz).mantissa:.2g} Hz: use an alpha nearer to 1{smaller_too}."
         )
     if report.saturated:
-        warn(
-            f"{where}: {report.saturated} neuron(s) spike in more than half of all steps; try a larger xi_target or "
-            "weaker input."
-        )
+        remedy = "try a larger xi_target or weaker input" if target else "more and weaker inputs would even them out"
+        warn(f"{where}: {report.saturated} neuron(s) spike in more than half of all steps; {remedy}.")
+
+
+def _dead(report: LayerReport, solver: PairInitializer, draw: Draw, smaller: str) -> str:
+    what = "channel(s)" if solver.circuit.positions > 1 else "neuron(s)"
+    text = f"{draw.dead} {what} never spike on the data"
+    limit, theta = solver.circuit.weight_limit, float(np.max(report.threshold.to(u.mV).mantissa))
+    if np.isfinite(limit) and solver.moments.mean_is_a_lever and not solver.rest_variance:
+        peak = solver.meter.peak(jnp.full_like(draw.weight, limit))
+        if peak < theta:
+            # Not even equal weights at the limit: what the chip lacks is input.
+            return (
+                f"{text}: with every weight at the limit of {limit:g} a membrane reaches {peak:.3g} mV at most where "
+                f"V_th is {theta:.3g} mV; about {theta / max(peak, 1e-30):.2g} times the inputs or their rate, or a "
+                "longer tau, would wake them."
+            )
+    lower = "" if draw.recurrent is None else "a lower alpha, "
+    remedy = f"{smaller.removesuffix(' or ')}, {lower}more inputs, or more data".removeprefix(", ")
+    return f"{text}; try {remedy}.{_why_dead(report)}"
 
 
 def _lost(draw: Draw, step: float) -> float:
@@ -402,7 +423,7 @@ def _why_dead(report: LayerReport) -> str:
     )
 
 
-def _why_missed(report: LayerReport, solver: PairInitializer) -> str:
+def _why_missed(report: LayerReport, solver: PairInitializer, *, target: bool) -> str:
     """Say why the target is missed, and on a chip how much input would do."""
     assert report.init is not None
     if reason := solver.what_limits(report.xi_median):
@@ -418,30 +439,33 @@ def _why_missed(report: LayerReport, solver: PairInitializer) -> str:
     # The mean grows with the input, the spread with its root: theta - f mean = xi sqrt(f) sd.
     half = 0.5 * report.init.xi_target * sd
     root = theta / (half + math.sqrt(half**2 + max(mean, 0.0) * theta))
-    shift = "" if solver.settings.in_range else ", or pass in_range=True, which may raise the mean instead"
     factor = f"about {root**2:.2g} times the inputs or their rate would reach it"
-    return f"{reason}; {factor}, or use a larger xi_target{shift}."
+    larger = ", or use a larger xi_target" if target else ""
+    beyond = ", or pass in_range=False, which draws weights beyond it" if solver.settings.in_range else ""
+    return f"{reason}; {factor}{larger}{beyond}."
 
 
-def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw) -> str:
+def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw, *, target: bool) -> str:
     limit, chip = report.weight_limit, solver.circuit.chip
     # A synapse of another package may have a range without a chip.
     of_chip = "" if chip is None else f" of {chip.name}"
     remedies = []
     if np.abs(draw.weight).max() > limit:
-        remedies.append(_remedy(report, solver, draw))
+        remedies.append(_remedy(report, solver, draw, target=target))
     if draw.recurrent is not None and np.abs(draw.recurrent).max() > limit:
         # Their variance is the share (1 - alpha), and a layer that hardly fires needs large weights for it.
         share = (1 - solver.settings.alpha) * (limit / float(np.abs(draw.recurrent).max())) ** 2
         remedies.append(f"alpha={math.ceil(1000 * (1 - share)) / 1000:g} would keep the recurrent ones in")
+    silent = solver.silent_in_range
+    cost = f", where {silent} of {report.n_neurons} neuron(s) stay silent" if silent else ""
     return (
         f"{report.out_of_range} weight(s) lie outside [-{limit:g}, {limit:g}]{of_chip}, the largest at "
-        f"{report.largest:.3g}; {'; '.join(remedies)}; in_range=True draws none outside, and "
+        f"{report.largest:.3g}; {'; '.join(remedies)}; in_range=True draws none outside{cost}, and "
         "brainhw.train.weight_magnitude_loss(net) in the loss brings them back in time."
     )
 
 
-def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw) -> str:
+def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw, *, target: bool) -> str:
     r"""Say which target or how much more input would bring the farthest weight in.
 
     With the same random numbers a weight is its mean plus :math:`z\sigma`, and :math:`\sigma` goes with one over
@@ -453,9 +477,9 @@ def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw) -> str:
         return "the mean alone is too large for any xi_target, so more or stronger inputs are needed"
     excess = float(np.max(np.abs(np.asarray(draw.weight, float) - mu_W) / room))
     xi = math.ceil(10 * solver.settings.xi * excess) / 10
-    target = f"xi_target={xi:g}" + (" (above 3, where neurons fall silent)" if xi > _XI_MOST else "")
+    wider = f"xi_target={xi:g}" + (" (above 3, where neurons fall silent)" if xi > _XI_MOST else "") + ", "
     inputs = f"about {_times_the_inputs(excess, draw.weight.size):.3g} times the inputs"
-    return f"{target}, {inputs}{_stronger(report, solver, excess)} would keep them in"
+    return f"{wider if target else ''}{inputs}{_stronger(report, solver, excess)} would keep them in"
 
 
 def _times_the_inputs(excess: float, n_weights: int) -> float:

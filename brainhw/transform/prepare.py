@@ -19,7 +19,7 @@ from brainhw.chip.spec import ChipSpec
 from brainhw.nn import net_chip
 from brainhw.nn.effective import are_chips_side_by_side
 from brainhw.nn.protocols import StepLimited, fulfils
-from brainhw.transform.trace import dotted, named_states, put_back_on_failure
+from brainhw.transform.trace import dotted, put_back_on_failure
 
 __all__ = [
     "check_numbers",
@@ -84,7 +84,7 @@ def prepare_net(
             )
     if any(hasattr(node, "chip") for node in net.nodes().values()):
         net_chip(net, call=call)
-    states = named_states(net)
+    states = net.states()
     taken_back = take_back(states, call=call)
     for path, weights in states.items():
         if not isinstance(weights, brainstate.ParamState):
@@ -92,7 +92,7 @@ def prepare_net(
         # `_value` and not `.value`: a read would make the surrounding grad see a loss that depends on this parameter.
         if not all(is_finite(leaf) for leaf in jax.tree.leaves(weights._value)):
             _arguments.check_finite_tree(
-                weights._value, call=call, name=f"the parameter {path}", fix="load or initialise it again"
+                weights._value, call=call, name=f"the parameter {dotted(path)}", fix="load or initialise it again"
             )
 
     _reset(net, batch_size, call)
@@ -154,11 +154,13 @@ def step_limit(net: brainstate.nn.Module, call: str) -> Any | None:
     return min(counting, key=lambda module: module.steps_left, default=None)
 
 
+Path = tuple[Any, ...]
+
 # A preparation writes these, so that nothing is lost if they hold no numbers before it.
 _WRITTEN_ANEW = (brainstate.HiddenState, brainstate.ShortTermState)
 
 
-def _left_behind(states: Mapping[str, brainstate.State]) -> Iterator[tuple[str, brainstate.State]]:
+def _left_behind(states: Mapping[Path, brainstate.State]) -> Iterator[tuple[Path, brainstate.State]]:
     """Yield each state, with its path, that was made in a trace which has ended."""
     depth = len(TRACE_CONTEXT.state_stack)
     for path, state in states.items():
@@ -168,7 +170,7 @@ def _left_behind(states: Mapping[str, brainstate.State]) -> Iterator[tuple[str, 
             yield path, state
 
 
-def take_back(states: Mapping[str, brainstate.State], *, call: str) -> list[tuple[str, brainstate.State]]:
+def take_back(states: Mapping[Path, brainstate.State], *, call: str) -> list[tuple[Path, brainstate.State]]:
     """Let brainstate follow those of the states again that a compiled function left behind, and return them; or raise.
 
     A state that a preparation writes anew needs no numbers; any other is lost without them.
@@ -176,17 +178,17 @@ def take_back(states: Mapping[str, brainstate.State], *, call: str) -> list[tupl
     found = list(_left_behind(states))
     for path, state in found:
         if not isinstance(state, _WRITTEN_ANEW) and not _has_numbers(state):
-            raise RuntimeError(_lost(path, state, call))
+            raise RuntimeError(_lost(dotted(path), state, call))
     for _, state in found:
         state.stack_level = len(TRACE_CONTEXT.state_stack)
     return found
 
 
-def check_numbers(states: list[tuple[str, brainstate.State]], *, call: str) -> None:
+def check_numbers(states: list[tuple[Path, brainstate.State]], *, call: str) -> None:
     """Raise if one of the states holds no numbers."""
     for path, state in states:
         if not _has_numbers(state):
-            raise RuntimeError(_lost(path, state, call))
+            raise RuntimeError(_lost(dotted(path), state, call))
 
 
 def _has_numbers(state: brainstate.State) -> bool:
@@ -219,7 +221,7 @@ def _lost(path: str, state: brainstate.State, call: str) -> str:
 def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterator[None]:
     """Put every state back as it was when the block ends; with ``keep_weights`` not the weights, unless it fails."""
     # What a compiled function left behind holds no numbers to put back; a preparation writes it anew.
-    states = named_states(net)
+    states = net.states()
     gone = {id(state) for _, state in _left_behind(states) if not _has_numbers(state)}
     before = [(state, state.value) for state in states.values() if id(state) not in gone]
     # Charges know the weights that they were computed from: otherwise a prepared net would have to be prepared again.

@@ -22,7 +22,7 @@ from brainhw.transform.finite import FiniteWatch
 from brainhw.transform.prepare import check_numbers, is_finite, prepare_net, step_limit, take_back
 from brainhw.transform.record import Recorder
 from brainhw.transform.step_rules import StepRuleError
-from brainhw.transform.trace import Call, Link, StepTrace, Value, check_step, modules_within, named_states, trace_step
+from brainhw.transform.trace import Call, Link, StepTrace, Value, check_step, modules_within, trace_step
 
 __all__ = ["LayerwisePlan", "plan_layerwise", "rollout", "time_and_batch"]
 
@@ -137,7 +137,7 @@ def rollout(
     elif key is not None:
         raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False; leave one of them out.")
     else:
-        check_numbers(take_back(named_states(net), call=call), call=call)
+        check_numbers(take_back(net.states(), call=call), call=call)
     limit = step_limit(net, call)
     if limit is not None and limit.steps_left < n_steps:
         raise limit.limit_reached(call, n_steps)

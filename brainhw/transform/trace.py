@@ -26,7 +26,6 @@ __all__ = [
     "hidden_values",
     "in_one_line",
     "is_leaf",
-    "named_states",
     "put_back_on_failure",
     "trace_step",
     "watch_calls",
@@ -485,11 +484,6 @@ def first_reason(error: BaseException) -> BaseException:
 def dotted(path: tuple[Any, ...]) -> str:
     """Return the path of a module as text."""
     return ".".join(str(part) for part in path)
-
-
-def named_states(net: brainstate.nn.Module) -> dict[str, brainstate.State]:
-    """Return every state of a network by its dotted path."""
-    return {dotted(path): state for path, state in net.states().items()}
 
 
 def registered_modules(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ()) -> list[tuple[str, Any]]:

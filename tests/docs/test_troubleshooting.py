@@ -33,8 +33,8 @@ def mistake(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def on_chip(n: int = 3, **options: Any) -> brainstate.nn.Sequential:
-    return brainstate.nn.Sequential(bh.nn.H1v1Synapse(4, n, **options), bh.nn.H1v1Layer(n, tau=10 * u.ms))
+def on_chip(n: int = 3, n_in: int = 4, **options: Any) -> brainstate.nn.Sequential:
+    return brainstate.nn.Sequential(bh.nn.H1v1Synapse(n_in, n, **options), bh.nn.H1v1Layer(n, tau=10 * u.ms))
 
 
 def rare_spikes(probability: float, n_steps: int) -> list[np.ndarray]:
@@ -182,13 +182,14 @@ def too_few_spikes(*_: Any) -> None:
 
 @mistake
 def weights_out_of_range(*_: Any) -> None:
-    bh.init.fluct_init(on_chip(), rare_spikes(0.1, 100), verbose=False)
+    x = (np.random.default_rng(0).random((4, 100, 40)) < 0.1).astype(np.float32)
+    bh.init.fluct_init(on_chip(n_in=40), [x], in_range=False, verbose=False)
 
 
 @mistake
 def weights_that_round_to_zero(*_: Any) -> None:
-    loud = [1000 * np.random.default_rng(0).random((4, 100, 4)).astype(np.float32)]
-    bh.init.fluct_init(on_chip(weight_bits="chip"), loud, in_range=True, verbose=False)
+    loud = [1000 * np.random.default_rng(0).random((4, 100, 40)).astype(np.float32)]
+    bh.init.fluct_init(on_chip(n_in=40, weight_bits="chip"), loud, in_range=True, verbose=False)
 
 
 @mistake

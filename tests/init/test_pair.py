@@ -261,7 +261,7 @@ def test_neurons_silent_by_chance_on_little_data_are_let_be(chip_pair: Callable,
 def test_best_draw_is_kept_where_no_mean_wakes_all(chip_pair: Callable, poisson: Callable) -> None:
     """Neurons that leak within a step, rare spikes: what the largest weight brings does not reach threshold."""
     net = chip_pair("H1v2", 4, 12, tau=1 * u.ms)
-    solver = solver_of(net, poisson(20, (2, 60, 4)), VENDOR)
+    solver = solver_of(net, poisson(20, (2, 60, 4)), with_settings(VENDOR, in_range=True))
     seen = spied(solver)
     draw = solver.solve()
     assert draw.dead > 0

@@ -88,7 +88,9 @@ def again(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> Callab
 
     def run(family: str, rate: float = RATE, n_in: int = INPUTS, **options: Any) -> Any:
         net = chip_pair(family, n_in, 20, topology="RC")
-        return fluct_run(net, [poisson(rate, (8, 200, n_in))], **{"xi_target": 2.5, "alpha": 0.9, **options})
+        return fluct_run(
+            net, [poisson(rate, (8, 200, n_in))], **{"xi_target": 2.5, "alpha": 0.9, "in_range": False, **options}
+        )
 
     return run
 
@@ -155,16 +157,17 @@ def test_advised_alpha_keeps_recurrent_weights_near_the_range(wide: dict, again:
 
 def test_no_rate_is_advised_where_none_would_do(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
     """Spikes in half of all steps vary most; more would say less."""
-    (text,) = fluct_run(chip_pair("H1v2", 30, 8), [poisson(300, (4, 100, 30))]).told("lie outside")
+    run = fluct_run(chip_pair("H1v2", 30, 8), [poisson(300, (4, 100, 30))], in_range=False)
+    (text,) = run.told("lie outside")
     assert "times the inputs would keep them in" in text
     assert "rate" not in text
 
 
 def test_advised_size_of_analog_values_keeps_every_weight_in_range(fluct_run: Callable, chip_pair: Callable) -> None:
     x = np.random.default_rng(0).random((8, 300, 60)).astype(np.float32)
-    (text,) = fluct_run(chip_pair("H1v2", 60, 10), [x]).told("lie outside")
+    (text,) = fluct_run(chip_pair("H1v2", 60, 10), [x], in_range=False).told("lie outside")
     times = number(r"or values ([\d.]+) times as large", text)
-    assert fluct_run(chip_pair("H1v2", 60, 10), [times * x]).layer.out_of_range == 0
+    assert fluct_run(chip_pair("H1v2", 60, 10), [times * x], in_range=False).layer.out_of_range == 0
 
 
 def test_mean_that_is_too_large_alone_has_no_target_to_advise(
@@ -246,7 +249,8 @@ def test_saturated_neurons_are_told(fluct_run: Callable, poisson: Callable) -> N
 def test_curve_that_bends_too_far_is_told(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
     curve = bh.chip.SaturatingCharge(1.034 * u.fcoulomb, saturation=0.3)
     chip = bh.chip.H1V1.replace(charge=curve, provenance="measured")
-    run = fluct_run(chip_pair("H1v1", 400, 12, chip=chip), [poisson(200, (8, 200, 400))], xi_target=1.0)
+    x = [poisson(200, (8, 200, 400))]
+    run = fluct_run(chip_pair("H1v1", 400, 12, chip=chip), x, xi_target=1.0, in_range=False)
     assert run.layer.xi_median > 1.5
     (text,) = run.told("where 1 was asked for")
     assert f"membranes fluctuate at xi={run.layer.xi_median:.3g} where" in text
