@@ -63,8 +63,8 @@ class CubaLIFLayer(RestingStates):
         Membrane noise, mV per square-root second, scalar or ``[N]``: without leak its standard deviation after one
         second. Drawn from ``brainstate.random`` at every step. Default ``None``: no noise.
     max_spikes_per_step : int, optional
-        The most spikes of one neuron in one step, up to 2**24; the rest stays on the membrane. Default ``None``: no
-        limit. In a strongly recurrent net counts can then grow until the membrane is NaN; set a limit.
+        The most spikes of one neuron in one step, up to 2**24; the rest stays on the membrane. Default ``None``, the
+        same as ``inf``: no limit. In a strongly recurrent net counts can then grow until the membrane is NaN.
     spk_fun : MultiSpike or braintools.surrogate.Surrogate, optional
         Default ``brainhw.surrogate.StepPWL()``. With a surrogate, a function of ``(V - V_th)/V_th``, neurons fire at
         most once a step.
@@ -393,10 +393,8 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
 
 
 def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> int | None:
-    if limit is None:
-        return None
     limit = spike_limit(limit, call=call, name="max_spikes_per_step")
-    if limit > 1 and not isinstance(spk_fun, MultiSpike):
+    if limit is not None and limit > 1 and not isinstance(spk_fun, MultiSpike):
         raise ValueError(
             f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} fires at most once in a step; "
             "pass spk_fun=brainhw.surrogate.StepPWL() or PeriodicExponential(), or leave the limit out."

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import math
 from typing import Any
 
 import brainunit as u
@@ -31,15 +32,33 @@ __all__ = ["MultiSpike", "PeriodicExponential", "StepPWL", "spike_limit"]
 _MOST = 2**24
 
 
-def spike_limit(value: Any, *, call: str, name: str) -> int:
-    """Return a limit on the spikes of one step, from 1 up to where float32 still tells every count from the next."""
-    limit = positive_int(value, call=call, name=name)
-    if limit > _MOST:
+def spike_limit(value: Any, *, call: str, name: str) -> int | None:
+    """Return a limit on the spikes of one step, from 1 up to where float32 still tells every count from the next.
+
+    ``None`` and infinity are no limit. A whole float and an array of one number count as that number.
+    """
+    # Rockpool's default is the float 2.0**16, and its documentation names np.inf.
+    limit = None if value is None else _whole(value, call=call, name=name)
+    if limit is not None and limit > _MOST:
         raise ValueError(
-            f"{call}: {name} must be at most 2**24 = {_MOST}, because spikes are counted in float32; got {limit}. "
-            "Pass None for no limit."
+            f"{call}: {name} must be at most 2**24 = {_MOST}, because spikes are counted in float32; "
+            f"got {describe(value)}. Pass None for no limit."
         )
     return limit
+
+
+def _whole(value: Any, *, call: str, name: str) -> int | None:
+    """Return a number from 1 on as an int, and infinity as ``None``."""
+    is_array = hasattr(value, "dtype") and np.ndim(value) == 0 and jnp.issubdtype(value.dtype, jnp.floating)
+    if is_array and is_concrete(value) and not isinstance(value, u.Quantity):
+        value = np.asarray(value).item()
+    if not isinstance(value, float):
+        return positive_int(value, call=call, name=name)
+    if value == math.inf:
+        return None
+    if not value.is_integer():
+        raise TypeError(f"{call}: {name} must be a whole number, or None for no limit; got {value:g}.")
+    return positive_int(int(value), call=call, name=name)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
@@ -94,7 +113,7 @@ class MultiSpike(abc.ABC):
             be refused: the count is NaN where it is zero or less, which ``brainhw.rollout(..., check_finite=True)``
             finds.
         max_spikes : int, optional
-            The most spikes in one step, up to 2**24; ``None`` (default) sets no limit.
+            The most spikes in one step, up to 2**24; ``None`` (default), the same as ``inf``, sets no limit.
 
         Returns
         -------
@@ -121,8 +140,7 @@ class MultiSpike(abc.ABC):
         if isinstance(V, u.Quantity):
             V = quantity(V, u.mV, call=call, name="V").mantissa
             V_th = quantity(V_th, u.mV, call=call, name="V_th").mantissa
-        if max_spikes is not None:
-            max_spikes = spike_limit(max_spikes, call=call, name="max_spikes")
+        max_spikes = spike_limit(max_spikes, call=call, name="max_spikes")
         for name, value in (("V", V), ("V_th", V_th)):
             as_array(value, call=call, name=name)
         if is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
