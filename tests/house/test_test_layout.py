@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE, TESTS = ROOT / "brainhw", ROOT / "tests"
 # Folders for what is not a module of the package: scripts, documentation, packages from outside, the house itself.
-OTHERS = {"benchmarks", "docs", "gallery", "golden", "house", "outside", "regressions", "support"}
+OTHERS = {"benchmarks", "docs", "gallery", "golden", "house", "outside", "regressions", "seeds", "support"}
 MODULES = {path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
 FILES = sorted(
     path.relative_to(TESTS) for path in TESTS.rglob("test_*.py") if path.relative_to(TESTS).parts[0] not in OTHERS
