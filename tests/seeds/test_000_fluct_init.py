@@ -62,9 +62,9 @@ def spikes_of(rate: float, n_in: int, *, batch: int = 16, steps: int = 200) -> n
     return (np.random.default_rng(0).random((batch, steps, n_in)) < rate * 1e-3).astype(np.float32)
 
 
-def loader(x: np.ndarray, batch_size: int = 16) -> list[tuple[np.ndarray]]:
-    """Return what ``DataLoader(TensorDataset(x), batch_size)`` gives: tuples of one batch."""
-    return [(x[i : i + batch_size],) for i in range(0, len(x), batch_size)]
+def loader(x: np.ndarray, batch_size: int = 16) -> list[list[np.ndarray]]:
+    """Return what ``DataLoader(TensorDataset(x), batch_size)`` gives: lists that hold one batch."""
+    return [[x[i : i + batch_size]] for i in range(0, len(x), batch_size)]
 
 
 def pair(family: str, n_in: int, n: int, tau: Any = 20.0, topology: str = "FF") -> list[Any]:
@@ -616,6 +616,7 @@ def test_as_many_batches_are_used_as_asked_for(options: dict[str, int]) -> None:
 
 LOADERS: dict[str, Callable[[np.ndarray], Any]] = {
     "a loader of tuples": lambda x: [(x, np.zeros(len(x)))],
+    "a loader of lists": lambda x: [[x]],
     "a generator": lambda x: (batch for batch in [x]),
     "an array of jax": lambda x: [jax.numpy.asarray(x)],
 }

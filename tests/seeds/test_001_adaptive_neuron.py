@@ -12,6 +12,7 @@ import inspect
 from typing import Any
 
 import brainstate
+import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
@@ -244,6 +245,11 @@ def test_recurrent_weights_start_as_those_of_the_page() -> None:
     assert weights.shape == (100, 200)
     assert float(np.abs(weights).max()) == pytest.approx(np.sqrt(6 / 200), rel=1e-3)
     assert abs(float(weights.mean())) < 0.002
+
+
+def test_recurrent_weights_come_from_the_initialiser_that_is_given() -> None:
+    made = bh.nn.ALIFLayer(N, S, w_rec=braintools.init.Constant(0.25 * u.mV))
+    np.testing.assert_array_equal(made.recurrent_matrix().to(u.mV).mantissa, np.full((N, N * S), 0.25))
 
 
 def test_concrete_recurrent_weights_are_taken_with_their_shape_checked() -> None:

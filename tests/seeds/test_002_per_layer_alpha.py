@@ -185,6 +185,11 @@ def test_a_flat_list_without_a_mode_warns_of_both_readings(my_model: Net, alpha:
     assert [len(row) for row in orders(my_model)] == [terms, terms]
 
 
+def test_terms_without_coefficients_have_ones(my_model: Net) -> None:
+    bh.set_fractional_orders(my_model, [[0.3], [0.4, 0.6]])
+    assert coefficients(my_model) == [[1.0], [1.0, 1.0]]
+
+
 def test_coefficients_that_do_not_fit_their_terms_are_refused_before_a_layer_changes(my_model: Net) -> None:
     with pytest.raises(ValueError, match=r"multi_coefficient\[1\].*\b3\b"):
         bh.set_fractional_orders(my_model, [[0.3, 0.5], [0.4, 0.6, 0.8]], multi_coefficient=[[1.0, 0.5], [1.0, 0.3]])
