@@ -332,6 +332,27 @@ def test_a_leaky_readout_serves_in_place_of_the_average() -> None:
     np.testing.assert_allclose(outputs[-1], np.einsum("t,tbc->bc", lags, drives), rtol=1e-4, atol=1e-4)
 
 
+def test_checkpointed_for_loop_bounds_the_memory_of_long_runs() -> None:
+    """What the gradient of a run of 512 steps needs besides its arguments and results."""
+    weights = np.zeros((N_IN, 100), np.float32) * u.mV
+    net = brainstate.nn.Sequential(
+        bh.nn.LIFSynapse(N_IN, 100, weight_init=weights),
+        bh.nn.LIFLayer(100, tau=20.0 * u.ms),
+        bh.nn.LeakyReadout(100, N_OUT, tau=10.0 * u.ms, weight_init=np.zeros((100, N_OUT))),
+    )
+    x = jnp.zeros((512, 16, N_IN))
+
+    def bytes_of(loop: Callable[..., Any]) -> int:
+        def loss() -> Any:
+            bh.prepare_net(net, 16)
+            return loop(net.update, x).mean()
+
+        step = brainstate.transform.jit(brainstate.transform.grad(loss, net.states(brainstate.ParamState)))
+        return step.compile().memory_analysis().temp_size_in_bytes
+
+    assert bytes_of(brainstate.transform.checkpointed_for_loop) < 0.5 * bytes_of(brainstate.transform.for_loop)
+
+
 def test_long_runs_keep_bounded_memory_through_rollout_as_well() -> None:
     # Kept otherwise too: `rollout(checkpoint="auto")` is the loop with bounded memory that also prepares and records.
     net, x = build("recurrent LIF"), data()[0]
