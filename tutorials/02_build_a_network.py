@@ -120,8 +120,8 @@ stepped = brainstate.transform.for_loop(net.update, x)
 assert np.allclose(stepped, outputs, atol=1e-5)
 
 # %% [markdown]
-# (`brainstate.nn.init_all_states` makes *new* states, which a function compiled before does not know. `prepare_net`
-# writes into those there are, and may stand inside of `jit`.)
+# (`brainstate.nn.init_all_states` makes *new* states in modules of other packages, which a function compiled before
+# does not know. `prepare_net` writes into those there are, and may stand inside of `jit`.)
 #
 # ## Look inside
 #

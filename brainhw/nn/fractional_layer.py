@@ -237,7 +237,8 @@ class FractionalLayer(RestingStates):
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
         self._dt_of_past: float | None = None
-        self.position = self.V_offset = self.x_before = None  # those that another method had
+        for name in {"position", "V_offset", "x_before"} - self.resting_values(batch_size).keys():
+            setattr(self, name, None)  # another method had it
         super().init_state(batch_size)
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:

@@ -12,6 +12,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
+from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
 from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, run
@@ -40,10 +41,17 @@ class RestingStates(brainstate.nn.Dynamics):
         """Return the resting value of every state by name."""
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
-        # New states: a compiled function checks shapes, and the batch size may differ from before.
-        for name, value in self.resting_values(batch_size).items():
-            setattr(self, name, brainstate.HiddenState(value))
+        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``; those that there are go back to rest."""
+        resting = self.resting_values(batch_size)
+        # A compiled function goes on with the states that it knows, so outside of traces these are kept. A trace, and
+        # brainstate's mapping over states, need new ones.
+        kept = not TRACE_CONTEXT.state_stack and not TRACE_CONTEXT.new_state_catcher and _arguments.is_concrete(resting)
+        for name, value in resting.items():
+            state: Any = getattr(self, name, None)
+            if kept and type(state) is brainstate.HiddenState and not state.stack_level and not state.tag:
+                state.value = value
+            else:
+                setattr(self, name, brainstate.HiddenState(value))
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
