@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,7 +18,11 @@ def describe(value: Any) -> str:
     if isinstance(value, u.Quantity):
         shape = np.shape(value.mantissa)
         what = f"a Quantity in {u.get_unit(value)}"
-        return f"{what} of shape {shape}" if shape else f"{value} ({what})"
+        if shape or not is_concrete(value):
+            return f"{what} of shape {shape}" if shape else what
+        # Inside `jit` brainunit would print the tracer of a conversion.
+        with jax.ensure_compile_time_eval():
+            return f"{value} ({what})"
     if isinstance(value, (bool, int, float, complex, str, type(None))):
         return repr(value)
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -84,8 +89,13 @@ def quantity(
         )
     if not u.have_same_dim(value, unit):
         raise TypeError(f"{call}: {name} must have the dimension of {unit}, {example}; got {describe(value)}.")
-    mantissa = value.to(unit).mantissa
-    if is_concrete(mantissa):
+    if np.result_type(getattr(value.mantissa, "dtype", type(value.mantissa))).kind == "c":
+        raise TypeError(f"{call}: {name} must be real; got {describe(value)}. Take the real part.")
+    # Inside `jit` JAX traces the conversion of a number too; an error would then print a tracer.
+    concrete = is_concrete(value)
+    with jax.ensure_compile_time_eval() if concrete else contextlib.nullcontext():
+        mantissa = value.to(unit).mantissa
+    if concrete:
         mantissa = np.asarray(mantissa)
         mantissa = mantissa.astype(np.result_type(mantissa.dtype, np.float32))
         # A Python float is weakly typed: it never widens the precision of what it meets.
@@ -227,7 +237,10 @@ def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") 
 
 
 def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data before this call") -> None:
-    """Raise if ``value`` holds NaN or infinity; a traced value has no numbers yet and passes."""
+    """Raise if ``value`` is complex, or holds NaN or infinity; a traced value has no numbers yet and may."""
+    dtype = getattr(u.get_mantissa(value), "dtype", None)
+    if dtype is not None and dtype.kind == "c":
+        raise TypeError(f"{call}: {name} must be real; got numbers of dtype {dtype}. Take the real part.")
     if not is_concrete(value):
         return
     numbers = _mantissa(value)

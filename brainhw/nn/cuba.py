@@ -7,7 +7,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 import braintools
@@ -20,13 +20,14 @@ from brainhw import _arguments
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, tap
+from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
 from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, zeros
 from brainhw.surrogate import MultiSpike, StepPWL
 from brainhw.surrogate.multi_spike import spike_limit
 
 __all__ = ["CubaLIFLayer"]
 
-_NOISE_UNIT = u.mV / u.second**0.5
+_NOISE = Range(0.0, includes_low=True, unit=u.mV / u.second**0.5)
 
 
 class CubaLIFLayer(RestingStates):
@@ -111,6 +112,14 @@ class CubaLIFLayer(RestingStates):
     [2. 2.] [1.  0.5] mV [0.5  0.25] mV
     """
 
+    parameter_ranges: ClassVar[dict[str, Range]] = {
+        **{name: leak.within for leak in LEAKS.values() for name in leak.names},
+        "bias": VOLTAGE,
+        "V_th": THRESHOLD,
+        "noise_std": _NOISE,
+        "recurrent_weight": Range(unit=u.mV, shape=lambda layer: (layer.n_neurons, layer.n_neurons * layer.n_synapses)),
+    }
+
     def __init__(
         self,
         size: int | tuple[int, ...],
@@ -148,12 +157,12 @@ class CubaLIFLayer(RestingStates):
             setattr(self, argument, leak_parameter(leak, value, shapes, call=call, name=argument))
         for argument, value in (("bias", bias), ("V_th", V_th), ("w_rec", w_rec)):
             _arguments.check_transform(value, call=call, name=argument)
-        self.bias = neuron_parameter(bias, u.mV, shape, call=call, name="bias", positive=False, shapes=per_neuron)
-        self.V_th = neuron_parameter(V_th, u.mV, shape, call=call, name="V_th", shapes=per_neuron)
+        self.bias = neuron_parameter(bias, VOLTAGE, shape, call=call, name="bias", shapes=per_neuron)
+        self.V_th = neuron_parameter(V_th, THRESHOLD, shape, call=call, name="V_th", shapes=per_neuron)
         self.noise_std = None
         if noise_std is not None:
             self.noise_std = _arguments.quantity(
-                noise_std, _NOISE_UNIT, call=call, name="noise_std", shapes=per_neuron, nonnegative=True
+                noise_std, _NOISE.unit, call=call, name="noise_std", shapes=per_neuron, nonnegative=True
             )
         self.recurrent_weight = _recurrent_weights(w_rec, shape[0], n_syn, call)
         example = "brainhw.surrogate.StepPWL() or brainhw.surrogate.fast_sigmoid()"
@@ -193,16 +202,6 @@ class CubaLIFLayer(RestingStates):
             "I_syn": zeros((*size, self.n_synapses), batch_size, u.mV),
             "spk": zeros(size, batch_size),
         }
-
-    def prepare(self, key: jax.Array | None = None) -> None:
-        """Refuse a threshold that learning has led to zero or below, where it is not being traced."""
-        V_th = self.threshold().mantissa
-        # Here and not in `update`: inside a compiled step the threshold has no number.
-        if _arguments.is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
-            raise ValueError(
-                f"{type(self).__name__}: V_th has been learnt to {np.min(np.asarray(V_th)):g} mV and must stay greater "
-                "than zero; give it a transform, brainstate.nn.Param(..., t=brainstate.nn.SoftplusT(0.1 * u.mV))."
-            )
 
     def recurrent_slot(self) -> Slot | None:
         """Return the recurrent weight, ``None`` without one."""

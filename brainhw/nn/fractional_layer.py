@@ -20,6 +20,7 @@ from brainhw.kernel.past import LagBuffer, LeakySums, Past
 from brainhw.nn.fractional_terms import Terms, make_terms
 from brainhw.nn.parameter import current_value, neuron_parameter
 from brainhw.nn.protocols import Slot, heard_now, tap
+from brainhw.nn.ranges import DURATION, FACTOR, ORDER, THRESHOLD, Range
 from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, zeros
 
 __all__ = ["FractionalLayer"]
@@ -71,7 +72,7 @@ class FractionalLayer(RestingStates):
         call = type(self).__name__
         shape = _arguments.sizes(size, call=call, name="size")
         super().__init__(shape, name=name)
-        self.V_th = neuron_parameter(V_th, u.mV, shape, call=call, name="V_th")
+        self.V_th = neuron_parameter(V_th, THRESHOLD, shape, call=call, name="V_th")
         self.tau = _time_constant(tau, learn_tau, shape, call)
         self.time_scale = self.lookahead = None
         if time_scale is not None:
@@ -112,6 +113,13 @@ class FractionalLayer(RestingStates):
             make_terms(alpha, coefficients, learn_alpha, learn_coefficients, size=shape, method=method, call=call)
         )
         FractionalLayer.init_state(self)
+
+    @property
+    def parameter_ranges(self) -> dict[str, Range]:
+        """The range of each parameter."""
+        # A coefficient that is learnt without a transform (`learn_coefficients='raw'`) may have either sign.
+        factors = {} if isinstance(self.coefficients, brainstate.nn.Param) else {"coefficients": FACTOR}
+        return {"alpha": ORDER, "tau": DURATION, "V_th": THRESHOLD, "time_scale": DURATION, **factors}
 
     def set_orders(
         self,
@@ -366,7 +374,7 @@ class FractionalLayer(RestingStates):
 
 
 def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> Any:
-    parameter = neuron_parameter(tau, u.ms, size, call=call, name="tau")
+    parameter = neuron_parameter(tau, DURATION, size, call=call, name="tau")
     if not _arguments.flag(learn, call=call, name="learn_tau"):
         return parameter
     if isinstance(parameter, brainstate.nn.Param):

@@ -11,6 +11,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.kernel.fractional_weights import METHODS
 from brainhw.nn.parameter import current_value
+from brainhw.nn.ranges import ORDER
 
 __all__ = ["Names", "Terms", "make_terms"]
 
@@ -58,12 +59,11 @@ def make_terms(
     given = current_value(alpha)
     orders = _orders(given, size, call, names.alpha)
     for place, of_term in enumerate(orders):
-        wrong = of_term[(of_term <= 0) | (of_term > 1)]
+        wrong = of_term[~ORDER.holds(of_term)]
         if wrong.size:
             name = f"{names.alpha}[{place}]" if isinstance(given, (list, tuple)) else names.alpha
             raise ValueError(
-                f"{call}: {name} must be greater than 0 and at most 1; got {wrong.flat[0]:g}. Order 1 is the "
-                "ordinary derivative."
+                f"{call}: {name} must be {ORDER.words}; got {wrong.flat[0]:g}. Order 1 is the ordinary derivative."
             )
     # The sigmoid that keeps a learnt order in range reaches 1 only at infinity.
     if learn_alpha is True and np.any(orders >= 1):

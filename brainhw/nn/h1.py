@@ -20,6 +20,7 @@ from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
 from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
+from brainhw.nn.ranges import DENSE_NUMBER, THRESHOLD, TIME_CONSTANT, Range
 from brainhw.nn.spiking import SpikingLayer, checked_spikes
 
 __all__ = [
@@ -150,6 +151,8 @@ class H1Synapse(_ChipSynapse):
         If a size, the weights or the chip do not fit; the message names the argument.
     """
 
+    parameter_ranges: ClassVar[dict[str, Range]] = {"weight": DENSE_NUMBER}
+
     def __init__(
         self,
         in_size: int,
@@ -250,6 +253,8 @@ class H1Frontend(_ChipSynapse):
     TypeError, ValueError
         If the weights or the chip do not fit; the message names the argument.
     """
+
+    parameter_ranges: ClassVar[dict[str, Range]] = {"weight": Range(shape=lambda frontend: frontend.in_size)}
 
     def __init__(
         self,
@@ -373,6 +378,11 @@ class H1Layer(SpikingLayer):
     drive_unit = u.fcoulomb
     drive_word = "a charge"
     clamped = True
+    parameter_ranges: ClassVar[dict[str, Range]] = {
+        "pinned_tau": TIME_CONSTANT,
+        "pinned_V_th": THRESHOLD,
+        "recurrent_weight": DENSE_NUMBER,
+    }
     # `drawn` and `nominal` run in a preparation, and the loop reads the states that it wrote.
     _hooks = (*SpikingLayer._hooks, "drawn", "effective_class", "master", "nominal")
 

@@ -13,6 +13,7 @@ import jax
 from brainhw import _arguments, surrogate
 from brainhw.nn.parameter import neuron_parameter, weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
+from brainhw.nn.ranges import DENSE_VOLTAGE, THRESHOLD, TIME_CONSTANT, Range
 from brainhw.nn.spiking import SpikingLayer, checked_spikes, tall_product
 
 __all__ = ["LIFLayer", "LIFSynapse"]
@@ -67,6 +68,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         init = braintools.init.KaimingNormal(unit=u.mV) if weight_init is None else weight_init
         self.weight = weight_state(init, (n_in, n_out), unit=u.mV, call=call, name="weight_init")
 
+    parameter_ranges: ClassVar[dict[str, Range]] = {"weight": DENSE_VOLTAGE}
     # For initialisers and checks alone; the product reads `weight` itself.
     sequence_hooks: ClassVar[tuple[str, ...]] = ("weight_slot",)
 
@@ -157,6 +159,11 @@ class LIFLayer(SpikingLayer):
     drive_unit = u.mV
     drive_word = "a voltage step"
     clamped = False
+    parameter_ranges: ClassVar[dict[str, Range]] = {
+        "tau": TIME_CONSTANT,
+        "V_th": THRESHOLD,
+        "recurrent_weight": DENSE_VOLTAGE,
+    }
 
     def __init__(
         self,
@@ -180,8 +187,8 @@ class LIFLayer(SpikingLayer):
             name=name,
         )
         call = type(self).__name__
-        self.tau = neuron_parameter(tau, u.ms, self.in_size, call=call, name="tau")
-        self.V_th = neuron_parameter(V_th, u.mV, self.in_size, call=call, name="V_th")
+        self.tau = neuron_parameter(tau, TIME_CONSTANT, self.in_size, call=call, name="tau")
+        self.V_th = neuron_parameter(V_th, THRESHOLD, self.in_size, call=call, name="V_th")
         if topology == "RC":
             init = _orthogonal_millivolts if recurrent_init is None else recurrent_init
             self.recurrent_weight = weight_state(init, self.in_size * 2, unit=u.mV, call=call, name="recurrent_init")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 import braintools
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from brainhw import _arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.protocols import tap
+from brainhw.nn.ranges import DENSE_NUMBER, TIME_CONSTANT, Range
 from brainhw.nn.spiking import RestingStates, tall_product, zeros
 
 __all__ = ["LeakyReadout"]
@@ -62,6 +63,8 @@ class LeakyReadout(RestingStates):
     [1.0, 2.9048]
     """
 
+    parameter_ranges: ClassVar[dict[str, Range]] = {"tau": TIME_CONSTANT, "weight": DENSE_NUMBER}
+
     def __init__(
         self,
         in_size: int,
@@ -77,7 +80,7 @@ class LeakyReadout(RestingStates):
         n_out = _arguments.size(out_size, call=call, name="out_size")
         super().__init__((n_in,), name=name)
         self.out_size = (n_out,)
-        self.tau = neuron_parameter(tau, u.ms, n_out, call=call, name="tau")
+        self.tau = neuron_parameter(tau, TIME_CONSTANT, n_out, call=call, name="tau")
         init = braintools.init.KaimingNormal() if weight_init is None else weight_init
         self.weight = weight_state(init, (n_in, n_out), call=call, name="weight_init")
         self.bias = brainstate.ParamState(zeros(n_out, None)) if bias else None
