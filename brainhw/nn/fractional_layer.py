@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -26,6 +27,15 @@ from brainhw.nn.spiking import RestingStates, check_spike_function, checked_driv
 __all__ = ["FractionalLayer"]
 
 DEFAULT_HORIZON = 4096
+# From dt = 2 tau on, an explicit step of the Gruenwald-Letnikov scheme overshoots by more than it corrects: there the
+# symbol (1 - 1/z)^alpha at z = -1 equals (dt/tau)^alpha.
+_EXPLICIT = dataclasses.replace(
+    DURATION,
+    per_step=lambda ratio: f"dt/tau = {ratio:.3g}; explicit steps are unstable above 2" if ratio > 2 else None,
+)
+_COARSE = dataclasses.replace(
+    DURATION, per_step=lambda ratio: f"dt/tau = {ratio:.3g}; steps do not resolve it" if ratio > 5 else None
+)
 
 
 class FractionalLayer(RestingStates):
@@ -119,7 +129,10 @@ class FractionalLayer(RestingStates):
         """The range of each parameter."""
         # A coefficient that is learnt without a transform (`learn_coefficients='raw'`) may have either sign.
         factors = {} if isinstance(self.coefficients, brainstate.nn.Param) else {"coefficients": FACTOR}
-        return {"alpha": ORDER, "tau": DURATION, "V_th": THRESHOLD, "time_scale": DURATION, **factors}
+        explicit = self.time_scale is None and not self.scheme().implicit
+        # Without a leak, tau is a gain and not a time that a step could miss.
+        tau = DURATION if not self.leak_factor else _EXPLICIT if explicit else _COARSE
+        return {"alpha": ORDER, "tau": tau, "V_th": THRESHOLD, "time_scale": DURATION, **factors}
 
     def set_orders(
         self,

@@ -20,6 +20,7 @@ from brainhw.nn import net_chip
 from brainhw.nn.effective import are_chips_side_by_side
 from brainhw.nn.protocols import StepLimited, fulfils
 from brainhw.nn.ranges import check_ranges
+from brainhw.nn.time_steps import warn_of_long_steps
 from brainhw.transform.trace import dotted, named_states, put_back_on_failure
 
 __all__ = [
@@ -91,6 +92,7 @@ def prepare_net(
     states = named_states(net)
     taken_back = take_back(states, call=call)
     check_ranges(net, call=call, nodes=nodes)
+    warn_of_long_steps(net, nodes, call=call)
     for path, weights in states.items():
         if not isinstance(weights, brainstate.ParamState):
             continue
