@@ -213,17 +213,39 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     """Return a plain array of numbers; raise for a Quantity or anything that is not an array."""
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
-    if getattr(value, "dtype", None) is not None and value.dtype.kind == "c":
+    # A dtype of torch has no kind.
+    if getattr(getattr(value, "dtype", None), "kind", None) == "c":
         raise TypeError(f"{call}: {name} must be real; got {describe(value)}.")
     if isinstance(value, jax.Array):
         return value
+    given = value
+    if hasattr(value, "detach"):  # a tensor of torch, which may carry a gradient or lie on a GPU
+        value = value.detach().cpu()
+        # NumPy has no bfloat16; every number of it is one of float32.
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):  # ragged, or a list of traced arrays
         array = np.asarray(None)
-    if array.dtype == object or array.dtype.kind in "US":
-        raise TypeError(f"{call}: {name} must be an array of numbers; got {describe(value)}.")
-    return array
+    # By JAX's types, which include bfloat16: NumPy takes it for raw bytes.
+    if not (array.dtype.kind == "b" or jax.numpy.issubdtype(array.dtype, np.number)):
+        raise TypeError(f"{call}: {name} must be an array of numbers; got {describe(given)}.")
+    if array.dtype.kind == "c":
+        raise TypeError(f"{call}: {name} must be real; got {describe(given)}.")
+    # JAX takes the byte order of this machine alone.
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_arrays(value: Any, *, call: str, name: str) -> Any:
+    """Return a pytree of arrays or Quantities with plain NumPy or JAX arrays of real numbers, or raise."""
+    leaves, tree = jax.tree.flatten(value)
+    if all(isinstance(leaf, jax.Array) or (type(leaf) is np.ndarray and _is_plain(leaf.dtype)) for leaf in leaves):
+        return value
+    return tree.unflatten([as_array(leaf, call=call, name=name) for leaf in leaves])
+
+
+def _is_plain(dtype: np.dtype) -> bool:
+    return dtype.kind in "biuf" and dtype.isnative
 
 
 def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") -> None:
@@ -239,9 +261,8 @@ def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") 
 def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data before this call") -> None:
     """Raise if ``value`` is complex, or holds NaN or infinity; a traced value has no numbers yet and may."""
     dtype = getattr(u.get_mantissa(value), "dtype", None)
-    if dtype is not None and dtype.kind == "c":
-        raise TypeError(f"{call}: {name} must be real; got numbers of dtype {dtype}. Take the real part.")
     if not is_concrete(value):
+        _refuse_complex(dtype, call=call, name=name)
         return
     numbers = _mantissa(value)
     # By JAX's types: NumPy takes bfloat16 for raw bytes.
@@ -254,6 +275,12 @@ def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data
         raise ValueError(
             f"{call}: {name} holds {len(bad)} NaN or infinite value(s), the first at index {where}; {fix}."
         )
+    _refuse_complex(numbers.dtype, call=call, name=name)
+
+
+def _refuse_complex(dtype: Any, *, call: str, name: str) -> None:
+    if dtype is not None and dtype.kind == "c":
+        raise TypeError(f"{call}: {name} must be real; got numbers of dtype {dtype}. Take the real part.")
 
 
 def check_transform(value: Any, *, call: str, name: str) -> None:

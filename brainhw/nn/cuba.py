@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.kernel.precision import as_dtype, narrowed, wide
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, tap
 from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
-from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, zeros
+from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, no_spikes, zeros
 from brainhw.surrogate import MultiSpike, StepPWL
 from brainhw.surrogate.multi_spike import spike_limit
 
@@ -200,7 +201,7 @@ class CubaLIFLayer(RestingStates):
         return {
             "V": zeros(size, batch_size, u.mV),
             "I_syn": zeros((*size, self.n_synapses), batch_size, u.mV),
-            "spk": zeros(size, batch_size),
+            "spk": no_spikes(size, batch_size),
         }
 
     def recurrent_slot(self) -> Slot | None:
@@ -239,7 +240,7 @@ class CubaLIFLayer(RestingStates):
             V = alpha * V + _total(I_syn, None) + bias
             return (V, I_syn), V.mantissa
 
-        rest = jnp.zeros(inputs.shape[1:], inputs.dtype) * u.mV
+        rest = jnp.zeros(inputs.shape[1:], wide(inputs.dtype)) * u.mV
         return u.Quantity(brainstate.transform.scan(one_step, (rest[..., 0], rest), inputs)[1], unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
@@ -262,10 +263,11 @@ class CubaLIFLayer(RestingStates):
             call=call,
             source="Send spikes through a LIFSynapse first, or multiply by u.mV.",
         )
-        I_syn = self.voltage_state("I_syn", self.n_synapses) + self._by_synapse(arriving)
+        I_syn = self.voltage_state("I_syn", self.n_synapses) + self._by_synapse(narrowed(arriving, V.dtype))
         alpha, beta = self._decay_factors(dt)
         spk = jnp.asarray(_arguments.as_array(self.spk.value, call=call, name="the state spk"))
         self._check_state_shape("spk", spk.shape, V.shape, call)
+        precision, spk = spk.dtype, as_dtype(spk, V.dtype)
 
         # As in Rockpool, input and recurrent input decay once as they arrive, and recurrence takes a step.
         if self.recurrent_weight is not None:
@@ -290,7 +292,7 @@ class CubaLIFLayer(RestingStates):
         # The reset keeps its gradient by default: Rockpool detaches nothing, and its gradients are golden traces.
         self.write_voltage("V", V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th)
         self.write_voltage("I_syn", I_syn)
-        self.spk.value = spk
+        self.spk.value = spk = as_dtype(spk, precision)
         return spk
 
     def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
@@ -308,9 +310,9 @@ class CubaLIFLayer(RestingStates):
         return value.in_unit(u.mV)
 
     def write_voltage(self, name: str, value: u.Quantity) -> None:
-        """Write a state in the unit that it has: a time loop carries it and cannot change its unit on the way."""
+        """Write a state in the unit and precision that it has: a time loop carries it and cannot change them."""
         state = getattr(self, name)
-        state.value = value.in_unit(u.get_unit(state.value))
+        state.value = as_dtype(value.in_unit(u.get_unit(state.value)), state.value.dtype)
 
     def _check_state_shape(self, name: str, shape: tuple[int, ...], expected: tuple[int, ...], call: str) -> None:
         if shape != expected:

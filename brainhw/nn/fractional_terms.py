@@ -10,6 +10,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.kernel.fractional_weights import METHODS
+from brainhw.kernel.precision import state_dtype
 from brainhw.nn.parameter import current_value
 from brainhw.nn.ranges import ORDER
 
@@ -106,9 +107,9 @@ def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, 
         if learn is not False:
             raise ValueError(f"{call}: {name} is a Param, which is learnt as it is; leave {flag} out.")
         return given
-    array = jnp.asarray(value, dtype=brainstate.environ.dftype())
     if learn is False:
-        return array
+        return jnp.asarray(value, dtype=state_dtype())
+    array = jnp.asarray(value, dtype=brainstate.environ.dftype())
     # 'raw' without a transform: spikeDE learns so, without any range.
     return brainstate.nn.Param(array, t=transform) if learn is True else brainstate.nn.Param(array)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import brainstate
 import brainunit as u
 import jax
+import jax.numpy as jnp
 
 from brainhw import _arguments
+from brainhw.kernel.precision import is_half, widened
 from brainhw.nn.parameter import current_value, neuron_parameter
 from brainhw.nn.ranges import BIT_SHIFT, DECAY, TIME_CONSTANT, Range
 
@@ -53,12 +56,22 @@ def leak_parameter(leak: str, value: Any, shapes: list[tuple[int, ...]], *, call
         # `as_lif_with_ahp_synapses` may run inside `jit`, where a learnt factor has no number to check.
         given = _arguments.number(given, call=call, name=name, shapes=shapes, traced=True)
         return value if isinstance(value, brainstate.nn.Param) else given
-    return neuron_parameter(value, LEAKS[leak].within, (), call=call, name=name, shapes=shapes)
+    parameter = neuron_parameter(value, LEAKS[leak].within, (), call=call, name=name, shapes=shapes)
+    held = getattr(current_value(parameter), "dtype", None)
+    if leak == "decays" and held is not None and is_half(held):
+        warnings.warn(
+            f"{call}: {name} is learnt in {held}, with numbers {float(jnp.finfo(held).eps) / 2:.2g} apart below 1, "
+            "so that long time constants are rounded. Learn a time constant (leak='taus'), or build the layer inside "
+            "brainstate.environ.context(precision=32).",
+            UserWarning,
+            stacklevel=2,
+        )
+    return parameter
 
 
 def decay_factor(leak: str, parameter: Any, dt: u.Quantity) -> jax.Array:
     """Return the decay factor of one step: ``exp(-dt/tau)``, the factor itself, or ``1 - 2**-shift``."""
-    value = current_value(parameter)
+    value = widened(current_value(parameter))
     if leak == "taus":
         return u.math.exp(-dt / value)
     return value if leak == "decays" else 1 - 2.0**-value

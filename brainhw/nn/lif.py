@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,6 +12,8 @@ import brainunit as u
 import jax
 
 from brainhw import _arguments, surrogate
+from brainhw.kernel.precision import is_half
+from brainhw.nn.leak import decay_factor
 from brainhw.nn.parameter import neuron_parameter, weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
 from brainhw.nn.ranges import DENSE_VOLTAGE, THRESHOLD, TIME_CONSTANT, Range
@@ -96,7 +99,10 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
 def _orthogonal_millivolts(size: tuple[int, int]) -> u.Quantity:
     # All singular values are 0.2, so that feedback starts small beside a threshold of 1 mV. The `unit` of the
     # initializer itself is deprecated in braintools.
-    return braintools.init.Orthogonal(scale=0.2)(size) * u.mV
+    # In float32 at least, because the decomposition takes no half precision; the layer converts the result.
+    half = is_half(brainstate.environ.dftype())
+    with brainstate.environ.context(precision=32) if half else contextlib.nullcontext():
+        return braintools.init.Orthogonal(scale=0.2)(size) * u.mV
 
 
 class LIFLayer(SpikingLayer):
@@ -200,8 +206,7 @@ class LIFLayer(SpikingLayer):
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)``."""
         # Exact for every dt. The Euler factor 1 - dt/tau is negative for dt > tau.
-        tau = self.tau.value() if isinstance(self.tau, brainstate.nn.Param) else self.tau
-        return u.math.exp(-dt / tau)
+        return decay_factor("taus", self.tau, dt)
 
     def threshold(self) -> u.Quantity:
         """Return the threshold in mV."""

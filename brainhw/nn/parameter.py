@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.kernel.precision import state_dtype
 from brainhw.nn.ranges import Range
 
 __all__ = ["current_value", "neuron_parameter", "weight_state"]
@@ -50,7 +51,8 @@ def neuron_parameter(
         return value
     # A scalar stays a Python number, whose weak type leaves the dtype of the states alone.
     if np.ndim(mantissa):
-        mantissa = jnp.asarray(mantissa, dtype=brainstate.environ.dftype())
+        # Half precision would round a decay factor of 0.998 to 1 or to 0.996.
+        mantissa = jnp.asarray(mantissa, dtype=state_dtype())
     return mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit)
 
 

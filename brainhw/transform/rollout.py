@@ -124,6 +124,7 @@ def rollout(
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
     n_steps, batch_size = time_and_batch(net, xs, call=call)
+    xs = _arguments.as_arrays(xs, call=call, name="xs")
     if not all(is_finite(leaf) for leaf in jax.tree.leaves(xs)):
         _arguments.check_finite_tree(xs, call=call, name="xs")
     if type(layerwise) is not bool:
