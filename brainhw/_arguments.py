@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,7 +18,11 @@ def describe(value: Any) -> str:
     if isinstance(value, u.Quantity):
         shape = np.shape(value.mantissa)
         what = f"a Quantity in {u.get_unit(value)}"
-        return f"{what} of shape {shape}" if shape else f"{value} ({what})"
+        if shape or not is_concrete(value):
+            return f"{what} of shape {shape}" if shape else what
+        # Inside `jit` brainunit would print the tracer of a conversion.
+        with jax.ensure_compile_time_eval():
+            return f"{value} ({what})"
     if isinstance(value, (bool, int, float, complex, str, type(None))):
         return repr(value)
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -84,8 +89,13 @@ def quantity(
         )
     if not u.have_same_dim(value, unit):
         raise TypeError(f"{call}: {name} must have the dimension of {unit}, {example}; got {describe(value)}.")
-    mantissa = value.to(unit).mantissa
-    if is_concrete(mantissa):
+    if np.result_type(getattr(value.mantissa, "dtype", type(value.mantissa))).kind == "c":
+        raise TypeError(f"{call}: {name} must be real; got {describe(value)}. Take the real part.")
+    # Inside `jit` JAX traces the conversion of a number too; an error would then print a tracer.
+    concrete = is_concrete(value)
+    with jax.ensure_compile_time_eval() if concrete else contextlib.nullcontext():
+        mantissa = value.to(unit).mantissa
+    if concrete:
         mantissa = np.asarray(mantissa)
         mantissa = mantissa.astype(np.result_type(mantissa.dtype, np.float32))
         # A Python float is weakly typed: it never widens the precision of what it meets.
@@ -203,17 +213,39 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     """Return a plain array of numbers; raise for a Quantity or anything that is not an array."""
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
-    if getattr(value, "dtype", None) is not None and value.dtype.kind == "c":
+    # A dtype of torch has no kind.
+    if getattr(getattr(value, "dtype", None), "kind", None) == "c":
         raise TypeError(f"{call}: {name} must be real; got {describe(value)}.")
     if isinstance(value, jax.Array):
         return value
+    given = value
+    if hasattr(value, "detach"):  # a tensor of torch, which may carry a gradient or lie on a GPU
+        value = value.detach().cpu()
+        # NumPy has no bfloat16; every number of it is one of float32.
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):  # ragged, or a list of traced arrays
         array = np.asarray(None)
-    if array.dtype == object or array.dtype.kind in "US":
-        raise TypeError(f"{call}: {name} must be an array of numbers; got {describe(value)}.")
-    return array
+    # By JAX's types, which include bfloat16: NumPy takes it for raw bytes.
+    if not (array.dtype.kind == "b" or jax.numpy.issubdtype(array.dtype, np.number)):
+        raise TypeError(f"{call}: {name} must be an array of numbers; got {describe(given)}.")
+    if array.dtype.kind == "c":
+        raise TypeError(f"{call}: {name} must be real; got {describe(given)}.")
+    # JAX takes the byte order of this machine alone.
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_arrays(value: Any, *, call: str, name: str) -> Any:
+    """Return a pytree of arrays or Quantities with plain NumPy or JAX arrays of real numbers, or raise."""
+    leaves, tree = jax.tree.flatten(value)
+    if all(isinstance(leaf, jax.Array) or (type(leaf) is np.ndarray and _is_plain(leaf.dtype)) for leaf in leaves):
+        return value
+    return tree.unflatten([as_array(leaf, call=call, name=name) for leaf in leaves])
+
+
+def _is_plain(dtype: np.dtype) -> bool:
+    return dtype.kind in "biuf" and dtype.isnative
 
 
 def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") -> None:
@@ -227,8 +259,10 @@ def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") 
 
 
 def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data before this call") -> None:
-    """Raise if ``value`` holds NaN or infinity; a traced value has no numbers yet and passes."""
+    """Raise if ``value`` is complex, or holds NaN or infinity; a traced value has no numbers yet and may."""
+    dtype = getattr(u.get_mantissa(value), "dtype", None)
     if not is_concrete(value):
+        _refuse_complex(dtype, call=call, name=name)
         return
     numbers = _mantissa(value)
     # By JAX's types: NumPy takes bfloat16 for raw bytes.
@@ -241,6 +275,12 @@ def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data
         raise ValueError(
             f"{call}: {name} holds {len(bad)} NaN or infinite value(s), the first at index {where}; {fix}."
         )
+    _refuse_complex(numbers.dtype, call=call, name=name)
+
+
+def _refuse_complex(dtype: Any, *, call: str, name: str) -> None:
+    if dtype is not None and dtype.kind == "c":
+        raise TypeError(f"{call}: {name} must be real; got numbers of dtype {dtype}. Take the real part.")
 
 
 def check_transform(value: Any, *, call: str, name: str) -> None:

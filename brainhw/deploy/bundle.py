@@ -27,6 +27,7 @@ from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import judge
 from brainhw.deploy.placement import needs_of, place_layers
 from brainhw.deploy.survey import INPUT, Survey, survey
+from brainhw.kernel.precision import state_dtype
 from brainhw.kernel.quantize import stored_grid
 from brainhw.nn import ChipWeight
 
@@ -216,8 +217,11 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
 def _dtype(found: Survey, call: str) -> str:
     # Weights of another precision round to the same codes, but their charges, and so the spikes, would differ.
     held = {str(weight.master.value.dtype) for weight in found.weights.values()}
-    held |= {str(layer.tau.mantissa.dtype) for layer in found.layers.values()}
-    held.add(np.dtype(brainstate.environ.dftype()).name)
+    of_environ = np.dtype(brainstate.environ.dftype()).name
+    held.add(of_environ)
+    # Layers of half precision hold their time constants in float32.
+    taus = {str(layer.tau.mantissa.dtype) for layer in found.layers.values()}
+    held |= {of_environ} if taus == {np.dtype(state_dtype()).name} else taus
     if len(held) > 1 or not held <= set(DTYPES):
         raise ValueError(
             f"{call}: the network and brainstate.environ must have one precision; got {', '.join(sorted(held))}. "

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, Family, UnknownFamilyError, get_family
 from brainhw.nn import ChipWeight, chip_weights
+from brainhw.nn.ranges import check_ranges
 from brainhw.transform.prepare import prepare_net, states_restored
 from brainhw.transform.trace import Call, StepTrace, Value, in_one_line, registered_modules, trace_step
 
@@ -120,6 +121,7 @@ def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
     roles = {path: role for path, module in named.items() if (role := role_of(module)) is not None}
     if not roles:
         raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
+    check_ranges(net, call=call)
     weights = chip_weights(net)
     # Effective weights are modules with states of their own, and belong to the modules that own them.
     parts = {id(weight.effective) for weight in weights.values()}

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from brainhw._arguments import describe, number, positive_int
 from brainhw.chip import BITS, ChipSpec, get_family
+from brainhw.kernel.precision import wide
 
 __all__ = ["WeightGrid", "check_bits", "stored_grid"]
 
@@ -85,8 +86,9 @@ class WeightGrid:
     def values(self, codes: jax.Array, dtype: Any = None) -> jax.Array:
         """Return the weights that codes stand for, ``codes * step``."""
         dtype = jnp.result_type(float) if dtype is None else dtype
-        wide = _wide(dtype)
-        values = jnp.asarray(codes, wide) * jnp.asarray(self.step, wide)
+        # Half precision and whole numbers hold neither steps nor the codes of many bits.
+        exact = wide(dtype)
+        values = jnp.asarray(codes, exact) * jnp.asarray(self.step, exact)
         # n steps may round to a float just above the limit, which would count as out of range.
         return jnp.clip(values.astype(dtype), -jnp.asarray(self.limit, dtype), jnp.asarray(self.limit, dtype))
 
@@ -102,7 +104,7 @@ class WeightGrid:
 
     def _rounded(self, weights: jax.Array, key: jax.Array | None) -> jax.Array:
         weights = jnp.asarray(jax.lax.stop_gradient(weights))
-        weights = weights.astype(_wide(weights.dtype))
+        weights = weights.astype(wide(weights.dtype))
         steps = weights / jnp.asarray(self.step, weights.dtype)
         nearest = jnp.round(steps)
         if key is not None:
@@ -112,11 +114,6 @@ class WeightGrid:
             on_grid = jnp.abs(steps - nearest) <= 2 * jnp.finfo(steps.dtype).eps * jnp.abs(steps)
             nearest = jnp.where(on_grid, nearest, low + up)
         return jnp.clip(nearest, -self.largest_code, self.largest_code)
-
-
-def _wide(dtype: Any) -> Any:
-    """Return float32 for whole numbers and half precision, which hold neither steps nor the codes of many bits."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 import brainunit as u
@@ -16,6 +16,7 @@ from brainhw.nn.cuba import CubaLIFLayer
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter
 from brainhw.nn.parameter import current_value, neuron_parameter
 from brainhw.nn.protocols import Slot
+from brainhw.nn.ranges import DECAY, TIME_CONSTANT, VOLTAGE, Range
 from brainhw.nn.spiking import zeros
 
 __all__ = ["ALIFLayer"]
@@ -80,6 +81,13 @@ class ALIFLayer(CubaLIFLayer):
     [1. 0. 0. 0. 0. 1.] [0.0, -0.856, -0.814]
     """
 
+    parameter_ranges: ClassVar[dict[str, Range]] = {
+        **CubaLIFLayer.parameter_ranges,
+        "tau_ahp": TIME_CONSTANT,
+        "gamma": DECAY,
+        "w_ahp": VOLTAGE,
+    }
+
     def __init__(
         self,
         size: int | tuple[int, ...],
@@ -105,7 +113,7 @@ class ALIFLayer(CubaLIFLayer):
         else:
             self.gamma = leak_parameter("decays", gamma, shapes, call=call, name="gamma")
         _arguments.check_transform(w_ahp, call=call, name="w_ahp")
-        self.w_ahp = neuron_parameter(w_ahp, u.mV, (), call=call, name="w_ahp", positive=False, shapes=shapes)
+        self.w_ahp = neuron_parameter(w_ahp, VOLTAGE, (), call=call, name="w_ahp", shapes=shapes)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
         """Return the resting value of every state by name."""

@@ -7,7 +7,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 import braintools
@@ -17,16 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.kernel.precision import as_dtype, narrowed, wide
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, tap
-from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, zeros
+from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
+from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, no_spikes, zeros
 from brainhw.surrogate import MultiSpike, StepPWL
 from brainhw.surrogate.multi_spike import spike_limit
 
 __all__ = ["CubaLIFLayer"]
 
-_NOISE_UNIT = u.mV / u.second**0.5
+_NOISE = Range(0.0, includes_low=True, unit=u.mV / u.second**0.5)
 
 
 class CubaLIFLayer(RestingStates):
@@ -111,6 +113,14 @@ class CubaLIFLayer(RestingStates):
     [2. 2.] [1.  0.5] mV [0.5  0.25] mV
     """
 
+    parameter_ranges: ClassVar[dict[str, Range]] = {
+        **{name: leak.within for leak in LEAKS.values() for name in leak.names},
+        "bias": VOLTAGE,
+        "V_th": THRESHOLD,
+        "noise_std": _NOISE,
+        "recurrent_weight": Range(unit=u.mV, shape=lambda layer: (layer.n_neurons, layer.n_neurons * layer.n_synapses)),
+    }
+
     def __init__(
         self,
         size: int | tuple[int, ...],
@@ -148,12 +158,12 @@ class CubaLIFLayer(RestingStates):
             setattr(self, argument, leak_parameter(leak, value, shapes, call=call, name=argument))
         for argument, value in (("bias", bias), ("V_th", V_th), ("w_rec", w_rec)):
             _arguments.check_transform(value, call=call, name=argument)
-        self.bias = neuron_parameter(bias, u.mV, shape, call=call, name="bias", positive=False, shapes=per_neuron)
-        self.V_th = neuron_parameter(V_th, u.mV, shape, call=call, name="V_th", shapes=per_neuron)
+        self.bias = neuron_parameter(bias, VOLTAGE, shape, call=call, name="bias", shapes=per_neuron)
+        self.V_th = neuron_parameter(V_th, THRESHOLD, shape, call=call, name="V_th", shapes=per_neuron)
         self.noise_std = None
         if noise_std is not None:
             self.noise_std = _arguments.quantity(
-                noise_std, _NOISE_UNIT, call=call, name="noise_std", shapes=per_neuron, nonnegative=True
+                noise_std, _NOISE.unit, call=call, name="noise_std", shapes=per_neuron, nonnegative=True
             )
         self.recurrent_weight = _recurrent_weights(w_rec, shape[0], n_syn, call)
         example = "brainhw.surrogate.StepPWL() or brainhw.surrogate.fast_sigmoid()"
@@ -191,18 +201,8 @@ class CubaLIFLayer(RestingStates):
         return {
             "V": zeros(size, batch_size, u.mV),
             "I_syn": zeros((*size, self.n_synapses), batch_size, u.mV),
-            "spk": zeros(size, batch_size),
+            "spk": no_spikes(size, batch_size),
         }
-
-    def prepare(self, key: jax.Array | None = None) -> None:
-        """Refuse a threshold that learning has led to zero or below, where it is not being traced."""
-        V_th = self.threshold().mantissa
-        # Here and not in `update`: inside a compiled step the threshold has no number.
-        if _arguments.is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
-            raise ValueError(
-                f"{type(self).__name__}: V_th has been learnt to {np.min(np.asarray(V_th)):g} mV and must stay greater "
-                "than zero; give it a transform, brainstate.nn.Param(..., t=brainstate.nn.SoftplusT(0.1 * u.mV))."
-            )
 
     def recurrent_slot(self) -> Slot | None:
         """Return the recurrent weight, ``None`` without one."""
@@ -240,7 +240,7 @@ class CubaLIFLayer(RestingStates):
             V = alpha * V + _total(I_syn, None) + bias
             return (V, I_syn), V.mantissa
 
-        rest = jnp.zeros(inputs.shape[1:], inputs.dtype) * u.mV
+        rest = jnp.zeros(inputs.shape[1:], wide(inputs.dtype)) * u.mV
         return u.Quantity(brainstate.transform.scan(one_step, (rest[..., 0], rest), inputs)[1], unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
@@ -263,10 +263,11 @@ class CubaLIFLayer(RestingStates):
             call=call,
             source="Send spikes through a LIFSynapse first, or multiply by u.mV.",
         )
-        I_syn = self.voltage_state("I_syn", self.n_synapses) + self._by_synapse(arriving)
+        I_syn = self.voltage_state("I_syn", self.n_synapses) + self._by_synapse(narrowed(arriving, V.dtype))
         alpha, beta = self._decay_factors(dt)
         spk = jnp.asarray(_arguments.as_array(self.spk.value, call=call, name="the state spk"))
         self._check_state_shape("spk", spk.shape, V.shape, call)
+        precision, spk = spk.dtype, as_dtype(spk, V.dtype)
 
         # As in Rockpool, input and recurrent input decay once as they arrive, and recurrence takes a step.
         if self.recurrent_weight is not None:
@@ -291,7 +292,7 @@ class CubaLIFLayer(RestingStates):
         # The reset keeps its gradient by default: Rockpool detaches nothing, and its gradients are golden traces.
         self.write_voltage("V", V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th)
         self.write_voltage("I_syn", I_syn)
-        self.spk.value = spk
+        self.spk.value = spk = as_dtype(spk, precision)
         return spk
 
     def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
@@ -309,9 +310,9 @@ class CubaLIFLayer(RestingStates):
         return value.in_unit(u.mV)
 
     def write_voltage(self, name: str, value: u.Quantity) -> None:
-        """Write a state in the unit that it has: a time loop carries it and cannot change its unit on the way."""
+        """Write a state in the unit and precision that it has: a time loop carries it and cannot change them."""
         state = getattr(self, name)
-        state.value = value.in_unit(u.get_unit(state.value))
+        state.value = as_dtype(value.in_unit(u.get_unit(state.value)), state.value.dtype)
 
     def _check_state_shape(self, name: str, shape: tuple[int, ...], expected: tuple[int, ...], call: str) -> None:
         if shape != expected:

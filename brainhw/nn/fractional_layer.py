@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -17,14 +18,25 @@ from brainhw.kernel.fractional_sequence import is_linear, run, run_steps
 from brainhw.kernel.fractional_step import NeuronParameters, NeuronRules, NeuronState, Operator, schemes_of, step
 from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
 from brainhw.kernel.past import LagBuffer, LeakySums, Past
+from brainhw.kernel.precision import as_dtype, state_dtype, widened
 from brainhw.nn.fractional_terms import Terms, make_terms
 from brainhw.nn.parameter import current_value, neuron_parameter
 from brainhw.nn.protocols import Slot, heard_now, tap
-from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, zeros
+from brainhw.nn.ranges import DURATION, FACTOR, ORDER, THRESHOLD, Range
+from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, no_spikes, zeros
 
 __all__ = ["FractionalLayer"]
 
 DEFAULT_HORIZON = 4096
+# From dt = 2 tau on, an explicit step of the Gruenwald-Letnikov scheme overshoots by more than it corrects: there the
+# symbol (1 - 1/z)^alpha at z = -1 equals (dt/tau)^alpha.
+_EXPLICIT = dataclasses.replace(
+    DURATION,
+    per_step=lambda ratio: f"dt/tau = {ratio:.3g}; explicit steps are unstable above 2" if ratio > 2 else None,
+)
+_COARSE = dataclasses.replace(
+    DURATION, per_step=lambda ratio: f"dt/tau = {ratio:.3g}; steps do not resolve it" if ratio > 5 else None
+)
 
 
 class FractionalLayer(RestingStates):
@@ -71,7 +83,7 @@ class FractionalLayer(RestingStates):
         call = type(self).__name__
         shape = _arguments.sizes(size, call=call, name="size")
         super().__init__(shape, name=name)
-        self.V_th = neuron_parameter(V_th, u.mV, shape, call=call, name="V_th")
+        self.V_th = neuron_parameter(V_th, THRESHOLD, shape, call=call, name="V_th")
         self.tau = _time_constant(tau, learn_tau, shape, call)
         self.time_scale = self.lookahead = None
         if time_scale is not None:
@@ -112,6 +124,16 @@ class FractionalLayer(RestingStates):
             make_terms(alpha, coefficients, learn_alpha, learn_coefficients, size=shape, method=method, call=call)
         )
         FractionalLayer.init_state(self)
+
+    @property
+    def parameter_ranges(self) -> dict[str, Range]:
+        """The range of each parameter."""
+        # A coefficient that is learnt without a transform (`learn_coefficients='raw'`) may have either sign.
+        factors = {} if isinstance(self.coefficients, brainstate.nn.Param) else {"coefficients": FACTOR}
+        explicit = self.time_scale is None and not self.scheme().implicit
+        # Without a leak, tau is a gain and not a time that a step could miss.
+        tau = DURATION if not self.leak_factor else _EXPLICIT if explicit else _COARSE
+        return {"alpha": ORDER, "tau": tau, "V_th": THRESHOLD, "time_scale": DURATION, **factors}
 
     def set_orders(
         self,
@@ -207,12 +229,12 @@ class FractionalLayer(RestingStates):
 
     def parameters(self, dt: u.Quantity) -> NeuronParameters:
         """Return the numbers of these neurons as they are now, for :mod:`brainhw.kernel`."""
-        dtype = brainstate.environ.dftype()
+        dtype = state_dtype()
         tau = jnp.asarray(current_value(self.tau).to(u.ms).mantissa, dtype=dtype)
         scale = tau if self.time_scale is None else jnp.asarray(self.time_scale.mantissa, dtype=dtype)
         operator = Operator(
-            alpha=tuple(self.orders()),
-            coefficients=tuple(self.term_coefficients()),
+            alpha=tuple(widened(self.orders())),
+            coefficients=tuple(widened(self.term_coefficients())),
             h=jnp.asarray(dt.to(u.ms).mantissa, dtype=dtype) / scale,
             tau=tau / scale if self.time_scale is not None else jnp.ones_like(tau),
         )
@@ -225,7 +247,7 @@ class FractionalLayer(RestingStates):
         rules = self.rules()
         rest = zeros(self.in_size, batch_size, u.mV)
         slots = jnp.zeros((rules.past.n_slots, *rest.shape), dtype=rest.dtype) * u.mV
-        resting = {"V": rest, "spk": zeros(self.in_size, batch_size), "slots": slots}
+        resting = {"V": rest, "spk": no_spikes(self.in_size, batch_size), "slots": slots}
         if isinstance(rules.past, LagBuffer):
             resting["position"] = jnp.zeros((), dtype=jnp.int32)
         if rules.has_offset:
@@ -261,7 +283,7 @@ class FractionalLayer(RestingStates):
         """Take over a state and the spikes that go with it."""
         self.V.value = state.V * u.mV
         self.slots.value = state.slots * u.mV
-        self.spk.value = spk
+        self.spk.value = as_dtype(spk, jnp.result_type(self.spk.value))
         if self.V_offset is not None:
             self.V_offset.value = state.offset * u.mV
         if self.position is not None:
@@ -314,7 +336,7 @@ class FractionalLayer(RestingStates):
         state, event = step(rules, parameters, schemes_of(rules, parameters.operator), self.state(), drive)
         tap(self, "V_pre", event.decided * u.mV)
         self.write(state, event.spk)
-        return event.spk
+        return self.spk.value
 
     def gains_from_sequence(self) -> bool:
         """Return whether a whole sequence has a lean backward pass: the layer is linear, given its spikes."""
@@ -330,12 +352,13 @@ class FractionalLayer(RestingStates):
         rules = self.rules()
         runner = run if is_linear(rules) else run_steps
         state, trace = runner(rules, self.parameters(dt), self.state(), drives, keep_V=heard_now.get() is not None)
+        spk = as_dtype(trace.spk, jnp.result_type(self.spk.value))
         if heard_now.get() is not None:
             tap(self, "V_pre", trace.decided * u.mV)
             tap(self, "V", trace.V * u.mV)
-            tap(self, "spk", trace.spk)
-        self.write(state, trace.spk[-1])
-        return trace.spk
+            tap(self, "spk", spk)
+        self.write(state, spk[-1])
+        return spk
 
     def _checked(self, x: Any, call: str, *, steps: bool = False) -> tuple[jax.Array, u.Quantity]:
         dt = self._uniform_step(call)
@@ -349,7 +372,7 @@ class FractionalLayer(RestingStates):
             source="Send spikes through a LIFSynapse first.",
             steps=steps,
         )
-        return drive.mantissa, dt
+        return as_dtype(drive.mantissa, self.slots.value.dtype), dt
 
     def _uniform_step(self, call: str) -> u.Quantity:
         dt = _arguments.time_step(call=call)
@@ -367,7 +390,7 @@ class FractionalLayer(RestingStates):
 
 
 def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> Any:
-    parameter = neuron_parameter(tau, u.ms, size, call=call, name="tau")
+    parameter = neuron_parameter(tau, DURATION, size, call=call, name="tau")
     if not _arguments.flag(learn, call=call, name="learn_tau"):
         return parameter
     if isinstance(parameter, brainstate.nn.Param):

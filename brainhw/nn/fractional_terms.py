@@ -10,7 +10,9 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.kernel.fractional_weights import METHODS
+from brainhw.kernel.precision import state_dtype
 from brainhw.nn.parameter import current_value
+from brainhw.nn.ranges import ORDER
 
 __all__ = ["Names", "Terms", "make_terms"]
 
@@ -58,12 +60,11 @@ def make_terms(
     given = current_value(alpha)
     orders = _orders(given, size, call, names.alpha)
     for place, of_term in enumerate(orders):
-        wrong = of_term[(of_term <= 0) | (of_term > 1)]
+        wrong = of_term[~ORDER.holds(of_term)]
         if wrong.size:
             name = f"{names.alpha}[{place}]" if isinstance(given, (list, tuple)) else names.alpha
             raise ValueError(
-                f"{call}: {name} must be greater than 0 and at most 1; got {wrong.flat[0]:g}. Order 1 is the "
-                "ordinary derivative."
+                f"{call}: {name} must be {ORDER.words}; got {wrong.flat[0]:g}. Order 1 is the ordinary derivative."
             )
     # The sigmoid that keeps a learnt order in range reaches 1 only at infinity.
     if learn_alpha is True and np.any(orders >= 1):
@@ -106,9 +107,9 @@ def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, 
         if learn is not False:
             raise ValueError(f"{call}: {name} is a Param, which is learnt as it is; leave {flag} out.")
         return given
-    array = jnp.asarray(value, dtype=brainstate.environ.dftype())
     if learn is False:
-        return array
+        return jnp.asarray(value, dtype=state_dtype())
+    array = jnp.asarray(value, dtype=brainstate.environ.dftype())
     # 'raw' without a transform: spikeDE learns so, without any range.
     return brainstate.nn.Param(array, t=transform) if learn is True else brainstate.nn.Param(array)
 

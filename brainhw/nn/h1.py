@@ -17,9 +17,12 @@ from brainhw import _arguments, surrogate
 from brainhw.chip import H1V1, H1V2, ChipSpec, get_chip
 from brainhw.chip.family import families, get_family
 from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
+from brainhw.kernel.precision import state_dtype
 from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums
+from brainhw.nn.leak import decay_factor
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
+from brainhw.nn.ranges import DENSE_NUMBER, THRESHOLD, TIME_CONSTANT, Range
 from brainhw.nn.spiking import SpikingLayer, checked_spikes
 
 __all__ = [
@@ -150,6 +153,8 @@ class H1Synapse(_ChipSynapse):
         If a size, the weights or the chip do not fit; the message names the argument.
     """
 
+    parameter_ranges: ClassVar[dict[str, Range]] = {"weight": DENSE_NUMBER}
+
     def __init__(
         self,
         in_size: int,
@@ -250,6 +255,8 @@ class H1Frontend(_ChipSynapse):
     TypeError, ValueError
         If the weights or the chip do not fit; the message names the argument.
     """
+
+    parameter_ranges: ClassVar[dict[str, Range]] = {"weight": Range(shape=lambda frontend: frontend.in_size)}
 
     def __init__(
         self,
@@ -373,6 +380,11 @@ class H1Layer(SpikingLayer):
     drive_unit = u.fcoulomb
     drive_word = "a charge"
     clamped = True
+    parameter_ranges: ClassVar[dict[str, Range]] = {
+        "pinned_tau": TIME_CONSTANT,
+        "pinned_V_th": THRESHOLD,
+        "recurrent_weight": DENSE_NUMBER,
+    }
     # `drawn` and `nominal` run in a preparation, and the loop reads the states that it wrote.
     _hooks = (*SpikingLayer._hooks, "drawn", "effective_class", "master", "nominal")
 
@@ -413,7 +425,7 @@ class H1Layer(SpikingLayer):
         if snap.moved:
             warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # beyond the metaclass of brainstate
         # In full shape from the start: a state whose shape changed with a sampled chip would be compiled again.
-        milliseconds = jnp.asarray(snap.tau.to(u.ms).mantissa, brainstate.environ.dftype())
+        milliseconds = jnp.asarray(snap.tau.to(u.ms).mantissa, state_dtype())
         self._tau = u.Quantity(jnp.broadcast_to(milliseconds, self.in_size), unit=u.ms)
         # Two states: a key of `prepare_net` samples a chip for one preparation and leaves the chip in place as it is.
         for varied, value in self.nominal().items():
@@ -451,7 +463,7 @@ class H1Layer(SpikingLayer):
 
     def nominal(self) -> dict[str, u.Quantity]:
         """Return the values that differ from chip to chip, of the nominal chip, ``[*size]`` each, by name."""
-        V_th = jnp.full(self.in_size, self.chip.V_th.to(u.mV).mantissa, brainstate.environ.dftype())
+        V_th = jnp.full(self.in_size, self.chip.V_th.to(u.mV).mantissa, state_dtype())
         return {"tau": self.tau, "V_th": u.Quantity(V_th, unit=u.mV)}
 
     def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> dict[str, u.Quantity]:
@@ -507,7 +519,7 @@ class H1Layer(SpikingLayer):
 
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)`` with the time constants of the prepared chip, ``[*size]``."""
-        return u.math.exp(-dt / self.chip_tau.value)
+        return decay_factor("taus", self.chip_tau.value, dt)
 
     def threshold(self) -> u.Quantity:
         """Return the thresholds of the prepared chip, ``[*size]`` in mV."""

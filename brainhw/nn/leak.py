@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import brainstate
 import brainunit as u
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from brainhw import _arguments
+from brainhw.kernel.precision import is_half, widened
 from brainhw.nn.parameter import current_value, neuron_parameter
+from brainhw.nn.ranges import BIT_SHIFT, DECAY, TIME_CONSTANT, Range
 
 __all__ = ["LEAKS", "Leak", "decay_factor", "leak_parameter", "mode_arguments"]
 
 
 class Leak(NamedTuple):
-    """One way: the names of the arguments of membrane and synapse, their default and their unit."""
+    """One way: the names of the arguments of membrane and synapse, their default and their range."""
 
     names: tuple[str, str]
     default: Any
-    unit: u.Unit
+    within: Range
 
 
 # Names and defaults are Rockpool's, so that its scripts carry over. Digital chips shift bits in place of multiplying.
 LEAKS = {
-    "taus": Leak(("tau_mem", "tau_syn"), 20.0 * u.ms, u.ms),
-    "decays": Leak(("alpha", "beta"), 0.5, u.UNITLESS),
-    "bitshifts": Leak(("dash_mem", "dash_syn"), 1.0, u.UNITLESS),
+    "taus": Leak(("tau_mem", "tau_syn"), 20.0 * u.ms, TIME_CONSTANT),
+    "decays": Leak(("alpha", "beta"), 0.5, DECAY),
+    "bitshifts": Leak(("dash_mem", "dash_syn"), 1.0, BIT_SHIFT),
 }
 
 
@@ -53,21 +56,22 @@ def leak_parameter(leak: str, value: Any, shapes: list[tuple[int, ...]], *, call
         # `as_lif_with_ahp_synapses` may run inside `jit`, where a learnt factor has no number to check.
         given = _arguments.number(given, call=call, name=name, shapes=shapes, traced=True)
         return value if isinstance(value, brainstate.nn.Param) else given
-    positive = leak != "decays"
-    parameter = neuron_parameter(value, LEAKS[leak].unit, (), call=call, name=name, positive=positive, shapes=shapes)
-    if leak == "decays":
-        factor = current_value(parameter)
-        if _arguments.is_concrete(factor) and not np.all((np.asarray(factor) >= 0) & (np.asarray(factor) <= 1)):
-            raise ValueError(
-                f"{call}: {name} is the share that is left after one step and must lie between 0 and 1; "
-                f"got {_arguments.describe(factor)}."
-            )
+    parameter = neuron_parameter(value, LEAKS[leak].within, (), call=call, name=name, shapes=shapes)
+    held = getattr(current_value(parameter), "dtype", None)
+    if leak == "decays" and held is not None and is_half(held):
+        warnings.warn(
+            f"{call}: {name} is learnt in {held}, with numbers {float(jnp.finfo(held).eps) / 2:.2g} apart below 1, "
+            "so that long time constants are rounded. Learn a time constant (leak='taus'), or build the layer inside "
+            "brainstate.environ.context(precision=32).",
+            UserWarning,
+            stacklevel=2,
+        )
     return parameter
 
 
 def decay_factor(leak: str, parameter: Any, dt: u.Quantity) -> jax.Array:
     """Return the decay factor of one step: ``exp(-dt/tau)``, the factor itself, or ``1 - 2**-shift``."""
-    value = current_value(parameter)
+    value = widened(current_value(parameter))
     if leak == "taus":
         return u.math.exp(-dt / value)
     return value if leak == "decays" else 1 - 2.0**-value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,8 +12,11 @@ import brainunit as u
 import jax
 
 from brainhw import _arguments, surrogate
+from brainhw.kernel.precision import is_half
+from brainhw.nn.leak import decay_factor
 from brainhw.nn.parameter import neuron_parameter, weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
+from brainhw.nn.ranges import DENSE_VOLTAGE, THRESHOLD, TIME_CONSTANT, Range
 from brainhw.nn.spiking import SpikingLayer, checked_spikes, tall_product
 
 __all__ = ["LIFLayer", "LIFSynapse"]
@@ -67,6 +71,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         init = braintools.init.KaimingNormal(unit=u.mV) if weight_init is None else weight_init
         self.weight = weight_state(init, (n_in, n_out), unit=u.mV, call=call, name="weight_init")
 
+    parameter_ranges: ClassVar[dict[str, Range]] = {"weight": DENSE_VOLTAGE}
     # For initialisers and checks alone; the product reads `weight` itself.
     sequence_hooks: ClassVar[tuple[str, ...]] = ("weight_slot",)
 
@@ -94,7 +99,10 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
 def _orthogonal_millivolts(size: tuple[int, int]) -> u.Quantity:
     # All singular values are 0.2, so that feedback starts small beside a threshold of 1 mV. The `unit` of the
     # initializer itself is deprecated in braintools.
-    return braintools.init.Orthogonal(scale=0.2)(size) * u.mV
+    # In float32 at least, because the decomposition takes no half precision; the layer converts the result.
+    half = is_half(brainstate.environ.dftype())
+    with brainstate.environ.context(precision=32) if half else contextlib.nullcontext():
+        return braintools.init.Orthogonal(scale=0.2)(size) * u.mV
 
 
 class LIFLayer(SpikingLayer):
@@ -157,6 +165,11 @@ class LIFLayer(SpikingLayer):
     drive_unit = u.mV
     drive_word = "a voltage step"
     clamped = False
+    parameter_ranges: ClassVar[dict[str, Range]] = {
+        "tau": TIME_CONSTANT,
+        "V_th": THRESHOLD,
+        "recurrent_weight": DENSE_VOLTAGE,
+    }
 
     def __init__(
         self,
@@ -180,8 +193,8 @@ class LIFLayer(SpikingLayer):
             name=name,
         )
         call = type(self).__name__
-        self.tau = neuron_parameter(tau, u.ms, self.in_size, call=call, name="tau")
-        self.V_th = neuron_parameter(V_th, u.mV, self.in_size, call=call, name="V_th")
+        self.tau = neuron_parameter(tau, TIME_CONSTANT, self.in_size, call=call, name="tau")
+        self.V_th = neuron_parameter(V_th, THRESHOLD, self.in_size, call=call, name="V_th")
         if topology == "RC":
             init = _orthogonal_millivolts if recurrent_init is None else recurrent_init
             self.recurrent_weight = weight_state(init, self.in_size * 2, unit=u.mV, call=call, name="recurrent_init")
@@ -193,8 +206,7 @@ class LIFLayer(SpikingLayer):
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)``."""
         # Exact for every dt. The Euler factor 1 - dt/tau is negative for dt > tau.
-        tau = self.tau.value() if isinstance(self.tau, brainstate.nn.Param) else self.tau
-        return u.math.exp(-dt / tau)
+        return decay_factor("taus", self.tau, dt)
 
     def threshold(self) -> u.Quantity:
         """Return the threshold in mV."""

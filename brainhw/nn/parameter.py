@@ -11,25 +11,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.kernel.precision import state_dtype
+from brainhw.nn.ranges import Range
 
 __all__ = ["current_value", "neuron_parameter", "weight_state"]
 
 
 def neuron_parameter(
     value: Any,
-    unit: u.Unit,
+    within: Range,
     size: int | tuple[int, ...],
     *,
     call: str,
     name: str,
-    positive: bool = True,
     shapes: Sequence[tuple[int, ...]] | None = None,
 ) -> Any:
     """Check a scalar or per-neuron parameter and return it ready for use in a step.
 
     A ``brainstate.nn.Param`` stays one (it is learnt, through whatever transform it carries); anything else becomes
-    a fixed Quantity in ``unit``, or plain numbers where the unit is ``u.UNITLESS``. ``shapes`` are those allowed, by
-    default a scalar and ``[*size]``.
+    a fixed Quantity in the unit of its range, or plain numbers where that is ``u.UNITLESS``. ``shapes`` are those
+    allowed, by default a scalar and ``[*size]``.
     """
     # A plain state has no transform: an optimiser could take a time constant below zero.
     if isinstance(value, brainstate.State):
@@ -40,15 +41,18 @@ def neuron_parameter(
     learnt = isinstance(value, brainstate.nn.Param)
     given = value.value() if learnt else value
     shapes = [(), (size,) if isinstance(size, int) else size] if shapes is None else shapes
+    unit, positive = within.unit, within.words == "greater than zero"
     if unit == u.UNITLESS:
         mantissa = _arguments.number(given, call=call, name=name, shapes=shapes, positive=positive)
     else:
         mantissa = _arguments.quantity(given, unit, call=call, name=name, shapes=shapes, positive=positive).mantissa
+    within.check(mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit), call=call, name=name)
     if learnt:
         return value
     # A scalar stays a Python number, whose weak type leaves the dtype of the states alone.
     if np.ndim(mantissa):
-        mantissa = jnp.asarray(mantissa, dtype=brainstate.environ.dftype())
+        # Half precision would round a decay factor of 0.998 to 1 or to 0.996.
+        mantissa = jnp.asarray(mantissa, dtype=state_dtype())
     return mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit)
 
 

@@ -19,11 +19,15 @@ import brainstate
 import brainunit as u
 import jax
 
+from brainhw.nn.ranges import Range
+
 __all__ = [
     "HasWeight",
     "Neuron",
     "Preparable",
     "Quietable",
+    "Range",
+    "Ranged",
     "Recurrent",
     "Sampled",
     "SequenceModule",
@@ -159,6 +163,22 @@ class Quietable(Protocol):
         """Return a context in which there is no noise, no rounding and no annealing."""
 
 
+class Ranged(Protocol):
+    """A module whose parameters must stay in a range, which learning or a later write may leave.
+
+    :func:`brainhw.prepare_net`, and every call that rests on it, refuses a parameter out of range by its path, unless
+    it is being traced; ``rollout(check_finite=True)`` does so inside compiled functions.
+
+    Attributes
+    ----------
+    parameter_ranges : mapping of str to Range
+        The range of each attribute that holds a ``brainstate.nn.Param``, a state, a Quantity or plain numbers. An
+        attribute that is missing or ``None`` is skipped.
+    """
+
+    parameter_ranges: Mapping[str, Range]
+
+
 class StepLimited(Protocol):
     """A module that can take only so many steps after a preparation.
 
@@ -206,6 +226,7 @@ _MEMBERS: dict[type, tuple[str, ...]] = {
     Neuron: ("subthreshold", "threshold", "out_size"),
     Recurrent: ("recurrent_slot", "recurrent_drive"),
     Quietable: ("quiet",),
+    Ranged: ("parameter_ranges",),
     StepLimited: ("steps_left", "limit_reached"),
     SequenceModule: ("update_sequence", "sequence_records", "can_be_cut", "gains_from_sequence"),
 }
@@ -278,7 +299,13 @@ def runs_whole_sequence(module: Any, *, call: str) -> bool:
     """
     if not fulfils(module, SequenceModule, call=call):
         return False
-    hooks = {*getattr(module, "sequence_hooks", ()), "sequence_hooks", "sequence_records", "can_be_cut"}
+    hooks = {
+        *getattr(module, "sequence_hooks", ()),
+        "sequence_hooks",
+        "sequence_records",
+        "can_be_cut",
+        "parameter_ranges",
+    }
     # A method may also be replaced on the instance.
     changed = {name for name, value in vars(module).items() if callable(value) and hasattr(type(module), name)} - hooks
     for kind in type(module).__mro__:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 import braintools
@@ -12,8 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
-from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
+from brainhw.kernel.precision import is_half, narrowed
+from brainhw.nn.leak import decay_factor
+from brainhw.nn.parameter import neuron_parameter, weight_state
 from brainhw.nn.protocols import tap
+from brainhw.nn.ranges import DENSE_NUMBER, TIME_CONSTANT, Range
 from brainhw.nn.spiking import RestingStates, tall_product, zeros
 
 __all__ = ["LeakyReadout"]
@@ -62,6 +65,8 @@ class LeakyReadout(RestingStates):
     [1.0, 2.9048]
     """
 
+    parameter_ranges: ClassVar[dict[str, Range]] = {"tau": TIME_CONSTANT, "weight": DENSE_NUMBER}
+
     def __init__(
         self,
         in_size: int,
@@ -77,10 +82,10 @@ class LeakyReadout(RestingStates):
         n_out = _arguments.size(out_size, call=call, name="out_size")
         super().__init__((n_in,), name=name)
         self.out_size = (n_out,)
-        self.tau = neuron_parameter(tau, u.ms, n_out, call=call, name="tau")
+        self.tau = neuron_parameter(tau, TIME_CONSTANT, n_out, call=call, name="tau")
         init = braintools.init.KaimingNormal() if weight_init is None else weight_init
         self.weight = weight_state(init, (n_in, n_out), call=call, name="weight_init")
-        self.bias = brainstate.ParamState(zeros(n_out, None)) if bias else None
+        self.bias = brainstate.ParamState(jnp.zeros(n_out, brainstate.environ.dftype())) if bias else None
         RestingStates.init_state(self)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
@@ -98,7 +103,7 @@ class LeakyReadout(RestingStates):
         drive, kept = self._drive_and_share(x, f"{type(self).__name__}.update")
         y = kept * self.y.value + drive
         self.y.value = y
-        return y
+        return self._returned(y)
 
     sequence_records = ("y",)
     can_be_cut = True
@@ -118,7 +123,12 @@ class LeakyReadout(RestingStates):
 
         self.y.value, ys = jax.lax.scan(one_step, jnp.asarray(self.y.value), drives)
         tap(self, "y", ys)
-        return ys
+        return self._returned(ys)
+
+    def _returned(self, y: jax.Array) -> jax.Array:
+        """Return an output in the precision of the weights if that is half; the state keeps float32."""
+        precision = self.weight.value.dtype
+        return y.astype(precision) if is_half(precision) else y
 
     def _drive_and_share(self, x: Any, call: str, *, steps: bool = False) -> tuple[jax.Array, jax.Array]:
         """Return the drive of the input, and the factor by which the output shrinks in one step."""
@@ -135,4 +145,4 @@ class LeakyReadout(RestingStates):
             )
         if self.bias is not None:
             drive = drive + self.bias.value
-        return drive, u.math.exp(-dt / current_value(self.tau))
+        return narrowed(drive, self.y.value.dtype), decay_factor("taus", self.tau, dt)

@@ -16,6 +16,7 @@ from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
 from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, run
+from brainhw.kernel.precision import as_dtype, narrowed, state_dtype, wide
 from brainhw.nn.protocols import Slot, heard_now, tap
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "check_spike_function",
     "checked_drive",
     "checked_spikes",
+    "no_spikes",
     "step_size",
     "tall_product",
     "zeros",
@@ -191,7 +193,7 @@ class SpikingLayer(RestingStates):
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
         """Return the resting value of every state by name."""
-        resting = {"V": zeros(self.in_size, batch_size, u.mV), "spk": zeros(self.in_size, batch_size)}
+        resting = {"V": zeros(self.in_size, batch_size, u.mV), "spk": no_spikes(self.in_size, batch_size)}
         return resting | ({"wait": zeros(self.in_size, batch_size)} if self.refractory_steps else {})
 
     def integrate(self, V: u.Quantity, drive: u.Quantity, dt: u.Quantity) -> u.Quantity:
@@ -210,7 +212,7 @@ class SpikingLayer(RestingStates):
             V = self.integrate(V, drive, dt)
             return V, V.mantissa
 
-        rest = jnp.zeros(xs.shape[1:], xs.dtype) * u.mV
+        rest = jnp.zeros(xs.shape[1:], wide(xs.dtype)) * u.mV
         return u.Quantity(brainstate.transform.scan(one_step, rest, xs)[1], unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
@@ -224,14 +226,14 @@ class SpikingLayer(RestingStates):
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         # The spikes of the previous step: within one step a spike would act before it exists.
         if self.topology == "RC":
-            drive = drive + self.recurrent_drive(jnp.asarray(self.spk.value))
+            drive = drive + self.recurrent_drive(as_dtype(jnp.asarray(self.spk.value), self.V.value.dtype))
         charged = self.integrate(self.V.value, drive, dt).to(u.mV).mantissa
         wait = None if self.wait is None else self.wait.value
         V_pre, spk, V, wait = self.firing().advance(self.V.value.mantissa, charged, self.threshold().mantissa, wait)
         if heard_now.get() is not None:
             tap(self, "V_pre", V_pre * u.mV)
         self.V.value = u.Quantity(V, unit=u.mV)
-        self.spk.value = spk
+        self.spk.value = spk = as_dtype(spk, jnp.result_type(self.spk.value))
         if self.wait is not None:
             self.wait.value = wait
         return spk
@@ -277,11 +279,15 @@ class SpikingLayer(RestingStates):
         """Return the outputs of :meth:`update` for ``xs [T, ..., *size]``, and leave the states as the steps would."""
         # One check for all steps: inside `jit` it costs nothing, outside it reads the data once.
         drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
-        V_th = self.threshold().mantissa
-        rules = LeakyRules(self.firing(), self._millivolts)
-        recurrent = self.recurrent_matrix().to(self.drive_unit).mantissa if self.topology == "RC" else None
-        parameters = LeakyParameters(jnp.asarray(self.decay(dt)), jnp.asarray(V_th), recurrent)
         V, spk = self.V.value.to(u.mV).mantissa, jnp.asarray(self.spk.value)
+        # The loop computes in the precision of the membrane, also where weights and spikes have half of it.
+        V_th = as_dtype(jnp.asarray(self.threshold().mantissa), V.dtype)
+        rules = LeakyRules(self.firing(), self._millivolts)
+        recurrent = None
+        if self.topology == "RC":
+            recurrent = as_dtype(self.recurrent_matrix().to(self.drive_unit).mantissa, V.dtype)
+        parameters = LeakyParameters(as_dtype(jnp.asarray(self.decay(dt)), V.dtype), V_th, recurrent)
+        precision, spk = spk.dtype, as_dtype(spk, V.dtype)
         wait = None if self.wait is None else self.wait.value
         state, trace = run(rules, parameters, LeakyState(V, spk, wait), drives.mantissa)
         if heard_now.get() is not None:
@@ -290,12 +296,12 @@ class SpikingLayer(RestingStates):
             if V is None:
                 V = jax.vmap(lambda V_pre, spk: rules.firing.after(V_pre, spk, V_th))(trace.V_pre, trace.spk)
             tap(self, "V", V * u.mV)
-            tap(self, "spk", trace.spk)
+            tap(self, "spk", as_dtype(trace.spk, precision))
         self.V.value = u.Quantity(state.V, unit=u.mV)
-        self.spk.value = state.spk
+        self.spk.value = as_dtype(state.spk, precision)
         if self.wait is not None:
             self.wait.value = state.wait
-        return trace.spk
+        return as_dtype(trace.spk, precision)
 
     def _millivolts(self, drive: jax.Array) -> jax.Array:
         return self.to_voltage(u.Quantity(drive, unit=self.drive_unit)).to(u.mV).mantissa
@@ -312,7 +318,7 @@ class SpikingLayer(RestingStates):
             source="Send spikes through a synapse of the same family first.",
             steps=steps,
         )
-        return drive, dt
+        return narrowed(drive, self.V.value.dtype), dt
 
 
 # The checks of dt, input and drive decide the usual case themselves and call `_arguments` only to convert or to raise:
@@ -372,7 +378,7 @@ def checked_drive(
             f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
         )
     _arguments.check_finite(x, call=call, name="the input")
-    return x.in_unit(unit)
+    return u.Quantity(_arguments.as_array(x.mantissa, call=call, name="the input"), unit=x.unit).in_unit(unit)
 
 
 def checked_spikes(x: Any, n: int, *, call: str) -> Any:
@@ -386,15 +392,24 @@ def _is_finite(numbers: Any) -> bool:
     """Return whether plain numbers are finite; traced ones cannot be looked at and count as finite."""
     if isinstance(numbers, jax.core.Tracer):
         return numbers.dtype.kind != "c"
-    # NumPy knows no finite test for key arrays and small floats; the full check takes those.
-    return numbers.dtype.kind in "fiub" and bool(np.isfinite(np.asarray(numbers)).all())
+    # The full check takes what NumPy cannot test (key arrays, small floats) and JAX cannot read (another byte order).
+    return numbers.dtype.kind in "fiub" and numbers.dtype.isnative and bool(np.isfinite(np.asarray(numbers)).all())
 
 
 def zeros(size: int | tuple[int, ...], batch_size: int | None, unit: u.Unit = u.UNITLESS) -> Any:
-    """Return the resting value of a state, ``[*size]`` or ``[batch_size, *size]``."""
-    shape = (size,) if isinstance(size, int) else tuple(size)
-    mantissa = jnp.zeros(shape if batch_size is None else (batch_size, *shape), dtype=brainstate.environ.dftype())
+    """Return the resting value of a state, ``[*size]`` or ``[batch_size, *size]``, in float32 at least."""
+    mantissa = jnp.zeros(_batched(size, batch_size), dtype=state_dtype())
     return mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit)
+
+
+def no_spikes(size: int | tuple[int, ...], batch_size: int | None) -> jax.Array:
+    """Return spikes at rest, ``[*size]`` or ``[batch_size, *size]``, in the precision of the network."""
+    return jnp.zeros(_batched(size, batch_size), dtype=brainstate.environ.dftype())
+
+
+def _batched(size: int | tuple[int, ...], batch_size: int | None) -> tuple[int, ...]:
+    shape = (size,) if isinstance(size, int) else tuple(size)
+    return shape if batch_size is None else (batch_size, *shape)
 
 
 def tall_product(xs: jax.Array, weights: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from brainhw.kernel.precision import for_sums
 from brainhw.train.rates import check_output, equal_populations, population_size
 
 __all__ = ["accuracy", "accuracy_population", "population_votes"]
@@ -39,7 +40,7 @@ def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
     """
     check_output(spikes, labels, call="accuracy")
     # Counts order the neurons as rates do, without a time step.
-    return jnp.mean(jnp.argmax(jnp.sum(spikes, axis=0), axis=-1) == labels)
+    return jnp.mean(jnp.argmax(jnp.sum(for_sums(spikes), axis=0), axis=-1) == labels)
 
 
 def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) -> jax.Array:
@@ -112,4 +113,4 @@ def population_votes(spikes: jax.Array, n_classes: int) -> jax.Array:
 
 def _by_population(spikes: jax.Array, n_classes: int, size: int) -> jax.Array:
     """Return spike counts ``[B, n_classes, size]``."""
-    return jnp.sum(spikes, axis=0).reshape(spikes.shape[1], n_classes, size)
+    return jnp.sum(for_sums(spikes), axis=0).reshape(spikes.shape[1], n_classes, size)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
+from brainhw.kernel.precision import for_sums
 
 __all__ = ["BoundsReg", "firing_rate_bounds_loss"]
 
@@ -92,7 +93,7 @@ def firing_rate_bounds_loss(
     )
     seconds = _arguments.time_step(call=call).to(u.second).mantissa
     # The mean over steps and samples per neuron: one silent neuron is penalised even in a busy layer.
-    rates = jnp.mean(spikes, axis=tuple(range(spikes.ndim - 1))) / seconds
+    rates = jnp.mean(for_sums(spikes), axis=tuple(range(spikes.ndim - 1))) / seconds
     return jnp.mean((_excess(rates, low, high) / per_miss) ** 2)
 
 

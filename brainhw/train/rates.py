@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.kernel.precision import for_sums
 
 __all__ = ["balanced_population_mse", "firing_rate_target_mse_loss"]
 
@@ -57,7 +58,7 @@ def firing_rate_target_mse_loss(
     terms = []
     for i, (spikes, offset, multiplier) in enumerate(zip(spikes_list, offsets, multipliers, strict=True)):
         # The mean of the layer, as the vendor defines it: silent and busy neurons may cancel.
-        rate = jnp.mean(_arguments.as_array(spikes, call=call, name=f"spikes_list[{i}]"))
+        rate = jnp.mean(for_sums(_arguments.as_array(spikes, call=call, name=f"spikes_list[{i}]")))
         names = f"offsets[{i}]", f"multipliers[{i}]"
         if isinstance(offset, u.Quantity):
             target = _arguments.quantity(offset, u.Hz, call=call, name=names[0], shapes=[()]).mantissa
@@ -113,7 +114,7 @@ def balanced_population_mse(
     # Consecutive neurons form a population, as in `accuracy_population`.
     right = jnp.repeat(jax.nn.one_hot(labels, n_classes), size, axis=-1)
     target = low + (high - low) * right
-    return jnp.mean((jnp.sum(spikes, axis=0) - target) ** 2)
+    return jnp.mean((jnp.sum(for_sums(spikes), axis=0) - target) ** 2)
 
 
 def population_size(spikes: Any, labels: Any, n_classes: int, *, call: str) -> int:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brainhw.nn.ranges import traced_faults
 from brainhw.transform.trace import dotted
 
 __all__ = ["FiniteWatch"]
@@ -60,6 +61,7 @@ class FiniteWatch:
     """Watches every hidden state of a prepared network through a time loop."""
 
     def __init__(self, net: brainstate.nn.Module) -> None:
+        self._net = net
         self._states = {dotted(path): state for path, state in net.states(brainstate.HiddenState).items()}
 
     def step(self, t: jax.Array) -> dict[str, jax.Array]:
@@ -76,7 +78,9 @@ class FiniteWatch:
         return bad
 
     def report(self, bad: dict[str, jax.Array]) -> None:
-        """Raise for the first step ``[T]`` at which a state was not finite."""
+        """Raise for a parameter out of its range, and for the first step ``[T]`` at which a state was not finite."""
+        for fault, message in traced_faults(self._net, call="rollout"):
+            _fail_if(fault, message, 0)
         for name, flags in bad.items():
             message = (
                 f"rollout: {name} is not finite from step {{step}} on; look at the input and the weights of that step "

@@ -19,6 +19,8 @@ from brainhw.chip.spec import ChipSpec
 from brainhw.nn import net_chip
 from brainhw.nn.effective import are_chips_side_by_side
 from brainhw.nn.protocols import StepLimited, fulfils
+from brainhw.nn.ranges import check_ranges
+from brainhw.nn.time_steps import warn_of_long_steps
 from brainhw.transform.trace import dotted, put_back_on_failure
 
 __all__ = [
@@ -56,10 +58,12 @@ def prepare_net(
     Raises
     ------
     TypeError
-        If ``net`` is no module, ``batch_size`` no whole number or ``key`` no key.
+        If ``net`` is no module, ``batch_size`` no whole number or ``key`` no key; or a parameter has another unit, or
+        complex numbers.
     ValueError
-        If ``net`` mixes chip families, or a weight is NaN or infinite; nothing was changed then. (Inside ``jit``
-        weights cannot be checked; ``rollout(check_finite=True)`` finds the outputs that they spoil.)
+        If ``net`` mixes chip families, a weight is NaN, infinite or of another shape, or a parameter is out of the
+        range of its module (:class:`~brainhw.nn.protocols.Ranged`); nothing was changed then. Traced numbers cannot be
+        checked; ``rollout(check_finite=True)`` finds them at run time.
     RuntimeError
         If a module of another package has states that were never created, inside a compiled function.
 
@@ -82,10 +86,13 @@ def prepare_net(
             raise ValueError(
                 f"{call}: key is given inside the evaluate of robustness, which samples the chips itself. Leave it out."
             )
-    if any(hasattr(node, "chip") for node in net.nodes().values()):
+    nodes = net.nodes()
+    if any(hasattr(node, "chip") for node in nodes.values()):
         net_chip(net, call=call)
     states = net.states()
     taken_back = take_back(states, call=call)
+    check_ranges(net, call=call, nodes=nodes)
+    warn_of_long_steps(net, nodes, call=call)
     for path, weights in states.items():
         if not isinstance(weights, brainstate.ParamState):
             continue
@@ -117,7 +124,7 @@ def is_finite(leaf: Any) -> bool:
     """Return whether numbers are known to be finite or cannot be looked at yet."""
     numbers = u.get_mantissa(leaf)
     if isinstance(numbers, jax.core.Tracer):
-        return True
+        return numbers.dtype.kind != "c"
     numbers = np.asarray(numbers)
     return numbers.dtype.kind in "fiub" and bool(np.isfinite(numbers).all())
 

@@ -17,6 +17,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.kernel.leaky import KEPT
 from brainhw.nn.protocols import runs_whole_sequence
+from brainhw.nn.ranges import check_ranges
 from brainhw.transform.cpu_gradients import cheap_gradients
 from brainhw.transform.finite import FiniteWatch
 from brainhw.transform.prepare import check_numbers, is_finite, prepare_net, step_limit, take_back
@@ -68,7 +69,7 @@ def rollout(
     check_finite : bool, optional
         Raise ``FloatingPointError`` (inside a compiled function: ``JaxRuntimeError`` with the same words) naming the
         state and the step at which a hidden state, or under ``grad`` the gradient that flows into it, stops being
-        finite. A debugging aid, off by default: it costs time.
+        finite; and for a parameter that is out of its range. A debugging aid, off by default: it costs time.
     layerwise : bool, optional
         Run layer by layer where the net allows it (see Notes). Default True; ``False`` runs every net step by step,
         which is slower and has forward-mode derivatives too.
@@ -123,6 +124,7 @@ def rollout(
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
     n_steps, batch_size = time_and_batch(net, xs, call=call)
+    xs = _arguments.as_arrays(xs, call=call, name="xs")
     if not all(is_finite(leaf) for leaf in jax.tree.leaves(xs)):
         _arguments.check_finite_tree(xs, call=call, name="xs")
     if type(layerwise) is not bool:
@@ -138,6 +140,7 @@ def rollout(
         raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False; leave one of them out.")
     else:
         check_numbers(take_back(net.states(), call=call), call=call)
+        check_ranges(net, call=call)
     limit = step_limit(net, call)
     if limit is not None and limit.steps_left < n_steps:
         raise limit.limit_reached(call, n_steps)

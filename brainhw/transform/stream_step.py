@@ -226,7 +226,8 @@ def _as_array(value: Any) -> Any:
             "in it. Make arrays of lists first."
         )
     if isinstance(value, u.Quantity):
-        return u.Quantity(jnp.array(value.mantissa), unit=value.unit)
+        mantissa = _arguments.as_array(value.mantissa, call="stream", name="the input")
+        return u.Quantity(jnp.array(mantissa), unit=value.unit)
     return jnp.array(_arguments.as_array(value, call="stream", name="the input"))
 
 

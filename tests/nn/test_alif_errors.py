@@ -47,8 +47,12 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
         r"beta belongs to leak='decays', .* dash_mem and dash_syn",
     ),
     (lambda L: L(3, dash_syn=2), ValueError, r"dash_syn belongs to leak='bitshifts'"),
-    (lambda L: L(3, leak="decays", alpha=1.1), ValueError, r"alpha is the share .* between 0 and 1; got"),
-    (lambda L: L(3, leak="decays", beta=[[0.5], [-0.1], [0.5]]), ValueError, r"beta is the share"),
+    (lambda L: L(3, leak="decays", alpha=1.1), ValueError, r"alpha must be from 0 to 1; got 1.1"),
+    (
+        lambda L: L(3, leak="decays", beta=[[0.5], [-0.1], [0.5]]),
+        ValueError,
+        r"beta must be from 0 to 1; got -0.1 at index \(1, 0\)",
+    ),
     (lambda L: L(3, leak="decays", alpha=0.5 * u.ms), TypeError, r"alpha has no unit"),
     (lambda L: L(3, leak="bitshifts", dash_mem=0), ValueError, r"dash_mem must be greater than zero"),
     (
@@ -126,7 +130,7 @@ def test_constructor(kind: Any, wrong: Callable[[Any], Any], error: type[Excepti
             ValueError,
             r"gamma takes the place .*tau_ahp is given as well",
         ),
-        ({"gamma": 1.9, "leak": "decays"}, ValueError, r"gamma is the share"),
+        ({"gamma": 1.9, "leak": "decays"}, ValueError, r"gamma must be from 0 to 1; got 1.9"),
         (
             {"w_ahp": brainstate.nn.Param(0.1 * u.mV, t=brainstate.nn.SoftplusT(0.5 * u.mV))},
             ValueError,

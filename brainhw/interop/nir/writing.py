@@ -16,6 +16,7 @@ from brainhw.interop.nir.errors import Problems, nir_package
 from brainhw.interop.nir.steps import DISCRETISATIONS, Options, millivolts_in
 from brainhw.interop.nir.wiring import wiring_of
 from brainhw.nn import net_chip
+from brainhw.nn.ranges import check_ranges
 from brainhw.transform.prepare import prepare_net, states_restored
 from brainhw.transform.trace import watch_calls
 
@@ -120,6 +121,7 @@ def to_nir(
         _arguments.check_finite(sample, call=call, name="sample")
     nir = nir_package(call)
     problems = Problems(call)
+    check_ranges(net, call=call)
     # A weight of NaN would make an input of NaN, and every check after this one misleading.
     _check_parameters(net, problems)
     problems.raise_any()

@@ -1,0 +1,55 @@
+"""Half precision: weights and spikes may have it; membranes, decay factors and counts need float32.
+
+Near 1 the numbers of bfloat16 lie 0.4 % apart, so that a decay factor of exp(-1/500) becomes that of 184 steps, and no
+count passes 256.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+__all__ = ["as_dtype", "for_sums", "is_half", "narrowed", "state_dtype", "wide", "widened"]
+
+
+def wide(dtype: Any) -> Any:
+    """Return the dtype itself, or float32 for half precision and whole numbers."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def state_dtype() -> Any:
+    """Return the dtype of membranes and decay factors under the present ``brainstate.environ``."""
+    return wide(brainstate.environ.dftype())
+
+
+def is_half(dtype: Any) -> bool:
+    """Return whether a dtype is of half precision or less."""
+    return bool(jnp.issubdtype(dtype, jnp.floating)) and jnp.dtype(dtype).itemsize < 4
+
+
+# Each returns its argument where nothing has to change, so that float32 programs hold no cast.
+
+
+def as_dtype(value: Any, dtype: Any) -> Any:
+    """Return an array or Quantity in a dtype."""
+    return value if value.dtype == dtype else value.astype(dtype)
+
+
+def widened(value: Any) -> Any:
+    """Return a number, array or Quantity, in float32 if it has half precision."""
+    dtype = getattr(u.get_mantissa(value), "dtype", None)
+    return value if dtype is None or not is_half(dtype) else value.astype(jnp.float32)
+
+
+def narrowed(value: Any, dtype: Any) -> Any:
+    """Return an array or Quantity, in ``dtype`` if its own holds more."""
+    return value if jnp.promote_types(value.dtype, dtype) == dtype else value.astype(dtype)
+
+
+def for_sums(spikes: Any) -> jax.Array:
+    """Return spikes as an array whose sums count exactly: half precision becomes float32."""
+    return widened(jnp.asarray(spikes))

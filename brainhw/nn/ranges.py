@@ -1,0 +1,262 @@
+"""Ranges of parameters: declared once by each module, checked when it is built and before every run."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+from brainstate._state import TRACE_CONTEXT
+
+from brainhw import _arguments
+
+__all__ = [
+    "BIT_SHIFT",
+    "DECAY",
+    "DENSE_NUMBER",
+    "DENSE_VOLTAGE",
+    "DURATION",
+    "FACTOR",
+    "ORDER",
+    "THRESHOLD",
+    "TIME_CONSTANT",
+    "VOLTAGE",
+    "Range",
+    "check_ranges",
+    "dense",
+    "held_value",
+    "ranged",
+    "traced_faults",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """The values that a parameter may have; they must also be real and finite.
+
+    Attributes
+    ----------
+    low, high : float
+        Bounds in ``unit``, infinite by default. ``high`` itself is allowed.
+    includes_low : bool
+        Whether ``low`` itself is allowed. Default False.
+    unit : Unit
+        Unit of the bounds; ``u.UNITLESS`` for plain numbers. Any unit of the same dimension is allowed.
+    transform : str
+        The transform of ``brainstate.nn`` that keeps a learnt parameter in range, for the error message.
+    shape : callable or None
+        Returns the shape that the parameter of a module must have; ``None`` checks no shape.
+    per_step : callable or None
+        For a time constant: takes ``dt / tau`` and returns in words what is wrong with so long a step, or ``None``.
+
+    Examples
+    --------
+    >>> import brainunit as u
+    >>> from brainhw.nn.protocols import Range
+    >>> Range(0.0, unit=u.ms).words, Range(0.0, 1.0, includes_low=True).words
+    ('greater than zero', 'from 0 to 1')
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    includes_low: bool = False
+    unit: u.Unit = u.UNITLESS
+    transform: str = ""
+    shape: Callable[[Any], tuple[int, ...]] | None = None
+    per_step: Callable[[float], str | None] | None = None
+
+    @property
+    def words(self) -> str:
+        """The range in words."""
+        if math.isfinite(self.high):
+            return (
+                f"from {self.low:g} to {self.high:g}"
+                if self.includes_low
+                else f"greater than {self.low:g} and at most {self.high:g}"
+            )
+        if not math.isfinite(self.low):
+            return "finite"
+        least = "zero" if self.low == 0 else f"{self.low:g} {self.unit}".strip()
+        return f"{least} or greater" if self.includes_low else f"greater than {least}"
+
+    def holds(self, numbers: Any) -> Any:
+        """Return whether plain numbers in ``unit`` are in range, elementwise; NumPy or JAX."""
+        above = numbers >= self.low if self.includes_low else numbers > self.low
+        # An upper bound of infinity still refuses infinity itself, and every comparison refuses NaN.
+        return above & (numbers <= self.high if math.isfinite(self.high) else numbers < math.inf)
+
+    def worst(self, numbers: np.ndarray) -> str:
+        """Return the first number out of range, with its unit and its index."""
+        bad = np.argwhere(~np.asarray(self.holds(numbers)))
+        where = tuple(int(i) for i in bad[0])
+        unit = "" if self.unit == u.UNITLESS else f" {self.unit}"
+        return f"{float(numbers[where]):g}{unit}" + (f" at index {where}" if where else "")
+
+    def check(self, value: Any, *, call: str, name: str, fix: str = "") -> None:
+        """Raise unless ``value`` has the unit, a real type and numbers in range; traced numbers pass."""
+        mantissa, unit = (value.mantissa, value.unit) if isinstance(value, u.Quantity) else (value, u.UNITLESS)
+        # Two lines for the usual case: every preparation comes here.
+        in_unit = unit is self.unit or unit == self.unit
+        if in_unit and type(mantissa) is float and self.holds(mantissa):
+            return
+        if not in_unit and not u.have_same_dim(value, self.unit):
+            wanted = "a plain number without a unit" if self.unit == u.UNITLESS else f"a Quantity in {self.unit}"
+            raise TypeError(f"{call}: {name} must be {wanted}; got {_arguments.describe(value)}.{fix}")
+        dtype = getattr(mantissa, "dtype", None) or np.asarray(mantissa).dtype
+        if dtype.kind == "c":
+            raise TypeError(f"{call}: {name} must be real; got numbers of dtype {dtype}.{fix}")
+        if not dtype.isnative:
+            raise TypeError(
+                f"{call}: {name} must have the byte order of this machine; got dtype {dtype.str}. "
+                "Write value.astype(value.dtype.newbyteorder('='))."
+            )
+        if (self.low, self.high) == (-math.inf, math.inf) or isinstance(mantissa, jax.core.Tracer):
+            return
+        if not in_unit:
+            with jax.ensure_compile_time_eval():
+                mantissa = value.to(self.unit).mantissa
+        numbers = np.asarray(mantissa)
+        if not np.all(self.holds(numbers)):
+            raise ValueError(f"{call}: {name} must be {self.words}; got {self.worst(numbers)}.{fix}")
+
+    def remedy(self) -> str:
+        """Return how to bring a learnt parameter into range and keep it there."""
+        if not self.transform:
+            return " Write a value in range."
+        return (
+            " Write a value in range; to learn it within the range, build the layer with "
+            f"brainstate.nn.Param(..., t=brainstate.nn.{self.transform})."
+        )
+
+
+def dense(module: Any) -> tuple[int, ...]:
+    """Return the shape of a dense weight of a module, ``(inputs, outputs)``."""
+    return (module.in_size[-1], module.out_size[-1])
+
+
+def _left_after_step(ratio: float) -> str | None:
+    # At the shortest profile of the chips, 1 ms, a step of 1 ms leaves 37 %. A slip of units leaves nothing.
+    left = math.exp(-ratio)
+    return f"exp(-dt/tau) = {left:.2g} is left after one step" if left < 0.01 else None
+
+
+# The lower bounds of the transforms keep time constants and thresholds clear of zero, where `exp(-dt / tau)` and
+# `V / V_th` have no useful gradient.
+TIME_CONSTANT = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)", per_step=_left_after_step)
+DURATION = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)")
+THRESHOLD = Range(0.0, unit=u.mV, transform="SoftplusT(0.1 * u.mV)")
+DECAY = Range(0.0, 1.0, includes_low=True, transform="SigmoidT(0.0, 1.0)")
+BIT_SHIFT = Range(0.0, transform="SoftplusT(0.1)")
+ORDER = Range(0.0, 1.0, transform="SigmoidT(0.0, 1.0)")
+FACTOR = Range(0.0, transform="SoftplusT(0.0)")
+VOLTAGE = Range(unit=u.mV)
+DENSE_VOLTAGE = Range(unit=u.mV, shape=dense)
+DENSE_NUMBER = Range(shape=dense)
+
+
+# A transform costs some 100 microseconds outside `jit`, and the arrays of JAX never change.
+_transformed: weakref.WeakKeyDictionary[brainstate.nn.Param, tuple[Any, Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def ranged(nodes: Mapping[Any, Any]) -> Iterator[tuple[str, Any, Range, Any]]:
+    """Yield every parameter with a range: its path, what holds it, the range and its module."""
+    for path, node in nodes.items():
+        ranges = getattr(node, "parameter_ranges", None)
+        if not ranges:
+            continue
+        owner = ".".join(map(str, path)) or type(node).__name__
+        for name, within in ranges.items():
+            held = getattr(node, name, None)
+            if held is not None:
+                yield f"{owner}.{name}", held, within, node
+
+
+def held_value(held: Any) -> Any:
+    """Return the value of a parameter without a read that ``grad`` sees; ``None`` where it has no number yet.
+
+    A read of ``.value`` inside ``grad`` makes the loss depend on the parameter.
+    """
+    if isinstance(held, brainstate.State):
+        return held._value
+    if not isinstance(held, brainstate.nn.Param):
+        return held
+    value = held.val._value if isinstance(held.val, brainstate.State) else held.val
+    if type(held.t) is brainstate.nn.IdentityT and held.precompute is None:
+        return value
+    # `precompute` may read states, which a trace would note.
+    if not _arguments.is_concrete(value) or (held.precompute is not None and TRACE_CONTEXT.state_stack):
+        return None
+    raw = u.get_mantissa(value)
+    kept = _transformed.get(held)
+    if kept is not None and kept[0]() is raw and kept[1] is held.t and held.precompute is None:
+        return kept[2]
+    with jax.ensure_compile_time_eval():
+        value = held.t.forward(value)
+        value = value if held.precompute is None else held.precompute(value)
+    if isinstance(raw, jax.Array):
+        _transformed[held] = weakref.ref(raw), held.t, value
+    return value
+
+
+def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, Any] | None = None) -> None:
+    """Raise if a parameter of ``net`` is out of the range that its module declares (``Ranged``).
+
+    Learning without a transform can lead there, and so can a value written later. Traced values have no numbers and
+    pass; ``rollout(check_finite=True)`` finds them at run time.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+    call : str
+        The call to name in errors.
+    nodes : mapping, optional
+        ``net.nodes()``, where the caller has it already.
+
+    Raises
+    ------
+    TypeError
+        If a parameter has the wrong unit, or complex numbers.
+    ValueError
+        If a number is out of range, or a weight has another shape than its module.
+    """
+    for path, held, within, module in ranged(net.nodes() if nodes is None else nodes):
+        if isinstance(held, brainstate.nn.Param) and _keeps(held, within):
+            continue
+        value = held_value(held)
+        if value is None:
+            continue
+        name = f"the parameter {path}"
+        if within.shape is not None:
+            shape, wanted = np.shape(getattr(value, "mantissa", value)), within.shape(module)
+            if shape != wanted:
+                raise ValueError(f"{call}: {name} must have shape {wanted}; got shape {shape}. Write such a value.")
+        within.check(value, call=call, name=name, fix=within.remedy())
+
+
+def _keeps(parameter: brainstate.nn.Param, within: Range) -> bool:
+    """Return whether the transform of a parameter cannot leave the range: the usual case, without computing it."""
+    if type(parameter.t) not in (brainstate.nn.SoftplusT, brainstate.nn.ExpT) or parameter.precompute is not None:
+        return False
+    lower = parameter.t.lower
+    in_unit = u.get_unit(lower) == within.unit and math.isinf(within.high)
+    return in_unit and np.ndim(u.get_mantissa(lower)) == 0 and float(u.get_mantissa(lower)) > within.low
+
+
+def traced_faults(net: brainstate.nn.Module, *, call: str) -> Iterator[tuple[jax.Array, str]]:
+    """Yield for every traced parameter with a range whether it is out of it, and the message for that."""
+    for path, held, within, _ in ranged(net.nodes()):
+        value = held.value() if isinstance(held, brainstate.nn.Param) else getattr(held, "value", held)
+        if isinstance(value, u.Quantity) and u.have_same_dim(value, within.unit):
+            value = value.to(within.unit).mantissa
+        bounded = math.isfinite(within.low) or math.isfinite(within.high)
+        if bounded and isinstance(value, jax.core.Tracer):
+            message = f"{call}: the parameter {path} is out of range; it must be {within.words}.{within.remedy()}"
+            yield ~jnp.all(within.holds(value)), message

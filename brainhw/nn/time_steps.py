@@ -1,0 +1,70 @@
+"""The time step beside the time constants of a network: one warning where a step is far too long."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import brainstate
+import brainunit as u
+import jax
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.nn.ranges import held_value, ranged
+
+__all__ = ["warn_of_long_steps"]
+
+_LISTED = 4
+# What was said of each network, so that a loop over batches says it once.
+_said: WeakKeyDictionary[brainstate.nn.Module, str] = WeakKeyDictionary()
+
+
+def warn_of_long_steps(net: brainstate.nn.Module, nodes: Mapping[Any, Any], *, call: str) -> None:
+    """Warn once if ``dt`` is so long beside a time constant that next to nothing is left after a step.
+
+    The usual reason is a slip of units: seconds for milliseconds, or microseconds. Nothing is checked where ``dt`` or
+    the time constant has no number yet.
+    """
+    dt = _milliseconds(brainstate.environ.get("dt", default=None))
+    if dt is None:
+        return
+    found = []
+    for path, held, within, _ in ranged(nodes):
+        if within.per_step is None:
+            continue
+        tau = _milliseconds(held_value(held))
+        if tau is not None and (words := within.per_step(dt / tau)) is not None:
+            found.append(f"{path.replace('.pinned_', '.')} is {tau:g} ms ({words})")
+    if not found:
+        return
+    more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    message = (
+        f"{call}: dt is {dt:g} ms, but {'; '.join(found[:_LISTED])}{more}. "
+        "Check the units of dt and tau, or take a shorter dt or longer time constants."
+    )
+    if _said.get(net) != message:
+        _said[net] = message
+        warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def _milliseconds(value: Any) -> float | None:
+    """Return the least of some times in ms; ``None`` if they are no times, or have no numbers yet."""
+    if not isinstance(value, u.Quantity):
+        return None
+    mantissa = value.mantissa
+    if value.unit != u.ms:
+        if not u.have_same_dim(value, u.ms) or not _arguments.is_concrete(mantissa):
+            return None
+        with jax.ensure_compile_time_eval():
+            mantissa = value.to(u.ms).mantissa
+    if type(mantissa) in (int, float):
+        least = float(mantissa)
+    elif isinstance(mantissa, jax.core.Tracer):
+        return None
+    else:
+        least = float(np.min(np.asarray(mantissa)))
+    return least if 0 < least < math.inf else None
