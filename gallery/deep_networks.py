@@ -102,7 +102,21 @@ def initialise(net: brainstate.nn.Module, x: np.ndarray, arguments: argparse.Nam
         bh.init.kaiming_init(net, key=arguments.seed)
         return
     rule = bh.init.nwave_preset() if arguments.init == "nwave" else {}
-    bh.init.fluct_init(net, [x], arguments.xi, families="any", in_range=arguments.in_range, key=arguments.seed, **rule)
+    bh.init.fluct_init(
+        net,
+        [x],
+        arguments.xi,
+        families="any",
+        in_range=arguments.in_range,
+        key=arguments.seed,
+        lengths=every_step(x),
+        **rule,
+    )
+
+
+def every_step(x: np.ndarray) -> np.ndarray:
+    """Return lengths that count the padding too, as the published figures do: the score is taken over all steps."""
+    return np.full(len(x), x.shape[1])
 
 
 class DeepTraining(Training):
@@ -135,7 +149,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     # A stride, since recordings may be sorted by class.
     sample = train.x[:: max(1, len(train) // 256)]
     initialise(net, sample, arguments)
-    before = bh.init.fluct_report(net, [sample])
+    before = bh.init.fluct_report(net, [sample], lengths=every_step(sample))
     print(before)
     figure = bh.visualize.plot_fluct_report(before)
     figure.savefig(arguments.out / "initialisation.png", dpi=120)

@@ -125,7 +125,9 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     brainstate.random.seed(arguments.seed)
 
     net = DigitNet(arguments.chip, None if arguments.free else "chip")
-    bh.init.fluct_init(net, [train.x[:256]], xi_target=1.0, in_range=True, key=arguments.seed)
+    # The score is taken over all steps, so the padding behind short words counts.
+    every = np.full(len(train.x[:256]), train.x.shape[1])
+    bh.init.fluct_init(net, [train.x[:256]], xi_target=1.0, in_range=True, key=arguments.seed, lengths=every)
     varied = not (arguments.free or arguments.no_mismatch)
 
     def loss(x: jax.Array, y: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -62,7 +62,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 
     net = SpeakerNet(arguments.chip)
     if arguments.init == "fluct":
-        bh.init.fluct_init(net, [train.x], in_range=True, key=arguments.seed)
+        bh.init.fluct_init(net, [train], xi_target=1.0, in_range=True, key=arguments.seed)
 
     def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
         spikes, _ = bh.rollout(net, x)

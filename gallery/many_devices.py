@@ -117,7 +117,7 @@ def trained(
     brainstate.random.seed(arguments.seed)
     net = SpeakerNet(arguments.chip)
     if arguments.init == "fluct":
-        bh.init.fluct_init(net, [train.x], in_range=True, key=arguments.seed, verbose=saves)
+        bh.init.fluct_init(net, [train], xi_target=1.0, in_range=True, key=arguments.seed, verbose=saves)
 
     def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
         spikes, _ = bh.rollout(net, x)

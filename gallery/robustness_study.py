@@ -72,7 +72,7 @@ def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, tes
     brainstate.random.seed(arguments.seed)
     net = SpeakerNet(arguments.chip)
     if arguments.init == "fluct":
-        bh.init.fluct_init(net, [train.x], in_range=True, key=arguments.seed, verbose=False)
+        bh.init.fluct_init(net, [train], xi_target=1.0, in_range=True, key=arguments.seed, verbose=False)
     bh.deploy.set_weight_bits(net, "chip" if kind.rounded else None)
     run = StudyRun(net, arguments, kind, len(train))
 

@@ -237,6 +237,7 @@ for layer in trained.layers:
 vowels = bh.data.japanese_vowels()
 scale = bh.data.fit_channel_scale(vowels.train)
 frames = bh.data.repeat_frames(bh.data.split_on_off(scale.apply(vowels.train).x), 2)[::2]
+lengths = 2 * vowels.train.lengths[::2]  # what follows is padding
 
 
 def chip_net():
@@ -251,7 +252,7 @@ def chip_net():
 free, bounded = chip_net(), chip_net()
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    bh.init.fluct_init(free, [frames], in_range=False, verbose=False)
+    bh.init.fluct_init(free, [frames], in_range=False, lengths=lengths, verbose=False)
 for warning in said:
     print(warning.message)
 
@@ -263,7 +264,7 @@ for warning in said:
 # threshold as was asked for. The default, `'auto'`, does so for every layer that meets its target that way.
 
 # %%
-bh.init.fluct_init(bounded, [frames], in_range=True, verbose=False)
+bh.init.fluct_init(bounded, [frames], in_range=True, lengths=lengths, verbose=False)
 figure, axes = plt.subplots(2, 1, figsize=(7, 5), layout="constrained")
 for ax, (title, net) in zip(axes, {"as targeted": free, "in_range=True": bounded}.items(), strict=True):
     bh.visualize.plot_weight_histogram(net, ax=ax)

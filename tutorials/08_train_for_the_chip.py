@@ -129,7 +129,7 @@ def adam(weights):
 
 
 free = SpeakerNet()
-bh.init.fluct_init(free, [train.x[:BATCH]], xi_target=1.0, in_range=True, key=0, verbose=False)
+bh.init.fluct_init(free, [train.take(slice(BATCH))], xi_target=1.0, in_range=True, key=0, verbose=False)
 start = {path: state.value for path, state in free.states(brainstate.ParamState).items()}
 
 weights = free.states(brainstate.ParamState)

@@ -37,6 +37,8 @@ class Circuit:
     """
 
     positions = 1.0  # neurons per unit
+    without_input = 0  # units that get no input on the data
+    valid: np.ndarray | None = None  # steps of the data that count, ``[T, B]``; ``None`` for all
 
     def __init__(self, synapse: Any, layer: Any) -> None:
         self.synapse, self.layer = synapse, layer
@@ -246,8 +248,11 @@ class WiredCircuit(Circuit):
     Neurons that the same columns of the weight reach form a unit: the positions of an output channel, or one neuron.
     """
 
-    def __init__(self, synapse: Any, layer: Any, wiring: Wiring, trace: StepTrace, *, call: str) -> None:
+    def __init__(
+        self, synapse: Any, layer: Any, wiring: Wiring, trace: StepTrace, valid: np.ndarray | None = None, *, call: str
+    ) -> None:
         super().__init__(synapse, layer)
+        self.valid = valid
         self.link, self.given = wiring.link, trace.calls[wiring.synapse].given
         self.gave, self.target = trace.calls[wiring.synapse].gave, trace.calls[wiring.layer].given
         self._slots = [source.same(self.gave) for source in self.link.sources]
@@ -364,6 +369,13 @@ class WiredCircuit(Circuit):
         self.n_units, self.n_synapses = len(units), int(sizes[0])
         counted = np.bincount(self.of_neuron[self.of_neuron >= 0], minlength=self.n_units)
         self._served = counted > 0
+        self._fed = self._served
+        if not self._served.any():
+            raise ValueError(
+                f"{call}: what lies between the {type(self.synapse).__name__} and its layer gives the same whatever "
+                "the weights, if all recordings are alike; a normalisation over the batch, such as BatchNorm with "
+                "fit=True, does that. Call it inside brainstate.environ.context(fit=False)."
+            )
         self.positions = float(counted[self._served].mean())
         self._size = np.maximum(counted, 1)
         if self.is_recurrent and (self.n_units != n or not self._served.all()):
@@ -377,6 +389,9 @@ class WiredCircuit(Circuit):
         # A constant drive, as of a bias at the empty border of an image, leaves a membrane that only rises: its
         # deviation would be the rest of that rise.
         numbers = u.get_mantissa(drive)
+        if self.valid is not None:
+            shown = self.valid.reshape(*self.valid.shape, *(1,) * (numbers.ndim - 2))
+            numbers = jnp.where(shown, numbers, numbers[:1])
         changes = numbers.max(axis=(0, 1)) > numbers.min(axis=(0, 1))
         return jnp.where(changes.reshape(self.n_neurons, -1).any(axis=1), sd, 0.0)
 
@@ -384,10 +399,19 @@ class WiredCircuit(Circuit):
         """Give columns that reach no neuron the mean of the others: their weights do nothing, but are not NaN."""
         return np.where(known, of_units, of_units[known].mean() if known.any() else 0.0)
 
-    def total(self, counts: np.ndarray) -> np.ndarray:
-        """Return the spikes of each unit; of one without a neuron those of the others."""
+    def leave_out(self, moves: np.ndarray) -> None:
+        """Leave out units of which no neuron gets any input: ``moves`` is ``[n_neurons]``.
+
+        They do not count as silent, for no weight could wake them.
+        """
         ours = self.of_neuron >= 0
-        return self._filled(np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._served)
+        self._fed = np.bincount(self.of_neuron[ours], moves[ours], self.n_units) > 0
+        self.without_input = int(np.sum(self._served & ~self._fed))
+
+    def total(self, counts: np.ndarray) -> np.ndarray:
+        """Return the spikes of each unit; of one without a neuron, or without input, those of the others."""
+        ours = self.of_neuron >= 0
+        return self._filled(np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._served & self._fed)
 
     def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
         """Return the median over the neurons of each unit, those that are NaN left out."""
@@ -449,6 +473,10 @@ class Meter:
         self.n_steps, self.n_samples = jax.tree.leaves(xs)[0].shape[:2]
         # A membrane that still rises from rest would count its rise as fluctuation.
         self.first = min(rise, self.n_steps // 2)
+        self.valid = circuit.valid
+        if self.valid is not None:
+            # Half of a typical recording, for padding holds no membranes that could be measured instead.
+            self.first = min(rise, int(np.median(self.valid.sum(axis=0))) // 2)
         self.n_runs = 0
         self._run = brainstate.transform.jit(circuit.run)
         self._alone = brainstate.transform.jit(self._alone_moments)
@@ -459,12 +487,13 @@ class Meter:
     @property
     def steps(self) -> int:
         """Steps of all samples together."""
-        return self.n_steps * self.n_samples
+        return self.n_steps * self.n_samples if self.valid is None else int(self.valid.sum())
 
     def run(self, weight: jax.Array, recurrent: jax.Array | None) -> jax.Array:
         """Return the spikes ``[T, B, n_neurons]``."""
         self.n_runs += 1
-        return self._run(weight, recurrent, self.xs)
+        spikes = self._run(weight, recurrent, self.xs)
+        return spikes if self.valid is None else spikes * self.valid[..., None]
 
     def alone(self, weight: jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation that the feed-forward input makes, ``[n_neurons]`` in mV."""
@@ -497,11 +526,13 @@ class Meter:
 
     def _lagged(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array]:
         drive, trace = self.circuit.driven(weight, xs)
-        trace = trace[self.first :]
-        off = trace - trace.mean(axis=(0, 1))
+        flat, _ = settled(trace, self.first, self.valid)
+        off = trace[self.first :] - flat.mean(axis=0)
+        if self.valid is not None:
+            off = off * self.valid[self.first :, :, None]
         # One number for all neurons: it only sets how often a membrane crosses the threshold by chance.
         later = jnp.mean(off[1:] * off[:-1]) / jnp.maximum(jnp.mean(off**2), 1e-30)
-        return self.circuit.moved(drive, off.std(axis=(0, 1))), later
+        return self.circuit.moved(drive, flat.std(axis=0)), later
 
     def spread_RC(self, weight: jax.Array, recurrent: jax.Array, spikes: jax.Array) -> np.ndarray:
         """Return the standard deviation of what the layer's own spikes bring back, ``[n_neurons]`` in mV."""
@@ -522,14 +553,19 @@ class Meter:
 
     def _moments(self, trace: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return mean and standard deviation of each neuron, and some of the values of membranes ``[T, B, n]``."""
-        flat, sample = settled(trace, self.first)
+        flat, sample = settled(trace, self.first, self.valid)
         return jnp.mean(flat, axis=0), jnp.std(flat, axis=0), sample
 
 
-def settled(trace: jax.Array, first: int) -> tuple[jax.Array, jax.Array]:
-    """Return the values of membranes ``[T, B, n]`` after their rise as ``[T * B, n]``, and a sample of them."""
+def settled(trace: jax.Array, first: int, valid: np.ndarray | None = None) -> tuple[jax.Array, jax.Array]:
+    """Return the values of membranes ``[T, B, n]`` after their rise as ``[T * B, n]``, and a sample of them.
+
+    Only those of the steps ``valid``, ``[T, B]``, where it is given.
+    """
     risen = trace[first:]
     flat = risen.reshape(-1, risen.shape[-1])
+    if valid is not None:
+        flat = flat[np.flatnonzero(valid[first:])]
     stride = max(1, flat.size // _SAMPLES)
     # A stride with no common factor with the batch, so that every sample is met.
     while stride > 1 and np.gcd(stride, risen.shape[1]) > 1:

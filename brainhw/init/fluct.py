@@ -14,7 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.init.batches import Data, take_batches, take_data
 from brainhw.init.circuit import Circuit, WiredCircuit
+from brainhw.init.inputs import input_line, warn_of_inputs
+from brainhw.init.padding import PaddedInitializer, true_steps
 from brainhw.init.pair import Draw, FluctSettings, MeasuredInitializer, PairInitializer, rise_of
 from brainhw.init.report import (
     FluctReport,
@@ -27,10 +30,11 @@ from brainhw.init.report import (
     warn_of_settings,
 )
 from brainhw.init.response import InputMoments, Response, input_moments, measure_response
-from brainhw.init.stages import FAMILIES, OwnStep, Stages, Wiring, discover_stages, take_batches, wire, without_noise
+from brainhw.init.stages import FAMILIES, OwnStep, Stages, Wiring, discover_stages, wire, without_noise
 from brainhw.nn import net_chip
 from brainhw.nn.protocols import weight_slot_of
 from brainhw.transform.prepare import nominal_chip, states_restored
+from brainhw.transform.reasons import reason_in_words
 
 __all__ = ["fluct_init", "fluct_report", "nwave_preset"]
 
@@ -52,6 +56,7 @@ def fluct_init(
     in_range: bool | str = "auto",
     key: jax.Array | int = 0,
     return_report: bool = False,
+    lengths: Any = None,
 ) -> FluctReport | None:
     r"""Put a network into the fluctuation-driven regime, in place, before the first optimisation step.
 
@@ -104,6 +109,10 @@ def fluct_init(
         Source of the random numbers. Default 0; the same key gives the same weights.
     return_report : bool, optional
         Return a :class:`FluctReport`. Default False.
+    lengths : array, optional
+        True number of steps of each recording of the batches that are used, ``[B]``; what follows is padding and counts
+        nowhere. Batches that are a :class:`brainhw.data.Split` bring their own. By default padding is looked for: long
+        pauses of one value at the ends of recordings are left out, with a warning.
 
     Returns
     -------
@@ -165,7 +174,7 @@ def fluct_init(
     if random_key is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
     dt = _arguments.time_step(call=call)
-    x = take_batches(dataloader, n_batches, n_in=None, call=call)
+    data = take_data(dataloader, n_batches, lengths, call=call)
     drawn = [number for number, (synapse, _) in enumerate(stages.pairs) if _learnt(synapse)]
     warn_of_settings(settings, recurrent=any(Circuit(*stages.pairs[i]).is_recurrent for i in drawn), call=call)
 
@@ -178,10 +187,10 @@ def fluct_init(
         # `prepare_net` refuses weights that are not finite, but these are replaced below in any case.
         for number in drawn:
             _make_finite(Circuit(*stages.pairs[number]))
-        step = _own_step(net, stages, x, call)
+        step = _own_step(net, stages, data, call)
         wired = wire(step, stages.pairs, stages.paths, initialise=True)
         if verbose:
-            _print_input(step, stages, dt)
+            say(input_line(step, stages, dt))
         loops = _loops(drawn, wired)
         following = iter([number for loop in loops for number in loop][1:])
         for loop in loops:
@@ -202,7 +211,12 @@ def fluct_init(
 
 
 def fluct_report(
-    net: brainstate.nn.Module, dataloader: Iterable[Any], n_batches: int = 1, *, families: str = "any"
+    net: brainstate.nn.Module,
+    dataloader: Iterable[Any],
+    n_batches: int = 1,
+    *,
+    families: str = "any",
+    lengths: Any = None,
 ) -> FluctReport:
     r"""Measure how far below threshold the membranes of a network fluctuate on data; nothing is changed.
 
@@ -216,6 +230,8 @@ def fluct_report(
         As for :func:`fluct_init`.
     families : {'any', 'H1'}, optional
         As for :func:`fluct_init`; default ``'any'``.
+    lengths : array, optional
+        As for :func:`fluct_init`.
 
     Returns
     -------
@@ -245,13 +261,13 @@ def fluct_report(
     families = _arguments.choice(families, FAMILIES, call=call, name="families")
     stages = discover_stages(net, families=families, call=call)
     dt = _arguments.time_step(call=call)
-    x = take_batches(dataloader, n_batches, n_in=None, call=call)
+    data = take_data(dataloader, n_batches, lengths, call=call)
     for index, pair in enumerate(stages.pairs, start=1):
         for value in (Circuit(*pair).weight, Circuit(*pair).recurrent):
             name = f"a weight of layer {index}"
             _arguments.check_finite_tree(value, call=call, name=name, fix="load or initialise it again")
     with _undisturbed(net, keep_weights=False, call=call):
-        step = _own_step(net, stages, x, call)
+        step = _own_step(net, stages, data, call)
         return _report(step, stages, wire(step, stages.pairs, stages.paths, initialise=False), dt, {})
 
 
@@ -303,12 +319,15 @@ def _make_finite(circuit: Circuit) -> None:
         circuit.store(circuit.weight, jnp.zeros_like(circuit.recurrent))
 
 
-def _own_step(net: Any, stages: Stages, x: np.ndarray, call: str) -> OwnStep:
+def _own_step(net: Any, stages: Stages, data: Data, call: str) -> OwnStep:
     """Trace the network's step on the data; where it does not take them, say so in the terms of its first stage."""
-    first = (stages.frontend or stages.pairs[0])[0].in_size
+    first, x = (stages.frontend or stages.pairs[0])[0].in_size, data.x
     try:
-        return OwnStep(net, x, call=call)
-    except Exception:
+        return OwnStep(net, x, data.valid, call=call)
+    except Exception as error:
+        reason = reason_in_words(error, net, x, call=call)
+        if reason is not error:
+            raise reason from None
         if len(first) == 1 and (x.ndim != 3 or x.shape[-1] != first[0]):
             take_batches([x], 1, n_in=first[0], call=call)
         raise
@@ -350,6 +369,8 @@ def _settle(
         for number, circuit in circuits.items():
             given, xs = _inputs(step, wired[number], circuit)
             _check_active(given, number + 1, step, wired, stages, call)
+            if not found:
+                warn_of_inputs(given, number + 1, circuit, call)
             pair_key = jax.random.fold_in(key, number + 1)
             with circuit.smooth():
                 if number not in responses:  # weights do not change it
@@ -383,13 +404,14 @@ def _circuit(step: OwnStep, stages: Stages, wired: list[Wiring], number: int) ->
         and circuit.slot.quantity.ndim == 2
         and len(circuit.layer.in_size) == 1
     ):
+        circuit.valid = step.valid
         return circuit
-    return WiredCircuit(*stages.pairs[number], wired[number], step.trace, call=step.call)
+    return WiredCircuit(*stages.pairs[number], wired[number], step.trace, step.valid, call=step.call)
 
 
 def _inputs(step: OwnStep, wiring: Wiring, circuit: Circuit) -> tuple[np.ndarray, Any]:
     """Return what the network brings to a synapse as ``[B, T, n]``, and the time-major input of the circuit."""
-    found = step.values([step.trace.calls[wiring.synapse].given, *wiring.sources])
+    found = [step.without_padding(a) for a in step.values([step.trace.calls[wiring.synapse].given, *wiring.sources])]
     numbers = np.asarray(u.get_mantissa(found[0]))
     given = np.swapaxes(numbers.reshape(*numbers.shape[:2], -1), 0, 1)
     return given, (found[0], tuple(found[1:])) if isinstance(circuit, WiredCircuit) else given
@@ -422,7 +444,7 @@ def _initialise(
             f"{response.offset.max():.3g} mV where V_th is {circuit.threshold().min():.3g} mV, so no weight keeps them "
             "below threshold; lower the bias or raise V_th."
         )
-    moments = input_moments(given, response.dt)
+    moments = input_moments(true_steps(given, circuit.valid), response.dt)
     solver, draw = _solve(index, circuit, response, moments, given, xs, settings, key, call)
     if settings.in_range == "auto" and solver.settings.in_range and not _is_enough(solver, draw):
         beyond = dataclasses.replace(settings, in_range=False)
@@ -476,11 +498,14 @@ def _solve(
     key: jax.Array,
     call: str,
 ) -> tuple[PairInitializer, Draw]:
+    solver: PairInitializer
     if isinstance(circuit, WiredCircuit):
         rates = circuit.rates(xs[0]) / (0.5 * (circuit.probe(1e-3) - circuit.probe(-1e-3)) / 1e-3)
         measured_moments = dataclasses.replace(moments, rates=rates)
         of_columns = dataclasses.replace(response, response=circuit.by_column(response.response))
-        solver: PairInitializer = MeasuredInitializer(circuit, xs, of_columns, measured_moments, settings, key)
+        by_measuring = MeasuredInitializer(circuit, xs, of_columns, measured_moments, settings, key)
+        circuit.leave_out(by_measuring.moves)
+        solver = by_measuring
         driven = int(np.sum(solver.theta <= 0))
         if driven:
             raise ValueError(
@@ -489,7 +514,8 @@ def _solve(
                 "bias, other synapses or skips drive them. Make those weaker or raise V_th."
             )
     else:
-        solver = PairInitializer(circuit, given, response, moments, settings, key)
+        kind = PairInitializer if circuit.valid is None else PaddedInitializer
+        solver = kind(circuit, given, response, moments, settings, key)
     if not solver.can_fluctuate:
         raise ValueError(
             f"{call}: the input of layer {index} never changes, or with center=True all of its channels move as one, "
@@ -517,9 +543,10 @@ def _report(
             response = measure_response(circuit, dt, given.shape[0], call=step.call)
         step.prepare()  # the response was measured with small weights, and without rounding
         measured, correlation = observe(circuit, drive, spikes, rise_of(response))
-        steps = given.shape[0] * given.shape[1]
-        counts = np.asarray(spikes.sum(axis=(0, 1))).reshape(-1)
-        moments = input_moments(given.reshape(*given.shape[:2], -1), _seconds(dt))
+        steps = given.shape[0] * given.shape[1] if step.valid is None else int(step.valid.sum())
+        counts = np.asarray(step.without_padding(spikes).sum(axis=(0, 1))).reshape(-1)
+        flat = np.swapaxes(given.reshape(*given.shape[:2], -1), 0, 1)
+        moments = input_moments(true_steps(flat, step.valid), _seconds(dt))
         name = stages.paths[number]
         reports.append(
             report_layer(
@@ -540,17 +567,6 @@ def _undisturbed(net: brainstate.nn.Module, *, keep_weights: bool, call: str) ->
         if net_chip(net, call=call) is not None:
             nominal_chip(net)
         yield
-
-
-def _print_input(step: OwnStep, stages: Stages, dt: u.Quantity) -> None:
-    if stages.frontend is not None:
-        fired = next(made.gave for made in step.trace.calls if made.module is stages.frontend[1])
-        rate = float(np.asarray(step.values([fired])[0]).mean()) / _seconds(dt)
-        print(f"  Frontend → ν_out={rate:.1f}Hz (used as ν_in for layer 1)")
-        return
-    moments = input_moments(np.asarray(step.xs).reshape(*step.xs.shape[:2], -1), _seconds(dt))
-    ratio = moments.nu_var / moments.nu_mean if moments.nu_mean else float("inf")
-    print(f"  Input → ν_mean={moments.nu_mean:.1f}Hz ν_var={moments.nu_var:.1f}Hz ratio={ratio:.1f}x")
 
 
 def _check_active(given: np.ndarray, index: int, step: OwnStep, wired: list[Wiring], stages: Stages, call: str) -> None:

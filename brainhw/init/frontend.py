@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.init.stages import discover_frontend, take_batches
+from brainhw.init.batches import take_batches
+from brainhw.init.stages import discover_frontend
 from brainhw.nn import H1Frontend, H1Layer
 from brainhw.transform.prepare import states_restored
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import norm
 
 from brainhw.init.circuit import Circuit, Measured, settled
+from brainhw.init.normalised import what_is_hidden
 from brainhw.init.pair import Draw, FluctSettings, PairInitializer
 from brainhw.init.response import InputMoments, Response, silent_fraction
 from brainhw.nn.protocols import Recurrent, fulfils
@@ -23,6 +24,7 @@ __all__ = [
     "FluctReport",
     "InitOutcome",
     "LayerReport",
+    "is_signed",
     "observe",
     "report_layer",
     "warn",
@@ -116,6 +118,8 @@ class LayerReport:
         Some values of the sub-threshold membrane, ``[samples, n]`` in mV.
     init : InitOutcome or None
         What the initialisation aimed at; ``None`` for a network that was only measured.
+    signed_input : bool
+        Whether the input takes negative values, so that ``nu_in`` is a mean and not a rate.
     """
 
     index: int
@@ -146,6 +150,7 @@ class LayerReport:
     steps: int
     membrane_sample: u.Quantity
     init: InitOutcome | None
+    signed_input: bool = False
 
     @property
     def xi_median(self) -> float:
@@ -177,6 +182,16 @@ class LayerReport:
         """Number of neurons."""
         return len(self.xi)
 
+    @property
+    def _input_words(self) -> str:
+        mean = self.nu_in.to(u.Hz).mantissa
+        return f"x_in={self.mean_input:.3g}" if self.signed_input else f"ν_in={mean:.1f}Hz"
+
+    @property
+    def mean_input(self) -> float:
+        """Mean of the input per step and channel."""
+        return float(self.nu_in.to(u.Hz).mantissa * self.dt.to(u.second).mantissa)
+
     def line(self) -> str:
         """Return the line that ``fluct_init(verbose=True)`` prints."""
         assert self.init is not None
@@ -186,7 +201,7 @@ class LayerReport:
         mean = self.init.mu_U.to(u.mV).mantissa
         mean_U = f"{mean:.3f}mV" if unit else f"{mean / 1000:.3f}"
         return (
-            f"  Layer {self.index} | ν_in={self.nu_in.to(u.Hz).mantissa:.1f}Hz µ_W={self.init.mu_W:.4f}{unit} "
+            f"  Layer {self.index} | {self._input_words} µ_W={self.init.mu_W:.4f}{unit} "
             f"σ_FF={self.init.sigma_FF:.4f}{unit}{recurrent} µ_U={mean_U}"
         )
 
@@ -215,7 +230,7 @@ class FluctReport:
 _COLUMNS: dict[str, Any] = {
     "layer": lambda r: f"{r.index} {r.name}",
     "neurons": lambda r: f"{r.n_neurons} {r.family}",
-    "ν in": lambda r: f"{r.nu_in.to(u.Hz).mantissa:.1f} Hz",
+    "ν in": lambda r: f"mean {r.mean_input:.2g}" if r.signed_input else f"{r.nu_in.to(u.Hz).mantissa:.1f} Hz",
     "ν out": lambda r: f"{r.nu_out.to(u.Hz).mantissa:.1f} Hz",
     "weights": lambda r: f"{r.mean_weight:.3f}±{r.weight_spread:.3f}",
     "recurrent": lambda r: "-" if r.recurrent_spread is None else f"±{r.recurrent_spread:.3f}",
@@ -238,16 +253,19 @@ def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple
     half of the data, are left out.
     """
     slot = circuit.layer.recurrent_slot() if fulfils(circuit.layer, Recurrent, call="fluct_report") else None
-    first = min(rise, drive.shape[0] // 2)
+    valid = circuit.valid
+    first = min(rise, (drive.shape[0] if valid is None else int(np.median(valid.sum(axis=0)))) // 2)
 
     def statistics(drive: Any, spikes: jax.Array) -> tuple[jax.Array, ...]:
         alone = circuit.membrane(drive)
         both = alone if slot is None else circuit.membrane(drive, spikes)
-        flat, sample = settled(both, first)
+        flat, sample = settled(both, first, valid)
         off = both[first:] - flat.mean(axis=0)
+        if valid is not None:
+            off = off * valid[first:, :, None]
         later = jnp.sum(off[1:] * off[:-1]) / jnp.maximum(jnp.sum(off**2), 1e-30)
-        own, _ = settled(alone, first)
-        returned, _ = settled(both - alone, first)
+        own, _ = settled(alone, first, valid)
+        returned, _ = settled(both - alone, first, valid)
         sd = flat.std(axis=0) if slot is not None else circuit.moved(drive, flat.std(axis=0))
         return flat.mean(axis=0), sd, own.std(axis=0), returned.std(axis=0), sample, later
 
@@ -309,7 +327,13 @@ def report_layer(
         steps=steps,
         membrane_sample=measured.sample * u.mV,
         init=init,
+        signed_input=is_signed(moments),
     )
+
+
+def is_signed(moments: InputMoments) -> bool:
+    """Return whether some of an input is negative, so that its mean is not a rate."""
+    return moments.nu_size > moments.nu_mean * (1 + 1e-9)
 
 
 def warn(message: str) -> None:
@@ -381,6 +405,13 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
             f"alpha={solver.settings.alpha:g} asks for {share:.2g}; the layer fires at "
             f"{report.nu_out.to(u.Hz).mantissa:.2g} Hz: use an alpha nearer to 1{smaller_too}."
         )
+    if no_input := solver.circuit.without_input:
+        warn(
+            f"{where}: {no_input} channel(s) get no input on the data, so no weight can wake them; check the data or "
+            "the wiring in front of them."
+        )
+    if hidden := what_is_hidden(solver, draw):
+        warn(f"{where}: {hidden}")
     if report.saturated:
         remedy = "try a larger xi_target or weaker input" if target else "more and weaker inputs would even them out"
         warn(f"{where}: {report.saturated} neuron(s) spike in more than half of all steps; {remedy}.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import brainstate
@@ -26,7 +27,6 @@ __all__ = [
     "Wiring",
     "discover_frontend",
     "discover_stages",
-    "take_batches",
     "wire",
     "without_noise",
 ]
@@ -70,13 +70,20 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
             )
         pairs = [_checked(modules, pair, _is_dense, "(synapse, layer)", "layer_pairs", call) for pair in given]
     _warn_of_unpaired(modules, pairs, call)
+    if pairs and (unknown := _unknown(_before_unpaired(registered, pairs, call), call)):
+        warnings.warn(
+            f"{call}: {unknown}, so it keeps its weights. Give it one, or draw them yourself.",
+            UserWarning,
+            stacklevel=3,
+        )
     if not pairs:
+        unknown = _unknown(registered, call)
         what = (
             "a frontend but no dense (synapse, layer) pair after it" if frontend else "no dense (synapse, layer) pair"
         )
         raise ValueError(
-            f"{call}: the network has {what}; register a synapse right before its layer, or set "
-            "net.layer_pairs = [(synapse, layer), ...]."
+            f"{call}: the network has {what}{unknown and f' ({unknown})'}; register a synapse right before its layer, "
+            "or set net.layer_pairs = [(synapse, layer), ...]."
         )
     every = [frontend, *pairs] if frontend else pairs
     _check_once(every, call)
@@ -179,6 +186,30 @@ def _check_once(stages: list[tuple[Any, Any]], call: str) -> None:
         )
 
 
+def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
+    """Name the modules whose weights nothing tells how to draw; empty without."""
+    names = [
+        f"{path} ({type(module).__name__})"
+        for path, module in registered
+        if not _has_weight(module, call)
+        and not _is_neuron(module, call)
+        and any(isinstance(s, brainstate.ParamState) and _is_matrix(s) for s in vars(module).values())
+    ]
+    return f"{', '.join(names)} gives no weight_slot, see brainhw.nn.protocols.HasWeight" if names else ""
+
+
+def _before_unpaired(registered: list[tuple[str, Any]], pairs: list[Any], call: str) -> list[tuple[str, Any]]:
+    """Return the modules registered right before a layer that stands in no pair."""
+    paired = {id(layer) for _, layer in pairs}
+    following = itertools.pairwise(registered)
+    return [one for one, (_, after) in following if _is_neuron(after, call) and id(after) not in paired]
+
+
+def _is_matrix(state: brainstate.State) -> bool:
+    leaves = jax.tree.leaves(state.value, is_leaf=lambda leaf: isinstance(leaf, u.Quantity))
+    return any(np.ndim(u.get_mantissa(leaf)) > 1 for leaf in leaves)
+
+
 def _warn_of_unpaired(modules: list[Any], pairs: list[tuple[Any, Any]], call: str) -> None:
     paired = {id(synapse) for synapse, _ in pairs}
     alone = sum(
@@ -230,8 +261,9 @@ class OwnStep:
     network runs for the others only.
     """
 
-    def __init__(self, net: Any, x: np.ndarray, *, call: str) -> None:
+    def __init__(self, net: Any, x: np.ndarray, valid: np.ndarray | None = None, *, call: str) -> None:
         self.net, self.call = net, call
+        self.valid = valid  # steps that count, ``[T, B]``; ``None`` for all
         self.xs = jnp.asarray(np.swapaxes(x, 0, 1))
         self.known: dict[tuple[int, ...], Any] = {}
         # With the real batch: a step may depend on the batch size, as one that flattens does.
@@ -266,6 +298,13 @@ class OwnStep:
     def record(self, wanted: list[Value]) -> list[Any]:
         """Run the network and return values of its step, each ``[T, B, ...]``, with nothing taken from before."""
         return [_in_unit(array, value) for value, array in zip(wanted, self._run(wanted), strict=True)]
+
+    def without_padding(self, values: Any) -> Any:
+        """Return values ``[T, B, ...]`` with zeros in the steps that do not count."""
+        if self.valid is None:
+            return values
+        valid = self.valid
+        return jax.tree.map(lambda a: a * valid.reshape(*valid.shape, *(1,) * (a.ndim - 2)).astype(a.dtype), values)
 
     def prepare(self) -> None:
         """Put states to rest and charges up to date."""
@@ -422,49 +461,3 @@ def _in_unit(array: Any, value: Value) -> Any:
     if len(value.units) != 1 or u.get_unit(array) == value.unit:
         return array
     return value.holding([u.get_mantissa(array)])
-
-
-def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None, call: str) -> np.ndarray:
-    """Return the first batches as one array ``[B, T, ...]`` of float32; fewer if the loader ends before.
-
-    ``n_in`` is the number of channels of a step; ``None`` for any shape, such as an image ``[H, W, C]``.
-    """
-    wanted = _arguments.positive_int(n_batches, call=call, name="n_batches")
-    if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it looks at data and weights, which jit hides; call it outside of jit, before it.")
-    try:
-        batches = iter(dataloader)
-    except TypeError:
-        raise TypeError(
-            f"{call}: dataloader must be an iterable of batches [B, T, N]; got {_arguments.describe(dataloader)}."
-        ) from None
-    taken = []
-    for batch in batches:
-        taken.append(_checked_batch(batch, n_in, call))
-        if len(taken) == wanted:
-            break
-    if not taken:
-        raise ValueError(f"{call}: the dataloader gave no batch; give at least one of shape [B, T, N].")
-    if len({array.shape[1:] for array in taken}) > 1:
-        shapes = ", ".join(str(array.shape) for array in taken)
-        raise ValueError(f"{call}: batches must share T and N to be used together; got {shapes}. Use n_batches=1.")
-    return np.concatenate(taken)
-
-
-def _checked_batch(batch: Any, n_in: int | None, call: str) -> np.ndarray:
-    first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
-    if hasattr(first, "detach"):  # a torch tensor, which may carry a gradient or lie on a GPU
-        first = first.detach().cpu().numpy()
-    array = np.asarray(_arguments.as_array(first, call=call, name="a batch"))
-    if array.ndim < 3 or (n_in is not None and array.ndim > 3):
-        raise ValueError(
-            f"{call}: a batch must have shape [B, T, N]; got shape {array.shape}. For one array, pass [array]."
-        )
-    if 0 in array.shape:
-        raise ValueError(f"{call}: a batch must hold at least one sample and one step; got shape {array.shape}.")
-    if n_in is not None:
-        _arguments.check_last_axis(array, n_in, call=call, name="a batch", ndims=(3,))
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is named
-        array = array.astype(np.float32)
-    _arguments.check_finite(array, call=call, name="a batch")
-    return array

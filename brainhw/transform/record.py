@@ -10,17 +10,21 @@ import brainstate
 
 from brainhw import _arguments
 from brainhw.nn.protocols import listening
-from brainhw.transform.trace import dotted, first_reason
+from brainhw.transform.reasons import reason_in_words
+from brainhw.transform.trace import dotted
 
 __all__ = ["Recorder", "advance"]
 
 
 def advance(net: brainstate.nn.Module, x: Any) -> Any:
-    """Return ``net(x)``; an error is the module's own, without the printout that containers wrap it in."""
+    """Return ``net(x)``; an error is the module's own, without the printout that containers wrap it in, or in words."""
     try:
         return net(x)
-    except brainstate.BrainStateError as error:
-        raise first_reason(error) from None
+    except (brainstate.BrainStateError, KeyError, TypeError) as error:
+        reason = reason_in_words(error, net, x)
+        if reason is error:
+            raise
+        raise reason from None
 
 
 class Recorder:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.init.stages import take_batches
+from brainhw.init.batches import take_batches
 from brainhw.transform.prepare import states_restored
 
 

@@ -1,0 +1,201 @@
+"""Data of an initialisation: batches of every kind of loader, and which of their steps are padding."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from brainhw import _arguments
+
+__all__ = ["Data", "take_batches", "take_data"]
+
+_PADDED = 0.1  # share of all steps from which padding is left out
+_LONGER = 2  # times the longest other pause that a pause at the end of a recording must last to be padding
+_LEAST_PAUSE = 5  # steps: a shorter one tells nothing
+_LEAST_HEARD = 5  # other steps: where a few spikes are all that there is, long pauses are chance
+_SMOOTH = 0.3  # by which recordings resemble their neighbours more than steps do, where axes are swapped
+
+
+class Data(NamedTuple):
+    """Recordings, and which of their steps count."""
+
+    x: np.ndarray  # ``[B, T, ...]``, float32
+    valid: np.ndarray | None  # ``[T, B]``; ``None`` where all of them count
+
+
+def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None, call: str) -> np.ndarray:
+    """Return the first batches as one array ``[B, T, ...]`` of float32; fewer if the loader ends before.
+
+    ``n_in`` is the number of channels of a step; ``None`` for any shape, such as an image ``[H, W, C]``.
+    """
+    return _taken(dataloader, n_batches, n_in, call)[0]
+
+
+def take_data(dataloader: Iterable[Any], n_batches: Any, lengths: Any, *, call: str) -> Data:
+    """Return the first batches as :func:`take_batches` does, with the steps that count.
+
+    Those are the first steps of each recording, as many as ``lengths`` says; without it the lengths that batches bring,
+    as a ``Split`` does; otherwise padding is looked for, left out and warned of.
+    """
+    x, brought = _taken(dataloader, n_batches, None, call)
+    steps = np.arange(x.shape[1])[:, None]
+    if lengths is not None:
+        of_each = _checked_lengths(lengths, x, call)
+    elif brought is not None and np.any(brought < x.shape[1]):
+        of_each = brought
+    else:
+        _check_axes(x, call)
+        first, last = _without_padding(x, call)
+        valid = (steps >= first) & (steps < last)
+        return Data(x, None if valid.all() else valid)
+    valid = steps < of_each
+    return Data(x, None if valid.all() else valid)
+
+
+def _taken(dataloader: Any, n_batches: Any, n_in: int | None, call: str) -> tuple[np.ndarray, np.ndarray | None]:
+    wanted = _arguments.positive_int(n_batches, call=call, name="n_batches")
+    if _arguments.inside_jit():
+        raise RuntimeError(f"{call}: it looks at data and weights, which jit hides; call it outside of jit, before it.")
+    try:
+        batches = iter(dataloader)
+    except TypeError:
+        fix = " Pass [split] for one Split." if hasattr(dataloader, "x") else ""
+        raise TypeError(
+            f"{call}: dataloader must be an iterable of batches [B, T, N]; got {_arguments.describe(dataloader)}.{fix}"
+        ) from None
+    taken, lengths = [], []
+    for batch in batches:
+        # By its attributes: data sets are built on this package, not the other way round.
+        is_split = all(hasattr(batch, name) for name in ("x", "y", "lengths"))
+        taken.append(_checked_batch(batch.x if is_split else batch, n_in, call))
+        lengths.append(np.asarray(batch.lengths) if is_split else np.full(len(taken[-1]), taken[-1].shape[1]))
+        if len(taken) == wanted:
+            break
+    if not taken:
+        raise ValueError(f"{call}: the dataloader gave no batch; give at least one of shape [B, T, N].")
+    if len({array.shape[1:] for array in taken}) > 1:
+        shapes = ", ".join(str(array.shape) for array in taken)
+        raise ValueError(f"{call}: batches must share T and N to be used together; got {shapes}. Use n_batches=1.")
+    return np.concatenate(taken), np.concatenate(lengths)
+
+
+def _checked_batch(batch: Any, n_in: int | None, call: str) -> np.ndarray:
+    first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+    if hasattr(first, "detach"):  # a torch tensor, which may carry a gradient or lie on a GPU
+        first = first.detach().cpu()
+        if "bfloat16" in str(getattr(first, "dtype", "")):  # NumPy has no such type
+            first = first.float()
+        first = first.numpy()
+    array = np.asarray(_arguments.as_array(first, call=call, name="a batch"))
+    if array.ndim < 3 or (n_in is not None and array.ndim > 3):
+        raise ValueError(
+            f"{call}: a batch must have shape [B, T, N]; got shape {array.shape}. For one array, pass [array]."
+        )
+    if 0 in array.shape:
+        raise ValueError(f"{call}: a batch must hold at least one sample and one step; got shape {array.shape}.")
+    if n_in is not None:
+        _arguments.check_last_axis(array, n_in, call=call, name="a batch", ndims=(3,))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is named
+        array = array.astype(np.float32)
+    _arguments.check_finite(array, call=call, name="a batch")
+    return array
+
+
+def _checked_lengths(lengths: Any, x: np.ndarray, call: str) -> np.ndarray:
+    given = np.asarray(_arguments.as_array(lengths, call=call, name="lengths"))
+    n, most = x.shape[:2]
+    if given.dtype.kind not in "iu" or given.shape != (n,):
+        raise ValueError(
+            f"{call}: lengths must be whole numbers, one for each of the {n} recordings of the batches that are used; "
+            f"got {_arguments.describe(given)}."
+        )
+    if given.min() < 1 or given.max() > most:
+        raise ValueError(
+            f"{call}: lengths must lie between 1 and the {most} steps of the batches; got {given.min()} to "
+            f"{given.max()}."
+        )
+    return given
+
+
+def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first step of each recording that counts, and the one after the last; warn where some do not."""
+    n, length = x.shape[:2]
+    flat = x.reshape(n, length, -1)
+    first, last = np.zeros(n, int), np.full(n, length)
+    at_the_end, at_the_start = _padding(flat), _padding(flat[:, ::-1])
+    last -= at_the_end
+    first += np.where(at_the_start < last, at_the_start, 0)
+    for padded, where in ((at_the_end, "end"), (at_the_start, "start")):
+        if padded.any():
+            warnings.warn(
+                f"{call}: {padded.sum() / (n * length):.0%} of the steps are taken for padding, since "
+                f"{np.sum(padded > 0)} of {n} recordings {where} with up to {padded.max()} steps of the same value; "
+                f"they are left out. Pass lengths=, the true number of steps of each recording, or {length} for each "
+                "to count all.",
+                UserWarning,
+                stacklevel=4,
+            )
+    return first, last
+
+
+def _padding(flat: np.ndarray) -> np.ndarray:
+    """Return the steps of padding at the end of each recording ``[B, T, n]``; zeros where there is hardly any."""
+    n, length = flat.shape[:2]
+    none = np.zeros(n, int)
+    # One value pads all recordings. Zero, or what a scaling made of it.
+    same_as_last = (flat[:, -1:] == flat).all(axis=2)
+    pad = flat[int(np.argmax(_run(same_as_last))), -1]
+    quiet = same_as_last & (flat[:, -1:] == pad).all(axis=2)
+    tail = _run(quiet)
+    tail[tail == length] = 0  # nothing but quiet: no recording that was padded
+    pause = np.array([_longest(row[: length - end]) for row, end in zip(quiet, tail, strict=True)])
+    few = np.sum(~quiet, axis=1) < _LEAST_HEARD
+    tail[(tail <= _LONGER * pause) | (tail < _LEAST_PAUSE) | few] = 0
+    if np.any(pad) and np.unique(tail[tail > 0]).size < 2:
+        return none  # a stimulus that stays on ends alike in all recordings
+    return tail if tail.sum() > _PADDED * n * length else none
+
+
+def _run(quiet: np.ndarray) -> np.ndarray:
+    """Return the number of quiet steps at the end of each recording, ``[B]``."""
+    heard = ~quiet[:, ::-1]
+    return np.where(heard.any(axis=1), heard.argmax(axis=1), quiet.shape[1])
+
+
+def _longest(quiet: np.ndarray) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+def _check_axes(x: np.ndarray, call: str) -> None:
+    """Raise where the first axis is padded like time, warn where it is smooth and the second axis is not."""
+    n, length = x.shape[:2]
+    if min(n, length) < 3:
+        return
+    steps_first = x.reshape(n, length, -1).swapaxes(0, 1)
+    padded = _padding(steps_first)
+    # Tails of one length would be the same few empty recordings in every step.
+    if np.unique(padded).size > 2 and not _padding(x.reshape(n, length, -1)).any():
+        raise ValueError(
+            f"{call}: a batch must have shape [B, T, ...]; got shape {x.shape}, where the first axis looks like time: "
+            f"along it {np.sum(padded > 0)} of {length} rows end with up to {padded.max()} equal values, as padded "
+            "recordings do. Swap the first two axes with x.swapaxes(0, 1), or pass lengths= if they are right."
+        )
+    off = (x - x.mean(axis=(0, 1), dtype=np.float64)).reshape(n, length, -1)
+    power = float(np.mean(off**2))
+    if not power:
+        return
+    of_steps, of_recordings = (
+        float(np.mean(a * b)) / power for a, b in ((off[:, 1:], off[:, :-1]), (off[1:], off[:-1]))
+    )
+    if of_recordings > of_steps + _SMOOTH and of_steps < _SMOOTH:
+        warnings.warn(
+            f"{call}: recordings next to each other are alike (correlation {of_recordings:.2f}) and steps next to each "
+            f"other are not ({of_steps:.2f}), so a batch of shape {x.shape} looks like [T, B, ...]; [B, T, ...] is "
+            "expected. Swap the first two axes with x.swapaxes(0, 1).",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,50 @@
+"""Words about the input of a network: its rates, and values that no chip takes."""
+
+from __future__ import annotations
+
+import warnings
+
+import brainunit as u
+import numpy as np
+
+from brainhw.init.circuit import Circuit
+from brainhw.init.padding import true_steps
+from brainhw.init.report import is_signed
+from brainhw.init.response import input_moments
+from brainhw.init.stages import OwnStep, Stages
+
+__all__ = ["input_line", "warn_of_inputs"]
+
+_MOST = 16.0  # a chip is driven by spikes; a value held for a step stands for a few at most
+
+
+def input_line(step: OwnStep, stages: Stages, dt: u.Quantity) -> str:
+    """Return the line of ``fluct_init`` on the input of the network, or on what its frontend makes of it."""
+    seconds = float(dt.to(u.second).mantissa)
+    if stages.frontend is not None:
+        fired = next(made.gave for made in step.trace.calls if made.module is stages.frontend[1])
+        spikes = np.asarray(step.values([fired])[0])
+        rate = float((spikes if step.valid is None else spikes[step.valid]).mean()) / seconds
+        return f"  Frontend → ν_out={rate:.1f}Hz (used as ν_in for layer 1)"
+    xs = np.asarray(step.xs).reshape(*step.xs.shape[:2], -1)
+    moments = input_moments(true_steps(np.swapaxes(xs, 0, 1), step.valid), seconds)
+    if is_signed(moments):
+        mean, square = moments.nu_mean * seconds, moments.nu_var * seconds
+        return f"  Input → mean={mean:.3g} rms={square**0.5:.3g} per step (some values are negative: no rates)"
+    ratio = moments.nu_var / moments.nu_mean if moments.nu_mean else float("inf")
+    return f"  Input → ν_mean={moments.nu_mean:.1f}Hz ν_var={moments.nu_var:.1f}Hz ratio={ratio:.1f}x"
+
+
+def warn_of_inputs(given: np.ndarray, index: int, circuit: Circuit, call: str) -> None:
+    """Warn of inputs that no chip takes."""
+    if circuit.chip is None or (given.min() >= 0 and given.max() <= _MOST):
+        return
+    negative, most = float(np.mean(given < 0)), float(given.max())
+    share = f" ({negative:.0%} negative)" if negative else ""
+    warnings.warn(
+        f"{call}: layer {index} is driven by values from {given.min():.3g} to {most:.3g}{share}, but "
+        f"{circuit.chip.name} takes spikes, 0 or 1 in a step. Split values by sign with "
+        "brainhw.data.split_on_off, scale them to about 0 to 1, or encode them as spikes.",
+        UserWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,34 @@
+"""Errors of a step in words: what the network lacks, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainunit as u
+import jax
+
+from brainhw.transform.trace import first_reason
+
+__all__ = ["reason_in_words"]
+
+
+def reason_in_words(error: BaseException, net: Any, x: Any, *, call: str = "") -> BaseException:
+    """Return an error of a step in words where those of its module do not say what to do, otherwise the error itself.
+
+    ``x`` is the input of the step. Without a ``call`` the network is named.
+    """
+    error = first_reason(error)
+    call = call or type(net).__name__
+    # Dropout and normalisations of brainstate ask the environment whether the network trains.
+    if isinstance(error, KeyError) and "Key 'fit' not found in environment" in str(error):
+        return RuntimeError(
+            f"{call}: a module of the network, such as Dropout or BatchNorm, needs to know whether the network trains, "
+            "and fit is not set. Run it inside brainstate.environ.context(fit=False), or fit=True for training."
+        )
+    dtypes = {str(u.get_mantissa(leaf).dtype) for leaf in jax.tree.leaves(x) if hasattr(leaf, "dtype")}
+    if isinstance(error, TypeError) and "same dtypes" in str(error) and "bool" in dtypes:
+        return TypeError(
+            f"{call}: the input has dtype bool, and a module of the network, such as a convolution, takes floats only. "
+            "Pass xs.astype('float32')."
+        )
+    return error
