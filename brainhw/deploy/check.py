@@ -7,6 +7,7 @@ from typing import final
 
 import brainstate
 
+from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.deploy.rules import RULES, Violation
 from brainhw.deploy.survey import Survey, survey
@@ -52,11 +53,11 @@ class DeployReport:
 
     def __str__(self) -> str:
         if self.ok:
-            return f"deployable on {self.chip}: all {len(self.rules)} rules hold"
+            return printable(f"deployable on {self.chip}: all {len(self.rules)} rules hold")
         headings = ("module", "rule", "found", "the chip takes", "how to fix it")
         rows = [(v.path, v.rule, v.found, v.limit, v.fix) for v in self.violations]
         table = plain_table(headings, rows, left=headings)
-        return f"not deployable on {self.chip}: {len(self.violations)} violation(s)\n{table}"
+        return printable(f"not deployable on {self.chip}: {len(self.violations)} violation(s)\n{table}")
 
 
 def check_deployable(net: brainstate.nn.Module) -> DeployReport:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.placement import Placement, needs_of, place_layers
@@ -118,7 +119,7 @@ class PowerReport:
         table = plain_table(headings, rows, left=("per inference", "coefficient", "provenance"))
         cores = ", ".join(f"core {core} {_uJ(energy):.4g} uJ" for core, energy in self.by_core.items())
         silent = sum(self.silent.values())
-        return (
+        return printable(
             f"{self.chip.name}, one inference of {self.duration.mantissa:g} ms, mean of {self.n_samples}\n{table}\n"
             f"with the spikes and events of its neurons: {cores}\n"
             f"SynOps {self.synops:.4g} (weights that are not zero: {self.synaptic_events:.4g}), spikes "

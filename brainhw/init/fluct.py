@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw import _arguments
+from brainhw import _arguments, _printing
 from brainhw.init.circuit import Circuit, WiredCircuit
 from brainhw.init.pair import Draw, FluctSettings, MeasuredInitializer, PairInitializer, rise_of
 from brainhw.init.report import (
@@ -169,7 +169,7 @@ def fluct_init(
     drawn = [number for number, (synapse, _) in enumerate(stages.pairs) if _learnt(synapse)]
     warn_of_settings(settings, recurrent=any(Circuit(*stages.pairs[i]).is_recurrent for i in drawn), call=call)
 
-    say: Callable[[str], None] = print if verbose else lambda _: None
+    say: Callable[[str], None] = _printing.say if verbose else lambda _: None
     names = ", ".join(dict.fromkeys(Circuit(*pair).family for pair in stages.pairs))
     milliseconds = dt.to(u.ms).mantissa
     say(f"[fluct_init] ξ={settings.xi} α={settings.alpha} dt={milliseconds}ms (stacked, adaptive µ) [{names}]")
@@ -546,11 +546,11 @@ def _print_input(step: OwnStep, stages: Stages, dt: u.Quantity) -> None:
     if stages.frontend is not None:
         fired = next(made.gave for made in step.trace.calls if made.module is stages.frontend[1])
         rate = float(np.asarray(step.values([fired])[0]).mean()) / _seconds(dt)
-        print(f"  Frontend → ν_out={rate:.1f}Hz (used as ν_in for layer 1)")
+        _printing.say(f"  Frontend → ν_out={rate:.1f}Hz (used as ν_in for layer 1)")
         return
     moments = input_moments(np.asarray(step.xs).reshape(*step.xs.shape[:2], -1), _seconds(dt))
     ratio = moments.nu_var / moments.nu_mean if moments.nu_mean else float("inf")
-    print(f"  Input → ν_mean={moments.nu_mean:.1f}Hz ν_var={moments.nu_var:.1f}Hz ratio={ratio:.1f}x")
+    _printing.say(f"  Input → ν_mean={moments.nu_mean:.1f}Hz ν_var={moments.nu_var:.1f}Hz ratio={ratio:.1f}x")
 
 
 def _check_active(given: np.ndarray, index: int, step: OwnStep, wired: list[Wiring], stages: Stages, call: str) -> None:
