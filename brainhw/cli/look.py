@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import brainstate
 import numpy as np
 
+from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.bundle import build_net, read_bundle
@@ -25,7 +26,7 @@ _LISTED = 6  # time constants in a row of the table
 
 def say(*lines: str) -> None:
     """Write lines to the standard output."""
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(printable("\n".join(lines)) + "\n")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw._files import write_whole
+from brainhw._files import check_target, write_whole
 from brainhw._table import plain_table
 from brainhw.cli.data import read_inputs, read_labels
 from brainhw.cli.look import opened, say
@@ -45,6 +45,8 @@ def run(
     for given in (bundle, data, labels):
         if out is not None and given is not None and os.path.realpath(out) == os.path.realpath(given):
             raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another file.")
+    if out is not None:
+        check_target(out, call=call)
     with opened(bundle, call=call) as (net, _):
         content = net.content
         x = read_inputs(data, content.n_in, content.dtype, call=call)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._files import FileKind, Sealed, versions
+from brainhw._files import FileKind, Sealed, check_target, path_text, versions
 from brainhw.chip import UnknownFamilyError
 from brainhw.deploy.bundle_content import (
     DTYPES,
@@ -68,7 +68,7 @@ def export_bundle(
     ------
     ValueError
         If the network is not deployable (`NotDeployableError`, listing every reason), the file could not hold it
-        exactly, an argument does not fit, or the file cannot be written.
+        exactly, an argument does not fit, or the file cannot be written or is not a regular file.
     TypeError
         If an argument is of the wrong kind.
     RuntimeError
@@ -96,6 +96,8 @@ def export_bundle(
     ('a demonstration', 2, 12.0)
     """
     call = "export_bundle"
+    # Before the work that a file could not take.
+    check_target(path_text(path, call=call, what="the file to write"), call=call)
     found = survey(net, call=call)
     # A loaded network keeps its dt and placement, so that exporting it again gives the same file.
     bundled = isinstance(net, BundledNet)
