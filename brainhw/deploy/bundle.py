@@ -13,6 +13,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._files import FileKind, Sealed, check_target, path_text, versions
 from brainhw.chip import UnknownFamilyError
+from brainhw.deploy.bundle_chip import values_in_place
 from brainhw.deploy.bundle_content import (
     DTYPES,
     BundleContent,
@@ -49,8 +50,9 @@ def export_bundle(
 
     The file holds the integer codes of the weights after annealing and rounding, the tau profile of every neuron,
     topology and wiring, the placement, the chip's spec, dt, versions, and a checksum. It is readable text;
-    :func:`load_bundle` builds the network from it. The file does not hold surrogate functions, other means of training,
-    or the chip that :func:`brainhw.sample_chip` put in place. An existing file is replaced in one step.
+    :func:`load_bundle` builds the network from it. A chip that :func:`brainhw.sample_chip` or measured values put in
+    place goes with it, unless :func:`brainhw.nominal_chip` takes it out before. The file does not hold surrogate
+    functions or other means of training. An existing file is replaced in one step.
 
     Parameters
     ----------
@@ -129,6 +131,7 @@ def export_bundle(
         versions=versions(),
         n_classes=net.n_classes if bundled and n_classes is None else n_classes,
         notes=net.notes if bundled and not notes else notes,
+        in_place=values_in_place(net),
     )
     plain = content.to_plain()
     # Read back before writing: a file that could not be loaded again must never replace a good one.

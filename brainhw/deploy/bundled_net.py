@@ -14,6 +14,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, get_family
+from brainhw.deploy.bundle_chip import put_chip
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
 from brainhw.deploy.placement import Placement
 from brainhw.deploy.survey import INPUT
@@ -64,6 +65,7 @@ class BundledNet(brainstate.nn.Module):
             if name in vars(self) or not isinstance(getattr(type(self), name, property()), property):
                 raise ValueError(f"a module cannot have a path that begins with {name!r}; name the attribute otherwise")
         self.__dict__.update(tree)
+        put_chip(self, content.in_place)
         self.in_size, self.out_size = (content.n_in,), (content.n_out,)
 
     @property

@@ -22,6 +22,7 @@ from brainhw.chip import ChipSpec
 from brainhw.chip.family import Family, families
 from brainhw.kernel import WeightGrid, signs
 from brainhw.kernel.quantize import check_bits
+from brainhw.nn.pinned_check import check_pinned
 from brainhw.nn.spiking import tall_product
 
 __all__ = [
@@ -83,6 +84,9 @@ class EffectiveWeight(brainstate.nn.Module):
     before cannot notice; call ``prepare_net`` inside it. A gradient by the master weights is refused where they were
     prepared outside the differentiated function, since it would be zero.
     """
+
+    # The kind of mismatch of the chip's family that `mismatch` holds.
+    kind = "synapse"
 
     def __init__(
         self,
@@ -174,6 +178,7 @@ class EffectiveWeight(brainstate.nn.Module):
         # In the order of the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
         mismatch = in_place = self.mismatch.value
+        check_pinned(in_place, self.charge.value, owner=self.owner, name="mismatch", positive=False)
         if key is not None:
             family = self._family()
             mismatch = self.drawn(key, {} if family is None else family.sizes(self.chip))

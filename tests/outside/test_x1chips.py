@@ -122,7 +122,9 @@ def test_a_key_is_one_chip_with_capacitances_of_its_own(xs: jax.Array) -> None:
     assert 0.01 < np.std(np.log(drawn / 100.0)) < 0.15
     np.testing.assert_array_equal(net.layers[1].chip_tau.value.mantissa, 20.0)
     assert (np.asarray(bh.rollout(net, xs)[0]) != nominal).any()
-    bh.sample_chip(net, 3, leak=False, capacitance=False)
+    bh.sample_chip(net, 4, leak=False, capacitance=False)
+    np.testing.assert_array_equal(net.layers[1].pinned_C.value.mantissa, drawn)
+    bh.sample_chip(net, 4, leak=False, capacitance=0.0)
     np.testing.assert_array_equal(bh.rollout(net, xs)[0], nominal)
     bh.nominal_chip(net)
     np.testing.assert_array_equal(bh.rollout(net, xs)[0], nominal)
