@@ -53,6 +53,7 @@ def info(bundle: str, *, chip: bool = False) -> int:
             f"input       {content.n_in} channels",
             f"output      {content.output}, {content.n_out} neurons{classes}",
             f"written by  {written}",
+            *(["in place    a chip of its own: " + ", ".join(content.in_place)] if content.in_place else []),
             *(f"notes       {line}" for line in content.notes.splitlines()),
             "",
             plain_table(_HEADINGS, _rows(content), left=("layer", "fed by", "through")),

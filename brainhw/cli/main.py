@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "--chip-key",
         metavar="K",
         type=functools.partial(_whole, least=0, most=2**32 - 1),
-        help="run on the sampled chip of this number (default: the nominal chip)",
+        help="run on the sampled chip of this number (default: the chip in the bundle, mostly the nominal one)",
     )
     run.add_argument(
         "--batch-size",

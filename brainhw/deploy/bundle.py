@@ -101,6 +101,7 @@ def export_bundle(
     # Before the work that a file could not take.
     check_target(path_text(path, call=call, what="the file to write"), call=call)
     found = survey(net, call=call)
+    in_place = values_in_place(net)
     # A loaded network keeps its dt and placement, so that exporting it again gives the same file.
     bundled = isinstance(net, BundledNet)
     dt = net.dt if bundled else _arguments.time_step(call=call)
@@ -131,7 +132,7 @@ def export_bundle(
         versions=versions(),
         n_classes=net.n_classes if bundled and n_classes is None else n_classes,
         notes=net.notes if bundled and not notes else notes,
-        in_place=values_in_place(net),
+        in_place=in_place,
     )
     plain = content.to_plain()
     # Read back before writing: a file that could not be loaded again must never replace a good one.

@@ -16,6 +16,7 @@ from brainhw import _arguments
 from brainhw.chip import ChipSpec, get_family
 from brainhw.deploy.bundle_chip import put_chip
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
+from brainhw.deploy.inputs import warn_of_input
 from brainhw.deploy.placement import Placement
 from brainhw.deploy.survey import INPUT
 from brainhw.kernel.quantize import stored_grid
@@ -102,6 +103,11 @@ class BundledNet(brainstate.nn.Module):
     def notes(self) -> str:
         """Free text."""
         return self._content.notes
+
+    def check_input(self, xs: Any, *, call: str) -> None:
+        """Warn of inputs that no chip takes, where they are not traced; :func:`brainhw.rollout` calls it."""
+        has_frontend = any(synapse.frontend for synapse in self._content.synapses.values())
+        warn_of_input(xs, has_frontend=has_frontend, call=call, stacklevel=5)
 
     def update(self, x: jax.Array) -> jax.Array:
         """Advance one step and return the spikes of the output layer.

@@ -203,6 +203,10 @@ def test_a_bundle_out_and_back(bundle: pathlib.Path, xs: jax.Array, tmp_path: pa
     for net in (one := net_of(), loaded):
         bh.sample_chip(net, 5)
     np.testing.assert_array_equal(bh.rollout(loaded, xs)[0], bh.rollout(one, xs)[0])
+    bh.deploy.export_bundle(loaded, tmp_path / "sampled")
+    again = bh.deploy.load_bundle(tmp_path / "sampled")
+    np.testing.assert_array_equal(bh.rollout(again, xs)[0], bh.rollout(one, xs)[0])
+    bh.nominal_chip(loaded)
     bh.deploy.export_bundle(loaded, tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == bundle.read_bytes()
 
