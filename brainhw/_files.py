@@ -18,7 +18,17 @@ from typing import IO, Any, TypeVar, final
 from brainhw._arguments import describe
 from brainhw._version import __version__
 
-__all__ = ["FileKind", "Sealed", "check_target", "first_line", "open_regular", "path_text", "versions", "write_whole"]
+__all__ = [
+    "FileKind",
+    "NotRegularError",
+    "Sealed",
+    "check_target",
+    "first_line",
+    "open_regular",
+    "path_text",
+    "versions",
+    "write_whole",
+]
 
 T = TypeVar("T")
 

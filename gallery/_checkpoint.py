@@ -82,8 +82,14 @@ def read_checkpoint(path: str | os.PathLike[str], *, call: str) -> Checkpoint:
         if not all(isinstance(text, str) for pair in notes.items() for text in pair):
             raise ValueError("a note is not text")
         for name, leaf in leaves.items():
-            size = jnp.dtype(leaf["dtype"]).itemsize * math.prod(leaf["shape"])
-            if not (isinstance(name, str) and isinstance(leaf["unit"], str) and len(leaf["data"]) == size):
+            kind = jnp.dtype(leaf["dtype"])
+            size = kind.itemsize * math.prod(leaf["shape"])
+            if not (
+                isinstance(name, str)
+                and not kind.hasobject
+                and isinstance(leaf["unit"], str)
+                and len(leaf["data"]) == size
+            ):
                 raise ValueError(f"{name!r:.60} is not an array")
     except Exception as error:  # a checksum only shows damage, and msgpack raises errors of many classes
         raise _KIND.damaged(what, f"has invalid content ({str(error)[:100]})") from error
