@@ -83,13 +83,8 @@ def read_checkpoint(path: str | os.PathLike[str], *, call: str) -> Checkpoint:
             raise ValueError("a note is not text")
         for name, leaf in leaves.items():
             kind = jnp.dtype(leaf["dtype"])
-            size = kind.itemsize * math.prod(leaf["shape"])
-            if not (
-                isinstance(name, str)
-                and not kind.hasobject
-                and isinstance(leaf["unit"], str)
-                and len(leaf["data"]) == size
-            ):
+            sound = isinstance(name, str) and isinstance(leaf["unit"], str) and not kind.hasobject
+            if not sound or len(leaf["data"]) != kind.itemsize * math.prod(leaf["shape"]):
                 raise ValueError(f"{name!r:.60} is not an array")
     except Exception as error:  # a checksum only shows damage, and msgpack raises errors of many classes
         raise _KIND.damaged(what, f"has invalid content ({str(error)[:100]})") from error

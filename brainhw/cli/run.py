@@ -48,12 +48,12 @@ def run(
 ) -> int:
     """Run a bundle on data and show output spikes, predicted classes, and accuracy."""
     call = "run"
+    if out is not None:
+        check_target(out, call=call)
     # By real paths: a link to an input would be overwritten, too.
     for given in (bundle, data, labels):
         if out is not None and given is not None and os.path.realpath(out) == os.path.realpath(given):
             raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another file.")
-    if out is not None:
-        check_target(out, call=call)
     with opened(bundle, call=call) as (net, _):
         content = net.content
         x = read_inputs(data, content.n_in, content.dtype, call=call)

@@ -115,8 +115,7 @@ class EffectiveWeight(brainstate.nn.Module):
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Round to another grid from the next preparation on; raises if the arguments name none."""
         self.grid = self.grid_of(weight_bits, rounding, call=call)
-        bits = self.chip.weight_bits if isinstance(weight_bits, str) else weight_bits
-        self.weight_bits = None if bits is None else int(bits)
+        self.weight_bits = None if self.grid is None else int(self.grid.bits)
         self.rounding = rounding
         self.forget()
 

@@ -62,8 +62,9 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
             # The first guess is the most likely input, so its error tells the most.
             failure = failure or in_one_line(error)
     words = failure or "no module tells the width of its input"
-    fix = "Pass sample=, an input of some steps that the network takes: [T, N], or the axes of an image in the place of N."
-    fix = fix if sample is None else "Mend the network or sample."
+    fix = "Mend the network or sample."
+    if sample is None:
+        fix = "Pass sample=, an input [T, N] that the network takes; the axes of an image stand in the place of N."
     problems.add("the network", type(net).__name__, f"cannot be run for one step: {words.rstrip('.')}. {fix}")
     return None
 
