@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw._arguments import describe, unit_name
+from brainhw.nn.effective import check_pinned
 from brainhw.nn.pinned import MISMATCH, has_sampled_chip, pinned_states
-from brainhw.nn.pinned_check import check_pinned
 
 __all__ = ["chip_values", "plain_values", "put_chip", "values_in_place"]
 

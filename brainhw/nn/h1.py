@@ -17,9 +17,8 @@ from brainhw import _arguments, surrogate
 from brainhw.chip import H1V1, H1V2, ChipSpec, get_chip
 from brainhw.chip.family import families, get_family
 from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
-from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums
+from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums, check_pinned
 from brainhw.nn.parameter import weight_state
-from brainhw.nn.pinned_check import check_pinned
 from brainhw.nn.protocols import SequenceSynapse, Slot
 from brainhw.nn.spiking import SpikingLayer, checked_spikes
 
