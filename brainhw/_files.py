@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar, final
@@ -18,7 +18,17 @@ from typing import IO, Any, TypeVar, final
 from brainhw._arguments import describe
 from brainhw._version import __version__
 
-__all__ = ["FileKind", "Sealed", "path_text", "versions", "write_whole"]
+__all__ = [
+    "FileKind",
+    "NotRegularError",
+    "Sealed",
+    "check_target",
+    "first_line",
+    "open_regular",
+    "path_text",
+    "versions",
+    "write_whole",
+]
 
 T = TypeVar("T")
 
@@ -27,18 +37,42 @@ _HEADER = re.compile(rb"([a-z-]{1,40}) ([1-9][0-9]{0,5}) ([0-9a-f]{64}) ([1-9][0
 _LONGEST_HEADER = 128
 
 
+def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
+    """Return the file that a path leads to, or raise a `ValueError` if `write_whole` could not replace it.
+
+    Call it before a long computation whose result goes there.
+    """
+    try:
+        # A link stays a link, and so does the folder that it lies in.
+        target = Path(os.path.realpath(os.fsdecode(path)))
+        name = target.with_name(target.name)
+        kind = os.lstat(name).st_mode if os.path.lexists(name) else stat.S_IFREG
+    except (ValueError, OSError) as error:  # the path has a null character, or no file name
+        raise ValueError(f"{call}: cannot write {str(path)!r}: {_reason(error)}; give the path of a file.") from error
+    # Renaming over a device or pipe would remove it for every program of the machine.
+    if not stat.S_ISREG(kind):
+        raise ValueError(
+            f"{call}: cannot write {str(path)!r}: it is {_kind_word(kind)}; give the path of a new or regular file."
+        )
+    if not os.path.isdir(target.parent):
+        raise ValueError(
+            f"{call}: cannot write {str(path)!r}: the folder {str(target.parent)!r} does not exist; give a file in an "
+            "existing folder that may be written."
+        )
+    return target
+
+
 def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None:
     """Write ``data`` to a file in one step, or raise a `ValueError` and leave the old file as it was.
 
-    A link stays a link, and an existing file keeps its mode.
+    A link stays a link, and an existing file keeps its mode. Anything but a file is refused.
     """
     # The bytes go to a hidden file beside the target and onto the disk; renaming it is the one step. Only within one
     # file system is a rename one step, hence beside it and not in a folder for temporary files.
-    try:
-        target = Path(os.path.realpath(path))
-        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    except ValueError as error:  # the path has a null character, or no file name
-        raise ValueError(f"{call}: cannot write {str(path)!r}: {error}; give the path of a file.") from error
+    target = check_target(path, call=call)
+    # A name of its own for each write: two processes may write one file at once. The longest name of a file is 255
+    # bytes, and a name of 255 bytes must have a part as well.
+    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as stream:
             stream.write(data)
@@ -50,12 +84,49 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None
         part.replace(target)
     except OSError as error:
         raise ValueError(
-            f"{call}: cannot write {str(path)!r}: {error.strerror or error}; give a file in an existing folder "
+            f"{call}: cannot write {str(path)!r}: {_reason(error)}; give a file in an existing folder "
             "that may be written."
         ) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """Return the first line of an error of another package, cut to ``most`` characters, or the name of its class."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (line if len(line) <= most else line[: most - 3] + "...").rstrip(".")
+
+
+def _kind_word(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFLNK: "a link that leads to itself",
+    }
+    return kinds.get(stat.S_IFMT(mode), "no regular file")
+
+
+class NotRegularError(OSError):
+    """A path that leads to a folder, device, pipe or socket."""
+
+
+@contextlib.contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a regular file for reading, or raise an `OSError` that says what the path is."""
+    # Opening a pipe or a terminal would wait for it, and a device may have no end.
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise NotRegularError(0, f"it is {_kind_word(mode)}, not a regular file", os.fspath(path))
+    with open(path, "rb") as stream:
+        yield stream
 
 
 def path_text(path: Any, *, call: str, what: str) -> str:
@@ -106,16 +177,14 @@ class FileKind:
         name = path_text(path, call=call, what=f"a {self.noun}")
         what = f"{call}: {name!r}"
         try:
-            # Opening a pipe or a terminal would wait for it, and a device may have no end.
-            if not stat.S_ISREG(os.stat(name).st_mode):
-                raise self.foreign(what, "is not a regular file")
-            with Path(name).open("rb") as stream:
+            with open_regular(name) as stream:
                 return use(stream, what)
         except (OSError, ValueError) as error:  # a ValueError: the path has a null character
             if isinstance(error, self.error) and str(error).startswith(what):
                 raise
-            reason = error.strerror if isinstance(error, OSError) else None
-            raise self.foreign(what, f"cannot be read: {reason or error}") from error
+            is_other = isinstance(error, NotRegularError)
+            fault = "is not a regular file" if is_other else f"cannot be read: {_reason(error)}"
+            raise self.foreign(what, fault) from error
 
     def check_format(self, number: int, what: str) -> None:
         """Raise if a file has a newer format than this package reads."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 
+from brainhw._printing import printable
+
 __all__ = ["plain_table"]
 
 
@@ -17,9 +19,10 @@ def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left:
 
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in left else "right", no_wrap=True)
+        table.add_column(printable(heading), justify="left" if heading in left else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # plain text: a bracket in a cell is not markup
+        table.add_row(*(Text(printable(cell)) for cell in row))  # plain text: a bracket in a cell is not markup
     text = io.StringIO()
     Console(file=text, width=1000, color_system=None, force_terminal=False, force_jupyter=False).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
+    # Again, for the lines that rich draws: one character each, so that the columns stay.
+    return printable("\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip()))

@@ -6,7 +6,6 @@ import abc
 import argparse
 import functools
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +23,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from _checkpoint import read_checkpoint, write_checkpoint
+from _saving import make_folder, save_figure, save_json
 from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
@@ -126,7 +127,8 @@ class Training(abc.ABC):
         return time_major(batch.x), jnp.asarray(batch.y)
 
     def ready(self) -> None:
-        """Take up the saved run where that is asked for."""
+        """See that the run can be saved, and take up the saved one where that is asked for."""
+        make_folder(self.arguments.out)
         if self.arguments.resume:
             self.load()
 
@@ -185,24 +187,27 @@ class Training(abc.ABC):
 
     def save(self) -> None:
         """Write the run; a crash while writing leaves the old file whole."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        content = {**self._content(), "history": json.dumps(self.history), "identity": self.identity}
-        braintools.file.msgpack_save(str(part), content, verbose=False)
-        os.replace(part, self.path)
+        notes = {"history": json.dumps(self.history), "identity": self.identity}
+        write_checkpoint(self.path, self._content(), notes, call="--out")
 
     def load(self) -> None:
         """Take up the saved run, refusing one that was started with other options."""
         if not self.path.exists():
             raise SystemExit(f"--resume: there is no saved run at {self.path}; run once without --resume.")
-        target = {**self._content(), "history": "", "identity": ""}
-        content = braintools.file.msgpack_load(str(self.path), target=target, verbose=False)
-        if content["identity"] != self.identity:
-            raise SystemExit(f"--resume: {self.path} was started with {content['identity']}, now {self.identity}.")
+        try:
+            saved = read_checkpoint(self.path, call="--resume")
+            identity = saved.notes.get("identity")
+            if identity != self.identity:
+                raise SystemExit(f"--resume: {self.path} was started with {identity}, now {self.identity}.")
+            # All of it is checked before any of it is taken up.
+            content = saved.tree_like(self._content())
+            history = json.loads(saved.notes["history"])
+        except (ValueError, KeyError) as error:
+            raise SystemExit(f"{error} To begin again, leave out --resume.") from None
         for path, state in self.weights.items():
-            state.value = jax.tree.map(jnp.asarray, content["weights"]["/".join(map(str, path))])
+            state.value = content["weights"]["/".join(map(str, path))]
         self.optimizer.load_state_dict(content["optimizer"])
-        self.history = json.loads(content["history"])
+        self.history = history
 
     def _content(self) -> dict[str, Any]:
         weights = {"/".join(map(str, path)): state.value for path, state in self.weights.items()}
@@ -234,7 +239,7 @@ class Training(abc.ABC):
             f"{result['seconds']:.1f} s",
             f"{self.setting}, seed {self.arguments.seed}",
         ]
-        (self.arguments.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+        save_json(result, self.arguments.out / "result.json")
         print(" | ".join(parts))
         return result
 
@@ -262,14 +267,14 @@ class Run(Training):
         ax = stacked_raster(
             spikes, self.layers, n_steps=int(test.lengths[0]), populations=self.n_classes, right=int(test.y[0])
         )
-        ax.figure.savefig(self.arguments.out / "raster.png", dpi=120)
+        save_figure(ax.figure, self.arguments.out / "raster.png")
         plt.close(ax.figure)
 
     def examine(self) -> dict[str, tuple[float, str]]:
         """Draw the weights and count those out of range."""
         figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
         bh.visualize.plot_weight_histogram(self.net, ax=ax)
-        figure.savefig(self.arguments.out / "weights.png", dpi=120)
+        save_figure(figure, self.arguments.out / "weights.png")
         plt.close(figure)
         n = bh.train.out_of_range(self.net)
         return {"out_of_range": (n, f"{n} weights out of range")}
@@ -292,7 +297,7 @@ def curves(history: list[dict[str, float]], path: Path) -> None:
     right.legend(frameon=False, loc="lower right")
     for ax in (left, right):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
     plt.close(figure)
 
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from _saving import make_folder, save_figure
 from _training import FAMILIES, Training, options, positive
 from spoken_digits_h1 import load as load_digits
 
@@ -140,7 +141,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
         train, test = train.take(slice(None, None, 10)), test.take(slice(None, None, 10))
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     brainstate.environ.set(dt=task.dt)
     brainstate.random.seed(arguments.seed)
     net = deep_net(
@@ -152,7 +153,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     before = bh.init.fluct_report(net, [sample], lengths=every_step(sample))
     print(before)
     figure = bh.visualize.plot_fluct_report(before)
-    figure.savefig(arguments.out / "initialisation.png", dpi=120)
+    save_figure(figure, arguments.out / "initialisation.png")
     plt.close(figure)
 
     run = DeepTraining(

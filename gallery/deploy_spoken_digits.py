@@ -15,7 +15,7 @@ import braintools
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
-import numpy as np
+from _saving import make_folder, save_arrays, save_figure, save_text
 from _training import Run, options, time_major
 from spoken_digits_h1 import DT, N_CLASSES, DigitNet, load
 
@@ -64,7 +64,7 @@ class Deployment(Run):
 
         chips = bh.deploy.robustness(self.net, accuracy, self.arguments.chips, key=2026)
         print(chips)
-        np.savetxt(self.arguments.out / "chips.txt", chips.scores, fmt="%.6f")
+        save_text("".join(f"{score:.6f}\n" for score in chips.scores), self.arguments.out / "chips.txt")
         self.deployed = {
             "chips_mean": chips.mean,
             "chips_q05": chips.quantile(0.05),
@@ -87,7 +87,7 @@ class Deployment(Run):
         bh.deploy.export_bundle(
             self.net, path, n_classes=N_CLASSES, notes="Free Spoken Digit Dataset, test split left out"
         )
-        np.savez_compressed(self.arguments.out / "test.npz", x=test.x, y=test.y)
+        save_arrays(self.arguments.out / "test.npz", x=test.x, y=test.y)
         reloaded = bh.deploy.load_bundle(path)
         run = brainstate.transform.jit(lambda x: bh.rollout(self.net, x)[0])
         again = brainstate.transform.jit(lambda x: bh.rollout(reloaded, x)[0])
@@ -100,7 +100,7 @@ class Deployment(Run):
 
     def figure(self, ax: plt.Axes, name: str) -> None:
         """Save a figure into the folder of the run."""
-        ax.figure.savefig(self.arguments.out / name, dpi=120)
+        save_figure(ax.figure, self.arguments.out / name)
         plt.close(ax.figure)
 
     def examine(self) -> dict[str, tuple[float, str]]:
@@ -120,7 +120,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.smoke:
         arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 4)
     train, test = load(arguments.root, arguments.smoke)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)
 

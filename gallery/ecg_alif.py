@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from _saving import make_folder, save_figure
 from _training import Training, options, time_major
 
 import brainhw as bh
@@ -119,7 +120,7 @@ def segment(
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
         train, test = train.take(slice(None, 64)), test.take(slice(None, 16))
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)
     net = make()
@@ -141,7 +142,7 @@ def segment(
     run.train(train, test, loss)
     logits, seen = bh.rollout(net, time_major(test.x[:1]), record=(f"{layer}.spk",))
     drawing = figure(logits[:, 0], seen[f"{layer}.spk"][:, 0], test.x[0], test.y[0], data.class_names)
-    drawing.savefig(arguments.out / "segments.png", dpi=120)
+    save_figure(drawing, arguments.out / "segments.png")
     plt.close(drawing)
     return run.finish(test)
 

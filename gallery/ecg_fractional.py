@@ -13,6 +13,7 @@ import math
 import brainstate
 import brainunit as u
 import numpy as np
+from _saving import save_figure
 from _training import options
 from ecg_alif import N_CHANNELS, N_CLASSES, SegmentTraining, segment, spread
 from matplotlib import pyplot as plt
@@ -72,7 +73,7 @@ class FractionalTraining(SegmentTraining):
         ax.axvspan(LOWEST, HIGHEST, color="0.92", zorder=0, label="where learning began")
         ax.set(xlabel="learnt order alpha", ylabel="neurons", xlim=(0, 1))
         ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small")
-        drawing.savefig(self.arguments.out / "orders.png", dpi=120)
+        save_figure(drawing, self.arguments.out / "orders.png")
         plt.close(drawing)
         means = {name: float(alpha.mean()) for name, alpha in orders.items()}
         return {

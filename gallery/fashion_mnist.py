@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from _saving import make_folder, save_figure
 from _training import FAMILIES, Run, Training, options, positive
 
 import brainhw as bh
@@ -97,7 +98,7 @@ class Pictures(Training):
         weights = self.net.layers[0].weight.value
         busy = np.argsort(-np.asarray(spikes[0]).mean(axis=(0, 1)))[: TILES**2]
         drawing = figure(weights[:, busy], np.asarray(told), test.y, self.data.class_names)
-        drawing.savefig(self.arguments.out / "fields_and_confusion.png", dpi=120, bbox_inches="tight")
+        save_figure(drawing, self.arguments.out / "fields_and_confusion.png", bbox_inches="tight")
         plt.close(drawing)
 
 
@@ -203,7 +204,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     """Train, evaluate, save, and print the result line; return its numbers."""
     if arguments.smoke:
         arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 2)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     data, train, test = load(arguments)
     brainstate.environ.set(dt=1.0 * u.ms)
     brainstate.random.seed(arguments.seed)

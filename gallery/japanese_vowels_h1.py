@@ -13,6 +13,7 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
+from _saving import make_folder
 from _training import FAMILIES, Run, options
 
 import brainhw as bh
@@ -55,7 +56,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     """Train, evaluate, save, and print the result line; return its numbers."""
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     brainstate.environ.set(dt=1.0 * u.ms)
     brainstate.random.seed(arguments.seed)
     train, test = load(arguments.smoke)

@@ -22,6 +22,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _saving import make_folder
 from _training import Run, options, positive
 from japanese_vowels_h1 import N_CLASSES, SpeakerNet, load
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -190,7 +191,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float] | None:
         return None
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     devices = found_devices(arguments)
     brainstate.environ.set(dt=1.0 * u.ms)
     train, test = load(arguments.smoke)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from _saving import make_folder, save_figure
 from _training import Training, options
 
 import brainhw as bh
@@ -158,7 +159,7 @@ class ShapeTraining(Training):
         layers = {"first": self.net.layers[2], "second": self.net.layers[5]}
         orders = {name: np.asarray(layer.orders()) for name, layer in layers.items()}
         drawing = figure(orders, TERMS[self.arguments.neuron])
-        drawing.savefig(self.arguments.out / "orders.png", dpi=120)
+        save_figure(drawing, self.arguments.out / "orders.png")
         plt.close(drawing)
         return {
             f"alpha_{name}": (float(alpha.mean()), f"mean alpha {name} " + ", ".join(f"{a:.2f}" for a in alpha.mean(1)))
@@ -189,7 +190,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
         train, test = train.take(slice(None, 200)), test.take(slice(None, 50))
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     brainstate.environ.set(dt=1.0 * u.ms)
     brainstate.random.seed(arguments.seed)
     net = shape_net(arguments.neuron)

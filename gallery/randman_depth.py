@@ -8,13 +8,13 @@ script makes a table and a figure of the accuracies and of the rate of the last 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from typing import Any
 
 import deep_networks
 import matplotlib.pyplot as plt
 import numpy as np
+from _saving import make_folder, save_figure, save_json, save_text
 from _training import options, positive
 
 XI = 1.0  # what suited the chips and Randman best, see docs/fluct_init.md
@@ -88,17 +88,17 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.smoke:
         depths, inits = depths[:2], inits[:1]
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     rows = [train(arguments, layers, init, seed) for layers in depths for init in inits for seed in seeds]
     drawing = figure(rows, depths, inits)
-    drawing.savefig(arguments.out / "depth.png", dpi=120)
+    save_figure(drawing, arguments.out / "depth.png")
     plt.close(drawing)
     text = table(rows, depths, inits)
-    (arguments.out / "depth.md").write_text(text + "\n")
+    save_text(text + "\n", arguments.out / "depth.md")
     print(text)
     deepest = {init: float(of(rows, depths[-1], init, "test_accuracy").mean()) for init in inits}
     result = {"test_accuracy": deepest[inits[0]], "nets": rows, "seconds": time.perf_counter() - started}
-    (arguments.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    save_json(result, arguments.out / "result.json")
     words = ", ".join(f"{init} {accuracy:.4f}" for init, accuracy in deepest.items())
     print(
         f"test accuracy at {depths[-1]} hidden layers: {words} | {len(rows)} nets | {result['seconds']:.1f} s | "

@@ -9,7 +9,6 @@ to eight times as large.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ import braintools
 import brainunit as u
 import jax
 import matplotlib.pyplot as plt
+from _saving import make_folder, save_figure, save_json
 from _training import FAMILIES, Run, options, positive
 from japanese_vowels_h1 import N_CLASSES, SpeakerNet, load
 
@@ -61,10 +61,10 @@ class StudyRun(Run):
         super().__init__(net, own, layers=("hidden", "output"), **sizes)
         self.bar = {"desc": str(kind)}
 
-    def ready(self) -> None:
+    def load(self) -> None:
         """Take up the saved run; one that was never begun begins."""
         if self.path.exists():
-            super().ready()
+            super().load()
 
 
 def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, test: bh.data.Split) -> StudyRun:
@@ -141,7 +141,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.smoke:
         arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 4)
         kinds, times = (KINDS[0], KINDS[-1]), TIMES[-1:]
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     brainstate.environ.set(dt=1.0 * u.ms)
     train, test = load(arguments.smoke)
     sweeps, outside = {}, 0
@@ -150,7 +150,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         outside = max(outside, bh.train.out_of_range(run.net))
         sweeps[kind] = sweep(run, test, times, arguments.chips)
     drawing = figure(sweeps, arguments.chip)
-    drawing.savefig(arguments.out / "robustness.png", dpi=120)
+    save_figure(drawing, arguments.out / "robustness.png")
     plt.close(drawing)
 
     last = sweeps[kinds[-1]]
@@ -163,7 +163,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         "sweeps": {str(kind): found._asdict() for kind, found in sweeps.items()},
         "seconds": seconds,
     }
-    (arguments.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    save_json(result, arguments.out / "result.json")
     words = [f"{kind}: " + " ".join(f"{mean:.3f}" for mean in found.mean) for kind, found in sweeps.items()]
     named = ", ".join(f"{factor:g}" for factor in last.times)
     print(

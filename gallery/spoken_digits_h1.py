@@ -15,6 +15,7 @@ import braintools
 import brainunit as u
 import jax
 import numpy as np
+from _saving import make_folder
 from _training import FAMILIES, Run, options
 
 import brainhw as bh
@@ -72,7 +73,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
     train, test = load(arguments.root, arguments.smoke)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)
 

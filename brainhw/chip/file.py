@@ -7,14 +7,13 @@ import os
 import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import brainunit as u
 import numpy as np
 
 from brainhw._arguments import describe, unit_name
-from brainhw._files import write_whole
+from brainhw._files import open_regular, path_text, write_whole
 from brainhw.chip._units import closest, exact, unit_named
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.family import check_package, get_family
@@ -25,6 +24,8 @@ from brainhw.chip.tau import TauProfiles
 __all__ = ["chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
+# A thousand times a preset; a reader of TOML needs many times the memory.
+_LARGEST = 2**23
 _NONE = "none"  # TOML has no null
 
 _HEADER = """\
@@ -69,7 +70,9 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     ...     load_chip(file) == H1V1
     True
     """
-    write_whole(path, chip_to_text(spec, call="save_chip").encode(), call="save_chip")
+    call = "save_chip"
+    path_text(path, call=call, what="the file to write")
+    write_whole(path, chip_to_text(spec, call=call).encode(), call=call)
 
 
 def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
@@ -87,17 +90,26 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
 
     Raises
     ------
+    TypeError
+        If ``path`` is not a path.
     ValueError
-        If the file cannot be read, is cut short, or a field in it is missing, unknown or bad; the message names it.
+        If the file cannot be read, is not a regular file, is cut short, or a field in it is missing, unknown or bad;
+        the message names it.
     """
-    call = f"load_chip: {str(path)!r}"
+    name = path_text(path, call="load_chip", what="a chip file")
+    call = f"load_chip: {name!r}"
     try:
+        with open_regular(name) as stream:
+            data = stream.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ValueError(f"it has more than the {_LARGEST} bytes of a chip file")
         # Some editors begin a text file with a byte order mark, which TOML does not allow.
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{call}: cannot be read: {error.strerror or error}.") from error
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{call}: is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    except (OSError, ValueError) as error:  # a ValueError: too large, or a path with a null character
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ValueError(f"{call}: cannot be read: {reason or error}; give a file that save_chip wrote.") from error
     return chip_from_text(text, call=call)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import brainunit as u
 
 from brainhw._arguments import choice, describe
+from brainhw._printing import printable
 from brainhw.chip._units import closest
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.fields import info_of, sourced_fields, spec_field
@@ -252,7 +253,7 @@ class ChipSpec:
                 lines.append(f"      {self.notes[name]}")
         if differs:
             lines.append(f"* differs from the preset {self.name}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def __str__(self) -> str:
         return self.table()

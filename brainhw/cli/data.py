@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw._arguments import describe
+from brainhw._arrays import ArrayFile, Header
+from brainhw._files import first_line, open_regular
 
 __all__ = ["read_inputs", "read_labels"]
 
@@ -16,13 +18,17 @@ __all__ = ["read_inputs", "read_labels"]
 def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
     """Return the inputs ``[samples, steps, channels]`` of a .npy file or the ``x`` of an .npz file."""
     what = f"{call}: the data of {path!r}"
-    x = _array(path, "x", what, required=True)
-    if x.ndim != 3 or 0 in x.shape or x.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{what} must be numbers of shape [samples, steps, channels], none of them 0; got {describe(x)}."
-        )
-    if x.shape[-1] != n_in:
-        raise ValueError(f"{what} must have {n_in} channels, the last axis; got shape {x.shape}.")
+
+    def check(header: Header) -> None:
+        shape, kind = header.shape, header.dtype
+        if len(shape) != 3 or 0 in shape or kind.kind not in "biuf":
+            raise ValueError(
+                f"{what} must be numbers of shape [samples, steps, channels], none of them 0; got {header}."
+            )
+        if shape[-1] != n_in:
+            raise ValueError(f"{what} must have {n_in} channels, the last axis; got shape {shape}.")
+
+    x = _array(path, "x", what, check, required=True)
     # An overflow in the precision of the bundle is reported below, with its count.
     with np.errstate(over="ignore", invalid="ignore"):
         x = x.astype(jnp.dtype(dtype))  # NumPy alone does not know bfloat16
@@ -35,34 +41,63 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
 def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, required: bool) -> np.ndarray | None:
     """Return the labels ``[samples]`` of a .npy file or the ``y`` of an .npz file; ``None`` if it has none."""
     what = f"{call}: the labels of {path!r}"
-    y = _array(path, "y", what, required=required)
+
+    def check(header: Header) -> None:
+        if header.shape != (n_samples,) or header.dtype.kind not in "iu":
+            raise ValueError(f"{what} must be whole numbers of shape ({n_samples},), one per sample; got {header}.")
+
+    y = _array(path, "y", what, check, required=required)
     if y is None:
         return None
-    if y.shape != (n_samples,) or y.dtype.kind not in "iu":
-        raise ValueError(f"{what} must be whole numbers of shape ({n_samples},), one per sample; got {describe(y)}.")
     if y.min() < 0 or y.max() >= n_classes:
         raise ValueError(f"{what} must be classes from 0 to {n_classes - 1}; got {y.min()} to {y.max()}.")
     return y.astype(np.int64)
 
 
-def _array(path: str, name: str, what: str, *, required: bool) -> Any:
-    """Return the array of a .npy file, or the one of this name in an .npz file."""
-    if not os.path.isfile(path):
+def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, required: bool) -> Any:
+    """Return the array of a .npy file, or the one of this name in an .npz file, whose header passes ``check``."""
+    if not os.path.exists(path):
         raise ValueError(f"{what} cannot be read: the file does not exist.")
+    known: list[ValueError] = []
+
+    def checked(header: Header) -> None:
+        try:
+            check(header)
+        except ValueError as error:
+            known.append(error)
+            raise
+
     try:
-        with open(path, "rb") as stream:
-            # A pickle in a file from elsewhere could run any code.
-            held = np.load(stream, allow_pickle=False)
-            if isinstance(held, np.ndarray):
+        with open_regular(path) as stream:
+            held = ArrayFile(stream)
+            if not held.is_archive:
                 # The .npy file of the inputs holds no labels besides.
-                return held if required else None
-            names = list(held)
-            if name in names:
-                return held[name]
+                if not required:
+                    return None
+                name = ""
+            if name in held.names:
+                # A small file may claim, and hold compressed, more than any memory: nothing is read before this.
+                checked(held.header(name))
+                return held.read(name, largest=_memory())
     except MemoryError:
         raise ValueError(f"{what} is too large for the memory here, or damaged.") from None
+    except OSError as error:
+        raise ValueError(f"{what} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # NumPy, zipfile and zlib raise different exceptions for a damaged file
-        raise ValueError(f"{what} is not a .npy or .npz file of plain numbers, or is damaged ({error}).") from error
+        if known:
+            raise known[0] from None
+        raise ValueError(
+            f"{what} is not a .npy or .npz file of plain numbers, or is damaged ({first_line(error)})."
+        ) from error
     if required:
-        raise ValueError(f"{what} has no array {name!r}; it holds {', '.join(map(repr, names)) or 'nothing'}.")
+        names = ", ".join(f"{found!r:.40}" for found in held.names[:10]) or "nothing"
+        raise ValueError(f"{what} has no array {name!r}; it holds {names}.")
     return None
+
+
+def _memory() -> int:
+    """Return half of the memory of this machine in bytes: data are copied at least once."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):  # a system without these names
+        return 2**33

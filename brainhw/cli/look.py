@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import brainstate
 import numpy as np
 
+from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.bundle import build_net, read_bundle
@@ -25,7 +26,7 @@ _LISTED = 6  # time constants in a row of the table
 
 def say(*lines: str) -> None:
     """Write lines to the standard output."""
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(printable("\n".join(lines)) + "\n")
 
 
 @contextlib.contextmanager
@@ -52,6 +53,7 @@ def info(bundle: str, *, chip: bool = False) -> int:
             f"input       {content.n_in} channels",
             f"output      {content.output}, {content.n_out} neurons{classes}",
             f"written by  {written}",
+            *(["in place    a chip of its own: " + ", ".join(content.in_place)] if content.in_place else []),
             *(f"notes       {line}" for line in content.notes.splitlines()),
             "",
             plain_table(_HEADINGS, _rows(content), left=("layer", "fed by", "through")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib
 import os
@@ -48,19 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # A terminal may lack a character of the tables.
+            # A terminal may lack a character of a message.
             stream.reconfigure(errors="replace")
     try:
+        if sys.stdout is None:
+            return _refused("the standard output is closed, so that nothing can be shown; send it to a file", 1)
         try:
-            words = _parser().parse_args(argv)
+            code = _start(_parser().parse_args(argv))
         except SystemExit as stop:
-            return int(stop.code or 0)
-        code = _start(words)
+            code = int(stop.code or 0)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader closed the pipe; without this, Python's own flush at exit would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader closed the pipe
         return 1
     except KeyboardInterrupt:
         return _refused("interrupted", 130)
@@ -71,8 +72,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refused(message: str, code: int) -> int:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    # There may be no standard error, or one that nobody reads; the exit code tells it all the same.
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        _drop_output()
     return code
+
+
+def _drop_output() -> None:
+    # Without this, Python's own flush at exit would fail again, and print what it thinks of it.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _start(words: argparse.Namespace) -> int:
@@ -104,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "--chip-key",
         metavar="K",
         type=functools.partial(_whole, least=0, most=2**32 - 1),
-        help="run on the sampled chip of this number (default: the nominal chip)",
+        help="run on the sampled chip of this number (default: the chip in the bundle, mostly the nominal one)",
     )
     run.add_argument(
         "--batch-size",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 
 import brainstate
@@ -11,22 +12,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw._files import write_whole
+from brainhw._files import check_target, write_whole
 from brainhw._table import plain_table
 from brainhw.cli.data import read_inputs, read_labels
 from brainhw.cli.look import opened, say
 from brainhw.deploy.bundled_net import BundledNet
+from brainhw.deploy.inputs import input_fault
 from brainhw.deploy.power import estimate_power
 from brainhw.transform import rollout
 
 __all__ = ["power", "run"]
+
+_IN_PLACE = "chip in the bundle"
 
 
 def power(bundle: str, data: str) -> int:
     """Estimate power and energy of a bundle on data."""
     with opened(bundle, call="power") as (net, _):
         x = read_inputs(data, net.content.n_in, net.content.dtype, call="power")
-        say(str(estimate_power(net, x.swapaxes(0, 1))))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            report = estimate_power(net, x.swapaxes(0, 1))
+        say(str(report), *(f"warning: {warning.message}" for warning in said))
     return 0
 
 
@@ -41,6 +48,8 @@ def run(
 ) -> int:
     """Run a bundle on data and show output spikes, predicted classes, and accuracy."""
     call = "run"
+    if out is not None:
+        check_target(out, call=call)
     # By real paths: a link to an input would be overwritten, too.
     for given in (bundle, data, labels):
         if out is not None and given is not None and os.path.realpath(out) == os.path.realpath(given):
@@ -57,10 +66,13 @@ def run(
             held = io.BytesIO()
             np.savez_compressed(held, spikes=spikes, predicted=predicted)
             write_whole(out, held.getvalue(), call=call)
-        chip = "nominal chip" if chip_key is None else f"chip of key {chip_key}"
+        chip = f"chip of key {chip_key}" if chip_key is not None else _IN_PLACE if content.in_place else "nominal chip"
         duration = f"{content.dt.mantissa * x.shape[1]:.10g} ms"
         say(f"{len(x)} samples of {x.shape[1]} steps ({duration}) on the {chip} of {content.chip.name}", "")
         say(_neurons(counts, n_classes, duration), "", _classes(predicted, y, n_classes))
+        fault = input_fault(x, has_frontend=any(synapse.frontend for synapse in content.synapses.values()))
+        if fault is not None:
+            say(f"warning: {call}: {fault.found}; a chip takes {fault.limit}. {fault.fix}")
         silent = int(np.sum(counts.sum(axis=1) == 0))
         if silent:
             say(f"{silent} samples have no output spike; they count as class 0")

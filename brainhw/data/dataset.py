@@ -10,6 +10,7 @@ import brainunit as u
 import numpy as np
 
 from brainhw._arguments import as_array, describe, positive_int, whole_number
+from brainhw._printing import printable
 
 __all__ = ["Dataset", "Split", "batches"]
 
@@ -178,7 +179,7 @@ class Dataset:
     def __repr__(self) -> str:
         rate = "" if self.rate is None else f", sampled at {self.rate}"
         head = f"Dataset({self.name}: {self.n_classes} classes, licence {self.licence}{rate}"
-        return f"{head}\n  train {self.train}\n  test  {self.test})"
+        return printable(f"{head}\n  train {self.train}\n  test  {self.test})")
 
 
 def batches(

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
+from brainhw._files import open_regular
 from brainhw.data.dataset import Dataset, Split
 from brainhw.data.locate import locate
 
 __all__ = ["fashion_mnist"]
 
 _SIDE = 28
+# The 60,000 images of the training half, and their header.
+_LARGEST = 16 + 60_000 * _SIDE**2
 _CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _HOW_TO_GET = "On Debian and Ubuntu `apt-get install dataset-fashion-mnist` installs it; it is four files *-ubyte.gz."
 
@@ -28,12 +31,14 @@ def _read_idx(file: Path, ndim: int) -> np.ndarray:
         return ValueError(f"fashion_mnist: {file} {what}; get this file again.")
 
     try:
-        with gzip.open(file, "rb") as stream:
-            content = stream.read()
+        with open_regular(file) as packed, gzip.GzipFile(fileobj=packed) as stream:
+            content = stream.read(_LARGEST + 1)
     except FileNotFoundError:
         raise FileNotFoundError(f"fashion_mnist: {file} is missing beside the other files. {_HOW_TO_GET}") from None
     except (EOFError, OSError, zlib.error) as error:
         raise broken(f"cannot be unpacked ({error})") from None
+    if len(content) > _LARGEST:  # a small file may be packed gigabytes
+        raise broken(f"unpacks to more than the {_LARGEST} bytes of the largest file")
     # An idx file opens with two zero bytes, the type (8 is unsigned byte), the number of axes, and their lengths.
     magic, start = bytes((0, 0, 8, ndim)), 4 + 4 * ndim
     if content[:4] != magic:

@@ -10,6 +10,7 @@ from pathlib import Path
 import brainunit as u
 import numpy as np
 
+from brainhw._files import open_regular
 from brainhw.data.dataset import Dataset, Split
 from brainhw.data.locate import locate
 
@@ -44,12 +45,12 @@ def _takes(folder: Path) -> list[tuple[int, str, int, Path]]:
 
 def _read(file: Path) -> np.ndarray:
     try:
-        with wave.open(str(file), "rb") as recording:
+        with open_regular(file) as stream, wave.open(stream) as recording:
             form = (recording.getframerate(), recording.getnchannels(), 8 * recording.getsampwidth())
             n = recording.getnframes()
             content = recording.readframes(n)
-    except (wave.Error, EOFError) as error:
-        reason = str(error) or "it ends too early"
+    except (wave.Error, EOFError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "it ends too early"
         raise ValueError(f"fsdd: {file} is not a readable WAV file ({reason}); get this file again.") from None
     if form != (_RATE_HZ, 1, 16):
         raise ValueError(

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._files import FileKind, Sealed, versions
+from brainhw._files import FileKind, Sealed, check_target, path_text, versions
 from brainhw.chip import UnknownFamilyError
+from brainhw.deploy.bundle_chip import values_in_place
 from brainhw.deploy.bundle_content import (
     DTYPES,
     BundleContent,
@@ -50,8 +51,9 @@ def export_bundle(
 
     The file holds the integer codes of the weights after annealing and rounding, the tau profile of every neuron,
     topology and wiring, the placement, the chip's spec, dt, versions, and a checksum. It is readable text;
-    :func:`load_bundle` builds the network from it. The file does not hold surrogate functions, other means of training,
-    or the chip that :func:`brainhw.sample_chip` put in place. An existing file is replaced in one step.
+    :func:`load_bundle` builds the network from it. A chip that :func:`brainhw.sample_chip` or measured values put in
+    place goes with it, unless :func:`brainhw.nominal_chip` takes it out before. The file does not hold surrogate
+    functions or other means of training. An existing file is replaced in one step.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ def export_bundle(
     ------
     ValueError
         If the network is not deployable (`NotDeployableError`, listing every reason), the file could not hold it
-        exactly, an argument does not fit, or the file cannot be written.
+        exactly, an argument does not fit, or the file cannot be written or is not a regular file.
     TypeError
         If an argument is of the wrong kind.
     RuntimeError
@@ -97,7 +99,10 @@ def export_bundle(
     ('a demonstration', 2, 12.0)
     """
     call = "export_bundle"
+    # Before the work that a file could not take.
+    check_target(path_text(path, call=call, what="the file to write"), call=call)
     found = survey(net, call=call)
+    in_place = values_in_place(net)
     # A loaded network keeps its dt and placement, so that exporting it again gives the same file.
     bundled = isinstance(net, BundledNet)
     dt = net.dt if bundled else _arguments.time_step(call=call)
@@ -128,6 +133,7 @@ def export_bundle(
         versions=versions(),
         n_classes=net.n_classes if bundled and n_classes is None else n_classes,
         notes=net.notes if bundled and not notes else notes,
+        in_place=in_place,
     )
     plain = content.to_plain()
     # Read back before writing: a file that could not be loaded again must never replace a good one.

@@ -13,6 +13,7 @@ import numpy as np
 from brainhw._arguments import describe
 from brainhw.chip import BITS, ChipSpec
 from brainhw.chip.file import chip_from_text, chip_to_text
+from brainhw.deploy.bundle_chip import chip_values, plain_values
 from brainhw.deploy.placement import Placement
 from brainhw.deploy.survey import INPUT
 from brainhw.kernel.quantize import stored_grid
@@ -84,6 +85,8 @@ class Wire(NamedTuple):
 class BundleContent:
     """The content of a bundle: ``dt`` in ms, modules by path, ``wires`` in the order of a step.
 
+    ``in_place`` holds the values of a chip that is not the nominal one, by the path of the module and the name of the
+    value (``"tau"``, ``"V_th"``, ``"mismatch"``); it is empty for the nominal chip.
     ``dtype`` is the kind of float that the network computes with, ``output`` the path of the layer whose spikes it
     returns, ``n_classes`` the number of equal, consecutive populations of output neurons that stand for classes.
     """
@@ -99,6 +102,7 @@ class BundleContent:
     versions: Mapping[str, str]
     n_classes: int | None
     notes: str
+    in_place: Mapping[str, Mapping[str, u.Quantity]]
 
     @property
     def n_in(self) -> int:
@@ -127,6 +131,8 @@ class BundleContent:
             "chip": chip_to_text(self.chip).split("\n"),
             "dt_ms": float(self.dt.to(u.ms).mantissa),
             "dtype": self.dtype,
+            # Left out for the nominal chip, so that its files are those of every brainhw so far.
+            **({"in_place": plain_values(self.in_place)} if self.in_place else {}),
             "layers": {
                 path: {
                     "recurrent": None if layer.recurrent is None else _plain(layer.recurrent),
@@ -162,7 +168,7 @@ def content_from_plain(data: Any) -> BundleContent:
     Every value is checked: a `ValueError` says what is missing, unknown, of another kind, out of range, or does not fit
     the rest. A chip of a family that is not registered raises `UnknownFamilyError`.
     """
-    top = _table(data, _TOP, "the file")
+    top = _table(data, _TOP, "the file", optional=("in_place",))
     lines = _list(top["chip"], "chip")
     chip = chip_from_text("\n".join(_text(line, "a line of chip", lines=True) for line in lines), call="chip")
     synapses = {path: _synapse(item, path, chip) for path, item in _modules(top["synapses"], "synapses", ())}
@@ -190,6 +196,7 @@ def content_from_plain(data: Any) -> BundleContent:
         versions={name: _text(versions[name], f"version of {name}") for name in _VERSIONED},
         n_classes=n_classes,
         notes=_text(top["notes"], "notes", lines=True),
+        in_place=chip_values(top.get("in_place", {}), (*synapses, *layers)),
     )
 
 
@@ -303,10 +310,11 @@ def _modules(value: Any, where: str, taken: tuple[str, ...]) -> Iterator[tuple[s
         yield path, item
 
 
-def _table(value: Any, names: tuple[str, ...], where: str) -> Mapping[str, Any]:
+def _table(value: Any, names: tuple[str, ...], where: str, *, optional: tuple[str, ...] = ()) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be a table of {', '.join(names)}; got {_found(value)}")
-    unknown, missing = [key for key in value if key not in names], [name for name in names if name not in value]
+    unknown = [key for key in value if key not in names]
+    missing = [name for name in names if name not in value and name not in optional]
     if unknown or missing:
         fault = f"has an unknown field {_found(unknown[0])}" if unknown else f"lacks {', '.join(missing)}"
         raise ValueError(f"{where} {fault}")

@@ -14,7 +14,9 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, get_family
+from brainhw.deploy.bundle_chip import put_chip
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
+from brainhw.deploy.inputs import warn_of_input
 from brainhw.deploy.placement import Placement
 from brainhw.deploy.survey import INPUT
 from brainhw.kernel.quantize import stored_grid
@@ -64,6 +66,7 @@ class BundledNet(brainstate.nn.Module):
             if name in vars(self) or not isinstance(getattr(type(self), name, property()), property):
                 raise ValueError(f"a module cannot have a path that begins with {name!r}; name the attribute otherwise")
         self.__dict__.update(tree)
+        put_chip(self, content.in_place)
         self.in_size, self.out_size = (content.n_in,), (content.n_out,)
 
     @property
@@ -100,6 +103,11 @@ class BundledNet(brainstate.nn.Module):
     def notes(self) -> str:
         """Free text."""
         return self._content.notes
+
+    def check_input(self, xs: Any, *, call: str) -> None:
+        """Warn of inputs that no chip takes, where they are not traced; :func:`brainhw.rollout` calls it."""
+        has_frontend = any(synapse.frontend for synapse in self._content.synapses.values())
+        warn_of_input(xs, has_frontend=has_frontend, call=call, stacklevel=5)
 
     def update(self, x: jax.Array) -> jax.Array:
         """Advance one step and return the spikes of the output layer.

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import brainstate
 
+from brainhw._printing import printable
 from brainhw._table import plain_table
+from brainhw.deploy.inputs import checked_data, input_fault
 from brainhw.deploy.rules import RULES, Violation
-from brainhw.deploy.survey import Survey, survey
+from brainhw.deploy.survey import INPUT, Survey, survey
 
 __all__ = ["DeployReport", "NotDeployableError", "check_deployable", "is_net_deployable", "judge"]
+
+
+_INPUT_RULE = "input of the chip"
 
 
 class NotDeployableError(ValueError):
@@ -52,14 +57,14 @@ class DeployReport:
 
     def __str__(self) -> str:
         if self.ok:
-            return f"deployable on {self.chip}: all {len(self.rules)} rules hold"
+            return printable(f"deployable on {self.chip}: all {len(self.rules)} rules hold")
         headings = ("module", "rule", "found", "the chip takes", "how to fix it")
         rows = [(v.path, v.rule, v.found, v.limit, v.fix) for v in self.violations]
         table = plain_table(headings, rows, left=headings)
-        return f"not deployable on {self.chip}: {len(self.violations)} violation(s)\n{table}"
+        return printable(f"not deployable on {self.chip}: {len(self.violations)} violation(s)\n{table}")
 
 
-def check_deployable(net: brainstate.nn.Module) -> DeployReport:
+def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployReport:
     """Check a network against every rule of its chip and report all violations.
 
     The general rules: all modules of one family; only modules of that family; no operation between modules; finite
@@ -73,6 +78,9 @@ def check_deployable(net: brainstate.nn.Module) -> DeployReport:
     ----------
     net : brainstate.nn.Module
         The network. One step of it is traced to see its wiring; it stays as it was.
+    data : array, optional
+        Inputs ``[T, B, N]`` of a run, for one more rule: a chip takes no negative input, and at most 16 (assumed) per
+        channel and step where there is no frontend.
 
     Returns
     -------
@@ -83,7 +91,7 @@ def check_deployable(net: brainstate.nn.Module) -> DeployReport:
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is not a module, or has no module on a chip.
+        If ``net`` is not a module, or has no module on a chip, or ``data`` are not finite numbers.
     RuntimeError
         If called inside ``jit``.
 
@@ -101,7 +109,14 @@ def check_deployable(net: brainstate.nn.Module) -> DeployReport:
     >>> print(bh.deploy.check_deployable(net))
     deployable on H1v1: all 13 rules hold
     """
-    return judge(survey(net, call="check_deployable"))
+    call = "check_deployable"
+    found = survey(net, call=call)
+    report = judge(found)
+    if data is None:
+        return report
+    fault = input_fault(checked_data(data, call=call), has_frontend=bool(found.frontends))
+    broken = () if fault is None else (Violation(_INPUT_RULE, INPUT, *fault),)
+    return DeployReport(report.chip, (*report.rules, _INPUT_RULE), (*report.violations, *broken))
 
 
 def judge(found: Survey) -> DeployReport:

@@ -10,6 +10,7 @@ import brainstate
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.packing import FRONTEND, RECURRENT, Need, Piece, PlacementError, arrange
@@ -133,7 +134,7 @@ class Placement:
         lines = [f"{used}, {cores}{split}", plain_table(headings, rows, left=("layer", "kind"))]
         if any(piece.kind == FRONTEND for piece in self.pieces):
             lines.append(_ASSUMED)
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def __str__(self) -> str:
         return self.table()

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
+from brainhw.deploy.inputs import warn_of_input
 from brainhw.deploy.placement import Placement, needs_of, place_layers
 from brainhw.deploy.survey import INPUT, Survey, survey
 from brainhw.transform.prepare import states_restored
@@ -118,7 +120,7 @@ class PowerReport:
         table = plain_table(headings, rows, left=("per inference", "coefficient", "provenance"))
         cores = ", ".join(f"core {core} {_uJ(energy):.4g} uJ" for core, energy in self.by_core.items())
         silent = sum(self.silent.values())
-        return (
+        return printable(
             f"{self.chip.name}, one inference of {self.duration.mantissa:g} ms, mean of {self.n_samples}\n{table}\n"
             f"with the spikes and events of its neurons: {cores}\n"
             f"SynOps {self.synops:.4g} (weights that are not zero: {self.synaptic_events:.4g}), spikes "
@@ -168,6 +170,11 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
     TypeError, ValueError
         If ``xs`` does not fit, the network cannot be placed, or its wiring is unclear.
 
+    Warns
+    -----
+    UserWarning
+        If ``xs`` holds values that no chip takes (:func:`check_deployable` with ``data``).
+
     Examples
     --------
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
@@ -193,6 +200,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
     _arguments.check_finite(xs, call=call, name="xs")
     xs = xs if xs.ndim == 3 else xs[:, None]
     placement = place_layers(found.chip, needs_of(found), call=call)
+    warn_of_input(xs, has_frontend=bool(found.frontends), call=call)
     counts = _counts(net, found, xs)
     return _bill(found, placement, counts, xs.shape[1], xs.shape[0] * dt)
 

@@ -18,6 +18,7 @@ from brainhw._table import plain_table
 from brainhw.chip import get_family
 from brainhw.nn import net_chip
 from brainhw.nn.effective import chips_side_by_side
+from brainhw.nn.pinned import has_sampled_chip
 from brainhw.transform.prepare import nominal_chip, sample_chip, states_restored
 
 __all__ = ["RobustnessReport", "robustness"]
@@ -38,11 +39,14 @@ class RobustnessReport:
         The key of each chip: ``brainhw.sample_chip(net, report.keys[i])`` puts chip ``i`` in place.
     nominal : float
         The score on the nominal chip.
+    in_place : float or None
+        The score of the network in hand, on the chip that is in place; ``None`` if that is the nominal chip.
     """
 
     scores: np.ndarray
     keys: jax.Array = field(repr=False)
     nominal: float
+    in_place: float | None = None
 
     @property
     def n_chips(self) -> int:
@@ -79,6 +83,7 @@ class RobustnessReport:
     def __str__(self) -> str:
         rows = [
             ("nominal chip", f"{self.nominal:.4f}"),
+            *(() if self.in_place is None else (("chip in place", f"{self.in_place:.4f}"),)),
             (f"mean of {self.n_chips} chips", f"{self.mean:.4f}"),
             ("standard deviation", f"{self.std:.4f}"),
             ("5 % quantile", f"{self.quantile(0.05):.4f}"),
@@ -111,7 +116,7 @@ def robustness(
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; it stays as it was.
+        The network; it stays as it was. If a chip is in place, sampled or measured, its score is reported as well.
     evaluate : callable
         ``evaluate(net)`` returns the score, a number such as an accuracy. It runs the network with
         :func:`brainhw.rollout` and without a key, and must be traceable: no ``float(...)`` and no numpy inside.
@@ -181,8 +186,10 @@ def robustness(
     # Chips side by side are one compiled program, whatever `jax.disable_jit` says.
     with states_restored(net, keep_weights=False), chips_side_by_side(), jax.disable_jit(False):
         # Compiled as the chips are: eager steps round in another order, and the nominal score is compared with theirs.
+        score = brainstate.transform.jit(lambda: _score(evaluate, net, call))
+        in_place = float(score()) if has_sampled_chip(net) else None
         nominal_chip(net)
-        nominal = float(brainstate.transform.jit(lambda: _score(evaluate, net, call))())
+        nominal = float(score())
         # States as arguments and results of a pure function: vmap over a stateful one would mix the chips in one state.
         program = brainstate.transform.StatefulFunction(on_chip, name=call)
         program.make_jaxpr(keys[0])
@@ -203,10 +210,12 @@ def robustness(
                 bar.update(len(part))
     together = np.concatenate(scores)
     bad = np.flatnonzero(~np.isfinite(together))
-    if bad.size or not np.isfinite(nominal):
-        where = f"{bad.size} of {len(together)} chips, the first number {bad[0]}" if bad.size else "the nominal chip"
+    named = {"the nominal chip": nominal, "the chip in place": nominal if in_place is None else in_place}
+    where = next((name for name, score in named.items() if not np.isfinite(score)), None)
+    if bad.size or where is not None:
+        where = f"{bad.size} of {len(together)} chips, the first number {bad[0]}" if bad.size else where
         raise ValueError(f"{call}: evaluate gave NaN or infinity on {where}; see what it divides by.")
-    return RobustnessReport(together, keys, nominal)
+    return RobustnessReport(together, keys, nominal, in_place)
 
 
 def _score(evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str) -> jax.Array:

@@ -15,6 +15,7 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
+from brainhw._printing import printable
 from brainhw.chip import get_family
 from brainhw.deploy.placement import PlacementError, needs_of, place_layers
 from brainhw.deploy.survey import INPUT, Survey
@@ -60,7 +61,7 @@ class Violation:
     where: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.rule}: {self.found}; the chip takes {self.limit}. {self.fix}"
+        return printable(f"{self.path}: {self.rule}: {self.found}; the chip takes {self.limit}. {self.fix}")
 
 
 def one_family(net: Survey) -> Iterator[Violation]:

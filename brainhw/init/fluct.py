@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw import _arguments
+from brainhw import _arguments, _printing
 from brainhw.init.batches import Data, take_batches, take_data
 from brainhw.init.circuit import Circuit, WiredCircuit
 from brainhw.init.inputs import input_line, warn_of_inputs
@@ -178,7 +178,7 @@ def fluct_init(
     drawn = [number for number, (synapse, _) in enumerate(stages.pairs) if _learnt(synapse)]
     warn_of_settings(settings, recurrent=any(Circuit(*stages.pairs[i]).is_recurrent for i in drawn), call=call)
 
-    say: Callable[[str], None] = print if verbose else lambda _: None
+    say: Callable[[str], None] = _printing.say if verbose else lambda _: None
     names = ", ".join(dict.fromkeys(Circuit(*pair).family for pair in stages.pairs))
     milliseconds = dt.to(u.ms).mantissa
     say(f"[fluct_init] ξ={settings.xi} α={settings.alpha} dt={milliseconds}ms (stacked, adaptive µ) [{names}]")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw import _arguments
+from brainhw import _arguments, _printing
 from brainhw.init.batches import take_batches
 from brainhw.init.stages import discover_frontend
 from brainhw.nn import H1Frontend, H1Layer
@@ -110,7 +110,7 @@ def frontend_init(
     x = take_batches(dataloader, n_batches, n_in=frontend.in_size[-1], call=call)
     duration = x.shape[0] * x.shape[1] * float(dt.to(u.second).mantissa)
     _check_data(frontend, layer, x, target, duration, call)
-    say: Callable[[str], None] = print if verbose else lambda _: None
+    say: Callable[[str], None] = _printing.say if verbose else lambda _: None
     say(f"[{call}] target={_span(target)}Hz dt={dt.to(u.ms).mantissa}ms [{frontend.chip.name}]")
     # A warning may be turned into an error: also then the weights are to be as before.
     with states_restored(net, keep_weights=True):

@@ -14,6 +14,7 @@ import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import numpy as np
 from brainstate._state import TRACE_CONTEXT
 from jax.custom_derivatives import SymbolicZero
 
@@ -31,6 +32,7 @@ __all__ = [
     "are_chips_side_by_side",
     "charge_sum",
     "charge_sums",
+    "check_pinned",
     "chip_weights",
     "chips_side_by_side",
     "net_chip",
@@ -84,6 +86,9 @@ class EffectiveWeight(brainstate.nn.Module):
     prepared outside the differentiated function, since it would be zero.
     """
 
+    # The kind of mismatch of the chip's family that `mismatch` holds.
+    kind = "synapse"
+
     def __init__(
         self,
         master: brainstate.ParamState,
@@ -111,8 +116,7 @@ class EffectiveWeight(brainstate.nn.Module):
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Round to another grid from the next preparation on; raises if the arguments name none."""
         self.grid = self.grid_of(weight_bits, rounding, call=call)
-        bits = self.chip.weight_bits if isinstance(weight_bits, str) else weight_bits
-        self.weight_bits = None if bits is None else int(bits)
+        self.weight_bits = None if self.grid is None else int(self.grid.bits)
         self.rounding = rounding
         self.forget()
 
@@ -174,6 +178,7 @@ class EffectiveWeight(brainstate.nn.Module):
         # In the order of the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
         mismatch = in_place = self.mismatch.value
+        check_pinned(in_place, self.charge.value, owner=self.owner, name="mismatch", positive=False)
         if key is not None:
             family = self._family()
             mismatch = self.drawn(key, {} if family is None else family.sizes(self.chip))
@@ -218,6 +223,33 @@ class EffectiveWeight(brainstate.nn.Module):
         if isinstance(master, jax.core.Tracer):
             return u.Quantity(_tied(charge.mantissa, master, self.owner), unit=u.fcoulomb)
         return charge
+
+
+# Arrays whose numbers were found sound, by identity and by what was asked of them: a net is prepared for every batch,
+# and its chip stays.
+_SOUND: dict[tuple[int, bool], Any] = {}
+
+
+def check_pinned(value: Any, nominal: u.Quantity, *, owner: str, name: str, positive: bool) -> None:
+    """Raise unless a value of the chip in place has shape, dimension and sign of the nominal one."""
+    call, fix = f"{owner}.{name}", "To mend it, call brainhw.nominal_chip(net) or put another value there."
+    if not isinstance(value, u.Quantity) or not u.have_same_dim(value, nominal):
+        unit, got = _arguments.unit_name(nominal.unit), _arguments.describe(value)
+        raise TypeError(f"{call}: must be a Quantity with the dimension of {unit}; got {got}. {fix}")
+    numbers = value.mantissa
+    if np.shape(numbers) != nominal.shape:
+        raise ValueError(f"{call}: must have shape {nominal.shape}; got shape {np.shape(numbers)}. {fix}")
+    # Inside a compiled function there are no numbers to look at.
+    known = _SOUND.get(place := (id(numbers), positive))
+    if isinstance(numbers, jax.core.Tracer) or (known is not None and known() is numbers):
+        return
+    held = np.asarray(numbers, float)
+    bad = ~np.isfinite(held) | (positive & (held <= 0))
+    if bad.any():
+        wanted = "finite and above zero" if positive else "finite"
+        raise ValueError(f"{call}: must be {wanted}; got {held[bad][0]:g} (one of {int(bad.sum())}). {fix}")
+    if isinstance(numbers, jax.Array):  # an array of NumPy may be changed in place
+        _SOUND[place] = weakref.ref(numbers, lambda _: _SOUND.pop(place, None))
 
 
 def _held_by(state: brainstate.State) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from brainhw.chip import H1V1, H1V2, ChipSpec, get_chip
 from brainhw.chip.family import families, get_family
 from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
 from brainhw.kernel.precision import state_dtype
-from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums
+from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums, check_pinned
 from brainhw.nn.leak import decay_factor
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
@@ -331,7 +331,8 @@ class H1Layer(SpikingLayer):
     :class:`~brainhw.chip.ChipSpec` (print it to see which).
 
     A family with its own kinds of mismatch overrides :meth:`nominal` and :meth:`drawn`: each entry becomes two states,
-    ``chip_<name>`` and ``pinned_<name>``. ``firing`` and ``refractory_steps`` as for :class:`SpikingLayer`.
+    ``chip_<name>`` and ``pinned_<name>``. ``pinned_kinds`` names the kind of mismatch of each. ``firing`` and
+    ``refractory_steps`` as for :class:`SpikingLayer`.
 
     Parameters
     ----------
@@ -366,7 +367,8 @@ class H1Layer(SpikingLayer):
     chip_tau, chip_V_th : brainstate.ShortTermState
         Values of the last preparation, ``[*size]``.
     pinned_tau, pinned_V_th : brainstate.LongTermState
-        Values of the chip in place, ``[*size]``: nominal until :func:`brainhw.sample_chip` puts another.
+        Values of the chip in place, ``[*size]``: nominal until :func:`brainhw.sample_chip` puts another, or measured
+        values are assigned to ``.value``. A preparation refuses values of another shape, dimension or sign.
 
     Raises
     ------
@@ -377,6 +379,7 @@ class H1Layer(SpikingLayer):
     family: str
     preset: ChipSpec
     effective_class: ClassVar[type[EffectiveWeight]] = EffectiveWeight
+    pinned_kinds: ClassVar[Mapping[str, str]] = {"tau": "leak", "V_th": "threshold"}
     drive_unit = u.fcoulomb
     drive_word = "a charge"
     clamped = True
@@ -491,13 +494,19 @@ class H1Layer(SpikingLayer):
     def prepare(self, key: jax.Array | None = None) -> None:
         """Take the values of the chip in place, or with a ``key`` those of a chip sampled for this time."""
         if key is None:
-            values = {name: getattr(self, f"pinned_{name}").value for name in self.nominal()}
+            values = {name: self._in_place(name, nominal) for name, nominal in self.nominal().items()}
         else:
             values = self.drawn(key, get_family(self.family).sizes(self.chip))
         for name, value in values.items():
             getattr(self, f"chip_{name}").value = value
         if self.topology == "RC":
             self.effective.refresh(self.recurrent_weight, _recurrent_key(key))
+
+    def _in_place(self, name: str, nominal: u.Quantity) -> u.Quantity:
+        value, owner = getattr(self, f"pinned_{name}").value, type(self).__name__
+        check_pinned(value, nominal, owner=owner, name=f"pinned_{name}", positive=True)
+        # In the unit of the nominal value: a measured chip may come in others, and a state keeps one unit.
+        return value.in_unit(nominal.unit)
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
         """Put the chip of ``key`` in place; ``None`` is the nominal chip."""

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._printing import printable
 from brainhw.nn import FractionalLayer
 from brainhw.nn.fractional_terms import Names, make_terms
 from brainhw.transform.trace import registered_modules
@@ -402,7 +403,7 @@ class FractionalSummary:
         rows = [_COLUMNS, *(layer.cells() for layer in self.layers)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = (zip(row, widths, strict=True) for row in rows)
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in lines)
+        return printable("\n".join("  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in lines))
 
     __repr__ = __str__
 

@@ -18,6 +18,7 @@ from brainhw.chip.family import Mismatch, get_family
 from brainhw.chip.spec import ChipSpec
 from brainhw.nn import net_chip
 from brainhw.nn.effective import are_chips_side_by_side
+from brainhw.nn.pinned import kinds_left
 from brainhw.nn.protocols import StepLimited, fulfils
 from brainhw.nn.ranges import check_ranges
 from brainhw.nn.time_steps import warn_of_long_steps
@@ -261,7 +262,8 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
         Names the chip; ``prepare_net(net, key=key)`` draws the same one.
     **mismatch : bool or float
         One argument for each kind of mismatch of the net's chip family. True (default) is the size in the chip's
-        spec, False is none, and a number is the standard deviation. The kinds of H1v1 and H1v2 are
+        spec, a number is the standard deviation, 0 none. False leaves this kind as the chip in place has it: nominal,
+        sampled before, or measured. The kinds of H1v1 and H1v2 are
 
         - ``synapse``: the effective weights, normal, in weight units (the presets: H1v1 only);
         - ``leak``: the leak currents, and so the time constants, log-normal, relative;
@@ -302,7 +304,8 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
     sizes = family.sizes(chip)
     for kind, wanted in mismatch.items():
         sizes[kind] = _size(wanted, sizes[kind], kinds[kind], call=call)
-    with put_back_on_failure(net.states().values()):
+    left = [kind for kind, wanted in mismatch.items() if wanted is False]
+    with put_back_on_failure(net.states().values()), kinds_left(net, left):
         for module, own in keyed(net, "pin_chip", key):
             module.pin_chip(own, sizes)
 

@@ -125,8 +125,7 @@ def rollout(
         _arguments.check_module(net, call=call)
     n_steps, batch_size = time_and_batch(net, xs, call=call)
     xs = _arguments.as_arrays(xs, call=call, name="xs")
-    if not all(is_finite(leaf) for leaf in jax.tree.leaves(xs)):
-        _arguments.check_finite_tree(xs, call=call, name="xs")
+    _check_values(net, xs, call)
     if type(layerwise) is not bool:
         _arguments.flag(layerwise, call=call, name="layerwise")
     segment = segment_length(checkpoint, n_steps, call=call)
@@ -192,6 +191,14 @@ def _layer_by_layer(
     if segment is None and (links_in_one_piece or not layers.can_be_cut):
         return run(xs)
     return in_pieces(run, (xs,), n_steps, length, keeps=() if segment else (KEPT,))
+
+
+def _check_values(net: brainstate.nn.Module, xs: Any, call: str) -> None:
+    if not all(is_finite(leaf) for leaf in jax.tree.leaves(xs)):
+        _arguments.check_finite_tree(xs, call=call, name="xs")
+    # A bundle knows what its chip takes.
+    if (check := getattr(net, "check_input", None)) is not None:
+        check(xs, call=call)
 
 
 def time_and_batch(net: brainstate.nn.Module, xs: Any, *, call: str) -> tuple[int, int | None]:

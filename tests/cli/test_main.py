@@ -233,7 +233,7 @@ def odd_file(name: str) -> None:
     ("name", "match"),
     [
         ("missing.npy", "the data of 'missing.npy' cannot be read: the file does not exist"),
-        (".", "the file does not exist"),
+        (".", "cannot be read: it is a folder"),
         ("empty", "is not a .npy or .npz file of plain numbers"),
         ("text", "is not a .npy or .npz file of plain numbers"),
         ("pickle", "is not a .npy or .npz file of plain numbers"),

@@ -320,6 +320,11 @@ def no_data(patch: pytest.MonkeyPatch, _: Path) -> None:
 
 
 @mistake
+def target_that_is_a_device(*_: Any) -> None:
+    bh.chip.save_chip(bh.chip.H1V1, "/dev/null")
+
+
+@mistake
 def damaged_bundle(_: pytest.MonkeyPatch, folder: Path) -> None:
     path = folder / "net.bundle"
     bh.deploy.export_bundle(on_chip(weight_init=jnp.full((4, 3), 0.3), weight_bits="chip"), path)

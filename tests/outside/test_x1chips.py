@@ -122,7 +122,9 @@ def test_a_key_is_one_chip_with_capacitances_of_its_own(xs: jax.Array) -> None:
     assert 0.01 < np.std(np.log(drawn / 100.0)) < 0.15
     np.testing.assert_array_equal(net.layers[1].chip_tau.value.mantissa, 20.0)
     assert (np.asarray(bh.rollout(net, xs)[0]) != nominal).any()
-    bh.sample_chip(net, 3, leak=False, capacitance=False)
+    bh.sample_chip(net, 4, leak=False, capacitance=False)
+    np.testing.assert_array_equal(net.layers[1].pinned_C.value.mantissa, drawn)
+    bh.sample_chip(net, 4, leak=False, capacitance=0.0)
     np.testing.assert_array_equal(bh.rollout(net, xs)[0], nominal)
     bh.nominal_chip(net)
     np.testing.assert_array_equal(bh.rollout(net, xs)[0], nominal)
@@ -201,6 +203,10 @@ def test_a_bundle_out_and_back(bundle: pathlib.Path, xs: jax.Array, tmp_path: pa
     for net in (one := net_of(), loaded):
         bh.sample_chip(net, 5)
     np.testing.assert_array_equal(bh.rollout(loaded, xs)[0], bh.rollout(one, xs)[0])
+    bh.deploy.export_bundle(loaded, tmp_path / "sampled")
+    again = bh.deploy.load_bundle(tmp_path / "sampled")
+    np.testing.assert_array_equal(bh.rollout(again, xs)[0], bh.rollout(one, xs)[0])
+    bh.nominal_chip(loaded)
     bh.deploy.export_bundle(loaded, tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == bundle.read_bytes()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 import brainunit as u
@@ -188,6 +188,8 @@ class X1Layer(bh.nn.H1Layer):
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
         """Return the charge over the capacitance of each neuron."""
         return (drive / self.chip_C.value).in_unit(u.mV)
+
+    pinned_kinds: ClassVar[Mapping[str, str]] = {**bh.nn.H1Layer.pinned_kinds, "C": "capacitance"}
 
     def nominal(self) -> dict[str, u.Quantity]:
         """Return the values of the nominal chip that vary from chip to chip."""

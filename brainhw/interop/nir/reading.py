@@ -11,6 +11,7 @@ import brainstate
 import brainunit as u
 
 from brainhw import _arguments
+from brainhw._files import NotRegularError, open_regular
 from brainhw.interop.nir.errors import NIRError, Problems, nir_package
 from brainhw.interop.nir.graph import read_graph
 from brainhw.interop.nir.import_rules import NetBuilder
@@ -141,8 +142,12 @@ def _noted_number(notes: dict[str, Any], name: str, problems: Problems, fix: str
 
 def _read(nir: Any, path: str | os.PathLike[str], call: str) -> Any:
     try:
+        with open_regular(path):  # HDF5 would wait for the writer of a pipe
+            pass
         # nir's own type check stops at the first mistake; here all of them become one error.
         return nir.read(path, type_check=False)
+    except NotRegularError as error:
+        raise NIRError(call, [f"{os.fspath(path)!r} is not a regular file ({error.strerror})."]) from None
     except FileNotFoundError:
         words = f"there is no file {os.fspath(path)!r}; give the path of a .nir file."
         raise NIRError(call, [words]) from None

@@ -11,6 +11,7 @@ import numpy as np
 
 from brainhw.interop.nir.errors import Problems
 from brainhw.transform.prepare import prepare_net
+from brainhw.transform.rollout import time_and_batch
 from brainhw.transform.trace import StepTrace, Value, in_one_line, registered_modules, trace_step
 
 __all__ = ["INPUT", "Call", "Wiring", "wiring_of"]
@@ -52,33 +53,40 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
     This prepares the network; the caller restores the states.
     """
     failure = None
-    for x in [sample] if sample is not None else _likely_inputs(net):
-        shape = jnp.shape(u.get_mantissa(x))
+    likely = _likely_inputs(net) if sample is None else [(sample[0], time_and_batch(net, sample, call="to_nir")[1])]
+    for x, batch_size in likely:
         try:
-            prepare_net(net, shape[0] if len(shape) > 1 else None)
+            prepare_net(net, batch_size)
             return _wiring(net, trace_step(net, x, call="to_nir"), dt, problems)
         except Exception as error:  # a network from outside may raise anything
             # The first guess is the most likely input, so its error tells the most.
             failure = failure or in_one_line(error)
     words = failure or "no module tells the width of its input"
-    fix = "Pass sample=, an input [T, N] that the network takes." if sample is None else "Mend the network or sample."
+    fix = "Mend the network or sample."
+    if sample is None:
+        fix = "Pass sample=, an input [T, N] that the network takes; the axes of an image stand in the place of N."
     problems.add("the network", type(net).__name__, f"cannot be run for one step: {words.rstrip('.')}. {fix}")
     return None
 
 
-def _likely_inputs(net: brainstate.nn.Module) -> list[Any]:
-    """Return inputs that the network may take; the module registered first comes first, one sample before a batch."""
-    found: dict[tuple[Any, ...], Any] = {}
+def _likely_inputs(net: brainstate.nn.Module) -> list[tuple[Any, int | None]]:
+    """Return inputs that the network may take, and their batch sizes.
+
+    The module registered first comes first, one sample before a batch, its whole shape before the last axis of it.
+    """
+    found: dict[tuple[Any, ...], tuple[Any, int | None]] = {}
     for _, module in registered_modules(net):
         size = getattr(module, "in_size", None)
         if not isinstance(size, tuple) or not size:
             continue
         # A layer with a threshold takes voltages unless it names another unit; everything else takes plain numbers.
         unit = getattr(module, "drive_unit", u.mV if hasattr(type(module), "threshold") else u.UNITLESS)
-        for batch in ((), (1,)):
-            zeros = jnp.zeros((*batch, size[-1]), brainstate.environ.dftype())
-            found.setdefault((*batch, size[-1], str(unit)), zeros if unit == u.UNITLESS else zeros * unit)
-    return sorted(found.values(), key=lambda x: len(x.shape))
+        for axes in (tuple(size), (size[-1],)):
+            for batch in ((), (1,)):
+                zeros = jnp.zeros((*batch, *axes), brainstate.environ.dftype())
+                x = zeros if unit == u.UNITLESS else zeros * unit
+                found.setdefault((batch, axes, str(unit)), (x, 1 if batch else None))
+    return sorted(found.values(), key=lambda pair: pair[1] is not None)
 
 
 def _wiring(net: Any, step: StepTrace, dt: u.Quantity, problems: Problems) -> Wiring | None:

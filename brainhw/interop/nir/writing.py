@@ -18,6 +18,7 @@ from brainhw.interop.nir.wiring import wiring_of
 from brainhw.nn import net_chip
 from brainhw.nn.ranges import check_ranges
 from brainhw.transform.prepare import prepare_net, states_restored
+from brainhw.transform.rollout import time_and_batch
 from brainhw.transform.trace import watch_calls
 
 __all__ = ["to_nir"]
@@ -70,7 +71,8 @@ def to_nir(
         ``'check'`` (default) refuses chip neurons unless ``sample`` shows that holding the membrane at zero changes
         nothing. ``'ignore'`` exports them without this check.
     sample : array or Quantity, optional
-        Input ``[T, N]`` or ``[T, B, N]`` for that check, and for the width of the input if no module tells it.
+        Input ``[T, N]`` or ``[T, B, N]`` for that check, and for the shape of the input if no module tells it. A net
+        that takes images has their axes in the place of ``N``.
 
     Returns
     -------
@@ -116,8 +118,11 @@ def to_nir(
     _arguments.choice(clamp, ("check", "ignore"), call=call, name="clamp")
     if sample is not None:
         shape = np.shape(u.get_mantissa(sample))
-        if len(shape) not in (2, 3) or 0 in shape:
-            raise ValueError(f"{call}: sample must have shape [T, N] or [T, B, N]; got shape {shape}.")
+        if len(shape) < 2 or 0 in shape:
+            raise ValueError(
+                f"{call}: sample must have shape [T, N] or [T, B, N], with the axes of an image in the place of N if "
+                f"the network takes images; got shape {shape}."
+            )
         _arguments.check_finite(sample, call=call, name="sample")
     nir = nir_package(call)
     problems = Problems(call)
@@ -127,7 +132,7 @@ def to_nir(
     problems.raise_any()
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=options.dt, fit=False):
         chip = net_chip(net, call=call)
-        wiring = wiring_of(net, options.dt, None if sample is None else sample[0], problems)
+        wiring = wiring_of(net, options.dt, sample, problems)
         if wiring is None:
             problems.raise_any()
         assert wiring is not None
@@ -177,8 +182,7 @@ def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any,
 
 def _clamped_shares(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any) -> dict[str, float]:
     """Return for each layer the share of steps and neurons in which the clamp changes the membrane."""
-    shape = np.shape(u.get_mantissa(sample))
-    prepare_net(net, shape[1] if len(shape) == 3 else None)
+    prepare_net(net, time_and_batch(net, sample, call="to_nir")[1])
     paths = {id(layer): path for path, layer in layers.items()}
 
     def step(x: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._files import versions
 from brainhw.interop.stablehlo.program import StepProgram
+from brainhw.interop.stablehlo.safety import faults
 from brainhw.transform.prepare import prepare_net, states_restored, step_limit
 from brainhw.transform.record import advance
 from brainhw.transform.stream_step import Held, StreamStep
@@ -65,7 +66,7 @@ def export_step(
     TypeError, ValueError
         If an argument is invalid; the network cannot be prepared; a step draws random numbers, calls back into Python,
         or returns anything but arrays, Quantities and tuples, lists and dicts of them, with strings as keys; or a
-        layer holds a limited number of steps.
+        layer holds a limited number of steps; or the program calls a library, as ``jax.numpy.linalg`` does.
     RuntimeError
         If no time step is set, or the call is inside a compiled function.
 
@@ -135,6 +136,10 @@ def export_step(
                 "external library."
             ) from error
     _check_effects(exported, call)
+    if (found := next(faults(exported), None)) is not None:
+        raise ValueError(
+            f"{call}: the step cannot be run from a file: {found}. Leave out what needs it, such as jax.numpy.linalg."
+        )
     return StepProgram(
         exported,
         dict(zip(names, units, strict=True)),

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import zipfile
 from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
@@ -15,13 +14,15 @@ import brainunit as u
 import numpy as np
 
 from brainhw._arguments import unit_name
-from brainhw._files import FileKind, write_whole
+from brainhw._arrays import ArrayFile
+from brainhw._files import FileKind, first_line, write_whole
 
 __all__ = ["FILE", "Stored", "digest", "read_program_file", "stored_dtype", "write_program_file"]
 
 _TAG = "brainhw-step"
 _STATE = "state/"
-FILE = FileKind("step program", "StepProgram.save", 1)
+# 2: the checksum covers units, dt and versions, too.
+FILE = FileKind("step program", "StepProgram.save", 2)
 
 
 class Stored(NamedTuple):
@@ -36,9 +37,11 @@ class Stored(NamedTuple):
     versions: Mapping[str, str]
 
 
-def digest(program: bytes, states: Mapping[str, np.ndarray]) -> str:
-    """Return the SHA-256 of a program and of names, types, shapes and numbers of stored states, in hexadecimal."""
-    found = hashlib.sha256(program)
+def digest(program: bytes, states: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of everything in a file, in hexadecimal: program, states, and description but for itself."""
+    told = {name: value for name, value in description.items() if name != "sha256"}
+    found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    found.update(b"\0" + program)
     for name in sorted(states):
         value = states[name]
         # Zero bytes between the parts, so that no part can continue into the next.
@@ -56,15 +59,15 @@ def stored_dtype(dtype: np.dtype) -> np.dtype:
 def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) -> None:
     """Write ``program``, ``description`` (JSON) and ``state/NAME`` arrays as one archive, in one step."""
     states = {name: value.view(stored_dtype(value.dtype)) for name, value in stored.states.items()}
-    description = {
+    description: dict[str, Any] = {
         "format": f"{_TAG}/{FILE.format}",
-        "sha256": digest(stored.program, states),
         "dt_ms": float(stored.dt.to(u.ms).mantissa),
         "state_units": {name: _plain_unit(unit) for name, unit in stored.state_units.items()},
         "input_unit": _plain_unit(stored.input_unit),
         "output_units": [_plain_unit(unit) for unit in stored.output_units],
         "versions": dict(stored.versions),
     }
+    description["sha256"] = digest(stored.program, states, description)
     content: dict[str, Any] = {
         "program": np.frombuffer(stored.program, np.uint8),
         "description": np.array(json.dumps(description, sort_keys=True)),
@@ -81,16 +84,21 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
     try:
         program = arrays["program"].tobytes()
         description = json.loads(str(arrays["description"][()]))
-        tag, _, version = description.pop("format").partition("/")
+        tag, _, version = description["format"].partition("/")
         number = int(version)
     except (ValueError, KeyError, AttributeError, IndexError, TypeError):
         raise FILE.foreign(what) from None
     if tag != _TAG or number < 1:
         raise FILE.foreign(what)
     FILE.check_format(number, what)
+    if number < FILE.format:
+        raise ValueError(
+            f"{what} was written by an older brainhw (format {number}, this one reads {FILE.format}), whose checksum "
+            "did not cover units and dt. Export the network again."
+        )
     states = {key.removeprefix(_STATE): value for key, value in arrays.items() if key.startswith(_STATE)}
-    if description.get("sha256") != digest(program, states):
-        raise FILE.damaged(what, "is damaged: program and states do not match their SHA-256")
+    if description.get("sha256") != digest(program, states, description):
+        raise FILE.damaged(what, "is damaged: its content does not match its SHA-256")
     # The digest shows a damaged file, but anybody can compute one: every number is checked as well.
     try:
         versions = description["versions"]
@@ -106,19 +114,16 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
 
 
 def _arrays(stream: IO[bytes], what: str) -> tuple[dict[str, np.ndarray], str]:
-    data = stream.read()
-    if not data.startswith(b"PK"):
-        raise FILE.foreign(what, "" if data else "is empty")
+    first = stream.read(2)
+    if first != b"PK":
+        raise FILE.foreign(what, "" if first else "is empty")
+    size = os.fstat(stream.fileno()).st_size
     try:
-        # A checksum is compared at the end of a member, and NumPy reads only as much as the header of an array says.
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            bad = archive.testzip()
-        if bad is not None:
-            raise ValueError(f"{bad} does not match its checksum")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}, what
+        # Nothing that this package writes here is compressed, so that a small file never becomes a large one.
+        held = ArrayFile(stream, compressed=False)
+        return {name: held.read(name, largest=size) for name in held.names}, what
     except Exception as error:  # the readers of archives and arrays raise errors of many classes for bad bytes
-        raise FILE.damaged(what, f"is cut short or damaged ({error})") from error
+        raise FILE.damaged(what, f"is cut short or damaged ({first_line(error)})") from error
 
 
 def _plain_unit(unit: u.Unit | None) -> dict[str, Any] | None:

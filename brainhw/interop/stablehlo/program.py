@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._files import path_text
+from brainhw._files import check_target, first_line, path_text
 from brainhw.interop.stablehlo.file import FILE, Stored, read_program_file, stored_dtype, write_program_file
+from brainhw.interop.stablehlo.safety import faults
 
 __all__ = ["StepProgram", "load_step"]
 
@@ -135,19 +136,20 @@ class StepProgram:
         """Write the program, its states at rest and its description to a file, in one step.
 
         The file is a NumPy archive: ``program`` holds the bytes that ``jax.export.deserialize`` reads, ``state/NAME``
-        each state at rest, ``description`` JSON with units, ``dt``, versions and the SHA-256 of program and states.
+        each state at rest, ``description`` JSON with units, ``dt``, versions and the SHA-256 of all of it.
 
         Raises
         ------
         TypeError
             If ``path`` is not a path.
         ValueError
-            If the file cannot be written; an older file of that name is not changed.
+            If the file cannot be written, or is not a regular file; an older file of that name is not changed.
         RuntimeError
             If the package flatbuffers, which JAX needs for this, is not installed.
         """
         call = "StepProgram.save"
         path_text(path, call=call, what="the file to write")
+        check_target(path, call=call)
         _check_flatbuffers(call)
         program = bytes(self.exported.serialize())
         units = (self.state_units, self.input_unit, self.output_units)
@@ -209,7 +211,7 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
         If ``path`` is not a path.
     ValueError
         If the file cannot be read, is of another kind, is cut short or damaged, or was written by a newer brainhw or a
-        JAX whose programs this one cannot read.
+        JAX whose programs this one cannot read, or holds a program that calls anything outside of itself.
     RuntimeError
         If the package flatbuffers, which JAX needs for this, is not installed.
 
@@ -231,11 +233,16 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     states, units = stored.states, stored.state_units
     try:
         exported = jax.export.deserialize(bytearray(stored.program))
+        found = next(faults(exported), None)
     except Exception as error:  # JAX raises errors of many classes for bytes that it cannot read
         raise ValueError(
-            f"{what} holds a program that jax {jax.__version__} cannot read ({error}). Use the jax that wrote it, "
-            f"{stored.versions.get('jax', 'of an unknown version')}, or export the network again."
+            f"{what} holds a program that jax {jax.__version__} cannot read ({first_line(error)}). Use the jax that "
+            f"wrote it, {stored.versions.get('jax', 'of an unknown version')}, or export the network again."
         ) from error
+    if found is not None:
+        raise ValueError(
+            f"{what} holds a program that is not a step of a network: {found}. Give a file that {FILE.writer} wrote."
+        )
     program = StepProgram(exported, units, stored.input_unit, stored.output_units, stored.dt, stored.versions, states)
     try:
         likes, _ = program._likes

@@ -419,9 +419,16 @@ def test_a_file_of_another_kind_is_refused(made, tmp_path: Path) -> None:
         load_step(3)
     content = dict(np.load(made["LIF"][1]))
     for change, words in (
-        ({"description": np.array('{"format": "brainhw-step/2"}')}, "was written by a newer brainhw"),
-        ({"description": np.array('{"format": "brainhw-step/1"}')}, "is damaged: program and states do not match"),
-        ({"program": np.zeros(80, np.uint8)}, "is damaged: program and states do not match their SHA-256"),
+        ({"description": np.array('{"format": "brainhw-step/3"}')}, "was written by a newer brainhw"),
+        (
+            {"description": np.array('{"format": "brainhw-step/1"}')},
+            r"was written by an older brainhw \(format 1, this one reads 2\)",
+        ),
+        (
+            {"description": np.array('{"format": "brainhw-step/2"}')},
+            "is damaged: its content does not match",
+        ),
+        ({"program": np.zeros(80, np.uint8)}, "is damaged: its content does not match"),
     ):
         np.savez(tmp_path / "changed.npz", **{**content, **change})
         with pytest.raises(ValueError, match=rf"load_step: '.*changed.npz' {words}"):
@@ -434,7 +441,7 @@ def write_by_hand(path: Path, content: dict[str, np.ndarray], changes: dict[str,
     description = json.loads(str(content["description"]))
     description |= {name: value for name, value in changes.items() if not isinstance(value, np.ndarray)}
     states = {name.removeprefix("state/"): value for name, value in arrays.items() if name.startswith("state/")}
-    description["sha256"] = digest(arrays["program"].tobytes(), states)
+    description["sha256"] = digest(arrays["program"].tobytes(), states, description)
     np.savez(path, **{**arrays, "description": np.array(json.dumps(description))})
 
 
@@ -477,7 +484,7 @@ def test_flipped_bits_under_right_checksums_of_the_archive_are_found(made, tmp_p
         flipped[len(flipped) // 2] ^= 1
         changed = np.frombuffer(flipped, content[name].dtype).reshape(content[name].shape)
         np.savez(tmp_path / "flipped.npz", **{**content, name: changed})
-        with pytest.raises(ValueError, match=r"is damaged: program and states do not match their SHA-256"):
+        with pytest.raises(ValueError, match=r"is damaged: its content does not match"):
             load_step(tmp_path / "flipped.npz")
 
 

@@ -1,0 +1,135 @@
+"""NumPy files from elsewhere: headers first, then only arrays that are expected and small enough."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["ArrayFile", "Header"]
+
+_NPY, _ZIP = b"\x93NUMPY", b"PK"
+_ENDING = ".npy"
+
+
+class Header(NamedTuple):
+    """Shape and type of an array that was not read yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array in memory."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"an array of shape {self.shape} and dtype {self.dtype}"
+
+
+class ArrayFile:
+    """A ``.npy`` or ``.npz`` file, open for reading; errors of many classes say what is wrong with its bytes.
+
+    Parameters
+    ----------
+    stream : binary stream
+        The file, open for the life of this object.
+    compressed : bool
+        Whether members may be compressed. Without it no file can hold more than its own size.
+
+    Attributes
+    ----------
+    is_archive : bool
+        Whether it is an ``.npz`` file; a ``.npy`` file holds one array, named ``""``.
+    names : tuple of str
+        Names of the arrays.
+    """
+
+    def __init__(self, stream: IO[bytes], *, compressed: bool = True) -> None:
+        self._stream, self._size = stream, stream.seek(0, 2)
+        stream.seek(0)
+        first = stream.read(len(_NPY))
+        stream.seek(0)
+        self.is_archive = first.startswith(_ZIP)
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        self.names: tuple[str, ...] = ("",)
+        if self.is_archive:
+            self._open_archive(compressed)
+        elif first != _NPY:
+            raise ValueError("it is empty" if not first else "its first bytes are those of another kind of file")
+
+    def _open_archive(self, compressed: bool) -> None:
+        self._archive = zipfile.ZipFile(self._stream)
+        for member in self._archive.infolist():
+            name = member.filename.removesuffix(_ENDING)
+            if name in self._members:
+                raise ValueError(f"it holds two arrays {name!r:.60}")
+            if not compressed and member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"its array {name!r:.60} is compressed")
+            self._members[name] = member
+        # Members of a crafted archive may overlap, so that a small file holds any number of large ones.
+        if not compressed and sum(member.file_size for member in self._members.values()) > self._size:
+            raise ValueError("its arrays claim more bytes than the file has")
+        self.names = tuple(self._members)
+
+    def header(self, name: str) -> Header:
+        """Return shape and type of an array, from its first bytes alone."""
+        with self._opened(name) as (stream, size):
+            return self._header(stream, size)
+
+    def read(self, name: str, *, largest: int) -> np.ndarray:
+        """Return an array of ``largest`` bytes at most, or raise before its numbers are read."""
+        with self._opened(name) as (stream, size):
+            header = self._header(stream, size)
+            if header.nbytes > largest:
+                raise ValueError(
+                    f"its array of shape {header.shape} takes {header.nbytes} bytes, more than the {largest} allowed"
+                )
+        with self._opened(name) as (stream, _):
+            # A pickle in a file from elsewhere could run any code.
+            array = np.lib.format.read_array(stream, allow_pickle=False)
+            # The checksum of a member is compared where it ends.
+            stream.read(1)
+        return array
+
+    def _opened(self, name: str) -> _Opened:
+        return (
+            _Opened(self._archive.open(self._members[name]), self._members[name].file_size, True)
+            if (self.is_archive)
+            else _Opened(self._stream, self._size, False)
+        )
+
+    @staticmethod
+    def _header(stream: IO[bytes], size: int) -> Header:
+        version = np.lib.format.read_magic(stream)
+        readers: dict[Any, Any] = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in readers:
+            raise ValueError(f"its array has the version {version} of the NumPy format")
+        shape, _, dtype = readers[version](stream)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are never read")
+        header = Header(shape, dtype)
+        if any(length < 0 for length in shape) or header.nbytes != size - stream.tell():
+            raise ValueError(f"{size - stream.tell()} bytes follow a header that says shape {shape} of {dtype}")
+        return header
+
+
+class _Opened:
+    """One array, from its first byte on; a member is closed at the end, a file of one array stays open."""
+
+    def __init__(self, stream: IO[bytes], size: int, closes: bool) -> None:
+        self._stream, self._size, self._closes = stream, size, closes
+
+    def __enter__(self) -> tuple[IO[bytes], int]:
+        if not self._closes:
+            self._stream.seek(0)
+        return self._stream, self._size
+
+    def __exit__(self, *_: object) -> None:
+        if self._closes:
+            self._stream.close()

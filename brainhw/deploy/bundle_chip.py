@@ -1,0 +1,104 @@
+"""The chip in place in a bundle: read from a network, kept as plain numbers, put into the network that is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw._arguments import describe, unit_name
+from brainhw.nn.effective import check_pinned
+from brainhw.nn.pinned import MISMATCH, has_sampled_chip, pinned_states
+
+__all__ = ["chip_values", "plain_values", "put_chip", "values_in_place"]
+
+Values = Mapping[str, Mapping[str, u.Quantity]]
+
+
+def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity]]:
+    """Return the values of the chip in place by path and name, in the units of the nominal ones; none if nominal."""
+    found: dict[str, dict[str, u.Quantity]] = {}
+    for pinned in pinned_states(net):
+        value, name = pinned.state.value, _state_name(pinned.name)
+        check_pinned(value, pinned.nominal, owner=pinned.path, name=name, positive=pinned.name != MISMATCH)
+    if has_sampled_chip(net):
+        for pinned in pinned_states(net):
+            found.setdefault(pinned.path, {})[pinned.name] = pinned.state.value.in_unit(pinned.nominal.unit)
+    return found
+
+
+def put_chip(net: brainstate.nn.Module, values: Values) -> None:
+    """Put a chip into a network; raise a `ValueError` unless the values are those of its modules."""
+    if not values:
+        return
+    wanted = {(pinned.path, pinned.name): pinned for pinned in pinned_states(net)}
+    given = {(path, name) for path, named in values.items() for name in named}
+    for path, name in sorted(wanted.keys() ^ given):
+        raise ValueError(f"in_place: {name!r} of {path!r} is not in both the chip and the network")
+    for (path, name), pinned in wanted.items():
+        value, unit = values[path][name], pinned.nominal.unit
+        if value.unit != unit:
+            raise ValueError(f"in_place: {name} of {path!r} must be in {unit_name(unit)}; got {unit_name(value.unit)}")
+        numbers = jnp.asarray(np.asarray(value.mantissa), pinned.nominal.mantissa.dtype)
+        held = u.Quantity(numbers, unit=unit)
+        check_pinned(held, pinned.nominal, owner="in_place", name=f"{path}.{name}", positive=name != MISMATCH)
+        pinned.state.value = held
+
+
+def plain_values(values: Values) -> dict[str, Any]:
+    """Return values as plain data that `chip_values` reads."""
+    return {
+        path: {
+            name: {"unit": unit_name(value.unit), "values": np.asarray(value.mantissa, float).tolist()}
+            for name, value in named.items()
+        }
+        for path, named in values.items()
+    }
+
+
+def chip_values(data: Any, paths: tuple[str, ...]) -> dict[str, dict[str, u.Quantity]]:
+    """Return the values that plain data hold, or raise a `ValueError`; `put_chip` checks that they fit."""
+    if not isinstance(data, dict):
+        raise ValueError(f"in_place must be a table of modules; got {describe(data):.80}")
+    found: dict[str, dict[str, u.Quantity]] = {}
+    for path, named in data.items():
+        if path not in paths or not isinstance(named, dict):
+            raise ValueError(f"in_place: {path!r:.80} is not a module with a table of values")
+        found[path] = {name: _quantity(value, f"in_place: {name:.40} of {path:.80}") for name, value in named.items()}
+    return found
+
+
+def _quantity(data: Any, where: str) -> u.Quantity:
+    if not isinstance(data, dict) or data.keys() != {"unit", "values"} or not isinstance(data["unit"], str):
+        raise ValueError(f"{where} must be a table of unit and values; got {describe(data):.80}")
+    unit = _UNITS.get(data["unit"])
+    if unit is None:
+        raise ValueError(f"{where}: the unit must be one of {', '.join(_UNITS)}; got {data['unit']!r:.40}")
+    _check_numbers(data["values"], where)
+    try:
+        numbers = np.asarray(data["values"], np.float64)
+    except ValueError:
+        raise ValueError(f"{where}: the rows of values differ in length") from None
+    return u.Quantity(numbers, unit=unit)
+
+
+# Those in which modules keep what varies from chip to chip.
+_UNITS: Mapping[str, u.Unit] = {
+    unit_name(unit): unit for unit in (u.ms, u.mV, u.fcoulomb, u.ffarad, u.pamp, u.nsiemens)
+}
+
+
+def _check_numbers(data: Any, where: str) -> None:
+    for item in data if isinstance(data, list) else [data]:
+        if isinstance(item, list):
+            _check_numbers(item, where)
+        elif type(item) is not float:
+            raise ValueError(f"{where}: values must be numbers with a decimal point; got {describe(item):.80}")
+
+
+def _state_name(name: str) -> str:
+    return name if name == MISMATCH else f"pinned_{name}"

@@ -1,0 +1,64 @@
+"""Inputs that no chip takes: negative values, and raw data of 0 to 255."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from brainhw import _arguments
+
+__all__ = ["MOST", "InputFault", "checked_data", "input_fault", "warn_of_input"]
+
+# An assumption, since no vendor publishes a limit: events of one channel in one step. Scaled data and counts of spikes
+# stay far below; bytes of images and raw samples lie far above.
+MOST = 16
+
+
+class InputFault(NamedTuple):
+    """What is wrong with data, what a chip takes, and how to mend it."""
+
+    found: str
+    limit: str
+    fix: str
+
+
+def input_fault(xs: Any, *, has_frontend: bool) -> InputFault | None:
+    """Return what is wrong with inputs of a chip, the worst first; ``None`` if nothing is, or if they are traced."""
+    if isinstance(xs, jax.core.Tracer):
+        return None
+    values = np.asarray(xs)
+    if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":  # spikes as True and False always fit
+        return None
+    values = values.astype(np.float32, copy=False)
+    negative = int(np.sum(values < 0))
+    if negative:
+        found = f"{negative} of {values.size} input values are negative, the lowest {values.min():g}"
+        fix = "Encode the data as spikes, or split them in two channels with brainhw.data.split_on_off."
+        return InputFault(found, "spikes, or values of at least 0", fix)
+    # The frontend takes analog values, whose scale its weights set.
+    large = 0 if has_frontend else int(np.sum(values > MOST))
+    if large:
+        found = f"{large} of {values.size} input values exceed {MOST}, the largest {values.max():g}"
+        limit = f"at most {MOST} per channel and step (assumed)"
+        return InputFault(found, limit, "Scale the data, such as bytes to 0 to 1.")
+    return None
+
+
+def warn_of_input(xs: Any, *, has_frontend: bool, call: str, stacklevel: int = 3) -> None:
+    """Warn in one sentence about inputs that no chip takes."""
+    fault = input_fault(xs, has_frontend=has_frontend)
+    if fault is not None:
+        message = f"{call}: {fault.found}; a chip takes {fault.limit}. {fault.fix}"
+        warnings.warn(message, UserWarning, stacklevel=stacklevel)
+
+
+def checked_data(data: Any, *, call: str) -> Any:
+    """Return data as an array of finite numbers, or raise."""
+    xs = _arguments.as_array(data, call=call, name="data")
+    if not xs.size:
+        raise ValueError(f"{call}: data holds no values; got shape {xs.shape}. Give the inputs [T, B, N] of a run.")
+    _arguments.check_finite(xs, call=call, name="data")
+    return xs

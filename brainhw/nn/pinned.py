@@ -1,0 +1,59 @@
+"""The chip in place: its values by module, their nominal ones, and the check of values that were put in by hand."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+import brainstate
+import brainunit as u
+import numpy as np
+
+from brainhw.nn.effective import chip_weights
+
+__all__ = ["MISMATCH", "PinnedState", "has_sampled_chip", "kinds_left", "pinned_states"]
+
+# The name of the charges that a chip adds to the weights, beside the names of a layer's values.
+MISMATCH = "mismatch"
+
+
+class PinnedState(NamedTuple):
+    """A value of the chip in place: path of its module, name, kind of mismatch, state, and the nominal value."""
+
+    path: str
+    name: str
+    kind: str | None
+    state: brainstate.State
+    nominal: u.Quantity
+
+
+def pinned_states(net: brainstate.nn.Module) -> Iterator[PinnedState]:
+    """Yield everything that the chip in place sets in a network."""
+    for path, weight in chip_weights(net).items():
+        effective = weight.effective
+        yield PinnedState(path, MISMATCH, effective.kind, effective.mismatch, u.math.zeros_like(effective.charge.value))
+    for place, node in net.nodes().items():
+        if callable(getattr(node, "nominal", None)):
+            path = ".".join(map(str, place)) or type(node).__name__
+            for name, nominal in node.nominal().items():
+                kind = node.pinned_kinds.get(name)
+                yield PinnedState(path, name, kind, getattr(node, f"pinned_{name}"), nominal)
+
+
+def has_sampled_chip(net: brainstate.nn.Module) -> bool:
+    """Return whether the chip in place differs from the nominal one."""
+    return any(
+        not np.array_equal(np.asarray(pinned.state.value.to(pinned.nominal.unit).mantissa), pinned.nominal.mantissa)
+        for pinned in pinned_states(net)
+    )
+
+
+@contextlib.contextmanager
+def kinds_left(net: brainstate.nn.Module, kinds: Collection[str]) -> Iterator[None]:
+    """Leave the values of some kinds of mismatch as they are while a chip is put in place."""
+    held = [pinned.state for pinned in pinned_states(net) if pinned.kind in kinds] if kinds else []
+    before = [(state, state.value) for state in held]
+    yield
+    for state, value in before:
+        state.value = value
