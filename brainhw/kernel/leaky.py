@@ -188,18 +188,33 @@ def run(
     all_rules(state.V, V_th)  # brainstate binds a state where it is first read, which must not be in a conversion
     fire: _Fire = by_rules
     # One conversion for both: most rules read no state, and each conversion is a trace of its own.
-    if jax.closure_convert(all_rules, state.V, V_th)[1]:
-        # A new function each time: JAX caches its trace by identity, with the values of another pass in it.
-        if jax.closure_convert(lambda drive: rules.to_voltage(drive), state.V)[1]:  # noqa: PLW0108
+    if _converted(all_rules, state.V, V_th)[1]:
+        if _converted(rules.to_voltage, state.V)[1]:
             # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not keep.
             return _scan(rules, None, parameters, state, drives)
         # The rules may read states, such as a scheduled slope. As arguments these differ from pass to pass and have
         # gradients; a closure over them would leak tracers into the backward pass.
-        converted, read = jax.closure_convert(by_rules, state.V, V_th)
+        converted, read = _converted(by_rules, state.V, V_th)
         parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, converted)
     runner = jax.custom_vjp(partial(_scan, rules, fire))
     runner.defvjp(partial(_forward, rules, fire), partial(_backward, rules, fire), symbolic_zeros=True)
     return runner(parameters, state, drives)
+
+
+def _converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[..., Any], list[jax.Array]]:
+    """Return ``function`` with the traced values that it closes over as further arguments, and these values."""
+    # Not `jax.closure_convert`: its cache keeps 4096 functions with all that they hold, 25 KiB each.
+    # A new function each time: JAX caches a trace by identity, with the values of another pass in it.
+    closed, shape = jax.make_jaxpr(lambda *given: function(*given), return_shape=True)(*like)  # noqa: PLW0108
+    traced = [isinstance(one, jax.core.Tracer) and jnp.issubdtype(one.dtype, jnp.inexact) for one in closed.consts]
+
+    def with_arguments(*arguments: jax.Array) -> Any:
+        rest = iter(arguments[len(like) :])
+        consts = [next(rest) if moves else one for one, moves in zip(closed.consts, traced, strict=True)]
+        out = jax.core.eval_jaxpr(closed.jaxpr, consts, *arguments[: len(like)])
+        return jax.tree.structure(shape).unflatten(out)
+
+    return with_arguments, [one for one, moves in zip(closed.consts, traced, strict=True) if moves]
 
 
 def _broadcast(converted: _Fire, V_pre: jax.Array, V_th: jax.Array, *read: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -18,6 +18,7 @@ from brainstate._state import TRACE_CONTEXT
 from jax.custom_derivatives import SymbolicZero
 
 from brainhw import _arguments
+from brainhw._settings import note_settings
 from brainhw.chip import ChipSpec
 from brainhw.chip.family import Family, families
 from brainhw.kernel import WeightGrid, signs
@@ -170,6 +171,7 @@ class EffectiveWeight(brainstate.nn.Module):
     def refresh(self, weights: brainstate.ParamState, key: jax.Array | None = None) -> None:
         """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the one in place."""
         master = weights.value
+        note_settings()
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
         # In the order of the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))

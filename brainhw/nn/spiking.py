@@ -12,8 +12,10 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
+from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
+from brainhw._settings import note_settings
 from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, run
 from brainhw.nn.protocols import Slot, heard_now, tap
 
@@ -316,6 +318,8 @@ def step_size(call: str) -> u.Quantity:
     dt = brainstate.environ.get("dt", default=None)
     plain = isinstance(dt, u.Quantity) and type(dt.mantissa) in (int, float) and dt.unit == u.ms
     if plain and 0 < dt.mantissa < math.inf:
+        if TRACE_CONTEXT.state_stack:
+            note_settings()
         return u.Quantity(float(dt.mantissa), unit=u.ms)
     return _arguments.time_step(call=call)
 
