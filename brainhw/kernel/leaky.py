@@ -30,6 +30,7 @@ __all__ = [
     "each_primal",
     "filled",
     "gathered",
+    "per_sample",
     "run",
 ]
 
@@ -95,6 +96,7 @@ class Firing:
     def spikes(self, V: jax.Array, V_th: jax.Array) -> jax.Array:
         """Return the spikes of a membrane before the reset."""
         # Dimensionless: the slope of a surrogate means the same for every threshold.
+        V_th = per_sample(V_th, V)
         return self.spk_fun((V - V_th) / V_th)
 
     def after(self, V: jax.Array, spk: jax.Array, V_th: jax.Array) -> jax.Array:
@@ -102,7 +104,7 @@ class Firing:
         if self.detach:
             spk = jax.lax.stop_gradient(spk)
         if self.reset == "subtract":
-            return self.clamp(V - spk * V_th)
+            return self.clamp(V - spk * per_sample(V_th, V))
         return V * (1 - spk) if self.reset == "zero" else V
 
     def advance(self, V: jax.Array, charged: jax.Array, V_th: jax.Array, wait: jax.Array | None = None) -> Fired:
@@ -121,6 +123,14 @@ class Firing:
         V_after = jnp.where(waits, V, self.after(V_pre, spk, V_th))
         wait = jnp.where(spk > 0, jnp.asarray(self.refractory, wait.dtype), jnp.maximum(wait - 1, 0))
         return Fired(V_pre, spk, V_after, wait)
+
+
+def per_sample(value: Any, like: jax.Array) -> jax.Array:
+    """Return numbers of each neuron, or one for all, in the shape of ``like [..., *size]``.
+
+    Written out for those who forbid JAX to do so by itself (``jax_numpy_rank_promotion``).
+    """
+    return jnp.broadcast_to(value, jnp.shape(like))
 
 
 # The name of the array that a surrounding `jax.checkpoint` may save, so that it does not run the loop twice.
@@ -230,7 +240,7 @@ def _scan(
     def step(state: LeakyState, drive: jax.Array) -> tuple[LeakyState, LeakyTrace]:
         if parameters.recurrent is not None:
             drive = drive + state.spk @ parameters.recurrent
-        charged = parameters.decay * state.V + rules.to_voltage(drive)
+        charged = per_sample(parameters.decay, state.V) * state.V + rules.to_voltage(drive)
         if fire is None:
             V_pre, spk, V, wait = rules.firing.advance(state.V, charged, parameters.V_th, state.wait)
             return LeakyState(V, spk, wait), LeakyTrace(spk, V_pre, V)
@@ -306,7 +316,7 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
             of_charged = jnp.where(V_pre > 0, of_charged, 0)
         (of_drive,) = of_drive_from(of_charged)
         earlier = _Later(
-            V=decay * of_charged,
+            V=per_sample(decay, of_charged) * of_charged,
             spk=None if recurrent is None else of_drive @ recurrent.T,
             charged=of_charged if wanted.decay else None,
             decay=later.decay + later.charged * V if wanted.decay else None,

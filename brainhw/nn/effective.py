@@ -171,7 +171,8 @@ class EffectiveWeight(brainstate.nn.Module):
     def refresh(self, weights: brainstate.ParamState, key: jax.Array | None = None) -> None:
         """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the one in place."""
         master = weights.value
-        note_settings()
+        if TRACE_CONTEXT.state_stack:
+            note_settings()
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
         # In the order of the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))

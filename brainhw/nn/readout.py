@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
+from brainhw.kernel.leaky import per_sample
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
 from brainhw.nn.protocols import tap
 from brainhw.nn.spiking import RestingStates, tall_product, zeros
@@ -134,5 +135,5 @@ class LeakyReadout(RestingStates):
                 f"brainhw.prepare_net(net, batch_size={shape[0] if len(shape) == 2 else None}) before the time loop."
             )
         if self.bias is not None:
-            drive = drive + self.bias.value
-        return drive, u.math.exp(-dt / current_value(self.tau))
+            drive = drive + per_sample(self.bias.value, drive)
+        return drive, per_sample(u.math.exp(-dt / current_value(self.tau)), self.y.value)

@@ -16,7 +16,7 @@ from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
 from brainhw._settings import note_settings
-from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, run
+from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, per_sample, run
 from brainhw.nn.protocols import Slot, heard_now, tap
 
 __all__ = [
@@ -190,7 +190,7 @@ class SpikingLayer(RestingStates):
 
     def integrate(self, V: u.Quantity, drive: u.Quantity, dt: u.Quantity) -> u.Quantity:
         """Return the membrane one step later under leak and drive alone: no clamp, spike or reset."""
-        return self.decay(dt) * V + self.to_voltage(drive)
+        return per_sample(self.decay(dt), V) * V + self.to_voltage(drive)
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
         """Return the membrane ``[T, ..., *size]`` in mV that drives ``xs [T, ..., *size]`` alone would make from rest.

@@ -29,7 +29,9 @@ class Clock:
         """Return ``i`` and ``t`` at a step of the loop, ``t`` only if a time step is set."""
         now = {"i": self._i + step}
         if isinstance(self._dt, u.Quantity):
-            now["t"] = now["i"] * self._dt if self._t is None else self._t + step * self._dt
+            # Converted in words, for those who forbid JAX to promote types.
+            steps = jnp.asarray(now["i"] if self._t is None else step).astype(jnp.result_type(float))
+            now["t"] = steps * self._dt if self._t is None else self._t + steps * self._dt
         return now
 
     def like(self) -> dict[str, Any]:

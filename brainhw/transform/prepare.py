@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
     "is_finite",
     "keyed",
     "nominal_chip",
+    "one_thread_at_a_time",
     "prepare_net",
     "sample_chip",
     "states_restored",
@@ -237,6 +239,15 @@ def _lost(path: str, state: brainstate.State, call: str) -> str:
         f"{call}: the {kind} {path} holds no numbers, because it was made inside a compiled function that has ended; "
         f"{remedy}."
     )
+
+
+# A trace puts tracers into the states of a network until it ends, where every thread sees them.
+_TURN = threading.RLock()
+
+
+def one_thread_at_a_time() -> contextlib.AbstractContextManager[Any]:
+    """Return a lock on the states of all networks; inside a trace nothing, since it belongs to one thread already."""
+    return contextlib.nullcontext() if TRACE_CONTEXT.state_stack else _TURN
 
 
 @contextlib.contextmanager

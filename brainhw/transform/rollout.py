@@ -21,7 +21,14 @@ from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.transform.clock import now
 from brainhw.transform.cpu_gradients import cheap_gradients
 from brainhw.transform.finite import FiniteWatch, check_states
-from brainhw.transform.prepare import check_numbers, is_finite, prepare_net, step_limit, take_back
+from brainhw.transform.prepare import (
+    check_numbers,
+    is_finite,
+    one_thread_at_a_time,
+    prepare_net,
+    step_limit,
+    take_back,
+)
 from brainhw.transform.record import Recorder
 from brainhw.transform.step_rules import StepRuleError
 from brainhw.transform.trace import Call, Link, StepTrace, Value, check_step, modules_within, trace_step
@@ -105,10 +112,19 @@ def rollout(
     Two axes are ``[T, N]``, three ``[T, B, N]``, more ``[T, B, ...]``. Images without a batch are recognised by the
     ``in_size`` of the network or of a module in it: ``[T, 28, 28, 1]`` for ``in_size=(28, 28, 1)``.
 
-    ``dt`` is baked into a compiled function: compile one for each. So is whether the net was prepared outside of it, so
-    a function compiled with ``prepare=False`` cannot notice that weights have changed since.
+    A function compiled by ``brainstate.transform.jit`` is traced again when it is called under another ``dt``, ``fit``
+    or ``precision`` of ``brainstate.environ``, and for another batch size once. Whether the net was prepared outside of
+    it is baked in: a function compiled with ``prepare=False`` cannot notice that weights have changed since.
 
     Inside ``jax.disable_jit()`` the steps run one after the other as they are written: prints and a debugger see them.
+
+    A step may ask ``brainstate.environ`` for its number ``i`` and its time ``t``, as in brainstate's own loops. They
+    count from the ``i`` and ``t`` that are set around the call, otherwise from 0 and 0 ms, also with ``prepare=False``:
+    a chunk that begins at step 100 stands in ``brainstate.environ.context(i=100)``. A net that depends on them runs
+    step by step.
+
+    Rollouts and streams outside of compiled functions take turns where several threads call them. brainstate cannot
+    trace one network in two threads: call a compiled function of your own once before threads share it.
 
     Outside ``brainstate.transform.jit`` every call compiles the loop anew; put training and evaluation steps in
     ``jit``. A not finite ``xs`` can only be seen there where it is not traced; use ``check_finite`` inside.
@@ -136,32 +152,33 @@ def rollout(
     if jax.config.jax_disable_jit:
         # Somebody looks into the steps: each runs as it is written, one after the other.
         layerwise, segment = False, None
-    recorder = Recorder(net, record, call=call)
-    _make_ready(net, batch_size, prepare, key, call)
-    limit = step_limit(net, call)
-    if limit is not None and limit.steps_left < n_steps:
-        raise limit.limit_reached(call, n_steps)
-    # Traced before anything runs, in either way: a step that would give wrong numbers in silence is refused.
-    whole = layerwise and pbar is None and not check_finite
-    layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
-    if layers is not None:
-        return compiled(partial(_layer_by_layer, layers, recorder, n_steps=n_steps, segment=segment), xs)
-    watch, clock = FiniteWatch(net) if check_finite else None, now()
+    with one_thread_at_a_time():
+        recorder = Recorder(net, record, call=call)
+        _make_ready(net, batch_size, prepare, key, call)
+        limit = step_limit(net, call)
+        if limit is not None and limit.steps_left < n_steps:
+            raise limit.limit_reached(call, n_steps)
+        # Traced before anything runs, in either way: a step that would give wrong numbers in silence is refused.
+        whole = layerwise and pbar is None and not check_finite
+        layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
+        if layers is not None:
+            return compiled(partial(_layer_by_layer, layers, recorder, n_steps=n_steps, segment=segment), xs)
+        watch, clock = FiniteWatch(net) if check_finite else None, now()
 
-    def step(k: jax.Array, x: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
-        with brainstate.environ.context(**clock.at(k)):
-            return *recorder.step(x), watch.step(k) if watch is not None else {}
+        def step(k: jax.Array, x: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
+            with brainstate.environ.context(**clock.at(k)):
+                return *recorder.step(x), watch.step(k) if watch is not None else {}
 
-    def run(xs: Any) -> Any:
-        timed = jnp.arange(n_steps), xs
-        if segment is None:
-            return brainstate.transform.for_loop(step, *timed, pbar=pbar)
-        return in_pieces(partial(brainstate.transform.for_loop, step), timed, n_steps, segment, pbar=pbar)
+        def run(xs: Any) -> Any:
+            timed = jnp.arange(n_steps), xs
+            if segment is None:
+                return brainstate.transform.for_loop(step, *timed, pbar=pbar)
+            return in_pieces(partial(brainstate.transform.for_loop, step), timed, n_steps, segment, pbar=pbar)
 
-    outputs, records, bad = compiled(run, xs)
-    if watch is not None:
-        watch.report(bad)
-    return outputs, records
+        outputs, records, bad = compiled(run, xs)
+        if watch is not None:
+            watch.report(bad)
+        return outputs, records
 
 
 def _plan(
@@ -192,9 +209,19 @@ def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any,
 
 def compiled(run: Callable[[Any], Any], xs: Any) -> Any:
     """Return ``run(xs)``, compiled as a whole unless a function around it is being compiled."""
+    if TRACE_CONTEXT.state_stack or jax.config.jax_disable_jit:
+        return run(xs)
     # As single operations JAX would keep a loop in its caches for good: 0.7 to 1.4 MiB for each call of an eager
-    # rollout. What `jit` compiled goes with the function.
-    return run(xs) if TRACE_CONTEXT.state_stack else brainstate.transform.jit(run)(xs)
+    # rollout. A program of its own goes with its function.
+    function = brainstate.transform.StatefulFunction(run, name="rollout")
+    key = function.get_arg_cache_key(xs, compile_if_miss=True)
+    jaxpr, trace = function.get_jaxpr_by_cache(key), function.get_state_trace_by_cache(key)
+    read, given = trace.get_read_state_values(True), jax.tree.leaves((xs, trace.get_state_values()))
+    # Constants are arguments, as in single operations: XLA computes with constants in advance and rounds otherwise.
+    found = jax.jit(partial(jax.core.eval_jaxpr, jaxpr.jaxpr))(jaxpr.consts, *given)
+    out, written = jax.tree.unflatten(function.get_out_treedef_by_cache(key), found)
+    trace.assign_state_vals_v2(read, written)
+    return out
 
 
 def _layer_by_layer(
