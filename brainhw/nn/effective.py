@@ -246,7 +246,8 @@ def _tied_jvp(owner: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -
     if of_charge and not of_master:
         raise RuntimeError(
             f"{owner}: the gradient cannot reach the weights, because the network was prepared outside the function "
-            "that is differentiated; call brainhw.prepare_net(net, batch_size), or rollout with prepare=True, in it."
+            "that is differentiated; call brainhw.prepare_net(net, batch_size), or rollout with prepare=True, in it; "
+            "prepare='weights' keeps the membranes."
         )
     return primals[0], tangents[0]
 
