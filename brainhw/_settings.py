@@ -17,7 +17,7 @@ from brainstate._state import TRACE_CONTEXT
 
 __all__ = ["StandIn", "note_settings"]
 
-_NAMES = ("dt", "fit", "precision")
+_NAMES = ("dt", "fit")
 
 
 class StandIn(brainstate.State):  # type: ignore[type-arg]
@@ -61,7 +61,7 @@ class _Settings(StandIn):
 
     def __init__(self, trace: Any, first: tuple[Any, ...]) -> None:
         super().__init__(trace, _Structure(first))
-        self.__dict__.update(read={first}, outside=None)
+        self.__dict__.update(read={first}, outside=None, both=None)
 
     def _read_value(self) -> _Structure:
         """Return the structure that was compiled, or another one if the present settings would give other numbers."""
@@ -80,18 +80,21 @@ class _Settings(StandIn):
     @property
     def value(self) -> _Structure:
         """The settings, as a pytree without arrays."""
-        now = self._read_value()
-        if self.is_traced() or self.outside not in self.read:
-            return now
-        # JAX keeps programs by this: the settings around the call and those that were read first inside.
-        return _Structure((self.outside, now.key))
+        # brainstate has compared the settings before it takes the values for a call.
+        if self.both is None:
+            now = self._read_value()
+            if self.is_traced() or now is not self._value or self.outside not in self.read:
+                return now
+            # JAX keeps programs by this: the settings around the call and those that were read first inside.
+            self.__dict__["both"] = _Structure((self.outside, now.key))
+        return self.both
 
     def restore_value(self, v: Any) -> None:
         """Do nothing: settings are read from ``brainstate.environ``."""
 
 
 def note_settings() -> None:
-    """Make every function that is being traced depend on the present ``dt``, ``fit`` and ``precision``."""
+    """Make every function that is being traced depend on the present ``dt`` and ``fit``."""
     if not TRACE_CONTEXT.state_stack:
         return
     now = _present()
@@ -104,7 +107,19 @@ def note_settings() -> None:
 
 
 def _present() -> tuple[Any, ...]:
-    return tuple(_plain(brainstate.environ.get(name, default=None)) for name in _NAMES)
+    """Return the present settings, as they can be compared and hashed."""
+    global _last  # noqa: PLW0603
+    found = [brainstate.environ.get(name, default=None) for name in _NAMES]
+    before, plain = _last
+    # A call of a compiled function comes here, and the text of a unit takes 20 us.
+    if not all(one is other for one, other in zip(found, before, strict=True)):
+        plain = tuple(_plain(one) for one in found)
+        _last = found, plain
+    return plain
+
+
+# The settings that were last seen, and what they are as plain values: one pair, so that threads see both or neither.
+_last: tuple[list[Any], tuple[Any, ...]] = ([None] * len(_NAMES), (None,) * len(_NAMES))
 
 
 def _plain(setting: Any) -> Any:

@@ -112,8 +112,8 @@ def rollout(
     Two axes are ``[T, N]``, three ``[T, B, N]``, more ``[T, B, ...]``. Images without a batch are recognised by the
     ``in_size`` of the network or of a module in it: ``[T, 28, 28, 1]`` for ``in_size=(28, 28, 1)``.
 
-    A function compiled by ``brainstate.transform.jit`` is traced again when it is called under another ``dt``, ``fit``
-    or ``precision`` of ``brainstate.environ``, and for another batch size once. Whether the net was prepared outside of
+    A function compiled by ``brainstate.transform.jit`` is traced again when it is called under another ``dt`` or
+    ``fit`` of ``brainstate.environ``, and for another batch size once. Whether the net was prepared outside of
     it is baked in: a function compiled with ``prepare=False`` cannot notice that weights have changed since.
 
     Inside ``jax.disable_jit()`` the steps run one after the other as they are written: prints and a debugger see them.
