@@ -11,6 +11,9 @@ import brainstate
 import brainunit as u
 import jax
 import numpy as np
+from brainstate._state import TRACE_CONTEXT
+
+from brainhw._settings import note_settings
 
 
 def describe(value: Any) -> str:
@@ -348,6 +351,8 @@ def time_step(*, call: str) -> u.Quantity:
             f"{call}: no time step is set; run it inside `with brainstate.environ.context(dt=1. * u.ms):` "
             "or call `brainstate.environ.set(dt=1. * u.ms)` once."
         ) from None
+    if TRACE_CONTEXT.state_stack:
+        note_settings()
     return quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
 
 

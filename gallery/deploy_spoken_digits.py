@@ -15,6 +15,7 @@ import braintools
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
+import numpy as np
 from _saving import make_folder, save_arrays, save_figure, save_text
 from _training import Run, options, time_major
 from spoken_digits_h1 import DT, N_CLASSES, DigitNet, load

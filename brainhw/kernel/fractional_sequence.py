@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.fractional_step import NeuronParameters, NeuronRules, NeuronState, past_sums, schemes_of, step
 from brainhw.kernel.leaky import each_primal, filled, gathered
 
@@ -68,6 +69,7 @@ def _scan(
     return final, trace, moved
 
 
+@broadcasting
 def _forward(rules: NeuronRules, keep_V: bool, *arguments: Any) -> tuple[Any, Any]:
     parameters, state, drives = each_primal(lambda leaf: leaf.value, arguments)
     state_learnt = any(jax.tree.leaves(each_primal(lambda leaf: leaf.perturbed, arguments[1])))
@@ -76,6 +78,7 @@ def _forward(rules: NeuronRules, keep_V: bool, *arguments: Any) -> tuple[Any, An
     return (final, trace), (parameters, state, drives, trace, moved, state_learnt)
 
 
+@broadcasting
 def _backward(rules: NeuronRules, plain: Callable[..., Any], saved: Any, cotangents: Any) -> Any:
     parameters, state, drives, trace, moved, state_learnt = saved
     of_final, of_trace = cotangents

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.fractional_weights import FractionalMethod
 from brainhw.kernel.leaky import gathered
 from brainhw.kernel.past import Past
@@ -205,6 +206,7 @@ def _advance(
     return _reached(schemes[:1], drive, before, V, slots)[0]
 
 
+@broadcasting
 def _forward(learnt: tuple[jax.Array, ...], schemes: tuple[Scheme, ...], *values: Any) -> tuple[jax.Array, Any]:
     # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. The effect of each learnt number
     # on the value reached is enough: [T, B, N] for each of them.
@@ -212,6 +214,7 @@ def _forward(learnt: tuple[jax.Array, ...], schemes: tuple[Scheme, ...], *values
     return reached, (learnt, schemes, moved)
 
 
+@broadcasting
 def _backward(saved: Any, g: jax.Array) -> tuple[Any, ...]:
     learnt, schemes, moved = saved
     scheme = schemes[0]
@@ -221,7 +224,7 @@ def _backward(saved: Any, g: jax.Array) -> tuple[Any, ...]:
         scheme.drive * g,
         None if scheme.before is None else scheme.before * g,
         scheme.voltage * g,
-        -_spread(scheme.weights, g.ndim + 1) * g,
+        -_spread(scheme.weights, g.ndim + 1) * g[None],
     )
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "each_primal",
     "filled",
     "gathered",
+    "per_sample",
     "run",
 ]
 
@@ -95,6 +96,7 @@ class Firing:
     def spikes(self, V: jax.Array, V_th: jax.Array) -> jax.Array:
         """Return the spikes of a membrane before the reset."""
         # Dimensionless: the slope of a surrogate means the same for every threshold.
+        V_th = per_sample(V_th, V)
         return self.spk_fun((V - V_th) / V_th)
 
     def after(self, V: jax.Array, spk: jax.Array, V_th: jax.Array) -> jax.Array:
@@ -102,7 +104,7 @@ class Firing:
         if self.detach:
             spk = jax.lax.stop_gradient(spk)
         if self.reset == "subtract":
-            return self.clamp(V - spk * V_th)
+            return self.clamp(V - spk * per_sample(V_th, V))
         return V * (1 - spk) if self.reset == "zero" else V
 
     def advance(self, V: jax.Array, charged: jax.Array, V_th: jax.Array, wait: jax.Array | None = None) -> Fired:
@@ -121,6 +123,14 @@ class Firing:
         V_after = jnp.where(waits, V, self.after(V_pre, spk, V_th))
         wait = jnp.where(spk > 0, jnp.asarray(self.refractory, wait.dtype), jnp.maximum(wait - 1, 0))
         return Fired(V_pre, spk, V_after, wait)
+
+
+def per_sample(value: Any, like: jax.Array) -> jax.Array:
+    """Return numbers of each neuron, or one for all, in the shape of ``like [..., *size]``.
+
+    Written out for those who forbid JAX to do so by itself (``jax_numpy_rank_promotion``).
+    """
+    return jnp.broadcast_to(value, jnp.shape(like))
 
 
 # The name of the array that a surrounding `jax.checkpoint` may save, so that it does not run the loop twice.
@@ -188,18 +198,33 @@ def run(
     all_rules(state.V, V_th)  # brainstate binds a state where it is first read, which must not be in a conversion
     fire: _Fire = by_rules
     # One conversion for both: most rules read no state, and each conversion is a trace of its own.
-    if jax.closure_convert(all_rules, state.V, V_th)[1]:
-        # A new function each time: JAX caches its trace by identity, with the values of another pass in it.
-        if jax.closure_convert(lambda drive: rules.to_voltage(drive), state.V)[1]:  # noqa: PLW0108
+    if _converted(all_rules, state.V, V_th)[1]:
+        if _converted(rules.to_voltage, state.V)[1]:
             # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not keep.
             return _scan(rules, None, parameters, state, drives)
         # The rules may read states, such as a scheduled slope. As arguments these differ from pass to pass and have
         # gradients; a closure over them would leak tracers into the backward pass.
-        converted, read = jax.closure_convert(by_rules, state.V, V_th)
+        converted, read = _converted(by_rules, state.V, V_th)
         parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, converted)
     runner = jax.custom_vjp(partial(_scan, rules, fire))
     runner.defvjp(partial(_forward, rules, fire), partial(_backward, rules, fire), symbolic_zeros=True)
     return runner(parameters, state, drives)
+
+
+def _converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[..., Any], list[jax.Array]]:
+    """Return ``function`` with the traced values that it closes over as further arguments, and these values."""
+    # Not `jax.closure_convert`: its cache keeps 4096 functions with all that they hold, 25 KiB each.
+    # A new function each time: JAX caches a trace by identity, with the values of another pass in it.
+    closed, shape = jax.make_jaxpr(lambda *given: function(*given), return_shape=True)(*like)  # noqa: PLW0108
+    traced = [isinstance(one, jax.core.Tracer) and jnp.issubdtype(one.dtype, jnp.inexact) for one in closed.consts]
+
+    def with_arguments(*arguments: jax.Array) -> Any:
+        rest = iter(arguments[len(like) :])
+        consts = [next(rest) if moves else one for one, moves in zip(closed.consts, traced, strict=True)]
+        out = jax.core.eval_jaxpr(closed.jaxpr, consts, *arguments[: len(like)])
+        return jax.tree.structure(shape).unflatten(out)
+
+    return with_arguments, [one for one, moves in zip(closed.consts, traced, strict=True) if moves]
 
 
 def _broadcast(converted: _Fire, V_pre: jax.Array, V_th: jax.Array, *read: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -215,7 +240,7 @@ def _scan(
     def step(state: LeakyState, drive: jax.Array) -> tuple[LeakyState, LeakyTrace]:
         if parameters.recurrent is not None:
             drive = drive + state.spk @ parameters.recurrent
-        charged = parameters.decay * state.V + rules.to_voltage(drive)
+        charged = per_sample(parameters.decay, state.V) * state.V + rules.to_voltage(drive)
         if fire is None:
             V_pre, spk, V, wait = rules.firing.advance(state.V, charged, parameters.V_th, state.wait)
             return LeakyState(V, spk, wait), LeakyTrace(spk, V_pre, V)
@@ -291,7 +316,7 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
             of_charged = jnp.where(V_pre > 0, of_charged, 0)
         (of_drive,) = of_drive_from(of_charged)
         earlier = _Later(
-            V=decay * of_charged,
+            V=per_sample(decay, of_charged) * of_charged,
             spk=None if recurrent is None else of_drive @ recurrent.T,
             charged=of_charged if wanted.decay else None,
             decay=later.decay + later.charged * V if wanted.decay else None,

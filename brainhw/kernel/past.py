@@ -84,4 +84,4 @@ class LeakySums(Past):
         """Let every sum forget its share, and add the value to it."""
         # The rates depend on no learnt number: a constant of the compiled step. The last value keeps nothing.
         kept = np.append(0.0, np.exp(-self.rates)).astype(slots.dtype)
-        return kept.reshape((-1,) + (1,) * value.ndim) * slots + value
+        return kept.reshape((-1,) + (1,) * value.ndim) * slots + value[None]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.precision import as_dtype, narrowed, wide
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
@@ -225,6 +226,7 @@ class CubaLIFLayer(RestingStates):
         """Return what spikes ``[..., N]`` bring to every synapse, ``[..., N * S]`` in mV; only with ``w_rec``."""
         return spk @ self.recurrent_matrix()
 
+    @broadcasting
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
         """Return the membrane ``[T, ..., N]`` in mV that inputs and bias alone would make from rest.
 
@@ -243,6 +245,7 @@ class CubaLIFLayer(RestingStates):
         rest = jnp.zeros(inputs.shape[1:], wide(inputs.dtype)) * u.mV
         return u.Quantity(brainstate.transform.scan(one_step, (rest[..., 0], rest), inputs)[1], unit=u.mV)
 
+    @broadcasting
     def update(self, x: u.Quantity) -> jax.Array:
         """Advance one step and return the spike counts, ``[N]`` or ``[B, N]``.
 

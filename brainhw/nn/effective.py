@@ -19,6 +19,7 @@ from brainstate._state import TRACE_CONTEXT
 from jax.custom_derivatives import SymbolicZero
 
 from brainhw import _arguments
+from brainhw._settings import note_settings
 from brainhw.chip import ChipSpec
 from brainhw.chip.family import Family, families
 from brainhw.kernel import WeightGrid, signs
@@ -174,6 +175,8 @@ class EffectiveWeight(brainstate.nn.Module):
     def refresh(self, weights: brainstate.ParamState, key: jax.Array | None = None) -> None:
         """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the one in place."""
         master = weights.value
+        if TRACE_CONTEXT.state_stack:
+            note_settings()
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
         # In the order of the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
@@ -275,7 +278,8 @@ def _tied_jvp(owner: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -
     if of_charge and not of_master:
         raise RuntimeError(
             f"{owner}: the gradient cannot reach the weights, because the network was prepared outside the function "
-            "that is differentiated; call brainhw.prepare_net(net, batch_size), or rollout with prepare=True, in it."
+            "that is differentiated; call brainhw.prepare_net(net, batch_size), or rollout with prepare=True, in it; "
+            "prepare='weights' keeps the membranes."
         )
     return primals[0], tangents[0]
 

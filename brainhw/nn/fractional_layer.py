@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments, surrogate
+from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.exponentials import check_count
 from brainhw.kernel.fractional_sequence import is_linear, run, run_steps
 from brainhw.kernel.fractional_step import NeuronParameters, NeuronRules, NeuronState, Operator, schemes_of, step
@@ -312,6 +313,7 @@ class FractionalLayer(RestingStates):
         """Return the firing threshold in mV, scalar or ``[*size]``."""
         return current_value(self.V_th).in_unit(u.mV)
 
+    @broadcasting
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
         """Return the voltage ``[T, ..., *size]`` in mV that drives alone would compare with the threshold, from rest.
 
@@ -323,6 +325,7 @@ class FractionalLayer(RestingStates):
         _, trace = run_steps(rules, self.parameters(dt), state, xs.to(u.mV).mantissa)
         return u.Quantity(trace.decided, unit=u.mV)
 
+    @broadcasting
     def update(self, x: u.Quantity) -> jax.Array:
         """Advance one step and return the spikes, 0 or 1, shape of ``x``.
 
@@ -342,6 +345,7 @@ class FractionalLayer(RestingStates):
         """Return whether a whole sequence has a lean backward pass: the layer is linear, given its spikes."""
         return is_linear(self.rules())
 
+    @broadcasting
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
         """Return what :meth:`update` returns at each step of ``xs [T, ..., *size]``, and leave the states as it would.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import brainstate
 import brainunit as u
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -71,7 +72,9 @@ def weight_state(
             f"{call}: {name} must be an initializer or an array; got a {type(init).__name__}. To keep weights "
             "fixed, pass the array and leave their state out of those that grad gets."
         )
-    value = init(shape) if isinstance(init, Callable) else init  # type: ignore[arg-type]
+    # Initializers of other packages broadcast; those who forbid it mean their own code.
+    with jax.numpy_rank_promotion("allow"):
+        value = init(shape) if isinstance(init, Callable) else init  # type: ignore[arg-type]
     if unit == u.UNITLESS:
         value = _arguments.as_array(value, call=call, name=name)
     else:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
+from brainhw.kernel.leaky import per_sample
 from brainhw.kernel.precision import is_half, narrowed
 from brainhw.nn.leak import decay_factor
 from brainhw.nn.parameter import neuron_parameter, weight_state
@@ -144,5 +145,5 @@ class LeakyReadout(RestingStates):
                 f"brainhw.prepare_net(net, batch_size={shape[0] if len(shape) == 2 else None}) before the time loop."
             )
         if self.bias is not None:
-            drive = drive + self.bias.value
-        return narrowed(drive, self.y.value.dtype), decay_factor("taus", self.tau, dt)
+            drive = drive + per_sample(self.bias.value, drive)
+        return narrowed(drive, self.y.value.dtype), per_sample(decay_factor("taus", self.tau, dt), self.y.value)

@@ -15,7 +15,8 @@ import numpy as np
 from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
-from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, run
+from brainhw._settings import note_settings
+from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, per_sample, run
 from brainhw.kernel.precision import as_dtype, narrowed, state_dtype, wide
 from brainhw.nn.protocols import Slot, heard_now, tap
 
@@ -198,7 +199,7 @@ class SpikingLayer(RestingStates):
 
     def integrate(self, V: u.Quantity, drive: u.Quantity, dt: u.Quantity) -> u.Quantity:
         """Return the membrane one step later under leak and drive alone: no clamp, spike or reset."""
-        return self.decay(dt) * V + self.to_voltage(drive)
+        return per_sample(self.decay(dt), V) * V + self.to_voltage(drive)
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
         """Return the membrane ``[T, ..., *size]`` in mV that drives ``xs [T, ..., *size]`` alone would make from rest.
@@ -330,6 +331,8 @@ def step_size(call: str) -> u.Quantity:
     dt = brainstate.environ.get("dt", default=None)
     plain = isinstance(dt, u.Quantity) and type(dt.mantissa) in (int, float) and dt.unit == u.ms
     if plain and 0 < dt.mantissa < math.inf:
+        if TRACE_CONTEXT.state_stack:
+            note_settings()
         return u.Quantity(float(dt.mantissa), unit=u.ms)
     return _arguments.time_step(call=call)
 

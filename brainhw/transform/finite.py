@@ -14,10 +14,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brainhw import _arguments
 from brainhw.nn.ranges import traced_faults
+from brainhw.transform.prepare import is_finite
 from brainhw.transform.trace import dotted
 
-__all__ = ["FiniteWatch"]
+__all__ = ["FiniteWatch", "check_states"]
+
+
+def check_states(net: brainstate.nn.Module, call: str) -> None:
+    """Raise if a run would go on from a state that is NaN or infinite: no spike of it would show that."""
+    for path, state in net.states(brainstate.HiddenState).items():
+        # `_value` and not `.value`: to look is not to read, where a function is traced.
+        if not all(is_finite(leaf) for leaf in jax.tree.leaves(state._value)):
+            _arguments.check_finite_tree(
+                state._value,
+                call=call,
+                name=f"the state {dotted(path)}",
+                fix="put it to rest with brainhw.prepare_net(net, batch_size)",
+            )
 
 
 def _any_bad(value: Any) -> jax.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,12 +24,14 @@ from brainhw.nn.protocols import StepLimited, fulfils
 from brainhw.nn.ranges import check_ranges
 from brainhw.nn.time_steps import warn_of_long_steps
 from brainhw.transform.trace import dotted, put_back_on_failure
+from brainhw.transform.write_first import writing_first
 
 __all__ = [
     "check_numbers",
     "is_finite",
     "keyed",
     "nominal_chip",
+    "one_thread_at_a_time",
     "prepare_net",
     "sample_chip",
     "states_restored",
@@ -38,7 +41,11 @@ __all__ = [
 
 
 def prepare_net(
-    net: brainstate.nn.Module, batch_size: int | None = None, *, key: jax.Array | int | None = None
+    net: brainstate.nn.Module,
+    batch_size: int | None = None,
+    *,
+    key: jax.Array | int | None = None,
+    reset: bool = True,
 ) -> None:
     """Reset every state of a network and refresh every effective weight, in place.
 
@@ -55,16 +62,20 @@ def prepare_net(
         Samples one chip: every mismatch in the chip's spec is drawn from it and stays frozen until the next call.
         The same key is the same chip for every batch. ``None`` (default) is the chip in place: the nominal chip, or
         the chip of :func:`brainhw.sample_chip`.
+    reset : bool, optional
+        Put the states to rest, default True. ``False`` leaves them as they are and refreshes the effective weights
+        alone: for truncated backpropagation, where weights change while a recording goes on. Leave ``batch_size`` out.
 
     Raises
     ------
     TypeError
-        If ``net`` is no module, ``batch_size`` no whole number or ``key`` no key; or a parameter has another unit, or
-        complex numbers.
+        If ``net`` is no module, ``batch_size`` no whole number, ``key`` no key or ``reset`` no bool; or a parameter has
+        another unit, or complex numbers.
     ValueError
-        If ``net`` mixes chip families, a weight is NaN, infinite or of another shape, or a parameter is out of the
-        range of its module (:class:`~brainhw.nn.protocols.Ranged`); nothing was changed then. Traced numbers cannot be
-        checked; ``rollout(check_finite=True)`` finds them at run time.
+        If ``batch_size`` is given with ``reset=False``, ``net`` mixes chip families, a weight is NaN, infinite or of
+        another shape, or a parameter is out of the range of its module (:class:`~brainhw.nn.protocols.Ranged`);
+        nothing was changed then. Traced numbers cannot be checked; ``rollout(check_finite=True)`` finds them at run
+        time.
     RuntimeError
         If a module of another package has states that were never created, inside a compiled function.
 
@@ -79,8 +90,9 @@ def prepare_net(
     call = "prepare_net"
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
-    if batch_size is not None and not (type(batch_size) is int and batch_size > 0):
-        batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
+    # The usual case costs two comparisons: a preparation stands in every call of `rollout`.
+    if reset is not True or not (batch_size is None or (type(batch_size) is int and batch_size > 0)):
+        batch_size = _batch_size(batch_size, reset, call)
     if key is not None:
         key = _arguments.as_key(key, call)
         if are_chips_side_by_side():
@@ -103,11 +115,21 @@ def prepare_net(
                 weights._value, call=call, name=f"the parameter {dotted(path)}", fix="load or initialise it again"
             )
 
-    _reset(net, batch_size, call)
+    if reset:
+        _reset(net, batch_size, call)
     for module, own in keyed(net, "prepare", key):
         module.prepare(own)
     if taken_back:
         check_numbers(taken_back, call=call)
+
+
+def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
+    if not _arguments.flag(reset, call=call, name="reset") and batch_size is not None:
+        raise ValueError(
+            f"{call}: batch_size is {_arguments.describe(batch_size)}, but reset is False and the states keep their "
+            "shape. Leave one of them out."
+        )
+    return None if batch_size is None else _arguments.positive_int(batch_size, call=call, name="batch_size")
 
 
 def keyed(net: brainstate.nn.Module, method: str, key: jax.Array | None) -> Iterator[tuple[Any, jax.Array | None]]:
@@ -145,7 +167,9 @@ def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None
                 "be put back to rest; give it a reset_state(batch_size) that writes them."
             )
     try:
-        brainstate.nn.reset_all_states(net, batch_size)
+        own = net.states().values() if TRACE_CONTEXT.state_stack else ()
+        with writing_first(own) if own else contextlib.nullcontext():
+            brainstate.nn.reset_all_states(net, batch_size)
     except AttributeError as error:
         # A module of another package creates its states only in `init_state`: there is nothing to reset yet.
         if _arguments.inside_jit():
@@ -223,6 +247,15 @@ def _lost(path: str, state: brainstate.State, call: str) -> str:
         f"{call}: the {kind} {path} holds no numbers, because it was made inside a compiled function that has ended; "
         f"{remedy}."
     )
+
+
+# A trace puts tracers into the states of a network until it ends, where every thread sees them.
+_TURN = threading.RLock()
+
+
+def one_thread_at_a_time() -> contextlib.AbstractContextManager[Any]:
+    """Return a lock on the states of all networks; inside a trace nothing, since it belongs to one thread already."""
+    return contextlib.nullcontext() if TRACE_CONTEXT.state_stack else _TURN
 
 
 @contextlib.contextmanager

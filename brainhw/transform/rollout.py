@@ -13,14 +13,23 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
+from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
 from brainhw.kernel.leaky import KEPT
 from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.nn.ranges import check_ranges
+from brainhw.transform.clock import now
 from brainhw.transform.cpu_gradients import cheap_gradients
-from brainhw.transform.finite import FiniteWatch
-from brainhw.transform.prepare import check_numbers, is_finite, prepare_net, step_limit, take_back
+from brainhw.transform.finite import FiniteWatch, check_states
+from brainhw.transform.prepare import (
+    check_numbers,
+    is_finite,
+    one_thread_at_a_time,
+    prepare_net,
+    step_limit,
+    take_back,
+)
 from brainhw.transform.record import Recorder
 from brainhw.transform.step_rules import StepRuleError
 from brainhw.transform.trace import Call, Link, StepTrace, Value, check_step, modules_within, trace_step
@@ -35,7 +44,7 @@ def rollout(
     record: Sequence[str] = (),
     checkpoint: int | str | None = None,
     pbar: Any = None,
-    prepare: bool = True,
+    prepare: bool | str = True,
     key: jax.Array | int | None = None,
     check_finite: bool = False,
     layerwise: bool = True,
@@ -61,11 +70,12 @@ def rollout(
         stored steps for about one more forward pass. XLA may round a membrane otherwise by one unit in the last place.
     pbar : int or brainstate.transform.ProgressBar, optional
         Progress bar over steps (over segments with ``checkpoint``).
-    prepare : bool, optional
+    prepare : bool or 'weights', optional
         Call :func:`brainhw.prepare_net` first. Default True; ``False`` goes on from the present states, so that a
-        stream fed in chunks gives what one long run gives.
+        stream fed in chunks gives what one long run gives. ``'weights'`` goes on from them too, and takes up weights
+        that have changed: truncated backpropagation calls it inside the loss, once per chunk.
     key : jax.Array or int, optional
-        Sampled chip, see :func:`brainhw.prepare_net`. Only with ``prepare=True``.
+        Sampled chip, see :func:`brainhw.prepare_net`. Not with ``prepare=False``.
     check_finite : bool, optional
         Raise ``FloatingPointError`` (inside a compiled function: ``JaxRuntimeError`` with the same words) naming the
         state and the step at which a hidden state, or under ``grad`` the gradient that flows into it, stops being
@@ -103,10 +113,19 @@ def rollout(
     Two axes are ``[T, N]``, three ``[T, B, N]``, more ``[T, B, ...]``. Images without a batch are recognised by the
     ``in_size`` of the network or of a module in it: ``[T, 28, 28, 1]`` for ``in_size=(28, 28, 1)``.
 
-    ``dt`` is baked into a compiled function: compile one for each. So is whether the net was prepared outside of it, so
-    a function compiled with ``prepare=False`` cannot notice that weights have changed since.
+    A function compiled by ``brainstate.transform.jit`` is traced again when it is called under another ``dt`` or
+    ``fit`` of ``brainstate.environ``, and for another batch size once. Whether the net was prepared outside of
+    it is baked in: a function compiled with ``prepare=False`` cannot notice that weights have changed since.
 
     Inside ``jax.disable_jit()`` the steps run one after the other as they are written: prints and a debugger see them.
+
+    A step may ask ``brainstate.environ`` for its number ``i`` and its time ``t``, as in brainstate's own loops. They
+    count from the ``i`` and ``t`` that are set around the call, otherwise from 0 and 0 ms, also with ``prepare=False``:
+    a chunk that begins at step 100 stands in ``brainstate.environ.context(i=100)``. A net that depends on them runs
+    step by step.
+
+    Rollouts and streams outside of compiled functions take turns where several threads call them. brainstate cannot
+    trace one network in two threads: call a compiled function of your own once before threads share it.
 
     Outside ``brainstate.transform.jit`` every call compiles the loop anew; put training and evaluation steps in
     ``jit``. A not finite ``xs`` can only be seen there where it is not traced; use ``check_finite`` inside.
@@ -129,39 +148,38 @@ def rollout(
     if type(layerwise) is not bool:
         _arguments.flag(layerwise, call=call, name="layerwise")
     segment = segment_length(checkpoint, n_steps, call=call)
+    if type(check_finite) is not bool:
+        _arguments.flag(check_finite, call=call, name="check_finite")
     if jax.config.jax_disable_jit:
         # Somebody looks into the steps: each runs as it is written, one after the other.
         layerwise, segment = False, None
-    recorder = Recorder(net, record, call=call)
-    if prepare:
-        prepare_net(net, batch_size, key=key)
-    elif key is not None:
-        raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False; leave one of them out.")
-    else:
-        check_numbers(take_back(net.states(), call=call), call=call)
-        check_ranges(net, call=call)
-    limit = step_limit(net, call)
-    if limit is not None and limit.steps_left < n_steps:
-        raise limit.limit_reached(call, n_steps)
-    # Traced before anything runs, in either way: a step that would give wrong numbers in silence is refused.
-    whole = layerwise and pbar is None and not check_finite
-    layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
-    if layers is not None:
-        return _layer_by_layer(layers, recorder, xs, n_steps, segment)
-    watch = FiniteWatch(net) if check_finite else None
+    with one_thread_at_a_time():
+        recorder = Recorder(net, record, call=call)
+        _make_ready(net, batch_size, prepare, key, call)
+        limit = step_limit(net, call)
+        if limit is not None and limit.steps_left < n_steps:
+            raise limit.limit_reached(call, n_steps)
+        # Traced before anything runs, in either way: a step that would give wrong numbers in silence is refused.
+        whole = layerwise and pbar is None and not check_finite
+        layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
+        if layers is not None:
+            return compiled(partial(_layer_by_layer, layers, recorder, n_steps=n_steps, segment=segment), xs)
+        watch, clock = FiniteWatch(net) if check_finite else None, now()
 
-    def step(t: jax.Array, x: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
-        return *recorder.step(x), watch.step(t) if watch is not None else {}
+        def step(k: jax.Array, x: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
+            with brainstate.environ.context(**clock.at(k)):
+                return *recorder.step(x), watch.step(k) if watch is not None else {}
 
-    timed = jnp.arange(n_steps), xs
-    if segment is None:
-        outputs, records, bad = brainstate.transform.for_loop(step, *timed, pbar=pbar)
-    else:
-        steps = partial(brainstate.transform.for_loop, step)
-        outputs, records, bad = in_pieces(steps, timed, n_steps, segment, pbar=pbar)
-    if watch is not None:
-        watch.report(bad)
-    return outputs, records
+        def run(xs: Any) -> Any:
+            timed = jnp.arange(n_steps), xs
+            if segment is None:
+                return brainstate.transform.for_loop(step, *timed, pbar=pbar)
+            return in_pieces(partial(brainstate.transform.for_loop, step), timed, n_steps, segment, pbar=pbar)
+
+        outputs, records, bad = compiled(run, xs)
+        if watch is not None:
+            watch.report(bad)
+        return outputs, records
 
 
 def _plan(
@@ -172,6 +190,41 @@ def _plan(
         return None
     layers = plan_layerwise(net, x, call=call)
     return layers if layers is not None and layers.serve(recorder, segment) else None
+
+
+def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any, key: Any, call: str) -> None:
+    """Prepare a network as the argument ``prepare`` of :func:`rollout` says."""
+    if prepare is True:
+        prepare_net(net, batch_size, key=key)
+        return
+    weights = isinstance(prepare, str) and prepare == "weights"
+    if prepare is not False and not weights:
+        raise TypeError(f"{call}: prepare must be True, False or 'weights'; got {_arguments.describe(prepare)}.")
+    if key is not None and not weights:
+        raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False; leave one of them out.")
+    check_numbers(take_back(net.states(), call=call), call=call)
+    check_states(net, call)
+    if weights:
+        prepare_net(net, key=key, reset=False)
+    else:
+        check_ranges(net, call=call)
+
+
+def compiled(run: Callable[[Any], Any], xs: Any) -> Any:
+    """Return ``run(xs)``, compiled as a whole unless a function around it is being compiled."""
+    if TRACE_CONTEXT.state_stack or jax.config.jax_disable_jit:
+        return run(xs)
+    # As single operations JAX would keep a loop in its caches for good: 0.7 to 1.4 MiB for each call of an eager
+    # rollout. A program of its own goes with its function.
+    function = brainstate.transform.StatefulFunction(run, name="rollout")
+    key = function.get_arg_cache_key(xs, compile_if_miss=True)
+    jaxpr, trace = function.get_jaxpr_by_cache(key), function.get_state_trace_by_cache(key)
+    read, given = trace.get_read_state_values(True), jax.tree.leaves((xs, trace.get_state_values()))
+    # Constants are arguments, as in single operations: XLA computes with constants in advance and rounds otherwise.
+    found = jax.jit(partial(jax.core.eval_jaxpr, jaxpr.jaxpr))(jaxpr.consts, *given)
+    out, written = jax.tree.unflatten(function.get_out_treedef_by_cache(key), found)
+    trace.assign_state_vals_v2(read, written)
+    return out
 
 
 def _layer_by_layer(
@@ -350,6 +403,9 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
     # All other calls, such as of a convolution, become part of the links.
     calls = [one for one in step.calls if runs_whole_sequence(one.module, call=call)]
     if not any(one.module.gains_from_sequence() for one in calls) or not _only_they_write(step, calls):
+        return None
+    # All steps at once have no time of their own.
+    if step.reads_time:
         return None
     dt = brainstate.environ.get("dt", default=None)
     # The sequence method reads dt once and takes one input: a step that differs must run as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax
 from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
-from brainhw.transform.prepare import prepare_net, step_limit
+from brainhw.transform.prepare import one_thread_at_a_time, prepare_net, step_limit
 from brainhw.transform.record import Recorder
 from brainhw.transform.stream_step import Numbers, StreamStep, as_step_input, refuse_inside_jit
 from brainhw.transform.trace import check_step
@@ -67,7 +68,11 @@ def stream(
     but not for NaN, which would cost more than the check may. Units are converted, NumPy's numbers too, and what a
     NumPy array holds is copied, so that a buffer may be filled anew as soon as the call returns.
 
-    The settings of ``brainstate.environ``, ``dt`` among them, are those that held when the stream was made.
+    The settings of ``brainstate.environ``, ``dt`` among them, are those that held when the stream was made. A step may
+    ask for its number ``i`` and its time ``t``: they count from those settings, otherwise from 0, and ``reset`` starts
+    them anew.
+
+    Several threads may call one stream: each call is one step, in the order in which they come.
 
     The stream owns its states, in memory that each step reuses. Those of the network stay at rest until
     ``write_back`` copies the stream's into them, and several streams on one network do not see each other. Preparing
@@ -137,6 +142,8 @@ class Stream:
         self._fixed: Numbers = ()
         self._seen: Numbers | None = None
         self._limit: Any = None
+        # A step donates its states: two threads in one step would both hand on the same memory.
+        self._turn = threading.RLock()
         self._prepare()
 
     def __call__(self, x: Any) -> Any:
@@ -163,6 +170,10 @@ class Stream:
         # Only a look at a list, because this runs at every step in real time.
         if TRACE_CONTEXT.state_stack:
             refuse_inside_jit("stream")
+        with self._turn:
+            return self._advance(x)
+
+    def _advance(self, x: Any) -> Any:
         step = self._step
         if step is None:
             step = self._start(x)
@@ -206,13 +217,14 @@ class Stream:
             If the call stands inside a compiled function.
         """
         refuse_inside_jit("stream.reset")
-        self._prepare()
-        self._steps, self._seen = 0, None
-        # The compiled step holds the states themselves, not their names: replaced ones would never be read.
-        if self._step is not None and not self._step.fits(self._net):
-            self._step = None
-        if self._step is not None:
-            self._moving, self._fixed = self._step.numbers()
+        with self._turn, one_thread_at_a_time():
+            self._prepare()
+            self._steps, self._seen = 0, None
+            # The compiled step holds the states themselves, not their names: replaced ones would never be read.
+            if self._step is not None and not self._step.fits(self._net):
+                self._step = None
+            if self._step is not None:
+                self._moving, self._fixed = self._step.numbers()
 
     def write_back(self) -> None:
         """Copy the states of the stream into the network, which may be read there, or run on by :func:`rollout`.
@@ -225,18 +237,19 @@ class Stream:
             If the call stands inside a compiled function.
         """
         refuse_inside_jit("stream.write_back")
-        if self._step is not None:
-            self._step.write(self._moving)
+        with self._turn, one_thread_at_a_time():
+            if self._step is not None:
+                self._step.write(self._moving)
 
     def _prepare(self) -> None:
-        with brainstate.environ.context(**self._settings):
+        with brainstate.environ.context(**self._settings), one_thread_at_a_time():
             prepare_net(self._net, self._batch_size, key=self._key)
             self._limit = step_limit(self._net, "stream")
 
     def _start(self, x: Any) -> StreamStep:
         refuse_inside_jit("stream")
-        self._prepare()  # others may have used the network since this stream was made
-        with brainstate.environ.context(**self._settings):
+        with brainstate.environ.context(**self._settings), one_thread_at_a_time():
+            self._prepare()  # others may have used the network since this stream was made
             x = as_step_input(x, self._batch_size)
             check_step(self._net, x, call="stream")
             step = StreamStep(self._net, self._recorder.step, x, self._settings)

@@ -13,6 +13,8 @@ import numpy as np
 from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
+from brainhw._settings import StandIn
+from brainhw.transform.clock import Clock, reads_last_argument
 from brainhw.transform.trace import dotted
 
 __all__ = ["Held", "Input", "StreamStep", "as_step_input", "refuse_inside_jit"]
@@ -129,7 +131,8 @@ class StreamStep:
 
     ``advance`` takes the input of a step and returns the output and the records; ``x`` is an input from
     :func:`as_step_input`. ``held`` are the states that a step reads or writes, in the order of their numbers. States
-    that move are donated to the step, the others are arguments too.
+    that move are donated to the step, the others are arguments too. ``reads_time`` says whether the step depends on
+    ``t`` or ``i`` of ``brainstate.environ``; the number of the step is one of the numbers that move then.
     """
 
     # run(moving, fixed, leaves) returns the states that move, and the leaves of the output and of the records.
@@ -145,15 +148,21 @@ class StreamStep:
         call: str = "stream",
     ) -> None:
         self.input = Input(x, settings)
-        self._advance = advance
-        self._function = brainstate.transform.StatefulFunction(advance, name="stream")
-        self._function.make_jaxpr(x)
-        written = {id(state) for state in self._function.get_write_states(x)}
+        self._advance, clock = advance, Clock(settings)
+
+        def step(x: Any, time: dict[str, Any]) -> Any:
+            with brainstate.environ.context(**time):
+                return advance(x)
+
+        self._function = brainstate.transform.StatefulFunction(step, name="stream")
+        given = x, clock.like()
+        self._clock, self.reads_time = clock, reads_last_argument(self._function.get_jaxpr(*given), *given)
+        written = {id(state) for state in self._function.get_write_states(*given)}
         paths = _paths(net)
         self.held = [
-            Held.of(state, id(state) in written, paths.get(id(state))) for state in self._function.get_states(x)
+            Held.of(state, id(state) in written, paths.get(id(state))) for state in self._function.get_states(*given)
         ]
-        (out, seen), after = self._function.get_out_shapes(x)
+        (out, seen), after = self._function.get_out_shapes(*given)
         self.out_tree, self.seen_tree = jax.tree.structure(out), jax.tree.structure(seen)
         for held, value in zip(self.held, after, strict=True):
             # The next step takes these numbers as they are, and the compiled step takes one shape and type.
@@ -176,8 +185,13 @@ class StreamStep:
         """Return what moves after a step, and the leaves of the output and of the records; not compiled."""
         which = {True: iter(moving), False: iter(fixed)}
         values = [held.value(which[held.moves]) for held in self.held]
-        after, (out, seen) = self._function.jaxpr_call(values, self.input.tree.unflatten(leaves))
+        # The number of the step moves with the states, behind them.
+        count = moving[-1] if self.reads_time else jnp.zeros((), jnp.int32)
+        time = self._clock.at(count)
+        after, (out, seen) = self._function.jaxpr_call(values, self.input.tree.unflatten(leaves), time)
         moved = [leaf for held, value in zip(self.held, after, strict=True) if held.moves for leaf in _plain(value)]
+        if self.reads_time:
+            moved.append(count + 1)
         return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
 
     def _as_written(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
@@ -188,8 +202,12 @@ class StreamStep:
         try:
             for held in moves:
                 held.state.value = held.value(numbers)
-            out, seen = self._advance(self.input.tree.unflatten(leaves))
+            count = next(numbers) if self.reads_time else 0
+            with brainstate.environ.context(**self._clock.at(count)):
+                out, seen = self._advance(self.input.tree.unflatten(leaves))
             moved = [leaf for held in moves for leaf in _plain(held.state.value)]
+            if self.reads_time:
+                moved.append(count + 1)
         finally:
             for held, value in zip(moves, before, strict=True):
                 held.state.value = value
@@ -198,13 +216,17 @@ class StreamStep:
     def fits(self, net: brainstate.nn.Module) -> bool:
         """Whether the network still has the states that were compiled, in the same shapes and types."""
         paths = _paths(net)
-        return all(paths.get(id(held.state)) == held.path and held.is_like(held.state.value) for held in self.held)
+        # The settings stay those of the first step, whatever they are now.
+        own = [held for held in self.held if not isinstance(held.state, StandIn)]
+        return all(paths.get(id(held.state)) == held.path and held.is_like(held.state.value) for held in own)
 
     def numbers(self) -> tuple[Numbers, Numbers]:
         """Return what the states hold now, copied: those that move, and the others."""
         both: dict[bool, list[jax.Array]] = {True: [], False: []}
         for held in self.held:
             both[held.moves].extend(held.numbers())
+        if self.reads_time:
+            both[True].append(jnp.zeros((), jnp.int32))
         return tuple(both[True]), tuple(both[False])
 
     def write(self, moving: Numbers) -> None:

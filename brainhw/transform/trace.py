@@ -15,6 +15,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var, get_opaque_trace_state
 
 from brainhw import _arguments
+from brainhw.transform.clock import now, reads_last_argument
 from brainhw.transform.step_rules import StepRuleError, StepRules
 
 __all__ = [
@@ -151,6 +152,8 @@ class StepTrace:
         The states that the step writes.
     has_effects : bool
         Whether the step does something besides computing, such as printing.
+    reads_time : bool
+        Whether anything depends on the ``t`` or ``i`` of ``brainstate.environ``.
     """
 
     calls: tuple[Call, ...]
@@ -158,6 +161,7 @@ class StepTrace:
     returned: Value
     written: tuple[brainstate.State, ...]
     has_effects: bool
+    reads_time: bool
     _jaxpr: ClosedJaxpr
     _atoms: tuple[Any, ...]
     _state_vars: dict[Any, tuple[brainstate.State, int]]
@@ -286,14 +290,15 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     def not_nested() -> bool:
         return get_opaque_trace_state() == ends["tracing"]
 
-    def one_step(x: Any) -> list[Any]:
+    def one_step(x: Any, time: dict[str, Any]) -> list[Any]:
         # brainstate may trace the function again: what an earlier trace heard belongs to other tracers.
         heard.clear()
         nested.clear()
         names.clear()
         ends["tracing"] = get_opaque_trace_state()
         began = {key: hidden_values(module) for key, (_, module) in leaves.items()}
-        with rules.watching(not_nested), watch_calls([module for _, module in leaves.values()], hear):
+        watched = watch_calls([module for _, module in leaves.values()], hear)
+        with rules.watching(not_nested), watched, brainstate.environ.context(**time):
             returned = net(x)
         ends["given"], ends["returned"] = names.of(x), names.of(returned)
         ends["calls"] = tuple(
@@ -312,10 +317,11 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         return names.arrays
 
     stepped = brainstate.transform.StatefulFunction(one_step, name=call)
+    time = now().like()
     with put_back_on_failure([*net.states().values(), brainstate.random.DEFAULT]):
         try:
             # The key once: an eager rollout traces at every call, and each accessor by arguments computes it again.
-            key = stepped.get_arg_cache_key(x, compile_if_miss=True)
+            key = stepped.get_arg_cache_key(x, time, compile_if_miss=True)
         except brainstate.BrainStateError as error:
             raise first_reason(error) from None
     del ends["tracing"]
@@ -333,6 +339,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         **ends,
         written=tuple(written),
         has_effects=bool(jaxpr.effects),
+        reads_time=reads_last_argument(jaxpr, x, time),
         _jaxpr=jaxpr,
         # The named arrays come first; brainstate puts the new values of the states behind them.
         _atoms=tuple(jaxpr.jaxpr.outvars[: len(names.arrays)]),

@@ -113,6 +113,10 @@ def export_step(
         _check_endless(net, call)
         step = StreamStep(net, lambda x: (_checked_output(advance(net, x), call), {}), x, {"dt": dt}, call=call)
         names, units = _states(step.held, call)
+        if step.reads_time:
+            raise ValueError(
+                f"{call}: the step reads t or i of brainstate.environ, but a program has no clock. Pass the time in x."
+            )
         moving, fixed = step.numbers()
         output_units: list[u.Unit | None] = []
 

@@ -1,0 +1,132 @@
+"""The settings of ``brainstate.environ`` that a compiled function bakes in, as a part of its cache key.
+
+brainstate compiles a function again if the shape of a state changed, but not if ``dt`` did: a function compiled under
+1 ms gave the numbers of 1 ms under 5 ms. Here the settings become a state of the function, one that holds no array and
+whose structure is the settings. Another ``dt`` is another structure then, for brainstate and for JAX; the compiled
+program has no additional input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+from brainstate._state import TRACE_CONTEXT
+
+__all__ = ["StandIn", "note_settings"]
+
+_NAMES = ("dt", "fit")
+
+
+class StandIn(brainstate.State):  # type: ignore[type-arg]
+    """A member of a trace's list of states that is no variable of its own and holds no array at rest."""
+
+    def __init__(self, trace: Any, value: Any) -> None:
+        # Not `super().__init__`, which would report a new variable to every collector of states.
+        self.__dict__.update(_trace=trace, _value=value, _level=0, _name=None, _been_writen=False, tag=None)
+
+    def __pretty_repr_item__(self, name: str, value: Any) -> Any:
+        return None
+
+    def raise_error_with_source_info(self, error: Exception) -> None:
+        """Raise ``error``; the line that made a stand-in would help nobody."""
+        raise error
+
+    def is_traced(self) -> bool:
+        """Return whether the trace that this stands in is still running."""
+        return any(trace is self._trace for trace in TRACE_CONTEXT.state_stack)
+
+
+@jax.tree_util.register_pytree_node_class
+class _Structure:
+    """A pytree without arrays that equals another one with the same settings."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        self.key = key
+
+    def tree_flatten(self) -> tuple[tuple[()], tuple[Any, ...]]:
+        """Return no arrays and the settings."""
+        return (), self.key
+
+    @classmethod
+    def tree_unflatten(cls, key: tuple[Any, ...], _: Any) -> _Structure:
+        """Return the structure with these settings."""
+        return cls(key)
+
+
+class _Settings(StandIn):
+    """The settings that one compiled function depends on."""
+
+    def __init__(self, trace: Any, first: tuple[Any, ...]) -> None:
+        super().__init__(trace, _Structure(first))
+        self.__dict__.update(read={first}, outside=None, both=None)
+
+    def _read_value(self) -> _Structure:
+        """Return the structure that was compiled, or another one if the present settings would give other numbers."""
+        if self.is_traced():
+            return self._value
+        now = _present()
+        if self.outside is None:
+            # brainstate reads the states of a function as soon as it is traced, under the settings around the call.
+            self.__dict__["outside"] = now
+        # A function that sets its own settings inside does not depend on those around it.
+        if self.outside not in self.read:
+            return self._value
+        note_settings()
+        return self._value if now == self.outside else _Structure((*now, "changed"))
+
+    @property
+    def value(self) -> _Structure:
+        """The settings, as a pytree without arrays."""
+        # brainstate has compared the settings before it takes the values for a call.
+        if self.both is None:
+            now = self._read_value()
+            if self.is_traced() or now is not self._value or self.outside not in self.read:
+                return now
+            # JAX keeps programs by this: the settings around the call and those that were read first inside.
+            self.__dict__["both"] = _Structure((self.outside, now.key))
+        return self.both
+
+    def restore_value(self, v: Any) -> None:
+        """Do nothing: settings are read from ``brainstate.environ``."""
+
+
+def note_settings() -> None:
+    """Make every function that is being traced depend on the present ``dt`` and ``fit``."""
+    if not TRACE_CONTEXT.state_stack:
+        return
+    now = _present()
+    for trace in TRACE_CONTEXT.state_stack:
+        known = next((state for state in trace.states if type(state) is _Settings), None)
+        if known is None:
+            trace.read_its_value(_Settings(trace, now))
+        else:
+            known.read.add(now)
+
+
+def _present() -> tuple[Any, ...]:
+    """Return the present settings, as they can be compared and hashed."""
+    global _last  # noqa: PLW0603
+    found = [brainstate.environ.get(name, default=None) for name in _NAMES]
+    before, plain = _last
+    # A call of a compiled function comes here, and the text of a unit takes 20 us.
+    if not all(one is other for one, other in zip(found, before, strict=True)):
+        plain = tuple(_plain(one) for one in found)
+        _last = found, plain
+    return plain
+
+
+# The settings that were last seen, and what they are as plain values: one pair, so that threads see both or neither.
+_last: tuple[list[Any], tuple[Any, ...]] = ([None] * len(_NAMES), (None,) * len(_NAMES))
+
+
+def _plain(setting: Any) -> Any:
+    """Return a setting as something that can be compared and hashed."""
+    number = u.get_mantissa(setting)
+    if isinstance(number, jax.core.Tracer):
+        return id(number)
+    if hasattr(number, "item") and getattr(number, "size", 0) == 1:
+        number = number.item()
+    return (number, str(u.get_unit(setting))) if isinstance(setting, u.Quantity) else number
