@@ -34,6 +34,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None
     """
     # The bytes go to a hidden file beside the target and onto the disk; renaming it is the one step. Only within one
     # file system is a rename one step, hence beside it and not in a folder for temporary files.
+    path = path_text(path, call=call, what="the file to write")
     try:
         target = Path(os.path.realpath(path))
         part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
@@ -61,7 +62,11 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None
 def path_text(path: Any, *, call: str, what: str) -> str:
     """Return a path as text, or raise an error that names the file as ``what``."""
     try:
-        return os.fsdecode(path)
+        name = os.fsdecode(path)
+        # An empty path is the folder of today, which nobody means.
+        if not name:
+            raise TypeError
+        return name
     except TypeError:
         raise TypeError(f"{call}: path must be the path of {what}; got {describe(path)}.") from None
 

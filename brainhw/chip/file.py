@@ -14,7 +14,7 @@ import brainunit as u
 import numpy as np
 
 from brainhw._arguments import describe, unit_name
-from brainhw._files import write_whole
+from brainhw._files import path_text, write_whole
 from brainhw.chip._units import closest, exact, unit_named
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.family import check_package, get_family
@@ -69,7 +69,8 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     ...     load_chip(file) == H1V1
     True
     """
-    write_whole(path, chip_to_text(spec, call="save_chip").encode(), call="save_chip")
+    name = path_text(path, call="save_chip", what="the file to write")
+    write_whole(name, chip_to_text(spec, call="save_chip").encode(), call="save_chip")
 
 
 def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
@@ -90,7 +91,8 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     ValueError
         If the file cannot be read, is cut short, or a field in it is missing, unknown or bad; the message names it.
     """
-    call = f"load_chip: {str(path)!r}"
+    path = path_text(path, call="load_chip", what="a chip file")
+    call = f"load_chip: {path!r}"
     try:
         # Some editors begin a text file with a byte order mark, which TOML does not allow.
         text = Path(path).read_bytes().decode("utf-8-sig")

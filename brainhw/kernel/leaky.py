@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
+from brainhw import _arguments
+
 __all__ = [
     "KEPT",
     "RESETS",
@@ -87,6 +89,17 @@ class Firing:
     detach: bool
     clamped: bool
     refractory: int = 0
+
+    def __post_init__(self) -> None:
+        # By type first: a layer builds its rules anew in each step.
+        call = type(self).__name__
+        _arguments.function(self.spk_fun, call=call, name="spk_fun")
+        _arguments.choice(self.reset, ("subtract", "zero", "none"), call=call, name="reset")
+        for name in ("detach", "clamped"):
+            if type(getattr(self, name)) is not bool:
+                _arguments.flag(getattr(self, name), call=call, name=name)
+        if type(self.refractory) is not int or self.refractory < 0:
+            _arguments.whole_number(self.refractory, call=call, name="refractory")
 
     def clamp(self, V: jax.Array) -> jax.Array:
         """Return the membrane, held at zero or above where the neuron is clamped."""

@@ -95,6 +95,8 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the chip in place."""
+        if key is not None:
+            key = _arguments.as_key(key, f"{type(self).__name__}.prepare")
         self.effective.refresh(self.weight, key)
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
@@ -161,7 +163,7 @@ class H1Synapse(_ChipSynapse):
         rounding: str = "nearest",
         name: str | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=_arguments.module_name(name, call=type(self).__name__))
         call = type(self).__name__
         self.chip = _chip_of(chip, self, "synapse", call=call)
         n_in = _arguments.size(in_size, call=call, name="in_size")
@@ -260,7 +262,7 @@ class H1Frontend(_ChipSynapse):
         rounding: str = "nearest",
         name: str | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=_arguments.module_name(name, call=type(self).__name__))
         call = type(self).__name__
         self.chip = _chip_of(chip, self, "frontend", call=call)
         self.in_size = self.out_size = (self.chip.frontend_channels,)
@@ -481,6 +483,7 @@ class H1Layer(SpikingLayer):
         if key is None:
             values = {name: getattr(self, f"pinned_{name}").value for name in self.nominal()}
         else:
+            key = _arguments.some_key(key, f"{type(self).__name__}.prepare")
             values = self.drawn(key, get_family(self.family).sizes(self.chip))
         for name, value in values.items():
             getattr(self, f"chip_{name}").value = value

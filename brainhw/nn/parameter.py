@@ -12,7 +12,7 @@ import numpy as np
 
 from brainhw import _arguments
 
-__all__ = ["current_value", "neuron_parameter", "weight_state"]
+__all__ = ["current_value", "drawn_weights", "neuron_parameter", "weight_state"]
 
 
 def neuron_parameter(
@@ -57,6 +57,17 @@ def current_value(parameter: Any) -> Any:
     return parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter
 
 
+def drawn_weights(init: Callable[..., Any], shape: tuple[int, ...], call: str, name: str) -> Any:
+    """Return what an initializer gives for a shape, or raise in the name of the call."""
+    try:
+        return init(shape)
+    except Exception as error:  # an initializer of anybody may fail in any way
+        raise TypeError(
+            f"{call}: {name} must be an array or an initializer, which takes a shape and returns an array; "
+            f"{_arguments.describe(init)} failed for shape {shape} with {type(error).__name__}: {error}."
+        ) from error
+
+
 def weight_state(
     init: Any, shape: tuple[int, ...], *, unit: u.Unit = u.UNITLESS, call: str, name: str
 ) -> brainstate.ParamState:
@@ -67,7 +78,7 @@ def weight_state(
             f"{call}: {name} must be an initializer or an array; got a {type(init).__name__}. To keep weights "
             "fixed, pass the array and leave their state out of those that grad gets."
         )
-    value = init(shape) if isinstance(init, Callable) else init  # type: ignore[arg-type]
+    value = drawn_weights(init, shape, call, name) if callable(init) else init
     if unit == u.UNITLESS:
         value = _arguments.as_array(value, call=call, name=name)
     else:

@@ -24,6 +24,7 @@ __all__ = [
     "check_spike_function",
     "checked_drive",
     "checked_spikes",
+    "drives_over_time",
     "step_size",
     "tall_product",
     "zeros",
@@ -41,12 +42,14 @@ class RestingStates(brainstate.nn.Dynamics):
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
+        batch_size = _arguments.batch_size(batch_size, call=f"{type(self).__name__}.init_state")
         # New states: a compiled function checks shapes, and the batch size may differ from before.
         for name, value in self.resting_values(batch_size).items():
             setattr(self, name, brainstate.HiddenState(value))
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
+        batch_size = _arguments.batch_size(batch_size, call=f"{type(self).__name__}.reset_state")
         for name, value in self.resting_values(batch_size).items():
             getattr(self, name).value = value
 
@@ -130,7 +133,7 @@ class SpikingLayer(RestingStates):
     ) -> None:
         call = type(self).__name__
         shape = _arguments.sizes(size, call=call, name="size")
-        super().__init__(shape, name=name)
+        super().__init__(shape, name=_arguments.module_name(name, call=type(self).__name__))
         self.spk_fun = check_spike_function(spk_fun, call)
         self.topology = _arguments.choice(topology, TOPOLOGIES, call=call, name="topology")
         if topology == "RC" and len(shape) > 1:
@@ -195,7 +198,9 @@ class SpikingLayer(RestingStates):
 
         No clamp, spike or reset; no state is touched.
         """
-        dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
+        call = f"{type(self).__name__}.subthreshold"
+        dt = _arguments.time_step(call=call)
+        xs = drives_over_time(xs, self.drive_unit, size=self.in_size, call=call)
 
         # By `integrate` and not by the kernel, so that a subclass which overrides it is measured as it runs.
         def one_step(V: u.Quantity, drive: u.Quantity) -> tuple[u.Quantity, jax.Array]:
@@ -367,6 +372,20 @@ def checked_drive(
     return x.in_unit(unit)
 
 
+def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str) -> u.Quantity:
+    """Return drives ``[T, ..., *size]`` in ``unit``, or raise; used where no state tells the batch."""
+    if not isinstance(xs, u.Quantity) or not u.have_same_dim(xs, unit):
+        raise TypeError(f"{call}: xs must be a Quantity with the dimension of {unit}; got {_arguments.describe(xs)}.")
+    shape = np.shape(xs.mantissa)
+    if len(shape) <= len(size) or shape[-len(size) :] != tuple(size) or 0 in shape:
+        axes = ", ".join(map(str, size))
+        raise ValueError(f"{call}: xs must have shape [T, ..., {axes}], none of them 0; got shape {shape}.")
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise TypeError(f"{call}: xs must hold real numbers; got {_arguments.describe(xs)}.")
+    _arguments.check_finite(xs, call=call, name="xs")
+    return xs.in_unit(unit)
+
+
 def checked_spikes(x: Any, n: int, *, call: str) -> Any:
     """Return the plain input ``[..., n]`` of a synapse, or raise if it is something else."""
     if isinstance(x, jax.Array) and x.ndim and x.shape[-1] == n and _is_finite(x):
@@ -392,4 +411,6 @@ def zeros(size: int | tuple[int, ...], batch_size: int | None, unit: u.Unit = u.
 def tall_product(xs: jax.Array, weights: jax.Array) -> jax.Array:
     """Return ``xs [..., N_in] @ weights [N_in, N_out]`` as one product of a tall matrix."""
     # As a product of matrices with two axes, its gradient is one plain product too.
-    return (xs.reshape(-1, xs.shape[-1]) @ weights).reshape(*xs.shape[:-1], -1)
+    # Sizes in full: of an empty sequence numpy cannot infer one.
+    rows = math.prod(xs.shape[:-1])
+    return (xs.reshape(rows, xs.shape[-1]) @ weights).reshape(*xs.shape[:-1], weights.shape[-1])

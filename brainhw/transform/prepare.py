@@ -74,8 +74,8 @@ def prepare_net(
     call = "prepare_net"
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
-    if batch_size is not None and not (type(batch_size) is int and batch_size > 0):
-        batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
+    if batch_size is not None and not (type(batch_size) is int and 0 < batch_size <= _arguments.LONGEST_AXIS):
+        batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size", most=_arguments.LONGEST_AXIS)
     if key is not None:
         key = _arguments.as_key(key, call)
         if are_chips_side_by_side():

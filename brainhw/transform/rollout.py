@@ -21,6 +21,7 @@ from brainhw.transform.cpu_gradients import cheap_gradients
 from brainhw.transform.finite import FiniteWatch
 from brainhw.transform.prepare import check_numbers, is_finite, prepare_net, step_limit, take_back
 from brainhw.transform.record import Recorder
+from brainhw.transform.given import checked_bar, checked_key
 from brainhw.transform.step_rules import StepRuleError
 from brainhw.transform.trace import Call, Link, StepTrace, Value, check_step, modules_within, trace_step
 
@@ -122,11 +123,11 @@ def rollout(
     call = "rollout"
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
+    key = checked_key(key, call=call, prepare=prepare, check_finite=check_finite, layerwise=layerwise)
     n_steps, batch_size = time_and_batch(net, xs, call=call)
     if not all(is_finite(leaf) for leaf in jax.tree.leaves(xs)):
         _arguments.check_finite_tree(xs, call=call, name="xs")
-    if type(layerwise) is not bool:
-        _arguments.flag(layerwise, call=call, name="layerwise")
+    pbar = checked_bar(pbar, n_steps, call=call)
     segment = segment_length(checkpoint, n_steps, call=call)
     if jax.config.jax_disable_jit:
         # Somebody looks into the steps: each runs as it is written, one after the other.
@@ -386,7 +387,7 @@ def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> 
     """Return the steps of a segment that ``checkpoint`` asks for; ``None`` if it asks for none."""
     if checkpoint is None:
         return None
-    if checkpoint == "auto":
+    if isinstance(checkpoint, str) and checkpoint == "auto":
         # A segment keeps some five arrays a step while it is differentiated, and two at its start until then.
         return length_near(max(1, math.isqrt(n_steps) // 2), n_steps)
     if isinstance(checkpoint, str):
