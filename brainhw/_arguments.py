@@ -223,14 +223,6 @@ def module_name(value: Any, *, call: str) -> str | None:
     return None if value is None else text(value, call=call, name="name", some=True)
 
 
-def batch_size(value: Any, *, call: str) -> int | None:
-    """Return a number of samples, ``None`` for one sample without an axis of its own, or raise."""
-    # By type first: every layer asks before each batch.
-    if value is None or (type(value) is int and 0 < value <= LONGEST_AXIS):
-        return value
-    return positive_int(value, call=call, name="batch_size", most=LONGEST_AXIS)
-
-
 def function(value: Any, *, call: str, name: str) -> Any:
     """Return ``value`` if it can be called, or raise."""
     # A class can be called too, but gives an object of itself and not a result.

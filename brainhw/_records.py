@@ -11,7 +11,18 @@ import numpy as np
 
 from brainhw import _arguments
 
-__all__ = ["by_name", "check_fields", "each", "is_a", "is_in", "numbers", "one_of", "optional", "share"]
+__all__ = [
+    "by_name",
+    "check_fields",
+    "each",
+    "is_a",
+    "is_in",
+    "numbers",
+    "one_of",
+    "optional",
+    "positive_or_infinite",
+    "share",
+]
 
 Check = Callable[..., Any]
 
@@ -74,6 +85,13 @@ def share(value: Any, *, call: str, name: str) -> None:
     """Raise unless a value is a number from 0 to 1."""
     if _arguments.number(value, call=call, name=name, nonnegative=True) > 1:
         raise ValueError(f"{call}: {name} must be a share, from 0 to 1; got {_arguments.describe(value)}.")
+
+
+def positive_or_infinite(value: Any, *, call: str, name: str) -> None:
+    """Raise unless a value is a number above zero, or infinite."""
+    # Every comparison with NaN is false.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{call}: {name} must be a number above zero, or infinite; got {_arguments.describe(value)}.")
 
 
 def one_of(*options: str) -> Check:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -10,7 +10,6 @@ import brainstate
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._records import check_fields, each, is_a
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.packing import FRONTEND, RECURRENT, Need, Piece, PlacementError, arrange
@@ -64,7 +63,11 @@ class Placement:
     def __post_init__(self) -> None:
         if not isinstance(self.chip, ChipSpec):
             raise TypeError(f"Placement: chip must be a ChipSpec; got {_arguments.describe(self.chip)}.")
-        check_fields(self, pieces=each(is_a(Piece), "Piece"))
+        if not isinstance(self.pieces, (tuple, list)):
+            raise TypeError(f"Placement: pieces must be a tuple of Piece; got {_arguments.describe(self.pieces)}.")
+        for piece in self.pieces:
+            if not isinstance(piece, Piece):
+                raise TypeError(f"Placement: pieces must hold Piece; got {_arguments.describe(piece)}.")
         # Not only the search makes placements: they are also read from files and built by hand.
         _check(self.chip, self.pieces, call="Placement")
         object.__setattr__(self, "pieces", tuple(sorted(self.pieces, key=lambda piece: (piece.core, piece.offset))))
@@ -174,7 +177,7 @@ class Placement:
             _arguments.whole_number(count, call=call, name=f"layers[{layer!r}]")
         # A file is data from elsewhere: whatever is wrong in it is a ValueError that says where.
         if not isinstance(items, (list, tuple)):
-            raise ValueError(f"{call}: items must be a list of pieces; got {_arguments.describe(items)}.")
+            raise ValueError(f"{call}: the pieces must be a list; got {_arguments.describe(items)}.")
         pieces = [_read(item, f"{call}: piece {index}", layers) for index, item in enumerate(items)]
         _check(chip, pieces, call=call)
         for layer, count in layers.items():

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import brainunit as u
 
-from brainhw._arguments import describe, number, positive_int, text, whole_number
-from brainhw._records import Check, is_in, numbers, optional, share
+from brainhw._arguments import number, positive_int, text, whole_number
+from brainhw._records import Check, is_in, numbers, optional, positive_or_infinite, share
 
 __all__ = ["LAYER", "OUTCOME"]
 
 _positive = functools.partial(number, positive=True)
 _spread = functools.partial(number, nonnegative=True)
 _volts = is_in(u.mV, scalar=False)
-
-
-def _limit(value: Any, *, call: str, name: str) -> None:
-    # Infinite without a chip; every comparison with NaN is false.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{call}: {name} must be a number above zero, or infinite; got {describe(value)}.")
 
 
 OUTCOME: dict[str, Check] = {
@@ -57,7 +50,7 @@ LAYER: dict[str, Check] = {
     "expected_dead": _spread,
     "out_of_range": whole_number,
     "largest": _spread,
-    "weight_limit": _limit,
+    "weight_limit": positive_or_infinite,
     "response": _volts,
     "dt": is_in(u.ms, positive=True),
     "steps": positive_int,

@@ -47,6 +47,9 @@ class Fired(NamedTuple):
     wait: jax.Array | None
 
 
+_RESETS = ("subtract", "zero", "none")
+
+
 @dataclass(frozen=True)
 class Firing:
     """Rules by which neurons fire; one step and a whole sequence both call them.
@@ -91,15 +94,18 @@ class Firing:
     refractory: int = 0
 
     def __post_init__(self) -> None:
-        # By type first: a layer builds its rules anew in each step.
+        # A layer builds its rules anew in each step, so the usual case calls nothing.
+        flags = type(self.detach) is type(self.clamped) is bool
+        whole = type(self.refractory) is int and self.refractory >= 0
+        known = isinstance(self.reset, str) and self.reset in _RESETS
+        if flags and whole and known and callable(self.spk_fun) and not isinstance(self.spk_fun, type):
+            return
         call = type(self).__name__
         _arguments.function(self.spk_fun, call=call, name="spk_fun")
-        _arguments.choice(self.reset, ("subtract", "zero", "none"), call=call, name="reset")
-        for name in ("detach", "clamped"):
-            if type(getattr(self, name)) is not bool:
-                _arguments.flag(getattr(self, name), call=call, name=name)
-        if type(self.refractory) is not int or self.refractory < 0:
-            _arguments.whole_number(self.refractory, call=call, name="refractory")
+        _arguments.choice(self.reset, _RESETS, call=call, name="reset")
+        _arguments.flag(self.detach, call=call, name="detach")
+        _arguments.flag(self.clamped, call=call, name="clamped")
+        _arguments.whole_number(self.refractory, call=call, name="refractory")
 
     def clamp(self, V: jax.Array) -> jax.Array:
         """Return the membrane, held at zero or above where the neuron is clamped."""

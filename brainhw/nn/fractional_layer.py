@@ -20,7 +20,14 @@ from brainhw.kernel.past import LagBuffer, LeakySums, Past
 from brainhw.nn.fractional_terms import Terms, make_terms
 from brainhw.nn.parameter import current_value, neuron_parameter
 from brainhw.nn.protocols import Slot, heard_now, tap
-from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, drives_over_time, zeros
+from brainhw.nn.spiking import (
+    RestingStates,
+    check_spike_function,
+    checked_batch,
+    checked_drive,
+    drives_over_time,
+    zeros,
+)
 
 __all__ = ["FractionalLayer"]
 
@@ -244,14 +251,14 @@ class FractionalLayer(RestingStates):
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
-        batch_size = _arguments.batch_size(batch_size, call=f"{type(self).__name__}.init_state")
+        batch_size = checked_batch(batch_size, self, "init_state")
         self._dt_of_past: float | None = None
         self.position = self.V_offset = self.x_before = None  # those that another method had
         super().init_state(batch_size)
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
-        batch_size = _arguments.batch_size(batch_size, call=f"{type(self).__name__}.reset_state")
+        batch_size = checked_batch(batch_size, self, "reset_state")
         self._dt_of_past = None
         super().reset_state(batch_size)
 

@@ -20,7 +20,7 @@ from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
 from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
-from brainhw.nn.spiking import SpikingLayer, checked_spikes
+from brainhw.nn.spiking import SpikingLayer, checked_batch, checked_spikes
 
 __all__ = [
     "H1Frontend",
@@ -91,6 +91,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Compute the charges: after ``brainstate.nn.init_all_states`` the chip in place is ready to run."""
+        checked_batch(batch_size, self, "init_state")
         self.prepare()
 
     def prepare(self, key: jax.Array | None = None) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "RestingStates",
     "SpikingLayer",
     "check_spike_function",
+    "checked_batch",
     "checked_drive",
     "checked_spikes",
     "drives_over_time",
@@ -42,14 +43,14 @@ class RestingStates(brainstate.nn.Dynamics):
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
-        batch_size = _arguments.batch_size(batch_size, call=f"{type(self).__name__}.init_state")
+        batch_size = checked_batch(batch_size, self, "init_state")
         # New states: a compiled function checks shapes, and the batch size may differ from before.
         for name, value in self.resting_values(batch_size).items():
             setattr(self, name, brainstate.HiddenState(value))
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
-        batch_size = _arguments.batch_size(batch_size, call=f"{type(self).__name__}.reset_state")
+        batch_size = checked_batch(batch_size, self, "reset_state")
         for name, value in self.resting_values(batch_size).items():
             getattr(self, name).value = value
 
@@ -370,6 +371,15 @@ def checked_drive(
         )
     _arguments.check_finite(x, call=call, name="the input")
     return x.in_unit(unit)
+
+
+def checked_batch(value: Any, module: Any, method: str) -> int | None:
+    """Return a number of samples, ``None`` for one sample without an axis of its own, or raise."""
+    # The usual case first: every layer asks before each batch.
+    if value is None or (type(value) is int and 0 < value <= _arguments.LONGEST_AXIS):
+        return value
+    call = f"{type(module).__name__}.{method}"
+    return _arguments.positive_int(value, call=call, name="batch_size", most=_arguments.LONGEST_AXIS)
 
 
 def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str) -> u.Quantity:

@@ -48,7 +48,9 @@ def _dimensionless(x: Any, *, call: str) -> jax.Array:
             f"{call}: x must be plain numbers; got {describe(x)}. "
             "Divide by the threshold first, as in (V - V_th) / V_th."
         )
-    array = jnp.asarray(as_array(x, call=call, name="x"))
+    # The usual case calls nothing: outside `jit` every step passes here.
+    plain = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)
+    array = x if plain else jnp.asarray(as_array(x, call=call, name="x"))
     # Integers and booleans carry no gradient; braintools 0.3 keeps them, 0.4 converts; here they always become floats.
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
 

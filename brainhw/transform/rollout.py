@@ -19,9 +19,9 @@ from brainhw.kernel.leaky import KEPT
 from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.transform.cpu_gradients import cheap_gradients
 from brainhw.transform.finite import FiniteWatch
+from brainhw.transform.given import checked_bar, checked_key
 from brainhw.transform.prepare import check_numbers, is_finite, prepare_net, step_limit, take_back
 from brainhw.transform.record import Recorder
-from brainhw.transform.given import checked_bar, checked_key
 from brainhw.transform.step_rules import StepRuleError
 from brainhw.transform.trace import Call, Link, StepTrace, Value, check_step, modules_within, trace_step
 
@@ -123,11 +123,13 @@ def rollout(
     call = "rollout"
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
-    key = checked_key(key, call=call, prepare=prepare, check_finite=check_finite, layerwise=layerwise)
+    if key is not None or not (type(prepare) is type(check_finite) is type(layerwise) is bool):
+        key = checked_key(key, call=call, prepare=prepare, check_finite=check_finite, layerwise=layerwise)
     n_steps, batch_size = time_and_batch(net, xs, call=call)
     if not all(is_finite(leaf) for leaf in jax.tree.leaves(xs)):
         _arguments.check_finite_tree(xs, call=call, name="xs")
-    pbar = checked_bar(pbar, n_steps, call=call)
+    if pbar is not None:
+        pbar = checked_bar(pbar, n_steps, call=call)
     segment = segment_length(checkpoint, n_steps, call=call)
     if jax.config.jax_disable_jit:
         # Somebody looks into the steps: each runs as it is written, one after the other.

@@ -268,7 +268,8 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         _arguments.check_module(net, call=call)
     if type(call) is not str or not call:
         _arguments.text(call, call="trace_step", name="call", some=True)
-    check_input(x, call=call)
+    if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x)):
+        check_input(x, call=call)
     modules = registered_modules(net)
     leaves = {id(module): (path, module) for path, module in modules if is_leaf(module)}
     rules = StepRules(net, modules, call=call)

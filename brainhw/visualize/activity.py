@@ -54,9 +54,7 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
     """
     spikes = np.asarray(_arguments.as_array(spikes, call="plot_raster", name="spikes"))
     if spikes.ndim != 2 or 0 in spikes.shape:
-        raise ValueError(
-            f"plot_raster: spikes must be [T, N], one sample, neither of them 0; got shape {spikes.shape}."
-        )
+        raise ValueError(f"plot_raster: spikes must be [T, N], one sample; got shape {spikes.shape}.")
     _check_spikes(spikes, "plot_raster", "spikes")
     first = _arguments.whole_number(first, call="plot_raster", name="first", most=_arguments.LONGEST_AXIS)
     color = check_color(color, call="plot_raster")
@@ -256,7 +254,7 @@ def _rates(source: Any) -> list[tuple[str, np.ndarray]]:
     if not named:
         raise ValueError("plot_layer_rates: source must hold the spikes of at least one layer; got none.")
     dt = _arguments.time_step(call="plot_layer_rates").to(u.second).mantissa
-    return [(name, _mean_rate(spikes, f"the spikes of layer {name} in source") / dt) for name, spikes in named]
+    return [(name, _mean_rate(spikes, f"the spikes of layer {name}") / dt) for name, spikes in named]
 
 
 def _mean_rate(spikes: Any, name: str) -> np.ndarray:

@@ -35,11 +35,12 @@ ALSO = {
     "marker": ("no such file",),
     "graph": ("NIR file", "no file"),
     "weight_bits": ("matches no weight",),
-    "items": ("layer",),
+    "items": ("layer", "pieces"),
     # Two arguments that do not fit each other: the text names one of them.
     "size": ("recurrent_init",),
     "in_size": ("weight_init",),
     "out_size": ("weight_init",),
+    "source": ("spikes of layer",),
     "lower": ("upper",),
     "offsets": ("multipliers",),
     "spikes": ("output neurons",),

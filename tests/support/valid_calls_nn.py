@@ -207,6 +207,16 @@ def _() -> Any:
     return lif().init_state, {"batch_size": ("optional count", B)}
 
 
+@add("H1Layer.init_state")
+def _() -> Any:
+    return h1().init_state, {"batch_size": ("optional count", B)}
+
+
+@add("_ChipSynapse.init_state")
+def _() -> Any:
+    return bh.nn.H1v2Synapse(N, M, weight_init=WEIGHT).init_state, {"batch_size": ("optional count", B)}
+
+
 @add("RestingStates.reset_state")
 def _() -> Any:
     return lif().reset_state, {"batch_size": ("optional count", B)}
@@ -281,7 +291,7 @@ def _() -> Any:
 
 @add("CubaLIFLayer.prepare")
 def _() -> Any:
-    return cuba().prepare, {"key": ("optional jax key", jax.random.key(1))}
+    return cuba().prepare, {"key": ("optional key", jax.random.key(1))}
 
 
 @add("FractionalLayer.update", x="input")
@@ -309,12 +319,12 @@ def _() -> Any:
 
 @add("_ChipSynapse.prepare")
 def _() -> Any:
-    return bh.nn.H1v2Synapse(N, M, weight_init=WEIGHT).prepare, {"key": ("optional jax key", jax.random.key(1))}
+    return bh.nn.H1v2Synapse(N, M, weight_init=WEIGHT).prepare, {"key": ("optional key", jax.random.key(1))}
 
 
 @add("H1Layer.prepare")
 def _() -> Any:
-    return h1().prepare, {"key": ("optional jax key", jax.random.key(1))}
+    return h1().prepare, {"key": ("optional key", jax.random.key(1))}
 
 
 @add("nn.chip_weights")
@@ -325,6 +335,11 @@ def _() -> Any:
 @add("nn.net_chip")
 def _() -> Any:
     return bh.nn.net_chip, {"net": ("net", chip_net()), "call": ("call", "net_chip")}
+
+
+@add("nn.twin")
+def _() -> Any:
+    return bh.nn.twin, {"module": ("net", chip_net())}
 
 
 @add("nn.spikede_preset")
