@@ -110,7 +110,8 @@ class Family:
             presets=each(is_a(ChipSpec), "ChipSpec"),
             mismatches=each(is_a(Mismatch), "Mismatch"),
             rules=by_name(function, "functions"),
-            weight_grid=optional(is_a(Callable)),
+            # A class of levels counts, too.
+            weight_grid=optional(is_a(Callable)),  # type: ignore[arg-type]
         )
         for word in several(self.without_rules, call=call, name="without_rules", of="names of rules", ordered=False):
             text(word, call=call, name="without_rules")

@@ -112,15 +112,15 @@ class Split:
         # A batch may lack class 0 by chance, but hardly be twice as long as its classes are many and lack no other.
         if len(classes) > 1 and classes[0] == 1 and classes[-1] == len(classes) and len(self) >= 2 * len(classes):
             warnings.warn(
-                f"Split: y holds the classes 1 to {classes[-1]} and no 0; classes count from 0. Subtract 1 from y, unless "
-                "class 0 is left out on purpose.",
+                f"Split: y holds the classes 1 to {classes[-1]} and no 0; classes count from 0. Subtract 1 from y, "
+                "unless class 0 is left out on purpose.",
                 stacklevel=4,
             )
         shape = np.shape(self.x) if isinstance(self.x, np.ndarray) else ()
         if len(shape) == 5 and shape[2] < 5 < shape[3] == shape[4]:
             warnings.warn(
-                f"Split: x of shape {shape} looks like images with channels first; channels come last, [n, T, H, W, C]. "
-                "Use numpy.moveaxis(x, 2, -1).",
+                f"Split: x of shape {shape} looks like images with channels first; channels come last, "
+                "[n, T, H, W, C]. Use numpy.moveaxis(x, 2, -1).",
                 stacklevel=4,
             )
 
@@ -167,8 +167,8 @@ class Split:
             rows = np.arange(len(self))[_rows(indices)]
         except IndexError:
             raise ValueError(
-                f"Split.take: indices must be places from 0 to {len(self) - 1}, a slice, or a mask of {len(self)} values; "
-                f"got {describe(indices)}."
+                f"Split.take: indices must be places from 0 to {len(self) - 1}, a slice, or a mask of {len(self)} "
+                f"values; got {describe(indices)}."
             ) from None
         x = [self.x[row] for row in rows] if isinstance(self.x, list) else self.x[rows]
         groups = None if self.groups is None else self.groups[rows]

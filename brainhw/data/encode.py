@@ -41,7 +41,8 @@ class ChannelScale:
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         if mean.shape != std.shape or not mean.size:
             raise ValueError(
-                f"ChannelScale: mean and std must hold one number for each channel; got shapes {mean.shape} and {std.shape}."
+                f"ChannelScale: mean and std must hold one number for each channel; "
+                f"got shapes {mean.shape} and {std.shape}."
             )
         if not np.all(std > 0):
             raise ValueError(
@@ -243,8 +244,8 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     n_steps = array.shape[-2]
     if steps.ndim != 1 or not steps.size or steps.dtype.kind not in "iu" or steps.min() < 0 or steps.max() >= n_steps:
         raise ValueError(
-            f"{call}: delays must be whole numbers of steps from 0 to {n_steps - 1}, below the steps of x, such as (0, 10); "
-            f"got {describe(delays)}."
+            f"{call}: delays must be whole numbers of steps from 0 to {n_steps - 1}, below the steps of x, "
+            f"such as (0, 10); got {describe(delays)}."
         )
     copies = np.zeros((*array.shape[:-1], len(steps), array.shape[-1]), np.float32)
     for i, late in enumerate(steps.tolist()):

@@ -296,10 +296,10 @@ def filterbank(
             f"filterbank: {what} must be at least one dt long, {1000 * float(exact_dt):g} ms; "
             f"got {1000 * float(exact_duration):g} ms. Use a longer duration or a shorter dt."
         )
-    if max(steps * n_channels, exact_duration * exact_rate) > _MOST_NUMBERS:
+    if steps * n_channels > _MOST_NUMBERS or exact_duration * exact_rate > _MOST_NUMBERS:
         raise ValueError(
-            f"filterbank: duration must be at most {_MOST_NUMBERS / float(exact_rate):.3g} s at this rate, dt and n_channels; "
-            f"got {float(exact_duration):g} s, which would be {steps} frames. Use a shorter duration."
+            f"filterbank: duration must be at most {_MOST_NUMBERS / float(exact_rate):.3g} s at this rate, dt "
+            f"and n_channels; got {float(exact_duration):g} s, which would be {steps} frames. Use a shorter duration."
         )
     out = _envelopes(recordings, filters, smoother, window_edges(steps, exact_dt * exact_rate))
     return out[0] if single else out

@@ -52,8 +52,8 @@ class RobustnessReport:
         typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.ndim == 1
         if not typed or len(keys) != len(self.scores):
             raise TypeError(
-                f"RobustnessReport: keys must be an array of jax.random.key, one for each of {len(self.scores)} scores; "
-                f"got {_arguments.describe(keys)}."
+                f"RobustnessReport: keys must be an array of jax.random.key, one for each of {len(self.scores)} "
+                f"scores; got {_arguments.describe(keys)}."
             )
 
     @property

@@ -126,6 +126,8 @@ class WeightGrid:
 
 
 def _checked(weights: Any, key: Any, call: str) -> tuple[jax.Array, jax.Array | None]:
+    if key is None and isinstance(weights, jax.Array) and jnp.issubdtype(weights.dtype, jnp.floating):
+        return weights, None
     weights = jnp.asarray(as_array(weights, call=call, name="weights"))
     if not jnp.issubdtype(weights.dtype, jnp.floating):
         weights = weights.astype(jnp.result_type(float))

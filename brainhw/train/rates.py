@@ -61,7 +61,8 @@ def firing_rate_target_mse_loss(
     lengths = tuple(len(values) for values in listed)
     if len(set(lengths)) > 1 or not lengths[0]:
         raise ValueError(
-            f"{call}: spikes_list, offsets and multipliers must hold one offset and one multiplier for each layer; got lengths {lengths}."
+            f"{call}: spikes_list, offsets and multipliers must hold one offset and one multiplier for each layer; "
+            f"got lengths {lengths}."
         )
     terms = []
     for i, (one, offset, multiplier) in enumerate(zip(*listed, strict=True)):

@@ -128,8 +128,7 @@ def rollout(
     n_steps, batch_size = time_and_batch(net, xs, call=call)
     if not all(is_finite(leaf) for leaf in jax.tree.leaves(xs)):
         _arguments.check_finite_tree(xs, call=call, name="xs")
-    if pbar is not None:
-        pbar = checked_bar(pbar, n_steps, call=call)
+    pbar = None if pbar is None else checked_bar(pbar, n_steps, call=call)
     segment = segment_length(checkpoint, n_steps, call=call)
     if jax.config.jax_disable_jit:
         # Somebody looks into the steps: each runs as it is written, one after the other.

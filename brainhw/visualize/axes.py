@@ -52,7 +52,8 @@ def check_color(color: Any, *, call: str) -> Any:
     # A number is no colour, although matplotlib reads the text "0.5" as a grey.
     if not known or color is None:
         raise ValueError(
-            f"{call}: color must be one colour of matplotlib, such as 'C0' or '#336699'; got {_arguments.describe(color)}."
+            f"{call}: color must be one colour of matplotlib, such as 'C0' or '#336699'; "
+            f"got {_arguments.describe(color)}."
         )
     return color
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_STEP = "brainhw calls it inside a step, with arrays that the public call has checked; a check there would run at each trace"
+_STEP = "brainhw calls it inside a step, on arrays that the public call has checked; a check would run at each trace"
 _MADE = "brainhw makes it from a network or a file that it has checked; nobody builds one by hand"
 
 LEFT_OUT: dict[str, str] = {
@@ -35,7 +35,8 @@ LEFT_OUT: dict[str, str] = {
         _MADE,
     ),
     **dict.fromkeys(
-        ("nn.FractionalLayer", "nn.H1Frontend", "nn.H1Layer", "nn.H1Synapse", "nn.SpikingLayer", "surrogate.MultiSpike"),
+        ("nn.FractionalLayer", "nn.H1Frontend", "nn.H1Layer", "nn.H1Synapse", "nn.SpikingLayer",
+        "surrogate.MultiSpike"),
         "an abstract class: its subclasses stand in the roster",
     ),
 }  # fmt: skip

@@ -45,11 +45,11 @@ ALSO = {
     "offsets": ("multipliers",),
     "spikes": ("output neurons",),
 }
-CLEAR_TYPES = (TypeError, ValueError, RuntimeError, OSError, LookupError)
+CLEAR_TYPES = (TypeError, ValueError, RuntimeError, OSError)
 
 
 class Outcome(NamedTuple):
-    """``verdict`` is 'clear', 'unclear', 'accepted', 'warned' or 'changed' (refused, but something is not as before)."""
+    """One call; ``verdict`` is 'clear', 'unclear', 'accepted', 'warned' or 'changed': refused, but not as before."""
 
     call: str
     argument: str
@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
 def judge(error: BaseException, valid: Valid, argument: str) -> str:
     """Return whether an error is of a plain type and names the call and the argument."""
     text = str(error)
-    if not isinstance(error, CLEAR_TYPES) or type(error) is KeyError or isinstance(error, UnicodeError):
+    if not isinstance(error, CLEAR_TYPES) or isinstance(error, UnicodeError):
         return "unclear"
     call = any(re.search(rf"\b{re.escape(name)}\b", text) for name in valid.names)
     words = [argument, *ALSO.get(argument, ()), valid.aka.get(argument, argument)]

@@ -37,7 +37,8 @@ def net(make: Any = chip_net) -> dict[str, Any]:
 # Chips.
 
 SPEC = {
-    "name": "line", "family": "line", "weight_limit": "positive number", "cores": "counts", "frontend_channels": "whole",
+    "name": "line", "family": "line", "weight_limit": "positive number", "cores": "counts",
+    "frontend_channels": "whole",
     "sign_block": "count", "sign_axis": "choice", "reset": "choice", "V_th": "positive mV", "C": "positive fF",
     "charge": "charge curve", "tau_profiles": "profiles", "weight_bits": "bit count",
     "synapse_mismatch_std": "optional spread", "leak_mismatch_std": "optional spread",
@@ -95,7 +96,8 @@ def _() -> Any:
     return bh.chip.Family, {
         "name": ("family name", "X9"), "presets": ("presets", (preset,)),
         "mismatches": ("mismatches", (bh.chip.Mismatch("leak", "leak_mismatch_std"),)), "rules": ("rules", {"a": rule}),
-        "without_rules": ("words", ("fan-in",)), "weight_grid": ("optional callable or class", rule), "package": ("package", "x9"),
+        "without_rules": ("words", ("fan-in",)), "weight_grid": ("optional callable or class", rule),
+        "package": ("package", "x9"),
     }  # fmt: skip
 
 
@@ -137,7 +139,8 @@ def _() -> Any:
 @add("chip.spec_field")
 def _() -> Any:
     return bh.chip.spec_field, {
-        "meaning": ("text", "a number"), "unit": ("optional unit", u.mV), "choices": ("words", ()), "whole": ("flag", False),
+        "meaning": ("text", "a number"), "unit": ("optional unit", u.mV), "choices": ("words", ()),
+        "whole": ("flag", False),
         "many": ("flag", False), "optional": ("flag", True), "positive": ("flag", True), "nonnegative": ("flag", False),
         "most": ("optional number", 5.0), "why": ("text", "so"), "kind": ("optional class", None),
     }  # fmt: skip
@@ -156,7 +159,8 @@ def _() -> Any:
 @add("chip.TabulatedCharge")
 def _() -> Any:
     return bh.chip.TabulatedCharge, {
-        "weights": ("table", np.array([0.0, 1.0, 2.0])), "charges": ("table fC", np.array([0.0, 1.0, 3.0]) * u.fcoulomb),
+        "weights": ("table", np.array([0.0, 1.0, 2.0])),
+        "charges": ("table fC", np.array([0.0, 1.0, 3.0]) * u.fcoulomb),
     }  # fmt: skip
 
 
@@ -276,7 +280,8 @@ def _() -> Any:
     audio = np.sin(np.arange(400) * 0.5).astype(np.float32)
     return bh.data.filterbank, {
         "audio": ("audio", audio), "rate": ("positive Hz", 8.0 * u.kHz), "dt": ("positive ms", 1.0 * u.ms),
-        "duration": ("optional ms", 40.0 * u.ms), **BANK, "order": ("count", 2), "smoothing": ("optional ms", 5.0 * u.ms),
+        "duration": ("optional ms", 40.0 * u.ms), **BANK, "order": ("count", 2),
+        "smoothing": ("optional ms", 5.0 * u.ms),
     }  # fmt: skip
 
 
@@ -366,7 +371,8 @@ def _() -> Any:
 @add("train.BoundsReg")
 def _() -> Any:
     return bh.train.BoundsReg, {
-        "lower": ("optional bound", 1 * u.ms), "upper": ("optional bound", 5 * u.ms), "scale": ("optional ms", 1 * u.ms),
+        "lower": ("optional bound", 1 * u.ms), "upper": ("optional bound", 5 * u.ms),
+        "scale": ("optional ms", 1 * u.ms),
         "weight": ("positive number", 1.0),
     }  # fmt: skip
 
@@ -384,7 +390,8 @@ def _() -> Any:
 @add("train.SignAnnealing")
 def _() -> Any:
     return bh.train.SignAnnealing, {
-        **net(), "total_epochs": ("count", 5), "alpha_start": ("positive number", 0.5), "alpha_end": ("positive number", 20.0),
+        **net(), "total_epochs": ("count", 5), "alpha_start": ("positive number", 0.5),
+        "alpha_end": ("positive number", 20.0),
     }  # fmt: skip
 
 

@@ -237,7 +237,8 @@ def _() -> Any:
 @add("deploy.PowerReport")
 def _() -> Any:
     return bh.deploy.PowerReport, fields(
-        power(), chip="chip", duration="positive ms", n_samples="count", costs="tuple of records", spikes="numbers by name",
+        power(), chip="chip", duration="positive ms", n_samples="count", costs="tuple of records",
+        spikes="numbers by name",
         synaptic_events="nonnegative number", synops="nonnegative number", silent="numbers by name",
         weight_bits="whole", by_core="energies by core",
     )  # fmt: skip
@@ -291,7 +292,8 @@ def _() -> Any:
 @add("deploy.PlacementError")
 def _() -> Any:
     return bh.deploy.PlacementError, {
-        "call": ("text", "place"), "reason": ("text", "no room"), "fix": ("text", "Use fewer."), "layers": ("words", ("a",)),
+        "call": ("text", "place"), "reason": ("text", "no room"), "fix": ("text", "Use fewer."),
+        "layers": ("words", ("a",)),
     }  # fmt: skip
 
 
@@ -320,9 +322,12 @@ def _() -> Any:
 @add("deploy.WeightReport")
 def _() -> Any:
     return bh.deploy.WeightReport, {
-        "path": ("text", "layers.0"), "shape": ("shape", (3, 4)), "on_chip": ("flag", True), "bits": ("optional count", 5),
-        "rounding": ("text", "nearest"), "step": ("optional positive number", 0.1), "levels_used": ("optional count", 4),
-        "levels": ("optional count", 31), "at_limit": ("optional share", 0.0), "changed": ("optional nonnegative number", 0.5),
+        "path": ("text", "layers.0"), "shape": ("shape", (3, 4)), "on_chip": ("flag", True),
+        "bits": ("optional count", 5),
+        "rounding": ("text", "nearest"), "step": ("optional positive number", 0.1),
+        "levels_used": ("optional count", 4),
+        "levels": ("optional count", 31), "at_limit": ("optional share", 0.0),
+        "changed": ("optional nonnegative number", 0.5),
     }  # fmt: skip
 
 
@@ -375,7 +380,8 @@ def _() -> Any:
 @add("interop.nir.register_import")
 def _() -> Any:
     return nir.register_import, {
-        "kind": ("identifier", "Mine"), "arrays": ("words", ("weight",)), "fires": ("flag", False), "folds": ("flag", False),
+        "kind": ("identifier", "Mine"), "arrays": ("words", ("weight",)), "fires": ("flag", False),
+        "folds": ("flag", False),
     }  # fmt: skip
 
 
