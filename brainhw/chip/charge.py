@@ -45,7 +45,7 @@ class ChargeCurve(ABC):
             raise TypeError(f"{call}: weights must be plain numbers, a weight has no unit; got {describe(weights)}.")
         # The usual case calls nothing: every preparation passes here.
         plain = isinstance(weights, jax.Array) and jnp.issubdtype(weights.dtype, jnp.floating)
-        array = weights if plain else jnp.asarray(as_array(weights, call=call, name="weights"))
+        array = jnp.asarray(weights if plain else as_array(weights, call=call, name="weights"))
         if not jnp.issubdtype(array.dtype, jnp.floating):
             array = array.astype(jnp.result_type(float))
         # Half precision rounds only the result: the curve is evaluated in float32 or better.

@@ -50,7 +50,7 @@ def _dimensionless(x: Any, *, call: str) -> jax.Array:
         )
     # The usual case calls nothing: outside `jit` every step passes here.
     plain = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)
-    array = x if plain else jnp.asarray(as_array(x, call=call, name="x"))
+    array = jnp.asarray(x if plain else as_array(x, call=call, name="x"))
     # Integers and booleans carry no gradient; braintools 0.3 keeps them, 0.4 converts; here they always become floats.
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
 

@@ -91,7 +91,8 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "keys": (("two jax keys",), "one for each chip"),
     # Words. What is shown to a reader may be any text.
     "text": (("''", *WORDS), "shown as it is"),
-    "optional text": (("None", *WORDS), "shown as it is"),
+    "optional text": (("None", "''", *WORDS), "shown as it is"),
+    "optional name": (("None", *WORDS), "shown as it is"),
     "call": (WORDS, "shown as it is"),
     "line": (("'False'", "'abc'", "'3'"), "one line"),
     "word": (WORDS, "a name that nothing else fixes"),
@@ -152,5 +153,5 @@ CHANGED = {
     ("rollout", "xs", "complex [4, 2, 3]"),
     ("rollout", "record", "['a']"),
     ("rollout", "record", "strings [3]"),
-    ("rollout", "xs", "events"),
+    ("rollout", "xs", "array [4, 2, 0]"),
 }

@@ -25,6 +25,7 @@ from valid_calls import (
 )
 
 import brainhw as bh
+from brainhw.cli import main
 from brainhw.interop import nir, stablehlo
 
 
@@ -430,4 +431,4 @@ def _() -> Any:
 @add("cli.main")
 def _() -> Any:
     bh.deploy.export_bundle(chip_net(), "read.bundle")
-    return bh.cli.main, {"argv": ("words of a command", ["info", "read.bundle"])}
+    return main, {"argv": ("words of a command", ["info", "read.bundle"])}

@@ -17,7 +17,7 @@ MV = u.mV
 WEIGHT = np.full((N, M), 0.6)
 drive = jnp.ones((B, M)) * MV
 drives = jnp.ones((T, B, M)) * MV
-NAME = ("optional text", "here")
+NAME = ("optional name", "here")
 
 
 def spike() -> Any:
