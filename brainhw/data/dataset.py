@@ -132,7 +132,8 @@ class Split:
             if one.ndim != 1 or len(one) != length:
                 raise ValueError(
                     f"Split: recording {index} of x has shape {one.shape}, but lengths[{index}] is {length}; raw audio "
-                    "is a list of 1-D arrays with their own lengths, frames are one array [n, T, channels]; pad them to one T."
+                    "is a list of 1-D arrays with their own lengths, frames are one array [n, T, channels], "
+                    "padded to one T: pad shorter ones."
                 )
 
     def _check_frames(self) -> None:
