@@ -249,7 +249,7 @@ def several(value: Any, *, call: str, name: str, of: str, ordered: bool = True, 
     sized = hasattr(value, "__len__") and hasattr(value, "__iter__") and (axes == 1 or (axes > 1 and not flat))
     sized = sized and (hasattr(value, "__getitem__") or not ordered)
     if not sized or isinstance(value, (str, bytes, Mapping)):
-        raise TypeError(f"{call}: {name} must be a sequence of {of}, in a list or a tuple; got {describe(value)}.")
+        raise TypeError(f"{call}: {name} must be a sequence of {of}; got {describe(value)}.")
     return list(value)
 
 

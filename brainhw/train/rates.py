@@ -158,7 +158,7 @@ def equal_populations(n: int, n_classes: int, *, call: str) -> int:
     if n % n_classes:
         raise ValueError(
             f"{call}: {n} output neurons cannot form equal populations for {n_classes} classes; "
-            f"use a multiple of n_classes, {n_classes}."
+            f"use a multiple of {n_classes}."
         )
     return n // n_classes
 

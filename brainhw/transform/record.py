@@ -32,7 +32,7 @@ class Recorder:
     def __init__(self, net: brainstate.nn.Module, names: Sequence[str], *, call: str) -> None:
         self._call, self._net = call, net
         if not isinstance(names, (tuple, list)):
-            names = _arguments.several(names, call=call, name="record", of="names such as 'hidden.V'", ordered=False)
+            names = _arguments.several(names, call=call, name="record", of="names such as ('hidden.V',)", ordered=False)
         self.names = tuple(names)
         # Only if something is recorded: a walk through the network costs as much as a check of its input.
         nodes = net.nodes() if self.names else {}

@@ -44,6 +44,7 @@ ALSO = {
     "lower": ("upper",),
     "offsets": ("multipliers",),
     "spikes": ("output neurons",),
+    "n_classes": ("classes",),
 }
 CLEAR_TYPES = (TypeError, ValueError, RuntimeError, OSError)
 
