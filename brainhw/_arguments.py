@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import brainstate
@@ -30,7 +30,10 @@ def describe(value: Any) -> str:
         return repr(value)
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
-    text = repr(value)
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a value may fail to print, and the error must still come
+        return f"an object of type {type(value).__name__}"
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
@@ -159,13 +162,17 @@ def number(
     return array if array.ndim else float(array)
 
 
-def positive_int(value: Any, *, call: str, name: str) -> int:
-    """Return ``value`` as an int of at least 1, or raise."""
-    return whole_number(value, call=call, name=name, least=1)
+# An axis of an array is no longer on any machine.
+LONGEST_AXIS = 2**31 - 1
 
 
-def whole_number(value: Any, *, call: str, name: str, least: int = 0) -> int:
-    """Return ``value`` as an int of at least ``least``, or raise."""
+def positive_int(value: Any, *, call: str, name: str, most: int | None = None) -> int:
+    """Return ``value`` as an int of at least 1 (and at most ``most``), or raise."""
+    return whole_number(value, call=call, name=name, least=1, most=most)
+
+
+def whole_number(value: Any, *, call: str, name: str, least: int = 0, most: int | None = None) -> int:
+    """Return ``value`` as an int of at least ``least`` (and at most ``most``), or raise."""
     try:
         result = operator.index(value)
     except TypeError:
@@ -173,18 +180,21 @@ def whole_number(value: Any, *, call: str, name: str, least: int = 0) -> int:
     # True is an int in Python, but a mistake as a number.
     if isinstance(value, bool) or result < least:
         raise ValueError(f"{call}: {name} must be at least {least}; got {value!r}.")
+    if most is not None and result > most:
+        raise ValueError(f"{call}: {name} must be at most {most}; got {result}.")
     return result
 
 
 def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
     """Return the shape of a layer that is given as a number or a tuple of them, or raise naming the bad axis."""
     if not isinstance(value, (tuple, list)):
-        return (positive_int(value, call=call, name=name),)
+        return (positive_int(value, call=call, name=name, most=LONGEST_AXIS),)
     if not value:
         raise ValueError(f"{call}: {name} must be a number of neurons or a tuple of them; got {value!r}.")
-    several = len(value) > 1
+    more = len(value) > 1
     return tuple(
-        positive_int(n, call=call, name=f"{name}[{axis}]" if several else name) for axis, n in enumerate(value)
+        positive_int(n, call=call, name=f"{name}[{axis}]" if more else name, most=LONGEST_AXIS)
+        for axis, n in enumerate(value)
     )
 
 
@@ -212,13 +222,58 @@ def flag(value: Any, *, call: str, name: str) -> bool:
     return value
 
 
+def text(value: Any, *, call: str, name: str, some: bool = False) -> str:
+    """Return ``value`` if it is a str (with ``some``, not an empty one), or raise."""
+    if not isinstance(value, str) or (some and not value):
+        raise TypeError(f"{call}: {name} must be text{', not empty' if some else ''}; got {describe(value)}.")
+    return value
+
+
+def module_name(value: Any, *, call: str) -> str | None:
+    """Return the ``name=`` of a module, or raise."""
+    return None if value is None else text(value, call=call, name="name", some=True)
+
+
+def function(value: Any, *, call: str, name: str) -> Any:
+    """Return ``value`` if it can be called, or raise."""
+    # A class can be called too, but gives an object of itself and not a result.
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{call}: {name} must be a function; got {describe(value)}.")
+    return value
+
+
+def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") -> Any:
+    """Return ``value`` if it is of a class, or raise; ``source`` says where one comes from."""
+    if not isinstance(value, kind):
+        origin = f", from {source}" if source else ""
+        raise TypeError(f"{call}: {name} must be a {kind.__name__}{origin}; got {describe(value)}.")
+    return value
+
+
+def several(value: Any, *, call: str, name: str, of: str, ordered: bool = True, flat: bool = True) -> list[Any]:
+    """Return the items of a list, a tuple or another sequence, or raise; text and mappings are none.
+
+    A set counts as well if it need not be ``ordered``, and an array of several axes unless it must be ``flat``.
+    """
+    axes = len(getattr(value, "shape", (0,)))
+    # A generator is used up by whoever looks at it first.
+    sized = hasattr(value, "__len__") and hasattr(value, "__iter__") and (axes == 1 or (axes > 1 and not flat))
+    sized = sized and (hasattr(value, "__getitem__") or not ordered)
+    if not sized or isinstance(value, (str, bytes, Mapping)):
+        raise TypeError(f"{call}: {name} must be a sequence of {of}; got {describe(value)}.")
+    return list(value)
+
+
 def as_array(value: Any, *, call: str, name: str) -> Any:
     """Return a plain array of numbers; raise for a Quantity or anything that is not an array."""
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
+    dtype = getattr(value, "dtype", None)
     # A dtype of torch has no kind.
-    if getattr(getattr(value, "dtype", None), "kind", None) == "c":
+    if getattr(dtype, "kind", None) == "c":
         raise TypeError(f"{call}: {name} must be real; got {describe(value)}.")
+    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        raise TypeError(f"{call}: {name} must be an array of numbers, not of random keys; got {describe(value)}.")
     if isinstance(value, jax.Array):
         return value
     given = value
@@ -356,10 +411,18 @@ def time_step(*, call: str) -> u.Quantity:
     return quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
 
 
-def check_module(net: Any, *, call: str) -> None:
+def check_module(net: Any, *, call: str, name: str = "net") -> None:
     """Raise unless ``net`` is a module."""
     if not isinstance(net, brainstate.nn.Module):
-        raise TypeError(f"{call}: net must be a brainstate.nn.Module; got {describe(net)}.")
+        raise TypeError(f"{call}: {name} must be a brainstate.nn.Module; got {describe(net)}.")
+
+
+def some_key(key: Any, call: str) -> jax.Array:
+    """Return a random key from a key or a whole number, where one must be given."""
+    found = as_key(key, call)
+    if found is None:
+        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
+    return found
 
 
 def as_key(key: Any, call: str) -> jax.Array | None:

@@ -132,7 +132,11 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 def path_text(path: Any, *, call: str, what: str) -> str:
     """Return a path as text, or raise an error that names the file as ``what``."""
     try:
-        return os.fsdecode(path)
+        name = os.fsdecode(path)
+        # An empty path is the folder of today, which nobody means.
+        if not name:
+            raise TypeError
+        return name
     except TypeError:
         raise TypeError(f"{call}: path must be the path of {what}; got {describe(path)}.") from None
 

@@ -54,7 +54,7 @@ def exact(
 def _float64(value: Any, *, call: str, name: str) -> np.ndarray:
     try:
         array = np.asarray(value)
-    except ValueError:
+    except (TypeError, ValueError):  # a random key, or a list of lists of different lengths
         array = np.asarray(None)
     if not (jnp.issubdtype(array.dtype, np.floating) or jnp.issubdtype(array.dtype, np.integer)):
         raise TypeError(f"{call}: {name} must be made of real numbers; got {describe(value)}.")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from brainhw._arguments import as_array, choice, describe, unit_name
+from brainhw._arguments import as_array, choice, describe, text, unit_name
 from brainhw.chip._units import closest, exact, unit_named
 
 __all__ = ["ChargeCurve", "LinearCharge", "SaturatingCharge", "TabulatedCharge"]
@@ -43,9 +43,9 @@ class ChargeCurve(ABC):
         call = type(self).__name__
         if isinstance(weights, u.Quantity):
             raise TypeError(f"{call}: weights must be plain numbers, a weight has no unit; got {describe(weights)}.")
-        array = jnp.asarray(weights if isinstance(weights, jax.Array) else as_array(weights, call=call, name="weights"))
-        if jnp.issubdtype(array.dtype, jnp.complexfloating):
-            raise TypeError(f"{call}: weights must be real numbers; got {describe(array)}.")
+        # The usual case calls nothing: every preparation passes here.
+        plain = isinstance(weights, jax.Array) and jnp.issubdtype(weights.dtype, jnp.floating)
+        array = jnp.asarray(weights if plain else as_array(weights, call=call, name="weights"))
         if not jnp.issubdtype(array.dtype, jnp.floating):
             array = array.astype(jnp.result_type(float))
         # Half precision rounds only the result: the curve is evaluated in float32 or better.
@@ -76,6 +76,9 @@ class ChargeCurve(ABC):
         TypeError, ValueError
             If the kind, the unit or a parameter is unknown, missing or bad.
         """
+        text(call, call="ChargeCurve.from_dict", name="call", some=True)
+        if not isinstance(data, Mapping):
+            raise TypeError(f"{call}: data must be a mapping, as to_dict returns it; got {describe(data)}.")
         curve = _KINDS[choice(data.get("kind"), _KINDS, call=call, name="kind")]
         wanted = (*curve.keys, "unit")
         for key in wanted:

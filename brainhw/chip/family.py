@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, final
 
-from brainhw._arguments import choice, describe
+from brainhw._arguments import choice, describe, function, instance, number, several, text
+from brainhw._records import by_name, check_fields, each, is_a, optional
 from brainhw.chip.spec import ChipSpec
 
 __all__ = [
@@ -49,6 +51,14 @@ class Mismatch:
     field: str
     most: float = 10.0
     why: str = "no chip is so uneven"
+
+    def __post_init__(self) -> None:
+        for name in ("kind", "field"):
+            word = text(getattr(self, name), call="Mismatch", name=name)
+            # Both are names in Python: an argument of sample_chip and a field of the spec.
+            if not word.isidentifier():
+                raise ValueError(f"Mismatch: {name} must be one word, such as 'leak'; got {word!r}.")
+        check_fields(self, most=functools.partial(number, positive=True), why=text)
 
 
 @final
@@ -95,6 +105,16 @@ class Family:
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise ValueError(f"{call}: name must be one word; got {describe(self.name)}. Use a name such as 'X1'.")
         check_package(self.package, call=call)
+        check_fields(
+            self,
+            presets=each(is_a(ChipSpec), "ChipSpec"),
+            mismatches=each(is_a(Mismatch), "Mismatch"),
+            rules=by_name(function, "functions"),
+            # A class of levels counts, too.
+            weight_grid=optional(is_a(Callable)),  # type: ignore[arg-type]
+        )
+        for word in several(self.without_rules, call=call, name="without_rules", of="names of rules", ordered=False):
+            text(word, call=call, name="without_rules")
         if not self.presets or any(not isinstance(preset, ChipSpec) for preset in self.presets):
             raise TypeError(
                 f"{call}: presets of {self.name} must hold at least one ChipSpec; got {describe(self.presets)}. "
@@ -148,6 +168,7 @@ class Family:
 
     def sizes(self, chip: ChipSpec) -> dict[str, float | None]:
         """Return the standard deviation of every kind of mismatch of a chip."""
+        instance(chip, self.spec_class, call="Family.sizes", name="chip")
         return {mismatch.kind: getattr(chip, mismatch.field) for mismatch in self.mismatches}
 
     def __repr__(self) -> str:
@@ -252,6 +273,9 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     >>> bh.chip.get_family("h1v2").preset.name
     'H1v2'
     """
+    text(call, call="get_family", name="call", some=True)
+    if package is not None:
+        text(package, call=call, name="package")
     if isinstance(name, str):
         # Only the name from the installed packages is loaded. The package that a file names is text for the message:
         # importing it would let a file choose the code to run.
@@ -302,6 +326,7 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     >>> get_chip("H1v2").weight_limit
     1.66
     """
+    text(call, call="get_chip", name="call", some=True)
     if isinstance(chip, ChipSpec):
         return chip
     named = {preset.name.lower(): preset for family in families() for preset in family.presets}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, final
 
 import brainunit as u
 
-from brainhw._arguments import choice, describe, positive_int, whole_number
+from brainhw._arguments import choice, describe, flag, instance, number, positive_int, several, text, whole_number
 from brainhw.chip._units import exact
 
 __all__ = ["FieldInfo", "info_of", "sourced_fields", "spec_field"]
@@ -46,10 +45,8 @@ class FieldInfo:
             return choice(value, self.choices, call=call, name=name)
         if not self.many:
             return self._one(value, call, name)
-        # Text and mappings can be iterated too, but hold no numbers.
-        if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
-            raise TypeError(f"{call}: {name} must be a sequence of numbers ({self.meaning}); got {describe(value)}.")
-        numbers = tuple(self._one(number, call, f"{name}[{i}]") for i, number in enumerate(value))
+        given = several(value, call=call, name=name, of=f"numbers ({self.meaning})")
+        numbers = tuple(self._one(number, call, f"{name}[{i}]") for i, number in enumerate(given))
         if not numbers:
             raise ValueError(f"{call}: {name} must hold at least one number ({self.meaning}); got none.")
         return numbers
@@ -129,6 +126,21 @@ def spec_field(
     ... class LabSpec(bh.chip.ChipSpec):
     ...     V_reset: u.Quantity = bh.chip.spec_field("membrane after a spike", unit=u.mV, nonnegative=True)
     """
+    call = "spec_field"
+    text(meaning, call=call, name="meaning", some=True)
+    text(why, call=call, name="why")
+    if unit is not None:
+        instance(unit, u.Unit, call=call, name="unit")
+    if kind is not None:
+        instance(kind, type, call=call, name="kind")
+    choices = tuple(
+        text(word, call=call, name="choices") for word in several(choices, call=call, name="choices", of="words")
+    )
+    switches = {"whole": whole, "many": many, "optional": optional, "positive": positive, "nonnegative": nonnegative}
+    for name, value in switches.items():
+        flag(value, call=call, name=name)
+    if most is not None:
+        most = number(most, call=call, name="most")
     info = FieldInfo(meaning, unit, kind, choices, whole, many, optional, positive, nonnegative, most, why)
     return dataclasses.field(metadata={"chip": info})
 

@@ -70,9 +70,8 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     ...     load_chip(file) == H1V1
     True
     """
-    call = "save_chip"
-    path_text(path, call=call, what="the file to write")
-    write_whole(path, chip_to_text(spec, call=call).encode(), call=call)
+    name = path_text(path, call="save_chip", what="the file to write")
+    write_whole(name, chip_to_text(spec, call="save_chip").encode(), call="save_chip")
 
 
 def load_chip(path: str | os.PathLike[str]) -> ChipSpec:

@@ -10,7 +10,7 @@ from typing import Any
 
 import brainunit as u
 
-from brainhw._arguments import choice, describe
+from brainhw._arguments import choice, describe, flag
 from brainhw._printing import printable
 from brainhw.chip._units import closest
 from brainhw.chip.charge import ChargeCurve
@@ -236,6 +236,7 @@ class ChipSpec:
         """
         from brainhw.chip.family import families
 
+        flag(notes, call="ChipSpec.table", name="notes")
         infos = info_of(self)
         presets = [preset for family in families() if family.name == self.family for preset in family.presets]
         preset = next((preset for preset in presets if preset.name == self.name), None)

@@ -8,6 +8,8 @@ from typing import final
 import brainunit as u
 import numpy as np
 
+from brainhw._arguments import flag, text
+from brainhw._records import check_fields, is_a, is_in, numbers
 from brainhw.chip._units import exact
 
 __all__ = ["TauProfiles", "TauSnap"]
@@ -81,6 +83,7 @@ class TauProfiles:
         call : str
             The call to name in errors.
         """
+        text(call, call="TauProfiles.snap", name="call", some=True)
         requested = exact(tau, u.ms, call=call, name="tau", shapes=None, positive=True)
         profiles = np.asarray(self._ms)
         # The larger of the two ratios orders as |log ratio| does, without its rounding: 20 between 10 and 40 is a tie.
@@ -137,11 +140,26 @@ class TauSnap:
     requested: u.Quantity = field(repr=False)
     profiles: TauProfiles = field(repr=False)
 
+    def __post_init__(self) -> None:
+        times = is_in(u.ms, positive=True, scalar=False)
+        check_fields(
+            self,
+            tau=times,
+            index=numbers(whole=True),
+            moved=flag,
+            requested=times,
+            profiles=is_a(TauProfiles),
+        )
+        shapes = {name: np.shape(u.get_mantissa(getattr(self, name))) for name in ("tau", "index", "requested")}
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"TauSnap: tau, index and requested must have one shape; got {shapes}.")
+
     def message(self, call: str) -> str:
         """Return one sentence on the time constants that moved, for the warning of ``call``.
 
         Each pair (requested -> given) is listed once, and only the first six pairs.
         """
+        text(call, call="TauSnap.message", name="call", some=True)
         requested, given = self.requested.mantissa.ravel(), self.tau.mantissa.ravel()
         moved = np.abs(given / requested - 1.0) > _MOVED
         if not moved.any():

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import brainunit as u
 import numpy as np
 
-from brainhw._arguments import as_array, describe, positive_int, whole_number
+from brainhw._arguments import as_array, check_finite, describe, flag, positive_int, several, text, whole_number
 from brainhw._printing import printable
+from brainhw._records import check_fields, each, is_a, is_in, optional
 
 __all__ = ["Dataset", "Split", "batches"]
 
 
 def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
     array = np.asarray(as_array(value, call="Split", name=name))
+    if array.ndim == 1 and not array.size and not hasattr(value, "dtype"):
+        array = array.astype(np.int32)  # an empty list has no type of its own
     if array.ndim not in ndims or array.dtype.kind not in "iu":
         or_frames = ", or 2-D with one for each frame" if 2 in ndims else ""
         raise ValueError(f"Split: {name} must be a 1-D array of whole numbers{or_frames}; got {describe(array)}.")
+    if array.size and array.min() < 0:
+        raise ValueError(f"Split: {name} must be zero or greater; got {array.min()}. Count classes from 0.")
+    if array.size and array.max() > np.iinfo(np.int32).max:
+        raise ValueError(f"Split: {name} must fit 32 bits; got {array.max()}.")
     return array.astype(np.int32)
+
+
+def _groups(value: Any) -> np.ndarray:
+    """Return names or whole numbers, one for each recording, as an array ``[n]``."""
+    given = several(value, call="Split", name="groups", of="names or whole numbers")
+    try:
+        array = np.asarray(given) if len(given) else np.zeros(0, int)
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    if array.ndim != 1 or array.dtype.kind not in "iuUS":
+        raise TypeError(f"Split: groups must hold one name or whole number for each recording; got {describe(value)}.")
+    return array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,11 +84,15 @@ class Split:
     def __post_init__(self) -> None:
         is_audio = isinstance(self.x, (list, tuple))
         if is_audio:
-            x: Any = [np.asarray(one, np.float32) for one in self.x]
+            x: Any = [
+                np.asarray(as_array(one, call="Split", name=f"x[{i}]"), np.float32) for i, one in enumerate(self.x)
+            ]
         else:
             x = np.asarray(as_array(self.x, call="Split", name="x"), np.float32)
+        for i, one in enumerate(x if is_audio else [x]):
+            check_finite(one, call="Split", name=f"x[{i}]" if is_audio else "x")
         lengths = [np.shape(one)[0] if np.ndim(one) else 0 for one in x] if self.lengths is None else self.lengths
-        groups = None if self.groups is None else np.asarray(self.groups)
+        groups = None if self.groups is None else _groups(self.groups)
         parts = {"x": x, "y": _labels(self.y, "y", (1, 2)), "lengths": _labels(lengths, "lengths"), "groups": groups}
         # A frozen dataclass can be set in no other way.
         for name, value in parts.items():
@@ -80,6 +105,25 @@ class Split:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.y):
                 raise ValueError(f"Split: {name} holds {len(value)} recordings, y {len(self.y)}; give one y for each.")
+        self._warn()
+
+    def _warn(self) -> None:
+        """Warn of what is right in rare cases only."""
+        classes = np.unique(self.y)
+        # A batch may lack class 0 by chance, but hardly be twice as long as its classes are many and lack no other.
+        if len(classes) > 1 and classes[0] == 1 and classes[-1] == len(classes) and len(self) >= 2 * len(classes):
+            warnings.warn(
+                f"Split: y holds the classes 1 to {classes[-1]} and no 0; classes count from 0. Subtract 1 from y, "
+                "unless class 0 is left out on purpose.",
+                stacklevel=4,
+            )
+        shape = np.shape(self.x) if isinstance(self.x, np.ndarray) else ()
+        if len(shape) == 5 and shape[2] < 5 < shape[3] == shape[4]:
+            warnings.warn(
+                f"Split: x of shape {shape} looks like images with channels first; channels come last, "
+                "[n, T, H, W, C]. Use numpy.moveaxis(x, 2, -1).",
+                stacklevel=4,
+            )
 
     def _check_audio(self) -> None:
         if self.y.ndim != 1:
@@ -89,7 +133,8 @@ class Split:
             if one.ndim != 1 or len(one) != length:
                 raise ValueError(
                     f"Split: recording {index} of x has shape {one.shape}, but lengths[{index}] is {length}; raw audio "
-                    "is a list of 1-D arrays with their own lengths, frames are one array [n, T, channels]."
+                    "is a list of 1-D arrays with their own lengths, frames are one array [n, T, channels], "
+                    "padded to one T: pad shorter ones."
                 )
 
     def _check_frames(self) -> None:
@@ -100,6 +145,10 @@ class Split:
             )
         if len(shape) < 3:
             raise ValueError(f"Split: x must have shape [n, T, channels] or [n, T, ...]; got shape {shape}.")
+        if shape[0] and 0 in shape[1:]:
+            raise ValueError(
+                f"Split: x must hold at least one frame and one channel for each recording; got shape {shape}."
+            )
         if len(self.lengths) and not (self.lengths.min() >= 0 and self.lengths.max() <= shape[1]):
             raise ValueError(
                 f"Split: lengths must lie between 0 and the {shape[1]} frames of x; "
@@ -116,9 +165,35 @@ class Split:
 
     def take(self, indices: Sequence[int] | slice | np.ndarray) -> Split:
         """Return the recordings at ``indices`` (whole numbers, a slice or a boolean mask), in that order."""
-        rows = np.arange(len(self))[indices]
+        try:
+            rows = np.arange(len(self))[_rows(indices)]
+        except IndexError:
+            raise ValueError(
+                f"Split.take: indices must be places from 0 to {len(self) - 1}, a slice, or a mask of {len(self)} "
+                f"values; got {describe(indices)}."
+            ) from None
         x = [self.x[row] for row in rows] if isinstance(self.x, list) else self.x[rows]
-        return Split(x, self.y[rows], self.lengths[rows], None if self.groups is None else self.groups[rows])
+        groups = None if self.groups is None else self.groups[rows]
+        return self._with(x=x, y=self.y[rows], lengths=self.lengths[rows], groups=groups)
+
+    def _with(self, **changed: Any) -> Split:
+        """Return a split that has other parts, which come from checked ones and are not checked again."""
+        made = object.__new__(Split)
+        for field in dataclasses.fields(self):
+            object.__setattr__(made, field.name, changed.get(field.name, getattr(self, field.name)))
+        return made
+
+
+def _rows(indices: Any) -> Any:
+    """Return places in an array as numpy takes them, or raise; one place alone would drop the axis of recordings."""
+    if isinstance(indices, slice):
+        return indices
+    given = several(indices, call="Split.take", name="indices", of="places, or a slice or a mask")
+    # One type for all: numpy would read the places (True, 2) as 1 and 2.
+    kind = np.bool_ if given and all(isinstance(one, (bool, np.bool_)) for one in given) else np.int64
+    if kind is np.bool_:
+        return np.asarray(given)
+    return np.asarray([whole_number(one, call="Split.take", name="indices", least=-(2**63)) for one in given], kind)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -164,9 +239,25 @@ class Dataset:
     rate: u.Quantity | None = None
 
     def __post_init__(self) -> None:
+        check_fields(
+            self,
+            name=functools.partial(text, some=True),
+            train=is_a(Split),
+            test=is_a(Split),
+            n_classes=positive_int,
+            class_names=each(text, "names"),
+            licence=text,
+            citation=text,
+            rate=optional(is_in(u.Hz, positive=True)),
+        )
         if len(self.class_names) != self.n_classes:
             raise ValueError(
                 f"Dataset {self.name}: n_classes is {self.n_classes}, but class_names holds {len(self.class_names)}."
+            )
+        if len(self.train) and self.train.y.min() > 0:
+            raise ValueError(
+                f"Dataset {self.name}: labels of the train split must count from 0; got {self.train.y.min()} to "
+                f"{self.train.y.max()}, so class 0 has no recording."
             )
         for half in ("train", "test"):
             y = getattr(self, half).y
@@ -232,6 +323,8 @@ def batches(
     if not isinstance(split, Split):
         raise TypeError(f"batches: split must be a Split such as dataset.train; got {describe(split)}.")
     batch_size = positive_int(batch_size, call="batches", name="batch_size")
+    flag(shuffle, call="batches", name="shuffle")
+    flag(drop_last, call="batches", name="drop_last")
     seed = whole_number(seed, call="batches", name="seed")
     epoch = whole_number(epoch, call="batches", name="epoch")
     n = len(split)

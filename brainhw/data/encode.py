@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from brainhw._arguments import as_array, check_finite, describe, positive_int
+from brainhw._arguments import LONGEST_AXIS, as_array, check_finite, describe, positive_int, several, whole_number
+from brainhw._records import check_fields, numbers
 from brainhw.data.dataset import Split
 
 __all__ = ["ChannelScale", "delayed_copies", "fit_channel_scale", "repeat_frames", "split_on_off"]
 
 
-def _frames(split: Any, call: str) -> tuple[np.ndarray, np.ndarray]:
+def _frames(split: Any, call: str, name: str = "split") -> tuple[np.ndarray, np.ndarray]:
     """Return x and the mask ``[n, T]`` of the frames that are not padding."""
     if not isinstance(split, Split):
-        raise TypeError(f"{call}: takes a Split such as dataset.train; got {describe(split)}.")
+        raise TypeError(f"{call}: {name} must be a Split such as dataset.train; got {describe(split)}.")
     if isinstance(split.x, list):
         raise TypeError(f"{call}: the split holds raw audio; turn it into frames first, e.g. with filterbank.")
     return split.x, np.arange(split.x.shape[1]) < split.lengths[:, None]
@@ -35,6 +36,19 @@ class ChannelScale:
     mean: np.ndarray
     std: np.ndarray
 
+    def __post_init__(self) -> None:
+        check_fields(self, mean=numbers(ndims=(1,)), std=numbers(ndims=(1,)))
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        if mean.shape != std.shape or not mean.size:
+            raise ValueError(
+                f"ChannelScale: mean and std must hold one number for each channel; "
+                f"got shapes {mean.shape} and {std.shape}."
+            )
+        if not np.all(std > 0):
+            raise ValueError(
+                f"ChannelScale: std must be greater than zero; got {describe(self.std)} with minimum {std.min():g}."
+            )
+
     def apply(self, split: Split) -> Split:
         """Return ``split`` with ``(x - mean) / std`` in every true frame; the zero padding stays zero.
 
@@ -50,7 +64,8 @@ class ChannelScale:
                 "fit it on the training split of the same data."
             )
         real = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
-        return dataclasses.replace(split, x=np.where(real, (x - self.mean) / self.std, np.float32(0)))
+        scaled = np.where(real, (x - self.mean) / self.std, np.float32(0)).astype(np.float32)
+        return split._with(x=scaled)
 
 
 def fit_channel_scale(train: Split) -> ChannelScale:
@@ -82,7 +97,7 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     >>> scale.mean.shape, test.x.shape
     ((12,), (370, 29, 12))
     """
-    x, real = _frames(train, "fit_channel_scale")
+    x, real = _frames(train, "fit_channel_scale", "train")
     check_finite(x, call="fit_channel_scale", name="train.x")
     # float64, because a float32 sum over many frames of a channel with a large mean loses the variance.
     frames = x[real].astype(np.float64).reshape(-1, x.shape[-1])
@@ -105,6 +120,8 @@ def _features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
     check_finite(array, call=call, name="x")
     if frames and array.ndim < 2:
         raise ValueError(f"{call}: x must have shape [..., T, C]; got shape {array.shape}.")
+    if frames and 0 in array.shape[-2:]:
+        raise ValueError(f"{call}: x must hold at least one frame and one channel; got shape {array.shape}.")
     return array.astype(np.float32)
 
 
@@ -174,10 +191,22 @@ def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
     Split(270 recordings, x [270, 116, 12], lengths 28 to 104)
     """
     array = _features(x, "repeat_frames", frames=True)
-    times = positive_int(times, call="repeat_frames", name="times")
-    if not -array.ndim <= axis < array.ndim:
+    times = positive_int(times, call="repeat_frames", name="times", most=LONGEST_AXIS)
+    axis = whole_number(axis, call="repeat_frames", name="axis", least=-array.ndim)
+    if axis >= array.ndim:
         raise ValueError(f"repeat_frames: axis must be an axis of x, which has {array.ndim}; got {axis}.")
     return np.repeat(array, times, axis=axis)
+
+
+def _whole_numbers(values: Any) -> np.ndarray:
+    """Return whole numbers as an array ``[n]``; anything else becomes an array without an axis."""
+    try:
+        given = several(values, call="", name="", of="")
+    except TypeError:
+        return np.asarray(None)
+    # bool is a kind of int, but True is a mistake as a number of steps.
+    plain = all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in given)
+    return np.asarray(given) if plain else np.asarray(None)
 
 
 def delayed_copies(x: Any, delays: Any) -> np.ndarray:
@@ -211,12 +240,12 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     """
     call = "delayed_copies"
     array = _features(x, call, frames=True)
-    steps = np.asarray(delays)
+    steps = _whole_numbers(delays)
     n_steps = array.shape[-2]
     if steps.ndim != 1 or not steps.size or steps.dtype.kind not in "iu" or steps.min() < 0 or steps.max() >= n_steps:
         raise ValueError(
-            f"{call}: delays must be whole numbers of steps from 0 to {n_steps - 1}, such as (0, 10, 20); "
-            f"got {describe(delays)}."
+            f"{call}: delays must be whole numbers of steps from 0 to {n_steps - 1}, below the steps of x, "
+            f"such as (0, 10); got {describe(delays)}."
         )
     copies = np.zeros((*array.shape[:-1], len(steps), array.shape[-1]), np.float32)
     for i, late in enumerate(steps.tolist()):

@@ -12,10 +12,15 @@ import brainunit as u
 import numpy as np
 from scipy import signal
 
-from brainhw._arguments import check_finite, choice, describe, positive_int, quantity
+from brainhw._arguments import as_array, check_finite, choice, describe, positive_int, quantity
+from brainhw._records import check_fields, is_in
 
 __all__ = ["FilterbankDesign", "filterbank", "filterbank_design"]
 
+# A chip has some tens of channels; a filter of a higher order is no longer stable in float64.
+_MOST_CHANNELS, _HIGHEST_ORDER = 2**16, 100
+# More numbers for one recording are days of audio, and would fill any memory.
+_MOST_NUMBERS = 2**31
 # Recordings are filtered in blocks of about this many samples: they stay in the cache, and memory stays small.
 _BLOCK_SAMPLES = 1 << 17
 
@@ -46,6 +51,15 @@ class FilterbankDesign:
     centre: u.Quantity
     edges: u.Quantity
 
+    def __post_init__(self) -> None:
+        hertz = is_in(u.Hz, positive=True, scalar=False)
+        check_fields(self, centre=hertz, edges=hertz)
+        shapes = np.shape(self.centre.mantissa), np.shape(self.edges.mantissa)
+        if len(shapes[0]) != 1 or shapes[1] != (shapes[0][0] + 1,):
+            raise ValueError(
+                f"FilterbankDesign: centre must be [n] and edges [n + 1]; got shapes {shapes[0]} and {shapes[1]}."
+            )
+
 
 def rational(value: Any, unit: u.Unit, *, call: str, name: str) -> Fraction:
     """Return a positive scalar Quantity as the exact fraction of ``unit`` that the caller meant.
@@ -67,7 +81,7 @@ def rational(value: Any, unit: u.Unit, *, call: str, name: str) -> Fraction:
 
 def _band_edges(n_channels: int, f_min: Any, f_max: Any, spacing: str, call: str) -> tuple[np.ndarray, np.ndarray]:
     """Return centres and edges in Hz."""
-    n_channels = positive_int(n_channels, call=call, name="n_channels")
+    n_channels = positive_int(n_channels, call=call, name="n_channels", most=_MOST_CHANNELS)
     to_scale, from_scale = _SPACINGS[choice(spacing, _SPACINGS, call=call, name="spacing")]
     low = float(rational(f_min, u.Hz, call=call, name="f_min"))
     high = float(rational(f_max, u.Hz, call=call, name="f_max"))
@@ -141,7 +155,10 @@ def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
     recordings = []
     for index, one in enumerate([audio] if single else audio):
         name = "audio" if single else f"audio[{index}]"
-        array = np.asarray(None if isinstance(one, u.Quantity) else one)
+        try:
+            array = np.asarray(as_array(one, call="filterbank", name=name))
+        except TypeError:  # below, with what would be right
+            array = np.asarray(None)
         if array.ndim != 1 or array.dtype.kind not in "fiu":
             raise ValueError(
                 f"filterbank: {name} must be one recording, a 1-D array of real numbers; got {describe(one)}. Give one "
@@ -258,7 +275,7 @@ def filterbank(
     True
     """
     _, edges = _band_edges(n_channels, f_min, f_max, spacing, "filterbank")
-    order = positive_int(order, call="filterbank", name="order")
+    order = positive_int(order, call="filterbank", name="order", most=_HIGHEST_ORDER)
     exact_rate = rational(rate, u.Hz, call="filterbank", name="rate")
     filters, smoother = _band_passes(edges, float(exact_rate), order), _smoother(smoothing, exact_rate)
     exact_dt = rational(dt, u.second, call="filterbank", name="dt")
@@ -278,6 +295,11 @@ def filterbank(
         raise ValueError(
             f"filterbank: {what} must be at least one dt long, {1000 * float(exact_dt):g} ms; "
             f"got {1000 * float(exact_duration):g} ms. Use a longer duration or a shorter dt."
+        )
+    if steps * n_channels > _MOST_NUMBERS or exact_duration * exact_rate > _MOST_NUMBERS:
+        raise ValueError(
+            f"filterbank: duration must be at most {_MOST_NUMBERS / float(exact_rate):.3g} s at this rate, dt "
+            f"and n_channels; got {float(exact_duration):g} s, which would be {steps} frames. Use a shorter duration."
         )
     out = _envelopes(recordings, filters, smoother, window_edges(steps, exact_dt * exact_rate))
     return out[0] if single else out

@@ -8,8 +8,12 @@ import os
 from collections.abc import Iterable, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from brainhw import _arguments
+from brainhw._files import path_text
 
 __all__ = ["bundled_arrays", "locate"]
 
@@ -17,6 +21,16 @@ __all__ = ["bundled_arrays", "locate"]
 def _holds(folder: Path, marker: Sequence[str]) -> bool:
     # os.path.isdir and not Path.is_dir: a folder that may not be entered counts as absent, and does not raise.
     return os.path.isdir(folder) and any(next(folder.glob(pattern), None) is not None for pattern in marker)
+
+
+def _root_text(root: Any, name: str) -> str:
+    try:
+        text = os.fsdecode(root)
+    except TypeError:
+        text = ""
+    if not text or "\0" in text:
+        raise TypeError(f"{name}: root must be the path of a folder; got {_arguments.describe(root)}.")
+    return text
 
 
 def _places(name: str, extra: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -80,11 +94,20 @@ def locate(
     ...     locate("beeps", folder, marker="*.csv", how_to_get="Record some beeps.") == Path(folder)
     True
     """
-    patterns = (marker,) if isinstance(marker, str) else tuple(marker)
+    name = _arguments.text(name, call="locate", name="name", some=True)
+    _arguments.text(how_to_get, call="locate", name="how_to_get", some=True)
+    given = (
+        [marker] if isinstance(marker, str) else _arguments.several(marker, call="locate", name="marker", of="patterns")
+    )
+    patterns = [_arguments.text(one, call="locate", name="marker", some=True) for one in given]
+    if not patterns:
+        raise ValueError(f"locate: marker must name at least one file or pattern; got {_arguments.describe(marker)}.")
+    folders = _arguments.several(extra, call="locate", name="extra", of="folders")
+    extra = [path_text(folder, call="locate", what="a folder in extra") for folder in folders]
     wanted = " or ".join(patterns)
     # A folder that was named on purpose and lacks the data is a mistake: another copy must not take its place.
     if root is not None:
-        folder = Path(os.path.expanduser(root))
+        folder = Path(os.path.expanduser(_root_text(root, name)))
         if _holds(folder, patterns):
             return folder
         state = "holds no such file" if os.path.isdir(folder) else "is not a folder"

@@ -17,6 +17,7 @@ _CALL = "randman"
 _HIGHEST_FREQUENCY = 1000
 _SMALLEST_WEIGHT = 1e-3
 _GRID_POINTS = 1001
+_MOST_NUMBERS = 2**31  # 8 GiB
 
 
 def _recordings(value: Any, n_classes: int, name: str) -> int:
@@ -198,6 +199,13 @@ def randman(
     n_test = _recordings(n_test, n_classes, "n_test")
     manifold_dim = positive_int(manifold_dim, call=_CALL, name="manifold_dim")
     alpha = number(alpha, call=_CALL, name="alpha", positive=True)
+    sizes = {"n_train": n_train, "n_test": n_test, "n_steps": n_steps, "n_units": n_units, "manifold_dim": manifold_dim}
+    sizes["n_classes"] = n_classes
+    if (n_train + n_test) * n_steps * n_units > _MOST_NUMBERS or n_classes * manifold_dim * n_units > _MOST_NUMBERS:
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(
+            f"{_CALL}: the data must hold at most {_MOST_NUMBERS} numbers; got {listed}. Use smaller ones."
+        )
     sequence = np.random.SeedSequence(whole_number(seed, call=_CALL, name="seed"))
     train_source, test_source, *class_sources = sequence.spawn(2 + n_classes)
     manifolds = [_Manifold.draw(source, manifold_dim, n_units, alpha) for source in class_sources]

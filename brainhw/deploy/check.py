@@ -7,6 +7,7 @@ from typing import Any, final
 
 import brainstate
 
+from brainhw import _arguments, _records
 from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.deploy.inputs import checked_data, input_fault
@@ -41,6 +42,14 @@ class DeployReport:
     chip: str
     rules: tuple[str, ...]
     violations: tuple[Violation, ...]
+
+    def __post_init__(self) -> None:
+        _records.check_fields(
+            self,
+            chip=_arguments.text,
+            rules=_records.each(_arguments.text, "text"),
+            violations=_records.each(_records.is_a(Violation), "Violation"),
+        )
 
     @property
     def ok(self) -> bool:
@@ -146,4 +155,4 @@ def is_net_deployable(net: brainstate.nn.Module) -> bool:
     >>> bh.deploy.is_net_deployable(net)
     False
     """
-    return check_deployable(net).ok
+    return judge(survey(net, call="is_net_deployable")).ok

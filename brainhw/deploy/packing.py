@@ -70,6 +70,7 @@ class Piece:
             check = _arguments.positive_int if name == "count" else _arguments.whole_number
             object.__setattr__(self, name, check(getattr(self, name), call="Piece", name=name))
         _arguments.choice(self.kind, KINDS, call="Piece", name="kind")
+        _arguments.text(self.layer, call="Piece", name="layer")
 
 
 class PlacementError(ValueError):
@@ -88,6 +89,12 @@ class PlacementError(ValueError):
     """
 
     def __init__(self, call: str, reason: str, fix: str, layers: tuple[str, ...]) -> None:
+        for name, value in (("call", call), ("reason", reason), ("fix", fix)):
+            _arguments.text(value, call="PlacementError", name=name)
+        layers = tuple(
+            _arguments.text(one, call="PlacementError", name="layers")
+            for one in _arguments.several(layers, call="PlacementError", name="layers", of="paths")
+        )
         super().__init__(call, reason, fix, layers)
         self.call, self.reason, self.fix, self.layers = call, reason, fix, layers
 

@@ -64,6 +64,8 @@ class Placement:
     def __post_init__(self) -> None:
         if not isinstance(self.chip, ChipSpec):
             raise TypeError(f"Placement: chip must be a ChipSpec; got {_arguments.describe(self.chip)}.")
+        if not isinstance(self.pieces, (tuple, list)):
+            raise TypeError(f"Placement: pieces must be a tuple of Piece; got {_arguments.describe(self.pieces)}.")
         for piece in self.pieces:
             if not isinstance(piece, Piece):
                 raise TypeError(f"Placement: pieces must hold Piece; got {_arguments.describe(piece)}.")
@@ -167,6 +169,13 @@ class Placement:
             If ``items`` is anything else; the message says where.
         """
         call = "Placement.from_list"
+        _arguments.instance(chip, ChipSpec, call=call, name="chip")
+        if not isinstance(layers, Mapping):
+            raise TypeError(
+                f"{call}: layers must be a mapping from path to neurons; got {_arguments.describe(layers)}."
+            )
+        for layer, count in layers.items():
+            _arguments.whole_number(count, call=call, name=f"layers[{layer!r}]")
         # A file is data from elsewhere: whatever is wrong in it is a ValueError that says where.
         if not isinstance(items, (list, tuple)):
             raise ValueError(f"{call}: the pieces must be a list; got {_arguments.describe(items)}.")

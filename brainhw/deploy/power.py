@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw import _arguments
+from brainhw import _arguments, _records
 from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
@@ -24,6 +25,7 @@ from brainhw.transform.rollout import rollout
 
 __all__ = ["Cost", "PowerReport", "estimate_power"]
 
+_COUNT = functools.partial(_arguments.number, nonnegative=True)
 # The record of all spikes is the memory that this takes: a full chip over 1000 steps is 66 MB for so many samples.
 _SAMPLES_AT_ONCE = 64
 
@@ -52,6 +54,16 @@ class Cost:
     count: float
     coefficient: str
     energy: u.Quantity
+
+    def __post_init__(self) -> None:
+        _records.check_fields(
+            self,
+            part=_arguments.text,
+            kind=_records.one_of(*_COEFFICIENTS),
+            count=_COUNT,
+            coefficient=_records.one_of(*_COEFFICIENTS.values()),
+            energy=_records.is_in(u.ujoule, nonnegative=True),
+        )
 
 
 @final
@@ -91,6 +103,22 @@ class PowerReport:
     silent: Mapping[str, int]
     weight_bits: int
     by_core: Mapping[int, u.Quantity]
+
+    def __post_init__(self) -> None:
+        energy = _records.is_in(u.ujoule, nonnegative=True)
+        _records.check_fields(
+            self,
+            chip=_records.is_a(ChipSpec),
+            duration=_records.is_in(u.ms, positive=True),
+            n_samples=_arguments.positive_int,
+            costs=_records.each(_records.is_a(Cost), "Cost"),
+            spikes=_records.by_name(_COUNT, "numbers"),
+            synaptic_events=_COUNT,
+            synops=_COUNT,
+            silent=_records.by_name(_arguments.whole_number, "whole numbers"),
+            weight_bits=_arguments.whole_number,
+            by_core=_records.by_name(energy, "energies", int),
+        )
 
     @property
     def energy(self) -> u.Quantity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -11,7 +12,7 @@ import brainstate
 import brainunit as u
 import numpy as np
 
-from brainhw import _arguments
+from brainhw import _arguments, _records
 from brainhw._table import plain_table
 from brainhw.nn import ChipWeight
 from brainhw.train.weights import on_chip
@@ -122,6 +123,23 @@ class WeightReport:
     at_limit: float | None
     changed: float | None
 
+    def __post_init__(self) -> None:
+        count = _records.optional(_arguments.whole_number)
+        number = _records.optional(functools.partial(_arguments.number, nonnegative=True))
+        _records.check_fields(
+            self,
+            path=_arguments.text,
+            shape=_records.each(_arguments.whole_number, "whole numbers"),
+            on_chip=_arguments.flag,
+            bits=_records.optional(_arguments.positive_int),
+            rounding=_arguments.text,
+            step=_records.optional(functools.partial(_arguments.number, positive=True)),
+            levels_used=count,
+            levels=count,
+            at_limit=_records.optional(_records.share),
+            changed=number,
+        )
+
 
 @final
 @dataclass(frozen=True)
@@ -135,6 +153,9 @@ class QuantizationReport:
     """
 
     weights: tuple[WeightReport, ...]
+
+    def __post_init__(self) -> None:
+        _records.check_fields(self, weights=_records.each(_records.is_a(WeightReport), "WeightReport"))
 
     def __str__(self) -> str:
         headings = ("weight", "shape", "bits", "rounding", "step", "levels used", "at limit", "rms change")

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from brainhw import _arguments
+from brainhw import _arguments, _records
 from brainhw._table import plain_table
 from brainhw.chip import get_family
 from brainhw.nn import net_chip
@@ -47,6 +47,18 @@ class RobustnessReport:
     keys: jax.Array = field(repr=False)
     nominal: float
     in_place: float | None = None
+
+    def __post_init__(self) -> None:
+        _records.check_fields(self, scores=_records.numbers(ndims=(1,)), nominal=_arguments.number)
+        if not len(self.scores):
+            raise ValueError("RobustnessReport: scores must hold the score of at least one chip; got none.")
+        keys = self.keys
+        typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.ndim == 1
+        if not typed or len(keys) != len(self.scores):
+            raise TypeError(
+                f"RobustnessReport: keys must be an array of jax.random.key, one for each of {len(self.scores)} "
+                f"scores; got {_arguments.describe(keys)}."
+            )
 
     @property
     def n_chips(self) -> int:
@@ -164,8 +176,13 @@ def robustness(
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: it compiles and runs by itself; call it outside of jit.")
-    if not callable(evaluate):
-        raise TypeError(f"{call}: evaluate must be a function of the network; got {_arguments.describe(evaluate)}.")
+    _arguments.function(evaluate, call=call, name="evaluate")
+    _arguments.flag(pbar, call=call, name="pbar")
+    if devices is not None:
+        for device in _arguments.several(devices, call=call, name="devices", of="jax.Device"):
+            # By its member: tests stand in for the device of another process.
+            if not hasattr(device, "process_index"):
+                raise TypeError(f"{call}: devices must hold jax.Device; got {_arguments.describe(device)}.")
     keys = _keys(key, n_chips, call)
     most = None if chunk is None else _arguments.positive_int(chunk, call=call, name="chunk")
     budget = _arguments.positive_int(max_memory, call=call, name="max_memory")
@@ -245,14 +262,12 @@ def _keys(key: Any, n_chips: Any, call: str) -> jax.Array:
         if not key:
             raise ValueError(f"{call}: key is an empty list and holds no key; give one key or several.")
         return jnp.stack([_one_key(one, call) for one in key])
-    n = _arguments.positive_int(n_chips, call=call, name="n_chips")
+    n = _arguments.positive_int(n_chips, call=call, name="n_chips", most=_arguments.LONGEST_AXIS)
     return jax.random.split(_one_key(key, call), n)
 
 
 def _one_key(key: Any, call: str) -> jax.Array:
-    found = _arguments.as_key(key, call)
-    if found is None:
-        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
+    found = _arguments.some_key(key, call)
     return found if jax.dtypes.issubdtype(found.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(found)
 
 

@@ -15,6 +15,7 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
+from brainhw import _arguments, _records
 from brainhw._printing import printable
 from brainhw.chip import get_family
 from brainhw.deploy.placement import PlacementError, needs_of, place_layers
@@ -59,6 +60,13 @@ class Violation:
     limit: str
     fix: str
     where: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        place = _records.each(_arguments.whole_number, "whole numbers")
+        text = _arguments.text
+        _records.check_fields(
+            self, rule=text, path=text, found=text, limit=text, fix=text, where=_records.each(place, "tuples of int")
+        )
 
     def __str__(self) -> str:
         return printable(f"{self.path}: {self.rule}: {self.found}; the chip takes {self.limit}. {self.fix}")

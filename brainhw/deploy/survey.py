@@ -12,7 +12,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from brainhw import _arguments
+from brainhw import _arguments, _records
 from brainhw.chip import ChipSpec, Family, UnknownFamilyError, get_family
 from brainhw.nn import ChipWeight, chip_weights
 from brainhw.nn.ranges import check_ranges
@@ -43,6 +43,10 @@ class Stage:
     synapse_path: str
     layer_path: str
     is_frontend: bool
+
+    def __post_init__(self) -> None:
+        text = _arguments.text
+        _records.check_fields(self, source=text, synapse_path=text, layer_path=text, is_frontend=_arguments.flag)
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,7 @@ def kaiming_init(
     call = "kaiming_init"
     _arguments.check_module(net, call=call)
     stages = discover_stages(net, families="any", call=call)
-    random_key = _arguments.as_key(key, call)
-    if random_key is None:
-        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
+    random_key = _arguments.some_key(key, call)
     rule = braintools.init.KaimingNormal() if initializer is None else initializer
     if not callable(rule):
         raise TypeError(f"{call}: initializer must be a braintools initializer; got {_arguments.describe(rule)}.")

@@ -166,13 +166,13 @@ def fluct_init(
     2.0
     """
     call = "fluct_init"
+    _arguments.flag(verbose, call=call, name="verbose")
+    _arguments.flag(return_report, call=call, name="return_report")
     settings = _settings(xi_target, alpha, center, moments, in_range, call)
     _arguments.check_module(net, call=call)
     families = _arguments.choice(families, FAMILIES, call=call, name="families")
     stages = discover_stages(net, families=families, call=call)
-    random_key = _arguments.as_key(key, call)
-    if random_key is None:
-        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
+    random_key = _arguments.some_key(key, call)
     dt = _arguments.time_step(call=call)
     data = take_data(dataloader, n_batches, lengths, call=call)
     drawn = [number for number, (synapse, _) in enumerate(stages.pairs) if _learnt(synapse)]

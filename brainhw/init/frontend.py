@@ -105,6 +105,7 @@ def frontend_init(
     call = "frontend_init"
     dt = _arguments.time_step(call=call)
     _arguments.check_module(net, call=call)
+    _arguments.flag(verbose, call=call, name="verbose")
     frontend, layer = discover_frontend(net, call=call)
     target = _checked_target(target_rate, frontend.in_size[-1], dt, call)
     x = take_batches(dataloader, n_batches, n_in=frontend.in_size[-1], call=call)

@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm
 
+from brainhw._records import check_fields, each, is_a, optional
 from brainhw.init.circuit import Circuit, Measured, settled
 from brainhw.init.normalised import what_is_hidden
 from brainhw.init.pair import Draw, FluctSettings, PairInitializer
+from brainhw.init.report_checks import LAYER, OUTCOME
 from brainhw.init.response import InputMoments, Response, silent_fraction
 from brainhw.nn.protocols import Recurrent, fulfils
 
@@ -67,6 +69,9 @@ class InitOutcome:
     mu_U: u.Quantity
     exhausted: int
     evaluations: int
+
+    def __post_init__(self) -> None:
+        check_fields(self, **OUTCOME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +157,9 @@ class LayerReport:
     init: InitOutcome | None
     signed_input: bool = False
 
+    def __post_init__(self) -> None:
+        check_fields(self, **LAYER, init=optional(is_a(InitOutcome)))
+
     @property
     def xi_median(self) -> float:
         """Median of the measured distance to threshold over the neurons that move at all; infinite if none does."""
@@ -219,6 +227,9 @@ class FluctReport:
     """
 
     layers: tuple[LayerReport, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self, layers=each(is_a(LayerReport), "LayerReport"))
 
     def __str__(self) -> str:
         """Return the table."""

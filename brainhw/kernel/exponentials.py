@@ -15,6 +15,7 @@ from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
 
 __all__ = ["amplitudes", "check_count", "decay_rates", "n_exponentials", "weight_error"]
 
+MOST_STEPS = 2**26  # a weight for each step of the horizon is computed
 FEWEST, MOST = 4, 128
 _WORST_ORDERS = (0.05, 0.2, 0.5, 0.8, 0.95)
 
@@ -123,7 +124,11 @@ def weight_error(method: str, alpha: float, n: int, horizon: int) -> float:
     if alpha > 1:
         raise ValueError(f"{call}: alpha must be above 0 and at most 1; got {alpha}.")
     n = check_count(n, call=call, name="n")
-    return float(_weight_errors(method, (alpha,), n, _arguments.positive_int(horizon, call=call, name="horizon"))[0])
+    return float(
+        _weight_errors(
+            method, (alpha,), n, _arguments.positive_int(horizon, call=call, name="horizon", most=MOST_STEPS)
+        )[0]
+    )
 
 
 def check_count(n: int, *, call: str, name: str) -> int:
@@ -164,7 +169,7 @@ def n_exponentials(tolerance: float, horizon: int, method: str = "gl") -> int:
     """
     call = "n_exponentials"
     tolerance = _arguments.number(tolerance, call=call, name="tolerance", positive=True)
-    horizon = _arguments.positive_int(horizon, call=call, name="horizon")
+    horizon = _arguments.positive_int(horizon, call=call, name="horizon", most=MOST_STEPS)
     _arguments.choice(method, METHODS, call=call, name="method")
 
     def reached(n: int) -> bool:

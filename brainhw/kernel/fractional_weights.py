@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gamma
 
+from brainhw import _arguments
+
 __all__ = ["L1", "METHODS", "FractionalMethod", "GruenwaldLetnikov", "ProductRectangle", "ShiftedGruenwaldLetnikov"]
 
 
@@ -59,6 +61,9 @@ class FractionalMethod(abc.ABC):
     reach: ClassVar[float] = 0.1
 
     compatible: bool = False
+
+    def __post_init__(self) -> None:
+        _arguments.flag(self.compatible, call=type(self).__name__, name="compatible")
 
     @abc.abstractmethod
     def weights(self, alpha: jax.Array, n: int) -> jax.Array:

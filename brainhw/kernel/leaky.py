@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
+from brainhw import _arguments
+
 __all__ = [
     "KEPT",
     "RESETS",
@@ -44,6 +46,9 @@ class Fired(NamedTuple):
     spk: jax.Array
     V: jax.Array
     wait: jax.Array | None
+
+
+_RESETS = ("subtract", "zero", "none")
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,20 @@ class Firing:
     detach: bool
     clamped: bool
     refractory: int = 0
+
+    def __post_init__(self) -> None:
+        # A layer builds its rules anew in each step, so the usual case calls nothing.
+        flags = type(self.detach) is type(self.clamped) is bool
+        whole = type(self.refractory) is int and self.refractory >= 0
+        known = isinstance(self.reset, str) and self.reset in _RESETS
+        if flags and whole and known and callable(self.spk_fun) and not isinstance(self.spk_fun, type):
+            return
+        call = type(self).__name__
+        _arguments.function(self.spk_fun, call=call, name="spk_fun")
+        _arguments.choice(self.reset, _RESETS, call=call, name="reset")
+        _arguments.flag(self.detach, call=call, name="detach")
+        _arguments.flag(self.clamped, call=call, name="clamped")
+        _arguments.whole_number(self.refractory, call=call, name="refractory")
 
     def clamp(self, V: jax.Array) -> jax.Array:
         """Return the membrane, held at zero or above where the neuron is clamped."""

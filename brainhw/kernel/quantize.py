@@ -9,7 +9,7 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 
-from brainhw._arguments import describe, number, positive_int
+from brainhw._arguments import as_array, as_key, check_finite, describe, number, positive_int
 from brainhw.chip import BITS, ChipSpec, get_family
 from brainhw.kernel.precision import wide
 
@@ -81,11 +81,21 @@ class WeightGrid:
             Round up or down at random, up with the probability of the remainder, so that the mean is the weight
             itself. ``None`` (default): to the nearest, of two equally near the even one.
         """
+        weights, key = _checked(weights, key, "WeightGrid.codes")
+        # A code of NaN would be a number like any other.
+        check_finite(weights, call="WeightGrid.codes", name="weights")
         return self._rounded(weights, key).astype(jnp.int32)
 
     def values(self, codes: jax.Array, dtype: Any = None) -> jax.Array:
         """Return the weights that codes stand for, ``codes * step``."""
-        dtype = jnp.result_type(float) if dtype is None else dtype
+        call = "WeightGrid.values"
+        codes = jnp.asarray(as_array(codes, call=call, name="codes"))
+        if not (jnp.issubdtype(codes.dtype, jnp.floating) or jnp.issubdtype(codes.dtype, jnp.integer)):
+            raise TypeError(f"{call}: codes must be whole numbers; got {describe(codes)}.")
+        check_finite(codes, call=call, name="codes")
+        return self._values(codes, jnp.result_type(float) if dtype is None else _float_type(dtype, call))
+
+    def _values(self, codes: jax.Array, dtype: Any) -> jax.Array:
         # Half precision and whole numbers hold neither steps nor the codes of many bits.
         exact = wide(dtype)
         values = jnp.asarray(codes, exact) * jnp.asarray(self.step, exact)
@@ -100,7 +110,8 @@ class WeightGrid:
 
         Arguments are those of :meth:`codes`; shape and dtype are those of ``weights``.
         """
-        return _straight_through(weights, self.values(self._rounded(weights, key), weights.dtype), self.limit)
+        weights, key = _checked(weights, key, "WeightGrid.quantize")
+        return _straight_through(weights, self._values(self._rounded(weights, key), weights.dtype), self.limit)
 
     def _rounded(self, weights: jax.Array, key: jax.Array | None) -> jax.Array:
         weights = jnp.asarray(jax.lax.stop_gradient(weights))
@@ -114,6 +125,25 @@ class WeightGrid:
             on_grid = jnp.abs(steps - nearest) <= 2 * jnp.finfo(steps.dtype).eps * jnp.abs(steps)
             nearest = jnp.where(on_grid, nearest, low + up)
         return jnp.clip(nearest, -self.largest_code, self.largest_code)
+
+
+def _checked(weights: Any, key: Any, call: str) -> tuple[jax.Array, jax.Array | None]:
+    if key is None and isinstance(weights, jax.Array) and jnp.issubdtype(weights.dtype, jnp.floating):
+        return weights, None
+    weights = jnp.asarray(as_array(weights, call=call, name="weights"))
+    if not jnp.issubdtype(weights.dtype, jnp.floating):
+        weights = weights.astype(jnp.result_type(float))
+    return weights, as_key(key, call)
+
+
+def _float_type(dtype: Any, call: str) -> Any:
+    try:
+        found = jnp.dtype(dtype) if isinstance(dtype, (str, type, jnp.dtype)) else None
+    except TypeError:
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating):
+        raise TypeError(f"{call}: dtype must be a type of floats, such as jnp.float32; got {describe(dtype)}.")
+    return found
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))

@@ -20,15 +20,23 @@ from brainhw import _arguments
 from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.precision import as_dtype, narrowed, wide
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
-from brainhw.nn.parameter import current_value, neuron_parameter, weight_state
+from brainhw.nn.parameter import current_value, drawn_weights, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, tap
 from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
-from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, no_spikes, zeros
+from brainhw.nn.spiking import (
+    RestingStates,
+    check_spike_function,
+    checked_drive,
+    drives_over_time,
+    no_spikes,
+    zeros,
+)
 from brainhw.surrogate import MultiSpike, StepPWL
 from brainhw.surrogate.multi_spike import spike_limit
 
 __all__ = ["CubaLIFLayer"]
 
+_MOST_SYNAPSES = 2**20
 _NOISE = Range(0.0, includes_low=True, unit=u.mV / u.second**0.5)
 
 
@@ -144,10 +152,13 @@ class CubaLIFLayer(RestingStates):
         name: str | None = None,
     ) -> None:
         call = type(self).__name__
-        n_syn = _arguments.positive_int(n_synapses, call=call, name="n_synapses")
+        n_syn = _arguments.positive_int(n_synapses, call=call, name="n_synapses", most=_MOST_SYNAPSES)
         shape = _layer_shape(size, n_syn, w_rec, call)
         # Inputs are flat, channel neuron * S + synapse, as in Rockpool: a dense synapse in front has one axis.
-        super().__init__(shape if len(shape) > 1 else (shape[0] * n_syn,), name=name)
+        super().__init__(
+            shape if len(shape) > 1 else (shape[0] * n_syn,),
+            name=_arguments.module_name(name, call=type(self).__name__),
+        )
         self.out_size = shape
         self.n_synapses = n_syn
         self.leak = leak
@@ -232,9 +243,11 @@ class CubaLIFLayer(RestingStates):
 
         ``xs`` is the input of each synapse in mV, ``[T, ..., N * S]``. No spike and no noise; no state is touched.
         """
-        alpha, beta = self._decay_factors(_arguments.time_step(call=f"{type(self).__name__}.subthreshold"))
+        call = f"{type(self).__name__}.subthreshold"
+        xs = drives_over_time(xs, u.mV, size=self.in_size, call=call)
+        alpha, beta = self._decay_factors(_arguments.time_step(call=call))
         bias = current_value(self.bias).in_unit(u.mV)
-        inputs = self._by_synapse(xs.in_unit(u.mV))
+        inputs = self._by_synapse(xs)
 
         def one_step(carry: tuple[u.Quantity, u.Quantity], x: u.Quantity) -> tuple[Any, jax.Array]:
             V, I_syn = carry
@@ -379,7 +392,7 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
             f"got {_arguments.describe(w_rec)}."
         )
     learnt, drawn = isinstance(w_rec, brainstate.nn.Param), isinstance(w_rec, Callable)  # type: ignore[arg-type]
-    value = w_rec.value() if learnt else w_rec(shape) if drawn else w_rec
+    value = w_rec.value() if learnt else drawn_weights(w_rec, shape, call, "w_rec") if drawn else w_rec
     if drawn and not learnt and not isinstance(value, u.Quantity):
         raise TypeError(
             f"{call}: the initializer of w_rec must return voltages; got {_arguments.describe(value)}. Give it the "

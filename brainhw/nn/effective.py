@@ -100,6 +100,10 @@ class EffectiveWeight(brainstate.nn.Module):
         rounding: str = "nearest",
     ) -> None:
         super().__init__()
+        _arguments.text(owner, call=type(self).__name__, name="owner", some=True)
+        _arguments.instance(chip, ChipSpec, call=owner, name="chip")
+        if not isinstance(master, brainstate.State):
+            raise TypeError(f"{owner}: master must be the state of a weight; got {_arguments.describe(master)}.")
         # The weights stay with their owner, whose path they carry in checkpoints; a second reference here would either
         # rename them or be lost when a network is copied.
         self.chip = chip
@@ -370,6 +374,7 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
     >>> list(bh.nn.chip_weights(bh.nn.H1v1Layer(3, tau=10 * u.ms, topology="RC")))
     ['H1v1Layer']
     """
+    _arguments.check_module(net, call="chip_weights")
     found = {}
     for path, node in net.nodes().items():
         if isinstance(getattr(node, "effective", None), EffectiveWeight):
@@ -404,6 +409,8 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
     >>> bh.nn.net_chip(bh.nn.H1v2Synapse(2, 3), call="my function").name
     'H1v2'
     """
+    if type(call) is not str or not call or not isinstance(net, brainstate.nn.Module):
+        _arguments.check_module(net, call=_arguments.text(call, call="net_chip", name="call", some=True))
     found: dict[str, ChipSpec] = {}
     for path, node in net.nodes().items():
         chip = getattr(node, "chip", None)

@@ -24,7 +24,15 @@ from brainhw.nn.fractional_terms import Terms, make_terms
 from brainhw.nn.parameter import current_value, neuron_parameter
 from brainhw.nn.protocols import Slot, heard_now, tap
 from brainhw.nn.ranges import DURATION, FACTOR, ORDER, THRESHOLD, Range
-from brainhw.nn.spiking import RestingStates, check_spike_function, checked_drive, no_spikes, zeros
+from brainhw.nn.spiking import (
+    RestingStates,
+    check_spike_function,
+    checked_batch,
+    checked_drive,
+    drives_over_time,
+    no_spikes,
+    zeros,
+)
 
 __all__ = ["FractionalLayer"]
 
@@ -83,7 +91,7 @@ class FractionalLayer(RestingStates):
     ) -> None:
         call = type(self).__name__
         shape = _arguments.sizes(size, call=call, name="size")
-        super().__init__(shape, name=name)
+        super().__init__(shape, name=_arguments.module_name(name, call=call))
         self.V_th = neuron_parameter(V_th, THRESHOLD, shape, call=call, name="V_th")
         self.tau = _time_constant(tau, learn_tau, shape, call)
         self.time_scale = self.lookahead = None
@@ -106,8 +114,16 @@ class FractionalLayer(RestingStates):
             )
         self.memory_rule = _arguments.choice(memory_rule, ("past", "spikede"), call=call, name="memory_rule")
         self.alpha_rule = _arguments.choice(alpha_rule, ("exact", "spikede"), call=call, name="alpha_rule")
-        self.memory = None if memory is None else _arguments.positive_int(memory, call=call, name="memory")
-        self.horizon = None if horizon is None else _arguments.positive_int(horizon, call=call, name="horizon")
+        self.memory = (
+            None
+            if memory is None
+            else _arguments.positive_int(memory, call=call, name="memory", most=_arguments.LONGEST_AXIS)
+        )
+        self.horizon = (
+            None
+            if horizon is None
+            else _arguments.positive_int(horizon, call=call, name="horizon", most=_arguments.LONGEST_AXIS)
+        )
         self.n_exponentials = check_count(n_exponentials, call=call, name="n_exponentials")
         if kernel == "soe" and memory is not None:
             raise ValueError(
@@ -259,6 +275,7 @@ class FractionalLayer(RestingStates):
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``."""
+        batch_size = checked_batch(batch_size, self, "init_state")
         self._dt_of_past: float | None = None
         for name in {"position", "V_offset", "x_before"} - self.resting_values(batch_size).keys():
             setattr(self, name, None)  # another method had it
@@ -266,6 +283,7 @@ class FractionalLayer(RestingStates):
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
+        batch_size = checked_batch(batch_size, self, "reset_state")
         self._dt_of_past = None
         super().reset_state(batch_size)
 
@@ -319,7 +337,9 @@ class FractionalLayer(RestingStates):
 
         ``xs`` are drives in mV, ``[T, ..., *size]``. No spike, no reset; no state is touched.
         """
-        dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
+        call = f"{type(self).__name__}.subthreshold"
+        xs = drives_over_time(xs, u.mV, size=self.in_size, call=call)
+        dt = _arguments.time_step(call=call)
         state = _plain(self.resting_values(*xs.shape[1 : xs.ndim - len(self.in_size)]))
         rules = self.rules()._replace(spk_fun=jnp.zeros_like)
         _, trace = run_steps(rules, self.parameters(dt), state, xs.to(u.mV).mantissa)

@@ -23,7 +23,7 @@ from brainhw.nn.leak import decay_factor
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
 from brainhw.nn.ranges import DENSE_NUMBER, THRESHOLD, TIME_CONSTANT, Range
-from brainhw.nn.spiking import SpikingLayer, checked_spikes
+from brainhw.nn.spiking import SpikingLayer, checked_batch, checked_spikes
 
 __all__ = [
     "H1Frontend",
@@ -94,10 +94,13 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Compute the charges: after ``brainstate.nn.init_all_states`` the chip in place is ready to run."""
+        checked_batch(batch_size, self, "init_state")
         self.prepare()
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the chip in place."""
+        if key is not None:
+            key = _arguments.as_key(key, f"{type(self).__name__}.prepare")
         self.effective.refresh(self.weight, key)
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
@@ -166,7 +169,7 @@ class H1Synapse(_ChipSynapse):
         rounding: str = "nearest",
         name: str | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=_arguments.module_name(name, call=type(self).__name__))
         call = type(self).__name__
         self.chip = _chip_of(chip, self, "synapse", call=call)
         n_in = _arguments.size(in_size, call=call, name="in_size")
@@ -267,7 +270,7 @@ class H1Frontend(_ChipSynapse):
         rounding: str = "nearest",
         name: str | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=_arguments.module_name(name, call=type(self).__name__))
         call = type(self).__name__
         self.chip = _chip_of(chip, self, "frontend", call=call)
         self.in_size = self.out_size = (self.chip.frontend_channels,)
@@ -496,6 +499,7 @@ class H1Layer(SpikingLayer):
         if key is None:
             values = {name: self._in_place(name, nominal) for name, nominal in self.nominal().items()}
         else:
+            key = _arguments.some_key(key, f"{type(self).__name__}.prepare")
             values = self.drawn(key, get_family(self.family).sizes(self.chip))
         for name, value in values.items():
             getattr(self, f"chip_{name}").value = value

@@ -15,7 +15,7 @@ from brainhw import _arguments
 from brainhw.kernel.precision import state_dtype
 from brainhw.nn.ranges import Range
 
-__all__ = ["current_value", "neuron_parameter", "weight_state"]
+__all__ = ["current_value", "drawn_weights", "neuron_parameter", "weight_state"]
 
 
 def neuron_parameter(
@@ -62,6 +62,17 @@ def current_value(parameter: Any) -> Any:
     return parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter
 
 
+def drawn_weights(init: Callable[..., Any], shape: tuple[int, ...], call: str, name: str) -> Any:
+    """Return what an initializer gives for a shape, or raise in the name of the call."""
+    try:
+        return init(shape)
+    except Exception as error:  # an initializer of anybody may fail in any way
+        raise TypeError(
+            f"{call}: {name} must be an array or an initializer, which takes a shape and returns an array; "
+            f"{_arguments.describe(init)} failed for shape {shape} with {type(error).__name__}: {error}."
+        ) from error
+
+
 def weight_state(
     init: Any, shape: tuple[int, ...], *, unit: u.Unit = u.UNITLESS, call: str, name: str
 ) -> brainstate.ParamState:
@@ -74,7 +85,7 @@ def weight_state(
         )
     # Initializers of other packages broadcast; those who forbid it mean their own code.
     with jax.numpy_rank_promotion("allow"):
-        value = init(shape) if isinstance(init, Callable) else init  # type: ignore[arg-type]
+        value = drawn_weights(init, shape, call, name) if callable(init) else init
     if unit == u.UNITLESS:
         value = _arguments.as_array(value, call=call, name=name)
     else:

@@ -25,8 +25,10 @@ __all__ = [
     "RestingStates",
     "SpikingLayer",
     "check_spike_function",
+    "checked_batch",
     "checked_drive",
     "checked_spikes",
+    "drives_over_time",
     "no_spikes",
     "step_size",
     "tall_product",
@@ -45,7 +47,7 @@ class RestingStates(brainstate.nn.Dynamics):
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``; those that there are go back to rest."""
-        resting = self.resting_values(batch_size)
+        resting = self.resting_values(checked_batch(batch_size, self, "init_state"))
         # A compiled function goes on with the states that it knows, so outside of traces these are kept. A trace, and
         # brainstate's mapping over states, need new ones.
         kept = not TRACE_CONTEXT.state_stack and not TRACE_CONTEXT.new_state_catcher and _arguments.is_concrete(resting)
@@ -58,6 +60,7 @@ class RestingStates(brainstate.nn.Dynamics):
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
+        batch_size = checked_batch(batch_size, self, "reset_state")
         for name, value in self.resting_values(batch_size).items():
             getattr(self, name).value = value
 
@@ -141,7 +144,7 @@ class SpikingLayer(RestingStates):
     ) -> None:
         call = type(self).__name__
         shape = _arguments.sizes(size, call=call, name="size")
-        super().__init__(shape, name=name)
+        super().__init__(shape, name=_arguments.module_name(name, call=type(self).__name__))
         self.spk_fun = check_spike_function(spk_fun, call)
         self.topology = _arguments.choice(topology, TOPOLOGIES, call=call, name="topology")
         if topology == "RC" and len(shape) > 1:
@@ -206,7 +209,9 @@ class SpikingLayer(RestingStates):
 
         No clamp, spike or reset; no state is touched.
         """
-        dt = _arguments.time_step(call=f"{type(self).__name__}.subthreshold")
+        call = f"{type(self).__name__}.subthreshold"
+        dt = _arguments.time_step(call=call)
+        xs = drives_over_time(xs, self.drive_unit, size=self.in_size, call=call)
 
         # By `integrate` and not by the kernel, so that a subclass which overrides it is measured as it runs.
         def one_step(V: u.Quantity, drive: u.Quantity) -> tuple[u.Quantity, jax.Array]:
@@ -384,6 +389,29 @@ def checked_drive(
     return u.Quantity(_arguments.as_array(x.mantissa, call=call, name="the input"), unit=x.unit).in_unit(unit)
 
 
+def checked_batch(value: Any, module: Any, method: str) -> int | None:
+    """Return a number of samples, ``None`` for one sample without an axis of its own, or raise."""
+    # The usual case first: every layer asks before each batch.
+    if value is None or (type(value) is int and 0 < value <= _arguments.LONGEST_AXIS):
+        return value
+    call = f"{type(module).__name__}.{method}"
+    return _arguments.positive_int(value, call=call, name="batch_size", most=_arguments.LONGEST_AXIS)
+
+
+def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str) -> u.Quantity:
+    """Return drives ``[T, ..., *size]`` in ``unit``, or raise; used where no state tells the batch."""
+    if not isinstance(xs, u.Quantity) or not u.have_same_dim(xs, unit):
+        raise TypeError(f"{call}: xs must be a Quantity with the dimension of {unit}; got {_arguments.describe(xs)}.")
+    shape = np.shape(xs.mantissa)
+    if len(shape) <= len(size) or shape[-len(size) :] != tuple(size) or 0 in shape:
+        axes = ", ".join(map(str, size))
+        raise ValueError(f"{call}: xs must have shape [T, ..., {axes}], none of them 0; got shape {shape}.")
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise TypeError(f"{call}: xs must hold real numbers; got {_arguments.describe(xs)}.")
+    _arguments.check_finite(xs, call=call, name="xs")
+    return xs.in_unit(unit)
+
+
 def checked_spikes(x: Any, n: int, *, call: str) -> Any:
     """Return the plain input ``[..., n]`` of a synapse, or raise if it is something else."""
     if isinstance(x, jax.Array) and x.ndim and x.shape[-1] == n and _is_finite(x):
@@ -418,4 +446,6 @@ def _batched(size: int | tuple[int, ...], batch_size: int | None) -> tuple[int, 
 def tall_product(xs: jax.Array, weights: jax.Array) -> jax.Array:
     """Return ``xs [..., N_in] @ weights [N_in, N_out]`` as one product of a tall matrix."""
     # As a product of matrices with two axes, its gradient is one plain product too.
-    return (xs.reshape(-1, xs.shape[-1]) @ weights).reshape(*xs.shape[:-1], -1)
+    # Sizes in full: of an empty sequence numpy cannot infer one.
+    rows = math.prod(xs.shape[:-1])
+    return (xs.reshape(rows, xs.shape[-1]) @ weights).reshape(*xs.shape[:-1], weights.shape[-1])

@@ -42,7 +42,7 @@ def twin(module: brainstate.nn.Module) -> Any:
     >>> other.recurrent_weight is layer.recurrent_weight, other.V is layer.V
     (True, False)
     """
-    _arguments.check_module(module, call="twin")
+    _arguments.check_module(module, call="twin", name="module")
     copied = copy.deepcopy(module)
     for path, state in module.states(brainstate.ParamState).items():
         owner: Any = copied

@@ -45,12 +45,12 @@ def _steepness(value: Any, *, call: str, name: str) -> float:
 def _dimensionless(x: Any, *, call: str) -> jax.Array:
     if isinstance(x, u.Quantity):
         raise TypeError(
-            f"{call}: a spike function takes plain numbers; got {describe(x)}. "
+            f"{call}: x must be plain numbers; got {describe(x)}. "
             "Divide by the threshold first, as in (V - V_th) / V_th."
         )
-    array = jnp.asarray(x if isinstance(x, jax.Array) else as_array(x, call=call, name="x"))
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise TypeError(f"{call}: x must be real; got {describe(array)}.")
+    # The usual case calls nothing: outside `jit` every step passes here.
+    plain = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)
+    array = jnp.asarray(x if plain else as_array(x, call=call, name="x"))
     # Integers and booleans carry no gradient; braintools 0.3 keeps them, 0.4 converts; here they always become floats.
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
 
@@ -77,7 +77,13 @@ class _HardThreshold(braintools.surrogate.Surrogate):
     alpha: float
 
     def __call__(self, x: Any) -> jax.Array:
-        return _spike(self, _dimensionless(x, call=self._call))
+        x = _dimensionless(x, call=self._call)
+        # NaN is not above the threshold, so it would be no spike like any other. A trace has no numbers to look at.
+        if not isinstance(x, jax.core.Tracer) and jnp.isnan(x).any():
+            raise ValueError(
+                f"{self._call}: x holds {int(jnp.isnan(x).sum())} NaN of {x.size} value(s); find their source."
+            )
+        return _spike(self, x)
 
     def surrogate_grad(self, x: Any) -> jax.Array:
         """Return the derivative used going backward, shape and float type of ``x``."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw.kernel.precision import for_sums
-from brainhw.train.rates import check_output, equal_populations, population_size
+from brainhw.train.rates import check_output, equal_populations, output_spikes, population_size
 
 __all__ = ["accuracy", "accuracy_population", "population_votes"]
 
@@ -38,7 +38,7 @@ def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
     >>> float(bh.train.accuracy(spikes, jnp.array([0, 1])))
     1.0
     """
-    check_output(spikes, labels, call="accuracy")
+    spikes, labels = check_output(spikes, labels, call="accuracy")
     # Counts order the neurons as rates do, without a time step.
     return jnp.mean(jnp.argmax(jnp.sum(for_sums(spikes), axis=0), axis=-1) == labels)
 
@@ -72,7 +72,7 @@ def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) ->
     >>> float(bh.train.accuracy_population(spikes, jnp.array([1]), 2))
     1.0
     """
-    size = population_size(spikes, labels, n_classes, call="accuracy_population")
+    spikes, labels, size = population_size(spikes, labels, n_classes, call="accuracy_population")
     counts = _by_population(spikes, n_classes, size).sum(axis=-1)
     return jnp.mean(jnp.argmax(counts, axis=-1) == labels)
 
@@ -105,8 +105,7 @@ def population_votes(spikes: jax.Array, n_classes: int) -> jax.Array:
     [[0.5, 2.0]]
     """
     call = "population_votes"
-    if jnp.ndim(spikes) != 3:
-        raise ValueError(f"{call}: spikes must be [T, B, N]; got shape {jnp.shape(spikes)}.")
+    spikes = output_spikes(spikes, call=call)
     size = equal_populations(spikes.shape[-1], n_classes, call=call)
     return _by_population(spikes, n_classes, size).mean(axis=-1)
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from brainhw import _arguments
 from brainhw.kernel.precision import for_sums
+from brainhw.train.rates import counted
 
 __all__ = ["BoundsReg", "firing_rate_bounds_loss"]
 
@@ -80,7 +81,7 @@ def firing_rate_bounds_loss(
     high = None if upper is None else hertz(upper, name="upper", nonnegative=True).mantissa
     per_miss = hertz(scale, name="scale", positive=True).mantissa
     _check_order(low, high, call)
-    spikes = jnp.asarray(_arguments.as_array(spikes, call=call, name="spikes"))
+    spikes = counted(spikes, call=call, name="spikes")
     if spikes.ndim < 2:
         raise ValueError(f"{call}: spikes must be [T, ..., N]; got shape {spikes.shape}.")
     if not spikes.size:
@@ -88,9 +89,6 @@ def firing_rate_bounds_loss(
             f"{call}: spikes must hold at least one step, sample and neuron, because rates are means; "
             f"got shape {spikes.shape}."
         )
-    _arguments.check_finite(
-        spikes, call=call, name="spikes", fix="find their source with brainhw.rollout(..., check_finite=True)"
-    )
     seconds = _arguments.time_step(call=call).to(u.second).mantissa
     # The mean over steps and samples per neuron: one silent neuron is penalised even in a busy layer.
     rates = jnp.mean(for_sums(spikes), axis=tuple(range(spikes.ndim - 1))) / seconds
@@ -132,8 +130,8 @@ class BoundsReg(brainstate.nn.Regularization):
     def __init__(self, lower: Any = None, upper: Any = None, *, scale: Any = None, weight: float = 1.0) -> None:
         call = type(self).__name__
         super().__init__()
-        given = next((b for b in (lower, upper, scale) if b is not None), 1.0)
-        self.unit = u.get_unit(given)
+        units = [u.get_unit(b) for b in (lower, upper, scale) if isinstance(b, u.Quantity)]
+        self.unit = units[0] if units else u.UNITLESS
         self.lower = None if lower is None else self._number(lower, call, "lower")
         self.upper = None if upper is None else self._number(upper, call, "upper")
         self.scale = 1.0 if scale is None else self._number(scale, call, "scale", positive=True)
@@ -155,14 +153,19 @@ class BoundsReg(brainstate.nn.Regularization):
                 f"{call}: the bounds have no unit, but the parameter is {_arguments.describe(value)}; give bounds of "
                 f"its dimension, for example {call}(upper=1. * u.{_arguments.unit_name(u.get_unit(value))})."
             )
+        else:
+            value = _arguments.as_array(value, call=call, name="the parameter")
         return self.weight * jnp.sum((_excess(jnp.asarray(value), self.lower, self.upper) / self.scale) ** 2)
 
     def sample_init(self, shape: tuple[int, ...]) -> Any:
         """Draw values evenly between the two bounds, or raise if one side is open."""
+        call = type(self).__name__
         if self.lower is None or self.upper is None:
-            raise ValueError(
-                f"{type(self).__name__}: drawing values needs both bounds, but one side is open; give both."
-            )
+            raise ValueError(f"{call}: drawing values needs both bounds, but one side is open; give both.")
+        given = (
+            [shape] if not hasattr(shape, "__len__") else _arguments.several(shape, call=call, name="shape", of="sizes")
+        )
+        shape = tuple(_arguments.whole_number(n, call=call, name="shape", most=_arguments.LONGEST_AXIS) for n in given)
         drawn = brainstate.random.uniform(self.lower, self.upper, shape)
         return drawn if self.unit == u.UNITLESS else drawn * self.unit
 

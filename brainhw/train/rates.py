@@ -15,6 +15,8 @@ from brainhw.kernel.precision import for_sums
 
 __all__ = ["balanced_population_mse", "firing_rate_target_mse_loss"]
 
+_FIND = "find their source with brainhw.rollout(..., check_finite=True)"
+
 
 def firing_rate_target_mse_loss(
     spikes_list: Sequence[jax.Array], offsets: Sequence[Any], multipliers: Sequence[Any]
@@ -52,20 +54,34 @@ def firing_rate_target_mse_loss(
     0.25
     """
     call = "firing_rate_target_mse_loss"
-    lengths = len(spikes_list), len(offsets), len(multipliers)
+    given = {"spikes_list": spikes_list, "offsets": offsets, "multipliers": multipliers}
+    listed = [
+        _arguments.several(value, call=call, name=name, of="one for each layer", flat=False)
+        for name, value in given.items()
+    ]
+    lengths = tuple(len(values) for values in listed)
     if len(set(lengths)) > 1 or not lengths[0]:
-        raise ValueError(f"{call}: give one offset and one multiplier for each layer's spikes; got lengths {lengths}.")
+        raise ValueError(
+            f"{call}: spikes_list, offsets and multipliers must hold one offset and one multiplier for each layer; "
+            f"got lengths {lengths}."
+        )
     terms = []
-    for i, (spikes, offset, multiplier) in enumerate(zip(spikes_list, offsets, multipliers, strict=True)):
+    for i, (one, offset, multiplier) in enumerate(zip(*listed, strict=True)):
+        spikes = counted(one, call=call, name=f"spikes_list[{i}]")
+        if spikes.ndim < 2 or not spikes.size:
+            raise ValueError(
+                f"{call}: spikes_list[{i}] must be [T, ..., N], with at least one step, sample and neuron; "
+                f"got shape {spikes.shape}."
+            )
         # The mean of the layer, as the vendor defines it: silent and busy neurons may cancel.
-        rate = jnp.mean(for_sums(_arguments.as_array(spikes, call=call, name=f"spikes_list[{i}]")))
+        rate = jnp.mean(for_sums(spikes))
         names = f"offsets[{i}]", f"multipliers[{i}]"
         if isinstance(offset, u.Quantity):
-            target = _arguments.quantity(offset, u.Hz, call=call, name=names[0], shapes=[()]).mantissa
+            target = _arguments.quantity(offset, u.Hz, call=call, name=names[0], shapes=[()], nonnegative=True).mantissa
             weight = _arguments.quantity(multiplier, u.second, call=call, name=names[1], shapes=[()]).mantissa
             rate = rate / _arguments.time_step(call=call).to(u.second).mantissa
         else:
-            target = _arguments.number(offset, call=call, name=names[0])
+            target = _arguments.number(offset, call=call, name=names[0], nonnegative=True)
             weight = _arguments.number(multiplier, call=call, name=names[1])
         terms.append(((rate - target) * weight) ** 2)
     return jnp.sum(jnp.stack(terms))
@@ -110,17 +126,31 @@ def balanced_population_mse(
     8.0
     """
     call = "balanced_population_mse"
-    size = population_size(spikes, labels, n_classes, call=call)
+    high = _arguments.number(high, call=call, name="high", nonnegative=True, traced=True)
+    low = _arguments.number(low, call=call, name="low", nonnegative=True, traced=True)
+    if _arguments.is_concrete((low, high)) and low > high:
+        raise ValueError(f"{call}: low must not exceed high; got {low:g} and {high:g}. Swap them.")
+    spikes, labels, size = population_size(spikes, labels, n_classes, call=call)
     # Consecutive neurons form a population, as in `accuracy_population`.
     right = jnp.repeat(jax.nn.one_hot(labels, n_classes), size, axis=-1)
     target = low + (high - low) * right
     return jnp.mean((jnp.sum(for_sums(spikes), axis=0) - target) ** 2)
 
 
-def population_size(spikes: Any, labels: Any, n_classes: int, *, call: str) -> int:
-    """Return the neurons per class of output spikes ``[T, B, N]`` with ``labels`` ``[B]``, or raise."""
-    check_output(spikes, labels, _arguments.positive_int(n_classes, call=call, name="n_classes"), call=call)
-    return equal_populations(spikes.shape[-1], n_classes, call=call)
+def population_size(spikes: Any, labels: Any, n_classes: int, *, call: str) -> tuple[jax.Array, jax.Array, int]:
+    """Return spikes ``[T, B, N]``, labels ``[B]`` and the neurons per class, or raise."""
+    n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
+    spikes, labels = check_output(spikes, labels, n_classes, call=call)
+    return spikes, labels, equal_populations(spikes.shape[-1], n_classes, call=call)
+
+
+def counted(spikes: Any, *, call: str, name: str) -> jax.Array:
+    """Return spikes as a float array without NaN (unless traced), or raise."""
+    array = jnp.asarray(_arguments.as_array(spikes, call=call, name=name))
+    _arguments.check_finite(array, call=call, name=name, fix=_FIND)
+    # A sum of uint8 would wrap at 256, and bfloat16 does not tell 300 from 301.
+    wide = jnp.promote_types(array.dtype, jnp.float32) if jnp.issubdtype(array.dtype, jnp.floating) else float
+    return array.astype(jnp.result_type(wide))
 
 
 def equal_populations(n: int, n_classes: int, *, call: str) -> int:
@@ -134,13 +164,25 @@ def equal_populations(n: int, n_classes: int, *, call: str) -> int:
     return n // n_classes
 
 
-def check_output(spikes: Any, labels: Any, n_classes: int | None = None, *, call: str) -> None:
-    """Raise unless ``spikes`` is ``[T, B, N]`` and ``labels [B]`` are classes, by default 0 to ``N - 1``.
+def output_spikes(spikes: Any, *, call: str) -> jax.Array:
+    """Return output spikes ``[T, B, N]`` with at least one of each, or raise."""
+    spikes = counted(spikes, call=call, name="spikes")
+    if spikes.ndim != 3:
+        raise ValueError(f"{call}: spikes must be [T, B, N]; got shape {spikes.shape}.")
+    if not spikes.size:
+        raise ValueError(f"{call}: spikes must hold at least one step, sample and neuron; got shape {spikes.shape}.")
+    return spikes
 
-    The numbers of traced labels are not checked.
+
+def check_output(spikes: Any, labels: Any, n_classes: int | None = None, *, call: str) -> tuple[jax.Array, jax.Array]:
+    """Return ``spikes [T, B, N]`` and ``labels [B]``, classes (by default 0 to ``N - 1``), as arrays, or raise.
+
+    Numbers that are traced are not checked.
     """
-    shape, label_shape = jnp.shape(spikes), jnp.shape(labels)
-    if len(shape) != 3 or label_shape != shape[1:2]:
+    spikes = output_spikes(spikes, call=call)
+    labels = _arguments.as_array(labels, call=call, name="labels")
+    shape, label_shape = spikes.shape, jnp.shape(labels)
+    if label_shape != shape[1:2]:
         raise ValueError(f"{call}: spikes must be [T, B, N] and labels [B]; got shapes {shape} and {label_shape}.")
     if not jnp.issubdtype(jnp.asarray(labels).dtype, jnp.integer):
         raise TypeError(f"{call}: labels must be whole numbers; got {_arguments.describe(labels)}.")
@@ -150,3 +192,4 @@ def check_output(spikes: Any, labels: Any, n_classes: int | None = None, *, call
         raise ValueError(
             f"{call}: labels must lie between 0 and {n_classes - 1}; got {numbers.min()} to {numbers.max()}."
         )
+    return spikes, jnp.asarray(labels)

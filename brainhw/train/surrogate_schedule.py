@@ -74,12 +74,13 @@ class SurrogateSchedule:
     ) -> None:
         call = type(self).__name__
         _arguments.check_module(net, call=call)
+        _arguments.text(parameter, call=call, name="parameter", some=True)
         self.total_epochs = _arguments.positive_int(total_epochs, call=call, name="total_epochs")
         self.start = _arguments.number(start, call=call, name="start", positive=True)
         self.end = _arguments.number(end, call=call, name="end", positive=True)
         layers = {path: node for path, node in net.nodes().items() if callable(getattr(node, "spk_fun", None))}
         if not layers:
-            raise ValueError(f"{call}: the network has no layer with a spk_fun to schedule.")
+            raise ValueError(f"{call}: net has no layer with a spk_fun to schedule.")
         plain = {path: _plain(node.spk_fun) for path, node in layers.items()}
         names = {path: _attribute(spk_fun, parameter, call) for path, spk_fun in plain.items()}
         # A state: a training step that was compiled before reads the new value.

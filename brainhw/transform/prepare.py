@@ -90,8 +90,9 @@ def prepare_net(
     call = "prepare_net"
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
-    # The usual case costs two comparisons: a preparation stands in every call of `rollout`.
-    if reset is not True or not (batch_size is None or (type(batch_size) is int and batch_size > 0)):
+    # The usual case costs some comparisons: a preparation stands in every call of `rollout`.
+    usual = batch_size is None or (type(batch_size) is int and 0 < batch_size <= _arguments.LONGEST_AXIS)
+    if reset is not True or not usual:
         batch_size = _batch_size(batch_size, reset, call)
     if key is not None:
         key = _arguments.as_key(key, call)
@@ -129,7 +130,9 @@ def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
             f"{call}: batch_size is {_arguments.describe(batch_size)}, but reset is False and the states keep their "
             "shape. Leave one of them out."
         )
-    return None if batch_size is None else _arguments.positive_int(batch_size, call=call, name="batch_size")
+    if batch_size is None:
+        return None
+    return _arguments.positive_int(batch_size, call=call, name="batch_size", most=_arguments.LONGEST_AXIS)
 
 
 def keyed(net: brainstate.nn.Module, method: str, key: jax.Array | None) -> Iterator[tuple[Any, jax.Array | None]]:

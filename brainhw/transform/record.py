@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import brainstate
@@ -35,10 +35,8 @@ class Recorder:
 
     def __init__(self, net: brainstate.nn.Module, names: Sequence[str], *, call: str) -> None:
         self._call, self._net = call, net
-        if isinstance(names, str) or not isinstance(names, Iterable):
-            raise TypeError(
-                f"{call}: record must be a sequence of names such as ('hidden.V',); got {_arguments.describe(names)}."
-            )
+        if not isinstance(names, (tuple, list)):
+            names = _arguments.several(names, call=call, name="record", of="names such as ('hidden.V',)", ordered=False)
         self.names = tuple(names)
         # Only if something is recorded: a walk through the network costs as much as a check of its input.
         nodes = net.nodes() if self.names else {}

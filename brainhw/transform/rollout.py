@@ -22,6 +22,7 @@ from brainhw.nn.ranges import check_ranges
 from brainhw.transform.clock import now
 from brainhw.transform.cpu_gradients import cheap_gradients
 from brainhw.transform.finite import FiniteWatch, check_states
+from brainhw.transform.given import checked_bar, checked_key
 from brainhw.transform.prepare import (
     check_numbers,
     is_finite,
@@ -142,14 +143,13 @@ def rollout(
     call = "rollout"
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
+    if key is not None or not (type(check_finite) is type(layerwise) is bool):
+        key = checked_key(key, call=call, check_finite=check_finite, layerwise=layerwise)
     n_steps, batch_size = time_and_batch(net, xs, call=call)
     xs = _arguments.as_arrays(xs, call=call, name="xs")
     _check_values(net, xs, call)
-    if type(layerwise) is not bool:
-        _arguments.flag(layerwise, call=call, name="layerwise")
+    pbar = None if pbar is None else checked_bar(pbar, n_steps, call=call)
     segment = segment_length(checkpoint, n_steps, call=call)
-    if type(check_finite) is not bool:
-        _arguments.flag(check_finite, call=call, name="check_finite")
     if jax.config.jax_disable_jit:
         # Somebody looks into the steps: each runs as it is written, one after the other.
         layerwise, segment = False, None
@@ -194,11 +194,11 @@ def _plan(
 
 def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any, key: Any, call: str) -> None:
     """Prepare a network as the argument ``prepare`` of :func:`rollout` says."""
-    if prepare is True:
+    if isinstance(prepare, (bool, np.bool_)) and prepare:
         prepare_net(net, batch_size, key=key)
         return
     weights = isinstance(prepare, str) and prepare == "weights"
-    if prepare is not False and not weights:
+    if not weights and not isinstance(prepare, (bool, np.bool_)):
         raise TypeError(f"{call}: prepare must be True, False or 'weights'; got {_arguments.describe(prepare)}.")
     if key is not None and not weights:
         raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False; leave one of them out.")
@@ -452,7 +452,7 @@ def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> 
     """Return the steps of a segment that ``checkpoint`` asks for; ``None`` if it asks for none."""
     if checkpoint is None:
         return None
-    if checkpoint == "auto":
+    if isinstance(checkpoint, str) and checkpoint == "auto":
         # A segment keeps some five arrays a step while it is differentiated, and two at its start until then.
         return length_near(max(1, math.isqrt(n_steps) // 2), n_steps)
     if isinstance(checkpoint, str):

@@ -103,7 +103,7 @@ def stream(
     call = "stream"
     _arguments.check_module(net, call=call)
     if batch_size is not None:
-        batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
+        batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size", most=_arguments.LONGEST_AXIS)
     refuse_inside_jit(call)
     _arguments.time_step(call=call)
     return Stream(net, batch_size, Recorder(net, record, call=call), _arguments.as_key(key, call))

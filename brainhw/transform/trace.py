@@ -16,6 +16,7 @@ from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var, get_opaque_trace
 
 from brainhw import _arguments
 from brainhw.transform.clock import now, reads_last_argument
+from brainhw.transform.given import check_input
 from brainhw.transform.step_rules import StepRuleError, StepRules
 
 __all__ = [
@@ -269,6 +270,10 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     """
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
+    if type(call) is not str or not call:
+        _arguments.text(call, call="trace_step", name="call", some=True)
+    if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x)):
+        check_input(x, call=call)
     modules = registered_modules(net)
     leaves = {id(module): (path, module) for path, module in modules if is_leaf(module)}
     rules = StepRules(net, modules, call=call)

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.init import FluctReport
-from brainhw.visualize.axes import axes_or_new, legend_above
+from brainhw.visualize.axes import axes_or_new, check_color, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,9 +53,11 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
     ('time (ms)', [0.0, 2.0])
     """
     spikes = np.asarray(_arguments.as_array(spikes, call="plot_raster", name="spikes"))
-    if spikes.ndim != 2:
+    if spikes.ndim != 2 or 0 in spikes.shape:
         raise ValueError(f"plot_raster: spikes must be [T, N], one sample; got shape {spikes.shape}.")
-    first = _arguments.whole_number(first, call="plot_raster", name="first")
+    _check_spikes(spikes, "plot_raster", "spikes")
+    first = _arguments.whole_number(first, call="plot_raster", name="first", most=_arguments.LONGEST_AXIS)
+    color = check_color(color, call="plot_raster")
     dt = _arguments.time_step(call="plot_raster").to(u.ms).mantissa
     from braintools.visualize import spike_raster
 
@@ -128,7 +130,9 @@ def plot_membrane(
         theta = np.broadcast_to(_millivolts(V_th, "V_th", ((), (n,))), (n,))
     fired = before != after
     if spikes is not None:
-        fired = np.asarray(_arguments.as_array(spikes, call=call, name="spikes")) != 0
+        given = np.asarray(_arguments.as_array(spikes, call=call, name="spikes"))
+        _check_spikes(given, call, "spikes")
+        fired = given != 0
         if fired.shape != shape:
             raise ValueError(f"{call}: spikes must have the shape of V, {shape}; got shape {fired.shape}.")
     chosen = _neurons(neurons, n)
@@ -177,7 +181,8 @@ def _membranes(value: Any, name: str, shape: tuple[int, ...] | None = None) -> n
 def _neurons(neurons: Any, n: int) -> list[int]:
     if neurons is None:
         return list(range(min(n, _SHOWN)))
-    given = neurons if isinstance(neurons, (list, tuple, range, np.ndarray)) else [neurons]
+    listed = isinstance(neurons, (list, tuple, range)) or (isinstance(neurons, np.ndarray) and neurons.ndim == 1)
+    given = neurons if listed else [neurons]
     chosen = [_arguments.whole_number(neuron, call="plot_membrane", name="neurons") for neuron in given]
     if not chosen or max(chosen) >= n:
         raise ValueError(f"plot_membrane: neurons must be numbers from 0 to {n - 1}, at least one; got {neurons!r}.")
@@ -259,10 +264,14 @@ def _mean_rate(spikes: Any, name: str) -> np.ndarray:
         raise ValueError(
             f"plot_layer_rates: {name} must have shape [T, N] or [T, B, N], none of them 0; got shape {array.shape}."
         )
-    _arguments.check_finite(array, call="plot_layer_rates", name=name)
+    _check_spikes(array, "plot_layer_rates", name)
+    return array.reshape(-1, array.shape[-1]).mean(axis=0, dtype=float)
+
+
+def _check_spikes(array: np.ndarray, call: str, name: str) -> None:
+    _arguments.check_finite(array, call=call, name=name)
     if np.any((array < 0) | (array != np.floor(array))):
         raise ValueError(
-            f"plot_layer_rates: {name} must be whole numbers of spikes, zero or more; got numbers from "
+            f"{call}: {name} must be whole numbers of spikes, zero or more; got numbers from "
             f"{float(array.min()):g} to {float(array.max()):g}. Pass what was recorded from spk, not a membrane."
         )
-    return array.reshape(-1, array.shape[-1]).mean(axis=0, dtype=float)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from brainhw import _arguments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["axes_or_new", "check_report", "legend_above"]
+__all__ = ["MOST_BINS", "axes_or_new", "check_color", "check_report", "legend_above"]
+
+
+# More bins than these are narrower than a pixel, and take long to draw.
+MOST_BINS = 2000
 
 
 def axes_or_new(ax: Axes | None, *, call: str, figsize: tuple[float, float] | None = None) -> Axes:
@@ -31,6 +37,25 @@ def check_report(report: Any, kind: type, *, call: str, source: str, name: str =
     """Raise unless ``report`` has the type that ``source`` returns."""
     if not isinstance(report, kind):
         raise TypeError(f"{call}: {name} must be a {kind.__name__}, from {source}; got {_arguments.describe(report)}.")
+
+
+def check_color(color: Any, *, call: str) -> Any:
+    """Return one colour that matplotlib knows, or raise."""
+    from matplotlib.colors import is_color_like
+
+    try:
+        parts = np.shape(color)
+        known = is_color_like(color) and parts in ((), (3,), (4,))
+        known = known and (not parts or bool(np.all(np.isfinite(np.asarray(color, float)))))
+    except (TypeError, ValueError):
+        known = False
+    # A number is no colour, although matplotlib reads the text "0.5" as a grey.
+    if not known or color is None:
+        raise ValueError(
+            f"{call}: color must be one colour of matplotlib, such as 'C0' or '#336699'; "
+            f"got {_arguments.describe(color)}."
+        )
+    return color
 
 
 def legend_above(ax: Axes, *, ncols: int = 1) -> None:

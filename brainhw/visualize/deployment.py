@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import brainunit as u
 import numpy as np
 
+from brainhw import _arguments
 from brainhw.deploy import Piece, Placement, PowerReport, RobustnessReport
-from brainhw.visualize.axes import axes_or_new, check_report, legend_above
+from brainhw.visualize.axes import axes_or_new, check_color, check_report, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -247,6 +248,9 @@ def plot_robustness(
     'share of chips that reach it'
     """
     check_report(report, RobustnessReport, call="plot_robustness", source="brainhw.deploy.robustness")
+    if label is not None:
+        _arguments.text(label, call="plot_robustness", name="label")
+    color = check_color(color, call="plot_robustness")
     ax = axes_or_new(ax, call="plot_robustness")
     scores = np.sort(report.scores)
     # Points just outside the scores: the curve starts at 1 and ends at 0 even if all scores are equal.

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import brainunit as u
 import numpy as np
 
+from brainhw import _arguments
 from brainhw.init import FluctReport, LayerReport
 from brainhw.visualize.activity import plot_layer_rates
-from brainhw.visualize.axes import axes_or_new, check_report
+from brainhw.visualize.axes import MOST_BINS, axes_or_new, check_report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,6 +44,7 @@ def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, b
         If ``report`` is of another type.
     """
     check_report(report, LayerReport, call="plot_membrane_distribution", source=_SOURCE)
+    bins = _arguments.positive_int(bins, call="plot_membrane_distribution", name="bins", most=MOST_BINS)
     theta = report.threshold.to(u.mV).mantissa
     values = (report.membrane_sample.to(u.mV).mantissa / theta).ravel()
     ax = axes_or_new(ax, call="plot_membrane_distribution")

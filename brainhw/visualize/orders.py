@@ -10,7 +10,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.transform.fractional_orders import fractional_layers
-from brainhw.visualize.axes import axes_or_new, legend_above
+from brainhw.visualize.axes import MOST_BINS, axes_or_new, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +60,7 @@ def plot_fractional_orders(
     """
     call = "plot_fractional_orders"
     layers = fractional_layers(net, call=call)
-    bins = _arguments.positive_int(bins, call=call, name="bins")
+    bins = _arguments.positive_int(bins, call=call, name="bins", most=MOST_BINS)
     now = [np.asarray(layer.orders(), float).ravel() for _, layer in layers]
     for (path, _), orders in zip(layers, now, strict=True):
         _arguments.check_finite(orders, call=call, name=f"the orders of {path or 'the layer'}", fix="train again")
@@ -102,4 +102,6 @@ def _start(start: Any, n_layers: int) -> list[np.ndarray]:
     found = [_arguments.number(entry, call=call, name="start", shapes=None) for entry in entries]
     if any(np.size(entry) == 0 for entry in found):
         raise ValueError("plot_fractional_orders: start holds no number for one of the layers.")
+    if any(np.any((entry <= 0) | (entry > 1)) for entry in map(np.asarray, found)):
+        raise ValueError(f"{call}: start must hold orders, above 0 and at most 1; got {_arguments.describe(start)}.")
     return [np.atleast_1d(entry).ravel() for entry in found]

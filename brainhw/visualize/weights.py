@@ -13,7 +13,7 @@ from brainhw.kernel import WeightGrid
 from brainhw.kernel.signs import to_blocks
 from brainhw.nn import ChipWeight
 from brainhw.train.weights import on_chip
-from brainhw.visualize.axes import axes_or_new, legend_above
+from brainhw.visualize.axes import MOST_BINS, axes_or_new, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +23,6 @@ __all__ = ["plot_sign_blocks", "plot_weight_histogram"]
 _BINS = 60
 # More lines than these would be one grey area.
 _MOST_LEVELS = 127
-# More bins than these are narrower than a pixel, and take long to draw.
-_MOST_BINS = 2000
 
 
 def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins: int | None = None) -> Axes:
@@ -66,11 +64,7 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     for path, numbers in values.items():
         _arguments.check_finite(numbers, call=call, name=f"the weight {path}", fix="load or initialise it again")
     if bins is not None:
-        bins = _arguments.positive_int(bins, call=call, name="bins")
-        if bins > _MOST_BINS:
-            raise ValueError(
-                f"{call}: bins must be {_MOST_BINS} at most, which is finer than a figure shows; got {bins}."
-            )
+        bins = _arguments.positive_int(bins, call=call, name="bins", most=MOST_BINS)
     chip = next(iter(weights.values())).chip
     limit = chip.weight_limit
     grids = {grid for weight in weights.values() if (grid := weight.effective.grid) is not None}
@@ -102,7 +96,7 @@ def _edges(reach: float, bins: int | None, grids: list[WeightGrid | None]) -> np
     grid = grids[0]
     if bins is None and grid is not None and len(set(grids)) == 1 and grid.n_levels <= _MOST_LEVELS:
         beyond = int(np.ceil(reach / grid.step))
-        if 2 * beyond + 1 <= _MOST_BINS:
+        if 2 * beyond + 1 <= MOST_BINS:
             return (np.arange(-beyond, beyond + 2) - 0.5) * grid.step
     return np.linspace(-reach, reach, (bins or _BINS) + 1)
 
@@ -183,6 +177,7 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
 
 
 def _one_dense(module: brainstate.nn.Module, call: str) -> ChipWeight:
+    _arguments.check_module(module, call=call, name="synapse")
     found = on_chip(module, call)
     dense = {path: weight for path, weight in found.items() if weight.master.value.ndim == 2}
     if not dense:

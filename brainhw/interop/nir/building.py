@@ -12,7 +12,7 @@ import brainstate
 import brainunit as u
 import numpy as np
 
-from brainhw import _arguments
+from brainhw import _arguments, _records
 from brainhw._version import __version__
 from brainhw.interop.nir.errors import Problems
 from brainhw.interop.nir.node_kinds import metadata, unused
@@ -50,6 +50,16 @@ class Weights:
     bias: np.ndarray | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     codes: Codes | None = None
+
+    def __post_init__(self) -> None:
+        array = _records.numbers(ndims=(1, 2), some=True)
+        _records.check_fields(
+            self,
+            matrix=array,
+            bias=_records.optional(_records.numbers(ndims=(1,), some=True)),
+            notes=_records.is_a(dict),
+            codes=_records.optional(_records.is_a(Codes)),
+        )
 
 
 class _RefusedError(Exception):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from brainhw import _arguments
+
 __all__ = ["NIRError", "Problems", "nir_package"]
 
 
@@ -24,7 +26,9 @@ class NIRError(ValueError):
     """
 
     def __init__(self, call: str, problems: list[str] | tuple[str, ...]) -> None:
-        self.problems = tuple(problems)
+        _arguments.text(call, call="NIRError", name="call")
+        given = _arguments.several(problems, call="NIRError", name="problems", of="sentences")
+        self.problems = tuple(_arguments.text(one, call="NIRError", name="problems") for one in given)
         if len(self.problems) == 1:
             super().__init__(f"{call}: {self.problems[0]}")
         else:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from brainhw import _arguments
 from brainhw.interop.nir.errors import Problems
 
 __all__ = ["MATRICES", "NODES", "check_node", "kind_of", "metadata", "noted", "register_import", "shapes_of", "unused"]
@@ -72,6 +73,12 @@ def register_import(
     """
     if not isinstance(kind, str):
         raise TypeError(f"register_import: kind must be the name of a node's class; got {kind!r}. Pass cls.__name__.")
+    if not kind.isidentifier():
+        raise ValueError(f"register_import: kind must be the name of a node's class; got {kind!r}. Pass cls.__name__.")
+    names = _arguments.several(arrays, call="register_import", name="arrays", of="names")
+    arrays = tuple(_arguments.text(one, call="register_import", name="arrays", some=True) for one in names)
+    _arguments.flag(fires, call="register_import", name="fires")
+    _arguments.flag(folds, call="register_import", name="folds")
 
     def register(rule: ImportRule) -> ImportRule:
         NODES[kind] = NodeKind(rule, tuple(arrays), fires, folds)

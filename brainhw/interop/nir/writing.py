@@ -117,6 +117,8 @@ def to_nir(
     )
     _arguments.choice(clamp, ("check", "ignore"), call=call, name="clamp")
     if sample is not None:
+        if not isinstance(sample, u.Quantity):
+            sample = _arguments.as_array(sample, call=call, name="sample")
         shape = np.shape(u.get_mantissa(sample))
         if len(shape) < 2 or 0 in shape:
             raise ValueError(

@@ -1,0 +1,122 @@
+"""Checks of the fields of a record: a report or a description that anybody may build, not only brainhw."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+
+__all__ = [
+    "by_name",
+    "check_fields",
+    "each",
+    "is_a",
+    "is_in",
+    "numbers",
+    "one_of",
+    "optional",
+    "positive_or_infinite",
+    "share",
+]
+
+Check = Callable[..., Any]
+
+
+def check_fields(record: Any, **checks: Check) -> None:
+    """Call the check of each field with its value, and ``call=`` and ``name=`` for the error; nothing is converted."""
+    call = type(record).__name__
+    for name, check in checks.items():
+        check(getattr(record, name), call=call, name=name)
+
+
+def optional(check: Check) -> Check:
+    """Return a check that also takes None."""
+
+    def checked(value: Any, *, call: str, name: str) -> None:
+        if value is not None:
+            check(value, call=call, name=name)
+
+    return checked
+
+
+def each(check: Check, of: str) -> Check:
+    """Return a check of a tuple or a list whose items pass ``check``; ``of`` says in words what they are."""
+
+    def checked(value: Any, *, call: str, name: str) -> None:
+        if not isinstance(value, (tuple, list)):
+            raise TypeError(f"{call}: {name} must be a tuple of {of}; got {_arguments.describe(value)}.")
+        for i, item in enumerate(value):
+            check(item, call=call, name=f"{name}[{i}]")
+
+    return checked
+
+
+def by_name(check: Check, of: str, key: type = str) -> Check:
+    """Return a check of a mapping from names to what passes ``check``."""
+
+    def checked(value: Any, *, call: str, name: str) -> None:
+        if not isinstance(value, Mapping) or any(not isinstance(one, key) for one in value):
+            raise TypeError(
+                f"{call}: {name} must be a mapping from {key.__name__} to {of}; got {_arguments.describe(value)}."
+            )
+        for one, item in value.items():
+            check(item, call=call, name=f"{name}[{one!r}]")
+
+    return checked
+
+
+def is_a(kind: type) -> Check:
+    """Return a check of the class of a value."""
+    return functools.partial(_arguments.instance, kind=kind)
+
+
+def is_in(unit: u.Unit, *, positive: bool = False, nonnegative: bool = False, scalar: bool = True) -> Check:
+    """Return a check of a Quantity: dimension, sign, finite, and one number unless ``scalar`` is False."""
+    shapes = [()] if scalar else None
+    return functools.partial(_arguments.quantity, unit=unit, positive=positive, nonnegative=nonnegative, shapes=shapes)
+
+
+def share(value: Any, *, call: str, name: str) -> None:
+    """Raise unless a value is a number from 0 to 1."""
+    if _arguments.number(value, call=call, name=name, nonnegative=True) > 1:
+        raise ValueError(f"{call}: {name} must be a share, from 0 to 1; got {_arguments.describe(value)}.")
+
+
+def positive_or_infinite(value: Any, *, call: str, name: str) -> None:
+    """Raise unless a value is a number above zero, or infinite."""
+    # Every comparison with NaN is false.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{call}: {name} must be a number above zero, or infinite; got {_arguments.describe(value)}.")
+
+
+def one_of(*options: str) -> Check:
+    """Return a check of a word."""
+    return functools.partial(_arguments.choice, options=options)
+
+
+def numbers(
+    *, ndims: tuple[int, ...] | None = None, finite: bool = True, whole: bool = False, some: bool = False
+) -> Check:
+    """Return a check of an array of plain numbers."""
+
+    def checked(value: Any, *, call: str, name: str) -> None:
+        array = np.asarray(_arguments.as_array(value, call=call, name=name))
+        if array.dtype == bool or (whole and array.dtype.kind not in "iu"):
+            kind = "whole numbers" if whole else "numbers"
+            raise TypeError(f"{call}: {name} must be an array of {kind}; got {_arguments.describe(value)}.")
+        if ndims is not None and array.ndim not in ndims:
+            wanted = " or ".join(map(str, ndims))
+            raise ValueError(f"{call}: {name} must be an array of {wanted} axes; got shape {array.shape}.")
+        if some and not array.size:
+            raise ValueError(f"{call}: {name} must hold at least one number; got shape {array.shape}.")
+        if finite:
+            _arguments.check_finite(array, call=call, name=name)
+        elif np.any(np.isnan(array)):
+            raise ValueError(f"{call}: {name} must not hold NaN; got {int(np.sum(np.isnan(array)))} of {array.size}.")
+
+    return checked

@@ -1,0 +1,45 @@
+"""Checks of arguments that calls on a whole network share, before anything is prepared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainstate
+import jax
+
+from brainhw import _arguments
+
+__all__ = ["check_input", "checked_bar", "checked_key"]
+
+
+def checked_key(key: Any, *, call: str, **switches: Any) -> Any:
+    """Return a random key or None, or raise; also if one of the ``switches`` is not True or False."""
+    for name, switch in switches.items():
+        # By type: in the usual case nothing is called.
+        if type(switch) is not bool:
+            _arguments.flag(switch, call=call, name=name)
+    return None if key is None else _arguments.as_key(key, call)
+
+
+def checked_bar(pbar: Any, n_steps: int, *, call: str) -> Any:
+    """Return a progress bar of brainstate, the number of steps from one update to the next, or None; else raise."""
+    if pbar is None or isinstance(pbar, brainstate.transform.ProgressBar):
+        return pbar
+    try:
+        return _arguments.positive_int(pbar, call=call, name="pbar", most=n_steps)
+    except TypeError:
+        raise TypeError(
+            f"{call}: pbar must be a brainstate.transform.ProgressBar or a whole number of steps; "
+            f"got {_arguments.describe(pbar)}."
+        ) from None
+
+
+def check_input(x: Any, *, call: str) -> None:
+    """Raise unless ``x`` is an array, a Quantity or a pytree of them."""
+    for leaf in jax.tree.leaves(x):
+        # NumPy's text and records have a shape, too.
+        dtype = getattr(leaf, "dtype", None)
+        if not hasattr(leaf, "shape") or getattr(dtype, "names", None) or getattr(dtype, "kind", "f") in "OUSM":
+            raise TypeError(
+                f"{call}: x must be an array, a Quantity or a pytree of them; got {_arguments.describe(leaf)}."
+            )
