@@ -202,6 +202,7 @@ def fluct_init(
                 if (after := next(following, None)) is not None:
                     say(f"  → ν_{after + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
                 warn_of_outcome(report, solver, draw, call)
+                warn_of_inputs(np.asarray(jax.tree.leaves(solver.meter.xs)[0]), report.index, solver.circuit, call)
                 assert report.init is not None
                 outcomes[number] = report.init
         say("[fluct_init] done.")
@@ -369,8 +370,6 @@ def _settle(
         for number, circuit in circuits.items():
             given, xs = _inputs(step, wired[number], circuit)
             _check_active(given, number + 1, step, wired, stages, call)
-            if not found:
-                warn_of_inputs(given, number + 1, circuit, call)
             pair_key = jax.random.fold_in(key, number + 1)
             with circuit.smooth():
                 if number not in responses:  # weights do not change it

@@ -46,5 +46,5 @@ def warn_of_inputs(given: np.ndarray, index: int, circuit: Circuit, call: str) -
         f"{circuit.chip.name} takes spikes, 0 or 1 in a step. Split values by sign with "
         "brainhw.data.split_on_off, scale them to about 0 to 1, or encode them as spikes.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
