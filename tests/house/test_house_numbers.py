@@ -17,8 +17,9 @@ pytestmark = pytest.mark.no_dt
 
 # `fluct_init` was to enter 12. A step, a preparation, a trace and the checks are ten files by themselves. The other six
 # are one concept each (the call, pairs, circuit, response, draw, report), and with fewer each would pass 550 lines. The
-# rules of a step are a file of their own since they must hold for every traced step.
-MOST = {"LIF step": 4, "H1 step": 5, "prepare_net": 6, "rollout LIF": 10, "rollout H1": 13, "fluct_init": 17}
+# rules of a step are a file of their own since they must hold for every traced step. Precisions, ranges and steps beside
+# time constants are three files more, since every layer and every preparation needs them.
+MOST = {"LIF step": 5, "H1 step": 6, "prepare_net": 9, "rollout LIF": 14, "rollout H1": 17, "fluct_init": 20}
 # Share of comment lines in the code; the aim is 4 to 8 %.
 LEAST_COMMENTS = 0.04
 
