@@ -19,7 +19,7 @@ pytestmark = pytest.mark.no_dt
 # are one concept each (the call, pairs, circuit, response, draw, report), and with fewer each would pass 550 lines. The
 # rules of a step are a file of their own since they must hold for every traced step. Precisions, ranges and steps beside
 # time constants are three files more, since every layer and every preparation needs them.
-MOST = {"LIF step": 5, "H1 step": 6, "prepare_net": 9, "rollout LIF": 14, "rollout H1": 17, "fluct_init": 20}
+MOST = {"LIF step": 5, "H1 step": 6, "prepare_net": 10, "rollout LIF": 14, "rollout H1": 17, "fluct_init": 20}
 # Share of comment lines in the code; the aim is 4 to 8 %.
 LEAST_COMMENTS = 0.04
 
