@@ -17,9 +17,8 @@ from brainhw import _arguments, surrogate
 from brainhw.chip import H1V1, H1V2, ChipSpec, get_chip
 from brainhw.chip.family import families, get_family
 from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
-from brainhw.kernel.precision import state_dtype
+from brainhw.kernel.precision import state_dtype, widened
 from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums, check_pinned
-from brainhw.nn.leak import decay_factor
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
 from brainhw.nn.ranges import DENSE_NUMBER, THRESHOLD, TIME_CONSTANT, Range
@@ -532,7 +531,7 @@ class H1Layer(SpikingLayer):
 
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)`` with the time constants of the prepared chip, ``[*size]``."""
-        return decay_factor("taus", self.chip_tau.value, dt)
+        return u.math.exp(-dt / widened(self.chip_tau.value))
 
     def threshold(self) -> u.Quantity:
         """Return the thresholds of the prepared chip, ``[*size]`` in mV."""

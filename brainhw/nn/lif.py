@@ -12,8 +12,7 @@ import brainunit as u
 import jax
 
 from brainhw import _arguments, surrogate
-from brainhw.kernel.precision import is_half
-from brainhw.nn.leak import decay_factor
+from brainhw.kernel.precision import is_half, widened
 from brainhw.nn.parameter import neuron_parameter, weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
 from brainhw.nn.ranges import DENSE_VOLTAGE, THRESHOLD, TIME_CONSTANT, Range
@@ -206,7 +205,8 @@ class LIFLayer(SpikingLayer):
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)``."""
         # Exact for every dt. The Euler factor 1 - dt/tau is negative for dt > tau.
-        return decay_factor("taus", self.tau, dt)
+        tau = self.tau.value() if isinstance(self.tau, brainstate.nn.Param) else self.tau
+        return u.math.exp(-dt / widened(tau))
 
     def threshold(self) -> u.Quantity:
         """Return the threshold in mV."""
