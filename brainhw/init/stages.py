@@ -191,7 +191,7 @@ def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
     names = [
         f"{path} ({type(module).__name__})"
         for path, module in registered
-        if not _has_weight(module, call)
+        if weight_slot_of(module, call=call) is None
         and not _is_neuron(module, call)
         and any(isinstance(s, brainstate.ParamState) and _is_matrix(s) for s in vars(module).values())
     ]
