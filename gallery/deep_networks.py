@@ -108,10 +108,9 @@ def initialise(net: brainstate.nn.Module, x: np.ndarray, arguments: argparse.Nam
         [x],
         arguments.xi,
         families="any",
-        in_range=arguments.in_range,
         key=arguments.seed,
         lengths=every_step(x),
-        **rule,
+        **{"in_range": arguments.in_range, **rule},
     )
 
 
