@@ -193,7 +193,9 @@ class EffectiveWeight(brainstate.nn.Module):
 
     def nominal_mismatch(self) -> u.Quantity:
         """Return what the nominal chip adds to each charge: zero."""
-        return u.Quantity(jnp.zeros(self._shape, self.charge.value.mantissa.dtype), unit=u.fcoulomb)
+        # Through NumPy: a net of another precision than JAX is set to is refused by name, and not warned of before.
+        zeros = np.zeros(self._shape, self.charge.value.mantissa.dtype)
+        return u.Quantity(jnp.asarray(zeros), unit=u.fcoulomb)
 
     def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> u.Quantity:
         """Return what one chip adds to each charge in fC; ``sizes`` by kind of mismatch.
