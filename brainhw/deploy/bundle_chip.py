@@ -23,8 +23,9 @@ def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity
     """Return the values of the chip in place by path and name, in the units of the nominal ones; none if nominal."""
     found: dict[str, dict[str, u.Quantity]] = {}
     for pinned in pinned_states(net):
-        value, name = pinned.state.value, _state_name(pinned.name)
-        check_pinned(value, pinned.nominal, owner=pinned.path, name=name, positive=pinned.name != MISMATCH)
+        name, nominal, positive = _state_name(pinned.name), pinned.nominal, pinned.name != MISMATCH
+        value = pinned.state.value
+        check_pinned(value, nominal.shape, nominal.unit, owner=pinned.path, name=name, positive=positive)
     if has_sampled_chip(net):
         for pinned in pinned_states(net):
             found.setdefault(pinned.path, {})[pinned.name] = pinned.state.value.in_unit(pinned.nominal.unit)
@@ -45,7 +46,8 @@ def put_chip(net: brainstate.nn.Module, values: Values) -> None:
             raise ValueError(f"in_place: {name} of {path!r} must be in {unit_name(unit)}; got {unit_name(value.unit)}")
         numbers = jnp.asarray(np.asarray(value.mantissa), pinned.nominal.mantissa.dtype)
         held = u.Quantity(numbers, unit=unit)
-        check_pinned(held, pinned.nominal, owner="in_place", name=f"{path}.{name}", positive=name != MISMATCH)
+        shape, positive = pinned.nominal.shape, name != MISMATCH
+        check_pinned(held, shape, unit, owner="in_place", name=f"{path}.{name}", positive=positive)
         pinned.state.value = held
 
 

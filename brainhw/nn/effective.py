@@ -111,6 +111,8 @@ class EffectiveWeight(brainstate.nn.Module):
         self.charge = brainstate.ShortTermState(jnp.zeros_like(master.value) * u.fcoulomb)
         self.mismatch = brainstate.LongTermState(jnp.zeros_like(master.value) * u.fcoulomb)
         self.sign_alpha: brainstate.LongTermState | None = None
+        # A transformation such as vmap may leave the states with another axis, so none of them tells the shape.
+        self._shape = tuple(master.value.shape)
         self._source: Any = None
         self.set_grid(weight_bits, rounding, call=owner)
 
@@ -185,7 +187,7 @@ class EffectiveWeight(brainstate.nn.Module):
         # In the order of the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
         mismatch = in_place = self.mismatch.value
-        check_pinned(in_place, self.charge.value, owner=self.owner, name="mismatch", positive=False)
+        check_pinned(in_place, self._shape, u.fcoulomb, owner=self.owner, name="mismatch", positive=False)
         if key is not None:
             family = self._family()
             mismatch = self.drawn(key, {} if family is None else family.sizes(self.chip))
@@ -193,21 +195,26 @@ class EffectiveWeight(brainstate.nn.Module):
         # Weak references, because a traced value must not outlive its trace.
         self._source = weakref.ref(master), weakref.ref(in_place.mantissa)
 
+    def nominal_mismatch(self) -> u.Quantity:
+        """Return what the nominal chip adds to each charge: zero."""
+        # Through NumPy: a net of another precision than JAX is set to is refused by name, and not warned of before.
+        zeros = np.zeros(self._shape, self.charge.value.mantissa.dtype)
+        return u.Quantity(jnp.asarray(zeros), unit=u.fcoulomb)
+
     def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> u.Quantity:
         """Return what one chip adds to each charge in fC; ``sizes`` by kind of mismatch.
 
         Normal, with the standard deviation of the kind ``'synapse'`` in weight units.
         """
-        charge, size = self.charge.value.mantissa, sizes.get("synapse")
+        size = sizes.get("synapse")
         if not size:
-            return u.Quantity(jnp.zeros_like(charge), unit=u.fcoulomb)
-        spread = size * jax.random.normal(key, charge.shape, charge.dtype)
+            return self.nominal_mismatch()
+        spread = size * jax.random.normal(key, self._shape, self.charge.value.mantissa.dtype)
         return (self.chip.charge.slope_at_zero * spread).in_unit(u.fcoulomb)
 
     def pin(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
         """Put the chip of ``key`` in place until the next call; ``None`` is the nominal chip."""
-        nominal = u.math.zeros_like(self.mismatch.value)
-        self.mismatch.value = nominal if key is None else self.drawn(key, sizes)
+        self.mismatch.value = self.nominal_mismatch() if key is None else self.drawn(key, sizes)
         self.forget()
 
     def of(self, weights: brainstate.ParamState) -> u.Quantity:
@@ -237,15 +244,15 @@ class EffectiveWeight(brainstate.nn.Module):
 _SOUND: dict[tuple[int, bool], Any] = {}
 
 
-def check_pinned(value: Any, nominal: u.Quantity, *, owner: str, name: str, positive: bool) -> None:
-    """Raise unless a value of the chip in place has shape, dimension and sign of the nominal one."""
+def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str, name: str, positive: bool) -> None:
+    """Raise unless a value of the chip in place has this shape, the dimension of this unit, and sound numbers."""
     call, fix = f"{owner}.{name}", "To mend it, call brainhw.nominal_chip(net) or put another value there."
-    if not isinstance(value, u.Quantity) or not u.have_same_dim(value, nominal):
-        unit, got = _arguments.unit_name(nominal.unit), _arguments.describe(value)
-        raise TypeError(f"{call}: must be a Quantity with the dimension of {unit}; got {got}. {fix}")
+    if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
+        named, got = _arguments.unit_name(unit), _arguments.describe(value)
+        raise TypeError(f"{call}: must be a Quantity with the dimension of {named}; got {got}. {fix}")
     numbers = value.mantissa
-    if np.shape(numbers) != nominal.shape:
-        raise ValueError(f"{call}: must have shape {nominal.shape}; got shape {np.shape(numbers)}. {fix}")
+    if np.shape(numbers) != shape:
+        raise ValueError(f"{call}: must have shape {shape}; got shape {np.shape(numbers)}. {fix}")
     # Inside a compiled function there are no numbers to look at.
     known = _SOUND.get(place := (id(numbers), positive))
     if isinstance(numbers, jax.core.Tracer) or (known is not None and known() is numbers):

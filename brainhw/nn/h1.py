@@ -507,7 +507,7 @@ class H1Layer(SpikingLayer):
 
     def _in_place(self, name: str, nominal: u.Quantity) -> u.Quantity:
         value, owner = getattr(self, f"pinned_{name}").value, type(self).__name__
-        check_pinned(value, nominal, owner=owner, name=f"pinned_{name}", positive=True)
+        check_pinned(value, nominal.shape, nominal.unit, owner=owner, name=f"pinned_{name}", positive=True)
         # In the unit of the nominal value: a measured chip may come in others, and a state keeps one unit.
         return value.in_unit(nominal.unit)
 

@@ -32,7 +32,7 @@ def pinned_states(net: brainstate.nn.Module) -> Iterator[PinnedState]:
     """Yield everything that the chip in place sets in a network."""
     for path, weight in chip_weights(net).items():
         effective = weight.effective
-        yield PinnedState(path, MISMATCH, effective.kind, effective.mismatch, u.math.zeros_like(effective.charge.value))
+        yield PinnedState(path, MISMATCH, effective.kind, effective.mismatch, effective.nominal_mismatch())
     for place, node in net.nodes().items():
         if callable(getattr(node, "nominal", None)):
             path = ".".join(map(str, place)) or type(node).__name__
