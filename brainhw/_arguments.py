@@ -272,7 +272,7 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     # A dtype of torch has no kind.
     if getattr(dtype, "kind", None) == "c":
         raise TypeError(f"{call}: {name} must be real; got {describe(value)}.")
-    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
         raise TypeError(f"{call}: {name} must be an array of numbers, not of random keys; got {describe(value)}.")
     if isinstance(value, jax.Array):
         return value

@@ -254,11 +254,6 @@ class Dataset:
             raise ValueError(
                 f"Dataset {self.name}: n_classes is {self.n_classes}, but class_names holds {len(self.class_names)}."
             )
-        if len(self.train) and self.train.y.min() > 0:
-            raise ValueError(
-                f"Dataset {self.name}: labels of the train split must count from 0; got {self.train.y.min()} to "
-                f"{self.train.y.max()}, so class 0 has no recording."
-            )
         for half in ("train", "test"):
             y = getattr(self, half).y
             if len(y) and not (y.min() >= 0 and y.max() < self.n_classes):

@@ -6,7 +6,7 @@ import functools
 
 import brainunit as u
 
-from brainhw._arguments import number, positive_int, text, whole_number
+from brainhw._arguments import flag, number, positive_int, text, whole_number
 from brainhw._records import Check, is_in, numbers, optional, positive_or_infinite, share
 
 __all__ = ["LAYER", "OUTCOME"]
@@ -55,4 +55,5 @@ LAYER: dict[str, Check] = {
     "dt": is_in(u.ms, positive=True),
     "steps": positive_int,
     "membrane_sample": _volts,
+    "signed_input": flag,
 }

@@ -350,32 +350,30 @@ def test_the_wall_of_text_in_a_sequential_has_the_sentence_as_its_cause() -> Non
     assert normal(str(caught.value.__cause__)) in SHOWN
 
 
-def test_the_second_call_compiles_again_unless_the_net_was_prepared_for_the_batch() -> None:
-    traced: list[bool] = []
-    for prepared in (False, True):
-        net = on_chip()
-        if prepared:
-            bh.prepare_net(net, 2)
+def test_each_batch_size_costs_one_program() -> None:
+    traced: list[int] = []
+    net = on_chip()
 
-        @brainstate.transform.jit
-        def run(x: Any, net: Any = net, prepared: bool = prepared) -> Any:
-            traced.append(prepared)
-            return bh.rollout(net, x)[0]
+    @brainstate.transform.jit
+    def run(x: Any) -> Any:
+        traced.append(x.shape[1])
+        return bh.rollout(net, x)[0]
 
-        for _ in range(3):
-            run(jnp.ones((3, 2, 4)))
-    assert traced == [False, False, True]
+    for batch in (2, 2, 1, 2, 1):
+        run(jnp.ones((3, batch, 4)))
+    assert traced == [2, 1]
 
 
-def test_states_that_are_created_anew_are_not_those_of_a_compiled_function() -> None:
+def test_states_that_are_created_anew_are_those_of_a_compiled_function() -> None:
     net = brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), bh.nn.LIFLayer(3, tau=10 * u.ms))
     bh.prepare_net(net, 2)
     run = brainstate.transform.jit(lambda x: bh.rollout(net, x, prepare=False)[0])
     run(0.1 * jnp.ones((3, 2, 4)))
     assert jnp.any(net.layers[1].V.value.mantissa != 0)
     brainstate.nn.init_all_states(net, 2)
-    run(0.1 * jnp.ones((3, 2, 4)))
     assert not jnp.any(net.layers[1].V.value.mantissa != 0)
+    run(0.1 * jnp.ones((3, 2, 4)))
+    assert jnp.any(net.layers[1].V.value.mantissa != 0)
 
 
 def test_every_call_that_the_page_names_exists() -> None:

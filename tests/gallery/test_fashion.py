@@ -42,9 +42,10 @@ def test_lif_smoke(root: str, tmp_path: Path) -> None:
 def test_a_net_for_a_chip_fills_it_and_is_tried_on_sampled_chips(
     root: str, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    done = smoke(SCRIPT, "--root", root, "--out", str(tmp_path), *options)
+    # The images of this test are noise: what the hidden layer makes of them wakes the next one by its mean alone.
+    done = smoke(SCRIPT, "--root", root, "--out", str(tmp_path), *options, warns=True)
     deployed = "--free" not in options
-    assert "Warning" not in done.stderr
+    assert all("mean-driven" in line for line in done.stderr.splitlines() if "Warning" in line)
     assert ("deployable on H1v2: all 13 rules hold" in done.stdout) == deployed
     assert ("200 of 200 neurons of H1v2" in done.stdout) == deployed
     line = done.stdout.splitlines()[-1]
@@ -57,9 +58,9 @@ def test_a_net_for_a_chip_fills_it_and_is_tried_on_sampled_chips(
 def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     shared = ("--neuron", "h1v2", "--root", root, "--chips", "1", "--out")
-    smoke(SCRIPT, *shared, str(whole))
-    smoke(SCRIPT, *shared, str(parts), "--stop-after", "1")
-    smoke(SCRIPT, *shared, str(parts), "--resume")
+    smoke(SCRIPT, *shared, str(whole), warns=True)
+    smoke(SCRIPT, *shared, str(parts), "--stop-after", "1", warns=True)
+    smoke(SCRIPT, *shared, str(parts), "--resume", warns=True)
     assert (whole / "run.msgpack").read_bytes() == (parts / "run.msgpack").read_bytes()
 
 

@@ -189,7 +189,7 @@ def stacked(fluct_run: Callable, poisson: Callable) -> Any:
     )
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("builtins.print", lines.append)
+        patch.setattr("brainhw._printing.say", lines.append)
         run = fluct_run(net, [poisson(300, (8, 200, 32))], xi_target=1.0, alpha=0.85, verbose=True)
     return run, lines
 

@@ -101,7 +101,7 @@ def initialise(net: Any, data: Any, *, verbose: bool = False, **options: Any) ->
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        patch.setattr("builtins.print", lambda *words, **_: said.append(" ".join(map(str, words))))
+        patch.setattr("brainhw._printing.say", said.append)
         with brainstate.environ.context(dt=1.0 * u.ms):
             report = bh.fluct_init(net, data, verbose=verbose, return_report=True, **options)
     assert all(issubclass(warning.category, UserWarning) for warning in caught)

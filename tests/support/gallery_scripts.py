@@ -25,5 +25,5 @@ def smoke(
         env={**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"},
     )
     assert (done.returncode != 0) == fails, done.stderr[-3000:]
-    assert warns or not OUR_WARNING.findall(done.stderr)
+    assert warns or not OUR_WARNING.findall(done.stderr), done.stderr[-3000:]
     return done

@@ -28,7 +28,7 @@ LEFT_OUT: dict[str, str] = {
         (
             "Export.add", "Export.connect", "Export.gains", "Export.move_to_end", "Export.refuse", "Export.source",
             "StepTrace.link", "Survey.is_recurrent", "Survey.n_neurons", "Value.holding", "Value.same",
-            "deploy.BundledNet", "deploy.Survey", "interop.nir.Export", "interop.nir.NIRNet",
+            "BundledNet.check_input", "deploy.BundledNet", "deploy.Survey", "interop.nir.Export", "interop.nir.NIRNet",
             "interop.stablehlo.StepProgram", "nn.ChipWeight", "transform.Call", "transform.Link",
             "transform.StepTrace", "transform.Stream", "transform.Value",
         ),

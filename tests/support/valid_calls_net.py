@@ -152,6 +152,7 @@ LAYER = {
     "dead": "whole", "saturated": "whole", "expected_dead": "nonnegative number", "out_of_range": "whole",
     "largest": "nonnegative number", "weight_limit": "limit", "response": "mV array", "dt": "positive ms",
     "steps": "count", "membrane_sample": "mV array", "init": "optional outcome",
+    "signed_input": "flag",
 }  # fmt: skip
 
 

@@ -38,6 +38,7 @@ def prepared(net: brainstate.nn.Module, *args: Any, **options: Any) -> dict[str,
 
 
 def sampled(net: brainstate.nn.Module, key: int = 7, **options: Any) -> dict[str, np.ndarray]:
+    bh.nominal_chip(net)  # a kind that is switched off leaves what is in place
     bh.sample_chip(net, key, **options)
     return prepared(net)
 

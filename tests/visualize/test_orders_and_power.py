@@ -32,6 +32,7 @@ def report(chip: bh.chip.ChipSpec) -> bh.deploy.PowerReport:
     return bh.deploy.estimate_power(net, 100 * jnp.ones((20, 1, 3)))
 
 
+@pytest.mark.filterwarnings("ignore:estimate_power. .* input values exceed")
 def test_every_part_of_the_bill_is_a_bar_and_assumed_coefficients_are_called_so(ax: Axes) -> None:
     bill = report(bh.chip.H1V2)
     assert bh.visualize.plot_power(bill, ax=ax) is ax
@@ -46,6 +47,7 @@ def test_every_part_of_the_bill_is_a_bar_and_assumed_coefficients_are_called_so(
     assert "%" in ax.texts[0].get_text()
 
 
+@pytest.mark.filterwarnings("ignore:estimate_power. .* input values exceed")
 def test_measured_coefficients_are_not_called_assumed(ax: Axes) -> None:
     chip = bh.chip.H1V2.replace(spike_energy=1.0 * u.pjoule, provenance="measured")
     bh.visualize.plot_power(report(chip), ax=ax)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 import brainunit as u
@@ -12,6 +12,7 @@ import numpy as np
 
 from brainhw import surrogate
 from brainhw.nn import LIFLayer, LIFSynapse
+from brainhw.nn.ranges import Range
 from brainhw.nn.spiking import tall_product, zeros
 
 __all__ = ["BiasedSynapse", "Comparator", "CubaCurrent", "Gain", "IFLayer", "Integrator", "WholeDelay"]
@@ -51,6 +52,10 @@ class Gain(brainstate.nn.Module):
 
 class IFLayer(LIFLayer):
     """Integrate-and-fire neurons: LIF neurons with an infinite time constant, reset to zero by a spike."""
+
+    parameter_ranges: ClassVar[dict[str, Range]] = {
+        name: allowed for name, allowed in LIFLayer.parameter_ranges.items() if name != "tau"
+    }
 
     def __init__(self, V_th: u.Quantity, recurrent_init: u.Quantity | None) -> None:
         topology = "FF" if recurrent_init is None else "RC"
