@@ -162,7 +162,7 @@ def lif() -> Any:
 def cuba() -> Any:
     layer = bh.nn.CubaLIFLayer(M, 1, tau_mem=10 * u.ms, tau_syn=5 * u.ms)
     layer.init_state(B)
-    layer.prepare()
+
     return layer
 
 
@@ -287,11 +287,6 @@ def _() -> Any:
 @add("CubaLIFLayer.subthreshold", xs="input")
 def _() -> Any:
     return cuba().subthreshold, {"xs": ("drive", drives)}
-
-
-@add("CubaLIFLayer.prepare")
-def _() -> Any:
-    return cuba().prepare, {"key": ("optional key", jax.random.key(1))}
 
 
 @add("FractionalLayer.update", x="input")
