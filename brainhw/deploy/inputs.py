@@ -58,7 +58,9 @@ def warn_of_input(xs: Any, *, has_frontend: bool, call: str, stacklevel: int = 3
 def checked_data(data: Any, *, call: str) -> Any:
     """Return data as an array of finite numbers, or raise."""
     xs = _arguments.as_array(data, call=call, name="data")
-    if not xs.size:
-        raise ValueError(f"{call}: data holds no values; got shape {xs.shape}. Give the inputs [T, B, N] of a run.")
+    if not xs.size or xs.ndim < 2:
+        raise ValueError(
+            f"{call}: data must be the inputs of a run, [T, N] or [T, B, N], with some values; got shape {xs.shape}."
+        )
     _arguments.check_finite(xs, call=call, name="data")
     return xs

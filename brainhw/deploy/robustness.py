@@ -49,7 +49,12 @@ class RobustnessReport:
     in_place: float | None = None
 
     def __post_init__(self) -> None:
-        _records.check_fields(self, scores=_records.numbers(ndims=(1,)), nominal=_arguments.number)
+        _records.check_fields(
+            self,
+            scores=_records.numbers(ndims=(1,)),
+            nominal=_arguments.number,
+            in_place=_records.optional(_arguments.number),
+        )
         if not len(self.scores):
             raise ValueError("RobustnessReport: scores must hold the score of at least one chip; got none.")
         keys = self.keys

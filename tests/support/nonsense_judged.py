@@ -49,6 +49,8 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "bits": (("0-d numpy 2",), "whole, 2 to 16"),
     "bits or mapping": (("None", "0-d numpy 2"), "whole, or no rounding"),
     "checkpoint": (("None", "10**30", "0-d numpy 2"), "longer than the input is one segment"),
+    "optional lengths": (("None", "[1, 2]", "range"), "steps of each recording, or none"),
+    "optional data": (("None",), "data, or none"),
     "optional bar": (("None", "0-d numpy 2"), "a number of steps, or none"),
     "axis": (("0", "-1", "np.int64 -1", "0-d jax -1"), "an axis of the array"),
     "size": (("0-d numpy 2", "[1, 2]"), "a number of neurons, or a shape: the tuple form of brainstate"),

@@ -44,7 +44,12 @@ def _() -> Any:
 
 @add("prepare_net")
 def _() -> Any:
-    return bh.prepare_net, {**net(), "batch_size": ("optional count", 2), "key": ("optional key", 1)}
+    return bh.prepare_net, {
+        **net(),
+        "batch_size": ("optional count", 2),
+        "key": ("optional key", 1),
+        "reset": ("flag", True),
+    }
 
 
 @add("stream")
@@ -107,7 +112,7 @@ def _() -> Any:
         **net(lif_net), "dataloader": ("batches", batch()), "xi_target": ("positive number", 2.0),
         "alpha": ("share", 1.0), "n_batches": ("count", 1), "verbose": ("flag", False), "families": ("choice", "any"),
         "center": ("flag or choice", "auto"), "moments": ("choice", "second"), "in_range": ("flag", False),
-        "key": ("key", 0), "return_report": ("flag", True),
+        "key": ("key", 0), "return_report": ("flag", True), "lengths": ("optional lengths", [40, 30]),
     }  # fmt: skip
 
 
@@ -115,6 +120,7 @@ def _() -> Any:
 def _() -> Any:
     return bh.fluct_report, {
         **net(lif_net), "dataloader": ("batches", batch()), "n_batches": ("count", 1), "families": ("choice", "any"),
+        "lengths": ("optional lengths", [40, 30]),
     }  # fmt: skip
 
 
@@ -171,7 +177,7 @@ def _() -> Any:
 
 @add("check_deployable")
 def _() -> Any:
-    return bh.check_deployable, net()
+    return bh.check_deployable, {**net(), "data": ("optional data", inputs())}
 
 
 for kind in ("describe", "is_net_deployable", "place"):
@@ -303,7 +309,7 @@ def _() -> Any:
 def _() -> Any:
     return bh.deploy.RobustnessReport, {
         "scores": ("number array", np.array([0.5, 0.7])), "keys": ("keys", jax.random.split(jax.random.key(0))),
-        "nominal": ("number", 0.6),
+        "nominal": ("number", 0.6), "in_place": ("optional number", 0.6),
     }  # fmt: skip
 
 
