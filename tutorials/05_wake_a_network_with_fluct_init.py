@@ -237,7 +237,8 @@ for layer in trained.layers:
 vowels = bh.data.japanese_vowels()
 scale = bh.data.fit_channel_scale(vowels.train)
 frames = bh.data.repeat_frames(bh.data.split_on_off(scale.apply(vowels.train).x), 2)[::2]
-lengths = 2 * vowels.train.lengths[::2]  # what follows is padding
+# Every step counts, the still ones behind a short recording too: the net of this section is to hear them all.
+lengths = [frames.shape[1]] * len(frames)
 
 
 def chip_net():
@@ -264,12 +265,16 @@ for warning in said:
 # threshold as was asked for. The default, `'auto'`, does so for every layer that meets its target that way.
 
 # %%
-bh.init.fluct_init(bounded, [frames], in_range=True, lengths=lengths, verbose=False)
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    bh.init.fluct_init(bounded, [frames], in_range=True, lengths=lengths, verbose=False)
+for warning in said:
+    print(warning.message)
 figure, axes = plt.subplots(2, 1, figsize=(7, 5), layout="constrained")
 for ax, (title, net) in zip(axes, {"as targeted": free, "in_range=True": bounded}.items(), strict=True):
     bh.visualize.plot_weight_histogram(net, ax=ax)
     ax.set_ylabel(f"{title}\ndensity")
-    for layer in bh.init.fluct_report(net, [frames]).layers:
+    for layer in bh.init.fluct_report(net, [frames], lengths=lengths).layers:
         print(
             f"{title:13}  layer {layer.index}: xi {layer.xi_median:.2f}, rate {layer.nu_out:.0f}, "
             f"{layer.dead} silent, {layer.out_of_range} weights out of range"
