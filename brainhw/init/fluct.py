@@ -301,9 +301,9 @@ def _settings(xi_target: Any, alpha: Any, center: Any, moments: Any, in_range: A
     if not (isinstance(center, bool) or (isinstance(center, str) and center == "auto")):
         raise ValueError(f"{call}: center must be True, False or 'auto'; got {_arguments.describe(center)}.")
     basis = _arguments.choice(moments, ("exact", "second"), call=call, name="moments")
-    if in_range != "auto" or not isinstance(in_range, str):
-        if isinstance(in_range, str):
-            raise ValueError(f"{call}: in_range must be True, False or 'auto'; got {in_range!r}.")
+    if isinstance(in_range, str) and in_range != "auto":
+        raise ValueError(f"{call}: in_range must be True, False or 'auto'; got {in_range!r}.")
+    if not isinstance(in_range, str):
         in_range = _arguments.flag(in_range, call=call, name="in_range")
     return FluctSettings(xi, share, center, basis == "exact", in_range)
 

@@ -44,13 +44,13 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "count": (("10**30", "0-d numpy 2"), "whole and above zero; huge only where nothing is allocated"),
     "whole": (("0", "10**30", "0-d numpy 2"), "whole, zero or above"),
     "optional count": (("None", "0", "10**30", "0-d numpy 2"), "whole, or the default; 0 of a level counts none"),
-    "optional limit": (("None", "0-d numpy 2"), "whole, or no limit"),
+    "optional limit": (("None", "0-d numpy 2", "inf"), "whole, or no limit: infinite as in Rockpool"),
     "bit count": (("0-d numpy 2",), "whole, 2 to 16"),
     "bits": (("0-d numpy 2",), "whole, 2 to 16"),
     "bits or mapping": (("None", "0-d numpy 2"), "whole, or no rounding"),
     "checkpoint": (("None", "10**30", "0-d numpy 2"), "longer than the input is one segment"),
-    "optional lengths": (("None", "[1, 2]", "range"), "steps of each recording, or none"),
-    "optional data": (("None",), "data, or none"),
+    "recording lengths": (("None", "[1, 2]", "(True, 2)"), "steps of each recording, or none; numpy reads True as 1"),
+    "run data": (("None", "array [2, 3, 5, 7]"), "values are judged, or none; a run finds that the width is another"),
     "optional bar": (("None", "0-d numpy 2"), "a number of steps, or none"),
     "axis": (("0", "-1", "np.int64 -1", "0-d jax -1"), "an axis of the array"),
     "size": (("0-d numpy 2", "[1, 2]"), "a number of neurons, or a shape: the tuple form of brainstate"),
@@ -143,6 +143,7 @@ WARNED = {
 
 # An error of the caller's own code comes through as it is: kind of argument, value, and why.
 OWN_ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
+    "graph": (("a folder",), "a path names the file and what it is"),
     "net": (("nn.Linear", "nn.Module"), "the network's own step fails"),
     "callable": (("len", "nn.Linear", "nn.Module"), "the function's own error"),
     "optional callable": (("nn.Module",), "the initializer's own error"),

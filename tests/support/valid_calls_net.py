@@ -37,7 +37,7 @@ def net(make: Any = chip_net) -> dict[str, Any]:
 def _() -> Any:
     return bh.rollout, {
         **net(lif_net), "xs": ("data", inputs()), "record": ("record", ()), "checkpoint": ("checkpoint", None),
-        "pbar": ("optional bar", None), "prepare": ("flag", True), "key": ("optional key", 1),
+        "pbar": ("optional bar", None), "prepare": ("flag or choice", True), "key": ("optional key", 1),
         "check_finite": ("flag", False), "layerwise": ("flag", True),
     }  # fmt: skip
 
@@ -111,8 +111,8 @@ def _() -> Any:
     return bh.fluct_init, {
         **net(lif_net), "dataloader": ("batches", batch()), "xi_target": ("positive number", 2.0),
         "alpha": ("share", 1.0), "n_batches": ("count", 1), "verbose": ("flag", False), "families": ("choice", "any"),
-        "center": ("flag or choice", "auto"), "moments": ("choice", "second"), "in_range": ("flag", False),
-        "key": ("key", 0), "return_report": ("flag", True), "lengths": ("optional lengths", [40, 30]),
+        "center": ("flag or choice", "auto"), "moments": ("choice", "second"), "in_range": ("flag or choice", False),
+        "key": ("key", 0), "return_report": ("flag", True), "lengths": ("recording lengths", None),
     }  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def _() -> Any:
 def _() -> Any:
     return bh.fluct_report, {
         **net(lif_net), "dataloader": ("batches", batch()), "n_batches": ("count", 1), "families": ("choice", "any"),
-        "lengths": ("optional lengths", [40, 30]),
+        "lengths": ("recording lengths", None),
     }  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def _() -> Any:
 
 @add("check_deployable")
 def _() -> Any:
-    return bh.check_deployable, {**net(), "data": ("optional data", inputs())}
+    return bh.check_deployable, {**net(), "data": ("run data", inputs())}
 
 
 for kind in ("describe", "is_net_deployable", "place"):
