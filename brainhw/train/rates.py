@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from brainhw.kernel.precision import for_sums
 __all__ = ["balanced_population_mse", "firing_rate_target_mse_loss"]
 
 _FIND = "find their source with brainhw.rollout(..., check_finite=True)"
+
+_MOST_PER_STEP = 10.0
 
 
 def firing_rate_target_mse_loss(
@@ -45,6 +48,11 @@ def firing_rate_target_mse_loss(
     ------
     ValueError, TypeError
         If the lengths differ, a list is empty, or offset and multiplier do not cancel to a plain number.
+
+    Warns
+    -----
+    UserWarning
+        If a plain offset is above 10 spikes per step: most likely a rate in hertz without its unit.
 
     Examples
     --------
@@ -82,6 +90,14 @@ def firing_rate_target_mse_loss(
             rate = rate / _arguments.time_step(call=call).to(u.second).mantissa
         else:
             target = _arguments.number(offset, call=call, name=names[0], nonnegative=True)
+            # Neurons of several spikes a step reach a few; a rate in hertz without its unit is far beyond.
+            if target > _MOST_PER_STEP:
+                warnings.warn(
+                    f"{call}: {names[0]} is {target:g} spikes a step, since it is a plain number; for a rate pass "
+                    f"{target:g} * u.Hz, with a time such as 50 * u.ms in multipliers.",
+                    UserWarning,
+                    stacklevel=2,
+                )
             weight = _arguments.number(multiplier, call=call, name=names[1])
         terms.append(((rate - target) * weight) ** 2)
     return jnp.sum(jnp.stack(terms))

@@ -53,3 +53,9 @@ def test_counts_of_any_type_of_number_are_exact() -> None:
     spikes[:300, 0, 0] = spikes[:, 0, 1] = 1
     for dtype in (jnp.bfloat16, jnp.float16, jnp.float32, jnp.uint8, bool):
         assert float(bh.train.accuracy(jnp.asarray(spikes, dtype), np.array([1]))) == 1.0, dtype
+
+
+def test_a_plain_target_that_was_meant_in_hertz_is_said():
+    spikes = np.zeros((100, 1, 2))
+    with pytest.warns(UserWarning, match=r"offsets\[0\] is 20 spikes a step.*20 \* u\.Hz"):
+        bh.train.firing_rate_target_mse_loss([spikes], [20.0], [1.0])
