@@ -280,7 +280,8 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     if hasattr(value, "detach"):  # a tensor of torch, which may carry a gradient or lie on a GPU
         value = value.detach().cpu()
         # NumPy has no bfloat16; every number of it is one of float32.
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+        value = value.float() if "bfloat16" in str(getattr(value, "dtype", "")) else value
+        value = value.numpy()
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):  # ragged, or a list of traced arrays

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zipfile
+from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -94,12 +96,15 @@ class ArrayFile:
             stream.read(1)
         return array
 
-    def _opened(self, name: str) -> _Opened:
-        return (
-            _Opened(self._archive.open(self._members[name]), self._members[name].file_size, True)
-            if (self.is_archive)
-            else _Opened(self._stream, self._size, False)
-        )
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[IO[bytes], int]]:
+        """Open one array at its first byte, with its size; a file of one array stays open behind the block."""
+        if self.is_archive:
+            with self._archive.open(self._members[name]) as stream:
+                yield stream, self._members[name].file_size
+        else:
+            self._stream.seek(0)
+            yield self._stream, self._size
 
     @staticmethod
     def _header(stream: IO[bytes], size: int) -> Header:
@@ -117,19 +122,3 @@ class ArrayFile:
         if any(length < 0 for length in shape) or header.nbytes != size - stream.tell():
             raise ValueError(f"{size - stream.tell()} bytes follow a header that says shape {shape} of {dtype}")
         return header
-
-
-class _Opened:
-    """One array, from its first byte on; a member is closed at the end, a file of one array stays open."""
-
-    def __init__(self, stream: IO[bytes], size: int, closes: bool) -> None:
-        self._stream, self._size, self._closes = stream, size, closes
-
-    def __enter__(self) -> tuple[IO[bytes], int]:
-        if not self._closes:
-            self._stream.seek(0)
-        return self._stream, self._size
-
-    def __exit__(self, *_: object) -> None:
-        if self._closes:
-            self._stream.close()

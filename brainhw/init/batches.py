@@ -84,11 +84,6 @@ def _taken(dataloader: Any, n_batches: Any, n_in: int | None, call: str) -> tupl
 
 def _checked_batch(batch: Any, n_in: int | None, call: str) -> np.ndarray:
     first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
-    if hasattr(first, "detach"):  # a torch tensor, which may carry a gradient or lie on a GPU
-        first = first.detach().cpu()
-        if "bfloat16" in str(getattr(first, "dtype", "")):  # NumPy has no such type
-            first = first.float()
-        first = first.numpy()
     array = np.asarray(_arguments.as_array(first, call=call, name="a batch"))
     if array.ndim < 3 or (n_in is not None and array.ndim > 3):
         raise ValueError(

@@ -21,7 +21,7 @@ from brainhw.init.response import (
     silent_fraction,
 )
 
-__all__ = ["Draw", "FluctSettings", "MeasuredInitializer", "PairInitializer", "rise_of"]
+__all__ = ["MISSED", "Draw", "FluctSettings", "MeasuredInitializer", "PairInitializer", "rise_of"]
 
 _LEVELS = 8  # mean membranes looked at for one that meets the target within the weight range
 _FLOOR = 0.1  # spread kept when the budget is spent, as a share of the mean weight
@@ -37,7 +37,7 @@ _MEASURED_STOP = 0.01
 _LEAST_ANSWER = 1.2  # of the membranes to twice the spread; a linear path gives 2, a normalisation 1
 _MOST_GAIN = 1.3  # beyond the weight range: for the luck of one draw
 _ENOUGH_SPIKES = 4.0  # per neuron over the data, to speak of a neuron that is silent by chance
-_MISSED = 0.1  # relative distance from the target at which it counts as missed
+MISSED = 0.1  # relative distance from the target at which it counts as missed
 _LEAST_KEPT = 0.01  # of the variance, for centring to be of use
 _SPREADS_IN_RANGE = 3.0  # standard deviations that fit into the weight range when it is to be kept
 _LEAST_ROOM = 0.01  # spread kept, as a share of the mean weight, where nothing less than the edge of the range wakes
@@ -156,7 +156,7 @@ class PairInitializer:
     def meets_target(self, draw: Draw) -> bool:
         """Return whether the membranes of a draw keep the distance asked for, and the recurrent ones their share."""
         measured = self.meter.measure(draw.weight, draw.recurrent, draw.spikes)
-        if abs(float(np.median(measured.xi(self.circuit.threshold()))) / self.settings.xi - 1) > _MISSED:
+        if abs(float(np.median(measured.xi(self.circuit.threshold()))) / self.settings.xi - 1) > MISSED:
             return False
         share = 1 - self.settings.alpha
         if measured.sd_RC is None or not share:

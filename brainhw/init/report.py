@@ -17,7 +17,7 @@ from scipy.stats import norm
 from brainhw._records import check_fields, each, is_a, optional
 from brainhw.init.circuit import Circuit, Measured, settled
 from brainhw.init.normalised import what_is_hidden
-from brainhw.init.pair import Draw, FluctSettings, PairInitializer
+from brainhw.init.pair import MISSED, Draw, FluctSettings, PairInitializer
 from brainhw.init.report_checks import LAYER, OUTCOME
 from brainhw.init.response import InputMoments, Response, silent_fraction
 from brainhw.nn.protocols import Recurrent, fulfils
@@ -36,7 +36,6 @@ __all__ = [
 
 
 _XI_LEAST, _XI_MOST = 1.0, 3.0
-_MISSED = 0.1
 _LUCK = 1.2  # by which the largest weight of another draw or other data may be larger
 _ROUNDS = 5
 _MOST_LOST = 0.4  # share of the weights that may round to zero
@@ -452,7 +451,7 @@ def _lost(draw: Draw, step: float) -> float:
 
 def _is_missed(report: LayerReport) -> bool:
     assert report.init is not None
-    return not abs(report.xi_median / report.init.xi_target - 1) <= _MISSED
+    return not abs(report.xi_median / report.init.xi_target - 1) <= MISSED
 
 
 def _why_dead(report: LayerReport) -> str:

@@ -32,8 +32,7 @@ from brainhw.transform.prepare import (
     take_back,
 )
 from brainhw.transform.record import Recorder
-from brainhw.transform.step_rules import StepRuleError
-from brainhw.transform.trace import Call, Link, StepTrace, Value, check_step, modules_within, trace_step
+from brainhw.transform.trace import Call, Link, StepTrace, Value, modules_within, try_step
 
 __all__ = ["LayerwisePlan", "plan_layerwise", "rollout", "time_and_batch"]
 
@@ -186,7 +185,7 @@ def _plan(
     net: brainstate.nn.Module, x: Any, recorder: Recorder, segment: int | None, *, whole: bool, call: str
 ) -> LayerwisePlan | None:
     if not whole:
-        check_step(net, x, call=call)
+        try_step(net, x, call=call)
         return None
     layers = plan_layerwise(net, x, call=call)
     return layers if layers is not None and layers.serve(recorder, segment) else None
@@ -194,12 +193,12 @@ def _plan(
 
 def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any, key: Any, call: str) -> None:
     """Prepare a network as the argument ``prepare`` of :func:`rollout` says."""
-    if isinstance(prepare, (bool, np.bool_)) and prepare:
+    if not (isinstance(prepare, (bool, np.bool_)) or (isinstance(prepare, str) and prepare == "weights")):
+        raise TypeError(f"{call}: prepare must be True, False or 'weights'; got {_arguments.describe(prepare)}.")
+    weights = isinstance(prepare, str)
+    if prepare and not weights:
         prepare_net(net, batch_size, key=key)
         return
-    weights = isinstance(prepare, str) and prepare == "weights"
-    if not weights and not isinstance(prepare, (bool, np.bool_)):
-        raise TypeError(f"{call}: prepare must be True, False or 'weights'; got {_arguments.describe(prepare)}.")
     if key is not None and not weights:
         raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False; leave one of them out.")
     check_numbers(take_back(net.states(), call=call), call=call)
@@ -394,11 +393,8 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
     TypeError
         If a module has only some of the members of :class:`brainhw.nn.protocols.SequenceModule`.
     """
-    try:
-        step = trace_step(net, x, call=call)
-    except (StepRuleError, Warning):  # a warning that the reader's filters make an error
-        raise
-    except Exception:  # running the step reports best what is wrong with it
+    step = try_step(net, x, call=call)
+    if step is None:
         return None
     # All other calls, such as of a convolution, become part of the links.
     calls = [one for one in step.calls if runs_whole_sequence(one.module, call=call)]

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from brainstate._state import TRACE_CONTEXT
 
-__all__ = ["StepRuleError", "StepRules"]
+__all__ = ["StepRuleError", "StepRules", "wrapped_updates"]
 
 
 class StepRuleError(ValueError):
@@ -110,8 +110,6 @@ def _check_used_once(
 def _counted_calls(modules: Iterable[Any], here: Callable[[], bool]) -> Iterator[dict[int, int]]:
     """Count the calls of each module, by id, while the block runs; those where ``here`` returns False do not count."""
     counts: dict[int, int] = {}
-    modules = list(modules)
-    own = [vars(module).get("update") for module in modules]
 
     def counting(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
         def counted_update(*given: Any, **options: Any) -> Any:
@@ -121,10 +119,22 @@ def _counted_calls(modules: Iterable[Any], here: Callable[[], bool]) -> Iterator
 
         return counted_update
 
-    try:
-        for module in modules:
-            vars(module)["update"] = counting(module, module.update)
+    with wrapped_updates(modules, counting):
         yield counts
+
+
+@contextlib.contextmanager
+def wrapped_updates(
+    modules: Iterable[Any], wrap: Callable[[Any, Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    """Call ``wrap(module, update)`` in place of the ``update`` of each module while the block runs."""
+    modules = list(modules)
+    own = [vars(module).get("update") for module in modules]
+    try:
+        # On the instances: other networks with modules of the same classes are not touched.
+        for module in modules:
+            vars(module)["update"] = wrap(module, module.update)
+        yield
     finally:
         for module, update in zip(modules, own, strict=True):
             vars(module).pop("update", None)
@@ -199,9 +209,7 @@ def _was_written(before: Any, after: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, (bool, int, float, complex, np.ndarray, np.generic, jax.Array)):
-        return True
-    return isinstance(value, u.Quantity)
+    return isinstance(value, (bool, int, float, complex, np.ndarray, np.generic, jax.Array, u.Quantity))
 
 
 def _equal(old: Any, new: Any) -> bool:
@@ -214,14 +222,15 @@ def _restore(module: Any, name: str, before: dict[str, Any]) -> None:
         del vars(module)[name]
         return
     value, parts = before[name]
-    if isinstance(value, dict):
-        half = len(parts) // 2
-        held = dict(zip(parts[:half], parts[half:], strict=True))
+    if parts is not None:
         value.clear()
-        value.update(held)
-    elif parts is not None:
-        value.clear()
-        value.extend(parts) if isinstance(value, (list, deque)) else value.update(parts)
+        if isinstance(value, dict):
+            half = len(parts) // 2
+            value.update(zip(parts[:half], parts[half:], strict=True))
+        elif isinstance(value, set):
+            value.update(parts)
+        else:
+            value.extend(parts)
     vars(module)[name] = value
 
 

@@ -14,7 +14,7 @@ from brainhw import _arguments
 from brainhw.transform.prepare import one_thread_at_a_time, prepare_net, step_limit
 from brainhw.transform.record import Recorder
 from brainhw.transform.stream_step import Numbers, StreamStep, as_step_input, refuse_inside_jit
-from brainhw.transform.trace import check_step
+from brainhw.transform.trace import try_step
 
 __all__ = ["Stream", "stream"]
 
@@ -251,7 +251,7 @@ class Stream:
         with brainstate.environ.context(**self._settings), one_thread_at_a_time():
             self._prepare()  # others may have used the network since this stream was made
             x = as_step_input(x, self._batch_size)
-            check_step(self._net, x, call="stream")
+            try_step(self._net, x, call="stream")  # a step that would give wrong numbers in silence is refused
             step = StreamStep(self._net, self._recorder.step, x, self._settings)
             self._moving, self._fixed = step.numbers()
             step.compile(self._moving, self._fixed, x)

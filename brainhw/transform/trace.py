@@ -17,19 +17,19 @@ from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var, get_opaque_trace
 from brainhw import _arguments
 from brainhw.transform.clock import now, reads_last_argument
 from brainhw.transform.given import check_input
-from brainhw.transform.step_rules import StepRuleError, StepRules
+from brainhw.transform.step_rules import StepRuleError, StepRules, wrapped_updates
 
 __all__ = [
     "Call",
     "Link",
     "StepTrace",
     "Value",
-    "check_step",
     "hidden_values",
     "in_one_line",
     "is_leaf",
     "put_back_on_failure",
     "trace_step",
+    "try_step",
     "watch_calls",
 ]
 
@@ -286,13 +286,13 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         # Values of a loop or a compiled function mean nothing outside of it, and JAX does not always notice them. The
         # error waits for the end of the step: a trace that breaks off leaves an enclosing `grad` believing that it has
         # read the states, which would then be constants in the step that is run instead.
-        if not not_nested():
+        if not at_the_top():
             nested.append(type(module).__name__)
             return
         dt = brainstate.environ.get("dt", default=None)
         heard.append((module, given, gave, before, hidden_values(module), dt))
 
-    def not_nested() -> bool:
+    def at_the_top() -> bool:
         return get_opaque_trace_state() == ends["tracing"]
 
     def one_step(x: Any, time: dict[str, Any]) -> list[Any]:
@@ -303,7 +303,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         ends["tracing"] = get_opaque_trace_state()
         began = {key: hidden_values(module) for key, (_, module) in leaves.items()}
         watched = watch_calls([module for _, module in leaves.values()], hear)
-        with rules.watching(not_nested), watched, brainstate.environ.context(**time):
+        with rules.watching(at_the_top), watched, brainstate.environ.context(**time):
             returned = net(x)
         ends["given"], ends["returned"] = names.of(x), names.of(returned)
         ends["calls"] = tuple(
@@ -352,14 +352,17 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     )
 
 
-def check_step(net: brainstate.nn.Module, x: Any, *, call: str) -> None:
-    """Raise if a step would give wrong numbers in silence; whatever else is wrong with it, its run reports best."""
+def try_step(net: brainstate.nn.Module, x: Any, *, call: str) -> StepTrace | None:
+    """Return a traced step, or raise if it would give wrong numbers in silence.
+
+    ``None`` if it fails in any other way: its run reports that best.
+    """
     try:
-        trace_step(net, x, call=call)
+        return trace_step(net, x, call=call)
     except (StepRuleError, Warning):  # a warning that the reader's filters make an error
         raise
     except Exception:
-        return
+        return None
 
 
 class _Arguments(NamedTuple):
@@ -392,8 +395,6 @@ def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str,
 
     The instances are wrapped while the block runs. A call inside another watched call is not heard.
     """
-    modules = list(modules)
-    own = [vars(module).get("update") for module in modules]
     inside: list[Any] = []
 
     def wrapped(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
@@ -412,16 +413,8 @@ def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str,
 
         return heard_update
 
-    try:
-        # On the instances: other networks with modules of the same classes are not heard.
-        for module in modules:
-            vars(module)["update"] = wrapped(module, module.update)
+    with wrapped_updates(modules, wrapped):
         yield
-    finally:
-        for module, update in zip(modules, own, strict=True):
-            vars(module).pop("update", None)
-            if update is not None:
-                vars(module)["update"] = update
 
 
 @contextlib.contextmanager

@@ -107,6 +107,9 @@ class Tensor:
             raise TypeError("Got unsupported ScalarType BFloat16")
         return self._numbers
 
+    def numpy(self) -> np.ndarray:
+        return self.__array__()
+
 
 @pytest.mark.parametrize("dtype", ["torch.float32", "torch.bfloat16"])
 def test_tensors_of_torch_are_read(dtype: str) -> None:
