@@ -17,11 +17,15 @@ from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.fields import info_of, sourced_fields, spec_field
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["BITS", "WIDEST_THRESHOLD", "ChipSpec"]
+__all__ = ["BITS", "MOST_EVENTS", "WIDEST_THRESHOLD", "ChipSpec"]
 
 # One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step can round to a wrong code.
 BITS = range(2, 17)
 """The bits that a stored weight may have."""
+# An assumption, since no vendor publishes a limit. Scaled data and counts of spikes stay far below; bytes of images and
+# raw samples lie far above.
+MOST_EVENTS = 16
+"""The most events of one channel in one step."""
 
 # Five standard deviations above zero: a normal spread wider than this would give thresholds below it.
 WIDEST_THRESHOLD = 0.2

@@ -9,12 +9,9 @@ import jax
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.chip.spec import MOST_EVENTS
 
-__all__ = ["MOST", "InputFault", "checked_data", "input_fault", "warn_of_input"]
-
-# An assumption, since no vendor publishes a limit: events of one channel in one step. Scaled data and counts of spikes
-# stay far below; bytes of images and raw samples lie far above.
-MOST = 16
+__all__ = ["InputFault", "checked_data", "input_fault", "warn_of_input"]
 
 
 class InputFault(NamedTuple):
@@ -39,10 +36,10 @@ def input_fault(xs: Any, *, has_frontend: bool) -> InputFault | None:
         fix = "Encode the data as spikes, or split them in two channels with brainhw.data.split_on_off."
         return InputFault(found, "spikes, or values of at least 0", fix)
     # The frontend takes analog values, whose scale its weights set.
-    large = 0 if has_frontend else int(np.sum(values > MOST))
+    large = 0 if has_frontend else int(np.sum(values > MOST_EVENTS))
     if large:
-        found = f"{large} of {values.size} input values exceed {MOST}, the largest {values.max():g}"
-        limit = f"at most {MOST} per channel and step (assumed)"
+        found = f"{large} of {values.size} input values exceed {MOST_EVENTS}, the largest {values.max():g}"
+        limit = f"at most {MOST_EVENTS} per channel and step (assumed)"
         return InputFault(found, limit, "Scale the data, such as bytes to 0 to 1.")
     return None
 

@@ -471,12 +471,8 @@ class Meter:
     def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:
         self.circuit, self.xs = circuit, xs
         self.n_steps, self.n_samples = jax.tree.leaves(xs)[0].shape[:2]
-        # A membrane that still rises from rest would count its rise as fluctuation.
-        self.first = min(rise, self.n_steps // 2)
+        self.first = first_settled(rise, self.n_steps, circuit.valid)
         self.valid = circuit.valid
-        if self.valid is not None:
-            # Half of a typical recording, for padding holds no membranes that could be measured instead.
-            self.first = min(rise, int(np.median(self.valid.sum(axis=0))) // 2)
         self.n_runs = 0
         self._run = brainstate.transform.jit(circuit.run)
         self._alone = brainstate.transform.jit(self._alone_moments)
@@ -555,6 +551,16 @@ class Meter:
         """Return mean and standard deviation of each neuron, and some of the values of membranes ``[T, B, n]``."""
         flat, sample = settled(trace, self.first, self.valid)
         return jnp.mean(flat, axis=0), jnp.std(flat, axis=0), sample
+
+
+def first_settled(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
+    """Return the first step that counts: ``rise`` steps from rest are left out, up to half of a typical recording.
+
+    A membrane that still rises would count its rise as fluctuation. Half at most, and of the true steps ``valid``
+    ``[T, B]`` alone: padding holds no membranes that could be measured instead.
+    """
+    typical = n_steps if valid is None else int(np.median(valid.sum(axis=0)))
+    return min(rise, typical // 2)
 
 
 def settled(trace: jax.Array, first: int, valid: np.ndarray | None = None) -> tuple[jax.Array, jax.Array]:

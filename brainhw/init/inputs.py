@@ -7,6 +7,7 @@ import warnings
 import brainunit as u
 import numpy as np
 
+from brainhw.chip.spec import MOST_EVENTS
 from brainhw.init.circuit import Circuit
 from brainhw.init.padding import true_steps
 from brainhw.init.report import is_signed
@@ -14,8 +15,6 @@ from brainhw.init.response import input_moments
 from brainhw.init.stages import OwnStep, Stages
 
 __all__ = ["input_line", "warn_of_inputs"]
-
-_MOST = 16.0  # a chip is driven by spikes; a value held for a step stands for a few at most
 
 
 def input_line(step: OwnStep, stages: Stages, dt: u.Quantity) -> str:
@@ -37,7 +36,7 @@ def input_line(step: OwnStep, stages: Stages, dt: u.Quantity) -> str:
 
 def warn_of_inputs(given: np.ndarray, index: int, circuit: Circuit, call: str) -> None:
     """Warn of inputs that no chip takes."""
-    if circuit.chip is None or (given.min() >= 0 and given.max() <= _MOST):
+    if circuit.chip is None or (given.min() >= 0 and given.max() <= MOST_EVENTS):
         return
     negative, most = float(np.mean(given < 0)), float(given.max())
     share = f" ({negative:.0%} negative)" if negative else ""

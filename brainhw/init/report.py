@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import norm
 
 from brainhw._records import check_fields, each, is_a, optional
-from brainhw.init.circuit import Circuit, Measured, settled
+from brainhw.init.circuit import Circuit, Measured, first_settled, settled
 from brainhw.init.normalised import what_is_hidden
 from brainhw.init.pair import MISSED, Draw, FluctSettings, PairInitializer
 from brainhw.init.report_checks import LAYER, OUTCOME
@@ -264,7 +264,7 @@ def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple
     """
     slot = circuit.layer.recurrent_slot() if fulfils(circuit.layer, Recurrent, call="fluct_report") else None
     valid = circuit.valid
-    first = min(rise, (drive.shape[0] if valid is None else int(np.median(valid.sum(axis=0)))) // 2)
+    first = first_settled(rise, drive.shape[0], valid)
 
     def statistics(drive: Any, spikes: jax.Array) -> tuple[jax.Array, ...]:
         alone = circuit.membrane(drive)

@@ -157,7 +157,7 @@ class CubaLIFLayer(RestingStates):
         # Inputs are flat, channel neuron * S + synapse, as in Rockpool: a dense synapse in front has one axis.
         super().__init__(
             shape if len(shape) > 1 else (shape[0] * n_syn,),
-            name=_arguments.module_name(name, call=type(self).__name__),
+            name=_arguments.module_name(name, call=call),
         )
         self.out_size = shape
         self.n_synapses = n_syn

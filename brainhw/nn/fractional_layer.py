@@ -114,16 +114,7 @@ class FractionalLayer(RestingStates):
             )
         self.memory_rule = _arguments.choice(memory_rule, ("past", "spikede"), call=call, name="memory_rule")
         self.alpha_rule = _arguments.choice(alpha_rule, ("exact", "spikede"), call=call, name="alpha_rule")
-        self.memory = (
-            None
-            if memory is None
-            else _arguments.positive_int(memory, call=call, name="memory", most=_arguments.LONGEST_AXIS)
-        )
-        self.horizon = (
-            None
-            if horizon is None
-            else _arguments.positive_int(horizon, call=call, name="horizon", most=_arguments.LONGEST_AXIS)
-        )
+        self.memory, self.horizon = _steps(memory, call, "memory"), _steps(horizon, call, "horizon")
         self.n_exponentials = check_count(n_exponentials, call=call, name="n_exponentials")
         if kernel == "soe" and memory is not None:
             raise ValueError(
@@ -411,6 +402,11 @@ class FractionalLayer(RestingStates):
             )
         self._dt_of_past = dt.mantissa
         return dt
+
+
+def _steps(value: Any, call: str, name: str) -> int | None:
+    most = _arguments.LONGEST_AXIS
+    return None if value is None else _arguments.positive_int(value, call=call, name=name, most=most)
 
 
 def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> Any:

@@ -168,8 +168,8 @@ class H1Synapse(_ChipSynapse):
         rounding: str = "nearest",
         name: str | None = None,
     ) -> None:
-        super().__init__(name=_arguments.module_name(name, call=type(self).__name__))
         call = type(self).__name__
+        super().__init__(name=_arguments.module_name(name, call=call))
         self.chip = _chip_of(chip, self, "synapse", call=call)
         n_in = _arguments.size(in_size, call=call, name="in_size")
         n_out = _arguments.size(out_size, call=call, name="out_size")
@@ -269,8 +269,8 @@ class H1Frontend(_ChipSynapse):
         rounding: str = "nearest",
         name: str | None = None,
     ) -> None:
-        super().__init__(name=_arguments.module_name(name, call=type(self).__name__))
         call = type(self).__name__
+        super().__init__(name=_arguments.module_name(name, call=call))
         self.chip = _chip_of(chip, self, "frontend", call=call)
         self.in_size = self.out_size = (self.chip.frontend_channels,)
         init = braintools.init.Constant(0.5 * self.chip.weight_limit) if weight_init is None else weight_init

@@ -62,8 +62,8 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         weight_init: Callable[..., Any] | u.Quantity | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(name=_arguments.module_name(name, call=type(self).__name__))
         call = type(self).__name__
+        super().__init__(name=_arguments.module_name(name, call=call))
         n_in = _arguments.size(in_size, call=call, name="in_size")
         n_out = _arguments.size(out_size, call=call, name="out_size")
         self.in_size, self.out_size = (n_in,), (n_out,)

@@ -82,7 +82,7 @@ class LeakyReadout(RestingStates):
         _arguments.flag(bias, call=call, name="bias")
         n_in = _arguments.size(in_size, call=call, name="in_size")
         n_out = _arguments.size(out_size, call=call, name="out_size")
-        super().__init__((n_in,), name=_arguments.module_name(name, call=type(self).__name__))
+        super().__init__((n_in,), name=_arguments.module_name(name, call=call))
         self.out_size = (n_out,)
         self.tau = neuron_parameter(tau, TIME_CONSTANT, n_out, call=call, name="tau")
         init = braintools.init.KaimingNormal() if weight_init is None else weight_init

@@ -144,7 +144,7 @@ class SpikingLayer(RestingStates):
     ) -> None:
         call = type(self).__name__
         shape = _arguments.sizes(size, call=call, name="size")
-        super().__init__(shape, name=_arguments.module_name(name, call=type(self).__name__))
+        super().__init__(shape, name=_arguments.module_name(name, call=call))
         self.spk_fun = check_spike_function(spk_fun, call)
         self.topology = _arguments.choice(topology, TOPOLOGIES, call=call, name="topology")
         if topology == "RC" and len(shape) > 1:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from seed_nets import TinyH1Net, TinyH1v2Net
 
 import brainhw as bh
 
@@ -25,33 +26,6 @@ def synapse(family: str, n_in: int, n: int) -> Any:
     # Zeros, because to draw numbers of one more shape takes longer than all else in many a test.
     zeros = np.zeros((n_in, n))
     return getattr(bh.nn, f"{family}Synapse")(n_in, n, weight_init=zeros * u.mV if family == "LIF" else zeros)
-
-
-class TinyH1Net(brainstate.nn.Module):
-    """The feed-forward network of the vendor's quick start."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.synapse = bh.nn.H1v1Synapse(16, 32)
-        self.layer = bh.nn.H1v1Layer(32, tau=10 * u.ms, spk_fun=bh.surrogate.fast_sigmoid(slope=5.0))
-
-    def update(self, x: jax.Array) -> jax.Array:
-        return self.layer(self.synapse(x))
-
-
-class TinyH1v2Net(brainstate.nn.Module):
-    """The recurrent network of the vendor's quick start, with explicit pairs."""
-
-    graph_invisible_attrs = ("layer_pairs",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.syn = bh.nn.H1v2Synapse(8, 16)
-        self.lyr = bh.nn.H1v2Layer(16, tau=10 * u.ms, topology="RC", spk_fun=bh.surrogate.fast_sigmoid(slope=5.0))
-        self.layer_pairs = [(self.syn, self.lyr)]
-
-    def update(self, x: jax.Array) -> jax.Array:
-        return self.lyr(self.syn(x))
 
 
 class Loader:

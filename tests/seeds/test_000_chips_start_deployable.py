@@ -11,9 +11,9 @@ import brainstate
 import brainunit as u
 import numpy as np
 import pytest
+from seed_nets import TinyH1Net, TinyH1v2Net
 
 import brainhw as bh
-from brainhw.surrogate import fast_sigmoid
 
 LIMITS = {"H1v1": 0.9, "H1v2": 1.66}
 
@@ -37,33 +37,6 @@ def initialise(net: Any, data: Any, **options: Any) -> tuple[Any, list[str]]:
         warnings.simplefilter("always")
         report = bh.fluct_init(net, data, verbose=False, return_report=True, **options)
     return report.layers[0], [str(warning.message) for warning in caught]
-
-
-class TinyH1Net(brainstate.nn.Module):
-    """The first quick start."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.synapse = bh.nn.H1v1Synapse(16, 32)
-        self.layer = bh.nn.H1v1Layer(32, tau=10 * u.ms, topology="FF", spk_fun=fast_sigmoid(slope=5.0))
-
-    def update(self, x: Any) -> Any:
-        return self.layer(self.synapse(x))
-
-
-class TinyH1v2Net(brainstate.nn.Module):
-    """The second quick start."""
-
-    graph_invisible_attrs = ("layer_pairs",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.syn = bh.nn.H1v2Synapse(8, 16)
-        self.lyr = bh.nn.H1v2Layer(16, tau=10 * u.ms, topology="RC", spk_fun=fast_sigmoid(slope=5.0))
-        self.layer_pairs = [(self.syn, self.lyr)]
-
-    def update(self, x: Any) -> Any:
-        return self.lyr(self.syn(x))
 
 
 QUICK_STARTS = {"H1v1 FF": (TinyH1Net, 16, 1.0), "H1v2 RC": (TinyH1v2Net, 8, 0.85)}

@@ -20,42 +20,13 @@ import brainunit as u
 import jax
 import numpy as np
 import pytest
+from seed_nets import TinyH1Net, TinyH1v2Net
 
 import brainhw as bh
-from brainhw.surrogate import fast_sigmoid
 
 # The ranges of the page.
 LIMITS = {"H1v1": 0.9, "H1v2": 1.66}
 each_family = pytest.mark.parametrize("family", LIMITS)
-
-
-class TinyH1Net(brainstate.nn.Module):
-    """The first quick start."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.synapse = bh.nn.H1v1Synapse(16, 32)
-        self.layer = bh.nn.H1v1Layer(32, tau=10 * u.ms, topology="FF", spk_fun=fast_sigmoid(slope=5.0))
-
-    def update(self, x: Any) -> Any:
-        cur = self.synapse(x)
-        return self.layer(cur)
-
-
-class TinyH1v2Net(brainstate.nn.Module):
-    """The second quick start."""
-
-    graph_invisible_attrs = ("layer_pairs",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.syn = bh.nn.H1v2Synapse(8, 16)
-        self.lyr = bh.nn.H1v2Layer(16, tau=10 * u.ms, topology="RC", spk_fun=fast_sigmoid(slope=5.0))
-        self.layer_pairs = [(self.syn, self.lyr)]
-
-    def update(self, x: Any) -> Any:
-        cur = self.syn(x)
-        return self.lyr(cur)
 
 
 def spikes_of(rate: float, n_in: int, *, batch: int = 16, steps: int = 200) -> np.ndarray:

@@ -15,29 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from seed_nets import BATCH, N_IN, N_OUT, N_REC, SNN, STEPS, synapse
 
 import brainhw as bh
 
-N_IN, N_REC, N_OUT, STEPS, BATCH = 20, 4, 2, 30, 8
-strong = braintools.init.KaimingNormal(unit=u.mV, scale=20.0)
 X = (np.random.default_rng(7).random((STEPS, BATCH, N_IN)) < 0.2).astype(np.float32)
-
-
-class SNN(brainstate.nn.Module):
-    """The classifier of the tutorial with any hidden layer; all of it may also stand in one ``Sequential``."""
-
-    def __init__(self, i2r: Any, r: Any) -> None:
-        super().__init__()
-        self.i2r = i2r
-        self.r = r
-        self.o = bh.nn.LeakyReadout(N_REC, N_OUT, tau=10.0 * u.ms)
-
-    def update(self, spike: Any) -> Any:
-        return self.o(self.r(self.i2r(spike)))
-
-
-def synapse() -> bh.nn.LIFSynapse:
-    return bh.nn.LIFSynapse(N_IN, N_REC, weight_init=strong)
 
 
 def h1_pair() -> tuple[Any, Any]:

@@ -18,28 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from seed_nets import BATCH, N_IN, N_OUT, N_REC, SNN, STEPS, synapse
 
 import brainhw as bh
-
-N_IN, N_REC, N_OUT, STEPS, BATCH = 20, 4, 2, 30, 8
-strong = braintools.init.KaimingNormal(unit=u.mV, scale=20.0)
-
-
-class SNN(brainstate.nn.Module):
-    """The classifier of the tutorial with any hidden layer."""
-
-    def __init__(self, i2r: Any, r: Any) -> None:
-        super().__init__()
-        self.i2r = i2r
-        self.r = r
-        self.o = bh.nn.LeakyReadout(N_REC, N_OUT, tau=10.0 * u.ms)
-
-    def update(self, spike: Any) -> Any:
-        return self.o(self.r(self.i2r(spike)))
-
-
-def synapse() -> bh.nn.LIFSynapse:
-    return bh.nn.LIFSynapse(N_IN, N_REC, weight_init=strong)
 
 
 def recurrent(**options: Any) -> Any:
