@@ -162,7 +162,7 @@ def number(
     return array if array.ndim else float(array)
 
 
-# An axis of an array is no longer on any machine.
+# No machine holds an array with a longer axis.
 LONGEST_AXIS = 2**31 - 1
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 __all__ = ["printable", "say"]
 
-# What stands for a character outside of Unicode; Greek letters get their names.
+# Substitutes where the output is not Unicode. Greek letters are spelled out.
 _PLAIN = {
     "─": "-",
     "→": "->",

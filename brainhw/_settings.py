@@ -21,7 +21,7 @@ _NAMES = ("dt", "fit")
 
 
 class StandIn(brainstate.State):  # type: ignore[type-arg]
-    """A member of a trace's list of states that is no variable of its own and holds no array at rest."""
+    """An entry in a trace's list of states that stands for no variable and holds no array at rest."""
 
     def __init__(self, trace: Any, value: Any) -> None:
         # Not `super().__init__`, which would report a new variable to every collector of states.

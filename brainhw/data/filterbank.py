@@ -17,7 +17,7 @@ from brainhw._records import check_fields, is_in
 
 __all__ = ["FilterbankDesign", "filterbank", "filterbank_design"]
 
-# A chip has some tens of channels; a filter of a higher order is no longer stable in float64.
+# A chip has some tens of channels; filters of higher order are unstable in float64.
 _MOST_CHANNELS, _HIGHEST_ORDER = 2**16, 100
 # More numbers for one recording are days of audio, and would fill any memory.
 _MOST_NUMBERS = 2**31

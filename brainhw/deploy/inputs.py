@@ -15,7 +15,7 @@ __all__ = ["InputFault", "checked_data", "input_fault", "warn_of_input"]
 
 
 class InputFault(NamedTuple):
-    """What is wrong with data, what a chip takes, and how to mend it."""
+    """A fault of data: what was found, the limit of the chip, the fix."""
 
     found: str
     limit: str

@@ -110,7 +110,7 @@ def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None
     order = tuple(range(len(rooms)) if order is None else order)
     # Items of one size are interchangeable, so the search counts them and does not try their permutations.
     kinds = sorted(set(sizes), reverse=True)
-    # Whether the later rooms can hold the rest depends on the rest alone, not on how the earlier rooms were filled.
+    # The later rooms see the rest alone: how the earlier rooms were filled makes no difference to them.
     hopeless: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:

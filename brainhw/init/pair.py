@@ -150,7 +150,7 @@ class PairInitializer:
 
     @property
     def has_few_inputs(self) -> bool:
-        """Whether so few inputs reach a neuron that its mean must wake it."""
+        """Whether a neuron has so few inputs that only its mean can wake it."""
         return self.circuit.n_in <= _FEW_INPUTS
 
     def meets_target(self, draw: Draw) -> bool:

@@ -245,7 +245,7 @@ class Wiring(NamedTuple):
 
     @property
     def feeds_back(self) -> bool:
-        """Whether the input of the pair depends on its own layer in earlier steps."""
+        """Whether the layer of the pair feeds back into its own input, through earlier steps."""
         return self.layer in self.depends_on
 
     @property

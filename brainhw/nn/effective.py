@@ -253,7 +253,7 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
     numbers = value.mantissa
     if np.shape(numbers) != shape:
         raise ValueError(f"{call}: must have shape {shape}; got shape {np.shape(numbers)}. {fix}")
-    # Inside a compiled function there are no numbers to look at.
+    # A compiled function holds no numbers.
     known = _SOUND.get(place := (id(numbers), positive))
     if isinstance(numbers, jax.core.Tracer) or (known is not None and known() is numbers):
         return
