@@ -211,7 +211,7 @@ def choice(value: Any, options: Iterable[str], *, call: str, name: str) -> str:
     if not isinstance(value, str) or value not in allowed:
         listed = ", ".join(repr(option) for option in allowed)
         raise ValueError(f"{call}: {name} must be one of {listed}; got {describe(value)}.")
-    return value
+    return str(value)
 
 
 def flag(value: Any, *, call: str, name: str) -> bool:
@@ -223,10 +223,11 @@ def flag(value: Any, *, call: str, name: str) -> bool:
 
 
 def text(value: Any, *, call: str, name: str, some: bool = False) -> str:
-    """Return ``value`` if it is a str (with ``some``, not an empty one), or raise."""
+    """Return ``value`` as a plain str (with ``some``, not an empty one), or raise."""
     if not isinstance(value, str) or (some and not value):
         raise TypeError(f"{call}: {name} must be text{', not empty' if some else ''}; got {describe(value)}.")
-    return value
+    # numpy's text is a kind of str that pathlib of Python 3.11 cannot take.
+    return str(value)
 
 
 def module_name(value: Any, *, call: str) -> str | None:

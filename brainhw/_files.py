@@ -44,7 +44,7 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
     """
     try:
         # A link stays a link, and so does the folder that it lies in.
-        target = Path(os.path.realpath(os.fsdecode(path)))
+        target = Path(os.path.realpath(str(os.fsdecode(path))))
         name = target.with_name(target.name)
         kind = os.lstat(name).st_mode if os.path.lexists(name) else stat.S_IFREG
     except (ValueError, OSError) as error:  # the path has a null character, or no file name
@@ -132,7 +132,7 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 def path_text(path: Any, *, call: str, what: str) -> str:
     """Return a path as text, or raise an error that names the file as ``what``."""
     try:
-        name = os.fsdecode(path)
+        name = str(os.fsdecode(path))
         # An empty path is the folder of today, which nobody means.
         if not name:
             raise TypeError

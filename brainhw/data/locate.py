@@ -25,7 +25,7 @@ def _holds(folder: Path, marker: Sequence[str]) -> bool:
 
 def _root_text(root: Any, name: str) -> str:
     try:
-        text = os.fsdecode(root)
+        text = str(os.fsdecode(root))
     except TypeError:
         text = ""
     if not text or "\0" in text:
