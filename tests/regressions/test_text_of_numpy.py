@@ -28,4 +28,5 @@ def test_paths_of_a_bundle(tmp_path: Path) -> None:
         bh.deploy.export_bundle(net, path)
         loaded = bh.deploy.load_bundle(path)
     assert [file.name for file in tmp_path.iterdir()] == ["net.bundle"]
-    assert loaded.notes == "" and loaded.placement.free == (46, 50, 100)
+    assert loaded.notes == ""
+    assert loaded.placement.free == (46, 50, 100)
