@@ -18,6 +18,7 @@ import numpy as np
 import valid_calls_data
 import valid_calls_net
 import valid_calls_nn
+import valid_calls_silicon
 from matplotlib import pyplot as plt
 from nonsense_values import NONSENSE
 from valid_calls import CALLS, Valid
@@ -25,6 +26,7 @@ from valid_calls import CALLS, Valid
 assert valid_calls_data
 assert valid_calls_net
 assert valid_calls_nn
+assert valid_calls_silicon
 # What the texts call an argument, besides its name.
 ALSO = {
     "net": ("network",),
