@@ -6,6 +6,7 @@ _STEP = "brainhw calls it inside a step, on arrays that the public call has chec
 _MADE = "brainhw makes it from a network or a file that it has checked; nobody builds one by hand"
 
 LEFT_OUT: dict[str, str] = {
+    **dict.fromkeys(("Device.program", "Device.run"), "a protocol: the bench of the user implements it"),
     **dict.fromkeys(
         (
             "ALIFLayer.own_current", "ALIFLayer.resting_values", "ALIFLayer.widen_input", "CubaLIFLayer.own_current",
