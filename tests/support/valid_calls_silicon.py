@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import brainunit as u
 import numpy as np
 from valid_calls import add
 
@@ -14,7 +15,8 @@ SPIKES = np.zeros((5, 2, 3), np.uint8)
 
 @add("silicon.Recording")
 def recording() -> Any:
-    return bh.silicon.Recording, {"spikes": ("mapping", {"hidden": SPIKES})}
+    membranes = {"hidden": 20.0 * np.ones(SPIKES.shape) * u.mV}
+    return bh.silicon.Recording, {"spikes": ("mapping", {"hidden": SPIKES}), "membranes": ("mapping", membranes)}
 
 
 @add("silicon.DeviceError")
