@@ -21,7 +21,7 @@ from brainhw.chip.fields import FieldInfo, info_of
 from brainhw.chip.spec import ChipSpec
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["chip_from_text", "chip_to_text", "load_chip", "save_chip"]
+__all__ = ["chip_from_data", "chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
 # A thousand times a preset; a reader of TOML needs many times the memory.
@@ -143,6 +143,11 @@ def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
         raise ValueError(f"{call}: is not valid TOML, or was cut short: {error}.") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists in lists in lists
         raise ValueError(f"{call}: is not TOML of a chip: {error}.") from error
+    return chip_from_data(data, call=call)
+
+
+def chip_from_data(data: Mapping[str, Any], *, call: str = "chip_from_data") -> ChipSpec:
+    """Read a chip from the tables of a chip file; every value is checked, and every error is a ``ValueError``."""
     _check_format(data, call)
     kind = _spec_class(data, call)
     infos = info_of(kind)

@@ -436,7 +436,7 @@ def wrapped(payload: bytes) -> bytes:
         (wrapped(b'{"a":' * 10**5), "not the JSON .*recursion"),
         (wrapped(b"[" * 400 + b"]" * 400), "has invalid content: the file must be a table of chip, dt_ms"),
         (wrapped(b"1" * 10**5), "not the JSON .*digits"),
-        (wrapped(b"NaN"), "NaN is not a number that a bundle holds"),
+        (wrapped(b"NaN"), "NaN is not a number that such a file holds"),
         (wrapped(b"[-Infinity]"), "-Infinity is not a number"),
         (wrapped(b"\xff"), "not the JSON .*byte 0xff"),
         (wrapped('{"µ": 1}'.encode()), "not the JSON"),

@@ -103,6 +103,8 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "words": ((*EMPTY, "['a']", "strings [3]"), "any words, or none"),
     "record": ((*EMPTY, "['a']", "strings [3]"), "a stream looks a name up in its first step, and refuses it there"),
     "path to write": ((*WORDS, "bytes"), "a file name; Python takes bytes"),
+    "path of a folder to write": ((*WORDS, "bytes", "a folder"), "a folder, new or old"),
+    "path of a folder": (("a folder",), "a folder; one without a program is refused"),
     "folders": ((*EMPTY, "['a']", "strings [3]"), "further folders, or none"),
     # Containers.
     "tuple of records": (("[]", "()"), "a report of nothing"),
@@ -129,8 +131,8 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
         (
             "optional axes", "optional chip", "optional choice", "optional codes", "optional data", "optional devices",
             "optional dtype", "optional groups", "optional lengths", "optional membranes", "optional noise",
-            "optional outcome", "optional parameter ms", "optional platforms", "optional rate", "optional spikes",
-            "optional voltage unit", "optional weights",
+            "optional outcome", "optional parameter ms", "optional placement", "optional platforms", "optional rate",
+            "optional spikes", "optional voltage unit", "optional weights",
         ),
         (("None",), "the default"),
     ),

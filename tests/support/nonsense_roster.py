@@ -19,6 +19,7 @@ import valid_calls_data
 import valid_calls_net
 import valid_calls_nn
 import valid_calls_silicon
+import valid_calls_silicon_devices
 from matplotlib import pyplot as plt
 from nonsense_values import NONSENSE
 from valid_calls import CALLS, Valid
@@ -27,6 +28,7 @@ assert valid_calls_data
 assert valid_calls_net
 assert valid_calls_nn
 assert valid_calls_silicon
+assert valid_calls_silicon_devices
 # What the texts call an argument, besides its name.
 ALSO = {
     "net": ("network",),
