@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw._files import FileKind, Sealed, check_target, path_text, versions
+from brainhw._plain_json import parse_json, text_of
 from brainhw.chip import UnknownFamilyError
 from brainhw.deploy.bundle_chip import values_in_place
 from brainhw.deploy.bundle_content import (
@@ -28,7 +28,7 @@ from brainhw.deploy.bundle_content import (
 )
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import judge
-from brainhw.deploy.placement import Placement, needs_of, place_layers
+from brainhw.deploy.placement import Placement, placement_of
 from brainhw.deploy.survey import INPUT, Survey, survey
 from brainhw.kernel.precision import state_dtype
 from brainhw.kernel.quantize import stored_grid
@@ -41,9 +41,7 @@ __all__ = [
     "content_of",
     "export_bundle",
     "load_bundle",
-    "parse_json",
     "read_bundle",
-    "text_of",
     "write_plain",
 ]
 
@@ -154,7 +152,7 @@ def content_of(
     if INPUT in found.layers:
         raise ValueError(f"{call}: a layer is called {INPUT!r}, the name of the network's input; rename it.")
     if placement is None:
-        placement = net.placement if bundled else place_layers(found.chip, needs_of(found), call=call)
+        placement = net.placement if bundled else placement_of(found, call=call)
     return BundleContent(
         chip=found.chip,
         dt=dt,
@@ -300,38 +298,3 @@ def write_plain(path: str | os.PathLike[str], data: dict[str, Any], *, call: str
     bytes. The rest is JSON with sorted keys.
     """
     _FILE.write(path, text_of(data).encode("ascii"), call=call)
-
-
-def text_of(data: Any) -> str:
-    """Return plain data as the JSON text of a bundle: sorted keys, a row of numbers on one line."""
-    return _text(data, "\n") + "\n"
-
-
-def _text(value: Any, end: str) -> str:
-    # By hand, because json.dumps puts each weight on a line of its own. `end` is a line break with the indent.
-    inner = end + " "
-    if isinstance(value, dict) and value:
-        entries = [f"{json.dumps(key)}: {_text(value[key], inner)}" for key in sorted(value)]
-        return "{" + inner + ("," + inner).join(entries) + end + "}"
-    if isinstance(value, list) and any(isinstance(item, (dict, list, str)) for item in value):
-        return "[" + inner + ("," + inner).join(_text(item, inner) for item in value) + end + "]"
-    return json.dumps(value, allow_nan=False)
-
-
-def parse_json(text: str) -> Any:
-    """Read JSON text; raise a `ValueError` for a field that occurs twice, and for NaN and infinity."""
-    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two fields of one name, JSON readers take the first or the last: the file would have two meanings.
-    table: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in table:
-            raise ValueError(f"the field {_arguments.describe(key)} occurs twice")
-        table[key] = value
-    return table
-
-
-def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is not a number that such a file holds")

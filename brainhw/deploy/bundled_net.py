@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import brainstate
@@ -78,6 +79,11 @@ class BundledNet(brainstate.nn.Module):
     def chip(self) -> ChipSpec:
         """The chip."""
         return self._content.chip
+
+    def take_chip(self, chip: ChipSpec, placement: Placement | None = None) -> None:
+        """Describe the network as one of another chip and placement, after its modules took them."""
+        placement = self.placement if placement is None else placement
+        self._content = replace(self._content, chip=chip, placement=Placement(chip, placement.pieces))
 
     @property
     def dt(self) -> u.Quantity:

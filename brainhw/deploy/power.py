@@ -18,7 +18,7 @@ from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.inputs import warn_of_input
-from brainhw.deploy.placement import Placement, needs_of, place_layers
+from brainhw.deploy.placement import Placement, placement_of
 from brainhw.deploy.survey import INPUT, Survey, survey
 from brainhw.transform.prepare import states_restored
 from brainhw.transform.rollout import rollout
@@ -227,7 +227,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
         raise ValueError(f"{call}: xs must have shape [T, B, N] or [T, N], none of them 0; got shape {xs.shape}.")
     _arguments.check_finite(xs, call=call, name="xs")
     xs = xs if xs.ndim == 3 else xs[:, None]
-    placement = place_layers(found.chip, needs_of(found), call=call)
+    placement = placement_of(found, call=call)
     warn_of_input(xs, has_frontend=bool(found.frontends), call=call)
     counts = _counts(net, found, xs)
     return _bill(found, placement, counts, xs.shape[1], xs.shape[0] * dt)

@@ -24,6 +24,7 @@ from brainhw.chip import ChipSpec
 from brainhw.chip.family import Family, families
 from brainhw.kernel import WeightGrid, signs
 from brainhw.kernel.quantize import check_bits
+from brainhw.nn.known import new_mark
 from brainhw.nn.spiking import tall_product
 
 __all__ = [
@@ -89,6 +90,7 @@ class EffectiveWeight(brainstate.nn.Module):
 
     # The kind of mismatch of the chip's family that `mismatch` holds.
     kind = "synapse"
+    chip_mark = 0
 
     def __init__(
         self,
@@ -118,14 +120,21 @@ class EffectiveWeight(brainstate.nn.Module):
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
         # A weak reference prints an address, which differs from run to run.
-        return None if name == "_source" else super().__pretty_repr_item__(name, value)
+        return None if name in ("_source", "chip_mark") else super().__pretty_repr_item__(name, value)
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Round to another grid from the next preparation on; raises if the arguments name none."""
         self.grid = self.grid_of(weight_bits, rounding, call=call)
         self.weight_bits = None if self.grid is None else int(self.grid.bits)
         self.rounding = rounding
+        self.chip_mark = new_mark()
         self.forget()
+
+    def take_chip(self, chip: ChipSpec, *, call: str) -> None:
+        """Compute the charges with another chip of the same family from the next preparation on; no mismatch."""
+        self.chip = chip
+        self.set_grid(self.weight_bits, self.rounding, call=call)
+        self.mismatch.value = self.nominal_mismatch()
 
     def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> Any:
         """Return the grid of so many bits over the chip's range, or raise; nothing is changed."""
@@ -182,7 +191,7 @@ class EffectiveWeight(brainstate.nn.Module):
         """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the one in place."""
         master = weights.value
         if TRACE_CONTEXT.state_stack:
-            note_settings()
+            note_settings(self)
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
         # In the order of the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))

@@ -17,9 +17,9 @@ import numpy as np
 
 from brainhw._arguments import choice, describe
 from brainhw._files import FileKind, path_text, write_whole
+from brainhw._plain_json import parse_json, text_of
 from brainhw.chip import BITS, ChipSpec
 from brainhw.chip.file import chip_from_data, chip_to_text
-from brainhw.deploy.bundle import parse_json, text_of
 from brainhw.deploy.bundle_content import BundleContent, content_from_plain
 from brainhw.deploy.packing import FORWARD, FRONTEND, RECURRENT
 from brainhw.deploy.placement import Placement
