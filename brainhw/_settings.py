@@ -9,6 +9,7 @@ as well: each module on a chip has a mark, which changes with its chip, and whic
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from typing import Any
 
@@ -17,9 +18,15 @@ import brainunit as u
 import jax
 from brainstate._state import TRACE_CONTEXT
 
-__all__ = ["StandIn", "note_settings"]
+__all__ = ["StandIn", "new_mark", "note_settings"]
 
 _NAMES = ("dt", "fit")
+_marks = itertools.count(1)
+
+
+def new_mark() -> int:
+    """Return a mark for the chip of a module that no other has."""
+    return next(_marks)
 
 
 class StandIn(brainstate.State):  # type: ignore[type-arg]

@@ -45,7 +45,8 @@ class FieldInfo:
             return value
         if self.choices:
             return choice(value, self.choices, call=call, name=name)
-        if not self.many and not (self.several and isinstance(value, (tuple, list, np.ndarray)) and np.ndim(value)):
+        is_list = isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+        if not self.many and not (self.several and is_list):
             return self._one(value, call, name)
         given = several(value, call=call, name=name, of=f"numbers ({self.meaning})")
         numbers = tuple(self._one(number, call, f"{name}[{i}]") for i, number in enumerate(given))

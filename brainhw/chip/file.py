@@ -134,7 +134,10 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
     # Fields that may be missing come first: of a file cut short anywhere, a required one is missing. Those without a
     # value are left out, so that the files of all specs without them stay as they were, and older readers take them.
     added = [name for name in infos if has_default(spec, name)]
-    for name in (*(name for name in added if not _says_nothing(spec, name)), *(name for name in infos if name not in added)):
+    for name in (
+        *(name for name in added if not _says_nothing(spec, name)),
+        *(name for name in infos if name not in added),
+    ):
         info = infos[name]
         note = {"note": spec.notes[name]} if name in spec.notes else {}
         # The provenance, which must be there, comes last: a file cut short anywhere lacks something and is refused.

@@ -340,9 +340,7 @@ def _difference(spec: ChipSpec, preset: ChipSpec, name: str) -> str:
     return f"(preset: {source})" if source != spec.provenance[name] else ""
 
 
-def _checked_provenance(
-    value: Any, names: Sequence[str], defaults: Sequence[str], *, call: str
-) -> Mapping[str, str]:
+def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str], *, call: str) -> Mapping[str, str]:
     """Return a read-only provenance for exactly the fields ``names``, in their order, or raise."""
     given = {**dict.fromkeys(defaults, "assumed"), **_by_field(value, names, call=call, what="provenance")}
     missing = [name for name in names if name not in given]

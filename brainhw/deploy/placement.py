@@ -121,7 +121,9 @@ class Placement:
         return cores
 
     def physical_of(self, layer: str) -> np.ndarray:
-        """Return the physical neuron of each neuron of a layer, ``sum(cores[:core]) + position``, whole numbers ``[N]``.
+        """Return the physical neuron of each neuron of a layer, whole numbers ``[N]``.
+
+        It is ``sum(cores[:core]) + position``.
 
         Parameters
         ----------

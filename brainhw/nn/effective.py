@@ -19,12 +19,11 @@ from brainstate._state import TRACE_CONTEXT
 from jax.custom_derivatives import SymbolicZero
 
 from brainhw import _arguments
-from brainhw._settings import note_settings
+from brainhw._settings import new_mark, note_settings
 from brainhw.chip import ChipSpec
 from brainhw.chip.family import Family, families
 from brainhw.kernel import WeightGrid, signs
 from brainhw.kernel.quantize import check_bits
-from brainhw.nn.known import new_mark
 from brainhw.nn.spiking import tall_product
 
 __all__ = [

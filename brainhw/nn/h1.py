@@ -14,15 +14,16 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
+from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments, surrogate
-from brainhw._settings import note_settings
+from brainhw._settings import new_mark, note_settings
 from brainhw.chip import H1V1, H1V2, ChipSpec, get_chip
 from brainhw.chip.family import families, get_family
 from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
 from brainhw.kernel.precision import state_dtype, widened
 from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums, check_pinned
-from brainhw.nn.known import forget_known, keep_known, new_mark
+from brainhw.nn.known import keep_known
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
 from brainhw.nn.ranges import DENSE_NUMBER, THRESHOLD, TIME_CONSTANT, Range
@@ -529,12 +530,14 @@ class H1Layer(SpikingLayer):
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Take the values of the chip in place, or with a ``key`` those of a chip sampled for this time."""
-        note_settings(self)
+        if TRACE_CONTEXT.state_stack:
+            note_settings(self)
         if key is None:
             values = {name: self._in_place(name, nominal) for name, nominal in self.nominal().items()}
         else:
             key = _arguments.some_key(key, f"{type(self).__name__}.prepare")
-            values = keep_known(self, self.drawn(key, get_family(self.family).sizes(self.chip)))
+            values = self.drawn(key, get_family(self.family).sizes(self.chip))
+            values = keep_known(self, values) if self.known else values
         for name, value in values.items():
             getattr(self, f"chip_{name}").value = value
         if self.topology == "RC":
@@ -548,10 +551,14 @@ class H1Layer(SpikingLayer):
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
         """Put the chip of ``key`` in place; ``None`` is the nominal chip."""
-        note_settings(self)
-        if key is None:
-            forget_known(self)
-        for name, value in (self.nominal() if key is None else keep_known(self, self.drawn(key, sizes))).items():
+        if TRACE_CONTEXT.state_stack:
+            note_settings(self)
+        values = self.nominal() if key is None else self.drawn(key, sizes)
+        if self.known and key is None:
+            self.known, self.chip_mark = {}, new_mark()
+        elif self.known:
+            values = keep_known(self, values)
+        for name, value in values.items():
             getattr(self, f"pinned_{name}").value = value
             getattr(self, f"chip_{name}").value = value
         if self.topology == "RC":
@@ -577,7 +584,8 @@ class H1Layer(SpikingLayer):
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
         """Return the charge over the membrane capacitance."""
-        note_settings(self)
+        if TRACE_CONTEXT.state_stack:
+            note_settings(self)
         # Femtocoulomb over femtofarad is volt; membranes are kept in millivolt.
         return (drive / self.chip.C).in_unit(u.mV)
 

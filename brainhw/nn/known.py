@@ -1,8 +1,7 @@
-"""Measured values of a chip in place, which a sampled chip leaves as they are, and the mark of a changed chip."""
+"""Measured values of a chip in place, which a sampled chip leaves as they are."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,18 +9,7 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["checked_masks", "forget_known", "keep_known", "new_mark"]
-
-_marks = itertools.count(1)
-
-
-def new_mark() -> int:
-    """Return a number for the chip of a module that no other has.
-
-    A function that brainstate compiled holds the numbers of the spec. It notes the mark of each module that it prepares
-    or steps, and is traced again once a mark has changed (`brainhw._settings`).
-    """
-    return next(_marks)
+__all__ = ["checked_masks", "keep_known"]
 
 
 def keep_known(layer: Any, values: dict[str, u.Quantity]) -> dict[str, u.Quantity]:
@@ -31,12 +19,6 @@ def keep_known(layer: Any, values: dict[str, u.Quantity]) -> dict[str, u.Quantit
         numbers = jnp.where(jnp.asarray(mask), held.mantissa, values[name].mantissa)
         values[name] = u.Quantity(numbers.astype(values[name].mantissa.dtype), unit=values[name].unit)
     return values
-
-
-def forget_known(layer: Any) -> None:
-    """Take every value of a layer as not measured."""
-    if layer.known:
-        layer.known, layer.chip_mark = {}, new_mark()
 
 
 def checked_masks(layer: Any, masks: Mapping[str, Any], *, call: str) -> dict[str, np.ndarray]:

@@ -216,9 +216,7 @@ def _row(name: str, in_spec: float, values: np.ndarray, errors: np.ndarray | Non
     return (name, *cells, share, f"{np.median(given):.3g}" if given.size else "-")
 
 
-def _values(
-    value: Any, unit: u.Unit, shape: tuple[int, ...], *, positive: bool, call: str, name: str
-) -> u.Quantity:
+def _values(value: Any, unit: u.Unit, shape: tuple[int, ...], *, positive: bool, call: str, name: str) -> u.Quantity:
     """Return measured values as read-only float64 numbers in a unit, NaN where nothing was measured, or raise."""
     example = f"for example np.full({shape}, np.nan) * u.{_arguments.unit_name(unit)}"
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):

@@ -58,9 +58,7 @@ def _plain(chip: MeasuredChip, call: str) -> dict[str, Any]:
         "chip": chip_to_text(chip.spec, call=call).split("\n"),
         "notes": chip.notes.split("\n"),
         "versions": versions(),
-        **{
-            name: None if held is None else _listed(held.mantissa) for name, held in zip(_ARRAYS, arrays, strict=True)
-        },
+        **{name: None if held is None else _listed(held.mantissa) for name, held in zip(_ARRAYS, arrays, strict=True)},
     }
 
 

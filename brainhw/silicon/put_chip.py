@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._settings import new_mark
 from brainhw.chip import ChipSpec
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.placement import Placement, place
 from brainhw.nn import net_chip
 from brainhw.nn.effective import EffectiveWeight
-from brainhw.nn.known import checked_masks, new_mark
+from brainhw.nn.known import checked_masks
 from brainhw.silicon.measured import MeasuredChip
 from brainhw.transform.trace import put_back_on_failure
 
@@ -123,9 +124,9 @@ def _check_fits(now: ChipSpec, measured: MeasuredChip, call: str) -> None:
 def _modules(net: brainstate.nn.Module, call: str) -> dict[str, Any]:
     """Return every module that has a chip, by its path, or raise if one cannot take another chip."""
     found = {}
-    for place, node in net.nodes().items():
+    for where, node in net.nodes().items():
         if isinstance(getattr(node, "chip", None), ChipSpec) and not isinstance(node, (EffectiveWeight, BundledNet)):
-            path = ".".join(map(str, place)) or type(node).__name__
+            path = ".".join(map(str, where)) or type(node).__name__
             if not callable(getattr(node, "take_chip", None)):
                 raise TypeError(
                     f"{call}: {type(node).__name__} at {path!r} has a chip but no take_chip; derive it from H1Layer "

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 import brainhw as bh
+from brainhw._plain_json import text_of
 from brainhw.chip import H1V1, H1V2, TabulatedCharge
 from brainhw.chip.file import chip_from_text
-from brainhw._plain_json import text_of
 from brainhw.deploy.bundle import BundleError, export_bundle, load_bundle
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import NotDeployableError, check_deployable

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.chip.file import chip_from_text
 from brainhw._plain_json import text_of
+from brainhw.chip.file import chip_from_text
 from brainhw.deploy.bundle import BundleError, export_bundle, load_bundle
 
 CASES = {"flip": 250, "cut": 150, "header": 60, "exchange": 120, "add": 70, "reseal": 100, "forge": 250}

@@ -36,6 +36,10 @@ LEFT_OUT: dict[str, str] = {
         _MADE,
     ),
     **dict.fromkeys(
+        ("BundledNet.take_chip", "EffectiveWeight.take_chip", "H1Layer.take_chip", "_ChipSynapse.take_chip"),
+        "put_chip calls it for each module of a net, with a chip that it has checked",
+    ),
+    **dict.fromkeys(
         ("nn.FractionalLayer", "nn.H1Frontend", "nn.H1Layer", "nn.H1Synapse", "nn.SpikingLayer",
         "surrogate.MultiSpike"),
         "an abstract class: its subclasses stand in the roster",

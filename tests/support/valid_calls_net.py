@@ -289,6 +289,11 @@ def _() -> Any:
     return placement().core_of, {"layer": ("word", placement().pieces[0].layer)}
 
 
+@add("Placement.physical_of")
+def _() -> Any:
+    return placement().physical_of, {"layer": ("word", placement().pieces[0].layer)}
+
+
 @add("Placement.from_list")
 def _() -> Any:
     return bh.deploy.Placement.from_list, {
