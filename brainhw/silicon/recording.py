@@ -89,6 +89,9 @@ def _spikes(value: Any, where: str) -> np.ndarray:
         raise TypeError(f"{where} must be an array of 0 and 1; got {_arguments.describe(value)}.")
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"{where} must have shape [T, B, N]; got {array.shape}.")
+    # The usual case in one pass: an array of bytes whose largest is 1.
+    if array.dtype.kind in "bu" and array.max() <= 1:
+        return array.astype(np.uint8, copy=False)
     # NaN fails both comparisons.
     bad = ~((array == 0) | (array == 1))
     if bad.any():
@@ -108,7 +111,8 @@ def _membranes(value: Any, shape: tuple[int, ...], where: str) -> u.Quantity:
     numbers = np.asarray(value.to(u.mV).mantissa, np.float32)
     if numbers.shape != shape:
         raise ValueError(f"{where} must have the shape of its spikes, {shape}; got {numbers.shape}.")
-    if not np.isfinite(numbers).all():
+    # A sum is finite only if all are, and costs one pass; the sum of finite numbers may overflow.
+    if not np.isfinite(numbers.sum()) and not np.isfinite(numbers).all():
         step, sample, neuron = map(int, np.argwhere(~np.isfinite(numbers))[0])
         raise ValueError(
             f"{where} must be finite; got NaN or infinity at step {step}, sample {sample}, neuron {neuron}."

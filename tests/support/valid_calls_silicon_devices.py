@@ -6,11 +6,12 @@ from typing import Any
 
 import brainstate
 import brainunit as u
+import numpy as np
 from silicon_programs import program_of
 from valid_calls import add
 
 import brainhw as bh
-from brainhw.silicon import ChipProgram
+from brainhw.silicon import ChipProgram, VirtualChip, scaled_chip
 
 
 def program() -> Any:
@@ -59,3 +60,27 @@ def leak() -> Any:
 @add("ChipProgram.physical")
 def physical() -> Any:
     return program()[1].physical, {"layer": ("word", "layer0")}
+
+
+@add("silicon.VirtualChip")
+def virtual_chip() -> Any:
+    given = {"chip": ("chip", bh.chip.H1V2), "key": ("key", 3), "membranes": ("flag", False)}
+    return VirtualChip, {**given, "gain_std": ("nonnegative number", 0.03)}
+
+
+@add("VirtualChip.program")
+def virtual_program() -> Any:
+    return VirtualChip(bh.chip.H1V1, 0).program, {"program": ("record", program()[1])}
+
+
+@add("VirtualChip.run")
+def virtual_run() -> Any:
+    bench = VirtualChip(bh.chip.H1V1, 0)
+    bench.program(program()[1])
+    return bench.run, {"x": ("run input", np.ones((5, 2, 16), np.float32))}
+
+
+@add("silicon.scaled_chip")
+def scaled() -> Any:
+    factors = dict.fromkeys(("gain", "threshold", "tau"), ("positive number", 0.7))
+    return scaled_chip, {"chip": ("record", bh.chip.H1V1), **factors}
