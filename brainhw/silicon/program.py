@@ -132,6 +132,7 @@ class ChipProgram:
             If ``net`` has other weights or another chip, or a weight is no level of its grid.
         """
         call, content = "ChipProgram.updated", self.content
+        _arguments.check_module(net, call=call)
         weights = chip_weights(net)
         if any(weight.chip is not content.chip and weight.chip != content.chip for weight in weights.values()):
             raise ValueError(
@@ -205,8 +206,7 @@ class ChipProgram:
     def physical(self, layer: str) -> np.ndarray:
         """Return the index on the chip of each neuron of a layer, ``[N]``: ``sum(cores[:core]) + position``."""
         _arguments.choice(layer, self.content.layers, call="ChipProgram.physical", name="layer")
-        core, position = places(self.placement)[layer]
-        return np.concatenate([[0], np.cumsum(self.chip.cores)])[core] + position
+        return self.placement.physical_of(layer)
 
     def save(self, folder: str | os.PathLike[str], *, format: str = "npz") -> None:
         """Write the program to a folder: ``program.json`` with ``program.npz`` or with three CSV files.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
+import brainunit as u
 import jax
 import numpy as np
 
@@ -13,6 +14,7 @@ from brainhw.chip.spec import MOST_EVENTS
 from brainhw.deploy.inputs import warn_of_input
 from brainhw.silicon.device import DeviceError
 from brainhw.silicon.hidden import HiddenValues
+from brainhw.silicon.measured import MeasuredChip
 from brainhw.silicon.program import ChipProgram, on_chip
 from brainhw.silicon.recording import Recording
 from brainhw.silicon.virtual_net import POOL, CompiledRun, settings_of, shape_of
@@ -145,6 +147,11 @@ class VirtualChip:
         spikes, membranes = self._run(self._values, x, offsets)
         self.n_runs += 1
         return Recording(spikes, membranes)
+
+    @property
+    def truth(self) -> MeasuredChip:
+        """The hidden values of all neurons, for tests and tables of errors: what is calibrated must not see them."""
+        return MeasuredChip(self._chip, self._hidden.tau * u.ms, self._hidden.V_th * u.mV, notes="the hidden truth")
 
     def __repr__(self) -> str:
         return f"VirtualChip({self._chip.name!r}, {self._chip.n_neurons} neurons, {self.n_runs} runs)"

@@ -62,7 +62,7 @@ class CompiledRun:
         self._dtype = jnp.dtype(content.dtype)
         for path, module in self._modules.items():
             _refuse_other_steps(module, path, call)
-        noise = getattr(hidden.chip, "noise_std", None)
+        noise = hidden.chip.noise_std
         # The sum of two numbers has twice the variance of one.
         self._noise = 0.0 if noise is None else float(noise.mantissa) / np.sqrt(2)
         self._compiled: dict[Any, Callable[..., dict[str, jax.Array]]] = {}

@@ -99,7 +99,10 @@ def test_hidden_values_are_those_of_a_net_that_has_them_in_place(family: str) ->
 
 def test_the_draw_has_the_spreads_of_the_spec() -> None:
     chip = bh.chip.H1V2.replace(cores=(5000,), **SPREADS)
-    hidden = VirtualChip(chip, 1, gain_std=0.03)._hidden
+    bench = VirtualChip(chip, 1, gain_std=0.03)
+    hidden = bench._hidden
+    np.testing.assert_allclose(bench.truth.tau.mantissa, hidden.tau)
+    np.testing.assert_allclose(bench.truth.V_th.mantissa, hidden.V_th)
     nominal = np.asarray(chip.tau_profiles.values.mantissa)
     logs = np.log(hidden.tau / nominal[:, None])
     np.testing.assert_allclose(logs.std(axis=1), 0.4, rtol=0.05)
@@ -130,7 +133,6 @@ def test_the_key_fixes_the_chip_and_the_place_fixes_the_values() -> None:
     assert not np.array_equal(on(chip, moved, 3).run(x).spikes["layer0"], first)
 
 
-@pytest.mark.skipif(not hasattr(bh.chip.H1V1, "noise_std"), reason="this spec has no noise yet")
 @pytest.mark.parametrize("family", ["H1v1", "H1v2"])
 def test_noise_has_its_size_and_is_another_one_in_each_run(family: str) -> None:
     # Two neurons whose membrane settles far from zero and threshold, so that neither clamp nor reset acts.
@@ -138,7 +140,7 @@ def test_noise_has_its_size_and_is_another_one_in_each_run(family: str) -> None:
     net = on_grid(Chain(family, [4, 2], topologies=["FF"], frontend=False))
     net.syn0.weight.value = jnp.full((4, 2), 0.6 * chip.weight_limit)
     bench = on(chip, ChipProgram.of(net))
-    x = np.full((300, 200, 4), 3.0, np.float32)
+    x = np.full((300, 200, 4), 1.5, np.float32)
     first, second = (bench.run(x).membranes["layer0"].mantissa[150:] for _ in range(2))
     quiet = on(chip.replace(noise_std=None), ChipProgram.of(net)).run(x).membranes["layer0"].mantissa[150:]
     beta = np.exp(-1 / 20)
