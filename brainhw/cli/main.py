@@ -21,6 +21,8 @@ _DATA = (
 )
 _LABELLED = _DATA + "; an .npz file may hold `y` of shape [samples], the class of each, counted from 0"
 
+_MODULES = {"info": "look", "check": "look", "power": "run", "run": "run", "calibrate": "calibrate"}
+
 
 class _Parser(argparse.ArgumentParser):
     # One line, as for every other error; argparse would print the usage as well.
@@ -94,13 +96,14 @@ def _start(words: argparse.Namespace) -> int:
     # JAX is slow to import: a command imports what it needs, and `--help` nothing.
     given = vars(words)
     command = given.pop("command")
-    module = importlib.import_module(f"brainhw.cli.{'look' if command in ('info', 'check') else 'run'}")
+    module = importlib.import_module(f"brainhw.cli.{_MODULES[command]}")
     return getattr(module, command)(**given)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m brainhw", description="Look into bundles of spiking networks for chips, and run them."
+        prog="python -m brainhw",
+        description="Look into bundles of spiking networks for chips, run them, and calibrate chips.",
     )
     parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -128,7 +131,65 @@ def _parser() -> argparse.ArgumentParser:
         default=64,
         help="samples at once (default: 64)",
     )
+    _add_calibrate(commands)
     return parser
+
+
+def _add_calibrate(commands: argparse._SubParsersAction) -> None:
+    purpose = "fit tables of a bench: charge curve, leak, thresholds, noise"
+    parser = commands.add_parser("calibrate", help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+    parser.add_argument(
+        "tables",
+        metavar="TABLE",
+        nargs="+",
+        help="CSV files, one to three, in any order: `code,synapse,charge_fC`; `setting,neuron,t_ms,V_mV`; "
+        "`neuron,inputs,rate_Hz`",
+    )
+    parser.add_argument("--family", metavar="NAME", help="chip family, such as h1v1")
+    parser.add_argument("--chip", metavar="FILE", help="instead of --family: the chip so far, a file of ChipSpec.save")
+    parser.add_argument("-o", "--out", metavar="FILE", help="write the measured chip to this file (.chip)")
+    parser.add_argument("--figure", metavar="FILE", help="draw the fits into this file (.png, .pdf, .svg)")
+    parser.add_argument(
+        "--settings",
+        metavar="S=P,...",
+        type=_pairs,
+        help="profile of each leak setting, such as 0=3,1=4 (default: found by the time constants)",
+    )
+    parser.add_argument(
+        "--rates-setting",
+        metavar="S",
+        type=functools.partial(_whole, least=0, most=10**6),
+        help="leak setting of the f-I curves (default: found by the time constants)",
+    )
+    parser.add_argument(
+        "--noise", metavar="MV", type=_positive, help="trial noise per step in mV, if known: C is then measured too"
+    )
+    parser.add_argument("--dt", metavar="MS", type=_positive, default=1.0, help="time step in ms (default: 1)")
+    parser.add_argument("--name", metavar="TEXT", help="name of the measured chip (default: that of the output file)")
+
+
+def _pairs(text: str) -> dict[int, int]:
+    pairs: dict[int, int] = {}
+    for part in text.split(","):
+        left, equals, right = part.partition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError(f"must be pairs such as 0=3,1=4; got {text[:40]!r}")
+        setting = _whole(left, 0, 10**6)
+        if setting in pairs:
+            raise argparse.ArgumentTypeError(f"must name each setting once; got {text[:40]!r}")
+        pairs[setting] = _whole(right, 0, 10**6)
+    return pairs
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    # NaN fails the comparison.
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above zero; got {text[:40]!r}")
+    return value
 
 
 def _command(commands: argparse._SubParsersAction, name: str, purpose: str) -> argparse.ArgumentParser:

@@ -1,22 +1,46 @@
 """Chips on a bench: programs, recordings, calibration, training with the chip in the loop, comparison."""
 
+from brainhw.silicon.calibrate import Calibration, calibrate
 from brainhw.silicon.device import Device, DeviceError
+from brainhw.silicon.fit_charge import ChargeFit, fit_charge
+from brainhw.silicon.fit_leak import LeakFit, fit_leak
+from brainhw.silicon.fit_noise import NoiseFit, fit_noise
+from brainhw.silicon.fit_threshold import ThresholdFit, fit_threshold
 from brainhw.silicon.hidden import scaled_chip
 from brainhw.silicon.measured import MeasuredChip
 from brainhw.silicon.measured_difference import ChipDifference
 from brainhw.silicon.program import ChipProgram
 from brainhw.silicon.put_chip import put_chip
 from brainhw.silicon.recording import Recording
+from brainhw.silicon.synthetic_bench import SyntheticBench, synthetic_bench
+from brainhw.silicon.table_files import read_table
+from brainhw.silicon.tables import ChargeTable, DecayTable, RateTable
 from brainhw.silicon.virtual import VirtualChip
 
 __all__ = [
+    "Calibration",
+    "ChargeFit",
+    "ChargeTable",
     "ChipDifference",
     "ChipProgram",
+    "DecayTable",
     "Device",
     "DeviceError",
+    "LeakFit",
     "MeasuredChip",
+    "NoiseFit",
+    "RateTable",
     "Recording",
+    "SyntheticBench",
+    "ThresholdFit",
     "VirtualChip",
+    "calibrate",
+    "fit_charge",
+    "fit_leak",
+    "fit_noise",
+    "fit_threshold",
     "put_chip",
+    "read_table",
     "scaled_chip",
+    "synthetic_bench",
 ]

@@ -20,6 +20,7 @@ import valid_calls_net
 import valid_calls_nn
 import valid_calls_silicon
 import valid_calls_silicon_devices
+import valid_calls_silicon_fits
 import valid_calls_silicon_measured
 from matplotlib import pyplot as plt
 from nonsense_values import NONSENSE
@@ -30,6 +31,7 @@ assert valid_calls_net
 assert valid_calls_nn
 assert valid_calls_silicon
 assert valid_calls_silicon_devices
+assert valid_calls_silicon_fits
 assert valid_calls_silicon_measured
 # What the texts call an argument, besides its name.
 ALSO = {

@@ -1,0 +1,335 @@
+"""Fit of the leak: the time constant of each neuron at each leak setting, from decays of the membrane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import brainunit as u
+import numpy as np
+from scipy import stats
+
+from brainhw import _arguments
+from brainhw.silicon._results import pooled_spread, student_scale, with_error
+from brainhw.silicon.tables import DecayTable
+
+__all__ = ["LeakFit", "fit_leak"]
+
+LEAST_POINTS = 4
+# A time constant that is known to no better than this is no measurement: the trace may be flat, or all noise.
+_WORST = 0.5
+# Readings that the fit expects below so many standard deviations of the noise are dropped where the bench clips at
+# zero: there the mean of a reading is no longer the membrane. The choice rests on the model, never on the reading.
+_CLIPPED_BELOW = 4.0
+_ITERATIONS = 12
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class LeakFit:
+    """Fitted time constants. ``value +- 1.96 error`` is a 95 % interval; NaN stands for what was not measured.
+
+    Attributes
+    ----------
+    table : DecayTable
+        The measurement.
+    settings : array of int, shape [S]
+        Numbers of the leak settings in the table.
+    neurons : array of int, shape [N]
+        Physical indices of the neurons in the table.
+    tau, error : Quantity, shape [S, N]
+        Time constant and its standard error, ms.
+    start : Quantity, shape [S, N]
+        Fitted membrane at time 0, mV.
+    offset, offset_error : Quantity, scalar
+        Offset of the read-out that all decays share, mV; zero where the data show none.
+    read_noise : Quantity, scalar
+        Noise of one reading, mV.
+    mean : Quantity, shape [S]
+        Geometric mean of the time constants of each setting, ms: the centre of log-normal leak currents.
+    mean_error : Quantity, shape [S]
+        Error of it as the mean of all neurons of the chip: spread and errors over the root of the number of neurons.
+    spread : array, shape [S]
+        Standard deviation over neurons of the log leak current, without estimation error.
+    residuals : Quantity, shape [R]
+        Read minus fitted membrane of each row of the table, mV; NaN in rows that the fit left out.
+    notes : tuple of str
+        What was left out or assumed.
+    """
+
+    table: DecayTable
+    settings: np.ndarray
+    neurons: np.ndarray
+    tau: u.Quantity
+    error: u.Quantity
+    start: u.Quantity
+    offset: u.Quantity
+    offset_error: u.Quantity
+    read_noise: u.Quantity
+    mean: u.Quantity
+    mean_error: u.Quantity
+    spread: np.ndarray
+    residuals: u.Quantity
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"leak: {self.settings.size} settings, {self.neurons.size} neurons"]
+        for place, setting in enumerate(self.settings):
+            mean, error = float(self.mean.mantissa[place]), float(self.mean_error.mantissa[place])
+            one = float(np.nanmedian(self.error.mantissa[place] / self.tau.mantissa[place]))
+            lines.append(
+                f"  setting {setting}: tau {with_error(mean, error, 'ms')} (geometric mean), "
+                f"spread {100 * self.spread[place]:.1f} %, error of one neuron {100 * one:.2g} %"
+            )
+        offset, error = float(self.offset.mantissa), float(self.offset_error.mantissa)
+        lines.append(f"  read noise {float(self.read_noise.mantissa):.3g} mV, offset {with_error(offset, error, 'mV')}")
+        return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
+
+    def __repr__(self) -> str:
+        return f"LeakFit({self.settings.size} settings, {self.neurons.size} neurons)"
+
+
+def fit_leak(table: DecayTable) -> LeakFit:
+    """Fit an exponential decay to each neuron at each setting: ``V(t) = V_0 exp(-t / tau) + offset + noise``.
+
+    The amplitude is linear and is eliminated (variable projection: G. H. Golub and V. Pereyra, SIAM J. Numer. Anal. 10,
+    413, 1973), so that one number per decay remains, found for all decays at once by Gauss-Newton steps from the best
+    point of a grid. All decays share the read noise, and one offset if it differs from zero by four standard errors. A
+    bench that clips readings at zero is recognised by them; readings that the fit expects within four standard
+    deviations of zero are then left out, because their mean is no longer the membrane.
+
+    Parameters
+    ----------
+    table : DecayTable
+        The readings; each decay (setting and neuron) with at least 4 of them, no input and no spikes in between.
+
+    Returns
+    -------
+    LeakFit
+        The time constants with their errors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a decay has too few readings, or no decay shows a time constant.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainunit as u, numpy as np
+    >>> t, neuron = np.tile(np.arange(61.0), 2), np.repeat([0, 1], 61)
+    >>> V = 60 * np.exp(-t / np.where(neuron == 0, 18.0, 22.0)) + np.random.default_rng(0).normal(0, 0.4, 122)
+    >>> fit = bh.silicon.fit_leak(bh.silicon.DecayTable(0 * neuron, neuron, t * u.ms, V * u.mV))
+    >>> np.round(fit.tau.mantissa, 0).tolist()
+    [[18.0, 22.0]]
+    """
+    call = "fit_leak"
+    _arguments.instance(table, DecayTable, call=call, name="table", source="read_table")
+    settings, s = np.unique(table.setting, return_inverse=True)
+    neurons, n = np.unique(table.neuron, return_inverse=True)
+    decays, d = np.unique(s * neurons.size + n, return_inverse=True)
+    counts = np.bincount(d)
+    if counts.min() < LEAST_POINTS:
+        short = int(decays[int(np.argmin(counts))])
+        raise ValueError(
+            f"{call}: each decay must have at least {LEAST_POINTS} readings; setting "
+            f"{settings[short // neurons.size]}, neuron {neurons[short % neurons.size]} has {counts.min()}. Read the "
+            "membrane at more times."
+        )
+    # One row per decay, padded: `used` is 0 where there is no reading.
+    order = np.argsort(d, kind="stable")
+    column = np.arange(d.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    t, V, used = (np.zeros((decays.size, counts.max())) for _ in range(3))
+    t[d[order], column] = np.asarray(table.t.mantissa)[order]
+    V[d[order], column] = np.asarray(table.V.mantissa)[order]
+    used[d[order], column] = 1.0
+    found, notes = _fit(t, V, used, call)
+
+    def spread_out(values: np.ndarray) -> np.ndarray:
+        dense = np.full(settings.size * neurons.size, np.nan)
+        dense[decays] = values
+        return dense.reshape(settings.size, neurons.size)
+
+    lost = np.flatnonzero(~found.known)
+    if lost.size:
+        named = ", ".join(
+            f"setting {settings[decays[i] // neurons.size]} neuron {neurons[decays[i] % neurons.size]}"
+            for i in lost[:5]
+        )
+        notes.append(f"{lost.size} decays show no time constant and are not measured: {named}")
+    tau, error = spread_out(found.tau), spread_out(found.error)
+    residuals = np.empty(d.size)
+    residuals[order] = np.where(found.used > 0, found.residuals, np.nan)[d[order], column]
+    spread = np.array([pooled_spread(np.log(row), e / row) for row, e in zip(tau, error, strict=True)])
+    known = np.isfinite(tau).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known > 0, np.exp(np.nansum(np.log(tau), 1) / known), np.nan)
+        relative = np.sqrt(np.nan_to_num(spread) ** 2 + np.nansum((error / tau) ** 2, 1) / known) / np.sqrt(known)
+        mean_error = mean * relative
+    return LeakFit(
+        table=table,
+        settings=settings,
+        neurons=neurons,
+        tau=u.Quantity(tau, unit=u.ms),
+        error=u.Quantity(error, unit=u.ms),
+        start=u.Quantity(spread_out(found.start), unit=u.mV),
+        offset=u.Quantity(found.offset, unit=u.mV),
+        offset_error=u.Quantity(found.offset_error, unit=u.mV),
+        read_noise=u.Quantity(found.noise, unit=u.mV),
+        mean=u.Quantity(mean, unit=u.ms),
+        mean_error=u.Quantity(mean_error, unit=u.ms),
+        spread=spread,
+        residuals=u.Quantity(residuals, unit=u.mV),
+        notes=tuple(notes),
+    )
+
+
+@dataclass
+class _Decays:
+    tau: np.ndarray
+    error: np.ndarray
+    start: np.ndarray
+    known: np.ndarray
+    residuals: np.ndarray
+    used: np.ndarray
+    offset: float
+    offset_error: float
+    noise: float
+
+
+def _fit(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str) -> tuple[_Decays, list[str]]:
+    notes: list[str] = []
+    there = used > 0
+    clipped = V[there].min() >= 0 and np.mean(V[there] == 0) > 1e-3
+    offset, offset_error, mask = 0.0, 0.0, used
+    log_tau = _scan(t, V, mask, call)
+    for _ in range(3 if clipped else 1):
+        log_tau = _newton(t, V - offset, mask, log_tau)
+        start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
+        noise = _noise(residuals, mask)
+        if clipped:
+            expected = start[:, None] * np.exp(-t / np.exp(log_tau)[:, None])
+            mask = used * (expected > _CLIPPED_BELOW * noise)
+            # A decay with too little left keeps its first readings.
+            mask = np.where(mask.sum(1, keepdims=True) >= LEAST_POINTS, mask, used)
+    if clipped:
+        notes.append(f"readings are clipped at zero: {int((used - mask).sum())} expected near zero were left out")
+    else:
+        for _ in range(4):
+            step, step_error = _shared_offset(t, V - offset, mask, log_tau)
+            offset, offset_error = offset + step, step_error
+            log_tau = _newton(t, V - offset, mask, log_tau)
+        if not abs(offset) > 4.0 * offset_error:
+            offset, offset_error = 0.0, 0.0
+            log_tau = _newton(t, V, mask, log_tau)
+    start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
+    noise = _noise(residuals, mask)
+    freedom = mask.sum(1) - 2
+    own = np.sqrt((residuals**2).sum(1) / np.maximum(freedom, 1))
+    # The read noise is shared, unless a decay is beyond doubt noisier than the others, or no exponential.
+    odd = stats.chi2.sf((own / max(noise, 1e-300)) ** 2 * freedom, freedom) < 1e-4
+    if odd.any():
+        notes.append(f"{int(odd.sum())} decays scatter more than the read noise; their errors are enlarged")
+    power = (slope**2).sum(1)
+    with np.errstate(divide="ignore"):
+        error = np.where(odd, own, noise) / np.sqrt(power)
+    error = np.hypot(error, _offset_effect(t, mask, log_tau, slope, power) * offset_error)
+    error *= student_scale(float(freedom.sum()))
+    known = (error < _WORST) & (start > 0)
+    if not known.any():
+        raise ValueError(
+            f"{call}: none of the {known.size} decays shows a time constant: the readings do not fall by more than the "
+            "noise. Start from a higher membrane, or read for longer."
+        )
+    echo = _autocorrelation(residuals, mask)
+    if echo > 0.1:
+        # Trial noise stays in the membrane for tau; with such correlated errors the variance of a mean grows.
+        error *= np.sqrt((1 + echo) / (1 - min(echo, 0.9)))
+        notes.append(
+            f"neighbouring residuals correlate ({echo:.2f}): the decays hold trial noise, and the errors are enlarged; "
+            "average decays over trials"
+        )
+    tau = np.where(known, np.exp(log_tau), np.nan)
+    found = _Decays(
+        tau, error * tau, np.where(known, start, np.nan), known, residuals, mask, offset, offset_error, noise
+    )
+    return found, notes
+
+
+def _scan(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str) -> np.ndarray:
+    """Return the best log tau of each decay on a grid from a fifth of the shortest step to 100 times the whole time."""
+    steps = np.diff(np.unique(t[used > 0]))
+    if not steps.size:
+        raise ValueError(f"{call}: all readings have one time, {t[used > 0][0]:g} ms. Read the membrane at more times.")
+    grid = np.linspace(np.log(steps.min() / 5), np.log(100 * np.ptp(t[used > 0])), 80)
+    best, best_score = np.full(t.shape[0], grid[0]), np.full(t.shape[0], -np.inf)
+    first = np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True)
+    for log_tau in grid:
+        # From the first reading, which may come late: the amplitude must not overflow.
+        shape = used * np.exp(-(t - first) / np.exp(log_tau))
+        score = np.maximum((shape * V).sum(1), 0.0) ** 2 / (shape**2).sum(1)
+        better = score > best_score
+        best, best_score = np.where(better, log_tau, best), np.where(better, score, best_score)
+    return best
+
+
+def _pieces(
+    t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return amplitudes, slopes of the fit in log tau with the amplitude eliminated, and residuals."""
+    tau = np.exp(log_tau)[:, None]
+    shape = used * np.exp(-t / tau)
+    power = np.maximum((shape**2).sum(1), 1e-300)
+    start = (shape * V).sum(1) / power
+    slope = start[:, None] * shape * t / tau
+    # The part along the amplitude is no change of the fit.
+    slope = slope - shape * ((slope * shape).sum(1) / power)[:, None]
+    return start, slope, used * V - start[:, None] * shape
+
+
+def _newton(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray) -> np.ndarray:
+    for _ in range(_ITERATIONS):
+        _, slope, residuals = _pieces(t, V, used, log_tau)
+        power = (slope**2).sum(1)
+        step = np.divide((slope * residuals).sum(1), power, out=np.zeros_like(power), where=power > 0)
+        # The grid is fine enough that a sound decay needs less; a flat one must not run away.
+        log_tau = log_tau + np.clip(step, -0.2, 0.2)
+        if np.max(np.abs(step)) < 1e-10:
+            break
+    return log_tau
+
+
+def _noise(residuals: np.ndarray, used: np.ndarray) -> float:
+    return float(np.sqrt((residuals**2).sum() / max(used.sum() - 2 * used.shape[0], 1.0)))
+
+
+def _shared_offset(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray) -> tuple[float, float]:
+    """Return the step of the shared offset and its standard error, with each decay's own numbers eliminated."""
+    _, slope, residuals = _pieces(t, V, used, log_tau)
+    flat = _free_of(used, used * np.exp(-t / np.exp(log_tau)[:, None]), slope)
+    power = max(float((flat**2).sum()), 1e-300)
+    return float((flat * residuals).sum()) / power, _noise(residuals, used) / float(np.sqrt(power))
+
+
+def _offset_effect(
+    t: np.ndarray, used: np.ndarray, log_tau: np.ndarray, slope: np.ndarray, power: np.ndarray
+) -> np.ndarray:
+    """Return the change of each log tau per mV of the shared offset."""
+    return np.divide((slope * used).sum(1), power, out=np.zeros_like(power), where=power > 0)
+
+
+def _free_of(flat: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    for other in others:
+        # `slope` has no part along the amplitude already, so that one after the other is a projection.
+        power = np.maximum((other**2).sum(1, keepdims=True), 1e-300)
+        flat = flat - other * (flat * other).sum(1, keepdims=True) / power
+    return flat
+
+
+def _autocorrelation(residuals: np.ndarray, used: np.ndarray) -> float:
+    pairs = used[:, 1:] * used[:, :-1]
+    square = (residuals**2).sum()
+    if not square:
+        return 0.0
+    # The fit of two numbers per decay makes neighbours anticorrelate a little: this much is expected of white noise.
+    expected = -2.0 / used.sum(1).mean()
+    return float((pairs * residuals[:, 1:] * residuals[:, :-1]).sum() / square - expected)
