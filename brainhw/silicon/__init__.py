@@ -5,6 +5,7 @@ from brainhw.silicon.device import Device, DeviceError
 from brainhw.silicon.fit_charge import ChargeFit, fit_charge
 from brainhw.silicon.fit_leak import LeakFit, fit_leak
 from brainhw.silicon.fit_noise import NoiseFit, fit_noise
+from brainhw.silicon.fit_recordings import LayerFit, RecordingsFit, fit_recordings
 from brainhw.silicon.fit_threshold import ThresholdFit, fit_threshold
 from brainhw.silicon.hidden import scaled_chip
 from brainhw.silicon.measured import MeasuredChip
@@ -26,11 +27,13 @@ __all__ = [
     "DecayTable",
     "Device",
     "DeviceError",
+    "LayerFit",
     "LeakFit",
     "MeasuredChip",
     "NoiseFit",
     "RateTable",
     "Recording",
+    "RecordingsFit",
     "SyntheticBench",
     "ThresholdFit",
     "VirtualChip",
@@ -38,6 +41,7 @@ __all__ = [
     "fit_charge",
     "fit_leak",
     "fit_noise",
+    "fit_recordings",
     "fit_threshold",
     "put_chip",
     "read_table",
