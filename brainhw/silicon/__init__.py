@@ -1,6 +1,8 @@
 """Chips on a bench: programs, recordings, calibration, training with the chip in the loop, comparison."""
 
 from brainhw.silicon.calibrate import Calibration, calibrate
+from brainhw.silicon.callable_device import CallableDevice
+from brainhw.silicon.command import CommandDevice
 from brainhw.silicon.device import Device, DeviceError
 from brainhw.silicon.fit_charge import ChargeFit, fit_charge
 from brainhw.silicon.fit_leak import LeakFit, fit_leak
@@ -20,10 +22,12 @@ from brainhw.silicon.virtual import VirtualChip
 
 __all__ = [
     "Calibration",
+    "CallableDevice",
     "ChargeFit",
     "ChargeTable",
     "ChipDifference",
     "ChipProgram",
+    "CommandDevice",
     "DecayTable",
     "Device",
     "DeviceError",

@@ -12,7 +12,7 @@ import numpy as np
 
 from brainhw._files import open_regular
 
-__all__ = ["CSV_FILES", "read_csv", "read_table", "write_csv"]
+__all__ = ["CSV_FILES", "number_in", "read_csv", "read_table", "whole_in", "write_csv"]
 
 NEURONS, CODES, LEVELS = CSV_FILES = ("neurons.csv", "codes.csv", "levels.csv")
 _COLUMNS = {
@@ -69,7 +69,7 @@ def read_csv(folder: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarray
     for where, (layer, *row) in read_table(folder / NEURONS, _COLUMNS[NEURONS]):
         if layer not in layers:
             raise ValueError(f"{where}: there is no layer {layer!r:.80}; those are {', '.join(layers)}")
-        index, *values = (_whole(text, where, name) for text, name in zip(row, _COLUMNS[NEURONS][1:], strict=True))
+        index, *values = (whole_in(text, where, name) for text, name in zip(row, _COLUMNS[NEURONS][1:], strict=True))
         if not 0 <= index < layers[layer] or (layer, index) in seen:
             fault = "stands there twice" if (layer, index) in seen else f"is not one of its {layers[layer]} neurons"
             raise ValueError(f"{where}: neuron {index} of layer {layer!r} {fault}")
@@ -95,7 +95,7 @@ def _read_codes(path: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarra
     for where, (name, *row) in read_table(path, _COLUMNS[CODES]):
         if name not in owners:
             raise ValueError(f"{where}: there is no synapse {name!r:.80}; those are {', '.join(owners)}")
-        pre, post, code = (_whole(text, where, what) for text, what in zip(row, _COLUMNS[CODES][1:], strict=True))
+        pre, post, code = (whole_in(text, where, what) for text, what in zip(row, _COLUMNS[CODES][1:], strict=True))
         _, array, one_to_one = owners[name]
         at = (pre,) if one_to_one else (pre, post)
         inside = all(0 <= i < n for i, n in zip(at, array.shape, strict=True)) and (not one_to_one or pre == post)
@@ -116,8 +116,8 @@ def _read_codes(path: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarra
 def _read_levels(path: Path) -> dict[str, np.ndarray]:
     held: dict[str, list[list[float]]] = {}
     for where, (bits, code, *numbers) in read_table(path, _COLUMNS[LEVELS]):
-        row = [_number(text, where, name) for text, name in zip(numbers, _LEVEL_COLUMNS[1:], strict=True)]
-        held.setdefault(str(_whole(bits, where, "bits")), []).append([_whole(code, where, "code"), *row])
+        row = [number_in(text, where, name) for text, name in zip(numbers, _LEVEL_COLUMNS[1:], strict=True)]
+        held.setdefault(str(whole_in(bits, where, "bits")), []).append([whole_in(code, where, "code"), *row])
     return {
         f"levels/{bits}/{name}": column
         for bits, rows in held.items()
@@ -148,7 +148,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list
         yield where, row
 
 
-def _whole(text: str, where: str, name: str) -> int:
+def whole_in(text: str, where: str, name: str) -> int:
+    """Return the whole number that a cell holds, or raise a ``ValueError``."""
     # `int` would also take "1_0" and digits of other scripts.
     digits = text.strip().removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
@@ -156,7 +157,8 @@ def _whole(text: str, where: str, name: str) -> int:
     return int(text)
 
 
-def _number(text: str, where: str, name: str) -> float:
+def number_in(text: str, where: str, name: str) -> float:
+    """Return the finite number that a cell holds, or raise a ``ValueError``."""
     try:
         value = float(text)
     except ValueError:

@@ -91,7 +91,7 @@ def _spikes(value: Any, where: str) -> np.ndarray:
         raise ValueError(f"{where} must have shape [T, B, N]; got {array.shape}.")
     # The usual case in one pass: an array of bytes whose largest is 1.
     if array.dtype.kind in "bu" and array.max() <= 1:
-        return array.astype(np.uint8, copy=False)
+        return _own(array.astype(np.uint8, copy=False))
     # NaN fails both comparisons.
     bad = ~((array == 0) | (array == 1))
     if bad.any():
@@ -117,7 +117,12 @@ def _membranes(value: Any, shape: tuple[int, ...], where: str) -> u.Quantity:
         raise ValueError(
             f"{where} must be finite; got NaN or infinity at step {step}, sample {sample}, neuron {neuron}."
         )
-    return u.Quantity(numbers, unit=u.mV)
+    return u.Quantity(_own(numbers), unit=u.mV)
+
+
+def _own(array: np.ndarray) -> np.ndarray:
+    # A bench may fill one buffer again and again; what nobody can write need not be copied.
+    return array.copy() if array.flags.writeable else array
 
 
 def check_recording(

@@ -112,6 +112,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "word": (WORDS, "a name that nothing else fixes"),
     "identifier": (("'False'", "'abc'"), "one word"),
     "package": (("'False'", "'abc'"), "one word"),
+    "words of a command": (("['a']", "strings [3]"), "a program and its arguments; the run finds that there is none"),
     "words": ((*EMPTY, "['a']", "strings [3]"), "any words, or none"),
     "record": ((*EMPTY, "['a']", "strings [3]"), "a stream looks a name up in its first step, and refuses it there"),
     "path to write": ((*WORDS, "bytes"), "a file name; Python takes bytes"),

@@ -11,7 +11,7 @@ from silicon_programs import program_of
 from valid_calls import add
 
 import brainhw as bh
-from brainhw.silicon import ChipProgram, VirtualChip, scaled_chip
+from brainhw.silicon import CallableDevice, ChipProgram, CommandDevice, VirtualChip, scaled_chip
 
 
 def program() -> Any:
@@ -84,3 +84,46 @@ def virtual_run() -> Any:
 def scaled() -> Any:
     factors = dict.fromkeys(("gain", "threshold", "tau"), ("positive number", 0.7))
     return scaled_chip, {"chip": ("record", bh.chip.H1V1), **factors}
+
+
+@add("silicon.CallableDevice")
+def callable_device() -> Any:
+    return CallableDevice, {"function": ("callable", silent), "program": ("optional callable", ignored)}
+
+
+def silent(made: ChipProgram, x: np.ndarray) -> dict[str, np.ndarray]:
+    return {path: np.zeros((*x.shape[:2], n)) for path, n in made.layers.items()}
+
+
+def ignored(made: ChipProgram) -> None:
+    pass
+
+
+@add("CallableDevice.program")
+def callable_program() -> Any:
+    return CallableDevice(silent).program, {"program": ("record", program()[1])}
+
+
+@add("CallableDevice.run")
+def callable_run() -> Any:
+    bench = CallableDevice(silent)
+    bench.program(program()[1])
+    return bench.run, {"x": ("run input", np.ones((5, 2, 16), np.float32))}
+
+
+@add("silicon.CommandDevice")
+def command_device() -> Any:
+    given = {"command": ("words of a command", ["true"]), "timeout": ("s", 5.0 * u.second)}
+    return CommandDevice, {**given, "format": ("word", "csv")}
+
+
+@add("CommandDevice.program")
+def command_program() -> Any:
+    return CommandDevice(["true"]).program, {"program": ("record", program()[1])}
+
+
+@add("CommandDevice.run", works=False)
+def command_run() -> Any:
+    bench = CommandDevice(["true"])
+    bench.program(program()[1])
+    return bench.run, {"x": ("run input", np.ones((5, 2, 16), np.float32))}
