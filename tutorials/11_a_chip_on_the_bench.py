@@ -24,8 +24,6 @@
 # minute to run.
 
 # %%
-import os
-import tempfile
 
 import brainstate
 import braintools

@@ -92,7 +92,7 @@ class SyntheticBench:
 
 
 def synthetic_bench(
-    chip: ChipSpec | str,
+    chip: ChipSpec | MeasuredChip | str,
     *,
     seed: int,
     neurons: Iterable[int] = range(64),
@@ -101,23 +101,24 @@ def synthetic_bench(
     synapses: int = 20,
     inputs: Iterable[int] = range(1, 17),
     window: u.Quantity = 1.0 * u.second,
-    noise_std: u.Quantity = 1.5 * u.mV,
+    noise_std: u.Quantity | None = None,
     gain_std: float = 0.03,
     charge_noise: u.Quantity = 0.01 * u.fcoulomb,
     read_noise: u.Quantity = 0.4 * u.mV,
     drive_gains: bool = False,
     dt: u.Quantity = 1.0 * u.ms,
 ) -> SyntheticBench:
-    """Simulate the three measurements of :func:`calibrate` on a chip drawn from a spec.
+    """Simulate the three measurements of :func:`calibrate` on a chip.
 
-    The leak currents vary log-normally and the thresholds normally by the spreads of the spec. The membrane equation is
+    Of a spec a chip is drawn: leak currents vary log-normally and thresholds normally by the spreads of the spec. Of a
+    :class:`MeasuredChip`, such as ``VirtualChip.truth``, the neurons have its values. The membrane equation is
     stepped directly, ``V' = max(beta V + n q / C + noise, 0)`` with a spike and a reset where ``V' >= V_th``; nothing
     of the fits is used. The noises are by default those of a lab's tables.
 
     Parameters
     ----------
-    chip : ChipSpec or str
-        The mean values and the spreads of the chip.
+    chip : ChipSpec, MeasuredChip or str
+        The mean values and the spreads of the chip, or the values of each neuron.
     seed : int
         Seed of all draws.
     neurons : iterable of int, optional
@@ -133,7 +134,7 @@ def synthetic_bench(
     window : Quantity, optional
         Time over which spikes are counted. Default 1 s.
     noise_std : Quantity, optional
-        Trial noise of the membrane in each step. Default 1.5 mV.
+        Trial noise of the membrane in each step. Default: that of the spec, or 1.5 mV where it has none.
     gain_std : float, optional
         Relative gain spread of the synapses. Default 0.03.
     charge_noise, read_noise : Quantity, optional
@@ -151,7 +152,8 @@ def synthetic_bench(
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit, or an index does not exist on the chip.
+        If an argument has the wrong unit, an index does not exist on the chip, or a value of a neuron to be measured is
+        NaN in the chip.
 
     Examples
     --------
@@ -160,7 +162,9 @@ def synthetic_bench(
     RateTable(64 rows: 4 neurons, 1 to 16 inputs)
     """
     call = "synthetic_bench"
-    chip = get_chip(chip, call=call)
+    given, chip = (chip, chip.spec) if isinstance(chip, MeasuredChip) else (None, get_chip(chip, call=call))
+    if noise_std is None:
+        noise_std = 1.5 * u.mV if chip.noise_std is None else chip.noise_std
     rng = np.random.default_rng(_arguments.whole_number(seed, call=call, name="seed"))
     taus = np.asarray(chip.tau_profiles.values.mantissa, float)
     which = _indices(neurons, chip.n_neurons, call=call, name="neurons")
@@ -180,10 +184,7 @@ def synthetic_bench(
     if n_steps < 1:
         raise ValueError(f"{call}: window must be at least one step of {step:g} ms; got {span:g} ms.")
 
-    leak = np.broadcast_to(0.0 if chip.leak_mismatch_std is None else np.asarray(chip.leak_mismatch_std), taus.shape)
-    # A neuron's leak differs alike at all settings, as the tables of a lab show.
-    tau = taus[:, None] * np.exp(-leak[:, None] * rng.standard_normal(chip.n_neurons))
-    V_th = float(chip.V_th.mantissa) * (1 + (chip.threshold_mismatch_std or 0.0) * rng.standard_normal(chip.n_neurons))
+    tau, V_th = _drawn(chip, rng) if given is None else _of_neurons(given, settings, which, call)
 
     grid = stored_grid(chip, chip.weight_bits)
     codes = np.arange(-grid.largest_code, grid.largest_code + 1)
@@ -227,6 +228,30 @@ def synthetic_bench(
         profiles=tuple(settings.tolist()),
         rates_setting=place,
     )
+
+
+def _drawn(chip: ChipSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the time constants and thresholds of every neuron of a chip that is drawn from a spec; ms and mV."""
+    taus = np.asarray(chip.tau_profiles.values.mantissa, float)
+    leak = np.broadcast_to(0.0 if chip.leak_mismatch_std is None else np.asarray(chip.leak_mismatch_std), taus.shape)
+    # A neuron's leak differs alike at all settings, as the tables of a lab show.
+    tau = taus[:, None] * np.exp(-leak[:, None] * rng.standard_normal(chip.n_neurons))
+    V_th = float(chip.V_th.mantissa) * (1 + (chip.threshold_mismatch_std or 0.0) * rng.standard_normal(chip.n_neurons))
+    return tau, V_th
+
+
+def _of_neurons(
+    chip: MeasuredChip, settings: np.ndarray, which: np.ndarray, call: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return all time constants and thresholds of a given chip, or raise if one that is to be measured is unknown."""
+    tau, V_th = np.asarray(chip.tau.mantissa, float), np.asarray(chip.V_th.mantissa, float)
+    for name, values in (("tau", tau[np.ix_(settings, which)]), ("V_th", V_th[which])):
+        if np.isnan(values).any():
+            raise ValueError(
+                f"{call}: chip lacks {int(np.isnan(values).sum())} of the {values.size} values of {name} to be "
+                "measured; leave their neurons or profiles out, or give a spec."
+            )
+    return tau, V_th
 
 
 def _count(

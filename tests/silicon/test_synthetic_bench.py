@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import brainunit as u
 import numpy as np
 import pytest
 
-from brainhw.chip import H1V1
-from brainhw.silicon import read_table, synthetic_bench
+from brainhw.chip import H1V1, H1V2
+from brainhw.silicon import MeasuredChip, VirtualChip, read_table, synthetic_bench
 
 pytestmark = pytest.mark.no_dt
 
@@ -49,3 +50,21 @@ def test_indices_must_exist() -> None:
         synthetic_bench("H1v1", seed=0, neurons=[0, 256])
     with pytest.raises(ValueError, match=r"synthetic_bench: profiles must hold .*none twice"):
         synthetic_bench("H1v1", seed=0, profiles=[1, 1])
+
+
+def test_a_given_chip_is_measured_as_it_is() -> None:
+    hidden = VirtualChip(H1V2.replace(noise_std=2.0 * u.mV, leak_mismatch_std=0.3), key=3).truth
+    bench = synthetic_bench(hidden, seed=0, neurons=[5, 190], profiles=[4], rates_setting=0, read_noise=0 * u.mV)
+    last = bench.decays.V.mantissa.reshape(2, -1)[:, -1]
+    np.testing.assert_allclose(-60 / np.log(last / 60), hidden.tau.mantissa[4, [5, 190]], rtol=1e-5)
+    assert bench.truth.V_th.mantissa.tolist() == hidden.V_th.mantissa.tolist()
+    assert float(bench.truth.spec.noise_std.mantissa) == 2.0
+
+
+def test_a_neuron_whose_values_are_unknown_cannot_be_measured() -> None:
+    V_th = np.full(200, 95.0)
+    V_th[7] = np.nan
+    chip = MeasuredChip(H1V2, np.full((8, 200), 20.0) * u.ms, V_th * u.mV)
+    assert synthetic_bench(chip, seed=0, neurons=[6]).rates is not None
+    with pytest.raises(ValueError, match="synthetic_bench: chip lacks 1 of the 2 values of V_th"):
+        synthetic_bench(chip, seed=0, neurons=[6, 7])
