@@ -15,7 +15,7 @@ from brainhw import _arguments
 from brainhw._files import FileKind, Sealed, check_target, path_text, versions
 from brainhw._plain_json import parse_json, text_of
 from brainhw.chip import UnknownFamilyError
-from brainhw.deploy.bundle_chip import values_in_place
+from brainhw.deploy.bundle_chip import known_in_place, values_in_place
 from brainhw.deploy.bundle_content import (
     DTYPES,
     BundleContent,
@@ -137,7 +137,7 @@ def content_of(
 ) -> BundleContent:
     """Return the content of a network, or raise unless it breaks no rule, but for those named in ``unjudged``."""
     found = survey(net, call=call)
-    in_place = values_in_place(net)
+    in_place, known = values_in_place(net), known_in_place(net)
     # A loaded network keeps its dt and placement, so that exporting it again gives the same file.
     bundled = isinstance(net, BundledNet)
     dt = net.dt if bundled else _arguments.time_step(call=call)
@@ -151,8 +151,14 @@ def content_of(
         raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
     if INPUT in found.layers:
         raise ValueError(f"{call}: a layer is called {INPUT!r}, the name of the network's input; rename it.")
+    kept = net.placement if bundled else placement_of(found, call=call) if placement is None or known else None
     if placement is None:
-        placement = net.placement if bundled else placement_of(found, call=call)
+        placement = kept
+    elif known and kept != placement:
+        raise ValueError(
+            f"{call}: a measured chip is in place, whose values belong to the place that each neuron has; "
+            "give no placement, or put the chip in place again with brainhw.silicon.put_chip(net, chip, placement)."
+        )
     return BundleContent(
         chip=found.chip,
         dt=dt,
@@ -169,6 +175,7 @@ def content_of(
         n_classes=net.n_classes if bundled and n_classes is None else n_classes,
         notes=net.notes if bundled and not notes else notes,
         in_place=in_place,
+        known=known,
     )
 
 

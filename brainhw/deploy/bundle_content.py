@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, final
 
 import brainunit as u
@@ -86,7 +86,8 @@ class BundleContent:
     """The content of a bundle: ``dt`` in ms, modules by path, ``wires`` in the order of a step.
 
     ``in_place`` holds the values of a chip that is not the nominal one, by the path of the module and the name of the
-    value (``"tau"``, ``"V_th"``, ``"mismatch"``); it is empty for the nominal chip.
+    value (``"tau"``, ``"V_th"``, ``"mismatch"``); it is empty for the nominal chip. ``known`` tells in the same way which
+    of them were measured of this chip; a sampled chip leaves these as they are.
     ``dtype`` is the kind of float that the network computes with, ``output`` the path of the layer whose spikes it
     returns, ``n_classes`` the number of equal, consecutive populations of output neurons that stand for classes.
     """
@@ -103,6 +104,12 @@ class BundleContent:
     n_classes: int | None
     notes: str
     in_place: Mapping[str, Mapping[str, u.Quantity]]
+    known: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Marks on values that are not there would mean the nominal ones.
+        if not self.in_place:
+            object.__setattr__(self, "known", {})
 
     @property
     def n_in(self) -> int:
@@ -132,7 +139,7 @@ class BundleContent:
             "dt_ms": float(self.dt.to(u.ms).mantissa),
             "dtype": self.dtype,
             # Left out for the nominal chip, so that its files are those of every brainhw so far.
-            **({"in_place": plain_values(self.in_place)} if self.in_place else {}),
+            **({"in_place": plain_values(self.in_place, self.known)} if self.in_place else {}),
             "layers": {
                 path: {
                     "recurrent": None if layer.recurrent is None else _plain(layer.recurrent),
@@ -159,7 +166,7 @@ def _plain(codes: Codes) -> dict[str, Any]:
 
 
 # The fields of the file: those of the content, with the unit of dt in its name.
-_TOP = tuple(sorted({field.name for field in fields(BundleContent)} - {"dt"} | {"dt_ms"}))
+_TOP = tuple(sorted({one.name for one in fields(BundleContent)} - {"dt", "known"} | {"dt_ms"}))
 
 
 def content_from_plain(data: Any) -> BundleContent:
@@ -184,6 +191,7 @@ def content_from_plain(data: Any) -> BundleContent:
     placement = Placement.from_list(chip, top["placement"], {path: len(item.profiles) for path, item in layers.items()})
     _check_kinds(placement, wires, synapses, layers)
     versions = _table(top["versions"], _VERSIONED, "versions")
+    in_place, known = chip_values(top.get("in_place", {}), (*synapses, *layers))
     return BundleContent(
         chip=chip,
         dt=_dt(top["dt_ms"]) * u.ms,
@@ -196,7 +204,8 @@ def content_from_plain(data: Any) -> BundleContent:
         versions={name: _text(versions[name], f"version of {name}") for name in _VERSIONED},
         n_classes=n_classes,
         notes=_text(top["notes"], "notes", lines=True),
-        in_place=chip_values(top.get("in_place", {}), (*synapses, *layers)),
+        in_place=in_place,
+        known=known,
     )
 
 

@@ -17,7 +17,17 @@ from brainhw.deploy.packing import FRONTEND, RECURRENT, Need, Piece, PlacementEr
 from brainhw.deploy.survey import Survey, survey
 from brainhw.nn import net_chip
 
-__all__ = ["Need", "Piece", "Placement", "PlacementError", "needs_of", "place", "place_layers", "placement_of"]
+__all__ = [
+    "Need",
+    "Piece",
+    "Placement",
+    "PlacementError",
+    "needs_of",
+    "place",
+    "pieces_at",
+    "place_layers",
+    "placement_of",
+]
 
 # The vendor publishes that the frontend has 16 filters, one-to-one onto 16 neurons, and not which neurons these are.
 _ASSUMED = (
@@ -288,23 +298,28 @@ def placement_of(found: Survey, *, call: str) -> Placement:
     kept = {path: getattr(layer, "physical", None) for path, layer in found.layers.items()}
     if all(physical is None for physical in kept.values()):
         return place_layers(found.chip, needs, call=call)
-    pieces = []
-    ends = np.cumsum(found.chip.cores)
-    for need in needs:
-        physical = kept[need.name]
-        if physical is None:
-            raise ValueError(
-                f"{call}: a measured chip is in place and gives no place to the layer {need.name!r}, which was added "
-                "later; put the chip in place again with brainhw.silicon.put_chip."
-            )
-        cores = np.searchsorted(ends, physical, side="right")
-        # A piece ends where the next neuron is on another core or not the next one of this core.
-        breaks = np.flatnonzero((np.diff(physical) != 1) | (np.diff(cores) != 0)) + 1
-        for part in np.split(np.arange(need.count), breaks):
-            first, core = int(part[0]), int(cores[part[0]])
-            offset = int(physical[first] - (ends[core] - found.chip.cores[core]))
-            pieces.append(Piece(need.name, first, len(part), core, offset, need.kind))
+    missing = [path for path, physical in kept.items() if physical is None]
+    if missing:
+        raise ValueError(
+            f"{call}: a measured chip is in place and gives no place to the layer {missing[0]!r}, which was added later; "
+            "put the chip in place again with brainhw.silicon.put_chip."
+        )
+    pieces = [piece for need in needs for piece in pieces_at(found.chip, need, kept[need.name])]
     return Placement(found.chip, tuple(pieces))
+
+
+def pieces_at(chip: ChipSpec, need: Need, physical: np.ndarray) -> list[Piece]:
+    """Return the pieces of a layer whose neurons are at these physical neurons, ``[N]``."""
+    ends = np.cumsum(chip.cores)
+    cores = np.searchsorted(ends, physical, side="right")
+    # A piece ends where the next neuron is on another core, or is not the next one of this core.
+    breaks = np.flatnonzero((np.diff(physical) != 1) | (np.diff(cores) != 0)) + 1
+    found = []
+    for part in np.split(np.arange(len(physical)), breaks):
+        first, core = int(part[0]), int(cores[part[0]])
+        offset = int(physical[first] - (ends[core] - chip.cores[core]))
+        found.append(Piece(need.name, first, len(part), core, offset, need.kind))
+    return found
 
 
 def needs_of(found: Survey) -> list[Need]:

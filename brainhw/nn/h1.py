@@ -554,6 +554,8 @@ class H1Layer(SpikingLayer):
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         values = self.nominal() if key is None else self.drawn(key, sizes)
+        if key is None:
+            self.physical = None
         if self.known and key is None:
             self.known, self.chip_mark = {}, new_mark()
         elif self.known:

@@ -96,8 +96,9 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
                 module.take_chip(measured.spec)
             for path, layer in layers.items():
                 _put_values(layer, measured, placement.physical_of(path), call)
-            if isinstance(net, BundledNet):
-                net.take_chip(measured.spec, placement)
+            for node in net.nodes().values():
+                if isinstance(node, BundledNet):
+                    node.take_chip(measured.spec)
     except BaseException:
         for node, held in before:
             vars(node).clear()
