@@ -151,10 +151,12 @@ def content_of(
         raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
     if INPUT in found.layers:
         raise ValueError(f"{call}: a layer is called {INPUT!r}, the name of the network's input; rename it.")
-    kept = net.placement if bundled else placement_of(found, call=call) if placement is None or known else None
-    if placement is None:
-        placement = kept
-    elif known and kept != placement:
+    if placement is None or known:
+        kept = net.placement if bundled else placement_of(found, call=call)
+        placement, given = kept, placement
+    else:
+        kept = given = placement
+    if given is not None and given.pieces != kept.pieces:
         raise ValueError(
             f"{call}: a measured chip is in place, whose values belong to the place that each neuron has; "
             "give no placement, or put the chip in place again with brainhw.silicon.put_chip(net, chip, placement)."

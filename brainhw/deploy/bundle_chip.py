@@ -56,16 +56,17 @@ def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement:
         value, unit = values[path][name], pinned.nominal.unit
         if value.unit != unit:
             raise ValueError(f"in_place: {name} of {path!r} must be in {unit_name(unit)}; got {unit_name(value.unit)}")
-        numbers = jnp.asarray(np.asarray(value.mantissa), pinned.nominal.mantissa.dtype)
+        with np.errstate(over="ignore"):  # the check below refuses infinity
+            numbers = jnp.asarray(np.asarray(value.mantissa), pinned.nominal.mantissa.dtype)
         held = u.Quantity(numbers, unit=unit)
         shape, positive = pinned.nominal.shape, name != MISMATCH
         check_pinned(held, shape, unit, owner="in_place", name=f"{path}.{name}", positive=positive)
         pinned.state.value = held
     nodes = {".".join(map(str, place)): node for place, node in net.nodes().items()}
-    layers = {path: nodes.get(path) for path in (placement.layers if known else ())}
+    layers: dict[str, Any] = {path: nodes[path] for path in (placement.layers if known else ())}
     for path, masks in known.items():
         layer = layers.get(path)
-        if not hasattr(layer, "known"):
+        if layer is None or not hasattr(layer, "known"):
             raise ValueError(f"in_place: {path!r} is not a layer whose values can be known")
         layer.known = checked_masks(layer, masks, call=f"in_place: known of {path!r}")
     for path, layer in layers.items():

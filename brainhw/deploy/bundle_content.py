@@ -86,8 +86,8 @@ class BundleContent:
     """The content of a bundle: ``dt`` in ms, modules by path, ``wires`` in the order of a step.
 
     ``in_place`` holds the values of a chip that is not the nominal one, by the path of the module and the name of the
-    value (``"tau"``, ``"V_th"``, ``"mismatch"``); it is empty for the nominal chip. ``known`` tells in the same way which
-    of them were measured of this chip; a sampled chip leaves these as they are.
+    value (``"tau"``, ``"V_th"``, ``"mismatch"``); it is empty for the nominal chip. ``known`` tells in the same way
+    which of them were measured of this chip; a sampled chip leaves these as they are.
     ``dtype`` is the kind of float that the network computes with, ``output`` the path of the layer whose spikes it
     returns, ``n_classes`` the number of equal, consecutive populations of output neurons that stand for classes.
     """

@@ -95,7 +95,9 @@ class BundledNet(brainstate.nn.Module):
     def placement(self) -> Placement:
         """The place of each neuron on the chip."""
         held = self._content.placement
-        physical = {piece.layer: getattr(self._at(piece.layer), "physical", None) for piece in held.pieces}
+        physical: dict[str, Any] = {
+            piece.layer: getattr(self._at(piece.layer), "physical", None) for piece in held.pieces
+        }
         if any(at is None for at in physical.values()):
             return held
         # A measured chip that was put in place since.

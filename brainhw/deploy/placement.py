@@ -23,8 +23,8 @@ __all__ = [
     "Placement",
     "PlacementError",
     "needs_of",
-    "place",
     "pieces_at",
+    "place",
     "place_layers",
     "placement_of",
 ]
@@ -295,14 +295,14 @@ def place(net: brainstate.nn.Module) -> Placement:
 def placement_of(found: Survey, *, call: str) -> Placement:
     """Return the place that a measured chip in place gives each neuron, otherwise the result of the search."""
     needs = needs_of(found)
-    kept = {path: getattr(layer, "physical", None) for path, layer in found.layers.items()}
+    kept: dict[str, Any] = {path: getattr(layer, "physical", None) for path, layer in found.layers.items()}
     if all(physical is None for physical in kept.values()):
         return place_layers(found.chip, needs, call=call)
     missing = [path for path, physical in kept.items() if physical is None]
     if missing:
         raise ValueError(
-            f"{call}: a measured chip is in place and gives no place to the layer {missing[0]!r}, which was added later; "
-            "put the chip in place again with brainhw.silicon.put_chip."
+            f"{call}: a measured chip is in place and gives no place to the layer {missing[0]!r}, which was added "
+            "later; put the chip in place again with brainhw.silicon.put_chip."
         )
     pieces = [piece for need in needs for piece in pieces_at(found.chip, need, kept[need.name])]
     return Placement(found.chip, tuple(pieces))

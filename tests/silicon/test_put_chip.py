@@ -229,3 +229,60 @@ def test_a_failure_half_way_leaves_the_net_as_it_was(monkeypatch):
     np.testing.assert_array_equal(spikes(net), before)
     assert [getattr(node, "chip_mark", None) for node in net.nodes().values()] == marks
     assert net.layers[0].effective.chip == bh.chip.H1V1
+
+
+def test_robustness_keeps_what_is_known_and_samples_the_rest():
+    net, xs = firing_net(), inputs(n_steps=20)
+    put_chip(net, measured())
+    right = spikes(net, xs)
+    held = [
+        (np.asarray(layer.pinned_tau.value.mantissa), np.asarray(layer.pinned_V_th.value.mantissa), layer.known)
+        for layer in net.layers[1::2]
+    ]
+
+    def moved(net):
+        """A thousand times the known values that a chip changes, and the unknown time constants that it changes."""
+        bh.rollout(net, xs)
+        known_moved = unknown_moved = 0
+        for (tau, V_th, known), layer in zip(held, net.layers[1::2], strict=True):
+            of_tau, of_V_th = layer.chip_tau.value.mantissa != tau, layer.chip_V_th.value.mantissa != V_th
+            known_moved += jnp.sum(of_tau & known["tau"]) + jnp.sum(of_V_th & known["V_th"])
+            unknown_moved += jnp.sum(of_tau & ~known["tau"])
+        return 1000 * known_moved + unknown_moved
+
+    unknown = sum(int((~known["tau"]).sum()) for _, _, known in held)
+    report = bh.deploy.robustness(net, moved, 4, key=0, pbar=False, threshold=0.1)
+    assert report.scores.tolist() == [unknown] * 4
+    assert report.in_place == 0
+    assert report.nominal >= 1000  # the mean chip knows nothing
+    # The net is as it was.
+    np.testing.assert_array_equal(spikes(net, xs), right)
+
+
+def test_robustness_scores_each_chip_as_it_is_alone_and_the_mean_chip_as_nominal():
+    net, xs = firing_net("H1v2"), inputs(n_steps=20)
+    put_chip(net, measured("H1v2"))
+    count = lambda net: bh.rollout(net, xs)[0].sum()  # noqa: E731
+    report = bh.deploy.robustness(net, count, 3, key=7, pbar=False)
+    assert report.in_place == count(net)
+    assert len({*report.scores, report.in_place, report.nominal}) > 3
+    other = firing_net("H1v2")
+    put_chip(other, measured("H1v2"))
+    alone = brainstate.transform.jit(lambda: count(other))
+    for key, score in zip(report.keys, report.scores, strict=True):
+        bh.sample_chip(other, key)
+        assert alone() == score
+    bh.nominal_chip(net)
+    assert count(net) == report.nominal
+
+
+def test_fluct_init_leaves_the_chip_in_place():
+    net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(16, 30, weight_bits="chip"), bh.nn.H1v2Layer(30, tau=20 * u.ms))
+    put_chip(net, measured("H1v2"))
+    layer = net.layers[1]
+    before = np.asarray(layer.pinned_tau.value.mantissa), layer.known, layer.physical
+    xs = jnp.asarray(np.random.default_rng(0).random((50, 4, 16)) < 0.2, jnp.float32)
+    bh.fluct_report(net, [np.moveaxis(xs, 0, 1)])
+    assert layer.known is before[1]
+    assert layer.physical is before[2]
+    np.testing.assert_array_equal(layer.pinned_tau.value.mantissa, before[0])
