@@ -20,7 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from brainhw import _arguments
-from brainhw.kernel.recorded import Recorded, instead
+from brainhw.kernel.recorded import Recorded, instead, membrane_after
 
 __all__ = [
     "KEPT",
@@ -136,7 +136,7 @@ class Firing:
         if recorded:
             spk = instead(spk, recorded[0])
         V = self.after(V_pre, spk, V_th)
-        return (instead(V, recorded[1]) if len(recorded) > 1 else V), spk
+        return (membrane_after(recorded, V, V_th) if recorded else V), spk
 
     def advance(
         self,
@@ -163,7 +163,8 @@ class Firing:
             # A recorded spike resets the neuron also where the model would still wait.
             waits = waits & (spk == 0)
         # No reset while a neuron waits: a reset that moves the membrane without a spike would act on it otherwise.
-        V_after = jnp.where(waits, V, self.after(V_pre, spk, V_th))
+        V_after = self.after(V_pre, spk, V_th)
+        V_after = jnp.where(waits, V, membrane_after(recorded, V_after, V_th) if recorded else V_after)
         if len(recorded) > 1:
             V_after = instead(V_after, recorded[1])
         wait = jnp.where(spk > 0, jnp.asarray(self.refractory, wait.dtype), jnp.maximum(wait - 1, 0))

@@ -19,7 +19,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.precision import as_dtype, narrowed, wide
-from brainhw.kernel.recorded import instead
+from brainhw.kernel.recorded import instead, membrane_after
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, drawn_weights, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, tap
@@ -312,8 +312,8 @@ class CubaLIFLayer(RestingStates):
             spk = instead(spk, recorded[0])
         # The reset keeps its gradient by default: Rockpool detaches nothing, and its gradients are golden traces.
         V = V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th
-        if len(recorded) > 1:
-            V = u.Quantity(instead(V.to(u.mV).mantissa, recorded[1]), unit=u.mV)
+        if recorded:
+            V = u.Quantity(membrane_after(recorded, V.to(u.mV).mantissa, V_th.mantissa), unit=u.mV)
         self.write_voltage("V", V)
         self.write_voltage("I_syn", I_syn)
         self.spk.value = spk = as_dtype(spk, precision)

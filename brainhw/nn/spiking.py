@@ -18,7 +18,7 @@ from brainhw import _arguments
 from brainhw._settings import note_settings
 from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, per_sample, run
 from brainhw.kernel.precision import as_dtype, narrowed, state_dtype, wide
-from brainhw.kernel.recorded import instead
+from brainhw.kernel.recorded import membrane_after
 from brainhw.nn.protocols import Slot, heard_now, tap
 from brainhw.nn.recorded import recorded_for, recorded_now
 
@@ -307,7 +307,7 @@ class SpikingLayer(RestingStates):
             V = trace.V
             if V is None:
                 V = jax.vmap(lambda V_pre, spk: rules.firing.after(V_pre, spk, V_th))(trace.V_pre, trace.spk)
-                V = instead(V, recorded[1]) if len(recorded) > 1 else V
+                V = membrane_after(recorded, V, V_th) if recorded else V
             tap(self, "V", V * u.mV)
             tap(self, "spk", as_dtype(trace.spk, precision))
         self.V.value = u.Quantity(state.V, unit=u.mV)

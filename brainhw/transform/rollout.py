@@ -137,7 +137,8 @@ def rollout(
 
     With ``recorded``, a layer with spikes ``s`` of its own returns ``s + stop_gradient(recorded - s)``: the value is
     that of the chip, the gradient that of the model at its own membrane before the reset. Resets and recurrent drives
-    follow the recorded spikes. A recorded membrane replaces the membrane after the reset in the same way. So training
+    follow the recorded spikes. A recorded membrane replaces the membrane after the reset in the same way; without one,
+    the membrane of a neuron that did not fire is held at its threshold at most, as it must have been. So training
     corrects what the model does not know of the chip (Cramer et al. 2022, PNAS 119, e2109194119).
 
     Outside ``brainstate.transform.jit`` every call compiles the loop anew; put training and evaluation steps in
