@@ -10,6 +10,7 @@ from brainhw.silicon.fit_noise import NoiseFit, fit_noise
 from brainhw.silicon.fit_recordings import LayerFit, RecordingsFit, fit_recordings
 from brainhw.silicon.fit_threshold import ThresholdFit, fit_threshold
 from brainhw.silicon.hidden import scaled_chip
+from brainhw.silicon.loop import InTheLoop
 from brainhw.silicon.measured import MeasuredChip
 from brainhw.silicon.measured_difference import ChipDifference
 from brainhw.silicon.program import ChipProgram
@@ -31,6 +32,7 @@ __all__ = [
     "DecayTable",
     "Device",
     "DeviceError",
+    "InTheLoop",
     "LayerFit",
     "LeakFit",
     "MeasuredChip",

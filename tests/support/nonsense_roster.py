@@ -21,6 +21,7 @@ import valid_calls_nn
 import valid_calls_silicon
 import valid_calls_silicon_devices
 import valid_calls_silicon_fits
+import valid_calls_silicon_loop
 import valid_calls_silicon_measured
 import valid_calls_silicon_recordings
 from matplotlib import pyplot as plt
@@ -33,6 +34,7 @@ assert valid_calls_nn
 assert valid_calls_silicon
 assert valid_calls_silicon_devices
 assert valid_calls_silicon_fits
+assert valid_calls_silicon_loop
 assert valid_calls_silicon_measured
 assert valid_calls_silicon_recordings
 # What the texts call an argument, besides its name.

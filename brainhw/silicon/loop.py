@@ -1,0 +1,396 @@
+"""Training with a chip in the loop: forward on the chip, backward through the model."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn, final
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._files import path_text
+from brainhw.deploy.placement import Placement
+from brainhw.silicon.device import Device, DeviceError
+from brainhw.silicon.loop_file import read_state, write_state
+from brainhw.silicon.program import ChipProgram
+from brainhw.silicon.recording import Recording, check_recording
+from brainhw.train import accuracy as most_active
+from brainhw.train import clip_weights
+from brainhw.transform import rollout
+
+__all__ = ["InTheLoop"]
+
+
+@final
+class InTheLoop:
+    r"""Training with a chip in the loop: each step runs on the chip, and its gradient is that of the model.
+
+    A step writes the present codes to the chip, runs the batch on it, and puts what was recorded in place of what the
+    model computes (:func:`brainhw.rollout` with ``recorded``). With spikes :math:`s` of the model and :math:`\hat s` of
+    the chip, each layer gives
+
+    .. math:: s + \text{stop}(\hat s - s)
+
+    so loss and resets are those of the chip and the gradient goes through the model. It corrects mismatch that the
+    model does not know (Cramer et al. 2022, PNAS 119, e2109194119).
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network; it rounds its weights (``weight_bits="chip"``).
+    device : Device
+        The bench, or a :class:`VirtualChip`.
+    loss : callable
+        ``loss(outputs, y)`` gives a scalar: ``outputs [T, B, N_out]`` are the output spikes, ``y [B, ...]`` the targets
+        of the batch. It may read the network, as :func:`brainhw.train.weight_magnitude_loss` does.
+    optimizer : braintools.optim.Optimizer
+        Any optimizer of braintools. Without weights of its own it gets all of the network.
+    n_trials : int, optional
+        How often each sample runs on the chip in one step; loss and gradient are means over the trials. Default 1.
+    membranes : 'auto' or bool, optional
+        Use recorded membranes: ``'auto'`` (default) those that the bench records, ``True`` demands them of every layer,
+        ``False`` uses none. They tell the model where its neurons are, and help most where its numbers are wrong.
+    accuracy : callable, optional
+        ``accuracy(outputs, y)`` for :meth:`evaluate`. Default :func:`brainhw.train.accuracy`.
+    constrain : callable or None, optional
+        Called with the network after each update. Default :func:`brainhw.train.clip_weights`: a weight beyond the
+        range has the code of the limit, and must come back a long way before the chip notices.
+    placement : Placement, optional
+        The place of each neuron. Default as in :meth:`ChipProgram.of`.
+
+    Attributes
+    ----------
+    n_steps : int
+        Number of updates so far.
+    program : ChipProgram
+        The program that was written last.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind, or the network breaks a rule of its chip.
+    RuntimeError
+        If no dt is set in ``brainstate.environ``.
+
+    Notes
+    -----
+    If the bench fails, :meth:`step` raises a :class:`DeviceError` that names the step, and weights, optimizer and
+    counter are those before it: repair the bench and call again. The order of the data is the caller's.
+
+    The step is compiled once for each shape of a batch.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, braintools, brainunit as u, numpy as np
+    >>> brainstate.random.seed(0)
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(4, 3, weight_bits="chip"), bh.nn.H1v2Layer(3, tau=20 * u.ms))
+    >>> bench = bh.silicon.VirtualChip(bh.chip.H1V2, key=7)
+    >>> def loss(outputs, y):
+    ...     return braintools.metric.softmax_cross_entropy_with_integer_labels(outputs.sum(axis=0), y).mean()
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     loop = bh.silicon.InTheLoop(net, bench, loss=loss, optimizer=braintools.optim.Adam(lr=0.03))
+    ...     x, y = np.ones((50, 2, 4), np.float32), np.array([0, 2])
+    ...     value = loop.step(x, y)
+    >>> loop.n_steps, value > 0
+    (1, True)
+    """
+
+    def __init__(
+        self,
+        net: brainstate.nn.Module,
+        device: Device,
+        *,
+        loss: Callable[[jax.Array, jax.Array], jax.Array],
+        optimizer: Any,
+        n_trials: int = 1,
+        membranes: str | bool = "auto",
+        accuracy: Callable[[jax.Array, jax.Array], jax.Array] = most_active,
+        constrain: Callable[[brainstate.nn.Module], Any] | None = clip_weights,
+        placement: Placement | None = None,
+    ) -> None:
+        call = "InTheLoop"
+        _arguments.check_module(net, call=call)
+        self._net = net
+        self._device = _device(device, call)
+        self._loss = _arguments.function(loss, call=call, name="loss")
+        self._accuracy = _arguments.function(accuracy, call=call, name="accuracy")
+        self._constrain = None if constrain is None else _arguments.function(constrain, call=call, name="constrain")
+        self._n_trials = _arguments.positive_int(n_trials, call=call, name="n_trials")
+        if not (type(membranes) is bool or (type(membranes) is str and membranes == "auto")):
+            raise ValueError(f"{call}: membranes must be 'auto', True or False; got {_arguments.describe(membranes)}.")
+        self._membranes = membranes
+        self.program = ChipProgram.of(net, placement)
+        self._optimizer, self._weights = _optimizer(optimizer, net, call)
+        self.n_steps = 0
+
+    def step(self, x: Any, y: Any) -> float:
+        """Run a batch on the chip, update the weights once, and return the loss.
+
+        Parameters
+        ----------
+        x : array
+            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+        y : array
+            Targets, ``[B, ...]``.
+
+        Returns
+        -------
+        float
+            The loss of the chip's own spikes, before the update.
+
+        Raises
+        ------
+        DeviceError
+            If the bench fails or returns something else than a recording of the program; nothing has changed.
+        FloatingPointError
+            If loss or gradient are not finite; nothing has changed.
+        TypeError, ValueError
+            If ``x`` or ``y`` do not fit.
+        """
+        call = "InTheLoop.step"
+        x, y = self._batch(x, y, call)
+        x, y = np.concatenate([x] * self._n_trials, axis=1), np.concatenate([y] * self._n_trials)
+        recording = self._on_chip(x, call)
+        value, sound, gradients = self._gradient(x, y, self._recorded(recording, call))
+        if not bool(sound):
+            raise FloatingPointError(
+                f"{call}: loss or gradient are not finite after {self.n_steps} updates (loss {float(value):g}). "
+                "The weights are those before the step; look at the loss function and at the learning rate."
+            )
+        self._update(gradients)
+        self.n_steps += 1
+        return float(value)
+
+    def run(self, x: Any) -> Recording:
+        """Program the present weights, run ``x [T, B, N_in]`` on the chip, and return what it recorded.
+
+        Parameters
+        ----------
+        x : array
+            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+
+        Returns
+        -------
+        Recording
+            Spikes and membranes of all layers.
+
+        Raises
+        ------
+        DeviceError
+            If the bench fails or returns something else than a recording of the program.
+        TypeError, ValueError
+            If ``x`` does not fit.
+        """
+        call = "InTheLoop.run"
+        return self._on_chip(self._input(x, call), call)
+
+    def evaluate(self, x: Any, y: Any) -> float:
+        """Return the accuracy of the present weights on the chip.
+
+        Parameters
+        ----------
+        x : array
+            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+        y : array
+            Targets, ``[B, ...]``.
+
+        Returns
+        -------
+        float
+            What ``accuracy`` gives for the output spikes of the chip.
+
+        Raises
+        ------
+        DeviceError
+            If the bench fails or returns something else than a recording of the program.
+        TypeError, ValueError
+            If ``x`` or ``y`` do not fit.
+        """
+        call = "InTheLoop.evaluate"
+        x, y = self._batch(x, y, call)
+        outputs = self._on_chip(x, call).spikes[self.program.output]
+        return float(self._accuracy(jnp.asarray(outputs, jnp.float32), jnp.asarray(y)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, optimizer and counter to one file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            The file; an existing one is replaced in one step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If nothing can be written there.
+        """
+        call = "InTheLoop.save"
+        write_state(path_text(path, call=call, what="a training state"), self._content(), self._notes(), call=call)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take up a saved run: from here on the updates are those of the run that was saved, to the bit.
+
+        Network, chip in place, placement and optimizer must be built as for that run. A :class:`VirtualChip` repeats
+        its noise if its ``n_runs`` is set to that of then.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            A file that :meth:`save` wrote.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the file is damaged, or of another network, chip or optimizer; nothing has changed then.
+        """
+        call = "InTheLoop.load"
+        like = self._content()
+        content = read_state(path_text(path, call=call, what="a training state"), like, self._notes(), call=call)
+        for path_, state in self._parameters().items():
+            state.value = content["weights"][path_]
+        self._optimizer.load_state_dict(content["optimizer"])
+        for schedule, saved in zip(self._schedules(), content["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+        self.n_steps = content["n_steps"]
+
+    def __repr__(self) -> str:
+        return f"InTheLoop({type(self._net).__name__} on {self._device!r}, {self.n_steps} updates)"
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "weights": {path: state.value for path, state in self._parameters().items()},
+            "optimizer": self._optimizer.state_dict(),
+            "schedules": [schedule.state_dict() for schedule in self._schedules()],
+            "n_steps": self.n_steps,
+        }
+
+    def _parameters(self) -> dict[str, brainstate.State]:
+        return {".".join(map(str, path)): state for path, state in self._net.states(brainstate.ParamState).items()}
+
+    def _schedules(self) -> list[Any]:
+        # The state of an optimizer leaves out its schedules of the learning rate.
+        found = [getattr(self._optimizer, "lr_scheduler", None), *getattr(self._optimizer, "schedulers", ())]
+        return list({id(one): one for one in found if hasattr(one, "state_dict")}.values())
+
+    def _notes(self) -> dict[str, str]:
+        """Return what must be the same for the resumed run to be the same run."""
+        chip = hashlib.sha256(repr(self.program.chip).encode())
+        for path, state in sorted(self._net.states(brainstate.LongTermState).items(), key=str):
+            # A schedule of the caller sets the strength of sign annealing anew in each epoch.
+            if path[-1] != "sign_alpha" and not isinstance(state, brainstate.ParamState):
+                chip.update(repr(path).encode() + np.asarray(u.get_mantissa(state.value)).tobytes())
+        return {
+            "chip": f"{self.program.chip.name} {chip.hexdigest()[:16]}",
+            "layers": str(self.program.layers),
+            "placement": str(self.program.placement.to_list()),
+            "dt": str(self.program.dt),
+            "n_trials": str(self._n_trials),
+            "membranes": str(self._membranes),
+        }
+
+    @functools.cached_property
+    def _gradient(self) -> Callable[..., Any]:
+        def loss(x: jax.Array, y: jax.Array, recorded: Any) -> jax.Array:
+            outputs, _ = rollout(self._net, x, recorded=recorded)
+            return self._loss(outputs, y)
+
+        gradient = brainstate.transform.grad(loss, self._weights, return_value=True)
+
+        @brainstate.transform.jit
+        def found(x: jax.Array, y: jax.Array, recorded: dict[str, jax.Array]) -> tuple[Any, jax.Array, Any]:
+            with_units = {k: v * u.mV if k.endswith(".V") else v for k, v in recorded.items()}
+            gradients, value = gradient(x, y, with_units)
+            leaves = jax.tree.leaves((value, gradients))
+            return value, jnp.all(jnp.stack([jnp.isfinite(u.get_mantissa(leaf)).all() for leaf in leaves])), gradients
+
+        return found
+
+    @functools.cached_property
+    def _update(self) -> Callable[[Any], None]:
+        @brainstate.transform.jit
+        def update(gradients: Any) -> None:
+            self._optimizer.update(gradients)
+            if self._constrain is not None:
+                self._constrain(self._net)
+
+        return update
+
+    def _on_chip(self, x: np.ndarray, call: str) -> Recording:
+        self.program = program = self.program.updated(self._net)
+        try:
+            self._device.program(program)
+            recording = self._device.run(x)
+        except DeviceError as error:
+            self._stop(error, call)
+        try:
+            return check_recording(recording, program.layers, *x.shape[:2], call=call)
+        except (TypeError, ValueError) as error:
+            self._stop(error, call)
+
+    def _stop(self, error: Exception, call: str) -> NoReturn:
+        text = str(error).removeprefix(f"{call}: ")
+        raise DeviceError(
+            f"{call}: the bench failed after {self.n_steps} updates: {text} "
+            "The training state has not changed: repair the bench and go on."
+        ) from error
+
+    def _recorded(self, recording: Recording, call: str) -> dict[str, Any]:
+        found: dict[str, Any] = {f"{path}.spk": spikes for path, spikes in recording.spikes.items()}
+        if self._membranes is True and (missing := sorted(set(recording.spikes) - set(recording.membranes))):
+            self._stop(
+                ValueError(f"it records no membranes of {missing}, and membranes is True; use membranes='auto'."), call
+            )
+        if self._membranes is not False:
+            found |= {f"{path}.V": V.mantissa for path, V in recording.membranes.items()}
+        return found
+
+    def _batch(self, x: Any, y: Any, call: str) -> tuple[np.ndarray, np.ndarray]:
+        x = self._input(x, call)
+        y = np.asarray(_arguments.as_array(y, call=call, name="y"))
+        if y.ndim == 0 or len(y) != x.shape[1]:
+            raise ValueError(
+                f"{call}: y must hold one target for each of the {x.shape[1]} samples of x; got shape {y.shape}."
+            )
+        return x, y
+
+    def _input(self, x: Any, call: str) -> np.ndarray:
+        array = np.asarray(_arguments.as_array(x, call=call, name="x"))
+        if array.ndim != 3 or 0 in array.shape or array.shape[2] != self.program.n_in:
+            raise ValueError(f"{call}: x must have shape [T, B, {self.program.n_in}]; got {array.shape}.")
+        if not np.isfinite(array).all():
+            _arguments.check_finite(array, call=call, name="x")
+        return array.astype(np.float32, copy=False)
+
+
+def _device(device: Any, call: str) -> Device:
+    if isinstance(device, type) or not isinstance(device, Device):
+        raise TypeError(
+            f"{call}: device must have the methods program and run of brainhw.silicon.Device; "
+            f"got {_arguments.describe(device)}."
+        )
+    return device
+
+
+def _optimizer(optimizer: Any, net: brainstate.nn.Module, call: str) -> tuple[Any, dict[Any, brainstate.State]]:
+    """Return the optimizer and the weights that it learns; all of the network where it has none yet."""
+    if not isinstance(optimizer, braintools.optim.Optimizer) or not hasattr(optimizer, "state_dict"):
+        raise TypeError(
+            f"{call}: optimizer must be an optimizer of braintools.optim, such as braintools.optim.Adam(lr=0.01); "
+            f"got {_arguments.describe(optimizer)}."
+        )
+    of_net = net.states(brainstate.ParamState)
+    known = optimizer.param_states.to_pytree() or {}
+    if not known:
+        optimizer.register_trainable_weights(of_net)
+        return optimizer, dict(of_net)
+    if not {id(state) for state in known.values()} <= {id(state) for state in of_net.values()}:
+        raise ValueError(f"{call}: optimizer holds weights of another network; give a new one, or one of this network.")
+    return optimizer, known
