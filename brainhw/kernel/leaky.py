@@ -20,6 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from brainhw import _arguments
+from brainhw.kernel.precision import as_dtype
 from brainhw.kernel.recorded import Recorded, instead, membrane_after
 
 __all__ = [
@@ -289,6 +290,8 @@ def _scan(
     recorded: Recorded,
 ) -> tuple[LeakyState, LeakyTrace]:
     """Run the loop with converted rules, for the backward pass below; without them JAX differentiates it."""
+    if fire is not None and len(recorded) > 1:
+        return _all_steps(rules, fire, parameters, state, drives, recorded)
 
     def step(state: LeakyState, given: tuple[jax.Array, Recorded]) -> tuple[LeakyState, LeakyTrace]:
         drive, recorded = given
@@ -303,6 +306,24 @@ def _scan(
         return LeakyState(V, spk), LeakyTrace(spk, V_pre)
 
     return jax.lax.scan(step, state, (drives, recorded))
+
+
+def _all_steps(
+    rules: LeakyRules,
+    fire: _Fire,
+    parameters: LeakyParameters,
+    state: LeakyState,
+    drives: jax.Array,
+    recorded: Recorded,
+) -> tuple[LeakyState, LeakyTrace]:
+    """Compute all steps at once: each begins with the recorded membrane and spikes of the step before."""
+    spikes, V = (as_dtype(one, state.V.dtype) for one in recorded)
+    if parameters.recurrent is not None:
+        before = jnp.concatenate([state.spk[None], spikes[:-1]])
+        drives = drives + before @ parameters.recurrent
+    before = jnp.concatenate([state.V[None], V[:-1]])
+    V_pre = rules.firing.clamp(per_sample(parameters.decay, before) * before + jax.vmap(rules.to_voltage)(drives))
+    return LeakyState(V[-1], spikes[-1]), LeakyTrace(_spikes(fire, parameters, V_pre, recorded), V_pre)
 
 
 def _spikes(fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, recorded: Recorded) -> jax.Array:
@@ -365,8 +386,12 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
         def fire_with(V_pre: jax.Array, extra: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
             return fire(V_pre, extra.get("V_th", parameters.V_th), *recorded, *extra.get("read", parameters.read))
 
-        (V, _), pull = jax.vjp(fire_with, V_pre, extra)
-        of_charged, of_extra = pull((later.V, _sum(later.spk, of_spk, nothing)))
+        if apart:
+            V, pull = jax.vjp(lambda *given: fire_with(*given)[0], V_pre, extra)
+            of_charged, of_extra = pull(later.V)
+        else:
+            (V, _), pull = jax.vjp(fire_with, V_pre, extra)
+            of_charged, of_extra = pull((later.V, _sum(later.spk, of_spk, nothing)))
         of_charged = _sum(of_charged, of_V_pre)
         if rules.firing.clamped:
             of_charged = jnp.where(V_pre > 0, of_charged, 0)
@@ -392,6 +417,11 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
         # The last spikes are also the state: without recurrence nothing else carries their gradient.
         last = jnp.zeros_like(V_pre).at[-1].set(of_spk)
         given[0] = last if given[0] is None else given[0] + last
+    apart = recurrent is None and not extra and len(recorded) > 1 and given[0] is not None
+    if apart:
+        # Nothing in the loop adds to the gradient of the spikes: it goes to the membranes for all steps at once.
+        of_steps = jax.vmap(partial(_of_spikes, fire, parameters))(V_pre, given[0], *recorded)
+        given = [None, _sum(of_steps, given[1])]
     first, of_drives = jax.lax.scan(step, start, (V_pre, *given, recorded), reverse=True)
 
     found = jax.tree.map(jnp.zeros_like, parameters)._replace(**first.extra)
@@ -404,6 +434,13 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
     of_state = LeakyState(first.V, nothing if first.spk is None else first.spk)
     # No gradient reaches a recording.
     return found, of_state, of_drives.astype(wanted.drive_dtype), None
+
+
+def _of_spikes(
+    fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, of_spk: jax.Array, *recorded: jax.Array
+) -> jax.Array:
+    """Return the gradient that reaches the membranes of one step through its spikes."""
+    return jax.vjp(lambda V: fire(V, parameters.V_th, *recorded, *parameters.read)[1], V_pre)[1](of_spk)[0]
 
 
 def _of_recurrent(
