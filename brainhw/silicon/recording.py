@@ -111,8 +111,7 @@ def _membranes(value: Any, shape: tuple[int, ...], where: str) -> u.Quantity:
     numbers = np.asarray(value.to(u.mV).mantissa, np.float32)
     if numbers.shape != shape:
         raise ValueError(f"{where} must have the shape of its spikes, {shape}; got {numbers.shape}.")
-    # A sum is finite only if all are, and costs one pass; the sum of finite numbers may overflow.
-    if not np.isfinite(numbers.sum()) and not np.isfinite(numbers).all():
+    if not np.isfinite(numbers).all():
         step, sample, neuron = map(int, np.argwhere(~np.isfinite(numbers))[0])
         raise ValueError(
             f"{where} must be finite; got NaN or infinity at step {step}, sample {sample}, neuron {neuron}."

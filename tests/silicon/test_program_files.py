@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import brainstate
+import brainunit as u
 import numpy as np
 import pytest
 from deploy_nets import Chain, lively
@@ -235,3 +236,36 @@ def test_a_writing_that_was_cut_off_leaves_no_program(tmp_path: Path, monkeypatc
         program_of(seed=4)[1].save(tmp_path)
     with pytest.raises(ValueError, match="cannot be read"):
         ChipProgram.load(tmp_path)
+
+
+@pytest.mark.parametrize("format", ["npz", "csv"])
+def test_a_family_of_another_package_has_its_own_levels_in_the_files(format: str, tmp_path: Path) -> None:
+    import x1chips
+
+    weights = np.random.default_rng(2).choice([-0.2, 0.4, 0.8], (6, 5))
+    net = brainstate.nn.Sequential(
+        x1chips.X1Synapse(6, 5, weight_init=weights, weight_bits="chip"), x1chips.X1Layer(5, tau=10 * u.ms)
+    )
+    program = ChipProgram.of(net)
+    program.save(tmp_path, format=format)
+    read = ChipProgram.load(tmp_path)
+    assert read == program
+    assert json.loads((tmp_path / "program.json").read_text())["chip"]["V_reset"]["value"] == 20.0
+    xs = np.random.default_rng(0).random((30, 4, 6)).astype(np.float32) * 3
+    spikes = bh.rollout(net, xs)[0]
+    assert spikes.sum() > 0
+    assert np.array_equal(spikes, bh.rollout(read.to_net(), xs)[0])
+
+
+def test_a_measured_chip_in_place_goes_with_the_files(tmp_path: Path) -> None:
+    net, _ = program_of("H1v2")
+    chip = bh.silicon.scaled_chip(bh.chip.H1V2, gain=0.8, leak_mismatch_std=0.4, noise_std=1.5 * u.mV)
+    bh.silicon.put_chip(net, bh.silicon.VirtualChip(chip, 3).truth)
+    program = ChipProgram.of(net)
+    program.save(tmp_path)
+    read = ChipProgram.load(tmp_path)
+    assert read == program
+    xs = lively(scale=3.0)
+    spikes = bh.rollout(net, xs)[0]
+    assert spikes.sum() > 0
+    assert np.array_equal(spikes, bh.rollout(read.to_net(), xs)[0])
