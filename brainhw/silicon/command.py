@@ -242,15 +242,13 @@ class _Tail:
         self._thread.start()
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with self._stream, contextlib.suppress(OSError):
             while data := os.read(self._stream.fileno(), 2**16):
                 self._held = (self._held + data)[-_TAIL:]
 
     def close(self) -> None:
-        """Wait for the end of the stream; one that another session still holds is left to its thread."""
+        """Wait for the end of the stream; one that a process of another session holds is left to its thread."""
         self._thread.join(timeout=_GRACE)
-        if not self._thread.is_alive():
-            self._stream.close()
 
     def words(self) -> str:
         """Return the last lines as part of a message; empty if there are none."""

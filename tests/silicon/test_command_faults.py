@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import tempfile
 import time
@@ -111,10 +113,21 @@ def test_a_fault_is_one_error_and_the_device_works_again(bench: Bench) -> None:
 
 
 def test_what_is_unusual_but_right_is_taken(bench: Bench) -> None:
-    for mode in FINE:
+    for mode in set(FINE) - {"daemon left"}:
         recording = bench.run(mode)
         assert recording.spikes["layer0"].sum() == 2 * 12, mode
         bench.left_nothing()
+
+
+def test_a_daemon_that_holds_the_streams_does_not_hold_the_run(bench: Bench) -> None:
+    begin = time.monotonic()
+    assert bench.run("daemon left").spikes["layer0"].sum() == 2 * 12
+    assert time.monotonic() - begin < SLACK
+    (daemon,) = bench.pids.read_text().split()
+    # Left alone, as the docs say: a bench may have a server that stays.
+    assert is_alive(daemon)
+    os.kill(int(daemon), signal.SIGKILL)
+    bench.left_nothing()
 
 
 @pytest.mark.slow

@@ -97,6 +97,13 @@ def leave_child(folder: str) -> None:
         stream.write(f"{child.pid}\n")
 
 
+def leave_session(folder: str) -> None:
+    """Start a process in a session of its own, as a daemon is, which holds the streams of this one."""
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"], start_new_session=True)
+    with open(f"{sys.argv[1]}.pids", "a", encoding="utf-8") as stream:
+        stream.write(f"{child.pid}\n")
+
+
 def then(*acts: object) -> object:
     def fault(folder: str) -> object:
         found = None
@@ -227,6 +234,7 @@ FINE = {
     "flood": then(messages("x" * 2**16, 50), messages("z" * 2**16, 50, stream=1), right),
     "closed streams": then(closed, right),
     "child left": then(leave_child, right),
+    "daemon left": then(leave_session, right),
     "no membranes": lambda folder: {key: one for key, one in right(folder).items() if "membranes" not in key},
     "big-endian": lambda folder: {
         key: (one[0].replace("<f4", ">f4"), one[1], one[2]) if "membranes/layer1" not in key else one
