@@ -14,14 +14,13 @@ from brainhw.kernel.quantize import stored_grid
 from brainhw.silicon._results import pooled_spread, with_error
 from brainhw.silicon.fit_charge import ChargeFit
 from brainhw.silicon.fit_leak import LeakFit
-from brainhw.silicon.rate_fit import POOR, RateData, RateSolution, rough_tau, solve_rates
+from brainhw.silicon.rate_fit import RateData, RateSolution
+from brainhw.silicon.rate_settings import fit_with_decays
 from brainhw.silicon.tables import RateTable
 
 __all__ = ["ThresholdFit", "fit_threshold"]
 
 LEAST_POINTS = 3
-# Noise-free curves tell log tau of a neuron to 0.1 or 0.3; neighbouring settings of a chip lie about 0.7 apart.
-_SAME_SETTING = 0.35
 # A threshold that is known to no better than this is no measurement.
 _WORST = 0.2
 
@@ -54,7 +53,7 @@ class ThresholdFit:
     C_measured : bool
         Whether it follows from the trial noise.
     settings : array of int, shape [S]
-        Leak settings of the table; one if the table has no such column.
+        Leak settings of the table; one if the table has no such column, -1 if no decay agrees with it.
     tau, tau_error : Quantity, shape [S, N]
         Time constant from the f-I curves, with the decays where they were given, ms.
     tau_combined : bool
@@ -63,6 +62,8 @@ class ThresholdFit:
         Trial noise of one step as a charge, fC.
     noise_std, noise_std_error : Quantity, scalar
         The same divided by ``C``, mV.
+    drive_gain_std : float
+        Relative gain spread of the synapses that drive a neuron; 0 where the curves show none.
     rate, residuals : Quantity, shape [R]
         Fitted rate of each row of the table, and measured minus fitted, Hz.
     standardised : array, shape [R]
@@ -91,6 +92,7 @@ class ThresholdFit:
     noise_charge_error: u.Quantity
     noise_std: u.Quantity
     noise_std_error: u.Quantity
+    drive_gain_std: float
     rate: u.Quantity
     residuals: u.Quantity
     standardised: np.ndarray
@@ -111,8 +113,9 @@ class ThresholdFit:
         for place, setting in enumerate(self.settings):
             tau, sd = np.asarray(self.tau.mantissa)[place], np.asarray(self.tau_error.mantissa)[place]
             if np.isfinite(tau).any():
+                which = f"setting {setting}" if setting >= 0 else "setting not known"
                 lines.append(
-                    f"  setting {setting}: tau {np.exp(np.nanmean(np.log(tau))):.4g} ms (geometric mean), error of one "
+                    f"  {which}: tau {np.exp(np.nanmean(np.log(tau))):.4g} ms (geometric mean), error of one "
                     f"neuron {100 * float(np.nanmedian(sd / tau)):.2g} %"
                 )
         return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
@@ -203,20 +206,13 @@ def fit_threshold(
     neurons, index = np.unique(table.neuron, return_inverse=True)
     data, common = _data(table, chip, charge, neurons, index, step, call)
     settings = np.array([0 if setting is None else setting]) if table.setting is None else np.unique(table.setting)
-    prior, settings, notes = _prior(data, leak, settings, neurons, table.setting is None and setting is None)
-    found = solve_rates(data, prior, progress=progress)
-    if prior is not None and found.excess > POOR:
-        # The taus of the decays may not be those of the curves: another setting, temperature or chip.
-        alone = solve_rates(data, None, progress=progress)
-        if alone.excess < 0.6 * found.excess:
-            prior, found = None, alone
-            notes.append("with tau from the decays the f-I curves do not fit: tau comes from the curves alone")
+    found, settings, combined, notes = fit_with_decays(
+        data, leak, settings, neurons, search=table.setting is None and setting is None, progress=progress
+    )
     notes += found.notes
     if common == 0 and charge is None:
         notes.append("the charge per spike is that of the spec, taken as exact")
-    return _result(
-        table, data, found, neurons, settings, float(chip.C.mantissa), common, noise_std, prior is not None, notes
-    )
+    return _result(table, data, found, neurons, settings, float(chip.C.mantissa), common, noise_std, combined, notes)
 
 
 def _result(
@@ -280,6 +276,7 @@ def _result(
         noise_charge_error=u.Quantity(found.noise * np.hypot(found.noise_error, common), unit=u.fcoulomb),
         noise_std=u.Quantity(found.noise / C * 1000, unit=u.mV),
         noise_std_error=u.Quantity(noise_error / C * 1000, unit=u.mV),
+        drive_gain_std=found.gain_std,
         rate=u.Quantity(fitted, unit=u.Hz),
         residuals=u.Quantity(np.asarray(table.rate.mantissa) - fitted, unit=u.Hz),
         standardised=(data.count - found.mean) / np.sqrt(found.variance),
@@ -338,47 +335,3 @@ def _data(
     return RateData(
         index, settings, table.inputs.astype(float), each[place], n_steps, count, dt, chip.reset == "subtract"
     ), common
-
-
-def _prior(
-    data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, search: bool
-) -> tuple[tuple[np.ndarray, np.ndarray] | None, np.ndarray, list[str]]:
-    """Return log tau and its error ``[S, N]`` from the decays (NaN where unknown), the settings, and notes."""
-    if leak is None:
-        return None, settings, []
-    where = {int(neuron): place for place, neuron in enumerate(leak.neurons)}
-    column = np.array([where.get(int(neuron), -1) for neuron in neurons])
-    tau, error = np.asarray(leak.tau.mantissa), np.asarray(leak.error.mantissa)
-
-    def taken(row: int) -> tuple[np.ndarray, np.ndarray]:
-        known = column >= 0
-        return (
-            np.where(known, np.log(tau[row][column]), np.nan),
-            np.where(known, (error[row] / tau[row])[column], np.nan),
-        )
-
-    if not search:
-        rows = {int(setting): place for place, setting in enumerate(leak.settings)}
-        nothing = (np.full(neurons.size, np.nan),) * 2
-        pairs = [taken(rows[int(one)]) if int(one) in rows else nothing for one in settings]
-        return (np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])), settings, []
-    # Curves without noise tell tau within some percent, enough to pick one of the settings.
-    spans = np.log(tau[np.isfinite(tau)])
-    log_tau = rough_tau(data, np.linspace(spans.min() - 0.5, spans.max() + 0.5, 60))
-    distances = [float(np.nanmedian(np.abs(log_tau - taken(row)[0]))) for row in range(leak.settings.size)]
-    if not np.isfinite(distances).any():
-        return None, settings, ["no neuron has both decays and an f-I curve: tau comes from the curves alone"]
-    best = int(np.nanargmin(distances))
-    if distances[best] > _SAME_SETTING:
-        far = f"nearest {leak.settings[best]}, {100 * distances[best]:.0f} % off in tau"
-        return (
-            None,
-            settings,
-            [f"the f-I curves agree with no setting of the decays ({far}); tau comes from them alone"],
-        )
-    pair = taken(best)
-    return (
-        (pair[0][None], pair[1][None]),
-        leak.settings[best : best + 1],
-        [f"the f-I curves were taken at leak setting {leak.settings[best]}, found by its time constants"],
-    )

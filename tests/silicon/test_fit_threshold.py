@@ -91,7 +91,7 @@ def test_decays_that_disagree_are_set_aside_and_said() -> None:
     other = fit_leak(bench("H1v1", seed=5).decays)
     fit = fit_threshold(held.rates, CHIPS["H1v1"], leak=other, progress=False)
     assert not fit.tau_combined
-    assert "from the curves alone" in str(fit)
+    assert "do not agree with the decays" in str(fit)
     np.testing.assert_allclose(fit.V_th.mantissa, held.truth.V_th.mantissa[:8], rtol=0.01)
 
 
@@ -121,3 +121,26 @@ def test_a_setting_that_no_decay_has_is_refused() -> None:
     held = bench("H1v1")
     with pytest.raises(ValueError, match=r"fit_threshold: setting must be one of the decays, \[0, 1, 2\]; got 7"):
         fit_threshold(held.rates, "H1v1", leak=fit_leak(held.decays), setting=7, progress=False)
+
+
+@pytest.mark.parametrize("family", ["H1v1", pytest.param("H1v2", marks=pytest.mark.slow)])
+def test_driving_synapses_with_gains_of_their_own(family: str) -> None:
+    held = synthetic_bench(CHIPS[family], seed=2, neurons=range(6), drive_gains=True)
+    fit = fit_threshold(held.rates, CHIPS[family], leak=fit_leak(held.decays), progress=False)
+    assert 0.02 < fit.drive_gain_std < 0.045
+    assert "synapses differ in gain" in str(fit)
+    truth = np.asarray(held.truth.V_th.mantissa)[:6]
+    V, error = np.asarray(fit.V_th.mantissa), np.asarray(fit.V_th_error.mantissa)
+    assert np.sqrt(np.mean((V / truth - 1) ** 2)) < 0.02
+    # The gains of the first eleven synapses move what looks like the threshold by 3 % / sqrt(11).
+    assert 0.5 * 0.009 < np.median(error / V) < 2 * 0.009
+    assert (np.abs(V - truth) < 3.5 * error).all()
+
+
+def test_curves_of_neurons_without_decays() -> None:
+    held = bench("H1v1")
+    other = synthetic_bench(CHIPS["H1v1"], seed=0, neurons=[20, 21])
+    fit = fit_threshold(held.rates, CHIPS["H1v1"], leak=fit_leak(other.decays), progress=False)
+    assert fit.settings.tolist() == [-1]
+    assert not fit.tau_combined
+    np.testing.assert_allclose(fit.V_th.mantissa, held.truth.V_th.mantissa[:8], rtol=0.01)
