@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import brainstate
 import brainunit as u
 import numpy as np
 import pytest
 
-from brainhw.chip import H1V1, H1V2, LinearCharge, SaturatingCharge
-from brainhw.silicon import DecayTable, MeasuredChip, calibrate, synthetic_bench
+import brainhw as bh
+from brainhw.chip import H1V1, H1V2, ChipSpec, LinearCharge, SaturatingCharge
+from brainhw.silicon import DecayTable, MeasuredChip, calibrate, put_chip, synthetic_bench
 
 pytestmark = pytest.mark.no_dt
 LAB = Path(__file__).parents[1] / "golden" / "lab"
@@ -138,3 +140,26 @@ def test_the_tables_of_a_lab_in_any_order() -> None:
     V = done.measured.V_th.mantissa[:8]
     np.testing.assert_allclose(V[:3], [101.96, 98.04, 97.69], rtol=0.005)
     assert abs(float(done.measured.spec.noise_std.mantissa) - 1.694) < 0.06
+
+
+def test_a_charge_table_alone_brings_the_model_nearer_to_the_bench() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-15, 16, (12, 30))
+    x = (rng.random((80, 4, 12)) < 0.3).astype(np.float32)
+    hidden = H1V1.replace(charge=SaturatingCharge(0.7 * u.fcoulomb, saturation=1.2), leak_mismatch_std=None)
+
+    def net(chip: ChipSpec) -> brainstate.nn.Module:
+        return brainstate.nn.Sequential(
+            bh.nn.H1v1Synapse(12, 30, chip=chip, weight_init=codes * 0.06, weight_bits="chip"),
+            bh.nn.H1v1Layer(30, chip=chip, tau=10 * u.ms),
+        )
+
+    with brainstate.environ.context(dt=1.0 * u.ms):
+        on_bench = np.asarray(bh.rollout(net(hidden), x)[0])
+        model = net(H1V1)
+        preset = np.asarray(bh.rollout(model, x)[0])
+        done = calibrate(synthetic_bench(hidden, seed=3, neurons=[0]).charge, chip=H1V1)
+        put_chip(model, done.measured)
+        measured = np.asarray(bh.rollout(model, x)[0])
+    shared = [float((spikes * on_bench).sum() / spikes.sum()) for spikes in (preset, measured)]
+    assert shared[1] > 0.9 > 1.5 * shared[0]
