@@ -131,7 +131,7 @@ def synthetic_bench() -> Any:
         "synapses": ("short count", 3),
         "inputs": ("distinct", [1, 6]),
         "window": ("ms", 10.0 * u.ms),
-        "noise_std": ("nonnegative mV", 1.5 * u.mV),
+        "noise_std": ("optional positive mV", 1.5 * u.mV),
         "gain_std": ("nonnegative number", 0.03),
         "charge_noise": ("nonnegative fC", 0.01 * u.fcoulomb),
         "read_noise": ("nonnegative mV", 0.4 * u.mV),
