@@ -3,6 +3,8 @@
 from brainhw.silicon.calibrate import Calibration, calibrate
 from brainhw.silicon.callable_device import CallableDevice
 from brainhw.silicon.command import CommandDevice
+from brainhw.silicon.compare import compare
+from brainhw.silicon.comparison import Comparison, LayerComparison
 from brainhw.silicon.device import Device, DeviceError
 from brainhw.silicon.fit_charge import ChargeFit, fit_charge
 from brainhw.silicon.fit_leak import LeakFit, fit_leak
@@ -29,10 +31,12 @@ __all__ = [
     "ChipDifference",
     "ChipProgram",
     "CommandDevice",
+    "Comparison",
     "DecayTable",
     "Device",
     "DeviceError",
     "InTheLoop",
+    "LayerComparison",
     "LayerFit",
     "LeakFit",
     "MeasuredChip",
@@ -44,6 +48,7 @@ __all__ = [
     "ThresholdFit",
     "VirtualChip",
     "calibrate",
+    "compare",
     "fit_charge",
     "fit_leak",
     "fit_noise",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import brainstate
 import brainunit as u
 import numpy as np
 
+import brainhw as bh
 from brainhw.silicon import ChipProgram, Recording
 
 
@@ -75,3 +77,36 @@ class NumpyBench:
             V = V * (1 - spike) if self.held.chip.reset == "zero" else np.maximum(V - spike * self.V_th[path], 0)
             spikes[t], membranes[t] = spike, V + self.read_noise * self.rng.standard_normal(V.shape)
         return spikes, membranes
+
+
+STEPS, RUNS, N_IN = 116, 50, 16
+
+
+def program_of(
+    family: str, sizes: tuple[int, ...] = (24,), *, topology: str = "FF", strength: float = 0.5
+) -> ChipProgram:
+    synapse, layer = getattr(bh.nn, f"{family}Synapse"), getattr(bh.nn, f"{family}Layer")
+    rng, modules, n_in = np.random.default_rng(1), [], N_IN
+    limit = bh.chip.get_chip(family).weight_limit
+    for n in sizes:
+        weights = np.clip(strength * limit * (0.7 + rng.standard_normal((n_in, n))), -limit, limit)
+        more = {"topology": "RC", "weight_bits": "chip"} if topology == "RC" else {}
+        modules += [
+            synapse(n_in, n, weight_init=weights.astype(np.float32), weight_bits="chip"),
+            layer(n, tau=20 * u.ms, **more),
+        ]
+        n_in = n
+    with brainstate.environ.context(dt=1.0 * u.ms):
+        return ChipProgram.of(brainstate.nn.Sequential(*modules))
+
+
+def inputs(rate: float = 0.5, steps: int = STEPS, runs: int = RUNS, seed: int = 2) -> np.ndarray:
+    return (np.random.default_rng(seed).random((steps, runs, N_IN)) < rate).astype(np.float32)
+
+
+def off(found: u.Quantity, truth: np.ndarray) -> np.ndarray:
+    return np.asarray(found.mantissa) / truth - 1
+
+
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.nanmean(values**2)))

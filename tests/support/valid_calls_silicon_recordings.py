@@ -36,3 +36,41 @@ def fit_recordings() -> Any:
         "per_layer": ("flag", False),
         "progress": ("flag", False),
     }
+
+
+def bench() -> Any:
+    return bh.silicon.VirtualChip(bh.chip.H1V2, 7)
+
+
+def compared() -> Any:
+    net, x, _ = bench_run()
+    return bh.silicon.compare(net, bench(), x, explain=False)
+
+
+@add("silicon.compare")
+def compare() -> Any:
+    net, x, _ = bench_run()
+    return bh.silicon.compare, {
+        "net": ("net", net),
+        "device": ("device", bench()),
+        "x": ("data", x),
+        "y": ("optional data", np.arange(10) % 2),
+        "n_trials": ("count", 1),
+        "n_classes": ("optional count", 2),
+        "explain": ("flag", False),
+    }
+
+
+@add("Comparison.worst")
+def worst() -> Any:
+    return compared().worst, {"n": ("count", 3)}
+
+
+@add("Comparison.table")
+def table() -> Any:
+    return compared().table, {"n": ("count", 3)}
+
+
+@add("visualize.plot_comparison")
+def plot_comparison() -> Any:
+    return bh.visualize.plot_comparison, {"comparison": ("a comparison", compared())}
