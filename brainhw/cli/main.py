@@ -21,7 +21,14 @@ _DATA = (
 )
 _LABELLED = _DATA + "; an .npz file may hold `y` of shape [samples], the class of each, counted from 0"
 
-_MODULES = {"info": "look", "check": "look", "power": "run", "run": "run", "calibrate": "calibrate"}
+_MODULES = {
+    "info": "look",
+    "check": "look",
+    "power": "run",
+    "run": "run",
+    "calibrate": "calibrate",
+    "compare": "compare",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -103,7 +110,7 @@ def _start(words: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m brainhw",
-        description="Look into bundles of spiking networks for chips, run them, and calibrate chips.",
+        description="Look into bundles of spiking networks for chips, run them, calibrate chips, compare chips and models.",
     )
     parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -132,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         help="samples at once (default: 64)",
     )
     _add_calibrate(commands)
+    _add_compare(commands)
     return parser
 
 
@@ -166,6 +174,43 @@ def _add_calibrate(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--dt", metavar="MS", type=_positive, default=1.0, help="time step in ms (default: 1)")
     parser.add_argument("--name", metavar="TEXT", help="name of the measured chip (default: that of the output file)")
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands, "compare", "compare a bundle with a measured chip, or with a bench that a command reaches"
+    )
+    parser.add_argument(
+        "chip", metavar="CHIP", nargs="?", help="a measured chip (.chip), whose exact model plays the bench"
+    )
+    parser.add_argument("data", metavar="DATA", help=_LABELLED)
+    parser.add_argument(
+        "--device",
+        metavar="CMD",
+        help="instead of CHIP: a command and its arguments in one word, such as 'python bench.py'; no shell runs it",
+    )
+    parser.add_argument(
+        "--timeout", metavar="S", type=_positive, default=60.0, help="seconds that the command may take (default: 60)"
+    )
+    parser.add_argument(
+        "--trials",
+        metavar="N",
+        type=functools.partial(_whole, least=1, most=1000),
+        default=1,
+        help="runs of the bench; from 2 on, its agreement with itself is shown (default: 1)",
+    )
+    parser.add_argument(
+        "--worst",
+        metavar="N",
+        type=functools.partial(_whole, least=1, most=10**6),
+        default=10,
+        help="neurons in the table (default: 10)",
+    )
+    parser.add_argument(
+        "--no-causes", dest="causes", action="store_false", help="do not fit tau and thresholds, which takes a while"
+    )
+    parser.add_argument("--labels", metavar="FILE", help="labels from another file, as for run")
+    parser.add_argument("--figure", metavar="FILE", help="draw the comparison into this file (.png, .pdf, .svg)")
 
 
 def _pairs(text: str) -> dict[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import brainstate
 import brainunit as u
+import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
@@ -29,7 +30,8 @@ def model_run(
     names = {path: (f"{path}.spk", f"{path}.V") for path in program.layers}
     record = [name for pair in names.values() for name in pair]
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=program.dt, fit=False):
-        seen = rollout(net, x, record=record)[1]
+        # In the precision of the network, which may be a half.
+        seen = rollout(net, jnp.asarray(x, brainstate.environ.dftype()), record=record)[1]
         modules = {".".join(map(str, place)): node for place, node in net.nodes().items()}
         taus = {path: np.asarray(modules[path].chip_tau.value.to(u.ms).mantissa).ravel() for path in names}
         thresholds = {path: np.asarray(modules[path].chip_V_th.value.to(u.mV).mantissa).ravel() for path in names}

@@ -36,7 +36,9 @@ LEFT_OUT: dict[str, str] = {
         ),
         _MADE,
     ),
-    **dict.fromkeys(("silicon.Comparison", "silicon.LayerComparison", "silicon.LayerFit", "silicon.RecordingsFit"), _MADE),
+    **dict.fromkeys(
+        ("silicon.Comparison", "silicon.LayerComparison", "silicon.LayerFit", "silicon.RecordingsFit"), _MADE
+    ),
     **dict.fromkeys(
         ("BundledNet.take_chip", "EffectiveWeight.take_chip", "H1Layer.take_chip", "_ChipSynapse.take_chip"),
         "put_chip calls it for each module of a net, with a chip that it has checked",
