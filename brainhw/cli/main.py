@@ -110,7 +110,7 @@ def _start(words: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m brainhw",
-        description="Look into bundles of spiking networks for chips, run them, calibrate chips, compare chips and models.",
+        description="Look into bundles of spiking networks for chips, run them, calibrate and compare chips.",
     )
     parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
