@@ -17,7 +17,7 @@ from brainhw.deploy.bundle import build_net, read_bundle
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import check_deployable
-from brainhw.kernel.quantize import stored_grid
+from brainhw.kernel.quantize import lowest_code, stored_grid
 
 __all__ = ["check", "info", "opened", "say"]
 
@@ -93,5 +93,5 @@ def _weight(codes: Codes, chip: ChipSpec) -> tuple[str, ...]:
         " x ".join(str(n) for n in codes.values.shape),
         f"{codes.bits}",
         f"{len(np.unique(codes.values))} of {grid.n_levels}",
-        f"{np.mean(np.abs(codes.values) == grid.largest_code):.1%}",
+        f"{np.mean((codes.values == grid.largest_code) | (codes.values == lowest_code(grid))):.1%}",
     )

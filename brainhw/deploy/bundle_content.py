@@ -16,7 +16,7 @@ from brainhw.chip.file import chip_from_text, chip_to_text
 from brainhw.deploy.bundle_chip import chip_values, plain_values
 from brainhw.deploy.placement import Placement
 from brainhw.deploy.survey import INPUT
-from brainhw.kernel.quantize import stored_grid
+from brainhw.kernel.quantize import lowest_code, stored_grid
 
 __all__ = [
     "DTYPES",
@@ -239,21 +239,22 @@ def _layer(item: Any, path: str, chip: ChipSpec) -> BundledLayer:
 
 def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec, *, one_to_one: bool = False) -> Codes:
     bits = _int(entry["bits"], BITS[0], BITS[-1], f"{where}: bits")
-    largest = stored_grid(chip, bits).largest_code
+    grid = stored_grid(chip, bits)
+    ends = lowest_code(grid), grid.largest_code
     if one_to_one:
-        return Codes(bits, np.array(_row(entry["codes"], largest, f"{where}: codes"), np.int32))
-    rows = [_row(row, largest, f"{where}: a row of codes") for row in _list(entry["codes"], f"{where}: codes")]
+        return Codes(bits, np.array(_row(entry["codes"], ends, f"{where}: codes"), np.int32))
+    rows = [_row(row, ends, f"{where}: a row of codes") for row in _list(entry["codes"], f"{where}: codes")]
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"{where}: the rows of codes differ in length")
     return Codes(bits, np.array(rows, np.int32))
 
 
-def _row(value: Any, largest: int, where: str) -> list[int]:
-    row = _list(value, where)
+def _row(value: Any, ends: tuple[int, int], where: str) -> list[int]:
+    row, (lowest, largest) = _list(value, where), ends
     for code in row:
         # `type`, not `isinstance`: true and false are ints in Python, and a code 1.0 would be read as 1.
-        if type(code) is not int or abs(code) > largest:
-            raise ValueError(f"{where} must hold whole numbers from {-largest} to {largest}; got {_found(code)}")
+        if type(code) is not int or not lowest <= code <= largest:
+            raise ValueError(f"{where} must hold whole numbers from {lowest} to {largest}; got {_found(code)}")
     return row
 
 

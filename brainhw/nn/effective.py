@@ -151,7 +151,7 @@ class EffectiveWeight(brainstate.nn.Module):
         bits = check_bits(bits, call=call, name="weight_bits")
         family = self._family()
         if family is None or family.weight_grid is None:
-            return WeightGrid(self.chip.weight_limit, bits)
+            return WeightGrid(self.chip.weight_limit, bits, self.chip.weight_lowest)
         return family.weight_grid(self.chip, bits)
 
     def _family(self) -> Family | None:
@@ -179,7 +179,9 @@ class EffectiveWeight(brainstate.nn.Module):
         """Return the weights after the sign annealing, before any rounding."""
         if self.sign_alpha is None:
             return master
-        return signs.fold(master, self.sign_alpha.value, block=self.chip.sign_block, axis=self.chip.sign_axis)
+        chip = self.chip
+        limits = None if chip.weight_lowest is None else chip.weight_range
+        return signs.fold(master, self.sign_alpha.value, block=chip.sign_block, axis=chip.sign_axis, limits=limits)
 
     def applied(self, master: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Return the weights that the chip is programmed with; ``key`` rounds at random, ``None`` to the nearest."""

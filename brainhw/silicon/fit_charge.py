@@ -12,7 +12,7 @@ from scipy.optimize import isotonic_regression, least_squares
 
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, TabulatedCharge, get_chip
-from brainhw.kernel.quantize import stored_grid
+from brainhw.kernel.quantize import lowest_code, stored_grid
 from brainhw.silicon._results import student_scale, with_error
 from brainhw.silicon.tables import ChargeTable
 
@@ -142,7 +142,7 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     chip = get_chip(chip, call=call)
     grid = stored_grid(chip, chip.weight_bits)
     code, q = table.code, np.asarray(table.charge.mantissa)
-    _check_codes(code, grid.largest_code, call)
+    _check_codes(code, lowest_code(grid), grid.largest_code, call)
     codes, k = np.unique(code, return_inverse=True)
     synapses, s = np.unique(table.synapse, return_inverse=True)
     if codes.size < LEAST_CODES:
@@ -207,11 +207,11 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     )
 
 
-def _check_codes(code: np.ndarray, largest: int, call: str) -> None:
-    off = np.abs(code) > largest
+def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str) -> None:
+    off = (code > largest) | (code < lowest)
     if off.any():
         raise ValueError(
-            f"{call}: codes of table must lie from {-largest} to {largest}, the grid of the chip; got "
+            f"{call}: codes of table must lie from {lowest} to {largest}, the grid of the chip; got "
             f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows). Check the chip and its weight_bits."
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, get_chip
-from brainhw.kernel.quantize import stored_grid
+from brainhw.kernel.quantize import lowest_code, stored_grid
 from brainhw.silicon._results import pooled_spread, with_error
 from brainhw.silicon.fit_charge import ChargeFit
 from brainhw.silicon.fit_leak import LeakFit
@@ -296,10 +296,10 @@ def _data(
     """Return the counts with their drives, and the relative error of the charge per spike."""
     grid = stored_grid(chip, chip.weight_bits)
     code = np.full(index.size, grid.largest_code) if table.code is None else table.code
-    off = np.abs(code) > grid.largest_code
+    off = (code > grid.largest_code) | (code < lowest_code(grid))
     if off.any():
         raise ValueError(
-            f"{call}: codes of table must lie from {-grid.largest_code} to {grid.largest_code}; got "
+            f"{call}: codes of table must lie from {lowest_code(grid)} to {grid.largest_code}; got "
             f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows). Check the chip and its weight_bits."
         )
     curve = chip.charge if charge is None else charge.curve

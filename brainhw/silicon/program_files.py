@@ -23,7 +23,7 @@ from brainhw.chip.file import chip_from_data, chip_to_text
 from brainhw.deploy.bundle_content import BundleContent, content_from_plain
 from brainhw.deploy.packing import FORWARD, FRONTEND, RECURRENT
 from brainhw.deploy.placement import Placement
-from brainhw.kernel.quantize import stored_grid
+from brainhw.kernel.quantize import lowest_code, stored_grid
 from brainhw.silicon.program_csv import CSV_FILES, read_csv, write_csv
 
 __all__ = ["FORMATS", "JSON_FILE", "NPZ_FILE", "content_of_folder", "places", "wanted_shapes", "write_folder"]
@@ -162,7 +162,7 @@ def places(placement: Placement) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def _levels(chip: ChipSpec, bits: int, dtype: str) -> dict[str, np.ndarray]:
     """Return each code of a grid with its weight and its charge, in the numbers that the model computes with."""
     grid = stored_grid(chip, bits)
-    codes = np.arange(-grid.largest_code, grid.largest_code + 1, dtype=np.int32)
+    codes = np.arange(lowest_code(grid), grid.largest_code + 1, dtype=np.int32)
     weights = grid.values(jnp.asarray(codes), dtype)
     # NumPy files know no bfloat16; float32 holds it exactly.
     kind = np.float64 if dtype == "float64" else np.float32

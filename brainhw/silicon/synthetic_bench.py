@@ -16,7 +16,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._files import path_text, write_whole
 from brainhw.chip import ChipSpec, get_chip
-from brainhw.kernel.quantize import stored_grid
+from brainhw.kernel.quantize import lowest_code, stored_grid
 from brainhw.silicon.measured import MeasuredChip
 from brainhw.silicon.tables import ChargeTable, DecayTable, RateTable
 
@@ -187,7 +187,7 @@ def synthetic_bench(
     tau, V_th = _drawn(chip, rng) if given is None else _of_neurons(given, settings, which, call)
 
     grid = stored_grid(chip, chip.weight_bits)
-    codes = np.arange(-grid.largest_code, grid.largest_code + 1)
+    codes = np.arange(lowest_code(grid), grid.largest_code + 1)
     q = np.asarray(chip.charge(np.asarray(grid.values(codes.astype(np.float32), np.float32))).mantissa, float)
     gains = 1 + spread * rng.standard_normal(n_synapses)
     charges = q[:, None] * gains + charging * rng.standard_normal((codes.size, n_synapses))

@@ -26,6 +26,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "count target": ((*NUMBERS, "0"), "finite, zero or above"),
     "number": (SIGNED, "finite"),
     "optional lowest": (("None", "-1", "-0.5", "np.int64 -1", "0-d jax -1"), "a negative weight, or none"),
+    "optional negative": (("None", "-1", "-7", "-0.5", "np.int64 -1", "0-d jax -1"), "below zero, or none"),
     "optional number": (("None", *SIGNED), "finite, or none"),
     "optional nonnegative number": (("None", "0", *NUMBERS), "zero or above, or none"),
     "optional positive number": (("None", *NUMBERS), "above zero, or none"),
