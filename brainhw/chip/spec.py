@@ -179,12 +179,6 @@ class ChipSpec:
         return -self.weight_limit if self.weight_lowest is None else self.weight_lowest, self.weight_limit
 
     @property
-    def weight_reach(self) -> float:
-        """The largest magnitude that a weight of either sign may have."""
-        low, high = self.weight_range
-        return min(-low, high)
-
-    @property
     def n_neurons(self) -> int:
         """Number of neurons of the chip, over all cores."""
         return sum(self.cores)

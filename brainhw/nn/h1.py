@@ -121,7 +121,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         """Return the master weight, with the range and the grid of the chip."""
         # A one-to-one weight has no axis of inputs.
         axis = -1 if self.weight.value.ndim > 1 else None
-        return Slot(self.weight, limit=self.chip.weight_reach, grid=self.effective.grid, out_axis=axis)
+        return Slot(self.weight, limit=_reach(self.chip), grid=self.effective.grid, out_axis=axis)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context without rounding and without sign annealing."""
@@ -570,7 +570,7 @@ class H1Layer(SpikingLayer):
         """Return the master recurrent weight with the range and grid of the chip; ``None`` for ``topology='FF'``."""
         if self.topology == "FF":
             return None
-        return Slot(self.recurrent_weight, limit=self.chip.weight_reach, grid=self.effective.grid)
+        return Slot(self.recurrent_weight, limit=_reach(self.chip), grid=self.effective.grid)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context without rounding and without sign annealing of the recurrent weights."""
@@ -628,6 +628,11 @@ class H1v2Layer(H1Layer):
     >>> spikes, round(float(layer.V.value.mantissa[0]), 3)
     ([1.0, 1.0], 38.097)
     """
+
+
+def _reach(chip: ChipSpec) -> float:
+    """Return the largest magnitude that a weight of either sign may have."""
+    return chip.weight_limit if chip.weight_lowest is None else min(chip.weight_limit, -chip.weight_lowest)
 
 
 def _recurrent_key(key: jax.Array | None) -> jax.Array | None:

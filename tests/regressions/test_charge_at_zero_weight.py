@@ -1,4 +1,4 @@
-"""A measured curve may move charge at weight zero: such a synapse is an event, and shifts the mean that a start aims at."""
+"""A measured curve may move charge at weight zero: such a synapse is an event, and shifts the mean of a start."""
 
 from __future__ import annotations
 
