@@ -36,6 +36,10 @@ STEPS = (
     "as one node and as two; and what a constant drive of 0.5 settles at."
 )
 DIFFERING = "How many values of the output differ from those of brainhw, of all neurons and steps."
+FITS = (
+    "Errors relative to full scale (charge) or to the value; coverage is the share of 95 % intervals that hold the "
+    "truth, wanted between 0.9 and 0.99."
+)
 
 
 class Section(NamedTuple):
@@ -182,6 +186,7 @@ SECTIONS = [
     Section("cost_model", "A cost model against what was measured", predicted, ".cost_model", "speed"),
     Section("stream", "Latency of one step", latencies, ".stream", "speed"),
     Section("import_time", "Start-up", seconds, ".import_time", "speed"),
+    Section("silicon_fits", "Calibration of synthetic benches", anything, ".silicon_fits", "calibrate", FITS),
     Section("nir_steps", "NIR neurons against their equations", anything, ".nir_steps", "nir", STEPS),
     Section("nir_peers", "NIR graphs read by others", readers, ".nir_peers", "nir", DIFFERING),
 ]

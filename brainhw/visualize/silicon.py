@@ -115,24 +115,27 @@ def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
         mean, spread = float(fit.mean.mantissa[place]), float(fit.spread[place])
         color = f"C{place % 10}"
         ax.errorbar(fit.neurons, tau, _INTERVAL * error, fmt="o", ms=2.5, lw=0.8, color=color)
-        words = f"setting {setting}: {mean:.3g} ms, spread {100 * spread:.1f} %"
+        words = f"{setting}: {mean:.3g} ms, {100 * spread:.1f} %"
         ax.axhline(mean, color=color, lw=1, ls="--", label=words)
     ax.set_yscale("log")
     _plain_log_ticks(ax)
     ax.set(xlabel="physical neuron", ylabel="time constant (ms)")
     ax.set_title(f"leak: read noise {float(fit.read_noise.mantissa):.2g} mV", fontsize="medium")
-    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 0))
+    columns = 1 if fit.settings.size <= 4 else 2
+    told = {"title": "setting: mean, spread", "title_fontsize": "small", "alignment": "left"}
+    ax.legend(frameon=False, fontsize="small", loc="lower left", ncols=columns, **told)
     low, high = ax.get_ylim()
     # Room for the legend below the points.
-    ax.set_ylim(low / (high / low) ** (0.09 * fit.settings.size), high)
+    share = min(0.1 + 0.07 * -(-fit.settings.size // columns), 0.6)
+    ax.set_ylim(low / (high / low) ** (share / (1 - share)), high)
     return ax
 
 
 def _plain_log_ticks(ax: Axes) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
