@@ -269,3 +269,35 @@ def test_a_measured_chip_in_place_goes_with_the_files(tmp_path: Path) -> None:
     spikes = bh.rollout(net, xs)[0]
     assert spikes.sum() > 0
     assert np.array_equal(spikes, bh.rollout(read.to_net(), xs)[0])
+
+
+@pytest.mark.parametrize("format", ["npz", "csv"])
+@pytest.mark.parametrize("lowest", [-16, -7])
+def test_a_range_that_is_not_symmetric_is_that_of_codes_and_levels(lowest: int, format: str, tmp_path: Path) -> None:
+    step = bh.chip.H1V1.weight_limit / 15
+    table = bh.chip.TabulatedCharge([-0.96, 0.0, 0.9], [-0.5, 0.02, 0.8] * u.fcoulomb)
+    chip = bh.chip.H1V1.replace(weight_lowest=lowest * step, charge=table)
+    weights = np.random.default_rng(1).integers(lowest, 16, (6, 5)) * step
+    weights[0, 0] = lowest * step
+    net = brainstate.nn.Sequential(
+        bh.nn.H1v1Synapse(6, 5, chip=chip, weight_init=weights, weight_bits="chip"),
+        bh.nn.H1v1Layer(5, tau=20 * u.ms, chip=chip),
+    )
+    program = ChipProgram.of(net)
+    assert program.codes["layers.0"].min() == lowest
+    assert program.updated(net) == program
+    program.save(tmp_path, format=format)
+    read = ChipProgram.load(tmp_path)
+    assert read == program
+    xs = (np.random.default_rng(0).random((40, 4, 6)) < 0.9).astype(np.float32) * 2
+    recorded = bh.rollout(net, xs, record=("layers.1.spk",))[1]["layers.1.spk"]
+    assert recorded.sum() > 0
+    assert np.array_equal(recorded, bh.rollout(read.to_net(), xs)[0])
+    same = {"leak_mismatch_std": None, "threshold_mismatch_std": None, "synapse_mismatch_std": None}
+    bench = bh.silicon.VirtualChip(chip.replace(**same), 0)
+    bench.program(read)
+    assert np.array_equal(bench.run(xs).spikes["layers.1"], recorded)
+    if format == "csv":
+        rows_of(tmp_path, "codes.csv", at(1, 3, str(lowest - 1)))
+        with pytest.raises(ValueError, match=rf"from {lowest} to 15; got {lowest - 1}"):
+            ChipProgram.load(tmp_path)
