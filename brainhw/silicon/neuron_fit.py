@@ -30,6 +30,8 @@ _GOOD, _NEAR = 0.5, 5e-3
 _FURTHEST = 0.8  # the longest step of one round, in the logarithm
 # In front of the fit: factors of threshold and of tau that are tried, and the noise as a share of the threshold.
 _THRESHOLDS, _TAUS, _NOISE = np.arange(-1.2, 1.6, 0.3), np.arange(-1.0, 1.1, 0.5), 0.08
+# Membranes make the likelihood so steep that a finer grid is needed, and more noise where synapses differ.
+_FINE, _NOISES = np.arange(-0.2, 0.21, 0.04), np.array([0.0, 0.5, 1.0])
 # A bench without noise has no largest likelihood: it grows for ever as the noise falls. So some noise is always
 # assumed, as a share of the threshold, and the logarithm of the rest has a normal prior around another share, which a
 # hundred spikes outweigh.
@@ -106,18 +108,24 @@ def _observed(runs: LayerRuns, read_noise: float | None, typical: float, to_zero
 
 def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
     """Return the best of a grid around the start, neuron by neuron: the likelihood has more than one peak."""
-    taus = _TAUS if seen.membranes is None else np.zeros(1)
     best, value = start, np.full(start.shape[1], -np.inf)
+
+    def tried(p: np.ndarray) -> None:
+        nonlocal best, value
+        found = log_likelihood(p, seen)
+        better = found > value
+        best, value = np.where(better, p, best), np.where(better, found, value)
+
+    alone = seen.membranes is None
     for threshold in _THRESHOLDS:
-        for tau in taus:
-            p = start.copy()
-            p[0] += threshold
-            p[1] += tau
-            if seen.membranes is None:
-                p[2] += threshold  # the noise is a share of the threshold
-            found = log_likelihood(p, seen)
-            better = found > value
-            best, value = np.where(better, p, best), np.where(better, found, value)
+        for tau in _TAUS if alone else [0.0]:
+            # The noise is a share of the threshold; membranes tell it, and tau, beforehand.
+            tried(start + np.array([threshold, tau, threshold] if alone else [threshold, 0, 0, 0])[:, None])
+    if not alone:
+        coarse = best
+        for threshold in _FINE:
+            for noise in _NOISES:
+                tried(coarse + np.array([threshold, 0, noise, 0])[:, None])
     return best
 
 
@@ -131,11 +139,11 @@ def _maximised(
     """
     from scipy.optimize import minimize
 
-    def posterior(p: np.ndarray) -> tuple[float, np.ndarray]:
+    def posterior(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         value, slope = value_and_gradient(p, seen)
         away = (p[2] - usual) / _PRIOR_STD
         slope[2] -= away / _PRIOR_STD
-        return float(value.sum() - 0.5 * (away**2).sum()), slope
+        return value - 0.5 * away**2, slope
 
     for last in [False] * _ROUNDS + [True]:
         gradient = posterior(p)[1]
@@ -151,10 +159,15 @@ def _maximised(
         if last or settled.all():
             break
 
-        def loss(y: np.ndarray, p: np.ndarray = p, whiten: np.ndarray = whiten) -> tuple[float, np.ndarray]:
+        # A neuron far from its optimum has a slope that would hide all others; its optimum is the same at any weight.
+        weight = 1 / np.maximum(1.0, np.abs(steps).max(axis=0))
+
+        def loss(
+            y: np.ndarray, p: np.ndarray = p, whiten: np.ndarray = whiten, weight: np.ndarray = weight
+        ) -> tuple[float, np.ndarray]:
             moved = p + np.einsum("nki,in->kn", whiten, y.reshape(p.shape))
             value, slope = posterior(moved)
-            return -value, -np.einsum("nki,kn->in", whiten, slope).ravel()
+            return -float((weight * value).sum()), -(weight * np.einsum("nki,kn->in", whiten, slope)).ravel()
 
         # The line search sees the sum over neurons: without a bound it lets one neuron run away for the others.
         reach = (_FURTHEST * scale.T).ravel()

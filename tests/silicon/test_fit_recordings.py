@@ -86,6 +86,21 @@ def test_membranes_tell_the_gain_too() -> None:
 
 
 @pytest.mark.slow
+def test_membranes_of_synapses_that_differ_by_a_third_still_have_an_optimum_for_every_neuron() -> None:
+    # Every neuron was given up: one with a steep likelihood hid the slopes of all others.
+    program, bench, x = program_of("H1v2"), NumpyBench(3, membranes=True, synapse_std=0.3), inputs()
+    bench.program(program)
+    fit = fit_recordings(program, x, bench.run(x))
+    one = fit.layers["layers.1"]
+    assert not [why for why in one.reasons if why and "spikes" not in why]
+    assert np.nanmedian(one.threshold.mantissa) == pytest.approx(
+        np.median(bench.V_th["layers.1"]) / bench.gain, rel=0.1
+    )
+    # What the model lacks counts as noise.
+    assert np.nanmedian(one.noise.mantissa) > 1.2 * bench.noise / bench.gain
+
+
+@pytest.mark.slow
 def test_programs_of_a_loop_two_layers_and_runs_of_two_lengths() -> None:
     weak, strong = (program_of("H1v2", (12, 6), topology="RC", strength=s) for s in (0.45, 0.5))
     bench, xs = NumpyBench(5, gain=2.0, noise=0.5), [inputs(runs=20), inputs(steps=80, runs=20, seed=3)]
