@@ -21,6 +21,8 @@ from brainhw.silicon.tables import RateTable
 __all__ = ["ThresholdFit", "fit_threshold"]
 
 LEAST_POINTS = 3
+# Good fits of benches miss rates by 0.05 % of a spike per step on average.
+_FOREIGN = 0.02
 # A threshold that is known to no better than this is no measurement.
 _WORST = 0.2
 
@@ -229,6 +231,13 @@ def _result(
 ) -> ThresholdFit:
     """Return the solution in physical units, with NaN for what it does not tell."""
     known = np.isfinite(found.error) & (found.error < _WORST)
+    telling = np.isin(data.neuron, np.flatnonzero(found.tells))
+    off = float(np.mean(np.abs(found.mean - data.count)[telling] / data.n_steps[telling])) if telling.any() else 0.0
+    if off > _FOREIGN:
+        raise ValueError(
+            f"fit_threshold: the f-I curves do not follow the model of the chip; rates are off by {100 * off:.1f} % of "
+            f"a spike per step on average, at most {100 * _FOREIGN:g} % are accepted. Check dt, window, and the family."
+        )
     if not known.any():
         raise ValueError(
             f"fit_threshold: none of the {neurons.size} f-I curves shows a threshold; every neuron is silent or fires "
@@ -304,6 +313,10 @@ def _data(
         )
     curve = chip.charge if charge is None else charge.curve
     codes, place = np.unique(code, return_inverse=True)
+    if not (table.inputs > 0).any():
+        raise ValueError(
+            f"{call}: inputs of table must hold numbers above zero; got only 0. Measure with active synapses."
+        )
     each = np.asarray(curve(np.asarray(grid.values(codes.astype(np.float32), np.float32))).mantissa, float)
     if not each.max() > 0:
         raise ValueError(

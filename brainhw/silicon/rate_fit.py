@@ -52,7 +52,8 @@ class RateSolution:
     """Threshold charge ``[N]`` in fC, tau ``[S, N]`` in ms, noise in fC, with relative errors; counts of each row.
 
     ``excess`` is the scatter of the counts around the fit as a variance, relative to that of the model; ``cost`` the
-    sum of all squared residuals; ``gain_std`` the relative spread of the synapses that drive a neuron.
+    sum of all squared residuals; ``gain_std`` the relative spread of the synapses that drive a neuron;
+    ``tells`` whether a neuron has a rate between none and one spike per step.
     """
 
     theta: np.ndarray
@@ -66,6 +67,7 @@ class RateSolution:
     excess: float
     cost: float
     gain_std: float
+    tells: np.ndarray
     notes: list[str] = field(default_factory=list)
 
     def enlarge(self, factor: float) -> None:
@@ -340,6 +342,7 @@ class _Problem:
             excess=excess,
             cost=float(squares.sum()),
             gain_std=self.gain,
+            tells=self.tells,
             notes=notes,
         )
 

@@ -95,6 +95,13 @@ def test_decays_that_disagree_are_set_aside_and_said() -> None:
     np.testing.assert_allclose(fit.V_th.mantissa, held.truth.V_th.mantissa[:8], rtol=0.01)
 
 
+def test_curves_that_no_threshold_explains_are_refused() -> None:
+    rate = np.random.default_rng(0).integers(0, 1000, 32) * u.Hz
+    table = RateTable(np.repeat([0, 1], 16), np.tile(np.arange(1, 17), 2), rate)
+    with pytest.raises(ValueError, match=r"fit_threshold: the f-I curves do not follow the model .*dt, window"):
+        fit_threshold(table, CHIPS["H1v1"], progress=False)
+
+
 def change(**columns: Any) -> RateTable:
     table = bench("H1v1").rates
     given = {"neuron": table.neuron, "inputs": table.inputs, "rate": table.rate, **columns}
@@ -105,6 +112,7 @@ def change(**columns: Any) -> RateTable:
     ("table", "options", "match"),
     [
         (lambda: RateTable([0, 0], [1, 2], [1, 2] * u.Hz), {}, r"at least 3 points; neuron 0 has 2"),
+        (lambda: change(inputs=0 * np.arange(128), trial=np.arange(128)), {}, r"inputs of table .*got only 0"),
         (lambda: change(rate=2000 * np.ones(128) * u.Hz), {}, r"at most once per step, 1000 Hz; got 2000 Hz"),
         (lambda: change(rate=0 * np.ones(128) * u.Hz), {}, r"none of the 8 f-I curves"),
         (lambda: change(code=np.full(128, 16)), {}, r"codes of table .*-15 to 15; got 16 \(128"),
