@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    info = _command(commands, "info", "show the content of a bundle")
+    info = _command(commands, "info", "show the content of a bundle, or of a measured chip (.chip)")
     info.add_argument("--chip", action="store_true", help="show every number of the chip, with its provenance")
     _command(commands, "check", "verify a bundle, and that its network can go on its chip (exit code 0, else 1)")
     power = _command(commands, "power", "estimate power and energy on data")

@@ -10,13 +10,13 @@ import brainunit as u
 import numpy as np
 
 from brainhw._arguments import describe
-from brainhw._files import FileKind, Sealed, path_text, versions
+from brainhw._files import FileKind, Sealed, open_regular, path_text, versions
 from brainhw._plain_json import parse_json, text_of
 from brainhw.chip import UnknownFamilyError
 from brainhw.chip.file import chip_from_text, chip_to_text
 from brainhw.silicon.measured import MeasuredChip
 
-__all__ = ["TAG", "load_measured", "save_measured"]
+__all__ = ["TAG", "is_measured", "load_measured", "read_measured", "save_measured"]
 
 _KIND = FileKind("measured chip", "brainhw.silicon.MeasuredChip.save", 1)
 TAG = "brainhw-measured"
@@ -36,11 +36,27 @@ def save_measured(chip: MeasuredChip, path: str | os.PathLike[str]) -> None:
 
 
 def load_measured(path: str | os.PathLike[str]) -> MeasuredChip:
-    """Read a chip from a file; nothing in it is trusted (see `MeasuredChip.load`)."""
-    call = "MeasuredChip.load"
-    payload, _, what = _FILE.read(path, call=call)
+    """Read a chip from a file (see `MeasuredChip.load`)."""
+    return read_measured(path, call="MeasuredChip.load")[0]
+
+
+def is_measured(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file says that it is a measured chip, by its name or its first word."""
+    if os.fsdecode(path).endswith(".chip"):
+        return True
     try:
-        return _chip(parse_json(payload.decode("ascii")))
+        with open_regular(path) as stream:
+            return stream.read(len(TAG) + 1) == f"{TAG} ".encode()
+    except (OSError, ValueError):  # whoever reads the file tells what is wrong with it
+        return False
+
+
+def read_measured(path: str | os.PathLike[str], *, call: str) -> tuple[MeasuredChip, str, dict[str, str]]:
+    """Return the chip of a file, its checksum and the versions that wrote it; nothing in the file is trusted."""
+    payload, checksum, what = _FILE.read(path, call=call)
+    try:
+        data = parse_json(payload.decode("ascii"))
+        return _chip(data), checksum, _versions(data["versions"])
     except UnknownFamilyError as error:
         raise ValueError(f"{what} needs a chip family that is not here: {error}") from error
     # The checksum only shows damage: the content may be made by anyone, so any error in reading it is a bad file.
@@ -78,6 +94,14 @@ def _chip(data: Any) -> MeasuredChip:
         for name, unit in _ARRAYS.items()
     }
     return MeasuredChip(spec, **held, notes="\n".join(_lines(data["notes"], "notes")))
+
+
+def _versions(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping) or any(
+        not isinstance(word, str) or not word.isprintable() for pair in value.items() for word in pair
+    ):
+        raise ValueError(f"versions must be a table of text; got {describe(value):.80}.")
+    return dict(value)
 
 
 def _lines(value: Any, name: str) -> list[str]:
