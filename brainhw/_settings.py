@@ -43,6 +43,10 @@ class StandIn(brainstate.State):  # type: ignore[type-arg]
         """Raise ``error``; the line that made a stand-in would help nobody."""
         raise error
 
+    def chip_changed(self) -> bool:
+        """Return whether a chip that was compiled in is no longer that of its module."""
+        return False
+
     def is_traced(self) -> bool:
         """Return whether the trace that this stands in is still running."""
         return any(trace is self._trace for trace in TRACE_CONTEXT.state_stack)
@@ -79,6 +83,10 @@ class _Settings(StandIn):
             for ref, mark in self.owners.values()
             if (owner := ref()) is not None and (now := owner.chip_mark) != mark
         )
+
+    def chip_changed(self) -> bool:
+        """Return whether a chip that was compiled in is no longer that of its module."""
+        return bool(self.marks())
 
     def _read_value(self) -> _Structure:
         """Return the structure that was compiled, or another one if the present settings would give other numbers."""

@@ -30,7 +30,7 @@ def set_weight_bits(
     """Set the bits that the weights of a network are rounded to; the learnt weights do not change.
 
     As with ``weight_bits=`` in the constructors, charges come from rounded weights from the next preparation on, in
-    training and in inference. A function that was compiled before keeps its bits: compile it again.
+    training and in inference. A function that ``brainstate.transform.jit`` compiled before is traced again.
 
     Parameters
     ----------

@@ -134,6 +134,7 @@ def robustness(
     ----------
     net : brainstate.nn.Module
         The network; it stays as it was. If a chip is in place, sampled or measured, its score is reported as well.
+        Every sampled chip keeps the values that were measured (:func:`brainhw.silicon.put_chip`).
     evaluate : callable
         ``evaluate(net)`` returns the score, a number such as an accuracy. It runs the network with
         :func:`brainhw.rollout` and without a key, and must be traceable: no ``float(...)`` and no numpy inside.

@@ -123,16 +123,19 @@ class EffectiveWeight(brainstate.nn.Module):
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Round to another grid from the next preparation on; raises if the arguments name none."""
+        before = vars(self).get("grid"), vars(self).get("rounding")
         self.grid = self.grid_of(weight_bits, rounding, call=call)
         self.weight_bits = None if self.grid is None else int(self.grid.bits)
         self.rounding = rounding
-        self.chip_mark = new_mark()
+        if (self.grid, rounding) != before:
+            self.chip_mark = new_mark()
         self.forget()
 
     def take_chip(self, chip: ChipSpec, *, call: str) -> None:
         """Compute the charges with another chip of the same family from the next preparation on; no mismatch."""
         self.chip = chip
         self.set_grid(self.weight_bits, self.rounding, call=call)
+        self.chip_mark = new_mark()
         self.mismatch.value = self.nominal_mismatch()
 
     def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> Any:

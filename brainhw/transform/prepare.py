@@ -300,7 +300,8 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
     net : brainstate.nn.Module
         A network with modules on a chip.
     key : jax.Array or int
-        Names the chip; ``prepare_net(net, key=key)`` draws the same one.
+        Names the chip; ``prepare_net(net, key=key)`` draws the same one. Values that were measured
+        (:func:`brainhw.silicon.put_chip`) stay as they are; the others are drawn.
     **mismatch : bool or float
         One argument for each kind of mismatch of the net's chip family. True (default) is the size in the chip's
         spec, a number is the standard deviation, 0 none. False leaves this kind as the chip in place has it: nominal,

@@ -276,6 +276,25 @@ def test_robustness_scores_each_chip_as_it_is_alone_and_the_mean_chip_as_nominal
     assert count(net) == report.nominal
 
 
+def test_a_stream_takes_the_new_chip_up_when_it_is_reset():
+    net, chip, xs = firing_net(), measured(), np.asarray(inputs(n_steps=15))
+    step = bh.stream(net, batch_size=3)
+    before = np.stack([step(x) for x in xs])
+    put_chip(net, chip)
+    step.reset()
+    after = np.stack([step(x) for x in xs])
+    assert not np.array_equal(before, after)
+    np.testing.assert_array_equal(after, spikes(net, xs))
+
+
+def test_rounding_to_other_bits_is_not_forgotten_by_a_compiled_function():
+    net = firing_net()
+    compiled = brainstate.transform.jit(lambda: bh.rollout(net, inputs())[0])
+    compiled()
+    bh.deploy.set_weight_bits(net, 3)
+    np.testing.assert_array_equal(compiled(), spikes(net))
+
+
 def test_fluct_init_leaves_the_chip_in_place():
     net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(16, 30, weight_bits="chip"), bh.nn.H1v2Layer(30, tau=20 * u.ms))
     put_chip(net, measured("H1v2"))
