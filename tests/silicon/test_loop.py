@@ -302,6 +302,67 @@ class TestFailures:
             loop.evaluate(x, y[:-1])
 
 
+class Faulty:
+    """A virtual chip whose cable is loose: one fault in front of each good answer."""
+
+    def __init__(self, seed: int) -> None:
+        chip = bh.silicon.scaled_chip(bh.chip.H1V2.replace(V_th=15.0 * u.mV), gain=0.7, leak_mismatch_std=0.3)
+        self.chip, self.rng = bh.silicon.VirtualChip(chip, key=1), np.random.default_rng(seed)
+        self.faults, self.failing = 0, False
+
+    def fault(self, kinds: tuple[str, ...]) -> str:
+        self.faults += 1
+        return str(self.rng.choice(kinds))
+
+    def program(self, program: bh.silicon.ChipProgram) -> None:
+        if self.failing and self.rng.random() < 0.3:
+            self.fault(("crash",))
+            raise bh.silicon.DeviceError("bench: the port is closed")
+        self.chip.program(program)
+
+    def run(self, x: np.ndarray) -> bh.silicon.Recording:
+        recording = self.chip.run(x)
+        if not self.failing:
+            return recording
+        kind = self.fault(("crash", "short", "narrow", "lost layer", "not a recording"))
+        spikes = dict(recording.spikes)
+        if kind == "short":
+            cut = int(self.rng.integers(1, T))
+            return bh.silicon.Recording({path: value[:cut] for path, value in spikes.items()})
+        if kind == "narrow":
+            return bh.silicon.Recording({**spikes, "hidden": spikes["hidden"][..., : int(self.rng.integers(1, N))]})
+        if kind == "lost layer":
+            return bh.silicon.Recording({"hidden": spikes["hidden"]})
+        if kind == "not a recording":
+            return spikes
+        raise bh.silicon.DeviceError("bench: no answer within 60 s")
+
+
+@pytest.mark.slow
+def test_two_hundred_faults_lose_nothing(tmp_path: Path) -> None:
+    bench = Faulty(seed=3)
+    net, loop = make(bench)
+    for i in range(200):
+        before = state_of(net, loop)
+        bench.failing = True
+        with pytest.raises(bh.silicon.DeviceError, match=rf"^InTheLoop\.step: the bench failed after {i} updates"):
+            loop.step(*data(i))
+        assert_equal(state_of(net, loop), before)
+        bench.failing = False
+        if i % 50 == 20:
+            # The process dies as well: a new one goes on from the file.
+            loop.save(tmp_path / "run.train")
+            net, loop = make(bench, seed=i)
+            loop.load(tmp_path / "run.train")
+        loop.step(*data(i))
+    assert bench.faults == 200
+    clean = Faulty(seed=0)
+    clean_net, undisturbed = make(clean)
+    for i in range(200):
+        undisturbed.step(*data(i))
+    assert_equal(state_of(net, loop), state_of(clean_net, undisturbed))
+
+
 class TestArguments:
     def test_wrong_kinds(self) -> None:
         net, adam = ChipNet(), braintools.optim.Adam(lr=0.03)
