@@ -159,13 +159,12 @@ class InTheLoop:
         x, y = self._batch(x, y, call)
         x, y = np.concatenate([x] * self._n_trials, axis=1), np.concatenate([y] * self._n_trials)
         recording = self._on_chip(x, call)
-        value, sound, gradients = self._gradient(x, y, self._recorded(recording, call))
+        value, sound = self._update(x, y, self._recorded(recording, call))
         if not bool(sound):
             raise FloatingPointError(
                 f"{call}: loss or gradient are not finite after {self.n_steps} updates (loss {float(value):g}). "
                 "The weights are those before the step; look at the loss function and at the learning rate."
             )
-        self._update(gradients)
         self.n_steps += 1
         return float(value)
 
@@ -297,7 +296,7 @@ class InTheLoop:
         }
 
     @functools.cached_property
-    def _gradient(self) -> Callable[..., Any]:
+    def _update(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
         def loss(x: jax.Array, y: jax.Array, recorded: Any) -> jax.Array:
             outputs, _ = rollout(self._net, x, recorded=recorded)
             return self._loss(outputs, y)
@@ -305,21 +304,20 @@ class InTheLoop:
         gradient = brainstate.transform.grad(loss, self._weights, return_value=True)
 
         @brainstate.transform.jit
-        def found(x: jax.Array, y: jax.Array, recorded: dict[str, jax.Array]) -> tuple[Any, jax.Array, Any]:
+        def update(x: jax.Array, y: jax.Array, recorded: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
             with_units = {k: v * u.mV if k.endswith(".V") else v for k, v in recorded.items()}
             gradients, value = gradient(x, y, with_units)
             leaves = jax.tree.leaves((value, gradients))
-            return value, jnp.all(jnp.stack([jnp.isfinite(u.get_mantissa(leaf)).all() for leaf in leaves])), gradients
+            sound = jnp.all(jnp.stack([jnp.isfinite(u.get_mantissa(leaf)).all() for leaf in leaves]))
 
-        return found
+            def learn() -> None:
+                self._optimizer.update(gradients)
+                if self._constrain is not None:
+                    self._constrain(self._net)
 
-    @functools.cached_property
-    def _update(self) -> Callable[[Any], None]:
-        @brainstate.transform.jit
-        def update(gradients: Any) -> None:
-            self._optimizer.update(gradients)
-            if self._constrain is not None:
-                self._constrain(self._net)
+            # One program for gradient and update: a second call from Python costs as much as a tenth of a small step.
+            brainstate.transform.cond(sound, learn, lambda: None)
+            return value, sound
 
         return update
 
