@@ -40,7 +40,8 @@ class ChargeFit:
     table : ChargeTable
         The measurement.
     curve : TabulatedCharge
-        The fitted curve, a table over the weights ``codes * step``.
+        The fitted curve, a table over the weights ``codes * step``. Its charge at code 0 is exactly zero where the fit
+        does not tell it from zero (two standard errors).
     codes : array of int, shape [K]
         Codes of the table.
     charge, error : Quantity, shape [K]
@@ -186,9 +187,10 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     if not (codes[0] < 0 < codes[-1]):
         notes.append("codes of one sign only: the curve goes on straight past the measured codes")
     fitted = value[np.searchsorted(at, code)]
+    curve = _zero_where_uncertain(at, value, error)
     return ChargeFit(
         table=table,
-        curve=TabulatedCharge(weights(at), u.Quantity(value, unit=u.fcoulomb)),
+        curve=TabulatedCharge(weights(at), u.Quantity(curve, unit=u.fcoulomb)),
         codes=at,
         charge=u.Quantity(value, unit=u.fcoulomb),
         error=u.Quantity(np.hypot(error * student_scale(max(freedom, 3)), common * value), unit=u.fcoulomb),
@@ -205,6 +207,17 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
         common_error=common,
         notes=tuple(notes),
     )
+
+
+def _zero_where_uncertain(codes: np.ndarray, charge: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Return the charges with exactly zero at code 0 where the fit does not tell its charge from zero."""
+    # Any other number would make each unused synapse an event of the power estimate.
+    (place,) = np.nonzero(codes == 0)
+    uncertain = place.size and abs(charge[place[0]]) < 2 * error[place[0]]
+    # Zero keeps the table increasing only between a charge below and one above it.
+    if not uncertain or not (np.all(charge[: place[0]] < 0) and np.all(charge[place[0] + 1 :] > 0)):
+        return charge
+    return np.where(codes == 0, 0.0, charge)
 
 
 def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str) -> None:

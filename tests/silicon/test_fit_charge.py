@@ -41,6 +41,16 @@ def test_without_noise_curve_and_gains_are_exact() -> None:
     assert abs(float(fit.curve(0.0).mantissa) - 0.03 * gains.mean()) < 1e-6
 
 
+def test_an_unused_synapse_is_no_event_unless_its_charge_was_measured() -> None:
+    fit = fit_charge(table(1.034 * WEIGHTS)[0], H1V1)
+    assert 0 < abs(float(fit.charge.mantissa[15])) < 2 * float(fit.error.mantissa[15])
+    assert float(fit.curve(0.0).mantissa) == 0.0
+    np.testing.assert_allclose(
+        np.delete(fit.curve.charges.mantissa, 15), np.delete(fit.charge.mantissa, 15), rtol=1e-12
+    )
+    assert float(fit_charge(table(asymmetric(WEIGHTS))[0], H1V1).curve(0.0).mantissa) > 0.02
+
+
 def test_a_straight_curve_is_fitted_without_bias() -> None:
     off = []
     for seed in range(20):
