@@ -197,7 +197,7 @@ print(f"test accuracy on the chip: {as_trained:.3f} as trained, {calibrated:.3f}
 # goes through the model. If the bench fails, weights and optimizer are those before the step.
 
 # %%
-loop = bh.silicon.InTheLoop(net, bench, loss=loss, optimizer=braintools.optim.Adam(lr=2e-2), accuracy=accuracy)
+loop = bh.silicon.InTheLoop(net, bench, loss=loss, optimizer=braintools.optim.Adam(lr=1e-2), accuracy=accuracy)
 for epoch in range(10):
     for batch in bh.data.batches(train, BATCH, seed=1, epoch=epoch):
         loop.step(time_first(batch.x), batch.y)
