@@ -30,7 +30,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import spoken_digits_h1 as digits
-from _bench_tables import STEP_NOISE, measured_tables
 from _saving import make_folder, save_arrays, save_figure, save_json
 from _training import FAMILIES, positive
 from tqdm import tqdm
@@ -41,6 +40,8 @@ from brainhw._table import plain_table
 # The hidden chips: factors on charge, threshold and all time constants, and spreads.
 HIDDEN = {"gain": 0.65, "threshold": 1.15, "tau": 0.7}
 SPREADS = {"leak_mismatch_std": 0.4, "threshold_mismatch_std": 0.15, "synapse_mismatch_std": 0.2}
+# Trial noise of a membrane in each step, as in the tables of a lab.
+NOISE = 1.5 * u.mV
 # Adam's first rate of the further epochs, in the loop or on a model; it falls along a cosine. Chosen on a fifth of the
 # training data of the vowels: after 10 epochs in the loop from the preset 0.92, 0.95, 0.98 at 0.01, 0.02, 0.03 (H1v2).
 # Without recorded membranes 0.89, 0.94, 0.96; without them and without the bound at the threshold 0.68 at 0.01.
@@ -203,12 +204,11 @@ class Study:
         self, net: brainstate.nn.Module, device: bh.silicon.Device, seed: int
     ) -> brainstate.nn.Module | None:
         """Return a copy of the network with the calibrated chip in place; ``None`` without tables of the bench."""
-        net = copy.deepcopy(net)
+        net, known = copy.deepcopy(net), {}
         if isinstance(device, bh.silicon.VirtualChip):
-            program = bh.silicon.ChipProgram.of(net)
-            neurons = np.sort(np.concatenate([program.physical(layer) for layer in program.layers]))
-            neurons = neurons[:: 20 if self.arguments.smoke else 1]
-            tables = measured_tables(device, self.task.settings, neurons, seed=seed)
+            bench = self.tables(net, device, seed)
+            tables = bench.charge, bench.decays, bench.rates
+            known = {"settings": dict(enumerate(bench.profiles)), "rates_setting": bench.rates_setting}
         elif self.arguments.tables:
             tables = tuple(self.arguments.tables)
         else:
@@ -218,12 +218,25 @@ class Study:
         if path.exists():
             measured = bh.silicon.MeasuredChip.load(path)
         else:
-            settings = {k: k for k in self.task.settings} if isinstance(device, bh.silicon.VirtualChip) else None
             preset = bh.chip.get_chip(self.arguments.chip)
-            measured = bh.silicon.calibrate(*tables, chip=preset, settings=settings, progress=True).measured
+            measured = bh.silicon.calibrate(*tables, chip=preset, dt=self.task.dt, **known).measured
             measured.save(path)
         bh.silicon.put_chip(net, measured)
         return net
+
+    def tables(self, net: brainstate.nn.Module, device: bh.silicon.VirtualChip, seed: int) -> bh.silicon.SyntheticBench:
+        """Return the tables of the neurons that the network uses; they do not show the mismatch of a synapse."""
+        program = bh.silicon.ChipProgram.of(net)
+        neurons = np.sort(np.concatenate([program.physical(layer) for layer in program.layers]))
+        return bh.silicon.synthetic_bench(
+            device.truth,
+            seed=seed,
+            neurons=neurons[:: 20 if self.arguments.smoke else 1],
+            profiles=self.task.settings,
+            rates_setting=len(self.task.settings) // 2,
+            inputs=range(2, 17, 2),
+            dt=self.task.dt,
+        )
 
 
 def _put_synapses(net: brainstate.nn.Module, bench: bh.silicon.VirtualChip) -> None:
@@ -242,7 +255,7 @@ def _time_major(split: bh.data.Split) -> tuple[np.ndarray, np.ndarray]:
 
 def hidden_chip(family: str, seed: int) -> bh.silicon.VirtualChip:
     """Return a chip far from its data sheet; the network never sees its numbers."""
-    chip = bh.silicon.scaled_chip(bh.chip.get_chip(family), **HIDDEN, **SPREADS, noise_std=STEP_NOISE * u.mV)
+    chip = bh.silicon.scaled_chip(bh.chip.get_chip(family), **HIDDEN, **SPREADS, noise_std=NOISE)
     return bh.silicon.VirtualChip(chip, key=seed)
 
 
