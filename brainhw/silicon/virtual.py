@@ -34,8 +34,9 @@ class VirtualChip:
         V' &= \max(e^{-\Delta t/\tau_{kj}} V_{t-1} + Q_t / C + \sigma\, \eta_t,\; 0)
 
     and spikes and resets as its family does. :math:`\tau_{kj}` of leak setting ``k`` and physical neuron ``j`` is
-    log-normal about ``chip.tau_profiles``, the threshold normal about ``chip.V_th``. Synapses belong to physical
-    places: the same program meets the same synapses each time.
+    log-normal about ``chip.tau_profiles``, by the same factor at each setting where their spreads are the same. The
+    threshold is normal about ``chip.V_th``. Synapses belong to physical places: the same program meets the same
+    synapses each time.
 
     Parameters
     ----------

@@ -107,7 +107,8 @@ def test_the_draw_has_the_spreads_of_the_spec() -> None:
     logs = np.log(hidden.tau / nominal[:, None])
     np.testing.assert_allclose(logs.std(axis=1), 0.4, rtol=0.05)
     np.testing.assert_allclose(logs.mean(axis=1), 0, atol=0.03)
-    assert abs(np.corrcoef(logs[0], logs[1])[0, 1]) < 0.05
+    # A neuron's leak deviates alike at all settings.
+    np.testing.assert_allclose(logs, np.broadcast_to(logs[0], logs.shape), atol=1e-12)
     np.testing.assert_allclose((hidden.V_th / 100 - 1).std(), 0.15, rtol=0.05)
     added, gain = hidden.synapses(None, np.arange(5000), 3)
     np.testing.assert_allclose((added.std(), gain.std()), (0.2, 0.03), rtol=0.05)
