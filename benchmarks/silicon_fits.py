@@ -13,7 +13,7 @@ from typing import Any
 
 import brainunit as u
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from benchmarks.machine import save
 from brainhw.chip import H1V1, H1V2, ChipSpec, LinearCharge, SaturatingCharge

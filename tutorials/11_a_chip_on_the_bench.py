@@ -135,7 +135,7 @@ hidden = bh.silicon.scaled_chip(
     synapse_mismatch_std=0.2,
     noise_std=1.5 * u.mV,
 )
-bench = bh.silicon.VirtualChip(hidden, key=9)
+bench = bh.silicon.VirtualChip(hidden, key=5)
 
 program = bh.silicon.ChipProgram.of(net)
 print(program)
@@ -213,10 +213,10 @@ assert in_the_loop > as_trained + 0.05
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    bundle, chip_file = os.path.join(folder, "speakers.bundle"), os.path.join(folder, "chip9.chip")
+    bundle, chip_file = os.path.join(folder, "speakers.bundle"), os.path.join(folder, "chip5.chip")
     calibration.measured.save(chip_file)
     bh.deploy.project_signs(net)
-    bh.deploy.export_bundle(net, bundle, n_classes=N_CLASSES, notes="trained in the loop with chip 9")
+    bh.deploy.export_bundle(net, bundle, n_classes=N_CLASSES, notes="trained in the loop with chip 5")
     loaded = bh.deploy.load_bundle(bundle)
     again = bh.silicon.MeasuredChip.load(chip_file)
 outputs = [brainstate.transform.jit(lambda net=one: bh.rollout(net, x_test)[0])() for one in (net, loaded)]

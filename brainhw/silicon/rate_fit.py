@@ -121,7 +121,7 @@ class Bar:
     """A progress bar over evaluations of the model, which appears after some seconds."""
 
     def __init__(self, shown: bool) -> None:
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         # Evaluations of the model if the first fit is good.
         total = sum(most for _, most, _ in _PLAN)
