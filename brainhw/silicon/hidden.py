@@ -91,8 +91,8 @@ class HiddenValues:
         taus = np.asarray(chip.tau_profiles.values.mantissa, float)
         # One spread for all leak settings, or one for each.
         leak = np.broadcast_to(np.asarray(_or_zero(chip.leak_mismatch_std), float), taus.shape)
-        # Log-normal leak currents and normal thresholds, as in H1Layer.drawn. The leak of a neuron deviates alike at all
-        # settings: in the decays of a lab the settings are correlated by 0.98.
+        # Log-normal leak currents and normal thresholds, as in H1Layer.drawn. The leak of a neuron deviates alike at
+        # all settings: in the decays of a lab the settings are correlated by 0.98.
         self.tau = taus[:, None] * np.exp(-leak[:, None] * self._stream(_LEAK).standard_normal(n))
         spread = float(_or_zero(chip.threshold_mismatch_std))
         self.V_th = float(chip.V_th.mantissa) * (1 + spread * self._stream(_THRESHOLD).standard_normal(n))
