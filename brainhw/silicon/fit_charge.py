@@ -107,7 +107,7 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     """Fit the charge curve of an average synapse, and the gain of each measured synapse.
 
     The model is ``q[k, s] = g[s] c[k] + noise``, solved by alternating least squares with mean gain 1. The charges
-    ``c[k]`` are then smoothed by the saturating branches of `ChargeFit`, or by isotonic regression (`scipy.optimize`)
+    ``c[k]`` are then smoothed by the saturating branches of `ChargeFit`, or by isotonic regression (``scipy.optimize``)
     if a chi-square test rejects the branches.
 
     Parameters

@@ -40,7 +40,7 @@ class ThresholdFit:
         Physical indices of the neurons in the table.
     threshold_charge, threshold_charge_error : Quantity, shape [N]
         ``V_th * C``: the charge that lifts the membrane from zero to the threshold in one step, fC. The error holds
-        that of the charge curve, which all neurons share (`common_error`).
+        that of the charge curve, which all neurons share (``common_error``).
     V_th, V_th_error : Quantity, shape [N]
         The same divided by the capacitance ``C``, mV.
     mean, mean_error : Quantity, scalar
@@ -145,8 +145,8 @@ def fit_threshold(
 
     The model is the step of the chip with trial noise: ``V' = max(beta V + n q / C + noise, 0)``, a spike and a reset
     where ``V' >= V_th``. Noise makes crossings come earlier, and a fit without it finds thresholds about 2 % too low;
-    here the expected count comes from the density of the membrane (see :mod:`brainhw.silicon.rate_model`). Each neuron
-    has its own ``V_th C`` and tau, all share the noise. `scipy.optimize.least_squares` fits them, each count weighted
+    here the expected count comes from the density of the membrane. Each neuron
+    has its own ``V_th C`` and tau, all share the noise. ``scipy.optimize.least_squares`` fits them, each count weighted
     by the variance that the model gives it.
 
     Parameters
