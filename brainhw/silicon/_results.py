@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-__all__ = ["PROGRESS_AFTER", "pooled_spread", "student_scale", "with_error"]
+__all__ = ["PROGRESS_AFTER", "counted", "pooled_spread", "student_scale", "with_error"]
 
 # Seconds after which a fit shows its progress.
 PROGRESS_AFTER = 2.0
+
+
+def counted(number: int, word: str) -> str:
+    """Return the number with its noun: ``1 synapse``, ``20 synapses``."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def student_scale(freedom: float) -> float:
@@ -35,5 +40,8 @@ def with_error(value: float, error: float, unit: str = "") -> str:
     tail = f" {unit}" if unit else ""
     if not np.isfinite(error) or error <= 0:
         return f"{value:.5g}{tail}"
+    if error < 1e-9 * abs(value):
+        # Data without noise: digits to the place of the error would be a row of zeros.
+        return f"{value:.5g} +- {error:.1g}{tail}"
     decimals = int(np.clip(1 - np.floor(np.log10(error)), 0, 12))
     return f"{value:.{decimals}f} +- {error:.{decimals}f}{tail}"

@@ -13,8 +13,9 @@ from scipy.optimize import isotonic_regression, least_squares
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, TabulatedCharge, get_chip
 from brainhw.kernel.quantize import lowest_code, stored_grid
-from brainhw.silicon._results import student_scale, with_error
-from brainhw.silicon.tables import ChargeTable
+from brainhw.silicon._results import counted, student_scale, with_error
+from brainhw.silicon.odd_synapses import cell_means, odd_synapses, shares_codes
+from brainhw.silicon.tables import ChargeTable, named
 
 __all__ = ["ChargeFit", "fit_charge"]
 
@@ -23,6 +24,8 @@ LEAST_CODES = 3
 _SMOOTH_FROM = 8
 # A good form is refused once in a thousand benches; the monotone table that replaces it is right as well.
 _POOR_FIT = 1e-3
+# A slope of fewer standard errors than this is no charge curve: the bench may not drive the synapse.
+_RISE = 3.0
 # Of a few hundred pairs of codes, noise alone makes one fall by five standard errors about once in ten thousand tables.
 _FALL = 5.0
 
@@ -51,13 +54,15 @@ class ChargeFit:
     measured : Quantity, shape [M]
         Charge averaged over the synapses, each divided by its gain, fC.
     residuals : Quantity, shape [R]
-        Measured minus fitted charge of each row of the table, fC.
+        Measured minus fitted charge of each row of the table, fC; NaN in rows of synapses that were left out.
     synapses : array of int, shape [S]
-        Numbers of the synapses.
+        Numbers of the synapses. Those that carry less than a fifth or more than three times the charge of the others,
+        or charge of the other sign, are left out; the notes name them.
     gain, gain_error : array, shape [S]
         Gain of each synapse relative to their mean, and its standard error.
     gain_std, gain_std_error : float
-        Relative spread of the gain over synapses, without estimation error; NaN for one synapse.
+        Relative spread of the gain over synapses, without estimation error; NaN for one synapse, or where synapses
+        share no codes.
     read_noise : Quantity, scalar
         Noise of one reading, fC.
     form : {"branches", "monotone"}
@@ -90,17 +95,26 @@ class ChargeFit:
     def __str__(self) -> str:
         charge, error = np.asarray(self.charge.mantissa), np.asarray(self.error.mantissa)
         zero = int(np.argmin(np.abs(self.codes)))
-        lines = [f"charge curve: {self.codes.size} codes from {self.synapses.size} synapses, form {self.form!r}"]
+        lines = [
+            f"charge curve: {counted(self.codes.size, 'code')} from "
+            f"{counted(self.synapses.size, 'synapse')}, form {self.form!r}"
+        ]
         lines.extend(
-            f"  code {self.codes[place]:+d}: {with_error(charge[place], error[place], 'fC')}"
+            f"  code {code:{'+d' if code else 'd'}}: {with_error(charge[place], error[place], 'fC')}"
             for place in dict.fromkeys((0, zero, self.codes.size - 1))
+            for code in (int(self.codes[place]),)
         )
-        lines.append(f"  gain spread over synapses: {with_error(100 * self.gain_std, 100 * self.gain_std_error, '%')}")
+        known = np.isfinite(self.gain_std)
+        spread = with_error(100 * self.gain_std, 100 * self.gain_std_error, "%") if known else "unknown"
+        lines.append(f"  gain spread over synapses: {spread}")
         lines.append(f"  read noise: {float(self.read_noise.mantissa):.3g} fC")
         return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
 
     def __repr__(self) -> str:
-        return f"ChargeFit({self.codes.size} codes, {self.synapses.size} synapses, form {self.form!r})"
+        return (
+            f"ChargeFit({counted(self.codes.size, 'code')}, {counted(self.synapses.size, 'synapse')}, "
+            f"form {self.form!r})"
+        )
 
 
 def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
@@ -108,7 +122,7 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
 
     The model is ``q[k, s] = g[s] c[k] + noise``, solved by alternating least squares with mean gain 1. The charges
     ``c[k]`` are then smoothed by the saturating branches of `ChargeFit`, or by isotonic regression (``scipy.optimize``)
-    if a chi-square test rejects the branches.
+    if a chi-square test rejects the branches. A synapse that is dead or of the other sign is left out and named.
 
     Parameters
     ----------
@@ -125,8 +139,8 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     Raises
     ------
     TypeError, ValueError
-        If a code does not exist on the chip, there are too few codes, or the charge falls with the code by more than
-        the noise explains.
+        If a code does not exist on the chip, there are too few codes, the charge falls with the code by more than the
+        noise explains, or it does not rise.
 
     Examples
     --------
@@ -142,22 +156,19 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     _arguments.instance(table, ChargeTable, call=call, name="table", source="read_table")
     chip = get_chip(chip, call=call)
     grid = stored_grid(chip, chip.weight_bits)
-    code, q = table.code, np.asarray(table.charge.mantissa)
-    _check_codes(code, lowest_code(grid), grid.largest_code, call)
+    what = named(table)
+    _check_codes(table.code, lowest_code(grid), grid.largest_code, call, what)
+    rows, notes = odd_synapses(table.code, table.synapse, np.asarray(table.charge.mantissa))
+    code, q = table.code[rows], np.asarray(table.charge.mantissa)[rows]
     codes, k = np.unique(code, return_inverse=True)
-    synapses, s = np.unique(table.synapse, return_inverse=True)
+    synapses, s = np.unique(table.synapse[rows], return_inverse=True)
     if codes.size < LEAST_CODES:
         raise ValueError(
-            f"{call}: table must hold at least {LEAST_CODES} codes; got {codes.size}. Measure more codes, of both "
+            f"{call}: {what} must hold at least {LEAST_CODES} codes; got {codes.size}. Measure more codes, of both "
             "signs and zero."
         )
-    count = np.zeros((codes.size, synapses.size))
-    np.add.at(count, (k, s), 1.0)
-    mean = np.zeros_like(count)
-    np.add.at(mean, (k, s), q)
-    mean = np.divide(mean, count, out=np.zeros_like(mean), where=count > 0)
-    c, g = _rank_one(mean, count)
-    notes = []
+    mean, count = cell_means(k, s, q)
+    c, g = _rank_one(np.nan_to_num(mean), count)
     freedom = q.size - codes.size - synapses.size + 1
     if freedom > 0:
         sigma = float(np.sqrt(np.sum((q - c[k] * g[s]) ** 2) / freedom))
@@ -170,23 +181,32 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     def weights(codes: np.ndarray) -> np.ndarray:
         return np.asarray(grid.values(codes.astype(np.float32), np.float32), float)
 
+    if np.isfinite(sigma):
+        _check_rises(codes, c, sd * sigma, call, what)
     smooth = _branches(weights(codes), c, sd, sigma, weights(dense))
     if not np.isfinite(sigma):
         sigma = smooth.noise if smooth else float(np.std(np.diff(c, 2)) / np.sqrt(6)) if codes.size > 3 else 0.0
+        _check_rises(codes, c, sd * sigma, call, what)
     if smooth is None or not smooth.fits:
-        _check_rises(codes, c, sd * sigma, call)
         form, at = "monotone", codes
         value, error = _monotone(c, sd * sigma), sd * sigma
     else:
         form, at, value, error = "branches", dense, smooth.value, smooth.error * sigma
-    gain_error = sigma / np.sqrt((count * c[:, None] ** 2).sum(0))
-    spread, spread_error, common = _gain_spread(g, gain_error, synapses.size)
+    power = (count * c[:, None] ** 2).sum(0)
+    # A synapse that was measured at a code without charge alone says nothing about a gain.
+    gain_error = np.divide(sigma, np.sqrt(power), out=np.full(power.shape, np.nan), where=power > 0)
+    compared = shares_codes(count)
+    spread, spread_error, common = _gain_spread(g, gain_error, compared)
     if synapses.size == 1:
         notes.append("one synapse: the gain spread, and so the error that all codes share, is unknown")
+    elif not compared:
+        notes.append("the synapses share no codes: the gain spread, and so the error that all codes share, is unknown")
     notes.append("the gains are relative to the mean of the measured synapses; that mean counts as the chip's curve")
     if not (codes[0] < 0 < codes[-1]):
         notes.append("codes of one sign only: the curve goes on straight past the measured codes")
     fitted = value[np.searchsorted(at, code)]
+    residuals = np.full(table.code.size, np.nan)
+    residuals[rows] = q - fitted * g[s]
     curve = _zero_where_uncertain(at, value, error)
     return ChargeFit(
         table=table,
@@ -196,7 +216,7 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
         error=u.Quantity(np.hypot(error * student_scale(max(freedom, 3)), common * value), unit=u.fcoulomb),
         measured_codes=codes,
         measured=u.Quantity(c, unit=u.fcoulomb),
-        residuals=u.Quantity(q - fitted * g[s], unit=u.fcoulomb),
+        residuals=u.Quantity(residuals, unit=u.fcoulomb),
         synapses=synapses,
         gain=g,
         gain_error=gain_error,
@@ -220,12 +240,13 @@ def _zero_where_uncertain(codes: np.ndarray, charge: np.ndarray, error: np.ndarr
     return np.where(codes == 0, 0.0, charge)
 
 
-def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str) -> None:
+def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str, what: str) -> None:
     off = (code > largest) | (code < lowest)
     if off.any():
         raise ValueError(
-            f"{call}: codes of table must lie from {lowest} to {largest}, the grid of the chip; got "
-            f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows). Check the chip and its weight_bits."
+            f"{call}: codes of {what} must lie from {lowest} to {largest}, the grid of the chip; got "
+            f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows, the first is row {int(np.argmax(off)) + 1}). "
+            "Check the chip and its weight_bits."
         )
 
 
@@ -245,8 +266,10 @@ def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return (count * mean * g).sum(1) / (count * g**2).sum(1), g
 
 
-def _gain_spread(g: np.ndarray, error: np.ndarray, n: int) -> tuple[float, float, float]:
+def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[float, float, float]:
     """Return the spread of the gains, its error, and the error of their mean as that of all synapses of the chip."""
+    g, error = g[np.isfinite(error)], error[np.isfinite(error)]
+    n = g.size if compared else 0
     if n < 2:
         return float("nan"), float("nan"), 0.0
     spread = float(np.sqrt(max(np.var(g, ddof=1) - np.mean(error**2), 0.0)))
@@ -310,19 +333,23 @@ def _monotone(c: np.ndarray, sd: np.ndarray) -> np.ndarray:
     return np.asarray(isotonic_regression(c, weights=weight).x)
 
 
-def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str) -> None:
-    """Raise if a charge lies below that of a smaller code by more than noise explains."""
+def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, what: str) -> None:
+    """Raise if a charge lies below that of a smaller code by more than noise explains, or if the charge is flat."""
+    sd = np.maximum(sd, max(1e-12 * np.abs(c).max(), 1e-300))
     i, j = np.triu_indices(codes.size, 1)
-    fall = (c[i] - c[j]) / np.maximum(np.hypot(sd[i], sd[j]), 1e-12 * np.abs(c).max())
+    fall = (c[i] - c[j]) / np.hypot(sd[i], sd[j])
     worst = int(np.argmax(fall))
     if fall[worst] > _FALL:
         raise ValueError(
-            f"{call}: the charge must not fall as the code grows; it falls from {c[i[worst]]:.4g} fC at code "
+            f"{call}: the charge must not fall as the code grows; in {what} it falls from {c[i[worst]]:.4g} fC at code "
             f"{codes[i[worst]]} to {c[j[worst]]:.4g} fC at code {codes[j[worst]]}, {fall[worst]:.1f} standard errors. "
             "Check the sign of the codes and the bench, or measure again."
         )
-    if not c[-1] > c[0]:
+    weight = (sd.min() / sd) ** 2
+    middle = codes - np.average(codes, weights=weight)
+    slope = (weight * middle * c).sum() / np.sqrt((weight * middle**2).sum()) / sd.min()
+    if not (c[-1] > c[0] and slope > _RISE):
         raise ValueError(
-            f"{call}: the charge must rise from the first to the last code; got {c[0]:.4g} and {c[-1]:.4g} fC. "
-            "Check the sign of the codes, or measure again."
+            f"{call}: the charge must rise with the code by more than the noise; {what} has {c[0]:.4g} fC at code "
+            f"{codes[0]} and {c[-1]:.4g} fC at code {codes[-1]}. Check the codes and the bench, or measure again."
         )

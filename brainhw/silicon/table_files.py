@@ -100,8 +100,9 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
     ==============  ======================================================================================
 
     A unit follows its name as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)`` and is converted. Columns are
-    separated by commas, semicolons or tabs; with the last two a decimal comma is read as well. The text is UTF-8, or
-    UTF-16 with a byte order mark. Columns of other names are left out with a warning.
+    separated by commas, semicolons or tabs; with the last two a decimal comma is read as well, and numbers whose commas
+    may separate thousands are refused. The text is UTF-8, or UTF-16 with a byte order mark. Columns of other names are
+    left out with a warning. Errors count rows from 1, the first below the header; empty lines do not count.
 
     Parameters
     ----------
@@ -126,12 +127,12 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "charge.csv"
     >>> _ = path.write_text("code;charge_pC;synapse\n-1;-0,0006;0\n0;0,0000;0\n1;0,0006;0\n")
     >>> bh.silicon.read_table(path)
-    ChargeTable(3 rows: 3 codes, 1 synapses)
+    ChargeTable(3 rows: 3 codes, 1 synapse)
     """
     text(call, call="read_table", name="call", some=True)
     name = path_text(path, call=call, what="a CSV file of bench measurements")
     what = f"{call}: the table {name!r}"
-    content = _text(name, what)
+    content = _unmarked(_text(name, what))
     first = next((line for line in content.splitlines() if line.strip()), "")
     delimiter = max(",;\t", key=first.count)
     try:
@@ -152,8 +153,9 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
             f"{what}: row {odd} below the header has {len(rows[odd])} cells; expected {len(rows[0])}. Write numbers "
             "with a decimal point, or separate columns by semicolons."
         )
+    decimal_comma = delimiter != "," and _decimal_comma(rows, columns, what)
     values = {
-        column: _numbers(rows, place, header, factor, delimiter != ",", what)
+        column: _numbers(rows, place, header, factor, decimal_comma, what)
         for column, (place, header, factor) in columns.items()
     }
     units = {column: kind.columns[column][1] for column in values}
@@ -165,7 +167,20 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
         table: ChargeTable | DecayTable | RateTable = kind.table(**given)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} is refused: {error}") from error
+    # Fits name the file in their errors.
+    object.__setattr__(table, "_path", name)
     return table
+
+
+# Excel writes such a line, or needs it, to know the separator.
+_MARK = re.compile(r'\s*"?sep=.?"?[^\S\n]*\n', re.IGNORECASE)
+
+
+def _unmarked(content: str) -> str:
+    """Return the text with line feeds alone at the ends of lines, and without a first line ``sep=;``."""
+    content = content.replace("\r\n", "\n").replace("\r", "\n")
+    mark = _MARK.match(content)
+    return content[mark.end() :] if mark else content
 
 
 def _text(name: str, what: str) -> str:
@@ -208,7 +223,8 @@ def _columns(header: Sequence[str], what: str) -> tuple[_Kind, dict[str, tuple[i
     if missing:
         shown = ", ".join(repr(cell.strip()[:30]) for cell in header[:8])
         expected = kind.header() if known & set(names) else " or ".join(kind.header() for kind in _KINDS)
-        near = next((closest(name, missing) for name in names if closest(name, missing)), "")
+        meant = next((cell.strip()[:30] for cell in header if closest(cell, missing[:1])), "")
+        near = f" (is {meant!r} meant? Name it as expected)" if meant else ""
         raise ValueError(
             f"{what} lacks the column {missing[0]!r}{near}; its columns are {shown}; expected {expected} in any order."
         )
@@ -239,33 +255,59 @@ def _factor(column: str, header: str, unit: str, units: dict[str, float], what: 
     if not units:
         if unit:
             raise ValueError(
-                f"{what}: the column {header.strip()!r} must hold plain numbers; it has the unit {unit!r}."
+                f"{what}: the column {header.strip()!r} must hold plain numbers and be named {column!r} alone; got the "
+                f"ending {unit!r}. Rename it."
             )
         return 1.0
     if unit not in units:
-        fault = f"has the unit {unit!r}" if unit else "has no unit"
+        fault = f"has the unit {unit!r}{closest(unit, units)}" if unit else "has no unit"
         raise ValueError(
             f"{what}: the column {header.strip()!r} {fault}; expected {column}_UNIT with one of {', '.join(units)}."
         )
     return units[unit]
 
 
+# 1,000 or -12,345,678: one can read the comma both ways.
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+
+
+def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, str, float]], what: str) -> bool:
+    """Return whether a comma is a decimal comma, or raise where all commas may separate thousands."""
+    doubtful: tuple[int, str, str] | None = None
+    for place, header, _ in columns.values():
+        for at, row in enumerate(rows[1:]):
+            cell = row[place].strip()
+            if "," not in cell:
+                continue
+            if not _THOUSANDS.fullmatch(cell):
+                # One such number shows how the whole file is written.
+                return "." not in cell
+            doubtful = doubtful or (at + 1, header, cell)
+    if doubtful is None:
+        return False
+    raise ValueError(
+        f"{what}: row {doubtful[0]} below the header holds {doubtful[2][:30]!r} in the column {doubtful[1]!r}; its "
+        "comma may separate thousands or decimals, and no other number tells which. Write numbers without thousands "
+        "separators and with a decimal point."
+    )
+
+
 def _numbers(
     rows: Sequence[Sequence[str]], place: int, header: str, factor: float, decimal_comma: bool, what: str
 ) -> np.ndarray:
     cells = [row[place].strip() for row in rows[1:]]
-    if decimal_comma:
-        cells = [cell.replace(",", ".") for cell in cells]
+    plain = [cell.replace(",", ".") for cell in cells] if decimal_comma else cells
     try:
-        numbers = np.array(cells, dtype=float)
+        numbers = np.array(plain, dtype=float)
     except ValueError:
-        numbers = np.array([_number(cell) for cell in cells])
+        numbers = np.array([_number(cell) for cell in plain])
     bad = ~np.isfinite(numbers)
     if bad.any():
         at = int(np.argmax(bad))
         raise ValueError(
             f"{what}: row {at + 1} below the header holds {cells[at][:30]!r} in the column {header!r} "
-            f"({int(bad.sum())} such rows); expected a finite number. Remove rows that were not measured."
+            f"({int(bad.sum())} such rows); expected a finite number without separators of thousands. "
+            "Remove rows that were not measured."
         )
     # Thirteen digits remove the error of a change of unit by a power of ten.
     return numbers if factor == 1.0 else np.array([float(f"{x:.13g}") for x in (numbers * factor).tolist()])

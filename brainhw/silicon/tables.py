@@ -10,6 +10,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.chip._units import exact
+from brainhw.silicon._results import counted
 
 __all__ = ["ChargeTable", "DecayTable", "RateTable"]
 
@@ -44,7 +45,7 @@ class ChargeTable:
     >>> codes = np.arange(-15, 16)
     >>> table = bh.silicon.ChargeTable(codes, np.zeros(31, int), 0.06 * codes * u.fcoulomb)
     >>> table
-    ChargeTable(31 rows: 31 codes, 1 synapses)
+    ChargeTable(31 rows: 31 codes, 1 synapse)
     """
 
     code: Any
@@ -58,8 +59,8 @@ class ChargeTable:
 
     def __repr__(self) -> str:
         return (
-            f"ChargeTable({self.code.size} rows: {np.unique(self.code).size} codes, "
-            f"{np.unique(self.synapse).size} synapses)"
+            f"ChargeTable({counted(self.code.size, 'row')}: {counted(np.unique(self.code).size, 'code')}, "
+            f"{counted(np.unique(self.synapse).size, 'synapse')})"
         )
 
 
@@ -91,7 +92,7 @@ class DecayTable:
     >>> import brainhw as bh, brainunit as u, numpy as np
     >>> t, zero = np.arange(40.0), np.zeros(40, int)
     >>> bh.silicon.DecayTable(zero, zero, t * u.ms, 60 * np.exp(-t / 20) * u.mV)
-    DecayTable(40 rows: 1 settings, 1 neurons)
+    DecayTable(40 rows: 1 setting, 1 neuron)
     """
 
     setting: Any
@@ -106,8 +107,8 @@ class DecayTable:
 
     def __repr__(self) -> str:
         return (
-            f"DecayTable({self.neuron.size} rows: {np.unique(self.setting).size} settings, "
-            f"{np.unique(self.neuron).size} neurons)"
+            f"DecayTable({counted(self.neuron.size, 'row')}: {counted(np.unique(self.setting).size, 'setting')}, "
+            f"{counted(np.unique(self.neuron).size, 'neuron')})"
         )
 
 
@@ -144,7 +145,7 @@ class RateTable:
     --------
     >>> import brainhw as bh, brainunit as u, numpy as np
     >>> bh.silicon.RateTable(np.zeros(3, int), np.array([1, 2, 3]), [44.0, 137.0, 207.0] * u.Hz)
-    RateTable(3 rows: 1 neurons, 1 to 3 inputs)
+    RateTable(3 rows: 1 neuron, 1 to 3 inputs)
     """
 
     neuron: Any
@@ -164,9 +165,15 @@ class RateTable:
 
     def __repr__(self) -> str:
         return (
-            f"RateTable({self.neuron.size} rows: {np.unique(self.neuron).size} neurons, "
+            f"RateTable({counted(self.neuron.size, 'row')}: {counted(np.unique(self.neuron).size, 'neuron')}, "
             f"{self.inputs.min()} to {self.inputs.max()} inputs)"
         )
+
+
+def named(table: Any) -> str:
+    """Return words for a table in errors of fits: with its file, where it was read from one."""
+    path = getattr(table, "_path", None)
+    return "table" if path is None else f"the table {path!r}"
 
 
 def _check(
@@ -221,7 +228,7 @@ def _whole(value: Any, least: int | None, *, call: str, name: str) -> np.ndarray
         at = tuple(int(i) for i in np.argwhere(bad)[0])
         wanted = f"from {-MOST_INDEX if least is None else least} to {MOST_INDEX}"
         raise ValueError(
-            f"{call}: {name} must be whole numbers {wanted}; got {column[at]:g} at index {at[0] if at else 0} "
+            f"{call}: {name} must be whole numbers {wanted}; got {column[at]:g} in row {at[0] + 1 if at else 1} "
             f"({int(bad.sum())} such values)."
         )
     return column.astype(np.int64)
@@ -237,6 +244,6 @@ def _check_repeated(table: Any, keys: tuple[str, ...]) -> None:
         first, second = sorted((int(order[int(np.argmax(same))]), int(order[int(np.argmax(same)) + 1])))
         what = ", ".join(f"{name} {column[first]:g}" for name, column in zip(held, columns, strict=True))
         raise ValueError(
-            f"{call}: rows {first} and {second} (from 0) both hold {what} ({int(same.sum())} repeated rows). Number "
+            f"{call}: rows {first + 1} and {second + 1} both hold {what} ({int(same.sum())} repeated rows). Number "
             "repeated measurements in a column `trial`, or average them."
         )

@@ -122,3 +122,48 @@ def test_the_charges_of_a_lab() -> None:
     assert abs(fit.gain_std - 0.03) < 1.96 * fit.gain_std_error
     assert np.std(fit.residuals.mantissa) < 0.0105
     assert "31 codes from 20 synapses" in str(fit)
+
+
+@pytest.mark.parametrize("synapses", [1, 20])
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_a_constant_charge_is_refused(synapses: int, value: float) -> None:
+    measured, _ = table(np.full(31, value), synapses=synapses, gain=0.0, noise=0.0)
+    with pytest.raises(ValueError, match=f"fit_charge: the charge must rise .*{value:g} fC at code -15"):
+        fit_charge(measured, H1V1)
+
+
+def spoilt(places: dict[int, float], synapses: int = 20) -> ChargeTable:
+    measured, _ = table(1.034 * WEIGHTS, synapses=synapses)
+    factor = np.array([places.get(int(s), 1.0) for s in measured.synapse])
+    return ChargeTable(measured.code, measured.synapse, np.asarray(measured.charge.mantissa) * factor * u.fcoulomb)
+
+
+@pytest.mark.parametrize(
+    ("places", "synapses", "why"),
+    [({7: 0.0}, 20, "dead"), ({1: -1.0}, 3, "inverted"), ({0: -1.0}, 2, "inverted"), ({4: 10.0}, 20, "weight")],
+)
+def test_a_broken_synapse_is_left_out_and_named(places: dict[int, float], synapses: int, why: str) -> None:
+    (odd,) = places
+    fit, sound = fit_charge(spoilt(places, synapses), H1V1), fit_charge(spoilt({}, synapses), H1V1)
+    assert odd not in fit.synapses
+    assert fit.synapses.size == synapses - 1
+    assert sum(f"synapse {odd} is left out" in note and why in note for note in fit.notes) == 1
+    assert np.isnan(fit.residuals.mantissa[fit.table.synapse == odd]).all()
+    np.testing.assert_allclose(fit.charge.mantissa[-1], sound.charge.mantissa[-1], rtol=0.05)
+    assert not any("left out" in note for note in sound.notes)
+
+
+def test_each_code_on_a_synapse_of_its_own_tells_no_gain_spread() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.01, 31)
+    fit = fit_charge(ChargeTable(CODES, np.arange(31), (1.034 * WEIGHTS + noise) * u.fcoulomb), H1V1)
+    assert np.isnan(fit.gain_std)
+    assert any("share no codes" in note for note in fit.notes)
+    assert "gain spread over synapses: unknown" in str(fit)
+    assert "code 0:" in str(fit)
+
+
+def test_an_error_names_the_file_and_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "charge.csv"
+    path.write_text("code,synapse,charge_fC\n-1,0,-0.1\n0,0,0\n99,0,0.1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"fit_charge: codes of the table .*charge\.csv.* 99 .*row 3"):
+        fit_charge(read_table(path), H1V1)

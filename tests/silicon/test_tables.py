@@ -46,16 +46,16 @@ def test_columns_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("make", "changed", "error", "match"),
     [
-        (charge, {"code": [0.5, 1, 2, 3]}, ValueError, r"ChargeTable: code .*0\.5 at index 0 \(1 "),
+        (charge, {"code": [0.5, 1, 2, 3]}, ValueError, r"ChargeTable: code .*0\.5 in row 1 \(1 "),
         (charge, {"code": None}, TypeError, "ChargeTable: code"),
-        (charge, {"synapse": -ROWS}, ValueError, "ChargeTable: synapse .*-1 at index 1"),
+        (charge, {"synapse": -ROWS}, ValueError, "ChargeTable: synapse .*-1 in row 2"),
         (charge, {"charge": ROWS * u.mV}, TypeError, "ChargeTable: charge .*fC"),
         (charge, {"charge": [0, 1, np.nan, 3] * u.fcoulomb}, ValueError, "ChargeTable: charge must be finite; got 1 "),
         (charge, {"code": []}, ValueError, "ChargeTable: code .*at least one"),
         (charge, {"synapse": [0, 0, 0]}, ValueError, "ChargeTable: code and synapse .*4 and 3"),
-        (charge, {"code": [1, 2, 2, 3]}, ValueError, "ChargeTable: rows 1 and 2 .*code 2, synapse 0 .*1 repeated"),
+        (charge, {"code": [1, 2, 2, 3]}, ValueError, "ChargeTable: rows 2 and 3 .*code 2, synapse 0 .*1 repeated"),
         (decay, {"t": -ROWS * u.ms}, ValueError, "DecayTable: t must be zero or greater"),
-        (decay, {"t": 0 * ROWS * u.ms}, ValueError, r"DecayTable: rows 0 and 1 .*\(3 repeated"),
+        (decay, {"t": 0 * ROWS * u.ms}, ValueError, r"DecayTable: rows 1 and 2 .*\(3 repeated"),
         (decay, {"neuron": 10**7 * ROWS}, ValueError, "DecayTable: neuron .*1e.07"),
         (rates, {"rate": -10.0 * ROWS * u.Hz}, ValueError, "RateTable: rate must be zero or greater"),
         (rates, {"window": 0 * u.second}, ValueError, "RateTable: window must be greater than zero"),
@@ -69,4 +69,4 @@ def test_a_bad_column_is_refused_by_name(make: Any, changed: dict[str, Any], err
 
 def test_repeated_measurements_are_told_apart_by_their_trial() -> None:
     table = charge(code=[1, 1, 2, 2], trial=[0, 1, 0, 1])
-    assert repr(table) == "ChargeTable(4 rows: 2 codes, 1 synapses)"
+    assert repr(table) == "ChargeTable(4 rows: 2 codes, 1 synapse)"
