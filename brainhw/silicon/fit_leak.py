@@ -10,8 +10,9 @@ import numpy as np
 from scipy import stats
 
 from brainhw import _arguments
-from brainhw.silicon._results import pooled_spread, student_scale, with_error
-from brainhw.silicon.tables import DecayTable
+from brainhw.silicon._results import counted, pooled_spread, student_scale, with_error
+from brainhw.silicon.decay_readings import ceiling, faults, sticking_out, why_none
+from brainhw.silicon.tables import DecayTable, named
 
 __all__ = ["LeakFit", "fit_leak"]
 
@@ -22,6 +23,8 @@ _WORST = 0.5
 # zero: there the mean of a reading is no longer the membrane. The choice rests on the model, never on the reading.
 _CLIPPED_BELOW = 4.0
 _ITERATIONS = 12
+# A decay that scatters by this much more than the others, and by this part of its height, is no exponential.
+_SCATTER, _PART = 10.0, 0.05
 
 
 @final
@@ -73,20 +76,25 @@ class LeakFit:
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = [f"leak: {self.settings.size} settings, {self.neurons.size} neurons"]
+        lines = [f"leak: {counted(self.settings.size, 'setting')}, {counted(self.neurons.size, 'neuron')}"]
         for place, setting in enumerate(self.settings):
             mean, error = float(self.mean.mantissa[place]), float(self.mean_error.mantissa[place])
-            one = float(np.nanmedian(self.error.mantissa[place] / self.tau.mantissa[place]))
+            relative = self.error.mantissa[place] / self.tau.mantissa[place]
+            if not np.isfinite(relative).any():
+                lines.append(f"  setting {setting}: not measured")
+                continue
+            one, spread = float(np.nanmedian(relative)), float(self.spread[place])
+            shown = f"{100 * spread:.1f} %" if np.isfinite(spread) else "unknown"
             lines.append(
                 f"  setting {setting}: tau {with_error(mean, error, 'ms')} (geometric mean), "
-                f"spread {100 * self.spread[place]:.1f} %, error of one neuron {100 * one:.2g} %"
+                f"spread {shown}, error of one neuron {100 * one:.2g} %"
             )
         offset, error = float(self.offset.mantissa), float(self.offset_error.mantissa)
         lines.append(f"  read noise {float(self.read_noise.mantissa):.3g} mV, offset {with_error(offset, error, 'mV')}")
         return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
 
     def __repr__(self) -> str:
-        return f"LeakFit({self.settings.size} settings, {self.neurons.size} neurons)"
+        return f"LeakFit({counted(self.settings.size, 'setting')}, {counted(self.neurons.size, 'neuron')})"
 
 
 def fit_leak(table: DecayTable) -> LeakFit:
@@ -96,7 +104,9 @@ def fit_leak(table: DecayTable) -> LeakFit:
     413, 1973), so that one number per decay remains, found for all decays at once by Gauss-Newton steps from the best
     point of a grid. All decays share the read noise, and one offset if it differs from zero by four standard errors. A
     bench that clips readings at zero is recognised by them; readings that the fit expects within four standard
-    deviations of zero are then left out, because their mean is no longer the membrane.
+    deviations of zero are then left out, because their mean is no longer the membrane; likewise below a ceiling at
+    which the read-out saturates. A single reading far outside its neighbours is left out, and a decay that scatters far
+    more than the others is not measured; the notes name both.
 
     Parameters
     ----------
@@ -111,7 +121,7 @@ def fit_leak(table: DecayTable) -> LeakFit:
     Raises
     ------
     TypeError, ValueError
-        If a decay has too few readings, or no decay shows a time constant.
+        If a decay has too few readings, no decay shows a time constant, or the decays are straight lines.
 
     Examples
     --------
@@ -131,7 +141,7 @@ def fit_leak(table: DecayTable) -> LeakFit:
     if counts.min() < LEAST_POINTS:
         short = int(decays[int(np.argmin(counts))])
         raise ValueError(
-            f"{call}: each decay must have at least {LEAST_POINTS} readings; setting "
+            f"{call}: each decay of {named(table)} must have at least {LEAST_POINTS} readings; setting "
             f"{settings[short // neurons.size]}, neuron {neurons[short % neurons.size]} has {counts.min()}. Read the "
             "membrane at more times."
         )
@@ -142,7 +152,15 @@ def fit_leak(table: DecayTable) -> LeakFit:
     t[d[order], column] = np.asarray(table.t.mantissa)[order]
     V[d[order], column] = np.asarray(table.V.mantissa)[order]
     used[d[order], column] = 1.0
-    found, notes = _fit(t, V, used, call)
+    used_all = used.copy()
+    trial = np.zeros_like(d) if table.trial is None else table.trial
+    faulty = sticking_out(d, trial, np.asarray(table.t.mantissa), np.asarray(table.V.mantissa))
+    used[d[order], column] = ~faulty[order]
+    # A decay needs its readings more than it fears one of them.
+    used[used.sum(1) < LEAST_POINTS] = used_all[used.sum(1) < LEAST_POINTS]
+    found, notes = _fit(t, V, used, call, named(table))
+    if faulty.any():
+        notes.append(faults(table, faulty))
 
     def spread_out(values: np.ndarray) -> np.ndarray:
         dense = np.full(settings.size * neurons.size, np.nan)
@@ -151,11 +169,12 @@ def fit_leak(table: DecayTable) -> LeakFit:
 
     lost = np.flatnonzero(~found.known)
     if lost.size:
-        named = ", ".join(
+        who = ", ".join(
             f"setting {settings[decays[i] // neurons.size]} neuron {neurons[decays[i] % neurons.size]}"
             for i in lost[:5]
         )
-        notes.append(f"{lost.size} decays show no time constant and are not measured: {named}")
+        shows = "decay shows" if lost.size == 1 else "decays show"
+        notes.append(f"{lost.size} {shows} no time constant: not measured are {who}")
     tau, error = spread_out(found.tau), spread_out(found.error)
     residuals = np.empty(d.size)
     residuals[order] = np.where(found.used > 0, found.residuals, np.nan)[d[order], column]
@@ -196,57 +215,66 @@ class _Decays:
     noise: float
 
 
-def _fit(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str) -> tuple[_Decays, list[str]]:
+def _fit(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: str) -> tuple[_Decays, list[str]]:
     notes: list[str] = []
     there = used > 0
     clipped = V[there].min() >= 0 and np.mean(V[there] == 0) > 1e-3
-    offset, offset_error, mask = 0.0, 0.0, used
-    log_tau = _scan(t, V, mask, call)
-    for _ in range(3 if clipped else 1):
+    top = ceiling(V, used)
+    capped = np.isfinite(top)
+    offset, offset_error, mask = 0.0, 0.0, used * (top > V)
+    mask = np.where(mask.sum(1, keepdims=True) >= LEAST_POINTS, mask, used)
+    log_tau = _scan(t, V, mask, call, what)
+    for _ in range(3 if clipped or capped else 1):
         log_tau = _newton(t, V - offset, mask, log_tau)
         start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
         noise = _noise(residuals, mask)
-        if clipped:
+        if clipped or capped:
             expected = start[:, None] * np.exp(-t / np.exp(log_tau)[:, None])
-            mask = used * (expected > _CLIPPED_BELOW * noise)
+            low = _CLIPPED_BELOW * noise if clipped else -np.inf
+            mask = used * (expected > low) * (expected < top - _CLIPPED_BELOW * noise if capped else True) * (top > V)
             # A decay with too little left keeps its first readings.
             mask = np.where(mask.sum(1, keepdims=True) >= LEAST_POINTS, mask, used)
+    if capped:
+        notes.append(f"the read-out saturates at {top:g} mV: readings expected near it were left out")
     if clipped:
         notes.append(f"readings are clipped at zero: {int((used - mask).sum())} expected near zero were left out")
     else:
-        for _ in range(4):
-            step, step_error = _shared_offset(t, V - offset, mask, log_tau)
-            offset, offset_error = offset + step, step_error
-            log_tau = _newton(t, V - offset, mask, log_tau)
-        if not abs(offset) > 4.0 * offset_error:
-            offset, offset_error = 0.0, 0.0
-            log_tau = _newton(t, V, mask, log_tau)
+        log_tau, offset, offset_error = _with_offset(t, V, mask, log_tau)
+        height = float(np.abs(V[there]).max())
+        if abs(offset) > height:
+            raise ValueError(
+                f"{call}: decays must not be straight lines; those of {what} would end at {offset:.4g} mV, but no "
+                f"reading is beyond {height:.4g} mV. Check the leak of the bench, or read for longer."
+            )
     start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
-    noise = _noise(residuals, mask)
     freedom = mask.sum(1) - 2
     own = np.sqrt((residuals**2).sum(1) / np.maximum(freedom, 1))
+    broken = _broken(own, start)
+    # They must not set the noise of the others.
+    noise = _noise(residuals[~broken], mask[~broken])
     # The read noise is shared, unless a decay is beyond doubt noisier than the others, or no exponential.
     odd = stats.chi2.sf((own / max(noise, 1e-300)) ** 2 * freedom, freedom) < 1e-4
     if odd.any():
-        notes.append(f"{int(odd.sum())} decays scatter more than the read noise; their errors are enlarged")
+        some = "decay scatters" if odd.sum() == 1 else "decays scatter"
+        notes.append(f"{int(odd.sum())} {some} more than the read noise; errors there are enlarged")
     power = (slope**2).sum(1)
-    with np.errstate(divide="ignore"):
+    # A flat decay has no slope, and without noise either the quotient is no number: not measured.
+    with np.errstate(divide="ignore", invalid="ignore"):
         error = np.where(odd, own, noise) / np.sqrt(power)
-    error = np.hypot(error, _offset_effect(t, mask, log_tau, slope, power) * offset_error)
+        error = np.hypot(error, _offset_effect(t, mask, log_tau, slope, power) * offset_error)
     error *= student_scale(float(freedom.sum()))
-    known = (error < _WORST) & (start > 0)
+    known = (error < _WORST) & (start > 0) & ~broken
     if not known.any():
         raise ValueError(
-            f"{call}: none of the {known.size} decays shows a time constant: the readings do not fall by more than the "
-            "noise. Start from a higher membrane, or read for longer."
+            f"{call}: none of the {known.size} decays of {what} shows a time constant: {why_none(V, used)}"
         )
     echo = _autocorrelation(residuals, mask)
     if echo > 0.1:
         # Trial noise stays in the membrane for tau; with such correlated errors the variance of a mean grows.
         error *= np.sqrt((1 + echo) / (1 - min(echo, 0.9)))
         notes.append(
-            f"neighbouring residuals correlate ({echo:.2f}): the decays hold trial noise, and the errors are enlarged; "
-            "average decays over trials"
+            f"neighbouring residuals correlate ({echo:.2f}): the decays hold trial noise, or are no single "
+            "exponentials, and the errors are enlarged; average decays over trials, or look at the residuals"
         )
     tau = np.where(known, np.exp(log_tau), np.nan)
     found = _Decays(
@@ -255,12 +283,57 @@ def _fit(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str) -> tuple[_De
     return found, notes
 
 
-def _scan(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str) -> np.ndarray:
+def _with_offset(
+    t: np.ndarray, V: np.ndarray, mask: np.ndarray, log_tau: np.ndarray
+) -> tuple[np.ndarray, float, float]:
+    """Return log tau, the shared offset, and its error; the offset is 0 where the data show none."""
+
+    def refined(log_tau: np.ndarray, offset: float, rounds: int) -> tuple[np.ndarray, float, float]:
+        error = 0.0
+        for _ in range(rounds):
+            step, error = _shared_offset(t, V - offset, mask, log_tau)
+            offset += step
+            log_tau = _newton(t, V - offset, mask, log_tau)
+        if not abs(offset) > 4.0 * error:
+            offset, error = 0.0, 0.0
+            log_tau = _newton(t, V, mask, log_tau)
+        return log_tau, offset, error
+
+    def cost(log_tau: np.ndarray, offset: float) -> float:
+        return float((_pieces(t, V - offset, mask, log_tau)[2] ** 2).sum())
+
+    best = refined(log_tau, 0.0, 4)
+    # A baseline of some ten mV is too far from zero for these steps: they begin again from the lowest end of a decay.
+    ends = np.sort(np.where(mask > 0, V, np.inf), 1)[:, : max(2, mask.shape[1] // 10)]
+    level = float(np.min(np.median(ends, 1)))
+    for part in (1.0, 0.8, 0.5):
+        other = refined(_best(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
+        noise = cost(other[0], other[1]) / max(mask.sum() - 2 * mask.shape[0], 1.0)
+        # By five standard errors of the offset: without a baseline the first answer stands.
+        if cost(best[0], best[1]) - cost(other[0], other[1]) > 25.0 * noise:
+            best = other
+    return best
+
+
+def _broken(own: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Return which decays are no exponentials at all, by their scatter and that of the others."""
+    return (own > _SCATTER * np.median(own)) & (own > _PART * np.median(np.abs(start)))
+
+
+def _scan(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: str) -> np.ndarray:
     """Return the best log tau of each decay on a grid from a fifth of the shortest step to 100 times the whole time."""
+    if not np.ptp(t[used > 0]):
+        time = f"{t[used > 0][0]:g} ms"
+        raise ValueError(f"{call}: all readings of {what} have one time, {time}. Read the membrane at more times.")
+    return _best(t, V, used, _grid(t, used))
+
+
+def _grid(t: np.ndarray, used: np.ndarray) -> np.ndarray:
     steps = np.diff(np.unique(t[used > 0]))
-    if not steps.size:
-        raise ValueError(f"{call}: all readings have one time, {t[used > 0][0]:g} ms. Read the membrane at more times.")
-    grid = np.linspace(np.log(steps.min() / 5), np.log(100 * np.ptp(t[used > 0])), 80)
+    return np.linspace(np.log(steps.min() / 5), np.log(100 * np.ptp(t[used > 0])), 80)
+
+
+def _best(t: np.ndarray, V: np.ndarray, used: np.ndarray, grid: np.ndarray) -> np.ndarray:
     best, best_score = np.full(t.shape[0], grid[0]), np.full(t.shape[0], -np.inf)
     first = np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True)
     for log_tau in grid:

@@ -119,3 +119,40 @@ def test_the_decays_of_a_lab() -> None:
     # One leak current per neuron sets all three: their ratios hardly vary.
     ratio = fit.tau.mantissa[1] / fit.tau.mantissa[0]
     assert 1.8 < ratio.min() < ratio.max() < 2.2
+
+
+@pytest.mark.parametrize("offset", [20.0, 30.0, 80.0, -20.0])
+def test_a_baseline_far_from_zero_is_found(offset: float) -> None:
+    taus = np.geomspace(8, 25, 8)
+    fit = fit_leak(table(taus, change=lambda V: V + offset))
+    assert abs(float(fit.offset.mantissa) - offset) < 4 * float(fit.offset_error.mantissa)
+    np.testing.assert_allclose(fit.tau.mantissa[0], taus, rtol=0.03)
+
+
+@pytest.mark.parametrize("place", [0, 20, 60])
+def test_one_bad_reading_costs_no_decay(place: int) -> None:
+    def spoil(V: np.ndarray) -> np.ndarray:
+        V[0, 3, place] = 9999.0
+        return V
+
+    taus = np.geomspace(8, 25, 8)
+    fit = fit_leak(table(taus, change=spoil))
+    np.testing.assert_allclose(fit.tau.mantissa[0], taus, rtol=0.03)
+    assert f"row {3 * 61 + place + 1}, setting 0 neuron 3, 9999 mV" in str(fit)
+    assert np.isnan(fit.residuals.mantissa).sum() == 1
+
+
+def test_a_read_out_that_saturates_does_not_bias() -> None:
+    taus = np.array([10.2, 20.4])
+    fit = fit_leak(table(taus, change=lambda V: np.minimum(V, 40.0)))
+    np.testing.assert_allclose(fit.tau.mantissa[0], taus, rtol=0.05)
+    assert "saturates at 40 mV" in str(fit)
+
+
+def test_what_is_no_decay_is_refused_for_what_it_is() -> None:
+    with pytest.raises(ValueError, match="fit_leak: decays must not be straight lines"):
+        fit_leak(table([[9.0, 9.0]], change=lambda V: 60 - T + 0.1 * np.sin(V)))
+    with pytest.raises(ValueError, match=r"fit_leak: none of the 2 decays .*rise .* sign of V"):
+        fit_leak(table([[9.0, 12.0]], change=lambda V: -V))
+    with np.errstate(all="raise"), pytest.raises(ValueError, match=r"fit_leak: none of the 2 decays .*do not fall"):
+        fit_leak(table([[9.0, 12.0]], change=lambda V: np.full_like(V, 20.0)))
