@@ -36,11 +36,6 @@ STEPS = (
     "as one node and as two; and what a constant drive of 0.5 settles at."
 )
 DIFFERING = "How many values of the output differ from those of brainhw, of all neurons and steps."
-HIDDEN = (
-    "Japanese Vowels; means of three hidden chips of model H1v1 or H1v2 with 0.65 of the charge, 1.15 of the threshold "
-    "and 0.7 of the time constants of the preset, spreads 0.4 (leak), 0.15 (threshold), 0.2 (synapse), noise 1.5 mV. "
-    "Ten more epochs each."
-)
 FITS = (
     "Errors relative to full scale (charge) or to the value; coverage is the share of 95 % intervals that hold the "
     "truth, wanted between 0.9 and 0.99."
@@ -192,7 +187,6 @@ SECTIONS = [
     Section("stream", "Latency of one step", latencies, ".stream", "speed"),
     Section("import_time", "Start-up", seconds, ".import_time", "speed"),
     Section("silicon_fits", "Calibration of synthetic benches", anything, ".silicon_fits", "calibrate", FITS),
-    Section("chip_in_the_loop", "A net on hidden chips", anything, ".chip_in_the_loop", "have_a_chip", HIDDEN),
     Section("nir_steps", "NIR neurons against their equations", anything, ".nir_steps", "nir", STEPS),
     Section("nir_peers", "NIR graphs read by others", readers, ".nir_peers", "nir", DIFFERING),
 ]
