@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import warnings
 from pathlib import Path
 
 import brainunit as u
@@ -30,6 +31,7 @@ def compare(
     trials: int = 1,
     worst: int = 10,
     causes: bool = True,
+    classes: int | None = None,
     labels: str | None = None,
     figure: str | None = None,
 ) -> int:
@@ -50,10 +52,16 @@ def compare(
     with opened(bundle, call=call) as (net, _):
         content = net.content
         x = read_inputs(data, content.n_in, content.dtype, call=call)
-        n_classes = content.n_classes or content.n_out
-        y = read_labels(labels or data, len(x), n_classes, call=call, required=labels is not None)
-        found = compare_nets(net, bench, x.swapaxes(0, 1), y, n_trials=trials, n_classes=n_classes, explain=causes)
+        n_classes = classes or content.n_classes
+        y = read_labels(labels or data, len(x), n_classes or content.n_out, call=call, required=labels is not None)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            found = compare_nets(net, bench, x.swapaxes(0, 1), y, n_trials=trials, n_classes=n_classes, explain=causes)
+    notes = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
     say(f"bench       {chip or device}", found.table(worst))
+    if notes:
+        # On the command line the argument is an option.
+        say(*(f"note: {note.replace('give n_classes=', 'give --classes ')}" for note in notes))
     if figure is not None:
         import matplotlib as mpl
 

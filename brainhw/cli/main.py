@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     info = _command(commands, "info", "show the content of a bundle, or of a measured chip (.chip)")
+    info._actions[-1].help = "a file that brainhw.deploy.export_bundle wrote, or a measured chip (.chip)"
     info.add_argument("--chip", action="store_true", help="show every number of the chip, with its provenance")
     _command(commands, "check", "verify a bundle, and that its network can go on its chip (exit code 0, else 1)")
     power = _command(commands, "power", "estimate power and energy on data")
@@ -210,6 +211,13 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         "--no-causes", dest="causes", action="store_false", help="do not fit tau and thresholds, which takes a while"
     )
     parser.add_argument("--labels", metavar="FILE", help="labels from another file, as for run")
+    parser.add_argument(
+        "--classes",
+        metavar="N",
+        type=functools.partial(_whole, least=1, most=2**31),
+        help="number of classes, each with an equal number of output neurons (default: that of the bundle, or one "
+        "neuron for each class)",
+    )
     parser.add_argument("--figure", metavar="FILE", help="draw the comparison into this file (.png, .pdf, .svg)")
 
 

@@ -93,6 +93,11 @@ class CallableDevice:
         x = checked_run_input(x, self._program, call=call)
         # A copy: a driver may scale its input in place.
         found = _called(self._function, self._program, x.copy(), call=call)
+        if not isinstance(found, (Recording, Mapping)):
+            raise DeviceError(
+                f"{call}: the function must return a Recording, or a mapping from the path of each layer to its "
+                f"spikes; got {_arguments.describe(found)}."
+            )
         try:
             if isinstance(found, Mapping):
                 found = Recording(found)

@@ -9,6 +9,7 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.silicon.class_note import warn_of_classes
 from brainhw.silicon.comparison import Comparison, LayerComparison
 from brainhw.silicon.device import Device, DeviceError
 from brainhw.silicon.fit_recordings import LayerFit, fit_recordings
@@ -102,8 +103,11 @@ def compare(
     n_trials = _arguments.positive_int(n_trials, call=call, name="n_trials", most=_MOST_TRIALS)
     _arguments.flag(explain, call=call, name="explain")
     n_out = program.layers[program.output]
-    n_classes = _classes(program.content.n_classes if n_classes is None else n_classes, n_out, call)
+    known = program.content.n_classes if n_classes is None else n_classes
+    n_classes = _classes(known, n_out, call)
     labels = None if y is None else _labels(y, inputs.shape[1], n_classes, call)
+    if labels is not None and known is None:
+        warn_of_classes(labels, n_out, call=call, fix="give n_classes={}")
     trials = _bench_runs(program, device, inputs, n_trials, call)
     model, taus, thresholds = model_run(
         net if isinstance(net, brainstate.nn.Module) else program.to_net(), program, inputs
@@ -163,7 +167,7 @@ def _bench_runs(program: ChipProgram, device: Device, x: np.ndarray, n_trials: i
             doing = f"trial {trial + 1} of {n_trials}"
             runs.append(check_recording(device.run(x), program.layers, *x.shape[:2], call=call))
     except Exception as error:  # a bench of the user may raise anything
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(error).removeprefix(f"{call}: ").split()) or type(error).__name__
         raise DeviceError(f"{call}: the bench failed in {doing}: {text}") from error
     return runs
 

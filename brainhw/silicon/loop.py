@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn, final
 
 import brainstate
-import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,21 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._files import path_text
 from brainhw.deploy.placement import Placement
+from brainhw.silicon.class_note import warn_of_classes
 from brainhw.silicon.device import Device, DeviceError
+from brainhw.silicon.loop_checks import (
+    all_finite,
+    check_same_chip,
+    checked_device,
+    checked_optimizer,
+    labels_beyond,
+    membranes_of_other_unit,
+    scalar_loss,
+)
 from brainhw.silicon.loop_file import read_state, write_state
 from brainhw.silicon.program import ChipProgram
 from brainhw.silicon.recording import Recording, check_recording
+from brainhw.silicon.run_input import in_float32
 from brainhw.train import accuracy as most_active
 from brainhw.train import clip_weights
 from brainhw.transform import rollout
@@ -119,7 +130,7 @@ class InTheLoop:
         call = "InTheLoop"
         _arguments.check_module(net, call=call)
         self._net = net
-        self._device = _device(device, call)
+        self._device = checked_device(device, call)
         self._loss = _arguments.function(loss, call=call, name="loss")
         self._accuracy = _arguments.function(accuracy, call=call, name="accuracy")
         self._constrain = None if constrain is None else _arguments.function(constrain, call=call, name="constrain")
@@ -128,8 +139,12 @@ class InTheLoop:
             raise ValueError(f"{call}: membranes must be 'auto', True or False; got {_arguments.describe(membranes)}.")
         self._membranes = membranes
         self.program = ChipProgram.of(net, placement)
-        self._optimizer, self._weights = _optimizer(optimizer, net, call)
+        self._optimizer, self._weights = checked_optimizer(optimizer, net, call)
         self.n_steps = 0
+        self._n_out = self.program.layers[self.program.output]
+        self._V_th = float(np.asarray(self.program.chip.V_th.to(u.mV).mantissa))
+        self._warned: set[str] = set()
+        self._traced: set[Any] = set()
 
     def step(self, x: Any, y: Any) -> float:
         """Run a batch on the chip, update the weights once, and return the loss.
@@ -149,21 +164,24 @@ class InTheLoop:
         Raises
         ------
         DeviceError
-            If the bench fails or returns something else than a recording of the program; nothing has changed.
+            If the bench fails, or returns something else than a recording of the program, or membranes beyond 100
+            thresholds; nothing has changed.
         FloatingPointError
-            If loss or gradient are not finite; nothing has changed.
+            If loss, gradient or updated weights are not finite; nothing has changed.
         TypeError, ValueError
             If ``x`` or ``y`` do not fit.
         """
         call = "InTheLoop.step"
         x, y = self._batch(x, y, call)
         x, y = np.concatenate([x] * self._n_trials, axis=1), np.concatenate([y] * self._n_trials)
+        self._check_loss(x, y, call)
         recording = self._on_chip(x, call)
         value, sound = self._update(x, y, self._recorded(recording, call))
         if not bool(sound):
             raise FloatingPointError(
-                f"{call}: loss or gradient are not finite after {self.n_steps} updates (loss {float(value):g}). "
-                "The weights are those before the step; look at the loss function and at the learning rate."
+                f"{call}: loss, gradient or new weights are not finite after {self.n_steps} updates (loss "
+                f"{float(value):g}). Nothing has changed; look at the loss function{labels_beyond(y, self._n_out)} "
+                "and at the learning rate."
             )
         self.n_steps += 1
         return float(value)
@@ -215,6 +233,11 @@ class InTheLoop:
         """
         call = "InTheLoop.evaluate"
         x, y = self._batch(x, y, call)
+        if self._accuracy is most_active:
+            # Before the chip runs: it refuses labels of another kind.
+            most_active(jnp.zeros((1, len(y), self._n_out)), jnp.asarray(y))
+            fix = "give accuracy=lambda outputs, y: brainhw.train.accuracy_population(outputs, y, {})"
+            warn_of_classes(y, self._n_out, call=call, fix=fix)
         outputs = self._on_chip(x, call).spikes[self.program.output]
         return float(self._accuracy(jnp.asarray(outputs, jnp.float32), jnp.asarray(y)))
 
@@ -229,9 +252,10 @@ class InTheLoop:
         Raises
         ------
         TypeError, ValueError
-            If nothing can be written there.
+            If nothing can be written there, or the network was put on another chip since the loop was built.
         """
         call = "InTheLoop.save"
+        check_same_chip(self._net, self.program.chip, call)
         write_state(path_text(path, call=call, what="a training state"), self._content(), self._notes(), call=call)
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -251,6 +275,7 @@ class InTheLoop:
             If the file is damaged, or of another network, chip or optimizer; nothing has changed then.
         """
         call = "InTheLoop.load"
+        check_same_chip(self._net, self.program.chip, call)
         like = self._content()
         content = read_state(path_text(path, call=call, what="a training state"), like, self._notes(), call=call)
         for path_, state in self._parameters().items():
@@ -295,11 +320,23 @@ class InTheLoop:
             "membranes": str(self._membranes),
         }
 
+    def _check_loss(self, x: np.ndarray, y: np.ndarray, call: str) -> None:
+        """Trace the loss once for each kind of batch: what it refuses must not cost a run of the chip."""
+        kind = (x.shape, y.shape, y.dtype)
+        if kind not in self._traced:
+            forward = brainstate.transform.StatefulFunction(
+                lambda x, y: scalar_loss(self._loss, rollout(self._net, x)[0], y, call)
+            )
+            forward.make_jaxpr(jnp.asarray(x), jnp.asarray(y))
+            self._traced.add(kind)
+
     @functools.cached_property
     def _update(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
+        call = "InTheLoop.step"
+
         def loss(x: jax.Array, y: jax.Array, recorded: Any) -> jax.Array:
             outputs, _ = rollout(self._net, x, recorded=recorded)
-            return self._loss(outputs, y)
+            return scalar_loss(self._loss, outputs, y, call)
 
         gradient = brainstate.transform.grad(loss, self._weights, return_value=True)
 
@@ -307,37 +344,49 @@ class InTheLoop:
         def update(x: jax.Array, y: jax.Array, recorded: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
             with_units = {k: v * u.mV if k.endswith(".V") else v for k, v in recorded.items()}
             gradients, value = gradient(x, y, with_units)
-            leaves = jax.tree.leaves((value, gradients))
-            sound = jnp.all(jnp.stack([jnp.isfinite(u.get_mantissa(leaf)).all() for leaf in leaves]))
+            sound = all_finite((value, gradients))
 
-            def learn() -> None:
-                self._optimizer.update(gradients)
-                if self._constrain is not None:
-                    self._constrain(self._net)
+            def learn() -> jax.Array:
+                with brainstate.StateTraceStack() as touched:
+                    self._optimizer.update(gradients)
+                    fine = self._finite()
+                    if self._constrain is not None:
+                        # Before and after it: a clip makes a number of infinity.
+                        self._constrain(self._net)
+                        fine &= self._finite()
+                for state, before in zip(touched.states, touched.original_state_values, strict=True):
+                    if state.value is not before:
+                        state.value = jax.tree.map(functools.partial(jnp.where, fine), state.value, before)
+                return fine
 
             # One program for gradient and update: a second call from Python costs as much as a tenth of a small step.
-            brainstate.transform.cond(sound, learn, lambda: None)
-            return value, sound
+            return value, brainstate.transform.cond(sound, learn, lambda: jnp.asarray(False))
 
         return update
 
+    def _finite(self) -> jax.Array:
+        return all_finite([state.value for state in self._net.states(brainstate.ParamState).values()])
+
     def _on_chip(self, x: np.ndarray, call: str) -> Recording:
-        self.program = program = self.program.updated(self._net)
+        try:
+            self.program = program = self.program.updated(self._net)
+        except ValueError:
+            check_same_chip(self._net, self.program.chip, call)
+            raise
         try:
             self._device.program(program)
-            recording = self._device.run(x)
-        except DeviceError as error:
+            recording = check_recording(self._device.run(x), program.layers, *x.shape[:2], call=call)
+        except Exception as error:  # a bench of the user may raise anything
             self._stop(error, call)
-        try:
-            return check_recording(recording, program.layers, *x.shape[:2], call=call)
-        except (TypeError, ValueError) as error:
-            self._stop(error, call)
+        return recording
 
     def _stop(self, error: Exception, call: str) -> NoReturn:
-        text = str(error).removeprefix(f"{call}: ")
+        text = " ".join(str(error).removeprefix(f"{call}: ").split())
+        if not isinstance(error, (DeviceError, TypeError, ValueError)) or not text:
+            text = f"{type(error).__name__}: {text}"
         raise DeviceError(
-            f"{call}: the bench failed after {self.n_steps} updates: {text} "
-            "The training state has not changed: repair the bench and go on."
+            f"{call}: the bench failed after {self.n_steps} updates: {text.rstrip(' .:')}. "
+            "The training state has not changed: call again once the bench works."
         ) from error
 
     def _recorded(self, recording: Recording, call: str) -> dict[str, Any]:
@@ -347,7 +396,16 @@ class InTheLoop:
                 ValueError(f"it records no membranes of {missing}, and membranes is True; use membranes='auto'."), call
             )
         if self._membranes is not False:
-            found |= {f"{path}.V": V.mantissa for path, V in recording.membranes.items()}
+            for path, V in recording.membranes.items():
+                fault, refused = membranes_of_other_unit(
+                    path, np.asarray(V.mantissa), recording.spikes[path], self._V_th
+                )
+                if refused:
+                    self._stop(ValueError(fault), call)
+                if fault and path not in self._warned:
+                    self._warned.add(path)
+                    warnings.warn(f"{call}: {fault}", UserWarning, stacklevel=3)
+                found[f"{path}.V"] = V.mantissa
         return found
 
     def _batch(self, x: Any, y: Any, call: str) -> tuple[np.ndarray, np.ndarray]:
@@ -363,32 +421,4 @@ class InTheLoop:
         array = np.asarray(_arguments.as_array(x, call=call, name="x"))
         if array.ndim != 3 or 0 in array.shape or array.shape[2] != self.program.n_in:
             raise ValueError(f"{call}: x must have shape [T, B, {self.program.n_in}]; got {array.shape}.")
-        if not np.isfinite(array).all():
-            _arguments.check_finite(array, call=call, name="x")
-        return array.astype(np.float32, copy=False)
-
-
-def _device(device: Any, call: str) -> Device:
-    if isinstance(device, type) or not isinstance(device, Device):
-        raise TypeError(
-            f"{call}: device must have the methods program and run of brainhw.silicon.Device; "
-            f"got {_arguments.describe(device)}."
-        )
-    return device
-
-
-def _optimizer(optimizer: Any, net: brainstate.nn.Module, call: str) -> tuple[Any, dict[Any, brainstate.State]]:
-    """Return the optimizer and the weights that it learns; all of the network where it has none yet."""
-    if not isinstance(optimizer, braintools.optim.Optimizer) or not hasattr(optimizer, "state_dict"):
-        raise TypeError(
-            f"{call}: optimizer must be an optimizer of braintools.optim, such as braintools.optim.Adam(lr=0.01); "
-            f"got {_arguments.describe(optimizer)}."
-        )
-    of_net = net.states(brainstate.ParamState)
-    known = optimizer.param_states.to_pytree() or {}
-    if not known:
-        optimizer.register_trainable_weights(of_net)
-        return optimizer, dict(of_net)
-    if not {id(state) for state in known.values()} <= {id(state) for state in of_net.values()}:
-        raise ValueError(f"{call}: optimizer holds weights of another network; give a new one, or one of this network.")
-    return optimizer, known
+        return in_float32(array, call=call, name="x")

@@ -293,7 +293,7 @@ class ChipProgram:
         try:
             return BundledNet(content)
         except ValueError as error:
-            raise ValueError(f"{call}: the program cannot become a network: {error}.") from error
+            raise ValueError(f"{call}: the program cannot become a network: {str(error).rstrip('.')}.") from error
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ChipProgram):

@@ -135,13 +135,17 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list
     except OSError as error:
         raise ValueError(f"{path.name} cannot be read: {error.strerror or error}") from None
     try:
-        rows = list(csv.reader(io.StringIO(text), strict=True))
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise ValueError(f"{path.name} is not CSV: {error}") from None
-    if not rows or tuple(rows[0]) != columns:
-        got = ",".join(rows[0])[:80] if rows else "an empty file"
+    if not rows or tuple(rows[0][1]) != columns:
+        got = ",".join(rows[0][1])[:80] if rows else "an empty file"
         raise ValueError(f"{path.name} must begin with the columns {','.join(columns)}; got {got}")
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in rows[1:]:
+        # Editors and spreadsheets leave blank lines, mostly at the end.
+        if not any(cell.strip() for cell in row):
+            continue
         where = f"{path.name}, line {number}"
         if len(row) != len(columns):
             raise ValueError(f"{where}: {len(columns)} values are expected; got {len(row)}")

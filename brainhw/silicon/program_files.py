@@ -90,7 +90,9 @@ def content_of_folder(folder: Any, *, call: str) -> BundleContent:
         return _put_together(top, arrays)
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         text = str(error)
-        raise ValueError(text if text.startswith(f"{call}:") else f"{what} has invalid content: {text}.") from error
+        raise ValueError(
+            text if text.startswith(f"{call}:") else f"{what} has invalid content: {text.rstrip('.')}."
+        ) from error
 
 
 def _json(stream: IO[bytes], what: str) -> dict[str, Any]:

@@ -108,13 +108,16 @@ def _membranes(value: Any, shape: tuple[int, ...], where: str) -> u.Quantity:
         raise TypeError(
             f"{where} must be a Quantity of voltage, such as array * u.mV; got {_arguments.describe(value)}."
         )
-    numbers = np.asarray(value.to(u.mV).mantissa, np.float32)
+    # A number beyond float32 becomes infinite, and is refused below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = np.asarray(value.to(u.mV).mantissa, np.float32)
     if numbers.shape != shape:
         raise ValueError(f"{where} must have the shape of its spikes, {shape}; got {numbers.shape}.")
     if not np.isfinite(numbers).all():
         step, sample, neuron = map(int, np.argwhere(~np.isfinite(numbers))[0])
         raise ValueError(
-            f"{where} must be finite; got NaN or infinity at step {step}, sample {sample}, neuron {neuron}."
+            f"{where} must be finite in float32; got {numbers[step, sample, neuron]:g} mV at step {step}, "
+            f"sample {sample}, neuron {neuron}."
         )
     return u.Quantity(_own(numbers), unit=u.mV)
 
@@ -128,7 +131,11 @@ def check_recording(
     recording: Any, layers: Mapping[str, int], n_steps: int, batch_size: int, *, call: str
 ) -> Recording:
     """Return the recording if it holds exactly these layers (path to neurons), steps and samples, or raise."""
-    _arguments.instance(recording, Recording, call=call, name="the result of the bench")
+    if not isinstance(recording, Recording):
+        wrap = " Wrap it: Recording(spikes)." if isinstance(recording, Mapping) else ""
+        raise TypeError(
+            f"{call}: the run must return a brainhw.silicon.Recording; got {_arguments.describe(recording)}.{wrap}"
+        )
     if set(recording.spikes) != set(layers):
         missing = sorted(set(layers) - set(recording.spikes))
         extra = sorted(set(recording.spikes) - set(layers))

@@ -17,6 +17,7 @@ from brainhw.silicon.hidden import HiddenValues
 from brainhw.silicon.measured import MeasuredChip
 from brainhw.silicon.program import ChipProgram, on_chip
 from brainhw.silicon.recording import Recording
+from brainhw.silicon.run_input import in_float32
 from brainhw.silicon.virtual_net import POOL, CompiledRun, settings_of, shape_of
 
 __all__ = ["VirtualChip", "checked_run_input"]
@@ -164,7 +165,8 @@ def checked_run_input(x: Any, program: ChipProgram, *, call: str) -> np.ndarray:
     if array.ndim != 3 or 0 in array.shape or array.shape[2] != program.n_in:
         raise ValueError(f"{call}: x must have shape [T, B, {program.n_in}]; got {array.shape}.")
     # Two passes over the data decide the usual case; NaN fails both comparisons.
-    if not (array.min() >= 0 and array.max() <= MOST_EVENTS):
-        _arguments.check_finite(array, call=call, name="x")
-        warn_of_input(array, has_frontend=program.frontend is not None, call=call, stacklevel=4)
-    return array.astype(np.float32, copy=False)
+    if array.min() >= 0 and array.max() <= MOST_EVENTS:
+        return array.astype(np.float32, copy=False)
+    numbers = in_float32(array, call=call, name="x")
+    warn_of_input(numbers, has_frontend=program.frontend is not None, call=call, stacklevel=4)
+    return numbers

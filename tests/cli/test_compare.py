@@ -60,6 +60,21 @@ def test_a_command_is_the_bench(folder: Path, capsys) -> None:
     assert main([*words[:2], *words[3:], words[2]]) == 0
 
 
+def test_classes_of_several_neurons(folder: Path, capsys) -> None:
+    with np.load("data.npz") as held:
+        x = np.concatenate([held["x"]] * 4)
+    np.savez("two.npz", x=x, y=np.arange(len(x)) % 2)
+    words = ["compare", "net.bundle", "same.chip", "two.npz", "--no-causes"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "note: compare: y holds classes 0 to 1, and the 6 output neurons count as 6 classes" in out
+    assert "give --classes 2." in out
+    assert main([*words, "--classes", "2"]) == 0
+    assert "note:" not in capsys.readouterr().out
+    assert main([*words, "--classes", "4"]) == 1
+    assert "n_classes must divide the 6 output neurons; got 4" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [

@@ -61,6 +61,23 @@ def test_tables_of_spikes_and_membranes_become_a_recording(tmp_path: Path) -> No
     assert left(tmp_path, spikes="", membranes="".join(every)).spikes["layer0"].sum() == 0
 
 
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    blank = SPIKES.replace("\n", "\n\n", 1) + "\n  \n,,,\n"
+    found = left(tmp_path, spikes=blank, rows=3)
+    assert found.spikes["layer0"].sum() == 2
+    with pytest.raises(ValueError, match="line 4: there is no layer 'layer7'"):
+        left(tmp_path, spikes="layer0,0,0,0\n\nlayer7,0,0,0\n")
+
+
+def test_other_ends_of_lines(tmp_path: Path) -> None:
+    left(tmp_path)
+    for end in ("\r", "\r\n"):
+        text = ("layer,step,sample,neuron\n" + SPIKES).replace("\n", end)
+        (tmp_path / "spikes.csv").write_bytes(text.encode())
+        found = read_output(tmp_path, program_of()[1], SHAPE, RUN, files="csv")
+        assert found.spikes["layer0"].sum() == 2
+
+
 SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"run": 3}, "output.json: run must be 9007199254740991, copied from the input; got 3"),
     ({"run": "gone"}, "output.json must hold run, spikes and membranes"),
@@ -72,7 +89,7 @@ SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"spikes": "layer0,0,0,1.0\n"}, "line 2: neuron must be a whole number; got '1.0'"),
     ({"spikes": "layer0,0,0,0\nlayer0,0,0,0\n"}, "line 3: this spike of layer 'layer0' stands there twice"),
     ({"membranes": "layer1,0,0,0,nan\n"}, "line 2: V_mV must be a finite number; got 'nan'"),
-    ({"membranes": "layer1,0,0,0,1\n"}, "'layer1' must be finite; got NaN or infinity at step 0, sample 0, neuron 1"),
+    ({"membranes": "layer1,0,0,0,1\n"}, "'layer1' must be finite in float32; got nan mV at step 0, sample 0, neuron 1"),
     ({"membranes": "layer1,0,0,0,1\nlayer1,0,0,0,1\n"}, "line 3: this membrane of layer 'layer1' stands there twice"),
 ]
 

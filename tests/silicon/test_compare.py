@@ -125,7 +125,7 @@ def test_a_bench_that_fails_is_a_device_error_and_the_net_stays() -> None:
         (DeviceError("the supply is off"), r"compare: the bench failed in trial 2 of 2: the supply is off"),
         (OSError("no\nlink"), r"trial 2 of 2: no link"),
         (short, r"trial 2 of 2: .*\(9, 2, 24\).*\(10, 2, 24\)"),
-        (np.zeros(3), r"trial 2 of 2: .*must be a Recording"),
+        (np.zeros(3), r"trial 2 of 2: .*must return a .*Recording"),
     ):
         with pytest.raises(DeviceError, match=match):
             compare(net, Echo(good, failing), x, n_trials=2, explain=False)

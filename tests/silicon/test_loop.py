@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -268,15 +269,105 @@ class TestFailures:
                 act(*data(1))
             assert_equal(state_of(net, loop), before)
 
-    def test_an_error_of_the_bench_itself_comes_through(self) -> None:
-        def broken(recording: Any) -> Any:
-            raise ZeroDivisionError("own")
-
-        net, loop = make(Bench(fault=broken))
+    @pytest.mark.parametrize("when", ["program", "run"])
+    def test_any_error_of_a_bench_of_ones_own_is_a_device_error(self, when: str) -> None:
+        bench = Bench()
+        net, loop = make(bench)
         before = state_of(net, loop)
-        with pytest.raises(ZeroDivisionError, match="own"):
+
+        def fail(_: Any) -> None:
+            raise OSError("the cable is loose")
+
+        setattr(bench, when, fail)
+        with pytest.raises(
+            bh.silicon.DeviceError,
+            match=r"^InTheLoop\.step: .*after 0 updates: OSError: the cable is loose\. The training",
+        ):
             loop.step(*data())
         assert_equal(state_of(net, loop), before)
+
+    @pytest.mark.parametrize("rate", [np.nan, np.inf, 1e39])
+    def test_weights_that_an_update_makes_not_finite(self, rate: float) -> None:
+        net, loop = make(Bench(), optimizer=braintools.optim.SGD(lr=rate))
+        before = state_of(net, loop)
+        with pytest.raises(FloatingPointError, match=r"^InTheLoop\.step: .*new weights are not finite after 0 updates"):
+            loop.step(*data())
+        assert_equal(state_of(net, loop), before)
+
+    def test_nothing_of_an_adam_step_that_failed_stays(self) -> None:
+        net, loop = make(Bench(), optimizer=braintools.optim.Adam(lr=np.nan))
+        before = state_of(net, loop)
+        with pytest.raises(FloatingPointError, match=r"^InTheLoop\.step: "):
+            loop.step(*data())
+        assert_equal(state_of(net, loop), before)
+
+    @pytest.mark.parametrize("size", [1e30, 101 * 15.0])
+    def test_membranes_that_no_chip_has(self, size: float) -> None:
+        def huge(recording: Any) -> Any:
+            V = {path: np.full(spikes.shape, -size) * u.mV for path, spikes in recording.spikes.items()}
+            return bh.silicon.Recording(recording.spikes, V)
+
+        net, loop = make(Bench(fault=huge))
+        before = state_of(net, loop)
+        with pytest.raises(
+            bh.silicon.DeviceError, match=r"membranes of 'hidden' must lie within 100 thresholds of 15 mV"
+        ):
+            loop.step(*data())
+        assert_equal(state_of(net, loop), before)
+
+    @pytest.mark.parametrize("scale", [0.0, 1e-3])
+    def test_membranes_far_below_the_threshold_are_noted_once(self, scale: float) -> None:
+        def tiny(recording: Any) -> Any:
+            V = {path: V * scale for path, V in recording.membranes.items()}
+            return bh.silicon.Recording(recording.spikes, V)
+
+        _, loop = make(Bench(fault=tiny))
+        with pytest.warns(UserWarning, match=r"^InTheLoop\.step: the membranes of '.*threshold is 15 mV") as said:
+            loop.step(*data())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            loop.step(*data(1))
+        assert len(said) in (1, 2)
+
+    def test_what_the_loss_refuses_costs_no_run(self) -> None:
+        bench = Bench()
+        _, loop = make(bench)
+        x, y = data()
+        with pytest.raises(TypeError, match=r"^InTheLoop\.step: loss\(outputs, y\) raised TypeError .*float32 \(5,\)"):
+            loop.step(x, y.astype(np.float32))
+        vector = bh.silicon.InTheLoop(
+            ChipNet(), bench, loss=lambda outputs, y: outputs.sum(axis=(0, 2)), optimizer=braintools.optim.Adam(lr=0.03)
+        )
+        with pytest.raises(ValueError, match=r"^InTheLoop\.step: loss must return one real number.*\(5,\)"):
+            vector.step(x, y)
+        with pytest.raises((TypeError, ValueError), match="labels"):
+            loop.evaluate(x, y + 0.5)
+        assert not bench.inputs
+
+    def test_labels_beyond_the_outputs_are_named(self) -> None:
+        _, loop = make(Bench())
+        x, _ = data()
+        with pytest.raises(FloatingPointError, match=r"at y \(it runs from 1 to 4, and classes from 0 to 3\)"):
+            loop.step(x, np.array([1, 2, 3, 4, 4]))
+
+    def test_a_chip_put_in_place_later(self, tmp_path: Path) -> None:
+        net, loop = make(Bench())
+        n = net.hidden.chip.n_neurons
+        spec = net.hidden.chip.replace(V_th=16.0 * u.mV, name="lab7")
+        tau = np.full((len(spec.tau_profiles.values.mantissa), n), np.nan) * u.ms
+        bh.silicon.put_chip(net, bh.silicon.MeasuredChip(spec, tau, np.full(n, 16.0) * u.mV))
+        for act in (lambda: loop.step(*data()), lambda: loop.save(tmp_path / "x"), lambda: loop.load(tmp_path / "x")):
+            with pytest.raises(
+                ValueError, match=r"^InTheLoop\..*got 'lab7', put in place since\. Build a new InTheLoop"
+            ):
+                act()
+        assert not (tmp_path / "x").exists()
+
+    def test_fewer_classes_than_outputs_are_noted(self) -> None:
+        _, loop = make(Bench())
+        x = np.concatenate([data()[0]] * 2, axis=1)
+        with pytest.warns(UserWarning, match=r"^InTheLoop\.evaluate: y holds classes 0 to 1, and the 4 output neurons"):
+            loop.evaluate(x, np.arange(10) % 2)
 
     def test_a_loss_that_is_not_finite(self) -> None:
         net = ChipNet()
@@ -284,7 +375,9 @@ class TestFailures:
             net, Bench(), loss=lambda outputs, y: outputs.sum() * jnp.nan, optimizer=braintools.optim.Adam(lr=0.03)
         )
         before = state_of(net, loop)
-        with pytest.raises(FloatingPointError, match=r"^InTheLoop\.step: loss or gradient are not finite after 0"):
+        with pytest.raises(
+            FloatingPointError, match=r"^InTheLoop\.step: loss, gradient or new weights are not finite after 0"
+        ):
             loop.step(*data())
         assert_equal(state_of(net, loop), before)
 
@@ -298,6 +391,10 @@ class TestFailures:
         nan[3, 2, 1] = np.nan
         with pytest.raises(ValueError, match=r"^InTheLoop\.step: x .*NaN"):
             loop.step(nan, y)
+        big = x.astype(np.float64)
+        big[3, 2, 1] = 1e300
+        with pytest.raises(ValueError, match=r"^InTheLoop\.step: x must fit float32.*got 1e\+300 at index \(3, 2, 1\)"):
+            loop.step(big, y)
         with pytest.raises(ValueError, match=r"^InTheLoop\.evaluate: y must hold one target for each of the 5 samples"):
             loop.evaluate(x, y[:-1])
 

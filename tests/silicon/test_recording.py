@@ -48,6 +48,10 @@ def with_value(value: float) -> np.ndarray:
         ({"spikes": {"a": SPIKES}, "membranes": {"a": SPIKES * u.ms}}, "'a' must be a Quantity of voltage"),
         ({"spikes": {"a": SPIKES}, "membranes": {"a": SPIKES[:2] * u.mV}}, r"\(5, 2, 3\); got \(2, 2, 3\)"),
         ({"spikes": {"a": SPIKES}, "membranes": {"a": with_value(np.inf) * u.mV}}, "step 3, sample 1, neuron 2"),
+        (
+            {"spikes": {"a": SPIKES}, "membranes": {"a": u.Quantity(np.where(SPIKES, 1e300, 0.0), unit=u.mV)}},
+            "must be finite in float32; got inf",
+        ),
     ],
 )
 def test_anything_else_is_refused_by_name(given: dict[str, Any], words: str) -> None:
