@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
 
 import brainunit as u
 
-from brainhw._files import check_target, write_whole
+from brainhw._files import check_target, open_regular, write_whole
 from brainhw.chip import ChipSpec, load_chip
 from brainhw.cli.look import say
 from brainhw.silicon import calibrate as fit_tables
+from brainhw.silicon.measured_file import TAG, is_measured
 
 __all__ = ["calibrate"]
 
 _FORMATS = ("png", "pdf", "svg")
+# How the files of these formats begin.
+_PICTURES = (b"\x89PNG", b"%PDF", b"<?xml", b"<svg")
 
 
 def calibrate(
@@ -36,11 +40,9 @@ def calibrate(
     if (family is None) == (chip is None):
         fault = "neither" if family is None else "both"
         raise ValueError(f"{call}: give one of --family and --chip; got {fault}. Use --family h1v1, for example.")
-    start: ChipSpec | str = load_chip(chip) if chip is not None else str(family)
+    start: ChipSpec | str = str(family) if chip is None else _spec(chip, call)
     # Before the fit, which takes a while.
-    for target in (out, figure):
-        if target is not None:
-            check_target(target, call=call)
+    _check_targets(out, figure, [*tables, *([] if chip is None else [chip])], call)
     suffix = "" if figure is None else Path(figure).suffix.lower().removeprefix(".")
     if figure is not None and suffix not in _FORMATS:
         raise ValueError(f"{call}: --figure must end in .{', .'.join(_FORMATS)}; got {figure!r}.")
@@ -75,3 +77,42 @@ def calibrate(
         write_whole(figure, picture.getvalue(), call=call)
         say(f"wrote {figure}")
     return 0
+
+
+def _spec(path: str, call: str) -> ChipSpec:
+    if is_measured(path):
+        raise ValueError(
+            f"{call}: --chip must be a file of ChipSpec.save; got {path!r}, a measured chip. Write its spec with "
+            "MeasuredChip.load(path).spec.save('spec.toml') and give that file."
+        )
+    return load_chip(path)
+
+
+def _check_targets(out: str | None, figure: str | None, inputs: list[str], call: str) -> None:
+    """Refuse to write over an input, over the other output, or over a file of another kind: the lab's data."""
+    held = {os.path.realpath(path): path for path in inputs}
+    for option, target in (("--out", out), ("--figure", figure)):
+        if target is None:
+            continue
+        path = check_target(target, call=call)
+        if os.path.realpath(target) in held:
+            raise ValueError(
+                f"{call}: {option} must be a file of its own; got {target!r}, which is also "
+                f"{held[os.path.realpath(target)]!r} of this command. Give another name."
+            )
+        held[os.path.realpath(target)] = target
+        # A suffix alone does not make a file a measured chip: what it begins with counts.
+        if path.exists() and not _may_replace(path, option):
+            raise ValueError(
+                f"{call}: {option} must be a new file or an old {'chip' if option == '--out' else 'picture'} to "
+                f"replace; got {target!r}, a file of another kind. Give another name, or remove that file."
+            )
+
+
+def _may_replace(path: Path, option: str) -> bool:
+    try:
+        with open_regular(path) as stream:
+            start = stream.read(32)
+    except OSError:  # writing tells what is wrong
+        return True
+    return not start or start.startswith((f"{TAG} ".encode(),) if option == "--out" else _PICTURES)

@@ -156,7 +156,9 @@ def _add_calibrate(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--family", metavar="NAME", help="chip family, such as h1v1")
     parser.add_argument("--chip", metavar="FILE", help="instead of --family: the chip so far, a file of ChipSpec.save")
-    parser.add_argument("-o", "--out", metavar="FILE", help="write the measured chip to this file (.chip)")
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", help="write the measured chip to this file (.chip); replaces only such a file"
+    )
     parser.add_argument("--figure", metavar="FILE", help="draw the fits into this file (.png, .pdf, .svg)")
     parser.add_argument(
         "--settings",
@@ -247,7 +249,10 @@ def _positive(text: str) -> float:
 
 def _command(commands: argparse._SubParsersAction, name: str, purpose: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
-    parser.add_argument("bundle", metavar="BUNDLE", help="a file that brainhw.deploy.export_bundle wrote")
+    kinds = "a file that brainhw.deploy.export_bundle wrote"
+    if name == "info":
+        kinds += ", or a measured chip (.chip) that brainhw.silicon.MeasuredChip.save or calibrate --out wrote"
+    parser.add_argument("bundle", metavar="BUNDLE", help=kinds)
     return parser
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,43 @@ def test_errors_are_one_line(words: list[str], match: str, capsys, tmp_path, mon
 def test_bad_options_are_no_command(option: list[str], capsys) -> None:
     assert main(["calibrate", CHARGE, "--family", "h1v1", *option]) == 2
     assert option[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["-o", "charge.csv"], "--out must be a file of its own; got 'charge.csv'"),
+        (["-o", "./sub/../charge.csv"], "--out must be a file of its own"),
+        (["-o", "a.png", "--figure", "a.png"], "--figure must be a file of its own; got 'a.png'"),
+        (["--figure", "old.png"], "--figure must be a new file or an old picture .*'old.png'"),
+        (["-o", "decay.chip"], "--out must be a new file or an old chip .*'decay.chip'"),
+    ],
+)
+def test_data_of_the_lab_is_never_written_over(words: list[str], match: str, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("charge.csv", "old.png", "decay.chip"):
+        (tmp_path / name).write_bytes(Path(CHARGE).read_bytes())
+    assert main(["calibrate", "charge.csv", "--family", "h1v1", *words]) == 1
+    assert re.search(match, capsys.readouterr().err)
+    for name in ("charge.csv", "old.png", "decay.chip"):
+        assert (tmp_path / name).read_bytes() == Path(CHARGE).read_bytes()
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_outputs_of_an_earlier_run_are_replaced(tmp_path, capsys) -> None:
+    words = ["calibrate", CHARGE, "--family", "h1v1", "-o", str(tmp_path / "a.chip")]
+    assert main(words) == 0
+    assert main(words) == 0
+
+
+def test_a_measured_chip_is_no_spec(tmp_path, capsys) -> None:
+    chip = str(tmp_path / "a.chip")
+    assert main(["calibrate", CHARGE, "--family", "h1v1", "-o", chip]) == 0
+    assert main(["calibrate", CHARGE, "--chip", chip]) == 1
+    assert re.search(r"--chip must be a file of ChipSpec.save; got .*a measured chip", capsys.readouterr().err)
+
+
+def test_the_help_of_info_names_measured_chips(capsys) -> None:
+    assert main(["info", "--help"]) == 0
+    assert "measured chip (.chip)" in " ".join(capsys.readouterr().out.split()).split("positional", 1)[1]
