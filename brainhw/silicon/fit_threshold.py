@@ -15,16 +15,12 @@ from brainhw.silicon._results import pooled_spread, with_error
 from brainhw.silicon.fit_charge import ChargeFit
 from brainhw.silicon.fit_leak import LeakFit
 from brainhw.silicon.rate_fit import RateData, RateSolution
-from brainhw.silicon.rate_settings import fit_with_decays
+from brainhw.silicon.rate_screen import FOREIGN, NOISY, WORST, fit_screened
 from brainhw.silicon.tables import RateTable
 
 __all__ = ["ThresholdFit", "fit_threshold"]
 
 LEAST_POINTS = 3
-# Good fits of benches miss rates by 0.05 % of a spike per step on average.
-_FOREIGN = 0.02
-# A threshold that is known to no better than this is no measurement.
-_WORST = 0.2
 
 
 @final
@@ -208,7 +204,7 @@ def fit_threshold(
     neurons, index = np.unique(table.neuron, return_inverse=True)
     data, common = _data(table, chip, charge, neurons, index, step, call)
     settings = np.array([0 if setting is None else setting]) if table.setting is None else np.unique(table.setting)
-    found, settings, combined, notes = fit_with_decays(
+    found, settings, combined, notes = fit_screened(
         data, leak, settings, neurons, search=table.setting is None and setting is None, progress=progress
     )
     notes += found.notes
@@ -230,13 +226,13 @@ def _result(
     notes: list[str],
 ) -> ThresholdFit:
     """Return the solution in physical units, with NaN for what it does not tell."""
-    known = np.isfinite(found.error) & (found.error < _WORST)
+    known = np.isfinite(found.error) & (found.error < WORST)
     telling = np.isin(data.neuron, np.flatnonzero(found.tells))
     off = float(np.mean(np.abs(found.mean - data.count)[telling] / data.n_steps[telling])) if telling.any() else 0.0
-    if off > _FOREIGN:
+    if off > FOREIGN:
         raise ValueError(
             f"fit_threshold: the f-I curves do not follow the model of the chip; rates are off by {100 * off:.1f} % of "
-            f"a spike per step on average, at most {100 * _FOREIGN:g} % are accepted. Check dt, window, and the family."
+            f"a spike per step on average, at most {100 * FOREIGN:g} % are accepted. Check dt, window, and the family."
         )
     if not known.any():
         raise ValueError(
@@ -244,8 +240,18 @@ def _result(
             "in every step. Measure numbers of inputs at which the rate is neither."
         )
     if not known.all():
-        lost = neurons[~known]
-        notes.append(f"{lost.size} neurons show no threshold and are not measured: {', '.join(map(str, lost[:8]))}")
+        # Those that were left out have a note of their own.
+        lost = neurons[~known & ~np.isnan(found.theta)]
+        if lost.size:
+            notes.append(f"{lost.size} neurons show no threshold and are not measured: {', '.join(map(str, lost[:8]))}")
+    if found.noise > NOISY * np.median(found.theta[known]):
+        notes.append(
+            f"the trial noise is {100 * found.noise / np.median(found.theta[known]):.0f} % of the threshold, at most "
+            f"{100 * NOISY:g} % are usual: a wrong leak setting, dt or window looks like noise, and makes thresholds "
+            "wrong"
+        )
+    elif found.noise_error > 1:
+        notes.append("the curves do not tell the trial noise: its error exceeds its value")
     own = np.where(known, found.error, np.nan)
     theta = np.where(known, found.theta, np.nan)
     spread = pooled_spread(theta, own * theta) / np.nanmean(theta)

@@ -18,6 +18,8 @@ _PLAUSIBLE = 2.0
 # Chips differ from their data sheet by one factor more than their profiles differ from each other (standard deviations
 # of the log). So three settings at 0.7 of 10, 20, 50 ms are not taken for 5, 10, 50 ms.
 _COMMON, _EACH = 0.5, 0.15
+# Time constants that all lie within this log distance of their profiles leave no doubt that is worth a note.
+_NEAR = 0.2
 # Choices of profiles to try at most; beyond, each setting takes its nearest.
 _MOST_CHOICES = 20_000
 
@@ -46,7 +48,8 @@ def match_settings(
     matched = dict(zip(order, rows, strict=True))
     told = ", ".join(f"{s} -> profile {matched[s]} ({presets[matched[s]]:g} ms)" for s in sorted(matched))
     how = f"leak settings are matched to profiles by their time constants: {told}"
-    if len(ranked) > 1 and ranked[1][0] - ranked[0][0] < 4.0:
+    apart = float(np.abs(taus - np.log(presets[list(rows)])).max())
+    if apart > _NEAR and len(ranked) > 1 and ranked[1][0] - ranked[0][0] < 4.0:
         other = ", ".join(f"{s}={row}" for s, row in sorted(zip(order, ranked[1][1], strict=True)))
         how += f"; nearly as likely is settings {other}"
     return {setting: matched[setting] for setting in sorted(matched)}, how

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
@@ -51,9 +52,9 @@ class RateData:
 class RateSolution:
     """Threshold charge ``[N]`` in fC, tau ``[S, N]`` in ms, noise in fC, with relative errors; counts of each row.
 
-    ``excess`` is the scatter of the counts around the fit as a variance, relative to that of the model; ``cost`` the
-    sum of all squared residuals; ``gain_std`` the relative spread of the synapses that drive a neuron;
-    ``tells`` whether a neuron has a rate between none and one spike per step.
+    ``excess`` is the scatter of the counts around the fit as a variance, relative to that of the model, and ``chance``
+    the probability of that much by chance; ``cost`` the sum of all squared residuals; ``gain_std`` the relative spread
+    of the synapses that drive a neuron; ``tells`` whether a neuron has a rate between none and one spike per step.
     """
 
     theta: np.ndarray
@@ -65,6 +66,7 @@ class RateSolution:
     mean: np.ndarray
     variance: np.ndarray
     excess: float
+    chance: float
     cost: float
     gain_std: float
     tells: np.ndarray
@@ -325,7 +327,9 @@ class _Problem:
         misfit = squares[: self.data.count.size]
         # Counts that are locked to the steps tell nothing of the scatter.
         free = counts.variance > _ROUNDING
-        excess = float(misfit[free].sum() / max(int(free.sum()) - 2 * self.n, 1)) if free.any() else 1.0
+        # Each neuron costs a threshold, and a time constant where no decay tells it.
+        freedom = max(int(free.sum()) - self.n - int((self.measured & ~self.tied).sum()), 1)
+        excess = float(misfit[free].sum() / freedom) if free.any() else 1.0
         if np.exp(noise - np.median(theta)) < LEAST_NOISE * 1.05:
             notes.append(f"the trial noise is below {100 * LEAST_NOISE:g} % of the threshold, too small to be measured")
         if self.gain:
@@ -340,6 +344,7 @@ class _Problem:
             mean=counts.mean,
             variance=counts.variance + _ROUNDING,
             excess=excess,
+            chance=float(stats.chi2.sf(excess * freedom, freedom)),
             cost=float(squares.sum()),
             gain_std=self.gain,
             tells=self.tells,

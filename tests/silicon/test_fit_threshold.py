@@ -151,4 +151,6 @@ def test_curves_of_neurons_without_decays() -> None:
     fit = fit_threshold(held.rates, CHIPS["H1v1"], leak=fit_leak(other.decays), progress=False)
     assert fit.settings.tolist() == [-1]
     assert not fit.tau_combined
+    assert "have no decays" in str(fit)
+    assert "do not agree" not in str(fit)
     np.testing.assert_allclose(fit.V_th.mantissa, held.truth.V_th.mantissa[:8], rtol=0.01)

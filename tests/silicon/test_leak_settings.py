@@ -30,6 +30,12 @@ def test_settings_need_not_be_in_order_and_close_rivals_are_named() -> None:
     assert "nearly as likely is settings 0=5, 1=4, 2=3" in how
 
 
+def test_the_time_constants_of_the_data_sheet_leave_no_doubt() -> None:
+    matched, how = match_settings({0: 9.8, 1: 20.5, 2: 51.0}, PRESETS, None, "calibrate")
+    assert matched == {0: 3, 1: 4, 2: 5}
+    assert "nearly" not in how
+
+
 def test_given_settings_win() -> None:
     assert match_settings({0: 7.0}, PRESETS, {0: 4}, "calibrate") == (
         {0: 4},
