@@ -245,7 +245,7 @@ class Wiring(NamedTuple):
 
     @property
     def feeds_back(self) -> bool:
-        """Whether the layer of the pair feeds back into its own input, through earlier steps."""
+        """Whether the output of the layer reaches its own input in a later step."""
         return self.layer in self.depends_on
 
     @property

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import fractions
 import math
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,8 @@ NONSENSE: dict[str, Callable[[], Any]] = {
     "lambda": lambda: lambda *args, **kwargs: None,
     "a module": lambda: math,
     "a path": lambda: Path("no/such/folder/x"),
-    "a folder": lambda: Path("/"),
+    # Fresh, so that nothing is in it: the machine's own folders may hold anything, and a call may write there.
+    "a folder": lambda: Path(tempfile.mkdtemp(dir=".")),
     "an exception": lambda: ValueError("abc"),
     "a date": lambda: datetime.timedelta(milliseconds=-1),
     # Quantities
