@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import brainstate
@@ -394,9 +393,9 @@ class H1Layer(SpikingLayer):
     effective_class: ClassVar[type[EffectiveWeight]] = EffectiveWeight
     pinned_kinds: ClassVar[Mapping[str, str]] = {"tau": "leak", "V_th": "threshold"}
     # What a measurement knows of this layer: which values (by name, ``[*size]``), and the physical neuron of each one.
-    known: Mapping[str, np.ndarray] = MappingProxyType({})
-    physical: np.ndarray | None = None
-    chip_mark = 0
+    known: Mapping[str, np.ndarray]
+    physical: np.ndarray | None
+    chip_mark: int
     drive_unit = u.fcoulomb
     drive_word = "a charge"
     clamped = True
@@ -427,6 +426,7 @@ class H1Layer(SpikingLayer):
         _refuse_other(other, self, call)
         chip = _chip_of(chip, self, "layer", call=call)
         self.chip = chip  # before the states are created: the refractory time of a subclass may come from it
+        self.known, self.physical, self.chip_mark = {}, None, 0
         super().__init__(
             size,
             topology=topology,
@@ -470,6 +470,10 @@ class H1Layer(SpikingLayer):
                     f"{call}: {argument} is given but topology is 'FF', without recurrent weights; pass "
                     "topology='RC' or leave it out (the incoming weights belong to the synapse)."
                 )
+
+    def __pretty_repr_item__(self, name: str, value: Any) -> Any:
+        # Bookkeeping of measured chips, not a setting.
+        return None if name in ("known", "physical", "chip_mark") else super().__pretty_repr_item__(name, value)
 
     @property
     def tau(self) -> u.Quantity:
