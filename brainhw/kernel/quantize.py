@@ -57,10 +57,13 @@ class WeightGrid:
     lowest: float | None = None
 
     def __post_init__(self) -> None:
-        number(self.limit, call="WeightGrid", name="limit", positive=True)
+        # Plain floats: a Decimal is a number too, and cannot be multiplied with one.
+        object.__setattr__(self, "limit", float(number(self.limit, call="WeightGrid", name="limit", positive=True)))
         check_bits(self.bits, call="WeightGrid", name="bits")
-        if self.lowest is not None and number(self.lowest, call="WeightGrid", name="lowest") >= 0:
-            raise ValueError(f"WeightGrid: lowest must be less than zero; got {self.lowest:g}.")
+        if self.lowest is not None:
+            object.__setattr__(self, "lowest", float(number(self.lowest, call="WeightGrid", name="lowest")))
+            if self.lowest >= 0:
+                raise ValueError(f"WeightGrid: lowest must be less than zero; got {self.lowest:g}.")
 
     @property
     def largest_code(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-__all__ = ["PROGRESS_AFTER", "counted", "pooled_spread", "student_scale", "with_error"]
+__all__ = ["PROGRESS_AFTER", "counted", "percent", "pooled_spread", "student_scale", "with_error"]
 
 # Seconds after which a fit shows its progress.
 PROGRESS_AFTER = 2.0
@@ -14,6 +14,11 @@ PROGRESS_AFTER = 2.0
 def counted(number: int, word: str) -> str:
     """Return the number with its noun: ``1 synapse``, ``20 synapses``."""
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def percent(share: float, digits: str = ".1f") -> str:
+    """Return a share as text in percent, or ``unknown`` for NaN."""
+    return f"{100 * share:{digits}} %" if np.isfinite(share) else "unknown"
 
 
 def student_scale(freedom: float) -> float:

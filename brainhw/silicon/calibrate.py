@@ -19,6 +19,7 @@ from brainhw.silicon.fit_leak import LeakFit, fit_leak
 from brainhw.silicon.fit_threshold import ThresholdFit, fit_threshold
 from brainhw.silicon.leak_settings import match_settings, scaled_profiles
 from brainhw.silicon.measured import MeasuredChip
+from brainhw.silicon.plausible import note_charge, note_leak, note_taus, note_threshold
 from brainhw.silicon.table_files import read_table
 from brainhw.silicon.tables import ChargeTable, DecayTable, RateTable
 
@@ -113,8 +114,8 @@ def calibrate(
     Raises
     ------
     TypeError, ValueError
-        If no table is given, two of one kind, a table refers to neurons or settings that the chip lacks, or a fit
-        refuses its table.
+        If no table is given, two of one kind, a table refers to neurons or settings that the chip lacks, a measured
+        value is so far from that of ``chip`` that its unit must be wrong, or a fit refuses its table.
 
     Examples
     --------
@@ -147,18 +148,22 @@ def calibrate(
     if rates is None and (rates_setting is not None or noise_std is not None):
         given = "rates_setting" if rates_setting is not None else "noise_std"
         raise ValueError(f"{call}: {given} is about f-I curves, but no RateTable is given; give one, or leave it out.")
+    draft = _Draft(chip, name)
     charge = None if charge_table is None else fit_charge(charge_table, chip)
+    if charge is not None:
+        draft.notes += note_charge(charge, chip, call=call)
+        draft.put("charge", charge.curve, f"fitted to {charge.codes.size} codes of {charge.synapses.size} synapses")
     leak = None if decays is None else fit_leak(decays)
+    if leak is not None:
+        draft.notes += note_leak(leak, chip, call=call)
     threshold = None
     if rates is not None:
         threshold = fit_threshold(
             rates, chip, charge=charge, leak=leak, setting=rates_setting, noise_std=noise_std, dt=dt, progress=progress
         )
-    draft = _Draft(chip, name)
-    if charge is not None:
-        draft.put("charge", charge.curve, f"fitted to {charge.codes.size} codes of {charge.synapses.size} synapses")
     matched = _put_leak(draft, leak, threshold, settings, call)
     if threshold is not None:
+        draft.notes += note_threshold(threshold, chip, call=call)
         _put_threshold(draft, threshold)
     measured = MeasuredChip(
         draft.spec(),
@@ -239,6 +244,10 @@ def _put_leak(
                 both = {int(n): (t, e) for n, t, e in zip(threshold.neurons, tau, error, strict=True) if np.isfinite(t)}
                 new = [both.get(int(n), (t, e)) for n, t, e in zip(neurons, old, old_error, strict=True)]
                 held[setting] = neurons, np.array([t for t, _ in new]), np.array([e for _, e in new])
+            elif setting not in held and np.isfinite(tau).any():
+                # Next to decays it is too uncertain to tell which profile it is.
+                which = f"of setting {setting}, without decays," if setting >= 0 else "of a setting not known"
+                draft.notes.append(f"tau {which} comes from the f-I curves alone and is not put into the chip")
     held = {setting: one for setting, one in held.items() if np.isfinite(one[1]).any()}
     if not held:
         if given:
@@ -246,6 +255,7 @@ def _put_leak(
         return {}
     presets = np.asarray(draft.chip.tau_profiles.values.mantissa, float)
     means = {setting: float(np.exp(np.nanmean(np.log(tau)))) for setting, (_, tau, _) in held.items()}
+    draft.notes += note_taus(means, presets, call=call)
     matched, how = match_settings(means, presets, given, call)
     spreads = {}
     for setting, (neurons, tau, error) in held.items():

@@ -11,7 +11,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, get_chip
 from brainhw.kernel.quantize import lowest_code, stored_grid
-from brainhw.silicon._results import pooled_spread, with_error
+from brainhw.silicon._results import counted, percent, pooled_spread, with_error
 from brainhw.silicon.fit_charge import ChargeFit
 from brainhw.silicon.fit_leak import LeakFit
 from brainhw.silicon.rate_fit import RateData, RateSolution
@@ -100,9 +100,9 @@ class ThresholdFit:
         V, error = np.asarray(self.V_th.mantissa), np.asarray(self.V_th_error.mantissa)
         mean, mean_error = float(self.mean.mantissa), float(self.mean_error.mantissa)
         lines = [
-            f"threshold: {np.isfinite(V).sum()} of {V.size} neurons",
+            f"threshold: {np.isfinite(V).sum()} of {counted(V.size, 'neuron')}",
             f"  V_th {with_error(mean, mean_error, 'mV')} at C = {float(self.C.mantissa):g} fF, spread "
-            f"{100 * self.spread:.2g} %, error of one neuron {100 * float(np.nanmedian(error / V)):.2g} %",
+            f"{percent(self.spread, '.2g')}, error of one neuron {100 * float(np.nanmedian(error / V)):.2g} %",
             f"  of which all neurons share {100 * self.common_error:.2g} %, the error of "
             f"{'the fitted noise' if self.C_measured else 'the charge per spike'}",
             f"  trial noise per step {_text(self.noise_std, self.noise_std_error, 'mV')} = "
@@ -119,7 +119,7 @@ class ThresholdFit:
         return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
 
     def __repr__(self) -> str:
-        return f"ThresholdFit({self.neurons.size} neurons)"
+        return f"ThresholdFit({counted(self.neurons.size, 'neuron')})"
 
 
 def _text(value: u.Quantity, error: u.Quantity, unit: str) -> str:
@@ -243,7 +243,10 @@ def _result(
         # Those that were left out have a note of their own.
         lost = neurons[~known & ~np.isnan(found.theta)]
         if lost.size:
-            notes.append(f"{lost.size} neurons show no threshold and are not measured: {', '.join(map(str, lost[:8]))}")
+            notes.append(
+                f"no threshold shows, and none is measured, in {counted(lost.size, 'neuron')}: "
+                f"{', '.join(map(str, lost[:8]))}"
+            )
     if found.noise > NOISY * np.median(found.theta[known]):
         notes.append(
             f"the trial noise is {100 * found.noise / np.median(found.theta[known]):.0f} % of the threshold, at most "

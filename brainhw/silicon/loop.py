@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import warnings
 from collections.abc import Callable
@@ -22,14 +21,16 @@ from brainhw.silicon.class_note import warn_of_classes
 from brainhw.silicon.device import Device, DeviceError
 from brainhw.silicon.loop_checks import (
     all_finite,
+    answer,
     check_same_chip,
     checked_device,
     checked_optimizer,
-    labels_beyond,
     membranes_of_other_unit,
+    odd_targets,
     scalar_loss,
 )
 from brainhw.silicon.loop_file import read_state, write_state
+from brainhw.silicon.loop_state import content_of, notes_of, take_up
 from brainhw.silicon.program import ChipProgram
 from brainhw.silicon.recording import Recording, check_recording
 from brainhw.silicon.run_input import in_float32
@@ -180,7 +181,7 @@ class InTheLoop:
         if not bool(sound):
             raise FloatingPointError(
                 f"{call}: loss, gradient or new weights are not finite after {self.n_steps} updates (loss "
-                f"{float(value):g}). Nothing has changed; look at the loss function{labels_beyond(y, self._n_out)} "
+                f"{float(value):g}). Nothing has changed; look at the loss function{odd_targets(y, self._n_out)} "
                 "and at the learning rate."
             )
         self.n_steps += 1
@@ -235,11 +236,11 @@ class InTheLoop:
         x, y = self._batch(x, y, call)
         if self._accuracy is most_active:
             # Before the chip runs: it refuses labels of another kind.
-            most_active(jnp.zeros((1, len(y), self._n_out)), jnp.asarray(y))
+            answer(most_active, "accuracy", jnp.zeros((1, len(y), self._n_out)), jnp.asarray(y), call)
             fix = "give accuracy=lambda outputs, y: brainhw.train.accuracy_population(outputs, y, {})"
             warn_of_classes(y, self._n_out, call=call, fix=fix)
         outputs = self._on_chip(x, call).spikes[self.program.output]
-        return float(self._accuracy(jnp.asarray(outputs, jnp.float32), jnp.asarray(y)))
+        return float(answer(self._accuracy, "accuracy", jnp.asarray(outputs, jnp.float32), jnp.asarray(y), call))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, optimizer and counter to one file, whole or not at all.
@@ -256,7 +257,8 @@ class InTheLoop:
         """
         call = "InTheLoop.save"
         check_same_chip(self._net, self.program.chip, call)
-        write_state(path_text(path, call=call, what="a training state"), self._content(), self._notes(), call=call)
+        state = content_of(self._net, self._optimizer, self.n_steps)
+        write_state(path_text(path, call=call, what="a training state"), state, self._notes(), call=call)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take up a saved run: from here on the updates are those of the run that was saved, to the bit.
@@ -276,46 +278,15 @@ class InTheLoop:
         """
         call = "InTheLoop.load"
         check_same_chip(self._net, self.program.chip, call)
-        like = self._content()
+        like = content_of(self._net, self._optimizer, self.n_steps)
         content = read_state(path_text(path, call=call, what="a training state"), like, self._notes(), call=call)
-        for path_, state in self._parameters().items():
-            state.value = content["weights"][path_]
-        self._optimizer.load_state_dict(content["optimizer"])
-        for schedule, saved in zip(self._schedules(), content["schedules"], strict=True):
-            schedule.load_state_dict(saved)
-        self.n_steps = content["n_steps"]
+        self.n_steps = take_up(content, self._net, self._optimizer)
 
     def __repr__(self) -> str:
         return f"InTheLoop({type(self._net).__name__} on {self._device!r}, {self.n_steps} updates)"
 
-    def _content(self) -> dict[str, Any]:
-        return {
-            "weights": {path: state.value for path, state in self._parameters().items()},
-            "optimizer": self._optimizer.state_dict(),
-            "schedules": [schedule.state_dict() for schedule in self._schedules()],
-            "n_steps": self.n_steps,
-        }
-
-    def _parameters(self) -> dict[str, brainstate.State]:
-        return {".".join(map(str, path)): state for path, state in self._net.states(brainstate.ParamState).items()}
-
-    def _schedules(self) -> list[Any]:
-        # The state of an optimizer leaves out its schedules of the learning rate.
-        found = [getattr(self._optimizer, "lr_scheduler", None), *getattr(self._optimizer, "schedulers", ())]
-        return list({id(one): one for one in found if hasattr(one, "state_dict")}.values())
-
     def _notes(self) -> dict[str, str]:
-        """Return what must be the same for the resumed run to be the same run."""
-        chip = hashlib.sha256(repr(self.program.chip).encode())
-        for path, state in sorted(self._net.states(brainstate.LongTermState).items(), key=str):
-            # A schedule of the caller sets the strength of sign annealing anew in each epoch.
-            if path[-1] != "sign_alpha" and not isinstance(state, brainstate.ParamState):
-                chip.update(repr(path).encode() + np.asarray(u.get_mantissa(state.value)).tobytes())
-        return {
-            "chip": f"{self.program.chip.name} {chip.hexdigest()[:16]}",
-            "layers": str(self.program.layers),
-            "placement": str(self.program.placement.to_list()),
-            "dt": str(self.program.dt),
+        return notes_of(self._net, self.program) | {
             "n_trials": str(self._n_trials),
             "membranes": str(self._membranes),
         }

@@ -20,11 +20,12 @@ from brainhw.silicon.device import Device
 
 __all__ = [
     "all_finite",
+    "answer",
     "check_same_chip",
     "checked_device",
     "checked_optimizer",
-    "labels_beyond",
     "membranes_of_other_unit",
+    "odd_targets",
     "scalar_loss",
 ]
 
@@ -42,16 +43,21 @@ def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> Non
             )
 
 
-def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call: str) -> jax.Array:
-    """Return the loss of a batch, or raise one sentence where it fails or is no scalar."""
+def answer(function: Callable[..., Any], name: str, outputs: jax.Array, y: jax.Array, call: str) -> Any:
+    """Return ``function(outputs, y)``, or raise one sentence where it fails."""
     try:
-        value = loss(outputs, y)
-    except Exception as error:  # a loss of the user may raise anything
+        return function(outputs, y)
+    except Exception as error:  # a function of the user may raise anything
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
-            f"{call}: loss(outputs, y) raised {type(error).__name__} for outputs {outputs.shape} and y "
-            f"{y.dtype} {y.shape}: {first_line(error)}. Give targets that the loss takes, or mend it."
+            f"{call}: {name}(outputs, y) raised {type(error).__name__} for outputs {outputs.shape} and y "
+            f"{y.dtype} {y.shape}: {first_line(error)}. Give targets that it takes, or mend it."
         ) from error
+
+
+def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call: str) -> jax.Array:
+    """Return the loss of a batch, or raise one sentence where it fails or is no scalar."""
+    value = answer(loss, "loss", outputs, y, call)
     dtype = getattr(u.get_mantissa(value), "dtype", np.asarray(0.0).dtype if type(value) is float else None)
     shape = () if dtype is None else np.shape(u.get_mantissa(value))
     if dtype is None or shape or not jnp.issubdtype(dtype, jnp.floating):
@@ -60,8 +66,10 @@ def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call
     return value
 
 
-def labels_beyond(y: np.ndarray, n_out: int) -> str:
-    """Return the range of labels that no output neuron has, for a message; empty if ``y`` is not of that kind."""
+def odd_targets(y: np.ndarray, n_out: int) -> str:
+    """Return what is odd about targets, for a message: not finite, or labels that no output neuron has."""
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        return ", at y (it holds values that are not finite)"
     if y.dtype.kind not in "iu" or y.ndim != 1 or (y.min() >= 0 and y.max() < n_out):
         return ""
     return f", at y (it runs from {y.min()} to {y.max()}, and classes from 0 to {n_out - 1})"

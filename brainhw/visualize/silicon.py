@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainhw.silicon import Calibration, ChargeFit, LeakFit, NoiseFit, ThresholdFit
+from brainhw.silicon._results import percent
 from brainhw.visualize.axes import axes_or_new, check_report
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Ax
         weights = np.asarray(fit.curve.weights, np.float32)
         ax.plot(fit.codes, preset(weights).mantissa, "--", color="0.3", label="before calibration")
     ax.set(xlabel="weight code", ylabel="charge of one spike (fC)")
-    ax.set_title(f"charge: {fit.codes.size} codes, gain spread {100 * fit.gain_std:.1f} %", fontsize="medium")
+    ax.set_title(f"charge: {fit.codes.size} codes, gain spread {percent(fit.gain_std)}", fontsize="medium")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -115,7 +116,7 @@ def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
         mean, spread = float(fit.mean.mantissa[place]), float(fit.spread[place])
         color = f"C{place % 10}"
         ax.errorbar(fit.neurons, tau, _INTERVAL * error, fmt="o", ms=2.5, lw=0.8, color=color)
-        words = f"{setting}: {mean:.3g} ms, {100 * spread:.1f} %"
+        words = f"{setting}: {mean:.3g} ms, {percent(spread)}"
         ax.axhline(mean, color=color, lw=1, ls="--", label=words)
     ax.set_yscale("log")
     _plain_log_ticks(ax)
@@ -178,7 +179,7 @@ def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     )
     ax.errorbar(fit.neurons, V, _INTERVAL * own, fmt="o", ms=3, elinewidth=2, color="C0", label="neuron, own error")
     mean = float(fit.mean.mantissa)
-    ax.axhline(mean, color="0.3", lw=1, ls="--", label=f"mean {mean:.4g} mV, spread {100 * fit.spread:.2g} %")
+    ax.axhline(mean, color="0.3", lw=1, ls="--", label=f"mean {mean:.4g} mV, spread {percent(fit.spread, '.2g')}")
     source = "measured C" if fit.C_measured else "C"
     ax.set(xlabel="physical neuron", ylabel=f"threshold (mV), at {source} = {float(fit.C.mantissa):.4g} fF")
     ax.set_title("thresholds from f-I curves", fontsize="medium")

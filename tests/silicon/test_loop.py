@@ -350,6 +350,23 @@ class TestFailures:
         with pytest.raises(FloatingPointError, match=r"at y \(it runs from 1 to 4, and classes from 0 to 3\)"):
             loop.step(x, np.array([1, 2, 3, 4, 4]))
 
+    def test_targets_that_are_not_finite_are_named(self) -> None:
+        loop = bh.silicon.InTheLoop(
+            ChipNet(),
+            Bench(),
+            loss=lambda outputs, y: (outputs.sum() - y).mean(),
+            optimizer=braintools.optim.Adam(lr=0.03),
+        )
+        with pytest.raises(FloatingPointError, match=r"at y \(it holds values that are not finite\)"):
+            loop.step(data()[0], np.full(5, np.nan, np.float32))
+
+    def test_labels_of_another_shape_are_named_before_the_chip_runs(self) -> None:
+        bench = Bench()
+        _, loop = make(bench)
+        with pytest.raises(ValueError, match=r"^InTheLoop\.evaluate: accuracy\(outputs, y\) raised .*y int.* \(5, 2\)"):
+            loop.evaluate(data()[0], np.zeros((5, 2), int))
+        assert not bench.inputs
+
     def test_a_chip_put_in_place_later(self, tmp_path: Path) -> None:
         net, loop = make(Bench())
         n = net.hidden.chip.n_neurons

@@ -26,7 +26,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "count target": ((*NUMBERS, "0"), "finite, zero or above"),
     "number": (SIGNED, "finite"),
     "optional lowest": (("None", "-1", "-0.5", "np.int64 -1", "0-d jax -1"), "a negative weight, or none"),
-    "optional negative": (("None", "-1", "-7", "-0.5", "np.int64 -1", "0-d jax -1"), "below zero, or none"),
+    "optional negative": (("None", "Decimal", "-1", "-7", "-0.5", "np.int64 -1", "0-d jax -1"), "below zero, or none"),
     "optional number": (("None", *SIGNED), "finite, or none"),
     "optional nonnegative number": (("None", "0", *NUMBERS), "zero or above, or none"),
     "optional positive number": (("None", *NUMBERS), "above zero, or none"),
@@ -65,6 +65,8 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "whole array": (("[1, 2]", "(True, 2)"), "numpy reads True beside 2 as 1"),
     "optional rows": (("None",), "the default"),
     "place": (("0",), "a leak setting"),
+    "targets": (("[1, 2]", "(True, 2)", "array [2, 3, 5, 7]"), "one for each sample; the loss judges them"),
+    "batch labels": (("[1, 2]", "(True, 2)"), "one for each sample; numpy reads True beside 2 as 1"),
     "short count": (("0-d numpy 2",), "whole and above zero, not huge"),
     "path of an old folder": (("a folder",), "a folder"),
     "optional place": (("None", "0", "0-d numpy 2"), "the default, or a leak setting"),
@@ -163,6 +165,7 @@ OWN_ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
     "net": (("nn.Linear", "nn.Module"), "the network's own step fails"),
     "callable": (("len", "nn.Linear", "nn.Module"), "the function's own error"),
     "optional callable": (("nn.Module",), "the initializer's own error"),
+    "targets": (("inf jax [2, 3]",), "the loss is not finite, a FloatingPointError as in JAX; it names y"),
 }
 
 # Refused, but a net that was handed in has been prepared anew: issue 17, part 3, owns what a failed step leaves.

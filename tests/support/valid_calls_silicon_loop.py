@@ -45,7 +45,7 @@ def in_the_loop() -> Any:
 
 @add("InTheLoop.step", x="input")
 def step() -> Any:
-    return loop().step, {"x": ("data", X), "y": ("data", Y)}
+    return loop().step, {"x": ("data", X), "y": ("targets", Y)}
 
 
 @add("InTheLoop.run", x="input")
@@ -55,12 +55,12 @@ def run() -> Any:
 
 @add("InTheLoop.evaluate", x="input")
 def evaluate() -> Any:
-    return loop().evaluate, {"x": ("data", X), "y": ("data", Y)}
+    return loop().evaluate, {"x": ("data", X), "y": ("batch labels", Y)}
 
 
 @add("InTheLoop.save")
 def save() -> Any:
-    return loop().save, {"path": ("path", "run.train")}
+    return loop().save, {"path": ("path to write", "run.train")}
 
 
 @add("InTheLoop.load")
