@@ -17,6 +17,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._files import path_text
 from brainhw.deploy.placement import Placement
+from brainhw.nn import chip_weights
 from brainhw.silicon.class_note import warn_of_classes
 from brainhw.silicon.device import Device, DeviceError
 from brainhw.silicon.loop_checks import (
@@ -31,7 +32,7 @@ from brainhw.silicon.loop_checks import (
 )
 from brainhw.silicon.loop_file import read_state, write_state
 from brainhw.silicon.loop_state import content_of, notes_of, take_up
-from brainhw.silicon.program import ChipProgram
+from brainhw.silicon.program import ChipProgram, with_weights
 from brainhw.silicon.recording import Recording, check_recording
 from brainhw.silicon.run_input import in_float32
 from brainhw.train import accuracy as most_active
@@ -140,6 +141,7 @@ class InTheLoop:
             raise ValueError(f"{call}: membranes must be 'auto', True or False; got {_arguments.describe(membranes)}.")
         self._membranes = membranes
         self.program = ChipProgram.of(net, placement)
+        self._chip_weights = chip_weights(net)
         self._optimizer, self._weights = checked_optimizer(optimizer, net, call)
         self.n_steps = 0
         self._n_out = self.program.layers[self.program.output]
@@ -174,7 +176,8 @@ class InTheLoop:
         """
         call = "InTheLoop.step"
         x, y = self._batch(x, y, call)
-        x, y = np.concatenate([x] * self._n_trials, axis=1), np.concatenate([y] * self._n_trials)
+        if self._n_trials > 1:
+            x, y = np.concatenate([x] * self._n_trials, axis=1), np.concatenate([y] * self._n_trials)
         self._check_loss(x, y, call)
         recording = self._on_chip(x, call)
         value, sound = self._update(x, y, self._recorded(recording, call))
@@ -340,7 +343,7 @@ class InTheLoop:
 
     def _on_chip(self, x: np.ndarray, call: str) -> Recording:
         try:
-            self.program = program = self.program.updated(self._net)
+            self.program = program = with_weights(self.program, self._chip_weights)
         except ValueError:
             check_same_chip(self._net, self.program.chip, call)
             raise

@@ -112,7 +112,11 @@ class CompiledRun:
                 if self._content.layers[wire.layer].recurrent is not None:
                     deviations[wire.layer] = hidden.synapses(there, there, len(there))
             pinned[wire.layer] = {"tau": hidden.tau[program.leak(wire.layer), there], "V_th": hidden.V_th[there]}
-        return jax.tree.map(lambda numbers: numbers.astype(kind), {"deviations": deviations, "pinned": pinned})
+        # On the device, where they stay for all runs of this program.
+        with settings_of(self._content):
+            return jax.tree.map(
+                lambda numbers: jnp.asarray(numbers, kind), {"deviations": deviations, "pinned": pinned}
+            )
 
     def _run(self, values: dict[str, Any], x: jax.Array, noise: Any) -> dict[str, jax.Array]:
         self._write(values)
