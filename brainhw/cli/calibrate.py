@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from pathlib import Path
 
 import brainunit as u
 
-from brainhw._files import check_target, open_regular, write_whole
+from brainhw._files import check_target, open_regular
 from brainhw.chip import ChipSpec, load_chip
 from brainhw.cli.look import say
+from brainhw.cli.picture import figure_format, write_figure
 from brainhw.silicon import calibrate as fit_tables
 from brainhw.silicon.measured_file import TAG, is_measured
 
 __all__ = ["calibrate"]
 
-_FORMATS = ("png", "pdf", "svg")
-# How the files of these formats begin.
+# How files of the formats of a figure begin.
 _PICTURES = (b"\x89PNG", b"%PDF", b"<?xml", b"<svg")
 
 
@@ -43,9 +42,8 @@ def calibrate(
     start: ChipSpec | str = str(family) if chip is None else _spec(chip, call)
     # Before the fit, which takes a while.
     _check_targets(out, figure, [*tables, *([] if chip is None else [chip])], call)
-    suffix = "" if figure is None else Path(figure).suffix.lower().removeprefix(".")
-    if figure is not None and suffix not in _FORMATS:
-        raise ValueError(f"{call}: --figure must end in .{', .'.join(_FORMATS)}; got {figure!r}.")
+    if figure is not None:
+        figure_format(figure, call=call)
     if name is None and out is not None:
         name = Path(out).stem
     with warnings.catch_warnings(record=True) as caught:
@@ -66,16 +64,7 @@ def calibrate(
         result.measured.save(out)
         say(f"wrote {out}")
     if figure is not None:
-        import matplotlib as mpl
-
-        # No screen is needed, and none may be there.
-        mpl.use("Agg")
-        from brainhw.visualize import plot_calibration
-
-        picture = io.BytesIO()
-        plot_calibration(result).savefig(picture, format=suffix, dpi=150)
-        write_whole(figure, picture.getvalue(), call=call)
-        say(f"wrote {figure}")
+        write_figure(figure, result, "plot_calibration", call=call)
     return 0
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 import warnings
-from pathlib import Path
 
 import brainunit as u
 
-from brainhw._files import check_target, write_whole
+from brainhw._files import check_target
 from brainhw.cli.data import read_inputs, read_labels
 from brainhw.cli.look import opened, say
+from brainhw.cli.picture import figure_format, write_figure
 from brainhw.silicon import CommandDevice, Device, MeasuredChip
 from brainhw.silicon import compare as compare_nets
 from brainhw.silicon.measured_bench import MeasuredBench
 
 __all__ = ["compare"]
-
-_FORMATS = ("png", "pdf", "svg")
 
 
 def compare(
@@ -42,12 +39,10 @@ def compare(
         raise ValueError(
             f"{call}: give one of CHIP and --device; got {fault}. Write BUNDLE lab.chip DATA, for example."
         )
-    suffix = "" if figure is None else Path(figure).suffix.lower().removeprefix(".")
     if figure is not None:
         # Before the bench runs, which takes a while.
         check_target(figure, call=call)
-        if suffix not in _FORMATS:
-            raise ValueError(f"{call}: --figure must end in .{', .'.join(_FORMATS)}; got {figure!r}.")
+        figure_format(figure, call=call)
     bench = _bench(chip, device, timeout, call)
     with opened(bundle, call=call) as (net, _):
         content = net.content
@@ -63,16 +58,7 @@ def compare(
         # On the command line the argument is an option.
         say(*(f"note: {note.replace('give n_classes=', 'give --classes ')}" for note in notes))
     if figure is not None:
-        import matplotlib as mpl
-
-        # No screen is needed, and none may be there.
-        mpl.use("Agg")
-        from brainhw.visualize import plot_comparison
-
-        picture = io.BytesIO()
-        plot_comparison(found).savefig(picture, format=suffix, dpi=150)
-        write_whole(figure, picture.getvalue(), call=call)
-        say(f"wrote {figure}")
+        write_figure(figure, found, "plot_comparison", call=call)
     return 0
 
 
