@@ -244,8 +244,7 @@ def _result(
         lost = neurons[~known & ~np.isnan(found.theta)]
         if lost.size:
             notes.append(
-                f"no threshold shows, and none is measured, in {counted(lost.size, 'neuron')}: "
-                f"{', '.join(map(str, lost[:8]))}"
+                f"no threshold shows in {counted(lost.size, 'neuron')}, not measured: {', '.join(map(str, lost[:8]))}"
             )
     if found.noise > NOISY * np.median(found.theta[known]):
         notes.append(
