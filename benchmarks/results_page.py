@@ -36,6 +36,23 @@ STEPS = (
     "as one node and as two; and what a constant drive of 0.5 settles at."
 )
 DIFFERING = "How many values of the output differ from those of brainhw, of all neurons and steps."
+FITS = (
+    "Errors relative to full scale (charge) or to the value; coverage is the share of 95 % intervals that hold the "
+    "truth, wanted between 0.9 and 0.99."
+)
+
+HIDDEN = (
+    "Virtual chips: charge 0.65 and thresholds 1.15 times, time constants 0.7 times those of the preset; leak, "
+    "threshold and synapses with spreads of 0.4, 0.15 and 0.2; noise of 1.5 mV a step. Means of three chips. *As "
+    "trained*: the net of the preset. The others have ten epochs more: *loop*, in the loop from the preset; *means*, "
+    "in the loop from the true mean values; *calibrated*, on the model that bench tables give, which show no single "
+    "synapse; *calibrated loop*, in the loop from there; *perfect*, on the true values of each neuron and synapse."
+)
+RECORDED = (
+    "The same chips, with synapses that deviate and without. Errors of thresholds (over the gain of the charge) and "
+    "time constants, of the neurons whose spikes tell enough; then the share of model spikes that the chip has in the "
+    "same step, for the model of the preset, one calibrated from bench tables, and the true values of the neurons."
+)
 
 
 class Section(NamedTuple):
@@ -182,6 +199,16 @@ SECTIONS = [
     Section("cost_model", "A cost model against what was measured", predicted, ".cost_model", "speed"),
     Section("stream", "Latency of one step", latencies, ".stream", "speed"),
     Section("import_time", "Start-up", seconds, ".import_time", "speed"),
+    Section("silicon_fits", "Calibration of synthetic benches", anything, ".silicon_fits", "calibrate", FITS),
+    Section(
+        "chip_in_the_loop",
+        "Nets on chips far from the preset",
+        anything,
+        ".chip_in_the_loop --digits FOLDER",
+        "have_a_chip",
+        HIDDEN,
+    ),
+    Section("silicon_recordings", "Recordings of a chip", anything, ".silicon_recordings", "have_a_chip", RECORDED),
     Section("nir_steps", "NIR neurons against their equations", anything, ".nir_steps", "nir", STEPS),
     Section("nir_peers", "NIR graphs read by others", readers, ".nir_peers", "nir", DIFFERING),
 ]

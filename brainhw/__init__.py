@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from brainhw._version import __version__
 
 if TYPE_CHECKING:
-    from brainhw import chip, data, deploy, init, interop, kernel, nn, surrogate, train, transform, visualize
+    from brainhw import chip, data, deploy, init, interop, kernel, nn, silicon, surrogate, train, transform, visualize
     from brainhw.deploy import check_deployable
     from brainhw.init import fluct_init, fluct_report
     from brainhw.transform import (
@@ -48,6 +48,7 @@ __all__ = [
     "rollout",
     "sample_chip",
     "set_fractional_orders",
+    "silicon",
     "stream",
     "surrogate",
     "train",
@@ -56,7 +57,20 @@ __all__ = [
 ]
 
 _WINGS = frozenset(
-    {"chip", "data", "deploy", "init", "interop", "kernel", "nn", "surrogate", "train", "transform", "visualize"}
+    [
+        "chip",
+        "data",
+        "deploy",
+        "init",
+        "interop",
+        "kernel",
+        "nn",
+        "silicon",
+        "surrogate",
+        "train",
+        "transform",
+        "visualize",
+    ]
 )
 # The wing of each function at the top level; "transform" for the others.
 _HOME = {"check_deployable": "deploy", "fluct_init": "init", "fluct_report": "init"}

@@ -1,13 +1,16 @@
-"""The settings of ``brainstate.environ`` that a compiled function bakes in, as a part of its cache key.
+"""The settings of ``brainstate.environ`` and the chips that a compiled function bakes in, as a part of its cache key.
 
 brainstate compiles a function again if the shape of a state changed, but not if ``dt`` did: a function compiled under
 1 ms gave the numbers of 1 ms under 5 ms. Here the settings become a state of the function, one that holds no array and
 whose structure is the settings. Another ``dt`` is another structure then, for brainstate and for JAX; the compiled
-program has no additional input.
+program has no additional input. The numbers of a chip (charge curve, capacitance) are constants of a compiled function
+as well: each module on a chip has a mark, which changes with its chip, and which becomes a part of the same structure.
 """
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from typing import Any
 
 import brainstate
@@ -15,9 +18,15 @@ import brainunit as u
 import jax
 from brainstate._state import TRACE_CONTEXT
 
-__all__ = ["StandIn", "note_settings"]
+__all__ = ["StandIn", "new_mark", "note_settings"]
 
 _NAMES = ("dt", "fit")
+_marks = itertools.count(1)
+
+
+def new_mark() -> int:
+    """Return a mark for the chip of a module that no other has."""
+    return next(_marks)
 
 
 class StandIn(brainstate.State):  # type: ignore[type-arg]
@@ -33,6 +42,10 @@ class StandIn(brainstate.State):  # type: ignore[type-arg]
     def raise_error_with_source_info(self, error: Exception) -> None:
         """Raise ``error``; the line that made a stand-in would help nobody."""
         raise error
+
+    def chip_changed(self) -> bool:
+        """Return whether a chip that was compiled in is no longer that of its module."""
+        return False
 
     def is_traced(self) -> bool:
         """Return whether the trace that this stands in is still running."""
@@ -61,12 +74,26 @@ class _Settings(StandIn):
 
     def __init__(self, trace: Any, first: tuple[Any, ...]) -> None:
         super().__init__(trace, _Structure(first))
-        self.__dict__.update(read={first}, outside=None, both=None)
+        self.__dict__.update(read={first}, outside=None, both=None, owners={})
+
+    def marks(self) -> tuple[int, ...]:
+        """Return the marks that changed since the function was traced; none in the usual case."""
+        return tuple(
+            now
+            for ref, mark in self.owners.values()
+            if (owner := ref()) is not None and (now := owner.chip_mark) != mark
+        )
+
+    def chip_changed(self) -> bool:
+        """Return whether a chip that was compiled in is no longer that of its module."""
+        return bool(self.marks())
 
     def _read_value(self) -> _Structure:
         """Return the structure that was compiled, or another one if the present settings would give other numbers."""
         if self.is_traced():
             return self._value
+        if changed := self.marks():
+            return _Structure(("chips", *changed))
         now = _present()
         if self.outside is None:
             # brainstate reads the states of a function as soon as it is traced, under the settings around the call.
@@ -86,24 +113,30 @@ class _Settings(StandIn):
             if self.is_traced() or now is not self._value or self.outside not in self.read:
                 return now
             # JAX keeps programs by this: the settings around the call and those that were read first inside.
-            self.__dict__["both"] = _Structure((self.outside, now.key))
+            marks = tuple(mark for _, mark in self.owners.values())
+            self.__dict__["both"] = _Structure((self.outside, now.key, marks))
         return self.both
 
     def restore_value(self, v: Any) -> None:
         """Do nothing: settings are read from ``brainstate.environ``."""
 
 
-def note_settings() -> None:
-    """Make every function that is being traced depend on the present ``dt`` and ``fit``."""
+def note_settings(owner: Any = None) -> None:
+    """Make every function that is being traced depend on the present ``dt`` and ``fit``, and on the chip of a module.
+
+    ``owner`` is a module with a ``chip_mark``, which changes whenever its chip does.
+    """
     if not TRACE_CONTEXT.state_stack:
         return
     now = _present()
     for trace in TRACE_CONTEXT.state_stack:
         known = next((state for state in trace.states if type(state) is _Settings), None)
         if known is None:
-            trace.read_its_value(_Settings(trace, now))
+            trace.read_its_value(known := _Settings(trace, now))
         else:
             known.read.add(now)
+        if owner is not None:
+            known.owners[id(owner)] = weakref.ref(owner), owner.chip_mark
 
 
 def _present() -> tuple[Any, ...]:

@@ -38,6 +38,7 @@ SOURCES = {
     "randman_depth": Source("randman_depth/depth.png", LEFT),
     "robustness_study": Source("robustness_study/robustness.png"),
     "many_devices": Source("many_devices/training.png"),
+    "chip_in_the_loop": Source("chip_in_the_loop/vowels_h1v2.png"),
 }
 
 

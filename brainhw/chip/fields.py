@@ -6,11 +6,12 @@ import dataclasses
 from typing import Any, final
 
 import brainunit as u
+import numpy as np
 
 from brainhw._arguments import choice, describe, flag, instance, number, positive_int, several, text, whole_number
 from brainhw.chip._units import exact
 
-__all__ = ["FieldInfo", "info_of", "sourced_fields", "spec_field"]
+__all__ = ["FieldInfo", "added_field", "has_default", "info_of", "one_or_several", "sourced_fields", "spec_field"]
 
 # They identify a spec or describe its sources, so they have no source of their own.
 _UNSOURCED = ("name", "family", "provenance", "notes")
@@ -32,6 +33,7 @@ class FieldInfo:
     nonnegative: bool = False
     most: float | None = None
     why: str = ""
+    several: bool = False
 
     def check(self, value: Any, *, call: str, name: str) -> Any:
         """Return ``value`` in its one form: float, int, str, tuple or a Quantity of one float64 in ``unit``."""
@@ -43,7 +45,8 @@ class FieldInfo:
             return value
         if self.choices:
             return choice(value, self.choices, call=call, name=name)
-        if not self.many:
+        is_list = isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+        if not self.many and not (self.several and is_list):
             return self._one(value, call, name)
         given = several(value, call=call, name=name, of=f"numbers ({self.meaning})")
         numbers = tuple(self._one(number, call, f"{name}[{i}]") for i, number in enumerate(given))
@@ -66,7 +69,7 @@ class FieldInfo:
             return "none"
         if self.unit is not None:
             return f"{value.mantissa:.10g} {self.unit}"
-        if self.many:
+        if self.many or isinstance(value, tuple):
             return (" + " if self.whole else ", ").join(f"{number:.10g}" for number in value)
         return f"{value:.10g}" if isinstance(value, float) else str(value)
 
@@ -143,6 +146,23 @@ def spec_field(
         most = number(most, call=call, name="most")
     info = FieldInfo(meaning, unit, kind, choices, whole, many, optional, positive, nonnegative, most, why)
     return dataclasses.field(metadata={"chip": info})
+
+
+def one_or_several(declared: Any) -> Any:
+    """Return the declaration of a number that may also be a tuple of numbers."""
+    info = dataclasses.replace(declared.metadata["chip"], several=True)
+    return dataclasses.field(metadata={"chip": info})
+
+
+def added_field(meaning: str, **limits: Any) -> Any:
+    """Declare a field that specs and chip files of an earlier brainhw lack: ``None`` and ``"assumed"`` by default."""
+    declared = spec_field(meaning, optional=True, **limits)
+    return dataclasses.field(default=None, metadata=declared.metadata)
+
+
+def has_default(spec: Any, name: str) -> bool:
+    """Return whether a field may be left out, in a call and in a file."""
+    return spec.__dataclass_fields__[name].default is not dataclasses.MISSING
 
 
 def sourced_fields(spec: Any) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import json
 import os
 import textwrap
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import brainunit as u
@@ -17,11 +17,11 @@ from brainhw._files import open_regular, path_text, write_whole
 from brainhw.chip._units import closest, exact, unit_named
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.family import check_package, get_family
-from brainhw.chip.fields import FieldInfo, info_of
+from brainhw.chip.fields import FieldInfo, has_default, info_of
 from brainhw.chip.spec import ChipSpec
 from brainhw.chip.tau import TauProfiles
 
-__all__ = ["chip_from_text", "chip_to_text", "load_chip", "save_chip"]
+__all__ = ["chip_from_data", "chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
 # A thousand times a preset; a reader of TOML needs many times the memory.
@@ -71,7 +71,7 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
     True
     """
     name = path_text(path, call="save_chip", what="the file to write")
-    write_whole(name, chip_to_text(spec, call="save_chip").encode(), call="save_chip")
+    write_whole(name, chip_to_text(spec, call="save_chip", hints=True).encode(), call="save_chip")
 
 
 def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
@@ -112,8 +112,11 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     return chip_from_text(text, call=call)
 
 
-def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
-    """Return a chip as the TOML text that `save_chip` writes, or raise if no reader could build it."""
+def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = False) -> str:
+    """Return a chip as TOML text, or raise if no reader could build it; ``hints`` shows the tables that are left out.
+
+    `save_chip` writes the hints; a bundle, which nobody edits, does without.
+    """
     if not isinstance(spec, ChipSpec):
         raise TypeError(f"{call}: spec must be a ChipSpec; got {describe(spec)}.")
     family = get_family(spec.family, call=call)
@@ -126,8 +129,16 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text") -> str:
     top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}
     if family.package != "brainhw":  # a reader that lacks the family learns what to import
         top["package"] = family.package
-    lines = [*header, "", *_lines(top)]
-    for name, info in info_of(spec).items():
+    lines = [*header, *(_left_out(spec) if hints else ()), "", *_lines(top)]
+    infos = info_of(spec)
+    # Fields that may be missing come first: of a file cut short anywhere, a required one is missing. Those without a
+    # value are left out, so that the files of all specs without them stay as they were, and older readers take them.
+    added = [name for name in infos if has_default(spec, name)]
+    for name in (
+        *(name for name in added if not _says_nothing(spec, name)),
+        *(name for name in infos if name not in added),
+    ):
+        info = infos[name]
         note = {"note": spec.notes[name]} if name in spec.notes else {}
         # The provenance, which must be there, comes last: a file cut short anywhere lacks something and is refused.
         entry = {**note, **_plain(info, getattr(spec, name)), "provenance": spec.provenance[name]}
@@ -143,14 +154,23 @@ def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
         raise ValueError(f"{call}: is not valid TOML, or was cut short: {error}.") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists in lists in lists
         raise ValueError(f"{call}: is not TOML of a chip: {error}.") from error
+    return chip_from_data(data, call=call)
+
+
+def chip_from_data(data: Mapping[str, Any], *, call: str = "chip_from_data") -> ChipSpec:
+    """Read a chip from the tables of a chip file; every value is checked, and every error is a ``ValueError``."""
     _check_format(data, call)
     kind = _spec_class(data, call)
     infos = info_of(kind)
-    _check_keys(data, ("format", "name", "family", *infos), call=call, what="the file", optional=("package",))
+    added = [name for name in infos if has_default(kind, name)]
+    wanted = ("format", "name", "family", *(name for name in infos if name not in added))
+    _check_keys(data, wanted, call=call, what="the file", optional=("package", *added))
     values: dict[str, Any] = {"name": data["name"], "family": data["family"], "provenance": {}, "notes": {}}
     # Numbers near the end of what a float holds must not warn on their way to an infinity.
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         for name, info in infos.items():
+            if name not in data and name in added:
+                continue
             values[name] = _read_field(name, info, data[name], call=call)
             values["provenance"][name] = data[name]["provenance"]
             if "note" in data[name]:
@@ -159,6 +179,24 @@ def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
             return kind(**values)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"{call}: {error}") from error
+
+
+def _says_nothing(spec: ChipSpec, name: str) -> bool:
+    return getattr(spec, name) is None and spec.provenance[name] == "assumed" and name not in spec.notes
+
+
+def _left_out(spec: ChipSpec) -> Iterator[str]:
+    """Yield comments on the tables that a lab may add to the file."""
+    infos = info_of(spec)
+    names = [name for name in infos if has_default(spec, name) and _says_nothing(spec, name)]
+    if names:
+        yield "#\n# Tables that may be added below; a table is left out where nothing is known."
+    for name in names:
+        unit = infos[name].unit
+        yield f"#\n# [{name}]  # {infos[name].meaning}"
+        yield "# value = ..."
+        yield from () if unit is None else (f'# unit = "{unit_name(unit)}"',)
+        yield '# provenance = "measured"'
 
 
 def _spec_class(data: Mapping[str, Any], call: str) -> type[ChipSpec]:

@@ -14,7 +14,7 @@ from brainhw._arguments import choice, describe, flag
 from brainhw._printing import printable
 from brainhw.chip._units import closest
 from brainhw.chip.charge import ChargeCurve
-from brainhw.chip.fields import info_of, sourced_fields, spec_field
+from brainhw.chip.fields import added_field, has_default, info_of, one_or_several, sourced_fields, spec_field
 from brainhw.chip.tau import TauProfiles
 
 __all__ = ["BITS", "MOST_EVENTS", "WIDEST_THRESHOLD", "ChipSpec"]
@@ -51,7 +51,7 @@ class ChipSpec:
     family : str
         The name of the chip family, such as ``"H1v1"``; a network must not mix families.
     weight_limit : float
-        Largest weight magnitude, dimensionless, greater than zero.
+        Largest weight magnitude, dimensionless, greater than zero; with ``weight_lowest`` the largest weight.
     cores : tuple of int
         Neurons of each core.
     frontend_channels : int
@@ -71,15 +71,23 @@ class ChipSpec:
     weight_bits : int
         Bits of a stored weight, 2 to 16.
     synapse_mismatch_std, leak_mismatch_std, threshold_mismatch_std : float or None
-        Normal spread of the effective weights, in weight units; relative log-normal spread of the leak currents;
-        relative normal spread of the thresholds, at most 0.2. ``None``: no such mismatch.
+        Normal spread of the effective weights, in weight units; relative log-normal spread of the leak currents, one
+        number or a tuple with one for each of ``tau_profiles``; relative normal spread of the thresholds, at most 0.2.
+        ``None``: no such mismatch.
     core_power, frontend_channel_power : Quantity
         Static power of one core in use and of one frontend channel; kept in uW.
     spike_energy, event_energy : Quantity
         Energy of one output spike and of one synaptic event; kept in pJ.
+    weight_lowest : float, optional
+        The most negative weight, for a chip whose range is not symmetric; the distance of neighbouring codes is that of
+        ``weight_limit``. Default ``None``: ``-weight_limit``.
+    noise_std : Quantity, optional
+        Standard deviation of the noise that a real chip adds to each membrane in each step, another draw in each run;
+        kept in mV. Networks stay deterministic: only :class:`brainhw.silicon.VirtualChip` adds it. Default ``None``:
+        not known.
     provenance : mapping
         For every field but name and family: ``"documented"`` (published by the vendor), ``"assumed"`` (chosen to agree
-        with what is documented) or ``"measured"`` (by a lab).
+        with what is documented) or ``"measured"`` (by a lab). A field with a default may be left out: ``"assumed"``.
     notes : mapping, optional
         One line of text on any of those fields, for instance the basis of an assumption.
 
@@ -120,8 +128,8 @@ class ChipSpec:
     synapse_mismatch_std: float | None = spec_field(
         "spread of the effective weights, in weight units", optional=True, nonnegative=True
     )
-    leak_mismatch_std: float | None = spec_field(
-        "relative log-normal spread of the leak currents", optional=True, nonnegative=True
+    leak_mismatch_std: float | tuple[float, ...] | None = one_or_several(
+        spec_field("relative log-normal spread of the leak currents", optional=True, nonnegative=True)
     )
     threshold_mismatch_std: float | None = spec_field(
         "relative normal spread of the thresholds",
@@ -134,6 +142,10 @@ class ChipSpec:
     spike_energy: u.Quantity = spec_field("energy of one output spike", unit=u.pjoule, nonnegative=True)
     event_energy: u.Quantity = spec_field("energy of one synaptic event", unit=u.pjoule, nonnegative=True)
     frontend_channel_power: u.Quantity = spec_field("power of one frontend channel", unit=u.uwatt, nonnegative=True)
+    weight_lowest: float | None = added_field("most negative weight, if it is not minus the limit")
+    noise_std: u.Quantity | None = added_field(
+        "trial-to-trial noise of the membrane, per step", unit=u.mV, nonnegative=True
+    )
     provenance: Mapping[str, str]
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -155,9 +167,16 @@ class ChipSpec:
                 f"{call}: weight_bits must lie between {BITS[0]} (a sign and a zero) and {BITS[-1]}; "
                 f"got {self.weight_bits}."
             )
+        _check_range(self, call)
         names = sourced_fields(self)
-        object.__setattr__(self, "provenance", _checked_provenance(self.provenance, names, call=call))
+        defaults = [name for name in names if has_default(self, name)]
+        object.__setattr__(self, "provenance", _checked_provenance(self.provenance, names, defaults, call=call))
         object.__setattr__(self, "notes", _checked_notes(self.notes, names, call=call))
+
+    @property
+    def weight_range(self) -> tuple[float, float]:
+        """The most negative and the largest weight."""
+        return -self.weight_limit if self.weight_lowest is None else self.weight_lowest, self.weight_limit
 
     @property
     def n_neurons(self) -> int:
@@ -282,6 +301,24 @@ class ChipSpec:
         return _rebuild, (type(self), {**_values(self), "provenance": dict(self.provenance), "notes": dict(self.notes)})
 
 
+def _check_range(spec: ChipSpec, call: str) -> None:
+    lowest, spread = spec.weight_lowest, spec.leak_mismatch_std
+    # One code more than on the positive side is all that the bits of a stored weight leave.
+    most = 2 ** (spec.weight_bits - 1)
+    least = -spec.weight_limit * most / (most - 1)
+    if lowest is not None and not least * (1 + 1e-6) <= lowest < 0:
+        raise ValueError(
+            f"{call}: weight_lowest must be negative and at least {least:.6g}, code -{most} of {spec.weight_bits} bits "
+            f"where code {most - 1} is the limit; got {lowest:g}. For a wider range, raise weight_limit."
+        )
+    profiles = len(spec.tau_profiles.values.mantissa)
+    if isinstance(spread, tuple) and len(spread) != profiles:
+        raise ValueError(
+            f"{call}: leak_mismatch_std must be one number, or one for each of the {profiles} tau_profiles; "
+            f"got {len(spread)}."
+        )
+
+
 def _values(spec: ChipSpec) -> dict[str, Any]:
     return {item.name: getattr(spec, item.name) for item in fields(spec)}
 
@@ -303,9 +340,9 @@ def _difference(spec: ChipSpec, preset: ChipSpec, name: str) -> str:
     return f"(preset: {source})" if source != spec.provenance[name] else ""
 
 
-def _checked_provenance(value: Any, names: Sequence[str], *, call: str) -> Mapping[str, str]:
+def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str], *, call: str) -> Mapping[str, str]:
     """Return a read-only provenance for exactly the fields ``names``, in their order, or raise."""
-    given = _by_field(value, names, call=call, what="provenance")
+    given = {**dict.fromkeys(defaults, "assumed"), **_by_field(value, names, call=call, what="provenance")}
     missing = [name for name in names if name not in given]
     if missing:
         words = ", ".join(repr(word) for word in PROVENANCES)

@@ -17,7 +17,9 @@ from brainhw.deploy.bundle import build_net, read_bundle
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import check_deployable
-from brainhw.kernel.quantize import stored_grid
+from brainhw.kernel.quantize import lowest_code, stored_grid
+from brainhw.nn.pinned import MISMATCH
+from brainhw.silicon.measured_file import is_measured, read_measured
 
 __all__ = ["check", "info", "opened", "say"]
 
@@ -39,7 +41,9 @@ def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
 
 
 def info(bundle: str, *, chip: bool = False) -> int:
-    """Show the content of a bundle; ``chip`` also shows every number of the chip."""
+    """Show the content of a bundle or of a measured chip; ``chip`` also shows every number of the chip's spec."""
+    if is_measured(bundle):
+        return _info_measured(bundle, chip)
     with opened(bundle, call="info") as (net, checksum):
         content = net.content
         classes = "" if content.n_classes is None else f", {content.n_classes} classes"
@@ -53,7 +57,7 @@ def info(bundle: str, *, chip: bool = False) -> int:
             f"input       {content.n_in} channels",
             f"output      {content.output}, {content.n_out} neurons{classes}",
             f"written by  {written}",
-            *(["in place    a chip of its own: " + ", ".join(content.in_place)] if content.in_place else []),
+            *_in_place(content),
             *(f"notes       {line}" for line in content.notes.splitlines()),
             "",
             plain_table(_HEADINGS, _rows(content), left=("layer", "fed by", "through")),
@@ -63,6 +67,31 @@ def info(bundle: str, *, chip: bool = False) -> int:
         if chip:
             say("", spec.table(notes=True))
     return 0
+
+
+def _info_measured(path: str, every_number: bool) -> int:
+    measured, checksum, written = read_measured(path, call="info")
+    say(
+        f"measured    {os.path.basename(path)!r}, {os.path.getsize(path)} bytes, whole",
+        f"SHA-256     {checksum}",
+        "written by  " + ", ".join(f"{name} {version}" for name, version in written.items()),
+        "",
+        measured.table(),
+    )
+    if every_number:
+        say("", measured.spec.table(notes=True))
+    return 0
+
+
+def _in_place(content: BundleContent) -> Iterator[str]:
+    if content.known:
+        known = sum(int(mask.sum()) for named in content.known.values() for mask in named.values())
+        # Of the time constants and thresholds; the charges of single synapses are not measured.
+        values = [value for path in content.layers for value in content.in_place.get(path, {}).items()]
+        of = sum(np.size(value.mantissa) for name, value in values if name != MISMATCH)
+        yield f"in place    a measured chip: {known} of {of} values of neurons measured"
+    elif content.in_place:
+        yield "in place    a chip of its own: " + ", ".join(content.in_place)
 
 
 def check(bundle: str) -> int:
@@ -93,5 +122,5 @@ def _weight(codes: Codes, chip: ChipSpec) -> tuple[str, ...]:
         " x ".join(str(n) for n in codes.values.shape),
         f"{codes.bits}",
         f"{len(np.unique(codes.values))} of {grid.n_levels}",
-        f"{np.mean(np.abs(codes.values) == grid.largest_code):.1%}",
+        f"{np.mean((codes.values == grid.largest_code) | (codes.values == lowest_code(grid))):.1%}",
     )

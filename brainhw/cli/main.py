@@ -21,6 +21,15 @@ _DATA = (
 )
 _LABELLED = _DATA + "; an .npz file may hold `y` of shape [samples], the class of each, counted from 0"
 
+_MODULES = {
+    "info": "look",
+    "check": "look",
+    "power": "run",
+    "run": "run",
+    "calibrate": "calibrate",
+    "compare": "compare",
+}
+
 
 class _Parser(argparse.ArgumentParser):
     # One line, as for every other error; argparse would print the usage as well.
@@ -94,17 +103,19 @@ def _start(words: argparse.Namespace) -> int:
     # JAX is slow to import: a command imports what it needs, and `--help` nothing.
     given = vars(words)
     command = given.pop("command")
-    module = importlib.import_module(f"brainhw.cli.{'look' if command in ('info', 'check') else 'run'}")
+    module = importlib.import_module(f"brainhw.cli.{_MODULES[command]}")
     return getattr(module, command)(**given)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m brainhw", description="Look into bundles of spiking networks for chips, and run them."
+        prog="python -m brainhw",
+        description="Look into bundles of spiking networks for chips, run them, calibrate and compare chips.",
     )
     parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    info = _command(commands, "info", "show the content of a bundle")
+    info = _command(commands, "info", "show the content of a bundle, or of a measured chip (.chip)")
+    info._actions[-1].help = "a file that brainhw.deploy.export_bundle wrote, or a measured chip (.chip)"
     info.add_argument("--chip", action="store_true", help="show every number of the chip, with its provenance")
     _command(commands, "check", "verify a bundle, and that its network can go on its chip (exit code 0, else 1)")
     power = _command(commands, "power", "estimate power and energy on data")
@@ -128,12 +139,120 @@ def _parser() -> argparse.ArgumentParser:
         default=64,
         help="samples at once (default: 64)",
     )
+    _add_calibrate(commands)
+    _add_compare(commands)
     return parser
+
+
+def _add_calibrate(commands: argparse._SubParsersAction) -> None:
+    purpose = "fit tables of a bench: charge curve, leak, thresholds, noise"
+    parser = commands.add_parser("calibrate", help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+    parser.add_argument(
+        "tables",
+        metavar="TABLE",
+        nargs="+",
+        help="CSV files, one to three, in any order: `code,synapse,charge_fC`; `setting,neuron,t_ms,V_mV`; "
+        "`neuron,inputs,rate_Hz`",
+    )
+    parser.add_argument("--family", metavar="NAME", help="chip family, such as h1v1")
+    parser.add_argument("--chip", metavar="FILE", help="instead of --family: the chip so far, a file of ChipSpec.save")
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", help="write the measured chip to this file (.chip); replaces only such a file"
+    )
+    parser.add_argument("--figure", metavar="FILE", help="draw the fits into this file (.png, .pdf, .svg)")
+    parser.add_argument(
+        "--settings",
+        metavar="S=P,...",
+        type=_pairs,
+        help="profile of each leak setting, such as 0=3,1=4 (default: found by the time constants)",
+    )
+    parser.add_argument(
+        "--rates-setting",
+        metavar="S",
+        type=functools.partial(_whole, least=0, most=10**6),
+        help="leak setting of the f-I curves (default: found by the time constants)",
+    )
+    parser.add_argument(
+        "--noise", metavar="MV", type=_positive, help="trial noise per step in mV, if known: C is then measured too"
+    )
+    parser.add_argument("--dt", metavar="MS", type=_positive, default=1.0, help="time step in ms (default: 1)")
+    parser.add_argument("--name", metavar="TEXT", help="name of the measured chip (default: that of the output file)")
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands, "compare", "compare a bundle with a measured chip, or with a bench that a command reaches"
+    )
+    parser.add_argument(
+        "chip", metavar="CHIP", nargs="?", help="a measured chip (.chip), whose exact model plays the bench"
+    )
+    parser.add_argument("data", metavar="DATA", help=_LABELLED)
+    parser.add_argument(
+        "--device",
+        metavar="CMD",
+        help="instead of CHIP: a command and its arguments in one word, such as 'python bench.py'; no shell runs it",
+    )
+    parser.add_argument(
+        "--timeout", metavar="S", type=_positive, default=60.0, help="seconds that the command may take (default: 60)"
+    )
+    parser.add_argument(
+        "--trials",
+        metavar="N",
+        type=functools.partial(_whole, least=1, most=1000),
+        default=1,
+        help="runs of the bench; from 2 on, its agreement with itself is shown (default: 1)",
+    )
+    parser.add_argument(
+        "--worst",
+        metavar="N",
+        type=functools.partial(_whole, least=1, most=10**6),
+        default=10,
+        help="neurons in the table (default: 10)",
+    )
+    parser.add_argument(
+        "--no-causes", dest="causes", action="store_false", help="do not fit tau and thresholds, which takes a while"
+    )
+    parser.add_argument("--labels", metavar="FILE", help="labels from another file, as for run")
+    parser.add_argument(
+        "--classes",
+        metavar="N",
+        type=functools.partial(_whole, least=1, most=2**31),
+        help="number of classes, each with an equal number of output neurons (default: that of the bundle, or one "
+        "neuron for each class)",
+    )
+    parser.add_argument("--figure", metavar="FILE", help="draw the comparison into this file (.png, .pdf, .svg)")
+
+
+def _pairs(text: str) -> dict[int, int]:
+    pairs: dict[int, int] = {}
+    for part in text.split(","):
+        left, equals, right = part.partition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError(f"must be pairs such as 0=3,1=4; got {text[:40]!r}")
+        setting = _whole(left, 0, 10**6)
+        if setting in pairs:
+            raise argparse.ArgumentTypeError(f"must name each setting once; got {text[:40]!r}")
+        pairs[setting] = _whole(right, 0, 10**6)
+    return pairs
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    # NaN fails the comparison.
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above zero; got {text[:40]!r}")
+    return value
 
 
 def _command(commands: argparse._SubParsersAction, name: str, purpose: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
-    parser.add_argument("bundle", metavar="BUNDLE", help="a file that brainhw.deploy.export_bundle wrote")
+    kinds = "a file that brainhw.deploy.export_bundle wrote"
+    if name == "info":
+        kinds += ", or a measured chip (.chip) that brainhw.silicon.MeasuredChip.save or calibrate --out wrote"
+    parser.add_argument("bundle", metavar="BUNDLE", help=kinds)
     return parser
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import brainstate
@@ -12,8 +13,9 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw._files import FileKind, Sealed, check_target, path_text, versions
+from brainhw._plain_json import parse_json, text_of
 from brainhw.chip import UnknownFamilyError
-from brainhw.deploy.bundle_chip import values_in_place
+from brainhw.deploy.bundle_chip import known_in_place, values_in_place
 from brainhw.deploy.bundle_content import (
     DTYPES,
     BundleContent,
@@ -26,13 +28,22 @@ from brainhw.deploy.bundle_content import (
 )
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import judge
-from brainhw.deploy.placement import needs_of, place_layers
+from brainhw.deploy.placement import Placement, placement_of
 from brainhw.deploy.survey import INPUT, Survey, survey
 from brainhw.kernel.precision import state_dtype
 from brainhw.kernel.quantize import stored_grid
 from brainhw.nn import ChipWeight
 
-__all__ = ["BundleError", "build_net", "export_bundle", "load_bundle", "read_bundle", "text_of", "write_plain"]
+__all__ = [
+    "BundleError",
+    "build_net",
+    "codes_of",
+    "content_of",
+    "export_bundle",
+    "load_bundle",
+    "read_bundle",
+    "write_plain",
+]
 
 
 class BundleError(ValueError):
@@ -101,40 +112,11 @@ def export_bundle(
     call = "export_bundle"
     # Before the work that a file could not take.
     check_target(path_text(path, call=call, what="the file to write"), call=call)
-    found = survey(net, call=call)
-    in_place = values_in_place(net)
-    # A loaded network keeps its dt and placement, so that exporting it again gives the same file.
-    bundled = isinstance(net, BundledNet)
-    dt = net.dt if bundled else _arguments.time_step(call=call)
     if not isinstance(notes, str):
         raise TypeError(f"{call}: notes must be text; got {_arguments.describe(notes)}.")
     if n_classes is not None:
         n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
-    dtype = _dtype(found, call)
-    judge(found).raise_if_not()
-    assert found.output is not None  # the rule on wiring requires one
-    n_out = found.n_neurons(found.output)
-    if n_classes is not None and n_out % n_classes:
-        raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
-    if INPUT in found.layers:
-        raise ValueError(f"{call}: a layer is called {INPUT!r}, the name of the network's input; rename it.")
-    content = BundleContent(
-        chip=found.chip,
-        dt=dt,
-        dtype=dtype,
-        synapses={
-            path: BundledSynapse(path in found.frontends, _codes(path, found.weights[path], call))
-            for path in (*found.synapses, *found.frontends)
-        },
-        layers={path: _layer(path, found, call) for path in found.layers},
-        wires=tuple(Wire(stage.source, stage.synapse_path, stage.layer_path) for stage in found.stages),
-        output=found.output,
-        placement=net.placement if bundled else place_layers(found.chip, needs_of(found), call=call),
-        versions=versions(),
-        n_classes=net.n_classes if bundled and n_classes is None else n_classes,
-        notes=net.notes if bundled and not notes else notes,
-        in_place=in_place,
-    )
+    content = content_of(net, n_classes=n_classes, notes=notes, call=call)
     plain = content.to_plain()
     # Read back before writing: a file that could not be loaded again must never replace a good one.
     try:
@@ -142,6 +124,61 @@ def export_bundle(
     except ValueError as error:
         raise ValueError(f"{call}: a bundle cannot hold this network: {error}.") from error
     write_plain(path, plain, call=call)
+
+
+def content_of(
+    net: brainstate.nn.Module,
+    *,
+    n_classes: int | None = None,
+    notes: str = "",
+    placement: Placement | None = None,
+    unjudged: Collection[str] = (),
+    call: str,
+) -> BundleContent:
+    """Return the content of a network, or raise unless it breaks no rule, but for those named in ``unjudged``."""
+    found = survey(net, call=call)
+    in_place, known = values_in_place(net), known_in_place(net)
+    # A loaded network keeps its dt and placement, so that exporting it again gives the same file.
+    bundled = isinstance(net, BundledNet)
+    dt = net.dt if bundled else _arguments.time_step(call=call)
+    dtype = _dtype(found, call)
+    report = judge(found)
+    broken = tuple(violation for violation in report.violations if violation.rule not in unjudged)
+    replace(report, violations=broken).raise_if_not()
+    assert found.output is not None  # the rule on wiring requires one
+    n_out = found.n_neurons(found.output)
+    if n_classes is not None and n_out % n_classes:
+        raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
+    if INPUT in found.layers:
+        raise ValueError(f"{call}: a layer is called {INPUT!r}, the name of the network's input; rename it.")
+    if placement is None or known:
+        kept = net.placement if bundled else placement_of(found, call=call)
+        placement, given = kept, placement
+    else:
+        kept = given = placement
+    if given is not None and given.pieces != kept.pieces:
+        raise ValueError(
+            f"{call}: a measured chip is in place, whose values belong to the place that each neuron has; "
+            "give no placement, or put the chip in place again with brainhw.silicon.put_chip(net, chip, placement)."
+        )
+    return BundleContent(
+        chip=found.chip,
+        dt=dt,
+        dtype=dtype,
+        synapses={
+            path: BundledSynapse(path in found.frontends, codes_of(path, found.weights[path], call))
+            for path in (*found.synapses, *found.frontends)
+        },
+        layers={path: _layer(path, found, call) for path in found.layers},
+        wires=tuple(Wire(stage.source, stage.synapse_path, stage.layer_path) for stage in found.stages),
+        output=found.output,
+        placement=placement,
+        versions=versions(),
+        n_classes=net.n_classes if bundled and n_classes is None else n_classes,
+        notes=net.notes if bundled and not notes else notes,
+        in_place=in_place,
+        known=known,
+    )
 
 
 def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
@@ -204,7 +241,7 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
     """Return the content of a bundle, without building the network, and the checksum of its file."""
     payload, checksum, what = _FILE.read(path, call=call)
     try:
-        data = json.loads(payload.decode("ascii"), object_pairs_hook=_once, parse_constant=_no_number)
+        data = parse_json(payload.decode("ascii"))
     except (ValueError, RecursionError) as error:
         reason = clipped(" ".join(str(error).split()), 200)
         raise _KIND.damaged(what, f"is not the JSON of a bundle: {reason}") from None
@@ -236,7 +273,8 @@ def _dtype(found: Survey, call: str) -> str:
     return held.pop()
 
 
-def _codes(path: str, weight: ChipWeight, call: str) -> Codes:
+def codes_of(path: str, weight: ChipWeight, call: str) -> Codes:
+    """Return the codes that the chip is programmed with, or raise if a weight is not exactly a level of its grid."""
     grid = weight.effective.grid
     grid = stored_grid(weight.chip, weight.chip.weight_bits) if grid is None else grid
     applied = weight.effective.applied(weight.master.value)
@@ -259,7 +297,7 @@ def _layer(path: str, found: Survey, call: str) -> BundledLayer:
             f"{call}: the tau of {path} differs from a profile by rounding errors; give tau to its constructor."
         )
     weight = found.weights.get(path)
-    return BundledLayer(np.asarray(snap.index, np.int32), None if weight is None else _codes(path, weight, call))
+    return BundledLayer(np.asarray(snap.index, np.int32), None if weight is None else codes_of(path, weight, call))
 
 
 def write_plain(path: str | os.PathLike[str], data: dict[str, Any], *, call: str) -> None:
@@ -269,33 +307,3 @@ def write_plain(path: str | os.PathLike[str], data: dict[str, Any], *, call: str
     bytes. The rest is JSON with sorted keys.
     """
     _FILE.write(path, text_of(data).encode("ascii"), call=call)
-
-
-def text_of(data: Any) -> str:
-    """Return plain data as the JSON text of a bundle: sorted keys, a row of numbers on one line."""
-    return _text(data, "\n") + "\n"
-
-
-def _text(value: Any, end: str) -> str:
-    # By hand, because json.dumps puts each weight on a line of its own. `end` is a line break with the indent.
-    inner = end + " "
-    if isinstance(value, dict) and value:
-        entries = [f"{json.dumps(key)}: {_text(value[key], inner)}" for key in sorted(value)]
-        return "{" + inner + ("," + inner).join(entries) + end + "}"
-    if isinstance(value, list) and any(isinstance(item, (dict, list, str)) for item in value):
-        return "[" + inner + ("," + inner).join(_text(item, inner) for item in value) + end + "]"
-    return json.dumps(value, allow_nan=False)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two fields of one name, JSON readers take the first or the last: the file would have two meanings.
-    table: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in table:
-            raise ValueError(f"the field {_arguments.describe(key)} occurs twice")
-        table[key] = value
-    return table
-
-
-def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is not a number that a bundle holds")

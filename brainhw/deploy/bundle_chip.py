@@ -11,12 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw._arguments import describe, unit_name
+from brainhw.deploy.placement import Placement
 from brainhw.nn.effective import check_pinned
+from brainhw.nn.known import checked_masks
 from brainhw.nn.pinned import MISMATCH, has_sampled_chip, pinned_states
 
-__all__ = ["chip_values", "plain_values", "put_chip", "values_in_place"]
+__all__ = ["chip_values", "known_in_place", "plain_values", "put_chip", "values_in_place"]
 
 Values = Mapping[str, Mapping[str, u.Quantity]]
+Masks = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity]]:
@@ -26,13 +29,22 @@ def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity
         name, nominal, positive = _state_name(pinned.name), pinned.nominal, pinned.name != MISMATCH
         value = pinned.state.value
         check_pinned(value, nominal.shape, nominal.unit, owner=pinned.path, name=name, positive=positive)
-    if has_sampled_chip(net):
+    if has_sampled_chip(net) or known_in_place(net):
         for pinned in pinned_states(net):
             found.setdefault(pinned.path, {})[pinned.name] = pinned.state.value.in_unit(pinned.nominal.unit)
     return found
 
 
-def put_chip(net: brainstate.nn.Module, values: Values) -> None:
+def known_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, np.ndarray]]:
+    """Return which values of the chip in place were measured, by path and name; none without a measured chip."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for place, node in net.nodes().items():
+        if known := getattr(node, "known", None):
+            found[".".join(map(str, place)) or type(node).__name__] = {name: known[name] for name in sorted(known)}
+    return found
+
+
+def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement: Placement) -> None:
     """Put a chip into a network; raise a `ValueError` unless the values are those of its modules."""
     if not values:
         return
@@ -44,38 +56,71 @@ def put_chip(net: brainstate.nn.Module, values: Values) -> None:
         value, unit = values[path][name], pinned.nominal.unit
         if value.unit != unit:
             raise ValueError(f"in_place: {name} of {path!r} must be in {unit_name(unit)}; got {unit_name(value.unit)}")
-        numbers = jnp.asarray(np.asarray(value.mantissa), pinned.nominal.mantissa.dtype)
+        with np.errstate(over="ignore"):  # the check below refuses infinity
+            numbers = jnp.asarray(np.asarray(value.mantissa), pinned.nominal.mantissa.dtype)
         held = u.Quantity(numbers, unit=unit)
         shape, positive = pinned.nominal.shape, name != MISMATCH
         check_pinned(held, shape, unit, owner="in_place", name=f"{path}.{name}", positive=positive)
         pinned.state.value = held
+    nodes = {".".join(map(str, place)): node for place, node in net.nodes().items()}
+    layers: dict[str, Any] = {path: nodes[path] for path in (placement.layers if known else ())}
+    for path, masks in known.items():
+        layer = layers.get(path)
+        if layer is None or not hasattr(layer, "known"):
+            raise ValueError(f"in_place: {path!r} is not a layer whose values can be known")
+        layer.known = checked_masks(layer, masks, call=f"in_place: known of {path!r}")
+    for path, layer in layers.items():
+        # Where the values were measured: the network keeps this place.
+        if hasattr(layer, "physical"):
+            layer.physical = placement.physical_of(path)
 
 
-def plain_values(values: Values) -> dict[str, Any]:
-    """Return values as plain data that `chip_values` reads."""
+def plain_values(values: Values, known: Masks) -> dict[str, Any]:
+    """Return values, and which of them were measured, as plain data that `chip_values` reads."""
     return {
         path: {
-            name: {"unit": unit_name(value.unit), "values": np.asarray(value.mantissa, float).tolist()}
+            name: {
+                "unit": unit_name(value.unit),
+                "values": np.asarray(value.mantissa, float).tolist(),
+                # Left out without a measured chip, so that such files are those of every brainhw so far.
+                **({"known": known[path][name].tolist()} if name in known.get(path, {}) else {}),
+            }
             for name, value in named.items()
         }
         for path, named in values.items()
     }
 
 
-def chip_values(data: Any, paths: tuple[str, ...]) -> dict[str, dict[str, u.Quantity]]:
-    """Return the values that plain data hold, or raise a `ValueError`; `put_chip` checks that they fit."""
+def chip_values(
+    data: Any, paths: tuple[str, ...]
+) -> tuple[dict[str, dict[str, u.Quantity]], dict[str, dict[str, np.ndarray]]]:
+    """Return the values that plain data hold and which were measured, or raise; `put_chip` checks that they fit."""
     if not isinstance(data, dict):
         raise ValueError(f"in_place must be a table of modules; got {describe(data):.80}")
-    found: dict[str, dict[str, u.Quantity]] = {}
+    values: dict[str, dict[str, u.Quantity]] = {}
+    known: dict[str, dict[str, np.ndarray]] = {}
     for path, named in data.items():
         if path not in paths or not isinstance(named, dict):
             raise ValueError(f"in_place: {path!r:.80} is not a module with a table of values")
-        found[path] = {name: _quantity(value, f"in_place: {name:.40} of {path:.80}") for name, value in named.items()}
-    return found
+        for name, entry in named.items():
+            where = f"in_place: {name:.40} of {path:.80}"
+            values.setdefault(path, {})[name] = _quantity(entry, where)
+            if "known" in entry:
+                known.setdefault(path, {})[name] = _mask(entry["known"], where)
+    return values, known
+
+
+def _mask(data: Any, where: str) -> np.ndarray:
+    if not isinstance(data, list) or not data or any(type(item) is not bool for item in data):
+        raise ValueError(f"{where}: known must be a list of true and false; got {describe(data):.80}")
+    if not any(data):
+        raise ValueError(f"{where}: known must hold at least one true; leave it out where nothing was measured")
+    return np.array(data)
 
 
 def _quantity(data: Any, where: str) -> u.Quantity:
-    if not isinstance(data, dict) or data.keys() != {"unit", "values"} or not isinstance(data["unit"], str):
+    keys = set(data) - {"known"} if isinstance(data, dict) else set()
+    if keys != {"unit", "values"} or not isinstance(data["unit"], str):
         raise ValueError(f"{where} must be a table of unit and values; got {describe(data):.80}")
     unit = _UNITS.get(data["unit"])
     if unit is None:

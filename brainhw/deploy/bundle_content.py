@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, final
 
 import brainunit as u
@@ -16,7 +16,7 @@ from brainhw.chip.file import chip_from_text, chip_to_text
 from brainhw.deploy.bundle_chip import chip_values, plain_values
 from brainhw.deploy.placement import Placement
 from brainhw.deploy.survey import INPUT
-from brainhw.kernel.quantize import stored_grid
+from brainhw.kernel.quantize import lowest_code, stored_grid
 
 __all__ = [
     "DTYPES",
@@ -86,7 +86,8 @@ class BundleContent:
     """The content of a bundle: ``dt`` in ms, modules by path, ``wires`` in the order of a step.
 
     ``in_place`` holds the values of a chip that is not the nominal one, by the path of the module and the name of the
-    value (``"tau"``, ``"V_th"``, ``"mismatch"``); it is empty for the nominal chip.
+    value (``"tau"``, ``"V_th"``, ``"mismatch"``); it is empty for the nominal chip. ``known`` tells in the same way
+    which of them were measured of this chip; a sampled chip leaves these as they are.
     ``dtype`` is the kind of float that the network computes with, ``output`` the path of the layer whose spikes it
     returns, ``n_classes`` the number of equal, consecutive populations of output neurons that stand for classes.
     """
@@ -103,6 +104,12 @@ class BundleContent:
     n_classes: int | None
     notes: str
     in_place: Mapping[str, Mapping[str, u.Quantity]]
+    known: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Marks on values that are not there would mean the nominal ones.
+        if not self.in_place:
+            object.__setattr__(self, "known", {})
 
     @property
     def n_in(self) -> int:
@@ -132,7 +139,7 @@ class BundleContent:
             "dt_ms": float(self.dt.to(u.ms).mantissa),
             "dtype": self.dtype,
             # Left out for the nominal chip, so that its files are those of every brainhw so far.
-            **({"in_place": plain_values(self.in_place)} if self.in_place else {}),
+            **({"in_place": plain_values(self.in_place, self.known)} if self.in_place else {}),
             "layers": {
                 path: {
                     "recurrent": None if layer.recurrent is None else _plain(layer.recurrent),
@@ -159,7 +166,7 @@ def _plain(codes: Codes) -> dict[str, Any]:
 
 
 # The fields of the file: those of the content, with the unit of dt in its name.
-_TOP = tuple(sorted({field.name for field in fields(BundleContent)} - {"dt"} | {"dt_ms"}))
+_TOP = tuple(sorted({one.name for one in fields(BundleContent)} - {"dt", "known"} | {"dt_ms"}))
 
 
 def content_from_plain(data: Any) -> BundleContent:
@@ -184,6 +191,7 @@ def content_from_plain(data: Any) -> BundleContent:
     placement = Placement.from_list(chip, top["placement"], {path: len(item.profiles) for path, item in layers.items()})
     _check_kinds(placement, wires, synapses, layers)
     versions = _table(top["versions"], _VERSIONED, "versions")
+    in_place, known = chip_values(top.get("in_place", {}), (*synapses, *layers))
     return BundleContent(
         chip=chip,
         dt=_dt(top["dt_ms"]) * u.ms,
@@ -196,7 +204,8 @@ def content_from_plain(data: Any) -> BundleContent:
         versions={name: _text(versions[name], f"version of {name}") for name in _VERSIONED},
         n_classes=n_classes,
         notes=_text(top["notes"], "notes", lines=True),
-        in_place=chip_values(top.get("in_place", {}), (*synapses, *layers)),
+        in_place=in_place,
+        known=known,
     )
 
 
@@ -230,21 +239,22 @@ def _layer(item: Any, path: str, chip: ChipSpec) -> BundledLayer:
 
 def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec, *, one_to_one: bool = False) -> Codes:
     bits = _int(entry["bits"], BITS[0], BITS[-1], f"{where}: bits")
-    largest = stored_grid(chip, bits).largest_code
+    grid = stored_grid(chip, bits)
+    ends = lowest_code(grid), grid.largest_code
     if one_to_one:
-        return Codes(bits, np.array(_row(entry["codes"], largest, f"{where}: codes"), np.int32))
-    rows = [_row(row, largest, f"{where}: a row of codes") for row in _list(entry["codes"], f"{where}: codes")]
+        return Codes(bits, np.array(_row(entry["codes"], ends, f"{where}: codes"), np.int32))
+    rows = [_row(row, ends, f"{where}: a row of codes") for row in _list(entry["codes"], f"{where}: codes")]
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"{where}: the rows of codes differ in length")
     return Codes(bits, np.array(rows, np.int32))
 
 
-def _row(value: Any, largest: int, where: str) -> list[int]:
-    row = _list(value, where)
+def _row(value: Any, ends: tuple[int, int], where: str) -> list[int]:
+    row, (lowest, largest) = _list(value, where), ends
     for code in row:
         # `type`, not `isinstance`: true and false are ints in Python, and a code 1.0 would be read as 1.
-        if type(code) is not int or abs(code) > largest:
-            raise ValueError(f"{where} must hold whole numbers from {-largest} to {largest}; got {_found(code)}")
+        if type(code) is not int or not lowest <= code <= largest:
+            raise ValueError(f"{where} must hold whole numbers from {lowest} to {largest}; got {_found(code)}")
     return row
 
 

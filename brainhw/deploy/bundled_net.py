@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import brainstate
@@ -17,7 +18,8 @@ from brainhw.chip import ChipSpec, get_family
 from brainhw.deploy.bundle_chip import put_chip
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
 from brainhw.deploy.inputs import warn_of_input
-from brainhw.deploy.placement import Placement
+from brainhw.deploy.packing import FRONTEND, RECURRENT, Need
+from brainhw.deploy.placement import Placement, pieces_at
 from brainhw.deploy.survey import INPUT
 from brainhw.kernel.quantize import stored_grid
 from brainhw.nn import chip_weights
@@ -66,7 +68,7 @@ class BundledNet(brainstate.nn.Module):
             if name in vars(self) or not isinstance(getattr(type(self), name, property()), property):
                 raise ValueError(f"a module cannot have a path that begins with {name!r}; name the attribute otherwise")
         self.__dict__.update(tree)
-        put_chip(self, content.in_place)
+        put_chip(self, content.in_place, content.known, content.placement)
         self.in_size, self.out_size = (content.n_in,), (content.n_out,)
 
     @property
@@ -79,6 +81,11 @@ class BundledNet(brainstate.nn.Module):
         """The chip."""
         return self._content.chip
 
+    def take_chip(self, chip: ChipSpec) -> None:
+        """Describe the network as one of another chip, after its modules took it."""
+        placement = Placement(chip, self._content.placement.pieces)
+        self._content = replace(self._content, chip=chip, placement=placement)
+
     @property
     def dt(self) -> u.Quantity:
         """The time step that the network was made for, ms."""
@@ -87,7 +94,16 @@ class BundledNet(brainstate.nn.Module):
     @property
     def placement(self) -> Placement:
         """The place of each neuron on the chip."""
-        return self._content.placement
+        held = self._content.placement
+        physical: dict[str, Any] = {
+            piece.layer: getattr(self._at(piece.layer), "physical", None) for piece in held.pieces
+        }
+        if any(at is None for at in physical.values()):
+            return held
+        # A measured chip that was put in place since.
+        needs = [Need(piece.layer, 1, piece.kind == RECURRENT, piece.kind == FRONTEND) for piece in held.pieces]
+        pieces = [piece for need in dict.fromkeys(needs) for piece in pieces_at(self.chip, need, physical[need.name])]
+        return Placement(self.chip, tuple(pieces))
 
     @property
     def versions(self) -> dict[str, str]:

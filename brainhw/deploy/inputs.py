@@ -29,7 +29,8 @@ def input_fault(xs: Any, *, has_frontend: bool) -> InputFault | None:
     values = np.asarray(xs)
     if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":  # spikes as True and False always fit
         return None
-    values = values.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # infinity exceeds the limit below as well
+        values = values.astype(np.float32, copy=False)
     negative = int(np.sum(values < 0))
     if negative:
         found = f"{negative} of {values.size} input values are negative, the lowest {values.min():g}"

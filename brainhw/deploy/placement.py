@@ -17,7 +17,17 @@ from brainhw.deploy.packing import FRONTEND, RECURRENT, Need, Piece, PlacementEr
 from brainhw.deploy.survey import Survey, survey
 from brainhw.nn import net_chip
 
-__all__ = ["Need", "Piece", "Placement", "PlacementError", "needs_of", "place", "place_layers"]
+__all__ = [
+    "Need",
+    "Piece",
+    "Placement",
+    "PlacementError",
+    "needs_of",
+    "pieces_at",
+    "place",
+    "place_layers",
+    "placement_of",
+]
 
 # The vendor publishes that the frontend has 16 filters, one-to-one onto 16 neurons, and not which neurons these are.
 _ASSUMED = (
@@ -120,6 +130,30 @@ class Placement:
                 cores[piece.first : piece.first + piece.count] = piece.core
         return cores
 
+    def physical_of(self, layer: str) -> np.ndarray:
+        """Return the physical neuron of each neuron of a layer, whole numbers ``[N]``.
+
+        It is ``sum(cores[:core]) + position``.
+
+        Parameters
+        ----------
+        layer : str
+            Path of the layer.
+
+        Raises
+        ------
+        ValueError
+            If the placement has no such layer.
+        """
+        sizes = self.layers
+        _arguments.choice(layer, sizes, call="Placement.physical_of", name="layer")
+        physical = np.zeros(sizes[layer], int)
+        for piece in self.pieces:
+            if piece.layer == layer:
+                start = sum(self.chip.cores[: piece.core]) + piece.offset
+                physical[piece.first : piece.first + piece.count] = np.arange(start, start + piece.count)
+        return physical
+
     def table(self) -> str:
         """Return the content of each core in the order of its neurons, and the assumption about the frontend."""
         sizes, rows = self.layers, []
@@ -198,7 +232,8 @@ def place(net: brainstate.nn.Module) -> Placement:
     The search is exact: it finds a placement if one exists. It prefers placements that split the fewest feed-forward
     layers, then those that use the fewest first cores. A split layer fills the free neurons in the order of cores; full
     cores between its parts are avoided where possible (every order of up to 5 cores is tried, two orders of more). The
-    same network always gets the same placement.
+    same network always gets the same placement. A network with a measured chip in place
+    (:func:`brainhw.silicon.put_chip`) keeps the place of each neuron that the chip was put with.
 
     Parameters
     ----------
@@ -254,7 +289,37 @@ def place(net: brainstate.nn.Module) -> Placement:
                 f"place: the layer that the frontend {path!r} drives has a fixed place, but the step does not show "
                 f"which layer that is ({why}); give the output of the frontend to one layer unchanged."
             )
-    return place_layers(chip, needs_of(found), call="place")
+    return placement_of(found, call="place")
+
+
+def placement_of(found: Survey, *, call: str) -> Placement:
+    """Return the place that a measured chip in place gives each neuron, otherwise the result of the search."""
+    needs = needs_of(found)
+    kept: dict[str, Any] = {path: getattr(layer, "physical", None) for path, layer in found.layers.items()}
+    if all(physical is None for physical in kept.values()):
+        return place_layers(found.chip, needs, call=call)
+    missing = [path for path, physical in kept.items() if physical is None]
+    if missing:
+        raise ValueError(
+            f"{call}: a measured chip is in place and gives no place to the layer {missing[0]!r}, which was added "
+            "later; put the chip in place again with brainhw.silicon.put_chip."
+        )
+    pieces = [piece for need in needs for piece in pieces_at(found.chip, need, kept[need.name])]
+    return Placement(found.chip, tuple(pieces))
+
+
+def pieces_at(chip: ChipSpec, need: Need, physical: np.ndarray) -> list[Piece]:
+    """Return the pieces of a layer whose neurons are at these physical neurons, ``[N]``."""
+    ends = np.cumsum(chip.cores)
+    cores = np.searchsorted(ends, physical, side="right")
+    # A piece ends where the next neuron is on another core, or is not the next one of this core.
+    breaks = np.flatnonzero((np.diff(physical) != 1) | (np.diff(cores) != 0)) + 1
+    found = []
+    for part in np.split(np.arange(len(physical)), breaks):
+        first, core = int(part[0]), int(cores[part[0]])
+        offset = int(physical[first] - (ends[core] - chip.cores[core]))
+        found.append(Piece(need.name, first, len(part), core, offset, need.kind))
+    return found
 
 
 def needs_of(found: Survey) -> list[Need]:

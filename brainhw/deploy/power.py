@@ -18,7 +18,7 @@ from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.inputs import warn_of_input
-from brainhw.deploy.placement import Placement, needs_of, place_layers
+from brainhw.deploy.placement import Placement, placement_of
 from brainhw.deploy.survey import INPUT, Survey, survey
 from brainhw.transform.prepare import states_restored
 from brainhw.transform.rollout import rollout
@@ -84,7 +84,7 @@ class PowerReport:
     spikes : mapping
         Spikes per inference, by the path of the layer.
     synaptic_events, synops : float
-        Products of spikes and weights per inference: with weights that are not zero, and with all weights.
+        Products of spikes and weights per inference: with weights that move charge, and with all weights.
     silent : mapping
         Neurons that never fired, by the path of the layer.
     weight_bits : int
@@ -151,7 +151,7 @@ class PowerReport:
         return printable(
             f"{self.chip.name}, one inference of {self.duration.mantissa:g} ms, mean of {self.n_samples}\n{table}\n"
             f"with the spikes and events of its neurons: {cores}\n"
-            f"SynOps {self.synops:.4g} (weights that are not zero: {self.synaptic_events:.4g}), spikes "
+            f"SynOps {self.synops:.4g} (synapses that move charge: {self.synaptic_events:.4g}), spikes "
             f"{sum(self.spikes.values()):.4g}, silent neurons {silent}, weight memory {self.weight_bits} bits"
         )
 
@@ -175,8 +175,9 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
     .. math:: E = T \Delta t\,(n_{cores} P_{core} + n_{channels} P_{channel})
               + n_{spikes} E_{spike} + n_{events} E_{event}
 
-    An event is a spike that meets a nonzero weight; an input of 2 to a dense synapse counts as two spikes. The cores
-    are those that :func:`place` uses. The coefficients come from the chip's spec. In the presets all four are
+    An event is a spike that meets a nonzero weight, or any weight where ``chip.charge`` (a measured curve) moves charge
+    at weight zero. An input of 2 to a dense synapse counts as two spikes. The cores are those that :func:`place` uses.
+    The coefficients come from the chip's spec. In the presets all four are
     **assumed**: compare shares and networks, and do not rely on absolute numbers, until
     ``chip.replace(spike_energy=..., provenance="measured")`` gives measured ones.
 
@@ -227,7 +228,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
         raise ValueError(f"{call}: xs must have shape [T, B, N] or [T, N], none of them 0; got shape {xs.shape}.")
     _arguments.check_finite(xs, call=call, name="xs")
     xs = xs if xs.ndim == 3 else xs[:, None]
-    placement = place_layers(found.chip, needs_of(found), call=call)
+    placement = placement_of(found, call=call)
     warn_of_input(xs, has_frontend=bool(found.frontends), call=call)
     counts = _counts(net, found, xs)
     return _bill(found, placement, counts, xs.shape[1], xs.shape[0] * dt)
@@ -269,6 +270,8 @@ def _bill(
     for core in placement.cores_used:
         add(f"core {core}", "core", 1.0, static)
     by_core = dict.fromkeys(placement.cores_used, static)
+    # A synapse of weight zero that moves charge all the same costs what any other costs.
+    leaks = float(chip.charge(0.0).mantissa) != 0
     for frontend in found.frontends.values():
         channels = frontend.in_size[-1]
         each = float(chip.frontend_channel_power.to(u.uwatt).mantissa)
@@ -284,7 +287,7 @@ def _bill(
         for sent, owner in passed:
             weight = found.weights[owner]
             applied = np.asarray(weight.effective.applied(weight.master.value))
-            arriving = arriving + sent @ (applied != 0)
+            arriving = arriving + sent @ ((applied != 0) | leaks)
             synops += float(sent.sum()) * applied.shape[1]
         path = stage.layer_path
         add(f"spikes of {path}", "spike", spikes.sum(), spikes.sum() * spike)

@@ -14,6 +14,7 @@ import numpy as np
 
 from brainhw import _arguments, _records
 from brainhw._table import plain_table
+from brainhw.kernel.quantize import lowest_code
 from brainhw.nn import ChipWeight
 from brainhw.train.weights import on_chip
 
@@ -29,7 +30,7 @@ def set_weight_bits(
     """Set the bits that the weights of a network are rounded to; the learnt weights do not change.
 
     As with ``weight_bits=`` in the constructors, charges come from rounded weights from the next preparation on, in
-    training and in inference. A function that was compiled before keeps its bits: compile it again.
+    training and in inference. A function that ``brainstate.transform.jit`` compiled before is traced again.
 
     Parameters
     ----------
@@ -208,7 +209,8 @@ def _report(path: str, weight: ChipWeight) -> WeightReport:
         raise RuntimeError("describe: it reads weights, which jit hides; call it outside of jit.")
     grid = effective.grid
     # The limit in the weights' own float type: a weight that was clipped to it is at the limit.
-    at_limit = float(np.mean(np.abs(np.asarray(master)) >= np.asarray(master).dtype.type(weight.chip.weight_limit)))
+    low, high = (np.asarray(master).dtype.type(end) for end in weight.chip.weight_range)
+    at_limit = float(np.mean((np.asarray(master) <= low) | (np.asarray(master) >= high)))
     if grid is None:
         return WeightReport(path, master.shape, True, None, effective.rounding, None, None, None, at_limit, None)
     # Codes and error are those of the weights after sign annealing, which is what the chip rounds.
@@ -224,7 +226,7 @@ def _report(path: str, weight: ChipWeight) -> WeightReport:
         step=grid.step,
         levels_used=len(np.unique(codes)),
         levels=grid.n_levels,
-        at_limit=float(np.mean(np.abs(codes) == grid.largest_code)),
+        at_limit=float(np.mean((codes == grid.largest_code) | (codes == lowest_code(grid)))),
         changed=float(np.sqrt(np.mean(changed**2))) / grid.step,
     )
 

@@ -134,6 +134,7 @@ def robustness(
     ----------
     net : brainstate.nn.Module
         The network; it stays as it was. If a chip is in place, sampled or measured, its score is reported as well.
+        Every sampled chip keeps the values that were measured (:func:`brainhw.silicon.put_chip`).
     evaluate : callable
         ``evaluate(net)`` returns the score, a number such as an accuracy. It runs the network with
         :func:`brainhw.rollout` and without a key, and must be traceable: no ``float(...)`` and no numpy inside.
@@ -210,8 +211,10 @@ def robustness(
         # Compiled as the chips are: eager steps round in another order, and the nominal score is compared with theirs.
         score = brainstate.transform.jit(lambda: _score(evaluate, net, call))
         in_place = float(score()) if has_sampled_chip(net) else None
-        nominal_chip(net)
-        nominal = float(score())
+        # What was measured of the chip in place comes back: the sampled chips keep it.
+        with states_restored(net, keep_weights=False):
+            nominal_chip(net)
+            nominal = float(score())
         # States as arguments and results of a pure function: vmap over a stateful one would mix the chips in one state.
         program = brainstate.transform.StatefulFunction(on_chip, name=call)
         program.make_jaxpr(keys[0])

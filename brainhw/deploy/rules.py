@@ -20,7 +20,7 @@ from brainhw._printing import printable
 from brainhw.chip import get_family
 from brainhw.deploy.placement import PlacementError, needs_of, place_layers
 from brainhw.deploy.survey import INPUT, Survey
-from brainhw.kernel.quantize import stored_grid
+from brainhw.kernel.quantize import lowest_code, stored_grid
 from brainhw.kernel.signs import to_blocks
 from brainhw.nn import ChipWeight
 
@@ -131,16 +131,17 @@ def weights_in_range(net: Survey) -> Iterator[Violation]:
     """No weight is out of range, not even one that rounding would clip."""
     # Before rounding: the grid ends at the limit, so rounded weights are always in range.
     for path, weight in net.weights.items():
-        values = np.abs(np.asarray(weight.effective.signed(jnp.asarray(_finite(weight)))))
-        limit = weight.chip.weight_limit
-        where = _indices(values > values.dtype.type(limit))
+        values = np.asarray(weight.effective.signed(jnp.asarray(_finite(weight))))
+        low, high = weight.chip.weight_range
+        where = _indices((values > values.dtype.type(high)) | (values < values.dtype.type(low)))
         if where:
-            largest = _indices(values == values.max())[0]
+            farthest = np.abs([float(values[index]) for index in where])
+            largest = where[int(np.argmax(farthest))]
             yield Violation(
                 "weights in range",
                 path,
-                f"{_count(where, weight)} beyond, the largest {values.max():.4g} at {list(largest)}",
-                f"-{limit:g} to {limit:g}",
+                f"{_count(where, weight)} beyond, the largest {farthest.max():.4g} at {list(largest)}",
+                f"{low:g} to {high:g}",
                 "brainhw.train.clip_weights(net), in training after every optimizer step.",
                 where,
             )
@@ -177,7 +178,8 @@ def weights_on_grid(net: Survey) -> Iterator[Violation]:
         beside = np.abs(values - np.asarray(grid.quantize(jnp.asarray(values)))).astype(float)
         # Two rounding errors of the float type: a level is a code times a step, and the step is rounded as well.
         off = beside > 2 * float(jnp.finfo(values.dtype).eps) * np.abs(values).astype(float)
-        where = _indices(off & (np.abs(values) <= values.dtype.type(chip.weight_limit)))
+        low, high = (values.dtype.type(end) for end in chip.weight_range)
+        where = _indices(off & (values >= low) & (values <= high))
         if where:
             bits = weight.effective.weight_bits
             yield Violation(
@@ -331,7 +333,7 @@ def _is_mixed(net: Survey) -> bool:
 
 def _levels(grid: Any, bits: int) -> str:
     """Return the levels in words; only evenly spaced ones are the multiples of a step."""
-    values = np.sort(np.unique(np.asarray(grid.values(jnp.arange(-grid.largest_code, grid.largest_code + 1)), float)))
+    values = np.sort(np.unique(np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)), float)))
     if np.allclose(np.diff(values), grid.step, rtol=1e-3):
         return f"multiples of {grid.step:.4g} ({bits} bits)"
     shown = ", ".join(f"{value:.4g}" for value in values[:9]) + (", ..." if len(values) > 9 else "")

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from brainhw.chip import LinearCharge
+from brainhw.chip import LinearCharge, TabulatedCharge
 from brainhw.init.stages import Wiring
 from brainhw.nn.protocols import Preparable, Quietable, Recurrent, Slot, fulfils, runs_whole_sequence, weight_slot_of
 from brainhw.transform.trace import StepTrace
@@ -70,6 +70,15 @@ class Circuit:
     def weight_limit(self) -> float:
         """Largest weight that the hardware takes; infinite without a range."""
         return self.slot.limit
+
+    @property
+    def neutral_weight(self) -> float:
+        """Weight that moves no charge, to first order: zero, unless a measured curve has a charge at weight zero."""
+        charge = getattr(self.chip, "charge", None)
+        if not isinstance(charge, TabulatedCharge):
+            return 0.0
+        slope = float(charge.slope_at_zero.mantissa)
+        return -float(charge(0.0).mantissa) / slope if slope > 0 else 0.0
 
     @property
     def has_weight_limit(self) -> bool:

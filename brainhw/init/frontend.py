@@ -140,7 +140,7 @@ class _ChannelSearch:
     def __init__(self, frontend: H1Frontend, layer: H1Layer, x: np.ndarray, wanted: np.ndarray) -> None:
         self.frontend, self.layer = frontend, layer
         self.wanted = wanted
-        self.limit = frontend.chip.weight_limit
+        self.limit = frontend.weight_slot().limit
         self.left = np.asarray(frontend.weight.value, dtype=float)
         self.active = np.any(x != 0, axis=(0, 1))
         self.sign = np.where(x.mean(axis=(0, 1), dtype=float) < 0, -1.0, 1.0)

@@ -259,6 +259,10 @@ class PairInitializer:
         return Draw(level, mu_U, sizes, weight, recurrent, spikes, counts)
 
     def _kept(self, weight: np.ndarray) -> jax.Array:
+        # The theory knows the charge per weight; a charge at weight zero would add to every mean.
+        return self._within(weight + self.circuit.neutral_weight)
+
+    def _within(self, weight: np.ndarray) -> jax.Array:
         if self.settings.in_range:
             limit = self.circuit.weight_limit
             # Reflected and not cut off: weights at the very limit would be copies of each other.
@@ -376,7 +380,7 @@ class PairInitializer:
                 sigma_FF=np.where(silent, edge.std(axis=0), best.sizes.sigma_FF),
                 exhausted=best.sizes.exhausted | (best.counts == 0),
             )
-            draw = self._tried(best.level, best.mu_U, sizes, self._kept(weight), best.recurrent)
+            draw = self._tried(best.level, best.mu_U, sizes, self._within(weight), best.recurrent)
             best = min(best, draw, key=lambda d: d.dead)
             if not best.dead:
                 break

@@ -20,6 +20,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from brainhw import _arguments
+from brainhw.kernel.precision import as_dtype
+from brainhw.kernel.recorded import Recorded, instead, membrane_after
 
 __all__ = [
     "KEPT",
@@ -126,20 +128,46 @@ class Firing:
             return self.clamp(V - spk * per_sample(V_th, V))
         return V * (1 - spk) if self.reset == "zero" else V
 
-    def advance(self, V: jax.Array, charged: jax.Array, V_th: jax.Array, wait: jax.Array | None = None) -> Fired:
+    def _fired(self, V_pre: jax.Array, V_th: jax.Array, recorded: Recorded = ()) -> tuple[jax.Array, jax.Array]:
+        """Return the membrane after the reset, and the spikes, of a membrane before the reset.
+
+        ``recorded`` holds spikes, and membranes after the reset, that take the place of the computed ones.
+        """
+        spk = jnp.asarray(self.spikes(V_pre, V_th))
+        if recorded:
+            spk = instead(spk, recorded[0])
+        V = self.after(V_pre, spk, V_th)
+        return (membrane_after(recorded, V, V_th) if recorded else V), spk
+
+    def advance(
+        self,
+        V: jax.Array,
+        charged: jax.Array,
+        V_th: jax.Array,
+        wait: jax.Array | None = None,
+        recorded: Recorded = (),
+    ) -> Fired:
         """Finish a step that leak and drive have brought from membrane ``V`` to ``charged``.
 
-        ``wait`` holds the refractory steps that each neuron has left; ``None`` without a refractory time.
+        ``wait`` holds the refractory steps that each neuron has left; ``None`` without a refractory time. ``recorded``
+        holds spikes, and membranes after the reset, that take the place of the computed ones.
         """
         V_pre = self.clamp(charged)
         if wait is None:
-            spk = self.spikes(V_pre, V_th)
-            return Fired(V_pre, spk, self.after(V_pre, spk, V_th), None)
+            V_after, spk = self._fired(V_pre, V_th, recorded)
+            return Fired(V_pre, spk, V_after, None)
         waits = wait > 0
         V_pre = jnp.where(waits, V, V_pre)
         spk = jnp.where(waits, 0, self.spikes(V_pre, V_th))
+        if recorded:
+            spk = instead(spk, recorded[0])
+            # A recorded spike resets the neuron also where the model would still wait.
+            waits = waits & (spk == 0)
         # No reset while a neuron waits: a reset that moves the membrane without a spike would act on it otherwise.
-        V_after = jnp.where(waits, V, self.after(V_pre, spk, V_th))
+        V_after = self.after(V_pre, spk, V_th)
+        V_after = jnp.where(waits, V, membrane_after(recorded, V_after, V_th) if recorded else V_after)
+        if len(recorded) > 1:
+            V_after = instead(V_after, recorded[1])
         wait = jnp.where(spk > 0, jnp.asarray(self.refractory, wait.dtype), jnp.maximum(wait - 1, 0))
         return Fired(V_pre, spk, V_after, wait)
 
@@ -194,21 +222,23 @@ class LeakyTrace(NamedTuple):
     V: jax.Array | None = None
 
 
-# (membrane before the reset, threshold, what the rules read) -> (membrane after it, spikes)
+# (membrane before the reset, threshold, *recorded, *what the rules read) -> (membrane after it, spikes)
 _Fire = Callable[..., tuple[jax.Array, jax.Array]]
 
 
 def run(
-    rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
+    rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array, recorded: Recorded = ()
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Return the state after ``drives [T, ..., *size]``, and the trace of every step."""
+    """Return the state after ``drives [T, ..., *size]``, and the trace of every step.
+
+    ``recorded`` holds spikes, and membranes after the reset, of every step; they take the place of the computed ones.
+    """
     # The backward pass below cannot follow the refractory counters: the membranes do not determine them.
     if rules.firing.refractory:
-        return _scan(rules, None, parameters, state, drives)
+        return _scan(rules, None, parameters, state, drives, recorded)
 
-    def by_rules(V_pre: jax.Array, V_th: jax.Array) -> tuple[jax.Array, jax.Array]:
-        spk = jnp.asarray(rules.firing.spikes(V_pre, V_th))
-        return rules.firing.after(V_pre, spk, V_th), spk
+    def by_rules(V_pre: jax.Array, V_th: jax.Array, *recorded: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return rules.firing._fired(V_pre, V_th, recorded)
 
     def all_rules(V: jax.Array, V_th: jax.Array) -> Any:
         return rules.to_voltage(V), by_rules(V, V_th)
@@ -220,14 +250,14 @@ def run(
     if _converted(all_rules, state.V, V_th)[1]:
         if _converted(rules.to_voltage, state.V)[1]:
             # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not keep.
-            return _scan(rules, None, parameters, state, drives)
+            return _scan(rules, None, parameters, state, drives, recorded)
         # The rules may read states, such as a scheduled slope. As arguments these differ from pass to pass and have
         # gradients; a closure over them would leak tracers into the backward pass.
-        converted, read = _converted(by_rules, state.V, V_th)
+        converted, read = _converted(by_rules, state.V, V_th, *(one[0] for one in recorded))
         parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, converted)
     runner = jax.custom_vjp(partial(_scan, rules, fire))
     runner.defvjp(partial(_forward, rules, fire), partial(_backward, rules, fire), symbolic_zeros=True)
-    return runner(parameters, state, drives)
+    return runner(parameters, state, drives, recorded)
 
 
 def _converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[..., Any], list[jax.Array]]:
@@ -246,49 +276,76 @@ def _converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable
     return with_arguments, [one for one, moves in zip(closed.consts, traced, strict=True) if moves]
 
 
-def _broadcast(converted: _Fire, V_pre: jax.Array, V_th: jax.Array, *read: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _broadcast(converted: _Fire, V_pre: jax.Array, V_th: jax.Array, *rest: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Call converted rules with a threshold of the shape that they were converted for."""
-    return converted(V_pre, jnp.broadcast_to(V_th, V_pre.shape), *read)
+    return converted(V_pre, jnp.broadcast_to(V_th, V_pre.shape), *rest)
 
 
 def _scan(
-    rules: LeakyRules, fire: _Fire | None, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
+    rules: LeakyRules,
+    fire: _Fire | None,
+    parameters: LeakyParameters,
+    state: LeakyState,
+    drives: jax.Array,
+    recorded: Recorded,
 ) -> tuple[LeakyState, LeakyTrace]:
     """Run the loop with converted rules, for the backward pass below; without them JAX differentiates it."""
+    if fire is not None and len(recorded) > 1:
+        return _all_steps(rules, fire, parameters, state, drives, recorded)
 
-    def step(state: LeakyState, drive: jax.Array) -> tuple[LeakyState, LeakyTrace]:
+    def step(state: LeakyState, given: tuple[jax.Array, Recorded]) -> tuple[LeakyState, LeakyTrace]:
+        drive, recorded = given
         if parameters.recurrent is not None:
             drive = drive + state.spk @ parameters.recurrent
         charged = per_sample(parameters.decay, state.V) * state.V + rules.to_voltage(drive)
         if fire is None:
-            V_pre, spk, V, wait = rules.firing.advance(state.V, charged, parameters.V_th, state.wait)
+            V_pre, spk, V, wait = rules.firing.advance(state.V, charged, parameters.V_th, state.wait, recorded)
             return LeakyState(V, spk, wait), LeakyTrace(spk, V_pre, V)
         V_pre = rules.firing.clamp(charged)
-        V, spk = fire(V_pre, parameters.V_th, *parameters.read)
+        V, spk = fire(V_pre, parameters.V_th, *recorded, *parameters.read)
         return LeakyState(V, spk), LeakyTrace(spk, V_pre)
 
-    return jax.lax.scan(step, state, drives)
+    return jax.lax.scan(step, state, (drives, recorded))
 
 
-def _spikes(fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array) -> jax.Array:
+def _all_steps(
+    rules: LeakyRules,
+    fire: _Fire,
+    parameters: LeakyParameters,
+    state: LeakyState,
+    drives: jax.Array,
+    recorded: Recorded,
+) -> tuple[LeakyState, LeakyTrace]:
+    """Compute all steps at once: each begins with the recorded membrane and spikes of the step before."""
+    spikes, V = (as_dtype(one, state.V.dtype) for one in recorded)
+    if parameters.recurrent is not None:
+        before = jnp.concatenate([state.spk[None], spikes[:-1]])
+        drives = drives + before @ parameters.recurrent
+    before = jnp.concatenate([state.V[None], V[:-1]])
+    V_pre = rules.firing.clamp(per_sample(parameters.decay, before) * before + jax.vmap(rules.to_voltage)(drives))
+    return LeakyState(V[-1], spikes[-1]), LeakyTrace(_spikes(fire, parameters, V_pre, recorded), V_pre)
+
+
+def _spikes(fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, recorded: Recorded) -> jax.Array:
     """Return the spikes of membranes ``[T, ..., *size]``; the rules see one step at a time."""
-    return jax.vmap(lambda V: fire(V, parameters.V_th, *parameters.read)[1])(V_pre)
+    return jax.vmap(lambda V, *of_step: fire(V, parameters.V_th, *of_step, *parameters.read)[1])(V_pre, *recorded)
 
 
 def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]:
-    parameters, state, drives = each_primal(lambda leaf: leaf.value, arguments)
+    parameters, state, drives, recorded = each_primal(lambda leaf: leaf.value, arguments)
     given = arguments[0]
     extra = ("V_th",) * given.V_th.perturbed + ("read",) * any(leaf.perturbed for leaf in given.read)
     recurrent = given.recurrent is not None and given.recurrent.perturbed
-    final, trace = _scan(rules, fire, parameters, state, drives)
+    final, trace = _scan(rules, fire, parameters, state, drives, recorded)
     V_pre = checkpoint_name(trace.V_pre, KEPT)
     # Not the spikes of the loop: those that follow from the membranes need not be kept beside them.
-    spk = _spikes(fire, parameters, V_pre)
+    spk = _spikes(fire, parameters, V_pre, recorded)
     return (final, LeakyTrace(spk, V_pre)), (
         parameters,
         _Wanted(given.decay.perturbed, recurrent, extra, drives.dtype),
         state,
         V_pre,
+        recorded,
     )
 
 
@@ -314,7 +371,7 @@ class _Later(NamedTuple):
 
 
 def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any:
-    parameters, wanted, state, V_pre = kept
+    parameters, wanted, state, V_pre, recorded = kept
     (of_V, of_spk, _), of_trace = cotangents
     decay, recurrent = parameters.decay, parameters.recurrent
     nothing = jnp.zeros_like(state.V)
@@ -323,13 +380,18 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
     every = {"V_th": jnp.broadcast_to(parameters.V_th, nothing.shape), "read": parameters.read}
     extra = {name: every[name] for name in wanted.extra}
 
-    def fire_with(V_pre: jax.Array, extra: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-        return fire(V_pre, extra.get("V_th", parameters.V_th), *extra.get("read", parameters.read))
+    def step(later: _Later, incoming: tuple[Any, Any, Any, Recorded]) -> tuple[_Later, jax.Array]:
+        V_pre, of_spk, of_V_pre, recorded = incoming
 
-    def step(later: _Later, incoming: tuple[Any, Any, Any]) -> tuple[_Later, jax.Array]:
-        V_pre, of_spk, of_V_pre = incoming
-        (V, _), pull = jax.vjp(fire_with, V_pre, extra)
-        of_charged, of_extra = pull((later.V, _sum(later.spk, of_spk, nothing)))
+        def fire_with(V_pre: jax.Array, extra: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
+            return fire(V_pre, extra.get("V_th", parameters.V_th), *recorded, *extra.get("read", parameters.read))
+
+        if apart:
+            V, pull = jax.vjp(lambda *given: fire_with(*given)[0], V_pre, extra)
+            of_charged, of_extra = pull(later.V)
+        else:
+            (V, _), pull = jax.vjp(fire_with, V_pre, extra)
+            of_charged, of_extra = pull((later.V, _sum(later.spk, of_spk, nothing)))
         of_charged = _sum(of_charged, of_V_pre)
         if rules.firing.clamped:
             of_charged = jnp.where(V_pre > 0, of_charged, 0)
@@ -355,7 +417,12 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
         # The last spikes are also the state: without recurrence nothing else carries their gradient.
         last = jnp.zeros_like(V_pre).at[-1].set(of_spk)
         given[0] = last if given[0] is None else given[0] + last
-    first, of_drives = jax.lax.scan(step, start, (V_pre, *given), reverse=True)
+    apart = recurrent is None and not extra and len(recorded) > 1 and given[0] is not None
+    if apart:
+        # Nothing in the loop adds to the gradient of the spikes: it goes to the membranes for all steps at once.
+        of_steps = jax.vmap(partial(_of_spikes, fire, parameters))(V_pre, given[0], *recorded)
+        given = [None, _sum(of_steps, given[1])]
+    first, of_drives = jax.lax.scan(step, start, (V_pre, *given, recorded), reverse=True)
 
     found = jax.tree.map(jnp.zeros_like, parameters)._replace(**first.extra)
     if wanted.decay:
@@ -363,16 +430,31 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
     if "V_th" in extra:
         found = found._replace(V_th=gathered(first.extra["V_th"], jnp.shape(parameters.V_th)))
     if wanted.recurrent:
-        found = found._replace(recurrent=_of_recurrent(fire, parameters, state, V_pre, of_drives))
+        found = found._replace(recurrent=_of_recurrent(fire, parameters, state, V_pre, of_drives, recorded))
     of_state = LeakyState(first.V, nothing if first.spk is None else first.spk)
-    return found, of_state, of_drives.astype(wanted.drive_dtype)
+    # No gradient reaches a recording.
+    return found, of_state, of_drives.astype(wanted.drive_dtype), None
+
+
+def _of_spikes(
+    fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, of_spk: jax.Array, *recorded: jax.Array
+) -> jax.Array:
+    """Return the gradient that reaches the membranes of one step through its spikes."""
+    return jax.vjp(lambda V: fire(V, parameters.V_th, *recorded, *parameters.read)[1], V_pre)[1](of_spk)[0]
 
 
 def _of_recurrent(
-    fire: _Fire, parameters: LeakyParameters, state: LeakyState, V_pre: jax.Array, of_drives: jax.Array
+    fire: _Fire,
+    parameters: LeakyParameters,
+    state: LeakyState,
+    V_pre: jax.Array,
+    of_drives: jax.Array,
+    recorded: Recorded,
 ) -> jax.Array:
     """Return the gradient of the recurrent weights: one product over all steps."""
-    before = jnp.concatenate([state.spk[None], _spikes(fire, parameters, V_pre[:-1])])
+    before = jnp.concatenate(
+        [state.spk[None], _spikes(fire, parameters, V_pre[:-1], tuple(one[:-1] for one in recorded))]
+    )
     n = before.shape[-1]
     return before.reshape(-1, n).T @ of_drives.reshape(-1, n)
 

@@ -13,7 +13,7 @@ from brainhw._arguments import as_array, as_key, check_finite, describe, number,
 from brainhw.chip import BITS, ChipSpec, get_family
 from brainhw.kernel.precision import wide
 
-__all__ = ["WeightGrid", "check_bits", "stored_grid"]
+__all__ = ["WeightGrid", "check_bits", "lowest_code", "stored_grid"]
 
 
 @final
@@ -24,6 +24,8 @@ class WeightGrid:
     .. math:: w_c = c\,\Delta, \quad c \in \{-n, \dots, n\}, \quad n = 2^{b-1} - 1, \quad \Delta = w_{max} / n
 
     Of the :math:`2^b` codes one, the most negative, is left unused, so that the grid ends at the limit on both sides.
+    With ``lowest`` the step is the same, and the negative side ends at the last level that is not below ``lowest``; the
+    code :math:`-2^{b-1}` may be among them.
 
     Parameters
     ----------
@@ -31,6 +33,8 @@ class WeightGrid:
         Largest weight :math:`w_{max}`, dimensionless, greater than zero.
     bits : int
         Bits :math:`b` of a weight, 2 to 16.
+    lowest : float, optional
+        Most negative weight, less than zero. Default ``None``: ``-limit``.
 
     Raises
     ------
@@ -50,10 +54,16 @@ class WeightGrid:
 
     limit: float
     bits: int
+    lowest: float | None = None
 
     def __post_init__(self) -> None:
-        number(self.limit, call="WeightGrid", name="limit", positive=True)
+        # Plain floats: a Decimal is a number too, and cannot be multiplied with one.
+        object.__setattr__(self, "limit", float(number(self.limit, call="WeightGrid", name="limit", positive=True)))
         check_bits(self.bits, call="WeightGrid", name="bits")
+        if self.lowest is not None:
+            object.__setattr__(self, "lowest", float(number(self.lowest, call="WeightGrid", name="lowest")))
+            if self.lowest >= 0:
+                raise ValueError(f"WeightGrid: lowest must be less than zero; got {self.lowest:g}.")
 
     @property
     def largest_code(self) -> int:
@@ -61,9 +71,24 @@ class WeightGrid:
         return 2 ** (self.bits - 1) - 1
 
     @property
+    def lowest_code(self) -> int:
+        """The most negative code: minus the largest, unless ``lowest`` says otherwise."""
+        if self.lowest is None:
+            return -self.largest_code
+        # A level that the division misses by a rounding error belongs to the range.
+        return -min(int(-self.lowest / self.step * (1 + 1e-6)), self.largest_code + 1)
+
+    @property
     def n_levels(self) -> int:
         """How many values there are."""
-        return 2 * self.largest_code + 1
+        return self.largest_code - self.lowest_code + 1
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        # Up to the end of the range, not the last level, a weight may still grow: it is rounded and not cut off.
+        if self.lowest is None:
+            return -self.limit, self.limit
+        return max(self.lowest, -(self.largest_code + 1) * self.step), self.limit
 
     @property
     def step(self) -> float:
@@ -100,7 +125,8 @@ class WeightGrid:
         exact = wide(dtype)
         values = jnp.asarray(codes, exact) * jnp.asarray(self.step, exact)
         # n steps may round to a float just above the limit, which would count as out of range.
-        return jnp.clip(values.astype(dtype), -jnp.asarray(self.limit, dtype), jnp.asarray(self.limit, dtype))
+        low, high = self._range
+        return jnp.clip(values.astype(dtype), jnp.asarray(low, dtype), jnp.asarray(high, dtype))
 
     def quantize(self, weights: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Return the value on the grid for each weight, differentiable.
@@ -111,7 +137,7 @@ class WeightGrid:
         Arguments are those of :meth:`codes`; shape and dtype are those of ``weights``.
         """
         weights, key = _checked(weights, key, "WeightGrid.quantize")
-        return _straight_through(weights, self._values(self._rounded(weights, key), weights.dtype), self.limit)
+        return _straight_through(weights, self._values(self._rounded(weights, key), weights.dtype), self._range)
 
     def _rounded(self, weights: jax.Array, key: jax.Array | None) -> jax.Array:
         weights = jnp.asarray(jax.lax.stop_gradient(weights))
@@ -124,7 +150,7 @@ class WeightGrid:
             # A weight on the grid may be a rounding error beside its code, and must not move for that.
             on_grid = jnp.abs(steps - nearest) <= 2 * jnp.finfo(steps.dtype).eps * jnp.abs(steps)
             nearest = jnp.where(on_grid, nearest, low + up)
-        return jnp.clip(nearest, -self.largest_code, self.largest_code)
+        return jnp.clip(nearest, self.lowest_code, self.largest_code)
 
 
 def _checked(weights: Any, key: Any, call: str) -> tuple[jax.Array, jax.Array | None]:
@@ -147,17 +173,18 @@ def _float_type(dtype: Any, call: str) -> Any:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _straight_through(weights: jax.Array, rounded: jax.Array, limit: float) -> jax.Array:
+def _straight_through(weights: jax.Array, rounded: jax.Array, limits: tuple[float, float]) -> jax.Array:
     return rounded
 
 
 @_straight_through.defjvp
 def _straight_through_jvp(
-    limit: float, primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+    limits: tuple[float, float], primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     weights, rounded = primals
     # A weight that a projection put on the limit itself must be able to come back: there the gradient passes.
-    return rounded, jnp.where(jnp.abs(weights) <= jnp.asarray(limit, weights.dtype), tangents[0], 0)
+    low, high = (jnp.asarray(end, weights.dtype) for end in limits)
+    return rounded, jnp.where((weights >= low) & (weights <= high), tangents[0], 0)
 
 
 def check_bits(bits: object, *, call: str, name: str) -> int:
@@ -176,4 +203,9 @@ def stored_grid(chip: ChipSpec, bits: int) -> Any:
     The result has the members of :class:`WeightGrid`.
     """
     own = get_family(chip.family, call="stored_grid").weight_grid
-    return WeightGrid(chip.weight_limit, bits) if own is None else own(chip, bits)
+    return WeightGrid(chip.weight_limit, bits, chip.weight_lowest) if own is None else own(chip, bits)
+
+
+def lowest_code(grid: Any) -> int:
+    """Return the most negative code of a grid; that of a family without such a member is symmetric."""
+    return int(getattr(grid, "lowest_code", -grid.largest_code))

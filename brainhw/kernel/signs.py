@@ -50,14 +50,17 @@ def nearest(weights: jax.Array, *, block: int, axis: str) -> jax.Array:
     return from_blocks(jnp.where(blocks * hard < 0, 0.0, blocks), weights.shape, axis)
 
 
-def fold(weights: jax.Array, alpha: jax.Array, *, block: int, axis: str) -> jax.Array:
+def fold(
+    weights: jax.Array, alpha: jax.Array, *, block: int, axis: str, limits: tuple[float, float] | None = None
+) -> jax.Array:
     r"""Turn over, the further the larger ``alpha``, the weights of the sign that yields in their block.
 
     .. math:: w_i \mapsto w_i \,(1 - 2 |\sigma_b|) \text{ where } w_i \sigma_b < 0, \quad \sigma_b = \tanh(\alpha s_b)
 
     ``alpha = 0`` changes nothing; at ``alpha = inf`` every weight keeps its magnitude and takes the sign of its block
     (positive for a block with as much on either side). No weight grows. The gradient is that of the weights; it does
-    not see that they also decide the signs.
+    not see that they also decide the signs. Of a range that is not symmetric, ``limits``, a weight that turned over may
+    be out on the other side: it is cut off there.
     """
     blocks = to_blocks(weights, block, axis)
     signs = jax.lax.stop_gradient(block_signs(blocks))
@@ -66,4 +69,6 @@ def fold(weights: jax.Array, alpha: jax.Array, *, block: int, axis: str) -> jax.
     finite = jnp.where(jnp.isinf(alpha), 0.0, alpha)
     sigma = jnp.where(jnp.isinf(alpha), hard, jnp.tanh(finite * signs)).astype(weights.dtype)
     folded = jnp.where(blocks * sigma < 0, blocks * (1 - 2 * jnp.abs(sigma)), blocks)
+    if limits is not None:
+        folded = jnp.where(folded * blocks < 0, jnp.clip(folded, *limits), folded)
     return from_blocks(folded, weights.shape, axis)

@@ -19,10 +19,12 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.precision import as_dtype, narrowed, wide
+from brainhw.kernel.recorded import instead, membrane_after
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, drawn_weights, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, tap
 from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
+from brainhw.nn.recorded import recorded_for, recorded_now
 from brainhw.nn.spiking import (
     RestingStates,
     check_spike_function,
@@ -304,9 +306,15 @@ class CubaLIFLayer(RestingStates):
         tap(self, "V_pre", V)
 
         V_th = self.threshold()
+        recorded = () if recorded_now.get() is None else recorded_for(self)
         spk = self._spikes(V, V_th)
+        if recorded:
+            spk = instead(spk, recorded[0])
         # The reset keeps its gradient by default: Rockpool detaches nothing, and its gradients are golden traces.
-        self.write_voltage("V", V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th)
+        V = V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th
+        if recorded:
+            V = u.Quantity(membrane_after(recorded, V.to(u.mV).mantissa, V_th.mantissa), unit=u.mV)
+        self.write_voltage("V", V)
         self.write_voltage("I_syn", I_syn)
         self.spk.value = spk = as_dtype(spk, precision)
         return spk

@@ -19,7 +19,7 @@ from brainstate._state import TRACE_CONTEXT
 from jax.custom_derivatives import SymbolicZero
 
 from brainhw import _arguments
-from brainhw._settings import note_settings
+from brainhw._settings import new_mark, note_settings
 from brainhw.chip import ChipSpec
 from brainhw.chip.family import Family, families
 from brainhw.kernel import WeightGrid, signs
@@ -89,6 +89,7 @@ class EffectiveWeight(brainstate.nn.Module):
 
     # The kind of mismatch of the chip's family that `mismatch` holds.
     kind = "synapse"
+    chip_mark = 0
 
     def __init__(
         self,
@@ -118,14 +119,24 @@ class EffectiveWeight(brainstate.nn.Module):
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
         # A weak reference prints an address, which differs from run to run.
-        return None if name == "_source" else super().__pretty_repr_item__(name, value)
+        return None if name in ("_source", "chip_mark") else super().__pretty_repr_item__(name, value)
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Round to another grid from the next preparation on; raises if the arguments name none."""
+        before = vars(self).get("grid"), vars(self).get("rounding")
         self.grid = self.grid_of(weight_bits, rounding, call=call)
         self.weight_bits = None if self.grid is None else int(self.grid.bits)
         self.rounding = rounding
+        if (self.grid, rounding) != before:
+            self.chip_mark = new_mark()
         self.forget()
+
+    def take_chip(self, chip: ChipSpec, *, call: str) -> None:
+        """Compute the charges with another chip of the same family from the next preparation on; no mismatch."""
+        self.chip = chip
+        self.set_grid(self.weight_bits, self.rounding, call=call)
+        self.chip_mark = new_mark()
+        self.mismatch.value = self.nominal_mismatch()
 
     def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> Any:
         """Return the grid of so many bits over the chip's range, or raise; nothing is changed."""
@@ -143,7 +154,7 @@ class EffectiveWeight(brainstate.nn.Module):
         bits = check_bits(bits, call=call, name="weight_bits")
         family = self._family()
         if family is None or family.weight_grid is None:
-            return WeightGrid(self.chip.weight_limit, bits)
+            return WeightGrid(self.chip.weight_limit, bits, self.chip.weight_lowest)
         return family.weight_grid(self.chip, bits)
 
     def _family(self) -> Family | None:
@@ -171,7 +182,9 @@ class EffectiveWeight(brainstate.nn.Module):
         """Return the weights after the sign annealing, before any rounding."""
         if self.sign_alpha is None:
             return master
-        return signs.fold(master, self.sign_alpha.value, block=self.chip.sign_block, axis=self.chip.sign_axis)
+        chip = self.chip
+        limits = None if chip.weight_lowest is None else chip.weight_range
+        return signs.fold(master, self.sign_alpha.value, block=chip.sign_block, axis=chip.sign_axis, limits=limits)
 
     def applied(self, master: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Return the weights that the chip is programmed with; ``key`` rounds at random, ``None`` to the nearest."""
@@ -182,7 +195,7 @@ class EffectiveWeight(brainstate.nn.Module):
         """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the one in place."""
         master = weights.value
         if TRACE_CONTEXT.state_stack:
-            note_settings()
+            note_settings(self)
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
         # In the order of the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))

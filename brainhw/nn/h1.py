@@ -12,13 +12,17 @@ import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import numpy as np
+from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments, surrogate
+from brainhw._settings import new_mark, note_settings
 from brainhw.chip import H1V1, H1V2, ChipSpec, get_chip
 from brainhw.chip.family import families, get_family
 from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
 from brainhw.kernel.precision import state_dtype, widened
 from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums, check_pinned
+from brainhw.nn.known import keep_known
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
 from brainhw.nn.ranges import DENSE_NUMBER, THRESHOLD, TIME_CONSTANT, Range
@@ -106,11 +110,17 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         """Put the chip of ``key`` in place; ``None`` is the nominal chip."""
         self.effective.pin(key, sizes)
 
+    def take_chip(self, chip: ChipSpec) -> None:
+        """Run on another chip of the same family from the next preparation on; its nominal mismatch is in place."""
+        call = f"{type(self).__name__}.take_chip"
+        self.chip = _chip_of(chip, self, "synapse", call=call)
+        self.effective.take_chip(chip, call=call)
+
     def weight_slot(self) -> Slot:
         """Return the master weight, with the range and the grid of the chip."""
         # A one-to-one weight has no axis of inputs.
         axis = -1 if self.weight.value.ndim > 1 else None
-        return Slot(self.weight, limit=self.chip.weight_limit, grid=self.effective.grid, out_axis=axis)
+        return Slot(self.weight, limit=_reach(self.chip), grid=self.effective.grid, out_axis=axis)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context without rounding and without sign annealing."""
@@ -382,6 +392,10 @@ class H1Layer(SpikingLayer):
     preset: ChipSpec
     effective_class: ClassVar[type[EffectiveWeight]] = EffectiveWeight
     pinned_kinds: ClassVar[Mapping[str, str]] = {"tau": "leak", "V_th": "threshold"}
+    # What a measurement knows of this layer: which values (by name, ``[*size]``), and the physical neuron of each one.
+    known: Mapping[str, np.ndarray]
+    physical: np.ndarray | None
+    chip_mark: int
     drive_unit = u.fcoulomb
     drive_word = "a charge"
     clamped = True
@@ -412,6 +426,7 @@ class H1Layer(SpikingLayer):
         _refuse_other(other, self, call)
         chip = _chip_of(chip, self, "layer", call=call)
         self.chip = chip  # before the states are created: the refractory time of a subclass may come from it
+        self.known, self.physical, self.chip_mark = {}, None, 0
         super().__init__(
             size,
             topology=topology,
@@ -430,8 +445,8 @@ class H1Layer(SpikingLayer):
         if snap.moved:
             warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # beyond the metaclass of brainstate
         # In full shape from the start: a state whose shape changed with a sampled chip would be compiled again.
-        milliseconds = jnp.asarray(snap.tau.to(u.ms).mantissa, state_dtype())
-        self._tau = u.Quantity(jnp.broadcast_to(milliseconds, self.in_size), unit=u.ms)
+        self.profiles = np.broadcast_to(np.asarray(snap.index), self.in_size)
+        self._tau = self._taus(state_dtype())
         # Two states: a key of `prepare_net` samples a chip for one preparation and leaves the chip in place as it is.
         for varied, value in self.nominal().items():
             setattr(self, f"chip_{varied}", brainstate.ShortTermState(value))
@@ -456,10 +471,32 @@ class H1Layer(SpikingLayer):
                     "topology='RC' or leave it out (the incoming weights belong to the synapse)."
                 )
 
+    def __pretty_repr_item__(self, name: str, value: Any) -> Any:
+        # Bookkeeping of measured chips, not a setting.
+        return None if name in ("known", "physical", "chip_mark") else super().__pretty_repr_item__(name, value)
+
     @property
     def tau(self) -> u.Quantity:
         """The leak profiles taken, ``[*size]`` in ms; fixed at construction."""
         return self._tau
+
+    def _taus(self, dtype: Any) -> u.Quantity:
+        milliseconds = np.asarray(self.chip.tau_profiles.values.to(u.ms).mantissa)
+        return u.Quantity(jnp.asarray(milliseconds[self.profiles], dtype), unit=u.ms)
+
+    def take_chip(self, chip: ChipSpec) -> None:
+        """Run on another chip of the same family, with as many leak profiles; its nominal values are in place."""
+        call = f"{type(self).__name__}.take_chip"
+        self.chip = _chip_of(chip, self, "layer", call=call)
+        self._tau = self._taus(self._tau.mantissa.dtype)
+        self.known, self.chip_mark = {}, new_mark()
+        for name, value in self.nominal().items():
+            for state in (getattr(self, f"chip_{name}"), getattr(self, f"pinned_{name}")):
+                # In the precision of the network, which may not be that of `environ` here.
+                numbers = value.mantissa.astype(state.value.mantissa.dtype)
+                state.value = u.Quantity(numbers, unit=value.unit)
+        if self.topology == "RC":
+            self.effective.take_chip(chip, call=call)
 
     @property
     def master(self) -> brainstate.ParamState:
@@ -483,6 +520,8 @@ class H1Layer(SpikingLayer):
         values = H1Layer.nominal(self)
         dtype = values["tau"].mantissa.dtype
         if leak := sizes.get("leak"):
+            if isinstance(leak, tuple):  # one for each leak profile
+                leak = jnp.asarray(np.asarray(leak)[self.profiles], dtype)
             values["tau"] = values["tau"] * jnp.exp(-leak * jax.random.normal(key_leak, self.in_size, dtype))
         if threshold := sizes.get("threshold"):
             values["V_th"] = values["V_th"] * (1 + threshold * jax.random.normal(key_th, self.in_size, dtype))
@@ -495,11 +534,14 @@ class H1Layer(SpikingLayer):
 
     def prepare(self, key: jax.Array | None = None) -> None:
         """Take the values of the chip in place, or with a ``key`` those of a chip sampled for this time."""
+        if TRACE_CONTEXT.state_stack:
+            note_settings(self)
         if key is None:
             values = {name: self._in_place(name, nominal) for name, nominal in self.nominal().items()}
         else:
             key = _arguments.some_key(key, f"{type(self).__name__}.prepare")
             values = self.drawn(key, get_family(self.family).sizes(self.chip))
+            values = keep_known(self, values) if self.known else values
         for name, value in values.items():
             getattr(self, f"chip_{name}").value = value
         if self.topology == "RC":
@@ -513,7 +555,16 @@ class H1Layer(SpikingLayer):
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
         """Put the chip of ``key`` in place; ``None`` is the nominal chip."""
-        for name, value in (self.nominal() if key is None else self.drawn(key, sizes)).items():
+        if TRACE_CONTEXT.state_stack:
+            note_settings(self)
+        values = self.nominal() if key is None else self.drawn(key, sizes)
+        if key is None:
+            self.physical = None
+        if self.known and key is None:
+            self.known, self.chip_mark = {}, new_mark()
+        elif self.known:
+            values = keep_known(self, values)
+        for name, value in values.items():
             getattr(self, f"pinned_{name}").value = value
             getattr(self, f"chip_{name}").value = value
         if self.topology == "RC":
@@ -523,7 +574,7 @@ class H1Layer(SpikingLayer):
         """Return the master recurrent weight with the range and grid of the chip; ``None`` for ``topology='FF'``."""
         if self.topology == "FF":
             return None
-        return Slot(self.recurrent_weight, limit=self.chip.weight_limit, grid=self.effective.grid)
+        return Slot(self.recurrent_weight, limit=_reach(self.chip), grid=self.effective.grid)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context without rounding and without sign annealing of the recurrent weights."""
@@ -539,6 +590,8 @@ class H1Layer(SpikingLayer):
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
         """Return the charge over the membrane capacitance."""
+        if TRACE_CONTEXT.state_stack:
+            note_settings(self)
         # Femtocoulomb over femtofarad is volt; membranes are kept in millivolt.
         return (drive / self.chip.C).in_unit(u.mV)
 
@@ -579,6 +632,11 @@ class H1v2Layer(H1Layer):
     >>> spikes, round(float(layer.V.value.mantissa[0]), 3)
     ([1.0, 1.0], 38.097)
     """
+
+
+def _reach(chip: ChipSpec) -> float:
+    """Return the largest magnitude that a weight of either sign may have."""
+    return chip.weight_limit if chip.weight_lowest is None else min(chip.weight_limit, -chip.weight_lowest)
 
 
 def _recurrent_key(key: jax.Array | None) -> jax.Array | None:

@@ -52,7 +52,7 @@ class Slot:
     unit : Unit
         Unit of the weight; ``u.UNITLESS`` for plain numbers.
     limit : float
-        Largest magnitude that the hardware takes; infinite without a chip.
+        Largest magnitude that the hardware takes of either sign; infinite without a chip.
     grid : object or None
         The levels that the weight is rounded to, with ``step``, ``quantize`` and ``codes``; ``None`` without rounding.
     out_axis : int or None

@@ -18,7 +18,9 @@ from brainhw import _arguments
 from brainhw._settings import note_settings
 from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, per_sample, run
 from brainhw.kernel.precision import as_dtype, narrowed, state_dtype, wide
+from brainhw.kernel.recorded import membrane_after
 from brainhw.nn.protocols import Slot, heard_now, tap
+from brainhw.nn.recorded import recorded_for, recorded_now
 
 __all__ = [
     "TOPOLOGIES",
@@ -235,7 +237,10 @@ class SpikingLayer(RestingStates):
             drive = drive + self.recurrent_drive(as_dtype(jnp.asarray(self.spk.value), self.V.value.dtype))
         charged = self.integrate(self.V.value, drive, dt).to(u.mV).mantissa
         wait = None if self.wait is None else self.wait.value
-        V_pre, spk, V, wait = self.firing().advance(self.V.value.mantissa, charged, self.threshold().mantissa, wait)
+        recorded = () if recorded_now.get() is None else recorded_for(self)
+        V_pre, spk, V, wait = self.firing().advance(
+            self.V.value.mantissa, charged, self.threshold().mantissa, wait, recorded
+        )
         if heard_now.get() is not None:
             tap(self, "V_pre", V_pre * u.mV)
         self.V.value = u.Quantity(V, unit=u.mV)
@@ -295,12 +300,14 @@ class SpikingLayer(RestingStates):
         parameters = LeakyParameters(as_dtype(jnp.asarray(self.decay(dt)), V.dtype), V_th, recurrent)
         precision, spk = spk.dtype, as_dtype(spk, V.dtype)
         wait = None if self.wait is None else self.wait.value
-        state, trace = run(rules, parameters, LeakyState(V, spk, wait), drives.mantissa)
+        recorded = () if recorded_now.get() is None else recorded_for(self)
+        state, trace = run(rules, parameters, LeakyState(V, spk, wait), drives.mantissa, recorded)
         if heard_now.get() is not None:
             tap(self, "V_pre", trace.V_pre * u.mV)
             V = trace.V
             if V is None:
                 V = jax.vmap(lambda V_pre, spk: rules.firing.after(V_pre, spk, V_th))(trace.V_pre, trace.spk)
+                V = membrane_after(recorded, V, V_th) if recorded else V
             tap(self, "V", V * u.mV)
             tap(self, "spk", as_dtype(trace.spk, precision))
         self.V.value = u.Quantity(state.V, unit=u.mV)

@@ -137,7 +137,8 @@ class SignAnnealing:
         # By `where`: inside jit alpha is a state without a number, and `if` could not decide.
         for weight, alpha in self._attached:
             chip, master = weight.chip, weight.master.value
-            hard = fold(master, jnp.inf, block=chip.sign_block, axis=chip.sign_axis)
+            limits = None if chip.weight_lowest is None else chip.weight_range
+            hard = fold(master, jnp.inf, block=chip.sign_block, axis=chip.sign_axis, limits=limits)
             weight.master.value = jnp.where(when(alpha.value), hard, master)
 
     def _check_attached(self, method: str) -> None:

@@ -32,7 +32,8 @@ def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
 
     .. math:: L = \frac1M \sum_{m=1}^{M} \max(|w_m| - w_{max}, 0)^2
 
-    over all :math:`M` weights of the network on the chip, feed-forward, recurrent and frontend.
+    over all :math:`M` weights of the network on the chip, feed-forward, recurrent and frontend. On a chip with
+    ``weight_lowest`` a negative weight counts from there.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
     """
     weights = on_chip(net, "weight_magnitude_loss")
     # The mean over all weights, not per layer, as in the vendor's loss: small layers do not count more.
-    excess = [jnp.sum(jax.nn.relu(jnp.abs(w.master.value) - w.chip.weight_limit) ** 2) for w in weights.values()]
+    excess = [jnp.sum(jax.nn.relu(_beyond(w)) ** 2) for w in weights.values()]
     return jnp.sum(jnp.stack(excess)) / sum(w.master.value.size for w in weights.values())
 
 
@@ -111,7 +112,7 @@ def out_of_range(net: brainstate.nn.Module) -> int:
     Returns
     -------
     int
-        Number of weights with ``|w| > chip.weight_limit``; a NaN counts too.
+        Number of weights outside ``chip.weight_range``; a NaN counts too.
 
     Examples
     --------
@@ -120,7 +121,15 @@ def out_of_range(net: brainstate.nn.Module) -> int:
     1
     """
     weights = on_chip(net, "out_of_range")
-    return sum(int(jnp.sum(~(jnp.abs(w.master.value) <= w.chip.weight_limit))) for w in weights.values())
+    # By the weights themselves: a difference might be rounded to zero.
+    ends = [(w.master.value, *w.chip.weight_range) for w in weights.values()]
+    return sum(int(jnp.sum(~((values >= low) & (values <= high)))) for values, low, high in ends)
+
+
+def _beyond(weight: ChipWeight) -> jax.Array:
+    """Return how far each weight lies outside the range; negative within."""
+    master, (low, high) = weight.master.value, weight.chip.weight_range
+    return jnp.abs(master) - high if low == -high else jnp.maximum(master - high, low - master)
 
 
 def clip_weights(net: brainstate.nn.Module) -> None:
@@ -145,8 +154,7 @@ def clip_weights(net: brainstate.nn.Module) -> None:
     weights = on_chip(net, "clip_weights").values()
     with put_back_on_failure(weight.master for weight in weights):
         for weight in weights:
-            limit = weight.chip.weight_limit
-            weight.master.value = jnp.clip(weight.master.value, -limit, limit)
+            weight.master.value = jnp.clip(weight.master.value, *weight.chip.weight_range)
 
 
 def project_signs(net: brainstate.nn.Module) -> None:

@@ -269,7 +269,10 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
     gone = {id(state) for _, state in _left_behind(states) if not _has_numbers(state)}
     before = [(state, state.value) for state in states.values() if id(state) not in gone]
     # Charges know the weights that they were computed from: otherwise a prepared net would have to be prepared again.
-    charges = [(node, node._source) for node in net.nodes().values() if hasattr(node, "_source")]
+    nodes = net.nodes().values()
+    charges = [(node, node._source) for node in nodes if hasattr(node, "_source")]
+    # What is known of the chip in place goes with its values.
+    known = [(node, node.known, node.physical, node.chip_mark) for node in nodes if hasattr(node, "known")]
     try:
         yield
     except BaseException:
@@ -281,6 +284,8 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
                 state.value = value
         for node, source in charges:
             node._source = source
+        for node, masks, physical, mark in known:
+            node.known, node.physical, node.chip_mark = masks, physical, mark
 
 
 def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: bool | float) -> None:
@@ -295,7 +300,8 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
     net : brainstate.nn.Module
         A network with modules on a chip.
     key : jax.Array or int
-        Names the chip; ``prepare_net(net, key=key)`` draws the same one.
+        Names the chip; ``prepare_net(net, key=key)`` draws the same one. Values that were measured
+        (:func:`brainhw.silicon.put_chip`) stay as they are; the others are drawn.
     **mismatch : bool or float
         One argument for each kind of mismatch of the net's chip family. True (default) is the size in the chip's
         spec, a number is the standard deviation, 0 none. False leaves this kind as the chip in place has it: nominal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from brainhw.transform.prepare import (
     take_back,
 )
 from brainhw.transform.record import Recorder
+from brainhw.transform.recorded import Replaced
 from brainhw.transform.trace import Call, Link, StepTrace, Value, modules_within, try_step
 
 __all__ = ["LayerwisePlan", "plan_layerwise", "rollout", "time_and_batch"]
@@ -48,6 +50,7 @@ def rollout(
     key: jax.Array | int | None = None,
     check_finite: bool = False,
     layerwise: bool = True,
+    recorded: Any = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Prepare a network, run it over a time-major input, and return its outputs and what was recorded.
 
@@ -83,6 +86,10 @@ def rollout(
     layerwise : bool, optional
         Run layer by layer where the net allows it (see Notes). Default True; ``False`` runs every net step by step,
         which is slower and has forward-mode derivatives too.
+    recorded : Recording or mapping, optional
+        What a chip did on the same input, put in place of what the layers compute (chip in the loop, see Notes):
+        ``{"hidden.spk": spikes, "hidden.V": membranes}`` with spikes 0 or 1, ``[T, ...]``, and membranes after the
+        reset, a voltage; or a :class:`brainhw.silicon.Recording`. Layers and membranes may be left out. Default: none.
 
     Returns
     -------
@@ -94,7 +101,8 @@ def rollout(
     Raises
     ------
     TypeError, ValueError
-        If ``xs`` is empty, ragged or not finite, a recorded name does not exist, or an option is unknown.
+        If ``xs`` is empty, ragged or not finite, a recorded name does not exist, an option is unknown, or ``recorded``
+        has another shape or unit, other values, or a layer that cannot take it.
     RuntimeError
         If no time step is set, weights or the chip changed since the net was prepared (``prepare=False``), or states
         would have to be made inside ``jit``.
@@ -127,6 +135,12 @@ def rollout(
     Rollouts and streams outside of compiled functions take turns where several threads call them. brainstate cannot
     trace one network in two threads: call a compiled function of your own once before threads share it.
 
+    With ``recorded``, a layer with spikes ``s`` of its own returns ``s + stop_gradient(recorded - s)``: the value is
+    that of the chip, the gradient that of the model at its own membrane before the reset. Resets and recurrent drives
+    follow the recorded spikes. A recorded membrane replaces the membrane after the reset in the same way; without one,
+    the membrane of a neuron that did not fire is held at its threshold at most, as it must have been. So training
+    corrects what the model does not know of the chip (Cramer et al. 2022, PNAS 119, e2109194119).
+
     Outside ``brainstate.transform.jit`` every call compiles the loop anew; put training and evaluation steps in
     ``jit``. A not finite ``xs`` can only be seen there where it is not traced; use ``check_finite`` inside.
 
@@ -154,6 +168,9 @@ def rollout(
         layerwise, segment = False, None
     with one_thread_at_a_time():
         recorder = Recorder(net, record, call=call)
+        leading = (n_steps,) if batch_size is None else (n_steps, batch_size)
+        given = None if recorded is None else Replaced(net, recorded, leading, call=call)
+        arrays = () if given is None else given.arrays
         _make_ready(net, batch_size, prepare, key, call)
         limit = step_limit(net, call)
         if limit is not None and limit.steps_left < n_steps:
@@ -162,20 +179,21 @@ def rollout(
         whole = layerwise and pbar is None and not check_finite
         layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
         if layers is not None:
-            return compiled(partial(_layer_by_layer, layers, recorder, n_steps=n_steps, segment=segment), xs)
+            run_layers = partial(_layer_by_layer, net, layers, recorder, given, n_steps=n_steps, segment=segment)
+            return compiled(run_layers, (xs, arrays))
         watch, clock = FiniteWatch(net) if check_finite else None, now()
 
-        def step(k: jax.Array, x: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
-            with brainstate.environ.context(**clock.at(k)):
+        def step(k: jax.Array, x: Any, of_step: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
+            with brainstate.environ.context(**clock.at(k)), _in_place(given, of_step, net):
                 return *recorder.step(x), watch.step(k) if watch is not None else {}
 
-        def run(xs: Any) -> Any:
-            timed = jnp.arange(n_steps), xs
+        def run(inputs: tuple[Any, Any]) -> Any:
+            timed = jnp.arange(n_steps), *inputs
             if segment is None:
                 return brainstate.transform.for_loop(step, *timed, pbar=pbar)
             return in_pieces(partial(brainstate.transform.for_loop, step), timed, n_steps, segment, pbar=pbar)
 
-        outputs, records, bad = compiled(run, xs)
+        outputs, records, bad = compiled(run, (xs, arrays))
         if watch is not None:
             watch.report(bad)
         return outputs, records
@@ -226,13 +244,25 @@ def compiled(run: Callable[[Any], Any], xs: Any) -> Any:
     return out
 
 
+def _in_place(
+    given: Replaced | None, arrays: Any, net: brainstate.nn.Module
+) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if given is None else given.in_place(arrays, net)
+
+
 def _layer_by_layer(
-    layers: LayerwisePlan, recorder: Recorder, xs: Any, n_steps: int, segment: int | None
+    net: brainstate.nn.Module,
+    layers: LayerwisePlan,
+    recorder: Recorder,
+    given: Replaced | None,
+    inputs: tuple[Any, Any],
+    n_steps: int,
+    segment: int | None,
 ) -> tuple[Any, dict[str, Any]]:
     """Return outputs and records of a network that runs layer by layer, some steps at a time."""
 
-    def run(xs: Any) -> tuple[Any, dict[str, Any]]:
-        with recorder.hearing() as heard:
+    def run(xs: Any, recorded: Any) -> tuple[Any, dict[str, Any]]:
+        with recorder.hearing() as heard, _in_place(given, recorded, net):
             outputs = layers(xs)
         return outputs, recorder.collect(heard)
 
@@ -241,8 +271,8 @@ def _layer_by_layer(
     # saves memory, even for a single piece; a convolution would cost more than it saves.
     links_in_one_piece = length == n_steps and not layers.is_plain
     if segment is None and (links_in_one_piece or not layers.can_be_cut):
-        return run(xs)
-    return in_pieces(run, (xs,), n_steps, length, keeps=() if segment else (KEPT,))
+        return run(*inputs)
+    return in_pieces(run, inputs, n_steps, length, keeps=() if segment else (KEPT,))
 
 
 def _check_values(net: brainstate.nn.Module, xs: Any, call: str) -> None:

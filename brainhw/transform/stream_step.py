@@ -214,7 +214,10 @@ class StreamStep:
         return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
 
     def fits(self, net: brainstate.nn.Module) -> bool:
-        """Whether the network still has the states that were compiled, in the same shapes and types."""
+        """Whether the network still has the states that were compiled, in the same shapes and types, and its chip."""
+        # The spec of a chip is compiled in, and `put_chip` exchanges it.
+        if any(held.state.chip_changed() for held in self.held if isinstance(held.state, StandIn)):
+            return False
         paths = _paths(net)
         # The settings stay those of the first step, whatever they are now.
         own = [held for held in self.held if not isinstance(held.state, StandIn)]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import brainstate
 import brainunit as u
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var, get_opaque_trace_state
 
 from brainhw import _arguments
@@ -507,7 +508,7 @@ def modules_within(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ()) -> 
 
 
 # Most attributes of a module are one of these. To flatten them as pytrees took half the time of a walk.
-_NO_MODULES = (str, int, float, type(None), brainstate.State, u.Quantity, u.Unit, jax.Array, FunctionType)
+_NO_MODULES = (str, int, float, type(None), brainstate.State, u.Quantity, u.Unit, jax.Array, np.ndarray, FunctionType)
 
 
 def _walk(value: Any, seen: set[int], skip: tuple[str, ...]) -> Iterator[brainstate.nn.Module]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.kernel import WeightGrid
+from brainhw.kernel.quantize import lowest_code
 from brainhw.kernel.signs import to_blocks
 from brainhw.nn import ChipWeight
 from brainhw.train.weights import on_chip
@@ -66,24 +67,24 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     if bins is not None:
         bins = _arguments.positive_int(bins, call=call, name="bins", most=MOST_BINS)
     chip = next(iter(weights.values())).chip
-    limit = chip.weight_limit
+    low, high = chip.weight_range
     grids = {grid for weight in weights.values() if (grid := weight.effective.grid) is not None}
     # Over the range and all weights: the histogram must show how far out of range a weight is.
-    reach = 1.05 * max(limit, *(float(np.abs(numbers).max()) for numbers in values.values()))
+    reach = 1.05 * max(-low, high, *(float(np.abs(numbers).max()) for numbers in values.values()))
     edges = _edges(reach, bins, [weight.effective.grid for weight in weights.values()])
     end = max(edges[-1], reach)
     ax = axes_or_new(ax, call=call)
     for path, numbers in values.items():
-        beyond = int(np.sum(np.abs(numbers) > limit))
+        beyond = int(np.sum((numbers > high) | (numbers < low)))
         label = f"{path}: {beyond} of {numbers.size} out of range" if beyond else path
         ax.hist(numbers, edges.tolist(), histtype="step", density=True, label=label)
-    for side in (-1, 1):
-        ax.axvline(side * limit, color="0.4", linestyle="--", linewidth=1)
-        ax.axvspan(side * limit, side * end, color="C3", alpha=0.1, linewidth=0)
+    for limit, side in ((low, -end), (high, end)):
+        ax.axvline(limit, color="0.4", linestyle="--", linewidth=1)
+        ax.axvspan(limit, side, color="C3", alpha=0.1, linewidth=0)
     words = [f"dashed: range of {chip.name}"]
     # Layers may be rounded to different bits; each grid is drawn once.
     for grid in sorted((grid for grid in grids if grid.n_levels <= _MOST_LEVELS), key=lambda grid: grid.bits):
-        levels = np.asarray(grid.values(jnp.arange(-grid.largest_code, grid.largest_code + 1)))
+        levels = np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)))
         ax.vlines(levels, 0, 1, transform=ax.get_xaxis_transform(), color="0.85", linewidth=0.6, zorder=0)
         words.append(f"thin: its {grid.n_levels} levels of {grid.bits} bits")
     ax.set(xlabel=f"weight (dimensionless; {', '.join(words)})", ylabel="density", xlim=(-end, end))
@@ -151,7 +152,8 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
     from matplotlib.patches import Rectangle
 
     ax = axes_or_new(ax, call=call)
-    limit = chip.weight_limit
+    # White is zero, whatever the range.
+    limit = max(map(abs, chip.weight_range))
     # Nearest: smoothed, neighbouring weights of different sign would look like zeros.
     look: dict[str, Any] = {"vmin": -limit, "vmax": limit, "aspect": "auto", "interpolation": "nearest"}
     image = ax.imshow(values, cmap="RdBu_r", **look)

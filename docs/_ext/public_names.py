@@ -30,7 +30,7 @@ import brainhw
 
 WINGS = (
     "chip", "kernel", "surrogate", "nn", "nn.protocols", "transform", "init", "train", "data", "deploy", "interop",
-    "interop.nir", "interop.stablehlo", "visualize", "cli",
+    "interop.nir", "interop.stablehlo", "silicon", "visualize", "cli",
 )  # fmt: skip
 
 

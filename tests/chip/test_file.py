@@ -31,6 +31,8 @@ MEASURED = H1V2.replace(
     provenance="measured",
     notes={"V_th": 'Bench "3", 21 °C, at 1.2 V \\ 0.1 V.'},
 )
+ADDED = [item.name for item in dataclasses.fields(ChipSpec) if item.default is not dataclasses.MISSING]
+LATER = {"weight_lowest": -1.5, "noise_std": 1.5 * u.mV}
 
 
 class Wider(ChipSpec):
@@ -127,7 +129,23 @@ def test_the_file_explains_itself(saved):
     }
     assert data["synapse_mismatch_std"]["value"] == "none"
     assert set(data["charge"]) == {"kind", "weights", "charges", "unit", "provenance"}
-    assert set(data) == {"format", "name", "family", *MEASURED.provenance}
+    assert set(data) == {"format", "name", "family", *MEASURED.provenance} - set(ADDED)
+    # Those that are left out, the reader learns of at the end.
+    for name in ADDED:
+        assert f"# [{name}]" in text
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_a_field_of_later_days_is_written_once_it_says_something(tmp_path, name):
+    chips = [
+        MEASURED.replace(provenance={name: "measured"}),
+        MEASURED.replace(notes={name: "see page 3"}),
+        MEASURED.replace(**{name: LATER[name]}, provenance="measured"),
+    ]
+    for chip in chips:
+        chip.save(tmp_path / "chip.toml")
+        assert load_chip(tmp_path / "chip.toml") == chip
+        assert f"\n[{name}]" in (tmp_path / "chip.toml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +228,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
             load_chip(path)
 
 
-@pytest.mark.parametrize("name", [*MEASURED.provenance])
+@pytest.mark.parametrize("name", [name for name in MEASURED.provenance if name not in ADDED])
 def test_a_missing_field_is_named(saved, name):
     edited(saved, rf"\n\[{name}\].*?(?=\n\[|\Z)", "\n")
     with pytest.raises(ValueError, match=rf"chip\.toml': the file lacks {name};"):

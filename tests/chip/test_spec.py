@@ -13,7 +13,9 @@ from brainhw.chip import H1V1, H1V2, ChipSpec, LinearCharge, SaturatingCharge, T
 
 PLAIN = ("name", "family", "provenance", "notes")
 SOURCED = [item.name for item in dataclasses.fields(ChipSpec) if item.name not in PLAIN]
+ADDED = [item.name for item in dataclasses.fields(ChipSpec) if item.default is not dataclasses.MISSING]
 QUANTITIES = {
+    "noise_std": u.mV,
     "V_th": u.mV,
     "C": u.ffarad,
     "core_power": u.uwatt,
@@ -32,7 +34,15 @@ def test_provenance_is_complete(chip):
     assert list(chip.provenance) == SOURCED
 
 
-@pytest.mark.parametrize("name", SOURCED)
+@pytest.mark.parametrize("name", ADDED)
+def test_a_field_of_later_days_may_be_left_out(name):
+    given = {key: value for key, value in values().items() if key != name}
+    given["provenance"] = {key: word for key, word in given["provenance"].items() if key != name}
+    assert ChipSpec(**given) == H1V1
+    assert getattr(H1V1, name) is None
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCED if name not in ADDED])
 def test_missing_provenance_is_refused(name):
     given = values()
     given["provenance"] = {key: word for key, word in given["provenance"].items() if key != name}
@@ -113,6 +123,14 @@ def test_notes_are_optional():
         ("tau_profiles", None, TypeError),
         ("synapse_mismatch_std", -0.1, ValueError),
         ("leak_mismatch_std", float("inf"), ValueError),
+        ("leak_mismatch_std", (0.1, 0.2), ValueError),
+        ("leak_mismatch_std", (0.1,) * 7 + (-0.2,), ValueError),
+        ("leak_mismatch_std", (0.1,) * 7 + ("0.2",), TypeError),
+        ("leak_mismatch_std", (), ValueError),
+        ("weight_lowest", 0.0, ValueError),
+        ("weight_lowest", 0.9, ValueError),
+        ("weight_lowest", -0.97, ValueError),
+        ("weight_lowest", float("nan"), ValueError),
         ("threshold_mismatch_std", 2.0 * u.mV, TypeError),
         ("threshold_mismatch_std", "none", TypeError),
         ("V_th", 0.0 * u.mV, ValueError),
@@ -120,7 +138,7 @@ def test_notes_are_optional():
         ("C", 0.0 * u.ffarad, ValueError),
         ("spike_energy", -1.0 * u.pjoule, ValueError),
         *[(name, 1.0, TypeError) for name in QUANTITIES],
-        *[(name, None, TypeError) for name in QUANTITIES],
+        *[(name, None, TypeError) for name in QUANTITIES if name not in ADDED],
         *[(name, 1.0 * u.ms, TypeError) for name in QUANTITIES],
         *[(name, np.ones(2) * unit, ValueError) for name, unit in QUANTITIES.items()],
         *[(name, float("nan") * unit, ValueError) for name, unit in QUANTITIES.items()],
@@ -133,8 +151,8 @@ def test_every_bad_value_is_refused_by_name(name, value, error):
 
 @pytest.mark.parametrize(("name", "unit"), QUANTITIES.items())
 def test_each_quantity_is_kept_in_one_unit(name, unit):
-    base = {"V_th": u.volt, "C": u.farad}.get(name, u.watt if "power" in name else u.joule)
-    scale = 1e-3 if name == "V_th" else 1e-15 if name == "C" else 1e-6 if "power" in name else 1e-12
+    base = {"V_th": u.volt, "noise_std": u.volt, "C": u.farad}.get(name, u.watt if "power" in name else u.joule)
+    scale = 1e-3 if base == u.volt else 1e-15 if name == "C" else 1e-6 if "power" in name else 1e-12
     one, other = H1V1.replace(**{name: 3.7 * unit}), H1V1.replace(**{name: 3.7 * scale * base})
     assert getattr(other, name).unit == unit
     assert getattr(other, name).mantissa == 3.7
@@ -174,7 +192,7 @@ def test_every_field_counts_in_a_comparison(name):
         "name": "n", "family": "f", "weight_limit": 0.8, "cores": (1,), "frontend_channels": 8, "sign_block": 4,
         "sign_axis": "post", "reset": "subtract", "charge": LinearCharge(1 * u.fcoulomb),
         "tau_profiles": TauProfiles([3] * u.ms), "weight_bits": 4, "synapse_mismatch_std": None,
-        "leak_mismatch_std": 0.2, "threshold_mismatch_std": 0.1,
+        "leak_mismatch_std": 0.2, "weight_lowest": -0.8, "threshold_mismatch_std": 0.1,
     }  # fmt: skip
     value = changed.get(name, 7.0 * QUANTITIES[name] if name in QUANTITIES else None)
     assert ChipSpec(**{**values(), name: value}) != H1V1

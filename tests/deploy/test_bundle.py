@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 
 import brainhw as bh
+from brainhw._plain_json import text_of
 from brainhw.chip import H1V1, H1V2, TabulatedCharge
 from brainhw.chip.file import chip_from_text
-from brainhw.deploy.bundle import BundleError, export_bundle, load_bundle, text_of
+from brainhw.deploy.bundle import BundleError, export_bundle, load_bundle
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import NotDeployableError, check_deployable
 
@@ -436,7 +437,7 @@ def wrapped(payload: bytes) -> bytes:
         (wrapped(b'{"a":' * 10**5), "not the JSON .*recursion"),
         (wrapped(b"[" * 400 + b"]" * 400), "has invalid content: the file must be a table of chip, dt_ms"),
         (wrapped(b"1" * 10**5), "not the JSON .*digits"),
-        (wrapped(b"NaN"), "NaN is not a number that a bundle holds"),
+        (wrapped(b"NaN"), "NaN is not a number that such a file holds"),
         (wrapped(b"[-Infinity]"), "-Infinity is not a number"),
         (wrapped(b"\xff"), "not the JSON .*byte 0xff"),
         (wrapped('{"µ": 1}'.encode()), "not the JSON"),

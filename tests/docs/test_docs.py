@@ -123,7 +123,12 @@ def test_every_page_of_the_reference_has_the_words_of_its_wing() -> None:
 @pytest.mark.parametrize("page", pages.PAGES)
 def test_what_the_package_says_of_itself_is_current(page: str) -> None:
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
-    assert text == pages.filled(page), "run python tools/pages.py"
+    assert words(text) == words(pages.filled(page)), "run python tools/pages.py"
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a page; argparse of Python 3.11 sets other columns, and repeats the value of an option."""
+    return re.sub(r"(-\w) ([A-Z]+), (--\w+ \2)", r"\1, \3", text).split()
 
 
 def test_the_page_of_results_is_current() -> None:

@@ -14,7 +14,10 @@ import brainhw as bh
 
 pytestmark = pytest.mark.no_dt
 
-WINGS = ("chip", "data", "deploy", "init", "interop", "kernel", "nn", "surrogate", "train", "transform", "visualize")
+WINGS = (
+    "chip", "data", "deploy", "init", "interop", "kernel", "nn", "silicon", "surrogate", "train", "transform",
+    "visualize",
+)  # fmt: skip
 HEAVY = ("brainstate", "braintools", "brainunit", "jax", "matplotlib", "numpy", "rich", "scipy", "tqdm")
 
 

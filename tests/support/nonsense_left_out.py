@@ -6,6 +6,7 @@ _STEP = "brainhw calls it inside a step, on arrays that the public call has chec
 _MADE = "brainhw makes it from a network or a file that it has checked; nobody builds one by hand"
 
 LEFT_OUT: dict[str, str] = {
+    **dict.fromkeys(("Device.program", "Device.run"), "a protocol: the bench of the user implements it"),
     **dict.fromkeys(
         (
             "ALIFLayer.own_current", "ALIFLayer.resting_values", "ALIFLayer.widen_input", "CubaLIFLayer.own_current",
@@ -30,9 +31,17 @@ LEFT_OUT: dict[str, str] = {
             "StepTrace.link", "Survey.is_recurrent", "Survey.n_neurons", "Value.holding", "Value.same",
             "BundledNet.check_input", "deploy.BundledNet", "deploy.Survey", "interop.nir.Export", "interop.nir.NIRNet",
             "interop.stablehlo.StepProgram", "nn.ChipWeight", "transform.Call", "transform.Link",
-            "transform.StepTrace", "transform.Stream", "transform.Value",
+            "silicon.Calibration", "silicon.ChargeFit", "silicon.LeakFit", "silicon.NoiseFit", "silicon.SyntheticBench",
+            "silicon.ThresholdFit", "transform.StepTrace", "transform.Stream", "transform.Value",
         ),
         _MADE,
+    ),
+    **dict.fromkeys(
+        ("silicon.Comparison", "silicon.LayerComparison", "silicon.LayerFit", "silicon.RecordingsFit"), _MADE
+    ),
+    **dict.fromkeys(
+        ("BundledNet.take_chip", "EffectiveWeight.take_chip", "H1Layer.take_chip", "_ChipSynapse.take_chip"),
+        "put_chip calls it for each module of a net, with a chip that it has checked",
     ),
     **dict.fromkeys(
         ("nn.FractionalLayer", "nn.H1Frontend", "nn.H1Layer", "nn.H1Synapse", "nn.SpikingLayer",

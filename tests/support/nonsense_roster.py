@@ -18,6 +18,12 @@ import numpy as np
 import valid_calls_data
 import valid_calls_net
 import valid_calls_nn
+import valid_calls_silicon
+import valid_calls_silicon_devices
+import valid_calls_silicon_fits
+import valid_calls_silicon_loop
+import valid_calls_silicon_measured
+import valid_calls_silicon_recordings
 from matplotlib import pyplot as plt
 from nonsense_values import NONSENSE
 from valid_calls import CALLS, Valid
@@ -25,6 +31,12 @@ from valid_calls import CALLS, Valid
 assert valid_calls_data
 assert valid_calls_net
 assert valid_calls_nn
+assert valid_calls_silicon
+assert valid_calls_silicon_devices
+assert valid_calls_silicon_fits
+assert valid_calls_silicon_loop
+assert valid_calls_silicon_measured
+assert valid_calls_silicon_recordings
 # What the texts call an argument, besides its name.
 ALSO = {
     "net": ("network",),

@@ -29,6 +29,7 @@ WINGS = (
     "brainhw.interop.stablehlo",
     "brainhw.kernel",
     "brainhw.nn",
+    "brainhw.silicon",
     "brainhw.surrogate",
     "brainhw.train",
     "brainhw.transform",

@@ -43,7 +43,8 @@ SPEC = {
     "charge": "charge curve", "tau_profiles": "profiles", "weight_bits": "bit count",
     "synapse_mismatch_std": "optional spread", "leak_mismatch_std": "optional spread",
     "threshold_mismatch_std": "optional spread", "core_power": "power", "spike_energy": "energy",
-    "event_energy": "energy", "frontend_channel_power": "power", "provenance": "provenance", "notes": "texts",
+    "event_energy": "energy", "frontend_channel_power": "power", "weight_lowest": "optional lowest",
+    "noise_std": "optional noise", "provenance": "provenance", "notes": "texts",
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def _() -> Any:
     return bh.rollout, {
         **net(lif_net), "xs": ("data", inputs()), "record": ("record", ()), "checkpoint": ("checkpoint", None),
         "pbar": ("optional bar", None), "prepare": ("flag or choice", True), "key": ("optional key", 1),
-        "check_finite": ("flag", False), "layerwise": ("flag", True),
+        "check_finite": ("flag", False), "layerwise": ("flag", True), "recorded": ("optional data", None),
     }  # fmt: skip
 
 
@@ -287,6 +287,11 @@ def _() -> Any:
 @add("Placement.core_of")
 def _() -> Any:
     return placement().core_of, {"layer": ("word", placement().pieces[0].layer)}
+
+
+@add("Placement.physical_of")
+def _() -> Any:
+    return placement().physical_of, {"layer": ("word", placement().pieces[0].layer)}
 
 
 @add("Placement.from_list")

@@ -368,7 +368,11 @@ def _() -> Any:
 
 @add("kernel.WeightGrid")
 def _() -> Any:
-    return bh.kernel.WeightGrid, {"limit": ("positive number", 1.66), "bits": ("bit count", 5)}
+    return bh.kernel.WeightGrid, {
+        "limit": ("positive number", 1.66),
+        "bits": ("bit count", 5),
+        "lowest": ("optional negative", -1.7),
+    }
 
 
 @add("WeightGrid.codes")

@@ -1,0 +1,45 @@
+"""Plain data as strict JSON text that people can read: one meaning for each text, one text for each value."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from brainhw._arguments import describe
+
+__all__ = ["parse_json", "text_of"]
+
+
+def text_of(data: Any) -> str:
+    """Return dicts, lists, strings and numbers as JSON text: sorted keys, a row of numbers on one line."""
+    return _text(data, "\n") + "\n"
+
+
+def _text(value: Any, end: str) -> str:
+    # By hand, because json.dumps puts each weight on a line of its own. `end` is a line break with the indent.
+    inner = end + " "
+    if isinstance(value, dict) and value:
+        entries = [f"{json.dumps(key)}: {_text(value[key], inner)}" for key in sorted(value)]
+        return "{" + inner + ("," + inner).join(entries) + end + "}"
+    if isinstance(value, list) and any(isinstance(item, (dict, list, str)) for item in value):
+        return "[" + inner + ("," + inner).join(_text(item, inner) for item in value) + end + "]"
+    return json.dumps(value, allow_nan=False)
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON text; raise a `ValueError` for a field that occurs twice, and for NaN and infinity."""
+    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of two fields of one name, JSON readers take the first or the last: the file would have two meanings.
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"the field {describe(key)} occurs twice")
+        table[key] = value
+    return table
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is not a number that such a file holds")

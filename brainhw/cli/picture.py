@@ -1,0 +1,39 @@
+"""The figure of a command: its name is checked before the work begins, and it is drawn without a screen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from brainhw._files import write_whole
+from brainhw.cli.look import say
+
+__all__ = ["figure_format", "write_figure"]
+
+_FORMATS = ("png", "pdf", "svg")
+
+
+def figure_format(path: str, *, call: str) -> str:
+    """Return the format that the suffix of a figure stands for, or raise."""
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    if suffix not in _FORMATS:
+        raise ValueError(f"{call}: --figure must end in .{', .'.join(_FORMATS)}; got {path!r}.")
+    return suffix
+
+
+def write_figure(path: str, result: Any, plot: str, *, call: str) -> None:
+    """Draw ``result`` with the function ``plot`` of ``brainhw.visualize``, and write the file whole or not at all."""
+    kind = figure_format(path, call=call)
+    import matplotlib as mpl
+
+    # No screen is needed, and none may be there.
+    mpl.use("Agg")
+    from brainhw import visualize
+
+    draw: Callable[[Any], Any] = getattr(visualize, plot)
+    picture = io.BytesIO()
+    draw(result).savefig(picture, format=kind, dpi=150)
+    write_whole(path, picture.getvalue(), call=call)
+    say(f"wrote {path}")

@@ -1,0 +1,37 @@
+"""Measured values of a chip in place, which a sampled chip leaves as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["checked_masks", "keep_known"]
+
+
+def keep_known(layer: Any, values: dict[str, u.Quantity]) -> dict[str, u.Quantity]:
+    """Return sampled values with the measured ones of the chip in place put back."""
+    for name, mask in layer.known.items():
+        held = getattr(layer, f"pinned_{name}").value.in_unit(values[name].unit)
+        numbers = jnp.where(jnp.asarray(mask), held.mantissa, values[name].mantissa)
+        values[name] = u.Quantity(numbers.astype(values[name].mantissa.dtype), unit=values[name].unit)
+    return values
+
+
+def checked_masks(layer: Any, masks: Mapping[str, Any], *, call: str) -> dict[str, np.ndarray]:
+    """Return masks of measured values by name, of the shape of the layer's values, without those that mark nothing."""
+    nominal = layer.nominal()
+    found = {}
+    for name, mask in masks.items():
+        if name not in nominal:
+            raise ValueError(f"{call}: {type(layer).__name__} has no value {name!r}; it has {', '.join(nominal)}.")
+        held = np.array(mask, dtype=bool)
+        if held.shape != nominal[name].shape:
+            raise ValueError(f"{call}: {name} must have shape {nominal[name].shape}; got shape {held.shape}.")
+        held.flags.writeable = False
+        if held.any():
+            found[name] = held
+    return found

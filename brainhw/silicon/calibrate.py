@@ -1,0 +1,294 @@
+"""Calibration: from tables of a bench to a measured chip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.chip import ChipSpec, TauProfiles, get_chip
+from brainhw.chip.spec import WIDEST_THRESHOLD
+from brainhw.silicon._results import pooled_spread
+from brainhw.silicon.fit_charge import ChargeFit, fit_charge
+from brainhw.silicon.fit_leak import LeakFit, fit_leak
+from brainhw.silicon.fit_threshold import ThresholdFit, fit_threshold
+from brainhw.silicon.leak_settings import match_settings, scaled_profiles
+from brainhw.silicon.measured import MeasuredChip
+from brainhw.silicon.plausible import note_charge, note_leak, note_taus, note_threshold
+from brainhw.silicon.table_files import read_table
+from brainhw.silicon.tables import ChargeTable, DecayTable, RateTable
+
+__all__ = ["Calibration", "calibrate"]
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration:
+    """A measured chip and the fits that it comes from; ``print`` it for a report.
+
+    Attributes
+    ----------
+    measured : MeasuredChip
+        The chip: spec with mean values, and the values of each physical neuron; NaN where nothing was measured.
+    chip : ChipSpec
+        The spec that the calibration began with.
+    charge, leak, threshold : ChargeFit, LeakFit, ThresholdFit or None
+        The fits; ``None`` for a table that was not given.
+    settings : mapping of int to int
+        For each leak setting of the tables the index of the chip's ``tau_profiles``.
+    notes : tuple of str
+        What was assumed.
+    """
+
+    measured: MeasuredChip
+    chip: ChipSpec
+    charge: ChargeFit | None
+    leak: LeakFit | None
+    threshold: ThresholdFit | None
+    settings: Mapping[int, int]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        spec = self.measured.spec
+        parts = [f"calibration of {spec.name} (family {spec.family})"]
+        parts.extend(str(fit) for fit in (self.charge, self.leak, self.threshold) if fit is not None)
+        changed = [name for name, source in spec.provenance.items() if source == "measured"]
+        parts.append(f"measured: {', '.join(changed) or 'nothing'}; all other fields are those of {self.chip.name}")
+        return "\n".join((*parts, *(f"  {note}" for note in self.notes)))
+
+    def __repr__(self) -> str:
+        return f"Calibration({self.measured!r})"
+
+
+def calibrate(
+    *tables: ChargeTable | DecayTable | RateTable | str | os.PathLike[str],
+    chip: ChipSpec | str,
+    settings: Mapping[int, int] | None = None,
+    rates_setting: int | None = None,
+    noise_std: u.Quantity | None = None,
+    dt: u.Quantity = 1.0 * u.ms,
+    name: str | None = None,
+    progress: bool = True,
+) -> Calibration:
+    """Fit the tables of a bench and return the measured chip.
+
+    Any one, two or three of the tables suffice; what no table tells keeps the value of ``chip``. Means and spreads go
+    into the spec with provenance ``"measured"``: the charge curve; the geometric mean of tau and the spread of the leak
+    for each profile; mean and spread of ``V_th``; the trial noise. Spreads are without the errors of estimation.
+    Profiles without decays are scaled like the measured ones next to them.
+
+    Only ``V_th C / q`` is measured by f-I curves: ``q`` comes from the charge table (without one, from ``chip``), ``C``
+    from ``chip``. A net behaves the same with all three scaled. With ``noise_std`` in mV the capacitance is measured.
+
+    Parameters
+    ----------
+    *tables : ChargeTable, DecayTable, RateTable, or paths of CSV files
+        At most one of each kind, in any order.
+    chip : ChipSpec or str
+        The chip as it is known so far: a family such as ``"h1v1"``, or a spec.
+    settings : mapping of int to int, optional
+        For leak settings of the tables the index of the chip's ``tau_profiles``. Default: a setting is the index itself
+        if the time constants then lie within a factor of 2 of all the profiles; otherwise the increasing choice of
+        profiles that fits best up to one common factor. The report says which.
+    rates_setting : int, optional
+        Leak setting of the f-I curves, as in the decays. Default: the setting whose time constants agree.
+    noise_std : Quantity, optional
+        Trial noise per step in mV, if known; see :func:`fit_threshold`.
+    dt : Quantity, optional
+        Time step of the bench. Default 1 ms.
+    name : str, optional
+        Name of the measured chip. Default: that of ``chip`` with ``"measured"``.
+    progress : bool, optional
+        Whether a fit of some seconds shows a bar. Default True.
+
+    Returns
+    -------
+    Calibration
+        The measured chip and the fits.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If no table is given, two of one kind, a table refers to neurons or settings that the chip lacks, a measured
+        value is so far from that of ``chip`` that its unit must be wrong, or a fit refuses its table.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> bench = bh.silicon.synthetic_bench("H1v1", seed=0, neurons=range(2))
+    >>> done = bh.silicon.calibrate(bench.charge, bench.decays, chip="h1v1")
+    >>> done.settings, done.measured
+    ({0: 3, 1: 4, 2: 5}, MeasuredChip('H1v1 measured', family='H1v1', 6 tau, 0 V_th measured))
+    """
+    call = "calibrate"
+    chip = get_chip(chip, call=call)
+    _arguments.flag(progress, call=call, name="progress")
+    dt = _arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
+    if noise_std is not None:
+        noise_std = _arguments.quantity(noise_std, u.mV, call=call, name="noise_std", shapes=[()], positive=True)
+    if rates_setting is not None:
+        rates_setting = _arguments.whole_number(rates_setting, call=call, name="rates_setting")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise TypeError(
+            f"{call}: settings must be a mapping from a setting of the tables to the index of a profile; "
+            f"got {_arguments.describe(settings)}."
+        )
+    if name is not None and (
+        not _arguments.text(name, call=call, name="name", some=True).isprintable() or not name.strip()
+    ):
+        raise ValueError(f"{call}: name must be one line of printable text; got {_arguments.describe(name)}.")
+    name = f"{chip.name} measured" if name is None else str(name)
+    held = _by_kind(tables, chip, call)
+    charge_table, decays, rates = held.get(ChargeTable), held.get(DecayTable), held.get(RateTable)
+    if rates is None and (rates_setting is not None or noise_std is not None):
+        given = "rates_setting" if rates_setting is not None else "noise_std"
+        raise ValueError(f"{call}: {given} is about f-I curves, but no RateTable is given; give one, or leave it out.")
+    draft = _Draft(chip, name)
+    charge = None if charge_table is None else fit_charge(charge_table, chip)
+    if charge is not None:
+        draft.notes += note_charge(charge, chip, call=call)
+        draft.put("charge", charge.curve, f"fitted to {charge.codes.size} codes of {charge.synapses.size} synapses")
+    leak = None if decays is None else fit_leak(decays)
+    if leak is not None:
+        draft.notes += note_leak(leak, chip, call=call)
+    threshold = None
+    if rates is not None:
+        threshold = fit_threshold(
+            rates, chip, charge=charge, leak=leak, setting=rates_setting, noise_std=noise_std, dt=dt, progress=progress
+        )
+    matched = _put_leak(draft, leak, threshold, settings, call)
+    if threshold is not None:
+        draft.notes += note_threshold(threshold, chip, call=call)
+        _put_threshold(draft, threshold)
+    measured = MeasuredChip(
+        draft.spec(),
+        u.Quantity(draft.tau, unit=u.ms),
+        u.Quantity(draft.V_th, unit=u.mV),
+        u.Quantity(draft.tau_error, unit=u.ms),
+        u.Quantity(draft.V_th_error, unit=u.mV),
+        "\n".join(draft.notes),
+    )
+    return Calibration(measured, chip, charge, leak, threshold, matched, tuple(draft.notes))
+
+
+def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, Any]:
+    if not tables:
+        raise ValueError(f"{call}: tables must hold at least one ChargeTable, DecayTable or RateTable; got none.")
+    held: dict[type, Any] = {}
+    for table in tables:
+        is_path = isinstance(table, (str, os.PathLike)) and table != ""
+        given: Any = read_table(table, call=call) if is_path else table
+        kind = type(given)
+        if kind not in (ChargeTable, DecayTable, RateTable):
+            raise TypeError(
+                f"{call}: each table must be a ChargeTable, a DecayTable, a RateTable or the path of a CSV file; "
+                f"got {_arguments.describe(table)}."
+            )
+        if kind in held:
+            raise ValueError(f"{call}: tables hold two of kind {kind.__name__}; join them, or leave one out.")
+        if kind is not ChargeTable and given.neuron.max() >= chip.n_neurons:
+            raise ValueError(
+                f"{call}: neurons of the {kind.__name__} must lie from 0 to {chip.n_neurons - 1}, the physical indices "
+                f"of {chip.name}; got {given.neuron.max()}. Check the family."
+            )
+        held[kind] = given
+    return held
+
+
+@dataclass
+class _Draft:
+    """What becomes the measured chip: changed fields with their notes, and arrays over the physical neurons."""
+
+    chip: ChipSpec
+    name: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    field_notes: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        n = self.chip.n_neurons
+        shape = (len(self.chip.tau_profiles.values.mantissa), n)
+        self.tau, self.tau_error = np.full(shape, np.nan), np.full(shape, np.nan)
+        self.V_th, self.V_th_error = np.full(n, np.nan), np.full(n, np.nan)
+
+    def put(self, name: str, value: Any, note: str) -> None:
+        self.changes[name], self.field_notes[name] = value, note
+
+    def spec(self) -> ChipSpec:
+        sources = dict.fromkeys(self.changes, "measured")
+        return self.chip.replace(provenance=sources, name=self.name, notes=self.field_notes, **self.changes)
+
+
+def _put_leak(
+    draft: _Draft, leak: LeakFit | None, threshold: ThresholdFit | None, given: Mapping[int, int] | None, call: str
+) -> dict[int, int]:
+    """Write the time constants and return the profile of each setting."""
+    # By setting: neurons, tau, errors.
+    held: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    if leak is not None:
+        for place, setting in enumerate(leak.settings.tolist()):
+            held[setting] = leak.neurons, np.asarray(leak.tau.mantissa)[place], np.asarray(leak.error.mantissa)[place]
+    if threshold is not None:
+        for place, setting in enumerate(threshold.settings.tolist()):
+            tau, error = np.asarray(threshold.tau.mantissa)[place], np.asarray(threshold.tau_error.mantissa)[place]
+            if leak is None:
+                held[setting] = threshold.neurons, tau, error
+            elif setting in held and threshold.tau_combined:
+                # Decays and curves together know tau better than the decays alone.
+                neurons, old, old_error = held[setting]
+                both = {int(n): (t, e) for n, t, e in zip(threshold.neurons, tau, error, strict=True) if np.isfinite(t)}
+                new = [both.get(int(n), (t, e)) for n, t, e in zip(neurons, old, old_error, strict=True)]
+                held[setting] = neurons, np.array([t for t, _ in new]), np.array([e for _, e in new])
+            elif setting not in held and np.isfinite(tau).any():
+                # Next to decays it is too uncertain to tell which profile it is.
+                which = f"of setting {setting}, without decays," if setting >= 0 else "of a setting not known"
+                draft.notes.append(f"tau {which} comes from the f-I curves alone and is not put into the chip")
+    held = {setting: one for setting, one in held.items() if np.isfinite(one[1]).any()}
+    if not held:
+        if given:
+            raise ValueError(f"{call}: settings is given, but no table tells a time constant; leave it out.")
+        return {}
+    presets = np.asarray(draft.chip.tau_profiles.values.mantissa, float)
+    means = {setting: float(np.exp(np.nanmean(np.log(tau)))) for setting, (_, tau, _) in held.items()}
+    draft.notes += note_taus(means, presets, call=call)
+    matched, how = match_settings(means, presets, given, call)
+    spreads = {}
+    for setting, (neurons, tau, error) in held.items():
+        row = matched[setting]
+        draft.tau[row, neurons], draft.tau_error[row, neurons] = tau, error
+        spreads[row] = pooled_spread(np.log(tau), error / tau)
+    profiles, note = scaled_profiles({matched[s]: mean for s, mean in means.items()}, presets, call)
+    draft.notes.append(how)
+    if note:
+        draft.notes.append(note)
+    draft.put("tau_profiles", TauProfiles(u.Quantity(profiles, unit=u.ms)), note or "geometric mean of the neurons")
+    known = [spread for spread in spreads.values() if np.isfinite(spread)]
+    if known:
+        rest = float(np.mean(known))
+        values = [spreads.get(row, np.nan) for row in range(presets.size)]
+        values = [rest if np.isnan(value) else value for value in values]
+        draft.put("leak_mismatch_std", tuple(values), "spread of log tau; settings without data have the mean")
+    return matched
+
+
+def _put_threshold(draft: _Draft, fit: ThresholdFit) -> None:
+    draft.V_th[fit.neurons] = np.asarray(fit.V_th.mantissa)
+    draft.V_th_error[fit.neurons] = np.asarray(fit.V_th_error.mantissa)
+    basis = "C follows from the trial noise" if fit.C_measured else "with the assumed C: only V_th C / q is measured"
+    draft.put("V_th", fit.mean, f"mean of {int(np.isfinite(fit.V_th.mantissa).sum())} neurons, {basis}")
+    draft.put("noise_std", fit.noise_std, f"from f-I curves, {basis}")
+    if fit.C_measured:
+        draft.put("C", fit.C, "from f-I curves and the trial noise in mV")
+    if np.isfinite(fit.spread):
+        spread = min(fit.spread, WIDEST_THRESHOLD)
+        draft.put("threshold_mismatch_std", spread, "spread of the fitted thresholds, without estimation error")
+        if fit.spread > WIDEST_THRESHOLD:
+            draft.notes.append(
+                f"the thresholds spread by {100 * fit.spread:.0f} %; the spec holds {100 * WIDEST_THRESHOLD:.0f} %, "
+                "the largest spread of a spec"
+            )

@@ -1,0 +1,123 @@
+"""Any Python function as a bench."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._files import first_line
+from brainhw.silicon.device import DeviceError
+from brainhw.silicon.program import ChipProgram
+from brainhw.silicon.recording import Recording, check_recording
+from brainhw.silicon.virtual import checked_run_input
+
+__all__ = ["CallableDevice"]
+
+
+@final
+class CallableDevice:
+    """A bench that Python functions reach: a driver of a board, or a model of your own.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(program, x)`` runs the program on ``x [T, B, N_in]``, float32 of its own, and returns a
+        :class:`Recording`, or a mapping from the path of each layer to its spikes ``[T, B, N]``.
+    program : callable, optional
+        ``program(chip_program)`` writes a program to the chip. Default: nothing is done until the run.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a function.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(4, 3, weight_bits="chip"), bh.nn.H1v2Layer(3, tau=20 * u.ms))
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     program = bh.silicon.ChipProgram.of(net)
+    >>> def silent(program, x):
+    ...     return {path: np.zeros((*x.shape[:2], n)) for path, n in program.layers.items()}
+    >>> bench = bh.silicon.CallableDevice(silent)
+    >>> bench.program(program)
+    >>> bench.run(np.ones((50, 2, 4)))
+    Recording('layers.1' (50, 2, 3); membranes of 0 of 1 layers)
+    """
+
+    def __init__(
+        self,
+        function: Callable[[ChipProgram, np.ndarray], Any],
+        program: Callable[[ChipProgram], Any] | None = None,
+    ) -> None:
+        call = "CallableDevice"
+        self._function = _arguments.function(function, call=call, name="function")
+        self._write = None if program is None else _arguments.function(program, call=call, name="program")
+        self._program: ChipProgram | None = None
+
+    def program(self, program: ChipProgram) -> None:
+        """Write a program to the chip.
+
+        Raises
+        ------
+        DeviceError
+            If the function fails. No program counts as written then.
+        TypeError
+            If it is not a program.
+        """
+        call = "CallableDevice.program"
+        _arguments.instance(program, ChipProgram, call=call, name="program")
+        # A chip whose programming broke off holds neither the old program nor the new one.
+        self._program = None
+        if self._write is not None:
+            _called(self._write, program, call=call)
+        self._program = program
+
+    def run(self, x: np.ndarray) -> Recording:
+        """Run the program on ``x [T, B, N_in]`` from rest.
+
+        Raises
+        ------
+        DeviceError
+            If the function fails, or returns anything but a recording of all layers, steps and samples; or if there is
+            no program on the chip.
+        TypeError, ValueError
+            If ``x`` is not an array of that shape, or not finite.
+        """
+        call = "CallableDevice.run"
+        if self._program is None:
+            raise DeviceError(f"{call}: there is no program on the chip; call program(...) first.")
+        x = checked_run_input(x, self._program, call=call)
+        # A copy: a driver may scale its input in place.
+        found = _called(self._function, self._program, x.copy(), call=call)
+        if not isinstance(found, (Recording, Mapping)):
+            raise DeviceError(
+                f"{call}: the function must return a Recording, or a mapping from the path of each layer to its "
+                f"spikes; got {_arguments.describe(found)}."
+            )
+        try:
+            if isinstance(found, Mapping):
+                found = Recording(found)
+            return check_recording(found, self._program.layers, *x.shape[:2], call=call)
+        except (TypeError, ValueError) as error:
+            text = str(error)
+            raise DeviceError(text if text.startswith(call) else f"{call}: the function returned {text}") from error
+
+    def __repr__(self) -> str:
+        return f"CallableDevice({getattr(self._function, '__name__', type(self._function).__name__)})"
+
+
+def _called(function: Callable[..., Any], *arguments: Any, call: str) -> Any:
+    try:
+        return function(*arguments)
+    except DeviceError:
+        raise
+    except (Exception, SystemExit) as error:  # a driver may raise anything, and some call sys.exit
+        name = getattr(function, "__name__", type(function).__name__)
+        raise DeviceError(
+            f"{call}: the function {name} raised {type(error).__name__}: {first_line(error)}. Repair the bench, "
+            "program it again and go on."
+        ) from error

@@ -1,0 +1,259 @@
+"""Any command as a bench: it reads files, and leaves a file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, final
+
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._printing import printable
+from brainhw.silicon.bench_files import read_output, write_input
+from brainhw.silicon.device import DeviceError
+from brainhw.silicon.program import ChipProgram
+from brainhw.silicon.program_files import FORMATS
+from brainhw.silicon.recording import Recording
+from brainhw.silicon.virtual import checked_run_input
+
+__all__ = ["CommandDevice"]
+
+# Seconds that a command has after the time-out to switch off its bench, before it is killed.
+_GRACE = 1.0
+# Bytes of its messages that are kept, and lines that an error shows.
+_TAIL, _SHOWN = 2**14, 5
+
+
+@final
+class CommandDevice:
+    """A bench that a command reaches; it is called without a shell.
+
+    For each run, brainhw makes a folder, writes the program and the input there, and calls the command with the folder
+    as its last argument. The command programs the chip, runs it, writes ``output.npz`` into the folder and ends with
+    exit code 0. The how-to "Connect a bench" documents every file, with an example in plain numpy.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The program and its arguments, such as ``["python", "bench.py", "--port", "3"]``.
+    timeout : Quantity, optional
+        Time that a run may take. After it the command gets SIGTERM, one second later its whole process group is killed.
+        Default 60 s.
+    format : {'npz', 'csv'}, optional
+        Files in npz, or in CSV and JSON for benches that cannot read npz.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the command is a single text or empty, or ``timeout`` is not a time above zero.
+
+    Notes
+    -----
+    What the command started and left running is killed when it ends, but for processes that it moved to a session of
+    their own. The folder is removed after each run. An output counts only if the command succeeded and the output is
+    complete, of this run and of the shapes of the program.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainunit as u
+    >>> bh.silicon.CommandDevice(["python", "bench.py"], timeout=10 * u.second)
+    CommandDevice(['python', 'bench.py'], timeout=10 s)
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | os.PathLike[str]],
+        *,
+        timeout: u.Quantity = 60.0 * u.second,
+        format: str = "npz",
+    ) -> None:
+        call = "CommandDevice"
+        words = _arguments.several(command, call=call, name="command", of="a program and its arguments")
+        self._command = [_word(word, f"command[{i}]", call) for i, word in enumerate(words)]
+        if not self._command:
+            raise ValueError(f"{call}: command must hold at least the name of a program; got none.")
+        timeout = _arguments.quantity(timeout, u.second, call=call, name="timeout", shapes=[()], positive=True)
+        self._timeout = float(timeout.mantissa)
+        self._files = _arguments.choice(format, FORMATS, call=call, name="format")
+        self._program: ChipProgram | None = None
+
+    def program(self, program: ChipProgram) -> None:
+        """Take a program; its files are written for each run.
+
+        Raises
+        ------
+        TypeError
+            If it is not a program.
+        """
+        self._program = _arguments.instance(program, ChipProgram, call="CommandDevice.program", name="program")
+
+    def run(self, x: np.ndarray) -> Recording:
+        """Call the command, and return what it recorded.
+
+        Raises
+        ------
+        DeviceError
+            If the command cannot be started, takes too long, fails, or leaves anything but a complete output of this
+            run; or if there is no program. The device can be used again.
+        TypeError, ValueError
+            If ``x`` is not an array ``[T, B, N_in]``, or not finite.
+        """
+        call = "CommandDevice.run"
+        if self._program is None:
+            raise DeviceError(f"{call}: there is no program for the chip; call program(...) first.")
+        x = checked_run_input(x, self._program, call=call)
+        run = secrets.randbits(53)  # a number that every language holds exactly
+        try:
+            # What a command locks against removal must not hide its own error.
+            made = tempfile.TemporaryDirectory(prefix="brainhw-bench-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise DeviceError(
+                f"{call}: the folder for the bench cannot be made: {error}. Free the disk, or set TMPDIR."
+            ) from error
+        with made as name:
+            folder = Path(name)
+            try:
+                self._program.save(folder, format=self._files)
+                write_input(folder, x, run, files=self._files, call=call)
+            except ValueError as error:
+                raise DeviceError(f"{call}: the files for the bench cannot be written: {error}") from error
+            messages = self._call(folder, call)
+            try:
+                return read_output(folder, self._program, (x.shape[0], x.shape[1]), run, files=self._files)
+            except (TypeError, ValueError, OSError, MemoryError) as error:
+                raise DeviceError(
+                    f"{call}: {self._name} left no valid output: {str(error).rstrip('.')}.{messages} Write every file "
+                    "as the how-to 'Connect a bench' documents it."
+                ) from error
+
+    def _call(self, folder: Path, call: str) -> str:
+        """Run the command to its end and return its last messages in words, or raise."""
+        own_group: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
+        begin = time.monotonic()
+        try:
+            process = subprocess.Popen(
+                [*self._command, str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                **own_group,
+            )
+        except (OSError, ValueError) as error:
+            raise DeviceError(
+                f"{call}: {self._name} cannot be started: {getattr(error, 'strerror', None) or error}. Give the path "
+                "of a program that can be run, and its arguments as a list."
+            ) from error
+        tails = [_Tail(stream) for stream in (process.stderr, process.stdout)]
+        try:
+            in_time = _wait(process, begin + self._timeout)
+            if not in_time:
+                _signal_group(process, signal.SIGTERM)
+                _wait(process, time.monotonic() + _GRACE)
+        finally:
+            # Also after Ctrl-C, and after a command that ended well and left others running.
+            _signal_group(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+            # A driver that hangs in the kernel does not even die.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE)
+            for tail in tails:
+                tail.close()
+        messages = next((tail.words() for tail in tails if tail.words()), "")
+        if not in_time:
+            raise DeviceError(
+                f"{call}: {self._name} did not end within {self._timeout:g} s and was stopped.{messages} Repair the "
+                "bench, or raise timeout."
+            )
+        if process.returncode:
+            raise DeviceError(
+                f"{call}: {self._name} ended with {_ending(process.returncode)}; expected exit code 0.{messages} "
+                "Repair the bench, program it again and go on."
+            )
+        return messages
+
+    @property
+    def _name(self) -> str:
+        return f"the command {self._command}"
+
+    def __repr__(self) -> str:
+        return f"CommandDevice({self._command}, timeout={self._timeout:g} s)"
+
+
+def _word(word: Any, name: str, call: str) -> str:
+    # Bytes are paths as well, but a command of both kinds cannot be shown.
+    text = os.fspath(word) if isinstance(word, os.PathLike) else word
+    text = _arguments.text(text, call=call, name=name, some=True)
+    if "\0" in text:
+        raise ValueError(f"{call}: {name} must not hold a null character; got {text!r:.80}.")
+    return text
+
+
+def _ending(code: int) -> str:
+    if code > 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"signal {signal.Signals(-code).name}"
+    return f"signal {-code}"
+
+
+def _wait(process: subprocess.Popen[bytes], until: float) -> bool:
+    """Return whether the process has ended before a time; it is not reaped, so that its group keeps its number."""
+    pause = 0.001
+    while True:
+        if os.name == "posix":
+            try:
+                ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            except ChildProcessError:  # where SIGCHLD is ignored, the system reaps by itself
+                ended = True
+        else:
+            ended = process.poll() is not None
+        left = until - time.monotonic()
+        if ended or left <= 0:
+            return ended
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, 0.02)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(OSError):
+        if os.name == "posix":
+            # Before the process is reaped: after it, the number of its group may be another one's.
+            os.killpg(process.pid, number)
+        else:
+            process.terminate()
+
+
+class _Tail:
+    """The last bytes of a stream, read in a thread, so that a command that writes much does not wait."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        assert stream is not None
+        self._stream, self._held = stream, b""
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with self._stream, contextlib.suppress(OSError):
+            while data := os.read(self._stream.fileno(), 2**16):
+                self._held = (self._held + data)[-_TAIL:]
+
+    def close(self) -> None:
+        """Wait for the end of the stream; one that a process of another session holds is left to its thread."""
+        self._thread.join(timeout=_GRACE)
+
+    def words(self) -> str:
+        """Return the last lines as part of a message; empty if there are none."""
+        # Colours and cursor movements are for terminals.
+        text = "".join(c if c.isprintable() or c == "\n" else " " for c in self._held.decode(errors="replace"))
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        shown = printable(" | ".join(line[-200:] for line in lines[-_SHOWN:]))
+        return f" Its last messages: {shown}" + "." * (not shown.endswith(".")) if lines else ""

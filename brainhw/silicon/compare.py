@@ -1,0 +1,279 @@
+"""Comparison of a model with the bench that runs the same program on the same inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainstate
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.silicon.class_note import warn_of_classes
+from brainhw.silicon.comparison import Comparison, LayerComparison
+from brainhw.silicon.device import Device, DeviceError
+from brainhw.silicon.fit_recordings import LayerFit, fit_recordings
+from brainhw.silicon.measured_bench import model_run
+from brainhw.silicon.program import ChipProgram
+from brainhw.silicon.recorded_drives import bench_input, program_of
+from brainhw.silicon.recording import Recording, check_recording
+
+__all__ = ["compare"]
+
+# Samples that the fit of time constants and thresholds takes at most: enough for 5 %, and done in a minute.
+_FITTED = 50
+_MOST_TRIALS = 1000
+# A ratio counts as a cause where it is further from 1 than this, and than three of its errors.
+_NOTABLE, _ERRORS = 0.05, 3.0
+# A neuron is dead if it never fires while the model fires at least this often, and stuck if it fires in most steps.
+_DEAD, _STUCK = 5, 0.9
+# Agreement below this share of what the bench has with itself needs a cause.
+_EXPLAINED = 0.9
+
+
+def compare(
+    net: Any,
+    device: Device,
+    x: Any,
+    y: Any = None,
+    *,
+    n_trials: int = 1,
+    n_classes: int | None = None,
+    explain: bool = True,
+) -> Comparison:
+    """Program the bench with a network, run both on the same inputs, and compare them neuron by neuron.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module or ChipProgram
+        The network, with the chip in place (:func:`put_chip`); it stays as it was.
+    device : Device
+        The bench.
+    x : array
+        Inputs ``[T, B, N_in]``, plain numbers.
+    y : array, optional
+        Class of each sample ``[B]``, whole numbers from 0. Default: no accuracy.
+    n_trials : int, optional
+        How often the bench runs. From 2 on, its agreement with itself shows how far noise lets any model agree with
+        it. Default 1.
+    n_classes : int, optional
+        Number of classes, each with an equal, consecutive population of output neurons. Default: that of a bundle,
+        otherwise one neuron for each class.
+    explain : bool, optional
+        Fit time constants and thresholds of the bench (:func:`fit_recordings`, on the first 50 samples) to name causes.
+        Default True; it takes up to a minute.
+
+    Returns
+    -------
+    Comparison
+        Shares of spikes that agree, rates, membranes, accuracy, and causes; ``print`` it for a table,
+        :func:`brainhw.visualize.plot_comparison` draws it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind, shape or range, or the network has no program.
+    DeviceError
+        If the bench fails or records something that does not fit the program.
+    RuntimeError
+        If ``net`` is a network without a time step of its own, and none is set in ``brainstate.environ``.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np, jax.numpy as jnp
+    >>> net = brainstate.nn.Sequential(
+    ...     bh.nn.H1v2Synapse(4, 3, weight_init=jnp.full((4, 3), 1.66), weight_bits="chip"),
+    ...     bh.nn.H1v2Layer(3, tau=20 * u.ms),
+    ... )
+    >>> bench = bh.silicon.VirtualChip(bh.chip.H1V2, key=7)
+    >>> x = np.random.default_rng(0).poisson(1.0, (100, 8, 4)).astype(np.float32)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     found = bh.silicon.compare(net, bench, x, explain=False)
+    >>> found.layers["layers.1"].found.shape, bool(0 < found.agreement < 1)
+    ((3,), True)
+    """
+    call = "compare"
+    program = program_of(net, call=call)
+    if not isinstance(device, Device):
+        raise TypeError(
+            f"{call}: device must have the methods program(program) and run(x), such as a VirtualChip; "
+            f"got {_arguments.describe(device)}."
+        )
+    inputs = bench_input(x, program, call=call, name="x")
+    n_trials = _arguments.positive_int(n_trials, call=call, name="n_trials", most=_MOST_TRIALS)
+    _arguments.flag(explain, call=call, name="explain")
+    n_out = program.layers[program.output]
+    known = program.content.n_classes if n_classes is None else n_classes
+    n_classes = _classes(known, n_out, call)
+    labels = None if y is None else _labels(y, inputs.shape[1], n_classes, call)
+    if labels is not None and known is None:
+        warn_of_classes(labels, n_out, call=call, fix="give n_classes={}")
+    trials = _bench_runs(program, device, inputs, n_trials, call)
+    model, taus, thresholds = model_run(
+        net if isinstance(net, brainstate.nn.Module) else program.to_net(), program, inputs
+    )
+    fits = _fits(program, inputs, trials) if explain else {}
+    layers = {
+        path: _layer(program, path, model, trials, fits.get(path), np.asarray(taus[path]), np.asarray(thresholds[path]))
+        for path in program.layers
+    }
+    own, bench = None, None
+    if labels is not None:
+        own, *others = (_accuracy(run.spikes[program.output], labels, n_classes) for run in (model, *trials))
+        bench = float(np.mean(others))
+    return Comparison(
+        layers=layers,
+        n_steps=inputs.shape[0],
+        n_samples=inputs.shape[1],
+        n_trials=n_trials,
+        model_accuracy=own,
+        bench_accuracy=bench,
+    )
+
+
+def _classes(given: Any, n_out: int, call: str) -> int:
+    n_classes = n_out if given is None else _arguments.positive_int(given, call=call, name="n_classes")
+    if n_out % n_classes:
+        raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
+    return n_classes
+
+
+def _labels(y: Any, n_samples: int, n_classes: int, call: str) -> np.ndarray:
+    labels = np.asarray(_arguments.as_array(y, call=call, name="y"))
+    if labels.dtype.kind not in "iu" or labels.shape != (n_samples,):
+        raise ValueError(
+            f"{call}: y must hold whole numbers of shape ({n_samples},), one for each sample; "
+            f"got shape {labels.shape} and dtype {labels.dtype}."
+        )
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise ValueError(
+            f"{call}: y must hold classes from 0 to {n_classes - 1}; got {labels.min()} to {labels.max()}."
+        )
+    return labels
+
+
+def _accuracy(spikes: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
+    counts = spikes.sum(axis=0, dtype=np.int64)
+    return float(np.mean(counts.reshape(len(labels), n_classes, -1).sum(axis=-1).argmax(axis=-1) == labels))
+
+
+def _bench_runs(program: ChipProgram, device: Device, x: np.ndarray, n_trials: int, call: str) -> list[Recording]:
+    """Return the recordings of all trials; whatever goes wrong on the bench is a `DeviceError`."""
+    runs = []
+    doing = "programming it"
+    try:
+        device.program(program)
+        for trial in range(n_trials):
+            doing = f"trial {trial + 1} of {n_trials}"
+            runs.append(check_recording(device.run(x), program.layers, *x.shape[:2], call=call))
+    except Exception as error:  # a bench of the user may raise anything
+        text = " ".join(str(error).removeprefix(f"{call}: ").split()) or type(error).__name__
+        raise DeviceError(f"{call}: the bench failed in {doing}: {text}") from error
+    return runs
+
+
+def _fits(program: ChipProgram, x: np.ndarray, trials: list[Recording]) -> dict[str, LayerFit]:
+    each = max(1, min(x.shape[1], _FITTED // len(trials)))
+    held = [
+        Recording(
+            {path: spikes[:, :each] for path, spikes in run.spikes.items()},
+            {path: membranes[:, :each] for path, membranes in run.membranes.items()},
+        )
+        for run in trials[:_FITTED]
+    ]
+    try:
+        return dict(fit_recordings(program, x[:, :each], held).layers)
+    except ValueError:  # too few spikes, with the number; the comparison stands without causes then
+        return {}
+
+
+def _layer(
+    program: ChipProgram,
+    path: str,
+    model: Recording,
+    trials: list[Recording],
+    fit: LayerFit | None,
+    tau: np.ndarray,
+    threshold: np.ndarray,
+) -> LayerComparison:
+    own = model.spikes[path].astype(np.float64)
+    bench = [run.spikes[path] for run in trials]
+    n_own, n_bench = own.sum(axis=(0, 1)), np.mean([run.sum(axis=(0, 1)) for run in bench], axis=0)
+    common = np.mean([(own * run).sum(axis=(0, 1)) for run in bench], axis=0)
+    seconds = own.shape[0] * own.shape[1] * float(program.dt.to(u.second).mantissa)
+    missing = np.full(own.shape[2], np.nan)
+    tau_ratio, threshold_ratio, tau_error, threshold_error = missing, missing, missing, missing
+    if fit is not None:
+        tau_ratio, tau_error = fit.tau.mantissa / tau, fit.tau_error.mantissa / tau
+        threshold_ratio = fit.threshold.mantissa / threshold
+        threshold_error = fit.threshold_error.mantissa / threshold
+    membranes = None
+    if path in model.membranes and all(path in run.membranes for run in trials):
+        V = np.asarray(model.membranes[path].mantissa)
+        squares = [np.mean((np.asarray(run.membranes[path].mantissa) - V) ** 2, axis=(0, 1)) for run in trials]
+        membranes = np.sqrt(np.mean(squares, axis=0)) * u.mV
+    itself = _itself(bench)
+    found = _share(common, n_own)
+    always = n_bench > _STUCK * own.shape[0] * own.shape[1]
+    reasons = [
+        _reason(
+            n_own[k], n_bench[k], bool(always[k]), found[k], itself[k],
+            {"threshold": (threshold_ratio[k], threshold_error[k]), "tau": (tau_ratio[k], tau_error[k])},
+        )
+        for k in range(len(n_own))
+    ]  # fmt: skip
+    return LayerComparison(
+        physical=program.physical(path),
+        model_rate=n_own / seconds * u.Hz,
+        bench_rate=n_bench / seconds * u.Hz,
+        found=found,
+        predicted=_share(common, n_bench),
+        itself=itself,
+        model_spikes=n_own,
+        bench_spikes=n_bench,
+        common=common,
+        membrane_rms=membranes,
+        tau_ratio=tau_ratio,
+        threshold_ratio=threshold_ratio,
+        reasons=tuple(reasons),
+    )
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return the share; NaN of nothing."""
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
+def _itself(bench: list[np.ndarray]) -> np.ndarray:
+    """Return the share of the spikes of one trial that another trial has in the same step, ``[N]``."""
+    k = len(bench)
+    if k < 2:
+        return np.full(bench[0].shape[2], np.nan)
+    total = np.sum(bench, axis=0, dtype=np.int64)
+    # Each spike of a step with n of k trials firing is found in n - 1 of the k - 1 others.
+    return _share((total * (total - 1)).sum(axis=(0, 1)) / (k - 1), total.sum(axis=(0, 1)))
+
+
+def _reason(
+    n_own: float, n_bench: float, always: bool, found: float, itself: float, ratios: dict[str, tuple[float, float]]
+) -> str:
+    """Return the likeliest cause of a difference, in a few words; empty where there is none."""
+    if n_bench == 0:
+        return "dead: silent on the bench" if n_own >= _DEAD else ""
+    if always:
+        return "always fires on the bench"
+    notable = [
+        (abs(np.log(ratio)), f"{name} x {ratio:.2f}")
+        for name, (ratio, error) in ratios.items()
+        if np.isfinite(ratio) and abs(ratio - 1) > max(_NOTABLE, _ERRORS * error)
+    ]
+    if notable:
+        return ", ".join(text for _, text in sorted(notable, reverse=True))
+    ceiling = itself if np.isfinite(itself) else 1.0
+    if n_own == 0:
+        return "silent in the model"
+    if found >= _EXPLAINED * ceiling:
+        return ""
+    fitted = all(np.isfinite(ratio) for ratio, _ in ratios.values())
+    # Threshold and tau are those of the model, so what comes in must differ.
+    return "inputs or synapses" if fitted else "not known"

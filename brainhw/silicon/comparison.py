@@ -1,0 +1,184 @@
+"""The result of a comparison of a model with a bench: numbers of each neuron, and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._printing import printable
+from brainhw._table import plain_table
+
+__all__ = ["Comparison", "LayerComparison"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LayerComparison:
+    """The comparison of the ``N`` neurons of one layer; arrays ``[N]``, means over trials, NaN where nothing is known.
+
+    Attributes
+    ----------
+    physical : numpy.ndarray
+        Index of the physical neuron.
+    model_rate, bench_rate : Quantity
+        Firing rates, Hz.
+    found : numpy.ndarray
+        Share of the model's spikes that the bench has in the same step.
+    predicted : numpy.ndarray
+        Share of the bench's spikes that the model has in the same step.
+    itself : numpy.ndarray
+        Share of the spikes of one trial that another trial has in the same step: what noise allows. NaN for one trial.
+    model_spikes, bench_spikes, common : numpy.ndarray
+        Number of spikes of the model, of the bench in one trial, and of those that both have in the same step.
+    membrane_rms : Quantity or None
+        Root mean square of the difference of the membranes after the reset, mV; None where none were recorded.
+    tau_ratio, threshold_ratio : numpy.ndarray
+        Fitted time constant and threshold of the bench over those of the model; the threshold over the gain of charge.
+    reasons : tuple of str
+        The likeliest cause of the difference; empty where there is none beyond noise.
+    """
+
+    physical: np.ndarray
+    model_rate: u.Quantity
+    bench_rate: u.Quantity
+    found: np.ndarray
+    predicted: np.ndarray
+    itself: np.ndarray
+    model_spikes: np.ndarray
+    bench_spikes: np.ndarray
+    common: np.ndarray
+    membrane_rms: u.Quantity | None
+    tau_ratio: np.ndarray
+    threshold_ratio: np.ndarray
+    reasons: tuple[str, ...]
+
+    @property
+    def unmatched(self) -> np.ndarray:
+        """Number of spikes of either that the other lacks in the same step, in one trial."""
+        return self.model_spikes + self.bench_spikes - 2 * self.common
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The result of :func:`compare`; ``print`` it for a table with the worst neurons first.
+
+    Attributes
+    ----------
+    layers : mapping of str to LayerComparison
+        The numbers of each layer by its path.
+    n_steps, n_samples, n_trials : int
+        Size of the comparison.
+    model_accuracy, bench_accuracy : float or None
+        Shares of samples with the right class; None without labels.
+    """
+
+    layers: Mapping[str, LayerComparison]
+    n_steps: int
+    n_samples: int
+    n_trials: int
+    model_accuracy: float | None
+    bench_accuracy: float | None
+
+    @property
+    def agreement(self) -> float:
+        """Share of all spikes of the model that the bench has in the same step; NaN if the model is silent."""
+        return _ratio([one.common for one in self.layers.values()], [one.model_spikes for one in self.layers.values()])
+
+    @property
+    def ceiling(self) -> float:
+        """Share of all spikes of one trial that another trial has in the same step; NaN for one trial."""
+        parts = [np.nan_to_num(one.itself) * one.bench_spikes for one in self.layers.values()]
+        return _ratio(parts, [one.bench_spikes for one in self.layers.values()]) if self.n_trials > 1 else float("nan")
+
+    def worst(self, n: int = 10) -> list[tuple[str, int]]:
+        """Return layer and index of the neurons with the most unmatched spikes, the worst first.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many, at most. Neurons without an unmatched spike are left out. Default 10.
+        """
+        n = _arguments.positive_int(n, call="Comparison.worst", name="n")
+        found = [
+            (float(count), path, k)
+            for path, one in self.layers.items()
+            for k, count in enumerate(one.unmatched)
+            if count > 0
+        ]
+        # Stable: equal neurons stay in their order.
+        return [(path, k) for _, path, k in sorted(found, key=lambda item: -item[0])[:n]]
+
+    def table(self, n: int = 10) -> str:
+        """Return a table of the layers, and one of the worst neurons.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many neurons, at most. Default 10.
+        """
+        n = _arguments.positive_int(n, call="Comparison.table", name="n")
+        worst = self.worst(n)
+        trials = f", {self.n_trials} trials of the bench" if self.n_trials > 1 else ""
+        lines = [f"{self.n_samples} samples of {self.n_steps} steps{trials}"]
+        if self.model_accuracy is not None and self.bench_accuracy is not None:
+            lines.append(f"accuracy: model {self.model_accuracy:.2%}, bench {self.bench_accuracy:.2%}")
+        ceiling = f"; the bench finds {self.ceiling:.1%} of its own in another trial" if self.n_trials > 1 else ""
+        lines.append(f"the bench has {_percent(self.agreement)} of the model's spikes in the same step{ceiling}")
+        rows = [self._layer_row(path, one) for path, one in self.layers.items()]
+        lines.append(plain_table(("layer", "neurons", *_HEADINGS), rows, left=("layer",)))
+        if worst:
+            rows = [self._neuron_row(path, k) for path, k in worst]
+            lines.append(plain_table(("layer", "neuron", "on chip", *_HEADINGS, "why"), rows, left=("layer", "why")))
+        lines.append(_LEGEND)
+        return printable("\n".join(lines))
+
+    def _layer_row(self, path: str, one: LayerComparison) -> tuple[str, ...]:
+        own, bench = one.model_spikes, one.bench_spikes
+        itself = _ratio([np.nan_to_num(one.itself) * bench], [bench]) if self.n_trials > 1 else float("nan")
+        rms = None if one.membrane_rms is None else float(np.sqrt(np.mean(one.membrane_rms.mantissa**2)))
+        return (
+            path,
+            f"{len(own)}",
+            f"{np.mean(one.model_rate.mantissa):.1f} Hz",
+            f"{np.mean(one.bench_rate.mantissa):.1f} Hz",
+            *map(_percent, (_ratio([one.common], [own]), _ratio([one.common], [bench]), itself)),
+            "-" if rms is None else f"{rms:.1f} mV",
+        )
+
+    def _neuron_row(self, path: str, k: int) -> tuple[str, ...]:
+        one = self.layers[path]
+        return (
+            path,
+            f"{k}",
+            f"{one.physical[k]}",
+            f"{one.model_rate.mantissa[k]:.1f} Hz",
+            f"{one.bench_rate.mantissa[k]:.1f} Hz",
+            *map(_percent, (one.found[k], one.predicted[k], one.itself[k])),
+            "-" if one.membrane_rms is None else f"{one.membrane_rms.mantissa[k]:.1f} mV",
+            one.reasons[k] or "-",
+        )
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+_HEADINGS = ("model", "bench", "found", "predicted", "itself", "membrane")
+_LEGEND = (
+    "found: share of the model's spikes that the bench has in the same step; predicted: the reverse; itself: another "
+    "trial of the bench; membrane: rms difference. x: the bench over the model, the threshold over the gain of charge."
+)
+
+
+def _ratio(parts: list[np.ndarray], wholes: list[np.ndarray]) -> float:
+    whole = sum(float(np.sum(one)) for one in wholes)
+    return sum(float(np.sum(one)) for one in parts) / whole if whole else float("nan")
+
+
+def _percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{share:.1%}"

@@ -1,0 +1,232 @@
+"""Many exponential decays fitted at once: one time constant each, and a read noise and an offset that all share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from brainhw.silicon._results import student_scale
+from brainhw.silicon.decay_readings import ceiling, why_none
+
+__all__ = ["LEAST_POINTS", "Decays", "fit_decays"]
+
+LEAST_POINTS = 4
+# A time constant that is known to no better than this is no measurement: the trace may be flat, or all noise.
+_WORST = 0.5
+# Readings that the fit expects below so many standard deviations of the noise are dropped where the bench clips at
+# zero: there the mean of a reading is no longer the membrane. The choice rests on the model, never on the reading.
+_CLIPPED_BELOW = 4.0
+_ITERATIONS = 12
+# A decay that scatters by this much more than the others, and by this part of its height, is no exponential.
+_SCATTER, _PART = 10.0, 0.05
+
+
+@dataclass
+class Decays:
+    """Numbers of each decay, ``[D]``, residuals and the readings used, ``[D, R]``, and what all decays share."""
+
+    tau: np.ndarray
+    error: np.ndarray
+    start: np.ndarray
+    known: np.ndarray
+    residuals: np.ndarray
+    used: np.ndarray
+    offset: float
+    offset_error: float
+    noise: float
+
+
+def fit_decays(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: str) -> tuple[Decays, list[str]]:
+    """Return the fit of decays ``[D, R]`` with the readings ``used``, and notes; times in ms, membranes in mV."""
+    notes: list[str] = []
+    there = used > 0
+    clipped = V[there].min() >= 0 and np.mean(V[there] == 0) > 1e-3
+    top = ceiling(V, used)
+    capped = np.isfinite(top)
+    offset, offset_error, mask = 0.0, 0.0, used * (top > V)
+    mask = np.where(mask.sum(1, keepdims=True) >= LEAST_POINTS, mask, used)
+    log_tau = _scan(t, V, mask, call, what)
+    for _ in range(3 if clipped or capped else 1):
+        log_tau = _newton(t, V - offset, mask, log_tau)
+        start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
+        noise = _noise(residuals, mask)
+        if clipped or capped:
+            expected = start[:, None] * np.exp(-t / np.exp(log_tau)[:, None])
+            low = _CLIPPED_BELOW * noise if clipped else -np.inf
+            mask = used * (expected > low) * (expected < top - _CLIPPED_BELOW * noise if capped else True) * (top > V)
+            # A decay with too little left keeps its first readings.
+            mask = np.where(mask.sum(1, keepdims=True) >= LEAST_POINTS, mask, used)
+    if capped:
+        notes.append(f"the read-out saturates at {top:g} mV: readings expected near it were left out")
+    if clipped:
+        notes.append(f"readings are clipped at zero: {int((used - mask).sum())} expected near zero were left out")
+    else:
+        log_tau, offset, offset_error = _with_offset(t, V, mask, log_tau)
+        height = float(np.abs(V[there]).max())
+        if abs(offset) > height:
+            raise ValueError(
+                f"{call}: decays must not be straight lines; those of {what} would end at {offset:.4g} mV, but no "
+                f"reading is beyond {height:.4g} mV. Check the leak of the bench, or read for longer."
+            )
+    start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
+    freedom = mask.sum(1) - 2
+    own = np.sqrt((residuals**2).sum(1) / np.maximum(freedom, 1))
+    broken = _broken(own, start)
+    # They must not set the noise of the others.
+    noise = _noise(residuals[~broken], mask[~broken])
+    # The read noise is shared, unless a decay is beyond doubt noisier than the others, or no exponential.
+    odd = stats.chi2.sf((own / max(noise, 1e-300)) ** 2 * freedom, freedom) < 1e-4
+    if odd.any():
+        some = "decay scatters" if odd.sum() == 1 else "decays scatter"
+        notes.append(f"{int(odd.sum())} {some} more than the read noise; errors there are enlarged")
+    power = (slope**2).sum(1)
+    # A flat decay has no slope, and without noise either the quotient is no number: not measured.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(odd, own, noise) / np.sqrt(power)
+        error = np.hypot(error, _offset_effect(t, mask, log_tau, slope, power) * offset_error)
+    error *= student_scale(float(freedom.sum()))
+    known = (error < _WORST) & (start > 0) & ~broken
+    if not known.any():
+        raise ValueError(
+            f"{call}: none of the {known.size} decays of {what} shows a time constant: {why_none(V, used)}"
+        )
+    echo = _autocorrelation(residuals, mask)
+    if echo > 0.1:
+        # Trial noise stays in the membrane for tau; with such correlated errors the variance of a mean grows.
+        error *= np.sqrt((1 + echo) / (1 - min(echo, 0.9)))
+        notes.append(
+            f"neighbouring residuals correlate ({echo:.2f}): the decays hold trial noise, or are no single "
+            "exponentials, and the errors are enlarged; average decays over trials, or look at the residuals"
+        )
+    tau = np.where(known, np.exp(log_tau), np.nan)
+    found = Decays(
+        tau, error * tau, np.where(known, start, np.nan), known, residuals, mask, offset, offset_error, noise
+    )
+    return found, notes
+
+
+def _with_offset(
+    t: np.ndarray, V: np.ndarray, mask: np.ndarray, log_tau: np.ndarray
+) -> tuple[np.ndarray, float, float]:
+    """Return log tau, the shared offset, and its error; the offset is 0 where the data show none."""
+
+    def refined(log_tau: np.ndarray, offset: float, rounds: int) -> tuple[np.ndarray, float, float]:
+        error = 0.0
+        for _ in range(rounds):
+            step, error = _shared_offset(t, V - offset, mask, log_tau)
+            offset += step
+            log_tau = _newton(t, V - offset, mask, log_tau)
+        if not abs(offset) > 4.0 * error:
+            offset, error = 0.0, 0.0
+            log_tau = _newton(t, V, mask, log_tau)
+        return log_tau, offset, error
+
+    def cost(log_tau: np.ndarray, offset: float) -> float:
+        return float((_pieces(t, V - offset, mask, log_tau)[2] ** 2).sum())
+
+    best = refined(log_tau, 0.0, 4)
+    # A baseline of some ten mV is too far from zero for these steps: they begin again from the lowest end of a decay.
+    ends = np.sort(np.where(mask > 0, V, np.inf), 1)[:, : max(2, mask.shape[1] // 10)]
+    level = float(np.min(np.median(ends, 1)))
+    for part in (1.0, 0.8, 0.5):
+        other = refined(_best(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
+        noise = cost(other[0], other[1]) / max(mask.sum() - 2 * mask.shape[0], 1.0)
+        # By five standard errors of the offset: without a baseline the first answer stands.
+        if cost(best[0], best[1]) - cost(other[0], other[1]) > 25.0 * noise:
+            best = other
+    return best
+
+
+def _broken(own: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Return which decays are no exponentials at all, by their scatter and that of the others."""
+    return (own > _SCATTER * np.median(own)) & (own > _PART * np.median(np.abs(start)))
+
+
+def _scan(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: str) -> np.ndarray:
+    """Return the best log tau of each decay on a grid from a fifth of the shortest step to 100 times the whole time."""
+    if not np.ptp(t[used > 0]):
+        time = f"{t[used > 0][0]:g} ms"
+        raise ValueError(f"{call}: all readings of {what} have one time, {time}. Read the membrane at more times.")
+    return _best(t, V, used, _grid(t, used))
+
+
+def _grid(t: np.ndarray, used: np.ndarray) -> np.ndarray:
+    steps = np.diff(np.unique(t[used > 0]))
+    return np.linspace(np.log(steps.min() / 5), np.log(100 * np.ptp(t[used > 0])), 80)
+
+
+def _best(t: np.ndarray, V: np.ndarray, used: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    best, best_score = np.full(t.shape[0], grid[0]), np.full(t.shape[0], -np.inf)
+    first = np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True)
+    for log_tau in grid:
+        # From the first reading, which may come late: the amplitude must not overflow.
+        shape = used * np.exp(-(t - first) / np.exp(log_tau))
+        score = np.maximum((shape * V).sum(1), 0.0) ** 2 / (shape**2).sum(1)
+        better = score > best_score
+        best, best_score = np.where(better, log_tau, best), np.where(better, score, best_score)
+    return best
+
+
+def _pieces(
+    t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return amplitudes, slopes of the fit in log tau with the amplitude eliminated, and residuals."""
+    tau = np.exp(log_tau)[:, None]
+    shape = used * np.exp(-t / tau)
+    power = np.maximum((shape**2).sum(1), 1e-300)
+    start = (shape * V).sum(1) / power
+    slope = start[:, None] * shape * t / tau
+    # The part along the amplitude is no change of the fit.
+    slope = slope - shape * ((slope * shape).sum(1) / power)[:, None]
+    return start, slope, used * V - start[:, None] * shape
+
+
+def _newton(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray) -> np.ndarray:
+    for _ in range(_ITERATIONS):
+        _, slope, residuals = _pieces(t, V, used, log_tau)
+        power = (slope**2).sum(1)
+        step = np.divide((slope * residuals).sum(1), power, out=np.zeros_like(power), where=power > 0)
+        # The grid is fine enough that a sound decay needs less; a flat one must not run away.
+        log_tau = log_tau + np.clip(step, -0.2, 0.2)
+        if np.max(np.abs(step)) < 1e-10:
+            break
+    return log_tau
+
+
+def _noise(residuals: np.ndarray, used: np.ndarray) -> float:
+    return float(np.sqrt((residuals**2).sum() / max(used.sum() - 2 * used.shape[0], 1.0)))
+
+
+def _shared_offset(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray) -> tuple[float, float]:
+    """Return the step of the shared offset and its standard error, with each decay's own numbers eliminated."""
+    _, slope, residuals = _pieces(t, V, used, log_tau)
+    flat = _free_of(used, used * np.exp(-t / np.exp(log_tau)[:, None]), slope)
+    power = max(float((flat**2).sum()), 1e-300)
+    return float((flat * residuals).sum()) / power, _noise(residuals, used) / float(np.sqrt(power))
+
+
+def _offset_effect(
+    t: np.ndarray, used: np.ndarray, log_tau: np.ndarray, slope: np.ndarray, power: np.ndarray
+) -> np.ndarray:
+    """Return the change of each log tau per mV of the shared offset."""
+    return np.divide((slope * used).sum(1), power, out=np.zeros_like(power), where=power > 0)
+
+
+def _free_of(flat: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    for other in others:
+        # `slope` has no part along the amplitude already, so that one after the other is a projection.
+        power = np.maximum((other**2).sum(1, keepdims=True), 1e-300)
+        flat = flat - other * (flat * other).sum(1, keepdims=True) / power
+    return flat
+
+
+def _autocorrelation(residuals: np.ndarray, used: np.ndarray) -> float:
+    pairs = used[:, 1:] * used[:, :-1]
+    square = (residuals**2).sum()
+    if not square:
+        return 0.0
+    # The fit of two numbers per decay makes neighbours anticorrelate a little: this much is expected of white noise.
+    expected = -2.0 / used.sum(1).mean()
+    return float((pairs * residuals[:, 1:] * residuals[:, :-1]).sum() / square - expected)

@@ -1,0 +1,97 @@
+"""Readings of decays that no exponential explains: single bad readings, and a read-out that saturates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from brainhw.silicon._results import counted
+from brainhw.silicon.tables import DecayTable
+
+__all__ = ["ceiling", "faults", "sticking_out", "why_none"]
+
+# A reading sticks out if it lies beyond both neighbours by this many times the usual, and by this part of a decay.
+_USUAL, _PART = 30.0, 0.2
+# A first reading so many times larger than those of the other decays, before a second one as usual, is a fault.
+_FIRST = 5.0
+# So many readings of one decay at exactly the largest value of the table are a ceiling; a quantised read-out has about
+# as many at the next value.
+_PLATEAU, _MORE = 3, 4
+
+
+def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray) -> np.ndarray:
+    """Return which readings [R] are single faults; ``d`` is the number of the decay of each reading.
+
+    A decay falls throughout, so that a sound reading lies between its neighbours, save for the noise. The last reading
+    is compared with the two before it. A first reading is compared with the other decays: a short time constant alone
+    makes it large as well.
+    """
+    order = np.lexsort((t, trial, d))
+    key = np.stack([d, trial])[:, order]
+    W = V[order]
+    same = (key[:, 1:] == key[:, :-1]).all(0)
+    beyond = np.zeros(W.size)
+    middle = np.flatnonzero(same[1:] & same[:-1]) + 1
+    before, here, after = W[middle - 1], W[middle], W[middle + 1]
+    beyond[middle] = here - np.clip(here, np.minimum(before, after), np.maximum(before, after))
+    last = middle[~np.append(same, False)[middle + 1]] + 1
+    # Rises at the end alone: a decay may go on to fall.
+    beyond[last] = np.maximum(W[last] - np.maximum(W[last - 1], W[last - 2]), 0.0)
+    height = np.median([np.ptp(W[key[0] == one]) for one in np.unique(d)])
+    odd = np.abs(beyond) > max(_USUAL * float(np.median(np.abs(beyond[middle]))) if middle.size else 0, _PART * height)
+    tops = np.array([np.abs(W[key[0] == one]).max() for one in np.unique(d)])
+    first = np.flatnonzero(np.append(False, same)[:-1] < same)
+    usual = float(np.median(tops))
+    odd[first] = (np.abs(W[first]) > _FIRST * usual) & (np.abs(W[first + 1]) < usual)
+    beyond[first] = np.where(odd[first], W[first], 0.0)
+    # The neighbours of a fault do not lie between theirs either.
+    worst = odd.copy()
+    for shift in (1, -1):
+        near = np.roll(odd, shift) & (np.roll(key, shift, 1) == key).all(0)
+        worst &= ~(near & (np.abs(np.roll(beyond, shift)) > np.abs(beyond)))
+    found = np.zeros(V.size, bool)
+    found[order] = worst
+    return found
+
+
+def ceiling(V: np.ndarray, used: np.ndarray) -> float:
+    """Return the value at which the read-out saturates, or infinity; one row of ``V`` and ``used`` per decay."""
+    there = used > 0
+    top = float(V[there].max())
+    below = V[there & (top > V)]
+    at_top = (there & (top == V)).sum(1)
+    many = int(at_top[at_top >= _PLATEAU].sum())
+    if not below.size or many < _PLATEAU or many <= _MORE * int((below == below.max()).sum()):
+        return float("inf")
+    return top
+
+
+def faults(table: DecayTable, faulty: np.ndarray) -> str:
+    """Return a note that names the readings that were left out."""
+    rows = np.flatnonzero(faulty)
+    where = "; ".join(
+        f"row {row + 1}, setting {table.setting[row]} neuron {table.neuron[row]}, {float(table.V.mantissa[row]):g} mV "
+        f"at {float(table.t.mantissa[row]):g} ms"
+        for row in rows[:5]
+    )
+    return f"{counted(rows.size, 'reading')} far outside the decay left out: {where}"
+
+
+def why_none(V: np.ndarray, used: np.ndarray) -> str:
+    """Return what is wrong with decays of which none shows a time constant."""
+    number = used.sum(1)
+    place = (np.cumsum(used, 1) - 0.5) / number[:, None]
+    early, late = used * (place < 0.25), used * (place > 0.75)
+    fall = (early * V).sum(1) / np.maximum(early.sum(1), 1) - (late * V).sum(1) / np.maximum(late.sum(1), 1)
+    steps = np.abs(np.diff(V, axis=1))[(used[:, 1:] * used[:, :-1]) > 0]
+    noise = float(np.median(steps)) if steps.size else 0.0
+    if np.median(fall) > 5 * noise and np.median(fall) > 0:
+        return (
+            f"the readings fall, by {np.median(fall):.3g} mV, but along no exponential to one level. Check the unit "
+            "and that there is neither input nor spike."
+        )
+    if -np.median(fall) > 5 * noise and np.median(fall) < 0:
+        return f"the readings rise with the time, by {-np.median(fall):.3g} mV. Check the sign of V and the times."
+    return (
+        "the readings do not fall by more than the noise. Start from a higher membrane, read for longer, or check for "
+        "single bad readings."
+    )

@@ -1,0 +1,41 @@
+"""The protocol that a bench fulfils, and the error of a bench that fails."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.silicon.recording import Recording
+
+__all__ = ["Device", "DeviceError"]
+
+
+@runtime_checkable
+class Device(Protocol):
+    """A chip that can be programmed and run: a real bench, or a model of one.
+
+    ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` drives the programmed chip from rest with
+    ``x [T, B, N_in]``, plain numbers in float32, and returns the :class:`Recording` of all layers. Both raise
+    :class:`DeviceError` if the bench fails; the caller may then repair the bench, program again and go on.
+    """
+
+    def program(self, program: Any) -> None:
+        """Write a program to the chip."""
+
+    def run(self, x: np.ndarray) -> Recording:
+        """Run the program on ``x [T, B, N_in]`` from rest and return what was recorded."""
+
+
+class DeviceError(RuntimeError):
+    """The bench failed: it crashed, took too long, or returned something that is not a recording of the program.
+
+    Parameters
+    ----------
+    message : str
+        What failed, what was expected, and how to repair it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_arguments.text(message, call="DeviceError", name="message", some=True))

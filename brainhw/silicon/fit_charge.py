@@ -1,0 +1,355 @@
+"""Fit of the charge curve: charge of one spike against the weight code, with the gain of each synapse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import brainunit as u
+import numpy as np
+from scipy import stats
+from scipy.optimize import isotonic_regression, least_squares
+
+from brainhw import _arguments
+from brainhw.chip import ChipSpec, TabulatedCharge, get_chip
+from brainhw.kernel.quantize import lowest_code, stored_grid
+from brainhw.silicon._results import counted, student_scale, with_error
+from brainhw.silicon.odd_synapses import cell_means, odd_synapses, shares_codes
+from brainhw.silicon.tables import ChargeTable, named
+
+__all__ = ["ChargeFit", "fit_charge"]
+
+LEAST_CODES = 3
+# A smooth form with five parameters is tried from this many codes on.
+_SMOOTH_FROM = 8
+# A good form is refused once in a thousand benches; the monotone table that replaces it is right as well.
+_POOR_FIT = 1e-3
+# A slope of fewer standard errors than this is no charge curve: the bench may not drive the synapse.
+_RISE = 3.0
+# Of a few hundred pairs of codes, noise alone makes one fall by five standard errors about once in ten thousand tables.
+_FALL = 5.0
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class ChargeFit:
+    """A fitted charge curve.
+
+    The mean of the measured synapses counts as the chip's curve. ``value +- 1.96 error`` is a 95 % interval; the errors
+    hold the read noise and the gains of the few measured synapses, which shift the whole curve.
+
+    Attributes
+    ----------
+    table : ChargeTable
+        The measurement.
+    curve : TabulatedCharge
+        The fitted curve, a table over the weights ``codes * step``. Its charge at code 0 is exactly zero where the fit
+        does not tell it from zero (two standard errors).
+    codes : array of int, shape [K]
+        Codes of the table.
+    charge, error : Quantity, shape [K]
+        Fitted charge of an average synapse and its standard error, fC.
+    measured_codes : array of int, shape [M]
+        Codes of the measurement.
+    measured : Quantity, shape [M]
+        Charge averaged over the synapses, each divided by its gain, fC.
+    residuals : Quantity, shape [R]
+        Measured minus fitted charge of each row of the table, fC; NaN in rows of synapses that were left out.
+    synapses : array of int, shape [S]
+        Numbers of the synapses. Those that carry less than a fifth or more than three times the charge of the others,
+        or charge of the other sign, are left out; the notes name them.
+    gain, gain_error : array, shape [S]
+        Gain of each synapse relative to their mean, and its standard error.
+    gain_std, gain_std_error : float
+        Relative spread of the gain over synapses, without estimation error; NaN for one synapse, or where synapses
+        share no codes.
+    read_noise : Quantity, scalar
+        Noise of one reading, fC.
+    form : {"branches", "monotone"}
+        ``"branches"``: ``q(w) = q_0 + G w_s tanh(w / w_s)`` with its own ``G`` and ``w_s`` for each sign of ``w``;
+        ``"monotone"``: isotonic regression, used where that form does not fit.
+    common_error : float
+        The part of the error that all codes share, relative to the charge: the mean gain of the measured synapses.
+    notes : tuple of str
+        What the data cannot tell, and what was assumed.
+    """
+
+    table: ChargeTable
+    curve: TabulatedCharge
+    codes: np.ndarray
+    charge: u.Quantity
+    error: u.Quantity
+    measured_codes: np.ndarray
+    measured: u.Quantity
+    residuals: u.Quantity
+    synapses: np.ndarray
+    gain: np.ndarray
+    gain_error: np.ndarray
+    gain_std: float
+    gain_std_error: float
+    read_noise: u.Quantity
+    form: str
+    common_error: float
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        charge, error = np.asarray(self.charge.mantissa), np.asarray(self.error.mantissa)
+        zero = int(np.argmin(np.abs(self.codes)))
+        lines = [
+            f"charge curve: {counted(self.codes.size, 'code')} from "
+            f"{counted(self.synapses.size, 'synapse')}, form {self.form!r}"
+        ]
+        lines.extend(
+            f"  code {code:{'+d' if code else 'd'}}: {with_error(charge[place], error[place], 'fC')}"
+            for place in dict.fromkeys((0, zero, self.codes.size - 1))
+            for code in (int(self.codes[place]),)
+        )
+        known = np.isfinite(self.gain_std)
+        spread = with_error(100 * self.gain_std, 100 * self.gain_std_error, "%") if known else "unknown"
+        lines.append(f"  gain spread over synapses: {spread}")
+        lines.append(f"  read noise: {float(self.read_noise.mantissa):.3g} fC")
+        return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
+
+    def __repr__(self) -> str:
+        return (
+            f"ChargeFit({counted(self.codes.size, 'code')}, {counted(self.synapses.size, 'synapse')}, "
+            f"form {self.form!r})"
+        )
+
+
+def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
+    """Fit the charge curve of an average synapse, and the gain of each measured synapse.
+
+    The model is ``q[k, s] = g[s] c[k] + noise``, solved by alternating least squares with mean gain 1. The charges
+    ``c[k]`` are then smoothed by the saturating branches of `ChargeFit`, or by isotonic regression (``scipy.optimize``)
+    if a chi-square test rejects the branches. A synapse that is dead or of the other sign is left out and named.
+
+    Parameters
+    ----------
+    table : ChargeTable
+        The measurement, with at least 3 codes.
+    chip : ChipSpec or str
+        The chip, for its range of weights and its bits.
+
+    Returns
+    -------
+    ChargeFit
+        The curve with its errors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a code does not exist on the chip, there are too few codes, the charge falls with the code by more than the
+        noise explains, or it does not rise.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainunit as u, numpy as np
+    >>> codes, synapses = np.repeat(np.arange(-15, 16), 20), np.tile(np.arange(20), 31)
+    >>> noise = np.random.default_rng(0).normal(0, 0.01, 620)
+    >>> table = bh.silicon.ChargeTable(codes, synapses, (np.tanh(codes / 20) + noise) * u.fcoulomb)
+    >>> fit = bh.silicon.fit_charge(table, "H1v1")
+    >>> fit.form, bool(abs(fit.curve(0.9).to(u.fcoulomb).mantissa - np.tanh(0.75)) < 0.01)
+    ('branches', True)
+    """
+    call = "fit_charge"
+    _arguments.instance(table, ChargeTable, call=call, name="table", source="read_table")
+    chip = get_chip(chip, call=call)
+    grid = stored_grid(chip, chip.weight_bits)
+    what = named(table)
+    _check_codes(table.code, lowest_code(grid), grid.largest_code, call, what)
+    rows, notes = odd_synapses(table.code, table.synapse, np.asarray(table.charge.mantissa))
+    code, q = table.code[rows], np.asarray(table.charge.mantissa)[rows]
+    codes, k = np.unique(code, return_inverse=True)
+    synapses, s = np.unique(table.synapse[rows], return_inverse=True)
+    if codes.size < LEAST_CODES:
+        raise ValueError(
+            f"{call}: {what} must hold at least {LEAST_CODES} codes; got {codes.size}. Measure more codes, of both "
+            "signs and zero."
+        )
+    mean, count = cell_means(k, s, q)
+    c, g = _rank_one(np.nan_to_num(mean), count)
+    freedom = q.size - codes.size - synapses.size + 1
+    if freedom > 0:
+        sigma = float(np.sqrt(np.sum((q - c[k] * g[s]) ** 2) / freedom))
+    else:
+        sigma = float("nan")
+        notes.append("each code was measured once: the read noise is that of the fitted form")
+    sd = 1.0 / np.sqrt((count * g**2).sum(1))
+    dense = np.arange(codes[0], codes[-1] + 1)
+
+    def weights(codes: np.ndarray) -> np.ndarray:
+        return np.asarray(grid.values(codes.astype(np.float32), np.float32), float)
+
+    if np.isfinite(sigma):
+        _check_rises(codes, c, sd * sigma, call, what)
+    smooth = _branches(weights(codes), c, sd, sigma, weights(dense))
+    if not np.isfinite(sigma):
+        sigma = smooth.noise if smooth else float(np.std(np.diff(c, 2)) / np.sqrt(6)) if codes.size > 3 else 0.0
+        _check_rises(codes, c, sd * sigma, call, what)
+    if smooth is None or not smooth.fits:
+        form, at = "monotone", codes
+        value, error = _monotone(c, sd * sigma), sd * sigma
+    else:
+        form, at, value, error = "branches", dense, smooth.value, smooth.error * sigma
+    power = (count * c[:, None] ** 2).sum(0)
+    # A synapse that was measured at a code without charge alone says nothing about a gain.
+    gain_error = np.divide(sigma, np.sqrt(power), out=np.full(power.shape, np.nan), where=power > 0)
+    compared = shares_codes(count)
+    spread, spread_error, common = _gain_spread(g, gain_error, compared)
+    if synapses.size == 1:
+        notes.append("one synapse: the gain spread, and so the error that all codes share, is unknown")
+    elif not compared:
+        notes.append("the synapses share no codes: the gain spread, and so the error that all codes share, is unknown")
+    notes.append("the gains are relative to the mean of the measured synapses; that mean counts as the chip's curve")
+    if not (codes[0] < 0 < codes[-1]):
+        notes.append("codes of one sign only: the curve goes on straight past the measured codes")
+    fitted = value[np.searchsorted(at, code)]
+    residuals = np.full(table.code.size, np.nan)
+    residuals[rows] = q - fitted * g[s]
+    curve = _zero_where_uncertain(at, value, error)
+    return ChargeFit(
+        table=table,
+        curve=TabulatedCharge(weights(at), u.Quantity(curve, unit=u.fcoulomb)),
+        codes=at,
+        charge=u.Quantity(value, unit=u.fcoulomb),
+        error=u.Quantity(np.hypot(error * student_scale(max(freedom, 3)), common * value), unit=u.fcoulomb),
+        measured_codes=codes,
+        measured=u.Quantity(c, unit=u.fcoulomb),
+        residuals=u.Quantity(residuals, unit=u.fcoulomb),
+        synapses=synapses,
+        gain=g,
+        gain_error=gain_error,
+        gain_std=spread,
+        gain_std_error=spread_error,
+        read_noise=u.Quantity(sigma, unit=u.fcoulomb),
+        form=form,
+        common_error=common,
+        notes=tuple(notes),
+    )
+
+
+def _zero_where_uncertain(codes: np.ndarray, charge: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Return the charges with exactly zero at code 0 where the fit does not tell its charge from zero."""
+    # Any other number would make each unused synapse an event of the power estimate.
+    (place,) = np.nonzero(codes == 0)
+    uncertain = place.size and abs(charge[place[0]]) < 2 * error[place[0]]
+    # Zero keeps the table increasing only between a charge below and one above it.
+    if not uncertain or not (np.all(charge[: place[0]] < 0) and np.all(charge[place[0] + 1 :] > 0)):
+        return charge
+    return np.where(codes == 0, 0.0, charge)
+
+
+def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str, what: str) -> None:
+    off = (code > largest) | (code < lowest)
+    if off.any():
+        raise ValueError(
+            f"{call}: codes of {what} must lie from {lowest} to {largest}, the grid of the chip; got "
+            f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows, the first is row {int(np.argmax(off)) + 1}). "
+            "Check the chip and its weight_bits."
+        )
+
+
+def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return charges [K] and gains [S] (mean 1) of the least-squares product; ``count`` are the weights."""
+    g = np.ones(mean.shape[1])
+    for _ in range(100):
+        c = (count * mean * g).sum(1) / (count * g**2).sum(1)
+        power = (count * c[:, None] ** 2).sum(0)
+        new = np.divide((count * mean * c[:, None]).sum(0), power, out=np.ones_like(g), where=power > 0)
+        # A synapse that carries no charge, or one measured at code 0 alone, says nothing about a gain.
+        new = np.where(power > 1e-3 * power.max(), new, 1.0)
+        new /= new.mean()
+        if mean.shape[1] == 1 or np.max(np.abs(new - g)) < 1e-12:
+            break
+        g = new
+    return (count * mean * g).sum(1) / (count * g**2).sum(1), g
+
+
+def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[float, float, float]:
+    """Return the spread of the gains, its error, and the error of their mean as that of all synapses of the chip."""
+    g, error = g[np.isfinite(error)], error[np.isfinite(error)]
+    n = g.size if compared else 0
+    if n < 2:
+        return float("nan"), float("nan"), 0.0
+    spread = float(np.sqrt(max(np.var(g, ddof=1) - np.mean(error**2), 0.0)))
+    return spread, float(np.std(g, ddof=1) / np.sqrt(2 * (n - 1))), spread / np.sqrt(n) * student_scale(n - 1)
+
+
+@dataclass(frozen=True)
+class _Smooth:
+    value: np.ndarray
+    # In units of the read noise.
+    error: np.ndarray
+    noise: float
+    fits: bool
+
+
+def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np.ndarray) -> _Smooth | None:
+    """Fit an offset and a saturating branch for each sign of the weight; ``at`` are the weights of the result."""
+    if w.size < _SMOOTH_FROM or min((w > 0).sum(), (w < 0).sum()) < 3:
+        return None
+    limit = np.abs(w).max()
+    slope = max((c[-1] - c[0]) / (w[-1] - w[0]), 1e-9)
+
+    def form(p: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return p[0] + np.where(x > 0, p[1] * _bent(x, p[2]), p[3] * _bent(x, p[4]))
+
+    # A bend below zero (a curve that steepens) keeps the estimate of a straight curve unbiased; past (pi/2)**2 the
+    # tangent has a pole.
+    least = -1.0 / limit**2
+    found = least_squares(
+        lambda p: (form(p, w) - c) / sd,
+        [float(np.interp(0.0, w, c)), slope, 0.1 / limit**2, slope, 0.1 / limit**2],
+        bounds=([-np.inf, 0, least, 0, least], np.inf),
+        x_scale=[slope * limit, slope, 1 / limit**2, slope, 1 / limit**2],
+        xtol=1e-12,
+        ftol=1e-12,
+    )
+    freedom = w.size - 5
+    square = float(np.sum(found.fun**2))
+    noise = float(np.sqrt(square / freedom))
+    # Without noise the weights, which are float32, are the largest error.
+    sigma = max(sigma, 1e-5 * (c[-1] - c[0])) if np.isfinite(sigma) else sigma
+    fits = not np.isfinite(sigma) or bool(stats.chi2.sf(square / max(sigma, 1e-300) ** 2, freedom) > _POOR_FIT)
+    step = 1e-6 * np.maximum(np.abs(found.x), 1e-3)
+    slopes = np.stack([(form(found.x + d, at) - form(found.x - d, at)) / (2 * d.sum()) for d in np.diag(step)], 1)
+    spread = np.einsum("ai,ij,aj->a", slopes, np.linalg.pinv(found.jac.T @ found.jac), slopes)
+    value = form(found.x, at)
+    rises = bool(np.all(np.diff(value) >= 0) and value[-1] > value[0])
+    return _Smooth(value, np.sqrt(np.maximum(spread, 0.0)), noise, fits and rises)
+
+
+def _bent(x: np.ndarray, bend: float) -> np.ndarray:
+    """Return ``w_s tanh(x / w_s)`` with ``bend = 1 / w_s**2``, continued through zero by ``w_s tan(x / w_s)``."""
+    root = np.sqrt(abs(bend))
+    if root * np.abs(x).max() < 1e-4:
+        return x - bend * x**3 / 3
+    return (np.tanh if bend > 0 else np.tan)(root * x) / root
+
+
+def _monotone(c: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    weight = 1.0 / np.maximum(sd, 1e-12 * np.abs(c).max()) ** 2
+    return np.asarray(isotonic_regression(c, weights=weight).x)
+
+
+def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, what: str) -> None:
+    """Raise if a charge lies below that of a smaller code by more than noise explains, or if the charge is flat."""
+    sd = np.maximum(sd, max(1e-12 * np.abs(c).max(), 1e-300))
+    i, j = np.triu_indices(codes.size, 1)
+    fall = (c[i] - c[j]) / np.hypot(sd[i], sd[j])
+    worst = int(np.argmax(fall))
+    if fall[worst] > _FALL:
+        raise ValueError(
+            f"{call}: the charge must not fall as the code grows; in {what} it falls from {c[i[worst]]:.4g} fC at code "
+            f"{codes[i[worst]]} to {c[j[worst]]:.4g} fC at code {codes[j[worst]]}, {fall[worst]:.1f} standard errors. "
+            "Check the sign of the codes and the bench, or measure again."
+        )
+    weight = (sd.min() / sd) ** 2
+    middle = codes - np.average(codes, weights=weight)
+    slope = (weight * middle * c).sum() / np.sqrt((weight * middle**2).sum()) / sd.min()
+    if not (c[-1] > c[0] and slope > _RISE):
+        raise ValueError(
+            f"{call}: the charge must rise with the code by more than the noise; {what} has {c[0]:.4g} fC at code "
+            f"{codes[0]} and {c[-1]:.4g} fC at code {codes[-1]}. Check the codes and the bench, or measure again."
+        )

@@ -1,0 +1,191 @@
+"""Fit of the leak: the time constant of each neuron at each leak setting, from decays of the membrane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.silicon._results import counted, percent, pooled_spread, with_error
+from brainhw.silicon.decay_fit import LEAST_POINTS, fit_decays
+from brainhw.silicon.decay_readings import faults, sticking_out
+from brainhw.silicon.tables import DecayTable, named
+
+__all__ = ["LeakFit", "fit_leak"]
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class LeakFit:
+    """Fitted time constants. ``value +- 1.96 error`` is a 95 % interval; NaN stands for what was not measured.
+
+    Attributes
+    ----------
+    table : DecayTable
+        The measurement.
+    settings : array of int, shape [S]
+        Numbers of the leak settings in the table.
+    neurons : array of int, shape [N]
+        Physical indices of the neurons in the table.
+    tau, error : Quantity, shape [S, N]
+        Time constant and its standard error, ms.
+    start : Quantity, shape [S, N]
+        Fitted membrane at time 0, mV.
+    offset, offset_error : Quantity, scalar
+        Offset of the read-out that all decays share, mV; zero where the data show none.
+    read_noise : Quantity, scalar
+        Noise of one reading, mV.
+    mean : Quantity, shape [S]
+        Geometric mean of the time constants of each setting, ms: the centre of log-normal leak currents.
+    mean_error : Quantity, shape [S]
+        Error of it as the mean of all neurons of the chip: spread and errors over the root of the number of neurons.
+    spread : array, shape [S]
+        Standard deviation over neurons of the log leak current, without estimation error.
+    residuals : Quantity, shape [R]
+        Read minus fitted membrane of each row of the table, mV; NaN in rows that the fit left out.
+    notes : tuple of str
+        What was left out or assumed.
+    """
+
+    table: DecayTable
+    settings: np.ndarray
+    neurons: np.ndarray
+    tau: u.Quantity
+    error: u.Quantity
+    start: u.Quantity
+    offset: u.Quantity
+    offset_error: u.Quantity
+    read_noise: u.Quantity
+    mean: u.Quantity
+    mean_error: u.Quantity
+    spread: np.ndarray
+    residuals: u.Quantity
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"leak: {counted(self.settings.size, 'setting')}, {counted(self.neurons.size, 'neuron')}"]
+        for place, setting in enumerate(self.settings):
+            mean, error = float(self.mean.mantissa[place]), float(self.mean_error.mantissa[place])
+            relative = self.error.mantissa[place] / self.tau.mantissa[place]
+            if not np.isfinite(relative).any():
+                lines.append(f"  setting {setting}: not measured")
+                continue
+            one, spread = float(np.nanmedian(relative)), float(self.spread[place])
+            lines.append(
+                f"  setting {setting}: tau {with_error(mean, error, 'ms')} (geometric mean), "
+                f"spread {percent(spread)}, error of one neuron {100 * one:.2g} %"
+            )
+        offset, error = float(self.offset.mantissa), float(self.offset_error.mantissa)
+        lines.append(f"  read noise {float(self.read_noise.mantissa):.3g} mV, offset {with_error(offset, error, 'mV')}")
+        return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
+
+    def __repr__(self) -> str:
+        return f"LeakFit({counted(self.settings.size, 'setting')}, {counted(self.neurons.size, 'neuron')})"
+
+
+def fit_leak(table: DecayTable) -> LeakFit:
+    """Fit an exponential decay to each neuron at each setting: ``V(t) = V_0 exp(-t / tau) + offset + noise``.
+
+    The amplitude is linear and is eliminated (variable projection: G. H. Golub and V. Pereyra, SIAM J. Numer. Anal. 10,
+    413, 1973), so that one number per decay remains, found for all decays at once by Gauss-Newton steps from the best
+    point of a grid. All decays share the read noise, and one offset if it differs from zero by four standard errors. A
+    bench that clips readings at zero is recognised by them; readings that the fit expects within four standard
+    deviations of zero are then left out, because their mean is no longer the membrane; likewise below a ceiling at
+    which the read-out saturates. A single reading far outside its neighbours is left out, and a decay that scatters far
+    more than the others is not measured; the notes name both.
+
+    Parameters
+    ----------
+    table : DecayTable
+        The readings; each decay (setting and neuron) with at least 4 of them, no input and no spikes in between.
+
+    Returns
+    -------
+    LeakFit
+        The time constants with their errors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a decay has too few readings, no decay shows a time constant, or the decays are straight lines.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainunit as u, numpy as np
+    >>> t, neuron = np.tile(np.arange(61.0), 2), np.repeat([0, 1], 61)
+    >>> V = 60 * np.exp(-t / np.where(neuron == 0, 18.0, 22.0)) + np.random.default_rng(0).normal(0, 0.4, 122)
+    >>> fit = bh.silicon.fit_leak(bh.silicon.DecayTable(0 * neuron, neuron, t * u.ms, V * u.mV))
+    >>> np.round(fit.tau.mantissa, 0).tolist()
+    [[18.0, 22.0]]
+    """
+    call = "fit_leak"
+    _arguments.instance(table, DecayTable, call=call, name="table", source="read_table")
+    settings, s = np.unique(table.setting, return_inverse=True)
+    neurons, n = np.unique(table.neuron, return_inverse=True)
+    decays, d = np.unique(s * neurons.size + n, return_inverse=True)
+    counts = np.bincount(d)
+    if counts.min() < LEAST_POINTS:
+        short = int(decays[int(np.argmin(counts))])
+        raise ValueError(
+            f"{call}: each decay of {named(table)} must have at least {LEAST_POINTS} readings; setting "
+            f"{settings[short // neurons.size]}, neuron {neurons[short % neurons.size]} has {counts.min()}. Read the "
+            "membrane at more times."
+        )
+    # One row per decay, padded: `used` is 0 where there is no reading.
+    order = np.argsort(d, kind="stable")
+    column = np.arange(d.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    t, V, used = (np.zeros((decays.size, counts.max())) for _ in range(3))
+    t[d[order], column] = np.asarray(table.t.mantissa)[order]
+    V[d[order], column] = np.asarray(table.V.mantissa)[order]
+    used[d[order], column] = 1.0
+    used_all = used.copy()
+    trial = np.zeros_like(d) if table.trial is None else table.trial
+    faulty = sticking_out(d, trial, np.asarray(table.t.mantissa), np.asarray(table.V.mantissa))
+    used[d[order], column] = ~faulty[order]
+    # A decay needs its readings more than it fears one of them.
+    used[used.sum(1) < LEAST_POINTS] = used_all[used.sum(1) < LEAST_POINTS]
+    found, notes = fit_decays(t, V, used, call, named(table))
+    if faulty.any():
+        notes.append(faults(table, faulty))
+
+    def spread_out(values: np.ndarray) -> np.ndarray:
+        dense = np.full(settings.size * neurons.size, np.nan)
+        dense[decays] = values
+        return dense.reshape(settings.size, neurons.size)
+
+    lost = np.flatnonzero(~found.known)
+    if lost.size:
+        who = ", ".join(
+            f"setting {settings[decays[i] // neurons.size]} neuron {neurons[decays[i] % neurons.size]}"
+            for i in lost[:5]
+        )
+        shows = "decay shows" if lost.size == 1 else "decays show"
+        notes.append(f"{lost.size} {shows} no time constant: not measured are {who}")
+    tau, error = spread_out(found.tau), spread_out(found.error)
+    residuals = np.empty(d.size)
+    residuals[order] = np.where(found.used > 0, found.residuals, np.nan)[d[order], column]
+    spread = np.array([pooled_spread(np.log(row), e / row) for row, e in zip(tau, error, strict=True)])
+    known = np.isfinite(tau).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known > 0, np.exp(np.nansum(np.log(tau), 1) / known), np.nan)
+        relative = np.sqrt(np.nan_to_num(spread) ** 2 + np.nansum((error / tau) ** 2, 1) / known) / np.sqrt(known)
+        mean_error = mean * relative
+    return LeakFit(
+        table=table,
+        settings=settings,
+        neurons=neurons,
+        tau=u.Quantity(tau, unit=u.ms),
+        error=u.Quantity(error, unit=u.ms),
+        start=u.Quantity(spread_out(found.start), unit=u.mV),
+        offset=u.Quantity(found.offset, unit=u.mV),
+        offset_error=u.Quantity(found.offset_error, unit=u.mV),
+        read_noise=u.Quantity(found.noise, unit=u.mV),
+        mean=u.Quantity(mean, unit=u.ms),
+        mean_error=u.Quantity(mean_error, unit=u.ms),
+        spread=spread,
+        residuals=u.Quantity(residuals, unit=u.mV),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,315 @@
+"""Thresholds and time constants of a chip from recorded spikes and inputs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._printing import printable
+from brainhw._table import plain_table
+from brainhw.silicon.measured import MeasuredChip
+from brainhw.silicon.measured_means import measured_chip
+from brainhw.silicon.neuron_fit import fit_neurons, shared_factors
+from brainhw.silicon.program import ChipProgram
+from brainhw.silicon.recorded_drives import LayerRuns, layer_runs, program_of
+from brainhw.silicon.recording import Recording
+
+__all__ = ["LayerFit", "RecordingsFit", "fit_recordings"]
+
+_LISTED = 8  # neurons named in a line of the table
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LayerFit:
+    """The fitted numbers of the ``N`` neurons of one layer.
+
+    Attributes
+    ----------
+    threshold, threshold_error : Quantity
+        Threshold over the relative gain of the charge, and its standard error, ``[N]`` in mV; NaN: not measured.
+    tau, tau_error : Quantity
+        Membrane time constant and its standard error, ``[N]`` in ms; NaN: not measured.
+    noise : Quantity
+        Noise added to the membrane in each step, over the relative gain of the charge, ``[N]`` in mV.
+    gain : numpy.ndarray or None
+        Charge over capacitance relative to the program's, ``[N]``; None without recorded membranes.
+    spikes : numpy.ndarray
+        Number of recorded spikes, ``[N]``.
+    reasons : tuple of str
+        Why a neuron was not measured, ``[N]``; empty for the measured ones.
+    residuals : numpy.ndarray
+        Spikes of each run less the expected number, over its standard deviation, ``[runs, N]``; NaN: not measured.
+    shared : tuple of float or None
+        Factors of threshold and of tau that are common to the layer, with ``per_layer=True``.
+    """
+
+    threshold: u.Quantity
+    threshold_error: u.Quantity
+    tau: u.Quantity
+    tau_error: u.Quantity
+    noise: u.Quantity
+    gain: np.ndarray | None
+    spikes: np.ndarray
+    reasons: tuple[str, ...]
+    residuals: np.ndarray
+    shared: tuple[float, float] | None = None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class RecordingsFit:
+    """The result of :func:`fit_recordings`; ``print`` it for a table.
+
+    Attributes
+    ----------
+    layers : mapping of str to LayerFit
+        The numbers of each layer by its path.
+    measured : MeasuredChip
+        The numbers by physical neuron. Threshold, capacitance and charge fit each other: see ``cannot_tell``.
+    cannot_tell : str
+        What the recordings cannot tell apart.
+    """
+
+    layers: Mapping[str, LayerFit]
+    measured: MeasuredChip
+    cannot_tell: str
+
+    @property
+    def unmeasured(self) -> dict[str, np.ndarray]:
+        """The neurons of each layer that were not measured."""
+        return {path: np.flatnonzero([bool(why) for why in one.reasons]) for path, one in self.layers.items()}
+
+    def table(self) -> str:
+        """Return a table of the layers, and the neurons that were not measured."""
+        headings = ("layer", "neurons", "measured", "threshold", "error", "tau", "error", "noise", "gain", "misfit")
+        rows, lines = [], []
+        for path, one in self.layers.items():
+            good = np.array([not why for why in one.reasons])
+            gain = "-" if one.gain is None else _middle(one.gain[good], "")
+            rows.append(
+                (path, f"{len(good)}", f"{good.sum()}", _middle(one.threshold.mantissa[good], " mV"),
+                 _share(one.threshold_error, one.threshold, good), _middle(one.tau.mantissa[good], " ms"),
+                 _share(one.tau_error, one.tau, good), _middle(one.noise.mantissa[good], " mV"), gain,
+                 _middle(one.residuals[:, good].std(axis=0) if good.any() else good[:0], ""))
+            )  # fmt: skip
+            for why in dict.fromkeys(reason for reason in one.reasons if reason):
+                which = [i for i, reason in enumerate(one.reasons) if reason == why]
+                more = f" and {len(which) - _LISTED} more" if len(which) > _LISTED else ""
+                lines.append(f"{path}: not measured, {why}: neurons {', '.join(map(str, which[:_LISTED]))}{more}")
+            if one.shared is not None:
+                lines.append(f"{path}: common factors, threshold {one.shared[0]:.3f}, tau {one.shared[1]:.3f}")
+        table = plain_table(headings, rows, left=("layer",))
+        return printable(
+            "\n".join([table, "Medians over neurons; errors are standard errors.", *lines, self.cannot_tell])
+        )
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def fit_recordings(
+    net: Any,
+    xs: Any,
+    recordings: Recording | Sequence[Recording],
+    *,
+    min_spikes: int = 20,
+    largest_error: float = 0.2,
+    per_layer: bool = False,
+    progress: bool = False,
+) -> RecordingsFit:
+    r"""Fit threshold, time constant and noise of each neuron to recorded spikes and the inputs that caused them.
+
+    The charge of each step follows from the program's codes, the inputs and the recorded spikes of the layer before, at
+    the charge curve and capacitance of the program's chip. Between two recorded spikes the membrane follows
+
+    .. math:: V' = \max(e^{-\Delta t/\tau} V_{t-1} + Q_t/C + \sigma \xi_t,\; 0), \qquad s_t = H(V' - V_{th})
+
+    and each recorded spike resets it. The likelihood of spikes and silences is maximised for each neuron, with
+    gradients from JAX and L-BFGS from scipy. Standard errors come from its curvature. Of an assumed density filter
+    (Maybeck 1979, Stochastic Models, vol. 2, ch. 12) with probit observations; the fit of spiking neurons by maximum
+    likelihood goes back to Paninski et al. 2004 (Neural Computation 16, 2533).
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module, ChipProgram, or sequence of ChipProgram
+        What the bench ran; a sequence holds the program of each recording, as training in the loop collects them.
+    xs : array, or sequence of arrays
+        Inputs of each recording, ``[T, B, N_in]``; one array serves all recordings (repeated trials).
+    recordings : Recording, or sequence of Recording
+        What the bench recorded. Membranes, if all recordings of a layer have them, make the fit far more precise.
+    min_spikes : int, optional
+        A neuron with fewer recorded spikes, or fewer silent steps, is not measured. Default 20.
+    largest_error : float, optional
+        A neuron whose standard error of threshold or tau is larger than this share of it is not measured. Default 0.2.
+    per_layer : bool, optional
+        Neurons that fired too little get the threshold and tau that are common to their layer, one factor for each,
+        fitted to all of its neurons. Default False: they stay NaN.
+    progress : bool, optional
+        Show a progress bar. Default False.
+
+    Returns
+    -------
+    RecordingsFit
+        Values, standard errors and residuals by layer; ``measured`` for :func:`put_chip`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind, recordings do not fit their programs, or no neuron fired enough.
+    RuntimeError
+        If ``net`` is a network without a time step of its own, and none is set in ``brainstate.environ``.
+
+    Notes
+    -----
+    Spikes tell the ratio :math:`V_{th} C / q` alone: a chip with twice the charge and twice the threshold fires the
+    same. ``measured`` keeps charge and capacitance of the program's chip and puts the ratio into ``V_th``. With
+    membranes, charge over capacitance has a scale of its own; then only the ratio of charge and capacitance stays open.
+
+    A spread of the charges between the synapses of one neuron is not part of the model. It widens ``noise`` and makes
+    the errors of the table too small: with 3 % spread and 60 synapses, by a factor of about 1.5. With steady
+    inputs, it also lifts ``misfit`` in the table, the standard deviation of the residuals, above 1.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np, jax.numpy as jnp
+    >>> net = brainstate.nn.Sequential(
+    ...     bh.nn.H1v2Synapse(4, 1, weight_init=jnp.full((4, 1), 1.66), weight_bits="chip"),
+    ...     bh.nn.H1v2Layer(1, tau=20 * u.ms),
+    ... )
+    >>> x = np.random.default_rng(0).poisson(1.0, (100, 10, 4)).astype(np.float32)
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     spikes, _ = bh.rollout(net, x)  # the model in place of a bench
+    ...     fit = bh.silicon.fit_recordings(net, x, bh.silicon.Recording({"layers.1": spikes}))
+    >>> bool(abs(fit.layers["layers.1"].threshold[0] / (100 * u.mV) - 1) < 0.02), fit.unmeasured
+    (True, {'layers.1': array([], dtype=int64)})
+    """
+    call = "fit_recordings"
+    min_spikes = _arguments.positive_int(min_spikes, call=call, name="min_spikes")
+    largest_error = float(_arguments.number(largest_error, call=call, name="largest_error", positive=True))
+    _arguments.flag(per_layer, call=call, name="per_layer")
+    _arguments.flag(progress, call=call, name="progress")
+    programs, inputs, held = _runs(net, xs, recordings, call=call)
+    program = programs[0]
+    runs = layer_runs(programs, inputs, held, call=call)
+    _check_enough(runs, min_spikes, per_layer, call)
+    from tqdm import tqdm
+
+    layers = {}
+    with tqdm(total=len(runs), desc=call, disable=not progress) as bar:
+        for path, layer in runs.items():
+            layers[path] = _layer(program, path, layer, min_spikes, largest_error, per_layer)
+            bar.update()
+    if all(all(one.reasons) for one in layers.values()) and not per_layer:
+        n = sum(len(one.reasons) for one in layers.values())
+        why = next(one.reasons[0] for one in layers.values())
+        raise ValueError(
+            f"{call}: recordings measure none of the {n} neurons (the first: {why}). Record more, or with a "
+            "stronger input."
+        )
+    seen = all(layer.membranes is not None for layer in runs.values())
+    return RecordingsFit(layers, measured_chip(program, layers), _CANNOT_TELL[seen])
+
+
+_CANNOT_TELL = {
+    False: "Spikes tell only the threshold over charge / capacitance: `threshold` holds it at the program's charge and "
+    "capacitance, and `noise` is on the same scale.",
+    True: "Membranes give charge over capacitance (`gain`), but only this ratio: a chip with twice the charge and "
+    "twice the capacitance looks the same.",
+}
+
+
+def _runs(net: Any, xs: Any, recordings: Any, *, call: str) -> tuple[list[ChipProgram], list[Any], list[Recording]]:
+    """Return one program, one input and one recording for each run."""
+    one = isinstance(recordings, Recording)
+    held = [recordings] if one else _arguments.several(recordings, call=call, name="recordings", of="Recording")
+    if not held:
+        raise ValueError(f"{call}: recordings must hold at least one Recording; got none.")
+    for i, recording in enumerate(held):
+        _arguments.instance(recording, Recording, call=call, name="recordings" if one else f"recordings[{i}]")
+    several = isinstance(net, (list, tuple))
+    programs = [program_of(item, call=call) for item in (net if several else [net])]
+    inputs = list(xs) if isinstance(xs, (list, tuple)) else [xs]
+    for name, found in (("net", programs), ("xs", inputs)):
+        if len(found) not in (1, len(held)):
+            raise ValueError(
+                f"{call}: {name} must be one for all recordings or one for each of the {len(held)}; got {len(found)}."
+            )
+    n = len(held)
+    return (programs * n if len(programs) == 1 else programs), (inputs * n if len(inputs) == 1 else inputs), held
+
+
+def _check_enough(runs: Mapping[str, LayerRuns], min_spikes: int, per_layer: bool, call: str) -> None:
+    counts = [layer.spikes.sum(axis=(0, 1)) for layer in runs.values()]
+    most, total = max(int(count.max()) for count in counts), sum(int(count.sum()) for count in counts)
+    found = total if per_layer else most
+    if found < min_spikes:
+        n_runs = next(iter(runs.values())).drive.shape[1]
+        what = "all neurons together fired" if per_layer else "the most active neuron fired"
+        raise ValueError(
+            f"{call}: recordings hold too few spikes: {what} {found} times in {n_runs} run(s), and min_spikes is "
+            f"{min_spikes}. Record more, or with a stronger input."
+        )
+
+
+def _layer(
+    program: ChipProgram, path: str, runs: LayerRuns, min_spikes: int, largest_error: float, per_layer: bool
+) -> LayerFit:
+    dt, chip = float(program.dt.to(u.ms).mantissa), program.chip
+    spikes = runs.spikes.sum(axis=(0, 1), dtype=int)
+    silent = int(runs.valid.sum()) - spikes
+    n, enough = len(spikes), (spikes >= min_spikes) & (silent >= min_spikes)
+    nominal = np.full(n, float(chip.V_th.to(u.mV).mantissa))
+    steps = np.asarray(chip.tau_profiles.values.to(u.ms).mantissa, float)[program.leak(path)] / dt
+    to_zero = chip.reset == "zero"
+    reasons = [
+        "" if good else f"fewer than {min_spikes} spikes" if few else "always firing"
+        for good, few in zip(enough, spikes < min_spikes, strict=True)
+    ]
+    values, errors = np.full((4, n), np.nan), np.full((2, n), np.nan)
+    residuals = np.full((runs.spikes.shape[1], n), np.nan)
+    if enough.any():
+        # In place of the others, one that fired: another number of neurons would be compiled anew.
+        used = np.where(enough, np.arange(n), np.argmax(enough))
+        fit = fit_neurons(runs.only(used), nominal[used], steps[used], to_zero=to_zero)
+        for k in np.flatnonzero(enough):
+            # The errors of the logarithms are relative errors.
+            relative = np.sqrt(np.maximum(np.diag(fit.covariance[k])[:2], 0))
+            if not fit.settled[k]:
+                reasons[k] = "no optimum found"
+            elif not relative.max() <= largest_error:
+                reasons[k] = f"a standard error above {largest_error:.0%}"
+            else:
+                values[: len(fit.p), k] = np.exp(fit.p[:, k])
+                errors[:, k] = values[:2, k] * relative
+                residuals[:, k] = fit.residuals[:, k]
+    shared = None
+    if per_layer and spikes.sum() >= min_spikes:
+        shared = shared_factors(runs, nominal, steps, to_zero=to_zero)
+        bad = np.array([bool(why) for why in reasons])
+        values[0, bad], values[1, bad] = shared[0] * nominal[bad], shared[1] * steps[bad]
+    return LayerFit(
+        threshold=values[0] * u.mV,
+        threshold_error=errors[0] * u.mV,
+        tau=values[1] * dt * u.ms,
+        tau_error=errors[1] * dt * u.ms,
+        noise=values[2] * u.mV,
+        gain=None if runs.membranes is None else values[3],
+        spikes=spikes,
+        reasons=tuple(reasons),
+        residuals=residuals,
+        shared=shared,
+    )
+
+
+def _middle(values: np.ndarray, unit: str) -> str:
+    return f"{np.median(values):.4g}{unit}" if len(values) else "-"
+
+
+def _share(error: u.Quantity, value: u.Quantity, good: np.ndarray) -> str:
+    return f"{np.median(error.mantissa[good] / value.mantissa[good]):.1%}" if good.any() else "-"

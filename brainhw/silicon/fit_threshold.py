@@ -1,0 +1,358 @@
+"""Fit of thresholds: threshold charge and time constant of each neuron, and the trial noise, from f-I curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.chip import ChipSpec, get_chip
+from brainhw.kernel.quantize import lowest_code, stored_grid
+from brainhw.silicon._results import counted, percent, pooled_spread, with_error
+from brainhw.silicon.fit_charge import ChargeFit
+from brainhw.silicon.fit_leak import LeakFit
+from brainhw.silicon.rate_fit import RateData, RateSolution
+from brainhw.silicon.rate_screen import FOREIGN, NOISY, WORST, fit_screened
+from brainhw.silicon.tables import RateTable
+
+__all__ = ["ThresholdFit", "fit_threshold"]
+
+LEAST_POINTS = 3
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class ThresholdFit:
+    """Fitted thresholds. ``value +- 1.96 error`` is a 95 % interval; NaN stands for what the data do not tell.
+
+    Attributes
+    ----------
+    table : RateTable
+        The measurement.
+    neurons : array of int, shape [N]
+        Physical indices of the neurons in the table.
+    threshold_charge, threshold_charge_error : Quantity, shape [N]
+        ``V_th * C``: the charge that lifts the membrane from zero to the threshold in one step, fC. The error holds
+        that of the charge curve, which all neurons share (``common_error``).
+    V_th, V_th_error : Quantity, shape [N]
+        The same divided by the capacitance ``C``, mV.
+    mean, mean_error : Quantity, scalar
+        Mean threshold, mV, and its error as the mean of all neurons of the chip.
+    spread : float
+        Relative standard deviation of the thresholds over neurons, without estimation error.
+    common_error : float
+        Relative error that all neurons share: that of the charge per spike, or that of the fitted noise if the noise
+        was given in mV.
+    C : Quantity, scalar
+        Capacitance, fF; of the spec, unless the trial noise was given in mV.
+    C_measured : bool
+        Whether it follows from the trial noise.
+    settings : array of int, shape [S]
+        Leak settings of the table; one if the table has no such column, -1 if no decay agrees with it.
+    tau, tau_error : Quantity, shape [S, N]
+        Time constant from the f-I curves, with the decays where they were given, ms.
+    tau_combined : bool
+        Whether tau holds the decays as well.
+    noise_charge, noise_charge_error : Quantity, scalar
+        Trial noise of one step as a charge, fC.
+    noise_std, noise_std_error : Quantity, scalar
+        The same divided by ``C``, mV.
+    drive_gain_std : float
+        Relative gain spread of the synapses that drive a neuron; 0 where the curves show none.
+    rate, residuals : Quantity, shape [R]
+        Fitted rate of each row of the table, and measured minus fitted, Hz.
+    standardised : array, shape [R]
+        Residuals divided by the trial-to-trial standard deviation of the rate.
+    notes : tuple of str
+        What the data cannot tell, and what was assumed.
+    """
+
+    table: RateTable
+    neurons: np.ndarray
+    threshold_charge: u.Quantity
+    threshold_charge_error: u.Quantity
+    V_th: u.Quantity
+    V_th_error: u.Quantity
+    mean: u.Quantity
+    mean_error: u.Quantity
+    spread: float
+    common_error: float
+    C: u.Quantity
+    C_measured: bool
+    settings: np.ndarray
+    tau: u.Quantity
+    tau_error: u.Quantity
+    tau_combined: bool
+    noise_charge: u.Quantity
+    noise_charge_error: u.Quantity
+    noise_std: u.Quantity
+    noise_std_error: u.Quantity
+    drive_gain_std: float
+    rate: u.Quantity
+    residuals: u.Quantity
+    standardised: np.ndarray
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        V, error = np.asarray(self.V_th.mantissa), np.asarray(self.V_th_error.mantissa)
+        mean, mean_error = float(self.mean.mantissa), float(self.mean_error.mantissa)
+        lines = [
+            f"threshold: {np.isfinite(V).sum()} of {counted(V.size, 'neuron')}",
+            f"  V_th {with_error(mean, mean_error, 'mV')} at C = {float(self.C.mantissa):g} fF, spread "
+            f"{percent(self.spread, '.2g')}, error of one neuron {100 * float(np.nanmedian(error / V)):.2g} %",
+            f"  of which all neurons share {100 * self.common_error:.2g} %, the error of "
+            f"{'the fitted noise' if self.C_measured else 'the charge per spike'}",
+            f"  trial noise per step {_text(self.noise_std, self.noise_std_error, 'mV')} = "
+            f"{_text(self.noise_charge, self.noise_charge_error, 'fC')}",
+        ]
+        for place, setting in enumerate(self.settings):
+            tau, sd = np.asarray(self.tau.mantissa)[place], np.asarray(self.tau_error.mantissa)[place]
+            if np.isfinite(tau).any():
+                which = f"setting {setting}" if setting >= 0 else "setting not known"
+                lines.append(
+                    f"  {which}: tau {np.exp(np.nanmean(np.log(tau))):.4g} ms (geometric mean), error of one "
+                    f"neuron {100 * float(np.nanmedian(sd / tau)):.2g} %"
+                )
+        return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
+
+    def __repr__(self) -> str:
+        return f"ThresholdFit({counted(self.neurons.size, 'neuron')})"
+
+
+def _text(value: u.Quantity, error: u.Quantity, unit: str) -> str:
+    return with_error(float(value.mantissa), float(error.mantissa), unit)
+
+
+def fit_threshold(
+    table: RateTable,
+    chip: ChipSpec | str,
+    *,
+    charge: ChargeFit | None = None,
+    leak: LeakFit | None = None,
+    setting: int | None = None,
+    noise_std: u.Quantity | None = None,
+    dt: u.Quantity = 1.0 * u.ms,
+    progress: bool = True,
+) -> ThresholdFit:
+    """Fit threshold charge, time constant and trial noise to f-I curves.
+
+    The model is the step of the chip with trial noise: ``V' = max(beta V + n q / C + noise, 0)``, a spike and a reset
+    where ``V' >= V_th``. Noise makes crossings come earlier, and a fit without it finds thresholds about 2 % too low;
+    here the expected count comes from the density of the membrane. Each neuron
+    has its own ``V_th C`` and tau, all share the noise. ``scipy.optimize.least_squares`` fits them, each count weighted
+    by the variance that the model gives it.
+
+    Parameters
+    ----------
+    table : RateTable
+        The f-I curves, each neuron with at least 3 points.
+    chip : ChipSpec or str
+        The chip, for its reset, its capacitance, its codes and, without ``charge``, its charge curve.
+    charge : ChargeFit, optional
+        The measured charge curve. Default: the curve of the chip, taken as exact.
+    leak : LeakFit, optional
+        The measured time constants; they enter with their errors. Default: tau comes from the f-I curves alone.
+    setting : int, optional
+        The leak setting of the f-I curves, for a table without that column. Default: the one whose decays agree.
+    noise_std : Quantity, optional
+        Trial noise of the membrane per step, if it was measured in mV (`fit_noise`): it tells the capacitance, which
+        the curves alone do not. Default: the capacitance of the spec.
+    dt : Quantity, optional
+        Time step of the chip. Default 1 ms.
+    progress : bool, optional
+        Whether a fit of some seconds shows a bar. Default True.
+
+    Returns
+    -------
+    ThresholdFit
+        The thresholds with their errors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a code does not exist, the charge per spike is not positive, a rate exceeds one spike per step, there are
+        too few points, or no curve shows a threshold.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainunit as u
+    >>> bench = bh.silicon.synthetic_bench("H1v1", seed=0, neurons=range(2))
+    >>> fit = bh.silicon.fit_threshold(bench.rates, bench.truth.spec, progress=False)
+    >>> bool(abs(fit.V_th / bench.truth.V_th[:2] - 1).max() < 0.03)
+    True
+    """
+    call = "fit_threshold"
+    _arguments.instance(table, RateTable, call=call, name="table", source="read_table")
+    chip = get_chip(chip, call=call)
+    if charge is not None:
+        _arguments.instance(charge, ChargeFit, call=call, name="charge", source="fit_charge")
+    if leak is not None:
+        _arguments.instance(leak, LeakFit, call=call, name="leak", source="fit_leak")
+    _arguments.flag(progress, call=call, name="progress")
+    step = float(_arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True).mantissa)
+    if noise_std is not None:
+        noise_std = _arguments.quantity(noise_std, u.mV, call=call, name="noise_std", shapes=[()], positive=True)
+    if setting is not None:
+        setting = _arguments.whole_number(setting, call=call, name="setting")
+        if table.setting is not None:
+            raise ValueError(f"{call}: setting is given, but the table has its own column of settings; leave one out.")
+        if leak is not None and setting not in leak.settings:
+            raise ValueError(f"{call}: setting must be one of the decays, {leak.settings.tolist()}; got {setting}.")
+    neurons, index = np.unique(table.neuron, return_inverse=True)
+    data, common = _data(table, chip, charge, neurons, index, step, call)
+    settings = np.array([0 if setting is None else setting]) if table.setting is None else np.unique(table.setting)
+    found, settings, combined, notes = fit_screened(
+        data, leak, settings, neurons, search=table.setting is None and setting is None, progress=progress
+    )
+    notes += found.notes
+    if common == 0 and charge is None:
+        notes.append("the charge per spike is that of the spec, taken as exact")
+    return _result(table, data, found, neurons, settings, float(chip.C.mantissa), common, noise_std, combined, notes)
+
+
+def _result(
+    table: RateTable,
+    data: RateData,
+    found: RateSolution,
+    neurons: np.ndarray,
+    settings: np.ndarray,
+    C: float,
+    common: float,
+    noise_std: u.Quantity | None,
+    combined: bool,
+    notes: list[str],
+) -> ThresholdFit:
+    """Return the solution in physical units, with NaN for what it does not tell."""
+    known = np.isfinite(found.error) & (found.error < WORST)
+    telling = np.isin(data.neuron, np.flatnonzero(found.tells))
+    off = float(np.mean(np.abs(found.mean - data.count)[telling] / data.n_steps[telling])) if telling.any() else 0.0
+    if off > FOREIGN:
+        raise ValueError(
+            f"fit_threshold: the f-I curves do not follow the model of the chip; rates are off by {100 * off:.1f} % of "
+            f"a spike per step on average, at most {100 * FOREIGN:g} % are accepted. Check dt, window, and the family."
+        )
+    if not known.any():
+        raise ValueError(
+            f"fit_threshold: none of the {neurons.size} f-I curves shows a threshold; every neuron is silent or fires "
+            "in every step. Measure numbers of inputs at which the rate is neither."
+        )
+    if not known.all():
+        # Those that were left out have a note of their own.
+        lost = neurons[~known & ~np.isnan(found.theta)]
+        if lost.size:
+            notes.append(
+                f"no threshold shows in {counted(lost.size, 'neuron')}, not measured: {', '.join(map(str, lost[:8]))}"
+            )
+    if found.noise > NOISY * np.median(found.theta[known]):
+        notes.append(
+            f"the trial noise is {100 * found.noise / np.median(found.theta[known]):.0f} % of the threshold, at most "
+            f"{100 * NOISY:g} % are usual: a wrong leak setting, dt or window looks like noise, and makes thresholds "
+            "wrong"
+        )
+    elif found.noise_error > 1:
+        notes.append("the curves do not tell the trial noise: its error exceeds its value")
+    own = np.where(known, found.error, np.nan)
+    theta = np.where(known, found.theta, np.nan)
+    spread = pooled_spread(theta, own * theta) / np.nanmean(theta)
+    n = int(known.sum())
+    scatter = np.hypot(0.0 if np.isnan(spread) else spread, np.nanmean(own)) / n**0.5
+    # The error that all neurons share: of the charge per spike, or of the noise where that sets the scale.
+    shared = common
+    if noise_std is None:
+        notes.append("only V_th C / q and noise C / q are measured; q comes from the charge curve, C from the spec")
+    else:
+        C, shared = found.noise / float(noise_std.mantissa) * 1000, found.noise_error
+        notes.append(
+            f"C = {with_error(C, C * np.hypot(shared, common), 'fF')} follows from the trial noise that was given in mV"
+        )
+    # With the noise given in mV its own error is not known here.
+    noise_error = found.noise * np.hypot(found.noise_error, common) if noise_std is None else 0.0
+    tau_known = np.isfinite(found.tau_error) & (found.tau_error < 0.5) & known
+    fitted = found.mean / data.n_steps / data.dt * 1000.0
+    return ThresholdFit(
+        table=table,
+        neurons=neurons,
+        threshold_charge=u.Quantity(theta, unit=u.fcoulomb),
+        threshold_charge_error=u.Quantity(np.hypot(own, common) * theta, unit=u.fcoulomb),
+        V_th=u.Quantity(theta / C * 1000, unit=u.mV),
+        V_th_error=u.Quantity(np.hypot(own, shared) * theta / C * 1000, unit=u.mV),
+        mean=u.Quantity(float(np.nanmean(theta)) / C * 1000, unit=u.mV),
+        mean_error=u.Quantity(float(np.nanmean(theta) * np.hypot(scatter, shared)) / C * 1000, unit=u.mV),
+        spread=float(spread),
+        common_error=shared,
+        C=u.Quantity(C, unit=u.ffarad),
+        C_measured=noise_std is not None,
+        settings=settings,
+        tau=u.Quantity(np.where(tau_known, found.tau, np.nan), unit=u.ms),
+        tau_error=u.Quantity(np.where(tau_known, found.tau_error * found.tau, np.nan), unit=u.ms),
+        tau_combined=combined,
+        noise_charge=u.Quantity(found.noise, unit=u.fcoulomb),
+        noise_charge_error=u.Quantity(found.noise * np.hypot(found.noise_error, common), unit=u.fcoulomb),
+        noise_std=u.Quantity(found.noise / C * 1000, unit=u.mV),
+        noise_std_error=u.Quantity(noise_error / C * 1000, unit=u.mV),
+        drive_gain_std=found.gain_std,
+        rate=u.Quantity(fitted, unit=u.Hz),
+        residuals=u.Quantity(np.asarray(table.rate.mantissa) - fitted, unit=u.Hz),
+        standardised=(data.count - found.mean) / np.sqrt(found.variance),
+        notes=tuple(notes),
+    )
+
+
+def _data(
+    table: RateTable,
+    chip: ChipSpec,
+    charge: ChargeFit | None,
+    neurons: np.ndarray,
+    index: np.ndarray,
+    dt: float,
+    call: str,
+) -> tuple[RateData, float]:
+    """Return the counts with their drives, and the relative error of the charge per spike."""
+    grid = stored_grid(chip, chip.weight_bits)
+    code = np.full(index.size, grid.largest_code) if table.code is None else table.code
+    off = (code > grid.largest_code) | (code < lowest_code(grid))
+    if off.any():
+        raise ValueError(
+            f"{call}: codes of table must lie from {lowest_code(grid)} to {grid.largest_code}; got "
+            f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows). Check the chip and its weight_bits."
+        )
+    curve = chip.charge if charge is None else charge.curve
+    codes, place = np.unique(code, return_inverse=True)
+    if not (table.inputs > 0).any():
+        raise ValueError(
+            f"{call}: inputs of table must hold numbers above zero; got only 0. Measure with active synapses."
+        )
+    each = np.asarray(curve(np.asarray(grid.values(codes.astype(np.float32), np.float32))).mantissa, float)
+    if not each.max() > 0:
+        raise ValueError(
+            f"{call}: no code of table brings a positive charge; got codes {codes.tolist()[:5]}. Use others."
+        )
+    common = 0.0
+    if charge is not None:
+        strongest = codes[int(np.argmax(each))]
+        near = int(np.argmin(np.abs(charge.codes - strongest)))
+        common = float(np.asarray(charge.error.mantissa)[near] / abs(np.asarray(charge.charge.mantissa)[near]))
+    points = np.bincount(index)
+    if points.min() < LEAST_POINTS:
+        raise ValueError(
+            f"{call}: each neuron must have at least {LEAST_POINTS} points; neuron {neurons[int(np.argmin(points))]} "
+            f"has {points.min()}. Measure more numbers of inputs."
+        )
+    window = np.asarray(u.get_mantissa(table.window), float)
+    n_steps = np.rint(window / dt)
+    count = np.asarray(table.rate.mantissa) * window / 1000.0
+    over = count > n_steps + 0.5
+    if over.any() or n_steps.min() < 1:
+        at = int(np.argmax(over))
+        raise ValueError(
+            f"{call}: a neuron fires at most once per step, {1000 / dt:g} Hz; got "
+            f"{float(table.rate.mantissa[at]):g} Hz for neuron {table.neuron[at]}. Check dt and the units "
+            "of the rate and the window."
+        )
+    settings = np.zeros(index.size, int) if table.setting is None else np.unique(table.setting, return_inverse=True)[1]
+    return RateData(
+        index, settings, table.inputs.astype(float), each[place], n_steps, count, dt, chip.reset == "subtract"
+    ), common

@@ -1,0 +1,114 @@
+"""Leak settings of a bench and the tau profiles of a chip: which is which, and profiles that were not measured."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from brainhw import _arguments
+
+__all__ = ["match_settings", "scaled_profiles"]
+
+# A setting is taken for the index of a profile if its time constant is within this factor of the profile.
+_PLAUSIBLE = 2.0
+# Chips differ from their data sheet by one factor more than their profiles differ from each other (standard deviations
+# of the log). So three settings at 0.7 of 10, 20, 50 ms are not taken for 5, 10, 50 ms.
+_COMMON, _EACH = 0.5, 0.15
+# Time constants that all lie within this log distance of their profiles leave no doubt that is worth a note.
+_NEAR = 0.2
+# Choices of profiles to try at most; beyond, each setting takes its nearest.
+_MOST_CHOICES = 20_000
+
+
+def match_settings(
+    means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, int] | None, call: str
+) -> tuple[dict[int, int], str]:
+    """Return the profile of each setting, and a sentence that says how it was found; taus in ms."""
+    if len(means) > presets.size:
+        raise ValueError(
+            f"{call}: the tables hold {len(means)} leak settings, but the chip has {presets.size} tau_profiles. Check "
+            "the chip, or leave settings out."
+        )
+    if given is not None:
+        return _given(means, presets, given, call), "leak settings are matched to profiles as given"
+    by_index = all(
+        setting < presets.size and abs(math.log(tau / presets[setting])) < math.log(_PLAUSIBLE)
+        for setting, tau in means.items()
+    )
+    if by_index:
+        return {setting: setting for setting in means}, "leak settings are the indices of the profiles"
+    order = sorted(means, key=means.__getitem__)
+    taus = np.log([means[setting] for setting in order])
+    ranked = sorted((_cost(taus, np.log(presets[list(rows)])), rows) for rows in _choices(presets, taus))
+    rows = ranked[0][1]
+    matched = dict(zip(order, rows, strict=True))
+    told = ", ".join(f"{s} -> profile {matched[s]} ({presets[matched[s]]:g} ms)" for s in sorted(matched))
+    how = f"leak settings are matched to profiles by their time constants: {told}"
+    apart = float(np.abs(taus - np.log(presets[list(rows)])).max())
+    if apart > _NEAR and len(ranked) > 1 and ranked[1][0] - ranked[0][0] < 4.0:
+        other = ", ".join(f"{s}={row}" for s, row in sorted(zip(order, ranked[1][1], strict=True)))
+        how += f"; nearly as likely is settings {other}"
+    return {setting: matched[setting] for setting in sorted(matched)}, how
+
+
+def _choices(presets: np.ndarray, taus: np.ndarray) -> Any:
+    if math.comb(presets.size, taus.size) <= _MOST_CHOICES:
+        return itertools.combinations(range(presets.size), taus.size)
+    # So many profiles lie close together; the nearest free one of each is as good.
+    rows: list[int] = []
+    for place, tau in enumerate(taus):
+        least, most = (rows[-1] + 1 if rows else 0), presets.size - (taus.size - place) + 1
+        rows.append(least + int(np.argmin(np.abs(np.log(presets[least:most]) - tau))))
+    return [tuple(rows)]
+
+
+def _cost(taus: np.ndarray, presets: np.ndarray) -> float:
+    ratio = taus - presets
+    # The best common factor under a normal prior of its log.
+    common = ratio.sum() / (ratio.size + (_EACH / _COMMON) ** 2)
+    return float(np.sum((ratio - common) ** 2) / _EACH**2 + (common / _COMMON) ** 2)
+
+
+def _given(means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, int], call: str) -> dict[int, int]:
+    matched = {
+        _arguments.whole_number(setting, call=call, name="a key of settings"): _arguments.whole_number(
+            row, call=call, name=f"settings[{setting!r}]", most=presets.size - 1
+        )
+        for setting, row in given.items()
+    }
+    missing = sorted(set(means) - set(matched))
+    extra = sorted(set(matched) - set(means))
+    if missing or extra:
+        fault = f"lacks setting {missing[0]}" if missing else f"holds setting {extra[0]}, which no table has"
+        raise ValueError(f"{call}: settings {fault}; the tables have {sorted(means)}.")
+    if len(set(matched.values())) < len(matched):
+        raise ValueError(f"{call}: settings must give each setting a profile of its own; got {matched}.")
+    return matched
+
+
+def scaled_profiles(measured: Mapping[int, float], presets: np.ndarray, call: str) -> tuple[np.ndarray, str]:
+    """Return all profiles in ms, those not measured scaled as their measured neighbours, and a note on them."""
+    rows = np.array(sorted(measured))
+    taus = np.array([measured[row] for row in rows])
+    if np.any(np.diff(taus) <= 0):
+        at = int(np.argmax(np.diff(taus) <= 0))
+        raise ValueError(
+            f"{call}: time constants must grow with the profile; profile {rows[at]} has {taus[at]:.4g} ms and profile "
+            f"{rows[at + 1]} has {taus[at + 1]:.4g} ms. Match them with settings."
+        )
+    log = np.log(presets)
+    # Straight in the log between measured profiles and level outside them, so that the order is kept.
+    ratio = np.interp(log, log[rows], np.log(taus) - log[rows])
+    profiles = presets * np.exp(ratio)
+    profiles[rows] = taus
+    others = [row for row in range(presets.size) if row not in measured]
+    if not others:
+        return profiles, ""
+    return profiles, (
+        f"profiles {', '.join(map(str, others))} were not measured: their time constants are assumed, scaled by "
+        f"{np.exp(ratio[others]).min():.3g} to {np.exp(ratio[others]).max():.3g} as those measured"
+    )

@@ -1,0 +1,127 @@
+"""Checks of training with a chip in the loop: its parts, its loss, and the membranes that come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._files import first_line
+from brainhw.chip import ChipSpec
+from brainhw.nn import chip_weights
+from brainhw.silicon.device import Device
+
+__all__ = [
+    "all_finite",
+    "answer",
+    "check_same_chip",
+    "checked_device",
+    "checked_optimizer",
+    "membranes_of_other_unit",
+    "odd_targets",
+    "scalar_loss",
+]
+
+# Membranes beyond this many thresholds are in another unit, and so are those that stay below its inverse.
+_MOST = 100
+
+
+def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> None:
+    """Raise if another chip was put in place since the loop was built: its program is that of the old one."""
+    for weight in chip_weights(net).values():
+        if weight.chip is not chip and weight.chip != chip:
+            raise ValueError(
+                f"{call}: the network must be on the chip that the loop was built for, {chip.name!r}; got "
+                f"{weight.chip.name!r}, put in place since. Build a new InTheLoop with it."
+            )
+
+
+def answer(function: Callable[..., Any], name: str, outputs: jax.Array, y: jax.Array, call: str) -> Any:
+    """Return ``function(outputs, y)``, or raise one sentence where it fails."""
+    try:
+        return function(outputs, y)
+    except Exception as error:  # a function of the user may raise anything
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"{call}: {name}(outputs, y) raised {type(error).__name__} for outputs {outputs.shape} and y "
+            f"{y.dtype} {y.shape}: {first_line(error)}. Give targets that it takes, or mend it."
+        ) from error
+
+
+def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call: str) -> jax.Array:
+    """Return the loss of a batch, or raise one sentence where it fails or is no scalar."""
+    value = answer(loss, "loss", outputs, y, call)
+    dtype = getattr(u.get_mantissa(value), "dtype", np.asarray(0.0).dtype if type(value) is float else None)
+    shape = () if dtype is None else np.shape(u.get_mantissa(value))
+    if dtype is None or shape or not jnp.issubdtype(dtype, jnp.floating):
+        got = _arguments.describe(value) if dtype is None else f"shape {shape} and dtype {dtype}"
+        raise ValueError(f"{call}: loss must return one real number, a scalar; got {got}. Take the mean, say.")
+    return value
+
+
+def odd_targets(y: np.ndarray, n_out: int) -> str:
+    """Return what is odd about targets, for a message: not finite, or labels that no output neuron has."""
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        return ", at y (it holds values that are not finite)"
+    if y.dtype.kind not in "iu" or y.ndim != 1 or (y.min() >= 0 and y.max() < n_out):
+        return ""
+    return f", at y (it runs from {y.min()} to {y.max()}, and classes from 0 to {n_out - 1})"
+
+
+def membranes_of_other_unit(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float) -> tuple[str, bool]:
+    """Return what is wrong with membranes in mV, and whether no chip can have them; empty if nothing is."""
+    low, high = float(V.min()), float(V.max())
+    largest = max(-low, high)
+    if largest > _MOST * V_th:
+        return (
+            f"membranes of {path!r} must lie within {_MOST} thresholds of {V_th:g} mV; got {low:g} to {high:g} mV. "
+            "Give them with their own unit, or use membranes=False.",
+            True,
+        )
+    # A neuron that fires in most steps is mostly at its reset.
+    if largest < V_th / _MOST and 0 < spikes.mean() < 0.5:
+        return (
+            f"the membranes of {path!r} stay within {largest:.3g} mV while its neurons fire, and the threshold is "
+            f"{V_th:g} mV. Check their unit, or use membranes=False.",
+            False,
+        )
+    return "", False
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Return whether every number of a tree is finite."""
+    return jnp.all(jnp.stack([jnp.isfinite(u.get_mantissa(leaf)).all() for leaf in jax.tree.leaves(tree)]))
+
+
+def checked_device(device: Any, call: str) -> Device:
+    """Return the device, or raise unless it has the methods of one."""
+    if isinstance(device, type) or not isinstance(device, Device):
+        raise TypeError(
+            f"{call}: device must have the methods program and run of brainhw.silicon.Device; "
+            f"got {_arguments.describe(device)}."
+        )
+    return device
+
+
+def checked_optimizer(optimizer: Any, net: brainstate.nn.Module, call: str) -> tuple[Any, dict[Any, brainstate.State]]:
+    """Return the optimizer and the weights that it learns; all of the network where it has none yet."""
+    if not isinstance(optimizer, braintools.optim.Optimizer) or not hasattr(optimizer, "state_dict"):
+        raise TypeError(
+            f"{call}: optimizer must be an optimizer of braintools.optim, such as braintools.optim.Adam(lr=0.01); "
+            f"got {_arguments.describe(optimizer)}."
+        )
+    of_net = net.states(brainstate.ParamState)
+    known = optimizer.param_states.to_pytree() or {}
+    if not known:
+        optimizer.register_trainable_weights(of_net)
+        return optimizer, dict(of_net)
+    if not {id(state) for state in known.values()} <= {id(state) for state in of_net.values()}:
+        raise ValueError(f"{call}: optimizer holds weights of another network; give a new one, or one of this network.")
+    return optimizer, known

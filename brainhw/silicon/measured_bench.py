@@ -1,0 +1,65 @@
+"""A program run by the model: with the chip in place of a network, or with a measured chip as the bench."""
+
+from __future__ import annotations
+
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.silicon.device import DeviceError
+from brainhw.silicon.measured import MeasuredChip
+from brainhw.silicon.program import ChipProgram
+from brainhw.silicon.put_chip import put_chip
+from brainhw.silicon.recorded_drives import bench_input
+from brainhw.silicon.recording import Recording
+from brainhw.transform import rollout
+from brainhw.transform.prepare import states_restored
+
+__all__ = ["MeasuredBench", "model_run"]
+
+
+def model_run(
+    net: brainstate.nn.Module, program: ChipProgram, x: np.ndarray
+) -> tuple[Recording, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return what a network does on ``x``, and tau (ms) and threshold (mV) of each neuron; the network stays as it was.
+
+    The program names the layers of the network.
+    """
+    names = {path: (f"{path}.spk", f"{path}.V") for path in program.layers}
+    record = [name for pair in names.values() for name in pair]
+    with states_restored(net, keep_weights=False), brainstate.environ.context(dt=program.dt, fit=False):
+        # In the precision of the network, which may be a half.
+        seen = rollout(net, jnp.asarray(x, brainstate.environ.dftype()), record=record)[1]
+        modules = {".".join(map(str, place)): node for place, node in net.nodes().items()}
+        taus = {path: np.asarray(modules[path].chip_tau.value.to(u.ms).mantissa).ravel() for path in names}
+        thresholds = {path: np.asarray(modules[path].chip_V_th.value.to(u.mV).mantissa).ravel() for path in names}
+    shape = {path: (*x.shape[:2], n) for path, n in program.layers.items()}
+    spikes = {path: np.asarray(seen[name]).reshape(shape[path]) for path, (name, _) in names.items()}
+    membranes = {
+        path: np.asarray(seen[name].to(u.mV).mantissa).reshape(shape[path]) * u.mV for path, (_, name) in names.items()
+    }
+    return Recording(spikes, membranes), taus, thresholds
+
+
+class MeasuredBench:
+    """A measured chip that plays the bench: the exact model with its numbers, without noise. A :class:`Device`."""
+
+    def __init__(self, measured: MeasuredChip) -> None:
+        self._measured = _arguments.instance(measured, MeasuredChip, call="MeasuredBench", name="measured")
+        self._held: tuple[brainstate.nn.Module, ChipProgram] | None = None
+
+    def program(self, program: ChipProgram) -> None:
+        """Put the measured chip in place of the program's."""
+        net = program.to_net()
+        with brainstate.environ.context(dt=program.dt):
+            put_chip(net, self._measured, program.placement)
+        self._held = net, program
+
+    def run(self, x: np.ndarray) -> Recording:
+        """Return spikes and membranes of all layers on ``x [T, B, N_in]``."""
+        if self._held is None:
+            raise DeviceError("MeasuredBench.run: there is no program on the chip; call program(...) first.")
+        net, program = self._held
+        return model_run(net, program, bench_input(x, program, call="MeasuredBench.run", name="x"))[0]

@@ -1,0 +1,74 @@
+"""A measured chip from numbers of single neurons: their places, their means and their spreads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import brainunit as u
+import numpy as np
+
+from brainhw.chip import TauProfiles
+from brainhw.chip.spec import WIDEST_THRESHOLD
+from brainhw.silicon.measured import MeasuredChip
+from brainhw.silicon.program import ChipProgram
+
+__all__ = ["measured_chip"]
+
+
+def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredChip:
+    """Return the measured chip of the fits of each layer (:class:`LayerFit`), on the places of a program.
+
+    Charge curve and capacitance stay those of the program's chip, and thresholds take what differs. Where membranes
+    tell the mean gain of the charge, capacitance and thresholds share it, so that membranes come in the bench's mV.
+    """
+    chip = program.chip
+    profiles = np.asarray(chip.tau_profiles.values.to(u.ms).mantissa, float)
+    tau, tau_error = np.full((2, len(profiles), chip.n_neurons), np.nan)
+    V_th, V_th_error = np.full((2, chip.n_neurons), np.nan)
+    ratios, gains, noises = [], [], []
+    for path, one in layers.items():
+        at, leak = program.physical(path), program.leak(path)
+        V_th[at], V_th_error[at] = one.threshold.mantissa, one.threshold_error.mantissa
+        tau[leak, at], tau_error[leak, at] = one.tau.mantissa, one.tau_error.mantissa
+        ratios.append(one.tau.mantissa / profiles[leak])
+        noises.append(one.noise.mantissa)
+        gains.append(one.gain)
+    gain = 1.0
+    if all(held is not None for held in gains):
+        gain = float(np.exp(np.nanmean(np.log(np.concatenate(gains)))))
+    V_th, V_th_error = gain * V_th, gain * V_th_error
+    ratio = np.concatenate(ratios)
+    mean = float(np.nanmean(V_th))
+    changes: dict[str, Any] = {
+        "name": f"{chip.name}, measured",
+        "V_th": mean * u.mV,
+        # One factor for all leak settings: a program uses few of them, and their order must not change.
+        "tau_profiles": TauProfiles(profiles * float(np.exp(np.nanmean(np.log(ratio)))) * u.ms),
+        "noise_std": gain * float(np.nanmedian(np.concatenate(noises))) * u.mV,
+    }
+    if (spread := _spread(V_th / mean, V_th_error / mean)) is not None:
+        changes["threshold_mismatch_std"] = min(spread, WIDEST_THRESHOLD)
+    relative = np.concatenate([one.tau_error.mantissa / one.tau.mantissa for one in layers.values()])
+    if (spread := _spread(np.log(ratio), relative)) is not None:
+        changes["leak_mismatch_std"] = spread
+    notes = "Fitted to recorded spikes; V_th stands for V_th over charge / capacitance, both kept as in the program."
+    if gain != 1.0:
+        changes["C"] = chip.C / gain
+        notes = "Fitted to recorded spikes and membranes; charge kept as in the program, C takes the measured gain."
+    return MeasuredChip(
+        spec=chip.replace(provenance="measured", **changes),
+        tau=tau * u.ms,
+        V_th=V_th * u.mV,
+        tau_error=tau_error * u.ms,
+        V_th_error=V_th_error * u.mV,
+        notes=notes,
+    )
+
+
+def _spread(values: np.ndarray, errors: np.ndarray) -> float | None:
+    """Return the standard deviation of the true values: that of the estimates without their errors."""
+    known = np.isfinite(values) & np.isfinite(errors)
+    if known.sum() < 2:
+        return None
+    return float(np.sqrt(max(np.var(values[known], ddof=1) - np.mean(errors[known] ** 2), 0.0)))

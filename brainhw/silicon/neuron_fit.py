@@ -1,0 +1,239 @@
+"""Maximum-likelihood fit of threshold, time constant and noise of many neurons at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw.silicon.recorded_drives import LayerRuns
+from brainhw.silicon.spike_likelihood import (
+    Observed,
+    curvature,
+    expected_spikes,
+    log_likelihood,
+    value_and_gradient,
+)
+
+__all__ = ["NeuronFit", "fit_neurons", "shared_factors"]
+
+# The likelihood keeps some twenty numbers of each step for its derivatives: about 0.3 GB for this many.
+_NUMBERS_AT_ONCE = 4_000_000
+# The fit is at its optimum where a Newton step would move no parameter by more than this share of its error.
+_SETTLED, _ROUNDS, _STEPS = 0.1, 12, 12
+# Where membranes make the errors tiny, float32 cannot come closer than this, in the logarithm.
+_CLOSE = 1e-3
+# A fit that stops further off than this share of its error, or than this distance, has found no optimum.
+_GOOD, _NEAR = 0.5, 5e-3
+_FURTHEST = 0.8  # the longest step of one round, in the logarithm
+# In front of the fit: factors of threshold and of tau that are tried, and the noise as a share of the threshold.
+_THRESHOLDS, _TAUS, _NOISE = np.arange(-1.2, 1.6, 0.3), np.arange(-1.0, 1.1, 0.5), 0.08
+# Membranes make the likelihood so steep that a finer grid is needed, and more noise where synapses differ.
+_FINE, _NOISES = np.arange(-0.2, 0.21, 0.04), np.array([0.0, 0.5, 1.0])
+# A bench without noise has no largest likelihood: it grows for ever as the noise falls. So some noise is always
+# assumed, as a share of the threshold, and the logarithm of the rest has a normal prior around another share, which a
+# hundred spikes outweigh.
+_LEAST_NOISE, _PRIOR, _PRIOR_STD = 0.003, 0.02, 1.5
+_LOWEST_MV = 2.0  # readings below it count as "below": the clamp at zero hides the membrane there
+_LEAST_READ_MV = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronFit:
+    """Estimates of ``N`` neurons: logarithms ``[K, N]`` of threshold (mV), tau (steps), noise (mV) and gain.
+
+    ``covariance [N, K, K]`` is the inverse of the curvature of the log-likelihood; ``settled`` marks the neurons
+    whose optimum was found. ``read_noise`` in mV or None, ``residuals [runs, N]`` is the surplus of spikes over their
+    standard deviation.
+    """
+
+    p: np.ndarray
+    covariance: np.ndarray
+    settled: np.ndarray
+    read_noise: float | None
+    residuals: np.ndarray
+
+
+def fit_neurons(
+    runs: LayerRuns,
+    threshold: np.ndarray,
+    tau_steps: np.ndarray,
+    *,
+    to_zero: bool,
+    advance: Callable[[], None] = lambda: None,
+) -> NeuronFit:
+    """Fit each neuron from its nominal threshold (mV) and time constant (steps), ``[N]``."""
+    read_noise = None
+    start = np.stack([np.log(threshold), np.log(tau_steps), np.log(_NOISE * threshold)])
+    if runs.membranes is not None:
+        gain, tau, noise, read_noise = _regression(runs, tau_steps)
+        start = np.stack(
+            [np.log(threshold), np.log(tau), np.log(noise / gain + _LEAST_NOISE * threshold), np.log(gain)]
+        )
+    seen = _observed(runs, read_noise, float(np.median(threshold)), to_zero)
+    p = _searched(start, seen)
+    advance()
+    p, bend, settled = _maximised(p, seen, np.log(_PRIOR * threshold), advance)
+    expected, variance = expected_spikes(p, seen)
+    spikes = runs.spikes.sum(axis=0, dtype=float)
+    n_runs = spikes.shape[0]
+    residuals = (spikes - expected[:n_runs]) / np.sqrt(np.maximum(variance[:n_runs], 1e-9))
+    p[2] = 0.5 * np.log(np.exp(2 * p[2]) + (_LEAST_NOISE * np.median(threshold)) ** 2)
+    return NeuronFit(p, np.linalg.pinv(bend, hermitian=True), settled, read_noise, residuals)
+
+
+def _observed(runs: LayerRuns, read_noise: float | None, typical: float, to_zero: bool) -> Observed:
+    n_steps, n_runs, n_neurons = runs.drive.shape
+    # Chunks of runs bound the memory; the last is filled with runs that count nothing.
+    size = max(1, min(n_runs, _NUMBERS_AT_ONCE // (n_steps * n_neurons)))
+    n_chunks = -(-n_runs // size)
+
+    def chunks(array: np.ndarray) -> jnp.ndarray:
+        filled = np.pad(array, [(0, 0), (0, n_chunks * size - n_runs)] + [(0, 0)] * (array.ndim - 2))
+        return jnp.asarray(filled.reshape(n_steps, n_chunks, size, *array.shape[2:]).swapaxes(0, 1), jnp.float32)
+
+    return Observed(
+        drive=chunks(runs.drive),
+        spikes=chunks(runs.spikes),
+        valid=chunks(runs.valid),
+        membranes=None if runs.membranes is None else chunks(runs.membranes),
+        read_noise=jnp.float32(read_noise or 0.0),
+        floor=jnp.float32(_LOWEST_MV),
+        least_noise=jnp.float32(_LEAST_NOISE * typical),
+        to_zero=to_zero,
+    )
+
+
+def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
+    """Return the best of a grid around the start, neuron by neuron: the likelihood has more than one peak."""
+    best, value = start, np.full(start.shape[1], -np.inf)
+
+    def tried(p: np.ndarray) -> None:
+        nonlocal best, value
+        found = log_likelihood(p, seen)
+        better = found > value
+        best, value = np.where(better, p, best), np.where(better, found, value)
+
+    alone = seen.membranes is None
+    for threshold in _THRESHOLDS:
+        for tau in _TAUS if alone else [0.0]:
+            # The noise is a share of the threshold; membranes tell it, and tau, beforehand.
+            tried(start + np.array([threshold, tau, threshold] if alone else [threshold, 0, 0, 0])[:, None])
+    if not alone:
+        coarse = best
+        for threshold in _FINE:
+            for noise in _NOISES:
+                tried(coarse + np.array([threshold, 0, noise, 0])[:, None])
+    return best
+
+
+def _maximised(
+    p: np.ndarray, seen: Observed, usual: np.ndarray, advance: Callable[[], None]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the optimum of every neuron, the curvature there, and which neurons have reached it.
+
+    The neurons share one call of L-BFGS. In coordinates where the curvature of each is the identity, it needs few
+    steps; they are renewed until a Newton step would be small beside the standard errors.
+    """
+    from scipy.optimize import minimize
+
+    def posterior(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, slope = value_and_gradient(p, seen)
+        away = (p[2] - usual) / _PRIOR_STD
+        slope[2] -= away / _PRIOR_STD
+        return value - 0.5 * away**2, slope
+
+    for last in [False] * _ROUNDS + [True]:
+        gradient = posterior(p)[1]
+        bend = curvature(p, seen)
+        bend[:, 2, 2] += 1 / _PRIOR_STD**2
+        sizes, axes = np.linalg.eigh(bend)
+        # A flat or a hollow direction gets the step of an error of 1 in the logarithm.
+        scale = np.sqrt(np.maximum(np.abs(sizes), 1.0))
+        whiten = axes / scale[:, None, :]
+        steps = np.einsum("nki,kn->in", whiten, gradient)
+        left = np.abs(np.einsum("nki,in->kn", whiten, steps)).max(axis=0)
+        settled = ((np.abs(steps).max(axis=0) < _SETTLED) | (left < _CLOSE)) & (sizes.min(axis=1) > 0)
+        if last or settled.all():
+            break
+
+        # A neuron far from its optimum has a slope that would hide all others; its optimum is the same at any weight.
+        weight = 1 / np.maximum(1.0, np.abs(steps).max(axis=0))
+
+        def loss(
+            y: np.ndarray, p: np.ndarray = p, whiten: np.ndarray = whiten, weight: np.ndarray = weight
+        ) -> tuple[float, np.ndarray]:
+            moved = p + np.einsum("nki,in->kn", whiten, y.reshape(p.shape))
+            value, slope = posterior(moved)
+            return -float((weight * value).sum()), -(weight * np.einsum("nki,kn->in", whiten, slope)).ravel()
+
+        # The line search sees the sum over neurons: without a bound it lets one neuron run away for the others.
+        reach = (_FURTHEST * scale.T).ravel()
+        found = minimize(
+            loss,
+            np.zeros(p.size),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=np.stack([-reach, reach], axis=1),
+            options={"maxiter": _STEPS},
+        )
+        p = p + np.einsum("nki,in->kn", whiten, found.x.reshape(p.shape))
+        advance()
+    return p, bend, ((np.abs(steps).max(axis=0) < _GOOD) | (left < _NEAR)) & (sizes.min(axis=1) > 0)
+
+
+def shared_factors(
+    runs: LayerRuns, threshold: np.ndarray, tau_steps: np.ndarray, *, to_zero: bool
+) -> tuple[float, float]:
+    """Return the factors of threshold and tau, common to all neurons, that make the recorded spikes most likely."""
+    from scipy.optimize import minimize
+
+    seen = _observed(LayerRuns(runs.drive, runs.spikes, None, runs.valid), None, float(np.median(threshold)), to_zero)
+    start = np.stack([np.log(threshold), np.log(tau_steps), np.log(_NOISE * threshold)])
+
+    def loss(common: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = value_and_gradient(start + common[:, None], seen)
+        return -value.sum() / n, -slope.sum(axis=1) / n
+
+    n = max(1.0, float(runs.spikes.sum()))
+    grid = [np.array([threshold, tau, threshold]) for threshold in _THRESHOLDS for tau in _TAUS]
+    first = max(grid, key=lambda common: log_likelihood(start + common[:, None], seen).sum())
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(-3.0, 3.0)] * 3)
+    return float(np.exp(found.x[0])), float(np.exp(found.x[1]))
+
+
+def _regression(runs: LayerRuns, tau_steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Return gain, tau (steps), noise (mV) of each neuron, and the read noise (mV), from recorded membranes.
+
+    Where no spike and no clamp lies between, ``V[t] = beta V[t-1] + gain I[t]``. Read noise in ``V[t-1]`` would make
+    ``beta`` small, so the nominal membrane under the recorded resets stands in for it as an instrument.
+    """
+    assert runs.membranes is not None
+    V, drive, spikes = runs.membranes, runs.drive, runs.spikes
+    nominal, decay = np.zeros_like(V), np.exp(-1 / tau_steps).astype(np.float32)
+    for t in range(len(V)):
+        before = nominal[t - 1] * (1 - spikes[t - 1]) if t else 0.0
+        nominal[t] = np.maximum(decay * before + drive[t], 0)
+    use = (spikes[1:] == 0) & (V[1:] > _LOWEST_MV) & (V[:-1] > _LOWEST_MV) & (runs.valid[1:, :, None] > 0)
+    proxy = nominal[:-1] * (1 - spikes[:-1])
+
+    def total(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.sum(a * b * use, axis=(0, 1), dtype=float)
+
+    # Two equations for each neuron, one an instrument: the proxy, and the drive.
+    left = np.array([[total(one, V[:-1]), total(one, drive[1:])] for one in (proxy, drive[1:])])
+    right = np.array([total(one, V[1:]) for one in (proxy, drive[1:])])
+    left = np.moveaxis(left, -1, 0) + 1e-6 * np.eye(2)
+    beta, gain = np.linalg.solve(left, right.T[..., None])[..., 0].T
+    beta, gain = np.clip(beta, 1e-3, 0.9999), np.clip(gain, 0.05, 20)
+    error = (V[1:] - beta * V[:-1] - gain * drive[1:]) * use
+    counted = np.maximum(use.sum(axis=(0, 1)), 1)
+    variance = np.sum(error**2, axis=(0, 1)) / counted
+    pairs = np.maximum((use[1:] & use[:-1]).sum(axis=(0, 1)), 1)
+    # Read noise comes back with the opposite sign in the error of the next step.
+    read = np.median(-np.sum(error[1:] * error[:-1], axis=(0, 1)) / pairs / beta)
+    read = max(float(read), _LEAST_READ_MV**2)
+    noise = np.sqrt(np.maximum(variance - (1 + beta**2) * read, 0.01))
+    return gain, -1 / np.log(beta), noise, float(np.sqrt(read))

@@ -1,0 +1,76 @@
+"""Synapses of a charge table that are unlike the others: dead, of the other sign, or not connected to them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["cell_means", "odd_synapses", "shares_codes"]
+
+# Synapses of a chip spread by some percent to some ten percent; outside these a synapse is broken or miswired.
+_LEAST, _MOST = 0.2, 3.0
+_SURE = 3.0
+# Fewer readings that others share tell no gain.
+_LEAST_SHARED = 3
+
+
+def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return the rows [R] of the synapses that are alike, and a note on each other one.
+
+    Each synapse is compared with the median synapse at the codes that it shares with others. One that carries beyond
+    three standard errors less than a fifth or more than three times the charge is left out.
+    """
+    codes, k = np.unique(code, return_inverse=True)
+    synapses, s = np.unique(synapse, return_inverse=True)
+    mean, count = cell_means(k, s, charge)
+    shared = (count > 0) & ((count > 0).sum(1, keepdims=True) > 1)
+    if synapses.size == 2:
+        # Of two the one that rises more is sound: their median would mix both.
+        slopes = [_slope(codes, mean[:, place]) for place in range(2)]
+        reference = mean[:, int(np.argmax(slopes))]
+    else:
+        reference = np.array([np.median(row[there > 0]) for row, there in zip(mean, count, strict=True)])
+    kept, notes = np.ones(synapses.size, bool), []
+    for place, number in enumerate(synapses):
+        use = shared[:, place] & np.isfinite(reference)
+        x, y = reference[use], mean[use, place]
+        power = float((x**2).sum())
+        if use.sum() < _LEAST_SHARED or not power > 0:
+            continue
+        gain = float((x * y).sum()) / power
+        error = float(np.sqrt(((y - gain * x) ** 2).sum() / (use.sum() - 1) / power))
+        if gain + _SURE * error < _LEAST or gain - _SURE * error > _MOST:
+            kept[place] = False
+            small = "its sign is inverted" if gain < -_LEAST else "it may be dead"
+            why = small if gain < _LEAST else "check its weight"
+            notes.append(f"synapse {number} is left out: it carries {gain:.2f} times the charge of the others; {why}")
+    if kept.sum() < kept.size / 2:
+        # No majority that could be called sound; the fit itself then judges the table.
+        return np.ones(code.size, bool), []
+    return kept[s], notes
+
+
+def cell_means(k: np.ndarray, s: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and number of the readings of each pair of code and synapse, [K, S]; NaN where there is none."""
+    count = np.zeros((k.max() + 1, s.max() + 1))
+    np.add.at(count, (k, s), 1.0)
+    total = np.zeros_like(count)
+    np.add.at(total, (k, s), charge)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0), count
+
+
+def shares_codes(count: np.ndarray) -> bool:
+    """Return whether codes in common link all synapses, so that gains can be compared; ``count`` is [K, S]."""
+    reached = np.zeros(count.shape[1], bool)
+    reached[0] = True
+    for _ in range(count.shape[1]):
+        linked = (count[(count[:, reached] > 0).any(1)] > 0).any(0) | reached
+        if (linked == reached).all():
+            break
+        reached = linked
+    return bool(reached.all())
+
+
+def _slope(codes: np.ndarray, charge: np.ndarray) -> float:
+    there = np.isfinite(charge)
+    middle = codes[there] - codes[there].mean()
+    return float((middle * charge[there]).sum() / max(float((middle**2).sum()), 1e-300))

@@ -1,0 +1,78 @@
+"""Measured numbers beside those of the chip so far: a wrong unit is a factor of a thousand, and no fit sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from brainhw.chip import ChipSpec
+from brainhw.silicon.fit_charge import ChargeFit
+from brainhw.silicon.fit_leak import LeakFit
+from brainhw.silicon.fit_threshold import ThresholdFit
+
+__all__ = ["note_charge", "note_leak", "note_taus", "note_threshold"]
+
+# A chip is within the first factor of its data sheet. No chip of a family is beyond the second.
+_UNUSUAL, _IMPOSSIBLE = 5.0, 100.0
+# The nearest profile is never far.
+_IMPOSSIBLE_TAU = 20.0
+# Thresholds lie closer to the data sheet, and half the time window or twice the charge moves them by 2.
+_UNUSUAL_V_TH = 1.9
+# A decay that begins above this many thresholds had a spike before it, or its unit is wrong.
+_HIGH_START = 3.0
+
+
+def note_charge(fit: ChargeFit, chip: ChipSpec, *, call: str) -> list[str]:
+    """Return notes on the charge of the strongest code."""
+    charge, weights = np.asarray(fit.charge.mantissa), np.asarray(fit.curve.weights, np.float32)
+    at = int(np.argmax(np.abs(charge)))
+    usual = float(np.asarray(chip.charge(weights).mantissa)[at])
+    return _far(abs(charge[at]), abs(usual), f"the charge of code {fit.codes[at]}", "charge", "fC", call=call)
+
+
+def note_leak(fit: LeakFit, chip: ChipSpec, *, call: str) -> list[str]:
+    """Return notes on the membrane at which the decays begin; they may begin as low as one likes."""
+    start, V_th = float(np.nanmedian(np.asarray(fit.start.mantissa))), float(chip.V_th.mantissa)
+    if start <= V_th:
+        return []
+    return _far(start, V_th, "the median start of the decays", "V", "mV", call=call, note=_HIGH_START)
+
+
+def note_taus(means: Mapping[int, float], presets: np.ndarray, *, call: str) -> list[str]:
+    """Return notes on the time constants of leak settings, in ms, beside the nearest profile."""
+    notes = []
+    for setting, tau in means.items():
+        nearest = float(presets[int(np.argmin(np.abs(np.log(tau / presets))))])
+        notes += _far(tau, nearest, f"tau of setting {setting}", "t", "ms", call=call, refuse=_IMPOSSIBLE_TAU)
+    return notes
+
+
+def note_threshold(fit: ThresholdFit, chip: ChipSpec, *, call: str) -> list[str]:
+    """Return notes on the mean threshold."""
+    mean, usual = float(fit.mean.mantissa), float(chip.V_th.mantissa)
+    return _far(mean, usual, "the mean threshold", "rate, window and charge", "mV", call=call, note=_UNUSUAL_V_TH)
+
+
+def _far(
+    value: float,
+    usual: float,
+    what: str,
+    column: str,
+    unit: str,
+    *,
+    call: str,
+    note: float = _UNUSUAL,
+    refuse: float = _IMPOSSIBLE,
+) -> list[str]:
+    """Return a note on a value beyond the factor ``note`` of the usual one; raise on one beyond ``refuse``."""
+    if not (value > 0 and usual > 0):
+        return []
+    ratio = value / usual
+    seen = f"{what} is {value:.4g} {unit}, {ratio:.3g} times that of the chip so far, {usual:.4g} {unit}"
+    if not 1 / refuse <= ratio <= refuse:
+        raise ValueError(
+            f"{call}: {column} must be in its unit: {seen}, and at most a factor of {refuse:g} is accepted. Check the "
+            "unit in the name of the column, or give a chip with about the right value."
+        )
+    return [] if 1 / note < ratio < note else [f"{seen}: check the unit of {column}"]

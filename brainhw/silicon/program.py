@@ -1,0 +1,384 @@
+"""A network as a bench programs it: integer codes, leak settings, and the place of each neuron."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, final
+
+import brainstate
+import brainunit as u
+import jax
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._printing import printable
+from brainhw._table import plain_table
+from brainhw.chip import ChipSpec
+from brainhw.deploy.bundle import codes_of, content_of
+from brainhw.deploy.bundle_content import BundleContent, BundledLayer, BundledSynapse, Codes, Wire
+from brainhw.deploy.bundled_net import BundledNet
+from brainhw.deploy.placement import Placement
+from brainhw.kernel import WeightGrid
+from brainhw.nn import ChipWeight, chip_weights
+from brainhw.silicon.program_files import content_of_folder, places, write_folder
+
+__all__ = ["ChipProgram", "on_chip", "with_weights"]
+
+# Training breaks these two for a while and mends them later. The codes are those that the model applies: rounding cuts
+# off what is out of range.
+_UNJUDGED = ("weights in range", "one sign in a block")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ChipProgram:
+    """A network in the coordinates of its chip: what a bench must write to run it.
+
+    :meth:`of` makes one from a network, :meth:`load` from files, :meth:`to_net` makes the network again. The files are
+    described in the how-to "Connect a bench".
+
+    The physical neuron with index ``sum(chip.cores[:core]) + position`` holds one neuron of a layer. Its leak
+    setting is the index of its time constant in ``chip.tau_profiles``. A weight is a whole number, its code.
+
+    Parameters
+    ----------
+    content : BundleContent
+        The content of a bundle, which :meth:`of` and :meth:`load` give.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
+    >>> net = brainstate.nn.Sequential(
+    ...     bh.nn.H1v2Synapse(4, 3, weight_init=jnp.full((4, 3), 1.66), weight_bits="chip"),
+    ...     bh.nn.H1v2Layer(3, tau=20 * u.ms),
+    ... )
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     program = bh.silicon.ChipProgram.of(net)
+    >>> program.codes["layers.0"].tolist()[0], program.leak("layers.1").tolist(), program.physical("layers.1").tolist()
+    ([15, 15, 15], [4, 4, 4], [0, 1, 2])
+    """
+
+    content: BundleContent
+
+    def __post_init__(self) -> None:
+        _arguments.instance(self.content, BundleContent, call="ChipProgram", name="content", source="ChipProgram.of")
+
+    @staticmethod
+    def of(net: brainstate.nn.Module, placement: Placement | None = None) -> ChipProgram:
+        """Return the program of a network.
+
+        The network must keep every rule of :func:`brainhw.deploy.check_deployable` but two, which training breaks for a
+        while: weights out of range get the code of the limit, and blocks may hold both signs. A bench that needs blocks
+        of one sign must refuse such a program.
+
+        Parameters
+        ----------
+        net : brainstate.nn.Module
+            The network; it rounds its weights (``weight_bits="chip"``).
+        placement : Placement, optional
+            The place of each neuron. Default: that of a loaded network, otherwise what :func:`brainhw.deploy.place`
+            finds.
+
+        Returns
+        -------
+        ChipProgram
+            The program. A chip in place (:func:`brainhw.sample_chip`) goes with it for :meth:`to_net`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of another kind, the network breaks a rule, or the placement is of another network.
+        RuntimeError
+            If no dt is set in ``brainstate.environ``, or if called inside ``jit``.
+        """
+        call = "ChipProgram.of"
+        if placement is not None:
+            _arguments.instance(placement, Placement, call=call, name="placement", source="brainhw.deploy.place")
+        content = content_of(net, placement=placement, unjudged=_UNJUDGED, call=call)
+        if placement is not None:
+            sizes = {path: len(layer.profiles) for path, layer in content.layers.items()}
+            if placement.layers != sizes or placement.chip.cores != content.chip.cores:
+                raise ValueError(
+                    f"{call}: placement must be one of this network; it places {placement.layers} on cores "
+                    f"{placement.chip.cores}, and the network has {sizes} for cores {content.chip.cores}."
+                )
+            # Checked again: the kinds of its pieces decide which cores a layer may lie on.
+            Placement.from_list(content.chip, placement.to_list(), sizes)
+        return ChipProgram(content)
+
+    def updated(self, net: brainstate.nn.Module) -> ChipProgram:
+        """Return this program with the present weights of its network; much faster than :meth:`of`.
+
+        For a loop that programs the chip after each update. Wiring, placement and leak settings are taken over.
+
+        Parameters
+        ----------
+        net : brainstate.nn.Module
+            The network that the program was made of, or a copy.
+
+        Returns
+        -------
+        ChipProgram
+            The program with new codes, without a chip in place.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``net`` has other weights or another chip, or a weight is no level of its grid.
+        """
+        _arguments.check_module(net, call="ChipProgram.updated")
+        return with_weights(self, chip_weights(net))
+
+    @property
+    def chip(self) -> ChipSpec:
+        """The chip that the network was built for."""
+        return self.content.chip
+
+    @property
+    def dt(self) -> u.Quantity:
+        """The time step, ms."""
+        return self.content.dt
+
+    @property
+    def placement(self) -> Placement:
+        """The place of each neuron."""
+        return self.content.placement
+
+    @property
+    def wires(self) -> tuple[Wire, ...]:
+        """Each synapse with its source (the path of a layer or ``"input"``) and its layer, in the order of a step."""
+        return self.content.wires
+
+    @property
+    def output(self) -> str:
+        """The path of the output layer."""
+        return self.content.output
+
+    @property
+    def n_in(self) -> int:
+        """Width of the input."""
+        return self.content.n_in
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """The neurons of each layer, by its path, in the order of a step."""
+        return {wire.layer: len(self.content.layers[wire.layer].profiles) for wire in self.content.wires}
+
+    @property
+    def frontend(self) -> str | None:
+        """The path of the frontend, if the program has one."""
+        return next((path for path, synapse in self.content.synapses.items() if synapse.frontend), None)
+
+    @property
+    def codes(self) -> Mapping[str, np.ndarray]:
+        """The codes of each synapse ``[N_in, N_out]`` (frontend: ``[N]``), and of each recurrent layer ``[N, N]``."""
+        return MappingProxyType({path: codes.values for path, codes in self.content.weights()})
+
+    @property
+    def bits(self) -> dict[str, int]:
+        """The bits of each of the :attr:`codes`."""
+        return {path: codes.bits for path, codes in self.content.weights()}
+
+    def leak(self, layer: str) -> np.ndarray:
+        """Return the leak setting of each neuron of a layer, ``[N]``: indices of ``chip.tau_profiles``."""
+        _arguments.choice(layer, self.content.layers, call="ChipProgram.leak", name="layer")
+        return self.content.layers[layer].profiles
+
+    def physical(self, layer: str) -> np.ndarray:
+        """Return the index on the chip of each neuron of a layer, ``[N]``: ``sum(cores[:core]) + position``."""
+        _arguments.choice(layer, self.content.layers, call="ChipProgram.physical", name="layer")
+        return self.placement.physical_of(layer)
+
+    def save(self, folder: str | os.PathLike[str], *, format: str = "npz") -> None:
+        """Write the program to a folder: ``program.json`` with ``program.npz`` or with three CSV files.
+
+        The folder is made if it is not there; the folder above it must exist. Files of an earlier program in it are
+        replaced. A folder whose writing was cut off has no ``program.json`` and is refused by :meth:`load`.
+
+        Parameters
+        ----------
+        folder : path
+            The folder.
+        format : {'npz', 'csv'}, optional
+            ``'csv'`` writes ``neurons.csv``, ``codes.csv`` and ``levels.csv`` in place of ``program.npz``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of another kind, or the folder cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import brainhw as bh, brainstate, brainunit as u
+        >>> net = brainstate.nn.Sequential(bh.nn.H1v1Frontend(weight_bits=5), bh.nn.H1v1Layer(16, tau=5 * u.ms))
+        >>> with brainstate.environ.context(dt=1.0 * u.ms), tempfile.TemporaryDirectory() as folder:
+        ...     program = bh.silicon.ChipProgram.of(net)
+        ...     program.save(folder, format="csv")
+        ...     sorted(os.listdir(folder)), bh.silicon.ChipProgram.load(folder) == program
+        (['codes.csv', 'levels.csv', 'neurons.csv', 'program.json'], True)
+        """
+        write_folder(self.content, folder, files=format, call="ChipProgram.save")
+
+    @staticmethod
+    def load(folder: str | os.PathLike[str]) -> ChipProgram:
+        """Read a program from the folder that :meth:`save` wrote and perhaps a lab edited.
+
+        Parameters
+        ----------
+        folder : path
+            The folder.
+
+        Returns
+        -------
+        ChipProgram
+            The program.
+
+        Raises
+        ------
+        TypeError
+            If ``folder`` is not a path.
+        ValueError
+            If a file is missing, damaged or cut short, or holds a value that no program has: a code off the grid, two
+            neurons at one place, an unknown layer; the message names it.
+        """
+        return ChipProgram(content_of_folder(folder, call="ChipProgram.load"))
+
+    def to_net(self, chip: ChipSpec | None = None) -> BundledNet:
+        """Return the network of the program, which gives exactly the spikes of the one that it was made of.
+
+        Parameters
+        ----------
+        chip : ChipSpec, optional
+            Another chip of the family with the same cores, to see the program on it. Default: the chip of the program,
+            with the chip in place, if any.
+
+        Returns
+        -------
+        BundledNet
+            The network, with the paths of the original. Run it inside ``brainstate.environ.context(dt=program.dt)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the chip does not take the program, or the precision of ``brainstate.environ`` is another.
+        RuntimeError
+            If called inside ``jit``.
+        """
+        call, content = "ChipProgram.to_net", self.content
+        if _arguments.inside_jit():
+            raise RuntimeError(f"{call}: jit would lose the states of the network; call it outside of jit.")
+        if chip is not None:
+            _arguments.instance(chip, ChipSpec, call=call, name="chip")
+            content = on_chip(content, chip, call)
+        try:
+            return BundledNet(content)
+        except ValueError as error:
+            raise ValueError(f"{call}: the program cannot become a network: {str(error).rstrip('.')}.") from error
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ChipProgram):
+            return NotImplemented
+        return _comparable(self.content) == _comparable(other.content)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        rows = []
+        for wire in self.wires:
+            layer, codes = self.content.layers[wire.layer], self.content.synapses[wire.synapse].weight
+            leak = ", ".join(map(str, np.unique(layer.profiles).tolist()))
+            cores = ", ".join(map(str, np.unique(self.placement.core_of(wire.layer)).tolist()))
+            shape = " x ".join(map(str, codes.values.shape))
+            rows.append(
+                (
+                    wire.layer,
+                    str(len(layer.profiles)),
+                    layer.topology,
+                    cores,
+                    leak,
+                    wire.source,
+                    wire.synapse,
+                    shape,
+                    str(codes.bits),
+                )
+            )
+        headings = ("layer", "neurons", "kind", "cores", "leak settings", "source", "synapse", "codes", "bits")
+        dt = f"{self.dt.mantissa:.6g} ms"
+        return printable(
+            f"program for {self.chip.name}: {sum(self.layers.values())} of {self.chip.n_neurons} neurons, steps of "
+            f"{dt}, output {self.output}\n{plain_table(headings, rows, left=('layer', 'source', 'synapse'))}"
+        )
+
+    def __repr__(self) -> str:
+        return f"ChipProgram({self.chip.name!r}, layers {self.layers})"
+
+
+def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> ChipProgram:
+    """Return ``program.updated(net)`` from the ``chip_weights(net)``, which a loop need not find in each step."""
+    call, content = "ChipProgram.updated", program.content
+    chips = [weight.effective.chip for weight in weights.values()]
+    if any(chip is not content.chip and chip != content.chip for chip in chips):
+        raise ValueError(f"{call}: net must be on the chip of the program; make a new one with ChipProgram.of(net).")
+    old = dict(content.weights())
+    shapes = {path: tuple(weight.master.value.shape) for path, weight in weights.items()}
+    wanted = {path: codes.values.shape for path, codes in old.items()}
+    if shapes != wanted:
+        raise ValueError(f"{call}: net must have the weights of the program, {wanted}; got {shapes}.")
+    new = _codes(weights, call)
+    synapses = {path: BundledSynapse(one.frontend, new[path]) for path, one in content.synapses.items()}
+    layers = {path: BundledLayer(one.profiles, new.get(path)) for path, one in content.layers.items()}
+    return ChipProgram(dataclasses.replace(content, synapses=synapses, layers=layers, in_place={}))
+
+
+def _codes(weights: Mapping[str, ChipWeight], call: str) -> dict[str, Codes]:
+    """Return the codes of weights by path, without the small operations of :func:`codes_of` where that is possible."""
+    found, grids, masters = {}, {}, []
+    for path, (master, _, effective) in weights.items():
+        _arguments.check_finite(master.value, call=call, name=f"the weight of {path}", fix="load it again")
+        # Rounding to this grid gives its levels to the bit, so there is nothing to check.
+        if type(effective.grid) is WeightGrid and effective.sign_alpha is None:
+            grids[path] = effective.grid
+            masters.append(master.value)
+        else:
+            found[path] = codes_of(path, weights[path], call)
+    # All in one call: to start one costs more than to round (2 ms a program become 0.2 ms).
+    for (path, grid), codes in zip(grids.items(), _rounded(tuple(grids.values()), masters), strict=True):
+        found[path] = Codes(grid.bits, np.asarray(codes))
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _rounded(grids: tuple[WeightGrid, ...], masters: list[jax.Array]) -> list[jax.Array]:
+    return [grid.codes(master) for grid, master in zip(grids, masters, strict=True)]
+
+
+def on_chip(content: BundleContent, chip: ChipSpec, call: str) -> BundleContent:
+    """Return a program for another chip, or raise if that chip has not the family, cores and settings of it."""
+    old = content.chip
+    for what, wanted, got in (
+        ("family", old.family, chip.family),
+        ("cores", old.cores, chip.cores),
+        ("frontend_channels", old.frontend_channels, chip.frontend_channels),
+        ("number of tau_profiles", _settings(old), _settings(chip)),
+    ):
+        if wanted != got:
+            raise ValueError(f"{call}: chip must have the {what} of the program, {wanted}; got {got}.")
+    placement = Placement(chip, content.placement.pieces)
+    return dataclasses.replace(content, chip=chip, placement=placement, in_place={})
+
+
+def _settings(chip: ChipSpec) -> int:
+    return len(chip.tau_profiles.values.mantissa)
+
+
+def _comparable(content: BundleContent) -> dict[str, Any]:
+    plain = content.to_plain()
+    # Pieces that touch are one piece in the files, and the version that wrote them does not matter.
+    at = {layer: (core.tolist(), position.tolist()) for layer, (core, position) in places(content.placement).items()}
+    return {**plain, "placement": at, "versions": None}

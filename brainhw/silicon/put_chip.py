@@ -1,0 +1,168 @@
+"""Put a measured chip in place of the nominal one of a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._settings import new_mark
+from brainhw.chip import ChipSpec
+from brainhw.deploy.bundled_net import BundledNet
+from brainhw.deploy.placement import Placement, place
+from brainhw.nn import net_chip
+from brainhw.nn.effective import EffectiveWeight
+from brainhw.nn.known import checked_masks
+from brainhw.silicon.measured import MeasuredChip
+from brainhw.transform.trace import put_back_on_failure
+
+__all__ = ["put_chip"]
+
+# Another value of these would be another network: other codes, other places, another reset.
+_SAME = ("family", "cores", "weight_limit", "weight_bits", "frontend_channels", "sign_block", "sign_axis", "reset")
+
+
+def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Placement | None = None) -> None:
+    """Put a measured chip in place: the network then runs with the numbers of its physical neurons.
+
+    Every module takes the mean values of ``measured.spec`` (charge curve, capacitance, threshold, time constants of the
+    leak settings). Each neuron takes the time constant and the threshold that were measured of its physical neuron at
+    its leak setting; where none was, the mean of the spec. The weights and their codes do not change.
+
+    The chip stays over calls and training. :func:`brainhw.sample_chip`, :func:`brainhw.deploy.robustness` and a
+    ``key=`` keep the measured values and sample the rest. A bundle holds it. :func:`brainhw.nominal_chip` puts the mean
+    of ``measured.spec`` in place and forgets the measured values. A function that ``brainstate.transform.jit`` compiled
+    before is traced again.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        A network of H1v1 or H1v2 modules, or of a family whose modules derive from :class:`brainhw.nn.H1Layer` and
+        :class:`brainhw.nn.H1Synapse`.
+    measured : MeasuredChip
+        The chip. Family, cores, ``weight_limit``, ``weight_bits``, frontend, sign blocks, reset and the number of leak
+        settings must be those of the network's chip.
+    placement : Placement, optional
+        The place of each neuron. Default: the place of a chip that was put before or of the bundle, otherwise the
+        result of :func:`brainhw.deploy.place`. Bundles and programs hold the same place.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is bad, the chip does not fit, the placement is of another network, or no placement exists;
+        nothing was changed then.
+    RuntimeError
+        If called inside ``jit``.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(4, 3), bh.nn.H1v2Layer(3, tau=20 * u.ms))
+    >>> tau = np.full((8, 200), np.nan)
+    >>> tau[4, :2] = [18.0, 23.0]  # setting 4 is 20 ms
+    >>> chip = bh.silicon.MeasuredChip(bh.chip.H1V2, tau * u.ms, np.full(200, 95.0) * u.mV)
+    >>> bh.silicon.put_chip(net, chip)
+    >>> bh.prepare_net(net)
+    >>> print(net.layers[1].chip_tau.value, net.layers[1].threshold())
+    [18. 23. 20.] ms [95. 95. 95.] mV
+    """
+    call = "put_chip"
+    _arguments.check_module(net, call=call)
+    _arguments.instance(measured, MeasuredChip, call=call, name="measured")
+    if placement is not None:
+        _arguments.instance(placement, Placement, call=call, name="placement")
+    if _arguments.inside_jit():
+        raise RuntimeError(f"{call}: it changes the chip of the network, which jit would hide; call it outside of jit.")
+    now = net_chip(net, call=call)
+    if now is None:
+        raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
+    _check_fits(now, measured, call)
+    modules = _modules(net, call)
+    layers = {path: module for path, module in modules.items() if hasattr(module, "profiles")}
+    if placement is None:
+        placement = net.placement if isinstance(net, BundledNet) else place(net)
+    _check_placement(placement, layers, now, call)
+    # With the parts of the modules, and the network itself if it comes from a bundle.
+    before = [(node, dict(vars(node))) for node in net.nodes().values()]
+    try:
+        with put_back_on_failure(net.states().values()):
+            for module in modules.values():
+                module.take_chip(measured.spec)
+            for path, layer in layers.items():
+                _put_values(layer, measured, placement.physical_of(path), call)
+            for node in net.nodes().values():
+                if isinstance(node, BundledNet):
+                    node.take_chip(measured.spec)
+    except BaseException:
+        for node, held in before:
+            vars(node).clear()
+            vars(node).update(held)
+        raise
+
+
+def _check_fits(now: ChipSpec, measured: MeasuredChip, call: str) -> None:
+    for name in _SAME:
+        one, other = getattr(now, name), getattr(measured.spec, name)
+        if one != other:
+            raise ValueError(
+                f"{call}: measured has {name} = {other}, the chip of the network has {one}; "
+                "give a chip that was measured as the one the network is built for."
+            )
+    settings = len(now.tau_profiles.values.mantissa)
+    if measured.n_settings != settings:
+        raise ValueError(
+            f"{call}: measured has {measured.n_settings} leak settings, the chip of the network has {settings}; build "
+            "the network on a chip with these settings, such as chip=measured.spec."
+        )
+
+
+def _modules(net: brainstate.nn.Module, call: str) -> dict[str, Any]:
+    """Return every module that has a chip, by its path, or raise if one cannot take another chip."""
+    found = {}
+    for where, node in net.nodes().items():
+        if isinstance(getattr(node, "chip", None), ChipSpec) and not isinstance(node, (EffectiveWeight, BundledNet)):
+            path = ".".join(map(str, where)) or type(node).__name__
+            if not callable(getattr(node, "take_chip", None)):
+                raise TypeError(
+                    f"{call}: {type(node).__name__} at {path!r} has a chip but no take_chip; derive it from H1Layer "
+                    "or H1Synapse."
+                )
+            found[path] = node
+    return found
+
+
+def _check_placement(placement: Placement, layers: Mapping[str, Any], now: ChipSpec, call: str) -> None:
+    wanted = {path: math.prod(layer.in_size) for path, layer in layers.items()}
+    if placement.layers != wanted:
+        raise ValueError(
+            f"{call}: placement is of the layers {placement.layers}; the network has {wanted}. Make it with "
+            "brainhw.deploy.place(net)."
+        )
+    if placement.chip.cores != now.cores:
+        raise ValueError(
+            f"{call}: placement is on the cores {placement.chip.cores}; the chip has {now.cores}. Make it with "
+            "brainhw.deploy.place(net)."
+        )
+
+
+def _put_values(layer: Any, measured: MeasuredChip, physical: np.ndarray, call: str) -> None:
+    """Put the measured values of its physical neurons into a layer."""
+    layer.physical = physical
+    physical = physical.reshape(layer.in_size)
+    values = {"tau": measured.tau[layer.profiles, physical], "V_th": measured.V_th[physical]}
+    masks = {}
+    for name, value in values.items():
+        state = getattr(layer, f"pinned_{name}")
+        mean, unit = state.value.mantissa, state.value.unit
+        numbers = np.asarray(value.to(unit).mantissa)
+        masks[name] = ~np.isnan(numbers)
+        # Rounded once, to the precision of the network.
+        state.value = u.Quantity(jnp.where(masks[name], jnp.asarray(numbers, mean.dtype), mean), unit=unit)
+    layer.known = checked_masks(layer, masks, call=call)
+    layer.chip_mark = new_mark()

@@ -1,0 +1,364 @@
+"""Least-squares fit of f-I curves by the noisy rate model, on plain arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import least_squares
+from scipy.sparse import csr_matrix
+
+from brainhw.silicon._results import PROGRESS_AFTER
+from brainhw.silicon.rate_model import LEAST_NOISE, Counts, expected_counts
+
+__all__ = ["Bar", "RateData", "RateSolution", "rough_tau", "solve_gains", "solve_rates"]
+
+# Variance that each count has besides the model's: locked counts would otherwise be taken as exact.
+_ROUNDING = 0.1
+# Variance of each count as a share of the squared steps, evaluations at most, precision: first a wide error, so that a
+# poor start is pulled in; then the model's own variance.
+_PLAN = ((1e-4, 10, 1e-3), (0.0, 8, 1e-4), (0.0, 6, 1e-5))
+# Where the search of the gain spread begins, and rounds of it at most.
+_FIRST_GAIN = 0.05
+_GAIN_ROUNDS = 8
+# Logs of threshold, tau and noise stay within this distance of where they start; far beyond what a table tells.
+_FARTHEST = 10.0
+# More parameters than this are solved for by a sparse method.
+_DENSE = 200
+
+
+@dataclass(frozen=True)
+class RateData:
+    """Counts of spikes: neuron and setting (places), inputs, charge per spike in fC, steps, count; one row each."""
+
+    neuron: np.ndarray
+    setting: np.ndarray
+    inputs: np.ndarray
+    charge: np.ndarray
+    n_steps: np.ndarray
+    count: np.ndarray
+    dt: float
+    subtract: bool
+
+    @property
+    def drive(self) -> np.ndarray:
+        """Charge of one step in fC."""
+        return self.inputs * self.charge
+
+
+@dataclass
+class RateSolution:
+    """Threshold charge ``[N]`` in fC, tau ``[S, N]`` in ms, noise in fC, with relative errors; counts of each row.
+
+    ``excess`` is the scatter of the counts around the fit as a variance, relative to that of the model, and ``chance``
+    the probability of that much by chance; ``cost`` the sum of all squared residuals; ``gain_std`` the relative spread
+    of the synapses that drive a neuron; ``tells`` whether a neuron has a rate between none and one spike per step.
+    """
+
+    theta: np.ndarray
+    error: np.ndarray
+    tau: np.ndarray
+    tau_error: np.ndarray
+    noise: float
+    noise_error: float
+    mean: np.ndarray
+    variance: np.ndarray
+    excess: float
+    chance: float
+    cost: float
+    gain_std: float
+    tells: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+    def enlarge(self, factor: float) -> None:
+        """Multiply all errors by a factor."""
+        self.error, self.tau_error = factor * self.error, factor * self.tau_error
+        self.noise_error *= factor
+
+
+def solve_rates(
+    data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, bar: Bar
+) -> tuple[np.ndarray, RateSolution]:
+    """Return parameters and solution; ``prior`` holds log tau and its error ``[S, N]``, NaN where unknown."""
+    problem = _Problem(data, prior)
+    p = problem.start()
+    for wide, most, precision in _PLAN:
+        problem.weigh(p, wide)
+        p = problem.improve(p, most, precision, bar)
+    problem.weigh(p, 0.0)
+    return problem.bounded(p), problem.solution(p)
+
+
+def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: np.ndarray, bar: Bar) -> RateSolution:
+    """Fit the curves with a gain for each driving synapse, from the parameters of a fit without."""
+    gain = _FIRST_GAIN
+    problem = _Problem(data, prior, gain)
+    problem.middle = np.concatenate([p[:-1], np.zeros(problem.deviations), p[-1:]])
+    p = problem.middle
+    for wide in (1e-4, *(0.0,) * _GAIN_ROUNDS):
+        problem.weigh(p, wide)
+        p = problem.improve(p, 8, 1e-4, bar)
+        new = float(np.clip(problem.next_gain(p), 1e-4, 1.0))
+        settled, gain = abs(new - gain) < 0.03 * gain, new
+        problem = problem.with_gain(gain)
+        # The deviations are in units of the spread.
+        xi = slice(-1 - problem.deviations, -1)
+        p = np.concatenate([p[: xi.start], p[xi] * (problem.old_gain / gain), p[-1:]])
+        if settled and not wide:
+            break
+    problem.weigh(p, 0.0)
+    p = problem.improve(p, 8, 1e-5, bar)
+    problem.weigh(p, 0.0)
+    return problem.solution(p)
+
+
+def rough_tau(data: RateData, log_tau: np.ndarray) -> np.ndarray:
+    """Return the log tau ``[N]`` of a grid that suits noise-free curves best, for a table of one setting."""
+    return _Problem(data, None).scan(np.exp(log_tau))[1][0]
+
+
+class Bar:
+    """A progress bar over evaluations of the model, which appears after some seconds."""
+
+    def __init__(self, shown: bool) -> None:
+        from tqdm import tqdm
+
+        # Evaluations of the model if the first fit is good.
+        total = sum(most for _, most, _ in _PLAN)
+        self._bar: Any = tqdm(total=total, desc="f-I curves", delay=PROGRESS_AFTER, disable=not shown, leave=False)
+
+    def step(self) -> None:
+        """Count one evaluation."""
+        self._bar.update()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+
+class _Problem:
+    def __init__(self, data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, gain: float = 0.0) -> None:
+        self.data, self.given, self.gain, self.old_gain = data, prior, gain, gain
+        self.n, self.s = int(data.neuron.max()) + 1, int(data.setting.max()) + 1
+        shape = (self.s, self.n)
+        self.prior = np.full(shape, np.nan) if prior is None else prior[0]
+        self.prior_error = np.full(shape, np.nan) if prior is None else prior[1]
+        self.tied = np.isfinite(self.prior) & np.isfinite(self.prior_error)
+        # A tau without a row and without a decay stays where it starts.
+        self.measured = np.zeros(shape, bool)
+        self.measured[data.setting, data.neuron] = True
+        self.rows = [np.flatnonzero(data.neuron == i) for i in range(self.n)]
+        self.root = np.ones(data.count.size)
+        # A neuron that is silent or fires in every step, whatever the drive, has no threshold in the range.
+        between = (data.count > 0) & (data.count < data.n_steps)
+        self.tells = np.bincount(data.neuron[between], minlength=self.n) > 0
+        # With n inputs the first n synapses are active. Between two numbers of inputs come some more; the sum of their
+        # gains is one normal number of each neuron.
+        levels, at = np.unique(np.concatenate([[0.0], data.inputs]), return_inverse=True)
+        self.reach = np.tri(levels.size, levels.size - 1, -1) * np.sqrt(np.diff(levels))
+        self.level, self.deviations = at[1:], (levels.size - 1) * self.n if gain else 0
+        self.middle = np.zeros(self.n * (1 + self.s) + self.deviations + 1)
+        self._held: tuple[bytes, Any] = (b"", None)
+        self.held_rows: np.ndarray | None = None
+        self.telling = np.ones(data.count.size, bool)
+
+    def with_gain(self, gain: float) -> _Problem:
+        """Return the same problem with another gain spread."""
+        other = _Problem(self.data, self.given, gain)
+        other.old_gain, other.middle = self.gain, self.middle
+        return other
+
+    # Parameters: log threshold charge [N], log tau [S * N], deviations of the gains [N * K], log noise charge.
+    def split(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        p = self.bounded(p)
+        return p[: self.n], p[self.n : self.n * (1 + self.s)].reshape(self.s, self.n), float(p[-1])
+
+    def bounded(self, p: np.ndarray) -> np.ndarray:
+        """Return parameters near the start: one that the data do not tell must not run away."""
+        return np.clip(p, self.middle - _FARTHEST, self.middle + _FARTHEST)
+
+    def drive(self, p: np.ndarray) -> np.ndarray:
+        """Return the charge of one step in fC."""
+        data = self.data
+        if not self.deviations:
+            return data.drive
+        xi = p[-1 - self.deviations : -1].reshape(self.n, -1)[data.neuron]
+        return np.asarray(data.charge * (data.inputs + self.gain * (self.reach[self.level] * xi).sum(1)))
+
+    def start(self) -> np.ndarray:
+        """Return the best point of a grid of noise-free curves for each neuron."""
+        known = self.prior[self.tied]
+        taus = (
+            np.exp(np.quantile(known, np.linspace(0, 1, 12)))
+            if known.size
+            else np.geomspace(1.5, 300.0, 24) * self.data.dt
+        )
+        log_theta, log_tau = self.scan(taus)
+        log_tau = np.where(self.tied, self.prior, log_tau)
+        self.middle = np.concatenate([log_theta, log_tau.ravel(), [np.median(log_theta) + np.log(0.02)]])
+        return self.middle
+
+    def scan(self, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log threshold ``[N]`` and log tau ``[S, N]`` of a grid whose noise-free curves come nearest."""
+        data = self.data
+        largest, least = data.drive.max(), data.drive[data.drive > 0].min()
+        theta = np.geomspace(0.5 * least, 4 * largest, 160)
+        # Each distinct drive is simulated once for all neurons.
+        drives, place = np.unique(data.drive, return_inverse=True)
+        rate = _noise_free(drives[:, None, None] / theta[:, None], np.exp(-data.dt / taus), data.subtract)
+        log_theta, log_tau = np.zeros(self.n), np.zeros((self.s, self.n))
+        for i, rows in enumerate(self.rows):
+            misfit = np.zeros((self.s, theta.size, taus.size))
+            for row in rows:
+                misfit[data.setting[row]] += np.abs(rate[place[row]] - data.count[row] / data.n_steps[row])
+            # Each setting has its own tau: the best for each threshold, then the best threshold.
+            at = int(np.argmin(misfit.min(2).sum(0)))
+            log_theta[i] = np.log(theta[at])
+            log_tau[:, i] = np.log(taus[np.argmin(misfit[:, at], axis=1)])
+        return log_theta, log_tau
+
+    def evaluate(self, p: np.ndarray, every: bool = False) -> tuple[Counts, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the counts and their derivatives by log threshold, log tau and log noise.
+
+        Rows that told nothing when the weights were last fixed keep their counts, unless ``every`` row is asked for.
+        """
+        key = p.tobytes()
+        if every or self._held[0] != key:
+            data, row = self.data, slice(None) if every or self.held_rows is None else self.telling
+            theta, log_tau, noise = self.split(p)
+            m = self.drive(p) / np.exp(theta)[data.neuron]
+            s = np.exp(noise - theta)[data.neuron]
+            tau = np.exp(log_tau[data.setting, data.neuron])
+            beta = np.exp(-data.dt / tau)
+            found = np.array(expected_counts(m[row], beta[row], s[row], data.n_steps[row], subtract=data.subtract))
+            if self.held_rows is None or every:
+                self.held_rows = found
+            else:
+                found, some = self.held_rows.copy(), found
+                found[:, row] = some
+            counts = Counts(*found)
+            by_noise = counts.by_noise * s
+            self._held = key, (counts, -counts.by_drive * m - by_noise, counts.by_beta * beta * data.dt / tau, by_noise)
+        return self._held[1]
+
+    def weigh(self, p: np.ndarray, wide: float) -> None:
+        """Fix the weights: the variance of each count at ``p``, and ``wide`` times the squared number of steps."""
+        counts, by_theta, by_tau, by_noise = self.evaluate(p, every=True)
+        # A row moves by less than this many counts where the parameters move by some percent.
+        self.telling = 0.05 * (np.abs(by_theta) + np.abs(by_tau) + np.abs(by_noise)) > (1e-4 if self.gain else 0.01)
+        self.root = self.tells[self.data.neuron] / np.sqrt(counts.variance + _ROUNDING + wide * self.data.n_steps**2)
+
+    def residuals(self, p: np.ndarray) -> np.ndarray:
+        counts, *_ = self.evaluate(p)
+        tied = (self.split(p)[1] - self.prior)[self.tied] / self.prior_error[self.tied]
+        return np.concatenate([(counts.mean - self.data.count) * self.root, tied, p[p.size - 1 - self.deviations : -1]])
+
+    def jacobian(self, p: np.ndarray) -> Any:
+        _, by_theta, by_tau, by_noise = self.evaluate(p)
+        data, size = self.data, self.data.count.size
+        row, tied = np.arange(size), np.flatnonzero(self.tied.ravel())
+        at = np.concatenate([row, row, row, size + np.arange(tied.size)])
+        of_tau = self.n + data.setting * self.n + data.neuron
+        to = np.concatenate([data.neuron, of_tau, np.full(size, p.size - 1), self.n + tied])
+        values = [by_theta * self.root, by_tau * self.root, by_noise * self.root, 1.0 / self.prior_error.ravel()[tied]]
+        size += tied.size
+        if self.deviations:
+            per = self.evaluate(p)[0].by_drive * data.charge / np.exp(self.split(p)[0])[data.neuron]
+            of_row = (per * self.root * self.gain)[:, None] * self.reach[self.level]
+            first = self.n * (1 + self.s)
+            row, step = np.nonzero(of_row)
+            own = np.arange(self.deviations)
+            at = np.concatenate([at, row, size + own])
+            to = np.concatenate([to, first + data.neuron[row] * of_row.shape[1] + step, first + own])
+            values = [*values, of_row[row, step], np.ones(own.size)]
+            size += own.size
+        matrix = csr_matrix((np.concatenate(values), (at, to)), shape=(size, p.size))
+        return matrix if p.size > _DENSE else matrix.toarray()
+
+    def next_gain(self, p: np.ndarray) -> float:
+        """Return the gain spread that suits the deviations: their squares over how many the data determine.
+
+        D. J. C. MacKay, Neural Comput. 4, 415, 1992.
+        """
+        first = self.n * (1 + self.s)
+        xi, error = p[first:-1], self.errors(p)[first:-1]
+        return float(self.gain * np.sqrt(np.sum(xi**2) / max(np.sum(1 - error**2), 1e-3)))
+
+    def errors(self, p: np.ndarray) -> np.ndarray:
+        """Return the standard error of each parameter; a neuron meets the others only through the noise."""
+        information = csr_matrix(self.jacobian(p))
+        information = (information.T @ information).tocsr()
+        steps = self.deviations // self.n
+        parts, left = [], float(information[-1, -1])
+        for i in range(self.n):
+            own = [i, *(self.n * (1 + s) + i for s in range(self.s))]
+            own += range(self.n * (1 + self.s) + i * steps, self.n * (1 + self.s) + (i + 1) * steps)
+            block = information[own].tocsc()
+            # A ridge far below any measurement, for what the data do not tell.
+            inverse = np.linalg.inv(block[:, own].toarray() + 1e-9 * np.eye(len(own)))
+            tied = block[:, [p.size - 1]].toarray()[:, 0]
+            parts.append((own, inverse, inverse @ tied))
+            left -= float(tied @ parts[-1][2])
+        error = np.full(p.size, np.inf)
+        noise = 1.0 / max(left, 1e-12)
+        for own, inverse, along in parts:
+            error[own] = np.sqrt(np.maximum(np.diag(inverse) + noise * along**2, 0.0))
+        error[-1] = np.sqrt(noise)
+        return error
+
+    def improve(self, p: np.ndarray, most: int, precision: float, bar: Bar) -> np.ndarray:
+        def residuals(p: np.ndarray) -> np.ndarray:
+            bar.step()
+            return self.residuals(p)
+
+        found = least_squares(residuals, p, self.jacobian, max_nfev=most, ftol=precision, xtol=1e-6, gtol=1e-12)
+        return np.asarray(found.x)
+
+    def solution(self, p: np.ndarray) -> RateSolution:
+        counts, *_ = self.evaluate(p)
+        theta, tau, noise = self.split(p)
+        error = self.errors(p)
+        notes = []
+        squares = self.residuals(p) ** 2
+        misfit = squares[: self.data.count.size]
+        # Counts that are locked to the steps tell nothing of the scatter.
+        free = counts.variance > _ROUNDING
+        # Each neuron costs a threshold, and a time constant where no decay tells it.
+        freedom = max(int(free.sum()) - self.n - int((self.measured & ~self.tied).sum()), 1)
+        excess = float(misfit[free].sum() / freedom) if free.any() else 1.0
+        if np.exp(noise - np.median(theta)) < LEAST_NOISE * 1.05:
+            notes.append(f"the trial noise is below {100 * LEAST_NOISE:g} % of the threshold, too small to be measured")
+        if self.gain:
+            notes.append(f"the driving synapses differ in gain by {100 * self.gain:.2g} % (standard deviation)")
+        return RateSolution(
+            theta=np.exp(theta),
+            error=error[: self.n],
+            tau=np.where(self.measured, np.exp(tau), np.nan),
+            tau_error=np.where(self.measured, error[self.n : self.n * (1 + self.s)].reshape(self.s, self.n), np.nan),
+            noise=float(np.exp(noise)),
+            noise_error=float(error[-1]),
+            mean=counts.mean,
+            variance=counts.variance + _ROUNDING,
+            excess=excess,
+            chance=float(stats.chi2.sf(excess * freedom, freedom)),
+            cost=float(squares.sum()),
+            gain_std=self.gain,
+            tells=self.tells,
+            notes=notes,
+        )
+
+
+def _noise_free(m: np.ndarray, beta: np.ndarray, subtract: bool, n_steps: int = 200) -> np.ndarray:
+    """Return spikes per step without noise of drives ``m [D, A, 1]`` in units of the threshold and decays ``[B]``."""
+    m = np.broadcast_to(m, (*m.shape[:-1], beta.size))
+    V, spikes = np.zeros(m.shape, np.float32), np.zeros(m.shape, np.float32)
+    for _ in range(n_steps):
+        V = np.maximum(beta * V + m, 0.0)
+        fired = V >= 1.0
+        spikes += fired
+        V = np.where(fired, np.maximum(V - 1.0, 0.0) if subtract else 0.0, V)
+    return np.asarray(spikes / n_steps)

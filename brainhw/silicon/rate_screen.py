@@ -1,0 +1,134 @@
+"""Curves that do not follow the model are left out of a fit of f-I curves: they would pull what all neurons share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from brainhw.silicon.fit_leak import LeakFit
+from brainhw.silicon.rate_fit import Bar, RateData, RateSolution, solve_rates
+from brainhw.silicon.rate_settings import first_prior, fit_with_decays, is_poor
+
+__all__ = ["FOREIGN", "WORST", "fit_screened"]
+
+FOREIGN = 0.02
+"""Spikes per step by which a curve that follows the model is off at most; good fits of benches are off by 0.0005."""
+WORST = 0.2
+"""Relative error of a threshold above which it is no measurement."""
+# A spec takes thresholds that spread by 20 %; one this many times the median of its chip, or less than its inverse, is
+# another thing.
+_FARTHEST = 2.0
+# Trial noise of a bench is some percent of the threshold. All neurons share it, so that one with several times the
+# noise of the others does something else.
+NOISY = 0.05
+"""Trial noise as a share of the threshold above which something else is taken for noise."""
+_MORE_NOISE = 4.0
+_MORE_SCATTER = 10.0
+# Of fewer neurons none is odd.
+_FEWEST = 3
+
+
+def fit_screened(
+    data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, *, search: bool, progress: bool
+) -> tuple[RateSolution, np.ndarray, bool, list[str]]:
+    """Return `fit_with_decays`, without the neurons whose curves do not follow the model; those get NaN and a note."""
+    with Bar(progress) as bar:
+        found, named, combined, notes = fit_with_decays(data, leak, settings, neurons, search=search, bar=bar)
+        if not _suspect(data, found):
+            return found, named, combined, notes
+        alone = _each_alone(data, leak, settings, neurons, search, bar)
+        odd = _odd(data, alone, found.tells)
+        # Where half of the curves are odd the fault is not theirs.
+        if not odd.any() or 2 * odd.sum() >= found.tells.sum():
+            return found, named, combined, notes
+        kept = np.flatnonzero(~odd)
+        some, named, combined, notes = fit_with_decays(
+            _only(data, kept), leak, settings, neurons[kept], search=search, bar=bar
+        )
+    notes.append(
+        f"curves that do not follow the model that suits the others; not measured: neuron "
+        f"{', '.join(map(str, neurons[odd][:8]))} ({odd.sum()} in all). Look at the rows of the table"
+    )
+    return _spread_out(data, some, kept, alone, found), named, combined, notes
+
+
+def _suspect(data: RateData, found: RateSolution) -> bool:
+    known = found.tells & np.isfinite(found.error) & (found.error < WORST)
+    if is_poor(found) or (found.tells & ~known).any() or not known.any():
+        return True
+    theta = found.theta[known]
+    apart = np.abs(np.log(theta / np.median(theta))).max()
+    return bool(
+        apart > np.log(_FARTHEST)
+        or found.noise > NOISY * np.median(theta)
+        or (_off(data, found.mean)[found.tells] > FOREIGN).any()
+    )
+
+
+def _off(data: RateData, mean: np.ndarray) -> np.ndarray:
+    """Return by how many spikes per step the rates of each neuron are off on average."""
+    miss = np.abs(mean - data.count) / data.n_steps
+    return np.asarray(np.bincount(data.neuron, miss) / np.bincount(data.neuron))
+
+
+def _only(data: RateData, kept: np.ndarray) -> RateData:
+    rows = np.isin(data.neuron, kept)
+    columns = {name: getattr(data, name)[rows] for name in ("setting", "inputs", "charge", "n_steps", "count")}
+    return replace(data, neuron=np.searchsorted(kept, data.neuron[rows]), **columns)
+
+
+def _each_alone(
+    data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, search: bool, bar: Bar
+) -> list[RateSolution]:
+    """Fit each neuron with a noise of its own; the decays enter at the setting that suits most neurons."""
+    prior = first_prior(data, leak, settings, neurons, search=search)[0]
+    found = []
+    for i in range(neurons.size):
+        one = _only(data, np.array([i]))
+        own = None if prior is None else tuple(held[: int(one.setting.max()) + 1, i : i + 1] for held in prior)
+        found.append(solve_rates(one, own, bar)[1])  # type: ignore[arg-type]
+    return found
+
+
+def _odd(data: RateData, alone: list[RateSolution], tells: np.ndarray) -> np.ndarray:
+    """Return which curves no chip of this model gives, or none that is like its neighbours."""
+    rows = [data.neuron == i for i in range(tells.size)]
+    off = np.array(
+        [
+            float(np.mean(np.abs(one.mean - data.count[at]) / data.n_steps[at]))
+            for one, at in zip(alone, rows, strict=True)
+        ]
+    )
+    theta = np.array([one.theta[0] for one in alone])
+    noise = np.array([one.noise for one in alone]) / theta
+    excess = np.array([one.excess for one in alone])
+    odd = off > FOREIGN
+    if tells.sum() >= _FEWEST:
+        middle = {name: np.median(held[tells]) for name, held in (("V", theta), ("noise", noise), ("excess", excess))}
+        odd |= np.abs(np.log(theta / middle["V"])) > np.log(_FARTHEST)
+        odd |= noise > max(NOISY, _MORE_NOISE * middle["noise"])
+        poor = np.array([is_poor(one) for one in alone])
+        odd |= poor & (excess > _MORE_SCATTER * max(middle["excess"], 1.0))
+    return np.asarray(odd & tells)
+
+
+def _spread_out(
+    data: RateData, some: RateSolution, kept: np.ndarray, alone: list[RateSolution], whole: RateSolution
+) -> RateSolution:
+    """Return a solution of all neurons: that of the kept ones, NaN for the others, whose rates are their own fits."""
+    n = whole.theta.size
+    theta, error = np.full(n, np.nan), np.full(n, np.inf)
+    theta[kept], error[kept] = some.theta, some.error
+    tau, tau_error = np.full(whole.tau.shape, np.nan), np.full(whole.tau.shape, np.nan)
+    tau[: some.tau.shape[0], kept], tau_error[: some.tau.shape[0], kept] = some.tau, some.tau_error
+    mean, variance = np.zeros_like(whole.mean), np.ones_like(whole.variance)
+    rows = np.isin(data.neuron, kept)
+    mean[rows], variance[rows] = some.mean, some.variance
+    for i in np.setdiff1d(np.arange(n), kept):
+        mean[data.neuron == i], variance[data.neuron == i] = alone[i].mean, alone[i].variance
+    tells = np.zeros(n, bool)
+    tells[kept] = some.tells
+    return replace(
+        some, theta=theta, error=error, tau=tau, tau_error=tau_error, mean=mean, variance=variance, tells=tells
+    )

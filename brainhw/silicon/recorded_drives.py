@@ -1,0 +1,138 @@
+"""The charge that recorded spikes and inputs bring to each neuron of a program, and the spikes that followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import brainstate
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.deploy.survey import INPUT
+from brainhw.nn import chip_weights
+from brainhw.silicon.program import ChipProgram
+from brainhw.silicon.recording import Recording, check_recording
+from brainhw.silicon.run_input import in_float32
+from brainhw.transform import prepare_net
+
+__all__ = ["LayerRuns", "bench_input", "layer_runs", "program_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRuns:
+    """All runs of one layer, one after the other along the axis of samples: ``[T, B, N]``, padded to the longest.
+
+    ``drive`` is the nominal charge over the nominal capacitance in mV; ``membranes`` in mV, or None where a run lacks
+    them; ``valid [T, B]`` marks the steps that a run has.
+    """
+
+    drive: np.ndarray
+    spikes: np.ndarray
+    membranes: np.ndarray | None
+    valid: np.ndarray
+
+    def only(self, neurons: np.ndarray) -> LayerRuns:
+        """Return the runs of some neurons."""
+        membranes = None if self.membranes is None else self.membranes[..., neurons]
+        return LayerRuns(self.drive[..., neurons], self.spikes[..., neurons], membranes, self.valid)
+
+
+def program_of(net: Any, *, call: str) -> ChipProgram:
+    """Return the program of a network, or the program itself."""
+    if isinstance(net, ChipProgram):
+        return net
+    if not isinstance(net, brainstate.nn.Module):
+        raise TypeError(f"{call}: net must be a network or a ChipProgram; got {_arguments.describe(net)}.")
+    own = getattr(net, "dt", None)
+    if isinstance(own, u.Quantity):  # a loaded network brings its time step along
+        with brainstate.environ.context(dt=own):
+            return ChipProgram.of(net)
+    _arguments.time_step(call=call)
+    return ChipProgram.of(net)
+
+
+def bench_input(x: Any, program: ChipProgram, *, call: str, name: str) -> np.ndarray:
+    """Return inputs ``[T, B, N_in]`` in float32, or raise."""
+    array = np.asarray(_arguments.as_array(x, call=call, name=name))
+    if array.ndim != 3 or 0 in array.shape or array.shape[-1] != program.n_in:
+        raise ValueError(
+            f"{call}: {name} must have shape [T, B, {program.n_in}] (steps, samples, inputs); got {array.shape}."
+        )
+    return in_float32(array, call=call, name=name)
+
+
+def layer_runs(
+    programs: Sequence[ChipProgram], xs: Sequence[Any], recordings: Sequence[Recording], *, call: str
+) -> dict[str, LayerRuns]:
+    """Return the runs of each layer; one program, one input and one recording make a run."""
+    first = programs[0]
+    parts: dict[str, list[LayerRuns]] = {path: [] for path in first.layers}
+    held: tuple[ChipProgram, Mapping[str, np.ndarray]] | None = None
+    for i, (program, x, recording) in enumerate(zip(programs, xs, recordings, strict=True)):
+        if held is None or held[0] is not program:
+            _check_same(first, program, i, call)
+            held = program, _charges(program)
+        numbers = bench_input(x, program, call=call, name=f"xs[{i}]")
+        check_recording(recording, program.layers, *numbers.shape[:2], call=call)
+        for path, part in _drives(program, held[1], numbers, recording).items():
+            parts[path].append(part)
+    return {path: _joined(several) for path, several in parts.items()}
+
+
+def _check_same(first: ChipProgram, other: ChipProgram, i: int, call: str) -> None:
+    """Raise unless two programs differ in their codes alone."""
+    same = first.wires == other.wires and first.layers == other.layers and first.chip == other.chip
+    same = same and all(
+        np.array_equal(getattr(first, what)(path), getattr(other, what)(path))
+        for path in first.layers
+        for what in ("leak", "physical")
+    )
+    if not (same and float(first.dt.mantissa) == float(other.dt.mantissa)):
+        raise ValueError(
+            f"{call}: all programs must share chip, dt, wiring, leak settings and places; programs 0 and {i} differ. "
+            "Fit each of them alone."
+        )
+
+
+def _charges(program: ChipProgram) -> dict[str, np.ndarray]:
+    """Return the voltage step of one spike through each connection in mV, by the path of the owner of the weights."""
+    with brainstate.environ.context(dt=program.dt, fit=False):
+        net = program.to_net()
+        prepare_net(net)
+        return {
+            path: np.asarray((weight.effective.charge.value / weight.chip.C).to(u.mV).mantissa, np.float32)
+            for path, weight in chip_weights(net).items()
+        }
+
+
+def _drives(
+    program: ChipProgram, charges: Mapping[str, np.ndarray], x: np.ndarray, recording: Recording
+) -> dict[str, LayerRuns]:
+    runs = {}
+    for wire in program.wires:
+        source = x if wire.source == INPUT else recording.spikes[wire.source].astype(np.float32)
+        spikes = recording.spikes[wire.layer]
+        charge = charges[wire.synapse]
+        drive = source * charge if wire.synapse == program.frontend else source @ charge
+        if wire.layer in charges:  # recurrent: the spikes of the step before
+            drive[1:] += spikes[:-1].astype(np.float32) @ charges[wire.layer]
+        membranes = recording.membranes.get(wire.layer)
+        numbers = None if membranes is None else np.asarray(membranes.mantissa, np.float32)
+        runs[wire.layer] = LayerRuns(drive, spikes, numbers, np.ones(spikes.shape[:2], np.float32))
+    return runs
+
+
+def _joined(parts: Sequence[LayerRuns]) -> LayerRuns:
+    longest = max(len(part.drive) for part in parts)
+
+    def join(name: str) -> np.ndarray:
+        arrays = [getattr(part, name) for part in parts]
+        padded = [np.pad(a, [(0, longest - len(a))] + [(0, 0)] * (a.ndim - 1)) for a in arrays]
+        return np.concatenate(padded, axis=1)
+
+    # A run without membranes would need a likelihood of its own.
+    read = all(part.membranes is not None for part in parts)
+    return LayerRuns(join("drive"), join("spikes"), join("membranes") if read else None, join("valid"))

@@ -1,0 +1,24 @@
+"""Inputs of a run in the float32 of a bench."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from brainhw import _arguments
+
+__all__ = ["in_float32"]
+
+
+def in_float32(array: np.ndarray, *, call: str, name: str) -> np.ndarray:
+    """Return an array in float32, or raise if a number is not finite there."""
+    # The overflow of the cast is reported below, with its place.
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = array.astype(np.float32, copy=False)
+    if not np.isfinite(numbers).all():
+        _arguments.check_finite(array, call=call, name=name)
+        at = tuple(map(int, np.argwhere(~np.isfinite(numbers))[0]))
+        raise ValueError(
+            f"{call}: {name} must fit float32, at most {np.finfo(np.float32).max:.3g}; got {array[at]:g} at index "
+            f"{at}. Scale the data."
+        )
+    return numbers

@@ -1,0 +1,189 @@
+"""Log-likelihood of recorded spikes of leaky neurons with membrane noise, and its derivatives."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr, ndtr
+
+__all__ = ["Observed", "curvature", "expected_spikes", "log_likelihood", "value_and_gradient"]
+
+_LOG_SQRT_2PI = 0.5 * float(np.log(2 * np.pi))
+# Share of a variance that a truncation leaves at least: float32 rounds smaller ones to zero or below.
+_LEAST = 1e-6
+
+
+class Observed(NamedTuple):
+    """What was recorded of ``N`` neurons in ``B`` runs of ``T`` steps, in chunks of runs.
+
+    ``drive``: charge over capacitance of each step in mV, ``[K, T, B, N]``. ``spikes``: 0 or 1, the same shape.
+    ``valid``: whether a step belongs to its run, ``[K, T, B]``. ``membranes``: after the reset in mV, or None.
+    ``read_noise`` and ``floor``, mV: standard deviation of one reading, and the membrane below which a reading counts
+    only as "below" (the clamp at zero hides the rest). ``least_noise``: added to the noise of each step, as variances
+    add, because a likelihood without noise has no derivative. ``to_zero``: whether a spike resets to zero.
+    """
+
+    drive: jax.Array
+    spikes: jax.Array
+    valid: jax.Array
+    membranes: jax.Array | None
+    read_noise: jax.Array
+    floor: jax.Array
+    least_noise: jax.Array
+    to_zero: bool
+
+
+def _rectified(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return mean and variance of ``max(V, 0)`` of a normal ``V``."""
+    sd = jnp.sqrt(variance)
+    a = mean / sd
+    below, density = ndtr(a), jnp.exp(-0.5 * a * a - _LOG_SQRT_2PI)
+    first = mean * below + sd * density
+    second = (mean * mean + variance) * below + mean * sd * density
+    return first, jnp.maximum(second - first * first, _LEAST * variance)
+
+
+def _cut(mean: jax.Array, variance: jax.Array, threshold: jax.Array, spike: jax.Array) -> tuple[Any, Any, Any]:
+    """Return the log-probability of spike or silence, and mean and variance of the membrane given it."""
+    sd = jnp.sqrt(variance)
+    sign = 1 - 2 * spike  # +1: the membrane stayed below threshold
+    z = (threshold - mean) / sd
+    log_p = log_ndtr(sign * z)
+    # The inverse Mills ratio from logarithms: far from threshold, density and probability both underflow.
+    mills = jnp.exp(-0.5 * z * z - _LOG_SQRT_2PI - log_p)
+    kept = jnp.maximum(1 - sign * z * mills - mills * mills, _LEAST)
+    return log_p, mean - sign * sd * mills, variance * kept
+
+
+def _read(
+    mean: jax.Array, variance: jax.Array, reading: jax.Array, floor: jax.Array, noise: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the log-density of a reading of the membrane, and mean and variance given it."""
+    total = variance + noise**2
+    sd = jnp.sqrt(total)
+    off = (reading - mean) / sd
+    exact = -0.5 * off * off - jnp.log(sd) - _LOG_SQRT_2PI
+    low = reading <= floor
+    gain = variance / total
+    # Near zero a reading does not tell the membrane before the clamp, so only "below the floor" is known of it.
+    log_p = jnp.where(low, log_ndtr((floor - mean) / sd), exact)
+    state = jnp.where(low, jnp.maximum(reading, 0.0), mean + gain * (reading - mean))
+    return log_p, state, jnp.maximum(gain * noise**2, _LEAST * variance)
+
+
+def _chunk(p: jax.Array, seen: Observed) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return for one chunk, per run and neuron: log-likelihood, expected spikes, and the variance of their number."""
+    threshold, decay, noise = jnp.exp(p[0]), jnp.exp(-jnp.exp(-p[1])), jnp.exp(2 * p[2]) + seen.least_noise**2
+    gain = jnp.exp(p[3]) if seen.membranes is not None else None
+
+    def step(carry: Any, now: Any) -> tuple[Any, None]:
+        mean, variance, total, expected, spread = carry
+        drive, spike, valid, reading = now
+        mean, variance = decay * mean + drive, decay**2 * variance + noise
+        probability = ndtr((mean - threshold) / jnp.sqrt(variance))
+        log_p: Any = 0.0
+        if gain is not None:
+            # In units of the nominal drive, as all else: the reading is divided by the gain of the charge.
+            before = reading if seen.to_zero else reading + spike * threshold * gain
+            log_r, mean_r, variance_r = _read(mean, variance, before / gain, seen.floor / gain, seen.read_noise / gain)
+            # A reset to zero leaves nothing to read of the membrane before it.
+            known = (1 - spike) if seen.to_zero else jnp.ones_like(spike)
+            log_p = known * (log_r - jnp.log(gain) * (before > seen.floor))
+            mean, variance = jnp.where(known > 0, mean_r, mean), jnp.where(known > 0, variance_r, variance)
+        log_s, mean, variance = _cut(mean, variance, threshold, spike)
+        after = (0.0, 0.0) if seen.to_zero else (jnp.maximum(mean - threshold, 0.0), variance)
+        clamped = _rectified(mean, variance)
+        mean, variance = (jnp.where(spike > 0, a, c) for a, c in zip(after, clamped, strict=True))
+        valid = valid[:, None]
+        total = total + valid * (log_p + log_s)
+        return (mean, variance, total, expected + valid * probability,
+                spread + valid * probability * (1 - probability)), None  # fmt: skip
+
+    zero = jnp.zeros(seen.drive.shape[1:], seen.drive.dtype)
+    readings = seen.spikes if seen.membranes is None else seen.membranes
+    end, _ = jax.lax.scan(step, (zero,) * 5, (seen.drive, seen.spikes, seen.valid, readings))
+    return end[2:]
+
+
+def _each(seen: Observed, k: int) -> Observed:
+    membranes = None if seen.membranes is None else seen.membranes[k]
+    return seen._replace(drive=seen.drive[k], spikes=seen.spikes[k], valid=seen.valid[k], membranes=membranes)
+
+
+def _static(seen: Observed) -> tuple[Any, bool]:
+    return tuple(seen[:-1]), seen.to_zero
+
+
+@partial(jax.jit, static_argnames="to_zero")
+def _value(p: jax.Array, arrays: Any, to_zero: bool) -> jax.Array:
+    return _chunk(p, Observed._make((*arrays, to_zero)))[0].sum(0)
+
+
+@partial(jax.jit, static_argnames="to_zero")
+def _gradient(p: jax.Array, arrays: Any, to_zero: bool) -> tuple[jax.Array, jax.Array]:
+    value, back = jax.vjp(lambda p: _value(p, arrays, to_zero), p)
+    return value, back(jnp.ones_like(value))[0]
+
+
+@partial(jax.jit, static_argnames="to_zero")
+def _hessian(p: jax.Array, arrays: Any, to_zero: bool) -> jax.Array:
+    # Neurons do not depend on each other: one direction serves them all, and K directions give [K, K, N].
+    def along(direction: jax.Array) -> jax.Array:
+        tangent = jnp.broadcast_to(direction[:, None], p.shape)
+        return jax.jvp(lambda p: _gradient(p, arrays, to_zero)[1], (p,), (tangent,))[1]
+
+    return jax.vmap(along)(jnp.eye(p.shape[0], dtype=p.dtype))
+
+
+@partial(jax.jit, static_argnames="to_zero")
+def _expected(p: jax.Array, arrays: Any, to_zero: bool) -> tuple[jax.Array, jax.Array]:
+    return _chunk(p, Observed._make((*arrays, to_zero)))[1:]
+
+
+def _sum(function: Any, p: np.ndarray, seen: Observed) -> Any:
+    parts = []
+    for k in range(seen.drive.shape[0]):
+        arrays, to_zero = _static(_each(seen, k))
+        parts.append(function(jnp.asarray(p, seen.drive.dtype), arrays, to_zero=to_zero))
+    # In float64: the sum over many runs would lose what a small step changes.
+    return jax.tree.map(lambda *leaves: np.sum([np.asarray(leaf, np.float64) for leaf in leaves], axis=0), *parts)
+
+
+def log_likelihood(p: np.ndarray, seen: Observed) -> np.ndarray:
+    r"""Return the log-likelihood of each neuron, ``[N]``.
+
+    The membrane of a neuron with noise :math:`\sigma` in each step is followed as a normal distribution,
+
+    .. math:: V' = \max(e^{-\Delta t/\tau} V_{t-1} + I_t + \sigma\xi_t,\; 0), \qquad s_t = H(V' - \theta)
+
+    which each recorded step cuts at threshold: a silent step leaves its part below, a spike resets what is above. The
+    moments after the cut and the clamp are exact for a normal distribution (assumed density filter; Maybeck 1979,
+    Stochastic Models, vol. 2, ch. 12), and the likelihood is the product of the probabilities of the steps.
+
+    ``p`` holds the logarithms of threshold (mV), time constant (steps) and noise (mV), and with membranes of the gain
+    of the charge, ``[3, N]`` or ``[4, N]``.
+    """
+    return _sum(_value, p, seen)
+
+
+def value_and_gradient(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log-likelihood of each neuron ``[N]`` and its derivatives by ``p``, of the shape of ``p``."""
+    return _sum(_gradient, p, seen)
+
+
+def curvature(p: np.ndarray, seen: Observed) -> np.ndarray:
+    """Return the negative second derivatives of each neuron, ``[N, K, K]``."""
+    return -np.moveaxis(_sum(_hessian, p, seen), -1, 0)
+
+
+def expected_spikes(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.ndarray]:
+    """Return, per run and neuron, the expected number of spikes given the past, and its variance, ``[runs, N]``."""
+    parts = []
+    for k in range(seen.drive.shape[0]):
+        arrays, to_zero = _static(_each(seen, k))
+        parts.append(_expected(jnp.asarray(p, seen.drive.dtype), arrays, to_zero=to_zero))
+    return tuple(np.concatenate([np.asarray(part[i], np.float64) for part in parts]) for i in range(2))  # type: ignore[return-value]

@@ -1,0 +1,172 @@
+"""A virtual bench: a hidden chip with its own neurons, its own synapses and noise."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import brainunit as u
+import jax
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.chip import ChipSpec, get_chip
+from brainhw.chip.spec import MOST_EVENTS
+from brainhw.deploy.inputs import warn_of_input
+from brainhw.silicon.device import DeviceError
+from brainhw.silicon.hidden import HiddenValues
+from brainhw.silicon.measured import MeasuredChip
+from brainhw.silicon.program import ChipProgram, on_chip
+from brainhw.silicon.recording import Recording
+from brainhw.silicon.run_input import in_float32
+from brainhw.silicon.virtual_net import POOL, CompiledRun, settings_of, shape_of
+
+__all__ = ["VirtualChip", "checked_run_input"]
+
+
+@final
+class VirtualChip:
+    r"""A chip on a virtual bench, so that everything for real chips runs, and is tested, without one.
+
+    Its values are hidden: a device shows spikes and, on request, membranes. With :math:`\xi` normal numbers that belong
+    to the chip and :math:`\eta_t` normal numbers that differ from step to step and from run to run, it computes
+
+    .. math::
+        q_{ij} &= q(w_{ij})(1 + \sigma_g\, \xi^g_{ij}) + q'(0)\, \sigma_w\, \xi_{ij} \\
+        V' &= \max(e^{-\Delta t/\tau_{kj}} V_{t-1} + Q_t / C + \sigma\, \eta_t,\; 0)
+
+    and spikes and resets as its family does. :math:`\tau_{kj}` of leak setting ``k`` and physical neuron ``j`` is
+    log-normal about ``chip.tau_profiles``, by the same factor at each setting where their spreads are the same. The
+    threshold is normal about ``chip.V_th``. Synapses belong to physical places: the same program meets the same
+    synapses each time.
+
+    Parameters
+    ----------
+    chip : ChipSpec
+        The hidden chip: its means, and its spreads ``leak_mismatch_std``, ``threshold_mismatch_std``,
+        ``synapse_mismatch_std`` and ``noise_std``. :func:`scaled_chip` makes one that is far from its data sheet.
+    key : jax.Array or int
+        Key of this one chip; the same key gives the same chip and the same noise of the first, second, ... run.
+    membranes : bool, optional
+        Record membranes as well. Default True.
+    gain_std : float, optional
+        Relative spread :math:`\sigma_g` of the charge of each synapse. Default 0.
+
+    Attributes
+    ----------
+    n_runs : int
+        Number of runs so far. The noise of a run depends on the key and on this number: set it back to repeat a run.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind or out of range; the message names it.
+
+    Notes
+    -----
+    A program of the same shape (layers, wires, bits, dt) with other codes, leak settings or places compiles nothing
+    anew, and so does an input of the same shape. Noise is the sum of two windows of a fixed table of 2**20 normal
+    numbers, at random places for each step.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(4, 3, weight_bits="chip"), bh.nn.H1v2Layer(3, tau=20 * u.ms))
+    >>> with brainstate.environ.context(dt=1.0 * u.ms):
+    ...     program = bh.silicon.ChipProgram.of(net)
+    >>> bench = bh.silicon.VirtualChip(bh.chip.H1V2, key=7)
+    >>> bench.program(program)
+    >>> bench.run(np.ones((50, 2, 4), np.float32))
+    Recording('layers.1' (50, 2, 3); membranes of 1 of 1 layers)
+    """
+
+    def __init__(
+        self, chip: ChipSpec | str, key: jax.Array | int, *, membranes: bool = True, gain_std: float = 0.0
+    ) -> None:
+        call = "VirtualChip"
+        self._chip = get_chip(chip, call=call)
+        self._membranes = _arguments.flag(membranes, call=call, name="membranes")
+        gain_std = float(_arguments.number(gain_std, call=call, name="gain_std", nonnegative=True))
+        key = _arguments.some_key(key, call)
+        self._hidden = HiddenValues(self._chip, key, gain_std)
+        self._program: ChipProgram | None = None
+        # By the shape of a program: codes, leak settings and places are arguments of what is compiled.
+        self._built: dict[Any, CompiledRun] = {}
+        self._run: CompiledRun | None = None
+        self._values: dict[str, Any] = {}
+        self.n_runs = 0
+
+    def program(self, program: ChipProgram) -> None:
+        """Write a program to the chip.
+
+        Parameters
+        ----------
+        program : ChipProgram
+            The program.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not a program, or of a chip with another family, other cores or another number of leak settings.
+        """
+        call = "VirtualChip.program"
+        _arguments.instance(program, ChipProgram, call=call, name="program")
+        content = on_chip(program.content, self._chip, call)
+        shape = shape_of(program.content)
+        if shape not in self._built:
+            with settings_of(content):
+                self._built[shape] = CompiledRun(content, self._hidden, membranes=self._membranes, call=call)
+        self._run = self._built[shape]
+        self._values = self._run.values_of(program)
+        self._program = program
+
+    def run(self, x: np.ndarray) -> Recording:
+        """Run the program from rest, with new noise.
+
+        Parameters
+        ----------
+        x : array
+            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+
+        Returns
+        -------
+        Recording
+            Spikes of all layers and, unless ``membranes=False``, their membranes after the reset.
+
+        Raises
+        ------
+        DeviceError
+            If no program is on the chip.
+        TypeError, ValueError
+            If ``x`` is not an array of that shape, or not finite.
+        """
+        call = "VirtualChip.run"
+        if self._program is None or self._run is None:
+            raise DeviceError(f"{call}: there is no program on the chip; call program(...) first.")
+        x = checked_run_input(x, self._program, call=call)
+        offsets = self._hidden.noise_stream(self.n_runs).integers(
+            0, POOL, (2, len(self._program.wires), len(x)), np.int32
+        )
+        spikes, membranes = self._run(self._values, x, offsets)
+        self.n_runs += 1
+        return Recording(spikes, membranes)
+
+    @property
+    def truth(self) -> MeasuredChip:
+        """The hidden values of all neurons, for tests and tables of errors: what is calibrated must not see them."""
+        return MeasuredChip(self._chip, self._hidden.tau * u.ms, self._hidden.V_th * u.mV, notes="the hidden truth")
+
+    def __repr__(self) -> str:
+        return f"VirtualChip({self._chip.name!r}, {self._chip.n_neurons} neurons, {self.n_runs} runs)"
+
+
+def checked_run_input(x: Any, program: ChipProgram, *, call: str) -> np.ndarray:
+    """Return the input of a run in float32, or raise unless it is finite and ``[T, B, N_in]`` of the program."""
+    array = np.asarray(_arguments.as_array(x, call=call, name="x"))
+    if array.ndim != 3 or 0 in array.shape or array.shape[2] != program.n_in:
+        raise ValueError(f"{call}: x must have shape [T, B, {program.n_in}]; got {array.shape}.")
+    # Two passes over the data decide the usual case; NaN fails both comparisons.
+    if array.min() >= 0 and array.max() <= MOST_EVENTS:
+        return array.astype(np.float32, copy=False)
+    numbers = in_float32(array, call=call, name="x")
+    warn_of_input(numbers, has_frontend=program.frontend is not None, call=call, stacklevel=4)
+    return numbers

@@ -1,0 +1,152 @@
+"""Recorded spikes and membranes in place of those that the layers of a network compute."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.kernel.recorded import Recorded
+from brainhw.nn.recorded import replacing
+from brainhw.transform.trace import dotted
+
+__all__ = ["Replaced"]
+
+
+class Replaced:
+    """The recordings of a run, checked against the network before anything is prepared.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network.
+    recorded : mapping or Recording
+        See :func:`brainhw.rollout`.
+    leading : tuple of int
+        Steps of the run and, for a batch, samples.
+    call : str
+        The call to name in errors.
+
+    Attributes
+    ----------
+    arrays : tuple of tuples of arrays
+        For each layer its spikes and, if they were recorded, its membranes in mV; time first.
+    """
+
+    def __init__(self, net: brainstate.nn.Module, recorded: Any, leading: tuple[int, ...], *, call: str) -> None:
+        self._call = call
+        modules = {dotted(path): node for path, node in net.nodes().items()}
+        values: dict[str, dict[str, Any]] = {}
+        for name, value in _by_name(recorded, call).items():
+            path, attribute = _parts(name, modules, call)
+            values.setdefault(path, {})[attribute] = value
+        self.arrays: tuple[Recorded, ...] = tuple(
+            self._of_layer(path, modules[path], found, leading) for path, found in values.items()
+        )
+        self._paths = {id(modules[path]): path for path in values}
+
+    def _of_layer(self, path: str, layer: Any, found: dict[str, Any], leading: tuple[int, ...]) -> Recorded:
+        call = self._call
+        if "spk" not in found:
+            raise ValueError(
+                f"{call}: recorded has '{path}.V' but not '{path}.spk'; give the spikes too, the reset follows them."
+            )
+        spk, V = (getattr(layer, name, None) for name in ("spk", "V"))
+        if not (isinstance(spk, brainstate.HiddenState) and isinstance(V, brainstate.HiddenState)):
+            raise self._not_taken(path, layer)
+        # Not the shape of the states: these still have that of the batch before.
+        shape = (*leading, *layer.out_size)
+        spikes = _spikes(found["spk"], shape, f"{call}: recorded '{path}.spk'")
+        if "V" not in found:
+            return (spikes,)
+        return spikes, _millivolts(found["V"], shape, f"{call}: recorded '{path}.V'")
+
+    def _not_taken(self, path: str, layer: Any) -> ValueError:
+        return ValueError(
+            f"{self._call}: recorded names {path!r}, a {type(layer).__name__}, which cannot take recorded spikes. "
+            "Layers of brainhw.nn.SpikingLayer that keep its update, CubaLIFLayer and ALIFLayer can."
+        )
+
+    @contextlib.contextmanager
+    def in_place(self, arrays: tuple[Recorded, ...], net: brainstate.nn.Module) -> Iterator[None]:
+        """Give each layer its part of ``arrays``: one step, or a whole sequence; raise if a layer did not take it."""
+        with replacing(dict(zip(self._paths, arrays, strict=True))) as taken:
+            yield
+        # A layer that computes in its own way would go on with its own spikes in silence.
+        for module, path in self._paths.items():
+            if module not in taken:
+                layer = next(node for node in net.nodes().values() if id(node) == module)
+                raise self._not_taken(path, layer)
+
+
+def _by_name(recorded: Any, call: str) -> Mapping[Any, Any]:
+    # By its parts and not by its class: the class of a recording stands above this wing.
+    spikes, membranes = (getattr(recorded, name, None) for name in ("spikes", "membranes"))
+    if isinstance(spikes, Mapping) and isinstance(membranes, Mapping):
+        of_spikes = {f"{path}.spk": value for path, value in spikes.items()}
+        return of_spikes | {f"{path}.V": value for path, value in membranes.items()}
+    if not isinstance(recorded, Mapping):
+        raise TypeError(
+            f"{call}: recorded must be a brainhw.silicon.Recording or a mapping from names such as 'hidden.spk' to "
+            f"arrays; got {_arguments.describe(recorded)}."
+        )
+    if not recorded:
+        raise ValueError(f"{call}: recorded must hold the spikes of at least one layer; got none. Leave it out.")
+    return recorded
+
+
+def _parts(name: Any, modules: Mapping[str, Any], call: str) -> tuple[str, str]:
+    if not isinstance(name, str):
+        raise TypeError(f"{call}: each name in recorded must be a string; got {_arguments.describe(name)}.")
+    path, _, attribute = name.rpartition(".")
+    if attribute not in ("spk", "V"):
+        raise ValueError(
+            f"{call}: recorded names {name!r}; only spikes ('.spk') and membranes after the reset ('.V') can be given."
+        )
+    if path not in modules:
+        known = ", ".join(repr(p) for p in sorted(modules) if p and hasattr(modules[p], "spk"))
+        raise ValueError(f"{call}: recorded names {name!r}, but no module has the path {path!r}; layers are {known}.")
+    return path, attribute
+
+
+def _spikes(value: Any, shape: tuple[int, ...], where: str) -> jax.Array:
+    if isinstance(value, u.Quantity) or np.dtype(getattr(value, "dtype", object)).kind not in "biufV":
+        raise TypeError(f"{where} must be an array of 0 and 1; got {_arguments.describe(value)}.")
+    _check_shape(value, shape, where)
+    if not isinstance(value, jax.core.Tracer):
+        held = np.asarray(value)
+        # NaN fails both comparisons.
+        bad = ~((held == 0) | (held == 1))
+        if bad.any():
+            place = tuple(map(int, np.argwhere(bad)[0]))
+            raise ValueError(
+                f"{where} must be 0 or 1; got {held[place]} at {list(place)} ({int(bad.sum())} such values)."
+            )
+    return jnp.asarray(value)
+
+
+def _millivolts(value: Any, shape: tuple[int, ...], where: str) -> jax.Array:
+    if not isinstance(value, u.Quantity) or not u.have_same_dim(value, u.mV):
+        raise TypeError(f"{where} must be a Quantity of voltage; got {_arguments.describe(value)}. Multiply by u.mV.")
+    numbers = value.to(u.mV).mantissa
+    _check_shape(numbers, shape, where)
+    if not isinstance(numbers, jax.core.Tracer):
+        bad = ~np.isfinite(np.asarray(numbers, float))
+        if bad.any():
+            raise ValueError(
+                f"{where} must be finite; got NaN or infinity at {np.argwhere(bad)[0].tolist()} "
+                f"({int(bad.sum())} such values)."
+            )
+    return jnp.asarray(numbers)
+
+
+def _check_shape(value: Any, shape: tuple[int, ...], where: str) -> None:
+    if np.shape(value) != shape:
+        raise ValueError(f"{where} must have shape {shape} (steps, samples, neurons); got {np.shape(value)}.")

@@ -1,0 +1,334 @@
+"""Bring a network to a chip that differs from its data sheet: calibrate the chip, train with it in the loop.
+
+A network trained on the preset runs on hidden virtual chips: 35 % less charge per spike, thresholds 15 % higher, time
+constants 30 % shorter, wide spreads from neuron to neuron, noise in each step. The table compares the network as it is
+with ten more epochs: in the loop from the wrong preset, on a model calibrated from bench tables, both, and on the true
+values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import matplotlib
+
+matplotlib.use("Agg")
+import japanese_vowels_h1 as vowels
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+import spoken_digits_h1 as digits
+from _saving import make_folder, save_arrays, save_figure, save_json
+from _training import FAMILIES, positive
+from tqdm import tqdm
+
+import brainhw as bh
+from brainhw._table import plain_table
+
+# The hidden chips: factors on charge, threshold and all time constants, and spreads.
+HIDDEN = {"gain": 0.65, "threshold": 1.15, "tau": 0.7}
+SPREADS = {"leak_mismatch_std": 0.4, "threshold_mismatch_std": 0.15, "synapse_mismatch_std": 0.2}
+# Trial noise of a membrane in each step, as in the tables of a lab.
+NOISE = 1.5 * u.mV
+# Adam's first rate of the further epochs, in the loop or on a model; it falls along a cosine. Chosen on a fifth of the
+# training data of the vowels: after 10 epochs in the loop from the preset 0.92, 0.95, 0.98 at 0.01, 0.02, 0.03 (H1v2).
+# Without recorded membranes 0.89, 0.94, 0.96; without them and without the bound at the threshold 0.68 at 0.01.
+FURTHER_RATE = 3e-2
+ROWS = {
+    "as trained": "as trained",
+    "loop": "in the loop, from the preset",
+    "means": "in the loop, true means",
+    "calibrated": "calibrated from bench tables",
+    "calibrated loop": "calibrated, in the loop",
+    "perfect": "on the true values",
+}
+
+
+class Vowels:
+    """Japanese vowels: nine speakers, 24 analog values a step, two layers."""
+
+    n_classes, batch_size, rate, epochs, dt = vowels.N_CLASSES, 54, 1e-2, 40, 1.0 * u.ms
+    settings = (3, 4, 5)
+
+    @staticmethod
+    def net(family: str) -> brainstate.nn.Module:
+        """Return the network of the script `japanese_vowels_h1`, with the weights of the chip's grid."""
+        net = vowels.SpeakerNet(family)
+        synapse, _, _ = FAMILIES[family]
+        net.to_hidden = synapse(24, vowels.N_HIDDEN, weight_bits="chip")
+        net.to_output = synapse(vowels.N_HIDDEN, vowels.N_CLASSES * vowels.POPULATION, weight_bits="chip")
+        return net
+
+    @staticmethod
+    def load(_: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
+        """Return training and test recordings."""
+        return vowels.load(smoke)
+
+
+class Digits:
+    """Spoken digits through the frontend, three layers."""
+
+    n_classes, batch_size, rate, epochs, dt = digits.N_CLASSES, 90, 3e-2, 20, digits.DT
+    settings = (3, 4, 5, 6, 7)
+
+    @staticmethod
+    def net(family: str) -> brainstate.nn.Module:
+        """Return the network of the script `spoken_digits_h1`, with the weights of the chip's grid."""
+        return digits.DigitNet(family, weight_bits="chip")
+
+    @staticmethod
+    def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
+        """Return training and test recordings."""
+        return digits.load(root, smoke)
+
+
+TASKS: dict[str, Any] = {"vowels": Vowels, "digits": Digits}
+
+
+class Study:
+    """One network, its data, and the ways to bring it to a chip."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments, self.task = arguments, TASKS[arguments.task]
+        self.train_split, self.test_split = self.task.load(arguments.root, arguments.smoke)
+        self.epochs = min(arguments.epochs, 2) if arguments.smoke else arguments.epochs
+        self.test = _time_major(self.test_split)
+
+    def loss(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
+        """Return the cross-entropy of the votes of the output populations."""
+        votes = bh.train.population_votes(outputs, self.task.n_classes)
+        return braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
+
+    def accuracy(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
+        """Return the share of recordings whose most active population is the right one."""
+        return bh.train.accuracy_population(outputs, y, self.task.n_classes)
+
+    def optimizer(self, rate: float, epochs: int) -> Any:
+        """Return Adam with a rate that falls along a cosine."""
+        steps = epochs * -(-len(self.train_split) // self.task.batch_size)
+        return braintools.optim.OptaxOptimizer(tx=optax.adam(optax.cosine_decay_schedule(rate, steps, alpha=0.02)))
+
+    def epochs_of(self, step: Callable[[Any, Any], Any], epochs: int, what: str) -> None:
+        """Call ``step(x, y)`` for each batch of some epochs."""
+        for epoch in tqdm(range(epochs), desc=what, unit="epoch", leave=False):
+            for batch in bh.data.batches(self.train_split, self.task.batch_size, seed=self.arguments.seed, epoch=epoch):
+                step(*_time_major(batch))
+
+    def start(self) -> brainstate.nn.Module:
+        """Return the network trained on the preset; the weights are kept in the folder of the run."""
+        arguments = self.arguments
+        brainstate.random.seed(arguments.seed)
+        net = self.task.net(arguments.chip)
+        epochs = 2 if arguments.smoke else self.task.epochs
+        kind = f"{arguments.task}_{arguments.chip}_seed{arguments.seed}_{epochs}epochs{'_smoke' * arguments.smoke}"
+        path = arguments.out / f"start_{kind}.npz"
+        weights = {".".join(map(str, p)): state for p, state in net.states(brainstate.ParamState).items()}
+        if path.exists():
+            with np.load(path) as held:
+                for name, state in weights.items():
+                    state.value = jnp.asarray(held[name])
+            return net
+        x = [self.train_split] if arguments.task == "vowels" else [self.train_split.x[:256]]
+        lengths = {} if arguments.task == "vowels" else {"lengths": np.full(len(x[0]), x[0].shape[1])}
+        bh.init.fluct_init(net, x, xi_target=1.0, in_range=True, key=arguments.seed, **lengths)
+        self.on_model(net, self.task.rate, epochs, "start")
+        save_arrays(path, **{name: np.asarray(state.value) for name, state in weights.items()})
+        return net
+
+    def on_model(self, net: brainstate.nn.Module, rate: float, epochs: int, what: str) -> None:
+        """Train on the model alone."""
+        weights = net.states(brainstate.ParamState)
+        optimizer = self.optimizer(rate, epochs)
+        optimizer.register_trainable_weights(weights)
+        gradient = brainstate.transform.grad(lambda x, y: self.loss(bh.rollout(net, x)[0], y), weights)
+
+        @brainstate.transform.jit
+        def step(x: jax.Array, y: jax.Array) -> None:
+            optimizer.update(gradient(x, y))
+            bh.train.clip_weights(net)
+
+        self.epochs_of(step, epochs, what)
+
+    def loop_on(self, net: brainstate.nn.Module, device: bh.silicon.Device) -> bh.silicon.InTheLoop:
+        """Return the loop of a network and a device."""
+        optimizer = self.optimizer(FURTHER_RATE, self.epochs)
+        return bh.silicon.InTheLoop(net, device, loss=self.loss, optimizer=optimizer, accuracy=self.accuracy)
+
+    def on_device(self, net: brainstate.nn.Module, device: bh.silicon.Device) -> float:
+        """Return the accuracy on the test recordings, on the device."""
+        return self.loop_on(net, device).evaluate(*self.test)
+
+    def rows(self, net: brainstate.nn.Module, device: bh.silicon.Device, seed: int) -> dict[str, float]:
+        """Return the accuracy on the device for each way to bring the network there."""
+        found = {"as trained": self.on_device(net, device)}
+
+        def looped(start: brainstate.nn.Module, what: str) -> float:
+            loop = self.loop_on(start, device)
+            self.epochs_of(loop.step, self.epochs, ROWS[what])
+            return loop.evaluate(*self.test)
+
+        def modelled(start: brainstate.nn.Module, what: str) -> float:
+            self.on_model(start, FURTHER_RATE, self.epochs, ROWS[what])
+            return self.on_device(start, device)
+
+        found["loop"] = looped(copy.deepcopy(net), "loop")
+        if isinstance(device, bh.silicon.VirtualChip):
+            truth, perfect = device.truth, copy.deepcopy(net)
+            nothing = np.full(truth.tau.shape, np.nan) * u.ms, np.full(truth.V_th.shape, np.nan) * u.mV
+            means = copy.deepcopy(net)
+            bh.silicon.put_chip(means, bh.silicon.MeasuredChip(truth.spec, *nothing))
+            found["means"] = looped(means, "means")
+            bh.silicon.put_chip(perfect, truth)
+            _put_synapses(perfect, device)
+            found["perfect"] = modelled(perfect, "perfect")
+        tqdm.write(f"chip {seed}: " + ", ".join(f"{ROWS[name]} {value:.3f}" for name, value in found.items()))
+        calibrated = self.calibrated(net, device, seed)
+        if calibrated is not None:
+            found["calibrated"] = modelled(copy.deepcopy(calibrated), "calibrated")
+            found["calibrated loop"] = looped(calibrated, "calibrated loop")
+        return {name: found[name] for name in ROWS if name in found}
+
+    def calibrated(
+        self, net: brainstate.nn.Module, device: bh.silicon.Device, seed: int
+    ) -> brainstate.nn.Module | None:
+        """Return a copy of the network with the calibrated chip in place; ``None`` without tables of the bench."""
+        net, known = copy.deepcopy(net), {}
+        if isinstance(device, bh.silicon.VirtualChip):
+            bench = self.tables(net, device, seed)
+            tables = bench.charge, bench.decays, bench.rates
+            known = {"settings": dict(enumerate(bench.profiles)), "rates_setting": bench.rates_setting}
+        elif self.arguments.tables:
+            tables = tuple(self.arguments.tables)
+        else:
+            return None
+        # The fit of all thresholds takes minutes; who repeats the study finds it in the folder.
+        path = self.arguments.out / f"{self.arguments.task}_{self.arguments.chip}_{seed}.chip"
+        if path.exists():
+            measured = bh.silicon.MeasuredChip.load(path)
+        else:
+            preset = bh.chip.get_chip(self.arguments.chip)
+            measured = bh.silicon.calibrate(*tables, chip=preset, dt=self.task.dt, **known).measured
+            measured.save(path)
+        bh.silicon.put_chip(net, measured)
+        return net
+
+    def tables(self, net: brainstate.nn.Module, device: bh.silicon.VirtualChip, seed: int) -> bh.silicon.SyntheticBench:
+        """Return the tables of the neurons that the network uses; they do not show the mismatch of a synapse."""
+        program = bh.silicon.ChipProgram.of(net)
+        neurons = np.sort(np.concatenate([program.physical(layer) for layer in program.layers]))
+        return bh.silicon.synthetic_bench(
+            device.truth,
+            seed=seed,
+            neurons=neurons[:: 20 if self.arguments.smoke else 1],
+            profiles=self.task.settings,
+            rates_setting=len(self.task.settings) // 2,
+            inputs=range(2, 17, 2),
+            dt=self.task.dt,
+        )
+
+
+def _put_synapses(net: brainstate.nn.Module, bench: bh.silicon.VirtualChip) -> None:
+    """Put the hidden deviation of each synapse in place; no bench shows it, so it serves as a reference alone."""
+    bench.program(bh.silicon.ChipProgram.of(net))
+    slope = bench.truth.spec.charge.slope_at_zero
+    for path, weight in bh.nn.chip_weights(net).items():
+        added, _ = bench._values["deviations"][path]
+        weight.effective.mismatch.value = (jnp.asarray(added, jnp.float32) * slope).in_unit(u.fcoulomb)
+        weight.effective.forget()
+
+
+def _time_major(split: bh.data.Split) -> tuple[np.ndarray, np.ndarray]:
+    return np.ascontiguousarray(np.swapaxes(split.x, 0, 1), np.float32), np.asarray(split.y)
+
+
+def hidden_chip(family: str, seed: int) -> bh.silicon.VirtualChip:
+    """Return a chip far from its data sheet; the network never sees its numbers."""
+    chip = bh.silicon.scaled_chip(bh.chip.get_chip(family), **HIDDEN, **SPREADS, noise_std=NOISE)
+    return bh.silicon.VirtualChip(chip, key=seed)
+
+
+def draw(results: list[dict[str, float]], path: Path, title: str) -> None:
+    """Draw the accuracy of each way: a dot for each chip, a line for the mean."""
+    names = list(results[0])
+    figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+    for i, name in enumerate(names):
+        values = [100 * result[name] for result in results]
+        ax.plot(values, [i] * len(values), "o", color="C0", alpha=0.6)
+        ax.plot([np.mean(values)] * 2, [i - 0.3, i + 0.3], color="C1")
+    ax.set(yticks=range(len(names)), yticklabels=[ROWS[name] for name in names], xlabel="test accuracy, %", title=title)
+    ax.invert_yaxis()
+    save_figure(figure, path)
+    plt.close(figure)
+
+
+def main(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the study, save table and figure, and print the result; return its numbers."""
+    begun = time.perf_counter()
+    make_folder(arguments.out)
+    study = Study(arguments)
+    n_chips = 1 if arguments.smoke or arguments.device else arguments.seeds
+    with brainstate.environ.context(dt=study.task.dt):
+        net = study.start()
+        on_preset = float(study.accuracy(bh.rollout(net, study.test[0])[0], study.test[1]))
+        results = []
+        for seed in range(n_chips):
+            device: Any = hidden_chip(arguments.chip, seed)
+            if arguments.device:
+                device = bh.silicon.CommandDevice(shlex.split(arguments.device))
+            results.append(study.rows(net, device, seed))
+    means = {name: float(np.mean([result[name] for result in results])) for name in results[0]}
+    rows = [
+        (ROWS[name], f"{100 * means[name]:.1f}", *(f"{100 * result[name]:.1f}" for result in results)) for name in means
+    ]
+    heads = ("test accuracy, %", "mean", *(f"chip {seed}" for seed in range(n_chips)))
+    print(plain_table(heads, rows, left=heads[:1]))
+    content = {
+        "task": arguments.task,
+        "chip": arguments.chip,
+        "epochs": study.epochs,
+        "on_the_preset": on_preset,
+        "mean": means,
+        "by_chip": results,
+        "seconds": time.perf_counter() - begun,
+    }
+    name = f"{arguments.task}_{arguments.chip}"
+    save_json(content, arguments.out / f"{name}.json")
+    draw(results, arguments.out / f"{name}.png", f"{arguments.task} on {arguments.chip}, {study.epochs} more epochs")
+    print(f"on the preset itself {100 * on_preset:.1f} % | {content['seconds']:.0f} s | {arguments.out}")
+    return content
+
+
+def options() -> argparse.ArgumentParser:
+    """Return the options of this script."""
+    show = functools.partial(argparse.ArgumentDefaultsHelpFormatter, width=100)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=show)
+    parser.add_argument("--chip", choices=sorted(FAMILIES), default="h1v2", help="chip family")
+    parser.add_argument("--task", choices=sorted(TASKS), default="vowels", help="data set and network")
+    parser.add_argument("--seeds", type=positive, default=3, help="number of hidden chips")
+    parser.add_argument("--epochs", type=positive, default=10, help="further epochs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and batch order")
+    parser.add_argument("--device", help="command of a real bench, in place of hidden chips")
+    parser.add_argument("--tables", nargs="+", type=Path, help="tables of the real bench, to calibrate the model")
+    parser.add_argument("--root", help="folder of the digits")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "chip_in_the_loop", help="folder for results")
+    parser.add_argument("--smoke", action="store_true", help="two epochs on a part of the data, one chip")
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        main(options().parse_args())
+    except bh.silicon.DeviceError as error:
+        raise SystemExit(str(error)) from None
