@@ -29,17 +29,20 @@ from brainhw.silicon.loop_checks import (
     odd_targets,
     scalar_loss,
 )
-from brainhw.silicon.loop_file import read_state, write_state
-from brainhw.silicon.loop_state import content_of, notes_of, take_up
+from brainhw.silicon.loop_notes import notes_of
 from brainhw.silicon.membranes import fault_of_membranes
 from brainhw.silicon.program import ChipProgram, with_weights
 from brainhw.silicon.recording import Recording, check_recording
 from brainhw.silicon.run_input import in_float32
 from brainhw.train import accuracy as most_active
 from brainhw.train import clip_weights
+from brainhw.train.run_file import RunFile
+from brainhw.train.run_state import content_of, take_up
 from brainhw.transform import rollout
 
 __all__ = ["InTheLoop"]
+
+_FILE = RunFile("training state", "InTheLoop.save", "brainhw-training")
 
 
 @final
@@ -263,7 +266,7 @@ class InTheLoop:
         call = "InTheLoop.save"
         check_same_chip(self._net, self.program.chip, call)
         state = content_of(self._net, self._optimizer, self.n_steps)
-        write_state(path_text(path, call=call, what="a training state"), state, self._notes(), call=call)
+        _FILE.write(path_text(path, call=call, what="a training state"), state, self._notes(), call=call)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take up a saved run: from here on the updates are those of the run that was saved, to the bit.
@@ -285,7 +288,7 @@ class InTheLoop:
         call = "InTheLoop.load"
         check_same_chip(self._net, self.program.chip, call)
         like = content_of(self._net, self._optimizer, self.n_steps)
-        content = read_state(path_text(path, call=call, what="a training state"), like, self._notes(), call=call)
+        content, _ = _FILE.read(path_text(path, call=call, what="a training state"), like, self._notes(), call=call)
         self.n_steps = take_up(content, self._net, self._optimizer)
 
     def __repr__(self) -> str:

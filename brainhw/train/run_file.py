@@ -1,0 +1,114 @@
+"""The file of a training run: arrays by name and notes, checksummed, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw._files import FileKind, Sealed
+
+__all__ = ["RunFile"]
+
+
+class RunFile:
+    """A kind of file for runs: a tree of arrays, Quantities and plain numbers, and notes that must be equal.
+
+    Parameters
+    ----------
+    what : str
+        What such a file is, for messages, such as ``"training run"``.
+    maker : str
+        The call that writes it, such as ``"Trainer.save"``.
+    tag : str
+        First word of the file.
+    """
+
+    def __init__(self, what: str, maker: str, tag: str) -> None:
+        self._kind = FileKind(what, maker, 1)
+        self._file = Sealed(self._kind, tag, 2**34)
+
+    def write(self, path: str | os.PathLike[str], tree: Any, notes: Mapping[str, str], *, call: str) -> None:
+        """Write a tree and notes; an existing file is replaced in one step."""
+        described, pieces = [], []
+        for name, leaf in _by_name(tree).items():
+            numbers = np.asarray(u.get_mantissa(leaf))
+            described.append({"name": name, **_described(leaf)})
+            pieces.append(numbers.tobytes())
+        header = json.dumps({"notes": dict(notes), "leaves": described}).encode()
+        # No pickle and no archive: a line of JSON, and the bytes of each array in its order.
+        self._file.write(path, b"\n".join([header, b"".join(pieces)]), call=call)
+
+    def read(
+        self, path: str | os.PathLike[str], like: Any, notes: Mapping[str, str], *, call: str
+    ) -> tuple[Any, dict[str, str]]:
+        """Return the saved numbers in the structure of ``like``, and all notes of the file.
+
+        Nothing in the file is trusted: names, shapes, types and units must be those of ``like``, and ``notes`` equal.
+        """
+        payload, _, what = self._file.read(path, call=call)
+        try:
+            header, _, data = payload.partition(b"\n")
+            content = json.loads(header)
+            saved_notes, held = {str(k): str(v) for k, v in content["notes"].items()}, {}
+            start = 0
+            for leaf in content["leaves"]:
+                kind = jnp.dtype(leaf["dtype"])
+                if kind.hasobject or not all(type(size) is int and size >= 0 for size in leaf["shape"]):
+                    raise ValueError(f"{leaf['name']!r:.60} is not an array")
+                stop = start + kind.itemsize * math.prod(leaf["shape"])
+                held[leaf["name"]] = leaf, np.frombuffer(data[start:stop], kind).reshape(leaf["shape"])
+                start = stop
+            if start != len(data):
+                raise ValueError(f"its arrays have {start} bytes, and {len(data)} are there")
+        except Exception as error:  # a checksum only shows damage; the content may be anything
+            raise self._kind.damaged(what, f"has invalid content ({str(error)[:100]})") from error
+        for name, wanted in notes.items():
+            if saved_notes.get(name) != wanted:
+                raise _other(what, f"was made with {name} {saved_notes.get(name)!r:.120}, and here it is {wanted!r:.120}")
+        leaves = _by_name(like)
+        if missing := sorted(leaves.keys() - held.keys()):
+            raise _other(what, f"lacks {missing[0]}")
+        if unknown := sorted(held.keys() - leaves.keys()):
+            raise _other(what, f"holds {unknown[0]}, which is not here")
+        structure = jax.tree.structure(like, is_leaf=_is_quantity)
+        return structure.unflatten([_taken(name, leaf, *held[name], what) for name, leaf in leaves.items()]), saved_notes
+
+
+def _taken(name: str, like: Any, saved: Mapping[str, Any], numbers: np.ndarray, what: str) -> Any:
+    plain, here = isinstance(like, (bool, int, float)), _described(like)
+    for part in ("shape", "unit") if plain else ("dtype", "shape", "unit"):
+        if saved[part] != here[part]:
+            raise _other(what, f"holds {name} with {part} {saved[part]}, and here it is {here[part]}")
+    if plain:  # an optimizer turns its counter into an array in its first step
+        return type(like)(numbers.item())
+    array = jnp.asarray(numbers)
+    return u.Quantity(array, unit=like.unit) if _is_quantity(like) else array
+
+
+def _other(what: str, fault: str) -> ValueError:
+    return ValueError(
+        f"{what} {fault}: it is of another network, chip or optimizer. Build everything as for the saved run."
+    )
+
+
+def _by_name(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_quantity)
+    return {jax.tree_util.keystr(place): leaf for place, leaf in leaves}
+
+
+def _described(leaf: Any) -> dict[str, Any]:
+    numbers = np.asarray(u.get_mantissa(leaf))
+    unit = f"{leaf.unit}" if _is_quantity(leaf) else ""
+    return {"dtype": numbers.dtype.name, "shape": list(numbers.shape), "unit": unit}
+
+
+def _is_quantity(leaf: Any) -> bool:
+    return isinstance(leaf, u.Quantity)
