@@ -72,14 +72,18 @@ class RunFile:
             raise self._kind.damaged(what, f"has invalid content ({str(error)[:100]})") from error
         for name, wanted in notes.items():
             if saved_notes.get(name) != wanted:
-                raise _other(what, f"was made with {name} {saved_notes.get(name)!r:.120}, and here it is {wanted!r:.120}")
+                raise _other(
+                    what, f"was made with {name} {saved_notes.get(name)!r:.120}, and here it is {wanted!r:.120}"
+                )
         leaves = _by_name(like)
         if missing := sorted(leaves.keys() - held.keys()):
             raise _other(what, f"lacks {missing[0]}")
         if unknown := sorted(held.keys() - leaves.keys()):
             raise _other(what, f"holds {unknown[0]}, which is not here")
         structure = jax.tree.structure(like, is_leaf=_is_quantity)
-        return structure.unflatten([_taken(name, leaf, *held[name], what) for name, leaf in leaves.items()]), saved_notes
+        return structure.unflatten(
+            [_taken(name, leaf, *held[name], what) for name, leaf in leaves.items()]
+        ), saved_notes
 
 
 def _taken(name: str, like: Any, saved: Mapping[str, Any], numbers: np.ndarray, what: str) -> Any:

@@ -1,0 +1,92 @@
+"""What a training run has reached, epoch by epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._printing import printable
+from brainhw._table import plain_table
+
+__all__ = ["History"]
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class History:
+    """Numbers of each epoch of a training run; ``print`` it for a table.
+
+    Attributes
+    ----------
+    epochs : sequence of mapping of str to float
+        One entry an epoch: ``loss`` and each metric on the training data as they were met, and with ``validation_`` in
+        front of the name those on the validation data after the epoch.
+    best : int or None
+        Index of the epoch whose weights were kept, from 0; None before the first.
+    watched : str
+        The number that decides about the best epoch.
+    reason : str
+        Why the run ended: ``"all epochs"``, ``"patience"``, or empty if it goes on.
+
+    Examples
+    --------
+    >>> import brainhw as bh
+    >>> history = bh.train.History([{"loss": 2.0}, {"loss": 1.5}], best=1, watched="loss", reason="all epochs")
+    >>> history.column("loss").tolist(), history
+    ([2.0, 1.5], History(2 epochs, best 2: loss 1.5))
+    """
+
+    epochs: Sequence[Mapping[str, float]]
+    best: int | None
+    watched: str
+    reason: str = ""
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one number over epochs.
+
+        Parameters
+        ----------
+        name : str
+            Its name, such as ``"validation_accuracy"``.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``[epochs]``.
+
+        Raises
+        ------
+        ValueError
+            If no epoch has it.
+        """
+        names = list(self.epochs[0]) if self.epochs else []
+        _arguments.choice(name, names, call="History.column", name="name")
+        return np.array([entry[name] for entry in self.epochs])
+
+    def __str__(self) -> str:
+        if not self.epochs:
+            return "no epochs yet"
+        names = list(self.epochs[0])
+        shown = sorted({*range(min(3, len(self.epochs))), *range(max(len(self.epochs) - 3, 0), len(self.epochs))})
+        shown = sorted({*shown, self.best} - {None})
+        rows, last = [], -1
+        for at in shown:
+            if at > last + 1:
+                rows.append(("...", *[""] * len(names)))
+            mark = f"{at + 1}{' *' if at == self.best else ''}"
+            rows.append((mark, *(f"{self.epochs[at][name]:.4g}" for name in names)))
+            last = at
+        tail = f"* best by {self.watched}" + (f"; ended by {self.reason}" if self.reason else "")
+        return printable(plain_table(("epoch", *names), rows, left=("epoch",)) + "\n" + tail)
+
+    def __repr__(self) -> str:
+        best = (
+            ""
+            if self.best is None
+            else f", best {self.best + 1}: {self.watched} {self.epochs[self.best][self.watched]:.4g}"
+        )
+        return f"History({len(self.epochs)} epochs{best})"

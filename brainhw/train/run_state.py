@@ -1,0 +1,41 @@
+"""What a training run is made of, so that it can be saved and taken up: weights, optimizer, schedules, counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import brainstate
+
+__all__ = ["content_of", "parameters_of", "take_up"]
+
+
+def content_of(net: brainstate.nn.Module, optimizer: Any, n_steps: int) -> dict[str, Any]:
+    """Return weights, optimizer, schedules and counter."""
+    return {
+        "weights": {path: state.value for path, state in parameters_of(net).items()},
+        "optimizer": optimizer.state_dict(),
+        "schedules": [schedule.state_dict() for schedule in _schedules(optimizer)],
+        "n_steps": n_steps,
+    }
+
+
+def take_up(content: Mapping[str, Any], net: brainstate.nn.Module, optimizer: Any) -> int:
+    """Put saved content in place and return its counter."""
+    for path, state in parameters_of(net).items():
+        state.value = content["weights"][path]
+    optimizer.load_state_dict(content["optimizer"])
+    for schedule, saved in zip(_schedules(optimizer), content["schedules"], strict=True):
+        schedule.load_state_dict(saved)
+    return int(content["n_steps"])
+
+
+def parameters_of(net: brainstate.nn.Module) -> dict[str, brainstate.State]:
+    """Return the parameters of a network by dotted path."""
+    return {".".join(map(str, path)): state for path, state in net.states(brainstate.ParamState).items()}
+
+
+def _schedules(optimizer: Any) -> list[Any]:
+    # The state of an optimizer leaves out its schedules of the learning rate.
+    found = [getattr(optimizer, "lr_scheduler", None), *getattr(optimizer, "schedulers", ())]
+    return list({id(one): one for one in found if hasattr(one, "state_dict")}.values())
