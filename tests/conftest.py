@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,5 +43,8 @@ def clean_start(request: pytest.FixtureRequest) -> Iterator[None]:
     else:
         with brainstate.environ.context(dt=1.0 * u.ms):
             yield
+    if "matplotlib.pyplot" in sys.modules:
+        # Which tests share a process is chance: figures that one leaves open would be too many for another.
+        sys.modules["matplotlib.pyplot"].close("all")
     after = _global_state()
     assert after == before, f"the test changed global settings from {before} to {after}"

@@ -30,10 +30,15 @@ def write_figure(path: str, result: Any, plot: str, *, call: str) -> None:
 
     # No screen is needed, and none may be there.
     mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
     from brainhw import visualize
 
     draw: Callable[[Any], Any] = getattr(visualize, plot)
-    picture = io.BytesIO()
-    draw(result).savefig(picture, format=kind, dpi=150)
+    picture, figure = io.BytesIO(), draw(result)
+    try:
+        figure.savefig(picture, format=kind, dpi=150)
+    finally:
+        plt.close(figure)  # a process may run the command many times
     write_whole(path, picture.getvalue(), call=call)
     say(f"wrote {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import brainstate
@@ -20,6 +21,10 @@ from brainhw.silicon.recording import Recording, check_recording
 
 __all__ = ["compare"]
 
+# Delays in steps that are named, if one of them is this good and this much better than all others up to the last: the
+# spikes of a neuron with a steady drive agree again after each period.
+_NAMED, _TRIED = (-2, -1, 1, 2), 12
+_CLEARER, _LEAST_SHARE = 1.5, 0.3
 # Samples that the fit of time constants and thresholds takes at most: enough for 5 %, and done in a minute.
 _FITTED = 50
 _MOST_TRIALS = 1000
@@ -112,7 +117,10 @@ def compare(
     model, taus, thresholds = model_run(
         net if isinstance(net, brainstate.nn.Module) else program.to_net(), program, inputs
     )
-    fits = _fits(program, inputs, trials) if explain else {}
+    # Where all spikes agree there is no cause to look for.
+    agree = all(np.array_equal(model.spikes[path], run.spikes[path]) for run in trials for path in program.layers)
+    _warn_of_delay(model, trials[0], call)
+    fits = _fits(program, inputs, trials) if explain and not agree else {}
     layers = {
         path: _layer(program, path, model, trials, fits.get(path), np.asarray(taus[path]), np.asarray(thresholds[path]))
         for path in program.layers
@@ -165,11 +173,39 @@ def _bench_runs(program: ChipProgram, device: Device, x: np.ndarray, n_trials: i
         device.program(program)
         for trial in range(n_trials):
             doing = f"trial {trial + 1} of {n_trials}"
-            runs.append(check_recording(device.run(x), program.layers, *x.shape[:2], call=call))
-    except Exception as error:  # a bench of the user may raise anything
+            # A copy: a bench that scales its input in place must not change what the model gets.
+            runs.append(check_recording(device.run(x.copy()), program.layers, *x.shape[:2], call=call))
+    except (Exception, SystemExit) as error:  # a bench of the user may raise anything
         text = " ".join(str(error).removeprefix(f"{call}: ").split()) or type(error).__name__
         raise DeviceError(f"{call}: the bench failed in {doing}: {text}") from error
     return runs
+
+
+def _warn_of_delay(model: Recording, bench: Recording, call: str) -> None:
+    """Warn if the spikes of the bench fit those of the model better some steps earlier or later."""
+    n_model = sum(int(spikes.sum(dtype=np.int64)) for spikes in model.spikes.values())
+
+    def found(delay: int) -> float:
+        shared = 0
+        for path, own in model.spikes.items():
+            early, late = (own, bench.spikes[path]) if delay >= 0 else (bench.spikes[path], own)
+            n = max(len(own) - abs(delay), 0)
+            shared += int(np.count_nonzero(early[:n] & late[abs(delay) :].astype(np.uint8)))
+        return shared / n_model
+
+    if not n_model:
+        return
+    shares = {delay: found(delay) for delay in range(-_TRIED, _TRIED + 1)}
+    best = max(_NAMED, key=lambda delay: shares[delay])
+    others = max(share for delay, share in shares.items() if delay != best)
+    if shares[best] > max(_CLEARER * others, _LEAST_SHARE):
+        steps = f"{abs(best)} step{'' if abs(best) == 1 else 's'} {'later' if best > 0 else 'earlier'}"
+        warnings.warn(
+            f"{call}: the bench has {shares[best]:.0%} of the model's spikes {steps} and {shares[0]:.0%} in the same "
+            "step; check how its recording counts steps.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _fits(program: ChipProgram, x: np.ndarray, trials: list[Recording]) -> dict[str, LayerFit]:

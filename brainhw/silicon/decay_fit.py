@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from brainhw.silicon._results import student_scale
+from brainhw.silicon.decay_noise import correlated_errors
 from brainhw.silicon.decay_readings import ceiling, why_none
 
 __all__ = ["LEAST_POINTS", "Decays", "fit_decays"]
@@ -19,6 +20,8 @@ _WORST = 0.5
 # zero: there the mean of a reading is no longer the membrane. The choice rests on the model, never on the reading.
 _CLIPPED_BELOW = 4.0
 _ITERATIONS = 12
+# Correlation of neighbouring residuals from which the noise counts as noise of the membrane.
+_ECHO = 0.1
 # A decay that scatters by this much more than the others, and by this part of its height, is no exponential.
 _SCATTER, _PART = 10.0, 0.05
 
@@ -38,8 +41,19 @@ class Decays:
     noise: float
 
 
-def fit_decays(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: str) -> tuple[Decays, list[str]]:
-    """Return the fit of decays ``[D, R]`` with the readings ``used``, and notes; times in ms, membranes in mV."""
+def fit_decays(
+    t: np.ndarray,
+    V: np.ndarray,
+    used: np.ndarray,
+    trial: np.ndarray,
+    *,
+    call: str,
+    what: str,
+) -> tuple[Decays, list[str]]:
+    """Return the fit of decays ``[D, R]`` with the readings ``used``, and notes; times in ms, membranes in mV.
+
+    Times count from the first reading of a decay; readings stand in the order of time within each trial.
+    """
     notes: list[str] = []
     there = used > 0
     clipped = V[there].min() >= 0 and np.mean(V[there] == 0) > 1e-3
@@ -71,6 +85,9 @@ def fit_decays(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: 
                 f"reading is beyond {height:.4g} mV. Check the leak of the bench, or read for longer."
             )
     start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
+    if not clipped and _autocorrelation(residuals, mask) > _ECHO:
+        log_tau, offset, offset_error, mask = _above_noise(t, V, mask, log_tau, offset, offset_error)
+        start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
     freedom = mask.sum(1) - 2
     own = np.sqrt((residuals**2).sum(1) / np.maximum(freedom, 1))
     broken = _broken(own, start)
@@ -81,21 +98,16 @@ def fit_decays(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: 
     if odd.any():
         some = "decay scatters" if odd.sum() == 1 else "decays scatter"
         notes.append(f"{int(odd.sum())} {some} more than the read noise; errors there are enlarged")
-    power = (slope**2).sum(1)
-    # A flat decay has no slope, and without noise either the quotient is no number: not measured.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.where(odd, own, noise) / np.sqrt(power)
-        error = np.hypot(error, _offset_effect(t, mask, log_tau, slope, power) * offset_error)
-    error *= student_scale(float(freedom.sum()))
+    echo = _autocorrelation(residuals, mask)
+    own = np.where(odd, own, noise)
+    kept = residuals * ~broken[:, None]
+    error = _errors(t, mask, trial, log_tau, slope, kept, own, noise, offset_error, correlated=echo > _ECHO)
     known = (error < _WORST) & (start > 0) & ~broken
     if not known.any():
         raise ValueError(
             f"{call}: none of the {known.size} decays of {what} shows a time constant: {why_none(V, used)}"
         )
-    echo = _autocorrelation(residuals, mask)
-    if echo > 0.1:
-        # Trial noise stays in the membrane for tau; with such correlated errors the variance of a mean grows.
-        error *= np.sqrt((1 + echo) / (1 - min(echo, 0.9)))
+    if echo > _ECHO:
         notes.append(
             f"neighbouring residuals correlate ({echo:.2f}): the decays hold trial noise, or are no single "
             "exponentials, and the errors are enlarged; average decays over trials, or look at the residuals"
@@ -137,6 +149,39 @@ def _with_offset(
         if cost(best[0], best[1]) - cost(other[0], other[1]) > 25.0 * noise:
             best = other
     return best
+
+
+def _errors(
+    t: np.ndarray, mask: np.ndarray, trial: np.ndarray, log_tau: np.ndarray, slope: np.ndarray, residuals: np.ndarray,
+    own: np.ndarray, noise: float, offset_error: float, *, correlated: bool,
+) -> np.ndarray:  # fmt: skip
+    """Return the standard error of each log tau: own noise over the shared one, and the error of the offset."""
+    power, tau = (slope**2).sum(1), np.exp(log_tau)
+    # A flat decay has no slope, and without noise either the quotient is no number: not measured.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = noise / np.sqrt(power)
+        if correlated:
+            shape = mask * np.exp(-t / tau[:, None])
+            error = np.maximum(error, correlated_errors(t, trial, mask, tau, shape, slope, residuals))
+        error *= own / max(noise, 1e-300)
+        error = np.hypot(error, _offset_effect(t, mask, log_tau, slope, power) * offset_error)
+    return np.asarray(error * student_scale(float((mask.sum(1) - 2).sum())))
+
+
+def _above_noise(
+    t: np.ndarray, V: np.ndarray, mask: np.ndarray, log_tau: np.ndarray, offset: float, offset_error: float
+) -> tuple[np.ndarray, float, float, np.ndarray]:
+    """Return log tau, offset, its error and mask of decays with noise in the membrane, from readings well above it.
+
+    A membrane that is held at zero has a mean above it where it is all noise, which looks like an offset.
+    """
+    start, _, residuals = _pieces(t, V - offset, mask, log_tau)
+    noise = _noise(residuals, mask)
+    high = mask * (start[:, None] * np.exp(-t / np.exp(log_tau)[:, None]) > _CLIPPED_BELOW * noise)
+    mask = np.where(high.sum(1, keepdims=True) >= LEAST_POINTS, high, mask)
+    if abs(offset) < noise:
+        offset, offset_error = 0.0, 0.0
+    return _newton(t, V - offset, mask, log_tau), offset, offset_error, mask
 
 
 def _broken(own: np.ndarray, start: np.ndarray) -> np.ndarray:

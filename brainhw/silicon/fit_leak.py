@@ -33,7 +33,7 @@ class LeakFit:
     tau, error : Quantity, shape [S, N]
         Time constant and its standard error, ms.
     start : Quantity, shape [S, N]
-        Fitted membrane at time 0, mV.
+        Fitted membrane at the first reading of each decay, mV.
     offset, offset_error : Quantity, scalar
         Offset of the read-out that all decays share, mV; zero where the data show none.
     read_noise : Quantity, scalar
@@ -97,6 +97,10 @@ def fit_leak(table: DecayTable) -> LeakFit:
     which the read-out saturates. A single reading far outside its neighbours is left out, and a decay that scatters far
     more than the others is not measured; the notes name both.
 
+    Where neighbouring residuals correlate, the membrane itself is noisy. The noise then decays with the same tau; its
+    variance and that of the readings follow from squares and neighbouring products of the residuals, and the errors
+    from both. Readings within four standard deviations of zero are left out there too.
+
     Parameters
     ----------
     table : DecayTable
@@ -135,19 +139,22 @@ def fit_leak(table: DecayTable) -> LeakFit:
             "membrane at more times."
         )
     # One row per decay, padded: `used` is 0 where there is no reading.
-    order = np.argsort(d, kind="stable")
+    trials = np.zeros_like(d) if table.trial is None else table.trial
+    order = np.lexsort((np.asarray(table.t.mantissa), trials, d))
     column = np.arange(d.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    t, V, used = (np.zeros((decays.size, counts.max())) for _ in range(3))
+    t, V, used, trial = (np.zeros((decays.size, counts.max())) for _ in range(4))
     t[d[order], column] = np.asarray(table.t.mantissa)[order]
     V[d[order], column] = np.asarray(table.V.mantissa)[order]
+    trial[d[order], column] = trials[order]
     used[d[order], column] = 1.0
+    # From the first reading of each decay: only the amplitude depends on it, and late times make numbers overflow.
+    t = np.where(used > 0, t - np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True), 0.0)
     used_all = used.copy()
-    trial = np.zeros_like(d) if table.trial is None else table.trial
-    faulty = sticking_out(d, trial, np.asarray(table.t.mantissa), np.asarray(table.V.mantissa))
+    faulty = sticking_out(d, trials, np.asarray(table.t.mantissa), np.asarray(table.V.mantissa))
     used[d[order], column] = ~faulty[order]
     # A decay needs its readings more than it fears one of them.
     used[used.sum(1) < LEAST_POINTS] = used_all[used.sum(1) < LEAST_POINTS]
-    found, notes = fit_decays(t, V, used, call, named(table))
+    found, notes = fit_decays(t, V, used, trial, call=call, what=named(table))
     if faulty.any():
         notes.append(faults(table, faulty))
 

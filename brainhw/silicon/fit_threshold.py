@@ -20,6 +20,11 @@ from brainhw.silicon.tables import RateTable
 
 __all__ = ["ThresholdFit", "fit_threshold"]
 
+# Synapses of a chip that differ by more: an error of the table takes this way out.
+WIDEST_GAIN = 0.2
+# Curves of fewer points cannot tell gains of synapses from noise.
+FEW_POINTS = 10
+
 LEAST_POINTS = 3
 
 
@@ -210,7 +215,9 @@ def fit_threshold(
     notes += found.notes
     if common == 0 and charge is None:
         notes.append("the charge per spike is that of the spec, taken as exact")
-    return _result(table, data, found, neurons, settings, float(chip.C.mantissa), common, noise_std, combined, notes)
+    gain_std = 0.0 if charge is None or not np.isfinite(charge.gain_std) else charge.gain_std
+    C = float(chip.C.mantissa)
+    return _result(table, data, found, neurons, settings, C, common, gain_std, noise_std, combined, notes)
 
 
 def _result(
@@ -221,6 +228,7 @@ def _result(
     settings: np.ndarray,
     C: float,
     common: float,
+    gain_std: float,
     noise_std: u.Quantity | None,
     combined: bool,
     notes: list[str],
@@ -233,6 +241,12 @@ def _result(
         raise ValueError(
             f"fit_threshold: the f-I curves do not follow the model of the chip; rates are off by {100 * off:.1f} % of "
             f"a spike per step on average, at most {100 * FOREIGN:g} % are accepted. Check dt, window, and the family."
+        )
+    if found.gain_std > WIDEST_GAIN:
+        raise ValueError(
+            "fit_threshold: the f-I curves do not follow the model of the chip; the synapses that drive a neuron would "
+            f"have to differ in gain by {100 * found.gain_std:.0f} %, at most {100 * WIDEST_GAIN:g} % are accepted. "
+            "Check inputs (a count from 1), dt, window, and whether the read-out loses spikes or has a dead time."
         )
     if not known.any():
         raise ValueError(
@@ -255,6 +269,13 @@ def _result(
     elif found.noise_error > 1:
         notes.append("the curves do not tell the trial noise: its error exceeds its value")
     own = np.where(known, found.error, np.nan)
+    if found.gain_std == 0 and gain_std > 0 and table.inputs.size < FEW_POINTS * neurons.size:
+        # Of n synapses that differ, the mean differs by as much over the root of n.
+        own = np.hypot(own, gain_std / np.sqrt(float(np.mean(table.inputs))))
+        notes.append(
+            f"with fewer than {FEW_POINTS} points a neuron the curves do not tell whether the driving synapses differ "
+            f"in gain; the errors hold the {100 * gain_std:.1f} % of the charge table"
+        )
     theta = np.where(known, found.theta, np.nan)
     spread = pooled_spread(theta, own * theta) / np.nanmean(theta)
     n = int(known.sum())

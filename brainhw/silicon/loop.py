@@ -26,12 +26,12 @@ from brainhw.silicon.loop_checks import (
     check_same_chip,
     checked_device,
     checked_optimizer,
-    membranes_of_other_unit,
     odd_targets,
     scalar_loss,
 )
 from brainhw.silicon.loop_file import read_state, write_state
 from brainhw.silicon.loop_state import content_of, notes_of, take_up
+from brainhw.silicon.membranes import fault_of_membranes
 from brainhw.silicon.program import ChipProgram, with_weights
 from brainhw.silicon.recording import Recording, check_recording
 from brainhw.silicon.run_input import in_float32
@@ -178,9 +178,11 @@ class InTheLoop:
         x, y = self._batch(x, y, call)
         if self._n_trials > 1:
             x, y = np.concatenate([x] * self._n_trials, axis=1), np.concatenate([y] * self._n_trials)
-        self._check_loss(x, y, call)
-        recording = self._on_chip(x, call)
-        value, sound = self._update(x, y, self._recorded(recording, call))
+        # The time step of the chip, whatever is set by now.
+        with brainstate.environ.context(dt=self.program.dt):
+            self._check_loss(x, y, call)
+            recording = self._on_chip(x, call)
+            value, sound = self._update(x, y, self._recorded(recording, call))
         if not bool(sound):
             raise FloatingPointError(
                 f"{call}: loss, gradient or new weights are not finite after {self.n_steps} updates (loss "
@@ -266,7 +268,8 @@ class InTheLoop:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take up a saved run: from here on the updates are those of the run that was saved, to the bit.
 
-        Network, chip in place, placement and optimizer must be built as for that run. A :class:`VirtualChip` repeats
+        Network, chip in place, placement and optimizer must be built as for that run. The optimizer takes its state and
+        schedules from the file, its present learning rate among them. A :class:`VirtualChip` repeats
         its noise if its ``n_runs`` is set to that of then.
 
         Parameters
@@ -349,12 +352,13 @@ class InTheLoop:
             raise
         try:
             self._device.program(program)
-            recording = check_recording(self._device.run(x), program.layers, *x.shape[:2], call=call)
-        except Exception as error:  # a bench of the user may raise anything
+            # A copy: a bench that scales its input in place must not change the data of the gradient.
+            recording = check_recording(self._device.run(x.copy()), program.layers, *x.shape[:2], call=call)
+        except (Exception, SystemExit) as error:  # a bench of the user may raise anything
             self._stop(error, call)
         return recording
 
-    def _stop(self, error: Exception, call: str) -> NoReturn:
+    def _stop(self, error: BaseException, call: str) -> NoReturn:
         text = " ".join(str(error).removeprefix(f"{call}: ").split())
         if not isinstance(error, (DeviceError, TypeError, ValueError)) or not text:
             text = f"{type(error).__name__}: {text}"
@@ -371,9 +375,7 @@ class InTheLoop:
             )
         if self._membranes is not False:
             for path, V in recording.membranes.items():
-                fault, refused = membranes_of_other_unit(
-                    path, np.asarray(V.mantissa), recording.spikes[path], self._V_th
-                )
+                fault, refused = fault_of_membranes(path, np.asarray(V.mantissa), recording.spikes[path], self._V_th)
                 if refused:
                     self._stop(ValueError(fault), call)
                 if fault and path not in self._warned:

@@ -24,22 +24,21 @@ __all__ = [
     "check_same_chip",
     "checked_device",
     "checked_optimizer",
-    "membranes_of_other_unit",
     "odd_targets",
     "scalar_loss",
 ]
-
-# Membranes beyond this many thresholds are in another unit, and so are those that stay below its inverse.
-_MOST = 100
 
 
 def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> None:
     """Raise if another chip was put in place since the loop was built: its program is that of the old one."""
     for weight in chip_weights(net).values():
-        if weight.chip is not chip and weight.chip != chip:
+        now = weight.chip
+        if now is not chip and now != chip:
+            differ = [name for name in chip.provenance if getattr(chip, name) != getattr(now, name)]
             raise ValueError(
                 f"{call}: the network must be on the chip that the loop was built for, {chip.name!r}; got "
-                f"{weight.chip.name!r}, put in place since. Build a new InTheLoop with it."
+                f"{now.name!r} with other {', '.join(differ) or 'notes'}, put in place since. Build a new InTheLoop "
+                "with it."
             )
 
 
@@ -73,26 +72,6 @@ def odd_targets(y: np.ndarray, n_out: int) -> str:
     if y.dtype.kind not in "iu" or y.ndim != 1 or (y.min() >= 0 and y.max() < n_out):
         return ""
     return f", at y (it runs from {y.min()} to {y.max()}, and classes from 0 to {n_out - 1})"
-
-
-def membranes_of_other_unit(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float) -> tuple[str, bool]:
-    """Return what is wrong with membranes in mV, and whether no chip can have them; empty if nothing is."""
-    low, high = float(V.min()), float(V.max())
-    largest = max(-low, high)
-    if largest > _MOST * V_th:
-        return (
-            f"membranes of {path!r} must lie within {_MOST} thresholds of {V_th:g} mV; got {low:g} to {high:g} mV. "
-            "Give them with their own unit, or use membranes=False.",
-            True,
-        )
-    # A neuron that fires in most steps is mostly at its reset.
-    if largest < V_th / _MOST and 0 < spikes.mean() < 0.5:
-        return (
-            f"the membranes of {path!r} stay within {largest:.3g} mV while its neurons fire, and the threshold is "
-            f"{V_th:g} mV. Check their unit, or use membranes=False.",
-            False,
-        )
-    return "", False
 
 
 def all_finite(tree: Any) -> jax.Array:

@@ -178,7 +178,7 @@ class MeasuredChip:
         means = self.spec.tau_profiles.values.mantissa
         errors = None if self.tau_error is None else self.tau_error.mantissa
         for setting, (mean, values) in enumerate(zip(means, self.tau.mantissa, strict=True)):
-            yield _row(f"tau, setting {setting} [ms]", mean, values, None if errors is None else errors[setting])
+            yield _row(f"tau, profile {setting} [ms]", mean, values, None if errors is None else errors[setting])
         error = None if self.V_th_error is None else self.V_th_error.mantissa
         yield _row("V_th [mV]", self.spec.V_th.mantissa, self.V_th.mantissa, error)
 

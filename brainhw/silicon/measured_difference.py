@@ -100,7 +100,7 @@ class ChipDifference:
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for setting in range(self.before.n_settings):
             yield _row(
-                f"tau, setting {setting} [ms]",
+                f"tau, profile {setting} [ms]",
                 self.before.tau.mantissa[setting],
                 self.after.tau.mantissa[setting],
             )

@@ -19,6 +19,10 @@ _UNUSUAL, _IMPOSSIBLE = 5.0, 100.0
 _IMPOSSIBLE_TAU = 20.0
 # Thresholds lie closer to the data sheet, and half the time window or twice the charge moves them by 2.
 _UNUSUAL_V_TH = 1.9
+# A chip gives a small part of its largest charge at weight zero.
+_HIGH_ZERO = 0.1
+# So many readings at exactly the largest value are no chance.
+_LEAST_SAME = 5
 # A decay that begins above this many thresholds had a spike before it, or its unit is wrong.
 _HIGH_START = 3.0
 
@@ -28,7 +32,22 @@ def note_charge(fit: ChargeFit, chip: ChipSpec, *, call: str) -> list[str]:
     charge, weights = np.asarray(fit.charge.mantissa), np.asarray(fit.curve.weights, np.float32)
     at = int(np.argmax(np.abs(charge)))
     usual = float(np.asarray(chip.charge(weights).mantissa)[at])
-    return _far(abs(charge[at]), abs(usual), f"the charge of code {fit.codes[at]}", "charge", "fC", call=call)
+    notes = _far(abs(charge[at]), abs(usual), f"the charge of code {fit.codes[at]}", "charge", "fC", call=call)
+    share = float(np.abs(charge[fit.codes == 0]).sum() / np.abs(charge[at]))
+    if share > _HIGH_ZERO:
+        notes.append(
+            f"code 0 has {100 * share:.0f} % of the largest charge: a baseline of the read-out looks like that, and "
+            "must be subtracted before; on this chip every unused synapse would give it"
+        )
+    readings = np.asarray(fit.table.charge.mantissa)
+    for word, end in (("largest", readings.max()), ("smallest", readings.min())):
+        same = readings == end
+        if same.sum() >= _LEAST_SAME and np.unique(fit.table.code[same]).size > 1:
+            notes.append(
+                f"{int(same.sum())} charges of several codes have exactly the {word} value, {end:.4g} fC: the read-out "
+                "may saturate there, and the curve is then that of the read-out"
+            )
+    return notes
 
 
 def note_leak(fit: LeakFit, chip: ChipSpec, *, call: str) -> list[str]:
@@ -51,7 +70,14 @@ def note_taus(means: Mapping[int, float], presets: np.ndarray, *, call: str) -> 
 def note_threshold(fit: ThresholdFit, chip: ChipSpec, *, call: str) -> list[str]:
     """Return notes on the mean threshold."""
     mean, usual = float(fit.mean.mantissa), float(chip.V_th.mantissa)
-    return _far(mean, usual, "the mean threshold", "rate, window and charge", "mV", call=call, note=_UNUSUAL_V_TH)
+    what = "rate, window and charge"
+    if fit.C_measured:
+        what += ", and noise_std"
+        C = float(fit.C.mantissa), float(chip.C.mantissa)
+        notes = _far(*C, "the capacitance", "noise_std", "fF", call=call, note=_UNUSUAL_V_TH, refuse=_UNUSUAL)
+    else:
+        notes = []
+    return notes + _far(mean, usual, "the mean threshold", what, "mV", call=call, note=_UNUSUAL_V_TH)
 
 
 def _far(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,6 +105,19 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
             vars(node).clear()
             vars(node).update(held)
         raise
+    _warn_of_unmeasured(layers, measured, call)
+
+
+def _warn_of_unmeasured(layers: Mapping[str, Any], measured: MeasuredChip, call: str) -> None:
+    n_measured = int((measured.known_V_th | measured.known_tau.any(0)).sum())
+    bare = [path for path, layer in layers.items() if not layer.known]
+    if n_measured and bare:
+        warnings.warn(
+            f"{call}: {n_measured} neurons of the chip are measured, and none of them is in {', '.join(bare)}; those "
+            "layers have the mean values. Give a placement on measured neurons, or measure those in use.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _check_fits(now: ChipSpec, measured: MeasuredChip, call: str) -> None:

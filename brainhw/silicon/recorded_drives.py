@@ -13,6 +13,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.deploy.survey import INPUT
 from brainhw.nn import chip_weights
+from brainhw.silicon.membranes import fault_of_membranes
 from brainhw.silicon.program import ChipProgram
 from brainhw.silicon.recording import Recording, check_recording
 from brainhw.silicon.run_input import in_float32
@@ -78,6 +79,10 @@ def layer_runs(
         numbers = bench_input(x, program, call=call, name=f"xs[{i}]")
         check_recording(recording, program.layers, *numbers.shape[:2], call=call)
         for path, part in _drives(program, held[1], numbers, recording).items():
+            if part.membranes is not None:
+                V_th = float(np.asarray(program.chip.V_th.to(u.mV).mantissa))
+                if fault := fault_of_membranes(path, part.membranes, part.spikes, V_th)[0]:
+                    raise ValueError(f"{call}: {fault}")
             parts[path].append(part)
     return {path: _joined(several) for path, several in parts.items()}
 

@@ -113,7 +113,8 @@ def synthetic_bench(
     Of a spec a chip is drawn: leak currents vary log-normally and thresholds normally by the spreads of the spec. Of a
     :class:`MeasuredChip`, such as ``VirtualChip.truth``, the neurons have its values. The membrane equation is
     stepped directly, ``V' = max(beta V + n q / C + noise, 0)`` with a spike and a reset where ``V' >= V_th``; nothing
-    of the fits is used. The noises are by default those of a lab's tables.
+    of the fits is used. Decays are ``V_0 exp(-t / tau)`` with read noise, as averages over many trials are. The noises
+    are by default those of a lab's tables.
 
     Parameters
     ----------

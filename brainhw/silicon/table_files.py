@@ -102,7 +102,8 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
     A unit follows its name as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)`` and is converted. Columns are
     separated by commas, semicolons or tabs; with the last two a decimal comma is read as well, and numbers whose commas
     may separate thousands are refused. The text is UTF-8, or UTF-16 with a byte order mark. Columns of other names are
-    left out with a warning. Errors count rows from 1, the first below the header; empty lines do not count.
+    left out with a warning. Errors count rows from 1, the first below the header; empty lines and lines that begin with
+    ``#`` do not count.
 
     Parameters
     ----------
@@ -133,11 +134,13 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
     name = path_text(path, call=call, what="a CSV file of bench measurements")
     what = f"{call}: the table {name!r}"
     content = _unmarked(_text(name, what))
-    first = next((line for line in content.splitlines() if line.strip()), "")
+    first = next((line for line in content.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
     delimiter = max(",;\t", key=first.count)
     try:
         rows = [
-            row for row in csv.reader(io.StringIO(content), delimiter=delimiter) if any(cell.strip() for cell in row)
+            row
+            for row in csv.reader(io.StringIO(content), delimiter=delimiter)
+            if any(cell.strip() for cell in row) and not row[0].lstrip().startswith("#")
         ]
     except csv.Error as error:
         raise ValueError(f"{what} is no CSV text ({first_line(error)}).") from error
@@ -295,13 +298,15 @@ def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, 
 def _numbers(
     rows: Sequence[Sequence[str]], place: int, header: str, factor: float, decimal_comma: bool, what: str
 ) -> np.ndarray:
-    cells = [row[place].strip() for row in rows[1:]]
+    # Word processors write another minus.
+    cells = [row[place].strip().replace("\u2212", "-") for row in rows[1:]]
     plain = [cell.replace(",", ".") for cell in cells] if decimal_comma else cells
     try:
         numbers = np.array(plain, dtype=float)
     except ValueError:
         numbers = np.array([_number(cell) for cell in plain])
-    bad = ~np.isfinite(numbers)
+    # Python takes 1_000 for a number.
+    bad = ~np.isfinite(numbers) | np.array(["_" in cell for cell in plain])
     if bad.any():
         at = int(np.argmax(bad))
         raise ValueError(

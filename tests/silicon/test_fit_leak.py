@@ -82,6 +82,46 @@ def test_late_and_uneven_times() -> None:
     np.testing.assert_allclose(fit_leak(table([[7.0, 30.0]], noise=0.0, t=t)).tau.mantissa, [[7.0, 30.0]], rtol=1e-6)
 
 
+def noisy_membranes(seed: int, *, sigma: float, trials: int = 1) -> DecayTable:
+    """Decays of a membrane with noise in each step that is held at zero, read with noise of 0.4 mV."""
+    rng, beta = np.random.default_rng(seed), np.exp(-1 / TAUS[1:].ravel())
+    V = np.full((trials, beta.size), 60.0)
+    steps = [V]
+    for _ in T[1:]:
+        V = np.maximum(beta * V + rng.normal(0, sigma, V.shape), 0)
+        steps.append(V)
+    read = np.stack(steps, axis=1) + rng.normal(0, 0.4, (trials, T.size, beta.size))
+    trial, t, n = np.meshgrid(np.arange(trials), T, np.arange(beta.size), indexing="ij")
+    return DecayTable(n.ravel() // 20, n.ravel() % 20, t.ravel() * u.ms, read.ravel() * u.mV, trial.ravel())
+
+
+@pytest.mark.parametrize(("sigma", "trials"), [(0.2, 1), (0.5, 1), (1.5, 10)])
+def test_intervals_hold_the_truth_with_noise_in_the_membrane(sigma: float, trials: int) -> None:
+    inside, _, off = coverage(lambda seed: noisy_membranes(seed, sigma=sigma, trials=trials), TAUS[1:], n=8)
+    assert 0.9 < inside < 0.99
+    assert abs(off) < 0.02
+
+
+def test_the_order_of_the_rows_does_not_matter() -> None:
+    given = noisy_membranes(0, sigma=1.0, trials=3)
+    order = np.random.default_rng(0).permutation(given.t.size)
+    names = ("setting", "neuron", "t", "V", "trial")
+    mixed = fit_leak(DecayTable(*(getattr(given, name)[order] for name in names)))
+    fit = fit_leak(given)
+    for name in ("tau", "error"):
+        np.testing.assert_allclose(getattr(mixed, name).mantissa, getattr(fit, name).mantissa, rtol=1e-9)
+    np.testing.assert_allclose(mixed.residuals.mantissa, fit.residuals.mantissa[order], atol=1e-9)
+
+
+@pytest.mark.parametrize("late", [100.0, 20_000.0, 1e9])
+def test_a_clock_that_runs_on_changes_nothing(late: float) -> None:
+    given = table(TAUS[1:])
+    clock = late * np.arange(1, 41).repeat(T.size) * u.ms
+    fit, plain = fit_leak(DecayTable(given.setting, given.neuron, given.t + clock, given.V)), fit_leak(given)
+    for name in ("tau", "error", "start"):
+        np.testing.assert_allclose(getattr(fit, name).mantissa, getattr(plain, name).mantissa, rtol=1e-5)
+
+
 def test_trial_noise_in_the_decays_enlarges_the_errors() -> None:
     rng, V = np.random.default_rng(0), np.zeros((30, 61))
     V[:, 0] = 60.0

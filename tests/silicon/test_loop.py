@@ -375,7 +375,8 @@ class TestFailures:
         bh.silicon.put_chip(net, bh.silicon.MeasuredChip(spec, tau, np.full(n, 16.0) * u.mV))
         for act in (lambda: loop.step(*data()), lambda: loop.save(tmp_path / "x"), lambda: loop.load(tmp_path / "x")):
             with pytest.raises(
-                ValueError, match=r"^InTheLoop\..*got 'lab7', put in place since\. Build a new InTheLoop"
+                ValueError,
+                match=r"^InTheLoop\..*got 'lab7' with other V_th, put in place since\. Build a new InTheLoop",
             ):
                 act()
         assert not (tmp_path / "x").exists()

@@ -1,0 +1,76 @@
+"""Errors of time constants from decays whose noise stays in the membrane, where it decays as the signal does."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["correlated_errors"]
+
+
+def correlated_errors(
+    t: np.ndarray, trial: np.ndarray, used: np.ndarray, tau: np.ndarray, shape: np.ndarray, slope: np.ndarray,
+    residuals: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Return the standard errors of log tau of a least-squares fit, ``[D]``, under the covariance of its residuals.
+
+    A reading has white noise of variance ``r2`` and noise that enters the membrane at the variance ``q2`` per ms since
+    the first reading of its trial and decays with ``tau``. Both variances are those at which the squares of all
+    residuals, and the products of neighbours, have their expected sums.
+
+    Parameters
+    ----------
+    t, trial, used : array, shape [D, R]
+        Times since the first reading of the decay in ms, numbers of trials, and 1 for readings that were used; the
+        readings of a trial stand in the order of time.
+    tau : array, shape [D]
+        Fitted time constants in ms.
+    shape, slope, residuals : array, shape [D, R]
+        The fitted exponential of amplitude 1, the slope of the fit in log tau without its part along it, and what the
+        fit leaves; 0 where not used.
+    """
+    noise = _MembraneNoise(t, trial, tau)
+    # What the fit takes out of the noise: its parts along the shape and the slope, made unit vectors.
+    fitted = np.stack([part / np.sqrt(np.maximum((part**2).sum(1, keepdims=True), 1e-300)) for part in (shape, slope)])
+    carried = np.stack([noise.times(part) for part in fitted]) * used
+    overlap = np.einsum("adr,bdr->abd", fitted, carried)
+    pairs = used[:, 1:] * used[:, :-1] * noise.together
+    here, there = np.s_[..., :-1], np.s_[..., 1:]
+    # Expected sums of the squares of residuals, and of products of neighbours: of membrane noise, and of white noise.
+    squares = (noise.variance * used).sum() - np.einsum("aad->", overlap), used.sum() - 2 * len(t)
+    mixed = np.einsum("adr,abd,bdr->dr", fitted[here], overlap, fitted[there])
+    crossed = (fitted[here] * carried[there] + carried[here] * fitted[there]).sum(0)
+    neighbours = (
+        (pairs * (noise.variance[here] * noise.step - crossed + mixed)).sum(),
+        -(pairs * (fitted[here] * fitted[there]).sum(0)).sum(),
+    )
+    seen = np.array([(residuals**2).sum(), (pairs * residuals[here] * residuals[there]).sum()])
+    q2, r2 = np.linalg.lstsq(np.array([squares, neighbours]), seen, rcond=None)[0]
+    if r2 < 0 or q2 < 0:  # one of both noises explains all
+        q2, r2 = (seen[0] / squares[0], 0.0) if r2 < 0 else (0.0, seen[0] / squares[1])
+    power = np.maximum((slope**2).sum(1), 1e-300)
+    return np.asarray(np.sqrt(q2 * (slope * noise.times(slope)).sum(1) + r2 * power) / power)
+
+
+class _MembraneNoise:
+    """Covariance of noise of variance 1 per ms that has entered the membrane since the first reading of each trial."""
+
+    def __init__(self, t: np.ndarray, trial: np.ndarray, tau: np.ndarray) -> None:
+        self.together = (trial[:, 1:] == trial[:, :-1]).astype(float)
+        ahead = np.diff(t, axis=1)
+        # Where a trial ends, or the row is filled up, nothing is carried on.
+        self.together *= ahead >= 0
+        self.step = self.together * np.exp(-np.maximum(ahead, 0.0) / tau[:, None])
+        self.variance = np.zeros_like(t)
+        for j in range(1, t.shape[1]):
+            step = self.step[:, j - 1]
+            fresh = self.together[:, j - 1] * (1 - step**2) * tau / 2
+            self.variance[:, j] = step**2 * self.variance[:, j - 1] + fresh
+
+    def times(self, x: np.ndarray) -> np.ndarray:
+        """Return the covariance times ``x [D, R]``, in one pass forward and one back."""
+        before, behind = np.zeros_like(x), np.zeros_like(x)
+        for j in range(1, x.shape[1]):
+            before[:, j] = self.step[:, j - 1] * (before[:, j - 1] + self.variance[:, j - 1] * x[:, j - 1])
+            k = x.shape[1] - 1 - j
+            behind[:, k] = self.step[:, k] * (behind[:, k + 1] + x[:, k + 1])
+        return np.asarray(self.variance * (x + behind) + before)
