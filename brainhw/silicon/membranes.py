@@ -12,7 +12,7 @@ _MOST = 100
 _AFTER_RESET = 0.8
 _LEAST_SPIKES = 20
 # So many values are mostly enough for that; all of a batch would cost a third of a training step.
-_LOOKED_AT = 100_000
+_LOOKED_AT = 50_000
 
 
 def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float) -> tuple[str, bool]:
@@ -25,7 +25,7 @@ def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float
             "Give them with their own unit, or use none; if the input is far too large, scale it.",
             True,
         )
-    fired = np.asarray(spikes, bool).reshape(-1)
+    fired = spikes.reshape(-1).view(bool)  # a recording holds bytes of 0 and 1; numpy counts flags ten times faster
     n_spikes = int(np.count_nonzero(fired))
     rate = n_spikes / fired.size
     # A neuron that fires in most steps is mostly at its reset.
