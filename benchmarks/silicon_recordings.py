@@ -1,4 +1,4 @@
-"""What recordings of a bench tell of its neurons, and how many spikes of a measured model the bench has.
+"""Errors of fits to recorded spikes, and the share of spikes that a measured model and its chip have in common.
 
 ``python -m benchmarks.silicon_recordings`` takes the net of ``gallery/chip_in_the_loop.py`` (vowels, trained on the
 preset) and its hidden chips, with and without deviations of the synapses. :func:`brainhw.silicon.fit_recordings` gets

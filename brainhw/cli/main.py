@@ -115,7 +115,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     info = _command(commands, "info", "show the content of a bundle, or of a measured chip (.chip)")
-    info._actions[-1].help = "a file that brainhw.deploy.export_bundle wrote, or a measured chip (.chip)"
     info.add_argument("--chip", action="store_true", help="show every number of the chip, with its provenance")
     _command(commands, "check", "verify a bundle, and that its network can go on its chip (exit code 0, else 1)")
     power = _command(commands, "power", "estimate power and energy on data")
@@ -251,7 +250,7 @@ def _command(commands: argparse._SubParsersAction, name: str, purpose: str) -> a
     parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
     kinds = "a file that brainhw.deploy.export_bundle wrote"
     if name == "info":
-        kinds += ", or a measured chip (.chip) that brainhw.silicon.MeasuredChip.save or calibrate --out wrote"
+        kinds += ", or a measured chip (.chip)"
     parser.add_argument("bundle", metavar="BUNDLE", help=kinds)
     return parser
 

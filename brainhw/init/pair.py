@@ -150,7 +150,7 @@ class PairInitializer:
 
     @property
     def has_few_inputs(self) -> bool:
-        """Whether the fan-in is so small that neurons fire by their mean input, not by its fluctuations."""
+        """Whether the fan-in is small. Neurons then fire because of their mean input, not of its fluctuations."""
         return self.circuit.n_in <= _FEW_INPUTS
 
     def meets_target(self, draw: Draw) -> bool:

@@ -245,7 +245,7 @@ class Wiring(NamedTuple):
 
     @property
     def feeds_back(self) -> bool:
-        """Whether the output of the layer reaches its own input in a later step."""
+        """Whether the layer's output changes its input in later steps."""
         return self.layer in self.depends_on
 
     @property

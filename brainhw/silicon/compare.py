@@ -10,9 +10,10 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.silicon._results import counted
 from brainhw.silicon.class_note import warn_of_classes
 from brainhw.silicon.comparison import Comparison, LayerComparison
-from brainhw.silicon.device import Device, DeviceError
+from brainhw.silicon.device import Device, DeviceError, checked_device
 from brainhw.silicon.fit_recordings import LayerFit, fit_recordings
 from brainhw.silicon.measured_bench import model_run
 from brainhw.silicon.program import ChipProgram
@@ -99,11 +100,7 @@ def compare(
     """
     call = "compare"
     program = program_of(net, call=call)
-    if not isinstance(device, Device):
-        raise TypeError(
-            f"{call}: device must have the methods program(program) and run(x), such as a VirtualChip; "
-            f"got {_arguments.describe(device)}."
-        )
+    checked_device(device, call)
     inputs = bench_input(x, program, call=call, name="x")
     n_trials = _arguments.positive_int(n_trials, call=call, name="n_trials", most=_MOST_TRIALS)
     _arguments.flag(explain, call=call, name="explain")
@@ -117,7 +114,7 @@ def compare(
     model, taus, thresholds = model_run(
         net if isinstance(net, brainstate.nn.Module) else program.to_net(), program, inputs
     )
-    # Where all spikes agree there is no cause to look for.
+    # If all spikes agree, no fit is needed.
     agree = all(np.array_equal(model.spikes[path], run.spikes[path]) for run in trials for path in program.layers)
     _warn_of_delay(model, trials[0], call)
     fits = _fits(program, inputs, trials) if explain and not agree else {}
@@ -199,7 +196,7 @@ def _warn_of_delay(model: Recording, bench: Recording, call: str) -> None:
     best = max(_NAMED, key=lambda delay: shares[delay])
     others = max(share for delay, share in shares.items() if delay != best)
     if shares[best] > max(_CLEARER * others, _LEAST_SHARE):
-        steps = f"{abs(best)} step{'' if abs(best) == 1 else 's'} {'later' if best > 0 else 'earlier'}"
+        steps = f"{counted(abs(best), 'step')} {'later' if best > 0 else 'earlier'}"
         warnings.warn(
             f"{call}: the bench has {shares[best]:.0%} of the model's spikes {steps} and {shares[0]:.0%} in the same "
             "step; check how its recording counts steps.",

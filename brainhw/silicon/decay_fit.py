@@ -14,15 +14,15 @@ from brainhw.silicon.decay_readings import ceiling, why_none
 __all__ = ["LEAST_POINTS", "Decays", "fit_decays"]
 
 LEAST_POINTS = 4
-# A time constant that is known to no better than this is no measurement: the trace may be flat, or all noise.
+# A time constant with a larger relative error is not measured: its trace is flat, or all noise.
 _WORST = 0.5
-# Readings that the fit expects below so many standard deviations of the noise are dropped where the bench clips at
-# zero: there the mean of a reading is no longer the membrane. The choice rests on the model, never on the reading.
+# A bench that clips at zero raises the mean of small readings above the membrane. So readings are dropped if the fit
+# expects them below so many standard deviations of the noise. What was read does not decide: that would bias the fit.
 _CLIPPED_BELOW = 4.0
 _ITERATIONS = 12
 # Correlation of neighbouring residuals from which the noise counts as noise of the membrane.
 _ECHO = 0.1
-# A decay that scatters by this much more than the others, and by this part of its height, is no exponential.
+# A decay is not exponential if its scatter is so many times that of the median decay, and this part of its height.
 _SCATTER, _PART = 10.0, 0.05
 
 
@@ -157,7 +157,7 @@ def _errors(
 ) -> np.ndarray:  # fmt: skip
     """Return the standard error of each log tau: own noise over the shared one, and the error of the offset."""
     power, tau = (slope**2).sum(1), np.exp(log_tau)
-    # A flat decay has no slope, and without noise either the quotient is no number: not measured.
+    # A flat decay has no slope. If it has no noise either, the quotient is NaN, and the decay is not measured.
     with np.errstate(divide="ignore", invalid="ignore"):
         error = noise / np.sqrt(power)
         if correlated:
@@ -185,7 +185,7 @@ def _above_noise(
 
 
 def _broken(own: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Return which decays are no exponentials at all, by their scatter and that of the others."""
+    """Return which decays are not exponential: those that scatter far more than the median decay."""
     return (own > _SCATTER * np.median(own)) & (own > _PART * np.median(np.abs(start)))
 
 
@@ -223,7 +223,7 @@ def _pieces(
     power = np.maximum((shape**2).sum(1), 1e-300)
     start = (shape * V).sum(1) / power
     slope = start[:, None] * shape * t / tau
-    # The part along the amplitude is no change of the fit.
+    # A change along the amplitude is taken up by the amplitude.
     slope = slope - shape * ((slope * shape).sum(1) / power)[:, None]
     return start, slope, used * V - start[:, None] * shape
 

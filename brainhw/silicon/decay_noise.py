@@ -29,7 +29,7 @@ def correlated_errors(
         fit leaves; 0 where not used.
     """
     noise = _MembraneNoise(t, trial, tau)
-    # What the fit takes out of the noise: its parts along the shape and the slope, made unit vectors.
+    # The fit removes the noise along its shape and along its slope; these are the two unit vectors.
     fitted = np.stack([part / np.sqrt(np.maximum((part**2).sum(1, keepdims=True), 1e-300)) for part in (shape, slope)])
     carried = np.stack([noise.times(part) for part in fitted]) * used
     overlap = np.einsum("adr,bdr->abd", fitted, carried)

@@ -9,7 +9,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.silicon.recording import Recording
 
-__all__ = ["Device", "DeviceError"]
+__all__ = ["Device", "DeviceError", "checked_device"]
 
 
 @runtime_checkable
@@ -39,3 +39,13 @@ class DeviceError(RuntimeError):
 
     def __init__(self, message: str) -> None:
         super().__init__(_arguments.text(message, call="DeviceError", name="message", some=True))
+
+
+def checked_device(device: Any, call: str) -> Device:
+    """Return the device, or raise unless it has the methods of one."""
+    if isinstance(device, type) or not isinstance(device, Device):
+        raise TypeError(
+            f"{call}: device must have the methods program and run of brainhw.silicon.Device; "
+            f"got {_arguments.describe(device)}."
+        )
+    return device

@@ -146,9 +146,9 @@ def fit_threshold(
 
     The model is the step of the chip with trial noise: ``V' = max(beta V + n q / C + noise, 0)``, a spike and a reset
     where ``V' >= V_th``. Noise makes crossings come earlier, and a fit without it finds thresholds about 2 % too low;
-    here the expected count comes from the density of the membrane. Each neuron
-    has its own ``V_th C`` and tau, all share the noise. ``scipy.optimize.least_squares`` fits them, each count weighted
-    by the variance that the model gives it.
+    here the expected count comes from the density of the membrane. Each neuron has its own ``V_th C`` and tau, all
+    share the noise. ``scipy.optimize.least_squares`` fits them, each count weighted by the variance that the model
+    gives it.
 
     Parameters
     ----------

@@ -19,12 +19,11 @@ from brainhw._files import path_text
 from brainhw.deploy.placement import Placement
 from brainhw.nn import chip_weights
 from brainhw.silicon.class_note import warn_of_classes
-from brainhw.silicon.device import Device, DeviceError
+from brainhw.silicon.device import Device, DeviceError, checked_device
 from brainhw.silicon.loop_checks import (
     all_finite,
     answer,
     check_same_chip,
-    checked_device,
     checked_optimizer,
     odd_targets,
     scalar_loss,
@@ -33,7 +32,7 @@ from brainhw.silicon.loop_notes import notes_of
 from brainhw.silicon.membranes import fault_of_membranes
 from brainhw.silicon.program import ChipProgram, with_weights
 from brainhw.silicon.recording import Recording, check_recording
-from brainhw.silicon.run_input import in_float32
+from brainhw.silicon.run_input import in_float32, of_shape
 from brainhw.train import accuracy as most_active
 from brainhw.train import clip_weights
 from brainhw.train.run_file import RunFile
@@ -272,8 +271,8 @@ class InTheLoop:
         """Take up a saved run: from here on the updates are those of the run that was saved, to the bit.
 
         Network, chip in place, placement and optimizer must be built as for that run. The optimizer takes its state and
-        schedules from the file, its present learning rate among them. A :class:`VirtualChip` repeats
-        its noise if its ``n_runs`` is set to that of then.
+        schedules from the file, its present learning rate among them. A :class:`VirtualChip` repeats its noise if its
+        ``n_runs`` is set to that of then.
 
         Parameters
         ----------
@@ -397,7 +396,4 @@ class InTheLoop:
         return x, y
 
     def _input(self, x: Any, call: str) -> np.ndarray:
-        array = np.asarray(_arguments.as_array(x, call=call, name="x"))
-        if array.ndim != 3 or 0 in array.shape or array.shape[2] != self.program.n_in:
-            raise ValueError(f"{call}: x must have shape [T, B, {self.program.n_in}]; got {array.shape}.")
-        return in_float32(array, call=call, name="x")
+        return in_float32(of_shape(x, self.program.n_in, call=call, name="x"), call=call, name="x")

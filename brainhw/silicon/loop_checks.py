@@ -1,4 +1,4 @@
-"""Checks of training with a chip in the loop: its parts, its loss, and the membranes that come back."""
+"""Checks of training with a chip in the loop: its chip, its optimizer, its loss and its targets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from brainhw import _arguments
 from brainhw._files import first_line
 from brainhw.chip import ChipSpec
 from brainhw.nn import chip_weights
-from brainhw.silicon.device import Device
 
 __all__ = [
     "all_finite",
     "answer",
     "check_same_chip",
-    "checked_device",
     "checked_optimizer",
     "odd_targets",
     "scalar_loss",
@@ -77,16 +75,6 @@ def odd_targets(y: np.ndarray, n_out: int) -> str:
 def all_finite(tree: Any) -> jax.Array:
     """Return whether every number of a tree is finite."""
     return jnp.all(jnp.stack([jnp.isfinite(u.get_mantissa(leaf)).all() for leaf in jax.tree.leaves(tree)]))
-
-
-def checked_device(device: Any, call: str) -> Device:
-    """Return the device, or raise unless it has the methods of one."""
-    if isinstance(device, type) or not isinstance(device, Device):
-        raise TypeError(
-            f"{call}: device must have the methods program and run of brainhw.silicon.Device; "
-            f"got {_arguments.describe(device)}."
-        )
-    return device
 
 
 def checked_optimizer(optimizer: Any, net: brainstate.nn.Module, call: str) -> tuple[Any, dict[Any, brainstate.State]]:

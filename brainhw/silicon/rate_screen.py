@@ -12,17 +12,16 @@ from brainhw.silicon.rate_settings import first_prior, fit_with_decays, is_poor
 
 __all__ = ["FOREIGN", "WORST", "fit_screened"]
 
+# Spikes per step by which a curve that follows the model is off at most; good fits of benches are off by 0.0005.
 FOREIGN = 0.02
-"""Spikes per step by which a curve that follows the model is off at most; good fits of benches are off by 0.0005."""
+# Relative error of a threshold above which it is no measurement.
 WORST = 0.2
-"""Relative error of a threshold above which it is no measurement."""
 # A spec takes thresholds that spread by 20 %; one this many times the median of its chip, or less than its inverse, is
 # another thing.
 _FARTHEST = 2.0
-# Trial noise of a bench is some percent of the threshold. All neurons share it, so that one with several times the
-# noise of the others does something else.
+# Trial noise as a share of the threshold above which something else is taken for noise; of a bench it is some percent.
 NOISY = 0.05
-"""Trial noise as a share of the threshold above which something else is taken for noise."""
+# All neurons share it, so that one with so many times the noise of the others does something else.
 _MORE_NOISE = 4.0
 _MORE_SCATTER = 10.0
 # Of fewer neurons none is odd.

@@ -16,7 +16,7 @@ from brainhw.nn import chip_weights
 from brainhw.silicon.membranes import fault_of_membranes
 from brainhw.silicon.program import ChipProgram
 from brainhw.silicon.recording import Recording, check_recording
-from brainhw.silicon.run_input import in_float32
+from brainhw.silicon.run_input import in_float32, of_shape
 from brainhw.transform import prepare_net
 
 __all__ = ["LayerRuns", "bench_input", "layer_runs", "program_of"]
@@ -57,12 +57,7 @@ def program_of(net: Any, *, call: str) -> ChipProgram:
 
 def bench_input(x: Any, program: ChipProgram, *, call: str, name: str) -> np.ndarray:
     """Return inputs ``[T, B, N_in]`` in float32, or raise."""
-    array = np.asarray(_arguments.as_array(x, call=call, name=name))
-    if array.ndim != 3 or 0 in array.shape or array.shape[-1] != program.n_in:
-        raise ValueError(
-            f"{call}: {name} must have shape [T, B, {program.n_in}] (steps, samples, inputs); got {array.shape}."
-        )
-    return in_float32(array, call=call, name=name)
+    return in_float32(of_shape(x, program.n_in, call=call, name=name), call=call, name=name)
 
 
 def layer_runs(

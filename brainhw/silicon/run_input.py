@@ -1,12 +1,22 @@
-"""Inputs of a run in the float32 of a bench."""
+"""Inputs of a run: their shape, and the float32 of a bench."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from brainhw import _arguments
 
-__all__ = ["in_float32"]
+__all__ = ["in_float32", "of_shape"]
+
+
+def of_shape(x: Any, n_in: int, *, call: str, name: str) -> np.ndarray:
+    """Return inputs as an array, or raise unless they are ``[T, B, n_in]``: steps, samples, inputs."""
+    array = np.asarray(_arguments.as_array(x, call=call, name=name))
+    if array.ndim != 3 or 0 in array.shape or array.shape[2] != n_in:
+        raise ValueError(f"{call}: {name} must have shape [T, B, {n_in}]; got {array.shape}.")
+    return array
 
 
 def in_float32(array: np.ndarray, *, call: str, name: str) -> np.ndarray:

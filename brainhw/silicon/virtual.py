@@ -17,7 +17,7 @@ from brainhw.silicon.hidden import HiddenValues
 from brainhw.silicon.measured import MeasuredChip
 from brainhw.silicon.program import ChipProgram, on_chip
 from brainhw.silicon.recording import Recording
-from brainhw.silicon.run_input import in_float32
+from brainhw.silicon.run_input import in_float32, of_shape
 from brainhw.silicon.virtual_net import POOL, CompiledRun, settings_of, shape_of
 
 __all__ = ["VirtualChip", "checked_run_input"]
@@ -161,9 +161,7 @@ class VirtualChip:
 
 def checked_run_input(x: Any, program: ChipProgram, *, call: str) -> np.ndarray:
     """Return the input of a run in float32, or raise unless it is finite and ``[T, B, N_in]`` of the program."""
-    array = np.asarray(_arguments.as_array(x, call=call, name="x"))
-    if array.ndim != 3 or 0 in array.shape or array.shape[2] != program.n_in:
-        raise ValueError(f"{call}: x must have shape [T, B, {program.n_in}]; got {array.shape}.")
+    array = of_shape(x, program.n_in, call=call, name="x")
     # Two passes over the data decide the usual case; NaN fails both comparisons.
     if array.min() >= 0 and array.max() <= MOST_EVENTS:
         return array.astype(np.float32, copy=False)
