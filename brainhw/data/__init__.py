@@ -5,6 +5,7 @@ from brainhw.data.encode import ChannelScale, delayed_copies, fit_channel_scale,
 from brainhw.data.fashion_mnist import fashion_mnist
 from brainhw.data.filterbank import FilterbankDesign, filterbank, filterbank_design
 from brainhw.data.fsdd import fsdd
+from brainhw.data.hold_out import hold_out
 from brainhw.data.japanese_vowels import japanese_vowels
 from brainhw.data.locate import locate
 from brainhw.data.mnist1d import mnist1d
@@ -23,6 +24,7 @@ __all__ = [
     "filterbank_design",
     "fit_channel_scale",
     "fsdd",
+    "hold_out",
     "japanese_vowels",
     "locate",
     "mnist1d",

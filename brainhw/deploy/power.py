@@ -20,6 +20,7 @@ from brainhw.chip import ChipSpec
 from brainhw.deploy.inputs import warn_of_input
 from brainhw.deploy.placement import Placement, placement_of
 from brainhw.deploy.survey import INPUT, Survey, survey
+from brainhw.kernel.lengths import check_lengths, zero_padding
 from brainhw.transform.prepare import states_restored
 from brainhw.transform.rollout import rollout
 
@@ -169,7 +170,7 @@ def _uJ(energy: u.Quantity) -> float:
     return float(energy.to(u.ujoule).mantissa)
 
 
-def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
+def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -> PowerReport:
     r"""Estimate power and energy of a network on its chip from its activity on data.
 
     .. math:: E = T \Delta t\,(n_{cores} P_{core} + n_{channels} P_{channel})
@@ -188,6 +189,9 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
     xs : array
         Inputs, time first, ``[T, B, N]`` or ``[T, N]``: ``B`` inferences of ``T`` steps. ``dt`` is read from
         ``brainstate.environ``.
+    lengths : array, optional
+        Number of true steps of each inference, ``[B]``; a chip that is read out at the end of a recording costs nothing
+        in the padding behind it. ``duration`` is then the mean. Default: all steps.
 
     Returns
     -------
@@ -230,26 +234,32 @@ def estimate_power(net: brainstate.nn.Module, xs: Any) -> PowerReport:
     xs = xs if xs.ndim == 3 else xs[:, None]
     placement = placement_of(found, call=call)
     warn_of_input(xs, has_frontend=bool(found.frontends), call=call)
-    counts = _counts(net, found, xs)
-    return _bill(found, placement, counts, xs.shape[1], xs.shape[0] * dt)
+    n_steps, n_samples = xs.shape[:2]
+    if lengths is None:
+        steps = np.full(n_samples, n_steps)
+    else:
+        steps = np.asarray(check_lengths(lengths, n_steps, (n_samples,), call=call))
+    counts = _counts(net, found, xs, steps)
+    return _bill(found, placement, counts, n_samples, float(steps.mean()) * dt)
 
 
-def _counts(net: brainstate.nn.Module, found: Survey, xs: Any) -> dict[str, np.ndarray]:
-    """Return the mean spikes of every neuron of every layer, and of every input, per inference."""
+def _counts(net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the mean spikes of every neuron of every layer, and of every input, in the true steps of an inference."""
     paths = list(found.layers)
     names = tuple(f"{path}.spk" for path in paths)
 
     @brainstate.transform.jit
-    def run(part: jax.Array) -> list[jax.Array]:
-        _, seen = rollout(net, part, record=names)
+    def run(part: jax.Array, steps: jax.Array) -> list[jax.Array]:
+        _, seen = rollout(net, part, record=names, lengths=steps)
+        part = zero_padding(part, steps)
         # Half precision and small integers overflow when they count spikes.
         wide = [jnp.abs(part.astype(jnp.float32)), *(seen[name].astype(jnp.float32) for name in names)]
         return [counts.sum(axis=(0, 1)) for counts in wide]
 
     with states_restored(net, keep_weights=False):
         totals = [
-            [np.asarray(total, float) for total in run(jnp.asarray(xs[:, i : i + _SAMPLES_AT_ONCE]))]
-            for i in range(0, xs.shape[1], _SAMPLES_AT_ONCE)
+            [np.asarray(total, float) for total in run(jnp.asarray(xs[:, part]), jnp.asarray(lengths[part]))]
+            for part in (slice(i, i + _SAMPLES_AT_ONCE) for i in range(0, xs.shape[1], _SAMPLES_AT_ONCE))
         ]
     means = [sum(parts) / xs.shape[1] for parts in zip(*totals, strict=True)]
     return dict(zip((INPUT, *paths), means, strict=True))

@@ -4,6 +4,10 @@ from brainhw.train.accuracy import accuracy, accuracy_population, population_vot
 from brainhw.train.annealing import SignAnnealing
 from brainhw.train.batch import Batch
 from brainhw.train.bounds import BoundsReg, firing_rate_bounds_loss
+from brainhw.train.class_report import ClassReport, class_report
+from brainhw.train.class_scores import ClassScores, class_scores
+from brainhw.train.classifier import classifier_loss
+from brainhw.train.decision import Decision, decide
 from brainhw.train.fit import fit
 from brainhw.train.history import History
 from brainhw.train.rates import balanced_population_mse, firing_rate_target_mse_loss
@@ -13,13 +17,20 @@ from brainhw.train.weights import clip_weights, out_of_range, project_signs, top
 __all__ = [
     "Batch",
     "BoundsReg",
+    "ClassReport",
+    "ClassScores",
+    "Decision",
     "History",
     "SignAnnealing",
     "SurrogateSchedule",
     "accuracy",
     "accuracy_population",
     "balanced_population_mse",
+    "class_report",
+    "class_scores",
+    "classifier_loss",
     "clip_weights",
+    "decide",
     "firing_rate_bounds_loss",
     "firing_rate_target_mse_loss",
     "fit",

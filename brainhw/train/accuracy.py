@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from brainhw.kernel.precision import for_sums
+from brainhw.train.decision import choose_class
 from brainhw.train.rates import check_output, equal_populations, output_spikes, population_size
 
 __all__ = ["accuracy", "accuracy_population", "population_votes"]
 
 
-def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
+def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None = None) -> jax.Array:
     """Return the share of samples whose most active output neuron has the right class.
 
     Parameters
@@ -20,11 +21,13 @@ def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
         Output spikes (or any output to be summed over time) ``[T, B, n_classes]``.
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
+    lengths : jax.Array, optional
+        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
 
     Returns
     -------
     jax.Array
-        A scalar in [0, 1]. Of tied neurons the first one counts.
+        A scalar in [0, 1]. Ties are broken as in :func:`decide`.
 
     Raises
     ------
@@ -38,12 +41,14 @@ def accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
     >>> float(bh.train.accuracy(spikes, jnp.array([0, 1])))
     1.0
     """
-    spikes, labels = check_output(spikes, labels, call="accuracy")
+    spikes, labels = check_output(spikes, labels, None, lengths, call="accuracy")
     # Counts order the neurons as rates do, without a time step.
-    return jnp.mean(jnp.argmax(jnp.sum(for_sums(spikes), axis=0), axis=-1) == labels)
+    return jnp.mean(choose_class(spikes, spikes.shape[-1], 1).predicted == labels)
 
 
-def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) -> jax.Array:
+def accuracy_population(
+    spikes: jax.Array, labels: jax.Array, n_classes: int, *, lengths: jax.Array | None = None
+) -> jax.Array:
     """Return the share of samples whose most active output population has the right class.
 
     Parameters
@@ -54,11 +59,13 @@ def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) ->
         Class of each sample, ``[B]`` ints.
     n_classes : int
         Number of classes; ``N`` is a multiple of it.
+    lengths : jax.Array, optional
+        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
 
     Returns
     -------
     jax.Array
-        A scalar in [0, 1]. Of tied populations the first one counts.
+        A scalar in [0, 1]. Ties are broken as in :func:`decide`.
 
     Raises
     ------
@@ -72,12 +79,11 @@ def accuracy_population(spikes: jax.Array, labels: jax.Array, n_classes: int) ->
     >>> float(bh.train.accuracy_population(spikes, jnp.array([1]), 2))
     1.0
     """
-    spikes, labels, size = population_size(spikes, labels, n_classes, call="accuracy_population")
-    counts = _by_population(spikes, n_classes, size).sum(axis=-1)
-    return jnp.mean(jnp.argmax(counts, axis=-1) == labels)
+    spikes, labels, size = population_size(spikes, labels, n_classes, lengths, call="accuracy_population")
+    return jnp.mean(choose_class(spikes, n_classes, size).predicted == labels)
 
 
-def population_votes(spikes: jax.Array, n_classes: int) -> jax.Array:
+def population_votes(spikes: jax.Array, n_classes: int, *, lengths: jax.Array | None = None) -> jax.Array:
     """Return the mean spike count over the population of each class: logits for a cross-entropy.
 
     Parameters
@@ -86,6 +92,8 @@ def population_votes(spikes: jax.Array, n_classes: int) -> jax.Array:
         Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
     n_classes : int
         Number of classes; ``N`` is a multiple of it.
+    lengths : jax.Array, optional
+        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
 
     Returns
     -------
@@ -105,11 +113,6 @@ def population_votes(spikes: jax.Array, n_classes: int) -> jax.Array:
     [[0.5, 2.0]]
     """
     call = "population_votes"
-    spikes = output_spikes(spikes, call=call)
+    spikes = output_spikes(spikes, lengths, call=call)
     size = equal_populations(spikes.shape[-1], n_classes, call=call)
-    return _by_population(spikes, n_classes, size).mean(axis=-1)
-
-
-def _by_population(spikes: jax.Array, n_classes: int, size: int) -> jax.Array:
-    """Return spike counts ``[B, n_classes, size]``."""
-    return jnp.sum(for_sums(spikes), axis=0).reshape(spikes.shape[1], n_classes, size)
+    return jnp.sum(for_sums(spikes), axis=0).reshape(spikes.shape[1], n_classes, size).mean(axis=-1)

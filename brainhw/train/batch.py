@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from brainhw import _arguments
 from brainhw.data.dataset import Split, batches
@@ -27,8 +28,8 @@ class Batch(NamedTuple):
         Targets ``[B]``, or ``[B, T]`` for one of each frame.
     lengths : jax.Array
         Number of true steps of each recording, ``[B]``; steps behind them are padding.
-    key : jax.Array
-        A key that no other batch of the run has.
+    key : jax.Array or None
+        In training a key that no other batch of the run has; None where a network is only evaluated.
 
     Examples
     --------
@@ -41,24 +42,38 @@ class Batch(NamedTuple):
     x: jax.Array
     y: jax.Array
     lengths: jax.Array
-    key: jax.Array
+    key: jax.Array | None
 
 
 class Source:
-    """Training or validation data: a `Split`, arrays ``(x, y)`` batch first, or an iterable of such pairs."""
+    """Training or validation data: a `Split`, arrays ``(x, y)`` batch first, or an iterable of either.
 
-    def __init__(self, data: Any, batch_size: int, *, call: str, name: str) -> None:
+    Parameters
+    ----------
+    data : Split, pair or iterable
+        The data.
+    batch_size : int
+        Recordings of a batch; an iterable brings batches of its own.
+    n_classes : int or None
+        Number of classes that ``y`` may name; None where ``y`` is anything.
+    mesh : jax.sharding.Mesh or None
+        Devices that share each batch.
+    call, name : str
+        The call and its argument, for errors.
+    """
+
+    def __init__(
+        self, data: Any, batch_size: int, *, n_classes: int | None, mesh: Mesh | None, call: str, name: str
+    ) -> None:
         self._call, self._name = call, name
+        self._n_classes, self._mesh = n_classes, mesh
         self.batch_size = batch_size
-        if isinstance(data, tuple) and len(data) == 2:
+        if isinstance(data, tuple) and len(data) in (2, 3) and not isinstance(data[0], (Split, tuple)):
             data = self._split(data)
-        self._split_data = data if isinstance(data, Split) else None
+        self.split = data if isinstance(data, Split) else None
         self._loader: Any = () if isinstance(data, Split) else data
-        if self._split_data is not None:
-            if not isinstance(self._split_data.x, np.ndarray):
-                raise TypeError(f"{call}: {name} holds raw audio; turn it into frames, with bh.data.filterbank say.")
-            if not len(self._split_data):
-                raise ValueError(f"{call}: {name} is empty; give at least one recording.")
+        if self.split is not None:
+            self._check(self.split)
         elif isinstance(data, (str, bytes)) or not hasattr(data, "__iter__") or hasattr(data, "__next__"):
             raise TypeError(
                 f"{call}: {name} must be a Split, a pair (x, y) with batch first, or an iterable of pairs that can be "
@@ -70,47 +85,91 @@ class Source:
     @property
     def n_batches(self) -> int | None:
         """Number of batches of an epoch, or ``None`` where only an epoch tells."""
-        if self._split_data is not None:
-            return -(-len(self._split_data) // self.batch_size)
+        if self.split is not None:
+            return -(-len(self.split) // self.batch_size)
         return len(self._loader) if hasattr(self._loader, "__len__") else None
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether recordings may end before the last step."""
+        return self.split is None or bool((self.split.lengths < np.shape(self.split.x)[1]).any())
 
     def fingerprint(self) -> str:
         """Return a text that is another for other data; an iterable is known by its number of batches alone."""
-        if self._split_data is None:
+        if self.split is None:
             return f"an iterable of {self.n_batches} batches"
-        split = self._split_data
+        split = self.split
         sums = [zlib.crc32(np.ascontiguousarray(part).view(np.uint8)) for part in (split.x, split.y, split.lengths)]
         return f"{len(split)} recordings {np.shape(split.x)[1:]} {sums[0]:08x}{sums[1]:08x}{sums[2]:08x}"
 
-    def epoch(self, seed: int, epoch: int, *, shuffle: bool) -> Iterator[Batch]:
+    def epoch(self, seed: int, epoch: int, *, training: bool) -> Iterator[Batch]:
         """Iterate once over the data; order and keys depend on seed and epoch alone."""
         base = jax.random.fold_in(jax.random.key(seed), epoch)
-        for i, part in enumerate(self._parts(seed, epoch, shuffle)):
-            x = jnp.asarray(np.swapaxes(np.asarray(part.x), 0, 1))
-            yield Batch(x, jnp.asarray(part.y), jnp.asarray(part.lengths), jax.random.fold_in(base, i))
+        for i, part in enumerate(self._parts(seed, epoch, training)):
+            key = jax.random.fold_in(base, i) if training else None
+            yield Batch(
+                self._placed(np.swapaxes(np.asarray(part.x), 0, 1), 1),
+                self._placed(part.y, 0),
+                self._placed(part.lengths, 0),
+                key,
+            )
+
+    def _placed(self, array: np.ndarray, axis: int) -> jax.Array:
+        """Return an array on the device, or each device's rows on it."""
+        if self._mesh is None:
+            return jnp.asarray(array)
+        # JAX spreads an axis evenly only: a last, smaller batch lies on every device as a whole.
+        even = array.shape[axis] % self._mesh.size == 0
+        spec = PartitionSpec(*[None] * axis, *self._mesh.axis_names) if even else PartitionSpec()
+        return jax.make_array_from_callback(array.shape, NamedSharding(self._mesh, spec), array.__getitem__)
 
     def _parts(self, seed: int, epoch: int, shuffle: bool) -> Iterator[Split]:
-        if self._split_data is not None:
-            yield from batches(self._split_data, self.batch_size, seed=seed, epoch=epoch, shuffle=shuffle)
+        if self.split is not None:
+            yield from batches(self.split, self.batch_size, seed=seed, epoch=epoch, shuffle=shuffle)
             return
         n = 0
         for item in self._loader:
             n += 1
-            yield item if isinstance(item, Split) else self._split(item)
+            part = item if isinstance(item, Split) else self._split(item)
+            self._check(part)
+            yield part
         if not n:
             raise ValueError(f"{self._call}: {self._name} gave no batch; give at least one.")
 
     def _split(self, pair: Any) -> Split:
         try:
-            x, y = pair
+            x, y, *rest = pair
+            (lengths,) = rest or (None,)
         except (TypeError, ValueError):
             raise TypeError(
-                f"{self._call}: {self._name} must give pairs (x, y) or Splits; got {_arguments.describe(pair)}."
+                f"{self._call}: {self._name} must give pairs (x, y), triples (x, y, lengths) or Splits; got "
+                f"{_arguments.describe(pair)}."
             ) from None
         x = np.asarray(_arguments.as_array(x, call=self._call, name=f"x of {self._name}"))
         if x.ndim < 3:
             raise ValueError(
-                f"{self._call}: x of {self._name} must be [B, T, *N], batch first; got shape {x.shape}. Repeat static "
-                "data over time steps."
+                f"{self._call}: x of {self._name} must be [B, T, *N], batch first; got shape {x.shape}. Hold static "
+                "data for some steps with bh.data.hold."
             )
-        return Split(x=x, y=np.asarray(y), lengths=np.full(len(x), x.shape[1]))
+        return Split(x, np.asarray(y), *([] if lengths is None else [lengths]))
+
+    def _check(self, split: Split) -> None:
+        call, name = self._call, self._name
+        if not isinstance(split.x, np.ndarray):
+            raise TypeError(f"{call}: {name} holds raw audio; turn it into frames, with bh.data.filterbank say.")
+        if not len(split):
+            raise ValueError(f"{call}: {name} is empty; give at least one recording.")
+        if split.lengths.min() < 1:
+            n = int(np.sum(split.lengths < 1))
+            raise ValueError(f"{call}: {name} holds {n} recordings of length 0, which say nothing; leave them out.")
+        if self._n_classes is not None:
+            if split.y.ndim != 1:
+                raise ValueError(
+                    f"{call}: n_classes takes one label for each recording; y of {name} has shape {split.y.shape}. For "
+                    "one of each frame give loss and metrics."
+                )
+            if split.y.max() >= self._n_classes:
+                raise ValueError(
+                    f"{call}: labels of {name} must lie between 0 and {self._n_classes - 1}, because n_classes is "
+                    f"{self._n_classes}; got {split.y.max()}."
+                )

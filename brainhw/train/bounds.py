@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw import _arguments
-from brainhw.kernel.precision import for_sums
-from brainhw.train.rates import counted
+from brainhw.train.rates import counted, mean_over_steps
 
 __all__ = ["BoundsReg", "firing_rate_bounds_loss"]
 
@@ -36,6 +35,7 @@ def firing_rate_bounds_loss(
     upper: u.Quantity | None = None,
     *,
     scale: u.Quantity = 100.0 * u.Hz,
+    lengths: jax.Array | None = None,
 ) -> jax.Array:
     r"""Penalise neurons whose firing rate leaves its bounds.
 
@@ -52,6 +52,9 @@ def firing_rate_bounds_loss(
         Bounds on the rate, such as ``1 * u.Hz``; at least one. ``None`` leaves that side open.
     scale : Quantity, optional
         The distance outside that counts 1. Default 100 Hz.
+    lengths : jax.Array, optional
+        Number of true steps of each sample, of the axes of spikes between the first and the last. The rate is that over
+        true steps. Default: all steps.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def firing_rate_bounds_loss(
         )
     seconds = _arguments.time_step(call=call).to(u.second).mantissa
     # The mean over steps and samples per neuron: one silent neuron is penalised even in a busy layer.
-    rates = jnp.mean(for_sums(spikes), axis=tuple(range(spikes.ndim - 1))) / seconds
+    rates = mean_over_steps(spikes, lengths, call=call) / seconds
     return jnp.mean((_excess(rates, low, high) / per_miss) ** 2)
 
 

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import brainstate
 import braintools
-import brainunit as u
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from brainhw import _arguments
 from brainhw._files import check_target, path_text
+from brainhw.data.hold_out import hold_out
 from brainhw.nn import chip_weights
+from brainhw.nn.pinned import has_sampled_chip
 from brainhw.train.batch import Batch, Source
+from brainhw.train.classifier import classifier_loss
 from brainhw.train.history import History
-from brainhw.train.run_file import RunFile
-from brainhw.train.run_state import content_of, parameters_of, take_up
+from brainhw.train.run import CLASS_NUMBERS, Run
 from brainhw.train.weights import clip_weights
 from brainhw.transform import rollout
 
 __all__ = ["fit"]
 
-_FILE = RunFile("training run", "fit", "brainhw-run")
 # The learning rate falls along a cosine to this part of its first value.
 _LAST_RATE = 0.02
 
@@ -38,71 +37,97 @@ def fit(
     train: Any,
     validation: Any = None,
     *,
-    loss: Callable[[jax.Array, Batch], jax.Array],
+    n_classes: int | None = None,
+    loss: Callable[[jax.Array, Batch], jax.Array] | None = None,
     metrics: Mapping[str, Callable[[jax.Array, Batch], jax.Array]] | None = None,
     epochs: int,
     batch_size: int = 32,
-    learning_rate: float = 1e-2,
+    learning_rate: float | Callable[[Any], Any] = 1e-2,
     max_gradient: float | None = None,
     optimizer: Any = None,
     forward: Callable[[brainstate.nn.Module, Batch], jax.Array] | None = None,
+    sample_chips: bool | str = "auto",
     constrain: Callable[[brainstate.nn.Module], Any] | str | None = "auto",
+    schedules: Sequence[Any] = (),
     watch: str | None = None,
+    keep: str = "auto",
     patience: int | None = None,
     callbacks: Sequence[Callable[[int, Mapping[str, float] | None], Any]] = (),
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
+    mesh: Mesh | None = None,
     progress: bool = True,
 ) -> History:
-    """Train a network and return what each epoch reached; the best weights are in it afterwards.
+    """Train a network, and return what each epoch reached.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network; all of its ``ParamState`` are learnt.
     train : Split, pair or iterable
-        A :class:`brainhw.data.Split`, arrays ``(x [n, T, *N], y)``, or an iterable of such pairs that is gone through
-        once an epoch.
-    validation : Split, pair or iterable, optional
-        The same; it decides which weights are the best.
-    loss : callable
+        A :class:`brainhw.data.Split`, arrays ``(x [n, T, *N], y)`` or ``(x, y, lengths)``, or an iterable of them that
+        is gone through once an epoch, such as a data loader.
+    validation : Split, pair, iterable or float, optional
+        The same; it decides which weights are the best. A number is the share of ``train`` that is held out for it, of
+        each class alike (:func:`brainhw.data.hold_out` with ``seed``).
+    n_classes : int, optional
+        For a classifier: the output neurons form so many equal, consecutive populations, and ``y`` holds one class for
+        each recording. Gives the default loss, adds ``accuracy`` and the shares of ``silent`` and ``tied`` recordings
+        to each epoch, and a report at the end.
+    loss : callable, optional
         ``loss(outputs, batch)`` gives a scalar; ``outputs`` are those of ``forward``, ``batch`` is a :class:`Batch`.
+        Default: :func:`classifier_loss` of ``n_classes``.
     metrics : mapping of str to callable, optional
         Further numbers of the same form; they are means over samples.
     epochs : int
         Number of epochs in all, those of a resumed run included.
     batch_size : int, optional
         Samples of a batch; the last one of an epoch holds the rest. Default 32.
-    learning_rate : float, optional
-        First rate of Adam, which falls along a cosine to a fiftieth. Default 0.01.
+    learning_rate : float or optax schedule, optional
+        First rate of Adam, which falls along a cosine to a fiftieth; or a function of the number of the update. Default
+        0.01.
     max_gradient : float, optional
         Largest norm of the gradient of all parameters together. Default: none.
     optimizer : braintools.optim.Optimizer, optional
-        Another optimizer, in place of the three arguments above.
+        Another optimizer, in place of the two arguments above.
     forward : callable, optional
-        ``forward(net, batch)`` gives the outputs. Default: those of :func:`brainhw.rollout`.
+        ``forward(net, batch)`` gives the outputs. Default: those of :func:`brainhw.rollout`, zero behind the end of
+        each recording.
+    sample_chips : bool or 'auto', optional
+        Whether the default ``forward`` trains each batch on another sampled chip (:func:`brainhw.sample_chip`), so that
+        what is learnt holds for chips that differ. ``'auto'`` (default): where the network is on a chip, and no sampled
+        or measured chip is in place.
     constrain : 'auto', callable or None, optional
         Called with the network after each update. ``'auto'`` (default) is :func:`clip_weights`, which keeps weights in
         the range of their chip, where the network has such weights.
+    schedules : sequence, optional
+        Objects with ``step(epoch)``, called before each epoch, such as :class:`SignAnnealing` or
+        :class:`SurrogateSchedule`. Their ``constrain()`` is called after each update, ``finish()`` at the end.
     watch : str, optional
-        The number that decides which epoch is the best: the largest, of a loss the smallest. Default: the first metric,
-        or the loss without one; on the validation data where there are any.
+        The number that decides which epoch is the best: the largest; of a loss, silent or tied recordings the smallest.
+        Default: ``accuracy`` or the first metric, or the loss without one; on the validation data where there are any.
+    keep : 'auto', 'best' or 'last', optional
+        The weights that the network has in the end. ``'auto'`` (default): the best with validation data, otherwise the
+        last. An epoch in which signs still harden is never the best.
     patience : int, optional
         End after so many epochs without a better one. Default: never.
     callbacks : sequence of callable, optional
-        Each is called with ``(epoch, None)`` before an epoch and ``(epoch, numbers)`` after it.
+        Each is called with ``(epoch, None)`` before an epoch and ``(epoch, numbers)`` after it. If one returns True
+        after an epoch, the run stops there as it is, and can be resumed.
     seed : int, optional
         Seed of the order and of the keys of batches. Default 0.
     checkpoint : path, optional
         A file that is written after each epoch, whole or not at all. If it is there, the run goes on from it, to the
         bit. A file of another network, other data or other settings is refused.
+    mesh : jax.sharding.Mesh, optional
+        Devices that share each batch: a mesh with one axis. A batch that they cannot share evenly lies on all of them.
     progress : bool, optional
         Show a progress bar. Default True.
 
     Returns
     -------
     History
-        Numbers of each epoch.
+        Numbers of each epoch, and the report on a classifier; ``print`` it for a table.
 
     Raises
     ------
@@ -111,19 +136,22 @@ def fit(
     FloatingPointError
         If loss or gradient are not finite in an epoch; the weights are those before it.
 
+    Warns
+    -----
+    UserWarning
+        If in the end a classifier is silent on recordings or never predicts a class.
+
     Examples
     --------
-    >>> import brainhw as bh, brainstate, braintools, brainunit as u, numpy as np
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
     >>> brainstate.random.seed(0)
     >>> net = brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 2), bh.nn.LIFLayer(2, tau=20 * u.ms))
-    >>> x, y = np.random.default_rng(0).poisson(0.3, (6, 20, 4)), np.array([0, 1, 0, 1, 0, 1])
-    >>> def loss(outputs, batch):
-    ...     votes = outputs.sum(axis=0)
-    ...     return braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
+    >>> y = np.arange(20) % 2
+    >>> x = np.random.default_rng(0).poisson(0.3 + 0.5 * (y[:, None, None] == np.arange(4) % 2), (20, 30, 4))
     >>> with brainstate.environ.context(dt=1.0 * u.ms):
-    ...     history = bh.train.fit(net, (x, y), loss=loss, epochs=2, batch_size=3, progress=False)
-    >>> history.column("loss").shape
-    (2,)
+    ...     history = bh.train.fit(net, (x, y), n_classes=2, epochs=20, learning_rate=0.5, progress=False)
+    >>> history.column("loss").shape, history.report.n_samples
+    ((20,), 20)
     """
     call = "fit"
     _arguments.check_module(net, call=call)
@@ -133,21 +161,25 @@ def fit(
     _arguments.flag(progress, call=call, name="progress")
     if patience is not None:
         patience = _arguments.positive_int(patience, call=call, name="patience")
-    source = Source(train, batch_size, call=call, name="train")
-    checked = None if validation is None else Source(validation, batch_size, call=call, name="validation")
-    measured = {"loss": _arguments.function(loss, call=call, name="loss")}
-    for name, metric in ({} if metrics is None else dict(metrics)).items():
-        measured[_arguments.text(name, call=call, name="a name of metrics", some=True)] = _arguments.function(
-            metric, call=call, name=f"metrics[{name!r}]"
-        )
+    if n_classes is not None:
+        n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
+    if mesh is not None:
+        _check_mesh(mesh, call)
+    source, checked = _sources(train, validation, batch_size, seed, n_classes, mesh, call)
+    measured = _measured(loss, metrics, n_classes, call)
     called = [_arguments.function(one, call=call, name="each of callbacks") for one in callbacks]
-    run = _Run(
+    names = [*measured, *(CLASS_NUMBERS if n_classes is not None else ())]
+    run = Run(
         net,
-        measured,
-        forward=_outputs if forward is None else _arguments.function(forward, call=call, name="forward"),
         optimizer=_optimizer(optimizer, learning_rate, max_gradient, epochs, source, net, call),
+        measured=measured,
+        forward=_forward(forward, sample_chips, source.is_padded or (checked or source).is_padded, net, call),
+        n_classes=n_classes,
         constrain=_constraint(constrain, net, call),
-        watch=_watched(watch, list(measured), validation is not None, call),
+        schedules=_schedules(schedules, epochs, call),
+        watch=_watched(watch, names, n_classes is not None, checked is not None, call),
+        keep=_kept(keep, checked is not None, call),
+        mesh=mesh,
     )
     path = None
     if checkpoint is not None:
@@ -156,16 +188,106 @@ def fit(
     notes = {
         "data": source.fingerprint(),
         "validation": "none" if checked is None else checked.fingerprint(),
-        "settings": f"epochs {epochs}, batch_size {batch_size}, seed {seed}, watch {run.watch}",
+        "settings": f"epochs {epochs}, batch_size {batch_size}, seed {seed}, watch {run.watch}, keep {run.keep}, "
+        f"n_classes {n_classes}, sample_chips {sample_chips}",
         "dt": str(brainstate.environ.get("dt", "not set")),
     }
     if path is not None and os.path.exists(path):
         run.load(path, notes, call)
-    return run.go(source, checked, epochs, patience, seed, called, path, notes, progress=progress)
+    history = run.go(source, checked, epochs, patience, seed, called, path, notes, progress=progress)
+    _warn(history, call)
+    return history
 
 
-def _outputs(net: brainstate.nn.Module, batch: Batch) -> jax.Array:
-    return rollout(net, batch.x)[0]
+def _check_mesh(mesh: Any, call: str) -> None:
+    if not isinstance(mesh, Mesh) or len(mesh.axis_names) != 1:
+        raise TypeError(
+            f"{call}: mesh must be a jax.sharding.Mesh with one axis, as jax.make_mesh((4,), ('batch',)) makes it; got "
+            f"{_arguments.describe(mesh)}."
+        )
+
+
+def _sources(
+    train: Any, validation: Any, batch_size: int, seed: int, n_classes: int | None, mesh: Mesh | None, call: str
+) -> tuple[Source, Source | None]:
+    def source(data: Any, name: str) -> Source:
+        return Source(data, batch_size, n_classes=n_classes, mesh=mesh, call=call, name=name)
+
+    first = source(train, "train")
+    if validation is None:
+        return first, None
+    if isinstance(validation, (int, float, np.number)):
+        if first.split is None:
+            raise TypeError(
+                f"{call}: validation is a share, {validation!r}, which takes train as a Split or arrays; nothing can be "
+                "held out of an iterable."
+            )
+        left, held = hold_out(first.split, float(validation), seed=seed)
+        return source(left, "train"), source(held, "validation")
+    return first, source(validation, "validation")
+
+
+def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict[str, Callable[..., Any]]:
+    if loss is None:
+        if n_classes is None:
+            raise TypeError(f"{call}: loss is missing; give one, or n_classes for that of a classifier.")
+        loss = classifier_loss(n_classes)
+    measured = {"loss": _arguments.function(loss, call=call, name="loss")}
+    for given, metric in ({} if metrics is None else dict(metrics)).items():
+        name = _arguments.text(given, call=call, name="a name of metrics", some=True)
+        if name == "loss" or name.startswith("validation_") or (n_classes is not None and name in CLASS_NUMBERS):
+            raise ValueError(f"{call}: metrics cannot have the name {name!r}, which fit uses itself; take another.")
+        measured[name] = _arguments.function(metric, call=call, name=f"metrics[{name!r}]")
+    return measured
+
+
+def _forward(forward: Any, sample_chips: Any, padded: bool, net: brainstate.nn.Module, call: str) -> Callable[..., Any]:
+    on_chip = bool(chip_weights(net))
+    if isinstance(sample_chips, str) and sample_chips == "auto":
+        sampled = on_chip and not has_sampled_chip(net)
+    else:
+        sampled = _arguments.flag(sample_chips, call=call, name="sample_chips")
+        if sampled and not on_chip:
+            raise ValueError(f"{call}: sample_chips takes a network on a chip, and this one has no module on a chip.")
+        if sampled and forward is not None:
+            raise ValueError(f"{call}: sample_chips is for the default forward; in your own, use batch.key.")
+    if forward is not None:
+        return _arguments.function(forward, call=call, name="forward")
+
+    def outputs(net: brainstate.nn.Module, batch: Batch) -> Any:
+        return rollout(net, batch.x, key=batch.key if sampled else None, lengths=batch.lengths if padded else None)[0]
+
+    return outputs
+
+
+def _schedules(schedules: Any, epochs: int, call: str) -> list[Any]:
+    found = _arguments.several(schedules, call=call, name="schedules", of="objects with step(epoch)", flat=False)
+    for one in found:
+        if not callable(getattr(one, "step", None)):
+            raise TypeError(
+                f"{call}: schedules must hold objects with step(epoch), such as SignAnnealing; got "
+                f"{_arguments.describe(one)}."
+            )
+        if hasattr(one, "constrain") and getattr(one, "total_epochs", 0) >= epochs:
+            raise ValueError(
+                f"{call}: {type(one).__name__} takes {one.total_epochs} epochs, and the training has {epochs}; signs "
+                "must be hard before the last epoch. Give more epochs, or it fewer."
+            )
+    return found
+
+
+def _kept(keep: str, validated: bool, call: str) -> str:
+    _arguments.choice(keep, ("auto", "best", "last"), call=call, name="keep")
+    return keep if keep != "auto" else "best" if validated else "last"
+
+
+def _warn(history: History, call: str) -> None:
+    report = history.report
+    if report is not None and (report.silent or report.never_predicted):
+        warnings.warn(
+            f"{call}: {'; '.join(report.remarks)}. Look at history.report, and at docs/troubleshooting.md.",
+            stacklevel=3,
+        )
 
 
 def _optimizer(
@@ -177,13 +299,15 @@ def _optimizer(
                 f"{call}: optimizer must be an optimizer of braintools.optim; got {_arguments.describe(given)}."
             )
     else:
-        rate = float(_arguments.number(rate, call=call, name="learning_rate", positive=True))
-        if source.n_batches is None:
-            raise ValueError(
-                f"{call}: the number of batches of train is not known, which the learning rate needs; give an iterable "
-                "with a length, or optimizer=."
-            )
-        schedule = optax.cosine_decay_schedule(rate, epochs * source.n_batches, alpha=_LAST_RATE)
+        schedule = rate
+        if not callable(rate):
+            rate = float(_arguments.number(rate, call=call, name="learning_rate", positive=True))
+            if source.n_batches is None:
+                raise ValueError(
+                    f"{call}: the number of batches of train is not known, which the learning rate needs; give an "
+                    "iterable with a length, or a schedule as learning_rate."
+                )
+            schedule = optax.cosine_decay_schedule(rate, epochs * source.n_batches, alpha=_LAST_RATE)
         parts = [optax.adam(schedule)]
         if max_gradient is not None:
             norm = float(_arguments.number(max_gradient, call=call, name="max_gradient", positive=True))
@@ -200,145 +324,9 @@ def _constraint(constrain: Any, net: brainstate.nn.Module, call: str) -> Callabl
     return None if constrain is None else _arguments.function(constrain, call=call, name="constrain")
 
 
-def _watched(watch: str | None, names: list[str], validated: bool, call: str) -> str:
+def _watched(watch: str | None, names: list[str], classifies: bool, validated: bool, call: str) -> str:
     prefix = "validation_" if validated else ""
     allowed = [*names, *([f"validation_{name}" for name in names] if validated else [])]
     if watch is None:
-        return prefix + (names[1] if len(names) > 1 else names[0])
+        return prefix + ("accuracy" if classifies else names[1] if len(names) > 1 else names[0])
     return _arguments.choice(watch, allowed, call=call, name="watch")
-
-
-class _Run:
-    """The parts of one training run and its progress."""
-
-    def __init__(
-        self,
-        net: brainstate.nn.Module,
-        measured: dict[str, Callable[..., Any]],
-        *,
-        forward: Callable[..., Any],
-        optimizer: Any,
-        constrain: Callable[..., Any] | None,
-        watch: str,
-    ) -> None:
-        self.net, self.optimizer, self.watch = net, optimizer, watch
-        self.entries: list[dict[str, float]] = []
-        self.best: int | None = None
-        self.best_weights: dict[str, Any] = {}
-        self._names = list(measured)
-        weights = optimizer.param_states.to_pytree()
-
-        def numbers(batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-            outputs = forward(net, batch)
-            found = {name: measure(outputs, batch) for name, measure in measured.items()}
-            for name, value in found.items():
-                if np.shape(u.get_mantissa(value)):
-                    raise ValueError(
-                        f"fit: {name} must give a scalar; got shape {np.shape(value)}. Take the mean, say."
-                    )
-            return found["loss"], found
-
-        gradient = brainstate.transform.grad(numbers, weights, has_aux=True)
-
-        @brainstate.transform.jit
-        def step(batch: Batch) -> dict[str, jax.Array]:
-            gradients, found = gradient(batch)
-            optimizer.update(gradients)
-            if constrain is not None:
-                constrain(net)
-            return found
-
-        self._step = step
-        self._evaluate = brainstate.transform.jit(lambda batch: numbers(batch)[1])
-
-    def go(
-        self, source: Source, checked: Source | None, epochs: int, patience: int | None, seed: int,
-        callbacks: Sequence[Callable[..., Any]], path: str | None, notes: dict[str, str], *, progress: bool,
-    ) -> History:  # fmt: skip
-        """Run the epochs that are left, and put the best weights in place."""
-        from tqdm import tqdm
-
-        reason = "all epochs"
-        first = len(self.entries)
-        with tqdm(total=epochs, initial=first, desc="fit", unit="epoch", disable=not progress) as bar:
-            for epoch in range(first, epochs):
-                if self._out_of_patience(patience):
-                    reason = "patience"
-                    break
-                for callback in callbacks:
-                    callback(epoch, None)
-                entry = self._epoch(source, checked, seed, epoch)
-                self._take(entry)
-                for callback in callbacks:
-                    callback(epoch, dict(entry))
-                if path is not None:
-                    self.save(path, notes)
-                bar.update()
-                bar.set_postfix({name: f"{value:.3g}" for name, value in entry.items()})
-        if self._out_of_patience(patience):
-            reason = "patience"
-        for name, state in parameters_of(self.net).items():
-            state.value = self.best_weights[name]
-        return History(tuple(self.entries), self.best, self.watch, reason)
-
-    def _epoch(self, source: Source, checked: Source | None, seed: int, epoch: int) -> dict[str, float]:
-        before = content_of(self.net, self.optimizer, len(self.entries))
-        try:
-            entry = self._means(source.epoch(seed, epoch, shuffle=True), self._step)
-            self._check(entry, epoch, "train")
-            if checked is not None:
-                found = self._means(checked.epoch(seed, epoch, shuffle=False), self._evaluate)
-                entry |= {f"validation_{name}": value for name, value in found.items()}
-                self._check(entry, epoch, "validation")
-        except BaseException:
-            take_up(before, self.net, self.optimizer)
-            raise
-        return entry
-
-    def _check(self, entry: dict[str, float], epoch: int, where: str) -> None:
-        finite = all(
-            bool(jnp.isfinite(u.get_mantissa(leaf)).all())
-            for state in parameters_of(self.net).values()
-            for leaf in jax.tree.leaves(state.value)
-        )
-        bad = [name for name, value in entry.items() if not math.isfinite(value)]
-        if bad or not finite:
-            what = f"{bad[0]} is {entry[bad[0]]:g}" if bad else "the weights are not finite"
-            raise FloatingPointError(
-                f"fit: {what} in epoch {epoch + 1} on {where}; the weights are those before this epoch. Look at the "
-                "learning rate, the loss and the targets."
-            )
-
-    def _means(self, batches: Any, act: Callable[[Batch], dict[str, jax.Array]]) -> dict[str, float]:
-        sizes, found = [], []
-        for batch in batches:
-            sizes.append(batch.x.shape[1])
-            found.append(act(batch))
-        weights = np.array(sizes) / sum(sizes)
-        return {name: float(np.sum(weights * np.array([float(one[name]) for one in found]))) for name in self._names}
-
-    def _take(self, entry: dict[str, float]) -> None:
-        self.entries.append(entry)
-        sign = -1.0 if self.watch.endswith("loss") else 1.0
-        if self.best is None or sign * entry[self.watch] > sign * self.entries[self.best][self.watch]:
-            self.best = len(self.entries) - 1
-            self.best_weights = {name: state.value for name, state in parameters_of(self.net).items()}
-
-    def _out_of_patience(self, patience: int | None) -> bool:
-        return patience is not None and self.best is not None and len(self.entries) - 1 - self.best >= patience
-
-    def _content(self) -> dict[str, Any]:
-        now = content_of(self.net, self.optimizer, len(self.entries))
-        return now | {"best": self.best_weights or now["weights"], "best_epoch": -1 if self.best is None else self.best}
-
-    def save(self, path: str, notes: dict[str, str]) -> None:
-        """Write the run; a crash while writing leaves the old file whole."""
-        _FILE.write(path, self._content(), notes | {"history": json.dumps(self.entries)}, call="fit")
-
-    def load(self, path: str, notes: dict[str, str], call: str) -> None:
-        """Take up a saved run, or raise and change nothing."""
-        content, saved = _FILE.read(path, self._content(), notes, call=call)
-        entries = json.loads(saved["history"])
-        take_up(content, self.net, self.optimizer)
-        self.entries, self.best_weights = entries, content["best"]
-        self.best = None if content["best_epoch"] < 0 else int(content["best_epoch"])

@@ -11,6 +11,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._printing import printable
 from brainhw._table import plain_table
+from brainhw.train.class_report import ClassReport
 
 __all__ = ["History"]
 
@@ -20,17 +21,24 @@ __all__ = ["History"]
 class History:
     """Numbers of each epoch of a training run; ``print`` it for a table.
 
+    :func:`brainhw.visualize.plot_history` draws it.
+
     Attributes
     ----------
     epochs : sequence of mapping of str to float
         One entry an epoch: ``loss`` and each metric on the training data as they were met, and with ``validation_`` in
         front of the name those on the validation data after the epoch.
     best : int or None
-        Index of the epoch whose weights were kept, from 0; None before the first.
+        Index of the best epoch, from 0; None before the first, and while signs harden.
     watched : str
         The number that decides about the best epoch.
     reason : str
-        Why the run ended: ``"all epochs"``, ``"patience"``, or empty if it goes on.
+        Why the run ended: ``"all epochs"``, ``"patience"`` or ``"callback"``.
+    keep : str
+        Whose weights the network has: ``"best"`` or ``"last"``.
+    report : ClassReport or None
+        What the network says of the validation data afterwards, or without them of the training data, where ``fit`` was
+        given ``n_classes``.
 
     Examples
     --------
@@ -44,6 +52,8 @@ class History:
     best: int | None
     watched: str
     reason: str = ""
+    keep: str = "best"
+    report: ClassReport | None = None
 
     def column(self, name: str) -> np.ndarray:
         """Return one number over epochs.
@@ -80,8 +90,11 @@ class History:
             mark = f"{at + 1}{' *' if at == self.best else ''}"
             rows.append((mark, *(f"{self.epochs[at][name]:.4g}" for name in names)))
             last = at
-        tail = f"* best by {self.watched}" + (f"; ended by {self.reason}" if self.reason else "")
-        return printable(plain_table(("epoch", *names), rows, left=("epoch",)) + "\n" + tail)
+        tail = f"* best by {self.watched}; the weights are those of the {self.keep} epoch"
+        if self.reason:
+            tail += f"; ended by {self.reason}"
+        said = () if self.report is None else self.report.remarks
+        return printable("\n".join([plain_table(("epoch", *names), rows, left=("epoch",)), tail, *said]))
 
     def __repr__(self) -> str:
         best = (

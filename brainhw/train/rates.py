@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
+from brainhw.kernel.lengths import check_lengths, zero_padding
 from brainhw.kernel.precision import for_sums
 
 __all__ = ["balanced_population_mse", "firing_rate_target_mse_loss"]
@@ -22,7 +23,11 @@ _MOST_PER_STEP = 10.0
 
 
 def firing_rate_target_mse_loss(
-    spikes_list: Sequence[jax.Array], offsets: Sequence[Any], multipliers: Sequence[Any]
+    spikes_list: Sequence[jax.Array],
+    offsets: Sequence[Any],
+    multipliers: Sequence[Any],
+    *,
+    lengths: jax.Array | None = None,
 ) -> jax.Array:
     r"""Pull the mean rate of each layer towards a target.
 
@@ -38,6 +43,9 @@ def firing_rate_target_mse_loss(
     multipliers : sequence of Quantity or float
         Weight :math:`m_i`: a time for offsets in Hz (with ``50 * u.ms`` a difference of 20 Hz counts 1), a plain number
         for plain offsets.
+    lengths : jax.Array, optional
+        Number of true steps of each sample, of the axes of spikes between the first and the last. The rate is that over
+        true steps. Default: all steps.
 
     Returns
     -------
@@ -67,11 +75,11 @@ def firing_rate_target_mse_loss(
         _arguments.several(value, call=call, name=name, of="one for each layer", flat=False)
         for name, value in given.items()
     ]
-    lengths = tuple(len(values) for values in listed)
-    if len(set(lengths)) > 1 or not lengths[0]:
+    numbers = tuple(len(values) for values in listed)
+    if len(set(numbers)) > 1 or not numbers[0]:
         raise ValueError(
             f"{call}: spikes_list, offsets and multipliers must hold one offset and one multiplier for each layer; "
-            f"got lengths {lengths}."
+            f"got lengths {numbers}."
         )
     terms = []
     for i, (one, offset, multiplier) in enumerate(zip(*listed, strict=True)):
@@ -82,7 +90,7 @@ def firing_rate_target_mse_loss(
                 f"got shape {spikes.shape}."
             )
         # The mean of the layer, as the vendor defines it: silent and busy neurons may cancel.
-        rate = jnp.mean(for_sums(spikes))
+        rate = jnp.mean(mean_over_steps(spikes, lengths, call=call))
         names = f"offsets[{i}]", f"multipliers[{i}]"
         if isinstance(offset, u.Quantity):
             target = _arguments.quantity(offset, u.Hz, call=call, name=names[0], shapes=[()], nonnegative=True).mantissa
@@ -104,7 +112,13 @@ def firing_rate_target_mse_loss(
 
 
 def balanced_population_mse(
-    spikes: jax.Array, labels: jax.Array, n_classes: int, *, high: float, low: float = 0.0
+    spikes: jax.Array,
+    labels: jax.Array,
+    n_classes: int,
+    *,
+    high: float,
+    low: float = 0.0,
+    lengths: jax.Array | None = None,
 ) -> jax.Array:
     r"""Mean squared error between each output neuron's spike count and a target count.
 
@@ -123,6 +137,8 @@ def balanced_population_mse(
         Number of classes.
     high, low : float
         Target counts over the whole sequence.
+    lengths : jax.Array, optional
+        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
 
     Returns
     -------
@@ -146,17 +162,28 @@ def balanced_population_mse(
     low = _arguments.number(low, call=call, name="low", nonnegative=True, traced=True)
     if _arguments.is_concrete((low, high)) and low > high:
         raise ValueError(f"{call}: low must not exceed high; got {low:g} and {high:g}. Swap them.")
-    spikes, labels, size = population_size(spikes, labels, n_classes, call=call)
+    spikes, labels, size = population_size(spikes, labels, n_classes, lengths, call=call)
     # Consecutive neurons form a population, as in `accuracy_population`.
     right = jnp.repeat(jax.nn.one_hot(labels, n_classes), size, axis=-1)
     target = low + (high - low) * right
     return jnp.mean((jnp.sum(for_sums(spikes), axis=0) - target) ** 2)
 
 
-def population_size(spikes: Any, labels: Any, n_classes: int, *, call: str) -> tuple[jax.Array, jax.Array, int]:
-    """Return spikes ``[T, B, N]``, labels ``[B]`` and the neurons per class, or raise."""
+def mean_over_steps(spikes: jax.Array, lengths: Any, *, call: str) -> jax.Array:
+    """Return the mean number of spikes a true step over steps and samples, ``[N]``, of ``spikes [T, ..., N]``."""
+    axes = tuple(range(spikes.ndim - 1))
+    if lengths is None:
+        return jnp.mean(for_sums(spikes), axis=axes)
+    lengths = check_lengths(lengths, spikes.shape[0], spikes.shape[1:-1], call=call)
+    return jnp.sum(zero_padding(for_sums(spikes), lengths), axis=axes) / jnp.sum(lengths)
+
+
+def population_size(
+    spikes: Any, labels: Any, n_classes: int, lengths: Any, *, call: str
+) -> tuple[jax.Array, jax.Array, int]:
+    """Return spikes ``[T, B, N]`` without those in the padding, labels ``[B]`` and the neurons per class, or raise."""
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
-    spikes, labels = check_output(spikes, labels, n_classes, call=call)
+    spikes, labels = check_output(spikes, labels, n_classes, lengths, call=call)
     return spikes, labels, equal_populations(spikes.shape[-1], n_classes, call=call)
 
 
@@ -180,22 +207,26 @@ def equal_populations(n: int, n_classes: int, *, call: str) -> int:
     return n // n_classes
 
 
-def output_spikes(spikes: Any, *, call: str) -> jax.Array:
-    """Return output spikes ``[T, B, N]`` with at least one of each, or raise."""
+def output_spikes(spikes: Any, lengths: Any, *, call: str) -> jax.Array:
+    """Return output spikes ``[T, B, N]`` with at least one of each, zero in the padding, or raise."""
     spikes = counted(spikes, call=call, name="spikes")
     if spikes.ndim != 3:
         raise ValueError(f"{call}: spikes must be [T, B, N]; got shape {spikes.shape}.")
     if not spikes.size:
         raise ValueError(f"{call}: spikes must hold at least one step, sample and neuron; got shape {spikes.shape}.")
-    return spikes
+    if lengths is None:
+        return spikes
+    return zero_padding(spikes, check_lengths(lengths, spikes.shape[0], spikes.shape[1:2], call=call))
 
 
-def check_output(spikes: Any, labels: Any, n_classes: int | None = None, *, call: str) -> tuple[jax.Array, jax.Array]:
+def check_output(
+    spikes: Any, labels: Any, n_classes: int | None, lengths: Any, *, call: str
+) -> tuple[jax.Array, jax.Array]:
     """Return ``spikes [T, B, N]`` and ``labels [B]``, classes (by default 0 to ``N - 1``), as arrays, or raise.
 
     Numbers that are traced are not checked.
     """
-    spikes = output_spikes(spikes, call=call)
+    spikes = output_spikes(spikes, lengths, call=call)
     labels = _arguments.as_array(labels, call=call, name="labels")
     shape, label_shape = spikes.shape, jnp.shape(labels)
     if label_shape != shape[1:2]:

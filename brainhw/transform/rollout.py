@@ -18,6 +18,7 @@ from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
 from brainhw.kernel.leaky import KEPT
+from brainhw.kernel.lengths import check_lengths, zero_padding
 from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.nn.ranges import check_ranges
 from brainhw.transform.clock import now
@@ -51,6 +52,7 @@ def rollout(
     check_finite: bool = False,
     layerwise: bool = True,
     recorded: Any = None,
+    lengths: Any = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Prepare a network, run it over a time-major input, and return its outputs and what was recorded.
 
@@ -90,6 +92,9 @@ def rollout(
         What a chip did on the same input, put in place of what the layers compute (chip in the loop, see Notes):
         ``{"hidden.spk": spikes, "hidden.V": membranes}`` with spikes 0 or 1, ``[T, ...]``, and membranes after the
         reset, a voltage; or a :class:`brainhw.silicon.Recording`. Layers and membranes may be left out. Default: none.
+    lengths : array, optional
+        Number of true steps of each recording, ``[B]``, or one number for a single recording. Outputs and records of
+        the steps behind them, where the input is padding, are zero. Default: all steps are true.
 
     Returns
     -------
@@ -101,8 +106,8 @@ def rollout(
     Raises
     ------
     TypeError, ValueError
-        If ``xs`` is empty, ragged or not finite, a recorded name does not exist, an option is unknown, or ``recorded``
-        has another shape or unit, other values, or a layer that cannot take it.
+        If ``xs`` is empty, ragged or not finite, a recorded name does not exist, an option is unknown, ``lengths`` do
+        not fit, or ``recorded`` has another shape or unit, other values, or a layer that cannot take it.
     RuntimeError
         If no time step is set, weights or the chip changed since the net was prepared (``prepare=False``), or states
         would have to be made inside ``jit``.
@@ -160,6 +165,9 @@ def rollout(
         key = checked_key(key, call=call, check_finite=check_finite, layerwise=layerwise)
     n_steps, batch_size = time_and_batch(net, xs, call=call)
     xs = _arguments.as_arrays(xs, call=call, name="xs")
+    if lengths is not None:
+        of_batch = () if batch_size is None else (batch_size,)
+        lengths = check_lengths(lengths, n_steps, of_batch, call=call)
     _check_values(net, xs, call)
     pbar = None if pbar is None else checked_bar(pbar, n_steps, call=call)
     segment = segment_length(checkpoint, n_steps, call=call)
@@ -180,7 +188,7 @@ def rollout(
         layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
         if layers is not None:
             run_layers = partial(_layer_by_layer, net, layers, recorder, given, n_steps=n_steps, segment=segment)
-            return compiled(run_layers, (xs, arrays))
+            return _without_padding(compiled(run_layers, (xs, arrays)), lengths)
         watch, clock = FiniteWatch(net) if check_finite else None, now()
 
         def step(k: jax.Array, x: Any, of_step: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
@@ -196,7 +204,11 @@ def rollout(
         outputs, records, bad = compiled(run, (xs, arrays))
         if watch is not None:
             watch.report(bad)
-        return outputs, records
+        return _without_padding((outputs, records), lengths)
+
+
+def _without_padding(found: tuple[Any, dict[str, Any]], lengths: jax.Array | None) -> tuple[Any, dict[str, Any]]:
+    return found if lengths is None else zero_padding(found, lengths)
 
 
 def _plan(

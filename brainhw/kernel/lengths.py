@@ -1,0 +1,51 @@
+"""Recordings of different lengths in one padded batch: which steps are true ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+
+__all__ = ["check_lengths", "is_true_step", "zero_padding"]
+
+
+def check_lengths(lengths: Any, n_steps: int, batch: tuple[int, ...], *, call: str) -> jax.Array:
+    """Return lengths as whole numbers of shape ``batch``, from 1 to ``n_steps`` (unless traced), or raise."""
+    given = jnp.asarray(_arguments.as_array(lengths, call=call, name="lengths"))
+    if not jnp.issubdtype(given.dtype, jnp.integer) or given.shape != batch:
+        wanted = f"one for each of {batch[0]} recordings" if batch else "one for the single recording"
+        raise ValueError(
+            f"{call}: lengths must be whole numbers, {wanted}, shape {batch}; got {_arguments.describe(lengths)}."
+        )
+    numbers = np.asarray(given) if _arguments.is_concrete(given) else np.ones(0)
+    if numbers.size and not (numbers.min() >= 1 and numbers.max() <= n_steps):
+        raise ValueError(
+            f"{call}: lengths must lie between 1 and the {n_steps} steps there are; got {numbers.min()} to "
+            f"{numbers.max()}."
+        )
+    return given
+
+
+def is_true_step(lengths: jax.Array, n_steps: int) -> jax.Array:
+    """Return for each step whether it is no padding, ``[T, *batch]``."""
+    steps = jnp.arange(n_steps).reshape(-1, *[1] * lengths.ndim)
+    return steps < lengths
+
+
+def zero_padding(tree: Any, lengths: jax.Array) -> Any:
+    """Return arrays and Quantities ``[T, *batch, ...]`` with zeros in all steps behind the lengths."""
+
+    def zeroed(leaf: Any) -> Any:
+        real = is_true_step(lengths, leaf.shape[0])
+        real = real.reshape(*real.shape, *[1] * (leaf.ndim - real.ndim))
+        # By `where`: a product would turn what is not finite in the padding into NaN.
+        if isinstance(leaf, u.Quantity):
+            return u.Quantity(jnp.where(real, leaf.mantissa, jnp.zeros_like(leaf.mantissa)), unit=leaf.unit)
+        return jnp.where(real, leaf, jnp.zeros_like(leaf))
+
+    return jax.tree.map(zeroed, tree, is_leaf=lambda leaf: isinstance(leaf, u.Quantity))

@@ -1,0 +1,182 @@
+"""What a classifier says of labelled recordings: confusion, recall of each class, ties and silence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments, _records
+from brainhw._printing import printable
+from brainhw._table import plain_table
+from brainhw.train.decision import Decision, choose_class
+from brainhw.train.rates import population_size
+
+__all__ = ["ClassReport", "Counts", "class_report", "count", "report_on"]
+
+# A table of more classes than this shows the worst alone.
+_MOST_ROWS = 20
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ClassReport:
+    """Predictions of labelled recordings, counted; ``print`` it for a table.
+
+    Attributes
+    ----------
+    confusion : ndarray
+        ``[n_classes, n_classes]``; entry ``[i, j]`` counts recordings of class ``i`` that were taken for class ``j``.
+    tied : int
+        Recordings in which several classes had the most spikes, silent ones left out; the earlier spikes then decide.
+    undecided : int
+        Those of them whose spikes came equally early, too, so that the first class was chosen.
+    silent : int
+        Recordings without an output spike; the first class was chosen.
+
+    Examples
+    --------
+    >>> import brainhw as bh, numpy as np
+    >>> report = bh.train.ClassReport(np.array([[3, 1], [0, 0]]), tied=1, undecided=0, silent=0)
+    >>> report.accuracy, report.recall.tolist(), report.never_predicted
+    (0.75, [0.75, nan], ())
+    """
+
+    confusion: np.ndarray
+    tied: int
+    undecided: int
+    silent: int
+
+    def __post_init__(self) -> None:
+        whole = _arguments.whole_number
+        _records.check_fields(self, confusion=_records.numbers(ndims=(2,)), tied=whole, undecided=whole, silent=whole)
+        shape = np.shape(self.confusion)
+        if shape[0] != shape[1] or not shape[0]:
+            raise ValueError(f"ClassReport: confusion must be [n_classes, n_classes]; got shape {shape}.")
+
+    @property
+    def n_samples(self) -> int:
+        """How many recordings there were."""
+        return int(np.sum(self.confusion))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of recordings whose class was found."""
+        return float(np.trace(self.confusion) / max(self.n_samples, 1))
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Share of the recordings of each class that was found, ``[n_classes]``; NaN for a class without any."""
+        of_class = np.sum(self.confusion, axis=1)
+        return np.where(of_class > 0, np.diag(self.confusion) / np.maximum(of_class, 1), np.nan)
+
+    @property
+    def never_predicted(self) -> tuple[int, ...]:
+        """Classes that recordings have and that no recording was taken for."""
+        missing = (np.sum(self.confusion, axis=0) == 0) & (np.sum(self.confusion, axis=1) > 0)
+        return tuple(int(one) for one in np.flatnonzero(missing))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the classifier could not say, one sentence each; empty if there is nothing."""
+        said = []
+        if self.silent:
+            said.append(f"{self.silent} of {self.n_samples} recordings have no output spike; they count as class 0")
+        if self.tied:
+            tail = f", in {self.undecided} of them by nothing" if self.undecided else ""
+            said.append(f"{self.tied} of {self.n_samples} recordings tie; the earlier spikes decide{tail}")
+        if self.never_predicted:
+            names = ", ".join(map(str, self.never_predicted))
+            said.append(f"never predicted: class {names}")
+        return tuple(said)
+
+    def __str__(self) -> str:
+        of_class, predicted = np.sum(self.confusion, axis=1), np.sum(self.confusion, axis=0)
+        shown = np.arange(len(of_class))
+        if len(shown) > _MOST_ROWS:
+            shown = np.sort(np.argsort(np.nan_to_num(self.recall, nan=2.0), kind="stable")[:_MOST_ROWS])
+        rows = []
+        for one in shown:
+            wrong = np.where(np.arange(len(of_class)) == one, 0, self.confusion[one])
+            often = f"{int(np.argmax(wrong))} ({int(wrong.max())})" if wrong.any() else ""
+            recall = "" if not of_class[one] else f"{self.recall[one]:.1%}"
+            rows.append((f"{one}", f"{of_class[one]}", f"{predicted[one]}", recall, often))
+        headings = ("class", "labelled", "predicted", "recall", "most often taken for")
+        more = (
+            f"(the {_MOST_ROWS} of {len(of_class)} classes with the lowest recall)\n"
+            if len(rows) < len(of_class)
+            else ""
+        )
+        right = int(np.trace(self.confusion))
+        last = f"accuracy {self.accuracy:.2%} ({right} of {self.n_samples})"
+        return printable("\n".join([plain_table(headings, rows), more + "\n".join([*self.remarks, last])]))
+
+    def __repr__(self) -> str:
+        said = "; ".join(self.remarks)
+        return printable(f"ClassReport(accuracy {self.accuracy:.2%} of {self.n_samples}{'; ' + said if said else ''})")
+
+
+def class_report(
+    spikes: jax.Array, labels: jax.Array, n_classes: int | None = None, *, lengths: jax.Array | None = None
+) -> ClassReport:
+    """Count what a classifier says of labelled recordings.
+
+    Parameters
+    ----------
+    spikes : jax.Array
+        Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
+    labels : jax.Array
+        Class of each sample, ``[B]`` ints.
+    n_classes : int, optional
+        Number of classes; ``N`` is a multiple of it. Default: one neuron for each class.
+    lengths : jax.Array, optional
+        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
+
+    Returns
+    -------
+    ClassReport
+        Confusion, recall of each class, and silent and tied recordings; ``print`` it for a table.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape does not fit or labels are not whole numbers.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> spikes = jnp.array([[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]])
+    >>> bh.train.class_report(spikes, jnp.array([0, 1, 1]))
+    ClassReport(accuracy 66.67% of 3; 1 of 3 recordings have no output spike; they count as class 0)
+    """
+    n_classes = jnp.shape(spikes)[-1] if n_classes is None else n_classes
+    spikes, labels, size = population_size(spikes, labels, n_classes, lengths, call="class_report")
+    return report_on([count(choose_class(spikes, n_classes, size), labels, n_classes)])
+
+
+class Counts(NamedTuple):
+    """The numbers of a report, as arrays that can be traced."""
+
+    confusion: jax.Array
+    tied: jax.Array
+    undecided: jax.Array
+    silent: jax.Array
+
+
+def count(decision: Decision, labels: jax.Array, n_classes: int) -> Counts:
+    """Count decisions on labelled recordings."""
+    confusion = jnp.zeros((n_classes, n_classes), int).at[labels, decision.predicted].add(1)
+    fired = ~decision.silent
+    return Counts(
+        confusion, jnp.sum(decision.tied & fired), jnp.sum(decision.undecided & fired), jnp.sum(decision.silent)
+    )
+
+
+def report_on(batches: Sequence[Counts]) -> ClassReport:
+    """Return the report on the counts of some batches."""
+    confusion, *others = (np.sum([np.asarray(part) for part in parts], axis=0) for parts in zip(*batches, strict=True))
+    return ClassReport(confusion, *map(int, others))

@@ -1,0 +1,77 @@
+"""Accuracy of a classifier, and what it could not say, as numbers that can be traced."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from brainhw.train.decision import choose_class
+from brainhw.train.rates import population_size
+
+__all__ = ["ClassScores", "class_scores"]
+
+
+class ClassScores(NamedTuple):
+    """Shares of recordings, each a scalar in [0, 1].
+
+    Attributes
+    ----------
+    accuracy : jax.Array
+        Recordings whose predicted class is the right one.
+    silent : jax.Array
+        Recordings without an output spike.
+    tied : jax.Array
+        Recordings in which several classes have the most spikes.
+    undecided : jax.Array
+        Recordings whose tied spikes came equally early as well, silent ones included.
+    """
+
+    accuracy: jax.Array
+    silent: jax.Array
+    tied: jax.Array
+    undecided: jax.Array
+
+
+def class_scores(
+    spikes: jax.Array, labels: jax.Array, n_classes: int | None = None, *, lengths: jax.Array | None = None
+) -> ClassScores:
+    """Return the accuracy of a classifier, and the shares of silent, tied and undecided recordings.
+
+    :func:`brainhw.deploy.robustness` takes it as a score and shows all of its numbers.
+
+    Parameters
+    ----------
+    spikes : jax.Array
+        Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
+    labels : jax.Array
+        Class of each sample, ``[B]`` ints.
+    n_classes : int, optional
+        Number of classes; ``N`` is a multiple of it. Default: one neuron for each class.
+    lengths : jax.Array, optional
+        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
+
+    Returns
+    -------
+    ClassScores
+        Scalars; see :func:`decide` for what they count.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape does not fit or labels are not whole numbers.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> spikes = jnp.array([[[1.0, 0.0], [0.0, 0.0]]])
+    >>> scores = bh.train.class_scores(spikes, jnp.array([0, 1]))
+    >>> float(scores.accuracy), float(scores.silent)
+    (0.5, 0.5)
+    """
+    n_classes = jnp.shape(spikes)[-1] if n_classes is None else n_classes
+    spikes, labels, size = population_size(spikes, labels, n_classes, lengths, call="class_scores")
+    decision = choose_class(spikes, n_classes, size)
+    parts = (decision.predicted == labels, decision.silent, decision.tied, decision.undecided)
+    return ClassScores(*(jnp.mean(part) for part in parts))

@@ -1,0 +1,72 @@
+"""The loss of a classifier whose output populations vote with spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import braintools
+import jax
+import jax.numpy as jnp
+
+from brainhw import _arguments
+from brainhw.train.accuracy import population_votes
+from brainhw.train.batch import Batch
+
+__all__ = ["classifier_loss"]
+
+
+def classifier_loss(
+    n_classes: int, *, floor: float = 2.0, ceiling: float = 0.3, scale: float = 1.0
+) -> Callable[[jax.Array, Batch], jax.Array]:
+    r"""Return a loss for :func:`fit`: cross-entropy of votes, and bounds within which votes decide something.
+
+    .. math:: L = \frac1B \sum_b \Big[-\log \mathrm{softmax}(a v_b)_{y_b} + \max(f - \max_c v_{bc}, 0)^2
+              + \big(\max(\bar v_b - g T_b, 0)\big)^2\Big]
+
+    with :math:`v_{bc}` the mean number of spikes of a neuron of class :math:`c`, :math:`\bar v_b` its mean over
+    classes, and :math:`T_b` the number of true steps. Below the floor :math:`f` no class speaks, and no gradient of the
+    cross-entropy may tell; above the ceiling all of them do.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes; the output neurons form so many equal, consecutive populations.
+    floor : float, optional
+        Votes :math:`f` that the strongest class of each recording should have. Default 2.
+    ceiling : float, optional
+        Votes :math:`g` a step that the classes should have on the whole. Default 0.3.
+    scale : float, optional
+        Factor :math:`a` of votes. Default 1.
+
+    Returns
+    -------
+    callable
+        ``loss(outputs, batch)`` of output spikes ``[T, B, N]`` and a :class:`Batch`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is bad; when called, if ``N`` is not a multiple of ``n_classes``.
+
+    Examples
+    --------
+    >>> import brainhw as bh, jax.numpy as jnp
+    >>> loss = bh.train.classifier_loss(2)
+    >>> batch = bh.train.Batch(jnp.ones((4, 1, 3)), jnp.array([0]), jnp.array([4]), None)
+    >>> round(float(loss(jnp.ones((4, 1, 2)) * jnp.array([1.0, 0.0]), batch)), 3)
+    0.658
+    """
+    call = "classifier_loss"
+    n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
+    floor = _arguments.number(floor, call=call, name="floor", nonnegative=True)
+    ceiling = _arguments.number(ceiling, call=call, name="ceiling", positive=True)
+    scale = _arguments.number(scale, call=call, name="scale", positive=True)
+
+    def loss(outputs: jax.Array, batch: Batch) -> jax.Array:
+        votes = population_votes(outputs, n_classes, lengths=batch.lengths)
+        error = braintools.metric.softmax_cross_entropy_with_integer_labels(scale * votes, batch.y)
+        too_few = jax.nn.relu(floor - votes.max(axis=-1))
+        too_many = jax.nn.relu(votes.mean(axis=-1) - ceiling * batch.lengths)
+        return jnp.mean(error + too_few**2 + too_many**2)
+
+    return loss

@@ -1,0 +1,215 @@
+"""One training run: its compiled steps, its progress, its file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from brainhw.train.batch import Batch, Source
+from brainhw.train.class_report import ClassReport, Counts, count, report_on
+from brainhw.train.decision import choose_class
+from brainhw.train.history import History
+from brainhw.train.rates import population_size
+from brainhw.train.run_file import RunFile
+from brainhw.train.run_state import content_of, parameters_of, take_up
+
+__all__ = ["CLASS_NUMBERS", "Run"]
+
+_FILE = RunFile("training run", "fit", "brainhw-run")
+# Numbers of each epoch of a classifier.
+CLASS_NUMBERS = ("accuracy", "silent", "tied")
+
+
+@dataclasses.dataclass
+class Run:
+    """The parts of one training run, checked by :func:`fit`, and its progress."""
+
+    net: brainstate.nn.Module
+    optimizer: Any
+    measured: Mapping[str, Callable[[Any, Batch], jax.Array]]
+    forward: Callable[[brainstate.nn.Module, Batch], Any]
+    n_classes: int | None
+    constrain: Callable[[brainstate.nn.Module], Any] | None
+    schedules: Sequence[Any]
+    watch: str
+    keep: str
+    mesh: Mesh | None
+    entries: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    best: int | None = None
+    best_weights: dict[str, Any] = dataclasses.field(default_factory=dict)
+    report: ClassReport | None = None
+
+    def __post_init__(self) -> None:
+        measured, optimizer = self.measured, self.optimizer
+
+        def numbers(batch: Batch) -> tuple[jax.Array, tuple[dict[str, jax.Array], Counts | None]]:
+            outputs = self.forward(self.net, batch)
+            found = {name: measure(outputs, batch) for name, measure in measured.items()}
+            for name, value in found.items():
+                if np.shape(u.get_mantissa(value)):
+                    raise ValueError(
+                        f"fit: {name} must give a scalar; got shape {np.shape(value)}. Take the mean, say."
+                    )
+            return found["loss"], (found, self._counts(outputs, batch))
+
+        gradient = brainstate.transform.grad(numbers, optimizer.param_states.to_pytree(), has_aux=True)
+
+        @brainstate.transform.jit
+        def step(batch: Batch) -> Any:
+            gradients, found = gradient(batch)
+            optimizer.update(gradients)
+            if self.constrain is not None:
+                self.constrain(self.net)
+            for schedule in self.schedules:
+                if hasattr(schedule, "constrain"):
+                    schedule.constrain()
+            return found
+
+        self._step = step
+        self._evaluate = brainstate.transform.jit(lambda batch: numbers(batch)[1])
+
+    def go(
+        self, source: Source, checked: Source | None, epochs: int, patience: int | None, seed: int,
+        callbacks: Sequence[Callable[..., Any]], path: str | None, notes: dict[str, str], *, progress: bool,
+    ) -> History:  # fmt: skip
+        """Run the epochs that are left, and put the weights to keep in place."""
+        if self.mesh is not None:
+            self._move(lambda array: jax.device_put(array, NamedSharding(self.mesh, PartitionSpec())))
+        reason = ""
+        with tqdm(total=epochs, initial=len(self.entries), desc="fit", unit="epoch", disable=not progress) as bar:
+            while not (reason := self._end(epochs, patience, reason)):
+                epoch = len(self.entries)
+                for schedule in self.schedules:
+                    schedule.step(epoch)
+                for callback in callbacks:
+                    callback(epoch, None)
+                self._take(self._epoch(source, checked, seed, epoch), epoch)
+                if path is not None and jax.process_index() == 0:
+                    self.save(path, notes)
+                answers = [callback(epoch, dict(self.entries[-1])) for callback in callbacks]
+                if any(answer is True for answer in answers):
+                    reason = "callback"
+                bar.update()
+                bar.set_postfix({**{name: f"{value:.3g}" for name, value in self.entries[-1].items()}, **self._never()})
+        if self.mesh is not None:
+            self._move(lambda array: jnp.asarray(np.asarray(array)))
+        if reason != "callback":
+            self._finish(source if checked is None else checked)
+        return History(tuple(self.entries), self.best, self.watch, reason, self.keep, self.report)
+
+    def _end(self, epochs: int, patience: int | None, reason: str) -> str:
+        if reason:
+            return reason
+        if patience is not None and self.best is not None and len(self.entries) - 1 - self.best >= patience:
+            return "patience"
+        return "all epochs" if len(self.entries) >= epochs else ""
+
+    def _finish(self, source: Source) -> None:
+        """Put the weights to keep in place, end the schedules, and look at the net once more."""
+        if self.keep == "best" and self.best is not None:
+            for name, state in parameters_of(self.net).items():
+                state.value = self.best_weights[name]
+        for schedule in self.schedules:
+            schedule.step(max(len(self.entries) - 1, getattr(schedule, "total_epochs", 0)))
+        if self.n_classes is not None:
+            self._means(source.epoch(0, 0, training=False), self._evaluate)
+        for schedule in self.schedules:
+            if hasattr(schedule, "finish"):
+                schedule.finish()
+
+    def _counts(self, outputs: Any, batch: Batch) -> Counts | None:
+        if self.n_classes is None:
+            return None
+        spikes, labels, size = population_size(outputs, batch.y, self.n_classes, batch.lengths, call="fit")
+        return count(choose_class(spikes, self.n_classes, size), labels, self.n_classes)
+
+    def _epoch(self, source: Source, checked: Source | None, seed: int, epoch: int) -> dict[str, float]:
+        before = content_of(self.net, self.optimizer, len(self.entries))
+        try:
+            entry = self._means(source.epoch(seed, epoch, training=True), self._step)
+            self._check(entry, epoch, "train")
+            if checked is not None:
+                found = self._means(checked.epoch(seed, epoch, training=False), self._evaluate)
+                entry |= {f"validation_{name}": value for name, value in found.items()}
+                self._check(entry, epoch, "validation")
+        except BaseException:
+            take_up(before, self.net, self.optimizer)
+            raise
+        return entry
+
+    def _check(self, entry: dict[str, float], epoch: int, where: str) -> None:
+        finite = all(
+            bool(jnp.isfinite(u.get_mantissa(leaf)).all())
+            for state in parameters_of(self.net).values()
+            for leaf in jax.tree.leaves(state.value)
+        )
+        bad = [name for name, value in entry.items() if not math.isfinite(value)]
+        if bad or not finite:
+            what = f"{bad[0]} is {entry[bad[0]]:g}" if bad else "the weights are not finite"
+            raise FloatingPointError(
+                f"fit: {what} in epoch {epoch + 1} on {where}; the weights are those before this epoch. Look at the "
+                "learning rate, the loss and the targets."
+            )
+
+    def _means(self, batches: Any, act: Callable[[Batch], Any]) -> dict[str, float]:
+        sizes, found, counts = [], [], []
+        for batch in batches:
+            sizes.append(batch.x.shape[1])
+            numbers, counted = act(batch)
+            found.append(numbers)
+            counts.append(counted)
+        weights = np.array(sizes) / sum(sizes)
+        means = {name: float(np.sum(weights * np.array([float(one[name]) for one in found]))) for name in self.measured}
+        if self.n_classes is None:
+            return means
+        self.report = report_on(counts)
+        of_all = self.report.n_samples
+        shares = (self.report.accuracy, self.report.silent / of_all, self.report.tied / of_all)
+        return means | dict(zip(CLASS_NUMBERS, shares, strict=True))
+
+    def _take(self, entry: dict[str, float], epoch: int) -> None:
+        self.entries.append(entry)
+        # While signs harden the weights are not yet those of a chip: an epoch before that cannot be the best.
+        forming = [schedule for schedule in self.schedules if hasattr(schedule, "constrain")]
+        if any(epoch < getattr(schedule, "total_epochs", 0) for schedule in forming):
+            return
+        sign = -1.0 if self.watch.endswith(("loss", "silent", "tied")) else 1.0
+        if self.best is None or sign * entry[self.watch] > sign * self.entries[self.best][self.watch]:
+            self.best = len(self.entries) - 1
+            self.best_weights = {name: state.value for name, state in parameters_of(self.net).items()}
+
+    def _never(self) -> dict[str, str]:
+        """Return the classes that were not predicted in this epoch, for the bar."""
+        classes = () if self.report is None else self.report.never_predicted
+        return {"never": ",".join(map(str, classes[:5])) + ("..." if len(classes) > 5 else "")} if classes else {}
+
+    def _move(self, moved: Callable[[jax.Array], jax.Array]) -> None:
+        for state in parameters_of(self.net).values():
+            state.value = jax.tree.map(moved, state.value)
+
+    def _content(self) -> dict[str, Any]:
+        now = content_of(self.net, self.optimizer, len(self.entries))
+        return now | {"best": self.best_weights or now["weights"], "best_epoch": -1 if self.best is None else self.best}
+
+    def save(self, path: str, notes: dict[str, str]) -> None:
+        """Write the run; a crash while writing leaves the old file whole."""
+        _FILE.write(path, self._content(), notes | {"history": json.dumps(self.entries)}, call="fit")
+
+    def load(self, path: str, notes: dict[str, str], call: str) -> None:
+        """Take up a saved run, or raise and change nothing."""
+        content, saved = _FILE.read(path, self._content(), notes, call=call)
+        entries = json.loads(saved["history"])
+        take_up(content, self.net, self.optimizer)
+        self.entries, self.best_weights = entries, content["best"]
+        self.best = None if content["best_epoch"] < 0 else int(content["best_epoch"])
