@@ -12,7 +12,7 @@ import numpy as np
 from brainhw._arrays import ArrayFile, Header
 from brainhw._files import first_line, open_regular
 
-__all__ = ["read_inputs", "read_labels"]
+__all__ = ["read_inputs", "read_labels", "read_lengths"]
 
 
 def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
@@ -52,6 +52,22 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
     if y.min() < 0 or y.max() >= n_classes:
         raise ValueError(f"{what} must be classes from 0 to {n_classes - 1}; got {y.min()} to {y.max()}.")
     return y.astype(np.int64)
+
+
+def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str) -> np.ndarray | None:
+    """Return the true steps of each sample, ``lengths`` of an .npz file; ``None`` if it has none."""
+    what = f"{call}: the lengths of {path!r}"
+
+    def check(header: Header) -> None:
+        if header.shape != (n_samples,) or header.dtype.kind not in "iu":
+            raise ValueError(f"{what} must be whole numbers of shape ({n_samples},), one per sample; got {header}.")
+
+    lengths = _array(path, "lengths", what, check, required=False)
+    if lengths is None:
+        return None
+    if lengths.min() < 1 or lengths.max() > n_steps:
+        raise ValueError(f"{what} must lie between 1 and {n_steps} steps; got {lengths.min()} to {lengths.max()}.")
+    return lengths.astype(np.int64)
 
 
 def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, required: bool) -> Any:

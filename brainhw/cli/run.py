@@ -14,11 +14,13 @@ import numpy as np
 
 from brainhw._files import check_target, write_whole
 from brainhw._table import plain_table
-from brainhw.cli.data import read_inputs, read_labels
+from brainhw.cli.data import read_inputs, read_labels, read_lengths
 from brainhw.cli.look import opened, say
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.inputs import input_fault
 from brainhw.deploy.power import estimate_power
+from brainhw.train.class_report import count, report_on
+from brainhw.train.decision import decide
 from brainhw.transform import rollout
 
 __all__ = ["power", "run"]
@@ -32,7 +34,8 @@ def power(bundle: str, data: str) -> int:
         x = read_inputs(data, net.content.n_in, net.content.dtype, call="power")
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            report = estimate_power(net, x.swapaxes(0, 1))
+            lengths = read_lengths(data, *x.shape[:2], call="power")
+            report = estimate_power(net, x.swapaxes(0, 1), lengths=lengths)
         say(str(report), *(f"warning: {warning.message}" for warning in said))
     return 0
 
@@ -59,40 +62,44 @@ def run(
         x = read_inputs(data, content.n_in, content.dtype, call=call)
         n_classes = content.n_classes or content.n_out
         y = read_labels(labels or data, len(x), n_classes, call=call, required=labels is not None)
-        spikes = np.concatenate(list(_outputs(net, x, chip_key, batch_size)))
-        counts = spikes.sum(axis=1, dtype=np.int64)
-        predicted = counts.reshape(len(x), n_classes, -1).sum(axis=-1).argmax(axis=-1)
+        lengths = read_lengths(data, *x.shape[:2], call=call)
+        steps = np.full(len(x), x.shape[1]) if lengths is None else lengths
+        spikes = np.concatenate(list(_outputs(net, x, steps, chip_key, batch_size)))
+        decision = decide(spikes.swapaxes(0, 1), n_classes)
         if out is not None:
             held = io.BytesIO()
-            np.savez_compressed(held, spikes=spikes, predicted=predicted)
+            np.savez_compressed(held, spikes=spikes, predicted=np.asarray(decision.predicted, np.int64))
             write_whole(out, held.getvalue(), call=call)
         chip = f"chip of key {chip_key}" if chip_key is not None else _IN_PLACE if content.in_place else "nominal chip"
-        duration = f"{content.dt.mantissa * x.shape[1]:.10g} ms"
-        say(f"{len(x)} samples of {x.shape[1]} steps ({duration}) on the {chip} of {content.chip.name}", "")
-        say(_neurons(counts, n_classes, duration), "", _classes(predicted, y, n_classes))
+        duration = f"{content.dt.mantissa * steps.mean():.6g} ms"
+        long = f"{x.shape[1]} steps" if lengths is None else f"{steps.min()} to {steps.max()} steps"
+        say(f"{len(x)} samples of {long} ({duration}) on the {chip} of {content.chip.name}", "")
+        predicted = np.asarray(decision.predicted)
+        report = report_on([count(decision, jnp.asarray(predicted if y is None else y), n_classes)])
+        # Without labels nothing is right or wrong, but silent and tied samples are told all the same.
+        classes = [_predicted(predicted, n_classes), *report.remarks] if y is None else [str(report)]
+        say(_neurons(spikes.sum(axis=1, dtype=np.int64), n_classes, duration), "")
         fault = input_fault(x, has_frontend=any(synapse.frontend for synapse in content.synapses.values()))
         if fault is not None:
             say(f"warning: {call}: {fault.found}; a chip takes {fault.limit}. {fault.fix}")
-        silent = int(np.sum(counts.sum(axis=1) == 0))
-        if silent:
-            say(f"{silent} samples have no output spike; they count as class 0")
-        if y is not None:
-            right = int(np.sum(predicted == y))
-            say(f"accuracy {right / len(y):.2%} ({right} of {len(y)})")
+        say(*classes)
     return 0
 
 
-def _outputs(net: BundledNet, x: np.ndarray, key: int | None, batch_size: int) -> Iterator[np.ndarray]:
+def _outputs(
+    net: BundledNet, x: np.ndarray, lengths: np.ndarray, key: int | None, batch_size: int
+) -> Iterator[np.ndarray]:
     """Yield output spikes ``[samples, steps, outputs]``, some samples at once."""
 
     # Compiled once for full batches and once for the last, smaller one.
     @brainstate.transform.jit
-    def outputs(xs: jax.Array) -> jax.Array:
-        return rollout(net, xs, key=key)[0]
+    def outputs(xs: jax.Array, steps: jax.Array) -> jax.Array:
+        return rollout(net, xs, key=key, lengths=steps)[0]
 
     for start in range(0, len(x), batch_size):
-        part = jnp.asarray(x[start : start + batch_size].swapaxes(0, 1))
-        yield np.asarray(outputs(part)).astype(np.uint8).swapaxes(0, 1)
+        rows = slice(start, start + batch_size)
+        found = outputs(jnp.asarray(x[rows].swapaxes(0, 1)), jnp.asarray(lengths[rows]))
+        yield np.asarray(found).astype(np.uint8).swapaxes(0, 1)
 
 
 def _neurons(counts: np.ndarray, n_classes: int, duration: str) -> str:
@@ -104,9 +111,6 @@ def _neurons(counts: np.ndarray, n_classes: int, duration: str) -> str:
     return plain_table(("output neuron", "class", "spikes", f"in {duration}", "silent in"), rows)
 
 
-def _classes(predicted: np.ndarray, y: np.ndarray | None, n_classes: int) -> str:
-    columns = {"class": list(range(n_classes)), "predicted": np.bincount(predicted, minlength=n_classes)}
-    if y is not None:
-        columns["labelled"] = np.bincount(y, minlength=n_classes)
-        columns["right"] = np.bincount(y[predicted == y], minlength=n_classes)
-    return plain_table(tuple(columns), [tuple(str(n) for n in row) for row in zip(*columns.values(), strict=True)])
+def _predicted(predicted: np.ndarray, n_classes: int) -> str:
+    counts = np.bincount(predicted, minlength=n_classes)
+    return plain_table(("class", "predicted"), [(f"{i}", f"{n}") for i, n in enumerate(counts)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -19,6 +19,7 @@ from brainhw.chip import get_family
 from brainhw.nn import net_chip
 from brainhw.nn.effective import chips_side_by_side
 from brainhw.nn.pinned import has_sampled_chip
+from brainhw.train.class_scores import ClassScores
 from brainhw.transform.prepare import nominal_chip, sample_chip, states_restored
 
 __all__ = ["RobustnessReport", "robustness"]
@@ -41,12 +42,19 @@ class RobustnessReport:
         The score on the nominal chip.
     in_place : float or None
         The score of the network in hand, on the chip that is in place; ``None`` if that is the nominal chip.
+    shares : mapping of str to ndarray
+        Where ``evaluate`` returned :class:`brainhw.train.ClassScores`: the shares of recordings that are ``"silent"``,
+        ``"tied"`` and ``"undecided"`` on each chip, ``[n_chips]``; otherwise empty.
+    nominal_shares : mapping of str to float
+        The same on the nominal chip.
     """
 
     scores: np.ndarray
     keys: jax.Array = field(repr=False)
     nominal: float
     in_place: float | None = None
+    shares: Mapping[str, np.ndarray] = field(default_factory=dict)
+    nominal_shares: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _records.check_fields(
@@ -54,6 +62,8 @@ class RobustnessReport:
             scores=_records.numbers(ndims=(1,)),
             nominal=_arguments.number,
             in_place=_records.optional(_arguments.number),
+            shares=_records.by_name(_records.numbers(ndims=(1,)), "numbers of each chip"),
+            nominal_shares=_records.by_name(_records.share, "shares"),
         )
         if not len(self.scores):
             raise ValueError("RobustnessReport: scores must hold the score of at least one chip; got none.")
@@ -109,7 +119,22 @@ class RobustnessReport:
             (f"worst (chip {self.worst})", f"{self.scores[self.worst]:.4f}"),
             ("within 0.02 of nominal, or above", f"{self.yield_above(self.nominal - 0.02):.0%} of chips"),
         ]
-        return plain_table(("", "score"), rows, left=("",))
+        table = plain_table(("", "score"), rows, left=("",))
+        return "\n".join([table, *self.remarks])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the network cannot say, one sentence each; empty if there is nothing, or ``evaluate`` did not tell."""
+        words = {"silent": "have no output spike", "tied": "tie", "undecided": "are decided by nothing"}
+        said = [
+            f"{self.nominal_shares.get(name, 0):.1%} of recordings {words.get(name, name)} on the nominal chip, up to "
+            f"{of_chips.max():.1%} on a sampled one"
+            for name, of_chips in self.shares.items()
+            if of_chips.any() or self.nominal_shares.get(name)
+        ]
+        if self.n_chips > 1 and not self.std and self.scores[0] == self.nominal < 1:
+            said.append(f"all chips score {self.nominal:.4f}: print bh.train.class_report of the outputs")
+        return tuple(said)
 
 
 def robustness(
@@ -136,8 +161,9 @@ def robustness(
         The network; it stays as it was. If a chip is in place, sampled or measured, its score is reported as well.
         Every sampled chip keeps the values that were measured (:func:`brainhw.silicon.put_chip`).
     evaluate : callable
-        ``evaluate(net)`` returns the score, a number such as an accuracy. It runs the network with
-        :func:`brainhw.rollout` and without a key, and must be traceable: no ``float(...)`` and no numpy inside.
+        ``evaluate(net)`` returns the score, a number such as an accuracy, or :func:`brainhw.train.class_scores`, whose
+        silent and tied recordings the report then tells. It runs the network with :func:`brainhw.rollout` and without a
+        key, and must be traceable: no ``float(...)`` and no numpy inside.
     n_chips : int, optional
         How many chips. Default 100.
     key : jax.Array or int, or sequence of them
@@ -184,11 +210,7 @@ def robustness(
         raise RuntimeError(f"{call}: it compiles and runs by itself; call it outside of jit.")
     _arguments.function(evaluate, call=call, name="evaluate")
     _arguments.flag(pbar, call=call, name="pbar")
-    if devices is not None:
-        for device in _arguments.several(devices, call=call, name="devices", of="jax.Device"):
-            # By its member: tests stand in for the device of another process.
-            if not hasattr(device, "process_index"):
-                raise TypeError(f"{call}: devices must hold jax.Device; got {_arguments.describe(device)}.")
+    _check_devices(devices, call)
     keys = _keys(key, n_chips, call)
     most = None if chunk is None else _arguments.positive_int(chunk, call=call, name="chunk")
     budget = _arguments.positive_int(max_memory, call=call, name="max_memory")
@@ -202,7 +224,7 @@ def robustness(
             f"{', '.join(map(repr, kinds)) or 'none'}). Leave it out."
         )
 
-    def on_chip(one: jax.Array) -> jax.Array:
+    def on_chip(one: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         sample_chip(net, one, **mismatch)
         return _score(evaluate, net, call)
 
@@ -210,11 +232,12 @@ def robustness(
     with states_restored(net, keep_weights=False), chips_side_by_side(), jax.disable_jit(False):
         # Compiled as the chips are: eager steps round in another order, and the nominal score is compared with theirs.
         score = brainstate.transform.jit(lambda: _score(evaluate, net, call))
-        in_place = float(score()) if has_sampled_chip(net) else None
+        in_place = float(score()[0]) if has_sampled_chip(net) else None
         # What was measured of the chip in place comes back: the sampled chips keep it.
         with states_restored(net, keep_weights=False):
             nominal_chip(net)
-            nominal = float(score())
+            nominal, nominal_shares = score()
+            nominal = float(nominal)
         # States as arguments and results of a pure function: vmap over a stateful one would mix the chips in one state.
         program = brainstate.transform.StatefulFunction(on_chip, name=call)
         program.make_jaxpr(keys[0])
@@ -225,27 +248,37 @@ def robustness(
         size = min(len(keys), most or _fitting(run, values, keys, budget, n_devices))
         # A multiple of the devices, because JAX shards an axis evenly only.
         size = -(-size // n_devices) * n_devices
-        scores = []
+        parts = []
         with tqdm(total=len(keys), desc="chips", unit="chip", disable=None if pbar else True) as bar:
             for start in range(0, len(keys), size):
                 part = keys[start : start + size]
                 # The last chunk is filled up, so that one compiled program serves all chunks.
                 filled = jnp.concatenate([part, jnp.repeat(part[-1:], size - len(part), axis=0)])
-                scores.append(np.asarray(run(values, jax.device_put(filled, sharding)))[: len(part)])
+                found = run(values, jax.device_put(filled, sharding))
+                parts.append(found)
                 bar.update(len(part))
-    together = np.concatenate(scores)
+    # Without what filled up the last chunk.
+    together, shares = jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[: len(keys)], *parts)
     bad = np.flatnonzero(~np.isfinite(together))
     named = {"the nominal chip": nominal, "the chip in place": nominal if in_place is None else in_place}
     where = next((name for name, score in named.items() if not np.isfinite(score)), None)
     if bad.size or where is not None:
         where = f"{bad.size} of {len(together)} chips, the first number {bad[0]}" if bad.size else where
         raise ValueError(f"{call}: evaluate gave NaN or infinity on {where}; see what it divides by.")
-    return RobustnessReport(together, keys, nominal, in_place)
+    of_nominal = {name: float(value) for name, value in nominal_shares.items()}
+    return RobustnessReport(together, keys, nominal, in_place, shares, of_nominal)
 
 
-def _score(evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str) -> jax.Array:
+def _score(
+    evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Return the score, and the shares of recordings that a classifier says nothing of."""
+    shares: dict[str, jax.Array] = {}
     try:
         score = evaluate(net)
+        if isinstance(score, ClassScores):
+            shares = {"silent": score.silent, "tied": score.tied, "undecided": score.undecided}
+            score = score.accuracy
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         raise TypeError(
             f"{call}: evaluate must use JAX operations only, because all chips are traced together. Return the score "
@@ -256,10 +289,18 @@ def _score(evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str)
     )
     if not real or score.shape != ():
         raise TypeError(
-            f"{call}: evaluate must return one number, such as brainhw.train.accuracy; "
+            f"{call}: evaluate must return one number, such as brainhw.train.accuracy, or brainhw.train.class_scores; "
             f"got {_arguments.describe(score)}."
         )
-    return score
+    return score, shares
+
+
+def _check_devices(devices: Any, call: str) -> None:
+    if devices is not None:
+        for device in _arguments.several(devices, call=call, name="devices", of="jax.Device"):
+            # By its member: tests stand in for the device of another process.
+            if not hasattr(device, "process_index"):
+                raise TypeError(f"{call}: devices must hold jax.Device; got {_arguments.describe(device)}.")
 
 
 def _keys(key: Any, n_chips: Any, call: str) -> jax.Array:

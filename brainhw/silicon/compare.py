@@ -19,6 +19,7 @@ from brainhw.silicon.measured_bench import model_run
 from brainhw.silicon.program import ChipProgram
 from brainhw.silicon.recorded_drives import bench_input, program_of
 from brainhw.silicon.recording import Recording, check_recording
+from brainhw.train import accuracy_population
 
 __all__ = ["compare"]
 
@@ -158,8 +159,7 @@ def _labels(y: Any, n_samples: int, n_classes: int, call: str) -> np.ndarray:
 
 
 def _accuracy(spikes: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
-    counts = spikes.sum(axis=0, dtype=np.int64)
-    return float(np.mean(counts.reshape(len(labels), n_classes, -1).sum(axis=-1).argmax(axis=-1) == labels))
+    return float(accuracy_population(spikes, labels, n_classes))
 
 
 def _bench_runs(program: ChipProgram, device: Device, x: np.ndarray, n_trials: int, call: str) -> list[Recording]:

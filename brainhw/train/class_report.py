@@ -104,15 +104,15 @@ class ClassReport:
             wrong = np.where(np.arange(len(of_class)) == one, 0, self.confusion[one])
             often = f"{int(np.argmax(wrong))} ({int(wrong.max())})" if wrong.any() else ""
             recall = "" if not of_class[one] else f"{self.recall[one]:.1%}"
-            rows.append((f"{one}", f"{of_class[one]}", f"{predicted[one]}", recall, often))
-        headings = ("class", "labelled", "predicted", "recall", "most often taken for")
+            right = self.confusion[one, one]
+            rows.append((f"{one}", f"{predicted[one]}", f"{of_class[one]}", f"{right}", recall, often))
+        headings = ("class", "predicted", "labelled", "right", "recall", "most often taken for")
         more = (
             f"(the {_MOST_ROWS} of {len(of_class)} classes with the lowest recall)\n"
             if len(rows) < len(of_class)
             else ""
         )
-        right = int(np.trace(self.confusion))
-        last = f"accuracy {self.accuracy:.2%} ({right} of {self.n_samples})"
+        last = f"accuracy {self.accuracy:.2%} ({int(np.trace(self.confusion))} of {self.n_samples})"
         return printable("\n".join([plain_table(headings, rows), more + "\n".join([*self.remarks, last])]))
 
     def __repr__(self) -> str:

@@ -38,7 +38,8 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
     r"""Return the class of each recording: the output population with the most spikes.
 
     With :math:`n_c = \sum_t s_{tc}` the spikes of class :math:`c`, the largest :math:`n_c` wins; of several classes
-    that have it, the one with the smallest :math:`\sum_t t\,s_{tc}`. A chip that gives out spikes alone gives both numbers.
+    that have it, the one with the smallest :math:`\sum_t t\,s_{tc}`. Both are known of a chip that gives out spikes
+    alone.
 
     Parameters
     ----------

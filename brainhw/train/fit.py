@@ -219,8 +219,8 @@ def _sources(
     if isinstance(validation, (int, float, np.number)):
         if first.split is None:
             raise TypeError(
-                f"{call}: validation is a share, {validation!r}, which takes train as a Split or arrays; nothing can be "
-                "held out of an iterable."
+                f"{call}: validation is a share, {validation!r}, which takes train as a Split or arrays; nothing can "
+                "be held out of an iterable."
             )
         left, held = hold_out(first.split, float(validation), seed=seed)
         return source(left, "train"), source(held, "validation")

@@ -139,17 +139,17 @@ def test_run_predicts_what_the_library_does_whatever_the_batches(at_home: pathli
     assert f"accuracy {float(right):.2%} (" in outs[0]
     rows = [" ".join(line.split()) for line in outs[0].splitlines()]
     assert "10 samples of 20 steps (20 ms) on the nominal chip of H1v1" in rows
-    assert "1 samples have no output spike; they count as class 0" in rows
+    assert "1 of 10 recordings have no output spike; they count as class 0" in rows
     assert f"0 0 {spikes[..., 0].sum():.0f} {spikes[..., 0].sum() / 10:.2f} 10.0%" in rows
     hits = [np.sum((predicted == c) & (np.load("y.npy") == c)) for c in (0, 1)]
     for c in (0, 1):
-        assert f"{c} {np.sum(predicted == c)} 5 {hits[c]}" in rows
+        assert any(row.startswith(f"{c} {np.sum(predicted == c)} 5 {hits[c]} {hits[c] / 5:.1%}") for row in rows)
 
 
 def test_run_reads_labels_beside_the_data_and_samples_chips(at_home: pathlib.Path, capsys) -> None:
     out = shown(capsys, "run", "plain", "xy.npz")
     assert "accuracy " in out
-    assert re.search(r"\n +3 +\d+ +2 +\d\n", out)  # a class for each neuron where none are told
+    assert re.search(r"\n +3 +\d+ +2 +\d +[\d.]+%", out)  # a class for each neuron where none are told
     assert "labelled" not in shown(capsys, "run", "plain", "x.npy")
     out = shown(capsys, "run", "plain", "xy.npz", "--chip-key", "7", "--out", "seven.npz")
     assert "on the chip of key 7 of H1v1" in out
