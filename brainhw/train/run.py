@@ -86,8 +86,24 @@ class Run:
         """Run the epochs that are left, and put the weights to keep in place."""
         if self.mesh is not None:
             self._move(lambda array: jax.device_put(array, NamedSharding(self.mesh, PartitionSpec())))
+        try:
+            reason = self._epochs(source, checked, epochs, patience, seed, callbacks, path, notes, progress=progress)
+            if reason != "callback":
+                self._finish(source if checked is None else checked)
+        finally:
+            if self.mesh is not None:
+                self._move(lambda array: jnp.asarray(np.asarray(array)))
+        return History(tuple(self.entries), self.best, self.watch, reason, self.keep, self.report)
+
+    def _epochs(
+        self, source: Source, checked: Source | None, epochs: int, patience: int | None, seed: int,
+        callbacks: Sequence[Callable[..., Any]], path: str | None, notes: dict[str, str], *, progress: bool,
+    ) -> str:  # fmt: skip
+        """Run the epochs that are left, and return why they ended."""
+        path = path if jax.process_index() == 0 else None
+        silent = not progress or jax.process_index() > 0
         reason = ""
-        with tqdm(total=epochs, initial=len(self.entries), desc="fit", unit="epoch", disable=not progress) as bar:
+        with tqdm(total=epochs, initial=len(self.entries), desc="fit", unit="epoch", disable=silent) as bar:
             while not (reason := self._end(epochs, patience, reason)):
                 epoch = len(self.entries)
                 for schedule in self.schedules:
@@ -95,18 +111,14 @@ class Run:
                 for callback in callbacks:
                     callback(epoch, None)
                 self._take(self._epoch(source, checked, seed, epoch), epoch)
-                if path is not None and jax.process_index() == 0:
+                if path is not None:
                     self.save(path, notes)
                 answers = [callback(epoch, dict(self.entries[-1])) for callback in callbacks]
                 if any(answer is True for answer in answers):
                     reason = "callback"
                 bar.update()
                 bar.set_postfix({**{name: f"{value:.3g}" for name, value in self.entries[-1].items()}, **self._never()})
-        if self.mesh is not None:
-            self._move(lambda array: jnp.asarray(np.asarray(array)))
-        if reason != "callback":
-            self._finish(source if checked is None else checked)
-        return History(tuple(self.entries), self.best, self.watch, reason, self.keep, self.report)
+        return reason
 
     def _end(self, epochs: int, patience: int | None, reason: str) -> str:
         if reason:

@@ -13,6 +13,7 @@ from brainhw.visualize.silicon import (
     plot_rate_fit,
     plot_threshold_fit,
 )
+from brainhw.visualize.training import plot_history
 from brainhw.visualize.weights import plot_sign_blocks, plot_weight_histogram
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "plot_comparison",
     "plot_fluct_report",
     "plot_fractional_orders",
+    "plot_history",
     "plot_layer_rates",
     "plot_leak_fit",
     "plot_membrane",

@@ -219,3 +219,215 @@ def test_kill_at_random_moments_then_resume(tmp_path: Path) -> None:
     history = train(other, epochs=30, checkpoint=path)
     assert len(history.epochs) == 30
     assert same(other, whole)
+
+
+def classifier(seed: int = 0, **options: Any) -> brainstate.nn.Module:
+    brainstate.random.seed(seed)
+    start = braintools.init.Normal(1.0, 0.4)
+    return brainstate.nn.Sequential(
+        bh.nn.H1v2Synapse(4, 10, weight_init=start, **options),
+        bh.nn.H1v2Layer(10, tau=20 * u.ms),
+        bh.nn.H1v2Synapse(10, 6, weight_init=start, **options),
+        bh.nn.H1v2Layer(6, tau=20 * u.ms),
+    )
+
+
+def test_a_classifier_by_its_number_of_classes() -> None:
+    model = classifier()
+    history = bh.train.fit(
+        model, (X * 10, Y), 0.2, n_classes=2, epochs=20, batch_size=4, learning_rate=0.05, progress=False
+    )
+    assert list(history.epochs[0])[:4] == ["loss", "accuracy", "silent", "tied"]
+    assert history.watched == "validation_accuracy"
+    assert history.report.n_samples == 4
+    assert history.report.accuracy == history.column("validation_accuracy")[history.best] == 1.0
+    assert "most often taken for" in str(history.report)
+
+
+def test_a_report_is_that_of_the_weights_that_stay() -> None:
+    model = classifier()
+    history = bh.train.fit(
+        model, (X * 10, Y), n_classes=2, epochs=3, learning_rate=0.03, progress=False, sample_chips=False
+    )
+    spikes = bh.rollout(model, jnp.asarray(X * 10).swapaxes(0, 1))[0]
+    np.testing.assert_array_equal(history.report.confusion, bh.train.class_report(spikes, Y, 2).confusion)
+
+
+def test_what_a_classifier_cannot_say_is_told() -> None:
+    model = classifier()
+    with pytest.warns(UserWarning, match=r"fit: 20 of 20 recordings have no output spike.*never predicted: class 1"):
+        history = bh.train.fit(model, (X * 0, Y), n_classes=2, epochs=1, learning_rate=1e-6, progress=False)
+    assert history.column("silent")[0] == 1.0
+    assert "20 of 20 recordings have no output spike" in str(history)
+
+
+def test_training_samples_chips_and_evaluation_does_not() -> None:
+    keys: list[Any] = []
+
+    def forward(model: Any, batch: Any) -> Any:
+        keys.append(batch.key)
+        return bh.rollout(model, batch.x)[0]
+
+    train(net(), validation=(X, Y), forward=forward, epochs=1)
+    assert [key is None for key in keys] == [False, False, True, True]  # one trace for each size of batch
+    # A chip with large mismatch shows in the loss of training, and a measured or sampled chip in place stays.
+    losses = [
+        bh.train.fit(classifier(), (X * 10, Y), n_classes=2, epochs=1, progress=False, sample_chips=sampled).column(
+            "loss"
+        )[0]
+        for sampled in ("auto", True, False)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+    model = classifier()
+    bh.sample_chip(model, 3)
+    assert bh.train.fit(model, (X * 10, Y), n_classes=2, epochs=1, progress=False).column("loss")[0] not in losses
+
+
+def test_schedules_run_and_end_and_the_best_epoch_has_hard_signs() -> None:
+    model = classifier(weight_bits="chip")
+    annealing = bh.train.SignAnnealing(model, total_epochs=4)
+    history = bh.train.fit(
+        model,
+        (X * 10, Y),
+        (X * 10, Y),
+        n_classes=2,
+        epochs=9,
+        batch_size=4,
+        learning_rate=0.05,
+        schedules=[annealing],
+        progress=False,
+    )
+    assert history.best >= 4
+    assert not bh.check_deployable(model).violations
+    with pytest.raises(RuntimeError, match="the annealing is finished"):
+        annealing.step(0)
+    with pytest.raises(ValueError, match=r"^fit: SignAnnealing takes 4 epochs, and the training has 4"):
+        bh.train.fit(model, (X, Y), n_classes=2, epochs=4, schedules=[bh.train.SignAnnealing(model, 4)])
+
+
+def test_a_run_with_signs_that_harden_goes_on_to_the_bit(tmp_path: Path) -> None:
+    def run(model: Any, callbacks: Any = (), name: str = "a.run") -> bh.train.History:
+        schedules = [bh.train.SignAnnealing(model, total_epochs=3)]
+        given = {
+            "n_classes": 2,
+            "epochs": 6,
+            "batch_size": 4,
+            "learning_rate": 0.05,
+            "schedules": schedules,
+            "progress": False,
+        }
+        return bh.train.fit(model, (X * 10, Y), 0.2, **given, callbacks=callbacks, checkpoint=tmp_path / name)
+
+    whole, part, rest = (classifier(weight_bits="chip") for _ in range(3))
+    expected = run(whole)
+    stopped = run(part, [lambda epoch, numbers: numbers is not None and epoch == 1], "b.run")
+    assert stopped.reason == "callback"
+    assert len(stopped.epochs) == 2
+    history = run(rest, name="b.run")
+    assert history.epochs == expected.epochs
+    assert same(whole, rest)
+
+
+def test_padding_changes_nothing() -> None:
+    lengths = np.where(np.arange(20) % 3, 30, 12)
+    padded = [np.where(np.arange(30)[:, None] < lengths[:, None, None], X * 10, fill) for fill in (0.0, 5.0)]
+    models = [classifier(), classifier()]
+    for model, x in zip(models, padded, strict=True):
+        given = Split(x, Y, lengths)
+        bh.train.fit(model, given, given, n_classes=2, epochs=2, learning_rate=0.03, progress=False)
+    for one, other in zip(weights(models[0]), weights(models[1]), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_schedule_of_the_learning_rate_and_a_bound_of_the_gradient() -> None:
+    steps: list[int] = []
+    model = net()
+    before = weights(model)
+    train(model, epochs=1, learning_rate=lambda n: steps.append(n) or 0.0, max_gradient=1.0)
+    assert steps
+    for now, then in zip(weights(model), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_the_last_smaller_batch_is_compiled_once() -> None:
+    traces: list[tuple[int, ...]] = []
+
+    def counting(model: Any, batch: Any) -> Any:
+        traces.append(batch.x.shape)
+        return bh.rollout(model, batch.x)[0]
+
+    train(net(), validation=(X, Y), forward=counting, epochs=6)
+    assert len(traces) == 4  # batches of 8 and of 4, in training and in validation
+
+
+def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
+    # One device here; more are simulated in the script of the gallery.
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    alone, shared = net(), net()
+    expected, history = train(alone), train(shared, mesh=mesh, checkpoint=tmp_path / "m.run")
+    np.testing.assert_allclose(history.column("loss"), expected.column("loss"), rtol=1e-6)
+    for one, other in zip(weights(alone), weights(shared), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"loss": None}, r"^fit: loss is missing"),
+        ({"n_classes": 1, "metrics": None}, r"labels of train must lie between 0 and 0, because n_classes is 1; got 1"),
+        ({"n_classes": 3, "metrics": None}, r"2 output neurons cannot form equal populations for 3 classes"),
+        ({"metrics": {"loss": accuracy}}, r"metrics cannot have the name 'loss'"),
+        ({"metrics": {"a": lambda o, b: o}}, r"^fit: a must give a scalar; got shape \(30, 8, 2\)"),
+        ({"metrics": {"a": lambda o, b: jnp.nan}}, r"^fit: a is nan in epoch 1 on train"),
+        ({"watch": "validation_loss"}, "watch must be"),
+        ({"keep": "first"}, "keep must be"),
+        ({"validation": 1.5}, r"^hold_out: share must lie between 0 and 1"),
+        ({"data": [(X, Y)], "validation": 0.2}, r"nothing can be held out of an iterable"),
+        ({"data": (X, Y, np.full(20, 31))}, "lengths"),
+        ({"data": (X, Y, np.zeros(20, int))}, r"train holds 20 recordings of length 0"),
+        ({"schedules": [1]}, r"schedules must hold objects with step"),
+        ({"mesh": 2}, r"mesh must be a jax.sharding.Mesh with one axis"),
+        ({"sample_chips": True}, r"sample_chips takes a network on a chip"),
+        ({"epochs": 0}, r"epochs must be"),
+        ({"learning_rate": -1.0}, r"learning_rate must be"),
+        ({"patience": 0}, r"patience must be"),
+        ({"callbacks": [3]}, r"each of callbacks"),
+        ({"optimizer": "adam"}, r"optimizer must be an optimizer of braintools.optim"),
+    ],
+)
+def test_bad_arguments_change_nothing(options: dict[str, Any], match: str) -> None:
+    model = net()
+    before = weights(model)
+    with pytest.raises((TypeError, ValueError, FloatingPointError), match=match):
+        train(model, **options)
+    for now, then in zip(weights(model), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.run"
+    train(net(), epochs=2, checkpoint=path)
+    good, rng = path.read_bytes(), np.random.default_rng(0)
+    model = net(seed=4)
+    before = weights(model)
+    for i in range(300):
+        data = bytearray(good)
+        at = int(rng.integers(len(data)))
+        kind = i % 4
+        if kind == 0:
+            data[at] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            del data[at:]
+        elif kind == 2:
+            data[at:at] = rng.bytes(int(rng.integers(1, 9)))
+        else:
+            n = int(rng.integers(1, 200))
+            data[at : at + n] = bytes(len(data[at : at + n]))
+            if data == good:
+                data[0] ^= 1
+        path.write_bytes(bytes(data))
+        with pytest.raises(ValueError, match=r"^fit: ") as caught:
+            train(model, epochs=2, checkpoint=path)
+        assert "\n" not in str(caught.value)
+    for now, then in zip(weights(model), before, strict=True):
+        np.testing.assert_array_equal(now, then)
