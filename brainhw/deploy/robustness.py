@@ -65,6 +65,8 @@ class RobustnessReport:
             shares=_records.by_name(_records.numbers(ndims=(1,)), "numbers of each chip"),
             nominal_shares=_records.by_name(_records.share, "shares"),
         )
+        if any(len(of_chips) != len(self.scores) for of_chips in self.shares.values()):
+            raise ValueError(f"RobustnessReport: shares must hold one number for each of {len(self.scores)} scores.")
         if not len(self.scores):
             raise ValueError("RobustnessReport: scores must hold the score of at least one chip; got none.")
         keys = self.keys

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +46,12 @@ class Batch(NamedTuple):
     key: jax.Array | None
 
 
+def _can_be_gone_through_again(data: Any) -> bool:
+    if isinstance(data, (str, bytes, u.Quantity, set)) or hasattr(data, "dtype") or hasattr(data, "__next__"):
+        return False
+    return hasattr(type(data), "__iter__") and not isinstance(data, Mapping)
+
+
 class Source:
     """Training or validation data: a `Split`, arrays ``(x, y)`` batch first, or an iterable of either.
 
@@ -74,20 +81,21 @@ class Source:
         self._loader: Any = () if isinstance(data, Split) else data
         if self.split is not None:
             self._check(self.split)
-        elif isinstance(data, (str, bytes)) or not hasattr(data, "__iter__") or hasattr(data, "__next__"):
+        elif not _can_be_gone_through_again(data):
             raise TypeError(
                 f"{call}: {name} must be a Split, a pair (x, y) with batch first, or an iterable of pairs that can be "
                 f"gone through in each epoch, such as a data loader; got {_arguments.describe(data)}."
             )
-        elif self.n_batches == 0:
-            raise ValueError(f"{call}: {name} gave no batch; give at least one.")
+        else:
+            # The first batch is looked at before anything is trained.
+            next(self._parts(0, 0, False))
 
     @property
     def n_batches(self) -> int | None:
         """Number of batches of an epoch, or ``None`` where only an epoch tells."""
         if self.split is not None:
             return -(-len(self.split) // self.batch_size)
-        return len(self._loader) if hasattr(self._loader, "__len__") else None
+        return len(self._loader) if hasattr(type(self._loader), "__len__") else None
 
     @property
     def is_padded(self) -> bool:

@@ -10,12 +10,13 @@ from typing import Any
 import brainstate
 import braintools
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from brainhw import _arguments
-from brainhw._files import check_target, path_text
+from brainhw._files import check_target, first_line, path_text
 from brainhw.data.hold_out import hold_out
 from brainhw.nn import chip_weights
 from brainhw.nn.pinned import has_sampled_chip
@@ -28,6 +29,7 @@ from brainhw.transform import rollout
 
 __all__ = ["fit"]
 
+_MOST_EPOCHS = 10**6
 # The learning rate falls along a cosine to this part of its first value.
 _LAST_RATE = 0.02
 
@@ -144,10 +146,11 @@ def fit(
     Examples
     --------
     >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
-    >>> brainstate.random.seed(0)
-    >>> net = brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 2), bh.nn.LIFLayer(2, tau=20 * u.ms))
+    >>> net = brainstate.nn.Sequential(
+    ...     bh.nn.LIFSynapse(2, 2, weight_init=np.full((2, 2), 5.0) * u.mV), bh.nn.LIFLayer(2, tau=20 * u.ms)
+    ... )
     >>> y = np.arange(20) % 2
-    >>> x = np.random.default_rng(0).poisson(0.3 + 0.5 * (y[:, None, None] == np.arange(4) % 2), (20, 30, 4))
+    >>> x = np.random.default_rng(0).poisson(0.3 + 0.5 * (y[:, None, None] == np.arange(2)), (20, 30, 2))
     >>> with brainstate.environ.context(dt=1.0 * u.ms):
     ...     history = bh.train.fit(net, (x, y), n_classes=2, epochs=20, learning_rate=0.5, progress=False)
     >>> history.column("loss").shape, history.report.n_samples
@@ -155,9 +158,9 @@ def fit(
     """
     call = "fit"
     _arguments.check_module(net, call=call)
-    epochs = _arguments.positive_int(epochs, call=call, name="epochs")
+    epochs = _arguments.positive_int(epochs, call=call, name="epochs", most=_MOST_EPOCHS)
     batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
-    seed = _arguments.whole_number(seed, call=call, name="seed")
+    seed = _arguments.whole_number(seed, call=call, name="seed", most=2**32 - 1)
     _arguments.flag(progress, call=call, name="progress")
     if patience is not None:
         patience = _arguments.positive_int(patience, call=call, name="patience")
@@ -167,7 +170,8 @@ def fit(
         _check_mesh(mesh, call)
     source, checked = _sources(train, validation, batch_size, seed, n_classes, mesh, call)
     measured = _measured(loss, metrics, n_classes, call)
-    called = [_arguments.function(one, call=call, name="each of callbacks") for one in callbacks]
+    listed = _arguments.several(callbacks, call=call, name="callbacks", of="functions", flat=False)
+    called = [_arguments.function(one, call=call, name="each of callbacks") for one in listed]
     names = [*measured, *(CLASS_NUMBERS if n_classes is not None else ())]
     run = Run(
         net,
@@ -216,13 +220,16 @@ def _sources(
     first = source(train, "train")
     if validation is None:
         return first, None
-    if isinstance(validation, (int, float, np.number)):
+    if isinstance(validation, (int, float, np.number)) and not isinstance(validation, bool):
         if first.split is None:
             raise TypeError(
                 f"{call}: validation is a share, {validation!r}, which takes train as a Split or arrays; nothing can "
                 "be held out of an iterable."
             )
-        left, held = hold_out(first.split, float(validation), seed=seed)
+        share = _arguments.number(validation, call=call, name="validation", positive=True)
+        if share >= 1:
+            raise ValueError(f"{call}: validation as a share must lie between 0 and 1; got {share:g}.")
+        left, held = hold_out(first.split, share, seed=seed)
         return source(left, "train"), source(held, "validation")
     return first, source(validation, "validation")
 
@@ -233,7 +240,9 @@ def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict
             raise TypeError(f"{call}: loss is missing; give one, or n_classes for that of a classifier.")
         loss = classifier_loss(n_classes)
     measured = {"loss": _arguments.function(loss, call=call, name="loss")}
-    for given, metric in ({} if metrics is None else dict(metrics)).items():
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(f"{call}: metrics must map names to functions; got {_arguments.describe(metrics)}.")
+    for given, metric in (metrics or {}).items():
         name = _arguments.text(given, call=call, name="a name of metrics", some=True)
         if name == "loss" or name.startswith("validation_") or (n_classes is not None and name in CLASS_NUMBERS):
             raise ValueError(f"{call}: metrics cannot have the name {name!r}, which fit uses itself; take another.")
@@ -300,7 +309,9 @@ def _optimizer(
             )
     else:
         schedule = rate
-        if not callable(rate):
+        if callable(rate):
+            _check_schedule(rate, call)
+        else:
             rate = float(_arguments.number(rate, call=call, name="learning_rate", positive=True))
             if source.n_batches is None:
                 raise ValueError(
@@ -316,6 +327,18 @@ def _optimizer(
     if not (given.param_states.to_pytree() or {}):
         given.register_trainable_weights(net.states(brainstate.ParamState))
     return given
+
+
+def _check_schedule(rate: Callable[[Any], Any], call: str) -> None:
+    try:
+        first = jax.eval_shape(rate, jnp.zeros((), int))
+    except Exception as error:
+        raise TypeError(
+            f"{call}: learning_rate must give a number for the traced number of an update; it failed with "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
+    if getattr(first, "shape", None) != ():
+        raise TypeError(f"{call}: learning_rate must give one number for an update; got {_arguments.describe(first)}.")
 
 
 def _constraint(constrain: Any, net: brainstate.nn.Module, call: str) -> Callable[..., Any] | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import final
 
 import numpy as np
 
-from brainhw import _arguments
+from brainhw import _arguments, _records
 from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.train.class_report import ClassReport
@@ -54,6 +55,24 @@ class History:
     reason: str = ""
     keep: str = "best"
     report: ClassReport | None = None
+
+    def __post_init__(self) -> None:
+        epoch = _records.by_name(_arguments.number, "numbers")
+        _records.check_fields(
+            self,
+            epochs=_records.each(epoch, "mappings from names to numbers"),
+            best=_records.optional(_arguments.whole_number),
+            watched=functools.partial(_arguments.text, some=True),
+            reason=_arguments.text,
+            keep=_records.one_of("best", "last"),
+            report=_records.optional(_records.is_a(ClassReport)),
+        )
+        names = list(self.epochs[0]) if self.epochs else [self.watched]
+        if any(list(epoch) != names for epoch in self.epochs):
+            raise ValueError(f"History: epochs must all have the same numbers, {', '.join(map(repr, names))}.")
+        _arguments.choice(self.watched, names, call="History", name="watched")
+        if self.best is not None and self.best >= len(self.epochs):
+            raise ValueError(f"History: best must be one of {len(self.epochs)} epochs, from 0; got {self.best}.")
 
     def column(self, name: str) -> np.ndarray:
         """Return one number over epochs.

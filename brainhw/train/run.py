@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from brainhw import _arguments
 from brainhw.train.batch import Batch, Source
 from brainhw.train.class_report import ClassReport, Counts, count, report_on
 from brainhw.train.decision import choose_class
@@ -57,7 +58,9 @@ class Run:
             outputs = self.forward(self.net, batch)
             found = {name: measure(outputs, batch) for name, measure in measured.items()}
             for name, value in found.items():
-                if np.shape(u.get_mantissa(value)):
+                if isinstance(value, u.Quantity) or not isinstance(value, (float, int, jax.Array)):
+                    raise TypeError(f"fit: {name} must give a number; got {_arguments.describe(value)}.")
+                if np.shape(value):
                     raise ValueError(
                         f"fit: {name} must give a scalar; got shape {np.shape(value)}. Take the mean, say."
                     )

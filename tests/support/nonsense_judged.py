@@ -32,6 +32,14 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "optional positive number": (("None", *NUMBERS), "above zero, or none"),
     "limit": ((*NUMBERS, "inf"), "infinite means without a chip"),
     "share": (("0", "0.5", "Fraction"), "from 0 to 1"),
+    "optional recordings": (("None", "0.5"), "a share that is held out, or none"),
+    "own callable": (("None", "lambda"), "a function, or the default"),
+    "optional callables": (("None", "{}"), "none"),
+    "schedules": (("[]", "()", "array [0]", "array [0, 2, 3]"), "none"),
+    "callables": (("[]", "()", "array [0]", "array [0, 2, 3]"), "none"),
+    "shares": (("{}", "{'a': 1}"), "shares by name, or none"),
+    "shares of chips": (("{}",), "none"),
+    "share between": (("0.5", "Fraction"), "above 0 and below 1"),
     "optional share": (("None", "0", "0.5", "Fraction"), "from 0 to 1, or none"),
     "optional spread": (("None", "0", *NUMBERS), "zero or above; None means no variation"),
     "spread": (("True", "False", "0", *NUMBERS), "a size, or the spec's, or none"),
@@ -42,10 +50,12 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "optional decay": (("None", "0", "0.5", "Fraction"), "from 0 to 1; the other mode has none"),
     "optional dash": (("None", *NUMBERS), "so large a shift means no leak"),
     "optional coefficients": (("None", *NUMBERS), "positive; one coefficient for the one term"),
+    "rate or callable": (("10**30", *NUMBERS), "a rate, however large, or a function of the update"),
     # Whole numbers.
     "count": (("10**30", "0-d numpy 2"), "whole and above zero; huge only where nothing is allocated"),
     "whole": (("0", "10**30", "0-d numpy 2"), "whole, zero or above"),
     "optional count": (("None", "0", "10**30", "0-d numpy 2"), "whole, or the default; 0 of a level counts none"),
+    "optional whole": (("None", "0"), "whole, or none"),
     "optional limit": (("None", "0-d numpy 2", "inf"), "whole, or no limit: infinite as in Rockpool"),
     "bit count": (("0-d numpy 2",), "whole, 2 to 16"),
     "bits": (("0-d numpy 2",), "whole, 2 to 16"),
@@ -118,6 +128,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "words of a command": (("['a']", "strings [3]"), "a program and its arguments; the run finds that there is none"),
     "words": ((*EMPTY, "['a']", "strings [3]"), "any words, or none"),
     "record": ((*EMPTY, "['a']", "strings [3]"), "a stream looks a name up in its first step, and refuses it there"),
+    "optional path to write": (("None", *WORDS, "bytes"), "a file name, or no file"),
     "path to write": ((*WORDS, "bytes"), "a file name; Python takes bytes"),
     "path of a folder to write": ((*WORDS, "bytes", "a folder"), "a folder, new or old"),
     "path of a folder": (("a folder",), "a folder; one without a program is refused"),
@@ -145,9 +156,12 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "optional recurrent mV": (("None", "True"), "none, or Rockpool's default"),
     **dict.fromkeys(
         (
-            "optional axes", "optional chip", "optional choice", "optional codes", "optional data", "optional devices",
-            "optional dtype", "optional groups", "optional lengths", "optional membranes", "optional noise",
-            "optional outcome", "optional parameter ms", "optional placement", "optional platforms", "optional rate",
+            "optional axes", "optional chip", "optional choice", "optional class report", "optional codes",
+            "optional data", "optional devices",
+            "optional dtype", "optional groups", "optional lengths", "optional membranes", "optional mesh",
+            "optional noise",
+            "optional optimizer", "optional outcome", "optional parameter ms", "optional placement",
+            "optional platforms", "optional rate",
             "optional spikes", "optional voltage unit", "optional weights",
         ),
         (("None",), "the default"),
@@ -161,10 +175,12 @@ WARNED = {
 
 # An error of the caller's own code comes through as it is: kind of argument, value, and why.
 OWN_ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
+    "rate or callable": (("1e300",), "the weights are not finite after a step, a FloatingPointError"),
     "graph": (("a folder",), "a path names the file and what it is"),
     "net": (("nn.Linear", "nn.Module"), "the network's own step fails"),
     "callable": (("len", "nn.Linear", "nn.Module"), "the function's own error"),
     "optional callable": (("nn.Module",), "the initializer's own error"),
+    "own callable": (("len", "lambda", "nn.Linear", "nn.Module"), "the function's own error"),
     "targets": (("inf jax [2, 3]",), "the loss is not finite, a FloatingPointError as in JAX; it names y"),
 }
 

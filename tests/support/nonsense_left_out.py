@@ -37,6 +37,9 @@ LEFT_OUT: dict[str, str] = {
         _MADE,
     ),
     **dict.fromkeys(
+        ("train.Batch", "train.ClassScores", "train.Decision"), "a plain tuple of arrays, which what uses it checks"
+    ),
+    **dict.fromkeys(
         ("silicon.Comparison", "silicon.LayerComparison", "silicon.LayerFit", "silicon.RecordingsFit"), _MADE
     ),
     **dict.fromkeys(

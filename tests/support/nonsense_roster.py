@@ -24,6 +24,7 @@ import valid_calls_silicon_fits
 import valid_calls_silicon_loop
 import valid_calls_silicon_measured
 import valid_calls_silicon_recordings
+import valid_calls_train
 from matplotlib import pyplot as plt
 from nonsense_values import NONSENSE
 from valid_calls import CALLS, Valid
@@ -37,6 +38,7 @@ assert valid_calls_silicon_fits
 assert valid_calls_silicon_loop
 assert valid_calls_silicon_measured
 assert valid_calls_silicon_recordings
+assert valid_calls_train
 # What the texts call an argument, besides its name.
 ALSO = {
     "net": ("network",),

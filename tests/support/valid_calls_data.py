@@ -325,31 +325,34 @@ def _() -> Any:
 
 # Training.
 
-OUT = {"spikes": ("spikes", None), "labels": ("class labels", LABELS)}
+
+def lengths() -> dict[str, Any]:
+    return {"lengths": ("recording lengths", None)}
 
 
 @add("train.accuracy")
 def _() -> Any:
-    return bh.train.accuracy, {"spikes": ("spikes", spikes()), "labels": ("class labels", LABELS)}
+    return bh.train.accuracy, {"spikes": ("spikes", spikes()), "labels": ("class labels", LABELS), **lengths()}
 
 
 @add("train.accuracy_population")
 def _() -> Any:
     return bh.train.accuracy_population, {
         "spikes": ("spikes", spikes()), "labels": ("class labels", LABELS), "n_classes": ("count", 2),
+        **lengths(),
     }  # fmt: skip
 
 
 @add("train.population_votes")
 def _() -> Any:
-    return bh.train.population_votes, {"spikes": ("spikes", spikes()), "n_classes": ("count", 2)}
+    return bh.train.population_votes, {"spikes": ("spikes", spikes()), "n_classes": ("count", 2), **lengths()}
 
 
 @add("train.balanced_population_mse")
 def _() -> Any:
     return bh.train.balanced_population_mse, {
         "spikes": ("spikes", spikes()), "labels": ("class labels", LABELS), "n_classes": ("count", 2),
-        "high": ("count target", 3.0), "low": ("count target", 1.0),
+        "high": ("count target", 3.0), "low": ("count target", 1.0), **lengths(),
     }  # fmt: skip
 
 
@@ -357,7 +360,7 @@ def _() -> Any:
 def _() -> Any:
     return bh.train.firing_rate_bounds_loss, {
         "spikes": ("spikes", spikes()), "lower": ("optional bound", 10 * u.Hz), "upper": ("optional bound", 50 * u.Hz),
-        "scale": ("positive Hz", 100 * u.Hz),
+        "scale": ("positive Hz", 100 * u.Hz), **lengths(),
     }  # fmt: skip
 
 
@@ -365,7 +368,7 @@ def _() -> Any:
 def _() -> Any:
     return bh.train.firing_rate_target_mse_loss, {
         "spikes_list": ("list of spikes", [spikes()]), "offsets": ("list of rates", [20 * u.Hz]),
-        "multipliers": ("list of times", [50 * u.ms]),
+        "multipliers": ("list of times", [50 * u.ms]), **lengths(),
     }  # fmt: skip
 
 

@@ -39,6 +39,7 @@ def _() -> Any:
         **net(lif_net), "xs": ("data", inputs()), "record": ("record", ()), "checkpoint": ("checkpoint", None),
         "pbar": ("optional bar", None), "prepare": ("flag or choice", True), "key": ("optional key", 1),
         "check_finite": ("flag", False), "layerwise": ("flag", True), "recorded": ("optional data", None),
+        "lengths": ("recording lengths", None),
     }  # fmt: skip
 
 
@@ -189,7 +190,7 @@ for kind in ("describe", "is_net_deployable", "place"):
 
 @add("deploy.estimate_power", calls=("LIFSynapse.update", "LIFLayer.update", "H1v2Synapse.update"))
 def _() -> Any:
-    return bh.deploy.estimate_power, {**net(), "xs": ("data", inputs())}
+    return bh.deploy.estimate_power, {**net(), "xs": ("data", inputs()), "lengths": ("recording lengths", None)}
 
 
 @add("deploy.export_bundle")
@@ -315,6 +316,7 @@ def _() -> Any:
     return bh.deploy.RobustnessReport, {
         "scores": ("number array", np.array([0.5, 0.7])), "keys": ("keys", jax.random.split(jax.random.key(0))),
         "nominal": ("number", 0.6), "in_place": ("optional number", 0.6),
+        "shares": ("shares of chips", {"silent": np.zeros(2)}), "nominal_shares": ("shares", {"silent": 0.0}),
     }  # fmt: skip
 
 

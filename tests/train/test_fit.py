@@ -381,7 +381,7 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
         ({"metrics": {"a": lambda o, b: jnp.nan}}, r"^fit: a is nan in epoch 1 on train"),
         ({"watch": "validation_loss"}, "watch must be"),
         ({"keep": "first"}, "keep must be"),
-        ({"validation": 1.5}, r"^hold_out: share must lie between 0 and 1"),
+        ({"validation": 1.5}, r"^fit: validation as a share must lie between 0 and 1; got 1.5"),
         ({"data": [(X, Y)], "validation": 0.2}, r"nothing can be held out of an iterable"),
         ({"data": (X, Y, np.full(20, 31))}, "lengths"),
         ({"data": (X, Y, np.zeros(20, int))}, r"train holds 20 recordings of length 0"),
