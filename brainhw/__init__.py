@@ -13,7 +13,21 @@ from typing import TYPE_CHECKING, Any
 from brainhw._version import __version__
 
 if TYPE_CHECKING:
-    from brainhw import chip, data, deploy, init, interop, kernel, nn, silicon, surrogate, train, transform, visualize
+    from brainhw import (
+        chip,
+        data,
+        deploy,
+        init,
+        interop,
+        kernel,
+        nn,
+        recipe,
+        silicon,
+        surrogate,
+        train,
+        transform,
+        visualize,
+    )
     from brainhw.deploy import check_deployable
     from brainhw.init import fluct_init, fluct_report
     from brainhw.transform import (
@@ -45,6 +59,7 @@ __all__ = [
     "nn",
     "nominal_chip",
     "prepare_net",
+    "recipe",
     "rollout",
     "sample_chip",
     "set_fractional_orders",
@@ -65,6 +80,7 @@ _WINGS = frozenset(
         "interop",
         "kernel",
         "nn",
+        "recipe",
         "silicon",
         "surrogate",
         "train",

@@ -159,7 +159,19 @@ class Source:
                 f"{self._call}: x of {self._name} must be [B, T, *N], batch first; got shape {x.shape}. Hold static "
                 "data for some steps with bh.data.hold."
             )
-        return Split(x, np.asarray(y), *([] if lengths is None else [lengths]))
+        y, given = (
+            np.asarray(_arguments.as_array(y, call=self._call, name=f"y of {self._name}")),
+            [] if lengths is None else [lengths],
+        )
+        if y.dtype.kind != "f" or self._n_classes is not None:
+            return Split(x, y, *given)
+        # Targets that are no classes: numbers to reach, or the probabilities of a teacher.
+        _arguments.check_finite(y, call=self._call, name=f"y of {self._name}")
+        if len(y) != len(x):
+            raise ValueError(
+                f"{self._call}: x of {self._name} holds {len(x)} recordings and y {len(y)}; give one for each."
+            )
+        return Split(x, np.zeros(len(x), int), *given)._with(y=y.astype(np.float32))
 
     def _check(self, split: Split) -> None:
         call, name = self._call, self._name

@@ -37,6 +37,8 @@ class ClassReport:
         Those of them whose spikes came equally early, too, so that the first class was chosen.
     silent : int
         Recordings without an output spike; the first class was chosen.
+    names : tuple of str
+        Name of each class, for the table; without them classes have their numbers.
 
     Examples
     --------
@@ -50,6 +52,7 @@ class ClassReport:
     tied: int
     undecided: int
     silent: int
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         whole = _arguments.whole_number
@@ -57,6 +60,9 @@ class ClassReport:
         shape = np.shape(self.confusion)
         if shape[0] != shape[1] or not shape[0]:
             raise ValueError(f"ClassReport: confusion must be [n_classes, n_classes]; got shape {shape}.")
+        _records.check_fields(self, names=_records.each(_arguments.text, "names"))
+        if self.names and len(self.names) != shape[0]:
+            raise ValueError(f"ClassReport: names must hold one for each of {shape[0]} classes; got {len(self.names)}.")
 
     @property
     def n_samples(self) -> int:
@@ -85,14 +91,20 @@ class ClassReport:
         """What the classifier could not say, one sentence each; empty if there is nothing."""
         said = []
         if self.silent:
-            said.append(f"{self.silent} of {self.n_samples} recordings have no output spike; they count as class 0")
+            first = self._name(0)
+            said.append(
+                f"{self.silent} of {self.n_samples} recordings have no output spike; they count as class {first}"
+            )
         if self.tied:
             tail = f", in {self.undecided} of them by nothing" if self.undecided else ""
             said.append(f"{self.tied} of {self.n_samples} recordings tie; the earlier spikes decide{tail}")
         if self.never_predicted:
-            names = ", ".join(map(str, self.never_predicted))
+            names = ", ".join(map(self._name, self.never_predicted))
             said.append(f"never predicted: class {names}")
         return tuple(said)
+
+    def _name(self, one: int) -> str:
+        return self.names[one] if self.names else f"{one}"
 
     def __str__(self) -> str:
         of_class, predicted = np.sum(self.confusion, axis=1), np.sum(self.confusion, axis=0)
@@ -102,10 +114,10 @@ class ClassReport:
         rows = []
         for one in shown:
             wrong = np.where(np.arange(len(of_class)) == one, 0, self.confusion[one])
-            often = f"{int(np.argmax(wrong))} ({int(wrong.max())})" if wrong.any() else ""
+            often = f"{self._name(int(np.argmax(wrong)))} ({int(wrong.max())})" if wrong.any() else ""
             recall = "" if not of_class[one] else f"{self.recall[one]:.1%}"
             right = self.confusion[one, one]
-            rows.append((f"{one}", f"{predicted[one]}", f"{of_class[one]}", f"{right}", recall, often))
+            rows.append((self._name(int(one)), f"{predicted[one]}", f"{of_class[one]}", f"{right}", recall, often))
         headings = ("class", "predicted", "labelled", "right", "recall", "most often taken for")
         more = (
             f"(the {_MOST_ROWS} of {len(of_class)} classes with the lowest recall)\n"
@@ -179,4 +191,5 @@ def count(decision: Decision, labels: jax.Array, n_classes: int) -> Counts:
 def report_on(batches: Sequence[Counts]) -> ClassReport:
     """Return the report on the counts of some batches."""
     confusion, *others = (np.sum([np.asarray(part) for part in parts], axis=0) for parts in zip(*batches, strict=True))
-    return ClassReport(confusion, *map(int, others))
+    tied, undecided, silent = map(int, others)
+    return ClassReport(confusion, tied, undecided, silent)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import braintools
 import jax
 import jax.numpy as jnp
+import optax
 
 from brainhw import _arguments
 from brainhw.train.accuracy import population_votes
@@ -16,12 +17,13 @@ __all__ = ["classifier_loss"]
 
 
 def classifier_loss(
-    n_classes: int, *, floor: float = 2.0, ceiling: float = 0.3, scale: float = 1.0
+    n_classes: int, *, floor: float = 5.0, ceiling: float = 0.3, scale: float = 0.5
 ) -> Callable[[jax.Array, Batch], jax.Array]:
     r"""Return a loss for :func:`fit`: cross-entropy of votes, and bounds within which votes decide something.
 
-    .. math:: L = \frac1B \sum_b \Big[-\log \mathrm{softmax}(a v_b)_{y_b} + \max(f - \max_c v_{bc}, 0)^2
-              + \big(\max(\bar v_b - g T_b, 0)\big)^2\Big]
+    .. math:: L = \frac1B \sum_b \Big[-\log \mathrm{softmax}(a v_b)_{y_b}
+              + \max\big(f - \max_c v_{bc}, 0\big)^2
+              + \max\big(\bar v_b - g T_b, 0\big)^2\Big]
 
     with :math:`v_{bc}` the mean number of spikes of a neuron of class :math:`c`, :math:`\bar v_b` its mean over
     classes, and :math:`T_b` the number of true steps. Below the floor :math:`f` no class speaks, and no gradient of the
@@ -32,16 +34,17 @@ def classifier_loss(
     n_classes : int
         Number of classes; the output neurons form so many equal, consecutive populations.
     floor : float, optional
-        Votes :math:`f` that the strongest class of each recording should have. Default 2.
+        Votes :math:`f` that the strongest class of each recording should have. Default 5.
     ceiling : float, optional
         Votes :math:`g` a step that the classes should have on the whole. Default 0.3.
     scale : float, optional
-        Factor :math:`a` of votes. Default 1.
+        Factor :math:`a` of votes. Default 0.5.
 
     Returns
     -------
     callable
-        ``loss(outputs, batch)`` of output spikes ``[T, B, N]`` and a :class:`Batch`.
+        ``loss(outputs, batch)`` of output spikes ``[T, B, N]`` and a :class:`Batch`, whose ``y`` holds classes ``[B]``,
+        or the probability of each class, ``[B, n_classes]``, as a teacher gives it.
 
     Raises
     ------
@@ -64,7 +67,10 @@ def classifier_loss(
 
     def loss(outputs: jax.Array, batch: Batch) -> jax.Array:
         votes = population_votes(outputs, n_classes, lengths=batch.lengths)
-        error = braintools.metric.softmax_cross_entropy_with_integer_labels(scale * votes, batch.y)
+        if jnp.issubdtype(batch.y.dtype, jnp.integer):
+            error = braintools.metric.softmax_cross_entropy_with_integer_labels(scale * votes, batch.y)
+        else:
+            error = optax.losses.softmax_cross_entropy(scale * votes, batch.y)
         too_few = jax.nn.relu(floor - votes.max(axis=-1))
         too_many = jax.nn.relu(votes.mean(axis=-1) - ceiling * batch.lengths)
         return jnp.mean(error + too_few**2 + too_many**2)

@@ -147,12 +147,12 @@ def fit(
     --------
     >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
     >>> net = brainstate.nn.Sequential(
-    ...     bh.nn.LIFSynapse(2, 2, weight_init=np.full((2, 2), 5.0) * u.mV), bh.nn.LIFLayer(2, tau=20 * u.ms)
+    ...     bh.nn.LIFSynapse(2, 2, weight_init=np.full((2, 2), 0.3) * u.mV), bh.nn.LIFLayer(2, tau=20 * u.ms)
     ... )
     >>> y = np.arange(20) % 2
     >>> x = np.random.default_rng(0).poisson(0.3 + 0.5 * (y[:, None, None] == np.arange(2)), (20, 30, 2))
     >>> with brainstate.environ.context(dt=1.0 * u.ms):
-    ...     history = bh.train.fit(net, (x, y), n_classes=2, epochs=20, learning_rate=0.5, progress=False)
+    ...     history = bh.train.fit(net, (x, y), n_classes=2, epochs=20, learning_rate=0.05, progress=False)
     >>> history.column("loss").shape, history.report.n_samples
     ((20,), 20)
     """

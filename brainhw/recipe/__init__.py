@@ -1,0 +1,7 @@
+"""A classifier of your recordings on a chip, in one call: encoding, teacher, network, checks."""
+
+from brainhw.recipe.chip_classifier import ChipClassifier, load_classifier
+from brainhw.recipe.encoding import Encoding
+from brainhw.recipe.train_classifier import train_classifier
+
+__all__ = ["ChipClassifier", "Encoding", "load_classifier", "train_classifier"]

@@ -1,0 +1,185 @@
+"""A trained classifier on a chip: from recordings to the names of their classes, and its two files."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, final
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._files import path_text
+from brainhw.deploy import export_bundle, load_bundle
+from brainhw.recipe.encoding import Encoding
+from brainhw.train.class_report import ClassReport, count, report_on
+from brainhw.train.decision import decide
+from brainhw.train.history import History
+from brainhw.transform import rollout
+
+__all__ = ["ChipClassifier", "load_classifier"]
+
+_AT_ONCE = 64
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChipClassifier:
+    """A network on a chip with the encoding before it and the names of its classes.
+
+    Attributes
+    ----------
+    net : brainstate.nn.Module
+        The network; it breaks no rule of its chip.
+    encoding : Encoding
+        The stage before the chip.
+    classes : tuple of str
+        Name of each class, as the labels of the training had them.
+    dt : Quantity
+        Time step, ms.
+    history : History or None
+        The training; None for one that was loaded.
+    """
+
+    net: brainstate.nn.Module
+    encoding: Encoding
+    classes: tuple[str, ...]
+    dt: u.Quantity
+    history: History | None = None
+
+    def inputs(self, x: Any, lengths: Any = None) -> np.ndarray:
+        """Return the inputs of the chip, each recording held for all steps, ``[n, n_steps, n_rows]``.
+
+        Parameters
+        ----------
+        x, lengths
+            Recordings, as for :class:`Encoding`.
+
+        Returns
+        -------
+        ndarray
+            What ``python -m brainhw run`` and a bench take.
+        """
+        return np.repeat(self.encoding(x, lengths)[:, None], self.encoding.n_steps, axis=1)
+
+    def predict(self, x: Any, lengths: Any = None) -> np.ndarray:
+        """Return the name of the class of each recording.
+
+        Parameters
+        ----------
+        x, lengths
+            Recordings, as for :class:`Encoding`.
+
+        Returns
+        -------
+        ndarray
+            Names, ``[n]``.
+        """
+        found = [np.asarray(decide(spikes, len(self.classes)).predicted) for spikes in self._spikes(x, lengths)]
+        return np.array(self.classes)[np.concatenate(found)]
+
+    def report(self, x: Any, y: Any, lengths: Any = None) -> ClassReport:
+        """Count what the classifier says of labelled recordings.
+
+        Parameters
+        ----------
+        x, lengths
+            Recordings, as for :class:`Encoding`.
+        y : array
+            Name of the class of each, as in the training, ``[n]``.
+
+        Returns
+        -------
+        ClassReport
+            Confusion, recall, and what the network could not say.
+        """
+        labels = class_numbers(y, self.classes, call="ChipClassifier.report")
+        n, counts, start = len(self.classes), [], 0
+        if len(labels) != len(x):
+            raise ValueError(f"ChipClassifier.report: x holds {len(x)} recordings and y {len(labels)} labels.")
+        for spikes in self._spikes(x, lengths):
+            rows = slice(start, start := start + spikes.shape[1])
+            counts.append(count(decide(spikes, n), jnp.asarray(labels[rows]), n))
+        return dataclasses.replace(report_on(counts), names=self.classes)
+
+    def save(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+        """Write two files: the network, ``NAME.bundle``, and the encoding before it, ``NAME.encoding``.
+
+        Parameters
+        ----------
+        path : path
+            Name of the files, without an ending.
+
+        Returns
+        -------
+        tuple of pathlib.Path
+            The bundle, which ``python -m brainhw`` takes, and the encoding.
+        """
+        stem = path_text(path, call="ChipClassifier.save", what="a classifier")
+        bundle, encoding = Path(f"{stem}.bundle"), Path(f"{stem}.encoding")
+        with brainstate.environ.context(dt=self.dt):
+            export_bundle(self.net, bundle, n_classes=len(self.classes), notes="\n".join(self.classes))
+        self.encoding.save(encoding)
+        return bundle, encoding
+
+    def _spikes(self, x: Any, lengths: Any) -> Iterator[jax.Array]:
+        rows = self.encoding(x, lengths)
+        held = self.encoding.n_steps
+
+        @brainstate.transform.jit
+        def run(part: jax.Array) -> jax.Array:
+            return rollout(self.net, jnp.broadcast_to(part, (held, *part.shape)))[0]
+
+        with brainstate.environ.context(dt=self.dt):
+            for start in range(0, len(rows), _AT_ONCE):
+                yield run(jnp.asarray(rows[start : start + _AT_ONCE]))
+
+
+def class_numbers(y: Any, classes: tuple[str, ...], *, call: str) -> np.ndarray:
+    """Return the number of each label, or raise for one that no class has."""
+    labels = np.asarray(y)
+    if labels.ndim != 1 or labels.dtype.kind not in "iubUSO":
+        raise TypeError(f"{call}: y must hold one name or whole number a recording; got {_arguments.describe(y)}.")
+    places = {name: i for i, name in enumerate(classes)}
+    names = [str(one) for one in labels.tolist()]
+    if unknown := sorted({name for name in names if name not in places}):
+        raise ValueError(
+            f"{call}: y holds {unknown[0]!r:.40}, which is none of the {len(classes)} classes of the training."
+        )
+    return np.array([places[name] for name in names])
+
+
+def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
+    """Read the two files that :meth:`ChipClassifier.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+        Name of the files, without an ending.
+
+    Returns
+    -------
+    ChipClassifier
+        The classifier, with the network of the bundle.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, damaged, or does not belong to the other.
+    """
+    call = "load_classifier"
+    stem = path_text(path, call=call, what="a classifier")
+    net, encoding = load_bundle(f"{stem}.bundle"), Encoding.load(f"{stem}.encoding")
+    classes = tuple(net.notes.split("\n"))
+    if net.in_size != (encoding.n_rows,) or net.n_classes != len(classes):
+        raise ValueError(
+            f"{call}: {stem}.encoding gives {encoding.n_rows} inputs, and the network takes {net.in_size[0]}; the two "
+            "files do not belong together."
+        )
+    return ChipClassifier(net, encoding, classes, net.dt)

@@ -1,0 +1,213 @@
+"""From recordings to the constant inputs of a chip: features, scales, and rows of one sign."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+
+from brainhw import _arguments
+from brainhw._files import FileKind, Sealed
+from brainhw._plain_json import parse_json, text_of
+from brainhw.data.dataset import Split
+from brainhw.recipe.features import WINDOWS, position_means, statistics
+
+__all__ = ["Encoding", "fit_encoding"]
+
+_KIND = FileKind("encoding", "Encoding.save", 1)
+_FILE = Sealed(_KIND, "brainhw-encoding", 2**28)
+# Standard deviations from the mean beyond which a feature is cut off: one odd recording must not outweigh the rest.
+_CLIP = 3.0
+# Parts of a recording times its channels, about; and the least number of parts.
+_PARTS, _LEAST_PARTS = 64, 8
+# A feature that hardly varies is divided by this part of the median spread instead of its own.
+_LEAST_SPREAD = 0.1
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoding:
+    """What turns a recording into inputs that a chip holds for some steps; :func:`train_classifier` makes one.
+
+    Two blocks of features describe a recording: means over parts of equal length, and, where it has more than one step,
+    statistics that know no position. Each feature is standardised, cut off at three standard deviations, split into its
+    positive and its negative part, and given to a whole sign block of rows of the chip; one more block is always on. A
+    stage before the chip computes all of this.
+
+    Attributes
+    ----------
+    n_parts : int
+        Parts that a recording is cut into.
+    windows : tuple of int
+        Steps over which the statistics look for change; empty for recordings of one step.
+    mean, std : ndarray
+        Of each feature over the training recordings, ``[n_features]``.
+    gain : ndarray
+        Factor of each feature, ``[n_features]``; zero for those that do not help.
+    block : int
+        Rows of a sign block.
+    n_steps : int
+        Steps for which the chip holds its inputs.
+    in_shape : tuple of int
+        Channels of a recording.
+    """
+
+    n_parts: int
+    windows: tuple[int, ...]
+    mean: np.ndarray
+    std: np.ndarray
+    gain: np.ndarray
+    block: int
+    n_steps: int
+    in_shape: tuple[int, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of inputs of the chip."""
+        return (2 * int(np.sum(self.gain != 0)) + 1) * self.block
+
+    def __call__(self, x: Any, lengths: Any = None) -> np.ndarray:
+        """Return the inputs of recordings.
+
+        Parameters
+        ----------
+        x : array
+            Recordings ``[n, T, *channels]``, or ``[n, *channels]`` where those of the training had no steps.
+        lengths : array, optional
+            Number of true steps of each recording; what stands behind is padding. Default: all steps.
+
+        Returns
+        -------
+        ndarray
+            float32 of shape ``[n, n_rows]``, zero or greater; the chip holds them for ``n_steps`` steps.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the recordings are not as those of the training, or not finite.
+        """
+        x, lengths = checked(x, lengths, self.in_shape, call="Encoding")
+        return self.rows(self.standardised(features_of(x, lengths, self.n_parts, self.windows)))
+
+    def standardised(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
+        """Return standardised features ``[n, n_features]`` of the features that :func:`features_of` gives."""
+        return np.clip((np.concatenate(blocks, axis=1) - self.mean) / self.std, -_CLIP, _CLIP)
+
+    def rows(self, standard: np.ndarray) -> np.ndarray:
+        """Return the inputs ``[n, n_rows]`` of standardised features."""
+        used = self.gain != 0
+        scaled = np.clip(standard[:, used], -_CLIP, _CLIP) * self.gain[used]
+        on = np.ones((len(scaled), 1))
+        parts = np.concatenate([np.maximum(scaled, 0), np.maximum(-scaled, 0), on], axis=1)
+        # All rows of a block carry the same input, so that its sign is free: another block may have the other.
+        return np.repeat(parts, self.block, axis=1).astype(np.float32)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the encoding to a file, whole or not at all; an existing one is replaced.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        """
+        content = dataclasses.asdict(self)
+        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in content.items()}
+        plain |= {"windows": list(self.windows), "in_shape": list(self.in_shape)}
+        _FILE.write(path, text_of(plain).encode(), call="Encoding.save")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Encoding:
+        """Read a file that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Returns
+        -------
+        Encoding
+            The encoding.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or no such file.
+        """
+        payload, _, what = _FILE.read(path, call="Encoding.load")
+        try:
+            held = parse_json(payload.decode())
+            arrays = [np.array(held.pop(name), float) for name in ("mean", "std", "gain")]
+            windows, in_shape = (tuple(map(_size, held.pop(name))) for name in ("windows", "in_shape"))
+            n_parts, block, n_steps = (_size(held.pop(name)) for name in ("n_parts", "block", "n_steps"))
+            found = cls(n_parts, windows, *arrays, block, n_steps, in_shape)
+            _check(found, held)
+        except Exception as error:  # the content may be anything
+            raise _KIND.damaged(what, f"has invalid content ({str(error)[:100]})") from error
+        return found
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or not 0 < value < 2**31:
+        raise ValueError(f"{value!r:.20} is no size")
+    return value
+
+
+def _check(found: Encoding, rest: Any) -> None:
+    n_channels = int(np.prod(found.in_shape))
+    n_features = n_channels * (found.n_parts + (9 + len(found.windows) if found.windows else 0))
+    if rest:
+        raise ValueError(f"{next(iter(rest))!r:.40} is not known")
+    if any(array.shape != (n_features,) for array in (found.mean, found.std, found.gain)):
+        raise ValueError("the arrays do not fit the sizes")
+    finite = all(np.isfinite(array).all() for array in (found.mean, found.std, found.gain))
+    if not finite or found.std.min() <= 0 or found.gain.min() < 0:
+        raise ValueError("a scale is not positive")
+
+
+def checked(x: Any, lengths: Any, shape: tuple[int, ...] | None, *, call: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return recordings ``[n, T, C]`` and their lengths, or raise; ``shape`` is that of the channels, if known."""
+    array = np.asarray(_arguments.as_array(x, call=call, name="x"))
+    if shape is not None and array.shape[1:] == shape:
+        array = array[:, None]
+    if shape is not None and array.shape[2:] != shape:
+        raise ValueError(
+            f"{call}: x must hold recordings [n, T, {', '.join(map(str, shape))}], as those that were trained with; "
+            f"got shape {array.shape}."
+        )
+    split = Split(array, np.zeros(len(array), int), *([] if lengths is None else [lengths]))
+    if not len(split) or split.lengths.min() < 1:
+        raise ValueError(f"{call}: x must hold recordings of at least one step; got lengths {split.lengths[:5]}.")
+    return array.reshape(*array.shape[:2], -1).astype(float), split.lengths
+
+
+def features_of(x: np.ndarray, lengths: np.ndarray, n_parts: int, windows: tuple[int, ...]) -> list[np.ndarray]:
+    """Return the blocks of features of recordings ``[n, T, C]``, each ``[n, n_features]``."""
+    true = [recording[:length] for recording, length in zip(x, lengths, strict=True)]
+    blocks = [np.stack([position_means(one, n_parts) for one in true]).reshape(len(x), -1)]
+    if windows:
+        blocks.append(np.stack([statistics(one, windows) for one in true]).reshape(len(x), -1))
+    return blocks
+
+
+def fit_encoding(
+    x: np.ndarray, lengths: np.ndarray, in_shape: tuple[int, ...], *, block: int, n_steps: int
+) -> tuple[Encoding, list[int]]:
+    """Return an encoding of gain 1 fitted to training recordings, and the size of each block of features."""
+    longest = int(lengths.max())
+    n_parts = min(longest, max(_LEAST_PARTS, _PARTS // x.shape[-1]))
+    windows = tuple(one for one in WINDOWS if 4 * one <= longest)
+    blocks = features_of(x, lengths, n_parts, windows)
+    std = np.concatenate([_spread(one) for one in blocks])
+    mean = np.concatenate([one.mean(axis=0) for one in blocks])
+    encoding = Encoding(n_parts, windows, mean, std, np.ones(len(mean)), block, n_steps, in_shape)
+    return encoding, [one.shape[1] for one in blocks]
+
+
+def _spread(block: np.ndarray) -> np.ndarray:
+    std = block.std(axis=0)
+    varying = std[std > 0]
+    return np.maximum(std, _LEAST_SPREAD * np.median(varying) if len(varying) else 1.0)

@@ -1,0 +1,46 @@
+"""Numbers that describe a whole recording: means over its parts, and statistics that know no position."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["WINDOWS", "position_means", "statistics"]
+
+WINDOWS = (1, 2, 4, 8, 16, 32, 64)
+_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+# Keeps the logarithm of a spread that is zero finite; recordings are standardised to about 1 before.
+_LEAST = 1e-3
+
+
+def position_means(recording: np.ndarray, n_parts: int) -> np.ndarray:
+    """Return the means of ``recording [T, C]`` over ``n_parts`` parts of equal length, ``[n_parts, C]``.
+
+    A part may begin between two steps; the step then counts in proportion.
+    """
+    sums, n_steps = _sums(recording), len(recording)
+    borders = np.linspace(0, n_steps, n_parts + 1)
+    whole = np.minimum(np.floor(borders).astype(int), n_steps)
+    after = np.minimum(whole + 1, n_steps)
+    at_borders = sums[whole] + (borders - whole)[:, None] * (sums[after] - sums[whole])
+    return np.diff(at_borders, axis=0) * n_parts / n_steps
+
+
+def statistics(recording: np.ndarray, windows: tuple[int, ...]) -> np.ndarray:
+    """Return mean, spread, quantiles, and change over windows of several lengths, ``[n, C]``.
+
+    The change over a window is the mean distance between the means of two windows one behind the other.
+    """
+    spread = np.log(recording.std(axis=0) + _LEAST)
+    found = [recording.mean(axis=0), spread, *np.quantile(recording, _QUANTILES, axis=0)]
+    sums = _sums(recording)
+    for window in windows:
+        means = (sums[window:] - sums[:-window]) / window
+        changes = np.abs(means[window:] - means[:-window])
+        change = changes.mean(axis=0) if len(changes) else np.zeros(recording.shape[1])
+        found.append(np.log(change + _LEAST))
+    return np.stack(found)
+
+
+def _sums(recording: np.ndarray) -> np.ndarray:
+    """Return the sums of the first 0, 1, ... T steps."""
+    return np.concatenate([np.zeros((1, recording.shape[1])), np.cumsum(recording, axis=0)])

@@ -1,0 +1,165 @@
+"""Teachers: classifiers in closed form or convex, whose answers the network on the chip learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
+from scipy.special import softmax
+
+__all__ = ["KernelTeacher", "LinearTeacher", "choose_teacher"]
+
+# Weights of the two blocks of features in a kernel.
+_SHARES = ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.3), (0.3, 1.0))
+# 0 is the linear kernel; others are widths of Gaussian ones.
+_WIDTHS = (0.0, 1.0, 3.0)
+_RIDGES = 10.0 ** np.arange(-3, 1.6, 0.5)
+# A kernel whose error is larger by a share e than the best has the weight exp(-10 e) in the mean.
+_PREFERENCE, _LEAST_WEIGHT = 10.0, 0.02
+# Scores of a kernel teacher lie between about -1 and 1; as logits they are multiplied by this.
+_SHARPNESS = 5.0
+# The cost of a kernel grows with the third power of the recordings.
+_MOST_RECORDINGS = 1500
+
+
+class KernelTeacher:
+    """Kernel ridge regression on one-hot targets, the mean over kernels by their leave-one-out error.
+
+    Parameters
+    ----------
+    features : ndarray
+        Standardised features ``[n, F]``.
+    sizes : list of int
+        Features of each block.
+    y : ndarray
+        Classes, ``[n]``.
+    n_classes : int
+        Number of classes.
+    rng : numpy.random.Generator
+        Chooses recordings where there are too many.
+    """
+
+    def __init__(
+        self, features: np.ndarray, sizes: list[int], y: np.ndarray, n_classes: int, rng: np.random.Generator
+    ) -> None:
+        if len(y) > _MOST_RECORDINGS:
+            rows = rng.choice(len(y), _MOST_RECORDINGS, replace=False)
+            features, y = features[rows], y[rows]
+        self._sizes, targets = sizes, 2 * np.eye(n_classes)[y] - 1
+        found = []
+        for shares in _SHARES if len(sizes) == 2 else ((1.0,),):
+            x = self._joined(features, shares)
+            found += [(*_ridge(_kernel(x, x, width), targets), shares, width, x) for width in _WIDTHS]
+        least = min(error for error, *_ in found)
+        weights = np.array([np.exp(-_PREFERENCE * (error - least) / least) for error, *_ in found])
+        weights = np.where(weights < _LEAST_WEIGHT, 0, weights) / weights[weights >= _LEAST_WEIGHT].sum()
+        self._parts = [(w, *part[1:]) for w, part in zip(weights, found, strict=True) if w]
+        held = np.sum([w * np.array(part[1]) / max(part[1]) for w, *part in self._parts], axis=0)
+        held = np.where(held < _LEAST_WEIGHT * held.max(), 0, held)
+        self.gains = np.repeat(np.sqrt(held / sizes), sizes)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return the probability of each class, ``[n, n_classes]``."""
+        scores = sum(
+            weight * ((_kernel(self._joined(features, shares), x, width) + 1.0) @ alpha)
+            for weight, alpha, shares, width, x in self._parts
+        )
+        return softmax(_SHARPNESS * scores, axis=1)
+
+    def _joined(self, features: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:
+        scales = np.repeat(np.sqrt(np.array(shares) / self._sizes / sum(shares)), self._sizes)
+        return features[:, scales > 0] * scales[scales > 0]
+
+
+def _kernel(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
+    return a @ b.T if not width else np.exp(-width / 2 * cdist(a, b, "sqeuclidean"))
+
+
+def _ridge(kernel: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the smallest leave-one-out error over ridges, and the coefficients that give it.
+
+    With ``A = (K + 1 + ridge I)^-1`` the error that a recording has when it is left out is ``(A y)_i / A_ii``.
+    """
+    values, vectors = np.linalg.eigh(kernel + 1.0)
+    best = (np.inf, targets)
+    for ridge in _RIDGES:
+        inverse = vectors / (np.maximum(values, 0) + ridge)
+        alpha = inverse @ (vectors.T @ targets)
+        error = float(np.mean((alpha / np.sum(inverse * vectors, axis=1)[:, None]) ** 2))
+        if error < best[0]:
+            best = (error, alpha)
+    return best
+
+
+class LinearTeacher:
+    """The mean of two logistic regressions: on standardised features of the first block, and in their own scale.
+
+    Parameters
+    ----------
+    features, sizes, y, n_classes
+        As for :class:`KernelTeacher`.
+    std : ndarray
+        Standard deviation of each feature, ``[F]``.
+    """
+
+    def __init__(self, features: np.ndarray, sizes: list[int], y: np.ndarray, n_classes: int, std: np.ndarray) -> None:
+        self._n = sizes[0]
+        self._scales = (np.ones(self._n), std[: self._n])
+        self._weights = [_logistic(features[:, : self._n] * scale, y, n_classes) for scale in self._scales]
+        self.gains = np.where(np.arange(sum(sizes)) < self._n, 1 / np.sqrt(self._n), 0.0)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return the probability of each class, ``[n, n_classes]``."""
+        given = features[:, : self._n]
+        each = [
+            softmax(_with_one(given * scale) @ weights, axis=1)
+            for scale, weights in zip(self._scales, self._weights, strict=True)
+        ]
+        return np.mean(each, axis=0)
+
+
+def _with_one(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x, np.ones((len(x), 1))], axis=1)
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the weights, the bias last, that minimise the sum of cross-entropies and half of the squared weights."""
+    x, hot = _with_one(x), np.eye(n_classes)[y]
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(x.shape[1], n_classes)
+        p = softmax(x @ weights, axis=1)
+        free = np.where(np.arange(len(weights))[:, None] < len(weights) - 1, weights, 0.0)
+        error = -np.sum(np.log(np.maximum(np.sum(p * hot, axis=1), 1e-300))) + 0.5 * np.sum(free**2)
+        return float(error), (x.T @ (p - hot) + free).ravel()
+
+    start = np.zeros(x.shape[1] * n_classes)
+    return minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x.reshape(-1, n_classes)
+
+
+Teacher = KernelTeacher | LinearTeacher
+
+
+def choose_teacher(features: np.ndarray, sizes: list[int], y: np.ndarray, n_classes: int, std: np.ndarray) -> Teacher:
+    """Return the kernel teacher where it is right more often in a cross-validation, else the linear one."""
+    rng = np.random.default_rng(0)
+    makers: list[Callable[..., Teacher]] = [
+        lambda x, y: KernelTeacher(x, sizes, y, n_classes, rng),
+        lambda x, y: LinearTeacher(x, sizes, y, n_classes, std),
+    ]
+    right = np.zeros(2)
+    n_folds, n_repeats = (5, 4) if len(y) <= 100 else (5, 1) if len(y) <= 500 else (3, 1)
+    for _ in range(n_repeats):
+        order = rng.permutation(len(y))
+        fold = np.empty(len(y), int)
+        fold[order[np.argsort(y[order], kind="stable")]] = np.arange(len(y)) % n_folds  # each class in all folds
+        for one in range(n_folds):
+            inside, outside = fold != one, fold == one
+            if not outside.any() or not inside.any():
+                continue
+            for i, make in enumerate(makers):
+                answers = make(features[inside], y[inside])(features[outside])
+                right[i] += np.sum(answers.argmax(axis=1) == y[outside])
+    return makers[0 if right[0] > right[1] else 1](features, y)

@@ -1,0 +1,168 @@
+"""One call from labelled recordings to a classifier that breaks no rule of its chip."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.chip import ChipSpec, get_chip
+from brainhw.data.dataset import Split
+from brainhw.deploy import check_deployable
+from brainhw.init import fluct_init
+from brainhw.recipe.chip_classifier import ChipClassifier, class_numbers
+from brainhw.recipe.encoding import Encoding, checked, features_of, fit_encoding
+from brainhw.recipe.mixtures import Mixtures
+from brainhw.recipe.net import VoterNet, n_voters, run_held
+from brainhw.recipe.teacher import choose_teacher
+from brainhw.train import Batch, SignAnnealing, classifier_loss, fit
+
+__all__ = ["train_classifier"]
+
+# Chosen by cross-validation on the training recordings of ten sets (docs/recipe.md).
+_DT = 1.0 * u.ms
+_STEPS, _POWER = 60, 8.0
+_EPOCHS, _SIGNS_HARD, _N_BATCHES, _BATCH_SIZE = 10, 3, 60, 64
+_RATE, _MAX_GRADIENT = 1e-2, 5.0
+
+
+def train_classifier(
+    x: Any,
+    y: Any = None,
+    lengths: Any = None,
+    *,
+    chip: ChipSpec | str = "h1v2",
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> ChipClassifier:
+    r"""Train a classifier of recordings that fits a chip and breaks none of its rules.
+
+    No option has to be chosen for the data. A stage before the chip describes each recording by features
+    (:class:`Encoding`); the chip holds them for 60 steps of 1 ms and counts the spikes of the voters of each class. The
+    network, a hidden layer and up to 20 voters a class that fill the chip together, learns the answers of a teacher on
+    mixtures of the recordings, so that a few dozen suffice. The teacher is kernel ridge regression or logistic
+    regression, whichever is right more often in a cross-validation. Signs of weights harden in the first third; every
+    batch runs on another sampled chip.
+
+    Parameters
+    ----------
+    x : Split or array
+        Recordings: a :class:`brainhw.data.Split`, or ``[n, T, *channels]``, or static ``[n, *channels]`` of one axis.
+    y : array, optional
+        Class of each recording, names or whole numbers, ``[n]``; not with a Split, which has its own.
+    lengths : array, optional
+        Number of true steps of each recording; default all. Not with a Split.
+    chip : ChipSpec or str, optional
+        The chip, or the name of a family such as ``"h1v1"``. Default ``"h1v2"``.
+    seed : int, optional
+        Seed of the start, of the mixtures and of the sampled chips. Default 0.
+    checkpoint : path, optional
+        File to save the training in after each epoch, and to go on from; see :func:`brainhw.train.fit`.
+    progress : bool, optional
+        Show a progress bar. Default True.
+
+    Returns
+    -------
+    ChipClassifier
+        The network, its encoding and the names of its classes; ``predict``, ``report`` and ``save`` are its methods.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the recordings or labels do not fit, there are fewer than two classes, or more than the chip has room for.
+
+    Examples
+    --------
+    ``classifier = bh.recipe.train_classifier(x_train, y_train, chip="h1v1")`` and
+    ``print(classifier.report(x_test, y_test))``; the command ``python -m brainhw train`` does both.
+    """
+    call = "train_classifier"
+    spec = get_chip(chip, call=call)
+    seed = _arguments.whole_number(seed, call=call, name="seed", most=2**32 - 1)
+    _arguments.flag(progress, call=call, name="progress")
+    recordings, of_each, in_shape, labels = _recordings(x, y, lengths, call)
+    classes = tuple(str(one) for one in np.unique(labels))
+    numbers = class_numbers(labels, classes, call=call)
+    n_neurons = sum(spec.cores)
+    voters = n_voters(len(classes), n_neurons)
+    if len(classes) < 2 or not voters:
+        raise ValueError(
+            f"{call}: y must name from 2 to {n_neurons // 2} classes on {spec.name} with its {n_neurons} neurons; got "
+            f"{len(classes)}."
+        )
+    encoding, sizes = fit_encoding(recordings, of_each, in_shape, block=spec.sign_block, n_steps=_STEPS)
+    features = encoding.standardised(features_of(recordings, of_each, encoding.n_parts, encoding.windows))
+    teacher = choose_teacher(features, sizes, numbers, len(classes), encoding.std)
+    # Weights have 32 levels: inputs that are too large would need weights below the first one.
+    power = np.mean(np.sum((features * teacher.gains) ** 2, axis=1))
+    encoding = dataclasses.replace(encoding, gain=teacher.gains * np.sqrt(_POWER / max(power, 1e-12)))
+    with brainstate.environ.context(dt=_DT):
+        net = _started(encoding, features, voters * len(classes), n_neurons, spec, seed)
+        mixtures = Mixtures(features, teacher, encoding, n_batches=_N_BATCHES, batch_size=_BATCH_SIZE, seed=seed)
+        of_votes = classifier_loss(len(classes))
+
+        def loss(outputs: jax.Array, batch: Batch) -> jax.Array:
+            # A batch brings one step of input, which the chip holds.
+            return of_votes(outputs, batch._replace(lengths=jnp.full_like(batch.lengths, _STEPS)))
+
+        history = fit(
+            net,
+            mixtures,
+            loss=loss,
+            forward=lambda net, batch: run_held(net, batch.x[0], _STEPS, batch.key),
+            epochs=_EPOCHS,
+            learning_rate=_RATE,
+            max_gradient=_MAX_GRADIENT,
+            schedules=[SignAnnealing(net, total_epochs=_SIGNS_HARD)],
+            callbacks=[mixtures.begin],
+            seed=seed,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        check_deployable(net).raise_if_not()
+    return ChipClassifier(net, encoding, classes, _DT, history)
+
+
+def _recordings(x: Any, y: Any, lengths: Any, call: str) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], np.ndarray]:
+    """Return recordings ``[n, T, C]``, lengths, the shape of the channels, and labels ``[n]``."""
+    if isinstance(x, Split):
+        if y is not None or lengths is not None:
+            raise TypeError(f"{call}: a Split has labels and lengths of its own; leave y and lengths out.")
+        if not isinstance(x.x, np.ndarray) or x.y.ndim != 1:
+            raise TypeError(f"{call}: the Split must hold frames, and one label for each recording.")
+        x, y, lengths = x.x, x.y, x.lengths
+    if y is None:
+        raise TypeError(f"{call}: y is missing; give the class of each recording, or a Split.")
+    array = np.asarray(_arguments.as_array(x, call=call, name="x"))
+    in_shape = array.shape[1:] if array.ndim == 2 else array.shape[2:]
+    recordings, of_each = checked(array[:, None] if array.ndim == 2 else array, lengths, in_shape, call=call)
+    labels = np.asarray(y)
+    if labels.shape != (len(recordings),) or labels.dtype.kind not in "iubUS":
+        raise TypeError(
+            f"{call}: y must hold one name or whole number for each of {len(recordings)} recordings; got "
+            f"{_arguments.describe(labels)}."
+        )
+    return recordings, of_each, in_shape, labels
+
+
+def _started(
+    encoding: Encoding, features: np.ndarray, n_out: int, n_neurons: int, chip: ChipSpec, seed: int
+) -> VoterNet:
+    brainstate.random.seed(seed)
+    net = VoterNet(encoding.n_rows, n_neurons - n_out, n_out, chip)
+    held = np.repeat(encoding.rows(features[:_BATCH_SIZE])[:, None], _STEPS, axis=1)
+    with warnings.catch_warnings():
+        # It warns of neurons that a short look at so few recordings leaves silent; the training moves them.
+        warnings.simplefilter("ignore", UserWarning)
+        lengths = np.full(len(held), _STEPS)
+        fluct_init(net, [held], xi_target=1.0, in_range=True, verbose=False, key=seed, lengths=lengths)
+    return net
