@@ -143,7 +143,8 @@ class Encoding:
             arrays = [np.array(held.pop(name), float) for name in ("mean", "std", "gain")]
             windows, in_shape = (tuple(map(_size, held.pop(name))) for name in ("windows", "in_shape"))
             n_parts, block, n_steps = (_size(held.pop(name)) for name in ("n_parts", "block", "n_steps"))
-            found = cls(n_parts, windows, *arrays, block, n_steps, in_shape)
+            mean, std, gain = arrays
+            found = cls(n_parts, windows, mean, std, gain, block, n_steps, in_shape)
             _check(found, held)
         except Exception as error:  # the content may be anything
             raise _KIND.damaged(what, f"has invalid content ({str(error)[:100]})") from error

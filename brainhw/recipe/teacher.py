@@ -56,7 +56,9 @@ class KernelTeacher:
         weights = np.array([np.exp(-_PREFERENCE * (error - least) / least) for error, *_ in found])
         weights = np.where(weights < _LEAST_WEIGHT, 0, weights) / weights[weights >= _LEAST_WEIGHT].sum()
         self._parts = [(w, *part[1:]) for w, part in zip(weights, found, strict=True) if w]
-        held = np.sum([w * np.array(part[1]) / max(part[1]) for w, *part in self._parts], axis=0)
+        # How much each block of features counts, for the inputs of the network.
+        relative = [weight * np.array(shares) / np.max(shares) for weight, _, shares, _, _ in self._parts]
+        held = np.sum(relative, axis=0)
         held = np.where(held < _LEAST_WEIGHT * held.max(), 0, held)
         self.gains = np.repeat(np.sqrt(held / sizes), sizes)
 
