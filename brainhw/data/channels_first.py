@@ -19,15 +19,14 @@ def refuse_channels_first(shape: tuple[int, ...]) -> None:
         )
 
 
-def channels_first_doubt(x: np.ndarray, padded: bool) -> str:
+def channels_first_doubt(x: np.ndarray) -> str:
     """Return why ``x`` is probably not ``[n, T, ...]``, or nothing.
 
     The shape alone cannot decide: 20 steps of 784 channels are right. Recordings ``[n, C, T]`` are smooth along their
-    last axis and rough along the one before; held features, spikes and spectra are not. ``padded`` recordings are
-    shorter than the axis of time, which proves where it is.
+    last axis and rough along the one before; held features, spikes and spectra are not.
     """
     shape = x.shape
-    if not x.size or padded:
+    if not x.size:
         return ""
     if len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > 5:
         return (

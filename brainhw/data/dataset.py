@@ -88,7 +88,7 @@ class Split:
     Warns
     -----
     UserWarning
-        If classes count from one, or if ``x`` looks like recordings ``[n, channels, T]`` with channels first.
+        If classes count from one, or if ``x`` without lengths looks like recordings ``[n, channels, T]``.
 
     Examples
     --------
@@ -116,6 +116,7 @@ class Split:
             x = np.asarray(as_array(self.x, call="Split", name="x"), np.float32)
         for i, one in enumerate(x if is_audio else [x]):
             check_finite(one, call="Split", name=f"x[{i}]" if is_audio else "x")
+        lengths_given = self.lengths is not None
         lengths = [np.shape(one)[0] if np.ndim(one) else 0 for one in x] if self.lengths is None else self.lengths
         groups = None if self.groups is None else _groups(self.groups)
         parts = {"x": x, "y": _labels(self.y, "y", (1, 2)), "lengths": _labels(lengths, "lengths"), "groups": groups}
@@ -130,9 +131,9 @@ class Split:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.y):
                 raise ValueError(f"Split: {name} holds {len(value)} recordings, y {len(self.y)}; give one y for each.")
-        self._warn()
+        self._warn(lengths_given)
 
-    def _warn(self) -> None:
+    def _warn(self, lengths_given: bool) -> None:
         """Warn of what is right in rare cases only."""
         classes = np.unique(self.y)
         # A batch may lack class 0 by chance, but hardly be twice as long as its classes are many and lack no other.
@@ -142,8 +143,9 @@ class Split:
                 "brainhw.data.class_numbers(y), unless class 0 is left out on purpose.",
                 stacklevel=4,
             )
-        if isinstance(self.x, np.ndarray):
-            doubt = channels_first_doubt(self.x, bool(np.any(self.lengths < self.x.shape[1])))
+        # Lengths that fit say where time is.
+        if isinstance(self.x, np.ndarray) and not lengths_given:
+            doubt = channels_first_doubt(self.x)
             if doubt:
                 warnings.warn(f"Split: {doubt}", stacklevel=4)
 

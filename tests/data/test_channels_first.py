@@ -81,8 +81,10 @@ def test_recordings_with_channels_last_are_not(name: str) -> None:
     assert not warned(RIGHT[name]())
 
 
-def test_padding_proves_where_time_is() -> None:
+def test_lengths_say_where_time_is() -> None:
     assert not warned(SIGNALS, lengths=[5] * 30)
+    # Pictures that a loader holds later, as in gallery/fashion_mnist.py.
+    assert not warned(PICTURES[:, None], lengths=[1] * 30)
 
 
 def test_what_the_message_advises_is_silent() -> None:
