@@ -21,6 +21,7 @@ MARKS = "<!-- house: begin -->", "<!-- house: end -->"
 WORDS = {
     "cli": "command line",
     "visualize": "figures",
+    "recipe": "a classifier in one call",
     "silicon": "benches, calibration, chip in the loop",
     "interop": "NIR, StableHLO",
     "deploy": "rules, placement, power, bundles",
