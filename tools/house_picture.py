@@ -26,7 +26,7 @@ WORDS = {
     "interop": "NIR, StableHLO",
     "deploy": "rules, placement, power, bundles",
     "data": "data sets, encodings",
-    "train": "losses, schedules, projections",
+    "train": "training loop, losses, schedules",
     "init": "starting points",
     "transform": "a whole net in time",
     "nn": "modules and protocols",

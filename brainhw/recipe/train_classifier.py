@@ -91,6 +91,8 @@ def train_classifier(
     _arguments.flag(progress, call=call, name="progress")
     recordings, of_each, in_shape, labels = _recordings(x, y, lengths, call)
     classes = tuple(str(one) for one in np.unique(labels))
+    if any("\n" in name for name in classes):
+        raise ValueError(f"{call}: the name of a class in y has a line break; give names of one line.")
     numbers = class_numbers(labels, classes, call=call)
     n_neurons = sum(spec.cores)
     voters = n_voters(len(classes), n_neurons)
@@ -144,7 +146,7 @@ def _recordings(x: Any, y: Any, lengths: Any, call: str) -> tuple[np.ndarray, np
         raise TypeError(f"{call}: y is missing; give the class of each recording, or a Split.")
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
     in_shape = array.shape[1:] if array.ndim == 2 else array.shape[2:]
-    recordings, of_each = checked(array[:, None] if array.ndim == 2 else array, lengths, in_shape, call=call)
+    recordings, of_each = checked(array, lengths, in_shape, call=call)
     labels = np.asarray(y)
     if labels.shape != (len(recordings),) or labels.dtype.kind not in "iubUS":
         raise TypeError(
