@@ -29,7 +29,7 @@ __all__ = ["train_classifier"]
 
 # Chosen by cross-validation on the training recordings of ten sets (docs/recipe.md).
 _DT = 1.0 * u.ms
-_STEPS, _POWER = 60, 8.0
+_STEPS, _POWER = 100, 8.0
 _EPOCHS, _SIGNS_HARD, _N_BATCHES, _BATCH_SIZE = 10, 3, 60, 64
 _RATE, _MAX_GRADIENT = 1e-2, 5.0
 
@@ -47,7 +47,7 @@ def train_classifier(
     r"""Train a classifier of recordings that fits a chip and breaks none of its rules.
 
     No option has to be chosen for the data. A stage before the chip describes each recording by features
-    (:class:`Encoding`); the chip holds them for 60 steps of 1 ms and counts the spikes of the voters of each class. The
+    (:class:`Encoding`); the chip holds them for 100 steps of 1 ms and counts the spikes of the voters of each class. The
     network, a hidden layer and up to 20 voters a class that fill the chip together, learns the answers of a teacher on
     mixtures of the recordings, so that a few dozen suffice. The teacher is kernel ridge regression or logistic
     regression, whichever is right more often in a cross-validation. Signs of weights harden in the first third; every

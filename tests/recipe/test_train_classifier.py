@@ -39,7 +39,7 @@ def test_held_inputs_are_run_as_rollout_runs_them(classifier: Any) -> None:
     rows = jnp.asarray(classifier.encoding(X[:5], LENGTHS[:5]))
     with brainstate.environ.context(dt=classifier.dt):
         expected = bh.rollout(classifier.net, jnp.asarray(classifier.inputs(X[:5], LENGTHS[:5])).swapaxes(0, 1))[0]
-        np.testing.assert_array_equal(run_held(classifier.net, rows, 60), expected)
+        np.testing.assert_array_equal(run_held(classifier.net, rows, 100), expected)
     assert expected.sum() > 0
 
 
@@ -108,7 +108,7 @@ def test_labels_that_the_training_had_not_are_named(classifier: Any) -> None:
 def test_static_data_without_steps(chip: str) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(200) % 4 + 1  # whole numbers from 1
-    x = rng.normal(size=(200, 12)) + 2 * np.eye(4)[y - 1].repeat(3, axis=1)
+    x = rng.normal(size=(200, 12)) + 3 * np.eye(4)[y - 1].repeat(3, axis=1)
     x[:, 5] = 3.0  # a feature that never changes
     found = bh.recipe.train_classifier(x[:100], y[:100], chip=chip, progress=False)
     report = found.report(x[100:], y[100:])
