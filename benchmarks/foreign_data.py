@@ -1,9 +1,9 @@
 """The recipe on data sets that brainhw never saw: ``python -m benchmarks.foreign_data [SET ...]``.
 
-Sets that come with aeon, in their official splits, and the digits of scikit-learn, a quarter of them held out; each on two
-chips and three seeds with `bh.recipe.train_classifier` as it is. Beside them, run here: logistic regression on flattened
-input, the better of raw and standardised, and ROCKET as aeon has it. aeon and scikit-learn are no dependencies of
-brainhw: install them first.
+Sets that come with aeon, in their official splits, and the digits of scikit-learn, a quarter of them held out; each on
+two chips and three seeds with `bh.recipe.train_classifier` as it is. Beside them, run here: logistic regression on
+flattened input, the better of raw and standardised, and ROCKET as aeon has it. aeon and scikit-learn are no
+dependencies of brainhw: install them first.
 """
 
 from __future__ import annotations

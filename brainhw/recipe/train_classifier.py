@@ -32,6 +32,7 @@ _DT = 1.0 * u.ms
 _STEPS, _POWER = 100, 8.0
 _EPOCHS, _SIGNS_HARD, _N_BATCHES, _BATCH_SIZE = 10, 3, 60, 64
 _RATE, _MAX_GRADIENT = 1e-2, 5.0
+_FLOOR, _SCALE = 5.0, 0.5
 
 
 def train_classifier(
@@ -47,9 +48,9 @@ def train_classifier(
     r"""Train a classifier of recordings that fits a chip and breaks none of its rules.
 
     No option has to be chosen for the data. A stage before the chip describes each recording by features
-    (:class:`Encoding`); the chip holds them for 100 steps of 1 ms and counts the spikes of the voters of each class. The
-    network, a hidden layer and up to 20 voters a class that fill the chip together, learns the answers of a teacher on
-    mixtures of the recordings, so that a few dozen suffice. The teacher is kernel ridge regression or logistic
+    (:class:`Encoding`); the chip holds them for 100 steps of 1 ms, and the voters of each class count by their spikes.
+    The network, a hidden layer and up to 20 voters a class that fill the chip together, learns the answers of a teacher
+    on mixtures of the recordings, so that a few dozen suffice. The teacher is kernel ridge regression or logistic
     regression, whichever is right more often in a cross-validation. Signs of weights harden in the first third; every
     batch runs on another sampled chip.
 
@@ -110,7 +111,7 @@ def train_classifier(
     with brainstate.environ.context(dt=_DT):
         net = _started(encoding, features, voters * len(classes), n_neurons, spec, seed)
         mixtures = Mixtures(features, teacher, encoding, n_batches=_N_BATCHES, batch_size=_BATCH_SIZE, seed=seed)
-        of_votes = classifier_loss(len(classes))
+        of_votes = classifier_loss(len(classes), floor=_FLOOR, scale=_SCALE)
 
         def loss(outputs: jax.Array, batch: Batch) -> jax.Array:
             # A batch brings one step of input, which the chip holds.

@@ -17,7 +17,7 @@ __all__ = ["classifier_loss"]
 
 
 def classifier_loss(
-    n_classes: int, *, floor: float = 5.0, ceiling: float = 0.3, scale: float = 0.5
+    n_classes: int, *, floor: float = 1.0, ceiling: float = 0.3, scale: float = 1.0
 ) -> Callable[[jax.Array, Batch], jax.Array]:
     r"""Return a loss for :func:`fit`: cross-entropy of votes, and bounds within which votes decide something.
 
@@ -34,11 +34,11 @@ def classifier_loss(
     n_classes : int
         Number of classes; the output neurons form so many equal, consecutive populations.
     floor : float, optional
-        Votes :math:`f` that the strongest class of each recording should have. Default 5.
+        Votes :math:`f` that the strongest class of each recording should have. Default 1.
     ceiling : float, optional
         Votes :math:`g` a step that the classes should have on the whole. Default 0.3.
     scale : float, optional
-        Factor :math:`a` of votes. Default 0.5.
+        Factor :math:`a` of votes. Default 1.
 
     Returns
     -------
