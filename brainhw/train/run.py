@@ -87,7 +87,9 @@ class Run:
         if self.mesh is not None:
             self._move(lambda array: jax.device_put(array, NamedSharding(self.mesh, PartitionSpec())))
         reason = ""
-        with tqdm(total=epochs, initial=len(self.entries), desc="fit", unit="epoch", disable=not progress) as bar:
+        # `disable=False` would overrule the environment variable TQDM_DISABLE.
+        hidden = {} if progress else {"disable": True}
+        with tqdm(total=epochs, initial=len(self.entries), desc="fit", unit="epoch", **hidden) as bar:
             while not (reason := self._end(epochs, patience, reason)):
                 epoch = len(self.entries)
                 for schedule in self.schedules:
