@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 import brainhw as bh
 from brainhw.data import Split
@@ -160,6 +162,15 @@ def test_a_file_of_a_run_on_another_chip_is_refused(tmp_path: Path) -> None:
     train(on(bh.nn.H1v1Synapse, bh.nn.H1v1Layer), epochs=1, checkpoint=tmp_path / "a.run")
     with pytest.raises(ValueError, match=r"^fit: .*was made with chips 'H1v1 \w+', and here it is 'H1v2 \w+'"):
         train(on(bh.nn.H1v2Synapse, bh.nn.H1v2Layer), epochs=1, checkpoint=tmp_path / "a.run")
+
+
+def test_a_bar_that_the_environment_switches_off_stays_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # So tqdm takes TQDM_DISABLE: as another default.
+    monkeypatch.setattr("brainhw.train.run.tqdm", functools.partial(tqdm, disable=True))
+    bh.train.fit(net(), (X, Y), loss=loss, epochs=1, progress=True)
+    assert not capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights_before_the_epoch() -> None:
