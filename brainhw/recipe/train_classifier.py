@@ -9,8 +9,6 @@ from typing import Any
 
 import brainstate
 import brainunit as u
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
@@ -23,7 +21,7 @@ from brainhw.recipe.encoding import Encoding, checked, features_of, fit_encoding
 from brainhw.recipe.mixtures import Mixtures
 from brainhw.recipe.net import VoterNet, n_voters, run_held
 from brainhw.recipe.teacher import choose_teacher
-from brainhw.train import Batch, SignAnnealing, classifier_loss, fit
+from brainhw.train import SignAnnealing, classifier_loss, fit
 
 __all__ = ["train_classifier"]
 
@@ -111,16 +109,10 @@ def train_classifier(
     with brainstate.environ.context(dt=_DT):
         net = _started(encoding, features, voters * len(classes), n_neurons, spec, seed)
         mixtures = Mixtures(features, teacher, encoding, n_batches=_N_BATCHES, batch_size=_BATCH_SIZE, seed=seed)
-        of_votes = classifier_loss(len(classes), floor=_FLOOR, scale=_SCALE)
-
-        def loss(outputs: jax.Array, batch: Batch) -> jax.Array:
-            # A batch brings one step of input, which the chip holds.
-            return of_votes(outputs, batch._replace(lengths=jnp.full_like(batch.lengths, _STEPS)))
-
         history = fit(
             net,
             mixtures,
-            loss=loss,
+            loss=classifier_loss(len(classes), floor=_FLOOR, scale=_SCALE),
             forward=lambda net, batch: run_held(net, batch.x[0], _STEPS, batch.key),
             epochs=_EPOCHS,
             learning_rate=_RATE,

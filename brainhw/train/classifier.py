@@ -11,7 +11,7 @@ import optax
 
 from brainhw import _arguments
 from brainhw.train.accuracy import population_votes
-from brainhw.train.batch import Batch
+from brainhw.train.batch import Batch, lengths_of
 
 __all__ = ["classifier_loss"]
 
@@ -66,13 +66,14 @@ def classifier_loss(
     scale = _arguments.number(scale, call=call, name="scale", positive=True)
 
     def loss(outputs: jax.Array, batch: Batch) -> jax.Array:
-        votes = population_votes(outputs, n_classes, lengths=batch.lengths)
+        lengths = lengths_of(outputs, batch)
+        votes = population_votes(outputs, n_classes, lengths=lengths)
         if jnp.issubdtype(batch.y.dtype, jnp.integer):
             error = braintools.metric.softmax_cross_entropy_with_integer_labels(scale * votes, batch.y)
         else:
             error = optax.losses.softmax_cross_entropy(scale * votes, batch.y)
         too_few = jax.nn.relu(floor - votes.max(axis=-1))
-        too_many = jax.nn.relu(votes.mean(axis=-1) - ceiling * batch.lengths)
+        too_many = jax.nn.relu(votes.mean(axis=-1) - ceiling * (len(outputs) if lengths is None else lengths))
         return jnp.mean(error + too_few**2 + too_many**2)
 
     return loss
