@@ -16,12 +16,14 @@ __all__ = ["check_lengths", "is_true_step", "zero_padding"]
 
 def check_lengths(lengths: Any, n_steps: int, batch: tuple[int, ...], *, call: str) -> jax.Array:
     """Return lengths as whole numbers of shape ``batch``, from 1 to ``n_steps`` (unless traced), or raise."""
-    given = jnp.asarray(_arguments.as_array(lengths, call=call, name="lengths"))
-    if not jnp.issubdtype(given.dtype, jnp.integer) or given.shape != batch:
+    array = _arguments.as_array(lengths, call=call, name="lengths")
+    # Before JAX makes it its own: a float may be too large for it.
+    if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != batch:
         wanted = f"one for each of {batch[0]} recordings" if batch else "one for the single recording"
         raise ValueError(
             f"{call}: lengths must be whole numbers, {wanted}, shape {batch}; got {_arguments.describe(lengths)}."
         )
+    given = jnp.asarray(array)
     numbers = np.asarray(given) if _arguments.is_concrete(given) else np.ones(0)
     if numbers.size and not (numbers.min() >= 1 and numbers.max() <= n_steps):
         raise ValueError(

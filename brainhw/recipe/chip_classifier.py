@@ -17,7 +17,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._files import path_text
 from brainhw.deploy import export_bundle, load_bundle
-from brainhw.recipe.encoding import Encoding
+from brainhw.recipe.encoding import Encoding, checked
 from brainhw.train.class_report import ClassReport, count, report_on
 from brainhw.train.decision import decide
 from brainhw.train.history import History
@@ -99,10 +99,12 @@ class ChipClassifier:
         ClassReport
             Confusion, recall, and what the network could not say.
         """
-        labels = class_numbers(y, self.classes, call="ChipClassifier.report")
+        call = "ChipClassifier.report"
+        labels = class_numbers(y, self.classes, call=call)
         n, counts, start = len(self.classes), [], 0
-        if len(labels) != len(x):
-            raise ValueError(f"ChipClassifier.report: x holds {len(x)} recordings and y {len(labels)} labels.")
+        n_recordings = len(checked(x, lengths, self.encoding.in_shape, call=call)[0])
+        if len(labels) != n_recordings:
+            raise ValueError(f"{call}: x holds {n_recordings} recordings, and y {len(labels)} labels; give one each.")
         for spikes in self._spikes(x, lengths):
             rows = slice(start, start := start + spikes.shape[1])
             counts.append(count(decide(spikes, n), jnp.asarray(labels[rows]), n))
@@ -141,11 +143,20 @@ class ChipClassifier:
                 yield run(jnp.asarray(rows[start : start + _AT_ONCE]))
 
 
+def label_array(y: Any, *, call: str) -> np.ndarray:
+    """Return names or whole numbers of classes as an array ``[n]``, or raise."""
+    try:
+        labels = np.asarray(y)
+    except Exception:  # ragged lists, Quantities and keys raise different exceptions
+        labels = np.asarray(None)
+    if labels.ndim != 1 or labels.dtype.kind not in "iubUS":
+        raise TypeError(f"{call}: y must hold one name or whole number a recording; got {_arguments.describe(y)}.")
+    return labels
+
+
 def class_numbers(y: Any, classes: tuple[str, ...], *, call: str) -> np.ndarray:
     """Return the number of each label, or raise for one that no class has."""
-    labels = np.asarray(y)
-    if labels.ndim != 1 or labels.dtype.kind not in "iubUSO":
-        raise TypeError(f"{call}: y must hold one name or whole number a recording; got {_arguments.describe(y)}.")
+    labels = label_array(y, call=call)
     places = {name: i for i, name in enumerate(classes)}
     names = [str(one) for one in labels.tolist()]
     if unknown := sorted({name for name in names if name not in places}):

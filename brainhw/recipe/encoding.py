@@ -10,9 +10,9 @@ from typing import Any, final
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._files import FileKind, Sealed
+from brainhw._files import FileKind, Sealed, path_text
 from brainhw._plain_json import parse_json, text_of
-from brainhw.data.dataset import Split
+from brainhw.kernel.lengths import check_lengths
 from brainhw.recipe.features import WINDOWS, position_means, statistics
 
 __all__ = ["Encoding", "fit_encoding"]
@@ -116,6 +116,7 @@ class Encoding:
         content = dataclasses.asdict(self)
         plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in content.items()}
         plain |= {"windows": list(self.windows), "in_shape": list(self.in_shape)}
+        path = path_text(path, call="Encoding.save", what="an encoding")
         _FILE.write(path, text_of(plain).encode(), call="Encoding.save")
 
     @classmethod
@@ -180,10 +181,13 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
             f"{call}: x must hold recordings [n, T, {', '.join(map(str, shape))}], as those that were trained with; "
             f"got shape {array.shape}."
         )
-    split = Split(array, np.zeros(len(array), int), *([] if lengths is None else [lengths]))
-    if not len(split) or split.lengths.min() < 1:
-        raise ValueError(f"{call}: x must hold recordings of at least one step; got lengths {split.lengths[:5]}.")
-    return array.reshape(*array.shape[:2], -1).astype(float), split.lengths
+    if not len(array) or not array.shape[1]:
+        raise ValueError(f"{call}: x must hold recordings of at least one step; got shape {array.shape}.")
+    _arguments.check_finite(array, call=call, name="x")
+    steps = np.full(len(array), array.shape[1])
+    if lengths is not None:
+        steps = np.asarray(check_lengths(lengths, array.shape[1], (len(array),), call=call))
+    return array.reshape(*array.shape[:2], -1).astype(float), steps
 
 
 def features_of(x: np.ndarray, lengths: np.ndarray, n_parts: int, windows: tuple[int, ...]) -> list[np.ndarray]:

@@ -13,10 +13,11 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, get_chip
+from brainhw.data.channels_first import channels_first_doubt
 from brainhw.data.dataset import Split
 from brainhw.deploy import check_deployable
 from brainhw.init import fluct_init
-from brainhw.recipe.chip_classifier import ChipClassifier, class_numbers
+from brainhw.recipe.chip_classifier import ChipClassifier, class_numbers, label_array
 from brainhw.recipe.encoding import Encoding, checked, features_of, fit_encoding
 from brainhw.recipe.mixtures import Mixtures
 from brainhw.recipe.net import VoterNet, n_voters, run_held
@@ -138,13 +139,16 @@ def _recordings(x: Any, y: Any, lengths: Any, call: str) -> tuple[np.ndarray, np
     if y is None:
         raise TypeError(f"{call}: y is missing; give the class of each recording, or a Split.")
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
+    if array.ndim < 2:
+        raise ValueError(f"{call}: x must be [n, T, *channels], or [n, features] without steps; got {array.shape}.")
     in_shape = array.shape[1:] if array.ndim == 2 else array.shape[2:]
     recordings, of_each = checked(array, lengths, in_shape, call=call)
-    labels = np.asarray(y)
-    if labels.shape != (len(recordings),) or labels.dtype.kind not in "iubUS":
-        raise TypeError(
-            f"{call}: y must hold one name or whole number for each of {len(recordings)} recordings; got "
-            f"{_arguments.describe(labels)}."
+    if lengths is None and array.ndim == 3 and (doubt := channels_first_doubt(array)):
+        warnings.warn(f"{call}: {doubt}", stacklevel=4)
+    labels = label_array(y, call=call)
+    if len(labels) != len(recordings):
+        raise ValueError(
+            f"{call}: y must hold one name or whole number for each of {len(recordings)} recordings; got {len(labels)}."
         )
     return recordings, of_each, in_shape, labels
 

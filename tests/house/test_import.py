@@ -15,8 +15,8 @@ import brainhw as bh
 pytestmark = pytest.mark.no_dt
 
 WINGS = (
-    "chip", "data", "deploy", "init", "interop", "kernel", "nn", "silicon", "surrogate", "train", "transform",
-    "visualize",
+    "chip", "data", "deploy", "init", "interop", "kernel", "nn", "recipe", "silicon", "surrogate", "train",
+    "transform", "visualize",
 )  # fmt: skip
 HEAVY = ("brainstate", "braintools", "brainunit", "jax", "matplotlib", "numpy", "rich", "scipy", "tqdm")
 

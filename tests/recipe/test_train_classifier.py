@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nonsense_values import NONSENSE
 from recipe_sets import recordings
 
 import brainhw as bh
+from brainhw._files import path_text
 from brainhw.recipe.net import n_voters, run_held
 
 X, Y, LENGTHS = recordings(30, 2)
@@ -79,8 +83,8 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
         ((X, Y[:5]), r"y must hold one name or whole number for each of 30 recordings"),
         ((X, np.arange(30.0)), r"y must hold one name or whole number"),
         ((X, ["a"] * 30), r"y must name from 2 to 100 classes on H1v2 with its 200 neurons; got 1"),
-        ((X * np.nan, Y), "NaN"),
-        ((X, Y, np.zeros(30, int)), r"recordings of at least one step"),
+        ((X * np.nan, Y), "NaN|finite"),
+        ((X, Y, np.zeros(30, int)), r"lengths must lie between 1 and the 30 steps"),
         ((X, Y, np.full(30, 31)), "lengths"),
         ((X[0, 0], Y), r"x"),
         ((bh.data.Split(X, np.arange(30) % 3), Y), "a Split has labels and lengths of its own"),
@@ -116,3 +120,44 @@ def test_static_data_without_steps(chip: str) -> None:
     assert report.accuracy >= 0.95
     assert report.silent == 0
     assert u.get_unit(found.dt) == u.ms
+
+
+class Reached(Exception):
+    """The training would begin."""
+
+
+# What is right although it looks like nonsense.
+RIGHT = {
+    "x": set(),
+    "y": set(),
+    "lengths": {"None"},
+    "seed": {"0", "0-d numpy 2"},
+    "progress": {"True", "False", "np.bool_"},
+    "checkpoint": {"None", "'False'", "'abc'", "'3'", "'a\\nb'", "bytes", "a path", "a folder"},
+}
+
+
+@pytest.mark.parametrize("argument", ["x", "y", "lengths", "chip", "seed", "progress", "checkpoint"])
+def test_nonsense_is_refused_before_the_training(argument: str, monkeypatch: Any, tmp_path: Path) -> None:
+    def begin(*_: Any, checkpoint: Any, **__: Any) -> None:
+        if checkpoint is not None:
+            path_text(checkpoint, call="train_classifier", what="checkpoint")
+        raise Reached
+
+    module = importlib.import_module("brainhw.recipe.train_classifier")
+    monkeypatch.setattr(module, "fit", begin)
+    monkeypatch.setattr(module, "fluct_init", lambda *_, **__: None)
+    monkeypatch.chdir(tmp_path)
+    valid = {"x": X[:12], "y": Y[:12], "lengths": LENGTHS[:12], "progress": False}
+    reached, refused = set(), {}
+    for label, make in NONSENSE.items():
+        try:
+            bh.recipe.train_classifier(**{**valid, argument: make()})
+        except Reached:
+            reached.add(label)
+        except (TypeError, ValueError, RuntimeError) as error:
+            refused[label] = str(error)
+    for label, text in refused.items():
+        assert re.match(r"train_classifier: ", text), (label, text)
+        assert "\n" not in text, label
+    assert reached <= RIGHT.get(argument, set()), reached

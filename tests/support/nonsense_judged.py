@@ -135,6 +135,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "words": ((*EMPTY, "['a']", "strings [3]"), "any words, or none"),
     "record": ((*EMPTY, "['a']", "strings [3]"), "a stream looks a name up in its first step, and refuses it there"),
     "optional path to write": (("None", *WORDS, "bytes"), "a file name, or no file"),
+    "stem to write": ((*WORDS, "bytes", "a folder"), "the name of two files, without an ending"),
     "path to write": ((*WORDS, "bytes"), "a file name; Python takes bytes"),
     "path of a folder to write": ((*WORDS, "bytes", "a folder"), "a folder, new or old"),
     "path of a folder": (("a folder",), "a folder; one without a program is refused"),

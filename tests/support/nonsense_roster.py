@@ -18,6 +18,7 @@ import numpy as np
 import valid_calls_data
 import valid_calls_net
 import valid_calls_nn
+import valid_calls_recipe
 import valid_calls_silicon
 import valid_calls_silicon_devices
 import valid_calls_silicon_fits
@@ -32,6 +33,7 @@ from valid_calls import CALLS, Valid
 assert valid_calls_data
 assert valid_calls_net
 assert valid_calls_nn
+assert valid_calls_recipe
 assert valid_calls_silicon
 assert valid_calls_silicon_devices
 assert valid_calls_silicon_fits

@@ -29,6 +29,7 @@ WINGS = (
     "brainhw.interop.stablehlo",
     "brainhw.kernel",
     "brainhw.nn",
+    "brainhw.recipe",
     "brainhw.silicon",
     "brainhw.surrogate",
     "brainhw.train",

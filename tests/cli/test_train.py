@@ -1,0 +1,69 @@
+"""The command that trains: what it shows and writes, the stage before the chip in `run`, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from recipe_sets import recordings
+
+from brainhw.cli import main
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: Any) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    for name, n, seed in (("train", 36, 1), ("test", 18, 2)):
+        x, y, lengths = recordings(n, seed)
+        np.savez(folder / f"{name}.npz", x=x, y=y, lengths=lengths)
+    return folder
+
+
+@pytest.mark.slow
+def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(home)
+    assert main(["train", "train.npz", "--test", "test.npz", "--out", "mine"]) == 0
+    shown = capsys.readouterr().out
+    assert "36 recordings of 3 classes" in shown
+    assert "swing" in shown
+    last = [line for line in shown.splitlines() if line.startswith("accuracy")]
+    assert sorted(file.name for file in home.iterdir()) == ["mine.bundle", "mine.encoding", "test.npz", "train.npz"]
+    assert main(["run", "mine.bundle", "test.npz", "--encoding", "mine.encoding"]) == 0
+    again = capsys.readouterr().out
+    assert last == [line for line in again.splitlines() if line.startswith("accuracy")]
+    assert "swing" in again
+    assert main(["run", "mine.bundle", "test.npz", "--encoding", "mine.bundle"]) == 1
+    assert "mine.bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["nowhere.npz"], "does not exist"),
+        (["train.npz", "--chip", "h9"], "h9"),
+        (["train.npz", "--test", "nowhere.npz"], "nowhere.npz"),
+        (["labels.npz"], "labels of 'labels.npz' must be names or whole numbers of shape (36,)"),
+        (["flat.npz"], "must be numbers of shape [recordings, steps, channels]"),
+        (["nan.npz"], "NaN or infinite"),
+        (["long.npz"], "lengths of 'long.npz' must lie between 1 and 30 steps"),
+        (["train.npz", "--out", "no/such/folder/x"], "no/such/folder"),
+    ],
+)
+def test_bad_words_and_files_are_one_line(
+    home: Path, capsys: Any, monkeypatch: Any, words: list[str], match: str
+) -> None:
+    monkeypatch.chdir(home)
+    x, y, lengths = recordings(36, 1)
+    np.savez("labels.npz", x=x, y=y[:5])
+    np.savez("flat.npz", x=x[:, 0, 0], y=y)
+    np.savez("nan.npz", x=x * np.nan, y=y)
+    np.savez("long.npz", x=x, y=y, lengths=lengths + 30)
+    assert main(["train", *words]) == 1
+    error = capsys.readouterr().err
+    assert match in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    for name in ("labels", "flat", "nan", "long"):
+        (home / f"{name}.npz").unlink()
