@@ -1,19 +1,15 @@
-"""What the training scripts of this folder share: options, a loop that resumes to the bit, figures, a result line."""
+"""What the training scripts of this folder share: options, the saved run, figures, a result line."""
 
 from __future__ import annotations
 
-import abc
 import argparse
-import functools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import brainstate
-import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
@@ -22,11 +18,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
-from _checkpoint import read_checkpoint, write_checkpoint
 from _saving import make_folder, save_figure, save_json
 from matplotlib.ticker import MaxNLocator
-from tqdm import tqdm
 
 import brainhw as bh
 
@@ -34,6 +27,11 @@ FAMILIES = {
     "h1v1": (bh.nn.H1v1Synapse, bh.nn.H1v1Layer, bh.nn.H1v1Frontend),
     "h1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer, bh.nn.H1v2Frontend),
 }
+RUN = "training.run"  # the saved run, in the folder of a script
+# Options that a resumed run may change: the result of its training does not depend on them.
+MAY_CHANGE = (
+    "out", "resume", "stop_after", "root", "devices", "processes", "process", "coordinator", "compare",
+)  # fmt: skip
 
 
 def positive(text: str) -> int:
@@ -59,182 +57,68 @@ def options(description: str, *, epochs: int, out: str, chip: bool = True) -> ar
     return parser
 
 
-class Training(abc.ABC):
-    """A training run that is saved, and resumed to the bit.
-
-    Everything random in an epoch depends on the seed and the number of the epoch alone, so the saved file needs no
-    random state.
+class Training:
+    """What surrounds :func:`brainhw.train.fit` in a script: the saved run, figures, ``result.json`` and the last line.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, with spiking layers ``layers`` (names of attributes) whose rates are reported.
+        The network.
     arguments : argparse.Namespace
         The options of the script.
-    learning_rate, batch_size : float, int
-        Adam's first rate, which falls along a cosine to a fiftieth, and the batch size.
-    max_gradient : float, optional
-        Norm that the gradient of all parameters together is cut down to.
+    layers : tuple of str
+        Attributes of ``net`` that hold spiking layers; their rates are reported.
+    setting : str
+        What is trained, in a few words for the last line.
     """
 
-    constrain: Callable[[brainstate.nn.Module], None] | None = None  # brings parameters back in range after a step
-    begin: Callable[[int], None] | None = None  # sets what a schedule changes, given the epoch
-    draw: Callable[[bh.data.Split, list[jax.Array]], None] | None = None  # saves what there is to see in the spikes
-    bar: Mapping[str, Any] = MappingProxyType({"desc": "training"})  # what the progress bar is called with
-
     def __init__(
-        self,
-        net: brainstate.nn.Module,
-        arguments: argparse.Namespace,
-        *,
-        n_train: int,
-        learning_rate: float,
-        batch_size: int,
-        layers: tuple[str, ...],
-        max_gradient: float | None = None,
+        self, net: brainstate.nn.Module, arguments: argparse.Namespace, *, layers: tuple[str, ...], setting: str
     ) -> None:
-        self.net, self.arguments, self.layers = net, arguments, layers
-        self.batch_size = batch_size
+        self.net, self.arguments, self.layers, self.setting = net, arguments, layers, setting
         self.started = time.perf_counter()
-        n_steps = arguments.epochs * -(-n_train // batch_size)
-        schedule = optax.cosine_decay_schedule(learning_rate, n_steps, alpha=0.02)
-        self.weights = net.states(brainstate.ParamState)
-        clip = optax.identity() if max_gradient is None else optax.clip_by_global_norm(max_gradient)
-        self.optimizer = braintools.optim.OptaxOptimizer(tx=optax.chain(clip, optax.adam(schedule)))
-        self.optimizer.register_trainable_weights(self.weights)
-        self.history: list[dict[str, float]] = []
-        self.epoch_seconds: list[float] = []
-        self.path = arguments.out / "run.msgpack"
-        # What must be equal for the resumed run to be the same run.
-        changing = ("out", "resume", "stop_after", "root")
-        self.identity = json.dumps({k: str(v) for k, v in vars(arguments).items() if k not in changing}, sort_keys=True)
-
-    @abc.abstractmethod
-    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
-        """Return the accuracy of what the net gave out, ``[T, B, ...]``."""
+        self.path = arguments.out / RUN
+        make_folder(arguments.out)
+        if jax.process_index() == 0:
+            self._begin()
 
     @property
-    @abc.abstractmethod
-    def setting(self) -> str:
-        """What was trained, in a few words for the result line."""
+    def options(self) -> dict[str, Any]:
+        """Arguments of ``fit`` that the options of the script decide."""
+        # The test split is only looked at, so the last weights stay.
+        return {
+            "epochs": self.arguments.epochs,
+            "seed": self.arguments.seed,
+            "keep": "last",
+            "checkpoint": self.path,
+            "callbacks": [self._stop],
+            "progress": jax.process_index() == 0,
+        }
 
-    def examine(self) -> dict[str, tuple[float, str]]:
-        """Return further numbers for the result, each with its words for the result line; may save figures."""
-        return {}
+    def finish(self, history: bh.train.History, test: bh.data.Split, **found: tuple[float, str]) -> dict[str, Any]:
+        """Save figures and the result, print its line, and return its numbers.
 
-    def place(self, batch: bh.data.Split) -> tuple[jax.Array, jax.Array]:
-        """Turn recordings into what the net takes: ``x [T, B, N]`` and ``y``, on the device that computes."""
-        return time_major(batch.x), jnp.asarray(batch.y)
-
-    def ready(self) -> None:
-        """See that the run can be saved, and take up the saved one where that is asked for."""
-        make_folder(self.arguments.out)
-        if self.arguments.resume:
-            self.load()
-
-    def train(self, train: bh.data.Split, test: bh.data.Split, loss: Callable[..., Any]) -> None:
-        """Train to the last epoch with a progress bar, saving as it goes.
-
-        ``loss(x, y, key)`` returns the loss and the accuracy of a batch ``x [T, B, N]``, ``y [B]`` or ``[B, T]``; the
-        key is another for every batch of the training.
+        ``found`` holds further numbers for the result, each with its words for the line.
         """
-        gradient = brainstate.transform.grad(loss, self.weights, has_aux=True, return_value=True)
-
-        @brainstate.transform.jit
-        def step(x: jax.Array, y: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            grads, value, hits = gradient(x, y, key)
-            self.optimizer.update(grads)
-            if self.constrain is not None:
-                self.constrain(self.net)
-            return value, hits
-
-        self.ready()
-        first, last = len(self.history), self.arguments.epochs
-        last = min(last, self.arguments.stop_after or last)
-        tested = self.place(test)
-        bar = tqdm(range(first, last), unit="epoch", initial=first, total=last, **self.bar)
-        for epoch in bar:
-            begun = time.perf_counter()
-            if self.begin is not None:
-                self.begin(epoch)
-            batches = bh.data.batches(train, self.batch_size, seed=self.arguments.seed, epoch=epoch)
-            key = jax.random.fold_in(jax.random.key(self.arguments.seed), epoch)
-            values = np.array([step(*self.place(batch), jax.random.fold_in(key, i)) for i, batch in enumerate(batches)])
-            hits, _ = self._forward(*tested)
-            entry = dict(zip(("loss", "accuracy"), values.mean(axis=0).tolist(), strict=True))
-            self.history.append({**entry, "test_accuracy": float(hits)})
-            self.epoch_seconds.append(time.perf_counter() - begun)
-            bar.set_postfix({name: f"{value:.3f}" for name, value in self.history[-1].items()})
-            if (epoch + 1) % 10 == 0:
-                self.save()
-        self.save()
-
-    @functools.cached_property
-    def _forward(self) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, list[jax.Array]]]:
-        names = tuple(f"{layer}.spk" for layer in self.layers)
-
-        @brainstate.transform.jit
-        def forward(x: jax.Array, y: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
-            outputs, seen = bh.rollout(self.net, x, record=names)
-            # Scored inside, where a mesh of devices adds up what each of them holds.
-            return self.score(outputs, y), [seen[name] for name in names]
-
-        return forward
-
-    def run(self, split: bh.data.Split) -> list[jax.Array]:
-        """Return the spikes ``[T, B, N]`` of every reported layer on a whole split."""
-        return self._forward(*self.place(split))[1]
-
-    def save(self) -> None:
-        """Write the run; a crash while writing leaves the old file whole."""
-        notes = {"history": json.dumps(self.history), "identity": self.identity}
-        write_checkpoint(self.path, self._content(), notes, call="--out")
-
-    def load(self) -> None:
-        """Take up the saved run, refusing one that was started with other options."""
-        if not self.path.exists():
-            raise SystemExit(f"--resume: there is no saved run at {self.path}; run once without --resume.")
-        try:
-            saved = read_checkpoint(self.path, call="--resume")
-            identity = saved.notes.get("identity")
-            if identity != self.identity:
-                raise SystemExit(f"--resume: {self.path} was started with {identity}, now {self.identity}.")
-            # All of it is checked before any of it is taken up.
-            content = saved.tree_like(self._content())
-            history = json.loads(saved.notes["history"])
-        except (ValueError, KeyError) as error:
-            raise SystemExit(f"{error} To begin again, leave out --resume.") from None
-        for path, state in self.weights.items():
-            state.value = content["weights"]["/".join(map(str, path))]
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.history = history
-
-    def _content(self) -> dict[str, Any]:
-        weights = {"/".join(map(str, path)): state.value for path, state in self.weights.items()}
-        return {"weights": weights, "optimizer": self.optimizer.state_dict()}
-
-    def finish(self, test: bh.data.Split) -> dict[str, float]:
-        """Save the figures and the result, print its line, and return its numbers."""
-        curves(self.history, self.arguments.out / "training.png")
-        spikes = self.run(test)
-        if self.draw is not None:
-            self.draw(test, spikes)
+        curves(history, self.arguments.out / "training.png")
+        spikes = self.spikes(test)
+        found = {**self.examine(test, spikes), **found}
         dt = float(brainstate.environ.get_dt().to(u.second).mantissa)
         # Silence after the end of a recording would lower the rates. A frame may be held for several steps.
         n_steps = len(spikes[0])
         real = np.arange(n_steps)[:, None] < np.asarray(test.lengths) * (n_steps // test.x.shape[1])
         rates = {layer: float(np.asarray(s)[real].mean()) / dt for layer, s in zip(self.layers, spikes, strict=True)}
-        examined = self.examine()
+        by_epoch = history.column("validation_accuracy").tolist()
         result = {
-            "test_accuracy": self.history[-1]["test_accuracy"],
-            "by_epoch": [round(h["test_accuracy"], 4) for h in self.history],
-            **{name: number for name, (number, _) in examined.items()},
+            "test_accuracy": by_epoch[-1],
+            "by_epoch": [round(accuracy, 4) for accuracy in by_epoch],
+            **{name: number for name, (number, _) in found.items()},
             "rates_hz": rates,
             "seconds": time.perf_counter() - self.started,
         }
         parts = [
             f"test accuracy {result['test_accuracy']:.4f}",
-            *(words for _, words in examined.values()),
+            *(words for _, words in found.values()),
             "mean rate " + ", ".join(f"{layer} {rate:.1f} Hz" for layer, rate in rates.items()),
             f"{result['seconds']:.1f} s",
             f"{self.setting}, seed {self.arguments.seed}",
@@ -243,41 +127,74 @@ class Training(abc.ABC):
         print(" | ".join(parts))
         return result
 
+    def inputs(self, split: bh.data.Split) -> jax.Array:
+        """Return recordings as the net takes them, ``[T, B, N]``."""
+        return time_major(split.x)
+
+    def spikes(self, split: bh.data.Split) -> list[jax.Array]:
+        """Return the spikes ``[T, B, N]`` of every reported layer on a whole split."""
+        names = tuple(f"{layer}.spk" for layer in self.layers)
+        forward = brainstate.transform.jit(lambda x: bh.rollout(self.net, x, record=names)[1])
+        seen = forward(self.inputs(split))
+        return [seen[name] for name in names]
+
+    def examine(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, tuple[float, str]]:
+        """Save further figures, and return further numbers with their words for the last line."""
+        return {}
+
+    def weights(self) -> dict[str, tuple[float, str]]:
+        """Draw the weights, and count those out of range."""
+        _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+        self.figure(bh.visualize.plot_weight_histogram(self.net, ax=ax), "weights.png")
+        n = bh.train.out_of_range(self.net)
+        return {"out_of_range": (n, f"{n} weights out of range")}
+
+    def figure(self, ax: plt.Axes, name: str) -> None:
+        """Save a figure into the folder of the run."""
+        save_figure(ax.figure, self.arguments.out / name)
+        plt.close(ax.figure)
+
+    def _begin(self) -> None:
+        """Check that the saved run may go on, or make way for a new one."""
+        options = {name: str(value) for name, value in vars(self.arguments).items() if name not in MAY_CHANGE}
+        path = self.arguments.out / "options.json"
+        if not self.arguments.resume:
+            self.path.unlink(missing_ok=True)
+            save_json(options, path)
+            return
+        if not self.path.exists():
+            raise SystemExit(f"--resume: there is no saved run at {self.path}; run once without --resume.")
+        try:
+            saved = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"--resume: cannot read {str(path)!r} ({error}). Run once without --resume.") from None
+        if saved != options:
+            raise SystemExit(f"--resume: {self.path} was started with {saved}, now {options}.")
+
+    def _stop(self, epoch: int, numbers: Mapping[str, float] | None) -> bool:
+        stop = self.arguments.stop_after
+        return numbers is not None and stop is not None and stop <= epoch + 1 < self.arguments.epochs
+
 
 class Run(Training):
-    """A classifier on a chip whose output populations vote by spike count, its weights kept in the chip's range."""
-
-    constrain = staticmethod(bh.train.clip_weights)
+    """The same for a classifier on a chip, whose output populations vote by spike count."""
 
     def __init__(self, net: brainstate.nn.Module, arguments: argparse.Namespace, *, n_classes: int, **kw: Any) -> None:
         super().__init__(net, arguments, **kw)
         self.n_classes = n_classes
 
-    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
-        """Return the share of recordings whose most active population is the right one."""
-        return bh.train.accuracy_population(outputs, y, self.n_classes)
-
-    @property
-    def setting(self) -> str:
-        """Chip and initialiser."""
-        return f"{self.arguments.chip}, {self.arguments.init} init"
-
-    def draw(self, test: bh.data.Split, spikes: list[jax.Array]) -> None:
-        """Draw the spikes of the first recording, layer above layer."""
+    def examine(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, tuple[float, str]]:
+        """Draw one recording and the weights, and count weights out of range."""
         ax = stacked_raster(
             spikes, self.layers, n_steps=int(test.lengths[0]), populations=self.n_classes, right=int(test.y[0])
         )
-        save_figure(ax.figure, self.arguments.out / "raster.png")
-        plt.close(ax.figure)
+        self.figure(ax, "raster.png")
+        return self.weights()
 
-    def examine(self) -> dict[str, tuple[float, str]]:
-        """Draw the weights and count those out of range."""
-        figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
-        bh.visualize.plot_weight_histogram(self.net, ax=ax)
-        save_figure(figure, self.arguments.out / "weights.png")
-        plt.close(figure)
-        n = bh.train.out_of_range(self.net)
-        return {"out_of_range": (n, f"{n} weights out of range")}
+
+def every_step(split: bh.data.Split) -> bh.data.Split:
+    """Return recordings of full length: spikes in the padding count, too."""
+    return bh.data.Split(x=split.x, y=split.y)
 
 
 def time_major(x: np.ndarray) -> jax.Array:
@@ -285,14 +202,14 @@ def time_major(x: np.ndarray) -> jax.Array:
     return jnp.asarray(np.swapaxes(x, 0, 1))
 
 
-def curves(history: list[dict[str, float]], path: Path) -> None:
+def curves(history: bh.train.History, path: Path) -> None:
     """Draw loss and accuracy over epochs."""
-    epochs = np.arange(1, len(history) + 1)
+    epochs = np.arange(1, len(history.epochs) + 1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    left.plot(epochs, [h["loss"] for h in history])
+    left.plot(epochs, history.column("loss"))
     left.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    right.plot(epochs, [h["accuracy"] for h in history], label="training")
-    right.plot(epochs, [h["test_accuracy"] for h in history], label="test")
+    right.plot(epochs, history.column("accuracy"), label="training")
+    right.plot(epochs, history.column("validation_accuracy"), label="test")
     right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
     right.legend(frameon=False, loc="lower right")
     for ax in (left, right):

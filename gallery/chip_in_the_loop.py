@@ -13,7 +13,6 @@ import copy
 import functools
 import shlex
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import spoken_digits_h1 as digits
-from _saving import make_folder, save_arrays, save_figure, save_json
-from _training import FAMILIES, positive
+from _saving import make_folder, save_figure, save_json
+from _training import FAMILIES, every_step, positive
 from tqdm import tqdm
 
 import brainhw as bh
@@ -115,17 +114,6 @@ class Study:
         """Return the share of recordings whose most active population is the right one."""
         return bh.train.accuracy_population(outputs, y, self.task.n_classes)
 
-    def optimizer(self, rate: float, epochs: int) -> Any:
-        """Return Adam with a rate that falls along a cosine."""
-        steps = epochs * -(-len(self.train_split) // self.task.batch_size)
-        return braintools.optim.OptaxOptimizer(tx=optax.adam(optax.cosine_decay_schedule(rate, steps, alpha=0.02)))
-
-    def epochs_of(self, step: Callable[[Any, Any], Any], epochs: int, what: str) -> None:
-        """Call ``step(x, y)`` for each batch of some epochs."""
-        for epoch in tqdm(range(epochs), desc=what, unit="epoch", leave=False):
-            for batch in bh.data.batches(self.train_split, self.task.batch_size, seed=self.arguments.seed, epoch=epoch):
-                step(*_time_major(batch))
-
     def start(self) -> brainstate.nn.Module:
         """Return the network trained on the preset; the weights are kept in the folder of the run."""
         arguments = self.arguments
@@ -133,37 +121,30 @@ class Study:
         net = self.task.net(arguments.chip)
         epochs = 2 if arguments.smoke else self.task.epochs
         kind = f"{arguments.task}_{arguments.chip}_seed{arguments.seed}_{epochs}epochs{'_smoke' * arguments.smoke}"
-        path = arguments.out / f"start_{kind}.npz"
-        weights = {".".join(map(str, p)): state for p, state in net.states(brainstate.ParamState).items()}
-        if path.exists():
-            with np.load(path) as held:
-                for name, state in weights.items():
-                    state.value = jnp.asarray(held[name])
-            return net
-        x = [self.train_split] if arguments.task == "vowels" else [self.train_split.x[:256]]
-        lengths = {} if arguments.task == "vowels" else {"lengths": np.full(len(x[0]), x[0].shape[1])}
-        bh.init.fluct_init(net, x, xi_target=1.0, in_range=True, key=arguments.seed, **lengths)
-        self.on_model(net, self.task.rate, epochs, "start")
-        save_arrays(path, **{name: np.asarray(state.value) for name, state in weights.items()})
+        sample = self.train_split if arguments.task == "vowels" else every_step(self.train_split).take(slice(256))
+        bh.init.fluct_init(net, [sample], xi_target=1.0, in_range=True, key=arguments.seed)
+        self.on_model(net, self.task.rate, epochs, arguments.out / f"start_{kind}.run")
         return net
 
-    def on_model(self, net: brainstate.nn.Module, rate: float, epochs: int, what: str) -> None:
+    def on_model(self, net: brainstate.nn.Module, rate: float, epochs: int, checkpoint: Path | None = None) -> None:
         """Train on the model alone."""
-        weights = net.states(brainstate.ParamState)
-        optimizer = self.optimizer(rate, epochs)
-        optimizer.register_trainable_weights(weights)
-        gradient = brainstate.transform.grad(lambda x, y: self.loss(bh.rollout(net, x)[0], y), weights)
-
-        @brainstate.transform.jit
-        def step(x: jax.Array, y: jax.Array) -> None:
-            optimizer.update(gradient(x, y))
-            bh.train.clip_weights(net)
-
-        self.epochs_of(step, epochs, what)
+        bh.train.fit(
+            net,
+            every_step(self.train_split),
+            loss=lambda outputs, batch: self.loss(outputs, batch.y),
+            epochs=epochs,
+            batch_size=self.task.batch_size,
+            learning_rate=rate,
+            sample_chips=False,
+            seed=self.arguments.seed,
+            checkpoint=checkpoint,
+        )
 
     def loop_on(self, net: brainstate.nn.Module, device: bh.silicon.Device) -> bh.silicon.InTheLoop:
         """Return the loop of a network and a device."""
-        optimizer = self.optimizer(FURTHER_RATE, self.epochs)
+        steps = self.epochs * -(-len(self.train_split) // self.task.batch_size)
+        rate = optax.cosine_decay_schedule(FURTHER_RATE, steps, alpha=0.02)
+        optimizer = braintools.optim.OptaxOptimizer(tx=optax.adam(rate))
         return bh.silicon.InTheLoop(net, device, loss=self.loss, optimizer=optimizer, accuracy=self.accuracy)
 
     def on_device(self, net: brainstate.nn.Module, device: bh.silicon.Device) -> float:
@@ -175,12 +156,14 @@ class Study:
         found = {"as trained": self.on_device(net, device)}
 
         def looped(start: brainstate.nn.Module, what: str) -> float:
-            loop = self.loop_on(start, device)
-            self.epochs_of(loop.step, self.epochs, ROWS[what])
+            loop, size, key = self.loop_on(start, device), self.task.batch_size, self.arguments.seed
+            for epoch in tqdm(range(self.epochs), desc=ROWS[what], unit="epoch", leave=False):
+                for batch in bh.data.batches(self.train_split, size, seed=key, epoch=epoch):
+                    loop.step(*_time_major(batch))
             return loop.evaluate(*self.test)
 
-        def modelled(start: brainstate.nn.Module, what: str) -> float:
-            self.on_model(start, FURTHER_RATE, self.epochs, ROWS[what])
+        def modelled(start: brainstate.nn.Module) -> float:
+            self.on_model(start, FURTHER_RATE, self.epochs)
             return self.on_device(start, device)
 
         found["loop"] = looped(copy.deepcopy(net), "loop")
@@ -192,11 +175,11 @@ class Study:
             found["means"] = looped(means, "means")
             bh.silicon.put_chip(perfect, truth)
             _put_synapses(perfect, device)
-            found["perfect"] = modelled(perfect, "perfect")
+            found["perfect"] = modelled(perfect)
         tqdm.write(f"chip {seed}: " + ", ".join(f"{ROWS[name]} {value:.3f}" for name, value in found.items()))
         calibrated = self.calibrated(net, device, seed)
         if calibrated is not None:
-            found["calibrated"] = modelled(copy.deepcopy(calibrated), "calibrated")
+            found["calibrated"] = modelled(copy.deepcopy(calibrated))
             found["calibrated loop"] = looped(calibrated, "calibrated loop")
         return {name: found[name] for name in ROWS if name in found}
 

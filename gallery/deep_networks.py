@@ -17,10 +17,8 @@ import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
-from _saving import make_folder, save_figure
-from _training import FAMILIES, Training, options, positive
+from _training import FAMILIES, Training, every_step, options, positive
 from spoken_digits_h1 import load as load_digits
 
 import brainhw as bh
@@ -109,28 +107,9 @@ def initialise(net: brainstate.nn.Module, x: np.ndarray, arguments: argparse.Nam
         arguments.xi,
         families="any",
         key=arguments.seed,
-        lengths=every_step(x),
+        lengths=np.full(len(x), x.shape[1]),  # with the padding, over which the score is taken, too
         **{"in_range": arguments.in_range, **rule},
     )
-
-
-def every_step(x: np.ndarray) -> np.ndarray:
-    """Return lengths that count the padding too, as the published figures do: the score is taken over all steps."""
-    return np.full(len(x), x.shape[1])
-
-
-class DeepTraining(Training):
-    """A training whose score is the share of recordings with the right highest logit at any step."""
-
-    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
-        """Return the share of recordings that are named rightly."""
-        return jnp.mean(jnp.argmax(outputs.max(axis=0), axis=-1) == y)
-
-    @property
-    def setting(self) -> str:
-        """Data, neurons, depth and initialiser."""
-        a = self.arguments
-        return f"{a.data}, {a.layers} x {a.width} {a.neuron}, {a.init} init"
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
@@ -140,40 +119,47 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
         train, test = train.take(slice(None, None, 10)), test.take(slice(None, None, 10))
-    make_folder(arguments.out)
     brainstate.environ.set(dt=task.dt)
     brainstate.random.seed(arguments.seed)
     net = deep_net(
         arguments.neuron, train.x.shape[-1], arguments.layers, arguments.width, task.n_classes, arguments.tau * u.ms
     )
-    # A stride, since recordings may be sorted by class.
-    sample = train.x[:: max(1, len(train) // 256)]
-    initialise(net, sample, arguments)
-    before = bh.init.fluct_report(net, [sample], lengths=every_step(sample))
-    print(before)
-    figure = bh.visualize.plot_fluct_report(before)
-    save_figure(figure, arguments.out / "initialisation.png")
-    plt.close(figure)
-
-    run = DeepTraining(
+    run = Training(
         net,
         arguments,
-        n_train=len(train),
-        learning_rate=LEARNING_RATES[arguments.neuron],
-        batch_size=task.batch_size,
         layers=tuple(f"layers.{2 * i + 1}" for i in range(arguments.layers)),
-        max_gradient=1.0,
+        setting=f"{arguments.data}, {arguments.layers} x {arguments.width} {arguments.neuron}, {arguments.init} init",
     )
-    if arguments.in_range:
-        run.constrain = bh.train.clip_weights
+    # A stride, since recordings may be sorted by class.
+    sample = every_step(train).take(slice(None, None, max(1, len(train) // 256)))
+    initialise(net, sample.x, arguments)
+    before = bh.init.fluct_report(net, [sample])
+    print(before)
+    run.figure(bh.visualize.plot_fluct_report(before), "initialisation.png")
 
-    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits, _ = bh.rollout(net, x)
-        error = braintools.metric.softmax_cross_entropy_with_integer_labels(logits.max(axis=0), y).mean()
-        return error, run.score(logits, y)
+    def forward(net: brainstate.nn.Module, batch: bh.train.Batch) -> jax.Array:
+        return bh.rollout(net, batch.x)[0].max(axis=0)
 
-    run.train(train, test, loss)
-    return run.finish(test)
+    def loss(highest: jax.Array, batch: bh.train.Batch) -> jax.Array:
+        return braintools.metric.softmax_cross_entropy_with_integer_labels(highest, batch.y).mean()
+
+    def accuracy(highest: jax.Array, batch: bh.train.Batch) -> jax.Array:
+        return jnp.mean(jnp.argmax(highest, axis=-1) == batch.y)
+
+    history = bh.train.fit(
+        net,
+        train,
+        test,
+        loss=loss,
+        metrics={"accuracy": accuracy},
+        forward=forward,
+        batch_size=task.batch_size,
+        learning_rate=LEARNING_RATES[arguments.neuron],
+        max_gradient=1.0,
+        constrain=bh.train.clip_weights if arguments.in_range else None,
+        **run.options,
+    )
+    return run.finish(history, test)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,8 +8,8 @@ outside say at every step which of six segments the heart is in. Every time cons
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import brainstate
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from _saving import make_folder, save_figure
+from _saving import save_figure
 from _training import Training, options, time_major
 
 import brainhw as bh
@@ -82,19 +82,6 @@ class SegmentNet(brainstate.nn.Module):
         return self.readout(self.hidden(self.to_hidden(x)))
 
 
-class SegmentTraining(Training):
-    """A training whose score is the share of steps that are named rightly."""
-
-    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
-        """Return the share of right steps of logits ``[T, B, 6]`` with labels ``[B, T]``."""
-        return jnp.mean(jnp.argmax(outputs, axis=-1) == y.T)
-
-    @property
-    def setting(self) -> str:
-        """Size of the net, and whether it adapts."""
-        return f"{self.arguments.size} net, w_ahp {'learnt' if self.arguments.ahp else '= 0'}"
-
-
 def figure(logits: jax.Array, spikes: jax.Array, x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> plt.Figure:
     """Draw one recording: its input spikes, the hidden spikes, and the segments told and true."""
     drawing, axes = plt.subplots(
@@ -111,46 +98,52 @@ def figure(logits: jax.Array, spikes: jax.Array, x: np.ndarray, y: np.ndarray, n
     return drawing
 
 
-def segment(
-    arguments: argparse.Namespace, make: Callable[[], brainstate.nn.Module], training: type[Training], layer: str
-) -> dict[str, float]:
-    """Train the net that ``make`` gives, evaluate, save, and print the result line; return its numbers."""
+def load(arguments: argparse.Namespace) -> bh.data.Dataset:
+    """Return the recordings; of ``--smoke`` only some."""
     data = bh.data.qtdb(arguments.root)
-    train, test = data.train, data.test
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
-        train, test = train.take(slice(None, 64)), test.take(slice(None, 16))
-    make_folder(arguments.out)
-    brainstate.environ.set(dt=DT)
-    brainstate.random.seed(arguments.seed)
-    net = make()
+        data = dataclasses.replace(data, train=data.train.take(slice(64)), test=data.test.take(slice(16)))
+    return data
 
-    run = training(
-        net,
-        arguments,
-        n_train=len(train),
-        learning_rate=1e-2,
+
+def segment(run: Training, data: bh.data.Dataset) -> bh.train.History:
+    """Train a net to name the segment at every step, and draw what it says of one recording."""
+
+    def loss(logits: jax.Array, batch: bh.train.Batch) -> jax.Array:
+        return braintools.metric.softmax_cross_entropy_with_integer_labels(logits, batch.y.T).mean()
+
+    def accuracy(logits: jax.Array, batch: bh.train.Batch) -> jax.Array:
+        return jnp.mean(jnp.argmax(logits, axis=-1) == batch.y.T)  # of all steps
+
+    history = bh.train.fit(
+        run.net,
+        data.train,
+        data.test,
+        loss=loss,
+        metrics={"accuracy": accuracy},
         batch_size=64,
-        layers=(layer,),
+        learning_rate=1e-2,
         max_gradient=1.0,
+        **run.options,
     )
-
-    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits, _ = bh.rollout(net, x)
-        return braintools.metric.softmax_cross_entropy_with_integer_labels(logits, y.T).mean(), run.score(logits, y)
-
-    run.train(train, test, loss)
-    logits, seen = bh.rollout(net, time_major(test.x[:1]), record=(f"{layer}.spk",))
-    drawing = figure(logits[:, 0], seen[f"{layer}.spk"][:, 0], test.x[0], test.y[0], data.class_names)
-    save_figure(drawing, arguments.out / "segments.png")
+    spikes = f"{run.layers[0]}.spk"
+    logits, seen = bh.rollout(run.net, time_major(data.test.x[:1]), record=(spikes,))
+    drawing = figure(logits[:, 0], seen[spikes][:, 0], data.test.x[0], data.test.y[0], data.class_names)
+    save_figure(drawing, run.arguments.out / "segments.png")
     plt.close(drawing)
-    return run.finish(test)
+    return history
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train the adaptive net."""
-    size = SIZES[arguments.size]
-    return segment(arguments, lambda: SegmentNet(size, ahp=arguments.ahp), SegmentTraining, "hidden")
+    """Train, evaluate, save, and print the result line; return its numbers."""
+    data = load(arguments)
+    brainstate.environ.set(dt=DT)
+    brainstate.random.seed(arguments.seed)
+    net = SegmentNet(SIZES[arguments.size], ahp=arguments.ahp)
+    setting = f"{arguments.size} net, w_ahp {'learnt' if arguments.ahp else '= 0'}"
+    run = Training(net, arguments, layers=("hidden",), setting=setting)
+    return run.finish(segment(run, data), data.test)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 import brainstate
 import brainunit as u
 import numpy as np
 from _saving import save_figure
-from _training import options
-from ecg_alif import N_CHANNELS, N_CLASSES, SegmentTraining, segment, spread
+from _training import Training, options
+from ecg_alif import DT, N_CHANNELS, N_CLASSES, load, segment, spread
 from matplotlib import pyplot as plt
 
 import brainhw as bh
@@ -57,36 +58,28 @@ def net() -> brainstate.nn.Sequential:
     )
 
 
-class FractionalTraining(SegmentTraining):
-    """The same training, which also shows the orders that were learnt."""
-
-    @property
-    def setting(self) -> str:
-        """What the net is made of."""
-        return f"2 x {N_HIDDEN} fractional neurons"
-
-    def examine(self) -> dict[str, tuple[float, str]]:
-        """Draw the orders of both layers."""
-        drawing, ax = plt.subplots(figsize=(5, 3), layout="constrained")
-        orders = {f"layer {i + 1}": np.ravel(self.net.layers[2 * i + 1].orders()) for i in range(2)}
-        ax.hist(list(orders.values()), bins=np.linspace(0, 1, 21), label=list(orders))
-        ax.axvspan(LOWEST, HIGHEST, color="0.92", zorder=0, label="where learning began")
-        ax.set(xlabel="learnt order alpha", ylabel="neurons", xlim=(0, 1))
-        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small")
-        save_figure(drawing, self.arguments.out / "orders.png")
-        plt.close(drawing)
-        means = {name: float(alpha.mean()) for name, alpha in orders.items()}
-        return {
-            "mean_order": (
-                float(np.mean(list(means.values()))),
-                "mean order " + ", ".join(f"{m:.2f}" for m in means.values()),
-            )
-        }
+def orders(net: brainstate.nn.Sequential, path: Path) -> tuple[float, str]:
+    """Draw the orders of both layers; return their mean, and that of each layer in words."""
+    drawing, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+    orders = {f"layer {i + 1}": np.ravel(net.layers[2 * i + 1].orders()) for i in range(2)}
+    ax.hist(list(orders.values()), bins=np.linspace(0, 1, 21), label=list(orders))
+    ax.axvspan(LOWEST, HIGHEST, color="0.92", zorder=0, label="where learning began")
+    ax.set(xlabel="learnt order alpha", ylabel="neurons", xlim=(0, 1))
+    ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small")
+    save_figure(drawing, path)
+    plt.close(drawing)
+    means = [float(alpha.mean()) for alpha in orders.values()]
+    return float(np.mean(means)), "mean order " + ", ".join(f"{mean:.2f}" for mean in means)
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train the fractional net."""
-    return segment(arguments, net, FractionalTraining, "layers.1")
+    """Train, evaluate, save, and print the result line; return its numbers."""
+    data = load(arguments)
+    brainstate.environ.set(dt=DT)
+    brainstate.random.seed(arguments.seed)
+    run = Training(net(), arguments, layers=("layers.1",), setting=f"2 x {N_HIDDEN} fractional neurons")
+    history = segment(run, data)
+    return run.finish(history, data.test, mean_order=orders(run.net, arguments.out / "orders.png"))
 
 
 if __name__ == "__main__":

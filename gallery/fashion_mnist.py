@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from typing import Any
 
 import brainstate
 import braintools
@@ -20,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from _saving import make_folder, save_figure
-from _training import FAMILIES, Run, Training, options, positive
+from _saving import save_figure
+from _training import FAMILIES, Training, options, positive
 
 import brainhw as bh
 
@@ -57,104 +56,65 @@ def build(neuron: str, *, free: bool) -> brainstate.nn.Sequential:
 
 
 def varied(x: jax.Array, key: jax.Array, dropped: float) -> jax.Array:
-    """Mirror about half of the pictures ``[T, B, 784]``, for a shoe may point either way, and leave pixels out."""
+    """Mirror about half of the pictures ``[B, 784]``, for a shoe may point either way, and leave pixels out."""
     mirror, drop = jax.random.split(key)
-    first = x[0]  # a picture is the same in every step
-    around = first.reshape(-1, SIDE, SIDE)[..., ::-1].reshape(first.shape)
-    first = jnp.where(jax.random.bernoulli(mirror, 0.5, (len(first), 1)), around, first)
-    kept = jax.random.bernoulli(drop, 1 - dropped, first.shape)
-    return jnp.broadcast_to(first * kept / (1 - dropped), x.shape)
+    around = x.reshape(-1, SIDE, SIDE)[..., ::-1].reshape(x.shape)
+    x = jnp.where(jax.random.bernoulli(mirror, 0.5, (len(x), 1)), around, x)
+    return x * jax.random.bernoulli(drop, 1 - dropped, x.shape) / (1 - dropped)
+
+
+def held(x: np.ndarray | jax.Array) -> jax.Array:
+    """Hold pictures ``[B, 784]`` for all steps."""
+    return jnp.broadcast_to(x, (N_STEPS, *x.shape))
+
+
+def logits(outputs: jax.Array) -> jax.Array:
+    """Return ``[B, 10]``: the mean of a readout over time, or the sharpened votes of populations on a chip."""
+    if outputs.shape[-1] == N_CLASSES:
+        return outputs.mean(axis=0)
+    return SHARPNESS * bh.train.population_votes(outputs, N_CLASSES)
 
 
 class Pictures(Training):
-    """A training on pictures that stay for ten steps."""
+    """A training on pictures ``[B, 1, 784]``."""
 
-    data: bh.data.Dataset
-
-    def place(self, batch: bh.data.Split) -> tuple[jax.Array, jax.Array]:
-        """Hold pictures ``[B, 1, 784]`` for all steps."""
-        x = jnp.asarray(np.asarray(batch.x)[:, 0])
-        return jnp.broadcast_to(x, (N_STEPS, *x.shape)), jnp.asarray(batch.y)
-
-    def logits(self, outputs: jax.Array) -> jax.Array:
-        """Return the mean ``[B, 10]`` of the readout over time."""
-        return outputs.mean(axis=0)
-
-    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
-        """Return the share of pictures whose highest logit is that of the right class."""
-        return jnp.mean(jnp.argmax(self.logits(outputs), axis=-1) == y)
-
-    @property
-    def setting(self) -> str:
-        """Neurons, and where the accuracy comes from."""
-        a = self.arguments
-        words = [f"{N_HIDDEN[a.neuron]} hidden {a.neuron}", *(["free"] if a.free else [])]
-        return " ".join([*words, *(["on pictures held out of the training split"] if a.validate else [])])
-
-    def draw(self, test: bh.data.Split, spikes: list[jax.Array]) -> None:
-        """Draw what the hidden neurons look for, and which classes are taken for which."""
-        x, _ = self.place(test)
-        told = brainstate.transform.jit(lambda x: self.logits(bh.rollout(self.net, x)[0]).argmax(axis=-1))(x)
-        weights = self.net.layers[0].weight.value
-        busy = np.argsort(-np.asarray(spikes[0]).mean(axis=(0, 1)))[: TILES**2]
-        drawing = figure(weights[:, busy], np.asarray(told), test.y, self.data.class_names)
-        save_figure(drawing, self.arguments.out / "fields_and_confusion.png", bbox_inches="tight")
-        plt.close(drawing)
+    def inputs(self, split: bh.data.Split) -> jax.Array:
+        """Return pictures as the net takes them, ``[T, B, 784]``."""
+        return held(split.x[:, 0])
 
 
-class OnChip(Pictures, Run):
-    """The same on a chip, in range after every step, with signs that harden where the net is to be deployed."""
+def look(run: Pictures, test: bh.data.Split, names: tuple[str, ...]) -> None:
+    """Draw what the hidden neurons look for, and which classes are taken for which."""
+    told = brainstate.transform.jit(lambda x: logits(bh.rollout(run.net, x)[0]).argmax(axis=-1))(run.inputs(test))
+    weights = run.net.layers[0].weight.value
+    busy = np.argsort(-np.asarray(run.spikes(test)[0]).mean(axis=(0, 1)))[: TILES**2]
+    drawing = figure(weights[:, busy], np.asarray(told), test.y, names)
+    save_figure(drawing, run.arguments.out / "fields_and_confusion.png", bbox_inches="tight")
+    plt.close(drawing)
 
-    def __init__(self, net: brainstate.nn.Module, arguments: argparse.Namespace, **kw: Any) -> None:
-        super().__init__(net, arguments, n_classes=N_CLASSES, **kw)
-        soft = max(1, round(SOFT_SHARE * arguments.epochs))
-        self.annealing = None if arguments.free else bh.train.SignAnnealing(net, soft)
-        self.chips: bh.deploy.RobustnessReport | None = None
-        self.violations: int | None = None  # of a net that is to be deployed
 
-    def begin(self, epoch: int) -> None:
-        """Harden the signs."""
-        if self.annealing is not None:
-            self.annealing.step(epoch)
+def deploy(run: Pictures, test: bh.data.Split) -> dict[str, tuple[float, str]]:
+    """Try the net on sampled chips, judge it by every rule of the chip, and place it."""
+    x, y = run.inputs(test), jnp.asarray(test.y)
 
-    def constrain(self, net: brainstate.nn.Module) -> None:
-        """Keep weights in range and, once they are hard, signs in their blocks."""
-        bh.train.clip_weights(net)
-        if self.annealing is not None:
-            self.annealing.constrain()
+    def accuracy(net: brainstate.nn.Module) -> jax.Array:
+        return jnp.mean(logits(bh.rollout(net, x)[0]).argmax(axis=-1) == y)
 
-    def logits(self, outputs: jax.Array) -> jax.Array:
-        """Return the votes ``[B, 10]``: the mean spike count of each class's population, sharpened."""
-        return SHARPNESS * outputs.sum(axis=0).reshape(-1, N_CLASSES, POPULATION).mean(axis=-1)
-
-    def deploy(self, test: bh.data.Split) -> None:
-        """Judge the net by every rule of the chip, place it, and try it on sampled chips."""
-        if self.annealing is not None:
-            self.annealing.finish()
-        x, y = self.place(test)
-        self.chips = bh.deploy.robustness(
-            self.net, lambda net: self.score(bh.rollout(net, x)[0], y), self.arguments.chips, key=2026, chunk=2
-        )
-        print(self.chips)
-        if self.annealing is None:
-            return
-        report = bh.deploy.check_deployable(self.net)
+    chips = bh.deploy.robustness(run.net, accuracy, run.arguments.chips, key=2026, chunk=2)
+    print(chips)
+    worst = float(chips.scores.min())
+    found = {
+        "nominal": (chips.nominal, f"as deployed {chips.nominal:.4f}"),
+        "chips_mean": (chips.mean, f"mean of {chips.n_chips} chips {chips.mean:.4f}"),
+        "chips_worst": (worst, f"worst {worst:.4f}"),
+    }
+    if not run.arguments.free:
+        report = bh.deploy.check_deployable(run.net)
         print(report)
         report.raise_if_not()
-        self.violations = len(report.violations)
-        print(bh.deploy.place(self.net))
-
-    def examine(self) -> dict[str, tuple[float, str]]:
-        """Add what sampled chips reach, and that no rule is broken."""
-        found = super().examine()
-        if self.chips is not None:
-            mean, worst = self.chips.mean, float(self.chips.scores.min())
-            found["nominal"] = (self.chips.nominal, f"as deployed {self.chips.nominal:.4f}")
-            found["chips_mean"] = (mean, f"mean of {self.chips.n_chips} chips {mean:.4f}")
-            found["chips_worst"] = (worst, f"worst {worst:.4f}")
-        if self.violations is not None:
-            found["violations"] = (self.violations, f"{self.violations} rules broken")
-        return found
+        found["violations"] = (len(report.violations), f"{len(report.violations)} rules broken")
+        print(bh.deploy.place(run.net))
+    return found
 
 
 def figure(weights: jax.Array | u.Quantity, told: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> plt.Figure:
@@ -204,37 +164,51 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     """Train, evaluate, save, and print the result line; return its numbers."""
     if arguments.smoke:
         arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 2)
-    make_folder(arguments.out)
     data, train, test = load(arguments)
     brainstate.environ.set(dt=1.0 * u.ms)
     brainstate.random.seed(arguments.seed)
-    net = build(arguments.neuron, free=arguments.free)
-    on_chip = arguments.neuron != "lif"
-    sample = np.repeat(train.x[:256], N_STEPS, axis=1)
+    neuron, on_chip = arguments.neuron, arguments.neuron != "lif"
+    net = build(neuron, free=arguments.free)
+    words = [f"{N_HIDDEN[neuron]} hidden {neuron}"]
+    words += ["free"] * arguments.free + ["on pictures held out of the training split"] * arguments.validate
+    layers = ("layers.1", "layers.3") if on_chip else ("layers.1",)
+    run = Pictures(net, arguments, layers=layers, setting=" ".join(words))
     with warnings.catch_warnings():
         # The outputs of H1v2 begin quieter than this target, its weights being at their limit; they learn all the same.
         warnings.filterwarnings("ignore", "fluct_init: layer 2: membranes fluctuate")
+        sample = np.repeat(train.x[:256], N_STEPS, axis=1)
         bh.init.fluct_init(net, [sample], 1.0, families="any", in_range=on_chip, key=arguments.seed)
 
-    run = (OnChip if on_chip else Pictures)(
+    def forward(net: brainstate.nn.Module, batch: bh.train.Batch) -> jax.Array:
+        # Only a batch of the training has a key.
+        x = batch.x[0] if batch.key is None else varied(batch.x[0], batch.key, DROPPED[neuron])
+        return logits(bh.rollout(net, held(x))[0])
+
+    def loss(logits: jax.Array, batch: bh.train.Batch) -> jax.Array:
+        return braintools.metric.softmax_cross_entropy_with_integer_labels(logits, batch.y).mean()
+
+    def accuracy(logits: jax.Array, batch: bh.train.Batch) -> jax.Array:
+        return jnp.mean(logits.argmax(axis=-1) == batch.y)
+
+    anneals = on_chip and not arguments.free
+    history = bh.train.fit(
         net,
-        arguments,
-        n_train=len(train),
-        learning_rate=LEARNING_RATES[arguments.neuron],
+        train,
+        test,
+        loss=loss,
+        metrics={"accuracy": accuracy},
+        forward=forward,
         batch_size=100,
-        layers=("layers.1", "layers.3") if on_chip else ("layers.1",),
+        learning_rate=LEARNING_RATES[neuron],
+        schedules=[bh.train.SignAnnealing(net, max(1, round(SOFT_SHARE * arguments.epochs)))] if anneals else [],
+        **run.options,
     )
-    run.data = data
-
-    def loss(x: jax.Array, y: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        outputs, _ = bh.rollout(net, varied(x, key, DROPPED[arguments.neuron]))
-        errors = braintools.metric.softmax_cross_entropy_with_integer_labels(run.logits(outputs), y)
-        return errors.mean(), run.score(outputs, y)
-
-    run.train(train, test, loss)
-    if isinstance(run, OnChip):
-        run.deploy(test)
-    return run.finish(test)
+    look(run, test, data.class_names)
+    found = run.weights() if on_chip else {}
+    # Signs of a run that was stopped may still be soft.
+    if on_chip and history.reason != "callback":
+        found |= deploy(run, test)
+    return run.finish(history, test, **found)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
-from _saving import make_folder
-from _training import FAMILIES, Run, options
+from _training import FAMILIES, Run, every_step, options
 
 import brainhw as bh
 
@@ -56,32 +55,38 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     """Train, evaluate, save, and print the result line; return its numbers."""
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
-    make_folder(arguments.out)
     brainstate.environ.set(dt=1.0 * u.ms)
     brainstate.random.seed(arguments.seed)
     train, test = load(arguments.smoke)
 
     net = SpeakerNet(arguments.chip)
-    if arguments.init == "fluct":
-        bh.init.fluct_init(net, [train], xi_target=1.0, in_range=True, key=arguments.seed)
-
-    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
-        spikes, _ = bh.rollout(net, x)
-        votes = bh.train.population_votes(spikes, N_CLASSES)
-        error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
-        return error + bh.train.weight_magnitude_loss(net), bh.train.accuracy_population(spikes, y, N_CLASSES)
-
     run = Run(
         net,
         arguments,
-        n_train=len(train),
         n_classes=N_CLASSES,
-        learning_rate=1e-2,
-        batch_size=54,
         layers=("hidden", "output"),
+        setting=f"{arguments.chip}, {arguments.init} init",
     )
-    run.train(train, test, loss)
-    return run.finish(test)
+    if arguments.init == "fluct":
+        bh.init.fluct_init(net, [train], xi_target=1.0, in_range=True, key=arguments.seed)
+
+    def loss(spikes: jax.Array, batch: bh.train.Batch) -> jax.Array:
+        votes = bh.train.population_votes(spikes, N_CLASSES)
+        error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
+        return error + bh.train.weight_magnitude_loss(net)
+
+    history = bh.train.fit(
+        net,
+        every_step(train),
+        every_step(test),
+        n_classes=N_CLASSES,
+        loss=loss,
+        batch_size=54,
+        learning_rate=1e-2,
+        sample_chips=False,
+        **run.options,
+    )
+    return run.finish(history, test)
 
 
 if __name__ == "__main__":

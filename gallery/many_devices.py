@@ -1,9 +1,9 @@
 """Train on several devices at once, in one process or in several, and get what one device gives.
 
 The network and the recordings of japanese_vowels_h1.py, with every batch spread over a mesh of devices and the weights
-on all of them. The order of the batches depends on seed and epoch alone, and a batch that the devices cannot share
-evenly is filled up with silent recordings that count for nothing. So the number of devices changes nothing but the
-rounding of sums, which a long training amplifies like any other rounding.
+on all of them. The order of the batches depends on seed and epoch alone, and a last batch that the devices cannot share
+evenly lies on all of them. So the number of devices changes nothing but the rounding of sums, which a long training
+amplifies like any other rounding.
 """
 
 from __future__ import annotations
@@ -14,134 +14,92 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import brainstate
 import braintools
 import brainunit as u
 import jax
-import jax.numpy as jnp
 import numpy as np
-from _saving import make_folder
-from _training import Run, options, positive
+from _training import Run, every_step, options, positive
 from japanese_vowels_h1 import N_CLASSES, SpeakerNet, load
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh
 
 import brainhw as bh
 
+BATCH = 56  # 2, 4 and 8 devices share it evenly
 
-class SharedRun(Run):
-    """A training run whose batches are spread over a mesh of devices."""
 
-    def __init__(
-        self, net: brainstate.nn.Module, arguments: argparse.Namespace, mesh: Mesh, *, saves: bool, **kw: Any
-    ) -> None:
-        # A run may be resumed on another number of devices, so that number is no part of what it is.
-        own = ("devices", "processes", "process", "coordinator", "compare")
-        super().__init__(net, argparse.Namespace(**{k: v for k, v in vars(arguments).items() if k not in own}), **kw)
-        self.mesh, self.saves, self.at_home = mesh, saves, False
-        # A bar that is switched on overrules who switched all of them off.
-        self.bar = {"desc": self.where, **({"disable": True} if jax.process_index() else {})}
-        self.reference: SharedRun | None = None
+class Pace:
+    """A callback of ``fit`` that measures the time of each epoch."""
 
-    def place(self, batch: bh.data.Split) -> tuple[jax.Array, jax.Array]:
-        """Put recordings ``[T, B, N]`` and classes ``[B]`` on the mesh, each device holding its own rows."""
-        if self.at_home:
-            return super().place(batch)
-        missing = -len(batch) % self.mesh.size
-        x = np.swapaxes(np.pad(batch.x, ((0, missing), (0, 0), (0, 0))), 0, 1)
-        y = np.pad(batch.y, (0, missing), constant_values=-1)
-        whole = ((x, PartitionSpec(None, "batch")), (y, PartitionSpec("batch")))
-        x, y = (
-            jax.make_array_from_callback(array.shape, NamedSharding(self.mesh, spec), array.__getitem__)
-            for array, spec in whole
-        )
-        return x, y
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.begun = 0.0
 
-    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
-        """Return the share of right recordings among those that are there."""
-        return super().score(outputs, y) * len(y) / jnp.sum(y >= 0)
-
-    def ready(self) -> None:
-        """Put the weights on all devices; with several processes, so that all start from the same."""
-        super().ready()
-        for state in self.weights.values():
-            state.value = jax.device_put(state.value, NamedSharding(self.mesh, PartitionSpec()))
-
-    def bring_home(self) -> None:
-        """Make the net an ordinary one again, with everything on the first device of this process."""
-        for state in self.weights.values():
-            state.value = jax.tree.map(lambda array: jnp.asarray(np.asarray(array)), state.value)
-        bh.prepare_net(self.net)
-        self.at_home = True
-
-    def save(self) -> None:
-        """Write the run, from one of the processes."""
-        if self.saves:
-            super().save()
+    def __call__(self, epoch: int, numbers: Mapping[str, float] | None) -> None:
+        """Note when an epoch begins, and how long it took."""
+        if numbers is None:
+            self.begun = time.perf_counter()
+        else:
+            self.times.append(time.perf_counter() - self.begun)
 
     @property
-    def where(self) -> str:
-        """What the run runs on."""
-        several = len({device.process_index for device in self.mesh.devices.flat})
-        words = f"{self.mesh.size} device" + "s" * (self.mesh.size > 1)
-        return f"{words} in {several} processes" if several > 1 else words
-
-    @property
-    def pace(self) -> float:
+    def seconds(self) -> float:
         """Seconds of a typical epoch; the first, which compiles, only if there is no other."""
-        return float(np.median(self.epoch_seconds[1:] or self.epoch_seconds or [np.nan]))
-
-    def examine(self) -> dict[str, tuple[float, str]]:
-        """Add devices and pace, and how far the run is from that on one device."""
-        found = {
-            **super().examine(),
-            "devices": (self.mesh.size, self.where),
-            "seconds_per_epoch": (self.pace, f"{self.pace:.2f} s an epoch"),
-        }
-        if self.reference is not None:
-            ours, theirs = (np.array([h["loss"] for h in run.history]) for run in (self, self.reference))
-            away = np.abs(ours - theirs) / theirs
-            lost = self.history[-1]["test_accuracy"] - self.reference.history[-1]["test_accuracy"]
-            words = f"loss within {away[0]:.1e} (first epoch) and {away.max():.1e} (all) of one device"
-            found["loss_difference"] = (float(away.max()), words)
-            found["accuracy_difference"] = (lost, f"accuracy {lost:+.4f}")
-            pace = self.reference.pace
-            found["seconds_per_epoch_one_device"] = (pace, f"{pace:.2f} s an epoch there")
-        return found
+        return float(np.median(self.times[1:] or self.times or [np.nan]))
 
 
-def trained(
-    arguments: argparse.Namespace, train: bh.data.Split, test: bh.data.Split, mesh: Mesh, *, saves: bool
-) -> SharedRun:
-    """Build the net and train it on a mesh."""
+def new_net(arguments: argparse.Namespace, train: bh.data.Split) -> SpeakerNet:
+    """Return the same net in every process."""
     brainstate.random.seed(arguments.seed)
     net = SpeakerNet(arguments.chip)
     if arguments.init == "fluct":
-        bh.init.fluct_init(net, [train], xi_target=1.0, in_range=True, key=arguments.seed, verbose=saves)
+        verbose = jax.process_index() == 0
+        bh.init.fluct_init(net, [train], xi_target=1.0, in_range=True, key=arguments.seed, verbose=verbose)
+    return net
 
-    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
-        spikes, _ = bh.rollout(net, x)
-        real = y >= 0
+
+def fit(net: SpeakerNet, train: bh.data.Split, test: bh.data.Split, mesh: Mesh, **options: Any) -> bh.train.History:
+    """Train a net on a mesh of devices."""
+
+    def loss(spikes: jax.Array, batch: bh.train.Batch) -> jax.Array:
         votes = bh.train.population_votes(spikes, N_CLASSES)
-        errors = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, jnp.maximum(y, 0))
-        error = jnp.sum(errors * real) / real.sum() + bh.train.weight_magnitude_loss(net)
-        return error, run.score(spikes, y)
+        error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
+        return error + bh.train.weight_magnitude_loss(net)
 
-    run = SharedRun(
+    return bh.train.fit(
         net,
-        arguments,
-        mesh,
-        n_train=len(train),
+        every_step(train),
+        every_step(test),
         n_classes=N_CLASSES,
+        loss=loss,
+        batch_size=BATCH,
         learning_rate=1e-2,
-        batch_size=54,
-        layers=("hidden", "output"),
-        saves=saves,
+        sample_chips=False,
+        mesh=mesh,
+        **options,
     )
-    run.train(train, test, loss)
-    run.bring_home()
-    return run
+
+
+def where(mesh: Mesh) -> str:
+    """Return what a mesh consists of."""
+    several = len({device.process_index for device in mesh.devices.flat})
+    words = f"{mesh.size} device" + "s" * (mesh.size > 1)
+    return f"{words} in {several} processes" if several > 1 else words
+
+
+def compared(ours: bh.train.History, theirs: bh.train.History) -> dict[str, tuple[float, str]]:
+    """Return how far a run is from that on one device."""
+    away = np.abs(ours.column("loss") / theirs.column("loss") - 1)
+    lost = ours.column("validation_accuracy")[-1] - theirs.column("validation_accuracy")[-1]
+    words = f"loss within {away[0]:.1e} (first epoch) and {away.max():.1e} (all) of one device"
+    return {
+        "loss_difference": (float(away.max()), words),
+        "accuracy_difference": (float(lost), f"accuracy {lost:+.4f}"),
+    }
 
 
 def mesh_of(devices: list[jax.Device]) -> Mesh:
@@ -191,17 +149,27 @@ def main(arguments: argparse.Namespace) -> dict[str, float] | None:
         return None
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
-    make_folder(arguments.out)
     devices = found_devices(arguments)
     brainstate.environ.set(dt=1.0 * u.ms)
     train, test = load(arguments.smoke)
-    run = trained(arguments, train, test, mesh_of(devices), saves=jax.process_index() == 0)
+    net, mesh, pace = new_net(arguments, train), mesh_of(devices), Pace()
+    setting = f"{arguments.chip}, {arguments.init} init"
+    run = Run(net, arguments, n_classes=N_CLASSES, layers=("hidden", "output"), setting=setting)
+    # The first process removes an old run; no other may look for it before.
+    multihost_utils.sync_global_devices("run")
+    options = run.options
+    history = fit(net, train, test, mesh, **options | {"callbacks": [*options["callbacks"], pace]})
+    found = {
+        "devices": (mesh.size, where(mesh)),
+        "seconds_per_epoch": (pace.seconds, f"{pace.seconds:.2f} s an epoch"),
+    }
     if arguments.compare:
-        alone = argparse.Namespace(**{**vars(arguments), "resume": False})
-        run.reference = trained(alone, train, test, mesh_of(jax.local_devices()[:1]), saves=False)
-    if jax.process_index():
-        return None
-    return run.finish(test)
+        alone, one = Pace(), mesh_of(jax.local_devices()[:1])
+        kept = {"epochs": len(history.epochs), "seed": arguments.seed, "keep": "last", "progress": options["progress"]}
+        reference = fit(new_net(arguments, train), train, test, one, callbacks=[alone], **kept)
+        found |= compared(history, reference)
+        found["seconds_per_epoch_one_device"] = (alone.seconds, f"{alone.seconds:.2f} s an epoch there")
+    return None if jax.process_index() else run.finish(history, test, **found)
 
 
 if __name__ == "__main__":

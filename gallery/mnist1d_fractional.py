@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import brainstate
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from _saving import make_folder, save_figure
+from _saving import save_figure
 from _training import Training, options
 
 import brainhw as bh
@@ -140,31 +141,18 @@ def varied(x: jax.Array, key: jax.Array) -> jax.Array:
     return scale * x + tilt * ramp + 0.02 * jax.random.normal(keys[3], x.shape)
 
 
-class ShapeTraining(Training):
-    """A training whose score is the share of series that are named rightly."""
-
-    def score(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
-        """Return the share of series whose highest logit ``[T, B, 10]`` at any step is that of the right shape."""
-        return jnp.mean(jnp.argmax(outputs.max(axis=0), axis=-1) == y)
-
-    @property
-    def setting(self) -> str:
-        """The kind of neuron."""
-        return f"{self.arguments.neuron} neurons"
-
-    def examine(self) -> dict[str, tuple[float, str]]:
-        """Draw the orders that were learnt, and give their mean for each layer."""
-        if not TERMS[self.arguments.neuron]:
-            return {}
-        layers = {"first": self.net.layers[2], "second": self.net.layers[5]}
-        orders = {name: np.asarray(layer.orders()) for name, layer in layers.items()}
-        drawing = figure(orders, TERMS[self.arguments.neuron])
-        save_figure(drawing, self.arguments.out / "orders.png")
-        plt.close(drawing)
-        return {
-            f"alpha_{name}": (float(alpha.mean()), f"mean alpha {name} " + ", ".join(f"{a:.2f}" for a in alpha.mean(1)))
-            for name, alpha in orders.items()
-        }
+def orders(net: brainstate.nn.Sequential, kind: str, path: Path) -> dict[str, tuple[float, str]]:
+    """Draw the orders that were learnt, and return their mean for each layer."""
+    if not TERMS[kind]:
+        return {}
+    orders = {name: np.asarray(net.layers[i].orders()) for name, i in (("first", 2), ("second", 5))}
+    drawing = figure(orders, TERMS[kind])
+    save_figure(drawing, path)
+    plt.close(drawing)
+    return {
+        f"alpha_{name}": (float(alpha.mean()), f"mean alpha {name} " + ", ".join(f"{a:.2f}" for a in alpha.mean(1)))
+        for name, alpha in orders.items()
+    }
 
 
 def figure(orders: dict[str, np.ndarray], terms: tuple[Term, ...]) -> plt.Figure:
@@ -190,23 +178,35 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
         train, test = train.take(slice(None, 200)), test.take(slice(None, 50))
-    make_folder(arguments.out)
     brainstate.environ.set(dt=1.0 * u.ms)
     brainstate.random.seed(arguments.seed)
     net = shape_net(arguments.neuron)
-    run = ShapeTraining(
-        net, arguments, n_train=len(train), learning_rate=1e-2, batch_size=100, layers=LAYERS, max_gradient=1.0
+    run = Training(net, arguments, layers=LAYERS, setting=f"{arguments.neuron} neurons")
+
+    def forward(net: brainstate.nn.Sequential, batch: bh.train.Batch) -> jax.Array:
+        # Only a batch of the training has a key.
+        x = batch.x if batch.key is None else varied(batch.x, batch.key)
+        return bh.rollout(net, x)[0].max(axis=0)
+
+    def loss(highest: jax.Array, batch: bh.train.Batch) -> jax.Array:
+        return braintools.metric.softmax_cross_entropy_with_integer_labels(highest, batch.y).mean()
+
+    def accuracy(highest: jax.Array, batch: bh.train.Batch) -> jax.Array:
+        return jnp.mean(jnp.argmax(highest, axis=-1) == batch.y)
+
+    history = bh.train.fit(
+        net,
+        train,
+        test,
+        loss=loss,
+        metrics={"accuracy": accuracy},
+        forward=forward,
+        batch_size=100,
+        learning_rate=1e-2,
+        max_gradient=1.0,
+        **run.options,
     )
-    key = jax.random.key(arguments.seed)
-
-    def loss(x: jax.Array, y: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # The count of steps is saved with the run, so a resumed run varies its series as the whole one does.
-        logits, _ = bh.rollout(net, varied(x, jax.random.fold_in(key, run.optimizer.step_count.value)))
-        highest = logits.max(axis=0)
-        return braintools.metric.softmax_cross_entropy_with_integer_labels(highest, y).mean(), run.score(logits, y)
-
-    run.train(train, test, loss)
-    return run.finish(test)
+    return run.finish(history, test, **orders(net, arguments.neuron, arguments.out / "orders.png"))
 
 
 if __name__ == "__main__":

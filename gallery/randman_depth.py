@@ -15,7 +15,7 @@ import deep_networks
 import matplotlib.pyplot as plt
 import numpy as np
 from _saving import make_folder, save_figure, save_json, save_text
-from _training import options, positive
+from _training import RUN, options, positive
 
 XI = 1.0  # what suited the chips and Randman best, see docs/fluct_init.md
 
@@ -29,7 +29,7 @@ def train(arguments: argparse.Namespace, layers: int, init: str, seed: int) -> d
         "seed": seed,
         "xi": XI,
         "out": out,
-        "resume": arguments.resume and (out / "run.msgpack").exists(),
+        "resume": arguments.resume and (out / RUN).exists(),
         **{name: getattr(arguments, name) for name in ("neuron", "width", "epochs", "stop_after", "smoke")},
     }
     result = deep_networks.main(argparse.Namespace(**own))

@@ -16,9 +16,10 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 from _saving import make_folder, save_figure, save_json
-from _training import FAMILIES, Run, options, positive
+from _training import RUN, Training, every_step, options, positive, time_major
 from japanese_vowels_h1 import N_CLASSES, SpeakerNet, load
 
 import brainhw as bh
@@ -52,44 +53,43 @@ class Sweep(NamedTuple):
     q95: list[float]
 
 
-class StudyRun(Run):
-    """One net of the study, in a folder of its own."""
-
-    def __init__(self, net: SpeakerNet, arguments: argparse.Namespace, kind: Kind, n_train: int) -> None:
-        own = argparse.Namespace(**{**vars(arguments), "out": arguments.out / kind.folder, "kind": str(kind)})
-        sizes = {"n_train": n_train, "n_classes": N_CLASSES, "learning_rate": 1e-2, "batch_size": 54}
-        super().__init__(net, own, layers=("hidden", "output"), **sizes)
-        self.bar = {"desc": str(kind)}
-
-    def load(self) -> None:
-        """Take up the saved run; one that was never begun begins."""
-        if self.path.exists():
-            super().load()
-
-
-def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, test: bh.data.Split) -> StudyRun:
-    """Build a net and train it; all kinds start from the same weights."""
+def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, test: bh.data.Split) -> SpeakerNet:
+    """Build a net and train it, in a folder of its own; all kinds start from the same weights."""
     brainstate.random.seed(arguments.seed)
     net = SpeakerNet(arguments.chip)
     if arguments.init == "fluct":
         bh.init.fluct_init(net, [train], xi_target=1.0, in_range=True, key=arguments.seed, verbose=False)
     bh.deploy.set_weight_bits(net, "chip" if kind.rounded else None)
-    run = StudyRun(net, arguments, kind, len(train))
+    out = arguments.out / kind.folder
+    # A resumed study begins the nets that it had not reached.
+    resume = arguments.resume and (out / RUN).exists()
+    own = argparse.Namespace(**{**vars(arguments), "out": out, "resume": resume})
+    run = Training(net, own, layers=("hidden", "output"), setting=str(kind))
 
-    def loss(x: jax.Array, y: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        spikes, _ = bh.rollout(net, x, key=key if kind.sampled else None)  # one key is one chip
+    def loss(spikes: jax.Array, batch: bh.train.Batch) -> jax.Array:
         votes = bh.train.population_votes(spikes, N_CLASSES)
-        error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
-        return error + bh.train.weight_magnitude_loss(net), run.score(spikes, y)
+        error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
+        return error + bh.train.weight_magnitude_loss(net)
 
-    run.train(train, test, loss)
-    return run
+    print(f"training: {kind}")
+    bh.train.fit(
+        net,
+        every_step(train),
+        every_step(test),
+        n_classes=N_CLASSES,
+        loss=loss,
+        batch_size=54,
+        learning_rate=1e-2,
+        sample_chips=kind.sampled,
+        **run.options,
+    )
+    return net
 
 
-def sweep(run: StudyRun, test: bh.data.Split, times: tuple[float, ...], n_chips: int) -> Sweep:
+def sweep(net: SpeakerNet, test: bh.data.Split, times: tuple[float, ...], n_chips: int) -> Sweep:
     """Try a net on sampled chips of growing mismatch; the keys, and so the draws, are the same for all."""
-    x, y = run.place(test)
-    spec = FAMILIES[run.arguments.chip][1](1, tau=20.0 * u.ms).chip
+    x, y = time_major(test.x), jnp.asarray(test.y)
+    spec = net.hidden.chip
     sizes = {
         "synapse": spec.synapse_mismatch_std,
         "leak": spec.leak_mismatch_std,
@@ -99,7 +99,7 @@ def sweep(run: StudyRun, test: bh.data.Split, times: tuple[float, ...], n_chips:
     for factor in times:
         larger = {name: False if size is None else factor * size for name, size in sizes.items()}
         report = bh.deploy.robustness(
-            run.net,
+            net,
             lambda net: bh.train.accuracy_population(bh.rollout(net, x)[0], y, N_CLASSES),
             n_chips,
             key=2026,
@@ -146,9 +146,9 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     train, test = load(arguments.smoke)
     sweeps, outside = {}, 0
     for kind in kinds:
-        run = trained(arguments, kind, train, test)
-        outside = max(outside, bh.train.out_of_range(run.net))
-        sweeps[kind] = sweep(run, test, times, arguments.chips)
+        net = trained(arguments, kind, train, test)
+        outside = max(outside, bh.train.out_of_range(net))
+        sweeps[kind] = sweep(net, test, times, arguments.chips)
     drawing = figure(sweeps, arguments.chip)
     save_figure(drawing, arguments.out / "robustness.png")
     plt.close(drawing)

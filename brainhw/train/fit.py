@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -193,7 +194,9 @@ def fit(
         "data": source.fingerprint(),
         "validation": "none" if checked is None else checked.fingerprint(),
         "settings": f"epochs {epochs}, batch_size {batch_size}, seed {seed}, watch {run.watch}, keep {run.keep}, "
-        f"n_classes {n_classes}, sample_chips {sample_chips}",
+        f"n_classes {n_classes}, sample_chips {sample_chips}, max_gradient {max_gradient}, "
+        f"learning_rate {'a schedule' if callable(learning_rate) else learning_rate}",
+        "chips": ", ".join(sorted({_chip_note(weight.chip) for weight in chip_weights(net).values()})) or "none",
         "dt": str(brainstate.environ.get("dt", "not set")),
     }
     if path is not None and os.path.exists(path):
@@ -201,6 +204,10 @@ def fit(
     history = run.go(source, checked, epochs, patience, seed, called, path, notes, progress=progress)
     _warn(history, call)
     return history
+
+
+def _chip_note(chip: Any) -> str:
+    return f"{chip.name} {zlib.crc32(repr(chip).encode()):08x}"
 
 
 def _check_mesh(mesh: Any, call: str) -> None:

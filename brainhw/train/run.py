@@ -106,7 +106,9 @@ class Run:
         path = path if jax.process_index() == 0 else None
         silent = not progress or jax.process_index() > 0
         reason = ""
-        with tqdm(total=epochs, initial=len(self.entries), desc="fit", unit="epoch", disable=silent) as bar:
+        # `disable=False` would overrule the environment variable TQDM_DISABLE.
+        hidden = {"disable": True} if silent else {}
+        with tqdm(total=epochs, initial=len(self.entries), desc="fit", unit="epoch", **hidden) as bar:
             while not (reason := self._end(epochs, patience, reason)):
                 epoch = len(self.entries)
                 for schedule in self.schedules:

@@ -30,14 +30,14 @@ def test_smoke(root: str, tmp_path: Path, options: tuple[str, ...]) -> None:
     printed = smoke("ecg_alif.py", "--root", root, "--out", str(tmp_path), *options).stdout
     assert RESULT.fullmatch(printed.splitlines()[-1])
     assert ("w_ahp = 0" in printed) == ("--no-ahp" in options)
-    for name in ("run.msgpack", "training.png", "segments.png"):
+    for name in ("training.run", "training.png", "segments.png"):
         assert (tmp_path / name).stat().st_size > 1000
 
 
 def test_fractional_smoke(root: str, tmp_path: Path) -> None:
     printed = smoke("ecg_fractional.py", "--root", root, "--out", tmp_path).stdout
     assert re.search(r"test accuracy [\d.]+ \| mean order 0\.\d+, 0\.\d+ \| .+ fractional neurons, seed 0", printed)
-    for name in ("run.msgpack", "training.png", "segments.png", "orders.png", "result.json"):
+    for name in ("training.run", "training.png", "segments.png", "orders.png", "result.json"):
         assert (tmp_path / name).stat().st_size > 100
 
 
@@ -46,7 +46,7 @@ def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:
     smoke("ecg_alif.py", "--root", root, "--out", whole)
     smoke("ecg_alif.py", "--root", root, "--out", parts, "--stop-after", "1")
     smoke("ecg_alif.py", "--root", root, "--out", parts, "--resume")
-    assert (tmp_path / "whole/run.msgpack").read_bytes() == (tmp_path / "parts/run.msgpack").read_bytes()
+    assert (tmp_path / "whole/training.run").read_bytes() == (tmp_path / "parts/training.run").read_bytes()
 
 
 def test_it_says_how_to_get_the_data(tmp_path: Path) -> None:

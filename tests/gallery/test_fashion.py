@@ -34,7 +34,7 @@ def test_lif_smoke(root: str, tmp_path: Path) -> None:
     assert re.fullmatch(
         r"test accuracy [\d.]+ \| mean rate layers.1 [\d.]+ Hz \| [\d.]+ s \| 512 hidden lif, seed 0", line
     )
-    for name in ("run.msgpack", "training.png", "fields_and_confusion.png", "result.json"):
+    for name in ("training.run", "training.png", "fields_and_confusion.png", "result.json"):
         assert (tmp_path / name).stat().st_size > 100
 
 
@@ -61,7 +61,7 @@ def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:
     smoke(SCRIPT, *shared, str(whole), warns=True)
     smoke(SCRIPT, *shared, str(parts), "--stop-after", "1", warns=True)
     smoke(SCRIPT, *shared, str(parts), "--resume", warns=True)
-    assert (whole / "run.msgpack").read_bytes() == (parts / "run.msgpack").read_bytes()
+    assert (whole / "training.run").read_bytes() == (parts / "training.run").read_bytes()
 
 
 def test_it_says_how_to_get_the_data(tmp_path: Path) -> None:

@@ -125,5 +125,5 @@ def test_the_gallery_script_gives_on_two_devices_what_it_gives_on_one(tmp_path: 
     assert result, printed[-3000:]
     assert float(result[1]) < RELATIVE
     assert float(result[2]) == 0
-    for name in ("run.msgpack", "training.png", "raster.png", "weights.png", "result.json"):
+    for name in ("training.run", "training.png", "raster.png", "weights.png", "result.json"):
         assert (tmp_path / "run" / name).stat().st_size > 100

@@ -32,4 +32,4 @@ def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
     smoke(SCRIPT, "--neuron", "lif", "--out", whole)
     smoke(SCRIPT, "--neuron", "lif", "--out", parts, "--stop-after", "1")
     smoke(SCRIPT, "--neuron", "lif", "--out", parts, "--resume")
-    assert (whole / "run.msgpack").read_bytes() == (parts / "run.msgpack").read_bytes()
+    assert (whole / "training.run").read_bytes() == (parts / "training.run").read_bytes()

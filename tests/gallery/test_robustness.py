@@ -24,4 +24,4 @@ def test_smoke(tmp_path: Path) -> None:
         assert found["q05"][1] <= found["mean"][1] <= found["q95"][1]
     assert (tmp_path / "robustness.png").stat().st_size > 1000
     for folder in ("floats_nominal", "bits_sampled"):
-        assert (tmp_path / folder / "run.msgpack").exists()
+        assert (tmp_path / folder / "training.run").exists()

@@ -35,7 +35,7 @@ def digits(folder: Path) -> Path:
 def test_japanese_vowels_smoke(chip: str, tmp_path: Path) -> None:
     printed = smoke("japanese_vowels_h1.py", "--chip", chip, "--out", str(tmp_path)).stdout
     assert RESULT.fullmatch(printed.splitlines()[-1])
-    for name in ("run.msgpack", "training.png", "raster.png", "weights.png"):
+    for name in ("training.run", "training.png", "raster.png", "weights.png"):
         assert (tmp_path / name).stat().st_size > 1000
 
 
@@ -56,9 +56,9 @@ def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
     smoke("japanese_vowels_h1.py", "--out", whole)
     smoke("japanese_vowels_h1.py", "--out", parts, "--stop-after", "1")
-    assert (tmp_path / "whole/run.msgpack").read_bytes() != (tmp_path / "parts/run.msgpack").read_bytes()
+    assert (tmp_path / "whole/training.run").read_bytes() != (tmp_path / "parts/training.run").read_bytes()
     smoke("japanese_vowels_h1.py", "--out", parts, "--resume")
-    assert (tmp_path / "whole/run.msgpack").read_bytes() == (tmp_path / "parts/run.msgpack").read_bytes()
+    assert (tmp_path / "whole/training.run").read_bytes() == (tmp_path / "parts/training.run").read_bytes()
     refused = smoke("japanese_vowels_h1.py", "--out", parts, "--resume", "--chip", "h1v2", fails=True)
     assert "was started with" in refused.stderr
     nothing = smoke("japanese_vowels_h1.py", "--out", str(tmp_path / "none"), "--resume", fails=True)

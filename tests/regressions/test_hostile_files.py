@@ -33,9 +33,9 @@ from brainhw.interop.nir import from_nir
 from brainhw.interop.stablehlo import StepProgram, export_step, load_step
 from brainhw.interop.stablehlo.file import digest
 from brainhw.interop.stablehlo.safety import faults
+from brainhw.train.run_file import RunFile
 
 sys.path.insert(0, str(GALLERY))
-from _checkpoint import read_checkpoint, write_checkpoint
 from _saving import make_folder, save_figure
 
 sys.path.remove(str(GALLERY))
@@ -67,7 +67,7 @@ CONTENT: dict[str, bytes] = {
     "noise": np.random.default_rng(0).bytes(5000),
     "no line break": b"brainhw-bundle " * 10**5,
     "bundle of a claim": b"brainhw-bundle 1 " + b"a" * 64 + b" 99999999999\n{}",
-    "checkpoint of a claim": b"brainhw-checkpoint 1 " + b"a" * 64 + b" 99999999999\n{}",
+    "run of a claim": b"brainhw-run 1 " + b"a" * 64 + b" 99999999999\n{}",
     "gzip": zlib.compress(bytes(10**6)),
     "vast npy": VAST,
     "negative npy": npy(header("(-1, -4, 4)"), bytes(16)),
@@ -115,6 +115,7 @@ def hostile(tmp_path: pathlib.Path) -> Iterator[Callable[[str], str]]:
         one.close()
 
 
+RUN_FILE = RunFile("training run", "fit", "brainhw-run")
 READERS: dict[str, Callable[[str], Any]] = {
     "load_bundle": bh.deploy.load_bundle,
     "load_chip": bh.chip.load_chip,
@@ -122,7 +123,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "data": lambda path: read_inputs(path, 4, "float32", call="data"),
     "labels": lambda path: read_labels(path, 10, 2, call="labels", required=True),
     "from_nir": lambda path: from_nir(path, dt=1.0 * u.ms),
-    "--resume": lambda path: read_checkpoint(path, call="--resume"),
+    "fit": lambda path: RUN_FILE.read(path, {"a": jnp.zeros(3)}, {}, call="fit"),
 }
 
 
@@ -164,7 +165,7 @@ def writers(made: tuple[brainstate.nn.Module, StepProgram]) -> dict[str, Callabl
         "save_chip": lambda path: bh.chip.save_chip(bh.chip.H1V1, path),
         "export_bundle": lambda path: bh.deploy.export_bundle(net, path),
         "StepProgram.save": program.save,
-        "f": lambda path: write_checkpoint(path, {"a": np.zeros(3)}, {}, call="f"),
+        "f": lambda path: RUN_FILE.write(path, {"a": np.zeros(3)}, {}, call="f"),
         "--out": lambda path: save_figure(matplotlib.figure.Figure(), pathlib.Path(path)),
     }
 

@@ -9,32 +9,27 @@ import sys
 
 import numpy as np
 import pytest
-from gallery_scripts import GALLERY
 
 import brainhw as bh
-
-sys.path.insert(0, str(GALLERY))
-from _checkpoint import read_checkpoint, write_checkpoint
-
-sys.path.remove(str(GALLERY))
+from brainhw.train.run_file import RunFile
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the writers are forked")
 
 # One process imports once, and forks a writer for each kill; no array of JAX is made before.
 WRITER = """
 import os, random, signal, sys, time
-sys.path.insert(0, sys.argv[2])
 import numpy as np
-from _checkpoint import write_checkpoint
+from brainhw.train.run_file import RunFile
 from brainhw.chip import H1V1, H1V2, save_chip
 folder, delays = sys.argv[1], random.Random(0)
+file = RunFile("training run", "f", "brainhw-run")
 trees = [{"a": np.full(300_000, value, np.float32)} for value in (1, 2)]
 for kill in range(30):
     child = os.fork()
     if child == 0:
         while True:
             for tree, chip in zip(trees, (H1V1, H1V2)):
-                write_checkpoint(f"{folder}/run.msgpack", tree, {}, call="f")
+                file.write(f"{folder}/training.run", tree, {}, call="f")
                 save_chip(chip, f"{folder}/chip.toml")
     time.sleep(0.02 + 0.05 * delays.random())
     os.kill(child, signal.SIGKILL)
@@ -46,20 +41,22 @@ for kill in range(30):
 
 
 def check(folder: pathlib.Path) -> float:
-    (values,) = np.unique(read_checkpoint(folder / "run.msgpack", call="f").tree_like({"a": LIKE})["a"])
+    tree, _ = FILE.read(folder / "training.run", {"a": LIKE}, {}, call="f")
+    (values,) = np.unique(tree["a"])
     assert bh.chip.load_chip(folder / "chip.toml") in (bh.chip.H1V1, bh.chip.H1V2)
     return float(values)
 
 
+FILE = RunFile("training run", "f", "brainhw-run")
 LIKE = np.zeros(300_000, np.float32)
 
 
 def test_30_kills_lose_nothing(tmp_path: pathlib.Path) -> None:
-    write_checkpoint(tmp_path / "run.msgpack", {"a": LIKE}, {}, call="f")
+    FILE.write(tmp_path / "training.run", {"a": LIKE}, {}, call="f")
     bh.chip.save_chip(bh.chip.H1V1, tmp_path / "chip.toml")
     found = []
     with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path), str(GALLERY)],
+        [sys.executable, "-c", WRITER, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -76,7 +73,7 @@ def test_30_kills_lose_nothing(tmp_path: pathlib.Path) -> None:
         assert writer.returncode == 0, errors
     assert {1.0, 2.0} & set(found)  # it was killed while it wrote, and not before
     # What a killed writer leaves is hidden beside the file, and the next run writes and reads as before.
-    left = [path.name for path in tmp_path.iterdir() if path.name not in ("run.msgpack", "chip.toml")]
+    left = [path.name for path in tmp_path.iterdir() if path.name not in ("training.run", "chip.toml")]
     assert all(name.startswith(".") and name.endswith(".part") for name in left)
-    write_checkpoint(tmp_path / "run.msgpack", {"a": LIKE}, {}, call="f")
+    FILE.write(tmp_path / "training.run", {"a": LIKE}, {}, call="f")
     assert check(tmp_path) == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 import brainhw as bh
 from brainhw.data import Split
@@ -138,6 +140,7 @@ def test_a_run_goes_on_to_the_bit(tmp_path: Path, after: int) -> None:
         ({"data": (X + 1, Y)}, "data"),
         ({"epochs": 5}, "settings"),
         ({"seed": 1}, "settings"),
+        ({"learning_rate": 0.4}, "settings"),
         ({"validation": (X, Y)}, "validation"),
     ],
 )
@@ -149,6 +152,25 @@ def test_a_file_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any]
         train(model, **{"epochs": 2, **change}, checkpoint=tmp_path / "a.run")
     for now, then in zip(weights(model), before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_a_file_of_a_run_on_another_chip_is_refused(tmp_path: Path) -> None:
+    # The weights of both have the same names and shapes.
+    def on(synapse: Any, layer: Any) -> brainstate.nn.Module:
+        return brainstate.nn.Sequential(synapse(4, 2), layer(2, tau=20 * u.ms))
+
+    train(on(bh.nn.H1v1Synapse, bh.nn.H1v1Layer), epochs=1, checkpoint=tmp_path / "a.run")
+    with pytest.raises(ValueError, match=r"^fit: .*was made with chips 'H1v1 \w+', and here it is 'H1v2 \w+'"):
+        train(on(bh.nn.H1v2Synapse, bh.nn.H1v2Layer), epochs=1, checkpoint=tmp_path / "a.run")
+
+
+def test_a_bar_that_the_environment_switches_off_stays_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # So tqdm takes TQDM_DISABLE: as another default.
+    monkeypatch.setattr("brainhw.train.run.tqdm", functools.partial(tqdm, disable=True))
+    bh.train.fit(net(), (X, Y), loss=loss, epochs=1, progress=True)
+    assert not capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights_before_the_epoch() -> None:
