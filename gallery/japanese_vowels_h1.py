@@ -75,6 +75,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
         return error + bh.train.weight_magnitude_loss(net)
 
+    # Spikes in the padding behind short recordings count, in the loss as in the accuracy.
     history = bh.train.fit(
         net,
         every_step(train),

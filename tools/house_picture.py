@@ -21,11 +21,12 @@ MARKS = "<!-- house: begin -->", "<!-- house: end -->"
 WORDS = {
     "cli": "command line",
     "visualize": "figures",
+    "recipe": "a classifier in one call",
     "silicon": "benches, calibration, chip in the loop",
     "interop": "NIR, StableHLO",
     "deploy": "rules, placement, power, bundles",
     "data": "data sets, encodings",
-    "train": "losses, schedules, projections",
+    "train": "training loop, losses, schedules",
     "init": "starting points",
     "transform": "a whole net in time",
     "nn": "modules and protocols",

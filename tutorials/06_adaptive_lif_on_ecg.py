@@ -244,21 +244,30 @@ pieces = bh.data.Split(
 )
 x_test, y_test = jnp.swapaxes(data.test.x, 0, 1), jnp.asarray(data.test.y.T)  # time first
 
-weights = net.states(brainstate.ParamState)
-optimizer = braintools.optim.Adam(lr=2e-2, grad_clip_norm=1.0)
-optimizer.register_trainable_weights(weights)
+
+def loss(logits, batch):
+    return braintools.metric.softmax_cross_entropy_with_integer_labels(logits, batch.y.T).mean()
 
 
-def loss(x, y):
-    logits, _ = bh.rollout(net, x)
-    return braintools.metric.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+def named_rightly(logits, batch):
+    return (logits.argmax(axis=-1) == batch.y.T).mean()
 
 
-@brainstate.transform.jit
-def step(x, y):
-    grads, value = brainstate.transform.grad(loss, weights, return_value=True)(x, y)
-    optimizer.update(grads)
-    return value
+tau_before = np.asarray(net.hidden.tau_ahp.value() / u.ms)
+history = bh.train.fit(
+    net,
+    pieces,
+    data.test,
+    loss=loss,
+    metrics={"accuracy": named_rightly},
+    epochs=25,
+    batch_size=62,
+    learning_rate=2e-2,
+    max_gradient=1.0,
+    keep="last",  # the test sequences do not choose the epoch
+    progress=False,
+)
+accuracy = history.column("validation_accuracy")
 
 
 @brainstate.transform.jit
@@ -267,13 +276,6 @@ def told():
     return logits.argmax(axis=-1), seen["hidden.spk"]
 
 
-tau_before = np.asarray(net.hidden.tau_ahp.value() / u.ms)
-losses, accuracy = [], []
-for epoch in range(25):
-    batches = bh.data.batches(pieces, 62, seed=0, epoch=epoch)
-    losses += [float(step(jnp.swapaxes(batch.x, 0, 1), jnp.asarray(batch.y.T))) for batch in batches]
-    accuracy.append(float((told()[0] == y_test).mean()))
-
 commonest = np.bincount(data.train.y.ravel()).argmax()
 chance = float((y_test == commonest).mean())
 print(f"test steps named rightly: {accuracy[-1]:.3f}; always saying {data.class_names[commonest]!r}: {chance:.3f}")
@@ -281,8 +283,8 @@ assert accuracy[-1] > 0.7
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-left.plot(losses)
-left.set(xlabel="training step", ylabel="training loss", ylim=(0, None))
+left.plot(np.arange(1, len(accuracy) + 1), history.column("loss"))
+left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
 right.plot(np.arange(1, len(accuracy) + 1), accuracy, label="network")
 right.axhline(chance, color="0.5", linestyle="--", label="commonest segment")
 right.set(xlabel="epoch", ylabel="share of test steps", ylim=(0, 1))

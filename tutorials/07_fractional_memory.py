@@ -231,35 +231,38 @@ def shape_net(orders, learn):
 
 
 # %%
-def train(net, epochs=6):
-    weights = net.states(brainstate.ParamState)
-    optimizer = braintools.optim.Adam(lr=1e-2, grad_clip_norm=1.0)
-    optimizer.register_trainable_weights(weights)
+def rotated(net, batch):
+    x = batch.x
+    if batch.key is not None:  # None in tests
+        shifts = jax.random.randint(batch.key, (x.shape[1],), 0, 40)
+        x = jax.vmap(jnp.roll, in_axes=(1, 0, None), out_axes=1)(x, shifts, 0)
+    return bh.rollout(net, x)[0].max(axis=0)  # [B, classes]: the highest value at any step
 
-    def loss(x, y):
-        highest = bh.rollout(net, x)[0].max(axis=0)
-        hits = (highest.argmax(axis=-1) == y).mean()
-        return braintools.metric.softmax_cross_entropy_with_integer_labels(highest, y).mean(), hits
 
-    gradient = brainstate.transform.grad(loss, weights, has_aux=True, return_value=True)
+def loss(highest, batch):
+    return braintools.metric.softmax_cross_entropy_with_integer_labels(highest, batch.y).mean()
 
-    @brainstate.transform.jit
-    def step(x, y, shifts):
-        grads, *_ = gradient(jax.vmap(jnp.roll, in_axes=(1, 0, None), out_axes=1)(x, shifts, 0), y)
-        optimizer.update(grads)
 
-    @brainstate.transform.jit
-    def evaluate(x, y):
-        return loss(x, y)[1]
+def accuracy(highest, batch):
+    return (highest.argmax(axis=-1) == batch.y).mean()
 
-    x_test, y_test = jnp.swapaxes(data.test.x, 0, 1), jnp.asarray(data.test.y)
-    rng, curve = np.random.default_rng(0), []
-    for epoch in range(epochs):
-        for batch in bh.data.batches(data.train, 100, seed=0, epoch=epoch):
-            shifts = jnp.asarray(rng.integers(0, 40, len(batch)))
-            step(jnp.swapaxes(batch.x, 0, 1), jnp.asarray(batch.y), shifts)
-        curve.append(float(evaluate(x_test, y_test)))
-    return curve
+
+def train(net):
+    history = bh.train.fit(
+        net,
+        data.train,
+        data.test,
+        loss=loss,
+        metrics={"accuracy": accuracy},
+        forward=rotated,
+        epochs=6,
+        batch_size=100,
+        learning_rate=1e-2,
+        max_gradient=1.0,
+        keep="last",
+        progress=False,
+    )
+    return history.column("validation_accuracy")
 
 
 start = [np.linspace(0.1, 0.8, n, dtype=np.float32)] * 2

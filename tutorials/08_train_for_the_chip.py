@@ -31,11 +31,9 @@ import tempfile
 import brainstate
 import braintools
 import brainunit as u
-import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 
 import brainhw as bh
 
@@ -91,10 +89,9 @@ class SpeakerNet(brainstate.nn.Module):
         return self.output(self.to_output(self.hidden(self.to_hidden(x))))
 
 
-def error(net, x, y):
-    spikes, _ = bh.rollout(net, x)
+def error(spikes, batch):
     votes = bh.train.population_votes(spikes, N_CLASSES)
-    return braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
+    return braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
 
 
 def accuracy(net):
@@ -104,11 +101,6 @@ def accuracy(net):
 
 def on_nominal_chip(net):
     return float(brainstate.transform.jit(lambda: accuracy(net))())
-
-
-def batches(epoch):
-    for batch in bh.data.batches(train, BATCH, seed=0, epoch=epoch):
-        yield time_first(batch.x), jnp.asarray(batch.y)
 
 
 # %% [markdown]
@@ -121,30 +113,16 @@ def batches(epoch):
 EPOCHS, BATCH, LEARNING_RATE = 60, 54, 2e-2
 
 
-def adam(weights):
-    schedule = optax.cosine_decay_schedule(LEARNING_RATE, EPOCHS * -(-len(train) // BATCH), alpha=0.02)
-    optimizer = braintools.optim.OptaxOptimizer(tx=optax.adam(schedule))
-    optimizer.register_trainable_weights(weights)
-    return optimizer
+def fit(net, loss, **options):
+    common = {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": LEARNING_RATE, "progress": False}
+    return bh.train.fit(net, (train.x, train.y), loss=loss, **common, **options)
 
 
 free = SpeakerNet()
 bh.init.fluct_init(free, [train.take(slice(BATCH))], xi_target=1.0, in_range=True, key=0, verbose=False)
 start = {path: state.value for path, state in free.states(brainstate.ParamState).items()}
 
-weights = free.states(brainstate.ParamState)
-optimizer = adam(weights)
-bh.prepare_net(free, BATCH)  # with states of this size from the start, the step is compiled only once
-
-
-@brainstate.transform.jit
-def free_step(x, y):
-    optimizer.update(brainstate.transform.grad(lambda: error(free, x, y), weights)())
-
-
-for epoch in range(EPOCHS):
-    for x, y in batches(epoch):
-        free_step(x, y)
+fit(free, error, constrain=None, sample_chips=False)
 
 free_accuracy = on_nominal_chip(free)
 report = bh.deploy.check_deployable(free)
@@ -186,8 +164,11 @@ assert made_to_fit < free_accuracy - 0.02
 #   for good after them, so that training can decide which sign wins.
 # - **Bits.** `weight_bits="chip"` rounds what the chip sees to its 5 bits (31 levels, zero among them). The weight
 #   that is learnt stays a float, so that small steps add up, and gradients pass the rounding straight through.
-# - **Mismatch.** `bh.sample_chip(net, key)` puts another chip in place. One key is one chip, and it stays until the
-#   next is put, so here every training step has a chip of its own.
+# - **Mismatch.** With `sample_chips` every training step has a chip of its own, as `bh.sample_chip(net, key)` puts it
+#   in place: one key is one chip.
+#
+# `bh.train.fit` does the rest: `clip_weights` is its default for nets on a chip, and schedules such as the annealing
+# are stepped in each epoch and finished at the end. Without arguments about chips it trains on sampled ones.
 #
 # All four act in one place, once per preparation: float weight, signs, rounding, charge, mismatch of one chip.
 # `bh.rollout` prepares the net, so training, test and export see the same.
@@ -197,34 +178,12 @@ assert made_to_fit < free_accuracy - 0.02
 def train_for_chip(net, *, sampled_chips):
     for path, state in net.states(brainstate.ParamState).items():
         state.value = start[path]
+
+    def loss(spikes, batch):
+        return error(spikes, batch) + bh.train.weight_magnitude_loss(net)
+
     annealing = bh.train.SignAnnealing(net, total_epochs=EPOCHS // 3)
-    weights = net.states(brainstate.ParamState)
-    optimizer = adam(weights)
-    bh.prepare_net(net, BATCH)
-
-    @brainstate.transform.jit
-    def step(x, y):
-        def loss():
-            return error(net, x, y) + bh.train.weight_magnitude_loss(net)
-
-        grads, value = brainstate.transform.grad(loss, weights, return_value=True)()
-        optimizer.update(grads)
-        bh.train.clip_weights(net)
-        annealing.constrain()
-        return value
-
-    put_chip = brainstate.transform.jit(lambda key: bh.sample_chip(net, key))
-    losses, key = [], jax.random.key(2026)
-    for epoch in range(EPOCHS):
-        annealing.step(epoch)
-        for x, y in batches(epoch):
-            if sampled_chips:
-                key, one = jax.random.split(key)
-                put_chip(one)
-            losses.append(step(x, y))
-    annealing.finish()
-    bh.nominal_chip(net)
-    return np.array(losses)
+    return fit(net, loss, schedules=[annealing], sample_chips=sampled_chips).column("loss")
 
 
 one_chip, many_chips = SpeakerNet(weight_bits="chip"), SpeakerNet(weight_bits="chip")
@@ -234,7 +193,7 @@ curves = {
 }
 figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 for name, losses in curves.items():
-    ax.plot(np.arange(len(losses)) * EPOCHS / len(losses), losses, label=name)
+    ax.plot(np.arange(1, EPOCHS + 1), losses, label=name)
 ax.axvline(EPOCHS // 3, color="0.5", linestyle="--")
 ax.text(EPOCHS // 3, 0.03, " signs are hard from here", transform=ax.get_xaxis_transform())
 ax.set(xlabel="epoch", ylabel="training loss", yscale="log")

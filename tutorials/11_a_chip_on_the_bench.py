@@ -31,7 +31,6 @@ import tempfile
 import brainstate
 import braintools
 import brainunit as u
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -89,19 +88,16 @@ def accuracy(outputs, y):
 
 
 def train_model(net, epochs, learning_rate):
-    weights = net.states(brainstate.ParamState)
-    optimizer = braintools.optim.Adam(lr=learning_rate)
-    optimizer.register_trainable_weights(weights)
-    bh.prepare_net(net, BATCH)
-
-    @brainstate.transform.jit
-    def step(x, y):
-        optimizer.update(brainstate.transform.grad(lambda: loss(bh.rollout(net, x)[0], y), weights)())
-        bh.train.clip_weights(net)
-
-    for epoch in range(epochs):
-        for batch in bh.data.batches(train, BATCH, seed=0, epoch=epoch):
-            step(time_first(batch.x), jnp.asarray(batch.y))
+    bh.train.fit(
+        net,
+        (train.x, train.y),
+        loss=lambda outputs, batch: loss(outputs, batch.y),
+        epochs=epochs,
+        batch_size=BATCH,
+        learning_rate=learning_rate,
+        sample_chips=False,
+        progress=False,
+    )
 
 
 def on_model(net):

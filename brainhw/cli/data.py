@@ -12,7 +12,7 @@ import numpy as np
 from brainhw._arrays import ArrayFile, Header
 from brainhw._files import first_line, open_regular
 
-__all__ = ["read_inputs", "read_labels", "read_lengths"]
+__all__ = ["read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
 
 def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
@@ -52,6 +52,33 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
     if y.min() < 0 or y.max() >= n_classes:
         raise ValueError(f"{what} must be classes from 0 to {n_classes - 1}; got {y.min()} to {y.max()}.")
     return y.astype(np.int64)
+
+
+def read_recordings(path: str, *, call: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return recordings, their classes (names or whole numbers) and lengths of an .npz file: `x`, `y`, `lengths`."""
+    what = f"{call}: the data of {path!r}"
+
+    def check(header: Header) -> None:
+        if len(header.shape) < 2 or 0 in header.shape or header.dtype.kind not in "biuf":
+            raise ValueError(
+                f"{what} must be numbers of shape [recordings, steps, channels], or [recordings, features] without "
+                f"steps; got {header}."
+            )
+
+    x = _array(path, "x", what, check, required=True)
+
+    def check_labels(header: Header) -> None:
+        if header.shape != (len(x),) or header.dtype.kind not in "iuUS":
+            raise ValueError(
+                f"{call}: the labels of {path!r} must be names or whole numbers of shape ({len(x)},), one for each "
+                f"recording; got {header}."
+            )
+
+    y = _array(path, "y", f"{call}: the labels of {path!r}", check_labels, required=True)
+    x = x.astype(np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError(f"{what} holds {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite; clean it.")
+    return x, y, read_lengths(path, len(x), x.shape[1] if x.ndim > 2 else 1, call=call)
 
 
 def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str) -> np.ndarray | None:

@@ -26,6 +26,7 @@ _MODULES = {
     "check": "look",
     "power": "run",
     "run": "run",
+    "train": "train",
     "calibrate": "calibrate",
     "compare": "compare",
 }
@@ -110,7 +111,7 @@ def _start(words: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m brainhw",
-        description="Look into bundles of spiking networks for chips, run them, calibrate and compare chips.",
+        description="Train a network for a chip, look into bundles, run them, calibrate and compare chips.",
     )
     parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -138,9 +139,42 @@ def _parser() -> argparse.ArgumentParser:
         default=64,
         help="samples at once (default: 64)",
     )
+    run.add_argument(
+        "--encoding",
+        metavar="FILE",
+        help="the stage before the chip, NAME.encoding of the command train; DATA then holds recordings as they are, "
+        "and `y` the names of their classes",
+    )
+    _add_train(commands)
     _add_calibrate(commands)
     _add_compare(commands)
     return parser
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    purpose = "train a classifier of your recordings that breaks no rule of a chip"
+    parser = commands.add_parser("train", help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        help="an .npz file with `x` [recordings, steps, channels], or [recordings, features] without steps; `y` "
+        "[recordings], names or whole numbers; and, where they differ, `lengths` [recordings], the true steps of each",
+    )
+    parser.add_argument("--test", metavar="FILE", help="recordings to try the classifier on, in such a file")
+    parser.add_argument("--chip", metavar="NAME", default="h1v2", help="chip family, such as h1v1 (default: h1v2)")
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="NAME",
+        help="write NAME.bundle, the network, and NAME.encoding, the stage before the chip",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="K",
+        type=functools.partial(_whole, least=0, most=2**32 - 1),
+        default=0,
+        help="seed of the training (default: 0)",
+    )
 
 
 def _add_calibrate(commands: argparse._SubParsersAction) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import brainstate
 import jax
@@ -14,11 +15,12 @@ import numpy as np
 
 from brainhw._files import check_target, write_whole
 from brainhw._table import plain_table
-from brainhw.cli.data import read_inputs, read_labels, read_lengths
+from brainhw.cli.data import read_inputs, read_labels, read_lengths, read_recordings
 from brainhw.cli.look import opened, say
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.inputs import input_fault
 from brainhw.deploy.power import estimate_power
+from brainhw.recipe.chip_classifier import class_numbers, load_classifier_of
 from brainhw.train.class_report import count, report_on
 from brainhw.train.decision import decide
 from brainhw.transform import rollout
@@ -48,21 +50,28 @@ def run(
     out: str | None = None,
     chip_key: int | None = None,
     batch_size: int = 64,
+    encoding: str | None = None,
 ) -> int:
     """Run a bundle on data and show output spikes, predicted classes, and accuracy."""
     call = "run"
     if out is not None:
         check_target(out, call=call)
     # By real paths: a link to an input would be overwritten, too.
-    for given in (bundle, data, labels):
+    for given in (bundle, data, labels, encoding):
         if out is not None and given is not None and os.path.realpath(out) == os.path.realpath(given):
             raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another file.")
+    names: tuple[str, ...] = ()
+    y: np.ndarray | None
+    lengths: np.ndarray | None = None
     with opened(bundle, call=call) as (net, _):
         content = net.content
-        x = read_inputs(data, content.n_in, content.dtype, call=call)
         n_classes = content.n_classes or content.n_out
-        y = read_labels(labels or data, len(x), n_classes, call=call, required=labels is not None)
-        lengths = read_lengths(data, *x.shape[:2], call=call)
+        if encoding is not None:
+            x, y, names = _encoded(bundle, encoding, data, labels, call)
+        else:
+            x = read_inputs(data, content.n_in, content.dtype, call=call)
+            y = read_labels(labels or data, len(x), n_classes, call=call, required=labels is not None)
+            lengths = read_lengths(data, *x.shape[:2], call=call)
         steps = np.full(len(x), x.shape[1]) if lengths is None else lengths
         spikes = np.concatenate(list(_outputs(net, x, steps, chip_key, batch_size)))
         decision = decide(spikes.swapaxes(0, 1), n_classes)
@@ -76,6 +85,7 @@ def run(
         say(f"{len(x)} samples of {long} ({duration}) on the {chip} of {content.chip.name}", "")
         predicted = np.asarray(decision.predicted)
         report = report_on([count(decision, jnp.asarray(predicted if y is None else y), n_classes)])
+        report = replace(report, names=names)
         # Without labels nothing is right or wrong, but silent and tied samples are told all the same.
         classes = [_predicted(predicted, n_classes), *report.remarks] if y is None else [str(report)]
         say(_neurons(spikes.sum(axis=1, dtype=np.int64), n_classes, duration), "")
@@ -84,6 +94,18 @@ def run(
             say(f"warning: {call}: {fault.found}; a chip takes {fault.limit}. {fault.fix}")
         say(*classes)
     return 0
+
+
+def _encoded(
+    bundle: str, encoding: str, data: str, labels: str | None, call: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return what the chip gets of recordings, the numbers of their classes, and the names of all classes."""
+    if labels is not None:
+        raise ValueError(f"{call}: --labels is for inputs of a chip; with --encoding `y` of the data has the classes.")
+    classifier = load_classifier_of(bundle, encoding, call=call)
+    x, y, lengths = read_recordings(data, call=call)
+    numbers = class_numbers(y, classifier.classes, call=call)
+    return classifier.inputs(x, lengths), numbers, classifier.classes
 
 
 def _outputs(

@@ -14,11 +14,14 @@ import numpy as np
 from brainhw._arguments import as_array, check_finite, describe, flag, positive_int, several, text, whole_number
 from brainhw._printing import printable
 from brainhw._records import check_fields, each, is_a, is_in, optional
+from brainhw.data.channels_first import channels_first_doubt, refuse_channels_first
 
 __all__ = ["Dataset", "Split", "batches"]
 
 
 def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
+    if name == "y":
+        _refuse_names(value)
     array = np.asarray(as_array(value, call="Split", name=name))
     if array.ndim == 1 and not array.size and not hasattr(value, "dtype"):
         array = array.astype(np.int32)  # an empty list has no type of its own
@@ -30,6 +33,19 @@ def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
     if array.size and array.max() > np.iinfo(np.int32).max:
         raise ValueError(f"Split: {name} must fit 32 bits; got {array.max()}.")
     return array.astype(np.int32)
+
+
+def _refuse_names(y: Any) -> None:
+    """Raise for labels that are names."""
+    try:
+        items = np.asarray(None if isinstance(y, u.Quantity) else y, object).ravel()
+    except (TypeError, ValueError):  # ragged, which is refused as such
+        return
+    if len(items) and isinstance(items[0], (str, bytes)):
+        raise TypeError(
+            f"Split: y must hold class numbers from 0; got names, the first is {items[0]!r}. Use "
+            "y, names = brainhw.data.class_numbers(labels)."
+        )
 
 
 def _groups(value: Any) -> np.ndarray:
@@ -51,10 +67,12 @@ class Split:
     Parameters
     ----------
     x
-        Frames ``[n, T, channels]`` or ``[n, T, ...]``, such as images, zero padded behind each recording's own length;
-        or raw audio, a list of ``n`` one-dimensional arrays. Kept as float32.
+        Frames ``[n, T, channels]`` or ``[n, T, ..., channels]``, such as images ``[n, T, H, W, C]``, zero padded behind
+        each recording's own length; or raw audio, a list of ``n`` one-dimensional arrays. Kept as float32. Static
+        features ``[n, channels]`` need steps first: :func:`hold`.
     y
-        Class of each recording, whole numbers ``[n]`` from zero; or of each frame, ``[n, T]``. Kept as int32.
+        Class of each recording, whole numbers ``[n]`` from zero; or of each frame, ``[n, T]``. Kept as int32. For
+        names, and for numbers from one: :func:`class_numbers`.
     lengths
         True number of frames (or audio samples) of each recording, ``[n]``, kept as int32; default all of them.
     groups
@@ -63,7 +81,14 @@ class Split:
     Raises
     ------
     ValueError
-        If the parts differ in number, or a length exceeds the number of frames.
+        If the parts differ in number, a length exceeds the number of frames, or images have their channels first.
+    TypeError
+        If ``y`` holds names.
+
+    Warns
+    -----
+    UserWarning
+        If classes count from one, or if ``x`` without lengths looks like recordings ``[n, channels, T]``.
 
     Examples
     --------
@@ -91,6 +116,7 @@ class Split:
             x = np.asarray(as_array(self.x, call="Split", name="x"), np.float32)
         for i, one in enumerate(x if is_audio else [x]):
             check_finite(one, call="Split", name=f"x[{i}]" if is_audio else "x")
+        lengths_given = self.lengths is not None
         lengths = [np.shape(one)[0] if np.ndim(one) else 0 for one in x] if self.lengths is None else self.lengths
         groups = None if self.groups is None else _groups(self.groups)
         parts = {"x": x, "y": _labels(self.y, "y", (1, 2)), "lengths": _labels(lengths, "lengths"), "groups": groups}
@@ -105,25 +131,23 @@ class Split:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.y):
                 raise ValueError(f"Split: {name} holds {len(value)} recordings, y {len(self.y)}; give one y for each.")
-        self._warn()
+        self._warn(lengths_given)
 
-    def _warn(self) -> None:
+    def _warn(self, lengths_given: bool) -> None:
         """Warn of what is right in rare cases only."""
         classes = np.unique(self.y)
         # A batch may lack class 0 by chance, but hardly be twice as long as its classes are many and lack no other.
         if len(classes) > 1 and classes[0] == 1 and classes[-1] == len(classes) and len(self) >= 2 * len(classes):
             warnings.warn(
-                f"Split: y holds the classes 1 to {classes[-1]} and no 0; classes count from 0. Subtract 1 from y, "
-                "unless class 0 is left out on purpose.",
+                f"Split: y holds the classes 1 to {classes[-1]} and no 0; classes count from 0. Use y, names = "
+                "brainhw.data.class_numbers(y), unless class 0 is left out on purpose.",
                 stacklevel=4,
             )
-        shape = np.shape(self.x) if isinstance(self.x, np.ndarray) else ()
-        if len(shape) == 5 and shape[2] < 5 < shape[3] == shape[4]:
-            warnings.warn(
-                f"Split: x of shape {shape} looks like images with channels first; channels come last, "
-                "[n, T, H, W, C]. Use numpy.moveaxis(x, 2, -1).",
-                stacklevel=4,
-            )
+        # Lengths that fit say where time is.
+        if isinstance(self.x, np.ndarray) and not lengths_given:
+            doubt = channels_first_doubt(self.x)
+            if doubt:
+                warnings.warn(f"Split: {doubt}", stacklevel=4)
 
     def _check_audio(self) -> None:
         if self.y.ndim != 1:
@@ -139,12 +163,19 @@ class Split:
 
     def _check_frames(self) -> None:
         shape = np.shape(self.x)
+        # Labels of frames or lengths that fit the last axis of x prove that it is time.
+        first = ""
+        if len(shape) == 3 and shape[2] > shape[1]:
+            first = " x has its channels first: use numpy.moveaxis(x, 1, 2)."
         if self.y.ndim == 2 and len(shape) >= 3 and self.y.shape[1] != shape[1]:
             raise ValueError(
                 f"Split: y has a label for each of {self.y.shape[1]} frames, but x has {shape[1]}; give one for each."
+                + (first if self.y.shape[1] == shape[-1] else "")
             )
         if len(shape) < 3:
-            raise ValueError(f"Split: x must have shape [n, T, channels] or [n, T, ...]; got shape {shape}.")
+            fix = " Hold static features for some steps: brainhw.data.hold(x, 60)." if len(shape) == 2 else ""
+            raise ValueError(f"Split: x must have shape [n, T, channels] or [n, T, ...]; got shape {shape}.{fix}")
+        refuse_channels_first(shape)
         if shape[0] and 0 in shape[1:]:
             raise ValueError(
                 f"Split: x must hold at least one frame and one channel for each recording; got shape {shape}."
@@ -153,6 +184,7 @@ class Split:
             raise ValueError(
                 f"Split: lengths must lie between 0 and the {shape[1]} frames of x; "
                 f"got {self.lengths.min()} to {self.lengths.max()}."
+                + (first if self.lengths.max() <= shape[-1] else "")
             )
 
     def __len__(self) -> int:

@@ -175,11 +175,16 @@ def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
     """
     call = "load_classifier"
     stem = path_text(path, call=call, what="a classifier")
-    net, encoding = load_bundle(f"{stem}.bundle"), Encoding.load(f"{stem}.encoding")
+    return load_classifier_of(f"{stem}.bundle", f"{stem}.encoding", call=call)
+
+
+def load_classifier_of(bundle: str, encoding: str, *, call: str) -> ChipClassifier:
+    """Return the classifier of two files by their own names, or raise if they do not belong together."""
+    net, stage = load_bundle(bundle), Encoding.load(encoding)
     classes = tuple(net.notes.split("\n"))
-    if net.in_size != (encoding.n_rows,) or net.n_classes != len(classes):
+    if net.in_size != (stage.n_rows,) or net.n_classes != len(classes):
         raise ValueError(
-            f"{call}: {stem}.encoding gives {encoding.n_rows} inputs, and the network takes {net.in_size[0]}; the two "
-            "files do not belong together."
+            f"{call}: {encoding} gives {stage.n_rows} inputs for {len(classes)} classes, and {bundle} takes "
+            f"{net.in_size[0]} for {net.n_classes}; the two files do not belong together."
         )
-    return ChipClassifier(net, encoding, classes, net.dt)
+    return ChipClassifier(net, stage, classes, net.dt)

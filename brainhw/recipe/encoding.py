@@ -169,12 +169,13 @@ def _check(found: Encoding, rest: Any) -> None:
         raise ValueError("a scale is not positive")
 
 
-def checked(x: Any, lengths: Any, shape: tuple[int, ...] | None, *, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return recordings ``[n, T, C]`` and their lengths, or raise; ``shape`` is that of the channels, if known."""
+def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return recordings ``[n, T, C]`` and their lengths, or raise; ``shape`` is that of the channels."""
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
-    if shape is not None and array.shape[1:] == shape:
+    if array.shape[1:] == shape:
         array = array[:, None]
-    if shape is not None and array.shape[2:] != shape:
+        lengths = np.ones(len(array), int) if lengths is None else lengths
+    if array.shape[2:] != shape:
         raise ValueError(
             f"{call}: x must hold recordings [n, T, {', '.join(map(str, shape))}], as those that were trained with; "
             f"got shape {array.shape}."

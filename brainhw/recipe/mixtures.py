@@ -53,11 +53,12 @@ class Mixtures:
     def __len__(self) -> int:
         return self._n_batches
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         rng = np.random.default_rng((self._seed, self._epoch))
         for _ in range(self._n_batches):
             mixed = self._mixed(rng)
-            yield self._encoding.rows(mixed)[:, None], self._teacher(mixed).astype(np.float32)
+            x = self._encoding.rows(mixed)[:, None]
+            yield x, self._teacher(mixed).astype(np.float32), np.ones(len(x), int)
 
     def _mixed(self, rng: np.random.Generator) -> np.ndarray:
         n, n_features = self._batch_size, self._features.shape[1]

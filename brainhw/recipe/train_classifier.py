@@ -9,8 +9,6 @@ from typing import Any
 
 import brainstate
 import brainunit as u
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
@@ -23,15 +21,16 @@ from brainhw.recipe.encoding import Encoding, checked, features_of, fit_encoding
 from brainhw.recipe.mixtures import Mixtures
 from brainhw.recipe.net import VoterNet, n_voters, run_held
 from brainhw.recipe.teacher import choose_teacher
-from brainhw.train import Batch, SignAnnealing, classifier_loss, fit
+from brainhw.train import SignAnnealing, classifier_loss, fit
 
 __all__ = ["train_classifier"]
 
 # Chosen by cross-validation on the training recordings of ten sets (docs/recipe.md).
 _DT = 1.0 * u.ms
-_STEPS, _POWER = 60, 8.0
+_STEPS, _POWER = 100, 8.0
 _EPOCHS, _SIGNS_HARD, _N_BATCHES, _BATCH_SIZE = 10, 3, 60, 64
 _RATE, _MAX_GRADIENT = 1e-2, 5.0
+_FLOOR, _SCALE = 5.0, 0.5
 
 
 def train_classifier(
@@ -47,9 +46,9 @@ def train_classifier(
     r"""Train a classifier of recordings that fits a chip and breaks none of its rules.
 
     No option has to be chosen for the data. A stage before the chip describes each recording by features
-    (:class:`Encoding`); the chip holds them for 60 steps of 1 ms and counts the spikes of the voters of each class. The
-    network, a hidden layer and up to 20 voters a class that fill the chip together, learns the answers of a teacher on
-    mixtures of the recordings, so that a few dozen suffice. The teacher is kernel ridge regression or logistic
+    (:class:`Encoding`); the chip holds them for 100 steps of 1 ms, and the voters of each class count by their spikes.
+    The network, a hidden layer and up to 20 voters a class that fill the chip together, learns the answers of a teacher
+    on mixtures of the recordings, so that a few dozen suffice. The teacher is kernel ridge regression or logistic
     regression, whichever is right more often in a cross-validation. Signs of weights harden in the first third; every
     batch runs on another sampled chip.
 
@@ -91,6 +90,8 @@ def train_classifier(
     _arguments.flag(progress, call=call, name="progress")
     recordings, of_each, in_shape, labels = _recordings(x, y, lengths, call)
     classes = tuple(str(one) for one in np.unique(labels))
+    if any("\n" in name for name in classes):
+        raise ValueError(f"{call}: the name of a class in y has a line break; give names of one line.")
     numbers = class_numbers(labels, classes, call=call)
     n_neurons = sum(spec.cores)
     voters = n_voters(len(classes), n_neurons)
@@ -108,16 +109,10 @@ def train_classifier(
     with brainstate.environ.context(dt=_DT):
         net = _started(encoding, features, voters * len(classes), n_neurons, spec, seed)
         mixtures = Mixtures(features, teacher, encoding, n_batches=_N_BATCHES, batch_size=_BATCH_SIZE, seed=seed)
-        of_votes = classifier_loss(len(classes))
-
-        def loss(outputs: jax.Array, batch: Batch) -> jax.Array:
-            # A batch brings one step of input, which the chip holds.
-            return of_votes(outputs, batch._replace(lengths=jnp.full_like(batch.lengths, _STEPS)))
-
         history = fit(
             net,
             mixtures,
-            loss=loss,
+            loss=classifier_loss(len(classes), floor=_FLOOR, scale=_SCALE),
             forward=lambda net, batch: run_held(net, batch.x[0], _STEPS, batch.key),
             epochs=_EPOCHS,
             learning_rate=_RATE,
@@ -144,7 +139,7 @@ def _recordings(x: Any, y: Any, lengths: Any, call: str) -> tuple[np.ndarray, np
         raise TypeError(f"{call}: y is missing; give the class of each recording, or a Split.")
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
     in_shape = array.shape[1:] if array.ndim == 2 else array.shape[2:]
-    recordings, of_each = checked(array[:, None] if array.ndim == 2 else array, lengths, in_shape, call=call)
+    recordings, of_each = checked(array, lengths, in_shape, call=call)
     labels = np.asarray(y)
     if labels.shape != (len(recordings),) or labels.dtype.kind not in "iubUS":
         raise TypeError(

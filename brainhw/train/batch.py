@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from brainhw import _arguments
 from brainhw.data.dataset import Split, batches
 
-__all__ = ["Batch", "Source"]
+__all__ = ["Batch", "Source", "lengths_of"]
 
 
 class Batch(NamedTuple):
@@ -44,6 +44,11 @@ class Batch(NamedTuple):
     y: jax.Array
     lengths: jax.Array
     key: jax.Array | None
+
+
+def lengths_of(outputs: Any, batch: Batch) -> jax.Array | None:
+    """Return the true steps of outputs ``[T, B, ...]``; None if a forward pass has other steps than its batch."""
+    return batch.lengths if len(outputs) == len(batch.x) else None
 
 
 def _can_be_gone_through_again(data: Any) -> bool:

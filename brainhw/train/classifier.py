@@ -11,13 +11,13 @@ import optax
 
 from brainhw import _arguments
 from brainhw.train.accuracy import population_votes
-from brainhw.train.batch import Batch
+from brainhw.train.batch import Batch, lengths_of
 
 __all__ = ["classifier_loss"]
 
 
 def classifier_loss(
-    n_classes: int, *, floor: float = 5.0, ceiling: float = 0.3, scale: float = 0.5
+    n_classes: int, *, floor: float = 1.0, ceiling: float = 0.3, scale: float = 1.0
 ) -> Callable[[jax.Array, Batch], jax.Array]:
     r"""Return a loss for :func:`fit`: cross-entropy of votes, and bounds within which votes decide something.
 
@@ -34,11 +34,11 @@ def classifier_loss(
     n_classes : int
         Number of classes; the output neurons form so many equal, consecutive populations.
     floor : float, optional
-        Votes :math:`f` that the strongest class of each recording should have. Default 5.
+        Votes :math:`f` that the strongest class of each recording should have. Default 1.
     ceiling : float, optional
         Votes :math:`g` a step that the classes should have on the whole. Default 0.3.
     scale : float, optional
-        Factor :math:`a` of votes. Default 0.5.
+        Factor :math:`a` of votes. Default 1.
 
     Returns
     -------
@@ -66,13 +66,14 @@ def classifier_loss(
     scale = _arguments.number(scale, call=call, name="scale", positive=True)
 
     def loss(outputs: jax.Array, batch: Batch) -> jax.Array:
-        votes = population_votes(outputs, n_classes, lengths=batch.lengths)
+        lengths = lengths_of(outputs, batch)
+        votes = population_votes(outputs, n_classes, lengths=lengths)
         if jnp.issubdtype(batch.y.dtype, jnp.integer):
             error = braintools.metric.softmax_cross_entropy_with_integer_labels(scale * votes, batch.y)
         else:
             error = optax.losses.softmax_cross_entropy(scale * votes, batch.y)
         too_few = jax.nn.relu(floor - votes.max(axis=-1))
-        too_many = jax.nn.relu(votes.mean(axis=-1) - ceiling * batch.lengths)
+        too_many = jax.nn.relu(votes.mean(axis=-1) - ceiling * (len(outputs) if lengths is None else lengths))
         return jnp.mean(error + too_few**2 + too_many**2)
 
     return loss

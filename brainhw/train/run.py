@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from brainhw import _arguments
-from brainhw.train.batch import Batch, Source
+from brainhw.train.batch import Batch, Source, lengths_of
 from brainhw.train.class_report import ClassReport, Counts, count, report_on
 from brainhw.train.decision import choose_class
 from brainhw.train.history import History
@@ -104,10 +104,9 @@ class Run:
     ) -> str:  # fmt: skip
         """Run the epochs that are left, and return why they ended."""
         path = path if jax.process_index() == 0 else None
-        silent = not progress or jax.process_index() > 0
         reason = ""
         # `disable=False` would overrule the environment variable TQDM_DISABLE.
-        hidden = {"disable": True} if silent else {}
+        hidden = {} if progress and not jax.process_index() else {"disable": True}
         with tqdm(total=epochs, initial=len(self.entries), desc="fit", unit="epoch", **hidden) as bar:
             while not (reason := self._end(epochs, patience, reason)):
                 epoch = len(self.entries)
@@ -119,7 +118,7 @@ class Run:
                 if path is not None:
                     self.save(path, notes)
                 answers = [callback(epoch, dict(self.entries[-1])) for callback in callbacks]
-                if any(answer is True for answer in answers):
+                if any(answer is True for answer in answers) and len(self.entries) < epochs:
                     reason = "callback"
                 bar.update()
                 bar.set_postfix({**{name: f"{value:.3g}" for name, value in self.entries[-1].items()}, **self._never()})
@@ -148,7 +147,7 @@ class Run:
     def _counts(self, outputs: Any, batch: Batch) -> Counts | None:
         if self.n_classes is None:
             return None
-        spikes, labels, size = population_size(outputs, batch.y, self.n_classes, batch.lengths, call="fit")
+        spikes, labels, size = population_size(outputs, batch.y, self.n_classes, lengths_of(outputs, batch), call="fit")
         return count(choose_class(spikes, self.n_classes, size), labels, self.n_classes)
 
     def _epoch(self, source: Source, checked: Source | None, seed: int, epoch: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainhw.data import Dataset, Split, batches
+from brainhw.data import Dataset, Split, batches, class_numbers, hold
 
 
 def frames(n: int, t: int = 6, channels: int = 2) -> Split:
@@ -168,3 +168,43 @@ def test_batches_refuses_an_empty_split_and_what_is_no_split():
         batches(frames(3).take([]), 2)
     with pytest.raises(TypeError, match=r"split must be a Split such as dataset\.train"):
         batches(np.zeros((3, 2, 1)), 2)
+
+
+def test_a_split_of_arrays_alone_takes_all_frames_of_each() -> None:
+    split = Split(np.ones((3, 5, 2)), [0, 1, 0])
+    assert split.lengths.tolist() == [5, 5, 5]
+    assert Split([np.ones(4), np.ones(7)], [0, 1]).lengths.tolist() == [4, 7]
+    with pytest.raises(ValueError, match=r"^Split: x must have shape .*; got shape \(3,\)\.$"):
+        Split(np.ones(3), [0, 1, 0])
+
+
+def test_static_features_are_refused_with_the_call_that_holds_them() -> None:
+    x = np.random.default_rng(0).random((4, 64))
+    with pytest.raises(ValueError, match=r"^Split: x must have shape .*got shape \(4, 64\).*data\.hold"):
+        Split(x, [0, 1, 0, 1])
+    assert Split(hold(x), [0, 1, 0, 1]).x.shape == (4, 60, 64)
+
+
+@pytest.mark.parametrize(
+    "names", [["cat", "dog"], np.array(["cat", "dog"]), np.array(["cat", "dog"], object), [b"c", b"d"]]
+)
+def test_names_in_place_of_class_numbers_are_refused(names: object) -> None:
+    with pytest.raises(TypeError, match=r"^Split: y must hold class numbers.*'c.*class_numbers"):
+        Split(np.ones((2, 5, 2)), names)
+
+
+def test_the_warning_about_classes_from_one_names_the_call_that_counts_them() -> None:
+    with pytest.warns(UserWarning, match=r"^Split: y holds the classes 1 to 2 .*class_numbers"):
+        Split(np.ones((4, 5, 2)), [1, 2, 1, 2])
+    assert Split(np.ones((4, 5, 2)), class_numbers([1, 2, 1, 2])[0]).y.tolist() == [0, 1, 0, 1]
+
+
+def test_lengths_and_labels_of_frames_that_fit_the_last_axis_prove_channels_first() -> None:
+    x = np.ones((2, 3, 9))
+    with pytest.raises(ValueError, match=r"^Split: lengths must lie.*the 3 frames.*7 to 9.*moveaxis\(x, 1, 2\)"):
+        Split(x, [0, 1], [7, 9])
+    with pytest.raises(ValueError, match=r"^Split: y has a label for each of 9 frames.*moveaxis\(x, 1, 2\)"):
+        Split(x, np.zeros((2, 9), int))
+    for parts in ({"y": [0, 1], "lengths": [7, 10]}, {"y": np.zeros((2, 8), int)}):
+        with pytest.raises(ValueError, match=r"^Split: (?!.*moveaxis)"):
+            Split(x, **parts)

@@ -270,6 +270,46 @@ def _() -> Any:
     return bh.data.delayed_copies, {"x": ("array of frames", np.ones((4, 3))), "delays": ("delays", (0, 2))}
 
 
+@add("data.hold")
+def _() -> Any:
+    return bh.data.hold, {"x": ("array", np.ones(3)), "n_steps": ("short count", 5), "axis": ("axis", -2)}
+
+
+@add("data.rate_spikes")
+def _() -> Any:
+    return bh.data.rate_spikes, {
+        "x": ("unit array", np.ones((4, 3))), "n_steps": ("optional short count", 5), "key": ("key", 0),
+        "max_rate": ("optional rate", None),
+    }  # fmt: skip
+
+
+@add("data.latency_spikes")
+def _() -> Any:
+    return bh.data.latency_spikes, {
+        "x": ("unit array", np.ones((4, 3))), "n_steps": ("short count", 5), "threshold": ("share", 0.1),
+    }  # fmt: skip
+
+
+@add("data.delta_spikes")
+def _() -> Any:
+    return bh.data.delta_spikes, {"x": ("array of frames", np.ones((4, 3))), "threshold": ("positive number", 0.1)}
+
+
+@add("data.population_currents")
+def _() -> Any:
+    return bh.data.population_currents, {
+        "x": ("array", np.ones((4, 3))), "n_neurons": ("short count", 3), "low": ("number", 0.0),
+        "high": ("positive number", 2.0), "width": ("optional positive number", 0.5),
+    }  # fmt: skip
+
+
+@add("data.class_numbers")
+def _() -> Any:
+    return bh.data.class_numbers, {
+        "labels": ("raw labels", ["a", "b", "a"]), "names": ("optional class names", ("a", "b")),
+    }  # fmt: skip
+
+
 BANK = {
     "n_channels": ("count", 2), "f_min": ("positive Hz", 100 * u.Hz), "f_max": ("positive Hz", 3000 * u.Hz),
     "spacing": ("choice", "mel"),

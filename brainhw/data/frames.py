@@ -1,0 +1,146 @@
+"""Frames in time: static features held, frames repeated, delayed copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from brainhw._arguments import LONGEST_AXIS, describe, positive_int, several
+from brainhw.data.features import axis_of, features
+
+__all__ = ["delayed_copies", "hold", "repeat_frames"]
+
+
+def hold(x: Any, n_steps: int = 60, *, axis: int = -2) -> np.ndarray:
+    """Present static features as a constant current for ``n_steps`` steps of the network.
+
+    A neuron needs several time constants of input before its rate says how strong that input is. ``docs/encoders.md``
+    has measured accuracies for 10 to 100 steps.
+
+    Parameters
+    ----------
+    x
+        Features ``[..., C]``.
+    n_steps
+        Number of steps, at least 1. Default 60.
+    axis
+        Axis of time in the result. Default the last but one; ``1`` for images ``[n, H, W, C]``.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 of shape ``[..., n_steps, C]``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a Quantity, a single number, values that are not finite, and ``n_steps`` below 1.
+
+    Examples
+    --------
+    >>> from brainhw.data import hold
+    >>> hold([[0.5, 1.0]], 3).tolist()
+    [[[0.5, 1.0], [0.5, 1.0], [0.5, 1.0]]]
+    >>> import numpy as np
+    >>> hold(np.zeros((10, 8, 8, 1)), axis=1).shape
+    (10, 60, 8, 8, 1)
+    """
+    array = features(x, "hold")
+    n_steps = positive_int(n_steps, call="hold", name="n_steps", most=LONGEST_AXIS)
+    axis = axis_of(axis, array.ndim + 1, call="hold", of="the result")
+    # Not np.broadcast_to, which is free: a read-only view surprises whoever adds noise to it.
+    return np.repeat(np.expand_dims(array, axis), n_steps, axis=axis)
+
+
+def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
+    """Hold each frame for ``times`` steps of the network.
+
+    Parameters
+    ----------
+    x
+        Frames ``[..., T, C]``.
+    times
+        Steps per frame, at least 1.
+    axis
+        Axis of time, default the last but one; ``1`` for images ``[n, T, H, W, C]``.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 of shape ``[..., T * times, C]``. Multiply the true lengths by the same factor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a Quantity, fewer than two axes, values that are not finite, and ``times`` below 1.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> from brainhw.data import japanese_vowels, repeat_frames
+    >>> repeat_frames([[1.0, 2.0], [3.0, 4.0]], 2).tolist()
+    [[1.0, 2.0], [1.0, 2.0], [3.0, 4.0], [3.0, 4.0]]
+    >>> train = japanese_vowels().train
+    >>> dataclasses.replace(train, x=repeat_frames(train.x, 4), lengths=train.lengths * 4)
+    Split(270 recordings, x [270, 116, 12], lengths 28 to 104)
+    """
+    array = features(x, "repeat_frames", frames=True)
+    times = positive_int(times, call="repeat_frames", name="times", most=LONGEST_AXIS)
+    axis = axis_of(axis, array.ndim, call="repeat_frames", of="x")
+    return np.repeat(array, times, axis=axis)
+
+
+def _whole_numbers(values: Any) -> np.ndarray:
+    """Return whole numbers as an array ``[n]``; anything else becomes an array without an axis."""
+    try:
+        given = several(values, call="", name="", of="")
+    except TypeError:
+        return np.asarray(None)
+    # bool is a kind of int, but True is a mistake as a number of steps.
+    plain = all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in given)
+    return np.asarray(given) if plain else np.asarray(None)
+
+
+def delayed_copies(x: Any, delays: Any) -> np.ndarray:
+    """Concatenate delayed copies of all channels.
+
+    A network cannot use a temporal order that takes longer than its neurons remember. Copies that are delayed by up to
+    that length make it usable, at the cost of more inputs. On hardware, a stage before the chip has to delay them.
+
+    Parameters
+    ----------
+    x
+        Frames ``[..., T, C]``.
+    delays
+        Whole numbers of steps, each at least 0 and below ``T``; 0 is the input itself.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 of shape ``[..., T, C * len(delays)]``, in the order of ``delays``; a copy is zero until it begins.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a Quantity, fewer than two axes, values that are not finite, and invalid delays.
+
+    Examples
+    --------
+    >>> from brainhw.data import delayed_copies
+    >>> delayed_copies([[1.0], [2.0], [3.0]], (0, 2)).tolist()
+    [[1.0, 0.0], [2.0, 0.0], [3.0, 1.0]]
+    """
+    call = "delayed_copies"
+    array = features(x, call, frames=True)
+    steps = _whole_numbers(delays)
+    n_steps = array.shape[-2]
+    if steps.ndim != 1 or not steps.size or steps.dtype.kind not in "iu" or steps.min() < 0 or steps.max() >= n_steps:
+        raise ValueError(
+            f"{call}: delays must be whole numbers of steps from 0 to {n_steps - 1}, below the steps of x, "
+            f"such as (0, 10); got {describe(delays)}."
+        )
+    copies = np.zeros((*array.shape[:-1], len(steps), array.shape[-1]), np.float32)
+    for i, late in enumerate(steps.tolist()):
+        copies[..., late:, i, :] = array[..., : n_steps - late, :]
+    return copies.reshape(*array.shape[:-1], -1)

@@ -1,0 +1,44 @@
+"""On and off channels: signed features as nonnegative ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from brainhw.data.features import features
+
+__all__ = ["split_on_off"]
+
+
+def split_on_off(x: Any) -> np.ndarray:
+    """Split signed features into nonnegative ones: the positive parts, then the negative parts.
+
+    ``out[..., :C] = max(x, 0)`` and ``out[..., C:] = max(-x, 0)``. Rate and latency encoders, as in braintools, take
+    nonnegative values only.
+
+    Parameters
+    ----------
+    x
+        Features ``[..., C]``.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 of shape ``[..., 2 * C]``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a Quantity, anything else that is not an array, a single number, and values that are not finite.
+
+    Examples
+    --------
+    >>> from brainhw.data import split_on_off
+    >>> split_on_off([[0.5, -2.0]]).tolist()
+    [[0.5, 0.0, 0.0, 2.0]]
+    """
+    array = features(x, "split_on_off")
+    if array.ndim == 0:
+        raise ValueError("split_on_off: x must have a last axis of channels; got a single number.")
+    return np.concatenate([np.maximum(array, 0), np.maximum(-array, 0)], axis=-1)

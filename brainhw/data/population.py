@@ -1,0 +1,66 @@
+"""Population coding: each feature as the currents of overlapping tuning curves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from brainhw._arguments import LONGEST_AXIS, number, positive_int
+from brainhw.data.features import features
+
+__all__ = ["population_currents"]
+
+
+def population_currents(
+    x: Any, n_neurons: int, *, low: float = 0.0, high: float = 1.0, width: float | None = None
+) -> np.ndarray:
+    """Code each feature by ``n_neurons`` inputs, each with a preferred value and a Gaussian tuning curve.
+
+    Input ``i`` prefers ``c_i``, evenly spaced from ``low`` to ``high``; its current is
+    ``exp(-((x - c_i) / width)**2 / 2)``. A neuron can then respond to the middle of a range, and small values drive the
+    net as much as large ones.
+
+    Parameters
+    ----------
+    x
+        Features ``[..., C]``, signed or not. A value outside of ``low`` to ``high`` counts as the nearer of both.
+    n_neurons
+        Inputs for each feature, at least 2.
+    low, high
+        Range of the features. Default 0 to 1; -2 to 2 suits standardised features.
+    width
+        Standard deviation of a tuning curve. Default: the distance of neighbouring preferred values.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 currents between 0 and 1 of shape ``[..., C * n_neurons]``, the inputs of a feature side by side.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a Quantity, values that are not finite, fewer than two neurons, and a range or a width that is not positive.
+
+    Examples
+    --------
+    >>> from brainhw.data import population_currents
+    >>> population_currents([[0.0, 0.5]], 3).round(2).tolist()
+    [[1.0, 0.6100000143051147, 0.14000000059604645, 0.6100000143051147, 1.0, 0.6100000143051147]]
+    """
+    call = "population_currents"
+    array = features(x, call).astype(np.float64)
+    n_neurons = positive_int(n_neurons, call=call, name="n_neurons", most=LONGEST_AXIS)
+    if n_neurons < 2:
+        raise ValueError(f"{call}: n_neurons must be at least 2 for each feature; got {n_neurons}.")
+    low = number(low, call=call, name="low")
+    high = number(high, call=call, name="high")
+    if not low < high:
+        raise ValueError(f"{call}: low must be less than high; got low {low:g} and high {high:g}.")
+    if width is None:
+        width = (high - low) / (n_neurons - 1)
+    width = number(width, call=call, name="width", positive=True)
+    # Not braintools.PopulationEncoder: it draws spikes and moves the axes of the features.
+    away = (np.clip(array, low, high)[..., None] - np.linspace(low, high, n_neurons)) / width
+    currents = np.exp(-(away**2) / 2).astype(np.float32)
+    return currents.reshape(*array.shape[:-1], array.shape[-1] * n_neurons)

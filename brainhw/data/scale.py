@@ -1,0 +1,113 @@
+"""Channel scaling: mean 0 and standard deviation 1 in each channel of the training data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from brainhw._arguments import check_finite, describe
+from brainhw._records import check_fields, numbers
+from brainhw.data.dataset import Split
+
+__all__ = ["ChannelScale", "fit_channel_scale"]
+
+
+def _frames(split: Any, call: str, name: str = "split") -> tuple[np.ndarray, np.ndarray]:
+    """Return x and the mask ``[n, T]`` of the frames that are not padding."""
+    if not isinstance(split, Split):
+        raise TypeError(f"{call}: {name} must be a Split such as dataset.train; got {describe(split)}.")
+    if isinstance(split.x, list):
+        raise TypeError(f"{call}: the split holds raw audio; turn it into frames first, e.g. with filterbank.")
+    return split.x, np.arange(split.x.shape[1]) < split.lengths[:, None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChannelScale:
+    """Mean and standard deviation of each channel over a training split; see :func:`fit_channel_scale`.
+
+    Parameters
+    ----------
+    mean, std
+        float32 arrays of shape ``[channels]``.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_fields(self, mean=numbers(ndims=(1,)), std=numbers(ndims=(1,)))
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        if mean.shape != std.shape or not mean.size:
+            raise ValueError(
+                f"ChannelScale: mean and std must hold one number for each channel; "
+                f"got shapes {mean.shape} and {std.shape}."
+            )
+        if not np.all(std > 0):
+            raise ValueError(
+                f"ChannelScale: std must be greater than zero; got {describe(self.std)} with minimum {std.min():g}."
+            )
+
+    def apply(self, split: Split) -> Split:
+        """Return ``split`` with ``(x - mean) / std`` in every true frame; the zero padding stays zero.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For raw audio, and for another number of channels than in the training split.
+        """
+        x, real = _frames(split, "ChannelScale.apply")
+        if x.shape[-1] != len(self.mean):
+            raise ValueError(
+                f"ChannelScale.apply: the scale was fitted on {len(self.mean)} channels, the split has {x.shape[-1]}; "
+                "fit it on the training split of the same data."
+            )
+        real = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
+        scaled = np.where(real, (x - self.mean) / self.std, np.float32(0)).astype(np.float32)
+        return split._with(x=scaled)
+
+
+def fit_channel_scale(train: Split) -> ChannelScale:
+    """Measure each channel's mean and standard deviation over the true frames of a training split, without padding.
+
+    Fit on the training split and apply to both halves, so that the scale contains no test data.
+
+    Parameters
+    ----------
+    train
+        Frames ``[n, T, channels]``, or ``[n, T, ..., channels]``, such as images.
+
+    Returns
+    -------
+    ChannelScale
+        Its ``apply`` scales a split; the training split then has mean 0 and standard deviation 1 in each channel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For raw audio, a split without frames, values that are not finite, and a channel that never changes.
+
+    Examples
+    --------
+    >>> from brainhw.data import fit_channel_scale, japanese_vowels
+    >>> data = japanese_vowels()
+    >>> scale = fit_channel_scale(data.train)
+    >>> train, test = scale.apply(data.train), scale.apply(data.test)
+    >>> scale.mean.shape, test.x.shape
+    ((12,), (370, 29, 12))
+    """
+    x, real = _frames(train, "fit_channel_scale", "train")
+    check_finite(x, call="fit_channel_scale", name="train.x")
+    # float64, because a float32 sum over many frames of a channel with a large mean loses the variance.
+    frames = x[real].astype(np.float64).reshape(-1, x.shape[-1])
+    if not len(frames):
+        raise ValueError("fit_channel_scale: the split holds no frames; give a training split with recordings in it.")
+    # By the range, which is exactly zero; the standard deviation of a constant channel may be a rounding error.
+    constant = np.flatnonzero(frames.max(axis=0) == frames.min(axis=0))
+    if len(constant):
+        raise ValueError(
+            f"fit_channel_scale: channel(s) {constant.tolist()} never change over the training split, so they have no "
+            "scale; leave them out."
+        )
+    return ChannelScale(frames.mean(axis=0).astype(np.float32), frames.std(axis=0).astype(np.float32))

@@ -1,0 +1,174 @@
+"""Spike encoders: random spikes of a rate, one early or late spike, spikes at changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainunit as u
+import jax
+import numpy as np
+
+from brainhw._arguments import LONGEST_AXIS, number, positive_int, quantity, some_key, time_step
+from brainhw.data.features import features, unit_features
+
+__all__ = ["delta_spikes", "latency_spikes", "rate_spikes"]
+
+# braintools has such encoders, but they differ between the stacks that brainhw supports. BernoulliEncoder and
+# PoissonEncoder take no key: they draw from the global stream. LatencyEncoder of braintools 0.3 gives twice as many
+# steps at dt = 0.5 ms. DeltaEncoder of 0.3 loses the sign of a change and compares neighbouring frames, that of 0.4
+# compares with the last event. All of them put time first.
+
+
+def rate_spikes(
+    x: Any, n_steps: int | None = 60, *, key: int | jax.Array, max_rate: u.Quantity | None = None
+) -> np.ndarray:
+    """Draw random spikes whose rate is proportional to the value: a Bernoulli draw in each step.
+
+    Parameters
+    ----------
+    x
+        Features ``[..., C]`` between 0 and 1.
+    n_steps
+        Number of steps, at least 1. Default 60. ``None`` if ``x`` has steps already, ``[..., T, C]``.
+    key
+        Whole number or ``jax.random.key``. The same key gives the same spikes.
+    max_rate
+        Rate of a value of 1, in Hz. It needs the ``dt`` of ``brainstate.environ`` and is at most ``1 / dt``. Default:
+        ``1 / dt``, a spike in each step, whatever ``dt`` is.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 spikes, 0 or 1, of shape ``[..., n_steps, C]``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For values outside of 0 to 1, and a ``max_rate`` above one spike a step.
+    RuntimeError
+        For a ``max_rate`` without a time step.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u
+    >>> from brainhw.data import rate_spikes
+    >>> rate_spikes([[0.0, 0.5, 1.0]], 1000, key=0).mean(axis=1).round(1).tolist()
+    [[0.0, 0.5, 1.0]]
+    >>> with brainstate.environ.context(dt=1 * u.ms):
+    ...     spikes = rate_spikes([1.0], 10_000, key=0, max_rate=200 * u.Hz)
+    >>> round(float(spikes.mean()), 1)  # a spike in every fifth step
+    0.2
+    """
+    call = "rate_spikes"
+    array = unit_features(x, call, frames=n_steps is None)
+    if n_steps is not None:
+        array = np.expand_dims(array, -2)
+        n_steps = positive_int(n_steps, call=call, name="n_steps", most=LONGEST_AXIS)
+    key = some_key(key, call)
+    chance = array * np.float32(_spikes_per_step(max_rate, call))
+    shape = chance.shape if n_steps is None else (*chance.shape[:-2], n_steps, chance.shape[-1])
+    return np.asarray(jax.random.uniform(key, shape) < chance, np.float32)
+
+
+def _spikes_per_step(max_rate: Any, call: str) -> float:
+    if max_rate is None:
+        return 1.0
+    rate = quantity(max_rate, u.Hz, call=call, name="max_rate", shapes=[()], positive=True)
+    dt = time_step(call=call)
+    share = float(rate.to_decimal(u.Hz) * dt.to_decimal(u.second))
+    # A rate of 1 / dt may come out a rounding error above one.
+    if share > 1 + 1e-6:
+        raise ValueError(
+            f"{call}: max_rate must be at most one spike a step, which is {1 / dt.to_decimal(u.second):g} Hz for "
+            f"dt = {dt.to_decimal(u.ms):g} ms; got {rate.to_decimal(u.Hz):g} Hz."
+        )
+    return min(share, 1.0)
+
+
+def latency_spikes(x: Any, n_steps: int = 60, *, threshold: float = 0.01) -> np.ndarray:
+    """Turn each feature into one spike; the larger the value, the earlier the spike.
+
+    A value ``v`` spikes in step ``round((n_steps - 1) * (1 - v))``: 1 in the first step.
+
+    Parameters
+    ----------
+    x
+        Features ``[..., C]`` between 0 and 1.
+    n_steps
+        Number of steps, at least 1. Default 60.
+    threshold
+        Values below it do not spike, from 0 to 1. Default 0.01; with 0 each feature spikes.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 spikes, 0 or 1, of shape ``[..., n_steps, C]``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For values or a threshold outside of 0 to 1, and ``n_steps`` below 1.
+
+    Examples
+    --------
+    >>> from brainhw.data import latency_spikes
+    >>> latency_spikes([1.0, 0.5, 0.0], 3).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    call = "latency_spikes"
+    array = unit_features(x, call).astype(np.float64)
+    n_steps = positive_int(n_steps, call=call, name="n_steps", most=LONGEST_AXIS)
+    threshold = number(threshold, call=call, name="threshold", nonnegative=True)
+    if threshold > 1:
+        raise ValueError(f"{call}: threshold must lie between 0 and 1; got {threshold:g}.")
+    # float32, as the values are: otherwise a value of 0.01 would be below a threshold of 0.01.
+    late = np.where(array >= np.float32(threshold), np.rint((n_steps - 1) * (1 - array)), -1)
+    return (np.arange(n_steps)[:, None] == late[..., None, :]).astype(np.float32)
+
+
+def delta_spikes(x: Any, threshold: float) -> np.ndarray:
+    """Turn changes into spikes: on where a feature has risen by ``threshold``, off where it has fallen by it.
+
+    Each feature has a reference, at first the value of the first frame. In each step a feature spikes at most once, and
+    its reference moves by ``threshold`` in that direction. A larger change therefore gives spikes in several steps, and
+    ``x[0] + threshold * cumsum(on - off)`` follows the feature.
+
+    Parameters
+    ----------
+    x
+        Frames ``[..., T, C]``. With :func:`repeat_frames` before it, a large change has steps for its spikes.
+    threshold
+        Change that gives a spike, above zero, in the unit of the features.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 spikes, 0 or 1, of shape ``[..., T, 2 * C]``: the on channels, then the off channels, as those of
+        :func:`split_on_off`. The first step has none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a Quantity, fewer than two axes, values that are not finite, and a threshold that is not above zero.
+
+    Examples
+    --------
+    >>> from brainhw.data import delta_spikes
+    >>> delta_spikes([[0.0], [0.3], [0.3], [0.5], [0.1]], 0.25).tolist()
+    [[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    """
+    call = "delta_spikes"
+    array = features(x, call, frames=True).astype(np.float64)
+    threshold = number(threshold, call=call, name="threshold", positive=True)
+    # Levels are counted and not added up, so that the reference of a long recording does not drift. The allowance is
+    # for float32: features in steps of exactly one threshold must spike in each.
+    change = (array - array[..., :1, :]) / threshold
+    allowance = 4 * np.finfo(np.float32).eps * (1 + np.abs(array).max(initial=0) / threshold)
+    level = np.zeros(change[..., 0, :].shape)
+    spikes = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), np.float32)
+    for step in range(1, array.shape[-2]):
+        ahead = change[..., step, :] - level
+        on, off = ahead >= 1 - allowance, ahead <= allowance - 1
+        spikes[..., step, :] = np.concatenate([on, off], axis=-1)
+        level += on.astype(float) - off
+    return spikes

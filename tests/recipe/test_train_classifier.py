@@ -1,0 +1,118 @@
+"""A classifier in one call: what it reaches, its rules, its files, its refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from recipe_sets import recordings
+
+import brainhw as bh
+from brainhw.recipe.net import n_voters, run_held
+
+X, Y, LENGTHS = recordings(30, 2)
+
+
+def test_it_learns_and_keeps_every_rule(classifier: Any) -> None:
+    report = classifier.report(X, Y, LENGTHS)
+    assert report.accuracy >= 0.95
+    assert report.silent == report.undecided == 0
+    assert report.names == ("fall", "rise", "swing")
+    with brainstate.environ.context(dt=classifier.dt):
+        assert bh.check_deployable(classifier.net).ok
+        assert len(bh.deploy.place(classifier.net).cores_used) == 3
+    assert np.mean(classifier.predict(X, LENGTHS) == Y) == report.accuracy
+
+
+def test_padding_says_nothing(classifier: Any) -> None:
+    other = np.where(np.arange(30)[:, None] < LENGTHS[:, None, None], X, 7.0)
+    np.testing.assert_array_equal(classifier.encoding(other, LENGTHS), classifier.encoding(X, LENGTHS))
+
+
+def test_held_inputs_are_run_as_rollout_runs_them(classifier: Any) -> None:
+    rows = jnp.asarray(classifier.encoding(X[:5], LENGTHS[:5]))
+    with brainstate.environ.context(dt=classifier.dt):
+        expected = bh.rollout(classifier.net, jnp.asarray(classifier.inputs(X[:5], LENGTHS[:5])).swapaxes(0, 1))[0]
+        np.testing.assert_array_equal(run_held(classifier.net, rows, 100), expected)
+    assert expected.sum() > 0
+
+
+def test_two_files_hold_it(classifier: Any, tmp_path: Path) -> None:
+    bundle, encoding = classifier.save(tmp_path / "mine")
+    assert (bundle.name, encoding.name) == ("mine.bundle", "mine.encoding")
+    loaded = bh.recipe.load_classifier(tmp_path / "mine")
+    assert loaded.classes == classifier.classes
+    np.testing.assert_array_equal(loaded.encoding(X, LENGTHS), classifier.encoding(X, LENGTHS))
+    np.testing.assert_array_equal(loaded.predict(X, LENGTHS), classifier.predict(X, LENGTHS))
+
+
+def test_files_that_do_not_belong_together_are_refused(classifier: Any, tmp_path: Path) -> None:
+    classifier.save(tmp_path / "mine")
+    other = dataclasses.replace(classifier.encoding, gain=classifier.encoding.gain * 0)
+    other.save(tmp_path / "mine.encoding")
+    with pytest.raises(
+        ValueError, match=r"^load_classifier: .*mine.encoding gives 5 inputs for 3 classes.*do not belong"
+    ):
+        bh.recipe.load_classifier(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"does not exist|No such file"):
+        bh.recipe.load_classifier(tmp_path / "yours")
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "n_neurons", "expected"),
+    [(2, 256, 20), (10, 200, 8), (16, 200, 5), (40, 200, 2), (100, 200, 1), (101, 200, 0)],
+)
+def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, expected: int) -> None:
+    assert n_voters(n_classes, n_neurons) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ((X,), "y is missing"),
+        ((X, Y[:5]), r"y must hold one name or whole number for each of 30 recordings"),
+        ((X, np.arange(30.0)), r"y must hold one name or whole number"),
+        ((X, ["a"] * 30), r"y must name from 2 to 100 classes on H1v2 with its 200 neurons; got 1"),
+        ((X * np.nan, Y), "NaN"),
+        ((X, Y, np.zeros(30, int)), r"recordings of at least one step"),
+        ((X, Y, np.full(30, 31)), "lengths"),
+        ((X[0, 0], Y), r"x"),
+        ((bh.data.Split(X, np.arange(30) % 3), Y), "a Split has labels and lengths of its own"),
+    ],
+)
+def test_bad_recordings_are_named(arguments: Any, match: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=match):
+        bh.recipe.train_classifier(*arguments, progress=False)
+
+
+def test_an_unknown_chip_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^train_classifier: .*H9"):
+        bh.recipe.train_classifier(X, Y, chip="H9", progress=False)
+
+
+def test_labels_that_the_training_had_not_are_named(classifier: Any) -> None:
+    with pytest.raises(ValueError, match=r"^ChipClassifier.report: y holds 'sink', which is"):
+        classifier.report(X, np.where(Y == "rise", "sink", Y), LENGTHS)
+    with pytest.raises(ValueError, match=r"^Encoding: x must hold recordings \[n, T, 2\]"):
+        classifier.predict(X[..., :1], LENGTHS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
+def test_static_data_without_steps(chip: str) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 4 + 1  # whole numbers from 1
+    x = rng.normal(size=(200, 12)) + 3 * np.eye(4)[y - 1].repeat(3, axis=1)
+    x[:, 5] = 3.0  # a feature that never changes
+    found = bh.recipe.train_classifier(x[:100], y[:100], chip=chip, progress=False)
+    report = found.report(x[100:], y[100:])
+    assert found.classes == ("1", "2", "3", "4")
+    assert report.accuracy >= 0.95
+    assert report.silent == 0
+    assert u.get_unit(found.dt) == u.ms
