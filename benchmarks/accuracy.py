@@ -66,6 +66,7 @@ JOBS = {
         "deep_networks.py",
         [{"data": "digits", "epochs": 3, "layers": 5, "width": 128, "xi": 1.0, "init": init} for init in DEEP_INITS],
     ),
+    "deep_chip": Job("deep_on_a_chip.py", [{"epochs": 150}, {"epochs": 150, "plain": True}]),
     "deploy_digits": Job(
         "deploy_spoken_digits.py",
         [{"chip": chip, **kind} for kind in ({}, {"free": True}, {"no_mismatch": True}) for chip in ("h1v1", "h1v2")],

@@ -182,6 +182,7 @@ SECTIONS = [
     Section("deep_vowels", "Deep networks on Japanese Vowels", trained, page="fluct_init"),
     Section("deep_randman", "Deep networks on Randman", trained, page="fluct_init"),
     Section("deep_fashion", "Deep networks on Fashion-MNIST", trained, page="fluct_init"),
+    Section("deep_chip", "Four hidden layers on a chip", trained, page="fluct_init"),
     Section("static_steps", "Static data: steps and encoders", anything, ".static_steps", "encoders"),
     Section("delayed_copies", "Delayed copies of the inputs", anything, ".delayed_copies", "troubleshooting"),
     Section("gradient_depth", "Gradients over depth", norms, ".gradient_depth", "fluct_init"),

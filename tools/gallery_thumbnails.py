@@ -35,6 +35,7 @@ SOURCES = {
     "mnist1d_fractional": Source("mnist1d/orders.png"),
     "fashion_mnist": Source("fashion_mnist/fields_and_confusion.png", (0.0, 0.0, 0.49, 0.79)),
     "deep_networks": Source("deep_networks/initialisation.png"),
+    "deep_on_a_chip": Source("deep_on_a_chip/raster.png"),
     "randman_depth": Source("randman_depth/depth.png", LEFT),
     "robustness_study": Source("robustness_study/robustness.png"),
     "many_devices": Source("many_devices/training.png"),

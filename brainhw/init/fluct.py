@@ -16,7 +16,7 @@ import numpy as np
 from brainhw import _arguments, _printing
 from brainhw.init.batches import Data, take_batches, take_data
 from brainhw.init.circuit import Circuit, WiredCircuit
-from brainhw.init.inputs import input_line, warn_of_inputs
+from brainhw.init.inputs import input_line, warn_of_inputs, warn_of_volleys
 from brainhw.init.padding import PaddedInitializer, true_steps
 from brainhw.init.pair import Draw, FluctSettings, MeasuredInitializer, PairInitializer, rise_of
 from brainhw.init.report import (
@@ -136,7 +136,7 @@ def fluct_init(
     -----
     UserWarning
         For ``xi_target`` below 1 or above 3, weights beyond the chip's range, an exhausted variance budget, neurons
-        that stay silent or fire in most steps, data too short to tell.
+        that stay silent or fire in most steps, data too short to tell, layers whose spikes pass only as volleys.
 
     Notes
     -----
@@ -203,6 +203,8 @@ def fluct_init(
                     say(f"  → ν_{after + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
                 warn_of_outcome(report, solver, draw, call)
                 warn_of_inputs(np.asarray(jax.tree.leaves(solver.meter.xs)[0]), report.index, solver.circuit, call)
+                if not isinstance(solver.circuit, WiredCircuit) and _is_fed(number, wired):
+                    warn_of_volleys(report, solver.circuit, call)
                 assert report.init is not None
                 outcomes[number] = report.init
         say("[fluct_init] done.")
@@ -348,6 +350,11 @@ def _loops(drawn: list[int], wired: list[Wiring]) -> list[list[int]]:
         loops.append(next(ready))
         waiting = [n for n in waiting if n not in loops[-1]]
     return loops
+
+
+def _is_fed(number: int, wired: list[Wiring]) -> bool:
+    """Return whether the spikes of another pair reach this one."""
+    return any(other.layer in wired[number].depends_on for i, other in enumerate(wired) if i != number)
 
 
 def _settle(

@@ -1,4 +1,4 @@
-"""Words about the input of a network: its rates, and values that no chip takes."""
+"""Words about the input of a network and of its layers: rates, rates that are too low, values that no chip takes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from brainhw.chip.spec import MOST_EVENTS
 from brainhw.init.circuit import Circuit
 from brainhw.init.padding import true_steps
-from brainhw.init.report import is_signed
+from brainhw.init.report import LayerReport, is_signed
 from brainhw.init.response import input_moments
 from brainhw.init.stages import OwnStep, Stages
 
-__all__ = ["input_line", "warn_of_inputs"]
+__all__ = ["input_line", "warn_of_inputs", "warn_of_volleys"]
 
 
 def input_line(step: OwnStep, stages: Stages, dt: u.Quantity) -> str:
@@ -47,3 +47,27 @@ def warn_of_inputs(given: np.ndarray, index: int, circuit: Circuit, call: str) -
         UserWarning,
         stacklevel=3,
     )
+
+
+def warn_of_volleys(report: LayerReport, circuit: Circuit, call: str) -> None:
+    """Warn if a layer before fires too rarely to bring a mean membrane to threshold through any weights in range."""
+    charge = getattr(circuit.chip, "charge", None)
+    if charge is None or not circuit.has_weight_limit or circuit.is_recurrent or report.out_of_range:
+        return
+    slope = float(charge.slope_at_zero.mantissa)
+    if slope <= 0:
+        return
+    # The response is that of a small weight; at the limit the charge curve has bent.
+    most = float(charge(circuit.weight_limit).mantissa) / slope
+    one_spike = report.eps_bar.to(u.mV * u.second).mantissa * most
+    least = float(np.min(report.threshold.to(u.mV).mantissa / (circuit.n_in * circuit.layer_synapses * one_spike)))
+    rate = float(report.nu_in.to(u.Hz).mantissa)
+    if rate < least:
+        warnings.warn(
+            f"{call}: layer {report.index}: the {circuit.n_in} neurons before it fire at {rate:.3g} Hz, and below "
+            f"{least:.3g} Hz no weights in range bring a mean membrane to threshold; spikes then pass only as volleys, "
+            "and the neurons of deeper layers become alike. Drive the net harder, or keep rates up in training with "
+            "brainhw.train.firing_rate_bounds_loss.",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,16 @@ def weights_out_of_range(*_: Any) -> None:
 
 
 @mistake
+def deep_net_in_range(*_: Any) -> None:
+    x = (np.random.default_rng(0).random((8, 100, 24)) < 0.1).astype(np.float32)
+    stages = [(bh.nn.H1v1Synapse(n, 50), bh.nn.H1v1Layer(50, tau=20 * u.ms)) for n in (24, 50)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", ".*volleys")
+        bh.init.fluct_init(brainstate.nn.Sequential(*sum(stages, ())), [x], xi_target=1.0, in_range=True, verbose=False)
+
+
+@mistake
 def weights_that_round_to_zero(*_: Any) -> None:
     loud = [1000 * np.random.default_rng(0).random((4, 100, 40)).astype(np.float32)]
     bh.init.fluct_init(on_chip(n_in=40, weight_bits="chip"), loud, in_range=True, verbose=False)
@@ -348,6 +359,14 @@ def test_the_wall_of_text_in_a_sequential_has_the_sentence_as_its_cause() -> Non
     with pytest.raises(Exception, match="failed to update with input") as caught:
         on_chip()(jnp.ones(4))
     assert normal(str(caught.value.__cause__)) in SHOWN
+
+
+def test_least_rate_of_a_deep_net_is_computed_as_shown() -> None:
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "least =" in block]
+    names: dict[str, Any] = {"bh": bh, "u": u, "np": np}
+    exec(code, names)
+    found = [float(names["step"].to(u.mV).mantissa), float(names["most"]), float(names["least"])]
+    assert [f"{value:.3g}" for value in found] == ["8.6", "4.3", "0.0113"]
 
 
 def test_each_batch_size_costs_one_program() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -40,3 +41,20 @@ def test_the_study_over_depths_makes_a_table_and_a_figure(tmp_path: Path) -> Non
     assert table[0] == "| hidden layers | kaiming |"
     assert [line.split(" | ")[0] for line in table[2:]] == ["| 1", "| 2"]
     assert (tmp_path / "depth.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("options", [[], ["--plain"]])
+def test_the_deep_net_on_a_chip_keeps_its_rules(options: list[str], tmp_path: Path) -> None:
+    # The plain start is worth a warning: spikes pass only as volleys.
+    done = smoke("deep_on_a_chip.py", "--out", tmp_path, *options, warns=bool(options))
+    assert re.fullmatch(
+        r"test accuracy [01]\.\d+ \| 0 weights out of range \| violations 0 \| correlations before [-\d., ]+ \| "
+        r"correlations after [-\d., ]+ \| mean rate [\w .,]+ Hz \| [\d.]+ s \| [a-z ]+, seed 0",
+        done.stdout.splitlines()[-1],
+    )
+    assert ("pass only as volleys" in done.stderr) == bool(options)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["violations"] == 0
+    assert len(result["start"]["spikes_a_step"]) == len(result["end"]["pair_correlations"]) == 5
+    for name in ("training.run", "training.png", "raster.png", "weights.png"):
+        assert (tmp_path / name).stat().st_size > 1000

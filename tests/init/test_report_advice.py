@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import warnings
 from collections.abc import Callable
@@ -355,3 +356,45 @@ def test_a_range_without_a_chip_is_kept_or_named(in_range: bool) -> None:
     assert outside.any() != in_range
     assert len(said) == (not in_range)
     assert all(f"{outside.sum()} weight(s) lie outside [-0.3, 0.3], the largest" in one for one in said)
+
+
+# Spikes of a layer before ---------------------------------------------------------------------------------------------
+
+
+def chain(family: str, *sizes: int, tau: u.Quantity) -> brainstate.nn.Sequential:
+    layer = getattr(bh.nn, f"{family}Layer")
+    stages = [(synapse(family, n_in, n), layer(n, tau=tau)) for n_in, n in itertools.pairwise(sizes)]
+    return Sequential(*itertools.chain(*stages))
+
+
+def told_of_volleys(run: Any) -> list[str]:
+    return [text for text in run.warnings if "volleys" in text]
+
+
+@family
+def test_layer_whose_spikes_pass_only_as_volleys_is_told_with_rate_and_limit(
+    family: str, fluct_run: Callable, poisson: Callable
+) -> None:
+    run = fluct_run(chain(family, 16, 12, 8, tau=20 * u.ms), [poisson(200, (8, 100, 16))], xi_target=1.0, in_range=True)
+    (text,) = told_of_volleys(run)
+    assert "layer 2: the 12 neurons before it" in text
+    rate, least = number(r"fire at ([\d.]+) Hz", text), number(r"below ([\d.]+) Hz", text)
+    assert rate == pytest.approx(run.report.layers[0].nu_out.to(u.Hz).mantissa, rel=5e-3)
+    chip = run.net.layers[1].chip
+    step = (chip.charge(LIMITS[family]) / chip.C).to(u.mV).mantissa
+    # All weights at the limit: a constant rate brings a mean membrane of n r step / (1 - exp(-dt / tau)).
+    expected = 1e3 * chip.V_th.to(u.mV).mantissa * (1 - np.exp(-1 / 20)) / (12 * float(step))
+    assert least == pytest.approx(expected, rel=5e-3)
+    assert rate < least
+
+
+def test_layers_that_fire_often_enough_or_have_no_limit_are_not_told_of(fluct_run: Callable, poisson: Callable) -> None:
+    data = [poisson(200, (8, 100, 16))]
+    # The first layer is fed by the data, a longer tau lowers the limit, and LIF layers have none.
+    assert not told_of_volleys(fluct_run(chain("H1v1", 2, 8, tau=20 * u.ms), [poisson(20, (8, 100, 2))], in_range=True))
+    assert not told_of_volleys(fluct_run(chain("H1v1", 16, 64, 8, tau=200 * u.ms), data, xi_target=1.0, in_range=True))
+    assert not told_of_volleys(fluct_run(chain("LIF", 16, 12, 8, tau=20 * u.ms), data, families="any"))
+    # Weights out of range bring what they must; that they are out of range is told.
+    wide = fluct_run(chain("H1v1", 16, 12, 8, tau=20 * u.ms), data, in_range=False)
+    assert wide.report.layers[1].out_of_range
+    assert not told_of_volleys(wide)
