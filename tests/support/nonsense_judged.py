@@ -39,6 +39,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "callables": (("[]", "()", "array [0]", "array [0, 2, 3]"), "none"),
     "shares": (("{}", "{'a': 1}"), "shares by name, or none"),
     "shares of chips": (("{}",), "none"),
+    "optional names of classes": (("[]", "()"), "none"),
     "share between": (("0.5", "Fraction"), "above 0 and below 1"),
     "optional share": (("None", "0", "0.5", "Fraction"), "from 0 to 1, or none"),
     "optional spread": (("None", "0", *NUMBERS), "zero or above; None means no variation"),

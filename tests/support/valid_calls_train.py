@@ -90,7 +90,7 @@ for kind in ("class_scores", "class_report"):
 def _() -> Any:
     return bh.train.ClassReport, {
         "confusion": ("square of counts", np.eye(2, dtype=int)), "tied": ("whole", 0), "undecided": ("whole", 0),
-        "silent": ("whole", 0),
+        "silent": ("whole", 0), "names": ("optional names of classes", ()),
     }  # fmt: skip
 
 
