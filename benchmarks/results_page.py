@@ -183,6 +183,7 @@ SECTIONS = [
     Section("deep_randman", "Deep networks on Randman", trained, page="fluct_init"),
     Section("deep_fashion", "Deep networks on Fashion-MNIST", trained, page="fluct_init"),
     Section("deep_chip", "Four hidden layers on a chip", trained, page="fluct_init"),
+    Section("foreign_data", "The recipe on foreign data", anything, ".foreign_data", "recipe"),
     Section("static_steps", "Static data: steps and encoders", anything, ".static_steps", "encoders"),
     Section("delayed_copies", "Delayed copies of the inputs", anything, ".delayed_copies", "troubleshooting"),
     Section("gradient_depth", "Gradients over depth", norms, ".gradient_depth", "fluct_init"),

@@ -53,7 +53,15 @@ def run(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     made = net(x.shape[-1])
     bh.fluct_init(made, [train.x[:256]], xi_target=1.0, in_range=True, verbose=False)
     bh.train.fit(
-        made, train, n_classes=N_CLASSES, epochs=EPOCHS, batch_size=96, sample_chips=False, seed=seed, progress=False
+        made,
+        train,
+        n_classes=N_CLASSES,
+        loss=bh.train.classifier_loss(N_CLASSES, floor=2.0),
+        epochs=EPOCHS,
+        batch_size=96,
+        sample_chips=False,
+        seed=seed,
+        progress=False,
     )
     spikes, _ = bh.rollout(made, test.x.swapaxes(0, 1))
     return float(bh.train.accuracy_population(spikes, test.y, N_CLASSES))
