@@ -93,7 +93,7 @@ class Encoding:
         return self.rows(self.standardised(features_of(x, lengths, self.n_parts, self.windows)))
 
     def standardised(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
-        """Return standardised features ``[n, n_features]`` of the features that :func:`features_of` gives."""
+        """Return standardised features ``[n, n_features]`` of blocks of features."""
         return np.clip((np.concatenate(blocks, axis=1) - self.mean) / self.std, -_CLIP, _CLIP)
 
     def rows(self, standard: np.ndarray) -> np.ndarray:
