@@ -54,7 +54,9 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
     return y.astype(np.int64)
 
 
-def read_recordings(path: str, *, call: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def read_recordings(
+    path: str, *, call: str, labelled: bool = True
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Return recordings, their classes (names or whole numbers) and lengths of an .npz file: `x`, `y`, `lengths`."""
     what = f"{call}: the data of {path!r}"
 
@@ -74,7 +76,7 @@ def read_recordings(path: str, *, call: str) -> tuple[np.ndarray, np.ndarray, np
                 f"recording; got {header}."
             )
 
-    y = _array(path, "y", f"{call}: the labels of {path!r}", check_labels, required=True)
+    y = _array(path, "y", f"{call}: the labels of {path!r}", check_labels, required=labelled)
     x = x.astype(np.float64)
     if not np.isfinite(x).all():
         raise ValueError(f"{what} holds {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite; clean it.")

@@ -98,13 +98,13 @@ def run(
 
 def _encoded(
     bundle: str, encoding: str, data: str, labels: str | None, call: str
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
     """Return what the chip gets of recordings, the numbers of their classes, and the names of all classes."""
     if labels is not None:
         raise ValueError(f"{call}: --labels is for inputs of a chip; with --encoding `y` of the data has the classes.")
     classifier = load_classifier_of(bundle, encoding, call=call)
-    x, y, lengths = read_recordings(data, call=call)
-    numbers = class_numbers(y, classifier.classes, call=call)
+    x, y, lengths = read_recordings(data, call=call, labelled=False)
+    numbers = None if y is None else class_numbers(y, classifier.classes, call=call)
     return classifier.inputs(x, lengths), numbers, classifier.classes
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Any
+
+import numpy as np
 
 from brainhw._files import check_target
 from brainhw.cli.data import read_recordings
@@ -15,6 +18,7 @@ __all__ = ["train"]
 def train(data: str, *, test: str | None = None, chip: str = "h1v2", out: str | None = None, seed: int = 0) -> int:
     """Train a classifier of recordings, show what it says of others, and write its two files."""
     call = "train"
+    out = None if out is None else out.removesuffix(".bundle")
     files = [] if out is None else [f"{out}.bundle", f"{out}.encoding"]
     for file in files:
         check_target(file, call=call)
@@ -22,6 +26,8 @@ def train(data: str, *, test: str | None = None, chip: str = "h1v2", out: str | 
             raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another name.")
     x, y, lengths = read_recordings(data, call=call)
     tested = None if test is None else read_recordings(test, call=call)
+    if tested is not None:
+        _check_test(x, y, tested[0], tested[1], call)
     classifier = train_classifier(x, y, lengths, chip=chip, seed=seed)
     encoding = classifier.encoding
     say(
@@ -36,3 +42,16 @@ def train(data: str, *, test: str | None = None, chip: str = "h1v2", out: str | 
         bundle, stage = classifier.save(out)
         say("", f"wrote {str(bundle)!r} (the network) and {str(stage)!r} (the stage before the chip)")
     return 0
+
+
+def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, call: str) -> None:
+    """Raise before the training for what would stop the test after it."""
+    steps = 1 if x.ndim == 2 else 2
+    if x_test.ndim != x.ndim or x_test.shape[steps:] != x.shape[steps:]:
+        raise ValueError(
+            f"{call}: the recordings of --test have shape {x_test.shape}, those of DATA {x.shape}; the channels must "
+            "be the same."
+        )
+    unknown = sorted({str(one) for one in y_test.tolist()} - {str(one) for one in y.tolist()})
+    if unknown:
+        raise ValueError(f"{call}: --test holds the class {unknown[0]!r:.40}, which DATA has not; leave it out.")

@@ -123,7 +123,7 @@ class ChipClassifier:
         tuple of pathlib.Path
             The bundle, which ``python -m brainhw`` takes, and the encoding.
         """
-        stem = path_text(path, call="ChipClassifier.save", what="a classifier")
+        stem = path_text(path, call="ChipClassifier.save", what="a classifier").removesuffix(".bundle")
         bundle, encoding = Path(f"{stem}.bundle"), Path(f"{stem}.encoding")
         with brainstate.environ.context(dt=self.dt):
             export_bundle(self.net, bundle, n_classes=len(self.classes), notes="\n".join(self.classes))
@@ -185,7 +185,7 @@ def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
         If a file is missing, damaged, or does not belong to the other.
     """
     call = "load_classifier"
-    stem = path_text(path, call=call, what="a classifier")
+    stem = path_text(path, call=call, what="a classifier").removesuffix(".bundle")
     return load_classifier_of(f"{stem}.bundle", f"{stem}.encoding", call=call)
 
 

@@ -202,14 +202,19 @@ def features_of(x: np.ndarray, lengths: np.ndarray, n_parts: int, windows: tuple
 def fit_encoding(
     x: np.ndarray, lengths: np.ndarray, in_shape: tuple[int, ...], *, block: int, n_steps: int
 ) -> tuple[Encoding, list[int]]:
-    """Return an encoding of gain 1 fitted to training recordings, and the size of each block of features."""
+    """Return an encoding fitted to training recordings, and the size of each block of features.
+
+    Its gain is 1 where a feature varies, and otherwise 0.
+    """
     longest = int(lengths.max())
     n_parts = min(longest, max(_LEAST_PARTS, _PARTS // x.shape[-1]))
     windows = tuple(one for one in WINDOWS if 4 * one <= longest)
     blocks = features_of(x, lengths, n_parts, windows)
     std = np.concatenate([_spread(one) for one in blocks])
     mean = np.concatenate([one.mean(axis=0) for one in blocks])
-    encoding = Encoding(n_parts, windows, mean, std, np.ones(len(mean)), block, n_steps, in_shape)
+    # What never changes in the training tells no class from another, whatever it is later.
+    varies = np.concatenate([one.std(axis=0) for one in blocks]) > 0
+    encoding = Encoding(n_parts, windows, mean, std, varies.astype(float), block, n_steps, in_shape)
     return encoding, [one.shape[1] for one in blocks]
 
 

@@ -103,10 +103,13 @@ def train_classifier(
         )
     encoding, sizes = fit_encoding(recordings, of_each, in_shape, block=spec.sign_block, n_steps=_STEPS)
     features = encoding.standardised(features_of(recordings, of_each, encoding.n_parts, encoding.windows))
+    if not encoding.gain.any():
+        raise ValueError(f"{call}: the recordings in x are all alike, so that nothing tells their classes apart.")
     teacher = choose_teacher(features, sizes, numbers, len(classes), encoding.std)
     # Weights have 32 levels: inputs that are too large would need weights below the first one.
-    power = np.mean(np.sum((features * teacher.gains) ** 2, axis=1))
-    encoding = dataclasses.replace(encoding, gain=teacher.gains * np.sqrt(_POWER / max(power, 1e-12)))
+    gain = encoding.gain * teacher.gains
+    power = np.mean(np.sum((features * gain) ** 2, axis=1))
+    encoding = dataclasses.replace(encoding, gain=gain * np.sqrt(_POWER / power))
     with brainstate.environ.context(dt=_DT):
         net = _started(encoding, features, voters * len(classes), n_neurons, spec, seed)
         mixtures = Mixtures(features, teacher, encoding, n_batches=_N_BATCHES, batch_size=_BATCH_SIZE, seed=seed)

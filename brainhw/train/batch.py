@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -143,7 +144,10 @@ class Source:
         n = 0
         for item in self._loader:
             n += 1
-            part = item if isinstance(item, Split) else self._split(item)
+            with warnings.catch_warnings():
+                # What is odd for all data, such as a class 0 that is missing, is not for one batch.
+                warnings.simplefilter("ignore", UserWarning)
+                part = item if isinstance(item, Split) else self._split(item)
             self._check(part)
             yield part
         if not n:

@@ -83,7 +83,7 @@ def fit(
     metrics : mapping of str to callable, optional
         Further numbers of the same form; they are means over samples.
     epochs : int
-        Number of epochs in all, those of a resumed run included.
+        Number of epochs in all, those of a resumed run included. A saved run goes on with the number it began with.
     batch_size : int, optional
         Samples of a batch; the last one of an epoch holds the rest. Default 32.
     learning_rate : float or optax schedule, optional
@@ -121,7 +121,8 @@ def fit(
         Seed of the order and of the keys of batches. Default 0.
     checkpoint : path, optional
         A file that is written after each epoch, whole or not at all. If it is there, the run goes on from it, to the
-        bit. A file of another network, other data or other settings is refused.
+        bit. A file of another network, other data or other settings is refused; of your own functions it knows the
+        names alone.
     mesh : jax.sharding.Mesh, optional
         Devices that share each batch: a mesh with one axis. A batch that they cannot share evenly lies on all of them.
     progress : bool, optional
@@ -159,6 +160,10 @@ def fit(
     """
     call = "fit"
     _arguments.check_module(net, call=call)
+    if _arguments.inside_jit():
+        raise RuntimeError(f"{call}: it compiles its steps by itself; call it outside of jit.")
+    if not net.states(brainstate.ParamState):
+        raise ValueError(f"{call}: net has no ParamState, so there is nothing to learn; make a weight a ParamState.")
     epochs = _arguments.positive_int(epochs, call=call, name="epochs", most=_MOST_EPOCHS)
     batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
     seed = _arguments.whole_number(seed, call=call, name="seed", most=2**32 - 1)
@@ -193,9 +198,18 @@ def fit(
     notes = {
         "data": source.fingerprint(),
         "validation": "none" if checked is None else checked.fingerprint(),
-        "settings": f"epochs {epochs}, batch_size {batch_size}, seed {seed}, watch {run.watch}, keep {run.keep}, "
-        f"n_classes {n_classes}, sample_chips {sample_chips}, max_gradient {max_gradient}, "
-        f"learning_rate {'a schedule' if callable(learning_rate) else learning_rate}",
+        "epochs": f"{epochs}",
+        "batch_size": f"{batch_size}",
+        "seed": f"{seed}",
+        "numbers": ", ".join(names),
+        "watch and keep": f"{run.watch}, {run.keep}",
+        "n_classes": f"{n_classes}",
+        "loss": _name_of(measured["loss"]),
+        "forward": _name_of(run.forward),
+        "sample_chips": f"{sample_chips}",
+        "max_gradient": f"{max_gradient}",
+        "learning_rate": _name_of(learning_rate) if callable(learning_rate) else f"{learning_rate}",
+        "schedules": ", ".join(f"{type(one).__name__} {getattr(one, 'total_epochs', '')}" for one in run.schedules),
         "chips": ", ".join(sorted({_chip_note(weight.chip) for weight in chip_weights(net).values()})) or "none",
         "dt": str(brainstate.environ.get("dt", "not set")),
     }
@@ -204,6 +218,10 @@ def fit(
     history = run.go(source, checked, epochs, patience, seed, called, path, notes, progress=progress)
     _warn(history, call)
     return history
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _chip_note(chip: Any) -> str:

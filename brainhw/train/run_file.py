@@ -72,8 +72,9 @@ class RunFile:
             raise self._kind.damaged(what, f"has invalid content ({str(error)[:100]})") from error
         for name, wanted in notes.items():
             if saved_notes.get(name) != wanted:
-                raise _other(
-                    what, f"was made with {name} {saved_notes.get(name)!r:.120}, and here it is {wanted!r:.120}"
+                raise ValueError(
+                    f"{what} was made with {name} {saved_notes.get(name)!r:.120}, and here it is {wanted!r:.120}. Give "
+                    "the same, or another file."
                 )
         leaves = _by_name(like)
         if missing := sorted(leaves.keys() - held.keys()):

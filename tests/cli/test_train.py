@@ -44,6 +44,8 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["nowhere.npz"], "does not exist"),
         (["train.npz", "--chip", "h9"], "h9"),
         (["train.npz", "--test", "nowhere.npz"], "nowhere.npz"),
+        (["train.npz", "--test", "other.npz"], "--test holds the class 'sink', which DATA has not"),
+        (["train.npz", "--test", "wide.npz"], "--test have shape (36, 30, 1), those of DATA (36, 30, 2)"),
         (["labels.npz"], "labels of 'labels.npz' must be names or whole numbers of shape (36,)"),
         (["flat.npz"], "must be numbers of shape [recordings, steps, channels]"),
         (["nan.npz"], "NaN or infinite"),
@@ -57,6 +59,8 @@ def test_bad_words_and_files_are_one_line(
     monkeypatch.chdir(home)
     x, y, lengths = recordings(36, 1)
     np.savez("labels.npz", x=x, y=y[:5])
+    np.savez("other.npz", x=x, y=np.where(y == "rise", "sink", y))
+    np.savez("wide.npz", x=x[..., :1], y=y)
     np.savez("flat.npz", x=x[:, 0, 0], y=y)
     np.savez("nan.npz", x=x * np.nan, y=y)
     np.savez("long.npz", x=x, y=y, lengths=lengths + 30)
@@ -65,5 +69,5 @@ def test_bad_words_and_files_are_one_line(
     assert match in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    for name in ("labels", "flat", "nan", "long"):
+    for name in ("labels", "flat", "nan", "long", "other", "wide"):
         (home / f"{name}.npz").unlink()

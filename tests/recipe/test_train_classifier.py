@@ -95,6 +95,11 @@ def test_bad_recordings_are_named(arguments: Any, match: str) -> None:
         bh.recipe.train_classifier(*arguments, progress=False)
 
 
+def test_recordings_that_are_all_alike_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^train_classifier: the recordings in x are all alike"):
+        bh.recipe.train_classifier(np.ones((12, 30, 2)), Y[:12], lengths=np.full(12, 30), progress=False)
+
+
 def test_an_unknown_chip_is_named() -> None:
     with pytest.raises(ValueError, match=r"^train_classifier: .*H9"):
         bh.recipe.train_classifier(X, Y, chip="H9", progress=False)
@@ -117,6 +122,10 @@ def test_static_data_without_steps(chip: str) -> None:
     found = bh.recipe.train_classifier(x[:100], y[:100], chip=chip, progress=False)
     report = found.report(x[100:], y[100:])
     assert found.classes == ("1", "2", "3", "4")
+    # What never changed in the training says nothing, whatever it is later.
+    other = x[100:].copy()
+    other[:, 5] = 1e3
+    np.testing.assert_array_equal(found.encoding(other), found.encoding(x[100:]))
     assert report.accuracy >= 0.95
     assert report.silent == 0
     assert u.get_unit(found.dt) == u.ms

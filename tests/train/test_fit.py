@@ -138,9 +138,9 @@ def test_a_run_goes_on_to_the_bit(tmp_path: Path, after: int) -> None:
     ("change", "match"),
     [
         ({"data": (X + 1, Y)}, "data"),
-        ({"epochs": 5}, "settings"),
-        ({"seed": 1}, "settings"),
-        ({"learning_rate": 0.4}, "settings"),
+        ({"epochs": 5}, "epochs"),
+        ({"seed": 1}, "seed"),
+        ({"learning_rate": 0.4}, "learning_rate"),
         ({"validation": (X, Y)}, "validation"),
     ],
 )
@@ -171,6 +171,48 @@ def test_a_bar_that_the_environment_switches_off_stays_off(
     monkeypatch.setattr("brainhw.train.run.tqdm", functools.partial(tqdm, disable=True))
     bh.train.fit(net(), (X, Y), loss=loss, epochs=1, progress=True)
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"metrics": {"mean": lambda o, b: o.mean()}}, "numbers"),
+        ({"schedules": [bh.train.SurrogateSchedule]}, "schedules"),
+        ({"batch_size": 5}, "batch_size"),
+        ({"learning_rate": 0.1}, "learning_rate"),
+        ({"loss": lambda o, b: o.mean()}, "loss"),
+    ],
+)
+def test_a_run_that_was_stopped_is_not_mixed_with_another(tmp_path: Path, change: dict[str, Any], match: str) -> None:
+    path = tmp_path / "a.run"
+    train(net(), checkpoint=path, callbacks=[lambda epoch, numbers: numbers is not None and epoch == 1])
+    held = path.read_bytes()
+    if "schedules" in change:
+        model = net()
+        change = {"schedules": [bh.train.SurrogateSchedule(model, "slope", 3, start=1.0, end=2.0)]}
+    else:
+        model = net()
+    with pytest.raises(ValueError, match=rf"^fit: .*was made with {match} .*Give the same, or another file"):
+        train(model, checkpoint=path, **change)
+    assert path.read_bytes() == held
+    assert len(train(net(), checkpoint=path).epochs) == 4
+
+
+def test_a_network_without_anything_to_learn_is_named() -> None:
+    model = net()
+    with pytest.raises(ValueError, match=r"^fit: net has no ParamState"):
+        train(bh.nn.LIFLayer(2, tau=20 * u.ms))
+    with pytest.raises(RuntimeError, match=r"^fit: it compiles its steps by itself"):
+        jax.jit(lambda x: train(model) and x)(1.0)
+
+
+def test_a_bad_batch_of_a_loader_puts_everything_back() -> None:
+    model = net()
+    before = weights(model)
+    with pytest.raises(ValueError, match="recordings"):
+        train(model, [(X[:5], Y[:5]), (X[5:10], Y[5:10]), (X[:5], Y[:4])])
+    for now, then in zip(weights(model), before, strict=True):
+        np.testing.assert_array_equal(now, then)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights_before_the_epoch() -> None:
