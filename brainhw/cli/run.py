@@ -20,7 +20,7 @@ from brainhw.cli.look import opened, say
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.inputs import input_fault
 from brainhw.deploy.power import estimate_power
-from brainhw.recipe.chip_classifier import class_numbers, load_classifier_of
+from brainhw.recipe.chip_classifier import class_numbers, with_encoding
 from brainhw.train.class_report import count, report_on
 from brainhw.train.decision import decide
 from brainhw.transform import rollout
@@ -67,7 +67,7 @@ def run(
         content = net.content
         n_classes = content.n_classes or content.n_out
         if encoding is not None:
-            x, y, names = _encoded(bundle, encoding, data, labels, call)
+            x, y, names = _encoded(net, encoding, data, labels, call)
         else:
             x = read_inputs(data, content.n_in, content.dtype, call=call)
             y = read_labels(labels or data, len(x), n_classes, call=call, required=labels is not None)
@@ -97,12 +97,12 @@ def run(
 
 
 def _encoded(
-    bundle: str, encoding: str, data: str, labels: str | None, call: str
+    net: BundledNet, encoding: str, data: str, labels: str | None, call: str
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
     """Return what the chip gets of recordings, the numbers of their classes, and the names of all classes."""
     if labels is not None:
         raise ValueError(f"{call}: --labels is for inputs of a chip; with --encoding `y` of the data has the classes.")
-    classifier = load_classifier_of(bundle, encoding, call=call)
+    classifier = with_encoding(net, encoding, call=call)
     x, y, lengths = read_recordings(data, call=call, labelled=False)
     numbers = None if y is None else class_numbers(y, classifier.classes, call=call)
     return classifier.inputs(x, lengths), numbers, classifier.classes

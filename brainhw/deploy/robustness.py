@@ -126,7 +126,7 @@ class RobustnessReport:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the network cannot say, one sentence each; empty if there is nothing, or ``evaluate`` did not tell."""
+        """What the network cannot say, one sentence each; of a plain score only whether all chips have the same."""
         words = {"silent": "have no output spike", "tied": "tie", "undecided": "are decided by nothing"}
         said = [
             f"{self.nominal_shares.get(name, 0):.1%} of recordings {words.get(name, name)} on the nominal chip, up to "

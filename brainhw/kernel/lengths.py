@@ -34,7 +34,7 @@ def check_lengths(lengths: Any, n_steps: int, batch: tuple[int, ...], *, call: s
 
 
 def is_true_step(lengths: jax.Array, n_steps: int) -> jax.Array:
-    """Return for each step whether it is no padding, ``[T, *batch]``."""
+    """Return for each step whether it is a true one, ``[T, *batch]``; the others are padding."""
     steps = jnp.arange(n_steps).reshape(-1, *[1] * lengths.ndim)
     return steps < lengths
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw._files import path_text
-from brainhw.deploy import export_bundle, load_bundle
-from brainhw.recipe.encoding import Encoding, checked
+from brainhw.deploy import BundledNet, export_bundle, load_bundle
+from brainhw.recipe.encoding import Encoding
 from brainhw.train.class_report import ClassReport, count, report_on
 from brainhw.train.decision import decide
 from brainhw.train.history import History
@@ -81,7 +81,8 @@ class ChipClassifier:
         ndarray
             Names, ``[n]``.
         """
-        found = [np.asarray(decide(spikes, len(self.classes)).predicted) for spikes in self._spikes(x, lengths)]
+        rows = self.encoding(x, lengths)
+        found = [np.asarray(decide(spikes, len(self.classes)).predicted) for spikes in self._spikes(rows)]
         return np.array(self.classes)[np.concatenate(found)]
 
     def report(self, x: Any, y: Any, lengths: Any = None) -> ClassReport:
@@ -102,12 +103,12 @@ class ChipClassifier:
         call = "ChipClassifier.report"
         labels = class_numbers(y, self.classes, call=call)
         n, counts, start = len(self.classes), [], 0
-        n_recordings = len(checked(x, lengths, self.encoding.in_shape, call=call)[0])
-        if len(labels) != n_recordings:
-            raise ValueError(f"{call}: x holds {n_recordings} recordings, and y {len(labels)} labels; give one each.")
-        for spikes in self._spikes(x, lengths):
-            rows = slice(start, start := start + spikes.shape[1])
-            counts.append(count(decide(spikes, n), jnp.asarray(labels[rows]), n))
+        rows = self.encoding(x, lengths)
+        if len(labels) != len(rows):
+            raise ValueError(f"{call}: x holds {len(rows)} recordings, and y {len(labels)} labels; give one each.")
+        for spikes in self._spikes(rows):
+            of_part = labels[start : (start := start + spikes.shape[1])]
+            counts.append(count(decide(spikes, n), jnp.asarray(of_part), n))
         return dataclasses.replace(report_on(counts), names=self.classes)
 
     def save(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
@@ -130,8 +131,7 @@ class ChipClassifier:
         self.encoding.save(encoding)
         return bundle, encoding
 
-    def _spikes(self, x: Any, lengths: Any) -> Iterator[jax.Array]:
-        rows = self.encoding(x, lengths)
+    def _spikes(self, rows: np.ndarray) -> Iterator[jax.Array]:
         held = self.encoding.n_steps
 
         @brainstate.transform.jit
@@ -186,16 +186,16 @@ def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
     """
     call = "load_classifier"
     stem = path_text(path, call=call, what="a classifier").removesuffix(".bundle")
-    return load_classifier_of(f"{stem}.bundle", f"{stem}.encoding", call=call)
+    return with_encoding(load_bundle(f"{stem}.bundle"), f"{stem}.encoding", call=call)
 
 
-def load_classifier_of(bundle: str, encoding: str, *, call: str) -> ChipClassifier:
-    """Return the classifier of two files by their own names, or raise if they do not belong together."""
-    net, stage = load_bundle(bundle), Encoding.load(encoding)
+def with_encoding(net: BundledNet, encoding: str, *, call: str) -> ChipClassifier:
+    """Return the classifier of a network and the file of its encoding, or raise if they do not belong together."""
+    stage = Encoding.load(encoding)
     classes = tuple(net.notes.split("\n"))
     if net.in_size != (stage.n_rows,) or net.n_classes != len(classes):
         raise ValueError(
-            f"{call}: {encoding} gives {stage.n_rows} inputs for {len(classes)} classes, and {bundle} takes "
-            f"{net.in_size[0]} for {net.n_classes}; the two files do not belong together."
+            f"{call}: {encoding} gives {stage.n_rows} inputs for {len(classes)} classes, and the network of the "
+            f"bundle takes {net.in_size[0]} for {net.n_classes}; the two files do not belong together."
         )
     return ChipClassifier(net, stage, classes, net.dt)

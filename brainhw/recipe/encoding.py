@@ -212,7 +212,7 @@ def fit_encoding(
     blocks = features_of(x, lengths, n_parts, windows)
     std = np.concatenate([_spread(one) for one in blocks])
     mean = np.concatenate([one.mean(axis=0) for one in blocks])
-    # What never changes in the training tells no class from another, whatever it is later.
+    # A feature that never changes in the training cannot tell classes apart: its value later is ignored.
     varies = np.concatenate([one.std(axis=0) for one in blocks]) > 0
     encoding = Encoding(n_parts, windows, mean, std, varies.astype(float), block, n_steps, in_shape)
     return encoding, [one.shape[1] for one in blocks]
