@@ -168,9 +168,14 @@ class FileKind:
     format: int
     error: type[ValueError] = ValueError
 
+    @property
+    def one(self) -> str:
+        """The noun with its article."""
+        return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
+
     def foreign(self, what: str, fault: str = "") -> ValueError:
         """Return the error for something that is not a file of this kind."""
-        return self.error(f"{what} {fault or f'is not a {self.noun}'}; give a file that {self.writer} wrote.")
+        return self.error(f"{what} {fault or f'is not {self.one}'}; give a file that {self.writer} wrote.")
 
     def damaged(self, what: str, fault: str) -> ValueError:
         """Return the error for a damaged file of this kind."""
@@ -178,7 +183,7 @@ class FileKind:
 
     def read(self, path: Any, use: Callable[[IO[bytes], str], T], *, call: str) -> T:
         """Return ``use(stream, what)`` for an open regular file; ``what`` names call and file in errors."""
-        name = path_text(path, call=call, what=f"a {self.noun}")
+        name = path_text(path, call=call, what=self.one)
         what = f"{call}: {name!r}"
         try:
             with open_regular(name) as stream:

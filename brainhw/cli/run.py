@@ -20,7 +20,7 @@ from brainhw.cli.look import opened, say
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.inputs import input_fault
 from brainhw.deploy.power import estimate_power
-from brainhw.recipe.chip_classifier import class_numbers, with_encoding
+from brainhw.recipe.chip_classifier import label_numbers, with_encoding
 from brainhw.train.class_report import count, report_on
 from brainhw.train.decision import decide
 from brainhw.transform import rollout
@@ -104,7 +104,7 @@ def _encoded(
         raise ValueError(f"{call}: --labels is for inputs of a chip; with --encoding `y` of the data has the classes.")
     classifier = with_encoding(net, encoding, call=call)
     x, y, lengths = read_recordings(data, call=call, labelled=False)
-    numbers = None if y is None else class_numbers(y, classifier.classes, call=call)
+    numbers = None if y is None else label_numbers(y, classifier.classes, call=call)[0]
     return classifier.inputs(x, lengths), numbers, classifier.classes
 
 

@@ -28,6 +28,9 @@ def train(data: str, *, test: str | None = None, chip: str = "h1v2", out: str | 
     tested = None if test is None else read_recordings(test, call=call)
     if tested is not None:
         _check_test(x, y, tested[0], tested[1], call)
+        if (lengths is None) != (tested[2] is None):
+            without = data if lengths is None else test
+            say(f"note: {without!r} has no `lengths`, and the other file has: all its steps count as true.", "")
     classifier = train_classifier(x, y, lengths, chip=chip, seed=seed)
     encoding = classifier.encoding
     say(

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainhw._arguments import describe, several
 
-__all__ = ["class_numbers"]
+__all__ = ["class_numbers", "numbers_of"]
 
 
 def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -22,7 +22,8 @@ def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
     Parameters
     ----------
     labels
-        Names or whole numbers, ``[n]``, or one for each frame, ``[n, T]``.
+        Names or whole numbers, ``[n]``, or one for each frame, ``[n, T]``. An array of bool has the classes ``"False"``
+        and ``"True"``.
     names
         Names of the classes in the order of their numbers. Default: the labels that occur, sorted.
 
@@ -50,7 +51,14 @@ def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
     >>> numbers.tolist(), names
     ([0, 1, 2], ('1', '2', '10'))
     """
-    array = _labels(labels)
+    return numbers_of(labels, names, call="class_numbers", name="labels")
+
+
+def numbers_of(
+    labels: Any, names: Sequence[str] | None = None, *, call: str, name: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Do what :func:`class_numbers` does for the argument ``name`` of a call."""
+    array = _labels(labels, call, name)
     found, places = np.unique(array, return_inverse=True)
     # As text only now: as text, "10" would come before "2".
     texts = [str(one) for one in found.tolist()]
@@ -58,41 +66,41 @@ def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
         known = texts
     else:
         known = [
-            str(one) if isinstance(one, str) else one for one in several(names, call=_CALL, name="names", of="text")
+            str(one) if isinstance(one, str) else one for one in several(names, call=call, name="names", of="text")
         ]
         if not all(isinstance(one, str) for one in known) or len(set(known)) != len(known) or not known:
-            raise ValueError(f"{_CALL}: names must be different texts, those of the first call; got {describe(names)}.")
-    numbers = {name: number for number, name in enumerate(known)}
+            raise ValueError(f"{call}: names must be different texts, those of the first call; got {describe(names)}.")
+    numbers = {text: number for number, text in enumerate(known)}
     strange = [one for one in texts if one not in numbers]
     if strange:
         shown = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
         raise ValueError(
-            f"{_CALL}: {len(strange)} of the labels are not among names, the first is {strange[0]!r}; names holds "
-            f"{shown}. Make the names from labels that hold every class."
+            f"{call}: {name} must name one of {len(known)} classes, {shown}; {len(strange)} others occur, the first is "
+            f"{strange[0]!r:.40}. Make the classes from labels that hold every class."
         )
     # NumPy 2.0 alone gives the places the shape of the labels, others flat.
     return np.array([numbers[one] for one in texts], np.int32)[places.reshape(array.shape)], tuple(known)
 
 
-_CALL = "class_numbers"
-
-
-def _labels(labels: Any) -> np.ndarray:
+def _labels(labels: Any, call: str, name: str) -> np.ndarray:
     """Return labels as an array of text or whole numbers, or raise."""
     try:
         array = np.asarray(None if isinstance(labels, u.Quantity) else labels)
-    except (TypeError, ValueError):
+    except Exception:  # ragged lists and keys raise different exceptions
         array = np.asarray(None)
     if array.dtype.kind == "O" and array.ndim and all(isinstance(one, str) for one in array.ravel()):
         array = array.astype(str)  # a column of pandas
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
     if array.dtype.kind == "f" and np.all(array == np.rint(array)) and np.all(np.abs(array) < 2**31):
         array = array.astype(np.int64)  # a column of a file that holds a missing value somewhere else
-    # bool is no label here: numpy makes one of [True, 2] and of ["a", True].
-    if array.ndim not in (1, 2) or array.dtype.kind not in "iuU":
+    # No bool from a list: numpy makes one of [True, 2] and of ["a", True].
+    kinds = "iuUb" if hasattr(labels, "dtype") else "iuU"
+    if array.ndim not in (1, 2) or array.dtype.kind not in kinds:
         raise TypeError(
-            f"{_CALL}: labels must be an array [n] or [n, T] of names or whole numbers; got {describe(labels)}. "
-            "Fill missing labels, and decode bytes, before this call."
+            f"{call}: {name} must be an array [n] or [n, T] of names or whole numbers; got {describe(labels)}. Fill "
+            "missing labels before this call."
         )
     if not array.size:
-        raise ValueError(f"{_CALL}: labels must hold at least one label; got shape {array.shape}.")
+        raise ValueError(f"{call}: {name} must hold at least one label; got shape {array.shape}.")
     return array

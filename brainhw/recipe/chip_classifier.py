@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw import _arguments
 from brainhw._files import path_text
+from brainhw.data.labels import numbers_of
 from brainhw.deploy import BundledNet, export_bundle, load_bundle
 from brainhw.recipe.encoding import Encoding
 from brainhw.train.class_report import ClassReport, count, report_on
@@ -101,7 +101,7 @@ class ChipClassifier:
             Confusion, recall, and what the network could not say.
         """
         call = "ChipClassifier.report"
-        labels = class_numbers(y, self.classes, call=call)
+        labels, _ = label_numbers(y, self.classes, call=call)
         n, counts, start = len(self.classes), [], 0
         rows = self.encoding(x, lengths)
         if len(labels) != len(rows):
@@ -143,27 +143,12 @@ class ChipClassifier:
                 yield run(jnp.asarray(rows[start : start + _AT_ONCE]))
 
 
-def label_array(y: Any, *, call: str) -> np.ndarray:
-    """Return names or whole numbers of classes as an array ``[n]``, or raise."""
-    try:
-        labels = np.asarray(y)
-    except Exception:  # ragged lists, Quantities and keys raise different exceptions
-        labels = np.asarray(None)
-    if labels.ndim != 1 or labels.dtype.kind not in "iubUS":
-        raise TypeError(f"{call}: y must hold one name or whole number a recording; got {_arguments.describe(y)}.")
-    return labels
-
-
-def class_numbers(y: Any, classes: tuple[str, ...], *, call: str) -> np.ndarray:
-    """Return the number of each label, or raise for one that no class has."""
-    labels = label_array(y, call=call)
-    places = {name: i for i, name in enumerate(classes)}
-    names = [str(one) for one in labels.tolist()]
-    if unknown := sorted({name for name in names if name not in places}):
-        raise ValueError(
-            f"{call}: y holds {unknown[0]!r:.40}, which is none of the {len(classes)} classes of the training."
-        )
-    return np.array([places[name] for name in names])
+def label_numbers(y: Any, classes: tuple[str, ...] | None = None, *, call: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the class number of each recording ``[n]`` and the names of the classes, or raise."""
+    numbers, names = numbers_of(y, classes, call=call, name="y")
+    if numbers.ndim != 1:
+        raise ValueError(f"{call}: y must hold one label for each recording, [n]; got shape {numbers.shape}.")
+    return numbers, names
 
 
 def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:

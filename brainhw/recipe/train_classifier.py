@@ -17,7 +17,7 @@ from brainhw.data.channels_first import channels_first_doubt
 from brainhw.data.dataset import Split
 from brainhw.deploy import check_deployable
 from brainhw.init import fluct_init
-from brainhw.recipe.chip_classifier import ChipClassifier, class_numbers, label_array
+from brainhw.recipe.chip_classifier import ChipClassifier, label_numbers
 from brainhw.recipe.encoding import Encoding, checked, features_of, fit_encoding
 from brainhw.recipe.mixtures import Mixtures
 from brainhw.recipe.net import VoterNet, n_voters, run_held
@@ -89,11 +89,9 @@ def train_classifier(
     spec = get_chip(chip, call=call)
     seed = _arguments.whole_number(seed, call=call, name="seed", most=2**32 - 1)
     _arguments.flag(progress, call=call, name="progress")
-    recordings, of_each, in_shape, labels = _recordings(x, y, lengths, call)
-    classes = tuple(str(one) for one in np.unique(labels))
+    recordings, of_each, in_shape, numbers, classes = _recordings(x, y, lengths, call)
     if any("\n" in name for name in classes):
         raise ValueError(f"{call}: the name of a class in y has a line break; give names of one line.")
-    numbers = class_numbers(labels, classes, call=call)
     n_neurons = sum(spec.cores)
     voters = n_voters(len(classes), n_neurons)
     if len(classes) < 2 or not voters:
@@ -131,8 +129,10 @@ def train_classifier(
     return ChipClassifier(net, encoding, classes, _DT, history)
 
 
-def _recordings(x: Any, y: Any, lengths: Any, call: str) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], np.ndarray]:
-    """Return recordings ``[n, T, C]``, lengths, the shape of the channels, and labels ``[n]``."""
+def _recordings(
+    x: Any, y: Any, lengths: Any, call: str
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], np.ndarray, tuple[str, ...]]:
+    """Return recordings ``[n, T, C]``, lengths, the shape of the channels, class numbers ``[n]`` and class names."""
     if isinstance(x, Split):
         if y is not None or lengths is not None:
             raise TypeError(f"{call}: a Split has labels and lengths of its own; leave y and lengths out.")
@@ -148,12 +148,13 @@ def _recordings(x: Any, y: Any, lengths: Any, call: str) -> tuple[np.ndarray, np
     recordings, of_each = checked(array, lengths, in_shape, call=call)
     if lengths is None and array.ndim == 3 and (doubt := channels_first_doubt(array)):
         warnings.warn(f"{call}: {doubt}", stacklevel=4)
-    labels = label_array(y, call=call)
-    if len(labels) != len(recordings):
+    numbers, classes = label_numbers(y, call=call)
+    if len(numbers) != len(recordings):
         raise ValueError(
-            f"{call}: y must hold one name or whole number for each of {len(recordings)} recordings; got {len(labels)}."
+            f"{call}: y must hold one name or whole number for each of {len(recordings)} recordings; got "
+            f"{len(numbers)}."
         )
-    return recordings, of_each, in_shape, labels
+    return recordings, of_each, in_shape, numbers, classes
 
 
 def _started(

@@ -172,8 +172,14 @@ class Source:
             np.asarray(_arguments.as_array(y, call=self._call, name=f"y of {self._name}")),
             [] if lengths is None else [lengths],
         )
-        if y.dtype.kind != "f" or self._n_classes is not None:
+        if y.dtype.kind != "f":
             return Split(x, y, *given)
+        if self._n_classes is not None:
+            raise ValueError(
+                f"{self._call}: y of {self._name} must hold class numbers where n_classes is given; got "
+                f"{_arguments.describe(y)}. For probabilities of classes leave n_classes out, and give "
+                "loss=bh.train.classifier_loss(...)."
+            )
         # Targets that are no classes: numbers to reach, or the probabilities of a teacher.
         _arguments.check_finite(y, call=self._call, name=f"y of {self._name}")
         if len(y) != len(x):

@@ -31,8 +31,8 @@ from brainhw.transform import rollout
 __all__ = ["fit"]
 
 _MOST_EPOCHS = 10**6
-# The learning rate falls along a cosine to this part of its first value.
-_LAST_RATE = 0.02
+# The learning rate of Adam, which falls along a cosine to this part of its first value.
+_RATE, _LAST_RATE = 1e-2, 0.02
 
 
 def fit(
@@ -45,7 +45,7 @@ def fit(
     metrics: Mapping[str, Callable[[jax.Array, Batch], jax.Array]] | None = None,
     epochs: int,
     batch_size: int = 32,
-    learning_rate: float | Callable[[Any], Any] = 1e-2,
+    learning_rate: float | Callable[[Any], Any] | None = None,
     max_gradient: float | None = None,
     optimizer: Any = None,
     forward: Callable[[brainstate.nn.Module, Batch], jax.Array] | None = None,
@@ -88,11 +88,11 @@ def fit(
         Samples of a batch; the last one of an epoch holds the rest. Default 32.
     learning_rate : float or optax schedule, optional
         First rate of Adam, which falls along a cosine to a fiftieth; or a function of the number of the update. Default
-        0.01.
+        0.01. Not with ``optimizer``.
     max_gradient : float, optional
-        Largest norm of the gradient of all parameters together. Default: none.
+        Largest norm of the gradient of all parameters together. Default: none. Not with ``optimizer``.
     optimizer : braintools.optim.Optimizer, optional
-        Another optimizer, in place of the two arguments above.
+        Another optimizer, which has a rate and a bound of its own.
     forward : callable, optional
         ``forward(net, batch)`` gives the outputs. Default: those of :func:`brainhw.rollout`, zero behind the end of
         each recording.
@@ -143,7 +143,8 @@ def fit(
     Warns
     -----
     UserWarning
-        If in the end a classifier is silent on recordings or never predicts a class.
+        If ``train`` has no recording of a class; if in the end a classifier is silent on recordings or never predicts a
+        class.
 
     Examples
     --------
@@ -175,6 +176,7 @@ def fit(
     if mesh is not None:
         _check_mesh(mesh, call)
     source, checked = _sources(train, validation, batch_size, seed, n_classes, mesh, call)
+    _warn_of_missing_classes(source, n_classes, call)
     measured = _measured(loss, metrics, n_classes, call)
     listed = _arguments.several(callbacks, call=call, name="callbacks", of="functions", flat=False)
     called = [_arguments.function(one, call=call, name="each of callbacks") for one in listed]
@@ -208,7 +210,7 @@ def fit(
         "forward": _name_of(run.forward),
         "sample_chips": f"{sample_chips}",
         "max_gradient": f"{max_gradient}",
-        "learning_rate": _name_of(learning_rate) if callable(learning_rate) else f"{learning_rate}",
+        "learning_rate": _name_of(learning_rate) if callable(learning_rate) else f"{learning_rate or _RATE}",
         "schedules": ", ".join(f"{type(one).__name__} {getattr(one, 'total_epochs', '')}" for one in run.schedules),
         "chips": ", ".join(sorted({_chip_note(weight.chip) for weight in chip_weights(net).values()})) or "none",
         "dt": str(brainstate.environ.get("dt", "not set")),
@@ -324,6 +326,19 @@ def _warn(history: History, call: str) -> None:
         )
 
 
+def _warn_of_missing_classes(source: Source, n_classes: int | None, call: str) -> None:
+    if n_classes is None or source.split is None:
+        return
+    missing = np.setdiff1d(np.arange(n_classes), source.split.y)
+    if len(missing):
+        shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        warnings.warn(
+            f"{call}: train has no recording of {len(missing)} of {n_classes} classes ({shown}), so that the network "
+            "cannot learn them; is n_classes right?",
+            stacklevel=3,
+        )
+
+
 def _optimizer(
     given: Any, rate: Any, max_gradient: Any, epochs: int, source: Source, net: brainstate.nn.Module, call: str
 ) -> Any:
@@ -332,8 +347,13 @@ def _optimizer(
             raise TypeError(
                 f"{call}: optimizer must be an optimizer of braintools.optim; got {_arguments.describe(given)}."
             )
+        for name, value in (("learning_rate", rate), ("max_gradient", max_gradient)):
+            if value is not None:
+                raise ValueError(
+                    f"{call}: {name} has no effect on an optimizer of your own; set it there and leave {name} out."
+                )
     else:
-        schedule = rate
+        schedule = rate = _RATE if rate is None else rate
         if callable(rate):
             _check_schedule(rate, call)
         else:

@@ -111,7 +111,7 @@ class History:
             last = at
         tail = f"* best by {self.watched}; the weights are those of the {self.keep} epoch"
         if self.reason:
-            tail += f"; ended by {self.reason}"
+            tail += f"; ended: {self.reason}"
         said = () if self.report is None else self.report.remarks
         return printable("\n".join([plain_table(("epoch", *names), rows, left=("epoch",)), tail, *said]))
 

@@ -36,6 +36,11 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     assert "swing" in again
     assert main(["run", "mine.bundle", "test.npz", "--encoding", "mine.bundle"]) == 1
     assert "mine.bundle" in capsys.readouterr().err
+    x, y, _ = recordings(18, 2)
+    np.savez("whole.npz", x=x, y=y)
+    assert main(["train", "train.npz", "--test", "whole.npz"]) == 0
+    assert "note: 'whole.npz' has no `lengths`" in capsys.readouterr().out
+    (home / "whole.npz").unlink()
 
 
 @pytest.mark.parametrize(

@@ -44,18 +44,27 @@ def test_names_of_text_have_the_type_that_a_data_set_takes() -> None:
 
 
 def test_a_label_that_the_training_data_lack_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^class_numbers: 2 of the labels.*names.*'emu'.*'ant', 'cat'"):
+    with pytest.raises(ValueError, match=r"^class_numbers: labels must.*2 classes, 'ant', 'cat'; 2 others.*'emu'"):
         class_numbers(["fox", "emu", "ant", "emu"], ("ant", "cat"))
-    with pytest.raises(ValueError, match=r"^class_numbers: 1 of the labels.*'0'.*'8', '9',.*, \.\.\.\."):
+    with pytest.raises(
+        ValueError, match=r"^class_numbers: labels must.*29 classes, '8', '9',.*, \.\.\.; 1 others.*'0'"
+    ):
         class_numbers([0], [str(i) for i in range(1, 30)][7:] + list("abcdefg"))
 
 
 @pytest.mark.parametrize(
-    "labels", ["cat", 3, None, [0.5, 1.0], [1.0, np.nan], ["a", None], [b"a", b"b"], [True, False], {"a"}, [[["a"]]]]
+    "labels", ["cat", 3, None, [0.5, 1.0], [1.0, np.nan], ["a", None], [True, False], {"a"}, [[["a"]]]]
 )
 def test_labels_that_are_none_are_refused(labels: object) -> None:
     with pytest.raises(TypeError, match=r"^class_numbers: labels must be an array"):
         class_numbers(labels)
+
+
+def test_bytes_and_an_array_of_bool_have_names() -> None:
+    assert class_numbers([b"b", "a\u00e9".encode()])[1] == ("a\u00e9", "b")
+    assert class_numbers(np.array([b"b", b"a"]))[0].tolist() == [1, 0]
+    numbers, names = class_numbers(np.array([True, False]))
+    assert (numbers.tolist(), names) == ([1, 0], ("False", "True"))
 
 
 def test_no_labels_and_bad_names_are_refused() -> None:

@@ -81,7 +81,11 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
     [
         ((X,), "y is missing"),
         ((X, Y[:5]), r"y must hold one name or whole number for each of 30 recordings"),
-        ((X, np.arange(30.0)), r"y must hold one name or whole number"),
+        ((X, np.arange(30) / 2), r"^train_classifier: y must be an array \[n\] or \[n, T\] of names or whole numbers"),
+        (
+            (X, np.zeros((30, 2), int)),
+            r"^train_classifier: y must hold one label for each recording, \[n\]; got .*30, 2",
+        ),
         ((X, ["a"] * 30), r"y must name from 2 to 100 classes on H1v2 with its 200 neurons; got 1"),
         ((X * np.nan, Y), "NaN|finite"),
         ((X, Y, np.zeros(30, int)), r"lengths must lie between 1 and the 30 steps"),
@@ -106,7 +110,7 @@ def test_an_unknown_chip_is_named() -> None:
 
 
 def test_labels_that_the_training_had_not_are_named(classifier: Any) -> None:
-    with pytest.raises(ValueError, match=r"^ChipClassifier.report: y holds 'sink', which is"):
+    with pytest.raises(ValueError, match=r"^ChipClassifier.report: y must name one of 3 classes.*the first is 'sink'"):
         classifier.report(X, np.where(Y == "rise", "sink", Y), LENGTHS)
     with pytest.raises(ValueError, match=r"^Encoding: x must hold recordings \[n, T, 2\]"):
         classifier.predict(X[..., :1], LENGTHS)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_it_learns_and_reports_each_epoch() -> None:
 def test_an_epoch_is_the_mean_over_samples() -> None:
     # 20 samples in batches of 8: the last one holds 4, and counts as half of the others.
     model, given = net(), Split(x=X, y=Y, lengths=np.full(20, 30))
-    history = train(model, epochs=1, optimizer=braintools.optim.SGD(lr=1e-9))
+    history = train(model, epochs=1, learning_rate=None, optimizer=braintools.optim.SGD(lr=1e-9))
     outputs = bh.rollout(net(), X.swapaxes(0, 1))[0]
     np.testing.assert_allclose(history.column("loss")[0], float(loss(outputs, bh.train.Batch(X, Y, 30, 0))), rtol=1e-4)
     assert len(given) == 20
@@ -103,7 +104,8 @@ def test_the_best_weights_stay() -> None:
 
 
 def test_patience_ends_the_run() -> None:
-    history = train(net(), epochs=50, patience=2, watch="loss", optimizer=braintools.optim.SGD(lr=1e-12))
+    still = {"learning_rate": None, "optimizer": braintools.optim.SGD(lr=1e-12)}
+    history = train(net(), epochs=50, patience=2, watch="loss", **still)
     assert history.reason == "patience"
     assert len(history.epochs) < 50
 
@@ -439,7 +441,10 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
     [
         ({"loss": None}, r"^fit: loss is missing"),
         ({"n_classes": 1, "metrics": None}, r"labels of train must lie between 0 and 0, because n_classes is 1; got 1"),
-        ({"n_classes": 3, "metrics": None}, r"2 output neurons cannot form equal populations for 3 classes"),
+        (
+            {"data": (X, np.arange(20) % 3), "n_classes": 3, "metrics": None},
+            r"2 output neurons cannot form equal populations for 3 classes",
+        ),
         ({"metrics": {"loss": accuracy}}, r"metrics cannot have the name 'loss'"),
         ({"metrics": {"a": lambda o, b: o}}, r"^fit: a must give a scalar; got shape \(30, 8, 2\)"),
         ({"metrics": {"a": lambda o, b: jnp.nan}}, r"^fit: a is nan in epoch 1 on train"),
@@ -457,6 +462,23 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
         ({"patience": 0}, r"patience must be"),
         ({"callbacks": [3]}, r"each of callbacks"),
         ({"optimizer": "adam"}, r"optimizer must be an optimizer of braintools.optim"),
+        (
+            {"optimizer": braintools.optim.Adam(lr=0.1)},
+            r"^fit: learning_rate has no effect on an optimizer of your own",
+        ),
+        (
+            {"optimizer": braintools.optim.Adam(lr=0.1), "learning_rate": None, "max_gradient": 1.0},
+            r"^fit: max_gradient has no effect on an optimizer of your own",
+        ),
+        ({"metrics": {"f1": lambda o, b: np.mean(np.asarray(b.y))}}, r"^fit: f1 must compute with jax.numpy alone"),
+        ({"loss": lambda o, b: float(o.sum())}, r"^fit: loss must compute with jax.numpy alone"),
+        ({"metrics": {"a": lambda o, b: 1.0 if o.sum() > 0 else 0.0}}, r"^fit: a must compute with jax.numpy alone"),
+        ({"metrics": {"a": lambda o, b: range(b.y.sum())}}, r"^fit: a must compute with jax.numpy alone"),
+        ({"forward": lambda net, b: np.asarray(b.x)}, r"^fit: forward must compute with jax.numpy alone"),
+        (
+            {"data": (X, np.eye(2)[Y]), "n_classes": 2, "metrics": None},
+            r"^fit: y of train must hold class numbers where n_classes is given; got .*classifier_loss",
+        ),
     ],
 )
 def test_bad_arguments_change_nothing(options: dict[str, Any], match: str) -> None:
@@ -466,6 +488,27 @@ def test_bad_arguments_change_nothing(options: dict[str, Any], match: str) -> No
         train(model, **options)
     for now, then in zip(weights(model), before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_classes_without_a_recording_are_warned_of() -> None:
+    model = brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 8), bh.nn.LIFLayer(8, tau=20 * u.ms))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        bh.train.fit(model, (X, Y), n_classes=8, epochs=1, progress=False)
+    assert str(said[0].message).startswith("fit: train has no recording of 6 of 8 classes (2, 3, 4, 5, 6, ...)")
+
+
+def test_the_report_is_that_of_the_weights_that_stay() -> None:
+    # The last epoch has looked at the validation data already; the report must not depend on who looked.
+    for keep in ("last", "best"):
+        model = net()
+        history = bh.train.fit(
+            model, (X, Y), (X[:8], Y[:8]), n_classes=2, epochs=3, keep=keep, learning_rate=0.05, progress=False
+        )
+        at = history.best if keep == "best" else -1
+        assert history.report.accuracy == history.column("validation_accuracy")[at]
+        spikes = bh.rollout(model, jnp.asarray(X[:8].swapaxes(0, 1)))[0]
+        assert history.report.accuracy == float(bh.train.accuracy_population(spikes, jnp.asarray(Y[:8]), 2))
 
 
 def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
