@@ -42,11 +42,14 @@ def positive(text: str) -> int:
     return number
 
 
-def options(description: str, *, epochs: int, out: str, chip: bool = True) -> argparse.ArgumentParser:
+def options(
+    description: str, *, epochs: int, out: str, chip: bool = True, init: bool = True
+) -> argparse.ArgumentParser:
     """Return a parser with the options that every training script takes, and those of a net on a chip."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     if chip:
         parser.add_argument("--chip", choices=sorted(FAMILIES), default="h1v1", help="chip family")
+    if chip and init:
         parser.add_argument("--init", choices=("fluct", "kaiming"), default="fluct", help="initialiser of the weights")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batch order")
     parser.add_argument("--epochs", type=positive, default=epochs, help="length of the whole training")

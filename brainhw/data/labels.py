@@ -75,8 +75,8 @@ def numbers_of(
     if strange:
         shown = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
         raise ValueError(
-            f"{call}: {name} must name one of {len(known)} classes, {shown}; {len(strange)} others occur, the first is "
-            f"{strange[0]!r:.40}. Make the classes from labels that hold every class."
+            f"{call}: {name} must be among the {len(known)} names {shown}; {len(strange)} others occur, the first is "
+            f"{strange[0]!r:.40}. Make the names from labels that hold every class."
         )
     # NumPy 2.0 alone gives the places the shape of the labels, others flat.
     return np.array([numbers[one] for one in texts], np.int32)[places.reshape(array.shape)], tuple(known)

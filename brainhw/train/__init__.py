@@ -10,6 +10,7 @@ from brainhw.train.classifier import classifier_loss
 from brainhw.train.decision import Decision, decide
 from brainhw.train.fit import fit
 from brainhw.train.history import History
+from brainhw.train.order_rows import order_rows
 from brainhw.train.rates import balanced_population_mse, firing_rate_target_mse_loss
 from brainhw.train.surrogate_schedule import SurrogateSchedule
 from brainhw.train.weights import clip_weights, out_of_range, project_signs, topology_loss, weight_magnitude_loss
@@ -34,6 +35,7 @@ __all__ = [
     "firing_rate_bounds_loss",
     "firing_rate_target_mse_loss",
     "fit",
+    "order_rows",
     "out_of_range",
     "population_votes",
     "project_signs",

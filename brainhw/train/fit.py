@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 import zlib
@@ -329,11 +330,13 @@ def _warn(history: History, call: str) -> None:
 def _warn_of_missing_classes(source: Source, n_classes: int | None, call: str) -> None:
     if n_classes is None or source.split is None:
         return
-    missing = np.setdiff1d(np.arange(n_classes), source.split.y)
-    if len(missing):
-        shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+    present = set(np.unique(source.split.y).tolist())
+    n_missing = n_classes - len(present)
+    if n_missing:
+        first = itertools.islice((one for one in range(n_classes) if one not in present), 5)
+        shown = ", ".join(map(str, first)) + (", ..." if n_missing > 5 else "")
         warnings.warn(
-            f"{call}: train has no recording of {len(missing)} of {n_classes} classes ({shown}), so that the network "
+            f"{call}: train has no recording of {n_missing} of {n_classes} classes ({shown}), so that the network "
             "cannot learn them; is n_classes right?",
             stacklevel=3,
         )

@@ -51,7 +51,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "optional decay": (("None", "0", "0.5", "Fraction"), "from 0 to 1; the other mode has none"),
     "optional dash": (("None", *NUMBERS), "so large a shift means no leak"),
     "optional coefficients": (("None", *NUMBERS), "positive; one coefficient for the one term"),
-    "rate or callable": (("10**30", *NUMBERS), "a rate, however large, or a function of the update"),
+    "rate or callable": (("None", "10**30", *NUMBERS), "a rate, a function of the update, or the default"),
     # Whole numbers.
     "count": (("10**30", "0-d numpy 2"), "whole and above zero; huge only where nothing is allocated"),
     "whole": (("0", "10**30", "0-d numpy 2"), "whole, zero or above"),
@@ -69,7 +69,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "size": (("0-d numpy 2", "[1, 2]"), "a number of neurons, or a shape: the tuple form of brainstate"),
     "one size": (("0-d numpy 2",), "a number of neurons"),
     "counts": (("[1, 2]",), "whole numbers above zero"),
-    "raw labels": (("['a']",), "names or whole numbers"),
+    "raw labels": (("['a']", "strings [3]"), "names or whole numbers"),
     "optional class names": (("None", "strings [3]"), "names, or those that occur"),
     "delays": (("[1, 2]", "range"), "whole numbers of steps"),
     "indices": ((*EMPTY, "[1, 2]", "range"), "places, or none"),

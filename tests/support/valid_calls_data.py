@@ -464,6 +464,16 @@ for kind in ("clip_weights", "out_of_range", "topology_loss", "weight_magnitude_
         return getattr(bh.train, kind), net()
 
 
+@add("train.order_rows")
+def _() -> Any:
+    return bh.train.order_rows, {
+        "weight": ("plain matrix", np.array([[0.5, 0.1], [-0.2, 0.3], [0.1, -0.3]])),
+        "block": ("count", 2),
+        "starts": ("whole", 2),
+        "seed": ("whole", 0),
+    }
+
+
 @add("deploy.project_signs")
 def _() -> Any:
     return bh.deploy.project_signs, net()
