@@ -175,6 +175,7 @@ SECTIONS = [
     Section("japanese_vowels", "Japanese Vowels on chips", trained),
     Section("spoken_digits", "Spoken digits on chips", trained, words=EARLIER),
     Section("deploy_digits", "Spoken digits, deployed", trained, page="deploy"),
+    Section("order_rows", "An order of neurons for blocks of one sign", anything, ".order_rows", "deploy"),
     Section("fashion_mnist", "Fashion-MNIST on whole chips", trained),
     Section("robustness_study", "Accuracy against mismatch", trained, page="deploy"),
     Section("ecg_alif", "ECG with adaptive neurons", trained),

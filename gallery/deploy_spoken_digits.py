@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
+from typing import Any
 
 import brainstate
 import braintools
@@ -100,6 +102,58 @@ def varied(x: jax.Array, key: jax.Array) -> jax.Array:
     return x * jnp.exp(gain + colour)
 
 
+def start(net: DigitNet, train: bh.data.Split, seed: int) -> None:
+    """Draw weights in range from a look at some recordings."""
+    x = np.swapaxes(wired(time_major(train.take(slice(None, None, max(1, len(train) // 300))).x)), 0, 1)
+    # Silence behind a short word counts, too.
+    every = np.full(len(x), x.shape[1])
+    bh.init.fluct_init(net, [x], xi_target=1.0, in_range=True, lengths=every, key=seed)
+
+
+def learn(
+    net: DigitNet,
+    train: bh.data.Split,
+    test: bh.data.Split,
+    *,
+    epochs: int,
+    signs: bool,
+    sampled: bool,
+    inputs: Callable[[jax.Array], jax.Array] = wired,
+    **options: Any,
+) -> bh.train.History:
+    """Train a net; ``signs`` anneals them, ``sampled`` takes another sampled chip in every batch."""
+    schedules = [bh.train.SurrogateSchedule(net, "slope", epochs, start=SLOPES[0], end=SLOPES[1])]
+    if signs:
+        schedules.append(bh.train.SignAnnealing(net, max(1, round(SOFT_SHARE * epochs))))
+
+    def forward(net: DigitNet, batch: bh.train.Batch) -> jax.Array:
+        if batch.key is None:
+            return bh.rollout(net, inputs(batch.x))[0]
+        key, of_chip = jax.random.split(batch.key)
+        return bh.rollout(net, inputs(varied(batch.x, key)), key=of_chip if sampled else None)[0]
+
+    def loss(spikes: jax.Array, batch: bh.train.Batch) -> jax.Array:
+        votes = bh.train.population_votes(spikes, N_CLASSES)
+        error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
+        return error + QUIET * votes.mean()
+
+    updates = math.ceil(len(train) / BATCH)
+    rate = optax.warmup_cosine_decay_schedule(RATE / 10, RATE, updates, epochs * updates, RATE / 50)
+    return bh.train.fit(
+        net,
+        train,
+        test,
+        n_classes=N_CLASSES,
+        loss=loss,
+        forward=forward,
+        epochs=epochs,
+        batch_size=BATCH,
+        learning_rate=rate,
+        schedules=schedules,
+        **options,
+    )
+
+
 class DigitRun(Run):
     """The saved run, with what is found out about the trained net."""
 
@@ -158,7 +212,6 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     """Train, deploy, save, and print the result line; return its numbers."""
     if arguments.smoke:
         arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 4)
-    epochs = arguments.epochs
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)
     train, test = load(arguments.root, arguments.smoke)
@@ -172,40 +225,8 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         layers=("hidden", "output"),
         setting=" ".join([arguments.chip, *left_out]),
     )
-    x = np.swapaxes(run.inputs(train.take(slice(None, None, max(1, len(train) // 300)))), 0, 1)
-    every = np.full(len(x), x.shape[1])
-    bh.init.fluct_init(net, [x], xi_target=1.0, in_range=True, lengths=every, key=arguments.seed)
-
-    schedules = [bh.train.SurrogateSchedule(net, "slope", epochs, start=SLOPES[0], end=SLOPES[1])]
-    if not arguments.free:
-        schedules.append(bh.train.SignAnnealing(net, max(1, round(SOFT_SHARE * epochs))))
-
-    def forward(net: DigitNet, batch: bh.train.Batch) -> jax.Array:
-        if batch.key is None:
-            return bh.rollout(net, wired(batch.x))[0]
-        key, of_chip = jax.random.split(batch.key)
-        # Another sampled chip in every batch.
-        return bh.rollout(net, wired(varied(batch.x, key)), key=None if left_out else of_chip)[0]
-
-    def loss(spikes: jax.Array, batch: bh.train.Batch) -> jax.Array:
-        votes = bh.train.population_votes(spikes, N_CLASSES)
-        error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
-        return error + QUIET * votes.mean()
-
-    updates = math.ceil(len(train) / BATCH)
-    rate = optax.warmup_cosine_decay_schedule(RATE / 10, RATE, updates, epochs * updates, RATE / 50)
-    history = bh.train.fit(
-        net,
-        train,
-        test,
-        n_classes=N_CLASSES,
-        loss=loss,
-        forward=forward,
-        batch_size=BATCH,
-        learning_rate=rate,
-        schedules=schedules,
-        **run.options,
-    )
+    start(net, train, arguments.seed)
+    history = learn(net, train, test, signs=not arguments.free, sampled=not left_out, **run.options)
     # Signs of a run that was stopped may still be soft.
     found = run.deploy(test) if history.reason != "callback" else {}
     return run.finish(history, test, **found)
