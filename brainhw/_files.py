@@ -26,6 +26,7 @@ __all__ = [
     "first_line",
     "open_regular",
     "path_text",
+    "user_cache",
     "versions",
     "write_whole",
 ]
@@ -127,6 +128,14 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise NotRegularError(0, f"it is {_kind_word(mode)}, not a regular file", os.fspath(path))
     with open(path, "rb") as stream:
         yield stream
+
+
+def user_cache(name: str) -> Path:
+    """Return ``brainhw/NAME`` in the cache folder of the user, which need not be there."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG base directory specification: ignore a relative XDG_CACHE_HOME.
+    base = Path(cache) if os.path.isabs(cache) else Path(os.path.expanduser("~/.cache"))
+    return base / "brainhw" / name
 
 
 def path_text(path: Any, *, call: str, what: str) -> str:

@@ -80,6 +80,8 @@ class Training:
     ) -> None:
         self.net, self.arguments, self.layers, self.setting = net, arguments, layers, setting
         self.started = time.perf_counter()
+        bh.keep_memory()
+        bh.keep_compiled()
         self.path = arguments.out / RUN
         make_folder(arguments.out)
         if jax.process_index() == 0:

@@ -104,6 +104,10 @@ def _start(words: argparse.Namespace) -> int:
     # JAX is slow to import: a command imports what it needs, and `--help` nothing.
     given = vars(words)
     command = given.pop("command")
+    if _MODULES[command] in ("run", "train"):
+        transform = importlib.import_module("brainhw.transform")
+        transform.keep_memory()
+        transform.keep_compiled()
     module = importlib.import_module(f"brainhw.cli.{_MODULES[command]}")
     return getattr(module, command)(**given)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._files import path_text
+from brainhw._files import path_text, user_cache
 
 __all__ = ["bundled_arrays", "locate"]
 
@@ -39,10 +39,7 @@ def _places(name: str, extra: Iterable[str | os.PathLike[str]]) -> list[Path]:
         base = Path(os.path.expanduser(configured))
         places += [base / name, base]
     places += [Path(os.path.expanduser(folder)) for folder in extra]
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG base directory specification: ignore a relative XDG_CACHE_HOME.
-    base = Path(cache) if os.path.isabs(cache) else Path(os.path.expanduser("~/.cache"))
-    return [*places, base / "brainhw" / name]
+    return [*places, user_cache(name)]
 
 
 def locate(

@@ -31,6 +31,7 @@ __all__ = [
     "LeakyRules",
     "LeakyState",
     "LeakyTrace",
+    "converted",
     "each_primal",
     "filled",
     "gathered",
@@ -247,21 +248,24 @@ def run(
     all_rules(state.V, V_th)  # brainstate binds a state where it is first read, which must not be in a conversion
     fire: _Fire = by_rules
     # One conversion for both: most rules read no state, and each conversion is a trace of its own.
-    if _converted(all_rules, state.V, V_th)[1]:
-        if _converted(rules.to_voltage, state.V)[1]:
+    if converted(all_rules, state.V, V_th)[1]:
+        if converted(rules.to_voltage, state.V)[1]:
             # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not keep.
             return _scan(rules, None, parameters, state, drives, recorded)
         # The rules may read states, such as a scheduled slope. As arguments these differ from pass to pass and have
         # gradients; a closure over them would leak tracers into the backward pass.
-        converted, read = _converted(by_rules, state.V, V_th, *(one[0] for one in recorded))
-        parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, converted)
+        of_rules, read = converted(by_rules, state.V, V_th, *(one[0] for one in recorded))
+        parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, of_rules)
     runner = jax.custom_vjp(partial(_scan, rules, fire))
     runner.defvjp(partial(_forward, rules, fire), partial(_backward, rules, fire), symbolic_zeros=True)
     return runner(parameters, state, drives, recorded)
 
 
-def _converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[..., Any], list[jax.Array]]:
-    """Return ``function`` with the traced values that it closes over as further arguments, and these values."""
+def converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[..., Any], list[jax.Array]]:
+    """Return ``function`` with the traced values that it closes over as further arguments, and these values.
+
+    A custom backward pass may not close over values that JAX traces: they differ from pass to pass and have gradients.
+    """
     # Not `jax.closure_convert`: its cache keeps 4096 functions with all that they hold, 25 KiB each.
     # A new function each time: JAX caches a trace by identity, with the values of another pass in it.
     closed, shape = jax.make_jaxpr(lambda *given: function(*given), return_shape=True)(*like)  # noqa: PLW0108
@@ -276,9 +280,9 @@ def _converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable
     return with_arguments, [one for one, moves in zip(closed.consts, traced, strict=True) if moves]
 
 
-def _broadcast(converted: _Fire, V_pre: jax.Array, V_th: jax.Array, *rest: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _broadcast(fire: _Fire, V_pre: jax.Array, V_th: jax.Array, *rest: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Call converted rules with a threshold of the shape that they were converted for."""
-    return converted(V_pre, jnp.broadcast_to(V_th, V_pre.shape), *rest)
+    return fire(V_pre, jnp.broadcast_to(V_th, V_pre.shape), *rest)
 
 
 def _scan(

@@ -127,6 +127,9 @@ class ALIFLayer(CubaLIFLayer):
         self.write_voltage("I_ahp", own)
         return own
 
+    def _own_parameters(self, dt: u.Quantity) -> tuple[Any, Any]:
+        return self._ahp_decay(dt), current_value(self.w_ahp)
+
     def as_lif_with_ahp_synapses(self) -> CubaLIFLayer:
         r"""Return the same neurons as a :class:`CubaLIFLayer` with the after-hyperpolarisation as one synapse more.
 

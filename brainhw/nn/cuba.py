@@ -18,11 +18,12 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.kernel.broadcasting import broadcasting
+from brainhw.kernel.currents import CurrentParameters, CurrentRules, CurrentState, run
 from brainhw.kernel.precision import as_dtype, narrowed, wide
 from brainhw.kernel.recorded import instead, membrane_after
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, drawn_weights, neuron_parameter, weight_state
-from brainhw.nn.protocols import Slot, tap
+from brainhw.nn.protocols import Slot, heard_now, tap
 from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
 from brainhw.nn.recorded import recorded_for, recorded_now
 from brainhw.nn.spiking import (
@@ -272,15 +273,7 @@ class CubaLIFLayer(RestingStates):
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)
         V = self.voltage_state("V")
-        arriving = checked_drive(
-            x,
-            u.mV,
-            "the voltage that each synapse receives",
-            size=self.in_size,
-            held=(*V.shape[: V.ndim - len(self.out_size)], *self.in_size),
-            call=call,
-            source="Send spikes through a LIFSynapse first, or multiply by u.mV.",
-        )
+        arriving = self._checked(x, V, call)
         I_syn = self.voltage_state("I_syn", self.n_synapses) + self._by_synapse(narrowed(arriving, V.dtype))
         alpha, beta = self._decay_factors(dt)
         spk = jnp.asarray(_arguments.as_array(self.spk.value, call=call, name="the state spk"))
@@ -307,7 +300,7 @@ class CubaLIFLayer(RestingStates):
 
         V_th = self.threshold()
         recorded = () if recorded_now.get() is None else recorded_for(self)
-        spk = self._spikes(V, V_th)
+        spk = self._spikes(V.mantissa, V_th.mantissa)
         if recorded:
             spk = instead(spk, recorded[0])
         # The reset keeps its gradient by default: Rockpool detaches nothing, and its gradients are golden traces.
@@ -318,6 +311,91 @@ class CubaLIFLayer(RestingStates):
         self.write_voltage("I_syn", I_syn)
         self.spk.value = spk = as_dtype(spk, precision)
         return spk
+
+    sequence_records = ("V", "V_pre", "spk")
+    can_be_cut = True
+    # `recurrent_drive` and `own_current` are missing: the loop of `update_sequence` has its own form of both.
+    _hooks: ClassVar[tuple[str, ...]] = (
+        "init_state",
+        "quiet",
+        "recurrent_matrix",
+        "recurrent_slot",
+        "reset_state",
+        "resting_values",
+        "subthreshold",
+        "threshold",
+    )
+
+    @property
+    def sequence_hooks(self) -> tuple[str, ...]:
+        """Members that a subclass may override and still run over whole sequences; they must not change in time."""
+        states = {name for name, state in vars(self).items() if isinstance(state, brainstate.HiddenState)}
+        return self._hooks if states <= {"V", "I_syn", "I_ahp", "spk"} else ()
+
+    def gains_from_sequence(self) -> bool:
+        """Return True: over a whole sequence the backward pass keeps one array."""
+        return True
+
+    @broadcasting
+    def update_sequence(self, xs: u.Quantity) -> jax.Array:
+        """Return the outputs of :meth:`update` for ``xs [T, ..., N * S]``, and leave the states as the steps would.
+
+        Without noise, whose draws belong to steps.
+        """
+        call = f"{type(self).__name__}.update_sequence"
+        dt = _arguments.time_step(call=call)
+        V = self.voltage_state("V")
+        drives = self._by_synapse(narrowed(self._checked(xs, V, call, steps=True), V.dtype))
+        spk = jnp.asarray(_arguments.as_array(self.spk.value, call=call, name="the state spk"))
+        self._check_state_shape("spk", spk.shape, V.shape, call)
+        precision, spk = spk.dtype, as_dtype(spk, V.dtype)
+        gamma, w_own = self._own_parameters(dt)
+        state = CurrentState(
+            V.mantissa,
+            self.voltage_state("I_syn", self.n_synapses).mantissa,
+            spk,
+            None if gamma is None else self.voltage_state("I_ahp").mantissa,
+        )
+        alpha, beta = self._decay_factors(dt)
+        recurrent = None if self.recurrent_weight is None else self.recurrent_matrix()
+        numbers = {"alpha": alpha, "beta": beta, "V_th": self.threshold(), "bias": current_value(self.bias)}
+        numbers |= {"recurrent": recurrent, "gamma": gamma, "w_own": w_own}
+        plain: dict[str, Any] = {
+            name: None if value is None else as_dtype(jnp.asarray(_millivolts(value)), V.dtype)
+            for name, value in numbers.items()
+        }
+        parameters = CurrentParameters(**plain)
+        recorded = () if recorded_now.get() is None else recorded_for(self)
+        rules = CurrentRules(self._spikes, self.detach_reset)
+        state, trace = run(rules, parameters, state, drives.mantissa, recorded)
+        tap(self, "V_pre", trace.V_pre * u.mV)
+        if heard_now.get() is not None:
+            V_th = jnp.broadcast_to(parameters.V_th, trace.V_pre.shape)
+            after = trace.V_pre - trace.spk * V_th
+            tap(self, "V", (membrane_after(recorded, after, V_th) if recorded else after) * u.mV)
+            tap(self, "spk", as_dtype(trace.spk, precision))
+        self.write_voltage("V", state.V * u.mV)
+        self.write_voltage("I_syn", state.current * u.mV)
+        if state.own is not None:
+            self.write_voltage("I_ahp", state.own * u.mV)
+        self.spk.value = as_dtype(state.spk, precision)
+        return as_dtype(trace.spk, precision)
+
+    def _own_parameters(self, dt: u.Quantity) -> tuple[Any, Any]:
+        """Return the decay factor of the own current, and in mV what a spike adds to it; ``None`` without one."""
+        return None, None
+
+    def _checked(self, x: Any, V: u.Quantity, call: str, *, steps: bool = False) -> u.Quantity:
+        return checked_drive(
+            x,
+            u.mV,
+            "the voltage that each synapse receives",
+            size=self.in_size,
+            held=(*V.shape[: V.ndim - len(self.out_size)], *self.in_size),
+            call=call,
+            source="Send spikes through a LIFSynapse first, or multiply by u.mV.",
+            steps=steps,
+        )
 
     def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
         """Return a state in mV, ``[..., N, *per_neuron]`` with the batch of ``V``; raise if it holds something else."""
@@ -345,11 +423,12 @@ class CubaLIFLayer(RestingStates):
                 "Write values of that shape into it, or call brainhw.prepare_net."
             )
 
-    def _spikes(self, V: u.Quantity, V_th: u.Quantity) -> jax.Array:
+    def _spikes(self, V: jax.Array, V_th: jax.Array) -> jax.Array:
+        """Return the spikes of membranes and thresholds in mV."""
         if isinstance(self.spk_fun, MultiSpike):
-            return self.spk_fun(V.mantissa, V_th.mantissa, self.max_spikes_per_step)
+            return self.spk_fun(V, V_th, self.max_spikes_per_step)
         # A threshold that was learnt to zero or below turns the sign around: better seen than silently wrong.
-        return jnp.where(V_th.mantissa > 0, self.spk_fun((V - V_th) / V_th), jnp.nan)
+        return jnp.where(V_th > 0, self.spk_fun((V - V_th) / V_th), jnp.nan)
 
     def _decay_factors(self, dt: u.Quantity) -> tuple[Any, Any]:
         membrane, synapse = (getattr(self, argument) for argument in LEAKS[self.leak].names)
@@ -373,6 +452,10 @@ def _total(I_syn: u.Quantity, own: u.Quantity | None) -> u.Quantity:
     n_syn = I_syn.shape[-1]
     terms = [term[..., 0] * u.mV for term in jax.lax.split(I_syn.mantissa, [1] * n_syn, axis=I_syn.ndim - 1)]
     return functools.reduce(operator.add, terms if own is None else [*terms, own])
+
+
+def _millivolts(value: Any) -> Any:
+    return value.to(u.mV).mantissa if isinstance(value, u.Quantity) else value
 
 
 def _layer_shape(size: Any, n_syn: int, w_rec: Any, call: str) -> tuple[int, ...]:

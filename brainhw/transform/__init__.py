@@ -6,6 +6,7 @@ from brainhw.transform.fractional_orders import (
     get_per_layer_coefficient,
     set_fractional_orders,
 )
+from brainhw.transform.keep import keep_compiled, keep_memory
 from brainhw.transform.prepare import nominal_chip, prepare_net, sample_chip
 from brainhw.transform.rollout import rollout
 from brainhw.transform.stream import Stream, stream
@@ -20,6 +21,8 @@ __all__ = [
     "fractional_summary",
     "get_per_layer_alpha",
     "get_per_layer_coefficient",
+    "keep_compiled",
+    "keep_memory",
     "nominal_chip",
     "prepare_net",
     "rollout",

@@ -43,6 +43,11 @@ def _() -> Any:
     }  # fmt: skip
 
 
+@add("keep_memory")
+def _() -> Any:
+    return bh.keep_memory, {"largest": ("short count", 512)}
+
+
 @add("prepare_net")
 def _() -> Any:
     return bh.prepare_net, {

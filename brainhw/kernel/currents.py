@@ -1,0 +1,295 @@
+"""Current-based neurons over a whole sequence, with a backward pass that keeps one array.
+
+The backward pass keeps the membranes before the reset: spikes and membranes after it follow from them. The inputs of
+the synapses and of the after-hyperpolarisation are kept only where their decay is learnt. The gradient of recurrent
+weights is one product after the loop.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.custom_derivatives import SymbolicZero
+
+from brainhw.kernel.leaky import KEPT, converted, each_primal, filled, per_sample
+from brainhw.kernel.recorded import Recorded, instead, membrane_after
+
+__all__ = ["CurrentParameters", "CurrentRules", "CurrentState", "CurrentTrace", "run"]
+
+
+class CurrentRules(NamedTuple):
+    """How the neurons fire: spikes of ``(V_pre, V_th)``, and whether the reset has no gradient."""
+
+    spikes: Callable[[jax.Array, jax.Array], jax.Array]
+    detach: bool
+
+
+class CurrentParameters(NamedTuple):
+    """Numbers of the neurons, in mV where they have a unit.
+
+    ``alpha``, ``V_th``, ``bias`` and, for neurons with a current of their own, ``gamma`` and ``w_own``: scalar or
+    ``[*size]``. ``beta`` broadcasts to ``[*size, S]``. ``recurrent`` is ``[N, N * S]`` or ``None``. ``read`` holds the
+    states that ``spikes`` reads; :func:`run` fills it in.
+    """
+
+    alpha: jax.Array
+    beta: jax.Array
+    V_th: jax.Array
+    bias: jax.Array
+    recurrent: jax.Array | None = None
+    gamma: jax.Array | None = None
+    w_own: jax.Array | None = None
+    read: tuple[jax.Array, ...] = ()
+
+
+class CurrentState(NamedTuple):
+    """Membrane after the reset and spikes ``[..., *size]``, currents ``[..., *size, S]``, own current or ``None``."""
+
+    V: jax.Array
+    current: jax.Array
+    spk: jax.Array
+    own: jax.Array | None = None
+
+
+class CurrentTrace(NamedTuple):
+    """Spikes and membranes before the reset, ``[T, ..., *size]``."""
+
+    spk: jax.Array
+    V_pre: jax.Array
+
+
+class _Inputs(NamedTuple):
+    """What decays in a step: the sums at the synapses, and at the own current or ``None``."""
+
+    synapses: Any
+    own: Any
+
+
+# (membrane before the reset, threshold, *recorded, *what the rules read) -> (membrane after it, spikes)
+_Fire = Callable[..., tuple[jax.Array, jax.Array]]
+
+
+def run(
+    rules: CurrentRules, parameters: CurrentParameters, state: CurrentState, drives: jax.Array, recorded: Recorded = ()
+) -> tuple[CurrentState, CurrentTrace]:
+    """Return the state after ``drives [T, ..., *size, S]``, and the trace of every step.
+
+    ``recorded`` holds spikes, and membranes after the reset, of every step; they take the place of the computed ones.
+    """
+
+    def by_rules(V_pre: jax.Array, V_th: jax.Array, *recorded: jax.Array) -> tuple[jax.Array, jax.Array]:
+        spk = jnp.asarray(rules.spikes(V_pre, V_th))
+        if recorded:
+            spk = instead(spk, recorded[0])
+        V = V_pre - (jax.lax.stop_gradient(spk) if rules.detach else spk) * V_th
+        return (membrane_after(recorded, V, V_th) if recorded else V), spk
+
+    V_th = jnp.broadcast_to(parameters.V_th, state.V.shape)
+    first = tuple(one[0] for one in recorded)
+    by_rules(
+        state.V, V_th, *first
+    )  # brainstate binds a state where it is first read, which must not be in a conversion
+    fire: _Fire = by_rules
+    of_rules, read = converted(by_rules, state.V, V_th, *first)
+    if read:
+        parameters, fire = parameters._replace(read=tuple(read)), of_rules
+    runner = jax.custom_vjp(lambda *given: _scan(fire, _Kept(False, False), *given)[:2])
+    runner.defvjp(partial(_forward, fire), partial(_backward, fire), symbolic_zeros=True)
+    return runner(parameters, state, drives, recorded)
+
+
+def _charged(
+    parameters: CurrentParameters, state: CurrentState, drive: jax.Array
+) -> tuple[_Inputs, jax.Array, jax.Array | None, jax.Array]:
+    """Return what decays in this step, the currents after it, the own current, and the membrane before the reset."""
+    inputs, V = state.current + drive, state.V
+    if parameters.recurrent is not None:
+        inputs = inputs + (state.spk @ parameters.recurrent).reshape(inputs.shape)
+    current = per_sample(parameters.beta, inputs) * inputs
+    arrived = own = None
+    if parameters.gamma is not None and state.own is not None:
+        arrived = state.own + state.spk * per_sample(parameters.w_own, V)
+        own = per_sample(parameters.gamma, V) * arrived
+    # The order of the sums is Rockpool's: in float32 another order rounds otherwise, and spikes differ.
+    terms = [current[..., k] for k in range(current.shape[-1])]
+    total = functools.reduce(operator.add, terms if own is None else [*terms, own])
+    V_pre = per_sample(parameters.alpha, V) * V + total + per_sample(parameters.bias, V)
+    return _Inputs(inputs, arrived), current, own, V_pre
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Which inputs the backward pass needs: those of the synapses, and that of the own current."""
+
+    synapses: bool
+    own: bool
+
+
+def _scan(
+    fire: _Fire, kept: _Kept, parameters: CurrentParameters, state: CurrentState, drives: jax.Array, recorded: Recorded
+) -> tuple[CurrentState, CurrentTrace, _Inputs]:
+    """Run the loop; the inputs that are not to be kept are ``None``."""
+
+    def step(state: CurrentState, given: tuple[jax.Array, Recorded]) -> tuple[CurrentState, tuple[CurrentTrace, Any]]:
+        drive, recorded = given
+        inputs, current, own, V_pre = _charged(parameters, state, drive)
+        V, spk = fire(V_pre, per_sample(parameters.V_th, V_pre), *recorded, *parameters.read)
+        held = (inputs.synapses if kept.synapses else None, inputs.own if kept.own else None)
+        return CurrentState(V, current, spk, own), (CurrentTrace(spk, V_pre), held)
+
+    state, (trace, held) = jax.lax.scan(step, state, (drives, recorded))
+    return state, trace, _Inputs(*held)
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class _Wanted:
+    """The gradients that are asked for, by the names of the parameters, and the precision of the drives."""
+
+    names: frozenset[str]
+    drive_dtype: Any
+
+
+def _forward(fire: _Fire, *arguments: Any) -> tuple[Any, Any]:
+    parameters, state, drives, recorded = each_primal(lambda leaf: leaf.value, arguments)
+    given = arguments[0]
+    names = {name for name in given._fields if name != "read" and _is_perturbed(getattr(given, name))}
+    names |= {"read"} if any(leaf.perturbed for leaf in given.read) else set()
+    final, trace, held = _scan(fire, _Kept("beta" in names, "gamma" in names), parameters, state, drives, recorded)
+    V_pre, held = jax.tree.map(lambda array: checkpoint_name(array, KEPT), (trace.V_pre, held))
+    # Not the spikes of the loop: those that follow from the membranes need not be kept beside them.
+    spk = _spikes(fire, parameters, V_pre, recorded)
+    kept = (parameters, _Wanted(frozenset(names), drives.dtype), state, V_pre, held, recorded)
+    return (final, CurrentTrace(spk, V_pre)), kept
+
+
+def _is_perturbed(leaf: Any) -> bool:
+    return leaf is not None and leaf.perturbed
+
+
+def _spikes(fire: _Fire, parameters: CurrentParameters, V_pre: jax.Array, recorded: Recorded) -> jax.Array:
+    """Return the spikes of membranes ``[T, ..., *size]``; the rules see one step at a time."""
+    V_th = jnp.broadcast_to(parameters.V_th, V_pre.shape[1:])
+    return jax.vmap(lambda V, *of_step: fire(V, V_th, *of_step, *parameters.read)[1])(V_pre, *recorded)
+
+
+class _Later(NamedTuple):
+    """Gradients that a step passes to the step before it, and sums over steps; ``None`` where not asked for."""
+
+    V: jax.Array
+    current: jax.Array
+    own: Any
+    spk: jax.Array | None
+    charged: Any  # of the membrane before the reset in the later step, for the sum of alpha
+    arrived: Any  # of what decays into the own current in the later step, for the sum of w_own
+    sums: dict[str, Any]
+
+
+def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
+    parameters, wanted, state, V_pre, held, recorded = kept
+    of_final, of_trace = cotangents
+    names, nothing = wanted.names, jnp.zeros_like(state.V)
+    alpha, beta = per_sample(parameters.alpha, nothing), per_sample(parameters.beta, state.current)
+    # One threshold a neuron and sample, so that their gradients are summed over the batch after the loop, not in it.
+    V_th = per_sample(parameters.V_th, nothing)
+    every = {"V_th": V_th, "read": parameters.read}
+    extra = {name: value for name, value in every.items() if name in names}
+
+    def step(later: _Later, incoming: tuple[Any, Any, Any, _Inputs, Recorded]) -> tuple[_Later, jax.Array]:
+        V_pre, of_spk, of_V_pre, inputs, recorded = incoming
+
+        def fire_with(V_pre: jax.Array, extra: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
+            return fire(V_pre, extra.get("V_th", V_th), *recorded, *extra.get("read", parameters.read))
+
+        (V, spk), pull = jax.vjp(fire_with, V_pre, extra)
+        of_charged, of_extra = pull((later.V, _sum(nothing, later.spk, of_spk)))
+        of_charged = _sum(of_charged, of_V_pre)
+        of_current = later.current + of_charged[..., None]
+        of_drive = beta * of_current
+        of_earlier = of_own = of_arrived = None
+        if parameters.recurrent is not None:
+            of_earlier = of_drive.reshape(*nothing.shape[:-1], -1) @ parameters.recurrent.T
+        if parameters.gamma is not None:
+            of_own = _sum(later.own, of_charged)
+            of_arrived = per_sample(parameters.gamma, nothing) * of_own
+            of_earlier = _sum(of_arrived * per_sample(parameters.w_own, nothing), of_earlier)
+        # The later step began with the membrane and the spikes that follow from this one.
+        of_step = {
+            "alpha": lambda: later.charged * V,
+            "w_own": lambda: later.arrived * spk,
+            "beta": lambda: of_current * inputs.synapses,
+            "gamma": lambda: of_own * inputs.own,
+            "bias": lambda: of_charged,
+            "V_th": lambda: of_extra["V_th"],
+            "read": lambda: of_extra["read"],
+        }
+        sums = {name: jax.tree.map(jnp.add, total, of_step[name]()) for name, total in later.sums.items()}
+        charged = of_charged if "alpha" in names else None
+        arrived = of_arrived if "w_own" in names else None
+        return _Later(alpha * of_charged, of_drive, of_arrived, of_earlier, charged, arrived, sums), of_drive
+
+    of_spk, of_V_pre = (None if isinstance(g, SymbolicZero) else g for g in of_trace)
+    if not isinstance(of_final.spk, SymbolicZero):
+        # The last spikes are also the state.
+        of_spk = _sum(jnp.zeros_like(V_pre).at[-1].set(of_final.spk), of_spk)
+    start = _start(names, parameters, state, of_final)
+    first, of_drives = jax.lax.scan(step, start, (V_pre, of_spk, of_V_pre, held, recorded), reverse=True)
+
+    sums = first.sums
+    # The first step began with the state.
+    if "alpha" in names:
+        sums["alpha"] = sums["alpha"] + first.charged * state.V
+    if "w_own" in names:
+        sums["w_own"] = sums["w_own"] + first.arrived * state.spk
+    found = {"read": sums.pop("read")} if "read" in names else {}
+    found |= {name: _gathered(total, jnp.shape(getattr(parameters, name))) for name, total in sums.items()}
+    if "recurrent" in names:
+        earlier = _spikes(fire, parameters, V_pre[:-1], tuple(one[:-1] for one in recorded))
+        before = jnp.concatenate([state.spk[None], earlier])
+        found["recurrent"] = before.reshape(-1, before.shape[-1]).T @ of_drives.reshape(
+            -1, parameters.recurrent.shape[1]
+        )
+    of_state = CurrentState(first.V, first.current, nothing if first.spk is None else first.spk, first.own)
+    # No gradient reaches a recording.
+    of_drives = of_drives.astype(wanted.drive_dtype)
+    return jax.tree.map(jnp.zeros_like, parameters)._replace(**found), of_state, of_drives, None
+
+
+def _start(names: frozenset[str], parameters: CurrentParameters, state: CurrentState, of_final: Any) -> _Later:
+    """Return the gradients that the last step begins with."""
+    nothing = jnp.zeros_like(state.V)
+    sums: dict[str, Any] = {name: nothing for name in ("alpha", "w_own", "gamma", "bias", "V_th") if name in names}
+    if "beta" in names:
+        sums["beta"] = jnp.zeros_like(state.current)
+    if "read" in names:
+        sums["read"] = jax.tree.map(jnp.zeros_like, parameters.read)
+    has_own = parameters.gamma is not None
+    return _Later(
+        V=filled(of_final.V),
+        current=filled(of_final.current),
+        own=filled(of_final.own) if has_own else None,
+        spk=nothing if has_own or parameters.recurrent is not None else None,
+        charged=nothing if "alpha" in names else None,
+        arrived=nothing if "w_own" in names else None,
+        sums=sums,
+    )
+
+
+def _gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Sum a gradient over the axes along which its parameter was broadcast."""
+    value = value.sum(axis=tuple(range(value.ndim - len(shape))))
+    same = tuple(i for i, n in enumerate(shape) if n == 1)
+    return value.sum(axis=same, keepdims=True)
+
+
+def _sum(*terms: jax.Array | None) -> jax.Array:
+    """Return the sum of the terms that are there."""
+    return functools.reduce(operator.add, [term for term in terms if term is not None])

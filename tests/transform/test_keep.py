@@ -1,0 +1,98 @@
+"""Switches of the process: memory that is kept is not fetched again, compiled programs outlive their process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+import brainhw as bh
+
+# A step whose working memory is some 100 MiB, and how many pages a call of it fetches.
+PAGES = """
+import sys, resource
+import brainhw as bh
+kept = bh.keep_memory() if len(sys.argv) > 1 else None
+import jax, jax.numpy as jnp
+
+@jax.jit
+def step(x):
+    once = jax.lax.scan(lambda v, x: (0.9 * v + x, jnp.tanh(v)), jnp.zeros(x.shape[1:]), x)[1]
+    again = jax.lax.scan(lambda v, x: (0.9 * v + x, jnp.tanh(v)), jnp.zeros(x.shape[1:]), once, reverse=True)[1]
+    return jnp.sum(once * again)
+
+x = jnp.ones((200, 65536))
+for _ in range(3):
+    step(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step(x).block_until_ready()
+print(kept, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 5)
+"""
+
+COMPILED = """
+import sys
+import brainhw as bh, jax, jax.numpy as jnp
+folder = bh.keep_compiled(*sys.argv[1:])
+jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))
+print(folder)
+"""
+
+
+def run(code: str, *words: str, **environment: str) -> str:
+    left = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**left, "JAX_PLATFORMS": "cpu", **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="for glibc")
+def test_kept_memory_is_not_fetched_again() -> None:
+    _, without = run(PAGES).split()
+    kept, pages = run(PAGES, "keep").split()
+    if kept == "False":
+        pytest.skip("this C library cannot keep memory")
+    assert int(without) > 10_000
+    assert int(pages) < int(without) / 5
+
+
+def test_compiled_programs_stand_in_the_folder_and_are_used_again(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "programs"
+    assert run(COMPILED, str(folder)) == str(folder)
+    programs = {path.name for path in folder.iterdir() if not path.name.endswith("-atime")}
+    assert programs
+    run(COMPILED, str(folder))
+    assert programs == {path.name for path in folder.iterdir() if not path.name.endswith("-atime")}
+
+
+def test_the_default_is_the_cache_of_the_user_and_what_was_set_stays(tmp_path: Path) -> None:
+    assert run(COMPILED, XDG_CACHE_HOME=str(tmp_path)) == str(tmp_path / "brainhw" / "compiled")
+    mine = str(tmp_path / "mine")
+    assert run(COMPILED, XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=mine) == mine
+    # A home that cannot be written to is no reason to fail.
+    (tmp_path / "file").write_text("")
+    assert run(COMPILED, XDG_CACHE_HOME=str(tmp_path / "file")) == "None"
+
+
+def test_bad_folders_and_sizes_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    before = jax.config.jax_compilation_cache_dir
+    for folder in (tmp_path / "file" / "below", tmp_path / "file"):
+        with pytest.raises(ValueError, match=r"^keep_compiled: folder '.*file.*' cannot be used \("):
+            bh.keep_compiled(folder)
+    with pytest.raises(TypeError, match=r"^keep_compiled: "):
+        bh.keep_compiled(3)
+    for largest in (0, 2048, 1.5):
+        with pytest.raises((TypeError, ValueError), match=r"^keep_memory: largest must be"):
+            bh.keep_memory(largest)
+    assert jax.config.jax_compilation_cache_dir == before
