@@ -76,7 +76,7 @@ JOBS = {
         [{"neuron": "lif"}, {"neuron": "h1v2"}, {"neuron": "h1v1"}],
     ),
     "robustness_study": Job("robustness_study.py", [{"chip": "h1v1"}, {"chip": "h1v2"}]),
-    "ecg_alif": Job("ecg_alif.py", [{"size": "small"}, {"size": "small", "no_ahp": True}, {"size": "large"}]),
+    "ecg_alif": Job("ecg_alif.py", [{"size": "small"}, {"size": "small", "no_ahp": True}, {"size": "large"}, {"size": "largest"}]),
 }
 
 
@@ -98,11 +98,11 @@ def command_line(setting: dict[str, Any]) -> list[str]:
     return words
 
 
-def run(script: str, options: list[str], keep: Path | None) -> dict[str, Any]:
+def run(script: str, options: list[str], root: list[str], keep: Path | None) -> dict[str, Any]:
     """Run one training in a process of its own and read its result; ``keep`` is a folder for what it writes."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) if keep is None else keep / "_".join(option.strip("-") for option in options)
-        command = [sys.executable, str(PROJECT / "gallery" / script), "--out", str(out), *options]
+        command = [sys.executable, str(PROJECT / "gallery" / script), "--out", str(out), *options, *root]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
@@ -142,11 +142,11 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for weights, figures and printed lines of every run")
     arguments = parser.parse_args()
     script, settings = JOBS[arguments.job]
-    extra = ["--root", arguments.root] if arguments.root else []
+    root = ["--root", arguments.root] if arguments.root else []
 
     def row(case: tuple[dict[str, Any], int]) -> dict[str, Any]:
         setting, seed = case
-        found = run(script, [*command_line(setting), "--seed", str(seed), *extra], arguments.keep)
+        found = run(script, [*command_line(setting), "--seed", str(seed)], root, arguments.keep)
         print({**setting, "seed": seed, **found}, file=sys.stderr, flush=True)
         return {**setting, "seed": seed, **found}
 

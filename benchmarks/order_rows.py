@@ -33,7 +33,7 @@ def copied(net: digits.DigitNet, chip: str, ordered: bool) -> tuple[digits.Digit
         of_inputs, _ = bh.train.order_rows(first, block=block)
         of_hidden, _ = bh.train.order_rows(second, block=block)
     new = digits.DigitNet(chip, "chip")
-    new.hidden = digits.FAMILIES[chip][1](len(second), tau=net.hidden.tau.value[of_hidden])
+    new.hidden = digits.FAMILIES[chip][1](len(second), tau=net.hidden.tau[of_hidden])
     new.to_hidden.weight.value = jnp.asarray(first[of_inputs][:, of_hidden])
     new.to_output.weight.value = jnp.asarray(second[of_hidden])
     before = sum(float(jnp.sum(w.weight.value**2)) for w in (new.to_hidden, new.to_output))

@@ -35,7 +35,7 @@ class Size(NamedTuple):
     recurrence: float
 
 
-SIZES = {"small": Size(36, 0.3), "large": Size(128, 0.1)}
+SIZES = {"small": Size(36, 0.3), "large": Size(128, 0.1), "largest": Size(256, 0.07)}
 
 
 def spread(low: float, high: float, n: int) -> brainstate.nn.Param:
@@ -148,7 +148,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=50, out="ecg", chip=False)
-    parser.add_argument("--size", choices=sorted(SIZES), default="small", help="36 hidden neurons, or 128")
+    parser.add_argument("--size", choices=sorted(SIZES), default="small", help="36, 128 or 256 hidden neurons")
     parser.add_argument("--no-ahp", dest="ahp", action="store_false", help="fix w_ahp at 0: neurons that do not adapt")
     parser.add_argument("--root", help="folder of the data set; otherwise searched where brainhw.data.qtdb looks")
     main(parser.parse_args())

@@ -258,8 +258,8 @@ assert chips["many chips"].mean > chips["one chip"].mean - 0.02
 # %% [markdown]
 # The curve says what share of chips reaches an accuracy, so the one further right is the better. The two are close, and
 # another seed turns their order around: five neurons that vote for a speaker average much of the spread away, and a net
-# that meets another chip in each step learns a little slower. On the spoken digits training on sampled chips gained,
-# over three seeds and a hundred chips each (`docs/deploy.md`). So try both, and let `robustness` decide.
+# that meets another chip in each step learns a little slower. On the spoken digits the two differ by one recording
+# in three hundred (`docs/deploy.md`). So try both, and let `robustness` decide.
 #
 # ## One file
 #
