@@ -76,7 +76,9 @@ JOBS = {
         [{"neuron": "lif"}, {"neuron": "h1v2"}, {"neuron": "h1v1"}],
     ),
     "robustness_study": Job("robustness_study.py", [{"chip": "h1v1"}, {"chip": "h1v2"}]),
-    "ecg_alif": Job("ecg_alif.py", [{"size": "small"}, {"size": "small", "no_ahp": True}, {"size": "large"}, {"size": "largest"}]),
+    "ecg_alif": Job(
+        "ecg_alif.py", [{"size": "small"}, {"size": "small", "no_ahp": True}, {"size": "large"}, {"size": "largest"}]
+    ),
 }
 
 

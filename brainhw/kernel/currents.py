@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
+from brainhw.kernel.events import event_outer
 from brainhw.kernel.leaky import KEPT, converted, each_primal, filled, per_sample
 from brainhw.kernel.recorded import Recorded, instead, membrane_after
 
@@ -254,9 +255,8 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
     if "recurrent" in names:
         earlier = _spikes(fire, parameters, V_pre[:-1], tuple(one[:-1] for one in recorded))
         before = jnp.concatenate([state.spk[None], earlier])
-        found["recurrent"] = before.reshape(-1, before.shape[-1]).T @ of_drives.reshape(
-            -1, parameters.recurrent.shape[1]
-        )
+        n, n_out = parameters.recurrent.shape
+        found["recurrent"] = event_outer(before.reshape(-1, n), of_drives.reshape(-1, n_out))
     of_state = CurrentState(first.V, first.current, nothing if first.spk is None else first.spk, first.own)
     # No gradient reaches a recording.
     of_drives = of_drives.astype(wanted.drive_dtype)

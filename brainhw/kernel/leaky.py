@@ -20,6 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from brainhw import _arguments
+from brainhw.kernel.events import event_outer
 from brainhw.kernel.precision import as_dtype
 from brainhw.kernel.recorded import Recorded, instead, membrane_after
 
@@ -460,7 +461,7 @@ def _of_recurrent(
         [state.spk[None], _spikes(fire, parameters, V_pre[:-1], tuple(one[:-1] for one in recorded))]
     )
     n = before.shape[-1]
-    return before.reshape(-1, n).T @ of_drives.reshape(-1, n)
+    return event_outer(before.reshape(-1, n), of_drives.reshape(-1, n))
 
 
 def gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:

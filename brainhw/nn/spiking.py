@@ -16,6 +16,7 @@ from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
 from brainhw._settings import note_settings
+from brainhw.kernel.events import event_product
 from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, per_sample, run
 from brainhw.kernel.precision import as_dtype, narrowed, state_dtype, wide
 from brainhw.kernel.recorded import membrane_after
@@ -455,4 +456,5 @@ def tall_product(xs: jax.Array, weights: jax.Array) -> jax.Array:
     # As a product of matrices with two axes, its gradient is one plain product too.
     # Sizes in full: of an empty sequence numpy cannot infer one.
     rows = math.prod(xs.shape[:-1])
-    return (xs.reshape(rows, xs.shape[-1]) @ weights).reshape(*xs.shape[:-1], weights.shape[-1])
+    product = event_product(xs.reshape(rows, xs.shape[-1]), weights)
+    return product.reshape(*xs.shape[:-1], weights.shape[-1])

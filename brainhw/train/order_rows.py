@@ -27,7 +27,7 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
     signs are those of the sums: the two steps alternate until nothing changes, from several orders. The result is a
     local optimum, and no worse than the given order.
 
-    A net that was trained with its signs from the beginning gains nothing; ``docs/deploy.md`` has the measurements.
+    It helps a finished net. One that is trained on, with its signs, gains nothing; ``docs/deploy.md`` has the numbers.
 
     Parameters
     ----------

@@ -89,7 +89,10 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
 
     Examples
     --------
-    ``bh.keep_compiled()`` in the first lines of a script; the scripts of the gallery and ``python -m brainhw`` do it.
+    In the first lines of a script; those of the gallery and ``python -m brainhw`` do it.
+
+    >>> import brainhw as bh
+    >>> folder = bh.keep_compiled()
     """
     call = "keep_compiled"
     if folder is None:

@@ -336,7 +336,7 @@ def _shapes(shapes: set[tuple[int, ...]]) -> str:
 
 
 # Numbers that a layer hands on at once: enough for a large matrix product, and few enough to stay in the cache.
-_NUMBERS = 2**17
+_NUMBERS = 2**19
 # A run of no more numbers than this in all is not worth a second loop around the first.
 _WHOLE = 2**19
 # A convolution costs far more than the memory traffic that pieces save, and the backward pass of a piece would compute

@@ -1,0 +1,95 @@
+"""Compiled loops over the spikes of a matrix; importing this file imports numba."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+__all__ = ["PARTS", "outer", "product"]
+
+# Parts of the rows that are summed for themselves. A fixed number, so that results do not depend on that of threads.
+PARTS = 8
+# Pieces of the rows that threads take from each other; their results do not depend on it.
+_CHUNKS = 64
+
+
+def _has_safe_threads() -> bool:
+    """Return whether numba has a layer of threads that several threads of a process may enter at once."""
+    for layer in ("tbbpool", "omppool"):
+        try:
+            __import__(f"numba.np.ufunc.{layer}")
+        except ImportError:
+            continue
+        return True
+    return False
+
+
+# A sum may be fused with a multiplication, as XLA does; with inputs 0 and 1 both give the same bits.
+_compiled = numba.njit(parallel=_has_safe_threads(), fastmath={"contract"}, nogil=True, cache=True)
+
+
+@_compiled
+def product(x, weights, out):  # type: ignore[no-untyped-def]
+    """Write ``x [M, K] @ weights [K, N]`` into ``out``, adding up the weights of inputs that are not zero."""
+    n_rows, n_in = x.shape
+    n_out = weights.shape[1]
+    for part in numba.prange(_CHUNKS):
+        found = np.empty(n_in + 1, np.int64)
+        for m in range(part * n_rows // _CHUNKS, (part + 1) * n_rows // _CHUNKS):
+            n = 0
+            for k in range(n_in):
+                found[n] = k
+                n += x[m, k] != 0
+            row = out[m]
+            for j in range(n_out):
+                row[j] = 0
+            # Four at a time: the row is read and written once. Its sums keep the order of the inputs.
+            i = 0
+            while i + 4 <= n:
+                a, b, c, d = found[i], found[i + 1], found[i + 2], found[i + 3]
+                of_a, of_b, of_c, of_d = x[m, a], x[m, b], x[m, c], x[m, d]
+                w_a, w_b, w_c, w_d = weights[a], weights[b], weights[c], weights[d]
+                for j in range(n_out):
+                    total = row[j]
+                    total = total + of_a * w_a[j]
+                    total = total + of_b * w_b[j]
+                    total = total + of_c * w_c[j]
+                    total = total + of_d * w_d[j]
+                    row[j] = total
+                i += 4
+            while i < n:
+                k = found[i]
+                of_k, w_k = x[m, k], weights[k]
+                for j in range(n_out):
+                    row[j] = row[j] + of_k * w_k[j]
+                i += 1
+
+
+@_compiled
+def outer(x, g, parts, out):  # type: ignore[no-untyped-def]
+    """Write ``x.T [K, M] @ g [M, N]`` into ``out``; ``parts [PARTS, K, N]`` is scratch."""
+    n_rows, n_in = x.shape
+    n_out, n_parts = g.shape[1], parts.shape[0]
+    for part in numba.prange(n_parts):
+        total = parts[part]
+        total[:] = 0
+        found = np.empty(n_in + 1, np.int64)
+        for m in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
+            n = 0
+            for k in range(n_in):
+                found[n] = k
+                n += x[m, k] != 0
+            row = g[m]
+            for i in range(n):
+                k = found[i]
+                of_k, target = x[m, k], total[k]
+                for j in range(n_out):
+                    target[j] += of_k * row[j]
+    for k in numba.prange(n_in):
+        target = out[k]
+        for j in range(n_out):
+            target[j] = parts[0, k, j]
+        for part in range(1, n_parts):
+            addend = parts[part, k]
+            for j in range(n_out):
+                target[j] += addend[j]

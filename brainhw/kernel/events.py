@@ -1,0 +1,146 @@
+"""Products with matrices of which most numbers are zero, as those of spikes are.
+
+With the extra ``fast`` (numba) and on a CPU, the products add up the weights of the inputs that are not zero. They
+cost a third of a dense product where one input in twenty spikes. The loops go through ``brainevent.numba_kernel``. A
+dense product is the definition, and is what runs everywhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["event_outer", "event_product", "has_event_loops"]
+
+# Beyond this share of inputs that are not zero, a dense product is faster (measured at 128 to 512 inputs, two cores).
+_DENSEST = 0.12
+# With fewer multiplications than this, a call of the loops costs more than it saves.
+_LEAST = 2**23
+# Up to here a dense product of XLA adds in the order of the inputs, so that the sums have the same bits.
+_MOST_INPUTS = 512
+# Fewer outputs are too short a run for the loops.
+_LEAST_OUTPUTS = 32
+# Rows that are looked at to estimate the share.
+_LOOKED_AT = 256
+
+
+@functools.cache
+def _is_installed() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("numba", "brainevent"))
+
+
+def has_event_loops() -> bool:
+    """Return whether products of spikes use compiled loops: numba is installed, and one CPU is the only device.
+
+    The environment variable ``BRAINHW_EVENTS=0`` switches them off.
+    """
+    if os.environ.get("BRAINHW_EVENTS", "1") == "0" or not _is_installed():
+        return False
+    # XLA cannot share a call of the loops out over several devices.
+    return jax.default_backend() == "cpu" and jax.device_count() == 1
+
+
+def event_product(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """Return ``x [rows, n_in] @ weights [n_in, n_out]``."""
+    return _product(x, weights) if _pays(x, weights, weights.size * len(x)) else x @ weights
+
+
+def event_outer(x: jax.Array, g: jax.Array) -> jax.Array:
+    """Return ``x.T [n_in, rows] @ g [rows, n_out]``, the gradient of weights."""
+    return _outer(x, g) if _pays(x, g, g.size * x.shape[1]) else x.T @ g
+
+
+def _pays(x: jax.Array, other: jax.Array, multiplications: int) -> bool:
+    same = x.dtype == other.dtype and x.dtype in (jnp.float32, jnp.float64)
+    fits = x.shape[1] <= _MOST_INPUTS and other.shape[1] >= _LEAST_OUTPUTS and multiplications >= _LEAST
+    return bool(same and fits and has_event_loops())
+
+
+def _is_sparse(x: jax.Array) -> jax.Array:
+    seen = x[:: -(-len(x) // _LOOKED_AT)]
+    return jnp.count_nonzero(seen) <= _DENSEST * seen.size
+
+
+# Mapped over chips, say, a choice at run time would compute both ways; and XLA maps no call of the loops by itself.
+@jax.custom_batching.custom_vmap
+def _chosen_product(x: jax.Array, weights: jax.Array) -> jax.Array:
+    return jax.lax.cond(_is_sparse(x), _looped_product, jnp.matmul, x, weights)
+
+
+@_chosen_product.def_vmap
+def _(axis_size: int, batched: list[bool], x: jax.Array, weights: jax.Array) -> tuple[jax.Array, bool]:
+    return jax.vmap(jnp.matmul, [0 if one else None for one in batched], axis_size=axis_size)(x, weights), True
+
+
+@jax.custom_batching.custom_vmap
+def _chosen_outer(x: jax.Array, g: jax.Array) -> jax.Array:
+    return jax.lax.cond(_is_sparse(x), _looped_outer, _dense_outer, x, g)
+
+
+@_chosen_outer.def_vmap
+def _(axis_size: int, batched: list[bool], x: jax.Array, g: jax.Array) -> tuple[jax.Array, bool]:
+    return jax.vmap(_dense_outer, [0 if one else None for one in batched], axis_size=axis_size)(x, g), True
+
+
+def _dense_outer(x: jax.Array, g: jax.Array) -> jax.Array:
+    return x.T @ g
+
+
+def _looped_product(x: jax.Array, weights: jax.Array) -> jax.Array:
+    from brainevent import numba_kernel
+
+    from brainhw.kernel import event_loops
+
+    return numba_kernel(event_loops.product, _like(x, len(x), weights.shape[1]))(x, weights)
+
+
+def _looped_outer(x: jax.Array, g: jax.Array) -> jax.Array:
+    from brainevent import numba_kernel
+
+    from brainhw.kernel import event_loops
+
+    shape = x.shape[1], g.shape[1]
+    return numba_kernel(event_loops.outer, [_like(x, event_loops.PARTS, *shape), _like(x, *shape)])(x, g)[1]
+
+
+def _like(x: jax.Array, *shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, x.dtype)
+
+
+@jax.custom_vjp
+def _product(x: jax.Array, weights: jax.Array) -> jax.Array:
+    return _chosen_product(x, weights)
+
+
+def _product_forward(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, Any]:
+    # By the function itself: a second gradient goes through here.
+    return _product(x, weights), (x, weights)
+
+
+def _product_backward(kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weights = kept
+    # XLA leaves out what nobody asks for.
+    return g @ weights.T, event_outer(x, g)
+
+
+@jax.custom_vjp
+def _outer(x: jax.Array, g: jax.Array) -> jax.Array:
+    return _chosen_outer(x, g)
+
+
+def _outer_forward(x: jax.Array, g: jax.Array) -> tuple[jax.Array, Any]:
+    return _outer(x, g), (x, g)
+
+
+def _outer_backward(kept: Any, of_result: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, g = kept
+    return g @ of_result.T, event_product(x, of_result)
+
+
+_product.defvjp(_product_forward, _product_backward)
+_outer.defvjp(_outer_forward, _outer_backward)
