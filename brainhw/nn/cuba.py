@@ -338,10 +338,10 @@ class CubaLIFLayer(RestingStates):
 
     @broadcasting
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return the outputs of :meth:`update` for ``xs [T, ..., N * S]``, and leave the states as the steps would.
-
-        Without noise, whose draws belong to steps.
-        """
+        """Return the outputs of :meth:`update` for ``xs [T, ..., N * S]``, and leave the states as the steps would."""
+        if self.noise_std is not None:
+            # Each step draws its own.
+            return brainstate.transform.for_loop(self.update, xs)
         call = f"{type(self).__name__}.update_sequence"
         dt = _arguments.time_step(call=call)
         V = self.voltage_state("V")

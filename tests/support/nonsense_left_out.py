@@ -36,6 +36,7 @@ LEFT_OUT: dict[str, str] = {
         ),
         _MADE,
     ),
+    "keep_compiled": "it sets a folder for the whole process; tests/transform tries bad ones without setting any",
     "recipe.train_classifier": "each accepted value would be a training; tests/recipe tries all nonsense without one",
     **dict.fromkeys(
         ("Encoding.rows", "Encoding.standardised", "recipe.ChipClassifier", "recipe.Encoding"), _MADE

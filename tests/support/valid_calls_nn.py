@@ -284,6 +284,11 @@ def _() -> Any:
     return cuba().update, {"x": ("drive", drive)}
 
 
+@add("CubaLIFLayer.update_sequence", xs="input")
+def _() -> Any:
+    return cuba().update_sequence, {"xs": ("drive", drives)}
+
+
 @add("CubaLIFLayer.subthreshold", xs="input")
 def _() -> Any:
     return cuba().subthreshold, {"xs": ("drive", drives)}

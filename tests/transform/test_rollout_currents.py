@@ -193,6 +193,14 @@ def test_noise_and_an_own_form_of_the_current_go_step_by_step() -> None:
         for layer in (Own(N), noisy):
             bh.prepare_net(layer, 2)
             assert layerwise.plan_layerwise(layer, jnp.zeros((2, N)) * u.mV, call="test") is None
+        xs = jnp.full((30, 2, N), 0.1) * u.mV
+        found = []
+        for run in (noisy.update_sequence, lambda xs: jnp.stack([noisy.update(x) for x in xs])):
+            bh.prepare_net(noisy, 2)
+            brainstate.random.seed(3)
+            found.append(run(xs))
+        np.testing.assert_array_equal(*found)
+        assert float(found[0].sum()) > 5
 
 
 def test_a_schedule_of_the_surrogate_has_its_gradient() -> None:

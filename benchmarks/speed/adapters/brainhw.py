@@ -59,6 +59,7 @@ def _build(problem: Problem, device: str) -> Calls:
 
     import brainhw as bh
 
+    bh.keep_memory()
     kind = xla.check_device(device)
     layers, weights = _layers(problem)
     net = brainstate.nn.Sequential(*layers)
@@ -105,5 +106,5 @@ ADAPTER = Adapter(
     "pip install brainhw",
     {case: Offer() for case in CASES},
     _build,
-    note="rollout in brainstate.transform.jit, effective weights recomputed in every call; stream for steps",
+    note="rollout in brainstate.transform.jit after keep_memory(); effective weights in every call; stream for steps",
 )
