@@ -23,7 +23,7 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
     .. math:: \frac12 \Big(1 + \frac{\sum_{b, j} \big|\sum_{i \in b} w_{ij} |w_{ij}|\big|}{\sum_{ij} w_{ij}^2}\Big)
 
     survives :func:`project_signs`, with :math:`b` the blocks and :math:`j` the neurons. For given signs of the blocks
-    the best order is an assignment problem (:func:`scipy.optimize.linear_sum_assignment`), for a given order the best
+    the best order is an assignment problem (``scipy.optimize.linear_sum_assignment``), for a given order the best
     signs are those of the sums: the two steps alternate until nothing changes, from several orders. The result is a
     local optimum, and no worse than the given order.
 
