@@ -2,7 +2,7 @@
 
 The net of ``gallery/deploy_spoken_digits.py`` is trained with free signs, rounded to 5 bits, and its signs are
 projected: as its neurons stand, and in the order of ``brainhw.train.order_rows``. Then both are trained for a few
-epochs more, with hard signs. Writes ``docs/results/order_rows.json``.
+epochs more, of which signs harden in the first. Writes ``docs/results/order_rows.json``.
 """
 
 from __future__ import annotations

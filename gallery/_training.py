@@ -23,6 +23,10 @@ from matplotlib.ticker import MaxNLocator
 
 import brainhw as bh
 
+# Before JAX computes anything.
+bh.keep_memory()
+bh.keep_compiled()
+
 FAMILIES = {
     "h1v1": (bh.nn.H1v1Synapse, bh.nn.H1v1Layer, bh.nn.H1v1Frontend),
     "h1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer, bh.nn.H1v2Frontend),
@@ -80,8 +84,6 @@ class Training:
     ) -> None:
         self.net, self.arguments, self.layers, self.setting = net, arguments, layers, setting
         self.started = time.perf_counter()
-        bh.keep_memory()
-        bh.keep_compiled()
         self.path = arguments.out / RUN
         make_folder(arguments.out)
         if jax.process_index() == 0:

@@ -22,8 +22,7 @@ def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
     Parameters
     ----------
     labels
-        Names or whole numbers, ``[n]``, or one for each frame, ``[n, T]``. An array of bool has the classes ``"False"``
-        and ``"True"``.
+        Names or whole numbers, ``[n]``, or one for each frame, ``[n, T]``. Bools are ``"False"`` and ``"True"``.
     names
         Names of the classes in the order of their numbers. Default: the labels that occur, sorted.
 
@@ -74,9 +73,11 @@ def numbers_of(
     strange = [one for one in texts if one not in numbers]
     if strange:
         shown = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
+        missing = (
+            f"{strange[0][:40]!r} and {len(strange) - 1} more are" if len(strange) > 1 else f"{strange[0][:40]!r} is"
+        )
         raise ValueError(
-            f"{call}: {name} must be among the {len(known)} names {shown}; {len(strange)} others occur, the first is "
-            f"{strange[0]!r:.40}. Make the names from labels that hold every class."
+            f"{call}: {name} must be among the names {shown}; {missing} not. Make the names from labels that hold all."
         )
     # NumPy 2.0 alone gives the places the shape of the labels, others flat.
     return np.array([numbers[one] for one in texts], np.int32)[places.reshape(array.shape)], tuple(known)
@@ -88,18 +89,23 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
         array = np.asarray(None if isinstance(labels, u.Quantity) else labels)
     except Exception:  # ragged lists and keys raise different exceptions
         array = np.asarray(None)
-    if array.dtype.kind == "O" and array.ndim and all(isinstance(one, str) for one in array.ravel()):
-        array = array.astype(str)  # a column of pandas
+    if array.dtype.kind == "O" and array.ndim:
+        # A column of pandas. From a list of its values numpy makes one type, unless they have none in common.
+        kinds = {type(one) for one in array.ravel().tolist()}
+        array = np.asarray(array.tolist()) if len(kinds) == 1 and kinds <= {str, bytes, int, bool, float} else array
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8", "replace")
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError:
+            raise TypeError(
+                f"{call}: {name} holds bytes that are no UTF-8 text; decode them before this call."
+            ) from None
     if array.dtype.kind == "f" and np.all(array == np.rint(array)) and np.all(np.abs(array) < 2**31):
         array = array.astype(np.int64)  # a column of a file that holds a missing value somewhere else
-    # No bool from a list: numpy makes one of [True, 2] and of ["a", True].
-    kinds = "iuUb" if hasattr(labels, "dtype") else "iuU"
-    if array.ndim not in (1, 2) or array.dtype.kind not in kinds:
+    if array.ndim not in (1, 2) or array.dtype.kind not in "iuUb":
         raise TypeError(
-            f"{call}: {name} must be an array [n] or [n, T] of names or whole numbers; got {describe(labels)}. Fill "
-            "missing labels before this call."
+            f"{call}: {name} must be an array [n] or [n, T] of names or whole numbers; got {describe(labels)}. Missing "
+            "labels must be filled."
         )
     if not array.size:
         raise ValueError(f"{call}: {name} must hold at least one label; got shape {array.shape}.")

@@ -20,7 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
 from brainhw.kernel.events import event_outer
-from brainhw.kernel.leaky import KEPT, converted, each_primal, filled, per_sample
+from brainhw.kernel.leaky import KEPT, converted, each_primal, filled, per_sample, summed
 from brainhw.kernel.recorded import Recorded, instead, membrane_after
 
 __all__ = ["CurrentParameters", "CurrentRules", "CurrentState", "CurrentTrace", "run"]
@@ -211,17 +211,17 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
             return fire(V_pre, extra.get("V_th", V_th), *recorded, *extra.get("read", parameters.read))
 
         (V, spk), pull = jax.vjp(fire_with, V_pre, extra)
-        of_charged, of_extra = pull((later.V, _sum(nothing, later.spk, of_spk)))
-        of_charged = _sum(of_charged, of_V_pre)
+        of_charged, of_extra = pull((later.V, summed(nothing, later.spk, of_spk)))
+        of_charged = summed(of_charged, of_V_pre)
         of_current = later.current + of_charged[..., None]
         of_drive = beta * of_current
         of_earlier = of_own = of_arrived = None
         if parameters.recurrent is not None:
             of_earlier = of_drive.reshape(*nothing.shape[:-1], -1) @ parameters.recurrent.T
         if parameters.gamma is not None:
-            of_own = _sum(later.own, of_charged)
+            of_own = summed(later.own, of_charged)
             of_arrived = per_sample(parameters.gamma, nothing) * of_own
-            of_earlier = _sum(of_arrived * per_sample(parameters.w_own, nothing), of_earlier)
+            of_earlier = summed(of_arrived * per_sample(parameters.w_own, nothing), of_earlier)
         # The later step began with the membrane and the spikes that follow from this one.
         of_step = {
             "alpha": lambda: later.charged * V,
@@ -240,7 +240,7 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
     of_spk, of_V_pre = (None if isinstance(g, SymbolicZero) else g for g in of_trace)
     if not isinstance(of_final.spk, SymbolicZero):
         # The last spikes are also the state.
-        of_spk = _sum(jnp.zeros_like(V_pre).at[-1].set(of_final.spk), of_spk)
+        of_spk = summed(jnp.zeros_like(V_pre).at[-1].set(of_final.spk), of_spk)
     start = _start(names, parameters, state, of_final)
     first, of_drives = jax.lax.scan(step, start, (V_pre, of_spk, of_V_pre, held, recorded), reverse=True)
 
@@ -288,8 +288,3 @@ def _gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     value = value.sum(axis=tuple(range(value.ndim - len(shape))))
     same = tuple(i for i, n in enumerate(shape) if n == 1)
     return value.sum(axis=same, keepdims=True)
-
-
-def _sum(*terms: jax.Array | None) -> jax.Array:
-    """Return the sum of the terms that are there."""
-    return functools.reduce(operator.add, [term for term in terms if term is not None])

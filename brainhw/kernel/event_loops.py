@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -14,7 +16,9 @@ _CHUNKS = 64
 
 
 def _has_safe_threads() -> bool:
-    """Return whether numba has a layer of threads that several threads of a process may enter at once."""
+    """Return whether numba takes a layer of threads that several threads of a process may enter at once."""
+    if getattr(numba.config, "THREADING_LAYER", "default") == "workqueue":
+        return False
     for layer in ("tbbpool", "omppool"):
         try:
             __import__(f"numba.np.ufunc.{layer}")
@@ -24,8 +28,13 @@ def _has_safe_threads() -> bool:
     return False
 
 
-# A sum may be fused with a multiplication, as XLA does; with inputs 0 and 1 both give the same bits.
-_compiled = numba.njit(parallel=_has_safe_threads(), fastmath={"contract"}, nogil=True, cache=True)
+def _compiled(function: Any) -> Any:
+    # A sum may be fused with a multiplication, as XLA does; with inputs 0 and 1 both give the same bits.
+    options: dict[str, Any] = {"parallel": _has_safe_threads(), "fastmath": {"contract"}, "nogil": True}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no folder to keep it in
+        return numba.njit(**options)(function)
 
 
 @_compiled

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import warnings
 from typing import Any
 
 import jax
@@ -30,8 +31,21 @@ _LOOKED_AT = 256
 
 
 @functools.cache
-def _is_installed() -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in ("numba", "brainevent"))
+def _is_usable() -> bool:
+    if importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        from brainevent import numba_kernel  # noqa: F401
+
+        from brainhw.kernel import event_loops  # noqa: F401
+    except Exception as error:  # numba refuses versions of Python and numpy in its own way
+        warnings.warn(
+            f"rollout: numba is installed but cannot be used ({type(error).__name__}: {error}); products of spikes are "
+            "dense. Set BRAINHW_EVENTS=0 to say so.",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def has_event_loops() -> bool:
@@ -39,10 +53,10 @@ def has_event_loops() -> bool:
 
     The environment variable ``BRAINHW_EVENTS=0`` switches them off.
     """
-    if os.environ.get("BRAINHW_EVENTS", "1") == "0" or not _is_installed():
+    if os.environ.get("BRAINHW_EVENTS", "1") == "0":
         return False
     # XLA cannot share a call of the loops out over several devices.
-    return jax.default_backend() == "cpu" and jax.device_count() == 1
+    return jax.default_backend() == "cpu" and jax.device_count() == 1 and _is_usable()
 
 
 def event_product(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -62,14 +76,17 @@ def _pays(x: jax.Array, other: jax.Array, multiplications: int) -> bool:
 
 
 def _is_sparse(x: jax.Array) -> jax.Array:
-    seen = x[:: -(-len(x) // _LOOKED_AT)]
+    # An odd stride: with an even one, rows of a batch would all be of a few samples.
+    seen = x[:: max(len(x) // _LOOKED_AT, 1) | 1]
     return jnp.count_nonzero(seen) <= _DENSEST * seen.size
 
 
 # Mapped over chips, say, a choice at run time would compute both ways; and XLA maps no call of the loops by itself.
 @jax.custom_batching.custom_vmap
 def _chosen_product(x: jax.Array, weights: jax.Array) -> jax.Array:
-    return jax.lax.cond(_is_sparse(x), _looped_product, jnp.matmul, x, weights)
+    # A weight that is NaN spoils a dense product as a whole, and must not be hidden by inputs that are silent.
+    adds = _is_sparse(x) & jnp.isfinite(weights).all()
+    return jax.lax.cond(adds, _looped_product, jnp.matmul, x, weights)
 
 
 @_chosen_product.def_vmap

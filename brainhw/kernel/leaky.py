@@ -38,6 +38,7 @@ __all__ = [
     "gathered",
     "per_sample",
     "run",
+    "summed",
 ]
 
 RESETS = ("subtract", "zero", "none")
@@ -396,8 +397,8 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
             of_charged, of_extra = pull(later.V)
         else:
             (V, _), pull = jax.vjp(fire_with, V_pre, extra)
-            of_charged, of_extra = pull((later.V, _sum(later.spk, of_spk, nothing)))
-        of_charged = _sum(of_charged, of_V_pre)
+            of_charged, of_extra = pull((later.V, summed(later.spk, of_spk, nothing)))
+        of_charged = summed(of_charged, of_V_pre)
         if rules.firing.clamped:
             of_charged = jnp.where(V_pre > 0, of_charged, 0)
         (of_drive,) = of_drive_from(of_charged)
@@ -426,7 +427,7 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
     if apart:
         # Nothing in the loop adds to the gradient of the spikes: it goes to the membranes for all steps at once.
         of_steps = jax.vmap(partial(_of_spikes, fire, parameters))(V_pre, given[0], *recorded)
-        given = [None, _sum(of_steps, given[1])]
+        given = [None, summed(of_steps, given[1])]
     first, of_drives = jax.lax.scan(step, start, (V_pre, *given, recorded), reverse=True)
 
     found = jax.tree.map(jnp.zeros_like, parameters)._replace(**first.extra)
@@ -474,7 +475,7 @@ def each_primal(function: Callable[[Any], Any], tree: Any) -> Any:
     return jax.tree.map(function, tree, is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
 
 
-def _sum(*terms: jax.Array | None) -> jax.Array:
+def summed(*terms: jax.Array | None) -> jax.Array:
     """Return the sum of the terms that are there."""
     return functools.reduce(operator.add, [term for term in terms if term is not None])
 

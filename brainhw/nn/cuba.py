@@ -23,7 +23,7 @@ from brainhw.kernel.precision import as_dtype, narrowed, wide
 from brainhw.kernel.recorded import instead, membrane_after
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, drawn_weights, neuron_parameter, weight_state
-from brainhw.nn.protocols import Slot, heard_now, tap
+from brainhw.nn.protocols import Slot, heard_now, reads_own_states, tap
 from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
 from brainhw.nn.recorded import recorded_for, recorded_now
 from brainhw.nn.spiking import (
@@ -330,7 +330,8 @@ class CubaLIFLayer(RestingStates):
     def sequence_hooks(self) -> tuple[str, ...]:
         """Members that a subclass may override and still run over whole sequences; they must not change in time."""
         states = {name for name, state in vars(self).items() if isinstance(state, brainstate.HiddenState)}
-        return self._hooks if states <= {"V", "I_syn", "I_ahp", "spk"} else ()
+        known = states <= {"V", "I_syn", "I_ahp", "spk"}
+        return self._hooks if known and not reads_own_states(self, "threshold", "recurrent_matrix") else ()
 
     def gains_from_sequence(self) -> bool:
         """Return True: over a whole sequence the backward pass keeps one array."""
@@ -352,9 +353,9 @@ class CubaLIFLayer(RestingStates):
         gamma, w_own = self._own_parameters(dt)
         state = CurrentState(
             V.mantissa,
-            self.voltage_state("I_syn", self.n_synapses).mantissa,
+            as_dtype(self.voltage_state("I_syn", self.n_synapses).mantissa, V.dtype),
             spk,
-            None if gamma is None else self.voltage_state("I_ahp").mantissa,
+            None if gamma is None else as_dtype(self.voltage_state("I_ahp").mantissa, V.dtype),
         )
         alpha, beta = self._decay_factors(dt)
         recurrent = None if self.recurrent_weight is None else self.recurrent_matrix()
@@ -371,7 +372,7 @@ class CubaLIFLayer(RestingStates):
         tap(self, "V_pre", trace.V_pre * u.mV)
         if heard_now.get() is not None:
             V_th = jnp.broadcast_to(parameters.V_th, trace.V_pre.shape)
-            after = trace.V_pre - trace.spk * V_th
+            after = trace.V_pre - (jax.lax.stop_gradient(trace.spk) if self.detach_reset else trace.spk) * V_th
             tap(self, "V", (membrane_after(recorded, after, V_th) if recorded else after) * u.mV)
             tap(self, "spk", as_dtype(trace.spk, precision))
         self.write_voltage("V", state.V * u.mV)

@@ -20,7 +20,7 @@ from brainhw.kernel.events import event_product
 from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, per_sample, run
 from brainhw.kernel.precision import as_dtype, narrowed, state_dtype, wide
 from brainhw.kernel.recorded import membrane_after
-from brainhw.nn.protocols import Slot, heard_now, tap
+from brainhw.nn.protocols import Slot, heard_now, reads_own_states, tap
 from brainhw.nn.recorded import recorded_for, recorded_now
 
 __all__ = [
@@ -281,7 +281,8 @@ class SpikingLayer(RestingStates):
         states = {name for name, state in vars(self).items() if isinstance(state, brainstate.HiddenState)}
         # A layer with a state of its own, such as an adapting threshold, changes a hook from step to step, but
         # `update_sequence` calls each hook once.
-        return self._hooks if states <= {"V", "spk", "wait"} else ()
+        known = states <= {"V", "spk", "wait"}
+        return self._hooks if known and not reads_own_states(self, "threshold", "recurrent_matrix") else ()
 
     def gains_from_sequence(self) -> bool:
         """Return True: over a whole sequence the backward pass keeps one array."""

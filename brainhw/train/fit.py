@@ -144,8 +144,8 @@ def fit(
     Warns
     -----
     UserWarning
-        If ``train`` has no recording of a class; if in the end a classifier is silent on recordings or never predicts a
-        class.
+        If ``train``, given as arrays or a Split, has no recording of a class; if in the end a classifier is silent on
+        recordings or never predicts a class.
 
     Examples
     --------
@@ -211,7 +211,7 @@ def fit(
         "forward": _name_of(run.forward),
         "sample_chips": f"{sample_chips}",
         "max_gradient": f"{max_gradient}",
-        "learning_rate": _name_of(learning_rate) if callable(learning_rate) else f"{learning_rate or _RATE}",
+        "learning_rate": _rate_note(learning_rate, optimizer),
         "schedules": ", ".join(f"{type(one).__name__} {getattr(one, 'total_epochs', '')}" for one in run.schedules),
         "chips": ", ".join(sorted({_chip_note(weight.chip) for weight in chip_weights(net).values()})) or "none",
         "dt": str(brainstate.environ.get("dt", "not set")),
@@ -225,6 +225,12 @@ def fit(
 
 def _name_of(function: Any) -> str:
     return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _rate_note(rate: Any, optimizer: Any) -> str:
+    if optimizer is not None:
+        return f"that of {type(optimizer).__name__}"
+    return _name_of(rate) if callable(rate) else f"{rate or _RATE}"
 
 
 def _chip_note(chip: Any) -> str:

@@ -73,6 +73,8 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
     block = min(_arguments.positive_int(block, call=call, name="block"), len(rows))
     starts = _arguments.whole_number(starts, call=call, name="starts", most=10_000)
     rng = np.random.default_rng(_arguments.whole_number(seed, call=call, name="seed", most=2**32 - 1))
+    largest = np.abs(rows).max()
+    rows = rows / largest if largest else rows  # squares must neither overflow nor vanish
     energy = rows * np.abs(rows)
     n_rows = len(rows)
     first, block_of = np.arange(0, n_rows, block), np.arange(n_rows) // block
@@ -88,7 +90,7 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
             # Sums in another order may differ in their last digits.
             if reached <= before * (1 + 1e-9):
                 break
-            gain = energy @ np.sign(sums).T  # of a row in each block
+            gain = energy @ np.where(sums < 0, -1.0, 1.0).T  # of a row in each block
             order = linear_sum_assignment(gain[:, block_of].T, maximize=True)[1]
     total = float(np.abs(energy).sum())
     return best, (1 + most / total) / 2 if total else 1.0

@@ -36,6 +36,7 @@ CLASS_NUMBERS = ("accuracy", "silent", "tied")
 _NUMBERS_WANTED = (
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
     jax.errors.ConcretizationTypeError,
 )
 
@@ -47,7 +48,8 @@ def _traced(name: str, function: Callable[..., Any], *given: Any) -> Any:
     except _NUMBERS_WANTED as error:
         raise TypeError(
             f"fit: {name} must compute with jax.numpy alone, because its step is compiled; NumPy, scikit-learn, "
-            f"float() and `if` fail on its arrays. It raised {type(error).__name__}: {first_line(error)}"
+            f"float(), `if` and a mask as index fail on its arrays (jnp.where does not). It raised "
+            f"{type(error).__name__}: {first_line(error)}"
         ) from error
 
 
@@ -74,7 +76,7 @@ class Run:
         measured, optimizer = self.measured, self.optimizer
 
         def numbers(batch: Batch) -> tuple[jax.Array, tuple[dict[str, jax.Array], Counts | None]]:
-            outputs = _traced("forward", self.forward, self.net, batch)
+            outputs = _traced("the step of net, or forward,", self.forward, self.net, batch)
             found = {name: _traced(name, measure, outputs, batch) for name, measure in measured.items()}
             for name, value in found.items():
                 if isinstance(value, u.Quantity) or not isinstance(value, (float, int, jax.Array)):
@@ -111,7 +113,7 @@ class Run:
         try:
             reason = self._epochs(source, checked, epochs, patience, seed, callbacks, path, notes, progress=progress)
             if reason != "callback":
-                self._finish(source if checked is None else checked, validated=checked is not None)
+                self._finish(source if checked is None else checked)
         finally:
             if self.mesh is not None:
                 self._move(lambda array: jnp.asarray(np.asarray(array)))
@@ -150,18 +152,14 @@ class Run:
             return "patience"
         return "all epochs" if len(self.entries) >= epochs else ""
 
-    def _finish(self, source: Source, *, validated: bool) -> None:
+    def _finish(self, source: Source) -> None:
         """Put the weights to keep in place, end the schedules, and look at the net once more."""
-        # The last epoch has looked at the validation data with these weights already.
-        last = len(self.entries) - 1
-        reported = validated and self.report is not None and not (self.keep == "best" and self.best != last)
-        reported = reported and not any(last < getattr(one, "total_epochs", 0) for one in self._forming())
         if self.keep == "best" and self.best is not None:
             for name, state in parameters_of(self.net).items():
                 state.value = self.best_weights[name]
         for schedule in self.schedules:
             schedule.step(max(len(self.entries) - 1, getattr(schedule, "total_epochs", 0)))
-        if self.n_classes is not None and not reported:
+        if self.n_classes is not None:
             self._means(source.epoch(0, 0, training=False), self._evaluate)
         for schedule in self.schedules:
             if hasattr(schedule, "finish"):
@@ -220,16 +218,13 @@ class Run:
     def _take(self, entry: dict[str, float], epoch: int) -> None:
         self.entries.append(entry)
         # While signs harden the weights are not yet those of a chip: an epoch before that cannot be the best.
-        if any(epoch < getattr(schedule, "total_epochs", 0) for schedule in self._forming()):
+        forming = [schedule for schedule in self.schedules if hasattr(schedule, "constrain")]
+        if any(epoch < getattr(schedule, "total_epochs", 0) for schedule in forming):
             return
         sign = -1.0 if self.watch.endswith(("loss", "silent", "tied")) else 1.0
         if self.best is None or sign * entry[self.watch] > sign * self.entries[self.best][self.watch]:
             self.best = len(self.entries) - 1
             self.best_weights = {name: state.value for name, state in parameters_of(self.net).items()}
-
-    def _forming(self) -> list[Any]:
-        """Return the schedules that change weights."""
-        return [schedule for schedule in self.schedules if hasattr(schedule, "constrain")]
 
     def _never(self) -> dict[str, str]:
         """Return the classes that were not predicted in this epoch, for the bar."""

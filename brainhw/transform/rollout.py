@@ -114,14 +114,14 @@ def rollout(
 
     Notes
     -----
-    A net runs layer by layer over many steps at once if all that changes in a step are the states of LIF, H1 or
-    fractional layers, leaky readouts and other modules with an ``update_sequence``, and if what stands between them
-    (synapses, scaling, skip connections, units, convolutions, pooling) depends on the same step alone. Synapses are
-    one matrix product then, and neurons have a leaner backward pass but no forward-mode derivatives. One traced step
-    shows whether this holds. Spikes and gradients are those of the steps; where a library sums a large product in
-    another order than a small one, a membrane may be rounded otherwise by some units in the last place. Any other net
-    runs step by step, as does one with ``pbar`` or ``check_finite``, or where something is recorded that only exists
-    step by step.
+    A net runs layer by layer over many steps at once if all that changes in a step are the states of LIF, H1,
+    current-based, adaptive or fractional layers, leaky readouts and other modules with an ``update_sequence``, and if
+    what stands between them (synapses, scaling, skip connections, units, convolutions, pooling) depends on the same
+    step alone. Synapses are one matrix product then, and neurons have a leaner backward pass but no forward-mode
+    derivatives. One traced step shows whether this holds. Spikes and gradients are those of the steps; where a library
+    sums a large product in another order than a small one, a membrane may be rounded otherwise by some units in the
+    last place. Any other net runs step by step, as does one with ``pbar`` or ``check_finite``, or where something is
+    recorded that only exists step by step.
 
     Two axes are ``[T, N]``, three ``[T, B, N]``, more ``[T, B, ...]``. Images without a batch are recognised by the
     ``in_size`` of the network or of a module in it: ``[T, 28, 28, 1]`` for ``in_size=(28, 28, 1)``.

@@ -45,24 +45,26 @@ def test_names_of_text_have_the_type_that_a_data_set_takes() -> None:
 
 def test_a_label_that_the_training_data_lack_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"^class_numbers: labels must be among the 2 names 'ant', 'cat'; 2 others.*'emu'"
+        ValueError, match=r"^class_numbers: labels must be among the names 'ant', 'cat'; 'emu' and 1 more are not"
     ):
         class_numbers(["fox", "emu", "ant", "emu"], ("ant", "cat"))
     with pytest.raises(
-        ValueError, match=r"^class_numbers: labels must be among the 29 names '8', '9',.*, \.\.\.; 1 others.*'0'"
+        ValueError, match=r"^class_numbers: labels must be among the names '8', '9',.*, \.\.\.; '0' is not"
     ):
         class_numbers([0], [str(i) for i in range(1, 30)][7:] + list("abcdefg"))
 
 
-@pytest.mark.parametrize(
-    "labels", ["cat", 3, None, [0.5, 1.0], [1.0, np.nan], ["a", None], [True, False], {"a"}, [[["a"]]]]
-)
+@pytest.mark.parametrize("labels", ["cat", 3, None, [0.5, 1.0], [1.0, np.nan], ["a", None], {"a"}, [[["a"]]]])
 def test_labels_that_are_none_are_refused(labels: object) -> None:
     with pytest.raises(TypeError, match=r"^class_numbers: labels must be an array"):
         class_numbers(labels)
 
 
-def test_bytes_and_an_array_of_bool_have_names() -> None:
+def test_bytes_and_bools_have_names() -> None:
+    assert class_numbers([True, False])[1] == class_numbers(np.array([True, False], object))[1] == ("False", "True")
+    assert class_numbers(np.array([3, 1], object))[1] == ("1", "3")
+    with pytest.raises(TypeError, match=r"^class_numbers: labels holds bytes that are no UTF-8 text"):
+        class_numbers([b"\xe4", b"\xf6"])
     assert class_numbers([b"b", "a\u00e9".encode()])[1] == ("a\u00e9", "b")
     assert class_numbers(np.array([b"b", b"a"]))[0].tolist() == [1, 0]
     numbers, names = class_numbers(np.array([True, False]))

@@ -94,7 +94,7 @@ def test_the_switch_and_a_missing_package_leave_dense_products(monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setenv("BRAINHW_EVENTS", "0")
         assert not compiled(jax.jit(functools.partial(events.event_product)).lower(x, weights).compile().as_text())
-    monkeypatch.setattr(events, "_is_installed", lambda: False)
+    monkeypatch.setattr(events, "_is_usable", lambda: False)
     assert not events.has_event_loops()
 
 
@@ -147,6 +147,27 @@ def test_double_precision_analog_values_and_nothing_at_all() -> None:
 
 
 @pytest.mark.usefixtures("always")
+def test_a_weight_that_is_nan_is_not_hidden_by_a_silent_input() -> None:
+    x, weights = numbers(4, 50, 20, 15, 0.05)
+    spoilt = weights.at[3].set(jnp.nan)
+    assert np.isnan(events.event_product(x.at[:, 3].set(0), spoilt)).all()
+
+
+def test_a_numba_that_cannot_be_used_is_told_once(tmp_path: Any) -> None:
+    (tmp_path / "numba.py").write_text("raise ImportError('Numba needs NumPy 2.4 or less')")
+    code = "from brainhw.kernel import events; print(events.has_event_loops(), events.has_event_loops())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+    )
+    assert done.stdout.split() == ["False", "False"], done.stderr
+    assert done.stderr.count("Numba needs NumPy 2.4 or less") == 1
+
+
+@pytest.mark.usefixtures("always")
 def test_threads_do_not_disturb_each_other() -> None:
     step = jax.jit(lambda x, w: jax.grad(lambda w: jnp.sum(events.event_product(x, w) ** 2))(w))
     pairs = [numbers(seed, 400, 100, 90, 0.05) for seed in range(8)]
@@ -173,7 +194,9 @@ def test_nets_fire_the_same_spikes_and_have_the_same_gradients(
     monkeypatch.setattr(rollout, "_NUMBERS", numbers_at_once)
     monkeypatch.setattr(rollout, "_WHOLE", 0)
     brainstate.random.seed(1)
-    n_in, n = 30, 25
+    # Other sizes in each case: JAX keeps what it has traced for a size.
+    n = 25 + 2 * [*KINDS, "H1v2"].index(kind) + (numbers_at_once == 300)
+    n_in = n + 5
     xs = jnp.asarray(np.random.default_rng(5).random((40, 6, n_in)) < 0.06, jnp.float32)
     rng = np.random.default_rng(6)
     if kind == "H1v2":
@@ -200,7 +223,12 @@ def test_nets_fire_the_same_spikes_and_have_the_same_gradients(
     wanted, expected = both()
     monkeypatch.setattr(events, "_LEAST", 0)
     monkeypatch.setattr(events, "_LEAST_OUTPUTS", 1)
+    used = []
+    for name in ("_looped_product", "_looped_outer"):
+        loops = getattr(events, name)
+        monkeypatch.setattr(events, name, lambda *given, loops=loops: used.append(loops) or loops(*given))
     found, spikes = both()
+    assert len(set(used)) == 2
     assert expected.sum() > 20
     np.testing.assert_array_equal(spikes, expected)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):

@@ -473,8 +473,15 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
         ({"metrics": {"f1": lambda o, b: np.mean(np.asarray(b.y))}}, r"^fit: f1 must compute with jax.numpy alone"),
         ({"loss": lambda o, b: float(o.sum())}, r"^fit: loss must compute with jax.numpy alone"),
         ({"metrics": {"a": lambda o, b: 1.0 if o.sum() > 0 else 0.0}}, r"^fit: a must compute with jax.numpy alone"),
+        (
+            {"metrics": {"a": lambda o, b: o[:, b.y == 1].mean()}},
+            r"^fit: a must compute with jax.numpy alone.*jnp.where",
+        ),
         ({"metrics": {"a": lambda o, b: range(b.y.sum())}}, r"^fit: a must compute with jax.numpy alone"),
-        ({"forward": lambda net, b: np.asarray(b.x)}, r"^fit: forward must compute with jax.numpy alone"),
+        (
+            {"forward": lambda net, b: np.asarray(b.x)},
+            r"^fit: the step of net, or forward, must compute with jax.numpy alone",
+        ),
         (
             {"data": (X, np.eye(2)[Y]), "n_classes": 2, "metrics": None},
             r"^fit: y of train must hold class numbers where n_classes is given; got .*classifier_loss",
@@ -499,7 +506,6 @@ def test_classes_without_a_recording_are_warned_of() -> None:
 
 
 def test_the_report_is_that_of_the_weights_that_stay() -> None:
-    # The last epoch has looked at the validation data already; the report must not depend on who looked.
     for keep in ("last", "best"):
         model = net()
         history = bh.train.fit(

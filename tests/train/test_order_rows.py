@@ -56,6 +56,17 @@ def test_rows_of_like_sign_find_each_other() -> None:
     assert bh.train.order_rows(weight, block=5)[1] == 1.0
 
 
+def test_weights_of_any_size_and_balanced_blocks() -> None:
+    weight = np.random.default_rng(4).normal(size=(20, 6))
+    order, share = bh.train.order_rows(weight, block=4)
+    for scale in (2.0**-600, 2.0**600):
+        again = bh.train.order_rows(scale * weight, block=4)
+        assert np.array_equal(order, again[0])
+        assert share == pytest.approx(again[1])
+    # Sums of zero have no sign to begin with.
+    assert bh.train.order_rows([[1.0], [-1.0], [1.0], [-1.0]], block=2, starts=0)[1] == 1.0
+
+
 def test_another_seed_starts_elsewhere_and_the_same_one_does_not() -> None:
     weight = np.random.default_rng(2).normal(size=(40, 30))
     one = bh.train.order_rows(weight, block=5, starts=2, seed=3)

@@ -72,7 +72,8 @@ def run(model: Any, xs: jax.Array, *, fast: bool, **options: Any) -> Any:
 
     def loss() -> Any:
         outputs, seen = bh.rollout(model, xs, record=RECORD, layerwise=fast, **options)
-        score = (outputs**2).mean() + 0.1 * seen["layers.1.spk"].mean() + 0.1 * (seen["layers.1.V_pre"] / u.mV).mean()
+        score = (outputs**2).mean() + 0.1 * seen["layers.1.spk"].mean()
+        score += sum((0.1 * seen[f"layers.1.{name}"].mantissa ** 2).mean() for name in ("V", "V_pre"))
         return score, (outputs, seen)
 
     gradients, (outputs, seen) = brainstate.transform.jit(brainstate.transform.grad(loss, weights, has_aux=True))()
@@ -188,9 +189,13 @@ def test_noise_and_an_own_form_of_the_current_go_step_by_step() -> None:
         def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity:
             return 2 * super().own_current(spk, dt)
 
+    class Adapting(bh.nn.ALIFLayer):
+        def threshold(self) -> u.Quantity:
+            return 1.0 * u.mV - self.I_ahp.value
+
     noisy = bh.nn.CubaLIFLayer(N, noise_std=0.5 * u.mV / u.second**0.5)
     with brainstate.environ.context(dt=1.0 * u.ms):
-        for layer in (Own(N), noisy):
+        for layer in (Own(N), noisy, Adapting(N)):
             bh.prepare_net(layer, 2)
             assert layerwise.plan_layerwise(layer, jnp.zeros((2, N)) * u.mV, call="test") is None
         xs = jnp.full((30, 2, N), 0.1) * u.mV
