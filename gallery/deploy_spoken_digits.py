@@ -65,7 +65,7 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
     def envelopes(split: bh.data.Split) -> bh.data.Split:
         if smoke:
             split = split.take(slice(None, None, max(1, len(split) // 60)))
-        audio = [sound / np.abs(sound).max() for sound in split.x]
+        audio = [sound / max(np.abs(sound).max(), 1e-9) for sound in split.x]
         x = bh.data.filterbank(audio, data.rate, n_channels=CHANNELS, dt=DT, duration=DURATION)
         return bh.data.Split(x=x, y=split.y)
 

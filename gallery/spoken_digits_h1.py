@@ -54,7 +54,7 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
     def envelopes(split: bh.data.Split) -> bh.data.Split:
         if smoke:
             split = split.take(slice(None, None, max(1, len(split) // 60)))
-        audio = [sound / np.abs(sound).max() for sound in split.x]
+        audio = [sound / max(np.abs(sound).max(), 1e-9) for sound in split.x]
         x = bh.data.filterbank(audio, data.rate, dt=DT, duration=DURATION)
         steps = (split.lengths / float(data.rate * DT)).astype(int)
         return bh.data.Split(x=x, y=split.y, lengths=np.minimum(steps, x.shape[1]))

@@ -23,7 +23,7 @@ from brainhw.kernel.precision import as_dtype, narrowed, wide
 from brainhw.kernel.recorded import instead, membrane_after
 from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, drawn_weights, neuron_parameter, weight_state
-from brainhw.nn.protocols import Slot, heard_now, reads_own_states, tap
+from brainhw.nn.protocols import Slot, heard_now, tap
 from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
 from brainhw.nn.recorded import recorded_for, recorded_now
 from brainhw.nn.spiking import (
@@ -32,6 +32,7 @@ from brainhw.nn.spiking import (
     checked_drive,
     drives_over_time,
     no_spikes,
+    reads_own_states,
     zeros,
 )
 from brainhw.surrogate import MultiSpike, StepPWL

@@ -35,7 +35,6 @@ __all__ = [
     "Slot",
     "StepLimited",
     "fulfils",
-    "reads_own_states",
     "runs_whole_sequence",
     "tap",
     "weight_slot_of",
@@ -273,27 +272,6 @@ def fulfils(module: Any, protocol: type, *, call: str) -> bool:
             f"(protocol {protocol.__name__}). Add {'it' if len(missing) == 1 else 'them'}, or remove {first}."
         )
     return True
-
-
-def reads_own_states(module: brainstate.nn.Module, *members: str) -> bool:
-    """Return whether one of these methods, overridden outside of this package, reads a hidden state of the module.
-
-    Such a method gives other numbers in each step, and a sequence calls it once. A method that fails is left to the
-    step.
-    """
-    own = {id(state) for state in vars(module).values() if isinstance(state, brainstate.HiddenState)}
-    for name in members:
-        method = getattr(module, name)
-        if str(getattr(method, "__module__", "")).split(".")[0] == "brainhw":
-            continue
-        with brainstate.StateTraceStack() as reads:
-            try:
-                method()
-            except Exception:  # code of the user
-                return True
-        if any(id(state) in own for state in reads.states):
-            return True
-    return False
 
 
 def runs_whole_sequence(module: Any, *, call: str) -> bool:

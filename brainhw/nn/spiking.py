@@ -20,7 +20,7 @@ from brainhw.kernel.events import event_product
 from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, per_sample, run
 from brainhw.kernel.precision import as_dtype, narrowed, state_dtype, wide
 from brainhw.kernel.recorded import membrane_after
-from brainhw.nn.protocols import Slot, heard_now, reads_own_states, tap
+from brainhw.nn.protocols import Slot, heard_now, tap
 from brainhw.nn.recorded import recorded_for, recorded_now
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "checked_spikes",
     "drives_over_time",
     "no_spikes",
+    "reads_own_states",
     "step_size",
     "tall_product",
     "zeros",
@@ -396,6 +397,27 @@ def checked_drive(
         )
     _arguments.check_finite(x, call=call, name="the input")
     return u.Quantity(_arguments.as_array(x.mantissa, call=call, name="the input"), unit=x.unit).in_unit(unit)
+
+
+def reads_own_states(module: brainstate.nn.Module, *members: str) -> bool:
+    """Return whether one of these methods, overridden outside of this package, reads a hidden state of the module.
+
+    Such a method gives other numbers in each step, and a sequence calls it once. A method that fails is left to the
+    step.
+    """
+    own = {id(state) for state in vars(module).values() if isinstance(state, brainstate.HiddenState)}
+    for name in members:
+        method = getattr(module, name)
+        if str(getattr(method, "__module__", "")).split(".")[0] == "brainhw":
+            continue
+        with brainstate.StateTraceStack() as reads:
+            try:
+                method()
+            except Exception:  # code of the user
+                return True
+        if any(id(state) in own for state in reads.states):
+            return True
+    return False
 
 
 def checked_batch(value: Any, module: Any, method: str) -> int | None:
