@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is None:
             return _refused("the standard output is closed, so that nothing can be shown; send it to a file", 1)
         try:
-            code = _start(_parser().parse_args(argv))
+            code = _start(_parser().parse_args(argv), is_program=argv is None)
         except SystemExit as stop:
             code = int(stop.code or 0)
         sys.stdout.flush()
@@ -100,11 +100,12 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _start(words: argparse.Namespace) -> int:
+def _start(words: argparse.Namespace, *, is_program: bool) -> int:
     # JAX is slow to import: a command imports what it needs, and `--help` nothing.
     given = vars(words)
     command = given.pop("command")
-    if _MODULES[command] in ("run", "train"):
+    # These switches are for the whole process, which is not ours where another program calls `main`.
+    if is_program and _MODULES[command] in ("run", "train"):
         transform = importlib.import_module("brainhw.transform")
         transform.keep_memory()
         transform.keep_compiled()

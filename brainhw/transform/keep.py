@@ -52,7 +52,7 @@ def keep_memory(largest: int = 1024) -> bool:
     Examples
     --------
     >>> import brainhw as bh
-    >>> kept = bh.keep_memory()
+    >>> kept = bh.keep_memory()  # doctest: +SKIP
     """
     largest = _arguments.positive_int(largest, call="keep_memory", name="largest", most=_MOST)
     if not sys.platform.startswith("linux"):
