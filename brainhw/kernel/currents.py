@@ -19,18 +19,27 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
+from brainhw.kernel import fused
 from brainhw.kernel.events import event_outer
 from brainhw.kernel.leaky import KEPT, converted, each_primal, filled, per_sample, summed
+from brainhw.kernel.numba_calls import call_loop
+from brainhw.kernel.precision import as_dtype
 from brainhw.kernel.recorded import Recorded, instead, membrane_after
 
 __all__ = ["CurrentParameters", "CurrentRules", "CurrentState", "CurrentTrace", "run"]
 
 
 class CurrentRules(NamedTuple):
-    """How the neurons fire: spikes of ``(V_pre, V_th)``, and whether the reset has no gradient."""
+    """How the neurons fire: spikes of ``(V_pre, V_th)``, and whether the reset has no gradient.
+
+    ``forward`` is what is known of the spikes: ``'step'`` for one where ``V_pre >= V_th``, ``'count'`` for as many as
+    the membrane holds thresholds and ``most`` at most; ``None`` for anything else.
+    """
 
     spikes: Callable[[jax.Array, jax.Array], jax.Array]
     detach: bool
+    forward: str | None = None
+    most: int | None = None
 
 
 class CurrentParameters(NamedTuple):
@@ -102,8 +111,8 @@ def run(
     of_rules, read = converted(by_rules, state.V, V_th, *first)
     if read:
         parameters, fire = parameters._replace(read=tuple(read)), of_rules
-    runner = jax.custom_vjp(lambda *given: _scan(fire, _Kept(False, False), *given)[:2])
-    runner.defvjp(partial(_forward, fire), partial(_backward, fire), symbolic_zeros=True)
+    runner = jax.custom_vjp(lambda *given: _scan(rules, fire, _Kept(False, False), *given)[:2])
+    runner.defvjp(partial(_forward, rules, fire), partial(_backward, fire), symbolic_zeros=True)
     return runner(parameters, state, drives, recorded)
 
 
@@ -135,10 +144,79 @@ class _Kept:
 
 
 def _scan(
-    fire: _Fire, kept: _Kept, parameters: CurrentParameters, state: CurrentState, drives: jax.Array, recorded: Recorded
+    rules: CurrentRules,
+    fire: _Fire,
+    kept: _Kept,
+    parameters: CurrentParameters,
+    state: CurrentState,
+    drives: jax.Array,
+    recorded: Recorded,
 ) -> tuple[CurrentState, CurrentTrace, _Inputs]:
     """Run the loop; the inputs that are not to be kept are ``None``."""
+    known = rules.forward and not recorded and not parameters.read and kept == _Kept(False, False)
+    if known and fused.pays(drives, state.V, parameters.recurrent):
+        return *_in_one_loop(rules, fire, parameters, state, drives), _Inputs(None, None)
+    return _by_steps(fire, kept, parameters, state, drives, recorded)
 
+
+def _in_one_loop(
+    rules: CurrentRules, fire: _Fire, parameters: CurrentParameters, state: CurrentState, drives: jax.Array
+) -> tuple[CurrentState, CurrentTrace]:
+    """Run a compiled loop over the samples, each through all steps."""
+    V, dtype = state.V, state.V.dtype
+    n, m = jnp.shape(parameters.recurrent)
+    has_own = parameters.gamma is not None
+    nothing = jnp.zeros_like(V)
+    gamma, w_own = (parameters.gamma, parameters.w_own) if has_own else (nothing, nothing)
+    own = nothing if state.own is None else state.own
+
+    def of_neurons(value: Any) -> jax.Array:
+        return per_sample(value, V).reshape(-1, n)[0]
+
+    def by_steps(drives: jax.Array, V: jax.Array, current: jax.Array, *rest: jax.Array) -> list[jax.Array]:
+        spk, own, alpha, beta, V_th, bias, recurrent, gamma, w_own = rest
+        numbers = CurrentParameters(alpha, beta.reshape(n, -1), V_th, bias, recurrent)
+        if has_own:
+            numbers = numbers._replace(gamma=gamma, w_own=w_own)
+        by_synapse = CurrentState(V, current.reshape(len(V), n, -1), spk, own if has_own else None)
+        split = drives.reshape(len(drives), len(V), n, -1)
+        end, trace, _ = _by_steps(fire, _Kept(False, False), numbers, by_synapse, split, ())
+        return [trace.V_pre, end.current.reshape(len(V), m), own if end.own is None else end.own]
+
+    def loop(*given: jax.Array) -> list[jax.Array]:
+        from brainhw.kernel import fused_loops
+
+        firing = fused_loops.STEP if rules.forward == "step" else fused_loops.COUNT
+        chosen = jnp.array([firing, rules.most or 0, has_own], jnp.int32)
+        rows = len(given[1])
+        shapes = (len(drives), rows, n), (rows, m), (rows, n)
+        results = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes] + [jax.ShapeDtypeStruct((rows,), jnp.int32)]
+        return call_loop(fused_loops.currents, results, *given, chosen)
+
+    given = (
+        drives.reshape(len(drives), -1, m),
+        V.reshape(-1, n),
+        state.current.reshape(-1, m),
+        as_dtype(state.spk, dtype).reshape(-1, n),
+        own.reshape(-1, n),
+        of_neurons(parameters.alpha),
+        per_sample(parameters.beta, state.current).reshape(-1, m)[0],
+        of_neurons(parameters.V_th),
+        of_neurons(parameters.bias),
+        parameters.recurrent,
+        of_neurons(gamma),
+        of_neurons(w_own),
+    )
+    V_pre, current, own = fused.loop_or_steps(loop, by_steps, 9, *given)
+    V_pre = V_pre.reshape(len(drives), *V.shape)
+    after, last = fire(V_pre[-1], per_sample(parameters.V_th, V))
+    end = CurrentState(after, current.reshape(state.current.shape), last, own.reshape(V.shape) if has_own else None)
+    return end, CurrentTrace(_spikes(fire, parameters, V_pre, ()), V_pre)
+
+
+def _by_steps(
+    fire: _Fire, kept: _Kept, parameters: CurrentParameters, state: CurrentState, drives: jax.Array, recorded: Recorded
+) -> tuple[CurrentState, CurrentTrace, _Inputs]:
     def step(state: CurrentState, given: tuple[jax.Array, Recorded]) -> tuple[CurrentState, tuple[CurrentTrace, Any]]:
         drive, recorded = given
         inputs, current, own, V_pre = _charged(parameters, state, drive)
@@ -159,12 +237,13 @@ class _Wanted:
     drive_dtype: Any
 
 
-def _forward(fire: _Fire, *arguments: Any) -> tuple[Any, Any]:
+def _forward(rules: CurrentRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]:
     parameters, state, drives, recorded = each_primal(lambda leaf: leaf.value, arguments)
     given = arguments[0]
     names = {name for name in given._fields if name != "read" and _is_perturbed(getattr(given, name))}
     names |= {"read"} if any(leaf.perturbed for leaf in given.read) else set()
-    final, trace, held = _scan(fire, _Kept("beta" in names, "gamma" in names), parameters, state, drives, recorded)
+    needed = _Kept("beta" in names, "gamma" in names)
+    final, trace, held = _scan(rules, fire, needed, parameters, state, drives, recorded)
     V_pre, held = jax.tree.map(lambda array: checkpoint_name(array, KEPT), (trace.V_pre, held))
     # Not the spikes of the loop: those that follow from the membranes need not be kept beside them.
     spk = _spikes(fire, parameters, V_pre, recorded)

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["PARTS", "outer", "product"]
+__all__ = ["PARTS", "compiled", "compiled_part", "outer", "product"]
 
 # Parts of the rows that are summed for themselves. A fixed number, so that results do not depend on that of threads.
 PARTS = 8
@@ -28,16 +28,24 @@ def _has_safe_threads() -> bool:
     return False
 
 
-def _compiled(function: Any) -> Any:
-    # A sum may be fused with a multiplication, as XLA does; with inputs 0 and 1 both give the same bits.
-    options: dict[str, Any] = {"parallel": _has_safe_threads(), "fastmath": {"contract"}, "nogil": True}
+def compiled(function: Any, *, parallel: bool = True) -> Any:
+    """Compile a function with numba, and keep it where there is a folder to keep it in."""
+    # A sum may be fused with a multiplication, as XLA does; with inputs 0 and 1 both give the same bits. A division by
+    # zero is infinite, as in XLA.
+    options: dict[str, Any] = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy"}
+    options["parallel"] = parallel and _has_safe_threads()
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder to keep it in
+    except RuntimeError:  # there is no folder
         return numba.njit(**options)(function)
 
 
-@_compiled
+def compiled_part(function: Any) -> Any:
+    """Compile a function that compiled functions call in each of their threads."""
+    return compiled(function, parallel=False)
+
+
+@compiled
 def product(x, weights, out):  # type: ignore[no-untyped-def]
     """Write ``x [M, K] @ weights [K, N]`` into ``out``, adding up the weights of inputs that are not zero."""
     n_rows, n_in = x.shape
@@ -74,7 +82,7 @@ def product(x, weights, out):  # type: ignore[no-untyped-def]
                 i += 1
 
 
-@_compiled
+@compiled
 def outer(x, g, parts, out):  # type: ignore[no-untyped-def]
     """Write ``x.T [K, M] @ g [M, N]`` into ``out``; ``parts [PARTS, K, N]`` is scratch."""
     n_rows, n_in = x.shape

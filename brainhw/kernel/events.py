@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from brainhw.kernel.numba_calls import call_loop
+
 __all__ = ["event_outer", "event_product", "has_event_loops"]
 
 # Beyond this share of inputs that are not zero, a dense product is faster (measured at 128 to 512 inputs, two cores).
@@ -109,20 +111,16 @@ def _dense_outer(x: jax.Array, g: jax.Array) -> jax.Array:
 
 
 def _looped_product(x: jax.Array, weights: jax.Array) -> jax.Array:
-    from brainevent import numba_kernel
-
     from brainhw.kernel import event_loops
 
-    return numba_kernel(event_loops.product, _like(x, len(x), weights.shape[1]))(x, weights)
+    return call_loop(event_loops.product, [_like(x, len(x), weights.shape[1])], x, weights)[0]
 
 
 def _looped_outer(x: jax.Array, g: jax.Array) -> jax.Array:
-    from brainevent import numba_kernel
-
     from brainhw.kernel import event_loops
 
     shape = x.shape[1], g.shape[1]
-    return numba_kernel(event_loops.outer, [_like(x, event_loops.PARTS, *shape), _like(x, *shape)])(x, g)[1]
+    return call_loop(event_loops.outer, [_like(x, event_loops.PARTS, *shape), _like(x, *shape)], x, g)[1]
 
 
 def _like(x: jax.Array, *shape: int) -> jax.ShapeDtypeStruct:

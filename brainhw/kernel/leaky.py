@@ -20,7 +20,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from brainhw import _arguments
+from brainhw.kernel import fused
 from brainhw.kernel.events import event_outer
+from brainhw.kernel.numba_calls import call_loop
 from brainhw.kernel.precision import as_dtype
 from brainhw.kernel.recorded import Recorded, instead, membrane_after
 
@@ -51,9 +53,6 @@ class Fired(NamedTuple):
     spk: jax.Array
     V: jax.Array
     wait: jax.Array | None
-
-
-_RESETS = ("subtract", "zero", "none")
 
 
 @dataclass(frozen=True)
@@ -103,12 +102,12 @@ class Firing:
         # A layer builds its rules anew in each step, so the usual case calls nothing.
         flags = type(self.detach) is type(self.clamped) is bool
         whole = type(self.refractory) is int and self.refractory >= 0
-        known = isinstance(self.reset, str) and self.reset in _RESETS
+        known = isinstance(self.reset, str) and self.reset in RESETS
         if flags and whole and known and callable(self.spk_fun) and not isinstance(self.spk_fun, type):
             return
         call = type(self).__name__
         _arguments.function(self.spk_fun, call=call, name="spk_fun")
-        _arguments.choice(self.reset, _RESETS, call=call, name="reset")
+        _arguments.choice(self.reset, RESETS, call=call, name="reset")
         _arguments.flag(self.detach, call=call, name="detach")
         _arguments.flag(self.clamped, call=call, name="clamped")
         _arguments.whole_number(self.refractory, call=call, name="refractory")
@@ -188,10 +187,14 @@ KEPT = "brainhw_leaky_membrane"
 
 
 class LeakyRules(NamedTuple):
-    """Fixed rules of the neurons: how they fire, and the voltage that a drive adds, which must be linear in it."""
+    """Fixed rules of the neurons: how they fire, and the voltage that a drive adds, which must be linear in it.
+
+    ``is_step`` says that the spike function is known to give 1 from 0 upwards and 0 below.
+    """
 
     firing: Firing
     to_voltage: Callable[[jax.Array], jax.Array]
+    is_step: bool = False
 
 
 class LeakyParameters(NamedTuple):
@@ -298,7 +301,19 @@ def _scan(
     """Run the loop with converted rules, for the backward pass below; without them JAX differentiates it."""
     if fire is not None and len(recorded) > 1:
         return _all_steps(rules, fire, parameters, state, drives, recorded)
+    if fire is not None and not recorded and (factors := _factors(rules, parameters, state, drives)) is not None:
+        return _in_one_loop(rules, fire, factors, parameters, state, drives)
+    return _by_steps(rules, fire, parameters, state, drives, recorded)
 
+
+def _by_steps(
+    rules: LeakyRules,
+    fire: _Fire | None,
+    parameters: LeakyParameters,
+    state: LeakyState,
+    drives: jax.Array,
+    recorded: Recorded,
+) -> tuple[LeakyState, LeakyTrace]:
     def step(state: LeakyState, given: tuple[jax.Array, Recorded]) -> tuple[LeakyState, LeakyTrace]:
         drive, recorded = given
         if parameters.recurrent is not None:
@@ -312,6 +327,53 @@ def _scan(
         return LeakyState(V, spk), LeakyTrace(spk, V_pre)
 
     return jax.lax.scan(step, state, (drives, recorded))
+
+
+def _factors(
+    rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
+) -> tuple[float, ...] | None:
+    """Return what the compiled loop multiplies a drive by; ``None`` where it does not know the rules."""
+    known = type(rules.firing) is Firing and rules.is_step and not parameters.read
+    if not known or not fused.pays(drives, state.V, parameters.recurrent):
+        return None
+    factors = fused.constant_factors(rules.to_voltage, state.V)
+    return factors if factors is not None and len(factors) <= 2 else None
+
+
+def _in_one_loop(
+    rules: LeakyRules,
+    fire: _Fire,
+    factors: tuple[float, ...],
+    parameters: LeakyParameters,
+    state: LeakyState,
+    drives: jax.Array,
+) -> tuple[LeakyState, LeakyTrace]:
+    """Run a compiled loop over the samples, each through all steps."""
+    V, dtype = state.V, state.V.dtype
+    n = V.shape[-1]
+
+    def by_steps(drives: jax.Array, V: jax.Array, spk: jax.Array, *numbers: jax.Array) -> list[jax.Array]:
+        return [_by_steps(rules, fire, LeakyParameters(*numbers), LeakyState(V, spk), drives, ())[1].V_pre]
+
+    def loop(*given: jax.Array) -> list[jax.Array]:
+        from brainhw.kernel import fused_loops
+
+        codes = dict(zip(RESETS, (fused_loops.SUBTRACT, fused_loops.ZERO, fused_loops.NO_RESET), strict=True))
+        firing = rules.firing
+        chosen = jnp.array([codes[firing.reset], firing.clamped, bool(factors)], jnp.int32)
+        scale = jnp.array([1.0] * (2 - len(factors)) + list(factors), dtype)
+        results = [jax.ShapeDtypeStruct(given[0].shape, dtype), jax.ShapeDtypeStruct(given[1].shape[:1], jnp.int32)]
+        return call_loop(fused_loops.leaky, results, *given, scale, chosen)
+
+    def of_neurons(value: jax.Array) -> jax.Array:
+        return per_sample(value, V).reshape(-1, n)[0]
+
+    rows = (drives.reshape(len(drives), -1, n), V.reshape(-1, n), as_dtype(state.spk, dtype).reshape(-1, n))
+    numbers = of_neurons(parameters.decay), of_neurons(parameters.V_th), parameters.recurrent
+    (V_pre,) = fused.loop_or_steps(loop, by_steps, 5, *rows, *numbers)
+    V_pre = V_pre.reshape(drives.shape)
+    after, last = fire(V_pre[-1], parameters.V_th)
+    return LeakyState(after, last), LeakyTrace(_spikes(fire, parameters, V_pre, ()), V_pre)
 
 
 def _all_steps(

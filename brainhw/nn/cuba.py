@@ -36,6 +36,7 @@ from brainhw.nn.spiking import (
     zeros,
 )
 from brainhw.surrogate import MultiSpike, StepPWL
+from brainhw.surrogate.forward import forward_of
 from brainhw.surrogate.multi_spike import spike_limit
 
 __all__ = ["CubaLIFLayer"]
@@ -368,7 +369,10 @@ class CubaLIFLayer(RestingStates):
         }
         parameters = CurrentParameters(**plain)
         recorded = () if recorded_now.get() is None else recorded_for(self)
-        rules = CurrentRules(self._spikes, self.detach_reset)
+        # Spikes that a subclass computes in a way of its own are unknown.
+        known = type(self)._spikes is CubaLIFLayer._spikes
+        forward = forward_of(self.spk_fun) if known else None
+        rules = CurrentRules(self._spikes, self.detach_reset, forward, self.max_spikes_per_step)
         state, trace = run(rules, parameters, state, drives.mantissa, recorded)
         tap(self, "V_pre", trace.V_pre * u.mV)
         if heard_now.get() is not None:

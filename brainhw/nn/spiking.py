@@ -22,6 +22,7 @@ from brainhw.kernel.precision import as_dtype, narrowed, state_dtype, wide
 from brainhw.kernel.recorded import membrane_after
 from brainhw.nn.protocols import Slot, heard_now, tap
 from brainhw.nn.recorded import recorded_for, recorded_now
+from brainhw.surrogate.forward import forward_of
 
 __all__ = [
     "TOPOLOGIES",
@@ -296,7 +297,8 @@ class SpikingLayer(RestingStates):
         V, spk = self.V.value.to(u.mV).mantissa, jnp.asarray(self.spk.value)
         # The loop computes in the precision of the membrane, also where weights and spikes have half of it.
         V_th = as_dtype(jnp.asarray(self.threshold().mantissa), V.dtype)
-        rules = LeakyRules(self.firing(), self._millivolts)
+        firing = self.firing()
+        rules = LeakyRules(firing, self._millivolts, is_step=forward_of(firing.spk_fun) == "step")
         recurrent = None
         if self.topology == "RC":
             recurrent = as_dtype(self.recurrent_matrix().to(self.drive_unit).mantissa, V.dtype)

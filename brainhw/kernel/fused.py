@@ -1,0 +1,101 @@
+"""Recurrent neurons in one compiled loop, where the extra ``fast`` is installed and few of them fire.
+
+A loop of XLA multiplies all spikes of a step with all recurrent weights before the next step can begin. The compiled
+loop takes one sample through all steps, and adds up the weights of the neurons that fired. The loop of XLA is the
+definition: it runs for other rules, for nets that fire densely, and for weights that are not finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw.kernel.events import has_event_loops
+
+__all__ = ["constant_factors", "loop_or_steps", "pays"]
+
+# With fewer multiplications than this, a call costs more than it saves.
+_LEAST = 2**22
+# Up to here a row of weights for each neuron stays in the cache of a core, and sums have the order of XLA's.
+_MOST_NEURONS = 512
+_FEWEST_NEURONS = 32
+
+
+def pays(drives: jax.Array, V: jax.Array, recurrent: jax.Array | None) -> bool:
+    """Return whether the compiled loop can run these drives ``[T, ..., *size, S]``, and saves time."""
+    if recurrent is None or not has_event_loops():
+        return False
+    same = drives.dtype == V.dtype == recurrent.dtype and V.dtype in (jnp.float32, jnp.float64)
+    n = recurrent.shape[0]
+    fits = _FEWEST_NEURONS <= n <= _MOST_NEURONS and drives.size * n >= _LEAST
+    return bool(same and fits and V.size > 0)
+
+
+def loop_or_steps(
+    loop: Callable[..., list[jax.Array]], by_steps: Callable[..., list[jax.Array]], recurrent: int, *given: jax.Array
+) -> list[jax.Array]:
+    """Return ``loop(*given)`` without its last array, or ``by_steps(*given)`` where that array says so.
+
+    Parameters
+    ----------
+    loop : callable
+        Calls the compiled loop; the last array that it returns is not zero where a sample fires densely.
+    by_steps : callable
+        The definition: a loop of XLA on the same arrays. Gradients, and maps over chips, go through it.
+    recurrent : int
+        Position of the recurrent weights.
+    given : array
+        What both take.
+    """
+
+    # XLA maps no call of the loop by itself.
+    @jax.custom_batching.custom_vmap
+    def chosen(*given: jax.Array) -> list[jax.Array]:
+        *found, is_dense = loop(*given)
+        # A weight that is NaN spoils a dense product as a whole, and must not be hidden by neurons that are silent.
+        holds = (jnp.count_nonzero(is_dense) == 0) & jnp.isfinite(given[recurrent]).all()
+        return jax.lax.cond(holds, lambda found, given: found, lambda found, given: by_steps(*given), found, given)
+
+    @chosen.def_vmap
+    def _(axis_size: int, batched: list[bool], *given: jax.Array) -> tuple[list[jax.Array], list[bool]]:
+        found = jax.vmap(by_steps, [0 if one else None for one in batched], axis_size=axis_size)(*given)
+        return found, [True] * len(found)
+
+    @jax.custom_vjp
+    def differentiable(*given: jax.Array) -> list[jax.Array]:
+        return chosen(*given)
+
+    # Only a second derivative comes here.
+    differentiable.defvjp(
+        lambda *given: (differentiable(*given), given), lambda given, of_found: jax.vjp(by_steps, *given)[1](of_found)
+    )
+    return differentiable(*given)
+
+
+def constant_factors(function: Callable[[jax.Array], jax.Array], like: jax.Array) -> tuple[float, ...] | None:
+    """Return the constants that ``function`` multiplies an array by, one after the other; ``None`` if it does more.
+
+    A division by a constant is the multiplication by its inverse that XLA makes of it.
+    """
+    closed = jax.make_jaxpr(lambda x: function(x))(like)  # noqa: PLW0108  (JAX caches a trace by identity)
+    (value,) = closed.jaxpr.invars
+    constants = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    factors = []
+    for operation in closed.jaxpr.eqns:
+        if operation.primitive.name not in ("mul", "div") or len(operation.invars) != 2:
+            return None
+        of, by = operation.invars
+        if of is not value:
+            of, by = by, of
+            if operation.primitive.name == "div":
+                return None
+        number = by.val if isinstance(by, jax.extend.core.Literal) else constants.get(by)
+        if of is not value or number is None or isinstance(number, jax.core.Tracer) or np.size(number) != 1:
+            return None
+        factor = np.asarray(number, like.dtype).reshape(())
+        factors.append(float(factor if operation.primitive.name == "mul" else np.asarray(1, like.dtype) / factor))
+        (value,) = operation.outvars
+    return tuple(factors) if closed.jaxpr.outvars == [value] else None

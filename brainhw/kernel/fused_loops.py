@@ -1,0 +1,222 @@
+"""Compiled time loops of recurrent neurons; importing this file imports numba.
+
+Samples know nothing of each other, so each runs through all steps by itself: the weights stay in the cache of one core,
+and cores never wait for each other. The sums keep the order of XLA's.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from brainhw.kernel.event_loops import compiled, compiled_part
+
+__all__ = ["COUNT", "NO_RESET", "STEP", "SUBTRACT", "ZERO", "currents", "leaky"]
+
+# How a spike resets the membrane, and how a membrane above the threshold fires.
+SUBTRACT, ZERO, NO_RESET = 0, 1, 2
+STEP, COUNT = 0, 1
+
+# A sample stops where more than this share of its neurons fires in a step: dense products are faster then.
+_DENSEST = 0.2
+# So many steps are always run: the first ones may be louder than the rest.
+_FIRST = 16
+
+
+@compiled_part
+def _received(spk, found, recurrent, total):  # type: ignore[no-untyped-def]
+    """Write ``spk [N] @ recurrent [N, M]`` into ``total``; return how many fired. ``found [N + 1]`` is scratch."""
+    n = 0
+    for k in range(spk.shape[0]):
+        found[n] = k
+        n += spk[k] != 0
+    for j in range(total.shape[0]):
+        total[j] = 0
+    # Four at a time: the row is read and written once. Its sums keep the order of the neurons.
+    i = 0
+    while i + 4 <= n:
+        a, b, c, d = found[i], found[i + 1], found[i + 2], found[i + 3]
+        of_a, of_b, of_c, of_d = spk[a], spk[b], spk[c], spk[d]
+        w_a, w_b, w_c, w_d = recurrent[a], recurrent[b], recurrent[c], recurrent[d]
+        for j in range(total.shape[0]):
+            found_so_far = total[j]
+            found_so_far = found_so_far + of_a * w_a[j]
+            found_so_far = found_so_far + of_b * w_b[j]
+            found_so_far = found_so_far + of_c * w_c[j]
+            found_so_far = found_so_far + of_d * w_d[j]
+            total[j] = found_so_far
+        i += 4
+    while i < n:
+        of_k, w_k = spk[found[i]], recurrent[found[i]]
+        for j in range(total.shape[0]):
+            total[j] = total[j] + of_k * w_k[j]
+        i += 1
+    return n
+
+
+@compiled_part
+def _fire_leaky(charged, V_th, reset, clamped, v, s):  # type: ignore[no-untyped-def]
+    """Clamp the membranes ``charged [N]``, write spikes into ``s`` and the membranes after the reset into ``v``."""
+    n = charged.shape[0]
+    # Of the precision of the membrane: a plain 0 would make numba compute in double precision.
+    zero, one = charged.dtype.type(0), charged.dtype.type(1)
+    if clamped:
+        for j in range(n):
+            # A membrane that is not a number stays so.
+            charged[j] = zero if charged[j] < 0 else charged[j]
+    for j in range(n):
+        s[j] = one if (charged[j] - V_th[j]) / V_th[j] >= 0 else zero
+    for j in range(n):
+        v[j] = charged[j]
+    if reset == SUBTRACT:
+        for j in range(n):
+            v[j] = charged[j] - s[j] * V_th[j]
+        if clamped:
+            for j in range(n):
+                v[j] = zero if v[j] < 0 else v[j]
+    if reset == ZERO:
+        for j in range(n):
+            v[j] = charged[j] * (one - s[j])
+
+
+@compiled_part
+def _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_pre):  # type: ignore[no-untyped-def]
+    """Run sample ``r`` through all steps; return whether it fires densely, in which case it stopped early."""
+    n_steps, _, n = drives.shape
+    reset, clamped, scaled = rules[0], rules[1], rules[2]
+    found, total = np.empty(n + 1, np.int64), np.empty(n, drives.dtype)
+    v, s = V[r].copy(), spk[r].copy()
+    fired = 0
+    for t in range(n_steps):
+        fired += _received(s, found, recurrent, total)
+        if t >= _FIRST and fired > _DENSEST * n * t:
+            return 1
+        drive, charged = drives[t, r], V_pre[t, r]
+        if scaled:
+            for j in range(n):
+                total[j] = (drive[j] + total[j]) * factors[0]
+            for j in range(n):
+                charged[j] = decay[j] * v[j] + total[j] * factors[1]
+        else:
+            for j in range(n):
+                charged[j] = decay[j] * v[j] + (drive[j] + total[j])
+        _fire_leaky(charged, V_th, reset, clamped, v, s)
+    return 0
+
+
+@compiled
+def leaky(drives, V, spk, decay, V_th, recurrent, factors, rules, V_pre, is_dense):  # type: ignore[no-untyped-def]
+    """Write the membranes before the reset ``[T, R, N]`` of LIF neurons, and whether a sample fires too densely.
+
+    ``drives [T, R, N]``, the state ``V`` and ``spk [R, N]``, ``decay`` and ``V_th [N]``, ``recurrent [N, N]``;
+    ``factors [2]`` turn a drive into a voltage; ``rules`` are the reset, and whether the membrane is clamped and the
+    drive is scaled.
+    """
+    for r in numba.prange(drives.shape[1]):
+        is_dense[r] = _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_pre)
+
+
+@compiled_part
+def _fire_currents(charged, V_th, firing, most, v, s):  # type: ignore[no-untyped-def]
+    """Write the spikes of the membranes ``charged [N]`` into ``s``, and the membranes after the reset into ``v``."""
+    n = charged.shape[0]
+    kind = charged.dtype.type
+    zero, one, undefined, limit = kind(0), kind(1), kind(np.nan), kind(most)
+    if firing == STEP:
+        for j in range(n):
+            s[j] = one if (charged[j] - V_th[j]) / V_th[j] >= 0 else zero
+    else:
+        for j in range(n):
+            s[j] = np.floor(charged[j] / V_th[j]) if charged[j] >= V_th[j] else zero
+        if most > 0:
+            for j in range(n):
+                s[j] = min(s[j], limit)
+    for j in range(n):
+        s[j] = s[j] if V_th[j] > 0 else undefined
+    for j in range(n):
+        v[j] = charged[j] - s[j] * V_th[j]
+
+
+@compiled_part
+def _currents_sample(  # type: ignore[no-untyped-def]
+    drives, r, V, current, spk, own, alpha, beta, V_th, bias, recurrent, gamma, w_own, rules, V_pre, end, own_end
+):
+    """Run sample ``r`` through all steps; return whether it fires densely, in which case it stopped early."""
+    n_steps, _, m = drives.shape
+    n = V.shape[1]
+    per_neuron = m // n
+    firing, most, has_own = rules[0], rules[1], rules[2]
+    found, total, arrived = np.empty(n + 1, np.int64), np.empty(m, drives.dtype), np.empty(n, drives.dtype)
+    v, s, flows, own_flow = V[r].copy(), spk[r].copy(), current[r].copy(), own[r].copy()
+    fired = 0
+    for t in range(n_steps):
+        fired += _received(s, found, recurrent, total)
+        if t >= _FIRST and fired > _DENSEST * n * t:
+            return 1
+        drive, charged = drives[t, r], V_pre[t, r]
+        for j in range(m):
+            flows[j] = beta[j] * ((flows[j] + drive[j]) + total[j])
+        for j in range(n):
+            arrived[j] = flows[j * per_neuron]
+            for k in range(1, per_neuron):
+                arrived[j] = arrived[j] + flows[j * per_neuron + k]
+        if has_own:
+            for j in range(n):
+                own_flow[j] = gamma[j] * (own_flow[j] + s[j] * w_own[j])
+            for j in range(n):
+                arrived[j] = arrived[j] + own_flow[j]
+        for j in range(n):
+            charged[j] = (alpha[j] * v[j] + arrived[j]) + bias[j]
+        _fire_currents(charged, V_th, firing, most, v, s)
+    end[r] = flows
+    own_end[r] = own_flow
+    return 0
+
+
+@compiled
+def currents(  # type: ignore[no-untyped-def]
+    drives,
+    V,
+    current,
+    spk,
+    own,
+    alpha,
+    beta,
+    V_th,
+    bias,
+    recurrent,
+    gamma,
+    w_own,
+    rules,
+    V_pre,
+    ends,
+    own_end,
+    is_dense,
+):
+    """Write the membranes before the reset of current-based neurons, and their last currents.
+
+    ``drives [T, R, M]`` with the ``M = N * S`` inputs of all synapses, neuron by neuron; the state ``V``, ``spk`` and
+    ``own [R, N]``, ``current [R, M]``; ``beta [M]``, the other numbers ``[N]``; ``recurrent [N, M]``; ``rules`` are how
+    a neuron fires, at most how often (0: no limit), and whether it has a current of its own. ``is_dense`` says of each
+    sample whether it fires too densely.
+    """
+    for r in numba.prange(drives.shape[1]):
+        is_dense[r] = _currents_sample(
+            drives,
+            r,
+            V,
+            current,
+            spk,
+            own,
+            alpha,
+            beta,
+            V_th,
+            bias,
+            recurrent,
+            gamma,
+            w_own,
+            rules,
+            V_pre,
+            ends,
+            own_end,
+        )
