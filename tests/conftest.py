@@ -23,9 +23,8 @@ SEED = 2026
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: more than some ten seconds; `-m 'not slow'` leaves it out")
+    config.addinivalue_line("markers", "slow: scripts, statistics, what takes long; runs with `-m slow` alone")
     config.addinivalue_line("markers", "no_dt: the test sets the time step itself, or needs that there is none")
-    config.addinivalue_line("markers", "slow: more than some ten seconds; `-m 'not slow'` leaves it out")
 
 
 def _global_state() -> dict[str, object]:

@@ -333,8 +333,8 @@ def _factors(
     rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
 ) -> tuple[float, ...] | None:
     """Return what the compiled loop multiplies a drive by; ``None`` where it does not know the rules."""
-    known = type(rules.firing) is Firing and rules.is_step and not parameters.read
-    if not known or not fused.pays(drives, state.V, parameters.recurrent):
+    known = rules.is_step and type(rules.firing) is Firing and not parameters.read
+    if not known or parameters.recurrent is None or not fused.pays(drives, state.V, parameters.recurrent):
         return None
     factors = fused.constant_factors(rules.to_voltage, state.V)
     return factors if factors is not None and len(factors) <= 2 else None

@@ -298,7 +298,8 @@ class SpikingLayer(RestingStates):
         # The loop computes in the precision of the membrane, also where weights and spikes have half of it.
         V_th = as_dtype(jnp.asarray(self.threshold().mantissa), V.dtype)
         firing = self.firing()
-        rules = LeakyRules(firing, self._millivolts, is_step=forward_of(firing.spk_fun) == "step")
+        is_step = self.topology == "RC" and forward_of(firing.spk_fun) == "step"
+        rules = LeakyRules(firing, self._millivolts, is_step=is_step)
         recurrent = None
         if self.topology == "RC":
             recurrent = as_dtype(self.recurrent_matrix().to(self.drive_unit).mantissa, V.dtype)

@@ -35,6 +35,7 @@ def solved(name: str, case: str) -> dict[str, np.ndarray]:
     return {"outputs": calls.outputs(), **calls.gradients()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_brainhw_and_plain_jax_compute_the_same(case: str) -> None:
     found = agreement.compare(solved("brainhw", case), solved("jax", case))
@@ -57,6 +58,7 @@ def test_another_definition_of_the_neuron_is_told_apart(definition: dict[str, An
     assert agreement.compare({"outputs": other()}, ours)["outputs"] > agreement.MOST_DIFFERING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["brainhw", "jax", "products"])
 def test_every_mode_is_measured(name: str) -> None:
     records = measure(built(name, "lif_ff"), ("forward", "both", "step"), 2)

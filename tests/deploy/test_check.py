@@ -103,6 +103,7 @@ ON_WEIGHTS: list[Callable] = [inject_nan, inject_large, inject_off_grid, inject_
 ON_LAYERS: list[Callable] = [inject_tau, inject_spikes]
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(broken())
 def test_the_report_finds_exactly_what_was_injected(case: tuple[Chain, dict[tuple[str, str], set]]) -> None:

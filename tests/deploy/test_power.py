@@ -76,6 +76,7 @@ def test_counts_are_those_of_the_spikes_recorded() -> None:
     assert report.synaptic_events == pytest.approx(float(events), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_more_of_the_same_data_costs_the_same_an_inference() -> None:
     net, xs = strong("H1v2"), lively(batch=2)
     once, often = (bh.deploy.estimate_power(net, jnp.tile(xs, (1, n, 1))) for n in (1, 40))  # 80: more than one batch

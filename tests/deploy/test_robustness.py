@@ -47,6 +47,7 @@ def alone(net: brainstate.nn.Module, keys: jax.Array) -> np.ndarray:
         bh.nominal_chip(net)
 
 
+@pytest.mark.slow
 def test_every_chip_gives_what_it_gives_alone_to_the_bit(case) -> None:
     net, report = case
     assert report.n_chips == 7
@@ -55,6 +56,7 @@ def test_every_chip_gives_what_it_gives_alone_to_the_bit(case) -> None:
     assert report.nominal == float(brainstate.transform.jit(lambda: score(net))())
 
 
+@pytest.mark.slow
 def test_how_chips_are_bundled_does_not_matter(case) -> None:
     net, report = case
     for options in ({"chunk": 7}, {"max_memory": 1}):
@@ -64,6 +66,7 @@ def test_how_chips_are_bundled_does_not_matter(case) -> None:
     np.testing.assert_array_equal(named.scores, report.scores[[4, 0]])
 
 
+@pytest.mark.slow
 def test_switched_off_mismatch_makes_every_chip_nominal(case) -> None:
     net, _ = case
     off = bh.deploy.robustness(net, score, 3, key=0, synapse=False, leak=False, threshold=False, pbar=False)
@@ -72,6 +75,7 @@ def test_switched_off_mismatch_makes_every_chip_nominal(case) -> None:
     assert wide.std > 0
 
 
+@pytest.mark.slow
 def test_the_net_stays_as_it_was_and_its_own_chip_in_place(case) -> None:
     net, report = case
     bh.sample_chip(net, 11)
@@ -134,6 +138,7 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(bh.nn.LIFSynapse(2, 2), score, 2, key=0, pbar=False)
 
 
+@pytest.mark.slow
 def test_chips_spread_over_devices_give_the_same() -> None:
     script = textwrap.dedent("""
         import os

@@ -77,6 +77,7 @@ def assert_same_steps(found: dict[str, np.ndarray], expected: dict[str, np.ndarr
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=RELATIVE * np.abs(theirs).max(), err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("n_devices", [2, 4])
 def test_training_spread_over_devices_takes_the_steps_of_one_device(
@@ -90,6 +91,7 @@ def test_training_spread_over_devices_takes_the_steps_of_one_device(
     assert alone["votes"].sum() > 100
 
 
+@pytest.mark.slow
 def test_two_processes_with_half_of_the_batch_each_take_the_steps_of_one(
     one_process: dict[str, np.ndarray], tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ def digits(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
 def test_japanese_vowels_smoke(chip: str, tmp_path: Path) -> None:
     printed = smoke("japanese_vowels_h1.py", "--chip", chip, "--out", str(tmp_path)).stdout
@@ -39,6 +40,7 @@ def test_japanese_vowels_smoke(chip: str, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
 def test_spoken_digits_smoke(chip: str, tmp_path: Path) -> None:
     root = digits(tmp_path / "fsdd")
@@ -52,6 +54,7 @@ def test_spoken_digits_says_how_to_get_the_data(tmp_path: Path) -> None:
     assert str(tmp_path) in done.stderr
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
     smoke("japanese_vowels_h1.py", "--out", whole)
@@ -65,6 +68,7 @@ def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
     assert "there is no saved run" in nothing.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
 def test_deploy_spoken_digits_smoke_ends_in_a_bundle_that_the_command_line_runs(chip: str, tmp_path: Path) -> None:
     root, out = digits(tmp_path / "fsdd"), tmp_path / "run"

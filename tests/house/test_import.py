@@ -55,6 +55,7 @@ def test_help_and_mistakes_on_the_command_line_load_nothing_heavy() -> None:
     assert loaded_by(code) == {"brainhw", "brainhw._version", "brainhw.cli", "brainhw.cli.main"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wing", ["chip", "nn", "transform"])
 def test_a_wing_is_loaded_when_it_is_named_however_that_is_written(wing: str) -> None:
     ways = (

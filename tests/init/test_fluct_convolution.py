@@ -59,6 +59,7 @@ def run(data: tuple[np.ndarray, np.ndarray], fluct_run: Callable) -> Any:
     return fluct_run(ConvNet(), [data[0]], families="any")
 
 
+@pytest.mark.slow
 def test_median_neuron_of_every_channel_meets_the_target(run: Any) -> None:
     assert [found.n_neurons for found in run.report.layers] == [180, 72, 4]
     for found, channels in zip(run.report.layers[:2], (5, 8), strict=True):
@@ -92,6 +93,7 @@ class TupleNet(brainstate.nn.Module):
         return self.l1(self.pool(self.c1(x)) * u.mV)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stride", "padding", "bias"), [(1, "SAME", 0.0), (2, "SAME", 0.0), (1, "VALID", 0.0), (1, "SAME", 0.1)]
 )
@@ -148,6 +150,7 @@ def losses(net: Any, x: np.ndarray, label: np.ndarray, steps: int = 20, lr: floa
     return [float(step()) for _ in range(steps)]
 
 
+@pytest.mark.slow
 def test_net_trains_from_it_where_default_weights_stay_at_chance(data: tuple[np.ndarray, np.ndarray]) -> None:
     chance = np.log(4)
     default = ConvNet()

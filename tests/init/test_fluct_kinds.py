@@ -36,6 +36,7 @@ def synapse(n_in: int = N_IN, n: int = N) -> Any:
     return bh.nn.LIFSynapse(n_in, n, weight_init=np.zeros((n_in, n)) * u.mV)
 
 
+@pytest.mark.slow
 def test_recurrent_layer_behind_a_link_shares_its_variance(x: np.ndarray, fluct_run: Callable) -> None:
     layer = bh.nn.LIFLayer(N, tau=20 * u.ms, topology="RC", recurrent_init=np.zeros((N, N)) * u.mV)
     run = fluct_run(Linked(synapse(), layer), [x], families="any", alpha=0.9, xi_target=1.5)
@@ -43,6 +44,7 @@ def test_recurrent_layer_behind_a_link_shares_its_variance(x: np.ndarray, fluct_
     assert run.layer.share_RC == pytest.approx(0.1, rel=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["H1v1", "H1v2"])
 def test_chip_layer_behind_a_link_meets_the_target(family: str, x: np.ndarray, fluct_run: Callable) -> None:
     weights = getattr(bh.nn, f"{family}Synapse")(N_IN, N, weight_init=np.zeros((N_IN, N)))
@@ -63,6 +65,7 @@ class Grouped(brainstate.nn.Module):
         return self.l1(self.pool(self.c1(x)) * u.mV)
 
 
+@pytest.mark.slow
 def test_groups_of_channels_and_average_pooling_meet_the_target(fluct_run: Callable) -> None:
     x = (np.random.default_rng(0).random((8, 60, 8, 8, 2)) < [0.05, 0.2]).astype(np.float32)
     run = fluct_run(Grouped(), [x], families="any")
@@ -85,6 +88,7 @@ class Two(brainstate.nn.Module):
         return self.l2(self.s2(self.l1(self.s1(x))))
 
 
+@pytest.mark.slow
 def test_frozen_recurrent_weights_behind_a_link_stay(x: np.ndarray, fluct_run: Callable) -> None:
     frozen = np.full((N, N), 0.01, np.float32) * u.mV
     net = Linked(synapse(), bh.nn.ALIFLayer(N, w_rec=brainstate.nn.Const(frozen)))
@@ -94,6 +98,7 @@ def test_frozen_recurrent_weights_behind_a_link_stay(x: np.ndarray, fluct_run: C
     assert run.layer.dead < N
 
 
+@pytest.mark.slow
 def test_loop_over_two_pairs_is_drawn_again_until_both_meet_the_target(x: np.ndarray, fluct_run: Callable) -> None:
     run = fluct_run(Two(back=2.0), [x], families="any")
     if not run.told("the feedback of l1, l2 does not settle"):

@@ -157,6 +157,7 @@ def rates_of(net: Any, x: np.ndarray, report: bh.init.FluctReport) -> None:
         np.testing.assert_allclose(np.asarray(found.rates.to(u.Hz).mantissa) * steps * 1e-3, wanted, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_kind_of_step_starts_as_asked_and_is_reported_to_the_spike(
     kind: type, x: np.ndarray, fluct_run: Callable

@@ -303,6 +303,7 @@ class BiasedConvolution(brainstate.nn.Module):
         return self.lyr(self.syn(x) * u.mV)
 
 
+@pytest.mark.slow
 def test_strong_bias_of_a_convolution_is_the_reason_told(fluct_run: Callable) -> None:
     x = (np.random.default_rng(0).random((4, 60, 6, 6, 2)) < 0.2).astype(np.float32)
     run = fluct_run(BiasedConvolution(0.0545), [x], families="any")
@@ -371,6 +372,7 @@ def told_of_volleys(run: Any) -> list[str]:
     return [text for text in run.warnings if "volleys" in text]
 
 
+@pytest.mark.slow
 @family
 def test_layer_whose_spikes_pass_only_as_volleys_is_told_with_rate_and_limit(
     family: str, fluct_run: Callable, poisson: Callable
@@ -388,6 +390,7 @@ def test_layer_whose_spikes_pass_only_as_volleys_is_told_with_rate_and_limit(
     assert rate < least
 
 
+@pytest.mark.slow
 def test_layers_that_fire_often_enough_or_have_no_limit_are_not_told_of(fluct_run: Callable, poisson: Callable) -> None:
     data = [poisson(200, (8, 100, 16))]
     # The first layer is fed by the data, a longer tau lowers the limit, and LIF layers have none.

@@ -108,6 +108,7 @@ INPUTS: dict[str, Callable[[], np.ndarray]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "data", "centred"),
     [

@@ -252,6 +252,7 @@ if child is not None:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["product first", "gradient first", "fork"])
 def test_programs_that_were_kept_find_their_loops_again(order: str, tmp_path: Any) -> None:
     # The names of the loops stand in programs that JAX keeps in a folder for other processes.

@@ -87,6 +87,7 @@ def test_one_parameter_keeps_its_regulariser_and_transform_and_a_joined_one_does
     assert float(u.get_mantissa(state.value)) == float(u.get_mantissa(other.value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", ["taus", "decays", "decays with gamma", "bitshifts"])
 def test_made_inside_of_jit_and_grad(leak: str) -> None:
     mode = leak.split(maxsplit=1)[0]

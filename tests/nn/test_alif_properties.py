@@ -195,6 +195,7 @@ def test_defaults_of_the_leak_modes() -> None:
     assert shifts.tau_ahp.to_decimal(u.ms) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", ["taus", "decays", "decays with gamma", "bitshifts"])
 @pytest.mark.parametrize("s", [1, 2])
 def test_adaptation_is_one_more_synapse(double: None, leak: str, s: int) -> None:

@@ -63,6 +63,7 @@ def smooth_drives(n: int, T: int = 24) -> np.ndarray:
     return 0.8 + np.sin(0.4 * t + np.arange(n)) + (t == 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_gradient_by_the_order_of_each_neuron(method: str) -> None:
     with double_precision():
@@ -81,6 +82,7 @@ def test_gradient_by_the_order_with_every_past_step(method: str) -> None:
         compare_with_differences(layer, smooth_drives(4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("raw", "time_scale"), [(False, None), (True, 3 * u.ms)], ids=["kept in range, in tau", "raw, in 3 ms"]
 )
@@ -188,6 +190,7 @@ CONFIGURATIONS: dict[str, Callable[[], bh.nn.FractionalLIFLayer]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CONFIGURATIONS))
 def test_a_whole_sequence_is_the_same_as_its_steps(name: str) -> None:
     rng = np.random.default_rng(1)

@@ -469,6 +469,7 @@ def test_orders_can_be_replaced() -> None:
     np.testing.assert_array_equal(traces(layer, drives)["V"], traces(expected, drives)["V"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "alpha", "kernel"),
     [

@@ -35,6 +35,7 @@ def flat(value: Any) -> Any:
     return value.reshape((*shape[:-2], N)) if len(shape) > 1 else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [None, 3])
 @pytest.mark.parametrize("case", OPTIONS)
 def test_the_axes_change_nothing(case: str, batch: int | None) -> None:
@@ -63,6 +64,7 @@ def test_the_axes_change_nothing(case: str, batch: int | None) -> None:
     np.testing.assert_allclose(membrane.mantissa.reshape(of_flat.shape), of_flat, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_of_orders_on_several_axes() -> None:
     xs = RNG(3).normal(1.0, 1.5, (T, 2, *SIZE))
 

@@ -74,6 +74,7 @@ def test_a_spike_raises_the_threshold_and_it_decays() -> None:
     np.testing.assert_allclose(raised, 0.5 * np.exp(-np.arange(3) / 50), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_fluct_init_meets_the_target() -> None:
     net, xs = a_net(), spikes(200, 8)
     report = bh.fluct_init(
@@ -86,6 +87,7 @@ def test_fluct_init_meets_the_target() -> None:
     np.testing.assert_allclose(report.layers[0].rates.to(u.Hz).mantissa, rates.to(u.Hz).mantissa, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layerwise", [True, False])
 def test_gradients_are_those_of_finite_differences(layerwise: bool) -> None:
     # A smooth spike function makes the whole run smooth.

@@ -74,6 +74,7 @@ def test_every_way_through_time_gives_the_same_spikes() -> None:
     np.testing.assert_array_equal(jnp.stack([step(x) for x in xs]), wanted)
 
 
+@pytest.mark.slow
 def test_fluct_init_meets_the_target() -> None:
     net, xs = a_net(), images(200, 8)
     bh.fluct_init(net, [np.swapaxes(np.asarray(xs), 0, 1)], 2.0, families="any", verbose=False)
@@ -83,6 +84,7 @@ def test_fluct_init_meets_the_target() -> None:
     assert float(np.median(xi)) == pytest.approx(2.0, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layerwise", [True, False])
 def test_gradients_are_those_of_finite_differences(layerwise: bool) -> None:
     # A smooth spike function makes the whole run smooth.

@@ -69,6 +69,7 @@ def test_neurons_reset_above_zero_and_wait() -> None:
         assert seen[step][1] == X1_CHIP.V_reset.mantissa
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["FF", "RC"])
 def test_every_way_to_run_gives_the_same_spikes(topology: str, xs: jax.Array) -> None:
     net = net_of(topology)
@@ -136,6 +137,7 @@ def test_a_key_is_one_chip_with_capacitances_of_its_own(xs: jax.Array) -> None:
         bh.sample_chip(net, 3, capacitance=0.6)
 
 
+@pytest.mark.slow
 def test_robustness_varies_the_family_s_kinds(xs: jax.Array) -> None:
     net = net_of()
     step = jnp.arange(T)[:, None, None]
@@ -217,6 +219,7 @@ def fresh(*words: str, path: str = "") -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=env)
 
 
+@pytest.mark.slow
 def test_without_the_package_the_error_says_what_to_import(bundle: pathlib.Path) -> None:
     done = fresh("-m", "brainhw", "info", str(bundle))
     assert done.returncode == 1
@@ -227,6 +230,7 @@ def test_without_the_package_the_error_says_what_to_import(bundle: pathlib.Path)
     assert done.stdout.strip() == "from outside", done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_an_installed_family(
     bundle: pathlib.Path, xs: jax.Array, tmp_path: pathlib.Path
 ) -> None:
@@ -249,6 +253,7 @@ def test_the_command_line_finds_an_installed_family(
         assert words in done.stdout
 
 
+@pytest.mark.slow
 def test_a_package_that_cannot_be_imported_is_named(bundle: pathlib.Path, tmp_path: pathlib.Path) -> None:
     installed = tmp_path / "x1chips-1.0.dist-info"
     installed.mkdir()

@@ -75,6 +75,7 @@ def test_the_linear_teacher_is_at_its_minimum() -> None:
     assert np.abs(gradient).max() < 1e-2
 
 
+@pytest.mark.slow
 def test_the_better_teacher_is_chosen() -> None:
     y = np.arange(80) % 2
     ring = RNG.normal(size=(80, 2))

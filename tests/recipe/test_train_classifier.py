@@ -23,6 +23,7 @@ from brainhw.recipe.net import n_voters, run_held
 X, Y, LENGTHS = recordings(30, 2)
 
 
+@pytest.mark.slow
 def test_it_learns_and_keeps_every_rule(classifier: Any) -> None:
     report = classifier.report(X, Y, LENGTHS)
     assert report.accuracy >= 0.95

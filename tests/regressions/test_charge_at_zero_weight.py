@@ -51,6 +51,7 @@ def test_recurrent_synapses_of_weight_zero_count_too():
     assert report.synaptic_events == 60 + 2 * fired
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [-0.05, -0.01, 0.03])
 def test_a_start_reaches_its_target_all_the_same(offset):
     xs = (np.random.default_rng(0).random((8, 200, 40)) < 0.05).astype(np.float32)

@@ -26,6 +26,7 @@ def start(data, **options):
     return np.asarray(net.layers[0].weight.value.mantissa), report.layers[0], again.layers[0]
 
 
+@pytest.mark.slow
 def test_lengths_give_the_start_of_the_data_without_padding():
     weights, layer, again = start([X])
     padded, of_padded, again_padded = start([PADDED], lengths=LENGTHS)
@@ -37,6 +38,7 @@ def test_lengths_give_the_start_of_the_data_without_padding():
         assert other.xi_median == pytest.approx(one.xi_median, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("front", [False, True], ids=["behind", "in front"])
 def test_padding_is_found_left_out_and_said(front):
     data = PADDED[:, ::-1] if front else PADDED

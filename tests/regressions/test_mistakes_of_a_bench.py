@@ -83,6 +83,7 @@ def before_the_reset(recording: Recording) -> Recording:
     return Recording(recording.spikes, added)
 
 
+@pytest.mark.slow
 def test_a_bench_that_writes_into_its_input_changes_neither_data_nor_gradient() -> None:
     x = X.copy()
     found = []
@@ -150,6 +151,7 @@ def test_a_chip_whose_measured_neurons_are_not_in_use_is_named() -> None:
         bh.silicon.put_chip(net_of(), MeasuredChip(bh.chip.H1V2, tau, np.full(n, np.nan) * u.mV))
 
 
+@pytest.mark.slow
 def test_a_dead_time_of_the_read_out_is_no_threshold(tables) -> None:
     rate = np.asarray(tables.rates.rate.mantissa)
     dead = dataclasses.replace(tables.rates, rate=np.round(rate / (1 + 0.002 * rate)) * u.Hz)
@@ -157,6 +159,7 @@ def test_a_dead_time_of_the_read_out_is_no_threshold(tables) -> None:
         bh.silicon.fit_threshold(dead, "h1v2", progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 4])
 def test_few_points_of_synapses_that_differ_have_errors_that_hold_it(seed: int) -> None:
     bench = synthetic_bench("h1v2", seed=seed, neurons=range(12), drive_gains=True, inputs=(2, 4, 6, 8, 12, 16))

@@ -33,6 +33,7 @@ print(*bh.check_deployable(bh.nn.H1v2Synapse(8, 3)).violations)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_every_report_prints_in_every_encoding(encoding: str) -> None:
     done = subprocess.run(

@@ -64,6 +64,7 @@ RANK = [(name, jax.numpy_rank_promotion, "raise") for name in (*LAYERS, "H1v1", 
 DTYPE = [(name, jax.numpy_dtype_promotion, "strict") for name in ("LIF", "fractional", "H1v2")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "setting", "value"), [*RANK, *DTYPE])
 def test_a_net_trains_all_the_same(name, setting, value):
     brainstate.random.seed(0)

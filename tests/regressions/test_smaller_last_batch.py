@@ -54,6 +54,7 @@ def training_step(net):
     return step, traces
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lif, h1, fractional])
 def test_each_size_is_traced_once(make):
     net = make()
@@ -177,6 +178,7 @@ def test_a_trace_that_fails_leaves_the_states_as_they_were():
     np.testing.assert_array_equal(net.layer.V.value.mantissa, np.full((3, 6), 0.25, np.float32))
 
 
+@pytest.mark.slow
 def test_jit_inside_jit_and_without_jit():
     net = lif()
     inner = brainstate.transform.jit(lambda xs: bh.rollout(net, xs)[0])

@@ -72,6 +72,7 @@ def test_a_loop_over_a_net_that_was_prepared_outside_too():
         np.testing.assert_array_equal(found, under(dt, lambda xs: bh.rollout(net, xs)[0], XS))
 
 
+@pytest.mark.slow
 def test_gradients_too_also_of_a_grad_that_was_made_before():
     net = lif()
     weights = net.states(brainstate.ParamState)

@@ -102,6 +102,7 @@ EVALUATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lif", "alif", "fractional"])
 def test_the_tutorials_training_step_works_and_any_evaluation_after_it_is_right(kind):
     right = np.asarray(bh.rollout(brainstate.nn.Sequential(*KINDS[kind]()), XS)[0])
@@ -130,6 +131,7 @@ def test_init_all_states_prepares_a_chip():
     np.testing.assert_array_equal(np.asarray(spikes), np.asarray(bh.rollout(net, XS)[0]))
 
 
+@pytest.mark.slow
 def test_modules_of_other_packages():
     net = Foreign()
     train_step(brainstate.nn.Sequential(net, brainstate.nn.Linear(6, 2)))()

@@ -60,6 +60,7 @@ def training_step(net, lr):
     return step
 
 
+@pytest.mark.slow
 def test_chunks_without_learning_are_one_run_and_every_chunk_has_a_gradient(net):
     whole = bh.rollout(net, XS)[0]
     assert 0 < whole.mean() < 1

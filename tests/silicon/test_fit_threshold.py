@@ -131,6 +131,7 @@ def test_a_setting_that_no_decay_has_is_refused() -> None:
         fit_threshold(held.rates, "H1v1", leak=fit_leak(held.decays), setting=7, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["H1v1", pytest.param("H1v2", marks=pytest.mark.slow)])
 def test_driving_synapses_with_gains_of_their_own(family: str) -> None:
     held = synthetic_bench(CHIPS[family], seed=2, neurons=range(6), drive_gains=True)

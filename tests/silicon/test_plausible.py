@@ -66,6 +66,7 @@ def test_a_chip_of_another_make_counts_by_its_own_spec(bench) -> None:
     assert "check the unit" not in notes_of(times(bench.charge, "charge", 100.0), chip=other)
 
 
+@pytest.mark.slow
 def test_tau_of_curves_without_decays_of_their_setting_is_named(bench) -> None:
     here = bench.decays.setting == 0
     decays = dataclasses.replace(

@@ -21,6 +21,7 @@ import brainhw as bh
 from brainhw.silicon import ChipProgram
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["npz", "csv"])
 @pytest.mark.parametrize("family", ["H1v1", "H1v2"])
 @pytest.mark.parametrize("frontend", [False, True])

@@ -144,6 +144,7 @@ def test_a_training_step_compiled_before_has_the_gradients_of_the_new_chip():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @both
 def test_training_keeps_the_chip(family):
     net, chip = firing_net(family), measured(family)
@@ -231,6 +232,7 @@ def test_a_failure_half_way_leaves_the_net_as_it_was(monkeypatch):
     assert net.layers[0].effective.chip == bh.chip.H1V1
 
 
+@pytest.mark.slow
 def test_robustness_keeps_what_is_known_and_samples_the_rest():
     net, xs = firing_net(), inputs(n_steps=20)
     put_chip(net, measured())
@@ -259,6 +261,7 @@ def test_robustness_keeps_what_is_known_and_samples_the_rest():
     np.testing.assert_array_equal(spikes(net, xs), right)
 
 
+@pytest.mark.slow
 def test_robustness_scores_each_chip_as_it_is_alone_and_the_mean_chip_as_nominal():
     net, xs = firing_net("H1v2"), inputs(n_steps=20)
     put_chip(net, measured("H1v2"))

@@ -56,6 +56,7 @@ def test_a_chip_without_spread_and_noise_is_the_model_to_the_bit(family: str, fr
     assert equal(recording, records(net, xs, program))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [16, "bf16", 64])
 def test_other_precisions_are_those_of_the_model(precision: Any) -> None:
     with brainstate.environ.context(precision=precision):

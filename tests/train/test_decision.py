@@ -100,6 +100,7 @@ def test_a_report_of_many_classes_shows_the_worst() -> None:
     assert [line.split()[0] for line in text.splitlines() if line.strip().startswith("7 ")] == ["7"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_padding", [1, 50])
 def test_no_score_depends_on_padding(n_padding: int) -> None:
     rng = np.random.default_rng(1)

@@ -23,6 +23,7 @@ def kept(weight: np.ndarray, block: int) -> float:
     return float(np.sum(np.asarray(synapse.weight.value, float) ** 2) / np.sum(weight**2))
 
 
+@pytest.mark.slow
 @given(
     arrays(
         np.float32, st.tuples(st.integers(1, 13), st.integers(1, 4)), elements=st.integers(-8, 8).map(lambda n: n / 9)
@@ -40,6 +41,7 @@ def test_it_is_an_order_whose_share_is_what_the_projection_keeps(weight: np.ndar
     assert share >= kept(weight, block) - 1e-6
 
 
+@pytest.mark.slow
 def test_small_matrices_reach_the_best_of_all_orders() -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):

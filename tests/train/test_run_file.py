@@ -161,6 +161,7 @@ def _write_often(path: str, value: float) -> None:
         FILE.write(path, {"a": np.full(1000, value, np.float32)}, {}, call="f")
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_do_not_collide(tmp_path: Path) -> None:
     path = str(tmp_path / "a.run")
     context = multiprocessing.get_context("spawn")

@@ -46,6 +46,7 @@ def dense(net: Net) -> list[np.ndarray]:
     return [np.array(net.syn.weight.value), np.array(net.hidden.recurrent_weight.value)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["pre", "post"])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_no_block_of_a_net_is_mixed_afterwards_and_frontends_are_left_alone(axis: str, compiled: bool) -> None:
@@ -89,6 +90,7 @@ def test_blocks_that_agree_are_not_touched_and_no_nearer_ones_exist(weights: np.
                 np.testing.assert_array_equal(new, old)
 
 
+@pytest.mark.slow
 def test_the_block_is_that_of_the_chip_and_the_tail_is_one_too() -> None:
     weights = np.array([[0.5], [-0.2], [0.1], [-0.3], [0.4]])
     for block, wanted in ((2, [0.5, 0, 0, -0.3, 0.4]), (3, [0.5, 0, 0.1, 0, 0.4]), (9, [0.5, 0, 0.1, 0, 0.4])):

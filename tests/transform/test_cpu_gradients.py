@@ -19,6 +19,7 @@ def reduced(x: Any, window: tuple[int, ...]) -> Any:
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "window"),
     [((3, 6, 4, 2), (1, 2, 2, 1)), ((3, 7, 5, 2), (1, 2, 2, 1)), ((4, 9), (1, 3)), ((2, 5), (1, 1))],
@@ -60,6 +61,7 @@ CONVOLUTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
 def test_values_and_gradients_of_convolutions_are_those_of_jax(kind: str) -> None:
     of_x, of_weight, options = CONVOLUTIONS[kind]

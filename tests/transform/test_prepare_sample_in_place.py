@@ -98,6 +98,7 @@ def normal_sample(values: np.ndarray, mean: float, std: float) -> None:
     assert abs(inside - 0.6827) < 4 * np.sqrt(0.6827 * 0.3173 / n)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [0, 1])
 def test_the_spread_of_a_sampled_h1v1_is_that_of_its_spec(key: int) -> None:
     rng = np.random.default_rng(0)

@@ -139,6 +139,7 @@ def reference(net: ChipNet, xs: jax.Array, recorded: dict[str, object], masters:
     return (out * (jnp.arange(1, T + 1)[:, None, None] / T)).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("family", "topology"), [("H1v1", "FF"), ("H1v2", "RC")])
 def test_gradients_are_those_of_a_plain_scan(family: str, topology: str, kind: str) -> None:
@@ -155,6 +156,7 @@ def test_gradients_are_those_of_a_plain_scan(family: str, topology: str, kind: s
     assert_close(found, {str(i): value for i, value in enumerate(wanted)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("family", "topology"), [("H1v1", "RC"), ("H1v2", "FF"), ("H1v2", "RC")])
 def test_layer_by_layer_and_step_by_step_agree(family: str, topology: str, kind: str) -> None:

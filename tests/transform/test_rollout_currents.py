@@ -104,6 +104,7 @@ def test_spikes_states_and_gradients_are_those_of_the_steps(
     assert_same(net(kind, n_synapses=n_synapses, recurrent=recurrent, learns=learns), inputs(1, 37, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spikes", SPIKES)
 @pytest.mark.parametrize("detach_reset", [False, True])
 def test_every_spike_function_and_reset(spikes: str, detach_reset: bool) -> None:
@@ -111,6 +112,7 @@ def test_every_spike_function_and_reset(spikes: str, detach_reset: bool) -> None
     assert_same(net("ALIF", **options), inputs(2, 30, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -29,6 +29,7 @@ X = np.random.default_rng(0).random((30, 3, 3)).astype(np.float32) * 3
 LENGTHS = np.array([30, 12, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layerwise", [True, False])
 def test_each_recording_is_as_if_it_were_alone(net: brainstate.nn.Module, layerwise: bool) -> None:
     outputs, seen = bh.rollout(net, X, lengths=LENGTHS, record=("layers.1.V",), layerwise=layerwise)

@@ -109,6 +109,7 @@ def outcome(net, xs, **options):
     return out, [s.value for s in net.states(brainstate.HiddenState).values()], gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", [None, 5])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_link_gives_the_spikes_states_and_gradients_of_the_steps(kind, checkpoint):
@@ -154,6 +155,7 @@ def conv_net():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [None, 2])
 def test_convolution_and_pooling_run_layer_by_layer(batch):
     net = conv_net()

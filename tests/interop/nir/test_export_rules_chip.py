@@ -30,6 +30,7 @@ def spikes_of(net: brainstate.nn.Module) -> np.ndarray:
     return np.asarray(bh.rollout(net, XS)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 def test_one_sampled_chip_is_exported_neuron_by_neuron(version: int) -> None:
     net = chip(version)

@@ -161,6 +161,7 @@ CURRENT_BASED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CURRENT_BASED)
 def test_current_based_layers_come_back_with_the_same_spikes(kind: str) -> None:
     layer = CURRENT_BASED[kind]()
