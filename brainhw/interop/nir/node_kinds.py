@@ -144,7 +144,8 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         problems.add(name, kind, _NO_FORM.get(kind, "is an unknown node; replace it by nodes of NIR."))
         return
     found: dict[str, np.ndarray] = {}
-    for field in NODES[kind].arrays:
+    fields = [field for field in NODES[kind].arrays if not _left_out(node, field)]
+    for field in fields:
         array = getattr(node, field, None)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             problems.add(name, kind, f"has {field} = {array!r}; it must be a NumPy array of numbers.")
@@ -153,7 +154,7 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         fault = _fault(field, array)
         if fault is not None:
             problems.add(name, kind, fault)
-    if len(found) < len(NODES[kind].arrays):
+    if len(found) < len(fields):
         return
     shapes = {field: array.shape for field, array in found.items()}
     listed = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
@@ -170,8 +171,15 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         problems.add(name, kind, "holds no array with an axis of neurons; give every array the shape [n].")
     elif before is None or after is None:
         problems.add(name, kind, "does not tell its shape; give it one.")
+    elif min((*before, *after), default=1) < 1:
+        problems.add(name, kind, f"has the shape {before if min(before) < 1 else after}; every axis must be above zero.")
     elif kind == "Flatten" and math.prod(before) != math.prod(after):
         problems.add(name, kind, f"makes shape {after} of shape {before}; both must hold as many numbers.")
+
+
+def _left_out(node: Any, field: str) -> bool:
+    """Return whether a node has no value for a field that came later: ``v_reset``, which nir <= 1.0.4 lacks."""
+    return field == "v_reset" and getattr(node, field, None) is None
 
 
 def _fault(field: str, array: np.ndarray) -> str | None:
