@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import graphlib
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.node_kinds import NODES, check_node, kind_of, shapes_of
+from brainhw.interop.nir.node_kinds import NODES, check_node, kind_of, shapes_of, stretched
 from brainhw.interop.nir.scalars import spread_scalars
 
 __all__ = ["Feed", "FlatGraph", "read_graph"]
@@ -21,7 +20,6 @@ Feed = tuple[str, bool]
 Edge = tuple[str, str]
 # Graphs inside graphs; a crafted file would otherwise exhaust the stack.
 _DEEPEST = 64
-_TIMES = ("tau", "tau_mem", "tau_syn", "delay")
 
 
 class FlatGraph(NamedTuple):
@@ -68,7 +66,7 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
     assert first is not None
     assert last is not None
     if stretch != 1.0:
-        nodes = {name: _stretched(node, stretch) for name, node in nodes.items()}
+        nodes = {name: stretched(node, stretch) for name, node in nodes.items()}
     _splice(nodes, edges, (first, last))
     late = _late_edges(nodes, edges, problems)
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter({name: [] for name in nodes})
@@ -156,17 +154,6 @@ def _alone(parts: _Parts, first: str | None, last: str | None) -> list[str]:
     for name in alone:
         del parts.nodes[name]
     return [f"{_listed(alone)}: no edge leads to or from it; left out."] if alone else []
-
-
-def _stretched(node: Any, factor: float) -> Any:
-    """Return a node with its times multiplied."""
-    held = [field for field in _TIMES if isinstance(getattr(node, field, None), np.ndarray)]
-    if not held:
-        return node
-    stretched = copy.copy(node)  # the graph of the caller stays as it is
-    for field in held:
-        setattr(stretched, field, np.asarray(getattr(node, field), float) * factor)
-    return stretched
 
 
 def _check_edges(parts: _Parts, first: str | None, last: str | None) -> None:

@@ -193,6 +193,14 @@ class NetBuilder:
         noted_reset = "subtract" if noted(self.graph.nodes[name]).get("reset") == "subtract" else "zero"
         return self.reading.reset or noted_reset
 
+    def _threshold(self, name: str) -> np.ndarray:
+        """Return the thresholds in mV at or above which the neurons fire."""
+        node = self.graph.nodes[name]
+        V_th = _floats(node.v_threshold) * self.reading.millivolts
+        # A subtraction takes away the threshold of the file, not the number above it. Its rule is not that of NIR, which
+        # fires above; the libraries that subtract from IF neurons fire at the threshold.
+        return V_th if self.reading.reset == "subtract" and not noted(node) else above(V_th)
+
     def integrator(self, name: str, node: Any) -> None:
         """Make a readout of an integrator behind a matrix alone, otherwise an integrator of the sum of its inputs."""
         feeds, r = self.graph.feeds[name], _floats(node.r)
@@ -226,7 +234,7 @@ class NetBuilder:
     def firing(self, name: str, node: Any) -> None:
         """Make a layer, and the synapses and gains that drive it."""
         feeds, millivolts, r = self.graph.feeds[name], self.reading.millivolts, _floats(node.r)
-        V_th = above(_floats(node.v_threshold) * millivolts)
+        V_th = self._threshold(name)
         back = self._recurrent(name, feeds)
         # The layer must exist before its recurrent weights: they contain its leak.
         recurrent = None if back is None else np.zeros((len(r), len(r))) * u.mV
@@ -316,7 +324,7 @@ class NetBuilder:
         fires = kind_of(node) == "CubaLIF"
         last: LIFLayer | Integrator
         if fires:
-            last, alpha = self._lif(name, tau, above(_floats(node.v_threshold) * millivolts))
+            last, alpha = self._lif(name, tau, self._threshold(name))
         else:
             alpha = self._kept(name, tau_mem)
             last = Integrator(alpha, np.ones(n), np.zeros(n))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple
@@ -11,7 +12,19 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.interop.nir.errors import Problems
 
-__all__ = ["MATRICES", "NODES", "check_node", "kind_of", "metadata", "noted", "register_import", "shapes_of", "unused"]
+__all__ = [
+    "MATRICES",
+    "NODES",
+    "Shape",
+    "check_node",
+    "kind_of",
+    "metadata",
+    "noted",
+    "register_import",
+    "shapes_of",
+    "stretched",
+    "unused",
+]
 
 Shape = tuple[int, ...] | None
 ImportRule = Callable[[Any, str, Any], None]
@@ -29,6 +42,7 @@ class NodeKind(NamedTuple):
 NODES: dict[str, NodeKind] = {}
 MATRICES = ("Linear", "Affine")
 _SECTION = "brainhw"
+_TIMES = ("tau", "tau_mem", "tau_syn", "delay")
 
 
 def register_import(
@@ -111,6 +125,19 @@ def unused(base: str, taken: Container[str]) -> str:
     while name in taken:
         name, count = f"{base}_{count}", count + 1
     return name
+
+
+def stretched(node: Any, factor: float) -> Any:
+    """Return a node, or a graph with all its nodes, with its times multiplied."""
+    if factor == 1.0:
+        return node
+    changed = copy.copy(node)  # the graph of the caller stays as it is
+    if kind_of(node) == "NIRGraph":
+        changed.nodes = {name: stretched(inner, factor) for name, inner in node.nodes.items()}
+    for field in _TIMES:
+        if isinstance(getattr(node, field, None), np.ndarray):
+            setattr(changed, field, np.asarray(getattr(node, field), float) * factor)
+    return changed
 
 
 def shapes_of(node: Any) -> tuple[Shape, Shape]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import warnings
@@ -13,6 +14,7 @@ import brainunit as u
 from brainhw import _arguments
 from brainhw._files import NotRegularError, open_regular
 from brainhw.interop.nir.errors import NIRError, Problems, nir_package
+from brainhw.interop.nir.file_check import check_file
 from brainhw.interop.nir.graph import read_graph
 from brainhw.interop.nir.import_rules import NetBuilder
 from brainhw.interop.nir.net import NIRNet
@@ -194,8 +196,13 @@ def _read(nir: Any, path: str | os.PathLike[str], call: str) -> Any:
     try:
         with open_regular(path):  # HDF5 would wait for the writer of a pipe
             pass
+        fault = check_file(importlib.import_module("h5py"), path)
+        if fault is not None:
+            raise NIRError(call, [f"{os.fspath(path)!r} {fault}; write it again with nir.write."])
         # nir's own type check stops at the first mistake; here all of them become one error.
         return nir.read(path, type_check=False)
+    except NIRError:
+        raise
     except NotRegularError as error:
         raise NIRError(call, [f"{os.fspath(path)!r} is not a regular file ({error.strerror})."]) from None
     except FileNotFoundError:
