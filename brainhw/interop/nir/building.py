@@ -168,6 +168,12 @@ class Export:
 
 @functools.singledispatch
 def _export_rule(module: Any, at: Export) -> str | Weights | None:
+    if "conv" in type(module).__name__.lower():
+        at.refuse(
+            "is a convolution of a class that to_nir has no rule for; register its class with "
+            "brainhw.interop.nir.register_export, or unroll it into a LIFSynapse."
+        )
+        return None
     at.refuse(
         "has no NIR form; use synapses, layers and readouts of brainhw or brainstate.nn.Linear, or register its class "
         "with brainhw.interop.nir.register_export."

@@ -132,7 +132,8 @@ def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
     own = [f"{prefix}{name}" for name, node in graph.nodes.items() if kind_of(node) == kind]
     if len(own) == 1:
         return own[0]
-    parts.excused.update(own)
+    # Without an end its neighbours are not connected either; that is one problem, not several.
+    parts.excused.update(own or (f"{prefix}{name}" for name in graph.nodes))
     listed = f" ({_listed(own)})" if own else ""
     # No name tells which of several inputs, or outputs, is which argument of a network.
     fix = "add one" if not own else f"keep one {kind}" if kind == "Input" else "keep one Output, or read one at a time"

@@ -173,6 +173,36 @@ def test_a_graph_that_cannot_be_run_is_refused_by_name(name: str) -> None:
     assert str(refusal.value).startswith("from_nir:")
 
 
+def test_a_fault_of_an_edge_or_an_end_brings_no_false_line_after_it() -> None:
+    lone = {**ends(), "a": lif(), "b": lif()}
+    for nodes, edges, words in (
+        (lone, [*fork("a"), ("b", "gone"), ("input", "b")], "names gone, which is not in the graph"),
+        (lone, [*fork("a"), ("gone", "b"), ("b", "output")], "names gone, which is not in the graph"),
+        (
+            {**ends(), "more": ends()["output"], "a": lif()},
+            [*fork("a"), ("a", "more")],
+            "has 2 Output nodes (output, more); brainhw runs graphs with one: keep one Output",
+        ),
+        (
+            {**ends(), "more": ends()["input"], "a": lif()},
+            [*fork("a"), ("more", "a")],
+            "has 2 Input nodes (input, more); brainhw runs graphs with one: keep one Input",
+        ),
+        ({"output": ends()["output"], "a": lif()}, [("a", "output")], "has 0 Input nodes"),
+    ):
+        with pytest.raises(NIRError) as refusal:
+            from_nir(unchecked(nodes, edges), dt=DT)
+        assert len(refusal.value.problems) == 1, refusal.value.problems
+        assert words in refusal.value.problems[0]
+
+
+def test_a_node_without_edges_is_left_out_with_a_warning() -> None:
+    graph = unchecked({**ends(), "a": lif(), "b": lif()}, fork("a"))
+    with pytest.warns(UserWarning, match="from_nir: b: no edge leads to or from it; left out"):
+        net = from_nir(graph, dt=DT)
+    assert not hasattr(net, "b")
+
+
 def test_all_problems_of_a_graph_are_told_at_once() -> None:
     graph = chain(conv(), lif(tau=-TWO), Resonator(), lif(v_threshold=-TWO))
     with pytest.raises(NIRError, match="problems:") as refusal:
