@@ -2,9 +2,9 @@
 
     python -m benchmarks.nir_plain FOLDER --out docs/results/nir_files.json
 
-compares brainhw with it on every ``.nir`` file of a folder, for random spikes. One node after the other, float32; spikes
-that run in a cycle arrive one step later. The rules are those of ``docs/nir.md``: the input is held over a step, or
-forward Euler with the current first.
+compares brainhw with it on every ``.nir`` file of a folder, for random spikes. One node after the other, float32;
+spikes that run in a cycle arrive one step later. The rules are those of ``docs/nir.md``: the input is held over a step,
+or forward Euler with the current first.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ def flat(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tuple[str, 
         ends = []
         for name, end in ((a, "Output"), (b, "Input")):
             node = graph.nodes[name]
+            inside = ""
             if kind(node) == "NIRGraph":
-                name = f"{name}/" + next(key for key, inner in node.nodes.items() if kind(inner) == end)
-            ends.append(prefix + name)
+                inside = "/" + next(key for key, inner in node.nodes.items() if kind(inner) == end)
+            ends.append(prefix + name + inside)
         edges.append((ends[0], ends[1]))
     return nodes, edges
 

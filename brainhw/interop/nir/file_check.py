@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 __all__ = ["check_file"]
 
@@ -25,35 +25,48 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
     with open(path, "rb") as raw:
         if raw.read(4) == b"PK\x03\x04":
             return "is a zip archive, such as torch.save writes"
-    allowed = max(_ALWAYS_ALLOWED, _MOST_COMPRESSED * os.path.getsize(path))
-    total, count = 0, 0
+    size = os.path.getsize(path)
+    allowed = max(_ALWAYS_ALLOWED, _MOST_COMPRESSED * size)
+    total = 0
     with h5py.File(path, "r") as file:
-        seen = {_address(h5py, file)}
-        waiting = [(file, 0)]
-        while waiting:
-            group, depth = waiting.pop()
-            for name in group:
-                count += 1
-                if count > _MOST_OBJECTS:
-                    return f"holds more than {_MOST_OBJECTS} groups and arrays"
-                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    return f"holds a link at {group.name}/{name}, which may lead to another file"
-                held = group[name]
-                if isinstance(held, h5py.Group):
-                    if _address(h5py, held) in seen:
-                        return f"holds the group {group.name}/{name} in two places or inside itself"
-                    if depth >= _DEEPEST:
-                        return f"nests more than {_DEEPEST} groups"
-                    seen.add(_address(h5py, held))
-                    waiting.append((held, depth + 1))
-                elif isinstance(held, h5py.Dataset):
-                    if held.is_virtual or held.external:
-                        return f"holds an array at {group.name}/{name} whose numbers lie in another file"
-                    total += int(np.prod(held.shape or (), dtype=object)) * held.dtype.itemsize
-                    if total > allowed:
-                        where = f"{group.name}/{name} of shape {held.shape}"
-                        return f"declares arrays of {total:.3g} bytes, up to {where}, in {os.path.getsize(path)} bytes"
+        for count, (where, held) in enumerate(_objects(h5py, file)):
+            if isinstance(held, str):
+                return held
+            if count >= _MOST_OBJECTS:
+                return f"holds more than {_MOST_OBJECTS} groups and arrays"
+            if not isinstance(held, h5py.Dataset):
+                continue
+            if held.is_virtual or held.external:
+                return f"holds an array at {where} whose numbers lie in another file"
+            # In Python's numbers, since a product of hostile axes overflows those of NumPy.
+            total += math.prod(held.shape or ()) * int(held.dtype.itemsize)
+            if total > allowed:
+                return f"declares arrays of {total:.3g} bytes, up to {where} of shape {held.shape}, in {size} bytes"
     return None
+
+
+def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the path of every object and the object, or a fault in its place."""
+    seen = {_address(h5py, file)}
+    waiting = [(file, "", 0)]
+    while waiting:
+        group, above, depth = waiting.pop()
+        for name in group:
+            where = f"{above}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                yield where, f"holds a link at {where}, which may lead to another file"
+                return
+            held = group[name]
+            if isinstance(held, h5py.Group):
+                if _address(h5py, held) in seen:
+                    yield where, f"holds the group {where} in two places or inside itself"
+                    return
+                if depth >= _DEEPEST:
+                    yield where, f"nests more than {_DEEPEST} groups"
+                    return
+                seen.add(_address(h5py, held))
+                waiting.append((held, where, depth + 1))
+            yield where, held
 
 
 def _address(h5py: Any, group: Any) -> int:

@@ -87,9 +87,7 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
     return FlatGraph({name: nodes[name] for name in order}, feeds, first, last, tuple(warnings))
 
 
-def _flatten(
-    graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]
-) -> tuple[str | None, str | None]:
+def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> tuple[str | None, str | None]:
     """Add the nodes and edges of a graph and of those inside it; return the names of its input and output."""
     problems, nodes = parts.problems, parts.nodes
     if id(graph) in outer or len(outer) >= _DEEPEST:

@@ -197,8 +197,8 @@ class NetBuilder:
         """Return the thresholds in mV at or above which the neurons fire."""
         node = self.graph.nodes[name]
         V_th = _floats(node.v_threshold) * self.reading.millivolts
-        # A subtraction takes away the threshold of the file, not the number above it. Its rule is not that of NIR, which
-        # fires above; the libraries that subtract from IF neurons fire at the threshold.
+        # A subtraction takes away the threshold of the file, not the number above it. Its rule is not that of NIR,
+        # which fires above; the libraries that subtract from IF neurons fire at the threshold.
         return V_th if self.reading.reset == "subtract" and not noted(node) else above(V_th)
 
     def integrator(self, name: str, node: Any) -> None:
@@ -388,7 +388,8 @@ def delay(builder: NetBuilder, name: str, node: Any) -> None:
     # A delay in float32 seconds is off by up to 6e-8 of itself.
     if np.any(np.abs(steps - whole) > 1e-6):
         first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])
-        why = f"has a delay of {first:g} s, which is not a whole number of steps of {builder.reading.seconds * 1000:g} ms."
+        dt = builder.reading.seconds * 1000
+        why = f"has a delay of {first:g} s, which is not a whole number of steps of {dt:g} ms."
         builder.problems.add(name, "Delay", why)
     elif np.max(whole, initial=0) * whole.size > _MOST_DELAYED:
         why = f"delays {whole.size} channels by up to {np.max(whole):g} steps; shorten it or take a longer dt."

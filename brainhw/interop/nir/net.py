@@ -92,8 +92,9 @@ class NIRNet(brainstate.nn.Module):
         own, now = float(self.dt.to(u.ms).mantissa), float(dt.mantissa)
         if not np.isclose(now, own, rtol=1e-6, atol=0):
             raise RuntimeError(
-                f"{call}: the graph was read for dt = {own:g} ms, but brainstate.environ has dt = {now:g} ms. Run it with "
-                f"brainstate.environ.context(dt={own:g} * u.ms), or read it again with from_nir(..., dt={now:g} * u.ms)."
+                f"{call}: the graph was read for dt = {own:g} ms, but brainstate.environ has dt = {now:g} ms. Run it "
+                f"with brainstate.environ.context(dt={own:g} * u.ms), or read it again with from_nir(..., "
+                f"dt={now:g} * u.ms)."
             )
         _arguments.step_input(x, self.in_size[-1], call=call, ndims=(1, 2))
         # The parts get the very arrays that others gave, without `0 + x`: by their identity rollout sees whether the

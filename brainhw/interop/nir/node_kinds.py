@@ -198,8 +198,13 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         problems.add(name, kind, "holds no array with an axis of neurons; give every array the shape [n].")
     elif before is None or after is None:
         problems.add(name, kind, "does not tell its shape; give it one.")
-    elif min((*before, *after), default=1) < 1:
-        problems.add(name, kind, f"has the shape {before if min(before) < 1 else after}; every axis must be above zero.")
+    else:
+        _check_shapes(name, kind, before, after, problems)
+
+
+def _check_shapes(name: str, kind: str, before: tuple[int, ...], after: tuple[int, ...], problems: Problems) -> None:
+    if min((*before, *after), default=1) < 1:
+        problems.add(name, kind, f"has the shapes {before} and {after}; every axis must be above zero.")
     elif kind == "Flatten" and math.prod(before) != math.prod(after):
         problems.add(name, kind, f"makes shape {after} of shape {before}; both must hold as many numbers.")
 

@@ -29,9 +29,10 @@ def old_graph(nir: Any, graph: Any, problems: Problems) -> Any:
 def _add(
     nir: Any, graph: Any, prefix: str, nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems
 ) -> tuple[list[str], list[str]]:
-    """Add the nodes and edges of a graph, without the ends of a graph inside it; return what it feeds and what feeds it."""
-    # Version 1.0.4 infers no types through a graph inside a graph.
-    ends = {name: kind_of(node) for name, node in graph.nodes.items() if prefix and kind_of(node) in ("Input", "Output")}
+    """Add the nodes and edges of a graph; return what takes the input and what gives the output of an inner graph."""
+    # Version 1.0.4 infers no types through a graph inside a graph, so its nodes go into the outer graph, without ends.
+    kinds = {name: kind_of(node) for name, node in graph.nodes.items()}
+    ends = {name: kind for name, kind in kinds.items() if prefix and kind in ("Input", "Output")}
     inner: dict[str, tuple[list[str], list[str]]] = {}
     for name, node in graph.nodes.items():
         if kind_of(node) == "NIRGraph":

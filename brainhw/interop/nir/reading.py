@@ -40,9 +40,9 @@ def from_nir(
 
     .. math:: v' = \beta v + (1 - \beta)(R I + v_{leak}), \qquad \beta = e^{-\Delta t/\tau}
 
-    so that :math:`(1 - \beta) R` goes into the weights of the layers of brainhw, for any ``R``. Supported nodes: ``Input``, ``Output``, ``NIRGraph``, ``Affine``, ``Linear``,
-    ``Scale``, ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and
-    ``CubaLIF``.
+    so that :math:`(1 - \beta) R` goes into the weights of the layers of brainhw, for any ``R``. Supported nodes:
+    ``Input``, ``Output``, ``NIRGraph``, ``Affine``, ``Linear``, ``Scale``, ``Flatten``, ``Delay`` of whole steps,
+    ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and ``CubaLIF``.
 
     Parameters
     ----------
@@ -142,9 +142,10 @@ def from_nir(
         builder = NetBuilder(flat, reading, problems)
         net = builder.net()
     if builder.silent:
+        least = min(builder.silent.values())
         warnings.warn(
-            f"{call}: {', '.join(builder.silent)} (IF): with every input at 1 a neuron needs {min(builder.silent.values()):.3g} "
-            f"steps or more to fire, since the equation of NIR multiplies the input by dt. Most readers do not: pass "
+            f"{call}: {', '.join(builder.silent)} (IF): with every input at 1 a neuron needs {least:.3g} steps or more "
+            "to fire, since the equation of NIR multiplies the input by dt. Most readers do not: pass "
             "if_input='per-step' to read as they do, or 'per-second' to keep the equation.",
             UserWarning,
             stacklevel=2,

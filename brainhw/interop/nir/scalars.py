@@ -51,12 +51,13 @@ def _scalars(node: Any) -> list[str]:
 
 
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, np.generic)) and np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiub"
+    held = isinstance(value, (np.ndarray, np.generic)) and np.ndim(value) == 0
+    return held and np.asarray(value).dtype.kind in "fiub"
 
 
 def _own_shape(node: Any) -> Shape:
     """Return the shape of the parameters that have axes; those of one number count as scalars beside 0-d ones."""
-    shapes = [np.shape(getattr(node, field, None)) for field in NODES[kind_of(node)].arrays]
+    shapes: list[tuple[int, ...]] = [np.shape(getattr(node, field, 0)) for field in NODES[kind_of(node)].arrays]
     return next((shape for shape in shapes if math.prod(shape) > 1), None)
 
 

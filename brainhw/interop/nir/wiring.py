@@ -103,8 +103,8 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, problems: Problems) -> Wi
         names = [name for made, name in outputs if any(made is source for source in sources)]
         if link is not None and _is_sum(link):
             return (
-                f" (it is the sum of {' and '.join(names)}; NIR adds up the edges into a node, but to_nir writes no sums: "
-                "join what is added into one module, whose input holds both side by side)"
+                f" (it is the sum of {' and '.join(names)}; NIR adds up the edges into a node, but to_nir writes no "
+                "sums: join what is added into one module, whose input holds both side by side)"
             )
         return f" (it is computed from {', '.join(names)})" if names else ""
 

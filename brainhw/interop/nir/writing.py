@@ -80,11 +80,11 @@ def to_nir(
         Effect of an input ``x`` on an ``IF`` node in one step of the reader: :math:`R x \Delta t`, the equation of NIR
         (default), or :math:`R x`, as most other readers do.
     as_dt : Quantity, optional
-        Fixed time step of the reader, 0.1 ms for snnTorch. All times are written times ``as_dt/dt``, gains unchanged, so
-        that it takes the same steps as the net with ``dt``. :func:`from_nir` restores the times. Default: ``dt``.
+        Fixed time step of the reader, 0.1 ms for snnTorch. All times are written times ``as_dt/dt``, gains unchanged,
+        so that it takes the same steps as the net with ``dt``. :func:`from_nir` restores the times. Default: ``dt``.
     compatible : {'1.0.4'}, optional
-        ``'1.0.4'`` writes what nir 1.0.4, sinabs 3.1 and Rockpool 3.1 read: no metadata, no ``v_reset``, ``Affine`` with
-        a bias of zero for ``Linear``, and no graphs inside the graph. Without metadata :func:`from_nir` needs
+        ``'1.0.4'`` writes what nir 1.0.4, sinabs 3.1 and Rockpool 3.1 read: no metadata, no ``v_reset``, ``Affine``
+        with a bias of zero for ``Linear``, and no graphs inside the graph. Without metadata :func:`from_nir` needs
         ``discretisation=``, ``reset=`` and so on. Default: the present format.
     clamp : {'check', 'ignore'}, optional
         ``'check'`` (default) refuses chip neurons unless ``sample`` shows that holding the membrane at zero changes
@@ -133,7 +133,9 @@ def to_nir(
         reset=_arguments.choice(reset, ("exact", "continuous"), call=call, name="reset"),
         gain=_arguments.choice(gain, ("weights", "R"), call=call, name="gain"),
         weights=_arguments.choice(weights, ("float", "codes"), call=call, name="weights"),
-        cuba_order=None if cuba_order is None else _arguments.choice(cuba_order, CUBA_ORDERS, call=call, name="cuba_order"),
+        cuba_order=None
+        if cuba_order is None
+        else _arguments.choice(cuba_order, CUBA_ORDERS, call=call, name="cuba_order"),
         if_input=_arguments.choice(if_input, IF_INPUTS, call=call, name="if_input"),
         as_dt=None
         if as_dt is None

@@ -34,9 +34,7 @@ def weights(*shape: int, seed: int = 0, mean: float = 0.3) -> u.Quantity:
 def net(cuba: bool) -> brainstate.nn.Sequential:
     recurrent = weights(4, 4, seed=3, mean=0.0)
     if cuba:
-        layer = bh.nn.CubaLIFLayer(
-            4, tau_mem=20 * u.ms, tau_syn=6 * u.ms, max_spikes_per_step=1, w_rec=0.1 * recurrent
-        )
+        layer = bh.nn.CubaLIFLayer(4, tau_mem=20 * u.ms, tau_syn=6 * u.ms, max_spikes_per_step=1, w_rec=0.1 * recurrent)
     else:
         layer = bh.nn.LIFLayer(4, tau=20.0 * u.ms, reset="zero", topology="RC", recurrent_init=recurrent)
     return brainstate.nn.Sequential(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import warnings
 
@@ -120,7 +121,7 @@ def test_a_cycle_through_an_integrator_gives_the_values_of_the_plain_simulation(
         "output": nir.Output({"output": np.array([3])}),
     }
     chain = ["state", "back", "filter", "into", "state", "probe", "output"]
-    graph = nir.NIRGraph(nodes, [*zip(chain[:-1], chain[1:], strict=True), ("input", "output")])
+    graph = nir.NIRGraph(nodes, [*itertools.pairwise(chain), ("input", "output")])
     net = from_nir(graph, dt=1 * u.ms)
     with brainstate.environ.context(dt=1 * u.ms):
         ys, seen = bh.rollout(net, XS[:, :3], record=("state.spk",))

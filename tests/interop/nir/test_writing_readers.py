@@ -23,9 +23,7 @@ def weights(*shape: int, seed: int = 0, mean: float = 0.3) -> u.Quantity:
 def recurrent() -> brainstate.nn.Sequential:
     return brainstate.nn.Sequential(
         bh.nn.LIFSynapse(5, 4, weight_init=weights(5, 4)),
-        bh.nn.LIFLayer(
-            4, tau=20.0 * u.ms, reset="zero", topology="RC", recurrent_init=weights(4, 4, seed=3, mean=0.0)
-        ),
+        bh.nn.LIFLayer(4, tau=20.0 * u.ms, reset="zero", topology="RC", recurrent_init=weights(4, 4, seed=3, mean=0.0)),
         bh.nn.LIFSynapse(4, 3, weight_init=weights(4, 3, seed=1)),
         bh.nn.LIFLayer(3, tau=9.0 * u.ms, reset="zero"),
     )
