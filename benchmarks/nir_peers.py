@@ -32,7 +32,7 @@ N_STEPS, N_IN, N_OUT = 400, 12, 6
 READERS = ("brainhw", "jaxpike", "snntorch", "norse", "spyx")
 MORE_READERS = ("sinabs", "rockpool")
 # Readers with something set by hand on the modules that they made.
-SET_BY_HAND = ("sinabs, one spike a step", "rockpool, dt and one spike a step")
+SET_BY_HAND = ("sinabs, one spike a step", "rockpool, dt, one spike a step, one decay")
 WRITTEN = {
     "exact, factor in the weights": {},
     "exact, factor in R": {"gain": "R"},
@@ -148,9 +148,15 @@ def read_rockpool(path: str, xs: np.ndarray, dt: float, *, single: bool = False)
 
     net = from_nir(nir.read(path))
     if single:
+        shares = []
         for module in net.modules():
             if hasattr(module, "max_spikes_per_dt"):
-                module.dt, module.max_spikes_per_dt = dt, 1
+                module.dt, module.max_spikes_per_dt = dt, torch.tensor(1.0)
+                shares.append(float(torch.exp(-dt / torch.as_tensor(module.tau_syn)).ravel()[0]))
+        for module in net.modules():
+            # Its neurons decay the input as it arrives, which the weights of the graph contain already.
+            if type(module).__name__ == "LinearTorch":
+                module.weight.data /= shares[0]
     with torch.no_grad():
         given = net(torch.as_tensor(np.moveaxis(xs, 0, 1)))
     return np.moveaxis((given[0] if isinstance(given, tuple) else given).numpy(), 1, 0)
@@ -177,7 +183,7 @@ LIBRARIES: dict[str, Callable[[str, np.ndarray, float], np.ndarray]] = {
     "sinabs": read_sinabs,
     "sinabs, one spike a step": functools.partial(read_sinabs, single=True),
     "rockpool": read_rockpool,
-    "rockpool, dt and one spike a step": functools.partial(read_rockpool, single=True),
+    "rockpool, dt, one spike a step, one decay": functools.partial(read_rockpool, single=True),
 }
 
 

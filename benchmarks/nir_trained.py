@@ -19,7 +19,7 @@ WRITTEN_FOR: dict[str, dict[str, Any]] = {
     "sinabs": {"gain": "R", "as_dt": 1000.0, "compatible": "1.0.4"},
     "sinabs, one spike a step": {"gain": "R", "as_dt": 1000.0, "compatible": "1.0.4"},
     "rockpool": {"gain": "R", "compatible": "1.0.4"},
-    "rockpool, dt and one spike a step": {"gain": "R", "compatible": "1.0.4"},
+    "rockpool, dt, one spike a step, one decay": {"gain": "R", "compatible": "1.0.4"},
 }
 
 
@@ -112,7 +112,7 @@ def trained() -> tuple[dict[str, tuple[Any, dict[str, Any], np.ndarray, float]],
             # Weights of current-based neurons add up over both time constants, so smaller steps are enough.
             rate = 0.0003 if "Cuba" in name else 0.004
             if needs:
-                bh.fluct_init(net, [train], xi_target=1.0)
+                bh.fluct_init(net, [train], xi_target=1.0, families="any")
             bh.train.fit(net, train, n_classes=N_CLASSES, epochs=N_EPOCHS, batch_size=54, learning_rate=rate)
             spikes = np.asarray(bh.rollout(net, xs)[0])
             right = float(np.mean(spikes.sum(0).argmax(-1) == y))

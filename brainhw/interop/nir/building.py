@@ -15,7 +15,7 @@ import numpy as np
 from brainhw import _arguments, _records
 from brainhw._version import __version__
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.node_kinds import metadata, stretched, unused
+from brainhw.interop.nir.node_kinds import metadata, noted, stretched, unused
 from brainhw.interop.nir.steps import Options
 from brainhw.interop.nir.wiring import INPUT, Call, Wiring
 
@@ -121,10 +121,6 @@ class Export:
     def check_clamp(self) -> None:
         """Ask for the check that the clamp of the membrane at zero changes nothing on the sample."""
         self._builder.clamped[self.path] = self.call.module
-
-    def note_order(self, order: str) -> None:
-        """Note the order of a CubaLIF or CubaLI node in the metadata of the graph."""
-        self._builder.cuba_orders.add(order)
 
     def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the factor of the weights and ``R`` of neurons that keep the share ``beta`` over a step."""
@@ -248,7 +244,6 @@ class GraphBuilder:
         self.nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": np.array([wiring.given.shape[-1]])})}
         self.edges: list[tuple[str, str]] = []
         self.clamped: dict[str, Any] = {}
-        self.cuba_orders: set[str] = set()
         self.wrote_codes = False
         self._names: dict[str, str] = {INPUT: INPUT}
         self._weights: dict[tuple[str, int], Weights] = {}
@@ -296,6 +291,7 @@ class GraphBuilder:
         shape = self.wiring.calls[self.wiring.output].module.out_size[-1]
         self.nodes["output"] = self.nir.Output(output_type={"output": np.array([shape])})
         self.edges.append((last, "output"))
+        orders = {str(noted(node)["order"]) for node in self.nodes.values() if "order" in noted(node)}
         notes = metadata(
             version=__version__,
             dt_s=self.options.file_seconds,
@@ -306,7 +302,7 @@ class GraphBuilder:
             reset=self.options.reset,
             gain=self.options.gain,
             if_input=self.options.if_input,
-            cuba_order=", ".join(sorted(self.cuba_orders)) or None,
+            cuba_order=", ".join(sorted(orders)) or None,
             spikes="at the threshold or above; v_threshold is the number below it, since NIR fires above",
             feedback="one step later",
             chip=chip,

@@ -188,7 +188,6 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
     arrays["v_leak"] = _plain(current.bias) / one / (1 - leaky.beta)
     # The current takes plain numbers; what feeds it is scaled as for a membrane of the same unit.
     source = at.source(factor * one, voltage=True) if fires else at.source(factor)
-    at.note_order(current.order)
     if not fires:
         return at.add(at.nir.CubaLI(**arrays), source, order=current.order, **_notes(module))
     node = at.nir.CubaLIF(v_threshold=_threshold(module, at), v_reset=np.zeros_like(share), **arrays)
@@ -339,7 +338,6 @@ def _as_cuba_lif(module: Any, at: Export) -> str:
         v_threshold=_threshold(module, at),
         v_reset=np.zeros_like(leaky.beta),
     )
-    at.note_order("current-first")
     # The input decays once as it arrives: a jump of w counts beta w in its first step.
     factor = syn.beta * syn.factor * leaky.factor
     notes = {**_notes(module), "reset": "subtract", "order": "current-first"}

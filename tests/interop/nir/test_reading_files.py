@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import pathlib
 import warnings
@@ -65,6 +66,16 @@ def test_norse_leaves_the_recurrent_bias_out_of_the_first_step(name: str) -> Non
         part.I_syn.value = -part.into * bias / part.beta
         spikes = np.asarray(brainstate.transform.for_loop(net, XS))
     np.testing.assert_array_equal(spikes, norse(name))
+
+
+@pytest.mark.parametrize("kind", ["leaky", "synaptic", "rleaky"])
+def test_a_net_of_snntorch_gives_its_spikes_through_its_own_export(kind: str, tmp_path) -> None:
+    path = tmp_path / "net.nir"
+    path.write_bytes(gzip.decompress((FILES / f"snntorch_{kind}.nir.gz").read_bytes()))
+    with np.load(FILES / "snntorch.npz") as found:
+        expected = np.unpackbits(found[kind])[: 256 * 4].reshape(256, 4)
+    assert expected.sum() > 50
+    np.testing.assert_array_equal(outputs(from_nir(path, dt=DT, discretisation="euler")), expected)
 
 
 def test_the_membrane_of_the_paper_is_that_of_norse() -> None:
