@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple
@@ -11,7 +12,19 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.interop.nir.errors import Problems
 
-__all__ = ["MATRICES", "NODES", "check_node", "kind_of", "metadata", "noted", "register_import", "shapes_of", "unused"]
+__all__ = [
+    "MATRICES",
+    "NODES",
+    "Shape",
+    "check_node",
+    "kind_of",
+    "metadata",
+    "noted",
+    "register_import",
+    "shapes_of",
+    "stretched",
+    "unused",
+]
 
 Shape = tuple[int, ...] | None
 ImportRule = Callable[[Any, str, Any], None]
@@ -29,6 +42,7 @@ class NodeKind(NamedTuple):
 NODES: dict[str, NodeKind] = {}
 MATRICES = ("Linear", "Affine")
 _SECTION = "brainhw"
+_TIMES = ("tau", "tau_mem", "tau_syn", "delay")
 
 
 def register_import(
@@ -113,6 +127,19 @@ def unused(base: str, taken: Container[str]) -> str:
     return name
 
 
+def stretched(node: Any, factor: float) -> Any:
+    """Return a node, or a graph with all its nodes, with its times multiplied."""
+    if factor == 1.0:
+        return node
+    changed = copy.copy(node)  # the graph of the caller stays as it is
+    if kind_of(node) == "NIRGraph":
+        changed.nodes = {name: stretched(inner, factor) for name, inner in node.nodes.items()}
+    for field in _TIMES:
+        if isinstance(getattr(node, field, None), np.ndarray):
+            setattr(changed, field, np.asarray(getattr(node, field), float) * factor)
+    return changed
+
+
 def shapes_of(node: Any) -> tuple[Shape, Shape]:
     """Return the shapes of a node's input and output, read from its arrays; ``None`` where they do not tell."""
     kind = kind_of(node)
@@ -144,7 +171,8 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         problems.add(name, kind, _NO_FORM.get(kind, "is an unknown node; replace it by nodes of NIR."))
         return
     found: dict[str, np.ndarray] = {}
-    for field in NODES[kind].arrays:
+    fields = [field for field in NODES[kind].arrays if not _left_out(node, field)]
+    for field in fields:
         array = getattr(node, field, None)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             problems.add(name, kind, f"has {field} = {array!r}; it must be a NumPy array of numbers.")
@@ -153,7 +181,7 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         fault = _fault(field, array)
         if fault is not None:
             problems.add(name, kind, fault)
-    if len(found) < len(NODES[kind].arrays):
+    if len(found) < len(fields):
         return
     shapes = {field: array.shape for field, array in found.items()}
     listed = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
@@ -170,8 +198,20 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         problems.add(name, kind, "holds no array with an axis of neurons; give every array the shape [n].")
     elif before is None or after is None:
         problems.add(name, kind, "does not tell its shape; give it one.")
+    else:
+        _check_shapes(name, kind, before, after, problems)
+
+
+def _check_shapes(name: str, kind: str, before: tuple[int, ...], after: tuple[int, ...], problems: Problems) -> None:
+    if min((*before, *after), default=1) < 1:
+        problems.add(name, kind, f"has the shapes {before} and {after}; every axis must be above zero.")
     elif kind == "Flatten" and math.prod(before) != math.prod(after):
         problems.add(name, kind, f"makes shape {after} of shape {before}; both must hold as many numbers.")
+
+
+def _left_out(node: Any, field: str) -> bool:
+    """Return whether a node has no value for a field that came later: ``v_reset``, which nir <= 1.0.4 lacks."""
+    return field == "v_reset" and getattr(node, field, None) is None
 
 
 def _fault(field: str, array: np.ndarray) -> str | None:
