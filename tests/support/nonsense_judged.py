@@ -118,6 +118,13 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "plain input": (("range", "array [0, 2, 3]"), "one sample of as many numbers; any axes in front"),
     "data step": (("range", "nan [3]", "inf jax [2, 3]"),
     "an example, or a compiled step, which has no numbers to see"),
+    "event places": (("range",), "a whole number for each event"),
+    "optional event places": (("None", "range"), "a whole number for each event, or a sensor without"),
+    "event array": (("events",), "a structured array with t and x"),
+    "unit of time": (("unit",), "a unit of time"),
+    "optional positive ms": (("None",), "the default"),
+    "signed ms": (("Quantity -1 ms", "Quantity 0 ms"), "the clock of a recording may begin before zero"),
+    "optional signed ms": (("None", "Quantity -1 ms", "Quantity 0 ms"), "the default, or any time"),
     # Random keys.
     "key": (("0", "0-d numpy 2", "jax key"), "a key or a whole number"),
     "optional key": (("None", "0", "0-d numpy 2", "jax key"), "a key or a whole number"),

@@ -42,7 +42,8 @@ LEFT_OUT: dict[str, str] = {
         ("Encoding.rows", "Encoding.standardised", "recipe.ChipClassifier", "recipe.Encoding"), _MADE
     ),
     **dict.fromkeys(
-        ("train.Batch", "train.ClassScores", "train.Decision"), "a plain tuple of arrays, which what uses it checks"
+        ("data.Events", "train.Batch", "train.ClassScores", "train.Decision"),
+        "a plain tuple of arrays, which what uses it checks",
     ),
     **dict.fromkeys(
         ("silicon.Comparison", "silicon.LayerComparison", "silicon.LayerFit", "silicon.RecordingsFit"), _MADE
