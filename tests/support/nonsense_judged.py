@@ -121,6 +121,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "event places": (("range",), "a whole number for each event"),
     "optional event places": (("None", "range"), "a whole number for each event, or a sensor without"),
     "event array": (("events",), "a structured array with t and x"),
+    "module order": (("None",), "the default"),
     "unit of time": (("unit",), "a unit of time"),
     "optional positive ms": (("None",), "the default"),
     "signed ms": (("Quantity -1 ms", "Quantity 0 ms"), "the clock of a recording may begin before zero"),
