@@ -35,7 +35,7 @@ class StateDictNet(brainstate.nn.Module):
         names = []
         for name, part in parts.items():
             plain = re.sub(r"\W", "_", name)
-            plain = f"part_{plain}" if plain[:1].isdigit() else plain
+            plain = plain if plain and not plain[0].isdigit() else f"part_{plain}"
             while plain in taken:
                 plain += "_"
             taken.add(plain)

@@ -280,3 +280,24 @@ def test_an_order_that_is_none_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=f"^from_snntorch: {message}"):
             bh.interop.state_dicts.from_snntorch(leaky(0.9), dt=1 * u.ms, order=order)
+
+
+@pytest.mark.parametrize("at", ["snntorch/Leaky subtract", "snntorch/RSynaptic subtract", "norse/LIFCell"])
+def test_the_nets_train_alike_layer_by_layer_and_step_by_step(at: str) -> None:
+    library, name = at.split("/")
+    net = peers.read(library, TOLD[library][name], state_of(at))
+    x = bits(f"{at}/x", peers.N_IN)[:15]
+    weights = net.states(brainstate.ParamState)
+
+    def gradients(layerwise: bool) -> Any:
+        def loss() -> Any:
+            return bh.rollout(net, x, layerwise=layerwise)[0].mean()
+
+        return brainstate.transform.grad(loss, weights)()
+
+    with brainstate.environ.context(dt=1 * u.ms):
+        fast, slow = gradients(True), gradients(False)
+    for key, value in fast.items():
+        one, other = (np.asarray(u.get_mantissa(found)) for found in (value, slow[key]))
+        assert np.any(other != 0)
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
