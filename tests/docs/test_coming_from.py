@@ -12,7 +12,7 @@ import braintools
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = {page: (DOCS / f"coming_from_{page}.md").read_text(encoding="utf-8") for page in ("snntorch", "nwave")}
+PAGES = {page: (DOCS / f"coming_from_{page}.md").read_text(encoding="utf-8") for page in ("snntorch", "nwave", "torch")}
 
 
 def run(page: str) -> dict[str, Any]:
@@ -37,6 +37,13 @@ def test_the_net_of_the_page_for_nwave_fires_and_keeps_the_paths_of_its_weights(
     printed = capsys.readouterr().out
     assert "weights in range" not in printed
     assert "weights on grid" in printed
+
+
+def test_the_nets_of_the_page_about_state_dicts_spike() -> None:
+    names = run("torch")
+    assert names["spikes"].shape == (50, 4, 9)
+    assert names["seen"]["lif1.spk"].sum() > 0
+    assert names["from_norse"].names == names["from_jelly"].names == ("part_0", "part_1", "part_2", "part_3")
 
 
 def found(package: str, dotted: str) -> Any:

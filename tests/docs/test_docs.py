@@ -35,7 +35,7 @@ TEXTS = [
 ]
 
 WINGS = [name for name in bh.__all__ if isinstance(getattr(bh, name), ModuleType)]
-WINGS += ["nn.protocols", "interop.nir", "interop.stablehlo", "cli"]
+WINGS += ["nn.protocols", "interop.nir", "interop.stablehlo", "interop.state_dicts", "cli"]
 
 
 def public() -> Iterator[tuple[str, Any]]:

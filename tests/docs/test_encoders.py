@@ -24,6 +24,10 @@ def test_the_code_of_the_page_runs() -> None:
     assert names["events"].shape == (*names["spikes"].shape[:2], 6)
     assert names["y"].tolist() == [0, 1, 2]
     assert names["held"].lengths.tolist() == [120, 200, 168]
+    assert names["frames"].shape[1:] == (2, 32, 32)
+    assert names["inputs"].shape[1:] == (128,)
+    assert names["several"].x.shape[2] == 128
+    assert names["again"].to_array().shape == (2000,)
 
 
 def test_every_encoder_of_the_table_exists_and_none_is_left_out() -> None:

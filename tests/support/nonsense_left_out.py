@@ -30,7 +30,8 @@ LEFT_OUT: dict[str, str] = {
             "Export.add", "Export.connect", "Export.gains", "Export.move_to_end", "Export.refuse", "Export.source",
             "StepTrace.link", "Survey.is_recurrent", "Survey.n_neurons", "Value.holding", "Value.same",
             "BundledNet.check_input", "deploy.BundledNet", "deploy.Survey", "interop.nir.Export", "interop.nir.NIRNet",
-            "interop.stablehlo.StepProgram", "nn.ChipWeight", "transform.Call", "transform.Link",
+            "interop.stablehlo.StepProgram", "interop.state_dicts.StateDictNet",
+            "nn.ChipWeight", "transform.Call", "transform.Link",
             "silicon.Calibration", "silicon.ChargeFit", "silicon.LeakFit", "silicon.NoiseFit", "silicon.SyntheticBench",
             "silicon.ThresholdFit", "transform.StepTrace", "transform.Stream", "transform.Value",
         ),
@@ -42,7 +43,8 @@ LEFT_OUT: dict[str, str] = {
         ("Encoding.rows", "Encoding.standardised", "recipe.ChipClassifier", "recipe.Encoding"), _MADE
     ),
     **dict.fromkeys(
-        ("train.Batch", "train.ClassScores", "train.Decision"), "a plain tuple of arrays, which what uses it checks"
+        ("data.Events", "train.Batch", "train.ClassScores", "train.Decision"),
+        "a plain tuple of arrays, which what uses it checks",
     ),
     **dict.fromkeys(
         ("silicon.Comparison", "silicon.LayerComparison", "silicon.LayerFit", "silicon.RecordingsFit"), _MADE

@@ -27,6 +27,7 @@ WINGS = (
     "brainhw.init",
     "brainhw.interop.nir",
     "brainhw.interop.stablehlo",
+    "brainhw.interop.state_dicts",
     "brainhw.kernel",
     "brainhw.nn",
     "brainhw.recipe",

@@ -310,6 +310,68 @@ def _() -> Any:
     }  # fmt: skip
 
 
+def events(n: int = 3) -> Any:
+    t = np.arange(n) * 700.0 * u.us
+    return bh.data.Events(t, np.arange(n), np.zeros(n, int), np.arange(n) % 2)
+
+
+def event_array() -> np.ndarray:
+    return events().to_array()
+
+
+COUNTED = {
+    "sensor_size": ("sensor", (4, 2, 2)), "dt": ("positive ms", 1.0 * u.ms), "n_steps": ("optional short count", 5),
+    "window": ("optional positive ms", 2.0 * u.ms), "start": ("optional signed ms", 0.0 * u.ms),
+    "polarity": ("choice", "keep"), "binary": ("flag", True), "layout": ("choice", "flat"), "pool": ("short count", 2),
+    "off_sensor": ("choice", "drop"), "off_time": ("choice", "drop"),
+}  # fmt: skip
+
+
+@add("data.events_to_frames")
+def _() -> Any:
+    made = events()
+    return bh.data.events_to_frames, {
+        "t": ("event times", made.t), "x": ("event places", made.x), "y": ("optional event places", made.y),
+        "p": ("optional event places", made.p), **COUNTED,
+    }  # fmt: skip
+
+
+@add("data.frames_to_events")
+def _() -> Any:
+    return bh.data.frames_to_events, {
+        "frames": ("count frames", np.ones((3, 8))), "dt": ("positive ms", 1.0 * u.ms),
+        "start": ("signed ms", 0.0 * u.ms), "layout": ("choice", "flat"), "sensor_size": ("sensor", (2, 2, 2)),
+    }  # fmt: skip
+
+
+@add("data.events_from_array")
+def _() -> Any:
+    return bh.data.events_from_array, {"array": ("event array", event_array()), "unit": ("unit of time", u.us)}
+
+
+@add("data.split_from_events", calls=("Split",))
+def _() -> Any:
+    return bh.data.split_from_events, {
+        "recordings": ("recordings of events", [events(), event_array()] * 2), "y": ("labels", [0, 1, 0, 1]),
+        **COUNTED,
+        "groups": ("optional groups", None),
+    }  # fmt: skip
+
+
+@add("data.split_from_frames", calls=("Split",))
+def _() -> Any:
+    return bh.data.split_from_frames, {
+        "frames": ("event frames", np.ones((4, 3, 2, 4, 4))), "y": ("labels", [0, 1, 0, 1]),
+        "layout": ("choice", "flat"), "lengths": ("optional lengths", [3, 2, 1, 3]),
+        "groups": ("optional groups", None),
+    }  # fmt: skip
+
+
+@add("data.read_aedat", works=False)
+def _() -> Any:
+    return bh.data.read_aedat, {"path": ("path to read", "recording.aedat4")}
+
+
 BANK = {
     "n_channels": ("count", 2), "f_min": ("positive Hz", 100 * u.Hz), "f_max": ("positive Hz", 3000 * u.Hz),
     "spacing": ("choice", "mel"),

@@ -421,6 +421,28 @@ def _() -> Any:
     return nir.NIRError, {"call": ("text", "to_nir"), "problems": ("words", ["no"])}
 
 
+FC = {"fc.weight": np.full((K, N), 0.6)}
+
+
+@add("interop.state_dicts.from_snntorch")
+def _() -> Any:
+    state = {**FC, "lif.beta": np.array(0.9), "lif.threshold": np.array(1.0), "lif.reset_mechanism_val": np.array(1)}
+    return bh.interop.state_dicts.from_snntorch, {
+        "state": ("state dict", state), "dt": ("positive ms", 1.0 * u.ms), "order": ("module order", ("fc", "lif")),
+        "reset_delay": ("flag", True),
+    }  # fmt: skip
+
+
+for kind, node in (("norse", "LIFCell"), ("spikingjelly", "LIFNode")):
+
+    @add(f"interop.state_dicts.from_{kind}")
+    def _(kind: str = kind, node: str = node) -> Any:
+        return getattr(bh.interop.state_dicts, f"from_{kind}"), {
+            "state": ("state dict", FC), "neurons": ("neuron options", {"lif": {"kind": node}}),
+            "dt": ("positive ms", 1.0 * u.ms), "order": ("module order", ("fc", "lif")),
+        }  # fmt: skip
+
+
 @add("interop.stablehlo.export_step", x="input", calls=("LIFSynapse.update", "LIFLayer.update", "H1v2Synapse.update"))
 def _() -> Any:
     return stablehlo.export_step, {

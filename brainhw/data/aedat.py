@@ -1,0 +1,81 @@
+"""Files of event cameras, read by the package aedat."""
+
+from __future__ import annotations
+
+import os
+
+import brainunit as u
+import numpy as np
+
+from brainhw._files import first_line, open_regular, path_text
+from brainhw.data.events import Events
+
+__all__ = ["read_aedat"]
+
+_MAGIC = b"#!AER-DAT4.0"
+
+
+def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
+    """Read the events of an AEDAT4 file, the format of iniVation's cameras and of DV.
+
+    The package ``aedat`` decodes it: ``pip install "brainhw[aedat]"``. For AEDAT 2 and 3 (DVS128 Gesture, old DAVIS
+    files), ``.dat`` and ``.raw`` files use the readers of tonic or expelliarmus, and :func:`events_from_array`.
+
+    Parameters
+    ----------
+    path
+        The file. Of several streams of events the first is read.
+
+    Returns
+    -------
+    events : Events
+        Times in microseconds since 1970, in the order of the file.
+    sensor_size : tuple of int
+        Columns and rows of the sensor, for :func:`events_to_frames`.
+
+    Raises
+    ------
+    ImportError
+        If the package ``aedat`` is missing.
+    TypeError, ValueError
+        If ``path`` leads to no AEDAT4 file, or to one without events.
+
+    Examples
+    --------
+    >>> from brainhw.data import events_to_frames, read_aedat
+    >>> events, sensor_size = read_aedat("hand.aedat4")  # doctest: +SKIP
+    >>> frames = events_to_frames(*events, sensor_size, dt=10 * u.ms)  # doctest: +SKIP
+    """
+    call = "read_aedat"
+    name = path_text(path, call=call, what="an AEDAT4 file")
+    try:
+        with open_regular(name) as stream:
+            magic = stream.read(len(_MAGIC))
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"{call}: cannot read {name!r}: {why}; give the path of an AEDAT4 file.") from None
+    if magic != _MAGIC:
+        other = ", but of an older version: read it with tonic" if magic.startswith(b"#!AER-DAT") else ""
+        raise ValueError(f"{call}: {name!r} is not an AEDAT4 file{other}; give one that DV or dv-processing wrote.")
+    try:
+        import aedat
+    except ImportError as error:
+        raise ImportError(
+            f'{call}: the package aedat is needed, but cannot be imported ({error}); run: pip install "brainhw[aedat]"'
+        ) from error
+    try:
+        decoder = aedat.Decoder(name)
+        streams = {i: one for i, one in decoder.id_to_stream().items() if one["type"] == "events"}
+        chosen = min(streams, default=None)
+        packets = [packet["events"] for packet in decoder if packet["stream_id"] == chosen]
+    except RuntimeError as error:
+        raise ValueError(f"{call}: {name!r} is damaged: {first_line(error)}; copy it again.") from None
+    if chosen is None:
+        raise ValueError(f"{call}: {name!r} holds no stream of events; record one.")
+    fields = {
+        field: np.concatenate([packet[field] for packet in packets]) if packets else np.zeros(0, np.int64)
+        for field in ("t", "x", "y", "on")
+    }
+    size = streams[chosen]
+    events = Events(u.Quantity(fields["t"], unit=u.us), fields["x"], fields["y"], fields["on"])
+    return events, (int(size["width"]), int(size["height"]))

@@ -1,0 +1,398 @@
+"""Events counted in the steps of a network, and steps turned back into events."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import brainunit as u
+import numpy as np
+
+from brainhw._arguments import LONGEST_AXIS, as_array, choice, describe, flag, positive_int, quantity, several
+from brainhw.data.events import Checked, Events, checked_events
+
+__all__ = ["LAYOUTS", "FrameRule", "count_into", "events_to_frames", "frame_rule", "frames_to_events", "steps_of"]
+
+LAYOUTS = {"PHW": "[T, P, H, W]", "HWP": "[T, H, W, P]", "flat": "[T, P * H * W]"}
+_POLARITIES = ("keep", "merge", "on", "off")
+_OUTSIDE = ("refuse", "drop")
+# Times are compared in nanoseconds: in seconds 3e-6 is no multiple of 1e-6.
+_NS = 1000
+# Counts in float32 are exact below.
+_EXACT = 2**24
+
+
+class FrameRule(NamedTuple):
+    """How events become frames; lengths in nanoseconds. ``bins`` are columns and rows after pooling."""
+
+    sensor: tuple[int, int, int]
+    dt: float
+    window: float
+    polarity: str
+    binary: bool
+    layout: str
+    pool: int
+    off_sensor: str
+    off_time: str
+
+    @property
+    def bins(self) -> tuple[int, int]:
+        """Columns and rows of the frames."""
+        return self.sensor[0] // self.pool, max(self.sensor[1] // self.pool, 1)
+
+    @property
+    def channels(self) -> int:
+        """Polarities of the frames."""
+        return self.sensor[2] if self.polarity == "keep" else 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one frame."""
+        W, H = self.bins
+        P = self.channels
+        return {"PHW": (P, H, W), "HWP": (H, W, P), "flat": (P * H * W,)}[self.layout]
+
+
+def events_to_frames(
+    t: u.Quantity,
+    x: Any,
+    y: Any,
+    p: Any,
+    sensor_size: tuple[int, ...],
+    dt: u.Quantity,
+    n_steps: int | None = None,
+    *,
+    window: u.Quantity | None = None,
+    start: u.Quantity | None = None,
+    polarity: str = "keep",
+    binary: bool = False,
+    layout: str = "PHW",
+    pool: int = 1,
+    off_sensor: str = "refuse",
+    off_time: str = "refuse",
+) -> np.ndarray:
+    """Count the events of each pixel in each step.
+
+    Frame ``k`` counts the events with ``start + k * dt <= t < start + k * dt + window``, as tonic's
+    ``ToFrame(time_window=...)`` does (its ``overlap`` is ``window - dt``). Times are compared in nanoseconds; they need
+    no order.
+
+    Parameters
+    ----------
+    t
+        Times, a Quantity ``[n]``. tonic and the files of cameras give plain microseconds: ``events["t"] * u.us``.
+    x, y, p
+        Column, row and polarity, ``[n]``, as in :class:`Events`; ``y`` and ``p`` may be ``None``.
+    sensor_size
+        Columns, rows and polarities, ``(W, H)`` or ``(W, H, P)``, as in tonic. Without ``P``: 2, or 1 if ``p`` is None.
+    dt
+        Time from one frame to the next, the step of the network.
+    n_steps
+        Number of frames ``T``. Default: up to the last event, and 1 for a recording without events.
+    window
+        Time that a frame counts over. Default ``dt``; a longer one counts events in several frames, a shorter one
+        leaves events out.
+    start
+        Time at which the first frame begins. Default: the first event, as in tonic.
+    polarity
+        ``'keep'`` (default): a channel for each; ``'merge'``: all in one channel; ``'on'`` or ``'off'``: one of two.
+    binary
+        ``True``: 1 where there is an event. Default False: counts.
+    layout
+        ``'PHW'`` (default), frames ``[T, P, H, W]``; ``'HWP'``, channels last, for convolutions; or ``'flat'``, for
+        dense synapses: ``[T, P * H * W]`` in this order.
+    pool
+        Count squares of ``pool`` by ``pool`` pixels as one. It must divide ``W`` and ``H``. Default 1. With ``H == 1``
+        it pools columns alone.
+    off_sensor, off_time
+        What happens to events outside of the sensor, and before the first or behind the last frame: ``'refuse'``
+        (default) or ``'drop'``.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 frames in the layout asked for.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arrays of different lengths, times that are no Quantity, events that are outside and not to be dropped,
+        polarities beyond ``P``, and frames too large for the memory.
+
+    Examples
+    --------
+    >>> import brainunit as u
+    >>> from brainhw.data import events_to_frames
+    >>> t, x, y, p = [0, 400, 1000] * u.us, [0, 0, 1], [0, 0, 0], [1, 1, 0]
+    >>> events_to_frames(t, x, y, p, (2, 1), dt=1 * u.ms).tolist()
+    [[[[0.0, 0.0]], [[2.0, 0.0]]], [[[0.0, 1.0]], [[0.0, 0.0]]]]
+    >>> events_to_frames(t, x, y, p, (2, 1), 1 * u.ms, 4, polarity="merge", binary=True, layout="flat").tolist()
+    [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
+    """
+    call = "events_to_frames"
+    rule = frame_rule(
+        sensor_size, dt, window, polarity, binary, layout, pool, off_sensor, off_time,
+        has_polarity=p is not None, call=call,
+    )  # fmt: skip
+    if n_steps is not None:
+        n_steps = positive_int(n_steps, call=call, name="n_steps", most=LONGEST_AXIS)
+    events = checked_events(t, x, y, p, call=call)
+    since = since_start(events, start, call)
+    if n_steps is None:
+        n_steps = steps_of(rule, since, call)
+    frames = zero_frames((n_steps, *rule.shape), call)
+    count_into(frames, rule, events, since, call)
+    return frames
+
+
+def frame_rule(
+    sensor_size: Any,
+    dt: Any,
+    window: Any,
+    polarity: Any,
+    binary: Any,
+    layout: Any,
+    pool: Any,
+    off_sensor: Any,
+    off_time: Any,
+    *,
+    has_polarity: bool,
+    call: str,
+    layouts: tuple[str, ...] = tuple(LAYOUTS),
+) -> FrameRule:
+    """Return the checked settings of a call, or raise."""
+    sensor = checked_sensor(sensor_size, 2 if has_polarity else 1, call)
+    step = _nanoseconds(quantity(dt, u.us, call=call, name="dt", shapes=[()], positive=True).mantissa)
+    length = step
+    if window is not None:
+        length = _nanoseconds(quantity(window, u.us, call=call, name="window", shapes=[()], positive=True).mantissa)
+    for name, value in (("dt", step), ("window", length)):
+        if value < 1:
+            raise ValueError(f"{call}: {name} must be at least a nanosecond; got {value / _NS:g} us.")
+    polarity = choice(polarity, _POLARITIES, call=call, name="polarity")
+    if polarity in ("on", "off") and (sensor[2] != 2 or not has_polarity):
+        raise ValueError(
+            f"{call}: polarity {polarity!r} needs events with two polarities; sensor_size and p say "
+            f"{sensor[2] if has_polarity else 'none'}. Use polarity='keep'."
+        )
+    pool = positive_int(pool, call=call, name="pool")
+    W, H, _ = sensor
+    if W % pool or (H > 1 and H % pool):
+        raise ValueError(f"{call}: pool must divide the {W} columns and {H} rows of sensor_size; got {pool}.")
+    return FrameRule(
+        sensor,
+        step,
+        length,
+        polarity,
+        flag(binary, call=call, name="binary"),
+        choice(layout, layouts, call=call, name="layout"),
+        pool,
+        choice(off_sensor, _OUTSIDE, call=call, name="off_sensor"),
+        choice(off_time, _OUTSIDE, call=call, name="off_time"),
+    )
+
+
+def checked_sensor(value: Any, polarities: int, call: str) -> tuple[int, int, int]:
+    """Return columns, rows and polarities, or raise."""
+    given = several(value, call=call, name="sensor_size", of="columns, rows and perhaps polarities, (W, H, P)")
+    if len(given) not in (2, 3):
+        raise ValueError(
+            f"{call}: sensor_size must hold columns, rows and perhaps polarities, (W, H) or (W, H, P); got "
+            f"{describe(value)}."
+        )
+    sizes = [positive_int(one, call=call, name="sensor_size", most=LONGEST_AXIS) for one in given]
+    return (sizes[0], sizes[1], sizes[2] if len(sizes) == 3 else polarities)
+
+
+def since_start(events: Checked, start: Any, call: str) -> np.ndarray:
+    """Return the times since the first frame in nanoseconds, as whole float64."""
+    first = float(events.t.min()) if len(events.t) else 0.0
+    if start is not None:
+        first = float(quantity(start, u.us, call=call, name="start", shapes=[()]).mantissa)
+    # The difference first: microseconds since 1970 are whole in float64, nanoseconds are not.
+    return np.rint((events.t - first) * _NS)
+
+
+def _nanoseconds(microseconds: Any) -> float:
+    length = float(microseconds) * _NS
+    near = round(length)
+    # 0.1 ms is 100.00000000000001 us in some versions of brainunit.
+    return float(near) if abs(length - near) <= 1e-9 * length else length
+
+
+def _steps_begun(since: np.ndarray, dt: float) -> np.ndarray:
+    """Return the number of the last step that has begun at each time."""
+    steps = since / dt
+    near = np.rint(steps)
+    # A time on the edge belongs to the step that begins, whatever the rounding of dt.
+    return np.where(np.abs(near * dt - since) < 1e-3, near, np.floor(steps)).astype(np.int64)
+
+
+def steps_of(rule: FrameRule, since: np.ndarray, call: str) -> int:
+    """Return how many steps a recording takes, at least 1."""
+    latest = since.max(initial=0.0) / rule.dt
+    if latest >= LONGEST_AXIS:
+        raise ValueError(
+            f"{call}: t reaches {latest:.3g} steps of dt, more than {LONGEST_AXIS}; give start and n_steps, or a "
+            "longer dt. Are the units of t and dt right?"
+        )
+    return int(_steps_begun(np.asarray(since.max(initial=0.0)), rule.dt)) + 1
+
+
+def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
+    """Return zeros, or raise if the machine cannot hold them."""
+    try:
+        return np.zeros(shape, np.float32)
+    except (MemoryError, ValueError):
+        raise ValueError(
+            f"{call}: frames of shape {shape} take {4 * math.prod(shape) / 2**30:.3g} GiB, more than there is; take a "
+            "larger dt, fewer n_steps or a larger pool."
+        ) from None
+
+
+def count_into(
+    frames: np.ndarray, rule: FrameRule, events: Checked, since: np.ndarray, call: str, at: str = ""
+) -> None:
+    """Add events to zero ``frames [T, ...]``; nothing is written if an event is refused."""
+    n_steps, (W, H), P = len(frames), rule.bins, rule.channels
+    channel, wanted = _channels(rule, events.p, len(events.x), call, at)
+    inside = (events.x >= 0) & (events.x < rule.sensor[0]) & (events.y >= 0) & (events.y < rule.sensor[1])
+    if not inside.all():
+        _refuse_off_sensor(rule, events, inside, call, at)
+    last = _steps_begun(since, rule.dt)
+    first = last if rule.window == rule.dt else _steps_begun(since - rule.window, rule.dt) + 1
+    on_time = (since >= 0) & (first < n_steps)
+    if rule.off_time == "refuse" and not on_time.all():
+        early, late = int(np.sum(since < 0)), int(np.sum(first >= n_steps))
+        raise ValueError(
+            f"{call}: of {len(since)} events in {at}t, {early} lie before the first and {late} behind the last of "
+            f"{n_steps} steps (t - start is {since.min() / _NS:g} to {since.max() / _NS:g} us, the steps last "
+            f"{((n_steps - 1) * rule.dt + rule.window) / _NS:g} us); give another start or n_steps, or drop them with "
+            "off_time='drop'."
+        )
+    good = inside & on_time & wanted
+    x, y = events.x // rule.pool, events.y // rule.pool
+    place = (y * W + x) * P + channel if rule.layout == "HWP" else (channel * H + y) * W + x
+    flat, size = frames.reshape(-1), P * H * W
+    first, last = np.maximum(first, 0), np.minimum(last, n_steps - 1)
+    # One turn for each window that an event lies in.
+    for turn in range(int((last - first).max(initial=-1)) + 1):
+        now = good if rule.window == rule.dt else good & (first + turn <= last)
+        index = (first + turn) * size + place
+        index = index if now.all() else index[now]
+        if rule.binary:
+            flat[index] = 1
+        elif len(index) < _EXACT:
+            np.add.at(flat, index, np.float32(1))
+        else:
+            flat += np.bincount(index, minlength=flat.size)
+
+
+def _channels(rule: FrameRule, p: np.ndarray | None, n: int, call: str, at: str) -> tuple[Any, Any]:
+    """Return the channel of each event, and which events count."""
+    if p is None:
+        return 0, np.ones(n, bool)
+    most = rule.sensor[2] - 1
+    if rule.polarity == "merge":
+        return 0, np.ones(n, bool)
+    if most == 0:
+        # As in tonic: a sensor of one polarity may call it 0 or 1.
+        if p.size and p.min() != p.max():
+            raise ValueError(
+                f"{call}: {at}p holds several polarities ({p.min()} to {p.max()}), sensor_size one; give sensor_size="
+                "(W, H, 2), or polarity='merge'."
+            )
+        return 0, np.ones(n, bool)
+    if p.size and not 0 <= p.min() <= p.max() <= most:
+        raise ValueError(
+            f"{call}: {at}p must lie between 0 and {most}, the polarities of sensor_size; got {p.min()} to {p.max()}."
+        )
+    return (p, np.ones(n, bool)) if rule.polarity == "keep" else (0, p == (rule.polarity == "on"))
+
+
+def _refuse_off_sensor(rule: FrameRule, events: Checked, inside: np.ndarray, call: str, at: str) -> None:
+    if rule.off_sensor == "drop":
+        return
+    bad = int(np.argmin(inside))
+    raise ValueError(
+        f"{call}: {int(np.sum(~inside))} of {len(inside)} events lie outside of sensor_size, {rule.sensor[0]} columns "
+        f"and {rule.sensor[1]} rows; the first has {at}x {events.x[bad]} and {at}y {events.y[bad]}. Give "
+        "(columns, rows), or drop them with off_sensor='drop'."
+    )
+
+
+def frames_to_events(
+    frames: Any,
+    dt: u.Quantity,
+    *,
+    start: u.Quantity = 0.0 * u.us,
+    layout: str = "PHW",
+    sensor_size: tuple[int, ...] | None = None,
+) -> Events:
+    """Turn counts back into events: a count of 3 becomes three events at the beginning of the step.
+
+    ``events_to_frames(*events, sensor_size, dt, n_steps, start=start)`` of the result gives the same counts.
+
+    Parameters
+    ----------
+    frames
+        Whole numbers from 0 in the ``layout``, as :func:`events_to_frames` gives them, or spikes of a network.
+    dt
+        Time from one frame to the next.
+    start
+        Time at which the first frame begins. Default 0.
+    layout
+        ``'PHW'`` (default), ``'HWP'`` or ``'flat'``.
+    sensor_size
+        ``(W, H)`` or ``(W, H, P)``, needed for ``'flat'`` frames alone; ``P`` is 1 without it.
+
+    Returns
+    -------
+    Events
+        Sorted by time, then polarity, row and column. ``t`` is in microseconds, a whole number of nanoseconds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For frames with another number of axes, negative or broken counts, and a ``sensor_size`` that does not fit.
+
+    Examples
+    --------
+    >>> import brainunit as u, numpy as np
+    >>> from brainhw.data import frames_to_events
+    >>> frames = np.zeros((3, 2, 4, 4))
+    >>> frames[2, 1, 0, 3] = 2
+    >>> events = frames_to_events(frames, 1 * u.ms)
+    >>> print(events.t, events.x, events.y, events.p)
+    [2000. 2000.] us [3 3] [0 0] [1 1]
+    """
+    call = "frames_to_events"
+    layout = choice(layout, LAYOUTS, call=call, name="layout")
+    step = _nanoseconds(quantity(dt, u.us, call=call, name="dt", shapes=[()], positive=True).mantissa)
+    first = float(quantity(start, u.us, call=call, name="start", shapes=[()]).mantissa)
+    counts = np.asarray(as_array(frames, call=call, name="frames"))
+    if counts.ndim != (2 if layout == "flat" else 4):
+        raise ValueError(
+            f"{call}: frames must have shape {LAYOUTS[layout]} for layout {layout!r}; got shape {counts.shape}."
+        )
+    if counts.size and not (np.all(np.isfinite(counts)) and counts.min() >= 0 and np.all(counts == np.rint(counts))):
+        raise ValueError(f"{call}: frames must hold counts, whole numbers from 0; got {describe(counts)} with others.")
+    if layout == "flat":
+        if sensor_size is None:
+            raise ValueError(f"{call}: sensor_size is needed to turn flat frames back; give (W, H) or (W, H, P).")
+        W, H, P = checked_sensor(sensor_size, 1, call)
+        if counts.shape[1] != W * H * P:
+            raise ValueError(
+                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, frames have {counts.shape[1]}; give the "
+                "columns, rows and polarities of the frames."
+            )
+        counts = counts.reshape(len(counts), P, H, W)
+    elif sensor_size is not None:
+        raise ValueError(f"{call}: sensor_size is for layout 'flat' alone; leave it out, the shape of frames says it.")
+    if layout == "HWP":
+        counts = np.moveaxis(counts, -1, 1)
+    where = np.nonzero(counts)
+    k, p, y, x = np.repeat(np.stack(where), counts[where].astype(np.int64), axis=1)
+    # The first whole nanosecond of the step, where 1/3 ms is none.
+    t = first + np.ceil(k * step - 1e-3) / _NS
+    return Events(u.Quantity(t, unit=u.us), x, y, p)

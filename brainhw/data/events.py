@@ -1,0 +1,175 @@
+"""Events of cameras and cochleas: a time, a place and a polarity each."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import brainunit as u
+import numpy as np
+
+from brainhw._arguments import as_array, describe, quantity
+
+__all__ = ["Events", "checked_events", "events_from_array"]
+
+# What others call the fields: tonic, SpikingJelly, expelliarmus, aedat, dv-processing.
+_NAMES = {
+    "t": ("t", "ts", "time", "timestamp"),
+    "x": ("x",),
+    "y": ("y",),
+    "p": ("p", "polarity", "on"),
+}
+# The fields and types of tonic.
+_TYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.int8)])
+
+
+class Events(NamedTuple):
+    """One recording of events: arrays of one length.
+
+    Parameters
+    ----------
+    t
+        Times, a Quantity ``[n]``, in any order.
+    x, y
+        Column and row of the pixel, whole numbers from 0, ``[n]``. ``y=None`` for sensors of one row, such as cochleas.
+    p
+        Polarity: 0 or False for off, 1 or True for on, ``[n]``; or -1 and 1. ``None`` for a sensor without.
+
+    Examples
+    --------
+    >>> import brainunit as u
+    >>> from brainhw.data import Events
+    >>> events = Events([0, 1500] * u.us, [3, 4], [0, 1], [1, 0])
+    >>> events.to_array()
+    array([(3, 0,    0, 1), (4, 1, 1500, 0)],
+          dtype=[('x', '<i2'), ('y', '<i2'), ('t', '<i8'), ('p', 'i1')])
+    """
+
+    t: u.Quantity
+    x: Any
+    y: Any = None
+    p: Any = None
+
+    def to_array(self) -> np.ndarray:
+        """Return a structured array with the fields ``x, y, t, p`` of tonic, times in whole microseconds.
+
+        A time between two microseconds becomes the later one. A missing row is 0, a missing polarity 1.
+        """
+        events = checked_events(*self, call="Events.to_array")
+        for name, values in (("x", events.x), ("y", events.y)):
+            if values.size and not 0 <= values.min() <= values.max() <= np.iinfo(np.int16).max:
+                raise ValueError(
+                    f"Events.to_array: {name} must lie between 0 and 32767, as tonic stores it; got {values.min()} to "
+                    f"{values.max()}."
+                )
+        array = np.empty(len(events.x), _TYPE)
+        # Rounded to nanoseconds first, so that 3.0000000001 is 3.
+        array["t"] = np.ceil(np.round(events.t, 3))
+        array["x"], array["y"], array["p"] = events.x, events.y, 1 if events.p is None else events.p
+        return array
+
+
+class Checked(NamedTuple):
+    """Events after their checks: ``t`` float64 in microseconds, the others int64; ``p`` may be None."""
+
+    t: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    p: np.ndarray | None
+
+
+def events_from_array(array: Any, *, unit: u.Unit = u.us) -> Events:
+    """Read a structured NumPy array, as tonic, SpikingJelly, expelliarmus and dv-processing give it.
+
+    Parameters
+    ----------
+    array
+        Structured array ``[n]`` with the fields ``t`` (or ``ts``, ``time``, ``timestamp``), ``x``, perhaps ``y``, and
+        perhaps ``p`` (or ``polarity``, ``on``); or a mapping of such names to arrays. Others are left out.
+    unit
+        Unit of the times; default microseconds, that of tonic and of the files of cameras.
+
+    Returns
+    -------
+    Events
+        The recording.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else, and for a field that is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainhw.data import events_from_array
+    >>> array = np.array([(3, 0, 10, True)], [("x", "i2"), ("y", "i2"), ("t", "i8"), ("p", "?")])
+    >>> events_from_array(array).t
+    Quantity([10], "us")
+    """
+    call = "events_from_array"
+    if not isinstance(unit, u.Unit) or not u.have_same_dim(1.0 * unit, u.us):
+        raise TypeError(f"{call}: unit must be a unit of time, such as brainunit.us; got {describe(unit)}.")
+    fields = _fields(array, call, "array")
+    t = np.asarray(as_array(fields["t"], call=call, name="the field t of array"))
+    # As float64: microseconds since 1970 fit no int32, which JAX would make of them.
+    return Events(u.Quantity(t, unit=unit), fields["x"], fields.get("y"), fields.get("p"))
+
+
+def _fields(array: Any, call: str, name: str) -> dict[str, Any]:
+    """Return what there is of t, x, y and p, or raise; t and x must be there."""
+    dtype = getattr(array, "dtype", None)
+    known = array.keys() if isinstance(array, dict) else getattr(dtype, "names", None)
+    if known is None or (not isinstance(array, dict) and array.ndim != 1):
+        raise TypeError(
+            f"{call}: {name} must be a structured array [n] with the fields t, x, y and p; got {describe(array)}. For "
+            "plain columns use brainhw.data.Events(t * u.us, x, y, p)."
+        )
+    # aedat gives its polarity two names, a title and a name; `names` lists the name.
+    found = {field: [one for one in others if one in known] for field, others in _NAMES.items()}
+    missing = [field for field in ("t", "x") if not found[field]]
+    if missing:
+        raise ValueError(
+            f"{call}: {name} must have a field for {' and '.join(missing)}; got the fields "
+            f"{', '.join(map(str, known)) or 'of none'}."
+        )
+    return {field: array[names[0]] for field, names in found.items() if names}
+
+
+def checked_events(t: Any, x: Any, y: Any, p: Any, *, call: str, at: str = "") -> Checked:
+    """Return events as arrays of one length, or raise; ``at`` stands before the name of an argument."""
+    wide = t
+    if isinstance(t, u.Quantity):
+        numbers = as_array(t.mantissa, call=call, name=f"{at}t")
+        # float16 seconds, as SHD has them, would overflow as microseconds.
+        wide = u.Quantity(np.asarray(numbers, np.float64), unit=t.unit)
+    times = np.asarray(quantity(wide, u.us, call=call, name=f"{at}t").mantissa)
+    if times.ndim != 1:
+        raise ValueError(f"{call}: {at}t must have shape [n], one time for each event; got shape {times.shape}.")
+    columns = _whole(x, call, f"{at}x")
+    rows = np.zeros(len(columns), np.int64) if y is None else _whole(y, call, f"{at}y")
+    signs = None if p is None else _whole(p, call, f"{at}p", flags=True)
+    for name, values in (("x", columns), ("y", rows), ("p", signs)):
+        if values is not None and len(values) != len(times):
+            raise ValueError(
+                f"{call}: {at}{name} holds {len(values)} values, {at}t {len(times)}; give one of each for each event."
+            )
+    if signs is not None and signs.size and signs.min() == -1:
+        if not np.all(np.abs(signs) == 1):
+            raise ValueError(
+                f"{call}: {at}p must count from 0, or be -1 and 1; got -1 beside {signs[np.abs(signs) != 1][0]}."
+            )
+        signs = (signs + 1) // 2
+    return Checked(times, columns, rows, signs)
+
+
+def _whole(values: Any, call: str, name: str, *, flags: bool = False) -> np.ndarray:
+    array = np.asarray(as_array(values, call=call, name=name))
+    if array.ndim != 1:
+        raise ValueError(f"{call}: {name} must have shape [n], one for each event; got shape {array.shape}.")
+    if array.dtype.kind == "b" and not flags and array.size:
+        raise TypeError(f"{call}: {name} must hold whole numbers; got {describe(array)}.")
+    if array.dtype.kind in "iub":
+        return array.astype(np.int64)
+    if array.size and not np.all(np.isfinite(array) & (np.abs(array) < 2**53) & (array == np.rint(array))):
+        raise ValueError(f"{call}: {name} must hold whole numbers; got {describe(array)} with others.")
+    return array.astype(np.int64)

@@ -1,0 +1,8 @@
+"""Networks from the state dicts of snnTorch, Norse and SpikingJelly, without torch."""
+
+from brainhw.interop.state_dicts.from_norse import from_norse
+from brainhw.interop.state_dicts.from_snntorch import from_snntorch
+from brainhw.interop.state_dicts.from_spikingjelly import from_spikingjelly
+from brainhw.interop.state_dicts.net import StateDictNet
+
+__all__ = ["StateDictNet", "from_norse", "from_snntorch", "from_spikingjelly"]

@@ -1,0 +1,164 @@
+"""Modules of brainhw from the numbers of another library."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw._arguments import number
+from brainhw.interop.nir.parts import BiasedSynapse
+from brainhw.interop.state_dicts.faults import Faults
+from brainhw.interop.state_dicts.net import StateDictNet
+from brainhw.interop.state_dicts.parts import CurrentLIFLayer, DecayLIFLayer
+from brainhw.interop.state_dicts.reading import Dense
+from brainhw.nn import LIFLayer, LIFSynapse
+
+__all__ = ["Neuron", "build", "numbers"]
+
+# Leaks of a LIFLayer; outside of it a step of dt is so long, or tau so, that a factor says it better.
+_SMALLEST = 0.01
+_NEAR = 12
+
+
+class Neuron(NamedTuple):
+    """A neuron of any library in the words of brainhw; arrays are scalar or ``[N]``.
+
+    ``gain`` multiplies all that arrives: weights stay as they are, and the threshold is divided by it, so that no
+    product of weights is rounded. ``strict`` neurons fire above their threshold, the others at it. ``late`` is a
+    reset in the next step, ``deaf`` one step in which the membrane hears nothing. ``current`` is the leak factor of a
+    synaptic current, ``own`` the neuron's own input weights, ``back`` its recurrent ones, both as a ``Linear``.
+    """
+
+    beta: np.ndarray
+    threshold: np.ndarray
+    reset: str
+    strict: bool
+    gain: np.ndarray | float = 1.0
+    late: bool = False
+    deaf: bool = False
+    current: np.ndarray | None = None
+    own: Dense | None = None
+    back: Dense | None = None
+
+
+def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, high: float = np.inf) -> np.ndarray:
+    """Return a parameter of neurons, scalar or ``[N]``; note it unless ``low < value <= high``."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    array = np.asarray(number(value, call=call, name=name, shapes=None), float)
+    array = array.reshape(()) if array.size == 1 else array
+    if array.ndim > 1:
+        faults.add(f"{name} has shape {array.shape}; it must be a number, or one for each neuron, [N].")
+    elif not np.all((array > low) & (array <= high)):
+        span = f"above {low:g}" if np.isinf(high) else f"above {low:g} and at most {high:g}"
+        faults.add(f"{name} must be {span}; got {array.min():g}{f' to {array.max():g}' if array.ndim else ''}.")
+    return array
+
+
+def build(
+    order: list[str], dense: dict[str, Dense], neurons: dict[str, Neuron], dt: u.Quantity, faults: Faults
+) -> StateDictNet:
+    """Return the net of the modules in their order, or raise all that keeps it from being one."""
+    _check_chain(order, dense, neurons, faults)
+    faults.raise_any()
+    parts: dict[str, brainstate.nn.Module] = {}
+    for place, name in enumerate(order):
+        if name in dense:
+            after = order[place + 1] if place + 1 < len(order) else None
+            parts[name] = _synapse(dense[name], None if after is None else neurons[after].back)
+            continue
+        neuron = neurons[name]
+        if neuron.own is not None:
+            parts[f"{name}.input"] = _synapse(neuron.own, neuron.back)
+        parts[name] = _layer(neuron, int(parts[list(parts)[-1]].out_size[-1]), dt)
+    return StateDictNet(parts, dt)
+
+
+def _check_chain(order: list[str], dense: dict[str, Dense], neurons: dict[str, Neuron], faults: Faults) -> None:
+    listed = ", ".join(order)
+    if not order and not faults.found:
+        faults.add("state holds no Linear and neurons none; give a net of at least one Linear.")
+    width: int | None = None
+    before = ""
+    for name in order:
+        if name not in dense and name not in neurons:
+            return  # noted already
+        own = dense[name] if name in dense else neurons[name].own
+        needs_neuron = bool(before) and (before in dense) == (own is not None)
+        if needs_neuron or (own is None and not before):
+            follows = f"follows {before}" if before else "comes first"
+            faults.add(
+                f"order: {name} {follows} in {listed}; a neuron must stand behind each Linear, and a Linear before "
+                "each neuron. Give order=, the names as they step."
+            )
+            return
+        if own is not None:
+            n_out, n_in = own.weight.shape
+            if width is not None and n_in != width:
+                faults.add(
+                    f"order: {name} takes {n_in} inputs, but {before} before it has {width}; give another order."
+                )
+                return
+            width = n_out
+        if name in neurons:
+            _check_widths(name, neurons[name], int(width or 0), faults)
+        before = name
+
+
+def _check_widths(name: str, neuron: Neuron, n: int, faults: Faults) -> None:
+    for what in ("beta", "threshold", "gain", "current"):
+        value = getattr(neuron, what)
+        if value is not None and np.ndim(value) and len(value) != n:
+            faults.add(f"the numbers of {name} are {len(value)}, its neurons {n}; give one, or one for each.")
+            return
+    if neuron.back is not None and neuron.back.weight.shape != (n, n):
+        faults.add(f"the recurrent weights of {name} have shape {neuron.back.weight.shape}; they must be {(n, n)}.")
+
+
+def _synapse(dense: Dense, back: Dense | None) -> brainstate.nn.Module:
+    """Return the synapse in front of a neuron, with the bias of its recurrent weights."""
+    bias = dense.bias
+    if back is not None and back.bias is not None:
+        bias = back.bias if bias is None else bias + back.bias
+    weight = dense.weight.T.astype(np.float32) * u.mV
+    if bias is None:
+        return LIFSynapse(*weight.shape, weight_init=weight)
+    return BiasedSynapse(weight, bias.astype(np.float32) * u.mV)
+
+
+def _layer(neuron: Neuron, n: int, dt: u.Quantity) -> brainstate.nn.Module:
+    threshold = np.asarray(neuron.threshold / neuron.gain, np.float32)
+    fires_at = np.nextafter(threshold, np.float32(np.inf)) if neuron.strict else threshold
+    V_th = (fires_at if fires_at.ndim else float(fires_at)) * u.mV
+    back = None if neuron.back is None else neuron.back.weight.T.astype(np.float32) * u.mV
+    beta = neuron.beta.astype(np.float32)
+    plain = neuron.current is None and not neuron.late and not neuron.deaf
+    if plain and beta.min() >= _SMALLEST and beta.max() < 1:
+        topology = "FF" if back is None else "RC"
+        return LIFLayer(n, _tau(beta, dt), V_th, reset=neuron.reset, topology=topology, recurrent_init=back)
+    options: dict[str, Any] = {
+        "reset": "none" if neuron.late else neuron.reset,
+        "recurrent_init": back,
+        "cost": np.broadcast_to(threshold, n) if neuron.late else None,
+        "refractory_steps": int(neuron.deaf),
+    }
+    if neuron.current is None:
+        return DecayLIFLayer(np.broadcast_to(beta, n), V_th, **options)
+    alpha = np.broadcast_to(neuron.current, n).astype(np.float32)
+    return CurrentLIFLayer(alpha, np.broadcast_to(beta, n), V_th, **options)
+
+
+def _tau(beta: np.ndarray, dt: u.Quantity) -> u.Quantity:
+    """Return the time constant whose leak factor is ``beta`` to the last digit of float32, as far as there is one."""
+    ms = float(dt.to(u.ms).mantissa)
+    tau = (-ms / np.log(beta.astype(float))).astype(np.float32)
+    nearby = tau + np.arange(-_NEAR, _NEAR + 1).reshape(-1, *[1] * tau.ndim) * np.spacing(tau)
+    # As the layer computes it: another library rounds exp in another way.
+    factors = np.asarray(jnp.exp(jnp.asarray(-np.float32(ms) / nearby.astype(np.float32))), float)
+    best = np.argmin(np.abs(factors - beta) + 1e-12 * np.abs(nearby / tau - 1), axis=0)
+    tau = np.take_along_axis(nearby, np.asarray(best)[None], axis=0)[0]
+    return (tau.astype(np.float32) if tau.ndim else float(np.float32(tau))) * u.ms

@@ -1,0 +1,140 @@
+"""Networks of Norse: LIF, LIFRecurrent, their cells, LIFBoxCell and Linear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainunit as u
+import numpy as np
+
+from brainhw._arguments import quantity
+from brainhw.interop.state_dicts.building import Neuron, build, numbers
+from brainhw.interop.state_dicts.faults import Faults
+from brainhw.interop.state_dicts.net import StateDictNet
+from brainhw.interop.state_dicts.paired import paired
+from brainhw.interop.state_dicts.reading import Dense, arrays_of, in_order, key, options_of, refuse_rest, take_dense
+
+__all__ = ["from_norse"]
+
+# The defaults of LIFParameters and LIFBoxParameters, in 1/s and volts of no unit.
+_BOX = {"tau_mem_inv": 100.0, "v_leak": 0.0, "v_th": 1.0, "v_reset": 0.0}
+_CURRENT = {"tau_syn_inv": 200.0, **_BOX}
+KINDS: dict[str, dict[str, Any]] = {
+    "LIFCell": _CURRENT,
+    "LIF": _CURRENT,
+    "LIFRecurrentCell": _CURRENT,
+    "LIFRecurrent": _CURRENT,
+    "LIFBoxCell": {**_BOX, "reset_method": "value"},
+}
+
+
+def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -> StateDictNet:
+    r"""Read a state dict of Norse 1.1: ``LIFCell``, ``LIF``, ``LIFRecurrentCell``, ``LIFRecurrent``, ``LIFBoxCell``.
+
+    It gives the same spikes. Norse's Euler step with the new current, in leak factors:
+
+    .. math::
+        I_t &= (1 - \Delta t/\tau_{syn}) I_{t-1} + W x_t + W_{rec} s_{t-1} \\
+        V' &= (1 - \Delta t/\tau_{mem}) V_{t-1} + I_t
+
+    where weights are Norse's in mV, and membranes count from ``v_leak`` in units of :math:`\Delta t/\tau_{mem}`: the
+    threshold is ``(v_th - v_leak) / (dt * tau_mem_inv)`` mV. A neuron fires strictly above it.
+
+    Parameters
+    ----------
+    state
+        Mapping of names to arrays or tensors, ``net.state_dict()``. torch is not imported.
+    neurons
+        For each neuron, in the order in which they step, its name and its options:
+        ``{"1": {"kind": "LIFCell", "tau_mem_inv": 100.0}}``. They are those of ``LIFParameters``, as plain numbers in
+        Norse's units (``tau_mem_inv`` and ``tau_syn_inv`` in 1/s), one or one for each neuron; defaults are Norse's.
+        ``LIFBoxCell`` has ``reset_method`` too, ``"value"`` (default) or ``"subtract"``.
+    dt
+        Time step, that of Norse's modules: 1 ms by default there.
+    order
+        Names of all modules as they step. Default: each ``Linear`` in the order of ``state``, and behind it the next
+        neuron; recurrent neurons have weights of their own and no ``Linear``.
+
+    Returns
+    -------
+    StateDictNet
+        The network, with modules under the names given. A recurrent cell has its input weights in ``NAME_input``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else; one error lists all keys that nothing takes, unknown kinds and options, shapes that do not
+        fit, steps longer than a time constant, a ``v_reset`` other than ``v_leak``, and an order that is no chain.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
+    >>> state = {"0.weight": np.full((1, 2), 6.0)}
+    >>> net = bh.interop.state_dicts.from_norse(state, {"1": {"kind": "LIFCell"}}, dt=1 * u.ms)
+    >>> with brainstate.environ.context(dt=1 * u.ms):
+    ...     spikes, _ = bh.rollout(net, np.array([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
+    >>> print(spikes[:, 0])
+    [1. 0. 1.]
+    """
+    call = "from_norse"
+    dt = quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
+    faults = Faults(call)
+    arrays = arrays_of(state, (), call)
+    dense = take_dense(arrays, faults)
+    given = options_of(neurons, KINDS, call, faults)
+    seconds = float(dt.to(u.second).mantissa)
+    made = {
+        name: _neuron(name, kind, options, arrays, seconds, call, faults) for name, (kind, options) in given.items()
+    }
+    refuse_rest(arrays, faults, "Linear (weight, bias), and input_weights and recurrent_weights of recurrent neurons")
+    default = paired(dense, made, faults) if order is None else [*dense, *made]
+    return build(in_order(order, default, {*dense, *made}, call, faults), dense, made, dt, faults)
+
+
+def _neuron(
+    name: str, kind: str, options: dict[str, Any], arrays: dict[str, Any], dt: float, call: str, faults: Faults
+) -> Neuron:
+    def option(last: str, low: float, high: float = np.inf) -> np.ndarray:
+        return numbers(options[last], f"neurons[{name!r}][{last!r}]", call, faults, low=low, high=high)
+
+    # Above one time constant a step, Euler's leak factor is negative and the membrane swings.
+    shares = {last: dt * option(last, 0.0, 1 / dt) for last in ("tau_mem_inv", "tau_syn_inv") if last in options}
+    leak, reset = option("v_leak", -np.inf), option("v_reset", -np.inf)
+    way = options.get("reset_method", "value")
+    if way not in ("value", "subtract"):
+        faults.add(f"neurons[{name!r}]['reset_method'] must be 'value' or 'subtract'; got {way!r}.")
+    if way == "value" and np.any(leak != reset):
+        faults.add(
+            f"neurons[{name!r}] resets to v_reset = {reset.tolist()}, and leaks to v_leak = {leak.tolist()}; the "
+            "layers here reset to where they leak to. Give both the same value."
+        )
+    threshold = option("v_th", -np.inf)
+    if np.shape(threshold) and np.shape(leak) and np.shape(threshold) != np.shape(leak):
+        faults.add(f"neurons[{name!r}] has {len(leak)} values of v_leak, and {len(threshold)} of v_th.")
+        leak = np.zeros(())
+    if way == "value" and np.any(threshold <= leak):
+        faults.add(f"neurons[{name!r}] has v_th at or below v_leak; it would fire at rest. Give a v_th above it.")
+    elif way == "subtract" and np.any(leak != 0):
+        faults.add(f"neurons[{name!r}] subtracts v_th, but leaks to v_leak = {leak.tolist()}; give a v_leak of 0.")
+    own = back = None
+    if kind.startswith("LIFRecurrent"):
+        held = arrays.pop(name, {})
+        shapes = {last: np.shape(held.get(last, 0.0)) for last in ("input_weights", "recurrent_weights")}
+        wrong = [key(name, last) for last, shape in shapes.items() if len(shape) != 2]
+        if wrong:
+            faults.add(f"state must hold {' and '.join(wrong)} as matrices, [out, in], for the {kind} {name!r}.")
+        else:
+            own, back = (Dense(held[last].astype(float), None) for last in ("input_weights", "recurrent_weights"))
+            rest = {last: value for last, value in held.items() if last not in shapes}
+            if rest:
+                arrays[name] = rest
+    return Neuron(
+        beta=1 - shares["tau_mem_inv"],
+        threshold=np.maximum(threshold - leak, 1e-30),
+        reset="zero" if way == "value" else "subtract",
+        strict=True,
+        gain=shares["tau_mem_inv"],
+        current=1 - shares["tau_syn_inv"] if "tau_syn_inv" in shares else None,
+        own=own,
+        back=back,
+    )

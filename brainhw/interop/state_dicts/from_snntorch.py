@@ -1,0 +1,131 @@
+"""Networks of snnTorch: Leaky, Synaptic, RLeaky, RSynaptic and Linear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainunit as u
+import numpy as np
+
+from brainhw._arguments import flag, quantity
+from brainhw.interop.state_dicts.building import Neuron, build, numbers
+from brainhw.interop.state_dicts.faults import Faults
+from brainhw.interop.state_dicts.net import StateDictNet
+from brainhw.interop.state_dicts.reading import Dense, arrays_of, in_order, key, refuse_rest, take_dense
+
+__all__ = ["from_snntorch"]
+
+_RESETS = ("subtract", "zero", "none")
+_FIELDS = {
+    "alpha", "beta", "threshold", "reset_mechanism_val", "graded_spikes_factor",
+    "recurrent.weight", "recurrent.bias", "V", "recurrent.V", "mem", "spk", "syn",
+}  # fmt: skip
+
+
+def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay: bool = True) -> StateDictNet:
+    r"""Read a state dict of snnTorch 1.0: ``Leaky``, ``Synaptic``, ``RLeaky``, ``RSynaptic`` between ``Linear``.
+
+    It gives the same spikes: the leak factor of a step is ``beta``, a membrane of 1 is 1 mV, and a neuron fires
+    strictly above its threshold (the threshold held is the next number of float32). A ``beta`` of 0.01 to 1 of a
+    ``Leaky`` that resets at once becomes :math:`\tau = -\Delta t/\ln \beta` of a :class:`brainhw.nn.LIFLayer`.
+
+    Parameters
+    ----------
+    state
+        Mapping of names to arrays or tensors, ``net.state_dict()``. torch is not imported.
+    dt
+        Time that a step stands for.
+    order
+        Names of the modules as they step, such as ``("fc1", "lif1", "fc2", "lif2")``. Default: the order in ``state``,
+        in which ``__init__`` made them.
+    reset_delay
+        The option of that name of the neurons, which a state dict does not hold. ``True``, snnTorch's default: a spike
+        takes the threshold off in the next step, behind the leak; as a recurrent weight onto itself, which is kept
+        apart from weights that learn. ``False``: at once, the reset of brainhw; where it subtracts,
+        spikes are snnTorch's as long as no membrane reaches two thresholds.
+
+    Returns
+    -------
+    StateDictNet
+        The network, with modules under the names in ``state``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else; one error lists all keys that nothing takes, shapes that do not fit, one-to-one recurrence
+        (``all_to_all=False``), spikes other than 1 (``graded_spikes_factor``), and an order that is no chain.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
+    >>> state = {
+    ...     "fc1.weight": np.full((1, 2), 0.6), "lif1.beta": 0.5, "lif1.threshold": 1.0, "lif1.reset_mechanism_val": 1,
+    ... }
+    >>> net = bh.interop.state_dicts.from_snntorch(state, dt=1 * u.ms)
+    >>> with brainstate.environ.context(dt=1 * u.ms):
+    ...     spikes, _ = bh.rollout(net, np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
+    >>> print(spikes[:, 0])
+    [1. 0. 1.]
+    """
+    call = "from_snntorch"
+    dt = quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
+    late = flag(reset_delay, call=call, name="reset_delay")
+    faults = Faults(call)
+    arrays = arrays_of(state, ("recurrent",), call)
+    default = list(arrays)
+    dense = take_dense(arrays, faults)
+    neurons = {}
+    for name, own in list(arrays.items()):
+        if "beta" in own and "threshold" in own:
+            del arrays[name]
+            neurons[name] = _neuron(name, own, late, call, faults)
+            rest = {last: value for last, value in own.items() if last not in _FIELDS}
+            if rest:
+                arrays[name] = rest
+    refuse_rest(arrays, faults, "Linear (weight, bias), Leaky, Synaptic, RLeaky, RSynaptic")
+    known = [name for name in default if name in dense or name in neurons]
+    names = in_order(order, known, {*dense, *neurons}, call, faults)
+    return build(names, dense, neurons, dt, faults)
+
+
+def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults: Faults) -> Neuron:
+    def at(last: str) -> str:
+        return f"state[{key(name, last)!r}]"
+
+    which = own.get("reset_mechanism_val", np.array(0))
+    if which.size != 1 or which.item() not in (0, 1, 2):
+        faults.add(f"{at('reset_mechanism_val')} must be 0 (subtract), 1 (zero) or 2 (none); got {which.tolist()}.")
+        which = np.array(0)
+    reset = _RESETS[int(which.item())]
+    if "V" in own or "recurrent.V" in own:
+        faults.add(
+            f"{at('V')} connects each neuron with itself alone (all_to_all=False); recurrent weights are dense here. "
+            "Write numpy.diag(V) as recurrent.weight, zeros as recurrent.bias, and leave V out."
+        )
+    graded = own.get("graded_spikes_factor", np.array(1.0))
+    if np.any(graded != 1):
+        faults.add(
+            f"{at('graded_spikes_factor')} is {graded.tolist()}; spikes are 1 here. Scale the weights behind them."
+        )
+    back = None
+    if "recurrent.weight" in own:
+        weight = own["recurrent.weight"]
+        if weight.ndim != 2:
+            faults.add(f"{at('recurrent.weight')} has shape {weight.shape}; only a dense one, [N, N], can be read.")
+        else:
+            bias = own.get("recurrent.bias")
+            back = Dense(weight.astype(float), None if bias is None else bias.astype(float))
+    # snnTorch clips both to 0 to 1 in each step.
+    leaks = {last: np.clip(own[last].astype(float), 0, 1) for last in ("beta", "alpha") if last in own}
+    checked = {last: numbers(value, at(last), call, faults, low=-1.0, high=1.0) for last, value in leaks.items()}
+    return Neuron(
+        beta=checked["beta"],
+        threshold=numbers(own["threshold"], at("threshold"), call, faults, low=0.0),
+        reset=reset,
+        strict=True,
+        late=late and reset == "subtract",
+        # All but Leaky drop what comes in the step after a spike.
+        deaf=late and reset == "zero" and ("alpha" in own or back is not None),
+        current=checked.get("alpha"),
+        back=back,
+    )

@@ -1,0 +1,120 @@
+"""Networks of SpikingJelly: LIFNode, IFNode, ParametricLIFNode and Linear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainunit as u
+import numpy as np
+
+from brainhw._arguments import quantity
+from brainhw.interop.state_dicts.building import Neuron, build, numbers
+from brainhw.interop.state_dicts.faults import Faults
+from brainhw.interop.state_dicts.net import StateDictNet
+from brainhw.interop.state_dicts.paired import paired
+from brainhw.interop.state_dicts.reading import arrays_of, in_order, key, options_of, refuse_rest, take_dense
+
+__all__ = ["from_spikingjelly"]
+
+_FIRE = {"v_threshold": 1.0, "v_reset": 0.0}
+KINDS: dict[str, dict[str, Any]] = {
+    "LIFNode": {"tau": 2.0, "decay_input": True, **_FIRE},
+    "ParametricLIFNode": {"decay_input": True, **_FIRE},
+    "IFNode": _FIRE,
+}
+
+
+def from_spikingjelly(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -> StateDictNet:
+    r"""Read a state dict of SpikingJelly: ``LIFNode``, ``IFNode`` and ``ParametricLIFNode`` between ``Linear``.
+
+    It gives the same spikes: the leak factor of a step is :math:`1 - 1/\tau`, weights are SpikingJelly's in mV, and
+    membranes count from ``v_reset``; with ``decay_input`` the threshold is :math:`\tau` times as high. A neuron fires
+    at its threshold.
+
+    Parameters
+    ----------
+    state
+        Mapping of names to arrays or tensors, ``net.state_dict()``. torch is not imported.
+    neurons
+        For each neuron, in the order in which they step, its name and its options: ``{"1": {"kind": "LIFNode", "tau":
+        2.0}}``. They are those of the constructor, with its defaults: ``tau`` (2.0, in steps), ``decay_input`` (True),
+        ``v_threshold`` (1.0), ``v_reset`` (0.0; ``None`` subtracts the threshold). The ``tau`` of ``ParametricLIFNode``
+        is in ``state``.
+    dt
+        Time that a step stands for.
+    order
+        Names of all modules as they step. Default: each ``Linear`` in the order of ``state``, and behind it the next
+        neuron.
+
+    Returns
+    -------
+    StateDictNet
+        The network, with modules under the names given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else; one error lists all keys that nothing takes, unknown kinds and options, shapes that do not
+        fit, a ``tau`` below one step, a threshold that is not above ``v_reset``, and an order that is no chain.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
+    >>> state = {"0.weight": np.full((1, 2), 1.0)}
+    >>> net = bh.interop.state_dicts.from_spikingjelly(state, {"1": {"kind": "LIFNode"}}, dt=1 * u.ms)
+    >>> with brainstate.environ.context(dt=1 * u.ms):
+    ...     spikes, _ = bh.rollout(net, np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
+    >>> print(spikes[:, 0])
+    [1. 0. 1.]
+    """
+    call = "from_spikingjelly"
+    dt = quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
+    faults = Faults(call)
+    arrays = arrays_of(state, (), call)
+    dense = take_dense(arrays, faults)
+    given = options_of(neurons, KINDS, call, faults)
+    made = {name: _neuron(name, kind, options, arrays, call, faults) for name, (kind, options) in given.items()}
+    refuse_rest(arrays, faults, "Linear (weight, bias), and w of ParametricLIFNode")
+    default = paired(dense, made, faults) if order is None else [*dense, *made]
+    return build(in_order(order, default, {*dense, *made}, call, faults), dense, made, dt, faults)
+
+
+def _neuron(name: str, kind: str, options: dict[str, Any], arrays: dict[str, Any], call: str, faults: Faults) -> Neuron:
+    def option(last: str, low: float) -> np.ndarray:
+        return numbers(options[last], f"neurons[{name!r}][{last!r}]", call, faults, low=low)
+
+    rest = np.zeros(()) if options["v_reset"] is None else option("v_reset", -np.inf)
+    threshold = option("v_threshold", -np.inf)
+    if np.shape(rest) or np.shape(threshold):
+        faults.add(f"neurons[{name!r}] takes one v_threshold and one v_reset for all of its neurons.")
+        rest = threshold = np.zeros(())
+    elif threshold <= rest:
+        faults.add(
+            f"neurons[{name!r}] has v_threshold = {threshold:g}, which must be above "
+            f"{'0' if options['v_reset'] is None else f'v_reset = {rest:g}'}."
+        )
+    share = np.zeros(())  # of the membrane that leaks in a step
+    if kind == "LIFNode":
+        tau = option("tau", 0.0)
+        if np.any(tau < 1):
+            faults.add(f"neurons[{name!r}]['tau'] must be at least one step; got {tau.tolist()}.")
+        share = 1 / np.maximum(tau, 1e-30)
+    elif kind == "ParametricLIFNode":
+        held = arrays.pop(name, {})
+        w = held.pop("w", None)
+        if held:
+            arrays[name] = held
+        if w is None or w.size != 1:
+            faults.add(f"state must hold {key(name, 'w')}, one number, for the ParametricLIFNode {name!r}.")
+        else:
+            share = 1 / (1 + np.exp(-float(w.item()))) * np.ones(())
+    decays = options.get("decay_input", False)
+    if not isinstance(decays, bool):
+        faults.add(f"neurons[{name!r}]['decay_input'] must be True or False; got {decays!r}.")
+    return Neuron(
+        beta=1 - share,
+        threshold=threshold - rest,
+        reset="subtract" if options["v_reset"] is None else "zero",
+        strict=False,
+        gain=share if decays is True else 1.0,
+    )

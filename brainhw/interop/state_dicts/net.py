@@ -1,0 +1,78 @@
+"""Networks read from state dicts: a chain of modules of brainhw."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import brainstate
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+
+__all__ = ["StateDictNet"]
+
+
+class StateDictNet(brainstate.nn.Module):
+    """A chain of synapses and neurons read from a state dict; it runs and trains like any other network.
+
+    Attributes
+    ----------
+    dt : Quantity
+        Time step that it was read for; it runs with no other, since the leak factors of a state dict hold for one step.
+    in_size, out_size : tuple of int
+        Width of input and output.
+    names : tuple of str
+        Attributes that hold the modules, in the order in which they step: the names in the state dict, with ``_`` for
+        anything but letters and digits, and ``part_`` before a digit.
+    """
+
+    def __init__(self, parts: dict[str, brainstate.nn.Module], dt: u.Quantity) -> None:
+        super().__init__()
+        self.dt = dt
+        taken = set(dir(self))
+        names = []
+        for name, part in parts.items():
+            plain = re.sub(r"\W", "_", name)
+            plain = plain if plain and not plain[0].isdigit() else f"part_{plain}"
+            while plain in taken:
+                plain += "_"
+            taken.add(plain)
+            names.append(plain)
+            setattr(self, plain, part)
+        self.names = tuple(names)
+        modules = list(parts.values())
+        self.in_size, self.out_size = tuple(modules[0].in_size), tuple(modules[-1].out_size)
+
+    def update(self, x: Any) -> Any:
+        """Advance one step.
+
+        Parameters
+        ----------
+        x : array
+            Plain numbers, ``[N_in]`` or ``[B, N_in]``.
+
+        Returns
+        -------
+        array or Quantity
+            ``[..., N_out]``: spikes, or voltages in mV behind a last ``Linear``.
+
+        Raises
+        ------
+        RuntimeError
+            If no time step is set, or another one than the network was read for.
+        TypeError, ValueError
+            If the input is not an array of plain numbers of that width.
+        """
+        call = f"{type(self).__name__}.update"
+        dt = _arguments.time_step(call=call)
+        if not np.isclose(float(dt.mantissa), float(self.dt.to(u.ms).mantissa), rtol=1e-6, atol=0):
+            raise RuntimeError(
+                f"{call}: the state dict was read for dt = {self.dt}, but brainstate.environ has dt = {dt}; its leak "
+                "factors hold for one step. Read it again with that dt."
+            )
+        _arguments.step_input(x, self.in_size[-1], call=call, ndims=(1, 2))
+        for name in self.names:
+            x = getattr(self, name)(x)
+        return x

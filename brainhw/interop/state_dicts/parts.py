@@ -1,0 +1,144 @@
+"""Neurons of other libraries that no layer of brainhw is the same as."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw.nn import LIFLayer
+from brainhw.nn.protocols import Slot, listening, tap
+from brainhw.nn.ranges import DECAY, Range
+from brainhw.nn.spiking import drives_over_time, zeros
+
+__all__ = ["CurrentLIFLayer", "DecayLIFLayer"]
+
+
+class DecayLIFLayer(LIFLayer):
+    r"""LIF neurons whose leak is a factor, perhaps 0 or 1, and whose reset may come one step late.
+
+    .. math:: V' = \beta V_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \;(-\; s_{t-1} c)
+
+    With a ``cost`` :math:`c` a spike takes it off in the next step, behind the leak, and not at once.
+    """
+
+    parameter_ranges: ClassVar[dict[str, Range]] = {
+        "beta": DECAY,
+        **{name: allowed for name, allowed in LIFLayer.parameter_ranges.items() if name != "tau"},
+    }
+
+    def __init__(
+        self,
+        beta: np.ndarray,
+        V_th: u.Quantity,
+        *,
+        reset: str,
+        recurrent_init: u.Quantity | None,
+        cost: np.ndarray | None = None,
+        refractory_steps: int = 0,
+    ) -> None:
+        n = len(beta)
+        self.refractory_steps = refractory_steps
+        topology = "FF" if recurrent_init is None else "RC"
+        super().__init__(n, 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
+        # The base needs a time constant; where beta is 0 or 1 there is none.
+        del self.tau
+        self.beta = _held(beta)
+        self.cost = None if cost is None else _held(cost)
+        self._has_weight = recurrent_init is not None
+        if cost is not None:
+            self.topology = "RC"
+
+    def decay(self, dt: u.Quantity) -> jax.Array:
+        """Return the factor itself; it holds for one step of the time step it was read for."""
+        return self.beta
+
+    def recurrent_matrix(self) -> u.Quantity:
+        """Return what each spike brings back in the next step, ``[N, N]`` in mV: weights, and its own late reset."""
+        own = None if self.cost is None else -jnp.diag(self.cost) * u.mV
+        if not self._has_weight:
+            return own
+        weight = self.recurrent_weight.value.in_unit(u.mV)
+        return weight if own is None else weight + own
+
+    def recurrent_slot(self) -> Slot | None:
+        """Return the recurrent weight, without the late reset; ``None`` without one."""
+        return Slot(self.recurrent_weight, unit=u.mV) if self._has_weight else None
+
+
+class CurrentLIFLayer(DecayLIFLayer):
+    r"""Neurons with one synaptic current, which the input and the recurrent spikes enter first.
+
+    .. math::
+        I_t &= \alpha I_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \\
+        V' &= \beta V_{t-1} + I_t \;(-\; s_{t-1} c)
+
+    The order of snnTorch and Norse: the membrane sees the new current.
+    """
+
+    parameter_ranges: ClassVar[dict[str, Range]] = {"alpha": DECAY, **DecayLIFLayer.parameter_ranges}
+
+    def __init__(self, alpha: np.ndarray, beta: np.ndarray, V_th: u.Quantity, **options: Any) -> None:
+        super().__init__(beta, V_th, **options)
+        self.alpha = _held(alpha)
+        # The base adds to the membrane what `recurrent_matrix` gives; of the two only the late reset belongs there.
+        self.topology = "FF" if self.cost is None else "RC"
+
+    def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
+        """Return the resting value of every state by name."""
+        return {**super().resting_values(batch_size), "I_syn": zeros(self.in_size, batch_size, u.mV)}
+
+    def recurrent_matrix(self) -> u.Quantity:
+        """Return the late reset of each spike, ``[N, N]`` in mV."""
+        return -jnp.diag(self.cost) * u.mV
+
+    def subthreshold(self, xs: u.Quantity) -> u.Quantity:
+        """Return the membrane ``[T, ..., N]`` in mV that ``xs [T, ..., N]`` alone would make from rest."""
+        xs = drives_over_time(xs, u.mV, size=self.in_size, call=f"{type(self).__name__}.subthreshold")
+        return super().subthreshold(self._currents(u.math.zeros_like(xs[0]), xs))
+
+    def _currents(self, current: u.Quantity, xs: u.Quantity) -> u.Quantity:
+        """Return the current of each step that ``xs [T, ..., N]`` alone makes, ``[T, ..., N]`` in mV."""
+
+        def one_step(current: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            current = jnp.broadcast_to(self.alpha, x.shape) * current + x
+            return current, current
+
+        return u.Quantity(jax.lax.scan(one_step, current.mantissa, xs.mantissa)[1], unit=u.mV)
+
+    def update_sequence(self, xs: u.Quantity) -> jax.Array:
+        """Return the outputs of :meth:`update` for ``xs [T, ..., N]``, and leave the states as the steps would."""
+        if self._has_weight:
+            return self._step_by_step(xs)
+        drives, _ = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
+        currents = self._currents(self.I_syn.value, drives)
+        self.I_syn.value = currents[-1]
+        return super().update_sequence(currents)
+
+    def _step_by_step(self, xs: u.Quantity) -> jax.Array:
+        def one_step(x: u.Quantity) -> tuple[jax.Array, u.Quantity, u.Quantity]:
+            with listening() as heard:
+                spk = self.update(x)
+            return spk, self.V.value, heard[id(self), "V_pre"]
+
+        spk, V, V_pre = brainstate.transform.for_loop(one_step, xs)
+        for name, value in (("V", V), ("V_pre", V_pre), ("spk", spk)):
+            tap(self, name, value)
+        return spk
+
+    def update(self, x: u.Quantity) -> jax.Array:
+        """Advance one step and return the spikes, shape of ``x`` (the voltage that arrives in this step)."""
+        drive, _ = self._checked(x, f"{type(self).__name__}.update")
+        if self._has_weight:
+            spk = jnp.asarray(self.spk.value, self.V.value.dtype)
+            drive = drive + spk @ self.recurrent_weight.value.in_unit(u.mV)
+        self.I_syn.value = jnp.broadcast_to(self.alpha, drive.shape) * self.I_syn.value + drive
+        return super().update(self.I_syn.value)
+
+
+def _held(value: np.ndarray) -> jax.Array:
+    return jnp.asarray(value, brainstate.environ.dftype())
