@@ -85,7 +85,7 @@ def train(name: str, net: brainstate.nn.Module, epochs: int) -> float:
 
     bh.train.fit(
         net, train_set, n_classes=N_CLASSES, loss=loss, batch_size=54, learning_rate=1e-2, epochs=epochs,
-        sample_chips=False, key=0,
+        sample_chips=False, seed=0, progress=False,
     )  # fmt: skip
     if on_chip:
         bh.train.clip_weights(net)
