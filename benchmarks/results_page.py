@@ -38,7 +38,8 @@ STEPS = (
 DIFFERING = "How many values of the output differ from those of brainhw, of all neurons and steps."
 ELSEWHERE = (
     "Outputs that differ from those of `bh.rollout` on the whole test set of the Japanese vowels. `bytes` is the file, "
-    "for C and NumPy state and tables; `us` the median of a step of the whole batch in microseconds."
+    "for C tables and state, for NumPy tables; `us` the median of a step of the whole batch in microseconds, for C and "
+    "NumPy the mean."
 )
 FITS = (
     "Errors relative to full scale (charge) or to the value; coverage is the share of 95 % intervals that hold the "

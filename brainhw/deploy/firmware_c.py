@@ -141,14 +141,16 @@ class _Tables:
         """Return the C expression for the charge of the connection from ``i`` to ``j``."""
         # One row per neuron: a sum reads neighbouring numbers.
         place = "[j]" if charges.values.ndim == 1 else "[j][i]"
-        if charges.table is None:
-            words = f"{path}: charge of each connection of this chip, fC, one row per neuron"
+        table, n = charges.table, charges.values.size
+        # Of 9 bits and more a table can be larger than the charges themselves.
+        if table is None or (len(table) > 256 and table.nbytes + 2 * n > charges.values.nbytes):
+            words = f"{path}: charge of each connection, fC, one row per neuron"
             return self.add(np.ascontiguousarray(charges.values.T), f"q{label}", words) + place
-        table = self.add(charges.table, f"q{label}", f"charge of each code from {charges.lowest} on, fC")
-        kind = np.int8 if max(-charges.lowest, charges.lowest + len(charges.table)) <= 128 else np.int16
+        name = self.add(table, f"q{label}", f"charge of each code from {charges.lowest} on, fC")
+        kind = np.int8 if max(-charges.lowest, charges.lowest + len(table)) <= 128 else np.int16
         codes = np.ascontiguousarray(charges.codes.T).astype(kind)
         where = self.add(codes, f"w{label}", f"{path}: codes of the weights, one row per neuron")
-        return f"{table}[{where}{place} + {-charges.lowest}]"
+        return f"{name}[{where}{place} + {-charges.lowest}]"
 
 
 _C_TYPES = {"int8": "int8_t", "int16": "int16_t", "float32": "float"}

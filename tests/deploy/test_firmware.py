@@ -125,6 +125,27 @@ def test_numpy_and_c_give_the_spikes_of_the_net_on_the_vowels(case: str, vowels:
     assert int(np.sum(in_c(tmp_path / "net.h", xs) != expected)) == 0
 
 
+@pytest.mark.parametrize(("bits", "kind"), [(8, "int8_t"), (9, "int16_t"), (16, "float")])
+@pytest.mark.skipif(CC is None, reason="there is no C compiler")
+def test_codes_of_more_bits_and_charges_where_a_table_would_be_larger(tmp_path: Path, bits: int, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    wide = bh.chip.H1V2.replace(name="wide", weight_bits=bits)
+    made = brainstate.nn.Sequential(
+        bh.nn.H1v2Synapse(40, 30, weight_init=weights(rng, 40, 30, 1.6), weight_bits="chip", chip=wide),
+        bh.nn.H1v2Layer(30, tau=20 * u.ms, chip=wide),
+    )
+    bh.deploy.export_bundle(made, tmp_path / "net.bundle")
+    xs = rng.integers(0, 2, (30, 5, 40)).astype(np.float32)
+    step = firmware(tmp_path / "net.bundle")
+    step.write_c(tmp_path / "net.h")
+    text = (tmp_path / "net.h").read_text()
+    assert f"static const {kind} net_{'q' if kind == 'float' else 'w'}0[30][40]" in text
+    expected = np.asarray(bh.rollout(made, jnp.asarray(xs))[0])
+    assert expected.mean() > 0.05
+    for found in (step.run(xs), in_c(tmp_path / "net.h", xs)):
+        assert int(np.sum(found != expected)) == 0
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small") / "net.bundle"
