@@ -36,6 +36,11 @@ STEPS = (
     "as one node and as two; and what a constant drive of 0.5 settles at."
 )
 DIFFERING = "How many values of the output differ from those of brainhw, of all neurons and steps."
+ELSEWHERE = (
+    "Outputs that differ from those of `bh.rollout` on the whole test set of the Japanese vowels. `bytes` is the file, "
+    "for C tables and state, for NumPy tables; `us` the median of a step of the whole batch in microseconds, for C and "
+    "NumPy the mean."
+)
 FITS = (
     "Errors relative to full scale (charge) or to the value; coverage is the share of 95 % intervals that hold the "
     "truth, wanted between 0.9 and 0.99."
@@ -215,6 +220,7 @@ SECTIONS = [
     Section("silicon_recordings", "Recordings of a chip", anything, ".silicon_recordings", "have_a_chip", RECORDED),
     Section("nir_steps", "NIR neurons against their equations", anything, ".nir_steps", "nir", STEPS),
     Section("nir_peers", "NIR graphs read by others", readers, ".nir_peers", "nir", DIFFERING),
+    Section("edge_targets", "Nets on other runtimes", anything, ".edge_targets", "edge", ELSEWHERE),
 ]
 
 

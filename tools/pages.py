@@ -24,7 +24,7 @@ from brainhw.cli import main as command_line  # noqa: E402
 
 PRESETS = tuple(family.preset for family in families() if family.package == "brainhw")
 FIELDS = info_of(ChipSpec)
-COMMANDS = ("train", "info", "check", "power", "run", "calibrate", "compare")
+COMMANDS = ("train", "info", "check", "power", "run", "calibrate", "compare", "firmware")
 
 
 def documented() -> str:

@@ -29,6 +29,7 @@ _MODULES = {
     "train": "train",
     "calibrate": "calibrate",
     "compare": "compare",
+    "firmware": "firmware",
 }
 
 
@@ -153,6 +154,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_calibrate(commands)
     _add_compare(commands)
+    firmware = _command(commands, "firmware", "write one step of a bundle as a C header for a microcontroller")
+    firmware.add_argument("header", metavar="HEADER", help="the C header to write, such as net.h")
+    firmware.add_argument(
+        "--name", metavar="NAME", default="net", help="prefix of all names in the header (default: net)"
+    )
     return parser
 
 

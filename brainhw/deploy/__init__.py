@@ -3,6 +3,7 @@
 from brainhw.deploy.bundle import BundleError, export_bundle, load_bundle
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.check import DeployReport, NotDeployableError, check_deployable, is_net_deployable
+from brainhw.deploy.firmware import Firmware, FirmwareState, firmware
 from brainhw.deploy.placement import Piece, Placement, PlacementError, place
 from brainhw.deploy.power import Cost, PowerReport, estimate_power
 from brainhw.deploy.quantization import QuantizationReport, WeightReport, describe, set_weight_bits
@@ -17,6 +18,8 @@ __all__ = [
     "BundledNet",
     "Cost",
     "DeployReport",
+    "Firmware",
+    "FirmwareState",
     "NotDeployableError",
     "Piece",
     "Placement",
@@ -32,6 +35,7 @@ __all__ = [
     "describe",
     "estimate_power",
     "export_bundle",
+    "firmware",
     "is_net_deployable",
     "load_bundle",
     "nominal_chip",

@@ -7,10 +7,13 @@ dense product is the definition, and is what runs everywhere else.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
 import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -18,7 +21,7 @@ import jax.numpy as jnp
 
 from brainhw.kernel.numba_calls import call_loop
 
-__all__ = ["event_outer", "event_product", "has_event_loops"]
+__all__ = ["dense_products", "event_outer", "event_product", "has_event_loops"]
 
 # Beyond this share of inputs that are not zero, a dense product is faster (measured at 128 to 512 inputs, two cores).
 _DENSEST = 0.12
@@ -61,6 +64,19 @@ def has_event_loops() -> bool:
     return jax.default_backend() == "cpu" and jax.device_count() == 1 and _is_usable()
 
 
+_only_dense: ContextVar[bool] = ContextVar("brainhw_only_dense_products", default=False)
+
+
+@contextlib.contextmanager
+def dense_products() -> Iterator[None]:
+    """Keep compiled loops out of everything that is traced in this block, as a program for elsewhere needs."""
+    token = _only_dense.set(True)
+    try:
+        yield
+    finally:
+        _only_dense.reset(token)
+
+
 def event_product(x: jax.Array, weights: jax.Array) -> jax.Array:
     """Return ``x [rows, n_in] @ weights [n_in, n_out]``."""
     return _product(x, weights) if _pays(x, weights, weights.size * len(x)) else x @ weights
@@ -74,7 +90,7 @@ def event_outer(x: jax.Array, g: jax.Array) -> jax.Array:
 def _pays(x: jax.Array, other: jax.Array, multiplications: int) -> bool:
     same = x.dtype == other.dtype and x.dtype in (jnp.float32, jnp.float64)
     fits = x.shape[1] <= _MOST_INPUTS and other.shape[1] >= _LEAST_OUTPUTS and multiplications >= _LEAST
-    return bool(same and fits and has_event_loops())
+    return bool(same and fits and not _only_dense.get() and has_event_loops())
 
 
 def _is_sparse(x: jax.Array) -> jax.Array:

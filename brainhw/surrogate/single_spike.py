@@ -58,7 +58,9 @@ def _dimensionless(x: Any, *, call: str) -> jax.Array:
 # Not the primitive behind braintools' own __call__: that of 0.3 has a second derivative of zero, that of 0.4 does not.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _spike(surrogate: HardThreshold, x: jax.Array) -> jax.Array:
-    return (x >= 0).astype(x.dtype)
+    # A choice of numbers, not a comparison that becomes numbers: IREE 3.13 cannot compile a product of a vector of
+    # those, as in a batch of one.
+    return jnp.where(x >= 0, x.dtype.type(1), x.dtype.type(0))
 
 
 @_spike.defjvp

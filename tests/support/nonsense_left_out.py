@@ -29,9 +29,10 @@ LEFT_OUT: dict[str, str] = {
         (
             "Export.add", "Export.connect", "Export.gains", "Export.move_to_end", "Export.refuse", "Export.source",
             "StepTrace.link", "Survey.is_recurrent", "Survey.n_neurons", "Value.holding", "Value.same",
-            "BundledNet.check_input", "deploy.BundledNet", "deploy.Survey", "interop.nir.Export", "interop.nir.NIRNet",
-            "interop.stablehlo.StepProgram", "interop.state_dicts.StateDictNet",
-            "nn.ChipWeight", "transform.Call", "transform.Link",
+             "BundledNet.check_input", "deploy.BundledNet", "deploy.Firmware",
+             "deploy.FirmwareState", "deploy.Survey", "interop.nir.Export", "interop.nir.NIRNet",
+             "interop.stablehlo.Port", "interop.stablehlo.StepProgram", "interop.state_dicts.StateDictNet",
+             "nn.ChipWeight", "transform.Call", "transform.Link",
             "silicon.Calibration", "silicon.ChargeFit", "silicon.LeakFit", "silicon.NoiseFit", "silicon.SyntheticBench",
             "silicon.ThresholdFit", "transform.StepTrace", "transform.Stream", "transform.Value",
         ),

@@ -211,6 +211,38 @@ def _() -> Any:
     return bh.deploy.load_bundle, {"path": ("path to read", "read.bundle")}
 
 
+def step_of_bundle() -> Any:
+    bh.deploy.export_bundle(chip_net(), "read.bundle")
+    return bh.deploy.firmware("read.bundle")
+
+
+@add("deploy.firmware")
+def _() -> Any:
+    step_of_bundle()
+    return bh.deploy.firmware, {"path": ("path to read", "read.bundle")}
+
+
+@add("Firmware.initial_state")
+def _() -> Any:
+    return step_of_bundle().initial_state, {"batch_size": ("optional short count", 2)}
+
+
+@add("Firmware.step")
+def _() -> Any:
+    step = step_of_bundle()
+    return step.step, {"state": ("states", step.initial_state(len(inputs()[0]))), "x": ("step of a batch", inputs()[0])}
+
+
+@add("Firmware.run")
+def _() -> Any:
+    return step_of_bundle().run, {"xs": ("sequence of a batch", inputs())}
+
+
+@add("Firmware.write_c")
+def _() -> Any:
+    return step_of_bundle().write_c, {"path": ("path to write", "net.h"), "name": ("identifier", "tiny")}
+
+
 @add("BundledNet.update", x="input")
 def _() -> Any:
     bh.deploy.export_bundle(chip_net(), "read.bundle")

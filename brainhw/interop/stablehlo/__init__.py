@@ -1,6 +1,7 @@
 """One step of a network as a StableHLO program: exported, kept in a file, run without the network's code."""
 
 from brainhw.interop.stablehlo.export import export_step
+from brainhw.interop.stablehlo.ports import Port
 from brainhw.interop.stablehlo.program import StepProgram, load_step
 
-__all__ = ["StepProgram", "export_step", "load_step"]
+__all__ = ["Port", "StepProgram", "export_step", "load_step"]

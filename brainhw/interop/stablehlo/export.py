@@ -18,6 +18,7 @@ from brainhw import _arguments
 from brainhw._files import versions
 from brainhw.interop.stablehlo.program import StepProgram
 from brainhw.interop.stablehlo.safety import faults
+from brainhw.kernel.events import dense_products
 from brainhw.transform.prepare import prepare_net, states_restored, step_limit
 from brainhw.transform.record import advance
 from brainhw.transform.stream_step import Held, StreamStep
@@ -106,6 +107,7 @@ def export_step(
     with (
         brainstate.environ.context(dt=dt),
         jax.disable_jit(False),  # what is exported is a compiled program
+        dense_products(),  # a program for elsewhere calls no compiled loops of this process
         _random_state_restored(),
         states_restored(net, keep_weights=False),
     ):
@@ -121,8 +123,9 @@ def export_step(
         output_units: list[u.Unit | None] = []
 
         def pure(state: dict[str, jax.Array], x: jax.Array) -> tuple[dict[str, jax.Array], Any]:
-            # Keeps constants from being folded: a compiler and a processor may round an exponential differently.
-            constants = jax.lax.optimization_barrier(fixed)
+            # Keeps constants from being folded: a compiler and a processor may round an exponential differently. One
+            # by one, so that JAX drops those that only training reads.
+            constants = tuple(map(jax.lax.optimization_barrier, fixed))
             moved, out, _ = step.pure(tuple(state[name] for name in names), constants, [x])
             leaves, tree = jax.tree.flatten(step.out_tree.unflatten(out), is_leaf=_is_quantity)
             output_units[:] = [_unit(leaf) for leaf in leaves]
@@ -131,7 +134,9 @@ def export_step(
         rest = dict(zip(names, moving, strict=True))
         try:
             with _without_locations():
-                exported = jax.export.export(jax.jit(pure), platforms=chosen)(rest, u.get_mantissa(x))
+                # All states are arguments, also those that a step only writes, such as spikes without recurrence.
+                step_once = jax.jit(pure, keep_unused=True)
+                exported = jax.export.export(step_once, platforms=chosen)(rest, u.get_mantissa(x))
         except (ValueError, NotImplementedError) as error:
             if str(error).startswith(call):
                 raise

@@ -21,8 +21,9 @@ __all__ = ["FILE", "Stored", "digest", "read_program_file", "stored_dtype", "wri
 
 _TAG = "brainhw-step"
 _STATE = "state/"
-# 2: the checksum covers units, dt and versions, too.
-FILE = FileKind("step program", "StepProgram.save", 2)
+# 2: the checksum covers units, dt and versions, too. 3: the file lists arguments and results.
+FILE = FileKind("step program", "StepProgram.save", 3)
+_OLDEST = 2
 
 
 class Stored(NamedTuple):
@@ -35,6 +36,9 @@ class Stored(NamedTuple):
     output_units: tuple[u.Unit | None, ...]
     dt: u.Quantity
     versions: Mapping[str, str]
+    # As `plain_ports` returns them; ``None`` in a file of format 2.
+    arguments: Any
+    results: Any
 
 
 def digest(program: bytes, states: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> str:
@@ -66,6 +70,8 @@ def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) 
         "input_unit": _plain_unit(stored.input_unit),
         "output_units": [_plain_unit(unit) for unit in stored.output_units],
         "versions": dict(stored.versions),
+        "arguments": stored.arguments,
+        "results": stored.results,
     }
     description["sha256"] = digest(stored.program, states, description)
     content: dict[str, Any] = {
@@ -91,10 +97,10 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
     if tag != _TAG or number < 1:
         raise FILE.foreign(what)
     FILE.check_format(number, what)
-    if number < FILE.format:
+    if number < _OLDEST:
         raise ValueError(
-            f"{what} was written by an older brainhw (format {number}, this one reads {FILE.format}), whose checksum "
-            "did not cover units and dt. Export the network again."
+            f"{what} was written by an older brainhw (format {number}, this one reads {_OLDEST} to {FILE.format}), "
+            "whose checksum did not cover units and dt. Export the network again."
         )
     states = {key.removeprefix(_STATE): value for key, value in arrays.items() if key.startswith(_STATE)}
     if description.get("sha256") != digest(program, states, description):
@@ -108,9 +114,10 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
         output_units = tuple(_unit_of(unit) for unit in description["output_units"])
         dt = _plain_number(description["dt_ms"], "dt_ms", positive=True) * u.ms
         input_unit = _unit_of(description["input_unit"])
+        ports = [description[name] if number > _OLDEST else None for name in ("arguments", "results")]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FILE.damaged(what, f"is damaged: {error}") from error
-    return Stored(program, states, state_units, input_unit, output_units, dt, versions), what
+    return Stored(program, states, state_units, input_unit, output_units, dt, versions, *ports), what
 
 
 def _arrays(stream: IO[bytes], what: str) -> tuple[dict[str, np.ndarray], str]:

@@ -2,42 +2,88 @@
 
 from __future__ import annotations
 
-import math
-import re
+import dataclasses
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import jax.export
 
-__all__ = ["faults"]
+from brainhw.interop.stablehlo import reader
+from brainhw.interop.stablehlo.reader import Examined, examine
 
-# A custom call jumps to an address that the process knows by a name: a wrong one reads memory that is not its own and
-# ends Python. No step of the layers of brainhw needs one; products, exponentials and sorting are operations.
-_ALLOWED_CALLS: frozenset[str] = frozenset()
-_CALL = re.compile(r'custom_call\s*@(?:"([^"]*)"|([\w.$-]+))|call_target_name\s*=\s*"([^"]*)"')
-# Operations that wait for other devices or programs, which a step in one process never meets.
-_WAITING = re.compile(
-    r"(?:stablehlo|vhlo|mhlo)\.(infeed|outfeed|send|recv|all_gather|all_reduce|all_to_all|collective_\w+|reduce_scatter"
-    r"|partition_id|replica_id)\b"
-)
-_TENSOR = re.compile(r"tensor<((?:\d+x)+)(?:complex<)?[a-z]+(\d+)")
-# Far more than the weights of a step that a chip or a processor takes; the compiler would claim more at once.
-_LARGEST = 2**31
+__all__ = ["UnreadableError", "faults", "read_apart"]
+
+# Seconds; a program of a hundred megabytes takes two.
+_LONGEST = 60
+# Types by their names in NumPy and in StableHLO.
+_TYPES = {
+    "bool": "i1", "bfloat16": "bf16",
+    **{f"float{bits}": f"f{bits}" for bits in (16, 32, 64)},
+    **{f"int{bits}": f"i{bits}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"ui{bits}" for bits in (8, 16, 32, 64)},
+}  # fmt: skip
 
 
-def faults(exported: jax.export.Exported) -> Iterator[str]:
-    """Yield everything in a program that a step of a network does not have, in a few words each."""
+class UnreadableError(ValueError):
+    """Bytes that jaxlib cannot read as a program."""
+
+
+def faults(exported: jax.export.Exported, examined: Examined | None = None) -> Iterator[str]:
+    """Yield everything in a program that a step of a network does not have, in a few words each.
+
+    Without ``examined`` the program is read in this process, which only one that was made here may be.
+    """
     if exported.nr_devices != 1:
         yield f"it runs on {exported.nr_devices} devices"
-    text = exported.mlir_module()
-    targets = ["".join(found) for found in _CALL.findall(text)]
-    for target in sorted(set(targets) - _ALLOWED_CALLS):
-        yield f"it calls {target!r:.60} outside of itself"
-    # One that is written in another way must not pass unseen.
-    if text.count("custom_call") > len(targets):
-        yield "it calls something outside of itself"
-    for name in sorted(set(_WAITING.findall(text))):
-        yield f"it has the operation {name}, which waits for another program"
-    for lengths, bits in set(_TENSOR.findall(text)):
-        size = math.prod(map(int, lengths.strip("x").split("x"))) * int(bits) // 8
-        if size > _LARGEST:
-            yield f"it has an array of {size} bytes, more than the {_LARGEST} allowed"
+    if exported.ordered_effects or exported.unordered_effects:
+        yield "it has effects besides its results"
+    if examined is None:
+        examined = examine(exported.mlir_module_serialized)
+    yield from examined.faults
+    kept = [exported.in_avals[at] for at in exported.module_kept_var_idx]
+    # A program for several platforms is told first on which one it runs.
+    first = ["tensor<i32>"] if len(exported.platforms) > 1 else []
+    for what, found, known in (
+        ("arguments", examined.arguments, first + list(map(_text, kept))),
+        ("results", examined.results, list(map(_text, exported.out_avals))),
+    ):
+        if found != known:
+            yield f"its main function has other {what} than its description"
+
+
+def _text(aval: Any) -> str:
+    lengths = "".join(f"{length}x" for length in aval.shape)
+    return f"tensor<{lengths}{_TYPES.get(str(aval.dtype), '?')}>"
+
+
+def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Examined]:
+    """Read the program in a process of its own; return it with bytecode that jaxlib wrote anew, and what it is.
+
+    Raises `UnreadableError` for bytes that jaxlib cannot read, or that end the process.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-P", reader.__file__]
+    try:
+        done = subprocess.run(
+            command,
+            input=exported.mlir_module_serialized,
+            capture_output=True,
+            check=False,
+            timeout=_LONGEST,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        raise UnreadableError(f"reading it takes more than {_LONGEST} s") from None
+    if done.returncode < 0:
+        raise UnreadableError(f"reading it ended a process with signal {-done.returncode}")
+    line, _, bytecode = done.stdout.partition(b"\n")
+    if done.returncode or not line:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise UnreadableError(lines[-1][:200])
+    found, arguments, results = json.loads(line)
+    examined = Examined(found, arguments, results, bytecode)
+    return dataclasses.replace(exported, mlir_module_serialized=bytecode), examined

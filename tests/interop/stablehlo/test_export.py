@@ -419,10 +419,10 @@ def test_a_file_of_another_kind_is_refused(made, tmp_path: Path) -> None:
         load_step(3)
     content = dict(np.load(made["LIF"][1]))
     for change, words in (
-        ({"description": np.array('{"format": "brainhw-step/3"}')}, "was written by a newer brainhw"),
+        ({"description": np.array('{"format": "brainhw-step/4"}')}, "was written by a newer brainhw"),
         (
             {"description": np.array('{"format": "brainhw-step/1"}')},
-            r"was written by an older brainhw \(format 1, this one reads 2\)",
+            r"was written by an older brainhw \(format 1, this one reads 2 to 3\)",
         ),
         (
             {"description": np.array('{"format": "brainhw-step/2"}')},

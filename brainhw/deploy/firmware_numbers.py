@@ -1,0 +1,113 @@
+"""The numbers of a bundle that a step needs: charges by code, leak factors, thresholds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import brainunit as u
+import numpy as np
+
+from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
+from brainhw.deploy.bundle_content import BundleContent, Codes
+from brainhw.deploy.bundled_net import BundledNet
+from brainhw.deploy.survey import INPUT
+from brainhw.kernel.quantize import lowest_code, stored_grid
+from brainhw.nn import chip_weights
+from brainhw.transform.prepare import prepare_net
+
+__all__ = ["Charges", "LayerNumbers", "Numbers", "numbers_of"]
+
+
+class Charges(NamedTuple):
+    """Charge of each connection in fC, float32 ``[N_in, N]``, or ``[N]`` one-to-one.
+
+    On the nominal chip ``values`` is ``table[codes - lowest]``. With mismatch every connection has its own charge, and
+    ``table`` is ``None``.
+    """
+
+    codes: np.ndarray
+    values: np.ndarray
+    table: np.ndarray | None
+    lowest: int
+
+
+class LayerNumbers(NamedTuple):
+    """A layer with the synapse before it; ``source`` is the number of the layer before, ``None`` for the input."""
+
+    path: str
+    source: int | None
+    charges: Charges
+    recurrent: Charges | None
+    leak: np.ndarray
+    V_th: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """Number of neurons."""
+        return len(self.leak)
+
+    @property
+    def one_to_one(self) -> bool:
+        """Whether each input drives one neuron, as in the frontend."""
+        return self.charges.values.ndim == 1
+
+
+class Numbers(NamedTuple):
+    """A network: layers in the order of a step, all numbers float32; membranes in mV."""
+
+    layers: tuple[LayerNumbers, ...]
+    output: int
+    n_in: int
+    per_C: np.float32
+    subtracts: bool
+    chip: str
+    dt_ms: float
+
+
+def numbers_of(content: BundleContent, net: BundledNet, call: str) -> Numbers:
+    """Return the numbers of a bundle and of its network, or raise if a step of another kind or precision needs them."""
+    chip = content.chip
+    if chip.family not in (H1V1_FAMILY.name, H1V2_FAMILY.name):
+        raise ValueError(
+            f"{call}: the step of the chip family {chip.family!r} is not known here; expected "
+            f"{H1V1_FAMILY.name!r} or {H1V2_FAMILY.name!r}. Export the net with export_step instead."
+        )
+    prepare_net(net)
+    weights = chip_weights(net)
+    places = {wire.layer: at for at, wire in enumerate(content.wires)}
+    layers = []
+    for wire in content.wires:
+        layer, module = content.layers[wire.layer], net._at(wire.layer)
+        codes = {wire.synapse: content.synapses[wire.synapse].weight, wire.layer: layer.recurrent}
+        charges = {
+            path: None if held is None else _charges(held, weights[path].effective.charge.value, content)
+            for path, held in codes.items()
+        }
+        incoming = charges[wire.synapse]
+        assert incoming is not None
+        layers.append(
+            LayerNumbers(
+                wire.layer,
+                None if wire.source == INPUT else places[wire.source],
+                incoming,
+                charges[wire.layer],
+                np.asarray(module.decay(content.dt), np.float32),
+                np.asarray(module.threshold().to(u.mV).mantissa, np.float32),
+            )
+        )
+    per_C = np.float32(1) / np.float32(chip.C.to(u.ffarad).mantissa)
+    subtracts = chip.reset == "subtract"
+    dt = float(content.dt.to(u.ms).mantissa)
+    return Numbers(tuple(layers), places[content.output], content.n_in, per_C, subtracts, chip.name, dt)
+
+
+def _charges(codes: Codes, charge: u.Quantity, content: BundleContent) -> Charges:
+    values = np.asarray(charge.to(u.fcoulomb).mantissa, np.float32)
+    grid = stored_grid(content.chip, codes.bits)
+    lowest = lowest_code(grid)
+    every = np.arange(lowest, grid.largest_code + 1, dtype=np.int32)
+    table = np.array(content.chip.charge(grid.values(every, np.float32)).to(u.fcoulomb).mantissa, np.float32)
+    # The charges of the net itself: XLA may round the curve of a longer array otherwise.
+    table[codes.values - lowest] = values
+    same = np.array_equal(table[codes.values - lowest], values)
+    return Charges(codes.values, values, table if same else None, lowest)

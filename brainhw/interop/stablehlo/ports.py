@@ -1,0 +1,78 @@
+"""Arguments and results of a step program, in the order of its main function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import brainunit as u
+import jax
+import jax.export
+
+from brainhw._arguments import unit_name
+
+__all__ = ["Port", "argument_ports", "plain_ports", "result_ports"]
+
+
+class Port(NamedTuple):
+    """One argument or result of a program, a plain array.
+
+    Attributes
+    ----------
+    kind : {'platform', 'state', 'input', 'output'}
+        ``'platform'`` is the number of the platform in ``StepProgram.platforms``, the first argument of a program for
+        several of them.
+    name : str
+        Name of the state, ``"x"`` for the input, ``"y"`` for the output, with the place of each array in it if there
+        are several, such as ``"y[0]"``.
+    shape : tuple of int
+        Shape of the array.
+    dtype : str
+        Number type, such as ``"float32"``.
+    unit : Unit or None
+        Unit of the numbers, ``None`` without one.
+    """
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    unit: u.Unit | None
+
+
+def argument_ports(
+    exported: jax.export.Exported, state_units: Mapping[str, u.Unit | None], input_unit: u.Unit | None
+) -> tuple[Port, ...]:
+    """Return the arguments of the main function; a program of older files lacks states that a step only writes."""
+    (state, _), _ = exported.in_tree.unflatten(exported.in_avals)
+    # JAX sorts a dict by its keys.
+    names: list[tuple[str, str, u.Unit | None]] = [("state", name, state_units[name]) for name in sorted(state)]
+    names += [("input", "x", input_unit)]
+    ports = [_port(*one, aval) for one, aval in zip(names, exported.in_avals, strict=True)]
+    first = (Port("platform", "platform", (), "int32", None),) if len(exported.platforms) > 1 else ()
+    return (*first, *(ports[at] for at in exported.module_kept_var_idx))
+
+
+def result_ports(
+    exported: jax.export.Exported,
+    state_units: Mapping[str, u.Unit | None],
+    output_units: Sequence[u.Unit | None],
+) -> tuple[Port, ...]:
+    """Return the results of the main function."""
+    state, output = exported.out_tree.unflatten(range(len(exported.out_avals)))
+    places = [f"y{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(output)]
+    names = [("state", name, state_units[name]) for name in sorted(state)]
+    names += [("output", place, unit) for place, unit in zip(places, output_units, strict=True)]
+    return tuple(_port(*one, aval) for one, aval in zip(names, exported.out_avals, strict=True))
+
+
+def plain_ports(ports: Sequence[Port]) -> list[dict[str, Any]]:
+    """Return ports as a file lists them: dicts of strings and numbers."""
+    return [
+        {**port._asdict(), "shape": list(port.shape), "unit": None if port.unit is None else unit_name(port.unit)}
+        for port in ports
+    ]
+
+
+def _port(kind: str, name: str, unit: u.Unit | None, aval: Any) -> Port:
+    return Port(kind, name, tuple(aval.shape), str(aval.dtype), unit)
