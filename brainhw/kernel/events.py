@@ -53,17 +53,6 @@ def _is_usable() -> bool:
     return True
 
 
-def has_event_loops() -> bool:
-    """Return whether products of spikes use compiled loops: numba is installed, and one CPU is the only device.
-
-    The environment variable ``BRAINHW_EVENTS=0`` switches them off.
-    """
-    if os.environ.get("BRAINHW_EVENTS", "1") == "0":
-        return False
-    # XLA cannot share a call of the loops out over several devices.
-    return jax.default_backend() == "cpu" and jax.device_count() == 1 and _is_usable()
-
-
 _only_dense: ContextVar[bool] = ContextVar("brainhw_only_dense_products", default=False)
 
 
@@ -75,6 +64,17 @@ def dense_products() -> Iterator[None]:
         yield
     finally:
         _only_dense.reset(token)
+
+
+def has_event_loops() -> bool:
+    """Return whether compiled loops are used: numba is installed, and one CPU is the only device.
+
+    The environment variable ``BRAINHW_EVENTS=0`` switches them off, and so does :func:`dense_products`.
+    """
+    if _only_dense.get() or os.environ.get("BRAINHW_EVENTS", "1") == "0":
+        return False
+    # XLA cannot share a call of the loops out over several devices.
+    return jax.default_backend() == "cpu" and jax.device_count() == 1 and _is_usable()
 
 
 def event_product(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -90,7 +90,7 @@ def event_outer(x: jax.Array, g: jax.Array) -> jax.Array:
 def _pays(x: jax.Array, other: jax.Array, multiplications: int) -> bool:
     same = x.dtype == other.dtype and x.dtype in (jnp.float32, jnp.float64)
     fits = x.shape[1] <= _MOST_INPUTS and other.shape[1] >= _LEAST_OUTPUTS and multiplications >= _LEAST
-    return bool(same and fits and not _only_dense.get() and has_event_loops())
+    return bool(same and fits and has_event_loops())
 
 
 def _is_sparse(x: jax.Array) -> jax.Array:

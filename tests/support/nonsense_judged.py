@@ -124,7 +124,6 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "event array": (("events",), "a structured array with t and x"),
     "module order": (("None",), "the default"),
     "unit of time": (("unit",), "a unit of time"),
-    "optional positive ms": (("None",), "the default"),
     "signed ms": (("Quantity -1 ms", "Quantity 0 ms"), "the clock of a recording may begin before zero"),
     "optional signed ms": (("None", "Quantity -1 ms", "Quantity 0 ms"), "the default, or any time"),
     # Random keys.
