@@ -465,6 +465,14 @@ def _() -> Any:
     }  # fmt: skip
 
 
+@add("StateDictNet.update", x="input")
+def _() -> Any:
+    state = {**FC, "lif.beta": np.array(0.9), "lif.threshold": np.array(1.0), "lif.reset_mechanism_val": np.array(1)}
+    net = bh.interop.state_dicts.from_snntorch(state, 1.0 * u.ms)
+    bh.prepare_net(net, 2)
+    return net.update, {"x": ("plain input", inputs()[0])}
+
+
 for kind, node in (("norse", "LIFCell"), ("spikingjelly", "LIFNode")):
 
     @add(f"interop.state_dicts.from_{kind}")
