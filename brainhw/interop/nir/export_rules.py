@@ -11,6 +11,7 @@ import numpy as np
 
 from brainhw.chip import LinearCharge
 from brainhw.interop.nir.building import Codes, Export, Weights, register_export
+from brainhw.interop.nir.image_export import ImageGain, image_gain
 from brainhw.interop.nir.node_kinds import metadata
 from brainhw.interop.nir.parts import BiasedSynapse, Gain, IFLayer, Integrator
 from brainhw.interop.nir.steps import below, tau_of
@@ -64,9 +65,11 @@ def lif_synapse(module: Any, at: Export) -> Weights:
     return Weights(_numbers(module.weight.value, at.weight_unit).T, _bias(module, at))
 
 
-@register_export(Gain)
-def gain(module: Any, at: Export) -> Weights:
+@register_export(Gain, images=True)
+def gain(module: Any, at: Export) -> Weights | ImageGain | None:
     """Return one factor per channel, which goes into the nodes around it."""
+    if len(module.in_size) > 1:
+        return image_gain(module.factor.value, module.bias, at)
     return Weights(_numbers(module.factor.value, at.weight_unit), _bias(module, at))
 
 
@@ -126,7 +129,7 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
 # Layers with a reset
 
 
-@register_export(LIFLayer)
+@register_export(LIFLayer, images=True)
 def lif_layer(module: Any, at: Export) -> str | None:
     """Add LIF, or LI and Threshold for a membrane that never resets."""
     # The reset of a chip is fixed, so this advice is for ideal layers only.
@@ -145,13 +148,13 @@ def chip_layer(module: Any, at: Export) -> str | None:
     return None if at.refused else _leaky_firing(module, at, module.chip_tau.value)
 
 
-@register_export(IFLayer)
+@register_export(IFLayer, images=True)
 def if_layer(module: Any, at: Export) -> str | None:
     """Add IF: the input of a step is a voltage step, so R or the weights carry 1/dt."""
     _check_firing(module, at)
     if at.refused:
         return None
-    zeros = np.zeros(module.out_size[-1])
+    zeros = at.per_neuron(0.0)
     factor, r = np.full_like(zeros, 1 / at.seconds), np.ones_like(zeros)
     if at.options.gain == "R":
         factor, r = r, factor
@@ -205,21 +208,21 @@ def readout(module: Any, at: Export) -> str:
     """Add a matrix and LI."""
     tau = current_value(module.tau)
     leaky = _leaky(u.math.exp(-at.options.dt / tau), tau, module, at)
-    matrix = np.asarray(module.weight.value, float).T * leaky.factor[:, None]
+    matrix, source = at.columns(np.asarray(module.weight.value, float).T * leaky.factor[:, None])
     weight = at.nir.Linear(weight=matrix)
     if module.bias is not None:
         weight = at.nir.Affine(weight=matrix, bias=np.asarray(module.bias.value, float) * leaky.factor)
-    name = at.add(weight, at.source(), suffix="weight", kind=type(module).__name__)
+    name = at.add(weight, source, suffix="weight", kind=type(module).__name__)
     node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=np.zeros_like(leaky.beta))
     return at.add(node, name, **_notes(module))
 
 
-@register_export(Integrator)
+@register_export(Integrator, images=True)
 def integrator(module: Any, at: Export) -> str:
     """Add LI, whose v_leak makes the constant."""
     leaky = _leaky(module.beta, None, module, at)
-    node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=np.asarray(module.bias, float) / (1 - leaky.beta))
-    return at.add(node, at.source(np.asarray(module.gain, float) * leaky.factor), **_notes(module))
+    node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=at.per_neuron(module.bias) / (1 - leaky.beta))
+    return at.add(node, at.source(at.per_neuron(module.gain) * leaky.factor), **_notes(module))
 
 
 # Current-based layers
@@ -339,21 +342,18 @@ def frontend(module: Any, at: Export) -> None:
 
 def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
     """Return the leak of a layer: the share as it runs with, and its time constant, derived if not given."""
-    shape = (module.out_size[-1],)
     # The layer's own float32 share, so that a constant current settles where the equation says.
-    beta = np.broadcast_to(_plain(share), shape)
+    beta = at.per_neuron(_plain(share))
     if tau is None or at.options.how != "exact":
         tau = tau_of(beta, at.seconds, at.options.how)
     else:
-        tau = _plain(tau.to(u.ms).mantissa) / 1000
-    # A copy, since the view of a single number is read-only.
-    return Leaky(beta, np.broadcast_to(tau, shape).copy(), *at.gains(beta))
+        tau = at.per_neuron(_plain(tau.to(u.ms).mantissa) / 1000)
+    return Leaky(beta, tau, *at.gains(beta))
 
 
 def _threshold(module: Any, at: Export) -> np.ndarray:
     """Return thresholds ``[N]`` for a graph, just below those of the layer: NIR fires above, brainhw at them."""
-    V_th = below(_numbers(module.threshold(), u.mV))
-    return np.broadcast_to(V_th, (module.out_size[-1],)) / at.options.millivolts
+    return at.per_neuron(below(_numbers(module.threshold(), u.mV))) / at.options.millivolts
 
 
 def _notes(module: Any) -> dict[str, Any]:

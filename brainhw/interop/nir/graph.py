@@ -9,7 +9,8 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.node_kinds import NODES, check_node, kind_of, shapes_of
+from brainhw.interop.nir.node_kinds import NODES, Shape, check_node, kind_of
+from brainhw.interop.nir.shapes import infer_shapes
 
 __all__ = ["Feed", "FlatGraph", "read_graph"]
 
@@ -19,12 +20,16 @@ Edge = tuple[str, str]
 
 
 class FlatGraph(NamedTuple):
-    """Nodes without nesting in the order in which they step, what feeds each, and the names of input and output."""
+    """Nodes without nesting in the order in which they step, what feeds each, and the names of input and output.
+
+    ``shapes`` holds the shapes of input and output of every node.
+    """
 
     nodes: dict[str, Any]
     feeds: dict[str, list[Feed]]
     input: str
     output: str
+    shapes: dict[str, tuple[Shape, Shape]]
 
     def feeds_one(self, name: str) -> bool:
         """Return whether a node feeds one other node only."""
@@ -38,7 +43,8 @@ def read_graph(graph: Any, problems: Problems) -> FlatGraph:
     first, last = _flatten(graph, "", nodes, edges, problems)
     for name, node in nodes.items():
         check_node(name, node, problems)
-    _check_edges(nodes, edges, first, last, problems)
+    shapes = infer_shapes(nodes, edges, problems)
+    _check_edges(nodes, edges, shapes, first, last, problems)
     # Without sound nodes and edges a search for cycles would name problems that are not there.
     problems.raise_any()
     assert first is not None
@@ -58,7 +64,7 @@ def read_graph(graph: Any, problems: Problems) -> FlatGraph:
         order = []
     problems.raise_any()
     feeds = {name: [(a, (a, b) in late) for a, b in edges if b == name] for name in order}
-    return FlatGraph({name: nodes[name] for name in order}, feeds, first, last)
+    return FlatGraph({name: nodes[name] for name in order}, feeds, first, last, shapes)
 
 
 def _flatten(
@@ -105,7 +111,12 @@ def _end(graph: Any, kind: str, prefix: str, problems: Problems) -> str | None:
 
 
 def _check_edges(
-    nodes: dict[str, Any], edges: list[Edge], first: str | None, last: str | None, problems: Problems
+    nodes: dict[str, Any],
+    edges: list[Edge],
+    shapes: dict[str, tuple[Shape, Shape]],
+    first: str | None,
+    last: str | None,
+    problems: Problems,
 ) -> None:
     for name, node in nodes.items():
         kind, is_fed = kind_of(node), any(b == name for _, b in edges)
@@ -116,7 +127,7 @@ def _check_edges(
         if name != last and not any(a == name for a, _ in edges):
             problems.add(name, kind, "feeds nothing; connect it or remove it.")
     for a, b in edges:
-        gives, takes = shapes_of(nodes[a])[1], shapes_of(nodes[b])[0]
+        gives, takes = shapes[a][1], shapes[b][0]
         if gives is not None and takes is not None and gives != takes:
             what = f"{kind_of(nodes[a])} -> {kind_of(nodes[b])}"
             problems.add(f"the edge {a} -> {b}", what, f"joins shape {gives} to shape {takes}; they must be the same.")
