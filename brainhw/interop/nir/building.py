@@ -309,8 +309,9 @@ class GraphBuilder:
                 )
                 continue
             images = [size for size in (call.size_in, call.size_out) if len(size) > 1]
-            if images and rule not in _OF_IMAGES and rule in _export_rule.registry.values():
-                self._refuse_images(call, rule, images[0])
+            if images and rule not in _OF_IMAGES and rule is not _export_rule.registry[object]:
+                self._refuse_images(call, images[0])
+                continue
             for target in self.wiring.targets(call.path):
                 at = Export(self, call, target)
                 try:
@@ -420,7 +421,7 @@ class GraphBuilder:
         # A unit that is put on between two modules, as in `x * u.mV`, is that of the numbers of the network.
         return self._size_of_one(self.wiring.given.unit if path == INPUT else self.wiring.calls[path].gives)
 
-    def _refuse_images(self, call: Call, rule: Rule, size: tuple[int, ...]) -> None:
+    def _refuse_images(self, call: Call, size: tuple[int, ...]) -> None:
         why = (
             f"works on values of shape {size}, which NIR knows for neurons, convolution, pooling and Flatten only; put "
             "brainstate.nn.Flatten before it."

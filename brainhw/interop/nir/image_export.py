@@ -11,7 +11,7 @@ import numpy as np
 
 from brainhw.interop.nir.building import Export, Linear, register_export
 from brainhw.interop.nir.image_parts import Convolution, Pooling
-from brainhw.interop.nir.layouts import flat_order
+from brainhw.interop.nir.layouts import counted_from_end, flat_order
 from brainhw.interop.nir.windows import Window
 
 __all__ = ["ImageGain", "image_gain"]
@@ -109,11 +109,8 @@ def imported_convolution(module: Convolution, at: Export) -> _Conv | None:
 @register_export(brainstate.nn.AvgPool2d, images=True)
 def mean(module: Any, at: Export) -> str | None:
     """Add AvgPool2d; refuse a mean that leaves out the padding."""
-    size = at.call.size_in
-    axis = module.channel_axis
-    if axis is not None and axis >= 0:
-        axis -= len(size) + at.call.batched
-    if len(size) != 3 or axis not in (-1, -3):
+    size, axis = at.call.size_in, module.channel_axis
+    if len(size) != 3 or axis is None or counted_from_end(axis, at.call) not in (-1, -3):
         at.refuse(
             f"takes shape {size} with channel_axis={module.channel_axis}; NIR pools [channels, height, width]: pass "
             "channel_axis=-1 or -3 and images of three axes."

@@ -21,6 +21,8 @@ __all__ = ["Convolution", "Pooling"]
 class _OfImages(SequenceSynapse, brainstate.nn.Module):
     """A function of images ``[..., channels, *space]``; every leading axis is free."""
 
+    channels_last = False
+
     def __init__(self, in_size: tuple[int, ...], channels: int, window: Window) -> None:
         super().__init__()
         self.in_size, self.window = tuple(in_size), window

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import brainstate
 import numpy as np
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.image_parts import Convolution, Pooling
 from brainhw.interop.nir.wiring import Call
 
-__all__ = ["channels_last", "flat_order", "to_file"]
+__all__ = ["channels_last", "counted_from_end", "flat_order", "to_file"]
 
 
 def channels_last(calls: Iterable[Call], problems: Problems) -> bool:
@@ -32,17 +30,16 @@ def channels_last(calls: Iterable[Call], problems: Problems) -> bool:
 
 def _is_last(call: Call) -> bool | None:
     """Return whether a module has the channels last; ``None`` if it tells nothing of images."""
-    module = call.module
-    if isinstance(module, (Convolution, Pooling)):
-        return False
-    if isinstance(module, (brainstate.nn.Conv1d, brainstate.nn.Conv2d)):
-        return not getattr(module, "channel_first", False)
-    if isinstance(module, brainstate.nn.AvgPool2d) and len(call.size_in) == 3:
-        axis = module.channel_axis
-        if axis is not None and axis >= 0:
-            axis -= len(call.size_in) + call.batched
-        return {-1: True, -3: False}.get(axis)
-    return None
+    last = getattr(call.module, "channels_last", None)  # of a convolution
+    if isinstance(last, bool):
+        return last
+    axis = getattr(call.module, "channel_axis", None)  # of a pooling
+    return None if axis is None else {-1: True, -len(call.size_in): False}.get(counted_from_end(axis, call))
+
+
+def counted_from_end(axis: int, call: Call) -> int:
+    """Return an axis of the input of a call, which counts the batch, as a negative number."""
+    return axis if axis < 0 else axis - len(call.size_in) - call.batched
 
 
 def to_file(values: np.ndarray, last: bool) -> np.ndarray:
