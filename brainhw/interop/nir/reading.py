@@ -38,8 +38,8 @@ def from_nir(
 
     so that :math:`(1 - \beta) R` goes into the weights of the layers of brainhw, for any ``R``. Both equations of
     ``CubaLIF`` are solved together. Supported nodes: ``Input``, ``Output``, ``NIRGraph``, ``Affine``, ``Linear``,
-    ``Scale``, ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and
-    ``CubaLIF``.
+    ``Scale``, ``Conv1d``, ``Conv2d``, ``SumPool2d``, ``AvgPool2d``, ``Flatten``, ``Delay`` of whole steps,
+    ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and ``CubaLIF``. Images have their channels first.
 
     Parameters
     ----------
