@@ -139,7 +139,7 @@ def lif_layer(module: Any, at: Export) -> str | None:
     """Add LIF, or CubaLIF behind a current, or LI and Threshold for a membrane that never resets."""
     # The reset of a chip is fixed, so this advice is for ideal layers only.
     _check_firing(module, at, fix="build it with reset='zero', or ")
-    if isinstance(at.source_module, CubaCurrent):
+    if hasattr(at.source_module, "cuba_order"):
         return None if at.refused else _behind_current(module, at, current_value(module.tau))
     return None if at.refused else _leaky_firing(module, at, current_value(module.tau))
 
@@ -159,13 +159,14 @@ def chip_layer(module: Any, at: Export) -> str | None:
 def cuba_current(module: Any, at: Export) -> Weights | None:
     """Hand the input on: the neuron behind it writes both equations in one node."""
     behind = at.targets
-    single = len(behind) == 1 and isinstance(behind[0], (LIFLayer, Integrator)) and not isinstance(behind[0], IFLayer)
+    # The rules of these two classes look for a current behind them; any other module would take its input for voltages.
+    single = [type(target).__name__ for target in behind] in (["LIFLayer"], ["Integrator"])
     if not single or getattr(behind[0], "topology", "FF") != "FF" or getattr(behind[0], "reset", "zero") == "none":
         at.refuse("is the current of CubaLIF or CubaLI neurons, but feeds no LIFLayer or Integrator alone.")
         return None
-    order = at.options.cuba_order or module.order
-    if order != module.order:
-        at.refuse(f"steps in the order {module.order!r}; leave cuba_order={order!r} out.")
+    order = at.options.cuba_order or module.cuba_order
+    if order != module.cuba_order:
+        at.refuse(f"steps in the order {module.cuba_order!r}; leave cuba_order={order!r} out.")
     elif order == "together" and at.options.how != "exact":
         at.refuse("solves both equations together, which forward Euler does not; pass discretisation='exact'.")
     return None if at.refused else Weights(np.ones(module.in_size[-1]))
@@ -173,12 +174,12 @@ def cuba_current(module: Any, at: Export) -> Weights | None:
 
 def _behind_current(module: Any, at: Export, tau: Any) -> str:
     """Add CubaLIF, or CubaLI, for a membrane that a CubaCurrent drives."""
-    current, fires = at.source_module, isinstance(module, LIFLayer)
+    current, fires = at.source_module, at.call.takes != u.UNITLESS
     leaky = _leaky(module.decay(at.options.dt) if fires else module.beta, tau, module, at)
     share = _plain(current.beta)
     syn = Leaky(share, tau_of(share, at.seconds, at.options.how), *at.gains(share))
     one = at.options.millivolts if fires else 1.0
-    if current.order == "together":
+    if current.cuba_order == "together":
         # The two are solved with R and w_in themselves, so the factors stay in them.
         r, w_in, factor = _plain(current.r), _plain(current.w_in), np.ones_like(share)
     else:
@@ -189,9 +190,9 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
     # The current takes plain numbers; what feeds it is scaled as for a membrane of the same unit.
     source = at.source(factor * one, voltage=True) if fires else at.source(factor)
     if not fires:
-        return at.add(at.nir.CubaLI(**arrays), source, order=current.order, **_notes(module))
+        return at.add(at.nir.CubaLI(**arrays), source, order=current.cuba_order, **_notes(module))
     node = at.nir.CubaLIF(v_threshold=_threshold(module, at), v_reset=np.zeros_like(share), **arrays)
-    return at.add(node, source, order=current.order, reset=module.reset, **_notes(module))
+    return at.add(node, source, order=current.cuba_order, reset=module.reset, **_notes(module))
 
 
 @register_export(IFLayer)
@@ -275,7 +276,7 @@ def readout(module: Any, at: Export) -> str:
 @register_export(Integrator)
 def integrator(module: Any, at: Export) -> str | None:
     """Add LI, whose v_leak makes the constant, I for one without leak, or CubaLI behind a current."""
-    if isinstance(at.source_module, CubaCurrent):
+    if hasattr(at.source_module, "cuba_order"):
         return _behind_current(module, at, None)
     beta, gain = _plain(module.beta), _plain(module.gain)
     if np.any(beta == 1):

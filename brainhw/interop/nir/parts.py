@@ -126,7 +126,7 @@ class CubaCurrent(_Stepping):
         super().__init__(len(beta))
         self.beta, self.into = _held(beta), _held((1 - beta) * w_in)
         self.held, self.direct, self.bias = _held(held), _held(direct), _held(bias)
-        self.unit, self.order = unit, order
+        self.unit, self.cuba_order = unit, order
         # What an export writes again; the drive needs neither.
         self.w_in, self.r = w_in, r
 
@@ -135,7 +135,7 @@ class CubaCurrent(_Stepping):
         old = self.I_syn.value
         self.I_syn.value = new = self.beta * old + self.into * x
         # With both equations solved together the factors count the old current and the input.
-        current = new if self.order == "current-first" else old
+        current = new if self.cuba_order == "current-first" else old
         added = self.held * current + self.direct * x + self.bias
         return added if self.unit == u.UNITLESS else added * self.unit
 
