@@ -350,6 +350,8 @@ def _as_cuba_lif(module: Any, at: Export) -> str:
 def adaptive(module: Any, at: Export) -> str | None:
     """Add the same, and an LI that the spikes drive back into the membrane: the after-hyperpolarisation."""
     _check_current_based(module, at)
+    if at.options.cuba_order is not None:
+        at.refuse("adds an after-hyperpolarisation to its current, and CubaLIF has none; leave cuba_order out.")
     if at.refused:
         return None
     name, into = _current_based(module, at)
