@@ -29,11 +29,13 @@ class FlatGraph(NamedTuple):
     feeds: dict[str, list[Feed]]
     input: str
     output: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...]
+    # How many nodes each node feeds.
+    fan_out: dict[str, int]
 
     def feeds_one(self, name: str) -> bool:
         """Return whether a node feeds one other node only."""
-        return sum(source == name for sources in self.feeds.values() for source, _ in sources) == 1
+        return self.fan_out[name] == 1
 
 
 class _Parts:
@@ -82,9 +84,11 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
         order = []
     problems.raise_any()
     feeds: dict[str, list[Feed]] = {name: [] for name in order}
+    fan_out = dict.fromkeys(order, 0)
     for a, b in edges:
         feeds[b].append((a, (a, b) in late))
-    return FlatGraph({name: nodes[name] for name in order}, feeds, first, last, tuple(warnings))
+        fan_out[a] += 1
+    return FlatGraph({name: nodes[name] for name in order}, feeds, first, last, tuple(warnings), fan_out)
 
 
 def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> tuple[str | None, str | None]:
@@ -107,7 +111,8 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
         where = f"the edge {' -> '.join(map(str, edge))}"
         missing = [str(name) for name in edge if name not in graph.nodes]
         if len(edge) != 2 or missing:
-            problems.add(where, "dangling", f"names {', '.join(missing)}, which is not in the graph; remove it.")
+            fault = f"names {', '.join(missing)}, which is not in the graph" if missing else "is not a pair of names"
+            problems.add(where, "dangling", f"{fault}; remove it.")
             for name in edge:
                 ends = inner.get(name, (f"{prefix}{name}",))
                 parts.excused.update(end for end in ends if end is not None)
