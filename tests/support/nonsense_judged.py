@@ -88,6 +88,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     # Quantities.
     "optional window": (("None",), "the default"),
     "optional positive mV": (("None",), "the default"),
+    "optional positive ms": (("None",), "the default"),
     "optional fit": (("None",), "the default"),
     "optional settings": (("None",), "found by the time constants"),
     "optional line": (("None", "'False'", "'abc'", "'3'"), "one line of text, or the default"),

@@ -373,6 +373,8 @@ def _() -> Any:
         **net(lif_net), "dt": ("positive ms", 1.0 * u.ms), "voltage_unit": ("voltage unit", u.mV),
         "reset": ("choice", "exact"), "discretisation": ("choice", "exact"), "gain": ("choice", "weights"),
         "weights": ("choice", "float"), "clamp": ("choice", "check"), "sample": ("optional data", inputs()),
+        "cuba_order": ("optional choice", None), "if_input": ("choice", "per-second"),
+        "as_dt": ("optional positive ms", 0.1 * u.ms), "compatible": ("optional choice", "1.0.4"),
     }  # fmt: skip
 
 
@@ -381,7 +383,8 @@ def _() -> Any:
     return nir.from_nir, {
         "graph": ("graph", nir.to_nir(lif_net(), dt=1.0 * u.ms)), "dt": ("positive ms", 1.0 * u.ms),
         "voltage_unit": ("optional voltage unit", u.mV), "discretisation": ("optional choice", None),
-        "reset": ("optional choice", None),
+        "reset": ("optional choice", None), "cuba_order": ("optional choice", None),
+        "if_input": ("optional choice", None),
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from brainhw import _arguments, _records
 from brainhw._version import __version__
 from brainhw.interop.nir.errors import Problems
 from brainhw.interop.nir.layouts import channels_last, to_file
-from brainhw.interop.nir.node_kinds import metadata, unused
+from brainhw.interop.nir.node_kinds import metadata, noted, stretched, unused
 from brainhw.interop.nir.steps import Options
 from brainhw.interop.nir.wiring import INPUT, Call, Wiring
 
@@ -95,12 +95,13 @@ class Export:
         A module that it feeds; ``None`` is the output of the network. A synapse is exported once for each.
     options : Options
         ``dt``, ``seconds``, ``millivolts`` (what 1 in the graph is), ``how`` (``'exact'`` or ``'euler'``), ``reset``
-        (``'exact'`` or ``'continuous'``), ``gain`` (``'weights'`` or ``'R'``) and ``weights`` (``'float'`` or
-        ``'codes'``).
+        (``'exact'`` or ``'continuous'``), ``gain`` (``'weights'`` or ``'R'``), ``weights`` (``'float'`` or
+        ``'codes'``), ``cuba_order``, ``if_input`` and ``if_seconds`` (the factor of the input of an ``IF`` node).
     nir : module
         The package ``nir``.
     seconds : float
-        The time step in seconds.
+        The time step of the network in seconds. The graph multiplies ``tau``, ``tau_mem``, ``tau_syn`` and ``delay`` of
+        all nodes by ``as_dt/dt`` afterwards.
     refused : bool
         Whether :meth:`refuse` was called.
     channels_last : bool
@@ -119,6 +120,12 @@ class Export:
     def weight_unit(self) -> u.Unit:
         """Unit of a weight: that of the output over that of the input, with mV for voltages."""
         return self.call.gives / self.call.takes
+
+    @property
+    def source_module(self) -> Any:
+        """The module that feeds this one; ``None`` is the input of the network."""
+        call = self._builder.wiring.calls.get(self.call.source)
+        return None if call is None else call.module
 
     @property
     def targets(self) -> list[Any]:
@@ -200,6 +207,12 @@ class Export:
 
 @functools.singledispatch
 def _export_rule(module: Any, at: Export) -> str | Weights | Linear | None:
+    if "conv" in type(module).__name__.lower():
+        at.refuse(
+            "is a convolution of a class that to_nir has no rule for; use Conv1d or Conv2d of brainstate.nn, or "
+            "register its class with brainhw.interop.nir.register_export."
+        )
+        return None
     at.refuse(
         "has no NIR form; use synapses, layers and readouts of brainhw, or Linear, Conv1d, Conv2d, AvgPool2d and "
         "Flatten of brainstate.nn, or register its class with brainhw.interop.nir.register_export."
@@ -287,6 +300,7 @@ class GraphBuilder:
         self.nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": self._file_shape(wiring.size_in)})}
         self.edges: list[tuple[str, str]] = []
         self.clamped: dict[str, Any] = {}
+        self.wrote_codes = False
         self._names: dict[str, str] = {INPUT: INPUT}
         self._weights: dict[tuple[str, int], Weights | Linear] = {}
         self.orders: dict[str, np.ndarray] = {}
@@ -335,22 +349,32 @@ class GraphBuilder:
     def graph(self, chip: str | None) -> Any:
         """Return the whole graph, with notes of how it was made; no reader needs them."""
         last = self.source(self.wiring.output, None, 1.0, self._size_of_one(self.wiring.returned.unit))
+        if self.options.weights == "codes" and not self.wrote_codes:
+            words = "has no synapse whose weights are whole numbers on a chip; pass weights='float'."
+            self.problems.add("the network", "weights='codes'", words)
+            self.problems.raise_any()
         self.nodes["output"] = self.nir.Output(output_type={"output": self._file_shape(self.wiring.size_out)})
         self.edges.append((last, "output"))
+        orders = {str(noted(node)["order"]) for node in self.nodes.values() if "order" in noted(node)}
         notes = metadata(
             version=__version__,
-            dt_s=self.options.seconds,
+            dt_s=self.options.file_seconds,
+            net_dt_s=None if self.options.as_dt is None else self.options.seconds,
             time_unit="s",
             millivolts_per_unit=self.options.millivolts,
             discretisation=self.options.how,
             reset=self.options.reset,
             gain=self.options.gain,
+            if_input=self.options.if_input,
+            cuba_order=", ".join(sorted(orders)) or None,
             spikes="at the threshold or above; v_threshold is the number below it, since NIR fires above",
             feedback="one step later",
             channels="last in the network, first in this file" if self.channels_last else None,
             chip=chip,
         )
-        return self.nir.NIRGraph(nodes=self.nodes, edges=self.edges, metadata=notes)
+        factor = self.options.file_seconds / self.options.seconds
+        nodes = {name: stretched(node, factor) for name, node in self.nodes.items()}
+        return self.nir.NIRGraph(nodes=nodes, edges=self.edges, metadata=notes)
 
     def _size_of_one(self, unit: u.Unit) -> float:
         """Return the size of the number 1 in the graph for values of a unit: in mV for voltages, otherwise 1."""
@@ -436,6 +460,7 @@ class GraphBuilder:
         matrix, source = self.columns(call.source, call.module, matrix, before)
         notes = {"path": call.path, "kind": type(call.module).__name__, **weights.notes}
         if weights.codes is not None and rows is None:
+            self.wrote_codes = True
             order = self.orders.get(call.source)
             numbers = weights.codes.numbers if order is None else weights.codes.numbers[:, order]
             linear = self.add(call.path, self.nir.Linear(weight=numbers), source, **notes)

@@ -10,10 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw.chip import LinearCharge
-from brainhw.interop.nir.building import Codes, Export, Weights, register_export
+from brainhw.interop.nir.building import Codes, Export, Linear, Weights, register_export
 from brainhw.interop.nir.image_export import ImageGain, image_gain
 from brainhw.interop.nir.node_kinds import metadata
-from brainhw.interop.nir.parts import BiasedSynapse, Gain, IFLayer, Integrator
+from brainhw.interop.nir.parts import (
+    BiasedSynapse,
+    Comparator,
+    CubaCurrent,
+    Gain,
+    IFLayer,
+    Integrator,
+    WholeDelay,
+)
 from brainhw.interop.nir.steps import below, tau_of
 from brainhw.interop.nir.wiring import INPUT
 from brainhw.nn import (
@@ -131,9 +139,11 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
 
 @register_export(LIFLayer, images=True)
 def lif_layer(module: Any, at: Export) -> str | None:
-    """Add LIF, or LI and Threshold for a membrane that never resets."""
+    """Add LIF, or CubaLIF behind a current, or LI and Threshold for a membrane that never resets."""
     # The reset of a chip is fixed, so this advice is for ideal layers only.
     _check_firing(module, at, fix="build it with reset='zero', or ")
+    if hasattr(at.source_module, "cuba_order"):
+        return None if at.refused else _behind_current(module, at, current_value(module.tau))
     return None if at.refused else _leaky_firing(module, at, current_value(module.tau))
 
 
@@ -148,6 +158,54 @@ def chip_layer(module: Any, at: Export) -> str | None:
     return None if at.refused else _leaky_firing(module, at, module.chip_tau.value)
 
 
+class _HandedOn(Linear):
+    """The input itself: the factors of the neuron behind it go to what feeds it."""
+
+    def add(self, at: Export, factor: np.ndarray) -> str:
+        """Return the node that gives ``factor`` times the input."""
+        return at.source(factor)
+
+
+@register_export(CubaCurrent, images=True)
+def cuba_current(module: Any, at: Export) -> _HandedOn | None:
+    """Hand the input on: the neuron behind it writes both equations in one node."""
+    behind = at.targets
+    # The rules of these two classes look for a current behind them; any other module would take its input for voltages.
+    single = [type(target).__name__ for target in behind] in (["LIFLayer"], ["Integrator"])
+    if not single or getattr(behind[0], "topology", "FF") != "FF" or getattr(behind[0], "reset", "zero") == "none":
+        at.refuse("is the current of CubaLIF or CubaLI neurons, but feeds no LIFLayer or Integrator alone.")
+        return None
+    order = at.options.cuba_order or module.cuba_order
+    if order != module.cuba_order:
+        at.refuse(f"steps in the order {module.cuba_order!r}; leave cuba_order={order!r} out.")
+    elif order == "together" and at.options.how != "exact":
+        at.refuse("solves both equations together, which forward Euler does not; pass discretisation='exact'.")
+    return None if at.refused else _HandedOn()
+
+
+def _behind_current(module: Any, at: Export, tau: Any) -> str:
+    """Add CubaLIF, or CubaLI, for a membrane that a CubaCurrent drives."""
+    current, fires = at.source_module, at.call.takes != u.UNITLESS
+    leaky = _leaky(module.decay(at.options.dt) if fires else module.beta, tau, module, at)
+    share = at.per_neuron(current.beta)
+    syn = Leaky(share, tau_of(share, at.seconds, at.options.how), *at.gains(share))
+    one = at.options.millivolts if fires else 1.0
+    if current.cuba_order == "together":
+        # The two are solved with R and w_in themselves, so the factors stay in them.
+        r, w_in, factor = at.per_neuron(current.r), at.per_neuron(current.w_in), np.ones_like(share)
+    else:
+        gain = at.per_neuron(current.held) / one * at.per_neuron(current.into)
+        r, w_in, factor = leaky.r, syn.r, gain * leaky.factor * syn.factor
+    arrays = {"tau_syn": syn.tau, "tau_mem": leaky.tau, "r": r, "w_in": w_in}
+    arrays["v_leak"] = at.per_neuron(current.bias) / one / (1 - leaky.beta)
+    # The current takes plain numbers; what feeds it is scaled as for a membrane of the same unit.
+    source = at.source(factor * one, voltage=True) if fires else at.source(factor)
+    if not fires:
+        return at.add(at.nir.CubaLI(**arrays), source, order=current.cuba_order, **_notes(module))
+    node = at.nir.CubaLIF(v_threshold=_threshold(module, at), v_reset=np.zeros_like(share), **arrays)
+    return at.add(node, source, order=current.cuba_order, reset=module.reset, **_notes(module))
+
+
 @register_export(IFLayer, images=True)
 def if_layer(module: Any, at: Export) -> str | None:
     """Add IF: the input of a step is a voltage step, so R or the weights carry 1/dt."""
@@ -155,11 +213,11 @@ def if_layer(module: Any, at: Export) -> str | None:
     if at.refused:
         return None
     zeros = at.per_neuron(0.0)
-    factor, r = np.full_like(zeros, 1 / at.seconds), np.ones_like(zeros)
+    factor, r = np.full_like(zeros, 1 / at.options.if_seconds), np.ones_like(zeros)
     if at.options.gain == "R":
         factor, r = r, factor
     node = at.nir.IF(r=r, v_threshold=_threshold(module, at), v_reset=zeros)
-    return _with_recurrence(module, at, node, factor)
+    return _with_own_recurrence(module, at, node, factor)
 
 
 def _leaky_firing(module: Any, at: Export, tau: Any) -> str:
@@ -167,18 +225,18 @@ def _leaky_firing(module: Any, at: Export, tau: Any) -> str:
     V_th, zeros = _threshold(module, at), np.zeros_like(leaky.beta)
     if module.reset != "none":
         node = at.nir.LIF(tau=leaky.tau, r=leaky.r, v_leak=zeros, v_threshold=V_th, v_reset=zeros.copy())
-        return _with_recurrence(module, at, node, leaky.factor)
-    name = _with_recurrence(module, at, at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=zeros), leaky.factor)
+        return _with_own_recurrence(module, at, node, leaky.factor)
+    name = _with_own_recurrence(module, at, at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=zeros), leaky.factor)
     return at.add(at.nir.Threshold(threshold=V_th), name, suffix="threshold")
 
 
-def _with_recurrence(module: Any, at: Export, node: Any, factor: np.ndarray) -> str:
+def _with_recurrence(
+    module: Any, at: Export, node: Any, factor: np.ndarray, notes: dict[str, Any], weight: np.ndarray | None
+) -> str:
     """Add neurons; a recurrent layer becomes a graph of the four nodes that snnTorch, Spyx and Rockpool recognise."""
     source = at.source(factor, voltage=True)
-    notes = {**_notes(module), "reset": module.reset}
-    if module.topology != "RC":
+    if weight is None:
         return at.add(node, source, **notes)
-    weight = _numbers(module.to_voltage(module.recurrent_matrix()), u.mV).T
     node.metadata = metadata(path=at.path, kind=type(module).__name__, **notes)
     shape = np.array([len(weight)])
     nodes = {
@@ -189,6 +247,15 @@ def _with_recurrence(module: Any, at: Export, node: Any, factor: np.ndarray) -> 
     }
     edges = [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")]
     return at.add(at.nir.NIRGraph(nodes=nodes, edges=edges), source, **notes)
+
+
+def _with_own_recurrence(module: Any, at: Export, node: Any, factor: np.ndarray) -> str:
+    """Add the neurons of a layer whose recurrent weights belong to its membrane."""
+    notes = {**_notes(module), "reset": module.reset}
+    weight = None
+    if module.topology == "RC":
+        weight = _numbers(module.to_voltage(module.recurrent_matrix()), u.mV).T
+    return _with_recurrence(module, at, node, factor, notes, weight)
 
 
 def _check_firing(module: Any, at: Export, fix: str = "") -> None:
@@ -218,11 +285,34 @@ def readout(module: Any, at: Export) -> str:
 
 
 @register_export(Integrator, images=True)
-def integrator(module: Any, at: Export) -> str:
-    """Add LI, whose v_leak makes the constant."""
+def integrator(module: Any, at: Export) -> str | None:
+    """Add LI, whose v_leak makes the constant, I for one without leak, or CubaLI behind a current."""
+    if hasattr(at.source_module, "cuba_order"):
+        return _behind_current(module, at, None)
+    beta, gain, bias = (at.per_neuron(values) for values in (module.beta, module.gain, module.bias))
+    if np.any(beta == 1):
+        if not np.all(beta == 1) or np.any(bias):
+            at.refuse("leaks in some channels only, or has a constant without a leak; NIR has no such node.")
+            return None
+        ones, per_step = np.ones_like(gain), gain / at.options.file_seconds
+        r, factor = (per_step, ones) if at.options.gain == "R" else (ones, per_step)
+        return at.add(at.nir.I(r=r), at.source(factor), **_notes(module))
     leaky = _leaky(module.beta, None, module, at)
-    node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=at.per_neuron(module.bias) / (1 - leaky.beta))
-    return at.add(node, at.source(at.per_neuron(module.gain) * leaky.factor), **_notes(module))
+    node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=bias / (1 - leaky.beta))
+    return at.add(node, at.source(gain * leaky.factor), **_notes(module))
+
+
+@register_export(Comparator, images=True)
+def comparator(module: Any, at: Export) -> str:
+    """Add Threshold."""
+    threshold = below(at.per_neuron(module.threshold))
+    return at.add(at.nir.Threshold(threshold=threshold), at.source())
+
+
+@register_export(WholeDelay, images=True)
+def whole_delay(module: Any, at: Export) -> str:
+    """Add Delay."""
+    return at.add(at.nir.Delay(delay=at.per_neuron(module.steps) * at.seconds), at.source())
 
 
 # Current-based layers
@@ -230,15 +320,49 @@ def integrator(module: Any, at: Export) -> str:
 
 @register_export(CubaLIFLayer)
 def current_based(module: Any, at: Export) -> str | None:
-    """Add each synapse as LI before the LIF: NIR's CubaLIF moves current and membrane together, this layer in turn."""
+    """Add CubaLIF for readers that step the current first, otherwise each synapse as LI before the LIF.
+
+    The layer advances its current and then its membrane. The exact solution of CubaLIF advances both together.
+    """
     _check_current_based(module, at)
-    return None if at.refused else _current_based(module, at)[0]
+    order, n_syn = at.options.cuba_order, module.n_synapses
+    if order is not None and order != "current-first":
+        at.refuse(f"steps its current first; cuba_order={order!r} is another order, pass 'current-first'.")
+    if order is not None and n_syn > 1:
+        at.refuse(f"has {n_syn} synapses per neuron, and CubaLIF has one; leave cuba_order out.")
+    if at.refused:
+        return None
+    if n_syn == 1 and (order is not None or at.options.how == "euler"):
+        return _as_cuba_lif(module, at)
+    return _current_based(module, at)[0]
+
+
+def _as_cuba_lif(module: Any, at: Export) -> str:
+    """Add CubaLIF, inside a graph of four nodes with recurrent weights."""
+    leaky, (syn,) = _current_based_leaks(module, at)
+    bias = np.broadcast_to(_numbers(current_value(module.bias), u.mV), leaky.beta.shape)
+    node = at.nir.CubaLIF(
+        tau_syn=syn.tau,
+        tau_mem=leaky.tau,
+        r=leaky.r,
+        w_in=syn.r,
+        v_leak=bias / (1 - leaky.beta) / at.options.millivolts,
+        v_threshold=_threshold(module, at),
+        v_reset=np.zeros_like(leaky.beta),
+    )
+    # The input decays once as it arrives: a jump of w counts beta w in its first step.
+    factor = syn.beta * syn.factor * leaky.factor
+    notes = {**_notes(module), "reset": "subtract", "order": "current-first"}
+    matrix = None if module.recurrent_weight is None else _numbers(module.recurrent_matrix(), u.mV).T
+    return _with_recurrence(module, at, node, factor, notes, matrix)
 
 
 @register_export(ALIFLayer)
 def adaptive(module: Any, at: Export) -> str | None:
     """Add the same, and an LI that the spikes drive back into the membrane: the after-hyperpolarisation."""
     _check_current_based(module, at)
+    if at.options.cuba_order is not None:
+        at.refuse("adds an after-hyperpolarisation to its current, and CubaLIF has none; leave cuba_order out.")
     if at.refused:
         return None
     name, into = _current_based(module, at)

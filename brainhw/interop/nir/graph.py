@@ -6,10 +6,12 @@ import graphlib
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.node_kinds import NODES, Shape, check_node, kind_of
+from brainhw.interop.nir.node_kinds import NODES, Shape, check_node, kind_of, stretched
+from brainhw.interop.nir.scalars import spread_scalars
 from brainhw.interop.nir.shapes import infer_shapes
 
 __all__ = ["Feed", "FlatGraph", "read_graph"]
@@ -17,6 +19,8 @@ __all__ = ["Feed", "FlatGraph", "read_graph"]
 # A node that feeds another, and whether it arrives one step later.
 Feed = tuple[str, bool]
 Edge = tuple[str, str]
+# Graphs inside graphs; a crafted file would otherwise exhaust the stack.
+_DEEPEST = 64
 
 
 class FlatGraph(NamedTuple):
@@ -30,25 +34,49 @@ class FlatGraph(NamedTuple):
     input: str
     output: str
     shapes: dict[str, tuple[Shape, Shape]]
+    warnings: tuple[str, ...]
+    # How many nodes each node feeds.
+    fan_out: dict[str, int]
 
     def feeds_one(self, name: str) -> bool:
         """Return whether a node feeds one other node only."""
-        return sum(source == name for sources in self.feeds.values() for source, _ in sources) == 1
+        return self.fan_out[name] == 1
 
 
-def read_graph(graph: Any, problems: Problems) -> FlatGraph:
-    """Flatten and check a graph, or raise all problems that keep it from being run."""
-    nodes: dict[str, Any] = {}
-    edges: list[Edge] = []
-    first, last = _flatten(graph, "", nodes, edges, problems)
+class _Parts:
+    """The nodes and edges of a graph and of those inside it, and what is left out of them."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.nodes: dict[str, Any] = {}
+        # Keys keep their order and are found at once.
+        self.edges: dict[Edge, None] = {}
+        # Ends of edges with a problem of their own: that they seem to be fed by nothing is no further problem.
+        self.excused: set[str] = set()
+        self.problems = problems
+
+
+def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGraph:
+    """Flatten and check a graph, or raise all problems that keep it from being run; times are multiplied."""
+    parts = _Parts(problems)
+    first, last = _flatten(graph, "", parts, ())
+    warnings = _alone(parts, first, last)
+    nodes = parts.nodes
+    # An end may lie in a graph inside the graph that was not read.
+    edges = [(a, b) for a, b in parts.edges if a in nodes and b in nodes]
+    spread = spread_scalars(nodes, edges, problems)
+    if spread:
+        listed = _listed([f"{name} ({kind_of(nodes[name])})" for name in spread])
+        warnings.append(f"{listed}: parameters without an axis, as old files hold them, count for every neuron.")
     for name, node in nodes.items():
         check_node(name, node, problems)
     shapes = infer_shapes(nodes, edges, problems)
-    _check_edges(nodes, edges, shapes, first, last, problems)
+    _check_edges(parts, edges, shapes, first, last)
     # Without sound nodes and edges a search for cycles would name problems that are not there.
     problems.raise_any()
     assert first is not None
     assert last is not None
+    if stretch != 1.0:
+        nodes = {name: stretched(node, stretch) for name, node in nodes.items()}
     _splice(nodes, edges, (first, last))
     late = _late_edges(nodes, edges, problems)
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter({name: [] for name in nodes})
@@ -63,19 +91,26 @@ def read_graph(graph: Any, problems: Problems) -> FlatGraph:
         problems.add(f"the cycle {cycle}", "feedback", "passes by the neuron that fires; brainhw runs no such cycle.")
         order = []
     problems.raise_any()
-    feeds = {name: [(a, (a, b) in late) for a, b in edges if b == name] for name in order}
-    return FlatGraph({name: nodes[name] for name in order}, feeds, first, last, shapes)
+    feeds: dict[str, list[Feed]] = {name: [] for name in order}
+    fan_out = dict.fromkeys(order, 0)
+    for a, b in edges:
+        feeds[b].append((a, (a, b) in late))
+        fan_out[a] += 1
+    return FlatGraph({name: nodes[name] for name in order}, feeds, first, last, shapes, tuple(warnings), fan_out)
 
 
-def _flatten(
-    graph: Any, prefix: str, nodes: dict[str, Any], edges: list[Edge], problems: Problems
-) -> tuple[str | None, str | None]:
+def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> tuple[str | None, str | None]:
     """Add the nodes and edges of a graph and of those inside it; return the names of its input and output."""
+    problems, nodes = parts.problems, parts.nodes
+    if id(graph) in outer or len(outer) >= _DEEPEST:
+        why = "contains itself" if id(graph) in outer else f"is nested more than {_DEEPEST} graphs deep"
+        problems.add(prefix.removesuffix("."), "NIRGraph", f"{why}; put its nodes into the graph around it.")
+        return None, None
     inner: dict[str, tuple[str | None, str | None]] = {}
     for name, node in graph.nodes.items():
         path = f"{prefix}{name}"
         if kind_of(node) == "NIRGraph":
-            inner[name] = _flatten(node, f"{path}.", nodes, edges, problems)
+            inner[name] = _flatten(node, f"{path}.", parts, (*outer, id(graph)))
         elif path in nodes:
             problems.add(path, kind_of(node), "has the same path as a node in a graph inside the graph; rename it.")
         else:
@@ -84,47 +119,71 @@ def _flatten(
         where = f"the edge {' -> '.join(map(str, edge))}"
         missing = [str(name) for name in edge if name not in graph.nodes]
         if len(edge) != 2 or missing:
-            problems.add(where, "dangling", f"names {', '.join(missing)}, which is not in the graph; remove it.")
+            fault = f"names {', '.join(missing)}, which is not in the graph" if missing else "is not a pair of names"
+            problems.add(where, "dangling", f"{fault}; remove it.")
+            for name in edge:
+                ends = inner.get(name, (f"{prefix}{name}",))
+                parts.excused.update(end for end in ends if end is not None)
             continue
         a, b = edge
         source = inner[a][1] if a in inner else f"{prefix}{a}"
         target = inner[b][0] if b in inner else f"{prefix}{b}"
         if source is None or target is None:
+            parts.excused.update(end for end in (source, target) if end is not None)
             continue
-        if (source, target) in edges:
+        if (source, target) in parts.edges:
             problems.add(where, "twice", "is in the graph twice; a signal would count double.")
             continue
-        edges.append((source, target))
-    return _end(graph, "Input", prefix, problems), _end(graph, "Output", prefix, problems)
+        parts.edges[source, target] = None
+    return _end(graph, "Input", prefix, parts), _end(graph, "Output", prefix, parts)
 
 
-def _end(graph: Any, kind: str, prefix: str, problems: Problems) -> str | None:
+def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
     """Return the name of the only node of a kind, ``None`` with a problem if there is not one."""
     own = [f"{prefix}{name}" for name, node in graph.nodes.items() if kind_of(node) == kind]
     if len(own) == 1:
         return own[0]
-    listed = f" ({', '.join(own)})" if own else ""
+    # Without an end its neighbours are not connected either; that is one problem, not several.
+    parts.excused.update(own or (f"{prefix}{name}" for name in graph.nodes))
+    listed = f" ({_listed(own)})" if own else ""
     # No name tells which of several inputs, or outputs, is which argument of a network.
-    words = f"has {len(own)} {kind} nodes{listed}; brainhw runs graphs with one."
-    problems.add(prefix.removesuffix(".") or "the graph", "NIRGraph", words)
+    fix = "add one" if not own else f"keep one {kind}" if kind == "Input" else "keep one Output, or read one at a time"
+    words = f"has {len(own)} {kind} nodes{listed}; brainhw runs graphs with one: {fix}."
+    parts.problems.add(prefix.removesuffix(".") or "the graph", "NIRGraph", words)
     return None
 
 
+def _listed(names: list[str]) -> str:
+    """Return names in words, the first ten of many."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
+
+
+def _alone(parts: _Parts, first: str | None, last: str | None) -> list[str]:
+    """Remove nodes without any edge, which nothing depends on; return the warning."""
+    joined = {name for edge in parts.edges for name in edge} | parts.excused | {first, last}
+    alone = [name for name in parts.nodes if name not in joined]
+    for name in alone:
+        del parts.nodes[name]
+    return [f"{_listed(alone)}: no edge leads to or from it; left out."] if alone else []
+
+
 def _check_edges(
-    nodes: dict[str, Any],
+    parts: _Parts,
     edges: list[Edge],
     shapes: dict[str, tuple[Shape, Shape]],
     first: str | None,
     last: str | None,
-    problems: Problems,
 ) -> None:
+    nodes, problems = parts.nodes, parts.problems
+    fed, feeding = {b for _, b in parts.edges}, {a for a, _ in parts.edges}
     for name, node in nodes.items():
-        kind, is_fed = kind_of(node), any(b == name for _, b in edges)
-        if name != first and not is_fed:
+        kind = kind_of(node)
+        if name not in fed and name != first and name not in parts.excused:
             problems.add(name, kind, "is fed by nothing; connect it or remove it.")
-        if name == first and is_fed:
+        if name == first and name in fed:
             problems.add(name, kind, "is fed by another node; remove that edge.")
-        if name != last and not any(a == name for a, _ in edges):
+        if name not in feeding and name != last and name not in parts.excused:
             problems.add(name, kind, "feeds nothing; connect it or remove it.")
     for a, b in edges:
         gives, takes = shapes[a][1], shapes[b][0]
@@ -135,7 +194,8 @@ def _check_edges(
 
 def _splice(nodes: dict[str, Any], edges: list[Edge], keep: tuple[str, str]) -> None:
     """Remove the inputs and outputs of graphs inside the graph: they pass on what they get unchanged."""
-    for name in [name for name in nodes if kind_of(nodes[name]) in ("Input", "Output") and name not in keep]:
+    inner = [name for name in nodes if kind_of(nodes[name]) in ("Input", "Output") and name not in keep]
+    for name in inner:
         before = [a for a, b in edges if b == name]
         after = [b for a, b in edges if a == name]
         edges[:] = [edge for edge in edges if name not in edge]
@@ -174,11 +234,11 @@ def _late_edges(nodes: dict[str, Any], edges: list[Edge], problems: Problems) ->
 def _cycles(names: list[str], edges: list[Edge]) -> list[list[str]]:
     """Return the strongly connected nodes, in the order of ``names``."""
     place = {name: i for i, name in enumerate(names)}
-    joined = np.zeros((len(names), len(names)), bool)
-    for a, b in edges:
-        joined[place[a], place[b]] = True
+    rows, columns = [place[a] for a, _ in edges], [place[b] for _, b in edges]
+    joined = coo_array((np.ones(len(edges), bool), (rows, columns)), shape=(len(names), len(names)))
     _, labels = connected_components(joined, connection="strong")
     groups: dict[int, list[str]] = {}
     for name, label in zip(names, labels, strict=True):
         groups.setdefault(label, []).append(name)
-    return [group for group in groups.values() if len(group) > 1 or (group[0], group[0]) in edges]
+    known = set(edges)
+    return [group for group in groups.values() if len(group) > 1 or (group[0], group[0]) in known]

@@ -12,7 +12,7 @@ from brainhw.interop.nir.image_parts import Convolution, Pooling
 from brainhw.interop.nir.node_kinds import kind_of, register_import
 from brainhw.interop.nir.windows import conv_window, flatten_axes, pool_window
 
-__all__ = ["fold_kernel", "is_kernel"]
+__all__ = ["fold_kernel", "is_kernel", "most_of_kernel"]
 
 KERNELS = ("Conv1d", "Conv2d")
 
@@ -45,6 +45,13 @@ def fold_kernel(builder: Any, name: str, gain: np.ndarray, constant: np.ndarray 
     millivolts = builder.reading.millivolts
     _put(builder, name, _Kernel(weight * millivolts, None if bias is None else bias * millivolts), u.mV)
     return True
+
+
+def most_of_kernel(node: Any, axes: int) -> np.ndarray:
+    """Return the most that a convolution gives for inputs of 0 and 1, ``[channels, 1, ...]`` with ``axes`` axes."""
+    weight = np.asarray(node.weight, float)
+    most = np.maximum(weight, 0).reshape(len(weight), -1).sum(1) + np.maximum(node.bias, 0)
+    return most.reshape(-1, *(1,) * (axes - 1))
 
 
 def _per_channel(values: np.ndarray) -> np.ndarray | None:

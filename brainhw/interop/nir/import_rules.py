@@ -12,16 +12,20 @@ import numpy as np
 
 from brainhw.interop.nir.errors import Problems
 from brainhw.interop.nir.graph import Feed, FlatGraph
-from brainhw.interop.nir.image_import import fold_kernel, is_kernel
+from brainhw.interop.nir.image_import import fold_kernel, is_kernel, most_of_kernel
 from brainhw.interop.nir.net import NIRNet, Step
 from brainhw.interop.nir.node_kinds import MATRICES, NODES, kind_of, noted, register_import, unused
 from brainhw.interop.nir.parts import BiasedSynapse, Comparator, CubaCurrent, Gain, IFLayer, Integrator, WholeDelay
-from brainhw.interop.nir.steps import Options, above, cuba_current, kept
+from brainhw.interop.nir.steps import CUBA_ORDERS, Options, above, cuba_current, kept
 from brainhw.nn import LeakyReadout, LIFLayer, LIFSynapse
 
 __all__ = ["NetBuilder"]
 
 _INTEGRATORS = ("LI", "I")
+# A classifier decides within some tens of steps: neurons that need more of them with every input at 1 are silent.
+_SILENT_STEPS = 50
+# Numbers that one Delay node may hold: a file could otherwise fill the memory with one small array.
+_MOST_DELAYED = 10**8
 # Attributes that the network holds itself, and those that brainhw looks for in any module: hooks, the chip, its parts.
 _OWN = ("program", "takes", "returns", "millivolts", "dt", "in_size", "out_size")
 _HOOKS = ("prepare", "pin_chip", "init_state", "reset_state", "update_sequence")
@@ -54,6 +58,8 @@ class NetBuilder:
         self.scales: dict[str, str] = {}
         # Convolutions that neurons make themselves, with their gain in the kernel.
         self.kernels: set[str] = set()
+        # IF nodes that hardly ever fire, with the steps that they need at least.
+        self.silent: dict[str, float] = {}
 
     def net(self) -> NIRNet:
         """Return the network, or raise all problems of its nodes."""
@@ -149,8 +155,8 @@ class NetBuilder:
         if self.reading.how == "euler" and np.any(tau <= dt):
             self._refuse(
                 name,
-                f"has {field} down to {tau.min():g} s, which forward Euler cannot step with dt = {self.reading.dt}; "
-                "take a shorter dt or discretisation='exact'.",
+                f"has {field} down to {tau.min():g} s, which forward Euler cannot step with dt = "
+                f"{self.reading.seconds * 1000:g} ms; take a shorter dt or discretisation='exact'.",
             )
             return 1.0 * u.ms
         if self.reading.how == "euler":
@@ -175,15 +181,11 @@ class NetBuilder:
 
     def _lif(self, name: str, tau: Any, V_th: np.ndarray, recurrent: Any = None) -> tuple[LIFLayer, np.ndarray]:
         """Return a layer and the share that its membranes keep in a step."""
-        node, reset = self.graph.nodes[name], self.reading.reset
-        if reset is None:
-            # Only brainhw notes a subtraction: NIR itself resets to v_reset.
-            reset = "subtract" if noted(node).get("reset") == "subtract" else "zero"
         layer = LIFLayer(
             V_th.shape,
             tau,
-            _one_or_all(node, "V_th", V_th) * u.mV,
-            reset=reset,
+            _one_or_all(self.graph.nodes[name], "V_th", V_th) * u.mV,
+            reset=self._reset(name),
             topology="FF" if recurrent is None else "RC",
             recurrent_init=recurrent,
         )
@@ -191,12 +193,25 @@ class NetBuilder:
         # in the weights than in the leak it settles elsewhere: a reader without it at 10.0 instead of 0.5.
         return layer, self._share(name, layer.decay(self.reading.dt), V_th.shape)
 
+    def _reset(self, name: str) -> str:
+        """Return the effect of a spike: as asked for, otherwise as brainhw noted, otherwise to zero as in NIR."""
+        noted_reset = "subtract" if noted(self.graph.nodes[name]).get("reset") == "subtract" else "zero"
+        return self.reading.reset or noted_reset
+
+    def _threshold(self, name: str) -> np.ndarray:
+        """Return the thresholds in mV at or above which the neurons fire."""
+        node = self.graph.nodes[name]
+        V_th = _floats(node.v_threshold) * self.reading.millivolts
+        # A subtraction takes away the threshold of the file, not the number above it. Its rule is not that of NIR,
+        # which fires above; the libraries that subtract from IF neurons fire at the threshold.
+        return V_th if self.reading.reset == "subtract" and not noted(node) else above(V_th)
+
     def integrator(self, name: str, node: Any) -> None:
         """Make a readout of an integrator behind a matrix alone, otherwise an integrator of the sum of its inputs."""
         feeds, r = self.graph.feeds[name], _floats(node.r)
         folded = self.folded.get(feeds[0][0])
         if kind_of(node) == "I":
-            beta, gain, bias = np.ones_like(r), r * self.reading.seconds, np.zeros_like(r)
+            beta, gain, bias = np.ones_like(r), r * self.reading.file_seconds, np.zeros_like(r)
         else:
             tau, v_leak = _floats(node.tau), _floats(node.v_leak)
             # A readout has a place for the constant only where the matrix has a bias.
@@ -224,13 +239,14 @@ class NetBuilder:
     def firing(self, name: str, node: Any) -> None:
         """Make a layer, and the synapses and gains that drive it."""
         feeds, millivolts, r = self.graph.feeds[name], self.reading.millivolts, _floats(node.r)
-        V_th = above(_floats(node.v_threshold) * millivolts)
+        V_th = self._threshold(name)
         back = self._recurrent(name, feeds)
         # The layer must exist before its recurrent weights: they contain its leak.
         recurrent = None if back is None else np.zeros((len(r), len(r))) * u.mV
         if kind_of(node) == "IF":
-            layer: LIFLayer = IFLayer(V_th * u.mV, recurrent)
-            gain, constant = r * self.reading.seconds, np.zeros_like(r)
+            layer: LIFLayer = IFLayer(V_th * u.mV, recurrent, self._reset(name))
+            gain, constant = r * self.reading.if_seconds, np.zeros_like(r)
+            self._note_silence(name, feeds, gain * millivolts / V_th)
         else:
             layer, beta = self._lif(name, self._tau(name, _floats(node.tau)), V_th, recurrent)
             gain, constant = (1 - beta) * r, (1 - beta) * _floats(node.v_leak)
@@ -240,6 +256,23 @@ class NetBuilder:
             feeds = [feed for feed in feeds if feed[0] != back.name]
             constant = constant if back.bias is None else constant + back.bias * gain
         self.put(name, layer, self.drives(name, feeds, gain, constant))
+
+    def _note_silence(self, name: str, feeds: list[Feed], gain: np.ndarray) -> None:
+        """Note an IF node that no input of ones makes fire within many steps, but would with its input as voltages."""
+        if self.reading.if_input is not None:
+            return
+        most = np.zeros_like(gain)
+        for source, _ in feeds:
+            folded = self.folded.get(source)
+            if source in self.kernels:
+                most += most_of_kernel(self.graph.nodes[source], gain.ndim)
+            elif folded is None:
+                most += 1
+            else:
+                most += np.maximum(folded.matrix, 0).sum(1) + (0 if folded.bias is None else np.maximum(folded.bias, 0))
+        share = float(np.max(gain * most, initial=0.0))
+        if 0 < share < 1 / _SILENT_STEPS <= share / self.reading.if_seconds:
+            self.silent[name] = 1 / share
 
     def _recurrent(self, name: str, feeds: list[Feed]) -> _Folded | None:
         """Return the matrix that takes the spikes of a layer back to it alone, if there is one and other input too."""
@@ -302,22 +335,33 @@ class NetBuilder:
         tau_mem, tau_syn = _floats(node.tau_mem), _floats(node.tau_syn)
         tau = self._tau(name, tau_mem, "tau_mem")
         self._tau(name, tau_syn, "tau_syn")  # for its check
+        order = self._cuba_order(name)
         fires = kind_of(node) == "CubaLIF"
         last: LIFLayer | Integrator
         if fires:
-            last, alpha = self._lif(name, tau, above(_floats(node.v_threshold) * millivolts))
+            last, alpha = self._lif(name, tau, self._threshold(name))
         else:
             alpha = self._kept(name, tau_mem)
             last = Integrator(alpha, np.ones(n), np.zeros(n))
-        beta, held = cuba_current(tau_mem, tau_syn, r, self.reading.seconds, self.reading.how)
+        beta, held = cuba_current(tau_mem, tau_syn, r, self.reading.seconds, self.reading.how, order)
         # By the share of the layer as it runs, not the one in float64 that is in `held`.
-        direct = (1 - alpha) * r - held if self.reading.how == "exact" else np.zeros(n)
+        direct = (1 - alpha) * r - held if order == "together" else np.zeros(n)
         factor, unit = (millivolts, u.mV) if fires else (1.0, u.UNITLESS)
         constant = (1 - alpha) * v_leak * factor
         key = unused(f"{name}.current", self.graph.nodes)
-        part = CubaCurrent(beta, w_in, held * factor, direct * w_in * factor, constant, unit)
+        part = CubaCurrent(beta, w_in, held * factor, direct * w_in * factor, constant, unit, order, r)
         self.put(key, part, self.graph.feeds[name])
         self.put(name, last, [(key, False)])
+
+    def _cuba_order(self, name: str) -> str:
+        """Return the order of the two equations: as asked for, otherwise as brainhw noted, otherwise the default."""
+        default = "together" if self.reading.how == "exact" else "current-first"
+        order = self.reading.cuba_order or noted(self.graph.nodes[name]).get("order") or default
+        if order not in CUBA_ORDERS or (order == "together" and self.reading.how == "euler"):
+            fix = "pass cuba_order='current-first' or 'old-current'"
+            self._refuse(name, f"has the order {order!r} for discretisation={self.reading.how!r}; {fix}.")
+            return default
+        return str(order)
 
 
 # Import rules, one for each type of node
@@ -358,7 +402,11 @@ def delay(builder: NetBuilder, name: str, node: Any) -> None:
     # A delay in float32 seconds is off by up to 6e-8 of itself.
     if np.any(np.abs(steps - whole) > 1e-6):
         first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])  # argmax counts in the flat array
-        why = f"has a delay of {first:g} s, which is not a whole number of steps of {builder.reading.dt}."
+        dt = builder.reading.seconds * 1000
+        why = f"has a delay of {first:g} s, which is not a whole number of steps of {dt:g} ms."
+        builder.problems.add(name, "Delay", why)
+    elif np.max(whole, initial=0) * whole.size > _MOST_DELAYED:
+        why = f"delays {whole.size} channels by up to {np.max(whole):g} steps; shorten it or take a longer dt."
         builder.problems.add(name, "Delay", why)
     else:
         builder.put(name, WholeDelay(whole) if np.any(whole) else None)

@@ -88,10 +88,13 @@ class NIRNet(brainstate.nn.Module):
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)
         # The factor 1 - exp(-dt/tau) is part of the weights, so another step would change every drive in silence.
-        if not np.isclose(float(dt.mantissa), float(self.dt.to(u.ms).mantissa), rtol=1e-6, atol=0):
+        # Numbers, not Quantities: inside a compiled function a Quantity would be shown as a tracer.
+        own, now = float(self.dt.to(u.ms).mantissa), float(dt.mantissa)
+        if not np.isclose(now, own, rtol=1e-6, atol=0):
             raise RuntimeError(
-                f"{call}: the graph was read for dt = {self.dt}, but brainstate.environ has dt = {dt}. Read it again "
-                "with from_nir(..., dt=...)."
+                f"{call}: the graph was read for dt = {own:g} ms, but brainstate.environ has dt = {now:g} ms. Run it "
+                f"with brainstate.environ.context(dt={own:g} * u.ms), or read it again with from_nir(..., "
+                f"dt={now:g} * u.ms)."
             )
         _arguments.step_input(x, self.in_size[-1], call=call)
         _arguments.check_axes(x, self.in_size, call=call, name="the input")

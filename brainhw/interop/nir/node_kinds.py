@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ __all__ = [
     "noted",
     "register_import",
     "shapes_of",
+    "stretched",
     "unused",
 ]
 
@@ -48,6 +50,7 @@ SHAPED_BY_INPUT: dict[str, ShapeRule] = {
     "Flatten": flatten_shapes,
 }
 _SECTION = "brainhw"
+_TIMES = ("tau", "tau_mem", "tau_syn", "delay")
 
 
 def register_import(
@@ -132,6 +135,19 @@ def unused(base: str, taken: Container[str]) -> str:
     return name
 
 
+def stretched(node: Any, factor: float) -> Any:
+    """Return a node, or a graph with all its nodes, with its times multiplied."""
+    if factor == 1.0:
+        return node
+    changed = copy.copy(node)  # the graph of the caller stays as it is
+    if kind_of(node) == "NIRGraph":
+        changed.nodes = {name: stretched(inner, factor) for name, inner in node.nodes.items()}
+    for field in _TIMES:
+        if isinstance(getattr(node, field, None), np.ndarray):
+            setattr(changed, field, np.asarray(getattr(node, field), float) * factor)
+    return changed
+
+
 def shapes_of(node: Any) -> tuple[Shape, Shape]:
     """Return the shapes of a node's input and output, read from its arrays; ``None`` where they do not tell."""
     kind = kind_of(node)
@@ -159,7 +175,8 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
     if kind in SHAPED_BY_INPUT:  # checked where its shape is found
         return
     found: dict[str, np.ndarray] = {}
-    for field in NODES[kind].arrays:
+    fields = [field for field in NODES[kind].arrays if not _left_out(node, field)]
+    for field in fields:
         array = getattr(node, field, None)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             problems.add(name, kind, f"has {field} = {array!r}; it must be a NumPy array of numbers.")
@@ -168,7 +185,7 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         fault = _fault(field, array)
         if fault is not None:
             problems.add(name, kind, fault)
-    if len(found) < len(NODES[kind].arrays):
+    if len(found) < len(fields):
         return
     shapes = {field: array.shape for field, array in found.items()}
     listed = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
@@ -183,8 +200,20 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         problems.add(name, kind, f"has arrays of different shapes ({listed}); all must have one value per neuron.")
     elif found and (not before or 0 in before):
         problems.add(name, kind, "holds no array with an axis of neurons; give every array the shape [n].")
-    elif before is None or after is None:
+    else:
+        _check_shapes(name, kind, before, after, problems)
+
+
+def _check_shapes(name: str, kind: str, before: Shape, after: Shape, problems: Problems) -> None:
+    if before is None or after is None:
         problems.add(name, kind, "does not tell its shape; give it one.")
+    elif min((*before, *after), default=1) < 1:
+        problems.add(name, kind, f"has the shapes {before} and {after}; every axis must be above zero.")
+
+
+def _left_out(node: Any, field: str) -> bool:
+    """Return whether a node has no value for a field that came later: ``v_reset``, which nir <= 1.0.4 lacks."""
+    return field == "v_reset" and getattr(node, field, None) is None
 
 
 def _fault(field: str, array: np.ndarray) -> str | None:

@@ -51,15 +51,15 @@ class Gain(brainstate.nn.Module):
 
 
 class IFLayer(LIFLayer):
-    """Integrate-and-fire neurons: LIF neurons with an infinite time constant, reset to zero by a spike."""
+    """Integrate-and-fire neurons: LIF neurons with an infinite time constant, ``reset`` as in LIFLayer."""
 
     parameter_ranges: ClassVar[dict[str, Range]] = {
         name: allowed for name, allowed in LIFLayer.parameter_ranges.items() if name != "tau"
     }
 
-    def __init__(self, V_th: u.Quantity, recurrent_init: u.Quantity | None) -> None:
+    def __init__(self, V_th: u.Quantity, recurrent_init: u.Quantity | None, reset: str = "zero") -> None:
         topology = "FF" if recurrent_init is None else "RC"
-        super().__init__(V_th.shape, 1.0 * u.ms, V_th, reset="zero", topology=topology, recurrent_init=recurrent_init)
+        super().__init__(V_th.shape, 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
         # A LIFLayer refuses it, since most of what reads a time constant needs a number. exp(-dt/inf) is exactly 1.
         self.tau = np.inf * u.ms
 
@@ -102,11 +102,12 @@ class Integrator(_Stepping):
 
 
 class CubaCurrent(_Stepping):
-    r"""Drive of a current-based membrane in ``unit``: :math:`h I_t + d x_t + b`, ``[n]`` each, with its own leak.
+    r"""Drive of a current-based membrane in ``unit``: :math:`h I + d x_t + b`, ``[n]`` each, with its own leak.
 
     .. math:: I_{t+1} = \beta I_t + (1 - \beta) w x_t
 
-    Here ``direct`` :math:`d` includes :math:`w`, which is ``w_in``.
+    Here :math:`w` is ``w_in``, and :math:`I` is :math:`I_{t+1}` for the order ``'current-first'``, otherwise
+    :math:`I_t`. ``direct`` :math:`d`, which includes :math:`w`, is zero unless the order is ``'together'``.
     """
 
     state_name = "I_syn"
@@ -119,17 +120,23 @@ class CubaCurrent(_Stepping):
         direct: np.ndarray,
         bias: np.ndarray,
         unit: u.Unit,
+        order: str = "together",
+        r: np.ndarray | None = None,
     ) -> None:
         super().__init__(np.shape(beta))
         self.beta, self.into = _held(beta), _held((1 - beta) * w_in)
         self.held, self.direct, self.bias = _held(held), _held(direct), _held(bias)
-        self.unit = unit
+        self.unit, self.cuba_order = unit, order
+        # What an export writes again; the drive needs neither.
+        self.w_in, self.r = w_in, r
 
     def update(self, x: jax.Array) -> Any:
         """Return the drive of this step, and advance the current."""
-        # The membrane sees the current before the step: the exact solution for both equations is in the factors.
-        added = self.held * self.I_syn.value + self.direct * x + self.bias
-        self.I_syn.value = self.beta * self.I_syn.value + self.into * x
+        old = self.I_syn.value
+        self.I_syn.value = new = self.beta * old + self.into * x
+        # With both equations solved together the factors count the old current and the input.
+        current = new if self.cuba_order == "current-first" else old
+        added = self.held * current + self.direct * x + self.bias
         return added if self.unit == u.UNITLESS else added * self.unit
 
 

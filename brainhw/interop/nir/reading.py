@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import warnings
@@ -13,11 +14,12 @@ import brainunit as u
 from brainhw import _arguments
 from brainhw._files import NotRegularError, open_regular
 from brainhw.interop.nir.errors import NIRError, Problems, nir_package
+from brainhw.interop.nir.file_check import check_file
 from brainhw.interop.nir.graph import read_graph
 from brainhw.interop.nir.import_rules import NetBuilder
 from brainhw.interop.nir.net import NIRNet
 from brainhw.interop.nir.node_kinds import noted
-from brainhw.interop.nir.steps import DISCRETISATIONS, Options, millivolts_in
+from brainhw.interop.nir.steps import CUBA_ORDERS, DISCRETISATIONS, IF_INPUTS, Options, millivolts_in
 
 __all__ = ["from_nir"]
 
@@ -29,6 +31,8 @@ def from_nir(
     voltage_unit: Any = None,
     discretisation: str | None = None,
     reset: str | None = None,
+    cuba_order: str | None = None,
+    if_input: str | None = None,
 ) -> NIRNet:
     r"""Return a NIR graph as a network that runs with a given time step; refuse what cannot run exactly.
 
@@ -36,10 +40,10 @@ def from_nir(
 
     .. math:: v' = \beta v + (1 - \beta)(R I + v_{leak}), \qquad \beta = e^{-\Delta t/\tau}
 
-    so that :math:`(1 - \beta) R` goes into the weights of the layers of brainhw, for any ``R``. Both equations of
-    ``CubaLIF`` are solved together. Supported nodes: ``Input``, ``Output``, ``NIRGraph``, ``Affine``, ``Linear``,
-    ``Scale``, ``Conv1d``, ``Conv2d``, ``SumPool2d``, ``AvgPool2d``, ``Flatten``, ``Delay`` of whole steps,
-    ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and ``CubaLIF``. Images have their channels first.
+    so that :math:`(1 - \beta) R` goes into the weights of the layers of brainhw, for any ``R``. Supported nodes:
+    ``Input``, ``Output``, ``NIRGraph``, ``Affine``, ``Linear``, ``Scale``, ``Conv1d``, ``Conv2d``, ``SumPool2d``,
+    ``AvgPool2d``, ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and
+    ``CubaLIF``. Images have their channels first.
 
     Parameters
     ----------
@@ -55,6 +59,14 @@ def from_nir(
     reset : {'zero', 'subtract'}, optional
         Effect of a spike. Default: to zero as in NIR, except for layers that brainhw noted as subtracting their
         threshold before ``to_nir(..., reset='continuous')``.
+    cuba_order : {'together', 'current-first', 'old-current'}, optional
+        Step of ``CubaLIF`` and ``CubaLI``: both equations together, the current first, whose new value the membrane
+        takes (snnTorch, Norse), or the membrane from the old current, one step later. Default: the note of brainhw,
+        otherwise ``'together'`` for ``'exact'`` and ``'current-first'`` for ``'euler'``.
+    if_input : {'per-second', 'per-step'}, optional
+        Effect of an input ``x`` on an ``IF`` node in one step: :math:`R x \Delta t`, as the equation of NIR says, or
+        :math:`R x`, as most other readers do. Default: the note of brainhw, otherwise ``'per-second'``, with a warning
+        if the neurons would hardly ever fire for that reason.
 
     Returns
     -------
@@ -90,6 +102,10 @@ def from_nir(
         _arguments.choice(reset, ("zero", "subtract"), call=call, name="reset")
     if discretisation is not None:
         _arguments.choice(discretisation, DISCRETISATIONS, call=call, name="discretisation")
+    if cuba_order is not None:
+        _arguments.choice(cuba_order, CUBA_ORDERS, call=call, name="cuba_order")
+    if if_input is not None:
+        _arguments.choice(if_input, IF_INPUTS, call=call, name="if_input")
     millivolts = None if voltage_unit is None else millivolts_in(voltage_unit, call)
     nir = nir_package(call)
     if isinstance(graph, (str, os.PathLike)):
@@ -102,28 +118,66 @@ def from_nir(
     notes = noted(graph)
     if millivolts is None:
         millivolts = _noted_number(notes, "millivolts_per_unit", problems, "pass voltage_unit=u.mV") or 1.0
-    how = notes.get("discretisation") if discretisation is None else discretisation
-    if how is None:
-        how = "exact"
-    elif not isinstance(how, str) or how not in DISCRETISATIONS:
-        problems.add(*_NOTES, f"says discretisation = {how!r}; pass discretisation='exact'.")
+    how = _noted_choice(notes, "discretisation", DISCRETISATIONS, discretisation, problems) or "exact"
+    if cuba_order == "together" and how == "euler":
+        raise ValueError(
+            f"{call}: cuba_order='together' is the exact solution, and discretisation is 'euler'. Pass "
+            "cuba_order='current-first' or 'old-current', or discretisation='exact'."
+        )
+    if_input = _noted_choice(notes, "if_input", IF_INPUTS, if_input, problems)
     written_for = _noted_number(notes, "dt_s", problems, "remove it")
-    flat = read_graph(graph, problems)
-    reading = Options(dt, millivolts, how, reset)
-    if written_for is not None and abs(written_for / reading.seconds - 1) > 1e-6:
+    stretch = _stretch(notes, written_for, dt, problems)
+    flat = read_graph(graph, problems, stretch)
+    reading = Options(dt, millivolts, how, reset, cuba_order=cuba_order, if_input=if_input, as_dt=dt / stretch)
+    if written_for is not None and abs(written_for * stretch / reading.seconds - 1) > 1e-6:
         warnings.warn(
-            f"{call}: the graph was written for dt = {written_for * 1000:g} ms and is read for "
+            f"{call}: the graph was written for dt = {written_for * stretch * 1000:g} ms and is read for "
             f"{reading.seconds * 1000:g} ms; time constants stay, but a spike lasts one step, so it now brings another "
             "charge.",
             UserWarning,
             stacklevel=2,
         )
+    for words in flat.warnings:
+        warnings.warn(f"{call}: {words}", UserWarning, stacklevel=2)
     with brainstate.environ.context(dt=dt):
-        return NetBuilder(flat, reading, problems).net()
+        builder = NetBuilder(flat, reading, problems)
+        net = builder.net()
+    if builder.silent:
+        least = min(builder.silent.values())
+        warnings.warn(
+            f"{call}: {', '.join(builder.silent)} (IF): with every input at 1 a neuron needs {least:.3g} steps or more "
+            "to fire, since the equation of NIR multiplies the input by dt. Most readers do not: pass "
+            "if_input='per-step' to read as they do, or 'per-second' to keep the equation.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return net
+
+
+def _stretch(notes: dict[str, Any], written_for: float | None, dt: u.Quantity, problems: Problems) -> float:
+    """Return the factor that restores the times of a graph written with ``as_dt``, 1 for any other.
+
+    Read with ``as_dt`` itself, such a graph takes the same steps as it is.
+    """
+    own = _noted_number(notes, "net_dt_s", problems, "remove it")
+    if own is None or written_for is None or abs(written_for / float(dt.to(u.second).mantissa) - 1) <= 1e-6:
+        return 1.0
+    return own / written_for
 
 
 # The place of a problem with the notes in a graph.
 _NOTES = ("the metadata", "written by brainhw")
+
+
+def _noted_choice(
+    notes: dict[str, Any], name: str, choices: tuple[str, ...], given: str | None, problems: Problems
+) -> str | None:
+    """Return an option as asked for, otherwise from the notes, ``None`` without either."""
+    value = notes.get(name) if given is None else given
+    if value is None or (isinstance(value, str) and value in choices):
+        return value
+    problems.add(*_NOTES, f"says {name} = {value!r}; pass {name}={choices[0]!r}.")
+    return None
 
 
 def _noted_number(notes: dict[str, Any], name: str, problems: Problems, fix: str) -> float | None:
@@ -144,8 +198,13 @@ def _read(nir: Any, path: str | os.PathLike[str], call: str) -> Any:
     try:
         with open_regular(path):  # HDF5 would wait for the writer of a pipe
             pass
+        fault = check_file(importlib.import_module("h5py"), path)
+        if fault is not None:
+            raise NIRError(call, [f"{os.fspath(path)!r} {fault}; write it again with nir.write."])
         # nir's own type check stops at the first mistake; here all of them become one error.
         return nir.read(path, type_check=False)
+    except NIRError:
+        raise
     except NotRegularError as error:
         raise NIRError(call, [f"{os.fspath(path)!r} is not a regular file ({error.strerror})."]) from None
     except FileNotFoundError:

@@ -30,8 +30,9 @@ def infer_shapes(
     while reached:
         reached = False
         for a, b in edges:
-            if b in waiting and found[a][1] is not None:
-                try_rule(b, found[a][1])
+            before = found[a][1]
+            if b in waiting and before:  # () where the parameters have no axis
+                try_rule(b, before)
                 reached = True
     for name in sorted(waiting):
         try_rule(name, None)

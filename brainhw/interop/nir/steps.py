@@ -4,6 +4,9 @@ NIR writes :math:`\tau \dot v = v_{leak} - v + R I` and leaves the discretisatio
 held over a step, so that :math:`v' = \beta v + (1 - \beta)(R I + v_{leak})`, with
 :math:`\beta = e^{-\Delta t/\tau}` (``'exact'``, the solution of the equation) or :math:`\beta = 1 - \Delta t/\tau`
 (``'euler'``, forward Euler).
+
+``CubaLIF`` has two equations. A step can solve both together, or advance the current first and let the membrane take
+the new one, or let the membrane take the old one.
 """
 
 from __future__ import annotations
@@ -16,9 +19,22 @@ import numpy as np
 
 from brainhw import _arguments
 
-__all__ = ["DISCRETISATIONS", "Options", "above", "below", "cuba_current", "kept", "millivolts_in", "tau_of"]
+__all__ = [
+    "CUBA_ORDERS",
+    "DISCRETISATIONS",
+    "IF_INPUTS",
+    "Options",
+    "above",
+    "below",
+    "cuba_current",
+    "kept",
+    "millivolts_in",
+    "tau_of",
+]
 
 DISCRETISATIONS = ("exact", "euler")
+CUBA_ORDERS = ("together", "current-first", "old-current")
+IF_INPUTS = ("per-second", "per-step")
 
 
 class Options(NamedTuple):
@@ -30,11 +46,24 @@ class Options(NamedTuple):
     reset: str | None
     gain: str = "weights"
     weights: str = "float"
+    cuba_order: str | None = None
+    if_input: str | None = None
+    as_dt: u.Quantity | None = None
 
     @property
     def seconds(self) -> float:
         """The time step in seconds. NIR files hold no unit of time: readers use s, ms or steps, brainhw seconds."""
         return float(self.dt.to(u.second).mantissa)
+
+    @property
+    def file_seconds(self) -> float:
+        """The time step in seconds of the reader that the numbers of the file are for: ``as_dt``, otherwise ``dt``."""
+        return self.seconds if self.as_dt is None else float(self.as_dt.to(u.second).mantissa)
+
+    @property
+    def if_seconds(self) -> float:
+        """The factor of the input of ``I`` and ``IF`` nodes in one step: 1 for readers that leave out the step."""
+        return 1.0 if self.if_input == "per-step" else self.file_seconds
 
 
 def millivolts_in(voltage_unit: Any, call: str) -> float:
@@ -73,7 +102,7 @@ def above(threshold: np.ndarray) -> np.ndarray:
 
 
 def cuba_current(
-    tau_mem: np.ndarray, tau_syn: np.ndarray, r: np.ndarray, dt: float, how: str
+    tau_mem: np.ndarray, tau_syn: np.ndarray, r: np.ndarray, dt: float, how: str, order: str
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Return the share :math:`\beta` and the factor :math:`c` of the current of ``CubaLI`` and ``CubaLIF``.
 
@@ -82,11 +111,12 @@ def cuba_current(
     .. math:: v' = \alpha v + c I + ((1 - \alpha) R - c) S,
               \qquad c = R \tau_{syn} \frac{\beta - \alpha}{\tau_{syn} - \tau_{mem}}
 
-    with :math:`c = R \frac{\Delta t}{\tau} e^{-\Delta t/\tau}` where the two are equal; forward Euler takes
-    :math:`c = (1 - \alpha) R` and no term in :math:`S`.
+    with :math:`c = R \frac{\Delta t}{\tau} e^{-\Delta t/\tau}` where the two are equal. With the order
+    ``'current-first'`` or ``'old-current'`` it is :math:`c = (1 - \alpha) R` times the current after or before its own
+    step, and no term in :math:`S`.
     """
     beta = kept(tau_syn, dt, how)
-    if how == "euler":
+    if order != "together":
         return beta, (1 - kept(tau_mem, dt, how)) * r
     # (beta - alpha)/(tau_syn - tau_mem) without the cancellation where the two are close. Below 1e-6 the two terms of
     # the series are exact to 1e-12, and expm1(x)/x would divide by zero.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -77,7 +78,10 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
     if not isinstance(graph, nir.NIRGraph):
         raise TypeError(f"{call}: graph must be a nir.NIRGraph; got {_arguments.describe(graph)}.")
     problems = Problems(call)
-    shapes = read_graph(graph, problems).shapes
+    flat = read_graph(graph, problems)
+    for words in flat.warnings:
+        warnings.warn(f"{call}: {words}", UserWarning, stacklevel=2)
+    shapes = flat.shapes
     _check_windows(graph, "", shapes, most, problems)
     problems.raise_any()
     plan = _planned(graph, "", shapes, merge)
@@ -111,6 +115,8 @@ def _planned(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _Plan:
         path, kind = f"{prefix}{name}", kind_of(node)
         if kind == "NIRGraph":
             nodes[name] = _planned(node, f"{path}.", shapes, merge)
+        elif path not in shapes:  # left out, since no edge leads to or from it
+            continue
         elif kind in MATRICES:
             nodes[name] = _Matrix(node.weight, getattr(node, "bias", None), node.metadata, new=False)
         elif kind in WINDOWS:
@@ -158,7 +164,10 @@ def _flat(node: Any, shapes: tuple[Shape, Shape]) -> Any:
     """Return a copy of a node whose arrays, over an image, are flat."""
     flat, (before, after) = copy.copy(node), shapes
     for field in NODES[kind_of(node)].arrays:
-        setattr(flat, field, np.ravel(getattr(node, field)))
+        value = getattr(node, field, None)
+        if value is not None:  # nodes of nir 1.0.4 have no v_reset
+            # A parameter without an axis counts for every neuron.
+            setattr(flat, field, np.ravel(value if np.ndim(value) else np.broadcast_to(value, before or ())))
     flat.input_type = {"input": np.array([math.prod(before or ())])}
     flat.output_type = {"output": np.array([math.prod(after or ())])}
     return flat
@@ -233,7 +242,7 @@ def _check_windows(graph: Any, prefix: str, shapes: Shapes, most: int, problems:
         path, kind = f"{prefix}{name}", kind_of(node)
         if kind == "NIRGraph":
             _check_windows(node, f"{path}.", shapes, most, problems)
-        elif kind in WINDOWS:
+        elif kind in WINDOWS and path in shapes:
             after = shapes[path][1] or ()
             each = math.prod(node.weight.shape[1:]) if hasattr(node, "weight") else math.prod(pool_window(node).kernel)
             if math.prod(after) * each > most:

@@ -12,7 +12,7 @@ import numpy as np
 from brainhw.interop.nir.errors import Problems
 from brainhw.transform.prepare import prepare_net
 from brainhw.transform.rollout import time_and_batch
-from brainhw.transform.trace import StepTrace, Value, in_one_line, registered_modules, trace_step
+from brainhw.transform.trace import Link, StepTrace, Value, in_one_line, registered_modules, trace_step
 
 __all__ = ["INPUT", "Call", "Wiring", "wiring_of"]
 
@@ -117,6 +117,11 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
         link = step.link(value, [made for made, _ in outputs])
         sources = () if link is None else link.sources
         names = [name for made, name in outputs if any(made is source for source in sources)]
+        if link is not None and _is_sum(link):
+            return (
+                f" (it is the sum of {' and '.join(names)}; NIR adds up the edges into a node, but to_nir writes no "
+                "sums: join what is added into one module, whose input holds both side by side)"
+            )
         return f" (it is computed from {', '.join(names)})" if names else ""
 
     for heard in step.calls:
@@ -163,6 +168,21 @@ def _only_unit_differs(made: Value, value: Value) -> bool:
     """Return whether a value is a made one whose plain numbers got the unit mV, or lost it."""
     known = (u.UNITLESS, u.mV)
     return made.ids == value.ids and made.likes == value.likes and made.unit in known and value.unit in known
+
+
+def _is_sum(link: Link) -> bool:
+    """Return whether a computation adds its sources, judged by random numbers."""
+    if len(link.sources) < 2 or link.states or any(len(source.likes) != 1 for source in link.sources):
+        return False
+    rng = np.random.default_rng(0)
+    drawn = [source.holding([jnp.asarray(rng.normal(size=source.shape), np.float32)]) for source in link.sources]
+    try:
+        total = drawn[0]
+        for one in drawn[1:]:
+            total = total + one
+        return bool(u.math.allclose(link(*drawn), total, rtol=1e-4))
+    except Exception:  # shapes or units that do not add
+        return False
 
 
 def _unheard(net: Any, step: StepTrace) -> str:

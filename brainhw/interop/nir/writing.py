@@ -13,7 +13,8 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.interop.nir.building import GraphBuilder
 from brainhw.interop.nir.errors import Problems, nir_package
-from brainhw.interop.nir.steps import DISCRETISATIONS, Options, millivolts_in
+from brainhw.interop.nir.old_format import OLD_VERSION, old_graph
+from brainhw.interop.nir.steps import CUBA_ORDERS, DISCRETISATIONS, IF_INPUTS, Options, millivolts_in
 from brainhw.interop.nir.wiring import wiring_of
 from brainhw.nn import net_chip
 from brainhw.nn.ranges import check_ranges
@@ -33,6 +34,10 @@ def to_nir(
     discretisation: str = "exact",
     gain: str = "weights",
     weights: str = "float",
+    cuba_order: str | None = None,
+    if_input: str = "per-second",
+    as_dt: u.Quantity | None = None,
+    compatible: str | None = None,
     clamp: str = "check",
     sample: Any = None,
 ) -> Any:
@@ -67,7 +72,21 @@ def to_nir(
         Place of the factor :math:`1/(1 - \beta)`: the weights (default; every reader takes ``R = 1``), or ``R``, with
         unchanged weights.
     weights : {'float', 'codes'}, optional
-        Rounded chip weights as voltages (default), or as whole numbers and a ``Scale``.
+        Rounded chip weights as voltages (default), or as whole numbers and a ``Scale``; refused if no synapse has any.
+    cuba_order : {'current-first', 'old-current', 'together'}, optional
+        Order in which the reader steps ``CubaLIF`` and ``CubaLI``; see :func:`from_nir`. Default: that of the layer.
+        ``CubaLIFLayer`` steps its current first: it becomes a ``CubaLIF`` with ``'euler'`` or ``'current-first'``,
+        otherwise ``LI`` and ``LIF``, which every exact reader takes.
+    if_input : {'per-second', 'per-step'}, optional
+        Effect of an input ``x`` on an ``IF`` node in one step of the reader: :math:`R x \Delta t`, the equation of NIR
+        (default), or :math:`R x`, as most other readers do.
+    as_dt : Quantity, optional
+        Fixed time step of the reader, 0.1 ms for snnTorch. All times are written times ``as_dt/dt``, gains unchanged,
+        so that it takes the same steps as the net with ``dt``. :func:`from_nir` restores the times. Default: ``dt``.
+    compatible : {'1.0.4'}, optional
+        ``'1.0.4'`` writes what nir 1.0.4, sinabs 3.1 and Rockpool 3.1 read: no metadata, no ``v_reset``, ``Affine``
+        with a bias of zero for ``Linear``, and no graphs inside the graph. Without metadata :func:`from_nir` needs
+        ``discretisation=``, ``reset=`` and so on. Default: the present format.
     clamp : {'check', 'ignore'}, optional
         ``'check'`` (default) refuses chip neurons unless ``sample`` shows that holding the membrane at zero changes
         nothing. ``'ignore'`` exports them without this check.
@@ -115,7 +134,16 @@ def to_nir(
         reset=_arguments.choice(reset, ("exact", "continuous"), call=call, name="reset"),
         gain=_arguments.choice(gain, ("weights", "R"), call=call, name="gain"),
         weights=_arguments.choice(weights, ("float", "codes"), call=call, name="weights"),
+        cuba_order=None
+        if cuba_order is None
+        else _arguments.choice(cuba_order, CUBA_ORDERS, call=call, name="cuba_order"),
+        if_input=_arguments.choice(if_input, IF_INPUTS, call=call, name="if_input"),
+        as_dt=None
+        if as_dt is None
+        else _arguments.quantity(as_dt, u.ms, call=call, name="as_dt", shapes=[()], positive=True),
     )
+    if compatible is not None:
+        _arguments.choice(compatible, (OLD_VERSION,), call=call, name="compatible")
     _arguments.choice(clamp, ("check", "ignore"), call=call, name="clamp")
     if sample is not None:
         if not isinstance(sample, u.Quantity):
@@ -147,7 +175,8 @@ def to_nir(
         if clamp == "check":
             _check_clamp(net, builder.clamped, sample, problems)
         problems.raise_any()
-        return builder.graph(None if chip is None else chip.name)
+        graph = builder.graph(None if chip is None else chip.name)
+        return graph if compatible is None else old_graph(nir, graph, problems)
 
 
 def _check_parameters(net: brainstate.nn.Module, problems: Problems) -> None:

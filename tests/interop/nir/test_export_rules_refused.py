@@ -158,6 +158,21 @@ REFUSED = {
         {},
         r"lif \(LIFLayer\) takes an input that is neither .* \(it is computed from syn\)",
     ),
+    "a sum": (
+        lambda: Wired(lambda net, x: net.lif(net.syn(x) + net.syn2(x)), syn2=bh.nn.LIFSynapse(4, 3)),
+        {},
+        r"lif \(LIFLayer\) takes an input .* \(it is the sum of syn and syn2; .* join what is added into one module",
+    ),
+    "a sum as output": (
+        lambda: Wired(lambda net, x: net.lif(net.syn(x)) + net.lif2(net.syn(x)), lif2=lif()),
+        {},
+        r"its output\) is not the output of one module \(it is the sum of lif and lif2",
+    ),
+    "a convolution": (
+        lambda: brainstate.nn.Sequential(brainstate.nn.ScaledWSConv1d((8, 1), 3, kernel_size=3)),
+        {"sample": np.ones((2, 8, 1), np.float32)},
+        r"layers\.0 \(ScaledWSConv1d\) is a convolution of a class that to_nir has no rule for",
+    ),
     "two outputs": (
         lambda: Wired(lambda net, x: (net.lif(net.syn(x)), x)),
         {},

@@ -1,0 +1,73 @@
+"""Checks of a NIR file before its arrays are read: links, nesting, and the size that the arrays declare."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["check_file"]
+
+# A graph in a graph takes two groups; nodes and metadata take a few more. `nir.read` calls itself once for each.
+_DEEPEST = 160
+_MOST_OBJECTS = 100_000
+# Zeros compress by a factor of 1000, and an array that was never written takes no space at all.
+_ALWAYS_ALLOWED = 2**28
+_MOST_COMPRESSED = 100
+
+
+def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
+    """Return what is wrong with a file that could exhaust memory or time or lead elsewhere, ``None`` if nothing is.
+
+    Only the layout is read, no array. An ``OSError`` means that it is no HDF5 file.
+    """
+    with open(path, "rb") as raw:
+        if raw.read(4) == b"PK\x03\x04":
+            return "is a zip archive, such as torch.save writes"
+    size = os.path.getsize(path)
+    allowed = max(_ALWAYS_ALLOWED, _MOST_COMPRESSED * size)
+    total = 0
+    with h5py.File(path, "r") as file:
+        for count, (where, held) in enumerate(_objects(h5py, file)):
+            if isinstance(held, str):
+                return held
+            if count >= _MOST_OBJECTS:
+                return f"holds more than {_MOST_OBJECTS} groups and arrays"
+            if not isinstance(held, h5py.Dataset):
+                continue
+            if held.is_virtual or held.external:
+                return f"holds an array at {where} whose numbers lie in another file"
+            # In Python's numbers, since a product of hostile axes overflows those of NumPy.
+            total += math.prod(held.shape or ()) * int(held.dtype.itemsize)
+            if total > allowed:
+                return f"declares arrays of {total:.3g} bytes, up to {where} of shape {held.shape}, in {size} bytes"
+    return None
+
+
+def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the path of every object and the object, or a fault in its place."""
+    seen = {_address(h5py, file)}
+    waiting = [(file, "", 0)]
+    while waiting:
+        group, above, depth = waiting.pop()
+        for name in group:
+            where = f"{above}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                yield where, f"holds a link at {where}, which may lead to another file"
+                return
+            held = group[name]
+            if isinstance(held, h5py.Group):
+                if _address(h5py, held) in seen:
+                    yield where, f"holds the group {where} in two places or inside itself"
+                    return
+                if depth >= _DEEPEST:
+                    yield where, f"nests more than {_DEEPEST} groups"
+                    return
+                seen.add(_address(h5py, held))
+                waiting.append((held, where, depth + 1))
+            yield where, held
+
+
+def _address(h5py: Any, group: Any) -> int:
+    return int(h5py.h5o.get_info(group.id).addr)

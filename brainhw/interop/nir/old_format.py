@@ -1,0 +1,73 @@
+"""Graphs in the format of nir 1.0.4, which sinabs 3.1 and Rockpool 3.1 read."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import Any
+
+import numpy as np
+
+from brainhw.interop.nir.errors import Problems
+from brainhw.interop.nir.node_kinds import kind_of
+
+__all__ = ["OLD_VERSION", "old_graph"]
+
+OLD_VERSION = "1.0.4"
+_NEWER = ("CubaLI",)
+
+
+def old_graph(nir: Any, graph: Any, problems: Problems) -> Any:
+    """Return a graph as nir 1.0.4 reads it; raise all problems of nodes that it does not know."""
+    nodes: dict[str, Any] = {}
+    edges: list[tuple[str, str]] = []
+    _add(nir, graph, "", nodes, edges, problems)
+    problems.raise_any()
+    return nir.NIRGraph(nodes=nodes, edges=edges)
+
+
+def _add(
+    nir: Any, graph: Any, prefix: str, nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems
+) -> tuple[list[str], list[str]]:
+    """Add the nodes and edges of a graph; return what takes the input and what gives the output of an inner graph."""
+    # Version 1.0.4 infers no types through a graph inside a graph, so its nodes go into the outer graph, without ends.
+    kinds = {name: kind_of(node) for name, node in graph.nodes.items()}
+    ends = {name: kind for name, kind in kinds.items() if prefix and kind in ("Input", "Output")}
+    inner: dict[str, tuple[list[str], list[str]]] = {}
+    for name, node in graph.nodes.items():
+        if kind_of(node) == "NIRGraph":
+            inner[name] = _add(nir, node, f"{prefix}{name}_", nodes, edges, problems)
+        elif name not in ends:
+            nodes[f"{prefix}{name}"] = _old_node(nir, f"{prefix}{name}", node, problems)
+    taken: list[str] = []
+    given: list[str] = []
+    for a, b in graph.edges:
+        sources = inner[a][1] if a in inner else [f"{prefix}{a}"]
+        targets = inner[b][0] if b in inner else [f"{prefix}{b}"]
+        if ends.get(a) == "Input":
+            taken += targets
+        elif ends.get(b) == "Output":
+            given += sources
+        else:
+            edges += [(source, target) for source in sources for target in targets]
+    return taken, given
+
+
+def _old_node(nir: Any, name: str, node: Any, problems: Problems) -> Any:
+    kind = kind_of(node)
+    if kind in _NEWER:
+        problems.add(name, kind, f"is newer than nir {OLD_VERSION}; leave compatible out.")
+    if kind == "Linear":
+        return nir.Affine(weight=node.weight, bias=np.zeros(len(node.weight)))
+    old = copy.copy(node)
+    old.metadata = {}
+    if hasattr(node, "v_reset"):
+        old.to_dict = functools.partial(_without_reset, old)
+    return old
+
+
+def _without_reset(node: Any) -> dict[str, Any]:
+    """Return what is written of a node: version 1.0.4 refuses a v_reset, which is zero here."""
+    written: dict[str, Any] = type(node).to_dict(node)
+    del written["v_reset"]
+    return written

@@ -1,0 +1,84 @@
+"""Parameters without an axis, as old files and some exporters write them, spread over the neurons of their node."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+
+from brainhw.interop.nir.errors import Problems
+from brainhw.interop.nir.node_kinds import MATRICES, NODES, Shape, kind_of
+from brainhw.interop.nir.shapes import infer_shapes
+
+__all__ = ["spread_scalars"]
+
+# One small file could otherwise fill the memory: a single number and an Input of a huge shape.
+_MOST_NEURONS = 10**7
+
+
+def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems) -> list[str]:
+    """Replace nodes with 0-d parameters by copies with one value per neuron; return their names.
+
+    The shape is that of the other parameters of the node, otherwise that of a neighbour.
+    """
+    waiting = [name for name, node in nodes.items() if _scalars(node)]
+    spread: list[str] = []
+    changed = True
+    while waiting and changed:
+        changed = False
+        # Behind a convolution the shape follows from what feeds it; faulty nodes are told later, once.
+        shapes = infer_shapes(nodes, edges, Problems(""))
+        for name in waiting:
+            shape = _own_shape(nodes[name]) or _shape_beside(name, shapes, edges)
+            if not shape:
+                continue
+            if math.prod(shape) > _MOST_NEURONS:
+                words = f"holds parameters without an axis for {math.prod(shape)} neurons; give each an array."
+                problems.add(name, kind_of(nodes[name]), words)
+                return spread
+            nodes[name] = _spread(nodes[name], shape)
+            shapes[name] = shape, shape
+            spread.append(name)
+            changed = True
+        waiting = [name for name in waiting if name not in spread]
+    return spread
+
+
+def _scalars(node: Any) -> list[str]:
+    """Return the names of the parameters without an axis."""
+    kind = kind_of(node)
+    if kind not in NODES or kind in MATRICES:
+        return []
+    return [field for field in NODES[kind].arrays if _is_scalar(getattr(node, field, None))]
+
+
+def _is_scalar(value: Any) -> bool:
+    held = isinstance(value, (np.ndarray, np.generic)) and np.ndim(value) == 0
+    return held and np.asarray(value).dtype.kind in "fiub"
+
+
+def _own_shape(node: Any) -> Shape:
+    """Return the shape of the parameters that have axes; those of one number count as scalars beside 0-d ones."""
+    shapes: list[tuple[int, ...]] = [np.shape(getattr(node, field, 0)) for field in NODES[kind_of(node)].arrays]
+    return next((shape for shape in shapes if math.prod(shape) > 1), None)
+
+
+def _shape_beside(name: str, shapes: dict[str, tuple[Shape, Shape]], edges: list[tuple[str, str]]) -> Shape:
+    """Return the shape of the output before a node or of the input after it."""
+    for a, b in edges:
+        if b == name and a != name and (shape := shapes[a][1]):
+            return shape
+        if a == name and b != name and (shape := shapes[b][0]):
+            return shape
+    return None
+
+
+def _spread(node: Any, shape: tuple[int, ...]) -> Any:
+    spread = copy.copy(node)  # the graph of the caller stays as it is
+    for field in NODES[kind_of(node)].arrays:
+        value = getattr(node, field, None)
+        if isinstance(value, (np.ndarray, np.generic)) and np.size(value) == 1:
+            setattr(spread, field, np.full(shape, np.ravel(value)[0]))
+    return spread
