@@ -194,8 +194,10 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
         # The two are solved with R and w_in themselves, so the factors stay in them.
         r, w_in, factor = at.per_neuron(current.r), at.per_neuron(current.w_in), np.ones_like(share)
     else:
-        gain = at.per_neuron(current.held) / one * at.per_neuron(current.into)
-        r, w_in, factor = leaky.r, syn.r, gain * leaky.factor * syn.factor
+        held, into = at.per_neuron(current.held) / one, at.per_neuron(current.into)
+        r, w_in, factor = leaky.r, syn.r, held * into * leaky.factor * syn.factor
+        if at.options.gain == "R":
+            r, w_in, factor = r * held, w_in * into, np.ones_like(share)
     arrays = {"tau_syn": syn.tau, "tau_mem": leaky.tau, "r": r, "w_in": w_in}
     arrays["v_leak"] = at.per_neuron(current.bias) / one / (1 - leaky.beta)
     # The current takes plain numbers; what feeds it is scaled as for a membrane of the same unit.

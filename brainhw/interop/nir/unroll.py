@@ -49,7 +49,8 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
     Returns
     -------
     nir.NIRGraph
-        The same function to rounding. Nodes keep their names; matrices that became one have the name of the last.
+        The same function to rounding, in the newest format. Nodes keep their names; matrices that became one have the
+        name of the last.
 
     Raises
     ------
@@ -163,6 +164,8 @@ def _merge(nodes: dict[str, Any], edges: list[Edge]) -> None:
 def _flat(node: Any, shapes: tuple[Shape, Shape]) -> Any:
     """Return a copy of a node whose arrays, over an image, are flat."""
     flat, (before, after) = copy.copy(node), shapes
+    # A node for nir 1.0.4 holds a writer of its own arrays, which are not these.
+    vars(flat).pop("to_dict", None)
     for field in NODES[kind_of(node)].arrays:
         value = getattr(node, field, None)
         if value is not None:  # nodes of nir 1.0.4 have no v_reset
