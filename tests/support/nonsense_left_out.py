@@ -27,7 +27,8 @@ LEFT_OUT: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
-            "Export.add", "Export.connect", "Export.gains", "Export.move_to_end", "Export.refuse", "Export.source",
+            "Export.add", "Export.columns", "Export.connect", "Export.gains", "Export.move_to_end", "Export.per_neuron",
+            "Export.refuse", "Export.reordered", "Export.scaled", "Export.source",
             "StepTrace.link", "Survey.is_recurrent", "Survey.n_neurons", "Value.holding", "Value.same",
              "BundledNet.check_input", "deploy.BundledNet", "deploy.Firmware",
              "deploy.FirmwareState", "deploy.Survey", "interop.nir.Export", "interop.nir.NIRNet",

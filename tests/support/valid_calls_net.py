@@ -429,7 +429,17 @@ def _() -> Any:
 
 @add("interop.nir.register_export")
 def _() -> Any:
-    return nir.register_export, {"cls": ("module class", type("Mine", (brainstate.nn.Module,), {}))}
+    return nir.register_export, {
+        "cls": ("module class", type("Mine", (brainstate.nn.Module,), {})), "images": ("flag", False),
+    }  # fmt: skip
+
+
+@add("interop.nir.unroll")
+def _() -> Any:
+    return nir.unroll, {
+        "graph": ("NIR graph", nir.to_nir(lif_net(), dt=1.0 * u.ms)), "merge": ("flag", True),
+        "max_numbers": ("count", 2**20),
+    }  # fmt: skip
 
 
 @add("interop.nir.register_import")

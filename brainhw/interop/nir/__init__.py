@@ -1,11 +1,22 @@
 """Export and import of NIR graphs, the format in which neuromorphic libraries exchange networks."""
 
-from brainhw.interop.nir import export_rules  # noqa: F401  registers the rules of this package
+from brainhw.interop.nir import export_rules, image_export, image_import  # noqa: F401  register their rules
 from brainhw.interop.nir.building import Export, Weights, register_export
 from brainhw.interop.nir.errors import NIRError
 from brainhw.interop.nir.net import NIRNet
 from brainhw.interop.nir.node_kinds import register_import
 from brainhw.interop.nir.reading import from_nir
+from brainhw.interop.nir.unroll import unroll
 from brainhw.interop.nir.writing import to_nir
 
-__all__ = ["Export", "NIRError", "NIRNet", "Weights", "from_nir", "register_export", "register_import", "to_nir"]
+__all__ = [
+    "Export",
+    "NIRError",
+    "NIRNet",
+    "Weights",
+    "from_nir",
+    "register_export",
+    "register_import",
+    "to_nir",
+    "unroll",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import re
 from collections.abc import Callable
@@ -15,11 +16,15 @@ import numpy as np
 from brainhw import _arguments, _records
 from brainhw._version import __version__
 from brainhw.interop.nir.errors import Problems
+from brainhw.interop.nir.layouts import channels_last, to_file
 from brainhw.interop.nir.node_kinds import metadata, noted, stretched, unused
 from brainhw.interop.nir.steps import Options
 from brainhw.interop.nir.wiring import INPUT, Call, Wiring
 
-__all__ = ["Codes", "Export", "GraphBuilder", "Weights", "register_export"]
+__all__ = ["Codes", "Export", "GraphBuilder", "Linear", "Weights", "register_export"]
+
+# A matrix that only puts numbers into another order; of more than this it would be the largest part of a file.
+MOST_REORDERED = 4096
 
 
 class Codes(NamedTuple):
@@ -62,6 +67,17 @@ class Weights:
         )
 
 
+class Linear(abc.ABC):
+    """A linear module without a state and without a matrix ``[out, in]``; a rule may return it in place of weights."""
+
+    @abc.abstractmethod
+    def add(self, at: Export, factor: np.ndarray) -> str:
+        """Add nodes that give ``factor`` times the output, and return the name of the last one.
+
+        ``factor`` is one number, or has the shape of the output in the file.
+        """
+
+
 class _RefusedError(Exception):
     """A module of the network was refused, so no further node is made."""
 
@@ -88,6 +104,8 @@ class Export:
         all nodes by ``as_dt/dt`` afterwards.
     refused : bool
         Whether :meth:`refuse` was called.
+    channels_last : bool
+        Whether the images of the network have their channels last; those of the file have them first.
     """
 
     def __init__(self, builder: GraphBuilder, call: Call, target: Any) -> None:
@@ -95,6 +113,7 @@ class Export:
         self.path, self.call, self.target = call.path, call, target
         self.options, self.nir = builder.options, builder.nir
         self.seconds = builder.options.seconds
+        self.channels_last = builder.channels_last
         self.refused = False
 
     @property
@@ -117,6 +136,18 @@ class Export:
         """Refuse the module: ``why`` follows its name and ends with the advice. All reasons are listed."""
         self.refused = True
         self._builder.problems.add(self.path, type(self.call.module).__name__, why)
+
+    def per_neuron(self, values: Any) -> np.ndarray:
+        """Return numbers with one entry per neuron of the module, in the shape of the file: an image channels first.
+
+        Parameters
+        ----------
+        values : float or numpy.ndarray
+            Scalar, or an array that broadcasts to the ``out_size`` of the module.
+        """
+        size = self.call.module.out_size
+        # A copy, since the view of a single number is read-only.
+        return to_file(np.broadcast_to(np.asarray(values, float), size), self.channels_last).copy()
 
     def check_clamp(self) -> None:
         """Ask for the check that the clamp of the membrane at zero changes nothing on the sample."""
@@ -144,6 +175,18 @@ class Export:
         unit = self.options.millivolts if voltage else 1.0
         return self._builder.source(self.call.source, self.call.module, factor, unit, rows)
 
+    def columns(self, matrix: np.ndarray) -> tuple[np.ndarray, str]:
+        """Return a matrix ``[out, in]`` for the order in which the file gives the input, and the node that gives it."""
+        return self._builder.columns(self.call.source, self.call.module, matrix, 1.0)
+
+    def scaled(self, source: str, factor: Any) -> str:
+        """Return the node that gives ``factor`` times the output of a node: a ``Scale``, or the node itself for 1."""
+        return self._builder.scaled(source, factor)
+
+    def reordered(self, order: np.ndarray) -> None:
+        """Note that the file gives the flat output in another order: its entry ``i`` is our entry ``order[i]``."""
+        self._builder.orders[self.path] = order
+
     def add(self, node: Any, source: str | None = None, *, suffix: str = "", **notes: Any) -> str:
         """Add a node, connect it to ``source`` and return its name.
 
@@ -163,24 +206,26 @@ class Export:
 
 
 @functools.singledispatch
-def _export_rule(module: Any, at: Export) -> str | Weights | None:
+def _export_rule(module: Any, at: Export) -> str | Weights | Linear | None:
     if "conv" in type(module).__name__.lower():
         at.refuse(
-            "is a convolution of a class that to_nir has no rule for; register its class with "
-            "brainhw.interop.nir.register_export, or unroll it into a LIFSynapse."
+            "is a convolution of a class that to_nir has no rule for; use Conv1d or Conv2d of brainstate.nn, or "
+            "register its class with brainhw.interop.nir.register_export."
         )
         return None
     at.refuse(
-        "has no NIR form; use synapses, layers and readouts of brainhw or brainstate.nn.Linear, or register its class "
-        "with brainhw.interop.nir.register_export."
+        "has no NIR form; use synapses, layers and readouts of brainhw, or Linear, Conv1d, Conv2d, AvgPool2d and "
+        "Flatten of brainstate.nn, or register its class with brainhw.interop.nir.register_export."
     )
     return None
 
 
-Rule = Callable[[Any, Export], "str | Weights | None"]
+Rule = Callable[[Any, Export], "str | Weights | Linear | None"]
+# The rules that know layers of several axes.
+_OF_IMAGES: set[Rule] = set()
 
 
-def register_export(cls: type) -> Callable[[Rule], Rule]:
+def register_export(cls: type, *, images: bool = False) -> Callable[[Rule], Rule]:
     """Register the rule by which modules of a class are exported; use it as a decorator.
 
     The rule is called as ``rule(module, at)`` with an :class:`Export`. It returns :class:`Weights` for a synapse, or
@@ -192,6 +237,9 @@ def register_export(cls: type) -> Callable[[Rule], Rule]:
     cls : type
         Subclass of ``brainstate.nn.Module``. The rule holds for subclasses that change no member of ``cls``; others
         are refused until they are registered themselves. A second rule for a class replaces the first.
+    images : bool, optional
+        Whether the rule takes layers of several axes, with arrays from :meth:`Export.per_neuron`. Default False: such a
+        layer is refused.
 
     Returns
     -------
@@ -201,7 +249,7 @@ def register_export(cls: type) -> Callable[[Rule], Rule]:
     Raises
     ------
     TypeError
-        If ``cls`` is not a class of modules.
+        If ``cls`` is not a class of modules, or ``images`` is not True or False.
 
     Examples
     --------
@@ -220,7 +268,14 @@ def register_export(cls: type) -> Callable[[Rule], Rule]:
     """
     if not (isinstance(cls, type) and issubclass(cls, brainstate.nn.Module)):
         raise TypeError(f"register_export: cls must be a subclass of brainstate.nn.Module; got {cls!r}.")
-    return _export_rule.register(cls)
+    _arguments.flag(images, call="register_export", name="images")
+
+    def register(rule: Rule) -> Rule:
+        if images:
+            _OF_IMAGES.add(rule)
+        return _export_rule.register(cls)(rule)
+
+    return register
 
 
 def _rule_of(module: Any) -> Rule | None:
@@ -241,12 +296,18 @@ class GraphBuilder:
 
     def __init__(self, nir: Any, wiring: Wiring, options: Options, problems: Problems) -> None:
         self.nir, self.wiring, self.options, self.problems = nir, wiring, options, problems
-        self.nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": np.array([wiring.given.shape[-1]])})}
+        self.channels_last = channels_last(wiring.calls.values(), problems)
+        self.nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": self._file_shape(wiring.size_in)})}
         self.edges: list[tuple[str, str]] = []
         self.clamped: dict[str, Any] = {}
         self.wrote_codes = False
         self._names: dict[str, str] = {INPUT: INPUT}
-        self._weights: dict[tuple[str, int], Weights] = {}
+        self._weights: dict[tuple[str, int], Weights | Linear] = {}
+        self.orders: dict[str, np.ndarray] = {}
+
+    def _file_shape(self, size: tuple[int, ...]) -> np.ndarray:
+        """Return a shape of the network as the file has it."""
+        return np.array([size[-1], *size[:-1]] if self.channels_last else size)
 
     def apply_rules(self) -> None:
         """Export every module; what a rule refuses becomes a problem."""
@@ -261,6 +322,10 @@ class GraphBuilder:
                     "register this one with brainhw.interop.nir.register_export.",
                 )
                 continue
+            images = [size for size in (call.size_in, call.size_out) if len(size) > 1]
+            if images and rule not in _OF_IMAGES and rule is not _export_rule.registry[object]:
+                self._refuse_images(call, images[0])
+                continue
             for target in self.wiring.targets(call.path):
                 at = Export(self, call, target)
                 try:
@@ -269,7 +334,7 @@ class GraphBuilder:
                     break
                 if at.refused:
                     continue
-                if isinstance(made, Weights):
+                if isinstance(made, (Weights, Linear)):
                     self._weights[call.path, id(target)] = made
                     continue
                 if made not in self.nodes:
@@ -288,8 +353,7 @@ class GraphBuilder:
             words = "has no synapse whose weights are whole numbers on a chip; pass weights='float'."
             self.problems.add("the network", "weights='codes'", words)
             self.problems.raise_any()
-        shape = self.wiring.calls[self.wiring.output].module.out_size[-1]
-        self.nodes["output"] = self.nir.Output(output_type={"output": np.array([shape])})
+        self.nodes["output"] = self.nir.Output(output_type={"output": self._file_shape(self.wiring.size_out)})
         self.edges.append((last, "output"))
         orders = {str(noted(node)["order"]) for node in self.nodes.values() if "order" in noted(node)}
         notes = metadata(
@@ -305,6 +369,7 @@ class GraphBuilder:
             cuba_order=", ".join(sorted(orders)) or None,
             spikes="at the threshold or above; v_threshold is the number below it, since NIR fires above",
             feedback="one step later",
+            channels="last in the network, first in this file" if self.channels_last else None,
             chip=chip,
         )
         factor = self.options.file_seconds / self.options.seconds
@@ -331,13 +396,14 @@ class GraphBuilder:
         if self.problems.found:  # there will be no graph, and what feeds this module may not be known
             raise _RefusedError
         weights = self._weights.get((path, id(target)))
-        if weights is not None and weights.matrix.ndim == 2:
+        if isinstance(weights, Weights) and weights.matrix.ndim == 2:
             return self._matrix(self.wiring.calls[path], weights, factor, unit, rows)
         if rows is not None:
             return self._picked(path, target, factor, unit, rows)
+        if isinstance(weights, Linear):
+            return weights.add(Export(self, self.wiring.calls[path], target), np.asarray(factor) / unit)
         if weights is None:
-            before = self._size_of_one(self.wiring.given.unit) / unit if path == INPUT else 1.0
-            return self._scaled(self._names[path], factor * before)
+            return self._given(path, factor, unit)
         # A gain becomes no node of its own if the matrix before it can take its factors.
         call = self.wiring.calls[path]
         factor = np.broadcast_to(np.asarray(factor) / unit, weights.matrix.shape)
@@ -349,16 +415,55 @@ class GraphBuilder:
         node = self.nir.Affine(weight=np.eye(len(factor)), bias=weights.bias * factor)
         return self.add(f"{name}_bias", node, name)
 
+    def columns(self, path: str, target: Any, matrix: np.ndarray, unit: float) -> tuple[np.ndarray, str]:
+        """Return a matrix for the order in which the file gives the output of ``path``, and the node that gives it."""
+        order = self.orders.get(path)
+        if order is None or self.problems.found:
+            return matrix, self.source(path, target, 1.0, unit)
+        return matrix[:, order], self.scaled(self._names[path], self._size_of(path) / unit)
+
+    def _given(self, path: str, factor: Any, unit: float) -> str:
+        """Return ``factor`` times what the node of a module gives, in the order that the network has it in."""
+        factor, order = factor * self._size_of(path) / unit, self.orders.get(path)
+        if order is None:
+            return self.scaled(self._names[path], factor)
+        n = len(order)
+        if n > MOST_REORDERED:
+            why = (
+                f"gives {n} numbers with the channels last, where the file has them first; without weights behind it "
+                f"that takes a matrix of {n} x {n} (at most {MOST_REORDERED}). Put a synapse or a readout after it."
+            )
+            self.problems.add(path, type(self.wiring.calls[path].module).__name__, why)
+            raise _RefusedError
+        matrix = np.zeros((n, n))
+        matrix[order, np.arange(n)] = np.broadcast_to(factor, (n,))[order]
+        name = self._names[path]
+        return self.add(f"{name}_order", self.nir.Linear(weight=matrix), name, path=path)
+
+    def _size_of(self, path: str) -> float:
+        """Return the size of the number 1 that a node of a module, or the input, gives: in mV, otherwise 1."""
+        # A unit that is put on between two modules, as in `x * u.mV`, is that of the numbers of the network.
+        return self._size_of_one(self.wiring.given.unit if path == INPUT else self.wiring.calls[path].gives)
+
+    def _refuse_images(self, call: Call, size: tuple[int, ...]) -> None:
+        why = (
+            f"works on values of shape {size}, which NIR knows for neurons, convolution, pooling and Flatten only; put "
+            "brainstate.nn.Flatten before it."
+        )
+        self.problems.add(call.path, type(call.module).__name__, why)
+
     def _matrix(self, call: Call, weights: Weights, factor: Any, unit: float, rows: slice | None) -> str:
         matrix = weights.matrix if rows is None else weights.matrix[rows]
         bias = weights.bias if rows is None or weights.bias is None else weights.bias[rows]
         factor = np.broadcast_to(np.asarray(factor) / unit, (len(matrix),))
         before = self._size_of_one(call.takes)
-        source = self.source(call.source, call.module, 1.0, before)
+        matrix, source = self.columns(call.source, call.module, matrix, before)
         notes = {"path": call.path, "kind": type(call.module).__name__, **weights.notes}
         if weights.codes is not None and rows is None:
             self.wrote_codes = True
-            linear = self.add(call.path, self.nir.Linear(weight=weights.codes.numbers), source, **notes)
+            order = self.orders.get(call.source)
+            numbers = weights.codes.numbers if order is None else weights.codes.numbers[:, order]
+            linear = self.add(call.path, self.nir.Linear(weight=numbers), source, **notes)
             scale = self.nir.Scale(scale=weights.codes.step * factor * before)
             return self.add(f"{call.path}_step", scale, linear, path=call.path)
         matrix = matrix * (factor * before)[:, None]
@@ -373,7 +478,8 @@ class GraphBuilder:
         wide = self.source(path, target, chosen.T @ np.broadcast_to(factor, (len(chosen),)), unit)
         return self.add(f"{path}_pick{rows.start}", self.nir.Linear(weight=chosen), wide, path=path)
 
-    def _scaled(self, source: str, factor: Any) -> str:
+    def scaled(self, source: str, factor: Any) -> str:
+        """Return the node that gives ``factor`` times the output of a node: a ``Scale``, or the node itself for 1."""
         # A factor that is one up to rounding is what an imported gain and its neuron make together.
         if np.all(np.abs(np.asarray(factor) - 1) <= np.finfo(brainstate.environ.dftype()).eps):
             return source

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw.chip import LinearCharge
-from brainhw.interop.nir.building import Codes, Export, Weights, register_export
+from brainhw.interop.nir.building import Codes, Export, Linear, Weights, register_export
+from brainhw.interop.nir.image_export import ImageGain, image_gain
 from brainhw.interop.nir.node_kinds import metadata
 from brainhw.interop.nir.parts import (
     BiasedSynapse,
@@ -72,9 +73,11 @@ def lif_synapse(module: Any, at: Export) -> Weights:
     return Weights(_numbers(module.weight.value, at.weight_unit).T, _bias(module, at))
 
 
-@register_export(Gain)
-def gain(module: Any, at: Export) -> Weights:
+@register_export(Gain, images=True)
+def gain(module: Any, at: Export) -> Weights | ImageGain | None:
     """Return one factor per channel, which goes into the nodes around it."""
+    if len(module.in_size) > 1:
+        return image_gain(module.factor.value, module.bias, at)
     return Weights(_numbers(module.factor.value, at.weight_unit), _bias(module, at))
 
 
@@ -134,12 +137,12 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
 # Layers with a reset
 
 
-@register_export(LIFLayer)
+@register_export(LIFLayer, images=True)
 def lif_layer(module: Any, at: Export) -> str | None:
     """Add LIF, or CubaLIF behind a current, or LI and Threshold for a membrane that never resets."""
     # The reset of a chip is fixed, so this advice is for ideal layers only.
     _check_firing(module, at, fix="build it with reset='zero', or ")
-    if isinstance(at.source_module, CubaCurrent):
+    if hasattr(at.source_module, "cuba_order"):
         return None if at.refused else _behind_current(module, at, current_value(module.tau))
     return None if at.refused else _leaky_firing(module, at, current_value(module.tau))
 
@@ -155,52 +158,63 @@ def chip_layer(module: Any, at: Export) -> str | None:
     return None if at.refused else _leaky_firing(module, at, module.chip_tau.value)
 
 
-@register_export(CubaCurrent)
-def cuba_current(module: Any, at: Export) -> Weights | None:
+class _HandedOn(Linear):
+    """The input itself: the factors of the neuron behind it go to what feeds it."""
+
+    def add(self, at: Export, factor: np.ndarray) -> str:
+        """Return the node that gives ``factor`` times the input."""
+        return at.source(factor)
+
+
+@register_export(CubaCurrent, images=True)
+def cuba_current(module: Any, at: Export) -> _HandedOn | None:
     """Hand the input on: the neuron behind it writes both equations in one node."""
     behind = at.targets
-    single = len(behind) == 1 and isinstance(behind[0], (LIFLayer, Integrator)) and not isinstance(behind[0], IFLayer)
+    # The rules of these two classes look for a current behind them; any other module would take its input for voltages.
+    single = [type(target).__name__ for target in behind] in (["LIFLayer"], ["Integrator"])
     if not single or getattr(behind[0], "topology", "FF") != "FF" or getattr(behind[0], "reset", "zero") == "none":
         at.refuse("is the current of CubaLIF or CubaLI neurons, but feeds no LIFLayer or Integrator alone.")
         return None
-    order = at.options.cuba_order or module.order
-    if order != module.order:
-        at.refuse(f"steps in the order {module.order!r}; leave cuba_order={order!r} out.")
+    order = at.options.cuba_order or module.cuba_order
+    if order != module.cuba_order:
+        at.refuse(f"steps in the order {module.cuba_order!r}; leave cuba_order={order!r} out.")
     elif order == "together" and at.options.how != "exact":
         at.refuse("solves both equations together, which forward Euler does not; pass discretisation='exact'.")
-    return None if at.refused else Weights(np.ones(module.in_size[-1]))
+    return None if at.refused else _HandedOn()
 
 
 def _behind_current(module: Any, at: Export, tau: Any) -> str:
     """Add CubaLIF, or CubaLI, for a membrane that a CubaCurrent drives."""
-    current, fires = at.source_module, isinstance(module, LIFLayer)
+    current, fires = at.source_module, at.call.takes != u.UNITLESS
     leaky = _leaky(module.decay(at.options.dt) if fires else module.beta, tau, module, at)
-    share = _plain(current.beta)
+    share = at.per_neuron(current.beta)
     syn = Leaky(share, tau_of(share, at.seconds, at.options.how), *at.gains(share))
     one = at.options.millivolts if fires else 1.0
-    if current.order == "together":
+    if current.cuba_order == "together":
         # The two are solved with R and w_in themselves, so the factors stay in them.
-        r, w_in, factor = _plain(current.r), _plain(current.w_in), np.ones_like(share)
+        r, w_in, factor = at.per_neuron(current.r), at.per_neuron(current.w_in), np.ones_like(share)
     else:
-        gain = _plain(current.held) / one * _plain(current.into)
-        r, w_in, factor = leaky.r, syn.r, gain * leaky.factor * syn.factor
+        held, into = at.per_neuron(current.held) / one, at.per_neuron(current.into)
+        r, w_in, factor = leaky.r, syn.r, held * into * leaky.factor * syn.factor
+        if at.options.gain == "R":
+            r, w_in, factor = r * held, w_in * into, np.ones_like(share)
     arrays = {"tau_syn": syn.tau, "tau_mem": leaky.tau, "r": r, "w_in": w_in}
-    arrays["v_leak"] = _plain(current.bias) / one / (1 - leaky.beta)
+    arrays["v_leak"] = at.per_neuron(current.bias) / one / (1 - leaky.beta)
     # The current takes plain numbers; what feeds it is scaled as for a membrane of the same unit.
     source = at.source(factor * one, voltage=True) if fires else at.source(factor)
     if not fires:
-        return at.add(at.nir.CubaLI(**arrays), source, order=current.order, **_notes(module))
+        return at.add(at.nir.CubaLI(**arrays), source, order=current.cuba_order, **_notes(module))
     node = at.nir.CubaLIF(v_threshold=_threshold(module, at), v_reset=np.zeros_like(share), **arrays)
-    return at.add(node, source, order=current.order, reset=module.reset, **_notes(module))
+    return at.add(node, source, order=current.cuba_order, reset=module.reset, **_notes(module))
 
 
-@register_export(IFLayer)
+@register_export(IFLayer, images=True)
 def if_layer(module: Any, at: Export) -> str | None:
     """Add IF: the input of a step is a voltage step, so R or the weights carry 1/dt."""
     _check_firing(module, at)
     if at.refused:
         return None
-    zeros = np.zeros(module.out_size[-1])
+    zeros = at.per_neuron(0.0)
     factor, r = np.full_like(zeros, 1 / at.options.if_seconds), np.ones_like(zeros)
     if at.options.gain == "R":
         factor, r = r, factor
@@ -263,44 +277,44 @@ def readout(module: Any, at: Export) -> str:
     """Add a matrix and LI."""
     tau = current_value(module.tau)
     leaky = _leaky(u.math.exp(-at.options.dt / tau), tau, module, at)
-    matrix = np.asarray(module.weight.value, float).T * leaky.factor[:, None]
+    matrix, source = at.columns(np.asarray(module.weight.value, float).T * leaky.factor[:, None])
     weight = at.nir.Linear(weight=matrix)
     if module.bias is not None:
         weight = at.nir.Affine(weight=matrix, bias=np.asarray(module.bias.value, float) * leaky.factor)
-    name = at.add(weight, at.source(), suffix="weight", kind=type(module).__name__)
+    name = at.add(weight, source, suffix="weight", kind=type(module).__name__)
     node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=np.zeros_like(leaky.beta))
     return at.add(node, name, **_notes(module))
 
 
-@register_export(Integrator)
+@register_export(Integrator, images=True)
 def integrator(module: Any, at: Export) -> str | None:
     """Add LI, whose v_leak makes the constant, I for one without leak, or CubaLI behind a current."""
-    if isinstance(at.source_module, CubaCurrent):
+    if hasattr(at.source_module, "cuba_order"):
         return _behind_current(module, at, None)
-    beta, gain = _plain(module.beta), _plain(module.gain)
+    beta, gain, bias = (at.per_neuron(values) for values in (module.beta, module.gain, module.bias))
     if np.any(beta == 1):
-        if not np.all(beta == 1) or np.any(_plain(module.bias)):
+        if not np.all(beta == 1) or np.any(bias):
             at.refuse("leaks in some channels only, or has a constant without a leak; NIR has no such node.")
             return None
         ones, per_step = np.ones_like(gain), gain / at.options.file_seconds
         r, factor = (per_step, ones) if at.options.gain == "R" else (ones, per_step)
         return at.add(at.nir.I(r=r), at.source(factor), **_notes(module))
     leaky = _leaky(module.beta, None, module, at)
-    node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=np.asarray(module.bias, float) / (1 - leaky.beta))
-    return at.add(node, at.source(np.asarray(module.gain, float) * leaky.factor), **_notes(module))
+    node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=bias / (1 - leaky.beta))
+    return at.add(node, at.source(gain * leaky.factor), **_notes(module))
 
 
-@register_export(Comparator)
+@register_export(Comparator, images=True)
 def comparator(module: Any, at: Export) -> str:
     """Add Threshold."""
-    threshold = below(_plain(module.threshold))
+    threshold = below(at.per_neuron(module.threshold))
     return at.add(at.nir.Threshold(threshold=threshold), at.source())
 
 
-@register_export(WholeDelay)
+@register_export(WholeDelay, images=True)
 def whole_delay(module: Any, at: Export) -> str:
     """Add Delay."""
-    return at.add(at.nir.Delay(delay=module.steps * at.seconds), at.source())
+    return at.add(at.nir.Delay(delay=at.per_neuron(module.steps) * at.seconds), at.source())
 
 
 # Current-based layers
@@ -349,6 +363,8 @@ def _as_cuba_lif(module: Any, at: Export) -> str:
 def adaptive(module: Any, at: Export) -> str | None:
     """Add the same, and an LI that the spikes drive back into the membrane: the after-hyperpolarisation."""
     _check_current_based(module, at)
+    if at.options.cuba_order is not None:
+        at.refuse("adds an after-hyperpolarisation to its current, and CubaLIF has none; leave cuba_order out.")
     if at.refused:
         return None
     name, into = _current_based(module, at)
@@ -452,21 +468,18 @@ def frontend(module: Any, at: Export) -> None:
 
 def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
     """Return the leak of a layer: the share as it runs with, and its time constant, derived if not given."""
-    shape = (module.out_size[-1],)
     # The layer's own float32 share, so that a constant current settles where the equation says.
-    beta = np.broadcast_to(_plain(share), shape)
+    beta = at.per_neuron(_plain(share))
     if tau is None or at.options.how != "exact":
         tau = tau_of(beta, at.seconds, at.options.how)
     else:
-        tau = _plain(tau.to(u.ms).mantissa) / 1000
-    # A copy, since the view of a single number is read-only.
-    return Leaky(beta, np.broadcast_to(tau, shape).copy(), *at.gains(beta))
+        tau = at.per_neuron(_plain(tau.to(u.ms).mantissa) / 1000)
+    return Leaky(beta, tau, *at.gains(beta))
 
 
 def _threshold(module: Any, at: Export) -> np.ndarray:
     """Return thresholds ``[N]`` for a graph, just below those of the layer: NIR fires above, brainhw at them."""
-    V_th = below(_numbers(module.threshold(), u.mV))
-    return np.broadcast_to(V_th, (module.out_size[-1],)) / at.options.millivolts
+    return at.per_neuron(below(_numbers(module.threshold(), u.mV))) / at.options.millivolts
 
 
 def _notes(module: Any) -> dict[str, Any]:

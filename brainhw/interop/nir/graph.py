@@ -10,8 +10,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.node_kinds import NODES, check_node, kind_of, shapes_of, stretched
+from brainhw.interop.nir.node_kinds import NODES, Shape, check_node, kind_of, stretched
 from brainhw.interop.nir.scalars import spread_scalars
+from brainhw.interop.nir.shapes import infer_shapes
 
 __all__ = ["Feed", "FlatGraph", "read_graph"]
 
@@ -23,17 +24,23 @@ _DEEPEST = 64
 
 
 class FlatGraph(NamedTuple):
-    """Nodes without nesting in the order in which they step, what feeds each, and the names of input and output."""
+    """Nodes without nesting in the order in which they step, what feeds each, and the names of input and output.
+
+    ``shapes`` holds the shapes of input and output of every node.
+    """
 
     nodes: dict[str, Any]
     feeds: dict[str, list[Feed]]
     input: str
     output: str
-    warnings: tuple[str, ...] = ()
+    shapes: dict[str, tuple[Shape, Shape]]
+    warnings: tuple[str, ...]
+    # How many nodes each node feeds.
+    fan_out: dict[str, int]
 
     def feeds_one(self, name: str) -> bool:
         """Return whether a node feeds one other node only."""
-        return sum(source == name for sources in self.feeds.values() for source, _ in sources) == 1
+        return self.fan_out[name] == 1
 
 
 class _Parts:
@@ -52,15 +59,18 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
     """Flatten and check a graph, or raise all problems that keep it from being run; times are multiplied."""
     parts = _Parts(problems)
     first, last = _flatten(graph, "", parts, ())
-    nodes, edges = parts.nodes, list(parts.edges)
     warnings = _alone(parts, first, last)
+    nodes = parts.nodes
+    # An end may lie in a graph inside the graph that was not read.
+    edges = [(a, b) for a, b in parts.edges if a in nodes and b in nodes]
     spread = spread_scalars(nodes, edges, problems)
     if spread:
         listed = _listed([f"{name} ({kind_of(nodes[name])})" for name in spread])
         warnings.append(f"{listed}: parameters without an axis, as old files hold them, count for every neuron.")
     for name, node in nodes.items():
         check_node(name, node, problems)
-    _check_edges(parts, first, last)
+    shapes = infer_shapes(nodes, edges, problems)
+    _check_edges(parts, edges, shapes, first, last)
     # Without sound nodes and edges a search for cycles would name problems that are not there.
     problems.raise_any()
     assert first is not None
@@ -82,9 +92,11 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
         order = []
     problems.raise_any()
     feeds: dict[str, list[Feed]] = {name: [] for name in order}
+    fan_out = dict.fromkeys(order, 0)
     for a, b in edges:
         feeds[b].append((a, (a, b) in late))
-    return FlatGraph({name: nodes[name] for name in order}, feeds, first, last, tuple(warnings))
+        fan_out[a] += 1
+    return FlatGraph({name: nodes[name] for name in order}, feeds, first, last, shapes, tuple(warnings), fan_out)
 
 
 def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> tuple[str | None, str | None]:
@@ -107,7 +119,8 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
         where = f"the edge {' -> '.join(map(str, edge))}"
         missing = [str(name) for name in edge if name not in graph.nodes]
         if len(edge) != 2 or missing:
-            problems.add(where, "dangling", f"names {', '.join(missing)}, which is not in the graph; remove it.")
+            fault = f"names {', '.join(missing)}, which is not in the graph" if missing else "is not a pair of names"
+            problems.add(where, "dangling", f"{fault}; remove it.")
             for name in edge:
                 ends = inner.get(name, (f"{prefix}{name}",))
                 parts.excused.update(end for end in ends if end is not None)
@@ -155,7 +168,13 @@ def _alone(parts: _Parts, first: str | None, last: str | None) -> list[str]:
     return [f"{_listed(alone)}: no edge leads to or from it; left out."] if alone else []
 
 
-def _check_edges(parts: _Parts, first: str | None, last: str | None) -> None:
+def _check_edges(
+    parts: _Parts,
+    edges: list[Edge],
+    shapes: dict[str, tuple[Shape, Shape]],
+    first: str | None,
+    last: str | None,
+) -> None:
     nodes, problems = parts.nodes, parts.problems
     fed, feeding = {b for _, b in parts.edges}, {a for a, _ in parts.edges}
     for name, node in nodes.items():
@@ -166,10 +185,8 @@ def _check_edges(parts: _Parts, first: str | None, last: str | None) -> None:
             problems.add(name, kind, "is fed by another node; remove that edge.")
         if name not in feeding and name != last and name not in parts.excused:
             problems.add(name, kind, "feeds nothing; connect it or remove it.")
-    for a, b in parts.edges:
-        if a not in nodes or b not in nodes:  # a graph inside the graph that was not read
-            continue
-        gives, takes = shapes_of(nodes[a])[1], shapes_of(nodes[b])[0]
+    for a, b in edges:
+        gives, takes = shapes[a][1], shapes[b][0]
         if gives is not None and takes is not None and gives != takes:
             what = f"{kind_of(nodes[a])} -> {kind_of(nodes[b])}"
             problems.add(f"the edge {a} -> {b}", what, f"joins shape {gives} to shape {takes}; they must be the same.")

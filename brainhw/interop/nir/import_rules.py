@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keyword
-import math
 import re
 from typing import Any, NamedTuple
 
@@ -13,8 +12,9 @@ import numpy as np
 
 from brainhw.interop.nir.errors import Problems
 from brainhw.interop.nir.graph import Feed, FlatGraph
+from brainhw.interop.nir.image_import import fold_kernel, is_kernel, most_of_kernel
 from brainhw.interop.nir.net import NIRNet, Step
-from brainhw.interop.nir.node_kinds import MATRICES, NODES, kind_of, noted, register_import, shapes_of, unused
+from brainhw.interop.nir.node_kinds import MATRICES, NODES, kind_of, noted, register_import, unused
 from brainhw.interop.nir.parts import BiasedSynapse, Comparator, CubaCurrent, Gain, IFLayer, Integrator, WholeDelay
 from brainhw.interop.nir.steps import CUBA_ORDERS, Options, above, cuba_current, kept
 from brainhw.nn import LeakyReadout, LIFLayer, LIFSynapse
@@ -56,6 +56,8 @@ class NetBuilder:
         self.folded: dict[str, _Folded] = {}
         # By neuron: the scale before it that goes into its gain.
         self.scales: dict[str, str] = {}
+        # Convolutions that neurons make themselves, with their gain in the kernel.
+        self.kernels: set[str] = set()
         # IF nodes that hardly ever fire, with the steps that they need at least.
         self.silent: dict[str, float] = {}
 
@@ -75,8 +77,8 @@ class NetBuilder:
             takes=self.graph.input,
             returns=self.graph.output,
             dt=self.reading.dt,
-            n_in=math.prod(shapes_of(nodes[self.graph.input])[1] or ()),
-            n_out=math.prod(shapes_of(nodes[self.graph.output])[1] or ()),
+            in_size=self.graph.shapes[self.graph.input][1] or (),
+            out_size=self.graph.shapes[self.graph.output][1] or (),
             millivolts=self.reading.millivolts,
         )
 
@@ -93,7 +95,10 @@ class NetBuilder:
                 rest.append((source, late))
             else:
                 self.folded[source] = folded
-        if kind in _INTEGRATORS or len(rest) != 1:
+        if kind in _INTEGRATORS:
+            return
+        self.kernels |= {source for source, late in rest if is_kernel(self.graph, source, late)}
+        if len(rest) != 1:
             return
         source, late = rest[0]
         if not late and kind_of(self.graph.nodes[source]) == "Scale" and self.graph.feeds_one(source):
@@ -159,8 +164,8 @@ class NetBuilder:
             tau = -dt / np.log1p(-dt / tau)
         return _one_or_all(self.graph.nodes[name], "tau", tau * 1000) * u.ms
 
-    def _share(self, name: str, share: Any, n: int) -> np.ndarray:
-        beta = np.broadcast_to(np.asarray(share).astype(float), (n,))
+    def _share(self, name: str, share: Any, size: tuple[int, ...]) -> np.ndarray:
+        beta = np.broadcast_to(np.asarray(share).astype(float), size)
         if np.any(beta >= 1):
             self._refuse(
                 name,
@@ -172,12 +177,12 @@ class NetBuilder:
     def _kept(self, name: str, tau: np.ndarray) -> np.ndarray:
         """Return the share of a membrane without a layer, in the precision of the network."""
         beta = kept(tau, self.reading.seconds, self.reading.how).astype(brainstate.environ.dftype())
-        return self._share(name, beta, len(tau))
+        return self._share(name, beta, tau.shape)
 
     def _lif(self, name: str, tau: Any, V_th: np.ndarray, recurrent: Any = None) -> tuple[LIFLayer, np.ndarray]:
         """Return a layer and the share that its membranes keep in a step."""
         layer = LIFLayer(
-            len(V_th),
+            V_th.shape,
             tau,
             _one_or_all(self.graph.nodes[name], "V_th", V_th) * u.mV,
             reset=self._reset(name),
@@ -186,7 +191,7 @@ class NetBuilder:
         )
         # The float32 share of the layer itself, so that a constant current settles at R I + v_leak. With another share
         # in the weights than in the leak it settles elsewhere: a reader without it at 10.0 instead of 0.5.
-        return layer, self._share(name, layer.decay(self.reading.dt), len(V_th))
+        return layer, self._share(name, layer.decay(self.reading.dt), V_th.shape)
 
     def _reset(self, name: str) -> str:
         """Return the effect of a spike: as asked for, otherwise as brainhw noted, otherwise to zero as in NIR."""
@@ -224,7 +229,7 @@ class NetBuilder:
         n_out, n_in = folded.matrix.shape
         weight, bias = np.zeros((n_in, n_out)), folded.bias is not None
         readout = LeakyReadout(n_in, n_out, self._tau(name, tau), weight_init=weight, bias=bias)
-        beta = self._share(name, u.math.exp(-self.reading.dt / readout.tau), n_out)
+        beta = self._share(name, u.math.exp(-self.reading.dt / readout.tau), (n_out,))
         gain = (1 - beta) * r
         readout.weight.value = _like(readout.weight.value, (folded.matrix * gain[:, None]).T)
         if readout.bias is not None and folded.bias is not None:
@@ -259,7 +264,9 @@ class NetBuilder:
         most = np.zeros_like(gain)
         for source, _ in feeds:
             folded = self.folded.get(source)
-            if folded is None:
+            if source in self.kernels:
+                most += most_of_kernel(self.graph.nodes[source], gain.ndim)
+            elif folded is None:
                 most += 1
             else:
                 most += np.maximum(folded.matrix, 0).sum(1) + (0 if folded.bias is None else np.maximum(folded.bias, 0))
@@ -291,7 +298,11 @@ class NetBuilder:
         for source, late in feeds:
             folded = self.folded.get(source)
             if folded is None:
-                rest.append((source, late))
+                if source in self.kernels and fold_kernel(self, source, gain, left):
+                    drives.append((source, False))
+                    left = None
+                else:
+                    rest.append((source, late))
                 continue
             bias = None if folded.bias is None else folded.bias * gain
             if left is not None:
@@ -304,6 +315,10 @@ class NetBuilder:
             self.put(folded.name, part, [folded.source])
             drives.append((folded.name, False))
         if rest:
+            for source, _ in rest:
+                if source in self.kernels:  # its kernel does not hold the factors of this neuron
+                    self.kernels.discard(source)
+                    NODES[kind_of(self.graph.nodes[source])].rule(self, source, self.graph.nodes[source])
             if name in self.scales:
                 scale = self.scales[name]
                 gain, rest = gain * _floats(self.graph.nodes[scale].scale), self.graph.feeds[scale]
@@ -315,7 +330,7 @@ class NetBuilder:
 
     def current_based(self, name: str, node: Any) -> None:
         """Make the current and the membrane of a current-based neuron."""
-        n, millivolts = np.size(node.r), self.reading.millivolts
+        n, millivolts = np.shape(node.r), self.reading.millivolts
         r, w_in, v_leak = _floats(node.r), _floats(node.w_in), _floats(node.v_leak)
         tau_mem, tau_syn = _floats(node.tau_mem), _floats(node.tau_syn)
         tau = self._tau(name, tau_mem, "tau_mem")
@@ -354,9 +369,8 @@ class NetBuilder:
 
 @register_import("Input")
 @register_import("Output")
-@register_import("Flatten")
 def hand_on(builder: NetBuilder, name: str, node: Any) -> None:
-    """Hand the input on; arrays with several axes are flat anyway."""
+    """Hand the input on."""
     builder.put(name, None)
 
 
@@ -383,11 +397,11 @@ def threshold(builder: NetBuilder, name: str, node: Any) -> None:
 @register_import("Delay", arrays=("delay",))
 def delay(builder: NetBuilder, name: str, node: Any) -> None:
     """Make a delay of whole steps; refuse parts of a step."""
-    steps = np.ravel(node.delay) / builder.reading.seconds
+    steps = np.asarray(node.delay, float) / builder.reading.seconds
     whole = np.round(steps)
     # A delay in float32 seconds is off by up to 6e-8 of itself.
     if np.any(np.abs(steps - whole) > 1e-6):
-        first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])
+        first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])  # argmax counts in the flat array
         dt = builder.reading.seconds * 1000
         why = f"has a delay of {first:g} s, which is not a whole number of steps of {dt:g} ms."
         builder.problems.add(name, "Delay", why)
@@ -411,14 +425,15 @@ register_import("CubaLIF", arrays=("tau_syn", "tau_mem", "r", "v_leak", "v_thres
 
 
 def _floats(array: Any) -> np.ndarray:
-    """Return numbers of a node, flat as its channels are."""
-    return np.ravel(np.asarray(array, float))
+    """Return the numbers of a node in double precision."""
+    return np.asarray(array, float)
 
 
 def _one_or_all(node: Any, field: str, values: np.ndarray) -> Any:
     """Return one number where all neurons share it, unless brainhw noted that it was held for each."""
     each = str(noted(node).get("per_neuron", "")).split()
-    return float(values[0]) if np.all(values == values[0]) and field not in each else values
+    first = values.flat[0]
+    return float(first) if np.all(values == first) and field not in each else values
 
 
 def _like(held: Any, numbers: np.ndarray) -> Any:

@@ -33,7 +33,7 @@ class NIRNet(brainstate.nn.Module):
     dt : Quantity
         Time step that the weights were computed for; it runs with no other.
     in_size, out_size : tuple of int
-        Width of input and output. Arrays with several axes are flat, the last axis fastest.
+        Shape of input and output as the graph declares them: ``[N]``, or that of an image with channels first.
     millivolts : float
         How many millivolts the number 1 of the graph is.
 
@@ -53,13 +53,13 @@ class NIRNet(brainstate.nn.Module):
         takes: str,
         returns: str,
         dt: u.Quantity,
-        n_in: int,
-        n_out: int,
+        in_size: tuple[int, ...],
+        out_size: tuple[int, ...],
         millivolts: float,
     ) -> None:
         super().__init__()
         self.dt = dt
-        self.in_size, self.out_size = (n_in,), (n_out,)
+        self.in_size, self.out_size = in_size, out_size
         self.millivolts = millivolts
         self.program, self.takes, self.returns = tuple(program), takes, returns
         for name, part in parts.items():
@@ -71,19 +71,19 @@ class NIRNet(brainstate.nn.Module):
         Parameters
         ----------
         x : array
-            Plain numbers, ``[N_in]`` or ``[B, N_in]``: spikes, or currents in units of the graph.
+            Plain numbers, ``[*in_size]`` or ``[B, *in_size]``: spikes, or currents in units of the graph.
 
         Returns
         -------
         array or Quantity
-            ``[..., N_out]``: spikes, or whatever the last node returns.
+            ``[..., *out_size]``: spikes, or whatever the last node returns.
 
         Raises
         ------
         RuntimeError
             If no time step is set, or another one than the network was read for.
         TypeError, ValueError
-            If the input is not an array of plain numbers of that width.
+            If the input is not an array of plain numbers of that shape.
         """
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)
@@ -96,7 +96,8 @@ class NIRNet(brainstate.nn.Module):
                 f"with brainstate.environ.context(dt={own:g} * u.ms), or read it again with from_nir(..., "
                 f"dt={now:g} * u.ms)."
             )
-        _arguments.step_input(x, self.in_size[-1], call=call, ndims=(1, 2))
+        _arguments.step_input(x, self.in_size[-1], call=call)
+        _arguments.check_axes(x, self.in_size, call=call, name="the input")
         # The parts get the very arrays that others gave, without `0 + x`: by their identity rollout sees whether the
         # parts form a chain, which it runs layer by layer.
         known: dict[str, Any] = {self.takes: x}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
@@ -11,10 +10,12 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.interop.nir.errors import Problems
+from brainhw.interop.nir.windows import conv_shapes, flatten_shapes, pool_shapes
 
 __all__ = [
     "MATRICES",
     "NODES",
+    "SHAPED_BY_INPUT",
     "Shape",
     "check_node",
     "kind_of",
@@ -28,6 +29,7 @@ __all__ = [
 
 Shape = tuple[int, ...] | None
 ImportRule = Callable[[Any, str, Any], None]
+ShapeRule = Callable[[Any, Shape], tuple[Shape, Shape]]
 
 
 class NodeKind(NamedTuple):
@@ -41,6 +43,12 @@ class NodeKind(NamedTuple):
 
 NODES: dict[str, NodeKind] = {}
 MATRICES = ("Linear", "Affine")
+# Types of nodes whose shapes follow from what feeds them. A rule raises ValueError for a node that cannot be run.
+SHAPED_BY_INPUT: dict[str, ShapeRule] = {
+    **dict.fromkeys(("Conv1d", "Conv2d"), conv_shapes),
+    **dict.fromkeys(("SumPool2d", "AvgPool2d"), pool_shapes),
+    "Flatten": flatten_shapes,
+}
 _SECTION = "brainhw"
 _TIMES = ("tau", "tau_mem", "tau_syn", "delay")
 
@@ -60,7 +68,7 @@ def register_import(
     kind : str
         Name of the node's class. A second rule for a name replaces the first.
     arrays : tuple of str, optional
-        Its arrays, which must be finite and of one shape ``[n]``. Default none.
+        Its arrays, which must be finite and of one shape, ``[n]`` or that of an image. Default none.
     fires : bool, optional
         Whether it fires, so that it may close a cycle; its module must then hold its spikes in the state ``spk``.
         Default False.
@@ -145,7 +153,7 @@ def shapes_of(node: Any) -> tuple[Shape, Shape]:
     kind = kind_of(node)
     if kind in MATRICES and np.ndim(node.weight) == 2:
         return (node.weight.shape[1],), (node.weight.shape[0],)
-    if kind in ("Input", "Output", "Flatten"):
+    if kind in ("Input", "Output"):
         return _declared(node.input_type), _declared(node.output_type)
     arrays = NODES[kind].arrays if kind in NODES else ()
     shape = np.shape(getattr(node, arrays[0])) if arrays else None
@@ -157,18 +165,14 @@ def _declared(types: Any) -> Shape:
     return None if len(values) != 1 or values[0] is None else tuple(int(n) for n in np.ravel(values[0]))
 
 
-_NO_FORM = {
-    **dict.fromkeys(("Conv1d", "Conv2d"), "brainhw has no convolution; unroll it into a Linear node."),
-    **dict.fromkeys(("SumPool2d", "AvgPool2d"), "brainhw has no pooling; unroll it into a Linear node."),
-}
-
-
 def check_node(name: str, node: Any, problems: Problems) -> None:
     """Note whatever keeps a node from being run."""
     # The classes of nir accept any numbers, such as a negative or NaN time constant (nir 1.0.8).
     kind = kind_of(node)
     if kind not in NODES:
-        problems.add(name, kind, _NO_FORM.get(kind, "is an unknown node; replace it by nodes of NIR."))
+        problems.add(name, kind, "is an unknown node; replace it by nodes of NIR.")
+        return
+    if kind in SHAPED_BY_INPUT:  # checked where its shape is found
         return
     found: dict[str, np.ndarray] = {}
     fields = [field for field in NODES[kind].arrays if not _left_out(node, field)]
@@ -196,17 +200,15 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
         problems.add(name, kind, f"has arrays of different shapes ({listed}); all must have one value per neuron.")
     elif found and (not before or 0 in before):
         problems.add(name, kind, "holds no array with an axis of neurons; give every array the shape [n].")
-    elif before is None or after is None:
-        problems.add(name, kind, "does not tell its shape; give it one.")
     else:
         _check_shapes(name, kind, before, after, problems)
 
 
-def _check_shapes(name: str, kind: str, before: tuple[int, ...], after: tuple[int, ...], problems: Problems) -> None:
-    if min((*before, *after), default=1) < 1:
+def _check_shapes(name: str, kind: str, before: Shape, after: Shape, problems: Problems) -> None:
+    if before is None or after is None:
+        problems.add(name, kind, "does not tell its shape; give it one.")
+    elif min((*before, *after), default=1) < 1:
         problems.add(name, kind, f"has the shapes {before} and {after}; every axis must be above zero.")
-    elif kind == "Flatten" and math.prod(before) != math.prod(after):
-        problems.add(name, kind, f"makes shape {after} of shape {before}; both must hold as many numbers.")
 
 
 def _left_out(node: Any, field: str) -> bool:

@@ -40,7 +40,7 @@ class Gain(brainstate.nn.Module):
 
     def __init__(self, factor: np.ndarray, bias: np.ndarray | None = None, unit: u.Unit = u.UNITLESS) -> None:
         super().__init__()
-        self.in_size = self.out_size = (len(factor),)
+        self.in_size = self.out_size = np.shape(factor)
         self.factor = brainstate.ParamState(_held(factor, unit))
         self.bias = None if bias is None else brainstate.ParamState(_held(bias, unit))
 
@@ -59,7 +59,7 @@ class IFLayer(LIFLayer):
 
     def __init__(self, V_th: u.Quantity, recurrent_init: u.Quantity | None, reset: str = "zero") -> None:
         topology = "FF" if recurrent_init is None else "RC"
-        super().__init__(len(V_th), 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
+        super().__init__(V_th.shape, 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
         # A LIFLayer refuses it, since most of what reads a time constant needs a number. exp(-dt/inf) is exactly 1.
         self.tau = np.inf * u.ms
 
@@ -69,9 +69,9 @@ class _Stepping(brainstate.nn.Dynamics):
 
     state_name: str
 
-    def __init__(self, n: int) -> None:
-        super().__init__((n,))
-        self.out_size = (n,)
+    def __init__(self, size: tuple[int, ...]) -> None:
+        super().__init__(size)
+        self.out_size = size
         self.init_state()
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
@@ -83,7 +83,7 @@ class _Stepping(brainstate.nn.Dynamics):
         getattr(self, self.state_name).value = self._resting(batch_size)
 
     def _resting(self, batch_size: int | None) -> jax.Array:
-        return zeros(self.in_size[-1], batch_size)
+        return zeros(self.in_size, batch_size)
 
 
 class Integrator(_Stepping):
@@ -92,7 +92,7 @@ class Integrator(_Stepping):
     state_name = "y"
 
     def __init__(self, beta: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> None:
-        super().__init__(len(beta))
+        super().__init__(np.shape(beta))
         self.beta, self.gain, self.bias = _held(beta), _held(gain), _held(bias)
 
     def update(self, x: jax.Array) -> jax.Array:
@@ -123,10 +123,10 @@ class CubaCurrent(_Stepping):
         order: str = "together",
         r: np.ndarray | None = None,
     ) -> None:
-        super().__init__(len(beta))
+        super().__init__(np.shape(beta))
         self.beta, self.into = _held(beta), _held((1 - beta) * w_in)
         self.held, self.direct, self.bias = _held(held), _held(direct), _held(bias)
-        self.unit, self.order = unit, order
+        self.unit, self.cuba_order = unit, order
         # What an export writes again; the drive needs neither.
         self.w_in, self.r = w_in, r
 
@@ -135,7 +135,7 @@ class CubaCurrent(_Stepping):
         old = self.I_syn.value
         self.I_syn.value = new = self.beta * old + self.into * x
         # With both equations solved together the factors count the old current and the input.
-        current = new if self.order == "current-first" else old
+        current = new if self.cuba_order == "current-first" else old
         added = self.held * current + self.direct * x + self.bias
         return added if self.unit == u.UNITLESS else added * self.unit
 
@@ -145,7 +145,7 @@ class Comparator(brainstate.nn.Module):
 
     def __init__(self, threshold: np.ndarray) -> None:
         super().__init__()
-        self.in_size = self.out_size = (len(threshold),)
+        self.in_size = self.out_size = np.shape(threshold)
         self.threshold = _held(threshold)
         self.spk_fun = surrogate.fast_sigmoid()
 
@@ -155,24 +155,29 @@ class Comparator(brainstate.nn.Module):
 
 
 class WholeDelay(_Stepping):
-    """Delay of each channel by a whole number of steps ``[n]``; zeros until then."""
+    """Delay of each channel by a whole number of steps ``[*size]``; zeros until then."""
 
     state_name = "past"
 
     def __init__(self, steps: np.ndarray) -> None:
         self.steps = np.asarray(steps, int)
-        super().__init__(len(steps))
+        super().__init__(self.steps.shape)
 
     def _resting(self, batch_size: int | None) -> jax.Array:
         # As long as the longest delay; each channel reads at its own place.
         axes = () if batch_size is None else (batch_size,)
-        return jnp.zeros((*axes, int(self.steps.max()), len(self.steps)), brainstate.environ.dftype())
+        return jnp.zeros((*axes, int(self.steps.max()), *self.in_size), brainstate.environ.dftype())
 
     def update(self, x: jax.Array) -> jax.Array:
-        """Return the input of ``steps`` steps ago, ``[..., n]``."""
-        known = jnp.concatenate([self.past.value, jnp.asarray(x, self.past.value.dtype)[..., None, :]], axis=-2)
-        self.past.value = known[..., 1:, :]
-        return known[..., known.shape[-2] - 1 - self.steps, np.arange(len(self.steps))]
+        """Return the input of ``steps`` steps ago, ``[..., *size]``."""
+        axis = -1 - len(self.in_size)
+        known = jnp.concatenate(
+            [self.past.value, jnp.expand_dims(jnp.asarray(x, self.past.value.dtype), axis)], axis=axis
+        )
+        length = known.shape[axis]
+        self.past.value = jax.lax.slice_in_dim(known, 1, length, axis=known.ndim + axis)
+        place = np.expand_dims(length - 1 - self.steps, tuple(range(known.ndim - len(self.in_size))))
+        return jnp.squeeze(jnp.take_along_axis(known, place, axis=axis), axis=axis)
 
 
 def _held(value: Any, unit: u.Unit = u.UNITLESS) -> Any:

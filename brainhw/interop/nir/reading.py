@@ -41,8 +41,9 @@ def from_nir(
     .. math:: v' = \beta v + (1 - \beta)(R I + v_{leak}), \qquad \beta = e^{-\Delta t/\tau}
 
     so that :math:`(1 - \beta) R` goes into the weights of the layers of brainhw, for any ``R``. Supported nodes:
-    ``Input``, ``Output``, ``NIRGraph``, ``Affine``, ``Linear``, ``Scale``, ``Flatten``, ``Delay`` of whole steps,
-    ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and ``CubaLIF``.
+    ``Input``, ``Output``, ``NIRGraph``, ``Affine``, ``Linear``, ``Scale``, ``Conv1d``, ``Conv2d``, ``SumPool2d``,
+    ``AvgPool2d``, ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and
+    ``CubaLIF``. Images have their channels first.
 
     Parameters
     ----------

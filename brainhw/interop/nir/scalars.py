@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.node_kinds import MATRICES, NODES, Shape, kind_of, shapes_of
+from brainhw.interop.nir.node_kinds import MATRICES, NODES, Shape, kind_of
+from brainhw.interop.nir.shapes import infer_shapes
 
 __all__ = ["spread_scalars"]
 
@@ -27,8 +28,10 @@ def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems
     changed = True
     while waiting and changed:
         changed = False
+        # Behind a convolution the shape follows from what feeds it; faulty nodes are told later, once.
+        shapes = infer_shapes(nodes, edges, Problems(""))
         for name in waiting:
-            shape = _own_shape(nodes[name]) or _shape_beside(name, nodes, edges)
+            shape = _own_shape(nodes[name]) or _shape_beside(name, shapes, edges)
             if not shape:
                 continue
             if math.prod(shape) > _MOST_NEURONS:
@@ -36,6 +39,7 @@ def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems
                 problems.add(name, kind_of(nodes[name]), words)
                 return spread
             nodes[name] = _spread(nodes[name], shape)
+            shapes[name] = shape, shape
             spread.append(name)
             changed = True
         waiting = [name for name in waiting if name not in spread]
@@ -61,12 +65,12 @@ def _own_shape(node: Any) -> Shape:
     return next((shape for shape in shapes if math.prod(shape) > 1), None)
 
 
-def _shape_beside(name: str, nodes: dict[str, Any], edges: list[tuple[str, str]]) -> Shape:
+def _shape_beside(name: str, shapes: dict[str, tuple[Shape, Shape]], edges: list[tuple[str, str]]) -> Shape:
     """Return the shape of the output before a node or of the input after it."""
     for a, b in edges:
-        if b == name and a != name and (shape := shapes_of(nodes[a])[1]):
+        if b == name and a != name and (shape := shapes[a][1]):
             return shape
-        if a == name and b != name and (shape := shapes_of(nodes[b])[0]):
+        if a == name and b != name and (shape := shapes[b][0]):
             return shape
     return None
 

@@ -23,7 +23,8 @@ INPUT = "input"
 class Call(NamedTuple):
     """One module that a step calls: ``source`` is the path of the module that feeds it, or ``"input"``.
 
-    ``takes`` and ``gives`` are the units of its input and output; mV for every voltage.
+    ``takes`` and ``gives`` are the units of its input and output; mV for every voltage. ``size_in`` and ``size_out``
+    are their shapes without the batch.
     """
 
     path: str
@@ -31,15 +32,23 @@ class Call(NamedTuple):
     source: str
     takes: u.Unit
     gives: u.Unit
+    size_in: tuple[int, ...] = ()
+    size_out: tuple[int, ...] = ()
+    batched: bool = False
 
 
 class Wiring(NamedTuple):
-    """The calls of a step by path, in order; ``output`` is the path of the module whose output the network returns."""
+    """The calls of a step by path, in order; ``output`` is the path of the module whose output the network returns.
+
+    ``size_in`` and ``size_out`` are the shapes of input and output without the batch.
+    """
 
     calls: dict[str, Call]
     output: str
     given: Value
     returned: Value
+    size_in: tuple[int, ...]
+    size_out: tuple[int, ...]
 
     def targets(self, path: str) -> list[Any]:
         """Return the modules that a module feeds; ``None`` stands for the output of the network."""
@@ -57,7 +66,7 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
     for x, batch_size in likely:
         try:
             prepare_net(net, batch_size)
-            return _wiring(net, trace_step(net, x, call="to_nir"), dt, problems)
+            return _wiring(net, trace_step(net, x, call="to_nir"), dt, batch_size is not None, problems)
         except Exception as error:  # a network from outside may raise anything
             # The first guess is the most likely input, so its error tells the most.
             failure = failure or in_one_line(error)
@@ -89,13 +98,20 @@ def _likely_inputs(net: brainstate.nn.Module) -> list[tuple[Any, int | None]]:
     return sorted(found.values(), key=lambda pair: pair[1] is not None)
 
 
-def _wiring(net: Any, step: StepTrace, dt: u.Quantity, problems: Problems) -> Wiring | None:
+def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: Problems) -> Wiring | None:
     outputs: list[tuple[Value, str]] = [(step.given, INPUT)]
     calls: dict[str, Call] = {}
     unheard = _unheard(net, step)
 
     def origin(value: Value) -> str | None:
-        return next((name for made, name in reversed(outputs) if made.same(value)), None)
+        same = next((name for made, name in reversed(outputs) if made.same(value)), None)
+        if same is not None:
+            return same
+        # `x * u.mV` gives plain numbers a unit and changes none of them.
+        return next((name for made, name in reversed(outputs) if _only_unit_differs(made, value)), None)
+
+    def size(value: Value) -> tuple[int, ...]:
+        return value.shape[1:] if batched else value.shape
 
     def computed_from(value: Value) -> str:
         link = step.link(value, [made for made, _ in outputs])
@@ -130,7 +146,8 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, problems: Problems) -> Wi
                 f"between modules{unheard}.",
             )
             source = INPUT
-        calls[path] = Call(path, module, source, _coherent(heard.given), _coherent(heard.gave))
+        units = _coherent(heard.given), _coherent(heard.gave)
+        calls[path] = Call(path, module, source, *units, size(heard.given), size(heard.gave), batched)
         outputs.append((heard.gave, path))
     output = origin(step.returned)
     if output is None or output == INPUT:
@@ -143,7 +160,14 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, problems: Problems) -> Wi
     for path, call in reversed(calls.items()):
         if path in behind:
             behind.add(call.source)
-    return Wiring({p: call for p, call in calls.items() if p in behind}, output, step.given, step.returned)
+    kept = {path: call for path, call in calls.items() if path in behind}
+    return Wiring(kept, output, step.given, step.returned, size(step.given), size(step.returned))
+
+
+def _only_unit_differs(made: Value, value: Value) -> bool:
+    """Return whether a value is a made one whose plain numbers got the unit mV, or lost it."""
+    known = (u.UNITLESS, u.mV)
+    return made.ids == value.ids and made.likes == value.likes and made.unit in known and value.unit in known
 
 
 def _is_sum(link: Link) -> bool:

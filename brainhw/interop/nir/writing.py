@@ -51,7 +51,8 @@ def to_nir(
 
     and a reader with the same time step takes the same steps. ``v_threshold`` is the number just below ``V_th``: NIR
     fires above its threshold, brainhw at it or above. Spikes along a recurrent connection arrive one step later.
-    Modules that the output does not depend on are left out.
+    Modules that the output does not depend on are left out. Images of the graph have their channels first, also where
+    those of the network have them last.
 
     Parameters
     ----------

@@ -169,9 +169,9 @@ REFUSED = {
         r"its output\) is not the output of one module \(it is the sum of lif and lif2",
     ),
     "a convolution": (
-        lambda: brainstate.nn.Sequential(brainstate.nn.Conv1d((8, 1), 3, kernel_size=3), brainstate.nn.Flatten()),
+        lambda: brainstate.nn.Sequential(brainstate.nn.ScaledWSConv1d((8, 1), 3, kernel_size=3)),
         {"sample": np.ones((2, 8, 1), np.float32)},
-        r"layers\.0 \(Conv1d\) is a convolution of a class that to_nir has no rule for",
+        r"layers\.0 \(ScaledWSConv1d\) is a convolution of a class that to_nir has no rule for",
     ),
     "two outputs": (
         lambda: Wired(lambda net, x: (net.lif(net.syn(x)), x)),

@@ -162,5 +162,5 @@ def test_a_delay_of_whole_steps_a_flatten_and_a_skip_connection_run() -> None:
         "output": nir.Output(output_type={"output": np.array([2])}),
     }
     edges = [("input", "flat"), ("flat", "later"), ("later", "output"), ("flat", "output")]
-    ys, _ = run(nir.NIRGraph(nodes=nodes, edges=edges), np.arange(1.0, 11.0).reshape(5, 2), dt=1e-3)
+    ys, _ = run(nir.NIRGraph(nodes=nodes, edges=edges), np.arange(1.0, 11.0).reshape(5, 1, 2), dt=1e-3)
     np.testing.assert_array_equal(ys, [[1, 2], [3 + 1, 4], [5 + 3, 6], [7 + 5, 8 + 2], [9 + 7, 10 + 4]])

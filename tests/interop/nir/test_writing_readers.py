@@ -117,6 +117,9 @@ def test_a_layer_that_steps_its_current_first_is_not_written_in_another_order() 
             to_nir(cuba(), dt=DT, reset="continuous", cuba_order=order)
     with pytest.raises(NIRError, match="has 2 synapses per neuron, and CubaLIF has one"):
         to_nir(cuba(n_synapses=2), dt=DT, reset="continuous", cuba_order="current-first")
+    adaptive = bh.nn.ALIFLayer(3, tau_mem=20 * u.ms, tau_syn=6 * u.ms, max_spikes_per_step=1)
+    with pytest.raises(NIRError, match="after-hyperpolarisation to its current, and CubaLIF has none"):
+        to_nir(adaptive, dt=DT, reset="continuous", cuba_order="current-first")
     assert not of_kind(to_nir(cuba(n_synapses=2), dt=DT, reset="continuous", discretisation="euler"), nir.CubaLIF)
 
 

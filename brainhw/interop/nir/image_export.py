@@ -1,0 +1,261 @@
+"""Export rules of convolution, pooling and flatten, whose images NIR writes with channels first."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import brainstate
+import brainunit as u
+import jax
+import numpy as np
+
+from brainhw.interop.nir.building import Export, Linear, register_export
+from brainhw.interop.nir.image_parts import Convolution, Pooling
+from brainhw.interop.nir.layouts import counted_from_end, flat_order
+from brainhw.interop.nir.windows import Window
+
+__all__ = ["ImageGain", "image_gain"]
+
+
+class _Kernel(NamedTuple):
+    """A convolution as NIR writes it: ``[out, in/groups, *kernel]``, ``[out]``, and the rest of its fields."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, ...]
+    groups: int
+
+
+class _Conv(Linear):
+    """A convolution that takes the factors of the neurons behind it into its kernel."""
+
+    def __init__(self, kernel: _Kernel) -> None:
+        self.kernel = kernel
+
+    def add(self, at: Export, factor: np.ndarray) -> str:
+        """Add the node, with a ``Scale`` after it where the factors differ within a channel."""
+        kernel = self.kernel
+        per_channel = _per_channel(factor, len(kernel.weight))
+        inner = np.ones(len(kernel.weight)) if per_channel is None else per_channel
+        before = _size_in(at)
+        weight = kernel.weight * (inner * before).reshape(-1, *(1,) * (kernel.weight.ndim - 1))
+        one = kernel.weight.ndim == 3
+        make = at.nir.Conv1d if one else at.nir.Conv2d
+        given, gave = _file_size(at, at.call.size_in), _file_size(at, at.call.size_out)
+
+        def field(value: Any) -> Any:
+            return value[0] if one and not isinstance(value, str) else value
+
+        node = make(
+            input_shape=field(given[1:]),
+            weight=weight,
+            stride=field(kernel.stride),
+            padding=field(kernel.padding),
+            dilation=field(kernel.dilation),
+            groups=kernel.groups,
+            bias=kernel.bias * inner,
+        )
+        name = at.add(_typed(node, given, gave), at.source(voltage=_takes_voltage(at)))
+        return name if per_channel is not None else at.scaled(name, factor)
+
+
+class ImageGain(Linear):
+    """One factor per place of an image."""
+
+    def __init__(self, factor: np.ndarray) -> None:
+        self.factor = factor
+
+    def add(self, at: Export, factor: np.ndarray) -> str:
+        """Add a ``Scale``, unless all factors make 1 together."""
+        return at.scaled(at.source(voltage=_takes_voltage(at)), self.factor * _size_in(at) * factor)
+
+
+def image_gain(factor: Any, bias: Any, at: Export) -> ImageGain | None:
+    """Return a gain of an image; refuse a constant, which NIR adds to no image."""
+    if bias is not None:
+        at.refuse("adds a constant to an image, which NIR has no node for; use the bias of a convolution.")
+        return None
+    return ImageGain(at.per_neuron(_numbers(factor, at.weight_unit)))
+
+
+@register_export(brainstate.nn.Conv1d, images=True)
+@register_export(brainstate.nn.Conv2d, images=True)
+def convolution(module: Any, at: Export) -> _Conv | None:
+    """Return a convolution of brainstate, with channels last or first."""
+    if any(n != 1 for n in module.lhs_dilation):
+        at.refuse("has an lhs_dilation, a transposed convolution, which NIR has no node for; use a plain one.")
+        return None
+    held = module.weight.value
+    weight = _numbers(held["weight"], at.weight_unit)
+    if module.w_mask is not None:
+        weight = weight * np.asarray(u.get_mantissa(module.w_mask), float)
+    kernel = np.moveaxis(weight, (-1, -2), (0, 1))
+    bias = np.ravel(_numbers(held["bias"], at.call.gives)) if "bias" in held else None
+    space = _file_size(at, at.call.size_in)[1:]
+    pads = _pads(module.padding, space, kernel.shape[2:], tuple(module.stride), tuple(module.rhs_dilation))
+    window = Window(kernel.shape[2:], tuple(module.stride), pads, tuple(module.rhs_dilation))
+    return _as_written(kernel, bias, window, module.groups, at)
+
+
+@register_export(Convolution, images=True)
+def imported_convolution(module: Convolution, at: Export) -> _Conv | None:
+    """Return an imported convolution."""
+    bias = None if module.bias is None else _numbers(module.bias.value, at.call.gives)
+    return _as_written(_numbers(module.weight.value, at.weight_unit), bias, module.window, module.groups, at)
+
+
+@register_export(brainstate.nn.AvgPool2d, images=True)
+def mean(module: Any, at: Export) -> str | None:
+    """Add AvgPool2d; refuse a mean that leaves out the padding."""
+    size, axis = at.call.size_in, module.channel_axis
+    if len(size) != 3 or axis is None or counted_from_end(axis, at.call) not in (-1, -3):
+        at.refuse(
+            f"takes shape {size} with channel_axis={module.channel_axis}; NIR pools [channels, height, width]: pass "
+            "channel_axis=-1 or -3 and images of three axes."
+        )
+        return None
+    kernel, stride = tuple(module.kernel_size), tuple(module.stride)
+    pads = _pads(module.padding, _file_size(at, size)[1:], kernel, stride, (1, 1))
+    if any(n for pad in pads for n in pad):
+        at.refuse(
+            f"leaves its padding {pads} out of the mean, where NIR's AvgPool2d counts the zeros; use padding='VALID'."
+        )
+        return None
+    return _pool(at.nir.AvgPool2d, Window(kernel, stride, pads, (1, 1)), at)
+
+
+@register_export(Pooling, images=True)
+def imported_pooling(module: Pooling, at: Export) -> str:
+    """Add the pooling that was imported."""
+    return _pool(at.nir.AvgPool2d if module.mean else at.nir.SumPool2d, module.window, at)
+
+
+@register_export(brainstate.nn.Flatten, images=True)
+def flatten(module: Any, at: Export) -> str | None:
+    """Add Flatten; the weights behind it take the order of the file."""
+    before, after = at.call.size_in, at.call.size_out
+    if before == after:
+        return at.source(voltage=_takes_voltage(at))
+    axes = _joined(module, at)
+    if axes is None:
+        return None
+    first, last = axes
+    if at.channels_last and first > 0 and last == len(before) - 1:
+        at.refuse(
+            f"joins the axes {first} to {last} of shape {before}, which are no neighbours in a file, where the "
+            "channels come first; join all axes, or those of space."
+        )
+        return None
+    # The axes of space stand one place further back in the file.
+    shift = int(at.channels_last and last < len(before) - 1)
+    given = _file_size(at, before)
+    node = at.nir.Flatten(input_type={"input": np.array(given)}, start_dim=first + shift, end_dim=last + shift)
+    if len(after) == 1:
+        order = flat_order(before, at.channels_last)
+        if order is not None:
+            at.reordered(order)
+    return at.add(_typed(node, given, _file_size(at, after)), at.source(voltage=_takes_voltage(at)))
+
+
+@register_export(brainstate.nn.MaxPool1d, images=True)
+@register_export(brainstate.nn.MaxPool2d, images=True)
+@register_export(brainstate.nn.MaxPool3d, images=True)
+def maximum(module: Any, at: Export) -> None:
+    """Refuse: NIR has no maximum."""
+    at.refuse("takes a maximum, which NIR has no node for; use AvgPool2d, or a convolution with a stride.")
+
+
+@register_export(brainstate.nn.AvgPool1d, images=True)
+@register_export(brainstate.nn.AvgPool3d, images=True)
+@register_export(brainstate.nn.Conv3d, images=True)
+def of_other_axes(module: Any, at: Export) -> None:
+    """Refuse: NIR convolves along one or two axes and pools along two."""
+    at.refuse("has no NIR node: NIR convolves along one or two axes and pools along two; use Conv2d or AvgPool2d.")
+
+
+def _joined(module: Any, at: Export) -> tuple[int, int] | None:
+    """Return the axes, counted without the batch, that a Flatten joins; refuse if the batch is one of them."""
+    rank = len(at.call.size_in)
+    # Without an in_size the axes count the batch.
+    batch = at.call.batched if getattr(module, "_in_size", None) is None else 0
+    first, last = (axis - batch if axis >= 0 else axis + rank for axis in (module.start_axis, module.end_axis))
+    if not 0 <= first <= last < rank:
+        at.refuse(f"joins axes {module.start_axis} to {module.end_axis} of shape {at.call.size_in}; pass in_size=.")
+        return None
+    return first, last
+
+
+def _pool(make: Any, window: Window, at: Export) -> str:
+    padding = np.array([low for low, _ in window.pads])
+    node = make(kernel_size=np.array(window.kernel), stride=np.array(window.stride), padding=padding)
+    typed = _typed(node, _file_size(at, at.call.size_in), _file_size(at, at.call.size_out))
+    return at.add(typed, at.source(voltage=_takes_voltage(at)))
+
+
+def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, groups: int, at: Export) -> _Conv | None:
+    """Return a convolution with the padding of NIR, the same before and after; zeros in the kernel make up for more."""
+    stride, dilation = window.stride, window.dilation
+    bias = np.zeros(len(kernel)) if bias is None else bias
+    total = [d * (k - 1) for k, d in zip(window.kernel, dilation, strict=True)]
+    if all(s == 1 for s in stride) and window.pads == tuple((n // 2, n - n // 2) for n in total) and _uneven(window):
+        return _Conv(_Kernel(kernel, bias, stride, "same", dilation, groups))
+    padding, wider = [], [(0, 0), (0, 0)]
+    for (low, high), d in zip(window.pads, dilation, strict=True):
+        if min(low, high) < 0 or (high - low) % d:
+            at.refuse(
+                f"has padding {window.pads}, which NIR, that pads both sides alike, has no form for; pass padding= "
+                "with the same number before and after."
+            )
+            return None
+        # A window with zeros before its kernel begins further to the left and sees the same.
+        wider.append((max(high - low, 0) // d, max(low - high, 0) // d))
+        padding.append(max(low, high))
+    return _Conv(_Kernel(np.pad(kernel, wider), bias, stride, tuple(padding), dilation, groups))
+
+
+def _uneven(window: Window) -> bool:
+    return any(low != high for low, high in window.pads)
+
+
+def _pads(
+    padding: Any, space: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+    """Return the padding of a module of brainstate in numbers."""
+    if not isinstance(padding, str):
+        return tuple((int(low), int(high)) for low, high in padding)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    return tuple((int(low), int(high)) for low, high in jax.lax.padtype_to_pads(space, reach, stride, padding))
+
+
+def _per_channel(factor: np.ndarray, channels: int) -> np.ndarray | None:
+    """Return one factor per channel, ``None`` if they differ within one."""
+    if factor.ndim == 0:
+        return np.full(channels, float(factor))
+    flat = factor.reshape(channels, -1)
+    return flat[:, 0] if np.all(flat == flat[:, :1]) else None
+
+
+def _takes_voltage(at: Export) -> bool:
+    return u.have_same_dim(at.call.takes, u.mV)
+
+
+def _size_in(at: Export) -> float:
+    """Return the size of the number 1 of the input in the file: in mV for voltages, otherwise 1."""
+    return at.options.millivolts if _takes_voltage(at) else 1.0
+
+
+def _file_size(at: Export, size: tuple[int, ...]) -> tuple[int, ...]:
+    return (size[-1], *size[:-1]) if at.channels_last else size
+
+
+def _typed(node: Any, given: tuple[int, ...], gave: tuple[int, ...]) -> Any:
+    """Return a node with its shapes: nir 1.0.8 finds those of groups and of oblong kernels wrongly."""
+    node.input_type, node.output_type = {"input": np.array(given)}, {"output": np.array(gave)}
+    return node
+
+
+def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
+    """Return plain float64 numbers in a unit."""
+    return np.asarray(u.get_mantissa(value.to(unit) if isinstance(value, u.Quantity) else value)).astype(float)

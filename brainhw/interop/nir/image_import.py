@@ -1,0 +1,99 @@
+"""Import rules of convolution, pooling and flatten nodes, with the factors of a neuron in the kernel before it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import brainstate
+import brainunit as u
+import numpy as np
+
+from brainhw.interop.nir.image_parts import Convolution, Pooling
+from brainhw.interop.nir.node_kinds import kind_of, register_import
+from brainhw.interop.nir.windows import conv_window, flatten_axes, pool_window
+
+__all__ = ["fold_kernel", "is_kernel", "most_of_kernel"]
+
+KERNELS = ("Conv1d", "Conv2d")
+
+
+class _Kernel(NamedTuple):
+    """The numbers of a convolution: ``[out, in/groups, *kernel]``, and ``[out]`` or no constant."""
+
+    weight: np.ndarray
+    bias: np.ndarray | None
+
+
+def is_kernel(graph: Any, name: str, late: bool) -> bool:
+    """Return whether a neuron takes its factors into this node: a convolution that feeds nothing else."""
+    return kind_of(graph.nodes[name]) in KERNELS and not late and graph.feeds_one(name)
+
+
+def fold_kernel(builder: Any, name: str, gain: np.ndarray, constant: np.ndarray | None) -> bool:
+    """Make the convolution ``name`` of voltages: ``gain`` times its output, plus ``constant``, in units of the graph.
+
+    Return False, with nothing made, if one of them differs within a channel: no kernel holds that.
+    """
+    of_channel = [None if values is None else _per_channel(values) for values in (gain, constant)]
+    if of_channel[0] is None or (constant is not None and of_channel[1] is None):
+        return False
+    kernel, factor = _numbers(builder.graph.nodes[name]), of_channel[0]
+    bias = None if kernel.bias is None else kernel.bias * factor
+    if of_channel[1] is not None:
+        bias = of_channel[1] if bias is None else bias + of_channel[1]
+    weight = kernel.weight * factor.reshape(-1, *(1,) * (kernel.weight.ndim - 1))
+    millivolts = builder.reading.millivolts
+    _put(builder, name, _Kernel(weight * millivolts, None if bias is None else bias * millivolts), u.mV)
+    return True
+
+
+def most_of_kernel(node: Any, axes: int) -> np.ndarray:
+    """Return the most that a convolution gives for inputs of 0 and 1, ``[channels, 1, ...]`` with ``axes`` axes."""
+    weight = np.asarray(node.weight, float)
+    most = np.maximum(weight, 0).reshape(len(weight), -1).sum(1) + np.maximum(node.bias, 0)
+    return most.reshape(-1, *(1,) * (axes - 1))
+
+
+def _per_channel(values: np.ndarray) -> np.ndarray | None:
+    """Return one value per channel of an image ``[channels, *space]``, ``None`` if they differ within one."""
+    flat = values.reshape(len(values), -1)
+    return flat[:, 0] if np.all(flat == flat[:, :1]) else None
+
+
+def _numbers(node: Any) -> _Kernel:
+    bias = np.asarray(node.bias, float)
+    # NIR knows no convolution without a bias: zeros stand for none.
+    return _Kernel(np.asarray(node.weight, float), bias if np.any(bias) else None)
+
+
+def _put(builder: Any, name: str, kernel: _Kernel, unit: u.Unit) -> None:
+    node, (before, _) = builder.graph.nodes[name], builder.graph.shapes[name]
+    groups = int(np.ravel(node.groups)[0])
+    builder.put(name, Convolution(kernel.weight, kernel.bias, before, conv_window(node), groups, unit))
+
+
+@register_import("Conv1d")
+@register_import("Conv2d")
+def convolution(builder: Any, name: str, node: Any) -> None:
+    """Make a convolution of plain numbers, unless it went into the drive of a neuron."""
+    if name not in builder.kernels:
+        _put(builder, name, _numbers(node), u.UNITLESS)
+
+
+@register_import("SumPool2d")
+@register_import("AvgPool2d")
+def pooling(builder: Any, name: str, node: Any) -> None:
+    """Make a sum or a mean over windows."""
+    before, _ = builder.graph.shapes[name]
+    builder.put(name, Pooling(before, pool_window(node), mean=kind_of(node) == "AvgPool2d"))
+
+
+@register_import("Flatten")
+def flatten(builder: Any, name: str, node: Any) -> None:
+    """Make one axis of several; hand on what has one axis already."""
+    before, after = builder.graph.shapes[name]
+    if before == after:
+        builder.put(name, None)
+        return
+    first, last = flatten_axes(node, len(before))
+    builder.put(name, brainstate.nn.Flatten(first, last, in_size=before))

@@ -1,0 +1,134 @@
+"""Convolution and pooling of images with channels first, the order of NIR and PyTorch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainhw import _arguments
+from brainhw.interop.nir.windows import Window
+from brainhw.nn.protocols import SequenceSynapse, Slot
+
+__all__ = ["Convolution", "Pooling"]
+
+
+class _OfImages(SequenceSynapse, brainstate.nn.Module):
+    """A function of images ``[..., channels, *space]``; every leading axis is free."""
+
+    channels_last = False
+
+    def __init__(self, in_size: tuple[int, ...], channels: int, window: Window) -> None:
+        super().__init__()
+        self.in_size, self.window = tuple(in_size), window
+        self.out_size = (channels, *window.places(self.in_size[1:]))
+
+    def _images(self, x: Any, call: str) -> jax.Array:
+        """Return the input as ``[N, channels, *space]``, or raise if its last axes are others."""
+        x = _arguments.step_input(x, self.in_size[-1], call=call)
+        axes = len(self.in_size)
+        if x.shape[-axes:] != self.in_size:
+            raise ValueError(
+                f"{call}: the input must have the shape [..., {', '.join(map(str, self.in_size))}], channels first; "
+                f"got shape {x.shape}. Move its axes."
+            )
+        return x.reshape(math.prod(x.shape[:-axes]), *self.in_size)
+
+    def _like(self, images: jax.Array, x: Any) -> jax.Array:
+        return images.reshape(*jnp.shape(x)[: -len(self.in_size)], *self.out_size)
+
+    def update_sequence(self, xs: Any) -> Any:
+        """Return :meth:`update` of each step: time is one more leading axis."""
+        return self.update(xs)
+
+
+class Convolution(_OfImages):
+    r"""Convolution of images, as PyTorch computes it: :math:`y_{o p} = b_o + \sum_{c k} W_{o c k} x_{c, s p + d k}`.
+
+    Parameters
+    ----------
+    weight : numpy.ndarray
+        ``[out, in/groups, *kernel]``.
+    bias : numpy.ndarray or None
+        ``[out]``.
+    in_size : tuple of int
+        ``(in, *space)``: the channels and one or two axes.
+    window : Window
+        Kernel, stride, padding and dilation.
+    groups : int
+        Groups of channels that are convolved each by itself.
+    unit : Unit
+        Unit of the output: mV in front of neurons.
+    """
+
+    # No step reads the slot, which is for initialisers and checks.
+    sequence_hooks: ClassVar[tuple[str, ...]] = ("weight_slot",)
+
+    def __init__(
+        self,
+        weight: np.ndarray,
+        bias: np.ndarray | None,
+        in_size: tuple[int, ...],
+        window: Window,
+        groups: int = 1,
+        unit: u.Unit = u.UNITLESS,
+    ) -> None:
+        super().__init__(in_size, len(weight), window)
+        self.groups, self.unit = groups, unit
+        self.weight = brainstate.ParamState(self._held(weight))
+        self.bias = None if bias is None else brainstate.ParamState(self._held(bias))
+
+    def _held(self, numbers: np.ndarray) -> Any:
+        array = jnp.asarray(numbers, brainstate.environ.dftype())
+        return array if self.unit == u.UNITLESS else u.Quantity(array, unit=self.unit)
+
+    def weight_slot(self) -> Slot:
+        """Return the weight; its first axis is the channel of the target."""
+        return Slot(self.weight, unit=self.unit, out_axis=0)
+
+    def update(self, x: Any) -> Any:
+        """Return the convolved images, ``[..., *out_size]``."""
+        images = self._images(x, f"{type(self).__name__}.update")
+        weight, window = u.get_mantissa(self.weight.value), self.window
+        space = "HW"[-len(window.kernel) :]
+        y = jax.lax.conv_general_dilated(
+            images.astype(weight.dtype),
+            weight,
+            window.stride,
+            window.pads,
+            rhs_dilation=window.dilation,
+            dimension_numbers=(f"NC{space}", f"OI{space}", f"NC{space}"),
+            feature_group_count=self.groups,
+        )
+        if self.bias is not None:
+            y = y + jnp.reshape(u.get_mantissa(self.bias.value), (-1, *(1,) * len(window.kernel)))
+        y = self._like(y, x)
+        return y if self.unit == u.UNITLESS else u.Quantity(y, unit=self.unit)
+
+
+class Pooling(_OfImages):
+    """Sum or mean over windows of each channel; zeros around an image count in the mean, as in PyTorch."""
+
+    def __init__(self, in_size: tuple[int, ...], window: Window, *, mean: bool) -> None:
+        super().__init__(in_size, in_size[0], window)
+        self.mean = mean
+
+    def update(self, x: Any) -> Any:
+        """Return the pooled images, ``[..., *out_size]``."""
+        images = self._images(x, f"{type(self).__name__}.update")
+        dtype = jnp.result_type(images, brainstate.environ.dftype())
+        window = self.window
+        y = jax.lax.reduce_window(
+            images.astype(dtype),
+            np.zeros((), dtype),
+            jax.lax.add,
+            (1, 1, *window.kernel),
+            (1, 1, *window.stride),
+            ((0, 0), (0, 0), *window.pads),
+        )
+        return self._like(y / math.prod(window.kernel) if self.mean else y, x)

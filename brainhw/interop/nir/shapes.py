@@ -1,0 +1,41 @@
+"""Shapes of the nodes of a flat graph: those of convolution, pooling and flatten follow from what feeds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from brainhw.interop.nir.errors import Problems
+from brainhw.interop.nir.node_kinds import NODES, SHAPED_BY_INPUT, Shape, kind_of, shapes_of
+
+__all__ = ["infer_shapes"]
+
+
+def infer_shapes(
+    nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems
+) -> dict[str, tuple[Shape, Shape]]:
+    """Return the shapes of input and output of every node, ``None`` where nothing tells them; note faulty nodes."""
+    found = {name: shapes_of(node) for name, node in nodes.items()}
+    waiting = {name for name, node in nodes.items() if kind_of(node) in SHAPED_BY_INPUT and kind_of(node) in NODES}
+
+    def try_rule(name: str, before: Shape) -> None:
+        kind = kind_of(nodes[name])
+        try:
+            found[name] = SHAPED_BY_INPUT[kind](nodes[name], before)
+        except (ValueError, TypeError, AttributeError) as error:  # a field may be missing or hold anything
+            problems.add(name, kind, str(error))
+        waiting.discard(name)
+
+    # Along the edges, as far as shapes are known; a node that declares its input needs none before it.
+    reached = True
+    while reached:
+        reached = False
+        for a, b in edges:
+            before = found[a][1]
+            if b in waiting and before:  # () where the parameters have no axis
+                try_rule(b, before)
+                reached = True
+    for name in sorted(waiting):
+        try_rule(name, None)
+        if found[name][1] is None and not problems.found:
+            problems.add(name, kind_of(nodes[name]), "does not tell its shape; give it one, or give the Input one.")
+    return found

@@ -1,0 +1,201 @@
+"""Geometry of convolution, pooling and flatten nodes: windows that slide over the axes of an image, and shapes."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "Shape",
+    "Window",
+    "conv_shapes",
+    "conv_window",
+    "flatten_axes",
+    "flatten_shapes",
+    "pool_shapes",
+    "pool_window",
+]
+
+Shape = tuple[int, ...]
+
+# A file of a few bytes may claim any shape; no machine runs a step of more numbers.
+MOST_NUMBERS = 2**31 - 1
+
+
+class Window(NamedTuple):
+    """A window that slides over the last axes of an image; one entry per axis, ``pads`` before and after it."""
+
+    kernel: Shape
+    stride: Shape
+    pads: tuple[tuple[int, int], ...]
+    dilation: Shape
+
+    def places(self, space: Shape) -> Shape:
+        """Return the number of places of the window along each axis, 0 or less where it does not fit."""
+        return tuple(
+            (n + sum(pad) - d * (k - 1) - 1) // s + 1
+            for n, k, s, pad, d in zip(space, self.kernel, self.stride, self.pads, self.dilation, strict=True)
+        )
+
+
+def conv_window(node: Any) -> Window:
+    """Return the window of a ``Conv1d`` or ``Conv2d`` node, or raise a ValueError that says what is wrong with it."""
+    weight = _numbers(node, "weight")
+    axes = 1 if type(node).__name__ == "Conv1d" else 2
+    if weight.ndim != axes + 2 or 0 in weight.shape:
+        space = "length" if axes == 1 else "height, width"
+        raise ValueError(f"has a weight of shape {weight.shape}; brainhw takes [out, in, {space}].")
+    kernel = weight.shape[2:]
+    stride = _each(node, "stride", axes, least=1)
+    dilation = _each(node, "dilation", axes, least=1)
+    groups = _each(node, "groups", 1, least=1)[0]
+    if weight.shape[0] % groups:
+        raise ValueError(f"has {groups} groups for {weight.shape[0]} output channels; groups must divide the channels.")
+    bias = _numbers(node, "bias")
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"has bias {bias.shape} for {weight.shape[0]} output channels; give one number per channel.")
+    padding = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
+    if not isinstance(padding, str):
+        pads = tuple((p, p) for p in _each(node, "padding", axes, least=0))
+    elif padding == "valid":
+        pads = ((0, 0),) * axes
+    elif padding == "same":
+        if any(s > 1 for s in stride):
+            raise ValueError(
+                f"has padding 'same' with stride {_shown(stride)}, which libraries place differently; give the "
+                "padding as numbers."
+            )
+        # As PyTorch and JAX place it: an odd rest goes to the end.
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        pads = tuple((n // 2, n - n // 2) for n in total)
+    else:
+        raise ValueError(f"has padding {padding!r}; brainhw takes 'same', 'valid' or numbers.")
+    return Window(kernel, stride, pads, dilation)
+
+
+def conv_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | None]:
+    """Return the shapes of input and output of a ``Conv1d`` or ``Conv2d`` node; ``None`` if nothing tells them."""
+    window, groups = conv_window(node), int(np.ravel(node.groups)[0])
+    channels = node.weight.shape[1] * groups
+    if node.input_shape is not None:
+        declared = (channels, *_whole(np.ravel(node.input_shape), "input_shape", least=1))
+        if len(declared) != len(window.kernel) + 1:
+            raise ValueError(f"has input_shape {_shown(declared[1:])} for a kernel of shape {_shown(window.kernel)}.")
+        before = declared
+    elif before is not None and (len(before) != len(window.kernel) + 1 or before[0] != channels):
+        axes = "length" if len(window.kernel) == 1 else "height, width"
+        raise ValueError(f"is fed with shape {before}, expected [{channels}, {axes}] (channels first).")
+    if before is None:
+        return None, None
+    return before, _fitted(window, before, node.weight.shape[0])
+
+
+def pool_window(node: Any) -> Window:
+    """Return the window of a pooling node, or raise a ValueError that says what is wrong with it."""
+    kernel = _each(node, "kernel_size", 2, least=1)
+    pads = tuple((p, p) for p in _each(node, "padding", 2, least=0))
+    return Window(kernel, _each(node, "stride", 2, least=1), pads, (1, 1))
+
+
+def pool_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | None]:
+    """Return the shapes of input and output of a pooling node; ``None`` if nothing tells them."""
+    window = pool_window(node)
+    if before is None:
+        return None, None
+    if len(before) != 3:
+        raise ValueError(f"is fed with shape {before}, expected [channels, height, width].")
+    return before, _fitted(window, before, before[0])
+
+
+def flatten_axes(node: Any, rank: int) -> tuple[int, int]:
+    """Return the first and the last axis that a ``Flatten`` node joins; NIR counts them without the batch."""
+    start, end = (_whole(np.ravel(getattr(node, name)), name)[0] for name in ("start_dim", "end_dim"))
+    first, last = (axis + rank if axis < 0 else axis for axis in (start, end))
+    if not 0 <= first <= last < rank:
+        raise ValueError(
+            f"has start_dim = {start} and end_dim = {end} for an input of {rank} axes; NIR counts the axes without "
+            "the batch."
+        )
+    return first, last
+
+
+def flatten_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | None]:
+    """Return the shapes of input and output of a ``Flatten`` node; ``None`` if nothing tells them."""
+    declared = _declared(node.input_type)
+    before = before if declared is None else declared
+    if before is None:
+        return None, None
+    first, last = flatten_axes(node, len(before))
+    after = (*before[:first], math.prod(before[first : last + 1]), *before[last + 1 :])
+    gives = _declared(node.output_type)
+    if gives is not None and gives != after:
+        raise ValueError(
+            f"makes shape {gives} of shape {before}, but start_dim and end_dim join them to {after}; mend the file."
+        )
+    return before, after
+
+
+def _fitted(window: Window, before: Shape, channels: int) -> Shape:
+    after = (channels, *window.places(before[1:]))
+    if min(after) < 1:
+        raise ValueError(
+            f"has a kernel of shape {_shown(window.kernel)} that does not fit into its input of shape {before}; take "
+            "a smaller kernel or more padding."
+        )
+    padded = (before[0], *(n + sum(pad) for n, pad in zip(before[1:], window.pads, strict=True)))
+    if max(math.prod(padded), math.prod(after)) > MOST_NUMBERS:
+        raise ValueError(
+            f"makes shape {after} of shape {before}, padded to {padded}: more than the {MOST_NUMBERS} numbers that "
+            "brainhw runs."
+        )
+    return after
+
+
+def _declared(types: Any) -> Shape | None:
+    values = list(types.values()) if isinstance(types, dict) else []
+    return None if len(values) != 1 or values[0] is None else _whole(np.ravel(values[0]), "shape", least=1)
+
+
+def _numbers(node: Any, field: str) -> np.ndarray:
+    array = getattr(node, field, None)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise ValueError(f"has {field} = {array!r}; it must be a NumPy array of numbers.")
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"has {field} with NaN or infinite values; mend the file.")
+    return array
+
+
+def _each(node: Any, field: str, axes: int, *, least: int) -> Shape:
+    """Return one whole number per axis of a field that holds one for all or one for each."""
+    held: Any = getattr(node, field, None)
+    try:
+        given = np.ravel(held)
+        found = _whole(given, field, least=least)
+    except (TypeError, ValueError):
+        found = ()
+    if len(found) not in (1, axes):
+        numbers = "a whole number" if axes == 1 else f"one whole number or {axes}"
+        raise ValueError(f"has {field} = {held!r}; brainhw takes {numbers} from {least} up.")
+    return found * axes if len(found) == 1 else found
+
+
+def _whole(values: Iterable[Any], field: str, least: int | None = None) -> Shape:
+    numbers = []
+    for value in values:
+        # A file written by hand may hold 2.0 for 2.
+        number = (
+            operator.index(int(value)) if isinstance(value, (float, np.floating)) and value == int(value) else value
+        )
+        number = operator.index(number)
+        if least is not None and not least <= number <= MOST_NUMBERS:
+            raise ValueError(f"has {field} with {number}; brainhw takes whole numbers from {least} up.")
+        numbers.append(number)
+    return tuple(numbers)
+
+
+def _shown(numbers: Shape) -> str:
+    return ", ".join(map(str, numbers)) if len(numbers) == 1 else str(tuple(numbers))
