@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["PARTS", "compiled", "compiled_part", "outer", "product"]
+__all__ = ["PARTS", "compiled", "compiled_part", "outer", "product", "received"]
 
 # Parts of the rows that are summed for themselves. A fixed number, so that results do not depend on that of threads.
 PARTS = 8
@@ -45,41 +45,48 @@ def compiled_part(function: Any) -> Any:
     return compiled(function, parallel=False)
 
 
+@compiled_part
+def received(x, found, weights, total):  # type: ignore[no-untyped-def]
+    """Write ``x [K] @ weights [K, N]`` into ``total``, and return how many inputs are not zero.
+
+    Only their weights are added up. ``found [K + 1]`` is scratch.
+    """
+    n = 0
+    for k in range(x.shape[0]):
+        found[n] = k
+        n += x[k] != 0
+    for j in range(total.shape[0]):
+        total[j] = 0
+    # Four at a time: the row is read and written once. Its sums keep the order of the inputs.
+    i = 0
+    while i + 4 <= n:
+        a, b, c, d = found[i], found[i + 1], found[i + 2], found[i + 3]
+        of_a, of_b, of_c, of_d = x[a], x[b], x[c], x[d]
+        w_a, w_b, w_c, w_d = weights[a], weights[b], weights[c], weights[d]
+        for j in range(total.shape[0]):
+            so_far = total[j]
+            so_far = so_far + of_a * w_a[j]
+            so_far = so_far + of_b * w_b[j]
+            so_far = so_far + of_c * w_c[j]
+            so_far = so_far + of_d * w_d[j]
+            total[j] = so_far
+        i += 4
+    while i < n:
+        of_k, w_k = x[found[i]], weights[found[i]]
+        for j in range(total.shape[0]):
+            total[j] = total[j] + of_k * w_k[j]
+        i += 1
+    return n
+
+
 @compiled
 def product(x, weights, out):  # type: ignore[no-untyped-def]
     """Write ``x [M, K] @ weights [K, N]`` into ``out``, adding up the weights of inputs that are not zero."""
     n_rows, n_in = x.shape
-    n_out = weights.shape[1]
     for part in numba.prange(_CHUNKS):
         found = np.empty(n_in + 1, np.int64)
         for m in range(part * n_rows // _CHUNKS, (part + 1) * n_rows // _CHUNKS):
-            n = 0
-            for k in range(n_in):
-                found[n] = k
-                n += x[m, k] != 0
-            row = out[m]
-            for j in range(n_out):
-                row[j] = 0
-            # Four at a time: the row is read and written once. Its sums keep the order of the inputs.
-            i = 0
-            while i + 4 <= n:
-                a, b, c, d = found[i], found[i + 1], found[i + 2], found[i + 3]
-                of_a, of_b, of_c, of_d = x[m, a], x[m, b], x[m, c], x[m, d]
-                w_a, w_b, w_c, w_d = weights[a], weights[b], weights[c], weights[d]
-                for j in range(n_out):
-                    total = row[j]
-                    total = total + of_a * w_a[j]
-                    total = total + of_b * w_b[j]
-                    total = total + of_c * w_c[j]
-                    total = total + of_d * w_d[j]
-                    row[j] = total
-                i += 4
-            while i < n:
-                k = found[i]
-                of_k, w_k = x[m, k], weights[k]
-                for j in range(n_out):
-                    row[j] = row[j] + of_k * w_k[j]
-                i += 1
+            received(x[m], found, weights, out[m])
 
 
 @compiled

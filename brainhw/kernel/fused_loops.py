@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from brainhw.kernel.event_loops import compiled, compiled_part
+from brainhw.kernel.event_loops import compiled, compiled_part, received
 
 __all__ = ["COUNT", "NO_RESET", "STEP", "SUBTRACT", "ZERO", "currents", "leaky"]
 
@@ -21,37 +21,6 @@ STEP, COUNT = 0, 1
 _DENSEST = 0.2
 # So many steps are always run: the first ones may be louder than the rest.
 _FIRST = 16
-
-
-@compiled_part
-def _received(spk, found, recurrent, total):  # type: ignore[no-untyped-def]
-    """Write ``spk [N] @ recurrent [N, M]`` into ``total``; return how many fired. ``found [N + 1]`` is scratch."""
-    n = 0
-    for k in range(spk.shape[0]):
-        found[n] = k
-        n += spk[k] != 0
-    for j in range(total.shape[0]):
-        total[j] = 0
-    # Four at a time: the row is read and written once. Its sums keep the order of the neurons.
-    i = 0
-    while i + 4 <= n:
-        a, b, c, d = found[i], found[i + 1], found[i + 2], found[i + 3]
-        of_a, of_b, of_c, of_d = spk[a], spk[b], spk[c], spk[d]
-        w_a, w_b, w_c, w_d = recurrent[a], recurrent[b], recurrent[c], recurrent[d]
-        for j in range(total.shape[0]):
-            found_so_far = total[j]
-            found_so_far = found_so_far + of_a * w_a[j]
-            found_so_far = found_so_far + of_b * w_b[j]
-            found_so_far = found_so_far + of_c * w_c[j]
-            found_so_far = found_so_far + of_d * w_d[j]
-            total[j] = found_so_far
-        i += 4
-    while i < n:
-        of_k, w_k = spk[found[i]], recurrent[found[i]]
-        for j in range(total.shape[0]):
-            total[j] = total[j] + of_k * w_k[j]
-        i += 1
-    return n
 
 
 @compiled_part
@@ -88,7 +57,7 @@ def _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_p
     v, s = V[r].copy(), spk[r].copy()
     fired = 0
     for t in range(n_steps):
-        fired += _received(s, found, recurrent, total)
+        fired += received(s, found, recurrent, total)
         if t >= _FIRST and fired > _DENSEST * n * t:
             return 1
         drive, charged = drives[t, r], V_pre[t, r]
@@ -150,7 +119,7 @@ def _currents_sample(  # type: ignore[no-untyped-def]
     v, s, flows, own_flow = V[r].copy(), spk[r].copy(), current[r].copy(), own[r].copy()
     fired = 0
     for t in range(n_steps):
-        fired += _received(s, found, recurrent, total)
+        fired += received(s, found, recurrent, total)
         if t >= _FIRST and fired > _DENSEST * n * t:
             return 1
         drive, charged = drives[t, r], V_pre[t, r]

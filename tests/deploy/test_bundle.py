@@ -114,6 +114,7 @@ def chip_of(net: brainstate.nn.Module) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 @both
 def test_the_spikes_of_a_loaded_net_are_those_of_the_exported_one_on_every_chip(pairs, name: str) -> None:
     net, loaded, _, xs = pairs[name]

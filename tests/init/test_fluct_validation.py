@@ -21,6 +21,9 @@ from brainhw.init.circuit import Circuit
 from brainhw.init.pair import Draw, FluctSettings, PairInitializer
 from brainhw.init.response import input_moments, measure_response, silent_fraction
 
+# The closed forms of `test_response_*.py` run with the other tests.
+pytestmark = pytest.mark.slow
+
 DT = 1e-3  # s
 
 
@@ -119,7 +122,6 @@ def test_response_to_a_probe_and_to_half_of_it_agree(system: System) -> None:
     assert whole == pytest.approx(half, rel=0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "xi"), [(10.0, 2.0), (100.0, 3.0), (392.0, 2.0)])
 def test_membranes_fluctuate_as_targeted_on_fresh_data(system: System, rate: float, xi: float) -> None:
     net = system.net(system.n_in, 64, system.tau)
@@ -145,7 +147,6 @@ def test_median_xi_of_a_few_analog_inputs(system: System) -> None:
     assert median_xi(*membrane(net, fresh)) == pytest.approx(2.0, rel=0.1)
 
 
-@pytest.mark.slow
 def test_centred_weights_leave_no_spread_of_the_means(system: System) -> None:
     net = system.net(system.n_in, 64, system.tau)
     x, fresh = (bernoulli(100, system.n_in, seed=seed, steps=2000) for seed in (0, 1))

@@ -144,6 +144,7 @@ def test_compatible_l1_forgets_everything_at_order_one() -> None:
     np.testing.assert_array_equal(weights("l1", 0.7, 50, compatible=True), weights("l1", 0.7, 50))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SCHEMES)
 def test_derivative_by_the_order(method: str) -> None:
     # Against central differences, through order 1 as well: every weight and gain is smooth there.

@@ -413,6 +413,7 @@ def test_constrained_parameters_stay_positive_while_they_learn() -> None:
     assert np.isfinite(record(layer, drive())[0]).all()
 
 
+@pytest.mark.slow
 def test_compiled_equals_eager_and_segments_repeat_the_noise() -> None:
     layer, x = alif(noise_std=0.5 * u.mV / u.second**0.5), drive()
     bh.prepare_net(layer, B)

@@ -75,6 +75,7 @@ NETS: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_outputs_and_gradients_keep_the_precision_and_both_ways_agree(dtype: Any, name: str) -> None:
     net = brainstate.nn.Sequential(*NETS[name](), bh.nn.LeakyReadout(8, 2, tau=20 * MS, bias=True))

@@ -208,6 +208,7 @@ def assert_whole(net, before, right):
     np.testing.assert_array_equal(bh.rollout(net, XS)[0], right)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("stage", ["write", "call", "charge"])
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def fires_with(weight: float, family: str, n_in: int, rate: float, tau: float) -
     return bool(counts(net, spikes_of(rate, n_in))[0] > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WAKES_IN_RANGE, ids=str)
 def test_no_neuron_is_dead_where_weights_in_the_range_wake_it(case: Case) -> None:
     assert fires_with(LIMITS[case[0]], *case)

@@ -327,6 +327,7 @@ def test_what_a_classifier_cannot_say_is_told() -> None:
     assert "20 of 20 recordings have no output spike" in str(history)
 
 
+@pytest.mark.slow
 def test_training_samples_chips_and_evaluation_does_not() -> None:
     keys: list[Any] = []
 
