@@ -7,7 +7,7 @@ from typing import Any
 import braintools
 
 from brainhw.surrogate.multi_spike import MultiSpike
-from brainhw.surrogate.single_spike import HardThreshold
+from brainhw.surrogate.single_spike import FastSigmoid
 
 __all__ = ["forward_of"]
 
@@ -20,5 +20,6 @@ def forward_of(spk_fun: Any) -> str | None:
     kind = type(spk_fun)
     if isinstance(spk_fun, MultiSpike):
         return "count" if kind.__call__ is MultiSpike.__call__ else None
-    calls = (braintools.surrogate.Surrogate.__call__, HardThreshold.__call__)
+    # All single-spike functions of brainhw share one.
+    calls = (braintools.surrogate.Surrogate.__call__, FastSigmoid.__call__)
     return "step" if isinstance(spk_fun, braintools.surrogate.Surrogate) and kind.__call__ in calls else None

@@ -57,7 +57,7 @@ def _dimensionless(x: Any, *, call: str) -> jax.Array:
 
 # Not the primitive behind braintools' own __call__: that of 0.3 has a second derivative of zero, that of 0.4 does not.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _spike(surrogate: HardThreshold, x: jax.Array) -> jax.Array:
+def _spike(surrogate: _HardThreshold, x: jax.Array) -> jax.Array:
     # A choice of numbers, not a comparison that becomes numbers: IREE 3.13 cannot compile a product of a vector of
     # those, as in a batch of one.
     return jnp.where(x >= 0, x.dtype.type(1), x.dtype.type(0))
@@ -65,13 +65,13 @@ def _spike(surrogate: HardThreshold, x: jax.Array) -> jax.Array:
 
 @_spike.defjvp
 def _spike_jvp(
-    surrogate: HardThreshold, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+    surrogate: _HardThreshold, primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     (x,), (tangent,) = primals, tangents
     return _spike(surrogate, x), surrogate.surrogate_grad(x) * tangent
 
 
-class HardThreshold(braintools.surrogate.Surrogate):
+class _HardThreshold(braintools.surrogate.Surrogate):
     """A hard threshold in float32 or better, compared by value; the next class gives derivative and smooth step."""
 
     _call: str
@@ -119,7 +119,7 @@ class HardThreshold(braintools.surrogate.Surrogate):
         return self._parameter, value  # brainstate prints a module's attributes by this, and braintools calls it alpha
 
 
-class ATan(HardThreshold, braintools.surrogate.Arctan):
+class ATan(_HardThreshold, braintools.surrogate.Arctan):
     r"""Spike where ``x >= 0``, with the derivative of an arc tangent.
 
     .. math:: \frac{\partial y}{\partial x} = \frac{\alpha / 2}{1 + (\frac{\pi}{2} \alpha x)^2}
@@ -160,7 +160,7 @@ class ATan(HardThreshold, braintools.surrogate.Arctan):
         super().__init__(alpha=_steepness(alpha, call=self._call, name=self._parameter))
 
 
-class FastSigmoid(HardThreshold, braintools.surrogate.InvSquareGrad):
+class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
     r"""Spike where ``x >= 0``, with the derivative of a fast sigmoid.
 
     .. math:: \frac{\partial y}{\partial x} = \frac{1}{(\mathrm{slope} \cdot |x| + 1)^2}
@@ -213,7 +213,7 @@ class FastSigmoid(HardThreshold, braintools.surrogate.InvSquareGrad):
         return 0.5 + x / (1.0 + self.slope * jnp.abs(x))
 
 
-class Sigmoid(HardThreshold, braintools.surrogate.Sigmoid):
+class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
     r"""Spike where ``x >= 0``, with the derivative of a logistic function.
 
     .. math:: \frac{\partial y}{\partial x} = \frac{k e^{-k x}}{(e^{-k x} + 1)^2}
