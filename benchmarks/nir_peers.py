@@ -1,4 +1,4 @@
-r"""What other libraries make of the NIR graphs that brainhw writes: the same spikes, others, or a refusal.
+r"""Run the NIR graphs that brainhw writes in other libraries, and count the outputs that differ.
 
     python -m benchmarks.nir_peers --python jaxpike=PATH spyx=PATH snntorch,norse,rockpool=PATH sinabs=PATH \
         --out docs/results/nir_peers.json

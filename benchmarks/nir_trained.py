@@ -9,7 +9,7 @@ import numpy as np
 DT_MS = 1.0
 N_HIDDEN, N_CLASSES, N_EPOCHS = 48, 9, 25
 TAU_MS, TAU_SYN_MS = 20.0, 8.0
-# What the exporter is asked for; times in ms. snnTorch steps by 0.1 ms whatever the file says, sinabs counts steps.
+# Options of to_nir for each reader; times in ms. snnTorch always steps by 0.1 ms, and sinabs counts steps.
 WRITTEN_FOR: dict[str, dict[str, Any]] = {
     "brainhw": {},
     "jaxpike": {},

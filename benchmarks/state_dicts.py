@@ -172,8 +172,8 @@ def cases(
         net = nn.ModuleDict(parts)
         x = (torch.rand(n_steps, n_samples, N_IN) < 0.35).float()
         drawn = {key: torch.randn(value.shape) for key, value in net.named_parameters() if value.ndim > 0}
-        # Where snnTorch resets at once and subtracts, a membrane that is above its threshold behind the reset raises
-        # that of the next step to the double, which brainhw does not. Steady small inputs keep membranes below.
+        # snnTorch that subtracts at once doubles the threshold for a step if the membrane is still above it after the
+        # reset; brainhw does not. Steady small inputs keep membranes below.
         tame = told.get("reset_delay") is False and "zero" not in name
         # The scale at which neurons neither rest nor fire in each step depends on the neuron.
         found = []

@@ -16,7 +16,7 @@ __all__ = ["LAYOUTS", "FrameRule", "count_into", "events_to_frames", "frame_rule
 LAYOUTS = {"PHW": "[T, P, H, W]", "HWP": "[T, H, W, P]", "flat": "[T, P * H * W]"}
 _POLARITIES = ("keep", "merge", "on", "off")
 _OUTSIDE = ("refuse", "drop")
-# Times are compared in nanoseconds: in seconds 3e-6 is no multiple of 1e-6.
+# Times are compared in nanoseconds: as floats in seconds, 3 us is not a whole multiple of 1 us.
 _NS = 1000
 # Counts in float32 are exact below.
 _EXACT = 2**24

@@ -11,7 +11,7 @@ from brainhw._arguments import as_array, describe, quantity
 
 __all__ = ["Events", "checked_events", "events_from_array"]
 
-# What others call the fields: tonic, SpikingJelly, expelliarmus, aedat, dv-processing.
+# Names of the fields in tonic, SpikingJelly, expelliarmus, aedat and dv-processing.
 _NAMES = {
     "t": ("t", "ts", "time", "timestamp"),
     "x": ("x",),

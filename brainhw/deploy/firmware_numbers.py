@@ -48,7 +48,7 @@ class LayerNumbers(NamedTuple):
 
     @property
     def one_to_one(self) -> bool:
-        """Whether each input drives one neuron, as in the frontend."""
+        """Whether input k drives neuron k alone, as in the frontend."""
         return self.charges.values.ndim == 1
 
 

@@ -158,7 +158,7 @@ def currents(  # type: ignore[no-untyped-def]
     w_own,
     rules,
     V_pre,
-    ends,
+    end,
     own_end,
     is_dense,
 ):
@@ -186,6 +186,6 @@ def currents(  # type: ignore[no-untyped-def]
             w_own,
             rules,
             V_pre,
-            ends,
+            end,
             own_end,
         )

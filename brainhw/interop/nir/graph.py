@@ -50,7 +50,7 @@ class _Parts:
         self.nodes: dict[str, Any] = {}
         # Keys keep their order and are found at once.
         self.edges: dict[Edge, None] = {}
-        # Ends of edges with a problem of their own: that they seem to be fed by nothing is no further problem.
+        # Nodes whose edge has a fault that is told already. Without that edge they look as if nothing fed them.
         self.excused: set[str] = set()
         self.problems = problems
 

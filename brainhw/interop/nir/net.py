@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import brainstate
 import brainunit as u
-import numpy as np
 
 from brainhw import _arguments
+from brainhw.interop.own_step import check_own_step
 
 __all__ = ["NIRNet", "Step"]
 
@@ -86,16 +86,7 @@ class NIRNet(brainstate.nn.Module):
             If the input is not an array of plain numbers of that shape.
         """
         call = f"{type(self).__name__}.update"
-        dt = _arguments.time_step(call=call)
-        # The factor 1 - exp(-dt/tau) is part of the weights, so another step would change every drive in silence.
-        # Numbers, not Quantities: inside a compiled function a Quantity would be shown as a tracer.
-        own, now = float(self.dt.to(u.ms).mantissa), float(dt.mantissa)
-        if not np.isclose(now, own, rtol=1e-6, atol=0):
-            raise RuntimeError(
-                f"{call}: the graph was read for dt = {own:g} ms, but brainstate.environ has dt = {now:g} ms. Run it "
-                f"with brainstate.environ.context(dt={own:g} * u.ms), or read it again with from_nir(..., "
-                f"dt={now:g} * u.ms)."
-            )
+        check_own_step(self.dt, call=call, what="graph", reader="from_nir")
         _arguments.step_input(x, self.in_size[-1], call=call)
         _arguments.check_axes(x, self.in_size, call=call, name="the input")
         # The parts get the very arrays that others gave, without `0 + x`: by their identity rollout sees whether the

@@ -127,7 +127,7 @@ class CubaCurrent(_Stepping):
         self.beta, self.into = _held(beta), _held((1 - beta) * w_in)
         self.held, self.direct, self.bias = _held(held), _held(direct), _held(bias)
         self.unit, self.cuba_order = unit, order
-        # What an export writes again; the drive needs neither.
+        # Kept for an export; the step does not use them.
         self.w_in, self.r = w_in, r
 
     def update(self, x: jax.Array) -> Any:

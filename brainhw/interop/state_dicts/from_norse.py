@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import brainunit as u
 import numpy as np
 
 from brainhw._arguments import quantity
-from brainhw.interop.state_dicts.building import Neuron, build, numbers
+from brainhw.interop.state_dicts.building import Neuron, numbers
 from brainhw.interop.state_dicts.faults import Faults
 from brainhw.interop.state_dicts.net import StateDictNet
-from brainhw.interop.state_dicts.paired import paired
-from brainhw.interop.state_dicts.reading import Dense, arrays_of, in_order, key, options_of, refuse_rest, take_dense
+from brainhw.interop.state_dicts.paired import net_of_weights
+from brainhw.interop.state_dicts.reading import Dense, key
 
 __all__ = ["from_norse"]
 
@@ -64,7 +65,7 @@ def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -
     ------
     TypeError, ValueError
         For anything else; one error lists all keys that nothing takes, unknown kinds and options, shapes that do not
-        fit, steps longer than a time constant, a ``v_reset`` other than ``v_leak``, and an order that is no chain.
+        fit, steps longer than a time constant, a ``v_reset`` other than ``v_leak``, and an order whose sizes differ.
 
     Examples
     --------
@@ -78,21 +79,13 @@ def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -
     """
     call = "from_norse"
     dt = quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
-    faults = Faults(call)
-    arrays = arrays_of(state, (), call)
-    dense = take_dense(arrays, faults)
-    given = options_of(neurons, KINDS, call, faults)
-    seconds = float(dt.to(u.second).mantissa)
-    made = {
-        name: _neuron(name, kind, options, arrays, seconds, call, faults) for name, (kind, options) in given.items()
-    }
-    refuse_rest(arrays, faults, "Linear (weight, bias), and input_weights and recurrent_weights of recurrent neurons")
-    default = paired(dense, made, faults) if order is None else [*dense, *made]
-    return build(in_order(order, default, {*dense, *made}, call, faults), dense, made, dt, faults)
+    neuron = partial(_neuron, dt=float(dt.to(u.second).mantissa), call=call)
+    takes = "Linear (weight, bias), and input_weights and recurrent_weights of recurrent neurons"
+    return net_of_weights(state, neurons, order, dt, kinds=KINDS, neuron=neuron, takes=takes, call=call)
 
 
 def _neuron(
-    name: str, kind: str, options: dict[str, Any], arrays: dict[str, Any], dt: float, call: str, faults: Faults
+    name: str, kind: str, options: dict[str, Any], arrays: dict[str, Any], *, dt: float, call: str, faults: Faults
 ) -> Neuron:
     def option(last: str, low: float, high: float = np.inf) -> np.ndarray:
         return numbers(options[last], f"neurons[{name!r}][{last!r}]", call, faults, low=low, high=high)

@@ -53,7 +53,7 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
     ------
     TypeError, ValueError
         For anything else; one error lists all keys that nothing takes, shapes that do not fit, one-to-one recurrence
-        (``all_to_all=False``), spikes other than 1 (``graded_spikes_factor``), and an order that is no chain.
+        (``all_to_all=False``), spikes other than 1 (``graded_spikes_factor``), and an order whose sizes differ.
 
     Examples
     --------

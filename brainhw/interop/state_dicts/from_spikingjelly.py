@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import brainunit as u
 import numpy as np
 
 from brainhw._arguments import quantity
-from brainhw.interop.state_dicts.building import Neuron, build, numbers
+from brainhw.interop.state_dicts.building import Neuron, numbers
 from brainhw.interop.state_dicts.faults import Faults
 from brainhw.interop.state_dicts.net import StateDictNet
-from brainhw.interop.state_dicts.paired import paired
-from brainhw.interop.state_dicts.reading import arrays_of, in_order, key, options_of, refuse_rest, take_dense
+from brainhw.interop.state_dicts.paired import net_of_weights
+from brainhw.interop.state_dicts.reading import key
 
 __all__ = ["from_spikingjelly"]
 
@@ -55,7 +56,7 @@ def from_spikingjelly(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = 
     ------
     TypeError, ValueError
         For anything else; one error lists all keys that nothing takes, unknown kinds and options, shapes that do not
-        fit, a ``tau`` below one step, a threshold that is not above ``v_reset``, and an order that is no chain.
+        fit, a ``tau`` below one step, a threshold that is not above ``v_reset``, and an order whose sizes differ.
 
     Examples
     --------
@@ -69,17 +70,13 @@ def from_spikingjelly(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = 
     """
     call = "from_spikingjelly"
     dt = quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
-    faults = Faults(call)
-    arrays = arrays_of(state, (), call)
-    dense = take_dense(arrays, faults)
-    given = options_of(neurons, KINDS, call, faults)
-    made = {name: _neuron(name, kind, options, arrays, call, faults) for name, (kind, options) in given.items()}
-    refuse_rest(arrays, faults, "Linear (weight, bias), and w of ParametricLIFNode")
-    default = paired(dense, made, faults) if order is None else [*dense, *made]
-    return build(in_order(order, default, {*dense, *made}, call, faults), dense, made, dt, faults)
+    neuron, takes = partial(_neuron, call=call), "Linear (weight, bias), and w of ParametricLIFNode"
+    return net_of_weights(state, neurons, order, dt, kinds=KINDS, neuron=neuron, takes=takes, call=call)
 
 
-def _neuron(name: str, kind: str, options: dict[str, Any], arrays: dict[str, Any], call: str, faults: Faults) -> Neuron:
+def _neuron(
+    name: str, kind: str, options: dict[str, Any], arrays: dict[str, Any], *, call: str, faults: Faults
+) -> Neuron:
     def option(last: str, low: float) -> np.ndarray:
         return numbers(options[last], f"neurons[{name!r}][{last!r}]", call, faults, low=low)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import brainstate
 import brainunit as u
-import numpy as np
 
 from brainhw import _arguments
+from brainhw.interop.own_step import check_own_step
 
 __all__ = ["StateDictNet"]
 
@@ -66,12 +66,7 @@ class StateDictNet(brainstate.nn.Module):
             If the input is not an array of plain numbers of that width.
         """
         call = f"{type(self).__name__}.update"
-        dt = _arguments.time_step(call=call)
-        if not np.isclose(float(dt.mantissa), float(self.dt.to(u.ms).mantissa), rtol=1e-6, atol=0):
-            raise RuntimeError(
-                f"{call}: the state dict was read for dt = {self.dt}, but brainstate.environ has dt = {dt}; its leak "
-                "factors hold for one step. Read it again with that dt."
-            )
+        check_own_step(self.dt, call=call, what="state dict", reader="from_snntorch, from_norse or from_spikingjelly")
         _arguments.step_input(x, self.in_size[-1], call=call, ndims=(1, 2))
         for name in self.names:
             x = getattr(self, name)(x)

@@ -1,17 +1,47 @@
-"""The order of modules where a state dict tells only that of its weights."""
+"""State dicts that hold weights alone; the caller names the neurons."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from brainhw.interop.state_dicts.building import Neuron
+import brainunit as u
+
+from brainhw.interop.state_dicts.building import Neuron, build
 from brainhw.interop.state_dicts.faults import Faults
-from brainhw.interop.state_dicts.reading import Dense
+from brainhw.interop.state_dicts.net import StateDictNet
+from brainhw.interop.state_dicts.reading import Dense, arrays_of, in_order, options_of, refuse_rest, take_dense
 
-__all__ = ["paired"]
+__all__ = ["net_of_weights"]
 
 
-def paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: Faults) -> list[str]:
+def net_of_weights(
+    state: Any,
+    neurons: Any,
+    order: Any,
+    dt: u.Quantity,
+    *,
+    kinds: dict[str, dict[str, Any]],
+    neuron: Callable[..., Neuron],
+    takes: str,
+    call: str,
+) -> StateDictNet:
+    """Return the network of the weights in ``state`` and of ``neurons``, whose options ``kinds`` lists.
+
+    ``neuron(name, kind, options, arrays, faults=faults)`` makes one, and takes its own weights out of ``arrays``;
+    ``takes`` says in the error what keys there are.
+    """
+    faults = Faults(call)
+    arrays = arrays_of(state, (), call)
+    dense = take_dense(arrays, faults)
+    given = options_of(neurons, kinds, call, faults)
+    made = {name: neuron(name, kind, options, arrays, faults=faults) for name, (kind, options) in given.items()}
+    refuse_rest(arrays, faults, takes)
+    default = _paired(dense, made, faults) if order is None else [*dense, *made]
+    return build(in_order(order, default, {*dense, *made}, call, faults), dense, made, dt, faults)
+
+
+def _paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: Faults) -> list[str]:
     """Return each ``Linear`` with the next neuron behind it; a neuron with weights of its own stands alone."""
     waiting = list(dense)
     order = []

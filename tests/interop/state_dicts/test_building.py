@@ -159,9 +159,14 @@ def test_another_time_step_is_refused() -> None:
     net = bh.interop.state_dicts.from_snntorch(leaky(0.9), dt=1 * u.ms)
     with (
         brainstate.environ.context(dt=2 * u.ms),
-        pytest.raises(RuntimeError, match=r"^StateDictNet.update: the state dict was read for dt = 1. ms, but"),
+        pytest.raises(
+            RuntimeError, match=r"^StateDictNet.update: the state dict was read for dt = 1 ms, but .* has dt = 2 ms\."
+        ),
     ):
         net(np.ones(1))
+    # In a compiled function too, the message holds numbers.
+    with brainstate.environ.context(dt=2 * u.ms), pytest.raises(RuntimeError, match=r"dt = 1 ms, but .* dt = 2 ms\."):
+        bh.rollout(net, np.ones((3, 1)))
 
 
 def test_names_become_attributes() -> None:

@@ -1,0 +1,25 @@
+"""The check of networks that were read for one time step."""
+
+from __future__ import annotations
+
+import brainunit as u
+import numpy as np
+
+from brainhw import _arguments
+
+__all__ = ["check_own_step"]
+
+
+def check_own_step(own: u.Quantity, *, call: str, what: str, reader: str) -> None:
+    """Raise unless ``brainstate.environ`` has the time step that ``what`` was read for by ``reader``.
+
+    The factors of a step are part of the weights and the leaks, so another step would change them in silence.
+    """
+    # Numbers, not Quantities: inside a compiled function a Quantity would be shown as a tracer.
+    read_for, now = float(own.to(u.ms).mantissa), float(_arguments.time_step(call=call).mantissa)
+    if not np.isclose(now, read_for, rtol=1e-6, atol=0):
+        raise RuntimeError(
+            f"{call}: the {what} was read for dt = {read_for:g} ms, but brainstate.environ has dt = {now:g} ms. Run it "
+            f"with brainstate.environ.context(dt={read_for:g} * u.ms), or read it again with {reader}(..., "
+            f"dt={now:g} * u.ms)."
+        )
