@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import brainstate
 import brainunit as u
@@ -14,6 +14,8 @@ import numpy as np
 from brainstate._state import TRACE_CONTEXT
 
 from brainhw._settings import note_settings
+
+_Option = TypeVar("_Option", bound=str)
 
 
 def describe(value: Any) -> str:
@@ -205,13 +207,13 @@ def size(value: Any, *, call: str, name: str) -> int:
     return sizes(value, call=call, name=name)[0]
 
 
-def choice(value: Any, options: Iterable[str], *, call: str, name: str) -> str:
-    """Return ``value`` if it is one of ``options``, or raise listing them."""
+def choice(value: Any, options: Iterable[_Option], *, call: str, name: str) -> _Option:
+    """Return the one of ``options`` that equals ``value``, or raise listing them."""
     allowed = tuple(options)
     if not isinstance(value, str) or value not in allowed:
         listed = ", ".join(repr(option) for option in allowed)
         raise ValueError(f"{call}: {name} must be one of {listed}; got {describe(value)}.")
-    return str(value)
+    return allowed[allowed.index(value)]
 
 
 def flag(value: Any, *, call: str, name: str) -> bool:

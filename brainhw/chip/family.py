@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, Literal, final, get_args
 
 from brainhw._arguments import choice, describe, function, instance, number, several, text
 from brainhw._records import by_name, check_fields, each, is_a, optional
@@ -27,7 +27,8 @@ __all__ = [
 ENTRY_POINT_GROUP = "brainhw.chip_families"
 """The group of entry points through which an installed package offers its families."""
 
-ROLES = ("synapse", "layer", "frontend")
+Role = Literal["synapse", "layer", "frontend"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @final
@@ -149,7 +150,7 @@ class Family:
         """The class of the family's specs."""
         return type(self.presets[0])
 
-    def module(self, role: str) -> Callable[[type], type]:
+    def module(self, role: Role) -> Callable[[type], type]:
         """Return a class decorator that makes a class the family's ``'synapse'``, ``'layer'`` or ``'frontend'``.
 
         The class gets this family and its default chip as ``family`` and ``preset``, unless it has its own.

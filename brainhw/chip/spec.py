@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import brainunit as u
 
@@ -31,7 +31,8 @@ MOST_EVENTS = 16
 WIDEST_THRESHOLD = 0.2
 """The largest relative spread of thresholds that a spec takes."""
 
-PROVENANCES = ("documented", "assumed", "measured")
+Provenance = Literal["documented", "assumed", "measured"]
+PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -183,7 +184,7 @@ class ChipSpec:
         """Number of neurons of the chip, over all cores."""
         return sum(self.cores)
 
-    def replace(self, *, provenance: str | Mapping[str, str] = "assumed", **changes: Any) -> ChipSpec:
+    def replace(self, *, provenance: Provenance | Mapping[str, Provenance] = "assumed", **changes: Any) -> ChipSpec:
         """Return a new spec with some fields changed.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import brainunit as u
 import numpy as np
@@ -13,9 +13,12 @@ from brainhw.data.events import Checked, Events, checked_events
 
 __all__ = ["LAYOUTS", "FrameRule", "count_into", "events_to_frames", "frame_rule", "frames_to_events", "steps_of"]
 
-LAYOUTS = {"PHW": "[T, P, H, W]", "HWP": "[T, H, W, P]", "flat": "[T, P * H * W]"}
-_POLARITIES = ("keep", "merge", "on", "off")
-_OUTSIDE = ("refuse", "drop")
+Layout = Literal["PHW", "HWP", "flat"]
+LAYOUTS: dict[Layout, str] = {"PHW": "[T, P, H, W]", "HWP": "[T, H, W, P]", "flat": "[T, P * H * W]"}
+Polarity = Literal["keep", "merge", "on", "off"]
+_POLARITIES: tuple[Polarity, ...] = get_args(Polarity)
+Outside = Literal["refuse", "drop"]
+_OUTSIDE: tuple[Outside, ...] = get_args(Outside)
 # Times are compared in nanoseconds: as floats in seconds, 3 us is not a whole multiple of 1 us.
 _NS = 1000
 # Counts in float32 are exact below.
@@ -64,12 +67,12 @@ def events_to_frames(
     *,
     window: u.Quantity | None = None,
     start: u.Quantity | None = None,
-    polarity: str = "keep",
+    polarity: Polarity = "keep",
     binary: bool = False,
-    layout: str = "PHW",
+    layout: Layout = "PHW",
     pool: int = 1,
-    off_sensor: str = "refuse",
-    off_time: str = "refuse",
+    off_sensor: Outside = "refuse",
+    off_time: Outside = "refuse",
 ) -> np.ndarray:
     """Count the events of each pixel in each step.
 
@@ -326,7 +329,7 @@ def frames_to_events(
     dt: u.Quantity,
     *,
     start: u.Quantity = 0.0 * u.us,
-    layout: str = "PHW",
+    layout: Layout = "PHW",
     sensor_size: tuple[int, ...] | None = None,
 ) -> Events:
     """Turn counts back into events: a count of 3 becomes three events at the beginning of the step.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import brainunit as u
 import numpy as np
 
 from brainhw._arguments import LONGEST_AXIS, as_array, choice, positive_int, several
 from brainhw.data.dataset import Split
-from brainhw.data.event_frames import count_into, frame_rule, since_start, steps_of, zero_frames
+from brainhw.data.event_frames import Outside, Polarity, count_into, frame_rule, since_start, steps_of, zero_frames
 from brainhw.data.events import Events, checked_events, events_from_array
 
 __all__ = ["split_from_events", "split_from_frames"]
 
 # Channels come last in a split.
-_LAYOUTS = ("flat", "HWP")
+SplitLayout = Literal["flat", "HWP"]
+_LAYOUTS: tuple[SplitLayout, ...] = get_args(SplitLayout)
 
 
 def split_from_events(
@@ -27,12 +28,12 @@ def split_from_events(
     *,
     window: u.Quantity | None = None,
     start: u.Quantity | None = None,
-    polarity: str = "keep",
+    polarity: Polarity = "keep",
     binary: bool = False,
-    layout: str = "flat",
+    layout: SplitLayout = "flat",
     pool: int = 1,
-    off_sensor: str = "refuse",
-    off_time: str = "refuse",
+    off_sensor: Outside = "refuse",
+    off_time: Outside = "refuse",
     groups: Any = None,
 ) -> Split:
     """Count the events of several recordings in the steps of a network, padded to the longest.
@@ -109,7 +110,9 @@ def _recording(one: Any, i: int, call: str) -> Events:
         raise type(error)(f"{call}: recordings[{i}] {fault}") from None
 
 
-def split_from_frames(frames: Any, y: Any, *, layout: str = "flat", lengths: Any = None, groups: Any = None) -> Split:
+def split_from_frames(
+    frames: Any, y: Any, *, layout: SplitLayout = "flat", lengths: Any = None, groups: Any = None
+) -> Split:
     """Turn frames of tonic or SpikingJelly into a split: channels last, padded to the longest recording.
 
     Parameters

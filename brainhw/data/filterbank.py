@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import brainunit as u
 import numpy as np
@@ -33,7 +33,8 @@ def _from_mel(mel: np.ndarray) -> np.ndarray:
     return 700 * (10 ** (mel / 2595) - 1)
 
 
-_SPACINGS: dict[str, tuple[Callable, Callable]] = {"mel": (_to_mel, _from_mel), "log": (np.log, np.exp)}
+Spacing = Literal["mel", "log"]
+_SPACINGS: dict[Spacing, tuple[Callable, Callable]] = {"mel": (_to_mel, _from_mel), "log": (np.log, np.exp)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def filterbank_design(
     n_channels: int = 16,
     f_min: u.Quantity = 100 * u.Hz,
     f_max: u.Quantity = 3500 * u.Hz,
-    spacing: str = "mel",
+    spacing: Spacing = "mel",
 ) -> FilterbankDesign:
     """Return the bands of :func:`filterbank`: equally wide on the chosen scale, neighbours touch at -3 dB.
 
@@ -210,7 +211,7 @@ def filterbank(
     n_channels: int = 16,
     f_min: u.Quantity = 100 * u.Hz,
     f_max: u.Quantity = 3500 * u.Hz,
-    spacing: str = "mel",
+    spacing: Spacing = "mel",
     order: int = 2,
     smoothing: u.Quantity | None = 5 * u.ms,
 ) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 import brainstate
 import brainunit as u
@@ -25,6 +25,8 @@ from brainhw.transform.prepare import states_restored
 from brainhw.transform.rollout import rollout
 
 __all__ = ["Cost", "PowerReport", "estimate_power"]
+
+CostKind = Literal["core", "frontend", "spike", "event"]
 
 _COUNT = functools.partial(_arguments.number, nonnegative=True)
 # The record of all spikes is the memory that this takes: a full chip over 1000 steps is 66 MB for so many samples.
@@ -131,7 +133,7 @@ class PowerReport:
         """Mean power while it runs, in uW."""
         return u.Quantity(_uJ(self.energy) / self.duration.to(u.second).mantissa, unit=u.uwatt)
 
-    def energy_of(self, kind: str) -> u.Quantity:
+    def energy_of(self, kind: CostKind) -> u.Quantity:
         """Energy of one inference in uJ of the kind ``'core'``, ``'frontend'``, ``'spike'`` or ``'event'``."""
         _arguments.choice(kind, _COEFFICIENTS, call="PowerReport.energy_of", name="kind")
         return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs if cost.kind == kind), unit=u.ujoule)
@@ -158,7 +160,7 @@ class PowerReport:
 
 
 # Field of the chip's spec that each kind of cost is counted with. The vendor publishes none of them.
-_COEFFICIENTS = {
+_COEFFICIENTS: dict[CostKind, str] = {
     "core": "core_power",
     "frontend": "frontend_channel_power",
     "spike": "spike_energy",

@@ -16,6 +16,7 @@ from brainhw import _arguments, _records
 from brainhw._table import plain_table
 from brainhw.kernel.quantize import lowest_code
 from brainhw.nn import ChipWeight
+from brainhw.nn.effective import Rounding
 from brainhw.train.weights import on_chip
 
 __all__ = ["QuantizationReport", "WeightReport", "describe", "set_weight_bits"]
@@ -25,7 +26,7 @@ def set_weight_bits(
     net: brainstate.nn.Module,
     weight_bits: int | str | Mapping[str, int | str | None] | None,
     *,
-    rounding: str = "nearest",
+    rounding: Rounding = "nearest",
 ) -> None:
     """Set the bits that the weights of a network are rounded to; the learnt weights do not change.
 

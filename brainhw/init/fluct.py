@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import brainstate
 import brainunit as u
@@ -30,7 +30,7 @@ from brainhw.init.report import (
     warn_of_settings,
 )
 from brainhw.init.response import InputMoments, Response, input_moments, measure_response
-from brainhw.init.stages import FAMILIES, OwnStep, Stages, Wiring, discover_stages, wire, without_noise
+from brainhw.init.stages import FAMILIES, Families, OwnStep, Stages, Wiring, discover_stages, wire, without_noise
 from brainhw.nn import net_chip
 from brainhw.nn.protocols import weight_slot_of
 from brainhw.transform.prepare import nominal_chip, states_restored
@@ -50,10 +50,10 @@ def fluct_init(
     n_batches: int = 1,
     verbose: bool = True,
     *,
-    families: str = "H1",
-    center: bool | str = "auto",
-    moments: str = "exact",
-    in_range: bool | str = "auto",
+    families: Families = "H1",
+    center: bool | Literal["auto"] = "auto",
+    moments: Literal["exact", "second"] = "exact",
+    in_range: bool | Literal["auto"] = "auto",
     key: jax.Array | int = 0,
     return_report: bool = False,
     lengths: Any = None,
@@ -218,7 +218,7 @@ def fluct_report(
     dataloader: Iterable[Any],
     n_batches: int = 1,
     *,
-    families: str = "any",
+    families: Families = "any",
     lengths: Any = None,
 ) -> FluctReport:
     r"""Measure how far below threshold the membranes of a network fluctuate on data; nothing is changed.

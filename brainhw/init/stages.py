@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import brainstate
 import brainunit as u
@@ -31,7 +31,8 @@ __all__ = [
     "without_noise",
 ]
 
-FAMILIES = ("H1", "any")
+Families = Literal["H1", "any"]
+FAMILIES: tuple[Families, ...] = get_args(Families)
 
 # Attributes that only point at modules registered elsewhere.
 _POINTERS = ("layer_pairs", "frontend_stage")

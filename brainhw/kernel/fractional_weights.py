@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -204,7 +204,8 @@ def _column(values: jax.Array, alpha: jax.Array) -> jax.Array:
     return values.reshape((-1,) + (1,) * np.ndim(alpha))
 
 
-METHODS: dict[str, type[FractionalMethod]] = {
+Method = Literal["gl", "l1", "trap", "pred", "cn"]
+METHODS: dict[Method, type[FractionalMethod]] = {
     "gl": GruenwaldLetnikov,
     "l1": L1,
     "trap": L1,  # the weights of the product trapezoidal rule, taken explicitly from rest, are those of L1

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,8 @@ __all__ = [
     "summed",
 ]
 
-RESETS = ("subtract", "zero", "none")
+Reset = Literal["subtract", "zero", "none"]
+RESETS: tuple[Reset, ...] = get_args(Reset)
 
 
 class Fired(NamedTuple):

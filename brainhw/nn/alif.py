@@ -13,7 +13,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.nn.cuba import CubaLIFLayer
-from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter
+from brainhw.nn.leak import LEAKS, LeakForm, decay_factor, leak_parameter
 from brainhw.nn.parameter import current_value, neuron_parameter
 from brainhw.nn.protocols import Slot
 from brainhw.nn.ranges import DECAY, TIME_CONSTANT, VOLTAGE, Range
@@ -95,7 +95,7 @@ class ALIFLayer(CubaLIFLayer):
         *,
         tau_ahp: u.Quantity | brainstate.nn.Param | None = None,
         w_ahp: u.Quantity | brainstate.nn.Param = -0.9 * u.mV,
-        leak: str = "taus",
+        leak: LeakForm = "taus",
         gamma: Any = None,
         **options: Any,
     ) -> None:

@@ -21,7 +21,7 @@ from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.currents import CurrentParameters, CurrentRules, CurrentState, run
 from brainhw.kernel.precision import as_dtype, narrowed, wide
 from brainhw.kernel.recorded import instead, membrane_after
-from brainhw.nn.leak import LEAKS, decay_factor, leak_parameter, mode_arguments
+from brainhw.nn.leak import LEAKS, LeakForm, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, drawn_weights, neuron_parameter, weight_state
 from brainhw.nn.protocols import Slot, heard_now, tap
 from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
@@ -149,7 +149,7 @@ class CubaLIFLayer(RestingStates):
         max_spikes_per_step: int | None = None,
         spk_fun: Callable[..., jax.Array] | None = None,
         detach_reset: bool = False,
-        leak: str = "taus",
+        leak: LeakForm = "taus",
         alpha: Any = None,
         beta: Any = None,
         dash_mem: Any = None,

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import brainstate
 import brainunit as u
@@ -39,7 +39,9 @@ __all__ = [
     "net_chip",
 ]
 
-ROUNDINGS = ("nearest", "stochastic")
+Rounding = Literal["nearest", "stochastic"]
+ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
+WeightBits = int | Literal["chip"] | None
 
 
 class EffectiveWeight(brainstate.nn.Module):
@@ -97,8 +99,8 @@ class EffectiveWeight(brainstate.nn.Module):
         chip: ChipSpec,
         *,
         owner: str,
-        weight_bits: int | str | None = None,
-        rounding: str = "nearest",
+        weight_bits: WeightBits = None,
+        rounding: Rounding = "nearest",
     ) -> None:
         super().__init__()
         _arguments.text(owner, call=type(self).__name__, name="owner", some=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import brainstate
 import brainunit as u
@@ -17,7 +17,7 @@ from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.exponentials import check_count
 from brainhw.kernel.fractional_sequence import is_linear, run, run_steps
 from brainhw.kernel.fractional_step import NeuronParameters, NeuronRules, NeuronState, Operator, schemes_of, step
-from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
+from brainhw.kernel.fractional_weights import METHODS, FractionalMethod, Method
 from brainhw.kernel.past import LagBuffer, LeakySums, Past
 from brainhw.kernel.precision import as_dtype, state_dtype, widened
 from brainhw.nn.fractional_terms import Terms, make_terms
@@ -72,20 +72,20 @@ class FractionalLayer(RestingStates):
         tau: u.Quantity | brainstate.nn.Param = 20.0 * u.ms,
         V_th: u.Quantity | brainstate.nn.Param = 1.0 * u.mV,
         time_scale: u.Quantity | None = None,
-        method: str = "gl",
+        method: Method = "gl",
         memory: int | None = None,
-        kernel: str = "soe",
+        kernel: Literal["soe", "dense"] = "soe",
         n_exponentials: int = 24,
         horizon: int | None = None,
-        reset: str = "current",
-        history: str = "keep",
+        reset: Literal["current", "subtract", "zero"] = "current",
+        history: Literal["keep", "clear"] = "keep",
         lookahead: u.Quantity | None = None,
         learn_alpha: bool | str = False,
         learn_coefficients: bool | str = False,
         learn_tau: bool = False,
         detach_reset: bool = True,
-        memory_rule: str = "past",
-        alpha_rule: str = "exact",
+        memory_rule: Literal["past", "spikede"] = "past",
+        alpha_rule: Literal["exact", "spikede"] = "exact",
         spk_fun: Callable[[jax.Array], jax.Array] | None = None,
         name: str | None = None,
     ) -> None:

@@ -21,12 +21,12 @@ from brainhw.chip import H1V1, H1V2, ChipSpec, get_chip
 from brainhw.chip.family import families, get_family
 from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
 from brainhw.kernel.precision import state_dtype, widened
-from brainhw.nn.effective import EffectiveWeight, charge_sum, charge_sums, check_pinned
+from brainhw.nn.effective import EffectiveWeight, Rounding, WeightBits, charge_sum, charge_sums, check_pinned
 from brainhw.nn.known import keep_known
 from brainhw.nn.parameter import weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
 from brainhw.nn.ranges import DENSE_NUMBER, THRESHOLD, TIME_CONSTANT, Range
-from brainhw.nn.spiking import SpikingLayer, checked_batch, checked_spikes
+from brainhw.nn.spiking import SpikingLayer, Topology, checked_batch, checked_spikes
 
 __all__ = [
     "H1Frontend",
@@ -174,8 +174,8 @@ class H1Synapse(_ChipSynapse):
         *,
         chip: ChipSpec | None = None,
         weight_init: Callable[..., Any] | jax.Array | None = None,
-        weight_bits: int | str | None = None,
-        rounding: str = "nearest",
+        weight_bits: WeightBits = None,
+        rounding: Rounding = "nearest",
         name: str | None = None,
     ) -> None:
         call = type(self).__name__
@@ -275,8 +275,8 @@ class H1Frontend(_ChipSynapse):
         *,
         chip: ChipSpec | None = None,
         weight_init: Callable[..., Any] | jax.Array | None = None,
-        weight_bits: int | str | None = None,
-        rounding: str = "nearest",
+        weight_bits: WeightBits = None,
+        rounding: Rounding = "nearest",
         name: str | None = None,
     ) -> None:
         call = type(self).__name__
@@ -412,11 +412,11 @@ class H1Layer(SpikingLayer):
         size: int | tuple[int, ...],
         tau: u.Quantity,
         *,
-        topology: str = "FF",
+        topology: Topology = "FF",
         chip: ChipSpec | None = None,
         recurrent_init: Callable[..., Any] | jax.Array | None = None,
-        weight_bits: int | str | None = None,
-        rounding: str = "nearest",
+        weight_bits: WeightBits = None,
+        rounding: Rounding = "nearest",
         spk_fun: Callable[[jax.Array], jax.Array] | None = None,
         detach_reset: bool = True,
         name: str | None = None,

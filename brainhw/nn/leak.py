@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import brainstate
 import brainunit as u
@@ -27,7 +27,8 @@ class Leak(NamedTuple):
 
 
 # Names and defaults are Rockpool's, so that its scripts carry over. Digital chips shift bits in place of multiplying.
-LEAKS = {
+LeakForm = Literal["taus", "decays", "bitshifts"]
+LEAKS: dict[LeakForm, Leak] = {
     "taus": Leak(("tau_mem", "tau_syn"), 20.0 * u.ms, TIME_CONSTANT),
     "decays": Leak(("alpha", "beta"), 0.5, DECAY),
     "bitshifts": Leak(("dash_mem", "dash_syn"), 1.0, BIT_SHIFT),

@@ -12,11 +12,12 @@ import brainunit as u
 import jax
 
 from brainhw import _arguments, surrogate
+from brainhw.kernel.leaky import Reset
 from brainhw.kernel.precision import is_half, widened
 from brainhw.nn.parameter import neuron_parameter, weight_state
 from brainhw.nn.protocols import SequenceSynapse, Slot
 from brainhw.nn.ranges import DENSE_VOLTAGE, THRESHOLD, TIME_CONSTANT, Range
-from brainhw.nn.spiking import SpikingLayer, checked_spikes, tall_product
+from brainhw.nn.spiking import SpikingLayer, Topology, checked_spikes, tall_product
 
 __all__ = ["LIFLayer", "LIFSynapse"]
 
@@ -176,8 +177,8 @@ class LIFLayer(SpikingLayer):
         tau: u.Quantity | brainstate.nn.Param,
         V_th: u.Quantity | brainstate.nn.Param = 1.0 * u.mV,
         *,
-        reset: str = "subtract",
-        topology: str = "FF",
+        reset: Reset = "subtract",
+        topology: Topology = "FF",
         recurrent_init: Callable[..., Any] | u.Quantity | None = None,
         spk_fun: Callable[[jax.Array], jax.Array] | None = None,
         detach_reset: bool = True,

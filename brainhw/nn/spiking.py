@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import brainstate
 import brainunit as u
@@ -40,7 +40,8 @@ __all__ = [
     "zeros",
 ]
 
-TOPOLOGIES = ("FF", "RC")
+Topology = Literal["FF", "RC"]
+TOPOLOGIES: tuple[Topology, ...] = get_args(Topology)
 
 
 class RestingStates(brainstate.nn.Dynamics):

@@ -22,7 +22,7 @@ from brainhw._printing import printable
 from brainhw.silicon.bench_files import read_output, write_input
 from brainhw.silicon.device import DeviceError
 from brainhw.silicon.program import ChipProgram
-from brainhw.silicon.program_files import FORMATS
+from brainhw.silicon.program_files import FORMATS, Format
 from brainhw.silicon.recording import Recording
 from brainhw.silicon.virtual import checked_run_input
 
@@ -75,7 +75,7 @@ class CommandDevice:
         command: Sequence[str | os.PathLike[str]],
         *,
         timeout: u.Quantity = 60.0 * u.second,
-        format: str = "npz",
+        format: Format = "npz",
     ) -> None:
         call = "CommandDevice"
         words = _arguments.several(command, call=call, name="command", of="a program and its arguments")

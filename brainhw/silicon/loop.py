@@ -6,7 +6,7 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn, final
+from typing import Any, Literal, NoReturn, final
 
 import brainstate
 import brainunit as u
@@ -126,7 +126,7 @@ class InTheLoop:
         loss: Callable[[jax.Array, jax.Array], jax.Array],
         optimizer: Any,
         n_trials: int = 1,
-        membranes: str | bool = "auto",
+        membranes: bool | Literal["auto"] = "auto",
         accuracy: Callable[[jax.Array, jax.Array], jax.Array] = most_active,
         constrain: Callable[[brainstate.nn.Module], Any] | None = clip_weights,
         placement: Placement | None = None,

@@ -25,7 +25,7 @@ from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.placement import Placement
 from brainhw.kernel import WeightGrid
 from brainhw.nn import ChipWeight, chip_weights
-from brainhw.silicon.program_files import content_of_folder, places, write_folder
+from brainhw.silicon.program_files import Format, content_of_folder, places, write_folder
 
 __all__ = ["ChipProgram", "on_chip", "with_weights"]
 
@@ -194,7 +194,7 @@ class ChipProgram:
         _arguments.choice(layer, self.content.layers, call="ChipProgram.physical", name="layer")
         return self.placement.physical_of(layer)
 
-    def save(self, folder: str | os.PathLike[str], *, format: str = "npz") -> None:
+    def save(self, folder: str | os.PathLike[str], *, format: Format = "npz") -> None:
         """Write the program to a folder: ``program.json`` with ``program.npz`` or with three CSV files.
 
         The folder is made if it is not there; the folder above it must exist. Files of an earlier program in it are

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +28,8 @@ from brainhw.silicon.program_csv import CSV_FILES, read_csv, write_csv
 
 __all__ = ["FORMATS", "JSON_FILE", "NPZ_FILE", "content_of_folder", "places", "wanted_shapes", "write_folder"]
 
-FORMATS = ("npz", "csv")
+Format = Literal["npz", "csv"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 JSON_FILE, NPZ_FILE = "program.json", "program.npz"
 _KIND = FileKind("program", "ChipProgram.save", 1)
 _TAG = "brainhw-program"

@@ -7,7 +7,7 @@ import os
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import brainstate
 import braintools
@@ -50,11 +50,11 @@ def fit(
     max_gradient: float | None = None,
     optimizer: Any = None,
     forward: Callable[[brainstate.nn.Module, Batch], jax.Array] | None = None,
-    sample_chips: bool | str = "auto",
-    constrain: Callable[[brainstate.nn.Module], Any] | str | None = "auto",
+    sample_chips: bool | Literal["auto"] = "auto",
+    constrain: Callable[[brainstate.nn.Module], Any] | Literal["auto"] | None = "auto",
     schedules: Sequence[Any] = (),
     watch: str | None = None,
-    keep: str = "auto",
+    keep: Literal["auto", "best", "last"] = "auto",
     patience: int | None = None,
     callbacks: Sequence[Callable[[int, Mapping[str, float] | None], Any]] = (),
     seed: int = 0,

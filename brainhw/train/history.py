@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class History:
     best: int | None
     watched: str
     reason: str = ""
-    keep: str = "best"
+    keep: Literal["best", "last"] = "best"
     report: ClassReport | None = None
 
     def __post_init__(self) -> None:

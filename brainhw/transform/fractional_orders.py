@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import brainstate
 import jax
@@ -27,7 +27,8 @@ __all__ = [
     "set_fractional_orders",
 ]
 
-_MODES = ("auto", "per_layer", "multiterm")
+AlphaMode = Literal["auto", "per_layer", "multiterm"]
+_MODES: tuple[AlphaMode, ...] = get_args(AlphaMode)
 
 
 def set_fractional_orders(
@@ -35,7 +36,7 @@ def set_fractional_orders(
     alpha: Any,
     *,
     multi_coefficient: Any = None,
-    alpha_mode: str = "auto",
+    alpha_mode: AlphaMode = "auto",
     learn_alpha: Any = False,
     learn_coefficient: Any = False,
 ) -> None:

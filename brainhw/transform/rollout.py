@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import brainstate
 import brainunit as u
@@ -45,7 +45,7 @@ def rollout(
     xs: Any,
     *,
     record: Sequence[str] = (),
-    checkpoint: int | str | None = None,
+    checkpoint: int | Literal["auto"] | None = None,
     pbar: Any = None,
     prepare: bool | str = True,
     key: jax.Array | int | None = None,

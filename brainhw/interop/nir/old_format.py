@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from brainhw.interop.nir.node_kinds import kind_of
 
 __all__ = ["OLD_VERSION", "old_graph"]
 
-OLD_VERSION = "1.0.4"
+OldVersion = Literal["1.0.4"]
+OLD_VERSION: OldVersion = "1.0.4"
 _NEWER = ("CubaLI",)
 
 

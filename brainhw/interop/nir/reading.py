@@ -6,7 +6,7 @@ import importlib
 import math
 import os
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import brainstate
 import brainunit as u
@@ -19,7 +19,16 @@ from brainhw.interop.nir.graph import read_graph
 from brainhw.interop.nir.import_rules import NetBuilder
 from brainhw.interop.nir.net import NIRNet
 from brainhw.interop.nir.node_kinds import noted
-from brainhw.interop.nir.steps import CUBA_ORDERS, DISCRETISATIONS, IF_INPUTS, Options, millivolts_in
+from brainhw.interop.nir.steps import (
+    CUBA_ORDERS,
+    DISCRETISATIONS,
+    IF_INPUTS,
+    CubaOrder,
+    Discretisation,
+    IfInput,
+    Options,
+    millivolts_in,
+)
 
 __all__ = ["from_nir"]
 
@@ -29,10 +38,10 @@ def from_nir(
     *,
     dt: u.Quantity,
     voltage_unit: Any = None,
-    discretisation: str | None = None,
-    reset: str | None = None,
-    cuba_order: str | None = None,
-    if_input: str | None = None,
+    discretisation: Discretisation | None = None,
+    reset: Literal["zero", "subtract"] | None = None,
+    cuba_order: CubaOrder | None = None,
+    if_input: IfInput | None = None,
 ) -> NIRNet:
     r"""Return a NIR graph as a network that runs with a given time step; refuse what cannot run exactly.
 

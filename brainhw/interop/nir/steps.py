@@ -11,7 +11,7 @@ the new one, or let the membrane take the old one.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import brainstate
 import brainunit as u
@@ -32,9 +32,12 @@ __all__ = [
     "tau_of",
 ]
 
-DISCRETISATIONS = ("exact", "euler")
-CUBA_ORDERS = ("together", "current-first", "old-current")
-IF_INPUTS = ("per-second", "per-step")
+Discretisation = Literal["exact", "euler"]
+DISCRETISATIONS: tuple[Discretisation, ...] = get_args(Discretisation)
+CubaOrder = Literal["together", "current-first", "old-current"]
+CUBA_ORDERS: tuple[CubaOrder, ...] = get_args(CubaOrder)
+IfInput = Literal["per-second", "per-step"]
+IF_INPUTS: tuple[IfInput, ...] = get_args(IfInput)
 
 
 class Options(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import brainstate
 import brainunit as u
@@ -13,8 +13,17 @@ import numpy as np
 from brainhw import _arguments
 from brainhw.interop.nir.building import GraphBuilder
 from brainhw.interop.nir.errors import Problems, nir_package
-from brainhw.interop.nir.old_format import OLD_VERSION, old_graph
-from brainhw.interop.nir.steps import CUBA_ORDERS, DISCRETISATIONS, IF_INPUTS, Options, millivolts_in
+from brainhw.interop.nir.old_format import OLD_VERSION, OldVersion, old_graph
+from brainhw.interop.nir.steps import (
+    CUBA_ORDERS,
+    DISCRETISATIONS,
+    IF_INPUTS,
+    CubaOrder,
+    Discretisation,
+    IfInput,
+    Options,
+    millivolts_in,
+)
 from brainhw.interop.nir.wiring import wiring_of
 from brainhw.nn import net_chip
 from brainhw.nn.ranges import check_ranges
@@ -30,15 +39,15 @@ def to_nir(
     *,
     dt: u.Quantity,
     voltage_unit: Any = u.mV,
-    reset: str = "exact",
-    discretisation: str = "exact",
-    gain: str = "weights",
-    weights: str = "float",
-    cuba_order: str | None = None,
-    if_input: str = "per-second",
+    reset: Literal["exact", "continuous"] = "exact",
+    discretisation: Discretisation = "exact",
+    gain: Literal["weights", "R"] = "weights",
+    weights: Literal["float", "codes"] = "float",
+    cuba_order: CubaOrder | None = None,
+    if_input: IfInput = "per-second",
     as_dt: u.Quantity | None = None,
-    compatible: str | None = None,
-    clamp: str = "check",
+    compatible: OldVersion | None = None,
+    clamp: Literal["check", "ignore"] = "check",
     sample: Any = None,
 ) -> Any:
     r"""Return a network as a NIR graph; refuse whatever NIR has no form for, all of it in one error.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import brainstate
 import brainunit as u
@@ -25,7 +25,8 @@ from brainhw.transform.stream_step import Held, StreamStep
 
 __all__ = ["export_step"]
 
-PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+Platform = Literal["cpu", "cuda", "rocm", "tpu"]
+PLATFORMS: tuple[Platform, ...] = get_args(Platform)
 
 
 def export_step(
@@ -34,7 +35,7 @@ def export_step(
     *,
     dt: u.Quantity | None = None,
     key: jax.Array | int | None = None,
-    platforms: Sequence[str] | None = None,
+    platforms: Sequence[Platform] | None = None,
 ) -> StepProgram:
     """Export one step of a network as a StableHLO program that runs without the network.
 
