@@ -206,7 +206,9 @@ class EffectiveWeight(brainstate.nn.Module):
         if key is not None:
             family = self._family()
             mismatch = self.drawn(key, {} if family is None else family.sizes(self.chip))
-        self.charge.value = (charge + mismatch).in_unit(u.fcoulomb)
+        # Plain numbers: a sum of Quantities prints both for a message that it rarely needs, which takes milliseconds.
+        total = charge.to(u.fcoulomb).mantissa + mismatch.to(u.fcoulomb).mantissa
+        self.charge.value = u.Quantity(total, unit=u.fcoulomb)
         # Weak references, because a traced value must not outlive its trace.
         self._source = weakref.ref(master), weakref.ref(in_place.mantissa)
 
