@@ -271,5 +271,5 @@ print(f"median {1e6 * statistics.median(times):.0f} us a step")
 # ## Next steps
 #
 # - [Speed and memory](../docs/speed.md): the cost of a step, and comparisons with other libraries.
-# - [Training on many devices](../docs/many_devices.md): distribute a batch, chips or seeds.
+# - [Train on several devices](../docs/many_devices.md): distribute a batch, chips or seeds.
 # - [H1 chips compared with LIF neurons](03_h1_chips_against_lif.ipynb): all of this also applies to chip layers.
