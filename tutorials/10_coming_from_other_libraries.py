@@ -95,7 +95,7 @@ def check(name, ours, theirs):
 # | `reset_mechanism="subtract"`, the default | implemented below; `reset="subtract"` is `Leaky(reset_delay=False)` |
 # | `reset_mechanism="none"` | `reset="none"` |
 # | `learn_beta=True`, `learn_threshold=True` | `tau=brainstate.nn.Param(...)`, `V_th=brainstate.nn.Param(...)` |
-# | `spike_grad=surrogate.fast_sigmoid(25)` | `spk_fun=bh.surrogate.fast_sigmoid(25)`, the default (snnTorch: `atan(2)`) |
+# | `spike_grad=surrogate.fast_sigmoid(25)` | `spk_fun=bh.surrogate.fast_sigmoid(25)`, default (snnTorch: `atan(2)`) |
 # | `nn.Linear(in, out)` with bias | `bh.nn.LIFSynapse(in, out)`, weights `[in, out]` in mV, no bias |
 # | `snn.RLeaky(all_to_all=True)` | `topology="RC"`, without bias |
 # | `for step in range(T): spk, mem = lif(x[step], mem)` | `bh.rollout(net, x, record=("lif.V_pre",))` |
