@@ -117,7 +117,7 @@ def table(settings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
     """Return the markdown table, one line for each setting."""
     extra = [name for name in ON_CHIPS if any(name in row for row in rows)]
     headings = ["setting", "test accuracy, mean (each seed)", "weights out of range", *map(ON_CHIPS.get, extra)]
-    lines = ["| " + " | ".join([*headings, "seconds a run"]) + " |", "| --- " * (len(headings) + 1) + "|"]
+    lines = ["| " + " | ".join([*headings, "seconds per run"]) + " |", "| --- " * (len(headings) + 1) + "|"]
     for setting in settings:
         names = {name for other in settings for name in other}
         mine = [row for row in rows if all(row.get(name) == setting.get(name) for name in names)]

@@ -1,7 +1,7 @@
-"""Every table of measured results on one page, with what each was measured on.
+"""Generate the page with all measured results, including machine and versions.
 
-``python -m benchmarks.results_page`` writes ``docs/results.md`` from ``docs/results/*.json``. A file that no section
-names gets a section of its own, so that nothing measured stays in the dark.
+``python -m benchmarks.results_page`` writes ``docs/results.md`` from ``docs/results/*.json``. A file without a section
+in this module gets a section with its name as title, so that no result is missing.
 """
 
 from __future__ import annotations
@@ -20,48 +20,94 @@ RESULTS = PROJECT / "docs" / "results"
 INTRODUCTION = """\
 # Measured results
 
-Written by `python -m benchmarks.results_page` from the files in `docs/results/`, which hold every run with each of its
-epochs. Accuracies are on the official test split at the last epoch. Seconds are wall-clock times on the machine named
-above each table, which other work shared. A setting is what the script was called with; what it leaves out is the
-default of the script (`--help`). Numbers in brackets are single seeds.
+This page lists all measured results of brainhw, one section per experiment. `python -m benchmarks.results_page`
+generates it from the files in `docs/results/`, which contain every run with all its epochs.
 
-What the numbers mean, and what they are compared with, stands on the pages named below. Results on chips are those of
-the model: `docs/chips.md` says what of it is assumed."""
+- **Accuracy** is measured on the official test split after the last epoch.
+- **Values in brackets** are single seeds.
+- **Seconds** are wall-clock times on the machine of the section, which also ran other programs.
+- **A setting** is the command line of the script. Omitted options have the default of the script (`--help`).
+- **Results on chips** are results of the model. `docs/chips.md` lists its assumptions.
 
-# What a file cannot say of itself.
-EARLIER = "The row `--chip h1v2 --init fluct` was run on an earlier version of `fluct_init`."
-COLUMNS = "Forward with backward, medians in ms."
-STEPS = (
-    "Mean relative error of firing rates over constant currents, by reset; largest error of a current-based membrane, "
-    "as one node and as two; and what a constant drive of 0.5 settles at."
+Each section names the page that explains its results."""
+
+# Descriptions of the columns and conditions that the files do not contain.
+EARLIER = (
+    "The four settings are both chips, each with two initialisers. The row `--chip h1v2 --init fluct` was measured "
+    "with an earlier version of `fluct_init`."
 )
-DIFFERING = "How many values of the output differ from those of brainhw, of all neurons and steps."
+VOWELS = "The four settings are both chips, each with two initialisers."
+DEPLOYED = (
+    "Networks that keep all rules of the chip, networks without these limits (`--free`), and networks that keep the "
+    "rules but were trained on the nominal chip (`--no-mismatch`)."
+)
+ORDERED = (
+    "Accuracy after training with free signs (`free`), after the projection of the signs (`projected`), and after "
+    "five more epochs (`trained on`). `kept` is the share of squares that agree in sign."
+)
+WHOLE_CHIPS = "Networks that use all neurons of a chip, and a network of 512 LIF neurons."
+MISMATCH = "Accuracy on the nominal chip and on sampled chips with mismatch."
+ECG = "Three network sizes, and the small one without adaptation (`--no-ahp`)."
+MNIST1D = "LIF neurons, fractional neurons with one order, and with several terms (`multiterm`)."
+DEEP = "Three initialisers: `fluct_init`, `nwave_preset` and `kaiming_init`."
+DEEP_CHIP = (
+    "All weights are in range. The first row uses the remedy for deep networks, the second (`--plain`) does not."
+)
+FOREIGN = (
+    "`bh.recipe.train_classifier` with unchanged options, three seeds. For comparison: logistic regression and "
+    "ROCKET. `silent` is the number of test recordings without an output spike, over all seeds. `tied` and "
+    "`undecided` are shares of the test recordings."
+)
+STATIC = "The digits of scikit-learn on H1v2, with different encoders and numbers of steps."
+COPIES = "Two synthetic tasks in which the classes differ in temporal order, with and without delayed copies."
+GRADIENTS = "Smallest and largest gradient norm over layers and seeds, before the first step."
+VALIDATION = "Comparison of `fluct_init` with its theory. `reported` means that there is no criterion."
+CHIPS_AT_ONCE = (
+    "Milliseconds per chip: one by one with one compiled function, one by one without `jit`, and 8 or 20 chips in "
+    "parallel. `compile s` is the time of the compilation."
+)
+COLUMNS = "Median time of forward and backward pass in ms."
+CONVOLUTION = "Median time of a training step of a convolutional network: forward pass, backward pass and Adam."
+COSTS = "Time of forward and backward pass, predicted by a cost model and measured."
+LATENCY = "Time of one step of `bh.stream`."
+IMPORTS = "Median time of an import in new processes."
+STEPS = (
+    "`Rates`: mean relative error of firing rates over constant currents, for both resets. `Current based`: largest "
+    "error of the membrane potential of a current-based neuron, as one node and as two. `Settled`: steady state for a "
+    "constant input of 0.5."
+)
+DIFFERING = "Number of output values that differ from brainhw, over all neurons and steps."
+FILES = (
+    "Number of outputs (`differ` of `of`) that differ between brainhw and a plain NumPy simulation. `sum` is the sum "
+    "of all outputs. The row of `scnn_mnist` was measured with an earlier version that had no convolutions."
+)
 ELSEWHERE = (
-    "Outputs that differ from those of `bh.rollout` on the whole test set of the Japanese vowels. `bytes` is the file, "
-    "for C tables and state, for NumPy tables; `us` the median of a step of the whole batch in microseconds, for C and "
-    "NumPy the mean."
+    "Number of outputs that differ from `bh.rollout` on the whole test set of Japanese Vowels. `bytes` is the size of "
+    "the file, for C of tables and state, for NumPy of tables. `us` is the median time of one step of the whole batch "
+    "in microseconds, for C and NumPy the mean."
 )
 FITS = (
-    "Errors relative to full scale (charge) or to the value; coverage is the share of 95 % intervals that hold the "
-    "truth, wanted between 0.9 and 0.99."
+    "Errors are relative to full scale (charge) or to the value. `coverage` is the share of 95 % intervals that "
+    "contain the true value; the criterion is 0.9 to 0.99."
 )
-
 HIDDEN = (
-    "Virtual chips: charge 0.65 and thresholds 1.15 times, time constants 0.7 times those of the preset; leak, "
-    "threshold and synapses with spreads of 0.4, 0.15 and 0.2; noise of 1.5 mV a step. Means of three chips. *As "
-    "trained*: the net of the preset. The others have ten epochs more: *loop*, in the loop from the preset; *means*, "
-    "in the loop from the true mean values; *calibrated*, on the model that bench tables give, which show no single "
-    "synapse; *calibrated loop*, in the loop from there; *perfect*, on the true values of each neuron and synapse."
+    "Virtual chips with 0.65 times the charge, 1.15 times the thresholds and 0.7 times the time constants of the "
+    "preset. Leak, threshold and synapses have spreads of 0.4, 0.15 and 0.2, and the noise is 1.5 mV per step. Values "
+    "are means of three chips. *As trained* is the network trained on the preset. All others have ten more epochs: "
+    "*loop*, in the loop from the preset; *means*, in the loop from the true mean values; *calibrated*, on the model "
+    "from bench tables, which do not show single synapses; *calibrated loop*, in the loop from there; *perfect*, on "
+    "the true values of each neuron and synapse."
 )
 RECORDED = (
-    "The same chips, with synapses that deviate and without. Errors of thresholds (over the gain of the charge) and "
-    "time constants, of the neurons whose spikes tell enough; then the share of model spikes that the chip has in the "
-    "same step, for the model of the preset, one calibrated from bench tables, and the true values of the neurons."
+    "The chips of the previous section, with and without mismatch of synapses. `From recordings`: errors of "
+    "thresholds (divided by the gain of the charge) and time constants, for the neurons that fire enough. `Spikes in "
+    "the same step`: share of the spikes of the model that the chip has in the same step, for the model of the "
+    "preset, a model calibrated from bench tables, and the true values of the neurons."
 )
 
 
 class Section(NamedTuple):
-    """One table: its file, its title, what draws it, how it is made again, the page that explains it, and words."""
+    """One section: file, title, table function, command, explaining page, and a description."""
 
     file: str
     title: str
@@ -72,7 +118,7 @@ class Section(NamedTuple):
 
 
 def trained(content: Content) -> str:
-    """Return accuracies by setting; what stands before the seed in a run is its setting."""
+    """Return accuracies by setting; the setting of a run is all keys before its seed."""
     rows = content["runs"]
     settings: list[dict[str, Any]] = []
     for row in rows:
@@ -95,7 +141,7 @@ def norms(content: Content) -> str:
 
 
 def checks(content: Content) -> str:
-    """Return which criterion is met on which system."""
+    """Return the criteria that each system meets."""
     systems = list(content["systems"])
     words = {True: "met", False: "**missed**", None: "reported"}
     rows = [
@@ -121,7 +167,7 @@ def seconds(content: Content) -> str:
 
 
 def predicted(content: Content) -> str:
-    """Return what the cost model says of each case beside what was measured; the plans for GPUs are no measurement."""
+    """Return predicted and measured times of each case; predictions for GPUs are omitted."""
     rows = [
         (
             row["case"],
@@ -136,12 +182,12 @@ def predicted(content: Content) -> str:
 
 
 def training_steps(content: Content) -> str:
-    """Return forward with backward of every library in every case."""
+    """Return the time of forward and backward pass for each library and case."""
     return summary(content)
 
 
 def readers(content: Content) -> str:
-    """Return how many values of the output differ for each reader of a graph, by net and by how it was written."""
+    """Return the number of differing outputs for each reader, network and export option."""
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for row in content["rows"]:
         words = "refused" if "error" in row else f"{row['differ']} of {row['of']}"
@@ -152,7 +198,7 @@ def readers(content: Content) -> str:
 
 
 def anything(content: Content) -> str:
-    """Return a table of each list of results, whatever they are."""
+    """Return one table per list of results, for any content."""
     if "runs" in content and all("test_accuracy" in run for run in content["runs"]):
         return trained(content)
     tables: dict[str, str] = {}
@@ -169,7 +215,7 @@ def anything(content: Content) -> str:
 
 
 def convolutions(content: Content) -> str:
-    """Return the table of ``convolution.json``: the step time of each library in the same run."""
+    """Return the step time of each library in the same run."""
     rows = content["libraries"].items()
     return markdown(
         ("library", "step ms", "load"), [(name, f"{row['step_ms']:.1f}", f"{row['load']:.1f}") for name, row in rows]
@@ -177,50 +223,61 @@ def convolutions(content: Content) -> str:
 
 
 SECTIONS = [
-    Section("japanese_vowels", "Japanese Vowels on chips", trained),
+    Section("japanese_vowels", "Japanese Vowels on chips", trained, words=VOWELS),
     Section("spoken_digits", "Spoken digits on chips", trained, words=EARLIER),
-    Section("deploy_digits", "Spoken digits, deployed", trained, page="deploy"),
-    Section("order_rows", "An order of neurons for blocks of one sign", anything, ".order_rows", "deploy"),
-    Section("fashion_mnist", "Fashion-MNIST on whole chips", trained),
-    Section("robustness_study", "Accuracy against mismatch", trained, page="deploy"),
-    Section("ecg_alif", "ECG with adaptive neurons", trained),
-    Section("mnist1d_fractional", "MNIST-1D with fractional neurons", trained, page="fractional"),
-    Section("deep_vowels", "Deep networks on Japanese Vowels", trained, page="fluct_init"),
-    Section("deep_randman", "Deep networks on Randman", trained, page="fluct_init"),
-    Section("deep_fashion", "Deep networks on Fashion-MNIST", trained, page="fluct_init"),
-    Section("deep_chip", "Four hidden layers on a chip", trained, page="fluct_init"),
-    Section("foreign_data", "The recipe on foreign data", anything, ".foreign_data", "recipe"),
-    Section("static_steps", "Static data: steps and encoders", anything, ".static_steps", "encoders"),
-    Section("delayed_copies", "Delayed copies of the inputs", anything, ".delayed_copies", "troubleshooting"),
-    Section("gradient_depth", "Gradients over depth", norms, ".gradient_depth", "fluct_init"),
-    Section("fluct_validation", "Checks of fluct_init", checks, ".fluct_validation", "fluct_init"),
-    Section("chips_at_once", "Many chips at once", anything, ".chips_at_once", "deploy"),
-    Section("speed", "Speed beside other libraries", training_steps, " run", "speed", COLUMNS),
+    Section("deploy_digits", "Spoken digits, deployed", trained, page="deploy", words=DEPLOYED),
+    Section("order_rows", "Order of neurons for sign blocks", anything, ".order_rows", "deploy", ORDERED),
+    Section("fashion_mnist", "Fashion-MNIST on whole chips", trained, words=WHOLE_CHIPS),
+    Section("robustness_study", "Accuracy with mismatch", trained, page="deploy", words=MISMATCH),
+    Section("ecg_alif", "Electrocardiograms with adaptive neurons", trained, words=ECG),
+    Section("mnist1d_fractional", "MNIST-1D with fractional neurons", trained, page="fractional", words=MNIST1D),
+    Section("deep_vowels", "Deep networks on Japanese Vowels", trained, page="fluct_init", words=DEEP),
+    Section("deep_randman", "Deep networks on Randman", trained, page="fluct_init", words=DEEP),
+    Section("deep_fashion", "Deep networks on Fashion-MNIST", trained, page="fluct_init", words=DEEP),
+    Section("deep_chip", "Four hidden layers on a chip", trained, page="fluct_init", words=DEEP_CHIP),
+    Section("foreign_data", "The recipe on other data sets", anything, ".foreign_data", "recipe", FOREIGN),
+    Section("static_steps", "Static data: steps and encoders", anything, ".static_steps", "encoders", STATIC),
+    Section("delayed_copies", "Delayed copies of the inputs", anything, ".delayed_copies", "troubleshooting", COPIES),
+    Section("gradient_depth", "Gradients over depth", norms, ".gradient_depth", "fluct_init", GRADIENTS),
+    Section("fluct_validation", "Validation of fluct_init", checks, ".fluct_validation", "fluct_init", VALIDATION),
+    Section("chips_at_once", "Evaluation of many chips", anything, ".chips_at_once", "deploy", CHIPS_AT_ONCE),
+    Section("speed", "Speed compared with other libraries", training_steps, " run", "speed", COLUMNS),
     Section("speed_huge_pages", "Speed with huge pages", training_steps, " run", "speed", COLUMNS),
-    Section("convolution", "Convolutions between layers", convolutions, ".convolution --snntorch PATH", "speed"),
     Section(
-        "convolution_huge_pages",
-        "Convolutions between layers with huge pages",
+        "convolution",
+        "Speed of convolutions between layers",
         convolutions,
         ".convolution --snntorch PATH",
         "speed",
+        CONVOLUTION,
     ),
-    Section("cost_model", "A cost model against what was measured", predicted, ".cost_model", "speed"),
-    Section("stream", "Latency of one step", latencies, ".stream", "speed"),
-    Section("import_time", "Start-up", seconds, ".import_time", "speed"),
+    Section(
+        "convolution_huge_pages",
+        "Speed of convolutions between layers with huge pages",
+        convolutions,
+        ".convolution --snntorch PATH",
+        "speed",
+        CONVOLUTION,
+    ),
+    Section("cost_model", "Cost model compared with measurements", predicted, ".cost_model", "speed", COSTS),
+    Section("stream", "Latency of one step", latencies, ".stream", "speed", LATENCY),
+    Section("import_time", "Import time", seconds, ".import_time", "speed", IMPORTS),
     Section("silicon_fits", "Calibration of synthetic benches", anything, ".silicon_fits", "calibrate", FITS),
     Section(
         "chip_in_the_loop",
-        "Nets on chips far from the preset",
+        "Networks on chips that differ from the preset",
         anything,
         ".chip_in_the_loop --digits FOLDER",
         "have_a_chip",
         HIDDEN,
     ),
-    Section("silicon_recordings", "Recordings of a chip", anything, ".silicon_recordings", "have_a_chip", RECORDED),
-    Section("nir_steps", "NIR neurons against their equations", anything, ".nir_steps", "nir", STEPS),
-    Section("nir_peers", "NIR graphs read by others", readers, ".nir_peers", "nir", DIFFERING),
-    Section("edge_targets", "Nets on other runtimes", anything, ".edge_targets", "edge", ELSEWHERE),
+    Section(
+        "silicon_recordings", "Estimates from recordings", anything, ".silicon_recordings", "have_a_chip", RECORDED
+    ),
+    Section("nir_steps", "NIR neurons compared with their equations", anything, ".nir_steps", "nir", STEPS),
+    Section("nir_peers", "NIR graphs in other libraries", readers, ".nir_peers", "nir", DIFFERING),
+    Section("nir_files", "NIR files of other libraries", anything, ".nir_plain FOLDER", "nir", FILES),
+    Section("edge_targets", "Networks on other runtimes", anything, ".edge_targets", "edge", ELSEWHERE),
 ]
 
 
@@ -249,7 +306,7 @@ def measured_on(content: Content) -> str:
 
 
 def page() -> str:
-    """Return the whole page."""
+    """Return the page."""
     named = {section.file for section in SECTIONS}
     others = [path.stem for path in sorted(RESULTS.glob("*.json")) if path.stem not in named]
     extra = [Section(name, name.replace("_", " ").capitalize(), anything) for name in others]
@@ -257,13 +314,14 @@ def page() -> str:
     for section in (*SECTIONS, *extra):
         content = json.loads((RESULTS / f"{section.file}.json").read_text(encoding="utf-8"))
         command = section.command or (f".accuracy {section.file}" if section.table is trained else "")
-        sentences = [
-            f"File `docs/results/{section.file}.json`" + (f", by `python -m benchmarks{command}`." if command else "."),
-            *([f"{measured_on(content)}."] if measured_on(content) else []),
-            *([section.words] if section.words else []),
-            *([f"Explained in `docs/{section.page}.md`."] if section.page else []),
+        facts = [
+            f"- File: `docs/results/{section.file}.json`",
+            *([f"- Command: `python -m benchmarks{command}`"] if command else []),
+            *([f"- Measured on: {measured_on(content)}"] if measured_on(content) else []),
+            *([f"- Explained in `docs/{section.page}.md`"] if section.page else []),
         ]
-        parts += [f"## {section.title}", " ".join(sentences), section.table(content)]
+        parts += [f"## {section.title}", *([section.words] if section.words else []), "\n".join(facts)]
+        parts += [section.table(content)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,7 +1,7 @@
-"""Write what the package says of itself into ``docs/chips.md`` and ``docs/cli.md``: presets, and words of ``--help``.
+"""Generate the tables of presets in ``docs/chips.md`` and the help texts in ``docs/cli.md``.
 
-``python tools/pages.py`` from the root of a clone. Only what stands between the marks of a page is written; a test
-fails where a page is behind the package.
+Run ``python tools/pages.py`` in the root of a clone. It replaces only the text between the marks of a page. A test
+fails if a page is out of date.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ COMMANDS = ("train", "info", "check", "power", "run", "calibrate", "compare", "f
 
 
 def documented() -> str:
-    """Return the table of what the vendor publishes of both presets."""
+    """Return the table of the fields that the vendor publishes for both presets."""
     rows = [name for name in sourced_fields(ChipSpec) if _sources(name) == {"documented"}]
-    return _table(("field", "what it is", *(chip.name for chip in PRESETS)), [_cells(name) for name in rows])
+    return _table(("field", "meaning", *(chip.name for chip in PRESETS)), [_cells(name) for name in rows])
 
 
 def assumed() -> str:
-    """Return the table of what is assumed of one preset or of both."""
+    """Return the table of the fields that are assumed for at least one preset."""
     rows = [name for name in sourced_fields(ChipSpec) if _sources(name) != {"documented"}]
-    return _table(("field", "what it is", *(chip.name for chip in PRESETS)), [_cells(name) for name in rows])
+    return _table(("field", "meaning", *(chip.name for chip in PRESETS)), [_cells(name) for name in rows])
 
 
 def limits() -> str:
-    """Return what a note restricts of a documented field."""
+    """Return the notes that restrict documented fields."""
     return _reasons(name for name in sourced_fields(ChipSpec) if _sources(name) == {"documented"})
 
 
 def reasons() -> str:
-    """Return what the assumed numbers rest on."""
+    """Return the notes that explain assumed values."""
     return _reasons(name for name in sourced_fields(ChipSpec) if _sources(name) != {"documented"})
 
 
 def usage() -> str:
-    """Return the help of the command line and of each command, as it is printed 80 columns wide."""
+    """Return the help text of the command line and of each command, 80 columns wide."""
     parts = []
     for command in ((), *((name,) for name in COMMANDS)):
         printed = io.StringIO()
@@ -67,7 +67,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
 
 
 def filled(page: str) -> str:
-    """Return a page with what stands between its marks made anew."""
+    """Return the page with new text between its marks."""
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     for name, write in PAGES[page].items():
         begin, end = f"<!-- {name}: written by tools/pages.py -->", f"<!-- {name}: end -->"
@@ -88,13 +88,13 @@ def _cells(name: str) -> tuple[str, ...]:
 
 
 def _value(chip: ChipSpec, name: str) -> str:
-    # In a row where the presets differ, the one that is documented says so.
+    # If the provenance of the presets differs, mark the documented value.
     differ = len(_sources(name)) > 1 and chip.provenance[name] != "assumed"
     return FIELDS[name].text(getattr(chip, name)) + (f" ({chip.provenance[name]})" if differ else "")
 
 
 def _reasons(names: Iterable[str]) -> str:
-    """Return a list of the notes, each with all fields that it is the note of."""
+    """Return a list of the notes, each with all its fields."""
     fields: dict[str, list[str]] = {}
     for name in names:
         notes = {chip.name: chip.notes.get(name, "") for chip in PRESETS}

@@ -14,13 +14,13 @@
 # %% [markdown]
 # # Units and your first neuron
 #
-# **What you learn.** Numbers that carry a unit, the time step, one leaky integrate-and-fire (LIF) neuron driven by a
-# current and by spikes, three ways to run it, and what the time step does to its firing rate.
+# **What you learn.** How to use numbers with units, the time step, and one leaky integrate-and-fire (LIF) neuron with
+# a current or spikes as input. You also learn three ways to run the neuron, and how the time step affects its firing
+# rate.
 #
-# **Who it is for.** Everybody who starts with brainhw. You know Python and NumPy, and have seen a differential
-# equation.
+# **Who it is for.** Everybody who starts with brainhw. You know Python and NumPy, and basic differential equations.
 #
-# Some eight minutes to read, a quarter of a minute to run.
+# About 8 minutes to read, 15 seconds to run.
 
 # %%
 import brainstate
@@ -34,7 +34,7 @@ import brainhw as bh
 # %% [markdown]
 # ## Numbers with a unit
 #
-# A number times a unit is a `Quantity`. It is calculated with like a number, and the unit follows.
+# A number times a unit is a `Quantity`. It works like a number, and its unit is computed too.
 
 # %%
 tau = 20 * u.ms
@@ -45,8 +45,8 @@ print("rate           ", (1 / tau).in_unit(u.Hz))
 print("Ohm's law      ", (15 * u.pA * (100 * u.Mohm)).in_unit(u.mV))
 
 # %% [markdown]
-# What has no meaning does not go. A ratio of two times is a plain number; to take a plain number out for a plot or for
-# NumPy, divide by the unit in which you want it.
+# Operations without a physical meaning raise an error. The ratio of two times is a plain number. To get a plain
+# number for a plot or for NumPy, divide by the unit that you want.
 
 # %%
 try:
@@ -60,18 +60,18 @@ assert tau / u.second == 0.02
 # %% [markdown]
 # ## One neuron
 #
-# The membrane $V$ leaks towards zero with the time constant $\tau$, and a current $I$ through the resistance $R$
-# charges it:
+# The membrane potential $V$ decays to zero with the time constant $\tau$. A current $I$ through the resistance $R$
+# increases it:
 #
 # $$\tau \frac{dV}{dt} = -V + R I$$
 #
-# Where $V$ reaches the threshold, the neuron fires a spike and the membrane is reset. A computer takes steps
-# $\Delta t$. For a current that is constant within a step the equation has an exact solution, with
+# If $V$ reaches the threshold, the neuron emits a spike and the membrane potential is reset. A computer uses time
+# steps $\Delta t$. If the current is constant within a step, the equation has an exact solution, with
 # $\beta = e^{-\Delta t/\tau}$:
 #
 # $$V_t = \beta V_{t-1} + x_t, \qquad x_t = (1 - \beta) R I_t$$
 #
-# `bh.nn.LIFLayer` is a layer of such neurons. What goes into it at each step is $x_t$, a voltage.
+# `bh.nn.LIFLayer` is a layer of such neurons. Its input at each step is $x_t$, a voltage.
 
 # %%
 neuron = bh.nn.LIFLayer(1, tau=20 * u.ms, V_th=1 * u.mV, reset="zero")
@@ -82,8 +82,8 @@ except RuntimeError as error:
     print(error)
 
 # %% [markdown]
-# A layer holds no time step. It reads `dt` from the environment when it runs, and says so where there is none. Set it
-# once for a whole script; `with brainstate.environ.context(dt=...)` sets it for a block.
+# A layer does not store a time step. It reads `dt` from the environment when it runs, and raises an error if `dt` is
+# not set. Set it once for a whole script. `with brainstate.environ.context(dt=...)` sets it for a block.
 
 # %%
 brainstate.environ.set(dt=1 * u.ms)
@@ -93,20 +93,20 @@ for _ in range(4):
     print(f"membrane {neuron.V.value[0]:.3f}, spike {spike[0]:.0f}")
 
 # %% [markdown]
-# Four steps of 0.3 mV: the membrane climbs, a little less than 0.3 mV a step because it leaks, crosses 1 mV at the
-# fourth, fires and is back at zero. `neuron.V` and `neuron.spk` are *states*: objects that keep a value from one step
-# to the next.
+# In each of the four steps the input is 0.3 mV. The membrane potential increases by a little less than 0.3 mV per
+# step because of the leak. In the fourth step it crosses 1 mV, the neuron spikes, and the membrane potential returns
+# to zero. `neuron.V` and `neuron.spk` are *states*: objects that keep a value from one step to the next.
 
 # %%
 print(neuron.states())
 
 # %% [markdown]
-# ## Driven by a current
+# ## Current as input
 #
-# 15 pA into 100 MOhm would bring the membrane to 1.5 mV, if the threshold were not at 1 mV. The current is switched on
-# at 20 ms and off at 150 ms. `brainhw.rollout` puts the states to rest, runs the layer over the whole input, time
-# first, and returns what it gave out at every step. `record` names what else to keep: `V` is the membrane after the
-# reset, `V_pre` the one before, which crosses the threshold.
+# Without a threshold, 15 pA into 100 MOhm would bring the membrane potential to 1.5 mV. The threshold is 1 mV. The
+# current is switched on at 20 ms and off at 150 ms. `brainhw.rollout` resets the states, runs the layer over the
+# whole input, time first, and returns the output of every step. `record` names the values to store in addition: `V`
+# is the membrane potential after the reset, and `V_pre` the one before the reset, which crosses the threshold.
 
 # %%
 R, n_steps = 100 * u.Mohm, 200
@@ -127,11 +127,11 @@ plt.show()
 # %% [markdown]
 # ## Three ways to run it
 #
-# Below the same neuron runs over the same input three times. A Python loop is the plainest and the slowest: every step
-# goes through Python. `brainstate.transform.for_loop` compiles one step and loops over it in machine code. `bh.rollout`
-# is `prepare_net` followed by that loop, faster where a network is a chain of layers.
+# Below, the same neuron runs over the same input in three ways. A Python loop is the simplest and the slowest,
+# because Python executes every step. `brainstate.transform.for_loop` compiles one step and runs the loop in machine
+# code. `bh.rollout` is `prepare_net` followed by this loop. It is faster if a network is a chain of layers.
 #
-# States remember, so put them to rest in between: `bh.prepare_net` does.
+# States keep their values between runs. Reset them with `bh.prepare_net`.
 
 # %%
 bh.prepare_net(neuron)
@@ -144,9 +144,9 @@ assert (python_loop == spikes).all()
 assert (compiled_loop == spikes).all()
 
 # %% [markdown]
-# Outside of `jit`, a `for_loop` or `rollout` is compiled anew at every call, in some tenths of a second. What runs
-# often belongs in a function under `brainstate.transform.jit`, which is compiled at its first call and then kept. It is
-# `jax.jit` for functions that read and write states.
+# Outside of `jit`, a `for_loop` or `rollout` is compiled at every call. This takes some tenths of a second. Put code
+# that runs often into a function under `brainstate.transform.jit`. It is compiled at its first call only. It
+# corresponds to `jax.jit`, for functions that read and write states.
 
 
 # %%
@@ -163,14 +163,15 @@ for picoampere in (9, 11, 15, 30):
 # %% [markdown]
 # ## Firing rate against current
 #
-# From zero, a constant current takes the membrane to $V(t) = R I\,(1 - e^{-t/\tau})$. It reaches the threshold after
+# From zero, a constant current gives the membrane potential $V(t) = R I\,(1 - e^{-t/\tau})$. It reaches the threshold
+# after
 #
 # $$T = -\tau \ln\left(1 - \frac{V_{th}}{R I}\right),$$
 #
-# and never if $R I < V_{th}$. The reset starts it anew, so $1/T$ is the firing rate. The neuron in steps can only fire
-# at the end of a step, so its interval is $T$ rounded *up* to a whole number of steps.
+# and never if $R I < V_{th}$. After the reset this repeats, so the firing rate is $1/T$. With discrete steps the
+# neuron can only spike at the end of a step, so its interval is $T$ rounded *up* to a whole number of steps.
 #
-# A layer of 60 neurons tries 60 currents at once, for one second, with three time steps.
+# A layer of 60 neurons receives 60 different currents for one second, with three time steps.
 
 # %%
 currents = np.linspace(5, 60, 60) * u.pA
@@ -208,15 +209,15 @@ for step, count in counts.items():
     print(f"dt = {step:3g} ms: at most {error:5.1f} Hz from the closed form")
 
 # %% [markdown]
-# The membrane below threshold is exact at every `dt`. What a coarse step costs is the *time* of a spike, and so the
-# rate of fast neurons; no neuron fires more than once a step. The scripts in `gallery/` take 1 ms.
+# Below the threshold the membrane potential is exact for every `dt`. A large step only changes the *time* of a spike,
+# and therefore the rate of fast neurons. A neuron spikes at most once per step. The scripts in `gallery/` use 1 ms.
 #
-# A compiled function keeps the `dt` with which it was compiled: under `jit`, make one function for each.
+# A compiled function keeps the `dt` with which it was compiled. Under `jit`, define one function per `dt`.
 #
-# ## Driven by spikes
+# ## Spikes as input
 #
-# Most neurons listen to spikes and not to currents. A synapse turns spikes, zeros and ones, into voltage steps: each
-# spike adds its weight. Here 100 inputs fire at random at 10 Hz each, with 0.04 mV a spike.
+# Most neurons receive spikes instead of currents. A synapse converts spikes, zeros and ones, into voltage steps: each
+# spike adds its weight. Here 100 inputs spike at random at 10 Hz each, with 0.04 mV per spike.
 
 # %%
 n_inputs, rate, weight = 100, 10 * u.Hz, 0.04 * u.mV
@@ -240,10 +241,11 @@ bh.visualize.plot_membrane(
 plt.show()
 
 # %% [markdown]
-# The mean of the membrane, 0.8 mV, is below the threshold; it fires by its fluctuations. Units did the bookkeeping:
-# inputs times a frequency times a voltage times a time is a voltage, and anything else would have been an error.
+# The mean of the membrane potential, 0.8 mV, is below the threshold. The neuron spikes because of fluctuations. The
+# units verify the formula: inputs times a frequency times a voltage times a time is a voltage, and any other
+# combination would be an error.
 #
-# The same neuron without a threshold, `reset="none"`, shows whether the formula is right:
+# The same neuron without a threshold, `reset="none"`, verifies the values of the formula:
 
 # %%
 free = brainstate.nn.Sequential(synapse, bh.nn.LIFLayer(1, tau=tau, V_th=1 * u.mV, reset="none"))
@@ -255,10 +257,10 @@ assert abs(V.std() - sigma / u.mV) < 0.03
 assert 0 < spikes.sum() < 50
 
 # %% [markdown]
-# ## Where next
+# ## Next steps
 #
 # - [Build a network](02_build_a_network.ipynb): layers, synapses and readouts as modules, batches, shapes.
-# - [Wake a network with fluct_init](05_wake_a_network_with_fluct_init.ipynb): mean and fluctuation of membranes, used
-#   to choose weights.
+# - [Initialise a network with fluct_init](05_wake_a_network_with_fluct_init.ipynb): choose weights from the mean and
+#   the fluctuation of membrane potentials.
 # - [Coming from other libraries](10_coming_from_other_libraries.ipynb), if you know one.
-# - `help(bh.nn.LIFLayer)`: learnt time constants and thresholds, the other resets, recurrent weights.
+# - `help(bh.nn.LIFLayer)`: learnt time constants and thresholds, other resets, recurrent weights.

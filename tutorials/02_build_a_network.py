@@ -14,13 +14,13 @@
 # %% [markdown]
 # # Build a network
 #
-# **What you learn.** Put synapses, neuron layers and a readout together as one module; which shapes go in and come out;
-# how states and batches belong together; how to look inside; recurrent layers; and what a mistake looks like.
+# **What you learn.** How to combine synapses, neuron layers and a readout into one module. You also learn about input
+# and output shapes, states and batches, recording, recurrent layers, and error messages.
 #
-# **Who it is for.** Readers of [Units and your first neuron](01_units_and_your_first_neuron.ipynb). The network is not
-# trained here; that comes in [Train a spiking network](04_train_a_spiking_network.ipynb).
+# **Who it is for.** Readers of [Units and your first neuron](01_units_and_your_first_neuron.ipynb). The network is
+# trained in a later tutorial, [Train a spiking network](04_train_a_spiking_network.ipynb).
 #
-# Some ten minutes to read, a quarter of a minute to run.
+# About 10 minutes to read, 15 seconds to run.
 
 # %%
 import brainstate
@@ -37,17 +37,18 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## Data, time first
 #
-# The Japanese Vowels recordings ship with brainhw: nine speakers say one vowel, as 12 numbers a frame and 7 to 29
-# frames.
+# The Japanese Vowels recordings are part of brainhw. Nine speakers say one vowel, with 12 numbers per frame and 7 to
+# 29 frames.
 
 # %%
 data = bh.data.japanese_vowels()
 print(data)
 
 # %% [markdown]
-# A synapse takes spikes, or analog values as here. Each channel is scaled and split into its positive and its negative
-# part, which makes 24, because an input line has no sign; each frame is held for four steps of 1 ms. Data sets are
-# stored sample first, `[n, T, N]`. brainhw runs **time first**: `[T, B, N]`, steps, samples of the batch, channels.
+# A synapse takes spikes, or analog values as here. Each channel is scaled and split into its positive and its
+# negative part, because an input line has no sign. This gives 24 channels. Each frame is held for four steps of 1 ms.
+# Data sets are stored with samples first, `[n, T, N]`. brainhw runs with **time first**: `[T, B, N]`, that is steps,
+# samples of the batch, channels.
 
 # %%
 scale = bh.data.fit_channel_scale(data.train)
@@ -59,10 +60,10 @@ print("stored", frames.shape, "-> run", x.shape)
 # %% [markdown]
 # ## A network is a module
 #
-# Modules are made in `__init__` and called in `update`, which says what one step does. From left to right: a synapse
-# turns inputs into voltage steps, a LIF layer turns those into spikes, and a leaky readout turns spikes into one number
-# a class. Weights of the synapse are voltages (`weight_init` makes them in mV by default); those of the readout are
-# plain numbers, as its outputs are.
+# Create submodules in `__init__` and call them in `update`, which defines one step. In this network a synapse
+# converts inputs into voltage steps, a LIF layer converts these into spikes, and a leaky readout converts spikes into
+# one number per class. Weights of the synapse are voltages (in mV by default, set by `weight_init`). Weights of the
+# readout are plain numbers, like its outputs.
 
 
 # %%
@@ -81,8 +82,8 @@ net = Net()
 print(net)
 
 # %% [markdown]
-# What is learnt is a `ParamState`, what moves in time a `HiddenState`. Both are found from the network, under the names
-# of its attributes.
+# Learnt values are `ParamState`s, and values that change over time are `HiddenState`s. Both are found from the
+# network by the names of its attributes.
 
 # %%
 for kind in (brainstate.ParamState, brainstate.HiddenState):
@@ -93,8 +94,8 @@ for kind in (brainstate.ParamState, brainstate.HiddenState):
 # %% [markdown]
 # ## One step, one sample, one batch
 #
-# Calling a network advances it by one step. `bh.rollout` runs a whole input, `[T, N]` for one sample or `[T, B, N]` for
-# a batch, and returns what `update` returned at every step.
+# Calling a network advances it by one step. `bh.rollout` runs a whole input, `[T, N]` for one sample or `[T, B, N]`
+# for a batch, and returns the result of `update` for every step.
 
 # %%
 print("one step  ", x[0, 0].shape, "->", net(x[0, 0]).shape)
@@ -104,9 +105,9 @@ print("one batch ", x.shape, "->", outputs.shape)
 assert outputs.shape == (n_steps, batch_size, 9)
 
 # %% [markdown]
-# States have the shape of what runs through them: `[N]` for one sample, `[B, N]` for a batch. `rollout` sees to that.
-# Where you step a network yourself, `bh.prepare_net(net, batch_size)` does: it writes every state back to rest, in the
-# shape of the batch. Forget it and the next step says so.
+# States have the shape of the input: `[N]` for one sample, `[B, N]` for a batch. `rollout` sets the shape. If you run
+# single steps yourself, call `bh.prepare_net(net, batch_size)`. It resets every state to its resting value, in the
+# shape of the batch. If you forget this, the next step raises an error.
 
 # %%
 bh.prepare_net(net)  # one sample
@@ -120,12 +121,12 @@ stepped = brainstate.transform.for_loop(net.update, x)
 assert np.allclose(stepped, outputs, atol=1e-5)
 
 # %% [markdown]
-# (`brainstate.nn.init_all_states` makes *new* states in modules of other packages, which a function compiled before
-# does not know. `prepare_net` writes into those there are, and may stand inside of `jit`.)
+# (`brainstate.nn.init_all_states` creates *new* states in modules of other packages, and a function that was compiled
+# before does not use them. `prepare_net` writes into the existing states, and can be called inside `jit`.)
 #
-# ## Look inside
+# ## Record states
 #
-# `record` names what to keep of every step: a module by its path, then a state of it.
+# `record` names the values to store at every step: the path of a module, then one of its states.
 
 # %%
 outputs, seen = bh.rollout(net, x, record=("hidden.V", "hidden.V_pre", "hidden.spk"))
@@ -145,8 +146,8 @@ axes[2].legend(frameon=False, fontsize="small", ncols=9, loc="lower left", bbox_
 plt.show()
 
 # %% [markdown]
-# Recordings are padded with zeros to the longest, which is why input and spikes stop before the end. The readout is of
-# untrained weights and says nothing yet. A firing rate has a unit too:
+# Recordings are padded with zeros to the longest one, so input and spikes stop before the end. The weights of the
+# readout are untrained, so its output has no meaning yet. A firing rate has a unit too:
 
 # %%
 lengths = data.train.lengths[:8] * 4 * u.ms
@@ -158,9 +159,10 @@ assert (rates < 500 * u.Hz).all()
 # %% [markdown]
 # ## Recurrent layers
 #
-# `topology="RC"` gives a layer weights of its own, `[N, N]`, presynaptic neuron first, so `W[i, j]` is what a spike of
-# neuron `i` does to neuron `j`. A spike arrives in the *next* step. To see this, connect twelve neurons in a ring, each
-# to the next one only and strongly enough to make it fire, and push the first one once.
+# `topology="RC"` gives a layer recurrent weights, `[N, N]`, presynaptic neuron first: `W[i, j]` is the effect of a
+# spike of neuron `i` on neuron `j`. A spike arrives in the *next* step. To show this, twelve neurons are connected in
+# a ring. Each neuron is connected to the next one only, strongly enough to make it spike. The first neuron receives
+# one input pulse.
 
 # %%
 n_ring = 12
@@ -182,13 +184,13 @@ assert (np.argmax(spikes, axis=1) == np.arange(40) % n_ring).all()
 assert spikes.sum() == 40
 
 # %% [markdown]
-# The push is gone after one step, and the spike goes round for ever: recurrent layers have memory beyond their leak.
+# The input lasts for one step, and the spike circulates forever: recurrent layers have memory beyond their leak.
 #
-# ## Any wiring
+# ## Arbitrary connections
 #
-# `update` is plain Python, so layers can be joined in any way. Here the input also reaches the second layer directly,
-# and that layer is recurrent. Both drives are voltages, so they may be added; a charge or a plain number would be
-# refused.
+# `update` is Python code, so layers can be connected in any way. Here the input also reaches the second layer
+# directly, and this layer is recurrent. Both inputs of the layer are voltages, so they can be added. A charge or a
+# plain number would be refused.
 
 
 # %%
@@ -211,14 +213,14 @@ outputs, seen = bh.rollout(WithShortcut(), x, record=("first.spk", "second.spk")
 print({name: values.shape for name, values in seen.items()})
 
 # %% [markdown]
-# Where there is nothing to say but "one after the other", `brainstate.nn.Sequential(synapse, layer, readout)` does; the
-# paths are then `"layers.0"`, `"layers.1"` and so on. A chain, written either way, runs layer by layer in `rollout`,
-# which is faster; any other wiring runs step by step.
+# For a simple sequence of modules use `brainstate.nn.Sequential(synapse, layer, readout)`. The paths are then
+# `"layers.0"`, `"layers.1"` and so on. In both forms, `rollout` runs a chain layer by layer, which is faster. Other
+# networks run step by step.
 #
-# ## What mistakes look like
+# ## Error messages
 #
-# Mistakes are reported where they are made, in one sentence that says what came, what was expected, and often what to
-# do.
+# An error is raised at the call that causes it. The message states the value that was passed, the value that was
+# expected, and often the remedy.
 
 
 # %%
@@ -242,15 +244,15 @@ say(lambda: bh.rollout(net, frames.tolist()))  # lists instead of an array
 say(lambda: bh.rollout(net, x, record=("hiden.V",)))  # a typing error
 
 # %% [markdown]
-# (A `Sequential` that you step by hand puts an error of brainstate around ours; the sentence stands further up in the
-# traceback.)
+# (If you run single steps of a `Sequential`, brainstate raises its own error around the error of brainhw. The message
+# is further up in the traceback.)
 #
-# One mistake no library can see: data sample first, `[B, T, N]`, run as if it were time first. All shapes fit, and
-# samples and time change places. Look at the shape of what comes out: the first number must be the number of steps.
+# One mistake cannot be detected: data with samples first, `[B, T, N]`, that runs as if time came first. All shapes
+# fit, but samples and time are exchanged. Check the shape of the output: its first number must be the number of
+# steps.
 #
-# ## Where next
+# ## Next steps
 #
-# - [The H1 chips against LIF](03_h1_chips_against_lif.ipynb): the same recordings on chip neurons, and what changes.
+# - [H1 chips compared with LIF neurons](03_h1_chips_against_lif.ipynb): the same recordings on chip neurons.
 # - [Train a spiking network](04_train_a_spiking_network.ipynb): gradients through spikes.
-# - [Long rollouts and streaming](09_long_rollouts_and_streaming.ipynb): what `rollout` does about memory, and live
-#   input.
+# - [Long sequences and streaming](09_long_rollouts_and_streaming.ipynb): memory of `rollout`, and live input.

@@ -12,15 +12,15 @@
 # ---
 
 # %% [markdown]
-# # The H1 chips against LIF
+# # H1 chips compared with LIF neurons
 #
-# **What you learn.** What the chips H1v1 and H1v2 fix and what is left to you; which of their numbers are documented
-# and which are brainhw's assumptions; how charge, leak and reset differ from a free LIF neuron; why a chip network must
-# be prepared; and that no two chips are alike.
+# **What you learn.** Which properties the chips H1v1 and H1v2 fix and which you choose; which of their parameters are
+# documented and which are assumed; how charge, leak and reset differ from a LIF neuron; why a chip network must be
+# prepared; and how chips differ from each other.
 #
-# **Who it is for.** Readers of [Build a network](02_build_a_network.ipynb) who have an H1 chip in mind.
+# **Who it is for.** Readers of [Build a network](02_build_a_network.ipynb) who want to use an H1 chip.
 #
-# Some ten minutes to read, a quarter of a minute to run.
+# About 10 minutes to read, 15 seconds to run.
 
 # %%
 import warnings
@@ -39,9 +39,9 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## A chip is one object
 #
-# Every number that a chip model uses stands in one `ChipSpec`, with its unit and its provenance. *Documented*: the
-# vendor says so in public. *Assumed*: the vendor publishes nothing, and brainhw chose a value with which all that is
-# documented holds.
+# A `ChipSpec` holds every parameter of a chip model, with its unit and its provenance. *Documented* means that the
+# vendor published it. *Assumed* means that it is not published, and brainhw chose a value that agrees with everything
+# documented.
 
 # %%
 print(bh.chip.H1V1)
@@ -53,9 +53,8 @@ for chip in (bh.chip.H1V1, bh.chip.H1V2):
 print(bh.chip.H1V1.notes["V_th"])
 
 # %% [markdown]
-# `table(notes=True)` prints every note. So take shapes and comparisons from these models, and absolute times, voltages
-# and powers only after somebody has measured them on your chip. What is measured goes in with `replace`; no layer
-# changes:
+# `table(notes=True)` prints every note. Use these models for qualitative results and comparisons. Absolute times,
+# voltages and powers need measurements of your chip. Enter measurements with `replace`; the layers do not change:
 
 # %%
 mine = bh.chip.H1V1.replace(V_th=95 * u.mV, provenance="measured")
@@ -66,15 +65,15 @@ assert mine.provenance["V_th"] == "measured"
 # | | LIF | H1v1 | H1v2 |
 # | --- | --- | --- | --- |
 # | weight | any voltage | number in ±0.9 | number in ±1.66 |
-# | a spike brings | its weight | charge, bent curve | charge, straight line |
+# | effect of a spike | its weight | charge, nonlinear curve | charge, linear curve |
 # | time constant | any, may be learnt | the nearest of 8 profiles | the nearest of 8 profiles |
 # | threshold | any, may be learnt | one for the chip | one for the chip |
 # | reset | your choice | to zero | subtraction |
-# | membrane below zero | yes | no | no |
-# | neurons | as many as you like | 4 cores of 64 | cores of 50, 50 and 100 |
+# | membrane potential below zero | yes | no | no |
+# | neurons | any number | 4 cores of 64 | cores of 50, 50 and 100 |
 #
-# What is left to you on a chip: sizes, wiring (feed-forward, or recurrent within one core), which profile each neuron
-# takes, and the weights. The constructors refuse the rest.
+# On a chip you choose the sizes, the connections (feed-forward, or recurrent within one core), the leak profile of
+# each neuron, and the weights. The constructors refuse everything else.
 
 # %%
 try:
@@ -85,8 +84,9 @@ except TypeError as error:
 # %% [markdown]
 # ## From weight to charge
 #
-# On the chip a spike moves a *charge* $q(w)$ onto the membrane capacitance $C$ and so lifts the membrane by $q(w)/C$.
-# That H1v1 bends and H1v2 does not, and that H1v2 gives less charge a weight, is documented; the numbers are assumed.
+# On the chip a spike adds a *charge* $q(w)$ to the membrane capacitance $C$, so the membrane potential rises by
+# $q(w)/C$. It is documented that the curve of H1v1 is nonlinear, that the curve of H1v2 is linear, and that H1v2
+# gives less charge per weight. The numbers are assumed.
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
@@ -107,13 +107,14 @@ for chip in (bh.chip.H1V1, bh.chip.H1V2):
     assert 10 < float(chip.V_th * chip.C / most) < 15
 
 # %% [markdown]
-# A dozen spikes at once, through the largest weights there are: a chip neuron needs many inputs, or busy ones, while a
-# LIF neuron takes any weight it needs. This is the first thing to think of when a chip network stays silent.
+# About twelve simultaneous spikes through the largest weight are needed to reach the threshold. A chip neuron needs
+# many inputs or high input rates, while the weight of a LIF neuron can have any value. Check this first if a chip
+# network is silent.
 #
-# ## The leak comes in profiles
+# ## Leak profiles
 #
-# A requested time constant becomes the nearest profile, on a logarithmic scale. A move of more than one percent is
-# reported in a warning, printed here.
+# A requested time constant is rounded to the nearest profile on a logarithmic scale. A change of more than one
+# percent gives a warning, which is printed here.
 
 # %%
 with warnings.catch_warnings(record=True) as caught:
@@ -126,9 +127,9 @@ assert (layer.tau == [2, 20, 20] * u.ms).all()
 # %% [markdown]
 # ## Reset and clamp
 #
-# One neuron of each kind, the same threshold, time constant and input: a push well over threshold, later a pull, and
-# then a push that is just enough. The LIF neuron takes voltages, the chip neurons the charges that make the same
-# voltages.
+# This example has one neuron of each kind, with the same threshold, time constant and input: a pulse far above the
+# threshold, later a negative pulse, and then a pulse slightly above the threshold. The input of the LIF neuron is a
+# voltage. The chip neurons get the charges that cause the same voltages.
 
 # %%
 pushes = np.zeros((80, 1))
@@ -152,15 +153,15 @@ print("spikes, in ms:", fired)
 assert fired == {"LIF": [10], "H1v1": [10, 55], "H1v2": [10, 55]}
 
 # %% [markdown]
-# At 10 ms H1v1 forgets what was over threshold, the other two keep it. At 40 ms the LIF membrane goes below zero and
-# stays inhibited; on the chips, which are clamped at zero, the pull is gone as soon as it is over. So the last push
-# makes the chips fire and the LIF neuron not.
+# At 10 ms the excess above the threshold is lost in H1v1 and kept in the other two. At 40 ms the LIF membrane
+# potential becomes negative and stays inhibited. The chips are clamped at zero, so the inhibition ends with the
+# pulse. Therefore the last pulse makes the chips spike, but not the LIF neuron.
 #
 # ## Prepare, then run
 #
-# A chip network is a module like any other, with one step more: `bh.prepare_net` computes, once per batch, the charge
-# that each weight becomes (rounding, charge curve, mismatch). `bh.rollout` prepares by itself. Where you step by hand,
-# a network that is not prepared, or whose weights have changed since, is an error and never a stale number.
+# A chip network is an ordinary module with one additional step. `bh.prepare_net` computes the charge of each weight
+# once per batch (rounding, charge curve, mismatch). `bh.rollout` calls it automatically. If you run single steps, an
+# error is raised if the network is not prepared or if its weights have changed. Outdated charges are never used.
 
 # %%
 n_in, n_neurons = 24, 50
@@ -195,11 +196,11 @@ h1v1.synapse.weight.value = jnp.asarray(weights)
 attempt()
 
 # %% [markdown]
-# ## The same input through the three
+# ## The same input through three neuron types
 #
-# The recording of the tutorial before, and weights drawn evenly over the range of H1v1. H1v2 gets the same weights once
-# as they are and once stretched to its wider range. The LIF net gets for each weight the voltage that the charge of
-# H1v1 makes, and H1v1's threshold and reset.
+# The input is the recording of the previous tutorial. The weights are drawn uniformly over the range of H1v1. H1v2 is
+# run twice: with the same weights, and with weights scaled to its wider range. The LIF network uses, for each weight,
+# the voltage of the charge of H1v1, and the threshold and reset of H1v1.
 
 # %%
 data = bh.data.japanese_vowels()
@@ -237,10 +238,10 @@ assert counts["H1v2"] < counts["H1v2, stretched"]
 assert counts["LIF"] != counts["H1v1"]
 
 # %% [markdown]
-# H1v2 gets less charge from the same weight and fires a third as often; stretched to its own range it comes near H1v1.
-# H1v1 and the LIF net differ by a few spikes, although each spike moves both membranes alike: what inhibition takes
-# away below zero is lost on a chip. That the clamp is the whole difference shows where nothing pulls. With weights from
-# zero up, the LIF net with the chip's charges, threshold and reset *is* the chip:
+# H1v2 gets less charge from the same weight and spikes a third as often. With scaled weights it is close to H1v1.
+# H1v1 and the LIF network differ by a few spikes, although each spike has the same effect on both. On a chip,
+# inhibition below zero is lost. Without inhibition this difference disappears: with non-negative weights, the LIF
+# network with the charges, threshold and reset of the chip is equal to the chip:
 
 # %%
 h1v1.synapse.weight.value = jnp.asarray(np.abs(weights))
@@ -252,11 +253,12 @@ assert np.allclose(seen["layer.V"] / u.mV, lif_seen["layer.V"] / u.mV, atol=1e-3
 h1v1.synapse.weight.value = jnp.asarray(weights)
 
 # %% [markdown]
-# ## No two chips are alike
+# ## Chips differ from each other
 #
-# Leak currents vary from neuron to neuron, on H1v1 the effective weights too, on H1v2 the thresholds. (That they vary
-# is documented, by how much is assumed.) `bh.sample_chip(net, key)` puts one chip in place. One key is one chip: it
-# stays the same over steps, batches and calls, until another is put in place or `bh.nominal_chip` is called.
+# Leak currents vary between neurons. On H1v1 the effective weights vary too, and on H1v2 the thresholds. (It is
+# documented that they vary; the size is assumed.) `bh.sample_chip(net, key)` applies the mismatch of one sampled
+# chip. One key is one chip. It stays the same over steps, batches and calls, until another chip is sampled or
+# `bh.nominal_chip` is called.
 
 
 # %%
@@ -287,12 +289,12 @@ bh.nominal_chip(h1v1)
 assert (spikes_and_membrane()[0] == nominal).all()
 
 # %% [markdown]
-# `bh.rollout(net, x, key=...)` takes a chip for that call alone. Inside of a training step, with another key for every
-# batch, the network learns what works on most chips.
+# `bh.rollout(net, x, key=...)` samples a chip for this call only. With another key for every batch in training, the
+# network learns weights that work on most chips.
 #
-# ## Where next
+# ## Next steps
 #
-# - [Train a spiking network](04_train_a_spiking_network.ipynb): gradients through spikes, on LIF and on chip layers
-#   alike.
-# - [Train for the chip](08_train_for_the_chip.ipynb): rounding, sign blocks, mismatch, placement, power, and the file.
-# - [What is documented, what is assumed](../docs/chips.md): every number of both chips.
+# - [Train a spiking network](04_train_a_spiking_network.ipynb): gradients through spikes, for LIF and chip layers.
+# - [Train a network for a chip](08_train_for_the_chip.ipynb): rounding, sign blocks, mismatch, placement, power, and
+#   export.
+# - [Chip parameters](../docs/chips.md): every parameter of both chips.

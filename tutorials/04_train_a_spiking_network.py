@@ -14,16 +14,17 @@
 # %% [markdown]
 # # Train a spiking network
 #
-# **What you learn.** Give spikes a surrogate gradient, run the network over time, take gradient steps with an
-# optimiser, compare surrogates, and check on held-out data what was learnt.
+# **What you learn.** How to train with surrogate gradients: run the network over time, take gradient steps with an
+# optimizer, compare surrogates, and test on held-out data.
 #
 # **Who it is for.** Readers who have [built a network](02_build_a_network.ipynb) and want to train it.
 #
-# Some ten minutes to read, half a minute to run.
+# About 10 minutes to read, 30 seconds to run.
 #
-# A spike is all or nothing, so its derivative is zero almost everywhere and plain backpropagation learns nothing.
-# Surrogate gradients keep the hard spike going forward and put a smooth bump in place of its derivative going backward.
-# The rest is ordinary deep learning: the loop over time is differentiable, so gradients flow back through time.
+# A spike is a step function, so its derivative is zero almost everywhere, and ordinary backpropagation does not work.
+# Surrogate gradients use the exact spike in the forward pass and a smooth function instead of its derivative in the
+# backward pass. The loop over time is differentiable, so gradients flow back through time as in other recurrent
+# networks.
 
 # %%
 import brainstate
@@ -40,8 +41,8 @@ brainstate.environ.set(dt=1 * u.ms)
 # %% [markdown]
 # ## The network
 #
-# Poisson inputs, leaky integrate-and-fire neurons, and leaky readouts that turn spikes into logits. The surrogate is an
-# argument of the layer that spikes, `spk_fun`.
+# The inputs are Poisson spike trains, followed by leaky integrate-and-fire neurons and leaky readouts that convert
+# spikes into logits. The surrogate is an argument of the spiking layer, `spk_fun`.
 
 
 # %%
@@ -59,8 +60,8 @@ class Classifier(brainstate.nn.Module):
 # %% [markdown]
 # ## A task
 #
-# 256 samples of 200 ms of 5 Hz Poisson spikes on 100 inputs, with labels tossed by a coin. There is nothing behind
-# these labels: the question is only whether four spiking neurons can be fitted at all, which without a surrogate they
+# The data are 256 samples of 200 ms with 5 Hz Poisson spikes on 100 inputs. The labels are random. There is no
+# pattern to learn. The question is only whether four spiking neurons can fit these labels. Without a surrogate they
 # cannot.
 
 # %%
@@ -78,10 +79,10 @@ def toss(n_samples):
 x, y = toss(n_samples)
 
 # %% [markdown]
-# ## The loss, written out
+# ## The loss, step by step
 #
-# Put the states to rest, loop over time, average the readout over time, compare with the labels. `for_loop` takes a
-# function of one step, here `net.update`, and an input with time first, and stacks what comes out.
+# Reset the states, loop over time, average the readout over time, and compare it with the labels. `for_loop` takes a
+# function of one step, here `net.update`, and an input with time first. It returns the stacked outputs.
 
 # %%
 brainstate.random.seed(1)
@@ -113,13 +114,13 @@ for path, gradient in gradients.items():
     assert u.math.abs(gradient - same_gradients[path]).max() < 1e-4 * size
 
 # %% [markdown]
-# The first loss is near $\ln 2 = 0.693$, that of a coin. Both losses and both gradients agree. A gradient carries the
-# unit of its parameter, which is what the optimisers expect; the loss itself is a plain number.
+# The first loss is close to $\ln 2 = 0.693$, the value for random guessing. Both losses and both gradients agree. A
+# gradient has the unit of its parameter, as optimizers expect. The loss itself is a plain number.
 #
 # ## The training step
 #
-# Everything that repeats stands in one function under `brainstate.transform.jit`: forward, backward and the update of
-# the weights are compiled once. A time loop outside of it would be compiled anew at every call.
+# One function under `brainstate.transform.jit` contains everything that repeats: forward pass, backward pass and
+# weight update are compiled once. A time loop outside of it would be compiled at every call.
 
 
 # %%
@@ -146,8 +147,8 @@ assert losses[-1] < losses[0] - 0.05
 # %% [markdown]
 # ## Surrogates compared
 #
-# Any braintools surrogate fits `spk_fun`, and so do brainhw's own. They see the dimensionless `(V - V_th)/V_th`, so a
-# slope means the same for every threshold.
+# `spk_fun` accepts all surrogates of braintools and of brainhw. Their argument is the dimensionless
+# `(V - V_th)/V_th`, so a slope has the same meaning for every threshold.
 
 # %%
 surrogates = {
@@ -170,12 +171,13 @@ right.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# A narrow derivative sees only neurons that nearly fire, so `fast_sigmoid(25)` starts slowest. With one hidden layer
-# that is all the difference there is; in deep nets the choice decides whether the first layers learn at all.
+# A narrow derivative is nonzero only for neurons close to the threshold, so `fast_sigmoid(25)` starts slowest. With
+# one hidden layer this is the only difference. In deep networks the choice determines whether the first layers learn
+# at all.
 #
-# ## Look inside
+# ## Record the membrane potential
 #
-# `V_pre` is the membrane before the reset, where the threshold is crossed.
+# `V_pre` is the membrane potential before the reset, where it crosses the threshold.
 
 # %%
 _, seen = bh.rollout(net, x[:, 0], record=("hidden.V", "hidden.V_pre", "hidden.spk"))
@@ -187,9 +189,10 @@ plt.show()
 print(f"{int(seen['hidden.spk'].sum())} spikes from {n_hidden} neurons in {n_steps} ms")
 
 # %% [markdown]
-# ## What was learnt?
+# ## Does the network generalise?
 #
-# The loss fell, so the network tells its 256 samples apart better than a coin. Fresh samples show what that is worth.
+# The loss decreased, so the network separates its 256 samples better than random guessing. New samples show whether
+# it generalises.
 
 
 # %%
@@ -204,15 +207,15 @@ assert fitted > 0.6
 assert 0.45 < fresh < 0.55
 
 # %% [markdown]
-# A coin has no pattern, so what was fitted is noise. A falling training loss alone proves that gradients flow, and
-# nothing else. So keep data aside.
+# Random labels have no pattern, so the network fitted noise. A decreasing training loss only proves that gradients
+# flow. Always keep test data.
 #
-# ## The same on real data, with data held out
+# ## Real data with a test set
 #
-# 270 recordings of nine speakers to train on and 370 others to test on, the official split of Japanese Vowels, prepared
-# as in [Build a network](02_build_a_network.ipynb). Sizes, surrogate and learning rate differ from above, and nobody
-# writes the loop any more: `bh.train.fit` takes the same steps in batches, shows how far it is, and returns the numbers
-# of each epoch. It can also save and resume a run, keep the best weights, and stop early.
+# The official split of Japanese Vowels has 270 training recordings of nine speakers and 370 test recordings. They are
+# prepared as in [Build a network](02_build_a_network.ipynb). Sizes, surrogate and learning rate differ from above.
+# `bh.train.fit` replaces the training loop: it takes the same steps in batches, shows the progress, and returns the
+# values of each epoch. It can also save and resume a run, keep the best weights, and stop early.
 
 # %%
 data = bh.data.japanese_vowels()
@@ -255,13 +258,14 @@ print(f"test accuracy after 12 epochs {test_accuracy:.3f}, chance {1 / 9:.3f}")
 assert test_accuracy > 0.9
 
 # %% [markdown]
-# The test curve is shown, not used: stop or choose settings by it, and it is no held-out set any more. Take a part of
-# the training recordings for that.
+# The test curve is only shown. Do not use it to stop the training or to choose settings, because it would then no
+# longer be held-out data. Use a part of the training recordings for that.
 #
-# ## Where next
+# ## Next steps
 #
-# - [Wake a network with fluct_init](05_wake_a_network_with_fluct_init.ipynb): weights that leave no neuron silent.
-# - [Train for the chip](08_train_for_the_chip.ipynb): what a chip asks for besides a low loss.
-# - [Long rollouts and streaming](09_long_rollouts_and_streaming.ipynb): train on long sequences, run live.
-# - `gallery/japanese_vowels_h1.py` trains chip layers on these recordings with the same few calls. What changes is the
-#   family of the modules, `bh.init.fluct_init` before the first step, and a penalty that keeps weights in range.
+# - [Initialise a network with fluct_init](05_wake_a_network_with_fluct_init.ipynb): initial weights without silent
+#   neurons.
+# - [Train a network for a chip](08_train_for_the_chip.ipynb): the additional requirements of a chip.
+# - [Long sequences and streaming](09_long_rollouts_and_streaming.ipynb): train on long sequences, run live.
+# - `gallery/japanese_vowels_h1.py` trains chip layers on these recordings with the same calls. The differences are
+#   the family of the modules, `bh.init.fluct_init` before the first step, and a penalty that keeps weights in range.

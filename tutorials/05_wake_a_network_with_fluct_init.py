@@ -12,18 +12,18 @@
 # ---
 
 # %% [markdown]
-# # Wake a network with `fluct_init`
+# # Initialise a network with `fluct_init`
 #
-# **What you learn.** Why deep spiking networks start silent, in one line of arithmetic; how `bh.init.fluct_init` wakes
-# them; what that changes in rates, membranes, gradients and training; what its one number, `xi`, means; and what the
-# weight range of a chip does to it.
+# **What you learn.** Why deep spiking networks are often silent at the start, and how `bh.init.fluct_init` sets
+# weights that avoid this. You see the effect on rates, membrane potentials, gradients and training, the meaning of
+# the parameter `xi`, and the effect of the weight range of a chip.
 #
 # **Who it is for.** Readers who have [trained a network](04_train_a_spiking_network.ipynb).
 #
-# Some ten minutes to read, half a minute to run.
+# About 10 minutes to read, 30 seconds to run.
 #
-# A layer that never spikes sends nothing forward and gets almost no gradient back. Deep networks on sparse spikes often
-# start like that: each layer is quieter than the one before, and the last ones are silent.
+# A layer that never spikes transmits nothing and gets almost no gradient. Deep networks with sparse spikes often
+# start in this way: each layer has lower rates than the one before, and the last layers are silent.
 
 # %%
 import warnings
@@ -43,8 +43,9 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## Sparse spikes, deep network
 #
-# Randman is generated: ten classes, 20 inputs, and every input fires exactly once in 100 steps of 2 ms. All that tells
-# the classes apart is when. The network has four hidden layers of 64 LIF neurons and a leaky readout.
+# Randman is a synthetic data set with ten classes and 20 inputs. Every input spikes exactly once in 100 steps of 2
+# ms. The classes differ only in the spike times. The network has four hidden layers of 64 LIF neurons and a leaky
+# readout.
 
 # %%
 data = bh.data.randman()
@@ -62,8 +63,8 @@ def deep_net(n_layers=4, width=64):
 
 
 # %% [markdown]
-# Start with the weights that suit ordinary networks: Kaiming's variance of `2 / n_in`, here in units of the threshold.
-# `bh.init.fluct_report` runs any network on data and measures every layer. It changes nothing.
+# First use the initialisation of ordinary networks: the variance of Kaiming, `2 / n_in`, in units of the threshold.
+# `bh.init.fluct_report` runs a network on data and measures every layer. It does not change the network.
 
 # %%
 asleep = deep_net()
@@ -74,21 +75,23 @@ bh.visualize.plot_fluct_report(before)
 plt.show()
 
 # %% [markdown]
-# Read the table from top to bottom: the inputs fire at 5 Hz, the first layer answers with about 1 Hz, and the last one
-# not at all. In the figure each row is a layer. At the left stands what one spike does to the membrane per unit of
-# weight; in the middle the distribution of the membranes, as they would be without spikes, against the threshold at 1;
-# at the right the rate of every neuron. The membranes shrink towards zero from row to row.
+# The inputs spike at 5 Hz, the first layer at about 1 Hz, and the last one not at all. In the figure each row is a
+# layer. The left panel shows the effect of one spike on the membrane potential per unit of weight. The middle panel
+# shows the distribution of membrane potentials without spikes, relative to the threshold at 1. The right panel shows
+# the rate of every neuron. The membrane potentials become smaller from row to row.
 #
-# ## Why it died
+# ## Why the network is silent
 #
-# A spike of weight $w$ moves a membrane by $w\,e^{-t/\tau}$. Let $n$ inputs fire at rate $\nu$, independently, with
-# weights of mean zero and spread $\sigma_W$. The membrane then fluctuates around zero with
+# A spike of weight $w$ changes the membrane potential by $w\,e^{-t/\tau}$. Let $n$ independent inputs spike at rate
+# $\nu$, with weights of mean zero and standard deviation $\sigma_W$. The membrane potential then fluctuates around
+# zero with
 #
 # $$\sigma_U = \sigma_W \sqrt{n \, \nu \, \hat\epsilon}, \qquad \hat\epsilon = \int_0^\infty e^{-2t/\tau} dt = \tau/2,$$
 #
-# and the threshold lies $\xi = (V_{th} - \mu_U) / \sigma_U$ standard deviations away. Kaiming's rule fixes
-# $\sigma_W = V_{th} \sqrt{2/n}$, so the number of inputs cancels and $\xi = 1 / \sqrt{\nu \tau}$. It depends on the
-# rate alone: few spikes in, a far threshold, fewer spikes out, a threshold still further away in the next layer.
+# and the threshold is $\xi = (V_{th} - \mu_U) / \sigma_U$ standard deviations away. The rule of Kaiming sets
+# $\sigma_W = V_{th} \sqrt{2/n}$. The number of inputs cancels, and $\xi = 1 / \sqrt{\nu \tau}$ depends only on the
+# rate. Low input rates give a distant threshold and even lower output rates, so the threshold of the next layer is
+# even more distant.
 
 # %%
 print("layer  rate in   xi by the formula  xi measured (median)  silent neurons")
@@ -100,15 +103,15 @@ for layer in before.layers:
 assert before.layers[-1].dead == 64
 
 # %% [markdown]
-# For the first two layers the rate alone gives the distance within a fifth: each input fires once here, not as a
-# Poisson process, and the first milliseconds have no past, so the real membranes are a bit quieter. Further down
-# hardly a neuron fires at all, and most of the spikes that the formula counts on come from the same few neurons.
+# For the first two layers the rate alone predicts the distance within 20 %. Each input spikes once here, which is not
+# a Poisson process, and the first milliseconds have no past. The actual fluctuations are therefore a little smaller.
+# In deeper layers very few neurons spike, and most of the spikes in the formula come from the same neurons.
 #
-# ## Wake it
+# ## Use `fluct_init`
 #
-# `fluct_init` turns the formula around. You say how far the threshold shall be, `xi_target`, and it looks for the
-# weights: it measures the response to a spike on the real layer, predicts the variance from your data, draws weights,
-# runs the layer, and goes on with the spikes that come out. `families="any"` allows neurons that are not on a chip.
+# `fluct_init` inverts the formula. You set the distance of the threshold, `xi_target`, and it computes the weights.
+# For each layer it measures the response to a spike, predicts the variance from your data, draws weights, runs the
+# layer, and uses its output spikes for the next layer. `families="any"` allows neurons that are not on a chip.
 
 # %%
 awake = deep_net()
@@ -121,14 +124,13 @@ assert all(layer.dead == 0 for layer in after.layers)
 assert all(abs(layer.xi_median - 1) < 0.1 for layer in after.layers)
 
 # %% [markdown]
-# All four layers now fluctuate at the distance that was asked for, and no neuron is silent. Weights are in mV; look at
-# their spread: the first layer has 20 slow inputs and needs large weights, the others have 64 faster ones and need
-# less.
+# All four layers now fluctuate at the requested distance, and no neuron is silent. Weights are in mV. The first layer
+# has 20 slow inputs and needs large weights. The others have 64 faster inputs and need smaller ones.
 #
-# ## Does it learn?
+# ## Effect on training
 #
-# Both networks are trained in the same way. The step also returns the norm of the gradient in each synapse, so the
-# very first step says what each layer is given to learn from.
+# Both networks are trained in the same way. The step also returns the gradient norm of each synapse, so the first
+# step shows the learning signal of each layer.
 
 
 # %%
@@ -184,15 +186,15 @@ assert (runs["fluct_init"][0][:4] > 50 * runs["Kaiming"][0][:4]).all()
 assert runs["fluct_init"][1][-1] > runs["Kaiming"][1][-1] + 0.1
 
 # %% [markdown]
-# The silent network's gradients are some hundred to a thousand times smaller, and exactly zero (missing in the figure)
-# behind the last spike: in the synapses of the fourth layer and in the readout. A few epochs pass before it wakes up by
-# itself; with more layers it may never do so. [Starting alive](../docs/fluct_init.md) has the numbers for 2 to 8 layers
-# and for chips.
+# The gradients of the silent network are some hundred to a thousand times smaller. After the last spiking layer they
+# are exactly zero (missing in the figure): in the synapses of the fourth layer and in the readout. A few epochs pass
+# before this network spikes; with more layers it may never do so. [The page on fluct_init](../docs/fluct_init.md) has
+# results for 2 to 8 layers and for chips.
 #
-# ## What `xi` means
+# ## The meaning of `xi`
 #
-# `xi` is the distance from the mean membrane to the threshold in standard deviations. At 1 a neuron crosses often and
-# fires much; at 3 it waits for rare coincidences. One layer on the same data, three times:
+# `xi` is the distance from the mean membrane potential to the threshold in standard deviations. At 1 a neuron spikes
+# often. At 3 it spikes only at rare coincidences. The figure shows one layer on the same data with three values:
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True, layout="constrained")
@@ -209,14 +211,14 @@ for ax in axes[1:]:
 plt.show()
 
 # %% [markdown]
-# (Shaded: above threshold. The left distribution goes on at both sides.) Between 1 and 3 is the recommended range.
-# Small values suit deep networks and sparse input, where rates would otherwise fade; larger ones save spikes. Outside
-# of that range `fluct_init` warns.
+# (Shaded: above threshold. The left distribution extends beyond both sides.) The recommended range is 1 to 3. Small
+# values suit deep networks and sparse input, where rates would otherwise decrease with depth. Larger values give
+# fewer spikes. Outside of this range `fluct_init` warns.
 #
-# ## Look at any network
+# ## Measure any network
 #
-# The report needs no initialisation: it measures whatever you have. Here is the network after its training. Learning
-# has moved the membranes, as it should.
+# The report works for every network, not only after `fluct_init`. Here is the network after its training. Training
+# has changed the membrane potentials, as expected.
 
 # %%
 trained = bh.init.fluct_report(awake, [sample])
@@ -228,10 +230,10 @@ for layer in trained.layers:
     print(f"layer {layer.index}: xi {layer.xi_median:.2f}, rate {layer.nu_out:.1f}, {layer.dead} silent")
 
 # %% [markdown]
-# ## On a chip: `in_range`
+# ## Weights in the range of a chip: `in_range`
 #
-# An H1 chip cannot take any weight. Give `fluct_init` a network of chip layers and analog input, the Japanese vowels:
-# 24 channels, each frame held for two steps.
+# The weights of an H1 chip are limited. Here `fluct_init` gets a network of chip layers and analog input, the
+# Japanese Vowels: 24 channels, each frame held for two steps.
 
 # %%
 vowels = bh.data.japanese_vowels()
@@ -258,11 +260,11 @@ for warning in said:
     print(warning.message)
 
 # %% [markdown]
-# Each sentence says what is wrong and what would mend it. The first layer meets its target with some weights that the
-# chip cannot store. The second hears a few slow spikes, and a weight brings ever less charge the larger it is (an
-# assumption about this chip, see `print(bh.chip.H1V1)`): even weights of 12 do not make it fluctuate enough. With
-# `in_range=True` the spread stays within the range, and the mean is raised instead until the neurons come as near to
-# threshold as was asked for. The default, `'auto'`, does so for every layer that meets its target that way.
+# Each warning describes a problem and its remedy. The first layer meets its target with some weights that the chip
+# cannot store. The second layer receives few and slow spikes. The charge grows more slowly than the weight (an
+# assumption about this chip, see `print(bh.chip.H1V1)`), so even weights of 12 do not give enough fluctuation. With
+# `in_range=True` the weights stay in range. The mean is raised instead until the distance to the threshold is as
+# requested. The default, `'auto'`, does this for every layer that then meets its target.
 
 # %%
 with warnings.catch_warnings(record=True) as said:
@@ -285,12 +287,12 @@ assert bh.train.out_of_range(free) > 0
 assert bh.train.out_of_range(bounded) == 0
 
 # %% [markdown]
-# Keep the weights there while you train: `bh.train.clip_weights(net)` after each step, as the chip scripts of the
-# gallery do.
+# Keep the weights in range during training: call `bh.train.clip_weights(net)` after each step, as in the chip scripts
+# of the gallery.
 #
-# ## Where next
+# ## Next steps
 #
-# - [Starting alive: fluct_init](../docs/fluct_init.md): every step of the method, its validation, and where it does
-#   not help.
+# - [Initialise weights with fluct_init](../docs/fluct_init.md): every step of the method, its validation, and its
+#   limits.
 # - `gallery/deep_networks.py`: the same comparison with more layers, on three more data sets and on chips.
-# - [Adaptive neurons](06_adaptive_lif_on_ecg.ipynb): neurons that tire, on electrocardiograms.
+# - [Adaptive neurons](06_adaptive_lif_on_ecg.ipynb): neurons with spike-frequency adaptation, on electrocardiograms.

@@ -14,16 +14,16 @@
 # %% [markdown]
 # # Adaptive neurons on electrocardiograms
 #
-# **What you learn.** What after-hyperpolarisation does to one neuron, in an equation and in figures that agree; then
-# train a network of such neurons that says, at every step, which wave of the heart beat an electrocardiogram is in, and
-# look at what it learnt.
+# **What you learn.** How after-hyperpolarisation changes one neuron, with an equation and a measurement. Then you
+# train a network of such neurons that classifies, at every step, the wave of the heart beat in an electrocardiogram,
+# and you inspect the learnt parameters.
 #
 # **Who it is for.** Readers who have [trained a network](04_train_a_spiking_network.ipynb).
 #
-# Some ten minutes to read, half a minute to run.
+# About 10 minutes to read, 30 seconds to run.
 #
-# Many neurons tire: the more they have just fired, the harder it is to make them fire again. One slow current does it,
-# the after-hyperpolarisation, and it gives a neuron a memory of its own recent spikes.
+# Many neurons show spike-frequency adaptation: after many spikes it is harder to make them spike again. The cause is
+# a slow current, the after-hyperpolarisation. It gives a neuron a memory of its own recent spikes.
 
 # %%
 import math
@@ -40,16 +40,17 @@ import brainhw as bh
 brainstate.random.seed(0)
 
 # %% [markdown]
-# ## One neuron that tires
+# ## One adaptive neuron
 #
-# `bh.nn.ALIFLayer` is a leaky integrate-and-fire neuron whose spikes leave a current $a$ behind. With $s$ for its
-# spikes and $I$ for what comes from its synapses, each step is
+# `bh.nn.ALIFLayer` is a leaky integrate-and-fire neuron whose spikes cause a slow current $a$. With its spikes $s$
+# and the synaptic input $I$, each step is
 #
 # $$a_t = \gamma \, (a_{t-1} + w_{ahp} \, s_{t-1}), \qquad \gamma = e^{-\Delta t / \tau_{ahp}}$$
 # $$V \leftarrow \alpha V + I_t + a_t + b, \qquad \text{where } V \ge V_{th}: \text{ spike, } V \leftarrow V - V_{th}$$
 #
-# Everything is a voltage: what it adds to the membrane in one step. With $w_{ahp} < 0$ each spike pulls down. Two
-# neurons get the same drive, which rises and falls again; one of them has an after-hyperpolarisation of 200 ms.
+# All quantities are voltages: the contribution to the membrane potential in one step. With $w_{ahp} < 0$ each spike
+# lowers the membrane potential. Two neurons receive the same input, which rises and falls. One of them has an
+# after-hyperpolarisation with a time constant of 200 ms.
 
 # %%
 w_ahp, tau_ahp = -0.005 * u.mV, 200 * u.ms
@@ -86,20 +87,21 @@ axes[1].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The first neuron reports how strong its drive is. The adaptive one reports mostly that it changed: it overshoots when
-# the drive rises, falls almost silent when the drive falls, and settles at a lower rate between. This is
+# The rate of the first neuron follows the strength of its input. The rate of the adaptive neuron mainly follows
+# changes: it overshoots when the input rises, is almost zero when the input falls, and is lower in between. This is
 # spike-frequency adaptation.
 #
-# ## What a spike costs
+# ## The effect of a spike on the rate
 #
-# Add up what one spike will take from the membrane over time: $|w_{ahp}| (\gamma + \gamma^2 + \dots) = |w_{ahp}| \,
-# \gamma / (1 - \gamma)$, on top of the $V_{th}$ that the reset takes at once. In the long run a neuron that fires $r$
-# times a step feels the mean after-hyperpolarisation $\bar a = w_{ahp} \, r \, \gamma / (1 - \gamma)$, so its rate
-# solves
+# The total effect of one spike on the membrane potential over time is
+# $|w_{ahp}| (\gamma + \gamma^2 + \dots) = |w_{ahp}| \, \gamma / (1 - \gamma)$, in addition to the $V_{th}$ of the
+# reset. A neuron with $r$ spikes per step has the mean after-hyperpolarisation
+# $\bar a = w_{ahp} \, r \, \gamma / (1 - \gamma)$, so its rate solves
 #
 # $$r = f(b + \bar a(r)),$$
 #
-# with $f(b)$ the rate of the neuron that does not adapt. Measure both on 93 neurons with different bias, and compare:
+# where $f(b)$ is the rate of the neuron without adaptation. The code measures both on 93 neurons with different bias,
+# and compares them:
 
 # %%
 bias = np.linspace(0.04, 0.5, 93).astype(np.float32)
@@ -132,15 +134,15 @@ print(f"largest difference from the equation: {1000 * error:.1f} Hz")
 assert error < 0.004
 
 # %% [markdown]
-# The equation holds. So both numbers of an adaptive neuron have a plain meaning: $\tau_{ahp}$ is how long it remembers
-# its spikes, and $w_{ahp} \tau_{ahp} / \Delta t$ is about what each of them costs. Both can be learnt; where $w_{ahp}$
-# becomes positive, a spike makes the next one easier.
+# The equation agrees with the measurement. Both parameters of an adaptive neuron have a simple meaning: $\tau_{ahp}$
+# is the duration of the memory of its spikes, and $w_{ahp} \tau_{ahp} / \Delta t$ is approximately the effect of each
+# spike. Both can be learnt. If $w_{ahp}$ becomes positive, a spike makes the next one easier.
 #
 # ## Electrocardiograms as spikes
 #
-# The QT Database (PhysioNet) holds electrocardiograms in which experts marked the waves. Yin, Corradi and Bohte (2021)
-# turned two leads into events, up and down for each lead, 250 steps a second. Every fifth of their sequences ships with
-# brainhw; `bh.data.qtdb` reads the whole set.
+# The QT Database (PhysioNet) contains electrocardiograms in which experts marked the waves. Yin, Corradi and Bohte
+# (2021) converted two leads into events, up and down for each lead, 250 steps per second. Every fifth of their
+# sequences is part of brainhw. `bh.data.qtdb` reads the whole set.
 
 # %%
 data = bh.data.qtdb_excerpt()
@@ -171,15 +173,15 @@ legend(figure)
 plt.show()
 
 # %% [markdown]
-# Events are dense around the QRS complex and sparse between the T and the P wave. There the only hint is time: how
-# long ago was the last beat? That asks for memories of some hundred milliseconds. (Steps that the experts left out,
-# such as the first ones here, count as the first segment, as they do in the published accuracies.)
+# Events are dense around the QRS complex and sparse between the T and the P wave. In sparse parts only the time since
+# the last beat is informative. This requires a memory of some hundred milliseconds. (Steps without a mark, such as
+# the first ones here, count as the first segment, as in the published accuracies.)
 #
 # ## The network
 #
-# 36 recurrent adaptive neurons and a leaky readout with one logit for each segment, at every step. Every time constant
-# and every strength is learnt. Each starts somewhere else, spread evenly in the logarithm, and `ExpT` keeps it above
-# 1 ms and changes it by shares, so that 5 ms and 2 s learn alike.
+# The network has 36 recurrent adaptive neurons and a leaky readout with one logit per segment at every step. All time
+# constants and strengths are learnt. Their initial values are spread uniformly in the logarithm. `ExpT` keeps each
+# value above 1 ms and changes it in relative steps, so that 5 ms and 2 s are learnt equally fast.
 
 # %%
 dt = 4.0 * u.ms
@@ -232,8 +234,8 @@ net = SegmentNet()
 # %% [markdown]
 # ## Training
 #
-# Here the labels have a time axis, `y [B, T]`, and the loss is the mean cross-entropy over all steps. For training,
-# sequences are cut into quarters of 1.3 s; at test the network hears them whole.
+# The labels have a time axis, `y [B, T]`, and the loss is the mean cross-entropy over all steps. For training,
+# sequences are cut into quarters of 1.3 s. The test uses whole sequences.
 
 # %%
 quarter = 325
@@ -292,13 +294,13 @@ right.legend(frameon=False, loc="lower right")
 plt.show()
 
 # %% [markdown]
-# 29 test sequences are few, and so are 124 to learn from. On the whole set the same network reaches 0.861, the mean of
-# three seeds of `gallery/ecg_alif.py` ([results](../docs/results.md)); the best published network of this kind has
+# 29 test sequences and 124 training sequences are few. On the whole data set the same network reaches 0.861, the mean
+# of three seeds of `gallery/ecg_alif.py` ([results](../docs/results.md)). The best published network of this kind has
 # 0.859 (Yin, Corradi and Bohte 2021).
 #
-# ## What it hears
+# ## Output of the network
 #
-# One test sequence: above what the experts marked, in the middle what the network says, below the spikes of its
+# The figure shows one test sequence: the marks of the experts, the output of the network, and the spikes of its
 # neurons.
 
 # %%
@@ -316,11 +318,11 @@ legend(figure)
 plt.show()
 
 # %% [markdown]
-# ## What adaptation does in this network
+# ## The role of adaptation
 #
-# Look at what was learnt, and switch the after-hyperpolarisation off in the trained network. A network trained without
-# it from the start finds another way, through recurrent weights and slow membranes (0.857 on the whole set, with
-# `--no-ahp`); this one relies on it.
+# The code shows the learnt parameters, and switches the after-hyperpolarisation off in the trained network, which
+# relies on it. A network that was trained without it from the start uses recurrent weights and slow membranes instead
+# (0.857 on the whole data set, with `--no-ahp`).
 
 # %%
 learnt_tau = np.asarray(net.hidden.tau_ahp.value() / u.ms)
@@ -344,10 +346,10 @@ print(f"with after-hyperpolarisation {accuracy[-1]:.3f}, with it switched off {w
 assert without < accuracy[-1]
 
 # %% [markdown]
-# ## Where next
+# ## Next steps
 #
-# - `gallery/ecg_alif.py` trains on the whole set, in two sizes, with and without adaptation.
-# - [Coming from Rockpool](../docs/coming_from_rockpool.md): this neuron is Rockpool's `aLIFTorch`; the names, what is
-#   the same and what differs.
-# - [Fractional memory](07_fractional_memory.ipynb): neurons whose membrane itself remembers;
-#   `gallery/ecg_fractional.py` puts them on these electrocardiograms.
+# - `gallery/ecg_alif.py` trains on the whole data set, in two sizes, with and without adaptation.
+# - [Coming from Rockpool](../docs/coming_from_rockpool.md): this neuron is `aLIFTorch` of Rockpool; names and
+#   differences.
+# - [Fractional memory](07_fractional_memory.ipynb): neurons whose membrane potential has a long memory.
+#   `gallery/ecg_fractional.py` uses them on these electrocardiograms.

@@ -12,15 +12,18 @@
 # ---
 
 # %% [markdown]
-# # Train for the chip
+# # Train a network for a chip
 #
-# A chip stores few bits per weight, ties the signs of neighbouring weights together, ends at a largest weight, and
-# comes out of the oven a little different each time. A net that knows nothing of this loses accuracy when it is made to
-# fit; a net that was trained with it does not.
+# A chip stores few bits per weight, requires the same sign for blocks of neighbouring weights, has a largest weight,
+# and differs from every other chip. A network that was trained without these limits loses accuracy when it is made to
+# fit. A network that was trained with them does not.
 #
-# You will learn how to find out what stands between a net and its chip, how to train range, signs, rounding and
-# mismatch in, and how to judge, place, bill and export what comes out. The page is for those who have trained one net
-# with brainhw before (`04_train_a_spiking_network.py`). It takes ten minutes to read and half a minute to run.
+# **What you learn.** How to find the violations of a network, train with range, signs, rounding and mismatch, and
+# check, place, evaluate and export the result.
+#
+# **Who it is for.** Readers who have trained one network with brainhw (`04_train_a_spiking_network.py`).
+#
+# About 10 minutes to read, 30 seconds to run.
 
 # %%
 import os
@@ -43,9 +46,9 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## Data and network
 #
-# The Japanese Vowels ship with brainhw: 640 recordings of nine speakers, 12 channels, 7 to 29 frames. Each channel is
+# Japanese Vowels is part of brainhw: 640 recordings of nine speakers, 12 channels, 7 to 29 frames. Each channel is
 # split into its positive and its negative part, and each frame is held for two steps. Five output neurons per speaker
-# vote by their spikes. Half of the test recordings keep this page quick.
+# vote with their spikes. This tutorial uses half of the test recordings to save time.
 
 # %%
 N_CLASSES, POPULATION, N_HIDDEN, STEPS_PER_FRAME = 9, 5, 60, 2
@@ -68,8 +71,8 @@ x_test, y_test = time_first(test.x), jnp.asarray(test.y)
 print(f"input of the test set, [T, B, N]: {x_test.shape}")
 
 # %% [markdown]
-# The spread from chip to chip is not published. The one in `bh.chip.H1V1` is assumed, and small; for this page it is
-# set three times as large for the weights, and twice as large for the leak, so that it matters.
+# The mismatch between chips is not published. The mismatch of `bh.chip.H1V1` is assumed, and small. For this tutorial
+# it is three times as large for the weights and twice as large for the leak, so that its effect is visible.
 
 # %%
 chip = bh.chip.H1V1.replace(name="H1v1, uneven", synapse_mismatch_std=0.06, leak_mismatch_std=0.2, provenance="assumed")
@@ -104,10 +107,10 @@ def on_nominal_chip(net):
 
 
 # %% [markdown]
-# ## A net that knows nothing of its chip
+# ## A network trained without the limits of the chip
 #
-# The modules are those of the chip, so charge curve, leak and reset are in. Range, signs and bits are not, as long as
-# nobody asks for them.
+# The modules are those of the chip, so charge curve, leak and reset are included. Range, signs and bits are only
+# enforced if you request them.
 
 # %%
 EPOCHS, BATCH, LEARNING_RATE = 60, 54, 2e-2
@@ -134,9 +137,9 @@ plt.show()
 assert {v.rule for v in report.violations} == {"weights in range", "one sign in a block", "weights on grid"}
 
 # %% [markdown]
-# It tells the speakers apart, and breaks three rules in both of its synapses; `print(report)` shows the same as a
-# table, and the picture the blocks of `to_hidden`. Each line says how to mend it, and all of it can be mended after
-# training: cut, project, round. Here is what that costs.
+# The network classifies the speakers, but breaks three rules in both of its synapses. `print(report)` shows the same
+# as a table, and the figure shows the blocks of `to_hidden`. Each line contains the remedy. All violations can be
+# removed after training by clipping, projection and rounding. The next cell shows the cost.
 
 # %%
 figure, (before, after) = plt.subplots(2, 1, figsize=(7, 5.5), layout="constrained")
@@ -153,25 +156,25 @@ print(f"test accuracy {free_accuracy:.3f} as trained, {made_to_fit:.3f} made to 
 assert made_to_fit < free_accuracy - 0.02
 
 # %% [markdown]
-# Every rule holds now, at the price of much accuracy: weights of the weaker sign of each block are zero, and those
-# beyond the range lie at its end.
+# Now every rule holds, but the accuracy is much lower: weights of the weaker sign of each block are zero, and weights
+# beyond the range are at its limit.
 #
-# ## The same four rules, trained in
+# ## Train with the same four limits
 #
-# - **Range.** `bh.train.weight_magnitude_loss` adds to the loss what lies beyond the range, squared;
-#   `bh.train.clip_weights` after each step makes sure.
-# - **Signs.** `bh.train.SignAnnealing` lets the weaker weights of each block turn over, gently in the first epochs and
-#   for good after them, so that training can decide which sign wins.
-# - **Bits.** `weight_bits="chip"` rounds what the chip sees to its 5 bits (31 levels, zero among them). The weight
-#   that is learnt stays a float, so that small steps add up, and gradients pass the rounding straight through.
-# - **Mismatch.** With `sample_chips` every training step has a chip of its own, as `bh.sample_chip(net, key)` puts it
-#   in place: one key is one chip.
+# - **Range.** `bh.train.weight_magnitude_loss` adds the squared excess beyond the range to the loss.
+#   `bh.train.clip_weights` after each step enforces the range.
+# - **Signs.** `bh.train.SignAnnealing` flips the weaker weights of each block, gradually in the first epochs and
+#   permanently after them. Training can thus determine the sign of a block.
+# - **Bits.** `weight_bits="chip"` rounds the weights of the chip to 5 bits (31 levels, including zero). The learnt
+#   weight remains a float, so that small steps add up. Gradients pass the rounding unchanged.
+# - **Mismatch.** With `sample_chips` every training step uses another sampled chip, as `bh.sample_chip(net, key)`
+#   does: one key is one chip.
 #
-# `bh.train.fit` does the rest: `clip_weights` is its default for nets on a chip, and schedules such as the annealing
-# are stepped in each epoch and finished at the end. Without arguments about chips it trains on sampled ones.
+# `bh.train.fit` does the rest. `clip_weights` is its default for networks on a chip. Schedules such as the annealing
+# are updated in each epoch and finished at the end. By default it trains on sampled chips.
 #
-# All four act in one place, once per preparation: float weight, signs, rounding, charge, mismatch of one chip.
-# `bh.rollout` prepares the net, so training, test and export see the same.
+# All four limits are applied in one place, once per preparation: float weight, signs, rounding, charge, mismatch of
+# one chip. `bh.rollout` prepares the network, so training, test and export use the same values.
 
 
 # %%
@@ -201,7 +204,7 @@ ax.legend(frameon=False, loc="upper right")
 plt.show()
 
 # %% [markdown]
-# ## Check, place, bill
+# ## Check, placement, power
 
 # %%
 report = bh.deploy.check_deployable(many_chips)
@@ -215,8 +218,9 @@ plt.show()
 assert trained_in > made_to_fit
 
 # %% [markdown]
-# Each five in a column now have one colour; white is zero, which goes with either. `place` finds a core for every
-# neuron, or says in words why there is none. A feed-forward layer may be split over cores, a recurrent one not.
+# Each block of five in a column now has one colour. White is zero, which fits both signs. `place` finds a core for
+# every neuron, or explains why this is not possible. A feed-forward layer may be split over cores, a recurrent one
+# may not.
 
 # %%
 placement = bh.deploy.place(many_chips)
@@ -225,9 +229,9 @@ bh.visualize.plot_placement(placement)
 plt.show()
 
 # %% [markdown]
-# The bill counts spikes and synaptic events on the data and multiplies them with the coefficients of the chip. All
-# four coefficients are **assumed**: compare bills, and put your own measurements in with `chip.replace` before you
-# believe the microwatts.
+# The estimate counts spikes and synaptic events on the data and multiplies them by the coefficients of the chip. All
+# four coefficients are **assumed**. Compare estimates, and enter your own measurements with `chip.replace` before you
+# rely on absolute values.
 
 # %%
 power = bh.deploy.estimate_power(many_chips, x_test)
@@ -236,9 +240,10 @@ bh.visualize.plot_power(power)
 plt.show()
 
 # %% [markdown]
-# ## Every chip is another chip
+# ## Robustness over chips
 #
-# `robustness` tries the net on sampled chips that it has never met, side by side in one compiled computation.
+# `robustness` evaluates the network on sampled chips that were not used in training, in parallel in one compiled
+# computation.
 
 # %%
 chips = {
@@ -256,15 +261,15 @@ assert chips["many chips"].mean > 0.9
 assert chips["many chips"].mean > chips["one chip"].mean - 0.02
 
 # %% [markdown]
-# The curve says what share of chips reaches an accuracy, so the one further right is the better. The two are close, and
-# another seed turns their order around: five neurons that vote for a speaker average much of the spread away, and a net
-# that meets another chip in each step learns a little slower. On the spoken digits the two differ by one recording
-# in three hundred (`docs/deploy.md`). So try both, and let `robustness` decide.
+# The curve shows the share of chips that reach an accuracy, so a curve further to the right is better. The two curves
+# are close, and their order changes with the seed. Five neurons per speaker average much of the mismatch, and a
+# network that gets another chip in each step learns a little more slowly. On the spoken digits the two differ by one
+# recording in three hundred (`docs/deploy.md`). Try both, and compare them with `robustness`.
 #
-# ## One file
+# ## Export
 #
-# `export_bundle` checks once more and writes integer codes, wiring, placement, `dt` and the whole chip description
-# into one file. What is loaded gives the same spikes.
+# `export_bundle` checks the network again and writes integer codes, connections, placement, `dt` and the whole chip
+# spec into one file. The loaded network gives the same spikes.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -277,7 +282,7 @@ print(f"{int(spikes[0].sum())} output spikes, {differing} differ; the file has {
 assert differing == 0
 
 # %% [markdown]
-# Who gets the file needs no code of yours. The command line takes recordings batch first, `[B, T, N]`, and `--chip-key`
+# The bundle can be used without your code. The command line takes recordings batch first, `[B, T, N]`. `--chip-key`
 # runs them on a sampled chip.
 
 # %%
@@ -290,9 +295,9 @@ assert f"accuracy {trained_in:.2%}" in said
 folder.cleanup()
 
 # %% [markdown]
-# ## Where next
+# ## Next steps
 #
 # - `gallery/deploy_spoken_digits.py`: the same from audio to a bundle, with a hundred chips and both chip families.
-# - `docs/deploy.md`: what each step does and does not model, and measured results.
-# - `print(bh.chip.H1V1)`: what is documented about the chip, and what is assumed.
-# - `docs/troubleshooting.md`: when the accuracy of a rounded net drops, or a net does not fit.
+# - `docs/deploy.md`: the model behind each step, its limits, and measured results.
+# - `print(bh.chip.H1V1)`: documented and assumed parameters of the chip.
+# - `docs/troubleshooting.md`: what to do when a rounded network loses accuracy, or a network does not fit.

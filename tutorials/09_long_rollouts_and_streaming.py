@@ -12,15 +12,15 @@
 # ---
 
 # %% [markdown]
-# # Long rollouts and streaming
+# # Long sequences and streaming
 #
-# **What you learn.** Train on sequences of thousands of steps in little memory; go on from where a run stopped; choose
-# what to record; and run a trained network live, one step at a time.
+# **What you learn.** How to train on sequences of thousands of steps with little memory, continue a run, choose what
+# to record, and run a trained network live, step by step.
 #
-# **Who it is for.** Readers of [Train a spiking network](04_train_a_spiking_network.ipynb) with long recordings, or
+# **Who it is for.** Readers of [Train a spiking network](04_train_a_spiking_network.ipynb) with long recordings or
 # with a sensor.
 #
-# Some eight minutes to read, a quarter of a minute to run.
+# About 8 minutes to read, 15 seconds to run.
 
 # %%
 import itertools
@@ -41,11 +41,12 @@ brainstate.environ.set(dt=1 * u.ms)
 brainstate.random.seed(0)
 
 # %% [markdown]
-# ## A source that changes its mind
+# ## A source with changing modes
 #
-# 24 channels fire at random. The source is in one of three modes, which says which eight channels fire at 60 Hz while
-# the others fire at 15 Hz. A mode lasts for 300 ms on average. Which is it now? A step of 1 ms holds less than one
-# spike, so the answer takes memory, and the recordings are long: 4 s are 4000 steps.
+# 24 channels spike at random. The source has three modes. The mode determines which eight channels spike at 60 Hz
+# while the others spike at 15 Hz. A mode lasts for 300 ms on average. The task is to determine the current mode. A
+# step of 1 ms contains less than one spike, so the task needs memory, and the recordings are long: 4 s are 4000
+# steps.
 
 # %%
 n_in, n_modes, n_steps, batch_size = 24, 3, 4000, 8
@@ -98,11 +99,10 @@ def loss(x, y, **options):
 
 
 # %% [markdown]
-# ## What a gradient keeps
+# ## Memory of the backward pass
 #
-# The backward pass needs the membranes of the forward pass, all 4000 steps of them. `checkpoint="auto"` keeps the
-# states of some steps only, and computes the ones in between a second time when they are needed. The compiler says how
-# much memory it sets aside:
+# The backward pass needs the membrane potentials of all 4000 steps of the forward pass. `checkpoint="auto"` stores
+# the states of some steps only, and computes the others again when they are needed. The compiler reports the memory:
 
 
 # %%
@@ -124,12 +124,14 @@ for name, way in ways.items():
 assert memory['checkpoint="auto"'] < 0.5 * memory["rollout"]
 
 # %% [markdown]
-# `layerwise=False` is the plain loop over steps, which other networks take; `rollout` runs a chain of layers, as this
-# one is, layer by layer, with a leaner backward pass. With `checkpoint="auto"` the kept states grow as the root of the
-# number of steps instead of in proportion. What remains is mostly due to the loss: it compares every step with a
-# target, so outputs and their gradients are kept for every step in any case.
+# `layerwise=False` is the plain loop over steps, which is used for arbitrary networks. `rollout` runs a chain of
+# layers, such as this one, layer by layer, with a backward pass that needs less memory. With `checkpoint="auto"` the
+# stored states grow with the square root of the number of steps instead of in proportion. Most of the remaining
+# memory is due to the loss: it compares every step with a target, so outputs and their gradients are stored for every
+# step in any case.
 #
-# The three ways compute the same. Spikes are equal; gradients agree up to the rounding of sums in another order.
+# All three ways give the same result. Spikes are equal. Gradients agree up to rounding, because sums have another
+# order.
 
 # %%
 results = {name: way(x, y) for name, way in ways.items()}
@@ -146,7 +148,7 @@ assert (plain == checkpointed).all()
 # %% [markdown]
 # ## Train
 #
-# Nothing else changes: the option goes into the loss of the training step.
+# Pass the option to `rollout` in the loss of the training step. Nothing else changes.
 
 # %%
 optimizer = braintools.optim.Adam(lr=1e-2)
@@ -172,11 +174,11 @@ assert losses[-1] < 0.7 * losses[0]
 assert accuracy > 0.7
 
 # %% [markdown]
-# ## In pieces
+# ## Run in pieces
 #
-# `prepare=False` goes on from the present states, so a recording that fits no memory can come in pieces. Here the
-# second half follows the first, and the outputs are those of one run. (Under `grad` each piece learns within itself:
-# truncated backpropagation.)
+# `prepare=False` continues from the current states. A recording that does not fit into memory can thus be processed
+# in pieces. Here the second half follows the first, and the outputs are equal to those of one run. (Under `grad` each
+# piece has its own gradient: truncated backpropagation.)
 
 # %%
 whole = run(x_test)
@@ -185,10 +187,10 @@ second, _ = bh.rollout(net, x_test[2000:], prepare=False)
 assert np.allclose(jnp.concatenate([first, second]), whole, atol=1e-3)
 
 # %% [markdown]
-# ## Record what you need
+# ## Record only what you need
 #
-# What is recorded is kept for every step, and `checkpoint` does not shrink it. Record one layer and not all; or run in
-# pieces, and reduce each piece before the next. Rates need no memory that grows:
+# Recorded values are stored for every step, and `checkpoint` does not reduce them. Record one layer instead of all.
+# Alternatively, run in pieces and reduce each piece before the next. Computing rates needs constant memory:
 
 
 # %%
@@ -206,12 +208,12 @@ print(f"{seen['hidden.spk'].nbytes / 2**20:.0f} MiB of spikes, or {counts.nbytes
 print(f"rates of the hidden neurons: {rates.min():.0f} to {rates.max():.0f}")
 
 # %% [markdown]
-# Two more options help while you look for a mistake: `check_finite=True` names the state and the step at which a number
-# stops being finite, and `pbar=` shows progress. Both run step by step.
+# Two more options help to find errors: `check_finite=True` names the first state and step that is not finite, and
+# `pbar=` shows the progress. Both run step by step.
 #
-# ## Live
+# ## Live input
 #
-# `bh.stream(net)` is one compiled step with states of its own. Call it with the input of one step, `[1, N]`, as it
+# `bh.stream(net)` is one compiled step with its own states. Call it with the input of one step, `[1, N]`, when it
 # arrives.
 
 # %%
@@ -236,8 +238,8 @@ bottom.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# The network follows with the delay measured above: that is what it takes to be sure. Step by step it gives what one
-# run gives for the whole recording.
+# The network follows with the delay measured above, because it needs this time to be certain. The stream gives the
+# same outputs as one run over the whole recording.
 
 # %%
 live.reset()  # states at rest, present weights
@@ -247,12 +249,12 @@ assert np.allclose(streamed, run(x_test)[:500, 0], atol=1e-3)
 assert (np.asarray(live.records["hidden.spk"][0]) == seen["hidden.spk"][499, 0]).all()
 
 # %% [markdown]
-# - The stream's states are its own: several streams on one network do not disturb each other, and the network's states
-#   stay at rest until `live.write_back()` copies them there.
-# - The first call compiles. Where that is too late, feed one step and `reset()`.
-# - Weights are taken up at the first step and at `reset()`; all else that is fixed about a layer is compiled in.
+# - A stream has its own states. Several streams on one network do not affect each other, and the states of the
+#   network do not change until `live.write_back()` copies them.
+# - The first call compiles. To compile earlier, pass one step and call `reset()`.
+# - Weights are read at the first step and at `reset()`. All other fixed properties of a layer are compiled in.
 #
-# What does a step cost here? This is measured while the page is made, perhaps on a busy machine; `docs/speed.md` has
+# The next cell measures the time of a step. This page is built on a possibly busy machine; `docs/speed.md` has
 # numbers from an idle one.
 
 # %%
@@ -264,11 +266,10 @@ for _ in range(2000):
 print(f"median {1e6 * statistics.median(times):.0f} us a step")
 
 # %% [markdown]
-# Real time at a `dt` of 1 ms leaves 1000 us. For a whole recording at once `rollout` is faster a step, and has
-# gradients.
+# Real time at a `dt` of 1 ms allows 1000 us. For a whole recording `rollout` is faster per step, and has gradients.
 #
-# ## Where next
+# ## Next steps
 #
-# - [Speed and memory](../docs/speed.md): what a step costs and why, against other libraries.
-# - [Training on many devices](../docs/many_devices.md): spread a batch, chips or seeds.
-# - [The H1 chips against LIF](03_h1_chips_against_lif.ipynb): all of this goes for chip layers too.
+# - [Speed and memory](../docs/speed.md): the cost of a step, and comparisons with other libraries.
+# - [Train on several devices](../docs/many_devices.md): distribute a batch, chips or seeds.
+# - [H1 chips compared with LIF neurons](03_h1_chips_against_lif.ipynb): all of this also applies to chip layers.

@@ -14,16 +14,18 @@
 # %% [markdown]
 # # Coming from other libraries
 #
-# Two libraries can call the same thing a leaky neuron and disagree about nearly every spike: one resets now, the other
-# a step later; one takes `beta`, the other a time constant; one decays what arrives, the other does not.
+# Two libraries may use the name leaky neuron for models with different spikes. One resets in the same step, the other
+# one step later. One takes `beta`, the other a time constant. One applies a decay to the input, the other does not.
 #
-# You will learn which brainhw module is the neuron that you know, what its arguments are called here, and where the two
-# differ. For each library its published equation stands below as a few lines of NumPy, and a check that brainhw gives
-# the same spikes. The page is for users of **snnTorch**, **Rockpool**, **spikeDE**, **NWAVE** and **brainpy.state**.
-# Read the section of yours: five minutes, and the whole page runs in some ten seconds.
+# **What you learn.** Which brainhw module corresponds to your neuron, the names of its arguments, and the
+# differences. For each library a few lines of NumPy implement its published equation, and a check shows that brainhw
+# gives the same spikes.
 #
-# The NumPy equations were compared with the libraries themselves (snnTorch 1.0.0, Rockpool 3.1.0, spikeDE 0.1.0,
-# brainpy 2.9.0): no spike differed. NWAVE could not be run; there the vendor's public pages are all there is.
+# **Who it is for.** Users of **snnTorch**, **Rockpool**, **spikeDE**, **NWAVE** and **brainpy.state**. Read the
+# section of your library in 5 minutes. The whole page runs in about 10 seconds.
+#
+# The NumPy equations were compared with the libraries (snnTorch 1.0.0, Rockpool 3.1.0, spikeDE 0.1.0, brainpy 2.9.0):
+# no spike differed. NWAVE could not be run, so this page uses the public pages of its vendor.
 
 # %%
 import brainstate
@@ -38,32 +40,33 @@ brainstate.environ.set(dt=1.0 * u.ms)
 rng = np.random.default_rng(0)
 
 # %% [markdown]
-# ## At a glance
+# ## Overview
 #
-# | | whole input | time is | leak | what arrives |
+# | | whole input | time is | leak | the input |
 # | --- | --- | --- | --- | --- |
-# | snnTorch | `[T, B, N]` by custom | hidden in `beta` | `beta`, a factor | is added |
-# | Rockpool | `[B, T, N]` | seconds, as floats | `tau_mem`, `tau_syn` | is decayed, then added |
-# | spikeDE | `[T, B, N]` | in units of `x_time` | `tau` and `alpha` | is what the membrane relaxes to |
-# | NWAVE | `[B, T, N]` | seconds, as floats | `taus` | a charge |
-# | brainpy.state | `[T, B, N]` | a Quantity | `tau` | a current, times `1 - exp(-dt/tau)` |
+# | snnTorch | `[T, B, N]` by convention | contained in `beta` | `beta`, a factor | is added |
+# | Rockpool | `[B, T, N]` | seconds, as floats | `tau_mem`, `tau_syn` | decays once, then is added |
+# | spikeDE | `[T, B, N]` | in units of `x_time` | `tau` and `alpha` | is the voltage that the membrane approaches |
+# | NWAVE | `[B, T, N]` | seconds, as floats | `taus` | is a charge |
+# | brainpy.state | `[T, B, N]` | a Quantity | `tau` | is a current, times `1 - exp(-dt/tau)` |
 # | brainhw | `[T, B, N]` | a Quantity | `tau` | is added: mV, or fC on a chip |
 #
-# | | fires at | reset | surrogate sees | at rest by |
+# | | spikes at | reset | argument of the surrogate | states are reset by |
 # | --- | --- | --- | --- | --- |
-# | snnTorch | `V > threshold` | a step later | `V - threshold` | `reset_mem()`, `utils.reset(net)` |
-# | Rockpool | `V >= threshold`, often | at once | `V` and `threshold` | `reset_state()` |
+# | snnTorch | `V > threshold` | one step later | `V - threshold` | `reset_mem()`, `utils.reset(net)` |
+# | Rockpool | `V >= threshold`, several times per step | in the same step | `V` and `threshold` | `reset_state()` |
 # | spikeDE | one unit of time ahead | through the input | `V - threshold`, ahead | every call |
-# | NWAVE | not said | at once | not said | `prepare_net(net)` |
-# | brainpy.state | `V >= V_th` | a step later | `(V - V_th) / (V_th - V_reset)` | `init_all_states(net)` |
-# | brainhw | `V >= V_th` | at once | `(V - V_th) / V_th` | `bh.rollout`, `bh.prepare_net` |
+# | NWAVE | not documented | in the same step | not documented | `prepare_net(net)` |
+# | brainpy.state | `V >= V_th` | one step later | `(V - V_th) / (V_th - V_reset)` | `init_all_states(net)` |
+# | brainhw | `V >= V_th` | in the same step | `(V - V_th) / V_th` | `bh.rollout`, `bh.prepare_net` |
 #
-# Weights are `[out, in]` in snnTorch and spikeDE, which use `torch.nn.Linear`, and `[in, out]` in all others.
-# The time step is an argument of each module in Rockpool and NWAVE, the spacing of `x_time` in spikeDE, and
-# `brainstate.environ` in the last two.
-# (`>=` against `>` matters only where a membrane hits the threshold to the bit, as whole numbers and zeros may.)
+# Weights are `[out, in]` in snnTorch and spikeDE, which use `torch.nn.Linear`, and `[in, out]` in all others. The
+# time step is an argument of each module in Rockpool and NWAVE, the spacing of `x_time` in spikeDE, and
+# `brainstate.environ` in the last two. (`>=` and `>` differ only if a membrane potential is exactly equal to the
+# threshold, as may happen with whole numbers and zeros.)
 #
-# The one helper of this page runs a layer on drives `[T, N]` and returns its spikes and a membrane in mV.
+# The helper function of this page runs a layer on inputs `[T, N]` and returns its spikes and a membrane potential in
+# mV.
 
 
 # %%
@@ -88,20 +91,21 @@ def check(name, ours, theirs):
 # | --- | --- |
 # | `snn.Leaky(beta)` | `bh.nn.LIFLayer(N, tau=-dt / log(beta))` |
 # | `threshold=1.0` | `V_th=1 * u.mV` |
-# | `reset_mechanism="zero"` | `reset="zero"`; their membrane is `V_pre` here |
-# | `reset_mechanism="subtract"`, the default | rebuilt below; `reset="subtract"` is `Leaky(reset_delay=False)` |
+# | `reset_mechanism="zero"` | `reset="zero"`; the membrane potential of snnTorch is `V_pre` |
+# | `reset_mechanism="subtract"`, the default | implemented below; `reset="subtract"` is `Leaky(reset_delay=False)` |
 # | `reset_mechanism="none"` | `reset="none"` |
 # | `learn_beta=True`, `learn_threshold=True` | `tau=brainstate.nn.Param(...)`, `V_th=brainstate.nn.Param(...)` |
-# | `spike_grad=surrogate.fast_sigmoid(25)` | `spk_fun=bh.surrogate.fast_sigmoid(25)`, the default (theirs: `atan(2)`) |
+# | `spike_grad=surrogate.fast_sigmoid(25)` | `spk_fun=bh.surrogate.fast_sigmoid(25)`, default (snnTorch: `atan(2)`) |
 # | `nn.Linear(in, out)` with bias | `bh.nn.LIFSynapse(in, out)`, weights `[in, out]` in mV, no bias |
 # | `snn.RLeaky(all_to_all=True)` | `topology="RC"`, without bias |
 # | `for step in range(T): spk, mem = lif(x[step], mem)` | `bh.rollout(net, x, record=("lif.V_pre",))` |
 # | `SF.ce_count_loss()` | `softmax_cross_entropy_with_integer_labels(spikes.sum(axis=0), y)` of `braintools.metric` |
 # | `SF.accuracy_rate` | `bh.train.accuracy`, `bh.train.accuracy_population` |
 #
-# `Leaky` decides its reset from the membrane of the step before. With `"zero"` that changes what is stored, and no
-# spike. With `"subtract"` it does: the threshold is taken off *after* the leak, so each spike costs a whole threshold
-# where an immediate reset costs `beta` of it. A recurrent weight of `-V_th` from each neuron to itself is just that.
+# `Leaky` determines its reset from the membrane potential of the step before. With `"zero"` this changes the stored
+# value but not the spikes. With `"subtract"` it changes the spikes: the threshold is subtracted *after* the leak, so
+# each spike subtracts a whole threshold. An immediate reset subtracts `beta` of it. A recurrent weight of `-V_th`
+# from each neuron to itself has the same effect.
 
 
 # %%
@@ -132,8 +136,9 @@ print(f"reset at once instead: {int(at_once[0].sum())} spikes for {int(theirs[0]
 assert at_once[0].sum() > theirs[0].sum()
 
 # %% [markdown]
-# So weights that were trained there with `"subtract"` fire more often here, unless the reset is rebuilt as above. (The
-# recurrent weight is a parameter. Keep it out of the optimizer, or use `reset="subtract"` and train on.)
+# Weights that were trained in snnTorch with `"subtract"` therefore give more spikes in brainhw, unless the reset is
+# implemented as above. (The recurrent weight is a parameter. Exclude it from the optimizer, or use `reset="subtract"`
+# and continue the training.)
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
@@ -146,9 +151,9 @@ ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 plt.show()
 
 # %% [markdown]
-# **Surrogates.** The functions are the same, the argument is not: brainhw divides by the threshold. With a threshold of
-# 1 nothing changes. With any other, a slope `k` there is `k * V_th` here, and derivatives by the membrane are divided
-# by `V_th`, counted in mV.
+# **Surrogates.** The functions are the same, but the argument is not: brainhw divides it by the threshold. With a
+# threshold of 1 there is no difference. With any other threshold, a slope `k` in snnTorch is `k * V_th` in brainhw,
+# and derivatives by the membrane potential are divided by `V_th` in mV.
 
 # %%
 V_th, slope, drive = 0.5, 5.0, 0.3
@@ -177,8 +182,8 @@ assert abs(derivative - snntorch_derivative / V_th) < 1e-6
 # | trained, unless `Constant(...)` | fixed, unless `brainstate.nn.Param(...)`; recurrent weights are trained |
 # | `out, state, record = module(x, record=True)` | `spikes, records = bh.rollout(layer, x, record=(".V",))` |
 #
-# What arrives is decayed once before it reaches the membrane, and a neuron may fire several times in a step. The
-# after-hyperpolarisation of a spike shows one step later.
+# The input decays once before it reaches the membrane, and a neuron may spike several times in a step. The
+# after-hyperpolarisation of a spike appears one step later.
 
 
 # %%
@@ -212,11 +217,12 @@ check("aLIFTorch", run(alif, x, "V"), rockpool_alif(x, 20.0, 10.0, 50.0, -0.2))
 # | `LIFNeuron(tau, threshold)`, `IFNeuron` | `bh.nn.FractionalLIFLayer(N, tau=..., V_th=...)`, `FractionalIFLayer` |
 # | `net(x, x_time, method="gl")` | `bh.rollout(net, x)` with `dt` of `x_time`; `method="gl"` on the layer |
 # | `alpha_mode="per_layer"`, `"multiterm"` | the same |
-# | `learn_alpha=True` | `learn_alpha="raw"` as there; `True` keeps the order between 0 and 1 |
+# | `learn_alpha=True` | `learn_alpha="raw"` as in spikeDE; `True` keeps the order between 0 and 1 |
 #
-# The slope of the membrane decides a spike one unit of time ahead, and the spike takes the threshold off the input of
-# its step instead of off the membrane. `bh.nn.spikede_preset()` asks for this; without it, brainhw decides at the
-# voltage that the step reaches. The voltages are a sum over all of the past, with weights that fall as a power of time.
+# spikeDE computes a spike from the slope of the membrane potential one unit of time ahead. The spike subtracts the
+# threshold from the input of its step instead of from the membrane potential. `bh.nn.spikede_preset()` selects this
+# behaviour. Otherwise brainhw uses the voltage after the step. The voltages are a sum over the complete past, with
+# weights that decrease as a power of time.
 
 
 # %%
@@ -239,7 +245,7 @@ with brainstate.environ.context(dt=step * u.ms):
 # %% [markdown]
 # ## NWAVE
 #
-# The SDK is the vendor's, and closed; what follows rests on its public pages alone.
+# The SDK is closed. This section uses only the public pages of the vendor.
 #
 # | NWAVE | brainhw |
 # | --- | --- |
@@ -248,18 +254,18 @@ with brainstate.environ.context(dt=step * u.ms):
 # | `dt=1e-3`, `layer_topology="RC"`, `spike_grad` | `dt` in `brainstate.environ`, `topology="RC"`, `spk_fun` |
 # | `LIFLayer(thresholds=1.0, reset_mechanism="subtraction")` | `bh.nn.LIFLayer(V_th=1 * u.mV, reset="subtract")` |
 # | `prepare_net(self)` in `forward`, a loop over time | `bh.rollout(net, x)` |
-# | `spk, mem = layer(cur)` | `spikes = layer(charge)`; the membrane is the state `layer.V` |
+# | `spk, mem = layer(cur)` | `spikes = layer(charge)`; the membrane potential is the state `layer.V` |
 # | `fluct_init(model, dataloader, xi_target, alpha, n_batches)` | `bh.init.fluct_init`, the same arguments |
-# | the vendor's procedure in it | `bh.init.fluct_init(..., **bh.init.nwave_preset())` |
+# | the procedure of the vendor in it | `bh.init.fluct_init(..., **bh.init.nwave_preset())` |
 # | `layer_pairs`, `frontend_stage` | the same, with `graph_invisible_attrs = ("layer_pairs",)` in the class |
 # | `weight_magnitude_loss(model)`, `topology_loss(model)` | the same names in `bh.train` |
 # | `SignAnnealing(net, total_epochs)` | `bh.train.SignAnnealing(net, total_epochs)` |
-# | `is_net_deployable(model)` | `bh.deploy.is_net_deployable(net)`; `check_deployable` says why not |
+# | `is_net_deployable(model)` | `bh.deploy.is_net_deployable(net)`; `check_deployable` lists the reasons |
 # | `get_chip_consumption` | `bh.deploy.estimate_power(net, x)` |
 # | `fast_sigmoid(slope=25)`, `atan(alpha=2)`, `sigmoid(slope=25)` | the same in `bh.surrogate` |
 #
-# (The H1 layers take `fast_sigmoid(5)` unless told otherwise.) The three surrogate derivatives are published, so they
-# can be compared.
+# (The default of the H1 layers is `fast_sigmoid(5)`.) The three surrogate derivatives are published, so they can be
+# compared.
 
 # %%
 distances = np.linspace(-1.0, 1.0, 201)
@@ -278,10 +284,11 @@ for name, (ours, formula) in published.items():
     assert distance < 1e-4
 
 # %% [markdown]
-# Of the membrane the pages say: it is clipped at zero, H1v1 resets it to zero, and a weight becomes a charge on a curve
-# that bends. Threshold, capacitance and the curve are **assumed** here. One printed number ties them down: behind a
-# frontend, with a mean weight of 0.3841 and inputs of 145.2 Hz, the vendor's `fluct_init` reports a mean membrane of
-# `0.097`. With 16 inputs and the time constant of the example, 10 ms, that is what brainhw's curve was chosen to give.
+# According to the pages, the membrane potential is clipped at zero, H1v1 resets it to zero, and the charge is a
+# nonlinear function of the weight. Threshold, capacitance and the curve are **assumed** in brainhw. One published
+# example constrains them. After a frontend, with a mean weight of 0.3841 and inputs of 145.2 Hz, the `fluct_init` of
+# the vendor reports a mean membrane potential of `0.097`. The curve of brainhw was chosen to give this value with 16
+# inputs and the time constant of the example, 10 ms.
 
 # %%
 chip = bh.chip.H1V1
@@ -318,23 +325,24 @@ assert (ours[0] == theirs[0]).all()
 assert np.abs(ours[1] - theirs[1]).max() < 1e-2
 
 # %% [markdown]
-# Who holds the measured curve, threshold and profiles puts them in once: `bh.chip.H1V1.replace(V_th=...,
-# charge=bh.chip.TabulatedCharge(...), provenance="measured")`, and `chip=` on each module.
+# If you have the measured curve, threshold and profiles, enter them once with
+# `bh.chip.H1V1.replace(V_th=..., charge=bh.chip.TabulatedCharge(...), provenance="measured")`, and pass `chip=` to
+# each module.
 #
 # ## brainpy.state (brainpy 2.9)
 #
 # | brainpy.state | brainhw |
 # | --- | --- |
 # | `LIF(n, tau=20 * u.ms, V_th=1 * u.mV, R=1 * u.ohm)` | `bh.nn.LIFLayer(n, tau=20 * u.ms, V_th=1 * u.mV)` |
-# | input in mA, which the leak scales by `1 - exp(-dt/tau)` | input in mV, added as it is |
+# | input in mA, multiplied by `1 - exp(-dt/tau)` | input in mV, added without a factor |
 # | `spk_reset="soft"`, `"hard"` | `reset="subtract"`, `"zero"` |
 # | stored `V` is that before the reset | stored `V` is that after it; `V_pre` can be recorded |
 # | `tau` cannot be learnt | `tau=brainstate.nn.Param(...)` |
 # | `init_all_states(net, batch_size=B)`, `for_loop(net.update, x)` | `bh.rollout(net, x)` |
-# | `nn.Linear`, `Expon`, projections | `bh.nn.LIFSynapse`; `bh.nn.CubaLIFLayer` has the exponential synapse inside |
+# | `nn.Linear`, `Expon`, projections | `bh.nn.LIFSynapse`; `bh.nn.CubaLIFLayer` includes the exponential synapse |
 #
-# Both are brainstate modules, so optimizers, surrogates, transforms and states are those you know. The reset of one
-# step is the last thing in brainhw and the first thing of the next step there, which is the same spike for spike.
+# Both are brainstate modules, so optimizers, surrogates, transforms and states are the same. The reset is the last
+# operation of a step in brainhw and the first operation of the next step in brainpy.state. The spikes are equal.
 
 
 # %%
@@ -356,10 +364,10 @@ for theirs, ours in (("soft", "subtract"), ("hard", "zero")):
     check(f"LIF, {theirs}", run(layer, drives, "V_pre"), brainpy_lif(currents, 20.0, 1.0, theirs))
 
 # %% [markdown]
-# ## Where next
+# ## Next steps
 #
 # - `docs/coming_from_snntorch.md`, `docs/coming_from_rockpool.md`, `docs/coming_from_spikede.md` and
-#   `docs/coming_from_nwave.md`: the whole tables, and what may surprise.
-# - `04_train_a_spiking_network.py`: the training loop of brainstate, if yours was a PyTorch one.
-# - `08_train_for_the_chip.py`: what brainhw adds that the others do not have.
-# - `docs/troubleshooting.md`: from a symptom to its cause.
+#   `docs/coming_from_nwave.md`: the complete tables and differences.
+# - `04_train_a_spiking_network.py`: the training loop of brainstate, for users of PyTorch.
+# - `08_train_for_the_chip.py`: training for a chip, which the other libraries do not offer.
+# - `docs/troubleshooting.md`: symptoms, causes and remedies.

@@ -12,16 +12,19 @@
 # ---
 
 # %% [markdown]
-# # A chip on the bench
+# # Calibrate a chip and train with it
 #
-# Every threshold, time constant and charge of the presets is assumed, and a real chip differs from its data sheet,
-# neuron by neuron. A network that was trained on the preset loses accuracy there. This page measures the chip, puts
-# the measured numbers into the model, and then trains with the chip in the loop.
+# All thresholds, time constants and charges of the presets are assumed, and on a real chip they vary between neurons.
+# A network that was trained on the preset loses accuracy there. This tutorial measures the chip, enters the measured
+# values into the model, and then trains with the chip in the loop.
 #
-# You will learn how to program a bench, calibrate from three tables, compare model and chip, train in the loop, and
-# ship the result. You need no hardware: a `VirtualChip` plays the bench, with numbers that the network never sees. It
-# helps to have read [Train for the chip](08_train_for_the_chip.ipynb). The page takes ten minutes to read and about a
-# minute to run.
+# **What you learn.** How to program a bench, calibrate from three tables, compare model and chip, train in the loop,
+# and export the result. You need no hardware: a `VirtualChip` simulates the bench, with parameters that the network
+# does not know.
+#
+# **Who it is for.** Readers of [Train a network for a chip](08_train_for_the_chip.ipynb).
+#
+# About 10 minutes to read, 1 minute to run.
 
 # %%
 
@@ -42,8 +45,8 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## Train on the preset
 #
-# The Japanese Vowels ship with brainhw: nine speakers, 12 channels, 7 to 29 frames. Weights are rounded to the 5 bits
-# of the chip during training, as the chip will round them.
+# Japanese Vowels is part of brainhw: nine speakers, 12 channels, 7 to 29 frames. Weights are rounded to the 5 bits of
+# the chip during training.
 
 # %%
 N_CLASSES, POPULATION, N_HIDDEN, STEPS_PER_FRAME, BATCH = 9, 5, 60, 2, 54
@@ -113,12 +116,12 @@ trained = {path: state.value for path, state in net.states(brainstate.ParamState
 # %% [markdown]
 # ## Program the bench
 #
-# A **device** is any object with two methods: `program(program)` writes a network to the chip, and `run(x)` returns a
-# `Recording` of spikes and, if the bench reads them, of membranes. `ChipProgram` holds what a bench needs: integer
-# codes, leak settings, the core and position of each neuron, and the wiring.
+# A **device** is any object with two methods. `program(program)` writes a network to the chip. `run(x)` returns a
+# `Recording` of spikes and, if the bench can read them, membrane potentials. `ChipProgram` holds the data for a
+# bench: integer codes, leak settings, the core and position of each neuron, and the connections.
 #
-# The chip behind this bench is a bad one: it brings 65 % of the charge, its thresholds are 15 % too high, its time
-# constants are 14 ms in place of 20 ms, and all of them spread.
+# The virtual chip differs strongly from the preset: it gives 65 % of the charge, its thresholds are 15 % higher, its
+# time constants are 14 ms instead of 20 ms, and all of these vary between neurons.
 
 # %%
 hidden = bh.silicon.scaled_chip(
@@ -149,9 +152,10 @@ print(f"\ntest accuracy on the chip, as trained {as_trained:.3f}")
 # %% [markdown]
 # ## Calibrate
 #
-# Three tables describe a chip: the charge of each code, the decay of the membrane at each leak setting, and the spike
-# rate of each neuron against its input. A lab records them as CSV files ([the columns](../calibrate.md)). Here they
-# are simulated for the neurons that the network uses. Any subset of the three tables works.
+# Three tables describe a chip: the charge of each code, the decay of the membrane potential at each leak setting, and
+# the spike rate of each neuron against its input. In a laboratory they are recorded as CSV files ([the
+# columns](../calibrate.md)). Here they are simulated for the neurons of the network. Any subset of the three tables
+# works.
 
 # %%
 used = np.concatenate([program.physical(layer) for layer in program.layers])
@@ -162,9 +166,9 @@ bh.visualize.plot_calibration(calibration)
 plt.show()
 
 # %% [markdown]
-# The result is a `MeasuredChip`: mean values with the provenance `measured`, and the numbers of each physical neuron.
-# `put_chip` puts it into the network. Each neuron then has the time constant and the threshold of the physical neuron
-# that it is placed on. The weights stay as they are, so the model now predicts how badly they work on this chip.
+# The result is a `MeasuredChip`: mean values with the provenance `measured`, and the parameters of each physical
+# neuron. `put_chip` applies it to the network. Each neuron then has the time constant and the threshold of its
+# physical neuron. The weights do not change, so the model now predicts the low accuracy on this chip.
 #
 # `compare` runs model and bench on the same input and counts the spikes that both have in the same step.
 
@@ -178,7 +182,7 @@ for name, comparison in (("preset", preset), ("measured chip", measured)):
 assert measured.agreement > 2 * preset.agreement
 
 # %% [markdown]
-# A few epochs on this model, with a small learning rate, repair much of the accuracy. No chip is needed for them.
+# A few epochs on this model, with a small learning rate, recover much of the accuracy. They do not need the chip.
 
 # %%
 train_model(net, epochs=10, learning_rate=2e-2)
@@ -188,9 +192,10 @@ print(f"test accuracy on the chip: {as_trained:.3f} as trained, {calibrated:.3f}
 # %% [markdown]
 # ## Train with the chip in the loop
 #
-# The tables do not tell the mismatch of each synapse. `InTheLoop` does not need them: each step writes the present
-# codes, runs the batch on the chip, and puts the recorded spikes and membranes in place of the model's. The gradient
-# goes through the model. If the bench fails, weights and optimizer are those before the step.
+# The tables do not contain the mismatch of each synapse. `InTheLoop` does not need it. Each step writes the current
+# codes, runs the batch on the chip, and replaces spikes and membrane potentials of the model by the recorded ones.
+# The gradient is computed with the model. If the bench fails, weights and optimizer keep their values from before the
+# step.
 
 # %%
 loop = bh.silicon.InTheLoop(net, bench, loss=loss, optimizer=braintools.optim.Adam(lr=1e-2), accuracy=accuracy)
@@ -203,9 +208,9 @@ print(f"test accuracy on the chip: {in_the_loop:.3f} after {loop.n_steps} steps 
 assert in_the_loop > as_trained + 0.05
 
 # %% [markdown]
-# ## Ship
+# ## Export
 #
-# The bundle holds the codes, the placement and the measured chip. The loaded network gives the same spikes.
+# The bundle contains the codes, the placement and the measured chip. The loaded network gives the same spikes.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -220,10 +225,10 @@ assert again == calibration.measured
 assert int((outputs[0] != outputs[1]).sum()) == 0
 
 # %% [markdown]
-# ## Your own chip
+# ## Use your own chip
 #
-# Put your bench in place of the `VirtualChip`: a class with `program` and `run`, a Python function in a
-# `CallableDevice`, or a program in any language behind a `CommandDevice`.
-# [You have a chip](../have_a_chip.md) goes through the steps, [Connect a bench](../bench_files.md) describes the files,
-# and `gallery/chip_in_the_loop.py` measures each step over three chips. On the command line,
+# Replace the `VirtualChip` by your bench: a class with `program` and `run`, a Python function in a `CallableDevice`,
+# or a program in any language with a `CommandDevice`. [Use a real chip](../have_a_chip.md) describes the steps,
+# [Connect a bench](../bench_files.md) describes the files, and `gallery/chip_in_the_loop.py` measures each step on
+# three chips. On the command line,
 # `python -m brainhw calibrate charge.csv decay.csv fi.csv --family h1v2 -o chip7.chip` calibrates.
