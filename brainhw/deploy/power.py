@@ -160,7 +160,7 @@ class PowerReport:
 
 
 # Field of the chip's spec that each kind of cost is counted with. The vendor publishes none of them.
-_COEFFICIENTS: dict[CostKind, str] = {
+_COEFFICIENTS: dict[str, str] = {
     "core": "core_power",
     "frontend": "frontend_channel_power",
     "spike": "spike_energy",

@@ -205,7 +205,7 @@ def _column(values: jax.Array, alpha: jax.Array) -> jax.Array:
 
 
 Method = Literal["gl", "l1", "trap", "pred", "cn"]
-METHODS: dict[Method, type[FractionalMethod]] = {
+METHODS: dict[str, type[FractionalMethod]] = {
     "gl": GruenwaldLetnikov,
     "l1": L1,
     "trap": L1,  # the weights of the product trapezoidal rule, taken explicitly from rest, are those of L1

@@ -359,7 +359,9 @@ def _in_one_loop(
     def loop(*given: jax.Array) -> list[jax.Array]:
         from brainhw.kernel import fused_loops
 
-        codes = dict(zip(RESETS, (fused_loops.SUBTRACT, fused_loops.ZERO, fused_loops.NO_RESET), strict=True))
+        codes: dict[str, int] = dict(
+            zip(RESETS, (fused_loops.SUBTRACT, fused_loops.ZERO, fused_loops.NO_RESET), strict=True)
+        )
         firing = rules.firing
         chosen = jnp.array([codes[firing.reset], firing.clamped, bool(factors)], jnp.int32)
         scale = jnp.array([1.0] * (2 - len(factors)) + list(factors), dtype)

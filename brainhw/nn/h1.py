@@ -82,7 +82,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         "weight_slot",
     )
 
-    def _put_weight(self, init: Any, shape: tuple[int, ...], weight_bits: int | str | None, rounding: str) -> None:
+    def _put_weight(self, init: Any, shape: tuple[int, ...], weight_bits: WeightBits, rounding: Rounding) -> None:
         call = type(self).__name__
         self.weight = weight_state(init, shape, call=call, name="weight_init")
         # Looked up on the instance, so that a family of another package brings its own mismatch.

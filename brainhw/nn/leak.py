@@ -28,7 +28,7 @@ class Leak(NamedTuple):
 
 # Names and defaults are Rockpool's, so that its scripts carry over. Digital chips shift bits in place of multiplying.
 LeakForm = Literal["taus", "decays", "bitshifts"]
-LEAKS: dict[LeakForm, Leak] = {
+LEAKS: dict[str, Leak] = {
     "taus": Leak(("tau_mem", "tau_syn"), 20.0 * u.ms, TIME_CONSTANT),
     "decays": Leak(("alpha", "beta"), 0.5, DECAY),
     "bitshifts": Leak(("dash_mem", "dash_syn"), 1.0, BIT_SHIFT),

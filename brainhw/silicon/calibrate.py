@@ -12,7 +12,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, TauProfiles, get_chip
-from brainhw.chip.spec import WIDEST_THRESHOLD
+from brainhw.chip.spec import WIDEST_THRESHOLD, Provenance
 from brainhw.silicon._results import pooled_spread
 from brainhw.silicon.fit_charge import ChargeFit, fit_charge
 from brainhw.silicon.fit_leak import LeakFit, fit_leak
@@ -220,7 +220,7 @@ class _Draft:
         self.changes[name], self.field_notes[name] = value, note
 
     def spec(self) -> ChipSpec:
-        sources = dict.fromkeys(self.changes, "measured")
+        sources: dict[str, Provenance] = dict.fromkeys(self.changes, "measured")
         return self.chip.replace(provenance=sources, name=self.name, notes=self.field_notes, **self.changes)
 
 

@@ -24,7 +24,7 @@ from brainhw.nn import chip_weights
 from brainhw.nn.pinned import has_sampled_chip
 from brainhw.train.batch import Batch, Source
 from brainhw.train.classifier import classifier_loss
-from brainhw.train.history import History
+from brainhw.train.history import History, Keep
 from brainhw.train.run import CLASS_NUMBERS, Run
 from brainhw.train.weights import clip_weights
 from brainhw.transform import rollout
@@ -54,7 +54,7 @@ def fit(
     constrain: Callable[[brainstate.nn.Module], Any] | Literal["auto"] | None = "auto",
     schedules: Sequence[Any] = (),
     watch: str | None = None,
-    keep: Literal["auto", "best", "last"] = "auto",
+    keep: Keep | Literal["auto"] = "auto",
     patience: int | None = None,
     callbacks: Sequence[Callable[[int, Mapping[str, float] | None], Any]] = (),
     seed: int = 0,
@@ -319,9 +319,11 @@ def _schedules(schedules: Any, epochs: int, call: str) -> list[Any]:
     return found
 
 
-def _kept(keep: str, validated: bool, call: str) -> str:
+def _kept(keep: Keep | Literal["auto"], validated: bool, call: str) -> Keep:
     _arguments.choice(keep, ("auto", "best", "last"), call=call, name="keep")
-    return keep if keep != "auto" else "best" if validated else "last"
+    if keep == "auto":
+        return "best" if validated else "last"
+    return keep
 
 
 def _warn(history: History, call: str) -> None:

@@ -14,7 +14,9 @@ from brainhw._printing import printable
 from brainhw._table import plain_table
 from brainhw.train.class_report import ClassReport
 
-__all__ = ["History"]
+__all__ = ["History", "Keep"]
+
+Keep = Literal["best", "last"]
 
 
 @final
@@ -53,7 +55,7 @@ class History:
     best: int | None
     watched: str
     reason: str = ""
-    keep: Literal["best", "last"] = "best"
+    keep: Keep = "best"
     report: ClassReport | None = None
 
     def __post_init__(self) -> None:

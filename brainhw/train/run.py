@@ -21,7 +21,7 @@ from brainhw._files import first_line
 from brainhw.train.batch import Batch, Source, lengths_of
 from brainhw.train.class_report import ClassReport, Counts, count, report_on
 from brainhw.train.decision import choose_class
-from brainhw.train.history import History
+from brainhw.train.history import History, Keep
 from brainhw.train.rates import population_size
 from brainhw.train.run_file import RunFile
 from brainhw.train.run_state import content_of, parameters_of, take_up
@@ -65,7 +65,7 @@ class Run:
     constrain: Callable[[brainstate.nn.Module], Any] | None
     schedules: Sequence[Any]
     watch: str
-    keep: str
+    keep: Keep
     mesh: Mesh | None
     entries: list[dict[str, float]] = dataclasses.field(default_factory=list)
     best: int | None = None

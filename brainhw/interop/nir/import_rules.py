@@ -17,6 +17,7 @@ from brainhw.interop.nir.net import NIRNet, Step
 from brainhw.interop.nir.node_kinds import MATRICES, NODES, kind_of, noted, register_import, unused
 from brainhw.interop.nir.parts import BiasedSynapse, Comparator, CubaCurrent, Gain, IFLayer, Integrator, WholeDelay
 from brainhw.interop.nir.steps import CUBA_ORDERS, Options, above, cuba_current, kept
+from brainhw.kernel.leaky import Reset
 from brainhw.nn import LeakyReadout, LIFLayer, LIFSynapse
 
 __all__ = ["NetBuilder"]
@@ -193,10 +194,10 @@ class NetBuilder:
         # in the weights than in the leak it settles elsewhere: a reader without it at 10.0 instead of 0.5.
         return layer, self._share(name, layer.decay(self.reading.dt), V_th.shape)
 
-    def _reset(self, name: str) -> str:
+    def _reset(self, name: str) -> Reset:
         """Return the effect of a spike: as asked for, otherwise as brainhw noted, otherwise to zero as in NIR."""
-        noted_reset = "subtract" if noted(self.graph.nodes[name]).get("reset") == "subtract" else "zero"
-        return self.reading.reset or noted_reset
+        noted_reset = noted(self.graph.nodes[name]).get("reset")
+        return "subtract" if (self.reading.reset or noted_reset) == "subtract" else "zero"
 
     def _threshold(self, name: str) -> np.ndarray:
         """Return the thresholds in mV at or above which the neurons fire."""

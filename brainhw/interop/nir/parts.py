@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import surrogate
+from brainhw.kernel.leaky import Reset
 from brainhw.nn import LIFLayer, LIFSynapse
 from brainhw.nn.ranges import Range
-from brainhw.nn.spiking import tall_product, zeros
+from brainhw.nn.spiking import Topology, tall_product, zeros
 
 __all__ = ["BiasedSynapse", "Comparator", "CubaCurrent", "Gain", "IFLayer", "Integrator", "WholeDelay"]
 
@@ -57,8 +58,8 @@ class IFLayer(LIFLayer):
         name: allowed for name, allowed in LIFLayer.parameter_ranges.items() if name != "tau"
     }
 
-    def __init__(self, V_th: u.Quantity, recurrent_init: u.Quantity | None, reset: str = "zero") -> None:
-        topology = "FF" if recurrent_init is None else "RC"
+    def __init__(self, V_th: u.Quantity, recurrent_init: u.Quantity | None, reset: Reset = "zero") -> None:
+        topology: Topology = "FF" if recurrent_init is None else "RC"
         super().__init__(V_th.shape, 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
         # A LIFLayer refuses it, since most of what reads a time constant needs a number. exp(-dt/inf) is exactly 1.
         self.tau = np.inf * u.ms

@@ -6,7 +6,7 @@ import importlib
 import math
 import os
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import brainstate
 import brainunit as u
@@ -174,13 +174,15 @@ def _stretch(notes: dict[str, Any], written_for: float | None, dt: u.Quantity, p
     return own / written_for
 
 
+_Option = TypeVar("_Option", bound=str)
+
 # The place of a problem with the notes in a graph.
 _NOTES = ("the metadata", "written by brainhw")
 
 
 def _noted_choice(
-    notes: dict[str, Any], name: str, choices: tuple[str, ...], given: str | None, problems: Problems
-) -> str | None:
+    notes: dict[str, Any], name: str, choices: tuple[_Option, ...], given: _Option | None, problems: Problems
+) -> _Option | None:
     """Return an option as asked for, otherwise from the notes, ``None`` without either."""
     value = notes.get(name) if given is None else given
     if value is None or (isinstance(value, str) and value in choices):

@@ -15,7 +15,9 @@ from brainhw.interop.state_dicts.faults import Faults
 from brainhw.interop.state_dicts.net import StateDictNet
 from brainhw.interop.state_dicts.parts import CurrentLIFLayer, DecayLIFLayer
 from brainhw.interop.state_dicts.reading import Dense
+from brainhw.kernel.leaky import Reset
 from brainhw.nn import LIFLayer, LIFSynapse
+from brainhw.nn.spiking import Topology
 
 __all__ = ["Neuron", "build", "numbers"]
 
@@ -35,7 +37,7 @@ class Neuron(NamedTuple):
 
     beta: np.ndarray
     threshold: np.ndarray
-    reset: str
+    reset: Reset
     strict: bool
     gain: np.ndarray | float = 1.0
     late: bool = False
@@ -138,7 +140,7 @@ def _layer(neuron: Neuron, n: int, dt: u.Quantity) -> brainstate.nn.Module:
     beta = neuron.beta.astype(np.float32)
     plain = neuron.current is None and not neuron.late and not neuron.deaf
     if plain and beta.min() >= _SMALLEST and beta.max() < 1:
-        topology = "FF" if back is None else "RC"
+        topology: Topology = "FF" if back is None else "RC"
         return LIFLayer(n, _tau(beta, dt), V_th, reset=neuron.reset, topology=topology, recurrent_init=back)
     options: dict[str, Any] = {
         "reset": "none" if neuron.late else neuron.reset,

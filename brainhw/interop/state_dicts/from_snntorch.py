@@ -12,10 +12,11 @@ from brainhw.interop.state_dicts.building import Neuron, build, numbers
 from brainhw.interop.state_dicts.faults import Faults
 from brainhw.interop.state_dicts.net import StateDictNet
 from brainhw.interop.state_dicts.reading import Dense, arrays_of, in_order, key, refuse_rest, take_dense
+from brainhw.kernel.leaky import Reset
 
 __all__ = ["from_snntorch"]
 
-_RESETS = ("subtract", "zero", "none")
+_RESETS: tuple[Reset, ...] = ("subtract", "zero", "none")
 _FIELDS = {
     "alpha", "beta", "threshold", "reset_mechanism_val", "graded_spikes_factor",
     "recurrent.weight", "recurrent.bias", "V", "recurrent.V", "mem", "spk", "syn",

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brainhw.kernel.leaky import Reset
 from brainhw.nn import LIFLayer
 from brainhw.nn.protocols import Slot, listening, tap
 from brainhw.nn.ranges import DECAY, Range
-from brainhw.nn.spiking import drives_over_time, zeros
+from brainhw.nn.spiking import Topology, drives_over_time, zeros
 
 __all__ = ["CurrentLIFLayer", "DecayLIFLayer"]
 
@@ -36,14 +37,14 @@ class DecayLIFLayer(LIFLayer):
         beta: np.ndarray,
         V_th: u.Quantity,
         *,
-        reset: str,
+        reset: Reset,
         recurrent_init: u.Quantity | None,
         cost: np.ndarray | None = None,
         refractory_steps: int = 0,
     ) -> None:
         n = len(beta)
         self.refractory_steps = refractory_steps
-        topology = "FF" if recurrent_init is None else "RC"
+        topology: Topology = "FF" if recurrent_init is None else "RC"
         super().__init__(n, 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
         # The base needs a time constant; where beta is 0 or 1 there is none.
         del self.tau
