@@ -1,6 +1,6 @@
 """Choose between one compiled loop and the loop of XLA for recurrent neurons.
 
-In each step the loop of XLA multiplies all spikes with all recurrent weights. The compiled loop takes one sample through
+In each step XLA's loop multiplies all spikes with all recurrent weights. The compiled loop runs one sample through
 all steps and adds only the weights of neurons that fired. It needs the extra ``fast`` and pays if few neurons fire. The
 loop of XLA is the reference: it runs for other rules, for nets that fire densely, and for weights that are not finite.
 """
@@ -55,7 +55,7 @@ def loop_or_steps(
     @jax.custom_batching.custom_vmap
     def chosen(*given: jax.Array) -> list[jax.Array]:
         *found, is_dense = loop(*given)
-        # A NaN weight makes a dense product NaN. The compiled loop would skip it if its neuron is silent, so check here.
+        # A NaN weight makes a dense product NaN. The compiled loop would skip it if its neuron is silent.
         holds = (jnp.count_nonzero(is_dense) == 0) & jnp.isfinite(given[recurrent]).all()
         return jax.lax.cond(holds, lambda found, given: found, lambda found, given: by_steps(*given), found, given)
 
