@@ -19,7 +19,7 @@ BAD = [
     ((np.ones(4),), {}, ValueError, r"xs must have shape .*; got shape \(4,\)"),
     ((None,), {}, ValueError, r"xs must have shape .*; got nothing"),
     (([[1.0, 0.0], [1.0]],), {}, TypeError, r"xs must be an array .* got a list that holds 1.0"),
-    (([[1.0, 0.0, 1.0, 0.0]] * 3,), {}, TypeError, r"xs must be an array .* Make arrays of lists first"),
+    (([[1.0, 0.0, 1.0, 0.0]] * 3,), {}, TypeError, r"xs must be an array .* Convert lists to arrays first"),
     (("spikes",), {}, TypeError, r"xs must be an array .* got a str that holds 'spikes'"),
     (
         ([np.ones((3, 4)), np.ones((2, 4))],),
