@@ -63,9 +63,9 @@ def stream(
     Notes
     -----
     The first call compiles, which takes some tenths of a second. If that is too slow in real time, run one step
-    beforehand and call ``reset``. The first call also fixes the structure, shape, unit and number type of the input. Later
-    inputs are checked for all of these, but not for NaN, because that check would take too long. Units and the numbers
-    of NumPy are converted. NumPy arrays are copied, so a buffer may be refilled as soon as the call returns.
+    beforehand and call ``reset``. The first call also fixes the structure, shape, unit and number type of the input.
+    Later inputs are checked for all of these, but not for NaN, because that check would take too long. Units and the
+    numbers of NumPy are converted. NumPy arrays are copied, so a buffer may be refilled as soon as the call returns.
 
     The stream uses the settings of ``brainstate.environ``, such as ``dt``, from the time when it was created. A step
     may read its number ``i`` and its time ``t``: they start from those settings, otherwise from 0, and ``reset`` starts
