@@ -1,4 +1,4 @@
-"""Which synapse feeds which layer: discovery, explicit pairs, families, and what cannot be paired."""
+"""Pairing of synapses and layers: discovery, explicit pairs, families, and unsupported nets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def frontend(family: str) -> Any:
 
 
 class Net(brainstate.nn.Module):
-    """A module with the given attributes, registered in the order given."""
+    """A module with the given attributes, registered in the given order."""
 
     graph_invisible_attrs = ("layer_pairs", "frontend_stage")
 
@@ -91,7 +91,7 @@ def test_explicit_pairs_come_before_registration_order(family: str) -> None:
 
 
 def test_pointers_do_not_count_as_further_modules() -> None:
-    """As the vendor shows it: a plain attribute, which the network's own traversal sees as well."""
+    """As in the vendor's example: a plain attribute, which the network's own traversal also sees."""
 
     class Visible(Net):
         graph_invisible_attrs = ()

@@ -1,4 +1,4 @@
-"""Multi-spike functions: tables of Rockpool, the written derivatives, limits that are not there, wrong use."""
+"""Multi-spike functions: tables of Rockpool, the written derivatives, no limit on the spikes, wrong use."""
 
 from __future__ import annotations
 

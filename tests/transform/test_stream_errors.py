@@ -1,4 +1,4 @@
-"""stream: what it refuses, in clear words."""
+"""stream: wrong use raises clear errors."""
 
 from __future__ import annotations
 
