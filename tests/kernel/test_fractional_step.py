@@ -126,7 +126,7 @@ def test_second_order_through_jumps() -> None:
     # and the equation for a unit jump is (s^alpha + 1) y = 1/s. Since ((1 - zeta)/h)^alpha equals
     # s^alpha (1 - alpha/2 + alpha/2 zeta) (1 + O(z^2)), Y is y/h (1 + O(z^2)) if
     #     F / (1 - alpha/2 + alpha/2 zeta) = (1/z) (1 + O(z^2)).
-    # The held drive alone, F = zeta/(1 - zeta), gives (1/z)(1 - (1 - alpha)/2 z); adding (1 - alpha)/2 zeta corrects it.
+    # The held drive alone, F = zeta/(1 - zeta), gives (1/z)(1 - (1 - alpha)/2 z); adding (1 - alpha)/2 zeta fixes it.
     z, alpha = np.array([1e-3, 5e-4]), 0.4
     zeta = np.exp(-z)
     for correction, power in ((0.0, 1), ((1 - alpha) / 2, 2)):
