@@ -571,7 +571,7 @@ def _seconds(dt: u.Quantity) -> float:
 
 @contextlib.contextmanager
 def _undisturbed(net: brainstate.nn.Module, *, keep_weights: bool, call: str) -> Iterator[None]:
-    """Restore everything but the weights afterwards. Inside, the network has its nominal chip and no noise."""
+    """Use the nominal chip without noise in the block, then restore the states; ``keep_weights`` keeps new weights."""
     with states_restored(net, keep_weights=keep_weights), without_noise(net, call=call):
         if net_chip(net, call=call) is not None:
             nominal_chip(net)

@@ -163,7 +163,7 @@ def _check_sizes(pairs: list[tuple[Any, Any]], call: str) -> None:
     for synapse, layer in pairs:
         if _family(synapse) != _family(layer):
             raise ValueError(
-                f"{call}: {type(synapse).__name__} gives no drive that {type(layer).__name__} takes; pair modules of "
+                f"{call}: the output of {type(synapse).__name__} cannot drive {type(layer).__name__}. Pair modules of "
                 "one family."
             )
         # With several axes the network may pool or flatten in between, so the sizes need not agree.
@@ -217,8 +217,8 @@ def _warn_of_unpaired(modules: list[Any], pairs: list[tuple[Any, Any]], call: st
     )
     if alone:
         warnings.warn(
-            f"{call}: {alone} synapse(s) stand in no pair and keep their weights; register each right before its layer "
-            "or set net.layer_pairs to choose the layers that they feed.",
+            f"{call}: {alone} synapse(s) belong to no pair and keep their weights. Register each right before its "
+            "layer or set net.layer_pairs to choose the layers that they feed.",
             UserWarning,
             stacklevel=4,
         )

@@ -129,8 +129,8 @@ class MultiSpike(abc.ABC):
         call = type(self).__name__
         if V_th is None:
             raise TypeError(
-                f"{call}: a multi-spike function takes the membrane and the threshold, {call}()(V, V_th), and belongs "
-                "into ALIFLayer or CubaLIFLayer; other layers take a single-spike function such as fast_sigmoid()."
+                f"{call}: a multi-spike function takes the membrane and the threshold, {call}()(V, V_th). Use it with "
+                "ALIFLayer or CubaLIFLayer; other layers take a single-spike function such as fast_sigmoid()."
             )
         if isinstance(V, u.Quantity) != isinstance(V_th, u.Quantity):
             raise TypeError(

@@ -336,7 +336,8 @@ def _shapes(shapes: set[tuple[int, ...]]) -> str:
     return "shape " + " and ".join(str(shape) for shape in sorted(shapes)) if shapes else "nothing"
 
 
-# Numbers that a layer outputs per piece: enough for a large matrix product, few enough to stay in the cache.
+# Numbers that a layer outputs per piece: enough for a large matrix product, few enough to stay in the cache. Of all
+# measured sizes, 2**18 to 2**19 were fastest (docs/speed.md).
 _NUMBERS = 2**19
 # Up to this size a run is not split, because the loop over pieces would cost more than it saves.
 _WHOLE = 2**19

@@ -72,7 +72,7 @@ def _check_ownership(
         if isinstance(state, (brainstate.HiddenState, brainstate.ShortTermState)) and id(state) in changed:
             raise StepRuleError(
                 f"{call}: the step uses a {type(state).__name__} of shape {_shape(state)} that the network does not "
-                "own, so that it is never put back to rest: its layer stands in a plain object, or in a function that "
+                "own, so that it is never put back to rest: its layer is in a plain object, or in a function that "
                 "captured it. Make the layer an attribute of the module that calls it, or an entry of a list or a dict "
                 "there."
             )

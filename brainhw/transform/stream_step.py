@@ -29,7 +29,7 @@ def refuse_inside_jit(call: str) -> None:
     """Raise an error if a function is being compiled or differentiated."""
     if TRACE_CONTEXT.state_stack or _arguments.inside_jit():
         raise RuntimeError(
-            f"{call}: a stream runs in real time and cannot stand inside jit, grad, vmap or a loop of them. "
+            f"{call}: a stream runs in real time and cannot be called inside jit, grad, vmap or a loop of them. "
             "Use brainhw.rollout there."
         )
 

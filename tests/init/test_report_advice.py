@@ -53,7 +53,7 @@ def plain(weights: Any) -> np.ndarray:
         ("RC", {"alpha": 0.9}, []),
         ("RC", {}, ["alpha=1 leaves nothing of the variance to the recurrent weights, which become zero"]),
         ("RC", {"xi_target": 0.9}, ["xi_target=0.9 is below 1", "alpha=1 leaves nothing"]),
-        ("stray", {"alpha": 0.9}, [r"1 synapse\(s\) stand in no pair", "alpha=0.9 but no layer is recurrent"]),
+        ("stray", {"alpha": 0.9}, [r"1 synapse\(s\) belong to no pair", "alpha=0.9 but no layer is recurrent"]),
     ],
 )
 def test_settings_that_deserve_a_warning(

@@ -178,7 +178,7 @@ def test_layer_before_its_synapse_makes_no_pair() -> None:
 
 def test_synapse_that_stands_in_no_pair_is_warned_of() -> None:
     net = Sequential(synapse("H1v1", 8, 4), layer("H1v1", 4), synapse("H1v1", 4, 2))
-    with pytest.warns(UserWarning, match=r"test: 1 synapse\(s\) stand in no pair and keep their weights"):
+    with pytest.warns(UserWarning, match=r"test: 1 synapse\(s\) belong to no pair and keep their weights"):
         assert len(stages_of(net).pairs) == 1
     twice = Sequential(synapse("H1v1", 8, 4), synapse("H1v1", 8, 4), layer("H1v1", 4))
     with pytest.warns(UserWarning, match="1 synapse"):
@@ -233,7 +233,7 @@ def test_explicit_pairs_must_be_pairs_of_the_network_itself() -> None:
 def test_drive_of_another_kind_is_refused() -> None:
     net = Net(s=bh.nn.LIFSynapse(8, 4), n=layer("H1v1", 4))
     net.layer_pairs = [(net.s, net.n)]
-    with pytest.raises(ValueError, match="test: LIFSynapse gives no drive that H1v1Layer takes"):
+    with pytest.raises(ValueError, match="test: the output of LIFSynapse cannot drive H1v1Layer"):
         stages_of(net, families="any")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -244,7 +244,7 @@ def test_drive_of_another_kind_is_refused() -> None:
 def test_explicit_pairs_that_leave_one_out_are_warned_of() -> None:
     net = Net(s=synapse("H1v1", 8, 4), n=layer("H1v1", 4), t=synapse("H1v1", 4, 3), m=layer("H1v1", 3))
     net.layer_pairs = [(net.s, net.n)]
-    with pytest.warns(UserWarning, match=r"1 synapse\(s\) stand in no pair"):
+    with pytest.warns(UserWarning, match=r"1 synapse\(s\) belong to no pair"):
         assert stages_of(net).pairs == [(net.s, net.n)]
 
 

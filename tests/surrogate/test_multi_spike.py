@@ -136,5 +136,5 @@ def test_wrong_use(kind: type, wrong: Any, error: type[Exception], match: str) -
 
 def test_a_layer_for_single_spikes_says_what_it_wants() -> None:
     layer = bh.nn.LIFLayer(2, tau=10 * u.ms, spk_fun=StepPWL())
-    with pytest.raises(TypeError, match="belongs into ALIFLayer or CubaLIFLayer"):
+    with pytest.raises(TypeError, match="Use it with ALIFLayer or CubaLIFLayer"):
         layer(jnp.ones(2) * u.mV)
