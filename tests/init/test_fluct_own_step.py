@@ -288,7 +288,7 @@ class Remembers(Net):
     ("kind", "message"),
     [
         (Remembers, "the step writes the plain attribute last of Remembers, .* Make it a brainstate.HiddenState"),
-        (WrittenFromOutside, "the step writes the states of the LIFLayer of the pair of l1 from outside"),
+        (WrittenFromOutside, "the states of the LIFLayer of the pair of l1 are written by other code in the step"),
         (Named, "the LIFSynapse of the pair of l2 is called with several or with named arguments"),
         (Shared, "s[23] shares its weight with another synapse"),
         (Twice, r"the LIFSynapse of the pair of l2 is called 2 times in a step \(expected once\)"),
@@ -296,7 +296,7 @@ class Remembers(Net):
         (Unreached, "the output of the LIFSynapse paired with l2 does not reach it"),
         (InALoop, "a module is called inside a loop or a compiled function within the step"),
         (Overdriven, r"without its weights 100 unit\(s\) of layer 2 are at"),
-        (Stateful, r"between the LIFSynapse and l2 lies a state that the step writes \(HiddenState\)"),
+        (Stateful, r"the step writes a state \(HiddenState\) between the LIFSynapse and l2"),
     ],
 )
 def test_what_cannot_start_right_is_refused_by_name_and_left_as_it_was(kind: type, message: str, x: np.ndarray) -> None:

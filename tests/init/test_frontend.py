@@ -141,7 +141,7 @@ def test_channel_that_no_gain_can_help_is_told_so() -> None:
     told = messages(net, x)
     assert len(told) == 1
     assert "channel(s) 2 end at 0.0 Hz (target 50.0 Hz) even at the weight limit 0.9" in told[0]
-    assert "an input 1024 times as strong gives 20.0 Hz: it drives in too few steps" in told[0]
+    assert "an input 1024 times as strong gives 20.0 Hz, because it is active in too few steps" in told[0]
 
 
 def test_regular_input_can_make_the_rate_jump_past_the_target() -> None:

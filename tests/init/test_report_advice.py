@@ -321,7 +321,7 @@ def test_recurrent_share_that_is_missed_is_told(fluct_run: Callable, poisson: Ca
     assert (len(told) == 1) == (not 0.35 <= run.layer.share_RC <= 1)
     assert len(told) == 1
     assert "of the variance where alpha=0.3 asks for 0.7; the layer fires at" in told[0]
-    assert "use an alpha nearer to 1 or a smaller xi_target" in told[0]
+    assert "Use an alpha nearer to 1 or a smaller xi_target" in told[0]
 
 
 def test_neurons_that_hardly_leak_are_told_at_the_callers_line(

@@ -62,7 +62,7 @@ def execute(function: Callable, compiled: bool) -> object:
 @pytest.mark.parametrize(("kind", "bad"), [("lif", np.nan), ("one layer", np.inf)])
 def test_the_first_state_and_step_are_named(make_net, make_input, kind: str, bad: float, compiled: bool) -> None:
     net, xs = SpoiltInput(make_net(kind), at=7, bad=bad), make_input(15)
-    with pytest.raises(ERRORS, match=r"rollout: net.hidden.V is not finite from step 7 on; look at the input"):
+    with pytest.raises(ERRORS, match=r"rollout: net.hidden.V is not finite from step 7 on. Check the input"):
         execute(lambda: bh.rollout(net, xs, check_finite=True)[0], compiled)
 
 
