@@ -1,4 +1,4 @@
-"""Initialisers that look at the data and at the hardware."""
+"""Initialisers that use the data and the limits of the hardware."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ __all__ = [
 
 _HOME = {"frontend_init": "frontend", "kaiming_init": "baselines"}
 
-if not TYPE_CHECKING:  # as at the top level: a type checker reads the imports above
+if not TYPE_CHECKING:  # type checkers read the imports above; at run time the two are imported on first use
 
     def __getattr__(name: str) -> Any:
         """Import the other initialisers when they are first used."""

@@ -1,4 +1,4 @@
-"""Baselines: weights by the rules of ordinary networks, which use neither threshold nor time constant."""
+"""Baseline initialisers: rules of ordinary networks, which use neither threshold nor time constant."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def kaiming_init(
     *,
     key: jax.Array | int = 0,
 ) -> None:
-    """Draw the weights of every dense pair by an ordinary rule, in place: the baseline for :func:`fluct_init`.
+    """Draw the weights of every dense pair by an ordinary rule, in place: a baseline for :func:`fluct_init`.
 
-    The same pairs get weights as in ``fluct_init(net, ..., families="any")``, recurrent ones too. Where weights are
-    voltages, the rule's numbers are thresholds: the mean of the layer's ``V_th`` times what the rule gives.
+    It draws the same weights as ``fluct_init(net, ..., families="any")``, including recurrent ones. If weights are
+    voltages, the numbers of the rule are multiplied by the mean ``V_th`` of the layer.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network.
     initializer : callable, optional
-        A braintools initializer, called with ``(n_in, n_out)`` and ``rng``; dimensionless. Default
+        A braintools initializer, called with ``(n_in, n_out)`` and ``rng``; it returns dimensionless numbers. Default
         ``braintools.init.KaimingNormal()``: variance 2 over the number of inputs.
     key : jax.Array or int, optional
         Source of the random numbers. Default 0; the same key gives the same weights.
@@ -42,9 +42,8 @@ def kaiming_init(
     Raises
     ------
     ValueError
-        If there is no dense pair, chip families are mixed, the initializer gives something else than finite numbers of
-        that shape, or recurrent weights have a transform that cannot give what was drawn. The weights are then as
-        before.
+        If there is no dense pair, chip families are mixed, the initializer does not return finite numbers of that
+        shape, or the transform of recurrent weights cannot represent the drawn values. The weights are then unchanged.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Data of an initialisation: batches of every kind of loader, and which of their steps are padding."""
+"""Batches of data from any loader, and detection of their padding."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from brainhw import _arguments
 
 __all__ = ["Data", "take_batches", "take_data"]
 
-_PADDED = 0.1  # share of all steps from which padding is left out
-_LONGER = 2  # times the longest other pause that a pause at the end of a recording must last to be padding
-_LEAST_PAUSE = 5  # steps: a shorter one tells nothing
-_LEAST_HEARD = 5  # other steps: where a few spikes are all that there is, long pauses are chance
-_SMOOTH = 0.3  # by which recordings resemble their neighbours more than steps do, where axes are swapped
+_PADDED = 0.1  # ignore padding below this share of all steps
+_LONGER = 2  # padding must last longer than this factor times the longest other pause of the recording
+_LEAST_PAUSE = 5  # in steps; a shorter pause is no evidence of padding
+_LEAST_HEARD = 5  # recordings with fewer active steps have long pauses by chance
+_SMOOTH = 0.3  # if recordings correlate more than steps do, by this difference, the first two axes look swapped
 
 
 class Data(NamedTuple):
-    """Recordings, and which of their steps count."""
+    """Recordings with a mask of their true steps."""
 
     x: np.ndarray  # ``[B, T, ...]``, float32
-    valid: np.ndarray | None  # ``[T, B]``; ``None`` where all of them count
+    valid: np.ndarray | None  # ``[T, B]``, False for padding; ``None`` if all steps count
 
 
 def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None, call: str) -> np.ndarray:
-    """Return the first batches as one array ``[B, T, ...]`` of float32; fewer if the loader ends before.
+    """Return the first batches as one float32 array ``[B, T, ...]``, or fewer if the loader ends earlier.
 
     ``n_in`` is the number of channels of a step; ``None`` for any shape, such as an image ``[H, W, C]``.
     """
@@ -35,10 +35,10 @@ def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None,
 
 
 def take_data(dataloader: Iterable[Any], n_batches: Any, lengths: Any, *, call: str) -> Data:
-    """Return the first batches as :func:`take_batches` does, with the steps that count.
+    """Return the first batches as :func:`take_batches` does, with a mask of the steps that count.
 
-    Those are the first steps of each recording, as many as ``lengths`` says; without it the lengths that batches bring,
-    as a ``Split`` does; otherwise padding is looked for, left out and warned of.
+    The first ``lengths`` steps of each recording count. Without ``lengths``, those of the batches are used, as a
+    ``Split`` has them. Otherwise padding is detected and left out, with a warning.
     """
     x, brought = _taken(dataloader, n_batches, None, call)
     steps = np.arange(x.shape[1])[:, None]
@@ -58,7 +58,7 @@ def take_data(dataloader: Iterable[Any], n_batches: Any, lengths: Any, *, call: 
 def _taken(dataloader: Any, n_batches: Any, n_in: int | None, call: str) -> tuple[np.ndarray, np.ndarray | None]:
     wanted = _arguments.positive_int(n_batches, call=call, name="n_batches")
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it looks at data and weights, which jit hides; call it outside of jit, before it.")
+        raise RuntimeError(f"{call}: it reads data and weights, which jit hides. Call it outside of jit, before it.")
     try:
         batches = iter(dataloader)
     except TypeError:
@@ -68,7 +68,7 @@ def _taken(dataloader: Any, n_batches: Any, n_in: int | None, call: str) -> tupl
         ) from None
     taken, lengths = [], []
     for batch in batches:
-        # By its attributes: data sets are built on this package, not the other way round.
+        # Recognise a Split by its attributes, so that this package need not import brainhw.data.
         is_split = all(hasattr(batch, name) for name in ("x", "y", "lengths"))
         taken.append(_checked_batch(batch.x if is_split else batch, n_in, call))
         lengths.append(np.asarray(batch.lengths) if is_split else np.full(len(taken[-1]), taken[-1].shape[1]))
@@ -93,7 +93,7 @@ def _checked_batch(batch: Any, n_in: int | None, call: str) -> np.ndarray:
         raise ValueError(f"{call}: a batch must hold at least one sample and one step; got shape {array.shape}.")
     if n_in is not None:
         _arguments.check_last_axis(array, n_in, call=call, name="a batch", ndims=(3,))
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is named
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and fail the check below
         array = array.astype(np.float32)
     _arguments.check_finite(array, call=call, name="a batch")
     return array
@@ -116,7 +116,7 @@ def _checked_lengths(lengths: Any, x: np.ndarray, call: str) -> np.ndarray:
 
 
 def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first step of each recording that counts, and the one after the last; warn where some do not."""
+    """Return the first true step and the end of each recording; warn if steps are left out as padding."""
     n, length = x.shape[:2]
     flat = x.reshape(n, length, -1)
     first, last = np.zeros(n, int), np.full(n, length)
@@ -137,20 +137,20 @@ def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _padding(flat: np.ndarray) -> np.ndarray:
-    """Return the steps of padding at the end of each recording ``[B, T, n]``; zeros where there is hardly any."""
+    """Return the padded steps at the end of each recording ``[B, T, n]``; zeros if there is hardly any padding."""
     n, length = flat.shape[:2]
     none = np.zeros(n, int)
-    # One value pads all recordings. Zero, or what a scaling made of it.
+    # One value pads all recordings: zero, or the result of scaling zero.
     same_as_last = (flat[:, -1:] == flat).all(axis=2)
     pad = flat[int(np.argmax(_run(same_as_last))), -1]
     quiet = same_as_last & (flat[:, -1:] == pad).all(axis=2)
     tail = _run(quiet)
-    tail[tail == length] = 0  # nothing but quiet: no recording that was padded
+    tail[tail == length] = 0  # a constant recording is empty, not padded
     pause = np.array([_longest(row[: length - end]) for row, end in zip(quiet, tail, strict=True)])
     few = np.sum(~quiet, axis=1) < _LEAST_HEARD
     tail[(tail <= _LONGER * pause) | (tail < _LEAST_PAUSE) | few] = 0
     if np.any(pad) and np.unique(tail[tail > 0]).size < 2:
-        return none  # a stimulus that stays on ends alike in all recordings
+        return none  # a constant stimulus lasts to the same end in all recordings
     return tail if tail.sum() > _PADDED * n * length else none
 
 
@@ -166,13 +166,13 @@ def _longest(quiet: np.ndarray) -> int:
 
 
 def _check_axes(x: np.ndarray, call: str) -> None:
-    """Raise where the first axis is padded like time, warn where it is smooth and the second axis is not."""
+    """Raise if the first axis is padded like time; warn if data are smooth along it and not along the second axis."""
     n, length = x.shape[:2]
     if min(n, length) < 3:
         return
     steps_first = x.reshape(n, length, -1).swapaxes(0, 1)
     padded = _padding(steps_first)
-    # Tails of one length would be the same few empty recordings in every step.
+    # Tails of equal length may be the same few empty recordings in every step.
     if np.unique(padded).size > 2 and not _padding(x.reshape(n, length, -1)).any():
         raise ValueError(
             f"{call}: a batch must have shape [B, T, ...]; got shape {x.shape}, where the first axis looks like time: "

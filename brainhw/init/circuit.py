@@ -1,4 +1,4 @@
-"""A synapse and its layer as functions of their weights, and their membranes and spikes on the data."""
+"""A (synapse, layer) pair as a function of its weights, and statistics of its membranes and spikes on data."""
 
 from __future__ import annotations
 
@@ -23,57 +23,57 @@ from brainhw.transform.trace import StepTrace
 
 __all__ = ["Circuit", "Measured", "Meter", "WiredCircuit", "settled"]
 
-_SAMPLES = 200_000  # membrane values kept for a histogram
+_SAMPLES = 200_000  # number of membrane values that are kept for a histogram
 
 
 class Circuit:
     """A ``(synapse, layer)`` pair as a function of its weights.
 
-    Here the layer takes exactly what the synapse gives; :class:`WiredCircuit` serves all other pairs.
+    Here the layer's input is the synapse's output; :class:`WiredCircuit` covers all other pairs.
     Weights are plain numbers in the unit of the synapse's slot, as ``[n_in, n_columns]``: one row per input and one
-    column per target, or per output channel of a convolution. ``weight_step`` is the distance of the levels that the
-    weights are rounded to, or ``None``. A neuron with ``S`` synapses has ``S`` neighbouring columns. A *unit* is what
-    gets a mean and a spread of its own: here one neuron. Methods that take weights leave them in the network.
+    column per target, or per output channel of a convolution. ``weight_step`` is the step of the grid that the
+    weights are rounded to, or ``None``. A neuron with ``S`` synapses has ``S`` neighbouring columns. Each *unit* has
+    its own mean and spread of weights; here a unit is one neuron. Methods that take weights leave them in the network.
     """
 
     positions = 1.0  # neurons per unit
-    without_input = 0  # units that get no input on the data
-    valid: np.ndarray | None = None  # steps of the data that count, ``[T, B]``; ``None`` for all
+    without_input = 0  # units without any input on the data
+    valid: np.ndarray | None = None  # true steps of the data, ``[T, B]``; ``None`` if all count
 
     def __init__(self, synapse: Any, layer: Any) -> None:
         self.synapse, self.layer = synapse, layer
         found = weight_slot_of(synapse)
-        assert found is not None  # discovery takes no other
+        assert found is not None  # discovery returns only synapses with a weight slot
         assert found.out_axis is not None
         self.slot, self._axis = found, found.out_axis
         slot = layer.recurrent_slot() if fulfils(layer, Recurrent, call="fluct_init") else None
-        # A frozen weight is a choice of the user, such as a trained body under a new head: it stays.
+        # The user froze a weight on purpose, for example a trained body under a new head, so it stays.
         self._recurrent = slot if slot is not None and slot.learnt else None
-        # Numpy would pull the weights off their device; only the shape is needed.
+        # Only the shape is needed. Converting the weights to numpy would copy them off their device.
         self._shape = np.moveaxis(np.empty(np.shape(self.slot.value), bool), self._axis, -1).shape
         self.n_in, self.n_columns = math.prod(self._shape[:-1]), self._shape[-1]
         self.n_neurons = math.prod(layer.out_size)
-        # Current-based neurons take one input per synapse, neuron by neuron.
+        # Current-based neurons have one input per synapse, grouped by neuron.
         self.layer_synapses = math.prod(layer.in_size) // self.n_neurons
         self.n_units = self.n_neurons
         self.n_synapses = self.layer_synapses
         self.chip = getattr(layer, "chip", None)
-        # Kept, because a search goes without the grid.
+        # Store the step now, because `smooth` hides the grid during a search.
         self.weight_step: float | None = None if self.slot.grid is None else self.slot.grid.step
 
     @property
     def family(self) -> str:
-        """Short name of the kind of neuron, as printed."""
+        """Name of the neuron type, as printed."""
         return self.chip.name if self.chip is not None else type(self.layer).__name__.removesuffix("Layer")
 
     @property
     def weight_limit(self) -> float:
-        """Largest weight that the hardware takes; infinite without a range."""
+        """Largest absolute weight of the hardware; infinite without a limit."""
         return self.slot.limit
 
     @property
     def neutral_weight(self) -> float:
-        """Weight that moves no charge, to first order: zero, unless a measured curve has a charge at weight zero."""
+        """Weight that moves no charge, to first order. It is zero unless a measured curve has charge at weight zero."""
         charge = getattr(self.chip, "charge", None)
         if not isinstance(charge, TabulatedCharge):
             return 0.0
@@ -82,49 +82,49 @@ class Circuit:
 
     @property
     def has_weight_limit(self) -> bool:
-        """Whether the hardware limits the weights: those of a chip, or of a foreign synapse with a range."""
+        """Whether the hardware limits the weights: a chip, or a synapse of another package with a range."""
         return bool(np.isfinite(self.weight_limit))
 
     @property
     def remembers_all(self) -> bool:
-        """Whether the response to a spike never fades for good, as that of a fractional neuron."""
+        """Whether the response to a spike never fades completely, as for a fractional neuron."""
         return bool(getattr(self.layer, "never_forgets", False))
 
     @property
     def bends(self) -> bool:
-        """Whether the drive is not proportional to the weight."""
+        """Whether the drive is a nonlinear function of the weight."""
         return self.chip is not None and not isinstance(getattr(self.chip, "charge", None), LinearCharge)
 
     @property
     def clamped(self) -> bool:
-        """Whether the membrane is held at zero or above."""
+        """Whether the membrane is clamped at zero from below."""
         return bool(getattr(self.layer, "clamped", False))
 
     @property
     def is_rounded(self) -> bool:
-        """Whether the network applies other weights than those stored: rounded, or with signs held together."""
+        """Whether the network applies weights that differ from the stored ones, by rounding or by sign annealing."""
         parts = [getattr(module, "effective", None) for module in (self.synapse, self.layer)]
         annealed = any(part is not None and part.sign_alpha is not None for part in parts)
         return annealed or any(slot is not None and slot.grid is not None for slot in (self.slot, self._recurrent))
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether there are recurrent weights to set; frozen ones are left alone."""
+        """Whether there are recurrent weights to draw. Frozen ones do not count."""
         return self._recurrent is not None
 
     @property
     def weight(self) -> jax.Array:
-        """The present weights, ``[n_in, n_columns]``."""
+        """Current weights, ``[n_in, n_columns]``."""
         value = jnp.asarray(self.slot.value)
         return value if value.shape == self._shape == (self.n_in, self.n_columns) else self._as_matrix(value)
 
     @property
     def recurrent(self) -> jax.Array | None:
-        """The present recurrent weights, ``[n_neurons, n_neurons * S]``, or ``None``."""
+        """Current recurrent weights, ``[n_neurons, n_neurons * S]``, or ``None``."""
         return None if self._recurrent is None else self._recurrent.value
 
     def applied(self) -> tuple[jax.Array, jax.Array | None]:
-        """Return the present weights as their grids round them, in the shapes of the parameters."""
+        """Return the current weights after rounding to their grids, in the shapes of the parameters."""
 
         def rounded(slot: Slot) -> jax.Array:
             return slot.value if slot.grid is None else slot.grid.quantize(slot.value, None)
@@ -143,7 +143,7 @@ class Circuit:
             self._recurrent.write(recurrent)
 
     def check_recurrent(self, wanted: jax.Array | None, *, call: str) -> None:
-        """Raise if recurrent weights were stored that the transform of their parameter cannot give."""
+        """Raise if the transform of the recurrent parameter cannot represent the weights that were stored."""
         transform = None if self._recurrent is None else getattr(self._recurrent.parameter, "t", None)
         if wanted is None or transform is None:
             return
@@ -151,19 +151,19 @@ class Circuit:
         if not np.allclose(held, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max()):
             raise ValueError(
                 f"{call}: w_rec has the transform {type(transform).__name__}, which cannot give the weights "
-                f"drawn for it, from {wanted.min():.3g} to {wanted.max():.3g} mV; use one that gives both signs and "
-                "this range, or freeze the weights with brainstate.nn.Const."
+                f"drawn for it (from {wanted.min():.3g} to {wanted.max():.3g} mV). Use a transform that covers both "
+                "signs and this range, or freeze the weights with brainstate.nn.Const."
             )
 
     def drive(self, weight: jax.Array, xs: Any) -> u.Quantity:
-        """Return what inputs ``[T, B, *in]`` bring to the layer, ``[T, B, *layer.in_size]``, volts or charge."""
+        """Return the drive of the layer for inputs ``[T, B, *in]``, ``[T, B, *layer.in_size]`` in volt or charge."""
         self._write(weight)
         _prepare(self.synapse)
         return self.synapse.update(xs)
 
     def probe(self, weight: float) -> float:
-        """Return what the synapse gives for one spike at one input, all weights being equal."""
-        # Built by numpy: jax would compile each of these steps anew for every size of a layer.
+        """Return the drive of one spike at one input if all weights are equal to ``weight``."""
+        # Build the spike in numpy: jax would compile each of these operations again for every layer size.
         one_spike = jnp.asarray(np.eye(1, self.n_in)[None])
         return float(np.asarray(u.get_mantissa(self.drive(self._full(weight), one_spike)))[0, 0, 0])
 
@@ -172,20 +172,20 @@ class Circuit:
         return u.get_unit(self.drive(self.weight, jnp.asarray(np.zeros((1, 1, self.n_in)))))
 
     def reach(self) -> Any:
-        """Return what one unit of the synapse's output becomes at each input of the layer: 1 if nothing is between."""
+        """Return the gain from the synapse's output to each input of the layer; 1 if nothing lies between."""
         return 1.0
 
     def driven(self, weight: jax.Array, xs: Any) -> tuple[u.Quantity, jax.Array]:
-        """Return the drive of inputs and the membranes that it makes, in mV ``[T, B, n_neurons]``.
+        """Return the drive and the sub-threshold membranes in mV ``[T, B, n_neurons]``.
 
-        No spike, reset or clamp.
+        Spikes, reset and clamp are left out.
         """
         drive = self.drive(weight, xs)
         _prepare(self.layer)
         return drive, self.membrane(drive)
 
     def membrane(self, drive: u.Quantity, spikes: jax.Array | None = None) -> jax.Array:
-        """Return the membranes in mV, ``[T, B, n_neurons]``, given the drive and spikes that come back a step later."""
+        """Return the membranes in mV, ``[T, B, n_neurons]``, for a drive and optional recurrent spikes."""
         if spikes is not None:
             # A spike reaches its layer one step later: the recurrent term of the step is s_{t-1} W_rec.
             before = jnp.concatenate([jnp.zeros_like(spikes[:1]), spikes[:-1]])
@@ -193,18 +193,18 @@ class Circuit:
         return self._by_neuron(self.layer.subthreshold(drive).mantissa)
 
     def run(self, weight: jax.Array, recurrent: jax.Array | None, xs: Any) -> jax.Array:
-        """Return the spikes ``[T, B, n_neurons]`` of the real layer, from rest."""
+        """Return the spikes ``[T, B, n_neurons]`` of the real layer, starting at rest."""
         self.store(weight, recurrent)
         drive = self.drive(weight, xs)
         _prepare(self.layer)
         self.layer.reset_state(drive.shape[1])
-        # The search runs the layer some twenty times: the fast path is worth a second way through it.
+        # A search runs the layer about twenty times, so the fast path is worth its own compilation.
         if runs_whole_sequence(self.layer, call="fluct_init") and self.layer.gains_from_sequence():
             return self._by_neuron(self.layer.update_sequence(drive))
         return self._by_neuron(brainstate.transform.for_loop(self.layer.update, drive))
 
     def moved(self, drive: Any, sd: jax.Array) -> jax.Array:
-        """Return deviations of membranes ``[n_neurons]``, zero where the drive ``[T, B, *in]`` never changes."""
+        """Return ``sd`` ``[n_neurons]``, with zeros where the drive ``[T, B, *in]`` is constant."""
         return sd
 
     def total(self, counts: np.ndarray) -> np.ndarray:
@@ -212,22 +212,22 @@ class Circuit:
         return counts
 
     def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the median over the neurons of each unit, those that are NaN left out."""
+        """Return the median over the neurons of each unit. NaN values are ignored."""
         return of_neurons
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
-        """Return for each column the value of its unit."""
+        """Return the value of its unit for each column."""
         return np.repeat(of_units, self.n_synapses)
 
     def any_of_unit(self, of_columns: np.ndarray) -> np.ndarray:
-        """Return for each unit whether something holds for any of its columns."""
+        """Return for each unit whether any of its columns is True."""
         return of_columns.reshape(-1, self.n_synapses).any(axis=1)
 
     @contextlib.contextmanager
     def smooth(self) -> Iterator[None]:
-        """Switch noise, sign annealing and the rounding of weights off while the block runs.
+        """Switch off noise, sign annealing and weight rounding while the block runs.
 
-        A search must see the same layer each time, and what a small weight does.
+        A search needs the same layer in each run, and rounding would hide the effect of small weights.
         """
         with contextlib.ExitStack() as stack:
             for module in (self.synapse, self.layer):
@@ -251,10 +251,11 @@ class Circuit:
 
 
 class WiredCircuit(Circuit):
-    """A pair with something between synapse and layer, or whose weights serve many neurons.
+    """A pair with other operations between synapse and layer, or with weights shared by several neurons.
 
-    Its input is ``(given, sources)``: what the synapse takes and what else the drive is made of, each ``[T, B, ...]``.
-    Neurons that the same columns of the weight reach form a unit: the positions of an output channel, or one neuron.
+    Its input is ``(given, sources)``: the input of the synapse, and all other values that the drive depends on, each
+    ``[T, B, ...]``. A unit is the set of neurons that the same weight columns reach: the positions of an output
+    channel, or one neuron.
     """
 
     def __init__(
@@ -275,19 +276,19 @@ class WiredCircuit(Circuit):
         given, sources = xs
         self._write(weight)
         _prepare(self.synapse)
-        # All steps at once, since a synapse holds no state: one large product instead of T small ones.
+        # Synapses have no state, so process all steps at once: one large matrix product instead of T small ones.
         n_steps, n_samples = jax.tree.leaves(given)[0].shape[:2]
-        # Modules of other packages may take one batch axis only.
+        # Fold time into the batch, because modules of other packages may accept only one batch axis.
         folded = jax.tree.map(lambda a: a.reshape(n_steps * n_samples, *a.shape[2:]), given)
         gave = self.synapse.update(folded)
         gave = jax.tree.map(lambda a: a.reshape(n_steps, n_samples, *a.shape[1:]), gave)
         return jax.vmap(self._linked)(gave, sources)
 
     def probe(self, weight: float) -> float:
-        """Return what the synapse gives for one spike at one input, all weights being equal."""
+        """Return the drive of one spike at one input if all weights are equal to ``weight``."""
         like = self.given.likes[0]
         spike = np.zeros((1, *like.shape[1:]))
-        # In the middle, where a convolution sees it with its whole kernel.
+        # Place the spike in the middle, so that the whole kernel of a convolution covers it.
         spike[(0, *(size // 2 for size in like.shape[1:]))] = 1
         given = self.given.holding([jnp.asarray(spike, like.dtype)])
         self._write(self._full(weight))
@@ -300,14 +301,15 @@ class WiredCircuit(Circuit):
         return self.target.unit
 
     def reach(self) -> Any:
-        """Return what one unit of the synapse's output becomes at each input of the layer."""
+        """Return the gain from the synapse's output to each input of the layer."""
         return np.repeat(self._gain, self.layer_synapses)
 
     def rates(self, given: jax.Array) -> np.ndarray:
-        """Return the mean of the synapse's output per unit of each row of the weight, ``[n_in]``.
+        """Return the mean output of the synapse per unit of weight in each row, ``[n_in]``.
 
-        The inputs are ``[T, B, ...]``. The gradient of the mean output holds for every synapse that is linear in its
-        weight, padding included. Divided by the drive of one spike per unit weight it is the mean input of each row.
+        The inputs ``given`` are ``[T, B, ...]``. The result is the gradient of the mean output, which is exact for
+        every synapse that is linear in its weight, padding included. Divided by the drive of one spike per unit weight
+        it gives the mean input of each row.
         """
         held = self.slot.value
 
@@ -331,7 +333,7 @@ class WiredCircuit(Circuit):
         return self.link(*(gave if ours else next(rest) for ours in self._slots))
 
     def _label(self, call: str) -> None:
-        """Group neurons and columns that depend on each other into units."""
+        """Group the neurons and columns that depend on each other into units."""
         like = self.gave.likes[0]
         n = self.n_neurons
         others = [
@@ -341,7 +343,7 @@ class WiredCircuit(Circuit):
         ]
 
         def moved(column: jax.Array, size: float) -> jax.Array:
-            # The targets of a column are along the last axis: brainstate and this package put channels last.
+            # The targets of a column lie along the last axis: brainstate and this package put channels last.
             hot = jnp.zeros(like.shape, like.dtype).reshape(*like.shape[:-1], -1)
             hot = hot + size * (jnp.arange(like.shape[-1]) == column)
             drive = u.get_mantissa(self._linked(self.gave.holding([hot]), others))[0]
@@ -359,8 +361,8 @@ class WiredCircuit(Circuit):
         reached = np.asarray(brainstate.transform.jit(all_columns)(0))
         touches = np.abs(reached) > 0
         self._gain = np.where(touches.any(axis=0), np.abs(reached).max(axis=0), 0.0)
-        # Max pooling and grouped channels join columns and neurons in ways that no shape tells: the connected parts of
-        # the bipartite graph of columns and neurons are the groups whose weights can be scaled by one number.
+        # Max pooling and grouped channels connect columns and neurons in ways that shapes do not show. The weights of a
+        # connected component of the bipartite graph of columns and neurons can be scaled by one common factor.
         column, neuron = np.nonzero(touches)
         nodes = self.n_columns + n
         graph = csr_array((np.ones(len(column)), (column, self.n_columns + neuron)), shape=(nodes, nodes))
@@ -372,8 +374,9 @@ class WiredCircuit(Circuit):
         sizes = np.bincount(self.of_column)
         if np.any(sizes != sizes[0]) or np.any(np.diff(self.of_column) < 0):
             raise ValueError(
-                f"{call}: what lies between the {type(self.synapse).__name__} and its layer mixes some of its columns "
-                "and not others, so no spread can be found for each. Leave the pair out of net.layer_pairs."
+                f"{call}: an operation between the {type(self.synapse).__name__} and its layer mixes some weight "
+                "columns but not others, so their spreads cannot be found one by one. Leave the pair out of "
+                "net.layer_pairs."
             )
         self.n_units, self.n_synapses = len(units), int(sizes[0])
         counted = np.bincount(self.of_neuron[self.of_neuron >= 0], minlength=self.n_units)
@@ -381,22 +384,22 @@ class WiredCircuit(Circuit):
         self._fed = self._served
         if not self._served.any():
             raise ValueError(
-                f"{call}: what lies between the {type(self.synapse).__name__} and its layer gives the same whatever "
-                "the weights, if all recordings are alike; a normalisation over the batch, such as BatchNorm with "
-                "fit=True, does that. Call it inside brainstate.environ.context(fit=False)."
+                f"{call}: the operations between the {type(self.synapse).__name__} and its layer give the same output "
+                "for all weights if all recordings are equal. A normalisation over the batch does that, such as "
+                "BatchNorm with fit=True. Call it inside brainstate.environ.context(fit=False)."
             )
         self.positions = float(counted[self._served].mean())
         self._size = np.maximum(counted, 1)
         if self.is_recurrent and (self.n_units != n or not self._served.all()):
             raise ValueError(
                 f"{call}: {type(self.layer).__name__} is recurrent and shares incoming weights between its neurons, "
-                "which has no start. Freeze the recurrent weights or use a layer without."
+                "which is unsupported. Freeze the recurrent weights or use a layer without recurrence."
             )
 
     def moved(self, drive: Any, sd: jax.Array) -> jax.Array:
-        """Return deviations of membranes ``[n_neurons]``, zero where the drive ``[T, B, *in]`` never changes."""
-        # A constant drive, as of a bias at the empty border of an image, leaves a membrane that only rises: its
-        # deviation would be the rest of that rise.
+        """Return ``sd`` ``[n_neurons]``, with zeros where the drive ``[T, B, *in]`` is constant."""
+        # A constant drive, such as a bias at the empty border of an image, only lets the membrane rise. Its standard
+        # deviation would measure the end of that rise, not a fluctuation.
         numbers = u.get_mantissa(drive)
         if self.valid is not None:
             shown = self.valid.reshape(*self.valid.shape, *(1,) * (numbers.ndim - 2))
@@ -405,28 +408,28 @@ class WiredCircuit(Circuit):
         return jnp.where(changes.reshape(self.n_neurons, -1).any(axis=1), sd, 0.0)
 
     def _filled(self, of_units: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Give columns that reach no neuron the mean of the others: their weights do nothing, but are not NaN."""
+        """Give unknown units the mean of the others: their weights have no effect but must be finite."""
         return np.where(known, of_units, of_units[known].mean() if known.any() else 0.0)
 
     def leave_out(self, moves: np.ndarray) -> None:
-        """Leave out units of which no neuron gets any input: ``moves`` is ``[n_neurons]``.
+        """Exclude units without any input from the count of silent units. ``moves`` is ``[n_neurons]``.
 
-        They do not count as silent, for no weight could wake them.
+        No weight could wake them.
         """
         ours = self.of_neuron >= 0
         self._fed = np.bincount(self.of_neuron[ours], moves[ours], self.n_units) > 0
         self.without_input = int(np.sum(self._served & ~self._fed))
 
     def total(self, counts: np.ndarray) -> np.ndarray:
-        """Return the spikes of each unit; of one without a neuron, or without input, those of the others."""
+        """Return the spikes of each unit. A unit without neurons or input gets the mean of the others."""
         ours = self.of_neuron >= 0
         return self._filled(np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._served & self._fed)
 
     def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the median over the neurons of each unit, those that are NaN left out."""
+        """Return the median over the neurons of each unit. NaN values are ignored."""
         ours = (self.of_neuron >= 0) & ~np.isnan(of_neurons)
         values, units = of_neurons[ours], self.of_neuron[ours]
-        # Sorted by unit and value, so that the median of each unit is found without a loop over units.
+        # Sort by unit and value: the medians then follow by indexing, without a loop over units.
         ordered = values[np.lexsort((values, units))]
         size = np.bincount(units, minlength=self.n_units)
         if not len(ordered):
@@ -436,7 +439,7 @@ class WiredCircuit(Circuit):
         return self._filled(0.5 * (low + high), size > 0)
 
     def by_column(self, of_inputs: np.ndarray) -> np.ndarray:
-        """Return the mean over what each column reaches, ``[L, n_columns]``, of values per input of the layer."""
+        """Average values per layer input over the neurons that each column reaches, ``[L, n_columns]``."""
         per_neuron = of_inputs.reshape(len(of_inputs), self.n_neurons, -1).mean(axis=2)
         ours = np.zeros((self.n_neurons, self.n_units))
         reached = np.flatnonzero(self.of_neuron >= 0)
@@ -445,12 +448,12 @@ class WiredCircuit(Circuit):
         return (per_neuron @ ours)[:, self.of_column]
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
-        """Return for each column the value of its unit."""
+        """Return the value of its unit for each column."""
         return of_units[self.of_column]
 
 
 def _prepare(module: Any) -> None:
-    """Compute what a module derives from its weights, such as the charges of a chip."""
+    """Recompute what a module derives from its weights, such as the charges of a chip."""
     if fulfils(module, Preparable, call="fluct_init"):
         module.prepare()
 
@@ -461,20 +464,21 @@ class Measured:
 
     mean: np.ndarray
     sd: np.ndarray
-    sd_FF: np.ndarray  # of the part that the feed-forward input makes
-    sd_RC: np.ndarray | None  # of the part that the layer's own spikes bring back
-    sample: np.ndarray  # some of the values, ``[samples, n_neurons]``
+    sd_FF: np.ndarray  # of the response to the feed-forward input
+    sd_RC: np.ndarray | None  # of the response to the layer's own spikes
+    sample: np.ndarray  # some membrane values, ``[samples, n_neurons]``
 
     def xi(self, theta: np.ndarray) -> np.ndarray:
-        """Return the distance to thresholds ``[n]`` in standard deviations, infinite where nothing moves."""
+        """Return the distance to ``theta`` ``[n]`` in standard deviations; infinite for constant membranes."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.sd > 0, (theta - self.mean) / self.sd, np.inf)
 
 
 class Meter:
-    """Runs and measures one pair on one input ``[T, B, n_in]``; compiled once, whatever the weights.
+    """Run and measure one pair on one input ``[T, B, n_in]``. It compiles once for all weights.
 
-    The ``rise`` steps that a membrane takes to rise from rest are left out of the statistics, up to half of the data.
+    The first ``rise`` steps, in which the membranes rise from rest, are left out of the statistics, up to half of the
+    data.
     """
 
     def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:
@@ -485,7 +489,7 @@ class Meter:
         self.n_runs = 0
         self._run = brainstate.transform.jit(circuit.run)
         self._alone = brainstate.transform.jit(self._alone_moments)
-        # Compiled on first use: dense pairs predict this correlation and never ask.
+        # Compiled on first use, because dense pairs predict this correlation and do not measure it.
         self._lag: Any = None
         self._joint = brainstate.transform.jit(self._joint_moments)
 
@@ -501,12 +505,12 @@ class Meter:
         return spikes if self.valid is None else spikes * self.valid[..., None]
 
     def alone(self, weight: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation that the feed-forward input makes, ``[n_neurons]`` in mV."""
+        """Return mean and standard deviation of the response to the feed-forward input, ``[n_neurons]`` in mV."""
         mean, sd, _ = self._alone(weight, self.xs)
         return np.asarray(mean, dtype=float), np.asarray(sd, dtype=float)
 
     def measure(self, weight: jax.Array, recurrent: jax.Array | None, spikes: jax.Array) -> Measured:
-        """Return the statistics of the membranes, given the spikes of :meth:`run`."""
+        """Return the statistics of the membranes for the spikes that :meth:`run` returned."""
         mean, sd_FF, sample = (np.asarray(a, dtype=float) for a in self._alone(weight, self.xs))
         if recurrent is None:
             return Measured(mean, sd_FF, sd_FF, None, sample)
@@ -515,18 +519,18 @@ class Meter:
         return Measured(mean, sd, sd_FF, sd_RC, sample)
 
     def lag_one(self, weight: jax.Array) -> tuple[np.ndarray, float]:
-        """Return the deviation that the input makes, ``[n_neurons]``, and the correlation of one step with the next."""
+        """Return the membranes' standard deviations, ``[n_neurons]`` in mV, and their lag-1 correlation."""
         if self._lag is None:
             self._lag = brainstate.transform.jit(self._lagged)
         sd, later = self._lag(weight, self.xs)
         return np.asarray(sd, dtype=float), float(later)
 
     def peak(self, weight: jax.Array) -> float:
-        """Return the highest value of any membrane, in mV, that the feed-forward input makes."""
+        """Return the highest membrane of any neuron in mV, for the feed-forward input."""
         held = self.circuit.weight
         highest = brainstate.transform.jit(lambda weight, xs: self.circuit.driven(weight, xs)[1].max())
         peak = float(highest(weight, self.xs))
-        self.circuit.store(held, None)  # a trial leaves its weights in the network
+        self.circuit.store(held, None)  # the run has left its trial weights in the network
         return peak
 
     def _lagged(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array]:
@@ -535,12 +539,12 @@ class Meter:
         off = trace[self.first :] - flat.mean(axis=0)
         if self.valid is not None:
             off = off * self.valid[self.first :, :, None]
-        # One number for all neurons: it only sets how often a membrane crosses the threshold by chance.
+        # One number for all neurons suffices: it only sets how often a membrane crosses the threshold by chance.
         later = jnp.mean(off[1:] * off[:-1]) / jnp.maximum(jnp.mean(off**2), 1e-30)
         return self.circuit.moved(drive, flat.std(axis=0)), later
 
     def spread_RC(self, weight: jax.Array, recurrent: jax.Array, spikes: jax.Array) -> np.ndarray:
-        """Return the standard deviation of what the layer's own spikes bring back, ``[n_neurons]`` in mV."""
+        """Return the standard deviation of the response to the layer's own spikes, ``[n_neurons]`` in mV."""
         return np.asarray(self._joint(weight, recurrent, self.xs, spikes)[2], dtype=float)
 
     def _alone_moments(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -549,7 +553,7 @@ class Meter:
         return mean, self.circuit.moved(drive, sd), sample
 
     def _joint_moments(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> tuple:
-        # Both runs get the same spikes, so their difference is exactly what the spikes bring: membranes are linear.
+        # Sub-threshold membranes are linear and both runs get the same spikes, so the difference is their response.
         self.circuit.store(weight, recurrent)
         drive, alone = self.circuit.driven(weight, xs)
         both = self.circuit.membrane(drive, spikes)
@@ -557,16 +561,16 @@ class Meter:
         return mean, sd, self._moments(both - alone)[1], sample
 
     def _moments(self, trace: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return mean and standard deviation of each neuron, and some of the values of membranes ``[T, B, n]``."""
+        """Return mean and standard deviation of each neuron, and a sample of the values, of membranes ``[T, B, n]``."""
         flat, sample = settled(trace, self.first, self.valid)
         return jnp.mean(flat, axis=0), jnp.std(flat, axis=0), sample
 
 
 def first_settled(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
-    """Return the first step that counts: ``rise`` steps from rest are left out, up to half of a typical recording.
+    """Return the first step of the statistics: ``rise`` steps are left out, up to half of a typical recording.
 
-    A membrane that still rises would count its rise as fluctuation. Half at most, and of the true steps ``valid``
-    ``[T, B]`` alone: padding holds no membranes that could be measured instead.
+    A membrane that still rises from rest would count its rise as fluctuation. Padded steps, False in ``valid``
+    ``[T, B]``, do not count towards the length, because they hold no membranes to measure.
     """
     typical = n_steps if valid is None else int(np.median(valid.sum(axis=0)))
     return min(rise, typical // 2)
@@ -575,14 +579,14 @@ def first_settled(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
 def settled(trace: jax.Array, first: int, valid: np.ndarray | None = None) -> tuple[jax.Array, jax.Array]:
     """Return the values of membranes ``[T, B, n]`` after their rise as ``[T * B, n]``, and a sample of them.
 
-    Only those of the steps ``valid``, ``[T, B]``, where it is given.
+    If ``valid`` ``[T, B]`` is given, padded steps are left out.
     """
     risen = trace[first:]
     flat = risen.reshape(-1, risen.shape[-1])
     if valid is not None:
         flat = flat[np.flatnonzero(valid[first:])]
     stride = max(1, flat.size // _SAMPLES)
-    # A stride with no common factor with the batch, so that every sample is met.
+    # The stride must not share a factor with the batch size; otherwise some recordings would never be sampled.
     while stride > 1 and np.gcd(stride, risen.shape[1]) > 1:
         stride += 1
     return flat, flat[::stride]

@@ -39,7 +39,7 @@ from brainhw.transform.reasons import reason_in_words
 __all__ = ["fluct_init", "fluct_report", "nwave_preset"]
 
 _FEEDBACK_ROUNDS = 6
-_SETTLED = 0.05  # relative change of the spreads from round to round at which a loop counts as settled
+_SETTLED = 0.05  # a feedback loop has settled when the spreads change by less than this share from round to round
 
 
 def fluct_init(
@@ -58,31 +58,31 @@ def fluct_init(
     return_report: bool = False,
     lengths: Any = None,
 ) -> FluctReport | None:
-    r"""Put a network into the fluctuation-driven regime, in place, before the first optimisation step.
+    r"""Initialise a network in the fluctuation-driven regime, in place, before training.
 
-    Each membrane is to fluctuate below threshold with
+    The sub-threshold membrane of each neuron then fluctuates below threshold with
 
     .. math:: \xi = (V_{th} - \mu_U)/\sigma_U, \quad \mu_U = n_F\, \mu_W\, \nu\, \bar\epsilon, \quad
               \sigma_U^2 = n_F (\mu_W^2 + \sigma_W^2)\, \nu\, \hat\epsilon
 
     (Rossbroich, Gygax & Zenke 2022, doi 10.48550/arXiv.2206.10226) where :math:`\bar\epsilon, \hat\epsilon` are the
-    integrals of the response and its square, measured on the real layer. Layer after layer, in the order of the
-    network's own step and on what the network itself brings each: weights get the spread that meets the target;
-    neurons that are silent on the data, more than chance explains, get the smallest mean weight, plus 10 %, that
-    wakes them, and the spread that is left. Where something lies between a synapse and its layer, or a convolution
-    shares weights between neurons, measured membranes replace the predicted ones.
+    integrals of the response to one spike and of its square, measured on the real layer. Layers are initialised in the
+    order of the network's own step, each on the input that the network gives it. First, the spread of the weights is
+    set to meet the target. Then neurons that stay silent on the data, more often than chance explains, get the smallest
+    mean weight that wakes them, plus 10 %, and the spread that is left. Measured membranes replace the predicted ones
+    where other operations lie between a synapse and its layer, or where a convolution shares weights between neurons.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Its dense ``(synapse, layer)`` pairs are taken from ``net.layer_pairs`` or discovered in
-        registration order; a frontend from ``net.frontend_stage`` or discovered. (A class that sets ``layer_pairs``
-        should list it in ``graph_invisible_attrs``, else the paths of its states change.)
+        The network. Its dense ``(synapse, layer)`` pairs are ``net.layer_pairs``, or are found in registration order.
+        Its frontend is ``net.frontend_stage``, or is found in the same way. A class that sets ``layer_pairs`` should
+        list it in ``graph_invisible_attrs``; otherwise the paths of its states change.
     dataloader : iterable
-        Batches ``[B, T, ...]`` as the network takes them, ``[B, T, N]`` or images ``[B, T, H, W, C]``, or tuples whose
-        first element is that; torch, numpy or jax arrays.
+        Batches ``[B, T, ...]`` as the network takes them, such as ``[B, T, N]`` or images ``[B, T, H, W, C]``, or
+        tuples whose first element is such a batch; torch, numpy or jax arrays.
     xi_target : float, optional
-        Distance of the mean to threshold in standard deviations. Default 2; 1 to 3 is recommended.
+        Distance from the mean membrane to threshold, in standard deviations. Default 2; 1 to 3 is recommended.
     alpha : float, optional
         Share of the variance that the feed-forward weights carry; recurrent weights take the rest. Default 1.
     n_batches : int, optional
@@ -90,61 +90,63 @@ def fluct_init(
     verbose : bool, optional
         Print a summary. Default True.
     families : {'H1', 'any'}, optional
-        ``'H1'`` (default) serves H1v1 and H1v2 networks and refuses others, as the chip vendor documents. ``'any'``
-        serves every synapse and neuron: LIF, current-based, adaptive and fractional layers, ``Linear`` and ``Conv`` of
-        brainstate, and modules of other packages with a ``weight_slot`` or ``subthreshold``.
+        ``'H1'`` (default) accepts only H1v1 and H1v2 networks, as the chip vendor documents. ``'any'`` accepts every
+        synapse and neuron: LIF, current-based, adaptive and fractional layers, ``Linear`` and ``Conv`` of brainstate,
+        and modules of other packages with a ``weight_slot`` or ``subthreshold``.
     center : bool or 'auto', optional
-        Take the mean input out of every neuron's weights, so that no neuron is silent by the luck of its draw.
-        ``'auto'`` (default) does so where there are enough active inputs.
+        Remove the direction of the mean input from the weights of each neuron, so that random draws do not shift its
+        mean membrane. ``'auto'`` (default) centres if there are enough active inputs.
     moments : {'exact', 'second'}, optional
-        How the variance is predicted: from the filtered input, corrected by what the membranes then do (default), or
-        from its second moment alone, as in the paper. For the vendor's procedure pass ``**nwave_preset()``.
+        Prediction of the variance. ``'exact'`` (default) uses the filtered input and corrects the result with measured
+        membranes. ``'second'`` uses only the second moment of the input, as in the paper. For the vendor's procedure
+        pass ``**nwave_preset()``.
     in_range : bool or 'auto', optional
-        Keep every weight within what the chip takes: the spread is capped at a third of the room that the mean leaves,
-        and the mean raised until the neurons fire. The target is then met only as far as the range allows.
-        ``'auto'`` (default) does so for each layer that meets the target that way, or has up to 8 inputs and wakes, or
-        misses the target in either way. The others are drawn as with ``False``: as the target asks, and a warning says
-        how many weights are out of range. No effect without a chip.
+        ``True`` keeps every weight within the range of the chip: the spread is at most a third of the distance from
+        the mean to the limit, and the mean is raised until the neurons fire. The target is then met only as far as the
+        range allows. ``False`` meets the target, and a warning counts the weights that are out of range. ``'auto'``
+        (default) keeps a layer in range if it then meets its target, or has up to 8 inputs and no silent neurons, or
+        misses its target either way; other layers are drawn as with ``False``. No effect without a chip.
     key : jax.Array or int, optional
         Source of the random numbers. Default 0; the same key gives the same weights.
     return_report : bool, optional
         Return a :class:`FluctReport`. Default False.
     lengths : array, optional
-        True number of steps of each recording of the batches that are used, ``[B]``; what follows is padding and counts
-        nowhere. Batches that are a :class:`brainhw.data.Split` bring their own. By default padding is looked for: long
-        pauses of one value at the ends of recordings are left out, with a warning.
+        True number of steps of each recording in the batches used, ``[B]``; later steps are padding and are ignored.
+        Batches that are a :class:`brainhw.data.Split` carry their lengths. By default padding is detected: long
+        constant ends of recordings are left out, with a warning.
 
     Returns
     -------
     None or FluctReport
-        Nothing, or with ``return_report`` the numbers of every layer.
+        ``None``, or with ``return_report`` the measured numbers of every layer.
 
     Raises
     ------
     ValueError
-        If the families are mixed, there is no dense pair, an argument or the data are out of range, a layer gives
-        no spike for the next one to start from, a bias alone takes neurons to threshold, a module of a pair is
-        called twice or never in a step, two synapses share a weight, a synapse does not reach its layer through the
-        step, or the step keeps values in plain attributes of modules. The weights are then as before.
+        If chip families are mixed, there is no dense pair, an argument or the data are out of range, a layer gives no
+        spikes for the next one, the bias alone drives neurons to threshold, a module of a pair is not called exactly
+        once in a step, two synapses share a weight, a synapse's output does not reach its layer in the step, or the
+        step keeps values in plain attributes of modules. The weights are then unchanged.
     TypeError
         If ``net`` is not a module, ``dataloader`` is not an iterable of arrays, ``key`` is not a key, or
-        ``net.layer_pairs`` or ``net.frontend_stage`` hold something else than pairs of modules.
+        ``net.layer_pairs`` or ``net.frontend_stage`` do not hold pairs of modules.
     RuntimeError
-        If no time step is set, it is called inside ``jit``, or weights near zero bring no charge or are not smooth.
+        If no time step is set, if it is called inside ``jit``, or if the drive is zero or not smooth in weights near
+        zero.
 
     Warns
     -----
     UserWarning
-        For ``xi_target`` below 1 or above 3, weights beyond the chip's range, an exhausted variance budget, neurons
-        that stay silent or fire in most steps, data too short to tell, layers whose spikes pass only as volleys.
+        If ``xi_target`` is below 1 or above 3, weights are out of range, the variance budget is exhausted, neurons
+        stay silent or fire in most steps, the data are too short to judge, or spikes pass a layer only as volleys.
 
     Notes
     -----
-    Measured on the nominal chip and without the neurons' noise. The membrane meant is that of the inputs alone: no
-    spikes, no reset, no after-hyperpolarisation, not held above zero as the chip does. Recurrent weights have zero
-    mean; their spread follows from the rate at which the layer itself fires. Frozen weights stay as they are: recurrent
-    ones in a ``brainstate.nn.Const``, and those of a synapse in a state that is not a ``ParamState``. All other states
-    are left as they were, whatever happens.
+    Everything is measured on the nominal chip and without the neurons' noise. The sub-threshold membrane is the
+    response to the inputs alone: without spikes, reset, after-hyperpolarisation, and the chip's clamp at zero.
+    Recurrent weights have zero mean; their spread follows from the layer's own firing rate. Frozen weights do not
+    change: recurrent weights in a ``brainstate.nn.Const``, and synapse weights in a state that is not a
+    ``ParamState``. All other states are restored, also after an error.
 
     Examples
     --------
@@ -157,7 +159,7 @@ def fluct_init(
     >>> bool((spikes.sum(axis=(0, 1)) > 0).all())
     True
 
-    A network without a chip, and the numbers:
+    A network without a chip, and its report:
 
     >>> net = brainstate.nn.Sequential(bh.nn.LIFSynapse(64, 100), bh.nn.LIFLayer(100, tau=20 * u.ms))
     >>> with brainstate.environ.context(dt=1.0 * u.ms):
@@ -184,7 +186,7 @@ def fluct_init(
     say(f"[fluct_init] ξ={settings.xi} α={settings.alpha} dt={milliseconds}ms (stacked, adaptive µ) [{names}]")
     outcomes: dict[int, InitOutcome] = {}
     with _undisturbed(net, keep_weights=True, call=call):
-        # `prepare_net` refuses weights that are not finite, but these are replaced below in any case.
+        # `prepare_net` refuses weights that are not finite, but these weights are replaced below in any case.
         for number in drawn:
             _make_finite(Circuit(*stages.pairs[number]))
         step = _own_step(net, stages, data, call)
@@ -197,7 +199,7 @@ def fluct_init(
             found = _settle(loop, step, stages, wired, dt, settings, random_key, call)
             for number, (solver, draw, report) in found.items():
                 if report.nu_in.to(u.Hz).mantissa * _seconds(dt) > 0.5 and report.nu_in == report.nu_var:
-                    say("  ν·dt > 0.5: inputs spike in more than half of all steps, so silence says more than a spike")
+                    say("  ν·dt > 0.5: inputs spike in more than half of all steps, so silence is rarer than a spike")
                 say(report.line())
                 if (after := next(following, None)) is not None:
                     say(f"  → ν_{after + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
@@ -221,11 +223,11 @@ def fluct_report(
     families: Families = "any",
     lengths: Any = None,
 ) -> FluctReport:
-    r"""Measure how far below threshold the membranes of a network fluctuate on data; nothing is changed.
+    r"""Measure how far below threshold the membranes of a network fluctuate on data. The network does not change.
 
-    For a network however it was initialised or trained. One run of the network itself on the nominal chip, with its own
-    rounding and without noise: rates are those of :func:`brainhw.rollout`, membranes are what the recorded drives and
-    spikes make. What is measured is described at :func:`fluct_init`.
+    It works for any network, initialised or trained. The network runs once on the nominal chip, with its weight
+    rounding and without noise. Rates are those of :func:`brainhw.rollout`. Membranes are computed from the recorded
+    drives and spikes. See :func:`fluct_init` for the quantities.
 
     Parameters
     ----------
@@ -248,7 +250,7 @@ def fluct_report(
 
     Examples
     --------
-    Kaiming's weights leave the membranes of a chip far from threshold:
+    With Kaiming weights the membranes of a chip stay far from threshold:
 
     >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
     >>> net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(64, 32), bh.nn.H1v2Layer(32, tau=20 * u.ms))
@@ -275,11 +277,11 @@ def fluct_report(
 
 
 def nwave_preset() -> dict[str, Any]:
-    """Return the options with which :func:`fluct_init` does what the chip vendor's ``fluct_init`` is documented to do.
+    """Return the options that make :func:`fluct_init` follow the chip vendor's documented ``fluct_init``.
 
-    The mean weight is searched over weights that are not centred, and the variance comes from the second moment of the
-    input. The search then nearly always ends where no variance is left: neurons driven by their mean, with a spread of
-    a tenth of it. Kept for comparison; the defaults meet the target.
+    The weights are not centred, the variance comes from the second moment of the input, and the mean weight is searched
+    for. This search nearly always ends where the variance budget is exhausted: neurons are then driven by their mean,
+    and the spread is a tenth of it. The preset is kept for comparison; the defaults meet the target.
 
     Returns
     -------
@@ -299,7 +301,7 @@ def _settings(xi_target: Any, alpha: Any, center: Any, moments: Any, in_range: A
     xi = _arguments.number(xi_target, call=call, name="xi_target", positive=True)
     share = _arguments.number(alpha, call=call, name="alpha", positive=True)
     if share > 1:
-        raise ValueError(f"{call}: alpha is a share of the variance, at most 1; got {share:g}.")
+        raise ValueError(f"{call}: alpha is a share of the variance and must be at most 1; got {share:g}.")
     if not (isinstance(center, bool) or (isinstance(center, str) and center == "auto")):
         raise ValueError(f"{call}: center must be True, False or 'auto'; got {_arguments.describe(center)}.")
     basis = _arguments.choice(moments, ("exact", "second"), call=call, name="moments")
@@ -323,7 +325,7 @@ def _make_finite(circuit: Circuit) -> None:
 
 
 def _own_step(net: Any, stages: Stages, data: Data, call: str) -> OwnStep:
-    """Trace the network's step on the data; where it does not take them, say so in the terms of its first stage."""
+    """Trace the network's step on the data. If the data do not fit, raise an error that names the first stage."""
     first, x = (stages.frontend or stages.pairs[0])[0].in_size, data.x
     try:
         return OwnStep(net, x, data.valid, call=call)
@@ -337,9 +339,10 @@ def _own_step(net: Any, stages: Stages, data: Data, call: str) -> OwnStep:
 
 
 def _loops(drawn: list[int], wired: list[Wiring]) -> list[list[int]]:
-    """Return groups of pairs, each after the groups that it depends on.
+    """Return groups of pairs in the order of initialisation.
 
-    Pairs that depend on each other form one group; otherwise the order is that of the step.
+    Each group comes after the groups that it depends on. Pairs that depend on each other form one group. Otherwise the
+    order is that of the step.
     """
     waiting = sorted(drawn, key=lambda number: wired[number].layer)
     loops: list[list[int]] = []
@@ -367,7 +370,7 @@ def _settle(
     key: jax.Array,
     call: str,
 ) -> dict[int, tuple[PairInitializer, Draw, LayerReport]]:
-    """Draw the pairs of a loop until their spreads settle; a pair without feedback once."""
+    """Draw a pair without feedback once; draw a feedback loop until its spreads settle."""
     circuits = {number: _circuit(step, stages, wired, number) for number in loop}
     responses: dict[int, Response] = {}
     feeds_back = wired[loop[0]].feeds_back
@@ -379,13 +382,13 @@ def _settle(
             _check_active(given, number + 1, step, wired, stages, call)
             pair_key = jax.random.fold_in(key, number + 1)
             with circuit.smooth():
-                if number not in responses:  # weights do not change it
+                if number not in responses:  # the response per unit weight does not depend on the weights
                     responses[number] = measure_response(circuit, dt, given.shape[1], call=call)
                 found[number] = _initialise(
                     number + 1, stages, circuit, responses[number], given, xs, settings, pair_key, call
                 )
             _pass_on(step, wired[number], circuit, found[number][1])
-        # What reaches a loop depends on its own spikes: draw again on what the network now brings.
+        # The input of a loop depends on its own spikes, so draw again on the input that the new weights give.
         before = sizes
         sizes = np.concatenate([s for _, d, _ in found.values() for s in (d.sizes.mu_W, d.sizes.sigma_FF)])
         if turn and np.allclose(sizes, before, rtol=_SETTLED, atol=1e-6):
@@ -401,9 +404,9 @@ def _settle(
 
 
 def _circuit(step: OwnStep, stages: Stages, wired: list[Wiring], number: int) -> Circuit:
-    """Return a pair as a function of its weights: the plain one where the layer takes just what the synapse gives."""
+    """Return a pair as a function of its weights: a plain ``Circuit`` if the layer's input is the synapse's output."""
     circuit = Circuit(*stages.pairs[number])
-    in_a_dict = circuit.slot.key is not None  # a weighted module of brainstate, which may have a bias
+    in_a_dict = circuit.slot.key is not None  # a weighted brainstate module, which may also have a bias
     if (
         wired[number].is_direct
         and not in_a_dict
@@ -416,7 +419,7 @@ def _circuit(step: OwnStep, stages: Stages, wired: list[Wiring], number: int) ->
 
 
 def _inputs(step: OwnStep, wiring: Wiring, circuit: Circuit) -> tuple[np.ndarray, Any]:
-    """Return what the network brings to a synapse as ``[B, T, n]``, and the time-major input of the circuit."""
+    """Return the input of a synapse as ``[B, T, n]``, and the time-major input of the circuit."""
     found = [step.without_padding(a) for a in step.values([step.trace.calls[wiring.synapse].given, *wiring.sources])]
     numbers = np.asarray(u.get_mantissa(found[0]))
     given = np.swapaxes(numbers.reshape(*numbers.shape[:2], -1), 0, 1)
@@ -424,7 +427,7 @@ def _inputs(step: OwnStep, wiring: Wiring, circuit: Circuit) -> tuple[np.ndarray
 
 
 def _pass_on(step: OwnStep, wiring: Wiring, circuit: Circuit, draw: Draw) -> None:
-    """Let the next pairs take these spikes, unless the network rounds its weights or feeds back."""
+    """Store the drawn spikes as input of the next pairs, unless the network rounds its weights or feeds back."""
     gave = step.trace.calls[wiring.layer].gave
     if circuit.is_rounded or wiring.feeds_back:
         step.forget()
@@ -447,15 +450,15 @@ def _initialise(
     if driven:
         raise ValueError(
             f"{call}: the bias, added at every step, alone takes {driven} neuron(s) of layer {index} to "
-            f"{response.offset.max():.3g} mV where V_th is {circuit.threshold().min():.3g} mV, so no weight keeps them "
-            "below threshold; lower the bias or raise V_th."
+            f"{response.offset.max():.3g} mV (V_th is {circuit.threshold().min():.3g} mV), so no weights keep them "
+            "below threshold. Lower the bias or raise V_th."
         )
     moments = input_moments(true_steps(given, circuit.valid), response.dt)
     solver, draw = _solve(index, circuit, response, moments, given, xs, settings, key, call)
     if settings.in_range == "auto" and solver.settings.in_range and not _is_enough(solver, draw):
         beyond = dataclasses.replace(settings, in_range=False)
         other, farther = _solve(index, circuit, response, moments, given, xs, beyond, key, call)
-        # Weights that the chip takes are worth more than the target where that is missed either way.
+        # If the target is missed either way, weights in range are better: the chip can hold them.
         if farther.dead < draw.dead or (not solver.has_few_inputs and other.meets_target(farther)):
             other.silent_in_range = draw.dead
             solver, draw = other, farther
@@ -489,7 +492,7 @@ def _initialise(
 
 
 def _is_enough(solver: PairInitializer, draw: Draw) -> bool:
-    """Return whether weights within the range do what is asked; of few inputs no more than that all neurons wake."""
+    """Return whether weights in range suffice: all neurons awake, and with more than a few inputs the target met."""
     return solver.is_awake(draw) and (solver.has_few_inputs or solver.meets_target(draw))
 
 
@@ -516,8 +519,8 @@ def _solve(
         if driven:
             raise ValueError(
                 f"{call}: without its weights {driven} unit(s) of layer {index} are at "
-                f"{solver.response.offset.max():.3g} mV on average where V_th is {circuit.threshold().min():.3g} mV: "
-                "bias, other synapses or skips drive them. Make those weaker or raise V_th."
+                f"{solver.response.offset.max():.3g} mV on average (V_th is {circuit.threshold().min():.3g} mV): "
+                "a bias, other synapses or skip connections drive them. Make those weaker or raise V_th."
             )
     else:
         kind = PairInitializer if circuit.valid is None else PaddedInitializer
@@ -525,7 +528,7 @@ def _solve(
     if not solver.can_fluctuate:
         raise ValueError(
             f"{call}: the input of layer {index} never changes, or with center=True all of its channels move as one, "
-            "so no membrane can fluctuate about its mean; give varied input, or pass moments='second', center=False to "
+            "so no membrane can fluctuate about its mean. Give varied input, or pass moments='second', center=False to "
             "start from the mean."
         )
     return solver, solver.solve()
@@ -534,10 +537,10 @@ def _solve(
 def _report(
     step: OwnStep, stages: Stages, wired: list[Wiring], dt: u.Quantity, outcomes: dict[int, InitOutcome]
 ) -> FluctReport:
-    """Run the network once more and report on each of its pairs."""
+    """Run the network once more and report on each pair."""
     calls = step.trace.calls
-    # One run records everything; what the runs of an initialisation computed is not taken, since rounding is part of
-    # the network.
+    # Record everything in one new run. Values from the initialisation were computed without weight rounding, which is
+    # part of the network.
     wanted = [value for w in wired for value in (calls[w.synapse].given, calls[w.layer].given, calls[w.layer].gave)]
     found = step.record(wanted)
     reports = []
@@ -547,7 +550,7 @@ def _report(
         given = np.asarray(u.get_mantissa(recorded))
         with circuit.smooth():
             response = measure_response(circuit, dt, given.shape[0], call=step.call)
-        step.prepare()  # the response was measured with small weights, and without rounding
+        step.prepare()  # the response was measured with small weights and without rounding, so prepare again
         measured, correlation = observe(circuit, drive, spikes, rise_of(response))
         steps = given.shape[0] * given.shape[1] if step.valid is None else int(step.valid.sum())
         counts = np.asarray(step.without_padding(spikes).sum(axis=(0, 1))).reshape(-1)
@@ -568,7 +571,7 @@ def _seconds(dt: u.Quantity) -> float:
 
 @contextlib.contextmanager
 def _undisturbed(net: brainstate.nn.Module, *, keep_weights: bool, call: str) -> Iterator[None]:
-    """Leave the network as it was, but for the weights; inside, its chip is the nominal one and there is no noise."""
+    """Use the nominal chip without noise in the block, then restore the states; ``keep_weights`` keeps new weights."""
     with states_restored(net, keep_weights=keep_weights), without_noise(net, call=call):
         if net_chip(net, call=call) is not None:
             nominal_chip(net)
@@ -582,13 +585,13 @@ def _check_active(given: np.ndarray, index: int, step: OwnStep, wired: list[Wiri
     for number, other in enumerate(wired):
         if step.trace.calls[other.layer].gave.ids == value.ids:
             raise ValueError(
-                f"{call}: layer {number + 1} gives no spike, so layer {index} has no input to start from; use a "
-                "smaller xi_target, longer tau, or more active inputs."
+                f"{call}: layer {number + 1} gives no spike, so layer {index} has no input to start from. Use a "
+                "smaller xi_target, a longer tau, or more active inputs."
             )
     if stages.frontend is None and value.ids != step.trace.given.ids and np.any(np.asarray(step.xs)):
         raise ValueError(
-            f"{call}: what the network brings to layer {index} is zero at every step, so it has no input to start "
-            "from; check what lies before it, or use more active inputs."
+            f"{call}: the input of layer {index} is zero at every step, so it has no input to start "
+            "from. Check the modules before it, or use more active inputs."
         )
     source = "the frontend gives no spike on the data" if stages.frontend else "the data hold only zeros"
     fix = "call brainhw.init.frontend_init first, or scale the input up" if stages.frontend else "scale the input up"

@@ -1,4 +1,4 @@
-"""Initialisation of chip frontends from data: every channel at a target firing rate."""
+"""Initialise chip frontends from data: bring every channel to a target firing rate."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from brainhw.transform.prepare import states_restored
 
 __all__ = ["frontend_init"]
 
-_MOST_HALVINGS = 40  # only a weight thousands of times below the limit needs more than about 15
-_PRECISION = 1e-4  # relative; a chip weight has some five bits, and closer to a jump the last float bit would decide
-_ROUNDS_RC = 6  # neurons that drive each other move the rates that were found before
-_REOPENED = 1.5  # how far to either side a later round looks
-_TOLERANCE = 0.1  # a channel further off than this share of its target, and than one spike, is off
-_MOST_GAIN = 1024.0
+_MOST_HALVINGS = 40  # weights need about 15 halvings, unless they are thousands of times below the limit
+_PRECISION = 1e-4  # relative; chip weights have about five bits, and a finer search would depend on float rounding
+_ROUNDS_RC = 6  # in an RC layer neurons drive each other, so each round moves the rates that were found before
+_REOPENED = 1.5  # a later round searches up to this factor above and below the last weights
+_TOLERANCE = 0.1  # relative; a channel misses its target if it is off by more than this and by more than one spike
+_MOST_GAIN = 1024.0  # largest factor on the input that is tried
 _GAIN_PRECISION = 1.01
 
 
@@ -37,60 +37,61 @@ def frontend_init(
     n_batches: int = 1,
     verbose: bool = True,
 ) -> u.Quantity:
-    r"""Bring every channel of a chip frontend to a target firing rate on the user's data, in place, before training.
+    r"""Set the weights of a chip frontend so that every channel fires at a target rate on data, in place.
 
-    The rate of channel :math:`i` is what its neuron does on the data taken,
+    The rate of channel :math:`i` is that of its neuron on the given data,
 
     .. math:: \nu_i(w_i) = \frac{1}{B\,T\,\Delta t} \sum_{b,t} s_{bti}(w_i), \qquad
               w_i = \pm \operatorname{arg\,min}_{0 < |w| \le w_{max}} |\nu_i(w) - \nu_i^*|
 
     with :math:`w_{max}` the weight limit of the chip. A larger weight gives more spikes, so all channels are bisected
-    at once on the real frontend and layer. A spike count moves in whole spikes, so the target is met up to half a
-    spike in the data, or up to where the count jumps. Of weights equally near the smallest tried is kept. The sign is
-    that of the channel's mean input, or where this falls short even at the limit, the one that gives more spikes.
+    at once on the real frontend and layer. Spike counts are whole numbers, so the target is met up to half a spike in
+    the data, or up to a jump of the count. If several weights come equally near, the smallest one tried is kept. The
+    sign is that of the channel's mean input. If the rate is too low even at the limit, the sign that gives more spikes
+    is used.
 
-    Use it before :func:`fluct_init`, which takes the frontend as it stands.
+    Call it before training and before :func:`fluct_init`, which does not change the frontend.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; its ``(frontend, layer)`` is ``net.frontend_stage`` or discovered in registration order.
+        The network. Its ``(frontend, layer)`` is ``net.frontend_stage`` or is found in registration order.
     dataloader : iterable
-        Batches ``[B, T, channels]`` as the frontend gets them, or tuples whose first element is that; torch, numpy or
-        jax arrays.
+        Batches ``[B, T, channels]`` of the frontend's input, or tuples whose first element is such a batch; torch,
+        numpy or jax arrays.
     target_rate : Quantity, optional
-        Rate wanted, scalar or ``[channels]``. Default 50 Hz. At most ``0.5 / dt``: a neuron that spikes in more than
-        half of all steps says little about its input, and its rate moves in steps too coarse to aim at. At least one
-        spike in the data taken.
+        Target rate, scalar or ``[channels]``. Default 50 Hz. It must be at most ``0.5 / dt``: a neuron that spikes in
+        more than half of all steps carries little information about its input, and its rate moves in coarse steps. It
+        must give at least one spike in the data.
     n_batches : int, optional
-        Batches to use. Default 1. With few spikes in the data, one spike is a large part of the rate; take more.
+        Batches to use. Default 1. If the data hold few spikes, one spike is a large part of the rate; use more batches.
     verbose : bool, optional
         Print a summary. Default True.
 
     Returns
     -------
     Quantity
-        The rate that each channel reached on the data, ``[channels]`` in Hz, from a run of its own.
+        Rate of each channel on the data with the final weights, ``[channels]`` in Hz.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no frontend, or an argument or the data do not fit; the weights are then as before.
+        If there is no frontend, or an argument or the data do not fit. The weights are then unchanged.
     RuntimeError
         If no time step is set.
 
     Warns
     -----
     UserWarning
-        For channels without any input (their weights stay), for channels too weak to reach the target at the weight
-        limit (with the factor on the input that would do), and for others that are off the target by more than 10 %
-        and more than one spike.
+        If channels have no input (their weights stay), if channels are too weak to reach the target at the weight
+        limit (the warning names the necessary factor on the input), or if other channels miss the target by more than
+        10 % and more than one spike.
 
     Notes
     -----
-    The chip is the nominal one. Neurons of an ``'RC'`` layer drive each other: there the bisection is repeated around
-    what it found until every channel is within the tolerance of the warning, and of the weights that were run together
-    the best are kept. All states but the frontend weights are put back. Nothing is random.
+    The nominal chip is used. Neurons of an ``'RC'`` layer drive each other. For them the bisection is repeated around
+    the last weights until every channel is within the tolerance of the warning, and the best weights of all rounds are
+    kept. All states except the frontend weights are restored. The result is not random.
 
     Examples
     --------
@@ -113,7 +114,7 @@ def frontend_init(
     _check_data(frontend, layer, x, target, duration, call)
     say: Callable[[str], None] = _printing.say if verbose else lambda _: None
     say(f"[{call}] target={_span(target)}Hz dt={dt.to(u.ms).mantissa}ms [{frontend.chip.name}]")
-    # A warning may be turned into an error: also then the weights are to be as before.
+    # A filter may turn a warning into an error. Then the weights must be restored too.
     with states_restored(net, keep_weights=True):
         search = _ChannelSearch(frontend, layer, x, target * duration)
         before = search.counts(search.left) / duration
@@ -128,14 +129,14 @@ def frontend_init(
 
 
 class _Found(NamedTuple):
-    """Weights ``[channels]`` and the spikes that each channel gives with them on the data."""
+    """Weights ``[channels]`` and the spike count of each channel with them."""
 
     weights: np.ndarray
     counts: np.ndarray
 
 
 class _ChannelSearch:
-    """Bisects the weights of all channels at once, with one compiled run of the frontend and its layer."""
+    """Bisect the weights of all channels at once, with one compiled run of the frontend and its layer."""
 
     def __init__(self, frontend: H1Frontend, layer: H1Layer, x: np.ndarray, wanted: np.ndarray) -> None:
         self.frontend, self.layer = frontend, layer
@@ -147,7 +148,7 @@ class _ChannelSearch:
         self.two_sided = np.any(x > 0, axis=(0, 1)) & np.any(x < 0, axis=(0, 1))
         self.xs = jnp.asarray(np.swapaxes(x, 0, 1))
         self._run = brainstate.transform.jit(self._spikes_per_step)
-        # The compiled run depends on the shapes of the states that it finds; with other ones it would compile twice.
+        # The compiled run depends on the shapes of the states. Set them now; otherwise it would compile twice.
         frontend.prepare()
         layer.prepare()
         layer.reset_state(x.shape[0])
@@ -161,13 +162,13 @@ class _ChannelSearch:
         return brainstate.transform.for_loop(lambda drive: self.layer.update(drive).sum(axis=0), charge)
 
     def counts(self, weights: np.ndarray, gain: np.ndarray | float = 1.0) -> np.ndarray:
-        """Return the spikes of each channel with these weights, and with the input scaled by ``gain``."""
+        """Return the spike count of each channel with these weights and the input scaled by ``gain``."""
         gains = jnp.asarray(np.broadcast_to(gain, weights.shape), self.xs.dtype)
         spikes = self._run(jnp.asarray(weights, self.frontend.weight.value.dtype), gains, self.xs)
         return np.asarray(spikes, dtype=float).sum(axis=0)
 
     def solve(self) -> _Found:
-        """Return the best weights found; those of channels without input are as they were."""
+        """Return the best weights found. Channels without input keep their weights."""
         strongest = self._signed(np.full_like(self.left, self.limit))
         at_limit = self.counts(strongest)
         weak = (at_limit < self.wanted) & self.two_sided
@@ -188,17 +189,17 @@ class _ChannelSearch:
         return best
 
     def off(self, counts: np.ndarray) -> np.ndarray:
-        """Whether each channel has input and is off its target by more than 10 % and one spike, or silent."""
+        """Return which channels have input and are silent, or miss the target by more than 10 % and one spike."""
         return self.active & ((self._miss_in_tolerances(counts) > 1 + 1e-6) | (counts == 0))
 
     def at_limit(self, weights: np.ndarray) -> np.ndarray:
-        """Whether each weight is as strong as the chip allows, up to the precision of the search."""
+        """Return which weights are at the limit of the chip, up to the precision of the search."""
         return np.abs(weights) >= self.limit * (1 - 2 * _PRECISION)
 
     def gain_wanted(self, weights: np.ndarray, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return by how much the input of each weak channel must be scaled, and its spikes with that.
+        """Return the factor on the input that each weak channel needs, and its spike count with that factor.
 
-        Infinite where no gain does it: then the spikes are those at the largest gain tried.
+        The factor is infinite if none suffices; the count is then that of the largest factor tried.
         """
         need = np.ceil(self.wanted - 0.5)
         low, high = np.ones_like(weights), np.where(weak, 2.0, 1.0)
@@ -229,7 +230,7 @@ class _ChannelSearch:
         return np.where(self.active, self._miss(counts) / np.maximum(_TOLERANCE * self.wanted, 1.0), 0.0)
 
     def _bisect(self, lower: np.ndarray, upper: np.ndarray, at_upper: np.ndarray | None) -> np.ndarray:
-        """Return the magnitudes between the bounds whose counts came nearest to what is wanted."""
+        """Return the magnitudes between the bounds whose counts are nearest to the target counts."""
         best = upper
         miss = np.full_like(upper, np.inf) if at_upper is None else self._miss(at_upper)
         moving = self.active & (miss >= 0.5)
@@ -247,7 +248,7 @@ class _ChannelSearch:
             enough = counts >= self.wanted
             lower = np.where(moving & ~enough, middle, lower)
             upper = np.where(moving & enough, middle, upper)
-            # No count is nearer. To stop here leaves the weight within its step and not at the edge of it.
+            # No count can be nearer. Stop here, inside the plateau of equal counts and not at its edge.
             moving &= miss >= 0.5
         return best
 
@@ -274,20 +275,20 @@ def _check_data(
             name = f"a weight of {type(module).__name__}"
             _arguments.check_finite_tree(state.value, call=call, name=name, fix="load or initialise it again")
     if not np.any(x):
-        raise ValueError(f"{call}: the data hold only zeros; scale the input up or check the loader.")
+        raise ValueError(f"{call}: the data hold only zeros. Scale the input up or check the loader.")
     if target.min() * duration < 1 - 1e-6:
         raise ValueError(
-            f"{call}: target_rate {target.min():g} Hz is less than one spike in the {duration:g} s of data; take more "
+            f"{call}: target_rate {target.min():g} Hz is less than one spike in the {duration:g} s of data. Use more "
             f"data (n_batches), or a target of at least {1 / duration:.3g} Hz."
         )
 
 
 def _findings(search: _ChannelSearch, found: _Found, target: np.ndarray, duration: float) -> Iterator[str]:
-    """Yield warnings: of channels without input, too weak, or off the target for another reason."""
+    """Yield a warning for channels without input, for weak ones, and for others that miss the target."""
     if not search.active.all():
         yield (
-            f"{_channels(~search.active)} with only zeros as input keep the weight that they had; check the filter "
-            "bank, or take data in which every channel is active."
+            f"{_channels(~search.active)} with only zeros as input keep their weights. Check the filter "
+            "bank, or use data in which every channel is active."
         )
     rates, off = found.counts / duration, search.off(found.counts)
     weak = off & (found.counts < search.wanted) & search.at_limit(found.weights)
@@ -299,14 +300,14 @@ def _findings(search: _ChannelSearch, found: _Found, target: np.ndarray, duratio
             worst = int(np.argmax(np.where(helped, gain, 0.0)))
             factor = math.ceil(gain[worst] * 100) / 100
             yield (
-                f"{_reach(helped, rates, target)} even at the weight limit {search.limit:g}; scale the input by "
-                f"{factor:.2f}, which is what channel {worst} needs, or use a longer tau."
+                f"{_reach(helped, rates, target)} even at the weight limit {search.limit:g}. Scale the input by "
+                f"{factor:.2f} (needed by channel {worst}) or use a longer tau."
             )
         if never.any():
             yield (
                 f"{_reach(never, rates, target)} even at the weight limit {search.limit:g}, and an input "
-                f"{_MOST_GAIN:g} times as strong gives {_listed(strongest[never] / duration)} Hz: it drives in too few "
-                "steps. Use a lower target or data in which it is active more often."
+                f"{_MOST_GAIN:g} times as strong gives {_listed(strongest[never] / duration)} Hz, because it is active "
+                "in too few steps. Use a lower target or data in which it is active more often."
             )
     rest = off & ~weak
     if rest.any():

@@ -1,4 +1,4 @@
-"""Words about the input of a network and of its layers: rates, rates that are too low, values that no chip takes."""
+"""Summary line of the input, and warnings for rates that are too low and values that a chip cannot take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["input_line", "warn_of_inputs", "warn_of_volleys"]
 
 
 def input_line(step: OwnStep, stages: Stages, dt: u.Quantity) -> str:
-    """Return the line of ``fluct_init`` on the input of the network, or on what its frontend makes of it."""
+    """Return the line that ``fluct_init`` prints about the input of the network, or about its frontend's spikes."""
     seconds = float(dt.to(u.second).mantissa)
     if stages.frontend is not None:
         fired = next(made.gave for made in step.trace.calls if made.module is stages.frontend[1])
@@ -35,7 +35,7 @@ def input_line(step: OwnStep, stages: Stages, dt: u.Quantity) -> str:
 
 
 def warn_of_inputs(given: np.ndarray, index: int, circuit: Circuit, call: str) -> None:
-    """Warn of inputs that no chip takes."""
+    """Warn if a chip layer gets values other than spikes: negative, or above the largest number of events a step."""
     if circuit.chip is None or (given.min() >= 0 and given.max() <= MOST_EVENTS):
         return
     negative, most = float(np.mean(given < 0)), float(given.max())
@@ -50,14 +50,14 @@ def warn_of_inputs(given: np.ndarray, index: int, circuit: Circuit, call: str) -
 
 
 def warn_of_volleys(report: LayerReport, circuit: Circuit, call: str) -> None:
-    """Warn if a layer before fires too rarely to bring a mean membrane to threshold through any weights in range."""
+    """Warn if the layer before fires too rarely for weights in range to bring a mean membrane to threshold."""
     charge = getattr(circuit.chip, "charge", None)
     if charge is None or not circuit.has_weight_limit or circuit.is_recurrent or report.out_of_range:
         return
     slope = float(charge.slope_at_zero.mantissa)
     if slope <= 0:
         return
-    # The response is that of a small weight; at the limit the charge curve has bent.
+    # The response is measured with a small weight; near the weight limit the charge curve bends.
     most = float(charge(circuit.weight_limit).mantissa) / slope
     one_spike = report.eps_bar.to(u.mV * u.second).mantissa * most
     least = float(np.min(report.threshold.to(u.mV).mantissa / (circuit.n_in * circuit.layer_synapses * one_spike)))
@@ -66,7 +66,7 @@ def warn_of_volleys(report: LayerReport, circuit: Circuit, call: str) -> None:
         warnings.warn(
             f"{call}: layer {report.index}: the {circuit.n_in} neurons before it fire at {rate:.3g} Hz, and below "
             f"{least:.3g} Hz no weights in range bring a mean membrane to threshold; spikes then pass only as volleys, "
-            "and the neurons of deeper layers become alike. Drive the net harder, or keep rates up in training with "
+            "and the neurons of deeper layers become alike. Use stronger input, or keep rates up in training with "
             "brainhw.train.firing_rate_bounds_loss.",
             UserWarning,
             stacklevel=3,

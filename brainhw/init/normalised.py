@@ -1,4 +1,4 @@
-"""Targets that are met only because a normalisation hardly sees weights that small."""
+"""Detect targets that are met only because the epsilon of a normalisation hides the size of the weights."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from brainhw.init.pair import Draw, PairInitializer
 
 __all__ = ["what_is_hidden"]
 
-_USUAL = 0.1  # of the range or the threshold: weights of a plain path
-_TINY = 10.0  # by which usual weights are larger than those that the epsilon of a normalisation covers
-_LEAST_SHARE = 0.5  # of the answer of a linear path to such weights
+_USUAL = 0.1  # typical weights without a normalisation, as a share of the weight limit or the threshold
+_TINY = 10.0  # check only weights that are more than this factor below typical ones
+_LEAST_SHARE = 0.5  # a path that answers typical weights with less than this share of a linear answer is normalised
 
 
 def what_is_hidden(solver: PairInitializer, draw: Draw) -> str:
-    """Say that the target is met by weights that the epsilon of a normalisation covers; empty if it is not."""
+    """Return a warning if the target is met only by weights below the epsilon of a normalisation; otherwise empty."""
     circuit = solver.circuit
-    # A charge curve that bends answers less by itself, and other drives hide what the weights do.
+    # A bent charge curve also answers large weights less, and other drives would mask the effect of the weights.
     if not isinstance(circuit, WiredCircuit) or circuit.bends or np.any(solver.rest_variance):
         return ""
     drawn = float(np.std(draw.weight))
@@ -35,7 +35,7 @@ def what_is_hidden(solver: PairInitializer, draw: Draw) -> str:
         return ""
     return (
         f"the target is met by weights of {drawn:.2g} alone: {times:.3g} times as large they move the membranes "
-        f"{ratio:.2g} times as much, so what lies between synapse and layer, such as a normalisation whose epsilon "
-        "covers such small values, sets their size as soon as the weights are trained. Scale what it gives, or remove "
-        "it."
+        f"{ratio:.2g} times as much. An operation between synapse and layer, such as a normalisation whose epsilon "
+        "covers such small values, sets the size of the drive once the weights are trained. Scale its output, or "
+        "remove it."
     )

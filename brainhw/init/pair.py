@@ -1,4 +1,4 @@
-"""Draw the weights of one (synapse, layer) pair so that its membranes fluctuate below threshold and all fire."""
+"""Draw the weights of one (synapse, layer) pair: membranes fluctuate below threshold, and all neurons fire."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from brainhw.init.response import (
 
 __all__ = ["MISSED", "Draw", "FluctSettings", "MeasuredInitializer", "PairInitializer", "rise_of"]
 
-_LEVELS = 8  # mean membranes looked at for one that meets the target within the weight range
-_FLOOR = 0.1  # spread kept when the budget is spent, as a share of the mean weight
-_MARGIN = 1.1  # added to the smallest mean that wakes every neuron
-_RESOLUTION = 0.01  # of the search
-_MIN_REC_RATE = 0.5  # Hz: a nearly silent layer would otherwise ask for unbounded recurrent weights
-_REC_ROUNDS = 4
-_REC_CHANGE = 4.0  # by which what is measured may correct the recurrent spread in all
+_LEVELS = 8  # mean membranes tried to meet the target within the weight range
+_FLOOR = 0.1  # smallest spread, as a share of the mean weight, once the variance budget is exhausted (vendor's rule)
+_MARGIN = 1.1  # factor on the smallest mean that wakes every neuron (vendor's rule)
+_RESOLUTION = 0.01  # relative resolution of the search for the mean
+_MIN_REC_RATE = 0.5  # Hz; at lower rates the recurrent weights would grow without bound
+_REC_ROUNDS = 4  # damped fixed-point iterations; 3 to 4 bring the recurrent share to 0.11-0.22 for alpha 0.85-0.9
+_REC_CHANGE = 4.0  # largest total factor by which measurements may correct the recurrent spread
 _CALIBRATION_ROUNDS = 5
 _CALIBRATION_STOP = 0.03
 _MEASURED_ROUNDS = 12
 _MEASURED_STOP = 0.01
-_LEAST_ANSWER = 1.2  # of the membranes to twice the spread; a linear path gives 2, a normalisation 1
-_MOST_GAIN = 1.3  # beyond the weight range: for the luck of one draw
-_ENOUGH_SPIKES = 4.0  # per neuron over the data, to speak of a neuron that is silent by chance
-MISSED = 0.1  # relative distance from the target at which it counts as missed
-_LEAST_KEPT = 0.01  # of the variance, for centring to be of use
-_SPREADS_IN_RANGE = 3.0  # standard deviations that fit into the weight range when it is to be kept
-_LEAST_ROOM = 0.01  # spread kept, as a share of the mean weight, where nothing less than the edge of the range wakes
-_FEW_INPUTS = 8  # up to here a silent neuron is dead, however short the data: its few weights decide, not chance
+_LEAST_ANSWER = 1.2  # ratio of fluctuations if the spread doubles: 2 for a linear path, 1 behind a normalisation
+_MOST_GAIN = 1.3  # correction allowed beyond the weight range: one random draw deviates from the mean of many
+_ENOUGH_SPIKES = 4.0  # mean spikes per neuron from which spike counts may explain a silent neuron by chance
+MISSED = 0.1  # the target counts as missed at this relative distance
+_LEAST_KEPT = 0.01  # centring must leave this share of the variance
+_SPREADS_IN_RANGE = 3.0  # the weight range must hold this number of standard deviations
+_LEAST_ROOM = 0.01  # smallest spread, as a share of the mean, if only weights at the edge of the range wake a neuron
+_FEW_INPUTS = 8  # with so few inputs a silent neuron is dead, however short the data: its weights decide, not chance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +51,13 @@ class FluctSettings:
     xi: float
     alpha: float
     center: bool | str
-    exact: bool  # the variance from the filtered input, corrected by measurements; otherwise from the second moment
-    in_range: bool | str  # 'auto': in range where every neuron wakes there
+    exact: bool  # True: variance from the filtered input, corrected by measurement. False: from the second moment
+    in_range: bool | str  # 'auto': keep weights in range where every neuron wakes with them
 
 
 @dataclasses.dataclass(frozen=True)
 class _Sizes:
-    """Mean and spread of the weights at one mean membrane: plain numbers, in mV where the family's weights are."""
+    """Mean and spread of the weights for one mean membrane: plain numbers, in mV where weights are voltages."""
 
     mu_W: np.ndarray
     sigma_FF: np.ndarray
@@ -67,27 +67,27 @@ class _Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """Weights drawn for one mean membrane, and the spikes of the layer with them."""
+    """Weights drawn for one mean membrane, and the spikes that they give."""
 
-    level: float  # mean membrane of the units that were lifted, in thresholds
-    mu_U: np.ndarray  # mean membrane wanted, per unit in mV
+    level: float  # mean membrane of the lifted units, in thresholds
+    mu_U: np.ndarray  # target mean membrane, per unit in mV
     sizes: _Sizes
     weight: jax.Array
     recurrent: jax.Array | None
     spikes: jax.Array  # ``[T, B, n_neurons]``
-    counts: np.ndarray  # spikes of each unit on all of the data
+    counts: np.ndarray  # spikes of each unit, summed over the data
 
     @property
     def dead(self) -> int:
-        """Units that never fired."""
+        """Number of units that never fired."""
         return int(np.sum(self.counts == 0))
 
 
 class PairInitializer:
-    """Finds the weights of one pair.
+    """Find the weights of one pair.
 
-    The same random numbers serve every mean that is tried, so that the search sees a smooth function, and every trial
-    is one call of one compiled function. ``x`` is the input ``[B, T, N]``; the circuit is written to while searching.
+    Every trial mean uses the same random numbers, so the search sees a smooth function. Every trial is one call of one
+    compiled function. ``x`` is the input ``[B, T, N]``. The search writes to the circuit.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class PairInitializer:
     ) -> None:
         self.circuit, self.response, self.moments = circuit, response, moments
         self.settings = dataclasses.replace(settings, in_range=bool(settings.in_range) and circuit.has_weight_limit)
-        # Variance that does not come from the weights to be drawn: other synapses and skips.
+        # Variance from other sources than the drawn weights: other synapses and skip connections.
         self.rest_variance: np.ndarray | float = 0.0
         self.theta = circuit.per_unit(circuit.threshold()) - response.offset
         self.direction = self._direction(moments.rates)
         self.basis = self._basis(x, self.direction)
         if settings.center == "auto" and self.basis.kept < _LEAST_KEPT:
-            # Inputs that move as one: of their common course nothing may be taken out.
+            # The inputs move as one, so centring would remove nearly all of their variance.
             self.direction = None
             self.basis = self._basis(x, None)
         key_ff, key_rc = jax.random.split(key)
@@ -118,29 +118,29 @@ class PairInitializer:
         self._start_search(n)
 
     def _start_search(self, n: int) -> None:
-        """Set what the search changes; ``n`` is the number of units."""
-        # Correction of each neuron's spread for what the prediction leaves out: the bend of the charge curve, the
-        # luck of one draw with few inputs, data that are no stationary process.
+        """Reset what the search changes. ``n`` is the number of units."""
+        # Correction of each neuron's spread for effects that the prediction leaves out: a bent charge curve, one random
+        # draw with few inputs, data that are not stationary.
         self.gain = np.ones(n)
         self.gain_rc = 1.0
         self.lifted = np.ones(n, dtype=bool)
-        self.base = 0.0  # mean membrane, in thresholds, of neurons that are not lifted
-        self.silent_in_range = 0  # neurons that weights within the range left silent, if that was tried
+        self.base = 0.0  # mean membrane of neurons that are not lifted, in thresholds
+        self.silent_in_range = 0  # neurons that stayed silent with weights in range, if that was tried
         self.nu_rec = 0.0
 
     @property
     def can_fluctuate(self) -> bool:
-        """Whether the input, as far as centring leaves it, moves a membrane at all."""
+        """Whether the input moves a membrane at all, also after centring."""
         return bool(np.all(self.basis.of_spread > 0)) and self.basis.kept >= _LEAST_KEPT
 
     def solve(self) -> Draw:
-        """Search, leave the weights in place, and return them with what they do."""
+        """Search for weights, leave them in the network, and return them with their spikes."""
         self._calibrate()
         self.base = self._level_in_range()
         best = self._settled(self.base)
         if not self.is_awake(best) and self.moments.mean_is_a_lever:
             if self.direction is not None:
-                # Neurons that fire stay where they are; the vendor's rule lifts all of them for a single silent one.
+                # Lift only silent neurons. The vendor's rule lifts all neurons even for a single silent one.
                 self.lifted = best.counts == 0
             best = self._search(best)
             if self.settings.in_range and best.dead:
@@ -150,11 +150,11 @@ class PairInitializer:
 
     @property
     def has_few_inputs(self) -> bool:
-        """Whether the fan-in is small. Neurons then fire because of their mean input, not of its fluctuations."""
+        """Whether the fan-in is small. The mean input then makes neurons fire, not its fluctuations."""
         return self.circuit.n_in <= _FEW_INPUTS
 
     def meets_target(self, draw: Draw) -> bool:
-        """Return whether the membranes of a draw keep the distance asked for, and the recurrent ones their share."""
+        """Return whether a draw meets the target distance to threshold, and recurrent weights their variance share."""
         measured = self.meter.measure(draw.weight, draw.recurrent, draw.spikes)
         if abs(float(np.median(measured.xi(self.circuit.threshold()))) / self.settings.xi - 1) > MISSED:
             return False
@@ -164,7 +164,7 @@ class PairInitializer:
         return 0.5 * share <= float(np.mean(measured.sd_RC**2) / np.mean(measured.sd**2)) <= 2 * share
 
     def what_limits(self, xi: float) -> str:
-        """Say why membranes at a median distance ``xi`` miss the target; empty without a special reason."""
+        """Return why membranes at a median distance ``xi`` miss the target; empty if there is no special reason."""
         return ""
 
     def _basis(self, x: np.ndarray, direction: np.ndarray | None) -> MembraneBasis:
@@ -172,14 +172,14 @@ class PairInitializer:
         return membrane_basis(x, self.response, self.moments, n_synapses, exact=exact, direction=direction)
 
     def is_awake(self, draw: Draw) -> bool:
-        """Return whether no more neurons are silent than chance explains on so little data.
+        """Return whether chance on short data explains the number of silent neurons.
 
         Without centring, or with few inputs, every silent neuron counts as dead.
         """
         if self.direction is None or self.has_few_inputs or draw.dead == 0:
             return draw.dead == 0
-        # What neurons at the target would do, or these ones if they fire at all alike. The counts of real neurons
-        # scatter more than Poisson's, hence the half in the exponent.
+        # The expected silent share is that of neurons at the target, or that of Poisson neurons at the measured rate if
+        # they fire. Real spike counts scatter more than Poisson counts, hence the factor 0.5 in the exponent.
         seconds = self.meter.steps * self.moments.dt * self.circuit.positions
         floor = 0.0 if self.circuit.clamped else None
         share = silent_fraction(
@@ -189,22 +189,24 @@ class PairInitializer:
         if per_neuron >= _ENOUGH_SPIKES:
             share = max(share, math.exp(-0.5 * per_neuron))
         n = len(draw.counts)
+        # The expected number plus two binomial standard deviations.
         return draw.dead <= n * share + 2 * math.sqrt(n * share * (1 - share))
 
     def _direction(self, rates: np.ndarray) -> np.ndarray | None:
-        """Return the unit vector of mean rates if centring is wanted and possible, otherwise ``None``."""
-        # The paper's variance is one neuron's in time. Drawn columns also differ in their mean, and that variance is
-        # 2 nu (tau_m + tau_s) times as large for a double exponential: 6 times at 100 Hz. These neurons are dead.
+        """Return the unit vector of mean rates for centring, or ``None`` if weights are not centred."""
+        # The paper's variance is that of one neuron over time. Drawn columns also differ in their mean, and that
+        # variance is 2 nu (tau_m + tau_s) times as large for a double exponential: 6 times at 100 Hz. It is the cause
+        # of dead neurons, and centring removes it.
         norm = float(np.linalg.norm(rates))
         if self.settings.center is False or len(rates) < 2 or norm == 0:
             return None
-        # With few effective inputs nothing is left of a weight column once its mean response is taken out.
+        # With few effective inputs, hardly anything of a weight column is left after its mean response is removed.
         few = len(rates) < 8 or participation(rates) < 4
         return None if self.settings.center == "auto" and few else rates / norm
 
     def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
-        """Return the mean membranes at a level, and the weights that make them."""
-        # Rossbroich et al. (2022), solved for the weights, with the measured basis in place of n nu eps_bar and
+        """Return the mean membranes at a level, and the mean and spread of the weights for them."""
+        # Rossbroich et al. (2022), solved for the weights. The measured basis replaces n nu eps_bar and
         # n nu eps_hat:  mu_W = mu_U / (n nu eps_bar),
         #                sigma_W^2 = alpha ((V_th - mu_U) / xi)^2 / (n nu eps_hat) - mu_W^2.
         xi, alpha, n_synapses = self.settings.xi, self.settings.alpha, self.circuit.n_synapses
@@ -218,24 +220,25 @@ class PairInitializer:
         left = left / (n_synapses * self.basis.of_spread)
         floor = (_FLOOR * mu_W) ** 2
         if np.any(self.rest_variance):
-            # Others already use up the budget of a unit: it keeps a tenth of what it would have had alone.
+            # Other sources use up the variance budget of a unit: it keeps a tenth of the spread it would have alone.
             floor = np.maximum(
                 floor, _FLOOR**2 * self.circuit.per_column(alpha * budget) / (n_synapses * self.basis.of_spread)
             )
         sigma_FF = np.sqrt(np.maximum(left, floor))
         sigma_RC = None
         if self.z_rc is not None:
-            # The same equation for the share 1 - alpha, with the rate at which the layer itself fires.
+            # The same equation for the share 1 - alpha, with the firing rate of the layer itself. With the input rate
+            # the recurrent weights would carry 0.001 to 0.13 of the variance instead of 0.10 to 0.15 (measured).
             rate = max(self.nu_rec, _MIN_REC_RATE)
             per_weight = self.circuit.n_neurons * rate * n_synapses * self.response.square_integral
             sigma_RC = self.gain_rc * np.sqrt(self.circuit.per_column((1 - alpha) * budget) / per_weight)
         exhausted = self.circuit.any_of_unit(left <= floor) & ((mu_U > 0) | (self.rest_variance > 0))
         if self.settings.in_range:
-            # As much spread as fits, for neurons that differ can learn to; the mean is chosen to go with it.
+            # Use as much spread as fits, because neurons that differ can learn. `_level_in_range` then sets the mean.
             limit = self.circuit.weight_limit
             wanted = self.circuit.per_column(math.sqrt(alpha) * self.theta / xi * self.gain)
             wanted = wanted / np.sqrt(n_synapses * self.basis.of_spread)
-            # A mean that was raised to wake them drives the neurons: their spread only tells them apart.
+            # Neurons whose mean was raised to wake them are mean-driven: their spread only makes them differ.
             exhausted &= mu_U > self.base * self.theta
             driven = self.circuit.per_column(exhausted.astype(float)) > 0
             wanted = np.where(driven, np.minimum(wanted, _FLOOR * np.abs(mu_W)), wanted)
@@ -259,28 +262,28 @@ class PairInitializer:
         return Draw(level, mu_U, sizes, weight, recurrent, spikes, counts)
 
     def _kept(self, weight: np.ndarray) -> jax.Array:
-        # The theory knows the charge per weight; a charge at weight zero would add to every mean.
+        # The theory assumes zero charge at zero weight. The neutral weight cancels an offset of the charge curve.
         return self._within(weight + self.circuit.neutral_weight)
 
     def _within(self, weight: np.ndarray) -> jax.Array:
         if self.settings.in_range:
             limit = self.circuit.weight_limit
-            # Reflected and not cut off: weights at the very limit would be copies of each other.
+            # Reflect instead of clipping: clipped weights would all be equal.
             weight = np.clip(
                 np.where(np.abs(weight) > limit, np.sign(weight) * 2 * limit - weight, weight), -limit, limit
             )
         return jnp.asarray(weight, self.circuit.weight.dtype)
 
     def _settled(self, level: float) -> Draw:
-        """Draw at a level; for a recurrent layer let its own rate, which its weights depend on, settle first.
+        """Draw at a level. For a recurrent layer, iterate until its own rate, which its weights affect, has settled.
 
-        The rate sets the spread at first; then, unless only the second moment is asked for, the share of the variance
-        that the layer's spikes really bring back.
+        At first the rate sets the recurrent spread. With ``exact``, later rounds use the measured share of the variance
+        that the layer's own spikes contribute.
         """
         if self.z_rc is None or self.settings.alpha == 1:
             return self._draw(level)
         if not self.nu_rec:
-            self.gain_rc = 0.0  # how it fires without them
+            self.gain_rc = 0.0  # first measure the rate without recurrent weights
         draw = self._draw(level)
         if not self.gain_rc:
             self.gain_rc = 1.0
@@ -294,16 +297,16 @@ class PairInitializer:
                 budget = ((self.theta - draw.mu_U) / self.settings.xi) ** 2
                 want = (1 - self.settings.alpha) * float(np.mean(budget))
                 step = math.sqrt(want / max(float(have), 1e-6 * want))
-                # Half of the correction in logarithms: the rate itself answers to it, and a full step oscillates.
+                # Apply half of the correction in logarithms: the rate reacts to it, and a full step oscillates.
                 self.gain_rc = float(np.clip(self.gain_rc * math.sqrt(step), 1 / _REC_CHANGE, _REC_CHANGE))
             draw = self._draw(level)
         return draw
 
     def _calibrate(self) -> None:
-        """Scale the spread of each neuron until its real membrane fluctuates as wanted."""
+        """Scale the spread of each neuron until its real membrane has the target standard deviation."""
         if not self.settings.exact:
             return
-        # A charge curve that saturates may never reach the target: beyond the weight range there is little to gain.
+        # A saturating charge curve may never reach the target, and weights beyond the range gain little there.
         predicted = self._sizes(0.0)[1].sigma_FF.reshape(self.circuit.n_units, -1).max(axis=1)
         most = np.maximum(self.circuit.weight_limit / np.maximum(predicted, 1e-30), _MOST_GAIN)
         wanted = math.sqrt(self.settings.alpha) * self.theta / self.settings.xi
@@ -312,10 +315,10 @@ class PairInitializer:
             sigma = self._sizes(0.0)[1].sigma_FF
             mean, measured = self.meter.alone(self._kept(sigma * self.z_ff))
             off = mean - self.response.offset if bends else np.zeros_like(mean)
-            # A deviation is proportional to the spread, so that one division is Newton's step where nothing bends.
+            # The standard deviation is proportional to the spread, so one division is exact if the curve is straight.
             miss = wanted / np.maximum(measured, 1e-3 * wanted)
             if self.circuit.n_in == 1:
-                # A factor for each neuron would give its one weight the same size in all of them.
+                # With one weight per neuron, a factor for each neuron would make all weights equal in size.
                 miss = np.full_like(miss, np.median(miss))
             if np.all(np.abs(miss - 1) < _CALIBRATION_STOP) and np.all(np.abs(off) < _CALIBRATION_STOP * self.theta):
                 return
@@ -323,7 +326,7 @@ class PairInitializer:
             self.gain = np.minimum(self.gain * miss, most)
 
     def _recentre(self, off: np.ndarray, sigma: np.ndarray) -> None:
-        """Take means that are left out of the draw: weights are centred, but a bent charge curve moves the charges."""
+        """Remove the mean membranes that a bent charge curve causes even though the weights are centred."""
         if self.direction is None or not np.any(off):
             return
         norm = float(np.linalg.norm(self.moments.rates))
@@ -331,14 +334,14 @@ class PairInitializer:
         self.z_ff = self.z_ff - np.outer(self.direction, self.circuit.per_column(off) / response)
 
     def _level_in_range(self) -> float:
-        """Return the mean membrane, in thresholds, that meets the target where the range leaves too little spread.
+        """Return the mean membrane, in thresholds, that meets the target if the range limits the spread too much.
 
-        The target is a distance in standard deviations: what the spread may not cover, the mean can. The smallest such
-        mean is taken, or the one that comes nearest.
+        The target is a distance in standard deviations, so a higher mean can make up for a smaller spread. Returns the
+        smallest such mean, or the mean that comes nearest to the target.
         """
         if not self.settings.in_range or not self.moments.mean_is_a_lever or self._xi(0.0) <= self.settings.xi:
             return 0.0
-        # A mean above threshold would drive neurons instead of letting them fluctuate.
+        # A mean above threshold would drive the neurons; they would not fire by fluctuations.
         ceiling = min(self._highest_in_range(_FLOOR), 1.0)
         levels = np.linspace(0.0, ceiling, _LEVELS + 1)[1:]
         reached = [self._xi(level) for level in levels]
@@ -352,23 +355,23 @@ class PairInitializer:
         return high
 
     def _xi(self, level: float) -> float:
-        """Return the distance to threshold that the feed-forward weights of a level make, the median of the neurons."""
+        """Return the distance to threshold for the feed-forward weights of a level, the median over neurons."""
         sizes = self._sizes(level)[1]
         mean, sd = self.meter.alone(self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff))
-        share = math.sqrt(self.settings.alpha)  # the rest of the variance comes from the layer itself
+        share = math.sqrt(self.settings.alpha)  # the layer's own spikes contribute the rest of the variance
         return float(np.median((self.circuit.threshold() - mean) * share / np.maximum(sd, 1e-30)))
 
     def _highest_in_range(self, spread: float) -> float:
         """Return the mean membrane, in thresholds, of the largest mean weight that fits the range with its spread.
 
-        ``spread`` is the share of the mean; without one, neurons would be copies.
+        ``spread`` is a share of the mean. Without any spread, all neurons would be equal.
         """
         response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
         limit = self.circuit.weight_limit / (1 + _SPREADS_IN_RANGE * spread)
         return float(np.min(response / self.circuit.per_column(self.theta))) * limit
 
     def _at_the_edge(self, best: Draw) -> Draw:
-        """Let the neurons that stay silent have weights ever nearer to the limit of the range, and no two the same."""
+        """Move the weights of silent neurons towards the limit of the range, step by step, and keep them different."""
         sign, share = np.sign(self.basis.mean_response), norm.cdf(self.z_ff)
         for room in (0.1, 0.01, 0.001):
             silent = self.circuit.per_column((best.counts == 0).astype(float)) > 0
@@ -387,8 +390,9 @@ class PairInitializer:
         return best
 
     def _search(self, silent: Draw) -> Draw:
-        """Find the smallest mean membrane at which no neuron is dead, add the margin, and return the best draw seen."""
-        # One input alone must be able to reach threshold; and a mean that the hardware cannot take is no answer.
+        """Return the best draw for the smallest mean membrane at which no neuron is dead, plus the margin."""
+        # A single input must be able to reach threshold, so the ceiling allows for that. A mean beyond the range of the
+        # hardware is useless, so with in_range the ceiling stays below it.
         response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
         reach = 2 * float(np.max(response / self.response.peak))
         ceiling = max(4.0, reach)
@@ -398,15 +402,15 @@ class PairInitializer:
         best, low, high = silent, self.base, min(max(0.05, 2 * self.base), ceiling)
         while True:
             draw = self._draw(high)
-            # Kept in case that no level wakes all: the fewest dead neurons are the best answer then.
+            # If no level wakes all neurons, the draw with the fewest dead ones is returned.
             best = min(best, draw, key=lambda d: d.dead)
             if self.is_awake(draw):
                 break
             if high >= ceiling:
                 return best
-            # Doubling first: the level spans two orders of magnitude between families.
+            # Double first, because the level differs by two orders of magnitude between neuron families.
             low, high = high, min(2 * high, ceiling)
-        # Silent neurons do not fall strictly with the mean, since the spread shrinks: only the last awake draw counts.
+        # The number of silent neurons is not monotone in the mean, since the spread shrinks: keep the last awake draw.
         while high - low > _RESOLUTION * high:
             middle = 0.5 * (low + high)
             draw = self._draw(middle)
@@ -414,24 +418,24 @@ class PairInitializer:
                 best, high = draw, middle
             else:
                 low = middle
-        # The vendor's rule adds 10 %; where the margin itself silences a neuron the search's own end is better.
+        # The vendor's rule adds 10 %. If that silences a neuron again, the result of the search is better.
         draw = self._settled(min(_MARGIN * high, max(high, ceiling)))
         return draw if draw.dead <= best.dead else best
 
 
 class MeasuredInitializer(PairInitializer):
-    r"""Finds the weights of a pair with something between synapse and layer, or whose weights many neurons share.
+    r"""Find the weights of a pair with operations between synapse and layer, or with weights that neurons share.
 
-    No formula predicts the membranes there, so the same search runs on measured ones. With all weights at zero a
-    membrane rests at :math:`m_0` with variance :math:`v_0`: bias, other synapses, skips. One draw and one set of equal
-    weights give the response to a spread and to a mean. The spread of each unit is then corrected until the real
-    membrane of its median neuron satisfies
+    No formula predicts these membranes, so the search uses measured ones. With all weights at zero a membrane rests at
+    :math:`m_0` with variance :math:`v_0`, from a bias, other synapses and skip connections. One random draw measures
+    the response to a spread of the weights, and one set of equal weights the response to their mean. The spread of each
+    unit is then corrected until the real membrane of its median neuron satisfies
 
     .. math:: V_{th} - m = \xi \, s
 
-    which holds for curves that bend, for max pooling, whose mean grows with the spread, and for padding, with which
-    neurons at the border have fewer inputs. Neurons whose drive never changes do not count. ``xs`` is the recorded
-    input of the circuit, and the rates of ``moments`` are per row of the weights.
+    This also holds for bent charge curves, for max pooling, whose mean grows with the spread, and for padding, where
+    neurons at the border have fewer inputs. Neurons with a constant drive do not count. ``xs`` is the recorded input of
+    the circuit. The rates of ``moments`` are per row of the weights.
     """
 
     def __init__(
@@ -452,21 +456,21 @@ class MeasuredInitializer(PairInitializer):
         self.z_rc = _normal_like(key_rc, circuit.recurrent)
         self.meter = Meter(circuit, xs, rise_of(response))
         self.rest, rest_sd = self.meter.alone(self._kept(np.zeros(shape)))
-        # Large enough to stand clear of rounding, small enough for a charge curve to be straight; larger where another
-        # synapse moves the membranes so much more that nothing of the probe is left beside it.
+        # The probe must exceed rounding errors, yet be small enough for a charge curve to be straight. A larger one is
+        # used if another synapse moves the membranes so much that the response to the first probe is lost.
         for share in (0.1, 1.0):
             probe = share * min(circuit.weight_limit, float(circuit.threshold().min()))
-            # The draw itself is the probe: with few inputs one draw is far from the mean of many.
+            # Probe with the draw itself: with few inputs one draw differs much from the mean of many draws.
             probe_sd, later = self.meter.lag_one(self._kept(probe * self.z_ff))
             self.moves = probe_sd > 0
-            # Rest and draw are uncorrelated over many draws, so their variances add.
+            # Resting fluctuations and draw are uncorrelated over many draws, so their variances add.
             own = self._typical(np.maximum(probe_sd**2 - rest_sd**2, 0.0))
             if np.all(own[self._typical(probe_sd) > 0] > 0):
                 break
         self.response = dataclasses.replace(response, offset=self._typical(self.rest))
         self.rest_variance = self._typical(rest_sd**2)
         self.theta = self._typical(circuit.threshold() - self.rest)
-        # Equal weights on all inputs: the mean that lifts silent neurons.
+        # Equal weights on all inputs measure the response to the mean that lifts silent neurons.
         of_flat, flat_sd = self.meter.alone(self._kept(np.full(shape, probe)))
         rise = self._typical(of_flat - self.rest)
         of_rise = self._typical(np.maximum(flat_sd**2 - rest_sd**2, 0.0))
@@ -480,10 +484,10 @@ class MeasuredInitializer(PairInitializer):
         self._start_search(circuit.n_units)
 
     def what_limits(self, xi: float) -> str:
-        """Say whether a bias or something between synapse and layer keeps the target out of reach; empty if not."""
+        """Name a bias or an operation between synapse and layer that prevents the target; empty if there is none."""
         spread, held = self._sizes(self.base)[1].sigma_FF * self.z_ff, self.circuit.weight
-        # Hardly any weights and not zero: neurons whose drive never changes do not count as fluctuating.
-        # Not cut off at the range of the chip, which would look like a path that does not answer.
+        # Use tiny weights instead of zero weights, because neurons with a constant drive do not count. Do not clip to
+        # the range of the chip: clipped weights would look like a path that does not respond.
         tried = [jnp.asarray(times * spread, held.dtype) for times in (1e-3, 1, 2)]
         (mean, sd), (_, once), (_, twice) = (self.meter.alone(weight) for weight in tried)
         self.circuit.store(held, None)
@@ -496,20 +500,20 @@ class MeasuredInitializer(PairInitializer):
                 "raise V_th."
             )
         ratio = float(np.median(twice[self.moves] / np.maximum(once[self.moves], 1e-30)))
-        if self.circuit.bends or ratio > _LEAST_ANSWER:  # a charge curve that bends answers less by itself
+        if self.circuit.bends or ratio > _LEAST_ANSWER:  # a bent charge curve alone also lowers the ratio
             return ""
         return (
-            f"twice the spread of the weights makes the membranes fluctuate {ratio:.2g} times as much, so what lies "
-            "between synapse and layer, such as a normalisation, sets their size. Scale what it gives, or remove it."
+            f"twice the spread of the weights makes the membranes fluctuate {ratio:.2g} times as much. An operation "
+            "between synapse and layer, such as a normalisation, sets their size. Scale its output, or remove it."
         )
 
     def _typical(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the median of each unit over its neurons that get any input."""
+        """Return the median of each unit over those neurons that get input."""
         return self.circuit.per_unit(np.where(self.moves, of_neurons, np.nan))
 
     def _calibrate(self) -> None:
-        """Scale the spread of each unit until its median neuron keeps the distance that is asked for."""
-        share = math.sqrt(self.settings.alpha)  # the rest of the variance comes from the layer itself
+        """Scale the spread of each unit until its median neuron has the target distance to threshold."""
+        share = math.sqrt(self.settings.alpha)  # the layer's own spikes contribute the rest of the variance
         predicted = self._sizes(0.0)[1].sigma_FF
         most = np.maximum(self.circuit.weight_limit / max(float(predicted.max()), 1e-30), _MOST_GAIN)
         for _ in range(_MEASURED_ROUNDS):
@@ -517,10 +521,10 @@ class MeasuredInitializer(PairInitializer):
             mean, sd = self.meter.alone(self._kept(sigma * self.z_ff))
             rise = mean - self.rest
             if self.direction is None and self.moves.any():
-                # A unit's mean is the luck of its draw. Only what all have in common, as by pooling, is counted.
+                # The mean of one unit depends on its random draw. Count only the mean of all, for example from pooling.
                 rise = np.full_like(rise, rise[self.moves].mean())
-            # The spread scales both parts, so that this lands on the target at once where nothing bends. A neuron's
-            # factor is above 1 exactly where its xi is, so the factor of the median neuron is the median factor.
+            # The spread scales both terms, so one step reaches the target if nothing is nonlinear. The factor of a
+            # neuron is above 1 exactly if its xi is too large, so the median factor belongs to the median neuron.
             theta = self.circuit.threshold() - self.rest
             used = rise + self.settings.xi / share * sd
             miss = self._typical(theta / np.maximum(used, 1e-3 * theta))
@@ -534,13 +538,13 @@ def _normal_like(key: jax.Array, weight: jax.Array | None) -> np.ndarray | None:
 
 
 def rise_of(response: Response) -> int:
-    """Return the steps in which the slowest membrane gets to within 1 % of its mean."""
+    """Return the number of steps in which the slowest membrane rises to within 1 % of its mean."""
     total = np.cumsum(response.response, axis=0)
     return int(np.max(np.argmax(np.abs(total) >= 0.99 * np.abs(total[-1]), axis=0)))
 
 
 def _centred(z: Any, direction: np.ndarray | None) -> np.ndarray:
-    """Take the mean-rate direction out of every column of ``z`` and stretch what is left back to unit spread."""
+    """Project the mean-rate direction out of every column of ``z`` and rescale the columns to unit spread."""
     z = np.asarray(z, dtype=float)
     if direction is None:
         return z

@@ -1,4 +1,4 @@
-"""The numbers of each layer on given data, as a table, and the warnings that follow from them."""
+"""Report of an initialisation: measured numbers of each layer, a table, and warnings."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ __all__ = [
 ]
 
 
-_XI_LEAST, _XI_MOST = 1.0, 3.0
-_LUCK = 1.2  # by which the largest weight of another draw or other data may be larger
+_XI_LEAST, _XI_MOST = 1.0, 3.0  # recommended range of xi_target
+_LUCK = 1.2  # safety factor: another draw or other data may give a larger largest weight
 _ROUNDS = 5
-_MOST_LOST = 0.4  # share of the weights that may round to zero
-_STEPS = 4  # of the grid that weights are wide of on good terms, of which a tenth rounds to zero
+_MOST_LOST = 0.4  # largest tolerated share of weights that round to zero
+_STEPS = 4  # weights with a spread of this number of grid steps lose a tenth of their number to rounding to zero
 
 
 @dataclasses.dataclass(frozen=True)
 class InitOutcome:
-    """Target and draw of a layer that ``fluct_init`` initialised.
+    """Target and result of a layer that ``fluct_init`` initialised.
 
     Attributes
     ----------
     xi_target, alpha : float
-        What was asked for.
+        The requested values.
     mu_W, sigma_FF, sigma_RC : float
-        Mean and spread from which the weights were drawn, spread of the recurrent ones (``None`` without).
+        Mean and spread of the distribution of the weights, and spread of the recurrent ones (``None`` without).
     mu_U : Quantity
-        Mean membrane aimed at, the mean over neurons, mV.
+        Target mean membrane, averaged over neurons, mV.
     exhausted : int
         Neurons whose spread is held at the floor of a tenth of the mean weight.
     evaluations : int
-        How many times the layer was run.
+        Number of runs of the layer.
     """
 
     xi_target: float
@@ -75,55 +75,55 @@ class InitOutcome:
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
-    """One layer on the data. Weights are plain numbers, in mV where a family's weights are voltages.
+    """Numbers of one layer on the data. Weights are plain numbers; if a family's weights are voltages, in mV.
 
-    Neurons of a layer of several axes are listed flat, the last axis fastest.
+    Neurons of a layer with several axes are flattened, the last axis fastest.
 
     Attributes
     ----------
     index : int
         Number of the layer, from 1.
     name, family : str
-        Path of the layer in the network, and its kind of neuron.
+        Path of the layer in the network, and its neuron type.
     nu_in, nu_var, nu_out : Quantity
         Mean input rate, second moment of the input as a rate, mean output rate, Hz.
     eps_bar, eps_hat : Quantity
-        Integrals of the membrane's response to one spike per unit of weight, and of its square, ``[n]`` in V s and
+        Integrals of the membrane response to one spike per unit of weight, and of its square, ``[n]`` in V s and
         V^2 s, averaged over the synapses of a neuron.
     mean_weight, weight_spread, recurrent_spread : float
-        Mean and standard deviation of the weights, standard deviation of the recurrent ones (``None`` without).
+        Mean and standard deviation of the weights, and standard deviation of the recurrent ones (``None`` without).
     threshold, mean_membrane, membrane_sd : Quantity
-        Threshold, and mean and standard deviation over the data of the sub-threshold membrane, ``[n]`` in mV.
+        Threshold, and mean and standard deviation of the sub-threshold membrane over the data, ``[n]`` in mV.
     xi : numpy.ndarray
-        Distance from the mean to threshold in standard deviations, measured over time and batch, ``[n]``; infinite for
-        a neuron without input. The neurons of a channel of a convolution share their weights, and ``fluct_init`` brings
-        the median neuron of each channel to the target.
+        Distance from the mean membrane to threshold in standard deviations, measured over time and batch, ``[n]``;
+        infinite for a neuron without input. The neurons of a convolution channel share their weights, and
+        ``fluct_init`` brings the median neuron of each channel to the target.
     share_RC : float or None
-        Share of the membranes' variance that the layer's own spikes bring.
+        Share of the membranes' variance that comes from the layer's own spikes.
     rates : Quantity
         Output rate of each neuron, ``[n]`` in Hz.
     dead, saturated : int
         Neurons that never spike on the data; neurons that spike in more than half of all steps.
     expected_dead : float
-        Neurons that would stay silent by chance on so little data, fluctuating at the distances measured.
+        Neurons expected to stay silent by chance on data of this length, given the measured distances to threshold.
     out_of_range : int
         Weights beyond the chip's limit (0 without a chip).
     largest : float
         Largest absolute weight.
     weight_limit : float
-        What the chip takes; infinite without a chip.
+        Largest absolute weight of the chip; infinite without a chip.
     response : Quantity
         Membrane after one spike per unit of weight, ``[L, n]`` in mV.
     dt : Quantity
         Time step, ms.
     steps : int
-        Steps of all samples together.
+        Number of steps, summed over all samples.
     membrane_sample : Quantity
         Some values of the sub-threshold membrane, ``[samples, n]`` in mV.
     init : InitOutcome or None
-        What the initialisation aimed at; ``None`` for a network that was only measured.
+        Target of the initialisation; ``None`` for a network that was only measured.
     signed_input : bool
-        Whether the input takes negative values, so that ``nu_in`` is a mean and not a rate.
+        Whether the input has negative values, so that ``nu_in`` is a mean and not a rate.
     """
 
     index: int
@@ -161,25 +161,25 @@ class LayerReport:
 
     @property
     def xi_median(self) -> float:
-        """Median of the measured distance to threshold over the neurons that move at all; infinite if none does."""
+        """Median distance to threshold over the neurons that have input; infinite if none has."""
         return float(np.median(self._finite_xi))
 
     @property
     def xi_quartiles(self) -> tuple[float, float]:
-        """Quartiles of the measured distance to threshold over the neurons that move at all."""
+        """Quartiles of the distance to threshold over the neurons that have input."""
         low, high = np.quantile(self._finite_xi, [0.25, 0.75], method="nearest")
         return float(low), float(high)
 
     @property
     def _finite_xi(self) -> np.ndarray:
-        # The empty border of an image gives its neurons no input, and no weight can change that.
+        # Neurons at the empty border of an image get no input, and no weight can change that, so leave them out.
         moving = self.xi[np.isfinite(self.xi)]
         return moving if len(moving) else np.array([np.inf])
 
     @property
     def xi_words(self) -> str:
-        """Median and quartiles of the measured distance to threshold, such as ``2.00 (1.91 to 2.12)``."""
-        # A layer that hardly gets any input is thousands of deviations away, and the digits of that say nothing.
+        """Median and quartiles of the distance to threshold, such as ``2.00 (1.91 to 2.12)``."""
+        # A layer with hardly any input is thousands of standard deviations away; the exact number is meaningless.
         low, high = self.xi_quartiles
         shown = [f"{xi:.2f}" if xi < 1000 else "over 1000" for xi in (self.xi_median, low, high)]
         return f"{shown[0]} ({shown[1]} to {shown[2]})"
@@ -200,11 +200,11 @@ class LayerReport:
         return float(self.nu_in.to(u.Hz).mantissa * self.dt.to(u.second).mantissa)
 
     def line(self) -> str:
-        """Return the line that ``fluct_init(verbose=True)`` prints."""
+        """Return the line that ``fluct_init(verbose=True)`` prints for the layer."""
         assert self.init is not None
         unit = "" if np.isfinite(self.weight_limit) else "mV"
         recurrent = "" if self.init.sigma_RC is None else f" σ_RC={self.init.sigma_RC:.4f}{unit}"
-        # A chip's membranes are printed in volt, as its vendor does.
+        # The chip vendor prints membranes in volt, so do the same for a chip.
         mean = self.init.mu_U.to(u.mV).mantissa
         mean_U = f"{mean:.3f}mV" if unit else f"{mean / 1000:.3f}"
         return (
@@ -215,14 +215,14 @@ class LayerReport:
 
 @dataclasses.dataclass(frozen=True)
 class FluctReport:
-    """A network on given data, layer by layer: what ``fluct_init`` aimed at and what was measured.
+    """Report of a network on given data, layer by layer: targets of ``fluct_init`` and measured numbers.
 
-    ``print`` it for a table; :func:`brainhw.visualize.plot_fluct_report` draws it.
+    ``print`` shows it as a table; :func:`brainhw.visualize.plot_fluct_report` draws it.
 
     Attributes
     ----------
     layers : tuple of LayerReport
-        One for each dense pair, in order.
+        One report per dense pair, in order.
     """
 
     layers: tuple[LayerReport, ...]
@@ -232,7 +232,7 @@ class FluctReport:
 
     def __str__(self) -> str:
         """Return the table."""
-        from brainhw._table import plain_table  # only where a table is wanted
+        from brainhw._table import plain_table  # imported only when a table is printed
 
         return plain_table(tuple(_COLUMNS), [[column(layer) for column in _COLUMNS.values()] for layer in self.layers])
 
@@ -257,10 +257,10 @@ _COLUMNS: dict[str, Any] = {
 
 
 def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple[Measured, float]:
-    """Measure the membranes that drives and spikes of a run make, and their correlation over one step.
+    """Return statistics of the membranes for recorded drives and spikes, and their lag-1 autocorrelation.
 
-    ``drive`` is ``[T, B, *layer.in_size]``, ``spikes`` ``[T, B, *layer.out_size]``; the first ``rise`` steps, up to
-    half of the data, are left out.
+    ``drive`` is ``[T, B, *layer.in_size]``, ``spikes`` is ``[T, B, *layer.out_size]``. The first ``rise`` steps are
+    left out, up to half of the data.
     """
     slot = circuit.layer.recurrent_slot() if fulfils(circuit.layer, Recurrent, call="fluct_report") else None
     valid = circuit.valid
@@ -296,9 +296,9 @@ def report_layer(
     steps: int,
     init: InitOutcome | None,
 ) -> LayerReport:
-    """Put the numbers of one layer together, all of them per neuron."""
+    """Return the report of one layer. All numbers are per neuron."""
     dt, n = moments.dt, circuit.n_neurons
-    # As the grid rounds them; but what is beyond the range counts before rounding cuts it off.
+    # Statistics use the rounded weights; the out-of-range count uses the stored ones, since rounding clips them.
     weight, recurrent = (None if w is None else np.asarray(w, dtype=float) for w in circuit.applied())
     assert weight is not None
     weights = [np.asarray(w, dtype=float) for w in (circuit.weight, circuit.recurrent) if w is not None]
@@ -342,45 +342,45 @@ def report_layer(
 
 
 def is_signed(moments: InputMoments) -> bool:
-    """Return whether some of an input is negative, so that its mean is not a rate."""
+    """Return whether the input has negative values, so that its mean is not a rate."""
     return moments.nu_size > moments.nu_mean * (1 + 1e-9)
 
 
 def warn(message: str) -> None:
-    """Warn at the line that called the public function, two calls up."""
+    """Warn at the line that called the public function, which is two calls up."""
     warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def warn_of_settings(settings: FluctSettings, *, recurrent: bool, call: str) -> None:
-    """Warn of a target outside the recommended range, and of an ``alpha`` that does not fit the layers."""
+    """Warn if the target is outside of the recommended range, or if ``alpha`` does not fit the layers."""
     if settings.xi < _XI_LEAST:
         warn(
             f"{call}: xi_target={settings.xi:g} is below 1: the mean membrane lies so close to threshold that rates "
-            "can become very high and training unstable; 1 to 3 is recommended."
+            "can become very high and training unstable. A value from 1 to 3 is recommended."
         )
     if settings.xi > _XI_MOST:
         warn(
             f"{call}: xi_target={settings.xi:g} is above 3: membranes hardly ever reach threshold by fluctuating, so "
-            "neurons stay silent or are driven by their mean; 1 to 3 is recommended."
+            "neurons stay silent or are driven by their mean. A value from 1 to 3 is recommended."
         )
     if recurrent and settings.alpha == 1:
         warn(
-            f"{call}: alpha=1 leaves nothing of the variance to the recurrent weights, which become zero; "
-            "pass for example alpha=0.9."
+            f"{call}: alpha=1 leaves nothing of the variance to the recurrent weights, which become zero. "
+            "Pass for example alpha=0.9."
         )
     if not recurrent and settings.alpha < 1:
         warn(f"{call}: alpha={settings.alpha:g} but no layer is recurrent; the rest of the variance stays unused.")
 
 
 def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, call: str) -> None:
-    """Warn of dead, saturated and exhausted neurons, weights out of range, and a target that is missed."""
+    """Warn of dead, saturated and exhausted neurons, of weights out of range, and of a missed target."""
     assert report.init is not None
     where = f"{call}: layer {report.index}"
     missed = solver.settings.exact and _is_missed(report) and not report.init.exhausted
     nearer = bool(draw.dead or report.init.exhausted)
     farther = bool(report.out_of_range or report.saturated or (missed and report.xi_median > report.init.xi_target))
-    # Neurons that are too hard to wake ask for a smaller target, weights that are too large for a larger one. Where
-    # both are true no target helps, and the advice is to change the input.
+    # Neurons that are hard to wake need a smaller target, weights that are too large a larger one. If both occur, no
+    # target helps, and the warnings advise to change the input.
     target = not (nearer and farther)
     smaller = "a smaller xi_target or " if target else ""
     if report.init.exhausted:
@@ -396,10 +396,10 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
         factor = float(np.sqrt(np.mean(np.square(np.asarray(draw.weight, float))))) / (_STEPS * step)
         warn(
             f"{where}: {lost:.0%} of the weights are smaller than half a step of their grid ({step:.3g}) and round to "
-            f"zero, since the input is strong; scale it to about {factor:.2g} times its size, so that larger weights "
-            "are drawn."
+            f"zero, because the input is strong. Scale the input to about {factor:.2g} times its size, so that larger "
+            "weights are drawn."
         )
-    # Positions of a channel share its weights: only a channel that is silent everywhere can be helped by them.
+    # The positions of a channel share its weights, so weights can only help a channel that is silent everywhere.
     if draw.dead:
         warn(f"{where}: {_dead(report, solver, draw, smaller)}")
     if missed:
@@ -413,12 +413,12 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
         warn(
             f"{where}: recurrent input makes {report.share_RC:.2g} of the variance where "
             f"alpha={solver.settings.alpha:g} asks for {share:.2g}; the layer fires at "
-            f"{report.nu_out.to(u.Hz).mantissa:.2g} Hz: use an alpha nearer to 1{smaller_too}."
+            f"{report.nu_out.to(u.Hz).mantissa:.2g} Hz. Use an alpha nearer to 1{smaller_too}."
         )
     if no_input := solver.circuit.without_input:
         warn(
-            f"{where}: {no_input} channel(s) get no input on the data, so no weight can wake them; check the data or "
-            "the wiring in front of them."
+            f"{where}: {no_input} channel(s) get no input on the data, so no weight can wake them. Check the data or "
+            "the connections before them."
         )
     if hidden := what_is_hidden(solver, draw):
         warn(f"{where}: {hidden}")
@@ -434,7 +434,7 @@ def _dead(report: LayerReport, solver: PairInitializer, draw: Draw, smaller: str
     if np.isfinite(limit) and solver.moments.mean_is_a_lever and not solver.rest_variance:
         peak = solver.meter.peak(jnp.full_like(draw.weight, limit))
         if peak < theta:
-            # Not even equal weights at the limit: what the chip lacks is input.
+            # Even equal weights at the limit do not reach threshold, so the layer needs more input.
             return (
                 f"{text}: with every weight at the limit of {limit:g} a membrane reaches {peak:.3g} mV at most where "
                 f"V_th is {theta:.3g} mV; about {theta / max(peak, 1e-30):.2g} times the inputs or their rate, or a "
@@ -465,19 +465,19 @@ def _why_dead(report: LayerReport) -> str:
 
 
 def _why_missed(report: LayerReport, solver: PairInitializer, *, target: bool) -> str:
-    """Say why the target is missed, and on a chip how much input would do."""
+    """Return the reason for the missed target, and for a chip the amount of input that would reach it."""
     assert report.init is not None
     if reason := solver.what_limits(report.xi_median):
         return f": {reason}"
     if solver.circuit.chip is None or report.xi_median < report.init.xi_target:
-        return ", with so few inputs, so little data or so much recurrence; more of the first two bring it nearer."
+        return ", with so few inputs, so little data or so much recurrence; more inputs or more data bring it nearer."
     theta, mean, sd = (
         float(np.median(q.to(u.mV).mantissa)) for q in (report.threshold, report.mean_membrane, report.membrane_sd)
     )
     reason = ": the charge curve or the weight range allows no more"
     if sd <= 0:
         return f"{reason}; use more or stronger inputs."
-    # The mean grows with the input, the spread with its root: theta - f mean = xi sqrt(f) sd.
+    # The mean grows with the input, the standard deviation with its square root: theta - f mean = xi sqrt(f) sd.
     half = 0.5 * report.init.xi_target * sd
     root = theta / (half + math.sqrt(half**2 + max(mean, 0.0) * theta))
     factor = f"about {root**2:.2g} times the inputs or their rate would reach it"
@@ -494,23 +494,23 @@ def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw, *, t
     if np.abs(draw.weight).max() > limit:
         remedies.append(_remedy(report, solver, draw, target=target))
     if draw.recurrent is not None and np.abs(draw.recurrent).max() > limit:
-        # Their variance is the share (1 - alpha), and a layer that hardly fires needs large weights for it.
+        # Recurrent weights carry the share 1 - alpha of the variance. A layer that hardly fires needs large ones.
         share = (1 - solver.settings.alpha) * (limit / float(np.abs(draw.recurrent).max())) ** 2
-        remedies.append(f"alpha={math.ceil(1000 * (1 - share)) / 1000:g} would keep the recurrent ones in")
+        remedies.append(f"alpha={math.ceil(1000 * (1 - share)) / 1000:g} would keep the recurrent ones in range")
     silent = solver.silent_in_range
     cost = f", where {silent} of {report.n_neurons} neuron(s) stay silent" if silent else ""
     return (
         f"{report.out_of_range} weight(s) lie outside [-{limit:g}, {limit:g}]{of_chip}, the largest at "
         f"{report.largest:.3g}; {'; '.join(remedies)}; in_range=True draws none outside{cost}, and "
-        "brainhw.train.weight_magnitude_loss(net) in the loss brings them back in time."
+        "brainhw.train.weight_magnitude_loss(net) in the loss brings them back during training."
     )
 
 
 def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw, *, target: bool) -> str:
-    r"""Say which target or how much more input would bring the farthest weight in.
+    r"""Return the target, or the factor on the input, that brings the largest weight into range.
 
-    With the same random numbers a weight is its mean plus :math:`z\sigma`, and :math:`\sigma` goes with one over
-    ``xi`` and one over the spread of the input.
+    For fixed random numbers :math:`z` a weight is its mean plus :math:`z\sigma`. :math:`\sigma` is inversely
+    proportional to ``xi`` and to the spread of the input.
     """
     mu_W = draw.sizes.mu_W
     room = report.weight_limit - np.abs(mu_W)
@@ -520,11 +520,11 @@ def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw, *, target:
     xi = math.ceil(10 * solver.settings.xi * excess) / 10
     wider = f"xi_target={xi:g}" + (" (above 3, where neurons fall silent)" if xi > _XI_MOST else "") + ", "
     inputs = f"about {_times_the_inputs(excess, draw.weight.size):.3g} times the inputs"
-    return f"{wider if target else ''}{inputs}{_stronger(report, solver, excess)} would keep them in"
+    return f"{wider if target else ''}{inputs}{_stronger(report, solver, excess)} would keep them in range"
 
 
 def _times_the_inputs(excess: float, n_weights: int) -> float:
-    """Return by how much the inputs must be multiplied; the largest of more random numbers is larger."""
+    """Return the necessary factor on the number of inputs. The largest of more random weights is itself larger."""
     times = excess**2
     for _ in range(_ROUNDS):
         grown = norm.isf(0.5 / (n_weights * times)) / norm.isf(0.5 / n_weights)
@@ -533,10 +533,10 @@ def _times_the_inputs(excess: float, n_weights: int) -> float:
 
 
 def _stronger(report: LayerReport, solver: PairInitializer, excess: float) -> str:
-    r"""Say how much faster spikes, or how much larger analog values, would do; nothing where no rate does.
+    r"""Return the necessary factor on spike rates or analog values; empty if no rate suffices.
 
-    Spikes of probability :math:`p_i` a step, scaled by :math:`f`, have the variance
-    :math:`\sum_i f p_i (1 - f p_i)`, which falls again beyond :math:`f p_i = 1/2`.
+    Spikes with probability :math:`p_i` per step, scaled by :math:`f`, have the variance
+    :math:`\sum_i f p_i (1 - f p_i)`, which decreases beyond :math:`f p_i = 1/2`.
     """
     if not math.isclose(solver.moments.nu_var, solver.moments.nu_mean, rel_tol=1e-6):
         return f" or values {math.ceil(100 * excess) / 100:g} times as large"

@@ -1,4 +1,4 @@
-"""Checks of the fields of a report: its parts may also be built by hand or read from elsewhere."""
+"""Checks of the fields of a report, which users may also build by hand or read from a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pairs to initialise: as named or registered, and in the network's own step on the data."""
+"""Find the (synapse, layer) pairs of a network and their place in its own step on the data."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ __all__ = [
 Families = Literal["H1", "any"]
 FAMILIES: tuple[Families, ...] = get_args(Families)
 
-# Attributes that only point at modules registered elsewhere.
+# These attributes only refer to modules that are registered under another name.
 _POINTERS = ("layer_pairs", "frontend_stage")
 
 
 class Stages(NamedTuple):
-    """The stages of a network: an optional frontend with its layer, then dense pairs in order, and their paths."""
+    """Stages of a network: an optional frontend with its layer, the dense pairs in order, and the paths of layers."""
 
     frontend: tuple[Any, Any] | None
     pairs: list[tuple[Any, Any]]
@@ -49,8 +49,8 @@ class Stages(NamedTuple):
 def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: str) -> Stages:
     """Find the dense pairs and the frontend stage of ``net``.
 
-    They come from ``net.layer_pairs`` and ``net.frontend_stage`` where the network has them, otherwise from the
-    registration order: a synapse or a frontend goes with the layer registered next after it.
+    ``net.layer_pairs`` and ``net.frontend_stage`` take precedence. Otherwise the registration order decides: a synapse
+    or a frontend is paired with the next registered layer.
     """
     registered = registered_modules(net, skip=_POINTERS)
     modules = [module for _, module in registered]
@@ -73,7 +73,7 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
     _warn_of_unpaired(modules, pairs, call)
     if pairs and (unknown := _unknown(_before_unpaired(registered, pairs, call), call)):
         warnings.warn(
-            f"{call}: {unknown}, so it keeps its weights. Give it one, or draw them yourself.",
+            f"{call}: {unknown}, so it keeps its weights. Add one, or set its weights yourself.",
             UserWarning,
             stacklevel=3,
         )
@@ -94,7 +94,7 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
 
 
 def discover_frontend(net: brainstate.nn.Module, *, call: str) -> tuple[Any, Any]:
-    """Find the frontend of ``net`` and the layer that it feeds, with or without dense pairs after them."""
+    """Return the frontend of ``net`` and the layer that it feeds. Dense pairs are not required."""
     modules = [module for _, module in registered_modules(net, skip=_POINTERS)]
     net_chip(net, call=call)
     frontend = _given_frontend(net, modules, call) or _in_registration_order(modules, "H1", call)[0]
@@ -131,7 +131,7 @@ def _is_neuron(module: Any, call: str) -> bool:
 
 
 def _is_dense(module: Any, call: str) -> bool:
-    """Return whether a module is a synapse with targets of its own, such as a dense one or a convolution."""
+    """Return whether a module is a synapse with an output axis, such as a dense synapse or a convolution."""
     slot = weight_slot_of(module, call=call)
     return slot is not None and slot.out_axis is not None
 
@@ -148,7 +148,7 @@ def _in_registration_order(
     pairs: list[tuple[Any, Any]] = []
     waiting: Any = None
     for module in modules:
-        # A Linear of brainstate has no family: beside a chip it is a part of the net, not a synapse of the chip.
+        # A brainstate Linear has no family. In a chip network it is ordinary software, not a synapse of the chip.
         if _is_frontend(module, call) or (_is_dense(module, call) and (families == "any" or _family(module))):
             waiting = module
         elif _is_neuron(module, call) and waiting is not None and _family(waiting) == _family(module):
@@ -164,16 +164,16 @@ def _check_sizes(pairs: list[tuple[Any, Any]], call: str) -> None:
     for synapse, layer in pairs:
         if _family(synapse) != _family(layer):
             raise ValueError(
-                f"{call}: {type(synapse).__name__} gives no drive that {type(layer).__name__} takes; pair modules of "
+                f"{call}: the output of {type(synapse).__name__} cannot drive {type(layer).__name__}. Pair modules of "
                 "one family."
             )
-        # Of other shapes only the net itself knows what it makes between the two: pooling, flattening.
+        # With several axes the network may pool or flatten in between, so the sizes need not agree.
         plain = len(synapse.out_size) == len(layer.in_size) == 1 and _has_weight(synapse, call)
         if plain and synapse.out_size != layer.in_size:
             raise ValueError(
                 f"{call}: a synapse with {synapse.out_size[-1]} outputs is paired with a layer of "
-                f"{layer.out_size[-1]} neurons that takes {layer.in_size[-1]}; set net.layer_pairs to say which belong "
-                "together."
+                f"{layer.out_size[-1]} neurons that takes {layer.in_size[-1]} inputs. Set net.layer_pairs to pair "
+                "modules of the same size."
             )
 
 
@@ -182,13 +182,13 @@ def _check_once(stages: list[tuple[Any, Any]], call: str) -> None:
     repeated = next((part for i, part in enumerate(parts) if any(part is other for other in parts[:i])), None)
     if repeated is not None:
         raise ValueError(
-            f"{call}: one {type(repeated).__name__} stands in two pairs, but its weights can be drawn for one input "
-            "only; give each pair modules of its own."
+            f"{call}: one {type(repeated).__name__} is part of two pairs, but its weights can be drawn for one input "
+            "only. Give each pair its own modules."
         )
 
 
 def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
-    """Name the modules whose weights nothing tells how to draw; empty without."""
+    """Name the modules that have weights but no ``weight_slot``; an empty string if there are none."""
     names = [
         f"{path} ({type(module).__name__})"
         for path, module in registered
@@ -200,7 +200,7 @@ def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
 
 
 def _before_unpaired(registered: list[tuple[str, Any]], pairs: list[Any], call: str) -> list[tuple[str, Any]]:
-    """Return the modules registered right before a layer that stands in no pair."""
+    """Return the modules registered right before a layer that belongs to no pair."""
     paired = {id(layer) for _, layer in pairs}
     following = itertools.pairwise(registered)
     return [one for one, (_, after) in following if _is_neuron(after, call) and id(after) not in paired]
@@ -218,8 +218,8 @@ def _warn_of_unpaired(modules: list[Any], pairs: list[tuple[Any, Any]], call: st
     )
     if alone:
         warnings.warn(
-            f"{call}: {alone} synapse(s) stand in no pair and keep their weights; register each right before its layer "
-            "or set net.layer_pairs to say which layer each feeds.",
+            f"{call}: {alone} synapse(s) belong to no pair and keep their weights. Register each right before its "
+            "layer or set net.layer_pairs to choose the layers that they feed.",
             UserWarning,
             stacklevel=4,
         )
@@ -231,43 +231,43 @@ def _checked(modules: list[Any], pair: Any, is_synapse: Any, wanted: str, name: 
         got = ", ".join(type(part).__name__ for part in pair) if isinstance(pair, (tuple, list)) else pair
         raise TypeError(f"{call}: {name} must hold {wanted}; got {_arguments.describe(got)}.")
     if not all(_is_in(part, modules) for part in pair):
-        raise ValueError(f"{call}: {name} names a module that is not in the network; pair the network's own.")
+        raise ValueError(f"{call}: {name} names a module that is not in the network. Use modules of the network.")
     return pair[0], pair[1]
 
 
 class Wiring(NamedTuple):
-    """Place of a pair in a step."""
+    """Position of a pair in the traced step."""
 
-    synapse: int  # number of its call in the trace
-    layer: int
-    link: Link  # from the synapse's output, and from ``sources``, to the layer's input
-    sources: tuple[Value, ...]  # outputs of other calls, the input of the step
-    depends_on: set[int]  # calls whose states of the step before go into the input of the pair
+    synapse: int  # index of its call in the trace
+    layer: int  # index of its call in the trace
+    link: Link  # maps the synapse's output and ``sources`` to the layer's input
+    sources: tuple[Value, ...]  # the other values that the drive depends on: outputs of calls, input of the step
+    depends_on: set[int]  # calls whose states from earlier steps affect the input of the pair
 
     @property
     def feeds_back(self) -> bool:
-        """Whether the layer's output changes its input in later steps."""
+        """Whether the layer's output affects its own input in later steps."""
         return self.layer in self.depends_on
 
     @property
     def is_direct(self) -> bool:
-        """Whether the layer takes exactly what the synapse gives."""
+        """Whether the layer's input is the synapse's output, unchanged."""
         return self.link.identity and not self.sources
 
 
 class OwnStep:
-    """One traced step of a network on data ``[B, T, ...]``, and runs of the network that record values of the step.
+    """Traced step of a network on data ``[B, T, ...]``, with runs that record values of the step.
 
-    Values that follow from known ones, such as the spikes of a layer that was just initialised, are computed. The
-    network runs for the others only.
+    Values that follow from known values, such as the spikes of a layer that was just initialised, are computed
+    directly. The whole network runs only for the remaining ones.
     """
 
     def __init__(self, net: Any, x: np.ndarray, valid: np.ndarray | None = None, *, call: str) -> None:
         self.net, self.call = net, call
-        self.valid = valid  # steps that count, ``[T, B]``; ``None`` for all
+        self.valid = valid  # steps that are not padding, ``[T, B]``; ``None`` if all count
         self.xs = jnp.asarray(np.swapaxes(x, 0, 1))
         self.known: dict[tuple[int, ...], Any] = {}
-        # With the real batch: a step may depend on the batch size, as one that flattens does.
+        # Trace with the real batch size: a step may depend on it, for example if it flattens.
         prepare_net(net, x.shape[0])
         try:
             self.trace: StepTrace = trace_step(net, self.xs[0], call=call)
@@ -279,17 +279,17 @@ class OwnStep:
         self.forget()
 
     def forget(self) -> None:
-        """Forget all that is known but the data, because weights have changed."""
+        """Drop all known values except the data. Call it after weights have changed."""
         self.known = {self.trace.given.ids: self.xs}
 
     def learn(self, value: Value, array: Any) -> None:
-        """Take an array ``[T, ...]`` as what a value of the step is at each step."""
+        """Store ``array`` ``[T, ...]`` as the values of ``value`` at each step."""
         self.known[value.ids] = array
 
     def values(self, wanted: list[Value]) -> list[Any]:
-        """Return what values of the step are on the data, each ``[T, B, ...]``."""
+        """Return values of the step on the data, each ``[T, B, ...]``."""
         missing = [value for value in wanted if value.ids not in self.known]
-        # A run of the whole network costs a compilation; a link between known values does not need one.
+        # Running the whole network needs a compilation of the whole network; a link between known values does not.
         still = [value for value in missing if not self._computed(value)]
         if still:
             for value, array in zip(still, self._run(still), strict=True):
@@ -297,25 +297,25 @@ class OwnStep:
         return [_in_unit(self.known[value.ids], value) for value in wanted]
 
     def record(self, wanted: list[Value]) -> list[Any]:
-        """Run the network and return values of its step, each ``[T, B, ...]``, with nothing taken from before."""
+        """Run the network and return values of its step, each ``[T, B, ...]``. Known values are not used."""
         return [_in_unit(array, value) for value, array in zip(wanted, self._run(wanted), strict=True)]
 
     def without_padding(self, values: Any) -> Any:
-        """Return values ``[T, B, ...]`` with zeros in the steps that do not count."""
+        """Return values ``[T, B, ...]`` with padded steps set to zero."""
         if self.valid is None:
             return values
         valid = self.valid
         return jax.tree.map(lambda a: a * valid.reshape(*valid.shape, *(1,) * (a.ndim - 2)).astype(a.dtype), values)
 
     def prepare(self) -> None:
-        """Put states to rest and charges up to date."""
+        """Reset the states and recompute what modules derive from their weights."""
         prepare_net(self.net, self.xs.shape[1])
 
     def _computed(self, value: Value) -> bool:
-        """Compute a value from known ones and from weights, if nothing else goes into it."""
+        """Compute a value from known values and weights. Return False if it depends on anything else."""
         of_step = [self.trace.given, *(value for call in self.trace.calls for value in (call.given, call.gave))]
         known = [other for other in of_step if other.ids in self.known]
-        # Weights may have changed since the value was recorded; a link reads them as they are now.
+        # Weights may have changed since the value was recorded; a link reads the current ones.
         link = self.trace.link(value, known)
         if link is None or any(_is_in(state, self.trace.written) for state in link.states):
             return False
@@ -344,12 +344,12 @@ class OwnStep:
             for side, other in enumerate((call.given, call.gave)):
                 if other.ids == value.ids:
                     return number, side
-        raise ValueError(f"{self.call}: a value of the step belongs to no module, so it cannot be recorded.")
+        raise ValueError(f"{self.call}: a value of the step belongs to no module and cannot be recorded.")
 
 
 @contextlib.contextmanager
 def without_noise(net: Any, *, call: str) -> Iterator[None]:
-    """Switch noise off while the block runs; the rounding of a chip stays, since it is part of the network."""
+    """Switch noise off while the block runs. Weight rounding of a chip stays on: it is part of the network."""
     with contextlib.ExitStack() as stack:
         for _, module in registered_modules(net):
             if fulfils(module, Quietable, call=call) and not fulfils(module, Sampled, call=call):
@@ -358,7 +358,7 @@ def without_noise(net: Any, *, call: str) -> Iterator[None]:
 
 
 def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initialise: bool) -> list[Wiring]:
-    """Find every pair in the step, or refuse it by name."""
+    """Find every pair in the step. Raise an error with the name of the layer if a pair cannot be initialised."""
     trace, call = step.trace, step.call
     if initialise:
         _check_shared(step.net, pairs, call)
@@ -377,12 +377,13 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
             if not made.takes_one:
                 raise ValueError(
                     f"{call}: the {type(module).__name__} of the pair of {name} is called with several or with named "
-                    "arguments (expected one). Call it as module(x)."
+                    "arguments (expected one positional argument). Call it as module(x)."
                 )
             if not made.owns_states:
                 raise ValueError(
-                    f"{call}: the step writes the states of the {type(module).__name__} of the pair of {name} from "
-                    "outside of it, so its membrane is not what its input makes. Leave the pair out of net.layer_pairs."
+                    f"{call}: the states of the {type(module).__name__} of the pair of {name} are written by other "
+                    "code in the step, so its membrane does not follow from its input. Leave the pair out of "
+                    "net.layer_pairs."
                 )
             numbers += calls
         wired.append(_wiring(trace, numbers[0], numbers[1], name, call))
@@ -391,7 +392,7 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
 
 def _wiring(trace: StepTrace, synapse: int, layer: int, name: str, call: str) -> Wiring:
     gave, target = trace.calls[synapse].gave, trace.calls[layer].given
-    # Calls that the synapse's output goes through, such as a pooling, belong to the link; all others are sources.
+    # Calls that process the synapse's output, such as pooling, are part of the link. All other calls are sources.
     others = [trace.given, *(made.gave for made in trace.calls[:synapse])]
     for made in trace.calls[synapse + 1 : layer]:
         behind = trace.link(made.given, [gave, *others])
@@ -402,21 +403,21 @@ def _wiring(trace: StepTrace, synapse: int, layer: int, name: str, call: str) ->
     if link is None or not any(source.same(gave) for source in link.sources):
         raise ValueError(
             f"{call}: the output of the {type(trace.calls[synapse].module).__name__} paired with {name} does not reach "
-            "it in a step of the network. Set net.layer_pairs to say which belong together."
+            "it in a step of the network. Set net.layer_pairs to the pairs that are connected."
         )
     held = [state for state in link.states if _is_in(state, trace.written)]
     if held:
         raise ValueError(
-            f"{call}: between the {type(trace.calls[synapse].module).__name__} and {name} lies a state that the step "
-            f"writes ({type(held[0]).__name__}), so the drive is not a function of the step's weights alone. Leave the "
-            "pair out of net.layer_pairs."
+            f"{call}: the step writes a state ({type(held[0]).__name__}) between the "
+            f"{type(trace.calls[synapse].module).__name__} and {name}, so the drive depends on earlier steps and not "
+            "only on the weights. Leave the pair out of net.layer_pairs."
         )
     sources = tuple(source for source in link.sources if not source.same(gave))
     return Wiring(synapse, layer, link, sources, _depends_on(trace, [trace.calls[synapse].given, *sources]))
 
 
 def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:
-    """Return the calls whose states of the step before go into values, directly or through other states."""
+    """Return the calls whose states from earlier steps affect ``values``, directly or through other states."""
     owners = {
         id(state): number
         for number, made in enumerate(trace.calls)
@@ -426,13 +427,13 @@ def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:
     met: set[int] = set()
     waiting = list(values)
     while waiting:
-        # Back through the step to its input: every state met on the way carries something of the step before.
+        # Trace back to the input of the step. Every written state on the way carries information from earlier steps.
         link = trace.link(waiting.pop(), [trace.given])
         written = [] if link is None else [state for state in link.states if _is_in(state, trace.written)]
-        # Every draw of a Dropout writes the random state, but it carries nothing of what the network computed.
+        # A Dropout writes the random state at every draw, but that state carries nothing that the network computed.
         written = [state for state in written if not isinstance(state, brainstate.random.RandomState)]
         for state in written:
-            # A state of no module may come from anywhere: then everything that was called counts.
+            # The state belongs to no module, so any call may have written it: count all of them.
             numbers = [owners[id(state)]] if id(state) in owners else range(len(trace.calls))
             for number in numbers:
                 if number not in met:
@@ -442,14 +443,14 @@ def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:
 
 
 def _check_shared(net: Any, pairs: list[tuple[Any, Any]], call: str) -> None:
-    # By the parameter and not by the module: two synapses may hold one ParamState.
+    # Compare parameters, not modules: two synapses may hold the same ParamState.
     drawn = {id(weight_slot_of(synapse).parameter): synapse for synapse, _ in pairs}  # type: ignore[union-attr]
     for path, module in registered_modules(net, skip=_POINTERS):
         slot = weight_slot_of(module, call=call)
         if slot is not None and drawn.get(id(slot.parameter), module) is not module:
             raise ValueError(
                 f"{call}: {path} shares its weight with another synapse, but a weight can be drawn for one input only. "
-                "Give each a weight of its own, or leave the pair out of net.layer_pairs."
+                "Give each synapse its own weight, or leave the pair out of net.layer_pairs."
             )
 
 
@@ -458,7 +459,7 @@ def _is_in(one: Any, many: Any) -> bool:
 
 
 def _in_unit(array: Any, value: Value) -> Any:
-    """Return an array as a value of the step carries it: the same numbers may be known with another unit."""
+    """Return an array in the unit of ``value``. The same numbers may be stored with another unit."""
     if len(value.units) != 1 or u.get_unit(array) == value.unit:
         return array
     return value.holding([u.get_mantissa(array)])

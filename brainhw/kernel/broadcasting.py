@@ -1,4 +1,4 @@
-"""Broadcasting between numbers of neurons and of samples, for those who forbid JAX to do it by itself."""
+"""Broadcasting that also works if the user forbids implicit rank promotion in JAX."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ R = TypeVar("R")
 
 
 def broadcasting(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function broadcast as NumPy does, also where ``jax_numpy_rank_promotion`` is ``'raise'`` or ``'warn'``.
+    """Let a function broadcast as NumPy does, even if ``jax_numpy_rank_promotion`` is ``'raise'`` or ``'warn'``.
 
-    The flag is meant for the code of the person who sets it; here numbers ``[N]`` meet numbers ``[..., N]`` on purpose.
+    Users set that flag to check their own code. In this package, arrays ``[N]`` meet arrays ``[..., N]`` on purpose.
     """
 
     @functools.wraps(function)

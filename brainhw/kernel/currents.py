@@ -1,8 +1,8 @@
 """Current-based neurons over a whole sequence, with a backward pass that keeps one array.
 
-The backward pass keeps the membranes before the reset: spikes and membranes after it follow from them. The inputs of
-the synapses and of the after-hyperpolarisation are kept only where their decay is learnt. The gradient of recurrent
-weights is one product after the loop.
+The backward pass stores the membranes before the reset. Spikes and membranes after the reset are recomputed from them.
+It stores the inputs of the synapses and of the after-hyperpolarisation only if their decay is learnt. The gradient of
+recurrent weights is one matrix product after the loop.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ __all__ = ["CurrentParameters", "CurrentRules", "CurrentState", "CurrentTrace", 
 
 
 class CurrentRules(NamedTuple):
-    """How the neurons fire: spikes of ``(V_pre, V_th)``, and whether the reset has no gradient.
+    """Firing rules: the spike function of ``(V_pre, V_th)``, and whether the reset is detached from the gradient.
 
-    ``forward`` is what is known of the spikes: ``'step'`` for one where ``V_pre >= V_th``, ``'count'`` for as many as
-    the membrane holds thresholds and ``most`` at most; ``None`` for anything else.
+    ``forward`` names a known spike function: ``'step'`` gives one spike where ``V_pre >= V_th``; ``'count'`` gives one
+    spike per threshold that the membrane holds, at most ``most``. It is ``None`` for any other function.
     """
 
     spikes: Callable[[jax.Array, jax.Array], jax.Array]
@@ -43,11 +43,11 @@ class CurrentRules(NamedTuple):
 
 
 class CurrentParameters(NamedTuple):
-    """Numbers of the neurons, in mV where they have a unit.
+    """Parameters of the neurons, in mV where they are voltages.
 
-    ``alpha``, ``V_th``, ``bias`` and, for neurons with a current of their own, ``gamma`` and ``w_own``: scalar or
-    ``[*size]``. ``beta`` broadcasts to ``[*size, S]``. ``recurrent`` is ``[N, N * S]`` or ``None``. ``read`` holds the
-    states that ``spikes`` reads; :func:`run` fills it in.
+    ``alpha``, ``V_th`` and ``bias`` are scalar or ``[*size]``; so are ``gamma`` and ``w_own``, for neurons with an
+    after-hyperpolarisation current. ``beta`` broadcasts to ``[*size, S]``. ``recurrent`` is ``[N, N * S]`` or ``None``.
+    ``read`` holds the states that ``spikes`` reads; :func:`run` fills it in.
     """
 
     alpha: jax.Array
@@ -77,13 +77,13 @@ class CurrentTrace(NamedTuple):
 
 
 class _Inputs(NamedTuple):
-    """What decays in a step: the sums at the synapses, and at the own current or ``None``."""
+    """Values that decay in a step: the sums at the synapses, and at the own current or ``None``."""
 
     synapses: Any
     own: Any
 
 
-# (membrane before the reset, threshold, *recorded, *what the rules read) -> (membrane after it, spikes)
+# (membrane before the reset, threshold, *recorded, *states that the rules read) -> (membrane after the reset, spikes)
 _Fire = Callable[..., tuple[jax.Array, jax.Array]]
 
 
@@ -92,7 +92,7 @@ def run(
 ) -> tuple[CurrentState, CurrentTrace]:
     """Return the state after ``drives [T, ..., *size, S]``, and the trace of every step.
 
-    ``recorded`` holds spikes, and membranes after the reset, of every step; they take the place of the computed ones.
+    ``recorded`` holds spikes, and optionally membranes after the reset, of every step. They replace the computed ones.
     """
 
     def by_rules(V_pre: jax.Array, V_th: jax.Array, *recorded: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -106,7 +106,7 @@ def run(
     first = tuple(one[0] for one in recorded)
     by_rules(
         state.V, V_th, *first
-    )  # brainstate binds a state where it is first read, which must not be in a conversion
+    )  # brainstate binds a state at its first read, which must not happen inside the conversion below
     fire: _Fire = by_rules
     of_rules, read = converted(by_rules, state.V, V_th, *first)
     if read:
@@ -119,7 +119,7 @@ def run(
 def _charged(
     parameters: CurrentParameters, state: CurrentState, drive: jax.Array
 ) -> tuple[_Inputs, jax.Array, jax.Array | None, jax.Array]:
-    """Return what decays in this step, the currents after it, the own current, and the membrane before the reset."""
+    """Return the decaying inputs of this step, the new currents, the own current, and the membrane before the reset."""
     inputs, V = state.current + drive, state.V
     if parameters.recurrent is not None:
         inputs = inputs + (state.spk @ parameters.recurrent).reshape(inputs.shape)
@@ -128,7 +128,7 @@ def _charged(
     if parameters.gamma is not None and state.own is not None:
         arrived = state.own + state.spk * per_sample(parameters.w_own, V)
         own = per_sample(parameters.gamma, V) * arrived
-    # The order of the sums is Rockpool's: in float32 another order rounds otherwise, and spikes differ.
+    # Add in the order that Rockpool uses: another order rounds differently in float32, and spikes then differ.
     terms = [current[..., k] for k in range(current.shape[-1])]
     total = functools.reduce(operator.add, terms if own is None else [*terms, own])
     V_pre = per_sample(parameters.alpha, V) * V + total + per_sample(parameters.bias, V)
@@ -137,7 +137,7 @@ def _charged(
 
 @dataclass(frozen=True)
 class _Kept:
-    """Which inputs the backward pass needs: those of the synapses, and that of the own current."""
+    """Inputs that the backward pass needs: those of the synapses, and that of the own current."""
 
     synapses: bool
     own: bool
@@ -152,7 +152,7 @@ def _scan(
     drives: jax.Array,
     recorded: Recorded,
 ) -> tuple[CurrentState, CurrentTrace, _Inputs]:
-    """Run the loop; the inputs that are not to be kept are ``None``."""
+    """Run the loop. Inputs that are not kept are ``None``."""
     known = rules.forward and not recorded and not parameters.read and kept == _Kept(False, False)
     if known and fused.pays(drives, state.V, parameters.recurrent):
         return *_in_one_loop(rules, fire, parameters, state, drives), _Inputs(None, None)
@@ -162,7 +162,7 @@ def _scan(
 def _in_one_loop(
     rules: CurrentRules, fire: _Fire, parameters: CurrentParameters, state: CurrentState, drives: jax.Array
 ) -> tuple[CurrentState, CurrentTrace]:
-    """Run a compiled loop over the samples, each through all steps."""
+    """Run a compiled loop over the samples. Each sample goes through all steps."""
     V, dtype = state.V, state.V.dtype
     n, m = jnp.shape(parameters.recurrent)
     has_own = parameters.gamma is not None
@@ -231,7 +231,7 @@ def _by_steps(
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class _Wanted:
-    """The gradients that are asked for, by the names of the parameters, and the precision of the drives."""
+    """Names of the parameters whose gradients are requested, and the precision of the drives."""
 
     names: frozenset[str]
     drive_dtype: Any
@@ -245,7 +245,7 @@ def _forward(rules: CurrentRules, fire: _Fire, *arguments: Any) -> tuple[Any, An
     needed = _Kept("beta" in names, "gamma" in names)
     final, trace, held = _scan(rules, fire, needed, parameters, state, drives, recorded)
     V_pre, held = jax.tree.map(lambda array: checkpoint_name(array, KEPT), (trace.V_pre, held))
-    # Not the spikes of the loop: those that follow from the membranes need not be kept beside them.
+    # Recompute the spikes from the membranes instead of storing those of the loop, to save memory.
     spk = _spikes(fire, parameters, V_pre, recorded)
     kept = (parameters, _Wanted(frozenset(names), drives.dtype), state, V_pre, held, recorded)
     return (final, CurrentTrace(spk, V_pre)), kept
@@ -256,20 +256,20 @@ def _is_perturbed(leaf: Any) -> bool:
 
 
 def _spikes(fire: _Fire, parameters: CurrentParameters, V_pre: jax.Array, recorded: Recorded) -> jax.Array:
-    """Return the spikes of membranes ``[T, ..., *size]``; the rules see one step at a time."""
+    """Return the spikes of membranes ``[T, ..., *size]``. The rules see one step at a time."""
     V_th = jnp.broadcast_to(parameters.V_th, V_pre.shape[1:])
     return jax.vmap(lambda V, *of_step: fire(V, V_th, *of_step, *parameters.read)[1])(V_pre, *recorded)
 
 
 class _Later(NamedTuple):
-    """Gradients that a step passes to the step before it, and sums over steps; ``None`` where not asked for."""
+    """Gradients that a step passes to the step before it, and sums over steps; ``None`` if they are not requested."""
 
     V: jax.Array
     current: jax.Array
     own: Any
     spk: jax.Array | None
-    charged: Any  # of the membrane before the reset in the later step, for the sum of alpha
-    arrived: Any  # of what decays into the own current in the later step, for the sum of w_own
+    charged: Any  # of the membrane before the reset in the later step; needed for the gradient of alpha
+    arrived: Any  # of the sum at the own current in the later step; needed for the gradient of w_own
     sums: dict[str, Any]
 
 
@@ -278,7 +278,7 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
     of_final, of_trace = cotangents
     names, nothing = wanted.names, jnp.zeros_like(state.V)
     alpha, beta = per_sample(parameters.alpha, nothing), per_sample(parameters.beta, state.current)
-    # One threshold a neuron and sample, so that their gradients are summed over the batch after the loop, not in it.
+    # Use one threshold per neuron and sample, so that its gradient is summed over the batch after the loop, not in it.
     V_th = per_sample(parameters.V_th, nothing)
     every = {"V_th": V_th, "read": parameters.read}
     extra = {name: value for name, value in every.items() if name in names}
@@ -301,7 +301,7 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
             of_own = summed(later.own, of_charged)
             of_arrived = per_sample(parameters.gamma, nothing) * of_own
             of_earlier = summed(of_arrived * per_sample(parameters.w_own, nothing), of_earlier)
-        # The later step began with the membrane and the spikes that follow from this one.
+        # The later step started from the membrane and the spikes of this one.
         of_step = {
             "alpha": lambda: later.charged * V,
             "w_own": lambda: later.arrived * spk,
@@ -318,13 +318,13 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
 
     of_spk, of_V_pre = (None if isinstance(g, SymbolicZero) else g for g in of_trace)
     if not isinstance(of_final.spk, SymbolicZero):
-        # The last spikes are also the state.
+        # The final state contains the last spikes too, so add its gradient to theirs.
         of_spk = summed(jnp.zeros_like(V_pre).at[-1].set(of_final.spk), of_spk)
     start = _start(names, parameters, state, of_final)
     first, of_drives = jax.lax.scan(step, start, (V_pre, of_spk, of_V_pre, held, recorded), reverse=True)
 
     sums = first.sums
-    # The first step began with the state.
+    # The first step started from the initial state.
     if "alpha" in names:
         sums["alpha"] = sums["alpha"] + first.charged * state.V
     if "w_own" in names:
@@ -337,13 +337,13 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
         n, n_out = parameters.recurrent.shape
         found["recurrent"] = event_outer(before.reshape(-1, n), of_drives.reshape(-1, n_out))
     of_state = CurrentState(first.V, first.current, nothing if first.spk is None else first.spk, first.own)
-    # No gradient reaches a recording.
+    # Recorded values get no gradient.
     of_drives = of_drives.astype(wanted.drive_dtype)
     return jax.tree.map(jnp.zeros_like, parameters)._replace(**found), of_state, of_drives, None
 
 
 def _start(names: frozenset[str], parameters: CurrentParameters, state: CurrentState, of_final: Any) -> _Later:
-    """Return the gradients that the last step begins with."""
+    """Return the gradients at the end of the last step, from which the backward pass starts."""
     nothing = jnp.zeros_like(state.V)
     sums: dict[str, Any] = {name: nothing for name in ("alpha", "w_own", "gamma", "bias", "V_th") if name in names}
     if "beta" in names:

@@ -1,4 +1,4 @@
-"""Compiled loops over the spikes of a matrix; importing this file imports numba."""
+"""Compiled loops over the spikes of a matrix. Importing this module imports numba."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 __all__ = ["PARTS", "compiled", "compiled_part", "outer", "product", "received"]
 
-# Parts of the rows that are summed for themselves. A fixed number, so that results do not depend on that of threads.
+# Parts of the rows with a sum of their own. The number is fixed, so that results do not depend on the thread count.
 PARTS = 8
-# Pieces of the rows that threads take from each other; their results do not depend on it.
+# Work items for the threads. Each row is computed by one item, so results do not depend on this number.
 _CHUNKS = 64
 
 
 def _has_safe_threads() -> bool:
-    """Return whether numba takes a layer of threads that several threads of a process may enter at once."""
+    """Return whether numba has a threading layer that several threads of a process may enter at once."""
     if getattr(numba.config, "THREADING_LAYER", "default") == "workqueue":
         return False
     for layer in ("tbbpool", "omppool"):
@@ -29,27 +29,27 @@ def _has_safe_threads() -> bool:
 
 
 def compiled(function: Any, *, parallel: bool = True) -> Any:
-    """Compile a function with numba, and keep it where there is a folder to keep it in."""
-    # A sum may be fused with a multiplication, as XLA does; with inputs 0 and 1 both give the same bits. A division by
-    # zero is infinite, as in XLA.
+    """Compile a function with numba. Cache the result on disk if there is a folder for it."""
+    # "contract" allows fused multiply-add, which XLA also uses; with inputs 0 and 1 both give the same bits. With the
+    # numpy error model a division by zero is infinite, as in XLA.
     options: dict[str, Any] = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy"}
     options["parallel"] = parallel and _has_safe_threads()
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder
+    except RuntimeError:  # there is no writable cache folder
         return numba.njit(**options)(function)
 
 
 def compiled_part(function: Any) -> Any:
-    """Compile a function that compiled functions call in each of their threads."""
+    """Compile a serial function that other compiled functions call in each of their threads."""
     return compiled(function, parallel=False)
 
 
 @compiled_part
 def received(x, found, weights, total):  # type: ignore[no-untyped-def]
-    """Write ``x [K] @ weights [K, N]`` into ``total``, and return how many inputs are not zero.
+    """Write ``x [K] @ weights [K, N]`` into ``total``, and return the number of nonzero inputs.
 
-    Only their weights are added up. ``found [K + 1]`` is scratch.
+    Only the weights of nonzero inputs are added. ``found [K + 1]`` is scratch space.
     """
     n = 0
     for k in range(x.shape[0]):
@@ -57,7 +57,7 @@ def received(x, found, weights, total):  # type: ignore[no-untyped-def]
         n += x[k] != 0
     for j in range(total.shape[0]):
         total[j] = 0
-    # Four at a time: the row is read and written once. Its sums keep the order of the inputs.
+    # Add four inputs at a time, so that `total` is read and written once for them. The order of the sums is unchanged.
     i = 0
     while i + 4 <= n:
         a, b, c, d = found[i], found[i + 1], found[i + 2], found[i + 3]
@@ -81,7 +81,7 @@ def received(x, found, weights, total):  # type: ignore[no-untyped-def]
 
 @compiled
 def product(x, weights, out):  # type: ignore[no-untyped-def]
-    """Write ``x [M, K] @ weights [K, N]`` into ``out``, adding up the weights of inputs that are not zero."""
+    """Write ``x [M, K] @ weights [K, N]`` into ``out``, adding only the weights of nonzero inputs."""
     n_rows, n_in = x.shape
     for part in numba.prange(_CHUNKS):
         found = np.empty(n_in + 1, np.int64)
@@ -91,7 +91,7 @@ def product(x, weights, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def outer(x, g, parts, out):  # type: ignore[no-untyped-def]
-    """Write ``x.T [K, M] @ g [M, N]`` into ``out``; ``parts [PARTS, K, N]`` is scratch."""
+    """Write ``x.T [K, M] @ g [M, N]`` into ``out``. ``parts [PARTS, K, N]`` is scratch space."""
     n_rows, n_in = x.shape
     n_out, n_parts = g.shape[1], parts.shape[0]
     for part in numba.prange(n_parts):

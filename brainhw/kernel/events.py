@@ -1,8 +1,8 @@
-"""Products with matrices of which most numbers are zero, as those of spikes are.
+"""Products with sparse matrices, such as spikes.
 
-With the extra ``fast`` (numba) and on a CPU, the products add up the weights of the inputs that are not zero. They
-cost a third of a dense product where one input in twenty spikes. The loops go through ``brainevent.numba_kernel``. A
-dense product is the definition, and is what runs everywhere else.
+With the extra ``fast`` (numba) and on a CPU, the products add only the weights of nonzero inputs. If one input in
+twenty spikes, they take a third of the time of a dense product. The loops are called through
+``brainevent.numba_kernel``. The dense product is the reference, and is used everywhere else.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from brainhw.kernel.numba_calls import call_loop
 
 __all__ = ["dense_products", "event_outer", "event_product", "has_event_loops"]
 
-# Beyond this share of inputs that are not zero, a dense product is faster (measured at 128 to 512 inputs, two cores).
+# Above this share of nonzero inputs a dense product is faster (measured at 128 to 512 inputs, two cores).
 _DENSEST = 0.12
-# With fewer multiplications than this, a call of the loops costs more than it saves.
+# With fewer multiplications, a call of the loops costs more time than it saves.
 _LEAST = 2**23
-# Up to here a dense product of XLA adds in the order of the inputs, so that the sums have the same bits.
+# Up to this size a dense product of XLA adds in the order of the inputs, so both sums have the same bits.
 _MOST_INPUTS = 512
-# Fewer outputs are too short a run for the loops.
+# With fewer outputs the inner loops are too short to pay.
 _LEAST_OUTPUTS = 32
-# Rows that are looked at to estimate the share.
+# Number of rows sampled to estimate the share of nonzero inputs.
 _LOOKED_AT = 256
 
 
@@ -43,10 +43,10 @@ def _is_usable() -> bool:
         from brainevent import numba_kernel  # noqa: F401
 
         from brainhw.kernel import event_loops  # noqa: F401
-    except Exception as error:  # numba refuses versions of Python and numpy in its own way
+    except Exception as error:  # numba raises various errors for unsupported versions of Python and numpy
         warnings.warn(
-            f"rollout: numba is installed but cannot be used ({type(error).__name__}: {error}); products of spikes are "
-            "dense. Set BRAINHW_EVENTS=0 to say so.",
+            f"rollout: numba is installed but cannot be used ({type(error).__name__}: {error}), so products of spikes "
+            "are dense. Set BRAINHW_EVENTS=0 to silence this warning.",
             stacklevel=2,
         )
         return False
@@ -58,7 +58,7 @@ _only_dense: ContextVar[bool] = ContextVar("brainhw_only_dense_products", defaul
 
 @contextlib.contextmanager
 def dense_products() -> Iterator[None]:
-    """Keep compiled loops out of everything that is traced in this block, as a program for elsewhere needs."""
+    """Use only dense products in everything traced in this block, as required for programs that run elsewhere."""
     token = _only_dense.set(True)
     try:
         yield
@@ -69,11 +69,11 @@ def dense_products() -> Iterator[None]:
 def has_event_loops() -> bool:
     """Return whether compiled loops are used: numba is installed, and one CPU is the only device.
 
-    The environment variable ``BRAINHW_EVENTS=0`` switches them off, and so does :func:`dense_products`.
+    The environment variable ``BRAINHW_EVENTS=0`` switches them off; :func:`dense_products` does so for a block.
     """
     if _only_dense.get() or os.environ.get("BRAINHW_EVENTS", "1") == "0":
         return False
-    # XLA cannot share a call of the loops out over several devices.
+    # XLA cannot distribute a call of the loops over several devices.
     return jax.default_backend() == "cpu" and jax.device_count() == 1 and _is_usable()
 
 
@@ -94,15 +94,15 @@ def _pays(x: jax.Array, other: jax.Array, multiplications: int) -> bool:
 
 
 def _is_sparse(x: jax.Array) -> jax.Array:
-    # An odd stride: with an even one, rows of a batch would all be of a few samples.
+    # The stride is odd: with an even stride, all sampled rows of a batch could belong to a few samples.
     seen = x[:: max(len(x) // _LOOKED_AT, 1) | 1]
     return jnp.count_nonzero(seen) <= _DENSEST * seen.size
 
 
-# Mapped over chips, say, a choice at run time would compute both ways; and XLA maps no call of the loops by itself.
+# Under vmap, for example over chips, `cond` would compute both branches, and XLA cannot vmap a call of the loops.
 @jax.custom_batching.custom_vmap
 def _chosen_product(x: jax.Array, weights: jax.Array) -> jax.Array:
-    # A weight that is NaN spoils a dense product as a whole, and must not be hidden by inputs that are silent.
+    # A NaN weight makes a dense product NaN. The loop would skip it if its input is silent, so check here.
     adds = _is_sparse(x) & jnp.isfinite(weights).all()
     return jax.lax.cond(adds, _looped_product, jnp.matmul, x, weights)
 
@@ -149,13 +149,13 @@ def _product(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _product_forward(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, Any]:
-    # By the function itself: a second gradient goes through here.
+    # Call the function itself, because a second derivative passes through here.
     return _product(x, weights), (x, weights)
 
 
 def _product_backward(kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weights = kept
-    # XLA leaves out what nobody asks for.
+    # XLA removes the products that are not requested.
     return g @ weights.T, event_outer(x, g)
 
 

@@ -1,4 +1,4 @@
-"""A long memory as a few leaky sums: the weights of a fractional scheme as a sum of decaying exponentials."""
+"""Approximate the weights of a fractional scheme by a sum of decaying exponentials."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
 
 __all__ = ["amplitudes", "check_count", "decay_rates", "n_exponentials", "weight_error"]
 
-MOST_STEPS = 2**26  # a weight for each step of the horizon is computed
+MOST_STEPS = 2**26  # bounds the memory: one weight per step of the horizon is computed
 FEWEST, MOST = 4, 128
 _WORST_ORDERS = (0.05, 0.2, 0.5, 0.8, 0.95)
 
 
 def decay_rates(method: FractionalMethod, n: int, horizon: int) -> np.ndarray:
-    """Return the ``n`` rates per step of the leaky sums, fastest last but one, the slowest of all last.
+    """Return the ``n`` rates per step of the leaky sums: sampled rates in increasing order, then the slowest rate.
 
-    They depend on neither the order nor the coefficients, so all terms of an operator share the sums, and the order
-    stays learnable.
+    They depend neither on the order nor on the coefficients. All terms of an operator can therefore share the sums, and
+    the order remains learnable.
     """
-    # Beyond a rate of 8 an exponential keeps less than e**-8 = 3e-4 after one step; below reach / horizon it is nearly
-    # constant over the run. More exponentials make the grid finer and move both of its ends outwards.
+    # At a rate above 8 an exponential keeps less than e**-8 = 3e-4 after one step; below reach / horizon it is nearly
+    # constant over the run. More exponentials make the grid finer and extend it at both ends.
     slowest, fastest = method.reach * 24 / (n * horizon), 8 + n / 12
     sampled = np.geomspace(slowest, fastest, n - 1)
     return np.append(sampled, method.slow_rate * sampled[0])
@@ -36,19 +36,20 @@ def decay_rates(method: FractionalMethod, n: int, horizon: int) -> np.ndarray:
 def amplitudes(method: FractionalMethod, alpha: jax.Array, rates: np.ndarray) -> jax.Array:
     r"""Return the amplitudes ``[n, *alpha.shape]`` with :math:`W_m \approx \sum_q A_q e^{-(m-1) r_q}` for ``m >= 2``.
 
-    The trapezoidal rule on the logarithm of the rate, which converges faster than any power of its step here. What it
-    would sample below the smallest rate is gathered, with its first two moments, at the two slowest rates.
+    This is the trapezoidal rule in the logarithm of the rate, which converges here faster than any power of its step.
+    The contribution below the smallest sampled rate is assigned to the two slowest rates so that its first two moments
+    are kept.
     """
     sampled = rates[:-1].reshape((-1,) + (1,) * jnp.ndim(alpha)).astype(alpha.dtype)
-    # In log r the integrand is analytic and falls at both ends, so the error of the trapezoidal rule falls as
+    # In log r the integrand is analytic and decays at both ends, so the error of the trapezoidal rule decreases as
     # exp(-c / step) (Trefethen and Weideman, SIAM Review 56, 2014; for power laws Beylkin and Monzon, Appl. Comput.
     # Harmon. Anal. 28, 2010).
     step = math.log(rates[1] / rates[0])
     p, kappa = method.tail(alpha)
     density = method.density(alpha, sampled) * sampled * step
     scale = density[0] / (1 + kappa * sampled[0])
-    # Sums over the rates r0 e^-step, r0 e^-2step, ...: of the density, and of the density times the rate over r0. These
-    # exponentials are nearly 1 - (m - 1) r over the horizon, so the two moments are all that shows of them.
+    # Sums over the rates r0 e^-step, r0 e^-2step, ...: of the density, and of the density times rate / r0. These
+    # exponentials are nearly 1 - (m - 1) r over the horizon, so their first two moments are sufficient.
     linear = p / jnp.expm1((p + 1) * step)
     mass = scale * (_geometric(p, step) + kappa * sampled[0] * linear)
     moment = scale * linear
@@ -59,8 +60,8 @@ def amplitudes(method: FractionalMethod, alpha: jax.Array, rates: np.ndarray) ->
 
 
 def _geometric(p: jax.Array, step: float) -> jax.Array:
-    """Return ``p / expm1(p step)``, also where ``p`` is zero."""
-    # ``pred`` has p = 0 at order 1. The inner `where` keeps 0 / 0, and its NaN gradient, out of the branch not taken.
+    """Return ``p / expm1(p step)``, with its limit at ``p = 0``."""
+    # ``pred`` has p = 0 at order 1. The inner `where` keeps 0 / 0, and its NaN gradient, out of the unused branch.
     x = p * step
     tiny = jnp.abs(x) < 1e-4
     safe = jnp.where(tiny, 1.0, x)
@@ -70,7 +71,7 @@ def _geometric(p: jax.Array, step: float) -> jax.Array:
 @functools.lru_cache(maxsize=256)
 def _weight_errors(method: str, alphas: tuple[float, ...], n: int, horizon: int) -> np.ndarray:
     scheme = METHODS[method]()
-    # In float32 the sum over the lags would hide errors below about 1e-7.
+    # In float32 the rounding of the sum over the lags would hide errors below about 1e-7.
     with jax.enable_x64(True):
         orders = jnp.asarray(alphas, dtype=jnp.float64)
         exact = np.asarray(scheme.weights(orders, horizon))
@@ -85,11 +86,11 @@ def _weight_errors(method: str, alphas: tuple[float, ...], n: int, horizon: int)
 
 
 def weight_error(method: str, alpha: float, n: int, horizon: int) -> float:
-    r"""Return how far the leaky sums are from the exact weights: :math:`\sum_{m=2}^{T} |\text{error of } W_m|`.
+    r"""Return the total error of the weights of the leaky sums: :math:`\sum_{m=2}^{T} |\text{error of } W_m|`.
 
-    With a voltage within :math:`\pm V`, each step is off by at most this times ``V``. Errors add up as drives do, to
-    about :math:`(\tau/\Delta t)^\alpha` times as much where there is a leak, and for ever where there is none. For
-    ``pred``, whose weights have no finite sum, the error is relative to their sum.
+    If the voltage stays within :math:`\pm V`, each step is off by at most this error times ``V``. Errors accumulate as
+    drives do: up to about :math:`(\tau/\Delta t)^\alpha` times as much with a leak, and without bound without a leak.
+    For ``pred``, whose weights have no finite sum, the error is relative to their sum over the horizon.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def weight_error(method: str, alpha: float, n: int, horizon: int) -> float:
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of its range; the message names it.
+        If an argument is out of range; the message names it.
 
     Examples
     --------
@@ -132,7 +133,7 @@ def weight_error(method: str, alpha: float, n: int, horizon: int) -> float:
 
 
 def check_count(n: int, *, call: str, name: str) -> int:
-    """Return a number of exponentials that the rule for their amplitudes can use, or raise."""
+    """Return a valid number of exponentials for :func:`amplitudes`, or raise."""
     n = _arguments.positive_int(n, call=call, name=name)
     if not FEWEST <= n <= MOST:
         raise ValueError(f"{call}: {name} must be from {FEWEST} to {MOST}; got {n}.")
@@ -140,26 +141,26 @@ def check_count(n: int, *, call: str, name: str) -> int:
 
 
 def n_exponentials(tolerance: float, horizon: int, method: str = "gl") -> int:
-    """Return the fewest exponentials whose :func:`weight_error` is within ``tolerance`` for every order.
+    """Return the smallest number of exponentials whose :func:`weight_error` is within ``tolerance`` for every order.
 
     Parameters
     ----------
     tolerance : float
-        The error allowed, above 0. Single precision has no use for less than about 1e-7.
+        Allowed error, above 0. Below about 1e-7 it makes no difference in single precision.
     horizon : int
-        Number of steps over which it must hold.
+        Number of steps over which the tolerance must hold.
     method : {'gl', 'l1', 'trap', 'pred', 'cn'}, optional
         The scheme.
 
     Returns
     -------
     int
-        What to pass as ``n_exponentials`` with this ``horizon``. Checked at orders from 0.05 to 0.95.
+        Value for ``n_exponentials`` with this ``horizon``. Checked at orders from 0.05 to 0.95.
 
     Raises
     ------
     ValueError
-        If no number up to 128 reaches the tolerance.
+        If even 128 exponentials do not reach the tolerance.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""One step of a fractional neuron: operator, threshold, reset. Gradients keep one number per neuron, not the past."""
+"""One step of a fractional neuron: operator, threshold, reset. Gradients store one number per neuron, not the past."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ __all__ = [
 
 
 class Operator(NamedTuple):
-    """The derivatives of ``sum_j w_j D^alpha_j``: one entry per term, each a scalar or ``[N]``.
+    """Derivatives of ``sum_j w_j D^alpha_j``: one entry per term, each a scalar or ``[N]``.
 
-    ``h`` and ``tau`` are time step and time constant, as numbers of the unit in which the derivatives measure time.
+    ``h`` is the time step and ``tau`` the time constant, both as numbers in the time unit of the derivatives.
     """
 
     alpha: tuple[jax.Array, ...]
@@ -40,13 +40,13 @@ class Operator(NamedTuple):
 
 
 class Scheme(NamedTuple):
-    r"""The numbers of one step, each a scalar or ``[N]``.
+    r"""Coefficients of one step, each a scalar or ``[N]``.
 
     .. math:: y_{k+1} = a J_k + b J_{k-1} + c V_k - \sum_q W_q z_q
 
-    with the drive :math:`J`, the voltage :math:`V`, the slots :math:`z` that hold the past and their ``weights``
-    :math:`W` (``[slots]`` or ``[slots, N]``). ``before`` is ``None`` where the drive before does not count. A step is
-    linear in these numbers, so a step with their derivatives is the derivative of a step.
+    with the drive :math:`J`, the voltage :math:`V`, the slots :math:`z` that store the past, and their ``weights``
+    :math:`W` (``[slots]`` or ``[slots, N]``). ``before`` is ``None`` if the previous drive is not used. A step is
+    linear in these coefficients, so a step with their derivatives gives the derivative of the step.
     """
 
     drive: jax.Array
@@ -56,26 +56,26 @@ class Scheme(NamedTuple):
 
 
 class NeuronRules(NamedTuple):
-    """The fixed rules of a neuron."""
+    """Fixed rules of a neuron."""
 
     method: FractionalMethod
     past: Past
-    leak: float  # 1 for a leaky neuron, 0 for one that integrates
+    leak: float  # 1 for a leaky neuron, 0 for an integrator
     reset: str
-    clears: bool  # a spike empties the past
+    clears: bool  # whether a spike clears the past
     detach_reset: bool
-    looks_ahead: bool  # a spike is decided before the step, at an extrapolated voltage
+    looks_ahead: bool  # whether a spike is decided before the step, at an extrapolated voltage
     spk_fun: Callable[[jax.Array], jax.Array]
-    learnt: tuple[bool, ...]  # for each leaf of the operator
+    learnt: tuple[bool, ...]  # for each leaf of the operator, whether it is learnt
 
     @property
     def has_offset(self) -> bool:
-        """Whether the remembered past can miss a jump of the voltage."""
+        """Whether the voltage can jump without a change of the stored past, so that an offset must be tracked."""
         return self.clears or (self.method.remembers_rate and self.reset != "current")
 
 
 class NeuronParameters(NamedTuple):
-    """The numbers: operator, threshold, and the look-ahead in units of ``operator.tau``."""
+    """Parameters: operator, threshold, and the look-ahead in units of ``operator.tau``."""
 
     operator: Operator
     V_th: jax.Array
@@ -83,7 +83,7 @@ class NeuronParameters(NamedTuple):
 
 
 class NeuronState(NamedTuple):
-    """Voltage, the part of it that the operator does not see, slots and their position, and the drive before."""
+    """Voltage, its part outside of the operator, slots and their position, and the previous drive."""
 
     V: jax.Array
     offset: jax.Array | None
@@ -93,7 +93,7 @@ class NeuronState(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Spikes, the voltage at which they were decided, and how each learnt number moved the voltage reached."""
+    """Spikes, the voltage at which they were decided, and its derivative by each learnt parameter."""
 
     spk: jax.Array
     decided: jax.Array
@@ -102,12 +102,12 @@ class Event(NamedTuple):
 
 def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
     """Return the scheme of a step, then its derivative by each learnt leaf of the operator."""
-    # The derivatives serve a gradient and are never differentiated again.
+    # The derivatives are used in a gradient and are never differentiated again.
     leaves, structure = jax.tree.flatten(jax.lax.stop_gradient(operator))
     derivatives = []
     for i, wanted in enumerate(rules.learnt):
         if wanted:
-            # Neurons do not mix in the scheme, so one tangent of ones gives the derivative of every neuron at once.
+            # Neurons do not interact in the scheme, so one tangent of ones gives the derivatives of all neurons.
             tangent = [jnp.ones_like(leaf) if i == j else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)]
             at, along = structure.unflatten(leaves), structure.unflatten(tangent)
             derivatives.append(jax.jvp(partial(_scheme, rules), (at,), (along,))[1])
@@ -115,13 +115,13 @@ def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
 
 
 def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
-    r"""Return the numbers of one step of :math:`\tau \sum_j w_j D^{\alpha_j} V = J - \text{leak} \cdot V`."""
+    r"""Return the coefficients of one step of :math:`\tau \sum_j w_j D^{\alpha_j} V = J - \text{leak} \cdot V`."""
     method, past, leak = rules.method, rules.past, rules.leak
     alpha, rate = operator.alpha[0], 1 / operator.tau
     if method.many_terms:
         terms = [w / method.gain(a, operator.h) for a, w in zip(operator.alpha, operator.coefficients, strict=True)]
         total = sum(terms)
-        # One order for all neurons may stand beside a time constant for each.
+        # All neurons may share one order and still have different time constants.
         shares = [c / total for c in terms]
         weights = sum(_times(share, past.weights(method, a)) for a, share in zip(operator.alpha, shares, strict=True))
         gain = 1 / total
@@ -135,7 +135,7 @@ def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
             voltage=-leak * gain * rate,
             weights=_times(-gain, weights) if method.remembers_rate else weights,
         )
-    # Solved for the newest value, which the leak at the new time contains as well.
+    # Solve for the newest value, because the leak at the new time depends on it.
     scale = gain / (1 + leak * gain * rate * (1 - alpha / 2))
     jump = (1 - alpha) / 2
     return Scheme(
@@ -147,12 +147,12 @@ def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
 
 
 def _times(factor: jax.Array, weights: jax.Array) -> jax.Array:
-    """Return weights ``[n_slots, ...]`` times a factor that may have axes of neurons which they lack."""
+    """Return weights ``[n_slots, ...]`` times a factor, which may have neuron axes that the weights lack."""
     return factor * _spread(weights, max(weights.ndim, jnp.ndim(factor) + 1))
 
 
 def _spread(weights: jax.Array, ndim: int) -> jax.Array:
-    """Return weights ``[slots]`` or ``[slots, N]`` so that they broadcast against ``[slots, ..., N]``."""
+    """Reshape weights ``[slots]`` or ``[slots, N]`` to broadcast against ``[slots, ..., N]``."""
     between = (1,) * (ndim - weights.ndim)
     return weights.reshape((weights.shape[0], *between, *weights.shape[1:]))
 
@@ -160,7 +160,7 @@ def _spread(weights: jax.Array, ndim: int) -> jax.Array:
 def _reached(
     schemes: tuple[Scheme, ...], drive: jax.Array, before: jax.Array | None, V: jax.Array, slots: jax.Array
 ) -> list[jax.Array]:
-    """Return the values that each of several schemes reaches from the same state, reading the slots once."""
+    """Return the values that several schemes reach from the same state. The slots are read once."""
     reached = []
     for scheme, past in zip(schemes, past_sums([scheme.weights for scheme in schemes], slots), strict=True):
         y = scheme.drive * drive + scheme.voltage * V - past
@@ -169,8 +169,8 @@ def _reached(
 
 
 def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
-    """Return the sum of the slots under each of several weights, ``[..., N]``."""
-    # With one order for all neurons the sums of all schemes are one matrix product, which reads the slots once.
+    """Return the weighted sum of the slots for each of several sets of weights, ``[..., N]``."""
+    # If all neurons share one order, the sums of all schemes are one matrix product, which reads the slots once.
     if all(w.ndim == 1 for w in weights):
         sums = jnp.tensordot(jnp.stack(weights), slots, 1)
         return [sums[i] for i in range(len(weights))]
@@ -178,7 +178,7 @@ def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
 
 
 def _folded(values: jax.Array) -> jax.Array:
-    """Return the sum over the first axis, by halves: XLA reduces over it many times slower on a CPU."""
+    """Return the sum over the first axis by halving: a reduction by XLA over it is many times slower on a CPU."""
     if not len(values):
         return jnp.zeros(values.shape[1:], values.dtype)
     while len(values) > 1:
@@ -200,16 +200,16 @@ def _advance(
 ) -> jax.Array:
     """Return the value ``[..., N]`` that the first scheme reaches.
 
-    The learnt leaves of the operator get their gradient through the other schemes, their derivatives, which need one
-    array ``[..., N]`` each and none of the slots ``[n_slots, ..., N]``.
+    The gradients of the learnt leaves of the operator come from the other schemes, which are its derivatives. They need
+    one array ``[..., N]`` each, and none of the slots ``[n_slots, ..., N]``.
     """
     return _reached(schemes[:1], drive, before, V, slots)[0]
 
 
 @broadcasting
 def _forward(learnt: tuple[jax.Array, ...], schemes: tuple[Scheme, ...], *values: Any) -> tuple[jax.Array, Any]:
-    # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. The effect of each learnt number
-    # on the value reached is enough: [T, B, N] for each of them.
+    # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. Store instead the derivative of
+    # the reached value by each learnt parameter: [T, B, N] each.
     reached, *moved = _reached(schemes, *values)
     return reached, (learnt, schemes, moved)
 
@@ -240,14 +240,14 @@ def step(
     *,
     effects: bool = False,
 ) -> tuple[NeuronState, Event]:
-    """Return the state one step later, and the event of the step; ``schemes`` are those of :func:`schemes_of`.
+    """Return the state after one step, and the event of the step. ``schemes`` are those of :func:`schemes_of`.
 
-    With ``effects`` the event holds how each learnt number moved the voltage, for a backward pass outside of this step.
-    Without, the step itself is differentiable by them.
+    With ``effects`` the event holds the derivative of the voltage by each learnt parameter, for a backward pass outside
+    of this step. Without it, the step itself is differentiable by these parameters.
     """
     operator, V_th = parameters.operator, parameters.V_th
     V, offset, slots, position, before = state
-    # The operator acts on what has moved since rest, or since the past was cleared.
+    # The operator acts on the change of the voltage since rest, or since the past was cleared.
     y = V if offset is None else V - offset
     source = drive if offset is None else drive - rules.leak * offset
     schemes = tuple(scheme._replace(weights=rules.past.placed(scheme.weights, position)) for scheme in schemes)
@@ -267,20 +267,20 @@ def step(
     spk = rules.spk_fun((decided - V_th) / V_th)
     fired = jax.lax.stop_gradient(spk) if rules.detach_reset else spk
     if rules.reset == "current":
-        # An input of -V_th in this step: it passes through the operator, so its trace fades like that of any input.
+        # An input of -V_th in this step: it passes through the operator, so its effect fades like that of any input.
         source = source - fired * V_th
         jump = scheme.drive * fired * V_th
     else:
         jump = fired * (V_th if rules.reset == "subtract" else reached)
     V = reached - jump
 
-    # The rate at the old voltage: `pred` is explicit and integrates the rates of the steps that are over.
+    # Use the rate at the old voltage: `pred` is explicit and integrates the rates of completed steps.
     rate = (source - rules.leak * y) / operator.tau
     if offset is not None:
         if rules.method.remembers_rate:
             offset = offset - jump
         if rules.clears:
-            # Which past remains is a decision, so no gradient passes through it.
+            # Clearing the past is a discrete decision, so no gradient passes through it.
             silent = 1 - jax.lax.stop_gradient(spk)
             offset = jnp.where(silent > 0, offset, V)
             slots, rate, source = slots * silent, rate * silent, source * silent

@@ -1,6 +1,6 @@
-"""Weights of past values in a fractional derivative, for each scheme: lag by lag, and as a density of decays.
+"""Weights of past values in a fractional derivative, for each scheme: per lag, and as a density of decay rates.
 
-All functions are differentiable in the order ``alpha``; an ``alpha`` of any shape gives weights ``[n, *alpha.shape]``.
+All functions are differentiable in the order ``alpha``. An ``alpha`` of any shape gives weights ``[n, *alpha.shape]``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["L1", "METHODS", "FractionalMethod", "GruenwaldLetnikov", "ProductRec
 class FractionalMethod(abc.ABC):
     r"""A scheme for :math:`D^\alpha y = f` on a uniform grid.
 
-    A scheme remembers ``y`` or the rates ``f``, each past value at lag :math:`m \ge 1` with a weight :math:`W_m`. Every
-    weight sequence here is a mixture of decaying exponentials,
+    A scheme stores past values of ``y`` or of the rates ``f``. The value at lag :math:`m \ge 1` has the weight
+    :math:`W_m`. Every weight sequence here is a mixture of decaying exponentials,
 
     .. math:: W_m = \int_0^\infty A(r) \, e^{-(m-1) r} \, dr \qquad (m \ge 2),
 
@@ -33,24 +33,24 @@ class FractionalMethod(abc.ABC):
     Parameters
     ----------
     compatible : bool, optional
-        Repeat what spikeDE 0.1.0 does where that is wrong: no gradient through the Gamma function, and ``0**0 = 1`` in
-        the weights of ``l1``, which then has no memory at order 1. Default False.
+        Reproduce spikeDE 0.1.0 where it is wrong: no gradient through the Gamma function, and ``0**0 = 1`` in the
+        weights of ``l1``, so that it has no memory at order 1. Default False.
 
     Attributes
     ----------
     order : int
-        Order in the step at a fixed time, for input that is constant over each step.
+        Order of accuracy in the time step at a fixed time, for input that is constant over each step.
     remembers_rate : bool
-        Whether past values of ``f`` are remembered, not those of ``y``.
+        Whether the scheme stores past values of ``f`` instead of ``y``.
     many_terms : bool
-        Whether a weighted sum of several derivatives can be stepped.
+        Whether the scheme can step a weighted sum of several derivatives.
     implicit : bool
-        Whether the rate at the new time enters.
+        Whether the scheme uses the rate at the new time.
     slow_rate : float
-        Rate of the slowest exponential, as a share of the smallest rate that is sampled. Zero where the sum of the
-        weights has no limit; otherwise above zero, so that the distant past fades.
+        Rate of the slowest exponential, as a share of the smallest sampled rate. It is zero if the sum of the weights
+        diverges; otherwise it is positive, so that the distant past fades.
     reach : float
-        The smallest sampled rate times the horizon, for 24 exponentials.
+        Smallest sampled rate times the horizon, for 24 exponentials.
     """
 
     order: ClassVar[int] = 1
@@ -75,7 +75,7 @@ class FractionalMethod(abc.ABC):
 
     @abc.abstractmethod
     def density(self, alpha: jax.Array, rate: jax.Array) -> jax.Array:
-        """Return ``A / p`` at ``rate``: the density that stays finite below the sampled rates, however small ``p``."""
+        """Return ``A / p`` at ``rate``: it stays finite below the sampled rates, however small ``p`` is."""
 
     def gain(self, alpha: jax.Array, h: jax.Array) -> jax.Array:
         r"""Return the weight of the newest rate, :math:`h^\alpha` times a factor of the scheme."""
@@ -99,12 +99,12 @@ class GruenwaldLetnikov(FractionalMethod):
     def weights(self, alpha: jax.Array, n: int) -> jax.Array:
         """Return the weights of the lags ``1`` to ``n``."""
         m = _column(jnp.arange(1, n + 1, dtype=alpha.dtype), alpha)
-        # The recursion W_m = W_{m-1} (m - 1 - alpha) / m: Gamma functions overflow float32 beyond Gamma(35).
+        # Use the recursion W_m = W_{m-1} (m - 1 - alpha) / m, because Gamma(x) overflows float32 above x = 35.
         return jnp.cumprod(1 - (1 + alpha) / m, axis=0)
 
     def density(self, alpha: jax.Array, rate: jax.Array) -> jax.Array:
         """Return ``A / (1 + alpha)`` at ``rate``."""
-        # sin(pi alpha) that is exactly zero at 1, where nothing but the last value is remembered.
+        # This form of sin(pi alpha) is exactly zero at order 1, where only the last value is remembered.
         sine = jnp.sin(jnp.pi * (1 - alpha))
         return -sine / (jnp.pi * (1 + alpha)) * jnp.exp(-rate * (1 - alpha)) * (-jnp.expm1(-rate)) ** alpha
 
@@ -114,13 +114,13 @@ class GruenwaldLetnikov(FractionalMethod):
 
 
 class ShiftedGruenwaldLetnikov(GruenwaldLetnikov):
-    r"""The same weights read half an order earlier, implicit, of second order: a fractional Crank-Nicolson rule.
+    r"""The same weights shifted by half an order, implicit, of second order: a fractional Crank-Nicolson rule.
 
     :math:`h^{-\alpha} \sum_m W_m y_{k+1-m}` is :math:`D^\alpha y` at :math:`t_{k+1} - \alpha h/2` to second order, so
-    :math:`f` is taken there as well: :math:`(1-\tfrac\alpha2) f_{k+1} + \tfrac\alpha2 f_k`. The jumps of a drive that
-    is constant over each step enter with the correction that keeps the order at a start that is not smooth (after
-    Jin, Li and Zhou, An analysis of the Crank-Nicolson method for subdiffusion, IMA J. Numer. Anal. 38, 2018; the
-    correction for a held drive is derived in the tests). At order 1 it is the trapezoidal rule.
+    :math:`f` is evaluated there as well: :math:`(1-\tfrac\alpha2) f_{k+1} + \tfrac\alpha2 f_k`. A drive that is
+    constant over each step jumps between steps. A correction keeps the second order for these jumps (after Jin, Li and
+    Zhou, An analysis of the Crank-Nicolson method for subdiffusion, IMA J. Numer. Anal. 38, 2018; the tests derive
+    the correction for such a drive). At order 1 it is the trapezoidal rule.
     """
 
     order = 2
@@ -140,12 +140,12 @@ class L1(FractionalMethod):
         """Return the weights of the lags ``1`` to ``n``."""
         b = 1 - alpha
         m = _column(jnp.arange(1, n + 1, dtype=alpha.dtype), alpha)
-        # 0**0 must count as 0: the interpolation starts at the first step, and order 1 remembers one value.
+        # 0**0 must be 0 here: the interpolation starts at the first step, and order 1 remembers one value.
         nothing = jnp.where(b == 0, 1.0 if self.compatible else 0.0, 0.0)
         before = jnp.where(m > 1, jnp.maximum(m - 1, 1) ** b, nothing)
         near = (m + 1) ** b - 2 * m**b + before
-        # Far back the three powers cancel nearly; their binomial series does not. From m = 6 its first term left out is
-        # below 6**-16 = 4e-13 of the leading one.
+        # At large lags the three powers nearly cancel, so use their binomial series. From m = 6 on, its first omitted
+        # term is below 6**-16 = 4e-13 of the leading one.
         term, series = jnp.ones_like(near), jnp.zeros_like(near)
         for j in range(1, 17):
             term = term * (b - (j - 1)) / (j * m)
@@ -166,7 +166,7 @@ class L1(FractionalMethod):
 
 
 class ProductRectangle(FractionalMethod):
-    r"""The fractional integral of ``f`` by rectangles (a fractional Adams-Bashforth predictor), of first order.
+    r"""Fractional integral of ``f`` by rectangles (a fractional Adams-Bashforth predictor), of first order.
 
     .. math::
         y_{k+1} = \frac{h^\alpha}{\Gamma(1+\alpha)} \sum_{m=0}^{k} W_m f_{k-m}, \qquad
@@ -183,7 +183,7 @@ class ProductRectangle(FractionalMethod):
     def weights(self, alpha: jax.Array, n: int) -> jax.Array:
         """Return the weights of the lags ``1`` to ``n``."""
         m = _column(jnp.arange(1, n + 1, dtype=alpha.dtype), alpha)
-        # (m + 1)**alpha - m**alpha without the cancellation of two powers that are nearly equal.
+        # Equal to (m + 1)**alpha - m**alpha, but without the cancellation of two nearly equal powers.
         return m**alpha * jnp.expm1(alpha * jnp.log1p(1 / m))
 
     def density(self, alpha: jax.Array, rate: jax.Array) -> jax.Array:
@@ -200,7 +200,7 @@ class ProductRectangle(FractionalMethod):
 
 
 def _column(values: jax.Array, alpha: jax.Array) -> jax.Array:
-    """Return ``values [n]`` so that they broadcast to ``[n, *alpha.shape]``."""
+    """Reshape ``values [n]`` to broadcast against ``[n, *alpha.shape]``."""
     return values.reshape((-1,) + (1,) * np.ndim(alpha))
 
 
@@ -212,4 +212,4 @@ METHODS: dict[str, type[FractionalMethod]] = {
     "pred": ProductRectangle,
     "cn": ShiftedGruenwaldLetnikov,
 }
-"""The class of each scheme by the name that a fractional layer takes as ``method=``."""
+"""Class of each scheme, by the name that a fractional layer takes as ``method=``."""

@@ -1,8 +1,8 @@
-"""Recurrent neurons in one compiled loop, where the extra ``fast`` is installed and few of them fire.
+"""Choose between one compiled loop and the loop of XLA for recurrent neurons.
 
-A loop of XLA multiplies all spikes of a step with all recurrent weights before the next step can begin. The compiled
-loop takes one sample through all steps, and adds up the weights of the neurons that fired. The loop of XLA is the
-definition: it runs for other rules, for nets that fire densely, and for weights that are not finite.
+In each step XLA's loop multiplies all spikes with all recurrent weights. The compiled loop runs one sample through
+all steps and adds only the weights of neurons that fired. It needs the extra ``fast`` and pays if few neurons fire. The
+loop of XLA is the reference: it runs for other rules, for nets that fire densely, and for weights that are not finite.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from brainhw.kernel.events import has_event_loops
 
 __all__ = ["constant_factors", "loop_or_steps", "pays"]
 
-# With fewer multiplications than this, a call costs more than it saves.
+# With fewer multiplications, a call costs more time than it saves.
 _LEAST = 2**22
-# Up to here a row of weights for each neuron stays in the cache of a core, and sums have the order of XLA's.
+# Up to this size the recurrent weights fit into the cache of a core, and sums have the same order as in XLA.
 _MOST_NEURONS = 512
 _FEWEST_NEURONS = 32
 
 
 def pays(drives: jax.Array, V: jax.Array, recurrent: jax.Array | None) -> bool:
-    """Return whether the compiled loop can run these drives ``[T, ..., *size, S]``, and saves time."""
+    """Return whether the compiled loop supports these drives ``[T, ..., *size, S]`` and saves time."""
     if recurrent is None or not has_event_loops():
         return False
     same = drives.dtype == V.dtype == recurrent.dtype and V.dtype in (jnp.float32, jnp.float64)
@@ -37,25 +37,25 @@ def pays(drives: jax.Array, V: jax.Array, recurrent: jax.Array | None) -> bool:
 def loop_or_steps(
     loop: Callable[..., list[jax.Array]], by_steps: Callable[..., list[jax.Array]], recurrent: int, *given: jax.Array
 ) -> list[jax.Array]:
-    """Return ``loop(*given)`` without its last array, or ``by_steps(*given)`` where that array says so.
+    """Return ``loop(*given)`` without its last array, or ``by_steps(*given)`` if that array has nonzero entries.
 
     Parameters
     ----------
     loop : callable
-        Calls the compiled loop; the last array that it returns is not zero where a sample fires densely.
+        Calls the compiled loop. The last array that it returns is nonzero for samples that fire densely.
     by_steps : callable
-        The definition: a loop of XLA on the same arrays. Gradients, and maps over chips, go through it.
+        The reference: a loop of XLA on the same arrays. Gradients, and ``vmap`` over chips, use it.
     recurrent : int
-        Position of the recurrent weights.
+        Position of the recurrent weights in ``given``.
     given : array
-        What both take.
+        Arguments of both.
     """
 
-    # XLA maps no call of the loop by itself.
+    # XLA cannot vmap a call of the compiled loop, so define the rule.
     @jax.custom_batching.custom_vmap
     def chosen(*given: jax.Array) -> list[jax.Array]:
         *found, is_dense = loop(*given)
-        # A weight that is NaN spoils a dense product as a whole, and must not be hidden by neurons that are silent.
+        # A NaN weight makes a dense product NaN. The compiled loop would skip it if its neuron is silent.
         holds = (jnp.count_nonzero(is_dense) == 0) & jnp.isfinite(given[recurrent]).all()
         return jax.lax.cond(holds, lambda found, given: found, lambda found, given: by_steps(*given), found, given)
 
@@ -68,7 +68,7 @@ def loop_or_steps(
     def differentiable(*given: jax.Array) -> list[jax.Array]:
         return chosen(*given)
 
-    # Only a second derivative comes here.
+    # Used only for second derivatives: the first ones have their own backward pass.
     differentiable.defvjp(
         lambda *given: (differentiable(*given), given), lambda given, of_found: jax.vjp(by_steps, *given)[1](of_found)
     )
@@ -76,9 +76,9 @@ def loop_or_steps(
 
 
 def constant_factors(function: Callable[[jax.Array], jax.Array], like: jax.Array) -> tuple[float, ...] | None:
-    """Return the constants that ``function`` multiplies an array by, one after the other; ``None`` if it does more.
+    """Return the constants by which ``function`` multiplies an array, in order; ``None`` if it does anything else.
 
-    A division by a constant is the multiplication by its inverse that XLA makes of it.
+    A division by a constant counts as multiplication by its inverse, as in XLA.
     """
     closed = jax.make_jaxpr(lambda x: function(x))(like)  # noqa: PLW0108  (JAX caches a trace by identity)
     (value,) = closed.jaxpr.invars

@@ -1,7 +1,7 @@
-"""Compiled time loops of recurrent neurons; importing this file imports numba.
+"""Compiled time loops of recurrent neurons. Importing this module imports numba.
 
-Samples know nothing of each other, so each runs through all steps by itself: the weights stay in the cache of one core,
-and cores never wait for each other. The sums keep the order of XLA's.
+Samples are independent, so each runs through all steps on its own: the weights stay in the cache of one core, and cores
+never wait for each other. The sums have the same order as in XLA.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from brainhw.kernel.event_loops import compiled, compiled_part, received
 
 __all__ = ["COUNT", "NO_RESET", "STEP", "SUBTRACT", "ZERO", "currents", "leaky"]
 
-# How a spike resets the membrane, and how a membrane above the threshold fires.
+# Codes of the resets, and of the spike functions.
 SUBTRACT, ZERO, NO_RESET = 0, 1, 2
 STEP, COUNT = 0, 1
 
-# A sample stops where more than this share of its neurons fires in a step: dense products are faster then.
+# A sample stops if more than this share of its neurons fires per step on average: dense products are then faster.
 _DENSEST = 0.2
-# So many steps are always run: the first ones may be louder than the rest.
+# Steps that always run before this check, because the first steps may be more active than the rest.
 _FIRST = 16
 
 
 @compiled_part
 def _fire_leaky(charged, V_th, reset, clamped, v, s):  # type: ignore[no-untyped-def]
-    """Clamp the membranes ``charged [N]``, write spikes into ``s`` and the membranes after the reset into ``v``."""
+    """Clamp the membranes ``charged [N]``; write spikes into ``s`` and the membranes after the reset into ``v``."""
     n = charged.shape[0]
-    # Of the precision of the membrane: a plain 0 would make numba compute in double precision.
+    # Constants of the dtype of the membrane: with a plain 0 numba would compute in double precision.
     zero, one = charged.dtype.type(0), charged.dtype.type(1)
     if clamped:
         for j in range(n):
-            # A membrane that is not a number stays so.
+            # Written so that NaN stays NaN.
             charged[j] = zero if charged[j] < 0 else charged[j]
     for j in range(n):
         s[j] = one if (charged[j] - V_th[j]) / V_th[j] >= 0 else zero
@@ -50,7 +50,7 @@ def _fire_leaky(charged, V_th, reset, clamped, v, s):  # type: ignore[no-untyped
 
 @compiled_part
 def _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_pre):  # type: ignore[no-untyped-def]
-    """Run sample ``r`` through all steps; return whether it fires densely, in which case it stopped early."""
+    """Run sample ``r`` through all steps. Return 1 if it fires densely and stopped early, otherwise 0."""
     n_steps, _, n = drives.shape
     reset, clamped, scaled = rules[0], rules[1], rules[2]
     found, total = np.empty(n + 1, np.int64), np.empty(n, drives.dtype)
@@ -75,11 +75,11 @@ def _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_p
 
 @compiled
 def leaky(drives, V, spk, decay, V_th, recurrent, factors, rules, V_pre, is_dense):  # type: ignore[no-untyped-def]
-    """Write the membranes before the reset ``[T, R, N]`` of LIF neurons, and whether a sample fires too densely.
+    """Write the membranes before the reset ``[T, R, N]`` of LIF neurons, and which samples fire too densely.
 
-    ``drives [T, R, N]``, the state ``V`` and ``spk [R, N]``, ``decay`` and ``V_th [N]``, ``recurrent [N, N]``;
-    ``factors [2]`` turn a drive into a voltage; ``rules`` are the reset, and whether the membrane is clamped and the
-    drive is scaled.
+    Inputs are ``drives [T, R, N]``, the state ``V`` and ``spk [R, N]``, ``decay`` and ``V_th [N]``, and
+    ``recurrent [N, N]``. ``factors [2]`` convert a drive to a voltage. ``rules`` holds the reset code, whether the
+    membrane is clamped, and whether the drive is scaled.
     """
     for r in numba.prange(drives.shape[1]):
         is_dense[r] = _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_pre)
@@ -110,7 +110,7 @@ def _fire_currents(charged, V_th, firing, most, v, s):  # type: ignore[no-untype
 def _currents_sample(  # type: ignore[no-untyped-def]
     drives, r, V, current, spk, own, alpha, beta, V_th, bias, recurrent, gamma, w_own, rules, V_pre, end, own_end
 ):
-    """Run sample ``r`` through all steps; return whether it fires densely, in which case it stopped early."""
+    """Run sample ``r`` through all steps. Return 1 if it fires densely and stopped early, otherwise 0."""
     n_steps, _, m = drives.shape
     n = V.shape[1]
     per_neuron = m // n
@@ -164,10 +164,10 @@ def currents(  # type: ignore[no-untyped-def]
 ):
     """Write the membranes before the reset of current-based neurons, and their last currents.
 
-    ``drives [T, R, M]`` with the ``M = N * S`` inputs of all synapses, neuron by neuron; the state ``V``, ``spk`` and
-    ``own [R, N]``, ``current [R, M]``; ``beta [M]``, the other numbers ``[N]``; ``recurrent [N, M]``; ``rules`` are how
-    a neuron fires, at most how often (0: no limit), and whether it has a current of its own. ``is_dense`` says of each
-    sample whether it fires too densely.
+    ``drives [T, R, M]`` holds the ``M = N * S`` inputs of all synapses, grouped by neuron. The state is ``V``, ``spk``
+    and ``own [R, N]``, and ``current [R, M]``. ``beta`` is ``[M]``, the other parameters are ``[N]``, and ``recurrent``
+    is ``[N, M]``. ``rules`` holds the code of the spike function, the largest spike count per step (0: no limit), and
+    whether neurons have an own current. ``is_dense`` marks samples that fire too densely.
     """
     for r in numba.prange(drives.shape[1]):
         is_dense[r] = _currents_sample(

@@ -1,8 +1,8 @@
 """Leaky integrate-and-fire neurons over a whole sequence, with a backward pass that keeps one array.
 
-The backward pass keeps only the membranes before the reset: spikes and resets follow from them. It does not need the
-drives. It computes the gradient of recurrent weights as one product after the loop, and the gradient of a time constant
-or a threshold only if it is asked for.
+The backward pass stores only the membranes before the reset; spikes and resets are recomputed from them. It does not
+need the drives. The gradient of recurrent weights is one matrix product after the loop. The gradient of a time constant
+or a threshold is computed only if it is requested.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RESETS: tuple[Reset, ...] = get_args(Reset)
 
 
 class Fired(NamedTuple):
-    """Result of one step: membrane before the reset, spikes, membrane after it, and steps still to wait."""
+    """Result of one step: membrane before the reset, spikes, membrane after it, and remaining refractory steps."""
 
     V_pre: jax.Array
     spk: jax.Array
@@ -58,9 +58,9 @@ class Fired(NamedTuple):
 
 @dataclass(frozen=True)
 class Firing:
-    """Rules by which neurons fire; one step and a whole sequence both call them.
+    """Rules for spikes and reset, used both for one step and for a whole sequence.
 
-    A layer with another reset derives from this class, overrides :meth:`after`, and returns its own from
+    A layer with another reset derives from this class, overrides :meth:`after`, and returns its instance from
     :meth:`brainhw.nn.SpikingLayer.firing`.
 
     Parameters
@@ -68,14 +68,14 @@ class Firing:
     spk_fun : callable
         Spike function of ``(V - V_th) / V_th``.
     reset : {'subtract', 'zero', 'none'}
-        A spike leaves ``V - spk * V_th``, ``V * (1 - spk)``, or ``V`` unchanged.
+        Reset: after a spike the membrane is ``V - spk * V_th``, ``V * (1 - spk)``, or ``V`` (no reset).
     detach : bool
-        Stop the gradient through the spikes of the reset: with a steep surrogate it can grow without bound.
+        Stop the gradient through the spikes of the reset. With a steep surrogate that gradient can grow without bound.
     clamped : bool
-        Keep the membrane at zero or above, before the reset and after it.
+        Keep the membrane at zero or above, both before and after the reset.
     refractory : int, optional
-        Steps after a spike in which a neuron ignores its drive, keeps its membrane and does not fire (absolute
-        refractory time; Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3). Default 0.
+        Number of steps after a spike in which a neuron ignores its drive, keeps its membrane and does not fire
+        (absolute refractory time; Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3). Default 0.
 
     Examples
     --------
@@ -100,7 +100,7 @@ class Firing:
     refractory: int = 0
 
     def __post_init__(self) -> None:
-        # A layer builds its rules anew in each step, so the usual case calls nothing.
+        # A layer creates its rules in each step, so the common valid case must return without any call.
         flags = type(self.detach) is type(self.clamped) is bool
         whole = type(self.refractory) is int and self.refractory >= 0
         known = isinstance(self.reset, str) and self.reset in RESETS
@@ -114,12 +114,12 @@ class Firing:
         _arguments.whole_number(self.refractory, call=call, name="refractory")
 
     def clamp(self, V: jax.Array) -> jax.Array:
-        """Return the membrane, held at zero or above where the neuron is clamped."""
+        """Return the membrane, clamped at zero from below if ``clamped`` is set."""
         return jax.nn.relu(V) if self.clamped else V
 
     def spikes(self, V: jax.Array, V_th: jax.Array) -> jax.Array:
-        """Return the spikes of a membrane before the reset."""
-        # Dimensionless: the slope of a surrogate means the same for every threshold.
+        """Return the spikes for a membrane before the reset."""
+        # Divide by the threshold: the slope of a surrogate then means the same for every threshold.
         V_th = per_sample(V_th, V)
         return self.spk_fun((V - V_th) / V_th)
 
@@ -132,9 +132,9 @@ class Firing:
         return V * (1 - spk) if self.reset == "zero" else V
 
     def _fired(self, V_pre: jax.Array, V_th: jax.Array, recorded: Recorded = ()) -> tuple[jax.Array, jax.Array]:
-        """Return the membrane after the reset, and the spikes, of a membrane before the reset.
+        """Return the membrane after the reset, and the spikes, for a membrane before the reset.
 
-        ``recorded`` holds spikes, and membranes after the reset, that take the place of the computed ones.
+        ``recorded`` holds spikes, and optionally membranes after the reset, that replace the computed ones.
         """
         spk = jnp.asarray(self.spikes(V_pre, V_th))
         if recorded:
@@ -150,10 +150,10 @@ class Firing:
         wait: jax.Array | None = None,
         recorded: Recorded = (),
     ) -> Fired:
-        """Finish a step that leak and drive have brought from membrane ``V`` to ``charged``.
+        """Finish a step in which leak and drive have changed the membrane from ``V`` to ``charged``.
 
-        ``wait`` holds the refractory steps that each neuron has left; ``None`` without a refractory time. ``recorded``
-        holds spikes, and membranes after the reset, that take the place of the computed ones.
+        ``wait`` holds the remaining refractory steps of each neuron; ``None`` without a refractory time. ``recorded``
+        holds spikes, and optionally membranes after the reset, that replace the computed ones.
         """
         V_pre = self.clamp(charged)
         if wait is None:
@@ -164,9 +164,9 @@ class Firing:
         spk = jnp.where(waits, 0, self.spikes(V_pre, V_th))
         if recorded:
             spk = instead(spk, recorded[0])
-            # A recorded spike resets the neuron also where the model would still wait.
+            # A recorded spike resets the neuron even if the model is still refractory.
             waits = waits & (spk == 0)
-        # No reset while a neuron waits: a reset that moves the membrane without a spike would act on it otherwise.
+        # Refractory neurons are not reset: a custom reset may move the membrane even without a spike.
         V_after = self.after(V_pre, spk, V_th)
         V_after = jnp.where(waits, V, membrane_after(recorded, V_after, V_th) if recorded else V_after)
         if len(recorded) > 1:
@@ -176,21 +176,21 @@ class Firing:
 
 
 def per_sample(value: Any, like: jax.Array) -> jax.Array:
-    """Return numbers of each neuron, or one for all, in the shape of ``like [..., *size]``.
+    """Return per-neuron values, or one value for all neurons, in the shape of ``like [..., *size]``.
 
-    Written out for those who forbid JAX to do so by itself (``jax_numpy_rank_promotion``).
+    The broadcast is explicit for users who forbid implicit rank promotion (``jax_numpy_rank_promotion``).
     """
     return jnp.broadcast_to(value, jnp.shape(like))
 
 
-# The name of the array that a surrounding `jax.checkpoint` may save, so that it does not run the loop twice.
+# Name of the array that a surrounding `jax.checkpoint` may save, so that it does not run the loop twice.
 KEPT = "brainhw_leaky_membrane"
 
 
 class LeakyRules(NamedTuple):
-    """Fixed rules of the neurons: how they fire, and the voltage that a drive adds, which must be linear in it.
+    """Fixed rules of the neurons: the firing rules, and the map from drive to voltage, which must be linear.
 
-    ``is_step`` says that the spike function is known to give 1 from 0 upwards and 0 below.
+    ``is_step`` is True if the spike function is known to be a step function: 1 from 0 upwards, 0 below.
     """
 
     firing: Firing
@@ -199,9 +199,9 @@ class LeakyRules(NamedTuple):
 
 
 class LeakyParameters(NamedTuple):
-    """Numbers of the neurons: ``decay`` and ``V_th`` scalar or ``[*size]``, ``recurrent [N, N]`` in drive units.
+    """Parameters of the neurons: ``decay`` and ``V_th`` scalar or ``[*size]``, ``recurrent [N, N]`` in drive units.
 
-    ``read`` holds the states that the firing rules read, such as a scheduled slope; :func:`run` fills it in.
+    ``read`` holds states that the firing rules read, such as a scheduled slope; :func:`run` fills it in.
     """
 
     decay: jax.Array
@@ -211,7 +211,7 @@ class LeakyParameters(NamedTuple):
 
 
 class LeakyState(NamedTuple):
-    """Membrane after the reset, spikes and, with a refractory time, the steps left to wait; each ``[..., *size]``."""
+    """Membrane after the reset, spikes, and with a refractory time the remaining steps; each ``[..., *size]``."""
 
     V: jax.Array
     spk: jax.Array
@@ -221,7 +221,7 @@ class LeakyState(NamedTuple):
 class LeakyTrace(NamedTuple):
     """Spikes and membranes before and after the reset, ``[T, ..., *size]``.
 
-    ``V`` is ``None`` without a refractory time, where it follows from the other two.
+    ``V`` is ``None`` without a refractory time, because it then follows from the other two.
     """
 
     spk: jax.Array
@@ -229,7 +229,7 @@ class LeakyTrace(NamedTuple):
     V: jax.Array | None = None
 
 
-# (membrane before the reset, threshold, *recorded, *what the rules read) -> (membrane after it, spikes)
+# (membrane before the reset, threshold, *recorded, *states that the rules read) -> (membrane after the reset, spikes)
 _Fire = Callable[..., tuple[jax.Array, jax.Array]]
 
 
@@ -238,9 +238,9 @@ def run(
 ) -> tuple[LeakyState, LeakyTrace]:
     """Return the state after ``drives [T, ..., *size]``, and the trace of every step.
 
-    ``recorded`` holds spikes, and membranes after the reset, of every step; they take the place of the computed ones.
+    ``recorded`` holds spikes, and optionally membranes after the reset, of every step. They replace the computed ones.
     """
-    # The backward pass below cannot follow the refractory counters: the membranes do not determine them.
+    # The custom backward pass cannot recompute refractory counters from the membranes, so use plain autodiff here.
     if rules.firing.refractory:
         return _scan(rules, None, parameters, state, drives, recorded)
 
@@ -251,15 +251,15 @@ def run(
         return rules.to_voltage(V), by_rules(V, V_th)
 
     V_th = jnp.broadcast_to(parameters.V_th, state.V.shape)
-    all_rules(state.V, V_th)  # brainstate binds a state where it is first read, which must not be in a conversion
+    all_rules(state.V, V_th)  # brainstate binds a state at its first read, which must not happen in a conversion
     fire: _Fire = by_rules
-    # One conversion for both: most rules read no state, and each conversion is a trace of its own.
+    # Convert both together first: most rules read no state, and each conversion costs a trace.
     if converted(all_rules, state.V, V_th)[1]:
         if converted(rules.to_voltage, state.V)[1]:
-            # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not keep.
+            # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not store.
             return _scan(rules, None, parameters, state, drives, recorded)
-        # The rules may read states, such as a scheduled slope. As arguments these differ from pass to pass and have
-        # gradients; a closure over them would leak tracers into the backward pass.
+        # The rules read states, such as a scheduled slope. Pass these as arguments: they change between passes and have
+        # gradients, and a closure over them would leak tracers into the backward pass.
         of_rules, read = converted(by_rules, state.V, V_th, *(one[0] for one in recorded))
         parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, of_rules)
     runner = jax.custom_vjp(partial(_scan, rules, fire))
@@ -268,12 +268,12 @@ def run(
 
 
 def converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[..., Any], list[jax.Array]]:
-    """Return ``function`` with the traced values that it closes over as further arguments, and these values.
+    """Return ``function`` with its traced closure values as extra arguments, and these values.
 
-    A custom backward pass may not close over values that JAX traces: they differ from pass to pass and have gradients.
+    A custom backward pass must not close over values that JAX traces: they change between passes and have gradients.
     """
-    # Not `jax.closure_convert`: its cache keeps 4096 functions with all that they hold, 25 KiB each.
-    # A new function each time: JAX caches a trace by identity, with the values of another pass in it.
+    # `jax.closure_convert` is not used: its cache keeps 4096 functions with everything they hold, 25 KiB each.
+    # A new function each time is needed, because JAX caches a trace by identity, together with values of another pass.
     closed, shape = jax.make_jaxpr(lambda *given: function(*given), return_shape=True)(*like)  # noqa: PLW0108
     traced = [isinstance(one, jax.core.Tracer) and jnp.issubdtype(one.dtype, jnp.inexact) for one in closed.consts]
 
@@ -287,7 +287,7 @@ def converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[
 
 
 def _broadcast(fire: _Fire, V_pre: jax.Array, V_th: jax.Array, *rest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Call converted rules with a threshold of the shape that they were converted for."""
+    """Call converted rules with a threshold broadcast to the shape that they were converted for."""
     return fire(V_pre, jnp.broadcast_to(V_th, V_pre.shape), *rest)
 
 
@@ -299,7 +299,7 @@ def _scan(
     drives: jax.Array,
     recorded: Recorded,
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Run the loop with converted rules, for the backward pass below; without them JAX differentiates it."""
+    """Run the loop with the converted rules ``fire``. Without them JAX differentiates the loop itself."""
     if fire is not None and len(recorded) > 1:
         return _all_steps(rules, fire, parameters, state, drives, recorded)
     if fire is not None and not recorded and (factors := _factors(rules, parameters, state, drives)) is not None:
@@ -333,7 +333,7 @@ def _by_steps(
 def _factors(
     rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
 ) -> tuple[float, ...] | None:
-    """Return what the compiled loop multiplies a drive by; ``None`` where it does not know the rules."""
+    """Return the factors that the compiled loop applies to a drive; ``None`` if it does not support the rules."""
     known = rules.is_step and type(rules.firing) is Firing and not parameters.read
     if not known or parameters.recurrent is None or not fused.pays(drives, state.V, parameters.recurrent):
         return None
@@ -349,7 +349,7 @@ def _in_one_loop(
     state: LeakyState,
     drives: jax.Array,
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Run a compiled loop over the samples, each through all steps."""
+    """Run a compiled loop over the samples. Each sample goes through all steps."""
     V, dtype = state.V, state.V.dtype
     n = V.shape[-1]
 
@@ -387,7 +387,7 @@ def _all_steps(
     drives: jax.Array,
     recorded: Recorded,
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Compute all steps at once: each begins with the recorded membrane and spikes of the step before."""
+    """Compute all steps at once, because each starts from the recorded membrane and spikes of the step before."""
     spikes, V = (as_dtype(one, state.V.dtype) for one in recorded)
     if parameters.recurrent is not None:
         before = jnp.concatenate([state.spk[None], spikes[:-1]])
@@ -398,7 +398,7 @@ def _all_steps(
 
 
 def _spikes(fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, recorded: Recorded) -> jax.Array:
-    """Return the spikes of membranes ``[T, ..., *size]``; the rules see one step at a time."""
+    """Return the spikes of membranes ``[T, ..., *size]``. The rules see one step at a time."""
     return jax.vmap(lambda V, *of_step: fire(V, parameters.V_th, *of_step, *parameters.read)[1])(V_pre, *recorded)
 
 
@@ -409,7 +409,7 @@ def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]
     recurrent = given.recurrent is not None and given.recurrent.perturbed
     final, trace = _scan(rules, fire, parameters, state, drives, recorded)
     V_pre = checkpoint_name(trace.V_pre, KEPT)
-    # Not the spikes of the loop: those that follow from the membranes need not be kept beside them.
+    # Recompute the spikes from the membranes instead of storing those of the loop, to save memory.
     spk = _spikes(fire, parameters, V_pre, recorded)
     return (final, LeakyTrace(spk, V_pre)), (
         parameters,
@@ -423,20 +423,20 @@ def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class _Wanted:
-    """The gradients that are asked for."""
+    """Requested gradients."""
 
     decay: bool
     recurrent: bool
-    extra: tuple[str, ...]  # the parameters that only firing depends on
-    drive_dtype: Any  # a drive of half precision drives a float32 membrane, but its gradient has its own precision
+    extra: tuple[str, ...]  # names of requested parameters that affect only spikes and reset
+    drive_dtype: Any  # the gradient of a half-precision drive needs that dtype, although the membrane is float32
 
 
 class _Later(NamedTuple):
-    """Gradients that a step passes to the step before it; ``None`` for those that are not asked for."""
+    """Gradients that a step passes to the step before it; ``None`` if they are not requested."""
 
     V: jax.Array
     spk: jax.Array | None
-    charged: jax.Array | None  # gradient of the membrane after leak and drive of the later step, for the sum below
+    charged: jax.Array | None  # of the membrane after leak and drive in the later step; needed for the decay
     decay: jax.Array | None
     extra: dict[str, Any]
 
@@ -447,7 +447,7 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
     decay, recurrent = parameters.decay, parameters.recurrent
     nothing = jnp.zeros_like(state.V)
     of_drive_from = jax.linear_transpose(rules.to_voltage, nothing)
-    # One threshold a neuron and sample, so that their gradients are summed over the batch after the loop, not in it.
+    # Use one threshold per neuron and sample, so that its gradient is summed over the batch after the loop, not in it.
     every = {"V_th": jnp.broadcast_to(parameters.V_th, nothing.shape), "read": parameters.read}
     extra = {name: every[name] for name in wanted.extra}
 
@@ -485,12 +485,12 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
     )
     given = [None if isinstance(g, SymbolicZero) else g for g in (of_trace.spk, of_trace.V_pre)]
     if recurrent is None and not isinstance(of_spk, SymbolicZero):
-        # The last spikes are also the state: without recurrence nothing else carries their gradient.
+        # The final state contains the last spikes too. Without recurrence only this term carries their gradient.
         last = jnp.zeros_like(V_pre).at[-1].set(of_spk)
         given[0] = last if given[0] is None else given[0] + last
     apart = recurrent is None and not extra and len(recorded) > 1 and given[0] is not None
     if apart:
-        # Nothing in the loop adds to the gradient of the spikes: it goes to the membranes for all steps at once.
+        # The loop adds nothing to the gradient of the spikes, so map it to the membranes for all steps at once.
         of_steps = jax.vmap(partial(_of_spikes, fire, parameters))(V_pre, given[0], *recorded)
         given = [None, summed(of_steps, given[1])]
     first, of_drives = jax.lax.scan(step, start, (V_pre, *given, recorded), reverse=True)
@@ -503,14 +503,14 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
     if wanted.recurrent:
         found = found._replace(recurrent=_of_recurrent(fire, parameters, state, V_pre, of_drives, recorded))
     of_state = LeakyState(first.V, nothing if first.spk is None else first.spk)
-    # No gradient reaches a recording.
+    # Recorded values get no gradient.
     return found, of_state, of_drives.astype(wanted.drive_dtype), None
 
 
 def _of_spikes(
     fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, of_spk: jax.Array, *recorded: jax.Array
 ) -> jax.Array:
-    """Return the gradient that reaches the membranes of one step through its spikes."""
+    """Return the gradient of the membranes of one step through their spikes."""
     return jax.vjp(lambda V: fire(V, parameters.V_th, *recorded, *parameters.read)[1], V_pre)[1](of_spk)[0]
 
 
@@ -522,7 +522,7 @@ def _of_recurrent(
     of_drives: jax.Array,
     recorded: Recorded,
 ) -> jax.Array:
-    """Return the gradient of the recurrent weights: one product over all steps."""
+    """Return the gradient of the recurrent weights, as one matrix product over all steps."""
     before = jnp.concatenate(
         [state.spk[None], _spikes(fire, parameters, V_pre[:-1], tuple(one[:-1] for one in recorded))]
     )
@@ -531,7 +531,7 @@ def _of_recurrent(
 
 
 def gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Sum the gradient ``[..., *size]`` of each neuron and sample to that of a parameter: scalar or ``[*size]``."""
+    """Sum a gradient ``[..., *size]`` per neuron and sample to the shape of its parameter: scalar or ``[*size]``."""
     return value.reshape((-1, *shape)).sum(axis=0) if shape else value.sum()
 
 
@@ -541,10 +541,10 @@ def each_primal(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def summed(*terms: jax.Array | None) -> jax.Array:
-    """Return the sum of the terms that are there."""
+    """Return the sum of the terms that are not ``None``."""
     return functools.reduce(operator.add, [term for term in terms if term is not None])
 
 
 def filled(gradient: Any) -> jax.Array:
-    """Return a gradient, with zeros in place of a symbolic one."""
+    """Return a gradient; a symbolic zero becomes an array of zeros."""
     return jnp.zeros(gradient.shape, gradient.dtype) if isinstance(gradient, SymbolicZero) else gradient

@@ -1,4 +1,4 @@
-"""Recordings of different lengths in one padded batch: which steps are true ones."""
+"""Masks of the true steps in padded batches of recordings with different lengths."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["check_lengths", "is_true_step", "zero_padding"]
 
 
 def check_lengths(lengths: Any, n_steps: int, batch: tuple[int, ...], *, call: str) -> jax.Array:
-    """Return lengths as whole numbers of shape ``batch``, from 1 to ``n_steps`` (unless traced), or raise."""
+    """Return lengths as integers of shape ``batch``. Raise if one is not from 1 to ``n_steps`` (unless traced)."""
     array = _arguments.as_array(lengths, call=call, name="lengths")
-    # Before JAX makes it its own: a float may be too large for it.
+    # Check before the conversion to a JAX array: a float may be too large for one.
     if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != batch:
         wanted = f"one for each of {batch[0]} recordings" if batch else "one for the single recording"
         raise ValueError(
@@ -34,18 +34,18 @@ def check_lengths(lengths: Any, n_steps: int, batch: tuple[int, ...], *, call: s
 
 
 def is_true_step(lengths: jax.Array, n_steps: int) -> jax.Array:
-    """Return for each step whether it is a true one, ``[T, *batch]``; the others are padding."""
+    """Return for each step whether it is a true step and not padding, ``[T, *batch]``."""
     steps = jnp.arange(n_steps).reshape(-1, *[1] * lengths.ndim)
     return steps < lengths
 
 
 def zero_padding(tree: Any, lengths: jax.Array) -> Any:
-    """Return arrays and Quantities ``[T, *batch, ...]`` with zeros in all steps behind the lengths."""
+    """Return arrays and Quantities ``[T, *batch, ...]`` with padded steps set to zero."""
 
     def zeroed(leaf: Any) -> Any:
         real = is_true_step(lengths, leaf.shape[0])
         real = real.reshape(*real.shape, *[1] * (leaf.ndim - real.ndim))
-        # By `where`: a product would turn what is not finite in the padding into NaN.
+        # Use `where`, because multiplying infinite or NaN padding by zero gives NaN.
         if isinstance(leaf, u.Quantity):
             return u.Quantity(jnp.where(real, leaf.mantissa, jnp.zeros_like(leaf.mantissa)), unit=leaf.unit)
         return jnp.where(real, leaf, jnp.zeros_like(leaf))

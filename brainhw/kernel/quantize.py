@@ -1,4 +1,4 @@
-"""A grid of stored weights: which numbers a few bits can hold, and how a learnt number becomes one of them."""
+"""Grid of stored weights: the values that a few bits can hold, and rounding of learnt weights to them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["WeightGrid", "check_bits", "lowest_code", "stored_grid"]
 @final
 @dataclass(frozen=True)
 class WeightGrid:
-    r"""The values that a weight of ``bits`` bits can take: symmetric about zero, zero among them.
+    r"""The values that a weight of ``bits`` bits can take: symmetric about zero, and including zero.
 
     .. math:: w_c = c\,\Delta, \quad c \in \{-n, \dots, n\}, \quad n = 2^{b-1} - 1, \quad \Delta = w_{max} / n
 
-    Of the :math:`2^b` codes one, the most negative, is left unused, so that the grid ends at the limit on both sides.
-    With ``lowest`` the step is the same, and the negative side ends at the last level that is not below ``lowest``; the
-    code :math:`-2^{b-1}` may be among them.
+    Of the :math:`2^b` codes the most negative one is unused, so that the grid ends at the limit on both sides. With
+    ``lowest`` the step is the same, and the negative side ends at the last level that is not below ``lowest``. It may
+    then include the code :math:`-2^{b-1}`.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class WeightGrid:
     lowest: float | None = None
 
     def __post_init__(self) -> None:
-        # Plain floats: a Decimal is a number too, and cannot be multiplied with one.
+        # Convert to plain floats: a Decimal passes as a number, but cannot be multiplied with a float.
         object.__setattr__(self, "limit", float(number(self.limit, call="WeightGrid", name="limit", positive=True)))
         check_bits(self.bits, call="WeightGrid", name="bits")
         if self.lowest is not None:
@@ -67,25 +67,25 @@ class WeightGrid:
 
     @property
     def largest_code(self) -> int:
-        """The code of the limit, ``2**(bits - 1) - 1``."""
+        """Code of the limit, ``2**(bits - 1) - 1``."""
         return 2 ** (self.bits - 1) - 1
 
     @property
     def lowest_code(self) -> int:
-        """The most negative code: minus the largest, unless ``lowest`` says otherwise."""
+        """Most negative code: minus the largest code, unless ``lowest`` is given."""
         if self.lowest is None:
             return -self.largest_code
-        # A level that the division misses by a rounding error belongs to the range.
+        # The factor 1 + 1e-6 keeps a level that a rounding error of the division would exclude.
         return -min(int(-self.lowest / self.step * (1 + 1e-6)), self.largest_code + 1)
 
     @property
     def n_levels(self) -> int:
-        """How many values there are."""
+        """Number of values of the grid."""
         return self.largest_code - self.lowest_code + 1
 
     @property
     def _range(self) -> tuple[float, float]:
-        # Up to the end of the range, not the last level, a weight may still grow: it is rounded and not cut off.
+        # Use the end of the range instead of the last level: weights in between are rounded, not clipped, and can grow.
         if self.lowest is None:
             return -self.limit, self.limit
         return max(self.lowest, -(self.largest_code + 1) * self.step), self.limit
@@ -96,23 +96,23 @@ class WeightGrid:
         return self.limit / self.largest_code
 
     def codes(self, weights: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Return the whole number that stands for each weight, as int32.
+        """Return the integer code of each weight, as int32.
 
         Parameters
         ----------
         weights : jax.Array
-            Weights of any shape; those beyond the limit get the code of the limit.
+            Weights of any shape. Weights beyond the limit get the code of the limit.
         key : jax.Array, optional
-            Round up or down at random, up with the probability of the remainder, so that the mean is the weight
-            itself. ``None`` (default): to the nearest, of two equally near the even one.
+            Key for stochastic rounding: up with the probability of the remainder, so that the mean is the weight
+            itself. With ``None`` (default) weights are rounded to the nearest code; ties go to the even code.
         """
         weights, key = _checked(weights, key, "WeightGrid.codes")
-        # A code of NaN would be a number like any other.
+        # NaN would be converted to an ordinary code, so reject it.
         check_finite(weights, call="WeightGrid.codes", name="weights")
         return self._rounded(weights, key).astype(jnp.int32)
 
     def values(self, codes: jax.Array, dtype: Any = None) -> jax.Array:
-        """Return the weights that codes stand for, ``codes * step``."""
+        """Return the weights of codes, ``codes * step``."""
         call = "WeightGrid.values"
         codes = jnp.asarray(as_array(codes, call=call, name="codes"))
         if not (jnp.issubdtype(codes.dtype, jnp.floating) or jnp.issubdtype(codes.dtype, jnp.integer)):
@@ -121,20 +121,20 @@ class WeightGrid:
         return self._values(codes, jnp.result_type(float) if dtype is None else _float_type(dtype, call))
 
     def _values(self, codes: jax.Array, dtype: Any) -> jax.Array:
-        # Half precision and whole numbers hold neither steps nor the codes of many bits.
+        # Half precision and integers can represent neither the step nor large codes, so compute in float32.
         exact = wide(dtype)
         values = jnp.asarray(codes, exact) * jnp.asarray(self.step, exact)
-        # n steps may round to a float just above the limit, which would count as out of range.
+        # In floating point, n steps may exceed the limit by a rounding error and would then count as out of range.
         low, high = self._range
         return jnp.clip(values.astype(dtype), jnp.asarray(low, dtype), jnp.asarray(high, dtype))
 
     def quantize(self, weights: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Return the value on the grid for each weight, differentiable.
+        """Return the grid value of each weight, differentiable.
 
-        The gradient is handed straight through (Y. Bengio, N. Leonard and A. Courville, arXiv:1308.3432): 1 up to the
-        limit, 0 beyond it, where the weight is cut off and a small change of it changes nothing.
+        The gradient is straight-through (Y. Bengio, N. Leonard and A. Courville, arXiv:1308.3432): 1 up to the
+        limit, and 0 beyond it, where the weight is clipped and small changes have no effect.
 
-        Arguments are those of :meth:`codes`; shape and dtype are those of ``weights``.
+        Arguments are those of :meth:`codes`. Shape and dtype are those of ``weights``.
         """
         weights, key = _checked(weights, key, "WeightGrid.quantize")
         return _straight_through(weights, self._values(self._rounded(weights, key), weights.dtype), self._range)
@@ -147,7 +147,7 @@ class WeightGrid:
         if key is not None:
             low = jnp.floor(steps)
             up = jax.random.uniform(key, steps.shape, steps.dtype) < steps - low
-            # A weight on the grid may be a rounding error beside its code, and must not move for that.
+            # A weight on the grid may differ from its code by a rounding error and must not move because of it.
             on_grid = jnp.abs(steps - nearest) <= 2 * jnp.finfo(steps.dtype).eps * jnp.abs(steps)
             nearest = jnp.where(on_grid, nearest, low + up)
         return jnp.clip(nearest, self.lowest_code, self.largest_code)
@@ -168,7 +168,7 @@ def _float_type(dtype: Any, call: str) -> Any:
     except TypeError:
         found = None
     if found is None or not jnp.issubdtype(found, jnp.floating):
-        raise TypeError(f"{call}: dtype must be a type of floats, such as jnp.float32; got {describe(dtype)}.")
+        raise TypeError(f"{call}: dtype must be a floating-point type, such as jnp.float32; got {describe(dtype)}.")
     return found
 
 
@@ -182,13 +182,13 @@ def _straight_through_jvp(
     limits: tuple[float, float], primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     weights, rounded = primals
-    # A weight that a projection put on the limit itself must be able to come back: there the gradient passes.
+    # A projection may put a weight exactly on the limit. The gradient passes there, so that it can return.
     low, high = (jnp.asarray(end, weights.dtype) for end in limits)
     return rounded, jnp.where((weights >= low) & (weights <= high), tangents[0], 0)
 
 
 def check_bits(bits: object, *, call: str, name: str) -> int:
-    """Return ``bits`` as an int that a grid can have, or raise."""
+    """Return ``bits`` as an int. Raise if a grid cannot have that number of bits."""
     found = positive_int(bits, call=call, name=name)
     if found not in BITS:
         raise ValueError(
@@ -198,7 +198,7 @@ def check_bits(bits: object, *, call: str, name: str) -> int:
 
 
 def stored_grid(chip: ChipSpec, bits: int) -> Any:
-    """Return the levels of a weight of ``bits`` bits on a chip, as its family defines them.
+    """Return the grid of stored weights with ``bits`` bits on a chip, as defined by its family.
 
     The result has the members of :class:`WeightGrid`.
     """
@@ -207,5 +207,5 @@ def stored_grid(chip: ChipSpec, bits: int) -> Any:
 
 
 def lowest_code(grid: Any) -> int:
-    """Return the most negative code of a grid; that of a family without such a member is symmetric."""
+    """Return the most negative code of a grid. A grid without ``lowest_code`` is symmetric."""
     return int(getattr(grid, "lowest_code", -grid.largest_code))

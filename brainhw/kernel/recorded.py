@@ -1,4 +1,4 @@
-"""Recorded values in place of computed ones, with the gradient of the computed ones."""
+"""Replace computed values by recorded ones, but keep the gradient of the computed ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from brainhw.kernel.precision import as_dtype
 
 __all__ = ["Recorded", "instead", "membrane_after"]
 
-# Nothing, spikes, or spikes and membranes after the reset in mV. A plain tuple: it is a pytree that scans and gradients
-# take apart without a class of its own.
+# Empty, or spikes, or spikes and membranes after the reset in mV. A plain tuple is a pytree that scans and gradients
+# handle without a class of its own.
 Recorded = tuple[jax.Array, ...]
 
 
@@ -27,19 +27,20 @@ def _instead_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]
 
 
 def instead(computed: jax.Array, recorded: jax.Array) -> jax.Array:
-    """Return ``recorded``, with the gradient of ``computed`` and none of its own.
+    """Return ``recorded`` with the gradient of ``computed``. ``recorded`` itself gets no gradient.
 
-    The same as ``computed + stop_gradient(recorded - computed)``, but exact: that sum rounds a membrane.
+    This equals ``computed + stop_gradient(recorded - computed)``, but without the rounding error of that sum.
     """
     return _instead(computed, as_dtype(jnp.asarray(recorded), computed.dtype))
 
 
 def membrane_after(recorded: Recorded, V: jax.Array, V_th: jax.Array) -> jax.Array:
-    """Return the recorded membrane in place of the computed ``V``; without one, hold ``V`` where no spike was recorded.
+    """Return the recorded membrane. If only spikes were recorded, limit ``V`` to the threshold where none was recorded.
 
-    A neuron that did not fire was below its threshold. A model that thinks otherwise, say of a chip with less charge
-    per weight, would drift ever farther above the threshold, where a surrogate has no gradient left: 10 epochs in the
-    loop from a wrong model gave 0.68 without this bound and 0.89 with it (Japanese vowels, H1v2, 5 bits, gain 0.65).
+    A neuron that did not fire was below its threshold. A model that predicts a spike there, for example of a chip with
+    less charge per weight, would drift further and further above the threshold, where a surrogate has no gradient. With
+    10 epochs in the loop from a wrong model, accuracy was 0.68 without this limit and 0.89 with it (Japanese vowels,
+    H1v2, 5 bits, gain 0.65).
     """
     if len(recorded) > 1:
         return instead(V, recorded[1])

@@ -1,8 +1,8 @@
-"""Spike functions that fire several times in one step: as often as the membrane holds its threshold.
+"""Spike functions with several spikes per step: one for each time the threshold fits into the membrane.
 
-They take the membrane and the threshold, not their distance, because the number of spikes depends on the ratio:
-``n = floor(V / V_th)`` where ``V >= V_th``, else 0, and at most ``max_spikes``. They differ in the derivative. A
-threshold at or below zero, which training can lead to, has no such count: the result and its derivatives are NaN.
+They take the membrane and the threshold instead of their distance, because the number of spikes depends on the ratio:
+``n = floor(V / V_th)`` where ``V >= V_th``, otherwise 0, and at most ``max_spikes``. They differ in the derivative. A
+threshold at or below zero, which training may cause, has no such count: the result and its derivatives are NaN.
 
 ============================  ==================================================  ===================================
 class                         derivative with respect to the membrane             beyond ``max_spikes``
@@ -33,9 +33,9 @@ _MOST = 2**24
 
 
 def spike_limit(value: Any, *, call: str, name: str) -> int | None:
-    """Return a limit on the spikes of one step, from 1 up to where float32 still tells every count from the next.
+    """Return a checked limit on the spikes of one step: 1 to 2**24, above which float32 cannot hold every count.
 
-    ``None`` and infinity are no limit. A whole float and an array of one number count as that number.
+    ``None`` and infinity mean no limit. A whole float and an array of one number are accepted.
     """
     # Rockpool's default is the float 2.0**16, and its documentation names np.inf.
     limit = None if value is None else _whole(value, call=call, name=name)
@@ -48,7 +48,7 @@ def spike_limit(value: Any, *, call: str, name: str) -> int | None:
 
 
 def _whole(value: Any, *, call: str, name: str) -> int | None:
-    """Return a number from 1 on as an int, and infinity as ``None``."""
+    """Return a number from 1 upwards as an int, and infinity as ``None``."""
     is_array = hasattr(value, "dtype") and np.ndim(value) == 0 and jnp.issubdtype(value.dtype, jnp.floating)
     if is_array and is_concrete(value) and not isinstance(value, u.Quantity):
         value = np.asarray(value).item()
@@ -63,9 +63,9 @@ def _whole(value: Any, *, call: str, name: str) -> int | None:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
 def _count(function: MultiSpike, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-    # Without the comparison a negative membrane would count negative spikes.
+    # Without the comparison a negative membrane would give a negative count.
     n = jnp.where(V_th <= V, jnp.floor(V / V_th), jnp.zeros_like(V))
-    # NaN and not zero: a threshold that was learnt to zero must show.
+    # NaN instead of zero, so that a threshold that training moved to zero becomes visible.
     n = jnp.where(V_th > 0, n, jnp.nan)
     return n if max_spikes is None else jnp.minimum(n, max_spikes)
 
@@ -76,14 +76,14 @@ def _count_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     (V, V_th), (V_dot, V_th_dot) = primals, tangents
     slope = jnp.where(V_th > 0, function.derivative(V, V_th, max_spikes), jnp.nan)
-    # The count depends on V / V_th alone, so the threshold's derivative is the membrane's times -V / V_th.
+    # The count is a function of V / V_th, so the threshold's derivative is the membrane's times -V / V_th.
     return _count(function, V, V_th, max_spikes), slope * V_dot - slope * (V / V_th) * V_th_dot
 
 
 class MultiSpike(abc.ABC):
-    """Base of the multi-spike functions: the count, the window, comparison by value.
+    """Base class of the multi-spike functions: the count, the window, comparison by value.
 
-    A subclass gives ``derivative(V, V_th, max_spikes)`` on plain arrays of one unit.
+    A subclass defines ``derivative(V, V_th, max_spikes)`` on plain arrays of one unit.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class MultiSpike(abc.ABC):
 
     @abc.abstractmethod
     def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-        """Return the derivative with respect to the membrane used going backward, in spikes per mV."""
+        """Return the derivative by the membrane for the backward pass, in spikes per mV."""
 
     def __call__(self, V: Any, V_th: Any = None, max_spikes: int | None = None) -> jax.Array:
         """Return the number of spikes.
@@ -107,30 +107,30 @@ class MultiSpike(abc.ABC):
         Parameters
         ----------
         V : Quantity or array
-            Membrane before the reset, ``[..., N]``; plain numbers are millivolts.
+            Membrane before the reset, ``[..., N]``; plain numbers are in mV.
         V_th : Quantity or array
-            Threshold above zero, broadcast against ``V``; with a unit if ``V`` has one. Where JAX traces it, it cannot
-            be refused: the count is NaN where it is zero or less, which ``brainhw.rollout(..., check_finite=True)``
-            finds.
+            Threshold above zero, broadcast against ``V``; with a unit if ``V`` has one. A traced threshold cannot be
+            checked: where it is zero or less the count is NaN, which ``brainhw.rollout(..., check_finite=True)``
+            reports.
         max_spikes : int, optional
-            The most spikes in one step, up to 2**24; ``None`` (default), the same as ``inf``, sets no limit.
+            Largest number of spikes in one step, up to 2**24. ``None`` (default) or ``inf`` means no limit.
 
         Returns
         -------
         jax.Array
-            Whole numbers as floats, shape of ``V`` and ``V_th`` together.
+            Whole numbers as floats, with the broadcast shape of ``V`` and ``V_th``.
 
         Raises
         ------
         TypeError, ValueError
-            If one of ``V`` and ``V_th`` has a unit and the other not, ``V_th`` is known and not above zero, or
-            ``max_spikes`` is no whole number from 1 to 2**24.
+            If only one of ``V`` and ``V_th`` has a unit, ``V_th`` is known and not above zero, or ``max_spikes`` is not
+            a whole number from 1 to 2**24.
         """
         call = type(self).__name__
         if V_th is None:
             raise TypeError(
-                f"{call}: a multi-spike function takes the membrane and the threshold, {call}()(V, V_th), and belongs "
-                "into ALIFLayer or CubaLIFLayer; other layers take a single-spike function such as fast_sigmoid()."
+                f"{call}: a multi-spike function takes the membrane and the threshold, {call}()(V, V_th). Use it with "
+                "ALIFLayer or CubaLIFLayer; other layers take a single-spike function such as fast_sigmoid()."
             )
         if isinstance(V, u.Quantity) != isinstance(V_th, u.Quantity):
             raise TypeError(
@@ -145,7 +145,7 @@ class MultiSpike(abc.ABC):
             as_array(value, call=call, name=name)
         if is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
             raise ValueError(f"{call}: V_th must be greater than zero; got {np.min(np.asarray(V_th)):g} mV.")
-        V, V_th = jnp.asarray(V), jnp.asarray(V_th)  # a Python float stays weakly typed, so that half precision stays
+        V, V_th = jnp.asarray(V), jnp.asarray(V_th)  # a Python float stays weakly typed and keeps half precision
         kind = jnp.result_type(V, V_th)
         kind = kind if jnp.issubdtype(kind, jnp.floating) else jnp.result_type(float)
         V, V_th = jnp.broadcast_arrays(V.astype(kind), V_th.astype(kind))
@@ -162,28 +162,28 @@ class MultiSpike(abc.ABC):
 
 
 class StepPWL(MultiSpike):
-    r"""Count the thresholds that the membrane holds, with a derivative that is constant from a little below the first.
+    r"""Count how often the threshold fits into the membrane, with a constant derivative from just below the threshold.
 
     .. math::
         n &= \min\big([V \ge V_{th}] \lfloor V / V_{th} \rfloor,\, M\big) \\
         \frac{\partial n}{\partial V} &= \frac{H(V - (V_{th} - w))}{V_{th}}, \qquad
         \frac{\partial n}{\partial V_{th}} = -\frac{V}{V_{th}^2} H(V - (V_{th} - w)), \qquad H(0) = 1
 
-    The derivatives of the line ``V / V_th`` cut off on the left: Rockpool's default. It ignores ``M``. With a
-    subtractive reset the membrane's own gradient, ``1 - V_th dn/dV``, is zero where the derivative is not, so the
-    gradient flows through spikes and currents only.
+    These are the derivatives of the line ``V / V_th``, cut off on the left: Rockpool's default. They ignore ``M``. With
+    a subtractive reset the gradient of the membrane itself, ``1 - V_th dn/dV``, is zero where the derivative is
+    nonzero, so the gradient flows only through spikes and currents.
 
     Parameters
     ----------
     window : Quantity or float, default 0.5
-        How far below the threshold the derivative begins, a voltage above zero; a plain number is millivolts. It does
-        not scale with the threshold.
+        Distance below the threshold at which the derivative begins, a voltage above zero; a plain number is in mV. It
+        does not scale with the threshold.
 
     Raises
     ------
     TypeError, ValueError
-        If ``window`` is no voltage or number above zero; from the call, if only one of ``V`` and ``V_th`` has a unit,
-        or ``V_th`` is not above zero.
+        If ``window`` is not a voltage or a number above zero. The call raises if only one of ``V`` and ``V_th`` has a
+        unit, or if ``V_th`` is not above zero.
 
     Examples
     --------
@@ -197,12 +197,12 @@ class StepPWL(MultiSpike):
     """
 
     def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-        """Return ``1 / V_th`` where ``V >= V_th - window``, otherwise 0; ``max_spikes`` is not used."""
+        """Return ``1 / V_th`` where ``V >= V_th - window``, otherwise 0. ``max_spikes`` is not used."""
         return jnp.where(V_th - self.window <= V, 1 / V_th, jnp.zeros_like(V))
 
 
 class PeriodicExponential(MultiSpike):
-    r"""Count the thresholds that the membrane holds, with a derivative that peaks at each of them.
+    r"""Count how often the threshold fits into the membrane, with a derivative that peaks at each multiple of it.
 
     .. math::
         n &= \min\big([V \ge V_{th}] \lfloor V / V_{th} \rfloor,\, M\big), \qquad
@@ -210,19 +210,19 @@ class PeriodicExponential(MultiSpike):
         \frac{\partial n}{\partial V} &= \frac{1}{V_{th}} e^{-|V - j V_{th}| / w}, \qquad
         \frac{\partial n}{\partial V_{th}} = -\frac{V}{V_{th}} \frac{\partial n}{\partial V}
 
-    with :math:`j` the nearest spike boundary. It is never exactly zero, so that a silent neuron still learns.
+    with :math:`j` the nearest spike boundary. The derivative is never exactly zero, so a silent neuron still learns.
 
     Parameters
     ----------
     window : Quantity or float, default 0.5
-        Width of the exponential, a voltage above zero; a plain number is millivolts. It does not scale with the
+        Width of the exponential, a voltage above zero; a plain number is in mV. It does not scale with the
         threshold.
 
     Raises
     ------
     TypeError, ValueError
-        If ``window`` is no voltage or number above zero; from the call, if only one of ``V`` and ``V_th`` has a unit,
-        or ``V_th`` is not above zero.
+        If ``window`` is not a voltage or a number above zero. The call raises if only one of ``V`` and ``V_th`` has a
+        unit, or if ``V_th`` is not above zero.
 
     Examples
     --------
@@ -236,6 +236,6 @@ class PeriodicExponential(MultiSpike):
     """
 
     def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-        """Return ``exp(-d / window) / V_th``, ``d`` the distance to the nearest boundary up to ``max_spikes``."""
+        """Return ``exp(-d / window) / V_th``, with ``d`` the distance to the nearest boundary up to ``max_spikes``."""
         nearest = jnp.clip(jnp.round(V / V_th), 1, max_spikes)
         return jnp.exp(-jnp.abs(V - nearest * V_th) / self.window) / V_th

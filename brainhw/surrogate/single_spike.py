@@ -1,7 +1,7 @@
-"""Spike functions that fire at most once in a step, for any ``spk_fun=``.
+"""Spike functions with at most one spike per step, for any ``spk_fun=``.
 
-Each is a :class:`braintools.surrogate.Surrogate`. The argument is dimensionless, the distance
-to the threshold in units of the threshold, ``(V - V_th) / V_th``: the same slope on millivolts is another width.
+Each is a :class:`braintools.surrogate.Surrogate`. The argument is dimensionless: the distance to the threshold in units
+of the threshold, ``(V - V_th) / V_th``. On millivolts the same slope would give another width.
 
 =====================  ====================  ===========  ============================  =================
 class                  other name            peak at 0    tail of the derivative        area
@@ -11,7 +11,7 @@ class                  other name            peak at 0    tail of the derivative
 :class:`Sigmoid`       ``sigmoid``           slope / 4    ``slope exp(-slope |x|)``     1
 =====================  ====================  ===========  ============================  =================
 
-A peak above 1 multiplies the gradient at every step that goes back through a reset; :class:`FastSigmoid` stays at 1.
+A peak above 1 amplifies the gradient at every step through a reset. :class:`FastSigmoid` has a peak of 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from brainhw._arguments import as_array, describe, number
 
 __all__ = ["ATan", "FastSigmoid", "Sigmoid", "atan", "fast_sigmoid", "sigmoid"]
 
-# Up to here the peak of every derivative below (alpha / 2, slope / 4) fits float16, whose largest number is 65504.
+# Up to this value the peak of every derivative below (alpha / 2, slope / 4) fits float16, whose maximum is 65504.
 _STEEPEST = 1e5
 
 
@@ -48,18 +48,18 @@ def _dimensionless(x: Any, *, call: str) -> jax.Array:
             f"{call}: x must be plain numbers; got {describe(x)}. "
             "Divide by the threshold first, as in (V - V_th) / V_th."
         )
-    # The usual case calls nothing: outside `jit` every step passes here.
+    # Fast path for float arrays: outside `jit` every step passes here.
     plain = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)
     array = jnp.asarray(x if plain else as_array(x, call=call, name="x"))
-    # Integers and booleans carry no gradient; braintools 0.3 keeps them, 0.4 converts; here they always become floats.
+    # Convert integers and booleans to floats, because they carry no gradient. braintools 0.3 keeps them, 0.4 converts.
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
 
 
-# Not the primitive behind braintools' own __call__: that of 0.3 has a second derivative of zero, that of 0.4 does not.
+# braintools' own primitive is not used: its second derivative is zero in version 0.3, but not in 0.4.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _spike(surrogate: _HardThreshold, x: jax.Array) -> jax.Array:
-    # A choice of numbers, not a comparison that becomes numbers: IREE 3.13 cannot compile a product of a vector of
-    # those, as in a batch of one.
+    # Select numbers instead of converting the comparison: IREE 3.13 cannot compile a product with a vector of converted
+    # comparisons, as it occurs in a batch of one.
     return jnp.where(x >= 0, x.dtype.type(1), x.dtype.type(0))
 
 
@@ -72,7 +72,7 @@ def _spike_jvp(
 
 
 class _HardThreshold(braintools.surrogate.Surrogate):
-    """A hard threshold in float32 or better, compared by value; the next class gives derivative and smooth step."""
+    """Hard threshold in float32 or better, compared by value. The next base class has derivative and smooth step."""
 
     _call: str
     _parameter: str
@@ -80,7 +80,7 @@ class _HardThreshold(braintools.surrogate.Surrogate):
 
     def __call__(self, x: Any) -> jax.Array:
         x = _dimensionless(x, call=self._call)
-        # NaN is not above the threshold, so it would be no spike like any other. A trace has no numbers to look at.
+        # NaN compares false, so it would silently give no spike. Traced values cannot be checked.
         if not isinstance(x, jax.core.Tracer) and jnp.isnan(x).any():
             raise ValueError(
                 f"{self._call}: x holds {int(jnp.isnan(x).sum())} NaN of {x.size} value(s); find their source."
@@ -88,16 +88,16 @@ class _HardThreshold(braintools.surrogate.Surrogate):
         return _spike(self, x)
 
     def surrogate_grad(self, x: Any) -> jax.Array:
-        """Return the derivative used going backward, shape and float type of ``x``."""
+        """Return the derivative of the backward pass, with the shape and float type of ``x``."""
         return self._widened(self._derivative, x)
 
     def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth step with that derivative, shape and float type of ``x``."""
+        """Return the smooth step that has this derivative, with the shape and float type of ``x``."""
         return self._widened(self._smooth, x)
 
     def _widened(self, formula: Callable[[jax.Array], jax.Array], x: Any) -> jax.Array:
         x = _dimensionless(x, call=self._call)
-        # Squares overflow float16 at 256.
+        # Compute in float32 at least: squares overflow float16 from 256 on.
         return formula(x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)).astype(x.dtype)
 
     def _derivative(self, x: jax.Array) -> jax.Array:
@@ -116,7 +116,7 @@ class _HardThreshold(braintools.surrogate.Surrogate):
         return f"{type(self).__name__}({self._parameter}={self.alpha})"
 
     def __pretty_repr_item__(self, key: str, value: Any) -> tuple[str, Any]:
-        return self._parameter, value  # brainstate prints a module's attributes by this, and braintools calls it alpha
+        return self._parameter, value  # brainstate prints this name; braintools calls the attribute alpha
 
 
 class ATan(_HardThreshold, braintools.surrogate.Arctan):
@@ -124,8 +124,8 @@ class ATan(_HardThreshold, braintools.surrogate.Arctan):
 
     .. math:: \frac{\partial y}{\partial x} = \frac{\alpha / 2}{1 + (\frac{\pi}{2} \alpha x)^2}
 
-    The derivative of NWAVE's ``atan``, and of :class:`braintools.surrogate.Arctan`, which this class extends to
-    checked arguments and to arguments that overflow in half precision.
+    This is the derivative of NWAVE's ``atan`` and of :class:`braintools.surrogate.Arctan`. This class adds checks of
+    the arguments, and correct results for arguments that overflow in half precision.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class ATan(_HardThreshold, braintools.surrogate.Arctan):
     Raises
     ------
     TypeError, ValueError
-        If ``alpha`` is not a plain number in its range, or the object is called on a Quantity or on complex numbers.
+        If ``alpha`` is not a plain number in its range, or if the object is called on a Quantity or complex numbers.
 
     Notes
     -----
@@ -165,26 +165,26 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
 
     .. math:: \frac{\partial y}{\partial x} = \frac{1}{(\mathrm{slope} \cdot |x| + 1)^2}
 
-    The derivative of NWAVE's ``fast_sigmoid`` (from Zenke and Ganguli, SuperSpike, 2018), and of
-    :class:`braintools.surrogate.InvSquareGrad`, which this class extends to checked arguments, to arguments that
-    overflow in half precision, and by the smooth step that it lacks.
+    This is the derivative of NWAVE's ``fast_sigmoid`` (from Zenke and Ganguli, SuperSpike, 2018) and of
+    :class:`braintools.surrogate.InvSquareGrad`. This class adds checks of the arguments, correct results for arguments
+    that overflow in half precision, and the smooth step that ``InvSquareGrad`` lacks.
 
     Parameters
     ----------
     slope : float, default 25.0
-        Steepness, dimensionless, above 0 and at most 1e5. The peak is 1 whatever the slope.
+        Steepness, dimensionless, above 0 and at most 1e5. The peak is 1 for every slope.
 
     Raises
     ------
     TypeError, ValueError
-        If ``slope`` is not a plain number in its range, or the object is called on a Quantity or on complex numbers.
+        If ``slope`` is not a plain number in its range, or if the object is called on a Quantity or complex numbers.
 
     Notes
     -----
-    Values, gradients and ``surrogate_fun`` keep the float type of ``x``, and are finite while ``slope * x`` is
-    finite in float32 or better. Integers and booleans become the default float type. The derivative has a kink at 0,
-    where the second derivative is that of the right side, ``-2 slope``. ``surrogate_fun`` lies within
-    ``1 / slope`` of 0.5: its height is the area under the derivative, not 1.
+    Values, gradients and ``surrogate_fun`` keep the float type of ``x``. They are finite if ``slope * x`` is finite in
+    float32 or better. Integers and booleans become the default float type. The derivative has a kink at 0; the second
+    derivative there is that of the right side, ``-2 slope``. ``surrogate_fun`` stays within ``1 / slope`` of 0.5: its
+    height is the area under the derivative, not 1.
 
     Examples
     --------
@@ -206,7 +206,7 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
 
     @property
     def slope(self) -> float:
-        """Steepness; braintools calls it ``alpha``."""
+        """Steepness. braintools calls it ``alpha``."""
         return self.alpha
 
     def _smooth(self, x: jax.Array) -> jax.Array:
@@ -219,9 +219,9 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
     .. math:: \frac{\partial y}{\partial x} = \frac{k e^{-k x}}{(e^{-k x} + 1)^2}
         = k \, \sigma(k x) \, \sigma(-k x), \quad k = \mathrm{slope}
 
-    The derivative of NWAVE's ``sigmoid`` and of :class:`braintools.surrogate.Sigmoid`. It is computed in the form on
-    the right: the one on the left is infinity over infinity below ``k x = -89`` in float32, and
-    ``k sigma(k x) (1 - sigma(k x))`` is zero above ``k x = 18`` while it is not below ``-18``.
+    This is the derivative of NWAVE's ``sigmoid`` and of :class:`braintools.surrogate.Sigmoid`. It is computed in the
+    form on the right: in float32 the form on the left is infinity over infinity below ``k x = -89``, and
+    ``k sigma(k x) (1 - sigma(k x))`` is zero above ``k x = 18``, but not below ``-18``.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
     Raises
     ------
     TypeError, ValueError
-        If ``slope`` is not a plain number in its range, or the object is called on a Quantity or on complex numbers.
+        If ``slope`` is not a plain number in its range, or if the object is called on a Quantity or complex numbers.
 
     Notes
     -----
@@ -257,18 +257,18 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
 
     @property
     def slope(self) -> float:
-        """Steepness; braintools calls it ``alpha``."""
+        """Steepness. braintools calls it ``alpha``."""
         return self.alpha
 
     def _derivative(self, x: jax.Array) -> jax.Array:
         z = self.slope * x
-        return self.slope * (jax.nn.sigmoid(z) * jax.nn.sigmoid(-z))  # so bracketed, x and -x give the same bits
+        return self.slope * (jax.nn.sigmoid(z) * jax.nn.sigmoid(-z))  # with these brackets x and -x give the same bits
 
     def _smooth(self, x: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(self.slope * x)
 
 
-# The names that users of NWAVE and snnTorch know.
+# Names used by NWAVE and snnTorch.
 atan = ATan
 fast_sigmoid = FastSigmoid
 sigmoid = Sigmoid

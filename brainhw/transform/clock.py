@@ -1,4 +1,4 @@
-"""Step number ``i`` and time ``t`` in ``brainstate.environ``, as brainstate's own loops set them."""
+"""Step number ``i`` and time ``t`` in ``brainstate.environ``, set as in brainstate's own loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Clock", "now", "reads_last_argument"]
 
 
 class Clock:
-    """Counts the steps of a loop, from the ``i`` and ``t`` that are set around it, otherwise from 0.
+    """Count the steps of a loop, starting from the surrounding ``i`` and ``t``, or from 0 if they are not set.
 
     Parameters
     ----------
@@ -26,10 +26,10 @@ class Clock:
         self._i, self._t, self._dt = settings.get("i", 0), settings.get("t"), settings.get("dt")
 
     def at(self, step: Any) -> dict[str, Any]:
-        """Return ``i`` and ``t`` at a step of the loop, ``t`` only if a time step is set."""
+        """Return ``i`` and ``t`` at a step of the loop. ``t`` is included only if a time step is set."""
         now = {"i": self._i + step}
         if isinstance(self._dt, u.Quantity):
-            # Converted in words, for those who forbid JAX to promote types.
+            # Convert explicitly, for users who forbid implicit type promotion in JAX.
             steps = jnp.asarray(now["i"] if self._t is None else step).astype(jnp.result_type(float))
             now["t"] = steps * self._dt if self._t is None else self._t + steps * self._dt
         return now
@@ -40,12 +40,12 @@ class Clock:
 
 
 def now() -> Clock:
-    """Return a clock that starts at the present settings."""
+    """Return a clock that starts at the current settings."""
     return Clock(brainstate.environ.all())
 
 
 def reads_last_argument(jaxpr: ClosedJaxpr, first: Any, last: Any) -> bool:
-    """Return whether anything in a traced function of two arguments depends on the second."""
+    """Return whether any output or operation of a traced function of two arguments uses the second one."""
     before = len(jax.tree.leaves(first))
     time = set(jaxpr.jaxpr.invars[before : before + len(jax.tree.leaves(last))])
     used = [*jaxpr.jaxpr.outvars, *(atom for eqn in jaxpr.jaxpr.eqns for atom in eqn.invars)]

@@ -1,7 +1,7 @@
-"""Gradients of convolutions and max poolings that are cheap on a CPU.
+"""Faster CPU gradients of convolutions and max pooling.
 
-Values are those of XLA. Gradients of max pooling are XLA's to the bit; those of a convolution are summed in another
-order. On other devices XLA's own gradients are used for convolutions.
+The values are those of XLA. Gradients of max pooling equal XLA's bit by bit; those of a convolution are summed in
+another order. On other devices convolutions use XLA's own gradients.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["cheap_gradients", "convolution", "max_pool"]
 
 
 def cheap_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function with the same values whose convolutions and max poolings have cheaper gradients.
+    """Return a function with the same values, but faster CPU gradients of its convolutions and max poolings.
 
-    Convolutions and poolings inside a compiled function or a loop within ``function`` keep their own.
+    Operations inside a compiled function or a loop within ``function`` are not replaced.
     """
 
     def same(*given: Any) -> Any:
@@ -36,7 +36,7 @@ def cheap_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_cheap_gradient(eqn: Any) -> Any:
-    """Return an equation of a jaxpr with a cheaper gradient where there is one, otherwise the equation itself."""
+    """Return a jaxpr equation with a faster gradient if one is available, otherwise the equation itself."""
     if _is_plain_max_pool(eqn):
         return _replaced(eqn, partial(max_pool, window=eqn.params["window_dimensions"]))
     if _is_plain_convolution(eqn):
@@ -51,7 +51,7 @@ def _replaced(eqn: Any, function: Callable[..., jax.Array]) -> Any:
 
 
 def _is_plain_max_pool(eqn: Any) -> bool:
-    """Return whether an equation is max pooling of floats over windows without overlap, padding or dilation."""
+    """Return whether an equation is max pooling of floats with windows without overlap, padding or dilation."""
     if eqn.primitive.name != "reduce_window_max":
         return False
     options = eqn.params
@@ -63,12 +63,12 @@ def _is_plain_max_pool(eqn: Any) -> bool:
     )
 
 
-# XLA differentiates max pooling by `select_and_scatter`, whose CPU code visits one window after the other: 61 ms for
-# the first pooling of a 12C5-MP2-64C5-MP2-10 net on 384 images, where whole arrays take 1.4 ms.
+# XLA differentiates max pooling by `select_and_scatter`, whose CPU code visits the windows one by one: 61 ms for the
+# first pooling of a 12C5-MP2-64C5-MP2-10 net on 384 images. Operations on whole arrays take 1.4 ms.
 def max_pool(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
-    """Return the maxima of windows ``window``, one entry per axis; what does not fill a window at the end is left out.
+    """Return the maxima of windows; ``window`` has one entry per axis. An incomplete window at the end is dropped.
 
-    The gradient goes to the first maximum of a window in row-major order, as that of ``jax.lax.reduce_window`` does.
+    The gradient goes to the first maximum of a window in row-major order, as in ``jax.lax.reduce_window``.
     """
     return _max_pool(x, window, x.shape)
 
@@ -80,8 +80,8 @@ def _max_pool(x: jax.Array, window: tuple[int, ...], shape: tuple[int, ...]) -> 
 
 def _pool_forward(x: jax.Array, window: tuple[int, ...], _: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     largest = max_pool(x, window)
-    # Kept instead of x, which is up to 16 times as large: the number of the offset that holds the first maximum. A
-    # window with a NaN has none.
+    # Store the number of the offset that holds the first maximum instead of x, which is up to 16 times as large. A
+    # window with a NaN has no such offset.
     places = list(_places(window, window, (1,) * len(window), largest.shape))
     first = jnp.full(largest.shape, len(places), jnp.uint8 if len(places) < 256 else jnp.int32)
     for number, at in reversed(list(enumerate(places))):
@@ -92,7 +92,7 @@ def _pool_forward(x: jax.Array, window: tuple[int, ...], _: tuple[int, ...]) -> 
 def _pool_backward(
     window: tuple[int, ...], shape: tuple[int, ...], first: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array]:
-    # One pass that writes every number once. To scatter into zeros took twice as long, most of it for the zeros.
+    # One pass that writes every number once. Scattering into zeros took twice as long, mostly for the zeros.
     places = tuple(range(1, 2 * len(window), 2))
     sizes = [size for pair in zip((1,) * len(window), window, strict=True) for size in pair]
     numbers = jnp.arange(math.prod(window), dtype=first.dtype).reshape(sizes)
@@ -119,11 +119,11 @@ def _is_plain_convolution(eqn: Any) -> bool:
     )
 
 
-# XLA's CPU code for the gradients of a convolution is slow where one side has few channels. One thread, 384 images, a
+# XLA's CPU code for the gradients of a convolution is slow if one side has few channels. One thread, 384 images, a
 # 5x5 convolution, in ms for XLA and here: gradient of the input 33 and 7 (8x8, 12 from 64 channels), of the weight 14
-# and 4 (24x24, 1 to 12 channels). What makes it fast is that a piece of the patches stays in the cache.
+# and 4 (24x24, 1 to 12 channels). The code here is faster because a piece of the patches stays in the cache.
 _NUMBERS_IN_A_PIECE = 2**18
-_MOST_CHANNELS = 12  # of the input: with more of them XLA's gradient of the weight is as fast
+_MOST_CHANNELS = 12  # input channels; with more of them XLA's gradient of the weight is as fast
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -151,7 +151,7 @@ def _convolution_backward(
     def of_weight(gradient: jax.Array) -> jax.Array:
         return jax.vjp(lambda weight: plain(x, weight), weight)[1](gradient)[0]
 
-    # Two calls: of a first layer only the gradient of the weight is used, and the compiler drops the other call whole.
+    # Two separate calls: a first layer uses only the gradient of the weight, and the compiler can drop the other call.
     few_channels = patches.n_in <= _MOST_CHANNELS
     return (
         jax.lax.platform_dependent(gradient, cpu=patches.gradient_of_x, default=of_x),
@@ -165,17 +165,17 @@ convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
 class _Patches:
-    """A convolution as matrix products: one row of the weight per offset in the window and channel of the input.
+    """A convolution as matrix products, with one row of the weight per window offset and input channel.
 
-    Each offset is a strided slice of the padded input, which has the shape of the output. Images are worked on a few
-    at a time.
+    Each offset is a strided slice of the padded input, with the shape of the output. A few images are processed at a
+    time.
     """
 
     def __init__(
         self, options: tuple[tuple[str, Any], ...], x: jax.Array, weight: jax.Array, gradient: jax.Array
     ) -> None:
         params = dict(options)
-        # Axes in the order that JAX names them: batch, channel, space; of the weight: out, in, space.
+        # JAX's order of axes: batch, channel, space; for the weight: out, in, space.
         self.x_axes, self.weight_axes, self.out_axes = params["dimension_numbers"]
         self.strides, self.dilation = params["window_strides"], params["rhs_dilation"]
         self.padding = params["padding"]
@@ -185,13 +185,13 @@ class _Patches:
         self.out_space = tuple(gradient.shape[axis] for axis in self.out_axes[2:])
         per_image = math.prod(self.window) * self.n_in * math.prod(self.out_space)
         most = min(self.n_images, max(1, _NUMBERS_IN_A_PIECE // per_image))
-        # Pieces of equal size need no padding, which would copy the images.
+        # Prefer pieces of equal size: they need no padding, which would copy the images.
         equal = [n for n in range(most // 2 + 1, most + 1) if self.n_images % n == 0]
         self.n_at_once = max(equal, default=most)
 
     def gradient_of_x(self, gradient: jax.Array) -> jax.Array:
         """Return the gradient of the input."""
-        # Rows: offset and channel, so that each offset adds one contiguous block to a shifted place.
+        # Order the rows by offset, then channel: each offset then adds one contiguous block at its shifted place.
         rows = jnp.moveaxis(self.weight, (0, 1), (-1, -2)).reshape(-1, self.n_out)
         size = [n + low + high for n, (low, high) in zip(self.space, self.padding, strict=True)]
 
@@ -231,7 +231,7 @@ class _Patches:
         return jnp.moveaxis(jnp.transpose(gradient, self.out_axes), 1, -1)
 
     def _in_pieces(self, images: jax.Array) -> jax.Array:
-        """Return images ``[images, ...]`` as ``[pieces, images, ...]``, with images of zeros at the end."""
+        """Return images ``[images, ...]`` as ``[pieces, images, ...]``, padded with images of zeros."""
         missing = -len(images) % self.n_at_once
         filled = jnp.pad(images, ((0, missing), *((0, 0),) * (images.ndim - 1)))
         return filled.reshape(-1, self.n_at_once, *images.shape[1:])
@@ -240,7 +240,7 @@ class _Patches:
 def _places(
     window: Sequence[int], strides: Sequence[int], dilation: Sequence[int], counts: Sequence[int]
 ) -> Iterator[tuple[slice, ...]]:
-    """Yield for each offset in a window, in row-major order, its places in the input: ``counts`` along each axis."""
+    """Yield the input positions of each window offset, in row-major order, as slices of ``counts`` entries per axis."""
     for offset in itertools.product(*(range(n) for n in window)):
         along = zip(offset, strides, dilation, counts, strict=True)
         yield tuple(slice(k * apart, k * apart + (n - 1) * stride + 1, stride) for k, stride, apart, n in along)

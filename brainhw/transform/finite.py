@@ -1,6 +1,6 @@
-"""The first step at which a state, or the gradient that flows into it, is not finite.
+"""Find the first step at which a state, or the gradient that flows into it, is not finite.
 
-The loss does not show it: a membrane can be NaN, and its spikes 0, while the loss stays finite and the net is dead.
+The loss may hide such a fault: a membrane can be NaN and its spikes 0, so the loss stays finite while the net is dead.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["FiniteWatch", "check_states"]
 
 
 def check_states(net: brainstate.nn.Module, call: str) -> None:
-    """Raise if a run would go on from a state that is NaN or infinite: no spike of it would show that."""
+    """Raise if a run would continue from a state that is NaN or infinite: its spikes would not show the fault."""
     for path, state in net.states(brainstate.HiddenState).items():
-        # `_value` and not `.value`: to look is not to read, where a function is traced.
+        # Use `_value`: reading `.value` would register a read in a surrounding trace.
         if not all(is_finite(leaf) for leaf in jax.tree.leaves(state._value)):
             _arguments.check_finite_tree(
                 state._value,
@@ -43,7 +43,7 @@ def _any_bad(value: Any) -> jax.Array:
 
 def _fail_if(bad: Any, message: str, step: Any) -> None:
     if isinstance(bad, jax.core.Tracer) or isinstance(step, jax.core.Tracer):
-        # The host decides, not a `lax.cond`: under vmap both branches of a cond are run.
+        # Decide on the host instead of with `lax.cond`: under vmap both branches of a cond run.
         jax.debug.callback(partial(_fail_if_now, message), bad, step)
     else:
         _fail_if_now(message, bad, step)
@@ -54,7 +54,7 @@ def _fail_if_now(message: str, bad: Any, step: Any) -> None:
         raise FloatingPointError(message.format(step=int(step)))
 
 
-# The identity, with a backward pass that looks at the gradient: `grad` offers no other place to see it step by step.
+# Identity with a backward pass that checks the gradient: `grad` offers no other hook for a single step.
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _guard(value: Any, step: jax.Array, message: str) -> Any:
     return value
@@ -73,32 +73,32 @@ _guard.defvjp(_guard_forward, _guard_backward)
 
 
 class FiniteWatch:
-    """Watches every hidden state of a prepared network through a time loop."""
+    """Watch every hidden state of a prepared network through a time loop."""
 
     def __init__(self, net: brainstate.nn.Module) -> None:
         self._net = net
         self._states = {dotted(path): state for path, state in net.states(brainstate.HiddenState).items()}
 
     def step(self, t: jax.Array) -> dict[str, jax.Array]:
-        """Note which states are not finite after step ``t``, and watch the gradients that will flow back into them."""
+        """Return which states are not finite after step ``t``, and check the gradients that later flow into them."""
         bad = {}
         for name, state in self._states.items():
             bad[name] = _any_bad(state.value)
             message = (
-                f"rollout: the gradient flowing back into {name} at step {{step}} is not finite; see whether the "
-                "forward pass alone is, then lower the learning rate, use a flatter surrogate, or keep "
+                f"rollout: the gradient flowing back into {name} at step {{step}} is not finite. Check whether the "
+                "forward pass alone is finite; then lower the learning rate, use a flatter surrogate, or keep "
                 "detach_reset=True."
             )
             state.value = _guard(state.value, t, message)
         return bad
 
     def report(self, bad: dict[str, jax.Array]) -> None:
-        """Raise for a parameter out of its range, and for the first step ``[T]`` at which a state was not finite."""
+        """Raise if a parameter is out of range, and for the first step ``[T]`` at which a state was not finite."""
         for fault, message in traced_faults(self._net, call="rollout"):
             _fail_if(fault, message, 0)
         for name, flags in bad.items():
             message = (
-                f"rollout: {name} is not finite from step {{step}} on; look at the input and the weights of that step "
+                f"rollout: {name} is not finite from step {{step}} on. Check the input and the weights of that step "
                 "(brainhw.prepare_net refuses weights that are not finite)."
             )
             _fail_if(jnp.any(flags), message, jnp.argmax(flags))

@@ -1,4 +1,4 @@
-"""The fractional orders of a whole network: set in one call, read back layer by layer or as a table."""
+"""Fractional orders of a whole network: set them in one call, read them per layer or as a table."""
 
 from __future__ import annotations
 
@@ -40,63 +40,64 @@ def set_fractional_orders(
     learn_alpha: Any = False,
     learn_coefficient: Any = False,
 ) -> None:
-    r"""Give every fractional layer of a network its orders, in place.
+    r"""Set the fractional orders of every fractional layer of a network, in place.
 
     The membrane of each layer then follows
 
     .. math:: \sum_j w_j \, \tau^{\alpha_j} D^{\alpha_j} V = I - V
 
-    (:math:`I` alone without leak; time counts in ``tau`` unless the layer has a ``time_scale``) with its own orders
-    :math:`\alpha_j` and coefficients :math:`w_j`. Notation and rules are those of spikeDE's ``SNNWrapper`` (Ge et al.
-    2026, arXiv 2507.16937):
+    with its own orders :math:`\alpha_j` and coefficients :math:`w_j`. Without leak the right side is :math:`I`. Time is
+    measured in ``tau`` unless the layer has a ``time_scale``. Notation and rules are those of spikeDE's ``SNNWrapper``
+    (Ge et al. 2026, arXiv 2507.16937):
 
     ===========================  =====================================================================================
     alpha                        orders of the layers
     ===========================  =====================================================================================
-    ``0.6``                      every layer that order
-    ``[0.3, 0.8]``               with ``alpha_mode='per_layer'`` one order per layer; with ``'multiterm'`` all of them
-                                 to every layer, as the terms of one operator; ``'auto'`` see below
-    ``[[0.3, 0.5], [0.4]]``      each layer the terms of its own list; a number in place of a list is one order
-    ``[array [N], 0.4]``         an array inside the list: one order for each neuron of that layer (not in spikeDE)
+    ``0.6``                      this order for every layer
+    ``[0.3, 0.8]``               ``alpha_mode='per_layer'``: one order per layer. ``'multiterm'``: every layer gets all
+                                 of them, as the terms of one operator. ``'auto'``: see below
+    ``[[0.3, 0.5], [0.4]]``      one list of terms per layer; a number in place of a list is a single order
+    ``[array [N], 0.4]``         an array inside the list: one order per neuron of that layer (not in spikeDE)
     ===========================  =====================================================================================
 
-    Layers count in the order in which they were registered; one that stands in several places counts once.
+    Layers are counted in registration order. A layer that is used in several places counts once.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network, or a single layer.
     alpha : float, array, or list of floats, arrays and lists
-        The orders, each in (0, 1]; see the table. A one-dimensional array is read as the list of its numbers, an array
-        of one number as that number. Inside a list an array of ``N`` numbers holds one order per neuron, also as a
-        term, ``[[array, 0.4], ...]``.
+        The orders, each in (0, 1]; see the table. A one-dimensional array is treated as a list of its numbers, and an
+        array of one number as that number. Inside a list an array of ``N`` numbers holds one order per neuron; it may
+        also be a term, ``[[array, 0.4], ...]``.
     multi_coefficient : list or array, optional
         The weights :math:`w_j`. With one list of terms for all layers: one number per term, or one entry per layer.
-        With a list per layer: one entry per layer. An entry is a list of one number per term, a number for all terms,
-        or ``None`` for ones. Default ones.
+        With one list per layer: one entry per layer. An entry is a list with one number per term, a single number for
+        all terms, or ``None`` for ones. Default ones.
     alpha_mode : {'auto', 'per_layer', 'multiterm'}, optional
-        How a list of plain numbers is read. ``'auto'`` (default) takes terms if ``multi_coefficient`` is given.
-        Otherwise it takes one order per layer if there are as many as layers, terms if not, and warns.
+        Interpretation of a list of plain numbers. ``'auto'`` (default) reads terms if ``multi_coefficient`` is given.
+        Otherwise it reads one order per layer if the list has as many entries as there are layers, and terms if not; in
+        both cases it warns.
     learn_alpha, learn_coefficient : bool, 'raw', or list of them, optional
-        Learn them, in all layers or one entry per layer: True keeps them in range, ``'raw'`` does not, as in spikeDE.
-        Default False.
+        Whether to learn them, for all layers or as one entry per layer. True keeps them in range; ``'raw'`` does not,
+        as in spikeDE. Default False.
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is not a module or has no fractional layer, or an argument has the wrong kind, length or range; then
-        no layer is changed.
+        If ``net`` is not a module or has no fractional layer, or if an argument has the wrong type, length or range.
+        The layers are then unchanged.
 
     Warns
     -----
     UserWarning
-        If a list of numbers could be read in two ways, coefficients have no meaning, or a layer with another method
-        than ``'gl'`` gets terms as a list: only ``'gl'`` solves several terms, so its method becomes ``'gl'`` and its
-        states are created anew.
+        If a list of numbers is ambiguous, if coefficients are ignored, or if a layer with another method than ``'gl'``
+        gets terms as a list: only ``'gl'`` can solve several terms, so its method becomes ``'gl'`` and its states are
+        created again.
 
     Notes
     -----
-    This makes new parameters: call it before the optimiser registers those of the network, and before compiling.
+    The call creates new parameters. Call it before the optimiser registers the parameters, and before compiling.
 
     Examples
     --------
@@ -129,7 +130,7 @@ def set_fractional_orders(
         names = Names(row.alpha_name, row.coefficients_name, "learn_alpha", "learn_coefficient")
         options: dict[str, Any] = {"size": layer.in_size, "method": method, "call": f"{call}: layer {where}"}
         changes.append((layer, method, make_terms(row.alpha, row.coefficients, *learnt, names=names, **options)))
-    # Errors, and warnings that are raised as errors, come before the first change: a refused call changes no layer.
+    # Raise errors, and warnings that filters turn into errors, before the first change: a failed call changes no layer.
     for note in reader.notes:
         warnings.warn(f"{call}: {note}", UserWarning, stacklevel=2)
     for layer, method, terms in changes:
@@ -139,7 +140,7 @@ def set_fractional_orders(
 
 
 class _Row(NamedTuple):
-    """Orders and coefficients of one layer as its constructor takes them, and the arguments that they came from."""
+    """Orders and coefficients of one layer, as its constructor takes them, with the names of their arguments."""
 
     alpha: Any
     coefficients: list[Any] | None
@@ -148,7 +149,7 @@ class _Row(NamedTuple):
 
 
 class _Reader:
-    """Deals the arguments of one call out to the layers, and collects the warnings; the layers check the numbers."""
+    """Distribute the arguments of one call over the layers and collect warnings. The layers check the numbers."""
 
     def __init__(self, sizes: list[tuple[int, ...]], call: str) -> None:
         self.sizes, self.call = sizes, call
@@ -222,7 +223,7 @@ class _Reader:
 
     def _layer_orders(self, entry: Any, name: str, size: tuple[int, ...]) -> Any:
         if not _is_list(entry):
-            # Checked here because a layer also takes an array [J, N] as its terms, for which a network has lists.
+            # Check here: a layer would also accept an array [J, N] as its terms, but a network takes lists for that.
             return _arguments.number(_single(entry), call=self.call, name=name, shapes=[(), size])
         terms = self._entries(entry, name)
         for j, term in enumerate(terms):
@@ -252,7 +253,7 @@ class _Reader:
         return rows
 
     def _entries(self, value: Any, name: str, rows_are: str | None = None) -> list[Any]:
-        """Return the entries of a list or array; those of two axes are rows, refused if they could be ``rows_are``."""
+        """Return the entries of a list or array. With ``rows_are`` a two-dimensional array is ambiguous."""
         if not _has_entries(value):
             raise TypeError(
                 f"{self.call}: {name} must be None or a list with one coefficient per term or one entry per layer; got "
@@ -287,17 +288,17 @@ def _is_list(value: Any) -> bool:
 
 
 def _has_entries(value: Any) -> bool:
-    """Whether ``value`` is a list, or an array of more or less than one number."""
+    """Return whether ``value`` is a list, or an array that does not hold exactly one number."""
     return _is_list(value) or (hasattr(value, "dtype") and np.size(value) != 1)
 
 
 def _single(value: Any) -> Any:
-    """Return an array of one number as that number, which stands for every neuron; anything else as it is."""
+    """Return an array of one number as a scalar, which applies to every neuron; other values unchanged."""
     return value.reshape(()) if hasattr(value, "dtype") and np.size(value) == 1 else value
 
 
 def get_per_layer_alpha(net: brainstate.nn.Module) -> list[jax.Array]:
-    """Return the present orders of every fractional layer.
+    """Return the current orders of every fractional layer.
 
     Parameters
     ----------
@@ -324,7 +325,7 @@ def get_per_layer_alpha(net: brainstate.nn.Module) -> list[jax.Array]:
 
 
 def get_per_layer_coefficient(net: brainstate.nn.Module) -> list[jax.Array]:
-    """Return the present coefficients of the terms of every fractional layer.
+    """Return the current coefficients of the terms of every fractional layer.
 
     Parameters
     ----------
@@ -334,7 +335,7 @@ def get_per_layer_coefficient(net: brainstate.nn.Module) -> list[jax.Array]:
     Returns
     -------
     list of jax.Array
-        One entry ``[J]`` per layer, in registration order, for its J terms; ones where none were given.
+        One entry ``[J]`` per layer with J terms, in registration order; ones if none were given.
 
     Raises
     ------
@@ -352,7 +353,7 @@ def get_per_layer_coefficient(net: brainstate.nn.Module) -> list[jax.Array]:
 
 
 def fractional_layers(net: Any, *, call: str) -> list[tuple[str, FractionalLayer]]:
-    """Return the fractional layers of ``net`` with their paths, in registration order, or raise if there is none."""
+    """Return the fractional layers of ``net`` with their paths, in registration order. Raise if there are none."""
     _arguments.check_module(net, call=call)
     modules = registered_modules(net)
     found = [(path, module) for path, module in modules if isinstance(module, FractionalLayer)]
@@ -370,10 +371,10 @@ _COLUMNS = ("layer", "neurons", "method", "orders", "coefficients", "learnt")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FractionalLayerSummary:
-    """One fractional layer in numbers.
+    """Summary of one fractional layer.
 
-    ``path`` is its place in the network, as in ``rollout(record=...)``, empty for the network itself; ``orders`` are
-    ``[J]`` for J terms, or ``[J, N]`` where neurons differ, ``coefficients`` ``[J]``.
+    ``path`` is the path of the layer in the network, as in ``rollout(record=...)``; empty for the network itself.
+    ``orders`` is ``[J]`` for J terms, or ``[J, N]`` if neurons differ. ``coefficients`` is ``[J]``.
     """
 
     path: str
@@ -386,7 +387,7 @@ class FractionalLayerSummary:
     learns_coefficients: bool
 
     def cells(self) -> tuple[str, ...]:
-        """Return the texts of one line of the table."""
+        """Return the cells of one row of the table."""
         flags = {"orders": self.learns_orders, "coefficients": self.learns_coefficients}
         learnt = ", ".join(name for name, is_learnt in flags.items() if is_learnt) or "-"
         texts = _numbers(self.orders), _numbers(self.coefficients), learnt
@@ -395,7 +396,7 @@ class FractionalLayerSummary:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FractionalSummary:
-    """The fractional layers of a network, in registration order; printing it shows a table."""
+    """Summary of the fractional layers of a network, in registration order. Printing it shows a table."""
 
     layers: tuple[FractionalLayerSummary, ...]
 
@@ -410,17 +411,17 @@ class FractionalSummary:
 
 
 def fractional_summary(net: brainstate.nn.Module) -> FractionalSummary:
-    """Return the orders, coefficients and methods of all fractional layers, to print or to read.
+    """Return a summary of orders, coefficients and methods of all fractional layers.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, or a single layer. Not inside a compiled function, where the numbers are not known.
+        The network, or a single layer. Do not call it in a compiled function, where values are unknown.
 
     Returns
     -------
     FractionalSummary
-        Prints as a table. Where neurons differ it shows the smallest and the largest order.
+        Prints as a table. If neurons differ, it shows the smallest and the largest order.
 
     Raises
     ------
@@ -466,7 +467,7 @@ def _summary(path: str, layer: FractionalLayer, call: str) -> FractionalLayerSum
 
 
 def _numbers(values: np.ndarray) -> str:
-    """Return one text for all terms, each a number, or the range of it over the neurons."""
+    """Return all terms as text: each a number, or a range if neurons differ."""
     return ", ".join(
         f"{term.min():.4g}" if term.min() == term.max() else f"{term.min():.4g} to {term.max():.4g}" for term in values
     )

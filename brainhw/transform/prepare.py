@@ -1,4 +1,4 @@
-"""Preparation of a network (its chip, states at rest, effective weights), and states put back as they were."""
+"""Prepare a network (chip, states at rest, effective weights), and restore its states."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def prepare_net(
     key: jax.Array | int | None = None,
     reset: bool = True,
 ) -> None:
-    """Reset every state of a network and refresh every effective weight, in place.
+    """Reset every state of a network and recompute every effective weight, in place.
 
-    Call it once per batch, before the time loop; :func:`brainhw.rollout` does so. It may stand inside
+    Call it once per batch, before the time loop; :func:`brainhw.rollout` does so. It may be called inside
     ``brainstate.transform.jit``, and inside a loss under ``grad``: gradients then reach the master weights.
 
     Parameters
@@ -57,27 +57,27 @@ def prepare_net(
     net : brainstate.nn.Module
         The network, or a single module.
     batch_size : int, optional
-        States become ``[batch_size, N]``; ``None`` (default) means one sample, ``[N]``.
+        States get the shape ``[batch_size, N]``; ``None`` (default) means one sample, ``[N]``.
     key : jax.Array or int, optional
-        Samples one chip: every mismatch in the chip's spec is drawn from it and stays frozen until the next call.
-        The same key is the same chip for every batch. ``None`` (default) is the chip in place: the nominal chip, or
-        the chip of :func:`brainhw.sample_chip`.
+        Key of one sampled chip: it determines every mismatch in the chip's spec, which stays fixed until the next
+        call. The same key gives the same chip for every batch. ``None`` (default) keeps the current chip: the nominal
+        one, or that of :func:`brainhw.sample_chip`.
     reset : bool, optional
-        Put the states to rest, default True. ``False`` leaves them as they are and refreshes the effective weights
-        alone: for truncated backpropagation, where weights change while a recording goes on. Leave ``batch_size`` out.
+        Put the states to rest, default True. ``False`` keeps the states and only recomputes the effective weights, for
+        truncated backpropagation, where weights change within a recording. Then leave out ``batch_size``.
 
     Raises
     ------
     TypeError
-        If ``net`` is no module, ``batch_size`` no whole number, ``key`` no key or ``reset`` no bool; or a parameter has
-        another unit, or complex numbers.
+        If ``net`` is not a module, ``batch_size`` not a whole number, ``key`` not a key or ``reset`` not a bool, or if
+        a parameter has another unit or complex numbers.
     ValueError
         If ``batch_size`` is given with ``reset=False``, ``net`` mixes chip families, a weight is NaN, infinite or of
-        another shape, or a parameter is out of the range of its module (:class:`~brainhw.nn.protocols.Ranged`);
-        nothing was changed then. Traced numbers cannot be checked; ``rollout(check_finite=True)`` finds them at run
+        another shape, or a parameter is out of the range of its module (:class:`~brainhw.nn.protocols.Ranged`).
+        Nothing is changed then. Traced values cannot be checked; ``rollout(check_finite=True)`` checks them at run
         time.
     RuntimeError
-        If a module of another package has states that were never created, inside a compiled function.
+        If it is called inside a compiled function and a module of another package has not created its states.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def prepare_net(
     call = "prepare_net"
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
-    # The usual case costs some comparisons: a preparation stands in every call of `rollout`.
+    # Fast path: `rollout` prepares in every call, so valid arguments must cost only some comparisons.
     usual = batch_size is None or (type(batch_size) is int and 0 < batch_size <= _arguments.LONGEST_AXIS)
     if reset is not True or not usual:
         batch_size = _batch_size(batch_size, reset, call)
@@ -110,7 +110,7 @@ def prepare_net(
     for path, weights in states.items():
         if not isinstance(weights, brainstate.ParamState):
             continue
-        # `_value` and not `.value`: a read would make the surrounding grad see a loss that depends on this parameter.
+        # Use `_value`: after a read of `.value` a surrounding grad would treat the loss as dependent on this parameter.
         if not all(is_finite(leaf) for leaf in jax.tree.leaves(weights._value)):
             _arguments.check_finite_tree(
                 weights._value, call=call, name=f"the parameter {dotted(path)}", fix="load or initialise it again"
@@ -136,18 +136,18 @@ def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
 
 
 def keyed(net: brainstate.nn.Module, method: str, key: jax.Array | None) -> Iterator[tuple[Any, jax.Array | None]]:
-    """Yield every module that has a method, each with its own key, or with ``None`` if there is no key.
+    """Yield every module that has ``method``, each with its own key, or with ``None`` if there is no key.
 
-    ``prepare`` and ``pin_chip`` are the only members of their protocols, so that one lookup decides.
+    ``prepare`` and ``pin_chip`` are the only members of their protocols, so one attribute lookup suffices.
     """
     for path, node in net.nodes().items():
         if callable(getattr(node, method, None)):
-            # The draw of a module depends on its path alone, so that adding one elsewhere changes no other.
+            # Derive the key from the path alone, so that adding another module does not change this draw.
             yield node, None if key is None else jax.random.fold_in(key, zlib.crc32(dotted(path).encode()))
 
 
 def is_finite(leaf: Any) -> bool:
-    """Return whether numbers are known to be finite or cannot be looked at yet."""
+    """Return whether numbers are finite, or traced so that they cannot be checked yet."""
     numbers = u.get_mantissa(leaf)
     if isinstance(numbers, jax.core.Tracer):
         return numbers.dtype.kind != "c"
@@ -162,53 +162,53 @@ def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None
         if not isinstance(node, base) or kind.reset_state is not base.reset_state:
             continue
         held = [name for name, value in vars(node).items() if isinstance(value, brainstate.HiddenState)]
-        # A module that takes part in the preparation knows itself what its `init_state` needs.
+        # A module with `prepare` knows which arguments its own `init_state` needs.
         if held or (kind.init_state is not base.init_state and not callable(getattr(node, "prepare", None))):
             has = f"the hidden state {held[0]}" if held else "init_state"
             raise TypeError(
                 f"{call}: {kind.__name__} at {dotted(path)!r} has {has} but no reset_state, so its states cannot "
-                "be put back to rest; give it a reset_state(batch_size) that writes them."
+                "be put back to rest. Give it a reset_state(batch_size) that writes them."
             )
     try:
         own = net.states().values() if TRACE_CONTEXT.state_stack else ()
         with writing_first(own) if own else contextlib.nullcontext():
             brainstate.nn.reset_all_states(net, batch_size)
     except AttributeError as error:
-        # A module of another package creates its states only in `init_state`: there is nothing to reset yet.
+        # Modules of other packages create their states only in `init_state`, so there may be nothing to reset yet.
         if _arguments.inside_jit():
             raise RuntimeError(
                 f"{call}: a module has no states yet ({error}), and states created inside a compiled function are lost "
-                "after it; call brainhw.prepare_net(net, batch_size) once before."
+                "after it. Call brainhw.prepare_net(net, batch_size) once before."
             ) from error
         brainstate.nn.init_all_states(net, batch_size)
 
 
 def step_limit(net: brainstate.nn.Module, call: str) -> Any | None:
-    """Return the module that can take the fewest further steps (``StepLimited``); ``None`` if no module counts."""
+    """Return the module with the fewest remaining steps (``StepLimited``); ``None`` if no module has a limit."""
     counting = [module for module in net.nodes().values() if fulfils(module, StepLimited, call=call)]
     return min(counting, key=lambda module: module.steps_left, default=None)
 
 
 Path = tuple[Any, ...]
 
-# A preparation writes these, so that nothing is lost if they hold no numbers before it.
+# A preparation overwrites these states, so they may be without numbers before it.
 _WRITTEN_ANEW = (brainstate.HiddenState, brainstate.ShortTermState)
 
 
 def _left_behind(states: Mapping[Path, brainstate.State]) -> Iterator[tuple[Path, brainstate.State]]:
-    """Yield each state, with its path, that was made in a trace which has ended."""
+    """Yield each state, with its path, that was created in a trace which has ended."""
     depth = len(TRACE_CONTEXT.state_stack)
     for path, state in states.items():
-        # Only traces that began after a state was made record what it reads and writes. A state made two traces deep is
-        # therefore a constant in every loop one trace deep: its numbers are wrong there, without an error.
+        # A trace records reads and writes only of states that were created before it began. A state created two traces
+        # deep is therefore a constant in every loop one trace deep, with wrong numbers and without an error.
         if state.stack_level > depth or (depth == 0 and not _has_numbers(state)):
             yield path, state
 
 
 def take_back(states: Mapping[Path, brainstate.State], *, call: str) -> list[tuple[Path, brainstate.State]]:
-    """Let brainstate follow those of the states again that a compiled function left behind, and return them; or raise.
+    """Make brainstate track the states again that a compiled function created and left, and return them. Or raise.
 
-    A state that a preparation writes anew needs no numbers; any other is lost without them.
+    A state that a preparation overwrites needs no numbers. Any other state without numbers is lost.
     """
     found = list(_left_behind(states))
     for path, state in found:
@@ -220,22 +220,22 @@ def take_back(states: Mapping[Path, brainstate.State], *, call: str) -> list[tup
 
 
 def check_numbers(states: list[tuple[Path, brainstate.State]], *, call: str) -> None:
-    """Raise if one of the states holds no numbers."""
+    """Raise if one of the states has no numbers."""
     for path, state in states:
         if not _has_numbers(state):
             raise RuntimeError(_lost(dotted(path), state, call))
 
 
 def _has_numbers(state: brainstate.State) -> bool:
-    """Return whether a state holds numbers: arrays, or tracers where a trace is running."""
-    # In place of a tracer whose trace has ended brainstate may put a mark that is no array.
+    """Return whether a state has numbers: arrays, or tracers of a running trace."""
+    # brainstate may replace a tracer of an ended trace by a marker that is not an array.
     return all(hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex)) for leaf in _leaves(state)) and (
         bool(TRACE_CONTEXT.state_stack) or not any(isinstance(leaf, jax.core.Tracer) for leaf in _leaves(state))
     )
 
 
 def _leaves(state: brainstate.State) -> list[Any]:
-    # `_value`: a read of `value` would raise for such a state, or be recorded by a surrounding trace.
+    # Use `_value`: reading `value` would raise for such a state, or be recorded by a surrounding trace.
     return jax.tree.leaves(state._value)
 
 
@@ -252,26 +252,26 @@ def _lost(path: str, state: brainstate.State, call: str) -> str:
     )
 
 
-# A trace puts tracers into the states of a network until it ends, where every thread sees them.
+# While a trace runs, the states of its network hold tracers, and every thread would see them.
 _TURN = threading.RLock()
 
 
 def one_thread_at_a_time() -> contextlib.AbstractContextManager[Any]:
-    """Return a lock on the states of all networks; inside a trace nothing, since it belongs to one thread already."""
+    """Return a lock on the states of all networks; a null context inside a trace, which is already in one thread."""
     return contextlib.nullcontext() if TRACE_CONTEXT.state_stack else _TURN
 
 
 @contextlib.contextmanager
 def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterator[None]:
-    """Put every state back as it was when the block ends; with ``keep_weights`` not the weights, unless it fails."""
-    # What a compiled function left behind holds no numbers to put back; a preparation writes it anew.
+    """Restore every state when the block ends. With ``keep_weights`` weights are restored only if the block fails."""
+    # States left by a compiled function have no numbers to restore; the next preparation overwrites them.
     states = net.states()
     gone = {id(state) for _, state in _left_behind(states) if not _has_numbers(state)}
     before = [(state, state.value) for state in states.values() if id(state) not in gone]
-    # Charges know the weights that they were computed from: otherwise a prepared net would have to be prepared again.
+    # Charges store the weights that they were computed from. Restore this too, so that the net stays prepared.
     nodes = net.nodes().values()
     charges = [(node, node._source) for node in nodes if hasattr(node, "_source")]
-    # What is known of the chip in place goes with its values.
+    # Restore also which values of the current chip are known.
     known = [(node, node.known, node.physical, node.chip_mark) for node in nodes if hasattr(node, "known")]
     try:
         yield
@@ -289,23 +289,23 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
 
 
 def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: bool | float) -> None:
-    """Put one sampled chip in place: every later preparation uses it, until the next call.
+    """Put one sampled chip in place, for all later preparations until the next call.
 
-    One key is one chip. It stays the same over time, batches, calls and training: the mismatch is added to the present
-    weights. Prepare the network after it (:func:`brainhw.rollout` does). A key given to :func:`brainhw.prepare_net` or
-    :func:`brainhw.rollout` samples another chip for that call alone.
+    Each key gives one chip. It stays the same over time, batches, calls and training, because the mismatch is added to
+    the current weights. Prepare the network afterwards (:func:`brainhw.rollout` does). A key passed to
+    :func:`brainhw.prepare_net` or :func:`brainhw.rollout` samples another chip, for that call only.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        A network with modules on a chip.
+        A network with chip modules.
     key : jax.Array or int
-        Names the chip; ``prepare_net(net, key=key)`` draws the same one. Values that were measured
-        (:func:`brainhw.silicon.put_chip`) stay as they are; the others are drawn.
+        Key of the chip; ``prepare_net(net, key=key)`` draws the same one. Measured values
+        (:func:`brainhw.silicon.put_chip`) are kept; all others are drawn.
     **mismatch : bool or float
-        One argument for each kind of mismatch of the net's chip family. True (default) is the size in the chip's
-        spec, a number is the standard deviation, 0 none. False leaves this kind as the chip in place has it: nominal,
-        sampled before, or measured. The kinds of H1v1 and H1v2 are
+        One argument per kind of mismatch of the chip family. True (default) uses the size in the chip's spec. A number
+        is the standard deviation; 0 means none. False keeps this kind as it is on the current chip: nominal, sampled
+        before, or measured. The kinds of H1v1 and H1v2 are
 
         - ``synapse``: the effective weights, normal, in weight units (the presets: H1v1 only);
         - ``leak``: the leak currents, and so the time constants, log-normal, relative;
@@ -314,8 +314,8 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad, the family has no such kind of mismatch, ``net`` mixes families, or has no module on a
-        chip.
+        If an argument is invalid, the family has no such kind of mismatch, ``net`` mixes families, or ``net`` has no
+        chip module.
 
     Examples
     --------
@@ -342,7 +342,7 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
                 f"{call}: {kind} is not a kind of mismatch of the family {family.name} (its kinds: {listed}). "
                 "Leave it out."
             )
-    # All kinds: one that is not named keeps the size in the spec.
+    # Start from all kinds: one that is not passed uses the size in the spec.
     sizes = family.sizes(chip)
     for kind, wanted in mismatch.items():
         sizes[kind] = _size(wanted, sizes[kind], kinds[kind], call=call)
@@ -353,17 +353,17 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
 
 
 def nominal_chip(net: brainstate.nn.Module) -> None:
-    """Put the nominal chip back in place: no mismatch.
+    """Put the nominal chip back in place, without mismatch.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        A network with modules on a chip.
+        A network with chip modules.
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module, mixes families, or has no module on a chip.
+        If ``net`` is not a module, mixes families, or has no chip module.
 
     Examples
     --------
@@ -390,7 +390,7 @@ def _chip(net: brainstate.nn.Module, call: str) -> ChipSpec:
 
 
 def _size(wanted: bool | float, of_spec: float | None, kind: Mismatch, *, call: str) -> float | None:
-    # First, because True is a number in Python and would be a standard deviation of 1.
+    # Check bool first: True is also a number in Python and would mean a standard deviation of 1.
     if isinstance(wanted, bool):
         return of_spec if wanted else None
     size = _arguments.number(wanted, call=call, name=kind.kind, nonnegative=True)

@@ -1,4 +1,4 @@
-"""Errors of a step in words: what the network lacks, and what to do about it."""
+"""Plain error messages for known failures inside a network step."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["reason_in_words"]
 
 
 def reason_in_words(error: BaseException, net: Any, x: Any, *, call: str = "") -> BaseException:
-    """Return an error of a step in words where those of its module do not say what to do, otherwise the error itself.
+    """Return an error with a plain message for known failures of a step; otherwise the error itself.
 
-    ``x`` is the input of the step. Without a ``call`` the network is named.
+    ``x`` is the input of the step. Without ``call`` the message names the network.
     """
     error = first_reason(error)
     call = call or type(net).__name__
-    # Dropout and normalisations of brainstate ask the environment whether the network trains.
+    # Dropout and the normalisations of brainstate read the setting `fit`.
     if isinstance(error, KeyError) and "Key 'fit' not found in environment" in str(error):
         return RuntimeError(
             f"{call}: a module of the network, such as Dropout or BatchNorm, needs to know whether the network trains, "

@@ -1,4 +1,4 @@
-"""One step of a network, and the values that it records by names such as ``"hidden.V"``."""
+"""Run one step of a network and record values by names such as ``"hidden.V"``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Recorder", "advance"]
 
 
 def advance(net: brainstate.nn.Module, x: Any) -> Any:
-    """Return ``net(x)``; an error is the module's own, without the printout that containers wrap it in, or in words."""
+    """Return ``net(x)``. Errors are re-raised without the printout that containers add, or with a plain message."""
     try:
         return net(x)
     except (brainstate.BrainStateError, KeyError, TypeError) as error:
@@ -28,9 +28,9 @@ def advance(net: brainstate.nn.Module, x: Any) -> Any:
 
 
 class Recorder:
-    """Reads named states, and values that modules offer inside a step, from a network.
+    """Read named states of a network, and values that its modules offer inside a step.
 
-    A name is ``"path.to.module.name"``: a state of that module, or a value it offers such as ``V_pre``.
+    A name is ``"path.to.module.name"``: a state of that module, or a value that it offers, such as ``V_pre``.
     """
 
     def __init__(self, net: brainstate.nn.Module, names: Sequence[str], *, call: str) -> None:
@@ -38,10 +38,10 @@ class Recorder:
         if not isinstance(names, (tuple, list)):
             names = _arguments.several(names, call=call, name="record", of="names such as ('hidden.V',)", ordered=False)
         self.names = tuple(names)
-        # Only if something is recorded: a walk through the network costs as much as a check of its input.
+        # Skip this if nothing is recorded: a walk through the network costs as much as a check of its input.
         nodes = net.nodes() if self.names else {}
         modules = {dotted(path): node for path, node in nodes.items()}
-        # Built before the run, so that a wrong name fails before anything is computed.
+        # Build the readers before the run, so that a wrong name fails before anything is computed.
         self._readers = {name: self._reader(name, modules) for name in self.names}
         self.targets = {
             name: (modules[path], attribute) for name in self.names for path, _, attribute in [name.rpartition(".")]
@@ -59,7 +59,7 @@ class Recorder:
         module = modules[path]
 
         def read(heard: dict[tuple[int, str], Any]) -> Any:
-            # Looked up at every step: a state may be created anew after the recorder is.
+            # Look the state up at every step: it may be created again after the recorder was built.
             state = getattr(module, attribute, None)
             if isinstance(state, brainstate.State):
                 return state.value
@@ -73,21 +73,21 @@ class Recorder:
         return read
 
     def hearing(self) -> contextlib.AbstractContextManager[dict[tuple[int, str], Any]]:
-        """Listen to the modules, if anything is to be recorded: what they offer for nobody is still computed."""
+        """Return a context that collects offered values. If nothing is recorded, modules need not compute them."""
         return listening() if self.names else contextlib.nullcontext({})
 
     def collect(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
-        """Return whole sequences by name, from what the modules offered over all steps at once."""
+        """Return whole sequences by name, from values that the modules offered over all steps at once."""
         return {name: heard[id(module), attribute] for name, (module, attribute) in self.targets.items()}
 
     def step(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        """Run one step and return its output and the recorded values by name."""
+        """Run one step; return its output, and the recorded values by name."""
         with self.hearing() as heard:
             out = advance(self._net, x)
         return out, self.read(heard)
 
     def read(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
-        """Return the values of this step by name; ``heard`` is what the modules offered."""
+        """Return the recorded values of this step by name. ``heard`` holds the values that the modules offered."""
         return {name: reader(heard) for name, reader in self._readers.items()}
 
 

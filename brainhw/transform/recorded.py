@@ -1,4 +1,4 @@
-"""Recorded spikes and membranes in place of those that the layers of a network compute."""
+"""Recorded spikes and membranes that replace the values computed by layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Replaced"]
 
 
 class Replaced:
-    """The recordings of a run, checked against the network before anything is prepared.
+    """Recordings of a run, checked against the network before anything is prepared.
 
     Parameters
     ----------
@@ -30,14 +30,14 @@ class Replaced:
     recorded : mapping or Recording
         See :func:`brainhw.rollout`.
     leading : tuple of int
-        Steps of the run and, for a batch, samples.
+        Number of steps and, for a batch, number of samples.
     call : str
-        The call to name in errors.
+        Name of the call in error messages.
 
     Attributes
     ----------
     arrays : tuple of tuples of arrays
-        For each layer its spikes and, if they were recorded, its membranes in mV; time first.
+        For each layer its spikes and, if recorded, its membranes in mV; time first.
     """
 
     def __init__(self, net: brainstate.nn.Module, recorded: Any, leading: tuple[int, ...], *, call: str) -> None:
@@ -56,12 +56,12 @@ class Replaced:
         call = self._call
         if "spk" not in found:
             raise ValueError(
-                f"{call}: recorded has '{path}.V' but not '{path}.spk'; give the spikes too, the reset follows them."
+                f"{call}: recorded has '{path}.V' but not '{path}.spk'. Give the spikes too: the reset uses them."
             )
         spk, V = (getattr(layer, name, None) for name in ("spk", "V"))
         if not (isinstance(spk, brainstate.HiddenState) and isinstance(V, brainstate.HiddenState)):
             raise self._not_taken(path, layer)
-        # Not the shape of the states: these still have that of the batch before.
+        # Do not use the shape of the states: they may still have that of the previous batch.
         shape = (*leading, *layer.out_size)
         spikes = _spikes(found["spk"], shape, f"{call}: recorded '{path}.spk'")
         if "V" not in found:
@@ -76,10 +76,10 @@ class Replaced:
 
     @contextlib.contextmanager
     def in_place(self, arrays: tuple[Recorded, ...], net: brainstate.nn.Module) -> Iterator[None]:
-        """Give each layer its part of ``arrays``: one step, or a whole sequence; raise if a layer did not take it."""
+        """Give each layer its part of ``arrays``: one step or a whole sequence. Raise if a layer does not take it."""
         with replacing(dict(zip(self._paths, arrays, strict=True))) as taken:
             yield
-        # A layer that computes in its own way would go on with its own spikes in silence.
+        # A layer with its own computation would silently continue with its own spikes.
         for module, path in self._paths.items():
             if module not in taken:
                 layer = next(node for node in net.nodes().values() if id(node) == module)
@@ -87,7 +87,7 @@ class Replaced:
 
 
 def _by_name(recorded: Any, call: str) -> Mapping[Any, Any]:
-    # By its parts and not by its class: the class of a recording stands above this wing.
+    # Recognise a Recording by its attributes: its class is in brainhw.silicon, which this package must not import.
     spikes, membranes = (getattr(recorded, name, None) for name in ("spikes", "membranes"))
     if isinstance(spikes, Mapping) and isinstance(membranes, Mapping):
         of_spikes = {f"{path}.spk": value for path, value in spikes.items()}

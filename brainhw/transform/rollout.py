@@ -1,4 +1,4 @@
-"""Run a network over time: layer by layer where possible, otherwise step by step; with bounded memory on request."""
+"""Run a network over time: layer by layer if possible, otherwise step by step; optionally with bounded memory."""
 
 from __future__ import annotations
 
@@ -54,52 +54,54 @@ def rollout(
     recorded: Any = None,
     lengths: Any = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Prepare a network, run it over a time-major input, and return its outputs and what was recorded.
+    """Prepare a network, run it over a time-major input, and return its outputs and the recorded values.
 
-    The same as ``prepare_net(net, B)`` followed by ``brainstate.transform.for_loop(net, xs)``, and faster where the net
-    can run layer by layer (see Notes).
+    It is equivalent to ``prepare_net(net, B)`` followed by ``brainstate.transform.for_loop(net, xs)``, and faster if
+    the network can run layer by layer (see Notes).
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network; ``net(x)`` advances it by one step.
     xs : array, Quantity or pytree of them
-        Input, time first: ``[T, ...]`` for one sample or ``[T, B, ...]`` for a batch (see Notes).
+        Input with time first: ``[T, ...]`` for one sample or ``[T, B, ...]`` for a batch (see Notes).
     record : sequence of str, optional
-        What to keep at every step besides the output: ``"hidden.V"`` is the state ``V`` of ``net.hidden`` (after the
-        reset), ``"hidden.V_pre"`` the membrane before it, ``"hidden.spk"`` its spikes.
+        Names of values to return for every step: ``"hidden.V"`` is the state ``V`` of ``net.hidden`` (after the
+        reset), ``"hidden.V_pre"`` the membrane before the reset, ``"hidden.spk"`` the spikes.
     checkpoint : 'auto', int or None, optional
-        ``None`` (default) keeps the membranes of every step, or of a net that runs step by step all that the backward
-        pass needs. An int keeps it of every so-many-th step
-        and recomputes the rest; ``'auto'`` chooses about ``sqrt(T) / 2``: memory falls from ``T`` to some ``3 sqrt(T)``
-        stored steps for about one more forward pass. XLA may round a membrane otherwise by one unit in the last place.
+        Trade time for memory in the backward pass. ``None`` (default) stores the membranes of every step, or everything
+        that the backward pass needs if the network runs step by step. An int ``n`` stores every ``n``-th step
+        only and recomputes the rest. ``'auto'`` chooses about ``sqrt(T) / 2``: memory falls from ``T`` to about
+        ``3 sqrt(T)`` stored steps, for about one more forward pass. XLA may round a membrane differently by one unit in
+        the last place.
     pbar : int or brainstate.transform.ProgressBar, optional
         Progress bar over steps (over segments with ``checkpoint``).
     prepare : bool or 'weights', optional
-        Call :func:`brainhw.prepare_net` first. Default True; ``False`` goes on from the present states, so that a
-        stream fed in chunks gives what one long run gives. ``'weights'`` goes on from them too, and takes up weights
-        that have changed: truncated backpropagation calls it inside the loss, once per chunk.
+        ``True`` (default) calls :func:`brainhw.prepare_net` first. ``False`` continues from the current states, so that
+        a stream in chunks gives the same result as one long run. ``'weights'`` also continues from them, but uses
+        changed weights: truncated backpropagation calls it inside the loss, once per chunk.
     key : jax.Array or int, optional
-        Sampled chip, see :func:`brainhw.prepare_net`. Not with ``prepare=False``.
+        Key of a sampled chip, see :func:`brainhw.prepare_net`. Not with ``prepare=False``.
     check_finite : bool, optional
-        Raise ``FloatingPointError`` (inside a compiled function: ``JaxRuntimeError`` with the same words) naming the
-        state and the step at which a hidden state, or under ``grad`` the gradient that flows into it, stops being
-        finite; and for a parameter that is out of its range. A debugging aid, off by default: it costs time.
+        Raise ``FloatingPointError`` (inside a compiled function: ``JaxRuntimeError`` with the same message) if a hidden
+        state, or under ``grad`` the gradient that flows into it, is not finite, or if a parameter is out of range. The
+        message names the state and the first step. For debugging only, because it costs time. Default False.
     layerwise : bool, optional
-        Run layer by layer where the net allows it (see Notes). Default True; ``False`` runs every net step by step,
-        which is slower and has forward-mode derivatives too.
+        Run layer by layer if the network allows it (see Notes). Default True. ``False`` runs every network step by
+        step, which is slower but also has forward-mode derivatives.
     recorded : Recording or mapping, optional
-        What a chip did on the same input, put in place of what the layers compute (chip in the loop, see Notes):
-        ``{"hidden.spk": spikes, "hidden.V": membranes}`` with spikes 0 or 1, ``[T, ...]``, and membranes after the
-        reset, a voltage; or a :class:`brainhw.silicon.Recording`. Layers and membranes may be left out. Default: none.
+        Measurements of a chip on the same input. They replace the values that the layers compute (chip in the loop, see
+        Notes). A :class:`brainhw.silicon.Recording`, or ``{"hidden.spk": spikes, "hidden.V": membranes}`` with spikes 0
+        or 1, ``[T, ...]``, and membranes after the reset, a voltage. Layers and membranes may be left out. Default:
+        none.
     lengths : array, optional
-        Number of true steps of each recording, ``[B]``, or one number for a single recording. Outputs and records of
-        the steps behind them, where the input is padding, are zero. Default: all steps are true.
+        Number of true steps of each recording, ``[B]``, or one number for a single recording. Later steps are padding:
+        their outputs and records are zero. Default: all steps are true.
 
     Returns
     -------
     outputs : array, Quantity or pytree
-        What ``net`` returned, stacked: ``[T, ...]``.
+        Outputs of ``net``, stacked: ``[T, ...]``.
     records : dict
         The recorded values by name, ``[T, ...]``.
 
@@ -107,47 +109,46 @@ def rollout(
     ------
     TypeError, ValueError
         If ``xs`` is empty, ragged or not finite, a recorded name does not exist, an option is unknown, ``lengths`` do
-        not fit, or ``recorded`` has another shape or unit, other values, or a layer that cannot take it.
+        not fit, or ``recorded`` has a wrong shape, unit or value, or names a layer that cannot take it.
     RuntimeError
-        If no time step is set, weights or the chip changed since the net was prepared (``prepare=False``), or states
-        would have to be made inside ``jit``.
+        If no time step is set, weights or the chip changed since the network was prepared (``prepare=False``), or
+        states would have to be created inside ``jit``.
 
     Notes
     -----
-    A net runs layer by layer over many steps at once if all that changes in a step are the states of LIF, H1,
-    current-based, adaptive or fractional layers, leaky readouts and other modules with an ``update_sequence``, and if
-    what stands between them (synapses, scaling, skip connections, units, convolutions, pooling) depends on the same
-    step alone. Synapses are one matrix product then, and neurons have a leaner backward pass but no forward-mode
-    derivatives. One traced step shows whether this holds. Spikes and gradients are those of the steps; where a library
-    sums a large product in another order than a small one, a membrane may be rounded otherwise by some units in the
-    last place. Any other net runs step by step, as does one with ``pbar`` or ``check_finite``, or where something is
-    recorded that only exists step by step.
+    A network runs layer by layer, over many steps at once, under two conditions. First, a step changes only the states
+    of modules with an ``update_sequence``: LIF, H1, current-based, adaptive and fractional layers, leaky readouts and
+    others. Second, everything between them (synapses, scaling, skip connections, units, convolutions, pooling) depends
+    only on values of the same step. Synapses are then one matrix product, and the backward pass of neurons stores less
+    but has no forward-mode derivatives. One traced step decides. Spikes and gradients equal those of the step-by-step
+    run. If a library sums a large product in another order than a small one, membranes may differ by some units in the
+    last place. Any other network runs step by step. So does a network with ``pbar`` or ``check_finite``, or if a
+    recorded value exists only step by step.
 
-    Two axes are ``[T, N]``, three ``[T, B, N]``, more ``[T, B, ...]``. Images without a batch are recognised by the
-    ``in_size`` of the network or of a module in it: ``[T, 28, 28, 1]`` for ``in_size=(28, 28, 1)``.
+    Input with two axes is ``[T, N]``, with three ``[T, B, N]``, with more ``[T, B, ...]``. Images without a batch are
+    recognised by the ``in_size`` of the network or of a module in it: ``[T, 28, 28, 1]`` for ``in_size=(28, 28, 1)``.
 
-    A function compiled by ``brainstate.transform.jit`` is traced again when it is called under another ``dt`` or
-    ``fit`` of ``brainstate.environ``, and for another batch size once. Whether the net was prepared outside of
-    it is baked in: a function compiled with ``prepare=False`` cannot notice that weights have changed since.
+    A function compiled by ``brainstate.transform.jit`` is traced again for another ``dt`` or ``fit`` of
+    ``brainstate.environ``, and once for each new batch size. A function compiled with ``prepare=False`` does not notice
+    that weights have changed since the network was prepared.
 
-    Inside ``jax.disable_jit()`` the steps run one after the other as they are written: prints and a debugger see them.
+    Inside ``jax.disable_jit()`` the steps run one after the other, uncompiled, so prints and debuggers work.
 
-    A step may ask ``brainstate.environ`` for its number ``i`` and its time ``t``, as in brainstate's own loops. They
-    count from the ``i`` and ``t`` that are set around the call, otherwise from 0 and 0 ms, also with ``prepare=False``:
-    a chunk that begins at step 100 stands in ``brainstate.environ.context(i=100)``. A net that depends on them runs
-    step by step.
+    A step may read its number ``i`` and its time ``t`` from ``brainstate.environ``, as in brainstate's own loops. They
+    start from the surrounding ``i`` and ``t``, otherwise from 0 and 0 ms, also with ``prepare=False``: for a chunk that
+    begins at step 100 use ``brainstate.environ.context(i=100)``. A network that depends on them runs step by step.
 
-    Rollouts and streams outside of compiled functions take turns where several threads call them. brainstate cannot
-    trace one network in two threads: call a compiled function of your own once before threads share it.
+    If several threads call rollouts and streams outside of compiled functions, the calls run one after the other.
+    brainstate cannot trace one network in two threads, so call your own compiled function once before threads share it.
 
-    With ``recorded``, a layer with spikes ``s`` of its own returns ``s + stop_gradient(recorded - s)``: the value is
-    that of the chip, the gradient that of the model at its own membrane before the reset. Resets and recurrent drives
-    follow the recorded spikes. A recorded membrane replaces the membrane after the reset in the same way; without one,
-    the membrane of a neuron that did not fire is held at its threshold at most, as it must have been. So training
-    corrects what the model does not know of the chip (Cramer et al. 2022, PNAS 119, e2109194119).
+    With ``recorded``, a layer with computed spikes ``s`` returns ``s + stop_gradient(recorded - s)``: the value is that
+    of the chip, and the gradient that of the model at its own membrane before the reset. Resets and recurrent drives
+    use the recorded spikes. A recorded membrane replaces the membrane after the reset in the same way. Without one, the
+    membrane of a neuron that did not fire is limited to its threshold, because on the chip it was below it. Training
+    then also compensates for properties of the chip that the model lacks (Cramer et al. 2022, PNAS 119, e2109194119).
 
-    Outside ``brainstate.transform.jit`` every call compiles the loop anew; put training and evaluation steps in
-    ``jit``. A not finite ``xs`` can only be seen there where it is not traced; use ``check_finite`` inside.
+    Outside ``brainstate.transform.jit`` every call compiles the loop again, so put training and evaluation steps in
+    ``jit``. Inside ``jit`` values of ``xs`` that are not finite cannot be detected; use ``check_finite`` there.
 
     Examples
     --------
@@ -172,7 +173,7 @@ def rollout(
     pbar = None if pbar is None else checked_bar(pbar, n_steps, call=call)
     segment = segment_length(checkpoint, n_steps, call=call)
     if jax.config.jax_disable_jit:
-        # Somebody looks into the steps: each runs as it is written, one after the other.
+        # The user is debugging: run each step as it is written, one after the other.
         layerwise, segment = False, None
     with one_thread_at_a_time():
         recorder = Recorder(net, record, call=call)
@@ -183,7 +184,7 @@ def rollout(
         limit = step_limit(net, call)
         if limit is not None and limit.steps_left < n_steps:
             raise limit.limit_reached(call, n_steps)
-        # Traced before anything runs, in either way: a step that would give wrong numbers in silence is refused.
+        # Trace one step before anything runs, in either mode: a step that would give wrong numbers silently is refused.
         whole = layerwise and pbar is None and not check_finite
         layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
         if layers is not None:
@@ -222,7 +223,7 @@ def _plan(
 
 
 def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any, key: Any, call: str) -> None:
-    """Prepare a network as the argument ``prepare`` of :func:`rollout` says."""
+    """Prepare a network according to the argument ``prepare`` of :func:`rollout`."""
     if not (isinstance(prepare, (bool, np.bool_)) or (isinstance(prepare, str) and prepare == "weights")):
         raise TypeError(f"{call}: prepare must be True, False or 'weights'; got {_arguments.describe(prepare)}.")
     weights = isinstance(prepare, str)
@@ -230,7 +231,7 @@ def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any,
         prepare_net(net, batch_size, key=key)
         return
     if key is not None and not weights:
-        raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False; leave one of them out.")
+        raise ValueError(f"{call}: key samples a chip while preparing, but prepare is False. Leave one of them out.")
     check_numbers(take_back(net.states(), call=call), call=call)
     check_states(net, call)
     if weights:
@@ -240,16 +241,16 @@ def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any,
 
 
 def compiled(run: Callable[[Any], Any], xs: Any) -> Any:
-    """Return ``run(xs)``, compiled as a whole unless a function around it is being compiled."""
+    """Return ``run(xs)``, compiled as one program unless a surrounding function is being compiled."""
     if TRACE_CONTEXT.state_stack or jax.config.jax_disable_jit:
         return run(xs)
-    # As single operations JAX would keep a loop in its caches for good: 0.7 to 1.4 MiB for each call of an eager
-    # rollout. A program of its own goes with its function.
+    # Run as single operations, JAX would keep the loop in its caches for good: 0.7 to 1.4 MiB per call of an eager
+    # rollout. A separate program is freed with its function.
     function = brainstate.transform.StatefulFunction(run, name="rollout")
     key = function.get_arg_cache_key(xs, compile_if_miss=True)
     jaxpr, trace = function.get_jaxpr_by_cache(key), function.get_state_trace_by_cache(key)
     read, given = trace.get_read_state_values(True), jax.tree.leaves((xs, trace.get_state_values()))
-    # Constants are arguments, as in single operations: XLA computes with constants in advance and rounds otherwise.
+    # Pass constants as arguments, as single operations do: XLA folds embedded constants and then rounds differently.
     found = jax.jit(partial(jax.core.eval_jaxpr, jaxpr.jaxpr))(jaxpr.consts, *given)
     out, written = jax.tree.unflatten(function.get_out_treedef_by_cache(key), found)
     trace.assign_state_vals_v2(read, written)
@@ -271,7 +272,7 @@ def _layer_by_layer(
     n_steps: int,
     segment: int | None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Return outputs and records of a network that runs layer by layer, some steps at a time."""
+    """Return outputs and records of a network that runs layer by layer, a piece of the steps at a time."""
 
     def run(xs: Any, recorded: Any) -> tuple[Any, dict[str, Any]]:
         with recorder.hearing() as heard, _in_place(given, recorded, net):
@@ -279,8 +280,8 @@ def _layer_by_layer(
         return outputs, recorder.collect(heard)
 
     length = segment or layers.steps_at_once(n_steps)
-    # The backward pass of a piece computes again what stands between the membranes. For products that is cheap and
-    # saves memory, even for a single piece; a convolution would cost more than it saves.
+    # The backward pass of a piece recomputes everything between the membranes. For products this is cheap and saves
+    # memory, even for a single piece. For a convolution it would cost more time than it saves.
     links_in_one_piece = length == n_steps and not layers.is_plain
     if segment is None and (links_in_one_piece or not layers.can_be_cut):
         return run(*inputs)
@@ -290,7 +291,7 @@ def _layer_by_layer(
 def _check_values(net: brainstate.nn.Module, xs: Any, call: str) -> None:
     if not all(is_finite(leaf) for leaf in jax.tree.leaves(xs)):
         _arguments.check_finite_tree(xs, call=call, name="xs")
-    # A bundle knows what its chip takes.
+    # A bundle checks the input against its chip.
     if (check := getattr(net, "check_input", None)) is not None:
         check(xs, call=call)
 
@@ -299,15 +300,15 @@ def time_and_batch(net: brainstate.nn.Module, xs: Any, *, call: str) -> tuple[in
     """Return the number of steps and the batch size of an input; the batch size is ``None`` for one sample.
 
     The first module decides whose ``in_size`` has several axes and matches the last axes of the input, such as
-    ``(28, 28, 1)`` of a ``Conv2d``: the axes in front of them are ``[T]`` or ``[T, B]``. Otherwise an input of two
-    axes is ``[T, N]``, one of three ``[T, B, N]``, and one of more ``[T, B, ...]``.
+    ``(28, 28, 1)`` of a ``Conv2d``: the axes before them are ``[T]`` or ``[T, B]``. Otherwise an input with two axes is
+    ``[T, N]``, with three ``[T, B, N]``, and with more ``[T, B, ...]``.
     """
     leaves = jax.tree.leaves(xs, is_leaf=lambda leaf: isinstance(leaf, u.Quantity))
     for leaf in leaves:
         if not hasattr(leaf, "shape"):
             raise TypeError(
                 f"{call}: xs must be an array of shape [T, ...] or [T, B, ...], or a pytree of them; got a "
-                f"{type(xs).__name__} that holds {_arguments.describe(leaf)}. Make arrays of lists first."
+                f"{type(xs).__name__} that holds {_arguments.describe(leaf)}. Convert lists to arrays first."
             )
     shapes = {np.shape(u.get_mantissa(leaf)) for leaf in leaves}
     if not shapes or any(len(shape) < 2 for shape in shapes):
@@ -335,44 +336,45 @@ def _shapes(shapes: set[tuple[int, ...]]) -> str:
     return "shape " + " and ".join(str(shape) for shape in sorted(shapes)) if shapes else "nothing"
 
 
-# Numbers that a layer hands on at once: enough for a large matrix product, and few enough to stay in the cache.
+# Numbers that a layer outputs per piece: enough for a large matrix product, few enough to stay in the cache. Of all
+# measured sizes, 2**18 to 2**19 were fastest (docs/speed.md).
 _NUMBERS = 2**19
-# A run of no more numbers than this in all is not worth a second loop around the first.
+# Up to this size a run is not split, because the loop over pieces would cost more than it saves.
 _WHOLE = 2**19
-# A convolution costs far more than the memory traffic that pieces save, and the backward pass of a piece would compute
-# it again: one call over all steps took 0.1 of the time on 12C5-MP2-64C5-MP2-10. This bounds the memory, some 64 MiB a
-# value.
+# With convolutions a larger run stays whole: a convolution costs far more than the memory traffic that pieces save, and
+# the backward pass of a piece would compute it again. One call over all steps took 0.1 of the time on
+# 12C5-MP2-64C5-MP2-10. The limit bounds the memory to about 64 MiB per value.
 _WHOLE_WITH_LINKS = 2**24
 
 
 class _OverTime(NamedTuple):
-    """How to compute one value for all steps: a link, and the positions of the sequences that it starts from."""
+    """Computation of one value for all steps: a link, and the positions of its source sequences."""
 
     link: Link
     sources: tuple[int, ...]
-    unchanged: bool  # the value is its one source, unit included: a plain chain costs nothing
+    unchanged: bool  # the value is its one source, unit included, so a plain chain of layers costs nothing here
 
     def over(self, found: Sequence[Any], n_steps: int) -> Any:
-        """Return the value at all steps, ``[T, ...]``, from the sequences found so far."""
+        """Return the value at all steps, ``[T, ...]``, from the sequences computed so far."""
         given = [found[i] for i in self.sources]
         if self.unchanged:
             return given[0]
         if given:
-            # Over time alone: the batch is already in the traced step.
+            # Map over time only: the traced step already contains the batch.
             return cheap_gradients(jax.vmap(self.link))(*given)
         return jax.tree.map(lambda same: jnp.broadcast_to(same, (n_steps, *jnp.shape(same))), self.link())
 
 
 @dataclass(frozen=True, eq=False)
 class LayerwisePlan:
-    """A network as modules that each process a whole sequence, and pure functions between them.
+    """A network as modules that each process a whole sequence, with pure functions between them.
 
     Attributes
     ----------
     modules : tuple of SequenceModule
-        The modules in the order of the step's calls.
+        The modules, in the order in which a step calls them.
     numbers : int
-        The most numbers that one module or one operation between modules returns in a step.
+        Largest number of values that one module, or one operation between modules, returns in a step.
     """
 
     modules: tuple[Any, ...]
@@ -381,7 +383,7 @@ class LayerwisePlan:
     _output: _OverTime
 
     def __call__(self, xs: Any) -> Any:
-        """Return the outputs ``[T, ...]`` for an input ``[T, ...]``, and leave the states as the steps would."""
+        """Return the outputs ``[T, ...]`` for an input ``[T, ...]``. The states end as after the single steps."""
         n_steps = jax.tree.leaves(xs)[0].shape[0]
         found = [xs]
         for module, needed in zip(self.modules, self._inputs, strict=True):
@@ -389,7 +391,7 @@ class LayerwisePlan:
         return self._output.over(found, n_steps)
 
     def serve(self, recorder: Recorder, segment: int | None) -> bool:
-        """Return whether a recorder gets its names as whole sequences, and segments are possible if they are asked."""
+        """Return whether the recorded values exist as whole sequences, and whether requested segments are possible."""
         records = all(
             any(one is module for one in self.modules) and name in module.sequence_records
             for module, name in recorder.targets.values()
@@ -398,37 +400,37 @@ class LayerwisePlan:
 
     @property
     def can_be_cut(self) -> bool:
-        """Whether the network may run some steps at a time and still have its lean backward pass."""
+        """Whether the network may run in pieces and still use its lean backward pass."""
         return all(module.can_be_cut for module in self.modules)
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is computed between the modules."""
+        """Whether there is no computation between the modules."""
         return all(link.unchanged for link in (*self._inputs, self._output))
 
     def steps_at_once(self, n_steps: int) -> int:
-        """Return how many steps at once make matrix products that are large enough."""
+        """Return the number of steps per piece that gives large enough matrix products."""
         if n_steps * self.numbers <= (_WHOLE if self.is_plain else _WHOLE_WITH_LINKS):
             return n_steps
         return length_near(max(1, _NUMBERS // self.numbers), n_steps)
 
 
 def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> LayerwisePlan | None:
-    """Return how ``net`` runs layer by layer; ``None`` if it must run step by step, or gains nothing.
+    """Return the plan to run ``net`` layer by layer; ``None`` if it must run step by step or gains nothing.
 
-    One step is traced. The network runs layer by layer if every state that the step writes belongs to a module that
-    can process a whole sequence, and everything between these modules is a pure function of the input, of their
-    outputs in the same step and of states that the step does not write. Such a function is mapped over time, so
-    skip connections, scaling, convolutions, pooling and units between the layers stay what they are in the step.
+    One step is traced. The network can run layer by layer if every state that the step writes belongs to a module that
+    can process a whole sequence, and if everything between these modules is a pure function of the input, of their
+    outputs in the same step, and of states that the step does not write. Such a function is mapped over time, so skip
+    connections, scaling, convolutions, pooling and units between the layers keep their meaning.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The prepared network.
     x : array, Quantity or pytree of them
-        An input of one step.
+        Input of one step.
     call : str
-        The call to name in errors.
+        Name of the call in error messages.
 
     Raises
     ------
@@ -438,15 +440,15 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
     step = try_step(net, x, call=call)
     if step is None:
         return None
-    # All other calls, such as of a convolution, become part of the links.
+    # All other calls, such as those of convolutions, become part of the links.
     calls = [one for one in step.calls if runs_whole_sequence(one.module, call=call)]
     if not any(one.module.gains_from_sequence() for one in calls) or not _only_they_write(step, calls):
         return None
-    # All steps at once have no time of their own.
+    # A step that reads the time cannot run for all steps at once.
     if step.reads_time:
         return None
     dt = brainstate.environ.get("dt", default=None)
-    # The sequence method reads dt once and takes one input: a step that differs must run as it is.
+    # The sequence method reads dt once and takes one input. Calls that differ from that must run step by step.
     if any(one.dt is not dt or not one.owns_states or not one.takes_one for one in calls):
         return None
     sources = [step.given]
@@ -458,7 +460,7 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
         needed.append(found)
         if len(needed) <= len(calls):
             sources.append(calls[len(needed) - 1].gave)
-    # The widest value decides how many steps stay in the cache.
+    # The widest value decides how many steps fit into the cache.
     numbers = max(sum(math.prod(like.shape) for like in value.likes) for value in sources[1:])
     return LayerwisePlan(
         modules=tuple(one.module for one in calls),
@@ -469,16 +471,16 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
 
 
 def _only_they_write(step: StepTrace, calls: Sequence[Call]) -> bool:
-    """Return whether all that the step changes are the hidden states of these modules, each called once."""
+    """Return whether the step changes only hidden states of these modules, each called once."""
     states = [id(state) for one in calls for state in one.module.states(brainstate.HiddenState).values()]
-    # A module without states may be called in several places; a state that stands here twice is advanced twice.
+    # A module without states may be called in several places. A state listed twice would be advanced twice.
     return not step.has_effects and len(set(states)) == len(states) and {id(s) for s in step.written} <= {*states}
 
 
 def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _OverTime | None:
     link = step.link(target, sources)
     written = {id(state) for state in step.written}
-    # A value that the step writes differs from step to step: a link over all steps at once cannot read it.
+    # A state that the step writes changes from step to step, so a link over all steps at once cannot read it.
     if link is None or any(id(state) in written for state in link.states):
         return None
     place = {id(source): i for i, source in enumerate(sources)}
@@ -487,11 +489,11 @@ def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _Over
 
 
 def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> int | None:
-    """Return the steps of a segment that ``checkpoint`` asks for; ``None`` if it asks for none."""
+    """Return the number of steps per segment for ``checkpoint``; ``None`` for no segments."""
     if checkpoint is None:
         return None
     if isinstance(checkpoint, str) and checkpoint == "auto":
-        # A segment keeps some five arrays a step while it is differentiated, and two at its start until then.
+        # A segment stores about five arrays per step while it is differentiated, and two at its start until then.
         return length_near(max(1, math.isqrt(n_steps) // 2), n_steps)
     if isinstance(checkpoint, str):
         raise ValueError(f"{call}: checkpoint must be None, 'auto' or a number of steps; got {checkpoint!r}.")
@@ -499,7 +501,7 @@ def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> 
 
 
 def length_near(wanted: int, n_steps: int) -> int:
-    """Return a length near the one wanted that divides ``n_steps``, so that no piece is left over; else the wanted."""
+    """Return a length near ``wanted`` that divides ``n_steps``, so that no piece is left over; otherwise ``wanted``."""
     near = [k for k in range(max(1, wanted // 2), min(2 * wanted, n_steps) + 1) if n_steps % k == 0]
     return min(near, key=lambda k: abs(k - wanted)) if near else min(wanted, n_steps)
 
@@ -507,12 +509,12 @@ def length_near(wanted: int, n_steps: int) -> int:
 def in_pieces(
     run: Callable[..., Any], xs: Any, n_steps: int, length: int, *, keeps: Sequence[str] = (), pbar: Any = None
 ) -> Any:
-    """Return what ``run(*xs)`` returns, called on ``length`` steps after the other.
+    """Return the result of ``run(*xs)``, computed in pieces of ``length`` steps.
 
-    The backward pass of each piece has the states that it began with, and what ``run`` marked with one of the names in
-    ``keeps``; the rest it computes again.
+    For the backward pass each piece stores its initial states, and the values that ``run`` marked with a name in
+    ``keeps``. Everything else is recomputed.
     """
-    # Membranes are marked by their kernel: with them nothing of a loop is computed twice.
+    # The kernels mark the membranes. With these stored, no loop runs twice.
     policy = jax.checkpoint_policies.save_only_these_names(*keeps)
 
     def piece(prevent_cse: bool) -> Callable[..., Any]:
@@ -523,7 +525,7 @@ def in_pieces(
     n_whole = n_steps // length
     whole = n_whole * length
     head = jax.tree.map(lambda x: x[:whole].reshape(n_whole, length, *x.shape[1:]), xs)
-    # A loop cannot share what it computes with its backward pass, so nothing need be done to prevent it.
+    # In a loop XLA cannot merge the recomputation with the forward pass, so `prevent_cse` is not needed.
     done = brainstate.transform.for_loop(piece(prevent_cse=False), *head, pbar=pbar)
     done = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), done)
     if whole == n_steps:

@@ -1,4 +1,4 @@
-"""Rules for one traced step, whose breach would give wrong numbers without an error: states, layers and attributes."""
+"""Rules for one traced step. A step that breaks them would give wrong numbers without an error."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["StepRuleError", "StepRules", "wrapped_updates"]
 
 
 class StepRuleError(ValueError):
-    """A step that would give wrong numbers in silence; no slower way of running it would help."""
+    """A step that would give wrong numbers silently, in every way of running it."""
 
 
 class StepRules:
-    """What a traced step of ``net`` is held to; ``modules`` are all its modules with their paths."""
+    """Check a traced step of ``net``: its states, its layers and the plain attributes of ``modules``, with paths."""
 
     def __init__(self, net: brainstate.nn.Module, modules: list[tuple[str, Any]], *, call: str) -> None:
         self._call = call
@@ -33,12 +33,12 @@ class StepRules:
 
     @contextlib.contextmanager
     def watching(self, here: Callable[[], bool]) -> Iterator[None]:
-        """Watch one step; calls for which ``here`` returns False, as of the body of a loop, do not count."""
+        """Watch one step. Calls for which ``here`` returns False, such as in the body of a loop, do not count."""
         try:
             with _counted_calls([module for _, module in self._modules], here) as self._counts:
                 yield
         except Exception:
-            # A layer that nobody prepares fails on its shape first, and would send the reader to prepare it.
+            # An unowned layer is never prepared, so it fails on its shape first. Report the ownership instead.
             used = [s for s in TRACE_CONTEXT.state_stack[-1].states if isinstance(s, brainstate.HiddenState)]
             _check_ownership(self._owned, used, used, call=self._call)
             raise
@@ -46,7 +46,7 @@ class StepRules:
             self._attributes.put_back()
 
     def check(self, touched: Iterable[brainstate.State], written: Iterable[brainstate.State]) -> None:
-        """Raise if the step that was watched broke a rule; ``touched`` are the states that it read or wrote."""
+        """Raise if the watched step broke a rule. ``touched`` are the states that it read or wrote."""
         written = list(written)
         self._attributes.check(call=self._call)
         _check_ownership(self._owned, touched, written, call=self._call)
@@ -60,10 +60,10 @@ def _check_ownership(
     *,
     call: str,
 ) -> None:
-    """Raise if a step writes a hidden state that the network does not own; warn of parameters that it does not own.
+    """Raise if a step writes a hidden state that the network does not own; warn if it uses other unowned states.
 
-    A module in a plain object, or captured by a function, is found by nobody: its states are never put to rest, and
-    its parameters never trained, saved or put on a chip.
+    brainstate does not find a module in a plain object or in a function that captured it. The states of such a module
+    are never put to rest, and its parameters are never trained, saved or put on a chip.
     """
     known = {id(state) for state in owned}
     strange = [s for s in touched if id(s) not in known and not isinstance(s, brainstate.random.RandomState)]
@@ -72,7 +72,7 @@ def _check_ownership(
         if isinstance(state, (brainstate.HiddenState, brainstate.ShortTermState)) and id(state) in changed:
             raise StepRuleError(
                 f"{call}: the step uses a {type(state).__name__} of shape {_shape(state)} that the network does not "
-                "own, so that it is never put back to rest: its layer stands in a plain object, or in a function that "
+                "own, so that it is never put back to rest: its layer is in a plain object, or in a function that "
                 "captured it. Make the layer an attribute of the module that calls it, or an entry of a list or a dict "
                 "there."
             )
@@ -101,14 +101,14 @@ def _check_used_once(
         if times > 1 and any(id(state) in changed for state in module.states(brainstate.HiddenState).values()):
             raise StepRuleError(
                 f"{call}: the {type(module).__name__} at {path!r} is called {times} times in one step, so that its "
-                f"states move on by {times} steps and each call sees those of the other. Give each place a layer of "
-                "its own; brainhw.nn.twin(layer) makes one that shares the weights."
+                f"states move on by {times} steps and the calls share them. Use a separate layer in each "
+                "place; brainhw.nn.twin(layer) makes one that shares the weights."
             )
 
 
 @contextlib.contextmanager
 def _counted_calls(modules: Iterable[Any], here: Callable[[], bool]) -> Iterator[dict[int, int]]:
-    """Count the calls of each module, by id, while the block runs; those where ``here`` returns False do not count."""
+    """Count the calls of each module, by id, while the block runs. Calls with ``here()`` False do not count."""
     counts: dict[int, int] = {}
 
     def counting(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,11 +127,11 @@ def _counted_calls(modules: Iterable[Any], here: Callable[[], bool]) -> Iterator
 def wrapped_updates(
     modules: Iterable[Any], wrap: Callable[[Any, Callable[..., Any]], Callable[..., Any]]
 ) -> Iterator[None]:
-    """Call ``wrap(module, update)`` in place of the ``update`` of each module while the block runs."""
+    """Replace the ``update`` of each module by ``wrap(module, update)`` while the block runs."""
     modules = list(modules)
     own = [vars(module).get("update") for module in modules]
     try:
-        # On the instances: other networks with modules of the same classes are not touched.
+        # Wrap the instances, so that other networks with the same classes are not affected.
         for module in modules:
             vars(module)["update"] = wrap(module, module.update)
         yield
@@ -143,10 +143,10 @@ def wrapped_updates(
 
 
 class _PlainAttributes:
-    """The attributes of modules that are no states, as they are before a step; ``check`` finds what it wrote.
+    """Plain attributes (not states) of modules before a step; ``check`` reports those that the step wrote.
 
-    A loop traces its step once: a number in a plain attribute stays as it was then, and an array becomes a tracer that
-    means nothing afterwards.
+    A loop traces its step once: a number in a plain attribute keeps its value from the trace, and an array becomes a
+    tracer, which is meaningless after the trace.
     """
 
     def __init__(self, modules: Iterable[tuple[str, Any]]) -> None:
@@ -154,7 +154,7 @@ class _PlainAttributes:
         self._written: list[str] = []
 
     def put_back(self) -> None:
-        """Note what was written since, and undo it."""
+        """Record which attributes were written, and restore them."""
         self._written = []
         for path, module, before in self._before:
             after = _plain(module)
@@ -165,17 +165,17 @@ class _PlainAttributes:
                     _restore(module, name, before)
 
     def check(self, *, call: str) -> None:
-        """Raise if anything was written."""
+        """Raise if an attribute was written."""
         if self._written:
             raise StepRuleError(
                 f"{call}: the step writes the plain attribute {self._written[0]}, which no loop over time carries "
-                "from step to step. Make it a brainstate.HiddenState, with a reset_state(batch_size) that puts it back "
-                "to rest; to look at a value, return it or name a state in record=."
+                "from step to step. Make it a brainstate.HiddenState, and write a reset_state(batch_size) that puts it "
+                "to rest. To inspect a value, return it or name a state in record=."
             )
 
 
 def _plain(module: Any) -> dict[str, Any]:
-    """Return the attributes of a module that a step may write unnoticed, containers with a copy of what they hold."""
+    """Return the plain attributes of a module, each with a copy of its contents if it is a container."""
     return {
         name: (value, _held(value))
         for name, value in vars(module).items()
@@ -203,7 +203,7 @@ def _was_written(before: Any, after: Any) -> bool:
     new = None if after is None else after[0]
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(new)):
         return True
-    # What a first call sets up for good, such as a size, is no memory. A number that moves is.
+    # An attribute set up once and for all, such as a size, is allowed. A number that changes is memory and is not.
     old = None if before is None else before[0]
     return _is_number(old) and _is_number(new) and not _equal(old, new)
 

@@ -1,4 +1,4 @@
-"""Run a network in real time: one step a call, compiled once, with states that the stream keeps to itself."""
+"""Run a network in real time, one step per call, compiled once; the stream keeps its own states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from brainhw.transform.trace import try_step
 
 __all__ = ["Stream", "stream"]
 
-# What brainstate.environ takes for the whole process alone.
+# Settings that brainstate.environ accepts only for the whole process.
 _PROCESS_WIDE = ("platform", "host_device_count")
 
 
@@ -29,9 +29,9 @@ def stream(
     record: Sequence[str] = (),
     key: jax.Array | int | None = None,
 ) -> Stream:
-    """Prepare a network and return a function that advances it by one step a call, as real time demands.
+    """Prepare a network for real time, and return a function that advances it by one step per call.
 
-    Step by step it gives what :func:`brainhw.rollout` gives for the whole input.
+    The steps together give the same result as :func:`brainhw.rollout` on the whole input.
 
     Parameters
     ----------
@@ -40,10 +40,9 @@ def stream(
     batch_size : int or None, optional
         The input of one step is ``[batch_size, ...]``, default 1, or ``[...]`` with ``None``.
     record : sequence of str, optional
-        What to keep of the last step besides the output, named as for :func:`brainhw.rollout`; read it in
-        ``stream.records``.
+        Names of values of the last step to keep, as for :func:`brainhw.rollout`; read them from ``stream.records``.
     key : jax.Array or int, optional
-        Sampled chip, see :func:`brainhw.prepare_net`; the same one after each ``reset``.
+        Key of a sampled chip, see :func:`brainhw.prepare_net`. Each ``reset`` uses the same chip.
 
     Returns
     -------
@@ -53,38 +52,38 @@ def stream(
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is no module or cannot be prepared, an argument is bad, or no module has a recorded path.
+        If ``net`` is not a module or cannot be prepared, an argument is invalid, or a recorded path does not exist.
     RuntimeError
-        If no time step is set, or the call stands inside a compiled function.
+        If no time step is set, or if it is called inside a compiled function.
 
     See Also
     --------
-    brainhw.rollout : A whole sequence in one call; faster a step, and with gradients.
+    brainhw.rollout : Runs a whole sequence in one call; faster per step, and with gradients.
 
     Notes
     -----
-    The first call compiles, which takes some tenths of a second; where that is too late, feed one step and ``reset``.
-    It also settles the structure, shape, unit and number type of the input. Later inputs are checked for all of these,
-    but not for NaN, which would cost more than the check may. Units are converted, NumPy's numbers too, and what a
-    NumPy array holds is copied, so that a buffer may be filled anew as soon as the call returns.
+    The first call compiles, which takes some tenths of a second. If that is too slow in real time, run one step
+    beforehand and call ``reset``. The first call also fixes the structure, shape, unit and number type of the input.
+    Later inputs are checked for all of these, but not for NaN, because that check would take too long. Units and the
+    numbers of NumPy are converted. NumPy arrays are copied, so a buffer may be refilled as soon as the call returns.
 
-    The settings of ``brainstate.environ``, ``dt`` among them, are those that held when the stream was made. A step may
-    ask for its number ``i`` and its time ``t``: they count from those settings, otherwise from 0, and ``reset`` starts
-    them anew.
+    The stream uses the settings of ``brainstate.environ``, such as ``dt``, from the time when it was created. A step
+    may read its number ``i`` and its time ``t``: they start from those settings, otherwise from 0, and ``reset`` starts
+    them again.
 
-    Several threads may call one stream: each call is one step, in the order in which they come.
+    Several threads may call one stream. Each call is one step, in the order of the calls.
 
-    The stream owns its states, in memory that each step reuses. Those of the network stay at rest until
-    ``write_back`` copies the stream's into them, and several streams on one network do not see each other. Preparing
-    the network, which this call, the first step and ``reset`` do, puts its own states to rest.
+    The stream owns its states, in memory that each step reuses. The states of the network stay at rest until
+    ``write_back`` copies the stream's states into them. Several streams on one network do not affect each other.
+    Preparing the network (this call, the first step and ``reset``) puts the network's own states to rest.
 
-    Weights are arguments of the compiled step, and not constants in it: the first step and ``reset`` take up what the
-    weights, the chip in place and ``weight_bits`` are then, and a change in between has no effect. All else that is
-    fixed about a layer, such as a time constant that is not learnt, a reset or the orders of ``set_orders``, is
-    compiled in; for a change of that make a new stream.
+    Weights are arguments of the compiled step, not constants. The first step and ``reset`` read the current weights,
+    chip and ``weight_bits``; changes in between have no effect. Other fixed properties of a layer are compiled in, such
+    as a time constant that is not learnt, a reset or the orders of ``set_orders``. After such a change create a new
+    stream.
 
-    Random numbers that a step draws come from a branch of their generator, a new one for each stream and each
-    ``reset``, so that no two share any.
+    Random numbers of a step come from a split of their generator's key, a new one for each stream and each ``reset``,
+    so no two of them share random numbers.
 
     Examples
     --------
@@ -110,14 +109,14 @@ def stream(
 
 
 class Stream:
-    """A network that advances by one step a call; :func:`stream` makes it.
+    """A network that advances by one step per call, returned by :func:`stream`.
 
     Attributes
     ----------
     steps : int
         Number of steps since the start or the last ``reset``.
     records : dict
-        What was to be recorded, by name, as it is after the last step; empty before the first.
+        Recorded values after the last step, by name; empty before the first step.
 
     Examples
     --------
@@ -142,7 +141,7 @@ class Stream:
         self._fixed: Numbers = ()
         self._seen: Numbers | None = None
         self._limit: Any = None
-        # A step donates its states: two threads in one step would both hand on the same memory.
+        # A step donates its states, so two threads in one step would both use the same memory.
         self._turn = threading.RLock()
         self._prepare()
 
@@ -152,22 +151,22 @@ class Stream:
         Parameters
         ----------
         x : array, Quantity or pytree of them
-            The input of this step, ``[batch_size, ...]`` or ``[...]``.
+            Input of this step, ``[batch_size, ...]`` or ``[...]``.
 
         Returns
         -------
         array, Quantity or pytree
-            What the network returns. It may still be being computed, as ever in JAX; ``jax.block_until_ready`` waits.
+            Output of the network. As always in JAX it may still be in computation; ``jax.block_until_ready`` waits.
 
         Raises
         ------
         TypeError, ValueError
             If the input does not have the structure, shape, unit or type of that of the first step, or a layer with
-            ``kernel='dense'`` holds no more steps.
+            ``kernel='dense'`` cannot store more steps.
         RuntimeError
-            If the call stands inside a compiled function, or the step before was interrupted.
+            If it is called inside a compiled function, or if the previous step was interrupted.
         """
-        # Only a look at a list, because this runs at every step in real time.
+        # This runs at every step in real time, so test a list first instead of making a full check.
         if TRACE_CONTEXT.state_stack:
             refuse_inside_jit("stream")
         with self._turn:
@@ -177,12 +176,12 @@ class Stream:
         step = self._step
         if step is None:
             step = self._start(x)
-        if self._limit is not None and self._steps >= self._limit.steps_left:  # the network itself stays at rest
+        if self._limit is not None and self._steps >= self._limit.steps_left:  # the network's own count stays at rest
             raise self._limit.limit_reached("stream", self._steps + 1)
         leaves = step.input.leaves(x)
         try:
             self._moving, out, self._seen = step.run(self._moving, self._fixed, leaves)
-        # The states were donated to a step that did not end; JAX raises either type when they are used again.
+        # An interrupted step has lost its donated states; JAX raises either error type when they are used again.
         except (RuntimeError, ValueError) as error:
             if any(leaf.is_deleted() for leaf in self._moving):
                 raise RuntimeError(
@@ -199,42 +198,42 @@ class Stream:
 
     @property
     def records(self) -> dict[str, Any]:
-        """What was to be recorded, as it is after the last step; empty before the first."""
+        """Recorded values after the last step, by name; empty before the first step."""
         if self._step is None or self._seen is None:
             return {}
         return self._step.seen_tree.unflatten(self._seen)
 
     def reset(self) -> None:
-        """Put the states back to rest and take up the present weights and the chip in place.
+        """Put the states to rest, and read the current weights and chip.
 
-        Nothing is compiled anew, unless the network's states were replaced or have another shape or type now.
+        It compiles again only if the network's states were replaced or have another shape or type.
 
         Raises
         ------
         ValueError
             If a weight is NaN or infinite.
         RuntimeError
-            If the call stands inside a compiled function.
+            If it is called inside a compiled function.
         """
         refuse_inside_jit("stream.reset")
         with self._turn, one_thread_at_a_time():
             self._prepare()
             self._steps, self._seen = 0, None
-            # The compiled step holds the states themselves, not their names: replaced ones would never be read.
+            # The compiled step refers to the state objects, so it would never read states that replaced them.
             if self._step is not None and not self._step.fits(self._net):
                 self._step = None
             if self._step is not None:
                 self._moving, self._fixed = self._step.numbers()
 
     def write_back(self) -> None:
-        """Copy the states of the stream into the network, which may be read there, or run on by :func:`rollout`.
+        """Copy the states of the stream into the network, to read them there or to continue with :func:`rollout`.
 
-        Random generators are left alone. The stream goes on as before; call it again to see later states.
+        Random generators are not copied. The stream continues as before; call this again to see later states.
 
         Raises
         ------
         RuntimeError
-            If the call stands inside a compiled function.
+            If it is called inside a compiled function.
         """
         refuse_inside_jit("stream.write_back")
         with self._turn, one_thread_at_a_time():
@@ -249,9 +248,9 @@ class Stream:
     def _start(self, x: Any) -> StreamStep:
         refuse_inside_jit("stream")
         with brainstate.environ.context(**self._settings), one_thread_at_a_time():
-            self._prepare()  # others may have used the network since this stream was made
+            self._prepare()  # the network may have been used elsewhere since this stream was created
             x = as_step_input(x, self._batch_size)
-            try_step(self._net, x, call="stream")  # a step that would give wrong numbers in silence is refused
+            try_step(self._net, x, call="stream")  # refuse a step that would give wrong numbers silently
             step = StreamStep(self._net, self._recorder.step, x, self._settings)
             self._moving, self._fixed = step.numbers()
             step.compile(self._moving, self._fixed, x)

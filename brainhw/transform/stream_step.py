@@ -1,4 +1,4 @@
-"""One step of a network as a compiled function of its states, and the check of its input."""
+"""Compile one step of a network as a pure function of its states, and check the input of each step."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ __all__ = ["Held", "Input", "StreamStep", "as_step_input", "refuse_inside_jit"]
 
 Numbers = tuple[jax.Array, ...]
 
-# What an error about the number type of an input says.
+# Arguments of the error about the number type of an input.
 _FIRST = {"call": "stream", "name": "the input", "why": ", as in the first step"}
 
 
 def refuse_inside_jit(call: str) -> None:
-    """Raise where a function is being compiled or differentiated."""
+    """Raise an error if a function is being compiled or differentiated."""
     if TRACE_CONTEXT.state_stack or _arguments.inside_jit():
         raise RuntimeError(
-            f"{call}: a stream runs in real time and cannot stand inside jit, grad, vmap or a loop of them; "
-            "use brainhw.rollout there."
+            f"{call}: a stream runs in real time and cannot be called inside jit, grad, vmap or a loop of them. "
+            "Use brainhw.rollout there."
         )
 
 
 def as_step_input(x: Any, batch_size: int | None) -> Any:
-    """Return the input of a first step with its numbers in JAX's own arrays, or raise unless it is one."""
+    """Return the input of a first step as JAX arrays. Raise if it does not have the shape of one step."""
     x = jax.tree.map(_as_array, x, is_leaf=_is_quantity)
     leaves = jax.tree.leaves(x)
     lead = () if batch_size is None else (batch_size,)
@@ -50,18 +50,18 @@ def as_step_input(x: Any, batch_size: int | None) -> Any:
 
 
 class Input:
-    """Check of each input against that of the first step; ``settings`` are those of ``brainstate.environ``."""
+    """Check each input against the first one. ``settings`` are those of ``brainstate.environ``."""
 
     def __init__(self, first: Any, settings: dict[str, Any]) -> None:
         leaves, self.tree = jax.tree.flatten(first)
         self._likes = [_like(leaf) for leaf in leaves]
         self._parts, self._structure = jax.tree.flatten(self.tree.unflatten(self._likes), is_leaf=_is_quantity)
         self._settings = settings
-        # NumPy's arrays of 64 bits would be narrowed wherever JAX's are not wide when the step is called.
+        # NumPy arrays of 64 bits are excluded: without x64 JAX would narrow them when the step is called.
         self._takes_numpy = all(like.dtype.itemsize <= 4 for like in self._likes)
 
     def leaves(self, x: Any) -> list[Any]:
-        """Return the arrays of ``x``, converted where that changes no meaning, or raise."""
+        """Return the arrays of ``x``, converted if that keeps their meaning. Raise otherwise."""
         leaves, tree = jax.tree.flatten(x)
         if tree != self.tree:
             return self._converted(x)
@@ -69,7 +69,7 @@ class Input:
             if type(leaf) is np.ndarray and self._takes_numpy and leaf.shape == like.shape:
                 if leaf.dtype != like.dtype:
                     _arguments.check_cast(leaf.dtype, like.dtype, **_FIRST)
-                # Copied: the step may still be reading when the caller has its result and fills the buffer anew.
+                # Copy: the caller may refill the buffer after the call returns, while the step is still reading it.
                 leaves[i] = leaf.astype(like.dtype)
             elif not _is_array(leaf) or leaf.shape != like.shape or leaf.dtype != like.dtype:
                 return self._converted(x)
@@ -90,7 +90,7 @@ class Input:
 
 
 class Held(NamedTuple):
-    """A state that a step reads, and what its value was like when the step was compiled."""
+    """A state that a step reads, with structure, shapes and types of its value when the step was compiled."""
 
     state: brainstate.State
     tree: Any
@@ -101,41 +101,41 @@ class Held(NamedTuple):
 
     @classmethod
     def of(cls, state: brainstate.State, moves: bool, path: str | None) -> Held:
-        """Return ``state`` with what its present value is like."""
+        """Return a ``Held`` for ``state`` from its current value."""
         leaves, tree = jax.tree.flatten(state.value)
         impls = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
         return cls(state, tree, [_like(leaf) for leaf in leaves], impls, moves, path)
 
     def is_like(self, value: Any) -> bool:
-        """Whether ``value`` has the structure, shapes and types that were compiled."""
+        """Return whether ``value`` has the structure, shapes and types that were compiled."""
         leaves, tree = jax.tree.flatten(value)
         return tree == self.tree and [_like(leaf) for leaf in leaves] == self.likes
 
     def numbers(self) -> Numbers:
-        """Return what the state holds, copied: what a step reuses must be nobody else's."""
+        """Return a copy of the arrays of the state. A copy is needed because a step reuses the memory of its inputs."""
         value = self.state.value
-        # A branch: two streams, or a stream and its network, must not draw the same noise.
+        # Split the key, so that two streams, or a stream and its network, do not draw the same noise.
         if self.moves and isinstance(self.state, brainstate.random.RandomState):
             value = self.state.split_key()
         return tuple(jnp.array(leaf) for leaf in _plain(value))
 
     def value(self, numbers: Iterator[jax.Array]) -> Any:
-        """Return a value of this state from as many of ``numbers`` as it takes."""
+        """Take the arrays of this state from ``numbers`` and return its value."""
         return self.tree.unflatten(
             next(numbers) if impl is None else jax.random.wrap_key_data(next(numbers), impl=impl) for impl in self.impls
         )
 
 
 class StreamStep:
-    """One step of a prepared network as a pure function, compiled.
+    """One step of a prepared network as a compiled pure function.
 
-    ``advance`` takes the input of a step and returns the output and the records; ``x`` is an input from
-    :func:`as_step_input`. ``held`` are the states that a step reads or writes, in the order of their numbers. States
-    that move are donated to the step, the others are arguments too. ``reads_time`` says whether the step depends on
-    ``t`` or ``i`` of ``brainstate.environ``; the number of the step is one of the numbers that move then.
+    ``advance`` takes the input of a step and returns the output and the records. ``x`` is an input from
+    :func:`as_step_input`. ``held`` are the states that a step reads or writes, in the order of their arrays. The states
+    that the step writes are donated to it; the others are ordinary arguments. ``reads_time`` tells whether the step
+    depends on ``t`` or ``i`` of ``brainstate.environ``. If so, the step number is carried with the written states.
     """
 
-    # run(moving, fixed, leaves) returns the states that move, and the leaves of the output and of the records.
+    # run(moving, fixed, leaves) returns the written states, and the leaves of the output and of the records.
     run: Callable[[Numbers, Numbers, list[Any]], tuple[Numbers, Numbers, Numbers]]
 
     def __init__(
@@ -165,7 +165,7 @@ class StreamStep:
         (out, seen), after = self._function.get_out_shapes(*given)
         self.out_tree, self.seen_tree = jax.tree.structure(out), jax.tree.structure(seen)
         for held, value in zip(self.held, after, strict=True):
-            # The next step takes these numbers as they are, and the compiled step takes one shape and type.
+            # The next step takes these arrays as they are, and the compiled step accepts one shape and type only.
             if held.moves and not held.is_like(value):
                 raise ValueError(
                     f"{call}: a step turns the state {held.path or type(held.state).__name__} from "
@@ -174,18 +174,18 @@ class StreamStep:
                 )
 
     def compile(self, moving: Numbers, fixed: Numbers, x: Any) -> None:
-        """Compile the step for numbers and an input like these; inside ``jax.disable_jit()`` it runs as written."""
+        """Compile the step for arrays and an input of these shapes. In ``jax.disable_jit()`` it runs uncompiled."""
         if jax.config.jax_disable_jit:
             self.run = self._as_written
             return
-        # Donated, so that a step writes its states into the memory of the states before.
+        # Donate the states, so that a step writes the new states into the memory of the old ones.
         self.run = jax.jit(self.pure, donate_argnums=0).lower(moving, fixed, jax.tree.leaves(x)).compile()
 
     def pure(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
-        """Return what moves after a step, and the leaves of the output and of the records; not compiled."""
+        """Return the written states after a step, and the leaves of the output and of the records; not compiled."""
         which = {True: iter(moving), False: iter(fixed)}
         values = [held.value(which[held.moves]) for held in self.held]
-        # The number of the step moves with the states, behind them.
+        # The step number is the last of the carried arrays.
         count = moving[-1] if self.reads_time else jnp.zeros((), jnp.int32)
         time = self._clock.at(count)
         after, (out, seen) = self._function.jaxpr_call(values, self.input.tree.unflatten(leaves), time)
@@ -196,7 +196,7 @@ class StreamStep:
 
     def _as_written(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
         numbers = iter(moving)
-        # The weights are those of the network: a chip knows its charges by the very arrays that they come from.
+        # Use the network's own weights: a chip recognises its charges by the identity of these arrays.
         moves = [held for held in self.held if held.moves]
         before = [held.state.value for held in moves]
         try:
@@ -214,17 +214,17 @@ class StreamStep:
         return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
 
     def fits(self, net: brainstate.nn.Module) -> bool:
-        """Whether the network still has the states that were compiled, in the same shapes and types, and its chip."""
-        # The spec of a chip is compiled in, and `put_chip` exchanges it.
+        """Return whether the network still has the compiled chip and states, in the same shapes and types."""
+        # The spec of the chip is a constant of the compiled step, and `put_chip` exchanges it.
         if any(held.state.chip_changed() for held in self.held if isinstance(held.state, StandIn)):
             return False
         paths = _paths(net)
-        # The settings stay those of the first step, whatever they are now.
+        # Ignore stand-ins for settings: the settings of the first step stay in force, even if they changed since.
         own = [held for held in self.held if not isinstance(held.state, StandIn)]
         return all(paths.get(id(held.state)) == held.path and held.is_like(held.state.value) for held in own)
 
     def numbers(self) -> tuple[Numbers, Numbers]:
-        """Return what the states hold now, copied: those that move, and the others."""
+        """Return copies of the current states: first those that a step writes, then the others."""
         both: dict[bool, list[jax.Array]] = {True: [], False: []}
         for held in self.held:
             both[held.moves].extend(held.numbers())
@@ -233,13 +233,13 @@ class StreamStep:
         return tuple(both[True]), tuple(both[False])
 
     def write(self, moving: Numbers) -> None:
-        """Copy into the network's states what moves, except for random generators."""
-        # Copied: the next step overwrites the memory of `moving`.
+        """Copy the written states into the network, except for random generators."""
+        # Copy, because the next step overwrites the memory of `moving`.
         numbers = iter([jnp.array(leaf) for leaf in moving])
         for held in self.held:
             if held.moves:
                 value = held.value(numbers)
-                # The generator of the network has not moved: the stream drew from a branch.
+                # The generator of the network did not advance: the stream drew from a split of its key.
                 if not isinstance(held.state, brainstate.random.RandomState):
                     held.state.value = value
 
@@ -248,7 +248,7 @@ def _as_array(value: Any) -> Any:
     if not hasattr(value, "shape"):
         raise TypeError(
             f"stream: the input must be an array, a Quantity or a pytree of them; got {_arguments.describe(value)} "
-            "in it. Make arrays of lists first."
+            "in it. Convert lists to arrays first."
         )
     if isinstance(value, u.Quantity):
         mantissa = _arguments.as_array(value.mantissa, call="stream", name="the input")
@@ -257,7 +257,7 @@ def _as_array(value: Any) -> Any:
 
 
 def _alike(value: Any, like: Any) -> jax.Array:
-    """Return the numbers of ``value`` in the unit and type of ``like``, or raise."""
+    """Return the numbers of ``value`` in the unit and type of ``like``. Raise if they do not match."""
     call, value = "stream", _as_array(value)
     if isinstance(like, u.Quantity):
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, like.unit):

@@ -1,4 +1,4 @@
-"""One traced step of a network: the modules that it calls, their values, and what connects them."""
+"""Trace one step of a network: the modules that it calls, their values, and the computation between them."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ __all__ = [
 
 
 class Value(NamedTuple):
-    """A traced value: two are the same numbers, not only equal ones, if they have the same ids.
+    """A traced value. Two values are the same array, not only equal numbers, if they have the same ids.
 
     Attributes
     ----------
     ids : tuple of int
-        One for each array of the pytree.
+        One id per array of the pytree.
     units : tuple of Unit
-        The unit of each array.
+        Unit of each array.
     likes : tuple of jax.ShapeDtypeStruct
         Shape and dtype of each array.
     tree : jax.tree_util.PyTreeDef
-        The structure, with Quantities as leaves.
+        Structure, with Quantities as leaves.
     """
 
     ids: tuple[int, ...]
@@ -60,7 +60,7 @@ class Value(NamedTuple):
         return self.ids == other.ids and self.units == other.units
 
     def holding(self, arrays: Iterable[Any]) -> Any:
-        """Return a pytree of this structure and these units that holds plain arrays."""
+        """Return a pytree of this structure and these units with the given plain arrays."""
         return self.tree.unflatten(
             array if unit == u.UNITLESS else u.Quantity(array, unit=unit)
             for array, unit in zip(arrays, self.units, strict=True)
@@ -68,12 +68,12 @@ class Value(NamedTuple):
 
     @property
     def unit(self) -> u.Unit:
-        """The unit of a value that is a single array."""
+        """Unit of a value that is a single array."""
         return self.units[0] if len(self.units) == 1 else u.UNITLESS
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of a value that is a single array."""
+        """Shape of a value that is a single array."""
         return self.likes[0].shape if len(self.likes) == 1 else ()
 
 
@@ -89,11 +89,11 @@ class Call(NamedTuple):
     given, gave : Value
         Its input and its output.
     dt : Quantity or None
-        The time step of ``brainstate.environ`` during the call.
+        Time step of ``brainstate.environ`` during the call.
     owns_states : bool
-        Whether the call alone wrote the hidden states of the module in this step.
+        Whether only this call wrote the hidden states of the module in this step.
     takes_one : bool
-        Whether the input is one argument; otherwise ``given`` is the pair of positional and named arguments.
+        Whether the call has one argument; otherwise ``given`` is the pair of positional and named arguments.
     """
 
     path: str
@@ -107,20 +107,20 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """The computation between modules that leads to one value of a step.
+    """The computation between modules that results in one value of a step.
 
     Attributes
     ----------
     sources : tuple of Value
-        The values that it starts from, out of those that :meth:`StepTrace.link` was given.
+        The values that it starts from, a subset of those passed to :meth:`StepTrace.link`.
     states : tuple of State
-        The states that it reads, as they are when the step begins.
+        The states that it reads, with their values at the beginning of the step.
     identity : bool
-        Whether the result is one of the sources, with no operation on its numbers; its unit may differ.
+        Whether the result is one of the sources, without any operation on its numbers; the unit may differ.
     target : Value
         The result.
     numbers : int
-        The most numbers that one operation on the way returns; 0 without operations.
+        Largest number of values that one of its operations returns; 0 without operations.
     """
 
     sources: tuple[Value, ...]
@@ -133,7 +133,7 @@ class Link:
     _takes: tuple[tuple[int, int], ...]
 
     def __call__(self, *sources: Any) -> Any:
-        """Return the result for new sources, with the present values of the states; it can be vmapped."""
+        """Return the result for new sources, with the current values of the states. It can be vmapped."""
         given = [jax.tree.leaves(source) for source in sources]
         states = [jax.tree.leaves(state.value) for state in self.states]
         inputs = [given[i][j] for i, j in self._takes] + [states[i][j] for i, j in self._reads]
@@ -142,20 +142,20 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class StepTrace:
-    """What happened in one step of a network; :func:`trace_step` makes it.
+    """Trace of one step of a network, returned by :func:`trace_step`.
 
     Attributes
     ----------
     calls : tuple of Call
-        Every call of a leaf module, in order. A leaf has no module inside that computes.
+        Every call of a leaf module, in order. A leaf contains no other module that computes.
     given, returned : Value
         Input and output of the step.
     written : tuple of State
         The states that the step writes.
     has_effects : bool
-        Whether the step does something besides computing, such as printing.
+        Whether the step has side effects, such as printing.
     reads_time : bool
-        Whether anything depends on the ``t`` or ``i`` of ``brainstate.environ``.
+        Whether anything depends on ``t`` or ``i`` of ``brainstate.environ``.
     """
 
     calls: tuple[Call, ...]
@@ -169,16 +169,16 @@ class StepTrace:
     _state_vars: dict[Any, tuple[brainstate.State, int]]
 
     def link(self, target: Value, sources: Iterable[Value]) -> Link | None:
-        """Return the computation that leads to ``target`` from ``sources`` and states.
+        """Return the computation that leads from ``sources`` and states to ``target``.
 
-        Modules that are not among the sources become part of it. ``None`` if an operation on the way has a side effect,
-        such as printing, or if it needs an input of the step that no source holds.
+        Modules that are not among the sources become part of it. Returns ``None`` if an operation on the way has a side
+        effect, such as printing, or if it needs an input of the step that is not among the sources.
         """
         sources = tuple(sources)
         starts: dict[Any, tuple[int, int]] = {}
         for i, source in enumerate(sources):
             for j, name in enumerate(source.ids):
-                # A constant needs no source. An array that several sources hold is taken from the first.
+                # A constant needs no source. If several sources hold the same array, use the first.
                 if isinstance(self._atoms[name], Var):
                     starts.setdefault(self._atoms[name], (i, j))
         jaxpr = self._jaxpr.jaxpr
@@ -192,11 +192,11 @@ class StepTrace:
             if var in met:
                 continue
             met[var] = None
-            # A source ends the walk: what lies before it is another link.
+            # Stop at a source: the computation before it belongs to another link.
             if var in starts or var not in made_by:
                 continue
             eqn = made_by[var]
-            # A print or a callback must happen once per step, not once per call of the link.
+            # A print or a callback must run once per step, but a link may be called once for all steps.
             if eqn.effects:
                 return None
             needed.add(id(eqn))
@@ -204,7 +204,7 @@ class StepTrace:
         takes = [var for var in met if var in starts]
         reads = [var for var in met if var not in starts and var in self._state_vars]
         consts = [var for var in met if var in jaxpr.constvars and var not in starts]
-        # An input of the step that no source holds.
+        # The target needs an input of the step that is not among the sources.
         if any(v not in starts and v not in made_by and v not in self._state_vars and v not in consts for v in met):
             return None
         used = sorted({starts[var][0] for var in takes})
@@ -231,10 +231,10 @@ class StepTrace:
 
 
 def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -> StepTrace:
-    """Run one step of a network under tracing and return what happened; the network stays as it was.
+    """Trace one step of a network and return its calls, values and writes. The network does not change.
 
-    Nothing is computed and nothing is compiled. The modules need no code for this: their ``update`` is wrapped for
-    the one step.
+    Nothing is computed or compiled. The modules need no code for this: their ``update`` is wrapped during the one
+    step.
 
     Parameters
     ----------
@@ -243,21 +243,21 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     x : array, Quantity or pytree of them
         Input of one step.
     call : str, optional
-        The call to name in errors.
+        Name of the call in error messages.
 
     Returns
     -------
     StepTrace
-        The calls in order, what connects them, and what was written.
+        The calls in order, the computation between them, and the written states.
 
     Raises
     ------
     ValueError
-        If the step would give wrong numbers in silence: it writes a hidden state that the network does not own or a
+        If the step would give wrong numbers silently: it writes a hidden state that the network does not own, writes a
         plain attribute, or calls a layer with hidden states more than once.
     Exception
-        Whatever the step raises, with the original reason. A module that is called inside a compiled function or a
-        loop within the step raises ``jax.errors.UnexpectedTracerError``.
+        Any error of the step itself, unwrapped. A module that is called inside a compiled function or a loop within the
+        step raises ``jax.errors.UnexpectedTracerError``.
 
     Examples
     --------
@@ -284,9 +284,9 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     nested: list[str] = []
 
     def hear(module: Any, given: Any, gave: Any, before: dict[str, Any]) -> None:
-        # Values of a loop or a compiled function mean nothing outside of it, and JAX does not always notice them. The
-        # error waits for the end of the step: a trace that breaks off leaves an enclosing `grad` believing that it has
-        # read the states, which would then be constants in the step that is run instead.
+        # Values of a loop or a compiled function are meaningless outside of it, and JAX does not always detect this.
+        # Raise only after the step: if a trace stops early, an enclosing `grad` believes that it has read the states,
+        # which would then be constants in the step that runs instead.
         if not at_the_top():
             nested.append(type(module).__name__)
             return
@@ -297,7 +297,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         return get_opaque_trace_state() == ends["tracing"]
 
     def one_step(x: Any, time: dict[str, Any]) -> list[Any]:
-        # brainstate may trace the function again: what an earlier trace heard belongs to other tracers.
+        # brainstate may trace the function again. Values from an earlier trace belong to other tracers, so drop them.
         heard.clear()
         nested.clear()
         names.clear()
@@ -314,7 +314,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
                 names.of(given),
                 names.of(gave),
                 dt,
-                # Nobody else wrote the states: they were untouched before the call, and stayed as it left them.
+                # Only this call wrote the states: unchanged before the call, and unchanged after it.
                 _all_same(before, began[id(module)]) and _all_same(after, hidden_values(module)),
                 not isinstance(given, _Arguments),
             )
@@ -326,7 +326,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     time = now().like()
     with put_back_on_failure([*net.states().values(), brainstate.random.DEFAULT]):
         try:
-            # The key once: an eager rollout traces at every call, and each accessor by arguments computes it again.
+            # Compute the key once: eager rollouts trace at every call, and each accessor by arguments would repeat it.
             key = stepped.get_arg_cache_key(x, time, compile_if_miss=True)
         except brainstate.BrainStateError as error:
             raise first_reason(error) from None
@@ -339,7 +339,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         )
     jaxpr = stepped.get_jaxpr_by_cache(key)
     sizes = [len(jax.tree.leaves(state.value)) for state in states]
-    # brainstate puts the values of the states behind those of the arguments.
+    # brainstate appends the values of the states to those of the arguments.
     state_invars = iter(jaxpr.jaxpr.invars[len(jaxpr.jaxpr.invars) - sum(sizes) :])
     return StepTrace(
         **ends,
@@ -347,20 +347,20 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         has_effects=bool(jaxpr.effects),
         reads_time=reads_last_argument(jaxpr, x, time),
         _jaxpr=jaxpr,
-        # The named arrays come first; brainstate puts the new values of the states behind them.
+        # The named arrays come first; brainstate appends the new values of the states.
         _atoms=tuple(jaxpr.jaxpr.outvars[: len(names.arrays)]),
         _state_vars={next(state_invars): (s, j) for s, n in zip(states, sizes, strict=True) for j in range(n)},
     )
 
 
 def try_step(net: brainstate.nn.Module, x: Any, *, call: str) -> StepTrace | None:
-    """Return a traced step, or raise if it would give wrong numbers in silence.
+    """Return a traced step. Raise if the step would give wrong numbers silently.
 
-    ``None`` if it fails in any other way: its run reports that best.
+    Returns ``None`` if tracing fails for any other reason: the run of the step then reports the error better.
     """
     try:
         return trace_step(net, x, call=call)
-    except (StepRuleError, Warning):  # a warning that the reader's filters make an error
+    except (StepRuleError, Warning):  # Warning: the user's filters may turn warnings into errors
         raise
     except Exception:
         return None
@@ -374,13 +374,13 @@ class _Arguments(NamedTuple):
 
 
 def is_leaf(module: Any) -> bool:
-    """Return whether a module counts as one piece of a step.
+    """Return whether a module counts as one unit of a step.
 
-    It has an ``update``, and offers a protocol or has no module inside that computes.
+    It has an ``update``, and either offers a protocol or contains no other module that computes.
     """
     if not isinstance(module, brainstate.nn.Module) or not _computes(module):
         return False
-    # A module that says what it can do is one piece, whatever it is made of.
+    # A module with a protocol is one unit, even if it contains other modules.
     if any(hasattr(module, name) for name in ("update_sequence", "weight_slot", "subthreshold")):
         return True
     return not any(_computes(inner) for inner in modules_within(module) if inner is not module)
@@ -394,13 +394,13 @@ def _computes(module: Any) -> bool:
 def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str, Any]], None]) -> Iterator[None]:
     """Call ``hear(module, given, gave, states_before)`` after every outermost ``update`` of the modules.
 
-    The instances are wrapped while the block runs. A call inside another watched call is not heard.
+    The instances are wrapped while the block runs. Calls inside another watched call are not reported.
     """
     inside: list[Any] = []
 
     def wrapped(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
         def heard_update(*given: Any, **options: Any) -> Any:
-            # The outermost call is the one whose input the network decides.
+            # Report only the outermost call: its input is decided by the network itself.
             if inside:
                 return update(*given, **options)
             before = hidden_values(module)
@@ -420,11 +420,11 @@ def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str,
 
 @contextlib.contextmanager
 def put_back_on_failure(states: Iterable[brainstate.State]) -> Iterator[None]:
-    """Restore the states if the block fails: a call that is broken off half way has changed nothing.
+    """Restore the states if the block fails, so that an interrupted call changes nothing.
 
     brainstate leaves traced values in the states of a step that failed.
     """
-    # `_value`: a read would make a surrounding trace follow the state.
+    # Use `_value`: reading `.value` would make a surrounding trace follow the state.
     held = [(state, state._value) for state in states]
     try:
         yield
@@ -435,20 +435,20 @@ def put_back_on_failure(states: Iterable[brainstate.State]) -> Iterator[None]:
 
 
 def hidden_values(module: Any) -> dict[str, Any]:
-    """Return the present values of the hidden states of a module, by name."""
+    """Return the current values of the hidden states of a module, by name."""
     return {name: state.value for name, state in vars(module).items() if isinstance(state, brainstate.HiddenState)}
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return what went wrong, in one line."""
+    """Return the error as one line of text."""
     error = first_reason(error)
     line = (str(error).strip().splitlines() or [""])[0]
-    # A rule names the call that traced the step, which is not the one that reports it.
+    # The message of a rule starts with the call that traced the step, which may not be the call that reports it.
     return line.partition(": ")[2] if isinstance(error, StepRuleError) else f"{type(error).__name__}: {line}"
 
 
 class _Names:
-    """Gives each distinct array of a step a number."""
+    """Numbers the distinct arrays of a step."""
 
     def __init__(self) -> None:
         self.arrays: list[Any] = []
@@ -465,7 +465,7 @@ class _Names:
             array = u.get_mantissa(leaf)
             if id(array) not in self._known:
                 self._known[id(array)] = len(self.arrays)
-                self.arrays.append(array)  # kept, so that no other array gets its id
+                self.arrays.append(array)  # keep a reference, so that no other array gets the same id
             ids.append(self._known[id(array)])
             units.append(u.get_unit(leaf))
             likes.append(jax.ShapeDtypeStruct(jax.numpy.shape(array), jax.numpy.result_type(array)))
@@ -481,33 +481,33 @@ def _same_numbers(one: Any, other: Any) -> bool:
 
 
 def first_reason(error: BaseException) -> BaseException:
-    """Return the original error: containers such as ``Sequential`` wrap it in a printout of the module."""
+    """Return the original error. Containers such as ``Sequential`` wrap it in a printout of the module."""
     while type(error) is brainstate.BrainStateError and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def dotted(path: tuple[Any, ...]) -> str:
-    """Return the path of a module as text."""
+    """Return the path of a module as dotted text."""
     return ".".join(str(part) for part in path)
 
 
 def registered_modules(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ()) -> list[tuple[str, Any]]:
     """Return every module of ``net`` once, as ``(path, module)``, in registration order.
 
-    brainstate's own traversal is alphabetical. The path is the dotted one that ``net.nodes()`` and the names in
-    ``rollout(record=...)`` use; that of ``net`` itself is empty. Attributes named in ``skip`` are not followed.
+    The traversal of brainstate itself is alphabetical. Paths are dotted, as in ``net.nodes()`` and in the names of
+    ``rollout(record=...)``; that of ``net`` itself is empty. Attributes named in ``skip`` are not followed.
     """
     paths = {id(node): dotted(path) for path, node in net.nodes().items()}
     return [(paths[id(module)], module) for module in modules_within(net, skip=skip) if id(module) in paths]
 
 
 def modules_within(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ()) -> Iterator[Any]:
-    """Yield the modules of :func:`registered_modules` without their paths, which cost most of the time."""
+    """Yield the modules of :func:`registered_modules` without their paths, whose computation takes most of the time."""
     return _walk(net, set(), skip)
 
 
-# Most attributes of a module are one of these. To flatten them as pytrees took half the time of a walk.
+# Most attributes of modules have one of these types. Flattening them as pytrees took half the time of a walk.
 _NO_MODULES = (str, int, float, type(None), brainstate.State, u.Quantity, u.Unit, jax.Array, np.ndarray, FunctionType)
 
 

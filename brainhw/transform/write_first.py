@@ -1,9 +1,9 @@
-"""States that a compiled function writes before it reads them, so that their old values are no input of it.
+"""Exclude the old values of states from the inputs of a compiled function that overwrites them first.
 
-brainstate traces a function again whenever a state that it touches has another shape than it had when the function was
-compiled. A training step that begins with a reset was traced anew for each last batch of another size, and once more
-for the batch after it. Where the first access to a state is a write, its old value does not matter: such a state takes
-part in the trace as an output alone.
+brainstate traces a function again if a state that it touches has another shape than at the last compilation. A training
+step that starts with a reset was therefore traced again for every last batch of another size, and once more for the
+next batch. If the first access to a state is a write, its old value does not matter. Such a state takes part in the
+trace only as an output.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from brainhw._settings import StandIn
 
 __all__ = ["writing_first"]
 
-# Traces whose function runs once and whole. A loop carries its states from step to step, and a branch that does not
-# write a state returns its old value.
+# Kinds of traces whose function runs exactly once. Others are excluded: a loop carries its states from step to step,
+# and a branch that does not write a state returns its old value.
 _RUN_ONCE = ("jit", "gradient")
 
 
 class _Output(StandIn):
-    """What a trace holds in place of a state whose old value it does not need."""
+    """Stand-in of a trace for a state whose old value it does not need."""
 
     def __init__(self, trace: Any, state: Any) -> None:
         super().__init__(trace, ())
@@ -37,7 +37,7 @@ class _Output(StandIn):
 
     @property
     def value(self) -> Any:
-        """The new value while the function runs in Python; nothing when its compiled program is called."""
+        """New value while the function runs in Python; empty when its compiled program is called."""
         return self.state.value if self.is_traced() or jax.config.jax_disable_jit else ()
 
     @value.setter
@@ -45,10 +45,10 @@ class _Output(StandIn):
         _write(self.state, value)
 
     def restore_value(self, v: Any) -> None:
-        """Put back what the state held before the trace."""
+        """Restore the value that the state had before the trace."""
         while self.before:
             self.state.__dict__["_value"] = self.before.pop()
-        # The function was traced, but not yet called: the functions around it have seen nothing of the state.
+        # The function was traced but not called yet, so the surrounding functions must not see the state.
         for output in self.around:
             _withdraw(output)
         self.around.clear()
@@ -56,7 +56,7 @@ class _Output(StandIn):
 
 @contextlib.contextmanager
 def writing_first(states: Iterable[Any]) -> Iterator[None]:
-    """Make every state in ``states`` that the block writes before anything reads it an output alone of the trace."""
+    """Make each of ``states`` an output-only state of the trace if the block writes it before any read."""
     with contextlib.ExitStack() as hooks:
         for state in states:
             hooks.enter_context(state.temporary_hook("write_before", partial(_before_write, state)))
@@ -70,7 +70,7 @@ def _write(state: Any, value: Any) -> None:
 
 def _before_write(state: Any, _: Any = None) -> None:
     traces = TRACE_CONTEXT.state_stack[state.stack_level :]
-    # Without compilation brainstate restores the old values and runs the function itself.
+    # Without compilation brainstate restores the old values and runs the function itself, so do nothing.
     if jax.config.jax_disable_jit or any(trace.name not in _RUN_ONCE for trace in TRACE_CONTEXT.state_stack):
         return
     new = [trace for trace in traces if id(state) not in trace._state_id_index]

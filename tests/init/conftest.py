@@ -26,7 +26,7 @@ def poisson() -> Callable[..., np.ndarray]:
 
 
 def _synapse(family: str, n_in: int, n: int, **options: Any) -> Any:
-    # Zeros, because to draw numbers of one more shape takes longer than all else in many a test.
+    # Use zeros: drawing random numbers of a new shape takes longer than everything else in many tests.
     zeros = np.zeros((n_in, n))
     return getattr(bh.nn, f"{family}Synapse")(
         n_in, n, weight_init=zeros * u.mV if family == "LIF" else zeros, **options
@@ -50,7 +50,7 @@ def chip_pair() -> Callable[..., brainstate.nn.Sequential]:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One call of fluct_init: the network, the numbers, the warnings."""
+    """One call of fluct_init: the network, the report, the warnings."""
 
     net: brainstate.nn.Module
     report: bh.init.FluctReport
@@ -67,7 +67,7 @@ class Run:
 
 def _run(net: brainstate.nn.Module, data: Any, **options: Any) -> Run:
     options = {"verbose": False, **options}
-    # Fixtures wider than a test are made before the time step of the test is set.
+    # Fixtures with a wider scope are created before the time step of a test is set.
     with brainstate.environ.context(dt=1.0 * u.ms), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         report = bh.init.fluct_init(net, data, return_report=True, **options)
@@ -77,5 +77,5 @@ def _run(net: brainstate.nn.Module, data: Any, **options: Any) -> Run:
 
 @pytest.fixture(scope="session")
 def fluct_run() -> Callable[..., Run]:
-    """Return a function that calls fluct_init and records what it reports and warns of."""
+    """Return a function that calls fluct_init and records its report and warnings."""
     return _run

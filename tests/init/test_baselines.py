@@ -1,4 +1,4 @@
-"""kaiming_init: variances of ordinary rules, in the units of each family, and what it refuses."""
+"""kaiming_init: variances of ordinary rules in the units of each family, and invalid arguments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def recurrent_of(layer: Any) -> Any:
     return layer.recurrent_matrix()
 
 
-# The network, and what a weight of one is worth: nothing on a chip, the mean threshold in software.
+# The network, and the unit of its weights: 1 on a chip, the mean threshold in software.
 NETS: dict[str, tuple[Callable[[], Any], float]] = {
     "H1v1": (lambda: Sequential(bh.nn.H1v1Synapse(N_IN, N), bh.nn.H1v1Layer(N, TAU, topology="RC")), 1.0),
     "H1v2": (lambda: Sequential(bh.nn.H1v2Synapse(N_IN, N), bh.nn.H1v2Layer(N, TAU, topology="RC")), 1.0),
@@ -94,7 +94,7 @@ def test_same_key_same_weights() -> None:
     drawn = []
     for key in (0, 0, 1, jax.random.key(1)):
         net = Sequential(bh.nn.H1v2Synapse(20, 10), bh.nn.H1v2Layer(10, TAU))
-        brainstate.random.seed(len(drawn))  # the global source plays no part
+        brainstate.random.seed(len(drawn))  # the result must not depend on the global random source
         bh.init.kaiming_init(net, key=key)
         drawn.append(plain(net.layers[0].weight.value))
     np.testing.assert_array_equal(drawn[0], drawn[1])

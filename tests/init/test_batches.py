@@ -1,4 +1,4 @@
-"""Batches from every kind of loader, and states that are put back."""
+"""Batches from every kind of loader, and restored states."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from brainhw.transform.prepare import states_restored
 
 
 class Tensor:
-    """What brainhw sees of a torch tensor: an array only after detach, cpu and numpy, in this order."""
+    """The interface of a torch tensor: an array only after detach, cpu and numpy, in this order."""
 
     def __init__(self, values: np.ndarray, steps: tuple[str, ...] = ()) -> None:
         self.values, self.steps = values, steps

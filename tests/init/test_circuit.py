@@ -69,7 +69,7 @@ def test_runs_the_real_layer_and_knows_its_sizes(kind: str, chip_pair: Callable,
 
 
 def test_spikes_come_back_one_step_later(xs: Any) -> None:
-    """Without a reset the membrane is linear in what comes in, so the real layer says what recurrence must do."""
+    """Without a reset the membrane is linear in its input, so the real layer shows the effect of recurrence."""
     layer = bh.nn.LIFLayer(N, 20 * u.ms, topology="RC", reset="none", recurrent_init=np.zeros((N, N)) * u.mV)
     circuit = software(layer)
     weight, recurrent = numbers(N_IN, N, scale=0.5), numbers(N, N, seed=1, scale=0.2)
@@ -133,7 +133,7 @@ def test_frozen_recurrent_weights_are_none_to_set(xs: Any) -> None:
     assert circuit.recurrent is None
     circuit.store(numbers(N_IN, N), numbers(N, N))
     np.testing.assert_array_equal(circuit.layer.recurrent_matrix().mantissa, frozen.mantissa)
-    # They take part all the same.
+    # Frozen weights still act on the membrane.
     weight = numbers(N_IN, N, scale=0.5)
     alone = software(bh.nn.ALIFLayer(N)).run(weight, None, xs)
     assert not np.array_equal(circuit.run(weight, None, xs), alone)

@@ -1,4 +1,4 @@
-"""fluct_init as its documentation describes it: call, printed lines, families, what it leaves alone and refuses."""
+"""fluct_init as documented: call, printed lines, families, restored states, invalid arguments."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NUMBER = r"-?[\d.]+"
 
 
 def synapse(family: str, n_in: int, n: int) -> Any:
-    # Zeros, because to draw numbers of one more shape takes longer than all else in many a test.
+    # Use zeros: drawing random numbers of a new shape takes longer than everything else in many tests.
     zeros = np.zeros((n_in, n))
     return getattr(bh.nn, f"{family}Synapse")(n_in, n, weight_init=zeros * u.mV if family == "LIF" else zeros)
 
 
 class Loader:
-    """Tuples of 16 samples in random order, a new one each time, as a torch DataLoader gives them."""
+    """Tuples of 16 samples in random order, in a new order each time, like those of a torch DataLoader."""
 
     def __init__(self, x: np.ndarray) -> None:
         self.x, self.rng, self.given = x, np.random.default_rng(1), 0
@@ -82,7 +82,7 @@ def test_quick_start_feed_forward(capsys: pytest.CaptureFixture) -> None:
     assert re.fullmatch(rf"  Layer 1 \| ν_in={rate:.1f}Hz µ_W={NUMBER} σ_FF={NUMBER} µ_U={NUMBER}", line), line
     assert done == "[fluct_init] done."
     assert np.all(spike_counts(net, x) > 0)
-    # Sixteen inputs are few for a chip whose weights end at 0.9, but enough with a mean that helps them.
+    # Sixteen inputs are few for a chip with a weight limit of 0.9, but a raised mean makes them suffice.
     assert [str(w.message) for w in caught] == []
     assert bh.train.out_of_range(net) == 0
 
@@ -124,7 +124,7 @@ class FrontendFirst(brainstate.nn.Module):
         super().__init__()
         kinds = (getattr(bh.nn, f"{family}{kind}") for kind in ("Synapse", "Layer", "Frontend"))
         synapse, layer, frontend = kinds
-        # Alphabetical order would pair these wrongly: only registration order is right.
+        # Alphabetical order would pair these wrongly; registration order is right.
         self.z_frontend = frontend(weight_init=np.full(16, layer.preset.weight_limit))
         self.y_layer = layer(16, tau=10 * u.ms)
         self.b_synapse, self.a_layer = synapse(16, 24), layer(24, tau=20 * u.ms)
@@ -210,7 +210,7 @@ def test_every_neuron_of_a_stack_fires(stacked: Any, poisson: Callable) -> None:
 def test_mean_membrane_is_what_the_formula_says(
     fluct_run: Callable, poisson: Callable, chip_pair: Callable, capsys: pytest.CaptureFixture
 ) -> None:
-    """mu_U = n_F mu_W nu eps_bar, for a mean that the search has raised; without verbose in silence."""
+    """mu_U = n_F mu_W nu eps_bar, for a mean raised by the search; without verbose nothing is printed."""
     run = fluct_run(chip_pair("H1v2", 20, 10), [poisson(200, (8, 150, 20))], xi_target=2.5, **bh.init.nwave_preset())
     layer = run.layer
     eps_bar = float(np.mean(layer.eps_bar.to(u.volt * u.second).mantissa))
@@ -260,13 +260,13 @@ SERVED: dict[str, tuple[Callable[[], Any], dict]] = {
 
 @pytest.fixture(scope="module")
 def served(fluct_run: Callable, poisson: Callable) -> Callable[[str], Any]:
-    """Return a function that initialises a network of a kind; each is made once."""
+    """Return a function that initialises a network of a kind; each network is built once."""
     x, runs = poisson(150, (16, 400, N_IN)), {}
 
     def run(kind: str) -> Any:
         if kind not in runs:
             make, options = SERVED[kind]
-            # Of weights without a range: within one the mean may be raised.
+            # Use weights without a range: within a range the mean may be raised.
             runs[kind] = fluct_run(make(), [x], families="any", in_range=False, **options)
         return runs[kind]
 
@@ -301,7 +301,7 @@ def test_recurrent_weights_carry_their_share(served: Callable, kind: str) -> Non
 
 @pytest.mark.parametrize("kind", ["ALIF, recurrent, noise, bias", "H1v2, two taus, recurrent"])
 def test_recurrent_weights_are_row_centred_as_well(served: Callable, kind: str) -> None:
-    """The layer's own mean rates, through its own weights, move no neuron's mean."""
+    """The layer's own mean rates, through its recurrent weights, do not shift the mean of any neuron."""
     run = served(kind)
     layer = run.net.layers[1]
     weights = layer.recurrent_weight.value if isinstance(layer, bh.nn.H1Layer) else layer.recurrent_matrix()
@@ -314,7 +314,7 @@ def test_recurrent_weights_are_row_centred_as_well(served: Callable, kind: str) 
 
 @pytest.mark.parametrize("kind", ["H1v1", "H1v2, xi 1", "LIF, thresholds", "Cuba, two synapses", "fractional"])
 def test_no_neuron_is_off_its_mean_by_the_luck_of_its_draw(served: Callable, poisson: Callable, kind: str) -> None:
-    """The mean input is taken out of every weight column; where a charge curve bends, out of what the membranes do."""
+    """Centring removes the mean input from every weight column, or, for a bent charge curve, from the membranes."""
     run = served(kind)
     mean, theta = (np.asarray(q.to(u.mV).mantissa) for q in (run.layer.mean_membrane, run.layer.threshold))
     assert run.layer.init.mu_W == 0
@@ -350,7 +350,7 @@ def test_same_key_same_weights_whatever_they_were_before(chip_pair: Callable, po
     x, drawn, net = poisson(200, (4, 60, 64)), [], chip_pair("H1v1", 64, 8)
     for key in (3, jax.random.key(3), 4):
         net.layers[0].weight.value = net.layers[0].weight.value * 100
-        brainstate.random.seed(len(drawn))  # the global source plays no part
+        brainstate.random.seed(len(drawn))  # the result must not depend on the global random source
         quiet(net, [x], key=key)
         drawn.append(np.asarray(net.layers[0].weight.value))
     np.testing.assert_array_equal(drawn[0], drawn[1])
@@ -358,7 +358,7 @@ def test_same_key_same_weights_whatever_they_were_before(chip_pair: Callable, po
 
 
 def test_signed_analog_input_has_no_mean_to_shift(fluct_run: Callable, chip_pair: Callable) -> None:
-    """Input symmetric about zero: raising every weight would not raise a membrane, so only the spread is set."""
+    """For input symmetric about zero, raising all weights does not raise a membrane, so only the spread is set."""
     x = np.random.default_rng(0).normal(size=(8, 300, 32)).astype(np.float32)
     run = fluct_run(chip_pair("H1v2", 32, 32, tau=50 * u.ms), [x], xi_target=1.0)
     weights = np.asarray(run.net.layers[0].weight.value)
@@ -428,7 +428,7 @@ def test_everything_is_as_before_where_a_warning_is_an_error(chip_pair: Callable
     with pytest.raises(UserWarning, match="fluct_init: layer 1: "):
         bh.init.fluct_init(net, [poisson(100, (4, 60, 16))], verbose=False)
     assert changed(net, before) == set()
-    assert np.all(np.isfinite(net.layers[0](jnp.ones((5, 16))).mantissa))  # and still prepared
+    assert np.all(np.isfinite(net.layers[0](jnp.ones((5, 16))).mantissa))  # and it is still prepared
 
 
 def test_frozen_recurrent_weights_are_left_alone(fluct_run: Callable, poisson: Callable) -> None:
@@ -480,7 +480,7 @@ ONES = np.ones((2, 20, 64))
         ({"xi_target": "2"}, None, TypeError, "xi_target must be a number"),
         ({"xi_target": 2 * u.mV}, None, TypeError, "xi_target has no unit"),
         ({"xi_target": [1.0, 2.0]}, None, ValueError, "xi_target must be a scalar"),
-        ({"alpha": 1.5}, None, ValueError, "alpha is a share of the variance, at most 1; got 1.5"),
+        ({"alpha": 1.5}, None, ValueError, "alpha is a share of the variance and must be at most 1; got 1.5"),
         ({"alpha": 0.0}, None, ValueError, "alpha must be greater than zero"),
         ({"alpha": float("nan")}, None, ValueError, "alpha must be finite"),
         ({"n_batches": 0}, None, ValueError, "n_batches must be at least 1"),
@@ -535,7 +535,7 @@ def test_frontend_that_gives_no_spike_is_told() -> None:
 
 
 def test_layer_that_gives_no_spike_has_no_next_one() -> None:
-    """One input step alone cannot take a membrane to threshold once recurrent means and lifts are excluded."""
+    """For input symmetric about zero means cannot be raised, and xi = 50 keeps membranes far below threshold."""
     x = np.random.default_rng(0).normal(size=(2, 30, 16)).astype(np.float32)
     net = Sequential(
         synapse("H1v2", 16, 8), bh.nn.H1v2Layer(8, 20 * u.ms), synapse("H1v2", 8, 4), bh.nn.H1v2Layer(4, 20 * u.ms)
@@ -546,7 +546,7 @@ def test_layer_that_gives_no_spike_has_no_next_one() -> None:
     assert changed(net, before) == set()
 
 
-@pytest.mark.parametrize("bias", [0.2, 0.05])  # at once, and in the end
+@pytest.mark.parametrize("bias", [0.2, 0.05])  # reaches threshold soon, and only in the steady state
 def test_bias_that_fires_neurons_alone_is_refused(poisson: Callable, bias: float) -> None:
     biases = np.array([bias, 0.0, bias, 0.0]) * u.mV
     net = Sequential(synapse("LIF", 16, 4), bh.nn.CubaLIFLayer(4, tau_mem=20 * u.ms, bias=biases))

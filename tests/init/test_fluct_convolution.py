@@ -1,4 +1,4 @@
-"""fluct_init of convolutions: weights per output channel, pooling, images; a small net that trains from it."""
+"""fluct_init of convolutions: weights per output channel, pooling, images; training of a small net."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import brainhw as bh
 
 SIDE, T, B = 12, 12, 16
-V_TH = 10 * u.mV  # the default weights of a convolution know nothing of it
+V_TH = 10 * u.mV  # the default weights of a convolution do not depend on it
 
 
 class ConvNet(brainstate.nn.Module):
@@ -101,13 +101,13 @@ def test_median_neuron_meets_the_target_with_padding_stride_bias_and_an_empty_bo
     stride: int, padding: str, bias: float, fluct_run: Callable
 ) -> None:
     x = (np.random.default_rng(3).random((8, 40, SIDE, SIDE, 1)) < 0.1).astype(np.float32)
-    x[:, :, :4] = 0  # two whole windows: neurons there get no input at all
+    x[:, :, :4] = 0  # two whole windows, in which neurons get no input at all
     run = fluct_run(TupleNet(stride, padding, bias), [x], families="any")
     assert run.layer.n_neurons >= 100
     assert not np.isfinite(run.layer.xi).all()
     assert run.layer.xi_median == pytest.approx(2.0, rel=0.05)
     assert bh.init.fluct_report(run.net, [x]).layers[0].xi_median == pytest.approx(2.0, rel=0.05)
-    # The report by another way: the net's own drives, one neuron at a time.
+    # Compute the report in another way: from the net's own drives, one neuron at a time.
     bh.prepare_net(run.net, 8)
     xs = jnp.asarray(np.swapaxes(x, 0, 1))
     drive = brainstate.transform.for_loop(lambda x: run.net.pool(run.net.c1(x)) * u.mV, xs)
@@ -158,6 +158,6 @@ def test_net_trains_from_it_where_default_weights_stay_at_chance(data: tuple[np.
     assert min(losses(default, *data)) > 0.95 * chance
     started = ConvNet()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # short and sparse data cannot tell silent from dead
+        warnings.simplefilter("ignore")  # short and sparse data cannot distinguish silent from dead neurons
         bh.init.fluct_init(started, [data[0]], xi_target=1.0, families="any", verbose=False)
     assert losses(started, *data)[-1] < 0.8 * chance

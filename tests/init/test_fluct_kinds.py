@@ -1,4 +1,4 @@
-"""fluct_init of less common layers and wirings: recurrent and chip layers behind a link, groups, frozen, loops."""
+"""fluct_init of less common layers and wirings: links, channel groups, frozen weights, feedback loops."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def x(poisson: Callable) -> np.ndarray:
 
 
 class Linked(brainstate.nn.Module):
-    """One pair with half of its drive scaled on the way."""
+    """One pair in which half of the drive is scaled on the way."""
 
     def __init__(self, synapse: Any, layer: Any) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def test_groups_of_channels_and_average_pooling_meet_the_target(fluct_run: Calla
 
 
 class Two(brainstate.nn.Module):
-    """Two pairs; the spikes of the second come back to the input with a gain."""
+    """Two pairs; the spikes of the second are fed back to the input with a gain."""
 
     def __init__(self, back: float = 0.0) -> None:
         super().__init__()

@@ -108,7 +108,7 @@ class LinearInFront(Net):
 
 
 class LinearBetween(Net):
-    """The weights of a Linear of brainstate are drawn like those of any other synapse."""
+    """The weights of a brainstate Linear are drawn like those of any other synapse."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class LinearBetween(Net):
 
 
 class Feedback(Net):
-    """The last layer's spikes of the step before come back to the input."""
+    """The spikes of the last layer from the previous step are fed back to the input."""
 
     def update(self, x: Any) -> Any:
         return super().update(x + 0.5 * self.l2.spk.value[..., :N_IN])
@@ -148,7 +148,7 @@ def x(poisson: Callable) -> np.ndarray:
 
 
 def rates_of(net: Any, x: np.ndarray, report: bh.init.FluctReport) -> None:
-    """Check that the rates of a report are those of the network, to the spike."""
+    """Check that the rates of a report equal those of the network, exactly in spikes."""
     names = [f"{found.name}.spk" for found in report.layers]
     _, seen = bh.rollout(net, np.swapaxes(x, 0, 1), record=names)
     for found, name in zip(report.layers, names, strict=True):
@@ -288,7 +288,7 @@ class Remembers(Net):
     ("kind", "message"),
     [
         (Remembers, "the step writes the plain attribute last of Remembers, .* Make it a brainstate.HiddenState"),
-        (WrittenFromOutside, "the step writes the states of the LIFLayer of the pair of l1 from outside"),
+        (WrittenFromOutside, "the states of the LIFLayer of the pair of l1 are written by other code in the step"),
         (Named, "the LIFSynapse of the pair of l2 is called with several or with named arguments"),
         (Shared, "s[23] shares its weight with another synapse"),
         (Twice, r"the LIFSynapse of the pair of l2 is called 2 times in a step \(expected once\)"),
@@ -296,7 +296,7 @@ class Remembers(Net):
         (Unreached, "the output of the LIFSynapse paired with l2 does not reach it"),
         (InALoop, "a module is called inside a loop or a compiled function within the step"),
         (Overdriven, r"without its weights 100 unit\(s\) of layer 2 are at"),
-        (Stateful, r"between the LIFSynapse and l2 lies a state that the step writes \(HiddenState\)"),
+        (Stateful, r"the step writes a state \(HiddenState\) between the LIFSynapse and l2"),
     ],
 )
 def test_what_cannot_start_right_is_refused_by_name_and_left_as_it_was(kind: type, message: str, x: np.ndarray) -> None:
@@ -334,7 +334,7 @@ def test_random_state_of_a_dropout_is_no_feedback(x: np.ndarray, fluct_run: Call
 
 
 class WeakSkip(Net):
-    """The second layer takes a strong synapse from the first and a weak one from the input, which is drawn."""
+    """The second layer gets a strong synapse from the first and a weak one from the input; the weak one is drawn."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Nets with rounded weights: the search does not see the grid, the measurement does."""
+"""Nets with rounded weights: the search ignores the grid, the final measurement uses it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def data(poisson: Callable) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def runs(data: list[np.ndarray], fluct_run: Callable) -> dict[Any, Any]:
-    """Initialise the same net without a grid and with the chip's; a share of the weights ends beyond the range."""
+    """Initialise the same net with and without the chip's grid; some of the weights are out of range."""
     return {bits: fluct_run(build(bits), data, alpha=0.9, xi_target=1.0, in_range=False) for bits in (None, "chip")}
 
 
@@ -46,7 +46,7 @@ def test_the_master_weights_are_those_of_a_net_that_does_not_round(runs: dict[An
 
 
 def test_weights_beyond_the_range_are_told_as_without_a_grid(runs: dict[Any, Any]) -> None:
-    """Rounding cuts them off, so that it matters more rather than less."""
+    """Rounding clips these weights, so the warning matters even more."""
     assert runs[None].layer.out_of_range == sum(int(np.sum(np.abs(w) > 0.9)) for w in weights(runs[None].net)) > 0
     assert runs["chip"].layer.out_of_range == runs[None].layer.out_of_range
     assert runs["chip"].warnings == runs[None].warnings
@@ -61,14 +61,14 @@ def test_a_report_measures_the_rounded_weights(data: list[np.ndarray]) -> None:
         net.layers[0].weight.value, net.layers[1].recurrent_weight.value = given
         bh.prepare_net(net)
         (measured[bits],) = bh.init.fluct_report(net, data).layers
-        # It changes nothing: still prepared, the weights as they were, on the same grid.
+        # The call changes nothing: the net is still prepared, with the same weights on the same grid.
         net.layers[0](np.ones(N_IN))
         np.testing.assert_array_equal(net.layers[0].weight.value, given[0])
         np.testing.assert_array_equal(net.layers[1].recurrent_weight.value, given[1])
         assert net.layers[0].effective.weight_bits == net.layers[1].effective.weight_bits == bits
     plain, fine, coarse = measured[None], measured[16], measured[2]
     np.testing.assert_allclose(fine.xi, plain.xi, rtol=1e-2)
-    # Two bits have three levels, and between them lies more than half of these weights.
+    # Two bits have three levels, and more than half of these weights round to zero.
     levels = [0.9 * np.round(w / 0.9) for w in given]
     assert coarse.weight_spread == pytest.approx(levels[0].std(), rel=1e-4)
     assert coarse.recurrent_spread == pytest.approx(levels[1].std(), rel=1e-4)

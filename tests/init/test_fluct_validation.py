@@ -1,7 +1,7 @@
-"""What the theory of fluct_init promises, as statistics: the rows of ``benchmarks/fluct_validation.py``, but small.
+"""Statistical tests of the theory behind fluct_init: the rows of ``benchmarks/fluct_validation.py``, with small sizes.
 
-H1 weights have a range and H1v1's charge curve bends, so the chips get 1024 inputs and a long membrane, with which
-weights reach the target and stay small against the bend.
+H1 weights have a range, and the charge curve of H1v1 bends. The chips therefore get 1024 inputs and a long time
+constant: weights then reach the target and stay small compared with the bend.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from brainhw.init.circuit import Circuit
 from brainhw.init.pair import Draw, FluctSettings, PairInitializer
 from brainhw.init.response import input_moments, measure_response, silent_fraction
 
-# The closed forms of `test_response_*.py` run with the other tests.
+# The closed forms of `test_response_*.py` are tested in the fast tier.
 pytestmark = pytest.mark.slow
 
 DT = 1e-3  # s
@@ -33,7 +33,7 @@ class System:
     layer: type
     n_in: int
     tau: float  # ms
-    single_tau: float  # ms, with one input alone
+    single_tau: float  # ms, for a single input
 
     def net(self, n_in: int, n: int, tau: float, topology: str = "FF") -> brainstate.nn.Sequential:
         layer = self.layer(n, tau=tau * u.ms, topology=topology)
@@ -63,14 +63,14 @@ def bernoulli(rate: float, n_in: int, *, seed: int, steps: int = 800, batch: int
 def initialised(net: brainstate.nn.Module, x: np.ndarray, **options: object) -> bh.init.LayerReport:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        # The theory is that of weights without a range.
+        # The theory holds for weights without a range.
         options = {"in_range": False, **options}
         report = bh.init.fluct_init(net, [x], verbose=False, families="any", return_report=True, **options)
     return report.layers[0]
 
 
 def membrane(net: brainstate.nn.Sequential, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each sub-threshold membrane in thresholds, by the modules alone."""
+    """Mean and variance of each sub-threshold membrane in thresholds, computed from the modules alone."""
     synapse, layer = net.layers
     bh.prepare_net(net, len(x))
     trace = layer.subthreshold(synapse.update(jnp.swapaxes(x, 0, 1))).to(u.mV).mantissa
@@ -132,7 +132,7 @@ def test_membranes_fluctuate_as_targeted_on_fresh_data(system: System, rate: flo
 
 
 def test_second_moment_leaves_out_that_spikes_exclude_each_other(system: System) -> None:
-    """A Bernoulli train has the variance nu (1 - nu dt), not the nu of Poisson's."""
+    """A Bernoulli train has the variance nu (1 - nu dt) instead of the Poisson variance nu."""
     rate, xi = 392.0, 2.0
     net = system.net(system.n_in, 64, system.tau)
     x = bernoulli(rate, system.n_in, seed=0, steps=1500)
@@ -156,7 +156,7 @@ def test_centred_weights_leave_no_spread_of_the_means(system: System) -> None:
 
 
 def test_weights_that_are_not_centred_spread_the_means_and_silence_neurons(system: System) -> None:
-    """The paper's formula, drawn as it stands: both follow from the theory, where a chip's clamp is off."""
+    """The paper's formula without centring: the theory predicts both effects if the clamp of a chip is off."""
     rate, xi, n, batch, steps = 50.0, 2.0, 512, 16, 600
     net = system.net(system.n_in, n, system.tau)
     synapse, layer = net.layers
@@ -181,7 +181,7 @@ def test_weights_that_are_not_centred_spread_the_means_and_silence_neurons(syste
     )
     as_built = silent(net, x)
     if system.on_chip:
-        # A membrane that stays above zero is nearer to threshold, so the theory of a free one is a bound.
+        # A clamped membrane is nearer to threshold, so the theory of a free membrane is a bound.
         layer.clamped = False
         free = silent(net, x)
         assert not np.any(as_built & ~free)
@@ -237,7 +237,7 @@ def test_recurrent_weights_bring_their_share(system: System, alpha: float, xi: f
     net = system.net(n_in, 64, tau, "RC")
     x, fresh = (bernoulli(100, n_in, seed=seed, steps=600) for seed in (0, 1))
     layer = initialised(net, x, xi_target=xi, alpha=alpha, moments=moments)
-    if moments == "exact":  # what was measured on its own data it corrected
+    if moments == "exact":  # fluct_init has corrected the share on its own data, so measure on fresh data
         layer = bh.init.fluct_report(net, [fresh]).layers[0]
     share = layer.share_RC
     assert 0.7 <= share / (1 - alpha) <= 1.8

@@ -1,4 +1,4 @@
-"""frontend_init: what it reaches, what it warns of, what it refuses, what it leaves alone."""
+"""frontend_init: reached rates, warnings, invalid arguments, restored states."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_higher_targets_need_larger_weights(family: str) -> None:
 
 
 def test_the_smallest_weight_is_found_and_not_just_any() -> None:
-    """One spike less is what a slightly smaller weight gives: the step of the count is a narrow one."""
+    """A slightly smaller weight gives one spike less, because the step of the count is narrow."""
     net, x = frontend_net("H1v1"), noise()
     found(net, x)
     net.layers[0].weight.value = net.layers[0].weight.value * 0.97
@@ -106,7 +106,7 @@ def test_channel_without_input_is_named_and_left() -> None:
     before = weights_of(net)
     told = messages(net, x)
     assert len(told) == 1
-    assert told[0].startswith("frontend_init: channel(s) 3, 7 with only zeros as input keep the weight")
+    assert told[0].startswith("frontend_init: channel(s) 3, 7 with only zeros as input keep their weights")
     np.testing.assert_array_equal(weights_of(net)[[3, 7]], before[[3, 7]])
     active = np.delete(np.arange(16), [3, 7])
     np.testing.assert_allclose(rates_of_rollout(net, x)[active], 50, atol=ONE_SPIKE)
@@ -121,9 +121,7 @@ def test_weak_channel_is_at_the_limit_and_the_remedy_in_the_warning_works(family
     told = messages(net, x)
     assert len(told) == 1
     numbers = r"channel\(s\) 4, 9 end at ([\d.]+), ([\d.]+) Hz \(target 50.0 Hz\) even at the weight limit ([\d.]+)"
-    remedy = re.search(
-        numbers + r"; scale the input by ([\d.]+), which is what channel 9 needs, or use a longer", told[0]
-    )
+    remedy = re.search(numbers + r"\. Scale the input by ([\d.]+) \(needed by channel 9\) or use a longer", told[0])
     assert remedy is not None, told
     at_4, at_9, named_limit, factor = (float(number) for number in remedy.groups())
     assert (at_4, at_9) == pytest.approx(rates_of_rollout(net, x)[[4, 9]], abs=0.06)
@@ -143,7 +141,7 @@ def test_channel_that_no_gain_can_help_is_told_so() -> None:
     told = messages(net, x)
     assert len(told) == 1
     assert "channel(s) 2 end at 0.0 Hz (target 50.0 Hz) even at the weight limit 0.9" in told[0]
-    assert "an input 1024 times as strong gives 20.0 Hz: it drives in too few steps" in told[0]
+    assert "an input 1024 times as strong gives 20.0 Hz, because it is active in too few steps" in told[0]
 
 
 def test_regular_input_can_make_the_rate_jump_past_the_target() -> None:
@@ -164,7 +162,7 @@ def test_negative_input_is_served_by_a_negative_weight(family: str) -> None:
 
 
 def test_sign_is_turned_where_the_mean_misleads() -> None:
-    """A faint negative ground outweighs rare strong pulses in the mean, but only the pulses can drive the neuron."""
+    """A weak negative background outweighs rare strong pulses in the mean, but only the pulses can drive the neuron."""
     net, x = frontend_net("H1v1"), noise()
     x[..., 1] = -0.6
     x[:, ::30, 1] = 14.0
@@ -242,7 +240,7 @@ def test_works_before_and_after_fluct_init() -> None:
     class Net(brainstate.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            # Alphabetical order would pair these wrongly: only registration order is right.
+            # Alphabetical order would pair these wrongly; registration order is right.
             self.z_frontend, self.y_layer = frontend(), layer(16, tau=10 * u.ms)
             self.b_synapse, self.a_layer = synapse(16, 24), layer(24, tau=20 * u.ms)
 
@@ -288,7 +286,7 @@ def test_warnings_point_at_the_caller() -> None:
 
 
 def test_default_target_is_no_array() -> None:
-    """An array in a signature would start JAX at import."""
+    """A jax array as a default argument would start JAX at import."""
     default = inspect.signature(bh.init.frontend_init).parameters["target_rate"].default
     assert isinstance(default.mantissa, (int, float))
     assert default == 50 * u.Hz

@@ -1,4 +1,4 @@
-"""One pair: the spreads that the theory asks for, centring, calibration, and the search for the mean weight."""
+"""One pair: predicted spreads, centring, calibration, and the search for the mean weight."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plain(weights: Any) -> np.ndarray:
 
 
 def test_spread_without_a_mean_is_that_of_the_paper(chip_pair: Callable, poisson: Callable) -> None:
-    """sigma_W = theta / (xi sqrt(N nu eps_hat / alpha)), for each neuron its own where time constants differ."""
+    """sigma_W = theta / (xi sqrt(N nu eps_hat / alpha)), different for each neuron if time constants differ."""
     net = chip_pair("H1v2", 20, 4, tau=np.array([5.0, 10.0, 20.0, 50.0]) * u.ms)
     for alpha in (1.0, 0.7):
         solver = solver_of(net, poisson(80, (4, 100, 20)), with_settings(VENDOR, alpha=alpha))
@@ -65,7 +65,7 @@ def test_mean_takes_its_part_of_the_variance_until_a_floor_is_left(chip_pair: Ca
         floor = (0.1 * sizes.mu_W) ** 2
         np.testing.assert_allclose(sizes.sigma_FF, np.sqrt(np.maximum(left, floor)), rtol=1e-6)
         assert np.all(sizes.exhausted == exhausted)
-    # Where the mean exhausts the variance, in closed form.
+    # The mean at which no variance is left, in closed form.
     mu_W = 100 / (20 * nu * kernel.integral + 3 * np.sqrt(20 * nu * kernel.square_integral))
     spent = float((mu_W * 20 * nu * kernel.integral)[0] / 100)
     assert not solver._sizes(0.99 * spent)[1].exhausted.any()
@@ -76,7 +76,7 @@ def test_recurrent_spread_follows_from_the_layers_own_rate(chip_pair: Callable, 
     net = chip_pair("H1v2", 20, 6, topology="RC")
     solver = solver_of(net, poisson(80, (4, 100, 20)), with_settings(VENDOR, alpha=0.8))
     eps_hat = solver.response.square_integral
-    for rate, used in ((30.0, 30.0), (0.0, 0.5)):  # a nearly silent layer would ask for unbounded weights
+    for rate, used in ((30.0, 30.0), (0.0, 0.5)):  # a nearly silent layer would require unbounded weights
         solver.nu_rec = rate
         expected = np.sqrt(0.2 * 50.0**2 / (6 * used * eps_hat))
         np.testing.assert_allclose(solver._sizes(0.0)[1].sigma_RC, expected, rtol=1e-6)
@@ -98,12 +98,12 @@ def test_draws_share_their_random_numbers(chip_pair: Callable, poisson: Callable
     ("rates", "center", "is_centred"),
     [
         ([50.0] * 8, "auto", True),
-        ([50.0] * 7, "auto", False),  # nothing would be left of so few
+        ([50.0] * 7, "auto", False),  # with so few inputs nothing would be left
         ([50.0] * 7, True, True),
         ([50.0] * 20, False, False),
         ([500.0, 400.0, 300.0] + [1.0] * 20, "auto", False),  # three carry the mean
         ([500.0, 400.0, 300.0] + [1.0] * 20, True, True),
-        ([50.0], True, False),  # one input, once centred, would be constant
+        ([50.0], True, False),  # a single input would be constant after centring
     ],
 )
 def test_centring_needs_enough_inputs(rates: list[float], center: Any, is_centred: bool, chip_pair: Callable) -> None:
@@ -137,7 +137,7 @@ def test_inputs_that_move_as_one_are_not_centred(chip_pair: Callable, poisson: C
 
 
 def test_every_neuron_is_calibrated_to_its_target(chip_pair: Callable) -> None:
-    """Twelve analog channels that drift: the prediction is off by the luck of each draw, the membranes are not."""
+    """Twelve drifting analog channels: one random draw misses the prediction, but the calibrated membranes do not."""
     rng = np.random.default_rng(0)
     x = np.abs(np.cumsum(rng.normal(0, 0.1, (6, 300, 12)), axis=1)).astype(np.float32)
     solver = solver_of(chip_pair("H1v2", 12, 20), x, with_settings(DEFAULT, xi=1.5))
@@ -149,7 +149,7 @@ def test_every_neuron_is_calibrated_to_its_target(chip_pair: Callable) -> None:
 
 
 def test_linear_synapse_is_calibrated_beyond_its_weight_range_too(chip_pair: Callable, poisson: Callable) -> None:
-    """The range is warned of, not a reason to miss the target."""
+    """Weights out of range cause a warning, but the target must still be met."""
     solver = solver_of(chip_pair("H1v2", 100, 40), poisson(100, (8, 400, 100)), with_settings(DEFAULT, xi=1.0))
     assert np.median(solver._sizes(0.0)[1].sigma_FF) > 1.66
     solver._calibrate()
@@ -160,7 +160,7 @@ def test_linear_synapse_is_calibrated_beyond_its_weight_range_too(chip_pair: Cal
 def test_curve_with_two_slopes_and_a_charge_at_zero_is_calibrated_as_well(
     chip_pair: Callable, poisson: Callable
 ) -> None:
-    """Centred weights alone would leave every membrane far above its mean."""
+    """Centred weights alone would lift every membrane far above its target mean."""
     curve = bh.chip.TabulatedCharge([-0.9, -1e-5, 0.0, 1e-5, 0.9], [-0.35, 0.099995, 0.1, 0.10001, 1.0] * u.fcoulomb)
     chip = bh.chip.H1V1.replace(charge=curve, provenance="measured")
     solver = solver_of(chip_pair("H1v1", 40, 10, chip=chip), poisson(100, (8, 300, 40)), DEFAULT)
@@ -184,7 +184,7 @@ def test_curve_that_saturates_does_not_blow_weights_up(chip_pair: Callable, pois
 
 
 def spied(solver: PairInitializer) -> list[tuple[float, int]]:
-    """Return a list that will hold ``(level, dead)`` of every draw."""
+    """Return a list that collects ``(level, dead)`` of every draw."""
     seen: list[tuple[float, int]] = []
     draw = solver._draw
 
@@ -212,7 +212,7 @@ def test_vendor_search_ends_a_tenth_above_the_smallest_mean_without_dead_neurons
     assert draw.level / smallest_awake == pytest.approx(1.1, rel=1e-6)
     assert draw.mu_U.mean() == pytest.approx(100 * draw.level)
     assert len(seen) <= 20
-    # The budget is spent, as in every printed example of the vendor.
+    # The variance budget is exhausted, as in every printed example of the vendor.
     assert draw.sizes.exhausted.all()
     np.testing.assert_allclose(draw.sizes.sigma_FF / draw.sizes.mu_W, 0.1, rtol=1e-6)
 
@@ -225,7 +225,7 @@ def test_without_dead_neurons_the_mean_stays_zero(chip_pair: Callable, poisson: 
 
 
 def test_one_input_must_reach_threshold_alone(chip_pair: Callable, poisson: Callable) -> None:
-    """No draw of a spread makes negative weights fire: the mean goes as far as one spike needs, with a spread left."""
+    """Negative weights never make a neuron fire: the mean rises until one spike suffices, and a spread remains."""
     net = chip_pair("H1v2", 1, 16, tau=100 * u.ms)
     solver = solver_of(net, poisson(300, (8, 400, 1)), VENDOR)
     draw = solver.solve()
@@ -259,7 +259,7 @@ def test_neurons_silent_by_chance_on_little_data_are_let_be(chip_pair: Callable,
 
 
 def test_best_draw_is_kept_where_no_mean_wakes_all(chip_pair: Callable, poisson: Callable) -> None:
-    """Neurons that leak within a step, rare spikes: what the largest weight brings does not reach threshold."""
+    """Neurons leak within a step and spikes are rare: even the largest weight does not reach threshold."""
     net = chip_pair("H1v2", 4, 12, tau=1 * u.ms)
     solver = solver_of(net, poisson(20, (2, 60, 4)), with_settings(VENDOR, in_range=True))
     seen = spied(solver)

@@ -1,4 +1,4 @@
-"""fluct_report measures and changes nothing; its numbers, units and shapes; the table."""
+"""fluct_report: measures without changing the net; numbers, units, shapes, and the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ N_IN, N_1, N_2 = 40, 24, 12
 
 
 def synapse(family: str, n_in: int, n: int) -> Any:
-    # Zeros, because to draw numbers of one more shape takes longer than all else in many a test.
+    # Use zeros: drawing random numbers of a new shape takes longer than everything else in many tests.
     zeros = np.zeros((n_in, n))
     return getattr(bh.nn, f"{family}Synapse")(n_in, n, weight_init=zeros * u.mV if family == "LIF" else zeros)
 
@@ -60,7 +60,7 @@ def test_report_of_the_network_is_that_of_its_initialisation(made: Any, seen: bh
         assert now.init is None
         assert then.init is not None
         for field in dataclasses.fields(now):
-            if field.name in ("init", "expected_dead"):  # what is expected depends on how weights were drawn
+            if field.name in ("init", "expected_dead"):  # the expected number depends on how the weights were drawn
                 continue
             a, b = getattr(now, field.name), getattr(then, field.name)
             assert type(a) is type(b), field.name
@@ -102,7 +102,7 @@ def test_fields_have_their_units_and_shapes(seen: bh.init.FluctReport, index: in
     assert float(layer.dt.to(u.ms).mantissa) == pytest.approx(1)
     assert (layer.share_RC is None) == (layer.recurrent_spread is None) == (index == 1)
     assert layer.weight_limit == pytest.approx(1.66)
-    assert n_in  # each layer is fed by what comes before
+    assert n_in  # the input of each layer is the output of the one before
     low, high = layer.xi_quartiles
     assert low <= layer.xi_median <= high
 
@@ -132,12 +132,12 @@ def test_numbers_are_those_of_the_network_itself(made: Any, seen: bh.init.FluctR
 
 
 def test_membranes_are_those_that_the_inputs_make(made: Any, seen: bh.init.FluctReport, data: np.ndarray) -> None:
-    """Second layer: no recurrence, so its sub-threshold membrane follows from its input alone."""
+    """The second layer is not recurrent, so its sub-threshold membrane depends only on its input."""
     net, layer = made.net, seen.layers[1]
     spikes, records = bh.rollout(net, np.swapaxes(data, 0, 1), record=("layers.1.spk",))
     membrane = plain(net.layers[3].subthreshold(net.layers[2](records["layers.1.spk"])).to(u.mV))
     assert spikes.shape == membrane.shape
-    settled = membrane[100:]  # the slowest rises for longer than half of the data
+    settled = membrane[100:]  # the slowest membrane rises for longer than half of the data
     np.testing.assert_allclose(plain(layer.mean_membrane), settled.mean(axis=(0, 1)), rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(plain(layer.membrane_sd), settled.std(axis=(0, 1)), rtol=1e-3)
     np.testing.assert_allclose(
@@ -213,7 +213,7 @@ def test_network_without_a_chip_is_told_in_millivolt(data: np.ndarray) -> None:
 
 
 def test_silent_and_saturated_neurons_are_counted() -> None:
-    """One neuron without input, one that fires now and then, one in most steps, and one that fires once."""
+    """Four neurons: one without input, one that fires rarely, one in most steps, and one that fires once."""
     weights = np.zeros((5, 4))
     weights[:4, 1], weights[:4, 2], weights[4, 3] = 0.2, 5.0, 1.2
     net = Sequential(bh.nn.LIFSynapse(5, 4, weight_init=weights * u.mV), bh.nn.LIFLayer(4, tau=5 * u.ms))

@@ -1,4 +1,4 @@
-"""What fluct_init warns of, in which words, and that following its advice helps."""
+"""Warnings of fluct_init: their wording, and that their advice helps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMITS = {"H1v1": 0.9, "H1v2": 1.66}
 
 
 def synapse(family: str, n_in: int, n: int) -> Any:
-    # Zeros, because to draw numbers of one more shape takes longer than all else in many a test.
+    # Use zeros: drawing random numbers of a new shape takes longer than everything else in many tests.
     zeros = np.zeros((n_in, n))
     return getattr(bh.nn, f"{family}Synapse")(n_in, n, weight_init=zeros * u.mV if family == "LIF" else zeros)
 
@@ -53,7 +53,7 @@ def plain(weights: Any) -> np.ndarray:
         ("RC", {"alpha": 0.9}, []),
         ("RC", {}, ["alpha=1 leaves nothing of the variance to the recurrent weights, which become zero"]),
         ("RC", {"xi_target": 0.9}, ["xi_target=0.9 is below 1", "alpha=1 leaves nothing"]),
-        ("stray", {"alpha": 0.9}, [r"1 synapse\(s\) stand in no pair", "alpha=0.9 but no layer is recurrent"]),
+        ("stray", {"alpha": 0.9}, [r"1 synapse\(s\) belong to no pair", "alpha=0.9 but no layer is recurrent"]),
     ],
 )
 def test_settings_that_deserve_a_warning(
@@ -85,7 +85,7 @@ RATE, INPUTS = 15, 300
 
 @pytest.fixture(scope="module")
 def again(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> Callable[..., Any]:
-    """Return a function that initialises a recurrent pair of a family, by default with weights beyond its range."""
+    """Return a function that initialises a recurrent pair of a family, by default with weights out of range."""
 
     def run(family: str, rate: float = RATE, n_in: int = INPUTS, **options: Any) -> Any:
         net = chip_pair(family, n_in, 20, topology="RC")
@@ -102,7 +102,7 @@ def wide(again: Callable) -> dict[str, Any]:
 
 
 def beyond(run: Any, family: str) -> int:
-    """Return how many feed-forward weights are out of range."""
+    """Return the number of feed-forward weights that are out of range."""
     return int(np.sum(np.abs(plain(run.net.layers[0].weight.value)) > LIMITS[family]))
 
 
@@ -131,7 +131,7 @@ def test_advised_target_keeps_every_weight_in_range(family: str, wide: dict, aga
 
 @family
 def test_advised_number_of_inputs_keeps_the_weights_in_range(family: str, wide: dict, again: Callable) -> None:
-    """Other inputs have other random numbers, so that one in a hundred thousand may stray."""
+    """Other inputs use other random numbers, so one weight in a hundred thousand may be out of range."""
     times = number(r"about ([\d.]+) times the inputs", wide[family].told("lie outside")[0])
     n_in = round(INPUTS * times)
     assert beyond(again(family, n_in=n_in), family) <= 2e-5 * 20 * n_in
@@ -157,7 +157,7 @@ def test_advised_alpha_keeps_recurrent_weights_near_the_range(wide: dict, again:
 
 
 def test_no_rate_is_advised_where_none_would_do(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
-    """Spikes in half of all steps vary most; more would say less."""
+    """Spikes in half of all steps have the largest variance; higher rates would have less."""
     run = fluct_run(chip_pair("H1v2", 30, 8), [poisson(300, (4, 100, 30))], in_range=False)
     (text,) = run.told("lie outside")
     assert "times the inputs would keep them in" in text
@@ -174,7 +174,7 @@ def test_advised_size_of_analog_values_keeps_every_weight_in_range(fluct_run: Ca
 def test_mean_that_is_too_large_alone_has_no_target_to_advise(
     fluct_run: Callable, poisson: Callable, chip_pair: Callable
 ) -> None:
-    """The tenth that the vendor's rule adds to the smallest mean may take it beyond the range."""
+    """The 10 % that the vendor's rule adds to the smallest mean may put it out of range."""
     # Without a limit the mean becomes 0.120.
     chip = bh.chip.H1V2.replace(weight_limit=0.1145, provenance="measured")
     x, options = [poisson(300, (16, 100, 32))], {"xi_target": 1.0, "key": 1, **bh.init.nwave_preset()}
@@ -235,14 +235,14 @@ def test_more_data_tell_silent_from_dead(fluct_run: Callable, poisson: Callable)
 
 
 def test_saturated_neurons_are_told(fluct_run: Callable, poisson: Callable) -> None:
-    """Weights that are not centred: the luck of their draw takes two means far beyond threshold, and none below."""
+    """Weights without centring: by the random draw two means lie far above threshold, and none below."""
     net = Sequential(synapse("LIF", 20, 3), bh.nn.LIFLayer(3, tau=50 * u.ms))
     run = fluct_run(net, [poisson(300, (2, 100, 20))], families="any", xi_target=0.2, center=False)
     assert run.layer.saturated == np.sum(plain(run.layer.rates.to(u.Hz)) > 500) == 2
     (text,) = run.told("spike in more than half of all steps")
     assert text.startswith(f"fluct_init: layer 1: {run.layer.saturated} neuron(s) spike in more than half")
     assert "larger xi_target or weaker input" in text
-    # And their target is missed, which on no chip is no matter of a charge curve.
+    # Their target is missed too. Without a chip the charge curve cannot be the reason.
     (text,) = run.told("was asked for")
     assert "with so few inputs, so little data or so much recurrence" in text
 
@@ -281,7 +281,7 @@ class Normalised(brainstate.nn.Module):
 
 
 def test_normalisation_before_the_layer_is_the_reason_told(fluct_run: Callable, poisson: Callable) -> None:
-    """A LayerNorm takes the size of the weights away, so no weight brings the membranes to the target."""
+    """A LayerNorm removes the size of the weights, so no weights bring the membranes to the target."""
     run = fluct_run(Normalised(), [poisson(200, (8, 100, 24))], families="any")
     (text,) = run.told("was asked for")
     assert number(r"twice the spread of the weights .* fluctuate ([\d.]+) times as much", text) == pytest.approx(
@@ -289,7 +289,7 @@ def test_normalisation_before_the_layer_is_the_reason_told(fluct_run: Callable, 
     )
     assert "between synapse and layer, such as a normalisation" in text
     assert "so few inputs" not in text
-    # The search for the reason tries other weights, and leaves none of them behind.
+    # The search for the reason tries other weights, but must restore the original ones.
     assert plain(run.net.syn.weight.value).std() == pytest.approx(run.layer.init.sigma_FF, rel=0.1)
 
 
@@ -315,13 +315,13 @@ def test_strong_bias_of_a_convolution_is_the_reason_told(fluct_run: Callable) ->
 
 
 def test_recurrent_share_that_is_missed_is_told(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
-    """A layer that hardly fires brings hardly anything back."""
+    """A layer that hardly fires gets hardly any recurrent input."""
     run = fluct_run(chip_pair("H1v2", 60, 10, topology="RC"), [poisson(100, (2, 150, 60))], xi_target=3.0, alpha=0.3)
     told = run.told("recurrent input makes")
     assert (len(told) == 1) == (not 0.35 <= run.layer.share_RC <= 1)
     assert len(told) == 1
     assert "of the variance where alpha=0.3 asks for 0.7; the layer fires at" in told[0]
-    assert "use an alpha nearer to 1 or a smaller xi_target" in told[0]
+    assert "Use an alpha nearer to 1 or a smaller xi_target" in told[0]
 
 
 def test_neurons_that_hardly_leak_are_told_at_the_callers_line(
@@ -338,7 +338,7 @@ def test_neurons_that_hardly_leak_are_told_at_the_callers_line(
 
 
 class Bounded(bh.nn.LIFSynapse):
-    """A synapse of another package with a range and no chip."""
+    """A synapse of another package, with a range but without a chip."""
 
     def weight_slot(self) -> Slot:
         return dataclasses.replace(super().weight_slot(), limit=0.3)
@@ -384,7 +384,7 @@ def test_layer_whose_spikes_pass_only_as_volleys_is_told_with_rate_and_limit(
     assert rate == pytest.approx(run.report.layers[0].nu_out.to(u.Hz).mantissa, rel=5e-3)
     chip = run.net.layers[1].chip
     step = (chip.charge(LIMITS[family]) / chip.C).to(u.mV).mantissa
-    # All weights at the limit: a constant rate brings a mean membrane of n r step / (1 - exp(-dt / tau)).
+    # With all weights at the limit a constant rate gives the mean membrane n r step / (1 - exp(-dt / tau)).
     expected = 1e3 * chip.V_th.to(u.mV).mantissa * (1 - np.exp(-1 / 20)) / (12 * float(step))
     assert least == pytest.approx(expected, rel=5e-3)
     assert rate < least
@@ -393,11 +393,11 @@ def test_layer_whose_spikes_pass_only_as_volleys_is_told_with_rate_and_limit(
 @pytest.mark.slow
 def test_layers_that_fire_often_enough_or_have_no_limit_are_not_told_of(fluct_run: Callable, poisson: Callable) -> None:
     data = [poisson(200, (8, 100, 16))]
-    # The first layer is fed by the data, a longer tau lowers the limit, and LIF layers have none.
+    # No warning: the first layer gets the data, a longer tau lowers the limit, and LIF layers have no limit.
     assert not told_of_volleys(fluct_run(chain("H1v1", 2, 8, tau=20 * u.ms), [poisson(20, (8, 100, 2))], in_range=True))
     assert not told_of_volleys(fluct_run(chain("H1v1", 16, 64, 8, tau=200 * u.ms), data, xi_target=1.0, in_range=True))
     assert not told_of_volleys(fluct_run(chain("LIF", 16, 12, 8, tau=20 * u.ms), data, families="any"))
-    # Weights out of range bring what they must; that they are out of range is told.
+    # Weights out of range bring enough drive, and cause their own warning.
     wide = fluct_run(chain("H1v1", 16, 12, 8, tau=20 * u.ms), data, in_range=False)
     assert wide.report.layers[1].out_of_range
     assert not told_of_volleys(wide)

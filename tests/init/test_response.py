@@ -1,4 +1,4 @@
-"""The measured response to one spike: closed forms, real layers, charge curves of every kind, and what is refused."""
+"""Measured response to one spike: closed forms, real layers, charge curves of every kind, errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def decay(tau: Any) -> Any:
 
 
 def cuba_integrals(tau_mem: Any, tau_syn: Any) -> tuple[Any, Any]:
-    """Two exponentials in series with input that is decayed once as it arrives, per mV of weight."""
+    """Two exponentials in series whose input decays once as it arrives, per mV of weight."""
     a, b = decay(tau_mem), decay(tau_syn)
     integral = DT * b / ((1 - a) * (1 - b))
     return integral, DT * b**2 * (1 + a * b) / ((1 - a**2) * (1 - b**2) * (1 - a * b))
@@ -86,7 +86,7 @@ def test_current_based_neurons_have_the_closed_form() -> None:
     integral, square = cuba_integrals([20.0, 40.0], 10.0)
     np.testing.assert_allclose(kernel.integral, integral, rtol=1e-5)
     np.testing.assert_allclose(kernel.square_integral, square, rtol=1e-5)
-    assert np.all(kernel.response[1] > kernel.response[0])  # the current goes on after the spike
+    assert np.all(kernel.response[1] > kernel.response[0])  # the current continues after the spike
     np.testing.assert_allclose(kernel.response[0], decay(10.0), rtol=1e-5)
 
 
@@ -114,7 +114,7 @@ def test_bias_is_told_as_offset_and_takes_no_part_in_the_response(bias: float) -
 
 
 def test_fractional_neurons_are_cut_off_at_the_length_of_the_data() -> None:
-    """They never forget: what would come later than the data cannot matter."""
+    """They never forget, so the response ends with the data: later values cannot matter."""
     layer = bh.nn.FractionalLIFLayer(2, alpha=jnp.array([0.3, 0.9]), tau=10 * u.ms, V_th=5 * u.mV)
     kernel = kernel_of(layer, n_steps=70)
     assert kernel.response.shape == (70, 2)
@@ -148,7 +148,7 @@ def test_printed_frontend_example_of_the_vendor() -> None:
 
 @family
 def test_probe_is_small_enough_for_a_curve_that_bends(family: str) -> None:
-    """The slope of the drive at zero weight, to 1 %, though the curve saturates; a probe of half the size agrees."""
+    """The slope of the drive at zero weight, to 1 %, although the curve saturates; half of the probe agrees."""
     synapse = getattr(bh.nn, f"{family}Synapse")(3, 2)
     circuit = Circuit(synapse, getattr(bh.nn, f"{family}Layer")(2, tau=20 * u.ms))
     one_spike = jnp.ones((1, 1, 3)) / 3
@@ -171,7 +171,7 @@ def test_curve_that_bends_at_small_weights_takes_a_smaller_probe() -> None:
 
 
 def test_kink_at_zero_weight_is_measured_on_both_sides() -> None:
-    """Slopes 1 and 0.5 fC on the two sides of zero: their mean moves the mean, their mean square the variance."""
+    """Slopes of 1 and 0.5 fC on the two sides of zero: their mean sets the mean, their mean square the variance."""
     chip = with_table([-0.9, -1e-5, 0.0, 1e-5, 0.9], [-0.45, -0.5e-5, 0.0, 1e-5, 0.9])
     kernel = kernel_of(bh.nn.H1v1Layer(1, tau=10 * u.ms, chip=chip))
     mean, rms = 0.75, np.sqrt((1 + 0.25) / 2)

@@ -1,4 +1,4 @@
-"""How often a Gaussian membrane crosses its threshold: against the bivariate normal law and against a simulation."""
+"""Threshold crossings of a Gaussian membrane, against the bivariate normal law and a simulation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ properties = settings(max_examples=40, derandomize=True, deadline=None)
 
 
 def upcrossing_probability(xi: float, rho: float) -> float:
-    """Below in one step, above in the next: P(U1 < xi) - P(U1 < xi, U2 < xi)."""
+    """Below threshold in one step, above in the next: P(U1 < xi) - P(U1 < xi, U2 < xi)."""
     both = multivariate_normal(cov=[[1.0, rho], [rho, 1.0]]).cdf([xi, xi])
     return float(norm.cdf(xi) - both)
 
@@ -71,7 +71,7 @@ def test_membrane_that_never_changes_never_crosses() -> None:
     assert crossing_rate(0.0, 1.0, DT) == 0
     assert crossing_rate(np.inf, 0.5, DT) == 0
     assert np.isfinite(crossing_rate(1.0, -1.0, DT))
-    assert crossing_rate(1.0, 1.0 + 1e-9, DT) == 0  # rounding of a measured correlation
+    assert crossing_rate(1.0, 1.0 + 1e-9, DT) == 0  # rounding of a measured correlation may exceed 1
 
 
 def test_rate_scales_with_the_step() -> None:
@@ -111,7 +111,7 @@ def test_without_spread_it_is_the_law_of_one_neuron() -> None:
 
 
 def test_spread_of_the_means_silences_neurons_as_in_a_simulation() -> None:
-    """Means that scatter with twice the variance of a membrane in time: far more stay silent than at one mean."""
+    """If means vary with twice the variance of a membrane in time, far more neurons stay silent than for one mean."""
     rho, xi, quenched, n_steps, n = 0.95, 2.0, 2.0, 2000, 600
     means = np.random.default_rng(1).normal(0, np.sqrt(quenched), n)
     membrane = ar1(rho, n_steps, n, seed=2) + means
@@ -134,7 +134,7 @@ def test_fewer_are_silent_above_a_floor(xi: float, rho: float, seconds: float, a
 
 @pytest.mark.parametrize("mean", [0.0, 1.0])
 def test_membrane_held_above_a_floor_crosses_as_in_a_simulation(mean: float) -> None:
-    """A leaky membrane that may not fall below zero, with its mean at or a standard deviation above the floor."""
+    """A leaky membrane clamped at zero, with its mean at the floor or one standard deviation above it."""
     rho, xi, n_steps, n = 0.97, 2.0, 6000, 400
     noise = np.random.default_rng(3).normal(size=(n_steps, n))
     membrane, spikes = np.full(n, mean), np.zeros(n)

@@ -1,4 +1,4 @@
-"""Moments of the input and the variance that it gives a membrane: against brute force and against real layers."""
+"""Moments of the input and the resulting membrane variance, against brute force and against real layers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def unit_vector(rates: np.ndarray) -> np.ndarray:
 def test_basis_is_the_variance_of_the_filtered_input(
     seed: int, n_batch: int, n_steps: int, n_in: int, n_columns: int, length: int, centred: bool
 ) -> None:
-    """Every channel through every kernel, one after the other, without any transform."""
+    """Filter every channel with every kernel, one after the other, without any transform."""
     rng = np.random.default_rng(seed)
     x = rng.random((n_batch, n_steps, n_in))
     kernel = Response(rng.normal(size=(length, n_columns)), 1.0, np.zeros(n_columns), DT)
@@ -131,7 +131,7 @@ def test_basis_predicts_real_membranes_with_random_weights(layer: str, data: str
     z = np.random.default_rng(3).normal(size=(N_IN, circuit.n_columns))
     if direction is not None:
         z = (z - np.outer(direction, direction @ z)) / np.sqrt(1 - 1 / N_IN)
-    # Spreads that weigh both synapses of a neuron alike, small enough for every charge curve to be straight.
+    # Spreads that weight both synapses of a neuron equally, small enough for every charge curve to be straight.
     sigma = 1e-2 / np.sqrt(basis.of_spread)
     mu_U = 2e-2
     mu_W = mu_U / (circuit.n_synapses * basis.mean_response)
@@ -149,7 +149,7 @@ def test_basis_predicts_real_membranes_with_random_weights(layer: str, data: str
     assert lifted.mean() == pytest.approx(mu_U, rel=0.02)
     np.testing.assert_allclose(lifted.var(axis=(0, 1)), mu_U**2 * basis.of_mean, rtol=0.1)
     if centred:
-        # Nothing of the draw is left in the mean of a neuron, but for what the data are too short to tell.
+        # The draw does not affect the mean of a neuron, except for the finite length of the data.
         assert np.abs(drawn.mean(axis=(0, 1))).mean() < 0.2 * np.sqrt(predicted.mean())
 
     centred_drawn = drawn - drawn.mean(axis=(0, 1))
@@ -192,7 +192,7 @@ def test_exact_basis_knows_that_spikes_are_no_poisson_process(rate: float) -> No
     moments = input_moments(x, DT)
     exact, second = (membrane_basis(x, kernel, moments, exact=exact, direction=None) for exact in (True, False))
     assert exact.of_spread[0] / second.of_spread[0] == pytest.approx(1 - rate * DT, rel=0.05)
-    # One exponential: what is left after a step is what a membrane shares with itself a step later.
+    # For one exponential, the lag-1 correlation is the share that is left after one step.
     assert exact.step_correlation == pytest.approx(np.exp(-1 / 10), abs=0.005)
 
 

@@ -1,4 +1,4 @@
-"""Which synapse feeds which layer: discovery, explicit pairs, families, and what cannot be paired."""
+"""Pairing of synapses and layers: discovery, explicit pairs, families, and unsupported nets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def frontend(family: str) -> Any:
 
 
 class Net(brainstate.nn.Module):
-    """A module with the given attributes, registered in the order given."""
+    """A module with the given attributes, registered in the given order."""
 
     graph_invisible_attrs = ("layer_pairs", "frontend_stage")
 
@@ -91,7 +91,7 @@ def test_explicit_pairs_come_before_registration_order(family: str) -> None:
 
 
 def test_pointers_do_not_count_as_further_modules() -> None:
-    """As the vendor shows it: a plain attribute, which the network's own traversal sees as well."""
+    """As in the vendor's example: a plain attribute, which the network's own traversal also sees."""
 
     class Visible(Net):
         graph_invisible_attrs = ()
@@ -178,7 +178,7 @@ def test_layer_before_its_synapse_makes_no_pair() -> None:
 
 def test_synapse_that_stands_in_no_pair_is_warned_of() -> None:
     net = Sequential(synapse("H1v1", 8, 4), layer("H1v1", 4), synapse("H1v1", 4, 2))
-    with pytest.warns(UserWarning, match=r"test: 1 synapse\(s\) stand in no pair and keep their weights"):
+    with pytest.warns(UserWarning, match=r"test: 1 synapse\(s\) belong to no pair and keep their weights"):
         assert len(stages_of(net).pairs) == 1
     twice = Sequential(synapse("H1v1", 8, 4), synapse("H1v1", 8, 4), layer("H1v1", 4))
     with pytest.warns(UserWarning, match="1 synapse"):
@@ -233,7 +233,7 @@ def test_explicit_pairs_must_be_pairs_of_the_network_itself() -> None:
 def test_drive_of_another_kind_is_refused() -> None:
     net = Net(s=bh.nn.LIFSynapse(8, 4), n=layer("H1v1", 4))
     net.layer_pairs = [(net.s, net.n)]
-    with pytest.raises(ValueError, match="test: LIFSynapse gives no drive that H1v1Layer takes"):
+    with pytest.raises(ValueError, match="test: the output of LIFSynapse cannot drive H1v1Layer"):
         stages_of(net, families="any")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -244,7 +244,7 @@ def test_drive_of_another_kind_is_refused() -> None:
 def test_explicit_pairs_that_leave_one_out_are_warned_of() -> None:
     net = Net(s=synapse("H1v1", 8, 4), n=layer("H1v1", 4), t=synapse("H1v1", 4, 3), m=layer("H1v1", 3))
     net.layer_pairs = [(net.s, net.n)]
-    with pytest.warns(UserWarning, match=r"1 synapse\(s\) stand in no pair"):
+    with pytest.warns(UserWarning, match=r"1 synapse\(s\) belong to no pair"):
         assert stages_of(net).pairs == [(net.s, net.n)]
 
 

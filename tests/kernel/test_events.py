@@ -1,4 +1,4 @@
-"""Products of spikes: those of the loops are dense products to the bit, and gradients, maps and nets keep them."""
+"""Products of spikes: the loops equal dense products bit by bit; gradients, maps and nets use them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def compiled(text: str) -> bool:
 
 
 def assert_equal(found: jax.Array, dense: jax.Array) -> None:
-    # Before 0.12 XLA multiplied some matrices in another order.
+    # Before jax 0.12 XLA multiplied some matrices in another order.
     if jax.__version_info__ >= (0, 12):
         np.testing.assert_array_equal(found, dense)
     else:
@@ -64,7 +64,7 @@ def test_products_are_those_of_dense_matrices(rows: int, n_in: int, n_out: int, 
         patch.setattr(events, "_LEAST", 0)
         patch.setattr(events, "_LEAST_OUTPUTS", 1)
         found = jax.jit(events.event_product)(x, weights)
-    # A product with a vector adds up in another order.
+    # XLA adds in another order in a product with a vector.
     np.testing.assert_allclose(found, jax.jit(jnp.matmul)(x, weights), rtol=1e-5, atol=1e-5)
 
 
@@ -194,7 +194,7 @@ def test_nets_fire_the_same_spikes_and_have_the_same_gradients(
     monkeypatch.setattr(rollout, "_NUMBERS", numbers_at_once)
     monkeypatch.setattr(rollout, "_WHOLE", 0)
     brainstate.random.seed(1)
-    # Other sizes in each case: JAX keeps what it has traced for a size.
+    # Use other sizes in each case, because JAX caches traces by size.
     n = 25 + 2 * [*KINDS, "H1v2"].index(kind) + (numbers_at_once == 300)
     n_in = n + 5
     xs = jnp.asarray(np.random.default_rng(5).random((40, 6, n_in)) < 0.06, jnp.float32)
@@ -255,7 +255,7 @@ if child is not None:
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ["product first", "gradient first", "fork"])
 def test_programs_that_were_kept_find_their_loops_again(order: str, tmp_path: Any) -> None:
-    # The names of the loops stand in programs that JAX keeps in a folder for other processes.
+    # Programs that JAX caches in a folder for other processes contain the names of the loops.
     for first in ("product first", order):
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", STEP, first],

@@ -1,4 +1,4 @@
-"""Weights as sums of exponentials: how far off they are, how many are needed, and what is refused."""
+"""Weights as sums of exponentials: their errors, the necessary number, invalid arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALPHAS = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9
 
 
 def differences(method: str, alphas: np.ndarray, n: int, horizon: int, *, relative: bool = False) -> np.ndarray:
-    """Return the summed errors of the lags 2 to ``horizon``, one for each order, in double precision."""
+    """Return the summed errors of the lags 2 to ``horizon``, one per order, in double precision."""
     scheme = METHODS[method]()
     with jax.enable_x64(True), brainstate.environ.context(precision=64):
         orders = jnp.asarray(alphas)
@@ -44,7 +44,7 @@ def test_error_at_every_order(method: str, n: int, horizon: int, bound: float) -
 @pytest.mark.parametrize("method", ["gl", "l1", "pred"])
 def test_error_falls_with_every_few_exponentials(method: str) -> None:
     worst = [differences(method, ALPHAS, n, 512, relative=method == "pred").max() for n in (8, 12, 16, 24)]
-    # Beyond, the rates left out at both ends count more than the spacing of those between.
+    # With more exponentials, the omitted rates at both ends matter more than the spacing of the others.
     assert all(later < earlier / 10 for earlier, later in itertools.pairwise(worst))
 
 
@@ -57,14 +57,14 @@ def test_weight_error_is_that_error(method: str) -> None:
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_order_one_is_exact(method: str) -> None:
-    # All but pred hold nothing but the last value there. Its weights do not decay at all: the exponential of rate zero
-    # holds them, beside amplitudes that nearly cancel.
+    # At order 1 all schemes but pred remember only the last value. The weights of pred do not decay at all: the
+    # exponential of rate zero holds them, and the other amplitudes nearly cancel.
     assert bh.kernel.weight_error(method, 1.0, n=24, horizon=1000) <= (1e-9 if method == "pred" else 0)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_a_sum_of_leaky_sums_gives_the_weights(method: str) -> None:
-    # Push a single one and let it age: what the slots add up to is the weight of each lag, the first of them exactly.
+    # Push a single one and let it age: the weighted sum of the slots is the weight of each lag, exact for the first.
     scheme, horizon = METHODS[method](), 60
     past = LeakySums(scheme, 24, horizon)
     with jax.enable_x64(True), brainstate.environ.context(precision=64):
@@ -92,7 +92,7 @@ def test_rates_depend_on_neither_order_nor_terms() -> None:
 
 @pytest.mark.parametrize("method", ["gl", "l1", "pred"])
 def test_amplitudes_have_the_derivative_of_the_weights(method: str) -> None:
-    # Less closely than the weights near order 1, where the factor that makes the error of those small has a slope.
+    # The gradient is less accurate than the weights near order 1: the factor that makes their error small has a slope.
     scheme, horizon = METHODS[method](), 64
     rates = decay_rates(scheme, 24, horizon)
     with jax.enable_x64(True), brainstate.environ.context(precision=64):

@@ -52,7 +52,7 @@ def voltages(alpha: Any, h: Any, drive: np.ndarray, **options: Any) -> np.ndarra
 def relaxation(alpha: float, t: np.ndarray | float) -> np.ndarray:
     r"""Return :math:`1 - E_\alpha(-t^\alpha)` for ``t > 0``, the solution of :math:`D^\alpha y = 1 - y`, y(0) = 0.
 
-    The inverse Laplace transform, deformed to the cut along the negative axis: :math:`E_\alpha(-t^\alpha)` is a mixture
+    This is the inverse Laplace transform along the cut on the negative axis: :math:`E_\alpha(-t^\alpha)` is a mixture
     of :math:`e^{-rt}` (Gorenflo and Mainardi, Fractional calculus, 1997). In the logarithm of the rate the integrand is
     analytic and decays at both ends, where the trapezoidal rule converges exponentially.
     """
@@ -91,9 +91,9 @@ def test_relaxation_of_spikede_with_three_terms() -> None:
 
 
 def errors_at_the_end(method: str, drive: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the steps ``h``, and the errors ``[alphas, steps]`` at the end under a drive with the jumps given.
+    """Return the steps ``h``, and the errors ``[alphas, steps]`` at the end for a drive with the given jumps.
 
-    All run side by side, each neuron with its own order and its own step.
+    All runs are neurons of one layer, each with its own order and step.
     """
     counts = np.array([64, 128, 256, 512])
     h = END / counts
@@ -117,16 +117,16 @@ def test_order_of_the_method_at_a_fixed_time(method: str) -> None:
 
 
 def test_second_order_through_jumps() -> None:
-    # A drive that is held over each step jumps at grid points, each time as the start does: the solution moves like
-    # t^alpha there, and a rule that is of second order for smooth solutions falls back to the first. What keeps the
-    # order in cn is the share (1 - alpha)/2 by which a jump counts more in its first step. It follows from comparing
-    # generating functions. With zeta = exp(-z), z = s h, and the drive entering as F(zeta) = sum_k F_k zeta^(k+1), the
-    # scheme says
+    # A drive that is constant over each step jumps at grid points. After each jump, as after the start, the solution
+    # moves like t^alpha, and a rule of second order for smooth solutions falls back to first order. In cn a jump counts
+    # more in its first step, by the share (1 - alpha)/2, which keeps the order. The share follows from comparing
+    # generating functions. With zeta = exp(-z), z = s h, and the drive as F(zeta) = sum_k F_k zeta^(k+1), the scheme
+    # is
     #     (((1 - zeta)/h)^alpha + 1 - alpha/2 + alpha/2 zeta) Y = F
-    # where the equation, for a unit jump, says (s^alpha + 1) y = 1/s. Since ((1 - zeta)/h)^alpha equals
+    # and the equation for a unit jump is (s^alpha + 1) y = 1/s. Since ((1 - zeta)/h)^alpha equals
     # s^alpha (1 - alpha/2 + alpha/2 zeta) (1 + O(z^2)), Y is y/h (1 + O(z^2)) if
     #     F / (1 - alpha/2 + alpha/2 zeta) = (1/z) (1 + O(z^2)).
-    # The held drive alone, F = zeta/(1 - zeta), gives (1/z)(1 - (1 - alpha)/2 z); adding (1 - alpha)/2 zeta mends that.
+    # The held drive alone, F = zeta/(1 - zeta), gives (1/z)(1 - (1 - alpha)/2 z); adding (1 - alpha)/2 zeta fixes it.
     z, alpha = np.array([1e-3, 5e-4]), 0.4
     zeta = np.exp(-z)
     for correction, power in ((0.0, 1), ((1 - alpha) / 2, 2)):
@@ -134,13 +134,13 @@ def test_second_order_through_jumps() -> None:
         off = np.abs(z * F / (1 - alpha / 2 + alpha / 2 * zeta) - 1)
         assert np.log2(off[0] / off[1]) == pytest.approx(power, abs=0.01)
 
-    # The scheme has that F: in steps that are tiny in tau nothing but the drive acts, so the first two voltages tell.
+    # The scheme has that F: in steps much shorter than tau only the drive acts, so the first two voltages show it.
     h = 1e-12
     first, second = voltages(ALPHAS, h, np.ones((2, 4)), method="cn", kernel="dense", horizon=2)
     np.testing.assert_allclose(first / h**ALPHAS, 1 + (1 - ALPHAS) / 2, rtol=2e-3)
     np.testing.assert_allclose((second - ALPHAS * first) / h**ALPHAS, 1, rtol=2e-3)
 
-    # And the order holds.
+    # The order is kept.
     steps, errors = errors_at_the_end("cn", [(0.0, 1.0), (0.5, -1.7), (1.25, 2.3), (1.75, 0.4)])
     np.testing.assert_allclose(slopes(steps, errors), 2, rtol=0, atol=0.15)
     # At the finest step no other scheme comes close.

@@ -1,4 +1,4 @@
-"""The weights of the schemes against spikeDE's, their closed forms, and their derivative by the order."""
+"""Weights of the schemes against spikeDE, closed forms, and their derivative by the order."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_weights_of_spikede(alpha: float) -> None:
         coefficients = data[f"gl_c_a{alpha}"]
         assert coefficients[0] == 1
         expected = {"gl": coefficients[1:]}
-        # Index j of theirs multiplies y_j (l1, trap) or f_j (pred) in the step from 63 to 64: lag 64 - j of the
-        # voltages, of which they never store y_0, and lag 63 - j of the rates, with lag 0 the newest.
+        # Index j in spikeDE multiplies y_j (l1, trap) or f_j (pred) in the step from 63 to 64: lag 64 - j of the
+        # voltages, of which y_0 is never stored, and lag 63 - j of the rates, with lag 0 the newest.
         expected |= {name: data[f"{name}_w_k63_a{alpha}"][:0:-1] for name in ("l1", "trap")}
         scaled = data[f"pred_w_k63_a{alpha}"][::-1]
         scales = dict(zip(("gl", "l1", "pred"), data[f"scale_a{alpha}"], strict=True))
@@ -81,8 +81,8 @@ def test_closed_forms() -> None:
 
 
 def test_sums_of_weights() -> None:
-    # Each follows from summing the weights by hand. With ever more lags the first two go to zero: the derivative of
-    # what has been constant for long is zero.
+    # Each follows from summing the weights by hand. With more and more lags the first two go to zero: the derivative
+    # of a value that has been constant for long is zero.
     n = 3000
     binomial = np.prod(1 - ALPHAS / np.arange(1, n + 1)[:, None], axis=0)  # (-1)^n binom(alpha - 1, n)
     np.testing.assert_allclose(1 + weights("gl", ALPHAS, n).sum(axis=0), binomial, rtol=0, atol=1e-12)
@@ -95,7 +95,7 @@ def test_sums_of_weights() -> None:
 def test_the_past_counts_with_one_sign_and_ever_less(method: str) -> None:
     found = weights(method, ALPHAS, 20_000) * (1 if method == "pred" else -1)
     assert np.all(found > 0)
-    # Neighbours far back differ by less than double precision tells.
+    # At large lags the difference of neighbours is below double precision.
     assert np.all(np.diff(found[::50], axis=0) < 0)
 
 
@@ -135,7 +135,7 @@ def test_order_one_remembers_one_value(method: str) -> None:
     else:
         np.testing.assert_allclose(found, -np.eye(50)[0], rtol=0, atol=1e-15)
     assert gain(method, 1.0, 0.3) == pytest.approx(0.3, rel=1e-12)
-    # And the orders just below come close to it.
+    # The orders just below come close to it.
     np.testing.assert_allclose(weights(method, 1 - 1e-9, 50), found, rtol=0, atol=1e-7)
 
 
@@ -147,7 +147,7 @@ def test_compatible_l1_forgets_everything_at_order_one() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", SCHEMES)
 def test_derivative_by_the_order(method: str) -> None:
-    # Against central differences, through order 1 as well: every weight and gain is smooth there.
+    # Compare with central differences, through order 1 as well: every weight and gain is smooth there.
     alphas, step = np.array([0.05, 0.5, 0.99, 1.0]), 1e-5
     scheme = METHODS[method]()
     with double_precision():
@@ -156,7 +156,7 @@ def test_derivative_by_the_order(method: str) -> None:
         def both(a: jax.Array) -> tuple[jax.Array, jax.Array]:
             return scheme.weights(a, 30), scheme.gain(a, h)
 
-        # Each column depends on its own order alone.
+        # Each column depends only on its own order.
         _, (of_weights, of_gain) = jax.jvp(both, (orders,), (jnp.ones_like(orders),))
         _, pullback = jax.vjp(both, orders)
         cotangent = (jnp.cos(jnp.arange(30.0))[:, None] * jnp.ones(4), 2 * jnp.ones(4))

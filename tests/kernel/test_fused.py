@@ -1,4 +1,4 @@
-"""The compiled loop of recurrent neurons gives what the loop of XLA gives, and leaves to it what it does not know."""
+"""The compiled loop of recurrent neurons equals the loop of XLA, and is not used for unsupported rules."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
 
 def by_steps_too(run: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return a function compiled with the loop, and another one compiled without it."""
+    """Return a function compiled with the loop, and one compiled without it."""
 
     def without(*given: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
@@ -152,7 +152,7 @@ def test_gradients_are_those_of_the_definition(family: str, calls: list[Any]) ->
 
     looped, stepped = by_steps_too(jax.grad(loss, (0, 1, 2)))
     found, wanted = looped(*net), stepped(*net)
-    # The gradients of the currents' own decays need what the loop does not keep: it is not used then.
+    # The gradients of current decays need values that the loop does not store, so it is not used.
     assert bool(calls) == (family == "leaky")
     assert_same(found, wanted)
     weights = [jax.grad(lambda w: loss(net[0]._replace(recurrent=w), *net[1:])) for _ in range(2)]
@@ -212,13 +212,13 @@ def test_a_net_that_fires_densely_and_weights_that_are_not_finite_take_the_defin
     spoilt = parameters._replace(recurrent=parameters.recurrent.at[2, 3].set(jnp.nan))
     assert np.isnan(looped(spoilt, state, drives)[1].V_pre).sum() >= T * B - B
     assert_same(looped(spoilt, state, drives), stepped(spoilt, state, drives))
-    # A drive that is not a number stays one, and stays with its neuron.
+    # A NaN drive stays NaN and affects only its own neuron.
     lost = drives.at[4, 0, 1].set(jnp.nan)
     assert_same(looped(parameters, state, lost), stepped(parameters, state, lost))
 
 
 class Softer(bh.surrogate.FastSigmoid):
-    """Fires from half the threshold on."""
+    """Fires from half of the threshold on."""
 
     def __call__(self, x: Any) -> jax.Array:
         return super().__call__(x + 0.5)

@@ -1,4 +1,4 @@
-"""The grid of stored weights: what rounding keeps, what it may change, and the gradient that passes it."""
+"""Grid of stored weights: what rounding keeps and changes, and its gradient."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ EPS = float(np.finfo(np.float32).eps)
 examples = settings(derandomize=True, deadline=None, max_examples=40)
 
 grids = st.builds(WeightGrid, st.floats(1e-3, 1e3), st.integers(2, 16))
-# Relative to the limit, and as often beyond it as inside.
+# Relative to the limit; half of the weights are beyond it.
 shares = arrays(np.float32, N, elements=st.floats(-2, 2, width=32, allow_subnormal=False))
-# One array that holds every code of every number of bits, so that nothing is compiled for each.
+# One array that holds every code for every number of bits, so that only one shape is compiled.
 EVERY_CODE = np.arange(-(2**15), 2**15)
 
 
@@ -48,7 +48,7 @@ def test_every_code_comes_back_from_its_value_eager_and_compiled(limit: float, b
 @given(grids)
 @examples
 def test_no_value_of_a_grid_lies_beyond_its_limit(grid: WeightGrid) -> None:
-    """Not by one unit in the last place: applied weights must be in the chip's range, and the gradient must pass."""
+    """Not even by one unit in the last place: applied weights must be in range, and the gradient must pass."""
     largest = np.asarray(grid.values(jnp.asarray([-grid.largest_code, grid.largest_code])))
     assert np.all(np.abs(largest) <= np.float32(grid.limit))
     np.testing.assert_allclose(largest, [-grid.limit, grid.limit], rtol=2 * EPS)
@@ -120,7 +120,7 @@ def test_the_gradient_is_one_up_to_the_limit_itself_and_zero_beyond(limit: float
 
 @pytest.mark.parametrize(("limit", "bits"), [(0.9, 5), (1.66, 5), (1.66, 2)])
 def test_a_rounded_weight_still_has_a_gradient(limit: float, bits: int) -> None:
-    """Whoever writes applied weights back into the master weights must be able to go on training."""
+    """After writing applied weights back into the master weights, training must continue."""
     grid = WeightGrid(limit, bits)
     values = grid.quantize(jnp.asarray([-3.0, -limit, 0.1, limit, 3.0]))
     np.testing.assert_array_equal(jax.grad(lambda w: jnp.sum(grid.quantize(w)))(values), np.ones(5))
@@ -129,7 +129,7 @@ def test_a_rounded_weight_still_has_a_gradient(limit: float, bits: int) -> None:
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 @pytest.mark.parametrize("bits", [2, 5, 8, 12, 16])
 def test_half_precision_stays_so_and_on_the_grid(dtype: Any, bits: int) -> None:
-    """The codes are within the grid and rounding twice changes nothing, also where a step is below the precision."""
+    """Codes are on the grid and rounding twice changes nothing, even if a step is below the precision."""
     grid = WeightGrid(0.9, bits)
     weights = jnp.linspace(-1.2, 1.2, N).astype(dtype)
     once = grid.quantize(weights)

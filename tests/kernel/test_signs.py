@@ -1,4 +1,4 @@
-"""Blocks of one sign: how weights are cut into them, and that what yields is the least that can."""
+"""Blocks of one sign: cutting weights into blocks, and the smallest change that gives one sign."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK = 3
 ALPHAS = (0.0, 0.1, 0.7, 3.0, 40.0, 1e6, np.inf)
 examples = settings(derandomize=True, deadline=None, max_examples=40)
 
-# Seven rows in blocks of three: two whole ones and a tail. Sixteenths are exact, so that sums and ties are too.
+# Seven rows in blocks of three: two whole blocks and a tail. Sixteenths are exact, so sums and ties are exact too.
 matrices = arrays(np.float32, (7, 2), elements=st.integers(-20, 20).map(lambda n: n / 16))
 
 
@@ -106,7 +106,7 @@ def test_blocks_of_zeros_stay_zero_and_are_no_nan(alpha: float) -> None:
 
 @pytest.mark.parametrize("size", [1e-12, 1e-22, 1e-30])
 def test_tiny_weights_that_agree_are_left_alone(size: float) -> None:
-    """Their squares are zero in float32, but the weights are not."""
+    """The squares of these weights are zero in float32, but the weights are not."""
     weights = jnp.asarray([[-1.0, 3.0], [-2.0, 0.0], [0.0, 1.0]]) * size
     np.testing.assert_array_equal(nearest(weights, block=BLOCK, axis="pre"), weights)
 
@@ -125,7 +125,7 @@ def test_the_gradient_of_folding_is_that_of_its_weights(alpha: float, axis: str)
     folded = jax.jit(lambda w, a: fold(w, a, block=BLOCK, axis=axis))
     value, tangent = jax.jvp(lambda w: folded(w, alpha), (weights,), (sensitivity,))
     np.testing.assert_allclose(value, fold(weights, alpha, block=BLOCK, axis=axis), rtol=1e-6)
-    # Each weight is multiplied by a factor, which the gradient takes as given.
+    # Each weight is multiplied by a factor that the gradient treats as a constant.
     np.testing.assert_allclose(tangent, sensitivity * value / weights, rtol=1e-5)
     reverse = jax.grad(lambda w: jnp.sum(sensitivity * folded(w, alpha)))(weights)
     np.testing.assert_allclose(reverse, tangent, rtol=1e-6)

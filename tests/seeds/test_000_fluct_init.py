@@ -541,7 +541,7 @@ def test_explicit_pairs_decide_over_the_order_of_registration() -> None:
     # Without them the second synapse is left alone, which is said.
     alone = initialise(Crossed(named=False), [spikes_of(200, 32)], xi_target=1.0)
     assert [layer.name for layer in alone.report.layers] == ["lyr1"]
-    assert any("1 synapse(s) stand in no pair" in m for m in alone.warned)
+    assert any("1 synapse(s) belong to no pair" in m for m in alone.warned)
 
 
 def test_pairs_are_found_in_the_order_of_registration(stacked: Run) -> None:

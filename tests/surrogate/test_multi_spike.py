@@ -1,4 +1,4 @@
-"""Multi-spike functions: tables of Rockpool, the written derivatives, limits that are not there, wrong use."""
+"""Multi-spike functions: tables of Rockpool, the written derivatives, no limit on the spikes, wrong use."""
 
 from __future__ import annotations
 
@@ -136,5 +136,5 @@ def test_wrong_use(kind: type, wrong: Any, error: type[Exception], match: str) -
 
 def test_a_layer_for_single_spikes_says_what_it_wants() -> None:
     layer = bh.nn.LIFLayer(2, tau=10 * u.ms, spk_fun=StepPWL())
-    with pytest.raises(TypeError, match="belongs into ALIFLayer or CubaLIFLayer"):
+    with pytest.raises(TypeError, match="Use it with ALIFLayer or CubaLIFLayer"):
         layer(jnp.ones(2) * u.mV)

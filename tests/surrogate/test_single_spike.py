@@ -1,4 +1,4 @@
-"""Spike functions: threshold, derivative, smooth step, extremes, and the transforms they have to live in."""
+"""Spike functions: threshold, derivative, smooth step, extremes, and JAX transforms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ steepness = st.floats(0.1, 200.0)
 reach = st.floats(-1e4, 1e4, width=32)
 
 
-# The three derivatives as the documentation of NWAVE writes them, and their integrals, in double precision.
+# The three derivatives as in the documentation of NWAVE, and their integrals, in double precision.
 DERIVATIVE: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "atan": lambda x, a: (a / 2) / (1 + (np.pi / 2 * a * x) ** 2),
     "fast_sigmoid": lambda x, k: 1 / (k * np.abs(x) + 1) ** 2,
@@ -59,8 +59,8 @@ def wide(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def slopes(spike: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """The gradient of each spike with respect to its own argument."""
-    return jax.jit(jax.grad(lambda v: jnp.sum(spike(v))))(x)  # one compilation, not one for each operation
+    """Gradient of each spike with respect to its own argument."""
+    return jax.jit(jax.grad(lambda v: jnp.sum(spike(v))))(x)  # one compilation instead of one per operation
 
 
 def double(x: jax.Array) -> np.ndarray:
@@ -113,7 +113,7 @@ def test_python_and_numpy_numbers_are_taken(name: str) -> None:
 @pytest.mark.usefixtures("wide")
 def test_gradient_of_the_spike_is_the_written_formula(name: str, dtype: str) -> None:
     x = jnp.linspace(-3, 3, 601).astype(dtype)
-    # The exponent k x is as large as 75, and its rounding is magnified that much.
+    # The exponent k x reaches 75, which amplifies its rounding error by that factor.
     ulps = 100 if name == "sigmoid" and dtype not in HALF else 6
     for value in (DEFAULT[name], 5.0):
         spike = FACTORIES[name](value)
@@ -140,7 +140,7 @@ def test_smooth_step_is_the_integral_of_the_formula(name: str, dtype: str) -> No
 @pytest.mark.parametrize("dtype", ["float64"])
 @pytest.mark.usefixtures("wide")
 def test_derivative_is_the_autodiff_of_the_smooth_step(name: str, dtype: str) -> None:
-    x = jnp.linspace(-3, 3, 602, dtype=dtype)  # an even number of points: none at the kink
+    x = jnp.linspace(-3, 3, 602, dtype=dtype)  # an even number of points, so that none lies at the kink
     spike = FACTORIES[name]()
     np.testing.assert_allclose(slopes(spike.surrogate_fun, x), spike.surrogate_grad(x), rtol=1e-11, atol=1e-14)
     assert jax.grad(spike.surrogate_fun)(0.0) == spike.surrogate_grad(0.0)
@@ -188,7 +188,7 @@ def test_equals_the_class_of_braintools(ours: surrogate.ATan, theirs: braintools
     x = jnp.linspace(-1, 1, 401)
     assert isinstance(ours, type(theirs))
     np.testing.assert_array_equal(ours(x), theirs(x))
-    # braintools takes 1 - sigma(k x), which loses an absolute 6e-8 times k.
+    # braintools computes 1 - sigma(k x), which loses an absolute 6e-8 times k.
     atol = 25 * 1.2e-7 if isinstance(ours, surrogate.Sigmoid) else 0.0
     np.testing.assert_allclose(slopes(ours, x), slopes(theirs, x), rtol=4 * ULPS["float32"], atol=atol)
     if not isinstance(ours, surrogate.FastSigmoid):
@@ -233,7 +233,7 @@ def test_second_derivative_is_finite_and_is_that_of_the_formula(name: str, dtype
 
 @every
 def test_half_precision_keeps_what_it_can_hold(name: str) -> None:
-    # (pi x)^2 and (25 x + 1)^2 pass 65504 long before the derivative falls under the smallest float16.
+    # (pi x)^2 and (25 x + 1)^2 exceed 65504 long before the derivative falls below the smallest float16.
     x = jnp.asarray([12.0, -12.0, 100.0], jnp.float16)
     got = FACTORIES[name]().surrogate_grad(x)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -308,7 +308,7 @@ def test_no_accepted_steepness_gives_nan(name: str, value: float, x: float, dtyp
         (lambda: 25.0, TypeError),
         ([25.0, 10.0], ValueError),
     ],
-    # The address of a function would make names differ between the processes that share the tests.
+    # The address of a function would give different names in the processes that share the tests.
     ids=lambda given: "a function" if inspect.isfunction(given) else str(given),
 )
 def test_refuses_a_bad_steepness(name: str, value: Any, error: type[Exception]) -> None:

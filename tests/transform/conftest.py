@@ -1,4 +1,4 @@
-"""Small networks that the tests of whole nets share."""
+"""Small networks shared by tests of whole nets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TwoLayers(brainstate.nn.Module):
 
 
 class OneLayer(brainstate.nn.Module):
-    """Synapse and recurrent layer: what a test takes that compiles often."""
+    """Synapse and recurrent layer: a small net for tests that compile often."""
 
     def __init__(self, syn: object, hidden: object) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def _chip(synapse: type, layer: type) -> TwoLayers:
 
 @pytest.fixture(scope="session")
 def make_net() -> Callable[[str], brainstate.nn.Module]:
-    """Build a net of the kind named, the same one every time."""
+    """Build a net of the given kind, the same one every time."""
 
     def make(kind: str) -> brainstate.nn.Module:
         brainstate.random.seed(4)

@@ -1,4 +1,4 @@
-"""Max pooling and convolutions between layers: values and gradients are those of JAX."""
+"""Max pooling and convolutions between layers: values and gradients equal those of JAX."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reduced(x: Any, window: tuple[int, ...]) -> Any:
 def test_values_and_gradients_are_those_of_reduce_window_ties_included(
     shape: tuple[int, ...], window: tuple[int, ...]
 ) -> None:
-    # Three values on so many places: nearly every window has a tie.
+    # Only three distinct values in so many places: nearly every window has a tie.
     x = jnp.asarray(np.random.default_rng(0).integers(0, 3, shape), jnp.float32)
     weights = jnp.arange(1.0, reduced(x, window).size + 1).reshape(reduced(x, window).shape)
     np.testing.assert_array_equal(max_pool(x, window), reduced(x, window))

@@ -1,4 +1,4 @@
-"""check_finite: names the state and the step, compiled or not, also where the loss stays finite; no false alarm."""
+"""check_finite: names state and step, compiled or not, even if the loss stays finite; no false alarm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ compiled_or_not = pytest.mark.parametrize("compiled", [False, True], ids=["eager
 
 
 class SpoiltInput(brainstate.nn.Module):
-    """Runs a net, and from step ``at`` on adds ``bad`` to one number of its input: no check of xs can see it."""
+    """Runs a net and adds ``bad`` to one input value from step ``at`` on, so that no check of xs can see it."""
 
     def __init__(self, net: brainstate.nn.Module, at: int, bad: float = np.nan) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class SpoiltInput(brainstate.nn.Module):
 
 
 class BadSlope:
-    """A spike function whose derivative is ``slope`` within half a threshold of it, and 0 elsewhere."""
+    """A spike function with derivative ``slope`` within half a threshold of the threshold, and 0 elsewhere."""
 
     def __init__(self, slope: float) -> None:
         self.slope = slope
@@ -62,7 +62,7 @@ def execute(function: Callable, compiled: bool) -> object:
 @pytest.mark.parametrize(("kind", "bad"), [("lif", np.nan), ("one layer", np.inf)])
 def test_the_first_state_and_step_are_named(make_net, make_input, kind: str, bad: float, compiled: bool) -> None:
     net, xs = SpoiltInput(make_net(kind), at=7, bad=bad), make_input(15)
-    with pytest.raises(ERRORS, match=r"rollout: net.hidden.V is not finite from step 7 on; look at the input"):
+    with pytest.raises(ERRORS, match=r"rollout: net.hidden.V is not finite from step 7 on. Check the input"):
         execute(lambda: bh.rollout(net, xs, check_finite=True)[0], compiled)
 
 
@@ -100,7 +100,7 @@ def test_a_gradient_that_stops_being_finite_is_named(make_input, slope: float, c
     unnoticed = execute(lambda: train(False), compiled)
     assert not np.isfinite(u.get_mantissa(unnoticed["layers", 0, "weight"])).all()
     with pytest.raises(
-        ERRORS, match=r"the gradient flowing back into layers.1.V at step \d+ is not finite; see .* lower"
+        ERRORS, match=r"the gradient flowing back into layers.1.V at step \d+ is not finite\. Check .* lower"
     ):
         execute(lambda: train(True), compiled)
 
@@ -146,6 +146,6 @@ def test_mapping_over_inputs_raises_no_alarm_and_still_finds_the_bad_one(make_in
     run = brainstate.transform.jit(brainstate.transform.vmap(gradient, out_states=states))
     grads = run(jnp.array([1.0, 0.5]))
     assert all(np.isfinite(u.get_mantissa(grad)).all() for grad in grads.values())
-    # Which of the two is heard first, the forward or the backward pass, is up to XLA.
+    # XLA decides whether the error of the forward or of the backward pass is reported first.
     with pytest.raises(ERRORS, match=r"layers.1.V (is not finite from step 0 on|at step \d+ is not finite)"):
         jax.block_until_ready(run(jnp.array([1.0, np.inf])))

@@ -1,4 +1,4 @@
-"""Fractional orders of whole nets: every way of writing them, what is warned of and refused, what reaches a layer."""
+"""Fractional orders of whole nets: every notation, warnings, invalid arguments, and the resulting layers."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_coefficients_follow_the_lists_of_terms(given: Any, expected: list) -> N
     assert coefficients(net) == expected
 
 
-# --- orders per neuron, which spikeDE has not -------------------------------------------------------------------------
+# --- orders per neuron, which spikeDE does not have -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["auto", "per_layer"])

@@ -1,4 +1,4 @@
-"""What the page for users of spikeDE shows is code that runs, without a warning."""
+"""The code on the page for users of spikeDE runs without a warning."""
 
 from __future__ import annotations
 

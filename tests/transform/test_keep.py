@@ -1,4 +1,4 @@
-"""Switches of the process: memory that is kept is not fetched again, compiled programs outlive their process."""
+"""Process-wide switches: kept memory is not allocated again, compiled programs outlive their process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import brainhw as bh
 
-# A step whose working memory is some 100 MiB, and the fewest pages that a call of it fetches.
+# A step with about 100 MiB of working memory, and the smallest number of pages that a call of it fetches.
 PAGES = """
 import sys, resource
 import brainhw as bh
@@ -64,7 +64,7 @@ def run(code: str, *words: str, **environment: str) -> str:
 def test_kept_memory_is_not_fetched_again() -> None:
     _, late, without = run(PAGES).split()
     kept, _, pages = run(PAGES, "keep").split()
-    assert late == "False"  # JAX has computed already
+    assert late == "False"  # JAX has already computed
     if kept == "False":
         pytest.skip("this C library cannot keep memory")
     assert int(without) > 10_000
@@ -77,7 +77,7 @@ def test_compiled_programs_stand_in_the_folder_and_are_used_again(tmp_path: Path
     assert list(folder.iterdir())
     again, hits = run(COMPILED, str(folder)).split()
     assert (again, int(hits) > 0) == (str(folder), True)
-    # A second folder takes over, also in a process that has begun with another.
+    # A second folder takes over, even in a process that has already used another.
     other = tmp_path / "other"
     assert run(COMPILED, str(folder), str(other)).split()[0] == str(other)
     assert list(other.iterdir())
@@ -88,7 +88,7 @@ def test_the_default_is_the_cache_of_the_user_and_what_was_set_stays(tmp_path: P
     mine = tmp_path / "mine"
     assert run(COMPILED, XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=str(mine)).split()[0] == str(mine)
     assert list(mine.iterdir())
-    # A home that cannot be written to is no reason to fail.
+    # An unwritable home folder is not an error.
     (tmp_path / "file").write_text("")
     assert run(COMPILED, XDG_CACHE_HOME=str(tmp_path / "file")).split()[0] == "None"
 

@@ -1,4 +1,4 @@
-"""prepare_net: where it may stand, what it resets, which chip it samples, what it refuses."""
+"""prepare_net: allowed places of the call, reset states, sampled chips, invalid arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sampled chip that is put in place: it stays until another is put, and each of its variations can be left out."""
+"""A sampled chip stays until another one is sampled, and each kind of variation can be left out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def prepared(net: brainstate.nn.Module, *args: Any, **options: Any) -> dict[str,
 
 
 def sampled(net: brainstate.nn.Module, key: int = 7, **options: Any) -> dict[str, np.ndarray]:
-    bh.nominal_chip(net)  # a kind that is switched off leaves what is in place
+    bh.nominal_chip(net)  # a kind that is switched off keeps its current values
     bh.sample_chip(net, key, **options)
     return prepared(net)
 
@@ -57,7 +57,7 @@ def differing(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> set[s
     return {name for name, values in one.items() if not np.array_equal(values, other[name])}
 
 
-# ---------------------------------------------------------------- how long a chip lasts
+# ---------------------------------------------------------------- lifetime of a chip
 
 
 @both
@@ -69,10 +69,10 @@ def test_a_chip_in_place_is_that_of_its_key_and_outlasts_batches_keys_and_traini
     bh.sample_chip(net, jax.random.key(7))
     for batch_size in (None, 1, 5):
         check_same(prepared(net, batch_size), wanted)
-    # A key given while preparing is for that once.
+    # A key passed to a preparation holds only for that preparation.
     assert differing(prepared(net, 2, key=8), wanted)
     check_same(prepared(net, 2), wanted)
-    # Training changes the weights and not what the chip adds to them.
+    # Training changes the weights, but not the mismatch that the chip adds to them.
     added = net.syn1.effective.mismatch.value.mantissa
     net.syn1.weight.value = -0.5 * net.syn1.weight.value
     after = prepared(net)
@@ -98,7 +98,7 @@ def test_rollout_runs_the_chip_in_place_and_one_with_a_key_for_that_call_alone(
     ours = np.asarray(run())
     bh.rollout(net, xs, key=4)
     check_same(in_use(net), prepared(net, key=4))
-    # The compiled function asks anew which chip is in place.
+    # The compiled function reads the current chip at every call.
     np.testing.assert_array_equal(run(), ours)
     check_same(prepared(net), prepared(net, key=3))
     assert not np.array_equal(ours, nominal)
@@ -121,7 +121,7 @@ def test_the_net_counts_as_unprepared_until_it_is_prepared_on_its_new_chip(
 
 
 def test_a_layer_alone_does_not_go_on_with_the_chip_before() -> None:
-    """Without weights of its own there is nothing to prepare: the chip is in force at once."""
+    """A module without weights needs no preparation: the chip takes effect at once."""
     layer = bh.nn.H1v2Layer(3, tau=10 * u.ms)
     bh.prepare_net(layer)
     bh.sample_chip(layer, 7)
@@ -133,7 +133,7 @@ def test_a_layer_alone_does_not_go_on_with_the_chip_before() -> None:
 
 
 def test_a_compiled_choice_of_chip_makes_the_net_stale_each_time(make_net: Callable, make_input: Callable) -> None:
-    """The second call runs no Python, so only what the call wrote can tell."""
+    """The second call runs no Python, so only the values written by the call can show the chip."""
     net, x = make_net("one layer"), make_input(1, None)[0]
     put = brainstate.transform.jit(lambda key: bh.sample_chip(net, key))
     for seed in (1, 2):
@@ -156,7 +156,7 @@ def test_a_traced_key_is_the_same_chip_inside_jit(make_net: Callable, kind: str)
     for seed in (7, 8):
         put(jax.random.key(seed))
         inside = in_use(net)
-        # XLA may round the curve and the exponential in its own way inside a compiled function.
+        # XLA may round the curve and the exponential differently inside a compiled function.
         for name, values in sampled(net, seed).items():
             np.testing.assert_allclose(inside[name], values, rtol=2e-6, atol=1e-7, err_msg=name)
 
@@ -172,7 +172,7 @@ def test_a_copy_keeps_its_chip_and_gets_others_on_its_own(make_net: Callable) ->
     check_same(prepared(twin), theirs)
 
 
-# ---------------------------------------------------------------- what varies, and how much
+# ---------------------------------------------------------------- kinds and sizes of variation
 
 SWITCHES = {"synapse": "charge", "leak": "tau", "threshold": "V_th"}
 OF_SPEC = {"H1v1": {"synapse", "leak"}, "H1v2": {"leak", "threshold"}}
@@ -207,10 +207,10 @@ def test_a_given_size_scales_the_same_draw_also_where_the_spec_has_none(make_net
         one, four = (change(other[name]) - change(values) for other in (small, large))
         assert np.all(one != 0)
         np.testing.assert_allclose(four, 4 * one, atol=2e-6 * np.abs(change(values)).max(), err_msg=name)
-        # Standard normal numbers, were the sizes one.
+        # With sizes of one these are standard normal numbers.
         size = {"charge": 0.01 * net.syn1.chip.charge.slope_at_zero.mantissa, "tau": 0.02, "V_th": 0.03 * 100}
         assert np.abs(one).max() / size[name.rpartition(".")[2]] < 4.5
-    # The size that the spec has is the one that True means.
+    # True means the size in the spec.
     spec: dict[str, Any] = {"synapse": 0.02, "leak": 0.1} if kind == "H1v1" else {"leak": 0.1, "threshold": 0.02}
     check_same(sampled(net, **spec), sampled(net))
     check_same(sampled(net, synapse=0, leak=0.0, threshold=0), nominal)

@@ -1,4 +1,4 @@
-"""Chip instances drawn by prepare_net: which key is which chip, what varies, by how much, and for how long."""
+"""Chips sampled by prepare_net: keys, kinds of variation, their sizes, and their lifetime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ both = pytest.mark.parametrize("kind", ["H1v1", "H1v2"])
 
 
 def chip_of(net: brainstate.nn.Module) -> dict[str, np.ndarray]:
-    """All that belongs to a prepared chip: charges, time constants, thresholds."""
+    """Everything that belongs to a prepared chip: charges, time constants, thresholds."""
     return {
         ".".join(map(str, path)): np.array(u.get_mantissa(state.value))
         for path, state in net.states(brainstate.ShortTermState).items()
@@ -90,7 +90,7 @@ def test_a_spec_without_mismatch_makes_every_key_the_nominal_chip(kind: str) -> 
 
 
 def normal_sample(values: np.ndarray, mean: float, std: float) -> None:
-    """Mean and standard deviation within four standard errors of what was asked for, and about normal tails."""
+    """Mean and standard deviation are within four standard errors of the target, and the tails are about normal."""
     n = values.size
     assert abs(values.mean() - mean) < 4 * std / np.sqrt(n)
     assert abs(values.std() / std - 1) < 4 / np.sqrt(2 * n)
@@ -110,13 +110,13 @@ def test_the_spread_of_a_sampled_h1v1_is_that_of_its_spec(key: int) -> None:
     nominal = 1.034 * 1.8 * np.tanh(w / 1.8)
     noise = (np.asarray(synapse.effective.charge.value.mantissa) - nominal) / 1.034
     normal_sample(noise, 0.0, 0.02)
-    # In weight units, the same for small and for large weights.
+    # The mismatch is in weight units, equal for small and large weights.
     small = np.abs(w) < 0.45
     assert abs(noise[small].std() / noise[~small].std() - 1) < 0.15
     recurrent = layer.effective.charge.value.mantissa - H1V1.charge(layer.recurrent_weight.value).mantissa
     normal_sample(np.asarray(recurrent) / 1.034, 0.0, 0.02)
     assert abs(np.corrcoef(np.ravel(recurrent[:60]), np.ravel(noise))[0, 1]) < 4 / np.sqrt(noise.size)
-    # The leak current is log-normal, and tau goes inversely with it.
+    # The leak current is log-normal, and tau is inversely proportional to it.
     normal_sample(np.log(50.0 / np.asarray(long.chip_tau.value.mantissa)), 0.0, 0.10)
     assert np.unique(long.chip_V_th.value.mantissa).size == 1
 
@@ -134,7 +134,7 @@ def test_the_spread_of_a_sampled_h1v2_is_that_of_its_spec(key: int) -> None:
     normal_sample(leak, 0.0, 0.10)
     normal_sample(threshold, 100.0, 2.0)
     assert np.unique(synapse.effective.charge.value.mantissa).size == 1
-    # Leak and threshold of a neuron, and two layers of one chip, are drawn independently.
+    # Leak and threshold of a neuron are drawn independently, and so are two layers of one chip.
     assert abs(np.corrcoef(leak, threshold)[0, 1]) < 4 / np.sqrt(2000)
     assert abs(np.corrcoef(threshold, np.asarray(twin.chip_V_th.value.mantissa))[0, 1]) < 4 / np.sqrt(2000)
 

@@ -1,4 +1,4 @@
-"""Weights saved with braintools and read into a fresh net give the same spikes."""
+"""Weights saved with braintools and loaded into a new net give the same spikes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_fresh_net_with_loaded_weights_gives_the_same_spikes(make_net, make_in
     assert not np.array_equal(bh.rollout(fresh, xs, key=4)[0], spikes)
     braintools.file.msgpack_load(file, fresh.states(brainstate.ParamState), verbose=False)
     np.testing.assert_array_equal(bh.rollout(fresh, xs, key=4)[0], spikes)
-    # Loaded weights are numpy arrays; nothing may depend on that, compiled or not.
+    # Loaded weights are numpy arrays; this must make no difference, compiled or not.
     run = brainstate.transform.jit(lambda xs: bh.rollout(fresh, xs, key=4)[0])
     np.testing.assert_array_equal(run(xs), spikes)
     bh.prepare_net(fresh, 2, key=4)

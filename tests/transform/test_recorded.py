@@ -1,4 +1,4 @@
-"""Recorded spikes and membranes in place of the model's: values of the chip, gradients of the model."""
+"""Recorded spikes and membranes replace those of the model: values of the chip, gradients of the model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import brainhw as bh
 
 N_IN, N, N_OUT, T, B = 6, 12, 4, 23, 3
-# A low threshold, so that small nets fire much.
+# A low threshold, so that small nets fire often.
 CHIPS = {
     "H1v1": (bh.nn.H1v1Synapse, bh.nn.H1v1Layer, bh.chip.H1V1.replace(V_th=15.0 * u.mV), 0.6),
     "H1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer, bh.chip.H1V2.replace(V_th=15.0 * u.mV), 0.9),
@@ -29,7 +29,7 @@ def _dt():
 
 
 class ChipNet(brainstate.nn.Module):
-    """Two layers on a chip, the first recurrent on request."""
+    """Two layers on a chip, the first optionally recurrent."""
 
     def __init__(self, family: str, topology: str = "FF", **options: object) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def spikes(seed: int, shape: tuple[int, ...], rate: float = 0.4) -> jax.Array:
 
 
 def recording(*names: str, seed: int = 5) -> dict[str, object]:
-    """Return what a chip with other neurons could have done."""
+    """Return plausible recordings of a chip with other neurons."""
     found: dict[str, object] = {}
     for i, name in enumerate(names):
         path, _, kind = name.rpartition(".")
@@ -99,7 +99,7 @@ def assert_close(found: dict, wanted: dict, rtol: float = 2e-5) -> None:
 
 
 def reference(net: ChipNet, xs: jax.Array, recorded: dict[str, object], masters: list[jax.Array]) -> jax.Array:
-    """The equations of the chip in a plain scan: the loss of the outputs, from master weights."""
+    """The equations of the chip in a plain scan: the loss of the outputs as a function of the master weights."""
     chip = net.hidden.chip
     C, V_th = chip.C.to(u.ffarad).mantissa, chip.V_th.to(u.mV).mantissa
     charges = [chip.charge(w).to(u.fcoulomb).mantissa for w in masters]
@@ -202,7 +202,7 @@ def test_own_spikes_give_the_plain_run_to_the_bit(
     plain_values, plain_gradients = values_and_gradients(ChipNet(family, topology), None, **options)
     assert float(own["hidden.spk"].sum()) > 10
     if kind == "all" and not options:
-        # With membranes all steps are computed at once, and XLA rounds otherwise than in a loop.
+        # With recorded membranes all steps are computed at once, and XLA rounds differently than in a loop.
         np.testing.assert_array_equal(values["out"], plain_values["out"])
         assert_close(values, plain_values, 1e-6)
         assert_close(gradients, plain_gradients)
@@ -265,7 +265,7 @@ OTHERS = {
 def test_other_layers_take_recordings(name: str) -> None:
     brainstate.random.seed(3)
     weights = jnp.asarray(np.random.default_rng(2).normal(0.2, 1, (N_IN, N)), jnp.float32) * u.mV
-    # Spikes 0 or 1 of the layer itself: a layer that fires several times a step cannot be given as such.
+    # Recorded spikes must be 0 or 1, so a layer that fires several times per step cannot take them.
     spk_fun = bh.surrogate.fast_sigmoid()
     net = brainstate.nn.Sequential(bh.nn.LIFSynapse(N_IN, N, weight_init=weights), OTHERS[name]())
     net.layers[1].spk_fun = spk_fun

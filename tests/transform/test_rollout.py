@@ -1,4 +1,4 @@
-"""rollout: what it returns, what it records, and that streams, batches and compiled code give the same."""
+"""rollout: outputs, records, and equal results for streams, batches and compiled code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plain(values: object) -> list[np.ndarray]:
 
 
 def assert_same(one: object, other: object, *, but_for_rounding: bool) -> None:
-    """The steps are the same bits; layer by layer XLA may fuse, and so round, a membrane otherwise, but no spike."""
+    """Step by step the bits are equal. Layer by layer XLA may fuse operations, which rounds membranes differently."""
     if not but_for_rounding:
         assert_same_bits(one, other)
         return

@@ -40,8 +40,8 @@ def test_segments_change_no_bit_of_outputs_records_and_states(n_steps: int, chec
     states = [np.asarray(u.get_mantissa(layer.V.value)), np.asarray(layer.spk.value)]
     assert_same_bits(bh.rollout(layer, xs, record=record, checkpoint=checkpoint, layerwise=False), plain)
     assert_same_bits([u.get_mantissa(layer.V.value), layer.spk.value], states)
-    # Layer by layer the spikes are the same, and a membrane may be rounded otherwise: XLA fuses a multiplication and an
-    # addition into one operation in loops of some lengths and not in others.
+    # Layer by layer the spikes are the same, but a membrane may be rounded differently: in loops of some lengths XLA
+    # fuses a multiplication and an addition into one operation.
     fast, seen = bh.rollout(layer, xs, record=record, checkpoint=checkpoint)
     assert_same_bits([fast, seen["spk"], layer.spk.value], [plain[0], plain[1]["spk"], states[1]])
     for name in ("V", "V_pre"):
@@ -93,7 +93,7 @@ def test_automatic_checkpoints_need_a_fraction_of_the_memory() -> None:
 
 
 def test_automatic_segments_leave_no_remainder_where_some_do_not(make_net, make_input) -> None:
-    # 22 = 2 * 11 has no divisor near its root, 24 = 4 * 6 has: both must run, whatever the length chosen.
+    # 22 = 2 * 11 has no divisor near its root, 24 = 4 * 6 has one: both must run, for any chosen length.
     for n_steps in (22, 24):
         xs = make_input(n_steps)
         plain = bh.rollout(make_net("H1v2"), xs)[0]

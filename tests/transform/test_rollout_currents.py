@@ -1,4 +1,4 @@
-"""Current-based and adaptive neurons over many steps at once: spikes, states and gradients are those of the steps."""
+"""Current-based and adaptive neurons, many steps at once: spikes, states and gradients equal those of single steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import brainhw as bh
 
-# The file; `brainhw.transform.rollout` is the function.
+# Import the module here; `brainhw.transform.rollout` is the function.
 layerwise = importlib.import_module("brainhw.transform.rollout")
 
 N_IN, N = 5, 7
@@ -53,7 +53,7 @@ def net(
             else {}
         )
     layer = {"Cuba": bh.nn.CubaLIFLayer, "ALIF": bh.nn.ALIFLayer}[kind]
-    # Weak and of both signs: counts without a limit would grow without end.
+    # Weak weights of both signs: otherwise counts without a limit would grow without bound.
     w_rec = jnp.asarray(rng.normal(-0.02, 0.1, (N, N * n_synapses)), jnp.float32) * u.mV if recurrent else None
     return brainstate.nn.Sequential(
         bh.nn.LIFSynapse(N_IN, N * n_synapses, weight_init=weights(N_IN, N * n_synapses)),

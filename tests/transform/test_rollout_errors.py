@@ -1,4 +1,4 @@
-"""Wrong use of rollout: one clear error each, and the net as it was before."""
+"""Wrong use of rollout: one clear error each, and an unchanged net."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BAD = [
     ((np.ones(4),), {}, ValueError, r"xs must have shape .*; got shape \(4,\)"),
     ((None,), {}, ValueError, r"xs must have shape .*; got nothing"),
     (([[1.0, 0.0], [1.0]],), {}, TypeError, r"xs must be an array .* got a list that holds 1.0"),
-    (([[1.0, 0.0, 1.0, 0.0]] * 3,), {}, TypeError, r"xs must be an array .* Make arrays of lists first"),
+    (([[1.0, 0.0, 1.0, 0.0]] * 3,), {}, TypeError, r"xs must be an array .* Convert lists to arrays first"),
     (("spikes",), {}, TypeError, r"xs must be an array .* got a str that holds 'spikes'"),
     (
         ([np.ones((3, 4)), np.ones((2, 4))],),
@@ -77,7 +77,7 @@ BAD = [
 
 @pytest.fixture(scope="module")
 def used_net(make_net, make_input) -> brainstate.nn.Module:
-    """A net that has run; no test here may change it."""
+    """A net that has run; tests must not change it."""
     net = make_net("H1v1")
     with brainstate.environ.context(dt=1.0 * u.ms):
         bh.rollout(net, make_input(6, 2), key=1)
@@ -130,7 +130,7 @@ def test_an_input_that_fits_no_module_is_reported_by_the_module(
     container = brainstate.nn.Sequential(net.syn1, net.hidden) if prepare else net
     with pytest.raises(error, match=f"^{message}"):
         bh.rollout(container, xs, prepare=prepare)
-    # With prepare=True the net is left prepared, at rest; otherwise as it was. In both cases it can go on.
+    # With prepare=True the net ends prepared and at rest; otherwise unchanged. In both cases it can run again.
     np.testing.assert_array_equal(net.hidden.V.value.mantissa, 0 * before if prepare else before)
     bh.rollout(net, make_input(3, 2), prepare=False)
 

@@ -1,4 +1,4 @@
-"""A chain of known modules runs layer by layer; it must be the same net."""
+"""A chain of known modules runs layer by layer, with the same results as step by step."""
 
 import functools
 import importlib
@@ -12,7 +12,7 @@ import pytest
 
 import brainhw as bh
 
-# The file; `brainhw.transform.rollout` is the function.
+# Import the module here; `brainhw.transform.rollout` is the function.
 layerwise = importlib.import_module("brainhw.transform.rollout")
 
 T, B = 30, 3
@@ -36,7 +36,7 @@ def chain(**options):
 
 
 class Wrapped(brainstate.nn.Module):
-    """The same parts in a module that does something of its own beside them: it runs step by step."""
+    """The same parts in a module with other computations beside them: it runs step by step."""
 
     def __init__(self, net):
         super().__init__()
@@ -78,7 +78,7 @@ def test_is_chosen_only_where_it_applies(monkeypatch, xs):
     bh.rollout(chain(), xs, record=("layers.4.y",))
     assert calls == [5, 5, 5]
     bh.rollout(Wrapped(chain()), xs)
-    bh.rollout(chain(), xs, checkpoint="auto")  # a past cannot be cut
+    bh.rollout(chain(), xs, checkpoint="auto")  # the stored past cannot be cut into pieces
     bh.rollout(chain(), xs, check_finite=True)
     bh.rollout(chain(), xs, pbar=10)
     bh.rollout(chain(), xs, record=("layers.1.slots",))
@@ -103,7 +103,7 @@ def test_outputs_records_and_states_are_those_of_the_steps(xs):
     for name in record[1:]:
         np.testing.assert_allclose(seen[name].mantissa, expected[f"net.{name}"].mantissa, atol=1e-5)
     for path, state in net.states(brainstate.HiddenState).items():
-        # The sums of the past reach 70, of which single precision holds seven digits.
+        # The sums of the past reach 70, and single precision has seven digits.
         expected = np.asarray(u.get_mantissa(state.value))
         atol = 1e-6 * max(10.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(after[path], expected, rtol=0, atol=atol, err_msg=str(path))
@@ -147,7 +147,7 @@ def test_a_stream_in_chunks_is_the_whole_run_and_carries_its_gradient(xs):
         outputs, _ = bh.rollout(net, xs)
         return (outputs[11:] ** 2).sum()
 
-    # The later chunk looks back through the past that the earlier one left.
+    # The later chunk uses the past that the earlier one left.
     a, b = (brainstate.transform.jit(brainstate.transform.grad(loss, weights))() for loss in (in_chunks, at_once))
     for path, g in a.items():
         expected = np.asarray(u.get_mantissa(b[path]))
@@ -162,7 +162,7 @@ def test_a_wrong_sequence_is_refused_with_the_layer_and_the_shape(xs):
 
 
 class Feedback(brainstate.nn.Module):
-    """Looks at the spikes of a layer that stands behind it."""
+    """Reads the spikes of a later layer."""
 
     def __init__(self, layer):
         super().__init__()
@@ -173,7 +173,7 @@ class Feedback(brainstate.nn.Module):
 
 
 class Doubled(bh.nn.FractionalLIFLayer):
-    """Changes the step alone."""
+    """Changes only the step."""
 
     def update(self, x):
         return super().update(2 * x)
@@ -191,7 +191,7 @@ def test_what_is_no_plain_chain_runs_step_by_step(case):
     }[case]
     net = brainstate.nn.Sequential(*parts)
     xs = jnp.asarray(np.random.default_rng(0).normal(1, 2, (T, 4)), jnp.float32) * u.mV
-    # `to_voltage` is a hook that the sequence calls too, wherever it was put.
+    # The sequence also calls the hook `to_voltage`, wherever it is defined.
     assert (layerwise.plan_layerwise(net, xs[0], call="test") is None) == (case != "a partial as a method")
     np.testing.assert_array_equal(bh.rollout(net, xs)[0], bh.rollout(Wrapped(net), xs)[0])
 

@@ -1,4 +1,4 @@
-"""Leaky neurons over many steps at once: the step is the definition, and the fast path must be the same net."""
+"""Leaky neurons, many steps at once: the single step is the reference, and the fast path must give the same results."""
 
 import importlib
 
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 import brainhw as bh
 
-# The file; `brainhw.transform.rollout` is the function.
+# Import the module here; `brainhw.transform.rollout` is the function.
 layerwise = importlib.import_module("brainhw.transform.rollout")
 
 N_IN, N, N_OUT = 6, 12, 4
 FAMILIES = {
     "LIF": (bh.nn.LIFSynapse, bh.nn.LIFLayer, 0.8 * u.mV, {}),
-    # A low threshold, so that small nets fire much.
+    # A low threshold, so that small nets fire often.
     "H1v1": (bh.nn.H1v1Synapse, bh.nn.H1v1Layer, 0.6, {"chip": bh.chip.H1V1.replace(V_th=15.0 * u.mV)}),
     "H1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer, 0.9, {"chip": bh.chip.H1V2.replace(V_th=15.0 * u.mV)}),
 }
@@ -32,7 +32,7 @@ def _dt():
 
 
 class Net(brainstate.nn.Module):
-    """A net as users write them; ``counts`` makes it do more than its chain, so that it runs step by step."""
+    """A net as users write it; ``counts`` adds computations beside its chain, so that it runs step by step."""
 
     def __init__(self, family, *, topology="FF", seed=0, counts=False, **options):
         super().__init__()
@@ -207,7 +207,7 @@ def test_a_schedule_of_the_surrogate_reaches_the_compiled_gradient():
 
 
 class Extra(brainstate.nn.Module):
-    """A net that is more than its chain, in the way that ``how`` names."""
+    """A net with computations beside its chain, chosen by ``how``."""
 
     def __init__(self, how):
         super().__init__()
@@ -241,7 +241,7 @@ def test_a_net_with_states_or_effects_of_its_own_runs_step_by_step(how):
     net = Extra(how)
     bh.prepare_net(net, 3)
     fast = layerwise.plan_layerwise(net, spikes(0)[0], call="test") is not None
-    # A pure function beside the modules is a link; states, effects and another time step need the steps.
+    # A pure function beside the modules is a link; states, effects and another time step require single steps.
     assert fast == (how in ("scales", "returns twice", "plain"))
 
 
@@ -263,7 +263,7 @@ def test_a_length_of_pieces_fits(wanted, n_steps):
 
 
 class Adaptive(bh.nn.LIFLayer):
-    """A threshold that rises with each spike: what the step calls is changed, and not the step."""
+    """A threshold that rises with each spike: a function that the step calls is changed, not the step itself."""
 
     def __init__(self, n, **options):
         super().__init__(n, **options)
@@ -279,7 +279,7 @@ class Adaptive(bh.nn.LIFLayer):
 
 
 class Named(bh.nn.LIFLayer):
-    """Adds a constructor and a helper, and changes nothing."""
+    """Adds a constructor and a helper, without changing any behaviour."""
 
     def __init__(self, n):
         super().__init__(n, tau=7.0 * u.ms)
@@ -350,8 +350,8 @@ def test_a_spike_function_may_read_states_and_learn_them(kind, cut):
         expected = np.asarray(jax.tree.leaves(gradient)[0])
         ours = np.asarray(jax.tree.leaves(found[0][path])[0])
         assert np.abs(expected).max() > 0
-        # The slope's is a sum over all steps, samples and neurons whose terms nearly cancel: in double precision both
-        # agree to all digits, in single precision neither is nearer than this to that number.
+        # The gradient of the slope sums over all steps, samples and neurons, and its terms nearly cancel. In double
+        # precision both agree in all digits; in single precision neither is closer than this to that number.
         atol = (2e-4 if "slope" in path else 2e-5) * np.abs(expected).max()
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=atol, err_msg=str(path))
 

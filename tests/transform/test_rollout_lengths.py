@@ -60,7 +60,7 @@ def test_under_jit_and_with_a_gradient(net: brainstate.nn.Module) -> None:
     padded = gradient(X, jnp.asarray(LENGTHS))
     other = X.copy()
     for i, length in enumerate(LENGTHS):
-        other[length:, i] = 7.0  # what stands in the padding changes nothing
+        other[length:, i] = 7.0  # the values in the padding make no difference
     for one, two in zip(padded.values(), gradient(other, jnp.asarray(LENGTHS)).values(), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5)
 
@@ -77,7 +77,7 @@ def test_power_is_that_of_the_true_steps(net: brainstate.nn.Module) -> None:
     long = bh.deploy.estimate_power(net, padded, lengths=[12])
     assert long.duration == short.duration == 12 * u.ms
     np.testing.assert_allclose(long.energy.mantissa, short.energy.mantissa, rtol=1e-6)
-    # Of several recordings the mean, of time and of spikes.
+    # For several recordings, the mean of time and of spikes.
     both = bh.deploy.estimate_power(net, X, lengths=LENGTHS)
     alone = [bh.deploy.estimate_power(net, X[:n, i : i + 1]) for i, n in enumerate(LENGTHS)]
     np.testing.assert_allclose(both.energy.mantissa, np.mean([one.energy.mantissa for one in alone]), rtol=1e-5)

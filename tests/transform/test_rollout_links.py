@@ -1,4 +1,4 @@
-"""What stands between the layers of a net that runs layer by layer: each kind must give the spikes of the steps."""
+"""Operations between layers of a net that runs layer by layer: each kind must give the spikes of single steps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lif(n=N, **options):
 
 
 class Parts(brainstate.nn.Module):
-    """Registered in another order than used; ``kind`` says how the parts are wired."""
+    """Registered in another order than used; ``kind`` selects the wiring."""
 
     def __init__(self, kind):
         super().__init__()
@@ -204,7 +204,7 @@ def test_half_a_sequence_module_is_named():
 
 
 class Wrapped(brainstate.nn.Module):
-    """Its second synapse is called inside another transformation of JAX."""
+    """The second synapse is called inside another transformation of JAX."""
 
     def __init__(self, wrap):
         super().__init__()
@@ -222,8 +222,8 @@ class Wrapped(brainstate.nn.Module):
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize("wrap", [jax.jit, jax.vmap, jax.checkpoint, brainstate.transform.checkpoint])
 def test_a_synapse_called_inside_another_transformation_keeps_its_gradient(wrap, jitted):
-    # The trace of such a step ends in an error. It once left the enclosing `grad` with states taken for constants: all
-    # gradients were zero, without a word.
+    # The trace of such a step raises an error. In an earlier version the enclosing `grad` then treated states as
+    # constants: all gradients were zero, without an error.
     net, xs = Wrapped(wrap), inputs(3)
     params = net.states(brainstate.ParamState)
 

@@ -1,4 +1,4 @@
-"""stream: step by step what rollout gives at once, from states of its own, and clear words where it cannot."""
+"""stream: the same results as rollout, step by step, from its own states, and clear errors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_steps_give_what_a_rollout_gives(make, make_input, kind: str) -> None:
 
 @pytest.fixture(scope="module")
 def chip_run(make_net, make_input):
-    """A net, its input, and what a rollout makes of it; tests leave the weights as they were."""
+    """A net, its input, and the results of a rollout; tests must not change the weights."""
     with brainstate.environ.context(dt=1.0 * u.ms):
         net, xs = make_net("H1v1"), make_input(T)
         return net, xs, *bh.rollout(net, xs, record=RECORD)
@@ -147,7 +147,7 @@ def test_results_outlive_the_steps_that_follow_and_nothing_piles_up(chip_run, ch
 
 
 def test_a_buffer_of_numpy_may_be_filled_anew_at_once() -> None:
-    # Wide enough that the step is still being computed when the call returns.
+    # Wide enough that the step is still in computation when the call returns.
     rng = np.random.default_rng(0)
     net = bh.nn.LIFSynapse(600, 600, weight_init=rng.normal(0, 0.1, (600, 600)) * u.mV)
     xs = rng.random((5, 64, 600), dtype=np.float32)
@@ -248,7 +248,7 @@ def test_random_numbers_advance_and_no_two_streams_share_them() -> None:
 
 
 class Tangled(brainstate.nn.Module):
-    """States of every sort: swapped, fed straight from the input, a dict, a key of its own, never read."""
+    """States of every kind: swapped, fed directly from the input, a dict, a key, never read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -329,7 +329,7 @@ def test_states_that_an_interrupted_step_lost_are_named_and_a_reset_brings_them_
     _, xs, whole, _ = chip_run
     chip_stream.reset()
     chip_stream(xs[0])
-    for leaf in chip_stream._moving:  # as after Ctrl-C, between the step and the moment its result is kept
+    for leaf in chip_stream._moving:  # as after Ctrl-C between the step and storing its result
         leaf.delete()
     with pytest.raises(RuntimeError, match=r"^stream: the states are lost.*call reset"):
         chip_stream(xs[1])

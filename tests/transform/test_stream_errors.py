@@ -1,4 +1,4 @@
-"""stream: what it refuses, in clear words."""
+"""stream: wrong use raises clear errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_an_input_that_is_not_like_the_first_is_refused_and_the_stream_goes_on()
         (synapse, x * u.mV, TypeError, "must have no unit.*got a Quantity in mV"),
         (synapse, x * 1j, TypeError, "must have dtype float32.*got dtype complex64"),
         (synapse, jnp.asarray(x * 1j), TypeError, "must be real"),
-        (synapse, [[1.0, 1.0, 1.0]], TypeError, "must be an array.*Make arrays of lists first"),
+        (synapse, [[1.0, 1.0, 1.0]], TypeError, "must be an array.*Convert lists to arrays first"),
         (synapse, None, TypeError, "must be an array, a Quantity or a pytree of them; got None"),
         (layer, x, TypeError, "must have the dimension of mV, as in the first step; got an array"),
         (layer, x * u.mA, TypeError, "must have the dimension of mV.*got a Quantity in mA"),

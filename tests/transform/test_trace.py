@@ -1,4 +1,4 @@
-"""trace_step: calls, values, links, and the network as it was before."""
+"""trace_step: calls, values, links, and an unchanged network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _dt():
 
 
 class Net(brainstate.nn.Module):
-    """A container with a scale of its own between two leaves."""
+    """A container with its own scale between two leaves."""
 
     def __init__(self, *, direct=False):
         super().__init__()
