@@ -202,8 +202,8 @@ class Split:
             rows = np.arange(len(self))[_rows(indices)]
         except IndexError:
             raise ValueError(
-                f"Split.take: indices must be whole numbers from 0 to {len(self) - 1}, a slice, or a mask of {len(self)} "
-                f"values; got {describe(indices)}."
+                f"Split.take: indices must be whole numbers from 0 to {len(self) - 1}, a slice, or a mask of "
+                f"{len(self)} values; got {describe(indices)}."
             ) from None
         x = [self.x[row] for row in rows] if isinstance(self.x, list) else self.x[rows]
         groups = None if self.groups is None else self.groups[rows]
@@ -336,8 +336,7 @@ def batches(
     ------
     TypeError, ValueError
         Raised at the call, not at the first batch: for an empty split, a ``batch_size`` below 1, a negative seed or
-        epoch, or
-        if ``drop_last`` would leave no batch.
+        epoch, or if ``drop_last`` would leave no batch.
 
     Examples
     --------

@@ -300,8 +300,8 @@ def _channels(rule: FrameRule, p: np.ndarray | None, n: int, call: str, at: str)
         # As in tonic: a sensor with one polarity may number it 0 or 1.
         if p.size and p.min() != p.max():
             raise ValueError(
-                f"{call}: {at}p holds several polarities ({p.min()} to {p.max()}), but sensor_size has one; give sensor_size="
-                "(W, H, 2), or polarity='merge'."
+                f"{call}: {at}p holds several polarities ({p.min()} to {p.max()}), but sensor_size has one; give "
+                "sensor_size=(W, H, 2), or polarity='merge'."
             )
         return 0, np.ones(n, bool)
     if p.size and not 0 <= p.min() <= p.max() <= most:
@@ -386,14 +386,12 @@ def frames_to_events(
         W, H, P = checked_sensor(sensor_size, 1, call)
         if counts.shape[1] != W * H * P:
             raise ValueError(
-                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, but frames have {counts.shape[1]}; give the "
+                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, but frames have {counts.shape[1]}; give "
                 "columns, rows and polarities of the frames."
             )
         counts = counts.reshape(len(counts), P, H, W)
     elif sensor_size is not None:
-        raise ValueError(
-            f"{call}: sensor_size is only for layout 'flat'; leave it out, the shape of frames contains it."
-        )
+        raise ValueError(f"{call}: sensor_size is only for layout 'flat'; leave it out.")
     if layout == "HWP":
         counts = np.moveaxis(counts, -1, 1)
     where = np.nonzero(counts)

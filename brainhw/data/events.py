@@ -95,8 +95,8 @@ def events_from_array(array: Any, *, unit: u.Unit = u.us) -> Events:
 
     Raises
     ------
+    TypeError, ValueError
         For any other input, and for a missing field.
-        For anything else, and for a field that is missing.
 
     Examples
     --------

@@ -13,9 +13,7 @@ from brainhw.data.dataset import Split
 def features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
     """Return features ``[..., C]``, or ``[..., T, C]`` for ``frames``, as float32, or raise."""
     if isinstance(x, Split):
-        raise TypeError(
-            f"{call}: x must be an array, not a Split; pass split.x, and insert the result with dataclasses.replace."
-        )
+        raise TypeError(f"{call}: x must be an array; pass split.x, and insert the result with dataclasses.replace.")
     array = np.asarray(as_array(x, call=call, name="x"))
     check_finite(array, call=call, name="x")
     if array.ndim == 0:

@@ -60,7 +60,7 @@ class ChannelScale:
         x, real = _frames(split, "ChannelScale.apply")
         if x.shape[-1] != len(self.mean):
             raise ValueError(
-                f"ChannelScale.apply: the scale was fitted on {len(self.mean)} channels, but the split has {x.shape[-1]}; "
+                f"ChannelScale.apply: the scale has {len(self.mean)} channels, but the split has {x.shape[-1]}; "
                 "fit it on the training split of the same data."
             )
         real = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
