@@ -138,7 +138,7 @@ def number(
     ``traced`` only its shape is checked.
     """
     if isinstance(value, u.Quantity):
-        raise TypeError(f"{call}: {name} must be a number without a unit; got {describe(value)}.")
+        raise TypeError(f"{call}: {name} has no unit; got {describe(value)}. Give a plain number.")
     # NumPy would convert these: True to 1.0, text to the number in it, None to NaN.
     if value is None or isinstance(value, (bool, str, bytes)):
         raise TypeError(f"{call}: {name} must be a number; got {describe(value)}.")

@@ -58,7 +58,7 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
     if not os.path.isdir(target.parent):
         raise ValueError(
             f"{call}: cannot write {str(path)!r}: the folder {str(target.parent)!r} does not exist; give a file in an "
-            "existing and writable folder."
+            "existing folder that may be written."
         )
     return target
 
@@ -85,7 +85,8 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None
         part.replace(target)
     except OSError as error:
         raise ValueError(
-            f"{call}: cannot write {str(path)!r}: {_reason(error)}; give a file in an existing and writable folder."
+            f"{call}: cannot write {str(path)!r}: {_reason(error)}; give a file in an existing folder "
+            "that may be written."
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -207,7 +208,7 @@ class FileKind:
         """Raise if a file has a newer format than this package reads."""
         if number > self.format:
             raise self.error(
-                f"{what} was written by a newer brainhw (format {number}, this version reads {self.format}): "
+                f"{what} was written by a newer brainhw (format {number}, this one reads {self.format}): "
                 "update brainhw."
             )
 

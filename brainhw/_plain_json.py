@@ -42,4 +42,4 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is not a valid number in this file")
+    raise ValueError(f"{word} is not a number allowed in this file")

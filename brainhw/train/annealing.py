@@ -143,6 +143,6 @@ class SignAnnealing:
 
     def _check_attached(self, method: str) -> None:
         if not self._attached:
-            raise RuntimeError(f"SignAnnealing.{method}: the annealing is finished; create a new one to anneal again.")
+            raise RuntimeError(f"SignAnnealing.{method}: the annealing is finished; make a new one to anneal again.")
         if any(weight.effective.sign_alpha is not alpha for weight, alpha in self._attached):
             raise RuntimeError(f"SignAnnealing.{method}: another SignAnnealing has replaced this one; use that.")

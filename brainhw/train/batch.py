@@ -151,7 +151,7 @@ class Source:
             self._check(part)
             yield part
         if not n:
-            raise ValueError(f"{self._call}: {self._name} has no batch; give at least one.")
+            raise ValueError(f"{self._call}: {self._name} gave no batch; give at least one.")
 
     def _split(self, pair: Any) -> Split:
         try:

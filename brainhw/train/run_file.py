@@ -73,7 +73,7 @@ class RunFile:
         for name, wanted in notes.items():
             if saved_notes.get(name) != wanted:
                 raise ValueError(
-                    f"{what} was written with {name} {saved_notes.get(name)!r:.120}, but here it is {wanted!r:.120}. "
+                    f"{what} was made with {name} {saved_notes.get(name)!r:.120}, but here it is {wanted!r:.120}. "
                     "Use the same value, or another file."
                 )
         leaves = _by_name(like)

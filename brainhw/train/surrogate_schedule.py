@@ -95,7 +95,7 @@ class SurrogateSchedule:
         """Set the value for an epoch, counted from 0."""
         epoch = _arguments.whole_number(epoch, call="SurrogateSchedule.step", name="epoch")
         if not self._layers:
-            raise RuntimeError("SurrogateSchedule.step: the schedule is finished; create a new one to continue.")
+            raise RuntimeError("SurrogateSchedule.step: the schedule is finished; make a new one to continue.")
         new = geometric(self.start, self.end, epoch, self.total_epochs)
         self._value.value = jnp.full_like(self._value.value, new)
         self.value = new
