@@ -513,7 +513,7 @@ def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> in
     limit = spike_limit(limit, call=call, name="max_spikes_per_step")
     if limit is not None and limit > 1 and not isinstance(spk_fun, MultiSpike):
         raise ValueError(
-            f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} fires at most once in a step; "
+            f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} fires at most once per step; "
             "pass spk_fun=brainhw.surrogate.StepPWL() or PeriodicExponential(), or leave the limit out."
         )
     return limit

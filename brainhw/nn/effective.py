@@ -451,6 +451,4 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
             if f.name != "notes" and len({str(getattr(s, f.name)) for s in specs}) > 1
         ]
         problem = f"the specs of one family differ in {', '.join(fields)}"
-    raise ValueError(
-        f"{call}: one network runs on one chip, but {problem} ({listed}). Build every module with the same spec."
-    )
+    raise ValueError(f"{call}: one network runs on one chip, but {problem} ({listed}). Build every module on one spec.")

@@ -43,14 +43,15 @@ class FractionalLIFLayer(FractionalLayer):
     memory : int, optional
         With ``kernel='dense'``: number of past steps to keep; older ones are dropped. Default ``None``: keep all.
     kernel : {'soe', 'dense'}, optional
-        Representation of the past: leaky sums whose exponentials approximate the weights (default; constant time and
-        memory), or every past step, exact.
+        Representation of the past: a sum of exponentials that approximates the weights (default; constant time and
+        memory), or all past steps, exact.
     n_exponentials : int, optional
-        Number of leaky sums, 4 to 128. Default 24: for ``gl``, ``l1`` and ``cn`` a :func:`brainhw.kernel.weight_error`
-        below 2e-6 over the default horizon. :func:`brainhw.kernel.n_exponentials` finds the number for a tolerance.
+        Number of exponentials, 4 to 128. Default 24: for ``gl``, ``l1`` and ``cn`` a
+        :func:`brainhw.kernel.weight_error` below 2e-6 over the default horizon. For a tolerance,
+        :func:`brainhw.kernel.n_exponentials` finds the number.
     horizon : int, optional
-        Number of steps over which the leaky sums approximate the weights; after them the memory fades. Default 4096,
-        for runs of any length. With ``kernel='dense'`` and no ``memory`` it is required: the number of steps of the
+        Number of steps over which the exponentials approximate the weights; older steps fade out. Default 4096, for
+        runs of any length. With ``kernel='dense'`` and no ``memory`` it is required: the number of steps of the
         longest run. :func:`brainhw.rollout` refuses a longer run; in other compiled loops the voltage becomes NaN.
     reset : {'current', 'subtract', 'zero'}, optional
         ``'current'`` (default): a spike subtracts ``V_th`` from the drive of its step, and this effect fades like that

@@ -60,7 +60,7 @@ class FractionalLayer(RestingStates):
     leak_factor: ClassVar[float]
     position: Any  # only for a buffer of past values
     sequence_records = ("V", "V_pre", "spk")
-    never_forgets = True  # the response to a spike falls as a power of time, not exponentially
+    never_forgets = True  # the response to a spike decays as a power law, not exponentially
     can_be_cut = False  # gradients between pieces would pass through the whole past
 
     def __init__(

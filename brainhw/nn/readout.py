@@ -142,7 +142,7 @@ class LeakyReadout(RestingStates):
         shape = x.shape[1:] if steps else x.shape
         if (*shape[:-1], self.out_size[-1]) != self.y.value.shape:
             raise ValueError(
-                f"{call}: the input has shape {shape}, but the state was prepared for {self.y.value.shape}; call "
+                f"{call}: the input has shape {shape} but the state was prepared for {self.y.value.shape}; call "
                 f"brainhw.prepare_net(net, batch_size={shape[0] if len(shape) == 2 else None}) before the time loop."
             )
         if self.bias is not None:

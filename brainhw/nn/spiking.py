@@ -396,7 +396,7 @@ def checked_drive(
     if shape != held:
         batch = shape[0] if len(shape) > len(size) else None
         raise ValueError(
-            f"{call}: the input has shape {x.shape}, but the state was prepared for {held}; "
+            f"{call}: the input has shape {x.shape} but the state was prepared for {held}; "
             f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
         )
     _arguments.check_finite(x, call=call, name="the input")
