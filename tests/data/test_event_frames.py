@@ -186,7 +186,7 @@ def test_what_lies_outside_is_dropped_where_that_is_asked_for() -> None:
         (
             np.zeros((3, 4)),
             {"layout": "flat", "sensor_size": (3, 1)},
-            r"sensor_size \(3, 1, 1\) has 3 channels, frames",
+            r"sensor_size \(3, 1, 1\) has 3 channels, but frames",
         ),
         (np.zeros((1, 1, 1, 1)), {"sensor_size": (1, 1)}, "sensor_size is only for layout 'flat'"),
         (np.full((1, 1, 1, 1), 0.5), {}, "frames must hold counts, whole numbers from 0"),
