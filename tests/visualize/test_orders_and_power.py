@@ -103,9 +103,9 @@ def test_what_get_per_layer_alpha_returned_is_a_start(ax: Axes, fractional) -> N
 @pytest.mark.parametrize(
     ("bad", "error", "words"),
     [
-        ({"start": [0.5]}, ValueError, "start must have one entry for each of the 2 fractional layers.*got 1 entries"),
+        ({"start": [0.5]}, ValueError, "start must have one entry per layer .2 fractional layers..*got 1 entries"),
         ({"start": "half"}, TypeError, "plot_fractional_orders: start must be a number; got 'half'"),
-        ({"start": [0.5, np.array([])]}, ValueError, "start holds no number"),
+        ({"start": [0.5, np.array([])]}, ValueError, "start is empty"),
         ({"bins": 0}, ValueError, "plot_fractional_orders: bins must be at least 1"),
         ({"net": bh.nn.LIFSynapse(2, 2)}, ValueError, "plot_fractional_orders: the network has no fractional layer"),
     ],
