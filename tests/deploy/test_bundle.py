@@ -267,7 +267,7 @@ def test_a_loaded_net_runs_with_its_own_dt_only(tmp_path: pathlib.Path) -> None:
     with (
         brainstate.environ.context(dt=1.0 * u.ms),
         pytest.raises(
-            RuntimeError, match=r"made for dt = 2 ms, environ has 1 ms: run it inside .*context\(dt=net.dt\)"
+            RuntimeError, match=r"made for dt = 2 ms .got 1 ms .*Run it inside .*context\(dt=net.dt\)"
         ),
     ):
         bh.rollout(loaded, xs)
@@ -292,9 +292,9 @@ def test_a_net_in_double_precision_stays_one(tmp_path: pathlib.Path) -> None:
         loaded = load_bundle(tmp_path / "net")
         np.testing.assert_array_equal(*(bh.rollout(n, xs)[0] for n in (net, loaded)))
         assert net.layers[0].weight.value.dtype == loaded.states()["layers", 0, "weight"].value.dtype == np.float64
-    with pytest.raises(BundleError, match=r"computes with float64, .* float32; do this inside .*\(precision=64\)"):
+    with pytest.raises(BundleError, match=r"computes in float64, .* float32.*\(precision=64\)"):
         load_bundle(tmp_path / "net")
-    with pytest.raises(ValueError, match=r"export_bundle: .* one precision; got float32, float64. Export it inside"):
+    with pytest.raises(ValueError, match=r"export_bundle: .* precision; got float32, float64. Export inside"):
         export_bundle(net, tmp_path / "other")
 
 
@@ -346,16 +346,16 @@ class Inside(brainstate.nn.Module):
         (
             lambda: small(weight_bits=None, weight_init=jnp.nextafter(jnp.full((3, 2), 0.3), 1.0)),
             {},
-            r"6 of 6 weights of layers.0 differ .* by rounding errors.*set_weight_bits\(net, 'chip'\) makes them exact",
+            r"6 of 6 weights of layers.0 differ .* by rounding errors.*set_weight_bits\(net, 'chip'\)",
         ),
         (small, {"notes": "\x1b[31m"}, "cannot hold this network: notes must be printable text"),
         (own_layer, {}, "layers.1: known modules: OwnLayer; the chip takes H1v1"),
         (lambda: Named("syn", "input"), {}, "a layer is called 'input', the name of the network's input"),
         (lambda: Named("syn", "soma_states"), {}, None),
         (lambda: Named("chip", "notes"), {}, None),
-        (lambda: Named("named_children", "out"), {}, "path that begins with 'named_children'; name the attribute"),
-        (lambda: Inside("layer"), {}, "out holds other modules; hold all of them beside each other in the network"),
-        (lambda: Inside("synapse"), {}, "out.inner lies inside another module; hold both beside each other"),
+        (lambda: Named("named_children", "out"), {}, "cannot begin with 'named_children'"),
+        (lambda: Inside("layer"), {}, "out holds other modules"),
+        (lambda: Inside("synapse"), {}, "out.inner lies inside another module"),
     ],
 )
 def test_only_what_can_be_rebuilt_is_exported(
@@ -514,25 +514,25 @@ def change(data: Any, at: str, value: Any) -> None:
         ("synapses/last/codes/0", [1], "the rows of codes differ in length"),
         ("synapses/last/codes", [[1] * 4] * 5, r"wire 3: 'last' has codes of shape \(5, 4\), between 6 inputs and 4"),
         ("synapses/last/codes", [[1] * 5] * 6, "between 6 inputs and 4 neurons"),
-        ("synapses/first", {"bits": 5, "codes": [[1]], "frontend": False}, "'first' cannot be the name of a module"),
+        ("synapses/first", {"bits": 5, "codes": [[1]], "frontend": False}, "'first' is not a valid module path"),
         ("synapses/idle", {"bits": 5, "codes": [[1]], "frontend": False}, "'idle' is on no wire"),
         (
             "synapses/" + "a." * 64 + "a",
             {"bits": 5, "codes": [[1]], "frontend": False},
-            "cannot be the name of a module",
+            "is not a valid module path",
         ),
         ("synapses/a\n", {"bits": 5, "codes": [[1]], "frontend": False}, "a path in synapses must be printable"),
         (
             "layers/input",
             {"recurrent": None, "tau_profiles": [1], "topology": "FF"},
-            "'input' cannot be the name of a module",
+            "'input' is not a valid module path",
         ),
         ("layers/voters/tau_profiles/0", 8, "a number of tau_profiles must be a whole number from 0 to 7; got 8"),
         ("layers/voters/tau_profiles/0", -1, "from 0 to 7; got -1"),
         ("layers/voters/topology", "RC", "layer 'voters': topology is RC, without recurrent codes"),
         ("layers/blocks.1/topology", "FF", "layer 'blocks.1': topology is FF, with recurrent codes"),
         ("layers/voters/topology", ["FF"], "topology must be one of FF, RC"),
-        ("layers/blocks.1/recurrent/codes", [[0]], "6 neurons do not fit recurrent codes of"),
+        ("layers/blocks.1/recurrent/codes", [[0]], "recurrent codes .* do not match 6 neurons"),
         ("layers/voters/tau_profiles", [1], r"wire 3: 'last' has codes of shape \(6, 4\), between 6 inputs and 1"),
         ("wires/0/source", "first", "wire 0: source must be 'input' or a layer before it; got 'first'"),
         ("wires/1/source", "voters", "wire 1: source must be 'input' or a layer before it"),
@@ -570,7 +570,7 @@ def test_every_slip_in_a_bundle_is_named(pairs, at: str, value: Any, match: str 
         (
             'family = "H1v1"',
             'family = "H1v3"',
-            "needs a chip family that is not here: chip: there is no chip family 'H1v3'",
+            "needs a chip family that is not registered: .*'H1v3'",
         ),
         ("value = 0.9", "value = 1e-43", "too large or small for the network's precision"),
         ("gain = 1.034", "gain = 1e300", "too large or small for the network's precision"),
