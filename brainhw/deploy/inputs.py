@@ -57,8 +57,6 @@ def checked_data(data: Any, *, call: str) -> Any:
     """Return the data as an array of finite numbers, or raise."""
     xs = _arguments.as_array(data, call=call, name="data")
     if not xs.size or xs.ndim < 2:
-        raise ValueError(
-            f"{call}: data must be non-empty inputs of a run, [T, N] or [T, B, N]; got shape {xs.shape}."
-        )
+        raise ValueError(f"{call}: data must be non-empty inputs of a run, [T, N] or [T, B, N]; got shape {xs.shape}.")
     _arguments.check_finite(xs, call=call, name="data")
     return xs

@@ -266,9 +266,7 @@ def test_a_loaded_net_runs_with_its_own_dt_only(tmp_path: pathlib.Path) -> None:
             np.testing.assert_array_equal(bh.rollout(loaded, xs)[0], wanted)
     with (
         brainstate.environ.context(dt=1.0 * u.ms),
-        pytest.raises(
-            RuntimeError, match=r"made for dt = 2 ms .got 1 ms .*Run it inside .*context\(dt=net.dt\)"
-        ),
+        pytest.raises(RuntimeError, match=r"made for dt = 2 ms .got 1 ms .*Run it inside .*context\(dt=net.dt\)"),
     ):
         bh.rollout(loaded, xs)
     with pytest.raises(RuntimeError, match=r"no time step is set; run it inside .*context\(dt=net.dt\)"):

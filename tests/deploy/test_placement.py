@@ -417,5 +417,5 @@ def test_a_placement_cannot_be_built_wrong() -> None:
         Placement(H1V1, (3,))
     with pytest.raises(ValueError, match="Placement: neuron 0 of layer 'a' has no place"):
         Placement(H1V1, (Piece("a", 1, 2, 0, 0),))
-    with pytest.raises(ValueError, match="Placement: the frontend's layer 'b' must be one piece at the start of core 0"):
+    with pytest.raises(ValueError, match="Placement: the frontend's layer 'b' must be one piece at the start"):
         Placement(H1V1, (Piece("a", 0, 2, 0, 0, "frontend"), Piece("b", 0, 2, 0, 2, "frontend")))

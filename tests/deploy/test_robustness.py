@@ -100,7 +100,7 @@ def test_the_numbers_of_the_report() -> None:
     assert report.yield_above(0.9) == 0.5
     for words in ("nominal chip", "mean of 4 chips", "5 % quantile", "worst (chip 1)"):
         assert words in str(report)
-    with pytest.raises(ValueError, match="q is a share"):
+    with pytest.raises(ValueError, match="q must be from 0 to 1"):
         report.quantile(5)
     assert bh.deploy.RobustnessReport(report.scores[:1], report.keys[:1], 0.9).std == 0.0
 
