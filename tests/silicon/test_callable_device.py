@@ -111,7 +111,7 @@ def test_a_program_that_was_not_written_does_not_run() -> None:
     device._write = raising(OSError("no supply"))
     with pytest.raises(DeviceError, match=r"^CallableDevice\.program: the function function raised OSError: no supply"):
         device.program(program_of("H1v1")[1])
-    with pytest.raises(DeviceError, match=r"CallableDevice\.run: there is no program on the chip"):
+    with pytest.raises(DeviceError, match=r"CallableDevice\.run: the chip is not programmed"):
         device.run(X)
     device._write = None
     device.program(program_of("H1v1")[1])

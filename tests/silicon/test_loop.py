@@ -384,7 +384,7 @@ class TestFailures:
     def test_fewer_classes_than_outputs_are_noted(self) -> None:
         _, loop = make(Bench())
         x = np.concatenate([data()[0]] * 2, axis=1)
-        with pytest.warns(UserWarning, match=r"^InTheLoop\.evaluate: y holds classes 0 to 1, and the 4 output neurons"):
+        with pytest.warns(UserWarning, match=r"^InTheLoop\.evaluate: y holds classes 0 to 1, but the 4 output neurons"):
             loop.evaluate(x, np.arange(10) % 2)
 
     def test_a_loss_that_is_not_finite(self) -> None:
