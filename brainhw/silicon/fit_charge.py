@@ -334,7 +334,7 @@ def _monotone(c: np.ndarray, sd: np.ndarray) -> np.ndarray:
 
 
 def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, what: str) -> None:
-    """Raise if a charge lies below that of a smaller code by more than noise explains, or if the charge is flat."""
+    """Raise if the charge falls with the code by more than the noise explains, or does not rise."""
     sd = np.maximum(sd, max(1e-12 * np.abs(c).max(), 1e-300))
     i, j = np.triu_indices(codes.size, 1)
     fall = (c[i] - c[j]) / np.hypot(sd[i], sd[j])
