@@ -27,7 +27,7 @@ def test_a_common_factor_does_not_shift_the_profiles() -> None:
 def test_settings_need_not_be_in_order_and_close_rivals_are_named() -> None:
     matched, how = match_settings({0: 26.0, 1: 13.5, 2: 6.75}, PRESETS, None, "calibrate")
     assert matched == {0: 4, 1: 3, 2: 2}
-    assert "nearly as likely is settings 0=5, 1=4, 2=3" in how
+    assert "almost as likely: settings 0=5, 1=4, 2=3" in how
 
 
 def test_the_time_constants_of_the_data_sheet_leave_no_doubt() -> None:

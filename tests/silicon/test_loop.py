@@ -347,7 +347,7 @@ class TestFailures:
     def test_labels_beyond_the_outputs_are_named(self) -> None:
         _, loop = make(Bench())
         x, _ = data()
-        with pytest.raises(FloatingPointError, match=r"at y \(it runs from 1 to 4, and classes from 0 to 3\)"):
+        with pytest.raises(FloatingPointError, match=r"y \(its labels run from 1 to 4, but the classes from 0 to 3\)"):
             loop.step(x, np.array([1, 2, 3, 4, 4]))
 
     def test_targets_that_are_not_finite_are_named(self) -> None:
@@ -357,7 +357,7 @@ class TestFailures:
             loss=lambda outputs, y: (outputs.sum() - y).mean(),
             optimizer=braintools.optim.Adam(lr=0.03),
         )
-        with pytest.raises(FloatingPointError, match=r"at y \(it holds values that are not finite\)"):
+        with pytest.raises(FloatingPointError, match=r"y \(it holds values that are not finite\)"):
             loop.step(data()[0], np.full(5, np.nan, np.float32))
 
     def test_labels_of_another_shape_are_named_before_the_chip_runs(self) -> None:
@@ -376,7 +376,7 @@ class TestFailures:
         for act in (lambda: loop.step(*data()), lambda: loop.save(tmp_path / "x"), lambda: loop.load(tmp_path / "x")):
             with pytest.raises(
                 ValueError,
-                match=r"^InTheLoop\..*got 'lab7' with other V_th, put in place since\. Build a new InTheLoop",
+                match=r"^InTheLoop\..*got 'lab7' with other V_th, which was put in place later\. Build a new InTheLoop",
             ):
                 act()
         assert not (tmp_path / "x").exists()
@@ -413,7 +413,7 @@ class TestFailures:
         big[3, 2, 1] = 1e300
         with pytest.raises(ValueError, match=r"^InTheLoop\.step: x must fit float32.*got 1e\+300 at index \(3, 2, 1\)"):
             loop.step(big, y)
-        with pytest.raises(ValueError, match=r"^InTheLoop\.evaluate: y must hold one target for each of the 5 samples"):
+        with pytest.raises(ValueError, match=r"^InTheLoop\.evaluate: y must hold one target per sample of x, 5"):
             loop.evaluate(x, y[:-1])
 
 
