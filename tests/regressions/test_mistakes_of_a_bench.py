@@ -144,7 +144,7 @@ def test_a_chip_whose_measured_neurons_are_not_in_use_is_named() -> None:
     V_th = np.full(n, np.nan)
     V_th[-3:] = 95.0
     tau = np.full((8, n), np.nan) * u.ms
-    with pytest.warns(UserWarning, match=r"^put_chip: 3 neurons of the chip are measured, and none .* layers\.1"):
+    with pytest.warns(UserWarning, match=r"^put_chip: 3 neurons of the chip are measured, but none .* layers\.1"):
         bh.silicon.put_chip(net_of(), MeasuredChip(bh.chip.H1V2, tau, V_th * u.mV))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -82,7 +82,7 @@ SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"run": 3}, "output.json: run must be 9007199254740991, copied from the input; got 3"),
     ({"run": "gone"}, "output.json must hold run, spikes and membranes"),
     ({"rows": 4}, "spikes.csv must have 4 rows, as given in output.json; got 3"),
-    ({"spikes": "layer0,0,0,0\nlayer0,3,1\n"}, "line 3: 4 values are expected; got 3"),
+    ({"spikes": "layer0,0,0,0\nlayer0,3,1\n"}, "line 3: expected 4 values; got 3"),
     ({"spikes": "layer7,0,0,0\n"}, "line 2: layer 'layer7' does not exist; expected one of layer0, layer1"),
     ({"spikes": "layer0,4,0,0\n"}, r"step, sample and neuron \(4, 0, 0\) must lie within \(4, 2, 12\)"),
     ({"spikes": "layer0,0,0,-1\n"}, r"\(0, 0, -1\) must lie within"),
