@@ -103,7 +103,7 @@ CSV_SLIPS: list[tuple[str, Callable[[list[list[str]]], Any], str]] = [
     ("codes.csv", at(1, 3, "16"), "from -15 to 15; got 16"),
     ("codes.csv", at(1, 3, "nan"), "codes.csv, line 2: code must be a whole number; got 'nan'"),
     ("codes.csv", at(1, 3, "1.5"), "line 2: code must be a whole number; got '1.5'"),
-    ("codes.csv", at(1, 0, "syn7"), "line 2: there is no synapse 'syn7'; those are syn0"),
+    ("codes.csv", at(1, 0, "syn7"), "line 2: synapse 'syn7' does not exist; expected one of syn0"),
     ("codes.csv", at(1, 1, "99"), r"line 2: the code from 99 to 0 of 'syn0' is not in its shape \(16, 12\)"),
     ("codes.csv", lambda rows: rows.append(rows[3]), "code from 0 to 2 of 'syn0' appears twice"),
     ("codes.csv", lambda rows: rows.pop(3), "codes.csv lacks the code from 0 to 2 of 'syn0' .1 of 192 missing"),
