@@ -83,7 +83,7 @@ def export_bundle(
     ValueError
         If the network is not deployable (`NotDeployableError`, listing every reason), the file cannot hold it
         exactly, an argument is invalid, or the file cannot be written or is not a regular file.
-        TypeError
+    TypeError
         If an argument has the wrong type.
     RuntimeError
         If no dt is set in ``brainstate.environ``, or if called inside ``jit``.
