@@ -234,7 +234,7 @@ def build_net(content: BundleContent, path: str | os.PathLike[str], *, call: str
     try:
         return BundledNet(content)
     except ValueError as error:
-        raise BundleError(f"{call}: the network of {os.fsdecode(path)!r} cannot be built: {error}.") from error
+        raise BundleError(f"{call}: {os.fsdecode(path)!r} cannot be built as a network: {error}.") from error
 
 
 def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleContent, str]:

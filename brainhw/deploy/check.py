@@ -53,7 +53,7 @@ class DeployReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the network breaks no rule."""
+        """Whether the network satisfies all rules."""
         return not self.violations
 
     def raise_if_not(self) -> None:

@@ -34,7 +34,7 @@ class DeviceError(RuntimeError):
     Parameters
     ----------
     message : str
-        What failed, what was expected, and how to repair it.
+        The failure, the expected behaviour, and the fix.
     """
 
     def __init__(self, message: str) -> None:

@@ -269,7 +269,7 @@ def test_a_loaded_net_runs_with_its_own_dt_only(tmp_path: pathlib.Path) -> None:
         pytest.raises(RuntimeError, match=r"made for dt = 2 ms .got 1 ms .*Run it inside .*context\(dt=net.dt\)"),
     ):
         bh.rollout(loaded, xs)
-    with pytest.raises(RuntimeError, match=r"no time step is set; run it inside .*context\(dt=net.dt\)"):
+    with pytest.raises(RuntimeError, match=r"no time step is set. Run it inside .*context\(dt=net.dt\)"):
         bh.rollout(loaded, xs)
 
 
@@ -381,7 +381,7 @@ def test_other_arguments_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match=r"export_bundle: cannot write .*; give a file in an existing folder"):
         export_bundle(small(), tmp_path / "none" / "net")
     net = small()
-    with pytest.raises(RuntimeError, match="call it outside of jit"):
+    with pytest.raises(RuntimeError, match="Call it outside of jit"):
         brainstate.transform.jit(lambda: export_bundle(net, tmp_path / "net"))()
     assert not os.listdir(tmp_path)
 
@@ -465,7 +465,7 @@ def test_what_is_no_file_is_refused(name: str, tmp_path: pathlib.Path) -> None:
 def test_what_is_no_path_is_refused_and_jit_too(pairs) -> None:
     with pytest.raises(TypeError, match="load_bundle: path must be the path of a bundle; got 3"):
         load_bundle(3)
-    with pytest.raises(RuntimeError, match=r"load_bundle: .*call it outside of jit"):
+    with pytest.raises(RuntimeError, match=r"load_bundle: .*Call it outside of jit"):
         brainstate.transform.jit(lambda: load_bundle(pairs["chain"][2]) and None)()
 
 
@@ -546,8 +546,8 @@ def change(data: Any, at: str, value: Any) -> None:
         ("placement", [], "Use the list that was made for this network"),
         ("placement/0/core", True, "Placement.from_list: piece 0: core must be"),
         ("placement/0/offset", 1, "overlap those of layer .first. at neuron 16 of core 0"),
-        ("placement/1/kind", "FF", "placement: layer 'blocks.1' is placed as 'FF', and is 'RC'"),
-        ("placement/1/offset", 60, "which has 64 neurons"),
+        ("placement/1/kind", "FF", "placement: layer 'blocks.1' is placed as 'FF', but is 'RC'"),
+        ("placement/1/offset", 60, "but the core has 64 neurons"),
         ("placement/1/note", 1, "piece 1 must hold"),
     ],
 )
@@ -580,7 +580,7 @@ def test_every_slip_in_a_bundle_is_named(pairs, at: str, value: Any, match: str 
         ("[1.0, 2.0", "[1e-300, 2.0", None),
         ("200.0]", "1e300]", None),
         ("value = 16", "value = 17", "a frontend of H1v1 has 17 codes; got 16"),
-        ("value = [64, 64, 64, 64]", "value = [16, 8]", "which has 16 neurons"),
+        ("value = [64, 64, 64, 64]", "value = [16, 8]", "but the core has 16 neurons"),
     ],
 )
 def test_a_chip_that_the_network_cannot_be_built_on_is_refused(

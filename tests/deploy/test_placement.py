@@ -373,7 +373,7 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
         ),
         (
             lambda items: [*items[:2], dict(items[2], count=2), items[3]],
-            "layer 'out' has 5 neuron(s), but 4 are placed; was the list made for another network",
+            "layer 'out' has 5 neuron(s), but 4 are placed. Use the list that was made for this network",
         ),
         (lambda items: items[:1] + items[2:], "neuron 0 of layer 'out' has no place"),
         (lambda items: [], "layer 'ears' has 2 neuron(s), but 0 are placed"),
@@ -388,7 +388,7 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
         (changed(1, offset=-1), "piece 1: offset must be at least 0; got -1"),
         (changed(1, offset=None), "piece 1: offset must be a whole number; got None"),
         (changed(1, kind="recurrent"), "piece 1: kind must be one of 'frontend', 'RC', 'FF'; got 'recurrent'"),
-        (changed(3, core=3), "neurons 0-2 of layer 'loop' are on core 3; the last of H1v2 is 2"),
+        (changed(3, core=3), "neurons 0-2 of layer 'loop' are on core 3, but the last core of H1v2 is 2"),
         (changed(3, count=10**30), "of core 2, but the core has 4 neurons"),
         (changed(2, offset=3), "are at 3-5 of core 1, but the core has 4 neurons"),
         (changed(1, offset=1), "neurons 0-1 of layer 'out' overlap those of layer 'ears' at neuron 1 of core 0"),

@@ -130,7 +130,7 @@ def test_bad_calls_are_named() -> None:
     with pytest.raises(ValueError, match="devices is empty"):
         bh.deploy.robustness(net, score, 2, key=0, devices=[], pbar=False)
     elsewhere = SimpleNamespace(process_index=1)
-    with pytest.raises(ValueError, match=r"belongs to process 1 and not to this one \(0\); pass jax.local_devices"):
+    with pytest.raises(ValueError, match=r"belongs to process 1 and not to this one \(0\)\. Pass jax.local_devices"):
         bh.deploy.robustness(net, score, 2, key=0, devices=[elsewhere], pbar=False)
     with pytest.raises(RuntimeError, match="outside of jit"):
         brainstate.transform.jit(lambda: bh.deploy.robustness(net, score, 2, key=0, pbar=False).mean)()

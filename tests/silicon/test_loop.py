@@ -192,7 +192,9 @@ def test_membranes_are_used_left_out_or_demanded() -> None:
     assert any((one != other).any() for one, other in zip(updated[True], updated[False], strict=True))
     net, loop = make(Bench(membranes=False), membranes=True)
     before = state_of(net, loop)
-    with pytest.raises(bh.silicon.DeviceError, match=r"^InTheLoop\.step: .*no membranes of \['hidden', 'output'\]"):
+    with pytest.raises(
+        bh.silicon.DeviceError, match=r"^InTheLoop\.step: .*\['hidden', 'output'\] have no recorded membranes"
+    ):
         loop.step(x, y)
     assert_equal(state_of(net, loop), before)
 

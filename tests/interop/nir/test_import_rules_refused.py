@@ -127,11 +127,11 @@ REFUSED = {
     ),
     "a cycle that never fires": (
         lambda: unchecked({**ends(), "a": linear(), "b": linear()}, LOOP),
-        r"the cycle a, b \(feedback\) holds no neuron that fires",
+        r"the cycle a, b \(feedback\) has no firing neuron",
     ),
     "a cycle of integrators": (
         lambda: unchecked({**ends(), "a": nir.LI(tau=TWO, r=TWO, v_leak=TWO), "b": linear()}, LOOP),
-        r"the cycle a, b \(feedback\) holds no neuron that fires",
+        r"the cycle a, b \(feedback\) has no firing neuron",
     ),
     "a cycle of two populations": (
         lambda: unchecked({**ends(), "a": lif(), "b": lif()}, LOOP),

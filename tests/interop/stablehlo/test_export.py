@@ -340,7 +340,7 @@ def test_what_cannot_be_exported_is_refused(make: Callable, arguments: dict, err
 
 def test_export_needs_a_time_step_and_stands_outside_jit() -> None:
     net = lif()
-    with pytest.raises(RuntimeError, match=r"export_step: .*cannot stand inside jit"):
+    with pytest.raises(RuntimeError, match=r"export_step: .*cannot be exported inside jit"):
         jax.jit(lambda x: (export_step(net, x), x)[1])(jnp.zeros(N_IN))
 
 
@@ -405,7 +405,7 @@ def test_a_file_that_is_cut_short_or_changed_anywhere_is_refused_in_words(made, 
     for content in [*cuts, *flips]:
         damaged.write_bytes(content)
         with pytest.raises(
-            ValueError, match=r"load_step: '.*damaged.step' (is cut short or damaged|is empty|is not a step)"
+            ValueError, match=r"load_step: '.*damaged.step' (is truncated or damaged|is empty|is not a step)"
         ):
             load_step(damaged)
 
