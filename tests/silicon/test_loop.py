@@ -324,7 +324,7 @@ class TestFailures:
             return bh.silicon.Recording(recording.spikes, V)
 
         _, loop = make(Bench(fault=tiny))
-        with pytest.warns(UserWarning, match=r"^InTheLoop\.step: the membranes of '.*threshold is 15 mV") as said:
+        with pytest.warns(UserWarning, match=r"^InTheLoop\.step: the membranes of '.*threshold of 15 mV") as said:
             loop.step(*data())
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -98,7 +98,7 @@ def chip_synapse(module: Any, at: Export) -> Weights | None:
     A charge curve maps each weight to one charge, and charges add up: a chip synapse is linear in its input.
     """
     if any(not u.have_same_dim(getattr(target, "drive_unit", u.mV), u.fcoulomb) for target in at.targets):
-        at.refuse("drives no chip layer, so its charge is not a voltage; feed an H1 layer with it.")
+        at.refuse("does not drive a chip layer, so its charge is not a voltage; feed an H1 layer with it.")
         return None
     codes = None
     if at.options.weights == "codes":

@@ -137,7 +137,7 @@ REFUSED = {
         {"clamp": "ignore"},
         r"H1v1Layer \(H1v1Layer\) takes a charge as the input",
     ),
-    "charge as output": (lambda: bh.nn.H1v1Synapse(4, 3), {}, r"H1v1Synapse\) drives no chip layer"),
+    "charge as output": (lambda: bh.nn.H1v1Synapse(4, 3), {}, r"H1v1Synapse\) does not drive a chip layer"),
     "another library's module": (
         lambda: brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), lif(), brainstate.nn.LayerNorm((3,))),
         {},
