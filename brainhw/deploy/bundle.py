@@ -1,4 +1,4 @@
-"""Bundles: one file with all that a finished network needs to be programmed and run."""
+"""Bundles: export a finished network to one file and load it again."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ __all__ = [
 
 
 class BundleError(ValueError):
-    """A file that is not a bundle, or a damaged one; the message says what is wrong and what to do."""
+    """Raised for a file that is not a bundle or is damaged; the message names the fault and the fix."""
 
 
 _KIND = FileKind("bundle", "brainhw.deploy.export_bundle", 1, BundleError)
-# About a hundred times a full chip of today; a larger claim is refused before memory is allocated.
+# About 100 times the size of a full chip today; a larger file is refused before memory is allocated.
 _FILE = Sealed(_KIND, "brainhw-bundle", 64 * 2**20)
 
 
@@ -62,36 +62,36 @@ def export_bundle(
 
     The file holds the integer codes of the weights after annealing and rounding, the tau profile of every neuron,
     topology and wiring, the placement, the chip's spec, dt, versions, and a checksum. It is readable text;
-    :func:`load_bundle` builds the network from it. A chip that :func:`brainhw.sample_chip` or measured values put in
-    place goes with it, unless :func:`brainhw.nominal_chip` takes it out before. The file does not hold surrogate
-    functions or other means of training. An existing file is replaced in one step.
+    :func:`load_bundle` builds the network from it. If a sampled or measured chip is in place, its values are stored
+    too; call :func:`brainhw.nominal_chip` before to leave them out. Surrogate functions and other training settings are
+    not stored. An existing file is replaced atomically.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. :func:`check_deployable` must pass it, and its weights must be grid levels to the bit, as
+        The network. It must pass :func:`check_deployable`, and its weights must be exactly levels of the grid, as
         ``weight_bits`` makes them.
     path : path
         The file; its folder must exist.
     n_classes : int, optional
-        Number of classes, each with an equal, consecutive population of output neurons.
+        Number of classes. Each class has an equal, consecutive population of output neurons.
     notes : str, optional
         Free text.
 
     Raises
     ------
     ValueError
-        If the network is not deployable (`NotDeployableError`, listing every reason), the file could not hold it
-        exactly, an argument does not fit, or the file cannot be written or is not a regular file.
+        If the network is not deployable (`NotDeployableError`, listing every reason), the file cannot hold it
+        exactly, an argument is invalid, or the file cannot be written or is not a regular file.
     TypeError
-        If an argument is of the wrong kind.
+        If an argument has the wrong type.
     RuntimeError
         If no dt is set in ``brainstate.environ``, or if called inside ``jit``.
 
     Notes
     -----
-    A loaded network keeps its dt and placement, and its ``n_classes`` and ``notes`` unless others are given: exporting
-    it with the same versions writes the same bytes.
+    A loaded network keeps its dt and placement, and also its ``n_classes`` and ``notes`` if none are given. Exporting
+    it again with the same versions writes the same bytes.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def export_bundle(
     ('a demonstration', 2, 12.0)
     """
     call = "export_bundle"
-    # Before the work that a file could not take.
+    # Fail before the expensive work if the file cannot be written.
     check_target(path_text(path, call=call, what="the file to write"), call=call)
     if not isinstance(notes, str):
         raise TypeError(f"{call}: notes must be text; got {_arguments.describe(notes)}.")
@@ -118,7 +118,7 @@ def export_bundle(
         n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     content = content_of(net, n_classes=n_classes, notes=notes, call=call)
     plain = content.to_plain()
-    # Read back before writing: a file that could not be loaded again must never replace a good one.
+    # Read the content back before writing, so that a file that cannot be loaded never replaces a good one.
     try:
         BundledNet(content_from_plain(plain))
     except ValueError as error:
@@ -135,7 +135,7 @@ def content_of(
     unjudged: Collection[str] = (),
     call: str,
 ) -> BundleContent:
-    """Return the content of a network, or raise unless it breaks no rule, but for those named in ``unjudged``."""
+    """Return the bundle content of a network; raise if it breaks a rule that is not named in ``unjudged``."""
     found = survey(net, call=call)
     in_place, known = values_in_place(net), known_in_place(net)
     # A loaded network keeps its dt and placement, so that exporting it again gives the same file.
@@ -158,8 +158,8 @@ def content_of(
         kept = given = placement
     if given is not None and given.pieces != kept.pieces:
         raise ValueError(
-            f"{call}: a measured chip is in place, whose values belong to the place that each neuron has; "
-            "give no placement, or put the chip in place again with brainhw.silicon.put_chip(net, chip, placement)."
+            f"{call}: a measured chip is in place, and its values belong to its own placement (got another placement). "
+            "Give no placement, or put the chip in place again with brainhw.silicon.put_chip(net, chip, placement)."
         )
     return BundleContent(
         chip=found.chip,
@@ -182,11 +182,11 @@ def content_of(
 
 
 def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
-    """Read a bundle and build its network, which gives exactly the spikes of the exported one.
+    """Read a bundle and build its network. The spikes equal those of the exported network exactly.
 
-    Nothing in the file is run or imported, and a file that is not exactly a bundle is refused. Modules keep their paths
-    (``"layers.0"``, ``"block.syn"``), so that a key samples the same chip. A chip family of another package must be
-    registered: import that package first, unless it has an entry point in the group ``brainhw.chip_families``.
+    No code from the file is run or imported, and a file that is not exactly a bundle is refused. Modules keep their
+    paths (``"layers.0"``, ``"block.syn"``), so that a key samples the same chip. A chip family of another package must
+    be registered: import that package first, unless it has an entry point in the group ``brainhw.chip_families``.
 
     Parameters
     ----------
@@ -228,17 +228,17 @@ def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
 
 
 def build_net(content: BundleContent, path: str | os.PathLike[str], *, call: str) -> BundledNet:
-    """Return the network of the bundle at ``path``, or raise if it cannot be built exactly."""
+    """Build the network of the bundle at ``path``; raise if it cannot be built exactly."""
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: jit would lose the states of the network; call it outside of jit.")
+        raise RuntimeError(f"{call}: jit would discard the states of the network. Call it outside of jit.")
     try:
         return BundledNet(content)
     except ValueError as error:
-        raise BundleError(f"{call}: {os.fsdecode(path)!r} cannot become a network: {error}.") from error
+        raise BundleError(f"{call}: {os.fsdecode(path)!r} cannot be built as a network: {error}.") from error
 
 
 def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleContent, str]:
-    """Return the content of a bundle, without building the network, and the checksum of its file."""
+    """Return the content of a bundle and the checksum of its file, without building the network."""
     payload, checksum, what = _FILE.read(path, call=call)
     try:
         data = parse_json(payload.decode("ascii"))
@@ -248,17 +248,17 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
     try:
         return content_from_plain(data), checksum
     except UnknownFamilyError as error:
-        raise BundleError(f"{what} needs a chip family that is not here: {error}") from error
-    # A checksum only shows damage: the content may be made by anyone, so any error in reading it is a bad file.
+        raise BundleError(f"{what} needs a chip family that is not registered: {error}") from error
+    # The checksum only detects damage. Anyone can write a file, so every error in its content means a bad file.
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise BundleError(
-            f"{what} has invalid content: {error}; its checksum is right, so it was not damaged on the way: export the "
+            f"{what} has invalid content: {error}. Its checksum is right, so the file is intact. Export the "
             f"network again with {_KIND.writer}."
         ) from error
 
 
 def _dtype(found: Survey, call: str) -> str:
-    # Weights of another precision round to the same codes, but their charges, and so the spikes, would differ.
+    # Weights of another precision round to the same codes but give other charges, and so other spikes.
     held = {str(weight.master.value.dtype) for weight in found.weights.values()}
     of_environ = np.dtype(brainstate.environ.dftype()).name
     held.add(of_environ)
@@ -267,14 +267,14 @@ def _dtype(found: Survey, call: str) -> str:
     held |= {of_environ} if taus == {np.dtype(state_dtype()).name} else taus
     if len(held) > 1 or not held <= set(DTYPES):
         raise ValueError(
-            f"{call}: the network and brainstate.environ must have one precision; got {', '.join(sorted(held))}. "
-            "Export it inside the brainstate.environ.context(precision=...) that it was built in."
+            f"{call}: the network and brainstate.environ must have the same precision; got {', '.join(sorted(held))}. "
+            "Export inside the brainstate.environ.context(precision=...) that the network was built in."
         )
     return held.pop()
 
 
 def codes_of(path: str, weight: ChipWeight, call: str) -> Codes:
-    """Return the codes that the chip is programmed with, or raise if a weight is not exactly a level of its grid."""
+    """Return the codes that program the chip; raise if a weight is not exactly a level of its grid."""
     grid = weight.effective.grid
     grid = stored_grid(weight.chip, weight.chip.weight_bits) if grid is None else grid
     applied = weight.effective.applied(weight.master.value)
@@ -283,27 +283,27 @@ def codes_of(path: str, weight: ChipWeight, call: str) -> Codes:
     if off:
         raise ValueError(
             f"{call}: {off} of {applied.size} weights of {path} differ from a level of the grid by rounding errors, "
-            "which could change spikes; brainhw.deploy.set_weight_bits(net, 'chip') makes them exact."
+            "which could change spikes. Call brainhw.deploy.set_weight_bits(net, 'chip') to make them exact."
         )
     return Codes(grid.bits, np.asarray(codes))
 
 
 def _layer(path: str, found: Survey, call: str) -> BundledLayer:
     layer = found.layers[path]
-    # Profiles are stored by number. A tau that is a profile only up to rounding would change spikes after loading.
+    # Profiles are stored by index. A tau that equals its profile only up to rounding would change spikes after loading.
     snap = found.chip.tau_profiles.snap(layer.tau, call=call)
     if not np.array_equal(jnp.asarray(snap.tau.mantissa, layer.tau.mantissa.dtype), layer.tau.mantissa):
         raise ValueError(
-            f"{call}: the tau of {path} differs from a profile by rounding errors; give tau to its constructor."
+            f"{call}: tau of {path} differs from a profile by rounding errors. Set tau in the constructor."
         )
     weight = found.weights.get(path)
     return BundledLayer(np.asarray(snap.index, np.int32), None if weight is None else codes_of(path, weight, call))
 
 
 def write_plain(path: str | os.PathLike[str], data: dict[str, Any], *, call: str) -> None:
-    """Write plain dicts, lists, strings and numbers as a bundle file, in one step.
+    """Write plain dicts, lists, strings and numbers as a bundle file, atomically.
 
-    The first line is ``brainhw-bundle``, the number of the format, the SHA-256 of the rest in hex and its length in
+    The first line is ``brainhw-bundle``, the format version, the SHA-256 of the rest in hex and its length in
     bytes. The rest is JSON with sorted keys.
     """
     _FILE.write(path, text_of(data).encode("ascii"), call=call)

@@ -1,4 +1,4 @@
-"""The chip in place in a bundle: read from a network, kept as plain numbers, put into the network that is built."""
+"""Values of the chip in place in a bundle: read from a network, convert to plain data, put into a network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Masks = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity]]:
-    """Return the values of the chip in place by path and name, in the units of the nominal ones; none if nominal."""
+    """Return the values of the chip in place by path and name, in the nominal units; empty for the nominal chip."""
     found: dict[str, dict[str, u.Quantity]] = {}
     for pinned in pinned_states(net):
         name, nominal, positive = _state_name(pinned.name), pinned.nominal, pinned.name != MISMATCH
@@ -36,7 +36,7 @@ def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity
 
 
 def known_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, np.ndarray]]:
-    """Return which values of the chip in place were measured, by path and name; none without a measured chip."""
+    """Return masks of the measured values of the chip in place, by path and name; empty without a measured chip."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for place, node in net.nodes().items():
         if known := getattr(node, "known", None):
@@ -45,7 +45,7 @@ def known_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, np.ndarray]
 
 
 def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement: Placement) -> None:
-    """Put a chip into a network; raise a `ValueError` unless the values are those of its modules."""
+    """Put a chip into a network; raise a `ValueError` if its values do not match the modules."""
     if not values:
         return
     wanted = {(pinned.path, pinned.name): pinned for pinned in pinned_states(net)}
@@ -67,22 +67,22 @@ def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement:
     for path, masks in known.items():
         layer = layers.get(path)
         if layer is None or not hasattr(layer, "known"):
-            raise ValueError(f"in_place: {path!r} is not a layer whose values can be known")
+            raise ValueError(f"in_place: {path!r} is not a layer that keeps measured values")
         layer.known = checked_masks(layer, masks, call=f"in_place: known of {path!r}")
     for path, layer in layers.items():
-        # Where the values were measured: the network keeps this place.
+        # The values were measured at this placement, so the network keeps it.
         if hasattr(layer, "physical"):
             layer.physical = placement.physical_of(path)
 
 
 def plain_values(values: Values, known: Masks) -> dict[str, Any]:
-    """Return values, and which of them were measured, as plain data that `chip_values` reads."""
+    """Return the values and the masks of measured ones as plain data for `chip_values`."""
     return {
         path: {
             name: {
                 "unit": unit_name(value.unit),
                 "values": np.asarray(value.mantissa, float).tolist(),
-                # Left out without a measured chip, so that such files are those of every brainhw so far.
+                # Omitted without a measured chip, so that older versions of brainhw can read the file.
                 **({"known": known[path][name].tolist()} if name in known.get(path, {}) else {}),
             }
             for name, value in named.items()
@@ -94,7 +94,7 @@ def plain_values(values: Values, known: Masks) -> dict[str, Any]:
 def chip_values(
     data: Any, paths: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, u.Quantity]], dict[str, dict[str, np.ndarray]]]:
-    """Return the values that plain data hold and which were measured, or raise; `put_chip` checks that they fit."""
+    """Read values and masks of measured ones from plain data; `put_chip` checks that they match the network."""
     if not isinstance(data, dict):
         raise ValueError(f"in_place must be a table of modules; got {describe(data):.80}")
     values: dict[str, dict[str, u.Quantity]] = {}
@@ -112,9 +112,9 @@ def chip_values(
 
 def _mask(data: Any, where: str) -> np.ndarray:
     if not isinstance(data, list) or not data or any(type(item) is not bool for item in data):
-        raise ValueError(f"{where}: known must be a list of true and false; got {describe(data):.80}")
+        raise ValueError(f"{where}: known must be a list of true and false values; got {describe(data):.80}")
     if not any(data):
-        raise ValueError(f"{where}: known must hold at least one true; leave it out where nothing was measured")
+        raise ValueError(f"{where}: known must hold at least one true value; leave it out if nothing was measured")
     return np.array(data)
 
 
@@ -133,7 +133,7 @@ def _quantity(data: Any, where: str) -> u.Quantity:
     return u.Quantity(numbers, unit=unit)
 
 
-# Those in which modules keep what varies from chip to chip.
+# Units of the values that modules store for chip-to-chip variation.
 _UNITS: Mapping[str, u.Unit] = {
     unit_name(unit): unit for unit in (u.ms, u.mV, u.fcoulomb, u.ffarad, u.pamp, u.nsiemens)
 }

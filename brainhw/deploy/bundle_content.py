@@ -1,4 +1,4 @@
-"""The content of a bundle, and its strict conversion from and to plain data."""
+"""Content of a bundle, with strict conversion to and from plain data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
     "content_from_plain",
 ]
 
-# The kinds of float of a network, and the precision of brainstate.environ that makes each.
+# Float types of a network, and the precision of brainstate.environ for each.
 DTYPES: Mapping[str, int | str] = {"float16": 16, "bfloat16": "bf16", "float32": 32, "float64": 64}
 
 _VERSIONED = ("brainhw", "brainstate", "jax", "python")
@@ -40,7 +40,7 @@ _LONGEST_PATH, _DEEPEST_PATH = 500, 64
 @final
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Codes of the levels of :func:`brainhw.kernel.quantize.stored_grid`, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
+    """Integer codes of the levels of `brainhw.kernel.quantize.stored_grid`, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
 
     For evenly spaced levels a weight is its code times ``weight_limit / (2**(bits - 1) - 1)``.
     """
@@ -52,7 +52,7 @@ class Codes:
 @final
 @dataclass(frozen=True, eq=False)
 class BundledSynapse:
-    """A synapse, or the frontend, with its weights."""
+    """A synapse or the frontend, with its weights."""
 
     frontend: bool
     weight: Codes
@@ -61,7 +61,7 @@ class BundledSynapse:
 @final
 @dataclass(frozen=True, eq=False)
 class BundledLayer:
-    """A layer: the number of each neuron's tau profile ``[N]``, and its recurrent weights ``[N, N]``, if any."""
+    """A layer: the index of the tau profile of each neuron, ``[N]``, and recurrent weights ``[N, N]``, if any."""
 
     profiles: np.ndarray
     recurrent: Codes | None
@@ -73,7 +73,7 @@ class BundledLayer:
 
 
 class Wire(NamedTuple):
-    """A synapse, where its input comes from (the path of a layer or ``"input"``), and the layer that it drives."""
+    """A synapse, the source of its input (the path of a layer or ``"input"``), and the layer that it drives."""
 
     source: str
     synapse: str
@@ -83,13 +83,13 @@ class Wire(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class BundleContent:
-    """The content of a bundle: ``dt`` in ms, modules by path, ``wires`` in the order of a step.
+    """The content of a bundle: ``dt`` in ms, modules by path, ``wires`` in execution order.
 
-    ``in_place`` holds the values of a chip that is not the nominal one, by the path of the module and the name of the
-    value (``"tau"``, ``"V_th"``, ``"mismatch"``); it is empty for the nominal chip. ``known`` tells in the same way
-    which of them were measured of this chip; a sampled chip leaves these as they are.
-    ``dtype`` is the kind of float that the network computes with, ``output`` the path of the layer whose spikes it
-    returns, ``n_classes`` the number of equal, consecutive populations of output neurons that stand for classes.
+    ``in_place`` holds the values of a sampled or measured chip, by module path and value name (``"tau"``, ``"V_th"``,
+    ``"mismatch"``); it is empty for the nominal chip. ``known`` marks in the same way the values that were measured;
+    :func:`brainhw.sample_chip` keeps these. ``dtype`` is the float type of the network, ``output`` the path of the
+    layer whose spikes it returns, ``n_classes`` the number of equal, consecutive populations of output neurons, one per
+    class.
     """
 
     chip: ChipSpec
@@ -107,7 +107,7 @@ class BundleContent:
     known: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Marks on values that are not there would mean the nominal ones.
+        # Without values in place, masks would mark nominal values as measured.
         if not self.in_place:
             object.__setattr__(self, "known", {})
 
@@ -122,7 +122,7 @@ class BundleContent:
         return len(self.layers[self.output].profiles)
 
     def weights(self) -> Iterator[tuple[str, Codes]]:
-        """Yield all weights by the path of their owner, in the order of a step."""
+        """Yield all weights with the path of their owner, in execution order."""
         for wire in self.wires:
             yield wire.synapse, self.synapses[wire.synapse].weight
             recurrent = self.layers[wire.layer].recurrent
@@ -133,12 +133,12 @@ class BundleContent:
         return f"BundleContent({self.chip.name!r}, {len(self.layers)} layers)"
 
     def to_plain(self) -> dict[str, Any]:
-        """Return dicts, lists, strings and numbers that `content_from_plain` reads."""
+        """Return the content as dicts, lists, strings and numbers, for `content_from_plain`."""
         return {
             "chip": chip_to_text(self.chip).split("\n"),
             "dt_ms": float(self.dt.to(u.ms).mantissa),
             "dtype": self.dtype,
-            # Left out for the nominal chip, so that its files are those of every brainhw so far.
+            # Omitted for the nominal chip, so that older versions of brainhw can read the file.
             **({"in_place": plain_values(self.in_place, self.known)} if self.in_place else {}),
             "layers": {
                 path: {
@@ -165,15 +165,15 @@ def _plain(codes: Codes) -> dict[str, Any]:
     return {"bits": codes.bits, "codes": codes.values.tolist()}
 
 
-# The fields of the file: those of the content, with the unit of dt in its name.
+# Fields of the file: those of the content, but dt has its unit in its name.
 _TOP = tuple(sorted({one.name for one in fields(BundleContent)} - {"dt", "known"} | {"dt_ms"}))
 
 
 def content_from_plain(data: Any) -> BundleContent:
     """Build the content from the data that `BundleContent.to_plain` returns.
 
-    Every value is checked: a `ValueError` says what is missing, unknown, of another kind, out of range, or does not fit
-    the rest. A chip of a family that is not registered raises `UnknownFamilyError`.
+    Every value is checked. A `ValueError` names a value that is missing, unknown, of the wrong type, out of range, or
+    inconsistent with other values. A chip of an unregistered family raises `UnknownFamilyError`.
     """
     top = _table(data, _TOP, "the file", optional=("in_place",))
     lines = _list(top["chip"], "chip")
@@ -231,7 +231,7 @@ def _layer(item: Any, path: str, chip: ChipSpec) -> BundledLayer:
     if entry["recurrent"] is not None:
         recurrent = _codes(_table(entry["recurrent"], ("bits", "codes"), f"{where}: recurrent"), where, chip)
         if recurrent.values.shape != (len(taus), len(taus)):
-            raise ValueError(f"{where}: {len(taus)} neurons do not fit recurrent codes of {recurrent.values.shape}")
+            raise ValueError(f"{where}: recurrent codes {recurrent.values.shape} do not match {len(taus)} neurons")
     if (topology == "RC") != (recurrent is not None):
         raise ValueError(f"{where}: topology is {topology}, with{'out' * (recurrent is None)} recurrent codes")
     return BundledLayer(profiles, recurrent)
@@ -252,7 +252,7 @@ def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec, *, one_to_one: 
 def _row(value: Any, ends: tuple[int, int], where: str) -> list[int]:
     row, (lowest, largest) = _list(value, where), ends
     for code in row:
-        # `type`, not `isinstance`: true and false are ints in Python, and a code 1.0 would be read as 1.
+        # `type`, not `isinstance`: true and false are ints in Python, and a code of 1.0 would be read as 1.
         if type(code) is not int or not lowest <= code <= largest:
             raise ValueError(f"{where} must hold whole numbers from {lowest} to {largest}; got {_found(code)}")
     return row
@@ -266,8 +266,8 @@ def _wire(item: Any, where: str) -> Wire:
 def _check_wiring(
     wires: tuple[Wire, ...], synapses: Mapping[str, BundledSynapse], layers: Mapping[str, BundledLayer]
 ) -> None:
-    """Raise unless every module has its place in a step, and widths of connected modules agree."""
-    # The width of the spikes that are there so far: the input, and the layers of the wires before.
+    """Raise unless every module is used once, in a valid order, and widths of connected modules agree."""
+    # Widths of the spikes that are available so far: the input, and the layers of earlier wires.
     widths: dict[str, int] = {}
     used: set[str] = set()
     for i, wire in enumerate(wires):
@@ -285,7 +285,7 @@ def _check_wiring(
         width = widths.setdefault(INPUT, shape[0]) if wire.source == INPUT else widths[wire.source]
         if (shape[0], shape[-1]) != (width, len(layer.profiles)):
             raise ValueError(
-                f"{where}: {wire.synapse!r} has codes of shape {shape}, between {width} inputs and "
+                f"{where}: {wire.synapse!r} has codes of shape {shape}, but connects {width} inputs to "
                 f"{len(layer.profiles)} neurons"
             )
         widths[wire.layer] = len(layer.profiles)
@@ -302,12 +302,12 @@ def _check_kinds(
     synapses: Mapping[str, BundledSynapse],
     layers: Mapping[str, BundledLayer],
 ) -> None:
-    # The kind decides where a piece may lie, so a wrong one would let a recurrent layer pass as a split one.
+    # The kind limits the placement: with a wrong kind a recurrent layer could be split.
     frontends = {wire.layer for wire in wires if synapses[wire.synapse].frontend}
     for piece in placement.pieces:
         kind = "frontend" if piece.layer in frontends else layers[piece.layer].topology
         if piece.kind != kind:
-            raise ValueError(f"placement: layer {piece.layer!r} is placed as {piece.kind!r}, and is {kind!r}")
+            raise ValueError(f"placement: layer {piece.layer!r} is placed as {piece.kind!r}, but is {kind!r}")
 
 
 def _modules(value: Any, where: str, taken: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -316,7 +316,7 @@ def _modules(value: Any, where: str, taken: tuple[str, ...]) -> Iterator[tuple[s
     for path, item in value.items():
         _text(path, f"a path in {where}")
         if len(path) > _LONGEST_PATH or path.count(".") >= _DEEPEST_PATH or path in taken:
-            raise ValueError(f"{where}: {_found(path)} cannot be the name of a module here; give it another")
+            raise ValueError(f"{where}: {_found(path)} is not a valid module path; rename the module")
         yield path, item
 
 
@@ -344,7 +344,7 @@ def _int(value: Any, least: int, most: int, where: str) -> int:
 
 
 def _dt(value: Any) -> float:
-    # A whole number may be larger than any float; to_plain always writes a float.
+    # A whole number can exceed the float range; to_plain always writes a float.
     if type(value) is not float or not (math.isfinite(value) and value > 0):
         raise ValueError(f"dt_ms must be a number with a decimal point, greater than zero; got {_found(value)}")
     return value
@@ -368,5 +368,5 @@ def _found(value: Any) -> str:
 
 
 def clipped(text: str, most: int = 80) -> str:
-    """Return the text, cut to ``most`` characters: a file from elsewhere may hold any length of it."""
+    """Return the text, cut to ``most`` characters: text from a foreign file can be of any length."""
     return text if len(text) <= most else text[: most - 3] + "..."

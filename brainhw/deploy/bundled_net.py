@@ -26,19 +26,19 @@ from brainhw.nn import chip_weights
 
 __all__ = ["BundledNet"]
 
-# Relative: a time step may be kept in float32 or in another unit, and its last bits differ then.
+# Relative tolerance: a time step in float32 or in another unit differs in its last bits.
 _SAME_DT = 1e-7
 
 
 class BundledNet(brainstate.nn.Module):
-    """The network of a bundle; :func:`load_bundle` makes one.
+    """The network of a bundle; :func:`load_bundle` builds it.
 
-    It runs, samples chips and trains as any other network. Modules and parameters have the paths that they had in the
-    exported network, so that a key samples the same chip of both.
+    It runs, samples chips and trains like any other network. Modules and parameters have the same paths as in the
+    exported network, so that a key samples the same chip for both.
 
     The modules are those of the chip's family, built as ``synapse(n_in, n_out, chip=, weight_init=, weight_bits=)``,
-    ``frontend(chip=, weight_init=, weight_bits=)`` and ``layer(size, tau, topology=, chip=)``, the last also with
-    ``recurrent_init=, weight_bits=`` for topology ``'RC'``.
+    ``frontend(chip=, weight_init=, weight_bits=)`` and ``layer(size, tau, topology=, chip=)``. A layer with topology
+    ``'RC'`` also gets ``recurrent_init=, weight_bits=``.
 
     Parameters
     ----------
@@ -48,25 +48,25 @@ class BundledNet(brainstate.nn.Module):
     Raises
     ------
     ValueError
-        If the content cannot be built exactly: its chip family lacks a module, a path cannot be an attribute, its
-        precision is not that of ``brainstate.environ``, or this precision cannot hold its numbers.
+        If the content cannot be built exactly: the chip family lacks a module, a path is not a valid attribute, the
+        precision is not that of ``brainstate.environ``, or this precision cannot hold the numbers.
     """
 
     def __init__(self, content: BundleContent) -> None:
         super().__init__()
-        # brainstate names a module by the path where it finds it: a second reference to one would rename it.
+        # brainstate names a module by the path where it finds it, so a second reference would rename the module.
         self._content = content
         if not _works_in(content.dtype):
             raise ValueError(
-                f"the network computes with {content.dtype}, and brainstate.environ with "
-                f"{np.dtype(brainstate.environ.dftype()).name}; do this inside "
+                f"the network computes in {content.dtype}, but brainstate.environ in "
+                f"{np.dtype(brainstate.environ.dftype()).name}. Load it inside "
                 f"brainstate.environ.context(precision={DTYPES[content.dtype]!r})"
             )
         tree = _tree(_build(content))
         for name in tree:
-            # A module may have the name of a property, which wins; under that of a method it would hide the method.
+            # A module may share its name with a property (the property wins), but must not hide a method.
             if name in vars(self) or not isinstance(getattr(type(self), name, property()), property):
-                raise ValueError(f"a module cannot have a path that begins with {name!r}; name the attribute otherwise")
+                raise ValueError(f"the path of a module cannot begin with {name!r}. Rename the attribute")
         self.__dict__.update(tree)
         put_chip(self, content.in_place, content.known, content.placement)
         self.in_size, self.out_size = (content.n_in,), (content.n_out,)
@@ -82,13 +82,13 @@ class BundledNet(brainstate.nn.Module):
         return self._content.chip
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Describe the network as one of another chip, after its modules took it."""
+        """Set the chip of the network, after its modules were changed to it."""
         placement = Placement(chip, self._content.placement.pieces)
         self._content = replace(self._content, chip=chip, placement=placement)
 
     @property
     def dt(self) -> u.Quantity:
-        """The time step that the network was made for, ms."""
+        """Time step of the network, ms."""
         return self._content.dt
 
     @property
@@ -100,7 +100,7 @@ class BundledNet(brainstate.nn.Module):
         }
         if any(at is None for at in physical.values()):
             return held
-        # A measured chip that was put in place since.
+        # A measured chip was put in place after loading.
         needs = [Need(piece.layer, 1, piece.kind == RECURRENT, piece.kind == FRONTEND) for piece in held.pieces]
         pieces = [piece for need in dict.fromkeys(needs) for piece in pieces_at(self.chip, need, physical[need.name])]
         return Placement(self.chip, tuple(pieces))
@@ -112,7 +112,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def n_classes(self) -> int | None:
-        """Number of classes; equal, consecutive populations of output neurons stand for them."""
+        """Number of classes. Each class has an equal, consecutive population of output neurons."""
         return self._content.n_classes
 
     @property
@@ -121,7 +121,7 @@ class BundledNet(brainstate.nn.Module):
         return self._content.notes
 
     def check_input(self, xs: Any, *, call: str) -> None:
-        """Warn of inputs that no chip takes, where they are not traced; :func:`brainhw.rollout` calls it."""
+        """Warn about inputs out of the range of a chip, unless they are traced; :func:`brainhw.rollout` calls it."""
         has_frontend = any(synapse.frontend for synapse in self._content.synapses.values())
         warn_of_input(xs, has_frontend=has_frontend, call=call, stacklevel=5)
 
@@ -141,27 +141,27 @@ class BundledNet(brainstate.nn.Module):
         Raises
         ------
         RuntimeError
-            If ``brainstate.environ`` has another dt or precision than the bundle.
+            If dt or precision of ``brainstate.environ`` differ from those of the bundle.
         """
         call = f"{type(self).__name__}.update"
         if brainstate.environ.get("dt", default=None) is None:
-            raise RuntimeError(f"{call}: no time step is set; run it inside brainstate.environ.context(dt=net.dt).")
-        # Inside jit the change of unit would be traced, and a traced dt cannot be compared.
+            raise RuntimeError(f"{call}: no time step is set. Run it inside brainstate.environ.context(dt=net.dt).")
+        # Inside jit the unit conversion would be traced, and a traced dt cannot be compared.
         with jax.ensure_compile_time_eval():
             dt, made_for = _arguments.time_step(call=call).mantissa, self.dt.mantissa
         if not (_arguments.is_concrete(dt) and math.isclose(dt, made_for, rel_tol=_SAME_DT)):
             has = f"{dt:.10g} ms" if _arguments.is_concrete(dt) else "a traced value"
             raise RuntimeError(
-                f"{call}: the network was made for dt = {made_for:.10g} ms, environ has {has}: "
-                "run it inside brainstate.environ.context(dt=net.dt)."
+                f"{call}: the network was made for dt = {made_for:.10g} ms (got {has} from brainstate.environ). "
+                "Run it inside brainstate.environ.context(dt=net.dt)."
             )
         if not _works_in(self._content.dtype):
             raise RuntimeError(
-                f"{call}: the network computes with {self._content.dtype}, environ has another precision: run it "
+                f"{call}: the network computes in {self._content.dtype}, not brainstate.environ's precision. Run it "
                 f"inside brainstate.environ.context(precision={DTYPES[self._content.dtype]!r})."
             )
         spikes = {INPUT: x}
-        # dt of environ may differ in the last bits, and a decay that differs in the last bit can change a spike.
+        # dt of environ may differ in its last bits. Then a decay would differ too, which can change a spike.
         with brainstate.environ.context(dt=self.dt):
             for wire in self._content.wires:
                 charge = self._at(wire.synapse)(spikes[wire.source])
@@ -180,14 +180,14 @@ def _works_in(dtype: str) -> bool:
 
 
 def _build(content: BundleContent) -> dict[str, Any]:
-    """Return every module by its path, in the order of a step, with exactly the weights of the codes."""
+    """Build every module, by path and in execution order, with exactly the weights of the codes."""
     chip, dtype = content.chip, jnp.dtype(content.dtype)
     kinds = get_family(chip.family).modules
     needed = {"frontend" if synapse.frontend else "synapse" for synapse in content.synapses.values()} | {"layer"}
     if lacking := sorted(needed - kinds.keys()):
         raise ValueError(f"the chip family {chip.family} has no {lacking[0]}")
     modules: dict[str, Any] = {}
-    with np.errstate(all="ignore"):  # numbers that become infinite are found by the checks below
+    with np.errstate(all="ignore"):  # the checks below find infinite numbers
         _check_numbers("the chip", chip.V_th.mantissa, chip.C.mantissa, content.dt.mantissa, dtype=dtype)
         for wire in content.wires:
             synapse, layer = content.synapses[wire.synapse], content.layers[wire.layer]
@@ -215,9 +215,9 @@ def _values(codes: Codes, chip: ChipSpec, dtype: Any) -> jax.Array:
 
 
 def _check_rounding(path: str, module: Any, codes: Codes) -> None:
-    """Raise unless the weights of the module have the same codes again, and finite charges."""
+    """Raise unless the weights of the module give the same codes again, and finite charges."""
     weight = next(iter(chip_weights(module).values()))
-    # A small float type may round neighbouring levels to one number, and a charge curve may overflow it.
+    # A small float type may round neighbouring levels to the same number, and a charge may overflow in it.
     grid = stored_grid(weight.chip, codes.bits)
     again = np.asarray(grid.codes(weight.master.value))
     charge = np.asarray(weight.chip.charge(weight.master.value).mantissa, np.float64)
@@ -226,14 +226,14 @@ def _check_rounding(path: str, module: Any, codes: Codes) -> None:
 
 
 def _check_numbers(what: str, *numbers: float, dtype: Any) -> None:
-    # XLA may flush what is below the smallest normal number to zero, and later steps divide by these numbers.
+    # XLA may flush numbers below the smallest normal number to zero, and later steps divide by these numbers.
     held = np.asarray(jnp.asarray(np.asarray(numbers, np.float64).astype(dtype)), np.float64)
     if not (np.all(np.isfinite(held)) and np.all(held >= float(jnp.finfo(dtype).tiny))):
         raise ValueError(f"{what}: a time, threshold or capacitance is too large or small for the network's precision")
 
 
 def _tree(modules: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested dicts in which every module lies at its dotted path."""
+    """Return the modules as nested dicts, split at the dots of their paths."""
     tree: dict[str, Any] = {}
     for path, module in modules.items():
         *folders, name = path.split(".")
@@ -241,15 +241,15 @@ def _tree(modules: Mapping[str, Any]) -> dict[str, Any]:
         for folder in folders:
             branch = branch.setdefault(folder, {})
             if not isinstance(branch, dict):
-                raise ValueError(f"{path} lies inside another module; hold both beside each other in the network")
+                raise ValueError(f"{path} lies inside another module. Hold both side by side in the network")
         if name in branch:
-            raise ValueError(f"{path} holds other modules; hold all of them beside each other in the network")
+            raise ValueError(f"{path} holds other modules. Hold all of them side by side in the network")
         branch[name] = module
     return {name: _numbered(branch) for name, branch in tree.items()}
 
 
 def _numbered(branch: Any) -> Any:
-    """Return the branch with ints for keys if all keys are numbers, as brainstate names the entries of a list."""
+    """Convert the keys to ints where all keys are numbers, as brainstate names entries of a list."""
     if not isinstance(branch, dict):
         return branch
     numbers = all(name.isdecimal() and name.isascii() and str(int(name)) == name for name in branch)

@@ -1,4 +1,4 @@
-"""Deployment check: every rule of the chip, judged on a finished network."""
+"""Deployment check: all rules of the chip, applied to a finished network."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _INPUT_RULE = "input of the chip"
 
 
 class NotDeployableError(ValueError):
-    """A network breaks rules of its chip; the message lists all violations."""
+    """Raised for a network that breaks rules of its chip; the message lists all violations."""
 
 
 @final
 @dataclass(frozen=True)
 class DeployReport:
-    """The outcome of :func:`check_deployable`; ``print`` it for a table.
+    """Result of :func:`check_deployable`; ``print`` it for a table.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class DeployReport:
     rules : tuple of str
         Every rule that was checked.
     violations : tuple of Violation
-        Every violation, module by module.
+        Every violation, ordered by rule.
     """
 
     chip: str
@@ -53,11 +53,11 @@ class DeployReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the network breaks no rule."""
+        """Whether the network satisfies all rules."""
         return not self.violations
 
     def raise_if_not(self) -> None:
-        """Raise `NotDeployableError` with every violation, unless there is none."""
+        """Raise `NotDeployableError` with every violation, if there are any."""
         if not self.ok:
             listed = "\n".join(f"- {violation}" for violation in self.violations)
             raise NotDeployableError(
@@ -76,31 +76,31 @@ class DeployReport:
 def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployReport:
     """Check a network against every rule of its chip and report all violations.
 
-    The general rules: all modules of one family; only modules of that family; no operation between modules; finite
-    weights; weights in range; one sign in every block; weights on the levels of the chip's bits (after rounding, where
-    ``weight_bits`` rounds); time constants that are leak profiles; neurons that spike once; one frontend, at the input;
-    no more neurons than the chip has; recurrent layers that fit a core; a placement of all layers. A chip family may
-    leave some out and add its own (:class:`brainhw.chip.Family`); the report lists those that were judged. The chip's
-    spec says which limits are documented by the vendor and which are assumed (``print(bh.chip.H1V1)``).
+    General rules: all modules belong to one family; no other modules; no operation between modules; finite weights;
+    weights in range; one sign in every block; weights on the levels of the chip's bits (after rounding, if
+    ``weight_bits`` rounds); time constants are leak profiles; binary spikes; at most one frontend, at the input; no
+    more neurons than the chip has; every recurrent layer fits a core; all layers can be placed. A chip family can omit
+    rules and add its own (:class:`brainhw.chip.Family`); the report lists the rules that were checked.
+    ``print(bh.chip.H1V1)`` shows which limits the vendor documents and which are assumed.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. One step of it is traced to see its wiring; it stays as it was.
+        The network. One step of it is traced to find its wiring; it is not changed.
     data : array, optional
-        Inputs ``[T, B, N]`` of a run, for one more rule: a chip takes no negative input, and at most 16 (assumed) per
-        channel and step where there is no frontend.
+        Inputs ``[T, B, N]`` of a run, checked by one more rule: a chip takes no negative input and, without a frontend,
+        at most 16 per channel and step (assumed).
 
     Returns
     -------
     DeployReport
-        ``report.ok``, ``report.violations`` with module, finding, limit and fix; ``print`` it for a table;
-        ``report.raise_if_not()`` raises with all of them.
+        ``report.ok``, and ``report.violations`` with module, finding, limit and fix. ``print`` it for a table;
+        ``report.raise_if_not()`` raises an error that lists all violations.
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is not a module, or has no module on a chip, or ``data`` are not finite numbers.
+        If ``net`` is not a module or has no module on a chip, or ``data`` are not finite numbers.
     RuntimeError
         If called inside ``jit``.
 
@@ -129,14 +129,14 @@ def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployRepor
 
 
 def judge(found: Survey) -> DeployReport:
-    """Check a network that was surveyed already: the general rules that its family keeps, then the family's own."""
+    """Check a surveyed network: first the general rules that apply to its family, then the family's own."""
     family = found.family
     rules = {name: rule for name, rule in RULES.items() if name not in set(family.without_rules)} | dict(family.rules)
     return DeployReport(found.chip.name, tuple(rules), tuple(v for rule in rules.values() for v in rule(found)))
 
 
 def is_net_deployable(net: brainstate.nn.Module) -> bool:
-    """Return whether a network breaks no rule of its chip; :func:`check_deployable` lists the violations.
+    """Return whether a network satisfies all rules of its chip; :func:`check_deployable` lists the violations.
 
     Parameters
     ----------

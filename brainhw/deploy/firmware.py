@@ -1,4 +1,4 @@
-"""One step of a bundle as plain numbers: a NumPy reference, and a C header for a microcontroller beside the chip."""
+"""Firmware of a bundle: one step as a NumPy reference and as a C header for a microcontroller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Firmware", "FirmwareState", "firmware"]
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class FirmwareState:
-    """Membranes and spikes of all layers after a step, by the path of the layer.
+    """Membrane potentials and spikes of all layers after a step, by the path of the layer.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class FirmwareState:
 
     @property
     def V(self) -> dict[str, u.Quantity]:
-        """The membranes after the reset, mV."""
+        """The membrane potentials after the reset, mV."""
         return {path: u.Quantity(V, unit=u.mV) for path, V in zip(self.spikes, self._millivolts, strict=True)}
 
     def __repr__(self) -> str:
@@ -44,18 +44,18 @@ class FirmwareState:
 
 @final
 class Firmware:
-    """One step of a network in NumPy alone, and the same step in C; from :func:`firmware`.
+    """One step of a network in pure NumPy, and the same step in C; made by :func:`firmware`.
 
-    Every sum is a float32 sum in the order of the inputs. A product that is added, of an input value and its charge or
-    of the membrane and its leak factor, is rounded once with the sum (fused multiply-add, C99 ``fmaf``), as XLA
-    computes it on a CPU. ``step`` and the C header give the same bits.
+    Charges are summed in float32, in the order of the inputs. A product that is added (an input value times its charge,
+    or the membrane potential times its leak factor) is rounded once together with the sum (fused multiply-add, C99
+    ``fmaf``), as XLA does on a CPU. ``step`` and the C header give bit-identical results.
 
     Attributes
     ----------
     n_in, n_out : int
         Number of inputs and of output neurons.
     dt : Quantity
-        The time step that the leak factors are for, ms.
+        The time step that the leak factors hold for, ms.
     chip : str
         Name of the chip.
     checksum : str
@@ -69,26 +69,26 @@ class Firmware:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of RAM of the state in C, without padding: a float and a byte per neuron."""
+        """RAM of the state in C in bytes, without padding: one float and one byte per neuron."""
         return sum(5 * layer.n for layer in self._numbers.layers)
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of the constant arrays in C: charges, codes of the weights, leak factors, thresholds."""
+        """Size of the constant arrays in C in bytes: charges, weight codes, leak factors, thresholds."""
         return table_bytes(self._numbers)
 
     def initial_state(self, batch_size: int | None = None) -> FirmwareState:
-        """Return the state at rest, for one sample or for a batch.
+        """Return the resting state, for one sample or for a batch.
 
         Parameters
         ----------
         batch_size : int, optional
-            Number of samples; default one sample without a batch axis.
+            Number of samples. Default: one sample without a batch axis.
 
         Returns
         -------
         FirmwareState
-            Membranes and spikes, all zero.
+            Membrane potentials and spikes, all zero.
         """
         lead: tuple[int, ...] = ()
         if batch_size is not None:
@@ -103,7 +103,7 @@ class Firmware:
         Parameters
         ----------
         state : FirmwareState
-            The state before, from :meth:`initial_state` or the previous step; it is not changed.
+            The previous state, from :meth:`initial_state` or an earlier step; it is not changed.
         x : array
             Spikes or dimensionless values, ``[N_in]`` or ``[B, N_in]``.
 
@@ -117,17 +117,17 @@ class Firmware:
         Raises
         ------
         TypeError, ValueError
-            If the state is none of this network, or the input has another shape or is not finite.
+            If the state does not belong to this network, or the input has another shape or is not finite.
         """
         call = "Firmware.step"
         _arguments.instance(state, FirmwareState, call=call, name="state", source="initial_state")
         wanted = [(layer.path, layer.n) for layer in self._numbers.layers]
         if [(path, spk.shape[-1]) for path, spk in state.spikes.items()] != wanted:
-            raise ValueError(f"{call}: state must be one of this network; got {state}. Take initial_state.")
+            raise ValueError(f"{call}: state must be a state of this network; got {state}. Call initial_state.")
         x = _arguments.as_array(x, call=call, name="x")
         lead = state._millivolts[0].shape[:-1]
         if np.shape(x) != (*lead, self.n_in):
-            raise ValueError(f"{call}: x must have shape {(*lead, self.n_in)}, as the state; got shape {np.shape(x)}.")
+            raise ValueError(f"{call}: x must have shape {(*lead, self.n_in)} like the state; got shape {np.shape(x)}.")
         _arguments.check_finite(x, call=call, name="x")
         values = np.asarray(x, np.float32)
         membranes: list[np.ndarray] = []
@@ -140,7 +140,7 @@ class Firmware:
         return after, spikes[self._numbers.output]
 
     def run(self, xs: Any) -> np.ndarray:
-        """Return the output spikes of a sequence from rest.
+        """Run a sequence from rest and return the output spikes.
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class Firmware:
         xs = np.asarray(_arguments.as_array(xs, call=call, name="xs"))
         if xs.ndim not in (2, 3) or xs.shape[-1] != self.n_in or 0 in xs.shape:
             raise ValueError(
-                f"{call}: xs must have shape [T, {self.n_in}] or [T, B, {self.n_in}], none of them 0; got shape "
+                f"{call}: xs must have shape [T, {self.n_in}] or [T, B, {self.n_in}], all at least 1; got shape "
                 f"{xs.shape}."
             )
         _arguments.check_finite(xs, call=call, name="xs")
@@ -174,19 +174,20 @@ class Firmware:
     def write_c(self, path: str | os.PathLike[str], name: str = "net") -> None:
         """Write the step as a C header: state, tables, ``NAME_reset`` and ``NAME_step``.
 
-        C99, also C++11; no malloc; of the library ``fmaf`` and ``memset`` alone. Include it in one source file.
+        C99 and C++11, without malloc. From the C library it uses ``fmaf`` and ``memset`` only. Include it in one source
+        file.
 
         Parameters
         ----------
         path : path
-            The file, such as ``"net.h"``; its folder must exist. An existing file is replaced in one step.
+            The file, such as ``"net.h"``; its folder must exist. An existing file is replaced atomically.
         name : str, optional
             Prefix of all names in C, an identifier. Default ``"net"``.
 
         Raises
         ------
         TypeError, ValueError
-            If ``name`` is not an identifier of C, or the file cannot be written or is not a regular file.
+            If ``name`` is not a C identifier, or the file cannot be written or is not a regular file.
         """
         call = "Firmware.write_c"
         check_target(path_text(path, call=call, what="the file to write"), call=call)
@@ -200,11 +201,11 @@ class Firmware:
     def _advance(
         self, layer: LayerNumbers, V: np.ndarray, before: np.ndarray, given: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return membranes and spikes of a layer after a step; the header has the same lines."""
+        """Return membrane potentials and spikes of a layer after a step; the C header has the same lines."""
         drive = _sum(given, layer.charges)
         if layer.recurrent is not None:
             drive = drive + _sum(before, layer.recurrent)
-        # fC over fF is V; XLA multiplies by the inverse of a constant instead of dividing.
+        # fC / fF = V. XLA multiplies by the inverse of a constant instead of dividing by it.
         V = _fused(V, layer.leak, (drive * self._numbers.per_C) * np.float32(1000))
         V = np.where(V > 0, V, np.float32(0))
         spk = (layer.V_th <= V).astype(np.uint8)
@@ -213,7 +214,7 @@ class Firmware:
 
 
 def firmware(path: str | os.PathLike[str]) -> Firmware:
-    """Read a bundle as plain numbers: one step in NumPy and in C, for firmware beside the chip.
+    """Read a bundle as plain numbers, for one step in NumPy or in C on a microcontroller next to the chip.
 
     Parameters
     ----------
@@ -223,23 +224,23 @@ def firmware(path: str | os.PathLike[str]) -> Firmware:
     Returns
     -------
     Firmware
-        The step: ``step``, ``run``, ``write_c``.
+        The network, with ``step``, ``run`` and ``write_c``.
 
     Raises
     ------
     BundleError
-        If the file is refused by :func:`load_bundle`.
+        If :func:`load_bundle` rejects the file.
     TypeError
         If ``path`` is not a path.
     ValueError
-        If the network is of another chip family, or computes in another precision than float32.
+        If the network is of another chip family or does not compute in float32.
     RuntimeError
         If called inside ``jit``.
 
     Notes
     -----
-    A chip in place goes with the bundle, and so into the numbers: its time constants, thresholds, and the charge of
-    each connection where it deviates.
+    If the bundle holds a sampled or measured chip, its values are used: the time constants, the thresholds, and the
+    charge of each connection with its mismatch.
 
     Examples
     --------
@@ -265,7 +266,7 @@ def firmware(path: str | os.PathLike[str]) -> Firmware:
     content, checksum = read_bundle(path, call=call)
     if content.dtype != "float32":
         raise ValueError(
-            f"{call}: the bundle computes in {content.dtype}; firmware needs float32. Export a network that was built "
+            f"{call}: the bundle computes in {content.dtype}; firmware needs float32. Export a network that is built "
             "in float32."
         )
     return Firmware(numbers_of(content, build_net(content, path, call=call), call), checksum)
@@ -279,15 +280,15 @@ def _sum(given: np.ndarray, charges: Charges) -> np.ndarray:
     total = np.zeros((*given.shape[:-1], values.shape[1]), np.float32)
     for i, row in enumerate(values):
         one = given[..., i : i + 1]
-        # A spike adds its charge as it is; a value multiplies it.
+        # A spike adds its charge; an analog value scales it.
         total = np.where(one != 0, total + row, total) if given.dtype == np.uint8 else _fused(one, row, total)
     return total
 
 
 def _fused(a: Any, b: Any, c: Any) -> np.ndarray:
-    """Return ``a * b + c`` of float32 numbers, rounded once."""
-    # The product is exact in float64. The sum is rounded to odd there, so that rounding it again to float32 is the one
-    # rounding (S. Boldo and G. Melquiond, IEEE Trans. Comput. 57, 462, 2008).
+    """Return ``a * b + c`` of float32 numbers with a single rounding."""
+    # The product is exact in float64, and the sum is rounded to odd there. Rounding that again to float32 equals a
+    # single rounding (S. Boldo and G. Melquiond, IEEE Trans. Comput. 57, 462, 2008).
     a, b, c = (np.asarray(one, np.float64) for one in (a, b, c))
     product = a * b
     total = product + c

@@ -1,4 +1,4 @@
-"""The C header of a step."""
+"""Text of the C header of one network step."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 
 def check_name(name: Any, call: str) -> str:
-    """Return the prefix of the names in C, or raise."""
+    """Return the prefix of the C names, or raise if it is not an identifier."""
     found = _arguments.text(name, call=call, name="name", some=True)
     if not _NAME.fullmatch(found):
         raise ValueError(
-            f"{call}: name must be an identifier of C, at most 40 letters, digits and _; got "
+            f"{call}: name must be a C identifier of at most 40 letters, digits and _; got "
             f"{_arguments.describe(name)}. Use a name such as 'net'."
         )
     return found
 
 
 def table_bytes(numbers: Numbers) -> int:
-    """Return the bytes of all constant arrays of the header."""
+    """Return the size of all constant arrays of the header in bytes."""
     tables = _Tables("net")
     for at, layer in enumerate(numbers.layers):
         _Layer(layer, at, "net", tables)
@@ -38,7 +38,7 @@ def table_bytes(numbers: Numbers) -> int:
 
 
 def header_text(numbers: Numbers, name: str, checksum: str) -> str:
-    """Return the header; ``name`` is the prefix of every name in it."""
+    """Return the text of the header; ``name`` is the prefix of every C name."""
     tables = _Tables(name)
     layers = [_Layer(layer, at, name, tables) for at, layer in enumerate(numbers.layers)]
     upper, output = name.upper(), numbers.layers[numbers.output]
@@ -53,8 +53,8 @@ def header_text(numbers: Numbers, name: str, checksum: str) -> str:
         f"   {name}_output(&state)[j]       1 if output neuron j spiked, 0 if not",
         "",
         "   C99 or C++11. Include it in one source file. Compile it with -ffp-contract=off and without -ffast-math:",
-        "   the spikes are those of the network only if each sum is rounded as it stands here. fmaf rounds a product",
-        "   and a sum once. On a processor without a fused multiply-add it is slow; to trade equal spikes for speed,",
+        "   the spikes equal those of the network only if each sum is rounded as written here. fmaf rounds a product",
+        "   and a sum once. It is slow without a fused multiply-add in hardware; to trade equal spikes for speed,",
         f"   define {upper}_FMA(a, b, c) before the include. */",
         f"#ifndef {upper}_H",
         f"#define {upper}_H",
@@ -113,14 +113,14 @@ def _each(numbers: Numbers) -> Iterator[tuple[int, LayerNumbers]]:
 
 
 class _Tables:
-    """Constant arrays of the header; equal ones are written once."""
+    """Constant arrays of the header; equal arrays are written once."""
 
     def __init__(self, name: str) -> None:
         self.name, self.lines, self.n_bytes = name, list[str](), 0
         self._known: dict[tuple[str, bytes], str] = {}
 
     def add(self, values: np.ndarray, label: str, words: str) -> str:
-        """Write an array of one or two axes unless it is there; return its name."""
+        """Add an array of one or two axes unless it exists; return its name."""
         kind, key = _C_TYPES[values.dtype.name], (str(values.shape) + values.dtype.name, values.tobytes())
         if key not in self._known:
             self._known[key] = f"{self.name}_{label}"
@@ -132,17 +132,17 @@ class _Tables:
         return self._known[key]
 
     def neurons(self, values: np.ndarray, label: str, words: str) -> str:
-        """Return the C expression for the number of neuron ``j``; one number for all needs no array."""
+        """Return the C expression for the value of neuron ``j``; a value shared by all neurons needs no array."""
         if (values == values[0]).all():
             return _float(values[0])
         return f"{self.add(values, label, words)}[j]"
 
     def charges(self, charges: Charges, label: str, path: str) -> str:
         """Return the C expression for the charge of the connection from ``i`` to ``j``."""
-        # One row per neuron: a sum reads neighbouring numbers.
+        # One row per neuron, so that a sum reads consecutive memory.
         place = "[j]" if charges.values.ndim == 1 else "[j][i]"
         table, n = charges.table, charges.values.size
-        # Of 9 bits and more a table can be larger than the charges themselves.
+        # From 9 bits on, a table can be larger than the charges themselves.
         if table is None or (len(table) > 256 and table.nbytes + 2 * n > charges.values.nbytes):
             words = f"{path}: charge of each connection, fC, one row per neuron"
             return self.add(np.ascontiguousarray(charges.values.T), f"q{label}", words) + place
@@ -185,7 +185,7 @@ class _Layer:
             f"        q = {upper}_FMA({v}, {self.leak}, q * {_float(numbers.per_C)} * 1000.0f);",
             f"        {v} = q > 0.0f ? q : 0.0f;",
             "    }",
-            # A loop of its own: the one above reads the spikes before.
+            # A separate loop: the loop above reads the spikes of the previous step.
             f"    for (j = 0; j < {layer.n}; j++) {{",
             f"        {s}[j] = (uint8_t)({v} >= {self.V_th});",
             f"        if ({s}[j]) {{",
@@ -212,12 +212,12 @@ def _row(values: Iterable[Any], *, braces: bool) -> str:
 
 
 def _float(value: Any) -> str:
-    # Nine digits name every float32. Not in hexadecimal, which C++11 does not know.
+    # Nine digits identify every float32. C++11 has no hexadecimal floats.
     text = f"{float(value):.9g}"
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
 def _comment(text: str) -> str:
-    """Return text that cannot end a comment."""
+    """Return the text, made safe to stand inside a C comment."""
     plain = "".join(one if one.isascii() and one.isprintable() else "?" for one in text)
     return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "?")[:80]

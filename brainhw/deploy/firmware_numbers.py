@@ -1,4 +1,4 @@
-"""The numbers of a bundle that a step needs: charges by code, leak factors, thresholds."""
+"""Numbers of a bundle that a step needs: charge per code, leak factors, thresholds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Charges", "LayerNumbers", "Numbers", "numbers_of"]
 
 
 class Charges(NamedTuple):
-    """Charge of each connection in fC, float32 ``[N_in, N]``, or ``[N]`` one-to-one.
+    """Charge of each connection in fC, float32, ``[N_in, N]``, or ``[N]`` one-to-one.
 
     On the nominal chip ``values`` is ``table[codes - lowest]``. With mismatch every connection has its own charge, and
     ``table`` is ``None``.
@@ -32,7 +32,7 @@ class Charges(NamedTuple):
 
 
 class LayerNumbers(NamedTuple):
-    """A layer with the synapse before it; ``source`` is the number of the layer before, ``None`` for the input."""
+    """A layer and the synapse into it; ``source`` is the index of the layer before, ``None`` for the input."""
 
     path: str
     source: int | None
@@ -48,12 +48,12 @@ class LayerNumbers(NamedTuple):
 
     @property
     def one_to_one(self) -> bool:
-        """Whether input k drives neuron k alone, as in the frontend."""
+        """Whether input k drives only neuron k, as in the frontend."""
         return self.charges.values.ndim == 1
 
 
 class Numbers(NamedTuple):
-    """A network: layers in the order of a step, all numbers float32; membranes in mV."""
+    """A network: layers in execution order, all numbers float32, membrane potentials in mV."""
 
     layers: tuple[LayerNumbers, ...]
     output: int
@@ -65,12 +65,12 @@ class Numbers(NamedTuple):
 
 
 def numbers_of(content: BundleContent, net: BundledNet, call: str) -> Numbers:
-    """Return the numbers of a bundle and of its network, or raise if a step of another kind or precision needs them."""
+    """Return the numbers of a bundle and its network; raise for an unsupported chip family or precision."""
     chip = content.chip
     if chip.family not in (H1V1_FAMILY.name, H1V2_FAMILY.name):
         raise ValueError(
-            f"{call}: the step of the chip family {chip.family!r} is not known here; expected "
-            f"{H1V1_FAMILY.name!r} or {H1V2_FAMILY.name!r}. Export the net with export_step instead."
+            f"{call}: firmware does not support the chip family {chip.family!r}; expected "
+            f"{H1V1_FAMILY.name!r} or {H1V2_FAMILY.name!r}. Export the network with export_step instead."
         )
     prepare_net(net)
     weights = chip_weights(net)
@@ -107,7 +107,7 @@ def _charges(codes: Codes, charge: u.Quantity, content: BundleContent) -> Charge
     lowest = lowest_code(grid)
     every = np.arange(lowest, grid.largest_code + 1, dtype=np.int32)
     table = np.array(content.chip.charge(grid.values(every, np.float32)).to(u.fcoulomb).mantissa, np.float32)
-    # The charges of the net itself: XLA may round the curve of a longer array otherwise.
+    # Use the charges of the network itself: XLA may round the curve differently in a longer array.
     table[codes.values - lowest] = values
     same = np.array_equal(table[codes.values - lowest], values)
     return Charges(codes.values, values, table if same else None, lowest)

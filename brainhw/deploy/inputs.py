@@ -1,4 +1,4 @@
-"""Inputs that no chip takes: negative values, and raw data of 0 to 255."""
+"""Checks of the input range: negative values, and unscaled data such as bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["InputFault", "checked_data", "input_fault", "warn_of_input"]
 
 
 class InputFault(NamedTuple):
-    """A fault of data: what was found, the limit of the chip, the fix."""
+    """A fault of input data: the finding, the limit of the chip, the fix."""
 
     found: str
     limit: str
@@ -23,30 +23,30 @@ class InputFault(NamedTuple):
 
 
 def input_fault(xs: Any, *, has_frontend: bool) -> InputFault | None:
-    """Return what is wrong with inputs of a chip, the worst first; ``None`` if nothing is, or if they are traced."""
+    """Return the worst fault of the inputs; ``None`` if they have none or are traced."""
     if isinstance(xs, jax.core.Tracer):
         return None
     values = np.asarray(xs)
-    if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":  # spikes as True and False always fit
+    if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":  # boolean spikes are always in range
         return None
-    with np.errstate(over="ignore"):  # infinity exceeds the limit below as well
+    with np.errstate(over="ignore"):  # infinity is also above the limit below
         values = values.astype(np.float32, copy=False)
     negative = int(np.sum(values < 0))
     if negative:
         found = f"{negative} of {values.size} input values are negative, the lowest {values.min():g}"
         fix = "Encode the data as spikes, or split them in two channels with brainhw.data.split_on_off."
         return InputFault(found, "spikes, or values of at least 0", fix)
-    # The frontend takes analog values, whose scale its weights set.
+    # The frontend takes analog values, and its weights set their scale.
     large = 0 if has_frontend else int(np.sum(values > MOST_EVENTS))
     if large:
         found = f"{large} of {values.size} input values exceed {MOST_EVENTS}, the largest {values.max():g}"
         limit = f"at most {MOST_EVENTS} per channel and step (assumed)"
-        return InputFault(found, limit, "Scale the data, such as bytes to 0 to 1.")
+        return InputFault(found, limit, "Scale the data, for example bytes to the range 0 to 1.")
     return None
 
 
 def warn_of_input(xs: Any, *, has_frontend: bool, call: str, stacklevel: int = 3) -> None:
-    """Warn in one sentence about inputs that no chip takes."""
+    """Warn in one sentence about inputs out of the range of a chip."""
     fault = input_fault(xs, has_frontend=has_frontend)
     if fault is not None:
         message = f"{call}: {fault.found}; a chip takes {fault.limit}. {fault.fix}"
@@ -54,11 +54,9 @@ def warn_of_input(xs: Any, *, has_frontend: bool, call: str, stacklevel: int = 3
 
 
 def checked_data(data: Any, *, call: str) -> Any:
-    """Return data as an array of finite numbers, or raise."""
+    """Return the data as an array of finite numbers, or raise."""
     xs = _arguments.as_array(data, call=call, name="data")
     if not xs.size or xs.ndim < 2:
-        raise ValueError(
-            f"{call}: data must be the inputs of a run, [T, N] or [T, B, N], with some values; got shape {xs.shape}."
-        )
+        raise ValueError(f"{call}: data must be non-empty inputs of a run, [T, N] or [T, B, N]; got shape {xs.shape}.")
     _arguments.check_finite(xs, call=call, name="data")
     return xs

@@ -1,4 +1,4 @@
-"""Packing of layers into cores: an exact search, and the proof when none exists."""
+"""Packing of layers into cores: an exact search, and a proof where no packing exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brainhw.chip import ChipSpec
 
 __all__ = ["KINDS", "Need", "Piece", "PlacementError", "arrange", "pack"]
 
-# Up to this many cores, every order is tried for one that leaves no gap in a split layer: at most 120 packings.
+# Up to this many cores, every order (at most 120) is tried to find one without gaps in a split layer.
 _CORES_TO_PERMUTE = 5
 
 FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
@@ -22,7 +22,7 @@ FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
 @final
 @dataclass(frozen=True)
 class Need:
-    """The neurons that the layer at the path ``name`` needs.
+    """Neurons needed by the layer at the path ``name``.
 
     A recurrent layer must lie on one core. The layer that the frontend drives has a fixed place.
     """
@@ -34,25 +34,25 @@ class Need:
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`; a recurrent layer that the frontend drives counts as the frontend's."""
+        """One of `KINDS`; ``'frontend'`` also for a recurrent layer that the frontend drives."""
         return FRONTEND if self.frontend else RECURRENT if self.recurrent else FORWARD
 
 
 @final
 @dataclass(frozen=True)
 class Piece:
-    """Neighbouring neurons of one layer on one core.
+    """Consecutive neurons of one layer on one core.
 
     Attributes
     ----------
     layer : str
         Path of the layer.
     first, count : int
-        First neuron of the layer in this piece, counted from 0, and how many there are.
+        First neuron of the layer in this piece, counted from 0, and the number of neurons.
     core : int
         The core, counted from 0.
     offset : int
-        The neuron of the core that holds ``first``.
+        The neuron of the core that holds neuron ``first``.
     kind : {'frontend', 'RC', 'FF'}
         ``'frontend'`` if the frontend drives the layer, otherwise the layer's topology.
     """
@@ -65,7 +65,7 @@ class Piece:
     kind: str = FORWARD
 
     def __post_init__(self) -> None:
-        # Kept as Python ints: JSON cannot write those of numpy.
+        # Stored as Python ints, because JSON cannot write NumPy ints.
         for name in ("first", "count", "core", "offset"):
             check = _arguments.positive_int if name == "count" else _arguments.whole_number
             object.__setattr__(self, name, check(getattr(self, name), call="Piece", name=name))
@@ -74,12 +74,12 @@ class Piece:
 
 
 class PlacementError(ValueError):
-    """No placement of the layers on the cores exists; the message is the proof.
+    """Raised if the layers cannot be placed on the cores; the message is the proof.
 
     Attributes
     ----------
     call : str
-        The call that found no placement.
+        The call that raised it.
     reason : str
         The proof, as part of a sentence.
     fix : str
@@ -103,24 +103,24 @@ class PlacementError(ValueError):
 
 
 def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None = None) -> tuple[int, ...] | None:
-    """Return a room for every item, each whole in one room, or ``None`` if no arrangement fits.
+    """Assign every item to one room, or return ``None`` if that is impossible.
 
-    The search is exact: depth first, room after room in the given ``order``.
+    The search is exact: depth first, through the rooms in the given ``order``.
     """
     order = tuple(range(len(rooms)) if order is None else order)
-    # Items of one size are interchangeable, so the search counts them and does not try their permutations.
+    # Items of equal size are interchangeable: the search counts them instead of permuting them.
     kinds = sorted(set(sizes), reverse=True)
-    # The later rooms see the rest alone: how the earlier rooms were filled makes no difference to them.
+    # Later rooms depend only on the remaining items, not on how earlier rooms were filled.
     hopeless: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
-        """Return how many of each kind go into each room from ``order[depth]`` on."""
+        """Return the number of items of each size in each room from ``order[depth]`` on."""
         if not any(counts):
             return []
         if depth == len(order) or (depth, counts) in hopeless:
             return None
         room = rooms[order[depth]]
-        # Rooms of one size are interchangeable: fixing the room of the largest item skips equal arrangements.
+        # Rooms of equal size are interchangeable: fixing the room of the largest item skips equivalent arrangements.
         alike = all(rooms[other] == room for other in order[depth:])
         for taken in _fillings(kinds, counts, room, spare, with_largest=alike):
             held = sum(map(operator.mul, kinds, taken))
@@ -135,7 +135,7 @@ def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None
     if fillings is None:
         return None
     rooms_of: dict[int, list[int]] = {kind: [] for kind in kinds}
-    for room, taken in zip(order, fillings, strict=False):  # the last rooms may stay empty
+    for room, taken in zip(order, fillings, strict=False):  # the last rooms may be empty
         for kind, count in zip(kinds, taken, strict=True):
             rooms_of[kind] += [room] * count
     return tuple(rooms_of[size].pop(0) for size in sizes)
@@ -144,11 +144,11 @@ def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None
 def _fillings(
     kinds: Sequence[int], counts: Sequence[int], room: int, spare: int, *, with_largest: bool
 ) -> Iterator[tuple[int, ...]]:
-    """Yield the fillings of a room, largest items first, with at most ``spare`` of it free.
+    """Yield fillings of a room that leave at most ``spare`` of it free, largest items first.
 
-    A filling with room for one more item is left out: moving that item here from a later room never hurts.
+    Fillings with space for one more item are skipped: moving that item here from a later room is never worse.
     """
-    # Bit n of reach[i] is set if some items of the kinds from i on have the sum n.
+    # Bit n of reach[i] is set if items of the kinds from i on can sum to n.
     reach = [1]
     for kind, count in zip(reversed(kinds), reversed(counts), strict=True):
         sums = reach[-1]
@@ -160,7 +160,7 @@ def _fillings(
 
     def extended(taken: tuple[int, ...], left: int) -> Iterator[tuple[int, ...]]:
         i = len(taken)
-        # The bits from left - spare to left: the sums that leave at most `spare` free.
+        # The bits from left - spare to left are the sums that leave at most `spare` free.
         if not reach[i] & ((2 << left) - 1) >> max(left - spare, 0):
             return
         if i == len(kinds):
@@ -175,11 +175,11 @@ def _fillings(
 
 
 def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
-    """Return the pieces of a placement with as few split layers as possible, core after core.
+    """Return the pieces of a placement with the fewest split layers, core by core.
 
-    A split layer fits into any free neurons, so only the layers that stay whole have to be packed. A smaller layer fits
-    wherever a larger one does, so the ``k`` smallest feed-forward layers are the best choice of ``k`` to keep whole:
-    one packing for each ``k`` finds the fewest splits, for any number of layers.
+    A split layer fits into any free neurons, so only the whole layers have to be packed. A smaller layer fits wherever
+    a larger one does, so the ``k`` smallest feed-forward layers are the best ``k`` layers to keep whole. One packing
+    for each ``k`` therefore finds the fewest splits, for any number of layers.
     """
     total = sum(need.count for need in needs)
     of_kind: dict[str, list[int]] = {kind: [] for kind in KINDS}
@@ -198,7 +198,7 @@ def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
         sizes = [needs[i].count for i in whole]
         if pack(sizes, rooms) is not None:
             break
-    # In the power model every core in use costs static power, so fewer cores are better.
+    # Every core in use costs static power, so fewer cores are better.
     first_cores = range(1, len(rooms) + 1)
     used = next(n for n in first_cores if total <= sum(chip.cores[:n]) and pack(sizes, rooms[:n]) is not None)
     split = [(i, needs[i].count) for i in sorted(forward[n_whole:])]
@@ -213,14 +213,14 @@ def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
     return pieces
 
 
-# Layer number, its first neuron here, how many; a list of them for each core.
+# For each core, a list of (layer index, first neuron in this core, number of neurons).
 _Cores = list[list[tuple[int, int, int]]]
 
 
 def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], rooms: list[int]) -> _Cores:
-    """Return the content of each core, with as few full cores as possible between the parts of a split layer."""
+    """Return the content of each core, with the fewest full cores between the parts of a split layer."""
     forwards = range(len(rooms))
-    # Whole layers on the last cores leave neighbouring first ones to a split layer.
+    # Whole layers on the last cores leave consecutive first cores to a split layer.
     orders: Iterable[Iterable[int]] = (forwards[::-1], forwards)
     if not split:
         orders = (forwards,)
@@ -243,7 +243,7 @@ def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], roo
 
 
 def _add_split(split: list[tuple[int, int]], cores: _Cores, rooms: list[int]) -> int:
-    """Fill the free neurons with the split layers, core after core; return how many full cores lie between parts."""
+    """Fill the free neurons with the split layers, core by core; return the number of full cores between parts."""
     left = [room - sum(count for _, _, count in held) for room, held in zip(rooms, cores, strict=True)]
     gaps = 0
     for i, size in split:
@@ -272,7 +272,7 @@ def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends
         raise PlacementError(
             call,
             f"{len(frontends)} layers are driven by a frontend ({_listed(f'{need.name!r}' for need in frontends)}), "
-            "and the chip has one",
+            "but the chip has only one",
             "feed all but one of them through a synapse",
             tuple(need.name for need in frontends),
         )
@@ -288,8 +288,8 @@ def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends
 
 
 def _unpackable(chip: ChipSpec, recurrent: list[Need], rooms: list[int], call: str) -> PlacementError:
-    """Return the proof that these layers do not pack, with as few of them as prove it."""
-    # Small layers are dropped first: what remains is minimal, and made of the layers that are worth changing.
+    """Return the error with a minimal set of layers that do not pack."""
+    # Small layers are removed first, so that the minimal set holds the large layers, which are worth changing.
     guilty = sorted(recurrent, key=lambda need: -need.count)
     for need in guilty[::-1]:
         without = [other for other in guilty if other is not need]
@@ -301,7 +301,7 @@ def _unpackable(chip: ChipSpec, recurrent: list[Need], rooms: list[int], call: s
         return PlacementError(call, _too_large(chip, guilty[0], rooms), fix, names)
     fix = "make some of them smaller, or feed-forward (topology='FF'), which may be split"
     layers = _listed(f"{need.name!r} ({need.count})" for need in guilty)
-    # The smallest layers bound how many any core can hold; where these bounds do not prove it, an example has to do.
+    # The smallest layers bound how many layers a core can hold. Where these bounds prove nothing, give an example.
     ascending = list(itertools.accumulate(sorted(need.count for need in guilty)))
     takes = [sum(size <= room for size in ascending) for room in rooms]
     why = _counted(chip, rooms, takes) if sum(takes) < len(guilty) else _left_over(guilty, rooms)
@@ -313,13 +313,13 @@ def _too_large(chip: ChipSpec, need: Need, rooms: list[int]) -> str:
     start = f"the recurrent layer {need.name!r} has {need.count} neurons, which must lie on one core, and "
     if need.count > max(chip.cores):
         return f"{start}the largest core of {chip.name} has {max(chip.cores)}"
-    # There is a second core: with one, the layers would have more neurons than the chip, which is checked before.
+    # There must be a second core: with a single core the layers would exceed the chip, which is checked earlier.
     beside = f"has {rooms[0]} beside the frontend's {chip.cores[0] - rooms[0]}"
     return f"{start}core 0 of {chip.name} {beside} and the other cores at most {max(rooms[1:])}"
 
 
 def _counted(chip: ChipSpec, rooms: list[int], takes: list[int]) -> str:
-    """Return how many of the layers each core could hold at most; equal cores are listed together."""
+    """Return the largest number of these layers for each core; equal cores are listed together."""
     alike: dict[tuple[int, int, bool], list[int]] = {}
     for core, (room, most) in enumerate(zip(rooms, takes, strict=True)):
         alike.setdefault((room, most, room < chip.cores[core]), []).append(core)
@@ -338,7 +338,7 @@ def _left_over(guilty: list[Need], rooms: list[int]) -> str:
     """Return one arrangement as an example; all arrangements fail."""
     *others, last = guilty
     homes = pack([need.count for need in others], rooms)
-    assert homes is not None  # the set is minimal: without any one layer it fits
+    assert homes is not None  # the set is minimal: it fits if any one layer is removed
     held: list[list[Need]] = [[] for _ in rooms]
     for need, core in zip(others, homes, strict=True):
         held[core].append(need)

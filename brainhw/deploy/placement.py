@@ -29,7 +29,7 @@ __all__ = [
     "placement_of",
 ]
 
-# The vendor publishes that the frontend has 16 filters, one-to-one onto 16 neurons, and not which neurons these are.
+# The vendor publishes that the 16 frontend filters drive 16 neurons one-to-one, but not which neurons.
 _ASSUMED = (
     "ASSUMED: the neurons of the frontend are the first of core 0 and count against it; their place is not published."
 )
@@ -38,24 +38,24 @@ _ASSUMED = (
 @final
 @dataclass(frozen=True)
 class Placement:
-    """A place on the chip for every neuron of a network; ``print`` it for a table.
+    """The place of every neuron of a network on the chip; ``print`` it for a table.
 
-    The vendor documents that a feed-forward layer may lie on several cores and a recurrent one may not. brainhw assumes
-    that the neurons of the frontend are the first of core 0 and count against it. That is the cautious assumption: such
-    a placement also fits on a chip with separate neurons for the frontend.
+    The vendor documents that a feed-forward layer may lie on several cores and a recurrent layer may not. brainhw
+    assumes that the frontend's neurons are the first of core 0 and count against it. This assumption is safe: such a
+    placement also fits on a chip with separate frontend neurons.
 
     Parameters
     ----------
     chip : ChipSpec
         The chip.
     pieces : tuple of Piece
-        The pieces, kept in the order of cores and their neurons.
+        The pieces, ordered by core and neuron.
 
     Raises
     ------
     TypeError, ValueError
-        If pieces overlap or leave a core or the chip; if a neuron of a layer has two places or none; if a recurrent
-        layer is on two cores, or the frontend's not at the head of core 0.
+        If pieces overlap or exceed a core or the chip, if a neuron of a layer has two places or none, if a recurrent
+        layer is on two cores, or if the frontend's layer is not at the start of core 0.
 
     Examples
     --------
@@ -79,13 +79,13 @@ class Placement:
         for piece in self.pieces:
             if not isinstance(piece, Piece):
                 raise TypeError(f"Placement: pieces must hold Piece; got {_arguments.describe(piece)}.")
-        # Not only the search makes placements: they are also read from files and built by hand.
+        # Placements are also read from files and built by hand, not only by the search.
         _check(self.chip, self.pieces, call="Placement")
         object.__setattr__(self, "pieces", tuple(sorted(self.pieces, key=lambda piece: (piece.core, piece.offset))))
 
     @property
     def layers(self) -> dict[str, int]:
-        """The neurons of each layer, by its path."""
+        """Number of neurons of each layer, by its path."""
         sizes: dict[str, int] = {}
         for piece in self.pieces:
             sizes[piece.layer] = sizes.get(piece.layer, 0) + piece.count
@@ -103,14 +103,14 @@ class Placement:
 
     @property
     def free(self) -> tuple[int, ...]:
-        """The free neurons of each core."""
+        """Number of free neurons of each core."""
         free = list(self.chip.cores)
         for piece in self.pieces:
             free[piece.core] -= piece.count
         return tuple(free)
 
     def core_of(self, layer: str) -> np.ndarray:
-        """Return the core of each neuron of a layer, whole numbers ``[N]``.
+        """Return the core of each neuron of a layer, integers ``[N]``.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class Placement:
         return cores
 
     def physical_of(self, layer: str) -> np.ndarray:
-        """Return the physical neuron of each neuron of a layer, whole numbers ``[N]``.
+        """Return the physical neuron of each neuron of a layer, integers ``[N]``.
 
         It is ``sum(cores[:core]) + position``.
 
@@ -155,7 +155,7 @@ class Placement:
         return physical
 
     def table(self) -> str:
-        """Return the content of each core in the order of its neurons, and the assumption about the frontend."""
+        """Return a table of the content of each core, neuron by neuron, with the assumption on the frontend."""
         sizes, rows = self.layers, []
         for core, (room, free) in enumerate(zip(self.chip.cores, self.free, strict=True)):
             for piece in (piece for piece in self.pieces if piece.core == core):
@@ -176,41 +176,41 @@ class Placement:
         return self.table()
 
     def to_list(self) -> list[dict[str, int | str]]:
-        """Return the pieces as plain numbers and strings, for a file."""
+        """Return the pieces as plain numbers and strings, to write to a file."""
         return [asdict(piece) for piece in self.pieces]
 
     @staticmethod
     def from_list(chip: ChipSpec, items: Any, layers: Mapping[str, int]) -> Placement:
-        """Read what :meth:`to_list` returned; every value is checked.
+        """Build a placement from the result of :meth:`to_list`; every value is checked.
 
         Parameters
         ----------
         chip : ChipSpec
             The chip.
         items : list of dict
-            One for each piece: ``layer``, ``first``, ``count``, ``core``, ``offset``, ``kind``.
+            One dict per piece: ``layer``, ``first``, ``count``, ``core``, ``offset``, ``kind``.
         layers : mapping
-            The neurons of each layer of the network, by its path.
+            The number of neurons of each layer of the network, by its path.
 
         Returns
         -------
         Placement
-            The placement, of every neuron of ``layers`` and no other.
+            The placement of all neurons of ``layers`` and of no others.
 
         Raises
         ------
         ValueError
-            If ``items`` is anything else; the message says where.
+            If ``items`` is invalid; the message names the entry.
         """
         call = "Placement.from_list"
         _arguments.instance(chip, ChipSpec, call=call, name="chip")
         if not isinstance(layers, Mapping):
             raise TypeError(
-                f"{call}: layers must be a mapping from path to neurons; got {_arguments.describe(layers)}."
+                f"{call}: layers must be a mapping from path to number of neurons; got {_arguments.describe(layers)}."
             )
         for layer, count in layers.items():
             _arguments.whole_number(count, call=call, name=f"layers[{layer!r}]")
-        # A file is data from elsewhere: whatever is wrong in it is a ValueError that says where.
+        # The list may come from a file, so every fault in it is a ValueError that names the entry.
         if not isinstance(items, (list, tuple)):
             raise ValueError(f"{call}: the pieces must be a list; got {_arguments.describe(items)}.")
         pieces = [_read(item, f"{call}: piece {index}", layers) for index, item in enumerate(items)]
@@ -219,26 +219,26 @@ class Placement:
             placed = sum(piece.count for piece in pieces if piece.layer == layer)
             if placed != count:
                 got = f"layer {layer!r} has {count} neuron(s), but {placed} are placed"
-                raise ValueError(f"{call}: {got}; was the list made for another network?")
+                raise ValueError(f"{call}: {got}. Use the list that was made for this network.")
         return Placement(chip, tuple(pieces))
 
 
 def place(net: brainstate.nn.Module) -> Placement:
     """Find a place on the chip for every neuron of a network.
 
-    A recurrent layer (``topology='RC'``) stays on one core and a feed-forward layer may be split, as the vendor
-    documents. ASSUMED: the neurons that the frontend drives are the first of core 0, together, and count against it.
+    A recurrent layer (``topology='RC'``) stays on one core; a feed-forward layer may be split, as the vendor documents.
+    ASSUMED: the neurons that the frontend drives are the first of core 0, together, and count against it.
 
     The search is exact: it finds a placement if one exists. It prefers placements that split the fewest feed-forward
-    layers, then those that use the fewest first cores. A split layer fills the free neurons in the order of cores; full
-    cores between its parts are avoided where possible (every order of up to 5 cores is tried, two orders of more). The
-    same network always gets the same placement. A network with a measured chip in place
-    (:func:`brainhw.silicon.put_chip`) keeps the place of each neuron that the chip was put with.
+    layers, then those that use the fewest cores, counted from core 0. A split layer fills the free neurons in the order
+    of the cores. The search avoids full cores between its parts: it tries every order of up to 5 cores, and two orders
+    of more cores. The same network always gets the same placement. If a measured chip is in place
+    (:func:`brainhw.silicon.put_chip`), the network keeps the placement of that chip.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. One step of it is traced to see which layer the frontend drives; it stays as it was.
+        The network. One step of it is traced to find the layer that the frontend drives; it is not changed.
 
     Returns
     -------
@@ -248,11 +248,11 @@ def place(net: brainstate.nn.Module) -> Placement:
     Raises
     ------
     PlacementError
-        If no placement exists, with the reason: too many neurons, a recurrent layer larger than a core, or which
-        recurrent layers cannot be on the chip together. It is a ``ValueError``.
+        If no placement exists, with the reason: too many neurons, a recurrent layer larger than a core, or recurrent
+        layers that do not fit on the chip together. It is a ``ValueError``.
     TypeError, ValueError
-        If ``net`` is not a module, has no module on a chip, mixes chips, or does not show which layer its
-        frontend drives.
+        If ``net`` is not a module, has no module on a chip, mixes chips, or if the layer that its frontend drives is
+        not clear.
     RuntimeError
         If called inside ``jit``.
 
@@ -280,20 +280,20 @@ def place(net: brainstate.nn.Module) -> Placement:
     """
     found = survey(net, call="place")
     chip = net_chip(net, call="place")
-    assert chip is not None  # the survey refuses a network without one
+    assert chip is not None  # the survey rejects a network without a chip
     wired = {stage.synapse_path for stage in found.stages}
     for path in found.frontends:
         if path not in wired:
             why = found.failure or found.tangles.get(path, "the layer was not seen")
             raise ValueError(
-                f"place: the layer that the frontend {path!r} drives has a fixed place, but the step does not show "
-                f"which layer that is ({why}); give the output of the frontend to one layer unchanged."
+                f"place: the layer that the frontend {path!r} drives has a fixed place, but the traced step does not "
+                f"show which layer it is ({why}). Pass the output of the frontend to one layer, unchanged."
             )
     return placement_of(found, call="place")
 
 
 def placement_of(found: Survey, *, call: str) -> Placement:
-    """Return the place that a measured chip in place gives each neuron, otherwise the result of the search."""
+    """Return the placement of a measured chip in place, otherwise the result of the search."""
     needs = needs_of(found)
     kept: dict[str, Any] = {path: getattr(layer, "physical", None) for path, layer in found.layers.items()}
     if all(physical is None for physical in kept.values()):
@@ -301,18 +301,18 @@ def placement_of(found: Survey, *, call: str) -> Placement:
     missing = [path for path, physical in kept.items() if physical is None]
     if missing:
         raise ValueError(
-            f"{call}: a measured chip is in place and gives no place to the layer {missing[0]!r}, which was added "
-            "later; put the chip in place again with brainhw.silicon.put_chip."
+            f"{call}: the measured chip in place has no neurons for the layer {missing[0]!r}, which was added "
+            "later. Put the chip in place again with brainhw.silicon.put_chip."
         )
     pieces = [piece for need in needs for piece in pieces_at(found.chip, need, kept[need.name])]
     return Placement(found.chip, tuple(pieces))
 
 
 def pieces_at(chip: ChipSpec, need: Need, physical: np.ndarray) -> list[Piece]:
-    """Return the pieces of a layer whose neurons are at these physical neurons, ``[N]``."""
+    """Return the pieces of a layer that occupies these physical neurons, ``[N]``."""
     ends = np.cumsum(chip.cores)
     cores = np.searchsorted(ends, physical, side="right")
-    # A piece ends where the next neuron is on another core, or is not the next one of this core.
+    # A piece ends where the next neuron is on another core or is not adjacent.
     breaks = np.flatnonzero((np.diff(physical) != 1) | (np.diff(cores) != 0)) + 1
     found = []
     for part in np.split(np.arange(len(physical)), breaks):
@@ -332,7 +332,7 @@ def needs_of(found: Survey) -> list[Need]:
 
 
 def place_layers(chip: ChipSpec, needs: Sequence[Need], *, call: str = "place_layers") -> Placement:
-    """Find a place for layers given by their sizes, as :func:`place` does for a network."""
+    """Find a placement for layers given by their sizes, as :func:`place` does for a network."""
     if not isinstance(chip, ChipSpec):
         raise TypeError(f"{call}: chip must be a ChipSpec; got {_arguments.describe(chip)}.")
     checked: list[Need] = []
@@ -362,18 +362,18 @@ def _read(item: Any, call: str, layers: Mapping[str, int]) -> Piece:
 
 
 def _check(chip: ChipSpec, pieces: Iterable[Piece], *, call: str) -> None:
-    """Raise unless the pieces lie on the chip without overlap and form whole layers, each in an allowed place."""
+    """Raise unless the pieces lie on the chip without overlap and form complete layers in allowed places."""
     by_place = sorted(pieces, key=lambda piece: (piece.core, piece.offset))
     before: Piece | None = None
     for piece in by_place:
         what = f"neurons {_span(piece.first, piece.count)} of layer {piece.layer!r}"
         if piece.core >= len(chip.cores):
             raise ValueError(
-                f"{call}: {what} are on core {piece.core}; the last of {chip.name} is {len(chip.cores) - 1}."
+                f"{call}: {what} are on core {piece.core}, but the last core of {chip.name} is {len(chip.cores) - 1}."
             )
         if piece.offset + piece.count > chip.cores[piece.core]:
             raise ValueError(
-                f"{call}: {what} are at {_span(piece.offset, piece.count)} of core {piece.core}, which has "
+                f"{call}: {what} are at {_span(piece.offset, piece.count)} of core {piece.core}, but the core has "
                 f"{chip.cores[piece.core]} neurons."
             )
         if before is not None and before.core == piece.core and before.offset + before.count > piece.offset:
@@ -397,8 +397,8 @@ def _check_layer(layer: str, parts: list[Piece], call: str) -> None:
         following += piece.count
     kinds = {piece.kind for piece in parts}
     if len(kinds) > 1:
-        raise ValueError(f"{call}: layer {layer!r} must be of one kind; got {', '.join(sorted(kinds))}.")
+        raise ValueError(f"{call}: all pieces of layer {layer!r} must be of one kind; got {', '.join(sorted(kinds))}.")
     if kinds == {RECURRENT} and len({piece.core for piece in parts}) > 1:
-        raise ValueError(f"{call}: the recurrent layer {layer!r} is on several cores; it must lie on one.")
+        raise ValueError(f"{call}: the recurrent layer {layer!r} is on several cores. Place it on one core.")
     if kinds == {FRONTEND} and [(piece.core, piece.offset) for piece in parts] != [(0, 0)]:
-        raise ValueError(f"{call}: the frontend's layer {layer!r} must lie at the head of core 0, in one piece.")
+        raise ValueError(f"{call}: the frontend's layer {layer!r} must be one piece at the start of core 0.")

@@ -1,4 +1,4 @@
-"""Power and energy of a network on its chip, spikes and synaptic operations."""
+"""Estimate of power and energy of a network on its chip, with spike and synaptic operation counts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Cost", "PowerReport", "estimate_power"]
 CostKind = Literal["core", "frontend", "spike", "event"]
 
 _COUNT = functools.partial(_arguments.number, nonnegative=True)
-# The record of all spikes is the memory that this takes: a full chip over 1000 steps is 66 MB for so many samples.
+# Recording all spikes takes this memory: 66 MB for 64 samples of a full chip over 1000 steps.
 _SAMPLES_AT_ONCE = 64
 
 
@@ -45,9 +45,9 @@ class Cost:
     kind : {'core', 'frontend', 'spike', 'event'}
         The kind of cost.
     count : float
-        Mean spikes or events per inference; 1 for a core, the number of channels for the frontend.
+        Mean number of spikes or events per inference; 1 for a core, the number of channels for the frontend.
     coefficient : str
-        The field of the chip's spec that multiplies the count.
+        The field of the chip's spec that the count is multiplied by.
     energy : Quantity
         Energy of one inference, in uJ.
     """
@@ -77,23 +77,23 @@ class PowerReport:
     Attributes
     ----------
     chip : ChipSpec
-        The chip: its energy coefficients, each with its provenance.
+        The chip, with its energy coefficients and their provenance.
     duration : Quantity
         Length of one inference, in ms.
     n_samples : int
         The number of inferences that the counts are averaged over.
     costs : tuple of Cost
-        Every part.
+        All parts of the energy.
     spikes : mapping
         Spikes per inference, by the path of the layer.
     synaptic_events, synops : float
-        Products of spikes and weights per inference: with weights that move charge, and with all weights.
+        Synaptic operations (a spike times a weight) per inference: for weights that move charge, and for all weights.
     silent : mapping
-        Neurons that never fired, by the path of the layer.
+        Number of neurons that never fired, by the path of the layer.
     weight_bits : int
-        Bits of weight memory: every weight times the bits of the chip.
+        Size of the weight memory in bits: the number of weights times the bits of the chip.
     by_core : mapping
-        Energy of one inference in uJ by core, static power, spikes and events of its neurons together.
+        Energy of one inference in uJ by core: static power plus spikes and events of its neurons.
     """
 
     chip: ChipSpec
@@ -130,7 +130,7 @@ class PowerReport:
 
     @property
     def power(self) -> u.Quantity:
-        """Mean power while it runs, in uW."""
+        """Mean power during an inference, in uW."""
         return u.Quantity(_uJ(self.energy) / self.duration.to(u.second).mantissa, unit=u.uwatt)
 
     def energy_of(self, kind: CostKind) -> u.Quantity:
@@ -159,7 +159,7 @@ class PowerReport:
         )
 
 
-# Field of the chip's spec that each kind of cost is counted with. The vendor publishes none of them.
+# The field of the chip's spec for each kind of cost. The vendor publishes none of these values.
 _COEFFICIENTS: dict[str, str] = {
     "core": "core_power",
     "frontend": "frontend_channel_power",
@@ -178,22 +178,21 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -
     .. math:: E = T \Delta t\,(n_{cores} P_{core} + n_{channels} P_{channel})
               + n_{spikes} E_{spike} + n_{events} E_{event}
 
-    An event is a spike that meets a nonzero weight, or any weight where ``chip.charge`` (a measured curve) moves charge
-    at weight zero. An input of 2 to a dense synapse counts as two spikes. The cores are those that :func:`place` uses.
-    The coefficients come from the chip's spec. In the presets all four are
-    **assumed**: compare shares and networks, and do not rely on absolute numbers, until
-    ``chip.replace(spike_energy=..., provenance="measured")`` gives measured ones.
+    An event is a spike at a nonzero weight, or at any weight if ``chip.charge`` (a measured curve) moves charge at
+    weight zero. An input of 2 to a dense synapse counts as two spikes. The cores are those of :func:`place`. The
+    coefficients come from the chip's spec. In the presets all four are **assumed**: compare shares and networks, but do
+    not rely on absolute numbers, until ``chip.replace(spike_energy=..., provenance="measured")`` gives measured ones.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, on the chip that is in place (see :func:`brainhw.sample_chip`); it stays as it was.
+        The network, on the chip that is in place (see :func:`brainhw.sample_chip`); it is not changed.
     xs : array
         Inputs, time first, ``[T, B, N]`` or ``[T, N]``: ``B`` inferences of ``T`` steps. ``dt`` is read from
         ``brainstate.environ``.
     lengths : array, optional
-        Number of true steps of each inference, ``[B]``; a chip that is read out at the end of a recording costs nothing
-        in the padding behind it. ``duration`` is then the mean. Default: all steps.
+        Number of valid steps of each inference, ``[B]``: a chip that is read out at the end of a recording uses no
+        energy in the padding. ``duration`` is then the mean. Default: all steps.
 
     Returns
     -------
@@ -203,12 +202,12 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -
     Raises
     ------
     TypeError, ValueError
-        If ``xs`` does not fit, the network cannot be placed, or its wiring is unclear.
+        If ``xs`` is invalid, the network cannot be placed, or its wiring is unclear.
 
     Warns
     -----
     UserWarning
-        If ``xs`` holds values that no chip takes (:func:`check_deployable` with ``data``).
+        If ``xs`` holds values out of the range of a chip (:func:`check_deployable` with ``data``).
 
     Examples
     --------
@@ -227,11 +226,11 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -
     problem = found.failure or next((f"{path}: {what}" for path, what in found.tangles.items()), None)
     if problem or found.foreign:
         problem = problem or f"{', '.join(found.foreign)} is not a module of a chip"
-        raise ValueError(f"{call}: the wiring of the network is unclear ({problem}); see check_deployable(net).")
+        raise ValueError(f"{call}: the wiring of the network is unclear ({problem}). Call check_deployable(net).")
     dt = _arguments.time_step(call=call)
     xs = _arguments.as_array(xs, call=call, name="xs")
     if xs.ndim not in (2, 3) or 0 in xs.shape:
-        raise ValueError(f"{call}: xs must have shape [T, B, N] or [T, N], none of them 0; got shape {xs.shape}.")
+        raise ValueError(f"{call}: xs must have shape [T, B, N] or [T, N], all at least 1; got shape {xs.shape}.")
     _arguments.check_finite(xs, call=call, name="xs")
     xs = xs if xs.ndim == 3 else xs[:, None]
     placement = placement_of(found, call=call)
@@ -246,7 +245,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -
 
 
 def _counts(net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the mean spikes of every neuron of every layer, and of every input, in the true steps of an inference."""
+    """Return the mean spike count per inference of each neuron of each layer and of each input, without padding."""
     paths = list(found.layers)
     names = tuple(f"{path}.spk" for path in paths)
 
@@ -254,7 +253,7 @@ def _counts(net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarr
     def run(part: jax.Array, steps: jax.Array) -> list[jax.Array]:
         _, seen = rollout(net, part, record=names, lengths=steps)
         part = zero_padding(part, steps)
-        # Half precision and small integers overflow when they count spikes.
+        # Spike counts overflow in half precision and in small integers.
         wide = [jnp.abs(part.astype(jnp.float32)), *(seen[name].astype(jnp.float32) for name in names)]
         return [counts.sum(axis=(0, 1)) for counts in wide]
 
@@ -282,7 +281,7 @@ def _bill(
     for core in placement.cores_used:
         add(f"core {core}", "core", 1.0, static)
     by_core = dict.fromkeys(placement.cores_used, static)
-    # A synapse of weight zero that moves charge all the same costs what any other costs.
+    # Where a weight of zero moves charge, every synapse costs an event.
     leaks = float(chip.charge(0.0).mantissa) != 0
     for frontend in found.frontends.values():
         channels = frontend.in_size[-1]
@@ -291,7 +290,7 @@ def _bill(
     synops = 0.0
     for stage in found.stages:
         spikes, arriving, passed = counts[stage.layer_path], np.zeros(found.n_neurons(stage.layer_path)), []
-        # The frontend is one-to-one: its cost is that of its channels, without synaptic events.
+        # The frontend is one-to-one and costs by channel, not by synaptic event.
         if not stage.is_frontend:
             passed.append((counts[stage.source], stage.synapse_path))
         if found.is_recurrent(stage.layer_path):

@@ -1,4 +1,4 @@
-"""Rounding of weights: set the bits, and report the effect."""
+"""Weight quantization: set the bits, and report the effect."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ def set_weight_bits(
     *,
     rounding: Rounding = "nearest",
 ) -> None:
-    """Set the bits that the weights of a network are rounded to; the learnt weights do not change.
+    """Set the bits that the weights of a network are rounded to; the trained weights do not change.
 
-    As with ``weight_bits=`` in the constructors, charges come from rounded weights from the next preparation on, in
-    training and in inference. A function that ``brainstate.transform.jit`` compiled before is traced again.
+    As with ``weight_bits=`` in the constructors, charges are computed from rounded weights in training and in
+    inference, from the next preparation of the network on. A function compiled earlier by ``brainstate.transform.jit``
+    is retraced.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network.
     weight_bits : int, 'chip', None or mapping
-        Bits of every weight on a chip (``'chip'``: those of the chip; ``None``: no rounding), or a mapping from paths,
-        with ``*`` and ``?`` as wildcards, to bits; the last match counts.
+        Bits of all weights on a chip (``'chip'``: those of the chip; ``None``: no rounding), or a mapping from paths,
+        with wildcards ``*`` and ``?``, to bits; the last match applies.
     rounding : {'nearest', 'stochastic'}, optional
-        As for the constructors. Default ``'nearest'``.
+        As in the constructors. Default ``'nearest'``.
 
     Raises
     ------
     ValueError
-        If bits are out of range, or a pattern matches no weight; then nothing was changed.
+        If bits are out of range, or a pattern matches no weight; then no weight is changed.
     TypeError
         If ``net`` is not a module, or bits are not a whole number.
 
@@ -61,10 +62,10 @@ def set_weight_bits(
     call = "set_weight_bits"
     weights = on_chip(net, call)
     wanted = _by_path(weight_bits, weights, call)
-    # A rounding for weights that are not rounded is refused, but only where the caller could mean no other weight.
+    # `rounding` without bits is an error, but only if it could not be meant for other weights.
     nothing_rounded = all(bits is None for bits in wanted.values())
     how = {path: rounding if nothing_rounded or bits is not None else "nearest" for path, bits in wanted.items()}
-    # Try all grids first, so that an error leaves every weight unchanged.
+    # Build all grids first, so that an error leaves every weight unchanged.
     for path, bits in wanted.items():
         weights[path].effective.grid_of(bits, how[path], call=call)
     for path, bits in wanted.items():
@@ -75,7 +76,7 @@ def _by_path(weight_bits: Any, weights: Mapping[str, ChipWeight], call: str) -> 
     if not isinstance(weight_bits, Mapping):
         return dict.fromkeys(weights, weight_bits)
     if not weight_bits:
-        raise ValueError(f"{call}: weight_bits is an empty mapping, which changes nothing; give a path or '*'.")
+        raise ValueError(f"{call}: weight_bits is an empty mapping and changes nothing. Give a path or '*'.")
     wanted = {}
     for pattern, bits in weight_bits.items():
         matched = fnmatch.filter(weights, pattern) if isinstance(pattern, str) else []
@@ -90,28 +91,28 @@ def _by_path(weight_bits: Any, weights: Mapping[str, ChipWeight], call: str) -> 
 @final
 @dataclass(frozen=True)
 class WeightReport:
-    """Rounding of one weight array.
+    """Rounding of one array of weights.
 
     Attributes
     ----------
     path : str
-        Dotted path of the module that owns it.
+        Dotted path of the module that owns the weights.
     shape : tuple of int
-        Its shape.
+        Shape of the array.
     on_chip : bool
-        Whether it is on a chip; other weights are never rounded.
+        Whether the weights are on a chip; other weights are never rounded.
     bits : int or None
-        Bits, ``None`` if it is not rounded.
+        Bits, or ``None`` if the weights are not rounded.
     rounding : str
         ``'nearest'`` or ``'stochastic'``.
     step : float or None
-        Distance between neighbouring levels (the smallest, if they are not evenly spaced).
+        Distance between neighbouring levels (the smallest distance, if they are not evenly spaced).
     levels_used, levels : int or None
-        Number of levels that occur, and of all levels.
+        Number of levels that occur, and number of all levels.
     at_limit : float or None
-        Share of weights at or beyond the end of the range.
+        Fraction of weights at or beyond the ends of the range.
     changed : float or None
-        Root mean square of the rounding error, in steps; 0.29 if weights are spread evenly between levels.
+        Root mean square of the rounding error, in steps; 0.29 if weights are distributed evenly between levels.
     """
 
     path: str
@@ -151,7 +152,7 @@ class QuantizationReport:
     Attributes
     ----------
     weights : tuple of WeightReport
-        One for each.
+        One report per array of weights.
     """
 
     weights: tuple[WeightReport, ...]
@@ -165,7 +166,7 @@ class QuantizationReport:
 
 
 def describe(net: brainstate.nn.Module) -> QuantizationReport:
-    """Report for every weight of a network whether and how it is rounded.
+    """Report for every weight of a network if and how it is rounded.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def describe(net: brainstate.nn.Module) -> QuantizationReport:
     Returns
     -------
     QuantizationReport
-        ``print`` it.
+        The report; ``print`` it for a table.
 
     Raises
     ------
@@ -207,14 +208,14 @@ def describe(net: brainstate.nn.Module) -> QuantizationReport:
 def _report(path: str, weight: ChipWeight) -> WeightReport:
     master, effective = weight.master.value, weight.effective
     if not _arguments.is_concrete(master):
-        raise RuntimeError("describe: it reads weights, which jit hides; call it outside of jit.")
+        raise RuntimeError("describe: weights cannot be read inside jit. Call it outside of jit.")
     grid = effective.grid
-    # The limit in the weights' own float type: a weight that was clipped to it is at the limit.
+    # Limits in the float type of the weights, so that clipped weights count as at the limit.
     low, high = (np.asarray(master).dtype.type(end) for end in weight.chip.weight_range)
     at_limit = float(np.mean((np.asarray(master) <= low) | (np.asarray(master) >= high)))
     if grid is None:
         return WeightReport(path, master.shape, True, None, effective.rounding, None, None, None, at_limit, None)
-    # Codes and error are those of the weights after sign annealing, which is what the chip rounds.
+    # The chip rounds weights after sign annealing, so codes and errors use these.
     signed = effective.signed(master)
     codes = np.asarray(grid.codes(signed))
     changed = np.asarray(effective.applied(master)) - np.asarray(signed)

@@ -1,4 +1,4 @@
-"""Monte Carlo over sampled chips: the spread of a network's score."""
+"""Monte Carlo over sampled chips: the distribution of a network's score."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["RobustnessReport", "robustness"]
 @final
 @dataclass(frozen=True)
 class RobustnessReport:
-    """The score of one network on many sampled chips; ``print`` it for a table.
+    """Scores of one network on many sampled chips; ``print`` it for a table.
 
     :func:`brainhw.visualize.plot_robustness` draws it.
 
@@ -37,16 +37,16 @@ class RobustnessReport:
     scores : ndarray
         The score on each chip, ``[n_chips]``.
     keys : jax.Array
-        The key of each chip: ``brainhw.sample_chip(net, report.keys[i])`` puts chip ``i`` in place.
+        The key of each chip: ``brainhw.sample_chip(net, report.keys[i])`` samples chip ``i`` again.
     nominal : float
         The score on the nominal chip.
     in_place : float or None
-        The score of the network in hand, on the chip that is in place; ``None`` if that is the nominal chip.
+        The score on the chip in place when :func:`robustness` was called; ``None`` if that is the nominal chip.
     shares : mapping of str to ndarray
-        Where ``evaluate`` returned :class:`brainhw.train.ClassScores`: the shares of recordings that are ``"silent"``,
+        If ``evaluate`` returned :class:`brainhw.train.ClassScores`: the fractions of recordings that are ``"silent"``,
         ``"tied"`` and ``"undecided"`` on each chip, ``[n_chips]``; otherwise empty.
     nominal_shares : mapping of str to float
-        The same on the nominal chip.
+        The same fractions on the nominal chip.
     """
 
     scores: np.ndarray
@@ -79,7 +79,7 @@ class RobustnessReport:
 
     @property
     def n_chips(self) -> int:
-        """How many chips were sampled."""
+        """Number of sampled chips."""
         return len(self.scores)
 
     @property
@@ -89,7 +89,7 @@ class RobustnessReport:
 
     @property
     def std(self) -> float:
-        """Standard deviation over the chips (0 for a single one)."""
+        """Standard deviation over the chips (0 for a single chip)."""
         return float(self.scores.std(ddof=1)) if self.n_chips > 1 else 0.0
 
     @property
@@ -101,11 +101,11 @@ class RobustnessReport:
         """Return the ``q`` quantile of the scores, interpolated linearly between chips."""
         share = _arguments.number(q, call="RobustnessReport.quantile", name="q", nonnegative=True)
         if share > 1:
-            raise ValueError(f"RobustnessReport.quantile: q is a share of the chips, 0 to 1; got {share:g}.")
+            raise ValueError(f"RobustnessReport.quantile: q must be from 0 to 1 (got {share:g}).")
         return float(np.quantile(self.scores, share))
 
     def yield_above(self, target: float) -> float:
-        """Return the share of chips that score ``target`` or more."""
+        """Return the fraction of chips that score ``target`` or more."""
         target = _arguments.number(target, call="RobustnessReport.yield_above", name="target")
         return float(np.mean(self.scores >= target))
 
@@ -126,8 +126,8 @@ class RobustnessReport:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the network cannot say, one sentence each; of a plain score only whether all chips have the same."""
-        words = {"silent": "have no output spike", "tied": "tie", "undecided": "are decided by nothing"}
+        """Warnings about recordings that the network cannot classify, one sentence each."""
+        words = {"silent": "have no output spike", "tied": "tie", "undecided": "are undecided"}
         said = [
             f"{self.nominal_shares.get(name, 0):.1%} of recordings {words.get(name, name)} on the nominal chip, up to "
             f"{of_chips.max():.1%} on a sampled one"
@@ -151,47 +151,47 @@ def robustness(
     pbar: bool = True,
     **mismatch: bool | float,
 ) -> RobustnessReport:
-    """Evaluate a network on many sampled chips, side by side in one compiled computation.
+    """Evaluate a network on many sampled chips, in parallel in one compiled computation.
 
-    Each chip gives exactly the spikes that it gives alone (:func:`brainhw.sample_chip` with its key, then a compiled
+    Each chip gives exactly the same spikes as alone (:func:`brainhw.sample_chip` with its key, then a compiled
     ``evaluate``). A score from whole numbers, such as an accuracy, is therefore the same; a sum of fractions may be
     rounded in another order.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; it stays as it was. If a chip is in place, sampled or measured, its score is reported as well.
-        Every sampled chip keeps the values that were measured (:func:`brainhw.silicon.put_chip`).
+        The network; it is not changed. If a sampled or measured chip is in place, its score is also reported. Every
+        sampled chip keeps the measured values (:func:`brainhw.silicon.put_chip`).
     evaluate : callable
-        ``evaluate(net)`` returns the score, a number such as an accuracy, or :func:`brainhw.train.class_scores`, whose
-        silent and tied recordings the report then tells. It runs the network with :func:`brainhw.rollout` and without a
-        key, and must be traceable: no ``float(...)`` and no numpy inside.
+        ``evaluate(net)`` returns the score: a number such as an accuracy, or :func:`brainhw.train.class_scores`. With
+        the latter, silent and tied recordings are also reported. It runs the network with :func:`brainhw.rollout`,
+        without a key, and must be traceable: without ``float(...)`` and without NumPy.
     n_chips : int, optional
-        How many chips. Default 100.
+        Number of chips. Default 100.
     key : jax.Array or int, or sequence of them
-        Chip ``i`` has the key ``jax.random.split(key, n_chips)[i]``. A sequence gives the key of each chip instead.
+        Chip ``i`` has the key ``jax.random.split(key, n_chips)[i]``. A sequence gives one key per chip instead.
     chunk : int, optional
-        How many chips run side by side; default as many as fit into ``max_memory``, on a CPU at most 8 per device.
+        Number of chips in parallel. Default: as many as fit into ``max_memory``, on a CPU at most 8 per device.
     max_memory : int, optional
-        Bytes of working memory; one chip runs even if it needs more. Default 1 GiB.
+        Working memory in bytes; one chip runs even if it needs more. Default 1 GiB.
     devices : sequence of jax.Device, optional
-        Devices for the chips of a chunk. Default: JAX's default device.
+        Devices that share the chips of a chunk. Default: JAX's default device.
     pbar : bool, optional
         Show a progress bar over chips. Default True.
     **mismatch : bool or float, optional
-        Variation by kind, such as ``leak=0.2`` or ``synapse=False``, see :func:`brainhw.sample_chip`; each chip family
-        has its own kinds. Default: as large as the chip's spec says.
+        Mismatch by kind, such as ``leak=0.2`` or ``synapse=False``; see :func:`brainhw.sample_chip`. Each chip family
+        has its own kinds. Default: the size given by the chip's spec.
 
     Returns
     -------
     RobustnessReport
-        Scores, mean, spread, quantiles, the worst chip, the yield above a target.
+        Scores, mean, standard deviation, quantiles, the worst chip, and the yield above a target score.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad, the chip family has no such kind of mismatch, ``evaluate`` does not return one number, or
-        the network has no module on a chip.
+        If an argument is invalid, the chip family does not have the kind of mismatch, ``evaluate`` does not return one
+        number, or the network has no module on a chip.
 
     Examples
     --------
@@ -209,7 +209,7 @@ def robustness(
     call = "robustness"
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it compiles and runs by itself; call it outside of jit.")
+        raise RuntimeError(f"{call}: it compiles and runs by itself. Call it outside of jit.")
     _arguments.function(evaluate, call=call, name="evaluate")
     _arguments.flag(pbar, call=call, name="pbar")
     _check_devices(devices, call)
@@ -218,7 +218,7 @@ def robustness(
     budget = _arguments.positive_int(max_memory, call=call, name="max_memory")
     chip = net_chip(net, call=call)
     if chip is None:
-        raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
+        raise ValueError(f"{call}: the network has no module on a chip. Build it with modules of a chip family.")
     kinds = [kind.kind for kind in get_family(chip.family, call=call).mismatches]
     if unknown := sorted(mismatch.keys() - set(kinds)):
         raise TypeError(
@@ -230,17 +230,17 @@ def robustness(
         sample_chip(net, one, **mismatch)
         return _score(evaluate, net, call)
 
-    # Chips side by side are one compiled program, whatever `jax.disable_jit` says.
+    # Parallel chips are one compiled program, also under `jax.disable_jit`.
     with states_restored(net, keep_weights=False), chips_side_by_side(), jax.disable_jit(False):
-        # Compiled as the chips are: eager steps round in another order, and the nominal score is compared with theirs.
+        # Compiled like the sampled chips: eager steps round differently, and the scores are compared.
         score = brainstate.transform.jit(lambda: _score(evaluate, net, call))
         in_place = float(score()[0]) if has_sampled_chip(net) else None
-        # What was measured of the chip in place comes back: the sampled chips keep it.
+        # Restores the measured values of the chip in place: the sampled chips keep them.
         with states_restored(net, keep_weights=False):
             nominal_chip(net)
             nominal, nominal_shares = score()
             nominal = float(nominal)
-        # States as arguments and results of a pure function: vmap over a stateful one would mix the chips in one state.
+        # States as arguments and results of a pure function: vmap of a stateful one would mix the chips in one state.
         program = brainstate.transform.StatefulFunction(on_chip, name=call)
         program.make_jaxpr(keys[0])
         values = [state.value for state in program.get_states(keys[0])]
@@ -248,25 +248,25 @@ def robustness(
         sharding = _sharding(devices)
         n_devices = len(devices or (None,))
         size = min(len(keys), most or _fitting(run, values, keys, budget, n_devices))
-        # A multiple of the devices, because JAX shards an axis evenly only.
+        # A multiple of the number of devices, because JAX can only shard an axis evenly.
         size = -(-size // n_devices) * n_devices
         parts = []
         with tqdm(total=len(keys), desc="chips", unit="chip", disable=None if pbar else True) as bar:
             for start in range(0, len(keys), size):
                 part = keys[start : start + size]
-                # The last chunk is filled up, so that one compiled program serves all chunks.
+                # Pad the last chunk, so that one compiled program serves all chunks.
                 filled = jnp.concatenate([part, jnp.repeat(part[-1:], size - len(part), axis=0)])
                 found = run(values, jax.device_put(filled, sharding))
                 parts.append(found)
                 bar.update(len(part))
-    # Without what filled up the last chunk.
+    # Drop the padding of the last chunk.
     together, shares = jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[: len(keys)], *parts)
     bad = np.flatnonzero(~np.isfinite(together))
     named = {"the nominal chip": nominal, "the chip in place": nominal if in_place is None else in_place}
     where = next((name for name, score in named.items() if not np.isfinite(score)), None)
     if bad.size or where is not None:
         where = f"{bad.size} of {len(together)} chips, the first number {bad[0]}" if bad.size else where
-        raise ValueError(f"{call}: evaluate gave NaN or infinity on {where}; see what it divides by.")
+        raise ValueError(f"{call}: evaluate returned NaN or infinity on {where}. Check its divisions.")
     of_nominal = {name: float(value) for name, value in nominal_shares.items()}
     return RobustnessReport(together, keys, nominal, in_place, shares, of_nominal)
 
@@ -274,7 +274,7 @@ def robustness(
 def _score(
     evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Return the score, and the shares of recordings that a classifier says nothing of."""
+    """Return the score, and the fractions of recordings that the classifier does not decide."""
     shares: dict[str, jax.Array] = {}
     try:
         score = evaluate(net)
@@ -284,7 +284,7 @@ def _score(
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         raise TypeError(
             f"{call}: evaluate must use JAX operations only, because all chips are traced together. Return the score "
-            "without float(...), int(...), if, or numpy."
+            "without float(...), int(...), if, or NumPy."
         ) from error
     real = hasattr(score, "dtype") and (
         jnp.issubdtype(score.dtype, jnp.floating) or jnp.issubdtype(score.dtype, jnp.integer)
@@ -300,18 +300,18 @@ def _score(
 def _check_devices(devices: Any, call: str) -> None:
     if devices is not None:
         for device in _arguments.several(devices, call=call, name="devices", of="jax.Device"):
-            # By its member: tests stand in for the device of another process.
+            # Checked by its attribute, because tests use a stand-in for the device of another process.
             if not hasattr(device, "process_index"):
                 raise TypeError(f"{call}: devices must hold jax.Device; got {_arguments.describe(device)}.")
 
 
 def _keys(key: Any, n_chips: Any, call: str) -> jax.Array:
-    # An array of keys, as RobustnessReport.keys holds them; an old-style key is 1-D as well, but of whole numbers.
+    # An array of keys, as in RobustnessReport.keys. An old-style key is also 1-D, but of integers.
     if isinstance(key, jax.Array) and key.ndim == 1 and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = list(key)
     if isinstance(key, (list, tuple)):
         if not key:
-            raise ValueError(f"{call}: key is an empty list and holds no key; give one key or several.")
+            raise ValueError(f"{call}: key is an empty list. Give one key or several.")
         return jnp.stack([_one_key(one, call) for one in key])
     n = _arguments.positive_int(n_chips, call=call, name="n_chips", most=_arguments.LONGEST_AXIS)
     return jax.random.split(_one_key(key, call), n)
@@ -326,24 +326,24 @@ def _sharding(devices: Sequence[jax.Device] | None) -> NamedSharding | None:
     if devices is None:
         return None
     if not len(devices):
-        raise ValueError("robustness: devices is empty; give at least one, or None for the default.")
+        raise ValueError("robustness: devices is empty. Give at least one, or None for the default.")
     foreign = [device for device in devices if device.process_index != jax.process_index()]
     if foreign:
         raise ValueError(
             f"robustness: devices holds {foreign[0]}, which belongs to process {foreign[0].process_index} and not to "
-            f"this one ({jax.process_index()}); pass jax.local_devices(), and a share of the keys to each process."
+            f"this one ({jax.process_index()}). Pass jax.local_devices(), and a share of the keys to each process."
         )
     return NamedSharding(Mesh(np.asarray(devices), ("chips",)), PartitionSpec("chips"))
 
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
-    """Return how many chips fit into the memory, from what compiled programs of one and two of them need."""
-    # The difference of two and one is the share of each chip; one copy of the weights serves all chips.
+    """Return how many chips fit into the memory, extrapolated from compiled programs of one and two chips."""
+    # The second chip adds the memory per chip; all chips share one copy of the weights.
     needs = []
     for n in (1, 2):
         analysis = run.lower(values, keys[jnp.zeros(n, int)]).compile().memory_analysis()
         needs.append(0 if analysis is None else analysis.temp_size_in_bytes)
     each = max(1, needs[1] - needs[0])
     fitting = n_devices * max(1, 1 + (budget - needs[0]) // each)
-    # A few chips keep a CPU busy: more than 8 were sometimes faster, sometimes slower, and always took more memory.
+    # A few chips keep a CPU busy: more than 8 were not consistently faster, but always took more memory.
     return min(fitting, 8 * n_devices) if jax.default_backend() == "cpu" else fitting

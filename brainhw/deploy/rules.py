@@ -1,7 +1,7 @@
 """The general deployment rules, one function each.
 
-Each takes a :class:`~brainhw.deploy.survey.Survey` and yields the violations of its own rule only. They do not
-overlap: one mistake breaks one rule. A chip family leaves some out or adds its own (:class:`brainhw.chip.Family`).
+Each function takes a :class:`~brainhw.deploy.survey.Survey` and yields the violations of its own rule. The rules do
+not overlap: one mistake breaks one rule. A chip family can omit rules or add its own (:class:`brainhw.chip.Family`).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from brainhw.nn import ChipWeight
 
 __all__ = ["RULES", "Violation"]
 
-# The path of a violation that concerns no single module.
+# The path of a violation that does not belong to a single module.
 NETWORK = "the network"
 
-# Relative, about a hundred rounding errors of float32, in which a layer may hold its time constants.
+# Relative tolerance of time constants, about 100 rounding errors of float32.
 _ROUNDING = 1e-5
 
 
 @final
 @dataclass(frozen=True)
 class Violation:
-    """One rule that one module breaks.
+    """One violation: a rule that one module breaks.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Violation:
     fix : str
         How to fix it.
     where : tuple
-        Indices of the weights (for blocks: of their first weight) or neurons concerned, if any.
+        Indices of the affected weights or neurons (for blocks: of their first weight), if any.
     """
 
     rule: str
@@ -82,11 +82,11 @@ def one_family(net: Survey) -> Iterator[Violation]:
 
 
 def known_modules(net: Survey) -> Iterator[Violation]:
-    """Every module with parameters or states exists on the chip, as it is."""
+    """Every module with parameters or states is an unmodified module of the chip."""
     changed = {
         path: module
         for path, module in {**net.synapses, **net.frontends, **net.layers}.items()
-        # The exact class: a subclass may compute a step that no chip computes.
+        # The exact class: a subclass may compute a step that the chip cannot compute.
         if type(module) not in get_family(net.chips[path].family).modules.values()
     }
     for path, module in {**net.foreign, **changed}.items():
@@ -95,15 +95,15 @@ def known_modules(net: Survey) -> Iterator[Violation]:
             path,
             type(module).__name__ + (" with a bias" if _has_bias(module) else ""),
             ", ".join(kind.__name__ for kind in net.family.modules.values()),
-            "Leave it out of the deployed network, or replace it by one of these.",
+            "Leave it out of the deployed network, or replace it with one of these.",
         )
 
 
 def known_wiring(net: Survey) -> Iterator[Violation]:
-    """Synapses feed layers, layers feed synapses, nothing happens in between."""
+    """Synapses feed layers and layers feed synapses, without operations in between."""
     limit = "spikes into synapses, one synapse into each layer, the spikes of one layer out"
-    fix = "Pass outputs on as they are: no operation between modules, each called once a step."
-    # The wiring to an unsupported module is judged once that module is removed.
+    fix = "Pass outputs on unchanged: no operation between modules, each called once per step."
+    # Skip until unsupported modules are removed.
     if net.foreign or _is_mixed(net):
         return
     if net.failure is not None:
@@ -128,7 +128,7 @@ def finite_weights(net: Survey) -> Iterator[Violation]:
 
 
 def weights_in_range(net: Survey) -> Iterator[Violation]:
-    """No weight is out of range, not even one that rounding would clip."""
+    """Every weight is in range, also one that rounding would clip."""
     # Before rounding: the grid ends at the limit, so rounded weights are always in range.
     for path, weight in net.weights.items():
         values = np.asarray(weight.effective.signed(jnp.asarray(_finite(weight))))
@@ -142,14 +142,14 @@ def weights_in_range(net: Survey) -> Iterator[Violation]:
                 path,
                 f"{_count(where, weight)} beyond, the largest {farthest.max():.4g} at {list(largest)}",
                 f"{low:g} to {high:g}",
-                "brainhw.train.clip_weights(net), in training after every optimizer step.",
+                "Call brainhw.train.clip_weights(net); in training, after every optimizer step.",
                 where,
             )
 
 
 def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
-    """Every block has weights of one sign; zero agrees with either."""
-    # For H1 the vendor documents blocks of 5. That they run along the presynaptic rows is assumed (chip.sign_axis).
+    """Every block has weights of one sign; zero counts as either."""
+    # For H1 the vendor documents blocks of 5. Their direction along the presynaptic axis is assumed (chip.sign_axis).
     for path, weight in net.weights.items():
         values = _applied(weight)
         if values.ndim != 2:
@@ -165,7 +165,7 @@ def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
                 path,
                 f"{len(where)} of {mixed.size} blocks mixed, {_first(where)}",
                 f"one sign in every {block} weights along the {axis}synaptic axis",
-                "Train with brainhw.train.SignAnnealing, or brainhw.deploy.project_signs(net).",
+                "Train with brainhw.train.SignAnnealing, or call brainhw.deploy.project_signs(net).",
                 where,
             )
 
@@ -176,7 +176,7 @@ def weights_on_grid(net: Survey) -> Iterator[Violation]:
         values, chip = _applied(weight), weight.chip
         grid = stored_grid(chip, chip.weight_bits)
         beside = np.abs(values - np.asarray(grid.quantize(jnp.asarray(values)))).astype(float)
-        # Two rounding errors of the float type: a level is a code times a step, and the step is rounded as well.
+        # Two rounding errors of the float type: one of the product of code and step, one of the step itself.
         off = beside > 2 * float(jnp.finfo(values.dtype).eps) * np.abs(values).astype(float)
         low, high = (values.dtype.type(end) for end in chip.weight_range)
         where = _indices(off & (values >= low) & (values <= high))
@@ -187,7 +187,7 @@ def weights_on_grid(net: Survey) -> Iterator[Violation]:
                 path,
                 f"{_count(where, weight)} between levels ({'no rounding' if bits is None else f'{bits} bits'})",
                 _levels(grid, chip.weight_bits),
-                "Train with weight_bits='chip', or brainhw.deploy.set_weight_bits(net, 'chip').",
+                "Train with weight_bits='chip', or call brainhw.deploy.set_weight_bits(net, 'chip').",
                 where,
             )
 
@@ -206,19 +206,19 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
                 f"{len(where)} of {net.n_neurons(path)} time constants are not a profile, "
                 f"e.g. {taus[where[0][0]]:.6g} ms",
                 str(layer.chip.tau_profiles),
-                "Give tau to the constructor of the layer, which takes the nearest profile.",
+                "Set tau in the constructor of the layer, which takes the nearest profile.",
                 where,
             )
 
 
 def binary_spikes(net: Survey) -> Iterator[Violation]:
-    """Every neuron gives one spike at or above threshold and none below, and resets as the chip does."""
-    # Far above threshold too: a multi-spike function looks binary close to it.
+    """Every neuron emits one spike at or above threshold and none below, and resets like the chip."""
+    # Also test far above threshold: a multi-spike function looks binary close to it.
     at = jnp.asarray([-1.0, -1e-3, 0.0, 1e-3, 1.0, 10.0])
     for path, layer in net.layers.items():
         try:
             gives = np.asarray(layer.spk_fun(at))
-        except Exception:  # then no step runs either, which the rule on wiring reports
+        except Exception:  # the wiring rule reports the failing step
             continue
         if layer.reset != layer.chip.reset:
             yield Violation(
@@ -226,21 +226,21 @@ def binary_spikes(net: Survey) -> Iterator[Violation]:
                 path,
                 f"reset {layer.reset!r}",
                 f"reset {layer.chip.reset!r}",
-                "Do not change the reset of a layer; chip.replace(reset=...) is another chip.",
+                "Keep the reset of the layer; chip.replace(reset=...) describes another chip.",
             )
         elif not np.array_equal(gives, np.asarray(at) >= 0):
             yield Violation(
                 "binary spikes",
                 path,
                 f"spk_fun gives {np.round(gives, 3).tolist()} at {[round(float(x), 3) for x in at]}",
-                "0 below threshold and 1 from it on",
+                "0 below threshold, 1 at and above it",
                 "Use a surrogate that fires once, such as brainhw.surrogate.fast_sigmoid().",
             )
 
 
 def frontend_as_built(net: Survey) -> Iterator[Violation]:
     """There is at most one frontend: as wide as the chip's, one weight per channel, at the input."""
-    # Documented for H1: one frontend, its filters one-to-one on as many neurons, without fan-in or fan-out.
+    # Documented for H1: one frontend, with filters one-to-one on neurons, without fan-in or fan-out.
     feeds = {stage.synapse_path: stage.source for stage in net.stages}
     for index, (path, frontend) in enumerate(net.frontends.items()):
         width, shape = frontend.chip.frontend_channels, np.shape(net.weights[path].master.value)
@@ -262,7 +262,7 @@ def frontend_as_built(net: Survey) -> Iterator[Violation]:
 
 
 def neurons_on_chip(net: Survey) -> Iterator[Violation]:
-    """There are no more neurons in the network than on the chip."""
+    """There are at most as many neurons in the network as on the chip."""
     total = sum(map(net.n_neurons, net.layers))
     if total > net.chip.n_neurons:
         yield Violation(
@@ -270,20 +270,20 @@ def neurons_on_chip(net: Survey) -> Iterator[Violation]:
             NETWORK,
             f"{total} neurons in {len(net.layers)} layers",
             f"{net.chip.n_neurons} neurons",
-            f"Leave out {total - net.chip.n_neurons} neurons.",
+            f"Remove {total - net.chip.n_neurons} neurons.",
         )
 
 
 def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
     """No recurrent layer is larger than the largest core."""
-    # Documented for H1: recurrent connections exist inside a core only, feed-forward ones also between cores.
+    # Documented for H1: recurrent connections exist only inside a core, feed-forward ones also between cores.
     for path in net.layers:
         if _too_large(net, path):
             yield Violation(
                 "recurrent layer in a core",
                 path,
                 f"{net.n_neurons(path)} recurrent neurons",
-                f"{max(net.chip.cores)} in its largest core, over which a recurrent layer cannot be split",
+                f"{max(net.chip.cores)} in its largest core; a recurrent layer cannot be split over cores",
                 "Make the layer smaller, split it into two, or use topology='FF'.",
             )
 
@@ -292,7 +292,7 @@ def placed(net: Survey) -> Iterator[Violation]:
     """All layers fit on the cores together."""
     total = sum(map(net.n_neurons, net.layers))
     n_frontends = sum(stage.is_frontend for stage in net.stages)
-    # These mistakes break a rule of their own, and one mistake must not be reported twice.
+    # Each of these mistakes breaks a rule of its own and must not be reported twice.
     if total > net.chip.n_neurons or n_frontends > 1 or any(_too_large(net, path) for path in net.layers):
         return
     try:
@@ -332,7 +332,7 @@ def _is_mixed(net: Survey) -> bool:
 
 
 def _levels(grid: Any, bits: int) -> str:
-    """Return the levels in words; only evenly spaced ones are the multiples of a step."""
+    """Return the levels in words; only evenly spaced levels are multiples of a step."""
     values = np.sort(np.unique(np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)), float)))
     if np.allclose(np.diff(values), grid.step, rtol=1e-3):
         return f"multiples of {grid.step:.4g} ({bits} bits)"
@@ -356,7 +356,7 @@ def _master(weight: ChipWeight) -> np.ndarray:
 
 
 def _finite(weight: ChipWeight) -> np.ndarray:
-    # Zeros break no other rule, so that a NaN is reported by its own rule only.
+    # Zero breaks no rule, so a NaN is reported by its own rule only.
     return np.nan_to_num(_master(weight), nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -1,4 +1,4 @@
-"""The modules of a network on a chip, and the wiring between them."""
+"""Survey of the modules of a network on a chip, and of the wiring between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from brainhw.transform.trace import Call, StepTrace, Value, in_one_line, registe
 
 __all__ = ["INPUT", "Stage", "Survey", "role_of", "survey"]
 
-# The path of the network's input, in place of the path of a layer.
+# Stands for the network's input in place of the path of a layer.
 INPUT = "input"
 
 
@@ -32,7 +32,7 @@ class Stage:
     Attributes
     ----------
     source : str
-        Path of the layer whose spikes come in, or ``"input"``.
+        Path of the layer that provides the input, or ``"input"``.
     synapse_path, layer_path : str
         Paths of the two modules.
     is_frontend : bool
@@ -51,26 +51,26 @@ class Stage:
 
 @dataclass(frozen=True)
 class Survey:
-    """The modules of a network that matter to a chip, and their wiring.
+    """The modules of a network that are on a chip, and their wiring.
 
     Attributes
     ----------
     chips : dict
-        The chip that each module is built on, by path.
+        The chip of each module, by path.
     synapses, frontends, layers : dict
         The modules by path, in registration order.
     weights : dict
         Every weight on a chip, by the path of its owner.
     foreign : dict
-        Modules with parameters or states of their own that are not on a chip, by path.
+        Modules that are not on a chip but have parameters or states of their own, by path.
     stages : tuple of Stage
         The stages of one step in order, as far as they were found.
     output : str or None
         Path of the layer whose spikes the network returns.
     tangles : dict
-        Wiring that no chip has, by the path where it was found.
+        Wiring that a chip does not support, by the path of the module.
     failure : str or None
-        The error of one step, if it failed.
+        The error of the traced step, if it failed.
     """
 
     chips: dict[str, ChipSpec]
@@ -86,7 +86,7 @@ class Survey:
 
     @property
     def chip(self) -> ChipSpec:
-        """The one chip of the network; the first where they are mixed."""
+        """The chip of the network; the first one if several are mixed."""
         return next(iter(self.chips.values()))
 
     @property
@@ -99,12 +99,12 @@ class Survey:
         return math.prod(self.layers[path].out_size)
 
     def is_recurrent(self, path: str) -> bool:
-        """Return whether the spikes of a layer come back to it."""
+        """Return whether a layer is recurrent."""
         return getattr(self.layers[path], "topology", "FF") == "RC"
 
 
 def role_of(module: Any) -> str | None:
-    """Return ``'synapse'``, ``'layer'`` or ``'frontend'`` of a chip family; ``None`` for any other module."""
+    """Return ``'synapse'``, ``'layer'`` or ``'frontend'`` for a module of a chip family, otherwise ``None``."""
     name = getattr(module, "family", None)
     if not isinstance(name, str) or not isinstance(getattr(module, "chip", None), ChipSpec):
         return None
@@ -116,18 +116,18 @@ def role_of(module: Any) -> str | None:
 
 
 def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
-    """List the modules of ``net`` by role, and trace one step of it; the network stays as it was."""
+    """List the modules of ``net`` by role, and trace one step of it; the network is not changed."""
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it reads weights, which jit hides; call it outside of jit.")
-    # A layer or synapse may be the whole network; it has no path then.
+        raise RuntimeError(f"{call}: weights cannot be read inside jit. Call it outside of jit.")
+    # A layer or synapse can be the whole network; then it has no path.
     named = {path or type(module).__name__: module for path, module in registered_modules(net)}
     roles = {path: role for path, module in named.items() if (role := role_of(module)) is not None}
     if not roles:
-        raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
+        raise ValueError(f"{call}: the network has no module on a chip. Build it with modules of a chip family.")
     check_ranges(net, call=call)
     weights = chip_weights(net)
-    # Effective weights are modules with states of their own, and belong to the modules that own them.
+    # Effective weights are modules with states, but belong to the modules that own them.
     parts = {id(weight.effective) for weight in weights.values()}
     of_role = {kind: {path: named[path] for path, role in roles.items() if role == kind} for kind in _ROLES}
     return Survey(
@@ -159,8 +159,8 @@ def _holds_states(module: Any) -> bool:
 
 
 def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
-    """Return stages, output and tangles of one step, or the failure of the step, as fields of a `Survey`."""
-    # The wiring does not depend on the time step, but a network may be made for one.
+    """Return stages, output and tangles of one step, or its failure, as fields of a `Survey`."""
+    # The wiring does not depend on the time step, but a network may require its own.
     own = getattr(net, "dt", None)
     dt = own if isinstance(own, u.Quantity) else brainstate.environ.get("dt", default=1.0 * u.ms)
     failure = None
@@ -168,12 +168,12 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=dt, fit=False):
         for shape in _input_shapes(named, roles):
             try:
-                # A step with NaN in a weight may raise, and the wiring does not depend on the weights.
+                # A NaN weight may make a step raise, and the wiring does not depend on the weights.
                 for state in net.states(brainstate.ParamState).values():
                     state.value = jax.tree.map(jnp.nan_to_num, state.value)
                 prepare_net(net, shape[0] if len(shape) > 1 else None)
                 step = trace_step(net, jnp.zeros(shape, brainstate.environ.dftype()))
-            except Exception as error:  # a network from outside may raise anything; the report then names it
+            except Exception as error:  # user code may raise anything; the report names the error
                 failure = failure or in_one_line(error)
             else:
                 return _read(step, dt, named, roles)
@@ -181,8 +181,8 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
 
 
 def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[int, ...]]:
-    """Return likely shapes of the input, the likeliest first: ``[N]`` of each synapse, then ``[1, N]``."""
-    # A network declares its input nowhere, so likely ones are tried. A layer takes a drive, not that input.
+    """Return candidate input shapes, the likeliest first: ``[N]`` of each synapse, then ``[1, N]``."""
+    # A network does not declare its input shape, so candidates are tried. A layer takes a drive, not this input.
     takers = [(path, module) for path, module in named.items() if not isinstance(module, brainstate.nn.Dynamics)]
     takers.sort(key=lambda pair: roles.get(pair[0]) != "frontend")
     sizes = [module.in_size[-1] for _, module in takers if isinstance(getattr(module, "in_size", None), tuple)]
@@ -193,7 +193,7 @@ def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[in
 def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
     """Return stages, output and tangles of a traced step.
 
-    Values are the same only if no operation lies between them, so that one between two modules breaks their link.
+    A link requires that both ends are the same value: an operation between two modules breaks their link.
     """
     paths = {id(named[path]): path for path in roles}
     spikes: list[tuple[Value, str]] = [(step.given, INPUT)]
@@ -224,23 +224,23 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
             stages.append(Stage(feeding[1], feeding[0], path, roles[feeding[0]] == "frontend"))
     used = {part for stage in stages for part in (stage.synapse_path, stage.layer_path)}
     for path in roles:
-        # After a tangle at a used module all that follow may lack a stage; then only this tangle is reported.
+        # After a tangle at a used module, all later modules may lack a stage. Then only this tangle is reported.
         if path not in used and path not in tangles and not tangles.keys() & used:
-            tangles[path] = "it takes no part in a step" if path not in seen else "its output drives no layer"
+            tangles[path] = "it is not used in the step" if path not in seen else "its output drives no layer"
     output = next((name for value, name in spikes[1:] if value.same(step.returned)), None)
     if output is None and not tangles:
-        tangles[next(iter(roles))] = "the network returns something else than the spikes of one layer"
+        tangles[next(iter(roles))] = "the network does not return the spikes of exactly one layer"
     for path, what in _changed_layers(calls, dt, roles):
         tangles.setdefault(path, what)
     return {"stages": tuple(stages), "output": output, "tangles": tangles}
 
 
 def _changed_layers(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the layers whose states or time step the network changes by itself."""
+    """Yield the layers whose states or time step the network itself changes."""
     for path, call in calls:
         if roles[path] != "layer":
             continue
         if not call.owns_states:
-            yield path, "its membrane or spikes are written to from outside"
+            yield path, "its membrane potential or spikes are overwritten from outside"
         if call.dt is not dt and not bool(u.math.allclose(call.dt, dt)):
-            yield path, "it runs with a time step of its own"
+            yield path, "it runs with another time step"

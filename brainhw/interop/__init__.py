@@ -1,4 +1,4 @@
-"""Bridges to the formats of others: NIR graphs, StableHLO programs and state dicts of torch."""
+"""Interoperability: NIR graphs, StableHLO programs and PyTorch state dicts."""
 
 from brainhw.interop import nir, stablehlo, state_dicts
 

@@ -1,4 +1,4 @@
-"""The check of networks that were read for one time step."""
+"""Time-step check of imported networks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["check_own_step"]
 
 
 def check_own_step(own: u.Quantity, *, call: str, what: str, reader: str) -> None:
-    """Raise unless ``brainstate.environ`` has the time step that ``what`` was read for by ``reader``.
+    """Raise unless ``brainstate.environ`` has the time step for which ``reader`` read ``what``.
 
-    The factors of a step are part of the weights and the leaks, so another step would change them in silence.
+    Weights and leak factors of the network depend on the step, so another step would silently change its results.
     """
-    # Numbers, not Quantities: inside a compiled function a Quantity would be shown as a tracer.
+    # Numbers, not Quantities: inside a compiled function a Quantity would be displayed as a tracer.
     read_for, now = float(own.to(u.ms).mantissa), float(_arguments.time_step(call=call).mantissa)
     if not np.isclose(now, read_for, rtol=1e-6, atol=0):
         raise RuntimeError(

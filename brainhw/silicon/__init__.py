@@ -1,4 +1,4 @@
-"""Chips on a bench: programs, recordings, calibration, training with the chip in the loop, comparison."""
+"""Hardware benches: programs, recordings, calibration, chip-in-the-loop training, comparison."""
 
 from brainhw.silicon.calibrate import Calibration, calibrate
 from brainhw.silicon.callable_device import CallableDevice

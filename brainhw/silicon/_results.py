@@ -1,4 +1,4 @@
-"""Shared numerics of the fits: intervals from few measurements, spreads without estimation error, numbers as text."""
+"""Shared numerics of the fits: intervals from few measurements, spreads without estimation error, text output."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from scipy import stats
 
 __all__ = ["PROGRESS_AFTER", "counted", "percent", "pooled_spread", "student_scale", "with_error"]
 
-# Seconds after which a fit shows its progress.
+# A fit shows a progress bar after this time, in seconds.
 PROGRESS_AFTER = 2.0
 
 
@@ -17,22 +17,23 @@ def counted(number: int, word: str) -> str:
 
 
 def percent(share: float, digits: str = ".1f") -> str:
-    """Return a share as text in percent, or ``unknown`` for NaN."""
+    """Return a fraction as text in percent, or ``unknown`` for NaN."""
     return f"{100 * share:{digits}} %" if np.isfinite(share) else "unknown"
 
 
 def student_scale(freedom: float) -> float:
-    """Return the factor that makes value +- 1.96 error a 95 % interval when the noise was estimated from few data.
+    """Return the factor that makes ``value +- 1.96 error`` a 95 % interval for a noise estimated from few data.
 
-    The quotient of the 97.5 % quantiles of Student's t with ``freedom`` degrees of freedom and of the normal law.
+    It is the ratio of the 97.5 % quantiles of Student's t with ``freedom`` degrees of freedom and of the normal
+    distribution.
     """
     return float(stats.t.ppf(0.975, max(freedom, 1.0)) / stats.norm.ppf(0.975))
 
 
 def pooled_spread(values: np.ndarray, errors: np.ndarray) -> float:
-    """Return the standard deviation of true values: the variance of the estimates less that of their errors.
+    """Return the standard deviation of the true values: the variance of the estimates minus that of their errors.
 
-    NaN where fewer than two are known. Zero where the errors explain the whole variance.
+    NaN if fewer than two values are known. Zero if the errors explain the whole variance.
     """
     known = np.isfinite(values) & np.isfinite(errors)
     if known.sum() < 2:
@@ -41,12 +42,12 @@ def pooled_spread(values: np.ndarray, errors: np.ndarray) -> float:
 
 
 def with_error(value: float, error: float, unit: str = "") -> str:
-    """Return ``value +- error unit``, the error with two significant digits and the value to the same place."""
+    """Return ``value +- error unit``: the error has two significant digits, the value the same decimal places."""
     tail = f" {unit}" if unit else ""
     if not np.isfinite(error) or error <= 0:
         return f"{value:.5g}{tail}"
     if error < 1e-9 * abs(value):
-        # Data without noise: digits to the place of the error would be a row of zeros.
+        # Noise-free data: rounding the value to the place of the error would show only zeros.
         return f"{value:.5g} +- {error:.1g}{tail}"
     decimals = int(np.clip(1 - np.floor(np.log10(error)), 0, 12))
     return f"{value:.{decimals}f} +- {error:.{decimals}f}{tail}"

@@ -1,4 +1,4 @@
-"""The files that a bench reads and writes for one run: input and output, as npz or CSV."""
+"""Input and output files of one bench run, as npz or CSV."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ OUTPUT_JSON, SPIKES_CSV, MEMBRANES_CSV = "output.json", "spikes.csv", "membranes
 _INPUT_COLUMNS = ("step", "sample", "channel", "value")
 _SPIKE_COLUMNS = ("layer", "step", "sample", "neuron")
 _MEMBRANE_COLUMNS = (*_SPIKE_COLUMNS, "V_mV")
-# Names of layers, headers and what a tool adds to a file, beside the numbers themselves.
+# Bytes allowed for layer names, headers and metadata, in addition to the numbers.
 _SLACK = 2**20
 
 
 def write_input(folder: Path, x: np.ndarray, run: int, *, files: str, call: str) -> None:
-    """Write the input ``x [T, B, N_in]`` of a run, and the number of the run that the output must repeat."""
+    """Write the input ``x [T, B, N_in]`` of a run, with the run number that the output must repeat."""
     if files == "npz":
         stream = io.BytesIO()
         np.savez(stream, allow_pickle=False, x=np.ascontiguousarray(x, "<f4"), run=np.asarray(run, "<i8"))
@@ -39,7 +39,7 @@ def write_input(folder: Path, x: np.ndarray, run: int, *, files: str, call: str)
         return
     n_steps, batch_size, n_in = x.shape
     rows = [",".join(_INPUT_COLUMNS)]
-    # What is not there is zero: most of an input of spikes is.
+    # Only nonzero values are written: most of a spike input is zero.
     for step, sample, channel in np.argwhere(x):
         rows.append(f"{step},{sample},{channel},{x[step, sample, channel]}")
     write_whole(folder / INPUT_CSV, ("\n".join(rows) + "\n").encode(), call=call)
@@ -48,11 +48,11 @@ def write_input(folder: Path, x: np.ndarray, run: int, *, files: str, call: str)
 
 
 def read_output(folder: Path, program: ChipProgram, shape: tuple[int, int], run: int, *, files: str) -> Recording:
-    """Return what a bench recorded in a run of ``shape = (T, B)``, or raise an error that names file and fault."""
+    """Read the recording of a run of shape ``(T, B)``; an error names the file and the fault."""
     read = _read_npz if files == "npz" else _read_csv
     spikes, membranes = read(folder, program.layers, shape, run)
     voltages = {path: u.Quantity(_floats(path, numbers), unit=u.mV) for path, numbers in membranes.items()}
-    # The spikes first: where both have another shape than the program, it is theirs that is wrong.
+    # Check the spikes first: if both shapes differ from the program, the spikes are wrong.
     check_recording(Recording(spikes), program.layers, *shape, call=OUTPUT_NPZ if files == "npz" else SPIKES_CSV)
     return Recording(spikes, voltages)
 
@@ -65,7 +65,7 @@ def _floats(path: str, numbers: np.ndarray) -> np.ndarray:
 
 def _check_run(found: Any, run: int, name: str) -> None:
     if found != run:
-        raise ValueError(f"{name}: run must be {run}, copied from the input; got {describe(found)}, of another run")
+        raise ValueError(f"{name}: run must be {run}, copied from the input; got {describe(found)} of another run")
 
 
 _Arrays = dict[str, np.ndarray]
@@ -78,19 +78,19 @@ def _read_npz(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
         with open_regular(folder / OUTPUT_NPZ) as stream:
             with zipfile.ZipFile(stream) as members:
                 size = sum(member.file_size for member in members.infolist())
-            # Two arrays of eight bytes a number are the most that anybody has a reason to write.
+            # At most two arrays of eight bytes per number are expected.
             if size > 16 * numbers + _SLACK:
-                raise ValueError(f"it unpacks to {size} bytes, and {numbers} spikes and membranes are expected")
+                raise ValueError(f"it unpacks to {size} bytes, too many for {numbers} spikes and membrane potentials")
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as held:
                 arrays = {name: held[name] for name in held.files}
     except FileNotFoundError:
         there = ", ".join(sorted(path.name for path in folder.glob("output*"))) or "nothing"
-        raise ValueError(f"the command left no {OUTPUT_NPZ} (of output it left {there})") from None
+        raise ValueError(f"the command wrote no {OUTPUT_NPZ} (output files: {there})") from None
     except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, MemoryError) as error:
-        raise ValueError(f"{OUTPUT_NPZ} is damaged or no npz file: {str(error)[:200]}") from None
+        raise ValueError(f"{OUTPUT_NPZ} is damaged or not an npz file: {str(error)[:200]}") from None
     if "run" not in arrays:
-        raise ValueError(f"{OUTPUT_NPZ} lacks run, the number copied from {INPUT_NPZ}")
+        raise ValueError(f"{OUTPUT_NPZ} lacks run, the number to copy from {INPUT_NPZ}")
     number = arrays.pop("run")
     _check_run(number.item() if number.size == 1 else number, run, OUTPUT_NPZ)
     for name, array in arrays.items():
@@ -107,7 +107,7 @@ def _read_csv(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
         with open_regular(folder / OUTPUT_JSON) as stream:
             top = parse_json(stream.read(_SLACK).decode("utf-8-sig"))
     except FileNotFoundError:
-        raise ValueError(f"the command left no {OUTPUT_JSON}") from None
+        raise ValueError(f"the command wrote no {OUTPUT_JSON}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{OUTPUT_JSON} is damaged: {str(error)[:200]}") from None
     if not isinstance(top, dict) or set(top) != {"run", "spikes", "membranes"}:
@@ -119,9 +119,9 @@ def _read_csv(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
     for where, row in read_table(folder / SPIKES_CSV, _SPIKE_COLUMNS):
         layer, at = _place(row, sizes, where)
         if spikes[layer][at]:
-            raise ValueError(f"{where}: this spike of layer {layer!r} stands there twice")
+            raise ValueError(f"{where}: this spike of layer {layer!r} appears twice")
         spikes[layer][at], n_rows = 1, n_rows + 1
-    # A file that was cut short has fewer rows, and would be a recording of fewer spikes otherwise.
+    # A truncated file has fewer rows, and would otherwise be read as a recording with fewer spikes.
     _check_rows(top["spikes"], n_rows, "spikes")
     if top["membranes"] == 0 and not (folder / MEMBRANES_CSV).exists():
         return spikes, {}
@@ -133,10 +133,10 @@ def _csv_membranes(folder: Path, sizes: dict[str, tuple[int, ...]], wanted: Any)
     n_rows = 0
     for where, (*place, text) in read_table(folder / MEMBRANES_CSV, _MEMBRANE_COLUMNS):
         layer, at = _place(place, sizes, where)
-        # NaN marks what has not come yet, and no row can hold it.
+        # NaN marks missing values; a row cannot hold NaN.
         numbers = membranes.setdefault(layer, np.full(sizes[layer], np.nan, np.float32))
         if not np.isnan(numbers[at]):
-            raise ValueError(f"{where}: this membrane of layer {layer!r} stands there twice")
+            raise ValueError(f"{where}: this membrane potential of {layer!r} appears twice")
         numbers[at], n_rows = number_in(text, where, "V_mV"), n_rows + 1
     _check_rows(wanted, n_rows, "membranes")
     return membranes
@@ -144,13 +144,13 @@ def _csv_membranes(folder: Path, sizes: dict[str, tuple[int, ...]], wanted: Any)
 
 def _check_rows(wanted: Any, found: int, name: str) -> None:
     if wanted != found:
-        raise ValueError(f"{name}.csv must have the {describe(wanted)} rows that {OUTPUT_JSON} says; got {found}")
+        raise ValueError(f"{name}.csv must have {describe(wanted)} rows, as given in {OUTPUT_JSON}; got {found}")
 
 
 def _place(row: list[str], sizes: dict[str, tuple[int, ...]], where: str) -> tuple[str, tuple[int, ...]]:
     layer, *numbers = row
     if layer not in sizes:
-        raise ValueError(f"{where}: there is no layer {layer!r:.80}; those are {', '.join(sizes)}")
+        raise ValueError(f"{where}: layer {layer!r:.80} does not exist; expected one of {', '.join(sizes)}")
     at = tuple(whole_in(text, where, name) for text, name in zip(numbers, _SPIKE_COLUMNS[1:], strict=True))
     if not all(0 <= i < n for i, n in zip(at, sizes[layer], strict=True)):
         raise ValueError(f"{where}: step, sample and neuron {at} must lie within {sizes[layer]}")

@@ -1,4 +1,4 @@
-"""Calibration: from tables of a bench to a measured chip."""
+"""Calibration: fit bench tables and return a measured chip."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ __all__ = ["Calibration", "calibrate"]
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
-    """A measured chip and the fits that it comes from; ``print`` it for a report.
+    """A measured chip and its fits; ``print`` it for a report.
 
     Attributes
     ----------
     measured : MeasuredChip
-        The chip: spec with mean values, and the values of each physical neuron; NaN where nothing was measured.
+        The chip: spec with mean values, and the values of each physical neuron; NaN for values that were not measured.
     chip : ChipSpec
-        The spec that the calibration began with.
+        The spec before the calibration.
     charge, leak, threshold : ChargeFit, LeakFit, ThresholdFit or None
-        The fits; ``None`` for a table that was not given.
+        The fits; ``None`` for tables that were not given.
     settings : mapping of int to int
-        For each leak setting of the tables the index of the chip's ``tau_profiles``.
+        The index in the chip's ``tau_profiles`` for each leak setting of the tables.
     notes : tuple of str
-        What was assumed.
+        The assumptions.
     """
 
     measured: MeasuredChip
@@ -75,28 +75,28 @@ def calibrate(
     name: str | None = None,
     progress: bool = True,
 ) -> Calibration:
-    """Fit the tables of a bench and return the measured chip.
+    """Fit bench tables and return the measured chip.
 
-    Any one, two or three of the tables suffice; what no table tells keeps the value of ``chip``. Means and spreads go
-    into the spec with provenance ``"measured"``: the charge curve; the geometric mean of tau and the spread of the leak
-    for each profile; mean and spread of ``V_th``; the trial noise. Spreads are without the errors of estimation.
-    Profiles without decays are scaled like the measured ones next to them.
+    One table is enough; values that no table determines keep those of ``chip``. Means and spreads go into the spec with
+    provenance ``"measured"``: the charge curve; the geometric mean of tau and the spread of the leak for each profile;
+    mean and spread of ``V_th``; the trial noise. Estimation errors are removed from the spreads. Profiles without
+    decays are scaled like their measured neighbours.
 
-    Only ``V_th C / q`` is measured by f-I curves: ``q`` comes from the charge table (without one, from ``chip``), ``C``
-    from ``chip``. A net behaves the same with all three scaled. With ``noise_std`` in mV the capacitance is measured.
+    f-I curves only determine ``V_th C / q``: ``q`` comes from the charge table (without one, from ``chip``), ``C`` from
+    ``chip``. A network behaves the same if all three are scaled. With ``noise_std`` in mV the capacitance is measured.
 
     Parameters
     ----------
     *tables : ChargeTable, DecayTable, RateTable, or paths of CSV files
-        At most one of each kind, in any order.
+        At most one table of each kind, in any order.
     chip : ChipSpec or str
-        The chip as it is known so far: a family such as ``"h1v1"``, or a spec.
+        The chip before the calibration: a family such as ``"h1v1"``, or a spec.
     settings : mapping of int to int, optional
-        For leak settings of the tables the index of the chip's ``tau_profiles``. Default: a setting is the index itself
-        if the time constants then lie within a factor of 2 of all the profiles; otherwise the increasing choice of
-        profiles that fits best up to one common factor. The report says which.
+        The index in the chip's ``tau_profiles`` for each leak setting of the tables. Default: a setting is the index
+        itself if all time constants then lie within a factor of 2 of their profiles; otherwise the increasing
+        assignment that fits best up to one common factor. The report shows the assignment.
     rates_setting : int, optional
-        Leak setting of the f-I curves, as in the decays. Default: the setting whose time constants agree.
+        Leak setting of the f-I curves, numbered as in the decays. Default: the setting whose time constants agree.
     noise_std : Quantity, optional
         Trial noise per step in mV, if known; see :func:`fit_threshold`.
     dt : Quantity, optional
@@ -104,7 +104,7 @@ def calibrate(
     name : str, optional
         Name of the measured chip. Default: that of ``chip`` with ``"measured"``.
     progress : bool, optional
-        Whether a fit of some seconds shows a bar. Default True.
+        Show a progress bar for fits that take some seconds. Default True.
 
     Returns
     -------
@@ -114,8 +114,8 @@ def calibrate(
     Raises
     ------
     TypeError, ValueError
-        If no table is given, two of one kind, a table refers to neurons or settings that the chip lacks, a measured
-        value is so far from that of ``chip`` that its unit must be wrong, or a fit refuses its table.
+        If no table is given, two tables are of one kind, a table refers to neurons or settings that the chip lacks, a
+        measured value is so far from that of ``chip`` that its unit must be wrong, or a fit rejects its table.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def calibrate(
         rates_setting = _arguments.whole_number(rates_setting, call=call, name="rates_setting")
     if settings is not None and not isinstance(settings, Mapping):
         raise TypeError(
-            f"{call}: settings must be a mapping from a setting of the tables to the index of a profile; "
+            f"{call}: settings must be a mapping from leak settings of the tables to indices of profiles; "
             f"got {_arguments.describe(settings)}."
         )
     if name is not None and (
@@ -147,7 +147,7 @@ def calibrate(
     charge_table, decays, rates = held.get(ChargeTable), held.get(DecayTable), held.get(RateTable)
     if rates is None and (rates_setting is not None or noise_std is not None):
         given = "rates_setting" if rates_setting is not None else "noise_std"
-        raise ValueError(f"{call}: {given} is about f-I curves, but no RateTable is given; give one, or leave it out.")
+        raise ValueError(f"{call}: {given} needs f-I curves, but no RateTable is given. Give one, or omit {given}.")
     draft = _Draft(chip, name)
     charge = None if charge_table is None else fit_charge(charge_table, chip)
     if charge is not None:
@@ -190,11 +190,11 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
                 f"got {_arguments.describe(table)}."
             )
         if kind in held:
-            raise ValueError(f"{call}: tables hold two of kind {kind.__name__}; join them, or leave one out.")
+            raise ValueError(f"{call}: tables hold two of kind {kind.__name__}. Join them, or omit one.")
         if kind is not ChargeTable and given.neuron.max() >= chip.n_neurons:
             raise ValueError(
-                f"{call}: neurons of the {kind.__name__} must lie from 0 to {chip.n_neurons - 1}, the physical indices "
-                f"of {chip.name}; got {given.neuron.max()}. Check the family."
+                f"{call}: neurons of the {kind.__name__} must be from 0 to {chip.n_neurons - 1}, as {chip.name} has; "
+                f"got {given.neuron.max()}. Check the family."
             )
         held[kind] = given
     return held
@@ -202,7 +202,7 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
 
 @dataclass
 class _Draft:
-    """What becomes the measured chip: changed fields with their notes, and arrays over the physical neurons."""
+    """Draft of the measured chip: changed fields with their notes, and arrays over the physical neurons."""
 
     chip: ChipSpec
     name: str
@@ -227,8 +227,8 @@ class _Draft:
 def _put_leak(
     draft: _Draft, leak: LeakFit | None, threshold: ThresholdFit | None, given: Mapping[int, int] | None, call: str
 ) -> dict[int, int]:
-    """Write the time constants and return the profile of each setting."""
-    # By setting: neurons, tau, errors.
+    """Store the time constants and return the profile of each setting."""
+    # By leak setting: neurons, tau, errors.
     held: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     if leak is not None:
         for place, setting in enumerate(leak.settings.tolist()):
@@ -239,19 +239,19 @@ def _put_leak(
             if leak is None:
                 held[setting] = threshold.neurons, tau, error
             elif setting in held and threshold.tau_combined:
-                # Decays and curves together know tau better than the decays alone.
+                # Decays and curves together determine tau better than decays alone.
                 neurons, old, old_error = held[setting]
                 both = {int(n): (t, e) for n, t, e in zip(threshold.neurons, tau, error, strict=True) if np.isfinite(t)}
                 new = [both.get(int(n), (t, e)) for n, t, e in zip(neurons, old, old_error, strict=True)]
                 held[setting] = neurons, np.array([t for t, _ in new]), np.array([e for _, e in new])
             elif setting not in held and np.isfinite(tau).any():
-                # Next to decays it is too uncertain to tell which profile it is.
-                which = f"of setting {setting}, without decays," if setting >= 0 else "of a setting not known"
-                draft.notes.append(f"tau {which} comes from the f-I curves alone and is not put into the chip")
+                # Compared with decays it is too uncertain to identify the profile.
+                which = f"of setting {setting}, without decays," if setting >= 0 else "of an unknown setting"
+                draft.notes.append(f"tau {which} is fitted to the f-I curves only and is not stored in the chip")
     held = {setting: one for setting, one in held.items() if np.isfinite(one[1]).any()}
     if not held:
         if given:
-            raise ValueError(f"{call}: settings is given, but no table tells a time constant; leave it out.")
+            raise ValueError(f"{call}: settings is given, but no table determines a time constant. Omit settings.")
         return {}
     presets = np.asarray(draft.chip.tau_profiles.values.mantissa, float)
     means = {setting: float(np.exp(np.nanmean(np.log(tau)))) for setting, (_, tau, _) in held.items()}
@@ -289,6 +289,6 @@ def _put_threshold(draft: _Draft, fit: ThresholdFit) -> None:
         draft.put("threshold_mismatch_std", spread, "spread of the fitted thresholds, without estimation error")
         if fit.spread > WIDEST_THRESHOLD:
             draft.notes.append(
-                f"the thresholds spread by {100 * fit.spread:.0f} %; the spec holds {100 * WIDEST_THRESHOLD:.0f} %, "
-                "the largest spread of a spec"
+                f"the thresholds have a spread of {100 * fit.spread:.0f} %; the spec stores "
+                f"{100 * WIDEST_THRESHOLD:.0f} %, its upper limit"
             )

@@ -1,4 +1,4 @@
-"""Any Python function as a bench."""
+"""Device that wraps Python functions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["CallableDevice"]
 
 @final
 class CallableDevice:
-    """A bench that Python functions reach: a driver of a board, or a model of your own.
+    """A bench controlled by Python functions, such as a board driver or a chip model.
 
     Parameters
     ----------
     function : callable
-        ``function(program, x)`` runs the program on ``x [T, B, N_in]``, float32 of its own, and returns a
+        ``function(program, x)`` runs the program on ``x [T, B, N_in]``, its own float32 copy, and returns a
         :class:`Recording`, or a mapping from the path of each layer to its spikes ``[T, B, N]``.
     program : callable, optional
-        ``program(chip_program)`` writes a program to the chip. Default: nothing is done until the run.
+        ``program(chip_program)`` writes a program to the chip. Default: nothing happens before the run.
 
     Raises
     ------
@@ -64,13 +64,13 @@ class CallableDevice:
         Raises
         ------
         DeviceError
-            If the function fails. No program counts as written then.
+            If the function fails. The chip then counts as not programmed.
         TypeError
             If it is not a program.
         """
         call = "CallableDevice.program"
         _arguments.instance(program, ChipProgram, call=call, name="program")
-        # A chip whose programming broke off holds neither the old program nor the new one.
+        # After a failed write, the chip holds neither the old program nor the new one.
         self._program = None
         if self._write is not None:
             _called(self._write, program, call=call)
@@ -82,14 +82,14 @@ class CallableDevice:
         Raises
         ------
         DeviceError
-            If the function fails, or returns anything but a recording of all layers, steps and samples; or if there is
-            no program on the chip.
+            If the function fails, does not return a recording of all layers, steps and samples, or the chip is not
+            programmed.
         TypeError, ValueError
-            If ``x`` is not an array of that shape, or not finite.
+            If ``x`` does not have that shape or is not finite.
         """
         call = "CallableDevice.run"
         if self._program is None:
-            raise DeviceError(f"{call}: there is no program on the chip; call program(...) first.")
+            raise DeviceError(f"{call}: the chip is not programmed. Call program(...) first.")
         x = checked_run_input(x, self._program, call=call)
         # A copy: a driver may scale its input in place.
         found = _called(self._function, self._program, x.copy(), call=call)
@@ -115,9 +115,9 @@ def _called(function: Callable[..., Any], *arguments: Any, call: str) -> Any:
         return function(*arguments)
     except DeviceError:
         raise
-    except (Exception, SystemExit) as error:  # a driver may raise anything, and some call sys.exit
+    except (Exception, SystemExit) as error:  # a driver may raise any error or call sys.exit
         name = getattr(function, "__name__", type(function).__name__)
         raise DeviceError(
             f"{call}: the function {name} raised {type(error).__name__}: {first_line(error)}. Repair the bench, "
-            "program it again and go on."
+            "program it again and continue."
         ) from error

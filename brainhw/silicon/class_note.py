@@ -1,4 +1,4 @@
-"""A note where labels fill fewer classes than there are output neurons."""
+"""Warning for labels that use fewer classes than there are output neurons."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 
 __all__ = ["warn_of_classes"]
 
-# So many samples of equally frequent classes leave half of the classes out once in a thousand times at most.
+# With 10 samples per class of equally frequent classes, at most 1 in 1000 draws misses half of the classes.
 _ENOUGH = 10
 
 
 def warn_of_classes(labels: np.ndarray, n_out: int, *, call: str, fix: str) -> None:
-    """Warn if labels from 0 fill a proper divisor of ``n_out`` classes: a class may have several neurons then."""
+    """Warn if the number of classes is a proper divisor of ``n_out``: each class may have several neurons."""
     n = int(labels.max()) + 1
     if len(labels) >= _ENOUGH and 1 < n < n_out and n_out % n == 0:
         warnings.warn(
-            f"{call}: y holds classes 0 to {n - 1}, and the {n_out} output neurons count as {n_out} classes. If each "
+            f"{call}: y holds classes 0 to {n - 1}, but the {n_out} output neurons count as {n_out} classes. If each "
             f"class has {n_out // n} neurons, {fix.format(n)}.",
             UserWarning,
             stacklevel=3,

@@ -1,4 +1,4 @@
-"""Any command as a bench: it reads files, and leaves a file."""
+"""Device that runs a command and exchanges files with it."""
 
 from __future__ import annotations
 
@@ -28,40 +28,39 @@ from brainhw.silicon.virtual import checked_run_input
 
 __all__ = ["CommandDevice"]
 
-# Seconds that a command has after the time-out to switch off its bench, before it is killed.
+# Seconds between the time-out and the kill, in which the command can switch off its bench.
 _GRACE = 1.0
-# Bytes of its messages that are kept, and lines that an error shows.
+# Bytes of messages that are kept, and number of lines that an error shows.
 _TAIL, _SHOWN = 2**14, 5
 
 
 @final
 class CommandDevice:
-    """A bench that a command reaches; it is called without a shell.
+    """A bench controlled by a command, which runs without a shell.
 
-    For each run, brainhw makes a folder, writes the program and the input there, and calls the command with the folder
-    as its last argument. The command programs the chip, runs it, writes ``output.npz`` into the folder and ends with
-    exit code 0. The how-to "Connect a bench" documents every file, with an example in plain numpy.
+    For each run, brainhw creates a folder, writes the program and the input there, and calls the command with the
+    folder as its last argument. The command programs the chip, runs it, writes ``output.npz`` into the folder and exits
+    with code 0. The how-to "Connect a bench" documents every file, with an example in plain NumPy.
 
     Parameters
     ----------
     command : sequence of str
         The program and its arguments, such as ``["python", "bench.py", "--port", "3"]``.
     timeout : Quantity, optional
-        Time that a run may take. After it the command gets SIGTERM, one second later its whole process group is killed.
-        Default 60 s.
+        Time limit of a run. Then the command gets SIGTERM; one second later its process group is killed. Default 60 s.
     format : {'npz', 'csv'}, optional
-        Files in npz, or in CSV and JSON for benches that cannot read npz.
+        Format of the files: npz, or CSV and JSON for benches that cannot read npz.
 
     Raises
     ------
     TypeError, ValueError
-        If the command is a single text or empty, or ``timeout`` is not a time above zero.
+        If the command is a string or empty, or ``timeout`` is not a positive time.
 
     Notes
     -----
-    What the command started and left running is killed when it ends, but for processes that it moved to a session of
-    their own. The folder is removed after each run. An output counts only if the command succeeded and the output is
-    complete, of this run and of the shapes of the program.
+    Processes that the command leaves running are killed when it ends, except those in another session. The folder is
+    removed after each run. An output is accepted only if the command succeeded and the output is complete, belongs to
+    this run and has the shapes of the program.
 
     Examples
     --------
@@ -88,7 +87,7 @@ class CommandDevice:
         self._program: ChipProgram | None = None
 
     def program(self, program: ChipProgram) -> None:
-        """Take a program; its files are written for each run.
+        """Store a program; its files are written for each run.
 
         Raises
         ------
@@ -98,27 +97,27 @@ class CommandDevice:
         self._program = _arguments.instance(program, ChipProgram, call="CommandDevice.program", name="program")
 
     def run(self, x: np.ndarray) -> Recording:
-        """Call the command, and return what it recorded.
+        """Run the command and return its recording.
 
         Raises
         ------
         DeviceError
-            If the command cannot be started, takes too long, fails, or leaves anything but a complete output of this
-            run; or if there is no program. The device can be used again.
+            If the command cannot be started, exceeds the time limit, fails, or does not write a complete output of this
+            run, or if there is no program. The device can be used again.
         TypeError, ValueError
-            If ``x`` is not an array ``[T, B, N_in]``, or not finite.
+            If ``x`` is not an array ``[T, B, N_in]`` or is not finite.
         """
         call = "CommandDevice.run"
         if self._program is None:
-            raise DeviceError(f"{call}: there is no program for the chip; call program(...) first.")
+            raise DeviceError(f"{call}: there is no program for the chip. Call program(...) first.")
         x = checked_run_input(x, self._program, call=call)
-        run = secrets.randbits(53)  # a number that every language holds exactly
+        run = secrets.randbits(53)  # exact in the double precision of any language
         try:
-            # What a command locks against removal must not hide its own error.
+            # A file that the command has locked must not hide the error of the command.
             made = tempfile.TemporaryDirectory(prefix="brainhw-bench-", ignore_cleanup_errors=True)
         except OSError as error:
             raise DeviceError(
-                f"{call}: the folder for the bench cannot be made: {error}. Free the disk, or set TMPDIR."
+                f"{call}: the folder for the bench cannot be created: {error}. Free the disk, or set TMPDIR."
             ) from error
         with made as name:
             folder = Path(name)
@@ -132,12 +131,12 @@ class CommandDevice:
                 return read_output(folder, self._program, (x.shape[0], x.shape[1]), run, files=self._files)
             except (TypeError, ValueError, OSError, MemoryError) as error:
                 raise DeviceError(
-                    f"{call}: {self._name} left no valid output: {str(error).rstrip('.')}.{messages} Write every file "
+                    f"{call}: {self._name} wrote no valid output: {str(error).rstrip('.')}.{messages} Write every file "
                     "as the how-to 'Connect a bench' documents it."
                 ) from error
 
     def _call(self, folder: Path, call: str) -> str:
-        """Run the command to its end and return its last messages in words, or raise."""
+        """Run the command to its end and return its last messages as text, or raise."""
         own_group: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
         begin = time.monotonic()
         try:
@@ -151,7 +150,7 @@ class CommandDevice:
         except (OSError, ValueError) as error:
             raise DeviceError(
                 f"{call}: {self._name} cannot be started: {getattr(error, 'strerror', None) or error}. Give the path "
-                "of a program that can be run, and its arguments as a list."
+                "of an executable program, and its arguments as a list."
             ) from error
         tails = [_Tail(stream) for stream in (process.stderr, process.stdout)]
         try:
@@ -160,9 +159,9 @@ class CommandDevice:
                 _signal_group(process, signal.SIGTERM)
                 _wait(process, time.monotonic() + _GRACE)
         finally:
-            # Also after Ctrl-C, and after a command that ended well and left others running.
+            # Also after Ctrl-C, and after a successful command that left processes running.
             _signal_group(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-            # A driver that hangs in the kernel does not even die.
+            # A driver that hangs in the kernel cannot be killed.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_GRACE)
             for tail in tails:
@@ -171,12 +170,12 @@ class CommandDevice:
         if not in_time:
             raise DeviceError(
                 f"{call}: {self._name} did not end within {self._timeout:g} s and was stopped.{messages} Repair the "
-                "bench, or raise timeout."
+                "bench, or increase timeout."
             )
         if process.returncode:
             raise DeviceError(
                 f"{call}: {self._name} ended with {_ending(process.returncode)}; expected exit code 0.{messages} "
-                "Repair the bench, program it again and go on."
+                "Repair the bench, program it again and continue."
             )
         return messages
 
@@ -189,7 +188,7 @@ class CommandDevice:
 
 
 def _word(word: Any, name: str, call: str) -> str:
-    # Bytes are paths as well, but a command of both kinds cannot be shown.
+    # Bytes are valid paths too, but text and bytes cannot be shown as one command.
     text = os.fspath(word) if isinstance(word, os.PathLike) else word
     text = _arguments.text(text, call=call, name=name, some=True)
     if "\0" in text:
@@ -206,13 +205,13 @@ def _ending(code: int) -> str:
 
 
 def _wait(process: subprocess.Popen[bytes], until: float) -> bool:
-    """Return whether the process has ended before a time; it is not reaped, so that its group keeps its number."""
+    """Return whether the process has ended before a time; it is not reaped, so its group id stays reserved."""
     pause = 0.001
     while True:
         if os.name == "posix":
             try:
                 ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-            except ChildProcessError:  # where SIGCHLD is ignored, the system reaps by itself
+            except ChildProcessError:  # if SIGCHLD is ignored, the system reaps the process
                 ended = True
         else:
             ended = process.poll() is not None
@@ -226,14 +225,14 @@ def _wait(process: subprocess.Popen[bytes], until: float) -> bool:
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with contextlib.suppress(OSError):
         if os.name == "posix":
-            # Before the process is reaped: after it, the number of its group may be another one's.
+            # Before the process is reaped: afterwards its group id may belong to another process.
             os.killpg(process.pid, number)
         else:
             process.terminate()
 
 
 class _Tail:
-    """The last bytes of a stream, read in a thread, so that a command that writes much does not wait."""
+    """The last bytes of a stream, read in a thread, so that the command never blocks on a full pipe."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         assert stream is not None
@@ -247,12 +246,12 @@ class _Tail:
                 self._held = (self._held + data)[-_TAIL:]
 
     def close(self) -> None:
-        """Wait for the end of the stream; one that a process of another session holds is left to its thread."""
+        """Wait for the end of the stream; a stream still held by another session is left to its thread."""
         self._thread.join(timeout=_GRACE)
 
     def words(self) -> str:
         """Return the last lines as part of a message; empty if there are none."""
-        # Colours and cursor movements are for terminals.
+        # Replace colour codes and cursor movements.
         text = "".join(c if c.isprintable() or c == "\n" else " " for c in self._held.decode(errors="replace"))
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         shown = printable(" | ".join(line[-200:] for line in lines[-_SHOWN:]))

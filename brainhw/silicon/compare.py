@@ -1,4 +1,4 @@
-"""Comparison of a model with the bench that runs the same program on the same inputs."""
+"""Comparison of a model with a bench that runs the same program on the same inputs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from brainhw.train import accuracy_population
 
 __all__ = ["compare"]
 
-# Delays in steps that are named, if one of them is this good and this much better than all others up to the last: the
-# spikes of a neuron with a steady drive agree again after each period.
+# A delay in steps is reported only if it is this good and this much better than all delays up to the last one:
+# spikes of a neuron with constant drive agree again after each period.
 _NAMED, _TRIED = (-2, -1, 1, 2), 12
 _CLEARER, _LEAST_SHARE = 1.5, 0.3
-# Samples that the fit of time constants and thresholds takes at most: enough for 5 %, and done in a minute.
+# Largest number of samples for the fit of time constants and thresholds: gives 5 % in a minute.
 _FITTED = 50
 _MOST_TRIALS = 1000
-# A ratio counts as a cause where it is further from 1 than this, and than three of its errors.
+# A ratio counts as a cause if it differs from 1 by more than this and by more than three standard errors.
 _NOTABLE, _ERRORS = 0.05, 3.0
-# A neuron is dead if it never fires while the model fires at least this often, and stuck if it fires in most steps.
+# A neuron is dead if it never fires and the model fires at least this often; stuck if it fires in most steps.
 _DEAD, _STUCK = 5, 0.9
-# Agreement below this share of what the bench has with itself needs a cause.
+# Agreement below this fraction of the agreement between bench trials needs a cause.
 _EXPLAINED = 0.9
 
 
@@ -53,19 +53,19 @@ def compare(
     Parameters
     ----------
     net : brainstate.nn.Module or ChipProgram
-        The network, with the chip in place (:func:`put_chip`); it stays as it was.
+        The network, with the chip in place (:func:`put_chip`); it is not changed.
     device : Device
         The bench.
     x : array
         Inputs ``[T, B, N_in]``, plain numbers.
     y : array, optional
-        Class of each sample ``[B]``, whole numbers from 0. Default: no accuracy.
+        Class of each sample ``[B]``, integers from 0. Default: no accuracy.
     n_trials : int, optional
-        How often the bench runs. From 2 on, its agreement with itself shows how far noise lets any model agree with
-        it. Default 1.
+        Number of bench runs. With 2 or more, the agreement between trials shows the best agreement that noise allows.
+        Default 1.
     n_classes : int, optional
-        Number of classes, each with an equal, consecutive population of output neurons. Default: that of a bundle,
-        otherwise one neuron for each class.
+        Number of classes. Each class has an equal, consecutive population of output neurons. Default: that of a bundle,
+        otherwise one neuron per class.
     explain : bool, optional
         Fit time constants and thresholds of the bench (:func:`fit_recordings`, on the first 50 samples) to name causes.
         Default True; it takes up to a minute.
@@ -73,17 +73,17 @@ def compare(
     Returns
     -------
     Comparison
-        Shares of spikes that agree, rates, membranes, accuracy, and causes; ``print`` it for a table,
-        :func:`brainhw.visualize.plot_comparison` draws it.
+        Fractions of matching spikes, rates, membrane potentials, accuracy, and causes; ``print`` it for a table,
+        :func:`brainhw.visualize.plot_comparison` plots it.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of another kind, shape or range, or the network has no program.
+        If an argument has a wrong type, shape or value, or the network cannot be programmed.
     DeviceError
-        If the bench fails or records something that does not fit the program.
+        If the bench fails or its recording does not match the program.
     RuntimeError
-        If ``net`` is a network without a time step of its own, and none is set in ``brainstate.environ``.
+        If ``net`` has no time step of its own and none is set in ``brainstate.environ``.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def compare(
     model, taus, thresholds = model_run(
         net if isinstance(net, brainstate.nn.Module) else program.to_net(), program, inputs
     )
-    # If all spikes agree, no fit is needed.
+    # If all spikes agree, the fit is skipped.
     agree = all(np.array_equal(model.spikes[path], run.spikes[path]) for run in trials for path in program.layers)
     _warn_of_delay(model, trials[0], call)
     fits = _fits(program, inputs, trials) if explain and not agree else {}
@@ -148,7 +148,7 @@ def _labels(y: Any, n_samples: int, n_classes: int, call: str) -> np.ndarray:
     labels = np.asarray(_arguments.as_array(y, call=call, name="y"))
     if labels.dtype.kind not in "iu" or labels.shape != (n_samples,):
         raise ValueError(
-            f"{call}: y must hold whole numbers of shape ({n_samples},), one for each sample; "
+            f"{call}: y must hold integers of shape ({n_samples},), one per sample; "
             f"got shape {labels.shape} and dtype {labels.dtype}."
         )
     if labels.min() < 0 or labels.max() >= n_classes:
@@ -163,23 +163,23 @@ def _accuracy(spikes: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
 
 
 def _bench_runs(program: ChipProgram, device: Device, x: np.ndarray, n_trials: int, call: str) -> list[Recording]:
-    """Return the recordings of all trials; whatever goes wrong on the bench is a `DeviceError`."""
+    """Run all trials and return the recordings; any fault of the bench is a `DeviceError`."""
     runs = []
     doing = "programming it"
     try:
         device.program(program)
         for trial in range(n_trials):
             doing = f"trial {trial + 1} of {n_trials}"
-            # A copy: a bench that scales its input in place must not change what the model gets.
+            # A copy: a bench that scales its input in place must not change the model's input.
             runs.append(check_recording(device.run(x.copy()), program.layers, *x.shape[:2], call=call))
-    except (Exception, SystemExit) as error:  # a bench of the user may raise anything
+    except (Exception, SystemExit) as error:  # user code may raise any error
         text = " ".join(str(error).removeprefix(f"{call}: ").split()) or type(error).__name__
         raise DeviceError(f"{call}: the bench failed in {doing}: {text}") from error
     return runs
 
 
 def _warn_of_delay(model: Recording, bench: Recording, call: str) -> None:
-    """Warn if the spikes of the bench fit those of the model better some steps earlier or later."""
+    """Warn if the spikes of the bench match those of the model better at an offset of some steps."""
     n_model = sum(int(spikes.sum(dtype=np.int64)) for spikes in model.spikes.values())
 
     def found(delay: int) -> float:
@@ -198,8 +198,8 @@ def _warn_of_delay(model: Recording, bench: Recording, call: str) -> None:
     if shares[best] > max(_CLEARER * others, _LEAST_SHARE):
         steps = f"{counted(abs(best), 'step')} {'later' if best > 0 else 'earlier'}"
         warnings.warn(
-            f"{call}: the bench has {shares[best]:.0%} of the model's spikes {steps} and {shares[0]:.0%} in the same "
-            "step; check how its recording counts steps.",
+            f"{call}: the bench has {shares[best]:.0%} of the model's spikes {steps}, but {shares[0]:.0%} in the same "
+            "step. Check how its recording counts steps.",
             UserWarning,
             stacklevel=3,
         )
@@ -216,7 +216,7 @@ def _fits(program: ChipProgram, x: np.ndarray, trials: list[Recording]) -> dict[
     ]
     try:
         return dict(fit_recordings(program, x[:, :each], held).layers)
-    except ValueError:  # too few spikes, with the number; the comparison stands without causes then
+    except ValueError:  # too few spikes: the comparison then names no causes
         return {}
 
 
@@ -273,24 +273,24 @@ def _layer(
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return the share; NaN of nothing."""
+    """Return the ratio; NaN if the whole is zero."""
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
 def _itself(bench: list[np.ndarray]) -> np.ndarray:
-    """Return the share of the spikes of one trial that another trial has in the same step, ``[N]``."""
+    """Return the fraction of the spikes of one trial that another trial has in the same step, ``[N]``."""
     k = len(bench)
     if k < 2:
         return np.full(bench[0].shape[2], np.nan)
     total = np.sum(bench, axis=0, dtype=np.int64)
-    # Each spike of a step with n of k trials firing is found in n - 1 of the k - 1 others.
+    # If n of k trials fire in a step, each of these spikes is found in n - 1 of the other k - 1 trials.
     return _share((total * (total - 1)).sum(axis=(0, 1)) / (k - 1), total.sum(axis=(0, 1)))
 
 
 def _reason(
     n_own: float, n_bench: float, always: bool, found: float, itself: float, ratios: dict[str, tuple[float, float]]
 ) -> str:
-    """Return the likeliest cause of a difference, in a few words; empty where there is none."""
+    """Return the likeliest cause of a difference in a few words, or an empty string."""
     if n_bench == 0:
         return "dead: silent on the bench" if n_own >= _DEAD else ""
     if always:
@@ -308,5 +308,5 @@ def _reason(
     if found >= _EXPLAINED * ceiling:
         return ""
     fitted = all(np.isfinite(ratio) for ratio, _ in ratios.values())
-    # Threshold and tau are those of the model, so what comes in must differ.
+    # Threshold and tau agree with the model, so the drive must differ.
     return "inputs or synapses" if fitted else "not known"

@@ -1,4 +1,4 @@
-"""The result of a comparison of a model with a bench: numbers of each neuron, and a table."""
+"""Results of a comparison of a model with a bench: numbers per neuron, and a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Comparison", "LayerComparison"]
 @final
 @dataclass(frozen=True, eq=False)
 class LayerComparison:
-    """The comparison of the ``N`` neurons of one layer; arrays ``[N]``, means over trials, NaN where nothing is known.
+    """Comparison of the ``N`` neurons of one layer; arrays ``[N]``, means over trials, NaN for unknown values.
 
     Attributes
     ----------
@@ -28,19 +28,21 @@ class LayerComparison:
     model_rate, bench_rate : Quantity
         Firing rates, Hz.
     found : numpy.ndarray
-        Share of the model's spikes that the bench has in the same step.
+        Fraction of the model's spikes that the bench has in the same step.
     predicted : numpy.ndarray
-        Share of the bench's spikes that the model has in the same step.
+        Fraction of the bench's spikes that the model has in the same step.
     itself : numpy.ndarray
-        Share of the spikes of one trial that another trial has in the same step: what noise allows. NaN for one trial.
+        Fraction of the spikes of one trial that another trial has in the same step: the limit set by noise. NaN for a
+        single trial.
     model_spikes, bench_spikes, common : numpy.ndarray
-        Number of spikes of the model, of the bench in one trial, and of those that both have in the same step.
+        Number of spikes of the model, of one bench trial, and of both in the same step.
     membrane_rms : Quantity or None
-        Root mean square of the difference of the membranes after the reset, mV; None where none were recorded.
+        Root mean square of the difference of the membrane potentials after the reset, mV; None without recorded ones.
     tau_ratio, threshold_ratio : numpy.ndarray
-        Fitted time constant and threshold of the bench over those of the model; the threshold over the gain of charge.
+        Fitted time constant and threshold of the bench relative to the model; the threshold relative to the charge
+        gain.
     reasons : tuple of str
-        The likeliest cause of the difference; empty where there is none beyond noise.
+        The likeliest cause of the difference; empty if noise explains it.
     """
 
     physical: np.ndarray
@@ -59,23 +61,23 @@ class LayerComparison:
 
     @property
     def unmatched(self) -> np.ndarray:
-        """Number of spikes of either that the other lacks in the same step, in one trial."""
+        """Number of spikes of model or bench without a spike of the other in the same step, per trial."""
         return self.model_spikes + self.bench_spikes - 2 * self.common
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The result of :func:`compare`; ``print`` it for a table with the worst neurons first.
+    """Result of :func:`compare`; ``print`` it for a table with the worst neurons first.
 
     Attributes
     ----------
     layers : mapping of str to LayerComparison
         The numbers of each layer by its path.
     n_steps, n_samples, n_trials : int
-        Size of the comparison.
+        Number of steps, samples and trials.
     model_accuracy, bench_accuracy : float or None
-        Shares of samples with the right class; None without labels.
+        Fractions of samples that are classified correctly; None without labels.
     """
 
     layers: Mapping[str, LayerComparison]
@@ -87,12 +89,12 @@ class Comparison:
 
     @property
     def agreement(self) -> float:
-        """Share of all spikes of the model that the bench has in the same step; NaN if the model is silent."""
+        """Fraction of all spikes of the model that the bench has in the same step; NaN if the model is silent."""
         return _ratio([one.common for one in self.layers.values()], [one.model_spikes for one in self.layers.values()])
 
     @property
     def ceiling(self) -> float:
-        """Share of all spikes of one trial that another trial has in the same step; NaN for one trial."""
+        """Fraction of all spikes of one trial that another trial has in the same step; NaN for a single trial."""
         parts = [np.nan_to_num(one.itself) * one.bench_spikes for one in self.layers.values()]
         return _ratio(parts, [one.bench_spikes for one in self.layers.values()]) if self.n_trials > 1 else float("nan")
 
@@ -102,7 +104,7 @@ class Comparison:
         Parameters
         ----------
         n : int, optional
-            How many, at most. Neurons without an unmatched spike are left out. Default 10.
+            Largest number of neurons. Neurons without unmatched spikes are omitted. Default 10.
         """
         n = _arguments.positive_int(n, call="Comparison.worst", name="n")
         found = [
@@ -111,16 +113,16 @@ class Comparison:
             for k, count in enumerate(one.unmatched)
             if count > 0
         ]
-        # Stable: equal neurons stay in their order.
+        # Stable sort: equal neurons keep their order.
         return [(path, k) for _, path, k in sorted(found, key=lambda item: -item[0])[:n]]
 
     def table(self, n: int = 10) -> str:
-        """Return a table of the layers, and one of the worst neurons.
+        """Return a table of the layers and a table of the worst neurons.
 
         Parameters
         ----------
         n : int, optional
-            How many neurons, at most. Default 10.
+            Largest number of neurons. Default 10.
         """
         n = _arguments.positive_int(n, call="Comparison.table", name="n")
         worst = self.worst(n)
@@ -170,8 +172,8 @@ class Comparison:
 
 _HEADINGS = ("model", "bench", "found", "predicted", "itself", "membrane")
 _LEGEND = (
-    "found: share of the model's spikes that the bench has in the same step; predicted: the reverse; itself: another "
-    "trial of the bench; membrane: rms difference. x: the bench over the model, the threshold over the gain of charge."
+    "found: fraction of the model's spikes that the bench has in the same step; predicted: the reverse; itself: found "
+    "between bench trials; membrane: rms difference. x: bench / model, for the threshold relative to the charge gain."
 )
 
 

@@ -1,4 +1,4 @@
-"""Many exponential decays fitted at once: one time constant each, and a read noise and an offset that all share."""
+"""Joint fit of many exponential decays: one time constant each, with a shared read noise and a shared offset."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from brainhw.silicon.decay_readings import ceiling, why_none
 __all__ = ["LEAST_POINTS", "Decays", "fit_decays"]
 
 LEAST_POINTS = 4
-# A time constant with a larger relative error is not measured: its trace is flat, or all noise.
+# A time constant with a larger relative error counts as not measured: the trace is flat or only noise.
 _WORST = 0.5
-# A bench that clips at zero raises the mean of small readings above the membrane. So readings are dropped if the fit
-# expects them below so many standard deviations of the noise. What was read does not decide: that would bias the fit.
+# Clipping at zero raises the mean of small readings above the membrane potential. So readings are dropped if the fit
+# expects them below this many standard deviations of the noise. Dropping by the measured value would bias the fit.
 _CLIPPED_BELOW = 4.0
 _ITERATIONS = 12
-# Correlation of neighbouring residuals from which the noise counts as noise of the membrane.
+# Above this correlation of neighbouring residuals, the noise counts as membrane noise.
 _ECHO = 0.1
-# A decay is not exponential if its scatter is so many times that of the median decay, and this part of its height.
+# A decay is not exponential if its scatter exceeds this multiple of the median scatter, and this part of its height.
 _SCATTER, _PART = 10.0, 0.05
 
 
 @dataclass
 class Decays:
-    """Numbers of each decay, ``[D]``, residuals and the readings used, ``[D, R]``, and what all decays share."""
+    """Fit results of each decay, ``[D]``, residuals and mask of used readings, ``[D, R]``, and shared values."""
 
     tau: np.ndarray
     error: np.ndarray
@@ -50,9 +50,9 @@ def fit_decays(
     call: str,
     what: str,
 ) -> tuple[Decays, list[str]]:
-    """Return the fit of decays ``[D, R]`` with the readings ``used``, and notes; times in ms, membranes in mV.
+    """Fit the decays ``[D, R]`` at the readings ``used``; return the fit and notes. Times in ms, voltages in mV.
 
-    Times count from the first reading of a decay; readings stand in the order of time within each trial.
+    Times count from the first reading of a decay; the readings of each trial are in the order of time.
     """
     notes: list[str] = []
     there = used > 0
@@ -70,7 +70,7 @@ def fit_decays(
             expected = start[:, None] * np.exp(-t / np.exp(log_tau)[:, None])
             low = _CLIPPED_BELOW * noise if clipped else -np.inf
             mask = used * (expected > low) * (expected < top - _CLIPPED_BELOW * noise if capped else True) * (top > V)
-            # A decay with too little left keeps its first readings.
+            # A decay with too few remaining readings keeps all of them.
             mask = np.where(mask.sum(1, keepdims=True) >= LEAST_POINTS, mask, used)
     if capped:
         notes.append(f"the read-out saturates at {top:g} mV: readings expected near it were left out")
@@ -81,8 +81,8 @@ def fit_decays(
         height = float(np.abs(V[there]).max())
         if abs(offset) > height:
             raise ValueError(
-                f"{call}: decays must not be straight lines; those of {what} would end at {offset:.4g} mV, but no "
-                f"reading is beyond {height:.4g} mV. Check the leak of the bench, or read for longer."
+                f"{call}: the decays must not be straight lines; those of {what} would end at {offset:.4g} mV, but no "
+                f"reading exceeds {height:.4g} mV. Check the leak of the bench, or read for longer."
             )
     start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
     if not clipped and _autocorrelation(residuals, mask) > _ECHO:
@@ -91,9 +91,9 @@ def fit_decays(
     freedom = mask.sum(1) - 2
     own = np.sqrt((residuals**2).sum(1) / np.maximum(freedom, 1))
     broken = _broken(own, start)
-    # They must not set the noise of the others.
+    # Broken decays must not set the noise of the others.
     noise = _noise(residuals[~broken], mask[~broken])
-    # The read noise is shared, unless a decay is beyond doubt noisier than the others, or no exponential.
+    # The read noise is shared, except for decays that are clearly noisier than the others or not exponential.
     odd = stats.chi2.sf((own / max(noise, 1e-300)) ** 2 * freedom, freedom) < 1e-4
     if odd.any():
         some = "decay scatters" if odd.sum() == 1 else "decays scatter"
@@ -109,8 +109,8 @@ def fit_decays(
         )
     if echo > _ECHO:
         notes.append(
-            f"neighbouring residuals correlate ({echo:.2f}): the decays hold trial noise, or are no single "
-            "exponentials, and the errors are enlarged; average decays over trials, or look at the residuals"
+            f"neighbouring residuals correlate ({echo:.2f}): the decays hold trial noise or are not single "
+            "exponentials, and the errors are enlarged; average decays over trials, or check the residuals"
         )
     tau = np.where(known, np.exp(log_tau), np.nan)
     found = Decays(
@@ -122,7 +122,7 @@ def fit_decays(
 def _with_offset(
     t: np.ndarray, V: np.ndarray, mask: np.ndarray, log_tau: np.ndarray
 ) -> tuple[np.ndarray, float, float]:
-    """Return log tau, the shared offset, and its error; the offset is 0 where the data show none."""
+    """Return log tau, the shared offset, and its error; the offset is 0 if it is not significant."""
 
     def refined(log_tau: np.ndarray, offset: float, rounds: int) -> tuple[np.ndarray, float, float]:
         error = 0.0
@@ -139,13 +139,13 @@ def _with_offset(
         return float((_pieces(t, V - offset, mask, log_tau)[2] ** 2).sum())
 
     best = refined(log_tau, 0.0, 4)
-    # A baseline of some ten mV is too far from zero for these steps: they begin again from the lowest end of a decay.
+    # A baseline of some 10 mV is too far from zero for these steps: restart from the lowest ends of the decays.
     ends = np.sort(np.where(mask > 0, V, np.inf), 1)[:, : max(2, mask.shape[1] // 10)]
     level = float(np.min(np.median(ends, 1)))
     for part in (1.0, 0.8, 0.5):
         other = refined(_best(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
         noise = cost(other[0], other[1]) / max(mask.sum() - 2 * mask.shape[0], 1.0)
-        # By five standard errors of the offset: without a baseline the first answer stands.
+        # Five standard errors of the offset: without a baseline the first result is kept.
         if cost(best[0], best[1]) - cost(other[0], other[1]) > 25.0 * noise:
             best = other
     return best
@@ -155,9 +155,9 @@ def _errors(
     t: np.ndarray, mask: np.ndarray, trial: np.ndarray, log_tau: np.ndarray, slope: np.ndarray, residuals: np.ndarray,
     own: np.ndarray, noise: float, offset_error: float, *, correlated: bool,
 ) -> np.ndarray:  # fmt: skip
-    """Return the standard error of each log tau: own noise over the shared one, and the error of the offset."""
+    """Return the standard error of each log tau, from its noise and the error of the offset."""
     power, tau = (slope**2).sum(1), np.exp(log_tau)
-    # A flat decay has no slope. If it has no noise either, the quotient is NaN, and the decay is not measured.
+    # A flat decay has no slope. Without noise the quotient is then NaN, and the decay counts as not measured.
     with np.errstate(divide="ignore", invalid="ignore"):
         error = noise / np.sqrt(power)
         if correlated:
@@ -171,9 +171,9 @@ def _errors(
 def _above_noise(
     t: np.ndarray, V: np.ndarray, mask: np.ndarray, log_tau: np.ndarray, offset: float, offset_error: float
 ) -> tuple[np.ndarray, float, float, np.ndarray]:
-    """Return log tau, offset, its error and mask of decays with noise in the membrane, from readings well above it.
+    """Fit readings well above the membrane noise; return log tau, offset, its error and the mask.
 
-    A membrane that is held at zero has a mean above it where it is all noise, which looks like an offset.
+    A membrane that is clamped at zero has a positive mean where it is only noise, which looks like an offset.
     """
     start, _, residuals = _pieces(t, V - offset, mask, log_tau)
     noise = _noise(residuals, mask)
@@ -185,15 +185,15 @@ def _above_noise(
 
 
 def _broken(own: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Return which decays are not exponential: those that scatter far more than the median decay."""
+    """Return a mask of decays that are not exponential: they scatter far more than the median decay."""
     return (own > _SCATTER * np.median(own)) & (own > _PART * np.median(np.abs(start)))
 
 
 def _scan(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: str) -> np.ndarray:
-    """Return the best log tau of each decay on a grid from a fifth of the shortest step to 100 times the whole time."""
+    """Return the best log tau per decay on a grid from 1/5 of the shortest step to 100 times the total time."""
     if not np.ptp(t[used > 0]):
         time = f"{t[used > 0][0]:g} ms"
-        raise ValueError(f"{call}: all readings of {what} have one time, {time}. Read the membrane at more times.")
+        raise ValueError(f"{call}: all readings of {what} are at one time, {time}. Read the membrane at more times.")
     return _best(t, V, used, _grid(t, used))
 
 
@@ -206,7 +206,7 @@ def _best(t: np.ndarray, V: np.ndarray, used: np.ndarray, grid: np.ndarray) -> n
     best, best_score = np.full(t.shape[0], grid[0]), np.full(t.shape[0], -np.inf)
     first = np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True)
     for log_tau in grid:
-        # From the first reading, which may come late: the amplitude must not overflow.
+        # From the first reading, which may come late: otherwise the amplitude could overflow.
         shape = used * np.exp(-(t - first) / np.exp(log_tau))
         score = np.maximum((shape * V).sum(1), 0.0) ** 2 / (shape**2).sum(1)
         better = score > best_score
@@ -217,13 +217,13 @@ def _best(t: np.ndarray, V: np.ndarray, used: np.ndarray, grid: np.ndarray) -> n
 def _pieces(
     t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return amplitudes, slopes of the fit in log tau with the amplitude eliminated, and residuals."""
+    """Return amplitudes, slopes of the fit in log tau (amplitude eliminated), and residuals."""
     tau = np.exp(log_tau)[:, None]
     shape = used * np.exp(-t / tau)
     power = np.maximum((shape**2).sum(1), 1e-300)
     start = (shape * V).sum(1) / power
     slope = start[:, None] * shape * t / tau
-    # A change along the amplitude is taken up by the amplitude.
+    # Remove the part of the slope that a change of amplitude can explain.
     slope = slope - shape * ((slope * shape).sum(1) / power)[:, None]
     return start, slope, used * V - start[:, None] * shape
 
@@ -233,7 +233,7 @@ def _newton(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray)
         _, slope, residuals = _pieces(t, V, used, log_tau)
         power = (slope**2).sum(1)
         step = np.divide((slope * residuals).sum(1), power, out=np.zeros_like(power), where=power > 0)
-        # The grid is fine enough that a sound decay needs less; a flat one must not run away.
+        # The grid is fine enough that a sound decay needs smaller steps; a flat decay must not diverge.
         log_tau = log_tau + np.clip(step, -0.2, 0.2)
         if np.max(np.abs(step)) < 1e-10:
             break
@@ -245,7 +245,7 @@ def _noise(residuals: np.ndarray, used: np.ndarray) -> float:
 
 
 def _shared_offset(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray) -> tuple[float, float]:
-    """Return the step of the shared offset and its standard error, with each decay's own numbers eliminated."""
+    """Return the step of the shared offset and its standard error, with the decays' own parameters eliminated."""
     _, slope, residuals = _pieces(t, V, used, log_tau)
     flat = _free_of(used, used * np.exp(-t / np.exp(log_tau)[:, None]), slope)
     power = max(float((flat**2).sum()), 1e-300)
@@ -261,7 +261,7 @@ def _offset_effect(
 
 def _free_of(flat: np.ndarray, *others: np.ndarray) -> np.ndarray:
     for other in others:
-        # `slope` has no part along the amplitude already, so that one after the other is a projection.
+        # `slope` is already orthogonal to the amplitude, so successive subtraction is a projection.
         power = np.maximum((other**2).sum(1, keepdims=True), 1e-300)
         flat = flat - other * (flat * other).sum(1, keepdims=True) / power
     return flat
@@ -272,6 +272,6 @@ def _autocorrelation(residuals: np.ndarray, used: np.ndarray) -> float:
     square = (residuals**2).sum()
     if not square:
         return 0.0
-    # The fit of two numbers per decay makes neighbours anticorrelate a little: this much is expected of white noise.
+    # Fitting two parameters per decay makes neighbouring residuals slightly anticorrelated, also for white noise.
     expected = -2.0 / used.sum(1).mean()
     return float((pairs * residuals[:, 1:] * residuals[:, :-1]).sum() / square - expected)

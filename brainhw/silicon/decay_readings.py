@@ -1,4 +1,4 @@
-"""Readings of decays that no exponential explains: single bad readings, and a read-out that saturates."""
+"""Faulty readings of decays: single outliers, and a saturated read-out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from brainhw.silicon.tables import DecayTable
 
 __all__ = ["ceiling", "faults", "sticking_out", "why_none"]
 
-# A reading sticks out if it lies beyond both neighbours by this many times the usual, and by this part of a decay.
+# An outlier lies beyond both neighbours by this multiple of the usual deviation, and by this part of a decay.
 _USUAL, _PART = 30.0, 0.2
-# A first reading so many times larger than those of the other decays, before a second one as usual, is a fault.
+# A first reading is a fault if it exceeds those of the other decays by this factor and the second one is normal.
 _FIRST = 5.0
-# So many readings of one decay at exactly the largest value of the table are a ceiling; a quantised read-out has about
-# as many at the next value.
+# This many readings of one decay at exactly the largest value of the table mean saturation, unless the next value
+# occurs about as often, as for a quantised read-out.
 _PLATEAU, _MORE = 3, 4
 
 
 def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """Return which readings [R] are single faults; ``d`` is the number of the decay of each reading.
+    """Return a mask [R] of single faulty readings; ``d`` is the index of the decay of each reading.
 
-    A decay falls throughout, so that a sound reading lies between its neighbours, save for the noise. The last reading
-    is compared with the two before it. A first reading is compared with the other decays: a short time constant alone
-    makes it large as well.
+    A decay falls throughout, so a sound reading lies between its neighbours, apart from noise. The last reading is
+    compared with the two before it. The first reading is compared with the other decays, because a short time constant
+    also makes it large.
     """
     order = np.lexsort((t, trial, d))
     key = np.stack([d, trial])[:, order]
@@ -34,7 +34,7 @@ def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray)
     before, here, after = W[middle - 1], W[middle], W[middle + 1]
     beyond[middle] = here - np.clip(here, np.minimum(before, after), np.maximum(before, after))
     last = middle[~np.append(same, False)[middle + 1]] + 1
-    # Rises at the end alone: a decay may go on to fall.
+    # At the end only a rise is a fault: the decay may continue to fall.
     beyond[last] = np.maximum(W[last] - np.maximum(W[last - 1], W[last - 2]), 0.0)
     height = np.median([np.ptp(W[key[0] == one]) for one in np.unique(d)])
     odd = np.abs(beyond) > max(_USUAL * float(np.median(np.abs(beyond[middle]))) if middle.size else 0, _PART * height)
@@ -43,7 +43,7 @@ def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray)
     usual = float(np.median(tops))
     odd[first] = (np.abs(W[first]) > _FIRST * usual) & (np.abs(W[first + 1]) < usual)
     beyond[first] = np.where(odd[first], W[first], 0.0)
-    # The neighbours of a fault do not lie between theirs either.
+    # The neighbours of a fault do not lie between their own neighbours either.
     worst = odd.copy()
     for shift in (1, -1):
         near = np.roll(odd, shift) & (np.roll(key, shift, 1) == key).all(0)
@@ -54,7 +54,7 @@ def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray)
 
 
 def ceiling(V: np.ndarray, used: np.ndarray) -> float:
-    """Return the value at which the read-out saturates, or infinity; one row of ``V`` and ``used`` per decay."""
+    """Return the value at which the read-out saturates, or infinity; ``V`` and ``used`` have one row per decay."""
     there = used > 0
     top = float(V[there].max())
     below = V[there & (top > V)]
@@ -66,7 +66,7 @@ def ceiling(V: np.ndarray, used: np.ndarray) -> float:
 
 
 def faults(table: DecayTable, faulty: np.ndarray) -> str:
-    """Return a note that names the readings that were left out."""
+    """Return a note that lists the readings that were left out."""
     rows = np.flatnonzero(faulty)
     where = "; ".join(
         f"row {row + 1}, setting {table.setting[row]} neuron {table.neuron[row]}, {float(table.V.mantissa[row]):g} mV "
@@ -77,7 +77,7 @@ def faults(table: DecayTable, faulty: np.ndarray) -> str:
 
 
 def why_none(V: np.ndarray, used: np.ndarray) -> str:
-    """Return what is wrong with decays of which none shows a time constant."""
+    """Return the reason why none of the decays shows a time constant."""
     number = used.sum(1)
     place = (np.cumsum(used, 1) - 0.5) / number[:, None]
     early, late = used * (place < 0.25), used * (place > 0.75)
@@ -86,12 +86,12 @@ def why_none(V: np.ndarray, used: np.ndarray) -> str:
     noise = float(np.median(steps)) if steps.size else 0.0
     if np.median(fall) > 5 * noise and np.median(fall) > 0:
         return (
-            f"the readings fall, by {np.median(fall):.3g} mV, but along no exponential to one level. Check the unit "
-            "and that there is neither input nor spike."
+            f"the readings fall by {np.median(fall):.3g} mV, but not exponentially to a common level. Check the unit, "
+            "and that the neuron has neither input nor spikes."
         )
     if -np.median(fall) > 5 * noise and np.median(fall) < 0:
-        return f"the readings rise with the time, by {-np.median(fall):.3g} mV. Check the sign of V and the times."
+        return f"the readings rise with time, by {-np.median(fall):.3g} mV. Check the sign of V and the times."
     return (
-        "the readings do not fall by more than the noise. Start from a higher membrane, read for longer, or check for "
-        "single bad readings."
+        "the readings do not fall by more than the noise. Start from a higher membrane potential, read for longer, or "
+        "check for single bad readings."
     )

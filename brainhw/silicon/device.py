@@ -1,4 +1,4 @@
-"""The protocol that a bench fulfils, and the error of a bench that fails."""
+"""Protocol of a bench, and the error for bench failures."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ __all__ = ["Device", "DeviceError", "checked_device"]
 
 @runtime_checkable
 class Device(Protocol):
-    """A chip that can be programmed and run: a real bench, or a model of one.
+    """Protocol of a chip that can be programmed and run: a real bench or a model of one.
 
-    ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` drives the programmed chip from rest with
+    ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` runs the programmed chip from rest on
     ``x [T, B, N_in]``, plain numbers in float32, and returns the :class:`Recording` of all layers. Both raise
-    :class:`DeviceError` if the bench fails; the caller may then repair the bench, program again and go on.
+    :class:`DeviceError` if the bench fails; the caller may then repair the bench, program again and continue.
     """
 
     def program(self, program: Any) -> None:
         """Write a program to the chip."""
 
     def run(self, x: np.ndarray) -> Recording:
-        """Run the program on ``x [T, B, N_in]`` from rest and return what was recorded."""
+        """Run the program on ``x [T, B, N_in]`` from rest and return the recording."""
 
 
 class DeviceError(RuntimeError):
-    """The bench failed: it crashed, took too long, or returned something that is not a recording of the program.
+    """Raised if the bench crashes, exceeds its time limit, or does not return a recording of the program.
 
     Parameters
     ----------
     message : str
-        What failed, what was expected, and how to repair it.
+        The failure, the expected behaviour, and the fix.
     """
 
     def __init__(self, message: str) -> None:
@@ -42,7 +42,7 @@ class DeviceError(RuntimeError):
 
 
 def checked_device(device: Any, call: str) -> Device:
-    """Return the device, or raise unless it has the methods of one."""
+    """Return the device; raise if it lacks a method."""
     if isinstance(device, type) or not isinstance(device, Device):
         raise TypeError(
             f"{call}: device must have the methods program and run of brainhw.silicon.Device; "

@@ -1,4 +1,4 @@
-"""Fit of the charge curve: charge of one spike against the weight code, with the gain of each synapse."""
+"""Fit of the charge curve (charge of one spike against weight code) with a gain per synapse."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from brainhw.silicon.tables import ChargeTable, named
 __all__ = ["ChargeFit", "fit_charge"]
 
 LEAST_CODES = 3
-# A smooth form with five parameters is tried from this many codes on.
+# The smooth form has five parameters and needs at least this many codes.
 _SMOOTH_FROM = 8
-# A good form is refused once in a thousand benches; the monotone table that replaces it is right as well.
+# A good form is rejected in one of 1000 benches; the monotone table used instead is also correct.
 _POOR_FIT = 1e-3
-# A slope of fewer standard errors than this is no charge curve: the bench may not drive the synapse.
+# If the slope is smaller than this many standard errors, the data are not a charge curve: check the synapse.
 _RISE = 3.0
-# Of a few hundred pairs of codes, noise alone makes one fall by five standard errors about once in ten thousand tables.
+# Among a few hundred pairs of codes, noise makes one fall by five standard errors in about 1 of 10,000 tables.
 _FALL = 5.0
 
 
@@ -35,16 +35,16 @@ _FALL = 5.0
 class ChargeFit:
     """A fitted charge curve.
 
-    The mean of the measured synapses counts as the chip's curve. ``value +- 1.96 error`` is a 95 % interval; the errors
-    hold the read noise and the gains of the few measured synapses, which shift the whole curve.
+    The mean of the measured synapses represents the chip. ``value +- 1.96 error`` is a 95 % interval; the errors
+    include the read noise and the gains of the few measured synapses, which shift the whole curve.
 
     Attributes
     ----------
     table : ChargeTable
         The measurement.
     curve : TabulatedCharge
-        The fitted curve, a table over the weights ``codes * step``. Its charge at code 0 is exactly zero where the fit
-        does not tell it from zero (two standard errors).
+        The fitted curve, a table over the weights ``codes * step``. Its charge at code 0 is exactly zero if the fit is
+        within two standard errors of zero.
     codes : array of int, shape [K]
         Codes of the table.
     charge, error : Quantity, shape [K]
@@ -54,24 +54,24 @@ class ChargeFit:
     measured : Quantity, shape [M]
         Charge averaged over the synapses, each divided by its gain, fC.
     residuals : Quantity, shape [R]
-        Measured minus fitted charge of each row of the table, fC; NaN in rows of synapses that were left out.
+        Measured minus fitted charge of each row of the table, fC; NaN for synapses that were left out.
     synapses : array of int, shape [S]
-        Numbers of the synapses. Those that carry less than a fifth or more than three times the charge of the others,
-        or charge of the other sign, are left out; the notes name them.
+        Numbers of the synapses. A synapse with less than a fifth or more than three times the charge of the others, or
+        with charge of the other sign, is left out; the notes name it.
     gain, gain_error : array, shape [S]
         Gain of each synapse relative to their mean, and its standard error.
     gain_std, gain_std_error : float
-        Relative spread of the gain over synapses, without estimation error; NaN for one synapse, or where synapses
+        Relative spread of the gain over synapses, without estimation error; NaN for one synapse, or if the synapses
         share no codes.
     read_noise : Quantity, scalar
         Noise of one reading, fC.
     form : {"branches", "monotone"}
         ``"branches"``: ``q(w) = q_0 + G w_s tanh(w / w_s)`` with its own ``G`` and ``w_s`` for each sign of ``w``;
-        ``"monotone"``: isotonic regression, used where that form does not fit.
+        ``"monotone"``: isotonic regression, if that form does not fit.
     common_error : float
-        The part of the error that all codes share, relative to the charge: the mean gain of the measured synapses.
+        The relative error that all codes share: that of the mean gain of the measured synapses.
     notes : tuple of str
-        What the data cannot tell, and what was assumed.
+        Limits of the data, and assumptions.
     """
 
     table: ChargeTable
@@ -122,14 +122,14 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
 
     The model is ``q[k, s] = g[s] c[k] + noise``, solved by alternating least squares with mean gain 1. The charges
     ``c[k]`` are then smoothed by the saturating branches of `ChargeFit`, or by isotonic regression (``scipy.optimize``)
-    if a chi-square test rejects the branches. A synapse that is dead or of the other sign is left out and named.
+    if a chi-square test rejects the branches. A dead synapse, or one of the other sign, is left out and named.
 
     Parameters
     ----------
     table : ChargeTable
-        The measurement, with at least 3 codes.
+        The measurement, at least 3 codes.
     chip : ChipSpec or str
-        The chip, for its range of weights and its bits.
+        The chip, which sets the range of weights and the bits.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     ------
     TypeError, ValueError
         If a code does not exist on the chip, there are too few codes, the charge falls with the code by more than the
-        noise explains, or it does not rise.
+        noise, or it does not rise.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
         sigma = float(np.sqrt(np.sum((q - c[k] * g[s]) ** 2) / freedom))
     else:
         sigma = float("nan")
-        notes.append("each code was measured once: the read noise is that of the fitted form")
+        notes.append("each code was measured once: the read noise is estimated from the fitted form")
     sd = 1.0 / np.sqrt((count * g**2).sum(1))
     dense = np.arange(codes[0], codes[-1] + 1)
 
@@ -193,7 +193,7 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     else:
         form, at, value, error = "branches", dense, smooth.value, smooth.error * sigma
     power = (count * c[:, None] ** 2).sum(0)
-    # A synapse that was measured at a code without charge alone says nothing about a gain.
+    # A synapse that was only measured at codes without charge does not determine a gain.
     gain_error = np.divide(sigma, np.sqrt(power), out=np.full(power.shape, np.nan), where=power > 0)
     compared = shares_codes(count)
     spread, spread_error, common = _gain_spread(g, gain_error, compared)
@@ -201,9 +201,9 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
         notes.append("one synapse: the gain spread, and so the error that all codes share, is unknown")
     elif not compared:
         notes.append("the synapses share no codes: the gain spread, and so the error that all codes share, is unknown")
-    notes.append("the gains are relative to the mean of the measured synapses; that mean counts as the chip's curve")
+    notes.append("the gains are relative to the mean of the measured synapses, which represents the chip")
     if not (codes[0] < 0 < codes[-1]):
-        notes.append("codes of one sign only: the curve goes on straight past the measured codes")
+        notes.append("codes of one sign only: the curve is extrapolated as a straight line")
     fitted = value[np.searchsorted(at, code)]
     residuals = np.full(table.code.size, np.nan)
     residuals[rows] = q - fitted * g[s]
@@ -230,11 +230,11 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
 
 
 def _zero_where_uncertain(codes: np.ndarray, charge: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Return the charges with exactly zero at code 0 where the fit does not tell its charge from zero."""
-    # Any other number would make each unused synapse an event of the power estimate.
+    """Return the charges, with code 0 set to exactly zero if its charge is not significant."""
+    # With any other number, each unused synapse would count as an event in the power estimate.
     (place,) = np.nonzero(codes == 0)
     uncertain = place.size and abs(charge[place[0]]) < 2 * error[place[0]]
-    # Zero keeps the table increasing only between a charge below and one above it.
+    # A zero keeps the table increasing only if lower charges are negative and higher ones positive.
     if not uncertain or not (np.all(charge[: place[0]] < 0) and np.all(charge[place[0] + 1 :] > 0)):
         return charge
     return np.where(codes == 0, 0.0, charge)
@@ -251,13 +251,13 @@ def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str, what: s
 
 
 def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return charges [K] and gains [S] (mean 1) of the least-squares product; ``count`` are the weights."""
+    """Return charges [K] and gains [S] (mean 1) of the least-squares product; ``count`` holds the weights."""
     g = np.ones(mean.shape[1])
     for _ in range(100):
         c = (count * mean * g).sum(1) / (count * g**2).sum(1)
         power = (count * c[:, None] ** 2).sum(0)
         new = np.divide((count * mean * c[:, None]).sum(0), power, out=np.ones_like(g), where=power > 0)
-        # A synapse that carries no charge, or one measured at code 0 alone, says nothing about a gain.
+        # A synapse without charge, or measured only at code 0, does not determine a gain.
         new = np.where(power > 1e-3 * power.max(), new, 1.0)
         new /= new.mean()
         if mean.shape[1] == 1 or np.max(np.abs(new - g)) < 1e-12:
@@ -267,7 +267,7 @@ def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[float, float, float]:
-    """Return the spread of the gains, its error, and the error of their mean as that of all synapses of the chip."""
+    """Return the spread of the gains, its error, and the error of their mean as an estimate for the whole chip."""
     g, error = g[np.isfinite(error)], error[np.isfinite(error)]
     n = g.size if compared else 0
     if n < 2:
@@ -286,7 +286,7 @@ class _Smooth:
 
 
 def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np.ndarray) -> _Smooth | None:
-    """Fit an offset and a saturating branch for each sign of the weight; ``at`` are the weights of the result."""
+    """Fit an offset and a saturating branch per sign of the weight; ``at`` holds the weights of the result."""
     if w.size < _SMOOTH_FROM or min((w > 0).sum(), (w < 0).sum()) < 3:
         return None
     limit = np.abs(w).max()
@@ -295,7 +295,7 @@ def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np
     def form(p: np.ndarray, x: np.ndarray) -> np.ndarray:
         return p[0] + np.where(x > 0, p[1] * _bent(x, p[2]), p[3] * _bent(x, p[4]))
 
-    # A bend below zero (a curve that steepens) keeps the estimate of a straight curve unbiased; past (pi/2)**2 the
+    # A negative bend (a curve that steepens) keeps the estimate of a straight curve unbiased; beyond (pi/2)**2 the
     # tangent has a pole.
     least = -1.0 / limit**2
     found = least_squares(
@@ -309,7 +309,7 @@ def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np
     freedom = w.size - 5
     square = float(np.sum(found.fun**2))
     noise = float(np.sqrt(square / freedom))
-    # Without noise the weights, which are float32, are the largest error.
+    # Without noise, the float32 rounding of the weights is the largest error.
     sigma = max(sigma, 1e-5 * (c[-1] - c[0])) if np.isfinite(sigma) else sigma
     fits = not np.isfinite(sigma) or bool(stats.chi2.sf(square / max(sigma, 1e-300) ** 2, freedom) > _POOR_FIT)
     step = 1e-6 * np.maximum(np.abs(found.x), 1e-3)
@@ -321,7 +321,7 @@ def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np
 
 
 def _bent(x: np.ndarray, bend: float) -> np.ndarray:
-    """Return ``w_s tanh(x / w_s)`` with ``bend = 1 / w_s**2``, continued through zero by ``w_s tan(x / w_s)``."""
+    """Return ``w_s tanh(x / w_s)`` with ``bend = 1 / w_s**2``, continued to negative bends by ``w_s tan(x / w_s)``."""
     root = np.sqrt(abs(bend))
     if root * np.abs(x).max() < 1e-4:
         return x - bend * x**3 / 3
@@ -334,7 +334,7 @@ def _monotone(c: np.ndarray, sd: np.ndarray) -> np.ndarray:
 
 
 def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, what: str) -> None:
-    """Raise if a charge lies below that of a smaller code by more than noise explains, or if the charge is flat."""
+    """Raise if the charge falls with the code by more than the noise explains, or does not rise."""
     sd = np.maximum(sd, max(1e-12 * np.abs(c).max(), 1e-300))
     i, j = np.triu_indices(codes.size, 1)
     fall = (c[i] - c[j]) / np.hypot(sd[i], sd[j])

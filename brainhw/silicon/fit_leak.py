@@ -1,4 +1,4 @@
-"""Fit of the leak: the time constant of each neuron at each leak setting, from decays of the membrane."""
+"""Fit of the time constant of each neuron at each leak setting, from decays of the membrane potential."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["LeakFit", "fit_leak"]
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class LeakFit:
-    """Fitted time constants. ``value +- 1.96 error`` is a 95 % interval; NaN stands for what was not measured.
+    """Fitted time constants. ``value +- 1.96 error`` is a 95 % interval; NaN means not measured.
 
     Attributes
     ----------
@@ -33,21 +33,22 @@ class LeakFit:
     tau, error : Quantity, shape [S, N]
         Time constant and its standard error, ms.
     start : Quantity, shape [S, N]
-        Fitted membrane at the first reading of each decay, mV.
+        Fitted membrane potential at the first reading of each decay, mV.
     offset, offset_error : Quantity, scalar
-        Offset of the read-out that all decays share, mV; zero where the data show none.
+        Offset of the read-out, shared by all decays, mV; zero if it is not significant.
     read_noise : Quantity, scalar
         Noise of one reading, mV.
     mean : Quantity, shape [S]
         Geometric mean of the time constants of each setting, ms: the centre of log-normal leak currents.
     mean_error : Quantity, shape [S]
-        Error of it as the mean of all neurons of the chip: spread and errors over the root of the number of neurons.
+        Its standard error as the mean of all neurons of the chip: spread and errors over the root of the number of
+        neurons.
     spread : array, shape [S]
         Standard deviation over neurons of the log leak current, without estimation error.
     residuals : Quantity, shape [R]
-        Read minus fitted membrane of each row of the table, mV; NaN in rows that the fit left out.
+        Read minus fitted membrane potential of each row of the table, mV; NaN for rows that the fit left out.
     notes : tuple of str
-        What was left out or assumed.
+        Omitted data, and assumptions.
     """
 
     table: DecayTable
@@ -90,21 +91,21 @@ def fit_leak(table: DecayTable) -> LeakFit:
     """Fit an exponential decay to each neuron at each setting: ``V(t) = V_0 exp(-t / tau) + offset + noise``.
 
     The amplitude is linear and is eliminated (variable projection: G. H. Golub and V. Pereyra, SIAM J. Numer. Anal. 10,
-    413, 1973), so that one number per decay remains, found for all decays at once by Gauss-Newton steps from the best
-    point of a grid. All decays share the read noise, and one offset if it differs from zero by four standard errors. A
-    bench that clips readings at zero is recognised by them; readings that the fit expects within four standard
-    deviations of zero are then left out, because their mean is no longer the membrane; likewise below a ceiling at
-    which the read-out saturates. A single reading far outside its neighbours is left out, and a decay that scatters far
-    more than the others is not measured; the notes name both.
+    413, 1973). One parameter per decay remains; Gauss-Newton steps from the best point of a grid find it for all decays
+    at once. All decays share the read noise, and also one offset if it exceeds four standard errors. If the bench clips
+    readings at zero, readings that the fit expects within four standard deviations of zero are left out, because their
+    mean differs from the membrane potential; the same holds below a ceiling where the read-out saturates. Single
+    readings far from their neighbours are left out, and a decay that scatters far more than the others is not measured;
+    the notes name both.
 
-    Where neighbouring residuals correlate, the membrane itself is noisy. The noise then decays with the same tau; its
+    If neighbouring residuals correlate, the membrane itself is noisy, and the noise decays with the same tau. Its
     variance and that of the readings follow from squares and neighbouring products of the residuals, and the errors
-    from both. Readings within four standard deviations of zero are left out there too.
+    follow from both. Readings within four standard deviations of zero are then also left out.
 
     Parameters
     ----------
     table : DecayTable
-        The readings; each decay (setting and neuron) with at least 4 of them, no input and no spikes in between.
+        The readings: at least 4 per decay (setting and neuron), without input or spikes in between.
 
     Returns
     -------
@@ -138,7 +139,7 @@ def fit_leak(table: DecayTable) -> LeakFit:
             f"{settings[short // neurons.size]}, neuron {neurons[short % neurons.size]} has {counts.min()}. Read the "
             "membrane at more times."
         )
-    # One row per decay, padded: `used` is 0 where there is no reading.
+    # One row per decay, padded: `used` is 0 for missing readings.
     trials = np.zeros_like(d) if table.trial is None else table.trial
     order = np.lexsort((np.asarray(table.t.mantissa), trials, d))
     column = np.arange(d.size) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -147,12 +148,12 @@ def fit_leak(table: DecayTable) -> LeakFit:
     V[d[order], column] = np.asarray(table.V.mantissa)[order]
     trial[d[order], column] = trials[order]
     used[d[order], column] = 1.0
-    # From the first reading of each decay: only the amplitude depends on it, and late times make numbers overflow.
+    # Count from the first reading of each decay: only the amplitude depends on it, and late times would overflow.
     t = np.where(used > 0, t - np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True), 0.0)
     used_all = used.copy()
     faulty = sticking_out(d, trials, np.asarray(table.t.mantissa), np.asarray(table.V.mantissa))
     used[d[order], column] = ~faulty[order]
-    # A decay needs its readings more than it fears one of them.
+    # A decay with too few readings left keeps all of them, outliers included.
     used[used.sum(1) < LEAST_POINTS] = used_all[used.sum(1) < LEAST_POINTS]
     found, notes = fit_decays(t, V, used, trial, call=call, what=named(table))
     if faulty.any():
@@ -170,7 +171,7 @@ def fit_leak(table: DecayTable) -> LeakFit:
             for i in lost[:5]
         )
         shows = "decay shows" if lost.size == 1 else "decays show"
-        notes.append(f"{lost.size} {shows} no time constant: not measured are {who}")
+        notes.append(f"{lost.size} {shows} no time constant; not measured: {who}")
     tau, error = spread_out(found.tau), spread_out(found.error)
     residuals = np.empty(d.size)
     residuals[order] = np.where(found.used > 0, found.residuals, np.nan)[d[order], column]

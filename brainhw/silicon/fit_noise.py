@@ -1,4 +1,4 @@
-"""Fit of the trial noise: what differs from trial to trial in membranes that were recorded under one input."""
+"""Fit of the trial noise from repeated recordings of the membrane potential under one input."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ LEAST_VALUES = 100
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class NoiseFit:
-    """Fitted noise of the membrane. ``value +- 1.96 error`` is a 95 % interval.
+    """Fitted noise of the membrane potential. ``value +- 1.96 error`` is a 95 % interval.
 
     Attributes
     ----------
     noise_std, noise_std_error : Quantity, scalar
-        Noise that enters the membrane in each step, mV.
+        Noise added to the membrane potential in each step, mV.
     read_noise, read_noise_error : Quantity, scalar
         Noise of one reading, mV.
     residuals : Quantity, shape [trials, T - 1, N]
         ``d[t + 1] - beta d[t]`` of the deviation ``d`` of each trial from the mean of all trials, mV.
     notes : tuple of str
-        What the data cannot tell.
+        Limits of the data.
     """
 
     noise_std: u.Quantity
@@ -54,17 +54,17 @@ class NoiseFit:
 
 
 def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) -> NoiseFit:
-    """Fit the noise per step and the read noise from repeated recordings of the membrane.
+    """Fit the noise per step and the read noise from repeated recordings of the membrane potential.
 
-    The deviation of a trial from the mean of all trials follows ``d[t + 1] = beta d[t] + noise``, read with noise of
-    its own. So ``e[t] = d[t + 1] - beta d[t]`` has variance ``s^2 + (1 + beta^2) r^2`` and covariance ``-beta r^2``
-    with the next one, which gives the noise per step ``s`` and the read noise ``r``. The membranes must not spike and
-    must stay above zero, where clipping would take noise away.
+    The deviation of a trial from the mean of all trials follows ``d[t + 1] = beta d[t] + noise``, and each reading adds
+    read noise. So ``e[t] = d[t + 1] - beta d[t]`` has variance ``s^2 + (1 + beta^2) r^2`` and covariance ``-beta r^2``
+    with ``e[t + 1]``, which gives the noise per step ``s`` and the read noise ``r``. The neurons must not spike, and
+    their membrane potentials must stay above zero, because clipping reduces the noise.
 
     Parameters
     ----------
     V : Quantity, shape [trials, T, N]
-        Membranes of at least 2 trials with one input, at least 10 steps, one value per step.
+        Membrane potentials of at least 2 trials with the same input, at least 10 steps, one value per step.
     tau : Quantity, scalar or shape [N]
         Time constants of the neurons (`fit_leak`).
     dt : Quantity, optional
@@ -73,12 +73,12 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
     Returns
     -------
     NoiseFit
-        The noises with their errors.
+        The two noises with their errors.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit or shape, is not finite, or there are too few data.
+        If an argument has the wrong unit or shape or is not finite, or there are too few data.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
     given = _arguments.quantity(tau, u.ms, call=call, name="tau", shapes=[(), (n,)], positive=True).mantissa
     step = float(_arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True).mantissa)
     beta = np.broadcast_to(np.exp(-step / np.asarray(given, float)), (n,))
-    # The mean of the trials holds one trial's share of their noise.
+    # The mean contains one trial's share of the noise, so deviations are too small by this factor.
     d = (held - held.mean(0)) * np.sqrt(trials / (trials - 1))
     e = d[:, 1:] - beta * d[:, :-1]
     notes = []
@@ -109,7 +109,7 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
         notes.append(
             f"{int((held <= 0).sum())} readings are at or below zero: clipping there makes the noise look smaller"
         )
-    # Moments of each pair of trial and neuron are one sample; their scatter gives the errors.
+    # The moments of each pair of trial and neuron are one sample; their scatter gives the errors.
     variance, covariance = (e**2).mean(1), (e[:, 1:] * e[:, :-1]).mean(1)
     read = -covariance / beta
     own = variance - (1 + beta**2) * read
@@ -124,10 +124,10 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
 def _root(squares: np.ndarray, trials: int) -> tuple[u.Quantity, u.Quantity]:
     """Return the root of a mean square and its error, in mV; zero where the mean is negative."""
     mean = max(float(squares.mean()), 0.0)
-    # Trials lose one degree of freedom to their mean.
+    # The mean over trials costs one degree of freedom.
     count = squares.size * (trials - 1) / trials
     error = float(squares.std(ddof=1) / np.sqrt(count)) * student_scale(count - 1)
     root = np.sqrt(mean)
-    # Near zero the root has no slope; the error of the square bounds it.
+    # Near zero the root has no slope, so the error of the square bounds it.
     bound = min(error / (2 * root), np.sqrt(error)) if root else np.sqrt(error)
     return u.Quantity(float(root), unit=u.mV), u.Quantity(float(bound), unit=u.mV)

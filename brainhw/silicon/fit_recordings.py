@@ -1,4 +1,4 @@
-"""Thresholds and time constants of a chip from recorded spikes and inputs alone."""
+"""Fit of thresholds and time constants of a chip to recorded spikes and inputs."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ from brainhw.silicon.recording import Recording
 
 __all__ = ["LayerFit", "RecordingsFit", "fit_recordings"]
 
-_LISTED = 8  # neurons named in a line of the table
+_LISTED = 8  # neurons listed per line of the table
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class LayerFit:
-    """The fitted numbers of the ``N`` neurons of one layer.
+    """Fit results of the ``N`` neurons of one layer.
 
     Attributes
     ----------
     threshold, threshold_error : Quantity
-        Threshold over the relative gain of the charge, and its standard error, ``[N]`` in mV; NaN: not measured.
+        Threshold divided by the relative charge gain, and its standard error, ``[N]`` in mV; NaN: not measured.
     tau, tau_error : Quantity
         Membrane time constant and its standard error, ``[N]`` in ms; NaN: not measured.
     noise : Quantity
-        Noise added to the membrane in each step, over the relative gain of the charge, ``[N]`` in mV.
+        Noise added to the membrane potential per step, divided by the relative charge gain, ``[N]`` in mV.
     gain : numpy.ndarray or None
-        Charge over capacitance relative to the program's, ``[N]``; None without recorded membranes.
+        Ratio of charge to capacitance relative to the program's, ``[N]``; None without recorded membrane potentials.
     spikes : numpy.ndarray
         Number of recorded spikes, ``[N]``.
     reasons : tuple of str
-        Why a neuron was not measured, ``[N]``; empty for the measured ones.
+        Reason why a neuron was not measured, ``[N]``; empty for measured ones.
     residuals : numpy.ndarray
-        Spikes of each run less the expected number, over its standard deviation, ``[runs, N]``; NaN: not measured.
+        Spikes of each run minus the expected number, divided by its standard deviation, ``[runs, N]``; NaN: not
+        measured.
     shared : tuple of float or None
-        Factors of threshold and of tau that are common to the layer, with ``per_layer=True``.
+        Common factors of threshold and tau of the layer, with ``per_layer=True``.
     """
 
     threshold: u.Quantity
@@ -64,16 +65,16 @@ class LayerFit:
 @final
 @dataclass(frozen=True, eq=False)
 class RecordingsFit:
-    """The result of :func:`fit_recordings`; ``print`` it for a table.
+    """Result of :func:`fit_recordings`; ``print`` it for a table.
 
     Attributes
     ----------
     layers : mapping of str to LayerFit
         The numbers of each layer by its path.
     measured : MeasuredChip
-        The numbers by physical neuron. Threshold, capacitance and charge fit each other: see ``cannot_tell``.
+        The numbers by physical neuron. Threshold, capacitance and charge are consistent; see ``cannot_tell``.
     cannot_tell : str
-        What the recordings cannot tell apart.
+        Quantities that the recordings cannot separate.
     """
 
     layers: Mapping[str, LayerFit]
@@ -82,11 +83,11 @@ class RecordingsFit:
 
     @property
     def unmeasured(self) -> dict[str, np.ndarray]:
-        """The neurons of each layer that were not measured."""
+        """Indices of the neurons of each layer that were not measured."""
         return {path: np.flatnonzero([bool(why) for why in one.reasons]) for path, one in self.layers.items()}
 
     def table(self) -> str:
-        """Return a table of the layers, and the neurons that were not measured."""
+        """Return a table of the layers, and a list of the neurons that were not measured."""
         headings = ("layer", "neurons", "measured", "threshold", "error", "tau", "error", "noise", "gain", "misfit")
         rows, lines = [], []
         for path, one in self.layers.items():
@@ -123,33 +124,36 @@ def fit_recordings(
     per_layer: bool = False,
     progress: bool = False,
 ) -> RecordingsFit:
-    r"""Fit threshold, time constant and noise of each neuron to recorded spikes and the inputs that caused them.
+    r"""Fit threshold, time constant and noise of each neuron to recorded spikes and their inputs.
 
-    The charge of each step follows from the program's codes, the inputs and the recorded spikes of the layer before, at
-    the charge curve and capacitance of the program's chip. Between two recorded spikes the membrane follows
+    The charge of each step follows from the program's codes, the inputs and the recorded spikes of the layer before,
+    with the charge curve and capacitance of the program's chip. Between two recorded spikes the membrane potential
+    follows
 
     .. math:: V' = \max(e^{-\Delta t/\tau} V_{t-1} + Q_t/C + \sigma \xi_t,\; 0), \qquad s_t = H(V' - V_{th})
 
-    and each recorded spike resets it. The likelihood of spikes and silences is maximised for each neuron, with
-    gradients from JAX and L-BFGS from scipy. Standard errors come from its curvature. Of an assumed density filter
-    (Maybeck 1979, Stochastic Models, vol. 2, ch. 12) with probit observations; the fit of spiking neurons by maximum
-    likelihood goes back to Paninski et al. 2004 (Neural Computation 16, 2533).
+    and each recorded spike resets it. The fit maximises the likelihood of spikes and silent steps of each neuron, with
+    gradients from JAX and L-BFGS from SciPy. Standard errors come from the curvature. The likelihood uses an assumed
+    density filter (Maybeck 1979, Stochastic Models, vol. 2, ch. 12) with probit observations; maximum-likelihood fits
+    of spiking neurons go back to Paninski et al. 2004 (Neural Computation 16, 2533).
 
     Parameters
     ----------
     net : brainstate.nn.Module, ChipProgram, or sequence of ChipProgram
-        What the bench ran; a sequence holds the program of each recording, as training in the loop collects them.
+        The network or program that the bench ran. A sequence gives the program of each recording, as collected during
+        training in the loop.
     xs : array, or sequence of arrays
         Inputs of each recording, ``[T, B, N_in]``; one array serves all recordings (repeated trials).
     recordings : Recording, or sequence of Recording
-        What the bench recorded. Membranes, if all recordings of a layer have them, make the fit far more precise.
+        The recordings of the bench. Membrane potentials make the fit far more precise, if all recordings of a layer
+        have them.
     min_spikes : int, optional
         A neuron with fewer recorded spikes, or fewer silent steps, is not measured. Default 20.
     largest_error : float, optional
-        A neuron whose standard error of threshold or tau is larger than this share of it is not measured. Default 0.2.
+        A neuron is not measured if the relative standard error of its threshold or tau is larger. Default 0.2.
     per_layer : bool, optional
-        Neurons that fired too little get the threshold and tau that are common to their layer, one factor for each,
-        fitted to all of its neurons. Default False: they stay NaN.
+        Give neurons with too few spikes the common threshold and tau factors of their layer, fitted to all of its
+        neurons. Default False: they stay NaN.
     progress : bool, optional
         Show a progress bar. Default False.
 
@@ -161,19 +165,19 @@ def fit_recordings(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of another kind, recordings do not fit their programs, or no neuron fired enough.
+        If an argument has a wrong type, recordings do not match their programs, or no neuron fired enough.
     RuntimeError
-        If ``net`` is a network without a time step of its own, and none is set in ``brainstate.environ``.
+        If ``net`` has no time step of its own and none is set in ``brainstate.environ``.
 
     Notes
     -----
-    Spikes tell the ratio :math:`V_{th} C / q` alone: a chip with twice the charge and twice the threshold fires the
-    same. ``measured`` keeps charge and capacitance of the program's chip and puts the ratio into ``V_th``. With
-    membranes, charge over capacitance has a scale of its own; then only the ratio of charge and capacitance stays open.
+    Spikes only determine the ratio :math:`V_{th} C / q`: a chip with twice the charge and twice the threshold fires
+    identically. ``measured`` keeps charge and capacitance of the program's chip and puts the ratio into ``V_th``. With
+    recorded membrane potentials, the ratio of charge to capacitance is also determined, but not the two separately.
 
-    A spread of the charges between the synapses of one neuron is not part of the model. It widens ``noise`` and makes
-    the errors of the table too small: with 3 % spread and 60 synapses, by a factor of about 1.5. With steady
-    inputs, it also lifts ``misfit`` in the table, the standard deviation of the residuals, above 1.
+    The model does not include a spread of the charges of the synapses of one neuron. Such a spread increases ``noise``
+    and makes the errors in the table too small: for 3 % spread and 60 synapses, by a factor of about 1.5. With constant
+    inputs it also raises ``misfit`` in the table, the standard deviation of the residuals, above 1.
 
     Examples
     --------
@@ -209,7 +213,7 @@ def fit_recordings(
         n = sum(len(one.reasons) for one in layers.values())
         why = next(one.reasons[0] for one in layers.values())
         raise ValueError(
-            f"{call}: recordings measure none of the {n} neurons (the first: {why}). Record more, or with a "
+            f"{call}: recordings measure none of the {n} neurons (the first: {why}). Record more, or use a "
             "stronger input."
         )
     seen = all(layer.membranes is not None for layer in runs.values())
@@ -217,15 +221,15 @@ def fit_recordings(
 
 
 _CANNOT_TELL = {
-    False: "Spikes tell only the threshold over charge / capacitance: `threshold` holds it at the program's charge and "
-    "capacitance, and `noise` is on the same scale.",
-    True: "Membranes give charge over capacitance (`gain`), but only this ratio: a chip with twice the charge and "
-    "twice the capacitance looks the same.",
+    False: "Spikes only determine threshold / (charge / capacitance): `threshold` uses the program's charge and "
+    "capacitance, and `noise` has the same scale.",
+    True: "Membrane potentials only determine the ratio charge / capacitance (`gain`): twice the charge and "
+    "twice the capacitance look the same.",
 }
 
 
 def _runs(net: Any, xs: Any, recordings: Any, *, call: str) -> tuple[list[ChipProgram], list[Any], list[Recording]]:
-    """Return one program, one input and one recording for each run."""
+    """Return one program, input and recording per run."""
     one = isinstance(recordings, Recording)
     held = [recordings] if one else _arguments.several(recordings, call=call, name="recordings", of="Recording")
     if not held:
@@ -252,8 +256,8 @@ def _check_enough(runs: Mapping[str, LayerRuns], min_spikes: int, per_layer: boo
         n_runs = next(iter(runs.values())).drive.shape[1]
         what = "all neurons together fired" if per_layer else "the most active neuron fired"
         raise ValueError(
-            f"{call}: recordings hold too few spikes: {what} {found} times in {n_runs} run(s), and min_spikes is "
-            f"{min_spikes}. Record more, or with a stronger input."
+            f"{call}: recordings hold too few spikes: {what} {found} times in {n_runs} run(s), but min_spikes is "
+            f"{min_spikes}. Record more, or use a stronger input."
         )
 
 
@@ -274,11 +278,11 @@ def _layer(
     values, errors = np.full((4, n), np.nan), np.full((2, n), np.nan)
     residuals = np.full((runs.spikes.shape[1], n), np.nan)
     if enough.any():
-        # In place of the others, one that fired: another number of neurons would be compiled anew.
+        # Replace the others by a neuron that fired: another number of neurons would be compiled again.
         used = np.where(enough, np.arange(n), np.argmax(enough))
         fit = fit_neurons(runs.only(used), nominal[used], steps[used], to_zero=to_zero)
         for k in np.flatnonzero(enough):
-            # The errors of the logarithms are relative errors.
+            # Errors of logarithms are relative errors.
             relative = np.sqrt(np.maximum(np.diag(fit.covariance[k])[:2], 0))
             if not fit.settled[k]:
                 reasons[k] = "no optimum found"

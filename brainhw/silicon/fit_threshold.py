@@ -1,4 +1,4 @@
-"""Fit of thresholds: threshold charge and time constant of each neuron, and the trial noise, from f-I curves."""
+"""Fit of threshold charge, time constant and trial noise of neurons to f-I curves."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from brainhw.silicon.tables import RateTable
 
 __all__ = ["ThresholdFit", "fit_threshold"]
 
-# Synapses of a chip that differ by more: an error of the table takes this way out.
+# A larger gain spread of the synapses is not plausible and means a faulty table.
 WIDEST_GAIN = 0.2
-# Curves of fewer points cannot tell gains of synapses from noise.
+# With fewer points per curve, gains of synapses cannot be separated from noise.
 FEW_POINTS = 10
 
 LEAST_POINTS = 3
@@ -31,7 +31,7 @@ LEAST_POINTS = 3
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class ThresholdFit:
-    """Fitted thresholds. ``value +- 1.96 error`` is a 95 % interval; NaN stands for what the data do not tell.
+    """Fitted thresholds. ``value +- 1.96 error`` is a 95 % interval; NaN: not determined by the data.
 
     Attributes
     ----------
@@ -40,39 +40,39 @@ class ThresholdFit:
     neurons : array of int, shape [N]
         Physical indices of the neurons in the table.
     threshold_charge, threshold_charge_error : Quantity, shape [N]
-        ``V_th * C``: the charge that lifts the membrane from zero to the threshold in one step, fC. The error holds
-        that of the charge curve, which all neurons share (``common_error``).
+        ``V_th * C``: the charge that raises the membrane potential from zero to the threshold in one step, fC. The
+        error includes that of the charge curve, which all neurons share (``common_error``).
     V_th, V_th_error : Quantity, shape [N]
-        The same divided by the capacitance ``C``, mV.
+        The threshold charge divided by the capacitance ``C``, mV.
     mean, mean_error : Quantity, scalar
-        Mean threshold, mV, and its error as the mean of all neurons of the chip.
+        Mean threshold, mV, and its standard error as the mean of all neurons of the chip.
     spread : float
         Relative standard deviation of the thresholds over neurons, without estimation error.
     common_error : float
         Relative error that all neurons share: that of the charge per spike, or that of the fitted noise if the noise
         was given in mV.
     C : Quantity, scalar
-        Capacitance, fF; of the spec, unless the trial noise was given in mV.
+        Capacitance, fF: that of the spec, unless the trial noise was given in mV.
     C_measured : bool
-        Whether it follows from the trial noise.
+        Whether ``C`` is derived from the trial noise.
     settings : array of int, shape [S]
-        Leak settings of the table; one if the table has no such column, -1 if no decay agrees with it.
+        Leak settings of the table. One setting if the table has no such column; -1 if no decay agrees with it.
     tau, tau_error : Quantity, shape [S, N]
-        Time constant from the f-I curves, with the decays where they were given, ms.
+        Time constant from the f-I curves, combined with the decays if they were given, ms.
     tau_combined : bool
-        Whether tau holds the decays as well.
+        Whether tau includes the decays.
     noise_charge, noise_charge_error : Quantity, scalar
-        Trial noise of one step as a charge, fC.
+        Trial noise per step as a charge, fC.
     noise_std, noise_std_error : Quantity, scalar
-        The same divided by ``C``, mV.
+        Trial noise divided by ``C``, mV.
     drive_gain_std : float
-        Relative gain spread of the synapses that drive a neuron; 0 where the curves show none.
+        Relative gain spread of the synapses that drive a neuron; 0 if the curves show none.
     rate, residuals : Quantity, shape [R]
         Fitted rate of each row of the table, and measured minus fitted, Hz.
     standardised : array, shape [R]
         Residuals divided by the trial-to-trial standard deviation of the rate.
     notes : tuple of str
-        What the data cannot tell, and what was assumed.
+        Limits of the data, and assumptions.
     """
 
     table: RateTable
@@ -116,7 +116,7 @@ class ThresholdFit:
         for place, setting in enumerate(self.settings):
             tau, sd = np.asarray(self.tau.mantissa)[place], np.asarray(self.tau_error.mantissa)[place]
             if np.isfinite(tau).any():
-                which = f"setting {setting}" if setting >= 0 else "setting not known"
+                which = f"setting {setting}" if setting >= 0 else "unknown setting"
                 lines.append(
                     f"  {which}: tau {np.exp(np.nanmean(np.log(tau))):.4g} ms (geometric mean), error of one "
                     f"neuron {100 * float(np.nanmedian(sd / tau)):.2g} %"
@@ -144,31 +144,31 @@ def fit_threshold(
 ) -> ThresholdFit:
     """Fit threshold charge, time constant and trial noise to f-I curves.
 
-    The model is the step of the chip with trial noise: ``V' = max(beta V + n q / C + noise, 0)``, a spike and a reset
-    where ``V' >= V_th``. Noise makes crossings come earlier, and a fit without it finds thresholds about 2 % too low;
-    here the expected count comes from the density of the membrane. Each neuron has its own ``V_th C`` and tau, all
-    share the noise. ``scipy.optimize.least_squares`` fits them, each count weighted by the variance that the model
-    gives it.
+    The model is one step of the chip with trial noise: ``V' = max(beta V + n q / C + noise, 0)``, with a spike and a
+    reset if ``V' >= V_th``. Noise causes earlier threshold crossings, and a fit without noise finds thresholds about 2
+    % too low; this fit computes the expected count from the density of the membrane potential. Each neuron has its own
+    ``V_th C`` and tau; all neurons share the noise. ``scipy.optimize.least_squares`` weights each count by its variance
+    under the model.
 
     Parameters
     ----------
     table : RateTable
-        The f-I curves, each neuron with at least 3 points.
+        The f-I curves, at least 3 points per neuron.
     chip : ChipSpec or str
-        The chip, for its reset, its capacitance, its codes and, without ``charge``, its charge curve.
+        The chip, with its reset, capacitance, codes and, without ``charge``, its charge curve.
     charge : ChargeFit, optional
         The measured charge curve. Default: the curve of the chip, taken as exact.
     leak : LeakFit, optional
-        The measured time constants; they enter with their errors. Default: tau comes from the f-I curves alone.
+        The measured time constants, weighted by their errors. Default: tau comes from the f-I curves only.
     setting : int, optional
-        The leak setting of the f-I curves, for a table without that column. Default: the one whose decays agree.
+        The leak setting of the f-I curves, for a table without that column. Default: the setting whose decays agree.
     noise_std : Quantity, optional
-        Trial noise of the membrane per step, if it was measured in mV (`fit_noise`): it tells the capacitance, which
-        the curves alone do not. Default: the capacitance of the spec.
+        Trial noise of the membrane potential per step, if measured in mV (`fit_noise`). It determines the capacitance,
+        which the curves alone do not. Default: the capacitance of the spec.
     dt : Quantity, optional
         Time step of the chip. Default 1 ms.
     progress : bool, optional
-        Whether a fit of some seconds shows a bar. Default True.
+        Show a progress bar for fits that take some seconds. Default True.
 
     Returns
     -------
@@ -178,8 +178,8 @@ def fit_threshold(
     Raises
     ------
     TypeError, ValueError
-        If a code does not exist, the charge per spike is not positive, a rate exceeds one spike per step, there are
-        too few points, or no curve shows a threshold.
+        If a code does not exist, the charge per spike is not positive, a rate exceeds one spike per step, there are too
+        few points, or no curve shows a threshold.
 
     Examples
     --------
@@ -203,7 +203,7 @@ def fit_threshold(
     if setting is not None:
         setting = _arguments.whole_number(setting, call=call, name="setting")
         if table.setting is not None:
-            raise ValueError(f"{call}: setting is given, but the table has its own column of settings; leave one out.")
+            raise ValueError(f"{call}: setting is given, but the table has a column of settings. Omit one of them.")
         if leak is not None and setting not in leak.settings:
             raise ValueError(f"{call}: setting must be one of the decays, {leak.settings.tolist()}; got {setting}.")
     neurons, index = np.unique(table.neuron, return_inverse=True)
@@ -233,7 +233,7 @@ def _result(
     combined: bool,
     notes: list[str],
 ) -> ThresholdFit:
-    """Return the solution in physical units, with NaN for what it does not tell."""
+    """Return the solution in physical units, with NaN for values that it does not determine."""
     known = np.isfinite(found.error) & (found.error < WORST)
     telling = np.isin(data.neuron, np.flatnonzero(found.tells))
     off = float(np.mean(np.abs(found.mean - data.count)[telling] / data.n_steps[telling])) if telling.any() else 0.0
@@ -245,16 +245,16 @@ def _result(
     if found.gain_std > WIDEST_GAIN:
         raise ValueError(
             "fit_threshold: the f-I curves do not follow the model of the chip; the synapses that drive a neuron would "
-            f"have to differ in gain by {100 * found.gain_std:.0f} %, at most {100 * WIDEST_GAIN:g} % are accepted. "
-            "Check inputs (a count from 1), dt, window, and whether the read-out loses spikes or has a dead time."
+            f"need a gain spread of {100 * found.gain_std:.0f} %, at most {100 * WIDEST_GAIN:g} % are accepted. "
+            "Check inputs (counted from 1), dt, window, and whether the read-out loses spikes or has a dead time."
         )
     if not known.any():
         raise ValueError(
             f"fit_threshold: none of the {neurons.size} f-I curves shows a threshold; every neuron is silent or fires "
-            "in every step. Measure numbers of inputs at which the rate is neither."
+            "in every step. Measure with numbers of inputs that give rates in between."
         )
     if not known.all():
-        # Those that were left out have a note of their own.
+        # Neurons that were left out have their own note.
         lost = neurons[~known & ~np.isnan(found.theta)]
         if lost.size:
             notes.append(
@@ -263,24 +263,24 @@ def _result(
     if found.noise > NOISY * np.median(found.theta[known]):
         notes.append(
             f"the trial noise is {100 * found.noise / np.median(found.theta[known]):.0f} % of the threshold, at most "
-            f"{100 * NOISY:g} % are usual: a wrong leak setting, dt or window looks like noise, and makes thresholds "
-            "wrong"
+            f"{100 * NOISY:g} % are usual: a wrong leak setting, dt or window looks like noise and gives wrong "
+            "thresholds"
         )
     elif found.noise_error > 1:
-        notes.append("the curves do not tell the trial noise: its error exceeds its value")
+        notes.append("the curves do not determine the trial noise: its error exceeds its value")
     own = np.where(known, found.error, np.nan)
     if found.gain_std == 0 and gain_std > 0 and table.inputs.size < FEW_POINTS * neurons.size:
-        # Of n synapses that differ, the mean differs by as much over the root of n.
+        # The mean gain of n synapses varies by their spread over the root of n.
         own = np.hypot(own, gain_std / np.sqrt(float(np.mean(table.inputs))))
         notes.append(
-            f"with fewer than {FEW_POINTS} points a neuron the curves do not tell whether the driving synapses differ "
-            f"in gain; the errors hold the {100 * gain_std:.1f} % of the charge table"
+            f"with fewer than {FEW_POINTS} points per neuron the curves cannot show whether driving synapses differ "
+            f"in gain; the errors include the {100 * gain_std:.1f} % of the charge table"
         )
     theta = np.where(known, found.theta, np.nan)
     spread = pooled_spread(theta, own * theta) / np.nanmean(theta)
     n = int(known.sum())
     scatter = np.hypot(0.0 if np.isnan(spread) else spread, np.nanmean(own)) / n**0.5
-    # The error that all neurons share: of the charge per spike, or of the noise where that sets the scale.
+    # The error that all neurons share: of the charge per spike, or of the noise if it sets the scale.
     shared = common
     if noise_std is None:
         notes.append("only V_th C / q and noise C / q are measured; q comes from the charge curve, C from the spec")
@@ -289,7 +289,7 @@ def _result(
         notes.append(
             f"C = {with_error(C, C * np.hypot(shared, common), 'fF')} follows from the trial noise that was given in mV"
         )
-    # With the noise given in mV its own error is not known here.
+    # If the noise is given in mV, its own error is unknown.
     noise_error = found.noise * np.hypot(found.noise_error, common) if noise_std is None else 0.0
     tau_known = np.isfinite(found.tau_error) & (found.tau_error < 0.5) & known
     fitted = found.mean / data.n_steps / data.dt * 1000.0
@@ -349,7 +349,7 @@ def _data(
     each = np.asarray(curve(np.asarray(grid.values(codes.astype(np.float32), np.float32))).mantissa, float)
     if not each.max() > 0:
         raise ValueError(
-            f"{call}: no code of table brings a positive charge; got codes {codes.tolist()[:5]}. Use others."
+            f"{call}: codes of table must include one with a positive charge; got {codes.tolist()[:5]}. Use others."
         )
     common = 0.0
     if charge is not None:

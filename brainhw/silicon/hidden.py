@@ -1,4 +1,4 @@
-"""The values of one drawn chip, neuron by neuron and synapse by synapse, fixed by a key."""
+"""Values of one sampled chip per neuron and per synapse, determined by a key."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from brainhw.chip import ChargeCurve, ChipSpec, TauProfiles
 
 __all__ = ["HiddenValues", "scaled_chip"]
 
-# What is drawn, each from a stream of its own: to change one spread must not change another draw.
+# Each quantity has its own random stream, so that changing one spread does not change the other draws.
 _LEAK, _THRESHOLD, _NEURON_ROWS, _INPUT_ROWS, _FRONTEND, _NOISE, _POOL = range(7)
 
 
 def scaled_chip(
     chip: ChipSpec, *, gain: float = 1.0, threshold: float = 1.0, tau: float = 1.0, **changes: Any
 ) -> ChipSpec:
-    """Return a chip whose mean values differ from those of its data sheet by factors.
+    """Return a chip whose mean values differ from those of its data sheet by given factors.
 
     Parameters
     ----------
@@ -30,17 +30,17 @@ def scaled_chip(
     gain, threshold, tau : float, optional
         Factors of all charges, of ``V_th`` and of all ``tau_profiles``; greater than zero, default 1.
     **changes
-        Other fields, as for ``chip.replace``: spreads and ``noise_std``.
+        Other fields, as for ``chip.replace``, such as spreads and ``noise_std``.
 
     Returns
     -------
     ChipSpec
-        The changed chip; new values have the provenance ``"assumed"``.
+        The changed chip; changed values have the provenance ``"assumed"``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not a chip, or not a number above zero, or a field is unknown.
+        If an argument is not a chip or not a number above zero, or a field is unknown.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def scaled_chip(
     factors = {"gain": gain, "threshold": threshold, "tau": tau}
     for name, factor in factors.items():
         factors[name] = float(_arguments.number(factor, call=call, name=name, positive=True))
-    # Fifteen digits: 0.7 times 2 is to be 1.4 in every file and table.
+    # Round to fifteen digits, so that 0.7 times 2 is written as 1.4 in files and tables.
     if factors["gain"] != 1:
         curve = chip.charge.to_dict()
         charges = np.asarray(curve[chip.charge.charge_key]) * factors["gain"]
@@ -79,20 +79,20 @@ def _decimals(numbers: np.ndarray) -> Any:
 
 
 class HiddenValues:
-    """One chip drawn from a spec: ``tau [n_settings, n_neurons]`` in ms, ``V_th [n_neurons]`` in mV, and its synapses.
+    """A chip sampled from a spec: ``tau [n_settings, n_neurons]`` in ms, ``V_th [n_neurons]`` in mV, and its synapses.
 
-    A synapse belongs to two places of the chip: a channel of the input, of the frontend or a neuron before it, and the
-    neuron behind it. So the same network meets the same synapses whenever it is programmed.
+    A synapse is determined by two places of the chip: its presynaptic side (an input or frontend channel, or a neuron)
+    and its postsynaptic neuron. So the same network uses the same synapses each time it is programmed.
     """
 
     def __init__(self, chip: ChipSpec, key: jax.Array, gain_std: float) -> None:
         self._seed = [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
         self.chip, self.key, self._gain_std, n = chip, key, gain_std, chip.n_neurons
         taus = np.asarray(chip.tau_profiles.values.mantissa, float)
-        # One spread for all leak settings, or one for each.
+        # One spread for all leak settings, or one per setting.
         leak = np.broadcast_to(np.asarray(_or_zero(chip.leak_mismatch_std), float), taus.shape)
-        # Log-normal leak currents and normal thresholds, as in H1Layer.drawn. The leak of a neuron deviates alike at
-        # all settings: in the decays of a lab the settings are correlated by 0.98.
+        # Log-normal leak currents and normal thresholds, as in H1Layer.drawn. The leak of a neuron has the same
+        # relative deviation at all settings: in measured decays of a lab the settings correlate by 0.98.
         self.tau = taus[:, None] * np.exp(-leak[:, None] * self._stream(_LEAK).standard_normal(n))
         spread = float(_or_zero(chip.threshold_mismatch_std))
         self.V_th = float(chip.V_th.mantissa) * (1 + spread * self._stream(_THRESHOLD).standard_normal(n))
@@ -103,25 +103,25 @@ class HiddenValues:
         return np.random.default_rng([*self._seed, *place])
 
     def noise_stream(self, run: int) -> np.random.Generator:
-        """Return the random numbers that decide about the noise of one run."""
+        """Return the random generator for the noise of one run."""
         return self._stream(_NOISE, run)
 
     def pool(self, n: int, more: int) -> jax.Array:
-        """Return ``n`` normal numbers for the noise of all runs, and ``more`` after them that begin anew."""
+        """Return ``n`` normal numbers for the noise of all runs, followed by the first ``more`` of them again."""
         if self._pool is None or len(self._pool) != n + more:
             self._pool = jnp.asarray(np.resize(self._stream(_POOL).standard_normal(n, np.float32), n + more))
         return self._pool
 
     @property
     def has_synapses(self) -> bool:
-        """Whether synapses differ from one another."""
+        """Whether synapses differ from each other."""
         return bool(_or_zero(self.chip.synapse_mismatch_std) or self._gain_std)
 
     def synapses(self, rows: np.ndarray | None, columns: np.ndarray, n_in: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the additive deviations in weight units and the relative ones in gain, ``[N_in, N_out]``.
+        """Return the additive deviations in weight units and the relative gain deviations, ``[N_in, N_out]``.
 
-        ``rows`` holds the physical neurons before the synapses, ``None`` the channels of the input; ``columns`` those
-        behind them.
+        ``rows`` holds the presynaptic physical neurons, or ``None`` for the input channels; ``columns`` holds the
+        postsynaptic ones.
         """
         kind, places = (_INPUT_ROWS, range(n_in)) if rows is None else (_NEURON_ROWS, rows.tolist())
         held = [self._row(kind, place) for place in places]

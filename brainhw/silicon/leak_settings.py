@@ -1,4 +1,4 @@
-"""Leak settings of a bench and the tau profiles of a chip: which is which, and profiles that were not measured."""
+"""Match leak settings of a bench to the tau profiles of a chip, and scale profiles that were not measured."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from brainhw import _arguments
 
 __all__ = ["match_settings", "scaled_profiles"]
 
-# A setting is taken for the index of a profile if its time constant is within this factor of the profile.
+# A setting counts as the index of a profile if its time constant is within this factor of the profile.
 _PLAUSIBLE = 2.0
-# Chips differ from their data sheet by one factor more than their profiles differ from each other (standard deviations
-# of the log). So three settings at 0.7 of 10, 20, 50 ms are not taken for 5, 10, 50 ms.
+# The common factor of all profiles varies more between chips than the profiles vary individually (standard deviations
+# of the log). So three settings at 0.7 of 10, 20, 50 ms are not matched to 5, 10, 50 ms.
 _COMMON, _EACH = 0.5, 0.15
-# Time constants that all lie within this log distance of their profiles leave no doubt that is worth a note.
+# If all time constants are within this log distance of their profiles, the match is clear and gets no note.
 _NEAR = 0.2
-# Choices of profiles to try at most; beyond, each setting takes its nearest.
+# Largest number of assignments to try; beyond it, each setting gets its nearest profile.
 _MOST_CHOICES = 20_000
 
 
 def match_settings(
     means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, int] | None, call: str
 ) -> tuple[dict[int, int], str]:
-    """Return the profile of each setting, and a sentence that says how it was found; taus in ms."""
+    """Return the profile of each setting, and a sentence on how it was matched; time constants in ms."""
     if len(means) > presets.size:
         raise ValueError(
             f"{call}: the tables hold {len(means)} leak settings, but the chip has {presets.size} tau_profiles. Check "
-            "the chip, or leave settings out."
+            "the chip, or omit settings."
         )
     if given is not None:
         return _given(means, presets, given, call), "leak settings are matched to profiles as given"
@@ -51,14 +51,14 @@ def match_settings(
     apart = float(np.abs(taus - np.log(presets[list(rows)])).max())
     if apart > _NEAR and len(ranked) > 1 and ranked[1][0] - ranked[0][0] < 4.0:
         other = ", ".join(f"{s}={row}" for s, row in sorted(zip(order, ranked[1][1], strict=True)))
-        how += f"; nearly as likely is settings {other}"
+        how += f"; almost as likely: settings {other}"
     return {setting: matched[setting] for setting in sorted(matched)}, how
 
 
 def _choices(presets: np.ndarray, taus: np.ndarray) -> Any:
     if math.comb(presets.size, taus.size) <= _MOST_CHOICES:
         return itertools.combinations(range(presets.size), taus.size)
-    # So many profiles lie close together; the nearest free one of each is as good.
+    # With so many profiles, they lie close together; the nearest free profile is then as good.
     rows: list[int] = []
     for place, tau in enumerate(taus):
         least, most = (rows[-1] + 1 if rows else 0), presets.size - (taus.size - place) + 1
@@ -68,7 +68,7 @@ def _choices(presets: np.ndarray, taus: np.ndarray) -> Any:
 
 def _cost(taus: np.ndarray, presets: np.ndarray) -> float:
     ratio = taus - presets
-    # The best common factor under a normal prior of its log.
+    # The best common factor under a normal prior on its log.
     common = ratio.sum() / (ratio.size + (_EACH / _COMMON) ** 2)
     return float(np.sum((ratio - common) ** 2) / _EACH**2 + (common / _COMMON) ** 2)
 
@@ -83,15 +83,15 @@ def _given(means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, 
     missing = sorted(set(means) - set(matched))
     extra = sorted(set(matched) - set(means))
     if missing or extra:
-        fault = f"lacks setting {missing[0]}" if missing else f"holds setting {extra[0]}, which no table has"
+        fault = f"lacks setting {missing[0]}" if missing else f"holds setting {extra[0]}, which is not in the tables"
         raise ValueError(f"{call}: settings {fault}; the tables have {sorted(means)}.")
     if len(set(matched.values())) < len(matched):
-        raise ValueError(f"{call}: settings must give each setting a profile of its own; got {matched}.")
+        raise ValueError(f"{call}: settings must give each setting its own profile; got {matched}.")
     return matched
 
 
 def scaled_profiles(measured: Mapping[int, float], presets: np.ndarray, call: str) -> tuple[np.ndarray, str]:
-    """Return all profiles in ms, those not measured scaled as their measured neighbours, and a note on them."""
+    """Return all profiles in ms, unmeasured ones scaled like their measured neighbours, with a note on them."""
     rows = np.array(sorted(measured))
     taus = np.array([measured[row] for row in rows])
     if np.any(np.diff(taus) <= 0):
@@ -101,7 +101,7 @@ def scaled_profiles(measured: Mapping[int, float], presets: np.ndarray, call: st
             f"{rows[at + 1]} has {taus[at + 1]:.4g} ms. Match them with settings."
         )
     log = np.log(presets)
-    # Straight in the log between measured profiles and level outside them, so that the order is kept.
+    # Interpolate linearly in the log between measured profiles, constant outside, so that the order is kept.
     ratio = np.interp(log, log[rows], np.log(taus) - log[rows])
     profiles = presets * np.exp(ratio)
     profiles[rows] = taus
@@ -110,5 +110,5 @@ def scaled_profiles(measured: Mapping[int, float], presets: np.ndarray, call: st
         return profiles, ""
     return profiles, (
         f"profiles {', '.join(map(str, others))} were not measured: their time constants are assumed, scaled by "
-        f"{np.exp(ratio[others]).min():.3g} to {np.exp(ratio[others]).max():.3g} as those measured"
+        f"{np.exp(ratio[others]).min():.3g} to {np.exp(ratio[others]).max():.3g} like the measured ones"
     )

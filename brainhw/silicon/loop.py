@@ -1,4 +1,4 @@
-"""Training with a chip in the loop: forward on the chip, backward through the model."""
+"""Chip-in-the-loop training: forward pass on the chip, backward pass through the model."""
 
 from __future__ import annotations
 
@@ -46,61 +46,61 @@ _FILE = RunFile("training state", "InTheLoop.save", "brainhw-training")
 
 @final
 class InTheLoop:
-    r"""Training with a chip in the loop: each step runs on the chip, and its gradient is that of the model.
+    r"""Chip-in-the-loop training: each step runs on the chip, and the gradient comes from the model.
 
-    A step writes the present codes to the chip, runs the batch on it, and puts what was recorded in place of what the
-    model computes (:func:`brainhw.rollout` with ``recorded``). With spikes :math:`s` of the model and :math:`\hat s` of
-    the chip, each layer gives
+    A step writes the current codes to the chip, runs the batch on it, and replaces the model's results by the recorded
+    ones (:func:`brainhw.rollout` with ``recorded``). With spikes :math:`s` of the model and :math:`\hat s` of the chip,
+    each layer returns
 
     .. math:: s + \text{stop}(\hat s - s)
 
-    so loss and resets are those of the chip and the gradient goes through the model. It corrects mismatch that the
-    model does not know (Cramer et al. 2022, PNAS 119, e2109194119).
+    so loss and resets are those of the chip, and the gradient flows through the model. Training thus corrects mismatch
+    that the model does not know (Cramer et al. 2022, PNAS 119, e2109194119).
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; it rounds its weights (``weight_bits="chip"``).
+        The network; it must round its weights (``weight_bits="chip"``).
     device : Device
         The bench, or a :class:`VirtualChip`.
     loss : callable
-        ``loss(outputs, y)`` gives a scalar: ``outputs [T, B, N_out]`` are the output spikes, ``y [B, ...]`` the targets
-        of the batch. It may read the network, as :func:`brainhw.train.weight_magnitude_loss` does.
+        ``loss(outputs, y)`` returns a scalar: ``outputs [T, B, N_out]`` are the output spikes, ``y [B, ...]`` the
+        targets of the batch. It may read the network, as :func:`brainhw.train.weight_magnitude_loss` does.
     optimizer : braintools.optim.Optimizer
-        Any optimizer of braintools. Without weights of its own it gets all of the network.
+        An optimizer of braintools. If it has no weights registered, all weights of the network are registered.
     n_trials : int, optional
-        How often each sample runs on the chip in one step; loss and gradient are means over the trials. Default 1.
+        Number of runs of each sample per step; loss and gradient are means over the trials. Default 1.
     membranes : 'auto' or bool, optional
-        Use recorded membranes: ``'auto'`` (default) those that the bench records, ``True`` demands them of every layer,
-        ``False`` uses none. They tell the model where its neurons are, and help most where its numbers are wrong.
+        Use recorded membrane potentials: ``'auto'`` (default) if the bench records them, ``True`` requires them for
+        every layer, ``False`` ignores them. They correct the model's states, most where its parameters are wrong.
     accuracy : callable, optional
         ``accuracy(outputs, y)`` for :meth:`evaluate`. Default :func:`brainhw.train.accuracy`.
     constrain : callable or None, optional
-        Called with the network after each update. Default :func:`brainhw.train.clip_weights`: a weight beyond the
-        range has the code of the limit, and must come back a long way before the chip notices.
+        Called with the network after each update. Default :func:`brainhw.train.clip_weights`: a weight beyond the range
+        has the code of the limit, and without clipping it would take many updates to return.
     placement : Placement, optional
-        The place of each neuron. Default as in :meth:`ChipProgram.of`.
+        The place of each neuron. Default: as in :meth:`ChipProgram.of`.
 
     Attributes
     ----------
     n_steps : int
-        Number of updates so far.
+        Number of updates.
     program : ChipProgram
         The program that was written last.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of another kind, or the network breaks a rule of its chip.
+        If an argument has a wrong type, or the network breaks a rule of its chip.
     RuntimeError
         If no dt is set in ``brainstate.environ``.
 
     Notes
     -----
-    If the bench fails, :meth:`step` raises a :class:`DeviceError` that names the step, and weights, optimizer and
-    counter are those before it: repair the bench and call again. The order of the data is the caller's.
+    If the bench fails, :meth:`step` raises a :class:`DeviceError` with the step number, and weights, optimizer and
+    counter do not change: repair the bench and call again. The caller controls the order of the data.
 
-    The step is compiled once for each shape of a batch.
+    The step is compiled once per shape of a batch.
 
     Examples
     --------
@@ -164,23 +164,23 @@ class InTheLoop:
         Returns
         -------
         float
-            The loss of the chip's own spikes, before the update.
+            The loss of the chip's spikes, before the update.
 
         Raises
         ------
         DeviceError
-            If the bench fails, or returns something else than a recording of the program, or membranes beyond 100
+            If the bench fails or does not return a recording of the program, or if membrane potentials exceed 100
             thresholds; nothing has changed.
         FloatingPointError
             If loss, gradient or updated weights are not finite; nothing has changed.
         TypeError, ValueError
-            If ``x`` or ``y`` do not fit.
+            If ``x`` or ``y`` are invalid.
         """
         call = "InTheLoop.step"
         x, y = self._batch(x, y, call)
         if self._n_trials > 1:
             x, y = np.concatenate([x] * self._n_trials, axis=1), np.concatenate([y] * self._n_trials)
-        # The time step of the chip, whatever is set by now.
+        # The time step of the chip, independent of the current environment.
         with brainstate.environ.context(dt=self.program.dt):
             self._check_loss(x, y, call)
             recording = self._on_chip(x, call)
@@ -188,14 +188,14 @@ class InTheLoop:
         if not bool(sound):
             raise FloatingPointError(
                 f"{call}: loss, gradient or new weights are not finite after {self.n_steps} updates (loss "
-                f"{float(value):g}). Nothing has changed; look at the loss function{odd_targets(y, self._n_out)} "
-                "and at the learning rate."
+                f"{float(value):g}). Nothing has changed. Check the loss function{odd_targets(y, self._n_out)} "
+                "and the learning rate."
             )
         self.n_steps += 1
         return float(value)
 
     def run(self, x: Any) -> Recording:
-        """Program the present weights, run ``x [T, B, N_in]`` on the chip, and return what it recorded.
+        """Program the current weights, run ``x [T, B, N_in]`` on the chip, and return the recording.
 
         Parameters
         ----------
@@ -205,20 +205,20 @@ class InTheLoop:
         Returns
         -------
         Recording
-            Spikes and membranes of all layers.
+            Spikes and membrane potentials of all layers.
 
         Raises
         ------
         DeviceError
-            If the bench fails or returns something else than a recording of the program.
+            If the bench fails or does not return a recording of the program.
         TypeError, ValueError
-            If ``x`` does not fit.
+            If ``x`` is invalid.
         """
         call = "InTheLoop.run"
         return self._on_chip(self._input(x, call), call)
 
     def evaluate(self, x: Any, y: Any) -> float:
-        """Return the accuracy of the present weights on the chip.
+        """Return the accuracy of the current weights on the chip.
 
         Parameters
         ----------
@@ -230,19 +230,19 @@ class InTheLoop:
         Returns
         -------
         float
-            What ``accuracy`` gives for the output spikes of the chip.
+            Result of ``accuracy`` for the output spikes of the chip.
 
         Raises
         ------
         DeviceError
-            If the bench fails or returns something else than a recording of the program.
+            If the bench fails or does not return a recording of the program.
         TypeError, ValueError
-            If ``x`` or ``y`` do not fit.
+            If ``x`` or ``y`` are invalid.
         """
         call = "InTheLoop.evaluate"
         x, y = self._batch(x, y, call)
         if self._accuracy is most_active:
-            # Before the chip runs: it refuses labels of another kind.
+            # Before the chip runs, because it raises for invalid labels.
             answer(most_active, "accuracy", jnp.zeros((1, len(y), self._n_out)), jnp.asarray(y), call)
             fix = "give accuracy=lambda outputs, y: brainhw.train.accuracy_population(outputs, y, {})"
             warn_of_classes(y, self._n_out, call=call, fix=fix)
@@ -250,17 +250,17 @@ class InTheLoop:
         return float(answer(self._accuracy, "accuracy", jnp.asarray(outputs, jnp.float32), jnp.asarray(y), call))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights, optimizer and counter to one file, whole or not at all.
+        """Write weights, optimizer and counter to one file, atomically.
 
         Parameters
         ----------
         path : str or PathLike
-            The file; an existing one is replaced in one step.
+            The file; an existing file is replaced.
 
         Raises
         ------
         TypeError, ValueError
-            If nothing can be written there, or the network was put on another chip since the loop was built.
+            If the file cannot be written, or another chip was put in place after the loop was built.
         """
         call = "InTheLoop.save"
         check_same_chip(self._net, self.program.chip, call)
@@ -268,11 +268,11 @@ class InTheLoop:
         _FILE.write(path_text(path, call=call, what="a training state"), state, self._notes(), call=call)
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take up a saved run: from here on the updates are those of the run that was saved, to the bit.
+        """Resume a saved run: from here on, the updates are bit-identical to those of that run.
 
         Network, chip in place, placement and optimizer must be built as for that run. The optimizer takes its state and
-        schedules from the file, its present learning rate among them. A :class:`VirtualChip` repeats its noise if its
-        ``n_runs`` is set to that of then.
+        schedules, including the current learning rate, from the file. A :class:`VirtualChip` repeats its noise if its
+        ``n_runs`` is set to its value at the time.
 
         Parameters
         ----------
@@ -282,7 +282,7 @@ class InTheLoop:
         Raises
         ------
         TypeError, ValueError
-            If the file is damaged, or of another network, chip or optimizer; nothing has changed then.
+            If the file is damaged, or belongs to another network, chip or optimizer; nothing has changed.
         """
         call = "InTheLoop.load"
         check_same_chip(self._net, self.program.chip, call)
@@ -300,7 +300,7 @@ class InTheLoop:
         }
 
     def _check_loss(self, x: np.ndarray, y: np.ndarray, call: str) -> None:
-        """Trace the loss once for each kind of batch: what it refuses must not cost a run of the chip."""
+        """Trace the loss once per kind of batch, so that an invalid batch fails before the chip runs."""
         kind = (x.shape, y.shape, y.dtype)
         if kind not in self._traced:
             forward = brainstate.transform.StatefulFunction(
@@ -330,7 +330,7 @@ class InTheLoop:
                     self._optimizer.update(gradients)
                     fine = self._finite()
                     if self._constrain is not None:
-                        # Before and after it: a clip makes a number of infinity.
+                        # Check before and after it, because clipping makes infinite numbers finite.
                         self._constrain(self._net)
                         fine &= self._finite()
                 for state, before in zip(touched.states, touched.original_state_values, strict=True):
@@ -338,7 +338,7 @@ class InTheLoop:
                         state.value = jax.tree.map(functools.partial(jnp.where, fine), state.value, before)
                 return fine
 
-            # One program for gradient and update: a second call from Python costs as much as a tenth of a small step.
+            # One program for gradient and update: a second call from Python takes up to a tenth of a small step.
             return value, brainstate.transform.cond(sound, learn, lambda: jnp.asarray(False))
 
         return update
@@ -356,7 +356,7 @@ class InTheLoop:
             self._device.program(program)
             # A copy: a bench that scales its input in place must not change the data of the gradient.
             recording = check_recording(self._device.run(x.copy()), program.layers, *x.shape[:2], call=call)
-        except (Exception, SystemExit) as error:  # a bench of the user may raise anything
+        except (Exception, SystemExit) as error:  # user code may raise any error
             self._stop(error, call)
         return recording
 
@@ -366,14 +366,14 @@ class InTheLoop:
             text = f"{type(error).__name__}: {text}"
         raise DeviceError(
             f"{call}: the bench failed after {self.n_steps} updates: {text.rstrip(' .:')}. "
-            "The training state has not changed: call again once the bench works."
+            "The training state has not changed. Repair the bench and call again."
         ) from error
 
     def _recorded(self, recording: Recording, call: str) -> dict[str, Any]:
         found: dict[str, Any] = {f"{path}.spk": spikes for path, spikes in recording.spikes.items()}
         if self._membranes is True and (missing := sorted(set(recording.spikes) - set(recording.membranes))):
             self._stop(
-                ValueError(f"it records no membranes of {missing}, and membranes is True; use membranes='auto'."), call
+                ValueError(f"membranes is True, but {missing} have no recorded membranes. Use membranes='auto'."), call
             )
         if self._membranes is not False:
             for path, V in recording.membranes.items():
@@ -390,9 +390,7 @@ class InTheLoop:
         x = self._input(x, call)
         y = np.asarray(_arguments.as_array(y, call=call, name="y"))
         if y.ndim == 0 or len(y) != x.shape[1]:
-            raise ValueError(
-                f"{call}: y must hold one target for each of the {x.shape[1]} samples of x; got shape {y.shape}."
-            )
+            raise ValueError(f"{call}: y must hold one target per sample of x, {x.shape[1]}; got shape {y.shape}.")
         return x, y
 
     def _input(self, x: Any, call: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Checks of training with a chip in the loop: its chip, its optimizer, its loss and its targets."""
+"""Checks of chip-in-the-loop training: chip, optimizer, loss and targets."""
 
 from __future__ import annotations
 
@@ -28,57 +28,57 @@ __all__ = [
 
 
 def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> None:
-    """Raise if another chip was put in place since the loop was built: its program is that of the old one."""
+    """Raise if another chip was put in place after the loop was built, because its program is for the old one."""
     for weight in chip_weights(net).values():
         now = weight.chip
         if now is not chip and now != chip:
             differ = [name for name in chip.provenance if getattr(chip, name) != getattr(now, name)]
             raise ValueError(
                 f"{call}: the network must be on the chip that the loop was built for, {chip.name!r}; got "
-                f"{now.name!r} with other {', '.join(differ) or 'notes'}, put in place since. Build a new InTheLoop "
-                "with it."
+                f"{now.name!r} with other {', '.join(differ) or 'notes'}, which was put in place later. Build a new "
+                "InTheLoop with it."
             )
 
 
 def answer(function: Callable[..., Any], name: str, outputs: jax.Array, y: jax.Array, call: str) -> Any:
-    """Return ``function(outputs, y)``, or raise one sentence where it fails."""
+    """Return ``function(outputs, y)``, or raise a one-sentence error if it fails."""
     try:
         return function(outputs, y)
-    except Exception as error:  # a function of the user may raise anything
+    except Exception as error:  # user code may raise any error
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
             f"{call}: {name}(outputs, y) raised {type(error).__name__} for outputs {outputs.shape} and y "
-            f"{y.dtype} {y.shape}: {first_line(error)}. Give targets that it takes, or mend it."
+            f"{y.dtype} {y.shape}: {first_line(error)}. Change the targets or the function."
         ) from error
 
 
 def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call: str) -> jax.Array:
-    """Return the loss of a batch, or raise one sentence where it fails or is no scalar."""
+    """Return the loss of a batch, or raise a one-sentence error if it fails or is not a scalar."""
     value = answer(loss, "loss", outputs, y, call)
     dtype = getattr(u.get_mantissa(value), "dtype", np.asarray(0.0).dtype if type(value) is float else None)
     shape = () if dtype is None else np.shape(u.get_mantissa(value))
     if dtype is None or shape or not jnp.issubdtype(dtype, jnp.floating):
         got = _arguments.describe(value) if dtype is None else f"shape {shape} and dtype {dtype}"
-        raise ValueError(f"{call}: loss must return one real number, a scalar; got {got}. Take the mean, say.")
+        raise ValueError(f"{call}: loss must return one real number, a scalar; got {got}. Take the mean, for example.")
     return value
 
 
 def odd_targets(y: np.ndarray, n_out: int) -> str:
-    """Return what is odd about targets, for a message: not finite, or labels that no output neuron has."""
+    """Return a note on invalid targets for a message: not finite, or labels without an output neuron."""
     if y.dtype.kind == "f" and not np.isfinite(y).all():
-        return ", at y (it holds values that are not finite)"
+        return ", y (it holds values that are not finite)"
     if y.dtype.kind not in "iu" or y.ndim != 1 or (y.min() >= 0 and y.max() < n_out):
         return ""
-    return f", at y (it runs from {y.min()} to {y.max()}, and classes from 0 to {n_out - 1})"
+    return f", y (its labels run from {y.min()} to {y.max()}, but the classes from 0 to {n_out - 1})"
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Return whether every number of a tree is finite."""
+    """Return whether all numbers of a tree are finite."""
     return jnp.all(jnp.stack([jnp.isfinite(u.get_mantissa(leaf)).all() for leaf in jax.tree.leaves(tree)]))
 
 
 def checked_optimizer(optimizer: Any, net: brainstate.nn.Module, call: str) -> tuple[Any, dict[Any, brainstate.State]]:
-    """Return the optimizer and the weights that it learns; all of the network where it has none yet."""
+    """Return the optimizer and its weights; an optimizer without weights gets all of the network."""
     if not isinstance(optimizer, braintools.optim.Optimizer) or not hasattr(optimizer, "state_dict"):
         raise TypeError(
             f"{call}: optimizer must be an optimizer of braintools.optim, such as braintools.optim.Adam(lr=0.01); "
@@ -90,5 +90,5 @@ def checked_optimizer(optimizer: Any, net: brainstate.nn.Module, call: str) -> t
         optimizer.register_trainable_weights(of_net)
         return optimizer, dict(of_net)
     if not {id(state) for state in known.values()} <= {id(state) for state in of_net.values()}:
-        raise ValueError(f"{call}: optimizer holds weights of another network; give a new one, or one of this network.")
+        raise ValueError(f"{call}: optimizer holds weights of another network. Give a new one, or one of this network.")
     return optimizer, known

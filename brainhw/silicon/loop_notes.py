@@ -1,4 +1,4 @@
-"""What of network and chip must be equal for a training run in the loop to be taken up."""
+"""Properties of network and chip that must match to resume chip-in-the-loop training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["notes_of"]
 
 
 def notes_of(net: brainstate.nn.Module, program: ChipProgram) -> dict[str, str]:
-    """Return what of network and chip must be the same for a resumed run to be the same run."""
+    """Return the properties of network and chip that a resumed run must share with the saved one."""
     chip = hashlib.sha256(repr(program.chip).encode())
     for path, state in sorted(net.states(brainstate.LongTermState).items(), key=str):
-        # A schedule of the caller sets the strength of sign annealing anew in each epoch.
+        # Exclude the strength of sign annealing, which the caller's schedule sets in each epoch.
         if path[-1] != "sign_alpha" and not isinstance(state, brainstate.ParamState):
             chip.update(repr(path).encode() + np.asarray(u.get_mantissa(state.value)).tobytes())
     return {

@@ -1,4 +1,4 @@
-"""The measured numbers of one chip: mean values, and the values of each physical neuron."""
+"""Measured values of one chip: mean values, and the values of each physical neuron."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["MeasuredChip"]
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class MeasuredChip:
-    """The numbers that a bench measured of one chip; ``print`` it for a table.
+    """The values that a bench measured on one chip; ``print`` it for a table.
 
-    A physical neuron has the index ``sum(cores[:core]) + position``. A leak setting is the number of a time constant in
-    ``spec.tau_profiles``. NaN stands for a value that was not measured.
+    A physical neuron has the index ``sum(cores[:core]) + position``. A leak setting is the index of a time constant in
+    ``spec.tau_profiles``. NaN means not measured.
 
     Parameters
     ----------
@@ -33,18 +33,18 @@ class MeasuredChip:
         The chip with its mean values: charge curve, capacitance, threshold, ``tau_profiles`` (the mean of each leak
         setting), spreads and noise, each with its provenance.
     tau : Quantity, shape [n_settings, n_neurons]
-        Membrane time constant of each neuron at each leak setting; kept in ms, greater than zero, or NaN.
+        Membrane time constant of each neuron at each leak setting; stored in ms, greater than zero, or NaN.
     V_th : Quantity, shape [n_neurons]
-        Threshold of each neuron; kept in mV, greater than zero, or NaN.
+        Threshold of each neuron; stored in mV, greater than zero, or NaN.
     tau_error, V_th_error : Quantity, optional
-        Standard error of each value, in the same shape; NaN where it is not known. Default: not known.
+        Standard error of each value, in the same shape; NaN if unknown. Default: all unknown.
     notes : str, optional
         Free text, such as the bench and the date.
 
     Raises
     ------
     TypeError, ValueError
-        If a value has another dimension or shape than the spec asks for, is infinite, or is not greater than zero.
+        If a value has another dimension or shape than the spec requires, is infinite, or is not greater than zero.
 
     Examples
     --------
@@ -89,21 +89,21 @@ class MeasuredChip:
 
     @property
     def known_tau(self) -> np.ndarray:
-        """Whether each time constant was measured, ``[n_settings, n_neurons]``."""
+        """Mask of the measured time constants, ``[n_settings, n_neurons]``."""
         return ~np.isnan(self.tau.mantissa)
 
     @property
     def known_V_th(self) -> np.ndarray:
-        """Whether each threshold was measured, ``[n_neurons]``."""
+        """Mask of the measured thresholds, ``[n_neurons]``."""
         return ~np.isnan(self.V_th.mantissa)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the chip to a file of readable text with a checksum; an existing file is replaced in one step.
+        """Write the chip to a readable text file with a checksum; an existing file is replaced atomically.
 
         Parameters
         ----------
         path : path
-            The file, by custom with the ending ``.chip``; its folder must exist.
+            The file, by convention with the ending ``.chip``; its folder must exist.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class MeasuredChip:
         ...     bh.silicon.MeasuredChip.load(os.path.join(folder, "mine.chip")) == chip
         True
         """
-        # The file needs this class: imported when called.
+        # Imported here, because the module of the file imports this class.
         from brainhw.silicon.measured_file import save_measured
 
         save_measured(self, path)
@@ -145,7 +145,7 @@ class MeasuredChip:
         return load_measured(path)
 
     def difference(self, other: MeasuredChip) -> ChipDifference:
-        """Return the change from this chip to another measurement; ``print`` it for a table.
+        """Return the change from this measurement to a later one; ``print`` it for a table.
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class MeasuredChip:
         return ChipDifference(self, other)
 
     def table(self) -> str:
-        """Return the mean, the spread and the range of the measured values, as an aligned table."""
+        """Return mean, spread and range of the measured values as an aligned table."""
         spec = self.spec
         n_known = int((self.known_tau.any(axis=0) | self.known_V_th).sum())
         lines = [
@@ -190,7 +190,7 @@ class MeasuredChip:
         return f"MeasuredChip({self.spec.name!r}, family={self.spec.family!r}, {known})"
 
     def _key(self) -> tuple[Any, ...]:
-        # By the bytes: NaN, which no comparison finds equal to itself, is the same everywhere here.
+        # Compare bytes, because NaN is not equal to itself.
         arrays = (self.tau, self.V_th, self.tau_error, self.V_th_error)
         return self.spec, self.notes, *(None if held is None else held.mantissa.tobytes() for held in arrays)
 
@@ -217,22 +217,22 @@ def _row(name: str, in_spec: float, values: np.ndarray, errors: np.ndarray | Non
 
 
 def _values(value: Any, unit: u.Unit, shape: tuple[int, ...], *, positive: bool, call: str, name: str) -> u.Quantity:
-    """Return measured values as read-only float64 numbers in a unit, NaN where nothing was measured, or raise."""
+    """Return measured values as read-only float64 numbers in a unit, NaN if not measured, or raise."""
     example = f"for example np.full({shape}, np.nan) * u.{_arguments.unit_name(unit)}"
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
         raise TypeError(
             f"{call}: {name} must be a Quantity with the dimension of {unit}; got {_arguments.describe(value)}. "
-            f"Give the value of every neuron, {example}."
+            f"Give a value for every neuron, {example}."
         )
     if not _arguments.is_concrete(value):
-        raise TypeError(f"{call}: {name} must be known numbers, not values that JAX is tracing; call it outside jit.")
+        raise TypeError(f"{call}: {name} must be concrete numbers, not values traced by JAX. Call it outside of jit.")
     numbers = np.asarray(value.to(unit).mantissa)
     if numbers.dtype.kind not in "iuf":
         raise TypeError(f"{call}: {name} must be real numbers; got numbers of dtype {numbers.dtype}.")
     if numbers.shape != shape:
         raise ValueError(
             f"{call}: {name} must have shape {shape}, a value for every neuron of the chip; got shape {numbers.shape}. "
-            "NaN stands for a value that was not measured."
+            "Use NaN for values that were not measured."
         )
     numbers = numbers.astype(np.float64)
     bad = np.isinf(numbers) | ((numbers <= 0) if positive else (numbers < 0))
@@ -241,9 +241,9 @@ def _values(value: Any, unit: u.Unit, shape: tuple[int, ...], *, positive: bool,
         wanted = "greater than zero" if positive else "not negative"
         raise ValueError(
             f"{call}: {name} must be finite and {wanted}, or NaN; got {numbers[where]:g} {unit} at {where} "
-            f"({int(bad.sum())} such values). Put NaN where a measurement failed."
+            f"({int(bad.sum())} such values). Use NaN where a measurement failed."
         )
-    # One NaN for all, so that two chips compare by their bytes.
+    # One bit pattern for all NaN, so that two chips compare by their bytes.
     numbers[np.isnan(numbers)] = np.nan
     numbers = numbers + 0.0
     numbers.flags.writeable = False

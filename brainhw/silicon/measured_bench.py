@@ -1,4 +1,4 @@
-"""A program run by the model: with the chip in place of a network, or with a measured chip as the bench."""
+"""Model runs of a program: by a network with its chip in place, or by a measured chip as the bench."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["MeasuredBench", "model_run"]
 def model_run(
     net: brainstate.nn.Module, program: ChipProgram, x: np.ndarray
 ) -> tuple[Recording, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return what a network does on ``x``, and tau (ms) and threshold (mV) of each neuron; the network stays as it was.
+    """Run a network on ``x``; return the recording, and tau (ms) and threshold (mV) of each neuron.
 
-    The program names the layers of the network.
+    The network is not changed. The program defines the layers.
     """
     names = {path: (f"{path}.spk", f"{path}.V") for path in program.layers}
     record = [name for pair in names.values() for name in pair]
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=program.dt, fit=False):
-        # In the precision of the network, which may be a half.
+        # Use the precision of the network, which may be half precision.
         seen = rollout(net, jnp.asarray(x, brainstate.environ.dftype()), record=record)[1]
         modules = {".".join(map(str, place)): node for place, node in net.nodes().items()}
         taus = {path: np.asarray(modules[path].chip_tau.value.to(u.ms).mantissa).ravel() for path in names}
@@ -44,22 +44,22 @@ def model_run(
 
 
 class MeasuredBench:
-    """A measured chip that plays the bench: the exact model with its numbers, without noise. A :class:`Device`."""
+    """A measured chip as a bench: a :class:`Device` that runs the exact model with its values, without noise."""
 
     def __init__(self, measured: MeasuredChip) -> None:
         self._measured = _arguments.instance(measured, MeasuredChip, call="MeasuredBench", name="measured")
         self._held: tuple[brainstate.nn.Module, ChipProgram] | None = None
 
     def program(self, program: ChipProgram) -> None:
-        """Put the measured chip in place of the program's."""
+        """Put the measured chip in place of the program's chip."""
         net = program.to_net()
         with brainstate.environ.context(dt=program.dt):
             put_chip(net, self._measured, program.placement)
         self._held = net, program
 
     def run(self, x: np.ndarray) -> Recording:
-        """Return spikes and membranes of all layers on ``x [T, B, N_in]``."""
+        """Return spikes and membrane potentials of all layers on ``x [T, B, N_in]``."""
         if self._held is None:
-            raise DeviceError("MeasuredBench.run: there is no program on the chip; call program(...) first.")
+            raise DeviceError("MeasuredBench.run: the chip is not programmed. Call program(...) first.")
         net, program = self._held
         return model_run(net, program, bench_input(x, program, call="MeasuredBench.run", name="x"))[0]

@@ -1,4 +1,4 @@
-"""The change from one measurement of a chip to another."""
+"""Differences between two measurements of a chip."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ChipDifference"]
 @final
 @dataclass(frozen=True, eq=False)
 class ChipDifference:
-    """Later minus earlier measurement of a chip, value by value; ``print`` it for a table.
+    """Later minus earlier measurement of a chip, per value; ``print`` it for a table.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class ChipDifference:
     Raises
     ------
     TypeError, ValueError
-        If one is not a measured chip, or their cores or leak settings differ.
+        If an argument is not a measured chip, or the cores or leak settings differ.
 
     Examples
     --------
@@ -62,22 +62,22 @@ class ChipDifference:
             if one != other:
                 raise ValueError(
                     f"ChipDifference: the two chips must have the same {what}; got {one} and {other}. Neurons and "
-                    "settings are compared by their number."
+                    "settings are compared by index."
                 )
 
     @property
     def tau(self) -> u.Quantity:
-        """Change of each time constant in ms, ``[n_settings, n_neurons]``; NaN where one was not measured."""
+        """Change of each time constant in ms, ``[n_settings, n_neurons]``; NaN if not measured in both."""
         return self.after.tau - self.before.tau
 
     @property
     def V_th(self) -> u.Quantity:
-        """Change of each threshold in mV, ``[n_neurons]``; NaN where one was not measured."""
+        """Change of each threshold in mV, ``[n_neurons]``; NaN if not measured in both."""
         return self.after.V_th - self.before.V_th
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of the spec whose values differ."""
+        """Fields of the spec whose values differ."""
         one, other = self.before.spec, self.after.spec
         names = dict.fromkeys((*info_of(one), *info_of(other)))
         return tuple(name for name in names if _plain(one, name) != _plain(other, name))
@@ -106,7 +106,7 @@ class ChipDifference:
             )
         yield _row("V_th [mV]", self.before.V_th.mantissa, self.after.V_th.mantissa)
         spec, later = self.before.spec, self.after.spec
-        # Over the weights that both chips take; in fC, which the changes of single codes are stated in.
+        # Over the weights that both chips accept, in fC, because the change per code is given in fC.
         low, high = spec.weight_range
         weights = np.linspace(low, high, 2**spec.weight_bits - 1)
         yield _row("charge [fC]", np.asarray(spec.charge(weights).mantissa), np.asarray(later.charge(weights).mantissa))
@@ -130,7 +130,7 @@ def _row(name: str, before: np.ndarray, after: np.ndarray) -> tuple[str, ...]:
 
 
 def _plain(spec: Any, name: str) -> Any:
-    # A Quantity of a field has the field's unit, so the number alone compares.
+    # A Quantity field has a fixed unit, so comparing the numbers is enough.
     return u.get_mantissa(getattr(spec, name, None))
 
 

@@ -1,4 +1,4 @@
-"""The file of a measured chip: readable JSON text with a checksum."""
+"""File format of a measured chip: readable JSON text with a checksum."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["TAG", "is_measured", "load_measured", "read_measured", "save_measure
 _KIND = FileKind("measured chip", "brainhw.silicon.MeasuredChip.save", 1)
 TAG = "brainhw-measured"
 """The first word of the file."""
-# A thousand times a chip of 256 neurons at 8 settings.
+# 1000 times the size of a chip of 256 neurons with 8 settings.
 _FILE = Sealed(_KIND, TAG, 64 * 2**20)
 
 _ARRAYS = {"tau_ms": u.ms, "V_th_mV": u.mV, "tau_error_ms": u.ms, "V_th_error_mV": u.mV}
@@ -29,7 +29,7 @@ _FIELDS = ("chip", "notes", "versions", *_ARRAYS)
 
 
 def save_measured(chip: MeasuredChip, path: str | os.PathLike[str]) -> None:
-    """Write a chip to a file in one step (see `MeasuredChip.save`)."""
+    """Write a chip to a file atomically (see `MeasuredChip.save`)."""
     call = "MeasuredChip.save"
     name = path_text(path, call=call, what="the file to write")
     _FILE.write(name, text_of(_plain(chip, call)).encode("ascii"), call=call)
@@ -41,29 +41,29 @@ def load_measured(path: str | os.PathLike[str]) -> MeasuredChip:
 
 
 def is_measured(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file says that it is a measured chip, by its name or its first word."""
+    """Return whether a file is marked as a measured chip, by its name or its first word."""
     if os.fsdecode(path).endswith(".chip"):
         return True
     try:
         with open_regular(path) as stream:
             return stream.read(len(TAG) + 1) == f"{TAG} ".encode()
-    except (OSError, ValueError):  # whoever reads the file tells what is wrong with it
+    except (OSError, ValueError):  # the later read reports the fault
         return False
 
 
 def read_measured(path: str | os.PathLike[str], *, call: str) -> tuple[MeasuredChip, str, dict[str, str]]:
-    """Return the chip of a file, its checksum and the versions that wrote it; nothing in the file is trusted."""
+    """Return the chip of an untrusted file, its checksum and the versions that wrote it."""
     payload, checksum, what = _FILE.read(path, call=call)
     try:
         data = parse_json(payload.decode("ascii"))
         return _chip(data), checksum, _versions(data["versions"])
     except UnknownFamilyError as error:
-        raise ValueError(f"{what} needs a chip family that is not here: {error}") from error
-    # The checksum only shows damage: the content may be made by anyone, so any error in reading it is a bad file.
+        raise ValueError(f"{what} needs a chip family that is not registered: {error}") from error
+    # The checksum only detects damage. Anyone can write a file, so every error in its content means a bad file.
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"{what} has invalid content: {reason[:400]} Its checksum is right, so it was not damaged on the way: save "
+            f"{what} has invalid content: {reason[:400]} Its checksum is right, so the file is intact. Save "
             f"the chip again with {_KIND.writer}."
         ) from error
 
@@ -79,7 +79,7 @@ def _plain(chip: MeasuredChip, call: str) -> dict[str, Any]:
 
 
 def _listed(numbers: np.ndarray) -> list[Any]:
-    # JSON has no NaN: null stands for a value that was not measured.
+    # JSON has no NaN: null means not measured.
     if numbers.ndim > 1:
         return [_listed(row) for row in numbers]
     return [None if np.isnan(number) else float(number) for number in numbers]
@@ -118,6 +118,6 @@ def _numbers(value: Any, name: str) -> np.ndarray:
                 f"{name} must be rows of numbers with a decimal point, or null for a value that was not measured."
             )
     if len({len(row) for row in rows}) > 1:
-        raise ValueError(f"{name}: the rows must have one length.")
+        raise ValueError(f"{name}: all rows must have the same length.")
     numbers = np.array([[np.nan if item is None else item for item in row] for row in rows], np.float64)
     return numbers if rows is value else numbers[0]

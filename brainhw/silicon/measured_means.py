@@ -1,4 +1,4 @@
-"""A measured chip from numbers of single neurons: their places, their means and their spreads."""
+"""Build a measured chip from fits of single neurons: placement, means and spreads."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["measured_chip"]
 
 
 def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredChip:
-    """Return the measured chip of the fits of each layer (:class:`LayerFit`), on the places of a program.
+    """Return a measured chip from the fits of each layer (:class:`LayerFit`), at the placement of a program.
 
-    Charge curve and capacitance stay those of the program's chip, and thresholds take what differs. Where membranes
-    tell the mean gain of the charge, capacitance and thresholds share it, so that membranes come in the bench's mV.
+    Charge curve and capacitance of the program's chip are kept, and thresholds take up the difference. If membrane
+    potentials determine the mean charge gain, it goes into the capacitance, so that voltages are in the bench's mV.
     """
     chip = program.chip
     profiles = np.asarray(chip.tau_profiles.values.to(u.ms).mantissa, float)
@@ -52,10 +52,10 @@ def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredCh
     relative = np.concatenate([one.tau_error.mantissa / one.tau.mantissa for one in layers.values()])
     if (spread := _spread(np.log(ratio), relative)) is not None:
         changes["leak_mismatch_std"] = spread
-    notes = "Fitted to recorded spikes; V_th stands for V_th over charge / capacitance, both kept as in the program."
+    notes = "Fitted to recorded spikes; V_th is V_th / (charge / capacitance), with both kept as in the program."
     if gain != 1.0:
         changes["C"] = chip.C / gain
-        notes = "Fitted to recorded spikes and membranes; charge kept as in the program, C takes the measured gain."
+        notes = "Fitted to recorded spikes and membranes; charge kept as in the program, C includes the measured gain."
     return MeasuredChip(
         spec=chip.replace(provenance="measured", **changes),
         tau=tau * u.ms,

@@ -19,33 +19,33 @@ from brainhw.silicon.spike_likelihood import (
 
 __all__ = ["NeuronFit", "fit_neurons", "shared_factors"]
 
-# The likelihood keeps some twenty numbers of each step for its derivatives: about 0.3 GB for this many.
+# For its derivatives, the likelihood stores some 20 numbers per step: about 0.3 GB for this many steps.
 _NUMBERS_AT_ONCE = 4_000_000
-# The fit is at its optimum where a Newton step would move no parameter by more than this share of its error.
+# A fit has converged if a Newton step moves each parameter by less than this fraction of its error.
 _SETTLED, _ROUNDS, _STEPS = 0.1, 12, 12
-# Where membranes make the errors tiny, float32 cannot come closer than this, in the logarithm.
+# If membrane potentials make the errors tiny, this is the limit of float32, in the logarithm.
 _CLOSE = 1e-3
-# A fit that stops further off than this share of its error, or than this distance, has found no optimum.
+# A fit that stops farther away than this fraction of its error, or than this distance, has failed.
 _GOOD, _NEAR = 0.5, 5e-3
 _FURTHEST = 0.8  # the longest step of one round, in the logarithm
-# In front of the fit: factors of threshold and of tau that are tried, and the noise as a share of the threshold.
+# Grid search before the fit: factors of threshold and tau, and the noise as a fraction of the threshold.
 _THRESHOLDS, _TAUS, _NOISE = np.arange(-1.2, 1.6, 0.3), np.arange(-1.0, 1.1, 0.5), 0.08
-# Membranes make the likelihood so steep that a finer grid is needed, and more noise where synapses differ.
+# With membrane potentials the likelihood is steep and needs a finer grid, and more noise if synapses differ.
 _FINE, _NOISES = np.arange(-0.2, 0.21, 0.04), np.array([0.0, 0.5, 1.0])
-# A bench without noise has no largest likelihood: it grows for ever as the noise falls. So some noise is always
-# assumed, as a share of the threshold, and the logarithm of the rest has a normal prior around another share, which a
-# hundred spikes outweigh.
+# Without noise on the bench, the likelihood has no maximum: it grows without limit as the fitted noise falls. So the
+# fit assumes a minimum noise, as a fraction of the threshold, and the logarithm of the additional noise has a normal
+# prior around another fraction. 100 spikes outweigh the prior.
 _LEAST_NOISE, _PRIOR, _PRIOR_STD = 0.003, 0.02, 1.5
-_LOWEST_MV = 2.0  # readings below it count as "below": the clamp at zero hides the membrane there
+_LOWEST_MV = 2.0  # lower readings count as "below": the clamp at zero hides the membrane potential
 _LEAST_READ_MV = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronFit:
-    """Estimates of ``N`` neurons: logarithms ``[K, N]`` of threshold (mV), tau (steps), noise (mV) and gain.
+    """Estimates for ``N`` neurons: logarithms ``[K, N]`` of threshold (mV), tau (steps), noise (mV) and gain.
 
-    ``covariance [N, K, K]`` is the inverse of the curvature of the log-likelihood; ``settled`` marks the neurons
-    whose optimum was found. ``read_noise`` in mV or None, ``residuals [runs, N]`` is the surplus of spikes over their
+    ``covariance [N, K, K]`` is the inverse of the curvature of the log-likelihood; ``settled`` marks the neurons whose
+    optimum was found. ``read_noise`` is in mV or None. ``residuals [runs, N]`` are the excess spikes over their
     standard deviation.
     """
 
@@ -64,7 +64,7 @@ def fit_neurons(
     to_zero: bool,
     advance: Callable[[], None] = lambda: None,
 ) -> NeuronFit:
-    """Fit each neuron from its nominal threshold (mV) and time constant (steps), ``[N]``."""
+    """Fit each neuron, starting from its nominal threshold (mV) and time constant (steps), ``[N]``."""
     read_noise = None
     start = np.stack([np.log(threshold), np.log(tau_steps), np.log(_NOISE * threshold)])
     if runs.membranes is not None:
@@ -86,7 +86,7 @@ def fit_neurons(
 
 def _observed(runs: LayerRuns, read_noise: float | None, typical: float, to_zero: bool) -> Observed:
     n_steps, n_runs, n_neurons = runs.drive.shape
-    # Chunks of runs bound the memory; the last is filled with runs that count nothing.
+    # Chunks of runs bound the memory; the last one is padded with invalid runs.
     size = max(1, min(n_runs, _NUMBERS_AT_ONCE // (n_steps * n_neurons)))
     n_chunks = -(-n_runs // size)
 
@@ -107,7 +107,7 @@ def _observed(runs: LayerRuns, read_noise: float | None, typical: float, to_zero
 
 
 def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
-    """Return the best of a grid around the start, neuron by neuron: the likelihood has more than one peak."""
+    """Return the best point of a grid around the start for each neuron, because the likelihood has several maxima."""
     best, value = start, np.full(start.shape[1], -np.inf)
 
     def tried(p: np.ndarray) -> None:
@@ -119,7 +119,7 @@ def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
     alone = seen.membranes is None
     for threshold in _THRESHOLDS:
         for tau in _TAUS if alone else [0.0]:
-            # The noise is a share of the threshold; membranes tell it, and tau, beforehand.
+            # The noise is a fraction of the threshold. Membrane potentials determine noise and tau beforehand.
             tried(start + np.array([threshold, tau, threshold] if alone else [threshold, 0, 0, 0])[:, None])
     if not alone:
         coarse = best
@@ -132,10 +132,10 @@ def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
 def _maximised(
     p: np.ndarray, seen: Observed, usual: np.ndarray, advance: Callable[[], None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the optimum of every neuron, the curvature there, and which neurons have reached it.
+    """Return the optimum of every neuron, the curvature there, and which neurons have converged.
 
-    The neurons share one call of L-BFGS. In coordinates where the curvature of each is the identity, it needs few
-    steps; they are renewed until a Newton step would be small beside the standard errors.
+    All neurons share one call of L-BFGS. In coordinates where the curvature of each neuron is the identity, few steps
+    suffice; the coordinates are renewed until a Newton step is small compared with the standard errors.
     """
     from scipy.optimize import minimize
 
@@ -150,7 +150,7 @@ def _maximised(
         bend = curvature(p, seen)
         bend[:, 2, 2] += 1 / _PRIOR_STD**2
         sizes, axes = np.linalg.eigh(bend)
-        # A flat or a hollow direction gets the step of an error of 1 in the logarithm.
+        # A direction without (or with negative) curvature gets the step of an error of 1 in the logarithm.
         scale = np.sqrt(np.maximum(np.abs(sizes), 1.0))
         whiten = axes / scale[:, None, :]
         steps = np.einsum("nki,kn->in", whiten, gradient)
@@ -159,7 +159,7 @@ def _maximised(
         if last or settled.all():
             break
 
-        # A neuron far from its optimum has a slope that would hide all others; its optimum is the same at any weight.
+        # The slope of a neuron far from its optimum would hide all others. Weights do not move the optimum.
         weight = 1 / np.maximum(1.0, np.abs(steps).max(axis=0))
 
         def loss(
@@ -169,7 +169,7 @@ def _maximised(
             value, slope = posterior(moved)
             return -float((weight * value).sum()), -(weight * np.einsum("nki,kn->in", whiten, slope)).ravel()
 
-        # The line search sees the sum over neurons: without a bound it lets one neuron run away for the others.
+        # The line search uses the sum over neurons: without a bound, one neuron could diverge.
         reach = (_FURTHEST * scale.T).ravel()
         found = minimize(
             loss,
@@ -187,7 +187,7 @@ def _maximised(
 def shared_factors(
     runs: LayerRuns, threshold: np.ndarray, tau_steps: np.ndarray, *, to_zero: bool
 ) -> tuple[float, float]:
-    """Return the factors of threshold and tau, common to all neurons, that make the recorded spikes most likely."""
+    """Return the most likely factors of threshold and tau, common to all neurons."""
     from scipy.optimize import minimize
 
     seen = _observed(LayerRuns(runs.drive, runs.spikes, None, runs.valid), None, float(np.median(threshold)), to_zero)
@@ -205,10 +205,10 @@ def shared_factors(
 
 
 def _regression(runs: LayerRuns, tau_steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Return gain, tau (steps), noise (mV) of each neuron, and the read noise (mV), from recorded membranes.
+    """Return gain, tau (steps), noise (mV) of each neuron, and the read noise (mV), from recorded membrane potentials.
 
-    Where no spike and no clamp lies between, ``V[t] = beta V[t-1] + gain I[t]``. Read noise in ``V[t-1]`` would make
-    ``beta`` small, so the nominal membrane under the recorded resets stands in for it as an instrument.
+    Without a spike or clamp in between, ``V[t] = beta V[t-1] + gain I[t]``. Read noise in ``V[t-1]`` would bias
+    ``beta`` towards zero, so the nominal membrane potential with the recorded resets serves as an instrument.
     """
     assert runs.membranes is not None
     V, drive, spikes = runs.membranes, runs.drive, runs.spikes
@@ -222,7 +222,7 @@ def _regression(runs: LayerRuns, tau_steps: np.ndarray) -> tuple[np.ndarray, np.
     def total(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.sum(a * b * use, axis=(0, 1), dtype=float)
 
-    # Two equations for each neuron, one an instrument: the proxy, and the drive.
+    # Two equations per neuron, with the instruments proxy and drive.
     left = np.array([[total(one, V[:-1]), total(one, drive[1:])] for one in (proxy, drive[1:])])
     right = np.array([total(one, V[1:]) for one in (proxy, drive[1:])])
     left = np.moveaxis(left, -1, 0) + 1e-6 * np.eye(2)
@@ -232,7 +232,7 @@ def _regression(runs: LayerRuns, tau_steps: np.ndarray) -> tuple[np.ndarray, np.
     counted = np.maximum(use.sum(axis=(0, 1)), 1)
     variance = np.sum(error**2, axis=(0, 1)) / counted
     pairs = np.maximum((use[1:] & use[:-1]).sum(axis=(0, 1)), 1)
-    # Read noise comes back with the opposite sign in the error of the next step.
+    # Read noise returns with the opposite sign in the error of the next step.
     read = np.median(-np.sum(error[1:] * error[:-1], axis=(0, 1)) / pairs / beta)
     read = max(float(read), _LEAST_READ_MV**2)
     noise = np.sqrt(np.maximum(variance - (1 + beta**2) * read, 0.01))

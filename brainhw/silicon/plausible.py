@@ -1,4 +1,4 @@
-"""Measured numbers beside those of the chip so far: a wrong unit is a factor of a thousand, and no fit sees it."""
+"""Plausibility checks of measured values against the chip so far: fits cannot detect a wrong unit."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from brainhw.silicon.fit_threshold import ThresholdFit
 
 __all__ = ["note_charge", "note_leak", "note_taus", "note_threshold"]
 
-# A chip is within the first factor of its data sheet. No chip of a family is beyond the second.
+# Real chips are within the first factor of their data sheet, and never beyond the second.
 _UNUSUAL, _IMPOSSIBLE = 5.0, 100.0
-# The nearest profile is never far.
+# Time constants are always close to the nearest profile.
 _IMPOSSIBLE_TAU = 20.0
-# Thresholds lie closer to the data sheet, and half the time window or twice the charge moves them by 2.
+# Thresholds are closer to the data sheet, and half the time window or twice the charge changes them by a factor of 2.
 _UNUSUAL_V_TH = 1.9
-# A chip gives a small part of its largest charge at weight zero.
+# At weight zero, a chip moves a small part of its largest charge.
 _HIGH_ZERO = 0.1
-# So many readings at exactly the largest value are no chance.
+# This many readings at exactly the largest value are not a coincidence.
 _LEAST_SAME = 5
-# A decay that begins above this many thresholds had a spike before it, or its unit is wrong.
+# A decay that starts above this many thresholds had a spike before, or its unit is wrong.
 _HIGH_START = 3.0
 
 
@@ -36,8 +36,8 @@ def note_charge(fit: ChargeFit, chip: ChipSpec, *, call: str) -> list[str]:
     share = float(np.abs(charge[fit.codes == 0]).sum() / np.abs(charge[at]))
     if share > _HIGH_ZERO:
         notes.append(
-            f"code 0 has {100 * share:.0f} % of the largest charge: a baseline of the read-out looks like that, and "
-            "must be subtracted before; on this chip every unused synapse would give it"
+            f"code 0 has {100 * share:.0f} % of the largest charge. This looks like a baseline of the read-out, which "
+            "must be subtracted first; otherwise every unused synapse of this chip adds it"
         )
     readings = np.asarray(fit.table.charge.mantissa)
     for word, end in (("largest", readings.max()), ("smallest", readings.min())):
@@ -51,7 +51,7 @@ def note_charge(fit: ChargeFit, chip: ChipSpec, *, call: str) -> list[str]:
 
 
 def note_leak(fit: LeakFit, chip: ChipSpec, *, call: str) -> list[str]:
-    """Return notes on the membrane at which the decays begin; they may begin as low as one likes."""
+    """Return notes on the membrane potential at which the decays start; there is no lower limit."""
     start, V_th = float(np.nanmedian(np.asarray(fit.start.mantissa))), float(chip.V_th.mantissa)
     if start <= V_th:
         return []
@@ -59,7 +59,7 @@ def note_leak(fit: LeakFit, chip: ChipSpec, *, call: str) -> list[str]:
 
 
 def note_taus(means: Mapping[int, float], presets: np.ndarray, *, call: str) -> list[str]:
-    """Return notes on the time constants of leak settings, in ms, beside the nearest profile."""
+    """Return notes on the time constants of leak settings, in ms, compared with the nearest profile."""
     notes = []
     for setting, tau in means.items():
         nearest = float(presets[int(np.argmin(np.abs(np.log(tau / presets))))])
@@ -91,7 +91,7 @@ def _far(
     note: float = _UNUSUAL,
     refuse: float = _IMPOSSIBLE,
 ) -> list[str]:
-    """Return a note on a value beyond the factor ``note`` of the usual one; raise on one beyond ``refuse``."""
+    """Return a note if the ratio to the usual value is beyond ``note``; raise if it is beyond ``refuse``."""
     if not (value > 0 and usual > 0):
         return []
     ratio = value / usual

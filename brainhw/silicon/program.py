@@ -1,4 +1,4 @@
-"""A network as a bench programs it: integer codes, leak settings, and the place of each neuron."""
+"""Chip program of a network: integer codes, leak settings, and the place of each neuron."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from brainhw.silicon.program_files import Format, content_of_folder, places, wri
 
 __all__ = ["ChipProgram", "on_chip", "with_weights"]
 
-# Training breaks these two for a while and mends them later. The codes are those that the model applies: rounding cuts
-# off what is out of range.
+# Training breaks these two rules temporarily. The codes are those that the model applies: rounding clips values that
+# are out of range.
 _UNJUDGED = ("weights in range", "one sign in a block")
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ChipProgram:
-    """A network in the coordinates of its chip: what a bench must write to run it.
+    """A network in chip coordinates: everything that a bench must write to the chip to run it.
 
-    :meth:`of` makes one from a network, :meth:`load` from files, :meth:`to_net` makes the network again. The files are
-    described in the how-to "Connect a bench".
+    :meth:`of` makes a program from a network, :meth:`load` reads one from files, :meth:`to_net` builds the network
+    again. The how-to "Connect a bench" describes the files.
 
-    The physical neuron with index ``sum(chip.cores[:core]) + position`` holds one neuron of a layer. Its leak
-    setting is the index of its time constant in ``chip.tau_profiles``. A weight is a whole number, its code.
+    The physical neuron with index ``sum(chip.cores[:core]) + position`` implements one neuron of a layer. Its leak
+    setting is the index of its time constant in ``chip.tau_profiles``. A weight is stored as an integer code.
 
     Parameters
     ----------
     content : BundleContent
-        The content of a bundle, which :meth:`of` and :meth:`load` give.
+        The content of a bundle, from :meth:`of` or :meth:`load`.
 
     Examples
     --------
@@ -72,27 +72,27 @@ class ChipProgram:
     def of(net: brainstate.nn.Module, placement: Placement | None = None) -> ChipProgram:
         """Return the program of a network.
 
-        The network must keep every rule of :func:`brainhw.deploy.check_deployable` but two, which training breaks for a
-        while: weights out of range get the code of the limit, and blocks may hold both signs. A bench that needs blocks
-        of one sign must refuse such a program.
+        The network must satisfy all rules of :func:`brainhw.deploy.check_deployable` except two, which training may
+        break temporarily: weights out of range get the code of the limit, and blocks may hold both signs. A bench that
+        requires blocks of one sign must reject such a program.
 
         Parameters
         ----------
         net : brainstate.nn.Module
-            The network; it rounds its weights (``weight_bits="chip"``).
+            The network; it must round its weights (``weight_bits="chip"``).
         placement : Placement, optional
-            The place of each neuron. Default: that of a loaded network, otherwise what :func:`brainhw.deploy.place`
-            finds.
+            The place of each neuron. Default: that of a loaded network, otherwise the result of
+            :func:`brainhw.deploy.place`.
 
         Returns
         -------
         ChipProgram
-            The program. A chip in place (:func:`brainhw.sample_chip`) goes with it for :meth:`to_net`.
+            The program. It includes a sampled or measured chip in place, for :meth:`to_net`.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is of another kind, the network breaks a rule, or the placement is of another network.
+            If an argument has a wrong type, the network breaks a rule, or the placement is of another network.
         RuntimeError
             If no dt is set in ``brainstate.environ``, or if called inside ``jit``.
         """
@@ -105,21 +105,21 @@ class ChipProgram:
             if placement.layers != sizes or placement.chip.cores != content.chip.cores:
                 raise ValueError(
                     f"{call}: placement must be one of this network; it places {placement.layers} on cores "
-                    f"{placement.chip.cores}, and the network has {sizes} for cores {content.chip.cores}."
+                    f"{placement.chip.cores}, but the network has {sizes} for cores {content.chip.cores}."
                 )
-            # Checked again: the kinds of its pieces decide which cores a layer may lie on.
+            # Checked again, because the kinds of the pieces determine the cores on which a layer may lie.
             Placement.from_list(content.chip, placement.to_list(), sizes)
         return ChipProgram(content)
 
     def updated(self, net: brainstate.nn.Module) -> ChipProgram:
-        """Return this program with the present weights of its network; much faster than :meth:`of`.
+        """Return this program with the current weights of its network; much faster than :meth:`of`.
 
-        For a loop that programs the chip after each update. Wiring, placement and leak settings are taken over.
+        For loops that program the chip after each update. Wiring, placement and leak settings do not change.
 
         Parameters
         ----------
         net : brainstate.nn.Module
-            The network that the program was made of, or a copy.
+            The network from which the program was made, or a copy.
 
         Returns
         -------
@@ -129,7 +129,7 @@ class ChipProgram:
         Raises
         ------
         TypeError, ValueError
-            If ``net`` has other weights or another chip, or a weight is no level of its grid.
+            If ``net`` has other weights or another chip, or a weight is not a level of its grid.
         """
         _arguments.check_module(net, call="ChipProgram.updated")
         return with_weights(self, chip_weights(net))
@@ -151,7 +151,7 @@ class ChipProgram:
 
     @property
     def wires(self) -> tuple[Wire, ...]:
-        """Each synapse with its source (the path of a layer or ``"input"``) and its layer, in the order of a step."""
+        """Each synapse with its source (the path of a layer or ``"input"``) and its layer, in execution order."""
         return self.content.wires
 
     @property
@@ -166,7 +166,7 @@ class ChipProgram:
 
     @property
     def layers(self) -> dict[str, int]:
-        """The neurons of each layer, by its path, in the order of a step."""
+        """Number of neurons of each layer, by its path, in execution order."""
         return {wire.layer: len(self.content.layers[wire.layer].profiles) for wire in self.content.wires}
 
     @property
@@ -181,7 +181,7 @@ class ChipProgram:
 
     @property
     def bits(self) -> dict[str, int]:
-        """The bits of each of the :attr:`codes`."""
+        """Bits of each entry of :attr:`codes`."""
         return {path: codes.bits for path, codes in self.content.weights()}
 
     def leak(self, layer: str) -> np.ndarray:
@@ -197,20 +197,20 @@ class ChipProgram:
     def save(self, folder: str | os.PathLike[str], *, format: Format = "npz") -> None:
         """Write the program to a folder: ``program.json`` with ``program.npz`` or with three CSV files.
 
-        The folder is made if it is not there; the folder above it must exist. Files of an earlier program in it are
-        replaced. A folder whose writing was cut off has no ``program.json`` and is refused by :meth:`load`.
+        The folder is created if needed; its parent must exist. Files of an earlier program in it are replaced. If
+        writing is interrupted, the folder has no ``program.json`` and :meth:`load` rejects it.
 
         Parameters
         ----------
         folder : path
             The folder.
         format : {'npz', 'csv'}, optional
-            ``'csv'`` writes ``neurons.csv``, ``codes.csv`` and ``levels.csv`` in place of ``program.npz``.
+            ``'csv'`` writes ``neurons.csv``, ``codes.csv`` and ``levels.csv`` instead of ``program.npz``.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is of another kind, or the folder cannot be written.
+            If an argument has a wrong type, or the folder cannot be written.
 
         Examples
         --------
@@ -227,7 +227,7 @@ class ChipProgram:
 
     @staticmethod
     def load(folder: str | os.PathLike[str]) -> ChipProgram:
-        """Read a program from the folder that :meth:`save` wrote and perhaps a lab edited.
+        """Read a program from a folder written by :meth:`save`, possibly edited since.
 
         Parameters
         ----------
@@ -244,18 +244,18 @@ class ChipProgram:
         TypeError
             If ``folder`` is not a path.
         ValueError
-            If a file is missing, damaged or cut short, or holds a value that no program has: a code off the grid, two
-            neurons at one place, an unknown layer; the message names it.
+            If a file is missing, damaged or truncated, or holds an invalid value: a code off the grid, two neurons at
+            one place, an unknown layer; the message names it.
         """
         return ChipProgram(content_of_folder(folder, call="ChipProgram.load"))
 
     def to_net(self, chip: ChipSpec | None = None) -> BundledNet:
-        """Return the network of the program, which gives exactly the spikes of the one that it was made of.
+        """Build the network of the program; its spikes equal those of the original network exactly.
 
         Parameters
         ----------
         chip : ChipSpec, optional
-            Another chip of the family with the same cores, to see the program on it. Default: the chip of the program,
+            Another chip of the family with the same cores, to run the program on it. Default: the chip of the program,
             with the chip in place, if any.
 
         Returns
@@ -266,20 +266,22 @@ class ChipProgram:
         Raises
         ------
         TypeError, ValueError
-            If the chip does not take the program, or the precision of ``brainstate.environ`` is another.
+            If the chip does not fit the program, or ``brainstate.environ`` has another precision.
         RuntimeError
             If called inside ``jit``.
         """
         call, content = "ChipProgram.to_net", self.content
         if _arguments.inside_jit():
-            raise RuntimeError(f"{call}: jit would lose the states of the network; call it outside of jit.")
+            raise RuntimeError(f"{call}: jit would discard the states of the network. Call it outside of jit.")
         if chip is not None:
             _arguments.instance(chip, ChipSpec, call=call, name="chip")
             content = on_chip(content, chip, call)
         try:
             return BundledNet(content)
         except ValueError as error:
-            raise ValueError(f"{call}: the program cannot become a network: {str(error).rstrip('.')}.") from error
+            raise ValueError(
+                f"{call}: the network of the program cannot be built: {str(error).rstrip('.')}."
+            ) from error
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ChipProgram):
@@ -320,11 +322,11 @@ class ChipProgram:
 
 
 def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> ChipProgram:
-    """Return ``program.updated(net)`` from the ``chip_weights(net)``, which a loop need not find in each step."""
+    """Return ``program.updated(net)`` from ``chip_weights(net)``, which a loop computes only once."""
     call, content = "ChipProgram.updated", program.content
     chips = [weight.effective.chip for weight in weights.values()]
     if any(chip is not content.chip and chip != content.chip for chip in chips):
-        raise ValueError(f"{call}: net must be on the chip of the program; make a new one with ChipProgram.of(net).")
+        raise ValueError(f"{call}: net must be on the chip of the program. Make a new one with ChipProgram.of(net).")
     old = dict(content.weights())
     shapes = {path: tuple(weight.master.value.shape) for path, weight in weights.items()}
     wanted = {path: codes.values.shape for path, codes in old.items()}
@@ -337,17 +339,17 @@ def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> Chi
 
 
 def _codes(weights: Mapping[str, ChipWeight], call: str) -> dict[str, Codes]:
-    """Return the codes of weights by path, without the small operations of :func:`codes_of` where that is possible."""
+    """Return the codes of weights by path, if possible without the many small operations of :func:`codes_of`."""
     found, grids, masters = {}, {}, []
     for path, (master, _, effective) in weights.items():
         _arguments.check_finite(master.value, call=call, name=f"the weight of {path}", fix="load it again")
-        # Rounding to this grid gives its levels to the bit, so there is nothing to check.
+        # Rounding to this grid gives exact levels, so no check is needed.
         if type(effective.grid) is WeightGrid and effective.sign_alpha is None:
             grids[path] = effective.grid
             masters.append(master.value)
         else:
             found[path] = codes_of(path, weights[path], call)
-    # All in one call: to start one costs more than to round (2 ms a program become 0.2 ms).
+    # One call for all weights: starting a call costs more than rounding (2 ms per program become 0.2 ms).
     for (path, grid), codes in zip(grids.items(), _rounded(tuple(grids.values()), masters), strict=True):
         found[path] = Codes(grid.bits, np.asarray(codes))
     return found
@@ -359,7 +361,7 @@ def _rounded(grids: tuple[WeightGrid, ...], masters: list[jax.Array]) -> list[ja
 
 
 def on_chip(content: BundleContent, chip: ChipSpec, call: str) -> BundleContent:
-    """Return a program for another chip, or raise if that chip has not the family, cores and settings of it."""
+    """Return the program for another chip; raise if its family, cores or settings differ."""
     old = content.chip
     for what, wanted, got in (
         ("family", old.family, chip.family),
@@ -379,6 +381,6 @@ def _settings(chip: ChipSpec) -> int:
 
 def _comparable(content: BundleContent) -> dict[str, Any]:
     plain = content.to_plain()
-    # Pieces that touch are one piece in the files, and the version that wrote them does not matter.
+    # Adjacent pieces are merged in the files, and the version of the writer does not matter.
     at = {layer: (core.tolist(), position.tolist()) for layer, (core, position) in places(content.placement).items()}
     return {**plain, "placement": at, "versions": None}

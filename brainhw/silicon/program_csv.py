@@ -1,4 +1,4 @@
-"""The CSV files of a chip program: neurons, codes and levels as tables that any spreadsheet reads."""
+"""CSV files of a chip program: neurons, codes and levels as plain tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEVEL_COLUMNS = ("code", "weight", "charge_fC")
 
 
 def write_csv(stages: list[dict[str, Any]], arrays: dict[str, np.ndarray]) -> dict[str, str]:
-    """Return the text of each CSV file by its name."""
+    """Return the text of each CSV file by file name."""
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in CSV_FILES}
     for stage in stages:
         layer, synapse = stage["layer"], stage["synapse"]
@@ -41,7 +41,7 @@ def write_csv(stages: list[dict[str, Any]], arrays: dict[str, np.ndarray]) -> di
         if name.startswith("levels/") and name.endswith("/code"):
             bits = name.split("/")[1]
             held = [arrays[f"levels/{bits}/{column}"] for column in _LEVEL_COLUMNS]
-            # The shortest decimals that give the same float again.
+            # The shortest decimals that round-trip to the same float.
             rows[LEVELS] += [(bits, int(c), str(w), str(q)) for c, w, q in zip(*held, strict=True)]
     return {name: _text(_COLUMNS[name], rows[name]) for name in CSV_FILES}
 
@@ -68,10 +68,10 @@ def read_csv(folder: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarray
     seen: set[tuple[str, int]] = set()
     for where, (layer, *row) in read_table(folder / NEURONS, _COLUMNS[NEURONS]):
         if layer not in layers:
-            raise ValueError(f"{where}: there is no layer {layer!r:.80}; those are {', '.join(layers)}")
+            raise ValueError(f"{where}: layer {layer!r:.80} does not exist; expected one of {', '.join(layers)}")
         index, *values = (whole_in(text, where, name) for text, name in zip(row, _COLUMNS[NEURONS][1:], strict=True))
         if not 0 <= index < layers[layer] or (layer, index) in seen:
-            fault = "stands there twice" if (layer, index) in seen else f"is not one of its {layers[layer]} neurons"
+            fault = "appears twice" if (layer, index) in seen else f"is not one of its {layers[layer]} neurons"
             raise ValueError(f"{where}: neuron {index} of layer {layer!r} {fault}")
         seen.add((layer, index))
         for column, value in zip(("core", "position", "leak"), values, strict=True):
@@ -83,7 +83,7 @@ def read_csv(folder: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarray
 
 
 def _read_codes(path: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    # The name in the file, the array that it fills, and whether it is one-to-one.
+    # By name in the file: the name of the array, the array, and whether it is one-to-one.
     owners: dict[str, tuple[str, np.ndarray, bool]] = {}
     for stage in stages:
         n, inputs, synapse = stage["neurons"], stage["inputs"], stage["synapse"]
@@ -94,13 +94,13 @@ def _read_codes(path: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarra
     seen = {name: np.zeros(array.shape, bool) for name, (_, array, _) in owners.items()}
     for where, (name, *row) in read_table(path, _COLUMNS[CODES]):
         if name not in owners:
-            raise ValueError(f"{where}: there is no synapse {name!r:.80}; those are {', '.join(owners)}")
+            raise ValueError(f"{where}: synapse {name!r:.80} does not exist; expected one of {', '.join(owners)}")
         pre, post, code = (whole_in(text, where, what) for text, what in zip(row, _COLUMNS[CODES][1:], strict=True))
         _, array, one_to_one = owners[name]
         at = (pre,) if one_to_one else (pre, post)
         inside = all(0 <= i < n for i, n in zip(at, array.shape, strict=True)) and (not one_to_one or pre == post)
         if not inside or seen[name][at]:
-            fault = "stands there twice" if inside else f"is not in its shape {array.shape}"
+            fault = "appears twice" if inside else f"is not in its shape {array.shape}"
             raise ValueError(f"{where}: the code from {pre} to {post} of {name!r} {fault}")
         seen[name][at], array[at] = True, code
     for name, there in seen.items():
@@ -126,7 +126,7 @@ def _read_levels(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each row of a CSV file with exactly these columns, and the words that name file and line."""
+    """Yield each row of a CSV file with exactly these columns, and a text with file name and line."""
     try:
         with open_regular(path) as stream:
             text = stream.read().decode("utf-8-sig")
@@ -143,18 +143,18 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list
         got = ",".join(rows[0][1])[:80] if rows else "an empty file"
         raise ValueError(f"{path.name} must begin with the columns {','.join(columns)}; got {got}")
     for number, row in rows[1:]:
-        # Editors and spreadsheets leave blank lines, mostly at the end.
+        # Editors and spreadsheets leave blank lines, usually at the end.
         if not any(cell.strip() for cell in row):
             continue
         where = f"{path.name}, line {number}"
         if len(row) != len(columns):
-            raise ValueError(f"{where}: {len(columns)} values are expected; got {len(row)}")
+            raise ValueError(f"{where}: expected {len(columns)} values; got {len(row)}")
         yield where, row
 
 
 def whole_in(text: str, where: str, name: str) -> int:
-    """Return the whole number that a cell holds, or raise a ``ValueError``."""
-    # `int` would also take "1_0" and digits of other scripts.
+    """Return the integer in a cell, or raise a ``ValueError``."""
+    # `int` would also accept "1_0" and digits of other scripts.
     digits = text.strip().removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
         raise ValueError(f"{where}: {name} must be a whole number; got {text!r:.40}")
@@ -162,7 +162,7 @@ def whole_in(text: str, where: str, name: str) -> int:
 
 
 def number_in(text: str, where: str, name: str) -> float:
-    """Return the finite number that a cell holds, or raise a ``ValueError``."""
+    """Return the finite number in a cell, or raise a ``ValueError``."""
     try:
         value = float(text)
     except ValueError:

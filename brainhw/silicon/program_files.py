@@ -1,4 +1,4 @@
-"""The files of a chip program: a folder with JSON and, by choice, npz or CSV files; written and strictly read."""
+"""Files of a chip program: a folder with JSON plus npz or CSV files; strict reading and writing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 JSON_FILE, NPZ_FILE = "program.json", "program.npz"
 _KIND = FileKind("program", "ChipProgram.save", 1)
 _TAG = "brainhw-program"
-# Some hundred times a full chip; a larger file is refused before its content is taken apart.
+# Several hundred times a full chip; a larger file is rejected before parsing.
 _LARGEST = 2**28
 _STAGE = {
     "bits": (int, type(None)),
@@ -45,26 +45,26 @@ _STAGE = {
     "source": (str,),
     "synapse": (str,),
 }
-# Those of the content that stages and arrays hold in the files of a program.
+# Fields of the content that the files store as stages and arrays instead.
 _REPLACED = ("chip", "layers", "placement", "synapses", "wires")
 
 
 def write_folder(content: BundleContent, folder: Any, *, files: str, call: str) -> None:
-    """Write a program into a folder, which is made if it is not there; files of an earlier program are replaced."""
+    """Write a program to a folder, which is created if needed; files of an earlier program are replaced."""
     files = choice(files, FORMATS, call=call, name="format")
     path = Path(path_text(folder, call=call, what="a folder"))
     top, arrays = _taken_apart(content)
     try:
         path.mkdir(exist_ok=True)
-        # First of all, and written last: a folder whose writing was cut off has none, and is refused.
+        # The JSON file is removed first and written last: a folder with an interrupted write has none and is rejected.
         for name in (JSON_FILE, NPZ_FILE, *CSV_FILES):
             with contextlib.suppress(FileNotFoundError):
                 (path / name).unlink()
-    except (OSError, ValueError) as error:  # a ValueError: the path has a null character
+    except (OSError, ValueError) as error:  # a ValueError means a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"{call}: cannot write the folder {str(path)!r}: {reason}; give a new or existing folder that may be "
-            "written."
+            f"{call}: cannot write the folder {str(path)!r}: {reason}. Give a new or existing folder with write "
+            "permission."
         ) from error
     if files == "npz":
         stream = io.BytesIO()
@@ -78,7 +78,7 @@ def write_folder(content: BundleContent, folder: Any, *, files: str, call: str) 
 
 
 def content_of_folder(folder: Any, *, call: str) -> BundleContent:
-    """Read a program; every value is checked, and every error is a ``ValueError`` that names folder and fault."""
+    """Read a program; every value is checked, and every error is a ``ValueError`` with folder and fault."""
     path = Path(path_text(folder, call=call, what="the folder of a program"))
     what = f"{call}: the program in {str(path)!r}"
     top = _KIND.read(path / JSON_FILE, _json, call=call)
@@ -99,11 +99,11 @@ def content_of_folder(folder: Any, *, call: str) -> BundleContent:
 def _json(stream: IO[bytes], what: str) -> dict[str, Any]:
     data = stream.read(_LARGEST + 1)
     if len(data) > _LARGEST:
-        raise _KIND.damaged(what, f"has more than the {_LARGEST} bytes of a program")
+        raise _KIND.damaged(what, f"has more than {_LARGEST} bytes, the limit of a program")
     try:
         top = parse_json(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise _KIND.damaged(what, f"is not the JSON of a program, or was cut short: {str(error)[:200]}") from None
+        raise _KIND.damaged(what, f"is not the JSON of a program, or is truncated: {str(error)[:200]}") from None
     kind, _, version = str(top.get("format") if isinstance(top, dict) else None).partition("/")
     if kind != _TAG or not version.isdecimal():
         raise _KIND.foreign(what)
@@ -112,7 +112,7 @@ def _json(stream: IO[bytes], what: str) -> dict[str, Any]:
 
 
 def _check_top(top: dict[str, Any]) -> None:
-    """Raise unless the fields that this file reads itself are sound; ``content_from_plain`` checks the others."""
+    """Raise unless the fields that this module reads are valid; ``content_from_plain`` checks the others."""
     for name in ("arrays", "chip", "family", "stages", *(["npz_sha256"] if top.get("arrays") == "npz" else [])):
         if name not in top:
             raise ValueError(f"{JSON_FILE} lacks {name}")
@@ -141,7 +141,7 @@ def _check_top(top: dict[str, Any]) -> None:
 
 
 def wanted_shapes(stages: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each array of whole numbers by its name, but for the levels."""
+    """Return the shape of each integer array by name, except the levels."""
     shapes: dict[str, tuple[int, ...]] = {}
     for stage in stages:
         n, inputs = stage["neurons"], stage["inputs"]
@@ -153,7 +153,7 @@ def wanted_shapes(stages: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
 
 
 def places(placement: Placement) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return core and position on it of each neuron, by layer."""
+    """Return core and position on the core of each neuron, by layer."""
     found = {layer: (np.zeros(n, np.int32), np.zeros(n, np.int32)) for layer, n in placement.layers.items()}
     for piece in placement.pieces:
         core, position = found[piece.layer]
@@ -163,11 +163,11 @@ def places(placement: Placement) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _levels(chip: ChipSpec, bits: int, dtype: str) -> dict[str, np.ndarray]:
-    """Return each code of a grid with its weight and its charge, in the numbers that the model computes with."""
+    """Return each code of a grid with its weight and charge, in the precision of the model."""
     grid = stored_grid(chip, bits)
     codes = np.arange(lowest_code(grid), grid.largest_code + 1, dtype=np.int32)
     weights = grid.values(jnp.asarray(codes), dtype)
-    # NumPy files know no bfloat16; float32 holds it exactly.
+    # NumPy files do not support bfloat16; float32 represents it exactly.
     kind = np.float64 if dtype == "float64" else np.float32
     return {
         "code": codes,
@@ -181,7 +181,7 @@ def _bits(stages: list[dict[str, Any]]) -> list[int]:
 
 
 def _taken_apart(content: BundleContent) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return a program as plain data and arrays by name."""
+    """Return a program as plain data and named arrays."""
     stages, arrays = [], {}
     at = places(content.placement)
     for wire in content.wires:
@@ -207,7 +207,7 @@ def _taken_apart(content: BundleContent) -> tuple[dict[str, Any], dict[str, np.n
     rest = {name: value for name, value in content.to_plain().items() if name not in _REPLACED}
     chip = tomllib.loads(chip_to_text(content.chip))
     top = {**rest, "format": f"{_TAG}/{_KIND.format}", "family": content.chip.family, "chip": chip, "stages": stages}
-    # One byte order and one size, whatever machine writes: a bench need not look.
+    # Fixed byte order and size on every machine, so that a bench need not check them.
     return top, {name: _little_endian(values) for name, values in arrays.items()}
 
 
@@ -220,7 +220,7 @@ def _npz(stream: IO[bytes], top: dict[str, Any]) -> dict[str, np.ndarray]:
     data = stream.read(_LARGEST + 1)
     if len(data) > _LARGEST or hashlib.sha256(data).hexdigest() != top.pop("npz_sha256"):
         raise ValueError(
-            f"{NPZ_FILE} does not match npz_sha256 of {JSON_FILE}: it was damaged or changed, or is of another program"
+            f"{NPZ_FILE} does not match npz_sha256 of {JSON_FILE}: it is damaged, was changed, or is of another program"
         )
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as held:
@@ -230,7 +230,7 @@ def _npz(stream: IO[bytes], top: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> BundleContent:
-    """Return the program that plain data and arrays make, or raise a ``ValueError``."""
+    """Return the program from plain data and arrays, or raise a ``ValueError``."""
     stages = top.pop("stages")
     chip = chip_from_data(_table(top.pop("chip"), "chip"), call="chip")
     if top.pop("family") != chip.family or top.pop("format", None) is None:
@@ -239,7 +239,7 @@ def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Bund
     levels = [f"levels/{bits}/{name}" for bits in _bits(stages) for name in ("code", "weight", "charge_fC")]
     for name in arrays:
         if name not in shapes and name not in levels:
-            raise ValueError(f"there is an unknown array {name!r}; the stages have {', '.join(shapes)}"[:400])
+            raise ValueError(f"unknown array {name!r}; the stages have {', '.join(shapes)}"[:400])
     for name, shape in shapes.items():
         if name not in arrays:
             raise ValueError(f"the array {name!r} is missing")
@@ -271,7 +271,7 @@ def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Bund
 
 
 def _pieces(path: str, kind: str, core: np.ndarray, position: np.ndarray) -> list[dict[str, Any]]:
-    """Return the pieces of a layer: neighbours on one core lie in one piece."""
+    """Return the pieces of a layer: consecutive neurons on one core form one piece."""
     cuts = np.flatnonzero((np.diff(core) != 0) | (np.diff(position) != 1)) + 1
     return [
         {
@@ -287,13 +287,14 @@ def _pieces(path: str, kind: str, core: np.ndarray, position: np.ndarray) -> lis
 
 
 def _check_levels(chip: ChipSpec, bits: int, dtype: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise if the files hold other weights or charges of the codes than the chip has."""
-    # They stand there for benches that do not know the charge curve. Two truths would be wrong for one of the readers.
+    """Raise if the weights or charges of the codes in the files differ from those of the chip."""
+    # The levels are for benches that do not know the charge curve. Inconsistent levels would mislead one of the
+    # readers.
     for name, right in _levels(chip, bits, dtype).items():
         held = arrays.get(f"levels/{bits}/{name}")
-        # Another version of JAX may round a charge otherwise in its last bits.
+        # Another version of JAX may round the last bits of a charge differently.
         if held is None or held.shape != right.shape or not np.allclose(held, right, rtol=1e-5, atol=0):
-            raise ValueError(f"{name} of the levels of {bits} bits is not that of the chip; save the program anew")
+            raise ValueError(f"{name} of the levels of {bits} bits differs from the chip. Save the program again")
 
 
 def _table(value: Any, name: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Put a measured chip in place of the nominal one of a network."""
+"""Put a measured chip in place of the nominal chip of a network."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from brainhw.transform.trace import put_back_on_failure
 
 __all__ = ["put_chip"]
 
-# Another value of these would be another network: other codes, other places, another reset.
+# A change of these fields would require other codes, placements or resets, and so another network.
 _SAME = ("family", "cores", "weight_limit", "weight_bits", "frontend_channels", "sign_block", "sign_axis", "reset")
 
 
 def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Placement | None = None) -> None:
-    """Put a measured chip in place: the network then runs with the numbers of its physical neurons.
+    """Put a measured chip in place: the network then runs with the values of its physical neurons.
 
     Every module takes the mean values of ``measured.spec`` (charge curve, capacitance, threshold, time constants of the
-    leak settings). Each neuron takes the time constant and the threshold that were measured of its physical neuron at
-    its leak setting; where none was, the mean of the spec. The weights and their codes do not change.
+    leak settings). Each neuron takes the measured time constant and threshold of its physical neuron at its leak
+    setting; unmeasured ones take the mean of the spec. The weights and their codes do not change.
 
-    The chip stays over calls and training. :func:`brainhw.sample_chip`, :func:`brainhw.deploy.robustness` and a
-    ``key=`` keep the measured values and sample the rest. A bundle holds it. :func:`brainhw.nominal_chip` puts the mean
-    of ``measured.spec`` in place and forgets the measured values. A function that ``brainstate.transform.jit`` compiled
-    before is traced again.
+    The chip stays in place over calls and training. :func:`brainhw.sample_chip`, :func:`brainhw.deploy.robustness` and
+    a ``key=`` keep the measured values and sample the others. A bundle stores the chip. :func:`brainhw.nominal_chip`
+    puts the mean of ``measured.spec`` in place and discards the measured values. A function compiled earlier by
+    ``brainstate.transform.jit`` is retraced.
 
     Parameters
     ----------
@@ -47,17 +47,17 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
         A network of H1v1 or H1v2 modules, or of a family whose modules derive from :class:`brainhw.nn.H1Layer` and
         :class:`brainhw.nn.H1Synapse`.
     measured : MeasuredChip
-        The chip. Family, cores, ``weight_limit``, ``weight_bits``, frontend, sign blocks, reset and the number of leak
-        settings must be those of the network's chip.
+        The chip. Family, cores, ``weight_limit``, ``weight_bits``, frontend, sign blocks, reset and number of leak
+        settings must match the network's chip.
     placement : Placement, optional
-        The place of each neuron. Default: the place of a chip that was put before or of the bundle, otherwise the
-        result of :func:`brainhw.deploy.place`. Bundles and programs hold the same place.
+        The place of each neuron. Default: that of a chip put in place before or of the bundle, otherwise the result of
+        :func:`brainhw.deploy.place`. Bundles and programs use the same placement.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad, the chip does not fit, the placement is of another network, or no placement exists;
-        nothing was changed then.
+        If an argument is invalid, the chip does not fit, the placement is of another network, or no placement exists;
+        nothing has changed then.
     RuntimeError
         If called inside ``jit``.
 
@@ -79,17 +79,17 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
     if placement is not None:
         _arguments.instance(placement, Placement, call=call, name="placement")
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it changes the chip of the network, which jit would hide; call it outside of jit.")
+        raise RuntimeError(f"{call}: jit would hide that the chip of the network changes. Call it outside of jit.")
     now = net_chip(net, call=call)
     if now is None:
-        raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
+        raise ValueError(f"{call}: the network has no module on a chip. Build it with modules of a chip family.")
     _check_fits(now, measured, call)
     modules = _modules(net, call)
     layers = {path: module for path, module in modules.items() if hasattr(module, "profiles")}
     if placement is None:
         placement = net.placement if isinstance(net, BundledNet) else place(net)
     _check_placement(placement, layers, now, call)
-    # With the parts of the modules, and the network itself if it comes from a bundle.
+    # Includes the parts of the modules, and the network itself if it comes from a bundle.
     before = [(node, dict(vars(node))) for node in net.nodes().values()]
     try:
         with put_back_on_failure(net.states().values()):
@@ -113,8 +113,8 @@ def _warn_of_unmeasured(layers: Mapping[str, Any], measured: MeasuredChip, call:
     bare = [path for path, layer in layers.items() if not layer.known]
     if n_measured and bare:
         warnings.warn(
-            f"{call}: {n_measured} neurons of the chip are measured, and none of them is in {', '.join(bare)}; those "
-            "layers have the mean values. Give a placement on measured neurons, or measure those in use.",
+            f"{call}: {n_measured} neurons of the chip are measured, but none of them is in {', '.join(bare)}; these "
+            "layers use the mean values. Give a placement on measured neurons, or measure the neurons in use.",
             UserWarning,
             stacklevel=3,
         )
@@ -125,27 +125,27 @@ def _check_fits(now: ChipSpec, measured: MeasuredChip, call: str) -> None:
         one, other = getattr(now, name), getattr(measured.spec, name)
         if one != other:
             raise ValueError(
-                f"{call}: measured has {name} = {other}, the chip of the network has {one}; "
-                "give a chip that was measured as the one the network is built for."
+                f"{call}: measured has {name} = {other}, but the chip of the network has {one}. "
+                "Give a measurement of the chip that the network is built for."
             )
     settings = len(now.tau_profiles.values.mantissa)
     if measured.n_settings != settings:
         raise ValueError(
-            f"{call}: measured has {measured.n_settings} leak settings, the chip of the network has {settings}; build "
+            f"{call}: measured has {measured.n_settings} leak settings, but the network's chip has {settings}. Build "
             "the network on a chip with these settings, such as chip=measured.spec."
         )
 
 
 def _modules(net: brainstate.nn.Module, call: str) -> dict[str, Any]:
-    """Return every module that has a chip, by its path, or raise if one cannot take another chip."""
+    """Return every module that has a chip, by its path; raise if one cannot take another chip."""
     found = {}
     for where, node in net.nodes().items():
         if isinstance(getattr(node, "chip", None), ChipSpec) and not isinstance(node, (EffectiveWeight, BundledNet)):
             path = ".".join(map(str, where)) or type(node).__name__
             if not callable(getattr(node, "take_chip", None)):
                 raise TypeError(
-                    f"{call}: {type(node).__name__} at {path!r} has a chip but no take_chip; derive it from H1Layer "
-                    "or H1Synapse."
+                    f"{call}: {type(node).__name__} at {path!r} has a chip but no method take_chip. Derive it from "
+                    "H1Layer or H1Synapse."
                 )
             found[path] = node
     return found
@@ -155,12 +155,12 @@ def _check_placement(placement: Placement, layers: Mapping[str, Any], now: ChipS
     wanted = {path: math.prod(layer.in_size) for path, layer in layers.items()}
     if placement.layers != wanted:
         raise ValueError(
-            f"{call}: placement is of the layers {placement.layers}; the network has {wanted}. Make it with "
+            f"{call}: placement is of the layers {placement.layers}, but the network has {wanted}. Make it with "
             "brainhw.deploy.place(net)."
         )
     if placement.chip.cores != now.cores:
         raise ValueError(
-            f"{call}: placement is on the cores {placement.chip.cores}; the chip has {now.cores}. Make it with "
+            f"{call}: placement is on the cores {placement.chip.cores}, but the chip has {now.cores}. Make it with "
             "brainhw.deploy.place(net)."
         )
 
@@ -176,7 +176,7 @@ def _put_values(layer: Any, measured: MeasuredChip, physical: np.ndarray, call: 
         mean, unit = state.value.mantissa, state.value.unit
         numbers = np.asarray(value.to(unit).mantissa)
         masks[name] = ~np.isnan(numbers)
-        # Rounded once, to the precision of the network.
+        # A single rounding, to the precision of the network.
         state.value = u.Quantity(jnp.where(masks[name], jnp.asarray(numbers, mean.dtype), mean), unit=unit)
     layer.known = checked_masks(layer, masks, call=call)
     layer.chip_mark = new_mark()

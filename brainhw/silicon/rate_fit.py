@@ -1,4 +1,4 @@
-"""Least-squares fit of f-I curves by the noisy rate model, on plain arrays."""
+"""Least-squares fit of f-I curves with the noisy rate model, on plain arrays."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from brainhw.silicon.rate_model import LEAST_NOISE, Counts, expected_counts
 
 __all__ = ["Bar", "RateData", "RateSolution", "rough_tau", "solve_gains", "solve_rates"]
 
-# Variance that each count has besides the model's: locked counts would otherwise be taken as exact.
+# Variance added to that of the model, because counts locked to the steps would be taken as exact.
 _ROUNDING = 0.1
-# Variance of each count as a share of the squared steps, evaluations at most, precision: first a wide error, so that a
-# poor start is pulled in; then the model's own variance.
+# Per stage: variance of each count as a fraction of the squared steps, most evaluations, precision. The first stage
+# has a large variance, so that a poor start converges; later stages use the model's own variance.
 _PLAN = ((1e-4, 10, 1e-3), (0.0, 8, 1e-4), (0.0, 6, 1e-5))
-# Where the search of the gain spread begins, and rounds of it at most.
+# Start of the search for the gain spread, and its largest number of rounds.
 _FIRST_GAIN = 0.05
 _GAIN_ROUNDS = 8
-# Logs of threshold, tau and noise stay within this distance of where they start; far beyond what a table tells.
+# Bound on the change of the logs of threshold, tau and noise; far more than a table can determine.
 _FARTHEST = 10.0
-# More parameters than this are solved for by a sparse method.
+# Above this number of parameters, a sparse solver is used.
 _DENSE = 200
 
 
 @dataclass(frozen=True)
 class RateData:
-    """Counts of spikes: neuron and setting (places), inputs, charge per spike in fC, steps, count; one row each."""
+    """Spike counts: neuron and setting (indices), inputs, charge per spike in fC, steps, count; one row each."""
 
     neuron: np.ndarray
     setting: np.ndarray
@@ -44,17 +44,18 @@ class RateData:
 
     @property
     def drive(self) -> np.ndarray:
-        """Charge of one step in fC."""
+        """Charge per step in fC."""
         return self.inputs * self.charge
 
 
 @dataclass
 class RateSolution:
-    """Threshold charge ``[N]`` in fC, tau ``[S, N]`` in ms, noise in fC, with relative errors; counts of each row.
+    """Threshold charge ``[N]`` in fC, tau ``[S, N]`` in ms, noise in fC, with relative errors; counts per row.
 
-    ``excess`` is the scatter of the counts around the fit as a variance, relative to that of the model, and ``chance``
-    the probability of that much by chance; ``cost`` the sum of all squared residuals; ``gain_std`` the relative spread
-    of the synapses that drive a neuron; ``tells`` whether a neuron has a rate between none and one spike per step.
+    ``excess`` is the variance of the counts around the fit relative to that of the model, and ``chance`` the
+    probability of at least this much by chance. ``cost`` is the sum of all squared residuals. ``gain_std`` is the
+    relative spread of the synapses that drive a neuron. ``tells`` marks neurons with a rate between zero and one spike
+    per step.
     """
 
     theta: np.ndarray
@@ -81,7 +82,7 @@ class RateSolution:
 def solve_rates(
     data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, bar: Bar
 ) -> tuple[np.ndarray, RateSolution]:
-    """Return parameters and solution; ``prior`` holds log tau and its error ``[S, N]``, NaN where unknown."""
+    """Return parameters and solution; ``prior`` holds log tau and its error ``[S, N]``, NaN if unknown."""
     problem = _Problem(data, prior)
     p = problem.start()
     for wide, most, precision in _PLAN:
@@ -92,7 +93,7 @@ def solve_rates(
 
 
 def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: np.ndarray, bar: Bar) -> RateSolution:
-    """Fit the curves with a gain for each driving synapse, from the parameters of a fit without."""
+    """Fit the curves with a gain for each driving synapse, starting from the fit without gains."""
     gain = _FIRST_GAIN
     problem = _Problem(data, prior, gain)
     problem.middle = np.concatenate([p[:-1], np.zeros(problem.deviations), p[-1:]])
@@ -115,17 +116,17 @@ def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: 
 
 
 def rough_tau(data: RateData, log_tau: np.ndarray) -> np.ndarray:
-    """Return the log tau ``[N]`` of a grid that suits noise-free curves best, for a table of one setting."""
+    """Return the log tau ``[N]`` whose noise-free curves fit best on a grid, for a table of one setting."""
     return _Problem(data, None).scan(np.exp(log_tau))[1][0]
 
 
 class Bar:
-    """A progress bar over evaluations of the model, which appears after some seconds."""
+    """Progress bar over evaluations of the model; it appears after some seconds."""
 
     def __init__(self, shown: bool) -> None:
         from tqdm import tqdm
 
-        # Evaluations of the model if the first fit is good.
+        # Number of evaluations if the first fit is good.
         total = sum(most for _, most, _ in _PLAN)
         self._bar: Any = tqdm(total=total, desc="f-I curves", delay=PROGRESS_AFTER, disable=not shown, leave=False)
 
@@ -148,16 +149,16 @@ class _Problem:
         self.prior = np.full(shape, np.nan) if prior is None else prior[0]
         self.prior_error = np.full(shape, np.nan) if prior is None else prior[1]
         self.tied = np.isfinite(self.prior) & np.isfinite(self.prior_error)
-        # A tau without a row and without a decay stays where it starts.
+        # A tau without rows and without decays keeps its start value.
         self.measured = np.zeros(shape, bool)
         self.measured[data.setting, data.neuron] = True
         self.rows = [np.flatnonzero(data.neuron == i) for i in range(self.n)]
         self.root = np.ones(data.count.size)
-        # A neuron that is silent or fires in every step, whatever the drive, has no threshold in the range.
+        # A neuron that is always silent or fires in every step has no threshold in the range.
         between = (data.count > 0) & (data.count < data.n_steps)
         self.tells = np.bincount(data.neuron[between], minlength=self.n) > 0
-        # With n inputs the first n synapses are active. Between two numbers of inputs come some more; the sum of their
-        # gains is one normal number of each neuron.
+        # n inputs activate the first n synapses. The synapses between two consecutive numbers of inputs add a sum of
+        # gains, which is one normal number per neuron.
         levels, at = np.unique(np.concatenate([[0.0], data.inputs]), return_inverse=True)
         self.reach = np.tri(levels.size, levels.size - 1, -1) * np.sqrt(np.diff(levels))
         self.level, self.deviations = at[1:], (levels.size - 1) * self.n if gain else 0
@@ -178,7 +179,7 @@ class _Problem:
         return p[: self.n], p[self.n : self.n * (1 + self.s)].reshape(self.s, self.n), float(p[-1])
 
     def bounded(self, p: np.ndarray) -> np.ndarray:
-        """Return parameters near the start: one that the data do not tell must not run away."""
+        """Return the parameters within bounds around the start, so that undetermined ones do not diverge."""
         return np.clip(p, self.middle - _FARTHEST, self.middle + _FARTHEST)
 
     def drive(self, p: np.ndarray) -> np.ndarray:
@@ -203,7 +204,7 @@ class _Problem:
         return self.middle
 
     def scan(self, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the log threshold ``[N]`` and log tau ``[S, N]`` of a grid whose noise-free curves come nearest."""
+        """Return log threshold ``[N]`` and log tau ``[S, N]`` of the best noise-free curves on a grid."""
         data = self.data
         largest, least = data.drive.max(), data.drive[data.drive > 0].min()
         theta = np.geomspace(0.5 * least, 4 * largest, 160)
@@ -215,7 +216,7 @@ class _Problem:
             misfit = np.zeros((self.s, theta.size, taus.size))
             for row in rows:
                 misfit[data.setting[row]] += np.abs(rate[place[row]] - data.count[row] / data.n_steps[row])
-            # Each setting has its own tau: the best for each threshold, then the best threshold.
+            # Each setting has its own tau: find the best tau for each threshold, then the best threshold.
             at = int(np.argmin(misfit.min(2).sum(0)))
             log_theta[i] = np.log(theta[at])
             log_tau[:, i] = np.log(taus[np.argmin(misfit[:, at], axis=1)])
@@ -224,7 +225,7 @@ class _Problem:
     def evaluate(self, p: np.ndarray, every: bool = False) -> tuple[Counts, np.ndarray, np.ndarray, np.ndarray]:
         """Return the counts and their derivatives by log threshold, log tau and log noise.
 
-        Rows that told nothing when the weights were last fixed keep their counts, unless ``every`` row is asked for.
+        Insensitive rows keep their counts since the weights were last fixed, unless ``every`` row is requested.
         """
         key = p.tobytes()
         if every or self._held[0] != key:
@@ -246,9 +247,9 @@ class _Problem:
         return self._held[1]
 
     def weigh(self, p: np.ndarray, wide: float) -> None:
-        """Fix the weights: the variance of each count at ``p``, and ``wide`` times the squared number of steps."""
+        """Set the weights: the variance of each count at ``p``, plus ``wide`` times the squared number of steps."""
         counts, by_theta, by_tau, by_noise = self.evaluate(p, every=True)
-        # A row moves by less than this many counts where the parameters move by some percent.
+        # A row is sensitive if its count changes by more than this when the parameters change by some percent.
         self.telling = 0.05 * (np.abs(by_theta) + np.abs(by_tau) + np.abs(by_noise)) > (1e-4 if self.gain else 0.01)
         self.root = self.tells[self.data.neuron] / np.sqrt(counts.variance + _ROUNDING + wide * self.data.n_steps**2)
 
@@ -280,7 +281,7 @@ class _Problem:
         return matrix if p.size > _DENSE else matrix.toarray()
 
     def next_gain(self, p: np.ndarray) -> float:
-        """Return the gain spread that suits the deviations: their squares over how many the data determine.
+        """Return the best gain spread: the sum of squared deviations over the number that the data determine.
 
         D. J. C. MacKay, Neural Comput. 4, 415, 1992.
         """
@@ -289,7 +290,7 @@ class _Problem:
         return float(self.gain * np.sqrt(np.sum(xi**2) / max(np.sum(1 - error**2), 1e-3)))
 
     def errors(self, p: np.ndarray) -> np.ndarray:
-        """Return the standard error of each parameter; a neuron meets the others only through the noise."""
+        """Return the standard error of each parameter; neurons are coupled only through the noise."""
         information = csr_matrix(self.jacobian(p))
         information = (information.T @ information).tocsr()
         steps = self.deviations // self.n
@@ -298,7 +299,7 @@ class _Problem:
             own = [i, *(self.n * (1 + s) + i for s in range(self.s))]
             own += range(self.n * (1 + self.s) + i * steps, self.n * (1 + self.s) + (i + 1) * steps)
             block = information[own].tocsc()
-            # A ridge far below any measurement, for what the data do not tell.
+            # A small ridge for parameters that the data do not determine.
             inverse = np.linalg.inv(block[:, own].toarray() + 1e-9 * np.eye(len(own)))
             tied = block[:, [p.size - 1]].toarray()[:, 0]
             parts.append((own, inverse, inverse @ tied))
@@ -325,9 +326,9 @@ class _Problem:
         notes = []
         squares = self.residuals(p) ** 2
         misfit = squares[: self.data.count.size]
-        # Counts that are locked to the steps tell nothing of the scatter.
+        # Counts locked to the steps carry no information on the scatter.
         free = counts.variance > _ROUNDING
-        # Each neuron costs a threshold, and a time constant where no decay tells it.
+        # Each neuron has a threshold, and a time constant if no decay determines it.
         freedom = max(int(free.sum()) - self.n - int((self.measured & ~self.tied).sum()), 1)
         excess = float(misfit[free].sum() / freedom) if free.any() else 1.0
         if np.exp(noise - np.median(theta)) < LEAST_NOISE * 1.05:
@@ -353,7 +354,7 @@ class _Problem:
 
 
 def _noise_free(m: np.ndarray, beta: np.ndarray, subtract: bool, n_steps: int = 200) -> np.ndarray:
-    """Return spikes per step without noise of drives ``m [D, A, 1]`` in units of the threshold and decays ``[B]``."""
+    """Return spikes per step without noise, for drives ``m [D, A, 1]`` in units of the threshold and decays ``[B]``."""
     m = np.broadcast_to(m, (*m.shape[:-1], beta.size))
     V, spikes = np.zeros(m.shape, np.float32), np.zeros(m.shape, np.float32)
     for _ in range(n_steps):

@@ -1,11 +1,11 @@
-"""Expected number of spikes of one neuron under constant drive and trial noise, by propagation of the membrane density.
+"""Expected spike count of a neuron under constant drive and trial noise, from the membrane potential density.
 
-With the membrane in units of the threshold, a step is ``V' = max(beta V + m + s xi, 0)`` with ``xi`` normal; a spike
-follows from ``V' >= 1`` and resets the membrane. The membrane after a step is a Markov chain. Its kernel is a Gaussian,
-so that Gauss-Legendre nodes on (0, 1) give it with spectral accuracy (Nystrom's method) once they lie closer than the
-noise is wide; the mass clipped or reset to 0 is a state of its own. Mean and variance of the spike count over many
-steps follow from the chain's fundamental matrix, and so do the derivatives of the mean (J. G. Kemeny and J. L. Snell,
-Finite Markov Chains, 1960, chapter 4; P. J. Schweitzer, J. Appl. Probab. 5, 401, 1968).
+With the membrane potential in units of the threshold, a step is ``V' = max(beta V + m + s xi, 0)`` with normal ``xi``;
+if ``V' >= 1`` the neuron spikes and resets. The membrane potential after a step is a Markov chain with a Gaussian
+kernel. Gauss-Legendre nodes on (0, 1) represent it with spectral accuracy (Nystrom's method) once their distance is
+smaller than the noise; the probability that is clipped or reset to 0 is a separate state. Mean and variance of the
+spike count over many steps, and the derivatives of the mean, follow from the fundamental matrix (J. G. Kemeny and
+J. L. Snell, Finite Markov Chains, 1960, chapter 4; P. J. Schweitzer, J. Appl. Probab. 5, 401, 1968).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from scipy.special import ndtr
 __all__ = ["LEAST_NOISE", "Counts", "expected_counts"]
 
 LEAST_NOISE = 0.005
-"""Smallest noise relative to the threshold that the nodes resolve; less noise is taken for this."""
+"""Smallest noise relative to the threshold that the nodes resolve; smaller noise is replaced by it."""
 _MOST_NOISE = 0.5
 _NODES_PER_WIDTH = 1.25
 _ROOT_2PI = np.sqrt(2 * np.pi)
-# A drive so far above the threshold fires in every step, whatever the noise.
+# With a drive this far above the threshold, in units of the noise, a neuron fires in every step.
 _SURE = 8.0
-# Counts with less variance than this lock to the steps; then the number of whole intervals in the window matters.
+# Counts with a smaller variance lock to the steps; then the number of whole intervals in the window matters.
 _LOCKED = 5.0
 _LONGEST_INTERVAL = 64
 _BLOCK = 24
@@ -52,18 +52,18 @@ def expected_counts(
     drive, noise : array, shape [K]
         Drive per step and standard deviation of the noise per step, in units of the threshold.
     beta : array, shape [K]
-        Decay of the membrane in one step.
+        Decay factor of the membrane potential per step.
     n_steps : array, shape [K]
-        Steps over which spikes are counted.
+        Number of steps over which spikes are counted.
     subtract : bool
-        Whether a spike subtracts the threshold (and clamps at zero), or resets to zero.
+        Whether a spike subtracts the threshold (and clamps at zero) or resets to zero.
     """
     noise = np.clip(noise, LEAST_NOISE, _MOST_NOISE)
     result = np.zeros((5, drive.size))
     sure = drive > 1 + _SURE * noise
     result[0, sure] = n_steps[sure]
     open_ = np.flatnonzero(~sure)
-    # By noise, so that a block shares its nodes.
+    # Sort by noise, so that each block shares its nodes.
     open_ = open_[np.argsort(noise[open_], kind="stable")]
     for block in np.array_split(open_, max(1, -(-open_.size // _BLOCK))):
         if block.size:
@@ -87,7 +87,7 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module's text
     z = (x - mu[:, :, None]) / s2
     low, high = mu / s1, (mu - 1) / s1
     spike, at_low, at_high = ndtr(high), np.exp(-0.5 * low**2) / _ROOT_2PI, np.exp(-0.5 * high**2) / _ROOT_2PI
-    # Without a spike the membrane lands on a node (`below`) or is clipped to zero (`clipped`).
+    # Without a spike, the membrane potential is at a node (`below`) or is clipped to zero (`clipped`).
     below, clipped = np.exp(-0.5 * z * z) * (w / _ROOT_2PI / s2), ndtr(-low)
     n = v.size
     chain = np.empty((m.size, n, n))
@@ -100,7 +100,7 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module's text
     else:
         chain[:, :, 0] += spike
     chain /= chain.sum(2, keepdims=True)
-    # (I - P + 1 e0') is regular; its inverse gives the stationary law and the deviations of the count.
+    # (I - P + 1 e0') is regular; its inverse gives the stationary distribution and the deviations of the count.
     regular = np.eye(n) - chain
     regular[:, :, 0] += 1.0
     inverse = np.linalg.inv(regular)
@@ -109,12 +109,12 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module's text
     ahead = (inverse @ (spike - rate[:, None])[:, :, None])[:, :, 0]
     ahead -= (law * ahead).sum(1, keepdims=True)
     h, h0 = ahead[:, 1:], ahead[:, :1]
-    # Derivatives of a Gaussian are its moments, so that no second kernel is needed.
+    # Derivatives of a Gaussian are its moments, so a second kernel is not needed.
     vectors = np.stack([h, x * h, x * x * h, h * h], axis=2)
     k0, k1, k2, kk = np.moveaxis(below @ vectors, 2, 0)
     by_mu = (k1 - mu * k0) / s1**2 - h0 * at_low / s1
     by_s = (k2 - 2 * mu * k1 + mu**2 * k0) / s1**3 - k0 / s1 + h0 * low * at_low / s1
-    # The variance of a step of the martingale: count plus expected excess ahead, less what was expected before.
+    # Variance of a martingale step: count plus expected future excess, minus the previous expectation.
     base = ahead + rate[:, None]
     stay = clipped * h0**2 + kk - 2 * base * (clipped * h0 + k0) + base**2 * (1 - spike)
     if subtract:
@@ -141,7 +141,7 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module's text
 
 
 def _renewals(silent: np.ndarray, spike: np.ndarray, n_steps: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Return the exact mean count where intervals are short: each spike starts the membrane anew from zero."""
+    """Return the exact mean count for short intervals: each spike restarts the membrane potential at zero."""
     law = np.zeros(spike.shape)
     law[:, 0] = 1.0
     first = np.zeros((spike.shape[0], _LONGEST_INTERVAL + 1))

@@ -1,4 +1,4 @@
-"""Curves that do not follow the model are left out of a fit of f-I curves: they would pull what all neurons share."""
+"""Screening of f-I curves: leave out curves that do not follow the model and would bias the shared parameters."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from brainhw.silicon.rate_settings import first_prior, fit_with_decays, is_poor
 
 __all__ = ["FOREIGN", "WORST", "fit_screened"]
 
-# Spikes per step by which a curve that follows the model is off at most; good fits of benches are off by 0.0005.
+# Largest mean deviation of a valid curve, in spikes per step; good fits of benches deviate by 0.0005.
 FOREIGN = 0.02
-# Relative error of a threshold above which it is no measurement.
+# A threshold with a larger relative error counts as not measured.
 WORST = 0.2
-# A spec takes thresholds that spread by 20 %; one this many times the median of its chip, or less than its inverse, is
-# another thing.
+# A spec allows a threshold spread of 20 %. A threshold beyond this multiple of the median, or below its inverse, is
+# an outlier.
 _FARTHEST = 2.0
-# Trial noise as a share of the threshold above which something else is taken for noise; of a bench it is some percent.
+# Trial noise above this fraction of the threshold indicates another cause; on a bench it is a few percent.
 NOISY = 0.05
-# All neurons share it, so that one with so many times the noise of the others does something else.
+# All neurons share the noise, so a neuron with this multiple of the others' noise is an outlier.
 _MORE_NOISE = 4.0
 _MORE_SCATTER = 10.0
-# Of fewer neurons none is odd.
+# With fewer neurons, outliers cannot be identified.
 _FEWEST = 3
 
 
 def fit_screened(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, *, search: bool, progress: bool
 ) -> tuple[RateSolution, np.ndarray, bool, list[str]]:
-    """Return `fit_with_decays`, without the neurons whose curves do not follow the model; those get NaN and a note."""
+    """Return `fit_with_decays` without neurons whose curves do not follow the model; these get NaN and a note."""
     with Bar(progress) as bar:
         found, named, combined, notes = fit_with_decays(data, leak, settings, neurons, search=search, bar=bar)
         if not _suspect(data, found):
             return found, named, combined, notes
         alone = _each_alone(data, leak, settings, neurons, search, bar)
         odd = _odd(data, alone, found.tells)
-        # Where half of the curves are odd the fault is not theirs.
+        # If half of the curves are outliers, the fault is elsewhere.
         if not odd.any() or 2 * odd.sum() >= found.tells.sum():
             return found, named, combined, notes
         kept = np.flatnonzero(~odd)
@@ -46,8 +46,8 @@ def fit_screened(
             _only(data, kept), leak, settings, neurons[kept], search=search, bar=bar
         )
     notes.append(
-        f"curves that do not follow the model that suits the others; not measured: neuron "
-        f"{', '.join(map(str, neurons[odd][:8]))} ({odd.sum()} in all). Look at the rows of the table"
+        f"curves that do not follow the model that fits the others; not measured: neuron "
+        f"{', '.join(map(str, neurons[odd][:8]))} ({odd.sum()} in all). Check these rows of the table"
     )
     return _spread_out(data, some, kept, alone, found), named, combined, notes
 
@@ -66,7 +66,7 @@ def _suspect(data: RateData, found: RateSolution) -> bool:
 
 
 def _off(data: RateData, mean: np.ndarray) -> np.ndarray:
-    """Return by how many spikes per step the rates of each neuron are off on average."""
+    """Return the mean deviation of the rates of each neuron, in spikes per step."""
     miss = np.abs(mean - data.count) / data.n_steps
     return np.asarray(np.bincount(data.neuron, miss) / np.bincount(data.neuron))
 
@@ -80,7 +80,7 @@ def _only(data: RateData, kept: np.ndarray) -> RateData:
 def _each_alone(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, search: bool, bar: Bar
 ) -> list[RateSolution]:
-    """Fit each neuron with a noise of its own; the decays enter at the setting that suits most neurons."""
+    """Fit each neuron with its own noise; the decays are used at the setting that fits most neurons."""
     prior = first_prior(data, leak, settings, neurons, search=search)[0]
     found = []
     for i in range(neurons.size):
@@ -91,7 +91,7 @@ def _each_alone(
 
 
 def _odd(data: RateData, alone: list[RateSolution], tells: np.ndarray) -> np.ndarray:
-    """Return which curves no chip of this model gives, or none that is like its neighbours."""
+    """Return a mask of curves that this chip model cannot produce, or that differ too much from the others."""
     rows = [data.neuron == i for i in range(tells.size)]
     off = np.array(
         [
@@ -115,7 +115,7 @@ def _odd(data: RateData, alone: list[RateSolution], tells: np.ndarray) -> np.nda
 def _spread_out(
     data: RateData, some: RateSolution, kept: np.ndarray, alone: list[RateSolution], whole: RateSolution
 ) -> RateSolution:
-    """Return a solution of all neurons: that of the kept ones, NaN for the others, whose rates are their own fits."""
+    """Return a solution for all neurons: that of the kept ones, and NaN for the others with their own fitted rates."""
     n = whole.theta.size
     theta, error = np.full(n, np.nan), np.full(n, np.inf)
     theta[kept], error[kept] = some.theta, some.error

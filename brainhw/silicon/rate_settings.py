@@ -1,4 +1,4 @@
-"""Fit of f-I curves together with decays: which leak setting they have, whether they agree, gains of the synapses."""
+"""Joint fit of f-I curves and decays: find the leak setting, check agreement, fit gains of the synapses."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ __all__ = ["first_prior", "fit_with_decays", "is_poor"]
 
 Prior = tuple[np.ndarray, np.ndarray]
 
-# Excess scatter above which a fit is poor, and the probability of that by chance: few counts scatter much.
+# A fit is poor above this excess variance, if its probability by chance is lower: few counts scatter a lot.
 _POOR, _CHANCE = 1.5, 1e-3
-# Noise-free curves tell log tau to about 0.3 in the median of the neurons; neighbouring settings lie about 0.7 apart.
+# Noise-free curves give log tau to about 0.3 in the median of the neurons; neighbouring settings are about 0.7 apart.
 _ROUGHLY = 0.5
 # The same for curves fitted with noise.
 _SAME = 0.2
-# Gains of the driving synapses are kept if they lower the cost to this share.
+# Gains of the driving synapses are kept if they reduce the cost to this fraction.
 _BETTER = 0.6
 
 
 def is_poor(found: RateSolution) -> bool:
-    """Return whether counts scatter around a fit by more than the model and chance explain."""
+    """Return whether counts scatter around a fit by more than model and chance explain."""
     return found.excess > _POOR and found.chance < _CHANCE
 
 
 def fit_with_decays(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, *, search: bool, bar: Bar
 ) -> tuple[RateSolution, np.ndarray, bool, list[str]]:
-    """Return the fit, the leak settings of the curves, whether the decays are in it, and notes.
+    """Return the fit, the leak settings of the curves, whether the fit includes the decays, and notes.
 
-    With ``search`` the one setting of the curves is looked for among those of the decays.
+    With ``search``, the single setting of the curves is chosen among those of the decays.
     """
     notes: list[str] = []
     prior, settings, taus = first_prior(data, leak, settings, neurons, search=search)
     told = prior is not None
     p, found = solve_rates(data, prior, bar)
     if taus is not None and prior is not None and is_poor(found):
-        # Another setting than thought, another temperature or chip, or synapses that differ.
+        # The cause may be another setting than given, another temperature or chip, or a gain spread of the synapses.
         p_alone, alone = solve_rates(data, None, bar)
         if search:
             place = taus.nearest(np.log(alone.tau[0]), _SAME)
             if taus.named([place]).tolist() != settings.tolist():
                 prior, settings = taus.prior([place]), taus.named([place])
                 p, found = solve_rates(data, prior, bar)
-        # Decays that agree cost no more than their own errors explain.
+        # Decays that agree add no more cost than their own errors explain.
         ties = max(int(np.isfinite(taus.log_tau).any(0).sum()), 1)
         worse = stats.chi2.sf(max(found.cost - alone.cost, 0.0), ties) < _CHANCE
         if is_poor(found) and worse and not is_poor(alone):
@@ -57,10 +57,10 @@ def fit_with_decays(
     if is_poor(found):
         scale = float(np.sqrt(found.excess))
         found.enlarge(scale)
-        notes.append(f"the curves scatter {scale:.1f} times as much as the model says; errors are enlarged")
+        notes.append(f"the curves scatter {scale:.1f} times as much as the model predicts; errors are enlarged")
     if taus is not None and prior is None:
         notes.append(
-            "the f-I curves do not agree with the decays: tau comes from the curves alone"
+            "the f-I curves do not agree with the decays: tau comes from the curves only"
             if told
             else taus.why_none(neurons, settings)
         )
@@ -72,7 +72,7 @@ def fit_with_decays(
 def first_prior(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, *, search: bool
 ) -> tuple[Prior | None, np.ndarray, _Decays | None]:
-    """Return log tau of the decays as far as the noise-free curves tell the setting, the settings, and the decays."""
+    """Return log tau of the decays if noise-free curves identify the setting, the settings, and the decays."""
     if leak is None:
         return None, settings, None
     taus = _Decays(leak, neurons)
@@ -95,8 +95,8 @@ class _Decays:
         self.error = np.where(column >= 0, error / tau, np.nan)
 
     def why_none(self, neurons: np.ndarray, settings: np.ndarray) -> str:
-        """Return the note for curves that no decay helps."""
-        tail = "tau comes from the curves alone"
+        """Return the note for curves without matching decays."""
+        tail = "tau comes from the curves only"
         if not np.isfinite(self.log_tau).any():
             return f"the neurons of the f-I curves have no decays: {tail}"
         if settings.tolist() == [-1]:
@@ -104,12 +104,12 @@ class _Decays:
         return f"there are no decays at leak setting {', '.join(map(str, settings))} of the f-I curves: {tail}"
 
     def range(self) -> np.ndarray:
-        """Return a grid of log tau around all decays."""
+        """Return a grid of log tau that covers all decays."""
         known = self.log_tau[np.isfinite(self.log_tau)]
         return np.linspace(known.min() - 0.5, known.max() + 0.5, 60) if known.size else np.log(np.geomspace(1, 300, 60))
 
     def nearest(self, log_tau: np.ndarray, most: float) -> int | None:
-        """Return the place of the setting with the smallest median distance, if that is at most ``most``."""
+        """Return the index of the setting with the smallest median distance, if it is at most ``most``."""
         apart = log_tau - self.log_tau
         shared = [place for place in range(self.settings.size) if np.isfinite(apart[place]).any()]
         if not shared:
@@ -118,11 +118,11 @@ class _Decays:
         return shared[int(np.argmin(distances))] if min(distances) <= most else None
 
     def named(self, places: list[int | None]) -> np.ndarray:
-        """Return the numbers of settings; -1 for one that is not known."""
+        """Return the numbers of the settings; -1 for an unknown one."""
         return np.array([-1 if place is None else self.settings[place] for place in places])
 
     def prior(self, places: list[int | None]) -> Prior | None:
-        """Return log tau and its error ``[S, N]``, NaN where there is no decay; None if there is none at all."""
+        """Return log tau and its error ``[S, N]``, NaN without a decay; None if there are no decays at all."""
         nothing = np.full(self.log_tau.shape[1], np.nan)
         values = np.stack([nothing if place is None else self.log_tau[place] for place in places])
         errors = np.stack([nothing if place is None else self.error[place] for place in places])

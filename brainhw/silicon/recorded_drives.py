@@ -1,4 +1,4 @@
-"""The charge that recorded spikes and inputs bring to each neuron of a program, and the spikes that followed."""
+"""Drive of each neuron of a program, computed from recorded spikes and inputs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["LayerRuns", "bench_input", "layer_runs", "program_of"]
 
 @dataclass(frozen=True, eq=False)
 class LayerRuns:
-    """All runs of one layer, one after the other along the axis of samples: ``[T, B, N]``, padded to the longest.
+    """All runs of one layer, concatenated along the axis of samples: ``[T, B, N]``, padded to the longest run.
 
-    ``drive`` is the nominal charge over the nominal capacitance in mV; ``membranes`` in mV, or None where a run lacks
-    them; ``valid [T, B]`` marks the steps that a run has.
+    ``drive`` is the nominal charge over the nominal capacitance in mV. ``membranes`` are membrane potentials in mV, or
+    None if a run lacks them. ``valid [T, B]`` marks the steps of each run.
     """
 
     drive: np.ndarray
@@ -36,19 +36,19 @@ class LayerRuns:
     valid: np.ndarray
 
     def only(self, neurons: np.ndarray) -> LayerRuns:
-        """Return the runs of some neurons."""
+        """Return the runs, restricted to some neurons."""
         membranes = None if self.membranes is None else self.membranes[..., neurons]
         return LayerRuns(self.drive[..., neurons], self.spikes[..., neurons], membranes, self.valid)
 
 
 def program_of(net: Any, *, call: str) -> ChipProgram:
-    """Return the program of a network, or the program itself."""
+    """Return the program of a network; a program is returned unchanged."""
     if isinstance(net, ChipProgram):
         return net
     if not isinstance(net, brainstate.nn.Module):
         raise TypeError(f"{call}: net must be a network or a ChipProgram; got {_arguments.describe(net)}.")
     own = getattr(net, "dt", None)
-    if isinstance(own, u.Quantity):  # a loaded network brings its time step along
+    if isinstance(own, u.Quantity):  # a loaded network has its own time step
         with brainstate.environ.context(dt=own):
             return ChipProgram.of(net)
     _arguments.time_step(call=call)
@@ -63,7 +63,7 @@ def bench_input(x: Any, program: ChipProgram, *, call: str, name: str) -> np.nda
 def layer_runs(
     programs: Sequence[ChipProgram], xs: Sequence[Any], recordings: Sequence[Recording], *, call: str
 ) -> dict[str, LayerRuns]:
-    """Return the runs of each layer; one program, one input and one recording make a run."""
+    """Return the runs of each layer; each run has one program, one input and one recording."""
     first = programs[0]
     parts: dict[str, list[LayerRuns]] = {path: [] for path in first.layers}
     held: tuple[ChipProgram, Mapping[str, np.ndarray]] | None = None
@@ -83,7 +83,7 @@ def layer_runs(
 
 
 def _check_same(first: ChipProgram, other: ChipProgram, i: int, call: str) -> None:
-    """Raise unless two programs differ in their codes alone."""
+    """Raise unless two programs differ only in their codes."""
     same = first.wires == other.wires and first.layers == other.layers and first.chip == other.chip
     same = same and all(
         np.array_equal(getattr(first, what)(path), getattr(other, what)(path))
@@ -93,12 +93,12 @@ def _check_same(first: ChipProgram, other: ChipProgram, i: int, call: str) -> No
     if not (same and float(first.dt.mantissa) == float(other.dt.mantissa)):
         raise ValueError(
             f"{call}: all programs must share chip, dt, wiring, leak settings and places; programs 0 and {i} differ. "
-            "Fit each of them alone."
+            "Fit each of them separately."
         )
 
 
 def _charges(program: ChipProgram) -> dict[str, np.ndarray]:
-    """Return the voltage step of one spike through each connection in mV, by the path of the owner of the weights."""
+    """Return the voltage step of one spike through each connection in mV, by the path of the weights' owner."""
     with brainstate.environ.context(dt=program.dt, fit=False):
         net = program.to_net()
         prepare_net(net)
@@ -117,7 +117,7 @@ def _drives(
         spikes = recording.spikes[wire.layer]
         charge = charges[wire.synapse]
         drive = source * charge if wire.synapse == program.frontend else source @ charge
-        if wire.layer in charges:  # recurrent: the spikes of the step before
+        if wire.layer in charges:  # recurrent: the spikes of the previous step
             drive[1:] += spikes[:-1].astype(np.float32) @ charges[wire.layer]
         membranes = recording.membranes.get(wire.layer)
         numbers = None if membranes is None else np.asarray(membranes.mantissa, np.float32)
@@ -133,6 +133,6 @@ def _joined(parts: Sequence[LayerRuns]) -> LayerRuns:
         padded = [np.pad(a, [(0, longest - len(a))] + [(0, 0)] * (a.ndim - 1)) for a in arrays]
         return np.concatenate(padded, axis=1)
 
-    # A run without membranes would need a likelihood of its own.
+    # A run without membrane potentials would need another likelihood.
     read = all(part.membranes is not None for part in parts)
     return LayerRuns(join("drive"), join("spikes"), join("membranes") if read else None, join("valid"))

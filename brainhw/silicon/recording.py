@@ -1,4 +1,4 @@
-"""A recording of a chip: spikes and, if the bench reads them, membranes of each layer."""
+"""Recording of a chip: spikes of each layer and, if the bench reads them, membrane potentials."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["Recording", "check_recording"]
 @final
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Spikes and membranes that a bench recorded, by the path of each layer.
+    """Spikes and membrane potentials that a bench recorded, by the path of each layer.
 
     Parameters
     ----------
     spikes : mapping of str to array
-        For each layer its spikes, 0 or 1, ``[T, B, N]``.
+        Spikes of each layer, 0 or 1, ``[T, B, N]``.
     membranes : mapping of str to Quantity, optional
-        Membrane after the reset of each step, ``[T, B, N]``, kept in mV. Layers whose membranes the bench does not read
-        are left out. Default: none.
+        Membrane potential after the reset of each step, ``[T, B, N]``, stored in mV. Omit layers whose membrane
+        potentials the bench does not read. Default: none.
 
     Raises
     ------
     TypeError, ValueError
-        If a spike is not 0 or 1, a membrane is not a finite voltage, or the shapes of one layer differ.
+        If a spike is not 0 or 1, a membrane potential is not a finite voltage, or the shapes of one layer differ.
 
     Examples
     --------
@@ -59,11 +59,11 @@ class Recording:
         leading = {value.shape[:2] for value in spikes.values()}
         if len(leading) > 1:
             shapes = ", ".join(f"{path!r} {value.shape}" for path, value in spikes.items())
-            raise ValueError(f"{call}: all layers must share their steps and samples; got {shapes}.")
+            raise ValueError(f"{call}: all layers must have the same steps and samples; got {shapes}.")
         membranes = {}
         for path, value in self.membranes.items():
             if path not in spikes:
-                raise ValueError(f"{call}: membranes hold {path!r}, which has no spikes; give the spikes of it too.")
+                raise ValueError(f"{call}: membranes hold {path!r}, which has no spikes. Give its spikes too.")
             membranes[path] = _membranes(value, spikes[path].shape, f"{call}: membranes of {path!r}")
         object.__setattr__(self, "spikes", MappingProxyType(spikes))
         object.__setattr__(self, "membranes", MappingProxyType(membranes))
@@ -89,7 +89,7 @@ def _spikes(value: Any, where: str) -> np.ndarray:
         raise TypeError(f"{where} must be an array of 0 and 1; got {_arguments.describe(value)}.")
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"{where} must have shape [T, B, N]; got {array.shape}.")
-    # The usual case in one pass: an array of bytes whose largest is 1.
+    # Fast path for the usual case: an array of bytes whose largest value is 1.
     if array.dtype.kind in "bu" and array.max() <= 1:
         return _own(array.astype(np.uint8, copy=False))
     # NaN fails both comparisons.
@@ -108,12 +108,12 @@ def _membranes(value: Any, shape: tuple[int, ...], where: str) -> u.Quantity:
         raise TypeError(
             f"{where} must be a Quantity of voltage, such as array * u.mV; got {_arguments.describe(value)}."
         )
-    # A number beyond float32 becomes infinite, and is refused below.
+    # A number beyond float32 becomes infinite and fails the check below.
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = np.asarray(value.to(u.mV).mantissa, np.float32)
     if numbers.shape != shape:
         raise ValueError(f"{where} must have the shape of its spikes, {shape}; got {numbers.shape}.")
-    # Two passes decide the usual case without another array; NaN passes through both.
+    # Fast path: two passes without another array; NaN propagates through both.
     if not (np.isfinite(numbers.min()) and np.isfinite(numbers.max())):
         step, sample, neuron = map(int, np.argwhere(~np.isfinite(numbers))[0])
         raise ValueError(
@@ -124,14 +124,14 @@ def _membranes(value: Any, shape: tuple[int, ...], where: str) -> u.Quantity:
 
 
 def _own(array: np.ndarray) -> np.ndarray:
-    # A bench may fill one buffer again and again; what nobody can write need not be copied.
+    # A bench may reuse one buffer. Read-only arrays need not be copied.
     return array.copy() if array.flags.writeable else array
 
 
 def check_recording(
     recording: Any, layers: Mapping[str, int], n_steps: int, batch_size: int, *, call: str
 ) -> Recording:
-    """Return the recording if it holds exactly these layers (path to neurons), steps and samples, or raise."""
+    """Return the recording if it has exactly these layers (path to number of neurons), steps and samples, or raise."""
     if not isinstance(recording, Recording):
         wrap = " Wrap it: Recording(spikes)." if isinstance(recording, Mapping) else ""
         raise TypeError(

@@ -13,18 +13,18 @@ from jax.scipy.special import log_ndtr, ndtr
 __all__ = ["Observed", "curvature", "expected_spikes", "log_likelihood", "value_and_gradient"]
 
 _LOG_SQRT_2PI = 0.5 * float(np.log(2 * np.pi))
-# Share of a variance that a truncation leaves at least: float32 rounds smaller ones to zero or below.
+# Smallest fraction of a variance after a truncation: float32 would round smaller ones to zero or below.
 _LEAST = 1e-6
 
 
 class Observed(NamedTuple):
-    """What was recorded of ``N`` neurons in ``B`` runs of ``T`` steps, in chunks of runs.
+    """Recorded data of ``N`` neurons in ``B`` runs of ``T`` steps, in chunks of runs.
 
-    ``drive``: charge over capacitance of each step in mV, ``[K, T, B, N]``. ``spikes``: 0 or 1, the same shape.
-    ``valid``: whether a step belongs to its run, ``[K, T, B]``. ``membranes``: after the reset in mV, or None.
-    ``read_noise`` and ``floor``, mV: standard deviation of one reading, and the membrane below which a reading counts
-    only as "below" (the clamp at zero hides the rest). ``least_noise``: added to the noise of each step, as variances
-    add, because a likelihood without noise has no derivative. ``to_zero``: whether a spike resets to zero.
+    ``drive``: charge over capacitance of each step in mV, ``[K, T, B, N]``. ``spikes``: 0 or 1, same shape. ``valid``:
+    mask of the steps of each run, ``[K, T, B]``. ``membranes``: after the reset in mV, or None. ``read_noise``:
+    standard deviation of one reading, mV. ``floor``: a reading below it counts only as "below", because the clamp at
+    zero hides the rest, mV. ``least_noise``: added in quadrature to the noise of each step, because a likelihood
+    without noise has no derivative, mV. ``to_zero``: whether a spike resets to zero.
     """
 
     drive: jax.Array
@@ -38,7 +38,7 @@ class Observed(NamedTuple):
 
 
 def _rectified(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return mean and variance of ``max(V, 0)`` of a normal ``V``."""
+    """Return mean and variance of ``max(V, 0)`` for a normal ``V``."""
     sd = jnp.sqrt(variance)
     a = mean / sd
     below, density = ndtr(a), jnp.exp(-0.5 * a * a - _LOG_SQRT_2PI)
@@ -48,12 +48,12 @@ def _rectified(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 def _cut(mean: jax.Array, variance: jax.Array, threshold: jax.Array, spike: jax.Array) -> tuple[Any, Any, Any]:
-    """Return the log-probability of spike or silence, and mean and variance of the membrane given it."""
+    """Return the log-probability of spike or silence, and mean and variance of the membrane potential given it."""
     sd = jnp.sqrt(variance)
-    sign = 1 - 2 * spike  # +1: the membrane stayed below threshold
+    sign = 1 - 2 * spike  # +1: the membrane potential stayed below threshold
     z = (threshold - mean) / sd
     log_p = log_ndtr(sign * z)
-    # The inverse Mills ratio from logarithms: far from threshold, density and probability both underflow.
+    # The inverse Mills ratio from logarithms, because density and probability underflow far from threshold.
     mills = jnp.exp(-0.5 * z * z - _LOG_SQRT_2PI - log_p)
     kept = jnp.maximum(1 - sign * z * mills - mills * mills, _LEAST)
     return log_p, mean - sign * sd * mills, variance * kept
@@ -62,21 +62,21 @@ def _cut(mean: jax.Array, variance: jax.Array, threshold: jax.Array, spike: jax.
 def _read(
     mean: jax.Array, variance: jax.Array, reading: jax.Array, floor: jax.Array, noise: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the log-density of a reading of the membrane, and mean and variance given it."""
+    """Return the log-density of a reading of the membrane potential, and mean and variance given the reading."""
     total = variance + noise**2
     sd = jnp.sqrt(total)
     off = (reading - mean) / sd
     exact = -0.5 * off * off - jnp.log(sd) - _LOG_SQRT_2PI
     low = reading <= floor
     gain = variance / total
-    # Near zero a reading does not tell the membrane before the clamp, so only "below the floor" is known of it.
+    # Near zero, a reading does not determine the membrane potential before the clamp, only that it is below the floor.
     log_p = jnp.where(low, log_ndtr((floor - mean) / sd), exact)
     state = jnp.where(low, jnp.maximum(reading, 0.0), mean + gain * (reading - mean))
     return log_p, state, jnp.maximum(gain * noise**2, _LEAST * variance)
 
 
 def _chunk(p: jax.Array, seen: Observed) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return for one chunk, per run and neuron: log-likelihood, expected spikes, and the variance of their number."""
+    """Return log-likelihood, expected spikes, and the variance of their number, per run and neuron of a chunk."""
     threshold, decay, noise = jnp.exp(p[0]), jnp.exp(-jnp.exp(-p[1])), jnp.exp(2 * p[2]) + seen.least_noise**2
     gain = jnp.exp(p[3]) if seen.membranes is not None else None
 
@@ -87,10 +87,10 @@ def _chunk(p: jax.Array, seen: Observed) -> tuple[jax.Array, jax.Array, jax.Arra
         probability = ndtr((mean - threshold) / jnp.sqrt(variance))
         log_p: Any = 0.0
         if gain is not None:
-            # In units of the nominal drive, as all else: the reading is divided by the gain of the charge.
+            # In units of the nominal drive, like all other values: the reading is divided by the charge gain.
             before = reading if seen.to_zero else reading + spike * threshold * gain
             log_r, mean_r, variance_r = _read(mean, variance, before / gain, seen.floor / gain, seen.read_noise / gain)
-            # A reset to zero leaves nothing to read of the membrane before it.
+            # After a reset to zero, the reading does not depend on the membrane potential before it.
             known = (1 - spike) if seen.to_zero else jnp.ones_like(spike)
             log_p = known * (log_r - jnp.log(gain) * (before > seen.floor))
             mean, variance = jnp.where(known > 0, mean_r, mean), jnp.where(known > 0, variance_r, variance)
@@ -131,7 +131,7 @@ def _gradient(p: jax.Array, arrays: Any, to_zero: bool) -> tuple[jax.Array, jax.
 
 @partial(jax.jit, static_argnames="to_zero")
 def _hessian(p: jax.Array, arrays: Any, to_zero: bool) -> jax.Array:
-    # Neurons do not depend on each other: one direction serves them all, and K directions give [K, K, N].
+    # Neurons are independent: one direction serves all of them, and K directions give [K, K, N].
     def along(direction: jax.Array) -> jax.Array:
         tangent = jnp.broadcast_to(direction[:, None], p.shape)
         return jax.jvp(lambda p: _gradient(p, arrays, to_zero)[1], (p,), (tangent,))[1]
@@ -149,29 +149,29 @@ def _sum(function: Any, p: np.ndarray, seen: Observed) -> Any:
     for k in range(seen.drive.shape[0]):
         arrays, to_zero = _static(_each(seen, k))
         parts.append(function(jnp.asarray(p, seen.drive.dtype), arrays, to_zero=to_zero))
-    # In float64: the sum over many runs would lose what a small step changes.
+    # In float64, because the sum over many runs would lose the effect of a small step.
     return jax.tree.map(lambda *leaves: np.sum([np.asarray(leaf, np.float64) for leaf in leaves], axis=0), *parts)
 
 
 def log_likelihood(p: np.ndarray, seen: Observed) -> np.ndarray:
     r"""Return the log-likelihood of each neuron, ``[N]``.
 
-    The membrane of a neuron with noise :math:`\sigma` in each step is followed as a normal distribution,
+    The membrane potential of a neuron with noise :math:`\sigma` per step is approximated by a normal distribution,
 
     .. math:: V' = \max(e^{-\Delta t/\tau} V_{t-1} + I_t + \sigma\xi_t,\; 0), \qquad s_t = H(V' - \theta)
 
-    which each recorded step cuts at threshold: a silent step leaves its part below, a spike resets what is above. The
-    moments after the cut and the clamp are exact for a normal distribution (assumed density filter; Maybeck 1979,
-    Stochastic Models, vol. 2, ch. 12), and the likelihood is the product of the probabilities of the steps.
+    which each recorded step truncates at threshold: a silent step keeps the part below, a spike resets the part above.
+    The moments after truncation and clamp are exact for a normal distribution (assumed density filter; Maybeck 1979,
+    Stochastic Models, vol. 2, ch. 12). The likelihood is the product of the probabilities of the steps.
 
-    ``p`` holds the logarithms of threshold (mV), time constant (steps) and noise (mV), and with membranes of the gain
-    of the charge, ``[3, N]`` or ``[4, N]``.
+    ``p`` holds the logarithms of threshold (mV), time constant (steps), noise (mV) and, with membrane potentials, the
+    charge gain, ``[3, N]`` or ``[4, N]``.
     """
     return _sum(_value, p, seen)
 
 
 def value_and_gradient(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log-likelihood of each neuron ``[N]`` and its derivatives by ``p``, of the shape of ``p``."""
+    """Return the log-likelihood of each neuron ``[N]`` and its derivatives by ``p``, in the shape of ``p``."""
     return _sum(_gradient, p, seen)
 
 

@@ -1,4 +1,4 @@
-"""Tables of a made-up bench whose truth is known: for tests of the fits, examples and benchmarks."""
+"""Synthetic bench tables with known true values, for tests of the fits, examples and benchmarks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from brainhw.silicon.tables import ChargeTable, DecayTable, RateTable
 
 __all__ = ["SyntheticBench", "synthetic_bench"]
 
-# The membrane that each decay starts from, below every threshold, and its length in steps.
+# Start of each decay in mV, below every threshold, and its length in steps.
 _START = 60.0
 _DECAY_STEPS = 60
 
@@ -30,7 +30,7 @@ _DECAY_STEPS = 60
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class SyntheticBench:
-    """The tables of a made-up bench, and the truth behind them.
+    """Tables of a synthetic bench, with the true values.
 
     Attributes
     ----------
@@ -41,11 +41,11 @@ class SyntheticBench:
     rates : RateTable
         f-I curves at the largest code, without a column of settings.
     truth : MeasuredChip
-        The values behind the tables: the spec, tau and V_th of every neuron.
+        The true values: the spec, and tau and V_th of every neuron.
     profiles : tuple of int
-        The profile of the chip behind each leak setting of the tables.
+        The profile of the chip for each leak setting of the tables.
     rates_setting : int
-        The leak setting of the f-I curves, as numbered in ``decays``.
+        The leak setting of the f-I curves, numbered as in ``decays``.
     """
 
     charge: ChargeTable
@@ -56,7 +56,7 @@ class SyntheticBench:
     rates_setting: int
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``charge.csv``, ``decay.csv`` and ``fi.csv`` into a folder that exists; the truth is not written."""
+        """Write ``charge.csv``, ``decay.csv`` and ``fi.csv`` to an existing folder, without the true values."""
         call = "SyntheticBench.save"
         path = Path(path_text(folder, call=call, what="a folder"))
         charge, decays, rates = self.charge, self.decays, self.rates
@@ -110,38 +110,38 @@ def synthetic_bench(
 ) -> SyntheticBench:
     """Simulate the three measurements of :func:`calibrate` on a chip.
 
-    Of a spec a chip is drawn: leak currents vary log-normally and thresholds normally by the spreads of the spec. Of a
-    :class:`MeasuredChip`, such as ``VirtualChip.truth``, the neurons have its values. The membrane equation is
-    stepped directly, ``V' = max(beta V + n q / C + noise, 0)`` with a spike and a reset where ``V' >= V_th``; nothing
-    of the fits is used. Decays are ``V_0 exp(-t / tau)`` with read noise, as averages over many trials are. The noises
-    are by default those of a lab's tables.
+    From a spec, a chip is sampled: leak currents vary log-normally and thresholds normally, with the spreads of the
+    spec. From a :class:`MeasuredChip`, such as ``VirtualChip.truth``, the neurons take its values. The membrane
+    equation ``V' = max(beta V + n q / C + noise, 0)``, with a spike and a reset if ``V' >= V_th``, is stepped directly,
+    independent of the fits. Decays are ``V_0 exp(-t / tau)`` with read noise, like averages over many trials. The
+    default noises are those of a lab's tables.
 
     Parameters
     ----------
     chip : ChipSpec, MeasuredChip or str
-        The mean values and the spreads of the chip, or the values of each neuron.
+        Mean values and spreads of the chip, or the values of each neuron.
     seed : int
-        Seed of all draws.
+        Seed of all random numbers.
     neurons : iterable of int, optional
         Physical indices of the measured neurons. Default 0 to 63.
     profiles : iterable of int, optional
         Leak settings to measure, as indices of the chip's ``tau_profiles``. Default 3, 4, 5.
     rates_setting : int, optional
-        The one of them, counted from 0, at which the f-I curves are taken. Default 1.
+        The index in ``profiles`` at which the f-I curves are measured. Default 1.
     synapses : int, optional
-        Number of synapses whose charges are measured. Default 20.
+        Number of synapses with a measured charge. Default 20.
     inputs : iterable of int, optional
-        Numbers of active synapses of the f-I curves. Default 1 to 16.
+        Numbers of active synapses in the f-I curves. Default 1 to 16.
     window : Quantity, optional
         Time over which spikes are counted. Default 1 s.
     noise_std : Quantity, optional
-        Trial noise of the membrane in each step. Default: that of the spec, or 1.5 mV where it has none.
+        Trial noise of the membrane potential per step. Default: that of the spec, or 1.5 mV if it has none.
     gain_std : float, optional
         Relative gain spread of the synapses. Default 0.03.
     charge_noise, read_noise : Quantity, optional
-        Noise of one reading of a charge and of a membrane. Default 0.01 fC and 0.4 mV.
+        Noise of one reading of a charge and of a membrane potential. Default 0.01 fC and 0.4 mV.
     drive_gains : bool, optional
-        Whether the synapses that drive a neuron in the f-I curves have gains of their own. Default False: mean gain.
+        Give the synapses that drive a neuron in the f-I curves individual gains. Default False: mean gain.
     dt : Quantity, optional
         Time step. Default 1 ms.
 
@@ -153,8 +153,8 @@ def synthetic_bench(
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit, an index does not exist on the chip, or a value of a neuron to be measured is
-        NaN in the chip.
+        If an argument has the wrong unit, an index does not exist on the chip, or the chip has NaN for a value of a
+        neuron to be measured.
 
     Examples
     --------
@@ -232,10 +232,10 @@ def synthetic_bench(
 
 
 def _drawn(chip: ChipSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the time constants and thresholds of every neuron of a chip that is drawn from a spec; ms and mV."""
+    """Return time constants (ms) and thresholds (mV) of every neuron of a chip sampled from a spec."""
     taus = np.asarray(chip.tau_profiles.values.mantissa, float)
     leak = np.broadcast_to(0.0 if chip.leak_mismatch_std is None else np.asarray(chip.leak_mismatch_std), taus.shape)
-    # A neuron's leak differs alike at all settings, as the tables of a lab show.
+    # A neuron's leak has the same relative deviation at all settings, as in the tables of a lab.
     tau = taus[:, None] * np.exp(-leak[:, None] * rng.standard_normal(chip.n_neurons))
     V_th = float(chip.V_th.mantissa) * (1 + (chip.threshold_mismatch_std or 0.0) * rng.standard_normal(chip.n_neurons))
     return tau, V_th
@@ -244,13 +244,13 @@ def _drawn(chip: ChipSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 def _of_neurons(
     chip: MeasuredChip, settings: np.ndarray, which: np.ndarray, call: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return all time constants and thresholds of a given chip, or raise if one that is to be measured is unknown."""
+    """Return all time constants and thresholds of a given chip; raise if one that is to be measured is unknown."""
     tau, V_th = np.asarray(chip.tau.mantissa, float), np.asarray(chip.V_th.mantissa, float)
     for name, values in (("tau", tau[np.ix_(settings, which)]), ("V_th", V_th[which])):
         if np.isnan(values).any():
             raise ValueError(
                 f"{call}: chip lacks {int(np.isnan(values).sum())} of the {values.size} values of {name} to be "
-                "measured; leave their neurons or profiles out, or give a spec."
+                "measured. Omit these neurons or profiles, or give a spec."
             )
     return tau, V_th
 
@@ -258,7 +258,7 @@ def _of_neurons(
 def _count(
     drive: np.ndarray, beta: np.ndarray, V_th: np.ndarray, noise: float, n_steps: int, subtract: bool, rng: Any
 ) -> np.ndarray:
-    """Return the spikes of each neuron and number of inputs over ``n_steps`` from rest; voltages in mV."""
+    """Return the spike count of each neuron and number of inputs over ``n_steps`` from rest; voltages in mV."""
     V, count = np.zeros(drive.shape), np.zeros(drive.shape)
     for _ in range(n_steps):
         before = np.maximum(beta * V + drive + noise * rng.standard_normal(drive.shape), 0.0)

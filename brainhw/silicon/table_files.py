@@ -1,4 +1,4 @@
-"""CSV files of bench measurements: columns are recognised by name and unit, in any order."""
+"""CSV files of bench measurements; columns are identified by name and unit, in any order."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from brainhw.silicon.tables import ChargeTable, DecayTable, RateTable
 
 __all__ = ["read_table"]
 
-# The rows of such a file need some gigabytes while they are read.
+# Reading a file of this size takes some gigabytes of memory.
 LARGEST = 256 * 2**20
 
-# Names of units as people write them in headers, as multiples of the unit that brainhw keeps.
+# Spellings of units in headers, as multiples of the stored unit.
 _MICRO = ("u", "µ", "μ")
 _CHARGES = {"aC": 1e-3, "fC": 1.0, "pC": 1e3, "nC": 1e6, "C": 1e15}
 _TIMES = {"s": 1e3, "ms": 1.0, "ns": 1e-6, **{f"{letter}s": 1e-3 for letter in _MICRO}}
@@ -89,28 +89,28 @@ _KINDS = (
 
 
 def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> ChargeTable | DecayTable | RateTable:
-    r"""Read a CSV file of bench measurements; its header tells which of the three kinds it is.
+    r"""Read a CSV file of bench measurements; the header determines which of the three kinds it is.
 
     ==============  ======================================================================================
-    kind            columns, in any order; those in brackets may be left out
+    kind            columns, in any order; those in brackets are optional
     ==============  ======================================================================================
     `ChargeTable`   ``code, synapse, charge_fC, [trial]``
     `DecayTable`    ``setting, neuron, t_ms, V_mV, [trial]``
     `RateTable`     ``neuron, inputs, rate_Hz, [code], [setting], [window_s], [trial]``
     ==============  ======================================================================================
 
-    A unit follows its name as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)`` and is converted. Columns are
-    separated by commas, semicolons or tabs; with the last two a decimal comma is read as well, and numbers whose commas
-    may separate thousands are refused. The text is UTF-8, or UTF-16 with a byte order mark. Columns of other names are
-    left out with a warning. Errors count rows from 1, the first below the header; empty lines and lines that begin with
-    ``#`` do not count.
+    A unit follows its name, as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)``, and is converted. Columns are
+    separated by commas, semicolons or tabs; with semicolons or tabs, decimal commas are accepted, but a number whose
+    comma may separate thousands is an error. The text is UTF-8, or UTF-16 with a byte order mark. Columns with other
+    names are ignored with a warning. Errors count rows from 1, the first below the header; empty lines and lines that
+    start with ``#`` are not counted.
 
     Parameters
     ----------
     path : str or path
         The file, at most 256 MiB.
     call : str, optional
-        The call to name in errors.
+        Name of the calling function for errors.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
     Raises
     ------
     TypeError, ValueError
-        If the file cannot be read or is no such table; the message names the file, the line and the column.
+        If the file cannot be read or is not such a table; the message names the file, the line and the column.
 
     Examples
     --------
@@ -143,13 +143,13 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
             if any(cell.strip() for cell in row) and not row[0].lstrip().startswith("#")
         ]
     except csv.Error as error:
-        raise ValueError(f"{what} is no CSV text ({first_line(error)}).") from error
+        raise ValueError(f"{what} is not CSV text ({first_line(error)}).") from error
     if not rows:
         raise ValueError(f"{what} is empty; expected a header such as {_KINDS[0].header()} and rows.")
     kind, columns = _columns(rows[0], what)
     if len(rows) == 1:
         raise ValueError(f"{what} has a header but no rows.")
-    # A decimal comma in a file with commas between columns makes one cell more, which would shift the rest.
+    # A decimal comma in a comma-separated file adds a cell, which would shift the rest of the row.
     odd = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
     if odd is not None:
         raise ValueError(
@@ -169,18 +169,18 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
     try:
         table: ChargeTable | DecayTable | RateTable = kind.table(**given)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} is refused: {error}") from error
+        raise ValueError(f"{what} is invalid: {error}") from error
     # Fits name the file in their errors.
     object.__setattr__(table, "_path", name)
     return table
 
 
-# Excel writes such a line, or needs it, to know the separator.
+# Excel writes such a line, or needs it, to identify the separator.
 _MARK = re.compile(r'\s*"?sep=.?"?[^\S\n]*\n', re.IGNORECASE)
 
 
 def _unmarked(content: str) -> str:
-    """Return the text with line feeds alone at the ends of lines, and without a first line ``sep=;``."""
+    """Return the text with line feeds as line ends, and without a first line ``sep=;``."""
     content = content.replace("\r\n", "\n").replace("\r", "\n")
     mark = _MARK.match(content)
     return content[mark.end() :] if mark else content
@@ -191,8 +191,8 @@ def _text(name: str, what: str) -> str:
         size = os.stat(name).st_size
         if size > LARGEST:
             raise ValueError(
-                f"{what} has {size / 2**20:.0f} MiB, more than the {LARGEST // 2**20} that are read; "
-                "split it, or average repeated measurements."
+                f"{what} has {size / 2**20:.0f} MiB, more than the limit of {LARGEST // 2**20}. "
+                "Split it, or average repeated measurements."
             )
         with open_regular(name) as stream:
             data = stream.read(LARGEST + 1)
@@ -207,9 +207,9 @@ def _text(name: str, what: str) -> str:
     try:
         decoded = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{what} is no text in UTF-8: {first_line(error)}. Save it as CSV in UTF-8.") from error
+        raise ValueError(f"{what} is not UTF-8 text: {first_line(error)}. Save it as CSV in UTF-8.") from error
     if "\0" in decoded:
-        raise ValueError(f"{what} is no text: it holds null characters. Save it as CSV in UTF-8.")
+        raise ValueError(f"{what} is not text: it holds null characters. Save it as CSV in UTF-8.")
     return decoded
 
 
@@ -217,7 +217,7 @@ _HEADER = re.compile(r"([^\W\d_]+)\s*(?:[_ /]\s*|[\[(]\s*|[_ /]\s*[\[(]\s*)?([^\
 
 
 def _columns(header: Sequence[str], what: str) -> tuple[_Kind, dict[str, tuple[int, str, float]]]:
-    """Return the kind of table, and for each of its columns the place, header and factor of the unit."""
+    """Return the kind of table, and index, header and unit factor of each of its columns."""
     split = [_split(cell) for cell in header]
     names = [name.lower() for name, _ in split]
     known = {column.lower() for kind in _KINDS for column in kind.columns}
@@ -258,7 +258,7 @@ def _factor(column: str, header: str, unit: str, units: dict[str, float], what: 
     if not units:
         if unit:
             raise ValueError(
-                f"{what}: the column {header.strip()!r} must hold plain numbers and be named {column!r} alone; got the "
+                f"{what}: the column {header.strip()!r} must hold plain numbers and have the name {column!r}; got the "
                 f"ending {unit!r}. Rename it."
             )
         return 1.0
@@ -270,12 +270,12 @@ def _factor(column: str, header: str, unit: str, units: dict[str, float], what: 
     return units[unit]
 
 
-# 1,000 or -12,345,678: one can read the comma both ways.
+# 1,000 or -12,345,678: the comma is ambiguous.
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 
 def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, str, float]], what: str) -> bool:
-    """Return whether a comma is a decimal comma, or raise where all commas may separate thousands."""
+    """Return whether a comma is a decimal comma; raise if all commas may separate thousands."""
     doubtful: tuple[int, str, str] | None = None
     for place, header, _ in columns.values():
         for at, row in enumerate(rows[1:]):
@@ -283,14 +283,14 @@ def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, 
             if "," not in cell:
                 continue
             if not _THOUSANDS.fullmatch(cell):
-                # One such number shows how the whole file is written.
+                # One such number shows the format of the whole file.
                 return "." not in cell
             doubtful = doubtful or (at + 1, header, cell)
     if doubtful is None:
         return False
     raise ValueError(
         f"{what}: row {doubtful[0]} below the header holds {doubtful[2][:30]!r} in the column {doubtful[1]!r}; its "
-        "comma may separate thousands or decimals, and no other number tells which. Write numbers without thousands "
+        "comma may separate thousands or decimals, and no other number shows which. Write numbers without thousands "
         "separators and with a decimal point."
     )
 
@@ -298,14 +298,14 @@ def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, 
 def _numbers(
     rows: Sequence[Sequence[str]], place: int, header: str, factor: float, decimal_comma: bool, what: str
 ) -> np.ndarray:
-    # Word processors write another minus.
+    # Word processors write another minus sign.
     cells = [row[place].strip().replace("\u2212", "-") for row in rows[1:]]
     plain = [cell.replace(",", ".") for cell in cells] if decimal_comma else cells
     try:
         numbers = np.array(plain, dtype=float)
     except ValueError:
         numbers = np.array([_number(cell) for cell in plain])
-    # Python takes 1_000 for a number.
+    # Python accepts 1_000 as a number.
     bad = ~np.isfinite(numbers) | np.array(["_" in cell for cell in plain])
     if bad.any():
         at = int(np.argmax(bad))
@@ -314,7 +314,7 @@ def _numbers(
             f"({int(bad.sum())} such rows); expected a finite number without separators of thousands. "
             "Remove rows that were not measured."
         )
-    # Thirteen digits remove the error of a change of unit by a power of ten.
+    # Thirteen digits remove the rounding error of a unit conversion by a power of ten.
     return numbers if factor == 1.0 else np.array([float(f"{x:.13g}") for x in (numbers * factor).tolist()])
 
 

@@ -1,4 +1,4 @@
-"""Tables of bench measurements: charge per code, decays of the membrane, and rates against the number of inputs."""
+"""Tables of bench measurements: charge per code, decays of the membrane potential, and f-I curves."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from brainhw.silicon._results import counted
 
 __all__ = ["ChargeTable", "DecayTable", "RateTable"]
 
-# A chip has some hundred neurons and synapses per neuron; a larger number is a mix-up of columns.
+# A chip has a few hundred neurons, and synapses per neuron; a larger number means mixed-up columns.
 MOST_INDEX = 10**6
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class ChargeTable:
-    """Charge of single spikes, by weight code and synapse; one row per measurement.
+    """Charge of single spikes by weight code and synapse; one row per measurement.
 
     Parameters
     ----------
     code : array of int, shape [R]
-        Weight code that was written to the synapse, from minus to plus the largest code of the chip.
+        Weight code of the synapse, from minus to plus the largest code of the chip.
     synapse : array of int, shape [R]
         Number of the measured synapse, from 0.
     charge : Quantity, shape [R]
-        Charge that one spike brought; kept in fC.
+        Charge of one spike; stored in fC.
     trial : array of int, shape [R], optional
         Number of the repetition. Default: each pair of code and synapse was measured once.
 
@@ -67,7 +67,7 @@ class ChargeTable:
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class DecayTable:
-    """Decays of the membrane without input, by leak setting and neuron; one row per reading.
+    """Decays of the membrane potential without input, by leak setting and neuron; one row per reading.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ class DecayTable:
     neuron : array of int, shape [R]
         Physical index of the neuron, from 0.
     t : Quantity, shape [R]
-        Time of the reading, zero or greater; kept in ms. The decay need not start at 0.
+        Time of the reading, zero or greater; stored in ms. The decay need not start at 0.
     V : Quantity, shape [R]
-        Membrane that was read; kept in mV.
+        Membrane potential; stored in mV.
     trial : array of int, shape [R], optional
         Number of the repetition. Default: each decay was read once.
 
@@ -117,7 +117,7 @@ class DecayTable:
 class RateTable:
     """Firing rates against the number of active synapses (f-I curves); one row per measurement.
 
-    In a measurement ``inputs`` synapses of the neuron, all of weight ``code``, receive one spike in every step.
+    In a measurement, ``inputs`` synapses of the neuron, all with weight ``code``, receive one spike in every step.
 
     Parameters
     ----------
@@ -126,13 +126,13 @@ class RateTable:
     inputs : array of int, shape [R]
         Number of synapses that spike in every step, from 0.
     rate : Quantity, shape [R]
-        Spikes of the neuron per second, zero or greater; kept in Hz.
+        Firing rate of the neuron, zero or greater; stored in Hz.
     code : array of int, shape [R], optional
         Weight code of the synapses. Default: the largest code of the chip.
     setting : array of int, shape [R], optional
-        Leak setting, numbered as in `DecayTable`. Default: one setting, which the fit finds.
+        Leak setting, numbered as in `DecayTable`. Default: a single setting, which the fit identifies.
     window : Quantity, shape [R] or scalar, optional
-        Time over which spikes were counted, greater than zero; kept in ms. Default: 1 second.
+        Time over which spikes were counted, greater than zero; stored in ms. Default: 1 second.
     trial : array of int, shape [R], optional
         Number of the repetition. Default: each point was measured once.
 
@@ -158,7 +158,7 @@ class RateTable:
 
     def __post_init__(self) -> None:
         columns = {"neuron": 0, "inputs": 0, "code": None, "setting": 0, "trial": 0}
-        # One window for all rows is as good as one for each.
+        # One window for all rows is enough.
         object.__setattr__(self, "window", 1000.0 * u.ms if self.window is None else self.window)
         _check(self, columns, {"rate": u.Hz, "window": u.ms}, nonnegative=("rate",), positive=("window",))
         _check_repeated(self, ("neuron", "inputs", "code", "setting", "trial"))
@@ -171,7 +171,7 @@ class RateTable:
 
 
 def named(table: Any) -> str:
-    """Return words for a table in errors of fits: with its file, where it was read from one."""
+    """Return the name of a table for errors of fits, with its file if it was read from one."""
     path = getattr(table, "_path", None)
     return "table" if path is None else f"the table {path!r}"
 
@@ -183,7 +183,7 @@ def _check(
     nonnegative: tuple[str, ...] = (),
     positive: tuple[str, ...] = (),
 ) -> None:
-    """Store every column of a table as a read-only array of one length; ``whole`` gives the least value."""
+    """Store every column of a table as a read-only array of the same length; ``whole`` gives the lowest value."""
     call, first, length = type(table).__name__, "", 0
     for name, field in table.__dataclass_fields__.items():
         value = getattr(table, name)
@@ -209,7 +209,7 @@ def _check(
         if column.size != length:
             raise ValueError(
                 f"{call}: {first} and {name} must have one number per row; got {length} and {column.size}. Give "
-                "columns of one length."
+                "columns of the same length."
             )
         column = column.copy()
         column.setflags(write=False)

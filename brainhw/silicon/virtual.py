@@ -1,4 +1,4 @@
-"""A virtual bench: a hidden chip with its own neurons, its own synapses and noise."""
+"""Virtual bench: a simulated chip with hidden neuron values, synapse values and noise."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ __all__ = ["VirtualChip", "checked_run_input"]
 
 @final
 class VirtualChip:
-    r"""A chip on a virtual bench, so that everything for real chips runs, and is tested, without one.
+    r"""A simulated chip on a virtual bench, to run and test all chip-in-the-loop code without hardware.
 
-    Its values are hidden: a device shows spikes and, on request, membranes. With :math:`\xi` normal numbers that belong
-    to the chip and :math:`\eta_t` normal numbers that differ from step to step and from run to run, it computes
+    Its values are hidden: a device only shows spikes and, on request, membrane potentials. With fixed normal numbers
+    :math:`\xi` of the chip, and normal numbers :math:`\eta_t` that differ from step to step and run to run, it computes
 
     .. math::
         q_{ij} &= q(w_{ij})(1 + \sigma_g\, \xi^g_{ij}) + q'(0)\, \sigma_w\, \xi_{ij} \\
         V' &= \max(e^{-\Delta t/\tau_{kj}} V_{t-1} + Q_t / C + \sigma\, \eta_t,\; 0)
 
-    and spikes and resets as its family does. :math:`\tau_{kj}` of leak setting ``k`` and physical neuron ``j`` is
-    log-normal about ``chip.tau_profiles``, by the same factor at each setting where their spreads are the same. The
-    threshold is normal about ``chip.V_th``. Synapses belong to physical places: the same program meets the same
-    synapses each time.
+    and spikes and resets like its family. :math:`\tau_{kj}` of leak setting ``k`` and physical neuron ``j`` is
+    log-normal around ``chip.tau_profiles``; at settings of equal spread, a neuron deviates by the same factor. The
+    threshold is normal around ``chip.V_th``. Synapses belong to physical places, so the same program always uses the
+    same synapses.
 
     Parameters
     ----------
@@ -45,27 +45,27 @@ class VirtualChip:
         The hidden chip: its means, and its spreads ``leak_mismatch_std``, ``threshold_mismatch_std``,
         ``synapse_mismatch_std`` and ``noise_std``. :func:`scaled_chip` makes one that is far from its data sheet.
     key : jax.Array or int
-        Key of this one chip; the same key gives the same chip and the same noise of the first, second, ... run.
+        Key of the chip; the same key gives the same chip and the same noise of the first, second, ... run.
     membranes : bool, optional
-        Record membranes as well. Default True.
+        Record membrane potentials too. Default True.
     gain_std : float, optional
         Relative spread :math:`\sigma_g` of the charge of each synapse. Default 0.
 
     Attributes
     ----------
     n_runs : int
-        Number of runs so far. The noise of a run depends on the key and on this number: set it back to repeat a run.
+        Number of runs. The noise of a run depends on the key and on this number: set it back to repeat a run.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of another kind or out of range; the message names it.
+        If an argument has a wrong type or is out of range; the message names it.
 
     Notes
     -----
-    A program of the same shape (layers, wires, bits, dt) with other codes, leak settings or places compiles nothing
-    anew, and so does an input of the same shape. Noise is the sum of two windows of a fixed table of 2**20 normal
-    numbers, at random places for each step.
+    A program of the same shape (layers, wires, bits, dt) with other codes, leak settings or places does not need
+    another compilation, nor does an input of the same shape. Noise is the sum of two windows of a fixed table of 2**20
+    normal numbers, at random places for each step.
 
     Examples
     --------
@@ -89,7 +89,7 @@ class VirtualChip:
         key = _arguments.some_key(key, call)
         self._hidden = HiddenValues(self._chip, key, gain_std)
         self._program: ChipProgram | None = None
-        # By the shape of a program: codes, leak settings and places are arguments of what is compiled.
+        # Keyed by the shape of a program: codes, leak settings and places are arguments of the compiled run.
         self._built: dict[Any, CompiledRun] = {}
         self._run: CompiledRun | None = None
         self._values: dict[str, Any] = {}
@@ -106,7 +106,7 @@ class VirtualChip:
         Raises
         ------
         TypeError, ValueError
-            If it is not a program, or of a chip with another family, other cores or another number of leak settings.
+            If it is not a program, or its chip has another family, other cores or another number of leak settings.
         """
         call = "VirtualChip.program"
         _arguments.instance(program, ChipProgram, call=call, name="program")
@@ -135,13 +135,13 @@ class VirtualChip:
         Raises
         ------
         DeviceError
-            If no program is on the chip.
+            If the chip is not programmed.
         TypeError, ValueError
-            If ``x`` is not an array of that shape, or not finite.
+            If ``x`` does not have that shape or is not finite.
         """
         call = "VirtualChip.run"
         if self._program is None or self._run is None:
-            raise DeviceError(f"{call}: there is no program on the chip; call program(...) first.")
+            raise DeviceError(f"{call}: the chip is not programmed. Call program(...) first.")
         x = checked_run_input(x, self._program, call=call)
         offsets = self._hidden.noise_stream(self.n_runs).integers(
             0, POOL, (2, len(self._program.wires), len(x)), np.int32
@@ -152,7 +152,7 @@ class VirtualChip:
 
     @property
     def truth(self) -> MeasuredChip:
-        """The hidden values of all neurons, for tests and tables of errors: what is calibrated must not see them."""
+        """The hidden values of all neurons, for tests and error tables; a calibration must not use them."""
         return MeasuredChip(self._chip, self._hidden.tau * u.ms, self._hidden.V_th * u.mV, notes="the hidden truth")
 
     def __repr__(self) -> str:
@@ -160,9 +160,9 @@ class VirtualChip:
 
 
 def checked_run_input(x: Any, program: ChipProgram, *, call: str) -> np.ndarray:
-    """Return the input of a run in float32, or raise unless it is finite and ``[T, B, N_in]`` of the program."""
+    """Return the input of a run in float32; raise unless it is finite and ``[T, B, N_in]`` of the program."""
     array = of_shape(x, program.n_in, call=call, name="x")
-    # Two passes over the data decide the usual case; NaN fails both comparisons.
+    # Fast path with two passes over the data; NaN fails both comparisons.
     if array.min() >= 0 and array.max() <= MOST_EVENTS:
         return array.astype(np.float32, copy=False)
     numbers = in_float32(array, call=call, name="x")

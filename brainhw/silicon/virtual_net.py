@@ -1,4 +1,4 @@
-"""The network of a program on a drawn chip, compiled once for all programs of one shape."""
+"""Network of a program on a sampled chip, compiled once for all programs of the same shape."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from brainhw.transform.trace import registered_modules
 
 __all__ = ["POOL", "CompiledRun", "settings_of", "shape_of"]
 
-# Normal numbers that are drawn once; each step of a run adds two windows of them, at random places. To draw all numbers
-# anew takes as long as a training step (CPU, 116 steps of 54 samples and 145 neurons: 4 ms; the windows: 0.2 ms).
+# Normal numbers are drawn once; each step of a run adds two windows of them, at random places. Drawing new numbers
+# would take as long as a training step (CPU, 116 steps of 54 samples and 145 neurons: 4 ms; the windows: 0.2 ms).
 POOL = 2**20
 
 
 def settings_of(content: BundleContent) -> contextlib.AbstractContextManager[Any]:
     """Return a context with the time step and precision of a program."""
-    # Without `fit`, so that a device inside a training context neither rounds at random nor compiles anew.
+    # Without `fit`, so that inside a training context a device neither rounds stochastically nor compiles again.
     return brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype], fit=False)
 
 
 def shape_of(content: BundleContent) -> Any:
-    """Return all of a program that its compiled run depends on: neither codes, leak settings nor places."""
+    """Return everything that the compiled run of a program depends on, without codes, leak settings and places."""
     layers = content.layers
     stages = tuple(
         (wire, content.synapses[wire.synapse].frontend, content.synapses[wire.synapse].weight.values.shape,
@@ -52,7 +52,7 @@ def shape_of(content: BundleContent) -> Any:
 
 
 class CompiledRun:
-    """A run of all programs of one shape on one drawn chip: codes and values of neurons are arguments."""
+    """Compiled run for all programs of one shape on one sampled chip; codes and neuron values are arguments."""
 
     def __init__(self, content: BundleContent, hidden: HiddenValues, *, membranes: bool, call: str) -> None:
         self._content, self._hidden = content, hidden
@@ -66,13 +66,13 @@ class CompiledRun:
         # The sum of two numbers has twice the variance of one.
         self._noise = 0.0 if noise is None else float(noise.mantissa) / np.sqrt(2)
         self._compiled: dict[Any, Callable[..., dict[str, jax.Array]]] = {}
-        # Those of the program before: most programs differ in their codes alone.
+        # Values of the previous program, because most programs differ only in their codes.
         self._known: tuple[Any, dict[str, Any]] = (None, {})
 
     def __call__(self, values: dict[str, Any], x: np.ndarray, offsets: np.ndarray) -> tuple[Any, Any]:
-        """Return spikes and membranes by layer for ``x [T, B, N_in]`` and the places of noise ``[2, layers, T]``."""
+        """Return spikes and membrane potentials by layer for ``x [T, B, N_in]``, with noise at ``[2, layers, T]``."""
         widest = max(len(layer.profiles) for layer in self._content.layers.values())
-        # So long that a window may begin at the last place.
+        # Long enough for a window that starts at the last place.
         noise = (offsets, self._hidden.pool(POOL, x.shape[1] * widest)) if self._noise else None
         with settings_of(self._content):
             if x.shape[:2] not in self._compiled:
@@ -87,9 +87,9 @@ class CompiledRun:
         return spikes, membranes
 
     def values_of(self, program: ChipProgram) -> dict[str, Any]:
-        """Return the arguments of a run: the codes of a program, and the values of the neurons that it uses."""
+        """Return the arguments of a run: the codes of a program and the values of its neurons."""
         content = program.content
-        # By identity: programs that differ in their codes alone share these objects.
+        # Compared by identity: programs that differ only in their codes share these objects.
         place = (content.placement, *(layer.profiles for layer in content.layers.values()))
         known, values = self._known
         if known is None or len(known) != len(place) or any(a is not b for a, b in zip(known, place, strict=True)):
@@ -131,7 +131,7 @@ class CompiledRun:
         return records
 
     def _write(self, values: dict[str, Any]) -> None:
-        """Write codes and values of the chip into the modules, and compute the charges."""
+        """Write codes and chip values into the modules, and compute the charges."""
         chip = self._hidden.chip
         for path, codes in self._content.weights():
             module = self._modules[path]
@@ -149,9 +149,9 @@ class CompiledRun:
             module.prepare()
 
     def _steps(self, layer: Any, drives: u.Quantity, noise: Any) -> tuple[jax.Array, jax.Array]:
-        """Return spikes and membranes after the reset of a layer from rest, in mV, ``[T, B, N]``.
+        """Return spikes and membrane potentials after the reset of a layer from rest, in mV, ``[T, B, N]``.
 
-        The steps are those of ``SpikingLayer.update_sequence``, without its backward pass and with noise.
+        The steps equal those of ``SpikingLayer.update_sequence``, with noise and without a backward pass.
         """
         batch_size = drives.shape[1]
         resting = layer.resting_values(batch_size)
@@ -170,11 +170,11 @@ class CompiledRun:
                 drive = drive + spk @ recurrent
             charged = decay * V + layer.to_voltage(u.Quantity(drive, unit=layer.drive_unit)).to(u.mV).mantissa
             if noise is not None:
-                # Before the clamp, as part of the membrane of this step.
+                # Before the clamp, as part of the membrane potential of this step.
                 first, second = (jax.lax.dynamic_slice(noise[1], (start,), (V.size,)) for start in starts)
                 charged = charged + (self._noise * (first + second)).reshape(V.shape).astype(V.dtype)
             _, spk, V, wait = firing.advance(V, charged, V_th, wait)
-            # As bytes, a quarter of the memory: writing it takes as long as the steps (CPU).
+            # As bytes, a quarter of the memory: on a CPU, writing takes as long as the steps.
             return (V, spk, wait), (spk.astype(jnp.uint8), V)
 
         rest = V, jnp.zeros_like(V), resting.get("wait")
@@ -184,20 +184,20 @@ class CompiledRun:
 
 
 def _refuse_other_steps(module: Any, path: str, call: str) -> None:
-    """Raise for a module of another family whose step or mismatch is not the one that a virtual chip computes."""
+    """Raise for a module of another family whose step or mismatch a virtual chip does not compute."""
     own = set(module.nominal()) - {"tau", "V_th"} if isinstance(module, H1Layer) else set()
     drawn = module.effective_class.drawn is EffectiveWeight.drawn
     if own or not drawn or not runs_whole_sequence(module, call=call):
         raise ValueError(
-            f"{call}: {type(module).__name__} at {path!r} has a step or a mismatch of its own, which a virtual chip "
-            "lacks; write a model of that chip as a CallableDevice."
+            f"{call}: {type(module).__name__} at {path!r} has its own step or mismatch, which a virtual chip does not "
+            "compute. Write a model of that chip as a CallableDevice."
         )
 
 
 def _without_states(run: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
-    """Return a compiled ``run`` that neither reads nor leaves states: each call begins with those of the first one.
+    """Return a compiled ``run`` without state in or out: each call starts from the states of the first call.
 
-    A call of a compiled function that carries states costs 0.5 ms more, a fifth of a run.
+    A compiled function that carries states costs 0.5 ms more per call, a fifth of a run.
     """
     function = brainstate.transform.StatefulFunction(run, name="virtual chip")
     key = function.get_arg_cache_key(*arguments, compile_if_miss=True)

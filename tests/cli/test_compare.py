@@ -67,7 +67,7 @@ def test_classes_of_several_neurons(folder: Path, capsys) -> None:
     words = ["compare", "net.bundle", "same.chip", "two.npz", "--no-causes"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "note: compare: y holds classes 0 to 1, and the 6 output neurons count as 6 classes" in out
+    assert "note: compare: y holds classes 0 to 1, but the 6 output neurons count as 6 classes" in out
     assert "give --classes 2." in out
     assert main([*words, "--classes", "2"]) == 0
     assert "note:" not in capsys.readouterr().out

@@ -266,12 +266,10 @@ def test_a_loaded_net_runs_with_its_own_dt_only(tmp_path: pathlib.Path) -> None:
             np.testing.assert_array_equal(bh.rollout(loaded, xs)[0], wanted)
     with (
         brainstate.environ.context(dt=1.0 * u.ms),
-        pytest.raises(
-            RuntimeError, match=r"made for dt = 2 ms, environ has 1 ms: run it inside .*context\(dt=net.dt\)"
-        ),
+        pytest.raises(RuntimeError, match=r"made for dt = 2 ms .got 1 ms .*Run it inside .*context\(dt=net.dt\)"),
     ):
         bh.rollout(loaded, xs)
-    with pytest.raises(RuntimeError, match=r"no time step is set; run it inside .*context\(dt=net.dt\)"):
+    with pytest.raises(RuntimeError, match=r"no time step is set. Run it inside .*context\(dt=net.dt\)"):
         bh.rollout(loaded, xs)
 
 
@@ -292,9 +290,9 @@ def test_a_net_in_double_precision_stays_one(tmp_path: pathlib.Path) -> None:
         loaded = load_bundle(tmp_path / "net")
         np.testing.assert_array_equal(*(bh.rollout(n, xs)[0] for n in (net, loaded)))
         assert net.layers[0].weight.value.dtype == loaded.states()["layers", 0, "weight"].value.dtype == np.float64
-    with pytest.raises(BundleError, match=r"computes with float64, .* float32; do this inside .*\(precision=64\)"):
+    with pytest.raises(BundleError, match=r"computes in float64, .* float32.*\(precision=64\)"):
         load_bundle(tmp_path / "net")
-    with pytest.raises(ValueError, match=r"export_bundle: .* one precision; got float32, float64. Export it inside"):
+    with pytest.raises(ValueError, match=r"export_bundle: .* precision; got float32, float64. Export inside"):
         export_bundle(net, tmp_path / "other")
 
 
@@ -346,16 +344,16 @@ class Inside(brainstate.nn.Module):
         (
             lambda: small(weight_bits=None, weight_init=jnp.nextafter(jnp.full((3, 2), 0.3), 1.0)),
             {},
-            r"6 of 6 weights of layers.0 differ .* by rounding errors.*set_weight_bits\(net, 'chip'\) makes them exact",
+            r"6 of 6 weights of layers.0 differ .* by rounding errors.*set_weight_bits\(net, 'chip'\)",
         ),
         (small, {"notes": "\x1b[31m"}, "cannot hold this network: notes must be printable text"),
         (own_layer, {}, "layers.1: known modules: OwnLayer; the chip takes H1v1"),
         (lambda: Named("syn", "input"), {}, "a layer is called 'input', the name of the network's input"),
         (lambda: Named("syn", "soma_states"), {}, None),
         (lambda: Named("chip", "notes"), {}, None),
-        (lambda: Named("named_children", "out"), {}, "path that begins with 'named_children'; name the attribute"),
-        (lambda: Inside("layer"), {}, "out holds other modules; hold all of them beside each other in the network"),
-        (lambda: Inside("synapse"), {}, "out.inner lies inside another module; hold both beside each other"),
+        (lambda: Named("named_children", "out"), {}, "cannot begin with 'named_children'"),
+        (lambda: Inside("layer"), {}, "out holds other modules"),
+        (lambda: Inside("synapse"), {}, "out.inner lies inside another module"),
     ],
 )
 def test_only_what_can_be_rebuilt_is_exported(
@@ -383,7 +381,7 @@ def test_other_arguments_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match=r"export_bundle: cannot write .*; give a file in an existing folder"):
         export_bundle(small(), tmp_path / "none" / "net")
     net = small()
-    with pytest.raises(RuntimeError, match="call it outside of jit"):
+    with pytest.raises(RuntimeError, match="Call it outside of jit"):
         brainstate.transform.jit(lambda: export_bundle(net, tmp_path / "net"))()
     assert not os.listdir(tmp_path)
 
@@ -467,7 +465,7 @@ def test_what_is_no_file_is_refused(name: str, tmp_path: pathlib.Path) -> None:
 def test_what_is_no_path_is_refused_and_jit_too(pairs) -> None:
     with pytest.raises(TypeError, match="load_bundle: path must be the path of a bundle; got 3"):
         load_bundle(3)
-    with pytest.raises(RuntimeError, match=r"load_bundle: .*call it outside of jit"):
+    with pytest.raises(RuntimeError, match=r"load_bundle: .*Call it outside of jit"):
         brainstate.transform.jit(lambda: load_bundle(pairs["chain"][2]) and None)()
 
 
@@ -490,7 +488,7 @@ def change(data: Any, at: str, value: Any) -> None:
         ("dt_ms", True, "dt_ms must be"),
         ("dt_ms", 1e300, "too large or small for the network's precision"),
         ("dtype", "int8", "dtype must be one of float16"),
-        ("dtype", "float16", r"computes with float16, .*\(precision=16\)"),
+        ("dtype", "float16", r"computes in float16, .*\(precision=16\)"),
         ("n_classes", 3, "4 output neurons cannot form 3 equal populations"),
         ("n_classes", True, "n_classes must be a whole number from 1 to 4; got True"),
         ("n_classes", 5, "n_classes must be a whole number from 1 to 4; got 5"),
@@ -512,28 +510,32 @@ def change(data: Any, at: str, value: Any) -> None:
         ("synapses/last/codes/0/0", 1.0, "whole numbers from -15 to 15; got 1.0"),
         ("synapses/last/codes/0/0", False, "whole numbers from -15 to 15; got False"),
         ("synapses/last/codes/0", [1], "the rows of codes differ in length"),
-        ("synapses/last/codes", [[1] * 4] * 5, r"wire 3: 'last' has codes of shape \(5, 4\), between 6 inputs and 4"),
-        ("synapses/last/codes", [[1] * 5] * 6, "between 6 inputs and 4 neurons"),
-        ("synapses/first", {"bits": 5, "codes": [[1]], "frontend": False}, "'first' cannot be the name of a module"),
+        (
+            "synapses/last/codes",
+            [[1] * 4] * 5,
+            r"wire 3: 'last' has codes of shape \(5, 4\), but connects 6 inputs to 4",
+        ),
+        ("synapses/last/codes", [[1] * 5] * 6, "connects 6 inputs to 4 neurons"),
+        ("synapses/first", {"bits": 5, "codes": [[1]], "frontend": False}, "'first' is not a valid module path"),
         ("synapses/idle", {"bits": 5, "codes": [[1]], "frontend": False}, "'idle' is on no wire"),
         (
             "synapses/" + "a." * 64 + "a",
             {"bits": 5, "codes": [[1]], "frontend": False},
-            "cannot be the name of a module",
+            "is not a valid module path",
         ),
         ("synapses/a\n", {"bits": 5, "codes": [[1]], "frontend": False}, "a path in synapses must be printable"),
         (
             "layers/input",
             {"recurrent": None, "tau_profiles": [1], "topology": "FF"},
-            "'input' cannot be the name of a module",
+            "'input' is not a valid module path",
         ),
         ("layers/voters/tau_profiles/0", 8, "a number of tau_profiles must be a whole number from 0 to 7; got 8"),
         ("layers/voters/tau_profiles/0", -1, "from 0 to 7; got -1"),
         ("layers/voters/topology", "RC", "layer 'voters': topology is RC, without recurrent codes"),
         ("layers/blocks.1/topology", "FF", "layer 'blocks.1': topology is FF, with recurrent codes"),
         ("layers/voters/topology", ["FF"], "topology must be one of FF, RC"),
-        ("layers/blocks.1/recurrent/codes", [[0]], "6 neurons do not fit recurrent codes of"),
-        ("layers/voters/tau_profiles", [1], r"wire 3: 'last' has codes of shape \(6, 4\), between 6 inputs and 1"),
+        ("layers/blocks.1/recurrent/codes", [[0]], "recurrent codes .* do not match 6 neurons"),
+        ("layers/voters/tau_profiles", [1], r"wire 3: 'last' has codes of shape \(6, 4\), but connects 6 inputs to 1"),
         ("wires/0/source", "first", "wire 0: source must be 'input' or a layer before it; got 'first'"),
         ("wires/1/source", "voters", "wire 1: source must be 'input' or a layer before it"),
         ("wires/1/source", "input", None),
@@ -541,11 +543,11 @@ def change(data: Any, at: str, value: Any) -> None:
         ("wires/2/synapse", "none", "wire 2: synapse must be one of"),
         ("wires/2/layer", "first", "wire 2: 'first' or 'side.in' is on another wire already"),
         ("wires/3", {"source": "first"}, "wire 3 lacks synapse, layer"),
-        ("placement", [], "was the list made for another network"),
+        ("placement", [], "Use the list that was made for this network"),
         ("placement/0/core", True, "Placement.from_list: piece 0: core must be"),
         ("placement/0/offset", 1, "overlap those of layer .first. at neuron 16 of core 0"),
-        ("placement/1/kind", "FF", "placement: layer 'blocks.1' is placed as 'FF', and is 'RC'"),
-        ("placement/1/offset", 60, "which has 64 neurons"),
+        ("placement/1/kind", "FF", "placement: layer 'blocks.1' is placed as 'FF', but is 'RC'"),
+        ("placement/1/offset", 60, "but the core has 64 neurons"),
         ("placement/1/note", 1, "piece 1 must hold"),
     ],
 )
@@ -570,7 +572,7 @@ def test_every_slip_in_a_bundle_is_named(pairs, at: str, value: Any, match: str 
         (
             'family = "H1v1"',
             'family = "H1v3"',
-            "needs a chip family that is not here: chip: there is no chip family 'H1v3'",
+            "needs a chip family that is not registered: .*'H1v3'",
         ),
         ("value = 0.9", "value = 1e-43", "too large or small for the network's precision"),
         ("gain = 1.034", "gain = 1e300", "too large or small for the network's precision"),
@@ -578,7 +580,7 @@ def test_every_slip_in_a_bundle_is_named(pairs, at: str, value: Any, match: str 
         ("[1.0, 2.0", "[1e-300, 2.0", None),
         ("200.0]", "1e300]", None),
         ("value = 16", "value = 17", "a frontend of H1v1 has 17 codes; got 16"),
-        ("value = [64, 64, 64, 64]", "value = [16, 8]", "which has 16 neurons"),
+        ("value = [64, 64, 64, 64]", "value = [16, 8]", "but the core has 16 neurons"),
     ],
 )
 def test_a_chip_that_the_network_cannot_be_built_on_is_refused(

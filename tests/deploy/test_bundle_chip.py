@@ -171,5 +171,5 @@ def test_marks_at_the_charges_of_a_synapse_are_refused(tmp_path):
     data = json.loads((tmp_path / "net.bundle").read_bytes().partition(b"\n")[2])
     data["in_place"]["layers.2"]["mismatch"]["known"] = [True]
     write_plain(tmp_path / "net.bundle", data, call="test")
-    with pytest.raises(BundleError, match=r"'layers\.2' is not a layer whose values can be known"):
+    with pytest.raises(BundleError, match=r"'layers\.2' is not a layer that keeps measured"):
         bh.deploy.load_bundle(tmp_path / "net.bundle")

@@ -206,7 +206,7 @@ def test_other_wiring_than_a_chip_has_is_told_apart() -> None:
         "twice": "is called 2 times in one step",
         "sum": "called more than once",
         "late": "its input is neither",
-        "tuple": "something else than the spikes of one layer",
+        "tuple": "does not return the spikes of exactly one layer",
         "fails": "a step fails: ValueError: no such thing",
     }
     for kind, words in expected.items():

@@ -246,7 +246,7 @@ def test_what_is_no_bundle_and_what_has_another_step_is_refused(small: Path, tmp
     with pytest.raises(ValueError, match="firmware: the bundle computes in float16; firmware needs float32"):
         firmware(tmp_path / "half.bundle")
     step = firmware(small)
-    with pytest.raises(ValueError, match=r"Firmware.step: x must have shape \(24,\), as the state; got shape \(23,\)"):
+    with pytest.raises(ValueError, match=r"Firmware.step: x must have shape \(24,\) like the state; got shape \(23,\)"):
         step.step(step.initial_state(), np.zeros(23))
     with pytest.raises(TypeError, match=r"Firmware.step: state must be a FirmwareState, from initial_state; got 3"):
         step.step(3, np.zeros(24))

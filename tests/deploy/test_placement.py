@@ -249,7 +249,7 @@ def test_the_error_proves_in_words_why_there_is_no_place(
 
 def test_a_chip_has_one_frontend() -> None:
     with pytest.raises(
-        PlacementError, match=r"2 layers are driven by a frontend \('a' and 'b'\), and the chip has one"
+        PlacementError, match=r"2 layers are driven by a frontend \('a' and 'b'\), but the chip has only one"
     ):
         place_layers(H1V1, [Need("a", 16, frontend=True), Need("b", 16, frontend=True)])
 
@@ -373,7 +373,7 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
         ),
         (
             lambda items: [*items[:2], dict(items[2], count=2), items[3]],
-            "layer 'out' has 5 neuron(s), but 4 are placed; was the list made for another network",
+            "layer 'out' has 5 neuron(s), but 4 are placed. Use the list that was made for this network",
         ),
         (lambda items: items[:1] + items[2:], "neuron 0 of layer 'out' has no place"),
         (lambda items: [], "layer 'ears' has 2 neuron(s), but 0 are placed"),
@@ -388,12 +388,12 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
         (changed(1, offset=-1), "piece 1: offset must be at least 0; got -1"),
         (changed(1, offset=None), "piece 1: offset must be a whole number; got None"),
         (changed(1, kind="recurrent"), "piece 1: kind must be one of 'frontend', 'RC', 'FF'; got 'recurrent'"),
-        (changed(3, core=3), "neurons 0-2 of layer 'loop' are on core 3; the last of H1v2 is 2"),
-        (changed(3, count=10**30), "of core 2, which has 4 neurons"),
-        (changed(2, offset=3), "are at 3-5 of core 1, which has 4 neurons"),
+        (changed(3, core=3), "neurons 0-2 of layer 'loop' are on core 3, but the last core of H1v2 is 2"),
+        (changed(3, count=10**30), "of core 2, but the core has 4 neurons"),
+        (changed(2, offset=3), "are at 3-5 of core 1, but the core has 4 neurons"),
         (changed(1, offset=1), "neurons 0-1 of layer 'out' overlap those of layer 'ears' at neuron 1 of core 0"),
         (changed(2, kind="RC"), "layer 'out' must be of one kind; got FF, RC"),
-        (changed(3, kind="frontend"), "the frontend's layer 'loop' must lie at the head of core 0, in one piece"),
+        (changed(3, kind="frontend"), "the frontend's layer 'loop' must be one piece at the start of core 0"),
         (lambda items: [dict(item, kind="RC") for item in items], "the recurrent layer 'out' is on several cores"),
     ],
 )
@@ -417,5 +417,5 @@ def test_a_placement_cannot_be_built_wrong() -> None:
         Placement(H1V1, (3,))
     with pytest.raises(ValueError, match="Placement: neuron 0 of layer 'a' has no place"):
         Placement(H1V1, (Piece("a", 1, 2, 0, 0),))
-    with pytest.raises(ValueError, match="Placement: the frontend's layer 'b' must lie at the head of core 0"):
+    with pytest.raises(ValueError, match="Placement: the frontend's layer 'b' must be one piece at the start"):
         Placement(H1V1, (Piece("a", 0, 2, 0, 0, "frontend"), Piece("b", 0, 2, 0, 2, "frontend")))

@@ -100,7 +100,7 @@ def test_the_numbers_of_the_report() -> None:
     assert report.yield_above(0.9) == 0.5
     for words in ("nominal chip", "mean of 4 chips", "5 % quantile", "worst (chip 1)"):
         assert words in str(report)
-    with pytest.raises(ValueError, match="q is a share"):
+    with pytest.raises(ValueError, match="q must be from 0 to 1"):
         report.quantile(5)
     assert bh.deploy.RobustnessReport(report.scores[:1], report.keys[:1], 0.9).std == 0.0
 
@@ -130,7 +130,7 @@ def test_bad_calls_are_named() -> None:
     with pytest.raises(ValueError, match="devices is empty"):
         bh.deploy.robustness(net, score, 2, key=0, devices=[], pbar=False)
     elsewhere = SimpleNamespace(process_index=1)
-    with pytest.raises(ValueError, match=r"belongs to process 1 and not to this one \(0\); pass jax.local_devices"):
+    with pytest.raises(ValueError, match=r"belongs to process 1 and not to this one \(0\)\. Pass jax.local_devices"):
         bh.deploy.robustness(net, score, 2, key=0, devices=[elsewhere], pbar=False)
     with pytest.raises(RuntimeError, match="outside of jit"):
         brainstate.transform.jit(lambda: bh.deploy.robustness(net, score, 2, key=0, pbar=False).mean)()

@@ -144,7 +144,7 @@ def test_a_chip_whose_measured_neurons_are_not_in_use_is_named() -> None:
     V_th = np.full(n, np.nan)
     V_th[-3:] = 95.0
     tau = np.full((8, n), np.nan) * u.ms
-    with pytest.warns(UserWarning, match=r"^put_chip: 3 neurons of the chip are measured, and none .* layers\.1"):
+    with pytest.warns(UserWarning, match=r"^put_chip: 3 neurons of the chip are measured, but none .* layers\.1"):
         bh.silicon.put_chip(net_of(), MeasuredChip(bh.chip.H1V2, tau, V_th * u.mV))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -155,7 +155,7 @@ def test_a_chip_whose_measured_neurons_are_not_in_use_is_named() -> None:
 def test_a_dead_time_of_the_read_out_is_no_threshold(tables) -> None:
     rate = np.asarray(tables.rates.rate.mantissa)
     dead = dataclasses.replace(tables.rates, rate=np.round(rate / (1 + 0.002 * rate)) * u.Hz)
-    with pytest.raises(ValueError, match=r"^fit_threshold: .* differ in gain by \d+ %, at most 20 %"):
+    with pytest.raises(ValueError, match=r"^fit_threshold: .* gain spread of \d+ %, at most 20 %"):
         bh.silicon.fit_threshold(dead, "h1v2", progress=False)
 
 

@@ -65,7 +65,7 @@ def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
     blank = SPIKES.replace("\n", "\n\n", 1) + "\n  \n,,,\n"
     found = left(tmp_path, spikes=blank, rows=3)
     assert found.spikes["layer0"].sum() == 2
-    with pytest.raises(ValueError, match="line 4: there is no layer 'layer7'"):
+    with pytest.raises(ValueError, match="line 4: layer 'layer7' does not exist"):
         left(tmp_path, spikes="layer0,0,0,0\n\nlayer7,0,0,0\n")
 
 
@@ -81,16 +81,16 @@ def test_other_ends_of_lines(tmp_path: Path) -> None:
 SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"run": 3}, "output.json: run must be 9007199254740991, copied from the input; got 3"),
     ({"run": "gone"}, "output.json must hold run, spikes and membranes"),
-    ({"rows": 4}, "spikes.csv must have the 4 rows that output.json says; got 3"),
-    ({"spikes": "layer0,0,0,0\nlayer0,3,1\n"}, "line 3: 4 values are expected; got 3"),
-    ({"spikes": "layer7,0,0,0\n"}, "line 2: there is no layer 'layer7'; those are layer0, layer1"),
+    ({"rows": 4}, "spikes.csv must have 4 rows, as given in output.json; got 3"),
+    ({"spikes": "layer0,0,0,0\nlayer0,3,1\n"}, "line 3: expected 4 values; got 3"),
+    ({"spikes": "layer7,0,0,0\n"}, "line 2: layer 'layer7' does not exist; expected one of layer0, layer1"),
     ({"spikes": "layer0,4,0,0\n"}, r"step, sample and neuron \(4, 0, 0\) must lie within \(4, 2, 12\)"),
     ({"spikes": "layer0,0,0,-1\n"}, r"\(0, 0, -1\) must lie within"),
     ({"spikes": "layer0,0,0,1.0\n"}, "line 2: neuron must be a whole number; got '1.0'"),
-    ({"spikes": "layer0,0,0,0\nlayer0,0,0,0\n"}, "line 3: this spike of layer 'layer0' stands there twice"),
+    ({"spikes": "layer0,0,0,0\nlayer0,0,0,0\n"}, "line 3: this spike of layer 'layer0' appears twice"),
     ({"membranes": "layer1,0,0,0,nan\n"}, "line 2: V_mV must be a finite number; got 'nan'"),
     ({"membranes": "layer1,0,0,0,1\n"}, "'layer1' must be finite in float32; got nan mV at step 0, sample 0, neuron 1"),
-    ({"membranes": "layer1,0,0,0,1\nlayer1,0,0,0,1\n"}, "line 3: this membrane of layer 'layer1' stands there twice"),
+    ({"membranes": "layer1,0,0,0,1\nlayer1,0,0,0,1\n"}, "line 3: this membrane potential of 'layer1' appears twice"),
 ]
 
 
@@ -107,7 +107,7 @@ def without(name: str) -> Callable[[Path], Any]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (without("output.json"), "the command left no output.json"),
+        (without("output.json"), "the command wrote no output.json"),
         (without("spikes.csv"), "spikes.csv cannot be read: No such file"),
         (lambda folder: (folder / "output.json").write_text('{"run": 1'), "output.json is damaged"),
         (lambda folder: (folder / "output.json").write_text("[]"), "output.json must hold"),

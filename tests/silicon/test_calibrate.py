@@ -120,7 +120,7 @@ def test_what_does_not_suit_the_chip_is_refused(bench) -> None:
         calibrate(bench.charge, chip="H9")
     with pytest.raises(TypeError, match=r"calibrate: each table must be"):
         calibrate(3.0, chip="H1v1")
-    with pytest.raises(ValueError, match=r"calibrate: noise_std is about f-I curves"):
+    with pytest.raises(ValueError, match=r"calibrate: noise_std needs f-I curves"):
         calibrate(bench.charge, chip="H1v1", noise_std=1.5 * u.mV)
     with pytest.raises(ValueError, match=r"calibrate: settings is given, but no table"):
         calibrate(bench.charge, chip="H1v1", settings={0: 3})

@@ -88,7 +88,7 @@ FAULTS: list[tuple[Callable[..., Any], str]] = [
     (changed(layer1=None), r"lacks the spikes of \['layer1'\]"),
     (changed(ghost=np.ones((4, 2, 3))), r"unknown layers \['ghost'\]"),
     (changed(layer1=np.ones((4, 2, 5))), r"shape \(4, 2, 5\); expected \(4, 2, 6\)"),
-    (changed(layer1=np.ones((3, 2, 6))), "share their steps and samples"),
+    (changed(layer1=np.ones((3, 2, 6))), "have the same steps and samples"),
     (changed(layer0=np.ones((3, 2, 12)), layer1=np.ones((3, 2, 6))), r"expected \(4, 2, 12\)"),
     (changed(layer1=np.full((4, 2, 6), np.nan)), "must be 0 or 1; got nan"),
     (changed(layer1=np.full((4, 2, 6), 3)), "must be 0 or 1; got 3"),
@@ -111,7 +111,7 @@ def test_a_program_that_was_not_written_does_not_run() -> None:
     device._write = raising(OSError("no supply"))
     with pytest.raises(DeviceError, match=r"^CallableDevice\.program: the function function raised OSError: no supply"):
         device.program(program_of("H1v1")[1])
-    with pytest.raises(DeviceError, match=r"CallableDevice\.run: there is no program on the chip"):
+    with pytest.raises(DeviceError, match=r"CallableDevice\.run: the chip is not programmed"):
         device.run(X)
     device._write = None
     device.program(program_of("H1v1")[1])

@@ -179,6 +179,6 @@ def test_a_disk_that_takes_no_file_is_one_error(bench: Bench, monkeypatch: pytes
     bench.left_nothing()
     with monkeypatch.context() as patched:
         patched.setattr(tempfile, "tempdir", str(bench.folder / "none"))
-        with pytest.raises(DeviceError, match=r"the folder for the bench cannot be made: .*No such file"):
+        with pytest.raises(DeviceError, match=r"the folder for the bench cannot be created: .*No such file"):
             bench.run("right")
     bench.works()

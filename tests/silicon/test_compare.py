@@ -141,7 +141,7 @@ def test_bad_arguments_are_refused_by_name() -> None:
         compare(program, bench, x[..., 1:])
     with pytest.raises(ValueError, match=r"compare: n_classes must divide the 24 output neurons; got 7"):
         compare(program, bench, x, n_classes=7)
-    with pytest.raises(ValueError, match=r"compare: y must hold whole numbers of shape \(2,\).*\(3,\)"):
+    with pytest.raises(ValueError, match=r"compare: y must hold integers of shape \(2,\).*\(3,\)"):
         compare(program, bench, x, np.zeros(3, int))
     with pytest.raises(ValueError, match=r"compare: y must hold classes from 0 to 7; got 0 to 8"):
         compare(program, bench, x, np.array([0, 8]), n_classes=8)

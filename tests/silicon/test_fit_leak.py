@@ -190,7 +190,7 @@ def test_a_read_out_that_saturates_does_not_bias() -> None:
 
 
 def test_what_is_no_decay_is_refused_for_what_it_is() -> None:
-    with pytest.raises(ValueError, match="fit_leak: decays must not be straight lines"):
+    with pytest.raises(ValueError, match="fit_leak: the decays must not be straight lines"):
         fit_leak(table([[9.0, 9.0]], change=lambda V: 60 - T + 0.1 * np.sin(V)))
     with pytest.raises(ValueError, match=r"fit_leak: none of the 2 decays .*rise .* sign of V"):
         fit_leak(table([[9.0, 12.0]], change=lambda V: -V))

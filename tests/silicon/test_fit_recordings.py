@@ -34,7 +34,7 @@ def test_the_fit_finds_threshold_and_tau_of_every_neuron(family: str) -> None:
     assert np.nanmedian(one.noise.mantissa) == pytest.approx(1.5 / bench.gain, rel=0.15)
     assert rms(one.residuals) == pytest.approx(1, abs=0.1)
     # The result says what spikes cannot tell.
-    assert "threshold over charge / capacitance" in str(fit)
+    assert "threshold / (charge / capacitance)" in str(fit)
     # By physical neuron; one layer lies at the head of core 0, at the setting of 20 ms.
     assert np.array_equal(fit.measured.known_V_th, np.concatenate([fired, np.zeros(program.chip.n_neurons - 24, bool)]))
     assert np.array_equal(fit.measured.known_tau[4], fit.measured.known_V_th)

@@ -116,7 +116,11 @@ def change(**columns: Any) -> RateTable:
         (lambda: change(rate=2000 * np.ones(128) * u.Hz), {}, r"at most once per step, 1000 Hz; got 2000 Hz"),
         (lambda: change(rate=0 * np.ones(128) * u.Hz), {}, r"none of the 8 f-I curves"),
         (lambda: change(code=np.full(128, 16)), {}, r"codes of table .*-15 to 15; got 16 \(128"),
-        (lambda: change(code=np.full(128, -3)), {}, r"no code of table brings a positive charge; got codes \[-3\]"),
+        (
+            lambda: change(code=np.full(128, -3)),
+            {},
+            r"codes of table must include one with a positive charge; got \[-3\]",
+        ),
         (lambda: change(setting=np.zeros(128, int)), {"setting": 1}, r"setting is given, but the table"),
     ],
 )

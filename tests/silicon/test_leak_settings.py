@@ -27,7 +27,7 @@ def test_a_common_factor_does_not_shift_the_profiles() -> None:
 def test_settings_need_not_be_in_order_and_close_rivals_are_named() -> None:
     matched, how = match_settings({0: 26.0, 1: 13.5, 2: 6.75}, PRESETS, None, "calibrate")
     assert matched == {0: 4, 1: 3, 2: 2}
-    assert "nearly as likely is settings 0=5, 1=4, 2=3" in how
+    assert "almost as likely: settings 0=5, 1=4, 2=3" in how
 
 
 def test_the_time_constants_of_the_data_sheet_leave_no_doubt() -> None:
@@ -64,7 +64,7 @@ def test_given_settings_must_suit_tables_and_chip(given: dict[int, int], match: 
 
 
 def test_two_settings_cannot_be_one_profile_and_no_more_than_there_are() -> None:
-    with pytest.raises(ValueError, match=r"calibrate: settings .*of its own"):
+    with pytest.raises(ValueError, match=r"calibrate: settings .*its own profile"):
         match_settings({0: 7.0, 1: 8.0}, PRESETS, {0: 3, 1: 3}, "calibrate")
     with pytest.raises(ValueError, match=r"calibrate: .*9 leak settings, but the chip has 8"):
         match_settings({k: 1.0 + k for k in range(9)}, PRESETS, None, "calibrate")

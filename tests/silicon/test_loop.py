@@ -192,7 +192,9 @@ def test_membranes_are_used_left_out_or_demanded() -> None:
     assert any((one != other).any() for one, other in zip(updated[True], updated[False], strict=True))
     net, loop = make(Bench(membranes=False), membranes=True)
     before = state_of(net, loop)
-    with pytest.raises(bh.silicon.DeviceError, match=r"^InTheLoop\.step: .*no membranes of \['hidden', 'output'\]"):
+    with pytest.raises(
+        bh.silicon.DeviceError, match=r"^InTheLoop\.step: .*\['hidden', 'output'\] have no recorded membranes"
+    ):
         loop.step(x, y)
     assert_equal(state_of(net, loop), before)
 
@@ -322,7 +324,7 @@ class TestFailures:
             return bh.silicon.Recording(recording.spikes, V)
 
         _, loop = make(Bench(fault=tiny))
-        with pytest.warns(UserWarning, match=r"^InTheLoop\.step: the membranes of '.*threshold is 15 mV") as said:
+        with pytest.warns(UserWarning, match=r"^InTheLoop\.step: the membranes of '.*threshold of 15 mV") as said:
             loop.step(*data())
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -347,7 +349,7 @@ class TestFailures:
     def test_labels_beyond_the_outputs_are_named(self) -> None:
         _, loop = make(Bench())
         x, _ = data()
-        with pytest.raises(FloatingPointError, match=r"at y \(it runs from 1 to 4, and classes from 0 to 3\)"):
+        with pytest.raises(FloatingPointError, match=r"y \(its labels run from 1 to 4, but the classes from 0 to 3\)"):
             loop.step(x, np.array([1, 2, 3, 4, 4]))
 
     def test_targets_that_are_not_finite_are_named(self) -> None:
@@ -357,7 +359,7 @@ class TestFailures:
             loss=lambda outputs, y: (outputs.sum() - y).mean(),
             optimizer=braintools.optim.Adam(lr=0.03),
         )
-        with pytest.raises(FloatingPointError, match=r"at y \(it holds values that are not finite\)"):
+        with pytest.raises(FloatingPointError, match=r"y \(it holds values that are not finite\)"):
             loop.step(data()[0], np.full(5, np.nan, np.float32))
 
     def test_labels_of_another_shape_are_named_before_the_chip_runs(self) -> None:
@@ -376,7 +378,7 @@ class TestFailures:
         for act in (lambda: loop.step(*data()), lambda: loop.save(tmp_path / "x"), lambda: loop.load(tmp_path / "x")):
             with pytest.raises(
                 ValueError,
-                match=r"^InTheLoop\..*got 'lab7' with other V_th, put in place since\. Build a new InTheLoop",
+                match=r"^InTheLoop\..*got 'lab7' with other V_th, which was put in place later\. Build a new InTheLoop",
             ):
                 act()
         assert not (tmp_path / "x").exists()
@@ -384,7 +386,7 @@ class TestFailures:
     def test_fewer_classes_than_outputs_are_noted(self) -> None:
         _, loop = make(Bench())
         x = np.concatenate([data()[0]] * 2, axis=1)
-        with pytest.warns(UserWarning, match=r"^InTheLoop\.evaluate: y holds classes 0 to 1, and the 4 output neurons"):
+        with pytest.warns(UserWarning, match=r"^InTheLoop\.evaluate: y holds classes 0 to 1, but the 4 output neurons"):
             loop.evaluate(x, np.arange(10) % 2)
 
     def test_a_loss_that_is_not_finite(self) -> None:
@@ -413,7 +415,7 @@ class TestFailures:
         big[3, 2, 1] = 1e300
         with pytest.raises(ValueError, match=r"^InTheLoop\.step: x must fit float32.*got 1e\+300 at index \(3, 2, 1\)"):
             loop.step(big, y)
-        with pytest.raises(ValueError, match=r"^InTheLoop\.evaluate: y must hold one target for each of the 5 samples"):
+        with pytest.raises(ValueError, match=r"^InTheLoop\.evaluate: y must hold one target per sample of x, 5"):
             loop.evaluate(x, y[:-1])
 
 

@@ -78,7 +78,7 @@ def test_every_bad_value_is_refused_by_name(name, value, error, match):
 
 
 def test_traced_values_are_refused():
-    with pytest.raises(TypeError, match=r"MeasuredChip: tau .*outside jit"):
+    with pytest.raises(TypeError, match=r"MeasuredChip: tau .*outside of jit"):
         jax.jit(lambda tau: MeasuredChip(H1V2, tau * u.ms, V_TH * u.mV).n_neurons)(TAU)
 
 

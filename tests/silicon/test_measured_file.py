@@ -100,5 +100,5 @@ def test_other_files_are_named(tmp_path):
 
 def test_a_family_that_is_not_here_is_named(saved):
     edited(saved, lambda data: data.update(chip=[line.replace('"H1v1"', '"X9"') for line in data["chip"]]))
-    with pytest.raises(ValueError, match=r"needs a chip family that is not here: .*'X9'"):
+    with pytest.raises(ValueError, match=r"needs a chip family that is not registered: .*'X9'"):
         MeasuredChip.load(saved)

@@ -76,4 +76,4 @@ def test_tau_of_curves_without_decays_of_their_setting_is_named(bench) -> None:
     )
     done = calibrate(bench.charge, decays, bench.rates, chip="h1v2", progress=False)
     assert np.isfinite(done.threshold.tau.mantissa).any()
-    assert "comes from the f-I curves alone and is not put into the chip" in "\n".join(done.notes)
+    assert "is fitted to the f-I curves only and is not stored in the chip" in "\n".join(done.notes)

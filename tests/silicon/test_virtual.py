@@ -188,7 +188,7 @@ def test_membranes_can_be_left_out() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     _, program = program_of("H1v2")
     bench = VirtualChip(bh.chip.H1V2, 0)
-    with pytest.raises(DeviceError, match=r"VirtualChip\.run: there is no program on the chip; call program"):
+    with pytest.raises(DeviceError, match=r"VirtualChip\.run: the chip is not programmed. Call program"):
         bench.run(np.zeros((3, 2, 16)))
     with pytest.raises(TypeError, match=r"VirtualChip\.program: program must be a ChipProgram; got 3"):
         bench.program(3)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Export and import of NIR graphs, the format in which neuromorphic libraries exchange networks."""
+"""Export and import of NIR graphs, an exchange format of neuromorphic libraries."""
 
 from brainhw.interop.nir import export_rules, image_export, image_import  # noqa: F401  register their rules
 from brainhw.interop.nir.building import Export, Weights, register_export

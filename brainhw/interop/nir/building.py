@@ -1,4 +1,4 @@
-"""Builder of a NIR graph, and the contract of export rules: one rule turns one class of modules into nodes."""
+"""Builder of a NIR graph, and the interface of export rules: one rule converts one class of modules to nodes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from brainhw.interop.nir.wiring import INPUT, Call, Wiring
 
 __all__ = ["Codes", "Export", "GraphBuilder", "Linear", "Weights", "register_export"]
 
-# A matrix that only puts numbers into another order; of more than this it would be the largest part of a file.
+# Largest matrix that only reorders numbers; a larger one would dominate the file.
 MOST_REORDERED = 4096
 
 
 class Codes(NamedTuple):
-    """Weights as whole numbers ``[out, in]``, and the size of the number 1 in the unit of the weights."""
+    """Weights as integers ``[out, in]``, and the size of the integer 1 in the unit of the weights."""
 
     numbers: np.ndarray
     step: float
@@ -36,19 +36,19 @@ class Codes(NamedTuple):
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of a synapse; the export rule of a module without a state returns them.
+    """Weights of a synapse, returned by the export rule of a stateless module.
 
     Parameters
     ----------
     matrix : numpy.ndarray
         ``[out, in]``, or ``[out]`` for a one-to-one connection, in :attr:`Export.weight_unit`. The builder multiplies
-        it by the factor of the layer behind it.
+        it by the factor of the layer after it.
     bias : numpy.ndarray, optional
-        ``[out]`` in the unit of the output. Default none.
+        ``[out]`` in the unit of the output. Default: none.
     notes : dict, optional
-        Metadata of the node. Default none.
+        Metadata of the node. Default: none.
     codes : Codes, optional
-        The same matrix as whole numbers, to write before a ``Scale``. Default none.
+        The same matrix as integers, written before a ``Scale``. Default: none.
     """
 
     matrix: np.ndarray
@@ -68,44 +68,45 @@ class Weights:
 
 
 class Linear(abc.ABC):
-    """A linear module without a state and without a matrix ``[out, in]``; a rule may return it in place of weights."""
+    """A stateless linear module without a matrix ``[out, in]``; a rule may return it instead of weights."""
 
     @abc.abstractmethod
     def add(self, at: Export, factor: np.ndarray) -> str:
-        """Add nodes that give ``factor`` times the output, and return the name of the last one.
+        """Add nodes that give ``factor`` times the output, and return the name of the last node.
 
-        ``factor`` is one number, or has the shape of the output in the file.
+        ``factor`` is a scalar, or has the shape of the output in the file.
         """
 
 
 class _RefusedError(Exception):
-    """A module of the network was refused, so no further node is made."""
+    """Raised after a module of the network was rejected, so that no further node is made."""
 
 
 class Export:
-    """One module to export: a rule reads the options, adds nodes or refuses.
+    """Export of one module: a rule reads the options, and adds nodes or rejects the module.
 
     Attributes
     ----------
     path : str
         Dotted path of the module.
     call : Call
-        ``source`` is the path of the module that feeds it, ``takes`` and ``gives`` are the units of input and output.
+        ``source`` is the path of the module that provides the input, ``takes`` and ``gives`` are the units of input and
+        output.
     target : brainstate.nn.Module or None
-        A module that it feeds; ``None`` is the output of the network. A synapse is exported once for each.
+        A module that receives the output; ``None`` is the output of the network. A synapse is exported once per target.
     options : Options
-        ``dt``, ``seconds``, ``millivolts`` (what 1 in the graph is), ``how`` (``'exact'`` or ``'euler'``), ``reset``
+        ``dt``, ``seconds``, ``millivolts`` (the unit of the graph), ``how`` (``'exact'`` or ``'euler'``), ``reset``
         (``'exact'`` or ``'continuous'``), ``gain`` (``'weights'`` or ``'R'``), ``weights`` (``'float'`` or
-        ``'codes'``), ``cuba_order``, ``if_input`` and ``if_seconds`` (the factor of the input of an ``IF`` node).
+        ``'codes'``), ``cuba_order``, ``if_input`` and ``if_seconds`` (the input factor of an ``IF`` node).
     nir : module
         The package ``nir``.
     seconds : float
-        The time step of the network in seconds. The graph multiplies ``tau``, ``tau_mem``, ``tau_syn`` and ``delay`` of
-        all nodes by ``as_dt/dt`` afterwards.
+        Time step of the network in seconds. Afterwards, the graph multiplies ``tau``, ``tau_mem``, ``tau_syn`` and
+        ``delay`` of all nodes by ``as_dt/dt``.
     refused : bool
         Whether :meth:`refuse` was called.
     channels_last : bool
-        Whether the images of the network have their channels last; those of the file have them first.
+        Whether images in the network have their channels last; in the file channels come first.
     """
 
     def __init__(self, builder: GraphBuilder, call: Call, target: Any) -> None:
@@ -118,27 +119,27 @@ class Export:
 
     @property
     def weight_unit(self) -> u.Unit:
-        """Unit of a weight: that of the output over that of the input, with mV for voltages."""
+        """Unit of a weight: the unit of the output over that of the input, with mV for voltages."""
         return self.call.gives / self.call.takes
 
     @property
     def source_module(self) -> Any:
-        """The module that feeds this one; ``None`` is the input of the network."""
+        """Module that provides the input; ``None`` is the input of the network."""
         call = self._builder.wiring.calls.get(self.call.source)
         return None if call is None else call.module
 
     @property
     def targets(self) -> list[Any]:
-        """Every module that this one feeds; ``None`` is the output of the network."""
+        """Modules that receive the output; ``None`` is the output of the network."""
         return self._builder.wiring.targets(self.path)
 
     def refuse(self, why: str) -> None:
-        """Refuse the module: ``why`` follows its name and ends with the advice. All reasons are listed."""
+        """Reject the module; ``why`` follows its name and ends with the fix. All reasons are reported in one error."""
         self.refused = True
         self._builder.problems.add(self.path, type(self.call.module).__name__, why)
 
     def per_neuron(self, values: Any) -> np.ndarray:
-        """Return numbers with one entry per neuron of the module, in the shape of the file: an image channels first.
+        """Return one number per neuron of the module, in the shape of the file: images have channels first.
 
         Parameters
         ----------
@@ -146,37 +147,37 @@ class Export:
             Scalar, or an array that broadcasts to the ``out_size`` of the module.
         """
         size = self.call.module.out_size
-        # A copy, since the view of a single number is read-only.
+        # Copied, because the broadcast view of a single number is read-only.
         return to_file(np.broadcast_to(np.asarray(values, float), size), self.channels_last).copy()
 
     def check_clamp(self) -> None:
-        """Ask for the check that the clamp of the membrane at zero changes nothing on the sample."""
+        """Request a check on the sample that clamping the membrane potential at zero has no effect."""
         self._builder.clamped[self.path] = self.call.module
 
     def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the factor of the weights and ``R`` of neurons that keep the share ``beta`` over a step."""
-        # A reader adds (1 - beta) R I in a step, where brainhw adds its input itself.
+        """Return the factor of the weights and ``R`` of neurons that keep the fraction ``beta`` per step."""
+        # A reader adds (1 - beta) R I per step, while brainhw adds its input directly.
         factor = 1 / (1 - beta)
         return (np.ones_like(beta), factor) if self.options.gain == "R" else (factor, np.ones_like(beta))
 
     def source(self, factor: Any = 1.0, *, voltage: bool = False, rows: slice | None = None) -> str:
-        """Return the node that gives ``factor`` times the input of the module.
+        """Return the name of the node that gives ``factor`` times the input of the module.
 
         Parameters
         ----------
         factor : float or numpy.ndarray, optional
-            Scalar or one for each channel. Default 1.
+            Scalar, or one number per channel. Default 1.
         voltage : bool, optional
-            Whether the module takes voltages (or charges that make them): ``factor`` then belongs to numbers in
+            Whether the module takes voltages, or charges that cause them: ``factor`` then applies to numbers in
             ``options.millivolts``. Default False: plain numbers.
         rows : slice, optional
-            Only these channels of the input. Default all.
+            Use only these channels of the input. Default: all.
         """
         unit = self.options.millivolts if voltage else 1.0
         return self._builder.source(self.call.source, self.call.module, factor, unit, rows)
 
     def columns(self, matrix: np.ndarray) -> tuple[np.ndarray, str]:
-        """Return a matrix ``[out, in]`` for the order in which the file gives the input, and the node that gives it."""
+        """Return a matrix ``[out, in]`` with columns in the order of the file, and the name of the input node."""
         return self._builder.columns(self.call.source, self.call.module, matrix, 1.0)
 
     def scaled(self, source: str, factor: Any) -> str:
@@ -184,13 +185,13 @@ class Export:
         return self._builder.scaled(source, factor)
 
     def reordered(self, order: np.ndarray) -> None:
-        """Note that the file gives the flat output in another order: its entry ``i`` is our entry ``order[i]``."""
+        """Declare that the file orders the flat output differently: its entry ``i`` is ``order[i]`` of the network."""
         self._builder.orders[self.path] = order
 
     def add(self, node: Any, source: str | None = None, *, suffix: str = "", **notes: Any) -> str:
         """Add a node, connect it to ``source`` and return its name.
 
-        ``suffix`` names a further node of the same module. ``notes`` go into the metadata; ``None`` is left out.
+        ``suffix`` names additional nodes of the same module. ``notes`` go into the metadata, except ``None`` values.
         """
         kind = None if suffix else type(self.call.module).__name__
         notes = {"path": self.path, "kind": kind, **notes}
@@ -201,7 +202,7 @@ class Export:
         self._builder.edges.append((source, target))
 
     def move_to_end(self, name: str) -> None:
-        """Put a node after those added since: some readers step the nodes in their order."""
+        """Move a node to the end: some readers execute the nodes in their order."""
         self._builder.nodes[name] = self._builder.nodes.pop(name)
 
 
@@ -209,7 +210,7 @@ class Export:
 def _export_rule(module: Any, at: Export) -> str | Weights | Linear | None:
     if "conv" in type(module).__name__.lower():
         at.refuse(
-            "is a convolution of a class that to_nir has no rule for; use Conv1d or Conv2d of brainstate.nn, or "
+            "is a convolution of a class without a rule for to_nir; use Conv1d or Conv2d of brainstate.nn, or "
             "register its class with brainhw.interop.nir.register_export."
         )
         return None
@@ -221,25 +222,25 @@ def _export_rule(module: Any, at: Export) -> str | Weights | Linear | None:
 
 
 Rule = Callable[[Any, Export], "str | Weights | Linear | None"]
-# The rules that know layers of several axes.
+# Rules that support layers with several axes.
 _OF_IMAGES: set[Rule] = set()
 
 
 def register_export(cls: type, *, images: bool = False) -> Callable[[Rule], Rule]:
-    """Register the rule by which modules of a class are exported; use it as a decorator.
+    """Register the export rule for a class of modules; use it as a decorator.
 
     The rule is called as ``rule(module, at)`` with an :class:`Export`. It returns :class:`Weights` for a synapse, or
-    the name of the node that gives the output of the module. To refuse, it calls ``at.refuse(why)`` and returns
-    ``None``. A refusal comes before the first call of ``at.source``, so that every reason is listed.
+    the name of the node that gives the output of the module. To reject a module, it calls ``at.refuse(why)`` and
+    returns ``None``. It must do so before the first call of ``at.source``, so that every reason is reported.
 
     Parameters
     ----------
     cls : type
-        Subclass of ``brainstate.nn.Module``. The rule holds for subclasses that change no member of ``cls``; others
-        are refused until they are registered themselves. A second rule for a class replaces the first.
+        Subclass of ``brainstate.nn.Module``. The rule also applies to subclasses that change no member of ``cls``;
+        other subclasses are rejected until they are registered. A second rule for a class replaces the first.
     images : bool, optional
-        Whether the rule takes layers of several axes, with arrays from :meth:`Export.per_neuron`. Default False: such a
-        layer is refused.
+        Whether the rule supports layers with several axes, with arrays from :meth:`Export.per_neuron`. Default False:
+        such layers are rejected.
 
     Returns
     -------
@@ -279,12 +280,12 @@ def register_export(cls: type, *, images: bool = False) -> Callable[[Rule], Rule
 
 
 def _rule_of(module: Any) -> Rule | None:
-    """Return the rule of a module, ``None`` if its own class changes a member of the registered one."""
+    """Return the rule of a module, or ``None`` if its own class changes a member of the registered class."""
     own = type(module)
-    # A method that was replaced on the module itself, such as `layer.to_voltage = ...`, counts as well.
+    # A method replaced on the instance, such as `layer.to_voltage = ...`, also counts as changed.
     changed = {name for name, value in vars(module).items() if callable(value) and callable(getattr(own, name, None))}
     for kind in own.__mro__:
-        # Classes of this package are tested with the rule of their base.
+        # Subclasses in this package are tested with the rule of their base class.
         if kind in _export_rule.registry or kind.__module__.split(".")[0] == "brainhw":
             return None if any(hasattr(kind, name) for name in changed) else _export_rule.dispatch(kind)
         changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))}
@@ -292,7 +293,7 @@ def _rule_of(module: Any) -> Rule | None:
 
 
 class GraphBuilder:
-    """Makes nodes and edges of one network: each layer once, each synapse once for every layer that it feeds."""
+    """Makes nodes and edges of one network: one node per layer, one per synapse and target layer."""
 
     def __init__(self, nir: Any, wiring: Wiring, options: Options, problems: Problems) -> None:
         self.nir, self.wiring, self.options, self.problems = nir, wiring, options, problems
@@ -306,12 +307,12 @@ class GraphBuilder:
         self.orders: dict[str, np.ndarray] = {}
 
     def _file_shape(self, size: tuple[int, ...]) -> np.ndarray:
-        """Return a shape of the network as the file has it."""
+        """Return a shape of the network in the axis order of the file."""
         return np.array([size[-1], *size[:-1]] if self.channels_last else size)
 
     def apply_rules(self) -> None:
-        """Export every module; what a rule refuses becomes a problem."""
-        # In the order of the step, so that the synapses of a layer are known before the layer.
+        """Export every module; rejected modules are recorded as problems."""
+        # In execution order, so that the synapses of a layer are known before the layer.
         for call in self.wiring.calls.values():
             rule = _rule_of(call.module)
             if rule is None:
@@ -342,15 +343,15 @@ class GraphBuilder:
                         f"to_nir: the rule for {type(call.module).__name__} must return Weights or the name of a node "
                         f"that it added; got {_arguments.describe(made)}. To refuse a module, call at.refuse(why)."
                     )
-                # A layer has one node for all that it feeds; a synapse goes into the nodes of each.
+                # A layer has one node for all its targets; a synapse is merged into the nodes of each target.
                 self._names[call.path] = str(made)
                 break
 
     def graph(self, chip: str | None) -> Any:
-        """Return the whole graph, with notes of how it was made; no reader needs them."""
+        """Return the whole graph, with metadata on how it was made; readers do not need the metadata."""
         last = self.source(self.wiring.output, None, 1.0, self._size_of_one(self.wiring.returned.unit))
         if self.options.weights == "codes" and not self.wrote_codes:
-            words = "has no synapse whose weights are whole numbers on a chip; pass weights='float'."
+            words = "has no synapse whose chip weights are integers; pass weights='float'."
             self.problems.add("the network", "weights='codes'", words)
             self.problems.raise_any()
         self.nodes["output"] = self.nir.Output(output_type={"output": self._file_shape(self.wiring.size_out)})
@@ -381,8 +382,8 @@ class GraphBuilder:
         return self.options.millivolts if u.have_same_dim(unit, u.mV) else 1.0
 
     def add(self, named: str, node: Any, source: str | None, **notes: Any) -> str:
-        """Add a node, connect it to ``source`` and return its name, which is made of ``named``."""
-        # Readers make attributes and paths of names, where dots and slashes have a meaning of their own.
+        """Add a node, connect it to ``source`` and return its name, which is based on ``named``."""
+        # Readers make attributes and paths from names, where dots and slashes have a special meaning.
         base = re.sub(r"\W", "_", named) or "net"
         name = unused(f"{base}_layer" if base in (INPUT, "output") else base, self.nodes)
         node.metadata = metadata(**notes)
@@ -393,7 +394,7 @@ class GraphBuilder:
 
     def source(self, path: str, target: Any, factor: Any, unit: float, rows: slice | None = None) -> str:
         """Return the node that gives ``factor`` times the output of the module at ``path``, in units of ``unit`` mV."""
-        if self.problems.found:  # there will be no graph, and what feeds this module may not be known
+        if self.problems.found:  # no graph will be made, and the input node may be missing
             raise _RefusedError
         weights = self._weights.get((path, id(target)))
         if isinstance(weights, Weights) and weights.matrix.ndim == 2:
@@ -404,7 +405,7 @@ class GraphBuilder:
             return weights.add(Export(self, self.wiring.calls[path], target), np.asarray(factor) / unit)
         if weights is None:
             return self._given(path, factor, unit)
-        # A gain becomes no node of its own if the matrix before it can take its factors.
+        # A gain needs no separate node if the matrix before it can absorb its factors.
         call = self.wiring.calls[path]
         factor = np.broadcast_to(np.asarray(factor) / unit, weights.matrix.shape)
         before = self._size_of_one(call.takes)
@@ -416,21 +417,21 @@ class GraphBuilder:
         return self.add(f"{name}_bias", node, name)
 
     def columns(self, path: str, target: Any, matrix: np.ndarray, unit: float) -> tuple[np.ndarray, str]:
-        """Return a matrix for the order in which the file gives the output of ``path``, and the node that gives it."""
+        """Return a matrix with columns in the file's order of the output of ``path``, and the node of that output."""
         order = self.orders.get(path)
         if order is None or self.problems.found:
             return matrix, self.source(path, target, 1.0, unit)
         return matrix[:, order], self.scaled(self._names[path], self._size_of(path) / unit)
 
     def _given(self, path: str, factor: Any, unit: float) -> str:
-        """Return ``factor`` times what the node of a module gives, in the order that the network has it in."""
+        """Return ``factor`` times the output of a module, in the order of the network."""
         factor, order = factor * self._size_of(path) / unit, self.orders.get(path)
         if order is None:
             return self.scaled(self._names[path], factor)
         n = len(order)
         if n > MOST_REORDERED:
             why = (
-                f"gives {n} numbers with the channels last, where the file has them first; without weights behind it "
+                f"gives {n} numbers with channels last, but the file needs channels first; without weights after it, "
                 f"that takes a matrix of {n} x {n} (at most {MOST_REORDERED}). Put a synapse or a readout after it."
             )
             self.problems.add(path, type(self.wiring.calls[path].module).__name__, why)
@@ -441,14 +442,14 @@ class GraphBuilder:
         return self.add(f"{name}_order", self.nir.Linear(weight=matrix), name, path=path)
 
     def _size_of(self, path: str) -> float:
-        """Return the size of the number 1 that a node of a module, or the input, gives: in mV, otherwise 1."""
-        # A unit that is put on between two modules, as in `x * u.mV`, is that of the numbers of the network.
+        """Return the size of 1 at the output of a module, or at the input: in mV for voltages, otherwise 1."""
+        # A unit attached between two modules, as in `x * u.mV`, does not change the numbers.
         return self._size_of_one(self.wiring.given.unit if path == INPUT else self.wiring.calls[path].gives)
 
     def _refuse_images(self, call: Call, size: tuple[int, ...]) -> None:
         why = (
-            f"works on values of shape {size}, which NIR knows for neurons, convolution, pooling and Flatten only; put "
-            "brainstate.nn.Flatten before it."
+            f"works on values of shape {size}, which NIR supports only for neurons, convolution, pooling and Flatten; "
+            "put brainstate.nn.Flatten before it."
         )
         self.problems.add(call.path, type(call.module).__name__, why)
 
@@ -471,16 +472,16 @@ class GraphBuilder:
         return self.add(call.path, node, source, **notes)
 
     def _picked(self, path: str, target: Any, factor: Any, unit: float, rows: slice) -> str:
-        """Return some channels of the input of a layer that no matrix of its own feeds."""
+        """Return some channels of the input of a layer that has no matrix before it."""
         width = target.in_size[-1] if path == INPUT else self.wiring.calls[path].module.out_size[-1]
-        # NIR has no node that selects channels, only matrices.
+        # NIR selects channels only by matrices.
         chosen = np.eye(width)[rows]
         wide = self.source(path, target, chosen.T @ np.broadcast_to(factor, (len(chosen),)), unit)
         return self.add(f"{path}_pick{rows.start}", self.nir.Linear(weight=chosen), wide, path=path)
 
     def scaled(self, source: str, factor: Any) -> str:
         """Return the node that gives ``factor`` times the output of a node: a ``Scale``, or the node itself for 1."""
-        # A factor that is one up to rounding is what an imported gain and its neuron make together.
+        # An imported gain and its neuron multiply to 1 only up to rounding.
         if np.all(np.abs(np.asarray(factor) - 1) <= np.finfo(brainstate.environ.dftype()).eps):
             return source
         shape = tuple(next(iter(self.nodes[source].output_type.values())))

@@ -1,4 +1,4 @@
-"""Errors of the NIR exchange: all problems of a network in one error, and missing packages."""
+"""Errors of NIR import and export: all problems of a network in one error, and missing packages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["NIRError", "Problems", "nir_package"]
 
 
 class NIRError(ValueError):
-    """A network or graph cannot be exchanged without changing what it computes, or a file cannot be read.
+    """Raised if a network or graph cannot be converted exactly, or a file cannot be read.
 
     Attributes
     ----------
     problems : tuple of str
-        One sentence for each: the place, the reason and what to do.
+        One sentence per problem: place, reason and fix.
 
     Examples
     --------
@@ -37,16 +37,16 @@ class NIRError(ValueError):
 
 
 class Problems:
-    """Collects problems, so that one error lists all of them."""
+    """Collection of problems, so that one error reports all of them."""
 
     def __init__(self, call: str) -> None:
         self.call = call
         self.found: list[str] = []
 
     def add(self, where: str, what: str, why: str) -> None:
-        """Add a problem of the module or node ``where`` of the kind ``what``; ``why`` ends with the advice."""
+        """Add a problem of the module or node ``where`` of the kind ``what``; ``why`` ends with the fix."""
         text = f"{where} ({what}) {why}"
-        # A module that feeds several others is looked at once for each.
+        # A module with several targets is checked once per target.
         if text not in self.found:
             self.found.append(text)
 
@@ -57,7 +57,7 @@ class Problems:
 
 
 def nir_package(call: str) -> Any:
-    """Return the package ``nir``, or raise an error that says what to install."""
+    """Return the package ``nir``; raise an error with install instructions if it is missing."""
     try:
         importlib.import_module("h5py")
         return importlib.import_module("nir")

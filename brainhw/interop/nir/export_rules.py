@@ -1,4 +1,4 @@
-"""Export rules: for each class of modules its refusals and its nodes."""
+"""Export rules per class of modules: its nodes, and the options that NIR cannot represent."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ from brainhw.surrogate import MultiSpike
 
 __all__: list[str] = []
 
-# In continuous time the membrane stops at the threshold, so that subtracting it and going to zero are the same (pull
-# request 63 of NIR); in steps the overshoot makes an error of order dt.
+# In continuous time the membrane potential stops at the threshold, so subtracting the threshold equals a reset to zero
+# (pull request 63 of NIR). In discrete time the overshoot causes an error of order dt.
 SUBTRACT = (
-    "subtracts its threshold at a spike, which NIR has no form for, whose neurons go to v_reset; {fix}pass "
-    "reset='continuous' to export a reset to zero: the same in continuous time, where a membrane never gets beyond its "
-    "threshold, and an error of order dt in steps."
+    "subtracts its threshold at a spike, but NIR neurons reset to v_reset; {fix}pass "
+    "reset='continuous' to export a reset to zero: the same in continuous time, where the membrane potential never "
+    "exceeds its threshold, and an error of order dt in discrete time."
 )
 SPIKES = (
-    "has a spk_fun that does not return 0 below the threshold and 1 at it or above, as NIR neurons do; use one of "
+    "has a spk_fun that does not return 0 below the threshold and 1 at or above it, as NIR neurons do; use one of "
     "brainhw.surrogate, for example fast_sigmoid()."
 )
 
 
 class Leaky(NamedTuple):
-    """A leak: share kept in a step, time constant in seconds, and factor of weights and ``R`` that undo it; ``[N]``."""
+    """A leak ``[N]``: fraction kept per step, time constant in s, and compensating factor of weights and ``R``."""
 
     beta: np.ndarray
     tau: np.ndarray
@@ -69,13 +69,13 @@ class Leaky(NamedTuple):
 @register_export(LIFSynapse)
 @register_export(BiasedSynapse)
 def lif_synapse(module: Any, at: Export) -> Weights:
-    """Return voltages as they are, with or without a constant."""
+    """Return the voltages unchanged, with or without a constant."""
     return Weights(_numbers(module.weight.value, at.weight_unit).T, _bias(module, at))
 
 
 @register_export(Gain, images=True)
 def gain(module: Any, at: Export) -> Weights | ImageGain | None:
-    """Return one factor per channel, which goes into the nodes around it."""
+    """Return one factor per channel, to be merged into the adjacent nodes."""
     if len(module.in_size) > 1:
         return image_gain(module.factor.value, module.bias, at)
     return Weights(_numbers(module.factor.value, at.weight_unit), _bias(module, at))
@@ -93,12 +93,12 @@ def linear(module: Any, at: Export) -> Weights:
 
 @register_export(H1Synapse)
 def chip_synapse(module: Any, at: Export) -> Weights | None:
-    """Return the voltages that the charges make at the layer.
+    """Return the voltages that the charges cause at the layer.
 
     A charge curve maps each weight to one charge, and charges add up: a chip synapse is linear in its input.
     """
     if any(not u.have_same_dim(getattr(target, "drive_unit", u.mV), u.fcoulomb) for target in at.targets):
-        at.refuse("drives no chip layer, so its charge is not a voltage; feed an H1 layer with it.")
+        at.refuse("does not drive a chip layer, so its charge is not a voltage; feed an H1 layer with it.")
         return None
     codes = None
     if at.options.weights == "codes":
@@ -117,18 +117,18 @@ def _bias(module: Any, at: Export) -> np.ndarray | None:
 
 
 def _stored_codes(module: Any, at: Export) -> Codes | None:
-    """Return the whole numbers that the chip stores; refuse unless one factor turns all of them into voltages."""
+    """Return the integers that the chip stores; reject weights that one factor does not convert to voltages."""
     effective, why = module.effective, None
     if effective.grid is None:
-        why = "is not rounded to any bits"
+        why = "has weights that are not rounded"
     elif not isinstance(module.chip.charge, LinearCharge):
-        why = "makes charge of its weights along a curve, so that no single factor turns codes into voltages"
+        why = "converts weights to charge by a nonlinear curve, so one factor cannot convert codes to voltages"
     elif np.any(np.asarray(effective.mismatch.value.mantissa)):
         why = "belongs to a sampled chip whose weights are off the grid"
     if why is not None:
         at.refuse(f"{why}; pass weights='float'.")
         return None
-    # A file keeps the type, so int8 and int16 make the smallest files that hold every code.
+    # Files keep the dtype, so int8 and int16 give the smallest files that hold every code.
     codes = np.asarray(effective.grid.codes(effective.signed(module.weight.value))).T
     step = _numbers(at.target.to_voltage(module.chip.charge(np.float32(effective.grid.step))), u.mV)
     return Codes(codes.astype(np.int8 if effective.grid.bits <= 8 else np.int16), float(step))
@@ -139,8 +139,8 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
 
 @register_export(LIFLayer, images=True)
 def lif_layer(module: Any, at: Export) -> str | None:
-    """Add LIF, or CubaLIF behind a current, or LI and Threshold for a membrane that never resets."""
-    # The reset of a chip is fixed, so this advice is for ideal layers only.
+    """Add LIF, or CubaLIF after a current, or LI and Threshold for a membrane potential that never resets."""
+    # The reset of a chip is fixed, so this fix applies to ideal layers only.
     _check_firing(module, at, fix="build it with reset='zero', or ")
     if hasattr(at.source_module, "cuba_order"):
         return None if at.refused else _behind_current(module, at, current_value(module.tau))
@@ -159,7 +159,7 @@ def chip_layer(module: Any, at: Export) -> str | None:
 
 
 class _HandedOn(Linear):
-    """The input itself: the factors of the neuron behind it go to what feeds it."""
+    """The unchanged input: the factors of the neuron after it are passed on to its source."""
 
     def add(self, at: Export, factor: np.ndarray) -> str:
         """Return the node that gives ``factor`` times the input."""
@@ -168,30 +168,30 @@ class _HandedOn(Linear):
 
 @register_export(CubaCurrent, images=True)
 def cuba_current(module: Any, at: Export) -> _HandedOn | None:
-    """Hand the input on: the neuron behind it writes both equations in one node."""
+    """Pass the input on: the node of the neuron after it holds both equations."""
     behind = at.targets
-    # The rules of these two classes look for a current behind them; any other module would take its input for voltages.
+    # Only the rules of these two classes expect a current; any other module would treat its input as voltages.
     single = [type(target).__name__ for target in behind] in (["LIFLayer"], ["Integrator"])
     if not single or getattr(behind[0], "topology", "FF") != "FF" or getattr(behind[0], "reset", "zero") == "none":
-        at.refuse("is the current of CubaLIF or CubaLI neurons, but feeds no LIFLayer or Integrator alone.")
+        at.refuse("is the current of CubaLIF or CubaLI neurons, but does not feed exactly one LIFLayer or Integrator.")
         return None
     order = at.options.cuba_order or module.cuba_order
     if order != module.cuba_order:
         at.refuse(f"steps in the order {module.cuba_order!r}; leave cuba_order={order!r} out.")
     elif order == "together" and at.options.how != "exact":
-        at.refuse("solves both equations together, which forward Euler does not; pass discretisation='exact'.")
+        at.refuse("solves both equations together, which forward Euler cannot; pass discretisation='exact'.")
     return None if at.refused else _HandedOn()
 
 
 def _behind_current(module: Any, at: Export, tau: Any) -> str:
-    """Add CubaLIF, or CubaLI, for a membrane that a CubaCurrent drives."""
+    """Add CubaLIF, or CubaLI, for a membrane potential driven by a CubaCurrent."""
     current, fires = at.source_module, at.call.takes != u.UNITLESS
     leaky = _leaky(module.decay(at.options.dt) if fires else module.beta, tau, module, at)
     share = at.per_neuron(current.beta)
     syn = Leaky(share, tau_of(share, at.seconds, at.options.how), *at.gains(share))
     one = at.options.millivolts if fires else 1.0
     if current.cuba_order == "together":
-        # The two are solved with R and w_in themselves, so the factors stay in them.
+        # Both equations are solved with R and w_in, so the factors stay in them.
         r, w_in, factor = at.per_neuron(current.r), at.per_neuron(current.w_in), np.ones_like(share)
     else:
         held, into = at.per_neuron(current.held) / one, at.per_neuron(current.into)
@@ -200,7 +200,7 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
             r, w_in, factor = r * held, w_in * into, np.ones_like(share)
     arrays = {"tau_syn": syn.tau, "tau_mem": leaky.tau, "r": r, "w_in": w_in}
     arrays["v_leak"] = at.per_neuron(current.bias) / one / (1 - leaky.beta)
-    # The current takes plain numbers; what feeds it is scaled as for a membrane of the same unit.
+    # The current takes plain numbers; its source is scaled as for a membrane potential of the same unit.
     source = at.source(factor * one, voltage=True) if fires else at.source(factor)
     if not fires:
         return at.add(at.nir.CubaLI(**arrays), source, order=current.cuba_order, **_notes(module))
@@ -210,7 +210,7 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
 
 @register_export(IFLayer, images=True)
 def if_layer(module: Any, at: Export) -> str | None:
-    """Add IF: the input of a step is a voltage step, so R or the weights carry 1/dt."""
+    """Add IF: the input of a step is a voltage step, so R or the weights contain 1/dt."""
     _check_firing(module, at)
     if at.refused:
         return None
@@ -252,7 +252,7 @@ def _with_recurrence(
 
 
 def _with_own_recurrence(module: Any, at: Export, node: Any, factor: np.ndarray) -> str:
-    """Add the neurons of a layer whose recurrent weights belong to its membrane."""
+    """Add the neurons of a layer with recurrent weights of its own."""
     notes = {**_notes(module), "reset": module.reset}
     weight = None
     if module.topology == "RC":
@@ -288,7 +288,7 @@ def readout(module: Any, at: Export) -> str:
 
 @register_export(Integrator, images=True)
 def integrator(module: Any, at: Export) -> str | None:
-    """Add LI, whose v_leak makes the constant, I for one without leak, or CubaLI behind a current."""
+    """Add LI with the constant as v_leak, I if there is no leak, or CubaLI after a current."""
     if hasattr(at.source_module, "cuba_order"):
         return _behind_current(module, at, None)
     beta, gain, bias = (at.per_neuron(values) for values in (module.beta, module.gain, module.bias))
@@ -324,14 +324,15 @@ def whole_delay(module: Any, at: Export) -> str:
 def current_based(module: Any, at: Export) -> str | None:
     """Add CubaLIF for readers that step the current first, otherwise each synapse as LI before the LIF.
 
-    The layer advances its current and then its membrane. The exact solution of CubaLIF advances both together.
+    The layer advances its current and then its membrane potential. The exact solution of CubaLIF advances both
+    together.
     """
     _check_current_based(module, at)
     order, n_syn = at.options.cuba_order, module.n_synapses
     if order is not None and order != "current-first":
         at.refuse(f"steps its current first; cuba_order={order!r} is another order, pass 'current-first'.")
     if order is not None and n_syn > 1:
-        at.refuse(f"has {n_syn} synapses per neuron, and CubaLIF has one; leave cuba_order out.")
+        at.refuse(f"has {n_syn} synapses per neuron, but CubaLIF has one; leave cuba_order out.")
     if at.refused:
         return None
     if n_syn == 1 and (order is not None or at.options.how == "euler"):
@@ -340,7 +341,7 @@ def current_based(module: Any, at: Export) -> str | None:
 
 
 def _as_cuba_lif(module: Any, at: Export) -> str:
-    """Add CubaLIF, inside a graph of four nodes with recurrent weights."""
+    """Add CubaLIF, inside a graph of four nodes if there are recurrent weights."""
     leaky, (syn,) = _current_based_leaks(module, at)
     bias = np.broadcast_to(_numbers(current_value(module.bias), u.mV), leaky.beta.shape)
     node = at.nir.CubaLIF(
@@ -352,7 +353,7 @@ def _as_cuba_lif(module: Any, at: Export) -> str:
         v_threshold=_threshold(module, at),
         v_reset=np.zeros_like(leaky.beta),
     )
-    # The input decays once as it arrives: a jump of w counts beta w in its first step.
+    # The input decays once on arrival: a jump of w contributes beta w in its first step.
     factor = syn.beta * syn.factor * leaky.factor
     notes = {**_notes(module), "reset": "subtract", "order": "current-first"}
     matrix = None if module.recurrent_weight is None else _numbers(module.recurrent_matrix(), u.mV).T
@@ -361,17 +362,17 @@ def _as_cuba_lif(module: Any, at: Export) -> str:
 
 @register_export(ALIFLayer)
 def adaptive(module: Any, at: Export) -> str | None:
-    """Add the same, and an LI that the spikes drive back into the membrane: the after-hyperpolarisation."""
+    """Add the same nodes, and an LI from the spikes back to the membrane potential for the after-hyperpolarisation."""
     _check_current_based(module, at)
     if at.options.cuba_order is not None:
-        at.refuse("adds an after-hyperpolarisation to its current, and CubaLIF has none; leave cuba_order out.")
+        at.refuse("adds an after-hyperpolarisation to its current, but CubaLIF has none; leave cuba_order out.")
     if at.refused:
         return None
     name, into = _current_based(module, at)
     of_ahp = ("taus", module.tau_ahp) if module.gamma is None else ("decays", module.gamma)
     tau = current_value(module.tau_ahp) if module.gamma is None else None
     ahp = _leaky(decay_factor(*of_ahp, at.options.dt), tau, module, at)
-    # The jump of a spike decays once before it reaches the membrane in the next step.
+    # The jump of a spike decays once before it reaches the membrane potential in the next step.
     w_ahp = _numbers(current_value(module.w_ahp), u.mV) * ahp.beta / at.options.millivolts
     scale = at.add(at.nir.Scale(scale=w_ahp * ahp.factor * into), name, suffix="w_ahp")
     node = at.nir.LI(tau=ahp.tau, r=ahp.r, v_leak=np.zeros_like(ahp.beta))
@@ -380,7 +381,7 @@ def adaptive(module: Any, at: Export) -> str | None:
 
 
 def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
-    """Add the neurons and their synapses; return their name and the factor of what reaches the membranes."""
+    """Add the neurons and their synapses; return their name and the factor of the input to the membrane potentials."""
     millivolts, n_syn = at.options.millivolts, module.n_synapses
     leaky, synaptic = _current_based_leaks(module, at)
     zeros = np.zeros_like(leaky.beta)
@@ -395,7 +396,7 @@ def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
     name = at.add(neuron, reset="subtract", **_notes(module))
     synapses = []
     for k, leak in enumerate(synaptic):
-        # The layer adds the current after it moved: a jump of w counts beta w in its first step.
+        # The layer adds the current after its decay: a jump of w contributes beta w in its first step.
         factor, r = leak.factor, leak.r
         if at.options.gain == "R":
             r = r * leak.beta
@@ -408,7 +409,7 @@ def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
         synapse = at.add(at.nir.LI(tau=leak.tau, r=r, v_leak=zeros.copy()), source, suffix=suffix)
         at.connect(synapse, name)
         synapses.append((synapse, suffix, factor * leaky.factor / millivolts))
-    at.move_to_end(name)  # the nodes stand in the order in which they step
+    at.move_to_end(name)  # nodes must be in execution order
     if module.recurrent_weight is not None:
         matrix = _numbers(module.recurrent_matrix(), u.mV)
         for k, (synapse, suffix, factor) in enumerate(synapses):
@@ -418,7 +419,7 @@ def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
 
 
 def _current_based_leaks(module: Any, at: Export) -> tuple[Leaky, list[Leaky]]:
-    """Return the leak of the membranes and of each synapse of a current-based layer."""
+    """Return the leak of the membrane potentials and of each synapse of a current-based layer."""
     of_mem, of_syn = LEAKS[module.leak].names
     shares = [decay_factor(module.leak, getattr(module, name), at.options.dt) for name in (of_mem, of_syn)]
     tau_mem, taus = None, [None] * module.n_synapses
@@ -438,28 +439,28 @@ def _check_current_based(module: Any, at: Export) -> None:
     if at.options.reset != "continuous":
         at.refuse(SUBTRACT.format(fix=""))
     if counts and module.max_spikes_per_step != 1:
-        at.refuse("may fire more than once in a step; build it with max_spikes_per_step=1.")
+        at.refuse("may fire more than once per step; build it with max_spikes_per_step=1.")
     if module.noise_std is not None:
-        at.refuse("adds noise to its membrane; NIR has none, build it without noise_std.")
+        at.refuse("adds noise to its membrane potential, which NIR cannot represent; build it without noise_std.")
     elif not counts and not _is_step(module.spk_fun):
         at.refuse(SPIKES)
 
 
-# Modules that NIR has no form for
+# Modules without a NIR form
 
 
 @register_export(FractionalLayer)
 def fractional(module: Any, at: Export) -> None:
-    """Refuse: no NIR node has a memory that follows a power law."""
-    at.refuse("remembers its whole past along a power law, which no NIR node does; use a LIFLayer.")
+    """Reject: no NIR node has a power-law memory."""
+    at.refuse("has a power-law memory of its whole past, which no NIR node has; use a LIFLayer.")
 
 
 @register_export(H1Frontend)
 def frontend(module: Any, at: Export) -> None:
-    """Refuse: NIR has no analog filter."""
+    """Reject: NIR has no analog filter."""
     at.refuse(
-        "stands for the analog filters of the chip, which NIR has no node for; export what follows it, fed with the "
-        "spikes of the layer after it."
+        "represents the analog filters of the chip, which NIR has no node for; export only what follows, with the "
+        "spikes of the layer after it as input."
     )
 
 
@@ -467,8 +468,8 @@ def frontend(module: Any, at: Export) -> None:
 
 
 def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
-    """Return the leak of a layer: the share as it runs with, and its time constant, derived if not given."""
-    # The layer's own float32 share, so that a constant current settles where the equation says.
+    """Return the leak of a layer: its fraction kept per step, and its time constant, derived if not given."""
+    # Use the layer's float32 fraction, so that a constant current settles at the value of the equation.
     beta = at.per_neuron(_plain(share))
     if tau is None or at.options.how != "exact":
         tau = tau_of(beta, at.seconds, at.options.how)
@@ -478,24 +479,24 @@ def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
 
 
 def _threshold(module: Any, at: Export) -> np.ndarray:
-    """Return thresholds ``[N]`` for a graph, just below those of the layer: NIR fires above, brainhw at them."""
+    """Return thresholds ``[N]`` for a graph, just below those of the layer: NIR fires above, brainhw also at them."""
     return at.per_neuron(below(_numbers(module.threshold(), u.mV))) / at.options.millivolts
 
 
 def _notes(module: Any) -> dict[str, Any]:
-    """Note which parameters a layer holds per neuron: from equal numbers alone an import could not tell."""
+    """Note which parameters a layer holds per neuron, because equal numbers would be imported as one."""
     held = [name for name in ("tau", "V_th") if np.ndim(u.get_mantissa(current_value(getattr(module, name, 0.0)))) > 0]
-    # One string, since a list of strings does not come back from a file as one.
+    # One string, because nir does not read a list of strings back as a list.
     return {"per_neuron": " ".join(held) or None}
 
 
 def _is_step(spk_fun: Any) -> bool:
-    """Return whether a spike function is 0 below the threshold and 1 at it or above, judged by a few points."""
-    # One rounding step of a threshold of 1 to either side shows a strict threshold, such as NIR's own.
+    """Return whether a spike function is 0 below the threshold and 1 at or above it, tested at a few points."""
+    # One rounding step on both sides of a threshold of 1 detects a strict threshold, such as NIR's own.
     eps = float(np.finfo(np.float32).eps)
     try:
         given = np.asarray(spk_fun(jnp.asarray([-1.0, -eps, 0.0, eps, 1.0, 3.0], jnp.float32)))
-    except Exception:  # the net has run, so a function that rejects such an array depends on more than the distance
+    except Exception:  # the function has run in the net, so it must depend on more than the distance
         return False
     return given.shape == (6,) and bool(np.all(given == [0, 0, 1, 1, 1, 1]))
 

@@ -1,4 +1,4 @@
-"""Checks of a NIR file before its arrays are read: links, nesting, and the size that the arrays declare."""
+"""Checks of a NIR file before its arrays are read: links, nesting, and declared sizes of the arrays."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 __all__ = ["check_file"]
 
-# A graph in a graph takes two groups; nodes and metadata take a few more. `nir.read` calls itself once for each.
+# A nested graph takes two groups; nodes and metadata take a few more. `nir.read` recurses once per group.
 _DEEPEST = 160
 _MOST_OBJECTS = 100_000
-# Zeros compress by a factor of 1000, and an array that was never written takes no space at all.
+# Zeros compress by a factor of 1000, and an array that was never written takes no space in the file.
 _ALWAYS_ALLOWED = 2**28
 _MOST_COMPRESSED = 100
 
 
 def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
-    """Return what is wrong with a file that could exhaust memory or time or lead elsewhere, ``None`` if nothing is.
+    """Return the fault of a file that could exhaust memory or time or links elsewhere; ``None`` without a fault.
 
-    Only the layout is read, no array. An ``OSError`` means that it is no HDF5 file.
+    Only the layout is read, not the arrays. An ``OSError`` means that the file is not HDF5.
     """
     with open(path, "rb") as raw:
         if raw.read(4) == b"PK\x03\x04":
@@ -38,7 +38,7 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
                 continue
             if held.is_virtual or held.external:
                 return f"holds an array at {where} whose numbers lie in another file"
-            # In Python's numbers, since a product of hostile axes overflows those of NumPy.
+            # Python ints, because the product of crafted axes can overflow NumPy ints.
             total += math.prod(held.shape or ()) * int(held.dtype.itemsize)
             if total > allowed:
                 return f"declares arrays of {total:.3g} bytes, up to {where} of shape {held.shape}, in {size} bytes"
@@ -46,7 +46,7 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
 
 
 def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the path of every object and the object, or a fault in its place."""
+    """Yield the path of every object with the object, or with a fault instead."""
     seen = {_address(h5py, file)}
     waiting = [(file, "", 0)]
     while waiting:

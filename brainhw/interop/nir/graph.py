@@ -1,4 +1,4 @@
-"""A NIR graph made flat, checked, and put in the order in which its nodes step."""
+"""Flatten a NIR graph, check it, and put its nodes in execution order."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from brainhw.interop.nir.shapes import infer_shapes
 
 __all__ = ["Feed", "FlatGraph", "read_graph"]
 
-# A node that feeds another, and whether it arrives one step later.
+# A source node, and whether its value arrives one step later.
 Feed = tuple[str, bool]
 Edge = tuple[str, str]
-# Graphs inside graphs; a crafted file would otherwise exhaust the stack.
+# Deepest nesting of graphs; a crafted file would otherwise exhaust the stack.
 _DEEPEST = 64
 
 
 class FlatGraph(NamedTuple):
-    """Nodes without nesting in the order in which they step, what feeds each, and the names of input and output.
+    """Nodes without nesting in execution order, the sources of each node, and the names of input and output.
 
     ``shapes`` holds the shapes of input and output of every node.
     """
@@ -35,43 +35,43 @@ class FlatGraph(NamedTuple):
     output: str
     shapes: dict[str, tuple[Shape, Shape]]
     warnings: tuple[str, ...]
-    # How many nodes each node feeds.
+    # Number of targets of each node.
     fan_out: dict[str, int]
 
     def feeds_one(self, name: str) -> bool:
-        """Return whether a node feeds one other node only."""
+        """Return whether a node has exactly one target."""
         return self.fan_out[name] == 1
 
 
 class _Parts:
-    """The nodes and edges of a graph and of those inside it, and what is left out of them."""
+    """Nodes and edges of a graph including nested graphs, and what is omitted from them."""
 
     def __init__(self, problems: Problems) -> None:
         self.nodes: dict[str, Any] = {}
-        # Keys keep their order and are found at once.
+        # A dict, because it keeps the order of its keys and finds them fast.
         self.edges: dict[Edge, None] = {}
-        # Nodes whose edge has a fault that is told already. Without that edge they look as if nothing fed them.
+        # Nodes at an edge whose fault is already reported. Without that edge they would seem unconnected.
         self.excused: set[str] = set()
         self.problems = problems
 
 
 def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGraph:
-    """Flatten and check a graph, or raise all problems that keep it from being run; times are multiplied."""
+    """Flatten and check a graph; raise all problems that prevent a run. Times are multiplied by ``stretch``."""
     parts = _Parts(problems)
     first, last = _flatten(graph, "", parts, ())
     warnings = _alone(parts, first, last)
     nodes = parts.nodes
-    # An end may lie in a graph inside the graph that was not read.
+    # An end may lie in a nested graph that was not read.
     edges = [(a, b) for a, b in parts.edges if a in nodes and b in nodes]
     spread = spread_scalars(nodes, edges, problems)
     if spread:
         listed = _listed([f"{name} ({kind_of(nodes[name])})" for name in spread])
-        warnings.append(f"{listed}: parameters without an axis, as old files hold them, count for every neuron.")
+        warnings.append(f"{listed}: parameters without an axis, as in old files, apply to every neuron.")
     for name, node in nodes.items():
         check_node(name, node, problems)
     shapes = infer_shapes(nodes, edges, problems)
     _check_edges(parts, edges, shapes, first, last)
-    # Without sound nodes and edges a search for cycles would name problems that are not there.
+    # With invalid nodes or edges, a search for cycles would report false problems.
     problems.raise_any()
     assert first is not None
     assert last is not None
@@ -88,7 +88,7 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
         order = list(sorter.static_order())
     except graphlib.CycleError as error:
         cycle = ", ".join(dict.fromkeys(error.args[1]))
-        problems.add(f"the cycle {cycle}", "feedback", "passes by the neuron that fires; brainhw runs no such cycle.")
+        problems.add(f"the cycle {cycle}", "feedback", "bypasses the firing neuron; brainhw cannot run such a cycle.")
         order = []
     problems.raise_any()
     feeds: dict[str, list[Feed]] = {name: [] for name in order}
@@ -100,11 +100,11 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
 
 
 def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> tuple[str | None, str | None]:
-    """Add the nodes and edges of a graph and of those inside it; return the names of its input and output."""
+    """Add the nodes and edges of a graph and its nested graphs; return the names of its input and output."""
     problems, nodes = parts.problems, parts.nodes
     if id(graph) in outer or len(outer) >= _DEEPEST:
         why = "contains itself" if id(graph) in outer else f"is nested more than {_DEEPEST} graphs deep"
-        problems.add(prefix.removesuffix("."), "NIRGraph", f"{why}; put its nodes into the graph around it.")
+        problems.add(prefix.removesuffix("."), "NIRGraph", f"{why}; move its nodes to the graph around it.")
         return None, None
     inner: dict[str, tuple[str | None, str | None]] = {}
     for name, node in graph.nodes.items():
@@ -112,7 +112,7 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
         if kind_of(node) == "NIRGraph":
             inner[name] = _flatten(node, f"{path}.", parts, (*outer, id(graph)))
         elif path in nodes:
-            problems.add(path, kind_of(node), "has the same path as a node in a graph inside the graph; rename it.")
+            problems.add(path, kind_of(node), "has the same path as a node of a nested graph; rename it.")
         else:
             nodes[path] = node
     for edge in graph.edges:
@@ -139,14 +139,14 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
 
 
 def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
-    """Return the name of the only node of a kind, ``None`` with a problem if there is not one."""
+    """Return the name of the only node of a kind; add a problem and return ``None`` if there is not exactly one."""
     own = [f"{prefix}{name}" for name, node in graph.nodes.items() if kind_of(node) == kind]
     if len(own) == 1:
         return own[0]
-    # Without an end its neighbours are not connected either; that is one problem, not several.
+    # Without an end its neighbours are unconnected too, which must not be reported as further problems.
     parts.excused.update(own or (f"{prefix}{name}" for name in graph.nodes))
     listed = f" ({_listed(own)})" if own else ""
-    # No name tells which of several inputs, or outputs, is which argument of a network.
+    # The names do not determine which of several inputs or outputs is which argument of a network.
     fix = "add one" if not own else f"keep one {kind}" if kind == "Input" else "keep one Output, or read one at a time"
     words = f"has {len(own)} {kind} nodes{listed}; brainhw runs graphs with one: {fix}."
     parts.problems.add(prefix.removesuffix(".") or "the graph", "NIRGraph", words)
@@ -154,18 +154,18 @@ def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
 
 
 def _listed(names: list[str]) -> str:
-    """Return names in words, the first ten of many."""
+    """Return names as text, at most ten of them."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more
 
 
 def _alone(parts: _Parts, first: str | None, last: str | None) -> list[str]:
-    """Remove nodes without any edge, which nothing depends on; return the warning."""
+    """Remove nodes without edges, which have no effect; return the warning."""
     joined = {name for edge in parts.edges for name in edge} | parts.excused | {first, last}
     alone = [name for name in parts.nodes if name not in joined]
     for name in alone:
         del parts.nodes[name]
-    return [f"{_listed(alone)}: no edge leads to or from it; left out."] if alone else []
+    return [f"{_listed(alone)}: without edges; left out."] if alone else []
 
 
 def _check_edges(
@@ -180,20 +180,20 @@ def _check_edges(
     for name, node in nodes.items():
         kind = kind_of(node)
         if name not in fed and name != first and name not in parts.excused:
-            problems.add(name, kind, "is fed by nothing; connect it or remove it.")
+            problems.add(name, kind, "has no input edge; connect it or remove it.")
         if name == first and name in fed:
             problems.add(name, kind, "is fed by another node; remove that edge.")
         if name not in feeding and name != last and name not in parts.excused:
-            problems.add(name, kind, "feeds nothing; connect it or remove it.")
+            problems.add(name, kind, "has no output edge; connect it or remove it.")
     for a, b in edges:
         gives, takes = shapes[a][1], shapes[b][0]
         if gives is not None and takes is not None and gives != takes:
             what = f"{kind_of(nodes[a])} -> {kind_of(nodes[b])}"
-            problems.add(f"the edge {a} -> {b}", what, f"joins shape {gives} to shape {takes}; they must be the same.")
+            problems.add(f"the edge {a} -> {b}", what, f"joins shape {gives} to shape {takes}; they must be equal.")
 
 
 def _splice(nodes: dict[str, Any], edges: list[Edge], keep: tuple[str, str]) -> None:
-    """Remove the inputs and outputs of graphs inside the graph: they pass on what they get unchanged."""
+    """Remove the inputs and outputs of nested graphs, which pass their input on unchanged."""
     inner = [name for name in nodes if kind_of(nodes[name]) in ("Input", "Output") and name not in keep]
     for name in inner:
         before = [a for a, b in edges if b == name]
@@ -204,19 +204,19 @@ def _splice(nodes: dict[str, Any], edges: list[Edge], keep: tuple[str, str]) -> 
 
 
 def _late_edges(nodes: dict[str, Any], edges: list[Edge], problems: Problems) -> set[Edge]:
-    """Return the edges along which spikes arrive one step later: those of the one firing node of each cycle."""
+    """Return the edges on which spikes arrive one step later: from the firing node of each cycle into it."""
     late: set[Edge] = set()
     for cycle in _cycles(list(nodes), edges):
         listed = ", ".join(cycle)
         firing = [name for name in cycle if NODES[kind_of(nodes[name])].fires]
         if len(firing) != 1:
-            # In steps a cycle needs a delay, which NIR does not note. Recurrent layers delay their spikes, so a single
-            # layer that fires tells where it lies.
+            # In discrete time a cycle needs a delay, which NIR does not specify. Recurrent layers delay their spikes,
+            # so the delay is at the firing layer, if there is only one.
             why = (
-                f"runs through more than one layer that fires ({', '.join(firing)}), so NIR does not tell which of "
+                f"has more than one firing layer ({', '.join(firing)}), so NIR does not determine which of "
                 "them is delayed by one step"
                 if firing
-                else "holds no neuron that fires, so nothing in it can be delayed by one step"
+                else "has no firing neuron, so nothing in it can be delayed by one step"
             )
             problems.add(f"the cycle {listed}", "feedback", f"{why}; brainhw runs cycles with one such layer.")
             continue
@@ -224,15 +224,15 @@ def _late_edges(nodes: dict[str, Any], edges: list[Edge], problems: Problems) ->
         for a, b in edges:
             if a in cycle and a != firing[0] and b not in cycle:
                 words = (
-                    f"lies in the cycle {listed} and feeds {b} outside of it, so that the delay of one step in the "
-                    f"cycle would act there too; feed {b} from a copy of {a} that {firing[0]} feeds."
+                    f"lies in the cycle {listed} and feeds {b} outside of it, so the one-step delay of the "
+                    f"cycle would also apply there; feed {b} from a copy of {a} that {firing[0]} feeds."
                 )
                 problems.add(a, kind_of(nodes[a]), words)
     return late
 
 
 def _cycles(names: list[str], edges: list[Edge]) -> list[list[str]]:
-    """Return the strongly connected nodes, in the order of ``names``."""
+    """Return the strongly connected components, in the order of ``names``."""
     place = {name: i for i, name in enumerate(names)}
     rows, columns = [place[a] for a, _ in edges], [place[b] for _, b in edges]
     joined = coo_array((np.ones(len(edges), bool), (rows, columns)), shape=(len(names), len(names)))

@@ -1,4 +1,4 @@
-"""Export rules of convolution, pooling and flatten, whose images NIR writes with channels first."""
+"""Export rules of convolution, pooling and flatten, whose images have channels first in NIR."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ImageGain", "image_gain"]
 
 
 class _Kernel(NamedTuple):
-    """A convolution as NIR writes it: ``[out, in/groups, *kernel]``, ``[out]``, and the rest of its fields."""
+    """A convolution in the format of NIR: ``[out, in/groups, *kernel]``, ``[out]``, and its other fields."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -29,13 +29,13 @@ class _Kernel(NamedTuple):
 
 
 class _Conv(Linear):
-    """A convolution that takes the factors of the neurons behind it into its kernel."""
+    """A convolution that multiplies the factors of the neurons after it into its kernel."""
 
     def __init__(self, kernel: _Kernel) -> None:
         self.kernel = kernel
 
     def add(self, at: Export, factor: np.ndarray) -> str:
-        """Add the node, with a ``Scale`` after it where the factors differ within a channel."""
+        """Add the node, followed by a ``Scale`` if the factors differ within a channel."""
         kernel = self.kernel
         per_channel = _per_channel(factor, len(kernel.weight))
         inner = np.ones(len(kernel.weight)) if per_channel is None else per_channel
@@ -62,18 +62,18 @@ class _Conv(Linear):
 
 
 class ImageGain(Linear):
-    """One factor per place of an image."""
+    """One factor per value of an image."""
 
     def __init__(self, factor: np.ndarray) -> None:
         self.factor = factor
 
     def add(self, at: Export, factor: np.ndarray) -> str:
-        """Add a ``Scale``, unless all factors make 1 together."""
+        """Add a ``Scale``, unless all factors multiply to 1."""
         return at.scaled(at.source(voltage=_takes_voltage(at)), self.factor * _size_in(at) * factor)
 
 
 def image_gain(factor: Any, bias: Any, at: Export) -> ImageGain | None:
-    """Return a gain of an image; refuse a constant, which NIR adds to no image."""
+    """Return a gain of an image; reject a constant, which NIR cannot add to an image."""
     if bias is not None:
         at.refuse("adds a constant to an image, which NIR has no node for; use the bias of a convolution.")
         return None
@@ -85,7 +85,7 @@ def image_gain(factor: Any, bias: Any, at: Export) -> ImageGain | None:
 def convolution(module: Any, at: Export) -> _Conv | None:
     """Return a convolution of brainstate, with channels last or first."""
     if any(n != 1 for n in module.lhs_dilation):
-        at.refuse("has an lhs_dilation, a transposed convolution, which NIR has no node for; use a plain one.")
+        at.refuse("has an lhs_dilation (transposed convolution), which NIR has no node for; use a plain convolution.")
         return None
     held = module.weight.value
     weight = _numbers(held["weight"], at.weight_unit)
@@ -108,7 +108,7 @@ def imported_convolution(module: Convolution, at: Export) -> _Conv | None:
 
 @register_export(brainstate.nn.AvgPool2d, images=True)
 def mean(module: Any, at: Export) -> str | None:
-    """Add AvgPool2d; refuse a mean that leaves out the padding."""
+    """Add AvgPool2d; reject a mean that excludes the padding."""
     size, axis = at.call.size_in, module.channel_axis
     if len(size) != 3 or axis is None or counted_from_end(axis, at.call) not in (-1, -3):
         at.refuse(
@@ -120,7 +120,7 @@ def mean(module: Any, at: Export) -> str | None:
     pads = _pads(module.padding, _file_size(at, size)[1:], kernel, stride, (1, 1))
     if any(n for pad in pads for n in pad):
         at.refuse(
-            f"leaves its padding {pads} out of the mean, where NIR's AvgPool2d counts the zeros; use padding='VALID'."
+            f"excludes its padding {pads} from the mean, but NIR's AvgPool2d includes the zeros; use padding='VALID'."
         )
         return None
     return _pool(at.nir.AvgPool2d, Window(kernel, stride, pads, (1, 1)), at)
@@ -128,13 +128,13 @@ def mean(module: Any, at: Export) -> str | None:
 
 @register_export(Pooling, images=True)
 def imported_pooling(module: Pooling, at: Export) -> str:
-    """Add the pooling that was imported."""
+    """Add the imported pooling node again."""
     return _pool(at.nir.AvgPool2d if module.mean else at.nir.SumPool2d, module.window, at)
 
 
 @register_export(brainstate.nn.Flatten, images=True)
 def flatten(module: Any, at: Export) -> str | None:
-    """Add Flatten; the weights behind it take the order of the file."""
+    """Add Flatten; the weights after it are reordered to the order of the file."""
     before, after = at.call.size_in, at.call.size_out
     if before == after:
         return at.source(voltage=_takes_voltage(at))
@@ -144,11 +144,11 @@ def flatten(module: Any, at: Export) -> str | None:
     first, last = axes
     if at.channels_last and first > 0 and last == len(before) - 1:
         at.refuse(
-            f"joins the axes {first} to {last} of shape {before}, which are no neighbours in a file, where the "
-            "channels come first; join all axes, or those of space."
+            f"joins the axes {first} to {last} of shape {before}, which are not adjacent in a file with "
+            "channels first; join all axes, or the spatial axes."
         )
         return None
-    # The axes of space stand one place further back in the file.
+    # In the file, the spatial axes are one place further back.
     shift = int(at.channels_last and last < len(before) - 1)
     given = _file_size(at, before)
     node = at.nir.Flatten(input_type={"input": np.array(given)}, start_dim=first + shift, end_dim=last + shift)
@@ -163,7 +163,7 @@ def flatten(module: Any, at: Export) -> str | None:
 @register_export(brainstate.nn.MaxPool2d, images=True)
 @register_export(brainstate.nn.MaxPool3d, images=True)
 def maximum(module: Any, at: Export) -> None:
-    """Refuse: NIR has no maximum."""
+    """Reject: NIR has no maximum."""
     at.refuse("takes a maximum, which NIR has no node for; use AvgPool2d, or a convolution with a stride.")
 
 
@@ -171,14 +171,14 @@ def maximum(module: Any, at: Export) -> None:
 @register_export(brainstate.nn.AvgPool3d, images=True)
 @register_export(brainstate.nn.Conv3d, images=True)
 def of_other_axes(module: Any, at: Export) -> None:
-    """Refuse: NIR convolves along one or two axes and pools along two."""
+    """Reject: NIR has convolutions along one or two axes and pooling along two."""
     at.refuse("has no NIR node: NIR convolves along one or two axes and pools along two; use Conv2d or AvgPool2d.")
 
 
 def _joined(module: Any, at: Export) -> tuple[int, int] | None:
-    """Return the axes, counted without the batch, that a Flatten joins; refuse if the batch is one of them."""
+    """Return the axes that a Flatten joins, counted without the batch; reject a Flatten of the batch axis."""
     rank = len(at.call.size_in)
-    # Without an in_size the axes count the batch.
+    # Without an in_size, the axes include the batch.
     batch = at.call.batched if getattr(module, "_in_size", None) is None else 0
     first, last = (axis - batch if axis >= 0 else axis + rank for axis in (module.start_axis, module.end_axis))
     if not 0 <= first <= last < rank:
@@ -195,7 +195,7 @@ def _pool(make: Any, window: Window, at: Export) -> str:
 
 
 def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, groups: int, at: Export) -> _Conv | None:
-    """Return a convolution with the padding of NIR, the same before and after; zeros in the kernel make up for more."""
+    """Return a convolution with equal padding on both sides, as in NIR; zeros in the kernel compensate a difference."""
     stride, dilation = window.stride, window.dilation
     bias = np.zeros(len(kernel)) if bias is None else bias
     total = [d * (k - 1) for k, d in zip(window.kernel, dilation, strict=True)]
@@ -205,11 +205,11 @@ def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, gro
     for (low, high), d in zip(window.pads, dilation, strict=True):
         if min(low, high) < 0 or (high - low) % d:
             at.refuse(
-                f"has padding {window.pads}, which NIR, that pads both sides alike, has no form for; pass padding= "
+                f"has padding {window.pads}, but NIR pads both sides equally; pass padding= "
                 "with the same number before and after."
             )
             return None
-        # A window with zeros before its kernel begins further to the left and sees the same.
+        # A window whose kernel has zeros in front starts further to the left and sees the same values.
         wider.append((max(high - low, 0) // d, max(low - high, 0) // d))
         padding.append(max(low, high))
     return _Conv(_Kernel(np.pad(kernel, wider), bias, stride, tuple(padding), dilation, groups))
@@ -222,7 +222,7 @@ def _uneven(window: Window) -> bool:
 def _pads(
     padding: Any, space: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
-    """Return the padding of a module of brainstate in numbers."""
+    """Return the padding of a module of brainstate as numbers."""
     if not isinstance(padding, str):
         return tuple((int(low), int(high)) for low, high in padding)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -230,7 +230,7 @@ def _pads(
 
 
 def _per_channel(factor: np.ndarray, channels: int) -> np.ndarray | None:
-    """Return one factor per channel, ``None`` if they differ within one."""
+    """Return one factor per channel, or ``None`` if the factors differ within a channel."""
     if factor.ndim == 0:
         return np.full(channels, float(factor))
     flat = factor.reshape(channels, -1)
@@ -251,7 +251,7 @@ def _file_size(at: Export, size: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _typed(node: Any, given: tuple[int, ...], gave: tuple[int, ...]) -> Any:
-    """Return a node with its shapes: nir 1.0.8 finds those of groups and of oblong kernels wrongly."""
+    """Return a node with its shapes set: nir 1.0.8 infers wrong ones for groups and non-square kernels."""
     node.input_type, node.output_type = {"input": np.array(given)}, {"output": np.array(gave)}
     return node
 

@@ -1,4 +1,4 @@
-"""Import rules of convolution, pooling and flatten nodes, with the factors of a neuron in the kernel before it."""
+"""Import rules of convolution, pooling and flatten nodes; factors of a neuron go into the kernel before it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ KERNELS = ("Conv1d", "Conv2d")
 
 
 class _Kernel(NamedTuple):
-    """The numbers of a convolution: ``[out, in/groups, *kernel]``, and ``[out]`` or no constant."""
+    """The parameters of a convolution: weights ``[out, in/groups, *kernel]``, and a bias ``[out]`` or None."""
 
     weight: np.ndarray
     bias: np.ndarray | None
 
 
 def is_kernel(graph: Any, name: str, late: bool) -> bool:
-    """Return whether a neuron takes its factors into this node: a convolution that feeds nothing else."""
+    """Return whether a neuron can put its factors into this node: a convolution with no other target."""
     return kind_of(graph.nodes[name]) in KERNELS and not late and graph.feeds_one(name)
 
 
 def fold_kernel(builder: Any, name: str, gain: np.ndarray, constant: np.ndarray | None) -> bool:
-    """Make the convolution ``name`` of voltages: ``gain`` times its output, plus ``constant``, in units of the graph.
+    """Convert the convolution ``name`` to voltages: ``gain`` times its output plus ``constant``, in graph units.
 
-    Return False, with nothing made, if one of them differs within a channel: no kernel holds that.
+    Return False without any change if one of them differs within a channel, which a kernel cannot represent.
     """
     of_channel = [None if values is None else _per_channel(values) for values in (gain, constant)]
     if of_channel[0] is None or (constant is not None and of_channel[1] is None):
@@ -48,21 +48,21 @@ def fold_kernel(builder: Any, name: str, gain: np.ndarray, constant: np.ndarray 
 
 
 def most_of_kernel(node: Any, axes: int) -> np.ndarray:
-    """Return the most that a convolution gives for inputs of 0 and 1, ``[channels, 1, ...]`` with ``axes`` axes."""
+    """Return the largest outputs of a convolution for inputs in 0 to 1, ``[channels, 1, ...]`` with ``axes`` axes."""
     weight = np.asarray(node.weight, float)
     most = np.maximum(weight, 0).reshape(len(weight), -1).sum(1) + np.maximum(node.bias, 0)
     return most.reshape(-1, *(1,) * (axes - 1))
 
 
 def _per_channel(values: np.ndarray) -> np.ndarray | None:
-    """Return one value per channel of an image ``[channels, *space]``, ``None`` if they differ within one."""
+    """Return one value per channel of an image ``[channels, *space]``, or ``None`` if they differ within a channel."""
     flat = values.reshape(len(values), -1)
     return flat[:, 0] if np.all(flat == flat[:, :1]) else None
 
 
 def _numbers(node: Any) -> _Kernel:
     bias = np.asarray(node.bias, float)
-    # NIR knows no convolution without a bias: zeros stand for none.
+    # NIR convolutions always have a bias; zeros mean none.
     return _Kernel(np.asarray(node.weight, float), bias if np.any(bias) else None)
 
 
@@ -75,7 +75,7 @@ def _put(builder: Any, name: str, kernel: _Kernel, unit: u.Unit) -> None:
 @register_import("Conv1d")
 @register_import("Conv2d")
 def convolution(builder: Any, name: str, node: Any) -> None:
-    """Make a convolution of plain numbers, unless it went into the drive of a neuron."""
+    """Make a convolution of plain numbers, unless it is part of the drive of a neuron."""
     if name not in builder.kernels:
         _put(builder, name, _numbers(node), u.UNITLESS)
 
@@ -90,7 +90,7 @@ def pooling(builder: Any, name: str, node: Any) -> None:
 
 @register_import("Flatten")
 def flatten(builder: Any, name: str, node: Any) -> None:
-    """Make one axis of several; hand on what has one axis already."""
+    """Join several axes into one; pass on an input that already has one axis."""
     before, after = builder.graph.shapes[name]
     if before == after:
         builder.put(name, None)

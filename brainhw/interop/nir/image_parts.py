@@ -1,4 +1,4 @@
-"""Convolution and pooling of images with channels first, the order of NIR and PyTorch."""
+"""Convolution and pooling of images with channels first, as in NIR and PyTorch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Convolution", "Pooling"]
 
 
 class _OfImages(SequenceSynapse, brainstate.nn.Module):
-    """A function of images ``[..., channels, *space]``; every leading axis is free."""
+    """A function of images ``[..., channels, *space]`` with any leading axes."""
 
     channels_last = False
 
@@ -29,7 +29,7 @@ class _OfImages(SequenceSynapse, brainstate.nn.Module):
         self.out_size = (channels, *window.places(self.in_size[1:]))
 
     def _images(self, x: Any, call: str) -> jax.Array:
-        """Return the input as ``[N, channels, *space]``, or raise if its last axes are others."""
+        """Return the input as ``[N, channels, *space]``; raise if its last axes differ."""
         x = _arguments.step_input(x, self.in_size[-1], call=call)
         axes = len(self.in_size)
         if x.shape[-axes:] != self.in_size:
@@ -43,12 +43,12 @@ class _OfImages(SequenceSynapse, brainstate.nn.Module):
         return images.reshape(*jnp.shape(x)[: -len(self.in_size)], *self.out_size)
 
     def update_sequence(self, xs: Any) -> Any:
-        """Return :meth:`update` of each step: time is one more leading axis."""
+        """Return :meth:`update` of each step; time is an additional leading axis."""
         return self.update(xs)
 
 
 class Convolution(_OfImages):
-    r"""Convolution of images, as PyTorch computes it: :math:`y_{o p} = b_o + \sum_{c k} W_{o c k} x_{c, s p + d k}`.
+    r"""Convolution of images as in PyTorch: :math:`y_{o p} = b_o + \sum_{c k} W_{o c k} x_{c, s p + d k}`.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ class Convolution(_OfImages):
     window : Window
         Kernel, stride, padding and dilation.
     groups : int
-        Groups of channels that are convolved each by itself.
+        Number of channel groups that are convolved separately.
     unit : Unit
-        Unit of the output: mV in front of neurons.
+        Unit of the output: mV before neurons.
     """
 
-    # No step reads the slot, which is for initialisers and checks.
+    # The step does not use the slot; it is for initialisers and checks.
     sequence_hooks: ClassVar[tuple[str, ...]] = ("weight_slot",)
 
     def __init__(
@@ -88,7 +88,7 @@ class Convolution(_OfImages):
         return array if self.unit == u.UNITLESS else u.Quantity(array, unit=self.unit)
 
     def weight_slot(self) -> Slot:
-        """Return the weight; its first axis is the channel of the target."""
+        """Return the weight; its first axis is the output channel."""
         return Slot(self.weight, unit=self.unit, out_axis=0)
 
     def update(self, x: Any) -> Any:
@@ -112,7 +112,7 @@ class Convolution(_OfImages):
 
 
 class Pooling(_OfImages):
-    """Sum or mean over windows of each channel; zeros around an image count in the mean, as in PyTorch."""
+    """Sum or mean over windows of each channel; the mean includes zeros around the image, as in PyTorch."""
 
     def __init__(self, in_size: tuple[int, ...], window: Window, *, mean: bool) -> None:
         super().__init__(in_size, in_size[0], window)

@@ -1,4 +1,4 @@
-"""Import rules: for each type of node the modules that it becomes, with its factors in the weights before it."""
+"""Import rules per type of node: its modules, with its factors in the weights before it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from brainhw.nn import LeakyReadout, LIFLayer, LIFSynapse
 __all__ = ["NetBuilder"]
 
 _INTEGRATORS = ("LI", "I")
-# A classifier decides within some tens of steps: neurons that need more of them with every input at 1 are silent.
+# A classifier decides within some tens of steps, so a neuron that needs more with every input at 1 is silent.
 _SILENT_STEPS = 50
-# Numbers that one Delay node may hold: a file could otherwise fill the memory with one small array.
+# Largest number of values of one Delay node: a file could otherwise fill the memory with one small array.
 _MOST_DELAYED = 10**8
-# Attributes that the network holds itself, and those that brainhw looks for in any module: hooks, the chip, its parts.
+# Attributes of the network, and those that brainhw looks for in any module: hooks, the chip, its parts.
 _OWN = ("program", "takes", "returns", "millivolts", "dt", "in_size", "out_size")
 _HOOKS = ("prepare", "pin_chip", "init_state", "reset_state", "update_sequence")
-# The first members of protocols: a node of such a name would make the network look like one layer.
+# First members of protocols: a node with such a name would make the network look like a single layer.
 _PROTOCOLS = ("weight_slot", "subthreshold", "recurrent_slot", "quiet", "steps_left")
 _LOOKED_FOR = ("chip", "family", "effective", "clamped", "spk_fun", "recurrent_weight")
 _RESERVED = frozenset((*_OWN, *_HOOKS, *_PROTOCOLS, *_LOOKED_FOR))
 
 
 class _Folded(NamedTuple):
-    """The matrix ``[out, in]`` and bias of the node ``name``, times the scale after it, and the node that feeds it."""
+    """The matrix ``[out, in]`` and bias of the node ``name``, times the scale after it, and its source."""
 
     name: str
     matrix: np.ndarray
@@ -46,20 +46,20 @@ class _Folded(NamedTuple):
 
 
 class NetBuilder:
-    """Makes the modules and the program of one graph."""
+    """Builds the modules and the program of one graph."""
 
     def __init__(self, graph: FlatGraph, reading: Options, problems: Problems) -> None:
         self.graph, self.reading, self.problems = graph, reading, problems
         self.parts: dict[str, Any] = {}
         self.program: list[Step] = []
         self.attributes: dict[str, str] = {}
-        # By the node that feeds a neuron: what goes into the weights of that neuron.
+        # For each source of a neuron: the matrix to merge into the weights of that neuron.
         self.folded: dict[str, _Folded] = {}
-        # By neuron: the scale before it that goes into its gain.
+        # For each neuron: the scale before it, to merge into its gain.
         self.scales: dict[str, str] = {}
-        # Convolutions that neurons make themselves, with their gain in the kernel.
+        # Convolutions that neurons build themselves, with the gain in the kernel.
         self.kernels: set[str] = set()
-        # IF nodes that hardly ever fire, with the steps that they need at least.
+        # IF nodes that hardly ever fire, with the number of steps that they need at least.
         self.silent: dict[str, float] = {}
 
     def net(self) -> NIRNet:
@@ -84,9 +84,9 @@ class NetBuilder:
         )
 
     def _plan(self, name: str) -> None:
-        """Choose what goes into the weights of a neuron: matrices and scales that feed nothing else."""
+        """Choose what to merge into the weights of a neuron: matrices and scales with no other target."""
         kind, feeds = kind_of(self.graph.nodes[name]), self.graph.feeds[name]
-        # An integrator of several inputs takes them as they are.
+        # An integrator of several inputs takes them unchanged.
         if not NODES[kind].folds or (kind in _INTEGRATORS and len(feeds) > 1):
             return
         rest = []
@@ -106,7 +106,7 @@ class NetBuilder:
             self.scales[name] = source
 
     def _as_matrix(self, name: str) -> _Folded | None:
-        """Return a node as a matrix if it is one, perhaps with a scale after it, and feeds one node only."""
+        """Return a node, including a scale after it, as a matrix, if it is one and has a single target."""
         node, feeds = self.graph.nodes[name], self.graph.feeds[name]
         if not self.graph.feeds_one(name) or len(feeds) != 1:
             return None
@@ -124,23 +124,23 @@ class NetBuilder:
         return _Folded(inner.name, inner.matrix * scale[:, None], bias, inner.source)
 
     def _attribute(self, name: str) -> str:
-        """Return the attribute of the network that holds what a node becomes."""
+        """Return the attribute of the network for the module of a node."""
         if name not in self.attributes:
             base = re.sub(r"\W", "_", name)
             taken = keyword.iskeyword(base) or base in _RESERVED or hasattr(NIRNet, base)
-            # brainstate keeps its own attributes of a module under names that begin with "_".
+            # brainstate stores its own attributes of a module under names that start with "_".
             if taken or base.startswith("_") or not base.isidentifier():
                 base = f"node_{base}"
             self.attributes[name] = unused(base, self.attributes.values())
         return self.attributes[name]
 
     def put(self, name: str, part: Any, takes: list[Feed] | None = None) -> None:
-        """Add the module that a node becomes; ``None`` hands the input of the node on.
+        """Add the module of a node; ``None`` passes the input of the node on.
 
-        It takes the sum of what feeds the node, or of what ``takes`` lists (see :meth:`drives`).
+        Its input is the sum of the sources of the node, or of ``takes`` (see :meth:`drives`).
         """
         feeds = self.graph.feeds[name] if takes is None else takes
-        # A late value is read from a layer that may be made later on; its attribute is fixed already.
+        # A late value comes from a layer that may be built later, but whose attribute is already known.
         found = [(self._attribute(source) if late else source, late) for source, late in feeds]
         attribute = None if part is None else self._attribute(name)
         if attribute is not None:
@@ -151,7 +151,7 @@ class NetBuilder:
         self.problems.add(name, kind_of(self.graph.nodes[name]), why)
 
     def _tau(self, name: str, tau: np.ndarray, field: str = "tau") -> Any:
-        """Return a time constant for a layer, one number or an array; refuse those that are too short for Euler."""
+        """Return a time constant for a layer, a number or an array; reject those that are too short for Euler."""
         dt = self.reading.seconds
         if self.reading.how == "euler" and np.any(tau <= dt):
             self._refuse(
@@ -161,7 +161,7 @@ class NetBuilder:
             )
             return 1.0 * u.ms
         if self.reading.how == "euler":
-            # The leak of a layer is exact: it gets the time constant that keeps the share of forward Euler.
+            # The leak of a layer is exact: this time constant keeps the same fraction per step as forward Euler.
             tau = -dt / np.log1p(-dt / tau)
         return _one_or_all(self.graph.nodes[name], "tau", tau * 1000) * u.ms
 
@@ -170,18 +170,18 @@ class NetBuilder:
         if np.any(beta >= 1):
             self._refuse(
                 name,
-                f"has a time constant so long that nothing leaks in one step of {self.reading.dt} in numbers of this "
+                f"has a time constant so long that the leak of one step of {self.reading.dt} is zero in this "
                 "precision; take a longer dt, or an IF or I node.",
             )
         return beta
 
     def _kept(self, name: str, tau: np.ndarray) -> np.ndarray:
-        """Return the share of a membrane without a layer, in the precision of the network."""
+        """Return the fraction kept per step of a membrane potential without a layer, in the network's precision."""
         beta = kept(tau, self.reading.seconds, self.reading.how).astype(brainstate.environ.dftype())
         return self._share(name, beta, tau.shape)
 
     def _lif(self, name: str, tau: Any, V_th: np.ndarray, recurrent: Any = None) -> tuple[LIFLayer, np.ndarray]:
-        """Return a layer and the share that its membranes keep in a step."""
+        """Return a layer, and the fraction of the membrane potential that it keeps per step."""
         layer = LIFLayer(
             V_th.shape,
             tau,
@@ -190,12 +190,12 @@ class NetBuilder:
             topology="FF" if recurrent is None else "RC",
             recurrent_init=recurrent,
         )
-        # The float32 share of the layer itself, so that a constant current settles at R I + v_leak. With another share
-        # in the weights than in the leak it settles elsewhere: a reader without it at 10.0 instead of 0.5.
+        # Use the layer's float32 fraction, so that a constant current settles at R I + v_leak. With different fractions
+        # in weights and leak it settles elsewhere: in one case at 10.0 instead of 0.5.
         return layer, self._share(name, layer.decay(self.reading.dt), V_th.shape)
 
     def _reset(self, name: str) -> Reset:
-        """Return the effect of a spike: as asked for, otherwise as brainhw noted, otherwise to zero as in NIR."""
+        """Return the effect of a spike: as requested, otherwise from brainhw's metadata, otherwise a reset to zero."""
         noted_reset = noted(self.graph.nodes[name]).get("reset")
         return "subtract" if (self.reading.reset or noted_reset) == "subtract" else "zero"
 
@@ -203,19 +203,19 @@ class NetBuilder:
         """Return the thresholds in mV at or above which the neurons fire."""
         node = self.graph.nodes[name]
         V_th = _floats(node.v_threshold) * self.reading.millivolts
-        # A subtraction takes away the threshold of the file, not the number above it. Its rule is not that of NIR,
-        # which fires above; the libraries that subtract from IF neurons fire at the threshold.
+        # A subtraction subtracts the threshold of the file, not the next number above it. Subtraction is not part of
+        # NIR, which fires strictly above; libraries that subtract from IF neurons fire at the threshold.
         return V_th if self.reading.reset == "subtract" and not noted(node) else above(V_th)
 
     def integrator(self, name: str, node: Any) -> None:
-        """Make a readout of an integrator behind a matrix alone, otherwise an integrator of the sum of its inputs."""
+        """Make a readout for an integrator with a single matrix as input, otherwise an integrator of the input sum."""
         feeds, r = self.graph.feeds[name], _floats(node.r)
         folded = self.folded.get(feeds[0][0])
         if kind_of(node) == "I":
             beta, gain, bias = np.ones_like(r), r * self.reading.file_seconds, np.zeros_like(r)
         else:
             tau, v_leak = _floats(node.tau), _floats(node.v_leak)
-            # A readout has a place for the constant only where the matrix has a bias.
+            # A readout can only hold the constant in the bias of its matrix.
             if folded is not None and (folded.bias is not None or not np.any(v_leak)):
                 self._readout(name, folded, tau, r, v_leak)
                 return
@@ -242,7 +242,7 @@ class NetBuilder:
         feeds, millivolts, r = self.graph.feeds[name], self.reading.millivolts, _floats(node.r)
         V_th = self._threshold(name)
         back = self._recurrent(name, feeds)
-        # The layer must exist before its recurrent weights: they contain its leak.
+        # The layer must exist before its recurrent weights, which depend on its leak.
         recurrent = None if back is None else np.zeros((len(r), len(r))) * u.mV
         if kind_of(node) == "IF":
             layer: LIFLayer = IFLayer(V_th * u.mV, recurrent, self._reset(name))
@@ -259,7 +259,7 @@ class NetBuilder:
         self.put(name, layer, self.drives(name, feeds, gain, constant))
 
     def _note_silence(self, name: str, feeds: list[Feed], gain: np.ndarray) -> None:
-        """Note an IF node that no input of ones makes fire within many steps, but would with its input as voltages."""
+        """Note an IF node that inputs of one cannot make fire within many steps, but would without the factor dt."""
         if self.reading.if_input is not None:
             return
         most = np.zeros_like(gain)
@@ -276,8 +276,8 @@ class NetBuilder:
             self.silent[name] = 1 / share
 
     def _recurrent(self, name: str, feeds: list[Feed]) -> _Folded | None:
-        """Return the matrix that takes the spikes of a layer back to it alone, if there is one and other input too."""
-        # Alone, the matrix is the drive of the layer.
+        """Return the matrix from the spikes of a layer back to itself, if it exists beside other input."""
+        # If it is the only input, the matrix is the drive of the layer.
         if len(feeds) < 2:
             return None
         for source, _ in feeds:
@@ -287,7 +287,7 @@ class NetBuilder:
         return None
 
     def drives(self, name: str, feeds: list[Feed], gain: np.ndarray, constant: np.ndarray) -> list[Feed]:
-        """Make what drives a layer, in mV: synapses with the gain in their weights, and one gain for all the rest.
+        """Make the drive of a layer, in mV: synapses with the gain in their weights, and one gain for other sources.
 
         A step adds ``gain * x + constant`` in units of the graph.
         """
@@ -317,7 +317,7 @@ class NetBuilder:
             drives.append((folded.name, False))
         if rest:
             for source, _ in rest:
-                if source in self.kernels:  # its kernel does not hold the factors of this neuron
+                if source in self.kernels:  # its kernel does not include the factors of this neuron
                     self.kernels.discard(source)
                     NODES[kind_of(self.graph.nodes[source])].rule(self, source, self.graph.nodes[source])
             if name in self.scales:
@@ -330,7 +330,7 @@ class NetBuilder:
         return drives
 
     def current_based(self, name: str, node: Any) -> None:
-        """Make the current and the membrane of a current-based neuron."""
+        """Make the current and the membrane potential of a current-based neuron."""
         n, millivolts = np.shape(node.r), self.reading.millivolts
         r, w_in, v_leak = _floats(node.r), _floats(node.w_in), _floats(node.v_leak)
         tau_mem, tau_syn = _floats(node.tau_mem), _floats(node.tau_syn)
@@ -345,7 +345,7 @@ class NetBuilder:
             alpha = self._kept(name, tau_mem)
             last = Integrator(alpha, np.ones(n), np.zeros(n))
         beta, held = cuba_current(tau_mem, tau_syn, r, self.reading.seconds, self.reading.how, order)
-        # By the share of the layer as it runs, not the one in float64 that is in `held`.
+        # Use the fraction of the layer as it runs, not the float64 one in `held`.
         direct = (1 - alpha) * r - held if order == "together" else np.zeros(n)
         factor, unit = (millivolts, u.mV) if fires else (1.0, u.UNITLESS)
         constant = (1 - alpha) * v_leak * factor
@@ -355,7 +355,7 @@ class NetBuilder:
         self.put(name, last, [(key, False)])
 
     def _cuba_order(self, name: str) -> str:
-        """Return the order of the two equations: as asked for, otherwise as brainhw noted, otherwise the default."""
+        """Return the order of the two equations: requested, otherwise from brainhw's metadata, otherwise default."""
         default = "together" if self.reading.how == "exact" else "current-first"
         order = self.reading.cuba_order or noted(self.graph.nodes[name]).get("order") or default
         if order not in CUBA_ORDERS or (order == "together" and self.reading.how == "euler"):
@@ -365,20 +365,20 @@ class NetBuilder:
         return str(order)
 
 
-# Import rules, one for each type of node
+# Import rules, one per type of node
 
 
 @register_import("Input")
 @register_import("Output")
 def hand_on(builder: NetBuilder, name: str, node: Any) -> None:
-    """Hand the input on."""
+    """Pass the input on."""
     builder.put(name, None)
 
 
 @register_import("Affine", arrays=("weight", "bias"))
 @register_import("Linear", arrays=("weight",))
 def matrix(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a matrix of plain numbers, unless it went into the weights of a layer."""
+    """Make a matrix of plain numbers, unless it is part of the weights of a layer."""
     bias = _floats(node.bias) if hasattr(node, "bias") else None
     builder.put(name, _dense(np.asarray(node.weight, float), bias))
 
@@ -397,12 +397,12 @@ def threshold(builder: NetBuilder, name: str, node: Any) -> None:
 
 @register_import("Delay", arrays=("delay",))
 def delay(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a delay of whole steps; refuse parts of a step."""
+    """Make a delay of whole steps; reject fractions of a step."""
     steps = np.asarray(node.delay, float) / builder.reading.seconds
     whole = np.round(steps)
-    # A delay in float32 seconds is off by up to 6e-8 of itself.
+    # A delay in float32 seconds has a relative error of up to 6e-8.
     if np.any(np.abs(steps - whole) > 1e-6):
-        first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])  # argmax counts in the flat array
+        first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])  # argmax indexes the flat array
         dt = builder.reading.seconds * 1000
         why = f"has a delay of {first:g} s, which is not a whole number of steps of {dt:g} ms."
         builder.problems.add(name, "Delay", why)
@@ -431,14 +431,14 @@ def _floats(array: Any) -> np.ndarray:
 
 
 def _one_or_all(node: Any, field: str, values: np.ndarray) -> Any:
-    """Return one number where all neurons share it, unless brainhw noted that it was held for each."""
+    """Return one number if all neurons share it, unless brainhw's metadata says that it was stored per neuron."""
     each = str(noted(node).get("per_neuron", "")).split()
     first = values.flat[0]
     return float(first) if np.all(values == first) and field not in each else values
 
 
 def _like(held: Any, numbers: np.ndarray) -> Any:
-    """Return numbers as an array of the kind that a state holds."""
+    """Return numbers as an array of the same kind as a state."""
     unit = u.get_unit(held)
     mantissa = np.asarray(numbers, np.asarray(u.get_mantissa(held)).dtype)
     array = u.math.asarray(mantissa)

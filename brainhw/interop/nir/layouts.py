@@ -1,4 +1,4 @@
-"""Order of the axes of images: brainstate puts the channels last by default, NIR and PyTorch first."""
+"""Axis order of images: brainstate has channels last by default, NIR and PyTorch first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["channels_last", "counted_from_end", "flat_order", "to_file"]
 
 
 def channels_last(calls: Iterable[Call], problems: Problems) -> bool:
-    """Return whether the images of a network have their channels last; note modules that disagree."""
+    """Return whether the images of a network have channels last; add a problem for modules that disagree."""
     found: dict[bool, Call] = {}
     for call in calls:
         last = _is_last(call)
@@ -23,13 +23,13 @@ def channels_last(calls: Iterable[Call], problems: Problems) -> bool:
         found.setdefault(last, call)
         if other is not None:
             orders = ("last", "first") if last else ("first", "last")
-            why = f"has the channels {orders[0]}, and {other.path} has them {orders[1]}; use one order in a network."
+            why = f"has channels {orders[0]}, but {other.path} has them {orders[1]}; use one order in a network."
             problems.add(call.path, type(call.module).__name__, why)
     return True in found
 
 
 def _is_last(call: Call) -> bool | None:
-    """Return whether a module has the channels last; ``None`` if it tells nothing of images."""
+    """Return whether a module has channels last; ``None`` if it does not specify the order."""
     last = getattr(call.module, "channels_last", None)  # of a convolution
     if isinstance(last, bool):
         return last
@@ -38,17 +38,17 @@ def _is_last(call: Call) -> bool | None:
 
 
 def counted_from_end(axis: int, call: Call) -> int:
-    """Return an axis of the input of a call, which counts the batch, as a negative number."""
+    """Return an axis of the input of a call, counted with the batch, as a negative number."""
     return axis if axis < 0 else axis - len(call.size_in) - call.batched
 
 
 def to_file(values: np.ndarray, last: bool) -> np.ndarray:
-    """Return an array over an image as the file has it: channels first."""
+    """Return an array over an image in the order of the file: channels first."""
     return np.moveaxis(values, -1, 0) if last and values.ndim > 1 else values
 
 
 def flat_order(size: tuple[int, ...], last: bool) -> np.ndarray | None:
-    """Return for each place of a flattened image in the file its place in the network; ``None`` if all are the same."""
+    """Return the index in the network for each entry of a flattened image in the file; ``None`` if the orders agree."""
     places = np.arange(int(np.prod(size))).reshape(size)
     order = to_file(places, last).ravel()
     return None if np.array_equal(order, places.ravel()) else order

@@ -1,4 +1,4 @@
-"""Imported networks: modules of brainhw, and the order in which they step."""
+"""Imported network: modules of brainhw and their execution order."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["NIRNet", "Step"]
 
 
 class Step(NamedTuple):
-    """One entry of the program: the module ``part`` makes the value ``makes`` of the sum of what it ``takes``.
+    """One entry of the program: the module ``part`` computes the value ``makes`` from the sum of the values ``takes``.
 
-    ``part`` is an attribute of the network; ``None`` hands the sum on. ``takes`` lists keys of values; with True, the
+    ``part`` is an attribute of the network; ``None`` passes the sum on. ``takes`` lists keys of values; with True, the
     key is the attribute of a layer, and the value its spikes of the previous step.
     """
 
@@ -26,23 +26,23 @@ class Step(NamedTuple):
 
 
 class NIRNet(brainstate.nn.Module):
-    """A network read from a NIR graph by :func:`from_nir`; it runs and trains like any other.
+    """A network read from a NIR graph by :func:`from_nir`; it runs and trains like any other network.
 
     Attributes
     ----------
     dt : Quantity
-        Time step that the weights were computed for; it runs with no other.
+        Required time step, for which the weights were computed.
     in_size, out_size : tuple of int
-        Shape of input and output as the graph declares them: ``[N]``, or that of an image with channels first.
+        Shape of input and output as declared by the graph: ``[N]``, or an image with channels first.
     millivolts : float
-        How many millivolts the number 1 of the graph is.
+        Number of millivolts that 1 in the graph represents.
 
     Notes
     -----
-    The module of a node has the name of the node (with ``_`` for anything but letters and digits), so that
-    ``rollout(net, xs, record=("lif.V",))`` records its membrane. NIR leaves the following open: the input is held
-    over a step; nodes step one after the other along the edges; spikes that go back arrive one step later; a neuron
-    fires strictly above its threshold; membranes begin at zero.
+    The module of a node has the name of the node (with ``_`` for other characters than letters and digits), so
+    ``rollout(net, xs, record=("lif.V",))`` records its membrane potential. NIR leaves the following open; here the
+    input is held over a step, nodes step one after the other along the edges, spikes on feedback edges arrive one step
+    later, a neuron fires strictly above its threshold, and membrane potentials start at zero.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class NIRNet(brainstate.nn.Module):
         Returns
         -------
         array or Quantity
-            ``[..., *out_size]``: spikes, or whatever the last node returns.
+            ``[..., *out_size]``: spikes, or the output of the last node.
 
         Raises
         ------
         RuntimeError
-            If no time step is set, or another one than the network was read for.
+            If no time step is set, or it differs from that of the network.
         TypeError, ValueError
             If the input is not an array of plain numbers of that shape.
         """
@@ -89,8 +89,8 @@ class NIRNet(brainstate.nn.Module):
         check_own_step(self.dt, call=call, what="graph", reader="from_nir")
         _arguments.step_input(x, self.in_size[-1], call=call)
         _arguments.check_axes(x, self.in_size, call=call, name="the input")
-        # The parts get the very arrays that others gave, without `0 + x`: by their identity rollout sees whether the
-        # parts form a chain, which it runs layer by layer.
+        # Parts must get the arrays of other parts unchanged, without `0 + x`: by their identity rollout detects a chain
+        # of parts, which it runs layer by layer.
         known: dict[str, Any] = {self.takes: x}
         for step in self.program:
             values = [getattr(self, key).spk.value if late else known[key] for key, late in step.takes]

@@ -1,4 +1,4 @@
-"""Types of nodes that can be run: their import rules, the checks of their arrays, and the notes of brainhw on them."""
+"""Supported types of nodes: import rules, checks of their arrays, and brainhw's metadata on them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ShapeRule = Callable[[Any, Shape], tuple[Shape, Shape]]
 
 
 class NodeKind(NamedTuple):
-    """A type of node that can be run; the first of its ``arrays`` gives its shape."""
+    """A supported type of node; the first of its ``arrays`` determines its shape."""
 
     rule: ImportRule
     arrays: tuple[str, ...]
@@ -43,7 +43,7 @@ class NodeKind(NamedTuple):
 
 NODES: dict[str, NodeKind] = {}
 MATRICES = ("Linear", "Affine")
-# Types of nodes whose shapes follow from what feeds them. A rule raises ValueError for a node that cannot be run.
+# Types of nodes whose shapes follow from their input. A rule raises ValueError for a node that cannot be run.
 SHAPED_BY_INPUT: dict[str, ShapeRule] = {
     **dict.fromkeys(("Conv1d", "Conv2d"), conv_shapes),
     **dict.fromkeys(("SumPool2d", "AvgPool2d"), pool_shapes),
@@ -56,25 +56,25 @@ _TIMES = ("tau", "tau_mem", "tau_syn", "delay")
 def register_import(
     kind: str, *, arrays: tuple[str, ...] = (), fires: bool = False, folds: bool = False
 ) -> Callable[[ImportRule], ImportRule]:
-    """Register the rule by which nodes of a type are imported; use it as a decorator.
+    """Register the import rule for a type of node; use it as a decorator.
 
     The rule is called as ``rule(builder, name, node)``. It adds one module with ``builder.put(name, module)``, which
-    gets the sum of what feeds the node and gives its output, or refuses with
+    receives the sum of all inputs of the node and returns its output, or rejects the node with
     ``builder.problems.add(name, kind, why)``. ``builder.reading`` holds ``dt``, ``seconds`` (the same as a number),
-    ``millivolts`` (what 1 in the graph stands for), ``how`` and ``reset``.
+    ``millivolts`` (the value of 1 in the graph), ``how`` and ``reset``.
 
     Parameters
     ----------
     kind : str
         Name of the node's class. A second rule for a name replaces the first.
     arrays : tuple of str, optional
-        Its arrays, which must be finite and of one shape, ``[n]`` or that of an image. Default none.
+        Its arrays, which must be finite and of the same shape, ``[n]`` or an image. Default: none.
     fires : bool, optional
-        Whether it fires, so that it may close a cycle; its module must then hold its spikes in the state ``spk``.
-        Default False.
+        Whether the node fires and may therefore close a cycle; its module must then hold its spikes in the state
+        ``spk``. Default False.
     folds : bool, optional
-        Whether matrices that feed it alone are made by ``builder.drives(name, feeds, gain, constant)``, in mV.
-        Default False: they become modules of their own.
+        Whether ``builder.drives(name, feeds, gain, constant)`` makes the matrices that only feed this node, in mV.
+        Default False: they become separate modules.
 
     Returns
     -------
@@ -115,20 +115,20 @@ def kind_of(node: Any) -> str:
 
 
 def metadata(**notes: Any) -> dict[str, Any]:
-    """Return notes of brainhw as the metadata of a node or graph."""
+    """Return brainhw's notes as the metadata of a node or graph."""
     # A file cannot hold None: nir.write raises a TypeError.
     return {_SECTION: {key: value for key, value in notes.items() if value is not None}}
 
 
 def noted(node: Any) -> dict[str, Any]:
-    """Return the notes of brainhw on a node or graph, empty if there are none."""
+    """Return brainhw's notes on a node or graph, or an empty dict."""
     held = getattr(node, "metadata", None)
     found = held.get(_SECTION) if isinstance(held, dict) else None
     return found if isinstance(found, dict) else {}
 
 
 def unused(base: str, taken: Container[str]) -> str:
-    """Return a name that is not taken: ``base``, or else ``base_2``, ``base_3`` and so on."""
+    """Return an unused name: ``base``, otherwise ``base_2``, ``base_3`` and so on."""
     name, count = base, 2
     while name in taken:
         name, count = f"{base}_{count}", count + 1
@@ -139,7 +139,7 @@ def stretched(node: Any, factor: float) -> Any:
     """Return a node, or a graph with all its nodes, with its times multiplied."""
     if factor == 1.0:
         return node
-    changed = copy.copy(node)  # the graph of the caller stays as it is
+    changed = copy.copy(node)  # the graph of the caller must not change
     if kind_of(node) == "NIRGraph":
         changed.nodes = {name: stretched(inner, factor) for name, inner in node.nodes.items()}
     for field in _TIMES:
@@ -149,7 +149,7 @@ def stretched(node: Any, factor: float) -> Any:
 
 
 def shapes_of(node: Any) -> tuple[Shape, Shape]:
-    """Return the shapes of a node's input and output, read from its arrays; ``None`` where they do not tell."""
+    """Return the shapes of a node's input and output from its arrays; ``None`` if they do not determine them."""
     kind = kind_of(node)
     if kind in MATRICES and np.ndim(node.weight) == 2:
         return (node.weight.shape[1],), (node.weight.shape[0],)
@@ -166,13 +166,13 @@ def _declared(types: Any) -> Shape:
 
 
 def check_node(name: str, node: Any, problems: Problems) -> None:
-    """Note whatever keeps a node from being run."""
+    """Add a problem for each fault that prevents a node from running."""
     # The classes of nir accept any numbers, such as a negative or NaN time constant (nir 1.0.8).
     kind = kind_of(node)
     if kind not in NODES:
         problems.add(name, kind, "is an unknown node; replace it by nodes of NIR.")
         return
-    if kind in SHAPED_BY_INPUT:  # checked where its shape is found
+    if kind in SHAPED_BY_INPUT:  # checked when its shape is inferred
         return
     found: dict[str, np.ndarray] = {}
     fields = [field for field in NODES[kind].arrays if not _left_out(node, field)]
@@ -206,27 +206,27 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
 
 def _check_shapes(name: str, kind: str, before: Shape, after: Shape, problems: Problems) -> None:
     if before is None or after is None:
-        problems.add(name, kind, "does not tell its shape; give it one.")
+        problems.add(name, kind, "does not specify its shape; give it one.")
     elif min((*before, *after), default=1) < 1:
         problems.add(name, kind, f"has the shapes {before} and {after}; every axis must be above zero.")
 
 
 def _left_out(node: Any, field: str) -> bool:
-    """Return whether a node has no value for a field that came later: ``v_reset``, which nir <= 1.0.4 lacks."""
+    """Return whether a node lacks a field that was added later: ``v_reset``, which nir <= 1.0.4 lacks."""
     return field == "v_reset" and getattr(node, field, None) is None
 
 
 def _fault(field: str, array: np.ndarray) -> str | None:
-    """Return what is wrong with the numbers of a field, ``None`` if nothing is."""
+    """Return the fault of the numbers of a field, or ``None``."""
     if not np.all(np.isfinite(array)):
-        return f"has {field} with NaN or infinite values; mend the file."
+        return f"has {field} with NaN or infinite values; repair the file."
     least = float(np.min(array)) if array.size else 1.0
     if field in ("tau", "tau_mem", "tau_syn") and least <= 0:
         return f"has {field} down to {least:g} s; a time constant must be above zero."
     if field == "v_threshold" and least <= 0:
         return f"has v_threshold down to {least:g}; brainhw takes thresholds above zero."
     if field == "v_reset" and np.any(array):
-        return "has a v_reset other than 0, where brainhw resets to; shift all voltages by it."
+        return "has a v_reset other than 0, the reset of brainhw; shift all voltages by it."
     if field == "delay" and least < 0:
-        return f"has a delay of {least:g} s; nothing arrives before it was sent."
+        return f"has a delay of {least:g} s; a delay cannot be negative."
     return None

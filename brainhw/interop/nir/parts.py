@@ -1,4 +1,4 @@
-"""Modules for NIR nodes that no layer of brainhw is the same as; each holds its own state and steps by itself."""
+"""Modules for NIR nodes without an equal layer in brainhw; each holds its own state and steps by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["BiasedSynapse", "Comparator", "CubaCurrent", "Gain", "IFLayer", "Int
 
 
 class BiasedSynapse(LIFSynapse):
-    r"""Dense synapse that adds a learnt voltage at every step: :math:`x_j = \sum_i s_i W_{ij} + b_j`."""
+    r"""Dense synapse with a trainable voltage that is added in every step: :math:`x_j = \sum_i s_i W_{ij} + b_j`."""
 
     def __init__(self, weight: u.Quantity, bias: u.Quantity) -> None:
         super().__init__(*weight.shape, weight_init=weight)
@@ -37,7 +37,7 @@ class BiasedSynapse(LIFSynapse):
 
 
 class Gain(brainstate.nn.Module):
-    r"""One learnt factor per channel, perhaps with a constant: :math:`y_i = g_i x_i + b_i`, in ``unit``."""
+    r"""One trainable factor per channel, optionally with a constant: :math:`y_i = g_i x_i + b_i`, in ``unit``."""
 
     def __init__(self, factor: np.ndarray, bias: np.ndarray | None = None, unit: u.Unit = u.UNITLESS) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Gain(brainstate.nn.Module):
 
 
 class IFLayer(LIFLayer):
-    """Integrate-and-fire neurons: LIF neurons with an infinite time constant, ``reset`` as in LIFLayer."""
+    """Integrate-and-fire neurons: LIF neurons with an infinite time constant, and ``reset`` as in LIFLayer."""
 
     parameter_ranges: ClassVar[dict[str, Range]] = {
         name: allowed for name, allowed in LIFLayer.parameter_ranges.items() if name != "tau"
@@ -61,12 +61,13 @@ class IFLayer(LIFLayer):
     def __init__(self, V_th: u.Quantity, recurrent_init: u.Quantity | None, reset: Reset = "zero") -> None:
         topology: Topology = "FF" if recurrent_init is None else "RC"
         super().__init__(V_th.shape, 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
-        # A LIFLayer refuses it, since most of what reads a time constant needs a number. exp(-dt/inf) is exactly 1.
+        # LIFLayer rejects an infinite time constant, because most of its users need a number. exp(-dt/inf) is exactly
+        # 1.
         self.tau = np.inf * u.ms
 
 
 class _Stepping(brainstate.nn.Dynamics):
-    """A module with one hidden state under the name ``state_name``, which begins at zero."""
+    """A module with one hidden state named ``state_name``, which starts at zero."""
 
     state_name: str
 
@@ -80,7 +81,7 @@ class _Stepping(brainstate.nn.Dynamics):
         setattr(self, self.state_name, brainstate.HiddenState(self._resting(batch_size)))
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the state back to zero."""
+        """Reset the state to zero."""
         getattr(self, self.state_name).value = self._resting(batch_size)
 
     def _resting(self, batch_size: int | None) -> jax.Array:
@@ -128,21 +129,21 @@ class CubaCurrent(_Stepping):
         self.beta, self.into = _held(beta), _held((1 - beta) * w_in)
         self.held, self.direct, self.bias = _held(held), _held(direct), _held(bias)
         self.unit, self.cuba_order = unit, order
-        # Kept for an export; the step does not use them.
+        # Stored for an export; the step does not use them.
         self.w_in, self.r = w_in, r
 
     def update(self, x: jax.Array) -> Any:
         """Return the drive of this step, and advance the current."""
         old = self.I_syn.value
         self.I_syn.value = new = self.beta * old + self.into * x
-        # With both equations solved together the factors count the old current and the input.
+        # With both equations solved together, the factors refer to the old current and the input.
         current = new if self.cuba_order == "current-first" else old
         added = self.held * current + self.direct * x + self.bias
         return added if self.unit == u.UNITLESS else added * self.unit
 
 
 class Comparator(brainstate.nn.Module):
-    """Spikes wherever the input is at or above a threshold ``[n]``, without a state."""
+    """Spikes where the input is at or above a threshold ``[n]``; stateless."""
 
     def __init__(self, threshold: np.ndarray) -> None:
         super().__init__()
@@ -156,7 +157,7 @@ class Comparator(brainstate.nn.Module):
 
 
 class WholeDelay(_Stepping):
-    """Delay of each channel by a whole number of steps ``[*size]``; zeros until then."""
+    """Delay of each channel by a whole number of steps ``[*size]``; zeros before that."""
 
     state_name = "past"
 
@@ -165,12 +166,12 @@ class WholeDelay(_Stepping):
         super().__init__(self.steps.shape)
 
     def _resting(self, batch_size: int | None) -> jax.Array:
-        # As long as the longest delay; each channel reads at its own place.
+        # As long as the longest delay; each channel has its own read position.
         axes = () if batch_size is None else (batch_size,)
         return jnp.zeros((*axes, int(self.steps.max()), *self.in_size), brainstate.environ.dftype())
 
     def update(self, x: jax.Array) -> jax.Array:
-        """Return the input of ``steps`` steps ago, ``[..., *size]``."""
+        """Return the input from ``steps`` steps ago, ``[..., *size]``."""
         axis = -1 - len(self.in_size)
         known = jnp.concatenate(
             [self.past.value, jnp.expand_dims(jnp.asarray(x, self.past.value.dtype), axis)], axis=axis

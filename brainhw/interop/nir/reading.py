@@ -1,4 +1,4 @@
-"""Import of a NIR graph, or of its file, as a network."""
+"""Import of a NIR graph or file as a network."""
 
 from __future__ import annotations
 
@@ -43,49 +43,50 @@ def from_nir(
     cuba_order: CubaOrder | None = None,
     if_input: IfInput | None = None,
 ) -> NIRNet:
-    r"""Return a NIR graph as a network that runs with a given time step; refuse what cannot run exactly.
+    r"""Convert a NIR graph to a network for a given time step; raise for nodes that cannot run exactly.
 
-    Every node is solved for an input that is held over the step. For :math:`\tau\dot v = v_{leak} - v + R I` this is
+    Every node is solved for an input that is constant during a step. For :math:`\tau\dot v = v_{leak} - v + R I` this
+    is
 
     .. math:: v' = \beta v + (1 - \beta)(R I + v_{leak}), \qquad \beta = e^{-\Delta t/\tau}
 
-    so that :math:`(1 - \beta) R` goes into the weights of the layers of brainhw, for any ``R``. Supported nodes:
-    ``Input``, ``Output``, ``NIRGraph``, ``Affine``, ``Linear``, ``Scale``, ``Conv1d``, ``Conv2d``, ``SumPool2d``,
-    ``AvgPool2d``, ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and
-    ``CubaLIF``. Images have their channels first.
+    so :math:`(1 - \beta) R` is multiplied into the weights of the layers, for any ``R``. Supported nodes: ``Input``,
+    ``Output``, ``NIRGraph``, ``Affine``, ``Linear``, ``Scale``, ``Conv1d``, ``Conv2d``, ``SumPool2d``, ``AvgPool2d``,
+    ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and ``CubaLIF``.
+    Images have channels first.
 
     Parameters
     ----------
     graph : nir.NIRGraph, str or path
         The graph, or a ``.nir`` file.
     dt : Quantity
-        Time step. A graph with spikes that was written for another time step warns: a spike lasts one step, so it has
-        more effect in a longer one.
+        Time step. A graph with spikes that was written for another time step gives a warning: a spike lasts one step,
+        so it has a larger effect in a longer step.
     voltage_unit : Unit or Quantity, optional
-        What 1 in the graph stands for. Default: the note of brainhw in the graph, otherwise mV.
+        Value of 1 in the graph. Default: brainhw's metadata in the graph, otherwise mV.
     discretisation : {'exact', 'euler'}, optional
-        ``'euler'`` takes :math:`\beta = 1 - \Delta t/\tau`. Default: the note of brainhw, otherwise ``'exact'``.
+        ``'euler'`` uses :math:`\beta = 1 - \Delta t/\tau`. Default: brainhw's metadata, otherwise ``'exact'``.
     reset : {'zero', 'subtract'}, optional
-        Effect of a spike. Default: to zero as in NIR, except for layers that brainhw noted as subtracting their
-        threshold before ``to_nir(..., reset='continuous')``.
+        Effect of a spike. Default: reset to zero as in NIR, except for layers that subtracted their threshold before
+        ``to_nir(..., reset='continuous')``, according to brainhw's metadata.
     cuba_order : {'together', 'current-first', 'old-current'}, optional
-        Step of ``CubaLIF`` and ``CubaLI``: both equations together, the current first, whose new value the membrane
-        takes (snnTorch, Norse), or the membrane from the old current, one step later. Default: the note of brainhw,
-        otherwise ``'together'`` for ``'exact'`` and ``'current-first'`` for ``'euler'``.
+        Step of ``CubaLIF`` and ``CubaLI``: both equations together; first the current, whose new value drives the
+        membrane potential (snnTorch, Norse); or the membrane potential with the old current, one step later. Default:
+        brainhw's metadata, otherwise ``'together'`` for ``'exact'`` and ``'current-first'`` for ``'euler'``.
     if_input : {'per-second', 'per-step'}, optional
-        Effect of an input ``x`` on an ``IF`` node in one step: :math:`R x \Delta t`, as the equation of NIR says, or
-        :math:`R x`, as most other readers do. Default: the note of brainhw, otherwise ``'per-second'``, with a warning
-        if the neurons would hardly ever fire for that reason.
+        Effect of an input ``x`` on an ``IF`` node in one step: :math:`R x \Delta t`, as in the equation of NIR, or
+        :math:`R x`, as in most other readers. Default: brainhw's metadata, otherwise ``'per-second'``, with a warning
+        if the neurons would therefore hardly ever fire.
 
     Returns
     -------
     NIRNet
-        A module; prepare and run it like any other, with this ``dt``.
+        The network; prepare and run it like any other, with this ``dt``.
 
     Raises
     ------
     NIRError
-        If the file cannot be read or the graph cannot be run; it names every node and the reason.
+        If the file cannot be read or the graph cannot be run; the message names every node and the reason.
     TypeError, ValueError
         If an argument is invalid.
     ImportError
@@ -130,7 +131,7 @@ def from_nir(
     how = _noted_choice(notes, "discretisation", DISCRETISATIONS, discretisation, problems) or "exact"
     if cuba_order == "together" and how == "euler":
         raise ValueError(
-            f"{call}: cuba_order='together' is the exact solution, and discretisation is 'euler'. Pass "
+            f"{call}: cuba_order='together' is the exact solution, but discretisation is 'euler'. Pass "
             "cuba_order='current-first' or 'old-current', or discretisation='exact'."
         )
     if_input = _noted_choice(notes, "if_input", IF_INPUTS, if_input, problems)
@@ -141,8 +142,8 @@ def from_nir(
     if written_for is not None and abs(written_for * stretch / reading.seconds - 1) > 1e-6:
         warnings.warn(
             f"{call}: the graph was written for dt = {written_for * stretch * 1000:g} ms and is read for "
-            f"{reading.seconds * 1000:g} ms; time constants stay, but a spike lasts one step, so it now brings another "
-            "charge.",
+            f"{reading.seconds * 1000:g} ms. Time constants are unchanged, but a spike lasts one step, so its charge "
+            "changes.",
             UserWarning,
             stacklevel=2,
         )
@@ -155,8 +156,8 @@ def from_nir(
         least = min(builder.silent.values())
         warnings.warn(
             f"{call}: {', '.join(builder.silent)} (IF): with every input at 1 a neuron needs {least:.3g} steps or more "
-            "to fire, since the equation of NIR multiplies the input by dt. Most readers do not: pass "
-            "if_input='per-step' to read as they do, or 'per-second' to keep the equation.",
+            "to fire, because the equation of NIR multiplies the input by dt. Most readers do not: pass "
+            "if_input='per-step' to read like them, or 'per-second' to keep the equation.",
             UserWarning,
             stacklevel=2,
         )
@@ -164,9 +165,9 @@ def from_nir(
 
 
 def _stretch(notes: dict[str, Any], written_for: float | None, dt: u.Quantity, problems: Problems) -> float:
-    """Return the factor that restores the times of a graph written with ``as_dt``, 1 for any other.
+    """Return the factor that restores the times of a graph written with ``as_dt``, otherwise 1.
 
-    Read with ``as_dt`` itself, such a graph takes the same steps as it is.
+    If such a graph is read with ``as_dt`` itself, it takes the same steps without a change.
     """
     own = _noted_number(notes, "net_dt_s", problems, "remove it")
     if own is None or written_for is None or abs(written_for / float(dt.to(u.second).mantissa) - 1) <= 1e-6:
@@ -176,23 +177,23 @@ def _stretch(notes: dict[str, Any], written_for: float | None, dt: u.Quantity, p
 
 _Option = TypeVar("_Option", bound=str)
 
-# The place of a problem with the notes in a graph.
+# Location of problems in the metadata of a graph.
 _NOTES = ("the metadata", "written by brainhw")
 
 
 def _noted_choice(
     notes: dict[str, Any], name: str, choices: tuple[_Option, ...], given: _Option | None, problems: Problems
 ) -> _Option | None:
-    """Return an option as asked for, otherwise from the notes, ``None`` without either."""
+    """Return an option as requested, otherwise from the metadata, otherwise ``None``."""
     value = notes.get(name) if given is None else given
     if value is None or (isinstance(value, str) and value in choices):
         return value
-    problems.add(*_NOTES, f"says {name} = {value!r}; pass {name}={choices[0]!r}.")
+    problems.add(*_NOTES, f"has {name} = {value!r}; pass {name}={choices[0]!r}.")
     return None
 
 
 def _noted_number(notes: dict[str, Any], name: str, problems: Problems, fix: str) -> float | None:
-    """Return a positive number from the notes, ``None`` without one; anything else there is a problem."""
+    """Return a positive number from the metadata, or ``None``; an invalid value is a problem."""
     if name not in notes:
         return None
     try:
@@ -200,28 +201,28 @@ def _noted_number(notes: dict[str, Any], name: str, problems: Problems, fix: str
     except (TypeError, ValueError):
         value = math.nan
     if not 0 < value < math.inf:
-        problems.add(*_NOTES, f"says {name} = {notes[name]!r}, expected a number above zero; {fix}.")
+        problems.add(*_NOTES, f"has {name} = {notes[name]!r}, expected a number above zero; {fix}.")
         return None
     return value
 
 
 def _read(nir: Any, path: str | os.PathLike[str], call: str) -> Any:
     try:
-        with open_regular(path):  # HDF5 would wait for the writer of a pipe
+        with open_regular(path):  # HDF5 would wait for a writer on a pipe
             pass
         fault = check_file(importlib.import_module("h5py"), path)
         if fault is not None:
             raise NIRError(call, [f"{os.fspath(path)!r} {fault}; write it again with nir.write."])
-        # nir's own type check stops at the first mistake; here all of them become one error.
+        # The type check of nir stops at the first fault; here all faults become one error.
         return nir.read(path, type_check=False)
     except NIRError:
         raise
     except NotRegularError as error:
         raise NIRError(call, [f"{os.fspath(path)!r} is not a regular file ({error.strerror})."]) from None
     except FileNotFoundError:
-        words = f"there is no file {os.fspath(path)!r}; give the path of a .nir file."
+        words = f"the file {os.fspath(path)!r} does not exist; give the path of a .nir file."
         raise NIRError(call, [words]) from None
-    except Exception as error:  # h5py and nir raise errors of many classes for a damaged file
+    except Exception as error:  # h5py and nir raise many error classes for a damaged file
         lines = str(error).strip().splitlines() or [""]
         reason = f"{type(error).__name__}: {lines[0].rstrip('.')}"
         words = f"{os.fspath(path)!r} is not a valid NIR file ({reason}); write it again with nir.write."

@@ -1,4 +1,4 @@
-"""Parameters without an axis, as old files and some exporters write them, spread over the neurons of their node."""
+"""Expand parameters without an axis (as in old files and some exporters) to one value per neuron."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from brainhw.interop.nir.shapes import infer_shapes
 
 __all__ = ["spread_scalars"]
 
-# One small file could otherwise fill the memory: a single number and an Input of a huge shape.
+# A small file with a single number and a huge Input shape could otherwise fill the memory.
 _MOST_NEURONS = 10**7
 
 
 def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems) -> list[str]:
     """Replace nodes with 0-d parameters by copies with one value per neuron; return their names.
 
-    The shape is that of the other parameters of the node, otherwise that of a neighbour.
+    The shape is taken from the other parameters of the node, otherwise from a neighbour.
     """
     waiting = [name for name, node in nodes.items() if _scalars(node)]
     spread: list[str] = []
     changed = True
     while waiting and changed:
         changed = False
-        # Behind a convolution the shape follows from what feeds it; faulty nodes are told later, once.
+        # After a convolution the shape follows from its input; faulty nodes are reported later, once.
         shapes = infer_shapes(nodes, edges, Problems(""))
         for name in waiting:
             shape = _own_shape(nodes[name]) or _shape_beside(name, shapes, edges)
             if not shape:
                 continue
             if math.prod(shape) > _MOST_NEURONS:
-                words = f"holds parameters without an axis for {math.prod(shape)} neurons; give each an array."
+                words = f"holds parameters without an axis for {math.prod(shape)} neurons; give each as an array."
                 problems.add(name, kind_of(nodes[name]), words)
                 return spread
             nodes[name] = _spread(nodes[name], shape)
@@ -60,7 +60,7 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _own_shape(node: Any) -> Shape:
-    """Return the shape of the parameters that have axes; those of one number count as scalars beside 0-d ones."""
+    """Return the shape of the parameters with axes; single numbers count as scalars beside 0-d parameters."""
     shapes: list[tuple[int, ...]] = [np.shape(getattr(node, field, 0)) for field in NODES[kind_of(node)].arrays]
     return next((shape for shape in shapes if math.prod(shape) > 1), None)
 
@@ -76,7 +76,7 @@ def _shape_beside(name: str, shapes: dict[str, tuple[Shape, Shape]], edges: list
 
 
 def _spread(node: Any, shape: tuple[int, ...]) -> Any:
-    spread = copy.copy(node)  # the graph of the caller stays as it is
+    spread = copy.copy(node)  # the graph of the caller must not change
     for field in NODES[kind_of(node)].arrays:
         value = getattr(node, field, None)
         if isinstance(value, (np.ndarray, np.generic)) and np.size(value) == 1:

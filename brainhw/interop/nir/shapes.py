@@ -1,4 +1,4 @@
-"""Shapes of the nodes of a flat graph: those of convolution, pooling and flatten follow from what feeds them."""
+"""Shape inference for a flat graph: convolution, pooling and flatten nodes get their shapes from their input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["infer_shapes"]
 def infer_shapes(
     nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems
 ) -> dict[str, tuple[Shape, Shape]]:
-    """Return the shapes of input and output of every node, ``None`` where nothing tells them; note faulty nodes."""
+    """Return the input and output shapes of every node, ``None`` if unknown; add a problem for faulty nodes."""
     found = {name: shapes_of(node) for name, node in nodes.items()}
     waiting = {name for name, node in nodes.items() if kind_of(node) in SHAPED_BY_INPUT and kind_of(node) in NODES}
 
@@ -21,11 +21,11 @@ def infer_shapes(
         kind = kind_of(nodes[name])
         try:
             found[name] = SHAPED_BY_INPUT[kind](nodes[name], before)
-        except (ValueError, TypeError, AttributeError) as error:  # a field may be missing or hold anything
+        except (ValueError, TypeError, AttributeError) as error:  # a field may be missing or invalid
             problems.add(name, kind, str(error))
         waiting.discard(name)
 
-    # Along the edges, as far as shapes are known; a node that declares its input needs none before it.
+    # Propagate known shapes along the edges; a node that declares its input shape needs none before it.
     reached = True
     while reached:
         reached = False
@@ -37,5 +37,5 @@ def infer_shapes(
     for name in sorted(waiting):
         try_rule(name, None)
         if found[name][1] is None and not problems.found:
-            problems.add(name, kind_of(nodes[name]), "does not tell its shape; give it one, or give the Input one.")
+            problems.add(name, kind_of(nodes[name]), "does not specify its shape; give it one, or give the Input one.")
     return found

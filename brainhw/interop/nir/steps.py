@@ -1,12 +1,12 @@
-r"""Steps of a differential equation of NIR, and the options of an exchange.
+r"""Discretisation of the differential equations of NIR, and the options of an import or export.
 
-NIR writes :math:`\tau \dot v = v_{leak} - v + R I` and leaves the discretisation to the reader. Here the input is
-held over a step, so that :math:`v' = \beta v + (1 - \beta)(R I + v_{leak})`, with
+NIR defines :math:`\tau \dot v = v_{leak} - v + R I` and leaves the discretisation to the reader. Here the input is
+constant during a step, so :math:`v' = \beta v + (1 - \beta)(R I + v_{leak})`, with
 :math:`\beta = e^{-\Delta t/\tau}` (``'exact'``, the solution of the equation) or :math:`\beta = 1 - \Delta t/\tau`
 (``'euler'``, forward Euler).
 
-``CubaLIF`` has two equations. A step can solve both together, or advance the current first and let the membrane take
-the new one, or let the membrane take the old one.
+``CubaLIF`` has two equations. A step can solve both together, or advance the current first and drive the membrane
+potential with the new current, or drive it with the old current.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ IF_INPUTS: tuple[IfInput, ...] = get_args(IfInput)
 
 
 class Options(NamedTuple):
-    """Options of ``to_nir`` or ``from_nir``; the number 1 in the graph is ``millivolts`` mV."""
+    """Options of ``to_nir`` or ``from_nir``; 1 in the graph represents ``millivolts`` mV."""
 
     dt: u.Quantity
     millivolts: float
@@ -55,51 +55,51 @@ class Options(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """The time step in seconds. NIR files hold no unit of time: readers use s, ms or steps, brainhw seconds."""
+        """Time step in seconds. NIR files have no unit of time: readers use s, ms or steps, brainhw uses seconds."""
         return float(self.dt.to(u.second).mantissa)
 
     @property
     def file_seconds(self) -> float:
-        """The time step in seconds of the reader that the numbers of the file are for: ``as_dt``, otherwise ``dt``."""
+        """Time step in seconds of the reader that the file is written for: ``as_dt``, otherwise ``dt``."""
         return self.seconds if self.as_dt is None else float(self.as_dt.to(u.second).mantissa)
 
     @property
     def if_seconds(self) -> float:
-        """The factor of the input of ``I`` and ``IF`` nodes in one step: 1 for readers that leave out the step."""
+        """Input factor of ``I`` and ``IF`` nodes per step: 1 for readers that do not multiply by the time step."""
         return 1.0 if self.if_input == "per-step" else self.file_seconds
 
 
 def millivolts_in(voltage_unit: Any, call: str) -> float:
-    """Return how many millivolts the number 1 of a graph is."""
+    """Return the number of millivolts that 1 in a graph represents."""
     given = 1.0 * voltage_unit if isinstance(voltage_unit, u.Unit) else voltage_unit
     found = _arguments.quantity(given, u.mV, call=call, name="voltage_unit", shapes=[()], positive=True)
     return float(found.mantissa)
 
 
 def kept(tau: np.ndarray, dt: float, how: str) -> np.ndarray:
-    """Return the share that one step leaves of what decays with ``tau``; both in seconds."""
+    """Return the fraction that remains after one step of a decay with ``tau``; both times in seconds."""
     return np.exp(-dt / tau) if how == "exact" else 1 - dt / tau
 
 
 def tau_of(beta: np.ndarray, dt: float, how: str) -> np.ndarray:
-    """Return the time constant with which a reader who steps like ``how`` keeps the share ``beta``."""
+    """Return the time constant for which a reader with the discretisation ``how`` keeps the fraction ``beta``."""
     # A neuron without leak (beta = 1) has an infinite time constant.
     with np.errstate(divide="ignore"):
         return -dt / np.log(beta) if how == "exact" else dt / (1 - beta)
 
 
 def below(V_th: np.ndarray) -> np.ndarray:
-    """Return the strict threshold (fires above it) of a neuron that fires at ``V_th`` or above."""
-    # In the precision of the network: no membrane of it lies between two neighbouring numbers.
+    """Return the strict threshold (fires above it) of a neuron that fires at or above ``V_th``."""
+    # In the precision of the network: its membrane potentials cannot lie between two neighbouring numbers.
     dtype = np.dtype(brainstate.environ.dftype())
     return np.nextafter(np.asarray(V_th, dtype), dtype.type(-np.inf)).astype(float)
 
 
 def above(threshold: np.ndarray) -> np.ndarray:
-    """Return the threshold at or above which a neuron fires that fires strictly above ``threshold``."""
+    """Return the threshold (fires at or above it) of a neuron that fires strictly above ``threshold``."""
     dtype = np.dtype(brainstate.environ.dftype())
     held = threshold.astype(dtype)
-    # A change of unit leaves a rounding error in the last digits; it must not move the threshold.
+    # A unit conversion leaves a rounding error in the last digits, which must not move the threshold.
     same = np.abs(held.astype(float) - threshold) <= 4 * np.finfo(float).eps * np.abs(threshold)
     return np.where((held > threshold) & ~same, held, np.nextafter(held, dtype.type(np.inf))).astype(float)
 
@@ -107,22 +107,22 @@ def above(threshold: np.ndarray) -> np.ndarray:
 def cuba_current(
     tau_mem: np.ndarray, tau_syn: np.ndarray, r: np.ndarray, dt: float, how: str, order: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Return the share :math:`\beta` and the factor :math:`c` of the current of ``CubaLI`` and ``CubaLIF``.
+    r"""Return the decay factor :math:`\beta` and the factor :math:`c` of the current of ``CubaLI`` and ``CubaLIF``.
 
-    For an input that is held over a step, the exact solution of both equations together is
+    For an input that is constant during a step, the exact solution of both equations together is
 
     .. math:: v' = \alpha v + c I + ((1 - \alpha) R - c) S,
               \qquad c = R \tau_{syn} \frac{\beta - \alpha}{\tau_{syn} - \tau_{mem}}
 
-    with :math:`c = R \frac{\Delta t}{\tau} e^{-\Delta t/\tau}` where the two are equal. With the order
-    ``'current-first'`` or ``'old-current'`` it is :math:`c = (1 - \alpha) R` times the current after or before its own
-    step, and no term in :math:`S`.
+    with :math:`c = R \frac{\Delta t}{\tau} e^{-\Delta t/\tau}` for equal time constants. With the order
+    ``'current-first'`` or ``'old-current'``, :math:`c = (1 - \alpha) R` multiplies the current after or before its own
+    step, and there is no term in :math:`S`.
     """
     beta = kept(tau_syn, dt, how)
     if order != "together":
         return beta, (1 - kept(tau_mem, dt, how)) * r
-    # (beta - alpha)/(tau_syn - tau_mem) without the cancellation where the two are close. Below 1e-6 the two terms of
-    # the series are exact to 1e-12, and expm1(x)/x would divide by zero.
+    # (beta - alpha)/(tau_syn - tau_mem) without the cancellation for close time constants. Below 1e-6, two terms of the
+    # series are exact to 1e-12, where expm1(x)/x would divide by zero.
     rates = dt / tau_mem - dt / tau_syn
     near = np.abs(rates) < 1e-6
     safe = np.where(near, 1.0, rates)

@@ -1,4 +1,4 @@
-"""Convolution, pooling and flatten as dense matrices, for chips and readers that know no others."""
+"""Conversion of convolution, pooling and flatten to dense matrices, for chips and readers without them."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ FIX = "Pass a larger max_numbers, or take smaller images."
 
 
 def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
-    r"""Return a NIR graph with ``Linear`` and ``Affine`` in place of convolution, pooling and flatten.
+    r"""Replace convolution, pooling and flatten in a NIR graph by ``Linear`` and ``Affine``.
 
-    A convolution is linear in its input, so that it is a matrix that holds every weight once for each place:
+    A convolution is linear in its input, so it equals a matrix that holds every weight once per position:
 
     .. math:: y_{(o, p)} = \sum_{c, q} M_{(o, p), (c, q)} x_{(c, q)},
               \qquad M_{(o, p), (c, s p + d k - \text{pad})} = W_{o c k}
 
-    Images become flat, channels first and the last axis fastest: so do the arrays of neurons, and input and output.
+    Images become flat, with channels first and the last axis fastest, including neuron arrays, input and output.
 
     Parameters
     ----------
     graph : nir.NIRGraph
-        A graph that :func:`from_nir` takes, for example from :func:`to_nir` or ``nir.read``. It is not changed.
+        A graph that :func:`from_nir` accepts, for example from :func:`to_nir` or ``nir.read``. It is not changed.
     merge : bool, optional
-        Whether matrices in a row become one, if a convolution or a pooling is among them: a chip has one synapse
+        Whether to multiply successive matrices, if a convolution or pooling is among them: a chip has one synapse
         between two layers. Default True.
     max_numbers : int, optional
-        The most numbers that the new matrices may hold together. Default 2**26, half a gigabyte in double precision.
+        Largest total size of the new matrices. Default 2**26 numbers, half a gigabyte in double precision.
 
     Returns
     -------
     nir.NIRGraph
-        The same function to rounding, in the newest format. Nodes keep their names; matrices that became one have the
-        name of the last.
+        The same function up to rounding, in the newest format. Nodes keep their names; merged matrices have the name of
+        the last.
 
     Raises
     ------
     NIRError
-        If the graph cannot be run, or its matrices would be too large; their sizes are named.
+        If the graph cannot be run, or its matrices would be too large; the message lists their sizes.
     TypeError, ValueError
         If an argument is invalid.
     ImportError
@@ -92,7 +92,7 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
 
 
 class _Matrix(NamedTuple):
-    """A matrix ``[out, in]`` before it is written out: sparse if it stands for windows, which makes it ``new``."""
+    """A matrix ``[out, in]`` before it is written; ``new`` and sparse if it replaces windows."""
 
     matrix: Any
     bias: np.ndarray | None
@@ -101,7 +101,7 @@ class _Matrix(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A graph to write; its nodes are nodes of NIR, matrices, or plans of graphs inside it."""
+    """A graph to write; its nodes are NIR nodes, matrices, or plans of nested graphs."""
 
     nodes: dict[str, Any]
     edges: list[Edge]
@@ -109,14 +109,14 @@ class _Plan(NamedTuple):
 
 
 def _planned(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _Plan:
-    """Return the plan of a graph, whose nodes have the paths ``prefix + name``."""
+    """Return the plan of a graph whose nodes have the paths ``prefix + name``."""
     nodes: dict[str, Any] = {}
     edges = [(str(a), str(b)) for a, b in graph.edges]
     for name, node in graph.nodes.items():
         path, kind = f"{prefix}{name}", kind_of(node)
         if kind == "NIRGraph":
             nodes[name] = _planned(node, f"{path}.", shapes, merge)
-        elif path not in shapes:  # left out, since no edge leads to or from it
+        elif path not in shapes:  # left out, because it has no edges
             continue
         elif kind in MATRICES:
             nodes[name] = _Matrix(node.weight, getattr(node, "bias", None), node.metadata, new=False)
@@ -133,7 +133,7 @@ def _planned(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _Plan:
 
 
 def _spliced(name: str, edges: list[Edge]) -> bool:
-    """Remove a node that hands its input on; return False where an edge would stand there twice without it."""
+    """Remove a node that passes its input on; return False if removing it would duplicate an edge."""
     joined = [(a, b) for a, flat in edges if flat == name for flat, b in edges if flat == name]
     if any(edge in edges for edge in joined):
         return False
@@ -142,7 +142,7 @@ def _spliced(name: str, edges: list[Edge]) -> bool:
 
 
 def _merge(nodes: dict[str, Any], edges: list[Edge]) -> None:
-    """Make one matrix of two in a row, as long as one of them stands for windows and nothing else uses the first."""
+    """Merge pairs of successive matrices, if one of them replaces windows and the first has no other target."""
     waiting = list(edges)
     while waiting:
         a, b = waiting.pop()
@@ -156,20 +156,20 @@ def _merge(nodes: dict[str, Any], edges: list[Edge]) -> None:
             bias = second.bias if bias is None else bias + second.bias
         nodes[b] = _Matrix(second.matrix @ first.matrix, bias, second.metadata, new=True)
         del nodes[a]
-        # In place of (a, b) what fed `a` feeds `b`; these pairs are looked at again.
+        # Redirect the sources of `a` to `b` instead of the edge (a, b); new pairs are examined again.
         edges[:] = [(x, b if y == a else y) for x, y in edges if (x, y) != (a, b)]
         waiting = list(edges)
 
 
 def _flat(node: Any, shapes: tuple[Shape, Shape]) -> Any:
-    """Return a copy of a node whose arrays, over an image, are flat."""
+    """Return a copy of a node with flat arrays instead of image arrays."""
     flat, (before, after) = copy.copy(node), shapes
-    # A node for nir 1.0.4 holds a writer of its own arrays, which are not these.
+    # A node for nir 1.0.4 has its own writer with the original arrays.
     vars(flat).pop("to_dict", None)
     for field in NODES[kind_of(node)].arrays:
         value = getattr(node, field, None)
         if value is not None:  # nodes of nir 1.0.4 have no v_reset
-            # A parameter without an axis counts for every neuron.
+            # A parameter without an axis applies to every neuron.
             setattr(flat, field, np.ravel(value if np.ndim(value) else np.broadcast_to(value, before or ())))
     flat.input_type = {"input": np.array([math.prod(before or ())])}
     flat.output_type = {"output": np.array([math.prod(after or ())])}
@@ -204,12 +204,12 @@ def window_matrix(weight: np.ndarray, window: Window, before: tuple[int, ...], g
     before : tuple of int
         Shape of the input, ``(in, *space)``.
     groups : int
-        Groups of channels that are convolved each by itself.
+        Number of channel groups that are convolved separately.
     """
     n_out, n_in, space = len(weight), weight.shape[1], before[1:]
     places = window.places(space)
     out = np.arange(n_out)
-    # Channels of the input that each channel of the output sees, [out, in/groups].
+    # Input channels of each output channel, [out, in/groups].
     seen = (out // (n_out // groups) * n_in)[:, None] + np.arange(n_in)
     rows, columns, values = [], [], []
     for offsets in itertools.product(*(_offsets(window, axis, space[axis]) for axis in range(len(space)))):
@@ -228,7 +228,7 @@ def window_matrix(weight: np.ndarray, window: Window, before: tuple[int, ...], g
 
 
 def _offsets(window: Window, axis: int, n: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Return for each place ``k`` in the kernel the places of the window at which it lies inside, and where."""
+    """Return, for each kernel position, the window positions where it is inside the input, and the input index."""
     place = np.arange(window.places((n,) * len(window.kernel))[axis])
     found = []
     for k in range(window.kernel[axis]):
@@ -240,7 +240,7 @@ def _offsets(window: Window, axis: int, n: int) -> list[tuple[int, np.ndarray, n
 
 
 def _check_windows(graph: Any, prefix: str, shapes: Shapes, most: int, problems: Problems) -> None:
-    """Note nodes that put more numbers into their matrix than all matrices may hold."""
+    """Add a problem for nodes whose matrix alone exceeds the limit on all matrices."""
     for name, node in graph.nodes.items():
         path, kind = f"{prefix}{name}", kind_of(node)
         if kind == "NIRGraph":
@@ -254,7 +254,7 @@ def _check_windows(graph: Any, prefix: str, shapes: Shapes, most: int, problems:
 
 
 def _check_sizes(plan: _Plan, most: int, problems: Problems) -> None:
-    """Note all new matrices if together they hold more than ``most`` numbers."""
+    """Add a problem with all new matrices if their total size exceeds ``most`` numbers."""
     sizes = dict(_sizes(plan, ""))
     if sum(math.prod(shape) for shape in sizes.values()) > most:
         listed = ", ".join(f"{path} {rows} x {columns}" for path, (rows, columns) in sizes.items())
@@ -283,5 +283,5 @@ def _written(nir: Any, plan: _Plan) -> Any:
             nodes[name] = made
         else:
             nodes[name] = node
-    # What `read_graph` accepts is checked; the check of nir refuses some graphs with feedback.
+    # The graph was checked by `read_graph`; the check of nir rejects some valid graphs with feedback.
     return nir.NIRGraph(nodes=nodes, edges=plan.edges, metadata=plan.metadata, type_check=False)

@@ -1,4 +1,4 @@
-"""Geometry of convolution, pooling and flatten nodes: windows that slide over the axes of an image, and shapes."""
+"""Geometry of convolution, pooling and flatten nodes: sliding windows over image axes, and shapes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 Shape = tuple[int, ...]
 
-# A file of a few bytes may claim any shape; no machine runs a step of more numbers.
+# A file of a few bytes may declare any shape; a step with more numbers cannot run.
 MOST_NUMBERS = 2**31 - 1
 
 
@@ -35,7 +35,7 @@ class Window(NamedTuple):
     dilation: Shape
 
     def places(self, space: Shape) -> Shape:
-        """Return the number of places of the window along each axis, 0 or less where it does not fit."""
+        """Return the number of window positions along each axis, 0 or less if the window does not fit."""
         return tuple(
             (n + sum(pad) - d * (k - 1) - 1) // s + 1
             for n, k, s, pad, d in zip(space, self.kernel, self.stride, self.pads, self.dilation, strict=True)
@@ -43,7 +43,7 @@ class Window(NamedTuple):
 
 
 def conv_window(node: Any) -> Window:
-    """Return the window of a ``Conv1d`` or ``Conv2d`` node, or raise a ValueError that says what is wrong with it."""
+    """Return the window of a ``Conv1d`` or ``Conv2d`` node; raise a ValueError with the fault if it is invalid."""
     weight = _numbers(node, "weight")
     axes = 1 if type(node).__name__ == "Conv1d" else 2
     if weight.ndim != axes + 2 or 0 in weight.shape:
@@ -69,7 +69,7 @@ def conv_window(node: Any) -> Window:
                 f"has padding 'same' with stride {_shown(stride)}, which libraries place differently; give the "
                 "padding as numbers."
             )
-        # As PyTorch and JAX place it: an odd rest goes to the end.
+        # As in PyTorch and JAX: an odd remainder goes to the end.
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         pads = tuple((n // 2, n - n // 2) for n in total)
     else:
@@ -78,7 +78,7 @@ def conv_window(node: Any) -> Window:
 
 
 def conv_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | None]:
-    """Return the shapes of input and output of a ``Conv1d`` or ``Conv2d`` node; ``None`` if nothing tells them."""
+    """Return the input and output shapes of a ``Conv1d`` or ``Conv2d`` node; ``None`` if unknown."""
     window, groups = conv_window(node), int(np.ravel(node.groups)[0])
     channels = node.weight.shape[1] * groups
     if node.input_shape is not None:
@@ -95,14 +95,14 @@ def conv_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | 
 
 
 def pool_window(node: Any) -> Window:
-    """Return the window of a pooling node, or raise a ValueError that says what is wrong with it."""
+    """Return the window of a pooling node; raise a ValueError with the fault if it is invalid."""
     kernel = _each(node, "kernel_size", 2, least=1)
     pads = tuple((p, p) for p in _each(node, "padding", 2, least=0))
     return Window(kernel, _each(node, "stride", 2, least=1), pads, (1, 1))
 
 
 def pool_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | None]:
-    """Return the shapes of input and output of a pooling node; ``None`` if nothing tells them."""
+    """Return the input and output shapes of a pooling node; ``None`` if unknown."""
     window = pool_window(node)
     if before is None:
         return None, None
@@ -124,7 +124,7 @@ def flatten_axes(node: Any, rank: int) -> tuple[int, int]:
 
 
 def flatten_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | None]:
-    """Return the shapes of input and output of a ``Flatten`` node; ``None`` if nothing tells them."""
+    """Return the input and output shapes of a ``Flatten`` node; ``None`` if unknown."""
     declared = _declared(node.input_type)
     before = before if declared is None else declared
     if before is None:
@@ -134,7 +134,7 @@ def flatten_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape
     gives = _declared(node.output_type)
     if gives is not None and gives != after:
         raise ValueError(
-            f"makes shape {gives} of shape {before}, but start_dim and end_dim join them to {after}; mend the file."
+            f"makes shape {gives} of shape {before}, but start_dim and end_dim join them to {after}; repair the file."
         )
     return before, after
 
@@ -149,8 +149,8 @@ def _fitted(window: Window, before: Shape, channels: int) -> Shape:
     padded = (before[0], *(n + sum(pad) for n, pad in zip(before[1:], window.pads, strict=True)))
     if max(math.prod(padded), math.prod(after)) > MOST_NUMBERS:
         raise ValueError(
-            f"makes shape {after} of shape {before}, padded to {padded}: more than the {MOST_NUMBERS} numbers that "
-            "brainhw runs."
+            f"makes shape {after} of shape {before}, padded to {padded}: more than the limit of {MOST_NUMBERS} numbers "
+            "per step."
         )
     return after
 
@@ -165,12 +165,12 @@ def _numbers(node: Any, field: str) -> np.ndarray:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise ValueError(f"has {field} = {array!r}; it must be a NumPy array of numbers.")
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"has {field} with NaN or infinite values; mend the file.")
+        raise ValueError(f"has {field} with NaN or infinite values; repair the file.")
     return array
 
 
 def _each(node: Any, field: str, axes: int, *, least: int) -> Shape:
-    """Return one whole number per axis of a field that holds one for all or one for each."""
+    """Return one integer per axis of a field that holds one for all axes or one per axis."""
     held: Any = getattr(node, field, None)
     try:
         given = np.ravel(held)
@@ -186,7 +186,7 @@ def _each(node: Any, field: str, axes: int, *, least: int) -> Shape:
 def _whole(values: Iterable[Any], field: str, least: int | None = None) -> Shape:
     numbers = []
     for value in values:
-        # A file written by hand may hold 2.0 for 2.
+        # A file written by hand may contain 2.0 instead of 2.
         number = (
             operator.index(int(value)) if isinstance(value, (float, np.floating)) and value == int(value) else value
         )

@@ -1,4 +1,4 @@
-"""Wiring of a network: every module that one step calls, and where its input comes from."""
+"""Wiring of a network: every module that a step calls, and the source of its input."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from brainhw.transform.trace import Link, StepTrace, Value, in_one_line, registe
 
 __all__ = ["INPUT", "Call", "Wiring", "wiring_of"]
 
-# Stands for the input of the network in place of the path of a module.
+# Stands for the input of the network instead of the path of a module.
 INPUT = "input"
 
 
 class Call(NamedTuple):
-    """One module that a step calls: ``source`` is the path of the module that feeds it, or ``"input"``.
+    """One module call of a step; ``source`` is the path of the module that provides its input, or ``"input"``.
 
     ``takes`` and ``gives`` are the units of its input and output; mV for every voltage. ``size_in`` and ``size_out``
     are their shapes without the batch.
@@ -38,7 +38,7 @@ class Call(NamedTuple):
 
 
 class Wiring(NamedTuple):
-    """The calls of a step by path, in order; ``output`` is the path of the module whose output the network returns.
+    """The calls of a step by path, in order; ``output`` is the path of the module that gives the network's output.
 
     ``size_in`` and ``size_out`` are the shapes of input and output without the batch.
     """
@@ -51,13 +51,13 @@ class Wiring(NamedTuple):
     size_out: tuple[int, ...]
 
     def targets(self, path: str) -> list[Any]:
-        """Return the modules that a module feeds; ``None`` stands for the output of the network."""
+        """Return the modules that receive the output of a module; ``None`` stands for the output of the network."""
         fed = [call.module for call in self.calls.values() if call.source == path]
         return [*fed, None] if path == self.output else fed
 
 
 def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: Problems) -> Wiring | None:
-    """Trace one step and return its wiring; ``None`` if problems prevent that.
+    """Trace one step and return its wiring; return ``None`` if problems prevent it.
 
     This prepares the network; the caller restores the states.
     """
@@ -67,28 +67,28 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
         try:
             prepare_net(net, batch_size)
             return _wiring(net, trace_step(net, x, call="to_nir"), dt, batch_size is not None, problems)
-        except Exception as error:  # a network from outside may raise anything
-            # The first guess is the most likely input, so its error tells the most.
+        except Exception as error:  # user code may raise any error
+            # The first candidate is the most likely input, so its error is the most informative.
             failure = failure or in_one_line(error)
-    words = failure or "no module tells the width of its input"
-    fix = "Mend the network or sample."
+    words = failure or "no module specifies the width of its input"
+    fix = "Correct the network or sample."
     if sample is None:
-        fix = "Pass sample=, an input [T, N] that the network takes; the axes of an image stand in the place of N."
+        fix = "Pass sample=, an input [T, N] that the network accepts; for images, their axes replace N."
     problems.add("the network", type(net).__name__, f"cannot be run for one step: {words.rstrip('.')}. {fix}")
     return None
 
 
 def _likely_inputs(net: brainstate.nn.Module) -> list[tuple[Any, int | None]]:
-    """Return inputs that the network may take, and their batch sizes.
+    """Return candidate inputs of the network, and their batch sizes.
 
-    The module registered first comes first, one sample before a batch, its whole shape before the last axis of it.
+    The order is: the module registered first, one sample before a batch, its full shape before its last axis.
     """
     found: dict[tuple[Any, ...], tuple[Any, int | None]] = {}
     for _, module in registered_modules(net):
         size = getattr(module, "in_size", None)
         if not isinstance(size, tuple) or not size:
             continue
-        # A layer with a threshold takes voltages unless it names another unit; everything else takes plain numbers.
+        # A layer with a threshold takes voltages unless it specifies another unit; other modules take plain numbers.
         unit = getattr(module, "drive_unit", u.mV if hasattr(type(module), "threshold") else u.UNITLESS)
         for axes in (tuple(size), (size[-1],)):
             for batch in ((), (1,)):
@@ -107,7 +107,7 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
         same = next((name for made, name in reversed(outputs) if made.same(value)), None)
         if same is not None:
             return same
-        # `x * u.mV` gives plain numbers a unit and changes none of them.
+        # `x * u.mV` attaches a unit to plain numbers and does not change them.
         return next((name for made, name in reversed(outputs) if _only_unit_differs(made, value)), None)
 
     def size(value: Value) -> tuple[int, ...]:
@@ -119,22 +119,22 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
         names = [name for made, name in outputs if any(made is source for source in sources)]
         if link is not None and _is_sum(link):
             return (
-                f" (it is the sum of {' and '.join(names)}; NIR adds up the edges into a node, but to_nir writes no "
-                "sums: join what is added into one module, whose input holds both side by side)"
+                f" (it is the sum of {' and '.join(names)}; NIR sums the edges into a node, but to_nir cannot write "
+                "sums: merge the summands into one module, with concatenated inputs)"
             )
         return f" (it is computed from {', '.join(names)})" if names else ""
 
     for heard in step.calls:
-        if heard.given.same(heard.gave):  # hands its input on, as dropout does outside of training
+        if heard.given.same(heard.gave):  # passes its input on, like dropout outside of training
             continue
         module, path = heard.module, heard.path or type(net).__name__
         kind = type(module).__name__
         if not heard.owns_states:
-            problems.add(path, kind, "has states that something else writes to as well; NIR has no form.")
+            problems.add(path, kind, "has states that something outside of it also writes, which NIR cannot represent.")
         if heard.dt is not dt and not np.isclose(_milliseconds(heard.dt), _milliseconds(dt), rtol=1e-5, atol=0):
-            problems.add(path, kind, "runs with a time step of its own; a graph is read with one.")
+            problems.add(path, kind, "runs with its own time step, but a graph has a single one.")
         if path in calls:
-            problems.add(path, kind, "is called more than once in a step; use one module for each.")
+            problems.add(path, kind, "is called more than once in a step; use a separate module for each call.")
             continue
         source = origin(heard.given)
         if source is None:
@@ -155,7 +155,7 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
         problems.add("the network", "its output", f"{words}. Return the output of one module unchanged{unheard}.")
         return None
     _check_written(net, calls, step, problems)
-    # A network may call modules that its output does not depend on, but `from_nir` refuses a node that feeds nothing.
+    # A network may call modules without effect on its output, but `from_nir` rejects a node without an output edge.
     behind = {output}
     for path, call in reversed(calls.items()):
         if path in behind:
@@ -165,13 +165,13 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
 
 
 def _only_unit_differs(made: Value, value: Value) -> bool:
-    """Return whether a value is a made one whose plain numbers got the unit mV, or lost it."""
+    """Return whether a value differs from another only by attaching or removing the unit mV."""
     known = (u.UNITLESS, u.mV)
     return made.ids == value.ids and made.likes == value.likes and made.unit in known and value.unit in known
 
 
 def _is_sum(link: Link) -> bool:
-    """Return whether a computation adds its sources, judged by random numbers."""
+    """Return whether a computation adds its sources, tested with random numbers."""
     if len(link.sources) < 2 or link.states or any(len(source.likes) != 1 for source in link.sources):
         return False
     rng = np.random.default_rng(0)
@@ -181,12 +181,12 @@ def _is_sum(link: Link) -> bool:
         for one in drawn[1:]:
             total = total + one
         return bool(u.math.allclose(link(*drawn), total, rtol=1e-4))
-    except Exception:  # shapes or units that do not add
+    except Exception:  # shapes or units that cannot be added
         return False
 
 
 def _unheard(net: Any, step: StepTrace) -> str:
-    """Return the modules that a trace cannot hear, in words: they compute in ``__call__`` itself."""
+    """Return a text with the modules that a trace cannot detect, because they compute in ``__call__`` itself."""
     heard = {id(call.module) for call in step.calls}
     names = [
         f"{path} ({type(module).__name__})"
@@ -194,7 +194,7 @@ def _unheard(net: Any, step: StepTrace) -> str:
         if type(module).__call__ is not brainstate.nn.Module.__call__ and id(module) not in heard
         if not isinstance(module, brainstate.nn.Param) and len(registered_modules(module)) == 1
     ]
-    return f"; not known as synapse, layer or readout: {', '.join(names)}" if names else ""
+    return f"; not recognised as synapse, layer or readout: {', '.join(names)}" if names else ""
 
 
 def _milliseconds(dt: Any) -> float:
@@ -202,7 +202,7 @@ def _milliseconds(dt: Any) -> float:
 
 
 def _coherent(value: Value) -> u.Unit:
-    """Return the unit that a graph is worked out in: mV for voltages, none for ratios, else the value's own."""
+    """Return the unit used in the graph: mV for voltages, none for ratios, otherwise the value's own unit."""
     for other in (u.mV, u.UNITLESS):
         if u.have_same_dim(value.unit, other):
             return other
@@ -210,10 +210,10 @@ def _coherent(value: Value) -> u.Unit:
 
 
 def _check_written(net: Any, calls: dict[str, Call], step: StepTrace, problems: Problems) -> None:
-    """Note what a step writes outside of its modules: a graph would leave it out without a word."""
+    """Add a problem for states that a step writes outside of its modules, because a graph would silently omit them."""
     known = {id(state) for call in calls.values() for state in call.module.states().values()}
     paths = {id(state): ".".join(map(str, path)) for path, state in net.states().items()}
-    # The layer that adds noise is refused by its own rule.
+    # A layer that adds noise is rejected by its own rule.
     noisy = any(getattr(call.module, "noise_std", None) is not None for call in calls.values())
     for state in step.written:
         is_random = state is brainstate.random.DEFAULT

@@ -1,4 +1,4 @@
-"""Export of a network as a NIR graph, exact or refused."""
+"""Export of a network as a NIR graph, exactly or with an error."""
 
 from __future__ import annotations
 
@@ -50,69 +50,71 @@ def to_nir(
     clamp: Literal["check", "ignore"] = "check",
     sample: Any = None,
 ) -> Any:
-    r"""Return a network as a NIR graph; refuse whatever NIR has no form for, all of it in one error.
+    r"""Convert a network to a NIR graph; one error lists everything that NIR cannot represent.
 
-    NIR writes a neuron as :math:`\tau \dot v = v_{leak} - v + R I` (Pedersen et al., Nature Communications, 2024) and
-    leaves the steps to the reader. One step of brainhw is :math:`V' = \beta V + x`, where a spike is a voltage step. A
-    reader that holds its input over a step computes :math:`v' = \beta v + (1 - \beta) R I`. So the graph has
+    NIR defines a neuron as :math:`\tau \dot v = v_{leak} - v + R I` (Pedersen et al., Nature Communications, 2024) and
+    leaves the discretisation to the reader. One step of brainhw is :math:`V' = \beta V + x`, where a spike adds a
+    voltage step. A reader with a constant input during a step computes :math:`v' = \beta v + (1 - \beta) R I`. So the
+    graph has
 
     .. math:: W_{NIR} = W / (1 - \beta), \qquad R = 1, \qquad \tau \text{ in seconds}
 
-    and a reader with the same time step takes the same steps. ``v_threshold`` is the number just below ``V_th``: NIR
-    fires above its threshold, brainhw at it or above. Spikes along a recurrent connection arrive one step later.
-    Modules that the output does not depend on are left out. Images of the graph have their channels first, also where
-    those of the network have them last.
+    and a reader with the same time step takes the same steps. ``v_threshold`` is the number just below ``V_th``,
+    because NIR fires above its threshold and brainhw at or above it. Spikes on a recurrent connection arrive one step
+    later. Modules without effect on the output are omitted. Images of the graph have channels first, whatever their
+    order in the network.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, or one layer. The sampled chip (:func:`brainhw.sample_chip`) is exported if there is one.
+        The network, or one layer. A sampled chip in place (:func:`brainhw.sample_chip`) is exported.
     dt : Quantity
-        Time step of the network. It fixes :math:`\beta`, and with it the weights.
+        Time step of the network, which determines :math:`\beta` and so the weights.
     voltage_unit : Unit or Quantity, optional
-        What 1 in the graph stands for. Default mV.
+        Value of 1 in the graph. Default mV.
     reset : {'exact', 'continuous'}, optional
-        ``'exact'`` (default) refuses neurons that subtract their threshold. ``'continuous'`` exports them with a reset
-        to zero: the same in continuous time, an error of order ``dt`` in steps.
+        ``'exact'`` (default) rejects neurons that subtract their threshold. ``'continuous'`` exports them with a reset
+        to zero: the same in continuous time, an error of order ``dt`` in discrete time.
     discretisation : {'exact', 'euler'}, optional
-        Steps of the reader: exponential (default), or forward Euler, for which
-        :math:`\tau = \Delta t/(1 - \beta)` keeps the same share :math:`\beta`.
+        Discretisation of the reader: exponential (default), or forward Euler, for which
+        :math:`\tau = \Delta t/(1 - \beta)` keeps the same fraction :math:`\beta`.
     gain : {'weights', 'R'}, optional
-        Place of the factor :math:`1/(1 - \beta)`: the weights (default; every reader takes ``R = 1``), or ``R``, with
-        unchanged weights.
+        Place of the factor :math:`1/(1 - \beta)`: the weights (default; every reader supports ``R = 1``), or ``R``,
+        with unchanged weights.
     weights : {'float', 'codes'}, optional
-        Rounded chip weights as voltages (default), or as whole numbers and a ``Scale``; refused if no synapse has any.
+        Rounded chip weights as voltages (default), or as integers and a ``Scale``; an error if no synapse has any.
     cuba_order : {'current-first', 'old-current', 'together'}, optional
         Order in which the reader steps ``CubaLIF`` and ``CubaLI``; see :func:`from_nir`. Default: that of the layer.
         ``CubaLIFLayer`` steps its current first: it becomes a ``CubaLIF`` with ``'euler'`` or ``'current-first'``,
-        otherwise ``LI`` and ``LIF``, which every exact reader takes.
+        otherwise ``LI`` and ``LIF``, which every exact reader supports.
     if_input : {'per-second', 'per-step'}, optional
         Effect of an input ``x`` on an ``IF`` node in one step of the reader: :math:`R x \Delta t`, the equation of NIR
-        (default), or :math:`R x`, as most other readers do.
+        (default), or :math:`R x`, as in most other readers.
     as_dt : Quantity, optional
-        Fixed time step of the reader, 0.1 ms for snnTorch. All times are written times ``as_dt/dt``, gains unchanged,
-        so that it takes the same steps as the net with ``dt``. :func:`from_nir` restores the times. Default: ``dt``.
+        Fixed time step of the reader, for example 0.1 ms for snnTorch. All times are multiplied by ``as_dt/dt`` with
+        unchanged gains, so that the reader takes the same steps as the network with ``dt``. :func:`from_nir` restores
+        the times. Default: ``dt``.
     compatible : {'1.0.4'}, optional
-        ``'1.0.4'`` writes what nir 1.0.4, sinabs 3.1 and Rockpool 3.1 read: no metadata, no ``v_reset``, ``Affine``
-        with a bias of zero for ``Linear``, and no graphs inside the graph. Without metadata :func:`from_nir` needs
-        ``discretisation=``, ``reset=`` and so on. Default: the present format.
+        ``'1.0.4'`` writes the format that nir 1.0.4, sinabs 3.1 and Rockpool 3.1 read: without metadata, ``v_reset``
+        and nested graphs, and ``Affine`` with a bias of zero for ``Linear``. Without metadata :func:`from_nir` needs
+        ``discretisation=``, ``reset=`` and so on. Default: the current format.
     clamp : {'check', 'ignore'}, optional
-        ``'check'`` (default) refuses chip neurons unless ``sample`` shows that holding the membrane at zero changes
-        nothing. ``'ignore'`` exports them without this check.
+        ``'check'`` (default) rejects chip neurons unless ``sample`` shows that clamping the membrane potential at zero
+        has no effect. ``'ignore'`` exports them without this check.
     sample : array or Quantity, optional
-        Input ``[T, N]`` or ``[T, B, N]`` for that check, and for the shape of the input if no module tells it. A net
-        that takes images has their axes in the place of ``N``.
+        Input ``[T, N]`` or ``[T, B, N]`` for that check, and for the shape of the input if no module specifies it. For
+        a network that takes images, their axes replace ``N``.
 
     Returns
     -------
     nir.NIRGraph
-        Write it with ``nir.write``. Arrays are float64, so that float32 weights come back bit by bit; the metadata
-        ``"brainhw"`` tells how it was made.
+        Write it with ``nir.write``. Arrays are float64, so that float32 weights are read back bit-identically; the
+        metadata ``"brainhw"`` holds the options of the export.
 
     Raises
     ------
     NIRError
-        If anything has no NIR form; it names every module, the reason and what to do. The network is not changed.
+        If anything has no NIR form; the message names every module, the reason and the fix. The network is not changed.
     TypeError, ValueError
         If an argument is invalid.
     ImportError
@@ -135,7 +137,7 @@ def to_nir(
     call = "to_nir"
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: inside jit the weights have no numbers to write. Call it outside of jit.")
+        raise RuntimeError(f"{call}: inside jit the weights have no values to write. Call it outside of jit.")
     options = Options(
         dt=_arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True),
         millivolts=millivolts_in(voltage_unit, call),
@@ -160,14 +162,14 @@ def to_nir(
         shape = np.shape(u.get_mantissa(sample))
         if len(shape) < 2 or 0 in shape:
             raise ValueError(
-                f"{call}: sample must have shape [T, N] or [T, B, N], with the axes of an image in the place of N if "
+                f"{call}: sample must have shape [T, N] or [T, B, N], with the axes of an image instead of N if "
                 f"the network takes images; got shape {shape}."
             )
         _arguments.check_finite(sample, call=call, name="sample")
     nir = nir_package(call)
     problems = Problems(call)
     check_ranges(net, call=call)
-    # A weight of NaN would make an input of NaN, and every check after this one misleading.
+    # A NaN weight would make later checks misleading.
     _check_parameters(net, problems)
     problems.raise_any()
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=options.dt, fit=False):
@@ -176,7 +178,7 @@ def to_nir(
         if wiring is None:
             problems.raise_any()
         assert wiring is not None
-        # The trace may have prepared a batch, whose states have one axis more.
+        # The trace may have prepared a batch, whose states have an additional axis.
         prepare_net(net)
         builder = GraphBuilder(nir, wiring, options, problems)
         builder.apply_rules()
@@ -197,7 +199,7 @@ def _check_parameters(net: brainstate.nn.Module, problems: Problems) -> None:
 
 
 def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any, problems: Problems) -> None:
-    """Add a problem for each clamped layer whose free membrane falls below zero on a sample ``[T, ...]``.
+    """Add a problem for each clamped layer whose unclamped membrane potential turns negative on a sample ``[T, ...]``.
 
     Without a sample every clamped layer is a problem. The caller restores the states.
     """
@@ -208,13 +210,13 @@ def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any,
     for path, layer in layers.items():
         if shares is None:
             why = (
-                "holds its membrane at zero or above, which NIR has no form for; pass sample=, an input [T, N] or "
-                f"[T, B, N] on which this changes nothing, or {advice}."
+                "clamps its membrane potential at zero, which NIR has no form for; pass sample=, an input [T, N] or "
+                f"[T, B, N] on which the clamp has no effect, or {advice}."
             )
         elif shares[path] > 0:
             why = (
-                f"holds its membrane at zero in {shares[path]:.2%} of all steps and neurons of the sample, which NIR "
-                f"has no form for; train without inhibition that reaches below zero, or {advice}."
+                f"clamps its membrane potential at zero in {shares[path]:.2%} of all steps and neurons of the sample; "
+                f"NIR has no form for it. Train without inhibition that reaches below zero, or {advice}."
             )
         else:
             continue
@@ -222,7 +224,7 @@ def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any,
 
 
 def _clamped_shares(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any) -> dict[str, float]:
-    """Return for each layer the share of steps and neurons in which the clamp changes the membrane."""
+    """Return for each layer the fraction of steps and neurons in which the clamp changes the membrane potential."""
     prepare_net(net, time_and_batch(net, sample, call="to_nir")[1])
     paths = {id(layer): path for path, layer in layers.items()}
 
@@ -232,7 +234,7 @@ def _clamped_shares(net: brainstate.nn.Module, layers: dict[str, Any], sample: A
         def hear(layer: Any, drive: Any, gave: Any, before: dict[str, Any]) -> None:
             if layer.topology == "RC":
                 drive = drive + layer.recurrent_drive(before["spk"])
-            # The recorded membrane is clamped already, so the step of the membrane is computed again without it.
+            # The recorded membrane potential is clamped, so its step is computed again without the clamp.
             free = layer.integrate(before["V"], drive, brainstate.environ.get("dt")).to(u.mV).mantissa
             shares[paths[id(layer)]] = jnp.mean(free < 0)
 

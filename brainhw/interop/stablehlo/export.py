@@ -39,24 +39,24 @@ def export_step(
 ) -> StepProgram:
     """Export one step of a network as a StableHLO program that runs without the network.
 
-    From its ``initial_state`` the program returns bit by bit the results of :func:`brainhw.stream`, and those of
-    :func:`brainhw.rollout` with ``layerwise=False`` up to the rounding of XLA inside a loop. The network is prepared
-    as for these, and is restored afterwards.
+    From ``initial_state``, the results of the program are bit-identical to :func:`brainhw.stream`, and equal to
+    :func:`brainhw.rollout` with ``layerwise=False`` up to XLA rounding inside a loop. The network is prepared as for
+    these functions, and restored afterwards.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network; ``net(x)`` advances it by one step.
     x : array or Quantity
-        Input of one step, ``[N]`` for one sample or ``[B, N]`` for a batch. The program takes its shape, number type
-        and unit; its numbers do not matter.
+        Example input of one step, ``[N]`` for one sample or ``[B, N]`` for a batch. The program uses its shape, dtype
+        and unit, but not its values.
     dt : Quantity, optional
-        Time step. Default that of ``brainstate.environ``.
+        Time step. Default: that of ``brainstate.environ``.
     key : jax.Array or int, optional
-        Sampled chip, see :func:`brainhw.prepare_net`. Default the chip in place, sampled or nominal.
+        Chip to sample, see :func:`brainhw.prepare_net`. Default: the chip in place, sampled or nominal.
     platforms : sequence of {'cpu', 'cuda', 'rocm', 'tpu'}, optional
-        Platforms of the program; they need not be available here, and duplicates count once. Default the platform of
-        JAX here.
+        Target platforms of the program; they need not be available here, and duplicates are ignored. Default: the
+        current platform of JAX.
 
     Returns
     -------
@@ -66,19 +66,19 @@ def export_step(
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid; the network cannot be prepared; a step draws random numbers, calls back into Python,
-        or returns anything but arrays, Quantities and tuples, lists and dicts of them, with strings as keys; or a
-        layer holds a limited number of steps; or the program calls a library, as ``jax.numpy.linalg`` does.
+        If an argument is invalid, the network cannot be prepared, a step draws random numbers or calls back into
+        Python, a step does not return arrays, Quantities and tuples, lists or dicts (with string keys) of them, a layer
+        is limited in its number of steps, or the program calls a library, as ``jax.numpy.linalg`` does.
     RuntimeError
         If no time step is set, or the call is inside a compiled function.
 
     Notes
     -----
-    Everything that a step writes is state and goes in and out: membranes, spikes, currents. Everything that it only
-    reads is a constant of the program: time constants, thresholds, ``dt``, and weights after sign annealing, rounding,
-    charge curve and mismatch. Export again after further training. Gradients are not part of the program.
+    Everything that a step writes is state, and an argument and result of the program: membrane potentials, spikes,
+    currents. Everything that it only reads is a constant: time constants, thresholds, ``dt``, and weights after sign
+    annealing, rounding, charge curve and mismatch. Export again after further training. The program has no gradients.
 
-    The program contains no file names of this machine. The global random state is restored.
+    The program does not contain file names of this machine. The global random state is restored.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def export_step(
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(
-            f"{call}: a program is compiled by itself and cannot stand inside jit. Call it outside of jit."
+            f"{call}: a program is compiled separately and cannot be exported inside jit. Call it outside of jit."
         )
     x = _example(x, call)
     key = _arguments.as_key(key, call)
@@ -107,8 +107,8 @@ def export_step(
         dt = _arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
     with (
         brainstate.environ.context(dt=dt),
-        jax.disable_jit(False),  # what is exported is a compiled program
-        dense_products(),  # a program for elsewhere calls no compiled loops of this process
+        jax.disable_jit(False),  # the export needs a compiled program
+        dense_products(),  # the program must not call compiled loops of this process
         _random_state_restored(),
         states_restored(net, keep_weights=False),
     ):
@@ -124,8 +124,8 @@ def export_step(
         output_units: list[u.Unit | None] = []
 
         def pure(state: dict[str, jax.Array], x: jax.Array) -> tuple[dict[str, jax.Array], Any]:
-            # Keeps constants from being folded: a compiler and a processor may round an exponential differently. One
-            # by one, so that JAX drops those that only training reads.
+            # The barrier prevents constant folding: a compiler and a processor may round an exponential differently.
+            # One barrier per constant, so that JAX can drop constants that only training reads.
             constants = tuple(map(jax.lax.optimization_barrier, fixed))
             moved, out, _ = step.pure(tuple(state[name] for name in names), constants, [x])
             leaves, tree = jax.tree.flatten(step.out_tree.unflatten(out), is_leaf=_is_quantity)
@@ -142,13 +142,14 @@ def export_step(
             if str(error).startswith(call):
                 raise
             raise ValueError(
-                f"{call}: JAX cannot export this step ({error}); leave out of it what calls back into Python or an "
+                f"{call}: JAX cannot export this step ({error}). Remove calls back into Python or into an "
                 "external library."
             ) from error
     _check_effects(exported, call)
     if (found := next(faults(exported), None)) is not None:
         raise ValueError(
-            f"{call}: the step cannot be run from a file: {found}. Leave out what needs it, such as jax.numpy.linalg."
+            f"{call}: the step cannot be run from a file: {found}. Remove the operations that need it, such as "
+            "jax.numpy.linalg."
         )
     return StepProgram(
         exported,
@@ -163,7 +164,7 @@ def export_step(
 
 @contextlib.contextmanager
 def _random_state_restored() -> Iterator[None]:
-    """Restore the global random state: a step with fit=True draws from it while it is prepared and traced."""
+    """Restore the global random state, which preparing and tracing a step with fit=True advances."""
     state = brainstate.random.DEFAULT
     before = state.value
     try:
@@ -174,7 +175,7 @@ def _random_state_restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_locations() -> Iterator[None]:
-    """Keep the paths of source files out of the program: they name users and folders of this machine."""
+    """Keep paths of source files out of the program, because they contain user and folder names."""
     name = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, name)
     jax.config.update(name, 0)
@@ -192,7 +193,7 @@ def _example(x: Any, call: str) -> Any:
         example = jnp.asarray(_arguments.as_array(x, call=call, name="x"))
     if example.ndim not in (1, 2) or 0 in example.shape:
         raise ValueError(
-            f"{call}: x must be the input of one step, [N] or [B, N], none of them 0; got shape {example.shape}."
+            f"{call}: x must be the input of one step, [N] or [B, N], all at least 1; got shape {example.shape}."
         )
     return example
 
@@ -212,7 +213,7 @@ def _check_endless(net: brainstate.nn.Module, call: str) -> None:
     limit = step_limit(net, call)
     if limit is not None and not math.isinf(most := limit.steps_left):
         raise ValueError(
-            f"{call}: a layer with kernel='dense' holds {most:.0f} steps and a program cannot refuse the next. Take "
+            f"{call}: a layer with kernel='dense' is limited to {most:.0f} steps, which a program cannot check. Use "
             "kernel='soe', whose memory does not grow, or limit the memory with memory=."
         )
 
@@ -225,8 +226,8 @@ def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]
         value = one.state.value
         if isinstance(one.state, brainstate.random.RandomState) or any(impl is not None for impl in one.impls):
             raise ValueError(
-                f"{call}: a step draws random numbers ({one.path or type(one.state).__name__}), but a program returns "
-                "the same for the same state. Export outside of fit=True, or leave the noise out."
+                f"{call}: a step draws random numbers ({one.path or type(one.state).__name__}), but a program is "
+                "deterministic. Export outside of fit=True, or remove the noise."
             )
         if not one.moves:
             continue
@@ -238,16 +239,16 @@ def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]
 
 
 def _checked_output(out: Any, call: str) -> Any:
-    """Return an output, or raise unless it is an array, a Quantity, or tuples, lists and dicts of them."""
+    """Return an output; raise unless it is an array, a Quantity, or tuples, lists and dicts of them."""
     if type(out) is dict:
-        # JAX cannot sort keys of several types.
+        # JAX cannot sort keys of different types.
         bad = [name for name in out if not isinstance(name, str)]
         if bad:
             raise TypeError(
                 f"{call}: a dict that a step returns must have strings as keys; got the key "
                 f"{_arguments.describe(bad[0])}."
             )
-    # Exact types: a file holds the structure of an output, but not the code of a class such as a NamedTuple.
+    # Exact types: a file stores the structure of an output, but not the code of a class such as a NamedTuple.
     if type(out) in (tuple, list, dict):
         for part in out.values() if type(out) is dict else out:
             _checked_output(part, call)
@@ -263,8 +264,8 @@ def _check_effects(exported: jax.export.Exported, call: str) -> None:
     effects = [*exported.ordered_effects, *exported.unordered_effects]
     if effects:
         raise ValueError(
-            f"{call}: a step calls back into Python ({', '.join(map(str, effects))}), which a program cannot. Leave "
-            "out prints and callbacks."
+            f"{call}: a step calls back into Python ({', '.join(map(str, effects))}), which a program cannot. Remove "
+            "prints and callbacks."
         )
 
 

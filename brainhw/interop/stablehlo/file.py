@@ -1,4 +1,4 @@
-"""File of a step program: a NumPy archive of the program, the states at rest and a description in JSON."""
+"""File format of a step program: a NumPy archive with the program, the resting states and a JSON description."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["FILE", "Stored", "digest", "read_program_file", "stored_dtype", "wri
 
 _TAG = "brainhw-step"
 _STATE = "state/"
-# 2: the checksum covers units, dt and versions, too. 3: the file lists arguments and results.
+# 2: the checksum also covers units, dt and versions. 3: the file lists arguments and results.
 FILE = FileKind("step program", "StepProgram.save", 3)
 _OLDEST = 2
 
 
 class Stored(NamedTuple):
-    """Content of a file: the serialized program, the states at rest, and the description."""
+    """Content of a file: the serialized program, the resting states, and the description."""
 
     program: bytes
     states: Mapping[str, np.ndarray]
@@ -36,32 +36,32 @@ class Stored(NamedTuple):
     output_units: tuple[u.Unit | None, ...]
     dt: u.Quantity
     versions: Mapping[str, str]
-    # As `plain_ports` returns them; ``None`` in a file of format 2.
+    # As returned by `plain_ports`; ``None`` for a file of format 2.
     arguments: Any
     results: Any
 
 
 def digest(program: bytes, states: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of everything in a file, in hexadecimal: program, states, and description but for itself."""
+    """Return the SHA-256 of program, states and description (without the digest itself), in hexadecimal."""
     told = {name: value for name, value in description.items() if name != "sha256"}
     found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     found.update(b"\0" + program)
     for name in sorted(states):
         value = states[name]
-        # Zero bytes between the parts, so that no part can continue into the next.
+        # Zero bytes separate the parts, so that moving bytes between parts changes the digest.
         found.update(f"\0{name}\0{value.dtype.str}\0{value.shape}\0".encode())
         found.update(value.tobytes())
     return found.hexdigest()
 
 
 def stored_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the type in which a state is stored: its own, or whole numbers of its size for bfloat16 and the like."""
-    # NumPy's archive stores types that NumPy does not know as raw bytes, and loads them without their name.
+    """Return the storage type of a state: its own, or an integer of the same size, for example for bfloat16."""
+    # A NumPy archive stores types unknown to NumPy as raw bytes and loses their name.
     return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 
 def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) -> None:
-    """Write ``program``, ``description`` (JSON) and ``state/NAME`` arrays as one archive, in one step."""
+    """Write ``program``, ``description`` (JSON) and ``state/NAME`` arrays to one archive, atomically."""
     states = {name: value.view(stored_dtype(value.dtype)) for name, value in stored.states.items()}
     description: dict[str, Any] = {
         "format": f"{_TAG}/{FILE.format}",
@@ -85,7 +85,7 @@ def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) 
 
 
 def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, str]:
-    """Return the content and the words that name the file; raise unless it is whole."""
+    """Return the content, and the name of the file for messages; raise unless the file is intact."""
     arrays, what = FILE.read(path, _arrays, call=call)
     try:
         program = arrays["program"].tobytes()
@@ -99,13 +99,13 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
     FILE.check_format(number, what)
     if number < _OLDEST:
         raise ValueError(
-            f"{what} was written by an older brainhw (format {number}, this one reads {_OLDEST} to {FILE.format}), "
+            f"{what} was written by an older brainhw (format {number}; expected {_OLDEST} to {FILE.format}), "
             "whose checksum did not cover units and dt. Export the network again."
         )
     states = {key.removeprefix(_STATE): value for key, value in arrays.items() if key.startswith(_STATE)}
     if description.get("sha256") != digest(program, states, description):
         raise FILE.damaged(what, "is damaged: its content does not match its SHA-256")
-    # The digest shows a damaged file, but anybody can compute one: every number is checked as well.
+    # The digest only detects damage, and anyone can compute one, so every number is checked too.
     try:
         versions = description["versions"]
         if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
@@ -126,15 +126,15 @@ def _arrays(stream: IO[bytes], what: str) -> tuple[dict[str, np.ndarray], str]:
         raise FILE.foreign(what, "" if first else "is empty")
     size = os.fstat(stream.fileno()).st_size
     try:
-        # Nothing that this package writes here is compressed, so that a small file never becomes a large one.
+        # This package writes uncompressed archives, so that a small file cannot expand to a large one.
         held = ArrayFile(stream, compressed=False)
         return {name: held.read(name, largest=size) for name in held.names}, what
-    except Exception as error:  # the readers of archives and arrays raise errors of many classes for bad bytes
-        raise FILE.damaged(what, f"is cut short or damaged ({first_line(error)})") from error
+    except Exception as error:  # readers of archives and arrays raise many error classes for bad bytes
+        raise FILE.damaged(what, f"is truncated or damaged ({first_line(error)})") from error
 
 
 def _plain_unit(unit: u.Unit | None) -> dict[str, Any] | None:
-    """Return name, exponents of the seven base units, power of ten and factor; ``None`` for no unit."""
+    """Return name, exponents of the seven base units, power of ten and factor; ``None`` without a unit."""
     if unit is None:
         return None
     exponents = [float(exponent) for exponent in np.asarray(unit.dim._dims)]
@@ -142,7 +142,7 @@ def _plain_unit(unit: u.Unit | None) -> dict[str, Any] | None:
 
 
 def _unit_of(data: Any) -> u.Unit | None:
-    """Return the unit that :func:`_plain_unit` described."""
+    """Return the unit described by :func:`_plain_unit`."""
     if data is None:
         return None
     if not isinstance(data["name"], str) or len(data["exponents"]) != 7:
@@ -150,7 +150,7 @@ def _unit_of(data: Any) -> u.Unit | None:
     for number in (*data["exponents"], data["scale"]):
         _plain_number(number, "exponents and scale of a unit")
     _plain_number(data["factor"], "the factor of a unit", positive=True)
-    # brainunit's own unit prints better. The name alone proves nothing: units that have none print as a formula.
+    # Prefer brainunit's own unit, which prints better. The name is not enough: units without a name print as a formula.
     named = getattr(u, data["name"], None)
     if isinstance(named, u.Unit) and _plain_unit(named) == data:
         return named
@@ -159,8 +159,8 @@ def _unit_of(data: Any) -> u.Unit | None:
 
 
 def _plain_number(data: Any, name: str, *, positive: bool = False) -> float:
-    """Return a finite number that a description holds, or raise."""
-    # `type`, since True is an int; and JSON may hold a whole number that is too large for a float.
+    """Return a finite number of a description, or raise."""
+    # `type`, because True is an int; a JSON integer may be too large for a float.
     sound = type(data) in (int, float) and abs(data) < math.inf and abs(data) <= 1e300
     if not sound or (positive and data <= 0):
         raise ValueError(f"{name} must be finite numbers{' above zero' if positive else ''}; got {data!r:.40}")

@@ -15,22 +15,22 @@ __all__ = ["Port", "argument_ports", "plain_ports", "result_ports"]
 
 
 class Port(NamedTuple):
-    """One argument or result of a program, a plain array.
+    """One argument or result of a program: a plain array.
 
     Attributes
     ----------
     kind : {'platform', 'state', 'input', 'output'}
-        ``'platform'`` is the number of the platform in ``StepProgram.platforms``, the first argument of a program for
-        several of them.
+        ``'platform'`` is the index of the platform in ``StepProgram.platforms``. It is the first argument of a program
+        for several platforms.
     name : str
-        Name of the state, ``"x"`` for the input, ``"y"`` for the output, with the place of each array in it if there
-        are several, such as ``"y[0]"``.
+        Name of the state, ``"x"`` for the input, ``"y"`` for the output. Several arrays have a path appended, such as
+        ``"y[0]"``.
     shape : tuple of int
         Shape of the array.
     dtype : str
-        Number type, such as ``"float32"``.
+        Data type, such as ``"float32"``.
     unit : Unit or None
-        Unit of the numbers, ``None`` without one.
+        Unit of the numbers, or ``None``.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Port(NamedTuple):
 def argument_ports(
     exported: jax.export.Exported, state_units: Mapping[str, u.Unit | None], input_unit: u.Unit | None
 ) -> tuple[Port, ...]:
-    """Return the arguments of the main function; a program of older files lacks states that a step only writes."""
+    """Return the arguments of the main function; programs of older files lack states that a step only writes."""
     (state, _), _ = exported.in_tree.unflatten(exported.in_avals)
     # JAX sorts a dict by its keys.
     names: list[tuple[str, str, u.Unit | None]] = [("state", name, state_units[name]) for name in sorted(state)]
@@ -67,7 +67,7 @@ def result_ports(
 
 
 def plain_ports(ports: Sequence[Port]) -> list[dict[str, Any]]:
-    """Return ports as a file lists them: dicts of strings and numbers."""
+    """Return ports as plain data for a file: dicts of strings and numbers."""
     return [
         {**port._asdict(), "shape": list(port.shape), "unit": None if port.unit is None else unit_name(port.unit)}
         for port in ports

@@ -28,19 +28,20 @@ __all__ = ["StepProgram", "load_step"]
 class StepProgram:
     """One step of a network as a compiled program, from :func:`export_step` or :func:`load_step`.
 
-    The program is a pure function. It contains everything that a step needs besides state and input: weights as the
-    chip applies them, time constants, thresholds, the time step. It runs without the network and its code. States,
-    input and output of :meth:`step` are Quantities if they have a unit; ``exported`` takes and returns plain numbers
-    in these units.
+    The program is a pure function. It contains everything that a step needs except state and input: weights as applied
+    by the chip, time constants, thresholds, the time step. It runs without the network and its code. States, input and
+    output of :meth:`step` are Quantities if they have a unit; ``exported`` takes and returns plain numbers in these
+    units.
 
     Attributes
     ----------
     exported : jax.export.Exported
-        The program: ``exported.call(state, x)`` returns ``(state, y)`` in plain numbers, the state as a dict by name.
+        The program: ``exported.call(state, x)`` returns ``(state, y)`` in plain numbers, with the state as a dict by
+        name.
     initial_state : dict
-        States at rest by name, such as ``"hidden.V"``: arrays, or Quantities if they have a unit.
+        Resting states by name, such as ``"hidden.V"``: arrays, or Quantities if they have a unit.
     state_units : Mapping
-        Unit of each state, ``None`` without one.
+        Unit of each state, or ``None``.
     input_unit : Unit or None
         Unit of the input of a step.
     output_units : tuple of (Unit or None)
@@ -48,7 +49,7 @@ class StepProgram:
     dt : Quantity
         The compiled time step, ms.
     versions : dict
-        Versions at the export: ``brainhw``, ``brainstate``, ``jax``, ``python``.
+        Versions of ``brainhw``, ``brainstate``, ``jax`` and ``python`` at the export.
 
     Examples
     --------
@@ -74,38 +75,38 @@ class StepProgram:
 
     @property
     def initial_state(self) -> dict[str, Any]:
-        """The states at rest, by name; a new dict each time."""
+        """The resting states, by name; a new dict each time."""
         return {name: _with_unit(jnp.asarray(self._rest[name]), unit) for name, unit in self.state_units.items()}
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """The platforms that the program runs on, such as ``"cpu"`` or ``"cuda"``."""
+        """Platforms that the program runs on, such as ``"cpu"`` or ``"cuda"``."""
         return self.exported.platforms
 
     @property
     def arguments(self) -> tuple[Port, ...]:
-        """The arguments of the main function, in order: states sorted by name, then the input."""
+        """Arguments of the main function, in order: states sorted by name, then the input."""
         return argument_ports(self.exported, self.state_units, self.input_unit)
 
     @property
     def results(self) -> tuple[Port, ...]:
-        """The results of the main function, in order: states sorted by name, then the arrays of the output."""
+        """Results of the main function, in order: states sorted by name, then the arrays of the output."""
         return result_ports(self.exported, self.state_units, self.output_units)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of the input of one step, ``[N]`` or ``[B, N]``."""
+        """Shape of the input of one step, ``[N]`` or ``[B, N]``."""
         return self._likes[1].shape
 
     def step(self, state: Mapping[str, Any], x: Any) -> tuple[dict[str, Any], Any]:
-        """Advance by one step; a pure function for use inside ``jit`` and ``jax.lax.scan``, not ``vmap``.
+        """Advance by one step; a pure function that works inside ``jit`` and ``jax.lax.scan``, but not ``vmap``.
 
-        A program that was read from a file has no gradient.
+        A program loaded from a file has no gradient.
 
         Parameters
         ----------
         state : mapping
-            The states by name: ``initial_state``, or those that the previous step returned.
+            The states by name: ``initial_state``, or the result of the previous step.
         x : array or Quantity
             The input of this step, shape ``input_shape``, in any unit of the dimension of ``input_unit``.
 
@@ -119,9 +120,9 @@ class StepProgram:
         Raises
         ------
         TypeError, ValueError
-            If the state or the input has the wrong names, shape, number type or unit.
+            If the state or the input has wrong names, or a wrong shape, dtype or unit.
         RuntimeError
-            If the program was exported for other platforms, or computes in 64 bits while JAX does not.
+            If the program was exported for other platforms, or computes in 64 bits while JAX is set to 32 bits.
         """
         call = "StepProgram.step"
         run = self._run
@@ -140,22 +141,22 @@ class StepProgram:
         return {name: _with_unit(after[name], units[name]) for name in units}, tree.unflatten(outputs)
 
     def as_text(self) -> str:
-        """Return the StableHLO of the program as text."""
+        """Return the StableHLO text of the program."""
         return self.exported.mlir_module()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the program, its states at rest and its description to a file, in one step.
+        """Write the program, its resting states and its description to a file, atomically.
 
-        The file is a NumPy archive: ``program`` holds the bytes that ``jax.export.deserialize`` reads, ``state/NAME``
-        each state at rest, ``description`` JSON with units, ``dt``, versions, the arguments and results of the program
-        in order (kind, name, shape, number type, unit), and the SHA-256 of all of it.
+        The file is a NumPy archive. ``program`` holds the bytes for ``jax.export.deserialize``, ``state/NAME`` each
+        resting state, ``description`` JSON with units, ``dt``, versions, the arguments and results of the program in
+        order (kind, name, shape, dtype, unit), and the SHA-256 of everything.
 
         Raises
         ------
         TypeError
             If ``path`` is not a path.
         ValueError
-            If the file cannot be written, or is not a regular file; an older file of that name is not changed.
+            If the file cannot be written or is not a regular file; an older file of that name is not changed.
         RuntimeError
             If the package flatbuffers, which JAX needs for this, is not installed.
         """
@@ -192,10 +193,10 @@ class StepProgram:
         here = jax.export.default_export_platform()
         if here not in self.platforms:
             raise RuntimeError(
-                f"StepProgram.step: the program was exported for {', '.join(self.platforms)} and JAX runs on {here} "
+                f"StepProgram.step: the program was exported for {', '.join(self.platforms)}, but JAX runs on {here} "
                 f"here. Export it with platforms=({here!r},)."
             )
-        # Without 64 bits JAX would narrow the arguments in silence, and the call then fails on their types.
+        # With 32 bits, JAX would silently narrow the arguments, and the call would then fail on their types.
         wide = sorted({str(like.dtype) for like in self.exported.in_avals if like.dtype.itemsize == 8})
         if wide and not jax.config.jax_enable_x64:
             raise RuntimeError(
@@ -208,7 +209,8 @@ class StepProgram:
 def load_step(path: str | os.PathLike[str]) -> StepProgram:
     """Read a program that :meth:`StepProgram.save` wrote.
 
-    A process of its own reads the program first, which takes 0.2 s: a crafted file can end the process that reads it.
+    A subprocess checks the program first, which takes 0.2 s, because a crafted file can crash the process that reads
+    it.
 
     Parameters
     ----------
@@ -218,15 +220,15 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     Returns
     -------
     StepProgram
-        The program; it runs as it did when it was exported.
+        The program; it runs as when it was exported.
 
     Raises
     ------
     TypeError
         If ``path`` is not a path.
     ValueError
-        If the file cannot be read, is of another kind, is cut short or damaged, or was written by a newer brainhw or a
-        JAX whose programs this one cannot read, or holds a program that calls anything outside of itself.
+        If the file cannot be read, is of another kind, is truncated or damaged, was written by a newer brainhw or by a
+        JAX whose programs this one cannot read, or its program contains external calls.
     RuntimeError
         If the package flatbuffers, which JAX needs for this, is not installed.
 
@@ -250,7 +252,7 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
         exported = jax.export.deserialize(bytearray(stored.program))
         exported, examined = read_apart(exported)
         found = next(faults(exported, examined), None)
-    except Exception as error:  # JAX raises errors of many classes for bytes that it cannot read
+    except Exception as error:  # JAX raises many error classes for unreadable bytes
         raise ValueError(
             f"{what} holds a program that jax {jax.__version__} cannot read ({first_line(error)}). Use the jax that "
             f"wrote it, {stored.versions.get('jax', 'of an unknown version')}, or export the network again."
@@ -267,14 +269,14 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
             for name, like in likes.items()
         )
         after, _ = exported.out_tree.unflatten(exported.out_avals)
-        # A step takes the states that it returned.
+        # A step must accept the states that it returned.
         fits = fits and after.keys() == likes.keys() and all(_is_like(after[name], likes[name]) for name in likes)
         if not fits or len(exported.out_avals) != len(likes) + len(stored.output_units):
-            raise ValueError("states or description are not those of the program")
+            raise ValueError("states or description do not match the program")
         listed = plain_ports(program.arguments), plain_ports(program.results)
         if stored.arguments is not None and listed != (stored.arguments, stored.results):
-            raise ValueError("its arguments and results are not those of the program")
-    except Exception as error:  # a tree of another structure has other methods
+            raise ValueError("its arguments and results do not match the program")
+    except Exception as error:  # trees of another structure may raise other errors
         raise FILE.damaged(what, f"is damaged: {first_line(error)}") from error
     return dataclasses.replace(program, _rest={name: states[name].view(likes[name].dtype) for name in units})
 
@@ -302,7 +304,7 @@ def _with_unit(value: Any, unit: u.Unit | None) -> Any:
 
 
 def _plain(value: Any, like: Any, unit: u.Unit | None, call: str, name: str) -> Any:
-    """Return the numbers of ``value`` in ``unit``, with the dtype of ``like``, or raise."""
+    """Return ``value`` as numbers in ``unit``, with the dtype of ``like``, or raise."""
     if unit is None:
         value = _arguments.as_array(value, call=call, name=name)
     else:

@@ -1,7 +1,7 @@
-"""Reader of StableHLO bytecode, in this process for programs made here, in one of its own for those from a file.
+"""Reader of StableHLO bytecode, in this process for programs made here, in a subprocess for programs from a file.
 
-The reader of jaxlib reads and writes foreign memory for some bytes that are not bytecode, and ends its process. This
-file runs as a script there, and imports jaxlib alone, which takes 0.2 s.
+For some invalid bytes, the reader of jaxlib accesses foreign memory and crashes its process. In the subprocess this
+file runs as a script that imports only jaxlib, which takes 0.2 s.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 __all__ = ["Examined", "examine"]
 
-# Operations that compute. Every other dialect is refused, those of devices and of JAX itself included.
+# Dialects of pure computation. All others are rejected, including those of devices and of JAX.
 _DIALECTS = frozenset({"builtin", "func", "stablehlo", "chlo"})
-# A custom call jumps to an address that the process knows by a name: a wrong one reads memory that is not its own and
-# ends Python. No step of the layers of brainhw needs one; products, exponentials and sorting are operations.
+# A custom call jumps to an address registered under a name in the process; a wrong one accesses foreign memory and
+# crashes Python. Steps of brainhw layers do not need custom calls: products, exponentials and sorting are operations.
 _ALLOWED_CALLS: frozenset[str] = frozenset()
-# Operations that wait for other devices or programs, which a step in one process never meets.
+# Operations that wait for other devices or programs; a step in one process does not need them.
 _WAITING = frozenset(
     f"stablehlo.{name}"
     for name in (
@@ -28,13 +28,13 @@ _WAITING = frozenset(
         "create_token", "infeed", "outfeed", "partition_id", "recv", "reduce_scatter", "replica_id", "send",
     )
 )  # fmt: skip
-# Far more than the weights of a step that a chip or a processor takes; the compiler would claim more at once.
+# Far larger than the weights of a step for a chip or a processor; the compiler would allocate more at once.
 _LARGEST = 2**31
 _HEADER = re.compile(rb"ML\xefR.StableHLO_v(\d+\.\d+\.\d+)\0", re.DOTALL)
 
 
 class Examined(NamedTuple):
-    """The faults of a program, types of its main function, and its bytecode, written anew unless it has faults."""
+    """Faults of a program, types of its main function, and its bytecode, rewritten unless it has faults."""
 
     faults: list[str]
     arguments: list[str]
@@ -43,7 +43,7 @@ class Examined(NamedTuple):
 
 
 def examine(bytecode: bytes) -> Examined:
-    """Read bytecode; raises an error of any class, or ends the process, for bytes that are none."""
+    """Read bytecode; invalid bytes raise an error of any class or crash the process."""
     from jaxlib.mlir import ir
     from jaxlib.mlir.dialects import chlo, mhlo, sdy, stablehlo
 
@@ -53,7 +53,7 @@ def examine(bytecode: bytes) -> Examined:
     with ir.Context() as context:
         stablehlo.register_dialect(context)
         chlo.register_dialect(context)
-        # JAX writes attributes of these, and their operations are refused by name.
+        # JAX writes attributes of this dialect; its operations are rejected by name.
         mhlo.register_mhlo_dialect(context)
         sdy.register_dialect(context)
         module = stablehlo.deserialize_portable_artifact(context, bytecode)
@@ -65,7 +65,7 @@ def examine(bytecode: bytes) -> Examined:
             if operation.name == "func.func" and ir.StringAttr(operation.attributes["sym_name"]).value == "main":
                 main = ir.FunctionType(ir.TypeAttr(operation.attributes["function_type"]).value)
                 arguments, results = (list(map(str, types)) for types in (main.inputs, main.results))
-        # Last, since it changes the module. In its version of StableHLO, for the jaxlibs that could read it.
+        # Last, because it changes the module. Uses its own StableHLO version, so that the same jaxlibs can read it.
         anew = b"" if faults else stablehlo.serialize_portable_artifact(module, version[1].decode(), True)
     return Examined(list(faults), arguments, results, anew)
 
@@ -90,7 +90,7 @@ def _faults_of(operation: Any) -> Iterator[str]:
     elif name == "stablehlo.custom_call":
         target = str(operation.attributes["call_target_name"]).strip('"')
         if target not in _ALLOWED_CALLS:
-            yield f"it calls {target!r:.60} outside of itself"
+            yield f"it has an external call to {target!r:.60}"
     blocks = [block for region in operation.regions for block in region]
     for value in [*operation.results, *(one for block in blocks for one in block.arguments)]:
         yield from _faults_of_type(str(value.type))
@@ -112,5 +112,5 @@ def _faults_of_type(text: str) -> Iterator[str]:
 
 if __name__ == "__main__":
     found = examine(sys.stdin.buffer.read())
-    # One line of JSON, then the bytecode.
+    # One line of JSON, followed by the bytecode.
     sys.stdout.buffer.write(json.dumps(found[:3]).encode() + b"\n" + found.bytecode)

@@ -1,4 +1,4 @@
-"""Rules for a program from a file: it computes, and calls nothing outside of itself."""
+"""Safety checks of a program from a file: it must only compute, without external calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from brainhw.interop.stablehlo.reader import Examined, examine
 
 __all__ = ["UnreadableError", "faults", "read_apart"]
 
-# Seconds; a program of a hundred megabytes takes two.
+# Seconds; reading a program of 100 MB takes two.
 _LONGEST = 60
 # Types by their names in NumPy and in StableHLO.
 _TYPES = {
@@ -29,13 +29,13 @@ _TYPES = {
 
 
 class UnreadableError(ValueError):
-    """Bytes that jaxlib cannot read as a program."""
+    """Raised for bytes that jaxlib cannot read as a program."""
 
 
 def faults(exported: jax.export.Exported, examined: Examined | None = None) -> Iterator[str]:
-    """Yield everything in a program that a step of a network does not have, in a few words each.
+    """Yield a short text for everything in a program that is not part of a network step.
 
-    Without ``examined`` the program is read in this process, which only one that was made here may be.
+    Without ``examined`` the program is read in this process, which is safe only for a program made here.
     """
     if exported.nr_devices != 1:
         yield f"it runs on {exported.nr_devices} devices"
@@ -45,7 +45,7 @@ def faults(exported: jax.export.Exported, examined: Examined | None = None) -> I
         examined = examine(exported.mlir_module_serialized)
     yield from examined.faults
     kept = [exported.in_avals[at] for at in exported.module_kept_var_idx]
-    # A program for several platforms is told first on which one it runs.
+    # The first argument of a program for several platforms is the index of the platform.
     first = ["tensor<i32>"] if len(exported.platforms) > 1 else []
     for what, found, known in (
         ("arguments", examined.arguments, first + list(map(_text, kept))),
@@ -61,9 +61,9 @@ def _text(aval: Any) -> str:
 
 
 def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Examined]:
-    """Read the program in a process of its own; return it with bytecode that jaxlib wrote anew, and what it is.
+    """Read the program in a subprocess; return it with rewritten bytecode, and the result of the examination.
 
-    Raises `UnreadableError` for bytes that jaxlib cannot read, or that end the process.
+    Raises `UnreadableError` if jaxlib cannot read the bytes or they crash the subprocess.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", reader.__file__]
@@ -79,7 +79,7 @@ def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Exam
     except subprocess.TimeoutExpired:
         raise UnreadableError(f"reading it takes more than {_LONGEST} s") from None
     if done.returncode < 0:
-        raise UnreadableError(f"reading it ended a process with signal {-done.returncode}")
+        raise UnreadableError(f"reading it crashed a subprocess with signal {-done.returncode}")
     line, _, bytecode = done.stdout.partition(b"\n")
     if done.returncode or not line:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]

@@ -1,4 +1,4 @@
-"""Networks from the state dicts of snnTorch, Norse and SpikingJelly, without torch."""
+"""Import of state dicts of snnTorch, Norse and SpikingJelly, without torch."""
 
 from brainhw.interop.state_dicts.from_norse import from_norse
 from brainhw.interop.state_dicts.from_snntorch import from_snntorch

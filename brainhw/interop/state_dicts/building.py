@@ -1,4 +1,4 @@
-"""Modules of brainhw from the numbers of another library."""
+"""Build modules of brainhw from the parameters of another library."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from brainhw.nn.spiking import Topology
 
 __all__ = ["Neuron", "build", "numbers"]
 
-# Leaks of a LIFLayer; outside of it a step of dt is so long, or tau so, that a factor says it better.
+# Smallest leak factor of a LIFLayer; below it the time constant is so short that a factor describes the leak better.
 _SMALLEST = 0.01
 _NEAR = 12
 
 
 class Neuron(NamedTuple):
-    """A neuron of any library in the words of brainhw; arrays are scalar or ``[N]``.
+    """A neuron of any library in terms of brainhw; arrays are scalar or ``[N]``.
 
-    ``gain`` multiplies all that arrives: weights stay as they are, and the threshold is divided by it, so that no
-    product of weights is rounded. ``strict`` neurons fire above their threshold, the others at it. ``late`` is a
-    reset in the next step, ``deaf`` one step in which the membrane hears nothing. ``current`` is the leak factor of a
-    synaptic current, ``own`` the neuron's own input weights, ``back`` its recurrent ones, both as a ``Linear``.
+    ``gain`` multiplies all input. The weights stay as they are and the threshold is divided by the gain, so that
+    products of weights are not rounded. ``strict`` neurons fire above their threshold, others also at it. ``late``
+    means a reset in the next step, ``deaf`` that the neuron ignores its input in that step. ``current`` is the leak
+    factor of a synaptic current, ``own`` the neuron's own input weights, ``back`` its recurrent weights, both as a
+    ``Linear``.
     """
 
     beta: np.ndarray
@@ -48,13 +49,13 @@ class Neuron(NamedTuple):
 
 
 def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, high: float = np.inf) -> np.ndarray:
-    """Return a parameter of neurons, scalar or ``[N]``; note it unless ``low < value <= high``."""
+    """Return a neuron parameter, scalar or ``[N]``; add a fault unless ``low < value <= high``."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     array = np.asarray(number(value, call=call, name=name, shapes=None), float)
     array = array.reshape(()) if array.size == 1 else array
     if array.ndim > 1:
-        faults.add(f"{name} has shape {array.shape}; it must be a number, or one for each neuron, [N].")
+        faults.add(f"{name} has shape {array.shape}; it must be a number, or one per neuron, [N].")
     elif not np.all((array > low) & (array <= high)):
         span = f"above {low:g}" if np.isinf(high) else f"above {low:g} and at most {high:g}"
         faults.add(f"{name} must be {span}; got {array.min():g}{f' to {array.max():g}' if array.ndim else ''}.")
@@ -64,7 +65,7 @@ def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, hig
 def build(
     order: list[str], dense: dict[str, Dense], neurons: dict[str, Neuron], dt: u.Quantity, faults: Faults
 ) -> StateDictNet:
-    """Return the net of the modules in their order, or raise all that keeps it from being one."""
+    """Build the network of the modules in the given order, or raise with all faults."""
     _check_chain(order, dense, neurons, faults)
     faults.raise_any()
     parts: dict[str, brainstate.nn.Module] = {}
@@ -83,19 +84,19 @@ def build(
 def _check_chain(order: list[str], dense: dict[str, Dense], neurons: dict[str, Neuron], faults: Faults) -> None:
     listed = ", ".join(order)
     if not order and not faults.found:
-        faults.add("state holds no Linear and neurons none; give a net of at least one Linear.")
+        faults.add("state holds no Linear, and neurons is empty; give a network with at least one Linear.")
     width: int | None = None
     before = ""
     for name in order:
         if name not in dense and name not in neurons:
-            return  # noted already
+            return  # already reported
         own = dense[name] if name in dense else neurons[name].own
         needs_neuron = bool(before) and (before in dense) == (own is not None)
         if needs_neuron or (own is None and not before):
             follows = f"follows {before}" if before else "comes first"
             faults.add(
-                f"order: {name} {follows} in {listed}; a neuron must stand behind each Linear, and a Linear before "
-                "each neuron. Give order=, the names as they step."
+                f"order: {name} {follows} in {listed}; each Linear needs a neuron after it, and each neuron a Linear "
+                "before it. Give order=, the names in execution order."
             )
             return
         if own is not None:
@@ -115,14 +116,14 @@ def _check_widths(name: str, neuron: Neuron, n: int, faults: Faults) -> None:
     for what in ("beta", "threshold", "gain", "current"):
         value = getattr(neuron, what)
         if value is not None and np.ndim(value) and len(value) != n:
-            faults.add(f"the numbers of {name} are {len(value)}, its neurons {n}; give one, or one for each.")
+            faults.add(f"{name} has {len(value)} parameter values for {n} neurons; give one, or one per neuron.")
             return
     if neuron.back is not None and neuron.back.weight.shape != (n, n):
         faults.add(f"the recurrent weights of {name} have shape {neuron.back.weight.shape}; they must be {(n, n)}.")
 
 
 def _synapse(dense: Dense, back: Dense | None) -> brainstate.nn.Module:
-    """Return the synapse in front of a neuron, with the bias of its recurrent weights."""
+    """Return the synapse before a neuron, including the bias of its recurrent weights."""
     bias = dense.bias
     if back is not None and back.bias is not None:
         bias = back.bias if bias is None else bias + back.bias
@@ -155,11 +156,11 @@ def _layer(neuron: Neuron, n: int, dt: u.Quantity) -> brainstate.nn.Module:
 
 
 def _tau(beta: np.ndarray, dt: u.Quantity) -> u.Quantity:
-    """Return the time constant whose leak factor is ``beta`` to the last digit of float32, as far as there is one."""
+    """Return the time constant whose leak factor equals ``beta`` in float32, as far as one exists."""
     ms = float(dt.to(u.ms).mantissa)
     tau = (-ms / np.log(beta.astype(float))).astype(np.float32)
     nearby = tau + np.arange(-_NEAR, _NEAR + 1).reshape(-1, *[1] * tau.ndim) * np.spacing(tau)
-    # As the layer computes it: another library rounds exp in another way.
+    # Computed as in the layer: another library rounds exp differently.
     factors = np.asarray(jnp.exp(jnp.asarray(-np.float32(ms) / nearby.astype(np.float32))), float)
     best = np.argmin(np.abs(factors - beta) + 1e-12 * np.abs(nearby / tau - 1), axis=0)
     tau = np.take_along_axis(nearby, np.asarray(best)[None], axis=0)[0]

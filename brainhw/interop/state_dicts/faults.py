@@ -1,4 +1,4 @@
-"""All that is wrong with a state dict, in one error."""
+"""Collection of all faults of a state dict in one error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["Faults"]
 
 
 class Faults:
-    """Collects what is wrong, so that one error lists all of it."""
+    """Collects faults, so that one error lists all of them."""
 
     def __init__(self, call: str) -> None:
         self.call = call
@@ -18,7 +18,7 @@ class Faults:
             self.found.append(text)
 
     def raise_any(self) -> None:
-        """Raise one error with all that was found, if there is any."""
+        """Raise one error with all faults, if there are any."""
         if len(self.found) == 1:
             raise ValueError(f"{self.call}: {self.found[0]}")
         if self.found:

@@ -1,4 +1,4 @@
-"""Networks of Norse: LIF, LIFRecurrent, their cells, LIFBoxCell and Linear."""
+"""Import from Norse: LIF, LIFRecurrent, their cells, LIFBoxCell and Linear."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from brainhw.interop.state_dicts.reading import Dense, key
 
 __all__ = ["from_norse"]
 
-# The defaults of LIFParameters and LIFBoxParameters, in 1/s and volts of no unit.
+# The defaults of LIFParameters and LIFBoxParameters, in 1/s and dimensionless volts.
 _BOX = {"tau_mem_inv": 100.0, "v_leak": 0.0, "v_th": 1.0, "v_reset": 0.0}
 _CURRENT = {"tau_syn_inv": 200.0, **_BOX}
 KINDS: dict[str, dict[str, Any]] = {
@@ -32,40 +32,42 @@ KINDS: dict[str, dict[str, Any]] = {
 def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -> StateDictNet:
     r"""Read a state dict of Norse 1.1: ``LIFCell``, ``LIF``, ``LIFRecurrentCell``, ``LIFRecurrent``, ``LIFBoxCell``.
 
-    It gives the same spikes. Norse's Euler step with the new current, in leak factors:
+    The spikes are the same. Norse's Euler step with the new current, in leak factors, is
 
     .. math::
         I_t &= (1 - \Delta t/\tau_{syn}) I_{t-1} + W x_t + W_{rec} s_{t-1} \\
         V' &= (1 - \Delta t/\tau_{mem}) V_{t-1} + I_t
 
-    where weights are Norse's in mV, and membranes count from ``v_leak`` in units of :math:`\Delta t/\tau_{mem}`: the
-    threshold is ``(v_th - v_leak) / (dt * tau_mem_inv)`` mV. A neuron fires strictly above it.
+    where weights are Norse's in mV, and membrane potentials are relative to ``v_leak`` in units of :math:`\Delta
+    t/\tau_{mem}`: the threshold is ``(v_th - v_leak) / (dt * tau_mem_inv)`` mV. A neuron fires strictly above its
+    threshold.
 
     Parameters
     ----------
     state
-        Mapping of names to arrays or tensors, ``net.state_dict()``. torch is not imported.
+        Mapping of names to arrays or tensors, such as ``net.state_dict()``. torch is not imported.
     neurons
-        For each neuron, in the order in which they step, its name and its options:
-        ``{"1": {"kind": "LIFCell", "tau_mem_inv": 100.0}}``. They are those of ``LIFParameters``, as plain numbers in
-        Norse's units (``tau_mem_inv`` and ``tau_syn_inv`` in 1/s), one or one for each neuron; defaults are Norse's.
-        ``LIFBoxCell`` has ``reset_method`` too, ``"value"`` (default) or ``"subtract"``.
+        The options of each neuron by name, in execution order: ``{"1": {"kind": "LIFCell", "tau_mem_inv": 100.0}}``.
+        The options are those of ``LIFParameters``, as plain numbers in Norse's units (``tau_mem_inv`` and
+        ``tau_syn_inv`` in 1/s), a scalar or one value per neuron, with Norse's defaults. ``LIFBoxCell`` also has
+        ``reset_method``, ``"value"`` (default) or ``"subtract"``.
     dt
-        Time step, that of Norse's modules: 1 ms by default there.
+        Time step of Norse's modules, 1 ms by default in Norse.
     order
-        Names of all modules as they step. Default: each ``Linear`` in the order of ``state``, and behind it the next
-        neuron; recurrent neurons have weights of their own and no ``Linear``.
+        Names of all modules in execution order. Default: each ``Linear`` in the order of ``state``, each followed by
+        the next neuron; recurrent neurons have their own weights and no ``Linear``.
 
     Returns
     -------
     StateDictNet
-        The network, with modules under the names given. A recurrent cell has its input weights in ``NAME_input``.
+        The network, with modules under the given names. The input weights of a recurrent cell are in ``NAME_input``.
 
     Raises
     ------
     TypeError, ValueError
-        For anything else; one error lists all keys that nothing takes, unknown kinds and options, shapes that do not
-        fit, steps longer than a time constant, a ``v_reset`` other than ``v_leak``, and an order whose sizes differ.
+        If the state dict or an argument is invalid; one error lists all unknown keys, unknown kinds and options, shapes
+        that do not match, time steps longer than a time constant, a ``v_reset`` other than ``v_leak``, and an order
+        with inconsistent sizes.
 
     Examples
     --------
@@ -90,7 +92,8 @@ def _neuron(
     def option(last: str, low: float, high: float = np.inf) -> np.ndarray:
         return numbers(options[last], f"neurons[{name!r}][{last!r}]", call, faults, low=low, high=high)
 
-    # Above one time constant a step, Euler's leak factor is negative and the membrane swings.
+    # For time steps longer than the time constant, Euler's leak factor is negative and the membrane potential
+    # oscillates.
     shares = {last: dt * option(last, 0.0, 1 / dt) for last in ("tau_mem_inv", "tau_syn_inv") if last in options}
     leak, reset = option("v_leak", -np.inf), option("v_reset", -np.inf)
     way = options.get("reset_method", "value")
@@ -98,17 +101,17 @@ def _neuron(
         faults.add(f"neurons[{name!r}]['reset_method'] must be 'value' or 'subtract'; got {way!r}.")
     if way == "value" and np.any(leak != reset):
         faults.add(
-            f"neurons[{name!r}] resets to v_reset = {reset.tolist()}, and leaks to v_leak = {leak.tolist()}; the "
-            "layers here reset to where they leak to. Give both the same value."
+            f"neurons[{name!r}] resets to v_reset = {reset.tolist()}, but leaks to v_leak = {leak.tolist()}; the "
+            "layers of brainhw need equal values. Give both the same value."
         )
     threshold = option("v_th", -np.inf)
     if np.shape(threshold) and np.shape(leak) and np.shape(threshold) != np.shape(leak):
-        faults.add(f"neurons[{name!r}] has {len(leak)} values of v_leak, and {len(threshold)} of v_th.")
+        faults.add(f"neurons[{name!r}] has {len(leak)} values of v_leak, but {len(threshold)} of v_th.")
         leak = np.zeros(())
     if way == "value" and np.any(threshold <= leak):
-        faults.add(f"neurons[{name!r}] has v_th at or below v_leak; it would fire at rest. Give a v_th above it.")
+        faults.add(f"neurons[{name!r}] has v_th at or below v_leak and would fire at rest. Give a v_th above v_leak.")
     elif way == "subtract" and np.any(leak != 0):
-        faults.add(f"neurons[{name!r}] subtracts v_th, but leaks to v_leak = {leak.tolist()}; give a v_leak of 0.")
+        faults.add(f"neurons[{name!r}] subtracts v_th, but leaks to v_leak = {leak.tolist()}. Give a v_leak of 0.")
     own = back = None
     if kind.startswith("LIFRecurrent"):
         held = arrays.pop(name, {})

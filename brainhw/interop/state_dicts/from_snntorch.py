@@ -1,4 +1,4 @@
-"""Networks of snnTorch: Leaky, Synaptic, RLeaky, RSynaptic and Linear."""
+"""Import from snnTorch: Leaky, Synaptic, RLeaky, RSynaptic and Linear."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _FIELDS = {
 def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay: bool = True) -> StateDictNet:
     r"""Read a state dict of snnTorch 1.0: ``Leaky``, ``Synaptic``, ``RLeaky``, ``RSynaptic`` between ``Linear``.
 
-    It gives the same spikes: the leak factor of a step is ``beta``, a membrane of 1 is 1 mV, and a neuron fires
-    strictly above its threshold (the threshold held is the next number of float32). A ``beta`` of 0.01 to 1 of a
-    ``Leaky`` that resets at once becomes :math:`\tau = -\Delta t/\ln \beta` of a :class:`brainhw.nn.LIFLayer`.
+    The spikes are the same: the leak factor of a step is ``beta``, a membrane potential of 1 is 1 mV, and a neuron
+    fires strictly above its threshold (the stored threshold is the next larger float32). A ``Leaky`` with a ``beta`` of
+    0.01 to 1 that resets immediately becomes a :class:`brainhw.nn.LIFLayer` with :math:`\tau = -\Delta t/\ln \beta`.
 
     Parameters
     ----------
     state
-        Mapping of names to arrays or tensors, ``net.state_dict()``. torch is not imported.
+        Mapping of names to arrays or tensors, such as ``net.state_dict()``. torch is not imported.
     dt
-        Time that a step stands for.
+        Duration of one time step.
     order
-        Names of the modules as they step, such as ``("fc1", "lif1", "fc2", "lif2")``. Default: the order in ``state``,
-        in which ``__init__`` made them.
+        Names of the modules in execution order, such as ``("fc1", "lif1", "fc2", "lif2")``. Default: the order in
+        ``state``, in which ``__init__`` created them.
     reset_delay
-        The option of that name of the neurons, which a state dict does not hold. ``True``, snnTorch's default: a spike
-        takes the threshold off in the next step, behind the leak; as a recurrent weight onto itself, which is kept
-        apart from weights that learn. ``False``: at once, the reset of brainhw; where it subtracts,
-        spikes are snnTorch's as long as no membrane reaches two thresholds.
+        The neuron option of that name, which a state dict does not hold. ``True``, snnTorch's default: a spike
+        subtracts the threshold in the next step, after the leak, through a fixed recurrent weight onto itself, separate
+        from trainable weights. ``False``: immediately, as in brainhw; with subtraction, the spikes equal snnTorch's as
+        long as no membrane potential reaches two thresholds.
 
     Returns
     -------
@@ -53,8 +53,9 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
     Raises
     ------
     TypeError, ValueError
-        For anything else; one error lists all keys that nothing takes, shapes that do not fit, one-to-one recurrence
-        (``all_to_all=False``), spikes other than 1 (``graded_spikes_factor``), and an order whose sizes differ.
+        If the state dict or an argument is invalid; one error lists all unknown keys, shapes that do not match,
+        one-to-one recurrence (``all_to_all=False``), spikes other than 1 (``graded_spikes_factor``), and an order with
+        inconsistent sizes.
 
     Examples
     --------
@@ -100,13 +101,13 @@ def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults
     reset = _RESETS[int(which.item())]
     if "V" in own or "recurrent.V" in own:
         faults.add(
-            f"{at('V')} connects each neuron with itself alone (all_to_all=False); recurrent weights are dense here. "
-            "Write numpy.diag(V) as recurrent.weight, zeros as recurrent.bias, and leave V out."
+            f"{at('V')} connects each neuron only with itself (all_to_all=False); brainhw needs a dense matrix. "
+            "Write numpy.diag(V) as recurrent.weight, zeros as recurrent.bias, and remove V."
         )
     graded = own.get("graded_spikes_factor", np.array(1.0))
     if np.any(graded != 1):
         faults.add(
-            f"{at('graded_spikes_factor')} is {graded.tolist()}; spikes are 1 here. Scale the weights behind them."
+            f"{at('graded_spikes_factor')} is {graded.tolist()}; spikes are 1 here. Scale the weights after them."
         )
     back = None
     if "recurrent.weight" in own:
@@ -116,7 +117,7 @@ def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults
         else:
             bias = own.get("recurrent.bias")
             back = Dense(weight.astype(float), None if bias is None else bias.astype(float))
-    # snnTorch clips both to 0 to 1 in each step.
+    # snnTorch clips both to the range 0 to 1 in each step.
     leaks = {last: np.clip(own[last].astype(float), 0, 1) for last in ("beta", "alpha") if last in own}
     checked = {last: numbers(value, at(last), call, faults, low=-1.0, high=1.0) for last, value in leaks.items()}
     return Neuron(
@@ -125,7 +126,7 @@ def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults
         reset=reset,
         strict=True,
         late=late and reset == "subtract",
-        # All but Leaky drop what comes in the step after a spike.
+        # Except for Leaky, the neurons ignore the input in the step after a spike.
         deaf=late and reset == "zero" and ("alpha" in own or back is not None),
         current=checked.get("alpha"),
         back=back,

@@ -1,4 +1,4 @@
-"""Networks of SpikingJelly: LIFNode, IFNode, ParametricLIFNode and Linear."""
+"""Import from SpikingJelly: LIFNode, IFNode, ParametricLIFNode and Linear."""
 
 from __future__ import annotations
 
@@ -28,35 +28,36 @@ KINDS: dict[str, dict[str, Any]] = {
 def from_spikingjelly(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -> StateDictNet:
     r"""Read a state dict of SpikingJelly: ``LIFNode``, ``IFNode`` and ``ParametricLIFNode`` between ``Linear``.
 
-    It gives the same spikes: the leak factor of a step is :math:`1 - 1/\tau`, weights are SpikingJelly's in mV, and
-    membranes count from ``v_reset``; with ``decay_input`` the threshold is :math:`\tau` times as high. A neuron fires
-    at its threshold.
+    The spikes are the same: the leak factor of a step is :math:`1 - 1/\tau`, weights are SpikingJelly's in mV, and
+    membrane potentials are relative to ``v_reset``; with ``decay_input`` the threshold is :math:`\tau` times as high. A
+    neuron fires at or above its threshold.
 
     Parameters
     ----------
     state
-        Mapping of names to arrays or tensors, ``net.state_dict()``. torch is not imported.
+        Mapping of names to arrays or tensors, such as ``net.state_dict()``. torch is not imported.
     neurons
-        For each neuron, in the order in which they step, its name and its options: ``{"1": {"kind": "LIFNode", "tau":
-        2.0}}``. They are those of the constructor, with its defaults: ``tau`` (2.0, in steps), ``decay_input`` (True),
-        ``v_threshold`` (1.0), ``v_reset`` (0.0; ``None`` subtracts the threshold). The ``tau`` of ``ParametricLIFNode``
-        is in ``state``.
+        The options of each neuron by name, in execution order: ``{"1": {"kind": "LIFNode", "tau": 2.0}}``. They are
+        those of the constructor, with its defaults: ``tau`` (2.0, in steps), ``decay_input`` (True), ``v_threshold``
+        (1.0), ``v_reset`` (0.0; ``None`` subtracts the threshold). The ``tau`` of ``ParametricLIFNode`` is in
+        ``state``.
     dt
-        Time that a step stands for.
+        Duration of one time step.
     order
-        Names of all modules as they step. Default: each ``Linear`` in the order of ``state``, and behind it the next
-        neuron.
+        Names of all modules in execution order. Default: each ``Linear`` in the order of ``state``, each followed by
+        the next neuron.
 
     Returns
     -------
     StateDictNet
-        The network, with modules under the names given.
+        The network, with modules under the given names.
 
     Raises
     ------
     TypeError, ValueError
-        For anything else; one error lists all keys that nothing takes, unknown kinds and options, shapes that do not
-        fit, a ``tau`` below one step, a threshold that is not above ``v_reset``, and an order whose sizes differ.
+        If the state dict or an argument is invalid; one error lists all unknown keys, unknown kinds and options, shapes
+        that do not match, a ``tau`` below one step, a threshold that is not above ``v_reset``, and an order with
+        inconsistent sizes.
 
     Examples
     --------
@@ -83,14 +84,14 @@ def _neuron(
     rest = np.zeros(()) if options["v_reset"] is None else option("v_reset", -np.inf)
     threshold = option("v_threshold", -np.inf)
     if np.shape(rest) or np.shape(threshold):
-        faults.add(f"neurons[{name!r}] takes one v_threshold and one v_reset for all of its neurons.")
+        faults.add(f"neurons[{name!r}] needs one v_threshold and one v_reset for all of its neurons.")
         rest = threshold = np.zeros(())
     elif threshold <= rest:
         faults.add(
             f"neurons[{name!r}] has v_threshold = {threshold:g}, which must be above "
             f"{'0' if options['v_reset'] is None else f'v_reset = {rest:g}'}."
         )
-    share = np.zeros(())  # of the membrane that leaks in a step
+    share = np.zeros(())  # fraction of the membrane potential that leaks per step
     if kind == "LIFNode":
         tau = option("tau", 0.0)
         if np.any(tau < 1):

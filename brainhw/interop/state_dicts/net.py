@@ -1,4 +1,4 @@
-"""Networks read from state dicts: a chain of modules of brainhw."""
+"""Network read from a state dict: a chain of brainhw modules."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class StateDictNet(brainstate.nn.Module):
     Attributes
     ----------
     dt : Quantity
-        Time step that it was read for; it runs with no other, since the leak factors of a state dict hold for one step.
+        Required time step, because the leak factors of a state dict hold for one step.
     in_size, out_size : tuple of int
         Width of input and output.
     names : tuple of str
-        Attributes that hold the modules, in the order in which they step: the names in the state dict, with ``_`` for
-        anything but letters and digits, and ``part_`` before a digit.
+        Attributes of the modules, in execution order: the names in the state dict, with ``_`` for other characters than
+        letters and digits, and ``part_`` before a leading digit.
     """
 
     def __init__(self, parts: dict[str, brainstate.nn.Module], dt: u.Quantity) -> None:
@@ -56,12 +56,12 @@ class StateDictNet(brainstate.nn.Module):
         Returns
         -------
         array or Quantity
-            ``[..., N_out]``: spikes, or voltages in mV behind a last ``Linear``.
+            ``[..., N_out]``: spikes, or voltages in mV if the last module is a ``Linear``.
 
         Raises
         ------
         RuntimeError
-            If no time step is set, or another one than the network was read for.
+            If no time step is set, or it differs from that of the network.
         TypeError, ValueError
             If the input is not an array of plain numbers of that width.
         """

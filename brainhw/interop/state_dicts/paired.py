@@ -1,4 +1,4 @@
-"""State dicts that hold weights alone; the caller names the neurons."""
+"""State dicts that only hold weights; the caller describes the neurons."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def net_of_weights(
     takes: str,
     call: str,
 ) -> StateDictNet:
-    """Return the network of the weights in ``state`` and of ``neurons``, whose options ``kinds`` lists.
+    """Build the network from the weights in ``state`` and from ``neurons``, whose options ``kinds`` lists.
 
-    ``neuron(name, kind, options, arrays, faults=faults)`` makes one, and takes its own weights out of ``arrays``;
-    ``takes`` says in the error what keys there are.
+    ``neuron(name, kind, options, arrays, faults=faults)`` makes one neuron and removes its own weights from ``arrays``.
+    ``takes`` lists the accepted keys for the error.
     """
     faults = Faults(call)
     arrays = arrays_of(state, (), call)
@@ -42,7 +42,7 @@ def net_of_weights(
 
 
 def _paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: Faults) -> list[str]:
-    """Return each ``Linear`` with the next neuron behind it; a neuron with weights of its own stands alone."""
+    """Return each ``Linear`` with the next neuron behind it; a neuron with its own weights needs no ``Linear``."""
     waiting = list(dense)
     order = []
     for name, neuron in neurons.items():
@@ -51,7 +51,7 @@ def _paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: F
         order.append(name)
     if len(waiting) > 1:
         faults.add(
-            f"neurons holds {len(neurons)}, but state {len(dense)} Linear ({', '.join(dense)}); a neuron must stand "
-            "behind each, but perhaps the last. Name the others, or give order=."
+            f"neurons holds {len(neurons)}, but state {len(dense)} Linear ({', '.join(dense)}); each needs a neuron "
+            "after it, except the last. Name the others, or give order=."
         )
     return [*order, *waiting]

@@ -1,4 +1,4 @@
-"""Neurons of other libraries that no layer of brainhw is the same as."""
+"""Neurons of other libraries without an equal layer in brainhw."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["CurrentLIFLayer", "DecayLIFLayer"]
 
 
 class DecayLIFLayer(LIFLayer):
-    r"""LIF neurons whose leak is a factor, perhaps 0 or 1, and whose reset may come one step late.
+    r"""LIF neurons with a leak factor, which may be 0 or 1, and optionally a reset one step late.
 
     .. math:: V' = \beta V_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \;(-\; s_{t-1} c)
 
-    With a ``cost`` :math:`c` a spike takes it off in the next step, behind the leak, and not at once.
+    With a ``cost`` :math:`c`, a spike subtracts it in the next step, after the leak, instead of immediately.
     """
 
     parameter_ranges: ClassVar[dict[str, Range]] = {
@@ -46,7 +46,7 @@ class DecayLIFLayer(LIFLayer):
         self.refractory_steps = refractory_steps
         topology: Topology = "FF" if recurrent_init is None else "RC"
         super().__init__(n, 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
-        # The base needs a time constant; where beta is 0 or 1 there is none.
+        # The base class needs a time constant, which does not exist for beta = 0 or 1.
         del self.tau
         self.beta = _held(beta)
         self.cost = None if cost is None else _held(cost)
@@ -55,11 +55,11 @@ class DecayLIFLayer(LIFLayer):
             self.topology = "RC"
 
     def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return the factor itself; it holds for one step of the time step it was read for."""
+        """Return the leak factor; it holds only for the time step that it was read for."""
         return self.beta
 
     def recurrent_matrix(self) -> u.Quantity:
-        """Return what each spike brings back in the next step, ``[N, N]`` in mV: weights, and its own late reset."""
+        """Return the effect of each spike in the next step, ``[N, N]`` in mV: recurrent weights and the late reset."""
         own = None if self.cost is None else -jnp.diag(self.cost) * u.mV
         if not self._has_weight:
             return own
@@ -67,18 +67,18 @@ class DecayLIFLayer(LIFLayer):
         return weight if own is None else weight + own
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, without the late reset; ``None`` without one."""
+        """Return the recurrent weight without the late reset; ``None`` without recurrence."""
         return Slot(self.recurrent_weight, unit=u.mV) if self._has_weight else None
 
 
 class CurrentLIFLayer(DecayLIFLayer):
-    r"""Neurons with one synaptic current, which the input and the recurrent spikes enter first.
+    r"""Neurons with one synaptic current, which receives the input and the recurrent spikes first.
 
     .. math::
         I_t &= \alpha I_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \\
         V' &= \beta V_{t-1} + I_t \;(-\; s_{t-1} c)
 
-    The order of snnTorch and Norse: the membrane sees the new current.
+    As in snnTorch and Norse, the membrane potential uses the new current.
     """
 
     parameter_ranges: ClassVar[dict[str, Range]] = {"alpha": DECAY, **DecayLIFLayer.parameter_ranges}
@@ -86,7 +86,7 @@ class CurrentLIFLayer(DecayLIFLayer):
     def __init__(self, alpha: np.ndarray, beta: np.ndarray, V_th: u.Quantity, **options: Any) -> None:
         super().__init__(beta, V_th, **options)
         self.alpha = _held(alpha)
-        # The base adds to the membrane what `recurrent_matrix` gives; of the two only the late reset belongs there.
+        # The base class adds `recurrent_matrix` to the membrane potential, which here is only the late reset.
         self.topology = "FF" if self.cost is None else "RC"
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
@@ -98,12 +98,12 @@ class CurrentLIFLayer(DecayLIFLayer):
         return -jnp.diag(self.cost) * u.mV
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane ``[T, ..., N]`` in mV that ``xs [T, ..., N]`` alone would make from rest."""
+        """Return the membrane potential ``[T, ..., N]`` in mV from rest, driven only by ``xs [T, ..., N]``."""
         xs = drives_over_time(xs, u.mV, size=self.in_size, call=f"{type(self).__name__}.subthreshold")
         return super().subthreshold(self._currents(u.math.zeros_like(xs[0]), xs))
 
     def _currents(self, current: u.Quantity, xs: u.Quantity) -> u.Quantity:
-        """Return the current of each step that ``xs [T, ..., N]`` alone makes, ``[T, ..., N]`` in mV."""
+        """Return the current of each step, driven only by ``xs [T, ..., N]``, ``[T, ..., N]`` in mV."""
 
         def one_step(current: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
             current = jnp.broadcast_to(self.alpha, x.shape) * current + x
@@ -112,7 +112,7 @@ class CurrentLIFLayer(DecayLIFLayer):
         return u.Quantity(jax.lax.scan(one_step, current.mantissa, xs.mantissa)[1], unit=u.mV)
 
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return the outputs of :meth:`update` for ``xs [T, ..., N]``, and leave the states as the steps would."""
+        """Return the outputs of :meth:`update` for ``xs [T, ..., N]``, with the same final states."""
         if self._has_weight:
             return self._step_by_step(xs)
         drives, _ = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
@@ -132,7 +132,7 @@ class CurrentLIFLayer(DecayLIFLayer):
         return spk
 
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the spikes, shape of ``x`` (the voltage that arrives in this step)."""
+        """Advance one step and return the spikes; ``x`` is the voltage input of this step, of the same shape."""
         drive, _ = self._checked(x, f"{type(self).__name__}.update")
         if self._has_weight:
             spk = jnp.asarray(self.spk.value, self.V.value.dtype)

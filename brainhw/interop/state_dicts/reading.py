@@ -1,4 +1,4 @@
-"""State dicts as plain arrays: what belongs to which module, and what belongs to none."""
+"""State dicts as plain arrays: assignment of keys to modules, and detection of unused keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from brainhw.interop.state_dicts.faults import Faults
 
 __all__ = ["Arrays", "Dense", "arrays_of", "in_order", "options_of", "take_dense"]
 
-# For each module, by its name, its arrays by theirs.
+# The arrays of each module by name; the outer key is the name of the module.
 Arrays = dict[str, dict[str, np.ndarray]]
 
 
@@ -24,7 +24,7 @@ class Dense(NamedTuple):
 
 
 def arrays_of(state: Any, inner: tuple[str, ...], call: str) -> Arrays:
-    """Return the arrays of each module; ``inner`` are modules that belong to a neuron, such as ``recurrent``."""
+    """Return the arrays of each module; ``inner`` lists modules inside a neuron, such as ``recurrent``."""
     if not isinstance(state, Mapping):
         raise TypeError(
             f"{call}: state must be a state dict, a mapping of names to arrays such as net.state_dict(); got "
@@ -37,7 +37,7 @@ def arrays_of(state: Any, inner: tuple[str, ...], call: str) -> Arrays:
         if array.dtype.kind == "f" and array.dtype.itemsize < 4:
             array = array.astype(np.float32)
         if not np.all(np.isfinite(np.asarray(array, float))):
-            raise ValueError(f"{call}: state[{name!r}] holds NaN or infinite values; load weights that are finite.")
+            raise ValueError(f"{call}: state[{name!r}] holds NaN or infinite values. Load finite weights.")
         owner, _, last = name.rpartition(".")
         above, _, own = owner.rpartition(".")
         if own in inner:
@@ -56,7 +56,7 @@ def take_dense(arrays: Arrays, faults: Faults) -> dict[str, Dense]:
         if weight.ndim != 2 or 0 in weight.shape:
             faults.add(
                 f"state[{key(name, 'weight')!r}] has shape {weight.shape}; only Linear, [out, in], can be read. Unroll "
-                "convolutions into dense weights, and fold normalisations into them."
+                "convolutions into dense weights, and fold normalisations into the weights."
             )
         elif bias is not None and bias.shape != weight.shape[:1]:
             faults.add(f"state[{key(name, 'bias')!r}] has shape {bias.shape}; it must be {weight.shape[:1]}.")
@@ -72,11 +72,11 @@ def key(name: str, last: str) -> str:
 
 
 def refuse_rest(arrays: Arrays, faults: Faults, known: str) -> None:
-    """Note the arrays that no module took."""
+    """Add a fault for the arrays that no module uses."""
     rest = [key(name, last) for name, own in arrays.items() for last in own]
     if rest:
         listed = ", ".join(rest[:12]) + (f" and {len(rest) - 12} more" if len(rest) > 12 else "")
-        faults.add(f"state has keys that nothing here takes: {listed}. Known are {known}; leave the others out.")
+        faults.add(f"state has unknown keys: {listed}. Known are {known}; leave the others out.")
 
 
 def options_of(
@@ -103,7 +103,7 @@ def options_of(
         unknown = [one for one in options if one != "kind" and one not in kinds[kind]]
         if unknown:
             faults.add(
-                f"neurons[{name!r}] has options that {kind} lacks here: {', '.join(unknown)}; known are "
+                f"neurons[{name!r}] has unknown options for {kind}: {', '.join(unknown)}; known are "
                 f"{', '.join(kinds[kind])}."
             )
             continue
@@ -112,16 +112,16 @@ def options_of(
 
 
 def in_order(order: Any, default: list[str], there: set[str], call: str, faults: Faults) -> list[str]:
-    """Return the modules in the order in which they step; ``default`` where none is given."""
+    """Return the modules in execution order; ``default`` if none is given."""
     if order is None:
         return default
     given = several(order, call=call, name="order", of="names of modules")
     names = [text(one, call=call, name="order", some=True) for one in given]
     for what, wrong in (
-        ("names modules that neither state nor neurons hold", [one for one in names if one not in there]),
-        ("lacks modules that are there", [one for one in default if one not in names]),
+        ("names modules that are neither in state nor in neurons", [one for one in names if one not in there]),
+        ("lacks modules", [one for one in default if one not in names]),
         ("names modules twice", sorted({one for one in names if names.count(one) > 1})),
     ):
         if wrong:
-            faults.add(f"order {what}: {', '.join(wrong)}; there are {', '.join(sorted(there)) or 'none'}.")
+            faults.add(f"order {what}: {', '.join(wrong)}; the modules are {', '.join(sorted(there)) or 'none'}.")
     return names

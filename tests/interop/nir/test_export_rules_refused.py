@@ -84,7 +84,7 @@ REFUSED = {
     "many spikes": (
         lambda: behind_synapse(bh.nn.CubaLIFLayer(3)),
         {"reset": "continuous"},
-        r"CubaLIFLayer\) may fire more than once in a step; build it with max_spikes_per_step=1",
+        r"CubaLIFLayer\) may fire more than once per step; build it with max_spikes_per_step=1",
     ),
     "a strict threshold": (
         lambda: behind_synapse(lif(spk_fun=lambda v: (v > 1).astype(jnp.float32))),
@@ -110,17 +110,17 @@ REFUSED = {
     "fractional": (
         lambda: behind_synapse(bh.nn.FractionalLIFLayer(3, alpha=0.5)),
         {},
-        r"layers\.1 \(FractionalLIFLayer\) remembers its whole past",
+        r"layers\.1 \(FractionalLIFLayer\) has a power-law memory of its whole past",
     ),
     "frontend": (
         lambda: brainstate.nn.Sequential(bh.nn.H1v1Frontend(), bh.nn.H1v1Layer(16, tau=10.0 * u.ms)),
         {"clamp": "ignore"},
-        r"layers\.0 \(H1v1Frontend\) stands for the analog filters .* export what follows it",
+        r"layers\.0 \(H1v1Frontend\) represents the analog filters .* export only what follows",
     ),
     "chip without sample": (
         lambda: brainstate.nn.Sequential(bh.nn.H1v1Synapse(4, 3), bh.nn.H1v1Layer(3, tau=10.0 * u.ms)),
         {},
-        r"layers\.1 \(H1v1Layer\) holds its membrane at zero or above.*pass sample=",
+        r"layers\.1 \(H1v1Layer\) clamps its membrane potential at zero.*pass sample=",
     ),
     "H1v2": (
         lambda: brainstate.nn.Sequential(bh.nn.H1v2Synapse(4, 3), bh.nn.H1v2Layer(3, tau=10.0 * u.ms)),
@@ -130,14 +130,14 @@ REFUSED = {
     "codes along a curve": (
         lambda: brainstate.nn.Sequential(bh.nn.H1v1Synapse(4, 3, weight_bits=5), bh.nn.H1v1Layer(3, tau=10.0 * u.ms)),
         {"clamp": "ignore", "weights": "codes"},
-        r"layers\.0 \(H1v1Synapse\) makes charge of its weights along a curve.*weights='float'",
+        r"layers\.0 \(H1v1Synapse\) converts weights to charge by a nonlinear curve.*weights='float'",
     ),
     "charge as input": (
         lambda: bh.nn.H1v1Layer(3, tau=10.0 * u.ms),
         {"clamp": "ignore"},
         r"H1v1Layer \(H1v1Layer\) takes a charge as the input",
     ),
-    "charge as output": (lambda: bh.nn.H1v1Synapse(4, 3), {}, r"H1v1Synapse\) drives no chip layer"),
+    "charge as output": (lambda: bh.nn.H1v1Synapse(4, 3), {}, r"H1v1Synapse\) does not drive a chip layer"),
     "another library's module": (
         lambda: brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), lif(), brainstate.nn.LayerNorm((3,))),
         {},
@@ -161,7 +161,7 @@ REFUSED = {
     "a sum": (
         lambda: Wired(lambda net, x: net.lif(net.syn(x) + net.syn2(x)), syn2=bh.nn.LIFSynapse(4, 3)),
         {},
-        r"lif \(LIFLayer\) takes an input .* \(it is the sum of syn and syn2; .* join what is added into one module",
+        r"lif \(LIFLayer\) takes an input .* \(it is the sum of syn and syn2; .* merge the summands into one module",
     ),
     "a sum as output": (
         lambda: Wired(lambda net, x: net.lif(net.syn(x)) + net.lif2(net.syn(x)), lif2=lif()),
@@ -171,7 +171,7 @@ REFUSED = {
     "a convolution": (
         lambda: brainstate.nn.Sequential(brainstate.nn.ScaledWSConv1d((8, 1), 3, kernel_size=3)),
         {"sample": np.ones((2, 8, 1), np.float32)},
-        r"layers\.0 \(ScaledWSConv1d\) is a convolution of a class that to_nir has no rule for",
+        r"layers\.0 \(ScaledWSConv1d\) is a convolution of a class without a rule for to_nir",
     ),
     "two outputs": (
         lambda: Wired(lambda net, x: (net.lif(net.syn(x)), x)),
@@ -184,8 +184,12 @@ REFUSED = {
         r"the network \(Wired\) cannot be run for one step: the LIFLayer at 'lif' is called 2 times",
     ),
     "a state of its own": (lambda: Wired(counting), {}, r"count \(ShortTermState\) is written in a step outside"),
-    "a membrane written to": (lambda: Wired(rewriting), {}, r"lif \(LIFLayer\) has states that something else writes"),
-    "a time step of its own": (lambda: Wired(own_step), {}, r"lif \(LIFLayer\) runs with a time step of its own"),
+    "a membrane written to": (
+        lambda: Wired(rewriting),
+        {},
+        r"lif \(LIFLayer\) has states that something outside of it also writes",
+    ),
+    "a time step of its own": (lambda: Wired(own_step), {}, r"lif \(LIFLayer\) runs with its own time step"),
     "a step that fails": (
         lambda: Wired(lambda net, x: net.lif(net.syn(x[..., :2]))),
         {},
@@ -277,6 +281,6 @@ def test_a_chip_whose_clamp_does_nothing_on_the_sample_is_exported_and_one_where
     graph = to_nir(excites, dt=DT, sample=XS)
     assert graph.metadata["brainhw"]["chip"] == "H1v1"
     inhibits = chip(np.array([[0.6], [0.6], [-0.9], [-0.9]]).repeat(3, 1))
-    with pytest.raises(NIRError, match=r"holds its membrane at zero in \d+\.\d+% of all steps and neurons"):
+    with pytest.raises(NIRError, match=r"clamps its membrane potential at zero in \d+\.\d+% of all steps and neurons"):
         to_nir(inhibits, dt=DT, sample=XS[:, None])
     assert to_nir(inhibits, dt=DT, clamp="ignore").nodes["layers_1"].v_leak[0] == 0

@@ -235,7 +235,7 @@ REFUSED = {
     ),
     "a mean without its padding": (
         (nn.AvgPool2d(3, 1, padding="SAME", in_size=IMAGE), millivolts, lif(IMAGE)),
-        r"layers\.0 \(AvgPool2d\) leaves its padding \(\(1, 1\), \(1, 1\)\) out of the mean",
+        r"layers\.0 \(AvgPool2d\) excludes its padding \(\(1, 1\), \(1, 1\)\) from the mean",
     ),
     "a mean over the channels": (
         (nn.AvgPool2d(2, 1, channel_axis=-2, in_size=IMAGE), millivolts, lif((3, 4, 1))),
@@ -263,7 +263,7 @@ REFUSED = {
     ),
     "many neurons in another order": (
         (nn.Conv2d((48, 48, 1), 2, 1), nn.Flatten(in_size=(48, 48, 2)), millivolts, lif(4608)),
-        r"layers\.1 \(Flatten\) gives 4608 numbers with the channels last",
+        r"layers\.1 \(Flatten\) gives 4608 numbers with channels last",
     ),
 }  # fmt: skip
 

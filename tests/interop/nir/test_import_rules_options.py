@@ -167,5 +167,5 @@ def test_a_bad_option_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=f"from_nir: {name} must be one of"):
         from_nir(graph, dt=DT, **{name: "other"})
     graph.metadata = {"brainhw": {"if_input": "never"}}
-    with pytest.raises(NIRError, match="says if_input = 'never'; pass if_input='per-second'"):
+    with pytest.raises(NIRError, match="has if_input = 'never'; pass if_input='per-second'"):
         from_nir(graph, dt=DT)

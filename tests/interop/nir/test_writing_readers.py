@@ -115,16 +115,16 @@ def test_a_layer_that_steps_its_current_first_is_not_written_in_another_order() 
     for order in ("old-current", "together"):
         with pytest.raises(NIRError, match=f"steps its current first; cuba_order='{order}' is another order"):
             to_nir(cuba(), dt=DT, reset="continuous", cuba_order=order)
-    with pytest.raises(NIRError, match="has 2 synapses per neuron, and CubaLIF has one"):
+    with pytest.raises(NIRError, match="has 2 synapses per neuron, but CubaLIF has one"):
         to_nir(cuba(n_synapses=2), dt=DT, reset="continuous", cuba_order="current-first")
     adaptive = bh.nn.ALIFLayer(3, tau_mem=20 * u.ms, tau_syn=6 * u.ms, max_spikes_per_step=1)
-    with pytest.raises(NIRError, match="after-hyperpolarisation to its current, and CubaLIF has none"):
+    with pytest.raises(NIRError, match="after-hyperpolarisation to its current, but CubaLIF has none"):
         to_nir(adaptive, dt=DT, reset="continuous", cuba_order="current-first")
     assert not of_kind(to_nir(cuba(n_synapses=2), dt=DT, reset="continuous", discretisation="euler"), nir.CubaLIF)
 
 
 def test_codes_are_refused_where_no_synapse_has_any() -> None:
-    with pytest.raises(NIRError, match=r"weights='codes'\) has no synapse whose weights are whole numbers"):
+    with pytest.raises(NIRError, match=r"weights='codes'\) has no synapse whose chip weights are integers"):
         to_nir(recurrent(), dt=DT, weights="codes")
 
 

@@ -128,14 +128,14 @@ def crafted(content: dict[str, np.ndarray]) -> dict[str, tuple[bytes, str]]:
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("program.npy", bytes(2**24))
     return {
-        "a call of a library": (sealed(content, library), "outside of itself"),
-        "a call of nobody": (sealed(content, of_nobody), "outside of itself"),
+        "a call of a library": (sealed(content, library), "it has an external call"),
+        "a call of nobody": (sealed(content, of_nobody), "it has an external call"),
         "an array of terabytes": (sealed(content, huge), r"it has an array of \d+ bytes, more than"),
         "another program": (sealed(content, serialized(lambda x: x, (x,))), "is damaged"),
         "bytes of zip bombs": (bomb.getvalue(), "is compressed"),
-        "a header that claims much": (huge_header(sealed({**content, **long})), "cut short or damaged"),
-        "other arguments": (sealed(content, arguments=[]), "its arguments and results are not those of the program"),
-        "two units": (sealed(content, output_units=[None, None]), "states or description are not those"),
+        "a header that claims much": (huge_header(sealed({**content, **long})), "truncated or damaged"),
+        "other arguments": (sealed(content, arguments=[]), "its arguments and results do not match the program"),
+        "two units": (sealed(content, output_units=[None, None]), "states or description do not match"),
     }  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def test_bytecode_that_ends_its_reader_is_refused(
     monkeypatch.setattr(reader, "__file__", str(tmp_path / "reader.py"))
     path.write_bytes(sealed(content))
     with pytest.raises(
-        ValueError, match=r"load_step: '.*' .* cannot read \(reading it ended a process with signal 9\)"
+        ValueError, match=r"load_step: '.*' .* cannot read \(reading it crashed a subprocess with signal 9\)"
     ):
         load_step(path)
 

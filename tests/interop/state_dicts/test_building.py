@@ -218,8 +218,8 @@ def test_tensors_are_taken() -> None:
         ),
         ({"lif.threshold": -1.0}, (r"state\['lif.threshold'\] must be above 0; got -1",)),
         ({"lif.reset_mechanism_val": 7}, (r"state\['lif.reset_mechanism_val'\] must be 0",)),
-        ({"lif.V": 0.5}, (r"state\['lif.V'\] connects each neuron with itself alone",)),
-        ({"lif.beta": np.ones(3)}, ("the numbers of lif are 3, its neurons 1",)),
+        ({"lif.V": 0.5}, (r"state\['lif.V'\] connects each neuron only with itself",)),
+        ({"lif.beta": np.ones(3)}, ("lif has 3 parameter values for 1 neurons",)),
         ({"lif.recurrent.weight": np.ones((2, 2))}, (r"the recurrent weights of lif have shape \(2, 2\)",)),
         ({"fc2.weight": np.ones((1, 4))}, (r"order: fc2 takes 4 inputs, but lif before it has 1",)),
         (
@@ -244,7 +244,7 @@ def test_everything_that_cannot_be_read_is_named_at_once(changed: dict, parts: t
             {"1": {"kind": "LIFCell", "tau_mem_inv": 2000.0}},
             r"\['tau_mem_inv'\] must be above 0 and at most 1000; got 2000",
         ),
-        ({"1": {"kind": "LIFCell", "v_reset": 0.2}}, r"resets to v_reset = 0.2, and leaks to v_leak = 0.0"),
+        ({"1": {"kind": "LIFCell", "v_reset": 0.2}}, r"resets to v_reset = 0.2, but leaks to v_leak = 0.0"),
         ({"1": {"kind": "LIFCell", "v_th": -1.0}}, r"has v_th at or below v_leak"),
         ({"1": {"kind": "LIFRecurrentCell"}}, r"state must hold 1.input_weights and 1.recurrent_weights as matrices"),
         ({}, None),
@@ -279,8 +279,8 @@ def test_nodes_of_spikingjelly_that_cannot_be_said_are_named(options: dict, mess
 
 def test_an_order_that_is_none_is_named() -> None:
     for order, message in (
-        (("fc",), "order lacks modules that are there: lif"),
-        (("fc", "lif", "out"), "order names modules that neither state nor neurons hold: out"),
+        (("fc",), "order lacks modules: lif"),
+        (("fc", "lif", "out"), "order names modules that are neither in state nor in neurons: out"),
         (("lif", "fc"), "order: lif comes first in lif, fc; a neuron must stand behind each Linear"),
     ):
         with pytest.raises(ValueError, match=f"^from_snntorch: {message}"):
