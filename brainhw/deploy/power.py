@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments, _records
-from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._drawn import Drawn
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.inputs import warn_of_input
 from brainhw.deploy.placement import Placement, placement_of
@@ -69,7 +70,7 @@ class Cost:
 
 @final
 @dataclass(frozen=True)
-class PowerReport:
+class PowerReport(Shown, Drawn):
     """Power and energy of a network on its chip; ``print`` it for a table.
 
     Attributes
@@ -136,7 +137,7 @@ class PowerReport:
         _arguments.choice(kind, _COEFFICIENTS, call="PowerReport.energy_of", name="kind")
         return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs if cost.kind == kind), unit=u.ujoule)
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str | Table]:
         total, seconds = _uJ(self.energy), self.duration.to(u.second).mantissa
         rows = []
         for cost in self.costs:
@@ -146,12 +147,12 @@ class PowerReport:
             rows.append((cost.part, f"{cost.count:.6g}", coefficient, self.chip.provenance[cost.coefficient], *numbers))
         rows.append(("total", "", "", "", f"{total:.4g}", f"{self.power.mantissa:.4g}", "100.0%"))
         headings = ("per inference", "count", "coefficient", "provenance", "energy (uJ)", "power (uW)", "share")
-        table = plain_table(headings, rows, left=("per inference", "coefficient", "provenance"))
         cores = ", ".join(f"core {core} {_uJ(energy):.4g} uJ" for core, energy in self.by_core.items())
         silent = sum(self.silent.values())
-        return printable(
-            f"{self.chip.name}, one inference of {self.duration.mantissa:g} ms, mean of {self.n_samples}\n{table}\n"
-            f"with the spikes and events of its neurons: {cores}\n"
+        yield f"{self.chip.name}, one inference of {self.duration.mantissa:g} ms, mean of {self.n_samples}"
+        yield Table(headings, rows, left=("per inference", "coefficient", "provenance"))
+        yield f"with the spikes and events of its neurons: {cores}"
+        yield (
             f"SynOps {self.synops:.4g} (synapses that move charge: {self.synaptic_events:.4g}), spikes "
             f"{sum(self.spikes.values()):.4g}, silent neurons {silent}, weight memory {self.weight_bits} bits"
         )

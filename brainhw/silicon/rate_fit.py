@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
+from brainhw._progress import progress_bar
 from brainhw.silicon._results import PROGRESS_AFTER
 from brainhw.silicon.rate_model import LEAST_NOISE, Counts, expected_counts
 
@@ -123,11 +124,9 @@ class Bar:
     """A progress bar over evaluations of the model, which appears after some seconds."""
 
     def __init__(self, shown: bool) -> None:
-        from tqdm import tqdm
-
         # Evaluations of the model if the first fit is good.
         total = sum(most for _, most, _ in _PLAN)
-        self._bar: Any = tqdm(total=total, desc="f-I curves", delay=PROGRESS_AFTER, disable=not shown, leave=False)
+        self._bar = progress_bar(total, desc="f-I curves", shown=shown, delay=PROGRESS_AFTER, leave=False)
 
     def step(self) -> None:
         """Count one evaluation."""
