@@ -31,7 +31,7 @@ LEFT_OUT: dict[str, str] = {
             "Export.refuse", "Export.reordered", "Export.scaled", "Export.source",
             "StepTrace.link", "Survey.is_recurrent", "Survey.n_neurons", "Value.holding", "Value.same",
              "BundledNet.check_input", "deploy.BundledNet", "deploy.Firmware",
-             "deploy.FirmwareState", "deploy.Survey", "interop.nir.Export", "interop.nir.NIRNet",
+             "deploy.LayerSummary", "deploy.NetSummary", "deploy.FirmwareState", "deploy.Survey", "interop.nir.Export", "interop.nir.NIRNet",
              "interop.stablehlo.Port", "interop.stablehlo.StepProgram", "interop.state_dicts.StateDictNet",
              "nn.ChipWeight", "transform.Call", "transform.Link",
             "silicon.Calibration", "silicon.ChargeFit", "silicon.LeakFit", "silicon.NoiseFit", "silicon.SyntheticBench",

@@ -186,7 +186,7 @@ def _() -> Any:
     return bh.check_deployable, {**net(), "data": ("run data", inputs())}
 
 
-for kind in ("describe", "is_net_deployable", "place"):
+for kind in ("describe", "is_net_deployable", "place", "summary"):
 
     @add(f"deploy.{kind}")
     def _(kind: str = kind) -> Any:
