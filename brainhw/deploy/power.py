@@ -15,6 +15,7 @@ import numpy as np
 
 from brainhw import _arguments, _records
 from brainhw._drawn import Drawn
+from brainhw._progress import progress_bar
 from brainhw._shown import Shown
 from brainhw._table import Table
 from brainhw.chip import ChipSpec
@@ -171,7 +172,7 @@ def _uJ(energy: u.Quantity) -> float:
     return float(energy.to(u.ujoule).mantissa)
 
 
-def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -> PowerReport:
+def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, progress: bool = False) -> PowerReport:
     r"""Estimate power and energy of a network on its chip from its activity on data.
 
     .. math:: E = T \Delta t\,(n_{cores} P_{core} + n_{channels} P_{channel})
@@ -193,6 +194,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -
     lengths : array, optional
         Number of true steps of each inference, ``[B]``; a chip that is read out at the end of a recording costs nothing
         in the padding behind it. ``duration`` is then the mean. Default: all steps.
+    progress : bool, optional
+        Show a progress bar over inferences. Default False.
 
     Returns
     -------
@@ -222,6 +225,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -
     (600.0, None)
     """
     call = "estimate_power"
+    _arguments.flag(progress, call=call, name="progress")
     found = survey(net, call=call)
     problem = found.failure or next((f"{path}: {what}" for path, what in found.tangles.items()), None)
     if problem or found.foreign:
@@ -240,11 +244,13 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -
         steps = np.full(n_samples, n_steps)
     else:
         steps = np.asarray(check_lengths(lengths, n_steps, (n_samples,), call=call))
-    counts = _counts(net, found, xs, steps)
+    counts = _counts(net, found, xs, steps, progress=progress)
     return _bill(found, placement, counts, n_samples, float(steps.mean()) * dt)
 
 
-def _counts(net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarray) -> dict[str, np.ndarray]:
+def _counts(
+    net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarray, *, progress: bool
+) -> dict[str, np.ndarray]:
     """Return the mean spikes of every neuron of every layer, and of every input, in the true steps of an inference."""
     paths = list(found.layers)
     names = tuple(f"{path}.spk" for path in paths)
@@ -257,11 +263,14 @@ def _counts(net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarr
         wide = [jnp.abs(part.astype(jnp.float32)), *(seen[name].astype(jnp.float32) for name in names)]
         return [counts.sum(axis=(0, 1)) for counts in wide]
 
-    with states_restored(net, keep_weights=False):
-        totals = [
-            [np.asarray(total, float) for total in run(jnp.asarray(xs[:, part]), jnp.asarray(lengths[part]))]
-            for part in (slice(i, i + _SAMPLES_AT_ONCE) for i in range(0, xs.shape[1], _SAMPLES_AT_ONCE))
-        ]
+    totals = []
+    bar = progress_bar(xs.shape[1], desc="power", unit="sample", shown=progress)
+    with states_restored(net, keep_weights=False), bar:
+        for start in range(0, xs.shape[1], _SAMPLES_AT_ONCE):
+            part = slice(start, start + _SAMPLES_AT_ONCE)
+            found_here = run(jnp.asarray(xs[:, part]), jnp.asarray(lengths[part]))
+            totals.append([np.asarray(total, float) for total in found_here])
+            bar.update(len(lengths[part]))
     means = [sum(parts) / xs.shape[1] for parts in zip(*totals, strict=True)]
     return dict(zip((INPUT, *paths), means, strict=True))
 
