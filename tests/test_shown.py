@@ -75,11 +75,8 @@ def test_html_holds_the_words_of_the_text_in_their_order(reports: dict[str, Show
 def test_no_colour_is_set_so_that_dark_and_light_notebooks_can_be_read(reports: dict[str, Shown]) -> None:
     for report in [*reports.values(), bh.chip.H1V1]:
         page = report._repr_html_()
-        assert set(re.findall(r'style="([^"]*)"', page)) <= {
-            "text-align:left",
-            "text-align:right",
-            "white-space:pre-wrap",
-        }
+        styles = {"text-align:left", "text-align:right", "white-space:pre-wrap"}
+        assert set(re.findall(r'style="([^"]*)"', page)) <= styles
         assert not re.search(r"color|background|<style|class=|<script", page)
 
 

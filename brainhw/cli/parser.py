@@ -22,7 +22,8 @@ COMMANDS = {
     "firmware": "firmware",
     "completion": "completion",
 }
-SHELLS = ("bash", "zsh", "fish", "tcsh")
+# shtab also writes scripts for other shells, but those complete no options.
+SHELLS = ("bash", "zsh", "fish")
 
 _DATA = (
     "a .npy file, or an .npz file with `x`, of shape [samples, steps, channels]; spikes or dimensionless analog values"

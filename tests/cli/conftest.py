@@ -18,10 +18,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     rng = np.random.default_rng(0)
     y = np.arange(24) % 3
-    x = (rng.random((24, 20, 6)) < 0.1 + 0.5 * (np.arange(6) // 2 == y[:, None])[:, None]).astype(np.float32)
+    rates = 0.2 + 2.0 * (np.arange(6) // 2 == y[:, None])
+    x = rng.poisson(rates[:, None], (24, 20, 6)).astype(np.float32)
+    # Inputs and neurons of one class.
+    own = (np.arange(6)[:, None] // 2 == np.arange(6) // 2) * 1.1
     brainstate.random.seed(0)
     net = brainstate.nn.Sequential(
-        bh.nn.H1v2Synapse(6, 6, weight_init=np.full((6, 6), 0.6), weight_bits="chip"),
+        bh.nn.H1v2Synapse(6, 6, weight_init=0.2 + own, weight_bits="chip"),
         bh.nn.H1v2Layer(6, tau=20.0 * u.ms),
     )
     with brainstate.environ.context(dt=1.0 * u.ms):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,10 +19,11 @@ pytestmark = [pytest.mark.no_dt, pytest.mark.skipif(os.name != "posix", reason="
 
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a line of bash in which ``brainhw`` starts this Python."""
-    line = f'brainhw() {{ "$0" -m brainhw "$@"; }}; {line}'
+    """Run a line of bash in which ``brainhw`` starts this Python, and ``$D`` is the folder of the bundle."""
+    line = f'brainhw() {{ "$0" -m brainhw "$@"; }}; D={shlex.quote(str(folder))}; {line}'
+    # In the folder of this process, which has the package where it is not installed.
     return subprocess.run(
-        ["bash", "-c", line, sys.executable], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+        ["bash", "-c", line, sys.executable], capture_output=True, text=True, check=False, timeout=300
     )
 
 
@@ -30,8 +32,8 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     [
         ("brainhw --help | head -1; echo ${PIPESTATUS[0]}", {"0", "141"}),
         # Nobody reads: `exec` closes the input of the reader before the command writes.
-        ("brainhw info net.bundle | { exec <&-; }; echo ${PIPESTATUS[0]}", {"141"}),
-        ("brainhw info net.bundle --json | { exec <&-; }; echo ${PIPESTATUS[0]}", {"141"}),
+        ("brainhw info $D/net.bundle | { exec <&-; }; echo ${PIPESTATUS[0]}", {"141"}),
+        ("brainhw info $D/net.bundle --json | { exec <&-; }; echo ${PIPESTATUS[0]}", {"141"}),
     ],
 )
 def test_a_closed_pipe_ends_without_a_traceback(line: str, out: set[str], trained: Path) -> None:
@@ -41,14 +43,14 @@ def test_a_closed_pipe_ends_without_a_traceback(line: str, out: set[str], traine
 
 
 def test_a_closed_output_is_refused_before_the_work(trained: Path) -> None:
-    done = shell("brainhw run net.bundle test.npz --json >&-", trained)
+    done = shell("brainhw run $D/net.bundle $D/test.npz --json >&-", trained)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: the standard output is closed")
 
 
 def test_json_and_nothing_else_on_the_output(trained: Path) -> None:
-    done = shell("brainhw run net.bundle two.npz --json", trained)
+    done = shell("brainhw run $D/net.bundle $D/two.npz --json", trained)
     assert done.returncode == 0
     assert json.loads(done.stdout)["samples"] == 16
     # Not a terminal: the warning and no bar.
