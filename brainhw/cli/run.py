@@ -148,7 +148,7 @@ def run(
         f"{len(x)} samples of {long} ({duration:.6g} ms) on the {chip} of {content.chip.name}",
         *(f"warning: {one}" for one in found),
         *((*report.remarks, _predicted(predicted, n_classes)) if y is None else (details,)),
-        _summary(counts, duration),
+        _summary(counts, duration, "" if neurons else " (--neurons: table)"),
         *((_neurons(counts, n_classes, duration),) if neurons else ()),
         *(() if out is None else (f"wrote {out}",)),
     )
@@ -220,11 +220,11 @@ def _output_data(counts: np.ndarray, n_classes: int, *, neurons: bool) -> dict[s
     }
 
 
-def _summary(counts: np.ndarray, duration: float) -> str:
+def _summary(counts: np.ndarray, duration: float, tail: str) -> str:
     found = _output_data(counts, 1, neurons=False)
     return (
         f"{found['neurons']} output neurons: {found['spikes_per_sample']:.2f} spikes per sample in {duration:.6g} ms, "
-        f"{found['silent_neurons']} neurons without a spike (--neurons: table)"
+        f"{found['silent_neurons']} neurons without a spike{tail}"
     )
 
 

@@ -75,7 +75,7 @@ def train(
 
 
 def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, call: str) -> None:
-    """Raise before the training for what would stop the test after it."""
+    """Raise before the training if the test data do not fit."""
     steps = 1 if x.ndim == 2 else 2
     if x_test.ndim != x.ndim or x_test.shape[steps:] != x.shape[steps:]:
         raise ValueError(
@@ -84,4 +84,4 @@ def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, call: st
         )
     unknown = sorted({str(one) for one in y_test.tolist()} - {str(one) for one in y.tolist()})
     if unknown:
-        raise ValueError(f"{call}: --test holds the class {unknown[0]!r:.40}, which DATA has not; leave it out.")
+        raise ValueError(f"{call}: --test holds the class {unknown[0]!r:.40}, which DATA does not have. Leave it out.")

@@ -244,7 +244,7 @@ def place(net: brainstate.nn.Module) -> Placement:
     Returns
     -------
     Placement
-        The placement; ``print`` it for a table, :func:`brainhw.visualize.plot_placement` draws it.
+        The placement; ``print`` it for a table, ``plot()`` draws it.
 
     Raises
     ------

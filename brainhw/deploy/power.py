@@ -72,7 +72,7 @@ class Cost:
 @final
 @dataclass(frozen=True)
 class PowerReport(Shown, Drawn):
-    """Power and energy of a network on its chip; ``print`` it for a table.
+    """Power and energy of a network on its chip; ``print`` it for a table, ``plot()`` draws it.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ __all__ = ["RobustnessReport", "robustness"]
 class RobustnessReport(Shown, Drawn):
     """The score of one network on many sampled chips; ``print`` it for a table.
 
-    :func:`brainhw.visualize.plot_robustness` draws it.
+    ``report.plot()`` draws it (:func:`brainhw.visualize.plot_robustness`).
 
     Attributes
     ----------

@@ -221,7 +221,7 @@ class LayerReport:
 class FluctReport(Shown, Drawn):
     """A network on given data, layer by layer: what ``fluct_init`` aimed at and what was measured.
 
-    ``print`` it for a table; :func:`brainhw.visualize.plot_fluct_report` draws it.
+    ``print`` it for a table; ``report.plot()`` draws it (:func:`brainhw.visualize.plot_fluct_report`).
 
     Attributes
     ----------

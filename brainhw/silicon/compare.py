@@ -73,8 +73,8 @@ def compare(
     Returns
     -------
     Comparison
-        Shares of spikes that agree, rates, membranes, accuracy, and causes; ``print`` it for a table,
-        :func:`brainhw.visualize.plot_comparison` draws it.
+        Shares of spikes that agree, rates, membranes, accuracy, and causes; ``print`` it for a table, ``plot()``
+        draws it.
 
     Raises
     ------

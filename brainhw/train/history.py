@@ -23,7 +23,7 @@ __all__ = ["History"]
 class History(Shown, Drawn):
     """Numbers of each epoch of a training run; ``print`` it for a table.
 
-    :func:`brainhw.visualize.plot_history` draws it.
+    ``history.plot()`` draws it (:func:`brainhw.visualize.plot_history`).
 
     Attributes
     ----------
