@@ -73,9 +73,9 @@ def compare(
         *(() if n else (f"{differ} of {of} neurons have spikes that do not match (--neurons: table of the worst)",)),
         f"bench: {chip or device}",
     )
-    accuracy = found.model_accuracy is not None
-    # Warnings follow the accuracy.
-    lines = (*lines[:accuracy], *(f"note: {note}" for note in notes), *lines[accuracy:])
+    # Warnings follow the accuracy, the first line where there are labels.
+    first = 0 if found.model_accuracy is None else 1
+    lines = (*lines[:first], *(f"note: {note}" for note in notes), *lines[first:])
     written = [] if figure is None else [figure]
     data_out = {**_data(found, n), "bench": chip or device, "written": written}
     return Result((*lines, *(f"wrote {path}" for path in written)), data_out, notes)

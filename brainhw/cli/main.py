@@ -101,15 +101,19 @@ def _start(words: argparse.Namespace, parser: argparse.ArgumentParser, *, is_pro
         return 0
     # These switches are for the whole process, which belongs to another program where that calls `main`.
     if is_program and COMMANDS[command] in ("run", "train"):
-        transform = importlib.import_module("brainhw.transform")
-        transform.keep_memory()
-        transform.keep_compiled()
+        from brainhw.transform import keep_compiled, keep_memory
+
+        keep_memory()
+        keep_compiled()
     result = getattr(module, command)(**given)
     if as_json:
+        from brainhw.cli.result import json_text
+
         for warning in result.warnings:
             _warn("warning", warning)
-        sys.stdout.write(importlib.import_module("brainhw.cli.result").json_text(command, result))
+        sys.stdout.write(json_text(command, result))
     else:
-        printable = importlib.import_module("brainhw._printing").printable
+        from brainhw._printing import printable
+
         sys.stdout.write(printable("\n".join(result.lines)) + "\n")
     return result.code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ class Result:
     lines: tuple[str, ...]
     data: dict[str, Any]
     warnings: tuple[str, ...] = ()
-    code: int = field(default=0)
+    code: int = 0
 
 
 def json_text(command: str, result: Result) -> str:
