@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from brainhw._printing import printable
 
-__all__ = ["plain_table"]
+__all__ = ["Table", "plain_table"]
+
+
+class Table(NamedTuple):
+    """The cells of a table; the columns named in ``left`` are flush left, the others flush right."""
+
+    headings: Sequence[str]
+    rows: Iterable[Sequence[str]]
+    left: Sequence[str] = ()
 
 
 def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[str] = ()) -> str:

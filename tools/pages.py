@@ -21,10 +21,11 @@ sys.path.insert(0, str(ROOT))
 from brainhw.chip import ChipSpec, families  # noqa: E402
 from brainhw.chip.fields import info_of, sourced_fields  # noqa: E402
 from brainhw.cli import main as command_line  # noqa: E402
+from brainhw.cli.schema import SCHEMA  # noqa: E402
 
 PRESETS = tuple(family.preset for family in families() if family.package == "brainhw")
 FIELDS = info_of(ChipSpec)
-COMMANDS = ("train", "info", "check", "power", "run", "calibrate", "compare", "firmware")
+COMMANDS = ("train", "info", "check", "power", "run", "calibrate", "compare", "firmware", "completion")
 
 
 def documented() -> str:
@@ -56,13 +57,22 @@ def usage() -> str:
         printed = io.StringIO()
         with mock.patch.dict(os.environ, COLUMNS="80", NO_COLOR="1"), contextlib.redirect_stdout(printed):
             command_line([*command, "--help"])
-        parts.append(f"## {' '.join(('python -m brainhw', *command))}\n\n```text\n{printed.getvalue().strip()}\n```")
+        parts.append(f"## {' '.join(('brainhw', *command))}\n\n```text\n{printed.getvalue().strip()}\n```")
+    return "\n\n".join(parts)
+
+
+def schema() -> str:
+    """Return the keys of the JSON document of each command."""
+    parts = []
+    for command, keys in SCHEMA.items():
+        rows = [(f"`{key}`", meaning) for key, meaning in keys.items()]
+        parts.append(f"### {command}\n\n{_table(('key', 'meaning'), rows)}")
     return "\n\n".join(parts)
 
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "chips": {"documented": documented, "limits": limits, "assumed": assumed, "reasons": reasons},
-    "cli": {"usage": usage},
+    "cli": {"usage": usage, "schema": schema},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -12,6 +12,8 @@ import brainunit as u
 
 from brainhw._arguments import choice, describe, flag
 from brainhw._printing import printable
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.chip._units import closest
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.fields import added_field, has_default, info_of, one_or_several, sourced_fields, spec_field
@@ -37,7 +39,7 @@ PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class ChipSpec:
+class ChipSpec(Shown):
     """Description of one chip: limits, membrane, mismatch and energy, each with its provenance.
 
     The vendor publishes the limits of a chip but not its membrane constants; a spec holds both. Enter measured values
@@ -258,29 +260,43 @@ class ChipSpec:
         notes : bool
             Whether to print the note of each field below it. Default False.
         """
-        from brainhw.chip.family import families
-
         flag(notes, call="ChipSpec.table", name="notes")
-        infos = info_of(self)
-        presets = [preset for family in families() if family.name == self.family for preset in family.presets]
-        preset = next((preset for preset in presets if preset.name == self.name), None)
-        rows = [(name, info.text(getattr(self, name)), self.provenance[name]) for name, info in infos.items()]
+        rows = list(self._rows())
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = [f"{self.name}: family {self.family}, {self.n_neurons} neurons in {len(self.cores)} core(s)"]
-        differs = False
-        for row in rows:
-            name = row[0]
-            was = "" if preset is None else _difference(self, preset, name)
-            differs = differs or bool(was)
+        lines = [self._heading]
+        for *row, was in rows:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             lines.append(f"{'*' if was else ' '} {'  '.join(cells)}  {was}".rstrip())
-            if notes and name in self.notes:
-                lines.append(f"      {self.notes[name]}")
-        if differs:
+            if notes and row[0] in self.notes:
+                lines.append(f"      {self.notes[row[0]]}")
+        if any(was for *_, was in rows):
             lines.append(f"* differs from the preset {self.name}")
         return printable("\n".join(lines))
 
+    @property
+    def _heading(self) -> str:
+        return f"{self.name}: family {self.family}, {self.n_neurons} neurons in {len(self.cores)} core(s)"
+
+    def _rows(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield name, value, provenance and difference from the preset of each field."""
+        from brainhw.chip.family import families
+
+        presets = [preset for family in families() if family.name == self.family for preset in family.presets]
+        preset = next((preset for preset in presets if preset.name == self.name), None)
+        for name, info in info_of(self).items():
+            was = "" if preset is None else _difference(self, preset, name)
+            yield name, info.text(getattr(self, name)), self.provenance[name], was
+
+    def _parts(self) -> Iterator[str | Table]:
+        yield self._heading
+        rows = list(self._rows())
+        headings = ("field", "value", "provenance", "preset")
+        # Most chips are presets as they are, and the last column would be empty.
+        n = 4 if any(was for *_, was in rows) else 3
+        yield Table(headings[:n], [row[:n] for row in rows], left=headings)
+
     def __str__(self) -> str:
+        # Text has the mark and no headings, so that notes fit below a field.
         return self.table()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Command line: show a bundle, check it, estimate its power, run it."""
+"""Command line: train, inspect, check and run bundles, calibrate and compare chips."""
 
 from brainhw.cli.main import main
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import brainunit as u
 
 from brainhw._files import check_target, open_regular
 from brainhw.chip import ChipSpec, load_chip
-from brainhw.cli.look import say
+from brainhw.cli.bar import wants_bar
+from brainhw.cli.look import measured_data
 from brainhw.cli.picture import figure_format, write_figure
+from brainhw.cli.result import Result
+from brainhw.silicon import Calibration
 from brainhw.silicon import calibrate as fit_tables
 from brainhw.silicon.measured_file import TAG, is_measured
 
@@ -33,8 +37,9 @@ def calibrate(
     noise: float | None,
     dt: float,
     name: str | None,
-) -> int:
-    """Fit the tables, show the report, and write the chip and the figure."""
+    quiet: bool = False,
+) -> Result:
+    """Fit the tables, and write the chip and the figure."""
     call = "calibrate"
     if (family is None) == (chip is None):
         fault = "neither" if family is None else "both"
@@ -56,16 +61,76 @@ def calibrate(
             noise_std=None if noise is None else noise * u.mV,
             dt=dt * u.ms,
             name=name,
+            progress=wants_bar(quiet),
         )
-    say(str(result), "", str(result.measured))
-    # Columns that were not used, for instance: part of the report, and no text between its lines.
-    say(*(f"note: {warning.message}" for warning in caught if issubclass(warning.category, UserWarning)))
+    # Columns that were not used, for instance.
+    notes = tuple(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
     if out is not None:
         result.measured.save(out)
-        say(f"wrote {out}")
     if figure is not None:
-        write_figure(figure, result, "plot_calibration", call=call)
-    return 0
+        write_figure(figure, result, call=call)
+    written = [path for path in (out, figure) if path is not None]
+    lines = (
+        *(f"note: {note}" for note in notes),
+        str(result),
+        "",
+        str(result.measured),
+        *(f"wrote {path}" for path in written),
+    )
+    return Result(lines, {**_data(result), "written": written}, notes)
+
+
+def _data(result: Calibration) -> dict[str, Any]:
+    spec, charge, leak, threshold = result.measured.spec, result.charge, result.leak, result.threshold
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "measured": [field for field, source in spec.provenance.items() if source == "measured"],
+        "settings": [{"setting": setting, "profile": profile} for setting, profile in result.settings.items()],
+        "charge": None
+        if charge is None
+        else {
+            "form": charge.form,
+            "codes": charge.codes,
+            "charge_fC": charge.charge.to(u.fcoulomb).mantissa,
+            "error_fC": charge.error.to(u.fcoulomb).mantissa,
+            "gain_spread": float(charge.gain_std),
+            "gain_spread_error": float(charge.gain_std_error),
+            "read_noise_fC": _number(charge.read_noise, u.fcoulomb),
+            "notes": charge.notes,
+        },
+        "leak": None
+        if leak is None
+        else {
+            "settings": leak.settings,
+            "tau_ms": leak.mean.to(u.ms).mantissa,
+            "error_ms": leak.mean_error.to(u.ms).mantissa,
+            "spread": leak.spread,
+            "read_noise_mV": _number(leak.read_noise, u.mV),
+            "offset_mV": _number(leak.offset, u.mV),
+            "notes": leak.notes,
+        },
+        "threshold": None
+        if threshold is None
+        else {
+            "neurons": threshold.neurons,
+            "V_th_mV": threshold.V_th.to(u.mV).mantissa,
+            "error_mV": threshold.V_th_error.to(u.mV).mantissa,
+            "mean_mV": _number(threshold.mean, u.mV),
+            "mean_error_mV": _number(threshold.mean_error, u.mV),
+            "spread": float(threshold.spread),
+            "C_fF": _number(threshold.C, u.ffarad),
+            "noise_std_mV": _number(threshold.noise_std, u.mV),
+            "noise_std_error_mV": _number(threshold.noise_std_error, u.mV),
+            "notes": threshold.notes,
+        },
+        "notes": result.notes,
+        "chip": measured_data(result.measured),
+    }
+
+
+def _number(value: u.Quantity, unit: u.Unit) -> float:
+    return float(value.to(unit).mantissa)
 
 
 def _spec(path: str, call: str) -> ChipSpec:
@@ -102,6 +167,6 @@ def _may_replace(path: Path, option: str) -> bool:
     try:
         with open_regular(path) as stream:
             start = stream.read(32)
-    except OSError:  # writing tells what is wrong
+    except OSError:  # the error of writing names the reason
         return True
     return not start or start.startswith((f"{TAG} ".encode(),) if option == "--out" else _PICTURES)

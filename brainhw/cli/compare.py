@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 import warnings
+from typing import Any
 
 import brainunit as u
+import numpy as np
 
 from brainhw._files import check_target
 from brainhw.cli.data import read_inputs, read_labels
-from brainhw.cli.look import opened, say
+from brainhw.cli.look import opened
 from brainhw.cli.picture import figure_format, write_figure
-from brainhw.silicon import CommandDevice, Device, MeasuredChip
+from brainhw.cli.result import Result
+from brainhw.silicon import CommandDevice, Comparison, Device, LayerComparison, MeasuredChip
 from brainhw.silicon import compare as compare_nets
 from brainhw.silicon.measured_bench import MeasuredBench
 
@@ -26,13 +29,14 @@ def compare(
     device: str | None = None,
     timeout: float = 60.0,
     trials: int = 1,
-    worst: int = 10,
+    neurons: bool = False,
+    worst: int | None = None,
     causes: bool = True,
     classes: int | None = None,
     labels: str | None = None,
     figure: str | None = None,
-) -> int:
-    """Run bundle and bench on the same data, and show where they differ."""
+) -> Result:
+    """Run bundle and bench on the same data, and return where they differ."""
     call = "compare"
     if (chip is None) == (device is None):
         fault = "neither" if chip is None else "both"
@@ -52,14 +56,71 @@ def compare(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             found = compare_nets(net, bench, x.swapaxes(0, 1), y, n_trials=trials, n_classes=n_classes, explain=causes)
-    notes = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
-    say(f"bench       {chip or device}", found.table(worst))
-    if notes:
-        # On the command line the argument is an option.
-        say(*(f"note: {note.replace('give n_classes=', 'give --classes ')}" for note in notes))
+    # On the command line the argument is an option.
+    notes = tuple(
+        str(one.message).replace("give n_classes=", "give --classes ")
+        for one in caught
+        if issubclass(one.category, UserWarning)
+    )
     if figure is not None:
-        write_figure(figure, found, "plot_comparison", call=call)
-    return 0
+        write_figure(figure, found, call=call)
+    # Without a table of neurons one line counts them.
+    n = worst or (10 if neurons else 0)
+    differ = sum(int(np.sum(one.unmatched > 0)) for one in found.layers.values())
+    of = sum(len(one.unmatched) for one in found.layers.values())
+    lines = (
+        *found.table(n).splitlines(),
+        *(() if n else (f"{differ} of {of} neurons have spikes that do not match (--neurons: table of the worst)",)),
+        f"bench: {chip or device}",
+    )
+    # Warnings follow the accuracy, the first line where there are labels.
+    first = 0 if found.model_accuracy is None else 1
+    lines = (*lines[:first], *(f"note: {note}" for note in notes), *lines[first:])
+    written = [] if figure is None else [figure]
+    data_out = {**_data(found, n), "bench": chip or device, "written": written}
+    return Result((*lines, *(f"wrote {path}" for path in written)), data_out, notes)
+
+
+def _data(found: Comparison, n: int) -> dict[str, Any]:
+    return {
+        "samples": found.n_samples,
+        "steps": found.n_steps,
+        "trials": found.n_trials,
+        "model_accuracy": found.model_accuracy,
+        "bench_accuracy": found.bench_accuracy,
+        "agreement": found.agreement,
+        "ceiling": found.ceiling,
+        "layers": [
+            {
+                "layer": path,
+                "neurons": len(one.physical),
+                "differing_neurons": int(np.sum(one.unmatched > 0)),
+                "model_rate_Hz": float(np.mean(one.model_rate.to(u.Hz).mantissa)),
+                "bench_rate_Hz": float(np.mean(one.bench_rate.to(u.Hz).mantissa)),
+                "model_spikes": float(one.model_spikes.sum()),
+                "bench_spikes": float(one.bench_spikes.sum()),
+                "common_spikes": float(one.common.sum()),
+            }
+            for path, one in found.layers.items()
+        ],
+        "worst_neurons": [_neuron(path, k, found.layers[path]) for path, k in found.worst(n)] if n else None,
+    }
+
+
+def _neuron(path: str, k: int, one: LayerComparison) -> dict[str, Any]:
+    rms = one.membrane_rms
+    return {
+        "layer": path,
+        "neuron": k,
+        "physical": int(one.physical[k]),
+        "model_rate_Hz": float(one.model_rate.to(u.Hz).mantissa[k]),
+        "bench_rate_Hz": float(one.bench_rate.to(u.Hz).mantissa[k]),
+        "found": float(one.found[k]),
+        "predicted": float(one.predicted[k]),
+        "itself": float(one.itself[k]),
+        "membrane_rms_mV": None if rms is None else float(rms.to(u.mV).mantissa[k]),
+        "reason": one.reasons[k],
+    }
 
 
 def _bench(chip: str | None, device: str | None, timeout: float, call: str) -> Device:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from brainhw._drawn import Drawn
 from brainhw._files import write_whole
-from brainhw.cli.look import say
 
 __all__ = ["figure_format", "write_figure"]
 
@@ -23,22 +21,18 @@ def figure_format(path: str, *, call: str) -> str:
     return suffix
 
 
-def write_figure(path: str, result: Any, plot: str, *, call: str) -> None:
-    """Draw ``result`` with the function ``plot`` of ``brainhw.visualize``, and write the file whole or not at all."""
+def write_figure(path: str, report: Drawn, *, call: str) -> None:
+    """Draw a report, and write the file whole or not at all."""
     kind = figure_format(path, call=call)
     import matplotlib as mpl
 
-    # No screen is needed, and none may be there.
+    # It must work without a screen.
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    from brainhw import visualize
-
-    draw: Callable[[Any], Any] = getattr(visualize, plot)
-    picture, figure = io.BytesIO(), draw(result)
+    picture, figure = io.BytesIO(), report.plot()
     try:
         figure.savefig(picture, format=kind, dpi=150)
     finally:
         plt.close(figure)  # a process may run the command many times
     write_whole(path, picture.getvalue(), call=call)
-    say(f"wrote {path}")

@@ -5,21 +5,27 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import brainstate
+import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from brainhw._files import check_target, write_whole
+from brainhw._progress import progress_bar
 from brainhw._table import plain_table
+from brainhw.cli.bar import wants_bar
+from brainhw.cli.classes import class_data
 from brainhw.cli.data import read_inputs, read_labels, read_lengths, read_recordings
-from brainhw.cli.look import opened, say
+from brainhw.cli.look import opened
+from brainhw.cli.result import Result
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.inputs import input_fault
-from brainhw.deploy.power import estimate_power
+from brainhw.deploy.power import PowerReport, estimate_power
 from brainhw.recipe.chip_classifier import label_numbers, with_encoding
 from brainhw.train.class_report import count, report_on
 from brainhw.train.decision import decide
@@ -30,16 +36,60 @@ __all__ = ["power", "run"]
 _IN_PLACE = "chip in the bundle"
 
 
-def power(bundle: str, data: str) -> int:
+def power(bundle: str, data: str, *, quiet: bool = False) -> Result:
     """Estimate power and energy of a bundle on data."""
     with opened(bundle, call="power") as (net, _):
         x = read_inputs(data, net.content.n_in, net.content.dtype, call="power")
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             lengths = read_lengths(data, *x.shape[:2], call="power")
-            report = estimate_power(net, x.swapaxes(0, 1), lengths=lengths)
-        say(str(report), *(f"warning: {warning.message}" for warning in said))
-    return 0
+            report = estimate_power(net, x.swapaxes(0, 1), lengths=lengths, progress=wants_bar(quiet))
+    found = tuple(str(warning.message) for warning in caught)
+    sources = ", ".join(dict.fromkeys(report.chip.provenance[cost.coefficient] for cost in report.costs))
+    energy, mean_power = _uJ(report.energy), float(report.power.to(u.uwatt).mantissa)
+    first = f"energy {energy:.4g} uJ per inference, power {mean_power:.4g} uW (coefficients {sources})"
+    return Result((first, *(f"warning: {one}" for one in found), str(report)), _power_data(report), found)
+
+
+def _power_data(report: PowerReport) -> dict[str, Any]:
+    energy, seconds = _uJ(report.energy), float(report.duration.to(u.second).mantissa)
+    costs = []
+    for cost in report.costs:
+        value = getattr(report.chip, cost.coefficient)
+        costs.append(
+            {
+                "part": cost.part,
+                "kind": cost.kind,
+                "count": cost.count,
+                "coefficient": cost.coefficient,
+                "coefficient_value": float(value.mantissa),
+                "coefficient_unit": str(u.get_unit(value)),
+                "provenance": report.chip.provenance[cost.coefficient],
+                "energy_uJ": _uJ(cost.energy),
+                "power_uW": _uJ(cost.energy) / seconds,
+                "share": _uJ(cost.energy) / energy if energy else 0.0,
+            }
+        )
+    return {
+        "chip": report.chip.name,
+        "samples": report.n_samples,
+        "duration_ms": float(report.duration.to(u.ms).mantissa),
+        "energy_uJ": energy,
+        "power_uW": float(report.power.to(u.uwatt).mantissa),
+        "costs": costs,
+        "cores": [{"core": core, "energy_uJ": _uJ(energy)} for core, energy in report.by_core.items()],
+        "layers": [
+            {"layer": path, "spikes": spikes, "silent_neurons": report.silent[path]}
+            for path, spikes in report.spikes.items()
+        ],
+        "synops": report.synops,
+        "synaptic_events": report.synaptic_events,
+        "weight_memory_bits": report.weight_bits,
+    }
+
+
+def _uJ(energy: u.Quantity) -> float:
+    return float(energy.to(u.ujoule).mantissa)
 
 
 def run(
@@ -51,8 +101,10 @@ def run(
     chip_key: int | None = None,
     batch_size: int = 64,
     encoding: str | None = None,
-) -> int:
-    """Run a bundle on data and show output spikes, predicted classes, and accuracy."""
+    neurons: bool = False,
+    quiet: bool = False,
+) -> Result:
+    """Run a bundle on data: accuracy, predicted classes, and output spikes."""
     call = "run"
     if out is not None:
         check_target(out, call=call)
@@ -73,27 +125,44 @@ def run(
             y = read_labels(labels or data, len(x), n_classes, call=call, required=labels is not None)
             lengths = read_lengths(data, *x.shape[:2], call=call)
         steps = np.full(len(x), x.shape[1]) if lengths is None else lengths
-        spikes = np.concatenate(list(_outputs(net, x, steps, chip_key, batch_size)))
+        with progress_bar(len(x), desc=call, unit="sample", shown=wants_bar(quiet)) as bar:
+            spikes = np.concatenate(list(_outputs(net, x, steps, chip_key, batch_size, bar.update)))
         decision = decide(spikes.swapaxes(0, 1), n_classes)
-        if out is not None:
-            held = io.BytesIO()
-            np.savez_compressed(held, spikes=spikes, predicted=np.asarray(decision.predicted, np.int64))
-            write_whole(out, held.getvalue(), call=call)
-        chip = f"chip of key {chip_key}" if chip_key is not None else _IN_PLACE if content.in_place else "nominal chip"
-        duration = f"{content.dt.mantissa * steps.mean():.6g} ms"
-        long = f"{x.shape[1]} steps" if lengths is None else f"{steps.min()} to {steps.max()} steps"
-        say(f"{len(x)} samples of {long} ({duration}) on the {chip} of {content.chip.name}", "")
-        predicted = np.asarray(decision.predicted)
-        report = report_on([count(decision, jnp.asarray(predicted if y is None else y), n_classes)])
-        report = replace(report, names=names)
-        # Without labels nothing is right or wrong, but silent and tied samples are told all the same.
-        classes = [_predicted(predicted, n_classes), *report.remarks] if y is None else [str(report)]
-        say(_neurons(spikes.sum(axis=1, dtype=np.int64), n_classes, duration), "")
-        fault = input_fault(x, has_frontend=any(synapse.frontend for synapse in content.synapses.values()))
-        if fault is not None:
-            say(f"warning: {call}: {fault.found}; a chip takes {fault.limit}. {fault.fix}")
-        say(*classes)
-    return 0
+    predicted = np.asarray(decision.predicted)
+    if out is not None:
+        held = io.BytesIO()
+        np.savez_compressed(held, spikes=spikes, predicted=predicted.astype(np.int64))
+        write_whole(out, held.getvalue(), call=call)
+    # Without labels nothing is right or wrong, but silent and tied samples are counted all the same.
+    report = report_on([count(decision, jnp.asarray(predicted if y is None else y), n_classes)])
+    report = replace(report, names=names)
+    fault = input_fault(x, has_frontend=any(synapse.frontend for synapse in content.synapses.values()))
+    found = () if fault is None else (f"{call}: {fault.found}; a chip takes {fault.limit}. {fault.fix}",)
+    chip = f"chip of key {chip_key}" if chip_key is not None else _IN_PLACE if content.in_place else "nominal chip"
+    duration = float(content.dt.mantissa * steps.mean())
+    long = f"{x.shape[1]} steps" if lengths is None else f"{steps.min()} to {steps.max()} steps"
+    accuracy, _, details = str(report).partition("\n")
+    counts = spikes.sum(axis=1, dtype=np.int64)
+    lines = (
+        *(() if y is None else (accuracy,)),
+        f"{len(x)} samples of {long} ({duration:.6g} ms) on the {chip} of {content.chip.name}",
+        *(f"warning: {one}" for one in found),
+        *((*report.remarks, _predicted(predicted, n_classes)) if y is None else (details,)),
+        _summary(counts, duration, "" if neurons else " (--neurons: table)"),
+        *((_neurons(counts, n_classes, duration),) if neurons else ()),
+        *(() if out is None else (f"wrote {out}",)),
+    )
+    result = {
+        **class_data(report, labelled=y is not None),
+        "chip": content.chip.name,
+        "chip_in_place": chip,
+        "steps_smallest": int(steps.min()),
+        "steps_largest": int(steps.max()),
+        "duration_ms": duration,
+        "output": _output_data(counts, n_classes, neurons=neurons),
+        "written": [] if out is None else [out],
+    }
+    return Result(lines, result, found)
 
 
 def _encoded(
@@ -109,9 +178,14 @@ def _encoded(
 
 
 def _outputs(
-    net: BundledNet, x: np.ndarray, lengths: np.ndarray, key: int | None, batch_size: int
+    net: BundledNet,
+    x: np.ndarray,
+    lengths: np.ndarray,
+    key: int | None,
+    batch_size: int,
+    done: Callable[[int], object],
 ) -> Iterator[np.ndarray]:
-    """Yield output spikes ``[samples, steps, outputs]``, some samples at once."""
+    """Yield output spikes ``[samples, steps, outputs]`` of one batch after another; ``done`` gets its size."""
 
     # Compiled once for full batches and once for the last, smaller one.
     @brainstate.transform.jit
@@ -122,15 +196,51 @@ def _outputs(
         rows = slice(start, start + batch_size)
         found = outputs(jnp.asarray(x[rows].swapaxes(0, 1)), jnp.asarray(lengths[rows]))
         yield np.asarray(found).astype(np.uint8).swapaxes(0, 1)
+        done(len(x[rows]))
 
 
-def _neurons(counts: np.ndarray, n_classes: int, duration: str) -> str:
+def _output_data(counts: np.ndarray, n_classes: int, *, neurons: bool) -> dict[str, Any]:
     size = counts.shape[1] // n_classes  # consecutive neurons vote for a class
+    return {
+        "neurons": counts.shape[1],
+        "spikes_per_sample": float(counts.sum(axis=1).mean()),
+        "silent_neurons": int((counts.sum(axis=0) == 0).sum()),
+        "by_neuron": [
+            {
+                "neuron": i,
+                "class": i // size,
+                "spikes": int(of_one.sum()),
+                "spikes_per_sample": float(of_one.mean()),
+                "silent_share": float(np.mean(of_one == 0)),
+            }
+            for i, of_one in enumerate(counts.T)
+        ]
+        if neurons
+        else None,
+    }
+
+
+def _summary(counts: np.ndarray, duration: float, tail: str) -> str:
+    found = _output_data(counts, 1, neurons=False)
+    return (
+        f"{found['neurons']} output neurons: {found['spikes_per_sample']:.2f} spikes per sample in {duration:.6g} ms, "
+        f"{found['silent_neurons']} neurons without a spike{tail}"
+    )
+
+
+def _neurons(counts: np.ndarray, n_classes: int, duration: float) -> str:
     rows = [
-        (f"{i}", f"{i // size}", f"{total}", f"{total / len(counts):.2f}", f"{np.mean(of_one == 0):.1%}")
-        for i, (total, of_one) in enumerate(zip(counts.sum(axis=0), counts.T, strict=True))
+        (
+            f"{one['neuron']}",
+            f"{one['class']}",
+            f"{one['spikes']}",
+            f"{one['spikes_per_sample']:.2f}",
+            f"{one['silent_share']:.1%}",
+        )
+        for one in _output_data(counts, n_classes, neurons=True)["by_neuron"]
     ]
-    return plain_table(("output neuron", "class", "spikes", f"in {duration}", "silent in"), rows)
+    mean = f"mean in {duration:.6g} ms"
+    return plain_table(("output neuron", "class", "spikes", mean, "silent in"), rows)
 
 
 def _predicted(predicted: np.ndarray, n_classes: int) -> str:

@@ -5,18 +5,30 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import brainunit as u
 import numpy as np
 
 from brainhw._files import check_target
+from brainhw.chip import get_chip
+from brainhw.cli.bar import wants_bar
+from brainhw.cli.classes import class_data
 from brainhw.cli.data import read_recordings
-from brainhw.cli.look import say
+from brainhw.cli.result import Result
 from brainhw.recipe import train_classifier
 
 __all__ = ["train"]
 
 
-def train(data: str, *, test: str | None = None, chip: str = "h1v2", out: str | None = None, seed: int = 0) -> int:
-    """Train a classifier of recordings, show what it says of others, and write its two files."""
+def train(
+    data: str,
+    *,
+    test: str | None = None,
+    chip: str = "h1v2",
+    out: str | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Result:
+    """Train a classifier of recordings, test it, and write its two files."""
     call = "train"
     out = None if out is None else out.removesuffix(".bundle")
     files = [] if out is None else [f"{out}.bundle", f"{out}.encoding"]
@@ -26,29 +38,44 @@ def train(data: str, *, test: str | None = None, chip: str = "h1v2", out: str | 
             raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another name.")
     x, y, lengths = read_recordings(data, call=call)
     tested = None if test is None else read_recordings(test, call=call)
+    notes = []
     if tested is not None:
         _check_test(x, y, tested[0], tested[1], call)
         if (lengths is None) != (tested[2] is None):
             without = data if lengths is None else test
-            say(f"note: {without!r} has no `lengths`, and the other file has: all its steps count as true.", "")
-    classifier = train_classifier(x, y, lengths, chip=chip, seed=seed)
+            notes.append(f"{without!r} has no `lengths`, unlike the other file; all its steps count.")
+    classifier = train_classifier(x, y, lengths, chip=chip, seed=seed, progress=wants_bar(quiet))
     encoding = classifier.encoding
-    say(
-        f"{len(x)} recordings of {len(classifier.classes)} classes; {encoding.n_rows} inputs, held for "
-        f"{encoding.n_steps} steps; every rule of the chip holds",
-        "",
-    )
     shown, of, shown_lengths = (x, y, lengths) if tested is None else tested
-    say("on the recordings of the training" if tested is None else f"on {test!r}", "")
-    say(str(classifier.report(shown, of, shown_lengths)))
+    report = classifier.report(shown, of, shown_lengths)
+    accuracy, _, details = str(report).partition("\n")
+    lines = [
+        f"{accuracy} on {'the training recordings' if tested is None else repr(test)}",
+        *(f"note: {note}" for note in notes),
+        f"{len(x)} recordings of {len(classifier.classes)} classes; {encoding.n_rows} inputs, held for "
+        f"{encoding.n_steps} steps ({encoding.n_steps * classifier.dt.to(u.ms).mantissa:g} ms); deployable: no rule "
+        "of the chip is broken",
+        details,
+    ]
     if out is not None:
-        bundle, stage = classifier.save(out)
-        say("", f"wrote {str(bundle)!r} (the network) and {str(stage)!r} (the stage before the chip)")
-    return 0
+        written = classifier.save(out)
+        lines.append(f"wrote {str(written[0])!r} (the network) and {str(written[1])!r} (the encoder before the chip)")
+    result = {
+        **class_data(report),
+        "tested_on": test,
+        "recordings": len(x),
+        "n_inputs": encoding.n_rows,
+        "steps": encoding.n_steps,
+        "dt_ms": float(classifier.dt.to(u.ms).mantissa),
+        "chip": get_chip(chip, call=call).name,
+        "seed": seed,
+        "written": [] if out is None else list(map(str, written)),
+    }
+    return Result(tuple(lines), result, tuple(notes))
 
 
 def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, call: str) -> None:
-    """Raise before the training for what would stop the test after it."""
+    """Raise before the training if the test data do not fit."""
     steps = 1 if x.ndim == 2 else 2
     if x_test.ndim != x.ndim or x_test.shape[steps:] != x.shape[steps:]:
         raise ValueError(
@@ -57,4 +84,4 @@ def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, call: st
         )
     unknown = sorted({str(one) for one in y_test.tolist()} - {str(one) for one in y.tolist()})
     if unknown:
-        raise ValueError(f"{call}: --test holds the class {unknown[0]!r:.40}, which DATA has not; leave it out.")
+        raise ValueError(f"{call}: --test holds the class {unknown[0]!r:.40}, which DATA does not have. Leave it out.")

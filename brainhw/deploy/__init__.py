@@ -9,6 +9,7 @@ from brainhw.deploy.power import Cost, PowerReport, estimate_power
 from brainhw.deploy.quantization import QuantizationReport, WeightReport, describe, set_weight_bits
 from brainhw.deploy.robustness import RobustnessReport, robustness
 from brainhw.deploy.rules import Violation
+from brainhw.deploy.summary import LayerSummary, NetSummary, summary
 from brainhw.deploy.survey import Stage, Survey
 from brainhw.train.weights import project_signs
 from brainhw.transform.prepare import nominal_chip, sample_chip
@@ -20,6 +21,8 @@ __all__ = [
     "DeployReport",
     "Firmware",
     "FirmwareState",
+    "LayerSummary",
+    "NetSummary",
     "NotDeployableError",
     "Piece",
     "Placement",
@@ -44,4 +47,5 @@ __all__ = [
     "robustness",
     "sample_chip",
     "set_weight_bits",
+    "summary",
 ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
 import brainstate
 
 from brainhw import _arguments, _records
-from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.deploy.inputs import checked_data, input_fault
 from brainhw.deploy.rules import RULES, Violation
 from brainhw.deploy.survey import INPUT, Survey, survey
@@ -26,7 +27,7 @@ class NotDeployableError(ValueError):
 
 @final
 @dataclass(frozen=True)
-class DeployReport:
+class DeployReport(Shown):
     """Result of :func:`check_deployable`; ``print`` it for a table.
 
     Attributes
@@ -64,13 +65,13 @@ class DeployReport:
                 f"check_deployable: the network breaks {len(self.violations)} rule(s) of {self.chip}:\n{listed}"
             )
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str | Table]:
         if self.ok:
-            return printable(f"deployable on {self.chip}: all {len(self.rules)} rules hold")
+            yield f"deployable on {self.chip}: all {len(self.rules)} rules hold"
+            return
         headings = ("module", "rule", "found", "the chip takes", "how to fix it")
-        rows = [(v.path, v.rule, v.found, v.limit, v.fix) for v in self.violations]
-        table = plain_table(headings, rows, left=headings)
-        return printable(f"not deployable on {self.chip}: {len(self.violations)} violation(s)\n{table}")
+        yield f"not deployable on {self.chip}: {len(self.violations)} violation(s)"
+        yield Table(headings, [(v.path, v.rule, v.found, v.limit, v.fix) for v in self.violations], left=headings)
 
 
 def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
@@ -10,8 +10,9 @@ import brainstate
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._drawn import Drawn
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.packing import FRONTEND, RECURRENT, Need, Piece, PlacementError, arrange
 from brainhw.deploy.survey import Survey, survey
@@ -37,7 +38,7 @@ _ASSUMED = (
 
 @final
 @dataclass(frozen=True)
-class Placement:
+class Placement(Shown, Drawn):
     """The place of every neuron of a network on the chip; ``print`` it for a table.
 
     The vendor documents that a feed-forward layer may lie on several cores and a recurrent layer may not. brainhw
@@ -156,6 +157,9 @@ class Placement:
 
     def table(self) -> str:
         """Return a table of the content of each core, neuron by neuron, with the assumption on the frontend."""
+        return str(self)
+
+    def _parts(self) -> Iterator[str | Table]:
         sizes, rows = self.layers, []
         for core, (room, free) in enumerate(zip(self.chip.cores, self.free, strict=True)):
             for piece in (piece for piece in self.pieces if piece.core == core):
@@ -167,13 +171,10 @@ class Placement:
         cores = f"{len(self.cores_used)} of {len(self.chip.cores)} cores"
         split = f"; split over cores: {', '.join(self.split)}" if self.split else ""
         headings = ("core", "its neurons", "layer", "kind", "neurons of the layer")
-        lines = [f"{used}, {cores}{split}", plain_table(headings, rows, left=("layer", "kind"))]
+        yield f"{used}, {cores}{split}"
+        yield Table(headings, rows, left=("layer", "kind"))
         if any(piece.kind == FRONTEND for piece in self.pieces):
-            lines.append(_ASSUMED)
-        return printable("\n".join(lines))
-
-    def __str__(self) -> str:
-        return self.table()
+            yield _ASSUMED
 
     def to_list(self) -> list[dict[str, int | str]]:
         """Return the pieces as plain numbers and strings, to write to a file."""
@@ -243,7 +244,7 @@ def place(net: brainstate.nn.Module) -> Placement:
     Returns
     -------
     Placement
-        The placement; ``print`` it for a table, :func:`brainhw.visualize.plot_placement` draws it.
+        The placement; ``print`` it for a table, ``plot()`` draws it.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments, _records
-from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._drawn import Drawn
+from brainhw._progress import progress_bar
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.inputs import warn_of_input
 from brainhw.deploy.placement import Placement, placement_of
@@ -71,8 +73,8 @@ class Cost:
 
 @final
 @dataclass(frozen=True)
-class PowerReport:
-    """Power and energy of a network on its chip; ``print`` it for a table.
+class PowerReport(Shown, Drawn):
+    """Power and energy of a network on its chip; ``print`` it for a table, ``plot()`` draws it.
 
     Attributes
     ----------
@@ -138,7 +140,7 @@ class PowerReport:
         _arguments.choice(kind, _COEFFICIENTS, call="PowerReport.energy_of", name="kind")
         return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs if cost.kind == kind), unit=u.ujoule)
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str | Table]:
         total, seconds = _uJ(self.energy), self.duration.to(u.second).mantissa
         rows = []
         for cost in self.costs:
@@ -148,12 +150,12 @@ class PowerReport:
             rows.append((cost.part, f"{cost.count:.6g}", coefficient, self.chip.provenance[cost.coefficient], *numbers))
         rows.append(("total", "", "", "", f"{total:.4g}", f"{self.power.mantissa:.4g}", "100.0%"))
         headings = ("per inference", "count", "coefficient", "provenance", "energy (uJ)", "power (uW)", "share")
-        table = plain_table(headings, rows, left=("per inference", "coefficient", "provenance"))
         cores = ", ".join(f"core {core} {_uJ(energy):.4g} uJ" for core, energy in self.by_core.items())
         silent = sum(self.silent.values())
-        return printable(
-            f"{self.chip.name}, one inference of {self.duration.mantissa:g} ms, mean of {self.n_samples}\n{table}\n"
-            f"with the spikes and events of its neurons: {cores}\n"
+        yield f"{self.chip.name}, one inference of {self.duration.mantissa:g} ms, mean of {self.n_samples}"
+        yield Table(headings, rows, left=("per inference", "coefficient", "provenance"))
+        yield f"with the spikes and events of its neurons: {cores}"
+        yield (
             f"SynOps {self.synops:.4g} (synapses that move charge: {self.synaptic_events:.4g}), spikes "
             f"{sum(self.spikes.values()):.4g}, silent neurons {silent}, weight memory {self.weight_bits} bits"
         )
@@ -172,7 +174,7 @@ def _uJ(energy: u.Quantity) -> float:
     return float(energy.to(u.ujoule).mantissa)
 
 
-def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -> PowerReport:
+def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, progress: bool = False) -> PowerReport:
     r"""Estimate power and energy of a network on its chip from its activity on data.
 
     .. math:: E = T \Delta t\,(n_{cores} P_{core} + n_{channels} P_{channel})
@@ -193,6 +195,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -
     lengths : array, optional
         Number of valid steps of each inference, ``[B]``: a chip that is read out at the end of a recording uses no
         energy in the padding. ``duration`` is then the mean. Default: all steps.
+    progress : bool, optional
+        Show a progress bar over inferences. Default False.
 
     Returns
     -------
@@ -222,6 +226,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -
     (600.0, None)
     """
     call = "estimate_power"
+    _arguments.flag(progress, call=call, name="progress")
     found = survey(net, call=call)
     problem = found.failure or next((f"{path}: {what}" for path, what in found.tangles.items()), None)
     if problem or found.foreign:
@@ -240,11 +245,13 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None) -
         steps = np.full(n_samples, n_steps)
     else:
         steps = np.asarray(check_lengths(lengths, n_steps, (n_samples,), call=call))
-    counts = _counts(net, found, xs, steps)
+    counts = _counts(net, found, xs, steps, progress=progress)
     return _bill(found, placement, counts, n_samples, float(steps.mean()) * dt)
 
 
-def _counts(net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarray) -> dict[str, np.ndarray]:
+def _counts(
+    net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarray, *, progress: bool
+) -> dict[str, np.ndarray]:
     """Return the mean spike count per inference of each neuron of each layer and of each input, without padding."""
     paths = list(found.layers)
     names = tuple(f"{path}.spk" for path in paths)
@@ -257,11 +264,14 @@ def _counts(net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarr
         wide = [jnp.abs(part.astype(jnp.float32)), *(seen[name].astype(jnp.float32) for name in names)]
         return [counts.sum(axis=(0, 1)) for counts in wide]
 
-    with states_restored(net, keep_weights=False):
-        totals = [
-            [np.asarray(total, float) for total in run(jnp.asarray(xs[:, part]), jnp.asarray(lengths[part]))]
-            for part in (slice(i, i + _SAMPLES_AT_ONCE) for i in range(0, xs.shape[1], _SAMPLES_AT_ONCE))
-        ]
+    totals = []
+    bar = progress_bar(xs.shape[1], desc="power", unit="sample", shown=progress)
+    with states_restored(net, keep_weights=False), bar:
+        for start in range(0, xs.shape[1], _SAMPLES_AT_ONCE):
+            part = slice(start, start + _SAMPLES_AT_ONCE)
+            found_here = run(jnp.asarray(xs[:, part]), jnp.asarray(lengths[part]))
+            totals.append([np.asarray(total, float) for total in found_here])
+            bar.update(len(lengths[part]))
     means = [sum(parts) / xs.shape[1] for parts in zip(*totals, strict=True)]
     return dict(zip((INPUT, *paths), means, strict=True))
 

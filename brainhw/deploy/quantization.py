@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -13,7 +13,8 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments, _records
-from brainhw._table import plain_table
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.kernel.quantize import lowest_code
 from brainhw.nn import ChipWeight
 from brainhw.nn.effective import Rounding
@@ -146,7 +147,7 @@ class WeightReport:
 
 @final
 @dataclass(frozen=True)
-class QuantizationReport:
+class QuantizationReport(Shown):
     """Rounding of every weight of a network; ``print`` it for a table.
 
     Attributes
@@ -160,9 +161,9 @@ class QuantizationReport:
     def __post_init__(self) -> None:
         _records.check_fields(self, weights=_records.each(_records.is_a(WeightReport), "WeightReport"))
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str | Table]:
         headings = ("weight", "shape", "bits", "rounding", "step", "levels used", "at limit", "rms change")
-        return plain_table(headings, [_row(weight) for weight in self.weights], left=("weight", "rounding"))
+        yield Table(headings, [_row(weight) for weight in self.weights], left=("weight", "rounding"))
 
 
 def describe(net: brainstate.nn.Module) -> QuantizationReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
 
 from brainhw import _arguments, _records
-from brainhw._table import plain_table
+from brainhw._drawn import Drawn
+from brainhw._progress import progress_bar
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.chip import get_family
 from brainhw.nn import net_chip
 from brainhw.nn.effective import chips_side_by_side
@@ -27,10 +29,10 @@ __all__ = ["RobustnessReport", "robustness"]
 
 @final
 @dataclass(frozen=True)
-class RobustnessReport:
+class RobustnessReport(Shown, Drawn):
     """Scores of one network on many sampled chips; ``print`` it for a table.
 
-    :func:`brainhw.visualize.plot_robustness` draws it.
+    ``report.plot()`` draws it (:func:`brainhw.visualize.plot_robustness`).
 
     Attributes
     ----------
@@ -109,7 +111,7 @@ class RobustnessReport:
         target = _arguments.number(target, call="RobustnessReport.yield_above", name="target")
         return float(np.mean(self.scores >= target))
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str | Table]:
         rows = [
             ("nominal chip", f"{self.nominal:.4f}"),
             *(() if self.in_place is None else (("chip in place", f"{self.in_place:.4f}"),)),
@@ -121,8 +123,8 @@ class RobustnessReport:
             (f"worst (chip {self.worst})", f"{self.scores[self.worst]:.4f}"),
             ("within 0.02 of nominal, or above", f"{self.yield_above(self.nominal - 0.02):.0%} of chips"),
         ]
-        table = plain_table(("", "score"), rows, left=("",))
-        return "\n".join([table, *self.remarks])
+        yield Table(("", "score"), rows, left=("",))
+        yield from self.remarks
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -251,7 +253,7 @@ def robustness(
         # A multiple of the number of devices, because JAX can only shard an axis evenly.
         size = -(-size // n_devices) * n_devices
         parts = []
-        with tqdm(total=len(keys), desc="chips", unit="chip", disable=None if pbar else True) as bar:
+        with progress_bar(len(keys), desc="chips", unit="chip", shown=pbar, only_terminal=True) as bar:
             for start in range(0, len(keys), size):
                 part = keys[start : start + size]
                 # Pad the last chunk, so that one compiled program serves all chunks.

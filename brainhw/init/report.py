@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import brainstate
@@ -14,7 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm
 
+from brainhw._drawn import Drawn
 from brainhw._records import check_fields, each, is_a, optional
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.init.circuit import Circuit, Measured, first_settled, settled
 from brainhw.init.normalised import what_is_hidden
 from brainhw.init.pair import MISSED, Draw, FluctSettings, PairInitializer
@@ -214,10 +218,10 @@ class LayerReport:
 
 
 @dataclasses.dataclass(frozen=True)
-class FluctReport:
+class FluctReport(Shown, Drawn):
     """Report of a network on given data, layer by layer: targets of ``fluct_init`` and measured numbers.
 
-    ``print`` shows it as a table; :func:`brainhw.visualize.plot_fluct_report` draws it.
+    ``print`` shows it as a table; ``report.plot()`` plots it (:func:`brainhw.visualize.plot_fluct_report`).
 
     Attributes
     ----------
@@ -230,11 +234,8 @@ class FluctReport:
     def __post_init__(self) -> None:
         check_fields(self, layers=each(is_a(LayerReport), "LayerReport"))
 
-    def __str__(self) -> str:
-        """Return the table."""
-        from brainhw._table import plain_table  # imported only when a table is printed
-
-        return plain_table(tuple(_COLUMNS), [[column(layer) for column in _COLUMNS.values()] for layer in self.layers])
+    def _parts(self) -> Iterator[str | Table]:
+        yield Table(tuple(_COLUMNS), [[column(layer) for column in _COLUMNS.values()] for layer in self.layers])
 
 
 _COLUMNS: dict[str, Any] = {

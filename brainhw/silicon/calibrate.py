@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -11,6 +11,8 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._drawn import Drawn
+from brainhw._shown import Shown
 from brainhw.chip import ChipSpec, TauProfiles, get_chip
 from brainhw.chip.spec import WIDEST_THRESHOLD, Provenance
 from brainhw.silicon._results import pooled_spread
@@ -28,7 +30,7 @@ __all__ = ["Calibration", "calibrate"]
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Calibration:
+class Calibration(Shown, Drawn):
     """A measured chip and its fits; ``print`` it for a report.
 
     Attributes
@@ -53,13 +55,13 @@ class Calibration:
     settings: Mapping[int, int]
     notes: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str]:
         spec = self.measured.spec
-        parts = [f"calibration of {spec.name} (family {spec.family})"]
-        parts.extend(str(fit) for fit in (self.charge, self.leak, self.threshold) if fit is not None)
+        yield f"calibration of {spec.name} (family {spec.family})"
+        yield from (str(fit) for fit in (self.charge, self.leak, self.threshold) if fit is not None)
         changed = [name for name, source in spec.provenance.items() if source == "measured"]
-        parts.append(f"measured: {', '.join(changed) or 'nothing'}; all other fields are those of {self.chip.name}")
-        return "\n".join((*parts, *(f"  {note}" for note in self.notes)))
+        yield f"measured: {', '.join(changed) or 'nothing'}; all other fields are those of {self.chip.name}"
+        yield from (f"  {note}" for note in self.notes)
 
     def __repr__(self) -> str:
         return f"Calibration({self.measured!r})"

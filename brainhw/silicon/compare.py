@@ -74,7 +74,7 @@ def compare(
     -------
     Comparison
         Fractions of matching spikes, rates, membrane potentials, accuracy, and causes; ``print`` it for a table,
-        :func:`brainhw.visualize.plot_comparison` plots it.
+        ``plot()`` plots it.
 
     Raises
     ------

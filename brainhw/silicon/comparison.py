@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -10,8 +10,9 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._drawn import Drawn
+from brainhw._shown import Shown, as_text
+from brainhw._table import Table
 
 __all__ = ["Comparison", "LayerComparison"]
 
@@ -67,7 +68,7 @@ class LayerComparison:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Shown, Drawn):
     """Result of :func:`compare`; ``print`` it for a table with the worst neurons first.
 
     Attributes
@@ -122,23 +123,24 @@ class Comparison:
         Parameters
         ----------
         n : int, optional
-            Largest number of neurons. Default 10.
+            Largest number of neurons; 0 omits the second table. Default 10.
         """
-        n = _arguments.positive_int(n, call="Comparison.table", name="n")
-        worst = self.worst(n)
-        trials = f", {self.n_trials} trials of the bench" if self.n_trials > 1 else ""
-        lines = [f"{self.n_samples} samples of {self.n_steps} steps{trials}"]
+        return as_text(self._parts(_arguments.whole_number(n, call="Comparison.table", name="n")))
+
+    def _parts(self, n: int = 10) -> Iterator[str | Table]:
         if self.model_accuracy is not None and self.bench_accuracy is not None:
-            lines.append(f"accuracy: model {self.model_accuracy:.2%}, bench {self.bench_accuracy:.2%}")
+            yield f"accuracy: model {self.model_accuracy:.2%}, bench {self.bench_accuracy:.2%}"
+        trials = f", {self.n_trials} trials of the bench" if self.n_trials > 1 else ""
+        yield f"{self.n_samples} samples of {self.n_steps} steps{trials}"
         ceiling = f"; the bench finds {self.ceiling:.1%} of its own in another trial" if self.n_trials > 1 else ""
-        lines.append(f"the bench has {_percent(self.agreement)} of the model's spikes in the same step{ceiling}")
+        yield (f"the bench has {_percent(self.agreement)} of the model's spikes in the same step{ceiling}")
         rows = [self._layer_row(path, one) for path, one in self.layers.items()]
-        lines.append(plain_table(("layer", "neurons", *_HEADINGS), rows, left=("layer",)))
+        yield Table(("layer", "neurons", *_HEADINGS), rows, left=("layer",))
+        worst = self.worst(n) if n else []
         if worst:
             rows = [self._neuron_row(path, k) for path, k in worst]
-            lines.append(plain_table(("layer", "neuron", "on chip", *_HEADINGS, "why"), rows, left=("layer", "why")))
-        lines.append(_LEGEND)
-        return printable("\n".join(lines))
+            yield Table(("layer", "neuron", "on chip", *_HEADINGS, "why"), rows, left=("layer", "why"))
+        yield _LEGEND
 
     def _layer_row(self, path: str, one: LayerComparison) -> tuple[str, ...]:
         own, bench = one.model_spikes, one.bench_spikes
@@ -165,9 +167,6 @@ class Comparison:
             "-" if one.membrane_rms is None else f"{one.membrane_rms.mantissa[k]:.1f} mV",
             one.reasons[k] or "-",
         )
-
-    def __str__(self) -> str:
-        return self.table()
 
 
 _HEADINGS = ("model", "bench", "found", "predicted", "itself", "membrane")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -11,6 +12,8 @@ from scipy import stats
 from scipy.optimize import isotonic_regression, least_squares
 
 from brainhw import _arguments
+from brainhw._drawn import Drawn
+from brainhw._shown import Shown
 from brainhw.chip import ChipSpec, TabulatedCharge, get_chip
 from brainhw.kernel.quantize import lowest_code, stored_grid
 from brainhw.silicon._results import counted, student_scale, with_error
@@ -32,7 +35,7 @@ _FALL = 5.0
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class ChargeFit:
+class ChargeFit(Shown, Drawn):
     """A fitted charge curve.
 
     The mean of the measured synapses represents the chip. ``value +- 1.96 error`` is a 95 % interval; the errors
@@ -92,7 +95,7 @@ class ChargeFit:
     common_error: float
     notes: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str]:
         charge, error = np.asarray(self.charge.mantissa), np.asarray(self.error.mantissa)
         zero = int(np.argmin(np.abs(self.codes)))
         lines = [
@@ -108,7 +111,8 @@ class ChargeFit:
         spread = with_error(100 * self.gain_std, 100 * self.gain_std_error, "%") if known else "unknown"
         lines.append(f"  gain spread over synapses: {spread}")
         lines.append(f"  read noise: {float(self.read_noise.mantissa):.3g} fC")
-        return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
+        yield from lines
+        yield from (f"  {note}" for note in self.notes)
 
     def __repr__(self) -> str:
         return (

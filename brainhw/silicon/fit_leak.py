@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -9,6 +10,8 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._drawn import Drawn
+from brainhw._shown import Shown
 from brainhw.silicon._results import counted, percent, pooled_spread, with_error
 from brainhw.silicon.decay_fit import LEAST_POINTS, fit_decays
 from brainhw.silicon.decay_readings import faults, sticking_out
@@ -19,7 +22,7 @@ __all__ = ["LeakFit", "fit_leak"]
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class LeakFit:
+class LeakFit(Shown, Drawn):
     """Fitted time constants. ``value +- 1.96 error`` is a 95 % interval; NaN means not measured.
 
     Attributes
@@ -66,7 +69,7 @@ class LeakFit:
     residuals: u.Quantity
     notes: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str]:
         lines = [f"leak: {counted(self.settings.size, 'setting')}, {counted(self.neurons.size, 'neuron')}"]
         for place, setting in enumerate(self.settings):
             mean, error = float(self.mean.mantissa[place]), float(self.mean_error.mantissa[place])
@@ -81,7 +84,8 @@ class LeakFit:
             )
         offset, error = float(self.offset.mantissa), float(self.offset_error.mantissa)
         lines.append(f"  read noise {float(self.read_noise.mantissa):.3g} mV, offset {with_error(offset, error, 'mV')}")
-        return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
+        yield from lines
+        yield from (f"  {note}" for note in self.notes)
 
     def __repr__(self) -> str:
         return f"LeakFit({counted(self.settings.size, 'setting')}, {counted(self.neurons.size, 'neuron')})"

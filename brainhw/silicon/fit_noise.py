@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -9,6 +10,8 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._drawn import Drawn
+from brainhw._shown import Shown
 from brainhw.silicon._results import student_scale, with_error
 
 __all__ = ["NoiseFit", "fit_noise"]
@@ -19,7 +22,7 @@ LEAST_VALUES = 100
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class NoiseFit:
+class NoiseFit(Shown, Drawn):
     """Fitted noise of the membrane potential. ``value +- 1.96 error`` is a 95 % interval.
 
     Attributes
@@ -41,13 +44,14 @@ class NoiseFit:
     residuals: u.Quantity
     notes: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str]:
         rows = (("trial noise per step", "noise_std"), ("read noise", "read_noise"))
         lines = [
             f"{text}: {with_error(float(getattr(self, n).mantissa), float(getattr(self, n + '_error').mantissa), 'mV')}"
             for text, n in rows
         ]
-        return "\n".join((*lines, *self.notes))
+        yield from lines
+        yield from self.notes
 
     def __repr__(self) -> str:
         return f"NoiseFit({float(self.noise_std.mantissa):.4g} mV per step)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -10,8 +10,9 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._progress import progress_bar
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.silicon.measured import MeasuredChip
 from brainhw.silicon.measured_means import measured_chip
 from brainhw.silicon.neuron_fit import fit_neurons, shared_factors
@@ -64,7 +65,7 @@ class LayerFit:
 
 @final
 @dataclass(frozen=True, eq=False)
-class RecordingsFit:
+class RecordingsFit(Shown):
     """Result of :func:`fit_recordings`; ``print`` it for a table.
 
     Attributes
@@ -88,6 +89,9 @@ class RecordingsFit:
 
     def table(self) -> str:
         """Return a table of the layers, and a list of the neurons that were not measured."""
+        return str(self)
+
+    def _parts(self) -> Iterator[str | Table]:
         headings = ("layer", "neurons", "measured", "threshold", "error", "tau", "error", "noise", "gain", "misfit")
         rows, lines = [], []
         for path, one in self.layers.items():
@@ -105,13 +109,10 @@ class RecordingsFit:
                 lines.append(f"{path}: not measured, {why}: neurons {', '.join(map(str, which[:_LISTED]))}{more}")
             if one.shared is not None:
                 lines.append(f"{path}: common factors, threshold {one.shared[0]:.3f}, tau {one.shared[1]:.3f}")
-        table = plain_table(headings, rows, left=("layer",))
-        return printable(
-            "\n".join([table, "Medians over neurons; errors are standard errors.", *lines, self.cannot_tell])
-        )
-
-    def __str__(self) -> str:
-        return self.table()
+        yield Table(headings, rows, left=("layer",))
+        yield "Medians over neurons; errors are standard errors."
+        yield from lines
+        yield self.cannot_tell
 
 
 def fit_recordings(
@@ -202,10 +203,8 @@ def fit_recordings(
     program = programs[0]
     runs = layer_runs(programs, inputs, held, call=call)
     _check_enough(runs, min_spikes, per_layer, call)
-    from tqdm import tqdm
-
     layers = {}
-    with tqdm(total=len(runs), desc=call, disable=not progress) as bar:
+    with progress_bar(len(runs), desc=call, unit="layer", shown=progress) as bar:
         for path, layer in runs.items():
             layers[path] = _layer(program, path, layer, min_spikes, largest_error, per_layer)
             bar.update()

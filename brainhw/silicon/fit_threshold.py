@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -9,6 +10,8 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._drawn import Drawn
+from brainhw._shown import Shown
 from brainhw.chip import ChipSpec, get_chip
 from brainhw.kernel.quantize import lowest_code, stored_grid
 from brainhw.silicon._results import counted, percent, pooled_spread, with_error
@@ -30,7 +33,7 @@ LEAST_POINTS = 3
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class ThresholdFit:
+class ThresholdFit(Shown, Drawn):
     """Fitted thresholds. ``value +- 1.96 error`` is a 95 % interval; NaN: not determined by the data.
 
     Attributes
@@ -101,7 +104,7 @@ class ThresholdFit:
     standardised: np.ndarray
     notes: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str]:
         V, error = np.asarray(self.V_th.mantissa), np.asarray(self.V_th_error.mantissa)
         mean, mean_error = float(self.mean.mantissa), float(self.mean_error.mantissa)
         lines = [
@@ -121,7 +124,8 @@ class ThresholdFit:
                     f"  {which}: tau {np.exp(np.nanmean(np.log(tau))):.4g} ms (geometric mean), error of one "
                     f"neuron {100 * float(np.nanmedian(sd / tau)):.2g} %"
                 )
-        return "\n".join((*lines, *(f"  {note}" for note in self.notes)))
+        yield from lines
+        yield from (f"  {note}" for note in self.notes)
 
     def __repr__(self) -> str:
         return f"ThresholdFit({counted(self.neurons.size, 'neuron')})"

@@ -11,8 +11,8 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.chip import ChipSpec
 from brainhw.silicon.measured_difference import ChipDifference
 
@@ -21,7 +21,7 @@ __all__ = ["MeasuredChip"]
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class MeasuredChip:
+class MeasuredChip(Shown):
     """The values that a bench measured on one chip; ``print`` it for a table.
 
     A physical neuron has the index ``sum(cores[:core]) + position``. A leak setting is the index of a time constant in
@@ -162,17 +162,18 @@ class MeasuredChip:
 
     def table(self) -> str:
         """Return mean, spread and range of the measured values as an aligned table."""
+        return str(self)
+
+    def _parts(self) -> Iterator[str | Table]:
         spec = self.spec
         n_known = int((self.known_tau.any(axis=0) | self.known_V_th).sum())
-        lines = [
-            f"{spec.name}: measured chip of family {spec.family}, {n_known} of {self.n_neurons} neurons measured",
-            plain_table(_HEADINGS, self._rows(), left=("value",)),
-            f"charge  {spec.charge!r} ({spec.provenance['charge']})",
-            f"C       {spec.C.mantissa:.6g} fF ({spec.provenance['C']})",
-        ]
+        yield f"{spec.name}: measured chip of family {spec.family}, {n_known} of {self.n_neurons} neurons measured"
+        yield Table(_HEADINGS, self._rows(), left=("value",))
+        yield f"charge  {spec.charge!r} ({spec.provenance['charge']})"
+        yield f"C       {spec.C.mantissa:.6g} fF ({spec.provenance['C']})"
         if spec.noise_std is not None:
-            lines.append(f"noise   {spec.noise_std.mantissa:.4g} mV per step ({spec.provenance['noise_std']})")
-        return printable("\n".join([*lines, *(f"notes   {line}" for line in self.notes.splitlines())]))
+            yield f"noise   {spec.noise_std.mantissa:.4g} mV per step ({spec.provenance['noise_std']})"
+        yield from (f"notes   {line}" for line in self.notes.splitlines())
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         means = self.spec.tau_profiles.values.mantissa
@@ -181,9 +182,6 @@ class MeasuredChip:
             yield _row(f"tau, profile {setting} [ms]", mean, values, None if errors is None else errors[setting])
         error = None if self.V_th_error is None else self.V_th_error.mantissa
         yield _row("V_th [mV]", self.spec.V_th.mantissa, self.V_th.mantissa, error)
-
-    def __str__(self) -> str:
-        return self.table()
 
     def __repr__(self) -> str:
         known = f"{int(self.known_tau.sum())} tau, {int(self.known_V_th.sum())} V_th measured"

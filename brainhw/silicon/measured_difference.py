@@ -10,8 +10,8 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.chip.fields import info_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["ChipDifference"]
 
 @final
 @dataclass(frozen=True, eq=False)
-class ChipDifference:
+class ChipDifference(Shown):
     """Later minus earlier measurement of a chip, per value; ``print`` it for a table.
 
     Parameters
@@ -84,18 +84,18 @@ class ChipDifference:
 
     def table(self) -> str:
         """Return mean, spread and largest change of each value, and the changed fields of the spec."""
+        return str(self)
+
+    def _parts(self) -> Iterator[str | Table]:
         before, after = self.before, self.after
-        lines = [
-            f"{before.spec.name} -> {after.spec.name}: later minus earlier value",
-            plain_table(_HEADINGS, self._rows(), left=("value",)),
-        ]
+        yield f"{before.spec.name} -> {after.spec.name}: later minus earlier value"
+        yield Table(_HEADINGS, self._rows(), left=("value",))
         one, other = info_of(before.spec), info_of(after.spec)
         if self.fields:
             rows = [(name, _text(before.spec, name, one), _text(after.spec, name, other)) for name in self.fields]
-            lines.append(plain_table(("spec", "earlier", "later"), rows, left=("spec", "earlier", "later")))
+            yield Table(("spec", "earlier", "later"), rows, left=("spec", "earlier", "later"))
         else:
-            lines.append("The specs have the same values.")
-        return printable("\n".join(lines))
+            yield "The specs have the same values."
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for setting in range(self.before.n_settings):
@@ -110,9 +110,6 @@ class ChipDifference:
         low, high = spec.weight_range
         weights = np.linspace(low, high, 2**spec.weight_bits - 1)
         yield _row("charge [fC]", np.asarray(spec.charge(weights).mantissa), np.asarray(later.charge(weights).mantissa))
-
-    def __str__(self) -> str:
-        return self.table()
 
 
 _HEADINGS = ("value", "earlier mean", "later mean", "mean change", "spread", "largest change", "at", "compared")

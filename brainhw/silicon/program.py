@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, final
@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.chip import ChipSpec
 from brainhw.deploy.bundle import codes_of, content_of
 from brainhw.deploy.bundle_content import BundleContent, BundledLayer, BundledSynapse, Codes, Wire
@@ -36,7 +36,7 @@ _UNJUDGED = ("weights in range", "one sign in a block")
 
 @final
 @dataclass(frozen=True, eq=False)
-class ChipProgram:
+class ChipProgram(Shown):
     """A network in chip coordinates: everything that a bench must write to the chip to run it.
 
     :meth:`of` makes a program from a network, :meth:`load` reads one from files, :meth:`to_net` builds the network
@@ -290,7 +290,7 @@ class ChipProgram:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str | Table]:
         rows = []
         for wire in self.wires:
             layer, codes = self.content.layers[wire.layer], self.content.synapses[wire.synapse].weight
@@ -312,10 +312,11 @@ class ChipProgram:
             )
         headings = ("layer", "neurons", "kind", "cores", "leak settings", "source", "synapse", "codes", "bits")
         dt = f"{self.dt.mantissa:.6g} ms"
-        return printable(
+        yield (
             f"program for {self.chip.name}: {sum(self.layers.values())} of {self.chip.n_neurons} neurons, steps of "
-            f"{dt}, output {self.output}\n{plain_table(headings, rows, left=('layer', 'source', 'synapse'))}"
+            f"{dt}, output {self.output}"
         )
+        yield Table(headings, rows, left=("layer", "source", "synapse"))
 
     def __repr__(self) -> str:
         return f"ChipProgram({self.chip.name!r}, layers {self.layers})"

@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
+from brainhw._progress import progress_bar
 from brainhw.silicon._results import PROGRESS_AFTER
 from brainhw.silicon.rate_model import LEAST_NOISE, Counts, expected_counts
 
@@ -124,11 +125,9 @@ class Bar:
     """Progress bar over evaluations of the model; it appears after some seconds."""
 
     def __init__(self, shown: bool) -> None:
-        from tqdm import tqdm
-
         # Number of evaluations if the first fit is good.
         total = sum(most for _, most, _ in _PLAN)
-        self._bar: Any = tqdm(total=total, desc="f-I curves", delay=PROGRESS_AFTER, disable=not shown, leave=False)
+        self._bar = progress_bar(total, desc="f-I curves", shown=shown, delay=PROGRESS_AFTER, leave=False)
 
     def step(self) -> None:
         """Count one evaluation."""

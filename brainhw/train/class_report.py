@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, final
 
 import jax
@@ -12,7 +12,8 @@ import numpy as np
 
 from brainhw import _arguments, _records
 from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.train.decision import Decision, choose_class
 from brainhw.train.rates import population_size
 
@@ -24,7 +25,7 @@ _MOST_ROWS = 20
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class ClassReport:
+class ClassReport(Shown):
     """Statistics of the predictions for labelled recordings; ``print`` it for a table.
 
     Attributes
@@ -107,7 +108,7 @@ class ClassReport:
     def _name(self, one: int) -> str:
         return self.names[one] if self.names else f"{one}"
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str | Table]:
         of_class, predicted = np.sum(self.confusion, axis=1), np.sum(self.confusion, axis=0)
         shown = np.arange(len(of_class))
         if len(shown) > _MOST_ROWS:
@@ -120,13 +121,12 @@ class ClassReport:
             right = self.confusion[one, one]
             rows.append((self._name(int(one)), f"{predicted[one]}", f"{of_class[one]}", f"{right}", recall, often))
         headings = ("class", "predicted", "labelled", "right", "recall", "most often predicted as")
-        more = (
-            f"(the {_MOST_ROWS} of {len(of_class)} classes with the lowest recall)\n"
-            if len(rows) < len(of_class)
-            else ""
-        )
-        last = f"accuracy {self.accuracy:.2%} ({int(np.trace(self.confusion))} of {self.n_samples})"
-        return printable("\n".join([plain_table(headings, rows), more + "\n".join([*self.remarks, last])]))
+        # The result first, then what limits it, then the details.
+        yield f"accuracy {self.accuracy:.2%} ({int(np.trace(self.confusion))} of {self.n_samples})"
+        yield from self.remarks
+        yield Table(headings, rows)
+        if len(rows) < len(of_class):
+            yield f"(the {_MOST_ROWS} of {len(of_class)} classes with the lowest recall)"
 
     def __repr__(self) -> str:
         said = "; ".join(self.remarks)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, final
 
 import numpy as np
 
 from brainhw import _arguments, _records
-from brainhw._printing import printable
-from brainhw._table import plain_table
+from brainhw._drawn import Drawn
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.train.class_report import ClassReport
 
 __all__ = ["History", "Keep"]
@@ -21,10 +22,10 @@ Keep = Literal["best", "last"]
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class History:
+class History(Shown, Drawn):
     """Metrics of each epoch of a training run; ``print`` it for a table.
 
-    :func:`brainhw.visualize.plot_history` plots it.
+    ``history.plot()`` plots it (:func:`brainhw.visualize.plot_history`).
 
     Attributes
     ----------
@@ -98,9 +99,10 @@ class History:
         _arguments.choice(name, names, call="History.column", name="name")
         return np.array([entry[name] for entry in self.epochs])
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[str | Table]:
         if not self.epochs:
-            return "no epochs yet"
+            yield "no epochs yet"
+            return
         names = list(self.epochs[0])
         shown = sorted({*range(min(3, len(self.epochs))), *range(max(len(self.epochs) - 3, 0), len(self.epochs))})
         shown = sorted({*shown, self.best} - {None})
@@ -114,8 +116,9 @@ class History:
         tail = f"* best by {self.watched}; the weights are those of the {self.keep} epoch"
         if self.reason:
             tail += f"; ended: {self.reason}"
-        said = () if self.report is None else self.report.remarks
-        return printable("\n".join([plain_table(("epoch", *names), rows, left=("epoch",)), tail, *said]))
+        yield Table(("epoch", *names), rows, left=("epoch",))
+        yield tail
+        yield from () if self.report is None else self.report.remarks
 
     def __repr__(self) -> str:
         best = (

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
 
 from brainhw import _arguments
 from brainhw._files import first_line
+from brainhw._progress import progress_bar
 from brainhw.train.batch import Batch, Source, lengths_of
 from brainhw.train.class_report import ClassReport, Counts, count, report_on
 from brainhw.train.decision import choose_class
@@ -126,9 +126,8 @@ class Run:
         """Run the remaining epochs, and return the reason for the end."""
         path = path if jax.process_index() == 0 else None
         reason = ""
-        # `disable=False` would override the environment variable TQDM_DISABLE.
-        hidden = {} if progress and not jax.process_index() else {"disable": True}
-        with tqdm(total=epochs, initial=len(self.entries), desc="fit", unit="epoch", **hidden) as bar:
+        shown = progress and not jax.process_index()
+        with progress_bar(epochs, desc="fit", unit="epoch", initial=len(self.entries), shown=shown) as bar:
             while not (reason := self._end(epochs, patience, reason)):
                 epoch = len(self.entries)
                 for schedule in self.schedules:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import warnings
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import brainstate
@@ -13,6 +14,8 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw._printing import printable
+from brainhw._shown import Shown
+from brainhw._table import Table
 from brainhw.nn import FractionalLayer
 from brainhw.nn.fractional_terms import Names, make_terms
 from brainhw.transform.trace import registered_modules
@@ -395,7 +398,7 @@ class FractionalLayerSummary:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class FractionalSummary:
+class FractionalSummary(Shown):
     """Summary of the fractional layers of a network, in registration order. Printing it shows a table."""
 
     layers: tuple[FractionalLayerSummary, ...]
@@ -408,6 +411,9 @@ class FractionalSummary:
         return printable("\n".join("  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in lines))
 
     __repr__ = __str__
+
+    def _parts(self) -> Iterator[Table]:
+        yield Table(_COLUMNS, [layer.cells() for layer in self.layers], left=_COLUMNS)
 
 
 def fractional_summary(net: brainstate.nn.Module) -> FractionalSummary:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainhw._drawn import draws
 from brainhw.silicon import Comparison
 from brainhw.visualize.axes import check_report, legend_above
 
@@ -19,6 +20,7 @@ _WORST = 5  # neurons named in the figure
 _COLORS = ("C0", "C1", "C2", "C4", "C5", "C6")
 
 
+@draws(Comparison)
 def plot_comparison(comparison: Comparison) -> Figure:
     """Plot the rates of model and bench, their common spikes, and the causes of differences.
 

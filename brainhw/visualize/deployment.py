@@ -9,6 +9,7 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._drawn import draws
 from brainhw.deploy import Piece, Placement, PowerReport, RobustnessReport
 from brainhw.visualize.axes import axes_or_new, check_color, check_report, legend_above
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_placement", "plot_power", "plot_robustness"]
 
 
+@draws(Placement)
 def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
     """Plot the cores of a chip to scale with the layers on them.
 
@@ -153,6 +155,7 @@ def _fits(text: Text, bar: Rectangle, words: tuple[str, ...]) -> bool:
 _COLORS = {"core": "C0", "frontend": "C2", "spike": "C1", "event": "C4"}
 
 
+@draws(PowerReport)
 def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     """Plot the energy of each core, layer and frontend in one inference.
 
@@ -211,6 +214,7 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@draws(RobustnessReport)
 def plot_robustness(
     report: RobustnessReport, *, ax: Axes | None = None, label: str | None = None, color: str = "C0"
 ) -> Axes:

@@ -8,6 +8,7 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._drawn import draws
 from brainhw.init import FluctReport, LayerReport
 from brainhw.visualize.activity import plot_layer_rates
 from brainhw.visualize.axes import MOST_BINS, axes_or_new, check_report
@@ -92,6 +93,7 @@ def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@draws(FluctReport)
 def plot_fluct_report(report: FluctReport) -> Figure:
     """Plot the spike response and the membrane distribution of each layer, and the rates of all layers.
 

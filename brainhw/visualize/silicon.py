@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainhw._drawn import draws
 from brainhw.silicon import Calibration, ChargeFit, LeakFit, NoiseFit, ThresholdFit
 from brainhw.silicon._results import percent
 from brainhw.visualize.axes import axes_or_new, check_report
@@ -29,6 +30,7 @@ __all__ = [
 _INTERVAL = 1.96
 
 
+@draws(ChargeFit)
 def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Axes | None = None) -> Axes:
     """Plot measured charges and the fitted curve with its 95 % interval.
 
@@ -82,6 +84,7 @@ def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Ax
     return ax
 
 
+@draws(LeakFit)
 def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
     """Plot the time constant of each neuron at each leak setting with its 95 % interval.
 
@@ -141,6 +144,7 @@ def _plain_log_ticks(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
+@draws(ThresholdFit)
 def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     """Plot the threshold of each neuron with its 95 % interval.
 
@@ -241,6 +245,7 @@ def plot_rate_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@draws(NoiseFit)
 def plot_noise_fit(fit: NoiseFit, *, ax: Axes | None = None) -> Axes:
     """Plot the deviations between trials, and the normal distribution of the fitted noise.
 
@@ -281,6 +286,7 @@ def plot_noise_fit(fit: NoiseFit, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@draws(Calibration)
 def plot_calibration(calibration: Calibration) -> Figure:
     """Plot all fits of a calibration in one figure.
 

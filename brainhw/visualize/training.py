@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._drawn import draws
 from brainhw.train import History
 from brainhw.visualize.axes import axes_or_new, check_report
 
@@ -18,6 +19,7 @@ __all__ = ["plot_history"]
 _VALIDATION = "validation_"
 
 
+@draws(History)
 def plot_history(history: History, name: str | None = None, *, ax: Axes | None = None) -> Axes:
     """Plot a metric over the epochs of a training run, for training and validation data.
 

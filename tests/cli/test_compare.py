@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def test_a_measured_chip_plays_the_bench(folder: Path, capsys) -> None:
     assert main(["compare", "net.bundle", "same.chip", "data.npz", "--trials", "2", "--no-causes"]) == 0
     out = capsys.readouterr().out
-    for text in ("bench       same.chip", "3 samples of 40 steps, 2 trials", "has 100.0% of the model's", "0.0 mV"):
+    for text in ("bench: same.chip", "3 samples of 40 steps, 2 trials", "has 100.0% of the model's", "0.0 mV"):
         assert text in out
     accuracy = next(line for line in out.splitlines() if line.startswith("accuracy"))
     assert accuracy.split("model ")[1].split(",")[0] == accuracy.split("bench ")[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from recipe_sets import recordings
 
+from brainhw._plain_json import parse_json
 from brainhw.cli import main
+from brainhw.cli.schema import SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +31,25 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     shown = capsys.readouterr().out
     assert "36 recordings of 3 classes" in shown
     assert "swing" in shown
-    last = [line for line in shown.splitlines() if line.startswith("accuracy")]
+    accuracy = shown.splitlines()[0].removesuffix(" on 'test.npz'")
+    assert re.fullmatch(r"accuracy [\d.]+% \(\d+ of 18\)", accuracy)
     assert sorted(file.name for file in home.iterdir()) == ["mine.bundle", "mine.encoding", "test.npz", "train.npz"]
     assert main(["run", "mine.bundle", "test.npz", "--encoding", "mine.encoding"]) == 0
     again = capsys.readouterr().out
-    assert last == [line for line in again.splitlines() if line.startswith("accuracy")]
+    assert again.splitlines()[0] == accuracy
     assert "swing" in again
     assert main(["run", "mine.bundle", "test.npz", "--encoding", "mine.bundle"]) == 1
     assert "mine.bundle" in capsys.readouterr().err
     x, y, _ = recordings(18, 2)
     np.savez("whole.npz", x=x, y=y)
-    assert main(["train", "train.npz", "--test", "whole.npz"]) == 0
-    assert "note: 'whole.npz' has no `lengths`" in capsys.readouterr().out
+    assert main(["train", "train.npz", "--test", "whole.npz", "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = parse_json(out)
+    assert all(any(key.partition("[")[0] == name for key in SCHEMA["train"]) for name in document)
+    assert (document["recordings"], document["samples"], document["tested_on"]) == (36, 18, "whole.npz")
+    assert document["accuracy"] == document["right"] / 18
+    assert document["warnings"][0].startswith("'whole.npz' has no `lengths`")
+    assert "warning: 'whole.npz' has no `lengths`" in err
     (home / "whole.npz").unlink()
 
 
@@ -49,7 +59,7 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["nowhere.npz"], "does not exist"),
         (["train.npz", "--chip", "h9"], "h9"),
         (["train.npz", "--test", "nowhere.npz"], "nowhere.npz"),
-        (["train.npz", "--test", "other.npz"], "--test holds the class 'sink', which DATA has not"),
+        (["train.npz", "--test", "other.npz"], "--test holds the class 'sink', which DATA does not have"),
         (["train.npz", "--test", "wide.npz"], "--test have shape (36, 30, 1), those of DATA (36, 30, 2)"),
         (["labels.npz"], "labels of 'labels.npz' must be names or whole numbers of shape (36,)"),
         (["flat.npz"], "must be numbers of shape [recordings, steps, channels]"),

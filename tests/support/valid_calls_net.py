@@ -186,7 +186,7 @@ def _() -> Any:
     return bh.check_deployable, {**net(), "data": ("run data", inputs())}
 
 
-for kind in ("describe", "is_net_deployable", "place"):
+for kind in ("describe", "is_net_deployable", "place", "summary"):
 
     @add(f"deploy.{kind}")
     def _(kind: str = kind) -> Any:
@@ -195,7 +195,9 @@ for kind in ("describe", "is_net_deployable", "place"):
 
 @add("deploy.estimate_power", calls=("LIFSynapse.update", "LIFLayer.update", "H1v2Synapse.update"))
 def _() -> Any:
-    return bh.deploy.estimate_power, {**net(), "xs": ("data", inputs()), "lengths": ("recording lengths", None)}
+    return bh.deploy.estimate_power, {
+        **net(), "xs": ("data", inputs()), "lengths": ("recording lengths", None), "progress": ("flag", False),
+    }  # fmt: skip
 
 
 @add("deploy.export_bundle")

@@ -68,7 +68,7 @@ def worst() -> Any:
 
 @add("Comparison.table")
 def table() -> Any:
-    return compared().table, {"n": ("count", 3)}
+    return compared().table, {"n": ("whole", 3)}
 
 
 @add("visualize.plot_comparison")

@@ -170,7 +170,7 @@ def test_a_bar_that_the_environment_switches_off_stays_off(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # So tqdm takes TQDM_DISABLE: as another default.
-    monkeypatch.setattr("brainhw.train.run.tqdm", functools.partial(tqdm, disable=True))
+    monkeypatch.setattr("tqdm.auto.tqdm", functools.partial(tqdm, disable=True))
     bh.train.fit(net(), (X, Y), loss=loss, epochs=1, progress=True)
     assert not capsys.readouterr().err
 

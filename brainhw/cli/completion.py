@@ -1,0 +1,33 @@
+"""Script that completes the words of the command line in a shell, made by the package shtab."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["completion"]
+
+# Positional arguments and options with these names take a file.
+_FILES = {"BUNDLE", "DATA", "FILE", "TABLE", "CHIP", "HEADER"}
+
+
+def completion(parser: argparse.ArgumentParser, *, shell: str) -> str:
+    """Return the completion script of a shell for the command ``brainhw``."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise ImportError(
+            "completion: it needs the package shtab. Install it with: pip install 'brainhw[completion]'"
+        ) from error
+    _mark_files(parser, shtab.FILE)
+    # A shell completes the installed command; `python -m brainhw` belongs to python.
+    parser.prog = "brainhw"
+    return shtab.complete(parser, shell=shell) + "\n"
+
+
+def _mark_files(parser: argparse.ArgumentParser, complete: dict[str, str]) -> None:
+    for action in parser._actions:  # argparse has no public list of them
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _mark_files(command, complete)
+        elif action.metavar in _FILES:
+            action.complete = complete  # type: ignore[attr-defined]

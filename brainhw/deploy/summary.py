@@ -1,0 +1,187 @@
+"""Summary of a network on its chip: layers, wiring, weights, cores, and the outcome of the deployment check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import brainstate
+import brainunit as u
+import numpy as np
+
+from brainhw._shown import Shown
+from brainhw._table import Table
+from brainhw.chip import ChipSpec
+from brainhw.deploy.check import DeployReport, judge
+from brainhw.deploy.packing import PlacementError
+from brainhw.deploy.placement import placement_of
+from brainhw.deploy.survey import Survey, survey
+from brainhw.nn.pinned import has_sampled_chip
+
+__all__ = ["LayerSummary", "NetSummary", "summary"]
+
+_LISTED = 6  # time constants named in a row
+
+
+@final
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer of a network on a chip, with the synapse or frontend that drives it.
+
+    Attributes
+    ----------
+    path : str
+        Path of the layer.
+    n_neurons : int
+        Number of neurons.
+    topology : str
+        ``"FF"`` (feed-forward) or ``"RC"`` (recurrent).
+    tau : tuple of Quantity
+        The membrane time constants that occur, each once, in ms.
+    source : str or None
+        Path of the layer whose spikes come in, or ``"input"``; None if the wiring does not show it.
+    synapse : str or None
+        Path of the synapse or frontend.
+    weights : tuple of int
+        Shape of the weights, ``(N_in, N_out)``, or ``(N,)`` of a frontend; empty without a synapse.
+    bits : int or None
+        Bits of a weight; None if they are not rounded.
+    cores : tuple of int
+        The cores of the layer; empty if the network does not fit the chip.
+    """
+
+    path: str
+    n_neurons: int
+    topology: str
+    tau: tuple[u.Quantity, ...]
+    source: str | None
+    synapse: str | None
+    weights: tuple[int, ...]
+    bits: int | None
+    cores: tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True)
+class NetSummary(Shown):
+    """A network on its chip; ``print`` it for a table, a notebook shows one by itself.
+
+    Attributes
+    ----------
+    chip : ChipSpec
+        The chip.
+    sampled : bool
+        Whether a sampled or measured chip is in place; otherwise the nominal one.
+    layers : tuple of LayerSummary
+        The layers, in the order of one step.
+    n_weights : int
+        Number of all weights on the chip, recurrent ones included.
+    output : str or None
+        Path of the layer whose spikes the network returns.
+    report : DeployReport
+        The outcome of :func:`check_deployable`.
+    """
+
+    chip: ChipSpec
+    sampled: bool
+    layers: tuple[LayerSummary, ...]
+    n_weights: int
+    output: str | None
+    report: DeployReport
+
+    def _parts(self) -> Iterator[str | Table]:
+        n_neurons = sum(layer.n_neurons for layer in self.layers)
+        place = "a sampled or measured chip" if self.sampled else "the nominal chip"
+        yield (
+            f"on {place} of {self.chip.name} (family {self.chip.family}): {n_neurons} of {self.chip.n_neurons} "
+            f"neurons, {self.n_weights} weights, output {self.output or 'unknown'}"
+        )
+        if self.report.ok:
+            yield str(self.report)
+        else:
+            broken = ", ".join(dict.fromkeys(violation.rule for violation in self.report.violations))
+            yield f"not deployable: {broken} (see check_deployable)"
+        headings = ("layer", "neurons", "kind", "tau", "fed by", "through", "weights", "bits", "cores")
+        yield Table(headings, map(_row, self.layers), left=("layer", "fed by", "through"))
+
+
+def summary(net: brainstate.nn.Module) -> NetSummary:
+    """Return layers, wiring, weights and cores of a network on its chip, and whether it is deployable.
+
+    Parameters
+    ----------
+    net : brainstate.nn.Module
+        The network. One step of it is traced to see its wiring; it stays as it was.
+
+    Returns
+    -------
+    NetSummary
+        ``print`` it for a table; a notebook shows one by itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``net`` is not a module, or has no module on a chip.
+    RuntimeError
+        If called inside ``jit``.
+
+    Examples
+    --------
+    >>> import brainhw as bh, brainstate, brainunit as u
+    >>> net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(8, 30, weight_bits="chip"), bh.nn.H1v2Layer(30, tau=20 * u.ms))
+    >>> found = bh.deploy.summary(net)
+    >>> found.layers[0].source, found.layers[0].weights, found.layers[0].cores, found.n_weights
+    ('input', (8, 30), (0,), 240)
+    """
+    call = "summary"
+    found = survey(net, call=call)
+    try:
+        placement = placement_of(found, call=call)
+    except (PlacementError, ValueError):  # the check below names the reason
+        placement = None
+    cores = {} if placement is None else {path: placement.core_of(path) for path in placement.layers}
+    stages = {stage.layer_path: stage for stage in found.stages}
+    # Layers without a known input stand at the end.
+    paths = dict.fromkeys((*stages, *found.layers))
+    return NetSummary(
+        chip=found.chip,
+        sampled=has_sampled_chip(net),
+        layers=tuple(_layer(found, path, stages.get(path), cores.get(path)) for path in paths),
+        n_weights=sum(int(weight.master.value.size) for weight in found.weights.values()),
+        output=found.output,
+        report=judge(found),
+    )
+
+
+def _layer(found: Survey, path: str, stage: Any, cores: Any) -> LayerSummary:
+    layer = found.layers[path]
+    taus = np.unique(np.asarray(layer.tau.to(u.ms).mantissa, float))
+    weight = None if stage is None else found.weights.get(stage.synapse_path)
+    grid = None if weight is None else weight.effective.grid
+    return LayerSummary(
+        path=path,
+        n_neurons=found.n_neurons(path),
+        topology=getattr(layer, "topology", "FF"),
+        tau=tuple(float(tau) * u.ms for tau in taus),
+        source=None if stage is None else stage.source,
+        synapse=None if stage is None else stage.synapse_path,
+        weights=() if weight is None else tuple(weight.master.value.shape),
+        bits=None if grid is None else grid.bits,
+        cores=() if cores is None else tuple(map(int, np.unique(cores))),
+    )
+
+
+def _row(layer: LayerSummary) -> tuple[str, ...]:
+    taus = ", ".join(f"{tau.mantissa:.4g}" for tau in layer.tau[:_LISTED]) + ", ..." * (len(layer.tau) > _LISTED)
+    return (
+        layer.path,
+        f"{layer.n_neurons}",
+        layer.topology,
+        f"{taus} ms",
+        layer.source or "-",
+        layer.synapse or "-",
+        " x ".join(map(str, layer.weights)) or "-",
+        "-" if layer.bits is None else f"{layer.bits}",
+        ", ".join(map(str, layer.cores)) or "-",
+    )
