@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.kernel.fractional_weights import METHODS, FractionalMethod
+from brainhw.kernel.fractional_weights import METHODS, FractionalMethod, Method
 
 __all__ = ["amplitudes", "check_count", "decay_rates", "n_exponentials", "weight_error"]
 
@@ -85,7 +85,7 @@ def _weight_errors(method: str, alphas: tuple[float, ...], n: int, horizon: int)
     return total / np.abs(exact).sum(axis=0) if scheme.remembers_rate else total
 
 
-def weight_error(method: str, alpha: float, n: int, horizon: int) -> float:
+def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
     r"""Return the total error of the weights of the leaky sums: :math:`\sum_{m=2}^{T} |\text{error of } W_m|`.
 
     If the voltage stays within :math:`\pm V`, each step is off by at most this error times ``V``. Errors accumulate as
@@ -140,7 +140,7 @@ def check_count(n: int, *, call: str, name: str) -> int:
     return n
 
 
-def n_exponentials(tolerance: float, horizon: int, method: str = "gl") -> int:
+def n_exponentials(tolerance: float, horizon: int, method: Method = "gl") -> int:
     """Return the smallest number of exponentials whose :func:`weight_error` is within ``tolerance`` for every order.
 
     Parameters

@@ -94,7 +94,7 @@ class Firing:
     """
 
     spk_fun: Callable[[jax.Array], jax.Array]
-    reset: str
+    reset: Reset
     detach: bool
     clamped: bool
     refractory: int = 0

@@ -80,8 +80,8 @@ class FractionalLayer(RestingStates):
         reset: Literal["current", "subtract", "zero"] = "current",
         history: Literal["keep", "clear"] = "keep",
         lookahead: u.Quantity | None = None,
-        learn_alpha: bool | str = False,
-        learn_coefficients: bool | str = False,
+        learn_alpha: bool | Literal["raw"] = False,
+        learn_coefficients: bool | Literal["raw"] = False,
         learn_tau: bool = False,
         detach_reset: bool = True,
         memory_rule: Literal["past", "spikede"] = "past",
@@ -148,8 +148,8 @@ class FractionalLayer(RestingStates):
         alpha: Any,
         coefficients: Any = None,
         *,
-        learn_alpha: bool | str = False,
-        learn_coefficients: bool | str = False,
+        learn_alpha: bool | Literal["raw"] = False,
+        learn_coefficients: bool | Literal["raw"] = False,
     ) -> None:
         """Replace orders and coefficients; the arguments are those of the constructor.
 

@@ -289,7 +289,11 @@ def _forward(forward: Any, sample_chips: Any, padded: bool, net: brainstate.nn.M
     if isinstance(sample_chips, str) and sample_chips == "auto":
         sampled = on_chip and not has_sampled_chip(net)
     else:
-        sampled = _arguments.flag(sample_chips, call=call, name="sample_chips")
+        if not isinstance(sample_chips, bool):
+            raise TypeError(
+                f"{call}: sample_chips must be True, False or 'auto'; got {_arguments.describe(sample_chips)}."
+            )
+        sampled = sample_chips
         if sampled and not on_chip:
             raise ValueError(f"{call}: sample_chips needs a network on a chip, but net has no chip module.")
         if sampled and forward is not None:

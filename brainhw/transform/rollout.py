@@ -47,7 +47,7 @@ def rollout(
     record: Sequence[str] = (),
     checkpoint: int | Literal["auto"] | None = None,
     pbar: Any = None,
-    prepare: bool | str = True,
+    prepare: bool | Literal["weights"] = True,
     key: jax.Array | int | None = None,
     check_finite: bool = False,
     layerwise: bool = True,
