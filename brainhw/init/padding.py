@@ -11,7 +11,7 @@ __all__ = ["PaddedInitializer", "true_steps"]
 
 
 def true_steps(x: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
-    """Return the ``valid`` steps ``[T, B]`` of ``x`` ``[B, T, N]`` as one recording ``[1, n, N]``; without it all."""
+    """Return the ``valid`` steps ``[T, B]`` of ``x`` ``[B, T, N]`` as one recording ``[1, n, N]``, or all of ``x``."""
     return x if valid is None else x[valid.T][None]
 
 
