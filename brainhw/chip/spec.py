@@ -392,7 +392,7 @@ def _by_field(value: Any, names: Sequence[str], *, call: str, what: str) -> Mapp
     for name in value:
         if name not in names:
             raise ValueError(
-                f"{call}: {what} contains {name!r}, which is not a field with {what}{closest(str(name), names)}; "
+                f"{call}: {what} names {name!r}, which is not a field with {what}{closest(str(name), names)}; "
                 f"the fields are {', '.join(names)}."
             )
     return value

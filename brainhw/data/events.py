@@ -130,7 +130,7 @@ def _fields(array: Any, call: str, name: str) -> dict[str, Any]:
     if missing:
         raise ValueError(
             f"{call}: {name} must have a field for {' and '.join(missing)}; got the fields "
-            f"{', '.join(map(str, known)) or 'none'}."
+            f"{', '.join(map(str, known)) or 'of none'}."
         )
     return {field: array[names[0]] for field, names in found.items() if names}
 

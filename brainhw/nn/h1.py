@@ -467,7 +467,7 @@ class H1Layer(SpikingLayer):
         for argument, is_given in given.items():
             if is_given:
                 raise ValueError(
-                    f"{call}: {argument} is given, but topology 'FF' has no recurrent weights; pass "
+                    f"{call}: {argument} is given but topology is 'FF', which has no recurrent weights; pass "
                     "topology='RC' or leave it out (the incoming weights belong to the synapse)."
                 )
 

@@ -44,7 +44,7 @@ def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> dict[str, 
         for name in mode.names:
             if given[name] is not None and name not in wanted:
                 raise ValueError(
-                    f"{call}: {name} belongs to leak={other!r}, but leak is {leak!r}, which uses "
+                    f"{call}: {name} belongs to leak={other!r}, but leak is {leak!r}, which takes "
                     f"{wanted[0]} and {wanted[1]}; leave {name} out or pass leak={other!r}."
                 )
     return {name: default if given[name] is None else given[name] for name in wanted}

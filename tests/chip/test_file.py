@@ -206,7 +206,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path):
         (b'format = "other/1"\n', 'expected the line format = "brainhw-chip/1"'),
         (b'format = "brainhw-chip"\n', "is not a supported chip file"),
         (b'format = "brainhw-chip/x"\n', "is not a supported chip file"),
-        (b'format = "brainhw-chip/2"\n', "has format version 2, this brainhw reads version 1; update brainhw"),
+        (b'format = "brainhw-chip/2"\n', "has format version 2, but this brainhw reads version 1; update brainhw"),
         (b'format = "brainhw-chip/1"\n', "lacks name, family, weight_limit"),
         (b'format = "brainhw-chip/1"\nfamily = "X9"\n', "no chip family 'X9' .* 'H1v1', 'H1v2'.* import the package"),
         (b'format = "brainhw-chip/1"\nfamily = "X9"\npackage = "lab.x9"\n', "no chip family 'X9' .* import lab.x9"),

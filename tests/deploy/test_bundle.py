@@ -430,7 +430,7 @@ def wrapped(payload: bytes) -> bytes:
         (b"brainhw-bundle 2 " + b"a" * 64 + b" 2\n{}", r"newer brainhw \(format 2, this one reads 1\): update brainhw"),
         (b"brainhw-bundle 1 " + b"a" * 64 + b" 2\n{}", "does not match its checksum, so it was damaged or changed"),
         (b"brainhw-bundle 1 " + b"a" * 64 + b" 3\n{}", "is cut short: its first line gives 3 bytes, but 2 follow"),
-        (b"brainhw-bundle 1 " + b"a" * 64 + b" 1\n{}", "is too long: 2 bytes"),
+        (b"brainhw-bundle 1 " + b"a" * 64 + b" 1\n{}", "is too long: its first line gives 1 bytes, but 2 follow"),
         (b"brainhw-bundle 1 " + b"a" * 64 + b" 99999999999\n{}", "claims 99999999999 bytes, more than the"),
         (wrapped(b"[" * 10**6), "not the JSON .*recursion"),
         (wrapped(b'{"a":' * 10**5), "not the JSON .*recursion"),

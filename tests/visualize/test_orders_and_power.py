@@ -51,7 +51,7 @@ def test_every_part_of_the_bill_is_a_bar_and_assumed_coefficients_are_called_so(
 def test_measured_coefficients_are_not_called_assumed(ax: Axes) -> None:
     chip = bh.chip.H1V2.replace(spike_energy=1.0 * u.pjoule, provenance="measured")
     bh.visualize.plot_power(report(chip), ax=ax)
-    assert "spike_energy 1 pJ (measured)" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "spike energy 1 pJ (measured)" in [text.get_text() for text in ax.get_legend().get_texts()]
     assert ax.get_xlabel().endswith("coefficients assumed, measured")
 
 
