@@ -66,7 +66,7 @@ def edited(saved, change):
         (lambda data: data.update(more=1), "must hold chip, notes"),
         (lambda data: data.update(tau_ms="x"), "tau_ms must be rows"),
         (lambda data: data["tau_ms"].pop(), r"tau must have shape \(8, 256\).*\(7, 256\)"),
-        (lambda data: data["tau_ms"][0].pop(), "tau_ms: the rows"),
+        (lambda data: data["tau_ms"][0].pop(), "tau_ms: all rows"),
         (lambda data: data["V_th_mV"].__setitem__(3, -1.0), r"V_th .*-1 mV at \(3,\)"),
         (lambda data: data["V_th_mV"].__setitem__(3, 95), "V_th_mV must be rows"),
         (lambda data: data["V_th_mV"].__setitem__(3, True), "V_th_mV must be rows"),

@@ -118,7 +118,7 @@ def test_a_file_that_is_none_or_too_large_is_refused(tmp_path) -> None:
     huge = tmp_path / "huge.csv"
     with huge.open("wb") as stream:
         stream.truncate(300 * 2**20)  # takes no room on the disk
-    with pytest.raises(ValueError, match="300 MiB, more than the 256"):
+    with pytest.raises(ValueError, match="300 MiB, more than the limit of 256"):
         read_table(huge)
 
 

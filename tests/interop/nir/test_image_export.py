@@ -247,7 +247,7 @@ REFUSED = {
     ),
     "both orders": (
         (nn.Conv2d(IMAGE, 2, 3), nn.AvgPool2d((3, 2), 1, channel_axis=-3), millivolts, lif((4, 2, 1))),
-        r"layers\.1 \(AvgPool2d\) has the channels first, and layers\.0 has them last",
+        r"layers\.1 \(AvgPool2d\) has channels first, but layers\.0 has them last",
     ),
     "a matrix over the last axis": (
         (nn.Conv2d(IMAGE, 2, 3), bh.nn.LIFSynapse(2, 3), lif((4, 4, 3))),

@@ -239,7 +239,7 @@ def test_everything_that_cannot_be_read_is_named_at_once(changed: dict, parts: t
     ("neurons", "message"),
     [
         ({"1": {"kind": "LSNNCell"}}, r"neurons\['1'\] has the kind 'LSNNCell'; known are LIFCell"),
-        ({"1": {"kind": "LIFCell", "tau": 1, "beta": 2}}, r"has options that LIFCell lacks here: tau, beta; known are"),
+        ({"1": {"kind": "LIFCell", "tau": 1, "beta": 2}}, r"has unknown options for LIFCell: tau, beta; known are"),
         (
             {"1": {"kind": "LIFCell", "tau_mem_inv": 2000.0}},
             r"\['tau_mem_inv'\] must be above 0 and at most 1000; got 2000",
@@ -281,7 +281,7 @@ def test_an_order_that_is_none_is_named() -> None:
     for order, message in (
         (("fc",), "order lacks modules: lif"),
         (("fc", "lif", "out"), "order names modules that are neither in state nor in neurons: out"),
-        (("lif", "fc"), "order: lif comes first in lif, fc; a neuron must stand behind each Linear"),
+        (("lif", "fc"), "order: lif comes first in lif, fc; each Linear needs a neuron after it"),
     ):
         with pytest.raises(ValueError, match=f"^from_snntorch: {message}"):
             bh.interop.state_dicts.from_snntorch(leaky(0.9), dt=1 * u.ms, order=order)
