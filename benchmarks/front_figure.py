@@ -48,7 +48,7 @@ def main() -> None:
     bh.visualize.plot_placement(names["placement"], ax=axes[1])
     bh.visualize.plot_robustness(names["chips"], ax=axes[2])
     axes[2].locator_params(axis="x", nbins=5)
-    axes[2].set_xlabel("test accuracy (dashed: nominal chip)")
+    axes[2].set_xlabel("test accuracy (triangle: nominal chip)")
     figure.savefig(PROJECT / "docs" / "images" / "front.png", dpi=90)
 
 

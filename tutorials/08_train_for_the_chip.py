@@ -247,8 +247,8 @@ chips = {
 }
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for i, (name, result) in enumerate(chips.items()):
-    bh.visualize.plot_robustness(result, ax=ax, label=f"trained on {name}", color=f"C{i}")
-ax.set(xlabel="test accuracy (dashed: nominal chip)")
+    bh.visualize.plot_robustness(result, ax=ax, label=f"trained on {name}", color=f"C{i}", linestyle=("-", "--")[i])
+ax.set(xlabel="test accuracy (triangle: nominal chip)")
 plt.show()
 for name, result in chips.items():
     print(f"trained on {name:10}  mean {result.mean:.3f}  5 % quantile {result.quantile(0.05):.3f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import brainstate
@@ -48,10 +49,27 @@ def test_every_part_of_the_bill_is_a_bar_and_assumed_coefficients_are_called_so(
 
 
 @pytest.mark.filterwarnings("ignore:estimate_power. .* input values exceed")
+def test_the_axis_is_logarithmic_where_bars_differ_a_lot(ax: Axes) -> None:
+    small = bh.chip.H1V2.replace(spike_energy=1e-6 * u.pjoule, event_energy=0.0 * u.pjoule, provenance="measured")
+    bill = report(small)
+    bh.visualize.plot_power(bill, ax=ax)
+    assert ax.get_xscale() == "log"
+    ax.figure.draw_without_rendering()
+    frame = ax.get_window_extent()
+    for text in ax.texts:
+        words = text.get_window_extent()
+        assert frame.x0 <= words.x0 < words.x1 <= frame.x1, text.get_text()
+    ax.clear()
+    alike = tuple(dataclasses.replace(cost, energy=1.0 * u.ujoule) for cost in bill.costs)
+    bh.visualize.plot_power(dataclasses.replace(bill, costs=alike), ax=ax)
+    assert ax.get_xscale() == "linear"
+
+
+@pytest.mark.filterwarnings("ignore:estimate_power. .* input values exceed")
 def test_measured_coefficients_are_not_called_assumed(ax: Axes) -> None:
     chip = bh.chip.H1V2.replace(spike_energy=1.0 * u.pjoule, provenance="measured")
     bh.visualize.plot_power(report(chip), ax=ax)
-    assert "spike_energy 1 pJ (measured)" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "spike: 1 pJ (measured)" in [text.get_text() for text in ax.get_legend().get_texts()]
     assert ax.get_xlabel().endswith("coefficients assumed, measured")
 
 
