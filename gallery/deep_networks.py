@@ -1,8 +1,8 @@
-"""Train a deep spiking network from fluctuation-driven weights, from the vendor's rule, or from Kaiming's.
+"""Train a deep spiking network from three initialisers: fluctuation-driven, the vendor's rule, Kaiming.
 
-Feed-forward layers of LIF or chip neurons, one behind the other, with a leaky readout that takes its largest value over
-time. On sparse spikes (Randman: 20 units that fire once) or behind several layers, ordinary weights leave the deeper
-layers silent: no spike arrives, so no gradient does either.
+The network is a chain of LIF or chip layers with a leaky readout, whose largest value over time is the logit. With
+sparse input spikes (Randman: 20 units that each fire once) or many layers, ordinary weights leave the deeper layers
+silent: they receive no spike, so their weights get no gradient.
 """
 
 from __future__ import annotations
@@ -25,7 +25,22 @@ import brainhw as bh
 
 Data = tuple[bh.data.Split, bh.data.Split]
 NEURONS = ("lif", *FAMILIES)
-INITS = ("fluct", "nwave", "kaiming")
+
+
+class Look(NamedTuple):
+    """Name, colour and line of an initialiser in figures; they differ without colours, too."""
+
+    words: str
+    color: str
+    line: str
+    marker: str
+
+
+INITS = {
+    "fluct": Look("fluct_init", "#0072B2", "-", "o"),
+    "nwave": Look("vendor's rule", "#D55E00", "--", "s"),
+    "kaiming": Look("Kaiming", "0.35", ":", "^"),
+}
 
 
 class Task(NamedTuple):
@@ -171,7 +186,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--layers", type=positive, default=3, help="hidden layers")
     parser.add_argument("--width", type=positive, default=64, help="neurons in each")
     parser.add_argument("--tau", type=float, default=20.0, help="membrane time constant in ms")
-    parser.add_argument("--init", choices=INITS, default="fluct", help="initialiser of the weights")
+    parser.add_argument("--init", choices=tuple(INITS), default="fluct", help="initialiser of the weights")
     parser.add_argument("--in-range", action="store_true", help="keep a chip's weights in its range")
     parser.add_argument("--xi", type=float, default=2.0, help="target of fluct and nwave, in standard deviations")
     return parser

@@ -64,11 +64,13 @@ def figure(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> p
     """Draw accuracy, and the rate of the last hidden layer, against depth: a dot for each seed, a line for the mean."""
     drawing, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
     for ax, name in zip(axes, ("test_accuracy", "rate_hz"), strict=True):
-        for i, init in enumerate(inits):
+        for init in inits:
+            look = deep_networks.INITS[init]
             each = [of(rows, layers, init, name) for layers in depths]
-            ax.plot(depths, [values.mean() for values in each], "-", color=f"C{i}", label=init)
+            means = [values.mean() for values in each]
+            ax.plot(depths, means, look.line, color=look.color, linewidth=2, label=look.words)
             for layers, values in zip(depths, each, strict=True):
-                ax.plot(np.full(len(values), layers), values, "o", color=f"C{i}", markersize=4)
+                ax.plot(np.full(len(values), layers), values, look.marker, color=look.color, markersize=6)
         ax.set(xlabel="hidden layers", xticks=depths)
     axes[0].set(ylabel="test accuracy after training", ylim=(0, 1))
     axes[0].axhline(0.1, color="0.7", linewidth=1, linestyle=":")
@@ -111,7 +113,11 @@ if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=15, out="randman_depth", chip=False)
     parser.add_argument("--depths", type=positive, nargs="+", default=[1, 2, 3, 6], help="numbers of hidden layers")
     parser.add_argument(
-        "--inits", choices=deep_networks.INITS, nargs="+", default=list(deep_networks.INITS), help="starting points"
+        "--inits",
+        choices=tuple(deep_networks.INITS),
+        nargs="+",
+        default=list(deep_networks.INITS),
+        help="starting points",
     )
     parser.add_argument("--seeds", type=positive, default=1, help="how many seeds of each, from --seed on")
     parser.add_argument("--neuron", choices=deep_networks.NEURONS, default="lif", help="what the layers are made of")
