@@ -248,15 +248,13 @@ def draw(results: list[dict[str, float]], path: Path, title: str) -> None:
     figure, ax = plt.subplots(figsize=(5.6, 3.9), layout="constrained")
     for i, name in enumerate(names):
         values = [100 * result[name] for result in results]
-        ax.plot(
-            [np.mean(values)] * 2, [i - 0.3, i + 0.3], color="#D55E00", linewidth=2, label="mean" if i == 0 else None
-        )
-        ax.plot(values, [i] * len(values), "o", color="#0072B2", alpha=0.6, label="one chip" if i == 0 else None)
+        (mean,) = ax.plot([np.mean(values)] * 2, [i - 0.3, i + 0.3], color="#D55E00", linewidth=2)
+        (dots,) = ax.plot(values, [i] * len(values), "o", color="#0072B2", alpha=0.6)
     ax.set(yticks=range(len(names)), yticklabels=[ROWS[name] for name in names], xlabel="test accuracy (%)")
     ax.set_title(title, fontsize="medium")
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)
-    ax.legend(frameon=False, loc="upper right")
+    ax.legend([dots, mean], ["one chip", "mean"], frameon=False, loc="upper right")
     ax.invert_yaxis()
     save_figure(figure, path)
     plt.close(figure)
@@ -294,11 +292,8 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     name = f"{arguments.task}_{arguments.chip}"
     save_json(content, arguments.out / f"{name}.json")
-    draw(
-        results,
-        arguments.out / f"{name}.png",
-        f"{arguments.task} on H1{arguments.chip[2:]}, {study.epochs} more epochs",
-    )
+    title = f"{arguments.task} on H1{arguments.chip[2:]}, {study.epochs} more epochs"
+    draw(results, arguments.out / f"{name}.png", title)
     print(f"on the preset itself {100 * on_preset:.1f} % | {content['seconds']:.0f} s | {arguments.out}")
     return content
 

@@ -2,8 +2,8 @@
 
 Each pixel of a picture drives one input with a steady current for ten steps; one hidden layer receives all of them.
 ``--neuron lif``: 512 LIF neurons and ten leaky integrators, whose mean over time is the logit. ``--neuron h1v1`` and
-``h1v2``: all 256 or 200 neurons of the chip with 5-bit weights in blocks of one sign; five output neurons for each class
-vote by spike count. On a chip the script checks every rule and evaluates the network on sampled chips.
+``h1v2``: all 256 or 200 neurons of the chip with 5-bit weights in blocks of one sign; five output neurons for each
+class vote by spike count. On a chip the script checks every rule and evaluates the network on sampled chips.
 """
 
 from __future__ import annotations

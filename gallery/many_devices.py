@@ -175,9 +175,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float] | None:
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=60, out="many_devices")
     parser.add_argument("--devices", type=positive, help="number of devices, simulated on a CPU (default: all)")
-    parser.add_argument(
-        "--processes", type=positive, default=1, help="number of processes that share the devices, on this CPU"
-    )
+    parser.add_argument("--processes", type=positive, default=1, help="processes that share the devices, on this CPU")
     parser.add_argument("--compare", action="store_true", help="also train on one device and print the difference")
     parser.add_argument("--coordinator", help=argparse.SUPPRESS)
     parser.add_argument("--process", type=int, help=argparse.SUPPRESS)
