@@ -232,7 +232,7 @@ def stacked_raster(
     spikes: list[jax.Array], names: tuple[str, ...], *, n_steps: int, populations: int, right: int
 ) -> plt.Axes:
     """Draw the spikes of the first sample, layer above layer; the output population of the true class is shaded."""
-    _, ax = plt.subplots(figsize=(5.6, 3.9), layout="constrained")
+    _, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
     first = 0
     for i, (layer, name) in enumerate(zip(spikes, names, strict=True)):
         bh.visualize.plot_raster(layer[:n_steps, 0], ax=ax, color=f"C{i}", first=first)

@@ -245,7 +245,7 @@ def hidden_chip(family: str, seed: int) -> bh.silicon.VirtualChip:
 def draw(results: list[dict[str, float]], path: Path, title: str) -> None:
     """Draw the accuracy of each way: dots are chips, lines are means."""
     names = list(results[0])
-    figure, ax = plt.subplots(figsize=(5.6, 3.9), layout="constrained")
+    figure, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
     for i, name in enumerate(names):
         values = [100 * result[name] for result in results]
         (mean,) = ax.plot([np.mean(values)] * 2, [i - 0.3, i + 0.3], color="#D55E00", linewidth=2)

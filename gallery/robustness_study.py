@@ -118,7 +118,7 @@ def sweep(net: SpeakerNet, test: bh.data.Split, times: tuple[float, ...], n_chip
 
 def figure(sweeps: dict[Kind, Sweep], chip: str) -> plt.Figure:
     """Draw mean accuracy against mismatch, with bars from the 5 % to the 95 % quantile of the chips."""
-    drawing, ax = plt.subplots(figsize=(5.6, 3.9), layout="constrained")
+    drawing, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
     times = next(iter(sweeps.values())).times
     for i, (kind, found) in enumerate(sweeps.items()):
         # Evenly spaced, and one beside the other, because the networks differ by less than the chips.
