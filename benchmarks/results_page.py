@@ -1,7 +1,7 @@
-"""Every table of measured results on one page, with what each was measured on.
+"""Page with all tables of measured results and their machines.
 
 ``python -m benchmarks.results_page`` writes ``docs/results.md`` from ``docs/results/*.json``. A file that no section
-names gets a section of its own, so that nothing measured stays in the dark.
+names gets a section of its own, so that the page is complete.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ default of the script (`--help`). Numbers in brackets are single seeds.
 What the numbers mean, and what they are compared with, stands on the pages named below. Results on chips are those of
 the model: `docs/chips.md` says what of it is assumed."""
 
-# What a file cannot say of itself.
+# Information that the files do not contain.
 EARLIER = "The row `--chip h1v2 --init fluct` was run on an earlier version of `fluct_init`."
 COLUMNS = "Forward with backward, medians in ms."
 STEPS = (
@@ -61,7 +61,7 @@ RECORDED = (
 
 
 class Section(NamedTuple):
-    """One table: its file, its title, what draws it, how it is made again, the page that explains it, and words."""
+    """A table: file, title, function that writes it, command that measures it, page that explains it, and notes."""
 
     file: str
     title: str
@@ -72,7 +72,7 @@ class Section(NamedTuple):
 
 
 def trained(content: Content) -> str:
-    """Return accuracies by setting; what stands before the seed in a run is its setting."""
+    """Return accuracies by setting: the fields of a run before its seed."""
     rows = content["runs"]
     settings: list[dict[str, Any]] = []
     for row in rows:
@@ -95,7 +95,7 @@ def norms(content: Content) -> str:
 
 
 def checks(content: Content) -> str:
-    """Return which criterion is met on which system."""
+    """Return the criteria met on each system."""
     systems = list(content["systems"])
     words = {True: "met", False: "**missed**", None: "reported"}
     rows = [
@@ -106,7 +106,7 @@ def checks(content: Content) -> str:
 
 
 def latencies(content: Content) -> str:
-    """Return the times of one step of each net."""
+    """Return the times of one step of each network."""
     names = ("median_us", "quantile_1_us", "quantile_99_us", "longest_us")
     rows = [
         (name, *(f"{net[key]:.1f}" for key in names), f"{net['memory_mib'][-1]:.0f}")
@@ -121,7 +121,7 @@ def seconds(content: Content) -> str:
 
 
 def predicted(content: Content) -> str:
-    """Return what the cost model says of each case beside what was measured; the plans for GPUs are no measurement."""
+    """Return predicted and measured times of each case; predictions for GPUs are not measurements."""
     rows = [
         (
             row["case"],
@@ -141,7 +141,7 @@ def training_steps(content: Content) -> str:
 
 
 def readers(content: Content) -> str:
-    """Return how many values of the output differ for each reader of a graph, by net and by how it was written."""
+    """Return the number of differing output values for each reader, by network and export options."""
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for row in content["rows"]:
         words = "refused" if "error" in row else f"{row['differ']} of {row['of']}"
@@ -152,7 +152,7 @@ def readers(content: Content) -> str:
 
 
 def anything(content: Content) -> str:
-    """Return a table of each list of results, whatever they are."""
+    """Return a table of each list of results of any kind."""
     if "runs" in content and all("test_accuracy" in run for run in content["runs"]):
         return trained(content)
     tables: dict[str, str] = {}
