@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import matplotlib as mpl
 
 mpl.use("Agg")
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -153,13 +154,14 @@ def main() -> None:
 
     def save(name: str, drawn: Any) -> None:
         figure = drawn if isinstance(drawn, Figure) else drawn.figure
-        figure.savefig(out / f"{name}.png", dpi=80)
+        figure.savefig(out / f"{name}.png", dpi=110)
         plt.close(figure)
 
     xs, y, test_xs, test_y = recordings()
     net = ChipNet()
     batches = [xs.swapaxes(0, 1)]
-    how: dict[str, Any] = {"xi_target": 1.5, "in_range": True, "key": 0}
+    # The padding counts in the training, so it counts here.
+    how: dict[str, Any] = {"xi_target": 1.5, "in_range": True, "key": 0, "lengths": np.full(xs.shape[1], len(xs))}
     before = bh.init.fluct_init(net, batches, **how, verbose=False, return_report=True)
 
     # Stopped before signs are hard, so that some blocks still mix signs.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -46,7 +46,7 @@ SOURCES = {
 }
 
 
-def flat(path: Path) -> Image.Image:
+def flat(path: Path | BinaryIO) -> Image.Image:
     """Return a picture on white, which reads on dark pages, too."""
     with Image.open(path) as opened:
         white = Image.new("RGB", opened.size, "white")
@@ -55,14 +55,15 @@ def flat(path: Path) -> Image.Image:
     return white
 
 
-def card(picture: Image.Image, part: tuple[float, float, float, float]) -> Image.Image:
+def thumbnail(path: Path | BinaryIO, part: tuple[float, float, float, float]) -> Image.Image:
     """Return a part of a picture, shrunk and centred on a white card."""
+    picture = flat(path)
     box = tuple(round(share * size) for share, size in zip(part, picture.size * 2, strict=True))
     cut = picture.crop(box)
     cut.thumbnail(CARD, Image.Resampling.LANCZOS)
-    found = Image.new("RGB", CARD, "white")
-    found.paste(cut, ((CARD[0] - cut.width) // 2, (CARD[1] - cut.height) // 2))
-    return found
+    card = Image.new("RGB", CARD, "white")
+    card.paste(cut, ((CARD[0] - cut.width) // 2, (CARD[1] - cut.height) // 2))
+    return card
 
 
 def save(picture: Image.Image, path: Path) -> int:
@@ -88,8 +89,8 @@ def main() -> None:
         if not path.exists():
             sys.stdout.write(f"{name}: {path} is missing, pictures not changed\n")
             continue
+        size = save(thumbnail(path, source.part), FOLDER / "cards" / f"{name}.png")
         picture = flat(path)
-        size = save(card(picture, source.part), FOLDER / "cards" / f"{name}.png")
         picture.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
         page = save(picture, FOLDER / f"{name}.png")
         sys.stdout.write(f"{name}: {size} and {page} bytes, from {source.path}\n")
