@@ -19,7 +19,7 @@ __all__ = ["plot_layer_rates", "plot_membrane", "plot_raster"]
 
 _SHOWN = 3
 # Smallest and largest diameter of a dot in points: visible in a figure that is shrunk to half its size.
-_DOTS = (2.2, 6.0)
+_DOTS = (2.6, 6.0)
 _DOT_AREA = 12.0  # of the rate of a neuron, in square points
 
 

@@ -231,7 +231,7 @@ def _energy_axis(ax: Axes, energies: list[float], texts: list[Annotation]) -> No
     ax.set_xscale("log")
     decades = np.log10(longest / min(positive)) + 0.5
     # The text beside the longest bar takes a quarter of the axis.
-    ax.set_xlim(min(positive) / 10**0.5, longest * 10 ** (decades / 3))
+    ax.set_xlim(min(positive) / 10**0.5, longest * 10 ** (decades / 4 + 0.2))
     for text, energy in zip(texts, energies, strict=True):
         if energy == 0:
             # Zero has no place on a logarithmic axis.
