@@ -159,6 +159,7 @@ _COEFFICIENTS = {
 }
 # A linear axis does not show bars that are shorter than this share of the longest.
 _SHORTEST = 0.05
+_MARGIN = 14.0  # around the text beside a bar, in pixels
 
 
 def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
@@ -223,19 +224,23 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
 
 def _energy_axis(ax: Axes, energies: list[float], texts: list[Annotation]) -> None:
     """Set the limits of the energy axis with room for the texts beside the bars; logarithmic if bars differ a lot."""
-    positive = [energy for energy in energies if energy > 0]
-    longest = max(positive, default=1.0)
-    if min(positive, default=longest) >= _SHORTEST * longest:
-        ax.set_xlim(0, 1.35 * longest)
-        return
-    ax.set_xscale("log")
-    decades = np.log10(longest / min(positive)) + 0.5
-    # The text beside the longest bar takes a quarter of the axis.
-    ax.set_xlim(min(positive) / 10**0.5, longest * 10 ** (decades / 4 + 0.2))
+    positive = [energy for energy in energies if energy > 0] or [1.0]
+    log = min(positive) < _SHORTEST * max(positive)
+    first = min(positive) / 10**0.5 if log else 0.0
+    if log:
+        ax.set_xscale("log")
+    # The width of a text is known only after drawing.
+    ax.figure.canvas.figure.draw_without_rendering()
+    width = ax.get_window_extent().width
+    reach = max(positive) / first if log else max(positive)
     for text, energy in zip(texts, energies, strict=True):
-        if energy == 0:
+        left = max(0.2, 1 - (text.get_window_extent().width + _MARGIN) / width)
+        if energy > 0:
+            reach = max(reach, (energy / first) ** (1 / left) if log else energy / left)
+        elif log:
             # Zero has no place on a logarithmic axis.
             text.xy, text.xycoords = (0, text.xy[1]), ax.get_yaxis_transform()
+    ax.set_xlim(first, first * reach if log else reach)
 
 
 def plot_robustness(
