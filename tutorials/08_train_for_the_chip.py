@@ -140,11 +140,11 @@ assert {v.rule for v in report.violations} == {"weights in range", "one sign in 
 
 # %%
 figure, (before, after) = plt.subplots(2, 1, figsize=(7, 5.5), layout="constrained")
-bh.visualize.plot_weight_histogram(free, ax=before).set(ylabel="density\nas trained")
+bh.visualize.plot_weight_histogram(free, ax=before).set(ylabel="share\nas trained")
 bh.train.clip_weights(free)
 bh.deploy.project_signs(free)
 bh.deploy.set_weight_bits(free, "chip")
-bh.visualize.plot_weight_histogram(free, ax=after).set(ylabel="density\nmade to fit")
+bh.visualize.plot_weight_histogram(free, ax=after).set(ylabel="share\nmade to fit")
 plt.show()
 
 assert bh.deploy.check_deployable(free).ok
