@@ -1,7 +1,7 @@
 """Spiking networks for analog neuromorphic chips: build with units, train within the limits of the hardware.
 
-Nothing is imported before it is used: ``import brainhw`` takes milliseconds, and a part such as ``brainhw.nn`` is
-loaded when it is first named.
+Parts are imported on first use: ``import brainhw`` takes milliseconds, and a part such as ``brainhw.nn`` is loaded when
+it is first named.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ _WINGS = frozenset(
         "visualize",
     ]
 )
-# The wing of each function at the top level; "transform" for the others.
+# The subpackage of each function at the top level; "transform" for the others.
 _HOME = {"check_deployable": "deploy", "fluct_init": "init", "fluct_report": "init"}
 
 

@@ -1,4 +1,4 @@
-"""What ``python -m brainhw`` runs."""
+"""Entry point of ``python -m brainhw``."""
 
 import sys
 

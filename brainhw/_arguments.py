@@ -23,7 +23,7 @@ def describe(value: Any) -> str:
         what = f"a Quantity in {u.get_unit(value)}"
         if shape or not is_concrete(value):
             return f"{what} of shape {shape}" if shape else what
-        # Inside `jit` brainunit would print the tracer of a conversion.
+        # Inside `jit` the conversion would be traced, and the text would show a tracer.
         with jax.ensure_compile_time_eval():
             return f"{value} ({what})"
     if isinstance(value, (bool, int, float, complex, str, type(None))):
@@ -32,19 +32,19 @@ def describe(value: Any) -> str:
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # a value may fail to print, and the error must still come
+    except Exception:  # repr may fail, and the caller still needs a text
         return f"an object of type {type(value).__name__}"
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
 def is_concrete(value: Any) -> bool:
-    """Return whether JAX traces no leaf of ``value``, so that all of them hold numbers."""
+    """Return whether every leaf of ``value`` holds numbers, so that JAX traces none of them."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
 def inside_jit() -> bool:
     """Return whether JAX is tracing now: results computed here have no numbers yet."""
-    # Inside `jit` JAX traces also what depends on no argument.
+    # Inside `jit` JAX traces constants too.
     return not is_concrete(jax.numpy.zeros(()))
 
 
@@ -104,7 +104,7 @@ def quantity(
     if concrete:
         mantissa = np.asarray(mantissa)
         mantissa = mantissa.astype(np.result_type(mantissa.dtype, np.float32))
-        # A Python float is weakly typed: it never widens the precision of what it meets.
+        # A Python float is weakly typed: it does not raise the precision of arrays that it is combined with.
         mantissa = mantissa if mantissa.ndim else float(mantissa)
     converted = u.Quantity(mantissa, unit=unit)
     _check_shape(np.shape(mantissa), shapes, call=call, name=name)
@@ -114,7 +114,8 @@ def quantity(
 
 def unit_name(unit: u.Unit) -> str:
     """Return the attribute of brainunit that holds ``unit`` (``"mV"`` for millivolt), otherwise its printed form."""
-    # The printed form of a femtocoulomb, `fC`, is not an attribute; the name of a millivolt, `mvolt`, nobody types.
+    # `fC`, the printed form of a femtocoulomb, is not an attribute of brainunit; `mvolt`, the name of a millivolt, is
+    # unusual.
     for candidate in (str(unit), unit.name):
         if getattr(u, candidate, None) == unit:
             return candidate
@@ -137,8 +138,8 @@ def number(
     ``traced`` only its shape is checked.
     """
     if isinstance(value, u.Quantity):
-        raise TypeError(f"{call}: {name} has no unit; got {describe(value)}.")
-    # NumPy would read these as 1.0, the number spelled, and NaN.
+        raise TypeError(f"{call}: {name} has no unit; got {describe(value)}. Give a plain number.")
+    # NumPy would convert these: True to 1.0, text to the number in it, None to NaN.
     if value is None or isinstance(value, (bool, str, bytes)):
         raise TypeError(f"{call}: {name} must be a number; got {describe(value)}.")
     if not is_concrete(value):
@@ -162,7 +163,7 @@ def number(
     return array if array.ndim else float(array)
 
 
-# No machine holds an array with a longer axis.
+# Upper limit of an axis: longer arrays do not fit into memory.
 LONGEST_AXIS = 2**31 - 1
 
 
@@ -177,7 +178,7 @@ def whole_number(value: Any, *, call: str, name: str, least: int = 0, most: int 
         result = operator.index(value)
     except TypeError:
         raise TypeError(f"{call}: {name} must be a whole number; got {describe(value)}.") from None
-    # True is an int in Python, but a mistake as a number.
+    # bool is a subclass of int, but True is not a count.
     if isinstance(value, bool) or result < least:
         raise ValueError(f"{call}: {name} must be at least {least}; got {value!r}.")
     if most is not None and result > most:
@@ -186,7 +187,7 @@ def whole_number(value: Any, *, call: str, name: str, least: int = 0, most: int 
 
 
 def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
-    """Return the shape of a layer that is given as a number or a tuple of them, or raise naming the bad axis."""
+    """Return the shape of a layer that is given as an int or a tuple of ints; the error names the bad axis."""
     if not isinstance(value, (tuple, list)):
         return (positive_int(value, call=call, name=name, most=LONGEST_AXIS),)
     if not value:
@@ -199,7 +200,7 @@ def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
 
 
 def size(value: Any, *, call: str, name: str) -> int:
-    """Return a layer size that is given as an int or a tuple of one, the two forms of brainstate."""
+    """Return a layer size that is given as an int or a tuple of one int, the two forms of brainstate."""
     if isinstance(value, (tuple, list)) and len(value) != 1:
         raise ValueError(f"{call}: {name} must be one number of neurons; got {value!r}.")
     return sizes(value, call=call, name=name)[0]
@@ -216,7 +217,7 @@ def choice(value: Any, options: Iterable[str], *, call: str, name: str) -> str:
 
 def flag(value: Any, *, call: str, name: str) -> bool:
     """Return ``value``, or raise unless it is True or False."""
-    # Not by truth: the string "False" is true.
+    # Truthiness is not enough: the string "False" is true.
     if not isinstance(value, bool):
         raise TypeError(f"{call}: {name} must be True or False; got {describe(value)}.")
     return value
@@ -226,7 +227,7 @@ def text(value: Any, *, call: str, name: str, some: bool = False) -> str:
     """Return ``value`` as a plain str (with ``some``, not an empty one), or raise."""
     if not isinstance(value, str) or (some and not value):
         raise TypeError(f"{call}: {name} must be text{', not empty' if some else ''}; got {describe(value)}.")
-    # numpy's text is a kind of str that pathlib of Python 3.11 cannot take.
+    # pathlib of Python 3.11 rejects `numpy.str_`.
     return str(value)
 
 
@@ -237,14 +238,14 @@ def module_name(value: Any, *, call: str) -> str | None:
 
 def function(value: Any, *, call: str, name: str) -> Any:
     """Return ``value`` if it can be called, or raise."""
-    # A class can be called too, but gives an object of itself and not a result.
+    # A class is callable, but the call returns an instance, not a result.
     if not callable(value) or isinstance(value, type):
         raise TypeError(f"{call}: {name} must be a function; got {describe(value)}.")
     return value
 
 
 def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") -> Any:
-    """Return ``value`` if it is of a class, or raise; ``source`` says where one comes from."""
+    """Return ``value`` if it is an instance of ``kind``, or raise; ``source`` tells the user where to get one."""
     if not isinstance(value, kind):
         origin = f", from {source}" if source else ""
         raise TypeError(f"{call}: {name} must be a {kind.__name__}{origin}; got {describe(value)}.")
@@ -252,12 +253,12 @@ def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") 
 
 
 def several(value: Any, *, call: str, name: str, of: str, ordered: bool = True, flat: bool = True) -> list[Any]:
-    """Return the items of a list, a tuple or another sequence, or raise; text and mappings are none.
+    """Return the items of a list, a tuple or another sequence, or raise; text and mappings are refused.
 
-    A set counts as well if it need not be ``ordered``, and an array of several axes unless it must be ``flat``.
+    With ``ordered=False`` a set is accepted too, and with ``flat=False`` an array of several axes.
     """
     axes = len(getattr(value, "shape", (0,)))
-    # A generator is used up by whoever looks at it first.
+    # A generator can be read only once.
     sized = hasattr(value, "__len__") and hasattr(value, "__iter__") and (axes == 1 or (axes > 1 and not flat))
     sized = sized and (hasattr(value, "__getitem__") or not ordered)
     if not sized or isinstance(value, (str, bytes, Mapping)):
@@ -270,7 +271,7 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
     dtype = getattr(value, "dtype", None)
-    # A dtype of torch has no kind.
+    # A torch dtype has no attribute `kind`.
     if getattr(dtype, "kind", None) == "c":
         raise TypeError(f"{call}: {name} must be real; got {describe(value)}.")
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
@@ -278,26 +279,26 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     if isinstance(value, jax.Array):
         return value
     given = value
-    if hasattr(value, "detach"):  # a tensor of torch, which may carry a gradient or lie on a GPU
+    if hasattr(value, "detach"):  # a torch tensor, which may carry a gradient or lie on a GPU
         value = value.detach().cpu()
-        # NumPy has no bfloat16; every number of it is one of float32.
+        # NumPy has no bfloat16; float32 holds every bfloat16 number exactly.
         value = value.float() if "bfloat16" in str(getattr(value, "dtype", "")) else value
         value = value.numpy()
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):  # ragged, or a list of traced arrays
         array = np.asarray(None)
-    # By JAX's types, which include bfloat16: NumPy takes it for raw bytes.
+    # JAX's types include bfloat16; NumPy treats it as raw bytes.
     if not (array.dtype.kind == "b" or jax.numpy.issubdtype(array.dtype, np.number)):
         raise TypeError(f"{call}: {name} must be an array of numbers; got {describe(given)}.")
     if array.dtype.kind == "c":
         raise TypeError(f"{call}: {name} must be real; got {describe(given)}.")
-    # JAX takes the byte order of this machine alone.
+    # JAX accepts only the native byte order.
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def as_arrays(value: Any, *, call: str, name: str) -> Any:
-    """Return a pytree of arrays or Quantities with plain NumPy or JAX arrays of real numbers, or raise."""
+    """Convert the leaves of a pytree of arrays or Quantities to NumPy or JAX arrays of real numbers, or raise."""
     leaves, tree = jax.tree.flatten(value)
     if all(isinstance(leaf, jax.Array) or (type(leaf) is np.ndarray and _is_plain(leaf.dtype)) for leaf in leaves):
         return value
@@ -309,7 +310,7 @@ def _is_plain(dtype: np.dtype) -> bool:
 
 
 def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") -> None:
-    """Raise unless numbers of the dtype ``given`` may become those of ``wanted`` without a change of meaning."""
+    """Raise unless numbers of the dtype ``given`` can be cast to ``wanted`` without a change of meaning."""
     if jax.numpy.issubdtype(wanted, jax.numpy.floating):
         fits = given.kind in "biu" or jax.numpy.issubdtype(given, jax.numpy.floating)
     else:
@@ -319,13 +320,13 @@ def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") 
 
 
 def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data before this call") -> None:
-    """Raise if ``value`` is complex, or holds NaN or infinity; a traced value has no numbers yet and may."""
+    """Raise if ``value`` is complex or holds NaN or infinity; the numbers of a traced value are not checked."""
     dtype = getattr(u.get_mantissa(value), "dtype", None)
     if not is_concrete(value):
         _refuse_complex(dtype, call=call, name=name)
         return
     numbers = _mantissa(value)
-    # By JAX's types: NumPy takes bfloat16 for raw bytes.
+    # JAX's types include bfloat16; NumPy treats it as raw bytes.
     if not jax.numpy.issubdtype(numbers.dtype, jax.numpy.inexact):
         return
     finite = np.isfinite(numbers)
@@ -347,7 +348,7 @@ def check_transform(value: Any, *, call: str, name: str) -> None:
     """Raise if ``value`` is a ``brainstate.nn.Param`` with a number outside the range of its transform."""
     if not isinstance(value, brainstate.nn.Param) or isinstance(value.t, brainstate.nn.IdentityT):
         return
-    # On an edge of the range the number itself is right, but the learnt one is infinite.
+    # At a bound of the range the value is valid, but the learnt number (its inverse transform) is infinite.
     held = value.val.value if value.fit else value.value()
     if not is_concrete(held):
         return
@@ -378,7 +379,7 @@ def check_last_axis(value: Any, n: int, *, call: str, name: str, ndims: Sequence
 
 
 def check_axes(value: Any, size: tuple[int, ...], *, call: str, name: str, steps: bool = False) -> None:
-    """Raise unless ``value`` has shape ``[*size]`` or ``[B, *size]``; ``steps`` asks for one more axis in front."""
+    """Raise unless ``value`` has shape ``[*size]`` or ``[B, *size]``; ``steps=True`` expects a leading time axis."""
     shape, leading = np.shape(u.get_mantissa(value)), 1 if steps else 0
     if len(size) == 1:
         check_last_axis(value, size[0], call=call, name=name, ndims=(leading + 1, leading + 2))
@@ -391,7 +392,7 @@ def check_axes(value: Any, size: tuple[int, ...], *, call: str, name: str, steps
 def step_input(value: Any, n: int, *, call: str, ndims: Sequence[int] | None = None) -> Any:
     """Return the plain input of a module with ``n`` channels, or raise.
 
-    NaN and infinity are found unless the value is traced; inside a time loop ``rollout(check_finite=True)`` finds them.
+    NaN and infinity raise unless the value is traced. Inside a time loop use ``rollout(check_finite=True)``.
     """
     value = as_array(value, call=call, name="the input")
     check_last_axis(value, n, call=call, name="the input", ndims=ndims)
@@ -400,7 +401,7 @@ def step_input(value: Any, n: int, *, call: str, ndims: Sequence[int] | None = N
 
 
 def time_step(*, call: str) -> u.Quantity:
-    """Return dt from ``brainstate.environ``, or raise with the way to set it."""
+    """Return dt from ``brainstate.environ``, or raise an error that says how to set it."""
     try:
         dt = brainstate.environ.get("dt")
     except KeyError:
@@ -420,7 +421,7 @@ def check_module(net: Any, *, call: str, name: str = "net") -> None:
 
 
 def some_key(key: Any, call: str) -> jax.Array:
-    """Return a random key from a key or a whole number, where one must be given."""
+    """Return a random key from a key or a whole number; raise for ``None``."""
     found = as_key(key, call)
     if found is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
@@ -433,7 +434,7 @@ def as_key(key: Any, call: str) -> jax.Array | None:
         return None
     is_typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
     if isinstance(key, jax.Array) and (key.ndim or is_typed):
-        # An old-style key is plain numbers, in a shape that depends on the implementation.
+        # An old-style key is an array of plain numbers; its shape depends on the implementation.
         is_old = key.dtype == "uint32" and key.shape == jax.random.key_data(jax.random.key(0)).shape
         if is_old or (is_typed and not key.ndim):
             return key
@@ -445,6 +446,6 @@ def as_key(key: Any, call: str) -> jax.Array | None:
     except TypeError:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got {describe(key)}.") from None
     if not 0 <= number < 2**32:
-        # JAX would wrap it, and two numbers would be one chip.
+        # JAX would wrap it, so two seeds would give the same chip.
         raise ValueError(f"{call}: key must be a whole number from 0 to 2**32 - 1; got {number}.")
     return jax.random.key(number)

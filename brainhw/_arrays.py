@@ -1,4 +1,4 @@
-"""NumPy files from elsewhere: headers first, then only arrays that are expected and small enough."""
+"""Safe reading of NumPy files from untrusted sources: headers first, limited sizes, no pickles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ENDING = ".npy"
 
 
 class Header(NamedTuple):
-    """Shape and type of an array that was not read yet."""
+    """Shape and dtype of an array, read from the header of its file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -32,19 +32,19 @@ class Header(NamedTuple):
 
 
 class ArrayFile:
-    """A ``.npy`` or ``.npz`` file, open for reading; errors of many classes say what is wrong with its bytes.
+    """A ``.npy`` or ``.npz`` file open for reading; a damaged file raises errors of several classes.
 
     Parameters
     ----------
     stream : binary stream
         The file, open for the life of this object.
     compressed : bool
-        Whether members may be compressed. Without it no file can hold more than its own size.
+        Whether members may be compressed. If False, the arrays cannot be larger than the file.
 
     Attributes
     ----------
     is_archive : bool
-        Whether it is an ``.npz`` file; a ``.npy`` file holds one array, named ``""``.
+        Whether it is an ``.npz`` file. A ``.npy`` file holds one array, named ``""``.
     names : tuple of str
         Names of the arrays.
     """
@@ -60,29 +60,29 @@ class ArrayFile:
         if self.is_archive:
             self._open_archive(compressed)
         elif first != _NPY:
-            raise ValueError("it is empty" if not first else "its first bytes are those of another kind of file")
+            raise ValueError("it is empty" if not first else "its first bytes are not those of a NumPy file")
 
     def _open_archive(self, compressed: bool) -> None:
         self._archive = zipfile.ZipFile(self._stream)
         for member in self._archive.infolist():
             name = member.filename.removesuffix(_ENDING)
             if name in self._members:
-                raise ValueError(f"it holds two arrays {name!r:.60}")
+                raise ValueError(f"it holds two arrays named {name!r:.60}")
             if not compressed and member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"its array {name!r:.60} is compressed")
             self._members[name] = member
-        # Members of a crafted archive may overlap, so that a small file holds any number of large ones.
+        # Members of a crafted archive may overlap, so that a small file claims any number of large arrays.
         if not compressed and sum(member.file_size for member in self._members.values()) > self._size:
             raise ValueError("its arrays claim more bytes than the file has")
         self.names = tuple(self._members)
 
     def header(self, name: str) -> Header:
-        """Return shape and type of an array, from its first bytes alone."""
+        """Return shape and dtype of an array from its header."""
         with self._opened(name) as (stream, size):
             return self._header(stream, size)
 
     def read(self, name: str, *, largest: int) -> np.ndarray:
-        """Return an array of ``largest`` bytes at most, or raise before its numbers are read."""
+        """Return an array; raise before its numbers are read if it takes more than ``largest`` bytes."""
         with self._opened(name) as (stream, size):
             header = self._header(stream, size)
             if header.nbytes > largest:
@@ -90,15 +90,15 @@ class ArrayFile:
                     f"its array of shape {header.shape} takes {header.nbytes} bytes, more than the {largest} allowed"
                 )
         with self._opened(name) as (stream, _):
-            # A pickle in a file from elsewhere could run any code.
+            # A pickle in an untrusted file could run any code.
             array = np.lib.format.read_array(stream, allow_pickle=False)
-            # The checksum of a member is compared where it ends.
+            # zipfile compares the checksum only at the end of a member.
             stream.read(1)
         return array
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[tuple[IO[bytes], int]]:
-        """Open one array at its first byte, with its size; a file of one array stays open behind the block."""
+        """Yield the stream of one array, at its first byte, and its size; the stream of a ``.npy`` file stays open."""
         if self.is_archive:
             with self._archive.open(self._members[name]) as stream:
                 yield stream, self._members[name].file_size
@@ -114,11 +114,11 @@ class ArrayFile:
             (2, 0): np.lib.format.read_array_header_2_0,
         }
         if version not in readers:
-            raise ValueError(f"its array has the version {version} of the NumPy format")
+            raise ValueError(f"its array has the unsupported version {version} of the NumPy format")
         shape, _, dtype = readers[version](stream)
         if dtype.hasobject:
-            raise ValueError("it holds Python objects, which are never read")
+            raise ValueError("it holds Python objects, which are refused")
         header = Header(shape, dtype)
         if any(length < 0 for length in shape) or header.nbytes != size - stream.tell():
-            raise ValueError(f"{size - stream.tell()} bytes follow a header that says shape {shape} of {dtype}")
+            raise ValueError(f"its header gives shape {shape} of {dtype}, but {size - stream.tell()} bytes follow")
         return header

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and read with checks."""
+"""Atomic writing and checked reading of files."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ __all__ = [
 
 T = TypeVar("T")
 
-# "kind", format number, SHA-256 in hex and length of the payload; 128 bytes hold it with a kind of 40 letters.
+# "kind", format number, SHA-256 in hex and length of the payload: 128 bytes suffice for a kind of 40 letters.
 _HEADER = re.compile(rb"([a-z-]{1,40}) ([1-9][0-9]{0,5}) ([0-9a-f]{64}) ([1-9][0-9]{0,11})\n")
 _LONGEST_HEADER = 128
 
 
 def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
-    """Return the file that a path leads to, or raise a `ValueError` if `write_whole` could not replace it.
+    """Return the resolved path of a file to write; raise a `ValueError` if `write_whole` could not write it.
 
-    Call it before a long computation whose result goes there.
+    Call it before a long computation whose result is written there.
     """
     try:
-        # A link stays a link, and so does the folder that it lies in.
+        # Links are resolved: the file behind a link is replaced, and the link stays.
         target = Path(os.path.realpath(str(os.fsdecode(path))))
         name = target.with_name(target.name)
         kind = os.lstat(name).st_mode if os.path.lexists(name) else stat.S_IFREG
     except (ValueError, OSError) as error:  # the path has a null character, or no file name
         raise ValueError(f"{call}: cannot write {str(path)!r}: {_reason(error)}; give the path of a file.") from error
-    # Renaming over a device or pipe would remove it for every program of the machine.
+    # Renaming over a device or pipe would delete it for all programs of the machine.
     if not stat.S_ISREG(kind):
         raise ValueError(
             f"{call}: cannot write {str(path)!r}: it is {_kind_word(kind)}; give the path of a new or regular file."
@@ -64,21 +64,21 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None:
-    """Write ``data`` to a file in one step, or raise a `ValueError` and leave the old file as it was.
+    """Write ``data`` to a file atomically; on failure raise a `ValueError` and keep the old file.
 
-    A link stays a link, and an existing file keeps its mode. Anything but a file is refused.
+    A link stays a link, and an existing file keeps its mode. Only regular files are written.
     """
-    # The bytes go to a hidden file beside the target and onto the disk; renaming it is the one step. Only within one
-    # file system is a rename one step, hence beside it and not in a folder for temporary files.
+    # Write to a hidden file in the same folder, flush it to disk, then rename it. A rename is atomic only within one
+    # file system, so a folder for temporary files would not do.
     target = check_target(path, call=call)
-    # A name of its own for each write: two processes may write one file at once. The longest name of a file is 255
-    # bytes, and a name of 255 bytes must have a part as well.
+    # The temporary name is unique, because two processes may write one file at once. It is cut, because file names are
+    # limited to 255 bytes.
     part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as stream:
             stream.write(data)
             stream.flush()
-            # Without this, a power cut after the rename could leave the new name on an empty file.
+            # Without it, a power cut after the rename could leave an empty file under the new name.
             os.fsync(stream.fileno())
         if target.is_file():
             shutil.copymode(target, part)
@@ -112,7 +112,7 @@ def _kind_word(mode: int) -> str:
         stat.S_IFSOCK: "a socket",
         stat.S_IFLNK: "a link that leads to itself",
     }
-    return kinds.get(stat.S_IFMT(mode), "no regular file")
+    return kinds.get(stat.S_IFMT(mode), "a special file")
 
 
 class NotRegularError(OSError):
@@ -121,8 +121,8 @@ class NotRegularError(OSError):
 
 @contextlib.contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a regular file for reading, or raise an `OSError` that says what the path is."""
-    # Opening a pipe or a terminal would wait for it, and a device may have no end.
+    """Open a regular file for reading, or raise an `OSError` that names the kind of the path."""
+    # Opening a pipe or a terminal would block, and reading a device may never end.
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         raise NotRegularError(0, f"it is {_kind_word(mode)}, not a regular file", os.fspath(path))
@@ -131,7 +131,7 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def user_cache(name: str) -> Path:
-    """Return ``brainhw/NAME`` in the cache folder of the user, which need not be there."""
+    """Return ``brainhw/NAME`` in the cache folder of the user; the folder may not exist yet."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG base directory specification: ignore a relative XDG_CACHE_HOME.
     base = Path(cache) if os.path.isabs(cache) else Path(os.path.expanduser("~/.cache"))
@@ -142,7 +142,7 @@ def path_text(path: Any, *, call: str, what: str) -> str:
     """Return a path as text, or raise an error that names the file as ``what``."""
     try:
         name = str(os.fsdecode(path))
-        # An empty path is the folder of today, which nobody means.
+        # An empty path means the current folder, which is never intended.
         if not name:
             raise TypeError
         return name
@@ -151,8 +151,8 @@ def path_text(path: Any, *, call: str, what: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a file is written with: ``brainhw``, ``brainstate``, ``jax``, ``python``."""
-    # Not at the top: the command line shows its help without them.
+    """Return the versions to record in a file: ``brainhw``, ``brainstate``, ``jax``, ``python``."""
+    # Imported here, so that the command line shows its help without loading them.
     import brainstate
     import jax
 
@@ -167,9 +167,9 @@ def versions() -> dict[str, str]:
 @final
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file of this package: ``noun`` and ``writer``, the call that writes it, appear in errors.
+    """A kind of file of this package; errors use ``noun`` and ``writer``, the call that writes it.
 
-    ``format`` is the number that is written, and the largest one that is read.
+    ``format`` is the version number that is written, and the newest one that is read.
     """
 
     noun: str
@@ -216,9 +216,9 @@ class FileKind:
 @final
 @dataclass(frozen=True)
 class Sealed:
-    """A container: a line of tag, format number, SHA-256 and length, then the payload, ``largest`` bytes at most.
+    """A container file: a header line with tag, format number, SHA-256 and length, then the payload.
 
-    A file that claims more is refused before it is read.
+    A file that claims more than ``largest`` bytes is refused before it is read.
     """
 
     kind: FileKind
@@ -226,23 +226,22 @@ class Sealed:
     largest: int
 
     def write(self, path: str | os.PathLike[str], payload: bytes, *, call: str) -> None:
-        """Write a payload in one step, or raise if it would be refused by `read`."""
+        """Write a payload atomically; raise if `read` would refuse it."""
         if len(payload) > self.largest:
             raise ValueError(
-                f"{call}: the {self.kind.noun} would be {len(payload) / 2**20:.0f} MiB, more than the "
-                f"{self.largest // 2**20} that are read again; a network of that size fits no chip that this format is "
-                "for."
+                f"{call}: the {self.kind.noun} would be {len(payload) / 2**20:.0f} MiB, more than the limit of "
+                f"{self.largest // 2**20} MiB. Networks for a chip of this format are smaller; write a smaller network."
             )
         header = f"{self.tag} {self.kind.format} {hashlib.sha256(payload).hexdigest()} {len(payload)}\n"
         write_whole(path, header.encode("ascii") + payload, call=call)
 
     def read(self, path: str | os.PathLike[str], *, call: str) -> tuple[bytes, str, str]:
-        """Return the payload, its SHA-256 and the words that name the file; nothing in it is trusted."""
+        """Return the payload, its SHA-256 and the name of the file for errors; the content is not validated."""
         return self.kind.read(path, self._payload, call=call)
 
     def _payload(self, stream: IO[bytes], what: str) -> tuple[bytes, str, str]:
         kind, tag = self.kind, self.tag.encode()
-        # A file of another kind may have no line break in gigabytes.
+        # A file of another kind may have no line break for gigabytes, so the read is limited.
         first = stream.readline(_LONGEST_HEADER)
         header = _HEADER.fullmatch(first)
         if header is None or header[1] != tag:
@@ -252,12 +251,12 @@ class Sealed:
         kind.check_format(int(header[2]), what)
         length, there = int(header[4]), os.fstat(stream.fileno()).st_size - len(first)
         if length > self.largest:
-            raise kind.damaged(what, f"claims {length} bytes, more than the {self.largest} of a {kind.noun}")
-        # Reading one byte more shows whether the file grew after its size was taken.
+            raise kind.damaged(what, f"claims {length} bytes, more than the limit of {self.largest} for a {kind.noun}")
+        # Read one byte more, to see whether the file grew after its size was taken.
         payload = stream.read(length + 1) if there == length else b""
         if len(payload) != length:
             fault = "is cut short" if there < length else "is too long"
-            raise kind.damaged(what, f"{fault}: {there} bytes follow its first line, which says {length}")
+            raise kind.damaged(what, f"{fault}: its first line gives {length} bytes, but {there} follow")
         checksum = header[3].decode("ascii")
         if hashlib.sha256(payload).hexdigest() != checksum:
             raise kind.damaged(what, "does not match its checksum, so it was damaged or changed by hand")

@@ -1,4 +1,4 @@
-"""Plain data as strict JSON text that people can read: one meaning for each text, one text for each value."""
+"""Strict, readable JSON: equal data gives equal text, and ambiguous text is refused."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["parse_json", "text_of"]
 
 
 def text_of(data: Any) -> str:
-    """Return dicts, lists, strings and numbers as JSON text: sorted keys, a row of numbers on one line."""
+    """Return dicts, lists, strings and numbers as JSON text with sorted keys; a list of numbers stays on one line."""
     return _text(data, "\n") + "\n"
 
 
 def _text(value: Any, end: str) -> str:
-    # By hand, because json.dumps puts each weight on a line of its own. `end` is a line break with the indent.
+    # Not json.dumps, which puts each weight on its own line. `end` is a line break with the indent.
     inner = end + " "
     if isinstance(value, dict) and value:
         entries = [f"{json.dumps(key)}: {_text(value[key], inner)}" for key in sorted(value)]
@@ -32,7 +32,7 @@ def parse_json(text: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two fields of one name, JSON readers take the first or the last: the file would have two meanings.
+    # JSON readers differ in which of two equal keys they take, so the file would be ambiguous.
     table: dict[str, Any] = {}
     for key, value in pairs:
         if key in table:
@@ -42,4 +42,4 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is not a number that such a file holds")
+    raise ValueError(f"{word} is not a number allowed in this file")

@@ -1,4 +1,4 @@
-"""Printing that never fails: text for any encoding, and prints for any state of the standard output."""
+"""Printing that never fails: text for any encoding, whatever the state of the standard output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 __all__ = ["printable", "say"]
 
-# Substitutes where the output is not Unicode. Greek letters are spelled out.
+# Substitutes for output that is not Unicode. Greek letters are spelled out.
 _PLAIN = {
     "─": "-",
     "→": "->",
@@ -31,10 +31,10 @@ _PLAIN = {
 
 
 def printable(text: str) -> str:
-    """Return ``text`` in characters that the standard output and text files of this machine can hold.
+    """Return ``text`` in characters that the standard output and text files of this machine can encode.
 
-    On UTF-8 the text stays as it is. Elsewhere the name of a Greek letter stands for it, and an escape for what the
-    encoding lacks.
+    UTF-8 text stays unchanged. In other encodings Greek letters are spelled out, and other unsupported characters are
+    replaced or escaped.
     """
     if text.isascii():
         return text
@@ -45,15 +45,15 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line for the reader; no state of the standard output ends the run of which it tells."""
-    # There is none in a windowed program; it may be closed, and the reader of a pipe may be gone.
+    """Print one line; a closed or missing standard output never raises."""
+    # A windowed program has no standard output; a closed one or a broken pipe raises.
     if sys.stdout is not None:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.write(printable(text) + "\n")
 
 
 def _encodings() -> Iterator[str]:
-    # `print(report, file=open(...))` takes the encoding of the machine, whatever that of the standard output.
+    # `print(report, file=open(...))` uses the encoding of the machine, not that of the standard output.
     for encoding in (getattr(sys.stdout, "encoding", None), locale.getpreferredencoding(False)):
         if isinstance(encoding, str):
             yield encoding if _is_known(encoding) else "ascii"
@@ -68,8 +68,8 @@ def _is_known(encoding: str) -> bool:
 
 
 def _holds(encoding: str, text: str) -> bool:
-    # Outside of Unicode the symbols of the package become ASCII as a whole: one table with a sign in this spelling and
-    # its neighbour in another would be harder to read, and such a pipe is often read as UTF-8 at its other end.
+    # If the encoding is not Unicode, all symbols become ASCII: a table that mixes both spellings is harder to read, and
+    # the other end of a pipe often decodes as UTF-8.
     try:
         (text + "ξ─").encode(encoding)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Checks of the fields of a record: a report or a description that anybody may build, not only brainhw."""
+"""Checks of the fields of public records (reports, descriptions), which users may construct too."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Check = Callable[..., Any]
 
 
 def check_fields(record: Any, **checks: Check) -> None:
-    """Call the check of each field with its value, and ``call=`` and ``name=`` for the error; nothing is converted."""
+    """Call the check of each field with its value, and ``call=`` and ``name=`` for the error; values stay unchanged."""
     call = type(record).__name__
     for name, check in checks.items():
         check(getattr(record, name), call=call, name=name)
 
 
 def optional(check: Check) -> Check:
-    """Return a check that also takes None."""
+    """Return a check that accepts None too."""
 
     def checked(value: Any, *, call: str, name: str) -> None:
         if value is not None:
@@ -45,7 +45,7 @@ def optional(check: Check) -> Check:
 
 
 def each(check: Check, of: str) -> Check:
-    """Return a check of a tuple or a list whose items pass ``check``; ``of`` says in words what they are."""
+    """Return a check of a tuple or list whose items pass ``check``; ``of`` names the items in errors."""
 
     def checked(value: Any, *, call: str, name: str) -> None:
         if not isinstance(value, (tuple, list)):
@@ -57,7 +57,7 @@ def each(check: Check, of: str) -> Check:
 
 
 def by_name(check: Check, of: str, key: type = str) -> Check:
-    """Return a check of a mapping from names to what passes ``check``."""
+    """Return a check of a mapping from names to values that pass ``check``."""
 
     def checked(value: Any, *, call: str, name: str) -> None:
         if not isinstance(value, Mapping) or any(not isinstance(one, key) for one in value):
@@ -71,31 +71,31 @@ def by_name(check: Check, of: str, key: type = str) -> Check:
 
 
 def is_a(kind: type) -> Check:
-    """Return a check of the class of a value."""
+    """Return a check that a value is an instance of ``kind``."""
     return functools.partial(_arguments.instance, kind=kind)
 
 
 def is_in(unit: u.Unit, *, positive: bool = False, nonnegative: bool = False, scalar: bool = True) -> Check:
-    """Return a check of a Quantity: dimension, sign, finite, and one number unless ``scalar`` is False."""
+    """Return a check of a Quantity: dimension, sign, finite numbers, and one number unless ``scalar`` is False."""
     shapes = [()] if scalar else None
     return functools.partial(_arguments.quantity, unit=unit, positive=positive, nonnegative=nonnegative, shapes=shapes)
 
 
 def share(value: Any, *, call: str, name: str) -> None:
-    """Raise unless a value is a number from 0 to 1."""
+    """Raise unless the value is a number from 0 to 1."""
     if _arguments.number(value, call=call, name=name, nonnegative=True) > 1:
-        raise ValueError(f"{call}: {name} must be a share, from 0 to 1; got {_arguments.describe(value)}.")
+        raise ValueError(f"{call}: {name} must be a number from 0 to 1; got {_arguments.describe(value)}.")
 
 
 def positive_or_infinite(value: Any, *, call: str, name: str) -> None:
-    """Raise unless a value is a number above zero, or infinite."""
-    # Every comparison with NaN is false.
+    """Raise unless the value is a number above zero, or infinite."""
+    # `not value > 0` refuses NaN too.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ValueError(f"{call}: {name} must be a number above zero, or infinite; got {_arguments.describe(value)}.")
 
 
 def one_of(*options: str) -> Check:
-    """Return a check of a word."""
+    """Return a check that a value is one of ``options``."""
     return functools.partial(_arguments.choice, options=options)
 
 

@@ -1,10 +1,11 @@
-"""The settings of ``brainstate.environ`` and the chips that a compiled function bakes in, as a part of its cache key.
+"""Cache key of compiled functions: the settings of ``brainstate.environ`` and the chips that they contain as constants.
 
-brainstate compiles a function again if the shape of a state changed, but not if ``dt`` did: a function compiled under
-1 ms gave the numbers of 1 ms under 5 ms. Here the settings become a state of the function, one that holds no array and
-whose structure is the settings. Another ``dt`` is another structure then, for brainstate and for JAX; the compiled
-program has no additional input. The numbers of a chip (charge curve, capacitance) are constants of a compiled function
-as well: each module on a chip has a mark, which changes with its chip, and which becomes a part of the same structure.
+brainstate compiles a function again if the shape of a state changes, but not if ``dt`` does: a function compiled at
+1 ms would return the numbers of 1 ms at 5 ms. Here the settings become a state of the function that holds no array and
+whose pytree structure is the settings. For brainstate and JAX another ``dt`` is another structure, so they compile
+again; the compiled program has no additional input. The numbers of a chip (charge curve, capacitance) are constants of
+a compiled function as well. Each module on a chip therefore has a mark, which changes with its chip and is part of the
+same structure.
 """
 
 from __future__ import annotations
@@ -25,36 +26,36 @@ _marks = itertools.count(1)
 
 
 def new_mark() -> int:
-    """Return a mark for the chip of a module that no other has."""
+    """Return a unique mark for the chip of a module."""
     return next(_marks)
 
 
 class StandIn(brainstate.State):  # type: ignore[type-arg]
-    """An entry in a trace's list of states that stands for no variable and holds no array at rest."""
+    """An entry in a trace's list of states that represents no variable and holds no array outside a trace."""
 
     def __init__(self, trace: Any, value: Any) -> None:
-        # Not `super().__init__`, which would report a new variable to every collector of states.
+        # `super().__init__` would report a new variable to every collector of states.
         self.__dict__.update(_trace=trace, _value=value, _level=0, _name=None, _been_writen=False, tag=None)
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
         return None
 
     def raise_error_with_source_info(self, error: Exception) -> None:
-        """Raise ``error``; the line that made a stand-in would help nobody."""
+        """Raise ``error`` alone; the line that created a stand-in would not help."""
         raise error
 
     def chip_changed(self) -> bool:
-        """Return whether a chip that was compiled in is no longer that of its module."""
+        """Return whether a module has another chip now than when the function was compiled."""
         return False
 
     def is_traced(self) -> bool:
-        """Return whether the trace that this stands in is still running."""
+        """Return whether the trace of this entry is still running."""
         return any(trace is self._trace for trace in TRACE_CONTEXT.state_stack)
 
 
 @jax.tree_util.register_pytree_node_class
 class _Structure:
-    """A pytree without arrays that equals another one with the same settings."""
+    """A pytree without arrays; two of them are equal if their settings are equal."""
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         self.key = key
@@ -77,7 +78,7 @@ class _Settings(StandIn):
         self.__dict__.update(read={first}, outside=None, both=None, owners={})
 
     def marks(self) -> tuple[int, ...]:
-        """Return the marks that changed since the function was traced; none in the usual case."""
+        """Return the marks that changed since the function was traced; usually none."""
         return tuple(
             now
             for ref, mark in self.owners.values()
@@ -85,18 +86,18 @@ class _Settings(StandIn):
         )
 
     def chip_changed(self) -> bool:
-        """Return whether a chip that was compiled in is no longer that of its module."""
+        """Return whether a module has another chip now than when the function was compiled."""
         return bool(self.marks())
 
     def _read_value(self) -> _Structure:
-        """Return the structure that was compiled, or another one if the present settings would give other numbers."""
+        """Return the compiled structure, or another one if the present settings would give other numbers."""
         if self.is_traced():
             return self._value
         if changed := self.marks():
             return _Structure(("chips", *changed))
         now = _present()
         if self.outside is None:
-            # brainstate reads the states of a function as soon as it is traced, under the settings around the call.
+            # brainstate reads the states of a function right after tracing, under the settings around the call.
             self.__dict__["outside"] = now
         # A function that sets its own settings inside does not depend on those around it.
         if self.outside not in self.read:
@@ -107,12 +108,12 @@ class _Settings(StandIn):
     @property
     def value(self) -> _Structure:
         """The settings, as a pytree without arrays."""
-        # brainstate has compared the settings before it takes the values for a call.
+        # brainstate compares the settings before it reads the values for a call.
         if self.both is None:
             now = self._read_value()
             if self.is_traced() or now is not self._value or self.outside not in self.read:
                 return now
-            # JAX keeps programs by this: the settings around the call and those that were read first inside.
+            # JAX's key for compiled programs: the settings around the call and those that were read first inside.
             marks = tuple(mark for _, mark in self.owners.values())
             self.__dict__["both"] = _Structure((self.outside, now.key, marks))
         return self.both
@@ -122,9 +123,9 @@ class _Settings(StandIn):
 
 
 def note_settings(owner: Any = None) -> None:
-    """Make every function that is being traced depend on the present ``dt`` and ``fit``, and on the chip of a module.
+    """Make every function that is being traced depend on the present ``dt`` and ``fit``, and on the chip of ``owner``.
 
-    ``owner`` is a module with a ``chip_mark``, which changes whenever its chip does.
+    ``owner`` is a module with a ``chip_mark``, which changes with its chip.
     """
     if not TRACE_CONTEXT.state_stack:
         return
@@ -140,23 +141,23 @@ def note_settings(owner: Any = None) -> None:
 
 
 def _present() -> tuple[Any, ...]:
-    """Return the present settings, as they can be compared and hashed."""
+    """Return the present settings in a comparable and hashable form."""
     global _last  # noqa: PLW0603
     found = [brainstate.environ.get(name, default=None) for name in _NAMES]
     before, plain = _last
-    # A call of a compiled function comes here, and the text of a unit takes 20 us.
+    # Every call of a compiled function runs this, and formatting a unit takes 20 us.
     if not all(one is other for one, other in zip(found, before, strict=True)):
         plain = tuple(_plain(one) for one in found)
         _last = found, plain
     return plain
 
 
-# The settings that were last seen, and what they are as plain values: one pair, so that threads see both or neither.
+# The settings that were seen last, and their plain form. One pair, so that threads read both or neither.
 _last: tuple[list[Any], tuple[Any, ...]] = ([None] * len(_NAMES), (None,) * len(_NAMES))
 
 
 def _plain(setting: Any) -> Any:
-    """Return a setting as something that can be compared and hashed."""
+    """Return a setting in a comparable and hashable form."""
     number = u.get_mantissa(setting)
     if isinstance(number, jax.core.Tracer):
         return id(number)

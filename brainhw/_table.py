@@ -24,5 +24,5 @@ def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left:
         table.add_row(*(Text(printable(cell)) for cell in row))  # plain text: a bracket in a cell is not markup
     text = io.StringIO()
     Console(file=text, width=1000, color_system=None, force_terminal=False, force_jupyter=False).print(table)
-    # Again, for the lines that rich draws: one character each, so that the columns stay.
+    # A second pass for the lines that rich draws; each character becomes one character, so columns stay aligned.
     return printable("\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip()))

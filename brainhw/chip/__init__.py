@@ -1,4 +1,4 @@
-"""Descriptions of chips: families, specs, charge curves, time constants."""
+"""Chip descriptions: families, specs, charge curves, time constants."""
 
 from brainhw.chip.charge import ChargeCurve, LinearCharge, SaturatingCharge, TabulatedCharge
 from brainhw.chip.family import Family, Mismatch, UnknownFamilyError, families, get_chip, get_family, register_family

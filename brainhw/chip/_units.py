@@ -1,7 +1,7 @@
-"""Exact floats from a caller or a chip file, and units by their name.
+"""Conversion of numbers to exact float64 values, and lookup of units by name.
 
-A chip description is compared, hashed and written to a file, so its numbers are kept as plain float64
-in one fixed unit each: 0.1 V, 100 mV and 100 mV in float32 must be the same value.
+A chip description is compared, hashed and written to a file, so its numbers are stored as float64 in one fixed unit
+each: 0.1 V, 100 mV and 100 mV in float32 must be the same value.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def exact(
     numbers = np.asarray(result.mantissa, dtype=np.float64)
     if u.get_unit(given) == unit:
         return numbers
-    # A change of unit multiplies by a power of ten, which is inexact in floats; 15 digits remove that error.
+    # A change of unit multiplies by a power of ten, which is inexact in floats; rounding to 15 digits removes the
+    # error.
     return _each(numbers, lambda x: float(f"{x:.15g}"))
 
 
@@ -59,7 +60,7 @@ def _float64(value: Any, *, call: str, name: str) -> np.ndarray:
     if not (jnp.issubdtype(array.dtype, np.floating) or jnp.issubdtype(array.dtype, np.integer)):
         raise TypeError(f"{call}: {name} must be made of real numbers; got {describe(value)}.")
     if array.dtype.itemsize < 8 and jnp.issubdtype(array.dtype, np.floating):
-        # The shortest decimal of a float32 is the number that was typed: 0.1, not 0.10000000149.
+        # The shortest decimal of a float32 is the number that the user typed: 0.1, not 0.10000000149.
         return _each(array, lambda x: float(str(x)))
     return array.astype(np.float64)
 
@@ -69,7 +70,7 @@ def _each(array: np.ndarray, change: Any) -> np.ndarray:
 
 
 def unit_named(text: Any, wanted: u.Unit, *, call: str, name: str) -> u.Unit:
-    """Return the unit that ``text`` names (``"mvolt"``, ``"mV"``) if it has the dimension of ``wanted``, or raise."""
+    """Return the unit named ``text`` (``"mvolt"``, ``"mV"``) if it has the dimension of ``wanted``, or raise."""
     example = f'for example unit = "{unit_name(wanted)}"'
     if not isinstance(text, str):
         raise ValueError(f"{call}: {name} needs the name of a brainunit unit, {example}; got {describe(text)}.")
@@ -88,7 +89,7 @@ def unit_named(text: Any, wanted: u.Unit, *, call: str, name: str) -> u.Unit:
 
 
 def closest(text: str, options: Any) -> str:
-    """Return words that suggest the option nearest to ``text``; an empty string if none is near."""
+    """Return a hint at the option most similar to ``text``; an empty string if none is similar."""
     folded = {option.casefold(): option for option in options}
     found = difflib.get_close_matches(text.casefold(), folded, n=1)
     return f" (did you mean {folded[found[0]]!r}?)" if found else ""

@@ -1,4 +1,4 @@
-"""Charge curves: the charge of one spike through a synapse, as a function of its weight."""
+"""Charge curves: the charge per spike of a synapse as a function of its weight."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["ChargeCurve", "LinearCharge", "SaturatingCharge", "TabulatedCharge"]
 
 
 class ChargeCurve(ABC):
-    """A map from dimensionless weights to charge: ``curve(weights)`` is a Quantity in fC.
+    """A map from dimensionless weights to charges: ``curve(weights)`` is a Quantity in fC.
 
-    Curves are immutable, hashable and equal by value, and their map works under jit, grad and vmap. The
-    concrete curves are `LinearCharge`, `SaturatingCharge` and `TabulatedCharge`.
+    Curves are immutable, hashable and equal by value, and they work under jit, grad and vmap. The concrete curves are
+    `LinearCharge`, `SaturatingCharge` and `TabulatedCharge`.
     """
 
     kind: ClassVar[str]
     keys: ClassVar[tuple[str, ...]]
-    """Names of the parameters; each curve keeps them as plain numbers, charges in fC, with a ``_`` in front."""
+    """Names of the parameters. Each is stored as ``_<name>`` in plain numbers, charges in fC."""
     charge_key: ClassVar[str]
-    """The parameter that is a charge."""
+    """Name of the parameter that is a charge."""
 
     def __call__(self, weights: Any) -> u.Quantity:
         """Return the charge of each weight in fC, with the shape and the float dtype of ``weights``.
@@ -38,23 +38,23 @@ class ChargeCurve(ABC):
         Parameters
         ----------
         weights : array or float, any shape
-            Dimensionless weights. Integers are read as floats.
+            Dimensionless weights. Integers are converted to floats.
         """
         call = type(self).__name__
         if isinstance(weights, u.Quantity):
-            raise TypeError(f"{call}: weights must be plain numbers, a weight has no unit; got {describe(weights)}.")
-        # The usual case calls nothing: every preparation passes here.
+            raise TypeError(f"{call}: weights must be plain numbers without a unit; got {describe(weights)}.")
+        # Fast path: every preparation calls this.
         plain = isinstance(weights, jax.Array) and jnp.issubdtype(weights.dtype, jnp.floating)
         array = jnp.asarray(weights if plain else as_array(weights, call=call, name="weights"))
         if not jnp.issubdtype(array.dtype, jnp.floating):
             array = array.astype(jnp.result_type(float))
-        # Half precision rounds only the result: the curve is evaluated in float32 or better.
+        # Half precision rounds only the result: the curve is evaluated in float32 or float64.
         wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
         return u.Quantity(self._femtocoulombs(wide).astype(array.dtype), unit=u.fcoulomb)
 
     @abstractmethod
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
-        """Return the charges in fC of weights in float32 or float64."""
+        """Return the charges in fC for weights in float32 or float64."""
 
     @property
     @abstractmethod
@@ -69,16 +69,16 @@ class ChargeCurve(ABC):
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], *, call: str = "ChargeCurve.from_dict") -> ChargeCurve:
-        """Build the curve that `to_dict` described; ``unit`` may name any unit of charge.
+        """Build a curve from the output of `to_dict`; ``unit`` may name any unit of charge.
 
         Raises
         ------
         TypeError, ValueError
-            If the kind, the unit or a parameter is unknown, missing or bad.
+            If the kind, the unit or a parameter is unknown, missing or invalid.
         """
         text(call, call="ChargeCurve.from_dict", name="call", some=True)
         if not isinstance(data, Mapping):
-            raise TypeError(f"{call}: data must be a mapping, as to_dict returns it; got {describe(data)}.")
+            raise TypeError(f"{call}: data must be a mapping as returned by to_dict; got {describe(data)}.")
         curve = _KINDS[choice(data.get("kind"), _KINDS, call=call, name="kind")]
         wanted = (*curve.keys, "unit")
         for key in wanted:
@@ -105,7 +105,7 @@ class ChargeCurve(ABC):
 @final
 @dataclass(frozen=True, init=False, repr=False)
 class LinearCharge(ChargeCurve):
-    """Charge in proportion to the weight: q(w) = gain * w.
+    """Charge proportional to the weight: q(w) = gain * w.
 
     The vendor documents that the synapse of H1v2 is linear, but not its gain.
 
@@ -146,7 +146,7 @@ class LinearCharge(ChargeCurve):
 
     @property
     def slope_at_zero(self) -> u.Quantity:
-        """The charge per unit weight, in fC; the same at every weight."""
+        """The charge per unit weight, in fC; equal for all weights."""
         return self.gain
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
@@ -156,7 +156,7 @@ class LinearCharge(ChargeCurve):
 @final
 @dataclass(frozen=True, init=False, repr=False)
 class SaturatingCharge(ChargeCurve):
-    """Charge that flattens towards large weights: q(w) = gain * w_s * tanh(w / w_s).
+    """Charge that saturates for large weights: q(w) = gain * w_s * tanh(w / w_s).
 
     The slope at zero is ``gain`` and the charge stays below ``gain * w_s``. The vendor documents that
     the synapse of H1v1 is not linear; this odd, smooth form is an assumption of brainhw.
@@ -166,7 +166,7 @@ class SaturatingCharge(ChargeCurve):
     gain : Quantity, scalar
         Charge per unit weight at weight zero, greater than zero.
     saturation : float
-        The weight w_s at which the curve has bent to tanh(1) = 76 % of the straight line; dimensionless, greater
+        Weight w_s at which the charge is tanh(1) = 76 % of the straight line through the origin; dimensionless, greater
         than zero.
 
     Raises
@@ -203,7 +203,7 @@ class SaturatingCharge(ChargeCurve):
 
     @property
     def saturation(self) -> float:
-        """The weight at which the curve bends; dimensionless."""
+        """The weight scale of the saturation; dimensionless."""
         return self._saturation
 
     @property
@@ -218,24 +218,24 @@ class SaturatingCharge(ChargeCurve):
 @final
 @dataclass(frozen=True, init=False, repr=False)
 class TabulatedCharge(ChargeCurve):
-    """A measured charge curve: a table of weights and charges, joined by a smooth curve that never overshoots.
+    """A measured charge curve: a table of weights and charges with monotone interpolation.
 
-    Between two table points runs the cubic of the piecewise monotone interpolation of F. N. Fritsch and
-    J. Butland (SIAM J. Sci. Stat. Comput. 5, 300, 1984; PCHIP): it meets the points, never decreases, and
-    has a continuous derivative. Outside the table the curve goes on straight with the slope at that end.
+    Between table points the curve is the cubic of the piecewise monotone interpolation of F. N. Fritsch and J. Butland
+    (SIAM J. Sci. Stat. Comput. 5, 300, 1984; PCHIP): it passes through the points, never decreases and has a continuous
+    derivative. Outside the table it is linear with the slope at that end.
 
     Parameters
     ----------
     weights : array, shape [K]
         Dimensionless weights, strictly increasing (in float32 too), at least two.
     charges : Quantity, shape [K]
-        The charge measured at each weight; it may stay level from one point to the next, never fall.
+        Charge measured at each weight, never decreasing.
 
     Raises
     ------
     TypeError, ValueError
-        If ``weights`` carries a unit or ``charges`` is not a charge, or the table is too short, its columns differ in
-        length, or it is not monotone.
+        If ``weights`` carries a unit or ``charges`` is not a charge, or the table is too short, has columns of
+        different length, or is not monotone.
 
     Examples
     --------
@@ -252,7 +252,7 @@ class TabulatedCharge(ChargeCurve):
     charge_key: ClassVar[str] = "charges"
     _weights: tuple[float, ...]
     _charges: tuple[float, ...]
-    # Row k holds, for every interval, the coefficient of t**k with t running from 0 to 1 over the interval.
+    # Row k holds the coefficient of t**k for every interval; t runs from 0 to 1 over the interval.
     _cubics: tuple[tuple[float, ...], ...] = field(compare=False)
     _slopes: tuple[float, float, float] = field(compare=False)
 
@@ -265,7 +265,7 @@ class TabulatedCharge(ChargeCurve):
                 f"{call}: weights and charges must be two lists of the same length, at least 2; "
                 f"got shapes {w.shape} and {q.shape}."
             )
-        # In float32, in which the curve is evaluated: two knots that become equal there would divide by zero.
+        # Checked in float32, in which the curve is evaluated: points that become equal there would divide by zero.
         for name, numbers, falls in (
             ("weights", w, np.diff(w.astype(np.float32)) <= 0),
             ("charges", q, np.diff(q) < 0),
@@ -279,7 +279,7 @@ class TabulatedCharge(ChargeCurve):
                 )
         if q[0] == q[-1]:
             raise ValueError(f"{call}: charges must rise from the first to the last; all {q.size} are {q[0]:g} fC.")
-        # Not a cubic spline: where that overshoots, charge would fall although the measurement rises.
+        # Not a cubic spline, which may overshoot: the charge would fall although the measurement rises.
         spline = PchipInterpolator(w, q)
         powers = np.arange(4)[:, None]
         object.__setattr__(self, "_weights", tuple(w.tolist()))
@@ -301,7 +301,7 @@ class TabulatedCharge(ChargeCurve):
 
     @property
     def slope_at_zero(self) -> u.Quantity:
-        """The charge per unit weight at weight zero, in fC; the end slope where the table does not reach zero."""
+        """The charge per unit weight at weight zero, in fC; the slope of an end if the table does not contain zero."""
         return u.Quantity(self._slopes[1], unit=u.fcoulomb)
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
@@ -314,7 +314,7 @@ class TabulatedCharge(ChargeCurve):
         interval = jnp.clip(found - 1, 0, len(self._weights) - 2)
         t = (inside - knots[interval]) / jnp.diff(knots)[interval]
         c0, c1, c2, c3 = cubics[:, interval]
-        # `<=`: at an end point clip may pass no gradient, and the slope must be that of the end.
+        # `<=`: at an end point clip may pass no gradient, so the slope of the end must apply there.
         slope = jnp.where(weights <= knots[0], first, last)
         return c0 + t * (c1 + t * (c2 + t * c3)) + slope * (weights - inside)
 
@@ -325,7 +325,7 @@ class TabulatedCharge(ChargeCurve):
         )
 
 
-# A file names a kind, never a class to build.
+# A file contains a kind, never the name of a class.
 _KINDS: dict[str, type[ChargeCurve]] = {
     curve.kind: curve for curve in (LinearCharge, SaturatingCharge, TabulatedCharge)
 }

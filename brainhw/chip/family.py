@@ -1,4 +1,4 @@
-"""A chip family as one object: presets, kinds of mismatch, modules, rules; and the register of families."""
+"""Chip families: presets, kinds of mismatch, modules and rules of a family, and the registry of families."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 ENTRY_POINT_GROUP = "brainhw.chip_families"
-"""The group of entry points through which an installed package offers its families."""
+"""Entry point group in which installed packages provide their families."""
 
 ROLES = ("synapse", "layer", "frontend")
 
@@ -33,29 +33,29 @@ ROLES = ("synapse", "layer", "frontend")
 @final
 @dataclass(frozen=True)
 class Mismatch:
-    """One kind of variation from chip to chip.
+    """One kind of variation between chips.
 
     Attributes
     ----------
     kind : str
-        Its name, and the argument of :func:`brainhw.sample_chip`.
+        Name of the kind, which is also an argument of :func:`brainhw.sample_chip`.
     field : str
-        The field of the chip's spec that holds its standard deviation; ``None`` there means no such variation.
+        Field of the chip's spec that holds its standard deviation; ``None`` there means no such variation.
     most : float
-        The largest standard deviation that :func:`brainhw.sample_chip` accepts.
+        Largest standard deviation that :func:`brainhw.sample_chip` accepts.
     why : str
-        The reason for that limit, for the error message.
+        Reason for that limit, for the error message.
     """
 
     kind: str
     field: str
     most: float = 10.0
-    why: str = "no chip is so uneven"
+    why: str = "the spread is unrealistic"
 
     def __post_init__(self) -> None:
         for name in ("kind", "field"):
             word = text(getattr(self, name), call="Mismatch", name=name)
-            # Both are names in Python: an argument of sample_chip and a field of the spec.
+            # Both are Python identifiers: an argument of sample_chip and a field of the spec.
             if not word.isidentifier():
                 raise ValueError(f"Mismatch: {name} must be one word, such as 'leak'; got {word!r}.")
         check_fields(self, most=functools.partial(number, positive=True), why=text)
@@ -64,31 +64,31 @@ class Mismatch:
 @final
 @dataclass(frozen=True, eq=False)
 class Family:
-    """A chip family: everything that brainhw must know about it, in one place.
+    """Complete definition of a chip family.
 
     Parameters
     ----------
     name : str
-        The name that specs of the family carry in ``ChipSpec.family``, and that files carry.
+        Name of the family in ``ChipSpec.family`` and in files.
     presets : tuple of ChipSpec
-        The chips of the family that come with it; the first is the default of its modules.
+        Chips that come with the family; the first is the default of its modules.
     mismatches : tuple of Mismatch
-        The kinds of variation from chip to chip, each with the field of the spec that holds its size.
+        Kinds of variation between chips, each with the field of the spec that holds its standard deviation.
     rules : mapping of str to callable, optional
-        Deployment rules of this family besides the general ones: each takes a :class:`brainhw.deploy.Survey` and
-        yields :class:`brainhw.deploy.Violation`.
+        Deployment rules of this family in addition to the general ones: functions of a :class:`brainhw.deploy.Survey`
+        that yield :class:`brainhw.deploy.Violation`.
     without_rules : collection of str, optional
-        Names of general rules that this family does not have.
+        Names of general rules that do not apply to this family.
     weight_grid : callable, optional
         ``weight_grid(chip, bits)`` returns the levels of a stored weight (the members of
         :class:`brainhw.kernel.WeightGrid`). Default: evenly spaced levels, symmetric about zero.
     package : str
-        The package to import for this family, written into files so that a reader without it learns what to import.
+        Package to import for this family. Files contain it, so that an error can name it to a reader who lacks it.
 
     Attributes
     ----------
     modules : mapping
-        The module classes by role: ``'synapse'``, ``'layer'``, ``'frontend'``; filled by :meth:`module`.
+        Module classes by role: ``'synapse'``, ``'layer'``, ``'frontend'``; filled by :meth:`module`.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Family:
             presets=each(is_a(ChipSpec), "ChipSpec"),
             mismatches=each(is_a(Mismatch), "Mismatch"),
             rules=by_name(function, "functions"),
-            # A class of levels counts, too.
+            # A class is accepted too.
             weight_grid=optional(is_a(Callable)),  # type: ignore[arg-type]
         )
         for word in several(self.without_rules, call=call, name="without_rules", of="names of rules", ordered=False):
@@ -120,17 +120,17 @@ class Family:
                 f"{call}: presets of {self.name} must hold at least one ChipSpec; got {describe(self.presets)}. "
                 "Give a tuple of specs."
             )
-        # Refused here and not at the first use: a file or a network of another family would be built from them.
+        # Checked here and not at the first use, when a file or a network of another family would be built.
         for preset in self.presets:
             if preset.family != self.name:
                 raise ValueError(
                     f"{call}: the preset {preset.name!r} is of family {preset.family!r}; expected {self.name!r}. "
-                    "Give its spec family= that name."
+                    "Set family= in its spec to that name."
                 )
             if type(preset) is not type(self.presets[0]):
                 raise TypeError(
                     f"{call}: the presets of {self.name} must be of one class; got {type(preset).__name__} and "
-                    f"{type(self.presets[0]).__name__}. Files build the class of the first."
+                    f"{type(self.presets[0]).__name__}. Files are read into the class of the first."
                 )
         for mismatch in self.mismatches:
             if not hasattr(self.presets[0], mismatch.field):
@@ -150,14 +150,14 @@ class Family:
         return type(self.presets[0])
 
     def module(self, role: str) -> Callable[[type], type]:
-        """Return a class decorator that makes a class the family's ``'synapse'``, ``'layer'`` or ``'frontend'``.
+        """Return a class decorator that registers a class as the family's ``'synapse'``, ``'layer'`` or ``'frontend'``.
 
-        The class gets this family and its default chip as ``family`` and ``preset``, unless it has its own.
+        The class gets the attributes ``family`` and ``preset`` (the default chip), unless it defines them.
         """
         choice(role, ROLES, call="Family.module", name="role")
 
         def add(kind: Any) -> Any:
-            # Those of a base class do not count: it may belong to another family.
+            # Attributes of a base class do not count, because it may belong to another family.
             for name, value in (("family", self.name), ("preset", self.preset)):
                 if name not in vars(kind):
                     setattr(kind, name, value)
@@ -176,26 +176,26 @@ class Family:
 
 
 def check_package(name: Any, *, call: str) -> None:
-    """Raise unless ``name`` is that of a package which an error may tell the reader to import."""
+    """Raise unless ``name`` is a valid package name, which an error may tell the user to import."""
     if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
         raise ValueError(
             f"{call}: package must be the name of a Python package; got {describe(name)}. "
-            "Name the one whose import registers the family."
+            "Name the package whose import registers the family."
         )
 
 
 class UnknownFamilyError(ValueError):
-    """No chip family has this name here; the message says which package to import, if that is known."""
+    """Unknown chip family; the message names the package to import, if it is known."""
 
 
 _registered: dict[str, Family] = {}
 
 
 def register_family(family: Family) -> Family:
-    """Make a chip family known to brainhw.
+    """Register a chip family.
 
-    A package does this when it is imported. An installed package is found without an import if it has an entry point in
-    the group ``brainhw.chip_families`` that names the :class:`Family`.
+    A package calls this when it is imported. An installed package with an entry point in the group
+    ``brainhw.chip_families`` that names the :class:`Family` is found without an import.
 
     Parameters
     ----------
@@ -205,12 +205,12 @@ def register_family(family: Family) -> Family:
     Returns
     -------
     Family
-        The same.
+        The same object.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not a Family, or another family has the same name, in any case of letters.
+        If it is not a Family, or another family has the same name, ignoring case.
     """
     if not isinstance(family, Family):
         raise TypeError(f"register_family: family must be a brainhw.chip.Family; got {describe(family)}.")
@@ -231,8 +231,8 @@ def families() -> tuple[Family, ...]:
     Returns
     -------
     tuple of Family
-        In the order of registration, those of brainhw first. An installed package with an entry point is among them
-        once it is imported or :func:`get_family` has found it.
+        In order of registration, those of brainhw first. The family of an installed package with an entry point is
+        included after the package is imported or :func:`get_family` has found it.
 
     Examples
     --------
@@ -244,18 +244,19 @@ def families() -> tuple[Family, ...]:
 
 
 def get_family(name: str, *, call: str = "get_family", package: str | None = None) -> Family:
-    """Return the family of a name, in any case of letters.
+    """Return the family with a given name, ignoring case.
 
-    An entry point of an installed package with that name is loaded. Nothing else is imported, whatever a file says.
+    If an installed package has an entry point of that name, it is loaded. Nothing else is imported, whatever a file
+    contains.
 
     Parameters
     ----------
     name : str
-        The name.
+        Name of the family.
     call : str, optional
-        The call to name in errors.
+        Name of the call for errors.
     package : str, optional
-        The package that a file names for this family, for the message.
+        Package that a file names for this family, for the error message.
 
     Returns
     -------
@@ -277,16 +278,16 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     if package is not None:
         text(package, call=call, name="package")
     if isinstance(name, str):
-        # Only the name from the installed packages is loaded. The package that a file names is text for the message:
+        # Only an entry point of this name is loaded. The package that a file names is only text for the message:
         # importing it would let a file choose the code to run.
         for point in entry_points(group=ENTRY_POINT_GROUP) if name.lower() not in _registered else ():
             if point.name.lower() == name.lower():
                 try:
                     found = point.load()
-                except Exception as error:  # an installed package may fail in any way when it is imported
+                except Exception as error:  # an import may raise any error
                     raise UnknownFamilyError(
                         f"{call}: the chip family {name!r} cannot be loaded from {point.value!r} "
-                        f"({type(error).__name__}: {error}). Repair the package that offers it."
+                        f"({type(error).__name__}: {error}). Repair that package."
                     ) from error
                 register_family(found)
         if name.lower() in _registered:
@@ -296,19 +297,20 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
         f"import {package} first" if package and package != "brainhw" else "import the package that registers it first"
     )
     raise UnknownFamilyError(
-        f"{call}: there is no chip family {describe(name)} here; known are {known}. If the name is right, {fix}."
+        f"{call}: there is no chip family {describe(name)} here; known families are {known}. If the name is right, "
+        f"{fix}."
     )
 
 
 def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
-    """Return the chip that a caller named or passed.
+    """Return a chip from a spec or a name.
 
     Parameters
     ----------
     chip : ChipSpec or str
-        A spec, returned unchanged, or the name of a family (for its first preset) or of a preset, in any case.
+        A spec, returned unchanged, or the name of a family (its first preset) or of a preset, ignoring case.
     call : str
-        The call to name in errors.
+        Name of the call for errors.
 
     Returns
     -------
@@ -318,7 +320,7 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     Raises
     ------
     ValueError
-        If ``chip`` is neither.
+        If ``chip`` is neither a spec nor a known name.
 
     Examples
     --------
@@ -330,7 +332,7 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     if isinstance(chip, ChipSpec):
         return chip
     named = {preset.name.lower(): preset for family in families() for preset in family.presets}
-    # A name that a family and a preset share means the family's default chip.
+    # If a family and a preset share a name, it means the family's default chip.
     named |= {family.name.lower(): family.preset for family in families()}
     if isinstance(chip, str) and chip.lower() in named:
         return named[chip.lower()]

@@ -1,4 +1,4 @@
-"""Fields of a chip description: meaning, unit and limits of each, declared once."""
+"""Fields of a chip description, declared with meaning, unit and limits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from brainhw.chip._units import exact
 
 __all__ = ["FieldInfo", "added_field", "has_default", "info_of", "one_or_several", "sourced_fields", "spec_field"]
 
-# They identify a spec or describe its sources, so they have no source of their own.
+# These fields identify a spec or describe its sources, so they have no provenance themselves.
 _UNSOURCED = ("name", "family", "provenance", "notes")
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class FieldInfo:
-    """Meaning, unit and limits of one field; :func:`spec_field` lists what they say."""
+    """Meaning, unit and limits of one field; see :func:`spec_field`."""
 
     meaning: str
     unit: u.Unit | None = None
@@ -36,7 +36,7 @@ class FieldInfo:
     several: bool = False
 
     def check(self, value: Any, *, call: str, name: str) -> Any:
-        """Return ``value`` in its one form: float, int, str, tuple or a Quantity of one float64 in ``unit``."""
+        """Return ``value`` in its standard form: float, int, str, tuple or a Quantity of one float64 in ``unit``."""
         if value is None and self.optional:
             return None
         if self.kind is not None:
@@ -64,7 +64,7 @@ class FieldInfo:
         return number if self.unit is None else u.Quantity(number, unit=self.unit)
 
     def text(self, value: Any) -> str:
-        """Return a value as a cell of a table."""
+        """Return a value as text for a table."""
         if value is None:
             return "none"
         if self.unit is not None:
@@ -90,31 +90,31 @@ def spec_field(
 ) -> Any:
     """Declare a field of a :class:`ChipSpec` or of a class derived from it.
 
-    The field then has a provenance and a note, is checked, compared and hashed, and appears in the printed table and
-    in the chip file.
+    The field then has a provenance and a note. It is checked, compared and hashed, and it appears in the printed table
+    and in the chip file.
 
     Parameters
     ----------
     meaning : str
-        A few words for the chip file.
+        Short description for the chip file.
     unit : Unit, optional
-        The unit that the value is kept in; any unit of the same dimension is accepted. Default: a plain number.
+        Unit in which the value is stored; any unit of the same dimension is accepted. Default: a plain number.
     choices : tuple of str, optional
-        The field is one of these words.
+        Allowed words.
     whole : bool, optional
-        The field is a whole number, at least 0, or at least 1 with ``positive``. Default False.
+        Require a whole number, at least 0, or at least 1 with ``positive``. Default False.
     many : bool, optional
-        The field is a tuple of numbers without unit. Default False.
+        Require a tuple of numbers without unit. Default False.
     optional : bool, optional
-        ``None`` is allowed, which is ``"none"`` in the file. Default False.
+        Allow ``None``, which is ``"none"`` in the file. Default False.
     positive, nonnegative : bool, optional
         Lower limit. Default: any finite number.
     most : float, optional
         Upper limit. Default: none.
     why : str, optional
-        The reason for the upper limit, for the error message.
+        Reason for the upper limit, for the error message.
     kind : type, optional
-        The field is an instance of it: :class:`ChargeCurve` or :class:`TauProfiles`.
+        Required class: :class:`ChargeCurve` or :class:`TauProfiles`.
 
     Returns
     -------
@@ -149,29 +149,29 @@ def spec_field(
 
 
 def one_or_several(declared: Any) -> Any:
-    """Return the declaration of a number that may also be a tuple of numbers."""
+    """Return the declaration of a field that may be one number or a tuple of numbers."""
     info = dataclasses.replace(declared.metadata["chip"], several=True)
     return dataclasses.field(metadata={"chip": info})
 
 
 def added_field(meaning: str, **limits: Any) -> Any:
-    """Declare a field that specs and chip files of an earlier brainhw lack: ``None`` and ``"assumed"`` by default."""
+    """Declare a field that older specs and chip files lack; its default is ``None`` with provenance ``"assumed"``."""
     declared = spec_field(meaning, optional=True, **limits)
     return dataclasses.field(default=None, metadata=declared.metadata)
 
 
 def has_default(spec: Any, name: str) -> bool:
-    """Return whether a field may be left out, in a call and in a file."""
+    """Return whether a field is optional, in a call and in a file."""
     return spec.__dataclass_fields__[name].default is not dataclasses.MISSING
 
 
 def sourced_fields(spec: Any) -> tuple[str, ...]:
-    """Return the names of the fields of a spec, or of its class, that carry a provenance, in the order of the table."""
+    """Return the names of the fields of a spec (or of its class) that have a provenance, in table order."""
     return tuple(item.name for item in dataclasses.fields(spec) if item.name not in _UNSOURCED)
 
 
 def info_of(spec: Any) -> dict[str, FieldInfo]:
-    """Return the declaration of each sourced field of a spec or of its class, by name."""
+    """Return the declaration of each field with a provenance, by name, for a spec or its class."""
     found: dict[str, FieldInfo] = {}
     for name in sourced_fields(spec):
         info = spec.__dataclass_fields__[name].metadata.get("chip")

@@ -1,4 +1,4 @@
-"""The chip file: a spec as TOML text that a lab can edit."""
+"""Chip files: specs as TOML text that users can edit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from brainhw.chip.tau import TauProfiles
 __all__ = ["chip_from_data", "chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
-# A thousand times a preset; a reader of TOML needs many times the memory.
+# A thousand times the size of a preset; parsing TOML needs many times this memory.
 _LARGEST = 2**23
 _NONE = "none"  # TOML has no null
 
@@ -46,7 +46,7 @@ each with the unit of its charges.
 
 
 def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
-    """Write a chip to a TOML file that explains itself; an existing file is replaced in one step.
+    """Write a chip to a commented TOML file; an existing file is replaced atomically.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
 
 
 def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
-    """Read a chip from a file that `save_chip` wrote and perhaps a lab edited.
+    """Read a chip from a file that `save_chip` wrote and a user may have edited.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     TypeError
         If ``path`` is not a path.
     ValueError
-        If the file cannot be read, is not a regular file, is cut short, or a field in it is missing, unknown or bad;
-        the message names it.
+        If the file cannot be read, is not a regular file, is cut short, or a field is missing, unknown or invalid; the
+        message names it.
     """
     name = path_text(path, call="load_chip", what="a chip file")
     call = f"load_chip: {name!r}"
@@ -101,8 +101,8 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
         with open_regular(name) as stream:
             data = stream.read(_LARGEST + 1)
         if len(data) > _LARGEST:
-            raise ValueError(f"it has more than the {_LARGEST} bytes of a chip file")
-        # Some editors begin a text file with a byte order mark, which TOML does not allow.
+            raise ValueError(f"it is larger than the limit of {_LARGEST} bytes for a chip file")
+        # Some editors start a text file with a byte order mark, which TOML does not allow.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{call}: is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
@@ -113,9 +113,9 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
 
 
 def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = False) -> str:
-    """Return a chip as TOML text, or raise if no reader could build it; ``hints`` shows the tables that are left out.
+    """Return a chip as TOML text, or raise if it could not be read back; ``hints`` lists omitted optional tables.
 
-    `save_chip` writes the hints; a bundle, which nobody edits, does without.
+    `save_chip` writes the hints; a bundle, which nobody edits, omits them.
     """
     if not isinstance(spec, ChipSpec):
         raise TypeError(f"{call}: spec must be a ChipSpec; got {describe(spec)}.")
@@ -123,16 +123,16 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
     if type(spec) is not family.spec_class:
         raise TypeError(
             f"{call}: {spec.name!r} is a {type(spec).__name__}, but specs of the family {family.name} are "
-            f"{family.spec_class.__name__}, and no reader could build it. Register a family for it."
+            f"{family.spec_class.__name__}, so it could not be read back. Register a family for it."
         )
     header = [f"# {line}".rstrip() for line in textwrap.dedent(_HEADER).splitlines()]
     top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}
-    if family.package != "brainhw":  # a reader that lacks the family learns what to import
+    if family.package != "brainhw":  # tells a reader without the family what to import
         top["package"] = family.package
     lines = [*header, *(_left_out(spec) if hints else ()), "", *_lines(top)]
     infos = info_of(spec)
-    # Fields that may be missing come first: of a file cut short anywhere, a required one is missing. Those without a
-    # value are left out, so that the files of all specs without them stay as they were, and older readers take them.
+    # Optional fields come first, so that a file cut short anywhere lacks a required one. Those without a value are
+    # omitted: the files of other specs stay unchanged, and older versions can read them.
     added = [name for name in infos if has_default(spec, name)]
     for name in (
         *(name for name in added if not _says_nothing(spec, name)),
@@ -140,7 +140,7 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
     ):
         info = infos[name]
         note = {"note": spec.notes[name]} if name in spec.notes else {}
-        # The provenance, which must be there, comes last: a file cut short anywhere lacks something and is refused.
+        # The required provenance comes last, so that a file cut short anywhere lacks a field and is refused.
         entry = {**note, **_plain(info, getattr(spec, name)), "provenance": spec.provenance[name]}
         lines += ["", f"[{name}]  # {info.meaning}", *_lines(entry)]
     return "\n".join(lines) + "\n"
@@ -152,8 +152,8 @@ def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{call}: is not valid TOML, or was cut short: {error}.") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists in lists in lists
-        raise ValueError(f"{call}: is not TOML of a chip: {error}.") from error
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits; deeply nested lists
+        raise ValueError(f"{call}: is not a valid chip file: {error}.") from error
     return chip_from_data(data, call=call)
 
 
@@ -166,7 +166,7 @@ def chip_from_data(data: Mapping[str, Any], *, call: str = "chip_from_data") -> 
     wanted = ("format", "name", "family", *(name for name in infos if name not in added))
     _check_keys(data, wanted, call=call, what="the file", optional=("package", *added))
     values: dict[str, Any] = {"name": data["name"], "family": data["family"], "provenance": {}, "notes": {}}
-    # Numbers near the end of what a float holds must not warn on their way to an infinity.
+    # An overflow raises, so that numbers near the float limit are refused and do not warn.
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         for name, info in infos.items():
             if name not in data and name in added:
@@ -186,11 +186,11 @@ def _says_nothing(spec: ChipSpec, name: str) -> bool:
 
 
 def _left_out(spec: ChipSpec) -> Iterator[str]:
-    """Yield comments on the tables that a lab may add to the file."""
+    """Yield comments about the optional tables that a user may add to the file."""
     infos = info_of(spec)
     names = [name for name in infos if has_default(spec, name) and _says_nothing(spec, name)]
     if names:
-        yield "#\n# Tables that may be added below; a table is left out where nothing is known."
+        yield "#\n# Optional tables that may be added below; leave a table out if its value is unknown."
     for name in names:
         unit = infos[name].unit
         yield f"#\n# [{name}]  # {infos[name].meaning}"
@@ -200,12 +200,12 @@ def _left_out(spec: ChipSpec) -> Iterator[str]:
 
 
 def _spec_class(data: Mapping[str, Any], call: str) -> type[ChipSpec]:
-    """Return the spec class of the family that the file names; the package that it names is never imported."""
+    """Return the spec class of the family in the file; the package named in the file is never imported."""
     name, package = data.get("family"), data.get("package")
     if package is not None:
         check_package(package, call=call)
     if not isinstance(name, str):
-        # Whatever family was meant, all have the fields of ChipSpec; the checks that follow name what is wrong.
+        # All families have the fields of ChipSpec; the checks that follow report the error.
         return ChipSpec
     return get_family(name, call=call, package=package).spec_class
 
@@ -226,12 +226,12 @@ def _check_format(data: Mapping[str, Any], call: str) -> None:
     kind, _, version = found.partition("/") if isinstance(found, str) else ("", "", "")
     if kind != _KIND or not version.isdecimal():
         got = "no format line" if found is None else f"format = {describe(found)}"
-        raise ValueError(f"{call}: is not a chip file that this brainhw reads: expected the line {wanted}; got {got}.")
-    # Refused, not guessed: a number may mean something else in another version.
+        raise ValueError(f"{call}: is not a supported chip file: expected the line {wanted}; got {got}.")
+    # Refused, because a number may have another meaning in another version.
     if int(version) != _VERSION:
         raise ValueError(
-            f"{call}: has format version {version}, this brainhw reads version {_VERSION}; "
-            "update brainhw, or save the chip anew with this one."
+            f"{call}: has format version {version}, but this brainhw reads version {_VERSION}; "
+            "update brainhw, or save the chip again with this version."
         )
 
 
@@ -276,5 +276,5 @@ def _plain(info: FieldInfo, value: Any) -> dict[str, Any]:
 
 
 def _lines(entry: Mapping[str, Any]) -> list[str]:
-    # Strings, numbers and lists of JSON are valid TOML, except escapes of text beyond ASCII.
+    # JSON strings, numbers and lists are valid TOML, except for escapes of non-ASCII text.
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]

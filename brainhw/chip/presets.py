@@ -1,4 +1,4 @@
-"""The two chip families of brainhw, H1v1 and H1v2: published numbers, and assumptions of brainhw."""
+"""The chip families H1v1 and H1v2: published numbers, completed by assumptions of brainhw."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ H1V1 = ChipSpec(
 )
 """ChipSpec: the H1v1 family, 4 cores of 64 neurons, nonlinear synapse, reset to zero."""
 
-# The assumed membrane constants and energies are those of H1v1: nothing published tells the two families apart there.
+# The assumed membrane constants and energies are those of H1v1: no published number distinguishes the families there.
 H1V2 = H1V1.replace(
     name="H1v2",
     family="H1v2",
@@ -90,7 +90,7 @@ _MISMATCHES = (
 )
 
 H1V1_FAMILY = register_family(Family("H1v1", presets=(H1V1,), mismatches=_MISMATCHES, package="brainhw"))
-"""Family: chips of the H1v1 kind."""
+"""Family: H1v1 chips."""
 
 H1V2_FAMILY = register_family(Family("H1v2", presets=(H1V2,), mismatches=_MISMATCHES, package="brainhw"))
-"""Family: chips of the H1v2 kind."""
+"""Family: H1v2 chips."""

@@ -1,4 +1,4 @@
-"""The description of one chip: every number that a model of it uses, with its provenance."""
+"""Description of one chip: every number that its model uses, with provenance."""
 
 from __future__ import annotations
 
@@ -19,82 +19,82 @@ from brainhw.chip.tau import TauProfiles
 
 __all__ = ["BITS", "MOST_EVENTS", "WIDEST_THRESHOLD", "ChipSpec"]
 
-# One bit leaves a sign and no zero; past 16 the float32 quotient of a weight and a grid step can round to a wrong code.
+# One bit stores a sign but no zero; above 16 bits the float32 quotient of a weight and a grid step can round to a wrong
+# code.
 BITS = range(2, 17)
-"""The bits that a stored weight may have."""
-# An assumption, since no vendor publishes a limit. Scaled data and counts of spikes stay far below; bytes of images and
-# raw samples lie far above.
+"""Allowed numbers of bits of a stored weight."""
+# An assumption, because no vendor publishes a limit. Scaled data and spike counts are far below it; image bytes and raw
+# samples are far above it.
 MOST_EVENTS = 16
-"""The most events of one channel in one step."""
+"""Maximum number of events of one channel in one step."""
 
-# Five standard deviations above zero: a normal spread wider than this would give thresholds below it.
+# Zero is five standard deviations away: a wider normal spread would give negative thresholds.
 WIDEST_THRESHOLD = 0.2
-"""The largest relative spread of thresholds that a spec takes."""
+"""Largest relative spread of thresholds that a spec accepts."""
 
 PROVENANCES = ("documented", "assumed", "measured")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ChipSpec:
-    """One chip: its limits, its membrane, its mismatch and its energy, each with its provenance.
+    """Description of one chip: limits, membrane, mismatch and energy, each with its provenance.
 
-    The vendor publishes the limits of a chip but not its membrane constants; a spec holds both. A lab enters a measured
-    value with `replace` or in the chip's file (`save`, `load`). A spec is immutable, hashable and equal by value.
+    The vendor publishes the limits of a chip but not its membrane constants; a spec holds both. Enter measured values
+    with `replace` or in the chip file (`save`, `load`). A spec is immutable, hashable and equal by value.
 
-    A chip family of another package may derive its own class, with more fields (:func:`spec_field`), decorated with
+    A chip family of another package may derive its own class with more fields (:func:`spec_field`); decorate it with
     ``@dataclass(frozen=True, eq=False, repr=False, kw_only=True)``.
 
     Parameters
     ----------
     name : str
-        The name of this chip, one line of text.
+        Name of this chip, one line of text.
     family : str
-        The name of the chip family, such as ``"H1v1"``; a network must not mix families.
+        Name of the chip family, such as ``"H1v1"``; a network must not mix families.
     weight_limit : float
         Largest weight magnitude, dimensionless, greater than zero; with ``weight_lowest`` the largest weight.
     cores : tuple of int
-        Neurons of each core.
+        Number of neurons of each core.
     frontend_channels : int
-        Width of the frontend; 0 for a chip without one.
+        Number of frontend channels; 0 for a chip without a frontend.
     sign_block : int
-        The number of consecutive weights that must share a sign.
+        Number of consecutive weights that must share a sign.
     sign_axis : {"pre", "post"}
-        Whether a block runs along presynaptic rows or postsynaptic columns of ``weight[N_in, N_out]``.
+        Direction of a block: along presynaptic rows or postsynaptic columns of ``weight[N_in, N_out]``.
     reset : {"zero", "subtract"}
         Membrane after a spike: zero, or reduced by ``V_th`` and clamped at zero.
     V_th, C : Quantity
-        Threshold and membrane capacitance, greater than zero; kept in mV and fF.
+        Threshold and membrane capacitance, greater than zero; stored in mV and fF.
     charge : ChargeCurve
         Charge of one spike through a weight.
     tau_profiles : TauProfiles
-        The membrane time constants on offer.
+        Available membrane time constants.
     weight_bits : int
         Bits of a stored weight, 2 to 16.
     synapse_mismatch_std, leak_mismatch_std, threshold_mismatch_std : float or None
-        Normal spread of the effective weights, in weight units; relative log-normal spread of the leak currents, one
-        number or a tuple with one for each of ``tau_profiles``; relative normal spread of the thresholds, at most 0.2.
+        Standard deviations. Synapse: normal, of the effective weights, in weight units. Leak: relative log-normal, of
+        the leak currents, one number or one for each of ``tau_profiles``. Threshold: relative normal, at most 0.2.
         ``None``: no such mismatch.
     core_power, frontend_channel_power : Quantity
-        Static power of one core in use and of one frontend channel; kept in uW.
+        Static power of one used core and of one frontend channel; stored in uW.
     spike_energy, event_energy : Quantity
-        Energy of one output spike and of one synaptic event; kept in pJ.
+        Energy of one output spike and of one synaptic event; stored in pJ.
     weight_lowest : float, optional
-        The most negative weight, for a chip whose range is not symmetric; the distance of neighbouring codes is that of
+        Most negative weight, for a chip with an asymmetric range; the distance between codes is that of
         ``weight_limit``. Default ``None``: ``-weight_limit``.
     noise_std : Quantity, optional
-        Standard deviation of the noise that a real chip adds to each membrane in each step, another draw in each run;
-        kept in mV. Networks stay deterministic: only :class:`brainhw.silicon.VirtualChip` adds it. Default ``None``:
-        not known.
+        Standard deviation of the membrane noise per step on a real chip, drawn anew in each run; stored in mV. Networks
+        stay deterministic: only :class:`brainhw.silicon.VirtualChip` adds it. Default ``None``: unknown.
     provenance : mapping
-        For every field but name and family: ``"documented"`` (published by the vendor), ``"assumed"`` (chosen to agree
-        with what is documented) or ``"measured"`` (by a lab). A field with a default may be left out: ``"assumed"``.
+        Source of every field except name and family: ``"documented"`` (published by the vendor), ``"assumed"`` (chosen
+        to agree with what is documented) or ``"measured"`` (by a lab). An optional field defaults to ``"assumed"``.
     notes : mapping, optional
-        One line of text on any of those fields, for instance the basis of an assumption.
+        One line of text on any of these fields, for example the basis of an assumption.
 
     Raises
     ------
     TypeError, ValueError
-        If a field is missing or out of range, naming the field.
+        If a field is missing or out of range; the message names it.
 
     Examples
     --------
@@ -152,14 +152,14 @@ class ChipSpec:
     def __post_init__(self) -> None:
         call = type(self).__name__
         if type(self).__eq__ is not ChipSpec.__eq__:
-            # The comparison that a dataclass generates fails on mappings and on Quantities of different units.
+            # The comparison that dataclass generates fails on mappings and on Quantities of different units.
             raise TypeError(
                 f"{call}: the generated comparison cannot be used for a spec. Decorate the class with "
                 "@dataclass(frozen=True, eq=False, repr=False, kw_only=True)."
             )
         for name in ("name", "family"):
             _check_line(getattr(self, name), call=call, name=name)
-        # The only way to store a checked value in a frozen dataclass.
+        # The only way to set a field of a frozen dataclass.
         for name, info in info_of(self).items():
             object.__setattr__(self, name, info.check(getattr(self, name), call=call, name=name))
         if self.weight_bits not in BITS:
@@ -189,21 +189,21 @@ class ChipSpec:
         Parameters
         ----------
         provenance : str or mapping
-            Source of the new values: one word for all of them, or a word for each field. A changed field that is not
-            in the mapping is ``"assumed"``; a field that is only in the mapping keeps its value.
+            Source of the new values: one word for all of them, or one word per field. A changed field that is not in
+            the mapping is ``"assumed"``; a field that is only in the mapping keeps its value.
         **changes
-            The new values by field name. ``notes`` are added to those of unchanged fields; the old note of a changed
-            field is removed, because it is about the old value.
+            New values by field name. ``notes`` are added to those of unchanged fields; the old note of a changed field
+            is removed, because it describes the old value.
 
         Returns
         -------
         ChipSpec
-            The new spec, of the same class; this one does not change.
+            New spec, of the same class; the original does not change.
 
         Raises
         ------
         TypeError, ValueError
-            If a field is unknown or a value is bad.
+            If a field is unknown or a value is invalid.
 
         Examples
         --------
@@ -230,12 +230,12 @@ class ChipSpec:
         values = {**_values(self), **changes}
         values["provenance"] = {**self.provenance, **sources}
         values["notes"] = {**kept, **_checked_notes(changes.get("notes", {}), names, call=type(self).__name__)}
-        # Through the constructor, which checks a new value like the first.
+        # Through the constructor, so that the new values are checked.
         return type(self)(**values)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the spec to a text file that people can edit (see `save_chip`)."""
-        # Files and tables need the register of families, which needs this file: imported when called.
+        """Write the spec to a text file that can be edited (see `save_chip`)."""
+        # Imported here: files and tables need the registry of families, which imports this file.
         from brainhw.chip.file import save_chip
 
         save_chip(self, path)
@@ -255,7 +255,7 @@ class ChipSpec:
         Parameters
         ----------
         notes : bool
-            Whether to put each field's note below it.
+            Whether to print the note of each field below it. Default False.
         """
         from brainhw.chip.family import families
 
@@ -296,20 +296,20 @@ class ChipSpec:
     def __hash__(self) -> int:
         return hash(self._key())
 
-    # The read-only mappings cannot be pickled, so copies and pickles go through the constructor.
+    # Read-only mappings cannot be pickled, so copies and pickles use the constructor.
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), {**_values(self), "provenance": dict(self.provenance), "notes": dict(self.notes)})
 
 
 def _check_range(spec: ChipSpec, call: str) -> None:
     lowest, spread = spec.weight_lowest, spec.leak_mismatch_std
-    # One code more than on the positive side is all that the bits of a stored weight leave.
+    # A stored weight has only one more code on the negative side.
     most = 2 ** (spec.weight_bits - 1)
     least = -spec.weight_limit * most / (most - 1)
     if lowest is not None and not least * (1 + 1e-6) <= lowest < 0:
         raise ValueError(
-            f"{call}: weight_lowest must be negative and at least {least:.6g}, code -{most} of {spec.weight_bits} bits "
-            f"where code {most - 1} is the limit; got {lowest:g}. For a wider range, raise weight_limit."
+            f"{call}: weight_lowest must be negative and at least {least:.6g} (code -{most} of {spec.weight_bits} "
+            f"bits, where code {most - 1} is weight_limit); got {lowest:g}. For a wider range, increase weight_limit."
         )
     profiles = len(spec.tau_profiles.values.mantissa)
     if isinstance(spread, tuple) and len(spread) != profiles:
@@ -324,7 +324,7 @@ def _values(spec: ChipSpec) -> dict[str, Any]:
 
 
 def _hashable(value: Any) -> Any:
-    # Every Quantity of a field has the field's unit, so the number alone compares; a Quantity cannot be hashed.
+    # Every Quantity of a field has the field's unit, so its number is sufficient; a Quantity is not hashable.
     return value.mantissa if isinstance(value, u.Quantity) else value
 
 
@@ -333,7 +333,7 @@ def _rebuild(kind: type[ChipSpec], values: dict[str, Any]) -> ChipSpec:
 
 
 def _difference(spec: ChipSpec, preset: ChipSpec, name: str) -> str:
-    """Return the text that follows a field which differs from the preset; empty where it does not."""
+    """Return the text after a field that differs from the preset, otherwise an empty string."""
     value, source = getattr(preset, name), preset.provenance[name]
     if _hashable(value) != _hashable(getattr(spec, name)):
         return f"(preset: {info_of(spec)[name].text(value)}, {source})"
@@ -351,7 +351,7 @@ def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str
         )
     for name in names:
         choice(given[name], PROVENANCES, call=call, name=f"provenance of {name}")
-    # In the order of the fields, so that two specs are equal however their provenance was written.
+    # In field order, so that two specs are equal whatever the order of their provenance.
     return MappingProxyType({name: given[name] for name in names})
 
 
@@ -375,7 +375,7 @@ def _by_field(value: Any, names: Sequence[str], *, call: str, what: str) -> Mapp
     for name in value:
         if name not in names:
             raise ValueError(
-                f"{call}: {what} names {name!r}, which is not a field with one{closest(str(name), names)}; "
-                f"those are {', '.join(names)}."
+                f"{call}: {what} contains {name!r}, which is not a field with {what}{closest(str(name), names)}; "
+                f"the fields are {', '.join(names)}."
             )
     return value

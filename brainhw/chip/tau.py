@@ -14,7 +14,7 @@ from brainhw.chip._units import exact
 
 __all__ = ["TauProfiles", "TauSnap"]
 
-# A tenth of the leak mismatch that is assumed for the presets: a smaller move is lost in the spread of a chip.
+# A tenth of the leak mismatch that is assumed for the presets: a smaller change is hidden by the variation of a chip.
 _MOVED = 0.01
 _LISTED = 6
 
@@ -22,16 +22,16 @@ _LISTED = 6
 @final
 @dataclass(frozen=True, init=False, repr=False)
 class TauProfiles:
-    """The membrane time constants that a chip's leak hardware offers.
+    """Membrane time constants that the leak circuit of a chip supports.
 
-    A requested time constant becomes the nearest profile in log tau, i.e. the one with the smallest ratio to it;
-    exactly halfway, the shorter one. The vendor documents that a chip snaps; the list of profiles and the logarithmic
-    distance are assumptions of brainhw, unless a lab has measured them.
+    A requested time constant is rounded to the nearest profile in log tau, that is the profile with the smallest ratio
+    to it, and exactly halfway to the shorter one. The vendor documents that a chip rounds; the list of profiles and the
+    logarithmic distance are assumptions of brainhw, unless a lab has measured them.
 
     Parameters
     ----------
     values : Quantity, shape [K]
-        The profiles in any unit of time: finite, greater than zero, strictly increasing, at least one.
+        Profiles in any unit of time: finite, greater than zero, strictly increasing, at least one.
 
     Raises
     ------
@@ -74,20 +74,20 @@ class TauProfiles:
         return u.Quantity(np.asarray(self._ms), unit=u.ms)
 
     def snap(self, tau: u.Quantity, *, call: str = "TauProfiles.snap") -> TauSnap:
-        """Return the profile nearest to each requested time constant in log tau; the caller warns of those that moved.
+        """Round each requested time constant to the nearest profile in log tau; the caller warns of changes.
 
         Parameters
         ----------
         tau : Quantity, any shape
-            The requested time constants: finite and greater than zero.
+            Requested time constants: finite and greater than zero.
         call : str
-            The call to name in errors.
+            Name of the call for errors.
         """
         text(call, call="TauProfiles.snap", name="call", some=True)
         requested = exact(tau, u.ms, call=call, name="tau", shapes=None, positive=True)
         profiles = np.asarray(self._ms)
-        # The larger of the two ratios orders as |log ratio| does, without its rounding: 20 between 10 and 40 is a tie.
-        # Of two that are equally near `argmin` takes the first, the shorter.
+        # The larger of the two ratios orders like |log ratio|, without its rounding error: 20 between 10 and 40 is a
+        # tie. In a tie `argmin` takes the first, shorter profile.
         ratio = requested[..., None] / profiles
         index = np.argmin(np.maximum(ratio, 1.0 / ratio), axis=-1)
         given = profiles[index]
@@ -109,20 +109,20 @@ class TauProfiles:
 @final
 @dataclass(frozen=True, eq=False)
 class TauSnap:
-    """The profiles that a chip gives for requested time constants (see `TauProfiles.snap`).
+    """Profiles that a chip uses for requested time constants (see `TauProfiles.snap`).
 
     Attributes
     ----------
     tau : Quantity
-        The profiles given, in ms, with the shape of the request.
+        Profiles in use, in ms, with the shape of the request.
     index : ndarray of int
-        The number of each profile.
+        Index of each profile.
     moved : bool
-        Whether any time constant moved by more than 1 %.
+        Whether any time constant changed by more than 1 %.
     requested : Quantity
-        The requested time constants, in ms.
+        Requested time constants, in ms.
     profiles : TauProfiles
-        The profiles of the chip.
+        Profiles of the chip.
 
     Examples
     --------
@@ -155,7 +155,7 @@ class TauSnap:
             raise ValueError(f"TauSnap: tau, index and requested must have one shape; got {shapes}.")
 
     def message(self, call: str) -> str:
-        """Return one sentence on the time constants that moved, for the warning of ``call``.
+        """Return a sentence that lists the changed time constants, for the warning of ``call``.
 
         Each pair (requested -> given) is listed once, and only the first six pairs.
         """

@@ -1,4 +1,4 @@
-"""Files of event cameras, read by the package aedat."""
+"""Reading of AEDAT4 event-camera files with the package aedat."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
     """Read the events of an AEDAT4 file, the format of iniVation's cameras and of DV.
 
     The package ``aedat`` decodes it: ``pip install "brainhw[aedat]"``. For AEDAT 2 and 3 (DVS128 Gesture, old DAVIS
-    files), ``.dat`` and ``.raw`` files use the readers of tonic or expelliarmus, and :func:`events_from_array`.
+    files), ``.dat`` and ``.raw`` files, use the readers of tonic or expelliarmus, then :func:`events_from_array`.
 
     Parameters
     ----------
     path
-        The file. Of several streams of events the first is read.
+        The file. If it has several event streams, the first is read.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
     ImportError
         If the package ``aedat`` is missing.
     TypeError, ValueError
-        If ``path`` leads to no AEDAT4 file, or to one without events.
+        If ``path`` is not an AEDAT4 file, or the file has no events.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
         raise ValueError(f"{call}: cannot read {name!r}: {why}; give the path of an AEDAT4 file.") from None
     if magic != _MAGIC:
         other = ", but of an older version: read it with tonic" if magic.startswith(b"#!AER-DAT") else ""
-        raise ValueError(f"{call}: {name!r} is not an AEDAT4 file{other}; give one that DV or dv-processing wrote.")
+        raise ValueError(f"{call}: {name!r} is not an AEDAT4 file{other}; give a file that DV or dv-processing wrote.")
     try:
         import aedat
     except ImportError as error:
@@ -71,7 +71,7 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
     except RuntimeError as error:
         raise ValueError(f"{call}: {name!r} is damaged: {first_line(error)}; copy it again.") from None
     if chosen is None:
-        raise ValueError(f"{call}: {name!r} holds no stream of events; record one.")
+        raise ValueError(f"{call}: {name!r} holds no stream of events; give a file with events.")
     fields = {
         field: np.concatenate([packet[field] for packet in packets]) if packets else np.zeros(0, np.int64)
         for field in ("t", "x", "y", "on")

@@ -1,17 +1,17 @@
-"""Recordings and images with channels before time or space, as PyTorch and aeon store them."""
+"""Detection of recordings and images with channels before time or space, as in PyTorch and aeon."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Recordings that are looked at: a Split of a million must cost no more than one of a hundred.
+# Number of recordings to test, so that a Split of a million costs no more than one of a hundred.
 _MOST = 64
-# Correlations of neighbours. Vowels have 0.92 to 0.96 over steps, -0.44 to 0.03 over channels.
+# Limits for the correlation of neighbours. Vowels: 0.92 to 0.96 over steps, -0.44 to 0.03 over channels.
 _SMOOTH, _ROUGH = 0.6, 0.4
 
 
 def refuse_channels_first(shape: tuple[int, ...]) -> None:
-    """Raise for images of the shape ``[n, T, C, H, W]``: a square behind one to four channels."""
+    """Raise for images of the shape ``[n, T, C, H, W]``: square images behind one to four channels."""
     if len(shape) == 5 and shape[2] < 5 < shape[3] == shape[4]:
         raise ValueError(
             f"Split: x of shape {shape} holds images with channels first; channels come last, [n, T, H, W, C]. Use "
@@ -20,9 +20,9 @@ def refuse_channels_first(shape: tuple[int, ...]) -> None:
 
 
 def channels_first_doubt(x: np.ndarray) -> str:
-    """Return why ``x`` is probably not ``[n, T, ...]``, or nothing.
+    """Return a warning text if ``x`` is probably not ``[n, T, ...]``, otherwise an empty string.
 
-    The shape alone cannot decide: 20 steps of 784 channels are right. Recordings ``[n, C, T]`` are smooth along their
+    The shape alone cannot decide: 20 steps of 784 channels are valid. Recordings ``[n, C, T]`` are smooth along their
     last axis and rough along the one before; held features, spikes and spectra are not.
     """
     shape = x.shape
@@ -37,7 +37,7 @@ def channels_first_doubt(x: np.ndarray) -> str:
         return ""
     some = x[:_MOST]
     size = np.abs(some)
-    # Spikes of one size: pictures as latencies are smooth over channels and rough in time, as they should be.
+    # Spikes of equal size: latency-coded images are smooth over channels and rough in time, which is correct.
     if np.all((size == 0) | (size == size.max())):
         return ""
     if (shape[1] > 1 and _correlation(some, 1) > _ROUGH) or _correlation(some, 2) < _SMOOTH:
@@ -45,13 +45,13 @@ def channels_first_doubt(x: np.ndarray) -> str:
     static = " Static features need more than one step: brainhw.data.hold." if shape[1] == 1 else ""
     return (
         f"x of shape {shape} is [n, {shape[1]} steps, {shape[2]} channels], but looks like [n, {shape[1]} channels, "
-        f"{shape[2]} steps]: neighbours on the last axis are alike, neighbours in time are not. If so, use "
+        f"{shape[2]} steps]: neighbours on the last axis are similar, neighbours in time are not. If so, use "
         f"numpy.moveaxis(x, 1, 2).{static}"
     )
 
 
 def _correlation(x: np.ndarray, axis: int) -> float:
-    """Return the correlation of neighbours along an axis, over all recordings; 0 for constant ones."""
+    """Return the correlation of neighbours along an axis, over all recordings; 0 for constant data."""
     x = np.moveaxis(x.astype(np.float64), axis, 0)
     before, after = (x[:-1] - x[:-1].mean()).ravel(), (x[1:] - x[1:].mean()).ravel()
     size = np.sqrt(before @ before * (after @ after))

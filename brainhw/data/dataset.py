@@ -1,4 +1,4 @@
-"""Data sets with their two splits, and repeatable batches."""
+"""Data sets with a training and a test split, and repeatable batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
         _refuse_names(value)
     array = np.asarray(as_array(value, call="Split", name=name))
     if array.ndim == 1 and not array.size and not hasattr(value, "dtype"):
-        array = array.astype(np.int32)  # an empty list has no type of its own
+        array = array.astype(np.int32)  # an empty list has no dtype
     if array.ndim not in ndims or array.dtype.kind not in "iu":
         or_frames = ", or 2-D with one for each frame" if 2 in ndims else ""
         raise ValueError(f"Split: {name} must be a 1-D array of whole numbers{or_frames}; got {describe(array)}.")
@@ -36,10 +36,10 @@ def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
 
 
 def _refuse_names(y: Any) -> None:
-    """Raise for labels that are names."""
+    """Raise if the labels are names."""
     try:
         items = np.asarray(None if isinstance(y, u.Quantity) else y, object).ravel()
-    except (TypeError, ValueError):  # ragged, which is refused as such
+    except (TypeError, ValueError):  # ragged lists are refused later
         return
     if len(items) and isinstance(items[0], (str, bytes)):
         raise TypeError(
@@ -49,7 +49,7 @@ def _refuse_names(y: Any) -> None:
 
 
 def _groups(value: Any) -> np.ndarray:
-    """Return names or whole numbers, one for each recording, as an array ``[n]``."""
+    """Return names or whole numbers, one per recording, as an array ``[n]``."""
     given = several(value, call="Split", name="groups", of="names or whole numbers")
     try:
         array = np.asarray(given) if len(given) else np.zeros(0, int)
@@ -62,33 +62,33 @@ def _groups(value: Any) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """The training or the test half of a data set: recordings, labels and true lengths.
+    """Training or test part of a data set: recordings, labels and true lengths.
 
     Parameters
     ----------
     x
-        Frames ``[n, T, channels]`` or ``[n, T, ..., channels]``, such as images ``[n, T, H, W, C]``, zero padded behind
-        each recording's own length; or raw audio, a list of ``n`` one-dimensional arrays. Kept as float32. Static
-        features ``[n, channels]`` need steps first: :func:`hold`.
+        Frames ``[n, T, channels]`` or ``[n, T, ..., channels]``, such as images ``[n, T, H, W, C]``, zero padded after
+        the true length of each recording; or raw audio, a list of ``n`` one-dimensional arrays. Stored as float32.
+        Static features ``[n, channels]`` need a time axis: :func:`hold`.
     y
-        Class of each recording, whole numbers ``[n]`` from zero; or of each frame, ``[n, T]``. Kept as int32. For
-        names, and for numbers from one: :func:`class_numbers`.
+        Class of each recording, whole numbers ``[n]`` from zero; or of each frame, ``[n, T]``. Stored as int32. For
+        names, and for numbers from one, use :func:`class_numbers`.
     lengths
-        True number of frames (or audio samples) of each recording, ``[n]``, kept as int32; default all of them.
+        True number of frames (or audio samples) of each recording, ``[n]``, stored as int32. Default: all of them.
     groups
-        Optional array ``[n]``: the source of each recording, e.g. the speaker's name.
+        Optional array ``[n]``: the source of each recording, for example the name of the speaker.
 
     Raises
     ------
     ValueError
-        If the parts differ in number, a length exceeds the number of frames, or images have their channels first.
+        If the parts differ in number, a length exceeds the number of frames, or images have channels first.
     TypeError
         If ``y`` holds names.
 
     Warns
     -----
     UserWarning
-        If classes count from one, or if ``x`` without lengths looks like recordings ``[n, channels, T]``.
+        If classes start at one, or if ``x`` without lengths looks like recordings ``[n, channels, T]``.
 
     Examples
     --------
@@ -120,7 +120,7 @@ class Split:
         lengths = [np.shape(one)[0] if np.ndim(one) else 0 for one in x] if self.lengths is None else self.lengths
         groups = None if self.groups is None else _groups(self.groups)
         parts = {"x": x, "y": _labels(self.y, "y", (1, 2)), "lengths": _labels(lengths, "lengths"), "groups": groups}
-        # A frozen dataclass can be set in no other way.
+        # The only way to set a field of a frozen dataclass.
         for name, value in parts.items():
             object.__setattr__(self, name, value)
         if is_audio:
@@ -134,16 +134,17 @@ class Split:
         self._warn(lengths_given)
 
     def _warn(self, lengths_given: bool) -> None:
-        """Warn of what is right in rare cases only."""
+        """Warn of input that is valid only in rare cases."""
         classes = np.unique(self.y)
-        # A batch may lack class 0 by chance, but hardly be twice as long as its classes are many and lack no other.
+        # A batch may lack class 0 by chance, but hardly if it has twice as many recordings as classes and lacks no
+        # other.
         if len(classes) > 1 and classes[0] == 1 and classes[-1] == len(classes) and len(self) >= 2 * len(classes):
             warnings.warn(
-                f"Split: y holds the classes 1 to {classes[-1]} and no 0; classes count from 0. Use y, names = "
+                f"Split: y holds the classes 1 to {classes[-1]} and no 0; classes must start at 0. Use y, names = "
                 "brainhw.data.class_numbers(y), unless class 0 is left out on purpose.",
                 stacklevel=4,
             )
-        # Lengths that fit say where time is.
+        # Given lengths that fit identify the time axis.
         if isinstance(self.x, np.ndarray) and not lengths_given:
             doubt = channels_first_doubt(self.x)
             if doubt:
@@ -152,7 +153,7 @@ class Split:
     def _check_audio(self) -> None:
         if self.y.ndim != 1:
             raise ValueError("Split: labels of every frame, y [n, T], need frames [n, T, channels], not raw audio.")
-        # Not strict: another number of lengths is reported after this loop, with the numbers.
+        # Not strict: a wrong number of lengths is reported after this loop, with the numbers.
         for index, (one, length) in enumerate(zip(self.x, self.lengths, strict=False)):
             if one.ndim != 1 or len(one) != length:
                 raise ValueError(
@@ -163,7 +164,7 @@ class Split:
 
     def _check_frames(self) -> None:
         shape = np.shape(self.x)
-        # Labels of frames or lengths that fit the last axis of x prove that it is time.
+        # Frame labels or lengths that match the last axis of x prove that it is the time axis.
         first = ""
         if len(shape) == 3 and shape[2] > shape[1]:
             first = " x has its channels first: use numpy.moveaxis(x, 1, 2)."
@@ -201,15 +202,15 @@ class Split:
             rows = np.arange(len(self))[_rows(indices)]
         except IndexError:
             raise ValueError(
-                f"Split.take: indices must be places from 0 to {len(self) - 1}, a slice, or a mask of {len(self)} "
-                f"values; got {describe(indices)}."
+                f"Split.take: indices must be whole numbers from 0 to {len(self) - 1}, a slice, or a mask of "
+                f"{len(self)} values; got {describe(indices)}."
             ) from None
         x = [self.x[row] for row in rows] if isinstance(self.x, list) else self.x[rows]
         groups = None if self.groups is None else self.groups[rows]
         return self._with(x=x, y=self.y[rows], lengths=self.lengths[rows], groups=groups)
 
     def _with(self, **changed: Any) -> Split:
-        """Return a split that has other parts, which come from checked ones and are not checked again."""
+        """Return a split with some parts replaced by parts of checked splits, which are not checked again."""
         made = object.__new__(Split)
         for field in dataclasses.fields(self):
             object.__setattr__(made, field.name, changed.get(field.name, getattr(self, field.name)))
@@ -217,11 +218,11 @@ class Split:
 
 
 def _rows(indices: Any) -> Any:
-    """Return places in an array as numpy takes them, or raise; one place alone would drop the axis of recordings."""
+    """Return valid NumPy indices, or raise; a single index would drop the axis of recordings."""
     if isinstance(indices, slice):
         return indices
-    given = several(indices, call="Split.take", name="indices", of="places, or a slice or a mask")
-    # One type for all: numpy would read the places (True, 2) as 1 and 2.
+    given = several(indices, call="Split.take", name="indices", of="indices, or a slice or a mask")
+    # One dtype for all: NumPy would read (True, 2) as 1 and 2.
     kind = np.bool_ if given and all(isinstance(one, (bool, np.bool_)) for one in given) else np.int64
     if kind is np.bool_:
         return np.asarray(given)
@@ -230,18 +231,18 @@ def _rows(indices: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set: training and test halves, class names, licence and citation.
+    """A data set: training and test splits, class names, licence and citation.
 
     Parameters
     ----------
     name
         Name of the data set.
     train, test
-        The two halves, in the official division.
+        The two splits, in the official division.
     n_classes
         Number of classes; every label lies in ``0 ... n_classes - 1``.
     class_names
-        One readable name for each class.
+        One readable name per class.
     licence, citation
         Terms of use, and the source to cite.
     rate
@@ -250,7 +251,7 @@ class Dataset:
     Raises
     ------
     ValueError
-        If the number of names or a label does not fit ``n_classes``.
+        If the number of names or a label does not match ``n_classes``.
 
     Examples
     --------
@@ -318,13 +319,13 @@ def batches(
     split
         The recordings.
     batch_size
-        Recordings per batch, at least 1; the last batch holds the rest.
+        Recordings per batch, at least 1; the last batch may be smaller.
     seed, epoch
         Whole numbers of at least 0, default 0; together they seed the permutation.
     shuffle
         ``False`` keeps the order of the split.
     drop_last
-        Leave out a last batch that is not full, so that every batch has the same shape.
+        Omit an incomplete last batch, so that every batch has the same shape. Default False.
 
     Returns
     -------
@@ -334,8 +335,8 @@ def batches(
     Raises
     ------
     TypeError, ValueError
-        At the call, not at the first batch: for an empty split, a ``batch_size`` below 1, a negative seed or epoch, or
-        if ``drop_last`` would leave no batch.
+        Raised at the call, not at the first batch: for an empty split, a ``batch_size`` below 1, a negative seed or
+        epoch, or if ``drop_last`` would leave no batch.
 
     Examples
     --------
@@ -362,7 +363,7 @@ def batches(
             f"batches: the split holds {n} recordings, so batch_size {batch_size} with drop_last leaves no batch; "
             f"use batch_size {n} or less, or drop_last=False."
         )
-    # A list of seeds and not their sum: (0, 1) and (1, 0) give different orders.
+    # A list of seeds, not their sum, so that (0, 1) and (1, 0) give different orders.
     order = np.random.default_rng([seed, epoch]).permutation(n) if shuffle else np.arange(n)
     stop = n - n % batch_size if drop_last else n
     return (split.take(order[start : start + batch_size]) for start in range(0, stop, batch_size))

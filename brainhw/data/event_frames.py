@@ -1,4 +1,4 @@
-"""Events counted in the steps of a network, and steps turned back into events."""
+"""Conversion of events to frames of counts, and back."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _POLARITIES = ("keep", "merge", "on", "off")
 _OUTSIDE = ("refuse", "drop")
 # Times are compared in nanoseconds: as floats in seconds, 3 us is not a whole multiple of 1 us.
 _NS = 1000
-# Counts in float32 are exact below.
+# Counts in float32 are exact below this number.
 _EXACT = 2**24
 
 
 class FrameRule(NamedTuple):
-    """How events become frames; lengths in nanoseconds. ``bins`` are columns and rows after pooling."""
+    """Rule that converts events to frames; times in nanoseconds. ``bins`` are columns and rows after pooling."""
 
     sensor: tuple[int, int, int]
     dt: float
@@ -74,50 +74,51 @@ def events_to_frames(
     """Count the events of each pixel in each step.
 
     Frame ``k`` counts the events with ``start + k * dt <= t < start + k * dt + window``, as tonic's
-    ``ToFrame(time_window=...)`` does (its ``overlap`` is ``window - dt``). Times are compared in nanoseconds; they need
-    no order.
+    ``ToFrame(time_window=...)`` does (its ``overlap`` is ``window - dt``). Times are compared in nanoseconds; the
+    events may have any order.
 
     Parameters
     ----------
     t
-        Times, a Quantity ``[n]``. tonic and the files of cameras give plain microseconds: ``events["t"] * u.us``.
+        Times, a Quantity ``[n]``. tonic and camera files use plain microseconds: ``events["t"] * u.us``.
     x, y, p
         Column, row and polarity, ``[n]``, as in :class:`Events`; ``y`` and ``p`` may be ``None``.
     sensor_size
         Columns, rows and polarities, ``(W, H)`` or ``(W, H, P)``, as in tonic. Without ``P``: 2, or 1 if ``p`` is None.
     dt
-        Time from one frame to the next, the step of the network.
+        Time between frames, equal to the step of the network.
     n_steps
-        Number of frames ``T``. Default: up to the last event, and 1 for a recording without events.
+        Number of frames ``T``. Default: up to the last event; 1 for a recording without events.
     window
-        Time that a frame counts over. Default ``dt``; a longer one counts events in several frames, a shorter one
-        leaves events out.
+        Duration over which a frame counts. Default ``dt``. A longer window counts events in several frames, a shorter
+        one omits events.
     start
-        Time at which the first frame begins. Default: the first event, as in tonic.
+        Start of the first frame. Default: the first event, as in tonic.
     polarity
-        ``'keep'`` (default): a channel for each; ``'merge'``: all in one channel; ``'on'`` or ``'off'``: one of two.
+        ``'keep'`` (default): one channel per polarity; ``'merge'``: one channel for all; ``'on'`` or ``'off'``: only
+        one of two.
     binary
         ``True``: 1 where there is an event. Default False: counts.
     layout
         ``'PHW'`` (default), frames ``[T, P, H, W]``; ``'HWP'``, channels last, for convolutions; or ``'flat'``, for
         dense synapses: ``[T, P * H * W]`` in this order.
     pool
-        Count squares of ``pool`` by ``pool`` pixels as one. It must divide ``W`` and ``H``. Default 1. With ``H == 1``
-        it pools columns alone.
+        Combine squares of ``pool`` by ``pool`` pixels. It must divide ``W`` and ``H``. Default 1. With ``H == 1`` only
+        columns are pooled.
     off_sensor, off_time
-        What happens to events outside of the sensor, and before the first or behind the last frame: ``'refuse'``
-        (default) or ``'drop'``.
+        Treatment of events outside of the sensor, and before the first or after the last frame: ``'refuse'`` (default)
+        raises an error, ``'drop'`` ignores them.
 
     Returns
     -------
     numpy.ndarray
-        float32 frames in the layout asked for.
+        float32 frames in the given layout.
 
     Raises
     ------
     TypeError, ValueError
-        For arrays of different lengths, times that are no Quantity, events that are outside and not to be dropped,
-        polarities beyond ``P``, and frames too large for the memory.
+        For arrays of different lengths, times that are not a Quantity, events outside that are not dropped, polarities
+        beyond ``P``, and frames too large for the memory.
 
     Examples
     --------
@@ -172,7 +173,7 @@ def frame_rule(
     polarity = choice(polarity, _POLARITIES, call=call, name="polarity")
     if polarity in ("on", "off") and (sensor[2] != 2 or not has_polarity):
         raise ValueError(
-            f"{call}: polarity {polarity!r} needs events with two polarities; sensor_size and p say "
+            f"{call}: polarity {polarity!r} needs events with two polarities; sensor_size and p give "
             f"{sensor[2] if has_polarity else 'none'}. Use polarity='keep'."
         )
     pool = positive_int(pool, call=call, name="pool")
@@ -209,7 +210,7 @@ def since_start(events: Checked, start: Any, call: str) -> np.ndarray:
     first = float(events.t.min()) if len(events.t) else 0.0
     if start is not None:
         first = float(quantity(start, u.us, call=call, name="start", shapes=[()]).mantissa)
-    # The difference first: microseconds since 1970 are whole in float64, nanoseconds are not.
+    # Subtract first: microseconds since 1970 are exact in float64, nanoseconds are not.
     return np.rint((events.t - first) * _NS)
 
 
@@ -221,20 +222,20 @@ def _nanoseconds(microseconds: Any) -> float:
 
 
 def _steps_begun(since: np.ndarray, dt: float) -> np.ndarray:
-    """Return the number of the last step that has begun at each time."""
+    """Return the index of the last step that has begun at each time."""
     steps = since / dt
     near = np.rint(steps)
-    # A time on the edge belongs to the step that begins, whatever the rounding of dt.
+    # A time at a boundary belongs to the step that begins there, whatever the rounding of dt.
     return np.where(np.abs(near * dt - since) < 1e-3, near, np.floor(steps)).astype(np.int64)
 
 
 def steps_of(rule: FrameRule, since: np.ndarray, call: str) -> int:
-    """Return how many steps a recording takes, at least 1."""
+    """Return the number of steps of a recording, at least 1."""
     latest = since.max(initial=0.0) / rule.dt
     if latest >= LONGEST_AXIS:
         raise ValueError(
             f"{call}: t reaches {latest:.3g} steps of dt, more than {LONGEST_AXIS}; give start and n_steps, or a "
-            "longer dt. Are the units of t and dt right?"
+            "longer dt. Check the units of t and dt."
         )
     return int(_steps_begun(np.asarray(since.max(initial=0.0)), rule.dt)) + 1
 
@@ -245,7 +246,7 @@ def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
         return np.zeros(shape, np.float32)
     except (MemoryError, ValueError):
         raise ValueError(
-            f"{call}: frames of shape {shape} take {4 * math.prod(shape) / 2**30:.3g} GiB, more than there is; take a "
+            f"{call}: frames of shape {shape} take {4 * math.prod(shape) / 2**30:.3g} GiB, more than the memory; use a "
             "larger dt, fewer n_steps or a larger pool."
         ) from None
 
@@ -265,7 +266,7 @@ def count_into(
     if rule.off_time == "refuse" and not on_time.all():
         early, late = int(np.sum(since < 0)), int(np.sum(first >= n_steps))
         raise ValueError(
-            f"{call}: of {len(since)} events in {at}t, {early} lie before the first and {late} behind the last of "
+            f"{call}: of {len(since)} events in {at}t, {early} lie before the first and {late} after the last of "
             f"{n_steps} steps (t - start is {since.min() / _NS:g} to {since.max() / _NS:g} us, the steps last "
             f"{((n_steps - 1) * rule.dt + rule.window) / _NS:g} us); give another start or n_steps, or drop them with "
             "off_time='drop'."
@@ -275,7 +276,7 @@ def count_into(
     place = (y * W + x) * P + channel if rule.layout == "HWP" else (channel * H + y) * W + x
     flat, size = frames.reshape(-1), P * H * W
     first, last = np.maximum(first, 0), np.minimum(last, n_steps - 1)
-    # One turn for each window that an event lies in.
+    # One iteration for each window that contains an event.
     for turn in range(int((last - first).max(initial=-1)) + 1):
         now = good if rule.window == rule.dt else good & (first + turn <= last)
         index = (first + turn) * size + place
@@ -289,18 +290,18 @@ def count_into(
 
 
 def _channels(rule: FrameRule, p: np.ndarray | None, n: int, call: str, at: str) -> tuple[Any, Any]:
-    """Return the channel of each event, and which events count."""
+    """Return the channel of each event, and a mask of the events that count."""
     if p is None:
         return 0, np.ones(n, bool)
     most = rule.sensor[2] - 1
     if rule.polarity == "merge":
         return 0, np.ones(n, bool)
     if most == 0:
-        # As in tonic: a sensor of one polarity may call it 0 or 1.
+        # As in tonic: a sensor with one polarity may number it 0 or 1.
         if p.size and p.min() != p.max():
             raise ValueError(
-                f"{call}: {at}p holds several polarities ({p.min()} to {p.max()}), sensor_size one; give sensor_size="
-                "(W, H, 2), or polarity='merge'."
+                f"{call}: {at}p holds several polarities ({p.min()} to {p.max()}), but sensor_size has one; give "
+                "sensor_size=(W, H, 2), or polarity='merge'."
             )
         return 0, np.ones(n, bool)
     if p.size and not 0 <= p.min() <= p.max() <= most:
@@ -329,32 +330,32 @@ def frames_to_events(
     layout: str = "PHW",
     sensor_size: tuple[int, ...] | None = None,
 ) -> Events:
-    """Turn counts back into events: a count of 3 becomes three events at the beginning of the step.
+    """Convert counts back to events: a count of 3 becomes three events at the beginning of the step.
 
     ``events_to_frames(*events, sensor_size, dt, n_steps, start=start)`` of the result gives the same counts.
 
     Parameters
     ----------
     frames
-        Whole numbers from 0 in the ``layout``, as :func:`events_to_frames` gives them, or spikes of a network.
+        Whole numbers from 0 in the ``layout``, such as the result of :func:`events_to_frames`, or spikes of a network.
     dt
-        Time from one frame to the next.
+        Time between frames.
     start
-        Time at which the first frame begins. Default 0.
+        Start of the first frame. Default 0.
     layout
         ``'PHW'`` (default), ``'HWP'`` or ``'flat'``.
     sensor_size
-        ``(W, H)`` or ``(W, H, P)``, needed for ``'flat'`` frames alone; ``P`` is 1 without it.
+        ``(W, H)`` or ``(W, H, P)``, needed only for ``'flat'`` frames; ``P`` is 1 by default.
 
     Returns
     -------
     Events
-        Sorted by time, then polarity, row and column. ``t`` is in microseconds, a whole number of nanoseconds.
+        Sorted by time, then polarity, row and column. ``t`` is in microseconds, rounded to whole nanoseconds.
 
     Raises
     ------
     TypeError, ValueError
-        For frames with another number of axes, negative or broken counts, and a ``sensor_size`` that does not fit.
+        For frames with a wrong number of axes, negative or fractional counts, and a ``sensor_size`` that does not fit.
 
     Examples
     --------
@@ -376,23 +377,25 @@ def frames_to_events(
             f"{call}: frames must have shape {LAYOUTS[layout]} for layout {layout!r}; got shape {counts.shape}."
         )
     if counts.size and not (np.all(np.isfinite(counts)) and counts.min() >= 0 and np.all(counts == np.rint(counts))):
-        raise ValueError(f"{call}: frames must hold counts, whole numbers from 0; got {describe(counts)} with others.")
+        raise ValueError(
+            f"{call}: frames must hold counts, whole numbers from 0; got {describe(counts)} with other values."
+        )
     if layout == "flat":
         if sensor_size is None:
-            raise ValueError(f"{call}: sensor_size is needed to turn flat frames back; give (W, H) or (W, H, P).")
+            raise ValueError(f"{call}: sensor_size is needed to convert flat frames; give (W, H) or (W, H, P).")
         W, H, P = checked_sensor(sensor_size, 1, call)
         if counts.shape[1] != W * H * P:
             raise ValueError(
-                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, frames have {counts.shape[1]}; give the "
+                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, but frames have {counts.shape[1]}; give "
                 "columns, rows and polarities of the frames."
             )
         counts = counts.reshape(len(counts), P, H, W)
     elif sensor_size is not None:
-        raise ValueError(f"{call}: sensor_size is for layout 'flat' alone; leave it out, the shape of frames says it.")
+        raise ValueError(f"{call}: sensor_size is only for layout 'flat'; leave it out.")
     if layout == "HWP":
         counts = np.moveaxis(counts, -1, 1)
     where = np.nonzero(counts)
     k, p, y, x = np.repeat(np.stack(where), counts[where].astype(np.int64), axis=1)
-    # The first whole nanosecond of the step, where 1/3 ms is none.
+    # The first whole nanosecond of the step, because 1/3 ms is not a whole number of nanoseconds.
     t = first + np.ceil(k * step - 1e-3) / _NS
     return Events(u.Quantity(t, unit=u.us), x, y, p)

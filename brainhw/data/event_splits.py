@@ -1,4 +1,4 @@
-"""Recordings of events, or frames of others, as the recordings of a split."""
+"""Splits made from recordings of events, or from frames of other libraries."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def split_from_events(
     Parameters
     ----------
     recordings
-        One :class:`Events` or structured array (see :func:`events_from_array`) for each recording; times of arrays are
+        One :class:`Events` or structured array (see :func:`events_from_array`) per recording; times of arrays are in
         microseconds.
     y
         Class of each recording, as in :class:`Split`.
     sensor_size, dt, window, start, polarity, binary, pool, off_sensor, off_time
         As in :func:`events_to_frames`. The default ``start`` is the first event of each recording.
     n_steps
-        Number of frames of all. Default: as many as the longest recording needs.
+        Number of frames of all recordings. Default: as many as the longest recording needs.
     layout
         ``'flat'`` (default): ``x [n, T, P * H * W]``; or ``'HWP'``: ``x [n, T, H, W, P]``.
     groups
@@ -61,7 +61,7 @@ def split_from_events(
     Raises
     ------
     TypeError, ValueError
-        As :func:`events_to_frames`; the message says which recording.
+        As for :func:`events_to_frames`; the message names the recording.
 
     Examples
     --------
@@ -110,19 +110,19 @@ def _recording(one: Any, i: int, call: str) -> Events:
 
 
 def split_from_frames(frames: Any, y: Any, *, layout: str = "flat", lengths: Any = None, groups: Any = None) -> Split:
-    """Turn frames of tonic or SpikingJelly into a split: channels last, padded to the longest recording.
+    """Convert frames of tonic or SpikingJelly to a split: channels last, padded to the longest recording.
 
     Parameters
     ----------
     frames
-        Array or tensor ``[B, T, P, H, W]``, as ``tonic.collation.PadTensors`` gives it; or a list of frames
-        ``[T_i, P, H, W]``, as ``tonic.transforms.ToFrame`` gives them. Sensors of one row have no ``H``.
+        Array or tensor ``[B, T, P, H, W]``, as from ``tonic.collation.PadTensors``; or a list of frames
+        ``[T_i, P, H, W]``, as from ``tonic.transforms.ToFrame``. Sensors of one row have no ``H``.
     y
         Class of each recording, as in :class:`Split`.
     layout
         ``'flat'`` (default): ``x [B, T, P * H * W]``; or ``'HWP'``: ``x [B, T, H, W, P]``.
     lengths
-        True number of frames of each recording. Default: all frames of an array; of a list, those that there are.
+        True number of frames of each recording. Default: all frames of the array or of each list entry.
     groups
         As in :class:`Split`.
 
@@ -134,7 +134,7 @@ def split_from_frames(frames: Any, y: Any, *, layout: str = "flat", lengths: Any
     Raises
     ------
     TypeError, ValueError
-        For frames with another number of axes, or of different sensors.
+        For frames with a wrong number of axes, or of different sensors.
 
     Examples
     --------
@@ -163,14 +163,14 @@ def split_from_frames(frames: Any, y: Any, *, layout: str = "flat", lengths: Any
 
 
 def _split(name: str, x: np.ndarray, y: Any, lengths: Any, groups: Any, call: str) -> Split:
-    # Anything but a list or an array of several is refused by Split.
+    # Any y that is not a list or an array is refused by Split.
     if (isinstance(y, (list, tuple)) or getattr(y, "shape", None)) and len(y) != len(x):
-        raise ValueError(f"{call}: {name} holds {len(x)} recordings, y {len(y)}; give one y for each.")
+        raise ValueError(f"{call}: {name} holds {len(x)} recordings, but y {len(y)}; give one y for each.")
     return Split(x, y, lengths, groups)
 
 
 def _padded(frames: Any, call: str) -> tuple[np.ndarray, list[int]]:
-    """Return recordings of different lengths as one array, zero behind their ends, and the lengths."""
+    """Return recordings of different lengths as one zero-padded array, and their lengths."""
     arrays = [np.asarray(as_array(one, call=call, name=f"frames[{i}]")) for i, one in enumerate(frames)]
     if not arrays:
         raise ValueError(f"{call}: frames must hold at least one recording; got none.")

@@ -1,4 +1,4 @@
-"""Events of cameras and cochleas: a time, a place and a polarity each."""
+"""Events of cameras and cochleas: times, positions and polarities."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NAMES = {
     "y": ("y",),
     "p": ("p", "polarity", "on"),
 }
-# The fields and types of tonic.
+# Fields and dtypes of tonic.
 _TYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.int8)])
 
 
 class Events(NamedTuple):
-    """One recording of events: arrays of one length.
+    """One recording of events, as arrays of equal length.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Events(NamedTuple):
     x, y
         Column and row of the pixel, whole numbers from 0, ``[n]``. ``y=None`` for sensors of one row, such as cochleas.
     p
-        Polarity: 0 or False for off, 1 or True for on, ``[n]``; or -1 and 1. ``None`` for a sensor without.
+        Polarity: 0 or False for off, 1 or True for on, ``[n]``; or -1 and 1. ``None`` for a sensor without polarity.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class Events(NamedTuple):
     def to_array(self) -> np.ndarray:
         """Return a structured array with the fields ``x, y, t, p`` of tonic, times in whole microseconds.
 
-        A time between two microseconds becomes the later one. A missing row is 0, a missing polarity 1.
+        A time between two microseconds is rounded up. A missing row is 0, a missing polarity 1.
         """
         events = checked_events(*self, call="Events.to_array")
         for name, values in (("x", events.x), ("y", events.y)):
@@ -62,14 +62,14 @@ class Events(NamedTuple):
                     f"{values.max()}."
                 )
         array = np.empty(len(events.x), _TYPE)
-        # Rounded to nanoseconds first, so that 3.0000000001 is 3.
+        # Round to nanoseconds first, so that 3.0000000001 becomes 3.
         array["t"] = np.ceil(np.round(events.t, 3))
         array["x"], array["y"], array["p"] = events.x, events.y, 1 if events.p is None else events.p
         return array
 
 
 class Checked(NamedTuple):
-    """Events after their checks: ``t`` float64 in microseconds, the others int64; ``p`` may be None."""
+    """Checked events: ``t`` is float64 in microseconds, the others are int64; ``p`` may be None."""
 
     t: np.ndarray
     x: np.ndarray
@@ -78,15 +78,15 @@ class Checked(NamedTuple):
 
 
 def events_from_array(array: Any, *, unit: u.Unit = u.us) -> Events:
-    """Read a structured NumPy array, as tonic, SpikingJelly, expelliarmus and dv-processing give it.
+    """Convert a structured NumPy array of events, as in tonic, SpikingJelly, expelliarmus and dv-processing.
 
     Parameters
     ----------
     array
-        Structured array ``[n]`` with the fields ``t`` (or ``ts``, ``time``, ``timestamp``), ``x``, perhaps ``y``, and
-        perhaps ``p`` (or ``polarity``, ``on``); or a mapping of such names to arrays. Others are left out.
+        Structured array ``[n]`` with the fields ``t`` (or ``ts``, ``time``, ``timestamp``), ``x``, optionally ``y``,
+        and optionally ``p`` (or ``polarity``, ``on``); or a mapping of such names to arrays. Other fields are ignored.
     unit
-        Unit of the times; default microseconds, that of tonic and of the files of cameras.
+        Unit of the times. Default: microseconds, as in tonic and in camera files.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def events_from_array(array: Any, *, unit: u.Unit = u.us) -> Events:
     Raises
     ------
     TypeError, ValueError
-        For anything else, and for a field that is missing.
+        For any other input, and for a missing field.
 
     Examples
     --------
@@ -111,12 +111,12 @@ def events_from_array(array: Any, *, unit: u.Unit = u.us) -> Events:
         raise TypeError(f"{call}: unit must be a unit of time, such as brainunit.us; got {describe(unit)}.")
     fields = _fields(array, call, "array")
     t = np.asarray(as_array(fields["t"], call=call, name="the field t of array"))
-    # As float64: microseconds since 1970 fit no int32, which JAX would make of them.
+    # As float64, because microseconds since 1970 do not fit int32, to which JAX would convert them.
     return Events(u.Quantity(t, unit=unit), fields["x"], fields.get("y"), fields.get("p"))
 
 
 def _fields(array: Any, call: str, name: str) -> dict[str, Any]:
-    """Return what there is of t, x, y and p, or raise; t and x must be there."""
+    """Return the fields t, x, y and p that exist, or raise if t or x is missing."""
     dtype = getattr(array, "dtype", None)
     known = array.keys() if isinstance(array, dict) else getattr(dtype, "names", None)
     if known is None or (not isinstance(array, dict) and array.ndim != 1):
@@ -124,23 +124,23 @@ def _fields(array: Any, call: str, name: str) -> dict[str, Any]:
             f"{call}: {name} must be a structured array [n] with the fields t, x, y and p; got {describe(array)}. For "
             "plain columns use brainhw.data.Events(t * u.us, x, y, p)."
         )
-    # aedat gives its polarity two names, a title and a name; `names` lists the name.
+    # aedat gives its polarity a title and a name; `names` lists the name.
     found = {field: [one for one in others if one in known] for field, others in _NAMES.items()}
     missing = [field for field in ("t", "x") if not found[field]]
     if missing:
         raise ValueError(
             f"{call}: {name} must have a field for {' and '.join(missing)}; got the fields "
-            f"{', '.join(map(str, known)) or 'of none'}."
+            f"{', '.join(map(str, known)) or 'none'}."
         )
     return {field: array[names[0]] for field, names in found.items() if names}
 
 
 def checked_events(t: Any, x: Any, y: Any, p: Any, *, call: str, at: str = "") -> Checked:
-    """Return events as arrays of one length, or raise; ``at`` stands before the name of an argument."""
+    """Return events as arrays of equal length, or raise; ``at`` is a prefix for argument names in errors."""
     wide = t
     if isinstance(t, u.Quantity):
         numbers = as_array(t.mantissa, call=call, name=f"{at}t")
-        # float16 seconds, as SHD has them, would overflow as microseconds.
+        # float16 seconds, as in SHD, would overflow in microseconds.
         wide = u.Quantity(np.asarray(numbers, np.float64), unit=t.unit)
     times = np.asarray(quantity(wide, u.us, call=call, name=f"{at}t").mantissa)
     if times.ndim != 1:
@@ -151,7 +151,7 @@ def checked_events(t: Any, x: Any, y: Any, p: Any, *, call: str, at: str = "") -
     for name, values in (("x", columns), ("y", rows), ("p", signs)):
         if values is not None and len(values) != len(times):
             raise ValueError(
-                f"{call}: {at}{name} holds {len(values)} values, {at}t {len(times)}; give one of each for each event."
+                f"{call}: {at}{name} holds {len(values)} values, but {at}t {len(times)}; give one of each per event."
             )
     if signs is not None and signs.size and signs.min() == -1:
         if not np.all(np.abs(signs) == 1):
@@ -171,5 +171,5 @@ def _whole(values: Any, call: str, name: str, *, flags: bool = False) -> np.ndar
     if array.dtype.kind in "iub":
         return array.astype(np.int64)
     if array.size and not np.all(np.isfinite(array) & (np.abs(array) < 2**53) & (array == np.rint(array))):
-        raise ValueError(f"{call}: {name} must hold whole numbers; got {describe(array)} with others.")
+        raise ValueError(f"{call}: {name} must hold whole numbers; got {describe(array)} with other values.")
     return array.astype(np.int64)

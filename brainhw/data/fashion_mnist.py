@@ -1,4 +1,4 @@
-"""The Fashion-MNIST data set, from its four idx files."""
+"""Fashion-MNIST data set, read from its four idx files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from brainhw.data.locate import locate
 __all__ = ["fashion_mnist"]
 
 _SIDE = 28
-# The 60,000 images of the training half, and their header.
+# Size of the 60,000 training images and their header.
 _LARGEST = 16 + 60_000 * _SIDE**2
 _CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _HOW_TO_GET = "On Debian and Ubuntu `apt-get install dataset-fashion-mnist` installs it; it is four files *-ubyte.gz."
@@ -37,16 +37,16 @@ def _read_idx(file: Path, ndim: int) -> np.ndarray:
         raise FileNotFoundError(f"fashion_mnist: {file} is missing beside the other files. {_HOW_TO_GET}") from None
     except (EOFError, OSError, zlib.error) as error:
         raise broken(f"cannot be unpacked ({error})") from None
-    if len(content) > _LARGEST:  # a small file may be packed gigabytes
+    if len(content) > _LARGEST:  # a small file may unpack to gigabytes
         raise broken(f"unpacks to more than the {_LARGEST} bytes of the largest file")
-    # An idx file opens with two zero bytes, the type (8 is unsigned byte), the number of axes, and their lengths.
+    # An idx file starts with two zero bytes, the type (8 is unsigned byte), the number of axes, and their lengths.
     magic, start = bytes((0, 0, 8, ndim)), 4 + 4 * ndim
     if content[:4] != magic:
-        raise broken(f"opens with the bytes {content[:4].hex()}, expected {magic.hex()}")
+        raise broken(f"starts with the bytes {content[:4].hex()}, expected {magic.hex()}")
     if len(content) < start:
         raise broken(f"ends inside its header, after {len(content)} bytes")
     shape = tuple(int(length) for length in np.frombuffer(content, ">u4", ndim, 4))
-    # As Python ints: the lengths of a damaged header may overflow a product of 64 bits.
+    # Python ints, because the lengths in a damaged header may overflow 64 bits.
     size = math.prod(shape)
     if len(content) - start != size:
         raise broken(f"holds {len(content) - start} bytes of data, expected {size} for shape {shape}")
@@ -83,9 +83,8 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     ----------
     root
         The folder with the four files ``train-images-idx3-ubyte.gz``, ``train-labels-idx1-ubyte.gz``,
-        ``t10k-images-idx3-ubyte.gz`` and ``t10k-labels-idx1-ubyte.gz``; ``None`` (default) searches as
-        :func:`brainhw.data.locate` says, under the name ``fashion_mnist``, and where Debian's package
-        ``dataset-fashion-mnist`` puts it.
+        ``t10k-images-idx3-ubyte.gz`` and ``t10k-labels-idx1-ubyte.gz``. ``None`` (default) searches the folders of
+        :func:`brainhw.data.locate` for ``fashion_mnist``, and the folder of Debian's package ``dataset-fashion-mnist``.
 
     Returns
     -------
@@ -120,7 +119,7 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     >>> data.train.x.shape, float(data.train.x.max()), data.class_names[data.train.y[0]]
     ((1, 28, 28), 1.0, 'ankle boot')
     """
-    # Debian's package installs below /usr, whatever environment Python runs in; the two may be one folder.
+    # Debian's package installs below /usr, whatever environment Python runs in; both prefixes may be equal.
     prefixes = dict.fromkeys(("/usr", sys.prefix))
     folder = locate(
         "fashion_mnist",

@@ -1,4 +1,4 @@
-"""Checks that the encoders share."""
+"""Input checks of the encoders."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from brainhw.data.dataset import Split
 
 
 def features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
-    """Return features ``[..., C]``, or ``[..., T, C]`` of ``frames``, as float32, or raise."""
+    """Return features ``[..., C]``, or ``[..., T, C]`` for ``frames``, as float32, or raise."""
     if isinstance(x, Split):
-        raise TypeError(f"{call}: takes an array; pass split.x and put the result back with dataclasses.replace.")
+        raise TypeError(f"{call}: x must be an array; pass split.x, and insert the result with dataclasses.replace.")
     array = np.asarray(as_array(x, call=call, name="x"))
     check_finite(array, call=call, name="x")
     if array.ndim == 0:
@@ -24,25 +24,25 @@ def features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
         raise ValueError(f"{call}: x must hold at least one frame and one channel; got shape {array.shape}.")
     with np.errstate(over="ignore"):
         narrow = array.astype(np.float32)
-    # A float64 of 1e300 is finite, but not as float32.
+    # A float64 such as 1e300 is finite, but overflows in float32.
     check_finite(narrow, call=call, name="x")
     return narrow
 
 
 def unit_features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
-    """Return features that lie between 0 and 1, or raise."""
+    """Return features between 0 and 1, or raise."""
     array = features(x, call, frames=frames)
     if array.size and (array.min() < 0 or array.max() > 1):
         raise ValueError(
             f"{call}: x must lie between 0 and 1; got values from {array.min():g} to {array.max():g}. Make signed "
             "values nonnegative with brainhw.data.split_on_off, divide by the largest value of the training data, and "
-            "limit what is larger with numpy.clip(x, 0, 1)."
+            "limit larger values with numpy.clip(x, 0, 1)."
         )
     return array
 
 
 def axis_of(axis: Any, ndim: int, *, call: str, of: str) -> int:
-    """Return an axis of an array with ``ndim`` axes, or raise."""
+    """Return a valid axis of an array with ``ndim`` axes, or raise."""
     found = whole_number(axis, call=call, name="axis", least=-ndim)
     if found >= ndim:
         raise ValueError(f"{call}: axis must be an axis of {of}, which has {ndim}; got {found}.")

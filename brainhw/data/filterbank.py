@@ -1,4 +1,4 @@
-"""Filter bank: audio to the channels of a frontend by band passes, rectification and envelopes."""
+"""Filter bank that converts audio to frontend channels: band passes, rectification and envelopes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["FilterbankDesign", "filterbank", "filterbank_design"]
 
 # A chip has some tens of channels; filters of higher order are unstable in float64.
 _MOST_CHANNELS, _HIGHEST_ORDER = 2**16, 100
-# More numbers for one recording are days of audio, and would fill any memory.
+# More numbers for one recording would be days of audio, and would fill any memory.
 _MOST_NUMBERS = 2**31
-# Recordings are filtered in blocks of about this many samples: they stay in the cache, and memory stays small.
+# Recordings are filtered in blocks of about this many samples, which fit into the cache and limit the memory.
 _BLOCK_SAMPLES = 1 << 17
 
 
@@ -38,12 +38,12 @@ _SPACINGS: dict[str, tuple[Callable, Callable]] = {"mel": (_to_mel, _from_mel), 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FilterbankDesign:
-    """The frequencies of a filter bank.
+    """Frequencies of a filter bank.
 
     Parameters
     ----------
     centre
-        Middle of each band on the chosen scale, ``[n_channels]``, in Hz.
+        Centre of each band on the chosen scale, ``[n_channels]``, in Hz.
     edges
         -3 dB edges, ``[n_channels + 1]``, in Hz; channel ``i`` passes ``edges[i]`` to ``edges[i + 1]``.
     """
@@ -62,13 +62,13 @@ class FilterbankDesign:
 
 
 def rational(value: Any, unit: u.Unit, *, call: str, name: str) -> Fraction:
-    """Return a positive scalar Quantity as the exact fraction of ``unit`` that the caller meant.
+    """Return a positive scalar Quantity as the exact fraction of ``unit`` that the user meant.
 
-    No float holds 0.1 or 1/3. A number is taken as the shortest decimal that prints as it, or as a simple ratio where
-    one lies within rounding of it, so that 1 s over 0.1 ms is 10000 and never 9999.
+    No float represents 0.1 or 1/3 exactly. A number is read as the shortest decimal that prints as it, or as a simple
+    ratio within its rounding error, so that 1 s over 0.1 ms is 10000 and never 9999.
     """
     if isinstance(value, u.Quantity):
-        # This is host arithmetic, so a number on a device is fetched first.
+        # Host arithmetic: a number on a device is fetched first.
         value = u.Quantity(np.asarray(value.mantissa), unit=value.unit)
     quantity(value, unit, call=call, name=name, shapes=[()], positive=True)
     mantissa = value.mantissa[()]
@@ -89,7 +89,7 @@ def _band_edges(n_channels: int, f_min: Any, f_max: Any, spacing: str, call: str
         raise ValueError(f"{call}: f_min must be below f_max; got {low:g} Hz and {high:g} Hz.")
     points = np.linspace(to_scale(np.array(low)), to_scale(np.array(high)), 2 * n_channels + 1)
     frequencies = from_scale(points)
-    # The ends as given, because f_max near half the rate must not move up by a rounding error.
+    # Use the given ends exactly, because f_max near half the rate must not increase by a rounding error.
     frequencies[0], frequencies[-1] = low, high
     return frequencies[1::2], frequencies[::2]
 
@@ -101,14 +101,14 @@ def filterbank_design(
     f_max: u.Quantity = 3500 * u.Hz,
     spacing: str = "mel",
 ) -> FilterbankDesign:
-    """Return the bands of :func:`filterbank`: equally wide on the chosen scale, neighbours touch at -3 dB.
+    """Return the bands of :func:`filterbank`: equally wide on the chosen scale, touching at -3 dB.
 
     Parameters
     ----------
     n_channels
-        Number of bands, 16 by default, as many as an H1 frontend has.
+        Number of bands. Default 16, as in an H1 frontend.
     f_min, f_max
-        Lower edge of the first and upper edge of the last band, 100 Hz and 3500 Hz by default.
+        Lower edge of the first and upper edge of the last band. Default 100 Hz and 3500 Hz.
     spacing
         ``"mel"`` (default) spaces evenly in ``m = 2595 log10(1 + f / 700 Hz)`` [1]_, nearly even in f below 700 Hz;
         ``"log"`` spaces evenly in ``log f``: a centre is then the geometric mean of its edges.
@@ -144,7 +144,7 @@ def filterbank_design(
 
 
 def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
-    """Return the recordings as a list, and whether the caller gave a single one."""
+    """Return the recordings as a list, and whether a single recording was given."""
     listed = isinstance(audio, (list, tuple))
     if isinstance(audio, u.Quantity) or not (listed or np.ndim(audio)):
         raise TypeError(
@@ -157,7 +157,7 @@ def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
         name = "audio" if single else f"audio[{index}]"
         try:
             array = np.asarray(as_array(one, call="filterbank", name=name))
-        except TypeError:  # below, with what would be right
+        except TypeError:  # refused below with a clear message
             array = np.asarray(None)
         if array.ndim != 1 or array.dtype.kind not in "fiu":
             raise ValueError(
@@ -181,7 +181,7 @@ def _band_passes(edges: np.ndarray, rate: float, order: int) -> list[np.ndarray]
         )
     filters = []
     for low, high in itertools.pairwise(edges):
-        # Second-order sections: the coefficients of one polynomial lose a narrow band in rounding errors.
+        # Second-order sections, because the coefficients of a single polynomial are too inexact for a narrow band.
         zeros, poles, gain = signal.butter(order, [low, high], btype="bandpass", fs=rate, output="zpk")
         if not np.abs(poles).max() < 1:
             raise ValueError(
@@ -196,7 +196,7 @@ def _smoother(smoothing: Any, rate: Fraction) -> np.ndarray | None:
     if smoothing is None:
         return None
     tau = rational(smoothing, u.second, call="filterbank", name="smoothing")
-    # One second-order section that is the first-order low pass e[n] = a e[n-1] + (1 - a) |y[n]|.
+    # One second-order section for the first-order low pass e[n] = a e[n-1] + (1 - a) |y[n]|.
     decay = np.exp(-1 / float(tau * rate))
     return np.array([[1 - decay, 0, 0, 1, -decay, 0]])
 
@@ -214,7 +214,7 @@ def filterbank(
     order: int = 2,
     smoothing: u.Quantity | None = 5 * u.ms,
 ) -> np.ndarray:
-    """Turn audio into the envelopes of a bank of band passes, one frame each ``dt``.
+    """Convert audio to the envelopes of a bank of band passes, one frame per ``dt``.
 
     For each channel: a causal Butterworth band pass, full-wave rectification, a first-order low pass, and the mean over
     each window of ``dt``. With ``y`` the band-passed audio and ``a = exp(-1 / (smoothing * rate))``::
@@ -233,16 +233,16 @@ def filterbank(
     rate
         Sampling rate of the audio.
     dt
-        Step of the network, 1 ms by default: at least one sample, and not necessarily a whole number of samples.
+        Step of the network. Default 1 ms. At least one sample, and not necessarily a whole number of samples.
     duration
-        Length of the result: longer recordings are cut, shorter ones padded with silence. ``None`` (default) is the
-        length of the longest recording.
+        Length of the result: longer recordings are cut, shorter ones padded with silence. Default ``None``: the length
+        of the longest recording.
     n_channels, f_min, f_max, spacing
         The bands, as in :func:`filterbank_design`; ``f_max`` must lie below half the sampling rate.
     order
-        Order of the Butterworth prototype, 2 by default; each band pass has twice as many poles.
+        Order of the Butterworth prototype. Default 2. Each band pass has twice as many poles.
     smoothing
-        Time constant of the envelope's low pass, 5 ms by default; ``None`` leaves only the mean over each window.
+        Time constant of the envelope's low pass. Default 5 ms. ``None`` uses only the mean over each window.
 
     Returns
     -------
@@ -306,10 +306,10 @@ def filterbank(
 
 
 def window_edges(steps: int, samples_per_step: Fraction) -> np.ndarray:
-    """Return the ``steps + 1`` sample indices at which the windows of ``steps`` consecutive steps begin and end.
+    """Return the ``steps + 1`` sample indices at which the windows of ``steps`` consecutive steps start and end.
 
-    Sample n was taken at time n / rate and belongs to the step that holds this instant, so window k begins at the
-    first sample not before k dt: ``ceil(k * dt * rate)``. Windows differ by one sample at most and share none.
+    Sample n was taken at time n / rate and belongs to the step that contains this time, so window k starts at the
+    first sample not before k dt: ``ceil(k * dt * rate)``. Windows differ by at most one sample and do not overlap.
     """
     numerator, denominator = samples_per_step.as_integer_ratio()
     return np.array([-(-k * numerator // denominator) for k in range(steps + 1)], dtype=np.int64)
@@ -330,6 +330,6 @@ def _envelopes(
             envelope = np.abs(signal.sosfilt(band_pass, padded))
             if smoother is not None:
                 envelope = signal.sosfilt(smoother, envelope)
-            # reduceat sums each window on its own; a running sum would leave rounding errors in silence after sound.
+            # reduceat sums each window separately; a running sum would leave rounding errors in silence after sound.
             out[first : first + len(rows), :, channel] = np.add.reduceat(envelope, edges[:-1], axis=-1) / widths
     return out

@@ -1,4 +1,4 @@
-"""Frames in time: static features held, frames repeated, delayed copies."""
+"""Time axes of features and frames: holding, repetition, delayed copies."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["delayed_copies", "hold", "repeat_frames"]
 def hold(x: Any, n_steps: int = 60, *, axis: int = -2) -> np.ndarray:
     """Present static features as a constant current for ``n_steps`` steps of the network.
 
-    A neuron needs several time constants of input before its rate says how strong that input is. ``docs/encoders.md``
-    has measured accuracies for 10 to 100 steps.
+    A neuron needs input for several time constants before its rate reflects the strength of the input. For measured
+    accuracies with 10 to 100 steps see ``docs/encoders.md``.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def hold(x: Any, n_steps: int = 60, *, axis: int = -2) -> np.ndarray:
     n_steps
         Number of steps, at least 1. Default 60.
     axis
-        Axis of time in the result. Default the last but one; ``1`` for images ``[n, H, W, C]``.
+        Axis of time in the result. Default: the last but one; ``1`` for images ``[n, H, W, C]``.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def hold(x: Any, n_steps: int = 60, *, axis: int = -2) -> np.ndarray:
     array = features(x, "hold")
     n_steps = positive_int(n_steps, call="hold", name="n_steps", most=LONGEST_AXIS)
     axis = axis_of(axis, array.ndim + 1, call="hold", of="the result")
-    # Not np.broadcast_to, which is free: a read-only view surprises whoever adds noise to it.
+    # Not np.broadcast_to: its read-only view would fail for a user who adds noise to it.
     return np.repeat(np.expand_dims(array, axis), n_steps, axis=axis)
 
 
@@ -63,7 +63,7 @@ def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
     times
         Steps per frame, at least 1.
     axis
-        Axis of time, default the last but one; ``1`` for images ``[n, T, H, W, C]``.
+        Axis of time. Default: the last but one; ``1`` for images ``[n, T, H, W, C]``.
 
     Returns
     -------
@@ -92,12 +92,12 @@ def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
 
 
 def _whole_numbers(values: Any) -> np.ndarray:
-    """Return whole numbers as an array ``[n]``; anything else becomes an array without an axis."""
+    """Return whole numbers as an array ``[n]``; any other input gives an array without an axis."""
     try:
         given = several(values, call="", name="", of="")
     except TypeError:
         return np.asarray(None)
-    # bool is a kind of int, but True is a mistake as a number of steps.
+    # bool is a subclass of int, but True is not a number of steps.
     plain = all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in given)
     return np.asarray(given) if plain else np.asarray(None)
 
@@ -105,8 +105,8 @@ def _whole_numbers(values: Any) -> np.ndarray:
 def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     """Concatenate delayed copies of all channels.
 
-    A network cannot use a temporal order that takes longer than its neurons remember. Copies that are delayed by up to
-    that length make it usable, at the cost of more inputs. On hardware, a stage before the chip has to delay them.
+    A network cannot use temporal order over times that are longer than the memory of its neurons. Copies delayed by up
+    to that time make it usable, at the cost of more inputs. On hardware, the encoder must delay them.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        float32 of shape ``[..., T, C * len(delays)]``, in the order of ``delays``; a copy is zero until it begins.
+        float32 of shape ``[..., T, C * len(delays)]``, in the order of ``delays``; a copy is zero before it begins.
 
     Raises
     ------

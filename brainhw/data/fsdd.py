@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset, from a folder of WAV files."""
+"""Free Spoken Digit Dataset, read from a folder of WAV files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _takes(folder: Path) -> list[tuple[int, str, int, Path]]:
     """Return (digit, speaker, take, file) of every recording, sorted."""
     takes = []
     for file in folder.iterdir():
-        # Skip hidden files: macOS puts its own "._name.wav" beside each file on some disks.
+        # Skip hidden files: on some disks macOS puts its own "._name.wav" beside each file.
         if file.name.startswith(".") or file.suffix.lower() != ".wav":
             continue
         match = _NAME.fullmatch(file.name)
@@ -57,10 +57,10 @@ def _read(file: Path) -> np.ndarray:
             f"fsdd: {file} has {form[0]} Hz, {form[1]} channel(s) and {form[2]} bits; expected {_RATE_HZ} Hz, 1 "
             "channel and 16 bits, as the data set is published; get this file again."
         )
-    # A file that was cut in copying still has a valid header, and the wave module reads what there is.
+    # A file that was cut while copying still has a valid header, and wave reads what is left.
     if n == 0 or len(content) != 2 * n:
         raise ValueError(
-            f"fsdd: {file} is cut short, {len(content)} bytes of audio where its header promises {2 * n}; "
+            f"fsdd: {file} is cut short: it has {len(content)} bytes of audio, but its header gives {2 * n}; "
             "get this file again."
         )
     # WAV samples are little-endian on every machine.
@@ -82,8 +82,8 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     Parameters
     ----------
     root
-        The folder that holds ``recordings/``, or the folder of recordings itself; ``None`` (default) searches as
-        :func:`brainhw.data.locate` says, under the name ``fsdd``.
+        The folder that holds ``recordings/``, or the folder of recordings itself. ``None`` (default) searches the
+        folders of :func:`brainhw.data.locate` for ``fsdd``.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     if not (test and train):
         raise ValueError(
             f"fsdd: {folder} holds {len(train)} recordings for training (takes {_N_TEST_TAKES} to {_N_TAKES - 1}) and "
-            f"{len(test)} for testing (takes 0 to {_N_TEST_TAKES - 1}); both splits need some."
+            f"{len(test)} for testing (takes 0 to {_N_TEST_TAKES - 1}); both splits need recordings."
         )
     return Dataset(
         name="fsdd",

@@ -1,4 +1,4 @@
-"""A share of a training split held out, of each class alike."""
+"""Stratified hold-out of a part of a training split."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ __all__ = ["hold_out"]
 
 
 def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: bool = False) -> tuple[Split, Split]:
-    """Split recordings in two: those to train with, and those that settings are chosen by.
+    """Divide recordings into two splits, one for training and one for choosing settings.
 
     Parameters
     ----------
     split
         The recordings, such as ``dataset.train``.
     share
-        Part that is held out, between 0 and 1; default 0.2. Of each class it is this part, rounded, and at least one
-        recording if the class has two.
+        Fraction that is held out, between 0 and 1; default 0.2. It applies to each class, rounded, with at least one
+        recording of a class that has two.
     seed
         Seed of the choice; default 0.
     whole_groups
-        Hold out this part of the groups instead, each as a whole, so that no speaker is in both; default False.
+        Hold out this fraction of the groups instead, each as a whole, so that no speaker is in both splits. Default
+        False.
 
     Returns
     -------
     tuple of Split
-        What is left and what is held out, each in the order of ``split``.
+        Remaining and held-out recordings, each in the order of ``split``.
 
     Raises
     ------
     TypeError, ValueError
-        For anything but a Split, a ``share`` that is not between 0 and 1, groups that are missing, and if one of the
-        two would be empty.
+        If ``split`` is not a Split, ``share`` is not between 0 and 1, groups are missing, or one of the two would be
+        empty.
 
     Examples
     --------
@@ -47,14 +48,14 @@ def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: b
     instance(split, Split, call=call, name="split")
     share = number(share, call=call, name="share", positive=True)
     if share >= 1:
-        raise ValueError(f"{call}: share must lie between 0 and 1, as a part of the recordings; got {describe(share)}.")
+        raise ValueError(f"{call}: share must be a fraction between 0 and 1; got {describe(share)}.")
     rng = np.random.default_rng(whole_number(seed, call=call, name="seed"))
-    # A recording with a label for each frame has no class of its own.
+    # A recording with frame labels has no class.
     of = np.zeros(len(split), int) if split.y.ndim > 1 else split.y
     held = np.zeros(len(split), bool)
     if flag(whole_groups, call=call, name="whole_groups"):
         if split.groups is None:
-            raise ValueError(f"{call}: whole_groups takes a split with groups, and this one has none; leave it out.")
+            raise ValueError(f"{call}: whole_groups needs a split with groups, but split has none; leave it out.")
         names = np.unique(split.groups)
         chosen = rng.permutation(names)[: round(share * len(names)) or 1]
         held = np.isin(split.groups, chosen)

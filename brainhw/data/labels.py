@@ -1,4 +1,4 @@
-"""Class numbers from labels of any kind."""
+"""Conversion of labels to class numbers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["class_numbers", "numbers_of"]
 
 
 def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Turn labels into class numbers from 0, and return them with the name of each class.
+    """Convert labels to class numbers from 0, and return them with the name of each class.
 
-    For names such as ``"cat"``, and for numbers that do not count from 0. Call it once with the labels of the training
-    data, and again with those of the test data and the names of the first call: a number then means the same class.
+    Use it for names such as ``"cat"``, and for numbers that do not start at 0. Call it with the labels of the training
+    data, and again with those of the test data and the names of the first call, so that a number means the same class.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
 def numbers_of(
     labels: Any, names: Sequence[str] | None = None, *, call: str, name: str
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Do what :func:`class_numbers` does for the argument ``name`` of a call."""
+    """Implement :func:`class_numbers` for the argument ``name`` of a call."""
     array = _labels(labels, call, name)
     found, places = np.unique(array, return_inverse=True)
-    # As text only now: as text, "10" would come before "2".
+    # Converted to text only now: as text, "10" would come before "2".
     texts = [str(one) for one in found.tolist()]
     if names is None:
         known = texts
@@ -77,9 +77,9 @@ def numbers_of(
             f"{strange[0][:40]!r} and {len(strange) - 1} more are" if len(strange) > 1 else f"{strange[0][:40]!r} is"
         )
         raise ValueError(
-            f"{call}: {name} must be among the names {shown}; {missing} not. Make the names from labels that hold all."
+            f"{call}: {name} must be among the names {shown}; {missing} not. Make the names from labels of all classes."
         )
-    # NumPy 2.0 alone gives the places the shape of the labels, others flat.
+    # Only NumPy 2.0 returns the indices in the shape of the labels; other versions return them flat.
     return np.array([numbers[one] for one in texts], np.int32)[places.reshape(array.shape)], tuple(known)
 
 
@@ -90,7 +90,7 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
     except Exception:  # ragged lists and keys raise different exceptions
         array = np.asarray(None)
     if array.dtype.kind == "O" and array.ndim:
-        # A column of pandas. From a list of its values numpy makes one type, unless they have none in common.
+        # A pandas column. NumPy finds one dtype for the list of its values, unless their types differ.
         kinds = {type(one) for one in array.ravel().tolist()}
         array = np.asarray(array.tolist()) if len(kinds) == 1 and kinds <= {str, bytes, int, bool, float} else array
     if array.dtype.kind == "S":
@@ -98,10 +98,10 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
             array = np.char.decode(array, "utf-8")
         except UnicodeDecodeError:
             raise TypeError(
-                f"{call}: {name} holds bytes that are no UTF-8 text; decode them before this call."
+                f"{call}: {name} holds bytes that are not UTF-8 text; decode them before this call."
             ) from None
     if array.dtype.kind == "f" and np.all(array == np.rint(array)) and np.all(np.abs(array) < 2**31):
-        array = array.astype(np.int64)  # a column of a file that holds a missing value somewhere else
+        array = array.astype(np.int64)  # whole numbers from a file that has a missing value elsewhere
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuUb":
         raise TypeError(
             f"{call}: {name} must be an array [n] or [n, T] of names or whole numbers; got {describe(labels)}. Missing "

@@ -1,4 +1,4 @@
-"""Find the files of a data set: in the usual folders, or inside the package."""
+"""Search for the files of a data set: in the usual folders, or in the package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["bundled_arrays", "locate"]
 
 
 def _holds(folder: Path, marker: Sequence[str]) -> bool:
-    # os.path.isdir and not Path.is_dir: a folder that may not be entered counts as absent, and does not raise.
+    # os.path.isdir returns False for a folder without access permission; Path.is_dir raises.
     return os.path.isdir(folder) and any(next(folder.glob(pattern), None) is not None for pattern in marker)
 
 
@@ -50,7 +50,7 @@ def locate(
     how_to_get: str,
     extra: Iterable[str | os.PathLike[str]] = (),
 ) -> Path:
-    """Return the folder of a data set; the error says where it was looked for and how to get the data.
+    """Return the folder of a data set; the error lists the searched folders and how to get the data.
 
     If ``root`` is given, only ``root`` is searched. Otherwise the first of these that holds the data is returned:
 
@@ -65,11 +65,11 @@ def locate(
     root
         The data set's folder, or ``None`` (default) to search. A leading ``~`` is expanded.
     marker
-        File name or glob pattern, relative to the folder, that shows that the data is there; of several, one is enough.
+        File name or glob pattern, relative to the folder, that identifies the data; of several, one is enough.
     how_to_get
-        One sentence for the error message: where the data comes from.
+        Sentence for the error message that says where to get the data.
     extra
-        Further folders that hold this data set on some systems.
+        Additional folders to search.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def locate(
     Raises
     ------
     FileNotFoundError
-        If the data is in none of the places.
+        If none of the folders holds the data.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def locate(
     folders = _arguments.several(extra, call="locate", name="extra", of="folders")
     extra = [path_text(folder, call="locate", what="a folder in extra") for folder in folders]
     wanted = " or ".join(patterns)
-    # A folder that was named on purpose and lacks the data is a mistake: another copy must not take its place.
+    # An explicit folder without the data is a mistake: another copy must not replace it silently.
     if root is not None:
         folder = Path(os.path.expanduser(_root_text(root, name)))
         if _holds(folder, patterns):
@@ -124,7 +124,7 @@ def locate(
 
 
 def bundled_arrays(file: Traversable, sha256: str, *, call: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a bundled npz file, or raise in the name of ``call`` if it is missing or damaged."""
+    """Return the arrays of a bundled npz file, or raise an error that names ``call`` if it is missing or damaged."""
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""On and off channels: signed features as nonnegative ones."""
+"""On and off channels: conversion of signed features to nonnegative ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["split_on_off"]
 def split_on_off(x: Any) -> np.ndarray:
     """Split signed features into nonnegative ones: the positive parts, then the negative parts.
 
-    ``out[..., :C] = max(x, 0)`` and ``out[..., C:] = max(-x, 0)``. Rate and latency encoders, as in braintools, take
-    nonnegative values only.
+    ``out[..., :C] = max(x, 0)`` and ``out[..., C:] = max(-x, 0)``. Rate and latency encoders, such as those of
+    braintools, accept only nonnegative values.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def split_on_off(x: Any) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        For a Quantity, anything else that is not an array, a single number, and values that are not finite.
+        For a Quantity, other input that is not an array, a single number, and values that are not finite.
 
     Examples
     --------

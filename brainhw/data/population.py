@@ -1,4 +1,4 @@
-"""Population coding: each feature as the currents of overlapping tuning curves."""
+"""Population coding: each feature as input currents of overlapping tuning curves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["population_currents"]
 def population_currents(
     x: Any, n_neurons: int, *, low: float = 0.0, high: float = 1.0, width: float | None = None
 ) -> np.ndarray:
-    """Code each feature by ``n_neurons`` inputs, each with a preferred value and a Gaussian tuning curve.
+    """Encode each feature with ``n_neurons`` inputs, each with a preferred value and a Gaussian tuning curve.
 
     Input ``i`` prefers ``c_i``, evenly spaced from ``low`` to ``high``; its current is
     ``exp(-((x - c_i) / width)**2 / 2)``. A neuron can then respond to the middle of a range, and small values drive the
@@ -24,18 +24,18 @@ def population_currents(
     Parameters
     ----------
     x
-        Features ``[..., C]``, signed or not. A value outside of ``low`` to ``high`` counts as the nearer of both.
+        Features ``[..., C]``, signed or not. Values are clipped to the range ``low`` to ``high``.
     n_neurons
-        Inputs for each feature, at least 2.
+        Number of inputs per feature, at least 2.
     low, high
-        Range of the features. Default 0 to 1; -2 to 2 suits standardised features.
+        Range of the features. Default 0 to 1; use -2 to 2 for standardised features.
     width
-        Standard deviation of a tuning curve. Default: the distance of neighbouring preferred values.
+        Standard deviation of a tuning curve. Default: the distance between neighbouring preferred values.
 
     Returns
     -------
     numpy.ndarray
-        float32 currents between 0 and 1 of shape ``[..., C * n_neurons]``, the inputs of a feature side by side.
+        float32 currents between 0 and 1 of shape ``[..., C * n_neurons]``; the inputs of a feature are adjacent.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def population_currents(
     if width is None:
         width = (high - low) / (n_neurons - 1)
     width = number(width, call=call, name="width", positive=True)
-    # Not braintools.PopulationEncoder: it draws spikes and moves the axes of the features.
+    # Not braintools.PopulationEncoder, which draws spikes and moves the axes of the features.
     away = (np.clip(array, low, high)[..., None] - np.linspace(low, high, n_neurons)) / width
     currents = np.exp(-(away**2) / 2).astype(np.float32)
     return currents.reshape(*array.shape[:-1], array.shape[-1] * n_neurons)

@@ -1,4 +1,4 @@
-"""The PhysioNet QT Database of electrocardiograms: spikes, and the wave segment of each step."""
+"""PhysioNet QT Database of electrocardiograms: spikes, and the wave segment of each step."""
 
 from __future__ import annotations
 
@@ -51,25 +51,25 @@ def _read(file: Path) -> Split:
         )
     if not (np.isin(x, (-1, 0, 1)).all() and np.isin(y, (0, 1)).all() and (y.sum(axis=2) <= 1).all()):
         raise ValueError(
-            f"qtdb: {file} holds values of x other than -1, 0 and 1, or of y that mark no or one segment a step; "
+            f"qtdb: {file} holds values of x other than -1, 0 and 1, or more than one segment per step in y; "
             "get this file again."
         )
-    # argmax gives 0 for the steps without a label: the published accuracies count them as the first segment, too.
+    # argmax gives 0 for steps without a label; the published accuracies also count them as the first segment.
     return Split(x=x, y=np.argmax(y, axis=2))
 
 
 def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load the QT Database: electrocardiograms of two leads as spikes, with the wave segment of each step.
 
-    The two leads were cut into sequences of 1301 steps (5.2 s at 250 Hz) and level-crossing encoded into four spike
-    channels, up and down for each lead, by Yin, Corradi and Bohte (2021); 618 sequences are for training, 141 for
-    testing. Each step belongs to one of six segments between the characteristic points of the heart beat.
+    Yin, Corradi and Bohte (2021) cut the two leads into sequences of 1301 steps (5.2 s at 250 Hz) and encoded level
+    crossings into four spike channels, up and down for each lead. There are 618 training and 141 test sequences. Each
+    step belongs to one of six segments between the characteristic points of the heart beat.
 
     Parameters
     ----------
     root
-        The folder that holds ``QTDB_train.mat`` and ``QTDB_test.mat``; ``None`` (default) searches as
-        :func:`brainhw.data.locate` says, under the name ``qtdb``.
+        The folder that holds ``QTDB_train.mat`` and ``QTDB_test.mat``. ``None`` (default) searches the folders of
+        :func:`brainhw.data.locate` for ``qtdb``.
 
     Returns
     -------
@@ -88,9 +88,9 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
 
     Notes
     -----
-    8.2 % of the training and 10.4 % of the test steps carry no label in the files. Most of them (5.7 and 7.7 of these
-    points) are the tail of a sequence after its last label, the rest gaps in the annotation. They count as the first
-    segment here, as they do in the published accuracies.
+    8.2 % of the training and 10.4 % of the test steps have no label in the files. Most of them (5.7 and 7.7 of these
+    points) are the tail of a sequence after its last label; the others are gaps in the annotation. They count as the
+    first segment here, as in the published accuracies.
 
     References
     ----------
@@ -122,10 +122,10 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def qtdb_excerpt() -> Dataset:
-    """Load a small part of the QT Database that ships inside the package: 124 training and 29 test sequences.
+    """Load a small part of the QT Database from the package: 124 training and 29 test sequences.
 
-    Every fifth sequence of :func:`qtdb`, with the same numbers, for tests and demonstrations: an accuracy on it is not
-    comparable with published ones. Its checksum is verified at each load.
+    It holds every fifth sequence of :func:`qtdb`, with the same numbers, for tests and demonstrations. Accuracies are
+    not comparable with published ones. The checksum is verified at each load.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def qtdb_excerpt() -> Dataset:
 
 def _unpacked(spikes: np.ndarray, labels: np.ndarray) -> Split:
     x = np.unpackbits(spikes, axis=1, count=_EXCERPT_STEPS).astype(np.float32)
-    # Every sequence of the published files ends with -1, the only value that a bit cannot hold.
+    # Every sequence of the published files ends with -1, the only value that one bit cannot store.
     x[:, -1, 0] = -1
     return Split(x=x, y=labels)
 

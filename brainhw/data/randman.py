@@ -1,4 +1,4 @@
-"""The Randman data set: spike patterns on smooth random manifolds, generated."""
+"""Randman data set: generated spike patterns on smooth random manifolds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _recordings(value: Any, n_classes: int, name: str) -> int:
 
 
 def _cutoff(alpha: float) -> int:
-    # Half a per mille of slack keeps the last weight if it is exactly the smallest one, as for alpha 1 and 3.
+    # A tolerance of half a per mille keeps the last weight if it equals the smallest one, as for alpha 1 and 3.
     last = math.log((1 + 5e-4) / _SMALLEST_WEIGHT) / alpha
     return int(np.sum(np.log(np.arange(1, _HIGHEST_FREQUENCY + 1)) <= last))
 
@@ -44,10 +44,10 @@ def _factors(series: np.ndarray, z: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def _extremes(series: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least and the greatest of each factor over the grid, both of shape ``[manifold_dim, n_units]``."""
+    """Return minimum and maximum of each factor over the grid, both of shape ``[manifold_dim, n_units]``."""
     a, b, c = series.swapaxes(0, 1)
     k = np.arange(1, len(series) + 1)[:, None, None]
-    # From one grid point to the next every sine turns by the same angle, which is much faster than new sines.
+    # From one grid point to the next every sine advances by a constant angle, which is much faster than new sines.
     phasor = a * k**-alpha * np.exp(2j * np.pi * c)
     turn = np.exp(2j * np.pi * k * b / (_GRID_POINTS - 1))
     least = most = phasor.imag.sum(axis=0)
@@ -67,9 +67,9 @@ class _Manifold:
 
     @classmethod
     def draw(cls, source: np.random.SeedSequence, manifold_dim: int, n_units: int, alpha: float) -> _Manifold:
-        # Frequency first: another alpha cuts or continues the same series, so that only the smoothness changes.
+        # Frequency first, so that another alpha cuts or continues the same series and changes only the smoothness.
         series = np.random.default_rng(source).random((_cutoff(alpha), 3, manifold_dim, n_units))
-        # Each factor depends on one intrinsic coordinate only, so their extremes give those over all grid points.
+        # Each factor depends on only one intrinsic coordinate, so their extremes give those over all grid points.
         low = high = np.ones(n_units)
         for least, most in zip(*_extremes(series, alpha), strict=True):
             corners = np.stack([low * least, low * most, high * least, high * most])
@@ -78,7 +78,7 @@ class _Manifold:
 
     def spike_steps(self, z: np.ndarray, n_steps: int) -> np.ndarray:
         times = (_factors(self.series, z, self.alpha).prod(axis=1) - self.low) / (self.high - self.low)
-        # A point between two of the grid can lie a little outside; time 1 itself belongs to the last step.
+        # A point between grid points can lie slightly outside; time 1 itself belongs to the last step.
         return np.clip(np.floor(times * n_steps), 0, n_steps - 1).astype(int)
 
 
@@ -108,10 +108,10 @@ def randman(
     r"""Generate Randman: classify patterns of single spikes by the smooth random manifold on which they lie.
 
     Each class is a manifold of ``manifold_dim`` dimensions in the unit cube of ``n_units`` dimensions. A recording is a
-    point drawn uniformly over the manifold's own coordinates. Each coordinate of the point is the time at which one
-    unit fires, exactly once, as a share of the recording: spike counts carry no information. ``n_classes``,
+    point drawn uniformly over the manifold's own coordinates. Each coordinate of the point is the time, relative to the
+    length of the recording, at which one unit fires, exactly once: spike counts carry no information. ``n_classes``,
     ``manifold_dim`` and ``alpha`` set the difficulty. Training and test points are drawn independently from the same
-    manifolds, so the size of one half does not change the other.
+    manifolds, so the size of one split does not change the other.
 
     Parameters
     ----------
@@ -120,18 +120,18 @@ def randman(
     n_units
         Number of input units, at least 1.
     n_steps
-        Steps in a recording, at least 1; the simulation sets their length dt.
+        Number of steps per recording, at least 1; the simulation sets their length dt.
     n_train, n_test
-        Recordings in each half, at least ``n_classes``. Classes occur equally often (the first ones once more if the
-        number does not divide), in random order.
+        Recordings in each split, at least ``n_classes``. Classes occur equally often (the first ones once more if the
+        number is not divisible), in random order.
     manifold_dim
-        Intrinsic dimension of every manifold, at least 1; more is harder.
+        Intrinsic dimension of every manifold, at least 1; a larger one is harder.
     alpha
-        How fast the amplitude falls with frequency, finite and greater than zero; larger is smoother and easier. At 1
-        and below there are 1000 frequencies, and generating takes seconds instead of a tenth of one.
+        Rate at which the amplitude falls with frequency, finite and greater than zero; larger is smoother and easier.
+        At 1 and below there are 1000 frequencies, and generation takes seconds instead of a tenth of a second.
     seed
-        Whole number of at least 0 for manifolds, points and order. With another ``alpha`` the same seed gives the same
-        random numbers to the frequencies that both keep.
+        Whole number of at least 0 for manifolds, points and order. For another ``alpha`` the same seed gives the common
+        frequencies the same random numbers.
 
     Returns
     -------
@@ -165,11 +165,11 @@ def randman(
         \; n_\text{steps} - 1\Bigr)
 
     Minimum and maximum are those of the class over a regular grid of 1001 points along every intrinsic dimension; the
-    few points beyond them are clipped.
+    few points outside are clipped.
 
-    This is the equation as printed. The package ``randman`` of the same authors gives frequency :math:`k` the weight
-    :math:`1 / ((k + 1)^{\alpha} + 1)` instead, which falls more slowly among the low frequencies: for the same alpha
-    its manifolds are rougher, and accuracies are not comparable.
+    This is the equation as printed. The package ``randman`` of the same authors instead gives frequency :math:`k` the
+    weight :math:`1 / ((k + 1)^{\alpha} + 1)`, which falls more slowly at low frequencies: for the same alpha its
+    manifolds are rougher, and accuracies are not comparable.
 
     References
     ----------
@@ -204,7 +204,7 @@ def randman(
     if (n_train + n_test) * n_steps * n_units > _MOST_NUMBERS or n_classes * manifold_dim * n_units > _MOST_NUMBERS:
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(
-            f"{_CALL}: the data must hold at most {_MOST_NUMBERS} numbers; got {listed}. Use smaller ones."
+            f"{_CALL}: the data must hold at most {_MOST_NUMBERS} numbers; got {listed}. Use smaller numbers."
         )
     sequence = np.random.SeedSequence(whole_number(seed, call=_CALL, name="seed"))
     train_source, test_source, *class_sources = sequence.spawn(2 + n_classes)

@@ -1,4 +1,4 @@
-"""Channel scaling: mean 0 and standard deviation 1 in each channel of the training data."""
+"""Channel scaling to mean 0 and standard deviation 1 over the training data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _frames(split: Any, call: str, name: str = "split") -> tuple[np.ndarray, np.
     if not isinstance(split, Split):
         raise TypeError(f"{call}: {name} must be a Split such as dataset.train; got {describe(split)}.")
     if isinstance(split.x, list):
-        raise TypeError(f"{call}: the split holds raw audio; turn it into frames first, e.g. with filterbank.")
+        raise TypeError(f"{call}: the split holds raw audio; convert it to frames first, for example with filterbank.")
     return split.x, np.arange(split.x.shape[1]) < split.lengths[:, None]
 
 
@@ -60,7 +60,7 @@ class ChannelScale:
         x, real = _frames(split, "ChannelScale.apply")
         if x.shape[-1] != len(self.mean):
             raise ValueError(
-                f"ChannelScale.apply: the scale was fitted on {len(self.mean)} channels, the split has {x.shape[-1]}; "
+                f"ChannelScale.apply: the scale has {len(self.mean)} channels, but the split has {x.shape[-1]}; "
                 "fit it on the training split of the same data."
             )
         real = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
@@ -69,7 +69,7 @@ class ChannelScale:
 
 
 def fit_channel_scale(train: Split) -> ChannelScale:
-    """Measure each channel's mean and standard deviation over the true frames of a training split, without padding.
+    """Compute each channel's mean and standard deviation over the true frames of a training split, without padding.
 
     Fit on the training split and apply to both halves, so that the scale contains no test data.
 
@@ -103,7 +103,7 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     frames = x[real].astype(np.float64).reshape(-1, x.shape[-1])
     if not len(frames):
         raise ValueError("fit_channel_scale: the split holds no frames; give a training split with recordings in it.")
-    # By the range, which is exactly zero; the standard deviation of a constant channel may be a rounding error.
+    # The range of a constant channel is exactly zero; its standard deviation may be a rounding error.
     constant = np.flatnonzero(frames.max(axis=0) == frames.min(axis=0))
     if len(constant):
         raise ValueError(

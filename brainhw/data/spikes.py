@@ -1,4 +1,4 @@
-"""Spike encoders: random spikes of a rate, one early or late spike, spikes at changes."""
+"""Spike encoders: rate, latency and delta coding."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from brainhw.data.features import features, unit_features
 
 __all__ = ["delta_spikes", "latency_spikes", "rate_spikes"]
 
-# braintools has such encoders, but they differ between the stacks that brainhw supports. BernoulliEncoder and
-# PoissonEncoder take no key: they draw from the global stream. LatencyEncoder of braintools 0.3 gives twice as many
-# steps at dt = 0.5 ms. DeltaEncoder of 0.3 loses the sign of a change and compares neighbouring frames, that of 0.4
+# braintools has such encoders, but they differ between the versions that brainhw supports. BernoulliEncoder and
+# PoissonEncoder accept no key: they draw from the global stream. LatencyEncoder of braintools 0.3 gives twice as many
+# steps at dt = 0.5 ms. DeltaEncoder of 0.3 loses the sign of a change and compares neighbouring frames; that of 0.4
 # compares with the last event. All of them put time first.
 
 
 def rate_spikes(
     x: Any, n_steps: int | None = 60, *, key: int | jax.Array, max_rate: u.Quantity | None = None
 ) -> np.ndarray:
-    """Draw random spikes whose rate is proportional to the value: a Bernoulli draw in each step.
+    """Rate coding: draw spikes with a probability proportional to the value, independently in each step.
 
     Parameters
     ----------
     x
         Features ``[..., C]`` between 0 and 1.
     n_steps
-        Number of steps, at least 1. Default 60. ``None`` if ``x`` has steps already, ``[..., T, C]``.
+        Number of steps, at least 1. Default 60. ``None`` if ``x`` already has a time axis, ``[..., T, C]``.
     key
         Whole number or ``jax.random.key``. The same key gives the same spikes.
     max_rate
@@ -44,7 +44,7 @@ def rate_spikes(
     Raises
     ------
     TypeError, ValueError
-        For values outside of 0 to 1, and a ``max_rate`` above one spike a step.
+        For values outside of 0 to 1, and a ``max_rate`` above one spike per step.
     RuntimeError
         For a ``max_rate`` without a time step.
 
@@ -76,19 +76,19 @@ def _spikes_per_step(max_rate: Any, call: str) -> float:
     rate = quantity(max_rate, u.Hz, call=call, name="max_rate", shapes=[()], positive=True)
     dt = time_step(call=call)
     share = float(rate.to_decimal(u.Hz) * dt.to_decimal(u.second))
-    # A rate of 1 / dt may come out a rounding error above one.
+    # Rounding may make a rate of 1 / dt slightly larger than one.
     if share > 1 + 1e-6:
         raise ValueError(
-            f"{call}: max_rate must be at most one spike a step, which is {1 / dt.to_decimal(u.second):g} Hz for "
+            f"{call}: max_rate must be at most one spike per step, which is {1 / dt.to_decimal(u.second):g} Hz for "
             f"dt = {dt.to_decimal(u.ms):g} ms; got {rate.to_decimal(u.Hz):g} Hz."
         )
     return min(share, 1.0)
 
 
 def latency_spikes(x: Any, n_steps: int = 60, *, threshold: float = 0.01) -> np.ndarray:
-    """Turn each feature into one spike; the larger the value, the earlier the spike.
+    """Latency coding: one spike per feature; the larger the value, the earlier the spike.
 
-    A value ``v`` spikes in step ``round((n_steps - 1) * (1 - v))``: 1 in the first step.
+    A value ``v`` spikes in step ``round((n_steps - 1) * (1 - v))``, so a value of 1 spikes in the first step.
 
     Parameters
     ----------
@@ -121,13 +121,13 @@ def latency_spikes(x: Any, n_steps: int = 60, *, threshold: float = 0.01) -> np.
     threshold = number(threshold, call=call, name="threshold", nonnegative=True)
     if threshold > 1:
         raise ValueError(f"{call}: threshold must lie between 0 and 1; got {threshold:g}.")
-    # float32, as the values are: otherwise a value of 0.01 would be below a threshold of 0.01.
+    # float32, like the values: otherwise a value of 0.01 would be below a threshold of 0.01.
     late = np.where(array >= np.float32(threshold), np.rint((n_steps - 1) * (1 - array)), -1)
     return (np.arange(n_steps)[:, None] == late[..., None, :]).astype(np.float32)
 
 
 def delta_spikes(x: Any, threshold: float) -> np.ndarray:
-    """Turn changes into spikes: on where a feature has risen by ``threshold``, off where it has fallen by it.
+    """Delta coding: an on spike where a feature rose by ``threshold``, an off spike where it fell by it.
 
     Each feature has a reference, at first the value of the first frame. In each step a feature spikes at most once, and
     its reference moves by ``threshold`` in that direction. A larger change therefore gives spikes in several steps, and
@@ -136,15 +136,16 @@ def delta_spikes(x: Any, threshold: float) -> np.ndarray:
     Parameters
     ----------
     x
-        Frames ``[..., T, C]``. With :func:`repeat_frames` before it, a large change has steps for its spikes.
+        Frames ``[..., T, C]``. Apply :func:`repeat_frames` first, so that a large change has enough steps for its
+        spikes.
     threshold
         Change that gives a spike, above zero, in the unit of the features.
 
     Returns
     -------
     numpy.ndarray
-        float32 spikes, 0 or 1, of shape ``[..., T, 2 * C]``: the on channels, then the off channels, as those of
-        :func:`split_on_off`. The first step has none.
+        float32 spikes, 0 or 1, of shape ``[..., T, 2 * C]``: the on channels, then the off channels, as in
+        :func:`split_on_off`. The first step has no spikes.
 
     Raises
     ------
@@ -160,8 +161,8 @@ def delta_spikes(x: Any, threshold: float) -> np.ndarray:
     call = "delta_spikes"
     array = features(x, call, frames=True).astype(np.float64)
     threshold = number(threshold, call=call, name="threshold", positive=True)
-    # Levels are counted and not added up, so that the reference of a long recording does not drift. The allowance is
-    # for float32: features in steps of exactly one threshold must spike in each.
+    # Levels are counted, not summed, so that the reference of a long recording does not drift. The allowance covers
+    # float32 rounding: features in steps of exactly one threshold must spike in each step.
     change = (array - array[..., :1, :]) / threshold
     allowance = 4 * np.finfo(np.float32).eps * (1 + np.abs(array).max(initial=0) / threshold)
     level = np.zeros(change[..., 0, :].shape)

@@ -1,4 +1,4 @@
-"""The modules that step in time: synapses, neuron layers, frontends and readouts."""
+"""Modules that step in time: synapses, neuron layers, frontends and readouts."""
 
 from brainhw.nn.alif import ALIFLayer
 from brainhw.nn.cuba import CubaLIFLayer

@@ -1,4 +1,4 @@
-"""Adaptive neurons: each spike leaves a current behind that pulls the membrane down (after-hyperpolarisation)."""
+"""Adaptive neurons: each spike triggers an after-hyperpolarising current."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ALIFLayer"]
 
 
 class ALIFLayer(CubaLIFLayer):
-    r"""Adaptive leaky integrate-and-fire neurons: each spike leaves a hyperpolarising current behind.
+    r"""Adaptive leaky integrate-and-fire neurons: each spike triggers a hyperpolarising current.
 
     .. math::
         I_t &= \beta \, (I_{t-1} + x_t + s_{t-1} W_{rec}) \\
@@ -32,8 +32,9 @@ class ALIFLayer(CubaLIFLayer):
         s_t &= \text{spikes}(p_t, V_{th}) \\
         V_t &= p_t - s_t V_{th}
 
-    with :math:`\alpha, \beta, \gamma = e^{-\Delta t/\tau}` of membrane, synapses and after-hyperpolarisation:
-    Rockpool's ``aLIFTorch``; the spikes are exactly those of Rockpool 3.1.0. The threshold never changes.
+    with :math:`\alpha, \beta, \gamma = e^{-\Delta t/\tau}` of membrane, synapses and after-hyperpolarisation. These are
+    the equations of Rockpool's ``aLIFTorch``; the spikes equal those of Rockpool 3.1.0 exactly. The threshold is
+    constant.
 
     Parameters
     ----------
@@ -42,11 +43,12 @@ class ALIFLayer(CubaLIFLayer):
     tau_ahp : Quantity or brainstate.nn.Param, optional
         Time constant of the after-hyperpolarisation in every leak mode, scalar or ``[N]``. Default 20 ms.
     w_ahp : Quantity or brainstate.nn.Param, optional
-        What each spike adds to it, scalar or ``[N]``; negative pulls down. Default -0.9 mV.
+        Voltage that each spike adds to the after-hyperpolarisation, scalar or ``[N]``; a negative value lowers the
+        membrane potential. Default -0.9 mV.
     gamma : float, array or brainstate.nn.Param, optional
-        With ``leak='decays'``, in place of ``tau_ahp``: the decay factor of one step, 0 to 1.
+        Decay factor per step, 0 to 1, instead of ``tau_ahp``; needs ``leak='decays'``.
     **options
-        Every other argument of :class:`CubaLIFLayer`: ``tau_mem``, ``tau_syn``, ``bias``, ``V_th``, ``w_rec``,
+        All other arguments of :class:`CubaLIFLayer`: ``tau_mem``, ``tau_syn``, ``bias``, ``V_th``, ``w_rec``,
         ``noise_std``, ``max_spikes_per_step``, ``spk_fun``, ``detach_reset``, ``alpha``, ``beta``, ``dash_mem``,
         ``dash_syn``, ``name``.
 
@@ -65,12 +67,12 @@ class ALIFLayer(CubaLIFLayer):
 
     Notes
     -----
-    See :class:`CubaLIFLayer` for learnt parameters, thresholds learnt to zero or below, limits on spikes and what can
-    be recorded.
+    See :class:`CubaLIFLayer` for learnt parameters, thresholds that are learnt to zero or below, spike limits and
+    values that can be recorded.
 
     Examples
     --------
-    A spike at the first step shows in the after-hyperpolarisation one step later:
+    A spike in the first step appears in the after-hyperpolarisation one step later:
 
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
     >>> layer = bh.nn.ALIFLayer(1)
@@ -103,9 +105,7 @@ class ALIFLayer(CubaLIFLayer):
         call, shapes = type(self).__name__, self._per_neuron
         if gamma is not None and (leak != "decays" or tau_ahp is not None):
             reason = "tau_ahp is given as well" if leak == "decays" else f"leak is {leak!r}"
-            raise ValueError(
-                f"{call}: gamma takes the place of tau_ahp with leak='decays', but {reason}; leave one out."
-            )
+            raise ValueError(f"{call}: gamma replaces tau_ahp and needs leak='decays', but {reason}; leave one out.")
         self.tau_ahp = self.gamma = None
         if gamma is None:
             tau_ahp = LEAKS["taus"].default if tau_ahp is None else tau_ahp
@@ -122,7 +122,7 @@ class ALIFLayer(CubaLIFLayer):
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity:
         """Advance and return the after-hyperpolarisation in mV, fed by the spikes of the previous step."""
         w_ahp = current_value(self.w_ahp).in_unit(u.mV)
-        # Added before the decay, as an input is: only so is it exactly one synapse more.
+        # Add before the decay, like an input; only then is it equivalent to an additional synapse.
         own = self._ahp_decay(dt) * (self.voltage_state("I_ahp") + spk * w_ahp)
         self.write_voltage("I_ahp", own)
         return own
@@ -131,34 +131,33 @@ class ALIFLayer(CubaLIFLayer):
         return self._ahp_decay(dt), current_value(self.w_ahp)
 
     def as_lif_with_ahp_synapses(self) -> CubaLIFLayer:
-        r"""Return the same neurons as a :class:`CubaLIFLayer` with the after-hyperpolarisation as one synapse more.
+        r"""Return a :class:`CubaLIFLayer` with the after-hyperpolarisation as an additional synapse.
 
-        Synapse ``S`` of neuron ``i`` decays with ``tau_ahp[i]`` and receives ``w_ahp[i]`` from neuron ``i`` alone, so
-        that
+        Synapse ``S`` of neuron ``i`` decays with ``tau_ahp[i]`` and receives ``w_ahp[i]`` from neuron ``i`` only:
 
         .. math:: \tau'_{i,S} = \tau_{ahp,i}, \qquad W'_{i,\; j(S+1)+S} = w_{ahp,i} \, \delta_{ij}
 
-        and everything else stays where it was; columns and time constants are neuron-major. This is the form for
-        hardware that has two synapses per neuron and no adaptation. The input is widened by :meth:`widen_input`.
+        All other parameters are unchanged; columns and time constants are neuron-major. Use this form for hardware
+        that has two synapses per neuron and no adaptation. :meth:`widen_input` converts the input.
 
         Returns
         -------
         CubaLIFLayer
-            At rest, ``S + 1`` synapses, with the values of now. What was learnt can be learnt further, what was fixed
-            or frozen (``brainstate.nn.Const``, ``Param(..., fit=False)``) stays so.
+            At rest, with ``S + 1`` synapses and the present parameter values. Learnt parameters are learnt again; fixed
+            or frozen ones (``brainstate.nn.Const``, ``Param(..., fit=False)``) stay fixed.
 
         Notes
         -----
-        The two are equal up to rounding: XLA may round ``s @ W`` and ``exp`` of another shape otherwise, so a membrane
-        within rounding of its threshold may fire in one of them only.
+        The two layers are equal up to rounding: XLA may round ``s @ W`` and ``exp`` differently for another shape, so a
+        membrane within rounding error of its threshold may fire in only one of them.
 
-        The membrane's parameter, ``bias`` and ``V_th`` keep their transform and regulariser. The synapses' parameter
-        and that of the after-hyperpolarisation, and ``w_rec`` and ``w_ahp``, are each joined into one parameter with a
-        value for every neuron and synapse, without transform and regulariser; the part that was fixed is held. Of the
-        added weights only ``W'_{i, i(S+1)+S}`` are learnt, and only if ``w_ahp`` was.
+        The membrane parameter, ``bias`` and ``V_th`` keep their transform and regulariser. The parameters of synapses
+        and after-hyperpolarisation are joined into one parameter with a value per neuron and synapse, and so are
+        ``w_rec`` and ``w_ahp``. Joined parameters have no transform and no regulariser, and their fixed parts stay
+        fixed. Of the added weights only ``W'_{i, i(S+1)+S}`` are learnt, and only if ``w_ahp`` was.
 
-        With ``leak='decays'`` or ``'bitshifts'`` and a ``tau_ahp``, its decay is taken at the ``dt`` of
-        ``brainstate.environ``, which must then be set.
+        With ``leak='decays'`` or ``'bitshifts'`` and a ``tau_ahp``, the decay is computed for the ``dt`` of
+        ``brainstate.environ``, which must be set.
 
         Examples
         --------
@@ -195,7 +194,7 @@ class ALIFLayer(CubaLIFLayer):
         )
 
     def widen_input(self, x: u.Quantity) -> u.Quantity:
-        """Return this layer's input as :meth:`as_lif_with_ahp_synapses` takes it, silent on the added synapses.
+        """Convert an input of this layer for :meth:`as_lif_with_ahp_synapses`: zeros for the added synapses.
 
         Parameters
         ----------
@@ -205,8 +204,8 @@ class ALIFLayer(CubaLIFLayer):
         Returns
         -------
         Quantity
-            ``[..., N * (S + 1)]`` in mV: that channel is now ``neuron * (S + 1) + syn``, and the last synapse of every
-            neuron receives zero.
+            ``[..., N * (S + 1)]`` in mV: channel ``neuron * S + syn`` becomes ``neuron * (S + 1) + syn``, and the last
+            synapse of every neuron receives zero.
 
         Examples
         --------
@@ -226,7 +225,7 @@ class ALIFLayer(CubaLIFLayer):
         call = f"{type(self).__name__}.{method}"
         if len(self.out_size) > 1:
             raise ValueError(
-                f"{call}: the layer must have one axis, because two synapses need one; got size {self.out_size}. "
+                f"{call}: the layer must have one axis, because several synapses need one; got size {self.out_size}. "
                 f"Build it with size={self.n_neurons}."
             )
         return call
@@ -253,7 +252,7 @@ class ALIFLayer(CubaLIFLayer):
             return _value(self.tau_ahp)
         call = f"{type(self).__name__}.as_lif_with_ahp_synapses"
         decay = _value(self.gamma) if self.gamma is not None else self._ahp_decay(_arguments.time_step(call=call))
-        # For bit shifts the inverse of 1 - 2**-shift; the shift need not be whole.
+        # Bit shifts: the inverse of 1 - 2**-shift; a shift need not be an integer.
         return decay if self.leak == "decays" else -jnp.log2(1 - decay)
 
 
@@ -264,7 +263,7 @@ def _value(parameter: Any) -> Any:
 def _copy(parameter: Any) -> Any:
     if not isinstance(parameter, brainstate.nn.Param):
         return parameter
-    # Copied as it is held, behind the transform: near the edge of a range the way there and back loses digits.
+    # Copy the untransformed value: near a bound, transforming there and back loses precision.
     held = parameter.val.value if parameter.fit else parameter.val
     copy = brainstate.nn.Param(held, reg=parameter.reg, precompute=parameter.precompute, fit=parameter.fit)
     copy.t = parameter.t
@@ -272,7 +271,7 @@ def _copy(parameter: Any) -> Any:
 
 
 def _learnt_in_part(value: Any, learnt: np.ndarray) -> brainstate.nn.Param:
-    """Return a parameter that is learnt where ``learnt`` says so and stays at ``value`` elsewhere."""
+    """Return a parameter that is learnt where ``learnt`` is True and fixed at ``value`` elsewhere."""
     if not learnt.any():
         return brainstate.nn.Const(value)
     held = None if learnt.all() else functools.partial(_hold, value, learnt)
@@ -280,5 +279,5 @@ def _learnt_in_part(value: Any, learnt: np.ndarray) -> brainstate.nn.Param:
 
 
 def _hold(value: Any, learnt: np.ndarray, moved: Any) -> Any:
-    # The value itself and no gradient of zero: an optimiser's weight decay moves what has no gradient as well.
+    # Use the value itself, not a zero gradient: weight decay changes parameters without a gradient too.
     return u.math.where(learnt, moved, value)

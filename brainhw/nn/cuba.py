@@ -46,7 +46,7 @@ _NOISE = Range(0.0, includes_low=True, unit=u.mV / u.second**0.5)
 
 
 class CubaLIFLayer(RestingStates):
-    r"""Current-based leaky integrate-and-fire neurons with several synapses each, firing once or more a step.
+    r"""Current-based leaky integrate-and-fire neurons with several synapses and several spikes per step.
 
     .. math::
         I_t &= \beta \, (I_{t-1} + x_t + s_{t-1} W_{rec}) \\
@@ -54,9 +54,9 @@ class CubaLIFLayer(RestingStates):
         s_t &= \text{spikes}(p_t, V_{th}) \\
         V_t &= p_t - s_t V_{th}
 
-    with :math:`\alpha = e^{-\Delta t/\tau_{mem}}` and :math:`\beta = e^{-\Delta t/\tau_{syn}}`: the exact leak of two
-    exponentials in series; input decays once as it arrives (Rockpool's ``LIFTorch``; Muir et al., Rockpool, 2019).
-    A current is the voltage in mV that it adds to the membrane in one step.
+    with :math:`\alpha = e^{-\Delta t/\tau_{mem}}` and :math:`\beta = e^{-\Delta t/\tau_{syn}}`, the exact solution of
+    two exponential leaks in series. An input already decays by one step when it arrives (Rockpool's ``LIFTorch``; Muir
+    et al., Rockpool, 2019). A current is given as the voltage in mV that it adds to the membrane in one step.
 
     Parameters
     ----------
@@ -64,32 +64,34 @@ class CubaLIFLayer(RestingStates):
         Number of neurons ``N``, or the shape of the layer. More than one axis needs ``n_synapses=1`` and no ``w_rec``;
         ``[N]`` below is then ``[*size]``, and the input has that shape too.
     n_synapses : int, optional
-        Synapses of each neuron ``S``. Default 1.
+        Number of synapses per neuron, ``S``. Default 1.
     tau_mem, tau_syn : Quantity or brainstate.nn.Param, optional
-        With ``leak='taus'``: time constants, of the membrane scalar or ``[N]``, of the synapses scalar, ``[N]``,
-        ``[1, S]``, ``[N, S]`` or flat ``[N * S]``. One axis means neurons, also where ``N == S``. Default 20 ms.
+        With ``leak='taus'``: time constants. ``tau_mem`` is a scalar or ``[N]``; ``tau_syn`` is a scalar, ``[N]``,
+        ``[1, S]``, ``[N, S]`` or flat ``[N * S]``. One axis means neurons, also if ``N == S``. Default 20 ms.
     bias, V_th : Quantity or brainstate.nn.Param, optional
-        Voltage added at every step, and threshold, which a spike subtracts; scalar or ``[N]``. Default 0 and 1 mV.
+        Voltage added at every step, and threshold, which is subtracted at a spike; scalar or ``[N]``. Default 0 and
+        1 mV.
     w_rec : Quantity, callable, True, brainstate.nn.Param or None, optional
-        Recurrent weights in mV, ``[N, N * S]`` (presynaptic neuron; ``post * S + synapse``) or ``[N, N, S]``, fed by
-        the spikes of the previous step; or an initializer that returns voltages, called with ``(N, N * S)``; ``True``
-        draws them uniformly within ``sqrt(6 / (N * S))`` mV. They are learnt; pass ``brainstate.nn.Const`` or a
-        ``Param`` of shape ``[N, N * S]`` to freeze or transform them. Default ``None``: no recurrence.
+        Recurrent weights in mV, ``[N, N * S]`` (row: presynaptic neuron; column: ``post * S + synapse``) or
+        ``[N, N, S]``, driven by the spikes of the previous step; or an initializer that is called with ``(N, N * S)``
+        and returns voltages. ``True`` draws them uniformly within ``sqrt(6 / (N * S))`` mV. They are learnt; pass
+        ``brainstate.nn.Const`` or a ``Param`` of shape ``[N, N * S]`` to freeze or transform them. Default ``None``: no
+        recurrence.
     noise_std : Quantity, optional
-        Membrane noise, mV per square-root second, scalar or ``[N]``: without leak its standard deviation after one
-        second. Drawn from ``brainstate.random`` at every step. Default ``None``: no noise.
+        Membrane noise in mV per square-root second, scalar or ``[N]``: its standard deviation after one second without
+        leak. Drawn from ``brainstate.random`` at every step. Default ``None``: no noise.
     max_spikes_per_step : int, optional
-        The most spikes of one neuron in one step, up to 2**24; the rest stays on the membrane. Default ``None``, the
-        same as ``inf``: no limit. In a strongly recurrent net counts can then grow until the membrane is NaN.
+        Maximum number of spikes per neuron and step, up to 2**24; the excess stays on the membrane. Default ``None``,
+        the same as ``inf``: no limit. In a strongly recurrent net the counts can then grow until the membrane is NaN.
     spk_fun : MultiSpike or braintools.surrogate.Surrogate, optional
-        Default ``brainhw.surrogate.StepPWL()``. With a surrogate, a function of ``(V - V_th)/V_th``, neurons fire at
-        most once a step.
+        Spike function. Default ``brainhw.surrogate.StepPWL()``. With a surrogate, a function of ``(V - V_th)/V_th``,
+        neurons fire at most once per step.
     detach_reset : bool, optional
         Stop the gradient through the spikes of the reset. Default False.
     leak : {'taus', 'decays', 'bitshifts'}, optional
-        The arguments that set the leak. Default ``'taus'``.
+        Parametrisation of the leak. Default ``'taus'``.
     alpha, beta : float, array or brainstate.nn.Param, optional
-        With ``leak='decays'``: decay factors of one step, 0 to 1, shapes of ``tau_mem`` and ``tau_syn``. Default 0.5.
+        With ``leak='decays'``: decay factors per step, 0 to 1, shapes of ``tau_mem`` and ``tau_syn``. Default 0.5.
     dash_mem, dash_syn : float, array or brainstate.nn.Param, optional
         With ``leak='bitshifts'``: the decay factor is ``1 - 2**-dash``. Default 1.
     name : str, optional
@@ -99,7 +101,7 @@ class CubaLIFLayer(RestingStates):
     ----------
     V, I_syn, spk : brainstate.HiddenState
         Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``) and spike counts (``[N]``),
-        each with a leading ``[B]`` for a batch. Any unit of voltage may be written into them.
+        each with a leading ``[B]`` for a batch. They accept any unit of voltage.
     recurrent_weight : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
@@ -110,12 +112,13 @@ class CubaLIFLayer(RestingStates):
 
     Notes
     -----
-    Pass a ``brainstate.nn.Param`` to learn a parameter, with a transform that keeps its range:
+    To learn a parameter, pass a ``brainstate.nn.Param`` with a transform that keeps it in range:
     ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms.
-    A threshold without one can be learnt to zero or below, where spikes cannot be counted: ``prepare_net`` then refuses
-    the layer. Inside a compiled function its spikes become NaN, which ``rollout(..., check_finite=True)`` names.
+    Without a transform a threshold can be learnt to zero or below, where spikes are undefined: ``prepare_net`` then
+    refuses the layer. Inside a compiled function its spikes become NaN, which ``rollout(..., check_finite=True)``
+    reports.
 
-    ``V_pre`` (membrane before the reset) and ``irec`` (recurrent input before the decay) can be recorded as well.
+    ``V_pre`` (membrane before the reset) and ``irec`` (recurrent input before the decay) can be recorded too.
 
     Examples
     --------
@@ -159,7 +162,7 @@ class CubaLIFLayer(RestingStates):
         call = type(self).__name__
         n_syn = _arguments.positive_int(n_synapses, call=call, name="n_synapses", most=_MOST_SYNAPSES)
         shape = _layer_shape(size, n_syn, w_rec, call)
-        # Inputs are flat, channel neuron * S + synapse, as in Rockpool: a dense synapse in front has one axis.
+        # Inputs are flat, channel neuron * S + synapse, as in Rockpool: the output of a dense synapse has one axis.
         super().__init__(
             shape if len(shape) > 1 else (shape[0] * n_syn,),
             name=_arguments.module_name(name, call=call),
@@ -206,9 +209,9 @@ class CubaLIFLayer(RestingStates):
         return [*self._per_neuron, (1, n_syn), (n, n_syn), (n * n_syn,)]
 
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity | None:
-        """Advance and return the current in mV that the neurons' own previous spikes leave; ``None`` for none.
+        """Advance and return the current in mV that the neurons' own previous spikes cause; ``None`` without one.
 
-        A subclass that returns one adds its state to :meth:`resting_values`.
+        A subclass that returns a current must add its state to :meth:`resting_values`.
         """
         return None
 
@@ -222,12 +225,12 @@ class CubaLIFLayer(RestingStates):
         }
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, ``None`` without one."""
+        """Return the recurrent weight, or ``None`` without recurrence."""
         return None if self.recurrent_weight is None else Slot(self.recurrent_weight, unit=u.mV)
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """Switch the noise off while the block runs."""
+        """Disable the noise inside the block."""
         before, self.noise_std = self.noise_std, None
         try:
             yield
@@ -239,14 +242,14 @@ class CubaLIFLayer(RestingStates):
         return current_value(self.V_th).in_unit(u.mV)
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
-        """Return what spikes ``[..., N]`` bring to every synapse, ``[..., N * S]`` in mV; only with ``w_rec``."""
+        """Return the recurrent input ``[..., N * S]`` in mV for spikes ``[..., N]``; needs ``w_rec``."""
         return spk @ self.recurrent_matrix()
 
     @broadcasting
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane ``[T, ..., N]`` in mV that inputs and bias alone would make from rest.
+        """Return the membrane ``[T, ..., N]`` in mV from rest, driven by inputs and bias, without spikes and noise.
 
-        ``xs`` is the input of each synapse in mV, ``[T, ..., N * S]``. No spike and no noise; no state is touched.
+        ``xs`` is the input of each synapse in mV, ``[T, ..., N * S]``. The states do not change.
         """
         call = f"{type(self).__name__}.subthreshold"
         xs = drives_over_time(xs, u.mV, size=self.in_size, call=call)
@@ -282,7 +285,7 @@ class CubaLIFLayer(RestingStates):
         self._check_state_shape("spk", spk.shape, V.shape, call)
         precision, spk = spk.dtype, as_dtype(spk, V.dtype)
 
-        # As in Rockpool, input and recurrent input decay once as they arrive, and recurrence takes a step.
+        # As in Rockpool, all inputs decay by one step when they arrive, and recurrent spikes are delayed by one step.
         if self.recurrent_weight is not None:
             irec = self._by_synapse(self.recurrent_drive(spk))
             tap(self, "irec", irec)
@@ -291,7 +294,7 @@ class CubaLIFLayer(RestingStates):
             tap(self, "irec", u.math.zeros_like(I_syn))
         I_syn = beta * I_syn
         own = self.own_current(spk, dt)
-        # The order of the sums is Rockpool's: in float32 another order rounds otherwise, and spikes differ.
+        # The order of the sums is Rockpool's: in float32 another order rounds differently and changes spikes.
         V = alpha * V + _total(I_syn, own)
         if self.noise_std is not None:
             # Independent draws add their variances, so a step of any length leaves the same noise after one second.
@@ -305,7 +308,7 @@ class CubaLIFLayer(RestingStates):
         spk = self._spikes(V.mantissa, V_th.mantissa)
         if recorded:
             spk = instead(spk, recorded[0])
-        # The reset keeps its gradient by default: Rockpool detaches nothing, and its gradients are golden traces.
+        # The reset keeps its gradient by default, like Rockpool, whose gradients are the reference in the tests.
         V = V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th
         if recorded:
             V = u.Quantity(membrane_after(recorded, V.to(u.mV).mantissa, V_th.mantissa), unit=u.mV)
@@ -316,7 +319,7 @@ class CubaLIFLayer(RestingStates):
 
     sequence_records = ("V", "V_pre", "spk")
     can_be_cut = True
-    # `recurrent_drive` and `own_current` are missing: the loop of `update_sequence` has its own form of both.
+    # `recurrent_drive` and `own_current` are not listed: the loop of `update_sequence` has its own form of both.
     _hooks: ClassVar[tuple[str, ...]] = (
         "init_state",
         "quiet",
@@ -330,20 +333,20 @@ class CubaLIFLayer(RestingStates):
 
     @property
     def sequence_hooks(self) -> tuple[str, ...]:
-        """Members that a subclass may override and still run over whole sequences; they must not change in time."""
+        """Members that a subclass may override and still use `update_sequence`; they must not change in time."""
         states = {name for name, state in vars(self).items() if isinstance(state, brainstate.HiddenState)}
         known = states <= {"V", "I_syn", "I_ahp", "spk"}
         return self._hooks if known and not reads_own_states(self, "threshold", "recurrent_matrix") else ()
 
     def gains_from_sequence(self) -> bool:
-        """Return True: over a whole sequence the backward pass keeps one array."""
+        """Return True: over a whole sequence the backward pass stores only one array."""
         return True
 
     @broadcasting
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return the outputs of :meth:`update` for ``xs [T, ..., N * S]``, and leave the states as the steps would."""
+        """Return the outputs of :meth:`update` for ``xs [T, ..., N * S]``, and update the states to the last step."""
         if self.noise_std is not None:
-            # Each step draws its own.
+            # Every step draws new noise.
             return brainstate.transform.for_loop(self.update, xs)
         call = f"{type(self).__name__}.update_sequence"
         dt = _arguments.time_step(call=call)
@@ -369,7 +372,7 @@ class CubaLIFLayer(RestingStates):
         }
         parameters = CurrentParameters(**plain)
         recorded = () if recorded_now.get() is None else recorded_for(self)
-        # Spikes that a subclass computes in a way of its own are unknown.
+        # A subclass may compute its spikes in another way.
         known = type(self)._spikes is CubaLIFLayer._spikes
         forward = forward_of(self.spk_fun) if known else None
         rules = CurrentRules(self._spikes, self.detach_reset, forward, self.max_spikes_per_step)
@@ -388,7 +391,7 @@ class CubaLIFLayer(RestingStates):
         return as_dtype(trace.spk, precision)
 
     def _own_parameters(self, dt: u.Quantity) -> tuple[Any, Any]:
-        """Return the decay factor of the own current, and in mV what a spike adds to it; ``None`` without one."""
+        """Return the decay factor of the own current and the voltage in mV per spike; ``None`` without a current."""
         return None, None
 
     def _checked(self, x: Any, V: u.Quantity, call: str, *, steps: bool = False) -> u.Quantity:
@@ -404,12 +407,12 @@ class CubaLIFLayer(RestingStates):
         )
 
     def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
-        """Return a state in mV, ``[..., N, *per_neuron]`` with the batch of ``V``; raise if it holds something else."""
+        """Return a state in mV, ``[..., N, *per_neuron]`` with the batch of ``V``; raise if its value is invalid."""
         call, value = f"{type(self).__name__}.update", getattr(self, name).value
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, u.mV):
             raise TypeError(
                 f"{call}: the state {name} must be a Quantity with the dimension of mV; "
-                f"got {_arguments.describe(value)}. Write numbers times u.mV into it, or call brainhw.prepare_net."
+                f"got {_arguments.describe(value)}. Write a voltage in u.mV into it, or call brainhw.prepare_net."
             )
         shape, of_V = np.shape(value.mantissa), np.shape(u.get_mantissa(self.V.value))
         self._check_state_shape(
@@ -418,7 +421,7 @@ class CubaLIFLayer(RestingStates):
         return value.in_unit(u.mV)
 
     def write_voltage(self, name: str, value: u.Quantity) -> None:
-        """Write a state in the unit and precision that it has: a time loop carries it and cannot change them."""
+        """Write a state in its own unit and precision, because a time loop cannot change them."""
         state = getattr(self, name)
         state.value = as_dtype(value.in_unit(u.get_unit(state.value)), state.value.dtype)
 
@@ -430,10 +433,10 @@ class CubaLIFLayer(RestingStates):
             )
 
     def _spikes(self, V: jax.Array, V_th: jax.Array) -> jax.Array:
-        """Return the spikes of membranes and thresholds in mV."""
+        """Return the spikes for membrane potentials and thresholds in mV."""
         if isinstance(self.spk_fun, MultiSpike):
             return self.spk_fun(V, V_th, self.max_spikes_per_step)
-        # A threshold that was learnt to zero or below turns the sign around: better seen than silently wrong.
+        # A threshold learnt to zero or below would flip the sign: return NaN instead of wrong spikes.
         return jnp.where(V_th > 0, self.spk_fun((V - V_th) / V_th), jnp.nan)
 
     def _decay_factors(self, dt: u.Quantity) -> tuple[Any, Any]:
@@ -445,7 +448,7 @@ class CubaLIFLayer(RestingStates):
         return Slot(self.recurrent_weight, unit=u.mV).quantity.in_unit(u.mV)
 
     def per_synapse(self, value: Any) -> Any:
-        """Return a parameter of the synapses so that it broadcasts against ``[..., N, S]``."""
+        """Reshape a parameter of the synapses so that it broadcasts against ``[..., N, S]``."""
         one_each = np.ndim(value) == len(self.out_size) and np.size(value) > 1
         return value.reshape((*self.out_size, -1)) if one_each else value
 
@@ -454,7 +457,7 @@ class CubaLIFLayer(RestingStates):
 
 
 def _total(I_syn: u.Quantity, own: u.Quantity | None) -> u.Quantity:
-    # One after the other rather than a reduction: an own current is then added in the order of one synapse more.
+    # Add one by one, not as a reduction: an own current is then added in the same order as an additional synapse.
     n_syn = I_syn.shape[-1]
     terms = [term[..., 0] * u.mV for term in jax.lax.split(I_syn.mantissa, [1] * n_syn, axis=I_syn.ndim - 1)]
     return functools.reduce(operator.add, terms if own is None else [*terms, own])
@@ -470,7 +473,7 @@ def _layer_shape(size: Any, n_syn: int, w_rec: Any, call: str) -> tuple[int, ...
         given = f"n_synapses is {n_syn}" if n_syn > 1 else "w_rec is given"
         raise ValueError(
             f"{call}: size must have one axis if {given}; got size {shape}. Several synapses and recurrent weights "
-            f"number the neurons along one axis: use size={math.prod(shape)}."
+            f"index the neurons along one axis: use size={math.prod(shape)}."
         )
     return shape
 
@@ -480,7 +483,7 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
         return None
     shape = (n, n * n_syn)
     if w_rec is True:
-        # The bound of Rockpool's `kaiming_uniform_`, measured 0.1225 for 200 x 400.
+        # The bound of Rockpool's `kaiming_uniform_` (measured: 0.1225 for 200 x 400).
         bound = math.sqrt(6 / (n * n_syn))
         w_rec = braintools.init.Uniform(-bound * u.mV, bound * u.mV)
     elif isinstance(w_rec, (bool, brainstate.State)):
@@ -500,7 +503,7 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
         value = value.reshape(shape)
     if value.shape != shape:
         raise ValueError(
-            f"{call}: w_rec must have shape {shape}, presynaptic neuron by post * n_synapses + synapse; "
+            f"{call}: w_rec must have shape {shape} (presynaptic neuron, post * n_synapses + synapse); "
             f"got shape {value.shape}."
         )
     return w_rec if learnt else weight_state(value, shape, unit=u.mV, call=call, name="w_rec")
@@ -510,7 +513,7 @@ def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> in
     limit = spike_limit(limit, call=call, name="max_spikes_per_step")
     if limit is not None and limit > 1 and not isinstance(spk_fun, MultiSpike):
         raise ValueError(
-            f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} fires at most once in a step; "
+            f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} fires at most once per step; "
             "pass spk_fun=brainhw.surrogate.StepPWL() or PeriodicExponential(), or leave the limit out."
         )
     return limit

@@ -1,4 +1,4 @@
-"""Weights of a chip: from the learnt number to the charge of one spike, and the sum of charges at a neuron."""
+"""Chip weights: the charge per spike computed from the learnt weights, and the sum of charges at a neuron."""
 
 from __future__ import annotations
 
@@ -45,30 +45,30 @@ ROUNDINGS = ("nearest", "stochastic")
 class EffectiveWeight(brainstate.nn.Module):
     r"""Charge per spike of every connection, computed from the master weights once per preparation.
 
-    The master weight :math:`w` is a plain number, learnt and never rounded. What the chip applies is
+    The master weight :math:`w` is a plain number that is learnt and never rounded. The chip applies
 
     .. math:: q_{ij} = q(w^{*}_{ij}) + q'(0)\, \sigma_w\, \xi_{ij}
 
-    with :math:`w^{*}` the weight after the sign annealing, if any, and then the rounding to the grid of
-    ``weight_bits``, if any; :math:`q` the chip's charge curve, :math:`\sigma_w` its synapse mismatch and :math:`\xi`
-    standard normal numbers that belong to one sampled chip (zero for the nominal chip). A family with another
-    mismatch of its synapses overrides :meth:`drawn`, and names the class as ``effective_class`` of its modules; other
-    levels of weight come from ``Family.weight_grid``.
+    where :math:`w^{*}` is the weight after the optional sign annealing and the optional rounding to the grid of
+    ``weight_bits``, :math:`q` the charge curve of the chip, :math:`\sigma_w` its synapse mismatch and :math:`\xi`
+    standard normal numbers of one sampled chip (zero for the nominal chip). A family with another kind of synapse
+    mismatch overrides :meth:`drawn`, and sets the class as ``effective_class`` of its modules; other weight levels
+    come from ``Family.weight_grid``.
 
     Parameters
     ----------
     master : brainstate.ParamState
         The learnt weights, dimensionless, shape ``[N_in, N_out]`` or ``[N]`` (one-to-one).
     chip : ChipSpec
-        The chip whose charge curve and mismatch apply.
+        The chip that provides charge curve and mismatch.
     owner : str
         The call to name in errors, e.g. ``"H1v1Synapse"``.
     weight_bits : int, 'chip' or None, optional
-        Bits of the grid over the chip's range that weights are rounded to; ``'chip'`` is ``chip.weight_bits``,
-        ``None`` (default) rounds nothing.
+        Bits of the weight grid over the chip's range; ``'chip'`` uses ``chip.weight_bits``, ``None`` (default) does not
+        round.
     rounding : {'nearest', 'stochastic'}, optional
         ``'stochastic'`` rounds up or down at random at each preparation inside
-        ``brainstate.environ.context(fit=True)``; outside, and by default everywhere, weights go to the nearest level.
+        ``brainstate.environ.context(fit=True)``. Outside, and by default, weights go to the nearest level.
 
     Attributes
     ----------
@@ -77,17 +77,17 @@ class EffectiveWeight(brainstate.nn.Module):
     mismatch : brainstate.LongTermState
         Charge that the chip of :func:`brainhw.sample_chip` adds to each connection, in fC; zero on the nominal chip.
     sign_alpha : brainstate.LongTermState or None
-        Strength of the sign annealing (:class:`brainhw.train.SignAnnealing`); ``None``: none.
+        Strength of the sign annealing (:class:`brainhw.train.SignAnnealing`); ``None`` without annealing.
 
     Notes
     -----
-    :func:`brainhw.prepare_net` computes the charge anew; it is never saved. ``of`` refuses charges that were computed
-    from other master weights than the present ones, as after an optimizer step or a load. A function that was compiled
-    before cannot notice; call ``prepare_net`` inside it. A gradient by the master weights is refused where they were
-    prepared outside the differentiated function, since it would be zero.
+    :func:`brainhw.prepare_net` recomputes the charges; they are never saved. ``of`` raises if the master weights
+    changed since the preparation, for example by an optimizer step or a load. A function that was compiled before
+    cannot detect this; call ``prepare_net`` inside it. A gradient with respect to master weights that were prepared
+    outside the differentiated function is refused, because it would be zero.
     """
 
-    # The kind of mismatch of the chip's family that `mismatch` holds.
+    # The kind of mismatch of the chip's family that the state `mismatch` holds.
     kind = "synapse"
     chip_mark = 0
 
@@ -105,24 +105,24 @@ class EffectiveWeight(brainstate.nn.Module):
         _arguments.instance(chip, ChipSpec, call=owner, name="chip")
         if not isinstance(master, brainstate.State):
             raise TypeError(f"{owner}: master must be the state of a weight; got {_arguments.describe(master)}.")
-        # The weights stay with their owner, whose path they carry in checkpoints; a second reference here would either
-        # rename them or be lost when a network is copied.
+        # The weights stay with their owner, because checkpoints use its path. A second reference here would rename them
+        # or be lost when a network is copied.
         self.chip = chip
         self.owner = owner
         self.charge = brainstate.ShortTermState(jnp.zeros_like(master.value) * u.fcoulomb)
         self.mismatch = brainstate.LongTermState(jnp.zeros_like(master.value) * u.fcoulomb)
         self.sign_alpha: brainstate.LongTermState | None = None
-        # A transformation such as vmap may leave the states with another axis, so none of them tells the shape.
+        # Stored, because a transformation such as vmap may leave the states with another axis.
         self._shape = tuple(master.value.shape)
         self._source: Any = None
         self.set_grid(weight_bits, rounding, call=owner)
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
-        # A weak reference prints an address, which differs from run to run.
+        # A weak reference prints an address, which differs between runs.
         return None if name in ("_source", "chip_mark") else super().__pretty_repr_item__(name, value)
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
-        """Round to another grid from the next preparation on; raises if the arguments name none."""
+        """Use another weight grid from the next preparation on; raise if the arguments are invalid."""
         before = vars(self).get("grid"), vars(self).get("rounding")
         self.grid = self.grid_of(weight_bits, rounding, call=call)
         self.weight_bits = None if self.grid is None else int(self.grid.bits)
@@ -132,22 +132,22 @@ class EffectiveWeight(brainstate.nn.Module):
         self.forget()
 
     def take_chip(self, chip: ChipSpec, *, call: str) -> None:
-        """Compute the charges with another chip of the same family from the next preparation on; no mismatch."""
+        """Use another chip of the same family, without mismatch, from the next preparation on."""
         self.chip = chip
         self.set_grid(self.weight_bits, self.rounding, call=call)
         self.chip_mark = new_mark()
         self.mismatch.value = self.nominal_mismatch()
 
     def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> Any:
-        """Return the grid of so many bits over the chip's range, or raise; nothing is changed."""
+        """Return the grid of ``weight_bits`` over the chip's range, or raise; the module does not change."""
         _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
         if weight_bits is None:
             if rounding != "nearest":
-                raise ValueError(f"{call}: rounding is {rounding!r} but nothing is rounded; pass weight_bits too.")
+                raise ValueError(f"{call}: rounding is {rounding!r} but weight_bits is None; pass weight_bits too.")
             return None
         if isinstance(weight_bits, str) and weight_bits != "chip":
             raise ValueError(
-                f"{call}: weight_bits must be a number of bits, 'chip' for the {self.chip.weight_bits} of "
+                f"{call}: weight_bits must be a number of bits, 'chip' for the {self.chip.weight_bits} bits of "
                 f"{self.chip.name}, or None for weights that are not rounded; got {weight_bits!r}."
             )
         bits = self.chip.weight_bits if isinstance(weight_bits, str) else weight_bits
@@ -158,12 +158,12 @@ class EffectiveWeight(brainstate.nn.Module):
         return family.weight_grid(self.chip, bits)
 
     def _family(self) -> Family | None:
-        # A spec may be of a family that nobody registered, in experiments with this class alone.
+        # A spec of an unregistered family is allowed, for experiments with this class alone.
         return next((family for family in families() if family.name == self.chip.family), None)
 
     @contextlib.contextmanager
     def unrounded(self) -> Iterator[None]:
-        """Switch rounding and sign annealing off in a block; after it the charges are those before it."""
+        """Disable rounding and sign annealing inside the block; the charges are restored afterwards."""
         kept = self.grid, self.weight_bits, self.rounding, self.sign_alpha, self._source, self.charge.value
         self.grid = self.weight_bits = self.sign_alpha = None
         self.rounding = "nearest"
@@ -175,7 +175,7 @@ class EffectiveWeight(brainstate.nn.Module):
             self.charge.value = charge
 
     def forget(self) -> None:
-        """Mark the charges as not prepared; call it after a change of anything that they are computed from."""
+        """Mark the charges as outdated; call it after a change of anything that they are computed from."""
         self._source = None
 
     def signed(self, master: jax.Array) -> jax.Array:
@@ -187,12 +187,12 @@ class EffectiveWeight(brainstate.nn.Module):
         return signs.fold(master, self.sign_alpha.value, block=chip.sign_block, axis=chip.sign_axis, limits=limits)
 
     def applied(self, master: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Return the weights that the chip is programmed with; ``key`` rounds at random, ``None`` to the nearest."""
+        """Return the weights programmed into the chip; ``key`` rounds at random, ``None`` to the nearest level."""
         weights = self.signed(master)
         return weights if self.grid is None else self.grid.quantize(weights, key)
 
     def refresh(self, weights: brainstate.ParamState, key: jax.Array | None = None) -> None:
-        """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` is the one in place."""
+        """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` keeps the current one."""
         master = weights.value
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
@@ -209,15 +209,15 @@ class EffectiveWeight(brainstate.nn.Module):
         self._source = weakref.ref(master), weakref.ref(in_place.mantissa)
 
     def nominal_mismatch(self) -> u.Quantity:
-        """Return what the nominal chip adds to each charge: zero."""
-        # Through NumPy: a net of another precision than JAX is set to is refused by name, and not warned of before.
+        """Return the charge that the nominal chip adds to each connection: zero."""
+        # Created with NumPy: JAX would warn about a net of another precision before brainhw raises its clear error.
         zeros = np.zeros(self._shape, self.charge.value.mantissa.dtype)
         return u.Quantity(jnp.asarray(zeros), unit=u.fcoulomb)
 
     def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> u.Quantity:
-        """Return what one chip adds to each charge in fC; ``sizes`` by kind of mismatch.
+        """Return the charge in fC that one sampled chip adds to each connection; ``sizes`` by kind of mismatch.
 
-        Normal, with the standard deviation of the kind ``'synapse'`` in weight units.
+        Normally distributed, with the standard deviation of the kind ``'synapse'`` in weight units.
         """
         size = sizes.get("synapse")
         if not size:
@@ -226,19 +226,19 @@ class EffectiveWeight(brainstate.nn.Module):
         return (self.chip.charge.slope_at_zero * spread).in_unit(u.fcoulomb)
 
     def pin(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
-        """Put the chip of ``key`` in place until the next call; ``None`` is the nominal chip."""
+        """Use the chip of ``key`` until the next call; ``None`` is the nominal chip."""
         self.mismatch.value = self.nominal_mismatch() if key is None else self.drawn(key, sizes)
         self.forget()
 
     def of(self, weights: brainstate.ParamState) -> u.Quantity:
-        """Return the charges of ``weights`` in fC; raises unless :func:`brainhw.prepare_net` is up to date."""
+        """Return the charges of ``weights`` in fC; raise unless :func:`brainhw.prepare_net` is up to date."""
         if self._source is None:
             raise RuntimeError(
                 f"{self.owner}.update: the network is not prepared; call brainhw.prepare_net(net, batch_size) once "
                 "per batch, before the time loop (brainhw.rollout does both)."
             )
         for what, state, source in zip(
-            ("the weights", "the chip in place"), (weights, self.mismatch), self._source, strict=True
+            ("the weights", "the mismatch of the chip"), (weights, self.mismatch), self._source, strict=True
         ):
             if not any(u.get_mantissa(held) is source() for held in _held_by(state)):
                 raise RuntimeError(
@@ -252,21 +252,21 @@ class EffectiveWeight(brainstate.nn.Module):
         return charge
 
 
-# Arrays whose numbers were found sound, by identity and by what was asked of them: a net is prepared for every batch,
-# and its chip stays.
+# Arrays that passed the check, by identity and required sign: a net is prepared for every batch, but its chip seldom
+# changes.
 _SOUND: dict[tuple[int, bool], Any] = {}
 
 
 def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str, name: str, positive: bool) -> None:
-    """Raise unless a value of the chip in place has this shape, the dimension of this unit, and sound numbers."""
-    call, fix = f"{owner}.{name}", "To mend it, call brainhw.nominal_chip(net) or put another value there."
+    """Raise unless a value of the current chip has this shape, the dimension of this unit, and valid numbers."""
+    call, fix = f"{owner}.{name}", "Call brainhw.nominal_chip(net), or write a valid value."
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
         named, got = _arguments.unit_name(unit), _arguments.describe(value)
         raise TypeError(f"{call}: must be a Quantity with the dimension of {named}; got {got}. {fix}")
     numbers = value.mantissa
     if np.shape(numbers) != shape:
         raise ValueError(f"{call}: must have shape {shape}; got shape {np.shape(numbers)}. {fix}")
-    # A compiled function holds no numbers.
+    # Inside a compiled function there are no numbers to check.
     known = _SOUND.get(place := (id(numbers), positive))
     if isinstance(numbers, jax.core.Tracer) or (known is not None and known() is numbers):
         return
@@ -281,7 +281,7 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
 
 def _held_by(state: brainstate.State) -> Iterator[Any]:
     """Yield the value of ``state``, and its value before each running trace that has only read it."""
-    # A read inside a trace replaces the value by a tracer of the same number, so the value alone identifies nothing.
+    # Reading inside a trace replaces the value by a tracer, so the present value alone does not identify the array.
     yield state._value
     for trace in reversed(TRACE_CONTEXT.state_stack):
         for seen, written, before in zip(trace.states, trace.been_writen, trace.original_state_values, strict=True):
@@ -293,7 +293,7 @@ def _held_by(state: brainstate.State) -> Iterator[Any]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _tied(charge: jax.Array, master: jax.Array, owner: str) -> jax.Array:
-    """Return ``charge``, but refuse to be differentiated where only ``master`` carries a derivative."""
+    """Return ``charge``; raise on differentiation if only ``master`` carries a derivative."""
     return charge
 
 
@@ -301,9 +301,9 @@ def _tied_jvp(owner: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -
     of_charge, of_master = (isinstance(tangent, SymbolicZero) for tangent in tangents)
     if of_charge and not of_master:
         raise RuntimeError(
-            f"{owner}: the gradient cannot reach the weights, because the network was prepared outside the function "
-            "that is differentiated; call brainhw.prepare_net(net, batch_size), or rollout with prepare=True, in it; "
-            "prepare='weights' keeps the membranes."
+            f"{owner}: the gradient cannot reach the weights, because the network was prepared outside the "
+            "differentiated function; call brainhw.prepare_net(net, batch_size) inside it, or rollout with "
+            "prepare=True (prepare='weights' keeps the membranes)."
         )
     return primals[0], tangents[0]
 
@@ -315,32 +315,32 @@ _side_by_side: ContextVar[bool] = ContextVar("brainhw_chips_side_by_side", defau
 
 
 def charge_sum(x: jax.Array, charge: u.Quantity) -> u.Quantity:
-    """Return ``x [..., N_in] @ charge [N_in, N_out]`` in fC, the same to the bit for one chip and for many at once."""
+    """Return ``x [..., N_in] @ charge [N_in, N_out]`` in fC, bitwise equal for one chip and for many at once."""
     return _of_each_chip(x, charge) @ charge
 
 
 def charge_sums(xs: jax.Array, charge: u.Quantity) -> u.Quantity:
-    """Return the sums of many steps ``[T, ..., N_in]`` as one product, ``[T, ..., N_out]`` in fC."""
+    """Return the charge sums of many steps ``[T, ..., N_in]`` as one product, ``[T, ..., N_out]`` in fC."""
     return u.Quantity(tall_product(_of_each_chip(xs, charge), charge.to(u.fcoulomb).mantissa), unit=u.fcoulomb)
 
 
 def _of_each_chip(x: jax.Array, charge: u.Quantity) -> jax.Array:
     if not _side_by_side.get():
         return x
-    # An input that all chips share would be multiplied with all their weights as one wide matrix, in another order of
-    # additions than for one chip alone, and spikes would differ. So each chip gets an input of its own: a choice that
-    # depends on its charges, and whose other side XLA cannot rule out.
+    # vmap would multiply an input that all chips share with all their weights as one wide matrix, in another order of
+    # additions than for one chip, and spikes would differ. So each chip gets its own input: a choice that depends on
+    # its charges and that XLA cannot simplify.
     return jnp.where(jnp.isnan(charge.mantissa[0, 0]), jnp.nan, x)
 
 
 def are_chips_side_by_side() -> bool:
-    """Return whether the present trace will be vmapped over chips."""
+    """Return whether the present trace is vmapped over chips."""
     return _side_by_side.get()
 
 
 @contextlib.contextmanager
 def chips_side_by_side() -> Iterator[None]:
-    """Mark everything that is traced in this block as vmapped over chips."""
+    """Mark everything that is traced inside the block as vmapped over chips."""
     token = _side_by_side.set(True)
     try:
         yield
@@ -358,7 +358,7 @@ class ChipWeight(NamedTuple):
     chip : ChipSpec
         The chip.
     effective : EffectiveWeight
-        The charges that the chip makes of them.
+        The charges computed from them.
 
     Examples
     --------
@@ -374,9 +374,9 @@ class ChipWeight(NamedTuple):
 
 
 def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
-    """Return every chip weight of ``net``, by the dotted path of its owner.
+    """Return all chip weights of ``net``, by the dotted path of their owner.
 
-    Each appears once, however many attributes point at its synapse.
+    A weight appears once, even if several attributes refer to its synapse.
 
     Parameters
     ----------
@@ -386,7 +386,7 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
     Returns
     -------
     dict of str to ChipWeight
-        Empty without modules on a chip.
+        Empty without chip modules.
 
     Examples
     --------
@@ -434,9 +434,9 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
     found: dict[str, ChipSpec] = {}
     for path, node in net.nodes().items():
         chip = getattr(node, "chip", None)
-        if isinstance(chip, ChipSpec) and not isinstance(node, EffectiveWeight):  # part of a module that is listed
+        if isinstance(chip, ChipSpec) and not isinstance(node, EffectiveWeight):  # its owner is listed
             found[".".join(str(part) for part in path) or type(node).__name__] = chip
-    # The usual net has one spec object; comparing specs by value at every preparation would cost more than the rest.
+    # A typical net has one spec object; comparing specs by value at every preparation would dominate its time.
     specs = list({id(chip): chip for chip in found.values()}.values())
     specs = list(dict.fromkeys(specs)) if len(specs) > 1 else specs
     if len(specs) <= 1:

@@ -1,4 +1,4 @@
-"""The base of all fractional neurons: their arguments, their states and their step."""
+"""Base class of all fractional neurons: arguments, states and step."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from brainhw.nn.spiking import (
 __all__ = ["FractionalLayer"]
 
 DEFAULT_HORIZON = 4096
-# From dt = 2 tau on, an explicit step of the Gruenwald-Letnikov scheme overshoots by more than it corrects: there the
-# symbol (1 - 1/z)^alpha at z = -1 equals (dt/tau)^alpha.
+# Above dt = 2 tau an explicit Gruenwald-Letnikov step overshoots by more than it corrects: at that step the symbol
+# (1 - 1/z)^alpha at z = -1 equals (dt/tau)^alpha.
 _EXPLICIT = dataclasses.replace(
     DURATION,
     per_step=lambda ratio: f"dt/tau = {ratio:.3g}; explicit steps are unstable above 2" if ratio > 2 else None,
@@ -53,15 +53,15 @@ class FractionalLayer(RestingStates):
 
     .. math:: \tau \sum_j w_j D^{\alpha_j} V = x - \lambda V, \qquad V(0) = 0
 
-    with time measured in ``time_scale`` and :math:`\lambda` the ``leak_factor`` of the subclass, 1 or 0. The
+    Time is measured in ``time_scale``, and :math:`\lambda` is the ``leak_factor`` of the subclass, 1 or 0. The
     arguments are those of :class:`FractionalLIFLayer`.
     """
 
     leak_factor: ClassVar[float]
-    position: Any  # only of a buffer of past values
+    position: Any  # only for a buffer of past values
     sequence_records = ("V", "V_pre", "spk")
-    never_forgets = True  # the response to a spike falls as a power of time, not exponentially
-    can_be_cut = False  # gradients from piece to piece would go through all of the past
+    never_forgets = True  # the response to a spike decays as a power law, not exponentially
+    can_be_cut = False  # gradients between pieces would pass through the whole past
 
     def __init__(
         self,
@@ -109,8 +109,8 @@ class FractionalLayer(RestingStates):
         self.history = _arguments.choice(history, ("keep", "clear"), call=call, name="history")
         if self.history == "clear" and self.reset == "current":
             raise ValueError(
-                f"{call}: history='clear' starts anew from the voltage after a reset, but reset='current' is an input "
-                "that acts through the history; pass reset='subtract' or 'zero'."
+                f"{call}: history='clear' needs a reset of the voltage, but reset='current' acts through the history; "
+                "pass reset='subtract' or 'zero'."
             )
         self.memory_rule = _arguments.choice(memory_rule, ("past", "spikede"), call=call, name="memory_rule")
         self.alpha_rule = _arguments.choice(alpha_rule, ("exact", "spikede"), call=call, name="alpha_rule")
@@ -118,13 +118,13 @@ class FractionalLayer(RestingStates):
         self.n_exponentials = check_count(n_exponentials, call=call, name="n_exponentials")
         if kernel == "soe" and memory is not None:
             raise ValueError(
-                f"{call}: memory={memory} cuts the past off after so many steps, which only kernel='dense' does; pass "
-                "kernel='dense', or leave memory out: the exponentials of kernel='soe' hold all of the past."
+                f"{call}: memory={memory} drops older steps, which only kernel='dense' supports; pass kernel='dense', "
+                "or leave memory out (kernel='soe' keeps the whole past)."
             )
         if kernel == "dense" and (memory is None) == (horizon is None):
             raise ValueError(
-                f"{call}: kernel='dense' holds every past step, so it must know how many: pass horizon, the number of "
-                "steps of the longest run, or memory, the number after which the past is forgotten, and not both."
+                f"{call}: kernel='dense' stores every past step, so it needs exactly one of horizon (number of steps "
+                "of the longest run) and memory (number of past steps to keep); pass one of them."
             )
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
         self.spk_fun = surrogate.fast_sigmoid() if spk_fun is None else check_spike_function(spk_fun, call)
@@ -136,10 +136,10 @@ class FractionalLayer(RestingStates):
     @property
     def parameter_ranges(self) -> dict[str, Range]:
         """The range of each parameter."""
-        # A coefficient that is learnt without a transform (`learn_coefficients='raw'`) may have either sign.
+        # A coefficient that is learnt without a transform (`learn_coefficients='raw'`) may be negative.
         factors = {} if isinstance(self.coefficients, brainstate.nn.Param) else {"coefficients": FACTOR}
         explicit = self.time_scale is None and not self.scheme().implicit
-        # Without a leak, tau is a gain and not a time that a step could miss.
+        # Without a leak, tau is only a gain, so the time step need not resolve it.
         tau = DURATION if not self.leak_factor else _EXPLICIT if explicit else _COARSE
         return {"alpha": ORDER, "tau": tau, "V_th": THRESHOLD, "time_scale": DURATION, **factors}
 
@@ -151,20 +151,21 @@ class FractionalLayer(RestingStates):
         learn_alpha: bool | str = False,
         learn_coefficients: bool | str = False,
     ) -> None:
-        """Replace the orders and the coefficients; the arguments are those of the constructor.
+        """Replace orders and coefficients; the arguments are those of the constructor.
 
-        Functions compiled before may keep the old ones, and an optimizer that has the old parameters must be made anew.
+        Functions that were compiled before may keep the old values. Create a new optimizer if the old one holds the old
+        parameters.
         """
         call = f"{type(self).__name__}.set_orders"
         options: dict[str, Any] = {"size": self.in_size, "method": self._method, "call": call}
         self.take_terms(make_terms(alpha, coefficients, learn_alpha, learn_coefficients, **options))
 
     def take_terms(self, terms: Terms) -> None:
-        """Hold orders and coefficients that were checked for this layer and its method."""
+        """Store orders and coefficients that were already checked for this layer and its method."""
         self.alpha, self.coefficients, self._alpha_per_neuron = terms
 
     def orders(self) -> jax.Array:
-        """Return the present orders, ``[J]`` for ``J`` terms or ``[J, *size]`` where each neuron has its own."""
+        """Return the present orders, ``[J]`` for ``J`` terms, or ``[J, *size]`` with one order per neuron."""
         value = current_value(self.alpha)
         return value.reshape((-1, *self.in_size)) if self._alpha_per_neuron else jnp.atleast_1d(value)
 
@@ -184,7 +185,7 @@ class FractionalLayer(RestingStates):
 
     @property
     def method(self) -> str:
-        """Name of the scheme; setting it puts the layer to rest, without a batch. Prepare and compile the net again."""
+        """Name of the scheme. Setting it resets the layer, without a batch; prepare and compile the net again."""
         return self._method
 
     @method.setter
@@ -192,7 +193,9 @@ class FractionalLayer(RestingStates):
         call = f"{type(self).__name__}.method"
         name = _arguments.choice(name, METHODS, call=call, name="method")
         if len(self.orders()) > 1 and not METHODS[name].many_terms:
-            raise ValueError(f"{call}: {name!r} steps one derivative, but alpha has {len(self.orders())} terms.")
+            raise ValueError(
+                f"{call}: {name!r} supports one derivative, but alpha has {len(self.orders())} terms. Use 'gl'."
+            )
         self._method = name
         FractionalLayer.init_state(self)
 
@@ -211,7 +214,7 @@ class FractionalLayer(RestingStates):
             return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
         if self.memory is None:
             return LagBuffer(self.horizon or 1, whole=True)
-        # spikeDE counts the present value too: its memory=M+1 equals memory=M of torchfde to 5e-9.
+        # spikeDE counts the present value as well: its memory=M+1 equals memory=M of torchfde to 5e-9.
         return LagBuffer(self.memory - 1 if self.memory_rule == "spikede" else self.memory)
 
     def rules(self) -> NeuronRules:
@@ -236,7 +239,7 @@ class FractionalLayer(RestingStates):
         )
 
     def parameters(self, dt: u.Quantity) -> NeuronParameters:
-        """Return the numbers of these neurons as they are now, for :mod:`brainhw.kernel`."""
+        """Return the present parameter values of these neurons, for :mod:`brainhw.kernel`."""
         dtype = state_dtype()
         tau = jnp.asarray(current_value(self.tau).to(u.ms).mantissa, dtype=dtype)
         scale = tau if self.time_scale is None else jnp.asarray(self.time_scale.mantissa, dtype=dtype)
@@ -251,7 +254,7 @@ class FractionalLayer(RestingStates):
         return NeuronParameters(operator, V_th, None if self.lookahead is None else self.lookahead.mantissa / tau)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the resting value of every state by name; which there are follows from the rules."""
+        """Return the resting value of every state by name; the rules determine which states exist."""
         rules = self.rules()
         rest = zeros(self.in_size, batch_size, u.mV)
         slots = jnp.zeros((rules.past.n_slots, *rest.shape), dtype=rest.dtype) * u.mV
@@ -269,7 +272,7 @@ class FractionalLayer(RestingStates):
         batch_size = checked_batch(batch_size, self, "init_state")
         self._dt_of_past: float | None = None
         for name in {"position", "V_offset", "x_before"} - self.resting_values(batch_size).keys():
-            setattr(self, name, None)  # another method had it
+            setattr(self, name, None)  # left from another method
         super().init_state(batch_size)
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
@@ -283,14 +286,14 @@ class FractionalLayer(RestingStates):
         V, held = self.V.value, self.slots.value.shape[1:]
         if not isinstance(V, u.Quantity) or not u.have_same_dim(V, u.mV) or V.shape != held:
             raise ValueError(
-                f"{type(self).__name__}: the state V must be a voltage of shape {held}, as prepare_net leaves it; got "
-                f"{_arguments.describe(V)}. Read V only: the slots of the past determine it."
+                f"{type(self).__name__}: the state V must be a voltage of shape {held}; got {_arguments.describe(V)}. "
+                "Do not write V, because the slots determine it; call brainhw.prepare_net to reset it."
             )
         states = {name: getattr(self, name) for name in ("slots", "V_offset", "position", "x_before")}
         return _plain({"V": V.to(u.mV)} | {name: state.value for name, state in states.items() if state is not None})
 
     def write(self, state: NeuronState, spk: jax.Array) -> None:
-        """Take over a state and the spikes that go with it."""
+        """Write a state and its spikes."""
         self.V.value = state.V * u.mV
         self.slots.value = state.slots * u.mV
         self.spk.value = as_dtype(spk, jnp.result_type(self.spk.value))
@@ -303,19 +306,19 @@ class FractionalLayer(RestingStates):
 
     @property
     def steps_left(self) -> float:
-        """How many more steps ``kernel='dense'`` holds exactly; infinite otherwise."""
+        """Number of steps that ``kernel='dense'`` can still store; infinite for other kernels."""
         if self.kernel != "dense" or self.horizon is None:
             return math.inf
         position = self.position.value
         return self.horizon - (int(position) if _arguments.is_concrete(position) else 0)
 
     def limit_reached(self, call: str, n_steps: int) -> ValueError:
-        """Return the error to raise when ``n_steps`` are asked for and fewer are left."""
+        """Return the error for a run of ``n_steps`` that is longer than the steps left."""
         horizon = self.horizon or 0
         return ValueError(
-            f"{call}: {type(self).__name__} holds {horizon} past steps exactly (kernel='dense', horizon={horizon}), "
-            f"but this run reaches step {n_steps + horizon - self.steps_left:.0f}; raise "
-            "horizon, forget on purpose with memory=, or take kernel='soe', whose memory does not grow."
+            f"{call}: {type(self).__name__} stores {horizon} past steps (kernel='dense', horizon={horizon}), but this "
+            f"run reaches step {n_steps + horizon - self.steps_left:.0f}; increase horizon, drop old steps with "
+            "memory=, or use kernel='soe', whose memory does not grow."
         )
 
     def threshold(self) -> u.Quantity:
@@ -324,9 +327,9 @@ class FractionalLayer(RestingStates):
 
     @broadcasting
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the voltage ``[T, ..., *size]`` in mV that drives alone would compare with the threshold, from rest.
+        """Return the voltage ``[T, ..., *size]`` in mV that is compared with the threshold, from rest, without spikes.
 
-        ``xs`` are drives in mV, ``[T, ..., *size]``. No spike, no reset; no state is touched.
+        ``xs`` are drives in mV, ``[T, ..., *size]``. Without reset; the states do not change.
         """
         call = f"{type(self).__name__}.subthreshold"
         xs = drives_over_time(xs, u.mV, size=self.in_size, call=call)
@@ -343,7 +346,7 @@ class FractionalLayer(RestingStates):
         Parameters
         ----------
         x : Quantity
-            The voltage that the neurons are driven towards, mV, ``[*size]`` or ``[B, *size]``.
+            Voltage towards which the neurons are driven, mV, ``[*size]`` or ``[B, *size]``.
         """
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         rules, parameters = self.rules(), self.parameters(dt)
@@ -353,15 +356,15 @@ class FractionalLayer(RestingStates):
         return self.spk.value
 
     def gains_from_sequence(self) -> bool:
-        """Return whether a whole sequence has a lean backward pass: the layer is linear, given its spikes."""
+        """Return whether the layer is linear given its spikes: a sequence then has a memory-efficient backward pass."""
         return is_linear(self.rules())
 
     @broadcasting
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return what :meth:`update` returns at each step of ``xs [T, ..., *size]``, and leave the states as it would.
+        """Return the outputs of :meth:`update` for ``xs [T, ..., *size]``, and update the states to the last step.
 
-        Where :meth:`gains_from_sequence` holds, the backward pass is one causal convolution, transposed, and keeps
-        nothing of the past; elsewhere the steps are differentiated one by one.
+        If :meth:`gains_from_sequence` is True, the backward pass is one transposed causal convolution and stores
+        nothing of the past. Otherwise the steps are differentiated one by one.
         """
         drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
         rules = self.rules()
@@ -396,9 +399,8 @@ class FractionalLayer(RestingStates):
         held = self._dt_of_past
         if held is not None and dt.mantissa != held:
             raise ValueError(
-                f"{call}: dt is {dt.mantissa:g} ms, but the past was gathered in steps of {held:g} ms, and the "
-                "weights of a fractional derivative hold for equal steps alone; keep dt, or call "
-                "brainhw.prepare_net(net, batch_size) first."
+                f"{call}: dt is {dt.mantissa:g} ms, but the past was stored in steps of {held:g} ms, and a fractional "
+                "derivative needs equal steps; keep dt, or call brainhw.prepare_net(net, batch_size) first."
             )
         self._dt_of_past = dt.mantissa
         return dt
@@ -414,14 +416,14 @@ def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> An
     if not _arguments.flag(learn, call=call, name="learn_tau"):
         return parameter
     if isinstance(parameter, brainstate.nn.Param):
-        raise ValueError(f"{call}: tau is a Param, which is learnt as it is; leave learn_tau out.")
-    # Learnt by shares: a step changes 2 ms and 2 s alike.
+        raise ValueError(f"{call}: tau is a Param, which is learnt already; leave learn_tau out.")
+    # Learnt on a logarithmic scale: one update changes 2 ms and 2 s by the same factor.
     value = u.Quantity(jnp.asarray(parameter.mantissa, dtype=brainstate.environ.dftype()), unit=u.ms)
     return brainstate.nn.Param(value, t=brainstate.nn.ExpT(0.0 * u.ms))
 
 
 def _plain(states: Mapping[str, Any]) -> NeuronState:
-    """Return states in mV as plain numbers."""
+    """Return states in mV as plain arrays."""
     V, offset, slots, position, before = (
         u.get_mantissa(states.get(name)) for name in ("V", "V_offset", "slots", "position", "x_before")
     )

@@ -1,4 +1,4 @@
-"""The orders and coefficients of a fractional operator: range checks, and the learnt or fixed parameters."""
+"""Orders and coefficients of a fractional operator: range checks, and learnt or fixed parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Names", "Terms", "make_terms"]
 
 
 class Names(NamedTuple):
-    """Names of the arguments in error messages; a caller of a whole network has others than a layer."""
+    """Argument names for error messages; a call on a whole network uses other names than a layer."""
 
     alpha: str = "alpha"
     coefficients: str = "coefficients"
@@ -30,7 +30,7 @@ _OWN_NAMES = Names()
 
 
 class Terms(NamedTuple):
-    """The terms of one operator, fixed arrays or parameters, and whether each neuron has its own order.
+    """Terms of one operator (fixed arrays or parameters), and whether each neuron has its own order.
 
     ``alpha`` is ``[J]`` or ``[J, *size]`` and ``coefficients`` ``[J]``; a ``Param`` of the user keeps its own shape.
     """
@@ -53,8 +53,8 @@ def make_terms(
 ) -> Terms:
     """Check the orders and coefficients of a layer of shape ``size`` and return them fixed or learnt.
 
-    A number is one term. A list holds one entry per term, a number or an array ``[*size]``. An array ``[*size]`` is one
-    term with an order per neuron, ``[J, *size]`` both.
+    A number is one term. A list holds one entry per term: a number or an array ``[*size]``. An array ``[*size]`` is one
+    term with one order per neuron; an array ``[J, *size]`` holds ``J`` such terms.
     """
     learn_alpha = _learn_flag(learn_alpha, call, names.learn_alpha)
     given = current_value(alpha)
@@ -74,14 +74,14 @@ def make_terms(
         )
     if len(orders) > 1 and not METHODS[method].many_terms:
         raise ValueError(
-            f"{call}: method {method!r} steps one derivative, but {names.alpha} has {len(orders)} terms; "
+            f"{call}: method {method!r} supports one derivative, but {names.alpha} has {len(orders)} terms; "
             "pass method='gl'."
         )
     held = _held(alpha, orders, learn_alpha, brainstate.nn.SigmoidT(0.0, 1.0), call, names.alpha, names.learn_alpha)
 
     learn = _learn_flag(learn_coefficients, call, names.learn_coefficients)
     factors = _factors(current_value(coefficients), len(orders), call, names.coefficients)
-    # A user's `Param` has its own transform, which keeps whatever range the user wants.
+    # The transform of a user's `Param` determines its range.
     if not isinstance(coefficients, brainstate.nn.Param):
         within, word = (factors != 0, "other than 0") if learn == "raw" else (factors > 0, "greater than 0")
         if not np.all(within):
@@ -102,15 +102,15 @@ def _learn_flag(flag: Any, call: str, name: str) -> bool | str:
 
 
 def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, name: str, flag: str) -> Any:
-    """Return a parameter as a layer holds it: the user's own ``Param``, a new one if it is learnt, or an array."""
+    """Return the parameter to store: the user's own ``Param``, a new one if it is learnt, or an array."""
     if isinstance(given, brainstate.nn.Param):
         if learn is not False:
-            raise ValueError(f"{call}: {name} is a Param, which is learnt as it is; leave {flag} out.")
+            raise ValueError(f"{call}: {name} is a Param, which is learnt already; leave {flag} out.")
         return given
     if learn is False:
         return jnp.asarray(value, dtype=state_dtype())
     array = jnp.asarray(value, dtype=brainstate.environ.dftype())
-    # 'raw' without a transform: spikeDE learns so, without any range.
+    # 'raw' has no transform, like spikeDE, which sets no bounds.
     return brainstate.nn.Param(array, t=transform) if learn is True else brainstate.nn.Param(array)
 
 
@@ -121,8 +121,8 @@ def _orders(alpha: Any, size: tuple[int, ...], call: str, name: str) -> np.ndarr
             raise ValueError(f"{call}: {name} is empty; give the order of at least one term.")
         if any(isinstance(term, (list, tuple)) for term in alpha):
             raise ValueError(
-                f"{call}: {name} holds a list within a list; a layer takes one list, one entry for each term. "
-                "brainhw.set_fractional_orders takes one list for each layer."
+                f"{call}: {name} holds a list within a list; a layer takes one list with one entry per term. "
+                "brainhw.set_fractional_orders takes one list per layer."
             )
         terms = [
             _arguments.number(term, call=call, name=f"{name}[{j}]", shapes=[(), size]) for j, term in enumerate(alpha)
@@ -135,14 +135,14 @@ def _orders(alpha: Any, size: tuple[int, ...], call: str, name: str) -> np.ndarr
     if axes not in (0, 1) or values.shape[axes:] != size or not values.size:
         shape = ", ".join(str(n) for n in size)
         raise ValueError(
-            f"{call}: {name} must be a number, a list with one entry for each term, an array of shape {size} with one "
-            f"order for each neuron, or (terms, {shape}); got {_arguments.describe(alpha)}."
+            f"{call}: {name} must be a number, a list with one entry per term, an array of shape {size} with one "
+            f"order per neuron, or (terms, {shape}); got {_arguments.describe(alpha)}."
         )
     return values if axes else values[None]
 
 
 def _factors(coefficients: Any, n_terms: int, call: str, name: str) -> np.ndarray:
-    """Return the coefficients ``[J]``; default ones."""
+    """Return the coefficients ``[J]``; ones by default."""
     if coefficients is None:
         return np.ones(n_terms)
     if isinstance(coefficients, (list, tuple)):
@@ -154,6 +154,6 @@ def _factors(coefficients: Any, n_terms: int, call: str, name: str) -> np.ndarra
     if values.shape != (n_terms,):
         raise ValueError(
             f"{call}: {name} must hold one coefficient for each of the {n_terms} term(s) of alpha; got {values.size}. "
-            "Give as many, or leave them out for ones."
+            "Give one per term, or leave them out for ones."
         )
     return values

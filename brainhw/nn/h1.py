@@ -1,4 +1,4 @@
-"""The modules of the H1 chips: dense synapse, frontend and neurons, open for other chip families."""
+"""Modules of the H1 chips: dense synapse, frontend and neurons, extensible for other chip families."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -> ChipSpec:
-    """Return the chip of a module, by default the preset of its family; refuse a chip of another family."""
+    """Return the chip of a module, by default the preset of its family; raise for a chip of another family."""
     name = getattr(owner, "family", None)
     if name is None:
         built = [family.modules[role].__name__ for family in families() if role in family.modules]
@@ -53,7 +53,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
     if chip is None:
         preset = getattr(owner, "preset", None)
         return get_family(name, call=call).preset if preset is None else preset
-    # Another family has other equations: its numbers in these would give wrong spikes without an error.
+    # Another family has other equations; its parameters would give wrong spikes here without an error.
     chip = get_chip(chip, call=call)
     if chip.family != name:
         raise ValueError(
@@ -64,7 +64,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
 
 
 class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
-    """Base of synapse and frontend: one weight on a chip, its preparation, its protocols."""
+    """Base of synapse and frontend: one weight on a chip, its preparation and its protocols."""
 
     # Set on each class by the decorator of its family, `Family.module`.
     family: str
@@ -85,7 +85,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
     def _put_weight(self, init: Any, shape: tuple[int, ...], weight_bits: int | str | None, rounding: str) -> None:
         call = type(self).__name__
         self.weight = weight_state(init, shape, call=call, name="weight_init")
-        # Looked up on the instance, so that a family of another package brings its own mismatch.
+        # Read from the instance, so that a family of another package can bring its own mismatch.
         self.effective = self.effective_class(
             self.weight, self.chip, owner=call, weight_bits=weight_bits, rounding=rounding
         )
@@ -96,34 +96,34 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         return self.weight
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Compute the charges: after ``brainstate.nn.init_all_states`` the chip in place is ready to run."""
+        """Compute the charges, so that the module can run after ``brainstate.nn.init_all_states``."""
         checked_batch(batch_size, self, "init_state")
         self.prepare()
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Recompute the charges from the weights; ``key`` samples a chip, ``None`` is the chip in place."""
+        """Recompute the charges from the weights; ``key`` samples a chip, ``None`` uses the current chip."""
         if key is not None:
             key = _arguments.as_key(key, f"{type(self).__name__}.prepare")
         self.effective.refresh(self.weight, key)
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
-        """Put the chip of ``key`` in place; ``None`` is the nominal chip."""
+        """Use the chip of ``key`` from now on; ``None`` is the nominal chip."""
         self.effective.pin(key, sizes)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Run on another chip of the same family from the next preparation on; its nominal mismatch is in place."""
+        """Use another chip of the same family from the next preparation on, with its nominal values."""
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "synapse", call=call)
         self.effective.take_chip(chip, call=call)
 
     def weight_slot(self) -> Slot:
         """Return the master weight, with the range and the grid of the chip."""
-        # A one-to-one weight has no axis of inputs.
+        # A one-to-one weight has no input axis.
         axis = -1 if self.weight.value.ndim > 1 else None
         return Slot(self.weight, limit=_reach(self.chip), grid=self.effective.grid, out_axis=axis)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context without rounding and without sign annealing."""
+        """Return a context without rounding and sign annealing."""
         return self.effective.unrounded()
 
 
@@ -132,8 +132,8 @@ class H1Synapse(_ChipSynapse):
 
     .. math:: Q_j = \sum_i x_i\, q_{ij}
 
-    with :math:`q_{ij}` the charge of the weight (:class:`~brainhw.nn.EffectiveWeight`), computed
-    once per batch by :func:`brainhw.prepare_net`.
+    where :math:`q_{ij}` is the charge of the weight (:class:`~brainhw.nn.EffectiveWeight`), computed once per batch by
+    :func:`brainhw.prepare_net`.
 
     Parameters
     ----------
@@ -143,21 +143,21 @@ class H1Synapse(_ChipSynapse):
         The chip; default the preset of the family.
     weight_init : callable or array, optional
         Initializer called with ``(in_size, out_size)``, or the weights themselves; dimensionless.
-        Default ``braintools.init.KaimingNormal()``; :func:`brainhw.init.fluct_init` does better.
+        Default ``braintools.init.KaimingNormal()``; :func:`brainhw.init.fluct_init` gives better starting weights.
     weight_bits : int, 'chip' or None, optional
-        Round the applied weights to a grid of so many bits over the chip's range; ``'chip'`` takes the chip's own
-        number. Default ``None``: no rounding. The master weights are never rounded, so small updates add up.
+        Round the applied weights to a grid of this many bits over the chip's range; ``'chip'`` uses the chip's number
+        of bits. Default ``None``: no rounding. The master weights are never rounded, so small updates accumulate.
     rounding : {'nearest', 'stochastic'}, optional
         ``'stochastic'`` rounds up or down at random, once per preparation, inside
-        ``brainstate.environ.context(fit=True)``; outside it, as by default, to the nearest level.
+        ``brainstate.environ.context(fit=True)``. Outside, and by default, weights go to the nearest level.
     name : str, optional
         Name of the module.
 
     Attributes
     ----------
     weight : brainstate.ParamState
-        Master weights ``[in_size, out_size]``, dimensionless. The chip takes ``chip.weight_limit`` at most; training
-        may go beyond, :func:`brainhw.train.weight_magnitude_loss` brings them back.
+        Master weights ``[in_size, out_size]``, dimensionless. The chip accepts magnitudes up to ``chip.weight_limit``;
+        training may exceed it, and :func:`brainhw.train.weight_magnitude_loss` penalises that.
 
     Raises
     ------
@@ -188,7 +188,7 @@ class H1Synapse(_ChipSynapse):
         self._put_weight(init, (n_in, n_out), weight_bits, rounding)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the charge that the input brings to each target neuron, ``[..., out_size]`` in fC.
+        """Return the charge that each target neuron receives, ``[..., out_size]`` in fC.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class H1Synapse(_ChipSynapse):
         return charge_sum(x, self.effective.of(self.weight))
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
-        """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""
+        """Return the outputs of :meth:`update` for all steps, ``[T, ..., out_size]``, as one matrix product."""
         xs = checked_spikes(xs, self.in_size[-1], call=f"{type(self).__name__}.update_sequence")
         return charge_sums(xs, self.effective.of(self.weight))
 
@@ -237,13 +237,13 @@ class H1v2Synapse(H1Synapse):
 
 
 class H1Frontend(_ChipSynapse):
-    r"""One-to-one synapse from the filter channels to as many neurons; use the class of one family.
+    r"""One-to-one synapse from the filter channels to the neurons; use the class of one family.
 
     .. math:: Q_i = x_i\, q(w_i)
 
-    The 16 x 16 synapse of the chip is diagonal, so only the diagonal is kept. A layer of ``chip.frontend_channels``
-    neurons follows it. With the H1v1 preset, the default weights, tau = 10 ms and dt = 1 ms, a channel fires from a
-    steady input of about 2.1 on.
+    The 16 x 16 synapse of the chip is diagonal, so only the diagonal is stored. A layer of ``chip.frontend_channels``
+    neurons follows it. With the H1v1 preset, default weights, tau = 10 ms and dt = 1 ms, a channel fires for a steady
+    input above about 2.1.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ class H1Frontend(_ChipSynapse):
         self._put_weight(init, self.in_size, weight_bits, rounding)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the charge that each channel brings to its neuron, ``[..., channels]`` in fC.
+        """Return the charge of each channel, ``[..., channels]`` in fC.
 
         Parameters
         ----------
@@ -295,11 +295,11 @@ class H1Frontend(_ChipSynapse):
             Filter bank output, dimensionless, ``[..., channels]``: one step or a whole sequence.
         """
         x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
-        # Elementwise, so without the care of `charge_sum` for the order of additions.
+        # Elementwise, so the order of additions (see `charge_sum`) does not matter.
         return x * self.effective.of(self.weight)
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
-        """Return what :meth:`update` returns at each step, ``[T, ..., channels]``."""
+        """Return the outputs of :meth:`update` for all steps, ``[T, ..., channels]``."""
         return self.update(xs)
 
 
@@ -338,31 +338,31 @@ class H1Layer(SpikingLayer):
         V_t &= V'(1 - s_t) \;\text{(reset to zero)} \quad\text{or}\quad \max(V' - s_t V_{th}, 0)
                \;\text{(subtraction and clamp)}
 
-    :math:`Q_t` is the charge of this step, for ``'RC'`` with the recurrent charge of the previous spikes. The vendor
-    documents the clamp and the reset; ``V_th``, ``C`` and the leak profiles are assumptions of the
-    :class:`~brainhw.chip.ChipSpec` (print it to see which).
+    :math:`Q_t` is the charge of this step; for ``'RC'`` it includes the recurrent charge of the previous spikes. The
+    vendor documents the clamp and the reset. ``V_th``, ``C`` and the leak profiles are assumptions of the
+    :class:`~brainhw.chip.ChipSpec`; print it to see which.
 
-    A family with its own kinds of mismatch overrides :meth:`nominal` and :meth:`drawn`: each entry becomes two states,
-    ``chip_<name>`` and ``pinned_<name>``. ``pinned_kinds`` names the kind of mismatch of each. ``firing`` and
-    ``refractory_steps`` as for :class:`SpikingLayer`.
+    A family with its own kinds of mismatch overrides :meth:`nominal` and :meth:`drawn`. Each entry becomes two states,
+    ``chip_<name>`` and ``pinned_<name>``, and ``pinned_kinds`` gives its kind of mismatch. For ``firing`` and
+    ``refractory_steps`` see :class:`SpikingLayer`.
 
     Parameters
     ----------
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer, such as ``(8, 8, 2)``.
     tau : Quantity
-        Membrane time constant, scalar or ``[*size]``. It snaps to the nearest leak profile of the chip; a move of more
-        than 1 % is reported in one ``UserWarning``.
+        Membrane time constant, scalar or ``[*size]``. It is rounded to the nearest leak profile of the chip; a change
+        of more than 1 % gives one ``UserWarning``.
     topology : {'FF', 'RC'}, optional
         ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default ``'FF'``.
     chip : ChipSpec, optional
-        The chip; default the preset of the family. It holds threshold, capacitance and reset: they are not arguments.
+        The chip; default the preset of the family. It sets threshold, capacitance and reset: they are not arguments.
     recurrent_init : callable or array, optional
         Initializer or ``[N, N]`` numbers. Default ``braintools.init.KaimingNormal(scale=0.1)``.
     weight_bits, rounding
-        As in :class:`H1Synapse`, for the recurrent weights.
+        As in :class:`H1Synapse`, but for the recurrent weights.
     spk_fun : braintools.surrogate.Surrogate, optional
-        Spike function; sees ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid(slope=5.0)``.
+        Spike function of ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid(slope=5.0)``.
     detach_reset : bool, optional
         Stop the gradient through the spikes of the reset. Default True.
     name : str, optional
@@ -373,26 +373,26 @@ class H1Layer(SpikingLayer):
     V, spk : brainstate.HiddenState
         Membrane (mV) and spikes, ``[*size]`` or ``[B, *size]``.
     tau : Quantity
-        The profiles taken, ``[*size]`` in ms.
+        Leak profiles in use, ``[*size]`` in ms.
     recurrent_weight : brainstate.ParamState
         Master weights ``[N, N]``, presynaptic neuron first, dimensionless; only for ``'RC'``.
     chip_tau, chip_V_th : brainstate.ShortTermState
         Values of the last preparation, ``[*size]``.
     pinned_tau, pinned_V_th : brainstate.LongTermState
-        Values of the chip in place, ``[*size]``: nominal until :func:`brainhw.sample_chip` puts another, or measured
+        Values of the current chip, ``[*size]``: nominal until :func:`brainhw.sample_chip` sets others, or measured
         values are assigned to ``.value``. A preparation refuses values of another shape, dimension or sign.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit, shape or range, or the chip another family; the message names it.
+        If an argument has the wrong unit, shape or range, or the chip is of another family; the message names it.
     """
 
     family: str
     preset: ChipSpec
     effective_class: ClassVar[type[EffectiveWeight]] = EffectiveWeight
     pinned_kinds: ClassVar[Mapping[str, str]] = {"tau": "leak", "V_th": "threshold"}
-    # What a measurement knows of this layer: which values (by name, ``[*size]``), and the physical neuron of each one.
+    # Result of a measurement: which values are known (by name, ``[*size]``), and the physical neuron of each one.
     known: Mapping[str, np.ndarray]
     physical: np.ndarray | None
     chip_mark: int
@@ -404,7 +404,7 @@ class H1Layer(SpikingLayer):
         "pinned_V_th": THRESHOLD,
         "recurrent_weight": DENSE_NUMBER,
     }
-    # `drawn` and `nominal` run in a preparation, and the loop reads the states that it wrote.
+    # `drawn` and `nominal` run only in a preparation; the loop reads the states that it wrote.
     _hooks = (*SpikingLayer._hooks, "drawn", "effective_class", "master", "nominal")
 
     def __init__(
@@ -437,17 +437,17 @@ class H1Layer(SpikingLayer):
         )
         if isinstance(tau, (brainstate.nn.Param, brainstate.State)):
             raise TypeError(
-                f"{call}: tau cannot be learnt, the chip offers fixed leak profiles ({chip.tau_profiles}); "
+                f"{call}: tau cannot be learnt, because the chip has fixed leak profiles ({chip.tau_profiles}); "
                 "pass a Quantity, or learn time constants on a brainhw.nn.LIFLayer."
             )
         wanted = _arguments.quantity(tau, u.ms, call=call, name="tau", shapes=[(), self.in_size], positive=True)
         snap = chip.tau_profiles.snap(wanted)
         if snap.moved:
-            warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # beyond the metaclass of brainstate
-        # In full shape from the start: a state whose shape changed with a sampled chip would be compiled again.
+            warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # skips the metaclass of brainstate
+        # In full shape from the start: a sampled chip would otherwise change the shape and cause a recompilation.
         self.profiles = np.broadcast_to(np.asarray(snap.index), self.in_size)
         self._tau = self._taus(state_dtype())
-        # Two states: a key of `prepare_net` samples a chip for one preparation and leaves the chip in place as it is.
+        # Two states: a key of `prepare_net` samples a chip for one preparation and does not change the current chip.
         for varied, value in self.nominal().items():
             setattr(self, f"chip_{varied}", brainstate.ShortTermState(value))
             setattr(self, f"pinned_{varied}", brainstate.LongTermState(value))
@@ -458,7 +458,7 @@ class H1Layer(SpikingLayer):
                 self.recurrent_weight, chip, owner=call, weight_bits=weight_bits, rounding=rounding
             )
             return
-        # Refused, not ignored: who sets `weight_bits` here expects rounded weights.
+        # Refused, not ignored: a user who sets `weight_bits` here expects rounded weights.
         given = {
             "recurrent_init": recurrent_init is not None,
             "weight_bits": weight_bits is not None,
@@ -467,7 +467,7 @@ class H1Layer(SpikingLayer):
         for argument, is_given in given.items():
             if is_given:
                 raise ValueError(
-                    f"{call}: {argument} is given but topology is 'FF', without recurrent weights; pass "
+                    f"{call}: {argument} is given, but topology 'FF' has no recurrent weights; pass "
                     "topology='RC' or leave it out (the incoming weights belong to the synapse)."
                 )
 
@@ -477,7 +477,7 @@ class H1Layer(SpikingLayer):
 
     @property
     def tau(self) -> u.Quantity:
-        """The leak profiles taken, ``[*size]`` in ms; fixed at construction."""
+        """Leak profiles in use, ``[*size]`` in ms; fixed at construction."""
         return self._tau
 
     def _taus(self, dtype: Any) -> u.Quantity:
@@ -485,14 +485,14 @@ class H1Layer(SpikingLayer):
         return u.Quantity(jnp.asarray(milliseconds[self.profiles], dtype), unit=u.ms)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Run on another chip of the same family, with as many leak profiles; its nominal values are in place."""
+        """Use another chip of the same family with as many leak profiles, at its nominal values."""
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "layer", call=call)
         self._tau = self._taus(self._tau.mantissa.dtype)
         self.known, self.chip_mark = {}, new_mark()
         for name, value in self.nominal().items():
             for state in (getattr(self, f"chip_{name}"), getattr(self, f"pinned_{name}")):
-                # In the precision of the network, which may not be that of `environ` here.
+                # In the precision of the network, which may differ from that of `environ` here.
                 numbers = value.mantissa.astype(state.value.mantissa.dtype)
                 state.value = u.Quantity(numbers, unit=value.unit)
         if self.topology == "RC":
@@ -504,7 +504,7 @@ class H1Layer(SpikingLayer):
         return self.recurrent_weight
 
     def nominal(self) -> dict[str, u.Quantity]:
-        """Return the values that differ from chip to chip, of the nominal chip, ``[*size]`` each, by name."""
+        """Return the nominal values of all parameters that differ between chips, ``[*size]`` each, by name."""
         V_th = jnp.full(self.in_size, self.chip.V_th.to(u.mV).mantissa, state_dtype())
         return {"tau": self.tau, "V_th": u.Quantity(V_th, unit=u.mV)}
 
@@ -514,9 +514,9 @@ class H1Layer(SpikingLayer):
         The leak current varies log-normally between neurons, and ``tau`` inversely to it; the threshold varies
         normally. ``sizes`` holds the relative standard deviations by kind; ``None`` or 0 means no variation.
         """
-        # Three keys always: to switch off one kind of mismatch must not change the draw of another.
+        # Always split into three keys: disabling one kind of mismatch must not change the draw of another.
         key_leak, key_th, _ = jax.random.split(key, 3)
-        # Not `self.nominal()`: a family that adds values to it draws them itself.
+        # Not `self.nominal()`: a subclass that adds values draws them itself.
         values = H1Layer.nominal(self)
         dtype = values["tau"].mantissa.dtype
         if leak := sizes.get("leak"):
@@ -528,12 +528,12 @@ class H1Layer(SpikingLayer):
         return values
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``, and prepare the chip in place."""
+        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``, and prepare the current chip."""
         super().init_state(batch_size)
         self.prepare()
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Take the values of the chip in place, or with a ``key`` those of a chip sampled for this time."""
+        """Load the values of the current chip, or with a ``key`` those of a chip sampled for this preparation."""
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         if key is None:
@@ -550,11 +550,11 @@ class H1Layer(SpikingLayer):
     def _in_place(self, name: str, nominal: u.Quantity) -> u.Quantity:
         value, owner = getattr(self, f"pinned_{name}").value, type(self).__name__
         check_pinned(value, nominal.shape, nominal.unit, owner=owner, name=f"pinned_{name}", positive=True)
-        # In the unit of the nominal value: a measured chip may come in others, and a state keeps one unit.
+        # In the unit of the nominal value: measured values may have another unit, but a state keeps its unit.
         return value.in_unit(nominal.unit)
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
-        """Put the chip of ``key`` in place; ``None`` is the nominal chip."""
+        """Use the chip of ``key`` from now on; ``None`` is the nominal chip."""
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         values = self.nominal() if key is None else self.drawn(key, sizes)
@@ -577,11 +577,11 @@ class H1Layer(SpikingLayer):
         return Slot(self.recurrent_weight, limit=_reach(self.chip), grid=self.effective.grid)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context without rounding and without sign annealing of the recurrent weights."""
+        """Return a context without rounding and sign annealing of the recurrent weights."""
         return self.effective.unrounded() if self.topology == "RC" else contextlib.nullcontext()
 
     def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return ``exp(-dt/tau)`` with the time constants of the prepared chip, ``[*size]``."""
+        """Return ``exp(-dt/tau)`` for the time constants of the prepared chip, ``[*size]``."""
         return u.math.exp(-dt / widened(self.chip_tau.value))
 
     def threshold(self) -> u.Quantity:
@@ -589,10 +589,10 @@ class H1Layer(SpikingLayer):
         return self.chip_V_th.value
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the charge over the membrane capacitance."""
+        """Return the charge divided by the membrane capacitance."""
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
-        # Femtocoulomb over femtofarad is volt; membranes are kept in millivolt.
+        # fC / fF is V; membranes are stored in mV.
         return (drive / self.chip.C).in_unit(u.mV)
 
     def recurrent_matrix(self) -> u.Quantity:
@@ -635,24 +635,24 @@ class H1v2Layer(H1Layer):
 
 
 def _reach(chip: ChipSpec) -> float:
-    """Return the largest magnitude that a weight of either sign may have."""
+    """Return the largest magnitude that a weight may have with either sign."""
     return chip.weight_limit if chip.weight_lowest is None else min(chip.weight_limit, -chip.weight_lowest)
 
 
 def _recurrent_key(key: jax.Array | None) -> jax.Array | None:
-    # The third part of the key of a layer; `drawn` uses the other two.
+    # The third part of a layer's key; `drawn` uses the other two.
     return None if key is None else jax.random.split(key, 3)[2]
 
 
 def _refuse_other(other: dict[str, Any], layer: H1Layer, call: str) -> None:
     """Reject arguments that are fixed by the chip."""
     for name in other:
-        # `LIFLayer` takes these, so users try them here.
+        # `LIFLayer` has these arguments, so users try them here.
         if name in ("V_th", "C", "reset"):
             preset = getattr(layer, "preset", None)
             own = f"brainhw.chip.{preset.family.upper()}" if preset in (H1V1, H1V2) else "spec"
             raise TypeError(
-                f"{call}: {name} is fixed by the chip for all its neurons, not by an argument of a layer; for another "
-                f"chip, pass chip={own}.replace({name}=...)."
+                f"{call}: {name} is fixed by the chip for all its neurons and is not an argument of a layer; for "
+                f"another chip, pass chip={own}.replace({name}=...)."
             )
         raise TypeError(f"{call}: got an unexpected keyword argument {name!r}.")

@@ -1,4 +1,4 @@
-"""The three ways to parametrise a decay: time constants, decay factors, bit shifts."""
+"""Three parametrisations of a decay: time constants, decay factors, bit shifts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ __all__ = ["LEAKS", "Leak", "decay_factor", "leak_parameter", "mode_arguments"]
 
 
 class Leak(NamedTuple):
-    """One way: the names of the arguments of membrane and synapse, their default and their range."""
+    """One parametrisation: argument names of membrane and synapse, default and range."""
 
     names: tuple[str, str]
     default: Any
     within: Range
 
 
-# Names and defaults are Rockpool's, so that its scripts carry over. Digital chips shift bits in place of multiplying.
+# Names and defaults are those of Rockpool, so that its scripts carry over. Digital chips shift bits instead of
+# multiplying.
 LEAKS = {
     "taus": Leak(("tau_mem", "tau_syn"), 20.0 * u.ms, TIME_CONSTANT),
     "decays": Leak(("alpha", "beta"), 0.5, DECAY),
@@ -35,33 +36,33 @@ LEAKS = {
 
 
 def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> dict[str, Any]:
-    """Return the two arguments of a mode by name, membrane first, with defaults; refuse those of another mode."""
+    """Return the two arguments of a mode by name, membrane first, with defaults; raise for those of another mode."""
     leak = _arguments.choice(leak, LEAKS, call=call, name="leak")
     wanted, default, _ = LEAKS[leak]
     for other, mode in LEAKS.items():
         for name in mode.names:
             if given[name] is not None and name not in wanted:
                 raise ValueError(
-                    f"{call}: {name} belongs to leak={other!r}, but leak is {leak!r}, which takes "
+                    f"{call}: {name} belongs to leak={other!r}, but leak is {leak!r}, which uses "
                     f"{wanted[0]} and {wanted[1]}; leave {name} out or pass leak={other!r}."
                 )
     return {name: default if given[name] is None else given[name] for name in wanted}
 
 
 def leak_parameter(leak: str, value: Any, shapes: list[tuple[int, ...]], *, call: str, name: str) -> Any:
-    """Check the parameter of a decay: a time constant above zero, a factor in [0, 1], or a bit shift above zero."""
+    """Check a decay parameter: a time constant above zero, a factor in [0, 1], or a bit shift above zero."""
     _arguments.check_transform(value, call=call, name=name)
     given = current_value(value)
     if leak != "taus" and not _arguments.is_concrete(given):
-        # `as_lif_with_ahp_synapses` may run inside `jit`, where a learnt factor has no number to check.
+        # `as_lif_with_ahp_synapses` may run inside `jit`, where a learnt factor is traced and cannot be checked.
         given = _arguments.number(given, call=call, name=name, shapes=shapes, traced=True)
         return value if isinstance(value, brainstate.nn.Param) else given
     parameter = neuron_parameter(value, LEAKS[leak].within, (), call=call, name=name, shapes=shapes)
     held = getattr(current_value(parameter), "dtype", None)
     if leak == "decays" and held is not None and is_half(held):
         warnings.warn(
-            f"{call}: {name} is learnt in {held}, with numbers {float(jnp.finfo(held).eps) / 2:.2g} apart below 1, "
-            "so that long time constants are rounded. Learn a time constant (leak='taus'), or build the layer inside "
+            f"{call}: {name} is learnt in {held}, whose numbers are {float(jnp.finfo(held).eps) / 2:.2g} apart below "
+            "1, so long time constants are rounded. Learn a time constant (leak='taus'), or build the layer inside "
             "brainstate.environ.context(precision=32).",
             UserWarning,
             stacklevel=2,

@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons and their synapse, for networks without a chip."""
+"""Leaky integrate-and-fire neurons and their synapse, for networks that are not on a chip."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         self.weight = weight_state(init, (n_in, n_out), unit=u.mV, call=call, name="weight_init")
 
     parameter_ranges: ClassVar[dict[str, Range]] = {"weight": DENSE_VOLTAGE}
-    # For initialisers and checks alone; the product reads `weight` itself.
+    # Used by initialisers and checks only; the product reads `weight` itself.
     sequence_hooks: ClassVar[tuple[str, ...]] = ("weight_slot",)
 
     def weight_slot(self) -> Slot:
@@ -79,7 +79,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         return Slot(self.weight, unit=u.mV)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the voltage that the input adds to each target neuron, ``[..., out_size]`` in mV.
+        """Return the voltage that each target neuron receives, ``[..., out_size]`` in mV.
 
         Parameters
         ----------
@@ -90,15 +90,15 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         return x @ self.weight.value
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
-        """Return what :meth:`update` returns at each step, ``[T, ..., out_size]``, as one matrix product."""
+        """Return the outputs of :meth:`update` for all steps, ``[T, ..., out_size]``, as one matrix product."""
         xs = checked_spikes(xs, self.in_size[-1], call=f"{type(self).__name__}.update_sequence")
         return u.Quantity(tall_product(xs, self.weight.value.to(u.mV).mantissa), unit=u.mV)
 
 
 def _orthogonal_millivolts(size: tuple[int, int]) -> u.Quantity:
-    # All singular values are 0.2, so that feedback starts small beside a threshold of 1 mV. The `unit` of the
-    # initializer itself is deprecated in braintools.
-    # In float32 at least, because the decomposition takes no half precision; the layer converts the result.
+    # All singular values are 0.2, so that recurrent input is initially small compared to a threshold of 1 mV. The
+    # argument `unit` of the initializer is deprecated in braintools.
+    # In float32 or wider, because the decomposition does not support half precision; the layer converts the result.
     half = is_half(brainstate.environ.dftype())
     with brainstate.environ.context(precision=32) if half else contextlib.nullcontext():
         return braintools.init.Orthogonal(scale=0.2)(size) * u.mV
@@ -111,8 +111,8 @@ class LIFLayer(SpikingLayer):
         V' &= e^{-\Delta t/\tau} V_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \\
         s_t &= H((V' - V_{th})/V_{th})
 
-    followed by the reset. The exact solution of :math:`\tau \dot V = -V` between inputs that arrive as voltage steps
-    (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3).
+    followed by the reset. This is the exact solution of :math:`\tau \dot V = -V` between inputs that arrive as voltage
+    steps (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3).
 
     Parameters
     ----------
@@ -126,12 +126,12 @@ class LIFLayer(SpikingLayer):
     reset : {'subtract', 'zero', 'none'}, optional
         Effect of a spike on the membrane. Default ``'subtract'``.
     topology : {'FF', 'RC'}, optional
-        ``'RC'`` adds all-to-all recurrent weights, fed by the spikes of the previous step; the layer must
+        ``'RC'`` adds all-to-all recurrent weights, driven by the spikes of the previous step; the layer must
         then have one axis. Default ``'FF'``.
     recurrent_init : callable or Quantity, optional
         Initializer or ``[N, N]`` voltages. Default ``braintools.init.Orthogonal(scale=0.2)`` in mV.
     spk_fun : braintools.surrogate.Surrogate, optional
-        Spike function; sees ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid()``.
+        Spike function of ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid()``.
     detach_reset : bool, optional
         Stop the gradient through the spikes of the reset. Default True.
     name : str, optional
@@ -151,7 +151,7 @@ class LIFLayer(SpikingLayer):
 
     Examples
     --------
-    A constant drive of 0.5 mV settles at ``0.5/(1 - exp(-dt/tau))`` and crosses 1 mV at the third step:
+    A constant drive of 0.5 mV saturates at ``0.5/(1 - exp(-dt/tau))`` and crosses 1 mV in the third step:
 
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
     >>> layer = bh.nn.LIFLayer(1, tau=10 * u.ms)
@@ -210,7 +210,7 @@ class LIFLayer(SpikingLayer):
 
     def threshold(self) -> u.Quantity:
         """Return the threshold in mV."""
-        # A learnt threshold keeps the unit that it was given in; the step computes in plain millivolts.
+        # A learnt threshold keeps the unit in which it was given; the step computes in mV.
         V_th = self.V_th.value() if isinstance(self.V_th, brainstate.nn.Param) else self.V_th
         return V_th.in_unit(u.mV)
 

@@ -1,4 +1,4 @@
-"""Parameters and weights of neurons: fixed or learnable, scalar or per neuron, checked once at construction."""
+"""Parameters and weights of neurons: fixed or learnt, scalar or per neuron, checked once at construction."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def neuron_parameter(
 ) -> Any:
     """Check a scalar or per-neuron parameter and return it ready for use in a step.
 
-    A ``brainstate.nn.Param`` stays one (it is learnt, through whatever transform it carries); anything else becomes
-    a fixed Quantity in the unit of its range, or plain numbers where that is ``u.UNITLESS``. ``shapes`` are those
-    allowed, by default a scalar and ``[*size]``.
+    A ``brainstate.nn.Param`` is learnt and returned unchanged, with its transform. Anything else becomes a fixed
+    Quantity in the unit of its range, or plain numbers if that is ``u.UNITLESS``. ``shapes`` lists the allowed shapes,
+    by default a scalar and ``[*size]``.
     """
-    # A plain state has no transform: an optimiser could take a time constant below zero.
+    # A plain state has no transform: an optimizer could make a time constant negative.
     if isinstance(value, brainstate.State):
         raise TypeError(
             f"{call}: {name} must be a Quantity or a brainstate.nn.Param; got a {type(value).__name__}. "
@@ -50,7 +50,7 @@ def neuron_parameter(
     within.check(mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit), call=call, name=name)
     if learnt:
         return value
-    # A scalar stays a Python number, whose weak type leaves the dtype of the states alone.
+    # A scalar stays a Python number: it is weakly typed and does not change the dtype of the states.
     if np.ndim(mantissa):
         # Half precision would round a decay factor of 0.998 to 1 or to 0.996.
         mantissa = jnp.asarray(mantissa, dtype=state_dtype())
@@ -58,17 +58,17 @@ def neuron_parameter(
 
 
 def current_value(parameter: Any) -> Any:
-    """Return the present value of a parameter; for a learnt one, after its transform."""
+    """Return the present value of a parameter, after its transform if it is learnt."""
     return parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter
 
 
 def drawn_weights(init: Callable[..., Any], shape: tuple[int, ...], call: str, name: str) -> Any:
-    """Return what an initializer gives for a shape, or raise in the name of the call."""
+    """Return the result of an initializer for a shape, or raise an error that names the call."""
     try:
         return init(shape)
-    except Exception as error:  # an initializer of anybody may fail in any way
+    except Exception as error:  # a user's initializer may raise any error
         raise TypeError(
-            f"{call}: {name} must be an array or an initializer, which takes a shape and returns an array; "
+            f"{call}: {name} must be an array or an initializer (a function of the shape that returns an array); "
             f"{_arguments.describe(init)} failed for shape {shape} with {type(error).__name__}: {error}."
         ) from error
 
@@ -76,21 +76,21 @@ def drawn_weights(init: Callable[..., Any], shape: tuple[int, ...], call: str, n
 def weight_state(
     init: Any, shape: tuple[int, ...], *, unit: u.Unit = u.UNITLESS, call: str, name: str
 ) -> brainstate.ParamState:
-    """Create the learnable weights of ``shape`` from an initializer or an array, in ``unit``."""
-    # A Param is callable, but it is a module and not an initializer.
+    """Create the learnt weights of ``shape`` from an initializer or an array, in ``unit``."""
+    # A Param is callable, but it is not an initializer.
     if isinstance(init, (brainstate.State, brainstate.nn.Param)):
         raise TypeError(
             f"{call}: {name} must be an initializer or an array; got a {type(init).__name__}. To keep weights "
-            "fixed, pass the array and leave their state out of those that grad gets."
+            "fixed, pass the array and leave their state out of the states passed to grad."
         )
-    # Initializers of other packages broadcast; those who forbid it mean their own code.
+    # Initializers of other packages rely on broadcasting; a user who forbids it means their own code.
     with jax.numpy_rank_promotion("allow"):
         value = drawn_weights(init, shape, call, name) if callable(init) else init
     if unit == u.UNITLESS:
         value = _arguments.as_array(value, call=call, name=name)
     else:
         value = _arguments.quantity(value, unit, call=call, name=name)
-    # Here and not at the first step, where a NaN weight shows only as a neuron that never fires.
+    # Checked here, because at run time a NaN weight shows only as a neuron that never fires.
     _arguments.check_finite(value, call=call, name=name, fix="give finite weights")
     if np.shape(u.get_mantissa(value)) != shape:
         raise ValueError(f"{call}: {name} must have shape {shape}; got shape {np.shape(u.get_mantissa(value))}.")

@@ -1,4 +1,4 @@
-"""The chip in place: its values by module, their nominal ones, and the check of values that were put in by hand."""
+"""Values of the current chip by module, with their nominal values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from brainhw.nn.effective import chip_weights
 
 __all__ = ["MISMATCH", "PinnedState", "has_sampled_chip", "kinds_left", "pinned_states"]
 
-# The name of the charges that a chip adds to the weights, beside the names of a layer's values.
+# Name of the charges that a chip adds to the weights; the other names are those of a layer's values.
 MISMATCH = "mismatch"
 
 
 class PinnedState(NamedTuple):
-    """A value of the chip in place: path of its module, name, kind of mismatch, state, and the nominal value."""
+    """A value of the current chip: path of its module, name, kind of mismatch, state and nominal value."""
 
     path: str
     name: str
@@ -29,7 +29,7 @@ class PinnedState(NamedTuple):
 
 
 def pinned_states(net: brainstate.nn.Module) -> Iterator[PinnedState]:
-    """Yield everything that the chip in place sets in a network."""
+    """Yield all values of a network that the current chip sets."""
     for path, weight in chip_weights(net).items():
         effective = weight.effective
         yield PinnedState(path, MISMATCH, effective.kind, effective.mismatch, effective.nominal_mismatch())
@@ -42,7 +42,7 @@ def pinned_states(net: brainstate.nn.Module) -> Iterator[PinnedState]:
 
 
 def has_sampled_chip(net: brainstate.nn.Module) -> bool:
-    """Return whether the chip in place differs from the nominal one."""
+    """Return whether the current chip differs from the nominal one."""
     return any(
         not np.array_equal(np.asarray(pinned.state.value.to(pinned.nominal.unit).mantissa), pinned.nominal.mantissa)
         for pinned in pinned_states(net)
@@ -51,7 +51,7 @@ def has_sampled_chip(net: brainstate.nn.Module) -> bool:
 
 @contextlib.contextmanager
 def kinds_left(net: brainstate.nn.Module, kinds: Collection[str]) -> Iterator[None]:
-    """Leave the values of some kinds of mismatch as they are while a chip is put in place."""
+    """Keep the values of some kinds of mismatch while the block sets another chip."""
     held = [pinned.state for pinned in pinned_states(net) if pinned.kind in kinds] if kinds else []
     before = [(state, state.value) for state in held]
     yield

@@ -1,8 +1,8 @@
-"""Protocols: what a module can offer to the rest of brainhw, one for each ability.
+"""Protocols: optional abilities that a module can offer to the rest of brainhw.
 
-No other wing asks for the class of a module. A module from any package that has the members of a protocol gets
-everything that rests on it: preparation, sampled chips, the fast path of ``rollout``, ``fluct_init``, streams, figures.
-``fulfils`` answers whether it has them, and names the missing member of a protocol that is only half there.
+No other part of brainhw tests the class of a module. A module from any package that has the members of a protocol gets
+all features that rely on it: preparation, sampled chips, the fast path of ``rollout``, ``fluct_init``, streams,
+figures. ``fulfils`` tests for a protocol and names the missing members of an incomplete one.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """One weight of a module, as initialisers and checks see it.
+    """One weight of a module, as initialisers and checks access it.
 
     Attributes
     ----------
     parameter : brainstate.State or brainstate.nn.Param
-        What holds the weight.
+        The object that holds the weight.
     unit : Unit
         Unit of the weight; ``u.UNITLESS`` for plain numbers.
     limit : float
-        Largest magnitude that the hardware takes of either sign; infinite without a chip.
+        Largest magnitude that the hardware accepts with either sign; infinite without a chip.
     grid : object or None
-        The levels that the weight is rounded to, with ``step``, ``quantize`` and ``codes``; ``None`` without rounding.
+        Levels to which the weight is rounded, with ``step``, ``quantize`` and ``codes``; ``None`` without rounding.
     out_axis : int or None
-        Axis of the targets: every weight along it belongs to another neuron or, in a convolution, to another channel.
+        Axis of the targets: along it, each weight belongs to another neuron or, in a convolution, to another channel.
         All other axes are inputs. ``None`` for a one-to-one weight ``[N]``.
     key : str or None
-        Entry of the dict that the parameter holds, as in ``brainstate.nn.Linear``; ``None`` if it holds the weight.
+        Key, if the parameter holds a dict, as in ``brainstate.nn.Linear``; ``None`` if it holds the weight itself.
     """
 
     parameter: Any
@@ -71,14 +71,14 @@ class Slot:
 
     @property
     def learnt(self) -> bool:
-        """Whether training may change the weight: not if it is a ``brainstate.nn.Const`` or a plain state."""
+        """Whether training may change the weight; False for a ``brainstate.nn.Const`` or a plain state."""
         if isinstance(self.parameter, brainstate.nn.Param):
             return self.parameter.fit
         return isinstance(self.parameter, brainstate.ParamState)
 
     @property
     def quantity(self) -> Any:
-        """The present weight: an array, or a Quantity where it has a unit."""
+        """The present weight: an array, or a Quantity if it has a unit."""
         held = self.parameter.value() if isinstance(self.parameter, brainstate.nn.Param) else self.parameter.value
         return held if self.key is None else held[self.key]
 
@@ -91,7 +91,7 @@ class Slot:
     def write(self, value: jax.Array) -> None:
         """Write plain numbers in ``unit`` as the new weight."""
         new = value if self.unit == u.UNITLESS else u.Quantity(value, unit=self.unit)
-        # `set_value` goes back through the transform of a Param; a plain state has none.
+        # `set_value` applies the inverse transform of a Param; a plain state has none.
         if isinstance(self.parameter, brainstate.nn.Param):
             self.parameter.set_value(new)
         else:
@@ -102,23 +102,23 @@ class Preparable(Protocol):
     """A module that :func:`brainhw.prepare_net` calls once per batch."""
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Compute what the steps will use; ``key`` samples a chip, ``None`` is the one in place."""
+        """Compute the values that the steps use; ``key`` samples a chip, ``None`` uses the current chip."""
 
 
 class Sampled(Protocol):
-    """A module that differs from chip to chip."""
+    """A module whose values differ between chips."""
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
-        """Put the chip of ``key`` in place until the next call; ``None`` is the nominal chip.
+        """Use the chip of ``key`` until the next call; ``None`` is the nominal chip.
 
         ``sizes`` holds the standard deviation of every kind of mismatch of the module's family; ``None``: no variation.
         """
 
 
 class HasWeight(Protocol):
-    """A synapse: ``update`` turns its input into a drive through one weight, and holds no state of its own.
+    """A synapse: ``update`` turns its input into a drive through one weight, without a state.
 
-    ``update`` takes any number of leading axes.
+    ``update`` accepts any number of leading axes.
     """
 
     def weight_slot(self) -> Slot:
@@ -126,7 +126,7 @@ class HasWeight(Protocol):
 
 
 class Neuron(Protocol):
-    """A layer of neurons with a threshold and a membrane that can be followed without spikes.
+    """A layer of neurons with a threshold and a membrane that can be computed without spikes.
 
     Attributes
     ----------
@@ -140,34 +140,34 @@ class Neuron(Protocol):
         """Return the firing threshold in mV, scalar or of shape ``out_size``."""
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane ``[T, ..., *out_size]`` in mV that drives ``[T, ..., *in_size]`` alone make from rest.
+        """Return the membrane ``[T, ..., *out_size]`` in mV from rest, driven by ``xs [T, ..., *in_size]``.
 
-        No spike, no reset, no clamp, no noise; no state is touched.
+        Without spikes, reset, clamp and noise; the states do not change.
         """
 
 
 class Recurrent(Protocol):
-    """A layer whose own spikes come back in the next step."""
+    """A layer whose spikes are fed back in the next step."""
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, ``None`` if this layer has none."""
+        """Return the recurrent weight, or ``None`` without recurrence."""
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
-        """Return the drive that spikes ``[..., *out_size]`` bring back in the step after."""
+        """Return the drive that spikes ``[..., *out_size]`` cause in the next step."""
 
 
 class Quietable(Protocol):
-    """A module with noise or rounding that an initialiser must switch off to see smooth responses."""
+    """A module with noise or rounding that an initialiser must disable to measure smooth responses."""
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context in which there is no noise, no rounding and no annealing."""
+        """Return a context without noise, rounding and annealing."""
 
 
 class Ranged(Protocol):
-    """A module whose parameters must stay in a range, which learning or a later write may leave.
+    """A module whose parameters must stay in a range, which learning or a later write may violate.
 
-    :func:`brainhw.prepare_net`, and every call that rests on it, refuses a parameter out of range by its path, unless
-    it is being traced; ``rollout(check_finite=True)`` does so inside compiled functions.
+    :func:`brainhw.prepare_net`, and every call that uses it, raises for a parameter out of range and names its path,
+    unless it is traced. Inside compiled functions ``rollout(check_finite=True)`` does the same.
 
     Attributes
     ----------
@@ -180,18 +180,18 @@ class Ranged(Protocol):
 
 
 class StepLimited(Protocol):
-    """A module that can take only so many steps after a preparation.
+    """A module with a limited number of steps after a preparation.
 
     Attributes
     ----------
     steps_left : float
-        How many more; ``math.inf`` for no limit.
+        Number of steps left; ``math.inf`` without a limit.
     """
 
     steps_left: float
 
     def limit_reached(self, call: str, n_steps: int) -> ValueError:
-        """Return the error to raise when ``n_steps`` are asked for and fewer are left."""
+        """Return the error for a run of ``n_steps`` that is longer than the steps left."""
 
 
 class SequenceModule(Protocol):
@@ -200,11 +200,11 @@ class SequenceModule(Protocol):
     Attributes
     ----------
     sequence_records : tuple of str
-        The values that it offers to a recorder (``tap``) as whole sequences.
+        Names of the values that it offers to recorders (``tap``) as whole sequences.
     can_be_cut : bool
-        Whether a long sequence may be processed in pieces, with gradients flowing from each piece to the one before.
+        Whether a long sequence may be processed in pieces, with gradients flowing from each piece to the previous one.
     sequence_hooks : tuple of str, optional
-        Members that a subclass may override and ``update`` and ``update_sequence`` still agree: both call them, or
+        Members that a subclass may override while ``update`` and ``update_sequence`` still agree: both call them, or
         neither does.
     """
 
@@ -212,13 +212,13 @@ class SequenceModule(Protocol):
     can_be_cut: ClassVar[bool]
 
     def gains_from_sequence(self) -> bool:
-        """Return whether this module makes it worth running a network layer by layer."""
+        """Return whether this module makes it worthwhile to run a network layer by layer."""
 
     def update_sequence(self, xs: Any) -> Any:
-        """Return what ``update`` returns at each step of ``xs [T, ...]``, and leave the states as the steps would."""
+        """Return the outputs of ``update`` for ``xs [T, ...]``, and update the states to the last step."""
 
 
-# The first member tells that the protocol is meant; the others must then be there too.
+# A module with the first member claims the protocol; it must then have the other members too.
 _MEMBERS: dict[type, tuple[str, ...]] = {
     Preparable: ("prepare",),
     Sampled: ("pin_chip",),
@@ -240,9 +240,9 @@ def fulfils(module: Any, protocol: type, *, call: str) -> bool:
     module : brainstate.nn.Module
         The module.
     protocol : type
-        One of the protocols above.
+        One of the protocols of this file.
     call : str
-        The call to name in errors.
+        Name of the call for errors.
 
     Returns
     -------
@@ -262,7 +262,7 @@ def fulfils(module: Any, protocol: type, *, call: str) -> bool:
     True
     """
     first, *others = _MEMBERS[protocol]
-    # Methods and properties are looked up on the class, since reading a property may fail; plain attributes in vars.
+    # Methods and properties are looked up on the class, because reading a property may fail; attributes in vars.
     if not hasattr(type(module), first) and first not in vars(module):
         return False
     missing = [name for name in others if not hasattr(type(module), name) and name not in vars(module)]
@@ -277,15 +277,15 @@ def fulfils(module: Any, protocol: type, *, call: str) -> bool:
 def runs_whole_sequence(module: Any, *, call: str) -> bool:
     """Return whether ``update_sequence`` of a module agrees with its ``update``.
 
-    It does not where a subclass overrides ``update`` or another member after the class that defines
-    ``update_sequence``, unless that member is one of ``sequence_hooks``.
+    They disagree if a subclass of the class that defines ``update_sequence`` overrides ``update`` or another member
+    that is not in ``sequence_hooks``.
 
     Parameters
     ----------
     module : brainstate.nn.Module
         The module.
     call : str
-        The call to name in errors.
+        Name of the call for errors.
 
     Returns
     -------
@@ -319,29 +319,29 @@ def runs_whole_sequence(module: Any, *, call: str) -> bool:
 
 
 class SequenceSynapse:
-    """Sequence protocol of a synapse: no state, so nothing to record and nothing to carry over a cut."""
+    """Sequence protocol of a synapse: it has no state, so there is nothing to record or to carry between pieces."""
 
     sequence_records: ClassVar[tuple[str, ...]] = ()
     can_be_cut: ClassVar[bool] = True
 
     def gains_from_sequence(self) -> bool:
-        """Return False: a synapse alone does not make layer by layer worth it."""
+        """Return False: a synapse alone does not make running layer by layer worthwhile."""
         return False
 
 
 @functools.singledispatch
 def weight_slot_of(module: Any, *, call: str = "weight_slot_of") -> Slot | None:
-    """Return the weight of a synapse; ``None`` if the module has none that brainhw knows.
+    """Return the weight of a synapse, or ``None`` if the module has no known weight.
 
-    A module answers by its method ``weight_slot``. For a class that cannot be changed, register a function:
+    A module provides it through its method ``weight_slot``. For a class that cannot be changed, register a function:
     ``weight_slot_of.register(TheirClass)(lambda module, **options: Slot(module.w))``.
 
     Parameters
     ----------
     module : brainstate.nn.Module
-        The module. ``Linear``, ``Conv1d``, ``Conv2d`` and ``Conv3d`` of ``brainstate.nn`` are known.
+        The module. ``Linear``, ``Conv1d``, ``Conv2d`` and ``Conv3d`` of ``brainstate.nn`` are supported.
     call : str, optional
-        The call to name in errors.
+        Name of the call for errors.
 
     Returns
     -------
@@ -351,7 +351,7 @@ def weight_slot_of(module: Any, *, call: str = "weight_slot_of") -> Slot | None:
     Raises
     ------
     TypeError
-        If the module fulfils only a part of the protocol.
+        If the module has only a part of the protocol.
 
     Examples
     --------
@@ -369,28 +369,28 @@ def weight_slot_of(module: Any, *, call: str = "weight_slot_of") -> Slot | None:
 @weight_slot_of.register(brainstate.nn.Conv2d)
 @weight_slot_of.register(brainstate.nn.Conv3d)
 def _of_brainstate(module: Any, *, call: str = "weight_slot_of") -> Slot:
-    if fulfils(module, HasWeight, call=call):  # a subclass that answers itself
+    if fulfils(module, HasWeight, call=call):  # a subclass with its own method
         return module.weight_slot()
     # One parameter holds {'weight': ..., 'bias': ...}; kernels are [*window, in, out].
     return Slot(module.weight, unit=u.get_unit(module.weight.value["weight"]), key="weight")
 
 
-# A module asks this before it calls `tap`: in eager steps a call that does nothing still costs.
+# Modules test this before they call `tap`, because in eager steps even an empty call has a cost.
 heard_now: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("brainhw_heard", default=None)
 
 
 def tap(module: Any, name: str, value: Any) -> None:
     """Offer a value inside a step to recorders, such as the membrane before the reset.
 
-    Nothing happens, and nothing is compiled, unless somebody listens. Inside ``update`` offer the value of the step,
-    inside ``update_sequence`` the whole sequence, and name it in ``sequence_records``.
+    Without a recorder nothing happens and nothing is compiled. Inside ``update`` offer the value of the step; inside
+    ``update_sequence`` offer the whole sequence, and list the name in ``sequence_records``.
 
     Parameters
     ----------
     module : brainstate.nn.Module
         The module that has the value.
     name : str
-        Its name: ``rollout(record=("hidden.V_pre",))`` records ``V_pre`` of ``net.hidden``.
+        Name of the value: ``rollout(record=("hidden.V_pre",))`` records ``V_pre`` of ``net.hidden``.
     value : array or Quantity
         The value.
     """
@@ -401,7 +401,7 @@ def tap(module: Any, name: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def listening(heard: dict[tuple[int, str], Any] | None = None) -> Iterator[dict[tuple[int, str], Any]]:
-    """Collect the values that modules offer in this block, by ``(id(module), name)``; into ``heard`` if given."""
+    """Collect the values that modules offer in this block by ``(id(module), name)``, in ``heard`` if given."""
     heard = {} if heard is None else heard
     token = heard_now.set(heard)
     try:

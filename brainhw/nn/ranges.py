@@ -1,4 +1,4 @@
-"""Ranges of parameters: declared once by each module, checked when it is built and before every run."""
+"""Parameter ranges: declared by each module, checked at construction and before every run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """The values that a parameter may have; they must also be real and finite.
+    """Range of a parameter, whose values must also be real and finite.
 
     Attributes
     ----------
@@ -48,13 +48,13 @@ class Range:
     includes_low : bool
         Whether ``low`` itself is allowed. Default False.
     unit : Unit
-        Unit of the bounds; ``u.UNITLESS`` for plain numbers. Any unit of the same dimension is allowed.
+        Unit of the bounds; ``u.UNITLESS`` for plain numbers. Values may have any unit of the same dimension.
     transform : str
-        The transform of ``brainstate.nn`` that keeps a learnt parameter in range, for the error message.
+        Transform of ``brainstate.nn`` that keeps a learnt parameter in range, for error messages.
     shape : callable or None
-        Returns the shape that the parameter of a module must have; ``None`` checks no shape.
+        Function of the module that returns the required shape; ``None`` does not check the shape.
     per_step : callable or None
-        For a time constant: takes ``dt / tau`` and returns in words what is wrong with so long a step, or ``None``.
+        For a time constant: function of ``dt / tau`` that returns a text if the step is too long, otherwise ``None``.
 
     Examples
     --------
@@ -87,22 +87,22 @@ class Range:
         return f"{least} or greater" if self.includes_low else f"greater than {least}"
 
     def holds(self, numbers: Any) -> Any:
-        """Return whether plain numbers in ``unit`` are in range, elementwise; NumPy or JAX."""
+        """Return whether plain numbers in ``unit`` are in range, elementwise, for NumPy or JAX arrays."""
         above = numbers >= self.low if self.includes_low else numbers > self.low
-        # An upper bound of infinity still refuses infinity itself, and every comparison refuses NaN.
+        # Without an upper bound, infinity is still out of range; NaN fails every comparison.
         return above & (numbers <= self.high if math.isfinite(self.high) else numbers < math.inf)
 
     def worst(self, numbers: np.ndarray) -> str:
-        """Return the first number out of range, with its unit and its index."""
+        """Return the first number out of range as text, with unit and index."""
         bad = np.argwhere(~np.asarray(self.holds(numbers)))
         where = tuple(int(i) for i in bad[0])
         unit = "" if self.unit == u.UNITLESS else f" {self.unit}"
         return f"{float(numbers[where]):g}{unit}" + (f" at index {where}" if where else "")
 
     def check(self, value: Any, *, call: str, name: str, fix: str = "") -> None:
-        """Raise unless ``value`` has the unit, a real type and numbers in range; traced numbers pass."""
+        """Raise unless ``value`` has the right unit, a real type and numbers in range; traced numbers pass."""
         mantissa, unit = (value.mantissa, value.unit) if isinstance(value, u.Quantity) else (value, u.UNITLESS)
-        # Two lines for the usual case: every preparation comes here.
+        # Fast path: every preparation runs this check.
         in_unit = unit is self.unit or unit == self.unit
         if in_unit and type(mantissa) is float and self.holds(mantissa):
             return
@@ -127,7 +127,7 @@ class Range:
             raise ValueError(f"{call}: {name} must be {self.words}; got {self.worst(numbers)}.{fix}")
 
     def remedy(self) -> str:
-        """Return how to bring a learnt parameter into range and keep it there."""
+        """Return the text of an error message that explains how to bring a learnt parameter into range."""
         if not self.transform:
             return " Write a value in range."
         return (
@@ -142,12 +142,12 @@ def dense(module: Any) -> tuple[int, ...]:
 
 
 def _left_after_step(ratio: float) -> str | None:
-    # At the shortest profile of the chips, 1 ms, a step of 1 ms leaves 37 %. A slip of units leaves nothing.
+    # At the shortest profile of the chips, 1 ms, 37 % is left after a step of 1 ms; with a wrong unit almost nothing.
     left = math.exp(-ratio)
     return f"exp(-dt/tau) = {left:.2g} is left after one step" if left < 0.01 else None
 
 
-# The lower bounds of the transforms keep time constants and thresholds clear of zero, where `exp(-dt / tau)` and
+# The lower bounds of the transforms keep time constants and thresholds away from zero, where `exp(-dt / tau)` and
 # `V / V_th` have no useful gradient.
 TIME_CONSTANT = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)", per_step=_left_after_step)
 DURATION = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)")
@@ -161,12 +161,12 @@ DENSE_VOLTAGE = Range(unit=u.mV, shape=dense)
 DENSE_NUMBER = Range(shape=dense)
 
 
-# A transform costs some 100 microseconds outside `jit`, and the arrays of JAX never change.
+# Cache: a transform costs about 100 microseconds outside `jit`, and JAX arrays are immutable.
 _transformed: weakref.WeakKeyDictionary[brainstate.nn.Param, tuple[Any, Any, Any]] = weakref.WeakKeyDictionary()
 
 
 def ranged(nodes: Mapping[Any, Any]) -> Iterator[tuple[str, Any, Range, Any]]:
-    """Yield every parameter with a range: its path, what holds it, the range and its module."""
+    """Yield path, holder, range and module of every parameter with a range."""
     for path, node in nodes.items():
         ranges = getattr(node, "parameter_ranges", None)
         if not ranges:
@@ -179,7 +179,7 @@ def ranged(nodes: Mapping[Any, Any]) -> Iterator[tuple[str, Any, Range, Any]]:
 
 
 def held_value(held: Any) -> Any:
-    """Return the value of a parameter without a read that ``grad`` sees; ``None`` where it has no number yet.
+    """Return the value of a parameter without a read that ``grad`` records; ``None`` if it is traced.
 
     A read of ``.value`` inside ``grad`` makes the loss depend on the parameter.
     """
@@ -190,7 +190,7 @@ def held_value(held: Any) -> Any:
     value = held.val._value if isinstance(held.val, brainstate.State) else held.val
     if type(held.t) is brainstate.nn.IdentityT and held.precompute is None:
         return value
-    # `precompute` may read states, which a trace would note.
+    # `precompute` may read states, which a trace would record.
     if not _arguments.is_concrete(value) or (held.precompute is not None and TRACE_CONTEXT.state_stack):
         return None
     raw = u.get_mantissa(value)
@@ -208,24 +208,24 @@ def held_value(held: Any) -> Any:
 def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, Any] | None = None) -> None:
     """Raise if a parameter of ``net`` is out of the range that its module declares (``Ranged``).
 
-    Learning without a transform can lead there, and so can a value written later. Traced values have no numbers and
-    pass; ``rollout(check_finite=True)`` finds them at run time.
+    Learning without a transform, or a value written later, can cause this. Traced values are not checked;
+    ``rollout(check_finite=True)`` checks them at run time.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network.
     call : str
-        The call to name in errors.
+        Name of the call for errors.
     nodes : mapping, optional
-        ``net.nodes()``, where the caller has it already.
+        ``net.nodes()``, if the caller has it already.
 
     Raises
     ------
     TypeError
         If a parameter has the wrong unit, or complex numbers.
     ValueError
-        If a number is out of range, or a weight has another shape than its module.
+        If a number is out of range, or a weight does not have the shape that its module requires.
     """
     for path, held, within, module in ranged(net.nodes() if nodes is None else nodes):
         if isinstance(held, brainstate.nn.Param) and _keeps(held, within):
@@ -237,15 +237,17 @@ def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, An
         if within.shape is not None:
             shape, wanted = np.shape(getattr(value, "mantissa", value)), within.shape(module)
             if shape != wanted:
-                raise ValueError(f"{call}: {name} must have shape {wanted}; got shape {shape}. Write such a value.")
-        # A measured value of a chip is a state that nothing learns.
+                raise ValueError(
+                    f"{call}: {name} must have shape {wanted}; got shape {shape}. Write a value of that shape."
+                )
+        # A measured value of a chip is a state that is not learnt.
         learnt = isinstance(held, (brainstate.ParamState, brainstate.nn.Param))
         fix = within.remedy() if learnt or not isinstance(held, brainstate.State) else " Write a value in range."
         within.check(value, call=call, name=name, fix=fix)
 
 
 def _keeps(parameter: brainstate.nn.Param, within: Range) -> bool:
-    """Return whether the transform of a parameter cannot leave the range: the usual case, without computing it."""
+    """Return whether the transform of a parameter guarantees the range, without computing the value."""
     if type(parameter.t) not in (brainstate.nn.SoftplusT, brainstate.nn.ExpT) or parameter.precompute is not None:
         return False
     lower = parameter.t.lower
@@ -254,7 +256,7 @@ def _keeps(parameter: brainstate.nn.Param, within: Range) -> bool:
 
 
 def traced_faults(net: brainstate.nn.Module, *, call: str) -> Iterator[tuple[jax.Array, str]]:
-    """Yield for every traced parameter with a range whether it is out of it, and the message for that."""
+    """Yield for every traced parameter with a range whether it is out of range, and the error message."""
     for path, held, within, _ in ranged(net.nodes()):
         value = held.value() if isinstance(held, brainstate.nn.Param) else getattr(held, "value", held)
         if isinstance(value, u.Quantity) and u.have_same_dim(value, within.unit):

@@ -1,4 +1,4 @@
-"""A readout outside the chip: leaky integrators on weighted spikes, without a threshold."""
+"""Readout outside the chip: leaky integrators of weighted spikes, without a threshold."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["LeakyReadout"]
 
 
 class LeakyReadout(RestingStates):
-    r"""Leaky integrators on weighted spikes, for logits.
+    r"""Leaky integrators of weighted spikes that compute logits.
 
     .. math:: y_t = e^{-\Delta t/\tau} y_{t-1} + x_t W + b
 
-    It has no counterpart on a chip: it models the computer that reads the spikes.
+    It models the computer that reads the spikes and is not part of a chip.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class LeakyReadout(RestingStates):
         Initializer called with ``(in_size, out_size)``, or the weights; dimensionless.
         Default ``braintools.init.KaimingNormal()``.
     bias : bool, optional
-        Learn an offset per output, starting at zero. Default False.
+        Learn one offset per output, starting at zero. Default False.
     name : str, optional
         Name of the module.
 
@@ -91,7 +91,7 @@ class LeakyReadout(RestingStates):
         RestingStates.init_state(self)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the output at zero, ``[out_size]`` or ``[batch_size, out_size]``."""
+        """Return the resting output, zeros of shape ``[out_size]`` or ``[batch_size, out_size]``."""
         return {"y": zeros(self.out_size[-1], batch_size)}
 
     def update(self, x: jax.Array) -> jax.Array:
@@ -111,14 +111,14 @@ class LeakyReadout(RestingStates):
     can_be_cut = True
 
     def gains_from_sequence(self) -> bool:
-        """Return False: a readout alone does not make layer by layer worth it."""
+        """Return False: a readout alone does not make running layer by layer worthwhile."""
         return False
 
     def update_sequence(self, xs: jax.Array) -> jax.Array:
-        """Return what :meth:`update` returns at each step of ``xs [T, ..., in_size]``; the product is one."""
+        """Return the outputs of :meth:`update` for ``xs [T, ..., in_size]``, with one matrix product for all steps."""
         drives, kept = self._drive_and_share(xs, f"{type(self).__name__}.update_sequence", steps=True)
 
-        # Linear in `y`: without a learnt `tau` the backward pass of JAX keeps nothing per step, so no rule of its own.
+        # Linear in `y`: unless `tau` is learnt, JAX's backward pass stores nothing per step; no custom rule is needed.
         def one_step(y: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
             y = kept * y + drive
             return y, y
@@ -128,16 +128,16 @@ class LeakyReadout(RestingStates):
         return self._returned(ys)
 
     def _returned(self, y: jax.Array) -> jax.Array:
-        """Return an output in the precision of the weights if that is half; the state keeps float32."""
+        """Return an output in the precision of the weights if that is half; the state stays float32."""
         precision = self.weight.value.dtype
         return y.astype(precision) if is_half(precision) else y
 
     def _drive_and_share(self, x: Any, call: str, *, steps: bool = False) -> tuple[jax.Array, jax.Array]:
-        """Return the drive of the input, and the factor by which the output shrinks in one step."""
+        """Return the drive of the input, and the decay factor of the output per step."""
         dt = _arguments.time_step(call=call)
         x = _arguments.step_input(x, self.in_size[-1], call=call, ndims=(2, 3) if steps else (1, 2))
         weight = self.weight.value
-        # Only the product gains from a whole sequence; the loop over the steps stays.
+        # Only the product is faster for a whole sequence; the loop over the steps remains.
         drive = tall_product(x, weight) if steps else x @ weight
         shape = x.shape[1:] if steps else x.shape
         if (*shape[:-1], self.out_size[-1]) != self.y.value.shape:

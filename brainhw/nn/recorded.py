@@ -1,4 +1,4 @@
-"""Recordings that take the place of what layers compute, while a network runs."""
+"""Recordings that replace the computed spikes and membranes of layers while a network runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from brainhw.kernel.recorded import Recorded
 
 __all__ = ["recorded_for", "recorded_now", "replacing"]
 
-# By id of the module: what was recorded of it. A layer asks this before it calls `recorded_for`: most runs have none.
+# Recordings by id of the module. Layers test this before they call `recorded_for`, because most runs have none.
 recorded_now: ContextVar[tuple[Mapping[int, Recorded], set[int]] | None] = ContextVar("brainhw_recorded", default=None)
 
 
 def recorded_for(module: object) -> Recorded:
-    """Return what was recorded of a layer, and note that it took it; empty without a recording.
+    """Return the recording of a layer and mark it as used; empty without a recording.
 
-    ``(spikes,)`` or ``(spikes, membranes in mV)``: inside ``update`` those of the step, ``[..., *size]``, inside
-    ``update_sequence`` the whole sequence, ``[T, ..., *size]``.
+    A recording is ``(spikes,)`` or ``(spikes, membranes in mV)``: inside ``update`` the values of the step,
+    ``[..., *size]``, inside ``update_sequence`` the whole sequence, ``[T, ..., *size]``.
     """
     now = recorded_now.get()
     if now is None or id(module) not in now[0]:
@@ -29,7 +29,7 @@ def recorded_for(module: object) -> Recorded:
 
 @contextlib.contextmanager
 def replacing(recorded: Mapping[int, Recorded]) -> Iterator[set[int]]:
-    """Give layers, by their id, what was recorded of them; yields the ids of those that took it."""
+    """Replace the outputs of layers by recordings, given by module id; yield the ids of the layers that used one."""
     taken: set[int] = set()
     token = recorded_now.set((recorded, taken))
     try:

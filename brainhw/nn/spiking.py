@@ -1,4 +1,4 @@
-"""The step that all leaky integrate-and-fire layers of this package share, and the checks of its input."""
+"""The common step of all leaky integrate-and-fire layers, and the checks of its input."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class RestingStates(brainstate.nn.Dynamics):
         """Return the resting value of every state by name."""
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``; those that there are go back to rest."""
+        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``; existing states are reset."""
         resting = self.resting_values(checked_batch(batch_size, self, "init_state"))
-        # A compiled function goes on with the states that it knows, so outside of traces these are kept. A trace, and
+        # A compiled function keeps using the states that it knows, so outside of traces they are kept. A trace, and
         # brainstate's mapping over states, need new ones.
         kept = not TRACE_CONTEXT.state_stack and not TRACE_CONTEXT.new_state_catcher and _arguments.is_concrete(resting)
         for name, value in resting.items():
@@ -71,7 +71,7 @@ class RestingStates(brainstate.nn.Dynamics):
 
 
 class SpikingLayer(RestingStates):
-    r"""Leaky integration, threshold, reset; a subclass gives the numbers.
+    r"""Base class of layers with leaky integration, threshold and reset; a subclass provides the parameters.
 
     One step with drive :math:`x_t`:
 
@@ -80,10 +80,10 @@ class SpikingLayer(RestingStates):
         s_t &= H((V' - V_{th}) / V_{th}) \\
         V_t &= \text{reset}(V', s_t)
 
-    A subclass gives :math:`\beta` (``decay``), the linear map :math:`g` (``to_voltage``), the recurrent weights
-    :math:`R` (``recurrent_matrix``), :math:`V_{th}` (``threshold``) and whether the membrane is ``clamped``. Another
-    reset comes from ``firing``, a refractory time from ``refractory_steps``. A subclass that overrides only members in
-    ``sequence_hooks`` also runs over whole sequences (``update_sequence``); any other runs step by step.
+    A subclass provides :math:`\beta` (``decay``), the linear map :math:`g` (``to_voltage``), the recurrent weights
+    :math:`R` (``recurrent_matrix``), :math:`V_{th}` (``threshold``) and whether the membrane is ``clamped``. Override
+    ``firing`` for another reset, and ``refractory_steps`` for a refractory time. A subclass that overrides only members
+    in ``sequence_hooks`` can run over whole sequences (``update_sequence``); any other runs step by step.
 
     Parameters
     ----------
@@ -107,11 +107,11 @@ class SpikingLayer(RestingStates):
     spk : brainstate.HiddenState
         Spikes of the last step, 0 or 1, same shape.
     wait : brainstate.HiddenState or None
-        Steps of the refractory time that are left, same shape; ``None`` without a refractory time.
+        Remaining steps of the refractory time, same shape; ``None`` without a refractory time.
 
     Examples
     --------
-    Neurons that reset to a fifth of the threshold and then rest for two steps:
+    Neurons that reset to a fifth of the threshold, with a refractory time of two steps:
 
     >>> from dataclasses import dataclass
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
@@ -133,7 +133,7 @@ class SpikingLayer(RestingStates):
     drive_word: str
     clamped: bool
     refractory_steps: int = 0
-    """Steps after a spike in which a neuron ignores its drive and does not fire; known when the layer is built."""
+    """Steps after a spike in which a neuron ignores its drive and does not fire; must be set before construction."""
 
     wait: brainstate.HiddenState | None = None
 
@@ -159,7 +159,7 @@ class SpikingLayer(RestingStates):
             )
         self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
-        # Not `self.init_state()`: that of a subclass may need what its constructor sets later.
+        # Not `self.init_state()`: a subclass may need attributes there that its constructor sets later.
         RestingStates.init_state(self)
 
     @property
@@ -169,7 +169,7 @@ class SpikingLayer(RestingStates):
 
     @abc.abstractmethod
     def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return the factor by which the membrane shrinks in one step, scalar or ``[*size]``."""
+        """Return the decay factor of the membrane per step, scalar or ``[*size]``."""
 
     @abc.abstractmethod
     def threshold(self) -> u.Quantity:
@@ -181,10 +181,10 @@ class SpikingLayer(RestingStates):
 
     @abc.abstractmethod
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the drive that each spike of the previous step brings back, ``[N, N]``; called for ``'RC'`` only."""
+        """Return the drive per spike of each recurrent connection, ``[N, N]``; called for ``'RC'`` only."""
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
-        """Return the drive that the spikes of the previous step bring back; called for ``'RC'`` only."""
+        """Return the drive caused by the spikes of the previous step; called for ``'RC'`` only."""
         return spk @ self.recurrent_matrix()
 
     def recurrent_slot(self) -> Slot | None:
@@ -197,7 +197,7 @@ class SpikingLayer(RestingStates):
         )
 
     def firing(self) -> Firing:
-        """Return the rules by which the neurons fire and reset."""
+        """Return the rules for firing and reset."""
         return Firing(self.spk_fun, self.reset, self.detach_reset, self.clamped, self.refractory_steps)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
@@ -206,19 +206,19 @@ class SpikingLayer(RestingStates):
         return resting | ({"wait": zeros(self.in_size, batch_size)} if self.refractory_steps else {})
 
     def integrate(self, V: u.Quantity, drive: u.Quantity, dt: u.Quantity) -> u.Quantity:
-        """Return the membrane one step later under leak and drive alone: no clamp, spike or reset."""
+        """Return the membrane one step later with leak and drive, without clamp, spike or reset."""
         return per_sample(self.decay(dt), V) * V + self.to_voltage(drive)
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane ``[T, ..., *size]`` in mV that drives ``xs [T, ..., *size]`` alone would make from rest.
+        """Return the membrane ``[T, ..., *size]`` in mV from rest, driven by ``xs [T, ..., *size]``.
 
-        No clamp, spike or reset; no state is touched.
+        Without clamp, spikes and reset; the states do not change.
         """
         call = f"{type(self).__name__}.subthreshold"
         dt = _arguments.time_step(call=call)
         xs = drives_over_time(xs, self.drive_unit, size=self.in_size, call=call)
 
-        # By `integrate` and not by the kernel, so that a subclass which overrides it is measured as it runs.
+        # Uses `integrate` and not the kernel, so that a subclass that overrides it is measured as it runs.
         def one_step(V: u.Quantity, drive: u.Quantity) -> tuple[u.Quantity, jax.Array]:
             V = self.integrate(V, drive, dt)
             return V, V.mantissa
@@ -235,7 +235,7 @@ class SpikingLayer(RestingStates):
             The drive that arrives in this step, ``[*size]`` or ``[B, *size]``.
         """
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
-        # The spikes of the previous step: within one step a spike would act before it exists.
+        # Use the spikes of the previous step: within one step a spike would act before it exists.
         if self.topology == "RC":
             drive = drive + self.recurrent_drive(as_dtype(jnp.asarray(self.spk.value), self.V.value.dtype))
         charged = self.integrate(self.V.value, drive, dt).to(u.mV).mantissa
@@ -254,7 +254,7 @@ class SpikingLayer(RestingStates):
 
     sequence_records = ("V", "V_pre", "spk")
     can_be_cut = True
-    # `recurrent_drive` and `integrate` are missing: the loop of `update_sequence` has its own form of both.
+    # `recurrent_drive` and `integrate` are not listed: the loop of `update_sequence` has its own form of both.
     _hooks: ClassVar[tuple[str, ...]] = (
         "clamped",
         "decay",
@@ -279,23 +279,23 @@ class SpikingLayer(RestingStates):
 
     @property
     def sequence_hooks(self) -> tuple[str, ...]:
-        """Members that a subclass may override and still run over whole sequences; they must not change in time."""
+        """Members that a subclass may override and still use `update_sequence`; they must not change in time."""
         states = {name for name, state in vars(self).items() if isinstance(state, brainstate.HiddenState)}
-        # A layer with a state of its own, such as an adapting threshold, changes a hook from step to step, but
+        # A layer with an additional state, such as an adaptive threshold, may change a hook from step to step, but
         # `update_sequence` calls each hook once.
         known = states <= {"V", "spk", "wait"}
         return self._hooks if known and not reads_own_states(self, "threshold", "recurrent_matrix") else ()
 
     def gains_from_sequence(self) -> bool:
-        """Return True: over a whole sequence the backward pass keeps one array."""
+        """Return True: over a whole sequence the backward pass stores only one array."""
         return True
 
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return the outputs of :meth:`update` for ``xs [T, ..., *size]``, and leave the states as the steps would."""
+        """Return the outputs of :meth:`update` for ``xs [T, ..., *size]``, and update the states to the last step."""
         # One check for all steps: inside `jit` it costs nothing, outside it reads the data once.
         drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
         V, spk = self.V.value.to(u.mV).mantissa, jnp.asarray(self.spk.value)
-        # The loop computes in the precision of the membrane, also where weights and spikes have half of it.
+        # The loop computes in the precision of the membrane, even if weights and spikes have half precision.
         V_th = as_dtype(jnp.asarray(self.threshold().mantissa), V.dtype)
         firing = self.firing()
         is_step = self.topology == "RC" and forward_of(firing.spk_fun) == "step"
@@ -340,12 +340,12 @@ class SpikingLayer(RestingStates):
         return narrowed(drive, self.V.value.dtype), dt
 
 
-# The checks of dt, input and drive decide the usual case themselves and call `_arguments` only to convert or to raise:
-# outside `jit` every step passes through them.
+# The checks of dt, input and drive handle the usual case themselves and call `_arguments` only to convert or to raise,
+# because outside `jit` they run in every step.
 
 
 def step_size(call: str) -> u.Quantity:
-    """Return dt from ``brainstate.environ`` in ms, or raise saying how to set it."""
+    """Return dt from ``brainstate.environ`` in ms, or raise an error that says how to set it."""
     dt = brainstate.environ.get("dt", default=None)
     plain = isinstance(dt, u.Quantity) and type(dt.mantissa) in (int, float) and dt.unit == u.ms
     if plain and 0 < dt.mantissa < math.inf:
@@ -359,7 +359,7 @@ def check_spike_function(
     spk_fun: Any, call: str, example: str = "brainhw.surrogate.fast_sigmoid()"
 ) -> Callable[..., jax.Array]:
     """Return a spike function, or raise."""
-    # A class can be called too, but would take the membrane for its slope.
+    # A class is callable too, but would take the membrane as its slope argument.
     if not callable(spk_fun) or isinstance(spk_fun, type):
         raise TypeError(
             f"{call}: spk_fun must be a spike function, for example {example}; got {_arguments.describe(spk_fun)}."
@@ -378,9 +378,10 @@ def checked_drive(
     source: str,
     steps: bool = False,
 ) -> u.Quantity:
-    """Return the drive in ``unit``, or raise unless it is a ``word`` for each neuron of states with shape ``held``.
+    """Return the drive in ``unit``, or raise unless it is valid for states with shape ``held``.
 
-    ``source`` names the module that makes such a drive, for the message; with ``steps``, ``x`` is a whole sequence.
+    ``word`` describes the drive and ``source`` names the module that creates one, both for the error message. With
+    ``steps=True``, ``x`` is a whole sequence.
     """
     fits = isinstance(x, u.Quantity) and x.unit == unit and np.shape(x.mantissa)[1 if steps else 0 :] == held
     if fits and _is_finite(x.mantissa):
@@ -403,10 +404,10 @@ def checked_drive(
 
 
 def reads_own_states(module: brainstate.nn.Module, *members: str) -> bool:
-    """Return whether one of these methods, overridden outside of this package, reads a hidden state of the module.
+    """Return whether one of these methods, if overridden outside of this package, reads a hidden state of the module.
 
-    Such a method gives other numbers in each step, and a sequence calls it once. A method that fails is left to the
-    step.
+    The result of such a method changes from step to step, but ``update_sequence`` calls it only once. A method that
+    raises counts as True, so that the step raises the error.
     """
     own = {id(state) for state in vars(module).values() if isinstance(state, brainstate.HiddenState)}
     for name in members:
@@ -416,7 +417,7 @@ def reads_own_states(module: brainstate.nn.Module, *members: str) -> bool:
         with brainstate.StateTraceStack() as reads:
             try:
                 method()
-            except Exception:  # code of the user
+            except Exception:  # user code may raise any error
                 return True
         if any(id(state) in own for state in reads.states):
             return True
@@ -424,8 +425,8 @@ def reads_own_states(module: brainstate.nn.Module, *members: str) -> bool:
 
 
 def checked_batch(value: Any, module: Any, method: str) -> int | None:
-    """Return a number of samples, ``None`` for one sample without an axis of its own, or raise."""
-    # The usual case first: every layer asks before each batch.
+    """Return the batch size, ``None`` for one sample without a batch axis, or raise."""
+    # The usual case first: every layer runs this before each batch.
     if value is None or (type(value) is int and 0 < value <= _arguments.LONGEST_AXIS):
         return value
     call = f"{type(module).__name__}.{method}"
@@ -433,13 +434,13 @@ def checked_batch(value: Any, module: Any, method: str) -> int | None:
 
 
 def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str) -> u.Quantity:
-    """Return drives ``[T, ..., *size]`` in ``unit``, or raise; used where no state tells the batch."""
+    """Return drives ``[T, ..., *size]`` in ``unit``, or raise; for calls where no state determines the batch."""
     if not isinstance(xs, u.Quantity) or not u.have_same_dim(xs, unit):
         raise TypeError(f"{call}: xs must be a Quantity with the dimension of {unit}; got {_arguments.describe(xs)}.")
     shape = np.shape(xs.mantissa)
     if len(shape) <= len(size) or shape[-len(size) :] != tuple(size) or 0 in shape:
         axes = ", ".join(map(str, size))
-        raise ValueError(f"{call}: xs must have shape [T, ..., {axes}], none of them 0; got shape {shape}.")
+        raise ValueError(f"{call}: xs must have shape [T, ..., {axes}] without an axis of length 0; got shape {shape}.")
     if not jnp.issubdtype(xs.dtype, jnp.floating):
         raise TypeError(f"{call}: xs must hold real numbers; got {_arguments.describe(xs)}.")
     _arguments.check_finite(xs, call=call, name="xs")
@@ -447,28 +448,28 @@ def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str)
 
 
 def checked_spikes(x: Any, n: int, *, call: str) -> Any:
-    """Return the plain input ``[..., n]`` of a synapse, or raise if it is something else."""
+    """Return the plain input ``[..., n]`` of a synapse, or raise."""
     if isinstance(x, jax.Array) and x.ndim and x.shape[-1] == n and _is_finite(x):
         return jnp.asarray(x)
     return _arguments.step_input(x, n, call=call)
 
 
 def _is_finite(numbers: Any) -> bool:
-    """Return whether plain numbers are finite; traced ones cannot be looked at and count as finite."""
+    """Return whether plain numbers are finite; traced numbers count as finite."""
     if isinstance(numbers, jax.core.Tracer):
         return numbers.dtype.kind != "c"
-    # The full check takes what NumPy cannot test (key arrays, small floats) and JAX cannot read (another byte order).
+    # The full check handles dtypes that NumPy cannot test (keys, small floats) or JAX cannot read (other byte order).
     return numbers.dtype.kind in "fiub" and numbers.dtype.isnative and bool(np.isfinite(np.asarray(numbers)).all())
 
 
 def zeros(size: int | tuple[int, ...], batch_size: int | None, unit: u.Unit = u.UNITLESS) -> Any:
-    """Return the resting value of a state, ``[*size]`` or ``[batch_size, *size]``, in float32 at least."""
+    """Return zeros for a state, ``[*size]`` or ``[batch_size, *size]``, in float32 or wider."""
     mantissa = jnp.zeros(_batched(size, batch_size), dtype=state_dtype())
     return mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit)
 
 
 def no_spikes(size: int | tuple[int, ...], batch_size: int | None) -> jax.Array:
-    """Return spikes at rest, ``[*size]`` or ``[batch_size, *size]``, in the precision of the network."""
+    """Return zeros for spikes, ``[*size]`` or ``[batch_size, *size]``, in the precision of the network."""
     return jnp.zeros(_batched(size, batch_size), dtype=brainstate.environ.dftype())
 
 
@@ -479,8 +480,8 @@ def _batched(size: int | tuple[int, ...], batch_size: int | None) -> tuple[int, 
 
 def tall_product(xs: jax.Array, weights: jax.Array) -> jax.Array:
     """Return ``xs [..., N_in] @ weights [N_in, N_out]`` as one product of a tall matrix."""
-    # As a product of matrices with two axes, its gradient is one plain product too.
-    # Sizes in full: of an empty sequence numpy cannot infer one.
+    # With two axes per matrix, the gradient is one plain product too. The sizes are explicit, because NumPy cannot
+    # infer one for an empty sequence.
     rows = math.prod(xs.shape[:-1])
     product = event_product(xs.reshape(rows, xs.shape[-1]), weights)
     return product.reshape(*xs.shape[:-1], weights.shape[-1])

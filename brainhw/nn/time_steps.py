@@ -1,4 +1,4 @@
-"""The time step beside the time constants of a network: one warning where a step is far too long."""
+"""Warning for a time step that is too long for the time constants of a network."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from brainhw.nn.ranges import held_value, ranged
 __all__ = ["warn_of_long_steps"]
 
 _LISTED = 4
-# What was said of each network, so that a loop over batches says it once.
+# The last warning of each network, so that a loop over batches warns once.
 _said: WeakKeyDictionary[brainstate.nn.Module, str] = WeakKeyDictionary()
 
 
 def warn_of_long_steps(net: brainstate.nn.Module, nodes: Mapping[Any, Any], *, call: str) -> None:
-    """Warn once if ``dt`` is so long beside a time constant that next to nothing is left after a step.
+    """Warn once if ``dt`` is so long compared to a time constant that almost nothing is left after a step.
 
-    The usual reason is a slip of units: seconds for milliseconds, or microseconds. Nothing is checked where ``dt`` or
-    the time constant has no number yet.
+    The usual reason is a wrong unit, such as seconds instead of milliseconds. Traced values of ``dt`` or a time
+    constant are not checked.
     """
     dt = _milliseconds(brainstate.environ.get("dt", default=None))
     if dt is None:
@@ -52,7 +52,7 @@ def warn_of_long_steps(net: brainstate.nn.Module, nodes: Mapping[Any, Any], *, c
 
 
 def _milliseconds(value: Any) -> float | None:
-    """Return the least of some times in ms; ``None`` if they are no times, or have no numbers yet."""
+    """Return the smallest of some times in ms; ``None`` for values that are not times or are traced."""
     if not isinstance(value, u.Quantity):
         return None
     mantissa = value.mantissa

@@ -1,4 +1,4 @@
-"""A second layer with the weights of the first and states of its own."""
+"""Copy of a layer that shares its weights and has its own states."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["twin"]
 
 
 def twin(module: brainstate.nn.Module) -> Any:
-    """Return a module like ``module`` that shares its parameters and has hidden states of its own.
+    """Return a copy of ``module`` that shares its parameters and has its own hidden states.
 
-    For a network that uses the same weights in two places of one step: a layer called twice in a step would move its
-    states on twice, which :func:`brainhw.rollout` refuses.
+    Use it for a network that applies the same weights twice in one step. A layer that is called twice in a step would
+    advance its states twice, which :func:`brainhw.rollout` refuses.
 
     Parameters
     ----------
@@ -26,13 +26,13 @@ def twin(module: brainstate.nn.Module) -> Any:
     Returns
     -------
     brainstate.nn.Module
-        A copy whose every ``ParamState`` is that of ``module``: learnt, saved and counted once. Hidden states, the chip
-        in place and all that is fixed, such as a time constant, are copies.
+        A copy that shares every ``ParamState`` with ``module``, so that weights are learnt, saved and counted once.
+        Hidden states, the current chip and fixed values, such as a time constant, are copied.
 
     Raises
     ------
     TypeError
-        If ``module`` is no module.
+        If ``module`` is not a module.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def twin(module: brainstate.nn.Module) -> Any:
         owner: Any = copied
         for part in path[:-1]:
             owner = owner[part] if isinstance(owner, (list, tuple, dict)) else getattr(owner, part)
-        # brainstate's copy makes every state anew, whatever the memo of `copy.deepcopy` says.
+        # brainstate's copy creates new states, whatever the memo of `copy.deepcopy` contains.
         if isinstance(owner, (list, dict)):
             owner[path[-1]] = state
         else:

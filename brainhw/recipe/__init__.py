@@ -1,4 +1,4 @@
-"""A classifier of your recordings on a chip, in one call: encoding, teacher, network, checks."""
+"""Training of a classifier for a chip in one call: encoding, teacher, network, checks."""
 
 from brainhw.recipe.chip_classifier import ChipClassifier, load_classifier
 from brainhw.recipe.encoding import Encoding

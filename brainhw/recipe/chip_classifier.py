@@ -1,4 +1,4 @@
-"""A trained classifier on a chip: from recordings to the names of their classes, and its two files."""
+"""Trained classifiers on a chip: predictions, reports and files."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _AT_ONCE = 64
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChipClassifier:
-    """A network on a chip with the encoding before it and the names of its classes.
+    """A network on a chip with its input encoding and the names of its classes.
 
     Attributes
     ----------
     net : brainstate.nn.Module
-        The network; it breaks no rule of its chip.
+        Network that satisfies all rules of its chip.
     encoding : Encoding
-        The stage before the chip.
+        Encoder that computes the inputs of the chip.
     classes : tuple of str
-        Name of each class, as the labels of the training had them.
+        Name of each class, as in the training labels.
     dt : Quantity
         Time step, ms.
     history : History or None
-        The training; None for one that was loaded.
+        Training history; None for a loaded classifier.
     """
 
     net: brainstate.nn.Module
@@ -54,7 +54,7 @@ class ChipClassifier:
     history: History | None = None
 
     def inputs(self, x: Any, lengths: Any = None) -> np.ndarray:
-        """Return the inputs of the chip, each recording held for all steps, ``[n, n_steps, n_rows]``.
+        """Return the inputs of the chip, constant over the steps of a recording, ``[n, n_steps, n_rows]``.
 
         Parameters
         ----------
@@ -64,12 +64,12 @@ class ChipClassifier:
         Returns
         -------
         ndarray
-            What ``python -m brainhw run`` and a bench take.
+            Input of ``python -m brainhw run`` and of a bench.
         """
         return np.repeat(self.encoding(x, lengths)[:, None], self.encoding.n_steps, axis=1)
 
     def predict(self, x: Any, lengths: Any = None) -> np.ndarray:
-        """Return the name of the class of each recording.
+        """Return the predicted class name of each recording.
 
         Parameters
         ----------
@@ -79,50 +79,52 @@ class ChipClassifier:
         Returns
         -------
         ndarray
-            Names, ``[n]``.
+            Class names, ``[n]``.
         """
         rows = self.encoding(x, lengths)
         found = [np.asarray(decide(spikes, len(self.classes)).predicted) for spikes in self._spikes(rows)]
         return np.array(self.classes)[np.concatenate(found)]
 
     def report(self, x: Any, y: Any, lengths: Any = None) -> ClassReport:
-        """Count what the classifier says of labelled recordings.
+        """Compute a report on the predictions for labelled recordings.
 
         Parameters
         ----------
         x, lengths
             Recordings, as for :class:`Encoding`.
         y : array
-            Name of the class of each, as in the training, ``[n]``.
+            Class name of each recording, as in the training, ``[n]``.
 
         Returns
         -------
         ClassReport
-            Confusion, recall, and what the network could not say.
+            Confusion matrix, recall per class, and silent and tied recordings.
         """
         call = "ChipClassifier.report"
         labels, _ = label_numbers(y, self.classes, call=call)
         n, counts, start = len(self.classes), [], 0
         rows = self.encoding(x, lengths)
         if len(labels) != len(rows):
-            raise ValueError(f"{call}: x holds {len(rows)} recordings, and y {len(labels)} labels; give one each.")
+            raise ValueError(
+                f"{call}: x holds {len(rows)} recordings, but y {len(labels)} labels; give one label per recording."
+            )
         for spikes in self._spikes(rows):
             of_part = labels[start : (start := start + spikes.shape[1])]
             counts.append(count(decide(spikes, n), jnp.asarray(of_part), n))
         return dataclasses.replace(report_on(counts), names=self.classes)
 
     def save(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
-        """Write two files: the network, ``NAME.bundle``, and the encoding before it, ``NAME.encoding``.
+        """Write two files: the network, ``NAME.bundle``, and its encoding, ``NAME.encoding``.
 
         Parameters
         ----------
         path : path
-            Name of the files, without an ending.
+            Name of the files, without extension.
 
         Returns
         -------
         tuple of pathlib.Path
-            The bundle, which ``python -m brainhw`` takes, and the encoding.
+            Paths of the bundle, which ``python -m brainhw`` reads, and of the encoding.
         """
         stem = path_text(path, call="ChipClassifier.save", what="a classifier").removesuffix(".bundle")
         bundle, encoding = Path(f"{stem}.bundle"), Path(f"{stem}.encoding")
@@ -157,7 +159,7 @@ def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
     Parameters
     ----------
     path : path
-        Name of the files, without an ending.
+        Name of the files, without extension.
 
     Returns
     -------
@@ -167,7 +169,7 @@ def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
     Raises
     ------
     ValueError
-        If a file is missing, damaged, or does not belong to the other.
+        If a file is missing or damaged, or the two do not belong together.
     """
     call = "load_classifier"
     stem = path_text(path, call=call, what="a classifier").removesuffix(".bundle")
@@ -175,12 +177,12 @@ def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
 
 
 def with_encoding(net: BundledNet, encoding: str, *, call: str) -> ChipClassifier:
-    """Return the classifier of a network and the file of its encoding, or raise if they do not belong together."""
+    """Build a classifier from a network and an encoding file, or raise if they do not belong together."""
     stage = Encoding.load(encoding)
     classes = tuple(net.notes.split("\n"))
     if net.in_size != (stage.n_rows,) or net.n_classes != len(classes):
         raise ValueError(
-            f"{call}: {encoding} gives {stage.n_rows} inputs for {len(classes)} classes, and the network of the "
-            f"bundle takes {net.in_size[0]} for {net.n_classes}; the two files do not belong together."
+            f"{call}: {encoding} has {stage.n_rows} inputs and {len(classes)} classes, but the network of the "
+            f"bundle has {net.in_size[0]} and {net.n_classes}; the two files do not belong together."
         )
     return ChipClassifier(net, stage, classes, net.dt)

@@ -1,4 +1,4 @@
-"""From recordings to the constant inputs of a chip: features, scales, and rows of one sign."""
+"""Encoding of recordings as constant chip inputs: features, scales, and rows of one sign."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ __all__ = ["Encoding", "fit_encoding"]
 
 _KIND = FileKind("encoding", "Encoding.save", 1)
 _FILE = Sealed(_KIND, "brainhw-encoding", 2**28)
-# Standard deviations from the mean beyond which a feature is cut off: one odd recording must not outweigh the rest.
+# Features are clipped at this many standard deviations, so that one outlier does not outweigh the rest.
 _CLIP = 3.0
-# Parts of a recording times its channels, about; and the least number of parts.
+# Approximate number of parts of a recording times its channels; minimum number of parts.
 _PARTS, _LEAST_PARTS = 64, 8
-# A feature that hardly varies is divided by this part of the median spread instead of its own.
+# A feature that hardly varies is divided by this fraction of the median spread instead of its own.
 _LEAST_SPREAD = 0.1
 
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoding:
-    """What turns a recording into inputs that a chip holds for some steps; :func:`train_classifier` makes one.
+    """Encoder that converts recordings to constant chip inputs; :func:`train_classifier` creates one.
 
-    Two blocks of features describe a recording: means over parts of equal length, and, where it has more than one step,
-    statistics that know no position. Each feature is standardised, cut off at three standard deviations, split into its
-    positive and its negative part, and given to a whole sign block of rows of the chip; one more block is always on. A
-    stage before the chip computes all of this.
+    Two blocks of features describe a recording: means over parts of equal length and, for recordings of several steps,
+    statistics that do not depend on position. Each feature is standardised, clipped at three standard deviations and
+    split into its positive and negative part. Each part goes to a whole sign block of rows of the chip; one more block
+    is always on. The encoder runs on the computer before the chip.
 
     Attributes
     ----------
     n_parts : int
-        Parts that a recording is cut into.
+        Number of parts of a recording.
     windows : tuple of int
-        Steps over which the statistics look for change; empty for recordings of one step.
+        Window lengths, in steps, of the statistics of change; empty for recordings of one step.
     mean, std : ndarray
-        Of each feature over the training recordings, ``[n_features]``.
+        Mean and standard deviation of each feature over the training recordings, ``[n_features]``.
     gain : ndarray
-        Factor of each feature, ``[n_features]``; zero for those that do not help.
+        Factor of each feature, ``[n_features]``; zero removes a feature.
     block : int
-        Rows of a sign block.
+        Number of rows of a sign block.
     n_steps : int
-        Steps for which the chip holds its inputs.
+        Number of steps for which the inputs are held.
     in_shape : tuple of int
-        Channels of a recording.
+        Shape of the channels of a recording.
     """
 
     n_parts: int
@@ -70,14 +70,14 @@ class Encoding:
         return (2 * int(np.sum(self.gain != 0)) + 1) * self.block
 
     def __call__(self, x: Any, lengths: Any = None) -> np.ndarray:
-        """Return the inputs of recordings.
+        """Return the chip inputs for recordings.
 
         Parameters
         ----------
         x : array
-            Recordings ``[n, T, *channels]``, or ``[n, *channels]`` where those of the training had no steps.
+            Recordings ``[n, T, *channels]``, or ``[n, *channels]`` if the training recordings had no steps.
         lengths : array, optional
-            Number of true steps of each recording; what stands behind is padding. Default: all steps.
+            Number of true steps of each recording; later steps are padding. Default: all steps.
 
         Returns
         -------
@@ -87,26 +87,27 @@ class Encoding:
         Raises
         ------
         TypeError, ValueError
-            If the recordings are not as those of the training, or not finite.
+            If the recordings do not match those of the training, or are not finite.
         """
         x, lengths = checked(x, lengths, self.in_shape, call="Encoding")
         return self.rows(self.standardised(features_of(x, lengths, self.n_parts, self.windows)))
 
     def standardised(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
-        """Return standardised features ``[n, n_features]`` of blocks of features."""
+        """Return standardised features ``[n, n_features]`` from blocks of features."""
         return np.clip((np.concatenate(blocks, axis=1) - self.mean) / self.std, -_CLIP, _CLIP)
 
     def rows(self, standard: np.ndarray) -> np.ndarray:
-        """Return the inputs ``[n, n_rows]`` of standardised features."""
+        """Return the inputs ``[n, n_rows]`` for standardised features."""
         used = self.gain != 0
         scaled = np.clip(standard[:, used], -_CLIP, _CLIP) * self.gain[used]
         on = np.ones((len(scaled), 1))
         parts = np.concatenate([np.maximum(scaled, 0), np.maximum(-scaled, 0), on], axis=1)
-        # All rows of a block carry the same input, so that its sign is free: another block may have the other.
+        # All rows of a block receive the same input, so sharing a sign does not limit them: another block may have the
+        # other sign.
         return np.repeat(parts, self.block, axis=1).astype(np.float32)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the encoding to a file, whole or not at all; an existing one is replaced.
+        """Write the encoding to a file atomically; an existing file is replaced.
 
         Parameters
         ----------
@@ -136,7 +137,7 @@ class Encoding:
         Raises
         ------
         ValueError
-            If the file is damaged, or no such file.
+            If the file is damaged or is not an encoding.
         """
         payload, _, what = _FILE.read(path, call="Encoding.load")
         try:
@@ -154,7 +155,7 @@ class Encoding:
 
 def _size(value: Any) -> int:
     if type(value) is not int or not 0 < value < 2**31:
-        raise ValueError(f"{value!r:.20} is no size")
+        raise ValueError(f"{value!r:.20} is not a valid size")
     return value
 
 
@@ -162,23 +163,23 @@ def _check(found: Encoding, rest: Any) -> None:
     n_channels = int(np.prod(found.in_shape))
     n_features = n_channels * (found.n_parts + (9 + len(found.windows) if found.windows else 0))
     if rest:
-        raise ValueError(f"{next(iter(rest))!r:.40} is not known")
+        raise ValueError(f"{next(iter(rest))!r:.40} is an unknown field")
     if any(array.shape != (n_features,) for array in (found.mean, found.std, found.gain)):
-        raise ValueError("the arrays do not fit the sizes")
+        raise ValueError("the array shapes do not match the sizes")
     finite = all(np.isfinite(array).all() for array in (found.mean, found.std, found.gain))
     if not finite or found.std.min() <= 0 or found.gain.min() < 0:
         raise ValueError("a scale is not positive")
 
 
 def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return recordings ``[n, T, C]`` and their lengths, or raise; ``shape`` is that of the channels."""
+    """Return recordings ``[n, T, C]`` and their lengths, or raise; ``shape`` is the shape of the channels."""
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
     if array.shape[1:] == shape:
         array = array[:, None]
         lengths = np.ones(len(array), int) if lengths is None else lengths
     if array.shape[2:] != shape:
         raise ValueError(
-            f"{call}: x must hold recordings [n, T, {', '.join(map(str, shape))}], as those that were trained with; "
+            f"{call}: x must hold recordings [n, T, {', '.join(map(str, shape))}], like the training recordings; "
             f"got shape {array.shape}."
         )
     if not len(array) or not array.shape[1]:
@@ -191,7 +192,7 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
 
 
 def features_of(x: np.ndarray, lengths: np.ndarray, n_parts: int, windows: tuple[int, ...]) -> list[np.ndarray]:
-    """Return the blocks of features of recordings ``[n, T, C]``, each ``[n, n_features]``."""
+    """Return the blocks of features for recordings ``[n, T, C]``, each ``[n, n_features]``."""
     true = [recording[:length] for recording, length in zip(x, lengths, strict=True)]
     blocks = [np.stack([position_means(one, n_parts) for one in true]).reshape(len(x), -1)]
     if windows:
@@ -202,9 +203,9 @@ def features_of(x: np.ndarray, lengths: np.ndarray, n_parts: int, windows: tuple
 def fit_encoding(
     x: np.ndarray, lengths: np.ndarray, in_shape: tuple[int, ...], *, block: int, n_steps: int
 ) -> tuple[Encoding, list[int]]:
-    """Return an encoding fitted to training recordings, and the size of each block of features.
+    """Fit an encoding to training recordings; return it with the size of each block of features.
 
-    Its gain is 1 where a feature varies, and otherwise 0.
+    The gain is 1 for features that vary, otherwise 0.
     """
     longest = int(lengths.max())
     n_parts = min(longest, max(_LEAST_PARTS, _PARTS // x.shape[-1]))
@@ -212,7 +213,7 @@ def fit_encoding(
     blocks = features_of(x, lengths, n_parts, windows)
     std = np.concatenate([_spread(one) for one in blocks])
     mean = np.concatenate([one.mean(axis=0) for one in blocks])
-    # A feature that never changes in the training cannot tell classes apart: its value later is ignored.
+    # A feature that is constant in training cannot distinguish classes; its later values are ignored.
     varies = np.concatenate([one.std(axis=0) for one in blocks]) > 0
     encoding = Encoding(n_parts, windows, mean, std, varies.astype(float), block, n_steps, in_shape)
     return encoding, [one.shape[1] for one in blocks]

@@ -1,4 +1,4 @@
-"""Numbers that describe a whole recording: means over its parts, and statistics that know no position."""
+"""Features of a recording: means over its parts, and statistics that do not depend on position."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["WINDOWS", "position_means", "statistics"]
 
 WINDOWS = (1, 2, 4, 8, 16, 32, 64)
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-# Keeps the logarithm of a spread that is zero finite; recordings are standardised to about 1 before.
+# Keeps the logarithm of a zero spread finite; recordings are standardised to about 1 before.
 _LEAST = 1e-3
 
 
 def position_means(recording: np.ndarray, n_parts: int) -> np.ndarray:
     """Return the means of ``recording [T, C]`` over ``n_parts`` parts of equal length, ``[n_parts, C]``.
 
-    A part may begin between two steps; the step then counts in proportion.
+    A part may begin between two steps; such a step then counts in proportion.
     """
     sums, n_steps = _sums(recording), len(recording)
     borders = np.linspace(0, n_steps, n_parts + 1)
@@ -26,9 +26,9 @@ def position_means(recording: np.ndarray, n_parts: int) -> np.ndarray:
 
 
 def statistics(recording: np.ndarray, windows: tuple[int, ...]) -> np.ndarray:
-    """Return mean, spread, quantiles, and change over windows of several lengths, ``[n, C]``.
+    """Return mean, spread, quantiles and change over windows of several lengths, ``[n, C]``.
 
-    The change over a window is the mean distance between the means of two windows one behind the other.
+    The change over a window is the mean distance between the means of two consecutive windows.
     """
     spread = np.log(recording.std(axis=0) + _LEAST)
     found = [recording.mean(axis=0), spread, *np.quantile(recording, _QUANTILES, axis=0)]
@@ -42,5 +42,5 @@ def statistics(recording: np.ndarray, windows: tuple[int, ...]) -> np.ndarray:
 
 
 def _sums(recording: np.ndarray) -> np.ndarray:
-    """Return the sums of the first 0, 1, ... T steps."""
+    """Return the cumulative sums over the first 0, 1, ... T steps."""
     return np.concatenate([np.zeros((1, recording.shape[1])), np.cumsum(recording, axis=0)])

@@ -1,4 +1,4 @@
-"""Synthetic recordings between those of the training, with the answers of a teacher."""
+"""Synthetic training data: mixtures of recordings, labelled by a teacher."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from brainhw.recipe.encoding import Encoding
 
 __all__ = ["Mixtures"]
 
-# Noise in standard deviations of a feature, and how far a recording moves along the difference of two others.
+# Noise in standard deviations of a feature, and scale of the shift along the difference of two other recordings.
 _NOISE, _MOVE = 0.1, 0.3
 
 
 class Mixtures:
-    """Batches for :func:`brainhw.train.fit`: mixtures of two recordings each, other ones in every epoch.
+    """Batches for :func:`brainhw.train.fit`: mixtures of two recordings, drawn anew in every epoch.
 
-    Half of them are a recording, the other half lie between two; half are moved along the difference of two more, as
-    recordings differ; all have noise. The teacher answers for each.
+    Half of them are single recordings, the others lie between two. Half are shifted along the difference of two further
+    recordings, which resembles natural variation; all have noise. The teacher labels each mixture.
 
     Parameters
     ----------
     features : ndarray
         Standardised features of the training recordings, ``[n, F]``.
     teacher : callable
-        Returns probabilities ``[n, n_classes]`` of features.
+        Function that returns class probabilities ``[n, n_classes]`` for features.
     encoding : Encoding
-        Turns features into inputs.
+        Converts features to inputs.
     n_batches, batch_size, seed : int
-        Batches of an epoch, recordings of a batch, and the seed.
+        Batches per epoch, recordings per batch, and seed.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Mixtures:
         self._epoch = 0
 
     def begin(self, epoch: int, numbers: Mapping[str, float] | None) -> None:
-        """Take note of the epoch; a callback of :func:`brainhw.train.fit`."""
+        """Store the number of the epoch; a callback of :func:`brainhw.train.fit`."""
         self._epoch = epoch
 
     def __len__(self) -> int:

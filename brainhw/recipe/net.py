@@ -1,4 +1,4 @@
-"""The network of the recipe: one hidden layer and voters for each class, on a chip."""
+"""Network of the classifier: one hidden layer and output populations, on a chip."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from brainhw.transform import prepare_net
 __all__ = ["VoterNet", "n_voters", "run_held"]
 
 _TAU = 20.0 * u.ms
-# Output neurons of all classes together, about; and the fewest and the most of one class.
+# Approximate number of output neurons of all classes together; minimum and maximum per class.
 _OUTPUTS, _FEWEST, _MOST = 80, 5, 20
 
 
 def n_voters(n_classes: int, n_neurons: int) -> int:
-    """Return the output neurons of each class on a chip of so many neurons; 0 if there are too many classes."""
+    """Return the number of output neurons per class on a chip with ``n_neurons``; 0 if there are too many classes."""
     wanted = min(max(_OUTPUTS // n_classes, _FEWEST), _MOST)
     return min(wanted, n_neurons // 2 // n_classes)
 
 
 class VoterNet(brainstate.nn.Module):
-    """A hidden layer and output populations that fill a chip.
+    """A hidden layer and output populations that together fill a chip.
 
     Parameters
     ----------
     n_in, n_hidden, n_out : int
-        Inputs, hidden neurons and output neurons.
+        Number of inputs, hidden neurons and output neurons.
     chip : ChipSpec
         The chip.
     """
@@ -51,7 +51,7 @@ class VoterNet(brainstate.nn.Module):
 
 
 def run_held(net: VoterNet, x: jax.Array, n_steps: int, key: jax.Array | None = None) -> Any:
-    """Return what ``rollout`` gives for inputs ``[B, n_in]`` held for some steps, their product computed once."""
+    """Return the outputs of ``rollout`` for inputs ``[B, n_in]`` held for ``n_steps``, with one input product."""
     prepare_net(net, len(x), key=key)
     charge = net.to_hidden(x)
     held = u.Quantity(jnp.broadcast_to(charge.mantissa, (n_steps, *charge.shape)), unit=charge.unit)

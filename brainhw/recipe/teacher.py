@@ -1,4 +1,4 @@
-"""Teachers: classifiers in closed form or convex, whose answers the network on the chip learns."""
+"""Teachers: classical classifiers whose class probabilities the network on the chip learns."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ __all__ = ["KernelTeacher", "LinearTeacher", "choose_teacher"]
 
 # Weights of the two blocks of features in a kernel.
 _SHARES = ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.3), (0.3, 1.0))
-# 0 is the linear kernel; others are widths of Gaussian ones.
+# 0 is the linear kernel; other values are widths of Gaussian kernels.
 _WIDTHS = (0.0, 1.0, 3.0)
 _RIDGES = 10.0 ** np.arange(-3, 1.6, 0.5)
-# A kernel whose error is larger by a share e than the best has the weight exp(-10 e) in the mean.
+# A kernel with a relative excess error e over the best has the weight exp(-10 e) in the mean.
 _PREFERENCE, _LEAST_WEIGHT = 10.0, 0.02
-# Scores of a kernel teacher lie between about -1 and 1; as logits they are multiplied by this.
+# Scores of a kernel teacher lie between about -1 and 1; this factor turns them into logits.
 _SHARPNESS = 5.0
-# The cost of a kernel grows with the third power of the recordings.
+# The cost of a kernel grows with the third power of the number of recordings.
 _MOST_RECORDINGS = 1500
 
 
 class KernelTeacher:
-    """Kernel ridge regression on one-hot targets, the mean over kernels by their leave-one-out error.
+    """Kernel ridge regression on one-hot targets, averaged over kernels with weights from their leave-one-out error.
 
     Parameters
     ----------
     features : ndarray
         Standardised features ``[n, F]``.
     sizes : list of int
-        Features of each block.
+        Number of features of each block.
     y : ndarray
         Classes, ``[n]``.
     n_classes : int
         Number of classes.
     rng : numpy.random.Generator
-        Chooses recordings where there are too many.
+        Selects recordings if there are too many.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class KernelTeacher:
         weights = np.array([np.exp(-_PREFERENCE * (error - least) / least) for error, *_ in found])
         weights = np.where(weights < _LEAST_WEIGHT, 0, weights) / weights[weights >= _LEAST_WEIGHT].sum()
         self._parts = [(w, *part[1:]) for w, part in zip(weights, found, strict=True) if w]
-        # How much each block of features counts, for the inputs of the network.
+        # Importance of each block of features, for the inputs of the network.
         relative = [weight * np.array(shares) / np.max(shares) for weight, _, shares, _, _ in self._parts]
         held = np.sum(relative, axis=0)
         held = np.where(held < _LEAST_WEIGHT * held.max(), 0, held)
@@ -80,9 +80,9 @@ def _kernel(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
 
 
 def _ridge(kernel: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the smallest leave-one-out error over ridges, and the coefficients that give it.
+    """Return the smallest leave-one-out error over ridge parameters, and its coefficients.
 
-    With ``A = (K + 1 + ridge I)^-1`` the error that a recording has when it is left out is ``(A y)_i / A_ii``.
+    With ``A = (K + 1 + ridge I)^-1`` the leave-one-out error of recording ``i`` is ``(A y)_i / A_ii``.
     """
     values, vectors = np.linalg.eigh(kernel + 1.0)
     best = (np.inf, targets)
@@ -96,7 +96,7 @@ def _ridge(kernel: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 class LinearTeacher:
-    """The mean of two logistic regressions: on standardised features of the first block, and in their own scale.
+    """Mean of two logistic regressions on the first block of features: standardised, and in their original scale.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def _with_one(x: np.ndarray) -> np.ndarray:
 
 
 def _logistic(x: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the weights, the bias last, that minimise the sum of cross-entropies and half of the squared weights."""
+    """Return the weights, bias last, that minimise the summed cross-entropy plus half of the squared weights."""
     x, hot = _with_one(x), np.eye(n_classes)[y]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -145,7 +145,7 @@ Teacher = KernelTeacher | LinearTeacher
 
 
 def choose_teacher(features: np.ndarray, sizes: list[int], y: np.ndarray, n_classes: int, std: np.ndarray) -> Teacher:
-    """Return the kernel teacher where it is right more often in a cross-validation, else the linear one."""
+    """Return the kernel teacher if it is more accurate in a cross-validation, otherwise the linear one."""
     rng = np.random.default_rng(0)
     makers: list[Callable[..., Teacher]] = [
         lambda x, y: KernelTeacher(x, sizes, y, n_classes, rng),

@@ -1,4 +1,4 @@
-"""One call from labelled recordings to a classifier that breaks no rule of its chip."""
+"""Training of a classifier from labelled recordings, with all rules of its chip satisfied."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from brainhw.train import SignAnnealing, classifier_loss, fit
 
 __all__ = ["train_classifier"]
 
-# Chosen by cross-validation on the training recordings of ten sets (docs/recipe.md).
+# Chosen by cross-validation on the training recordings of ten data sets (docs/recipe.md).
 _DT = 1.0 * u.ms
 _STEPS, _POWER = 100, 8.0
 _EPOCHS, _SIGNS_HARD, _N_BATCHES, _BATCH_SIZE = 10, 3, 60, 64
@@ -44,29 +44,29 @@ def train_classifier(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> ChipClassifier:
-    r"""Train a classifier of recordings that fits a chip and breaks none of its rules.
+    r"""Train a classifier of recordings that fits a chip and satisfies all of its rules.
 
-    No option has to be chosen for the data. A stage before the chip describes each recording by features
-    (:class:`Encoding`); the chip holds them for 100 steps of 1 ms, and the voters of each class count by their spikes.
-    The network, a hidden layer and up to 20 voters a class that fill the chip together, learns the answers of a teacher
-    on mixtures of the recordings, so that a few dozen suffice. The teacher is kernel ridge regression or logistic
-    regression, whichever is right more often in a cross-validation. Signs of weights harden in the first third; every
-    batch runs on another sampled chip.
+    No option has to be chosen for the data. An encoder (:class:`Encoding`) describes each recording by features. The
+    chip receives them as constant inputs for 100 steps of 1 ms, and the class whose output neurons spike most is
+    chosen. The network has a hidden layer and up to 20 output neurons per class, which together fill the chip. It
+    learns the class probabilities of a teacher on mixtures of the recordings, so a few dozen recordings suffice. The
+    teacher is kernel ridge regression or logistic regression, whichever is more accurate in a cross-validation. The
+    signs of the weights harden in the first third of the training; every batch runs on another sampled chip.
 
     Parameters
     ----------
     x : Split or array
-        Recordings: a :class:`brainhw.data.Split`, or ``[n, T, *channels]``, or static ``[n, *channels]`` of one axis.
+        Recordings: a :class:`brainhw.data.Split`, ``[n, T, *channels]``, or static features ``[n, channels]``.
     y : array, optional
-        Class of each recording, names or whole numbers, ``[n]``; not with a Split, which has its own.
+        Class of each recording, names or whole numbers, ``[n]``; not with a Split, which contains them.
     lengths : array, optional
         Number of true steps of each recording; default all. Not with a Split.
     chip : ChipSpec or str, optional
         The chip, or the name of a family such as ``"h1v1"``. Default ``"h1v2"``.
     seed : int, optional
-        Seed of the start, of the mixtures and of the sampled chips. Default 0.
+        Seed of the starting weights, the mixtures and the sampled chips. Default 0.
     checkpoint : path, optional
-        File to save the training in after each epoch, and to go on from; see :func:`brainhw.train.fit`.
+        File in which the training is saved after each epoch and from which it resumes; see :func:`brainhw.train.fit`.
     progress : bool, optional
         Show a progress bar. Default True.
 
@@ -78,7 +78,7 @@ def train_classifier(
     Raises
     ------
     TypeError, ValueError
-        If the recordings or labels do not fit, there are fewer than two classes, or more than the chip has room for.
+        If recordings or labels are invalid, or there are fewer than two classes or too many for the chip.
 
     Examples
     --------
@@ -91,20 +91,20 @@ def train_classifier(
     _arguments.flag(progress, call=call, name="progress")
     recordings, of_each, in_shape, numbers, classes = _recordings(x, y, lengths, call)
     if any("\n" in name for name in classes):
-        raise ValueError(f"{call}: the name of a class in y has a line break; give names of one line.")
+        raise ValueError(f"{call}: a class name in y contains a line break; give names of one line.")
     n_neurons = sum(spec.cores)
     voters = n_voters(len(classes), n_neurons)
     if len(classes) < 2 or not voters:
         raise ValueError(
-            f"{call}: y must name from 2 to {n_neurons // 2} classes on {spec.name} with its {n_neurons} neurons; got "
+            f"{call}: y must contain 2 to {n_neurons // 2} classes for {spec.name} with {n_neurons} neurons; got "
             f"{len(classes)}."
         )
     encoding, sizes = fit_encoding(recordings, of_each, in_shape, block=spec.sign_block, n_steps=_STEPS)
     features = encoding.standardised(features_of(recordings, of_each, encoding.n_parts, encoding.windows))
     if not encoding.gain.any():
-        raise ValueError(f"{call}: the recordings in x are all alike, so that nothing tells their classes apart.")
+        raise ValueError(f"{call}: all recordings in x are equal, so their classes cannot be distinguished. Check x.")
     teacher = choose_teacher(features, sizes, numbers, len(classes), encoding.std)
-    # Weights have 32 levels: inputs that are too large would need weights below the first one.
+    # Weights have 32 levels: inputs that are too large would need weights below the smallest level.
     gain = encoding.gain * teacher.gains
     power = np.mean(np.sum((features * gain) ** 2, axis=1))
     encoding = dataclasses.replace(encoding, gain=gain * np.sqrt(_POWER / power))
@@ -135,9 +135,9 @@ def _recordings(
     """Return recordings ``[n, T, C]``, lengths, the shape of the channels, class numbers ``[n]`` and class names."""
     if isinstance(x, Split):
         if y is not None or lengths is not None:
-            raise TypeError(f"{call}: a Split has labels and lengths of its own; leave y and lengths out.")
+            raise TypeError(f"{call}: a Split contains labels and lengths; leave y and lengths out.")
         if not isinstance(x.x, np.ndarray) or x.y.ndim != 1:
-            raise TypeError(f"{call}: the Split must hold frames, and one label for each recording.")
+            raise TypeError(f"{call}: the Split must hold frames, and one label per recording.")
         x, y, lengths = x.x, x.y, x.lengths
     if y is None:
         raise TypeError(f"{call}: y is missing; give the class of each recording, or a Split.")
@@ -164,7 +164,7 @@ def _started(
     net = VoterNet(encoding.n_rows, n_neurons - n_out, n_out, chip)
     held = np.repeat(encoding.rows(features[:_BATCH_SIZE])[:, None], _STEPS, axis=1)
     with warnings.catch_warnings():
-        # It warns of neurons that a short look at so few recordings leaves silent; the training moves them.
+        # fluct_init warns of neurons that are silent for these few recordings; training changes that.
         warnings.simplefilter("ignore", UserWarning)
         lengths = np.full(len(held), _STEPS)
         fluct_init(net, [held], xi_target=1.0, in_range=True, verbose=False, key=seed, lengths=lengths)

@@ -13,16 +13,16 @@ __all__ = ["accuracy", "accuracy_population", "population_votes"]
 
 
 def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None = None) -> jax.Array:
-    """Return the share of samples whose most active output neuron has the right class.
+    """Return the fraction of samples whose most active output neuron is the right class.
 
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes (or any output to be summed over time) ``[T, B, n_classes]``.
+        Output spikes (or any output to be summed over time), ``[T, B, n_classes]``.
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
+        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
 
     Returns
     -------
@@ -42,14 +42,14 @@ def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None 
     1.0
     """
     spikes, labels = check_output(spikes, labels, None, lengths, call="accuracy")
-    # Counts order the neurons as rates do, without a time step.
+    # Counts give the same order of neurons as rates, without a time step.
     return jnp.mean(choose_class(spikes, spikes.shape[-1], 1).predicted == labels)
 
 
 def accuracy_population(
     spikes: jax.Array, labels: jax.Array, n_classes: int, *, lengths: jax.Array | None = None
 ) -> jax.Array:
-    """Return the share of samples whose most active output population has the right class.
+    """Return the fraction of samples whose most active output population is the right class.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def accuracy_population(
     n_classes : int
         Number of classes; ``N`` is a multiple of it.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
+        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def accuracy_population(
 
 
 def population_votes(spikes: jax.Array, n_classes: int, *, lengths: jax.Array | None = None) -> jax.Array:
-    """Return the mean spike count over the population of each class: logits for a cross-entropy.
+    """Return the mean spike count per neuron of each class, usable as logits of a cross-entropy.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def population_votes(spikes: jax.Array, n_classes: int, *, lengths: jax.Array | 
     n_classes : int
         Number of classes; ``N`` is a multiple of it.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
+        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
 
     Returns
     -------

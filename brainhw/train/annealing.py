@@ -1,4 +1,4 @@
-"""Sign annealing: training from free signs to blocks of one sign."""
+"""Sign annealing: a gradual transition from free signs to blocks of one sign during training."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ __all__ = ["SignAnnealing"]
 
 
 class SignAnnealing:
-    r"""Harden the signs of every block of weights, epoch by epoch.
+    r"""Harden the sign of every block of weights, epoch by epoch.
 
-    While it is attached, the chip applies, in place of the master weights :math:`w_i` of a block,
+    While it is attached, the chip applies, instead of the master weights :math:`w_i` of a block,
 
     .. math:: w_i\,(1 - 2 |\sigma_b|) \text{ where } w_i \sigma_b < 0, \quad w_i \text{ elsewhere}, \qquad
               \sigma_b = \tanh\!\Big(\alpha\, \frac{\sum_{i \in b} w_i |w_i|}{\sum_{i \in b} w_i^2}\Big)
 
-    so the weights of the weaker sign change sign as :math:`\alpha` grows; with infinite :math:`\alpha` every weight has
+    so the weights of the weaker sign change sign as :math:`\alpha` grows; at infinite :math:`\alpha` every weight has
     its magnitude and the sign of its block. No magnitude grows, so weights stay in the chip's range. Nearly balanced
-    blocks change last. Blocks are those of :func:`topology_loss`; frontends have none and are not changed.
+    blocks change last. Blocks are those of :func:`topology_loss`; frontends have no blocks and do not change.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Attach before compiling a training step; the compiled step may be used after :meth:`finish`.
+        The network. Attach before compiling a training step; the compiled step stays valid after :meth:`finish`.
     total_epochs : int
-        Epochs in which signs are soft; from epoch ``total_epochs`` on they are hard.
+        Number of epochs with soft signs; from epoch ``total_epochs`` on the signs are hard.
     alpha_start, alpha_end : float, optional
-        :math:`\alpha` in the first and in the last of these epochs, dimensionless, with equal ratios from epoch to
+        :math:`\alpha` in the first and in the last of these epochs, dimensionless; it grows by a constant factor per
         epoch. Default 0.5 and 20.
 
     Attributes
     ----------
     alpha : float
-        The present value; infinite when signs are hard.
+        Present value; infinite when the signs are hard.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad, ``alpha_end`` is below ``alpha_start``, or the network has no dense weight on a chip.
+        If an argument is invalid, ``alpha_end`` is below ``alpha_start``, or the network has no dense chip weight.
 
     Notes
     -----
-    A new annealing replaces the attached one. So a copy of a network in the middle of training is hardened by
+    A new annealing replaces the attached one. To harden a copy of a network during training, call
     ``SignAnnealing(copy, 1).finish()``.
 
     Examples
@@ -82,7 +82,7 @@ class SignAnnealing:
         if self.alpha_end < self.alpha_start:
             raise ValueError(
                 f"{call}: alpha_end must be at least alpha_start, because signs only harden; got {self.alpha_end:g} "
-                f"after {self.alpha_start:g}."
+                f"and {self.alpha_start:g}."
             )
         self.alpha = self.alpha_start
         weights = on_chip(net, call, dense=True).values()
@@ -93,7 +93,7 @@ class SignAnnealing:
             weight.effective.forget()
 
     def step(self, epoch: int) -> None:
-        """Set the hardness for an epoch, counted from 0; hard from ``total_epochs`` on."""
+        """Set the hardness for an epoch, counted from 0; the signs are hard from ``total_epochs`` on."""
         epoch = _arguments.whole_number(epoch, call="SignAnnealing.step", name="epoch")
         self._check_attached("step")
         if epoch >= self.total_epochs:
@@ -101,27 +101,27 @@ class SignAnnealing:
         else:
             new = geometric(self.alpha_start, self.alpha_end, epoch, self.total_epochs)
         with put_back_on_failure(alpha for _, alpha in self._attached):
-            # A state, not an attribute: a training step that was compiled before reads the new value.
+            # A state, not an attribute, so that an already compiled training step reads the new value.
             for weight, alpha in self._attached:
                 alpha.value = jnp.full_like(alpha.value, new)
-                # The charges were computed with the alpha before.
+                # The charges were computed with the previous alpha.
                 weight.effective.forget()
         self.alpha = new
 
     def constrain(self) -> None:
-        """Once signs are hard, write them into the master weights; call it after each optimizer step.
+        """Write hard signs into the master weights; call it after each optimizer step.
 
-        Without it, a weight that the optimizer moves past zero changes its sign only once it outweighs its block. While
-        signs are soft this does nothing. It may be called inside ``brainstate.transform.jit``.
+        Without it, a weight that the optimizer moves past zero changes its sign only when it outweighs its block. While
+        the signs are soft, this does nothing. It may be called inside ``brainstate.transform.jit``.
         """
         self._check_attached("constrain")
         with put_back_on_failure(weight.master for weight, _ in self._attached):
             self._write(jnp.isinf)
 
     def finish(self) -> None:
-        """Make the signs hard for good: write them into the master weights and detach.
+        """Make the signs permanently hard: write them into the master weights and detach.
 
-        Afterwards the network applies the same weights as under hard signs, without annealing.
+        The network then applies the same weights as with hard signs, without annealing.
         """
         self._check_attached("finish")
         with put_back_on_failure(state for weight, alpha in self._attached for state in (weight.master, alpha)):
@@ -134,7 +134,7 @@ class SignAnnealing:
         self._attached = []
 
     def _write(self, when: Callable[[jax.Array], jax.Array | bool]) -> None:
-        # By `where`: inside jit alpha is a state without a number, and `if` could not decide.
+        # `where`, because inside jit alpha is traced and `if` cannot decide.
         for weight, alpha in self._attached:
             chip, master = weight.chip, weight.master.value
             limits = None if chip.weight_lowest is None else chip.weight_range

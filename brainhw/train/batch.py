@@ -1,4 +1,4 @@
-"""Batches as a network takes them: steps first, with lengths and a key of their own."""
+"""Training batches: time first, with lengths and a random key."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Batch", "Source", "lengths_of"]
 
 
 class Batch(NamedTuple):
-    """One batch of a training.
+    """One batch of training or validation data.
 
     Attributes
     ----------
     x : jax.Array
         Input ``[T, B, *N]``.
     y : jax.Array
-        Targets ``[B]``, or ``[B, T]`` for one of each frame.
+        Targets ``[B]``, or ``[B, T]`` with one target per frame.
     lengths : jax.Array
-        Number of true steps of each recording, ``[B]``; steps behind them are padding.
+        Number of true steps of each recording, ``[B]``; later steps are padding.
     key : jax.Array or None
-        In training a key that no other batch of the run has; None where a network is only evaluated.
+        Random key that is unique to this batch of the run in training; None in evaluation.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 
 
 def lengths_of(outputs: Any, batch: Batch) -> jax.Array | None:
-    """Return the true steps of outputs ``[T, B, ...]``; None if a forward pass has other steps than its batch."""
+    """Return the true lengths of outputs ``[T, B, ...]``; None if the outputs have other steps than the batch."""
     return batch.lengths if len(outputs) == len(batch.x) else None
 
 
@@ -66,13 +66,13 @@ class Source:
     data : Split, pair or iterable
         The data.
     batch_size : int
-        Recordings of a batch; an iterable brings batches of its own.
+        Recordings per batch; an iterable has its own batches.
     n_classes : int or None
-        Number of classes that ``y`` may name; None where ``y`` is anything.
+        Number of classes that ``y`` may contain; None if ``y`` does not hold classes.
     mesh : jax.sharding.Mesh or None
-        Devices that share each batch.
+        Devices among which each batch is divided.
     call, name : str
-        The call and its argument, for errors.
+        Names of the call and of its argument, for errors.
     """
 
     def __init__(
@@ -90,26 +90,26 @@ class Source:
         elif not _can_be_gone_through_again(data):
             raise TypeError(
                 f"{call}: {name} must be a Split, a pair (x, y) with batch first, or an iterable of pairs that can be "
-                f"gone through in each epoch, such as a data loader; got {_arguments.describe(data)}."
+                f"iterated once per epoch, such as a data loader; got {_arguments.describe(data)}."
             )
         else:
-            # The first batch is looked at before anything is trained.
+            # Check the first batch before training starts.
             next(self._parts(0, 0, False))
 
     @property
     def n_batches(self) -> int | None:
-        """Number of batches of an epoch, or ``None`` where only an epoch tells."""
+        """Number of batches per epoch, or ``None`` if it is unknown."""
         if self.split is not None:
             return -(-len(self.split) // self.batch_size)
         return len(self._loader) if hasattr(type(self._loader), "__len__") else None
 
     @property
     def is_padded(self) -> bool:
-        """Whether recordings may end before the last step."""
+        """Whether recordings may be shorter than the array."""
         return self.split is None or bool((self.split.lengths < np.shape(self.split.x)[1]).any())
 
     def fingerprint(self) -> str:
-        """Return a text that is another for other data; an iterable is known by its number of batches alone."""
+        """Return a text that identifies the data; an iterable is identified only by its number of batches."""
         if self.split is None:
             return f"an iterable of {self.n_batches} batches"
         split = self.split
@@ -117,7 +117,7 @@ class Source:
         return f"{len(split)} recordings {np.shape(split.x)[1:]} {sums[0]:08x}{sums[1]:08x}{sums[2]:08x}"
 
     def epoch(self, seed: int, epoch: int, *, training: bool) -> Iterator[Batch]:
-        """Iterate once over the data; order and keys depend on seed and epoch alone."""
+        """Yield the batches of one epoch; order and keys depend only on seed and epoch."""
         base = jax.random.fold_in(jax.random.key(seed), epoch)
         for i, part in enumerate(self._parts(seed, epoch, training)):
             key = jax.random.fold_in(base, i) if training else None
@@ -129,10 +129,10 @@ class Source:
             )
 
     def _placed(self, array: np.ndarray, axis: int) -> jax.Array:
-        """Return an array on the device, or each device's rows on it."""
+        """Return an array on the device, or divided among the devices of the mesh."""
         if self._mesh is None:
             return jnp.asarray(array)
-        # JAX spreads an axis evenly only: a last, smaller batch lies on every device as a whole.
+        # JAX can divide an axis only evenly: a smaller last batch is copied to every device.
         even = array.shape[axis] % self._mesh.size == 0
         spec = PartitionSpec(*[None] * axis, *self._mesh.axis_names) if even else PartitionSpec()
         return jax.make_array_from_callback(array.shape, NamedSharding(self._mesh, spec), array.__getitem__)
@@ -145,7 +145,7 @@ class Source:
         for item in self._loader:
             n += 1
             with warnings.catch_warnings():
-                # What is odd for all data, such as a class 0 that is missing, is not for one batch.
+                # Warnings about a whole data set, such as a missing class 0, do not apply to one batch.
                 warnings.simplefilter("ignore", UserWarning)
                 part = item if isinstance(item, Split) else self._split(item)
             self._check(part)
@@ -165,8 +165,8 @@ class Source:
         x = np.asarray(_arguments.as_array(x, call=self._call, name=f"x of {self._name}"))
         if x.ndim < 3:
             raise ValueError(
-                f"{self._call}: x of {self._name} must be [B, T, *N], batch first; got shape {x.shape}. Hold static "
-                "data for some steps with bh.data.hold."
+                f"{self._call}: x of {self._name} must be [B, T, *N], batch first; got shape {x.shape}. Repeat static "
+                "data over time with bh.data.hold."
             )
         y, given = (
             np.asarray(_arguments.as_array(y, call=self._call, name=f"y of {self._name}")),
@@ -176,32 +176,32 @@ class Source:
             return Split(x, y, *given)
         if self._n_classes is not None:
             raise ValueError(
-                f"{self._call}: y of {self._name} must hold class numbers where n_classes is given; got "
-                f"{_arguments.describe(y)}. For probabilities of classes leave n_classes out, and give "
+                f"{self._call}: y of {self._name} must hold class numbers if n_classes is given; got "
+                f"{_arguments.describe(y)}. For class probabilities leave out n_classes and give "
                 "loss=bh.train.classifier_loss(...)."
             )
-        # Targets that are no classes: numbers to reach, or the probabilities of a teacher.
+        # Targets that are not classes: regression targets, or class probabilities of a teacher.
         _arguments.check_finite(y, call=self._call, name=f"y of {self._name}")
         if len(y) != len(x):
             raise ValueError(
-                f"{self._call}: x of {self._name} holds {len(x)} recordings and y {len(y)}; give one for each."
+                f"{self._call}: x of {self._name} holds {len(x)} recordings, but y {len(y)}; give one per recording."
             )
         return Split(x, np.zeros(len(x), int), *given)._with(y=y.astype(np.float32))
 
     def _check(self, split: Split) -> None:
         call, name = self._call, self._name
         if not isinstance(split.x, np.ndarray):
-            raise TypeError(f"{call}: {name} holds raw audio; turn it into frames, with bh.data.filterbank say.")
+            raise TypeError(f"{call}: {name} holds raw audio; convert it to frames with bh.data.filterbank.")
         if not len(split):
             raise ValueError(f"{call}: {name} is empty; give at least one recording.")
         if split.lengths.min() < 1:
             n = int(np.sum(split.lengths < 1))
-            raise ValueError(f"{call}: {name} holds {n} recordings of length 0, which say nothing; leave them out.")
+            raise ValueError(f"{call}: {name} holds {n} recordings of length 0; remove them.")
         if self._n_classes is not None:
             if split.y.ndim != 1:
                 raise ValueError(
-                    f"{call}: n_classes takes one label for each recording; y of {name} has shape {split.y.shape}. For "
-                    "one of each frame give loss and metrics."
+                    f"{call}: n_classes needs one label per recording; y of {name} has shape {split.y.shape}. For "
+                    "one label per frame give loss and metrics."
                 )
             if split.y.max() >= self._n_classes:
                 raise ValueError(

@@ -41,7 +41,7 @@ def firing_rate_bounds_loss(
 
     .. math:: L = \frac1N \sum_j \Big(\frac{\max(r_{min} - r_j, 0) + \max(r_j - r_{max}, 0)}{\text{scale}}\Big)^2
 
-    with :math:`r_j` the rate of neuron :math:`j` over all steps and samples. It acts on each neuron, whereas
+    with :math:`r_j` the rate of neuron :math:`j`, averaged over all steps and samples. It acts on each neuron;
     :func:`firing_rate_target_mse_loss` acts on the mean of a layer.
 
     Parameters
@@ -49,12 +49,12 @@ def firing_rate_bounds_loss(
     spikes : jax.Array
         Spikes or spike counts, ``[T, ..., N]``.
     lower, upper : Quantity, optional
-        Bounds on the rate, such as ``1 * u.Hz``; at least one. ``None`` leaves that side open.
+        Bounds on the rate, such as ``1 * u.Hz``; at least one. ``None``: no bound on that side.
     scale : Quantity, optional
-        The distance outside that counts 1. Default 100 Hz.
+        Distance from a bound that counts as 1. Default 100 Hz.
     lengths : jax.Array, optional
-        Number of true steps of each sample, of the axes of spikes between the first and the last. The rate is that over
-        true steps. Default: all steps.
+        Number of true steps of each sample, with the shape of the axes of ``spikes`` between the first and the last.
+        Rates are averaged over the true steps. Default: all steps.
 
     Returns
     -------
@@ -103,16 +103,16 @@ class BoundsReg(brainstate.nn.Regularization):
 
     .. math:: L = w \sum_i \big(\max(l - x_i, 0) + \max(x_i - h, 0)\big)^2
 
-    with the parameter and its bounds in units of ``scale``. Given as ``reg=``, it is part of ``net.reg_loss()``. A
-    transform such as ``brainstate.nn.SigmoidT`` enforces bounds, but its gradient vanishes there; this penalty does
-    not enforce them, and its gradient does not vanish.
+    with parameter and bounds in units of ``scale``. Passed as ``reg=``, it is part of ``net.reg_loss()``. A transform
+    such as ``brainstate.nn.SigmoidT`` enforces bounds, but its gradient vanishes near them. This penalty does not
+    enforce them, but its gradient does not vanish outside.
 
     Parameters
     ----------
     lower, upper : Quantity or float, optional
-        The bounds, of the parameter's dimension; at least one. ``None`` leaves that side open.
+        Bounds, with the dimension of the parameter; at least one. ``None``: no bound on that side.
     scale : Quantity or float, optional
-        The distance outside that counts 1. Default: 1 in the unit of the bounds.
+        Distance from a bound that counts as 1. Default: 1 in the unit of the bounds.
     weight : float, optional
         Weight :math:`w`, above zero. Default 1.
 
@@ -161,10 +161,10 @@ class BoundsReg(brainstate.nn.Regularization):
         return self.weight * jnp.sum((_excess(jnp.asarray(value), self.lower, self.upper) / self.scale) ** 2)
 
     def sample_init(self, shape: tuple[int, ...]) -> Any:
-        """Draw values evenly between the two bounds, or raise if one side is open."""
+        """Draw values uniformly between the two bounds, or raise if one is missing."""
         call = type(self).__name__
         if self.lower is None or self.upper is None:
-            raise ValueError(f"{call}: drawing values needs both bounds, but one side is open; give both.")
+            raise ValueError(f"{call}: drawing values needs both bounds, but one is missing; give both.")
         given = (
             [shape] if not hasattr(shape, "__len__") else _arguments.several(shape, call=call, name="shape", of="sizes")
         )

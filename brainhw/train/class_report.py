@@ -1,4 +1,4 @@
-"""What a classifier says of labelled recordings: confusion, recall of each class, ties and silence."""
+"""Report on a classifier: confusion matrix, recall per class, tied and silent recordings."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from brainhw.train.rates import population_size
 
 __all__ = ["ClassReport", "Counts", "class_report", "count", "report_on"]
 
-# A table of more classes than this shows the worst alone.
+# A table shows at most this many classes, those with the lowest recall.
 _MOST_ROWS = 20
 
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ClassReport:
-    """Predictions of labelled recordings, counted; ``print`` it for a table.
+    """Statistics of the predictions for labelled recordings; ``print`` it for a table.
 
     Attributes
     ----------
     confusion : ndarray
-        ``[n_classes, n_classes]``; entry ``[i, j]`` counts recordings of class ``i`` that were taken for class ``j``.
+        ``[n_classes, n_classes]``; entry ``[i, j]`` counts recordings of class ``i`` that were predicted as ``j``.
     tied : int
-        Recordings in which several classes had the most spikes, silent ones left out; the earlier spikes then decide.
+        Recordings in which several classes share the largest spike count, without silent ones; the earlier spikes
+        decide.
     undecided : int
-        Those of them whose spikes came equally early, too, so that the first class was chosen.
+        Tied recordings whose spikes are equally early as well, so that the first class was chosen.
     silent : int
         Recordings without an output spike; the first class was chosen.
     names : tuple of str
-        Name of each class, for the table; without them classes have their numbers.
+        Name of each class for the table; by default the class numbers.
 
     Examples
     --------
@@ -66,29 +67,29 @@ class ClassReport:
 
     @property
     def n_samples(self) -> int:
-        """How many recordings there were."""
+        """Number of recordings."""
         return int(np.sum(self.confusion))
 
     @property
     def accuracy(self) -> float:
-        """Share of recordings whose class was found."""
+        """Fraction of recordings that were classified correctly."""
         return float(np.trace(self.confusion) / max(self.n_samples, 1))
 
     @property
     def recall(self) -> np.ndarray:
-        """Share of the recordings of each class that was found, ``[n_classes]``; NaN for a class without any."""
+        """Fraction of the recordings of each class that were classified correctly, ``[n_classes]``; NaN without any."""
         of_class = np.sum(self.confusion, axis=1)
         return np.where(of_class > 0, np.diag(self.confusion) / np.maximum(of_class, 1), np.nan)
 
     @property
     def never_predicted(self) -> tuple[int, ...]:
-        """Classes that recordings have and that no recording was taken for."""
+        """Classes that have recordings but were never predicted."""
         missing = (np.sum(self.confusion, axis=0) == 0) & (np.sum(self.confusion, axis=1) > 0)
         return tuple(int(one) for one in np.flatnonzero(missing))
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the classifier could not say, one sentence each; empty if there is nothing."""
+        """Sentences about silent, tied and never predicted recordings; empty if there are none."""
         said = []
         if self.silent:
             first = self._name(0)
@@ -96,7 +97,7 @@ class ClassReport:
                 f"{self.silent} of {self.n_samples} recordings have no output spike; they count as class {first}"
             )
         if self.tied:
-            tail = f", in {self.undecided} of them by nothing" if self.undecided else ""
+            tail = f"; {self.undecided} of them are undecided and count as the first class" if self.undecided else ""
             said.append(f"{self.tied} of {self.n_samples} recordings tie; the earlier spikes decide{tail}")
         if self.never_predicted:
             names = ", ".join(map(self._name, self.never_predicted))
@@ -118,7 +119,7 @@ class ClassReport:
             recall = "" if not of_class[one] else f"{self.recall[one]:.1%}"
             right = self.confusion[one, one]
             rows.append((self._name(int(one)), f"{predicted[one]}", f"{of_class[one]}", f"{right}", recall, often))
-        headings = ("class", "predicted", "labelled", "right", "recall", "most often taken for")
+        headings = ("class", "predicted", "labelled", "right", "recall", "most often predicted as")
         more = (
             f"(the {_MOST_ROWS} of {len(of_class)} classes with the lowest recall)\n"
             if len(rows) < len(of_class)
@@ -135,7 +136,7 @@ class ClassReport:
 def class_report(
     spikes: jax.Array, labels: jax.Array, n_classes: int | None = None, *, lengths: jax.Array | None = None
 ) -> ClassReport:
-    """Count what a classifier says of labelled recordings.
+    """Compute a report on a classifier for labelled recordings.
 
     Parameters
     ----------
@@ -144,14 +145,14 @@ def class_report(
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     n_classes : int, optional
-        Number of classes; ``N`` is a multiple of it. Default: one neuron for each class.
+        Number of classes; ``N`` is a multiple of it. Default: one neuron per class.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
+        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
 
     Returns
     -------
     ClassReport
-        Confusion, recall of each class, and silent and tied recordings; ``print`` it for a table.
+        Confusion matrix, recall per class, and silent and tied recordings; ``print`` it for a table.
 
     Raises
     ------
@@ -171,7 +172,7 @@ def class_report(
 
 
 class Counts(NamedTuple):
-    """The numbers of a report, as arrays that can be traced."""
+    """The counts of a report, as arrays that can be traced."""
 
     confusion: jax.Array
     tied: jax.Array
@@ -180,7 +181,7 @@ class Counts(NamedTuple):
 
 
 def count(decision: Decision, labels: jax.Array, n_classes: int) -> Counts:
-    """Count decisions on labelled recordings."""
+    """Count the decisions for labelled recordings."""
     confusion = jnp.zeros((n_classes, n_classes), int).at[labels, decision.predicted].add(1)
     fired = ~decision.silent
     return Counts(
@@ -189,7 +190,7 @@ def count(decision: Decision, labels: jax.Array, n_classes: int) -> Counts:
 
 
 def report_on(batches: Sequence[Counts]) -> ClassReport:
-    """Return the report on the counts of some batches."""
+    """Combine the counts of some batches into a report."""
     confusion, *others = (np.sum([np.asarray(part) for part in parts], axis=0) for parts in zip(*batches, strict=True))
     tied, undecided, silent = map(int, others)
     return ClassReport(confusion, tied, undecided, silent)

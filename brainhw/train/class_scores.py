@@ -1,4 +1,4 @@
-"""Accuracy of a classifier, and what it could not say, as numbers that can be traced."""
+"""Accuracy and fractions of silent, tied and undecided recordings, as numbers that can be traced."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["ClassScores", "class_scores"]
 
 
 class ClassScores(NamedTuple):
-    """Shares of recordings, each a scalar in [0, 1].
+    """Fractions of recordings, each a scalar in [0, 1].
 
     Attributes
     ----------
     accuracy : jax.Array
-        Recordings whose predicted class is the right one.
+        Recordings that were classified correctly.
     silent : jax.Array
         Recordings without an output spike.
     tied : jax.Array
-        Recordings in which several classes have the most spikes.
+        Recordings in which several classes share the largest spike count.
     undecided : jax.Array
-        Recordings whose tied spikes came equally early as well, silent ones included.
+        Recordings whose tied spikes are equally early as well, including silent ones.
     """
 
     accuracy: jax.Array
@@ -37,9 +37,9 @@ class ClassScores(NamedTuple):
 def class_scores(
     spikes: jax.Array, labels: jax.Array, n_classes: int | None = None, *, lengths: jax.Array | None = None
 ) -> ClassScores:
-    """Return the accuracy of a classifier, and the shares of silent, tied and undecided recordings.
+    """Return the accuracy of a classifier, and the fractions of silent, tied and undecided recordings.
 
-    :func:`brainhw.deploy.robustness` takes it as a score and shows all of its numbers.
+    :func:`brainhw.deploy.robustness` accepts it as a score and reports all of its numbers.
 
     Parameters
     ----------
@@ -48,14 +48,14 @@ def class_scores(
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     n_classes : int, optional
-        Number of classes; ``N`` is a multiple of it. Default: one neuron for each class.
+        Number of classes; ``N`` is a multiple of it. Default: one neuron per class.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
+        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
 
     Returns
     -------
     ClassScores
-        Scalars; see :func:`decide` for what they count.
+        Scalars; see :func:`decide` for the definitions.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The loss of a classifier whose output populations vote with spikes."""
+"""Loss of a classifier whose output populations vote with spikes."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ __all__ = ["classifier_loss"]
 def classifier_loss(
     n_classes: int, *, floor: float = 1.0, ceiling: float = 0.3, scale: float = 1.0
 ) -> Callable[[jax.Array, Batch], jax.Array]:
-    r"""Return a loss for :func:`fit`: cross-entropy of votes, and bounds within which votes decide something.
+    r"""Return a loss for :func:`fit`: cross-entropy of votes, with penalties for too few and too many spikes.
 
     .. math:: L = \frac1B \sum_b \Big[-\log \mathrm{softmax}(a v_b)_{y_b}
               + \max\big(f - \max_c v_{bc}, 0\big)^2
               + \max\big(\bar v_b - g T_b, 0\big)^2\Big]
 
-    with :math:`v_{bc}` the mean number of spikes of a neuron of class :math:`c`, :math:`\bar v_b` its mean over
-    classes, and :math:`T_b` the number of true steps. Below the floor :math:`f` no class speaks, and no gradient of the
-    cross-entropy may tell; above the ceiling all of them do.
+    with :math:`v_{bc}` the mean spike count per neuron of class :math:`c`, :math:`\bar v_b` its mean over classes, and
+    :math:`T_b` the number of true steps. Below the floor :math:`f` no class is active, and the cross-entropy may have
+    no gradient; above the ceiling all classes are active.
 
     Parameters
     ----------
     n_classes : int
-        Number of classes; the output neurons form so many equal, consecutive populations.
+        Number of classes; the output neurons form this many equal, consecutive populations.
     floor : float, optional
-        Votes :math:`f` that the strongest class of each recording should have. Default 1.
+        Minimum vote :math:`f` of the strongest class of each recording. Default 1.
     ceiling : float, optional
-        Votes :math:`g` a step that the classes should have on the whole. Default 0.3.
+        Maximum vote :math:`g` per step, averaged over classes. Default 0.3.
     scale : float, optional
-        Factor :math:`a` of votes. Default 1.
+        Factor :math:`a` of the votes in the softmax. Default 1.
 
     Returns
     -------
     callable
-        ``loss(outputs, batch)`` of output spikes ``[T, B, N]`` and a :class:`Batch`, whose ``y`` holds classes ``[B]``,
-        or the probability of each class, ``[B, n_classes]``, as a teacher gives it.
+        ``loss(outputs, batch)`` for output spikes ``[T, B, N]`` and a :class:`Batch`, whose ``y`` holds classes ``[B]``
+        or the class probabilities of a teacher, ``[B, n_classes]``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad; when called, if ``N`` is not a multiple of ``n_classes``.
+        If an argument is invalid; when called, if ``N`` is not a multiple of ``n_classes``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The class that a network chooses for each recording, from the spikes of its output neurons."""
+"""Decision of a classifier: the class of each recording, from the spikes of its output neurons."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["Decision", "choose_class", "decide"]
 
 
 class Decision(NamedTuple):
-    """What a network says about each recording, ``[B]`` each.
+    """Decision for each recording, ``[B]`` each.
 
     Attributes
     ----------
     predicted : jax.Array
-        The class, whole numbers.
+        Predicted class, whole numbers.
     tied : jax.Array
-        Whether several classes have the most spikes; the class whose spikes came earlier is then chosen.
+        Whether several classes share the largest spike count; the class with the earlier spikes is then chosen.
     undecided : jax.Array
-        Whether these spikes came equally early, too; the first class is then chosen, which says nothing.
+        Whether these spikes are equally early as well; the first class is then chosen, without any evidence.
     silent : jax.Array
-        Whether no output neuron fired; such a recording is tied and undecided as well.
+        Whether no output neuron fired; such a recording is also tied and undecided.
     """
 
     predicted: jax.Array
@@ -37,23 +37,23 @@ class Decision(NamedTuple):
 def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Array | None = None) -> Decision:
     r"""Return the class of each recording: the output population with the most spikes.
 
-    With :math:`n_c = \sum_t s_{tc}` the spikes of class :math:`c`, the largest :math:`n_c` wins; of several classes
-    that have it, the one with the smallest :math:`\sum_t t\,s_{tc}`. Both are known of a chip that gives out spikes
-    alone.
+    With :math:`n_c = \sum_t s_{tc}` the spikes of class :math:`c`, the class with the largest :math:`n_c` is chosen; in
+    a tie, the one of them with the smallest :math:`\sum_t t\,s_{tc}`. Both can be computed for a chip that outputs only
+    spikes.
 
     Parameters
     ----------
     spikes : jax.Array
         Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
     n_classes : int, optional
-        Number of classes; ``N`` is a multiple of it. Default: one neuron for each class.
+        Number of classes; ``N`` is a multiple of it. Default: one neuron per class.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
+        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
 
     Returns
     -------
     Decision
-        Class of each recording, and whether several had a claim to it.
+        Class of each recording, and whether it was tied.
 
     Raises
     ------
@@ -76,20 +76,20 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
 
 
 def choose_class(spikes: jax.Array, n_classes: int, size: int) -> Decision:
-    """Return the decision on checked spikes ``[T, B, n_classes * size]``."""
+    """Return the decision for checked spikes ``[T, B, n_classes * size]``."""
     spikes = for_sums(spikes)
     steps = jnp.arange(len(spikes), dtype=spikes.dtype)
 
     def of_class(of_neuron: jax.Array) -> jax.Array:
         return of_neuron.reshape(spikes.shape[1], n_classes, size).sum(axis=-1)
 
-    # Sums of whole numbers, which float32 holds exactly up to 2**24.
+    # Sums of integers, which float32 holds exactly up to 2**24.
     counts, times = of_class(spikes.sum(axis=0)), of_class(jnp.einsum("t,tbn->bn", steps, spikes))
     most = counts == counts.max(axis=-1, keepdims=True)
     late = jnp.where(most, times, jnp.inf)
     earliest = late == late.min(axis=-1, keepdims=True)
     return Decision(
-        # The first True is the first of those that nothing tells apart.
+        # argmax returns the first True: the first of the undecided classes.
         predicted=jnp.argmax(earliest, axis=-1),
         tied=most.sum(axis=-1) > 1,
         undecided=earliest.sum(axis=-1) > 1,

@@ -1,4 +1,4 @@
-"""One call that trains a network: epochs, validation, the best weights kept, saved and resumed to the bit."""
+"""Training of a network in one call: epochs, validation, best weights, checkpoints and exact resumption."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from brainhw.transform import rollout
 __all__ = ["fit"]
 
 _MOST_EPOCHS = 10**6
-# The learning rate of Adam, which falls along a cosine to this part of its first value.
+# Default learning rate of Adam, which decays along a cosine to this fraction of its first value.
 _RATE, _LAST_RATE = 1e-2, 0.02
 
 
@@ -62,89 +62,89 @@ def fit(
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> History:
-    """Train a network, and return what each epoch reached.
+    """Train a network, and return the metrics of each epoch.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; all of its ``ParamState`` are learnt.
+        The network; all of its ``ParamState`` are trained.
     train : Split, pair or iterable
         A :class:`brainhw.data.Split`, arrays ``(x [n, T, *N], y)`` or ``(x, y, lengths)``, or an iterable of them that
-        is gone through once an epoch, such as a data loader.
+        is iterated once per epoch, such as a data loader.
     validation : Split, pair, iterable or float, optional
-        The same; it decides which weights are the best. A number is the share of ``train`` that is held out for it, of
-        each class alike (:func:`brainhw.data.hold_out` with ``seed``).
+        Validation data in the same forms; it determines the best weights. A number is the fraction of ``train`` that is
+        held out, with equal fractions of each class (:func:`brainhw.data.hold_out` with ``seed``).
     n_classes : int, optional
-        For a classifier: the output neurons form so many equal, consecutive populations, and ``y`` holds one class for
-        each recording. Gives the default loss, adds ``accuracy`` and the shares of ``silent`` and ``tied`` recordings
-        to each epoch, and a report at the end.
+        For a classifier: the output neurons form this many equal, consecutive populations, and ``y`` holds one class
+        per recording. It sets the default loss, adds ``accuracy`` and the fractions of ``silent`` and ``tied``
+        recordings to each epoch, and a report at the end.
     loss : callable, optional
-        ``loss(outputs, batch)`` gives a scalar; ``outputs`` are those of ``forward``, ``batch`` is a :class:`Batch`.
+        ``loss(outputs, batch)`` returns a scalar; ``outputs`` come from ``forward``, ``batch`` is a :class:`Batch`.
         Default: :func:`classifier_loss` of ``n_classes``.
     metrics : mapping of str to callable, optional
-        Further numbers of the same form; they are means over samples.
+        Additional metrics of the same form, averaged over samples.
     epochs : int
-        Number of epochs in all, those of a resumed run included. A saved run goes on with the number it began with.
+        Total number of epochs, including those of a resumed run. A resumed run must use the same number.
     batch_size : int, optional
-        Samples of a batch; the last one of an epoch holds the rest. Default 32.
+        Samples per batch; the last batch of an epoch may be smaller. Default 32.
     learning_rate : float or optax schedule, optional
-        First rate of Adam, which falls along a cosine to a fiftieth; or a function of the number of the update. Default
-        0.01. Not with ``optimizer``.
+        Initial learning rate of Adam, which decays along a cosine to a fiftieth; or a function of the update number.
+        Default 0.01. Not with ``optimizer``.
     max_gradient : float, optional
-        Largest norm of the gradient of all parameters together. Default: none. Not with ``optimizer``.
+        Maximum norm of the gradient of all parameters together. Default: none. Not with ``optimizer``.
     optimizer : braintools.optim.Optimizer, optional
-        Another optimizer, which has a rate and a bound of its own.
+        Another optimizer, with its own learning rate and clipping.
     forward : callable, optional
-        ``forward(net, batch)`` gives the outputs. Default: those of :func:`brainhw.rollout`, zero behind the end of
+        ``forward(net, batch)`` returns the outputs. Default: those of :func:`brainhw.rollout`, zero after the end of
         each recording.
     sample_chips : bool or 'auto', optional
-        Whether the default ``forward`` trains each batch on another sampled chip (:func:`brainhw.sample_chip`), so that
-        what is learnt holds for chips that differ. ``'auto'`` (default): where the network is on a chip, and no sampled
-        or measured chip is in place.
+        Whether the default ``forward`` samples another chip for each batch (:func:`brainhw.sample_chip`), so that the
+        trained weights work on chips with mismatch. ``'auto'`` (default): if the network is on a chip, and no sampled
+        or measured chip is set.
     constrain : 'auto', callable or None, optional
-        Called with the network after each update. ``'auto'`` (default) is :func:`clip_weights`, which keeps weights in
-        the range of their chip, where the network has such weights.
+        Called with the network after each update. ``'auto'`` (default): :func:`clip_weights`, which keeps weights in
+        the range of their chip, if the network has such weights.
     schedules : sequence, optional
         Objects with ``step(epoch)``, called before each epoch, such as :class:`SignAnnealing` or
         :class:`SurrogateSchedule`. Their ``constrain()`` is called after each update, ``finish()`` at the end.
     watch : str, optional
-        The number that decides which epoch is the best: the largest; of a loss, silent or tied recordings the smallest.
-        Default: ``accuracy`` or the first metric, or the loss without one; on the validation data where there are any.
+        Metric that determines the best epoch: the largest value, or the smallest of a loss or of silent or tied
+        recordings. Default: ``accuracy`` or the first metric, or the loss without one; on validation data if given.
     keep : 'auto', 'best' or 'last', optional
-        The weights that the network has in the end. ``'auto'`` (default): the best with validation data, otherwise the
-        last. An epoch in which signs still harden is never the best.
+        Weights of the network at the end. ``'auto'`` (default): the best with validation data, otherwise the last. An
+        epoch with soft signs (:class:`SignAnnealing`) is never the best.
     patience : int, optional
-        End after so many epochs without a better one. Default: never.
+        Stop after this many epochs without an improvement. Default: never.
     callbacks : sequence of callable, optional
         Each is called with ``(epoch, None)`` before an epoch and ``(epoch, numbers)`` after it. If one returns True
-        after an epoch, the run stops there as it is, and can be resumed.
+        after an epoch, the run stops there and can be resumed.
     seed : int, optional
-        Seed of the order and of the keys of batches. Default 0.
+        Seed of the batch order and of the batch keys. Default 0.
     checkpoint : path, optional
-        A file that is written after each epoch, whole or not at all. If it is there, the run goes on from it, to the
-        bit. A file of another network, other data or other settings is refused; of your own functions it knows the
-        names alone.
+        File that is written atomically after each epoch. If it exists, the run resumes from it, bit for bit. A file of
+        another network, other data or other settings is refused; of user functions only the names are compared.
     mesh : jax.sharding.Mesh, optional
-        Devices that share each batch: a mesh with one axis. A batch that they cannot share evenly lies on all of them.
+        Devices among which each batch is divided: a mesh with one axis. A batch that cannot be divided evenly is copied
+        to all of them.
     progress : bool, optional
         Show a progress bar. Default True.
 
     Returns
     -------
     History
-        Numbers of each epoch, and the report on a classifier; ``print`` it for a table.
+        Metrics of each epoch, and the report on a classifier; ``print`` it for a table.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad, or the checkpoint is damaged or of another run; nothing has changed then.
+        If an argument is invalid, or the checkpoint is damaged or of another run; nothing has changed then.
     FloatingPointError
-        If loss or gradient are not finite in an epoch; the weights are those before it.
+        If a metric or a weight is not finite after an epoch; the weights before it are restored.
 
     Warns
     -----
     UserWarning
-        If ``train``, given as arrays or a Split, has no recording of a class; if in the end a classifier is silent on
+        If ``train``, given as arrays or a Split, has no recording of a class; if the trained classifier is silent on
         recordings or never predicts a class.
 
     Examples
@@ -163,9 +163,9 @@ def fit(
     call = "fit"
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it compiles its steps by itself; call it outside of jit.")
+        raise RuntimeError(f"{call}: fit compiles its own steps; call it outside of jit.")
     if not net.states(brainstate.ParamState):
-        raise ValueError(f"{call}: net has no ParamState, so there is nothing to learn; make a weight a ParamState.")
+        raise ValueError(f"{call}: net has no ParamState, so there is nothing to train; make a weight a ParamState.")
     epochs = _arguments.positive_int(epochs, call=call, name="epochs", most=_MOST_EPOCHS)
     batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
     seed = _arguments.whole_number(seed, call=call, name="seed", most=2**32 - 1)
@@ -240,7 +240,7 @@ def _chip_note(chip: Any) -> str:
 def _check_mesh(mesh: Any, call: str) -> None:
     if not isinstance(mesh, Mesh) or len(mesh.axis_names) != 1:
         raise TypeError(
-            f"{call}: mesh must be a jax.sharding.Mesh with one axis, as jax.make_mesh((4,), ('batch',)) makes it; got "
+            f"{call}: mesh must be a jax.sharding.Mesh with one axis, for example jax.make_mesh((4,), ('batch',)); got "
             f"{_arguments.describe(mesh)}."
         )
 
@@ -257,12 +257,12 @@ def _sources(
     if isinstance(validation, (int, float, np.number)) and not isinstance(validation, bool):
         if first.split is None:
             raise TypeError(
-                f"{call}: validation is a share, {validation!r}, which takes train as a Split or arrays; nothing can "
-                "be held out of an iterable."
+                f"{call}: validation={validation!r} is a fraction of train, which needs train as a Split or arrays; "
+                "with an iterable, give validation data."
             )
         share = _arguments.number(validation, call=call, name="validation", positive=True)
         if share >= 1:
-            raise ValueError(f"{call}: validation as a share must lie between 0 and 1; got {share:g}.")
+            raise ValueError(f"{call}: validation as a fraction must lie between 0 and 1; got {share:g}.")
         left, held = hold_out(first.split, share, seed=seed)
         return source(left, "train"), source(held, "validation")
     return first, source(validation, "validation")
@@ -271,7 +271,7 @@ def _sources(
 def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict[str, Callable[..., Any]]:
     if loss is None:
         if n_classes is None:
-            raise TypeError(f"{call}: loss is missing; give one, or n_classes for that of a classifier.")
+            raise TypeError(f"{call}: loss is missing; give a loss, or n_classes for that of a classifier.")
         loss = classifier_loss(n_classes)
     measured = {"loss": _arguments.function(loss, call=call, name="loss")}
     if metrics is not None and not isinstance(metrics, Mapping):
@@ -279,7 +279,7 @@ def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict
     for given, metric in (metrics or {}).items():
         name = _arguments.text(given, call=call, name="a name of metrics", some=True)
         if name == "loss" or name.startswith("validation_") or (n_classes is not None and name in CLASS_NUMBERS):
-            raise ValueError(f"{call}: metrics cannot have the name {name!r}, which fit uses itself; take another.")
+            raise ValueError(f"{call}: metrics cannot have the name {name!r}, which fit uses itself; choose another.")
         measured[name] = _arguments.function(metric, call=call, name=f"metrics[{name!r}]")
     return measured
 
@@ -291,9 +291,9 @@ def _forward(forward: Any, sample_chips: Any, padded: bool, net: brainstate.nn.M
     else:
         sampled = _arguments.flag(sample_chips, call=call, name="sample_chips")
         if sampled and not on_chip:
-            raise ValueError(f"{call}: sample_chips takes a network on a chip, and this one has no module on a chip.")
+            raise ValueError(f"{call}: sample_chips needs a network on a chip, but net has no chip module.")
         if sampled and forward is not None:
-            raise ValueError(f"{call}: sample_chips is for the default forward; in your own, use batch.key.")
+            raise ValueError(f"{call}: sample_chips needs the default forward; use batch.key inside forward.")
     if forward is not None:
         return _arguments.function(forward, call=call, name="forward")
 
@@ -313,8 +313,8 @@ def _schedules(schedules: Any, epochs: int, call: str) -> list[Any]:
             )
         if hasattr(one, "constrain") and getattr(one, "total_epochs", 0) >= epochs:
             raise ValueError(
-                f"{call}: {type(one).__name__} takes {one.total_epochs} epochs, and the training has {epochs}; signs "
-                "must be hard before the last epoch. Give more epochs, or it fewer."
+                f"{call}: {type(one).__name__} needs {one.total_epochs} epochs, but the training has {epochs}; signs "
+                "must be hard before the last epoch. Increase epochs or reduce total_epochs."
             )
     return found
 
@@ -328,7 +328,7 @@ def _warn(history: History, call: str) -> None:
     report = history.report
     if report is not None and (report.silent or report.never_predicted):
         warnings.warn(
-            f"{call}: {'; '.join(report.remarks)}. Look at history.report, and at docs/troubleshooting.md.",
+            f"{call}: {'; '.join(report.remarks)}. See history.report and docs/troubleshooting.md.",
             stacklevel=3,
         )
 
@@ -342,8 +342,8 @@ def _warn_of_missing_classes(source: Source, n_classes: int | None, call: str) -
         first = itertools.islice((one for one in range(n_classes) if one not in present), 5)
         shown = ", ".join(map(str, first)) + (", ..." if n_missing > 5 else "")
         warnings.warn(
-            f"{call}: train has no recording of {n_missing} of {n_classes} classes ({shown}), so that the network "
-            "cannot learn them; is n_classes right?",
+            f"{call}: train has no recording of {n_missing} of {n_classes} classes ({shown}), so the network "
+            "cannot learn them; check n_classes.",
             stacklevel=3,
         )
 
@@ -359,7 +359,7 @@ def _optimizer(
         for name, value in (("learning_rate", rate), ("max_gradient", max_gradient)):
             if value is not None:
                 raise ValueError(
-                    f"{call}: {name} has no effect on an optimizer of your own; set it there and leave {name} out."
+                    f"{call}: {name} has no effect if optimizer is given; set it in the optimizer and leave {name} out."
                 )
     else:
         schedule = rate = _RATE if rate is None else rate
@@ -369,7 +369,7 @@ def _optimizer(
             rate = float(_arguments.number(rate, call=call, name="learning_rate", positive=True))
             if source.n_batches is None:
                 raise ValueError(
-                    f"{call}: the number of batches of train is not known, which the learning rate needs; give an "
+                    f"{call}: the learning rate needs the number of batches, which train does not have; give an "
                     "iterable with a length, or a schedule as learning_rate."
                 )
             schedule = optax.cosine_decay_schedule(rate, epochs * source.n_batches, alpha=_LAST_RATE)
@@ -388,11 +388,11 @@ def _check_schedule(rate: Callable[[Any], Any], call: str) -> None:
         first = jax.eval_shape(rate, jnp.zeros((), int))
     except Exception as error:
         raise TypeError(
-            f"{call}: learning_rate must give a number for the traced number of an update; it failed with "
+            f"{call}: learning_rate must return a number for a traced update number; it failed with "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
     if getattr(first, "shape", None) != ():
-        raise TypeError(f"{call}: learning_rate must give one number for an update; got {_arguments.describe(first)}.")
+        raise TypeError(f"{call}: learning_rate must return one number per update; got {_arguments.describe(first)}.")
 
 
 def _constraint(constrain: Any, net: brainstate.nn.Module, call: str) -> Callable[..., Any] | None:

@@ -1,4 +1,4 @@
-"""What a training run has reached, epoch by epoch."""
+"""Training history: the metrics of each epoch."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ __all__ = ["History"]
 @final
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class History:
-    """Numbers of each epoch of a training run; ``print`` it for a table.
+    """Metrics of each epoch of a training run; ``print`` it for a table.
 
-    :func:`brainhw.visualize.plot_history` draws it.
+    :func:`brainhw.visualize.plot_history` plots it.
 
     Attributes
     ----------
     epochs : sequence of mapping of str to float
-        One entry an epoch: ``loss`` and each metric on the training data as they were met, and with ``validation_`` in
-        front of the name those on the validation data after the epoch.
+        One entry per epoch: ``loss`` and each metric, averaged over the training batches of the epoch. Names with the
+        prefix ``validation_`` hold those on the validation data after the epoch.
     best : int or None
-        Index of the best epoch, from 0; None before the first, and while signs harden.
+        Index of the best epoch, from 0; None before the first epoch and while signs are soft.
     watched : str
-        The number that decides about the best epoch.
+        Metric that determines the best epoch.
     reason : str
-        Why the run ended: ``"all epochs"``, ``"patience"`` or ``"callback"``.
+        Reason for the end of the run: ``"all epochs"``, ``"patience"`` or ``"callback"``.
     keep : str
-        Whose weights the network has: ``"best"`` or ``"last"``.
+        Epoch whose weights the network has: ``"best"`` or ``"last"``.
     report : ClassReport or None
-        What the network says of the validation data afterwards, or without them of the training data, where ``fit`` was
-        given ``n_classes``.
+        Report on the validation data after the training, or on the training data without validation data; None unless
+        ``fit`` was given ``n_classes``.
 
     Examples
     --------
@@ -75,12 +75,12 @@ class History:
             raise ValueError(f"History: best must be one of {len(self.epochs)} epochs, from 0; got {self.best}.")
 
     def column(self, name: str) -> np.ndarray:
-        """Return one number over epochs.
+        """Return one metric over epochs.
 
         Parameters
         ----------
         name : str
-            Its name, such as ``"validation_accuracy"``.
+            Name of the metric, such as ``"validation_accuracy"``.
 
         Returns
         -------
@@ -90,7 +90,7 @@ class History:
         Raises
         ------
         ValueError
-            If no epoch has it.
+            If no epoch has this metric.
         """
         names = list(self.epochs[0]) if self.epochs else []
         _arguments.choice(name, names, call="History.column", name="name")

@@ -29,7 +29,7 @@ def firing_rate_target_mse_loss(
     *,
     lengths: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Pull the mean rate of each layer towards a target.
+    r"""Penalise the deviation of each layer's mean rate from a target.
 
     .. math:: L = \sum_i \big((r_i - o_i)\, m_i\big)^2
 
@@ -41,11 +41,12 @@ def firing_rate_target_mse_loss(
         Target rate :math:`o_i` of each layer: a Quantity (such as ``20 * u.Hz``; ``dt`` is then read from
         ``brainstate.environ``) or a plain number of spikes per step.
     multipliers : sequence of Quantity or float
-        Weight :math:`m_i`: a time for offsets in Hz (with ``50 * u.ms`` a difference of 20 Hz counts 1), a plain number
+        Weight :math:`m_i`: a time for offsets in Hz (with ``50 * u.ms`` a difference of 20 Hz counts as 1), a plain
+        number
         for plain offsets.
     lengths : jax.Array, optional
-        Number of true steps of each sample, of the axes of spikes between the first and the last. The rate is that over
-        true steps. Default: all steps.
+        Number of true steps of each sample, with the shape of the axes of spikes between the first and the last. Rates
+        are averaged over the true steps. Default: all steps.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def firing_rate_target_mse_loss(
     Raises
     ------
     ValueError, TypeError
-        If the lengths differ, a list is empty, or offset and multiplier do not cancel to a plain number.
+        If the lists differ in length, a list is empty, or the units of offset and multiplier do not cancel.
 
     Warns
     -----
@@ -72,13 +73,13 @@ def firing_rate_target_mse_loss(
     call = "firing_rate_target_mse_loss"
     given = {"spikes_list": spikes_list, "offsets": offsets, "multipliers": multipliers}
     listed = [
-        _arguments.several(value, call=call, name=name, of="one for each layer", flat=False)
+        _arguments.several(value, call=call, name=name, of="values, one per layer,", flat=False)
         for name, value in given.items()
     ]
     numbers = tuple(len(values) for values in listed)
     if len(set(numbers)) > 1 or not numbers[0]:
         raise ValueError(
-            f"{call}: spikes_list, offsets and multipliers must hold one offset and one multiplier for each layer; "
+            f"{call}: spikes_list, offsets and multipliers must hold one offset and one multiplier per layer; "
             f"got lengths {numbers}."
         )
     terms = []
@@ -89,7 +90,7 @@ def firing_rate_target_mse_loss(
                 f"{call}: spikes_list[{i}] must be [T, ..., N], with at least one step, sample and neuron; "
                 f"got shape {spikes.shape}."
             )
-        # The mean of the layer, as the vendor defines it: silent and busy neurons may cancel.
+        # The mean of the layer, as the vendor defines it: silent and busy neurons can cancel.
         rate = jnp.mean(mean_over_steps(spikes, lengths, call=call))
         names = f"offsets[{i}]", f"multipliers[{i}]"
         if isinstance(offset, u.Quantity):
@@ -98,10 +99,10 @@ def firing_rate_target_mse_loss(
             rate = rate / _arguments.time_step(call=call).to(u.second).mantissa
         else:
             target = _arguments.number(offset, call=call, name=names[0], nonnegative=True)
-            # Neurons of several spikes a step reach a few; a rate in hertz without its unit is far beyond.
+            # Neurons with several spikes per step reach a few; a rate in hertz without its unit is far larger.
             if target > _MOST_PER_STEP:
                 warnings.warn(
-                    f"{call}: {names[0]} is {target:g} spikes a step, since it is a plain number; for a rate pass "
+                    f"{call}: {names[0]} is a plain number, which means {target:g} spikes per step; for a rate pass "
                     f"{target:g} * u.Hz, with a time such as 50 * u.ms in multipliers.",
                     UserWarning,
                     stacklevel=2,
@@ -125,7 +126,7 @@ def balanced_population_mse(
     .. math:: L = \frac1{BN} \sum_{b,j} (n_{bj} - t_{bj})^2,
               \quad t_{bj} = \text{high if neuron } j \text{ belongs to class } y_b \text{, otherwise low}
 
-    The :math:`N` output neurons form equal, consecutive populations, one for each class.
+    The :math:`N` output neurons form equal, consecutive populations, one per class.
 
     Parameters
     ----------
@@ -136,9 +137,9 @@ def balanced_population_mse(
     n_classes : int
         Number of classes.
     high, low : float
-        Target counts over the whole sequence.
+        Target spike counts over the whole sequence.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes behind them, in the padding, do not count. Default: all.
+        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
 
     Returns
     -------
@@ -170,7 +171,7 @@ def balanced_population_mse(
 
 
 def mean_over_steps(spikes: jax.Array, lengths: Any, *, call: str) -> jax.Array:
-    """Return the mean number of spikes a true step over steps and samples, ``[N]``, of ``spikes [T, ..., N]``."""
+    """Return the mean spike count per true step, over steps and samples, ``[N]``, for ``spikes [T, ..., N]``."""
     axes = tuple(range(spikes.ndim - 1))
     if lengths is None:
         return jnp.mean(for_sums(spikes), axis=axes)
@@ -181,7 +182,7 @@ def mean_over_steps(spikes: jax.Array, lengths: Any, *, call: str) -> jax.Array:
 def population_size(
     spikes: Any, labels: Any, n_classes: int, lengths: Any, *, call: str
 ) -> tuple[jax.Array, jax.Array, int]:
-    """Return spikes ``[T, B, N]`` without those in the padding, labels ``[B]`` and the neurons per class, or raise."""
+    """Return spikes ``[T, B, N]`` with zero padding, labels ``[B]`` and the number of neurons per class, or raise."""
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     spikes, labels = check_output(spikes, labels, n_classes, lengths, call=call)
     return spikes, labels, equal_populations(spikes.shape[-1], n_classes, call=call)
@@ -191,13 +192,13 @@ def counted(spikes: Any, *, call: str, name: str) -> jax.Array:
     """Return spikes as a float array without NaN (unless traced), or raise."""
     array = jnp.asarray(_arguments.as_array(spikes, call=call, name=name))
     _arguments.check_finite(array, call=call, name=name, fix=_FIND)
-    # A sum of uint8 would wrap at 256, and bfloat16 does not tell 300 from 301.
+    # uint8 sums would wrap at 256, and bfloat16 cannot represent 301.
     wide = jnp.promote_types(array.dtype, jnp.float32) if jnp.issubdtype(array.dtype, jnp.floating) else float
     return array.astype(jnp.result_type(wide))
 
 
 def equal_populations(n: int, n_classes: int, *, call: str) -> int:
-    """Return the neurons per class of ``n`` output neurons, or raise."""
+    """Return the number of neurons per class for ``n`` output neurons, or raise."""
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     if n % n_classes:
         raise ValueError(
@@ -208,7 +209,7 @@ def equal_populations(n: int, n_classes: int, *, call: str) -> int:
 
 
 def output_spikes(spikes: Any, lengths: Any, *, call: str) -> jax.Array:
-    """Return output spikes ``[T, B, N]`` with at least one of each, zero in the padding, or raise."""
+    """Return non-empty output spikes ``[T, B, N]`` with zero padding, or raise."""
     spikes = counted(spikes, call=call, name="spikes")
     if spikes.ndim != 3:
         raise ValueError(f"{call}: spikes must be [T, B, N]; got shape {spikes.shape}.")
@@ -222,9 +223,9 @@ def output_spikes(spikes: Any, lengths: Any, *, call: str) -> jax.Array:
 def check_output(
     spikes: Any, labels: Any, n_classes: int | None, lengths: Any, *, call: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Return ``spikes [T, B, N]`` and ``labels [B]``, classes (by default 0 to ``N - 1``), as arrays, or raise.
+    """Return ``spikes [T, B, N]`` and class ``labels [B]`` (by default 0 to ``N - 1``) as arrays, or raise.
 
-    Numbers that are traced are not checked.
+    Traced numbers are not checked.
     """
     spikes = output_spikes(spikes, lengths, call=call)
     labels = _arguments.as_array(labels, call=call, name="labels")

@@ -1,4 +1,4 @@
-"""One training run: its compiled steps, its progress, its file."""
+"""A training run: compiled steps, progress, checkpoint."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from brainhw.train.run_state import content_of, parameters_of, take_up
 __all__ = ["CLASS_NUMBERS", "Run"]
 
 _FILE = RunFile("training run", "fit", "brainhw-run")
-# Numbers of each epoch of a classifier.
+# Metrics of each epoch of a classifier.
 CLASS_NUMBERS = ("accuracy", "silent", "tied")
 
 
@@ -42,13 +42,13 @@ _NUMBERS_WANTED = (
 
 
 def _traced(name: str, function: Callable[..., Any], *given: Any) -> Any:
-    """Call a function of the user, and say what is wrong if it needs numbers where JAX traces arrays."""
+    """Call a user function; raise a clear error if it needs numbers while JAX traces its arrays."""
     try:
         return function(*given)
     except _NUMBERS_WANTED as error:
         raise TypeError(
-            f"fit: {name} must compute with jax.numpy alone, because its step is compiled; NumPy, scikit-learn, "
-            f"float(), `if` and a mask as index fail on its arrays (jnp.where does not). It raised "
+            f"fit: {name} must use only jax.numpy, because its step is compiled; NumPy, scikit-learn, float(), `if` "
+            f"and boolean indexing fail on traced arrays (use jnp.where). It raised "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
 
@@ -80,10 +80,10 @@ class Run:
             found = {name: _traced(name, measure, outputs, batch) for name, measure in measured.items()}
             for name, value in found.items():
                 if isinstance(value, u.Quantity) or not isinstance(value, (float, int, jax.Array)):
-                    raise TypeError(f"fit: {name} must give a number; got {_arguments.describe(value)}.")
+                    raise TypeError(f"fit: {name} must return a number; got {_arguments.describe(value)}.")
                 if np.shape(value):
                     raise ValueError(
-                        f"fit: {name} must give a scalar; got shape {np.shape(value)}. Take the mean, say."
+                        f"fit: {name} must return a scalar; got shape {np.shape(value)}. Take the mean, for example."
                     )
             return found["loss"], (found, self._counts(outputs, batch))
 
@@ -107,7 +107,7 @@ class Run:
         self, source: Source, checked: Source | None, epochs: int, patience: int | None, seed: int,
         callbacks: Sequence[Callable[..., Any]], path: str | None, notes: dict[str, str], *, progress: bool,
     ) -> History:  # fmt: skip
-        """Run the epochs that are left, and put the weights to keep in place."""
+        """Run the remaining epochs and set the weights to keep."""
         if self.mesh is not None:
             self._move(lambda array: jax.device_put(array, NamedSharding(self.mesh, PartitionSpec())))
         try:
@@ -123,10 +123,10 @@ class Run:
         self, source: Source, checked: Source | None, epochs: int, patience: int | None, seed: int,
         callbacks: Sequence[Callable[..., Any]], path: str | None, notes: dict[str, str], *, progress: bool,
     ) -> str:  # fmt: skip
-        """Run the epochs that are left, and return why they ended."""
+        """Run the remaining epochs, and return the reason for the end."""
         path = path if jax.process_index() == 0 else None
         reason = ""
-        # `disable=False` would overrule the environment variable TQDM_DISABLE.
+        # `disable=False` would override the environment variable TQDM_DISABLE.
         hidden = {} if progress and not jax.process_index() else {"disable": True}
         with tqdm(total=epochs, initial=len(self.entries), desc="fit", unit="epoch", **hidden) as bar:
             while not (reason := self._end(epochs, patience, reason)):
@@ -153,7 +153,7 @@ class Run:
         return "all epochs" if len(self.entries) >= epochs else ""
 
     def _finish(self, source: Source) -> None:
-        """Put the weights to keep in place, end the schedules, and look at the net once more."""
+        """Set the weights to keep, end the schedules, and evaluate the net once more."""
         if self.keep == "best" and self.best is not None:
             for name, state in parameters_of(self.net).items():
                 state.value = self.best_weights[name]
@@ -195,7 +195,7 @@ class Run:
         if bad or not finite:
             what = f"{bad[0]} is {entry[bad[0]]:g}" if bad else "the weights are not finite"
             raise FloatingPointError(
-                f"fit: {what} in epoch {epoch + 1} on {where}; the weights are those before this epoch. Look at the "
+                f"fit: {what} in epoch {epoch + 1} on {where}; the weights before this epoch are restored. Check the "
                 "learning rate, the loss and the targets."
             )
 
@@ -217,7 +217,7 @@ class Run:
 
     def _take(self, entry: dict[str, float], epoch: int) -> None:
         self.entries.append(entry)
-        # While signs harden the weights are not yet those of a chip: an epoch before that cannot be the best.
+        # While signs are soft, the weights are not valid on a chip: such an epoch cannot be the best.
         forming = [schedule for schedule in self.schedules if hasattr(schedule, "constrain")]
         if any(epoch < getattr(schedule, "total_epochs", 0) for schedule in forming):
             return
@@ -227,7 +227,7 @@ class Run:
             self.best_weights = {name: state.value for name, state in parameters_of(self.net).items()}
 
     def _never(self) -> dict[str, str]:
-        """Return the classes that were not predicted in this epoch, for the bar."""
+        """Return the classes that were never predicted in this epoch, for the progress bar."""
         classes = () if self.report is None else self.report.never_predicted
         return {"never": ",".join(map(str, classes[:5])) + ("..." if len(classes) > 5 else "")} if classes else {}
 
@@ -240,11 +240,11 @@ class Run:
         return now | {"best": self.best_weights or now["weights"], "best_epoch": -1 if self.best is None else self.best}
 
     def save(self, path: str, notes: dict[str, str]) -> None:
-        """Write the run; a crash while writing leaves the old file whole."""
+        """Write the run atomically; a crash leaves the old file unchanged."""
         _FILE.write(path, self._content(), notes | {"history": json.dumps(self.entries)}, call="fit")
 
     def load(self, path: str, notes: dict[str, str], call: str) -> None:
-        """Take up a saved run, or raise and change nothing."""
+        """Load a saved run, or raise and change nothing."""
         content, saved = _FILE.read(path, self._content(), notes, call=call)
         entries = json.loads(saved["history"])
         take_up(content, self.net, self.optimizer)

@@ -1,4 +1,4 @@
-"""The file of a training run: arrays by name and notes, checksummed, written whole or not at all."""
+"""Checkpoint files of training runs: named arrays and notes, with a checksum, written atomically."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["RunFile"]
 
 
 class RunFile:
-    """A kind of file for runs: a tree of arrays, Quantities and plain numbers, and notes that must be equal.
+    """Format of run files: a tree of arrays, Quantities and plain numbers, and notes that must be equal.
 
     Parameters
     ----------
     what : str
-        What such a file is, for messages, such as ``"training run"``.
+        Description of such a file for messages, such as ``"training run"``.
     maker : str
-        The call that writes it, such as ``"Trainer.save"``.
+        Call that writes it, such as ``"Trainer.save"``.
     tag : str
         First word of the file.
     """
@@ -36,14 +36,14 @@ class RunFile:
         self._file = Sealed(self._kind, tag, 2**34)
 
     def write(self, path: str | os.PathLike[str], tree: Any, notes: Mapping[str, str], *, call: str) -> None:
-        """Write a tree and notes; an existing file is replaced in one step."""
+        """Write a tree and notes; an existing file is replaced atomically."""
         described, pieces = [], []
         for name, leaf in _by_name(tree).items():
             numbers = np.asarray(u.get_mantissa(leaf))
             described.append({"name": name, **_described(leaf)})
             pieces.append(numbers.tobytes())
         header = json.dumps({"notes": dict(notes), "leaves": described}).encode()
-        # No pickle and no archive: a line of JSON, and the bytes of each array in its order.
+        # No pickle and no archive: a line of JSON, then the bytes of all arrays in order.
         self._file.write(path, b"\n".join([header, b"".join(pieces)]), call=call)
 
     def read(
@@ -51,7 +51,7 @@ class RunFile:
     ) -> tuple[Any, dict[str, str]]:
         """Return the saved numbers in the structure of ``like``, and all notes of the file.
 
-        Nothing in the file is trusted: names, shapes, types and units must be those of ``like``, and ``notes`` equal.
+        The file is not trusted: names, shapes, types and units must match ``like``, and ``notes`` must be equal.
         """
         payload, _, what = self._file.read(path, call=call)
         try:
@@ -67,20 +67,20 @@ class RunFile:
                 held[leaf["name"]] = leaf, np.frombuffer(data[start:stop], kind).reshape(leaf["shape"])
                 start = stop
             if start != len(data):
-                raise ValueError(f"its arrays have {start} bytes, and {len(data)} are there")
-        except Exception as error:  # a checksum only shows damage; the content may be anything
+                raise ValueError(f"its arrays need {start} bytes, but the file has {len(data)}")
+        except Exception as error:  # a checksum detects only damage; the content may be anything
             raise self._kind.damaged(what, f"has invalid content ({str(error)[:100]})") from error
         for name, wanted in notes.items():
             if saved_notes.get(name) != wanted:
                 raise ValueError(
-                    f"{what} was made with {name} {saved_notes.get(name)!r:.120}, and here it is {wanted!r:.120}. Give "
-                    "the same, or another file."
+                    f"{what} was made with {name} {saved_notes.get(name)!r:.120}, but here it is {wanted!r:.120}. "
+                    "Use the same value, or another file."
                 )
         leaves = _by_name(like)
         if missing := sorted(leaves.keys() - held.keys()):
             raise _other(what, f"lacks {missing[0]}")
         if unknown := sorted(held.keys() - leaves.keys()):
-            raise _other(what, f"holds {unknown[0]}, which is not here")
+            raise _other(what, f"holds {unknown[0]}, which this run lacks")
         structure = jax.tree.structure(like, is_leaf=_is_quantity)
         return structure.unflatten(
             [_taken(name, leaf, *held[name], what) for name, leaf in leaves.items()]
@@ -91,7 +91,7 @@ def _taken(name: str, like: Any, saved: Mapping[str, Any], numbers: np.ndarray, 
     plain, here = isinstance(like, (bool, int, float)), _described(like)
     for part in ("shape", "unit") if plain else ("dtype", "shape", "unit"):
         if saved[part] != here[part]:
-            raise _other(what, f"holds {name} with {part} {saved[part]}, and here it is {here[part]}")
+            raise _other(what, f"holds {name} with {part} {saved[part]}, but here it is {here[part]}")
     if plain:  # an optimizer turns its counter into an array in its first step
         return type(like)(numbers.item())
     array = jnp.asarray(numbers)
@@ -100,7 +100,7 @@ def _taken(name: str, like: Any, saved: Mapping[str, Any], numbers: np.ndarray, 
 
 def _other(what: str, fault: str) -> ValueError:
     return ValueError(
-        f"{what} {fault}: it is of another network, chip or optimizer. Build everything as for the saved run."
+        f"{what} {fault}: it belongs to another network, chip or optimizer. Build everything as for the saved run."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a training run is made of, so that it can be saved and taken up: weights, optimizer, schedules, counters."""
+"""State of a training run for saving and resuming: weights, optimizer, schedules, counter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["content_of", "parameters_of", "take_up"]
 
 
 def content_of(net: brainstate.nn.Module, optimizer: Any, n_steps: int) -> dict[str, Any]:
-    """Return weights, optimizer, schedules and counter."""
+    """Return weights, optimizer, schedules and counter as one tree."""
     return {
         "weights": {path: state.value for path, state in parameters_of(net).items()},
         "optimizer": optimizer.state_dict(),
@@ -21,7 +21,7 @@ def content_of(net: brainstate.nn.Module, optimizer: Any, n_steps: int) -> dict[
 
 
 def take_up(content: Mapping[str, Any], net: brainstate.nn.Module, optimizer: Any) -> int:
-    """Put saved content in place and return its counter."""
+    """Load saved content and return its counter."""
     for path, state in parameters_of(net).items():
         state.value = content["weights"][path]
     optimizer.load_state_dict(content["optimizer"])
@@ -36,6 +36,6 @@ def parameters_of(net: brainstate.nn.Module) -> dict[str, brainstate.State]:
 
 
 def _schedules(optimizer: Any) -> list[Any]:
-    # The state of an optimizer leaves out its schedules of the learning rate.
+    # The state of an optimizer does not include its learning rate schedules.
     found = [getattr(optimizer, "lr_scheduler", None), *getattr(optimizer, "schedulers", ())]
     return list({id(one): one for one in found if hasattr(one, "state_dict")}.values())

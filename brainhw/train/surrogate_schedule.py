@@ -17,18 +17,19 @@ __all__ = ["SurrogateSchedule"]
 
 
 def geometric(start: float, end: float, epoch: int, n_epochs: int) -> float:
-    """Return the value in an epoch of a schedule with equal ratios; ``end`` from the last epoch on."""
-    # In linear steps from 0.5 to 20 the signs of an annealing would be soft (alpha < 3) in an eighth of the epochs.
+    """Return the value of a geometric schedule in an epoch; ``end`` from the last epoch on."""
+    # With linear steps from 0.5 to 20 the signs of an annealing would be soft (alpha < 3) in only an eighth of the
+    # epochs.
     return start * (end / start) ** min(1.0, epoch / max(1, n_epochs - 1))
 
 
 class SurrogateSchedule:
-    r"""Move one parameter of every layer's spike function from a start to an end value, with equal ratios.
+    r"""Change one parameter of every layer's spike function geometrically from a start to an end value.
 
     .. math:: p_e = p_{start}\,(p_{end} / p_{start})^{e / (E - 1)}
 
-    in epoch :math:`e` of :math:`E`, and :math:`p_{end}` after them. Spikes do not change, only the derivative: wide, it
-    reaches many neurons early in training; narrow, it is more exact at the end.
+    in epoch :math:`e` of :math:`E`, and :math:`p_{end}` afterwards. Only the derivative changes, not the spikes: a wide
+    derivative reaches many neurons early in training, a narrow one is more exact at the end.
 
     Parameters
     ----------
@@ -39,19 +40,19 @@ class SurrogateSchedule:
         Name of the parameter, such as ``"slope"`` of :class:`brainhw.surrogate.FastSigmoid` or ``"alpha"`` of
         :class:`brainhw.surrogate.ATan` and the surrogates of braintools. Every layer's spike function must have it.
     total_epochs : int
-        Epochs in which it moves.
+        Number of epochs in which it changes.
     start, end : float
         First and last value, dimensionless, greater than zero.
 
     Attributes
     ----------
     value : float
-        The present value.
+        Present value.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is bad, the network has no spiking layer, or a spike function lacks the parameter.
+        If an argument is invalid, the network has no spiking layer, or a spike function lacks the parameter.
 
     Examples
     --------
@@ -83,7 +84,7 @@ class SurrogateSchedule:
             raise ValueError(f"{call}: net has no layer with a spk_fun to schedule.")
         plain = {path: _plain(node.spk_fun) for path, node in layers.items()}
         names = {path: _attribute(spk_fun, parameter, call) for path, spk_fun in plain.items()}
-        # A state: a training step that was compiled before reads the new value.
+        # A state, so that an already compiled training step reads the new value.
         self.value = self.start
         self._value = brainstate.LongTermState(jnp.full((), self.value, brainstate.environ.dftype()))
         self._layers = list(layers.values())
@@ -100,7 +101,7 @@ class SurrogateSchedule:
         self.value = new
 
     def finish(self) -> None:
-        """Leave every layer with a plain spike function of the present value."""
+        """Give every layer a plain spike function with the present value."""
         for layer in self._layers:
             if isinstance(layer.spk_fun, ScheduledSurrogate) and layer.spk_fun.value is self._value:
                 layer.spk_fun = _with(layer.spk_fun.template, layer.spk_fun.attribute, self.value)
@@ -118,7 +119,7 @@ class ScheduledSurrogate(braintools.surrogate.Surrogate):
         return _spike(self.template, self.attribute, self.value.value, jnp.asarray(x))
 
     def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth function behind the derivative, at the present value."""
+        """Return the smooth function whose derivative is used, at the present value."""
         return _with(self.template, self.attribute, self.value.value).surrogate_fun(x)
 
     def surrogate_grad(self, x: Any) -> jax.Array:
@@ -129,8 +130,8 @@ class ScheduledSurrogate(braintools.surrogate.Surrogate):
         return f"ScheduledSurrogate({self.template!r}, {self.attribute})"
 
 
-# The parameter is a separate operand. Inside an object it would be a tracer of a trace that has ended when the backward
-# pass is built.
+# The parameter is a separate operand: inside an object it would be a tracer of a finished trace when the backward pass
+# is built.
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _spike(template: Any, attribute: str, value: jax.Array, x: jax.Array) -> jax.Array:
     return template(x)
@@ -150,7 +151,7 @@ def _with(template: Any, attribute: str, value: Any) -> Any:
 
 
 def _plain(spk_fun: Any) -> Any:
-    # A new schedule replaces the old one: a network may have been copied in the middle of a schedule.
+    # A new schedule replaces an old one, because a network may have been copied during a schedule.
     return spk_fun.template if isinstance(spk_fun, ScheduledSurrogate) else spk_fun
 
 
@@ -161,12 +162,12 @@ def _attribute(spk_fun: Any, parameter: Any, call: str) -> str:
             f"{call}: {type(spk_fun).__name__} has no surrogate derivative with a parameter. Use a single-spike "
             "function, such as brainhw.surrogate.fast_sigmoid()."
         )
-    # braintools names every steepness `alpha`; users know the printed name.
+    # braintools stores every steepness as `alpha`; users know the printed name.
     numbers = {name: value for name, value in vars(spk_fun).items() if isinstance(value, (int, float))}
     known = {getattr(spk_fun, "_parameter", name) if name == "alpha" else name: name for name in numbers}
     if parameter not in known:
         raise ValueError(
-            f"{call}: parameter must be one that every spike function has; {type(spk_fun).__name__} has "
+            f"{call}: parameter must be a parameter of every spike function; {type(spk_fun).__name__} has "
             f"{', '.join(map(repr, known)) or 'none'}; got {_arguments.describe(parameter)}."
         )
     return known[parameter]

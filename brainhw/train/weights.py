@@ -15,7 +15,7 @@ __all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology
 
 
 def on_chip(net: brainstate.nn.Module, call: str, *, dense: bool = False) -> dict[str, ChipWeight]:
-    """Return the weights of ``net`` that are on a chip, or only the dense ones; raise if it has none."""
+    """Return the chip weights of ``net``, or only the dense ones; raise if it has none."""
     _arguments.check_module(net, call=call)
     found = chip_weights(net)
     if not found:
@@ -28,12 +28,12 @@ def on_chip(net: brainstate.nn.Module, call: str, *, dense: bool = False) -> dic
 
 
 def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
-    r"""Penalise weights beyond the chip's range.
+    r"""Penalise weights outside the chip's range.
 
     .. math:: L = \frac1M \sum_{m=1}^{M} \max(|w_m| - w_{max}, 0)^2
 
-    over all :math:`M` weights of the network on the chip, feed-forward, recurrent and frontend. On a chip with
-    ``weight_lowest`` a negative weight counts from there.
+    over all :math:`M` chip weights of the network, feed-forward, recurrent and frontend. On a chip with
+    ``weight_lowest``, negative weights are compared with that limit.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
     0.005
     """
     weights = on_chip(net, "weight_magnitude_loss")
-    # The mean over all weights, not per layer, as in the vendor's loss: small layers do not count more.
+    # The mean over all weights, not per layer, as in the vendor's loss, so that small layers do not count more.
     excess = [jnp.sum(jax.nn.relu(_beyond(w)) ** 2) for w in weights.values()]
     return jnp.sum(jnp.stack(excess)) / sum(w.master.value.size for w in weights.values())
 
@@ -68,8 +68,8 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
 
     .. math:: L = \frac1{|\mathcal B|} \sum_{b\in\mathcal B} \Big(\sum_{i\in b} |w_i| - \Big|\sum_{i\in b} w_i\Big|\Big)
 
-    The blocks are runs of ``chip.sign_block`` weights into one neuron (along the other axis if the chip says so); the
-    last may be shorter. One-to-one weights have no block.
+    A block is a run of ``chip.sign_block`` weights into one neuron (along the other axis for ``sign_axis='post'``); the
+    last may be shorter. One-to-one weights have no blocks.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
     Returns
     -------
     jax.Array
-        A dimensionless scalar, zero when every block is of one sign.
+        A dimensionless scalar, zero when every block has one sign.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
     >>> round(float(bh.train.topology_loss(synapse)), 4)
     0.4
     """
-    # The vendor publishes only that aligned blocks cost nothing; the measure of the rest is brainhw's.
+    # The vendor publishes only that aligned blocks have zero loss; the rest of the measure is an assumption of brainhw.
     disagreement = []
     for weight in on_chip(net, "topology_loss", dense=True).values():
         blocks = to_blocks(weight.master.value, weight.chip.sign_block, weight.chip.sign_axis)
@@ -121,13 +121,13 @@ def out_of_range(net: brainstate.nn.Module) -> int:
     1
     """
     weights = on_chip(net, "out_of_range")
-    # By the weights themselves: a difference might be rounded to zero.
+    # Compare the weights themselves: a difference might be rounded to zero.
     ends = [(w.master.value, *w.chip.weight_range) for w in weights.values()]
     return sum(int(jnp.sum(~((values >= low) & (values <= high)))) for values, low, high in ends)
 
 
 def _beyond(weight: ChipWeight) -> jax.Array:
-    """Return how far each weight lies outside the range; negative within."""
+    """Return the distance of each weight from the range; negative inside."""
     master, (low, high) = weight.master.value, weight.chip.weight_range
     return jnp.abs(master) - high if low == -high else jnp.maximum(master - high, low - master)
 
@@ -136,7 +136,7 @@ def clip_weights(net: brainstate.nn.Module) -> None:
     """Clip every weight to the range of the chip, in place.
 
     Called after each optimizer step, this is projected gradient descent: no weight is ever out of range, whereas
-    :func:`weight_magnitude_loss` alone leaves some slightly out of range.
+    :func:`weight_magnitude_loss` alone leaves some weights slightly out of range.
 
     Parameters
     ----------
@@ -160,8 +160,8 @@ def clip_weights(net: brainstate.nn.Module) -> None:
 def project_signs(net: brainstate.nn.Module) -> None:
     """Give every block of weights a single sign, in place, with the smallest change.
 
-    In each block (see :func:`topology_loss`) the sign with the larger sum of squares stays and the weights of the other
-    sign become zero: the nearest such weights in the Euclidean norm. A second call changes nothing.
+    In each block (see :func:`topology_loss`) the sign with the larger sum of squares is kept, and weights of the other
+    sign become zero: the nearest valid weights in the Euclidean norm. A second call changes nothing.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ _DOT_AREA = 12.0  # of the rate of a neuron, in square points
 
 
 def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first: int = 0) -> Axes:
-    """Draw one dot for each spike, time in ms across, neurons upwards.
+    """Plot one dot per spike against time (ms, horizontal) and neuron (vertical).
 
     The fewer the neurons, the larger the dots.
 
@@ -33,11 +33,11 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
     spikes : array
         Spikes of one sample, ``[T, N]``; ``dt`` is read from ``brainstate.environ``.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
     color : str, optional
         Colour of the dots.
     first : int, optional
-        Number of the first neuron, to stack layers in one figure. Default 0.
+        Number of the first neuron, to stack several layers in one figure. Default 0.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
     Raises
     ------
     TypeError, ValueError
-        If ``spikes`` is not an array ``[T, N]``, or another argument is bad.
+        If ``spikes`` is not an array ``[T, N]``, or another argument is invalid.
 
     Examples
     --------
@@ -93,16 +93,16 @@ def plot_membrane(
     neurons: int | Sequence[int] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw membranes over time with threshold and resets.
+    """Plot membranes over time with threshold and resets.
 
-    With ``V_pre`` a reset is a vertical line from the membrane before it to the one after it, with a dot at its upper
-    end. Step ``k`` is at ``k`` times the ``dt`` of ``brainstate.environ``, as in :func:`plot_raster`.
+    With ``V_pre`` a reset is a vertical line from the membrane before the reset to the membrane after it, with a dot at
+    the upper end. Step ``k`` is at ``k`` times the ``dt`` of ``brainstate.environ``, as in :func:`plot_raster`.
 
     Parameters
     ----------
     V : Quantity
-        Membranes of one sample after the reset, voltage, ``[T]`` or ``[T, N]``, as ``rollout(record=["hidden.V"])``
-        records them.
+        Membranes of one sample after the reset, voltage, ``[T]`` or ``[T, N]``, recorded by
+        ``rollout(record=["hidden.V"])``.
     V_pre : Quantity, optional
         Membranes before the reset, same shape, from ``record=["hidden.V_pre"]``.
     V_th : Quantity, optional
@@ -110,14 +110,14 @@ def plot_membrane(
     spikes : array, optional
         Spikes, same shape as ``V``, drawn as dots. Default: where ``V_pre`` and ``V`` differ.
     neurons : int or sequence of int, optional
-        The neurons to draw. Default the first three.
+        Neurons to plot. Default: the first three.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: time in ms across, membrane in mV upwards.
+        The axes: time in ms (horizontal), membrane in mV (vertical).
 
     Raises
     ------
@@ -154,18 +154,18 @@ def plot_membrane(
     from braintools.visualize import line_plot
 
     ax = axes_or_new(ax, call=call)
-    # Before and after the reset at the same time, in turn: the line between them is the reset.
+    # The values before and after the reset have the same time, so that the line between them is the reset.
     time = np.arange(len(after)) * dt
     before, after, fired = (array.reshape(len(time), n) for array in (before, after, fired))
     trace, at = (after, time) if V_pre is None else (np.stack([before, after], 1).reshape(-1, n), np.repeat(time, 2))
     colors = [f"C{i % 10}" for i in range(len(chosen))]
-    # braintools returns the axes and not its lines; they are the ones behind those that were there.
+    # braintools returns the axes and not the lines; the new lines are those after the existing ones.
     had = len(ax.lines)
     line_plot(at, trace, plot_ids=chosen, ax=ax, colors=colors, xlabel="time (ms)", ylabel="membrane (mV)")
     shared = theta is not None and len({float(theta[neuron]) for neuron in chosen}) == 1
     for neuron, color, line in zip(chosen, colors, ax.lines[had:], strict=True):
         line.set_label(f"neuron {neuron}" if n > 1 else "membrane")
-        # Without V_pre the membrane at a spike is not known, so the dot is at threshold.
+        # Without V_pre the membrane at a spike is unknown, so the dot is at the threshold.
         level = before[:, neuron]
         if V_pre is None and theta is not None:
             level = np.full(len(time), theta[neuron])
@@ -204,9 +204,9 @@ def _neurons(neurons: Any, n: int) -> list[int]:
 
 
 def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *, ax: Axes | None = None) -> Axes:
-    r"""Draw the output rate of every neuron, layer by layer.
+    r"""Plot the output rate of every neuron, layer by layer.
 
-    The rate of a neuron is :math:`\sum_{t,b} s_{tb} / (T B \Delta t)`; the padding of short recordings counts, too.
+    The rate of a neuron is :math:`\sum_{t,b} s_{tb} / (T B \Delta t)`; the padding of short recordings is included.
 
     Parameters
     ----------
@@ -215,17 +215,17 @@ def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *,
         numbers of zero or more: by name, as :func:`brainhw.rollout` records them, or in a list. The ``dt`` of spikes
         is read from ``brainstate.environ``.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: a dot for each neuron in ascending order, a bar for the mean of its layer, silent neurons at zero.
+        The axes: one dot per neuron in ascending order, a bar for the mean of its layer, silent neurons at zero.
 
     Raises
     ------
     TypeError, ValueError
-        If ``source`` is of another type, is empty, or holds values that are not spikes.
+        If ``source`` has another type, is empty, or holds values that are not spikes.
 
     Examples
     --------
@@ -248,7 +248,7 @@ def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *,
     ax.set_xticks(range(1, len(layers) + 1), [name for name, _ in layers])
     ax.set(xlabel="layer (bar: mean)", ylabel="rate (Hz)", xlim=(0.5, len(layers) + 0.5))
     bottom, top = ax.get_ylim()
-    # The caller may have inverted the axis, or ended it below zero.
+    # The caller may have inverted the axis, or set its upper end below zero.
     if bottom < top > 0:
         ax.set_ylim(bottom=-0.02 * top)
     return ax
@@ -272,11 +272,11 @@ def _rates(source: Any) -> list[tuple[str, np.ndarray]]:
 
 
 def _mean_rate(spikes: Any, name: str) -> np.ndarray:
-    """Return the mean spikes per step of each neuron."""
+    """Return the mean spike count per step of each neuron."""
     array = np.asarray(_arguments.as_array(spikes, call="plot_layer_rates", name=name))
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise ValueError(
-            f"plot_layer_rates: {name} must have shape [T, N] or [T, B, N], none of them 0; got shape {array.shape}."
+            f"plot_layer_rates: {name} must have shape [T, N] or [T, B, N], none of length 0; got shape {array.shape}."
         )
     _check_spikes(array, "plot_layer_rates", name)
     return array.reshape(-1, array.shape[-1]).mean(axis=0, dtype=float)
@@ -287,5 +287,5 @@ def _check_spikes(array: np.ndarray, call: str, name: str) -> None:
     if np.any((array < 0) | (array != np.floor(array))):
         raise ValueError(
             f"{call}: {name} must be whole numbers of spikes, zero or more; got numbers from "
-            f"{float(array.min()):g} to {float(array.max()):g}. Pass what was recorded from spk, not a membrane."
+            f"{float(array.min()):g} to {float(array.max()):g}. Pass the recorded spikes (spk), not a membrane."
         )

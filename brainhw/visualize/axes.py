@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["MOST_BINS", "axes_or_new", "check_color", "check_report", "legend_above"]
 
 
-# More bins than these are narrower than a pixel, and take long to draw.
+# More bins than these are narrower than a pixel and slow to draw.
 MOST_BINS = 2000
 
 
 def axes_or_new(ax: Axes | None, *, call: str, figsize: tuple[float, float] | None = None) -> Axes:
-    """Return ``ax``, or the axes of a new figure of ``figsize`` inches; anything else raises."""
+    """Return ``ax``, or the axes of a new figure of ``figsize`` inches; raise for anything else."""
     from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
 
@@ -40,7 +40,7 @@ def check_report(report: Any, kind: type, *, call: str, source: str, name: str =
 
 
 def check_color(color: Any, *, call: str) -> Any:
-    """Return one colour that matplotlib knows, or raise."""
+    """Return a colour that matplotlib accepts, or raise."""
     from matplotlib.colors import is_color_like
 
     try:
@@ -49,7 +49,7 @@ def check_color(color: Any, *, call: str) -> Any:
         known = known and (not parts or bool(np.all(np.isfinite(np.asarray(color, float)))))
     except (TypeError, ValueError):
         known = False
-    # A number is no colour, although matplotlib reads the text "0.5" as a grey.
+    # A number is not a colour, although matplotlib reads the text "0.5" as a grey.
     if not known or color is None:
         raise ValueError(
             f"{call}: color must be one colour of matplotlib, such as 'C0' or '#336699'; "

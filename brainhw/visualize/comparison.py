@@ -1,4 +1,4 @@
-"""Figure of a comparison of a model with a bench."""
+"""Figure that compares a model with a bench."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _COLORS = ("C0", "C1", "C2", "C4", "C5", "C6")
 
 
 def plot_comparison(comparison: Comparison) -> Figure:
-    """Draw the rates of model and bench, their common spikes, and the causes of what differs.
+    """Plot the rates of model and bench, their common spikes, and the causes of differences.
 
-    Left: firing rate of each neuron, model across and bench upwards. Middle: share of the model's spikes that the bench
-    has in the same step, neurons in ascending order; a dotted line shows the share of its own spikes that the bench has
-    in another trial. Right: fitted time constant and threshold of the bench over those of the model, where known.
+    Left: firing rate of each neuron in the model (horizontal) and on the bench (vertical). Middle: percentage of the
+    model's spikes that the bench has in the same step, neurons in ascending order; a dotted line shows the percentage
+    of its own spikes that the bench repeats in another trial. Right: ratio of fitted time constant and threshold
+    between bench and model, where known.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     Raises
     ------
     TypeError
-        If ``comparison`` is of another type.
+        If ``comparison`` has another type.
 
     Examples
     --------
@@ -60,7 +61,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     _causes(comparison, causes)
     parts = [f"{comparison.agreement:.1%} of the model's spikes found in the same step"]
     if comparison.n_trials > 1:
-        parts.append(f"the bench finds {comparison.ceiling:.1%} of its own")
+        parts.append(f"the bench repeats {comparison.ceiling:.1%} of its own spikes")
     if comparison.model_accuracy is not None and comparison.bench_accuracy is not None:
         parts.append(f"accuracy: model {comparison.model_accuracy:.1%}, bench {comparison.bench_accuracy:.1%}")
     figure.suptitle("; ".join(parts), fontsize="large")
@@ -85,7 +86,7 @@ def _rates(comparison: Comparison, ax: Axes) -> None:
 
 def _shares(comparison: Comparison, ax: Axes) -> None:
     for color, (path, one) in zip(_COLORS * 9, comparison.layers.items(), strict=False):
-        # Neurons that are silent in the model have no share.
+        # For neurons that are silent in the model the percentage is undefined.
         known = np.flatnonzero(np.isfinite(one.found))
         order = known[np.argsort(one.found[known], kind="stable")]
         across = np.arange(1, len(order) + 1) / max(1, len(order))
@@ -95,8 +96,8 @@ def _shares(comparison: Comparison, ax: Axes) -> None:
             across = np.arange(1, len(itself) + 1) / max(1, len(itself))
             ax.plot(across, 100 * itself, ":", color=color, lw=1.4)
     if comparison.n_trials > 1:
-        ax.plot([], [], ":", color="0.3", lw=1.4, label="bench with itself")
-    ax.set(xlabel="share of neurons, the worst left", ylabel="spikes found in the same step (%)")
+        ax.plot([], [], ":", color="0.3", lw=1.4, label="bench in another trial")
+    ax.set(xlabel="fraction of neurons, worst first", ylabel="spikes found in the same step (%)")
     ax.set(xlim=(0, 1), ylim=(0, None))
     legend_above(ax, ncols=3)
 
@@ -114,7 +115,7 @@ def _causes(comparison: Comparison, ax: Axes) -> None:
             ax.annotate(f"{k}", at, xytext=(4, 2), textcoords="offset points", fontsize="x-small", color="0.3")
     ax.axhline(1, color="0.6", lw=0.8, zorder=0)
     ax.axvline(1, color="0.6", lw=0.8, zorder=0)
-    ax.set(xlabel="threshold over gain, bench / model", ylabel="time constant, bench / model")
+    ax.set(xlabel="threshold / gain, ratio bench to model", ylabel="time constant, ratio bench to model")
     if some:
         _log_ratio(ax)
         legend_above(ax, ncols=2)

@@ -21,28 +21,28 @@ __all__ = ["plot_placement", "plot_power", "plot_robustness"]
 
 
 def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
-    """Draw the cores of a chip to scale with the layers on them.
+    """Plot the cores of a chip to scale with the layers on them.
 
-    Each layer has one colour; pale grey is free. The name of a layer whose block is too small for it is in a legend
-    right of the cores.
+    Each layer has one colour; pale grey is free. If a block is too small for the name of its layer, the name is in a
+    legend to the right of the cores.
 
     Parameters
     ----------
     placement : Placement
         From :func:`brainhw.deploy.place`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure, wider for more cores. Another figure makes room for the legend if it has
-        ``layout="constrained"``.
+        Axes to plot into. Default: a new figure, wider for more cores. Other figures need ``layout="constrained"`` to
+        make room for the legend.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: cores across, their neurons upwards.
+        The axes: cores (horizontal), their neurons (vertical).
 
     Raises
     ------
     TypeError
-        If ``placement`` is of another type.
+        If ``placement`` has another type.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
 
     cores, sizes = placement.chip.cores, placement.layers
     ax = axes_or_new(ax, call="plot_placement", figsize=(1.5 + 1.5 * len(cores), 4.8))
-    # Beyond the ten colours of the palette, hues advance by the golden ratio: neighbours differ, and none repeats.
+    # Beyond the ten colours of the palette, hues advance by the golden ratio: neighbours differ, and no hue repeats.
     many = len(sizes) > 10
     shades = plt.get_cmap("hsv" if many else "tab10")
     picked = [shades(0.618034 * index % 1.0 if many else index) for index in range(len(sizes))]
@@ -71,7 +71,7 @@ def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
     for core, first, count in _free_runs(placement):
         (bar,) = ax.bar(core, count, 0.9, first, color="0.96", edgecolor="0.7", linestyle="--")
         blocks.append(_Block(bar, (f"{count} free",)))
-    # What is free is written below each core, too, because a small block has no room for words.
+    # The number of free neurons is also written below each core, because a small block has no room for text.
     ticks = [f"core {core}\n{cores[core]} neurons\n{free} free" for core, free in enumerate(placement.free)]
     ax.set_xticks(range(len(cores)), ticks)
     ax.set(ylabel="neuron of the core", xlim=(-0.6, len(cores) - 0.4), ylim=(0, max(cores)))
@@ -104,7 +104,7 @@ def _words(piece: Piece, size: int) -> tuple[tuple[str, ...], str, str]:
 
 
 def _free_runs(placement: Placement) -> Iterator[tuple[int, int, int]]:
-    """Yield core, first neuron and number of the free neurons beside each other."""
+    """Yield core, first neuron and length of every run of free neurons."""
     for core, room in enumerate(placement.chip.cores):
         first = 0
         for piece in placement.pieces:
@@ -117,14 +117,14 @@ def _free_runs(placement: Placement) -> Iterator[tuple[int, int, int]]:
 
 
 def _label(ax: Axes, blocks: list[_Block]) -> None:
-    """Write a text that fits into each block, and the other names into a legend."""
+    """Write a text that fits into each block, and put the other names into a legend."""
     texts = []
     for bar, *_ in blocks:
         x, y = bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height() / 2
         texts.append(ax.text(x, y, "", ha="center", va="center", fontsize=8))
     named: dict[str, Rectangle] = {}
     while True:
-        # Sizes of texts are known only after drawing. A legend makes the blocks narrower, so more names may move there.
+        # Text sizes are known only after drawing. A legend makes the blocks narrower, so more names may move there.
         ax.figure.canvas.figure.draw_without_rendering()
         missing = {}
         for block, text in zip(blocks, texts, strict=True):
@@ -151,40 +151,33 @@ def _fits(text: Text, bar: Rectangle, words: tuple[str, ...]) -> bool:
 
 
 _COLORS = {"core": "C0", "frontend": "C2", "spike": "C1", "event": "C4"}
-_COEFFICIENTS = {
-    "core_power": "core",
-    "frontend_channel_power": "frontend channel",
-    "spike_energy": "spike",
-    "event_energy": "synaptic event",
-}
 # A linear axis does not show bars that are shorter than this share of the longest.
 _SHORTEST = 0.05
 _MARGIN = 14.0  # around the text beside a bar, in pixels
 
 
 def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
-    """Draw the energy of each core, layer and frontend in one inference.
+    """Plot the energy of each core, layer and frontend in one inference.
 
-    One bar is one line of the table that ``print(report)`` gives. The axis is logarithmic where a bar is shorter than a
-    twentieth of the longest. The legend gives the coefficient of each colour and its provenance: documented, measured
-    or assumed.
+    One bar is one line of the table of ``print(report)``. The axis is logarithmic if a bar is shorter than a twentieth
+    of the longest. The legend gives the coefficient of each colour and its provenance: documented, measured or assumed.
 
     Parameters
     ----------
     report : PowerReport
         From :func:`brainhw.deploy.estimate_power`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure, higher for more parts.
+        Axes to plot into. Default: a new figure, higher for more parts.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: energy per inference in uJ across, a bar for each part, the first on top.
+        The axes: energy per inference in uJ (horizontal), one bar per part, the first on top.
 
     Raises
     ------
     TypeError
-        If ``report`` is of another type.
+        If ``report`` has another type.
 
     Examples
     --------
@@ -204,7 +197,7 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     for place, (cost, energy) in enumerate(zip(report.costs, energies, strict=True)):
         value = getattr(report.chip, cost.coefficient)
         provenance = report.chip.provenance[cost.coefficient]
-        label = f"{_COEFFICIENTS[cost.coefficient]}: {value.mantissa:g} {u.get_unit(value)} ({provenance})"
+        label = f"{cost.coefficient.replace('_', ' ')} {value.mantissa:g} {u.get_unit(value)} ({provenance})"
         ax.barh(place, energy, color=_COLORS[cost.kind], label=None if label in named else label)
         named.add(label)
         share = 100 * energy / total if total else 0.0
@@ -217,7 +210,7 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     ax.set_xlabel(f"energy per inference (uJ), coefficients {provenances}")
     time = f"one inference of {report.duration.mantissa:g} {u.get_unit(report.duration)}"
     ax.set_title(f"{report.chip.name}: {total:.4g} uJ for {time}, {report.power.mantissa:.4g} uW", fontsize="medium")
-    # In points below the axes, so that it clears the label of the axis at any height of the figure.
+    # The distance is in points, so that the legend clears the axis label at any height of the figure.
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, ncols=2)
     return ax
 
@@ -251,9 +244,9 @@ def plot_robustness(
     color: str = "C0",
     linestyle: str = "-",
 ) -> Axes:
-    """Draw the yield: the share of sampled chips that reaches each score.
+    """Plot the yield: the fraction of sampled chips that reaches each score.
 
-    The curve falls from 1 at the worst chip to 0 past the best. A triangle and a thin line mark the score of the
+    The curve falls from 1 at the worst chip to 0 above the best. A triangle and a thin line mark the score of the
     nominal chip, a dot the score that 95 % of the chips reach. Call it again on the same axes to compare networks.
 
     Parameters
@@ -261,7 +254,7 @@ def plot_robustness(
     report : RobustnessReport
         From :func:`brainhw.deploy.robustness`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
     label : str, optional
         Name for the legend.
     color : str, optional
@@ -272,19 +265,19 @@ def plot_robustness(
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: score across, share of chips upwards.
+        The axes: score (horizontal), fraction of chips (vertical).
 
     Raises
     ------
     TypeError, ValueError
-        If ``report`` is of another type, or another argument is bad.
+        If ``report`` has another type, or another argument is invalid.
 
     Examples
     --------
     >>> import brainhw as bh, jax, numpy as np
     >>> report = bh.deploy.RobustnessReport(np.array([0.9, 0.92]), jax.random.split(jax.random.key(0), 2), 0.93)
     >>> bh.visualize.plot_robustness(report).get_ylabel()
-    'share of chips that reach it'
+    'fraction of chips with at least this score'
     """
     check_report(report, RobustnessReport, call="plot_robustness", source="brainhw.deploy.robustness")
     if label is not None:
@@ -301,8 +294,8 @@ def plot_robustness(
     ax.step(reach, share, where="pre", color=color, linestyle=linestyle, linewidth=1.8, label=words)
     ax.plot(report.quantile(0.05), 0.95, "o", color=color, markersize=5)
     ax.axvline(report.nominal, color=color, linewidth=1, alpha=0.5)
-    # In the axis, where it covers no curve.
+    # On the axis, where it covers no curve.
     ax.plot(report.nominal, 0, "^", color=color, markersize=7, clip_on=False, zorder=3)
-    ax.set(xlabel="score (triangle: nominal chip)", ylabel="share of chips that reach it", ylim=(0, 1.02))
+    ax.set(xlabel="score (triangle: nominal chip)", ylabel="fraction of chips with at least this score", ylim=(0, 1.02))
     legend_above(ax)
     return ax

@@ -1,4 +1,4 @@
-"""Figures of `fluct_init` and `fluct_report`: membranes against threshold, layer by layer."""
+"""Figures of `fluct_init` and `fluct_report`: membranes compared with the threshold, layer by layer."""
 
 from __future__ import annotations
 
@@ -22,61 +22,61 @@ _SOURCE = "brainhw.init.fluct_report or fluct_init(..., return_report=True)"
 
 
 def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: int = 80) -> Axes:
-    """Draw the distribution of a layer's sub-threshold membranes against threshold.
+    """Plot the distribution of a layer's sub-threshold membranes, relative to the threshold.
 
     Parameters
     ----------
     report : LayerReport
         One layer of a :class:`brainhw.init.FluctReport`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
     bins : int, optional
         Number of bins. Default 80.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: membranes in units of their own threshold; the range above threshold is shaded.
+        The axes: membranes in units of their threshold; the range above threshold is shaded.
 
     Raises
     ------
     TypeError
-        If ``report`` is of another type.
+        If ``report`` has another type.
     """
     check_report(report, LayerReport, call="plot_membrane_distribution", source=_SOURCE)
     bins = _arguments.positive_int(bins, call="plot_membrane_distribution", name="bins", most=MOST_BINS)
     theta = report.threshold.to(u.mV).mantissa
     values = (report.membrane_sample.to(u.mV).mantissa / theta).ravel()
     ax = axes_or_new(ax, call="plot_membrane_distribution")
-    # The extreme one in a thousand is clipped: one outlier would squeeze the distribution into a few bins.
+    # The most extreme 0.1 % is clipped: one outlier would compress the distribution into a few bins.
     reach = max(1.5, 1.1 * float(np.quantile(np.abs(values), 0.999)))
     ax.hist(values.clip(-reach, reach), np.linspace(-reach, reach, bins + 1).tolist(), density=True, color="C0")
     ax.axvspan(1, reach, color="C3", alpha=0.15, linewidth=0)
     ax.axvline(1, color="C3", linestyle="--", linewidth=1)
     ax.set_title(f"ξ = {report.xi_words}, {report.dead} silent", fontsize="medium")
-    ax.set(xlabel="membrane without spikes (V_th)", ylabel="density", xlim=(-reach, reach))
+    ax.set(xlabel="membrane without spikes (units of threshold)", ylabel="density", xlim=(-reach, reach))
     return ax
 
 
 def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
-    """Draw the membrane after one input spike per unit of weight: the mean over neurons, and their range.
+    """Plot the membrane after one input spike per unit of weight: mean and range over neurons.
 
     Parameters
     ----------
     report : LayerReport
         One layer of a :class:`brainhw.init.FluctReport`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes, as long as 99 % of the response.
+        The axes, cut after 99 % of the response.
 
     Raises
     ------
     TypeError
-        If ``report`` is of another type.
+        If ``report`` has another type.
     """
     check_report(report, LayerReport, call="plot_response", source=_SOURCE)
     kernel = report.response.to(u.mV).mantissa
@@ -93,7 +93,7 @@ def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_fluct_report(report: FluctReport) -> Figure:
-    """Draw each layer's response to a spike and its membranes against threshold, and the rates of all layers.
+    """Plot the spike response and the membrane distribution of each layer, and the rates of all layers.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def plot_fluct_report(report: FluctReport) -> Figure:
     Raises
     ------
     TypeError
-        If ``report`` is of another type.
+        If ``report`` has another type.
 
     Examples
     --------

@@ -25,31 +25,31 @@ def plot_fractional_orders(
     bins: int = 40,
     ax: Axes | None = None,
 ) -> Axes:
-    r"""Draw the distribution of the orders :math:`\alpha` of each fractional layer, now and before training.
+    r"""Plot the distribution of the orders :math:`\alpha` of each fractional layer, now and before training.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         A network with fractional layers, or one of them.
     start : float or sequence of arrays, optional
-        The orders before training, drawn as dashed outlines (as a dashed line for a layer that started from one order):
-        one number for all layers, or one entry per layer, such as :func:`brainhw.get_per_layer_alpha` returned before.
-        Default: not drawn.
+        Orders before training, plotted as dashed outlines (a dashed line for a layer that started from one order): one
+        number for all layers, or one entry per layer, such as an earlier result of :func:`brainhw.get_per_layer_alpha`.
+        Default: not plotted.
     bins : int, optional
-        Number of bins between 0 and 1, the range of orders; orders that are learnt ``'raw'`` may be outside and widen
-        it. Default 40.
+        Number of bins between 0 and 1, the range of orders. Orders learnt as ``'raw'`` may be outside and widen the
+        range. Default 40.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: order across, dimensionless; share of a layer's orders in each bin upwards.
+        The axes: order, dimensionless (horizontal); fraction of a layer's orders in each bin (vertical).
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is not a module or has no fractional layer, an order is not finite, or ``start`` does not fit.
+        If ``net`` is not a module or has no fractional layer, an order is not finite, or ``start`` is invalid.
 
     Examples
     --------
@@ -72,19 +72,21 @@ def plot_fractional_orders(
         color, name = f"C{i % 10}", path or type(layer).__name__
         words = f"{orders.size} orders, mean {orders.mean():.3f}" if orders.size > 1 else f"{orders[0]:.3f}"
         ax.hist(orders, edges, weights=_shares(orders), color=color, alpha=0.5, label=f"{name}: {words}")
-        # A histogram of one number is a bar of the full height, which would hide the orders after training.
+        # A histogram of one number is a bar of full height, which would hide the orders after training.
         if before and np.ptp(before[i]):
             ax.hist(before[i], edges, weights=_shares(before[i]), color=color, histtype="step", linestyle="--")
         elif before:
             ax.axvline(before[i][0], color=color, linestyle="--", linewidth=1)
     dashed = "; dashed: before training" if before else ""
-    ax.set(xlabel=f"order α (dimensionless{dashed})", ylabel="share of the layer's orders", xlim=(edges[0], edges[-1]))
+    ax.set(
+        xlabel=f"order α (dimensionless{dashed})", ylabel="fraction of the layer's orders", xlim=(edges[0], edges[-1])
+    )
     legend_above(ax, ncols=2)
     return ax
 
 
 def _shares(orders: np.ndarray) -> np.ndarray:
-    """Return weights that make a histogram show shares, so that layers of different sizes compare."""
+    """Return weights that make a histogram show fractions, so that layers of different sizes are comparable."""
     return np.full(orders.size, 1 / orders.size)
 
 
@@ -95,13 +97,13 @@ def _start(start: Any, n_layers: int) -> list[np.ndarray]:
     entries = list(start) if isinstance(start, (list, tuple)) else [start] * n_layers
     if len(entries) != n_layers:
         raise ValueError(
-            f"plot_fractional_orders: start must have one entry for each of the {n_layers} fractional layers, or one "
+            f"plot_fractional_orders: start must have one entry per layer ({n_layers} fractional layers), or one "
             f"number for all; got {len(entries)} entries."
         )
     call = "plot_fractional_orders"
     found = [_arguments.number(entry, call=call, name="start", shapes=None) for entry in entries]
     if any(np.size(entry) == 0 for entry in found):
-        raise ValueError("plot_fractional_orders: start holds no number for one of the layers.")
+        raise ValueError("plot_fractional_orders: start is empty for one of the layers.")
     if any(np.any((entry <= 0) | (entry > 1)) for entry in map(np.asarray, found)):
         raise ValueError(f"{call}: start must hold orders, above 0 and at most 1; got {_arguments.describe(start)}.")
     return [np.atleast_1d(entry).ravel() for entry in found]

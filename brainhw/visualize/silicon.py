@@ -25,31 +25,31 @@ __all__ = [
     "plot_threshold_fit",
 ]
 
-# Half the width of a 95 % interval in standard errors.
+# Half width of a 95 % interval in standard errors.
 _INTERVAL = 1.96
 
 
 def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Axes | None = None) -> Axes:
-    """Draw measured charges and the fitted curve with its 95 % interval.
+    """Plot measured charges and the fitted curve with its 95 % interval.
 
     Parameters
     ----------
     fit : ChargeFit
         From :func:`brainhw.silicon.fit_charge`.
     preset : ChargeCurve, optional
-        Another curve to compare, drawn dashed.
+        Another curve for comparison, dashed.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: weight code across, charge in fC upwards.
+        The axes: weight code (horizontal), charge in fC (vertical).
 
     Raises
     ------
     TypeError
-        If ``fit`` is of another type.
+        If ``fit`` has another type.
 
     Examples
     --------
@@ -83,24 +83,25 @@ def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Ax
 
 
 def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
-    """Draw the time constant of each neuron at each leak setting with its 95 % interval.
+    """Plot the time constant of each neuron at each leak setting with its 95 % interval.
 
     Parameters
     ----------
     fit : LeakFit
         From :func:`brainhw.silicon.fit_leak`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: physical neuron across, tau in ms on a logarithmic axis upwards; a line at the mean of each setting.
+        The axes: physical neuron (horizontal), tau in ms on a logarithmic axis (vertical); a line at each setting's
+        mean.
 
     Raises
     ------
     TypeError
-        If ``fit`` is of another type.
+        If ``fit`` has another type.
 
     Examples
     --------
@@ -141,26 +142,26 @@ def _plain_log_ticks(ax: Axes) -> None:
 
 
 def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
-    """Draw the threshold of each neuron with its 95 % interval.
+    """Plot the threshold of each neuron with its 95 % interval.
 
-    The thin interval of a neuron holds the error of the charge per spike, which moves all neurons together.
+    The thin interval includes the error of the charge per spike, which shifts all neurons together.
 
     Parameters
     ----------
     fit : ThresholdFit
         From :func:`brainhw.silicon.fit_threshold`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: physical neuron across, threshold in mV upwards.
+        The axes: physical neuron (horizontal), threshold in mV (vertical).
 
     Raises
     ------
     TypeError
-        If ``fit`` is of another type.
+        If ``fit`` has another type.
 
     Examples
     --------
@@ -175,9 +176,11 @@ def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     V, error = np.asarray(fit.V_th.mantissa), np.asarray(fit.V_th_error.mantissa)
     own = np.sqrt(np.maximum(error**2 - (fit.common_error * V) ** 2, 0.0))
     ax.errorbar(
-        fit.neurons, V, _INTERVAL * error, fmt="none", elinewidth=0.7, ecolor="C0", label="with the shared error"
+        fit.neurons, V, _INTERVAL * error, fmt="none", elinewidth=0.7, ecolor="C0", label="including the common error"
     )
-    ax.errorbar(fit.neurons, V, _INTERVAL * own, fmt="o", ms=3, elinewidth=2, color="C0", label="neuron, own error")
+    ax.errorbar(
+        fit.neurons, V, _INTERVAL * own, fmt="o", ms=3, elinewidth=2, color="C0", label="neuron, individual error"
+    )
     mean = float(fit.mean.mantissa)
     ax.axhline(mean, color="0.3", lw=1, ls="--", label=f"mean {mean:.4g} mV, spread {percent(fit.spread, '.2g')}")
     source = "measured C" if fit.C_measured else "C"
@@ -191,24 +194,24 @@ def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_rate_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
-    """Draw measured and fitted f-I curves of three neurons: lowest, middle and highest threshold.
+    """Plot measured and fitted f-I curves of three neurons: lowest, middle and highest threshold.
 
     Parameters
     ----------
     fit : ThresholdFit
         From :func:`brainhw.silicon.fit_threshold`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: number of active synapses across, rate in Hz upwards.
+        The axes: number of active synapses (horizontal), rate in Hz (vertical).
 
     Raises
     ------
     TypeError
-        If ``fit`` is of another type.
+        If ``fit`` has another type.
 
     Examples
     --------
@@ -239,24 +242,24 @@ def plot_rate_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_noise_fit(fit: NoiseFit, *, ax: Axes | None = None) -> Axes:
-    """Draw the deviations from trial to trial, and the normal law of the fitted noises.
+    """Plot the deviations between trials, and the normal distribution of the fitted noise.
 
     Parameters
     ----------
     fit : NoiseFit
         From :func:`brainhw.silicon.fit_noise`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: deviation in mV across, probability density upwards.
+        The axes: deviation in mV (horizontal), probability density (vertical).
 
     Raises
     ------
     TypeError
-        If ``fit`` is of another type.
+        If ``fit`` has another type.
 
     Examples
     --------
@@ -270,7 +273,7 @@ def plot_noise_fit(fit: NoiseFit, *, ax: Axes | None = None) -> Axes:
     e = np.asarray(fit.residuals.mantissa).ravel()
     ax.hist(e, bins=min(60, max(10, e.size // 50)), density=True, color="0.8", label=f"{e.size} deviations")
     width, x = float(e.std()), np.linspace(e.min(), e.max(), 200)
-    ax.plot(x, np.exp(-0.5 * (x / width) ** 2) / width / np.sqrt(2 * np.pi), color="C0", label="normal law")
+    ax.plot(x, np.exp(-0.5 * (x / width) ** 2) / width / np.sqrt(2 * np.pi), color="C0", label="normal distribution")
     ax.set(xlabel="change of a deviation in one step (mV)", ylabel="density (1/mV)")
     words = f"trial noise {float(fit.noise_std.mantissa):.3g} mV, read noise {float(fit.read_noise.mantissa):.3g} mV"
     ax.set_title(words, fontsize="medium")
@@ -279,7 +282,7 @@ def plot_noise_fit(fit: NoiseFit, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_calibration(calibration: Calibration) -> Figure:
-    """Draw every fit of a calibration into one figure.
+    """Plot all fits of a calibration in one figure.
 
     Parameters
     ----------
@@ -289,13 +292,13 @@ def plot_calibration(calibration: Calibration) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        A new figure with one panel for the charge curve, one for the leak and two for the f-I curves, as far as they
-        were measured.
+        A new figure with one panel for the charge curve, one for the leak and two for the f-I curves, if they were
+        measured.
 
     Raises
     ------
     TypeError
-        If ``calibration`` is of another type.
+        If ``calibration`` has another type.
 
     Examples
     --------

@@ -19,26 +19,26 @@ _VALIDATION = "validation_"
 
 
 def plot_history(history: History, name: str | None = None, *, ax: Axes | None = None) -> Axes:
-    """Draw a number over the epochs of a training run, on training and on validation data.
+    """Plot a metric over the epochs of a training run, for training and validation data.
 
     Parameters
     ----------
     history : History
         From :func:`brainhw.train.fit`.
     name : str, optional
-        The number, such as ``"loss"`` or ``"accuracy"``. Default: the one that decided about the best epoch.
+        Name of the metric, such as ``"loss"`` or ``"accuracy"``. Default: the one that determined the best epoch.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes; a point marks the best epoch, where ``name`` is what decided about it.
+        The axes; a point marks the best epoch if ``name`` is the metric that determined it.
 
     Raises
     ------
     TypeError, ValueError
-        If ``history`` is of another type, has no epoch, or none of its numbers has this name.
+        If ``history`` has another type, has no epoch, or has no metric of this name.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def plot_history(history: History, name: str | None = None, *, ax: Axes | None =
     call = "plot_history"
     check_report(history, History, call=call, source="brainhw.train.fit", name="history")
     if not history.epochs:
-        raise ValueError(f"{call}: history has no epoch yet; train for one.")
+        raise ValueError(f"{call}: history has no epoch yet; train for at least one.")
     from matplotlib.ticker import MaxNLocator
 
     watched = history.watched.removeprefix(_VALIDATION)

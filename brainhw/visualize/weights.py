@@ -1,4 +1,4 @@
-"""Figures of weights on a chip: range, grid, and blocks of one sign."""
+"""Figures of chip weights: range, grid, and blocks of one sign."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = ["plot_sign_blocks", "plot_weight_histogram"]
 
 # Over the range of the chip.
 _BINS = 60
-# More lines than these would be one grey area.
+# More lines than these would merge into one grey area.
 _MOST_LEVELS = 127
 
 
 def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins: int | None = None) -> Axes:
-    """Draw the distribution of each synapse's weights against the range and the grid of the chip.
+    """Plot the distribution of each synapse's weights with the range and the grid of the chip.
 
-    The weights are the learnt master weights. Dashed lines are the ends of the range; the area beyond is shaded, and no
-    bin crosses an end. Thin lines are the levels that ``weight_bits`` rounds to, for up to 7 bits.
+    The weights are the learnt master weights. Dashed lines mark the ends of the range; the area beyond is shaded, and
+    no bin crosses an end. Thin lines are the levels to which ``weight_bits`` rounds, for up to 7 bits.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         A network with weights on a chip, or one synapse.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+        Axes to plot into. Default: a new figure.
     bins : int, optional
         Number of bins over the range of the chip, 2000 at most. Default: one bin for each level, which holds the
         weights that are rounded to it, if all weights are rounded to one grid; otherwise 60. Bins out of the range are
@@ -47,12 +47,12 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: dimensionless weight across, share of a synapse's weights in each bin upwards.
+        The axes: dimensionless weight (horizontal), share of a synapse's weights in each bin (vertical).
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is not a module, has no weight on a chip, or one that is not finite; or ``bins`` is bad.
+        If ``net`` is not a module, has no chip weight or one that is not finite, or ``bins`` is invalid.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     grids = {grid for weight in weights.values() if (grid := weight.effective.grid) is not None}
     shared = len(grids) == 1 and all(weight.effective.grid is not None for weight in weights.values())
     inside = _inside(chip.weight_range, bins, next(iter(grids)) if shared else None)
-    # Over the range and all weights: the histogram must show how far out of range a weight is.
+    # Covers the range and all weights, so that the histogram shows how far a weight is out of range.
     every = np.concatenate(list(values.values()))
     edges = _outside(inside, float(every.min()), float(every.max()))
     end = max(1.05 * max(-low, high), -edges[0], edges[-1])
@@ -123,34 +123,34 @@ def _outside(inside: np.ndarray, lowest: float, highest: float) -> np.ndarray:
     return np.concatenate([inside[0] - left[::-1], inside, inside[-1] + right])
 
 
-# Negative, zero and positive weights of a block that mixes signs: far from the red and blue of the others.
+# Negative, zero and positive weights of a block that mixes signs: distinct from the red and blue of other blocks.
 _MIXED = ("#202020", "#ffdf5d", "#8a3c00")
 
 
 def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -> Axes:
-    """Draw a weight matrix and highlight the blocks that mix signs.
+    """Plot a weight matrix and highlight the blocks that mix signs.
 
-    Red is positive, blue negative, darker is stronger, up to the chip's range. A block that mixes signs is yellow with
-    a black frame; in it brown is positive and black negative. The weights are those that the chip is programmed with,
-    after sign annealing and rounding; zero agrees with either sign. The size of a block is documented for the chips,
-    its axis is assumed.
+    Red is positive, blue is negative, and darker is stronger, up to the chip's range. A block that mixes signs is
+    yellow with a black frame; in it brown is positive and black is negative. The weights are those programmed into the
+    chip, after sign annealing and rounding; zero agrees with either sign. The size of a block is documented for the
+    chips, its axis is assumed.
 
     Parameters
     ----------
     synapse : brainstate.nn.Module
-        A dense synapse on a chip, or a recurrent layer on one.
+        A dense synapse on a chip, or a recurrent layer on a chip.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure. The colour bar takes some room from it.
+        Axes to plot into. Default: a new figure. The colour bar takes some of their space.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: neurons across, inputs downwards.
+        The axes: neurons (horizontal), inputs (vertical, downwards).
 
     Raises
     ------
     TypeError, ValueError
-        If ``synapse`` is not a module, holds no dense weight on a chip or several, or one that is not finite.
+        If ``synapse`` is not a module, does not hold exactly one dense chip weight, or a weight is not finite.
 
     Examples
     --------
@@ -173,9 +173,9 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
     from matplotlib.patches import Rectangle
 
     ax = axes_or_new(ax, call=call)
-    # White is zero, whatever the range.
+    # White is zero for any range.
     limit = max(map(abs, chip.weight_range))
-    # Nearest: smoothed, neighbouring weights of different sign would look like zeros.
+    # Nearest, because interpolation would make neighbouring weights of different sign look like zeros.
     look: dict[str, Any] = {"vmin": -limit, "vmax": limit, "aspect": "auto", "interpolation": "nearest"}
     image = ax.imshow(values, cmap="RdBu_r", **look)
     ax.figure.colorbar(image, ax=ax, label=f"weight (dimensionless; range of {chip.name})")
@@ -205,7 +205,7 @@ def _one_dense(module: brainstate.nn.Module, call: str) -> ChipWeight:
     dense = {path: weight for path, weight in found.items() if weight.master.value.ndim == 2}
     if not dense:
         raise ValueError(
-            f"{call}: {', '.join(found)} has one-to-one weights only, which form no blocks. Pass a dense synapse."
+            f"{call}: {', '.join(found)} has only one-to-one weights, which form no blocks. Pass a dense synapse."
         )
     if len(dense) > 1:
         raise ValueError(

@@ -36,7 +36,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"no", "is not an AEDAT4 file; give one"), (b"#!AER-DAT2.0\r\n", "but of an older version: read it with tonic")],
+    [(b"no", "is not an AEDAT4 file; give a file"), (b"#!AER-DAT2.0\r\n", "but of an older version: read it with tonic")],
 )
 def test_another_file_is_refused_without_the_package(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x").write_bytes(content)

@@ -79,10 +79,10 @@ def test_a_missing_folder_or_file_says_how_to_get_it(folder, tmp_path):
     [
         (lambda b: gzip.compress(b)[:-10], "cannot be unpacked"),
         (lambda b: gzip.compress(b)[:4], "cannot be unpacked"),
-        (lambda b: b"", "opens with the bytes , expected"),
+        (lambda b: b"", "starts with the bytes , expected"),
         (lambda b: b, "cannot be unpacked"),
         (lambda b: gzip.compress(b)[:30] + b"\xff\xff\xff" + gzip.compress(b)[33:], "cannot be unpacked"),
-        (lambda b: gzip.compress(b"\0\0\x0d" + b[3:]), "opens with the bytes 00000d0"),
+        (lambda b: gzip.compress(b"\0\0\x0d" + b[3:]), "starts with the bytes 00000d0"),
         (lambda b: gzip.compress(b[:6]), "ends inside its header, after 6 bytes"),
         (lambda b: gzip.compress(b[:-1]), "holds [0-9]+ bytes of data, expected"),
         (lambda b: gzip.compress(b + b"\0"), "holds [0-9]+ bytes of data, expected"),

@@ -111,5 +111,5 @@ def test_no_recordings_say_how_to_get_them(tmp_path):
 @pytest.mark.parametrize(("take", "counts"), [(0, "0 recordings for training .* 1 for testing"), (5, "1 rec.* 0 for")])
 def test_both_splits_need_recordings(tmp_path, take, counts):
     write(tmp_path / f"1_theo_{take}.wav")
-    with pytest.raises(ValueError, match=rf"{counts}.*both splits need some"):
+    with pytest.raises(ValueError, match=rf"{counts}.*both splits need recordings"):
         fsdd(tmp_path)

@@ -93,7 +93,7 @@ def test_a_damaged_file_is_named(folder: Path, content: bytes) -> None:
         ({"y": np.zeros((3, 20, 5))}, r"y of shape \(3, 20, 5\)"),
         ({"x": np.full((3, 20, 4), 2)}, "values of x other than -1, 0 and 1"),
         ({"x": np.full((3, 20, 4), np.nan)}, "values of x other than"),
-        ({"y": np.ones((3, 20, 6))}, "mark no or one segment"),
+        ({"y": np.ones((3, 20, 6))}, "more than one segment per step in y"),
     ],
 )
 def test_other_content_is_refused(folder: Path, changes: dict[str, Any], match: str) -> None:

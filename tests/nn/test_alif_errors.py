@@ -58,7 +58,7 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (
         lambda L: L(3, 2, w_rec=np.ones((3, 3)) * u.mV),
         ValueError,
-        r"w_rec must have shape \(3, 6\), presynaptic neuron by post \* n_synapses \+ synapse; got shape \(3, 3\)",
+        r"w_rec must have shape \(3, 6\) \(presynaptic neuron, post \* n_synapses \+ synapse\); got shape \(3, 3\)",
     ),
     (lambda L: L(3, w_rec=np.ones((3, 3))), TypeError, r"w_rec must be a Quantity with the dimension of mV"),
     (lambda L: L(3, w_rec=np.full((3, 3), np.nan) * u.mV), ValueError, r"w_rec must be finite"),
@@ -103,7 +103,7 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (
         lambda L: L(3, max_spikes_per_step=2, spk_fun=bh.surrogate.atan()),
         ValueError,
-        r"max_spikes_per_step is 2, but ATan.* fires at most once in a step; pass spk_fun=.*StepPWL",
+        r"max_spikes_per_step is 2, but ATan.* fires at most once per step; pass spk_fun=.*StepPWL",
     ),
     (lambda L: L(3, spk_fun="StepPWL"), TypeError, r"spk_fun must be a spike function"),
     (lambda L: L(3, spk_fun=bh.surrogate.StepPWL), TypeError, r"spk_fun must be a spike function, .*StepPWL\(\)"),
@@ -124,11 +124,11 @@ def test_constructor(kind: Any, wrong: Callable[[Any], Any], error: type[Excepti
         ({"tau_ahp": 20}, TypeError, r"tau_ahp must be a Quantity"),
         ({"w_ahp": -0.9}, TypeError, r"w_ahp must be a Quantity with the dimension of mV"),
         ({"w_ahp": [-0.9, -0.9] * u.mV}, ValueError, r"w_ahp must be a scalar or .*shape \(3,\); got shape \(2,\)"),
-        ({"gamma": 0.9}, ValueError, r"gamma takes the place of tau_ahp with leak='decays', but leak is 'taus'"),
+        ({"gamma": 0.9}, ValueError, r"gamma replaces tau_ahp and needs leak='decays', but leak is 'taus'"),
         (
             {"gamma": 0.9, "leak": "decays", "tau_ahp": 9 * u.ms},
             ValueError,
-            r"gamma takes the place .*tau_ahp is given as well",
+            r"gamma replaces .*tau_ahp is given as well",
         ),
         ({"gamma": 1.9, "leak": "decays"}, ValueError, r"gamma must be from 0 to 1; got 1.9"),
         (

@@ -58,7 +58,7 @@ def test_the_voltage_unit_of_an_initial_state_does_not_matter(kind: Any) -> None
         ("V", jnp.ones((B, N + 1)) * u.mV, ValueError, r"state V must have shape \(4, 3\); got shape \(4, 4\)"),
         ("V", jnp.ones(()) * u.mV, ValueError, r"the state V must have shape \(3,\); got shape \(\)"),
         ("V", jnp.ones(N) * u.mV, ValueError, r"the state was prepared for \(6,\); .*prepare_net"),
-        ("I_syn", jnp.ones((B, N, S)), TypeError, r"the state I_syn must be a Quantity .* times u.mV"),
+        ("I_syn", jnp.ones((B, N, S)), TypeError, r"the state I_syn must be a Quantity .* voltage in u.mV"),
         ("I_syn", jnp.ones((B, N * S)) * u.mV, ValueError, r"I_syn must have shape \(4, 3, 2\); got shape \(4, 6\)"),
         ("I_ahp", 0.0, TypeError, r"the state I_ahp must be a Quantity with the dimension of mV; got 0.0"),
         ("I_ahp", jnp.ones((B, 1)) * u.mV, ValueError, r"I_ahp must have shape \(4, 3\); got shape \(4, 1\)"),

@@ -224,7 +224,7 @@ def test_nearest_rounding_draws_no_random_numbers_while_fitting() -> None:
         ({"weight_bits": "five"}, ValueError, "weight_bits must be a number of bits, 'chip' for the 5 .* got 'five'"),
         ({"weight_bits": 5, "rounding": "up"}, ValueError, "rounding must be one of 'nearest', 'stochastic'; got 'up'"),
         ({"weight_bits": 5, "rounding": None}, ValueError, "rounding must be one of .*; got None"),
-        ({"rounding": "stochastic"}, ValueError, "rounding is 'stochastic' but nothing is rounded; pass weight_bits"),
+        ({"rounding": "stochastic"}, ValueError, "rounding is 'stochastic' but weight_bits is None; pass weight_bits"),
     ],
     ids=str,
 )

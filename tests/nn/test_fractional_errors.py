@@ -54,10 +54,10 @@ ALPHA = [
     (
         {"alpha": [0.3, 0.7], "method": "l1"},
         ValueError,
-        r"method 'l1' steps one derivative, but alpha has 2 terms; pass",
+        r"method 'l1' supports one derivative, but alpha has 2 terms; pass",
     ),
-    ({"alpha": [0.3, 0.7], "method": "pred"}, ValueError, r"method 'pred' steps one derivative, but alpha has 2 terms"),
-    ({"alpha": [0.3, 0.7], "method": "cn"}, ValueError, r"method 'cn' steps one derivative, .* pass method='gl'"),
+    ({"alpha": [0.3, 0.7], "method": "pred"}, ValueError, r"'pred' supports one derivative, but alpha has 2 terms"),
+    ({"alpha": [0.3, 0.7], "method": "cn"}, ValueError, r"method 'cn' supports one derivative, .* pass method='gl'"),
 ]
 COEFFICIENTS = [
     (
@@ -103,7 +103,7 @@ LEARNING = [
     (
         {"learn_tau": True, "tau": brainstate.nn.Param(10.0 * u.ms)},
         ValueError,
-        r"tau is a Param, which is learnt as it is; leave learn_tau out",
+        r"tau is a Param, which is learnt already; leave learn_tau out",
     ),
     ({"detach_reset": 0}, TypeError, r"detach_reset must be True or False; got 0"),
     ({"spk_fun": 0.5}, TypeError, r"spk_fun must be a spike function, .*fast_sigmoid\(\); got 0.5"),
@@ -113,7 +113,7 @@ MEMORY = [
     (
         {"memory": 5},
         ValueError,
-        r"memory=5 cuts the past off .* only kernel='dense' does; pass kernel='dense', or leave",
+        r"memory=5 drops older steps, .* only kernel='dense' supports; pass kernel='dense', or leave",
     ),
     ({"memory": 0, "kernel": "dense"}, ValueError, r"memory must be at least 1; got 0"),
     ({"memory": -1, "kernel": "dense"}, ValueError, r"memory must be at least 1; got -1"),
@@ -121,9 +121,9 @@ MEMORY = [
     (
         {"kernel": "dense"},
         ValueError,
-        r"kernel='dense' holds every past step, .* pass horizon, .* or memory, .* not both",
+        r"kernel='dense' stores every past step, .* exactly one of horizon .* and memory .*; pass one",
     ),
-    ({"kernel": "dense", "horizon": 9, "memory": 5}, ValueError, r"pass horizon, .* or memory, .*, and not both"),
+    ({"kernel": "dense", "horizon": 9, "memory": 5}, ValueError, r"exactly one of horizon .* and memory .*; pass one"),
     ({"horizon": 0}, ValueError, r"horizon must be at least 1; got 0"),
     ({"horizon": 10.5}, TypeError, r"horizon must be a whole number; got 10.5"),
     ({"n_exponentials": 3}, ValueError, r"n_exponentials must be from 4 to 128; got 3"),
@@ -138,7 +138,7 @@ CHOICES = [
     ({"reset": "soft"}, ValueError, r"reset must be one of 'current', 'subtract', 'zero'; got 'soft'"),
     ({"reset": None}, ValueError, r"reset must be one of .*; got None"),
     ({"history": "forget"}, ValueError, r"history must be one of 'keep', 'clear'; got 'forget'"),
-    ({"history": "clear"}, ValueError, r"history='clear' .* reset='current' is an input .* pass reset='subtract' or"),
+    ({"history": "clear"}, ValueError, r"history='clear' .* reset='current' acts .* pass reset='subtract' or"),
     ({"alpha_rule": "wrong"}, ValueError, r"alpha_rule must be one of 'exact', 'spikede'; got 'wrong'"),
 ]
 UNITS = [
@@ -233,7 +233,7 @@ def test_new_orders_are_checked_as_the_first_ones() -> None:
         ValueError, match=r"^FractionalLIFLayer\.set_orders: alpha must be greater than 0 and at most 1"
     ):
         layer.set_orders(1.5)
-    with pytest.raises(ValueError, match=r"^FractionalLIFLayer\.set_orders: method 'l1' steps one derivative"):
+    with pytest.raises(ValueError, match=r"^FractionalLIFLayer\.set_orders: method 'l1' supports one derivative"):
         layer.set_orders([0.3, 0.7])
     with pytest.raises(ValueError, match=r"^FractionalLIFLayer\.set_orders: coefficients must hold one coefficient"):
         layer.set_orders(0.5, [1.0, 2.0])
@@ -245,7 +245,7 @@ def test_new_orders_are_checked_as_the_first_ones() -> None:
 
 def test_a_method_that_does_not_fit_the_orders() -> None:
     layer = LIF(3, alpha=[0.3, 0.7])
-    with pytest.raises(ValueError, match=r"^FractionalLIFLayer\.method: 'cn' steps one derivative, but .* 2 terms"):
+    with pytest.raises(ValueError, match=r"^FractionalLIFLayer\.method: 'cn' supports one derivative, but .* 2 terms"):
         layer.method = "cn"
     with pytest.raises(ValueError, match=r"^FractionalLIFLayer\.method: method must be one of 'gl'"):
         layer.method = "rk4"

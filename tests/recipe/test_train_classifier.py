@@ -87,12 +87,12 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
             (X, np.zeros((30, 2), int)),
             r"^train_classifier: y must hold one label for each recording, \[n\]; got .*30, 2",
         ),
-        ((X, ["a"] * 30), r"y must name from 2 to 100 classes on H1v2 with its 200 neurons; got 1"),
+        ((X, ["a"] * 30), r"y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1"),
         ((X * np.nan, Y), "NaN|finite"),
         ((X, Y, np.zeros(30, int)), r"lengths must lie between 1 and the 30 steps"),
         ((X, Y, np.full(30, 31)), "lengths"),
         ((X[0, 0], Y), r"x"),
-        ((bh.data.Split(X, np.arange(30) % 3), Y), "a Split has labels and lengths of its own"),
+        ((bh.data.Split(X, np.arange(30) % 3), Y), "a Split contains labels and lengths"),
     ],
 )
 def test_bad_recordings_are_named(arguments: Any, match: str) -> None:
@@ -101,7 +101,7 @@ def test_bad_recordings_are_named(arguments: Any, match: str) -> None:
 
 
 def test_recordings_that_are_all_alike_are_named() -> None:
-    with pytest.raises(ValueError, match=r"^train_classifier: the recordings in x are all alike"):
+    with pytest.raises(ValueError, match=r"^train_classifier: all recordings in x are equal"):
         bh.recipe.train_classifier(np.ones((12, 30, 2)), Y[:12], lengths=np.full(12, 30), progress=False)
 
 

@@ -57,5 +57,5 @@ def test_counts_of_any_type_of_number_are_exact() -> None:
 
 def test_a_plain_target_that_was_meant_in_hertz_is_said():
     spikes = np.zeros((100, 1, 2))
-    with pytest.warns(UserWarning, match=r"offsets\[0\] is 20 spikes a step.*20 \* u\.Hz"):
+    with pytest.warns(UserWarning, match=r"offsets\[0\] is a plain number, .* 20 spikes per step.*20 \* u\.Hz"):
         bh.train.firing_rate_target_mse_loss([spikes], [20.0], [1.0])

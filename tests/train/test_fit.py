@@ -162,7 +162,7 @@ def test_a_file_of_a_run_on_another_chip_is_refused(tmp_path: Path) -> None:
         return brainstate.nn.Sequential(synapse(4, 2), layer(2, tau=20 * u.ms))
 
     train(on(bh.nn.H1v1Synapse, bh.nn.H1v1Layer), epochs=1, checkpoint=tmp_path / "a.run")
-    with pytest.raises(ValueError, match=r"^fit: .*was made with chips 'H1v1 \w+', and here it is 'H1v2 \w+'"):
+    with pytest.raises(ValueError, match=r"^fit: .*was made with chips 'H1v1 \w+', but here it is 'H1v2 \w+'"):
         train(on(bh.nn.H1v2Synapse, bh.nn.H1v2Layer), epochs=1, checkpoint=tmp_path / "a.run")
 
 
@@ -194,7 +194,7 @@ def test_a_run_that_was_stopped_is_not_mixed_with_another(tmp_path: Path, change
         change = {"schedules": [bh.train.SurrogateSchedule(model, "slope", 3, start=1.0, end=2.0)]}
     else:
         model = net()
-    with pytest.raises(ValueError, match=rf"^fit: .*was made with {match} .*Give the same, or another file"):
+    with pytest.raises(ValueError, match=rf"^fit: .*was made with {match} .*Use the same value, or another file"):
         train(model, checkpoint=path, **change)
     assert path.read_bytes() == held
     assert len(train(net(), checkpoint=path).epochs) == 4
@@ -204,7 +204,7 @@ def test_a_network_without_anything_to_learn_is_named() -> None:
     model = net()
     with pytest.raises(ValueError, match=r"^fit: net has no ParamState"):
         train(bh.nn.LIFLayer(2, tau=20 * u.ms))
-    with pytest.raises(RuntimeError, match=r"^fit: it compiles its steps by itself"):
+    with pytest.raises(RuntimeError, match=r"^fit: fit compiles its own steps"):
         jax.jit(lambda x: train(model) and x)(1.0)
 
 
@@ -236,7 +236,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_before_the_epoch() -> None
         ((X[:, :, 0], Y), r"x of train must be \[B, T, \*N\]"),
         (X, "must give pairs|must be a Split"),
         ([], "gave no batch|number of batches"),
-        (iter([(X, Y)]), "an iterable of pairs that can be gone through in each epoch"),
+        (iter([(X, Y)]), "an iterable of pairs that can be iterated once per epoch"),
         ("train.npz", "must be a Split"),
     ],
 )
@@ -307,7 +307,7 @@ def test_a_classifier_by_its_number_of_classes() -> None:
     assert history.watched == "validation_accuracy"
     assert history.report.n_samples == 4
     assert history.report.accuracy == history.column("validation_accuracy")[history.best] == 1.0
-    assert "most often taken for" in str(history.report)
+    assert "most often predicted as" in str(history.report)
 
 
 def test_a_report_is_that_of_the_weights_that_stay() -> None:
@@ -368,7 +368,7 @@ def test_schedules_run_and_end_and_the_best_epoch_has_hard_signs() -> None:
     assert not bh.check_deployable(model).violations
     with pytest.raises(RuntimeError, match="the annealing is finished"):
         annealing.step(0)
-    with pytest.raises(ValueError, match=r"^fit: SignAnnealing takes 4 epochs, and the training has 4"):
+    with pytest.raises(ValueError, match=r"^fit: SignAnnealing needs 4 epochs, but the training has 4"):
         bh.train.fit(model, (X, Y), n_classes=2, epochs=4, schedules=[bh.train.SignAnnealing(model, 4)])
 
 
@@ -447,17 +447,17 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
             r"2 output neurons cannot form equal populations for 3 classes",
         ),
         ({"metrics": {"loss": accuracy}}, r"metrics cannot have the name 'loss'"),
-        ({"metrics": {"a": lambda o, b: o}}, r"^fit: a must give a scalar; got shape \(30, 8, 2\)"),
+        ({"metrics": {"a": lambda o, b: o}}, r"^fit: a must return a scalar; got shape \(30, 8, 2\)"),
         ({"metrics": {"a": lambda o, b: jnp.nan}}, r"^fit: a is nan in epoch 1 on train"),
         ({"watch": "validation_loss"}, "watch must be"),
         ({"keep": "first"}, "keep must be"),
-        ({"validation": 1.5}, r"^fit: validation as a share must lie between 0 and 1; got 1.5"),
-        ({"data": [(X, Y)], "validation": 0.2}, r"nothing can be held out of an iterable"),
+        ({"validation": 1.5}, r"^fit: validation as a fraction must lie between 0 and 1; got 1.5"),
+        ({"data": [(X, Y)], "validation": 0.2}, r"is a fraction of train, which needs train as a Split or arrays"),
         ({"data": (X, Y, np.full(20, 31))}, "lengths"),
         ({"data": (X, Y, np.zeros(20, int))}, r"train holds 20 recordings of length 0"),
         ({"schedules": [1]}, r"schedules must hold objects with step"),
         ({"mesh": 2}, r"mesh must be a jax.sharding.Mesh with one axis"),
-        ({"sample_chips": True}, r"sample_chips takes a network on a chip"),
+        ({"sample_chips": True}, r"sample_chips needs a network on a chip"),
         ({"epochs": 0}, r"epochs must be"),
         ({"learning_rate": -1.0}, r"learning_rate must be"),
         ({"patience": 0}, r"patience must be"),
@@ -465,27 +465,27 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
         ({"optimizer": "adam"}, r"optimizer must be an optimizer of braintools.optim"),
         (
             {"optimizer": braintools.optim.Adam(lr=0.1)},
-            r"^fit: learning_rate has no effect on an optimizer of your own",
+            r"^fit: learning_rate has no effect if optimizer is given",
         ),
         (
             {"optimizer": braintools.optim.Adam(lr=0.1), "learning_rate": None, "max_gradient": 1.0},
-            r"^fit: max_gradient has no effect on an optimizer of your own",
+            r"^fit: max_gradient has no effect if optimizer is given",
         ),
-        ({"metrics": {"f1": lambda o, b: np.mean(np.asarray(b.y))}}, r"^fit: f1 must compute with jax.numpy alone"),
-        ({"loss": lambda o, b: float(o.sum())}, r"^fit: loss must compute with jax.numpy alone"),
-        ({"metrics": {"a": lambda o, b: 1.0 if o.sum() > 0 else 0.0}}, r"^fit: a must compute with jax.numpy alone"),
+        ({"metrics": {"f1": lambda o, b: np.mean(np.asarray(b.y))}}, r"^fit: f1 must use only jax.numpy"),
+        ({"loss": lambda o, b: float(o.sum())}, r"^fit: loss must use only jax.numpy"),
+        ({"metrics": {"a": lambda o, b: 1.0 if o.sum() > 0 else 0.0}}, r"^fit: a must use only jax.numpy"),
         (
             {"metrics": {"a": lambda o, b: o[:, b.y == 1].mean()}},
-            r"^fit: a must compute with jax.numpy alone.*jnp.where",
+            r"^fit: a must use only jax.numpy.*jnp.where",
         ),
-        ({"metrics": {"a": lambda o, b: range(b.y.sum())}}, r"^fit: a must compute with jax.numpy alone"),
+        ({"metrics": {"a": lambda o, b: range(b.y.sum())}}, r"^fit: a must use only jax.numpy"),
         (
             {"forward": lambda net, b: np.asarray(b.x)},
-            r"^fit: the step of net, or forward, must compute with jax.numpy alone",
+            r"^fit: the step of net, or forward, must use only jax.numpy",
         ),
         (
             {"data": (X, np.eye(2)[Y]), "n_classes": 2, "metrics": None},
-            r"^fit: y of train must hold class numbers where n_classes is given; got .*classifier_loss",
+            r"^fit: y of train must hold class numbers if n_classes is given; got .*classifier_loss",
         ),
     ],
 )

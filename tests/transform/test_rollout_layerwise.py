@@ -200,7 +200,7 @@ def test_a_run_longer_than_a_dense_memory_is_refused():
     net = brainstate.nn.Sequential(bh.nn.FractionalLIFLayer(4, kernel="dense", horizon=20))
     for wrapped in (net, Wrapped(net)):
         bh.rollout(wrapped, jnp.ones((20, 4)) * u.mV)
-        with pytest.raises(ValueError, match=r"holds 20 past steps exactly .* reaches step 21; raise horizon"):
+        with pytest.raises(ValueError, match=r"stores 20 past steps .* reaches step 21; increase horizon"):
             bh.rollout(wrapped, jnp.ones((1, 4)) * u.mV, prepare=False)
         bh.rollout(wrapped, jnp.ones((20, 4)) * u.mV)
         with pytest.raises(ValueError, match="reaches step 30"):
@@ -242,6 +242,6 @@ def test_a_time_step_that_changes_is_refused():
     net = brainstate.nn.Sequential(bh.nn.FractionalLIFLayer(4))
     bh.rollout(net, jnp.ones((3, 4)) * u.mV)
     with brainstate.environ.context(dt=2.0 * u.ms):
-        with pytest.raises(ValueError, match=r"dt is 2 ms, but the past was gathered in steps of 1 ms"):
+        with pytest.raises(ValueError, match=r"dt is 2 ms, but the past was stored in steps of 1 ms"):
             bh.rollout(net, jnp.ones((3, 4)) * u.mV, prepare=False)
         bh.rollout(net, jnp.ones((3, 4)) * u.mV)

@@ -69,7 +69,7 @@ def test_the_axis_is_logarithmic_where_bars_differ_a_lot(ax: Axes) -> None:
 def test_measured_coefficients_are_not_called_assumed(ax: Axes) -> None:
     chip = bh.chip.H1V2.replace(spike_energy=1.0 * u.pjoule, provenance="measured")
     bh.visualize.plot_power(report(chip), ax=ax)
-    assert "spike: 1 pJ (measured)" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "spike energy 1 pJ (measured)" in [text.get_text() for text in ax.get_legend().get_texts()]
     assert ax.get_xlabel().endswith("coefficients assumed, measured")
 
 
@@ -121,9 +121,9 @@ def test_what_get_per_layer_alpha_returned_is_a_start(ax: Axes, fractional) -> N
 @pytest.mark.parametrize(
     ("bad", "error", "words"),
     [
-        ({"start": [0.5]}, ValueError, "start must have one entry for each of the 2 fractional layers.*got 1 entries"),
+        ({"start": [0.5]}, ValueError, "start must have one entry per layer .2 fractional layers..*got 1 entries"),
         ({"start": "half"}, TypeError, "plot_fractional_orders: start must be a number; got 'half'"),
-        ({"start": [0.5, np.array([])]}, ValueError, "start holds no number"),
+        ({"start": [0.5, np.array([])]}, ValueError, "start is empty"),
         ({"bins": 0}, ValueError, "plot_fractional_orders: bins must be at least 1"),
         ({"net": bh.nn.LIFSynapse(2, 2)}, ValueError, "plot_fractional_orders: the network has no fractional layer"),
     ],

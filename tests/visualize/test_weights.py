@@ -135,7 +135,7 @@ def test_signs_are_those_after_annealing_and_rounding(ax: Axes) -> None:
 def test_sign_blocks_takes_one_dense_weight(ax: Axes) -> None:
     bh.visualize.plot_sign_blocks(bh.nn.H1v1Layer(5, tau=20 * u.ms, topology="RC"), ax=ax)
     assert ax.images[0].get_array().shape == (5, 5)
-    with pytest.raises(ValueError, match="plot_sign_blocks: H1v1Frontend has one-to-one weights"):
+    with pytest.raises(ValueError, match="plot_sign_blocks: H1v1Frontend has only one-to-one weights"):
         bh.visualize.plot_sign_blocks(bh.nn.H1v1Frontend())
     two = brainstate.nn.Sequential(bh.nn.H1v1Synapse(2, 2), bh.nn.H1v1Layer(2, tau=20 * u.ms, topology="RC"))
     with pytest.raises(ValueError, match=r"plot_sign_blocks: the module holds 2 dense weights \(layers.0, layers.1\)"):
