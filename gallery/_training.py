@@ -239,6 +239,10 @@ def stacked_raster(
         ax.text(1.01, first + layer.shape[-1] / 2, name, color=f"C{i}", transform=ax.get_yaxis_transform(), va="center")
         ax.axhline(first - 0.5, color="0.8", linewidth=0.6)
         first += layer.shape[-1]
+    # Dots of one size; plot_raster makes them larger for fewer neurons.
+    smallest = min(dots.get_sizes().min() for dots in ax.collections)
+    for dots in ax.collections:
+        dots.set_sizes([smallest])
     size = spikes[-1].shape[-1] // populations
     bottom = first - spikes[-1].shape[-1] + right * size - 0.5
     ax.axhspan(bottom, bottom + size, color="0.85", zorder=0)
