@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from _saving import save_figure
 from _training import Training, options, time_major
+from matplotlib.ticker import MaxNLocator
 
 import brainhw as bh
 
@@ -93,6 +94,7 @@ def figure(logits: jax.Array, spikes: jax.Array, x: np.ndarray, y: np.ndarray, n
         # A line of three quarters of the distance between neurons.
         ax.vlines(dt * steps, neurons - 0.38, neurons + 0.38, color="C0", linewidth=0.9)
         ax.set(ylabel=label)
+        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     time = dt * np.arange(len(y))
     axes[2].step(time, y, color="0.7", linewidth=4, label="annotated")
     axes[2].step(time, np.argmax(logits, axis=-1), color="#D55E00", linewidth=1.2, label="predicted")

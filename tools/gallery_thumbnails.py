@@ -29,7 +29,7 @@ class Source(NamedTuple):
     part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
-LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.52, 0.0, 1.0, 1.0)
+LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.507, 0.0, 1.0, 1.0)
 SOURCES = {
     "japanese_vowels_h1": Source("japanese_vowels/raster.png"),
     "spoken_digits_h1": Source("spoken_digits/raster.png"),
@@ -38,7 +38,7 @@ SOURCES = {
     "ecg_fractional": Source("ecg_fractional/orders.png"),
     "mnist1d_fractional": Source("mnist1d/orders.png"),
     "fashion_mnist": Source("fashion_mnist/fields_and_confusion.png", (0.0, 0.0, 0.49, 0.79)),
-    "deep_networks": Source("deep_networks/initialisation.png", (0.3, 0.0, 0.722, 0.335)),
+    "deep_networks": Source("deep_networks/initialisation.png", (0.292, 0.0, 0.722, 0.335)),
     "deep_on_a_chip": Source("deep_on_a_chip/raster.png"),
     "randman_depth": Source("randman_depth/depth.png", LEFT),
     "robustness_study": Source("robustness_study/robustness.png"),
