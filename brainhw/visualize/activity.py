@@ -78,9 +78,8 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
 
 def _dot_area(ax: Axes, n_neurons: int, n_steps: int) -> float:
     """Return the area of a dot in square points, so that dots of neighbouring neurons or steps do not merge."""
-    box = ax.get_position()
-    width, height = ax.figure.get_size_inches() * 72
-    room = min(0.9 * box.height * height / n_neurons, 2 * box.width * width / n_steps)
+    box, points = ax.get_window_extent(), 72 / ax.figure.dpi
+    room = points * min(0.9 * box.height / n_neurons, 2 * box.width / n_steps)
     return float(np.clip(room, *_DOTS)) ** 2
 
 

@@ -41,6 +41,12 @@ def test_dots_are_larger_for_fewer_neurons(ax) -> None:
     assert areas[0] > areas[1] > areas[2] > 4
 
 
+def test_a_raster_in_a_part_of_a_figure(ax) -> None:
+    part = plt.figure().subfigures(1, 2)[0]
+    bh.visualize.plot_raster(np.ones((5, 3)), ax=part.subplots())
+    plt.close(part.figure)
+
+
 def test_raster_refuses_a_batch() -> None:
     with pytest.raises(ValueError, match=r"plot_raster: spikes must be \[T, N\], one sample; got shape \(5, 2, 3\)"):
         bh.visualize.plot_raster(np.zeros((5, 2, 3)))
