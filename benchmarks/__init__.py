@@ -1,1 +1,1 @@
-"""Measurements against peers and against ourselves; never part of the tests."""
+"""Measurements of brainhw and of other libraries; not part of the tests."""

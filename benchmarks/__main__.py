@@ -1,4 +1,4 @@
-"""The speed benchmark: ``python -m benchmarks run|report|agree|list``; ``--help`` of each tells the rest."""
+"""Speed benchmark: ``python -m benchmarks run|report|agree|list``; each command has ``--help``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _python(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(
             f"{text!r} must be LIBRARY[,LIBRARY...]=PATH with libraries of {', '.join(ADAPTERS)}"
         )
-    # Workers start elsewhere. Links stay: they are how a virtual environment is told from its interpreter.
+    # Workers start in another folder. Links are kept, because a virtual environment is found by its link.
     return names, os.path.abspath(path) if os.sep in path else path
 
 
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, words in (
         ("run", "measure; every library, case and size in a process of its own"),
         ("agree", "check that the libraries compute the same"),
-        ("list", "what is available here, and what to install for what is not"),
+        ("list", "available libraries, and how to install the others"),
     ):
         command = commands.add_parser(name, help=words)
         command.add_argument("--only", nargs="+", choices=ADAPTERS, default=list(ADAPTERS), help="these libraries")
@@ -56,20 +56,20 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
         command.add_argument("--repeats", type=int, default=15, help="fewer, at least 5, where one takes over a second")
         command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    command = commands.add_parser("report", help="tables and a figure of what run kept")
+    command = commands.add_parser("report", help="tables and a figure of the results of run")
     command.add_argument(
-        "file", type=Path, nargs="+", help="files of run; a case and size in a later one replaces it whole"
+        "file", type=Path, nargs="+", help="files of run; a case and size in a later file replaces the earlier one"
     )
     command.add_argument("--agree", type=Path, help="file of agree, for a table of its own")
     command.add_argument("--markdown", type=Path, help="write the tables here instead of printing them")
     command.add_argument("--figure", type=Path, help="write a figure here")
-    command.add_argument("--figure-modes", nargs="+", choices=MODES, default=list(MODES), help="what the figure shows")
+    command.add_argument("--figure-modes", nargs="+", choices=MODES, default=list(MODES), help="modes in the figure")
     command.add_argument("--out", type=Path, help="write the joined results here, JSON")
     return parser
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run a command."""
     arguments = _parser().parse_args()
     if arguments.command == "report":
         from benchmarks.speed import report

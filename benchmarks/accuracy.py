@@ -1,7 +1,7 @@
 """Accuracy of the gallery's training scripts over several seeds.
 
 ``python -m benchmarks.accuracy JOB`` runs the script of that name for every setting and seed, one process after the
-other on whatever else the machine does, writes ``docs/results/JOB.json`` and prints a markdown table.
+other, writes ``docs/results/JOB.json`` and prints a markdown table.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ JOBS = {
 }
 
 
-# What a script that deploys adds to its result, and the heading of its column.
+# Additional results of scripts that deploy, and the headings of their columns.
 ON_CHIPS = {
     "chips_mean": "mean over sampled chips",
     "chips_q05": "5 % quantile",
@@ -93,7 +93,7 @@ ON_CHIPS = {
 
 
 def command_line(setting: dict[str, Any]) -> list[str]:
-    """Return the options of a setting as the script takes them."""
+    """Return a setting as options of the script."""
     words = []
     for name, value in setting.items():
         words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
@@ -101,7 +101,7 @@ def command_line(setting: dict[str, Any]) -> list[str]:
 
 
 def run(script: str, options: list[str], root: list[str], keep: Path | None) -> dict[str, Any]:
-    """Run one training in a process of its own and read its result; ``keep`` is a folder for what it writes."""
+    """Run one training in a new process and read its result; ``keep`` is a folder for its files."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) if keep is None else keep / "_".join(option.strip("-") for option in options)
         command = [sys.executable, str(PROJECT / "gallery" / script), "--out", str(out), *options, *root]
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("job", choices=sorted(JOBS))
     parser.add_argument("--root", help="folder of the data set, where the script takes one")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other, which makes each slower")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, which makes each slower")
     parser.add_argument("--keep", type=Path, help="folder for weights, figures and printed lines of every run")
     arguments = parser.parse_args()
     script, settings = JOBS[arguments.job]

@@ -1,8 +1,8 @@
-"""ALIFLayer against Rockpool's aLIFTorch: the same recurrent layer, forward, and forward with backward.
+"""Time of ALIFLayer and of Rockpool's aLIFTorch on the same recurrent layer, forward and with backward.
 
 ``python -m benchmarks.alif`` prints a markdown table. Both run in this process, one after the other, on the CPU, on the
-same input and parameters (T=100, B=32, N=256 by default); Rockpool on one thread and on all, and the faster counts.
-Rockpool (AGPL) is no dependency of brainhw: without it (``pip install rockpool torch``) only our times are printed.
+same input and parameters (T=100, B=32, N=256 by default). Rockpool runs on one thread and on all; the faster counts.
+Rockpool (AGPL) is not a dependency of brainhw: without it (``pip install rockpool torch``) only brainhw is timed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BIAS, TAU_SECONDS = 0.02, 20e-3
 
 
 def ours(x: np.ndarray, w_rec: np.ndarray, repeats: int) -> dict[str, float]:
-    """Measure our layer; every parameter is learnt, as it is in Rockpool."""
+    """Measure brainhw's layer; every parameter is learnt, as in Rockpool."""
     n = x.shape[-1]
     param, tau = brainstate.nn.Param, TAU_SECONDS * u.second
     layer = bh.nn.ALIFLayer(
@@ -62,7 +62,7 @@ def ours(x: np.ndarray, w_rec: np.ndarray, repeats: int) -> dict[str, float]:
 
 
 def rockpools(x: np.ndarray, w_rec: np.ndarray, repeats: int, threads: int) -> dict[str, float]:
-    """Measure Rockpool's module, driven through its public interface."""
+    """Measure Rockpool's module through its public interface."""
     import torch
     from rockpool.nn.modules import aLIFTorch
 

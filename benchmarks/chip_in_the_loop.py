@@ -1,9 +1,9 @@
-"""Nets on hidden chips far from the preset, and the cost of a step in the loop.
+"""Accuracy on hidden chips far from the preset, and time of a training step in the loop.
 
 ``python -m benchmarks.chip_in_the_loop --digits FOLDER`` runs ``gallery/chip_in_the_loop.py`` for vowels and spoken
-digits and both families (three hidden chips each), times a step in the loop beside a plain training step in one
-process, and writes ``docs/results/chip_in_the_loop.json``. Time it on an idle machine: the load is written beside the
-times. Without ``--digits`` the digits are left out.
+digits and both families (three hidden chips each), times a step in the loop and a plain training step in one process,
+and writes ``docs/results/chip_in_the_loop.json``. Run it on an idle machine: the load is saved with the times. Without
+``--digits`` the digits are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import brainhw as bh
 from benchmarks.machine import PROJECT, save
 
 MODULES = {"h1v1": (bh.nn.H1v1Synapse, bh.nn.H1v1Layer), "h1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer)}
-# Steps of one kind come in a row, as in training, and the kinds take turns.
+# Steps of one kind run in a row, as in training; the kinds alternate.
 TURNS, STEPS = 12, 10
 
 
@@ -84,13 +84,13 @@ def plain_step(net: brainstate.nn.Module, x: np.ndarray, y: np.ndarray) -> Calla
 
 
 class Replay:
-    """A bench that takes no time: it returns one recording again and again."""
+    """A bench without delay: it always returns the same recording."""
 
     def __init__(self, recording: bh.silicon.Recording) -> None:
         self._recording = recording
 
     def program(self, program: bh.silicon.ChipProgram) -> None:
-        """Take any program."""
+        """Accept any program."""
 
     def run(self, x: np.ndarray) -> bh.silicon.Recording:
         """Return the recording."""

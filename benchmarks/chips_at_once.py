@@ -1,8 +1,8 @@
-"""Sampled chips together against one by one: ``python -m benchmarks.chips_at_once``.
+"""Time of sampled chips evaluated together and one by one: ``python -m benchmarks.chips_at_once``.
 
-The spoken-digits net on 1, 10 and 300 recordings of random input, H1v1. "One by one" is one compiled function called
-with one key after the other, which is the fastest plain loop; compile time is left out of both and given apart.
-"Without jit" is that loop as one writes it first, where every chip traces and compiles its time loop anew.
+The spoken-digits network on 1, 10 and 300 recordings of random input, H1v1. "One by one" calls one compiled function
+for each key, which is the fastest plain loop. Compile time is given separately. "Without jit" is the same loop without
+compilation around it, so that each chip traces and compiles its time loop again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def measure(n_samples: int, n_chips: int, times: int) -> dict[str, Any]:
     result["without_jit_ms_a_chip"] = 1e3 * statistics.median(plain)
     bh.nominal_chip(net)
     for chunk in (8, 20):
-        # Compiling is most of a call, so a run of many times the chips tells what the chips themselves cost.
+        # Compilation takes most of a call, so many times the chips are run to measure the time of a chip.
         whole = []
         for n in (1, times) * REPEATS:
             start = time.perf_counter()

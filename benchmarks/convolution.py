@@ -1,11 +1,12 @@
-"""Step time of a convolutional net, 12C5-MP2-64C5-MP2-10 on 28x28 images, T=12, B=32: brainhw and snnTorch.
+"""Time of a training step of a convolutional network in brainhw and snnTorch.
 
-``python -m benchmarks.convolution --snntorch PATH`` runs each library in a process of its own, one after the other, and
-prints the median milliseconds of a training step: forward, backward and an Adam update. ``PATH`` is the interpreter of
-an environment with snnTorch; brainhw need not be there. ``--out NAME`` keeps the result in ``docs/results/NAME.json``.
+The network is 12C5-MP2-64C5-MP2-10 on 28x28 images, T=12, B=32. ``python -m benchmarks.convolution --snntorch PATH``
+runs each library in a new process, one after the other, and prints the median milliseconds of a training step: forward,
+backward and an Adam update. ``PATH`` is the interpreter of an environment with snnTorch; it does not need brainhw.
+``--out NAME`` saves the result in ``docs/results/NAME.json``.
 
-``python -m benchmarks.convolution --learn`` trains the net on ten classes of sparse spiking images for 20 steps, from
-brainstate's default weights and from ``fluct_init``, and prints both losses.
+``python -m benchmarks.convolution --learn`` trains the network on ten classes of sparse spiking images for 20 steps,
+from brainstate's default weights and from ``fluct_init``, and prints both losses.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 
 def network() -> Any:
-    """Return the net of brainhw with brainstate's default weights, seed 0."""
+    """Return the network of brainhw with brainstate's default weights, seed 0."""
     import brainstate
     import brainunit as u
 
@@ -61,9 +62,9 @@ def network() -> Any:
 
 
 def learn(from_fluct_init: bool, *, n_steps: int = 20, rate: float = 0.03) -> list[float]:
-    """Return the loss of each training step on ten classes of sparse images; a net at chance has a loss of 2.30.
+    """Return the loss of each training step on ten classes of sparse images; chance has a loss of 2.30.
 
-    Each class is a smooth random picture; a pixel spikes with up to some ``rate`` a step, about 12 spikes a second.
+    Each class is a smooth random picture; a pixel spikes with up to some ``rate`` per step, about 12 spikes per second.
     """
     import brainstate
     import braintools
@@ -183,7 +184,7 @@ def _measure(library: str, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure both libraries, or one of them where ``--only`` names it."""
+    """Measure both libraries, or the one that ``--only`` names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--snntorch", default=sys.executable, help="interpreter that has snnTorch")
     parser.add_argument("--only", choices=LIBRARIES)

@@ -1,8 +1,8 @@
-"""What a training step must cost, on paper, set beside what ``python -m benchmarks run`` measured.
+"""Cost model of a training step, compared with the measurements of ``python -m benchmarks run``.
 
 ``python -m benchmarks.cost_model docs/results/speed.json`` measures five rates of this machine, predicts forward with
-backward of every recurrent and feed-forward case from them, prints both, and what the same model says of GPUs. It saves
-``docs/results/cost_model.json``. Run alone. The numbers of the GPU are read from data sheets or assumed, and say so.
+backward of every recurrent and feed-forward case from them, and prints both and the predictions for GPUs. It saves
+``docs/results/cost_model.json``. Run it on an idle machine. The numbers of the GPU are from data sheets or assumed.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ FRESH_FROM = 32 * 2**20  # less than this, in bytes, glibc keeps for the next ca
 
 @dataclass(frozen=True)
 class Device:
-    """What a device can do: the five rates that the model needs.
+    """Five rates of a device.
 
     Attributes
     ----------
     name, source : str
-        What it is, and where its numbers come from.
+        Name of the device, and source of its numbers.
     tall, step : float
-        Multiply-add operations a second, times two, in products over many steps and in those of one step.
+        Floating-point operations per second in products over many steps and in products of one step.
     neuron : float
         Seconds for one neuron in one step, forward and backward.
     launch : float
-        Seconds that one step of a loop over time costs whatever it computes, forward and backward.
+        Overhead in seconds of one step of a loop over time, forward and backward.
     fresh : float
-        Seconds for a byte of memory that the system hands out anew in each call.
+        Seconds for each byte of memory that the system allocates again in each call.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Work:
-    """What a training step has to do."""
+    """Operations of a training step."""
 
     tall: float
     step: float
@@ -69,7 +69,7 @@ class Work:
     fresh: float
 
     def seconds(self, device: Device) -> dict[str, float]:
-        """Return what each part takes on a device."""
+        """Return the seconds of each part on a device."""
         return {
             "products": self.tall / device.tall + self.step / device.step,
             "neurons": self.neurons * device.neuron,
@@ -79,10 +79,10 @@ class Work:
 
 
 def work(case: str, size: Size) -> Work:
-    """Return the work of forward with backward, no gradient to the input."""
+    """Return the operations of forward with backward, without a gradient of the input."""
     rows = size.T * size.B
     recurrent = case != "lif_ff"
-    # Forward and the gradient of the weights; for what lies behind the hidden layer its gradient too.
+    # Forward and the gradient of the weights; after the hidden layer also the gradient of its output.
     tall = 2 * 2 * rows * size.n_in * size.n + 3 * 2 * rows * size.n * size.n_out
     tall += 2 * rows * size.n**2 if recurrent else 0
     step = 2 * 2 * rows * size.n**2 if recurrent else 0
@@ -134,7 +134,7 @@ def this_machine() -> Device:
     held = np.zeros(n_numbers, np.float32)
 
     def fill_anew() -> None:
-        # Not np.full, which asks for huge pages.
+        # Not np.full, which requests huge pages.
         np.frombuffer(mmap.mmap(-1, held.nbytes), np.float32).fill(1.0)
 
     anew = median_ms(fill_anew, 15) - median_ms(lambda: held.fill(1.0), 15)

@@ -1,7 +1,7 @@
-"""What delayed copies of the inputs do for the net of the README: ``python -m benchmarks.delayed_copies``.
+"""Accuracy of the README's network with and without delayed inputs: ``python -m benchmarks.delayed_copies``.
 
-Two made-up tasks of four classes that differ in the order of things alone: the lag from one of six oscillating channels
-to the next, with two speeds; and a bump that moves over eight channels up, down, outward or inward.
+Two synthetic tasks of four classes that differ only in temporal order: the lag from one of six oscillating channels to
+the next, at two speeds; and a bump that moves over eight channels up, down, outward or inward.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def bump(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
 
 
 def run(x: np.ndarray, y: np.ndarray, delays: tuple[int, ...]) -> dict[str, float]:
-    """Train the net of the README on other data, and return its accuracies."""
+    """Train the network of the README on other data, and return its accuracies."""
     (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     imports, _, rest = code.partition("\n\n")
     training = rest[rest.index("class Net") : rest.index("print(bh.deploy.check_deployable")]

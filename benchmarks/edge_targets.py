@@ -1,10 +1,10 @@
-"""Spikes of trained nets on other runtimes: jax.export, IREE, TensorFlow Lite, and C for a microcontroller.
+"""Spikes of trained networks on other runtimes: jax.export, IREE, TensorFlow Lite, and C for a microcontroller.
 
     python -m benchmarks.edge_targets --epochs 12
 
-Each net tells speakers apart by the Japanese vowels. Every runtime steps through the whole test set, and each output
-spike is compared with that of ``bh.rollout``. IREE needs ``pip install iree-base-compiler iree-base-runtime``,
-TensorFlow Lite ``pip install tensorflow ai-edge-litert``, C a compiler called ``cc``; what is missing is left out.
+Each network classifies the speakers of Japanese Vowels. Every runtime runs the whole test set, and each output spike is
+compared with ``bh.rollout``. IREE needs ``pip install iree-base-compiler iree-base-runtime``, TensorFlow Lite ``pip
+install tensorflow ai-edge-litert``, C a compiler named ``cc``; missing runtimes are left out.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from brainhw.interop.stablehlo import StepProgram, export_step
 
 N_CLASSES, N_HIDDEN, N_OUT = 9, 64, 45
 PACKAGES = ("iree-base-compiler", "iree-base-runtime", "tensorflow", "ai-edge-litert")
-# A function of states (by name) and input that returns states and output, in plain NumPy arrays.
+# A function of states (by name) and input that returns states and output, as NumPy arrays.
 Step = Callable[[dict[str, np.ndarray], np.ndarray], tuple[dict[str, np.ndarray], np.ndarray]]
 
 
 def vowels(split: str) -> bh.data.Split:
-    """Return a split as values ``[n, 116, 24]``, zero or above."""
+    """Return a split as nonnegative values ``[n, 116, 24]``."""
     data = bh.data.japanese_vowels()
     given = getattr(data, split)
     x = bh.data.split_on_off(bh.data.fit_channel_scale(data.train).apply(given).x)
@@ -47,7 +47,7 @@ def vowels(split: str) -> bh.data.Split:
 
 
 def nets() -> dict[str, brainstate.nn.Module]:
-    """Return the nets, untrained."""
+    """Return untrained networks."""
     tau = 20 * u.ms
 
     def chip(family: str, topology: str) -> brainstate.nn.Module:
@@ -72,7 +72,7 @@ def nets() -> dict[str, brainstate.nn.Module]:
 
 
 def train(name: str, net: brainstate.nn.Module, epochs: int) -> float:
-    """Train a net and make it comply with its chip; return the accuracy on the test set."""
+    """Train a network within the rules of its chip; return the accuracy on the test set."""
     train_set, test_set = vowels("train"), vowels("test")
     on_chip = name.startswith("H1")
     extra = {"alpha": 0.9} if "recurrent" in name else {} if on_chip else {"families": "any"}
@@ -96,7 +96,7 @@ def train(name: str, net: brainstate.nn.Module, epochs: int) -> float:
 
 
 def with_jax(program: StepProgram, folder: Path) -> tuple[Step, int]:
-    """Read the file with JAX alone."""
+    """Run the file with JAX alone."""
     path = folder / "net.step"
     program.save(path)
     bytecode = np.load(path)["program"].tobytes()
@@ -192,7 +192,7 @@ COMPILED = {
 
 
 def stepped(step: Step, program: StepProgram, xs: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the outputs of ``xs [T, B, N]`` in batches as the program takes them, and microseconds of a step."""
+    """Return the outputs of ``xs [T, B, N]`` in batches of the program, and microseconds for each step."""
     size, outputs, seconds = program.input_shape[0], [], []
     for start in range(0, xs.shape[1], size):
         part = xs[:, start : start + size]
@@ -210,7 +210,7 @@ def stepped(step: Step, program: StepProgram, xs: np.ndarray) -> tuple[np.ndarra
 
 
 def in_c(header: Path, xs: np.ndarray, options: tuple[str, ...]) -> tuple[np.ndarray, float]:
-    """Compile the header, run the test set; return the spikes and microseconds of a step."""
+    """Compile the header, run the test set; return the spikes and microseconds for each step."""
     folder = header.parent
     (folder / "main.c").write_text(MAIN)
     command = ["cc", "-std=c99", "-O2", f"-DSTEPS={len(xs)}", *options, "-o", "main", "main.c", "-lm"]
@@ -223,7 +223,7 @@ def in_c(header: Path, xs: np.ndarray, options: tuple[str, ...]) -> tuple[np.nda
 
 
 def measure(epochs: int) -> list[dict[str, Any]]:
-    """Return a row for each net, runtime and batch."""
+    """Return a row for each network, runtime and batch."""
     xs = np.ascontiguousarray(vowels("test").x.swapaxes(0, 1), np.float32)
     rows: list[dict[str, Any]] = []
     for name, net in nets().items():

@@ -1,7 +1,7 @@
-"""Frames of a synthetic recording of a million events, timed and compared with tonic: ``python -m benchmarks.events``.
+"""Time of framing a million synthetic events, and comparison with tonic: ``python -m benchmarks.events``.
 
 Without tonic only the time is printed. ``--golden FILE`` writes the small frames of tonic that the tests compare with.
-Neither needs JAX to be fast: all of it is NumPy.
+All computations are in NumPy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SETS: dict[str, dict[str, Any]] = {
 
 
 def recording(n: int, sensor: tuple[int, int, int], length_us: int, seed: int = 0) -> np.ndarray:
-    """Return events sorted by time, in the structured array of tonic."""
+    """Return events sorted by time as a structured array of tonic."""
     rng = np.random.default_rng(seed)
     array = np.empty(n, TYPE)
     array["t"] = np.sort(rng.integers(1_000, 1_000 + length_us, n))
@@ -43,7 +43,7 @@ def recording(n: int, sensor: tuple[int, int, int], length_us: int, seed: int = 
 
 
 def same_options(array: np.ndarray, options: dict[str, Any], n_steps: int) -> dict[str, Any]:
-    """Return what ``events_to_frames`` takes for the same frames; tonic drops what lies outside of them."""
+    """Return the options of ``events_to_frames`` for the same frames; tonic drops events outside of them."""
     options = dict(options)
     if bins := options.get("n_time_bins"):
         options["time_window"] = (array["t"][-1] - array["t"][0]) // bins
@@ -99,7 +99,7 @@ def main() -> None:
     if asked.golden:
         small, sensor = recording(400, (6, 4, 2), 60_000, seed=3), (6, 4, 2)
         kept = {name.replace(" ", "_"): ToFrame(sensor, **options)(small) for name, options in SETS.items()}
-        # Smaller than the sets above, which span a second.
+        # Shorter than the sets above, which span a second.
         np.savez_compressed(asked.golden, events=small, **kept)
         print(f"wrote {asked.golden}: {', '.join(f'{name} {list(one.shape)}' for name, one in kept.items())}")
 

@@ -1,8 +1,7 @@
 """Draw every figure of ``brainhw.visualize``: ``python -m benchmarks.figures [--out FOLDER]``.
 
-Two small networks learn to tell the speakers of the Japanese vowels apart, one on an H1v1 chip model and one of
-fractional neurons. They are trained for a few epochs only: the pictures show what the figures look like, not how well
-such networks can do. ``docs/figures.md`` shows them.
+Two small networks learn to classify the speakers of Japanese Vowels, one on an H1v1 chip model and one of fractional
+neurons. They train for six epochs only, so the figures are examples and not results. ``docs/figures.md`` shows them.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import matplotlib as mpl
 
 mpl.use("Agg")
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -32,7 +32,7 @@ N_CHIPS = 40
 
 
 class ChipNet(brainstate.nn.Module):
-    """Two layers on an H1v1 chip, weights rounded to the chip's bits."""
+    """Two layers on an H1v1 chip, weights rounded to the bits of the chip."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class ChipNet(brainstate.nn.Module):
 
 
 def fractional_net() -> brainstate.nn.Sequential:
-    """Return two layers of fractional neurons that learn an order each, and a readout."""
+    """Return two layers of fractional neurons with learnt orders, and a readout."""
     orders = brainstate.random.uniform(0.3, 0.8, 60)
     learnt: dict[str, Any] = {"tau": 10.0 * u.ms, "learn_alpha": True, "horizon": 200}
     return brainstate.nn.Sequential(
@@ -60,7 +60,7 @@ def fractional_net() -> brainstate.nn.Sequential:
 
 
 def recordings() -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Return training and test recordings, time-major, and who speaks in them."""
+    """Return training and test recordings, time-major, and their speakers."""
     data = bh.data.japanese_vowels()
     scale = bh.data.fit_channel_scale(data.train)
 
@@ -80,7 +80,7 @@ def learn(
     y: jax.Array,
     rate: float,
 ) -> None:
-    """Train for a few epochs on cross entropy of the votes; `begin` hears of each epoch, `after` of each step."""
+    """Train for a few epochs on cross entropy; `begin` is called before each epoch, `after` after each step."""
     weights = net.states(brainstate.ParamState)
     optimizer = braintools.optim.Adam(lr=rate)
     optimizer.register_trainable_weights(weights)
@@ -111,7 +111,7 @@ def chip_votes(spikes: jax.Array) -> jax.Array:
 def draw_chip(
     net: ChipNet, before: bh.init.FluctReport, xs: jax.Array, y: jax.Array, save: Callable[..., None]
 ) -> None:
-    """Draw what there is to see of a network on a chip."""
+    """Draw the figures of a network on a chip."""
     names = ("hidden.V", "hidden.V_pre", "hidden.spk", "out.spk")
 
     @brainstate.transform.jit
@@ -154,16 +154,17 @@ def main() -> None:
 
     def save(name: str, drawn: Any) -> None:
         figure = drawn if isinstance(drawn, Figure) else drawn.figure
-        figure.savefig(out / f"{name}.png", dpi=80)
+        figure.savefig(out / f"{name}.png", dpi=110)
         plt.close(figure)
 
     xs, y, test_xs, test_y = recordings()
     net = ChipNet()
     batches = [xs.swapaxes(0, 1)]
-    how: dict[str, Any] = {"xi_target": 1.5, "in_range": True, "key": 0}
+    # The padding counts in the training, so it counts here.
+    how: dict[str, Any] = {"xi_target": 1.5, "in_range": True, "key": 0, "lengths": np.full(xs.shape[1], len(xs))}
     before = bh.init.fluct_init(net, batches, **how, verbose=False, return_report=True)
 
-    # Stopped before the signs are hard, so that some blocks still mix them.
+    # Stopped before signs are hard, so that some blocks still mix signs.
     annealing = bh.train.SignAnnealing(net, total_epochs=EPOCHS, alpha_end=5.0)
     learn(net, chip_votes, annealing.step, lambda: bh.train.clip_weights(net), xs, y, 1e-2)
     draw_chip(net, before, test_xs, test_y, save)

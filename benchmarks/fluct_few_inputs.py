@@ -1,8 +1,8 @@
-"""Layers with few inputs after ``fluct_init``: silent neurons, the largest weight, and whether the chip takes it.
+"""Silent neurons and largest weights of layers with few inputs after ``fluct_init``.
 
 ``python -m benchmarks.fluct_few_inputs`` prints a table for both chip families: 1, 2, 4 and 8 inputs at 20, 50, 150 and
-300 Hz, membranes of 5, 20 and 50 ms, 32 neurons, 8 recordings of 250 ms, the default arguments. Beside each result
-stands what is possible at all: whether a neuron fires with all weights at the limit of the range, or with any weight.
+300 Hz, time constants of 5, 20 and 50 ms, 32 neurons, 8 recordings of 250 ms, default arguments. Further columns show
+the possible: whether a neuron fires with all weights at the limit of the range, or with any weight.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ANY_WEIGHT = (1.5, 2.0, 3.0, 5.0, 10.0, 100.0)
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One layer: what ``fluct_init`` made of it, and what any weights could."""
+    """Result of ``fluct_init`` for one layer, and the best possible."""
 
     family: str
     n_in: int
@@ -48,19 +48,19 @@ class Cell:
 
 
 def spikes(n_in: int, rate: int) -> np.ndarray:
-    """Return Bernoulli spikes ``[recordings, steps, inputs]``, the same for each family and membrane."""
+    """Return Bernoulli spikes ``[recordings, steps, inputs]``, the same for each family and time constant."""
     rng = np.random.default_rng(1000 * n_in + rate)
     return (rng.random((RECORDINGS, STEPS, n_in)) < 1e-3 * rate).astype(np.float32)
 
 
 def fires(net: brainstate.nn.Sequential, x: np.ndarray, weight: float) -> bool:
-    """Return whether a neuron fires with every weight of this size."""
+    """Return whether a neuron fires if all weights have this value."""
     net.layers[0].weight.value = jnp.full_like(net.layers[0].weight.value, weight)
     return bool(bh.rollout(net, np.swapaxes(x, 0, 1))[0].any())
 
 
 def cell(family: str, n_in: int, rate: int, tau: int) -> Cell:
-    """Initialise one layer and compare it with what is possible."""
+    """Initialise one layer and compare it with the best possible."""
     synapse, layer = FAMILIES[family]
     net = brainstate.nn.Sequential(synapse(n_in, N), layer(N, tau=tau * u.ms))
     x, limit = spikes(n_in, rate), net.layers[0].chip.weight_limit
@@ -87,7 +87,7 @@ def cell(family: str, n_in: int, rate: int, tau: int) -> Cell:
 
 
 def grid(family: str) -> Iterator[list[Cell]]:
-    """Yield the rows of a family: one number of inputs and rate, every membrane."""
+    """Yield the rows of a family: one number of inputs and rate, all time constants."""
     for n_in in INPUTS:
         for rate in RATES:
             yield [cell(family, n_in, rate, tau) for tau in TAUS]

@@ -1,4 +1,4 @@
-"""The three kinds of neuron of ``fluct_validation``, and what is measured on them: by the modules alone."""
+"""Three kinds of neurons for ``fluct_validation``, and measurements on them that use only the modules."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ RATES = (10.0, 16.0, 100.0, 392.0)  # Hz
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """A kind of neuron, and inputs of which it can take enough.
+    """A kind of neuron with enough inputs.
 
-    The chips' weights end and H1v1's charge curve bends, so on them the theory is tested with more inputs and a longer
-    membrane; what fewer do is told in the table's last lines.
+    Weights of a chip are limited and the charge curve of H1v1 is not linear, so chips are tested with more inputs and
+    a longer time constant. The last lines of the table are about fewer inputs.
     """
 
     name: str
@@ -56,7 +56,7 @@ class System:
 
     @property
     def on_chip(self) -> bool:
-        """Whether there is a weight range and a clamp."""
+        """True if the neurons have a weight range and a clamp."""
         return self.layer is not bh.nn.LIFLayer
 
 
@@ -68,12 +68,12 @@ SYSTEMS = (
 
 
 def spikes(rate: float, n_in: int, *, seed: int, steps: int = STEPS) -> np.ndarray:
-    """Return independent spikes ``[B, T, n_in]``, at most one a step."""
+    """Return independent spikes ``[B, T, n_in]``, at most one per step."""
     return (np.random.default_rng(seed).random((BATCH, steps, n_in), np.float32) < rate * DT).astype(np.float32)
 
 
 def initialised(net: brainstate.nn.Module, x: np.ndarray, **options: Any) -> bh.init.LayerReport:
-    """Initialise and return the numbers; warnings are left to the checks that ask for them."""
+    """Initialise and return the numbers, without warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         report = bh.init.fluct_init(
@@ -88,7 +88,7 @@ def millivolts(x: u.Quantity) -> np.ndarray:
 
 
 def membrane(net: brainstate.nn.Sequential, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each neuron's sub-threshold mean and variance over time and batch in thresholds, risen from rest."""
+    """Return the sub-threshold mean and variance of each neuron over time and batch, in thresholds, after the rise."""
     synapse, layer = net.layers
     bh.prepare_net(net, BATCH)
     risen = int(5 * float(np.max(layer.tau.to(u.ms).mantissa)) / (1e3 * DT))
@@ -104,5 +104,5 @@ def membrane(net: brainstate.nn.Sequential, x: np.ndarray) -> tuple[np.ndarray, 
 
 
 def silent(net: brainstate.nn.Sequential, x: np.ndarray) -> np.ndarray:
-    """Return which neurons never spike, ``[n]``."""
+    """Return a mask of neurons that never spike, ``[n]``."""
     return np.asarray(bh.rollout(net, np.swapaxes(x, 0, 1))[0].sum(axis=(0, 1))) == 0

@@ -1,7 +1,7 @@
-"""How long ``fluct_init`` takes, from a fresh interpreter: compiling included.
+"""Time of ``fluct_init`` in a new interpreter, compilation included.
 
-``python -m benchmarks.fluct_time`` starts a process for each measurement, prints a markdown table of medians. The net
-has three layers of 256 neurons behind 16 inputs, the data are 64 samples of 100 steps, a spike in 30 % of them.
+``python -m benchmarks.fluct_time`` starts a process for each measurement and prints a markdown table of medians. The
+network has 16 inputs and three layers of 256 neurons; the data are 64 samples of 100 steps, with spikes in 30 %.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def measure(system: str) -> dict[str, float]:
 
 
 def in_fresh_process(system: str) -> dict[str, float]:
-    """Measure in a process of its own, with nothing compiled before; ``start`` is what Python and leaving it take."""
+    """Measure in a new process without compiled programs; ``start`` is the time of starting and leaving Python."""
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
     command = [sys.executable, "-m", "benchmarks.fluct_time", "--once", system]
     start = time.perf_counter()

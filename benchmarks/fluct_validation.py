@@ -1,8 +1,8 @@
-"""Whether ``fluct_init`` does what its theory says: every claim as a number on H1v1, H1v2 and LIF neurons.
+"""Validation of ``fluct_init`` against its theory on H1v1, H1v2 and LIF neurons.
 
-``python -m benchmarks.fluct_validation`` measures all of it on random spikes, writes
-``docs/results/fluct_validation.json``, prints a markdown table and fails if a criterion is missed. Membranes and silent
-neurons are measured here, by the modules alone, on data that the initialisation has not seen unless a line says so.
+``python -m benchmarks.fluct_validation`` measures on random spikes, writes ``docs/results/fluct_validation.json``,
+prints a markdown table and fails if a criterion is missed. Membranes and silent neurons are measured with the modules
+alone, on data that the initialisation has not seen, unless a line says otherwise.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ BEYOND = ((100.0, 1.0), (10.0, 2.0), (392.0, 1.0))  # Hz, xi
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What one system gave for one check; ``met`` is ``None`` where there is nothing to meet."""
+    """Result of one check on one system; ``met`` is ``None`` without a criterion."""
 
     check: str
     criterion: str
@@ -59,7 +59,7 @@ class Finding:
 
     @property
     def missed(self) -> bool:
-        """Whether there is a criterion and it is not met."""
+        """True if there is a criterion that is not met."""
         return self.met is not None and not self.met
 
 
@@ -79,7 +79,7 @@ def within(values: Any, low: float, high: float) -> bool:
 
 
 def kernel(system: System) -> Iterator[Finding]:
-    """Compare the measured integrals with geometric sums, and the drive of a probe with that of half of it."""
+    """Compare measured integrals with geometric sums, and the drives of a full and a half probe."""
     errors = {}
     for tau in KERNEL_TAUS:
         got = kernel_of(system, tau)
@@ -126,7 +126,7 @@ def _worst(got: Response, wanted: tuple[float, float]) -> float:
 
 
 def fluctuation(system: System) -> Iterator[Finding]:
-    """Compare the membranes of centred weights with the target: their variance, distance to threshold, and means."""
+    """Compare the membranes of centred weights with the target: variance, distance to threshold, and means."""
     exact, second, median, spread, fresh_spread = [], [], {}, {}, {}
     for rate, weak_xi in zip(RATES, system.weak_xi, strict=True):
         x, fresh = (spikes(rate, system.n_in, seed=seed) for seed in (0, 1))
@@ -175,7 +175,7 @@ def fluctuation(system: System) -> Iterator[Finding]:
 
 
 def analog(system: System) -> Iterator[Finding]:
-    """Twelve analog inputs, a new value at each step: enough to centre, few enough for the luck of one draw to show."""
+    """Twelve analog inputs with a new value in each step: enough to centre, few enough to show the spread of draws."""
     median, spread = {}, {}
     for xi in (1.0, 2.0, 3.0):
         x, fresh = (4 * np.random.default_rng(seed).random((BATCH, STEPS, 12), np.float32) for seed in (0, 1))
@@ -194,7 +194,7 @@ def analog(system: System) -> Iterator[Finding]:
 
 
 def paper(system: System) -> Iterator[Finding]:
-    """Draw weights by the paper's formula alone: the spread of the means, and the silent neurons that it makes."""
+    """Draw weights by the formula of the paper: spread of the means, and silent neurons."""
     response = kernel_of(system, system.tau)
     integral, square = float(response.integral[0]), float(response.square_integral[0])
     k = response.response[:, 0]
@@ -213,7 +213,7 @@ def paper(system: System) -> Iterator[Finding]:
         means = membrane(net, x)[0]
         ratios[point] = float(means.std() * theta / (np.sqrt(system.n_in) * sigma * rate * integral))
 
-        # Spikes that come at most once a step fluctuate less than the paper's Poisson trains.
+        # At most one spike in each step fluctuates less than the Poisson trains of the paper.
         thinned = 1 - rate * DT
         quenched = rate * integral**2 / square / thinned
         seconds = BATCH * PAPER_STEPS * DT
@@ -256,7 +256,7 @@ def _pairs(seen: dict[str, float], predicted: dict[str, float]) -> str:
 
 
 class RecordedSearch(PairInitializer):
-    """The search, with every mean that it tried and the number of silent neurons there."""
+    """The search with a record of each mean and the number of silent neurons."""
 
     tried: list[tuple[float, int]]
 
@@ -267,7 +267,7 @@ class RecordedSearch(PairInitializer):
 
 
 def search(system: System) -> Iterator[Finding]:
-    """Follow the vendor's search for the smallest mean weight."""
+    """Follow the search of the vendor for the smallest mean weight."""
     net = system.net(system.n_in, NEURONS, system.tau)
     circuit = Circuit(*net.layers)
     x = spikes(100, system.n_in, seed=0, steps=PAPER_STEPS)
@@ -302,7 +302,7 @@ def search(system: System) -> Iterator[Finding]:
 
 
 def single_input(system: System) -> Iterator[Finding]:
-    """One input: nothing to centre, and a mean that must do it all."""
+    """One input: weights cannot be centred, and the mean has to reach the threshold."""
     net = system.net(1, 32, system.single_tau)
     x = spikes(50, 1, seed=0)
     with warnings.catch_warnings(record=True) as caught:
@@ -322,8 +322,8 @@ def single_input(system: System) -> Iterator[Finding]:
 
 
 def recurrence(system: System) -> Iterator[Finding]:
-    """Measure what part of the variance a layer's own spikes bring back."""
-    # The share does not ask for small weights, so fewer inputs do.
+    """Measure the share of the variance from recurrent spikes."""
+    # The share does not need small weights, so fewer inputs are enough.
     n_in, tau = min(system.n_in, 256), 20.0
     x, fresh = (spikes(100, n_in, seed=seed, steps=RECURRENT_STEPS) for seed in (0, 1))
     for moments, alphas in (("exact", (0.85, 0.9)), ("second", (0.85,))):
@@ -346,7 +346,7 @@ def recurrence(system: System) -> Iterator[Finding]:
 
 
 def beyond(system: System) -> Iterator[Finding]:
-    """Tell what comes of so few inputs that the chips' weights do not suffice."""
+    """Measure layers with too few inputs for the weight range of a chip."""
     for rate, xi in BEYOND:
         x, fresh = (spikes(rate, 128, seed=seed) for seed in (0, 1))
         net = system.net(128, NEURONS, 20.0)

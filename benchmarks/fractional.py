@@ -1,11 +1,11 @@
-"""A fractional layer against spikeDE's: forward with backward, time and memory over the number of steps.
+"""Time and memory of a fractional layer in brainhw and in spikeDE over the number of steps.
 
-``python -m benchmarks.fractional`` prints markdown tables. Both run in this process, one after the other, on the CPU: a
-dense layer of 100 inputs, 256 fractional neurons (Gruenwald-Letnikov, order 0.6, full memory) and a dense layer to 10
-outputs, batch 32, with spikeDE's equations on both sides. spikeDE runs on one thread and on all, and the faster counts;
-its time grows with the square of the steps, and beyond 512 it is extrapolated so and marked.
-spikeDE is no dependency of brainhw: without it (``pip install`` of PhysAGI/spikeDE and kangqiyu/torchfde from GitHub,
-torch, torchdiffeq) only our times are printed.
+``python -m benchmarks.fractional`` prints markdown tables of forward with backward. Both run in this process, one after
+the other, on the CPU: a dense layer of 100 inputs, 256 fractional neurons (Gruenwald-Letnikov, order 0.6, full memory)
+and a dense layer to 10 outputs, batch 32, with the equations of spikeDE. spikeDE runs on one thread and on all; the
+faster counts. Its time grows with the square of the steps; beyond 512 it is extrapolated and marked. spikeDE is not a
+dependency of brainhw: without it (``pip install`` of PhysAGI/spikeDE and kangqiyu/torchfde from GitHub, torch,
+torchdiffeq) only the times of brainhw are printed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LONGEST_PEER = 512
 
 
 def ours(x: np.ndarray, weights: tuple[np.ndarray, np.ndarray], repeats: int, **options: Any) -> dict[str, float]:
-    """Measure our net; ``options`` go to the layer and, as ``checkpoint``, to the rollout."""
+    """Measure brainhw; ``options`` go to the layer, and ``checkpoint`` to the rollout."""
     checkpoint = options.pop("checkpoint", None)
     net = brainstate.nn.Sequential(
         bh.nn.LIFSynapse(N_IN, N, weight_init=weights[0] * u.mV),

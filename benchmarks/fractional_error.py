@@ -1,4 +1,4 @@
-"""How far the leaky sums of a fractional memory are from the exact weights, by their number and the horizon.
+"""Error of the exponential approximation of fractional weights, by number of exponentials and horizon.
 
 ``python -m benchmarks.fractional_error`` prints a markdown table: the largest :func:`brainhw.kernel.weight_error` over
 orders from 0.05 to 0.99.

@@ -1,8 +1,8 @@
 """Memory and drift of fractional neurons over a million steps in chunks.
 
-``python -m benchmarks.fractional_stream`` drives 256 neurons in single precision with noise, chunk after chunk, and
-compares the last steps of some of them with the exact Gruenwald-Letnikov sums over all that went before, in double
-precision: the scheme's impulse response, from a power series that is inverted by FFT, convolved with drive and resets.
+``python -m benchmarks.fractional_stream`` drives 256 neurons in single precision with noise, chunk after chunk. It
+compares the last steps of some of them with exact Gruenwald-Letnikov sums over the whole past in double precision: the
+impulse response of the scheme (the inverse of a power series, by FFT), convolved with drive and resets.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ ALPHA, TAU = 0.4, 20.0
 
 
 def impulse_response(n: int) -> np.ndarray:
-    """Return the voltage after ``n`` steps that follow one step of unit drive, exactly."""
+    """Return the exact voltage over ``n`` steps after one step of unit drive."""
     gain = (1 / TAU) ** ALPHA
     series = np.cumprod(np.append(1.0, 1 - (1 + ALPHA) / np.arange(1, n)))
     series[1] += gain
-    # Newton's iteration for the reciprocal of a power series doubles what is right of it each time.
+    # Each step of Newton's iteration for the reciprocal of a power series doubles the number of correct terms.
     inverse = np.ones(1)
     while len(inverse) < n:
         m = min(2 * len(inverse), n)

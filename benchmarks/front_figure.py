@@ -1,4 +1,4 @@
-"""Draw the figure on top of the README from the README's own code: ``python -m benchmarks.front_figure``."""
+"""Draw the figure at the top of the README with the code of the README: ``python -m benchmarks.front_figure``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAMPLE = 0
 
 
 def run_readme() -> dict[str, Any]:
-    """Run the Python block of the README in a folder that is thrown away, and return its names."""
+    """Run the Python block of the README in a temporary folder, and return its names."""
     (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -28,7 +28,7 @@ def run_readme() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Draw spikes, placement and spread over chips side by side, and save them into ``docs/images``."""
+    """Draw spikes, placement and yield side by side, and save the figure into ``docs/images``."""
     names = run_readme()
     x, y = names["x_test"][SAMPLE], names["y_test"]
     lasts = 1 + int(x.any(axis=1).nonzero()[0].max())  # the rest is padding
@@ -48,7 +48,7 @@ def main() -> None:
     bh.visualize.plot_placement(names["placement"], ax=axes[1])
     bh.visualize.plot_robustness(names["chips"], ax=axes[2])
     axes[2].locator_params(axis="x", nbins=5)
-    axes[2].set_xlabel("test accuracy (dashed: nominal chip)")
+    axes[2].set_xlabel("test accuracy (triangle: nominal chip)")
     figure.savefig(PROJECT / "docs" / "images" / "front.png", dpi=90)
 
 

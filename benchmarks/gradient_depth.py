@@ -1,14 +1,17 @@
-"""Gradient of every layer before the first step: what reaches the weights, by depth and initialiser.
+"""Gradient norm of each layer before the first step, by depth and initialiser.
 
-``python -m benchmarks.gradient_depth`` takes the nets of ``gallery/deep_networks.py`` with 128 neurons a layer, draws
-their weights by each rule, and takes the gradient of the loss on 256 recordings. It writes
-``docs/results/gradient_depth.json`` and ``docs/images/gradient_depth.png`` and prints a markdown table.
+``python -m benchmarks.gradient_depth`` takes the networks of ``gallery/deep_networks.py`` with 128 neurons in each
+layer, initialises them by each rule, and computes the gradient of the loss on 256 recordings. It writes
+``docs/results/gradient_depth.json`` and ``docs/images/gradient_depth.png`` and prints a markdown table. ``--draw``
+draws the figure from the saved results.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
+import json
 import sys
 import warnings
 from typing import Any
@@ -33,7 +36,8 @@ import brainhw as bh
 WIDTH = 128
 DEPTHS = (2, 4, 8)
 CASES = (("randman", "lif", 2.0), ("vowels", "lif", 2.0), ("vowels", "h1v1", 1.0), ("vowels", "h1v2", 1.0))
-SMALL = 1e-30
+NAMES = {"lif": "LIF", "h1v1": "H1v1", "h1v2": "H1v2", "randman": "Randman", "vowels": "vowels"}
+RESULTS = "gradient_depth"
 
 
 def norms(data: str, neuron: str, xi: float, depth: int, init: str, seed: int) -> tuple[list[float], list[float]]:
@@ -62,27 +66,28 @@ def norms(data: str, neuron: str, xi: float, depth: int, init: str, seed: int) -
 
 
 def draw(rows: list[dict[str, Any]]) -> plt.Figure:
-    """Draw the norms over layers, one panel for each depth and case; what is exactly zero stands at the bottom."""
+    """Draw the norms over layers, one panel for each depth and case; a norm of exactly zero is at the dotted line."""
     figure, axes = plt.subplots(
-        len(CASES), len(DEPTHS), figsize=(9, 2.2 * len(CASES)), sharey="row", sharex="col", layout="constrained"
+        len(CASES), len(DEPTHS), figsize=(8.6, 2.1 * len(CASES) + 0.5), sharey="row", sharex="col", layout="constrained"
     )
     for i, (data, neuron, _) in enumerate(CASES):
+        positive = [g for r in rows if (r["data"], r["neuron"]) == (data, neuron) for g in r["norms"] if g > 0]
+        floor = min(positive) / 10
         for j, depth in enumerate(DEPTHS):
             ax = axes[i, j]
             mine = [r for r in rows if (r["data"], r["neuron"], r["depth"]) == (data, neuron, depth)]
-            positive = [g for r in rows if (r["data"], r["neuron"]) == (data, neuron) for g in r["norms"] if g > 0]
-            floor = min(positive) / 10
-            for k, init in enumerate(deep_networks.INITS):
+            for init, (words, color, line, marker) in deep_networks.INITS.items():
                 for row in (r for r in mine if r["init"] == init):
-                    values = np.maximum(row["norms"], floor)
-                    label = init if row["seed"] == 0 else None
-                    ax.semilogy(range(1, depth + 1), values, "o-", color=f"C{k}", markersize=3, alpha=0.7, label=label)
-            ax.axhline(floor, color="0.7", linestyle=":", linewidth=1)
-            ax.set(title=f"{neuron} on {data}, {depth} layers" if i == 0 or j == 0 else "", xticks=range(1, depth + 1))
-        axes[i, 0].set_ylabel("gradient norm\n(dotted: zero)")
+                    look = {"color": color, "marker": marker, "markersize": 4, "alpha": 0.8}
+                    label = words if row["seed"] == 0 else None
+                    ax.semilogy(range(1, depth + 1), np.maximum(row["norms"], floor), line, label=label, **look)
+            ax.axhline(floor, color="0.6", linestyle=(0, (1, 3)), linewidth=1, label="exactly zero")
+            ax.set(title=f"{depth} layers" if i == 0 else "", xticks=range(1, depth + 1))
+        axes[i, 0].set_ylabel(f"{NAMES[neuron]} on {NAMES[data]}\ngradient norm")
     for ax in axes[-1]:
         ax.set_xlabel("layer")
-    axes[0, -1].legend(frameon=False, fontsize="small")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
 
 
@@ -106,29 +111,26 @@ def main() -> None:
     """Run everything, save the figure and the JSON, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    seeds = range(parser.parse_args().seeds)
-    rows = []
-    for data, neuron, xi in CASES:
-        for depth in DEPTHS:
-            for init in deep_networks.INITS:
-                for seed in seeds:
-                    found, rates = norms(data, neuron, xi, depth, init, seed)
-                    rows.append(
-                        {
-                            "data": data,
-                            "neuron": neuron,
-                            "depth": depth,
-                            "init": init,
-                            "seed": seed,
-                            "norms": found,
-                            "rates_hz": rates,
-                        }
-                    )
-                    print(rows[-1], file=sys.stderr, flush=True)
-    save("gradient_depth", {"runs": rows})
-    figure = draw(rows)
-    figure.savefig(PROJECT / "docs" / "images" / "gradient_depth.png", dpi=110)
+    parser.add_argument("--draw", action="store_true", help="draw the saved results, without a measurement")
+    arguments = parser.parse_args()
+    if arguments.draw:
+        rows = json.loads((PROJECT / "docs" / "results" / f"{RESULTS}.json").read_text())["runs"]
+    else:
+        rows = measured(range(arguments.seeds))
+        save(RESULTS, {"runs": rows})
+    draw(rows).savefig(PROJECT / "docs" / "images" / "gradient_depth.png", dpi=110)
     print(table(rows))
+
+
+def measured(seeds: range) -> list[dict[str, Any]]:
+    """Return the norms and rates of every setting and seed."""
+    rows = []
+    for (data, neuron, xi), depth, init, seed in itertools.product(CASES, DEPTHS, deep_networks.INITS, seeds):
+        found, rates = norms(data, neuron, xi, depth, init, seed)
+        setting = {"data": data, "neuron": neuron, "depth": depth, "init": init, "seed": seed}
+        rows.append({**setting, "norms": found, "rates_hz": rates})
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
 
 
 if __name__ == "__main__":

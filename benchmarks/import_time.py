@@ -1,7 +1,7 @@
-"""How long imports take, each in fresh interpreters.
+"""Time of imports in new interpreters.
 
-``python -m benchmarks.import_time`` prints the median of several of each, and saves ``docs/results/import_time.json``.
-The first run of each, which may read from disk, is not counted.
+``python -m benchmarks.import_time`` prints medians and saves ``docs/results/import_time.json``. The first run of each
+import, which may read from disk, is not counted.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     repeats = parser.parse_args().repeats
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    # In turns, so that what else runs here meets all alike.
+    # Alternating, so that other load affects all imports in the same way.
     for _ in range(repeats + 1):
         for name, arguments in COMMANDS.items():
             times[name].append(seconds(arguments))

@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and where its result is kept."""
+"""Description of the machine, and file of a result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def machine() -> dict[str, Any]:
-    """Return the interpreter, the number of cores and the versions of what computes."""
+    """Return the interpreter, the number of cores and the versions of numerical packages."""
     return {
         "python": platform.python_version(),
         "cores": os.cpu_count(),

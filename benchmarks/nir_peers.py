@@ -1,11 +1,11 @@
-r"""Run the NIR graphs that brainhw writes in other libraries, and count the outputs that differ.
+r"""Run NIR graphs of brainhw in other libraries, and count the outputs that differ.
 
     python -m benchmarks.nir_peers --python jaxpike=PATH spyx=PATH snntorch,norse,rockpool=PATH sinabs=PATH \
         --out docs/results/nir_peers.json
 
-``PATH`` is the interpreter of an environment in which those libraries are installed; brainhw need not be there. Each
-reader gets a file and an input and gives back what the graph's output does in every step. The last table is about
-networks trained on Japanese vowels, each written for its reader: how many of all test outputs differ.
+``PATH`` is the interpreter of an environment with those libraries; it does not need brainhw. Each reader gets a file
+and an input and returns the output of the graph in each step. The last table counts the differing test outputs of
+networks trained on Japanese Vowels, each written for its reader.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ import numpy as np
 
 from benchmarks.machine import machine
 
-# The step is that of snnTorch, whose reader knows no other.
+# The time step of snnTorch, whose reader has only this one.
 DT_S = 1e-4
 N_STEPS, N_IN, N_OUT = 400, 12, 6
 READERS = ("brainhw", "jaxpike", "snntorch", "norse", "spyx")
 MORE_READERS = ("sinabs", "rockpool")
-# Readers with something set by hand on the modules that they made.
+# Readers with settings made by hand on the modules that they built.
 SET_BY_HAND = ("sinabs, one spike a step", "rockpool, dt, one spike a step, one decay")
 WRITTEN = {
     "exact, factor in the weights": {},
@@ -42,7 +42,7 @@ WRITTEN = {
 
 
 def nets() -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Return the networks that are exported, with what their export needs."""
+    """Return the networks to export, with the options of the export."""
     import brainstate
     import brainunit as u
 
@@ -134,7 +134,7 @@ def read_sinabs(path: str, xs: np.ndarray, dt: float, *, single: bool = False) -
             if hasattr(module, "spike_fn"):
                 module.spike_fn = sinabs.activation.SingleSpike
     with torch.no_grad():
-        # Its layers unfold the batch themselves: [B T, N].
+        # Its layers unfold the batch: [B T, N].
         given = net(torch.as_tensor(np.moveaxis(xs, 0, 1).reshape(-1, xs.shape[-1])))
     ys = (given[0] if isinstance(given, tuple) else given).numpy()
     return np.moveaxis(ys.reshape(xs.shape[1], xs.shape[0], -1), 1, 0)
@@ -154,7 +154,7 @@ def read_rockpool(path: str, xs: np.ndarray, dt: float, *, single: bool = False)
                 module.dt, module.max_spikes_per_dt = dt, torch.tensor(1.0)
                 shares.append(float(torch.exp(-dt / torch.as_tensor(module.tau_syn)).ravel()[0]))
         for module in net.modules():
-            # Its neurons decay the input as it arrives, which the weights of the graph contain already.
+            # Its neurons decay the input on arrival; the weights of the graph already contain this factor.
             if type(module).__name__ == "LinearTorch":
                 module.weight.data /= shares[0]
     with torch.no_grad():
@@ -188,7 +188,7 @@ LIBRARIES: dict[str, Callable[[str, np.ndarray, float], np.ndarray]] = {
 
 
 def work(reader: str, folder: str) -> None:
-    """Run every graph of a folder with one reader and leave its outputs there; errors as text."""
+    """Run every graph of a folder with one reader and save outputs there, errors as text."""
     version = None
     if reader != "brainhw":
         version = importlib.metadata.version(reader.split(",", maxsplit=1)[0])
@@ -208,7 +208,7 @@ def work(reader: str, folder: str) -> None:
 
 
 def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
-    """Return in how many steps and channels two outputs differ, in spikes or by more than rounding."""
+    """Return the number of steps and channels in which two outputs differ, in spikes or by more than rounding."""
     if ours.shape != theirs.shape:
         return {"shape": list(theirs.shape)}
     spiking = bool(np.all((ours == 0) | (ours == 1)))
@@ -224,7 +224,7 @@ def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
 
 
 def run(pythons: dict[str, str]) -> dict[str, Any]:
-    """Export, let every reader run, and compare with the network itself."""
+    """Export, run every reader, and compare with the network."""
     import brainstate
     import brainunit as u
     import nir
@@ -269,14 +269,14 @@ def run(pythons: dict[str, str]) -> dict[str, Any]:
 
 
 def _let_run(reader: str, pythons: dict[str, str], folder: str) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
-    """Return what one reader told about all graphs of a folder, and their outputs; ``None`` if it did not run."""
+    """Return the report and the outputs of one reader for all graphs of a folder; ``None`` if it did not run."""
     library = reader.split(",", maxsplit=1)[0]
     python = sys.executable if library == "brainhw" else pythons.get(library)
     if python is None:
         print(f"{reader}: no interpreter given, left out", file=sys.stderr)
         return None, {}
     job = [python, os.path.abspath(__file__), "--worker", reader, folder]
-    # The order of sets decides how some readers walk a graph.
+    # The order of sets changes the order in which some readers visit a graph.
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     done = subprocess.run(job, env=environment, capture_output=True, text=True, check=False, timeout=1800)
     if done.returncode:
@@ -328,7 +328,7 @@ def run_trained(pythons: dict[str, str]) -> dict[str, Any]:
             row |= compare(own, ys)
             if row.get("differ"):
                 row["fires_more_than_once"] = int(np.sum(ys > 1))
-                # Some readers fire from the membrane of the step before: every layer comes one step later.
+                # Some readers fire from the membrane of the previous step, which delays each layer by one step.
                 late = {k: int(np.sum(own[:-k] != ys[k:])) for k in (1, 2)}
                 row["differ_when_later_by"] = late
                 if needs:
@@ -379,12 +379,12 @@ def _python(text: str) -> tuple[str, str]:
     known = (*READERS, *MORE_READERS)
     if not path or set(names.split(",")) - set(known):
         raise argparse.ArgumentTypeError(f"{text!r} must be READER[,READER...]=PATH, readers of {', '.join(known)}")
-    # Links stay: they are how a virtual environment is told from its interpreter.
+    # Links are kept, because a virtual environment is found by its link.
     return names, os.path.abspath(path) if os.sep in path else path
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the comparison of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", nargs="+", action="extend", type=_python, default=[], metavar="READER=PATH")
     parser.add_argument("--out", type=Path, help="file for the results, JSON")

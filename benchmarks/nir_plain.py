@@ -1,9 +1,9 @@
-"""A plain NumPy simulation of NIR graphs, independent of brainhw, to compare readers with.
+"""NumPy simulation of NIR graphs, independent of brainhw, as a reference for readers.
 
     python -m benchmarks.nir_plain FOLDER --out docs/results/nir_files.json
 
-compares brainhw with it on every ``.nir`` file of a folder, for random spikes. One node after the other, float32;
-spikes that run in a cycle arrive one step later. The rules are those of ``docs/nir.md``: the input is held over a step,
+compares brainhw with it on every ``.nir`` file of a folder, for random spikes. It runs one node after the other in
+float32; spikes in a cycle arrive one step later. The rules are those of ``docs/nir.md``: the input is held over a step,
 or forward Euler with the current first.
 """
 
@@ -28,7 +28,7 @@ def kind(node: Any) -> str:
 
 
 def flat(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return the nodes and edges of a graph and of those inside it; an inner Input and Output hands its input on."""
+    """Return the nodes and edges of a graph and its subgraphs; an inner Input or Output passes its input on."""
     nodes: dict[str, Any] = {}
     edges = []
     for name, node in graph.nodes.items():
@@ -51,7 +51,7 @@ def flat(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tuple[str, 
 
 
 def reaches(a: str, b: str, edges: list[tuple[str, str]]) -> bool:
-    """Return whether a signal at ``a`` gets to ``b``."""
+    """Return True if there is a path from ``a`` to ``b``."""
     seen, waiting = set(), [a]
     while waiting:
         here = waiting.pop()
@@ -64,7 +64,7 @@ def reaches(a: str, b: str, edges: list[tuple[str, str]]) -> bool:
 
 
 class Plain:
-    """One graph with the state of its neurons; ``step`` takes and gives the arrays of one time step."""
+    """A graph with the state of its neurons; ``step`` maps the arrays of one time step."""
 
     def __init__(self, graph: Any, dt: float = DT_S, *, euler: bool = True, if_per_step: bool = False) -> None:
         self.nodes, edges = flat(graph)
@@ -82,7 +82,7 @@ class Plain:
         self.last: dict[str, Any] = {}
 
     def share(self, tau: Any) -> Any:
-        """Return what a step leaves of a value that decays with ``tau``."""
+        """Return the decay factor of one step for ``tau``."""
         return F(1 - self.dt / tau) if self.euler else F(np.exp(-self.dt / tau))
 
     def step(self, x: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ class Plain:
         return np.asarray(now[next(name for name in self.nodes if self.ends(name))])
 
     def ends(self, name: str) -> bool:
-        """Return whether a node is the output of the whole graph."""
+        """Return True if a node is the output of the whole graph."""
         return kind(self.nodes[name]) == "Output" and not any(a == name for a, _ in self.edges)
 
     def node(self, name: str, node: Any, x: Any) -> Any:
@@ -139,7 +139,7 @@ def simulate(graph: Any, xs: np.ndarray, **options: Any) -> np.ndarray:
 
 
 def compared(path: Path) -> dict[str, Any]:
-    """Return how many outputs of brainhw differ from the plain simulation, or why a file is refused."""
+    """Return the number of outputs of brainhw that differ from this simulation, or the reason of a refusal."""
     import brainstate
     import brainunit as u
     import nir
@@ -166,7 +166,7 @@ def compared(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the comparison of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder of .nir files")
     parser.add_argument("--out", type=Path, help="file for the results, JSON")

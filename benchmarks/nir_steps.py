@@ -1,8 +1,8 @@
-"""How far the steps of imported NIR neurons are from their differential equations, as the time step shrinks.
+"""Error of imported NIR neurons against their differential equations over the time step.
 
 ``python -m benchmarks.nir_steps --out docs/results/nir_steps.json`` prints three tables: firing rates with a reset to
-zero and by subtraction against the exact rate for a constant current; a current-based neuron solved as one node and as
-``LI`` before ``LIF`` against the exact solution; and what a standard LIF settles at.
+zero and by subtraction against the exact rate for a constant current; a current-based neuron as one node and as ``LI``
+before ``LIF`` against the exact solution; and the steady state of a standard LIF.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def ran(graph: Any, xs: np.ndarray, dt_ms: float, record: str = "", **options: A
 
 
 def lif(n: int, v_threshold: float = 1.0) -> nir.LIF:
-    """Return standard neurons: R = 1, no leak voltage."""
+    """Return standard neurons with R = 1 and without leak voltage."""
     ones = np.ones(n)
     return nir.LIF(tau=TAU_S * ones, r=ones, v_leak=0 * ones, v_threshold=v_threshold * ones)
 
@@ -50,7 +50,7 @@ def rates() -> list[dict[str, float]]:
             graph = nir.NIRGraph.from_list(lif(len(currents)))
             spikes = ran(graph, np.tile(currents, (round(seconds * 1000 / dt), 1)), dt, reset=reset)
             first, last = spikes.argmax(0), len(spikes) - 1 - spikes[::-1].argmax(0)
-            # From the first spike to the last: a count in a fixed time would be short by half a spike.
+            # From the first spike to the last: a count in a fixed time would be too low by half a spike.
             rate = (spikes.sum(0) - 1) / ((last - first) * dt / 1000)
             row[reset] = float(np.mean(rate / true - 1))
         rows.append(row)
@@ -66,7 +66,7 @@ def current_based() -> list[dict[str, float]]:
     li = nir.LI(tau=TAU_SYN_S * one, r=one, v_leak=0 * one)
     for dt in STEPS_MS:
         n = round(100 / dt)
-        # A current that is held over blocks of 10 ms, which every time step here divides.
+        # A current held over blocks of 10 ms, a multiple of every time step here.
         held = np.repeat(np.random.default_rng(0).normal(1, 1, 10), round(10 / dt))[:n, None]
         exact = exact_membrane(np.random.default_rng(0).normal(1, 1, 10), dt, n)
         one_node = ran(nir.NIRGraph.from_list(cuba), held, dt, "cubalif.V")[:, 0]
@@ -83,7 +83,7 @@ def current_based() -> list[dict[str, float]]:
 
 
 def exact_membrane(blocks: np.ndarray, dt_ms: float, n: int) -> np.ndarray:
-    """Return the membrane of the two equations at every step, for a current that is held over blocks of 10 ms."""
+    """Return the membrane of the two equations at each step, for a current held over blocks of 10 ms."""
     a, b = 1 / TAU_S, 1 / TAU_SYN_S
     v = current = 0.0
     values = []
@@ -98,7 +98,7 @@ def exact_membrane(blocks: np.ndarray, dt_ms: float, n: int) -> np.ndarray:
 
 
 def settled() -> list[dict[str, float]]:
-    """Return what a constant current of 0.5 settles at, after an import and after one round trip more."""
+    """Return the steady state for a constant current of 0.5, after an import and after one more round trip."""
     rows = []
     for dt in (0.1, 1.0, 5.0, 40.0):
         first = nir.NIRGraph.from_list(lif(1))

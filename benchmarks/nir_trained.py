@@ -1,4 +1,4 @@
-"""Networks trained on Japanese vowels, and the way in which each reader of NIR wants them written."""
+"""Networks trained on Japanese Vowels, and the export options of each reader of NIR."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def data() -> tuple[Any, np.ndarray, np.ndarray]:
 
 
 def nets(n_in: int) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Return untrained networks, with what their export needs."""
+    """Return untrained networks with the options of their export."""
     import brainstate
     import brainunit as u
     import nir
@@ -98,7 +98,7 @@ def nets(n_in: int) -> dict[str, tuple[Any, dict[str, Any]]]:
 
 
 def trained() -> tuple[dict[str, tuple[Any, dict[str, Any], np.ndarray, float]], np.ndarray]:
-    """Return trained networks with needs, own outputs ``[T, B, 9]`` and accuracy, and the test input."""
+    """Return trained networks with options, outputs ``[T, B, 9]`` and accuracy, and the test input."""
     import brainstate
     import brainunit as u
 
@@ -109,7 +109,7 @@ def trained() -> tuple[dict[str, tuple[Any, dict[str, Any], np.ndarray, float]],
     with brainstate.environ.context(dt=DT_MS * u.ms):
         brainstate.random.seed(0)
         for name, (net, needs) in nets(xs.shape[-1]).items():
-            # Weights of current-based neurons add up over both time constants, so smaller steps are enough.
+            # Current-based neurons integrate over two time constants, so a smaller learning rate is enough.
             rate = 0.0003 if "Cuba" in name else 0.004
             if needs:
                 bh.fluct_init(net, [train], xi_target=1.0, families="any")
@@ -121,7 +121,7 @@ def trained() -> tuple[dict[str, tuple[Any, dict[str, Any], np.ndarray, float]],
 
 
 def written_for(net: Any, reader: str, needs: dict[str, Any]) -> Any:
-    """Return the graph of a network as one reader wants it."""
+    """Return the graph of a network for one reader."""
     import brainunit as u
 
     from brainhw.interop.nir import to_nir

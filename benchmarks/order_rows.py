@@ -1,8 +1,8 @@
-"""What an order of neurons saves when a finished net has to fit the chip: ``python -m benchmarks.order_rows``.
+"""Accuracy after sign projection with and without reordered neurons: ``python -m benchmarks.order_rows``.
 
-The net of ``gallery/deploy_spoken_digits.py`` is trained with free signs, rounded to 5 bits, and its signs are
-projected: as its neurons stand, and in the order of ``brainhw.train.order_rows``. Then both are trained for a few
-epochs more, of which signs harden in the first. Writes ``docs/results/order_rows.json``.
+The network of ``gallery/deploy_spoken_digits.py`` is trained with free signs and rounded to 5 bits. Its signs are
+projected in the given order of neurons and in the order of ``brainhw.train.order_rows``. Both are then trained for a
+few more epochs; signs become hard in the first. Writes ``docs/results/order_rows.json``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ORDERS = ("as they stand", "ordered")
 
 
 def copied(net: digits.DigitNet, chip: str, ordered: bool) -> tuple[digits.DigitNet, np.ndarray, float]:
-    """Return a copy with the chip's bits, the order of its inputs, and the share of squares that agrees in sign."""
+    """Return a copy with the bits of the chip, the order of its inputs, and the share of squares that agree in sign."""
     first, second = (np.asarray(synapse.weight.value) for synapse in (net.to_hidden, net.to_output))
     of_inputs, of_hidden = np.arange(len(first)), np.arange(len(second))
     block = net.to_hidden.chip.sign_block
@@ -62,7 +62,7 @@ def study(chip: str, seed: int, arguments: argparse.Namespace) -> list[dict[str,
         projected = accuracy(new, order)
 
         def rewired(x: jax.Array, order: np.ndarray = order) -> jax.Array:
-            """Return what the stage before the chip gives in the new order."""
+            """Return the encoder's output in the new order."""
             return digits.wired(x)[..., order]
 
         more = {"epochs": arguments.more, "signs": True, "sampled": True, "inputs": rewired}

@@ -152,7 +152,7 @@ def checks(content: Content) -> str:
 
 
 def latencies(content: Content) -> str:
-    """Return the times of one step of each net."""
+    """Return the times of one step of each network."""
     names = ("median_us", "quantile_1_us", "quantile_99_us", "longest_us")
     rows = [
         (name, *(f"{net[key]:.1f}" for key in names), f"{net['memory_mib'][-1]:.0f}")

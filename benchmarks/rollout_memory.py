@@ -1,6 +1,6 @@
 """Memory and time of a training step over a long sequence, with and without checkpointing.
 
-Run alone on an idle machine: ``python -m benchmarks.rollout_memory``. Prints a markdown table, with what it ran on.
+Run it on an idle machine: ``python -m benchmarks.rollout_memory``. It prints a markdown table and the machine.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ N_OUT = 10
 class Net(brainstate.nn.Module):
     """A dense synapse, a LIF layer of the same size, and a leaky readout.
 
-    The readout is small on purpose: outputs are kept for every step by any loop, so a wide one would hide what the loop
-    itself needs.
+    The readout is small, because every loop keeps the outputs of all steps: a wide readout would hide the memory of the
+    loop.
     """
 
     def __init__(self, n: int) -> None:

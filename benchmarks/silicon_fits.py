@@ -1,6 +1,6 @@
-"""Errors and intervals of the calibration on synthetic benches, whose truth is known.
+"""Errors and confidence intervals of the calibration on synthetic benches with known parameters.
 
-``python -m benchmarks.silicon_fits`` calibrates 200 benches of each family with the noises of a lab: 1.5 mV per step,
+``python -m benchmarks.silicon_fits`` calibrates 200 benches of each family with the noise of a lab: 1.5 mV per step,
 3 % gain spread on 20 synapses, 0.01 fC and 0.4 mV read noise, 1 s per rate; 16 neurons, 3 leak settings. It prints root
 mean square errors and the share of 95 % intervals that hold the truth, and saves ``docs/results/silicon_fits.json``.
 The numbers do not depend on the machine.
@@ -19,7 +19,7 @@ from benchmarks.machine import save
 from brainhw.chip import H1V1, H1V2, ChipSpec, LinearCharge, SaturatingCharge
 from brainhw.silicon import SyntheticBench, calibrate, synthetic_bench
 
-# Chips off their presets, with the spreads that a lab's tables show.
+# Chips that differ from their presets, with the spreads of measured tables.
 CHIPS = {
     "H1v1": H1V1.replace(
         charge=SaturatingCharge(1.15 * u.fcoulomb, saturation=1.1),

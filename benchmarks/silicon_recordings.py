@@ -1,11 +1,11 @@
-"""Errors of fits to recorded spikes, and the share of spikes that a measured model and its chip have in common.
+"""Errors of fits to recorded spikes, and share of spikes common to a measured model and its chip.
 
-``python -m benchmarks.silicon_recordings`` takes the net of ``gallery/chip_in_the_loop.py`` (vowels, trained on the
+``python -m benchmarks.silicon_recordings`` uses the network of ``gallery/chip_in_the_loop.py`` (vowels, trained on the
 preset) and its hidden chips, with and without deviations of the synapses. :func:`brainhw.silicon.fit_recordings` gets
-inputs and spikes of 50 training recordings, and its thresholds and time constants are compared with the truth. Then the
-test recordings run on the chip, on the model of the preset, on one calibrated from bench tables, and on the true values
-of the neurons, with the same codes: the share of model spikes that the chip has in the same step. Saved in
-``docs/results/silicon_recordings.json``; the numbers do not depend on the machine.
+inputs and spikes of 50 training recordings; its thresholds and time constants are compared with the true values. Then
+the test recordings run on the chip, on the model of the preset, on a model calibrated from bench tables, and on the
+true values of the neurons, with the same codes. The result is the share of model spikes that the chip has in the same
+step. It is saved in ``docs/results/silicon_recordings.json``; the numbers do not depend on the machine.
 """
 
 from __future__ import annotations

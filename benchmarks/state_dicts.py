@@ -1,9 +1,9 @@
-"""Spikes of snnTorch, Norse and SpikingJelly beside those of their state dicts in brainhw.
+"""Spikes of snnTorch, Norse and SpikingJelly compared with their state dicts in brainhw.
 
     python -m benchmarks.state_dicts                  # compare, where torch and a library are installed
-    python -m benchmarks.state_dicts --golden FILE    # write the small nets of the tests; brainhw need not be there
+    python -m benchmarks.state_dicts --golden FILE    # write the small networks of the tests; without brainhw
 
-A net is Linear, neuron, Linear, neuron; weights and inputs are random, so that most neurons fire now and then.
+A network is Linear, neuron, Linear, neuron, with random weights and inputs, so that most neurons fire sometimes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LIBRARIES = ("snntorch", "norse", "spikingjelly")
 def _leaks(n: int) -> Any:
     import torch
 
-    # Edges too: no memory, no leak, and a leak so short that a time constant would be far below a step.
+    # With extreme cases: without memory, without leak, and with a time constant far below a step.
     return torch.linspace(0.3, 0.99, n) if n == N_HIDDEN else torch.tensor([0.0, 1.0, 0.004, 0.5, 0.9, 0.97])
 
 
@@ -112,7 +112,7 @@ def _spikingjelly() -> dict[str, tuple[Callable[[int], Any], dict[str, Any]]]:
 
 
 def _run(library: str, net: Any, x: Any) -> tuple[Any, float]:
-    """Return the spikes ``[T, B, N]`` of a net from rest, and how far membranes of snnTorch were above it."""
+    """Return the spikes ``[T, B, N]`` of a network from rest, and the excess of snnTorch membranes over threshold."""
     import torch
 
     for part in net.values():
@@ -136,7 +136,7 @@ def _run(library: str, net: Any, x: Any) -> tuple[Any, float]:
 
 
 def _draw(net: Any, drawn: dict[str, Any], scale: float, tame: bool, coarse: bool) -> None:
-    """Write weights and biases of a scale; recurrent weights and biases are a fifth of it."""
+    """Set random weights of a scale; recurrent weights and biases have a fifth of it."""
     import torch
 
     with torch.no_grad():
@@ -152,7 +152,7 @@ def _draw(net: Any, drawn: dict[str, Any], scale: float, tame: bool, coarse: boo
 def cases(
     library: str, n_steps: int, n_samples: int, *, coarse: bool
 ) -> Iterator[tuple[str, dict[str, Any], Any, Any, Any]]:
-    """Yield name, what brainhw is told, state dict as arrays, inputs and spikes ``[T, B, N]`` of each net.
+    """Yield name, options for brainhw, state dict as arrays, inputs and spikes ``[T, B, N]`` of each network.
 
     ``coarse`` weights are multiples of 1/32: sums that equal a threshold occur, and the file is small.
     """
@@ -175,7 +175,7 @@ def cases(
         # snnTorch that subtracts at once doubles the threshold for a step if the membrane is still above it after the
         # reset; brainhw does not. Steady small inputs keep membranes below.
         tame = told.get("reset_delay") is False and "zero" not in name
-        # The scale at which neurons neither rest nor fire in each step depends on the neuron.
+        # The scale at which neurons are neither silent nor fire in each step depends on the neuron.
         found = []
         for scale in SCALES:
             _draw(net, drawn, scale, tame, coarse)
@@ -191,7 +191,7 @@ def cases(
 
 
 def read(library: str, told: dict[str, Any], arrays: dict[str, Any]) -> Any:
-    """Return the net of brainhw."""
+    """Return the network of brainhw."""
     import brainunit as u
 
     import brainhw as bh

@@ -1,7 +1,7 @@
-"""How long to present static data, and how to encode them: ``python -m benchmarks.static_steps``.
+"""Accuracy on static data by encoding and number of steps: ``python -m benchmarks.static_steps``.
 
-The 1,797 digits of scikit-learn, 64 pixels each, on a net of 150 neurons of H1v2. scikit-learn is no dependency of
-brainhw: install it first.
+The data are the 1,797 digits of scikit-learn, 64 pixels each; the network has 150 neurons of H1v2. scikit-learn is not
+a dependency of brainhw; install it first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pixels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def net(n_in: int) -> brainstate.nn.Module:
-    """Return a net of 100 hidden neurons and five output neurons for each class."""
+    """Return a network of 100 hidden neurons and five output neurons for each class."""
     return brainstate.nn.Sequential(
         bh.nn.H1v2Synapse(n_in, 100, weight_bits="chip"),
         bh.nn.H1v2Layer(100, tau=20 * u.ms),

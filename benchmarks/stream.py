@@ -1,8 +1,8 @@
-"""Latency of real-time inference: one call of ``brainhw.stream`` a step, one sample, on one core.
+"""Latency of real-time inference with ``brainhw.stream``: one call per step, one sample, one core.
 
-``python -m benchmarks.stream`` waits for each result before it feeds the next input, prints the median, the 1 % and the
-99 % quantile of all steps, the median of each tenth of them and the memory at the start, half-way and at the end, and
-saves ``docs/results/stream.json``. The process keeps to one core; ``--cores`` lets it have more.
+``python -m benchmarks.stream`` waits for each result before the next input. It prints the median, the 1 % and the 99 %
+quantile of all steps, the median of each tenth of them and the memory at the start, half-way and at the end, and saves
+``docs/results/stream.json``. The process uses one core; ``--cores`` allows more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TAU = 10.0 * u.ms
 
 
 def h1(synapse: type, layer: type, sizes: tuple[int, ...]) -> brainstate.nn.Sequential:
-    """Return recurrent layers of these sizes, each behind a synapse."""
+    """Return recurrent layers of these sizes, each after a synapse."""
     modules: list[Any] = []
     for n_in, n in itertools.pairwise(sizes):
         modules += [synapse(n_in, n), layer(n, tau=TAU, topology="RC")]
@@ -55,13 +55,13 @@ NETS: dict[str, tuple[int, Callable[[], brainstate.nn.Module]]] = {
 
 
 def resident_mib() -> float:
-    """Return the memory that the process holds now."""
+    """Return the resident memory of the process."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def measure(net: brainstate.nn.Module, n_in: int, n_steps: int) -> dict[str, Any]:
-    """Stream noise through a net and return its latencies in microseconds and the memory in MiB."""
+    """Stream noise through a network; return latencies in microseconds and memory in MiB."""
     rng = np.random.default_rng(0)
     inputs = 10 * rng.random((64, 1, n_in), dtype=np.float32)
     step = bh.stream(net)

@@ -1,4 +1,4 @@
-"""How a call is timed in every benchmark of this folder."""
+"""Timing of calls for the benchmarks of this folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["median_ms"]
 
 
 def median_ms(call: Callable[[], Any], repeats: int) -> float:
-    """Return the median milliseconds of a call that waits for its result; the first two are not counted."""
+    """Return the median milliseconds of a call that waits for its result, without the first two calls."""
     times = []
     for _ in range(repeats + 2):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Figures and results of a run, written whole or not at all, to regular files only."""
+"""Save figures and results of a run: whole files or none, and regular files only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CALL = "--out"
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of a run; end the script in one sentence if nothing can be written there."""
+    """Make the folder of a run; end the script with a message if it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Whatever a script writes here, it must not replace a device or pipe.
@@ -25,14 +25,14 @@ def make_folder(folder: Path) -> None:
             if not path.is_dir():
                 check_target(path, call=_CALL)
     except OSError as error:
-        raise SystemExit(f"{_CALL}: {str(folder)!r} cannot be a folder ({error.strerror}); give another.") from None
+        raise SystemExit(f"{_CALL}: {str(folder)!r} is not a usable folder ({error.strerror}). Pass another.") from None
     except ValueError as error:
         raise SystemExit(str(error)) from None
 
 
 def save_figure(figure: Any, path: Path, **options: Any) -> None:
     """Save a figure as PNG; ``options`` are those of ``savefig``, with ``dpi=120`` by default."""
-    # Drawn in memory: matplotlib would wait for the reader of a pipe, and leave half a file after a crash.
+    # Draw in memory: matplotlib would wait for the reader of a pipe, and leave half a file after a crash.
     held = io.BytesIO()
     figure.savefig(held, format="png", **{"dpi": 120, **options})
     write_whole(path, held.getvalue(), call=_CALL)

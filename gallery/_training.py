@@ -1,4 +1,4 @@
-"""What the training scripts of this folder share: options, the saved run, figures, a result line."""
+"""Options, saved run, figures and result line that the training scripts share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from _saving import make_folder, save_figure, save_json
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 import brainhw as bh
 
@@ -32,7 +32,7 @@ FAMILIES = {
     "h1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer, bh.nn.H1v2Frontend),
 }
 RUN = "training.run"  # the saved run, in the folder of a script
-# Options that a resumed run may change: the result of its training does not depend on them.
+# Options that do not affect the result of a training, so a resumed run may change them.
 MAY_CHANGE = (
     "out", "resume", "stop_after", "root", "devices", "processes", "process", "coordinator", "compare",
 )  # fmt: skip
@@ -49,23 +49,23 @@ def positive(text: str) -> int:
 def options(
     description: str, *, epochs: int, out: str, chip: bool = True, init: bool = True
 ) -> argparse.ArgumentParser:
-    """Return a parser with the options that every training script takes, and those of a net on a chip."""
+    """Return a parser with the options of every training script, and with ``chip`` those of a network on a chip."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     if chip:
         parser.add_argument("--chip", choices=sorted(FAMILIES), default="h1v1", help="chip family")
     if chip and init:
         parser.add_argument("--init", choices=("fluct", "kaiming"), default="fluct", help="initialiser of the weights")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batch order")
-    parser.add_argument("--epochs", type=positive, default=epochs, help="length of the whole training")
+    parser.add_argument("--epochs", type=positive, default=epochs, help="epochs of the whole training")
     parser.add_argument("--out", type=Path, default=Path("runs") / out, help="folder for weights and figures")
-    parser.add_argument("--resume", action="store_true", help="go on from the run saved in --out")
-    parser.add_argument("--stop-after", type=positive, help="stop after this epoch, as if interrupted")
+    parser.add_argument("--resume", action="store_true", help="continue the run saved in --out")
+    parser.add_argument("--stop-after", type=positive, help="stop after this epoch; --resume continues")
     parser.add_argument("--smoke", action="store_true", help="two epochs on a part of the data")
     return parser
 
 
 class Training:
-    """What surrounds :func:`brainhw.train.fit` in a script: the saved run, figures, ``result.json`` and the last line.
+    """Saved run, figures, ``result.json`` and result line around :func:`brainhw.train.fit`.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Training:
     layers : tuple of str
         Attributes of ``net`` that hold spiking layers; their rates are reported.
     setting : str
-        What is trained, in a few words for the last line.
+        Description of the training for the result line.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Training:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments of ``fit`` that the options of the script decide."""
-        # The test split is only looked at, so the last weights stay.
+        """Arguments of ``fit`` that follow from the options of the script."""
+        # The test split selects nothing, so the last weights are kept.
         return {
             "epochs": self.arguments.epochs,
             "seed": self.arguments.seed,
@@ -103,15 +103,15 @@ class Training:
         }
 
     def finish(self, history: bh.train.History, test: bh.data.Split, **found: tuple[float, str]) -> dict[str, Any]:
-        """Save figures and the result, print its line, and return its numbers.
+        """Save figures and the result, print the result line, and return the numbers.
 
-        ``found`` holds further numbers for the result, each with its words for the line.
+        ``found`` holds further numbers, each with its words for the line.
         """
         curves(history, self.arguments.out / "training.png")
         spikes = self.spikes(test)
         found = {**self.examine(test, spikes), **found}
         dt = float(brainstate.environ.get_dt().to(u.second).mantissa)
-        # Silence after the end of a recording would lower the rates. A frame may be held for several steps.
+        # Without the padding, which would lower the rates. A frame may be held for several steps.
         n_steps = len(spikes[0])
         real = np.arange(n_steps)[:, None] < np.asarray(test.lengths) * (n_steps // test.x.shape[1])
         rates = {layer: float(np.asarray(s)[real].mean()) / dt for layer, s in zip(self.layers, spikes, strict=True)}
@@ -135,22 +135,22 @@ class Training:
         return result
 
     def inputs(self, split: bh.data.Split) -> jax.Array:
-        """Return recordings as the net takes them, ``[T, B, N]``."""
+        """Return recordings as inputs of the network, ``[T, B, N]``."""
         return time_major(split.x)
 
     def spikes(self, split: bh.data.Split) -> list[jax.Array]:
-        """Return the spikes ``[T, B, N]`` of every reported layer on a whole split."""
+        """Return the spikes ``[T, B, N]`` of each reported layer on a whole split."""
         names = tuple(f"{layer}.spk" for layer in self.layers)
         forward = brainstate.transform.jit(lambda x: bh.rollout(self.net, x, record=names)[1])
         seen = forward(self.inputs(split))
         return [seen[name] for name in names]
 
     def examine(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, tuple[float, str]]:
-        """Save further figures, and return further numbers with their words for the last line."""
+        """Save further figures, and return further numbers with their words for the result line."""
         return {}
 
     def weights(self) -> dict[str, tuple[float, str]]:
-        """Draw the weights, and count those out of range."""
+        """Draw the weights, and count the weights out of range."""
         _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
         self.figure(bh.visualize.plot_weight_histogram(self.net, ax=ax), "weights.png")
         n = bh.train.out_of_range(self.net)
@@ -162,7 +162,7 @@ class Training:
         plt.close(ax.figure)
 
     def _begin(self) -> None:
-        """Check that the saved run may go on, or make way for a new one."""
+        """Check that the saved run fits the options, or remove it for a new run."""
         options = {name: str(value) for name, value in vars(self.arguments).items() if name not in MAY_CHANGE}
         path = self.arguments.out / "options.json"
         if not self.arguments.resume:
@@ -170,7 +170,7 @@ class Training:
             save_json(options, path)
             return
         if not self.path.exists():
-            raise SystemExit(f"--resume: there is no saved run at {self.path}; run once without --resume.")
+            raise SystemExit(f"--resume: there is no saved run at {self.path}. Run once without --resume.")
         try:
             saved = json.loads(path.read_text())
         except (OSError, ValueError) as error:
@@ -184,7 +184,7 @@ class Training:
 
 
 class Run(Training):
-    """The same for a classifier on a chip, whose output populations vote by spike count."""
+    """The same for a classifier on a chip, with output populations that vote by spike count."""
 
     def __init__(self, net: brainstate.nn.Module, arguments: argparse.Namespace, *, n_classes: int, **kw: Any) -> None:
         super().__init__(net, arguments, **kw)
@@ -200,7 +200,7 @@ class Run(Training):
 
 
 def every_step(split: bh.data.Split) -> bh.data.Split:
-    """Return recordings of full length: spikes in the padding count, too."""
+    """Return recordings of full length, so that spikes in the padding count."""
     return bh.data.Split(x=split.x, y=split.y)
 
 
@@ -215,8 +215,11 @@ def curves(history: bh.train.History, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
     left.plot(epochs, history.column("loss"))
     left.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    right.plot(epochs, history.column("accuracy"), label="training")
-    right.plot(epochs, history.column("validation_accuracy"), label="test")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_minor_formatter(NullFormatter())
+    left.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
+    right.plot(epochs, history.column("accuracy"), "--", label="training")
+    right.plot(epochs, history.column("validation_accuracy"), linewidth=2, label="test")
     right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
     right.legend(frameon=False, loc="lower right")
     for ax in (left, right):
@@ -228,16 +231,21 @@ def curves(history: bh.train.History, path: Path) -> None:
 def stacked_raster(
     spikes: list[jax.Array], names: tuple[str, ...], *, n_steps: int, populations: int, right: int
 ) -> plt.Axes:
-    """Draw the spikes of the first sample, layer above layer, with the output population of the true class shaded."""
-    _, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    """Draw the spikes of the first sample, layer above layer; the output population of the true class is shaded."""
+    _, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
     first = 0
     for i, (layer, name) in enumerate(zip(spikes, names, strict=True)):
         bh.visualize.plot_raster(layer[:n_steps, 0], ax=ax, color=f"C{i}", first=first)
         ax.text(1.01, first + layer.shape[-1] / 2, name, color=f"C{i}", transform=ax.get_yaxis_transform(), va="center")
         ax.axhline(first - 0.5, color="0.8", linewidth=0.6)
         first += layer.shape[-1]
+    # Dots of one size; plot_raster makes them larger for fewer neurons.
+    smallest = min(dots.get_sizes().min() for dots in ax.collections)
+    for dots in ax.collections:
+        dots.set_sizes([smallest])
     size = spikes[-1].shape[-1] // populations
     bottom = first - spikes[-1].shape[-1] + right * size - 0.5
     ax.axhspan(bottom, bottom + size, color="0.85", zorder=0)
-    ax.set(ylim=(-1, first), title="one test recording (shaded: output population of the true class)")
+    ax.set(ylim=(-1, first))
+    ax.set_title("one test recording (shaded: output of its class)", fontsize="medium")
     return ax

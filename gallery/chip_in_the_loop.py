@@ -1,9 +1,9 @@
-"""Bring a network to a chip that differs from its data sheet: calibrate the chip, train with it in the loop.
+"""Adapt a network to a chip that differs from its data sheet, by calibration and by training with the chip in the loop.
 
-A network trained on the preset runs on hidden virtual chips: 35 % less charge per spike, thresholds 15 % higher, time
-constants 30 % shorter, wide spreads from neuron to neuron, noise in each step. The table compares the network as it is
-with ten more epochs: in the loop from the wrong preset, on a model calibrated from bench tables, both, and on the true
-values.
+A network trained on the preset runs on virtual chips with hidden parameters: 35 % less charge per spike, thresholds
+15 % higher, time constants 30 % shorter, wide spreads between neurons, noise in each step. The table compares the
+unchanged network with five ways of ten more epochs: in the loop from the wrong preset, in the loop from the true means,
+on a model calibrated from bench tables, in the loop from that model, and on the true values.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from tqdm import tqdm
 import brainhw as bh
 from brainhw._table import plain_table
 
-# The hidden chips: factors on charge, threshold and all time constants, and spreads.
+# Hidden chips: factors on charge, threshold and all time constants, and relative spreads.
 HIDDEN = {"gain": 0.65, "threshold": 1.15, "tau": 0.7}
 SPREADS = {"leak_mismatch_std": 0.4, "threshold_mismatch_std": 0.15, "synapse_mismatch_std": 0.2}
-# Trial noise of a membrane in each step, as in the tables of a lab.
+# Trial noise of a membrane in each step, as in measured tables of a lab.
 NOISE = 1.5 * u.mV
-# Adam's first rate of the further epochs, in the loop or on a model; it falls along a cosine. Chosen on a fifth of the
+# Initial learning rate of the further epochs, in the loop or on a model, with cosine decay. Chosen on a fifth of the
 # training data of the vowels: after 10 epochs in the loop from the preset 0.92, 0.95, 0.98 at 0.01, 0.02, 0.03 (H1v2).
 # Without recorded membranes 0.89, 0.94, 0.96; without them and without the bound at the threshold 0.68 at 0.01.
 FURTHER_RATE = 3e-2
@@ -56,14 +56,14 @@ ROWS = {
 
 
 class Vowels:
-    """Japanese vowels: nine speakers, 24 analog values a step, two layers."""
+    """Japanese Vowels: nine speakers, 24 analog values in each step, two layers."""
 
     n_classes, batch_size, rate, epochs, dt = vowels.N_CLASSES, 54, 1e-2, 40, 1.0 * u.ms
     settings = (3, 4, 5)
 
     @staticmethod
     def net(family: str) -> brainstate.nn.Module:
-        """Return the network of the script `japanese_vowels_h1`, with the weights of the chip's grid."""
+        """Return the network of `japanese_vowels_h1` with weights on the grid of the chip."""
         net = vowels.SpeakerNet(family)
         synapse, _, _ = FAMILIES[family]
         net.to_hidden = synapse(24, vowels.N_HIDDEN, weight_bits="chip")
@@ -84,7 +84,7 @@ class Digits:
 
     @staticmethod
     def net(family: str) -> brainstate.nn.Module:
-        """Return the network of the script `spoken_digits_h1`, with the weights of the chip's grid."""
+        """Return the network of `spoken_digits_h1` with weights on the grid of the chip."""
         return digits.DigitNet(family, weight_bits="chip")
 
     @staticmethod
@@ -97,7 +97,7 @@ TASKS: dict[str, Any] = {"vowels": Vowels, "digits": Digits}
 
 
 class Study:
-    """One network, its data, and the ways to bring it to a chip."""
+    """A network, its data, and the ways to adapt it to a chip."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments, self.task = arguments, TASKS[arguments.task]
@@ -111,11 +111,11 @@ class Study:
         return braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
 
     def accuracy(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
-        """Return the share of recordings whose most active population is the right one."""
+        """Return the share of recordings whose most active population has the right class."""
         return bh.train.accuracy_population(outputs, y, self.task.n_classes)
 
     def start(self) -> brainstate.nn.Module:
-        """Return the network trained on the preset; the weights are kept in the folder of the run."""
+        """Return the network trained on the preset; the folder of the run keeps the weights."""
         arguments = self.arguments
         brainstate.random.seed(arguments.seed)
         net = self.task.net(arguments.chip)
@@ -127,7 +127,7 @@ class Study:
         return net
 
     def on_model(self, net: brainstate.nn.Module, rate: float, epochs: int, checkpoint: Path | None = None) -> None:
-        """Train on the model alone."""
+        """Train on the model, without a device."""
         bh.train.fit(
             net,
             every_step(self.train_split),
@@ -152,7 +152,7 @@ class Study:
         return self.loop_on(net, device).evaluate(*self.test)
 
     def rows(self, net: brainstate.nn.Module, device: bh.silicon.Device, seed: int) -> dict[str, float]:
-        """Return the accuracy on the device for each way to bring the network there."""
+        """Return the accuracy on the device for each way to adapt the network."""
         found = {"as trained": self.on_device(net, device)}
 
         def looped(start: brainstate.nn.Module, what: str) -> float:
@@ -196,7 +196,7 @@ class Study:
             tables = tuple(self.arguments.tables)
         else:
             return None
-        # The fit of all thresholds takes minutes; who repeats the study finds it in the folder.
+        # The fit of all thresholds takes minutes, so the folder keeps it.
         path = self.arguments.out / f"{self.arguments.task}_{self.arguments.chip}_{seed}.chip"
         if path.exists():
             measured = bh.silicon.MeasuredChip.load(path)
@@ -208,7 +208,7 @@ class Study:
         return net
 
     def tables(self, net: brainstate.nn.Module, device: bh.silicon.VirtualChip, seed: int) -> bh.silicon.SyntheticBench:
-        """Return the tables of the neurons that the network uses; they do not show the mismatch of a synapse."""
+        """Return bench tables of the neurons that the network uses; they contain no mismatch of synapses."""
         program = bh.silicon.ChipProgram.of(net)
         neurons = np.sort(np.concatenate([program.physical(layer) for layer in program.layers]))
         return bh.silicon.synthetic_bench(
@@ -223,7 +223,7 @@ class Study:
 
 
 def _put_synapses(net: brainstate.nn.Module, bench: bh.silicon.VirtualChip) -> None:
-    """Put the hidden deviation of each synapse in place; no bench shows it, so it serves as a reference alone."""
+    """Set the hidden deviation of each synapse. A bench does not show it, so this is a reference only."""
     bench.program(bh.silicon.ChipProgram.of(net))
     slope = bench.truth.spec.charge.slope_at_zero
     for path, weight in bh.nn.chip_weights(net).items():
@@ -237,27 +237,31 @@ def _time_major(split: bh.data.Split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hidden_chip(family: str, seed: int) -> bh.silicon.VirtualChip:
-    """Return a chip far from its data sheet; the network never sees its numbers."""
+    """Return a chip far from its data sheet; the network does not get its parameters."""
     chip = bh.silicon.scaled_chip(bh.chip.get_chip(family), **HIDDEN, **SPREADS, noise_std=NOISE)
     return bh.silicon.VirtualChip(chip, key=seed)
 
 
 def draw(results: list[dict[str, float]], path: Path, title: str) -> None:
-    """Draw the accuracy of each way: a dot for each chip, a line for the mean."""
+    """Draw the accuracy of each way: dots are chips, lines are means."""
     names = list(results[0])
-    figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+    figure, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
     for i, name in enumerate(names):
         values = [100 * result[name] for result in results]
-        ax.plot(values, [i] * len(values), "o", color="C0", alpha=0.6)
-        ax.plot([np.mean(values)] * 2, [i - 0.3, i + 0.3], color="C1")
-    ax.set(yticks=range(len(names)), yticklabels=[ROWS[name] for name in names], xlabel="test accuracy, %", title=title)
+        (mean,) = ax.plot([np.mean(values)] * 2, [i - 0.3, i + 0.3], color="#D55E00", linewidth=2)
+        (dots,) = ax.plot(values, [i] * len(values), "o", color="#0072B2", alpha=0.6)
+    ax.set(yticks=range(len(names)), yticklabels=[ROWS[name] for name in names], xlabel="test accuracy (%)")
+    ax.set_title(title, fontsize="medium")
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
+    ax.legend([dots, mean], ["one chip", "mean"], frameon=False, loc="upper right")
     ax.invert_yaxis()
     save_figure(figure, path)
     plt.close(figure)
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the study, save table and figure, and print the result; return its numbers."""
+    """Run the study, save table and figure, print the result, and return the numbers."""
     begun = time.perf_counter()
     make_folder(arguments.out)
     study = Study(arguments)
@@ -288,7 +292,8 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     name = f"{arguments.task}_{arguments.chip}"
     save_json(content, arguments.out / f"{name}.json")
-    draw(results, arguments.out / f"{name}.png", f"{arguments.task} on {arguments.chip}, {study.epochs} more epochs")
+    title = f"{arguments.task} on H1{arguments.chip[2:]}, {study.epochs} more epochs"
+    draw(results, arguments.out / f"{name}.png", title)
     print(f"on the preset itself {100 * on_preset:.1f} % | {content['seconds']:.0f} s | {arguments.out}")
     return content
 
@@ -302,7 +307,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=positive, default=3, help="number of hidden chips")
     parser.add_argument("--epochs", type=positive, default=10, help="further epochs")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batch order")
-    parser.add_argument("--device", help="command of a real bench, in place of hidden chips")
+    parser.add_argument("--device", help="command of a real bench, instead of hidden chips")
     parser.add_argument("--tables", nargs="+", type=Path, help="tables of the real bench, to calibrate the model")
     parser.add_argument("--root", help="folder of the digits")
     parser.add_argument("--out", type=Path, default=Path("runs") / "chip_in_the_loop", help="folder for results")

@@ -1,8 +1,8 @@
-"""Train a deep spiking network from fluctuation-driven weights, from the vendor's rule, or from Kaiming's.
+"""Train a deep spiking network from three initialisers: fluctuation-driven, the vendor's rule, Kaiming.
 
-Feed-forward layers of LIF or chip neurons, one behind the other, with a leaky readout that takes its largest value over
-time. On sparse spikes (Randman: 20 units that fire once) or behind several layers, ordinary weights leave the deeper
-layers silent: no spike arrives, so no gradient does either.
+The network is a chain of LIF or chip layers with a leaky readout, whose largest value over time is the logit. With
+sparse input spikes (Randman: 20 units that each fire once) or many layers, ordinary weights leave the deeper layers
+silent: they receive no spike, so their weights get no gradient.
 """
 
 from __future__ import annotations
@@ -25,11 +25,26 @@ import brainhw as bh
 
 Data = tuple[bh.data.Split, bh.data.Split]
 NEURONS = ("lif", *FAMILIES)
-INITS = ("fluct", "nwave", "kaiming")
+
+
+class Look(NamedTuple):
+    """Name, colour and line of an initialiser in figures; they differ without colours, too."""
+
+    words: str
+    color: str
+    line: str
+    marker: str
+
+
+INITS = {
+    "fluct": Look("fluct_init", "#0072B2", "-", "o"),
+    "nwave": Look("vendor's rule", "#D55E00", "--", "s"),
+    "kaiming": Look("Kaiming", "0.35", ":", "^"),
+}
 
 
 class Task(NamedTuple):
-    """Data, its time step, and how a net learns it."""
+    """A data set, its time step and its batch size."""
 
     load: Callable[[Path | None], Data]
     dt: u.Quantity
@@ -37,12 +52,12 @@ class Task(NamedTuple):
     batch_size: int
 
 
-# A chip's weights are numbers of about one, those of LIF neurons voltages of a fraction of the threshold.
+# Weights of a chip are of order one; those of LIF neurons are voltages, a fraction of the threshold.
 LEARNING_RATES = {"lif": 2e-3, "h1v1": 2e-2, "h1v2": 2e-2}
 
 
 def vowels(_: Path | None) -> Data:
-    """Return the Japanese vowels: 24 analog channels, each frame held for four steps."""
+    """Return Japanese Vowels: 24 analog channels, each frame held for four steps."""
     data = bh.data.japanese_vowels()
     scale = bh.data.fit_channel_scale(data.train)
 
@@ -71,7 +86,7 @@ def fashion(root: Path | None) -> Data:
 
 
 def digits(root: Path | None) -> Data:
-    """Return the spoken digits: 16 log envelopes in steps of 2 ms, as the chip script takes them."""
+    """Return spoken digits: 16 log envelopes in steps of 2 ms, as in ``spoken_digits_h1.py``."""
     return load_digits(None if root is None else str(root), smoke=False)
 
 
@@ -86,7 +101,7 @@ TASKS = {
 def deep_net(
     neuron: str, n_in: int, n_layers: int, width: int, n_classes: int, tau: u.Quantity = 20.0 * u.ms
 ) -> brainstate.nn.Sequential:
-    """Return synapse and layer, as often as asked, and a readout: input ``[B, n_in]`` to logits ``[B, n_classes]``."""
+    """Return ``n_layers`` synapses and layers and a readout: ``[B, n_in]`` to logits ``[B, n_classes]``."""
     synapse, layer = (bh.nn.LIFSynapse, bh.nn.LIFLayer) if neuron == "lif" else FAMILIES[neuron][:2]
     surrogate = bh.surrogate.fast_sigmoid(slope=10.0)
     stages = []
@@ -96,7 +111,7 @@ def deep_net(
 
 
 def initialise(net: brainstate.nn.Module, x: np.ndarray, arguments: argparse.Namespace) -> None:
-    """Draw the weights of every layer by one of the three rules."""
+    """Initialise the weights of each layer by one of the three rules."""
     if arguments.init == "kaiming":
         bh.init.kaiming_init(net, key=arguments.seed)
         return
@@ -107,13 +122,13 @@ def initialise(net: brainstate.nn.Module, x: np.ndarray, arguments: argparse.Nam
         arguments.xi,
         families="any",
         key=arguments.seed,
-        lengths=np.full(len(x), x.shape[1]),  # with the padding, over which the score is taken, too
+        lengths=np.full(len(x), x.shape[1]),  # with the padding, which the score includes
         **{"in_range": arguments.in_range, **rule},
     )
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Initialise, train, evaluate, save, and print the result line; return its numbers."""
+    """Initialise, train, evaluate, save, print the result line, and return the numbers."""
     task = TASKS[arguments.data]
     train, test = task.load(arguments.root)
     if arguments.smoke:
@@ -130,7 +145,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         layers=tuple(f"layers.{2 * i + 1}" for i in range(arguments.layers)),
         setting=f"{arguments.data}, {arguments.layers} x {arguments.width} {arguments.neuron}, {arguments.init} init",
     )
-    # A stride, since recordings may be sorted by class.
+    # With a stride, because recordings may be sorted by class.
     sample = every_step(train).take(slice(None, None, max(1, len(train) // 256)))
     initialise(net, sample.x, arguments)
     before = bh.init.fluct_report(net, [sample])
@@ -165,14 +180,14 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 def parser() -> argparse.ArgumentParser:
     """Return the options of this script."""
     parser = options(__doc__.splitlines()[0], epochs=30, out="deep_networks", chip=False)
-    parser.add_argument("--data", choices=tuple(TASKS), default="randman", help="what to learn")
-    parser.add_argument("--root", type=Path, help="folder of the data, for those that are not bundled")
-    parser.add_argument("--neuron", choices=NEURONS, default="lif", help="what the layers are made of")
+    parser.add_argument("--data", choices=tuple(TASKS), default="randman", help="data set")
+    parser.add_argument("--root", type=Path, help="folder of a data set that is not bundled")
+    parser.add_argument("--neuron", choices=NEURONS, default="lif", help="neurons of the hidden layers")
     parser.add_argument("--layers", type=positive, default=3, help="hidden layers")
-    parser.add_argument("--width", type=positive, default=64, help="neurons in each")
+    parser.add_argument("--width", type=positive, default=64, help="neurons in each layer")
     parser.add_argument("--tau", type=float, default=20.0, help="membrane time constant in ms")
-    parser.add_argument("--init", choices=INITS, default="fluct", help="initialiser of the weights")
-    parser.add_argument("--in-range", action="store_true", help="keep a chip's weights in its range")
+    parser.add_argument("--init", choices=tuple(INITS), default="fluct", help="initialiser of the weights")
+    parser.add_argument("--in-range", action="store_true", help="keep the weights of a chip in its range")
     parser.add_argument("--xi", type=float, default=2.0, help="target of fluct and nwave, in standard deviations")
     return parser
 

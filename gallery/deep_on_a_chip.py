@@ -1,9 +1,9 @@
-"""Train four hidden layers and an output layer on an H1v1 chip model, all rules of the chip kept.
+"""Train four hidden layers and an output layer on an H1v1 chip model within all rules of the chip.
 
-Nine speakers of Japanese Vowels, 4 x 50 hidden neurons and 5 output neurons for each speaker, 245 neurons in all. With
-weights in range it takes 12 spikes at once to fire a neuron, and spikes that come in such volleys alone carry little.
-Here the input is strong, the first weights are broad, and the loss keeps the rate of each neuron within bounds.
-``--plain`` trains the same net from ``fluct_init`` in range without these remedies.
+The task is Japanese Vowels: nine speakers, 4 x 50 hidden neurons and 5 output neurons for each speaker, 245 neurons in
+all. With weights in range a neuron needs 12 simultaneous spikes to fire, and such synchronous volleys carry little
+information. Three remedies: a strong input, a wide distribution of the first weights, and a loss that keeps the rate of
+each neuron within bounds. ``--plain`` trains the same network from ``fluct_init`` in range without them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ import brainhw as bh
 
 N_CLASSES, POPULATION, WIDTH, DEPTH = 9, 5, 50, 4
 STEPS = 4  # of 1 ms for each frame
-GAIN = 8.0  # of the scaled cepstra, in front of the chip
+GAIN = 8.0  # of the scaled cepstra, outside the chip
 BATCH, RATE = 54, 0.03
-LOWEST, HIGHEST = 50 * u.Hz, 300 * u.Hz  # rates between which a neuron costs nothing
-NOISE, SPEED = 0.2, 0.2  # of the training data: on active channels, and of each recording
+LOWEST, HIGHEST = 50 * u.Hz, 300 * u.Hz  # rates between which a neuron adds nothing to the loss
+NOISE, SPEED = 0.2, 0.2  # augmentation: noise on active channels, change of speed of each recording
 LAYERS = tuple(f"layers.{i}" for i in range(1, 2 * DEPTH + 2, 2))
 RECORDED = tuple(f"{layer}.spk" for layer in LAYERS)
+NAMES = (*(f"hidden {i + 1}" for i in range(DEPTH)), "output")
 
 
 class Output(NamedTuple):
@@ -64,10 +65,10 @@ def chain(surrogate: Any) -> brainstate.nn.Sequential:
 
 
 def start_broad(net: brainstate.nn.Sequential, seed: int) -> None:
-    """Draw weights as different as the range allows, of the same mean for each neuron."""
+    """Draw weights from a wide distribution, clipped to the range, with the same mean for each neuron."""
     rng = np.random.default_rng(seed)
     for i, synapse in enumerate(net.layers[::2]):
-        # A positive mean makes up for the rates that layers behind the first one get.
+        # A positive mean compensates for the low rates of the later layers.
         mean, spread = (0.0, 0.5) if i == 0 else (0.15, 0.6)
         z = rng.normal(size=synapse.weight.value.shape)
         synapse.weight.value = jnp.asarray(mean + spread * (z - z.mean(axis=0)), synapse.weight.value.dtype)
@@ -75,7 +76,7 @@ def start_broad(net: brainstate.nn.Sequential, seed: int) -> None:
 
 
 def augmented(frames: jax.Array, lengths: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return frames ``[F, B, 24]`` with noise on active channels, and each recording at another speed."""
+    """Return frames ``[F, B, 24]`` with noise on active channels and a random speed for each recording."""
     key_noise, key_speed = jax.random.split(key)
     n = len(frames)
     speed = jax.random.uniform(key_speed, lengths.shape, minval=1 - SPEED, maxval=1 + SPEED)
@@ -87,7 +88,7 @@ def augmented(frames: jax.Array, lengths: jax.Array, key: jax.Array) -> tuple[ja
 
 
 def pair_correlations(spikes: list[jax.Array], lengths: np.ndarray) -> list[float]:
-    """Return the mean correlation of two neurons, for each layer; a silent neuron has none with any other."""
+    """Return the mean correlation between pairs of neurons for each layer; 0 for a silent neuron."""
     real = np.arange(len(spikes[0]))[:, None] < lengths
     found = []
     for layer in spikes:
@@ -100,15 +101,15 @@ def pair_correlations(spikes: list[jax.Array], lengths: np.ndarray) -> list[floa
 
 
 def alike(when: str, activity: dict[str, list[float]]) -> str:
-    """Return the correlations of an activity as words."""
+    """Return the correlations of an activity as text."""
     return f"correlations {when} " + ", ".join(f"{c:.2f}" for c in activity["pair_correlations"])
 
 
 class DeepRun(Training):
-    """The saved run, with the rules of the chip and how much the neurons of a layer are alike."""
+    """The saved run, with violated rules and correlations between neurons."""
 
     def inputs(self, split: bh.data.Split) -> jax.Array:
-        """Return frames as the net takes them: amplified and held."""
+        """Return frames as inputs of the network: amplified and held."""
         return self.held(time_major(split.x))
 
     def held(self, frames: jax.Array) -> jax.Array:
@@ -116,7 +117,7 @@ class DeepRun(Training):
         return (1.0 if self.arguments.plain else GAIN) * jnp.repeat(frames, STEPS, axis=0)
 
     def activity(self, split: bh.data.Split) -> dict[str, list[float]]:
-        """Return spikes a step and correlations of each layer."""
+        """Return spikes per step and correlations of each layer."""
         spikes = self.spikes(split)
         real = np.arange(len(spikes[0]))[:, None] < STEPS * split.lengths
         return {
@@ -125,9 +126,9 @@ class DeepRun(Training):
         }
 
     def examine(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, tuple[float, str]]:
-        """Draw one recording and the weights, and count broken rules."""
+        """Draw one recording and the weights, and count violated rules."""
         steps, right = STEPS * int(test.lengths[0]), int(test.y[0])
-        self.figure(stacked_raster(spikes, LAYERS, n_steps=steps, populations=N_CLASSES, right=right), "raster.png")
+        self.figure(stacked_raster(spikes, NAMES, n_steps=steps, populations=N_CLASSES, right=right), "raster.png")
         violations = len(bh.check_deployable(self.net).violations)
         return {**self.weights(), "violations": (violations, f"violations {violations}")}
 
@@ -169,7 +170,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     def accuracy(output: Output, batch: bh.train.Batch) -> jax.Array:
         return bh.train.accuracy_population(output.spikes, batch.y, N_CLASSES, lengths=output.lengths)
 
-    # Large steps from the first update on would undo the start, so the rate rises over the first thirtieth.
+    # Large first updates would destroy the initial weights, so the rate warms up over the first thirtieth.
     updates = -(-len(train) // BATCH) * epochs
     rising = optax.warmup_cosine_decay_schedule(RATE / 50, RATE, updates // 30, updates, RATE / 50)
     history = bh.train.fit(

@@ -1,10 +1,11 @@
-"""Train spoken digits for an H1 chip as it is: 5-bit weights, blocks of one sign, no two chips alike; end in a bundle.
+"""Train spoken digits within all rules of an H1 chip, check the network on sampled chips, and export a bundle.
 
-The log envelopes of 20 bands, and copies of them that come 60, 120 and 180 ms later, go into the dense synapse as they
-are: a stage before the chip has to delay them, and the frontend is not used. The net is trained on the weights that the
-chip can store, on another sampled chip in every batch, while sign annealing turns its blocks to one sign each; the
-recordings are shifted, stretched, amplified and coloured at random. Then it is judged by every rule of the chip, placed
-on cores, billed, tried on a hundred sampled chips, and written into one file that ``python -m brainhw`` runs.
+The inputs are the log envelopes of 20 bands and copies of them delayed by 60, 120 and 180 ms. They drive the dense
+synapse directly; an encoder outside the chip has to delay them, and the frontend is not used. Training uses 5-bit
+weights, a newly sampled chip in each batch, and sign annealing until each block has one sign. The recordings are
+shifted, stretched, amplified and filtered at random. After training the script checks every rule of the chip, places
+the network on cores, estimates its power, evaluates it on 100 sampled chips, and writes a bundle for
+``python -m brainhw``.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from _training import FAMILIES, Run, options, time_major
 import brainhw as bh
 
 N_CLASSES, VOTERS = 10, 5
-HIDDEN = {"h1v1": 206, "h1v2": 150}  # with 50 output neurons all 256 and all 200 neurons of the chip
+HIDDEN = {"h1v1": 206, "h1v2": 150}  # with the 50 output neurons all 256 or 200 neurons of the chip
 CHANNELS, DT, DURATION = 20, 5.0 * u.ms, 0.7 * u.second
 DELAYS = (0, 12, 24, 36)  # steps: 0, 60, 120 and 180 ms
 TAUS, TAU_OUT = np.array([20.0, 50.0, 100.0, 200.0]) * u.ms, 100.0 * u.ms
 BATCH, RATE = 100, 3e-2
-SOFT_SHARE = 0.2  # of the epochs, in which signs anneal; after them they are hard
-SLOPES = 0.5, 2.0  # of the surrogate, in the first and the last epoch
-# Cost of a spike of every output neuron: votes that all rise together decide nothing, but the more spikes there are the
-# more a threshold that is a little off adds or takes away.
+SOFT_SHARE = 0.2  # of the epochs, over which signs anneal; after them signs are hard
+SLOPES = 0.5, 2.0  # of the surrogate gradient, in the first and the last epoch
+# Weight of the mean vote in the loss: common votes do not change the decision, but with more spikes a deviation of a
+# threshold adds or removes more of them.
 QUIET = 0.02
-SHIFT, STRETCH = 10, 0.15  # of a recording in training: at most so many steps, and such a share of its length
-GAIN, COLOUR = 0.3, 0.3  # spreads of the logarithm of its envelopes: all alike, and smooth over channels
+SHIFT, STRETCH = 10, 0.15  # augmentation of a recording: largest shift in steps, largest relative change of length
+GAIN, COLOUR = 0.3, 0.3  # standard deviations of the log envelopes: common to all channels, and smooth over channels
 
 
 class DigitNet(brainstate.nn.Module):
-    """A hidden layer of mixed time constants, and output populations; together they fill the chip."""
+    """A hidden layer of mixed time constants and output populations; together they fill the chip."""
 
     def __init__(self, chip: str, weight_bits: int | str | None) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ class DigitNet(brainstate.nn.Module):
 
 
 def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
-    """Return the training and test recordings as envelopes ``[n, T, 20]``, each channel over its mean."""
+    """Return the training and test recordings as envelopes ``[n, T, 20]``, each channel divided by its mean."""
     data = bh.data.fsdd(root)
 
     def envelopes(split: bh.data.Split) -> bh.data.Split:
@@ -70,19 +71,19 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
         return bh.data.Split(x=x, y=split.y)
 
     train, test = envelopes(data.train), envelopes(data.test)
-    # Speech falls off towards high frequencies; each channel is measured against its own mean, as a gain stage would.
+    # Speech has less power at high frequencies; each channel is divided by its mean, as a gain stage would do.
     mean = train.x.mean(axis=(0, 1))
     return bh.data.Split(x=train.x / mean, y=train.y), bh.data.Split(x=test.x / mean, y=test.y)
 
 
 def wired(x: jax.Array) -> jax.Array:
-    """Turn envelopes ``[T, B, 20]`` into inputs of the chip ``[T, B, 80]``: their logarithms, now and delayed."""
+    """Turn envelopes ``[T, B, 20]`` into inputs of the chip ``[T, B, 80]``: their logarithms and delayed copies."""
     x = jnp.log1p(x)
     return jnp.concatenate([jnp.pad(x, ((late, 0), (0, 0), (0, 0)))[: len(x)] for late in DELAYS], axis=-1)
 
 
 def varied(x: jax.Array, key: jax.Array) -> jax.Array:
-    """Shift, stretch, amplify and colour recordings ``[T, B, C]``, each at random."""
+    """Shift, stretch, amplify and filter recordings ``[T, B, C]``, each at random."""
     n_steps, n, n_channels = x.shape
     of_pace, of_shift, of_gain, of_colour = jax.random.split(key, 4)
     pace = 1 + STRETCH * jax.random.uniform(of_pace, (n,), minval=-1)
@@ -103,9 +104,9 @@ def varied(x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def start(net: DigitNet, train: bh.data.Split, seed: int) -> None:
-    """Draw weights in range from a look at some recordings."""
+    """Initialise weights in range from some recordings."""
     x = np.swapaxes(wired(time_major(train.take(slice(None, None, max(1, len(train) // 300))).x)), 0, 1)
-    # Silence behind a short word counts, too.
+    # The silence after a short word counts.
     every = np.full(len(x), x.shape[1])
     bh.init.fluct_init(net, [x], xi_target=1.0, in_range=True, lengths=every, key=seed)
 
@@ -121,7 +122,7 @@ def learn(
     inputs: Callable[[jax.Array], jax.Array] = wired,
     **options: Any,
 ) -> bh.train.History:
-    """Train a net; ``signs`` anneals them, ``sampled`` takes another sampled chip in every batch."""
+    """Train a network; ``signs`` anneals signs, ``sampled`` samples a new chip in each batch."""
     schedules = [bh.train.SurrogateSchedule(net, "slope", epochs, start=SLOPES[0], end=SLOPES[1])]
     if signs:
         schedules.append(bh.train.SignAnnealing(net, max(1, round(SOFT_SHARE * epochs))))
@@ -155,14 +156,14 @@ def learn(
 
 
 class DigitRun(Run):
-    """The saved run, with what is found out about the trained net."""
+    """The saved run, with the deployment of the trained network."""
 
     def inputs(self, split: bh.data.Split) -> jax.Array:
-        """Return recordings as the net takes them."""
+        """Return recordings as inputs of the network."""
         return wired(time_major(split.x))
 
     def deploy(self, test: bh.data.Split) -> dict[str, tuple[float, str]]:
-        """Judge, place, bill, try on many chips, and write the bundle; refuses a net that breaks a rule."""
+        """Evaluate on sampled chips, check, place, estimate power, and write the bundle; raise on a violated rule."""
         net, arguments = self.net, self.arguments
         x, y = self.inputs(test), jnp.asarray(test.y)
 
@@ -209,7 +210,7 @@ class DigitRun(Run):
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, deploy, save, and print the result line; return its numbers."""
+    """Train, deploy, save, print the result line, and return the numbers."""
     if arguments.smoke:
         arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 4)
     brainstate.environ.set(dt=DT)
@@ -227,15 +228,15 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     )
     start(net, train, arguments.seed)
     history = learn(net, train, test, signs=not arguments.free, sampled=not left_out, **run.options)
-    # Signs of a run that was stopped may still be soft.
+    # The signs of a stopped run may still be soft.
     found = run.deploy(test) if history.reason != "callback" else {}
     return run.finish(history, test, **found)
 
 
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=40, out="deploy_spoken_digits", init=False)
-    parser.add_argument("--root", help="folder of the data set; otherwise searched where brainhw.data.fsdd looks")
-    parser.add_argument("--chips", type=int, default=100, help="how many sampled chips to try")
-    parser.add_argument("--free", action="store_true", help="no rounding, no sign blocks, no mismatch: what they cost")
-    parser.add_argument("--no-mismatch", action="store_true", help="train on the nominal chip alone")
+    parser.add_argument("--root", help="folder of the data set; default: the folders of brainhw.data.fsdd")
+    parser.add_argument("--chips", type=int, default=100, help="number of sampled chips")
+    parser.add_argument("--free", action="store_true", help="without rounding, sign blocks and mismatch")
+    parser.add_argument("--no-mismatch", action="store_true", help="train on the nominal chip")
     main(parser.parse_args())

@@ -1,8 +1,8 @@
-"""Name the wave segment of a heart beat at every step, with adaptive recurrent neurons.
+"""Classify the wave segment of a heart beat at each step, with adaptive recurrent neurons.
 
-759 electrocardiograms of two leads (PhysioNet QT Database, as encoded into spikes by Yin, Corradi and Bohte, 2021)
-come as four spike channels of 5.2 s. 36 recurrent neurons with after-hyperpolarisation hear them; six leaky integrators
-outside say at every step which of six segments the heart is in. Every time constant and every strength is learnt.
+The data are 759 electrocardiograms of two leads (PhysioNet QT Database, encoded into spikes by Yin, Corradi and Bohte,
+2021): four spike channels of 5.2 s. The network has 36 recurrent neurons with after-hyperpolarisation and six leaky
+integrators that read out one of six segments at each step. All time constants and weights are learnt.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from _saving import save_figure
 from _training import Training, options, time_major
+from matplotlib.ticker import MaxNLocator
 
 import brainhw as bh
 
@@ -29,7 +30,7 @@ DT = 4.0 * u.ms
 
 
 class Size(NamedTuple):
-    """Neurons, and strength of the first recurrent weights."""
+    """Number of neurons, and scale of the initial recurrent weights."""
 
     n_hidden: int
     recurrence: float
@@ -39,25 +40,25 @@ SIZES = {"small": Size(36, 0.3), "large": Size(128, 0.1), "largest": Size(256, 0
 
 
 def spread(low: float, high: float, n: int) -> brainstate.nn.Param:
-    """Return learnable time constants, evenly spread in the logarithm; learning then changes them by shares."""
+    """Return learnable time constants, log-uniform at first; an update changes them by a factor."""
     tau = jnp.exp(brainstate.random.uniform(math.log(low), math.log(high), n)) * u.ms
     return brainstate.nn.Param(tau, t=brainstate.nn.ExpT(1.0 * u.ms))
 
 
 def scaled(millivolts: jax.Array, scale: jax.Array) -> brainstate.nn.Param:
-    """Return learnable voltages that learning changes by shares of ``scale``."""
+    """Return learnable voltages; the parameter is the multiple of ``scale``."""
     return brainstate.nn.Param(millivolts * u.mV, t=brainstate.nn.AffineT(scale * u.mV, 0.0 * u.mV))
 
 
 class SegmentNet(brainstate.nn.Module):
-    """Recurrent adaptive neurons from milliseconds to seconds, and a readout that says a segment at every step."""
+    """Recurrent adaptive neurons with time constants of 4 ms to 2 s, and a readout of one segment at each step."""
 
     def __init__(self, size: Size, *, ahp: bool) -> None:
         super().__init__()
         n = size.n_hidden
         tau_mem, tau_syn, tau_ahp = spread(20, 400, n), spread(4, 100, n), spread(50, 2000, n)
-        # What arrives at a slow synapse of a slow neuron goes further, so its weights begin smaller. What the neurons
-        # tell each other and themselves is learnt in this scale as well, or a few slow ones make the gradient explode.
+        # A spike moves a neuron with slow synapse and membrane further, so its weights start smaller. Recurrent weights
+        # are learnt in this scale, too; otherwise a few slow neurons make the gradient explode.
         scale = 2 / jnp.sqrt((tau_mem.value() / DT) * (tau_syn.value() / DT))
         scale_ahp = 2 / jnp.sqrt((tau_mem.value() / DT) * (tau_ahp.value() / DT))
         shared = scale / math.sqrt(n)
@@ -83,23 +84,27 @@ class SegmentNet(brainstate.nn.Module):
 
 
 def figure(logits: jax.Array, spikes: jax.Array, x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> plt.Figure:
-    """Draw one recording: its input spikes, the hidden spikes, and the segments told and true."""
+    """Draw one recording: input spikes, hidden spikes, and the annotated and the predicted segments."""
     drawing, axes = plt.subplots(
-        3, 1, figsize=(9, 5.5), sharex=True, layout="constrained", gridspec_kw={"height_ratios": [1, 3, 2]}
+        3, 1, figsize=(6.4, 4.5), sharex=True, layout="constrained", gridspec_kw={"height_ratios": [1, 3, 2.2]}
     )
-    for ax, raster, label in ((axes[0], x > 0, "channel"), (axes[1], spikes, "hidden neuron")):
+    dt = float(DT.to(u.second).mantissa)
+    for ax, raster, label in ((axes[0], x > 0, "input"), (axes[1], spikes, "hidden neuron")):
         steps, neurons = np.nonzero(np.asarray(raster))
-        ax.plot(steps, neurons, "|", color="C0", markersize=3)
+        # A line of three quarters of the distance between neurons.
+        ax.vlines(dt * steps, neurons - 0.38, neurons + 0.38, color="C0", linewidth=0.9)
         ax.set(ylabel=label)
-    axes[2].step(range(len(y)), y, color="0.7", linewidth=3, label="annotated")
-    axes[2].step(range(len(y)), np.argmax(logits, axis=-1), color="C1", linewidth=1, label="told")
-    axes[2].set(yticks=range(len(names)), yticklabels=names, xlabel="step of 4 ms")
-    axes[2].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    time = dt * np.arange(len(y))
+    axes[2].step(time, y, color="0.7", linewidth=4, label="annotated")
+    axes[2].step(time, np.argmax(logits, axis=-1), color="#D55E00", linewidth=1.2, label="predicted")
+    axes[2].set(yticks=range(len(names)), yticklabels=names, xlabel="time (s)", xlim=(0, dt * len(y)))
+    axes[2].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2, borderpad=0)
     return drawing
 
 
 def load(arguments: argparse.Namespace) -> bh.data.Dataset:
-    """Return the recordings; of ``--smoke`` only some."""
+    """Return the recordings, with ``--smoke`` a part of them."""
     data = bh.data.qtdb(arguments.root)
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
@@ -108,13 +113,13 @@ def load(arguments: argparse.Namespace) -> bh.data.Dataset:
 
 
 def segment(run: Training, data: bh.data.Dataset) -> bh.train.History:
-    """Train a net to name the segment at every step, and draw what it says of one recording."""
+    """Train a network to classify each step, and draw its predictions for one recording."""
 
     def loss(logits: jax.Array, batch: bh.train.Batch) -> jax.Array:
         return braintools.metric.softmax_cross_entropy_with_integer_labels(logits, batch.y.T).mean()
 
     def accuracy(logits: jax.Array, batch: bh.train.Batch) -> jax.Array:
-        return jnp.mean(jnp.argmax(logits, axis=-1) == batch.y.T)  # of all steps
+        return jnp.mean(jnp.argmax(logits, axis=-1) == batch.y.T)  # over all steps
 
     history = bh.train.fit(
         run.net,
@@ -136,7 +141,7 @@ def segment(run: Training, data: bh.data.Dataset) -> bh.train.History:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, and print the result line; return its numbers."""
+    """Train, evaluate, save, print the result line, and return the numbers."""
     data = load(arguments)
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)
@@ -149,6 +154,6 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=50, out="ecg", chip=False)
     parser.add_argument("--size", choices=sorted(SIZES), default="small", help="36, 128 or 256 hidden neurons")
-    parser.add_argument("--no-ahp", dest="ahp", action="store_false", help="fix w_ahp at 0: neurons that do not adapt")
-    parser.add_argument("--root", help="folder of the data set; otherwise searched where brainhw.data.qtdb looks")
+    parser.add_argument("--no-ahp", dest="ahp", action="store_false", help="fix w_ahp at 0 (no adaptation)")
+    parser.add_argument("--root", help="folder of the data set; default: the folders of brainhw.data.qtdb")
     main(parser.parse_args())

@@ -1,8 +1,8 @@
-"""Name the wave segment of a heart beat at every step, with neurons that remember by a power of time.
+"""Classify the wave segment of a heart beat at each step, with fractional neurons.
 
-The data and the training are those of ``ecg_alif.py``. Where that net remembers through recurrent weights and slow
-currents, this one has neither: two feed-forward layers of fractional neurons, each with an order of its own that it
-learns, see the past through their membranes alone.
+Data and training are those of ``ecg_alif.py``. That network keeps the past in recurrent weights and slow currents; this
+one has neither. Two feed-forward layers of fractional neurons, each neuron with its own learnt order, keep it in their
+membranes, whose memory decays as a power of time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOWEST, HIGHEST = 0.3, 0.95
 
 
 def neurons() -> bh.nn.FractionalLIFLayer:
-    """Return a layer whose orders and time constants are learnt."""
+    """Return a layer with learnt orders and time constants."""
     return bh.nn.FractionalLIFLayer(
         N_HIDDEN,
         alpha=brainstate.random.uniform(LOWEST, HIGHEST, N_HIDDEN),
@@ -47,7 +47,7 @@ def synapse(n_in: int, strength: float) -> bh.nn.LIFSynapse:
 
 
 def net() -> brainstate.nn.Sequential:
-    """Return two fractional layers and a readout, as a chain that runs layer by layer."""
+    """Return two fractional layers and a readout as a chain, which runs layer by layer."""
     weights = brainstate.random.normal(size=(N_HIDDEN, N_CLASSES)) * 0.3 / math.sqrt(N_HIDDEN)
     return brainstate.nn.Sequential(
         synapse(N_CHANNELS, 20.0),
@@ -59,13 +59,14 @@ def net() -> brainstate.nn.Sequential:
 
 
 def orders(net: brainstate.nn.Sequential, path: Path) -> tuple[float, str]:
-    """Draw the orders of both layers; return their mean, and that of each layer in words."""
+    """Draw the orders of both layers; return their mean, and the mean of each layer as text."""
     drawing, ax = plt.subplots(figsize=(5, 3), layout="constrained")
     orders = {f"layer {i + 1}": np.ravel(net.layers[2 * i + 1].orders()) for i in range(2)}
-    ax.hist(list(orders.values()), bins=np.linspace(0, 1, 21), label=list(orders))
-    ax.axvspan(LOWEST, HIGHEST, color="0.92", zorder=0, label="where learning began")
-    ax.set(xlabel="learnt order alpha", ylabel="neurons", xlim=(0, 1))
-    ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small")
+    look = {"color": ("#0072B2", "#E69F00"), "hatch": ("", "///"), "edgecolor": "white", "linewidth": 0}
+    ax.hist(list(orders.values()), bins=np.linspace(0, 1, 21), label=list(orders), **look)
+    ax.axvspan(LOWEST, HIGHEST, color="0.92", zorder=0, label="initial range")
+    ax.set(xlabel="order α after training", ylabel="neurons", xlim=(0, 1))
+    ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     save_figure(drawing, path)
     plt.close(drawing)
     means = [float(alpha.mean()) for alpha in orders.values()]
@@ -73,7 +74,7 @@ def orders(net: brainstate.nn.Sequential, path: Path) -> tuple[float, str]:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, and print the result line; return its numbers."""
+    """Train, evaluate, save, print the result line, and return the numbers."""
     data = load(arguments)
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)
@@ -84,5 +85,5 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=30, out="ecg_fractional", chip=False)
-    parser.add_argument("--root", help="folder of the data set; otherwise searched where brainhw.data.qtdb looks")
+    parser.add_argument("--root", help="folder of the data set; default: the folders of brainhw.data.qtdb")
     main(parser.parse_args())

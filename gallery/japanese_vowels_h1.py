@@ -1,8 +1,9 @@
-"""Tell nine speakers apart by one vowel each, on an H1 chip model.
+"""Classify nine speakers by one vowel on an H1 chip model.
 
-640 recordings of Japanese vowels (12 cepstral channels, 7 to 29 frames, official split) ship with brainhw. Each channel
-is split into its positive and negative part; the 24 analog values of a frame are held for a few steps and drive 100
-hidden chip neurons; five output neurons per speaker vote by spike count. All weights stay within the chip's range.
+The data are 640 recordings of Japanese Vowels (12 cepstral channels, 7 to 29 frames, official split), which ship with
+brainhw. Each channel is split into its positive and its negative part. The 24 analog values of a frame are held for
+four steps and drive 100 hidden neurons; five output neurons for each speaker vote by spike count. All weights stay
+within the range of the chip.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def load(smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, and print the result line; return its numbers."""
+    """Train, evaluate, save, print the result line, and return the numbers."""
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
     brainstate.environ.set(dt=1.0 * u.ms)
@@ -75,7 +76,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
         return error + bh.train.weight_magnitude_loss(net)
 
-    # Spikes in the padding behind short recordings count, in the loss as in the accuracy.
+    # Spikes in the padding of short recordings count, in the loss and in the accuracy.
     history = bh.train.fit(
         net,
         every_step(train),

@@ -1,9 +1,9 @@
-"""Train on several devices at once, in one process or in several, and get what one device gives.
+"""Train on several devices, in one process or in several, with the result of one device.
 
-The network and the recordings of japanese_vowels_h1.py, with every batch spread over a mesh of devices and the weights
-on all of them. The order of the batches depends on seed and epoch alone, and a last batch that the devices cannot share
-evenly lies on all of them. So the number of devices changes nothing but the rounding of sums, which a long training
-amplifies like any other rounding.
+Network and recordings are those of ``japanese_vowels_h1.py``. Each batch is spread over a mesh of devices, and the
+weights are on all of them. The order of batches depends only on seed and epoch, and a last batch that the devices
+cannot share evenly is on all of them. The number of devices therefore changes only the rounding of sums, which a long
+training amplifies like any other rounding.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ BATCH = 56  # 2, 4 and 8 devices share it evenly
 
 
 class Pace:
-    """A callback of ``fit`` that measures the time of each epoch."""
+    """Callback of ``fit`` that measures the time of each epoch."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
         self.begun = 0.0
 
     def __call__(self, epoch: int, numbers: Mapping[str, float] | None) -> None:
-        """Note when an epoch begins, and how long it took."""
+        """Record when an epoch begins and how long it takes."""
         if numbers is None:
             self.begun = time.perf_counter()
         else:
@@ -48,12 +48,12 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """Seconds of a typical epoch; the first, which compiles, only if there is no other."""
+        """Median seconds of an epoch, without the first, which compiles, if there are others."""
         return float(np.median(self.times[1:] or self.times or [np.nan]))
 
 
 def new_net(arguments: argparse.Namespace, train: bh.data.Split) -> SpeakerNet:
-    """Return the same net in every process."""
+    """Return the same network in every process."""
     brainstate.random.seed(arguments.seed)
     net = SpeakerNet(arguments.chip)
     if arguments.init == "fluct":
@@ -63,7 +63,7 @@ def new_net(arguments: argparse.Namespace, train: bh.data.Split) -> SpeakerNet:
 
 
 def fit(net: SpeakerNet, train: bh.data.Split, test: bh.data.Split, mesh: Mesh, **options: Any) -> bh.train.History:
-    """Train a net on a mesh of devices."""
+    """Train a network on a mesh of devices."""
 
     def loss(spikes: jax.Array, batch: bh.train.Batch) -> jax.Array:
         votes = bh.train.population_votes(spikes, N_CLASSES)
@@ -85,14 +85,14 @@ def fit(net: SpeakerNet, train: bh.data.Split, test: bh.data.Split, mesh: Mesh, 
 
 
 def where(mesh: Mesh) -> str:
-    """Return what a mesh consists of."""
+    """Return a description of a mesh."""
     several = len({device.process_index for device in mesh.devices.flat})
     words = f"{mesh.size} device" + "s" * (mesh.size > 1)
     return f"{words} in {several} processes" if several > 1 else words
 
 
 def compared(ours: bh.train.History, theirs: bh.train.History) -> dict[str, tuple[float, str]]:
-    """Return how far a run is from that on one device."""
+    """Return the differences of a run from the run on one device."""
     away = np.abs(ours.column("loss") / theirs.column("loss") - 1)
     lost = ours.column("validation_accuracy")[-1] - theirs.column("validation_accuracy")[-1]
     words = f"loss within {away[0]:.1e} (first epoch) and {away.max():.1e} (all) of one device"
@@ -103,15 +103,15 @@ def compared(ours: bh.train.History, theirs: bh.train.History) -> dict[str, tupl
 
 
 def mesh_of(devices: list[jax.Device]) -> Mesh:
-    """Return a mesh with one axis, along which batches are spread."""
+    """Return a mesh with one axis for the batch."""
     return jax.make_mesh((len(devices),), ("batch",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def found_devices(arguments: argparse.Namespace) -> list[jax.Device]:
-    """Return the devices to train on; JAX counts them once, so nothing may have touched one before."""
+    """Return the devices to train on; JAX counts them once, so no device may be used before."""
     n = arguments.devices
     if n is not None:
-        jax.config.update("jax_num_cpu_devices", n // arguments.processes)  # simulated ones; GPUs are as they are
+        jax.config.update("jax_num_cpu_devices", n // arguments.processes)  # simulated devices; it does not change GPUs
     if arguments.coordinator:
         jax.distributed.initialize(arguments.coordinator, arguments.processes, arguments.process)
     devices = jax.devices()
@@ -121,12 +121,12 @@ def found_devices(arguments: argparse.Namespace) -> list[jax.Device]:
 
 
 def start_processes(arguments: argparse.Namespace) -> None:
-    """Run this script in several processes on this machine, and end all as soon as one fails."""
+    """Run this script in several processes on this machine, and end all of them if one fails."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
     command = [sys.executable, *sys.orig_argv[1:], "--coordinator", coordinator, "--process"]
-    # Each would reserve every GPU for itself; on several machines, with their own GPUs, none of this is needed.
+    # Each process would reserve every GPU. Several machines with GPUs of their own do not need this function.
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     running = [subprocess.Popen([*command, str(i)], env=environment) for i in range(arguments.processes)]
     try:
@@ -141,7 +141,7 @@ def start_processes(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float] | None:
-    """Train, compare, save, and print the result line; return its numbers, in the first process."""
+    """Train, compare, save, print the result line, and return the numbers, in the first process."""
     if arguments.processes > 1 and (arguments.devices or arguments.processes) % arguments.processes:
         raise SystemExit(f"--devices: {arguments.devices} cannot be shared by {arguments.processes} processes evenly.")
     if arguments.processes > 1 and not arguments.coordinator:
@@ -155,7 +155,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float] | None:
     net, mesh, pace = new_net(arguments, train), mesh_of(devices), Pace()
     setting = f"{arguments.chip}, {arguments.init} init"
     run = Run(net, arguments, n_classes=N_CLASSES, layers=("hidden", "output"), setting=setting)
-    # The first process removes an old run; no other may look for it before.
+    # The first process removes an old run; the others must not look for it earlier.
     multihost_utils.sync_global_devices("run")
     options = run.options
     history = fit(net, train, test, mesh, **options | {"callbacks": [*options["callbacks"], pace]})
@@ -174,9 +174,9 @@ def main(arguments: argparse.Namespace) -> dict[str, float] | None:
 
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=60, out="many_devices")
-    parser.add_argument("--devices", type=positive, help="how many in all; on a CPU they are simulated (default: all)")
-    parser.add_argument("--processes", type=positive, default=1, help="how many share the devices, on this CPU")
-    parser.add_argument("--compare", action="store_true", help="train on one device as well and give the difference")
+    parser.add_argument("--devices", type=positive, help="number of devices, simulated on a CPU (default: all)")
+    parser.add_argument("--processes", type=positive, default=1, help="processes that share the devices, on this CPU")
+    parser.add_argument("--compare", action="store_true", help="also train on one device and print the difference")
     parser.add_argument("--coordinator", help=argparse.SUPPRESS)
     parser.add_argument("--process", type=int, help=argparse.SUPPRESS)
     main(parser.parse_args())

@@ -1,11 +1,10 @@
-"""Tell ten short shapes apart with neurons whose membrane remembers all of its past.
+"""Classify ten short shapes with fractional neurons, whose membrane keeps all of its past.
 
-MNIST-1D hides a shape of about ten steps somewhere in a series of 40. A feed-forward net of two layers of 128 neurons
-hears it as one analog value a step; ten leaky integrators outside listen, and the one that rises highest at any moment
-names the shape. The script compares what such a net can be made of: ``lif`` neurons forget exponentially,
-``fractional`` ones by a derivative whose order each neuron learns, ``multiterm`` ones by a weighted sum of two. Readout
-and training are the same, and time constants are learnt everywhere. For training, the series are shifted around,
-scaled, tilted and given fresh noise.
+MNIST-1D places a shape of about ten steps at a random position in a series of 40. A feed-forward network of two layers
+of 128 neurons receives one analog value in each step; ten leaky integrators read it out, and the largest value over
+time is the logit. The script compares three kinds of neurons: ``lif`` with exponential decay, ``fractional`` with a
+derivative of learnt order for each neuron, and ``multiterm`` with a weighted sum of two. Readout and training are the
+same, and all time constants are learnt. Training shifts, scales and tilts the series and adds noise.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ LAYERS = ("layers.2", "layers.5")
 
 
 class Term(NamedTuple):
-    """The orders between which the neurons start, and the coefficient of the derivative."""
+    """Range of the initial orders, and coefficient of the derivative."""
 
     low: float
     high: float
@@ -48,7 +47,7 @@ TERMS = {
 
 
 class Start(NamedTuple):
-    """What a spike does, time constants in ms and strengths of the weights at the start: what suited each kind best."""
+    """Reset, time constants in ms and scales of the initial weights: the best of those tried for each kind."""
 
     reset: str
     detach_reset: bool
@@ -62,22 +61,22 @@ FRACTIONAL = Start("subtract", True, (1, 10), 4.0, 2.0)
 
 
 def spread(low: float, high: float, n: int) -> brainstate.nn.Param:
-    """Return learnable time constants, evenly spread in the logarithm; learning then changes them by shares."""
+    """Return learnable time constants, log-uniform at first; an update changes them by a factor."""
     tau = jnp.exp(brainstate.random.uniform(math.log(low), math.log(high), n)) * u.ms
-    # Kept above half a step, below which an explicit step of order 1 grows.
+    # Above half a step: below it an explicit step of order 1 diverges.
     return brainstate.nn.Param(tau, t=brainstate.nn.ExpT(0.5 * u.ms))
 
 
 class HeldLIF(bh.nn.LIFLayer):
-    """LIF neurons whose input lasts for the step: as in the others, ``V_th`` is the least steady input that fires."""
+    """LIF neurons with the input held over the step: a steady input fires from ``V_th`` on, as in the other kinds."""
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return how far the input moves a resting membrane in one step."""
+        """Return the change of a resting membrane in one step."""
         return drive * (1 - self.decay(brainstate.environ.get_dt()))
 
 
 class AlwaysOn(brainstate.nn.Module):
-    """One input more that is always on, for synapses have no bias."""
+    """Append an input that is always 1, because synapses have no bias."""
 
     def update(self, x: jax.Array) -> jax.Array:
         """Turn ``[B, N]`` into ``[B, N + 1]``."""
@@ -85,7 +84,7 @@ class AlwaysOn(brainstate.nn.Module):
 
 
 def neurons(kind: str, start: Start) -> bh.nn.LIFLayer | bh.nn.FractionalLIFLayer:
-    """Return a layer whose time constants are learnt, and the orders if it has any."""
+    """Return a layer with learnt time constants and, if it has any, learnt orders."""
     common = {
         "tau": spread(*start.tau, N_HIDDEN),
         "reset": start.reset,
@@ -108,14 +107,14 @@ def neurons(kind: str, start: Start) -> bh.nn.LIFLayer | bh.nn.FractionalLIFLaye
 
 
 def synapse(n_in: int, strength: float, bias: float) -> bh.nn.LIFSynapse:
-    """Return a dense synapse whose last input is always on."""
+    """Return a dense synapse whose last input is the bias."""
     weights = strength / math.sqrt(n_in) * brainstate.random.normal(size=(n_in, N_HIDDEN))
     always_on = bias * brainstate.random.normal(size=(1, N_HIDDEN))
     return bh.nn.LIFSynapse(n_in + 1, N_HIDDEN, weight_init=jnp.concatenate([weights, always_on]) * u.mV)
 
 
 def shape_net(kind: str) -> brainstate.nn.Sequential:
-    """Return two layers of neurons and a readout: analog values ``[B, 1]`` to logits ``[B, 10]`` at every step."""
+    """Return two layers and a readout: analog values ``[B, 1]`` to logits ``[B, 10]`` at each step."""
     start = FRACTIONAL if TERMS[kind] else LIF
     weights = brainstate.random.normal(size=(N_HIDDEN, N_CLASSES)) / math.sqrt(N_HIDDEN)
     return brainstate.nn.Sequential(
@@ -130,7 +129,7 @@ def shape_net(kind: str) -> brainstate.nn.Sequential:
 
 
 def varied(x: jax.Array, key: jax.Array) -> jax.Array:
-    """Shift series ``[T, B, 1]`` around by any number of steps, scale and tilt them, and add noise."""
+    """Rotate series ``[T, B, 1]`` by a random number of steps, scale and tilt them, and add noise."""
     n_steps, n = x.shape[:2]
     keys = jax.random.split(key, 4)
     shifts = jax.random.randint(keys[0], (n,), 0, n_steps)
@@ -142,7 +141,7 @@ def varied(x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def orders(net: brainstate.nn.Sequential, kind: str, path: Path) -> dict[str, tuple[float, str]]:
-    """Draw the orders that were learnt, and return their mean for each layer."""
+    """Draw the learnt orders, and return their mean for each layer."""
     if not TERMS[kind]:
         return {}
     orders = {name: np.asarray(net.layers[i].orders()) for name, i in (("first", 2), ("second", 5))}
@@ -156,23 +155,26 @@ def orders(net: brainstate.nn.Sequential, kind: str, path: Path) -> dict[str, tu
 
 
 def figure(orders: dict[str, np.ndarray], terms: tuple[Term, ...]) -> plt.Figure:
-    """Draw a histogram of the learnt orders ``[terms, N]`` of each layer, and where they started."""
-    drawing, axes = plt.subplots(1, len(orders), figsize=(8, 3), sharey=True, layout="constrained")
+    """Draw a histogram of the learnt orders ``[terms, N]`` of each layer, and their initial distribution."""
+    drawing, axes = plt.subplots(1, len(orders), figsize=(6.4, 3.2), sharey=True, layout="constrained")
     edges = np.linspace(0, 1, 26)
+    colors = ("#0072B2", "#E69F00")
     for ax, (name, alpha) in zip(axes, orders.items(), strict=True):
         for i, (values, (low, high, _)) in enumerate(zip(alpha, terms, strict=True)):
-            label = f"term {i + 1}, learnt" if len(terms) > 1 else "learnt"
-            ax.hist(values, edges, color=f"C{i}", alpha=0.7, label=label)
+            term = f", term {i + 1}" if len(terms) > 1 else ""
+            ax.hist(values, edges, color=colors[i], alpha=0.7, label=f"after training{term}")
             level = len(values) * (edges[1] - edges[0]) / (high - low)
-            ax.plot([low, low, high, high], [0, level, level, 0], color=f"C{i}", linestyle="--", label="at the start")
-        ax.set(xlabel="order alpha", xlim=(0, 1), title=f"{name} layer")
+            ax.plot(
+                [low, low, high, high], [0, level, level, 0], color=colors[i], linestyle="--", label=f"initial{term}"
+            )
+        ax.set(xlabel="order α", xlim=(0, 1), title=f"{name} layer")
     axes[0].set(ylabel="neurons")
-    axes[-1].legend(frameon=False)
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return drawing
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, and print the result line; return its numbers."""
+    """Train, evaluate, save, print the result line, and return the numbers."""
     data = bh.data.mnist1d()
     train, test = data.train, data.test
     if arguments.smoke:
@@ -184,7 +186,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     run = Training(net, arguments, layers=LAYERS, setting=f"{arguments.neuron} neurons")
 
     def forward(net: brainstate.nn.Sequential, batch: bh.train.Batch) -> jax.Array:
-        # Only a batch of the training has a key.
+        # Only training batches have a key.
         x = batch.x if batch.key is None else varied(batch.x, batch.key)
         return bh.rollout(net, x)[0].max(axis=0)
 
@@ -211,5 +213,5 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=150, out="mnist1d", chip=False)
-    parser.add_argument("--neuron", choices=tuple(TERMS), default="fractional", help="what the net is made of")
+    parser.add_argument("--neuron", choices=tuple(TERMS), default="fractional", help="neurons of the network")
     main(parser.parse_args())

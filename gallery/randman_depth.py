@@ -1,8 +1,8 @@
-"""Count the hidden layers that can still learn from one spike a unit, by where their weights start.
+"""Measure accuracy against depth for three initialisers, on Randman.
 
-Randman: ten classes of 20 units that fire once in 200 ms, so that the time of the spikes is all there is to learn from.
-The nets and rules are those of ``deep_networks.py``; here they are trained at every depth from every start, and the
-script makes a table and a figure of the accuracies and of the rate of the last hidden layer.
+Randman has ten classes of 20 units that each fire once in 200 ms, so only spike times carry information. The networks
+and initialisers are those of ``deep_networks.py``. The script trains each depth from each initialiser, and writes a
+table and a figure of the accuracies and of the rate of the last hidden layer.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from _saving import make_folder, save_figure, save_json, save_text
 from _training import RUN, options, positive
 
-XI = 1.0  # what suited the chips and Randman best, see docs/fluct_init.md
+XI = 1.0  # the best value for the chips and for Randman, see docs/fluct_init.md
 
 
 def train(arguments: argparse.Namespace, layers: int, init: str, seed: int) -> dict[str, Any]:
-    """Train one net in a folder of its own."""
+    """Train one network; its run has a folder of its own."""
     out = arguments.out / f"{layers}_{init}_{seed}"
     own = vars(deep_networks.parser().parse_args(["--data", "randman"])) | {
         "layers": layers,
@@ -44,12 +44,12 @@ def train(arguments: argparse.Namespace, layers: int, init: str, seed: int) -> d
 
 
 def of(rows: list[dict[str, Any]], layers: int, init: str, name: str) -> np.ndarray:
-    """Return a number of all seeds of one depth and start."""
+    """Return one number for all seeds of a depth and an initialiser."""
     return np.array([row[name] for row in rows if (row["layers"], row["init"]) == (layers, init)])
 
 
 def table(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> str:
-    """Return the accuracies as markdown, a line for each depth."""
+    """Return the accuracies as a markdown table, one line for each depth."""
     lines = [f"| hidden layers | {' | '.join(inits)} |", "| --- " * (len(inits) + 1) + "|"]
     for layers in depths:
         cells = []
@@ -61,26 +61,30 @@ def table(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> st
 
 
 def figure(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> plt.Figure:
-    """Draw accuracy, and the rate of the last hidden layer, against depth: a dot for each seed, a line for the mean."""
+    """Draw accuracy and rate of the last hidden layer against depth: markers are seeds, lines are means."""
     drawing, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
     for ax, name in zip(axes, ("test_accuracy", "rate_hz"), strict=True):
-        for i, init in enumerate(inits):
+        for init in inits:
+            look = deep_networks.INITS[init]
             each = [of(rows, layers, init, name) for layers in depths]
-            ax.plot(depths, [values.mean() for values in each], "-", color=f"C{i}", label=init)
+            means = [values.mean() for values in each]
+            ax.plot(depths, means, look.line, color=look.color, linewidth=2, label=look.words)
             for layers, values in zip(depths, each, strict=True):
-                ax.plot(np.full(len(values), layers), values, "o", color=f"C{i}", markersize=4)
+                ax.plot(np.full(len(values), layers), values, look.marker, color=look.color, markersize=6)
         ax.set(xlabel="hidden layers", xticks=depths)
     axes[0].set(ylabel="test accuracy after training", ylim=(0, 1))
     axes[0].axhline(0.1, color="0.7", linewidth=1, linestyle=":")
     axes[0].text(depths[0], 0.11, "chance", color="0.5", fontsize="small")
     axes[1].set(ylabel="mean rate of the last hidden layer (Hz)", ylim=(0, None))
     # Above the axes, because the curves may be anywhere inside.
-    axes[0].legend(frameon=False, ncols=len(inits), loc="lower left", bbox_to_anchor=(0, 1))
+    axes[0].legend(
+        frameon=False, ncols=len(inits), loc="lower left", bbox_to_anchor=(-0.1, 1), columnspacing=1, fontsize="medium"
+    )
     return drawing
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train all nets, save table and figure, and print the result line; return its numbers."""
+    """Train all networks, save table and figure, print the result line, and return the numbers."""
     started = time.perf_counter()
     if arguments.smoke:
         arguments.epochs, arguments.width = min(arguments.epochs, 2), min(arguments.width, 16)
@@ -111,9 +115,13 @@ if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=15, out="randman_depth", chip=False)
     parser.add_argument("--depths", type=positive, nargs="+", default=[1, 2, 3, 6], help="numbers of hidden layers")
     parser.add_argument(
-        "--inits", choices=deep_networks.INITS, nargs="+", default=list(deep_networks.INITS), help="starting points"
+        "--inits",
+        choices=tuple(deep_networks.INITS),
+        nargs="+",
+        default=list(deep_networks.INITS),
+        help="starting points",
     )
-    parser.add_argument("--seeds", type=positive, default=1, help="how many seeds of each, from --seed on")
-    parser.add_argument("--neuron", choices=deep_networks.NEURONS, default="lif", help="what the layers are made of")
+    parser.add_argument("--seeds", type=positive, default=1, help="number of seeds, starting at --seed")
+    parser.add_argument("--neuron", choices=deep_networks.NEURONS, default="lif", help="neurons of the hidden layers")
     parser.add_argument("--width", type=positive, default=64, help="neurons in each layer")
     main(parser.parse_args())

@@ -1,9 +1,9 @@
-"""Find out how fast accuracy falls when chips differ more, and what training for it gains.
+"""Measure accuracy against mismatch between chips, with and without training on sampled chips.
 
-The nine speakers of ``japanese_vowels_h1.py``, four nets of the same size: weights as floats or of 5 bits, trained on
-the nominal chip or on another sampled chip in every batch, whose mismatch is that of the chip's spec. Each net is then
-tried on sampled chips whose mismatch (of synapses, leak currents and thresholds, as far as the family has them) is once
-to eight times as large.
+The task is that of ``japanese_vowels_h1.py``, with four networks of the same size: weights as floats or of 5 bits,
+trained on the nominal chip or on a newly sampled chip in each batch with the mismatch of the chip's spec. Each network
+is then evaluated on sampled chips with one to eight times this mismatch, in synapses, leak currents and thresholds as
+far as the family has them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
+import numpy as np
 from _saving import make_folder, save_figure, save_json
 from _training import RUN, Training, every_step, options, positive, time_major
 from japanese_vowels_h1 import N_CLASSES, SpeakerNet, load
@@ -26,7 +27,7 @@ import brainhw as bh
 
 
 class Kind(NamedTuple):
-    """How a net is trained."""
+    """Training of a network: on sampled chips or not, with rounded weights or not."""
 
     sampled: bool
     rounded: bool
@@ -36,16 +37,17 @@ class Kind(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Where its run is kept."""
+        """Name of the folder of its run."""
         return f"{'bits' if self.rounded else 'floats'}_{'sampled' if self.sampled else 'nominal'}"
 
 
 KINDS = tuple(Kind(sampled, rounded) for rounded in (False, True) for sampled in (False, True))
-TIMES = (1.0, 2.0, 4.0, 8.0)  # the mismatch of the spec
+TIMES = (1.0, 2.0, 4.0, 8.0)  # multiples of the mismatch of the spec
+COLORS, MARKERS = ("#0072B2", "#D55E00"), ("o", "s")  # nominal or sampled chips
 
 
 class Sweep(NamedTuple):
-    """Accuracies over chips, by how many times the mismatch of the spec they have; the first is the nominal chip."""
+    """Accuracies over chips by the multiple of the spec's mismatch; the first is the nominal chip."""
 
     times: list[float]
     mean: list[float]
@@ -54,14 +56,14 @@ class Sweep(NamedTuple):
 
 
 def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, test: bh.data.Split) -> SpeakerNet:
-    """Build a net and train it, in a folder of its own; all kinds start from the same weights."""
+    """Build and train a network; its run has a folder of its own, and all kinds start from the same weights."""
     brainstate.random.seed(arguments.seed)
     net = SpeakerNet(arguments.chip)
     if arguments.init == "fluct":
         bh.init.fluct_init(net, [train], xi_target=1.0, in_range=True, key=arguments.seed, verbose=False)
     bh.deploy.set_weight_bits(net, "chip" if kind.rounded else None)
     out = arguments.out / kind.folder
-    # A resumed study begins the nets that it had not reached.
+    # A resumed study trains the networks that it had not started.
     resume = arguments.resume and (out / RUN).exists()
     own = argparse.Namespace(**{**vars(arguments), "out": out, "resume": resume})
     run = Training(net, own, layers=("hidden", "output"), setting=str(kind))
@@ -87,7 +89,7 @@ def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, tes
 
 
 def sweep(net: SpeakerNet, test: bh.data.Split, times: tuple[float, ...], n_chips: int) -> Sweep:
-    """Try a net on sampled chips of growing mismatch; the keys, and so the draws, are the same for all."""
+    """Evaluate a network on sampled chips of growing mismatch; keys, and so draws, are the same for all."""
     x, y = time_major(test.x), jnp.asarray(test.y)
     spec = net.hidden.chip
     sizes = {
@@ -115,27 +117,27 @@ def sweep(net: SpeakerNet, test: bh.data.Split, times: tuple[float, ...], n_chip
 
 
 def figure(sweeps: dict[Kind, Sweep], chip: str) -> plt.Figure:
-    """Draw mean accuracy against mismatch, with what the middle nine tenths of the chips reach."""
-    drawing, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-    for kind, found in sweeps.items():
-        color = "C1" if kind.sampled else "C0"
-        ax.plot(
-            found.times, found.mean, "o" + ("--" if kind.rounded else "-"), color=color, markersize=4, label=str(kind)
-        )
-        if not kind.rounded:
-            ax.fill_between(found.times, found.q05, found.q95, color=color, alpha=0.15, linewidth=0)
-    ax.set(
-        xlabel="mismatch, times that of the chip's spec (0: nominal chip)",
-        ylabel="test accuracy, mean over chips",
-        title=f"nine speakers on {chip.upper().replace('V', 'v')} (bands: 5 % to 95 % of chips, floats)",
-    )
-    ax.title.set_fontsize("medium")
-    ax.legend(frameon=False, title="weights, trained on")
+    """Draw mean accuracy against mismatch, with bars from the 5 % to the 95 % quantile of the chips."""
+    drawing, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
+    times = next(iter(sweeps.values())).times
+    for i, (kind, found) in enumerate(sweeps.items()):
+        # Evenly spaced, and one beside the other, because the networks differ by less than the chips.
+        x = np.arange(len(times)) + 0.14 * (i - (len(sweeps) - 1) / 2)
+        mean = np.array(found.mean)
+        spread = np.maximum([mean - found.q05, found.q95 - mean], 0)
+        look = {"color": COLORS[kind.sampled], "markerfacecolor": COLORS[kind.sampled] if kind.rounded else "white"}
+        line = MARKERS[kind.sampled] + ("--" if kind.rounded else "-")
+        ax.errorbar(x, mean, spread, fmt=line, markersize=5, linewidth=1.5, elinewidth=1, label=str(kind), **look)
+    ax.set_xticks(range(len(times)), ["nominal\nchip", *(f"{factor:g}" for factor in times[1:])])
+    ax.set_xlabel("mismatch, multiples of the chip's spec")
+    ax.set_ylabel("test accuracy (bars: 5 to 95 % of chips)")
+    ax.set_title(f"nine speakers on {chip.upper().replace('V', 'v')}", fontsize="medium")
+    ax.legend(frameon=False, title="weights, trained on", loc="lower left")
     return drawing
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train all nets, try them on chips, save, and print the result line; return its numbers."""
+    """Train and evaluate all networks, save, print the result line, and return the numbers."""
     started = time.perf_counter()
     kinds, times = KINDS, TIMES
     if arguments.smoke:
@@ -176,5 +178,5 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=30, out="robustness_study")
-    parser.add_argument("--chips", type=positive, default=50, help="how many sampled chips for each mismatch")
+    parser.add_argument("--chips", type=positive, default=50, help="number of sampled chips for each mismatch")
     main(parser.parse_args())

@@ -1,8 +1,8 @@
-"""Recognise ten spoken digits on an H1 chip model, through its frontend.
+"""Classify ten spoken digits on an H1 chip model through its frontend.
 
-3000 recordings of six speakers (Free Spoken Digit Dataset, official split) pass a bank of 16 band filters. The log
-envelope of each drives its own frontend neuron; their spikes are all that the dense layers get to see. Frontend, hidden
-and output neurons together are no more than the chip has, and all weights stay within its range.
+The data are 3000 recordings of six speakers (Free Spoken Digit Dataset, official split). A bank of 16 band filters
+gives 16 log envelopes, and each drives one frontend neuron. The dense layers receive only the spikes of the frontend.
+Frontend, hidden and output neurons fit on the chip, and all weights stay within its range.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from _training import FAMILIES, Run, every_step, options
 import brainhw as bh
 
 N_CLASSES = 10
-# Hidden neurons, and output neurons per digit: with 16 in the frontend 246 of 256 and 196 of 200 neurons.
+# Hidden neurons, and output neurons for each digit; with the frontend 246 of 256 and 196 of 200 neurons.
 SIZES = {"h1v1": (180, 5), "h1v2": (150, 3)}
 DURATION, DT = 0.7 * u.second, 2.0 * u.ms
-GAIN = 17.5  # of the log envelope, so that frontend neurons fire at some hundred hertz
+GAIN = 17.5  # of the log envelope, so that frontend neurons fire at a few hundred hertz
 
 
 class DigitNet(brainstate.nn.Module):
@@ -60,7 +60,7 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
         return bh.data.Split(x=x, y=split.y, lengths=np.minimum(steps, x.shape[1]))
 
     train, test = envelopes(data.train), envelopes(data.test)
-    # Speech falls off towards high frequencies; each channel is measured against its own mean, as a gain stage would.
+    # Speech has less power at high frequencies; each channel is divided by its mean, as a gain stage would do.
     mean = train.x.mean(axis=(0, 1))
     return tuple(
         dataclasses.replace(split, x=(GAIN * np.log1p(split.x / mean)).astype(np.float32)) for split in (train, test)
@@ -68,7 +68,7 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, and print the result line; return its numbers."""
+    """Train, evaluate, save, print the result line, and return the numbers."""
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
     brainstate.environ.set(dt=DT)
@@ -91,7 +91,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
         return error + bh.train.weight_magnitude_loss(net)
 
-    # The padding behind short words counts, in the loss as in the accuracy.
+    # Spikes in the padding of short words count, in the loss and in the accuracy.
     history = bh.train.fit(
         net,
         every_step(train),
@@ -108,5 +108,5 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=30, out="spoken_digits")
-    parser.add_argument("--root", help="folder of the data set; otherwise searched where brainhw.data.fsdd looks")
+    parser.add_argument("--root", help="folder of the data set; default: the folders of brainhw.data.fsdd")
     main(parser.parse_args())

@@ -1,11 +1,11 @@
-"""Build ``brainhw/data/japanese_vowels.npz`` from the two text files that hold the data set.
+"""Build ``brainhw/data/japanese_vowels.npz`` from the two text files of the data set.
 
 Run it with the paths of the training and the test file in the ``.ts`` format of the time-series archives (the
 originals of unequal length). It writes the same bytes each time (with the same zlib) and prints their SHA-256, which
 ``brainhw/data/japanese_vowels.py`` pins.
 
-Each value has six decimals, so it is stored exactly as a whole number of millionths. Consecutive frames are close:
-their differences, with the four bytes of each number laid out plane by plane, compress a third better than floats do.
+Each value has six decimals, so it is stored exactly as an integer number of millionths. The differences of consecutive
+frames are small; stored as byte planes they compress a third better than floats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OUTPUT = Path(__file__).resolve().parents[1] / "brainhw" / "data" / "japanese_vo
 
 
 def parse(text: str) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the recordings, each in millionths ``[frames, channels]``, and their labels counted from zero."""
+    """Return the recordings in millionths, each ``[frames, channels]``, and their labels from 0."""
     recordings, labels = [], []
     for line in text.partition("@data\n")[2].split():
         *channels, label = line.split(":")
@@ -63,7 +63,7 @@ def pack(recordings: list[np.ndarray], labels: np.ndarray) -> bytes:
 
 def main() -> None:
     """Read both files, check them against the published numbers, write the archive and print its checksum."""
-    parser = argparse.ArgumentParser(description="Build the Japanese Vowels file that ships inside brainhw.")
+    parser = argparse.ArgumentParser(description="Build the Japanese Vowels file that is part of brainhw.")
     parser.add_argument("train", type=Path, help="JapaneseVowels_TRAIN.ts")
     parser.add_argument("test", type=Path, help="JapaneseVowels_TEST.ts")
     parser.add_argument("--output", type=Path, default=OUTPUT)

@@ -1,11 +1,11 @@
 """Build ``brainhw/data/qtdb_excerpt.npz`` from the two files of the QT Database as spikes.
 
-Run it with the folder that holds ``QTDB_train.mat`` and ``QTDB_test.mat`` (``brainhw/data/qtdb.py`` says where they
-come from). It takes every fifth sequence of both, writes the same bytes each time (with the same numpy and zlib) and
-prints their SHA-256, which ``brainhw/data/qtdb.py`` pins.
+Run it with the folder of ``QTDB_train.mat`` and ``QTDB_test.mat`` (``brainhw/data/qtdb.py`` names their source). It
+takes every fifth sequence of both, writes the same bytes each time (with the same numpy and zlib) and prints their
+SHA-256, which ``brainhw/data/qtdb.py`` pins.
 
-Spikes are stored as bits, eight steps to a byte, and labels as bytes. The one value that is no bit, the -1 that every
-sequence holds in its first channel at its last step, is checked here and put back at loading.
+Spikes are stored as bits, eight steps in a byte, and labels as bytes. Each sequence has one other value, -1 in the
+first channel of the last step; it is checked here and restored when the file is loaded.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def pack(train: Split, test: Split) -> bytes:
 
 def main() -> None:
     """Read the data, write the archive and print its checksum."""
-    parser = argparse.ArgumentParser(description="Build the excerpt of the QT Database that ships inside brainhw.")
+    parser = argparse.ArgumentParser(description="Build the excerpt of the QT Database that is part of brainhw.")
     parser.add_argument("root", type=Path, help="folder of QTDB_train.mat and QTDB_test.mat")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()

@@ -1,6 +1,6 @@
-"""Print the size of ``brainhw`` and the number of files that one call enters: ``python tools/house_numbers.py``.
+"""Print the size of ``brainhw`` and the number of files that a call enters: ``python tools/house_numbers.py``.
 
-``tests/house/test_house_numbers.py`` holds the limits.
+``tests/house/test_house_numbers.py`` has the limits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if str(ROOT) not in sys.path:
 
 
 class Lines(NamedTuple):
-    """Lines of the package by kind; a comment counts where it has a line of its own."""
+    """Lines of the package by kind; comments count if they have a line of their own."""
 
     total: int
     code: int
@@ -108,7 +108,7 @@ def _called(node: ast.Call) -> str:
 
 
 def files_entered(call: Callable[[], Any]) -> list[str]:
-    """Return the files of the package in which a call runs a function, in the order of the first entry."""
+    """Return the files of the package in which a call runs functions, in order of the first entry."""
     files: dict[str, None] = {}
 
     def hear(frame: FrameType, event: str, _: Any) -> None:
@@ -126,7 +126,7 @@ def files_entered(call: Callable[[], Any]) -> list[str]:
 
 
 def entered() -> dict[str, list[str]]:
-    """Return the files that each of the common calls enters, after a first call that imports what it needs."""
+    """Return the files that each common call enters, after a first call for imports."""
     import brainstate
     import brainunit as u
     import jax.numpy as jnp
@@ -139,7 +139,7 @@ def entered() -> dict[str, list[str]]:
 
     lif, h1 = (bh.nn.LIFSynapse, bh.nn.LIFLayer), (bh.nn.H1v1Synapse, bh.nn.H1v1Layer)
     layer, drive = bh.nn.LIFLayer(3, tau=20 * u.ms), jnp.full(3, 0.3) * u.mV
-    # Built here: what a call enters is not what the constructors enter.
+    # Built here, so that the files of the constructors do not count.
     fluct_net = chain(*h1, 16, 8)
     lif_net, h1_net = chain(*lif, 4, 3), chain(*h1, 4, 3, weight_bits="chip")
     xs = jnp.ones((20, 2, 4))

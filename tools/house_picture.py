@@ -1,7 +1,7 @@
 """Draw the parts of ``brainhw`` and the imports between them: ``python tools/house_picture.py``.
 
 It writes the mermaid diagram between the marks in ``CONTRIBUTING.md`` and ``docs/images/house.svg``.
-``tests/house/test_house_picture.py`` fails where either is behind the imports.
+``tests/house/test_house_picture.py`` fails if one of them is out of date.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PAGE = ROOT / "CONTRIBUTING.md"
 IMAGE = ROOT / "docs" / "images" / "house.svg"
 MARKS = "<!-- house: begin -->", "<!-- house: end -->"
 
-# What a part contains, for the boxes.
+# Contents of each part.
 WORDS = {
     "cli": "command line",
     "visualize": "figures",
@@ -37,7 +37,7 @@ WORDS = {
 
 
 def wings() -> list[str]:
-    """Return the parts of the package from the top down, in the order of the import contract."""
+    """Return the parts of the package in the order of the import contract, from the top down."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     (contract,) = settings["tool"]["importlinter"]["contracts"]
     names = [layer.removeprefix("brainhw.") for layer in contract["layers"]]
@@ -45,7 +45,7 @@ def wings() -> list[str]:
 
 
 def imports() -> Counter[tuple[str, str]]:
-    """Return for each pair of parts how many files of the first import the second."""
+    """Return for each pair of parts the number of files of the first that import the second."""
     found: Counter[tuple[str, str]] = Counter()
     names = set(wings())
     for path in sorted((ROOT / "brainhw").rglob("*.py")):
@@ -68,7 +68,7 @@ def _imported(path: Path) -> set[str]:
 
 
 def diagram() -> str:
-    """Return the picture as mermaid, which GitHub and other hosts draw."""
+    """Return the picture as mermaid."""
     lines = ["```mermaid", "flowchart TD"]
     lines += [f'  {name}["{name}: {WORDS[name]}"]' for name in wings()]
     lines += [f"  {a} -->|{n}| {b}" for (a, b), n in sorted(imports().items(), key=lambda pair: _place(pair[0]))]
@@ -81,9 +81,9 @@ def _place(pair: tuple[str, str]) -> tuple[int, int]:
 
 
 def image() -> str:
-    """Return the picture as SVG: parts on the diagonal, from the top down, and the imports as a triangle of counts.
+    """Return the picture as SVG: parts on the diagonal, from the top down, and counts of imports in a triangle.
 
-    Arrows between twelve boxes would cross; in the triangle each count has a cell of its own.
+    Arrows between the boxes would cross; in the triangle each count has its own cell.
     """
     order, count = wings(), imports()
     cell, left, top = 54, 20, 20
@@ -93,7 +93,7 @@ def image() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="14">',
         "<title>The parts of brainhw, and how many files of each import each part below it</title>",
-        # A background of its own: the text stays readable on a dark page.
+        # A white background, so that the text is readable on a dark page.
         f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>',
     ]
     for row, name in enumerate(order):
@@ -117,7 +117,7 @@ def image() -> str:
 
 
 def filled(text: str) -> str:
-    """Return a page with the present diagram between the marks."""
+    """Return a page with the current diagram between the marks."""
     begin, end = MARKS
     return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{diagram()}\n{end}", text, flags=re.DOTALL)
 

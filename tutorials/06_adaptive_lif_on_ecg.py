@@ -332,7 +332,7 @@ per_spike = learnt_w * gamma / (1 - gamma)
 figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 ax.plot(learnt_tau, per_spike, "o", markersize=4)
 ax.axhline(0, color="0.5", linewidth=0.8)
-ax.set(xscale="log", xlabel="tau_ahp (ms)", ylabel="a spike adds in total (mV)")
+ax.set(xscale="log", xlabel="time constant of the adaptation (ms)", ylabel="a spike adds in total (mV)")
 plt.show()
 
 changed = np.exp(np.abs(np.log(learnt_tau / tau_before)).mean())

@@ -143,11 +143,11 @@ assert {v.rule for v in report.violations} == {"weights in range", "one sign in 
 
 # %%
 figure, (before, after) = plt.subplots(2, 1, figsize=(7, 5.5), layout="constrained")
-bh.visualize.plot_weight_histogram(free, ax=before).set(ylabel="density\nas trained")
+bh.visualize.plot_weight_histogram(free, ax=before).set(ylabel="share\nas trained")
 bh.train.clip_weights(free)
 bh.deploy.project_signs(free)
 bh.deploy.set_weight_bits(free, "chip")
-bh.visualize.plot_weight_histogram(free, ax=after).set(ylabel="density\nmade to fit")
+bh.visualize.plot_weight_histogram(free, ax=after).set(ylabel="share\nmade to fit")
 plt.show()
 
 assert bh.deploy.check_deployable(free).ok
@@ -252,8 +252,8 @@ chips = {
 }
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for i, (name, result) in enumerate(chips.items()):
-    bh.visualize.plot_robustness(result, ax=ax, label=f"trained on {name}", color=f"C{i}")
-ax.set(xlabel="test accuracy (dashed: nominal chip)")
+    bh.visualize.plot_robustness(result, ax=ax, label=f"trained on {name}", color=f"C{i}", linestyle=("-", "--")[i])
+ax.set(xlabel="test accuracy (triangle: nominal chip)")
 plt.show()
 for name, result in chips.items():
     print(f"trained on {name:10}  mean {result.mean:.3f}  5 % quantile {result.quantile(0.05):.3f}")

@@ -1,4 +1,4 @@
-"""Does every library compute what it is timed for? Its outputs and gradients against those of plain JAX."""
+"""Comparison of outputs and gradients of every library with those of plain JAX."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ REFERENCE, NO_NET = "jax", ("jax", "products")
 
 
 def compare(found: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return how far outputs and gradients are from those of the reference.
+    """Return the differences of outputs and gradients from the reference.
 
-    For spikes the share of those that differ, for readouts the largest difference over the largest value; for gradients
-    the norm of the difference over the norm, of the weight where it is largest.
+    For spikes the share that differs; for readouts the largest difference over the largest value; for gradients the
+    norm of the difference over the norm, for the weight with the largest ratio.
     """
     ours, theirs = np.asarray(found["outputs"]), np.asarray(reference["outputs"])
     if ours.shape != theirs.shape:
@@ -51,7 +51,7 @@ def compare(found: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]
 def agree(
     *, cases: Iterable[str], size: str, names: Iterable[str], pythons: Mapping[str, str], say: Any = print
 ) -> list[dict[str, Any]]:
-    """Return a comparison for every adapter and case that can run here, on the CPU."""
+    """Return a comparison for each available adapter and case, on the CPU."""
     names = [name for name in names if name not in NO_NET]
     states = probe([REFERENCE, *names], pythons)
     rows = []
@@ -91,7 +91,7 @@ def _solve(
 
 
 def is_agreed(row: Mapping[str, Any]) -> bool:
-    """Whether a comparison came out well, or could not be made because the library is not installed."""
+    """Return True if the results agree or the library is not installed."""
     if "error" in row:
         return row["error"].startswith(ABSENT)
     return max(row["outputs"], row["gradients"]) <= MOST_DIFFERING

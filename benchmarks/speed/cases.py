@@ -1,6 +1,6 @@
-"""The problems that every library is given: sizes, weights, inputs and the definition of the neuron.
+"""Problems for all libraries: sizes, weights, inputs and the definition of the neuron.
 
-Imports NumPy alone, because it is read in environments that have none of the libraries.
+It imports only NumPy, because environments without the libraries read it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BIAS, W_AHP = 0.02, -0.9
 RATES = {"chip": 0.2, "other": 0.05}
 """Share of input channels that spike in one step; more on chips, whose weights are limited."""
 SPREAD = 0.7
-"""Standard deviation of the membrane in thresholds, were there no spikes."""
+"""Standard deviation of the membrane without spikes, in thresholds."""
 FRACTIONAL_DT, FRACTIONAL_TAU, ALPHA = 0.125, 2.0, 0.6
 
 CASES = {
@@ -36,7 +36,7 @@ CASES = {
     "readout_h1v2": "700-256-20: H1v2 synapse + recurrent H1v2 layer + dense leaky readout",
 }
 
-# What one spike of weight 1 adds to the membrane, in thresholds, where the weight is small; and the chip's own limit.
+# Jump of the membrane per unit of weight for small weights, in thresholds; and the weight limit of the chip.
 CHIP_GAIN = {"h1v1": 0.1034, "h1v2": 0.045}
 CHIP_LIMIT = {"h1v1": 0.9, "h1v2": 1.66}
 
@@ -52,25 +52,25 @@ class Size:
     n_out: int = 0
 
     def __str__(self) -> str:
-        """Return it as it stands in tables."""
+        """Return the text for tables."""
         layers = "-".join(str(n) for n in (self.n_in, self.n, self.n_out) if n)
         return f"T={self.T} B={self.B} {layers}"
 
 
 @dataclass(frozen=True)
 class Definition:
-    """What a neuron of this benchmark does; the defaults are brainhw's LIF.
+    """Definition of a neuron of this benchmark; the defaults are brainhw's LIF.
 
     Attributes
     ----------
     reset : str
         ``'subtract'`` or ``'zero'``.
     late : bool
-        A spike lowers the membrane in the next step, after the leak, and not in its own.
+        A spike lowers the membrane in the next step after the leak, instead of in its own step.
     shift : int
-        Steps by which the spikes come out later.
+        Delay of the spikes in steps.
     detach : bool
-        No gradient flows through the spikes of the reset.
+        The reset passes no gradient to its spikes.
     surrogate : str
         ``'fast_sigmoid'`` or ``'step_pwl'``.
     slope : float
@@ -90,7 +90,7 @@ ALIF = Definition(detach=False, surrogate="step_pwl")
 
 @dataclass(frozen=True)
 class Problem:
-    """One case at one size with its numbers.
+    """A case at one size with its arrays.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Problem:
     weights : dict
         ``w_in`` ``[n_in, n]``; ``w_rec`` ``[n, n]`` in recurrent cases; ``w_out`` ``[n, n_out]`` with a readout.
     pattern : array ``[T, B, n or n_out]``
-        The loss is the sum of the outputs times this, over its size.
+        The loss is the mean of the outputs times this array.
     """
 
     case: str
@@ -111,7 +111,7 @@ class Problem:
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether the neurons feed each other."""
+        """True if the neurons are recurrent."""
         return "w_rec" in self.weights
 
     @property
@@ -129,22 +129,22 @@ _FRACTIONAL |= {"T128": Size(128, 32, 100, 256, 10), "T512": Size(512, 32, 100, 
 
 
 def sizes_of(case: str) -> dict[str, Size]:
-    """Return the sizes of a case by name; ``tiny`` and ``agree`` are for checks and never timed."""
+    """Return the sizes of a case by name; ``tiny`` and ``agree`` are for checks and not timed."""
     return _READOUT if case.startswith("readout") else _FRACTIONAL if case == "fractional" else _SQUARE
 
 
 def is_timed(size: str) -> bool:
-    """Whether a size is one to be timed: the others are for checks."""
+    """Return True for a size that is timed; the others are for checks."""
     return size not in ("tiny", "agree")
 
 
 def is_chip(case: str) -> bool:
-    """Whether a case is of chip neurons."""
+    """Return True for a case with chip neurons."""
     return case.endswith(("h1v1", "h1v2"))
 
 
 def problem(case: str, size: str, definition: dict[str, Any] | None = None) -> Problem:
-    """Return the numbers of a case, the same for whoever asks."""
+    """Return the arrays of a case, the same in each process."""
     dims = sizes_of(case)[size]
     rng = np.random.default_rng([list(CASES).index(case), dims.T, dims.n])
     fractional = case == "fractional"
@@ -156,7 +156,7 @@ def problem(case: str, size: str, definition: dict[str, Any] | None = None) -> P
         weights["w_rec"] = rng.normal(0, 0.2 / math.sqrt(dims.n), (dims.n, dims.n))
     if is_chip(case):
         chip = case[-4:]
-        # The same currents as with LIF neurons, so far as the chip can apply such weights.
+        # The same currents as with LIF neurons, as far as the weight range allows.
         weights["w_rec"] /= CHIP_GAIN[chip]
         weights = {name: np.clip(w, -CHIP_LIMIT[chip], CHIP_LIMIT[chip]) for name, w in weights.items()}
     if dims.n_out:
@@ -180,7 +180,7 @@ def _rate(case: str) -> float:
 def _input_scale(case: str, dims: Size) -> float:
     if case == "fractional":
         return 2 / math.sqrt(dims.n_in)
-    # What the leak, or for aLIF current and membrane in series, make of white noise of variance one.
+    # Variance of white noise of variance 1 after the leak, or for aLIF after current and membrane in series.
     b2 = BETA**2
     gathered = b2 * (1 + b2) / (1 - b2) ** 3 if case == "alif" else 1 / (1 - b2)
     scale = SPREAD / math.sqrt(dims.n_in * _rate(case) * gathered)

@@ -1,4 +1,4 @@
-"""What an adapter of a library offers to the benchmark."""
+"""Interface between the benchmark and the adapter of a library."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Adapter", "Calls", "Offer"]
 
 @dataclass(frozen=True)
 class Offer:
-    """One case as a library solves it.
+    """A case in the form that a library solves.
 
     Attributes
     ----------
     definition : Definition or None
-        What its neuron does, by which it is checked; ``None``: that of the case.
+        Definition of its neuron, for the check; ``None``: that of the case.
     differs : str or None
-        In words, how that differs from brainhw's; ``None``: not at all.
+        Difference from brainhw's definition as text; ``None``: equal.
     """
 
     definition: Definition | None = None
@@ -31,7 +31,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Calls:
-    """What is timed. Each call returns when its result is there.
+    """Calls that are timed. Each returns when its result is complete.
 
     Attributes
     ----------
@@ -42,17 +42,17 @@ class Calls:
     step : callable
         One step of one sample that keeps its state.
     outputs : callable
-        The outputs as a NumPy array ``[T, B, n or n_out]``; ``None`` where nothing of meaning comes out.
+        The outputs as a NumPy array ``[T, B, n or n_out]``; ``None`` without meaningful outputs.
     gradients : callable
         The gradients with respect to the weights of the problem, as NumPy arrays by name.
     settings : mapping
-        Ways to run, such as numbers of threads: each is tried and the fastest counts.
+        Settings such as numbers of threads: each is measured and the fastest counts.
     temp_bytes : mapping
-        By mode, a call that returns what XLA sets aside for temporary arrays.
+        By mode, a call that returns the bytes that XLA allocates for temporary arrays.
     device_peak : callable, optional
         The most memory in use on an accelerator so far, in bytes.
     device : str
-        What it ran on.
+        The device of the run.
     """
 
     forward: Callable[[], Any]
@@ -73,9 +73,9 @@ class Adapter:
     Attributes
     ----------
     name : str
-        Its name in tables and on the command line.
+        Name in tables and on the command line.
     distributions : tuple of str
-        What must be installed, first of all the library itself.
+        Required packages, the library first.
     install : str
         How to install it.
     offers : mapping
@@ -83,7 +83,7 @@ class Adapter:
     build : callable
         ``build(problem, device)`` imports the library and returns the calls.
     note : str
-        In which form it is run.
+        Description of how the library is run.
     """
 
     name: str

@@ -1,110 +1,181 @@
-"""A figure of what ``run`` kept: bars for every library, case and size."""
+"""Figure of the results of ``run``: one dot for each library, case and size."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.speed.cases import CASES, sizes_of
+from benchmarks.speed.cases import CASES, is_timed, sizes_of
 from benchmarks.speed.measure import MODES
 from benchmarks.speed.report import FLOOR, OURS, TITLES
 
 __all__ = ["draw"]
 
-COLORS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9", "gold", "C7")
-GAP, WIDEST = 1.5, 80.0
-"""Between the sizes of a case, and of a row of panels, in bars."""
+CASE_WORDS = {
+    "lif_ff": "LIF, feed-forward",
+    "lif_rc": "LIF, recurrent",
+    "h1v1": "H1v1, recurrent",
+    "h1v2": "H1v2, recurrent",
+    "alif": "Adaptive LIF, recurrent",
+    "fractional": "Fractional LIF, full memory",
+}
+READOUTS = {"readout": "LIF", "readout_h1v1": "H1v1", "readout_h1v2": "H1v2"}
+READOUT_WORDS = "Recurrent layer and leaky readout"
+"""The cases of one size share a row of panels."""
+NAMES = {
+    "brainpy": "BrainPy",
+    "jax": "JAX by hand",
+    "jax_ahead": "JAX, products first",
+    "norse": "Norse",
+    "products": "products only (floor)",
+    "rockpool": "Rockpool",
+    "snntorch": "snnTorch",
+    "snntorch_immediate": "snnTorch, immediate reset",
+    "spikede": "spikeDE",
+    "spikingjelly": "SpikingJelly",
+    "spyx": "Spyx",
+    "spyx_ahead": "Spyx, products first",
+}
+BLUE, GREY, PALE = "#0b5394", "0.35", "0.72"
+WIDTH, LINE, HEAD, FOOT = 9.0, 0.185, 0.55, 0.45
+"""Inches: the figure, a library, the titles above a row of panels, the axis below it."""
+
+
+class Panel(NamedTuple):
+    """One case at one size."""
+
+    case: str
+    size: str
+    title: str
 
 
 def draw(content: Mapping[str, Any], path: Path, modes: Iterable[str] = MODES) -> None:
-    """Draw a block for each of the modes, a panel for each case in it; milliseconds on one logarithmic axis a block."""
+    """Draw a row of panels for each case, a panel for each size, and a line for each library.
+
+    Milliseconds are on logarithmic axes with brainhw at the same place in every panel of a mode, so that distances from
+    it are ratios and compare across panels. A number beside a dot is the ratio to brainhw.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     found = {(r["mode"], r["case"], r["size"], r["adapter"]): r for r in content["results"] if r.get("mode") in modes}
     if not found:
-        raise ValueError("figure: nothing was measured.")
-    colors = _colors([name for name in content["adapters"] if any(key[3] == name for key in found)])
-    # Sizes, and the libraries of a case in any mode: bars stay where they are from block to block.
-    sizes = {
-        case: [size for size in sizes_of(case) if any(key[1:3] == (case, size) for key in found)] for case in CASES
+        raise ValueError("figure: the file holds no measurement of these modes.")
+    order = sorted(content["adapters"], key=lambda name: (name != OURS, name == FLOOR))
+    shown = [mode for mode in MODES if any(key[0] == mode for key in found)]
+    rows = {mode: _rows({key[1:3] for key in found if key[0] == mode}) for mode in shown}
+    names = {
+        (mode, title): [n for n in order if any((mode, p.case, p.size, n) in found for p in panels)]
+        for mode in shown
+        for title, panels in rows[mode].items()
     }
-    names = {case: [name for name in colors if any(key[1::2] == (case, name) for key in found)] for case in CASES}
-    widths = {case: len(sizes[case]) * (len(names[case]) + GAP) + GAP for case in CASES if sizes[case]}
-    rows = _rows(widths)
-    broadest = max(sum(widths[case] for case in row) for row in rows)
-    shown_modes = [mode for mode in MODES if any(key[0] == mode for key in found)]
-    figure = plt.figure(figsize=(15, 2.6 * len(shown_modes) * len(rows) + 0.8), layout="constrained")
-    handles: dict[str, Any] = {}
-    for mode, block in zip(shown_modes, figure.subfigures(len(shown_modes), 1, squeeze=False)[:, 0], strict=True):
-        block.suptitle(TITLES[mode], fontsize=12, fontweight="bold")
-        limits = _decades([r["median_ms"] for key, r in found.items() if key[0] == mode])
-        for row, part in zip(rows, block.subfigures(len(rows), 1, squeeze=False)[:, 0], strict=True):
-            shares = [widths[case] for case in row]
-            # A last panel that shows nothing fills the row, so that bars are as wide in every row.
-            spare = broadest - sum(shares)
-            filled = [*shares, *([spare] if spare > 0.01 * broadest else [])]
-            axes = part.subplots(1, len(filled), squeeze=False, width_ratios=filled)[0]
-            for ax in axes[len(row) :]:
-                ax.set_axis_off()
-            for ax, case in zip(axes, row, strict=False):
-                for k, size in enumerate(sizes[case]):
-                    for j, name in enumerate(names[case]):
-                        record = found.get((mode, case, size, name))
-                        if record is not None:
-                            x = k * (len(names[case]) + GAP) + j - (len(names[case]) - 1) / 2
-                            handles[name] = _bar(ax, x, record, name, colors[name])
-                ax.set_yscale("log")
-                ax.set_ylim(*limits)
-                ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                ax.yaxis.set_minor_formatter(NullFormatter())
-                step = len(names[case]) + GAP
-                ax.set_xlim(-step / 2, (len(sizes[case]) - 0.5) * step)
-                ax.set_xticks([k * step for k in range(len(sizes[case]))], sizes[case])
-                ax.tick_params(axis="x", length=0)
-                ax.set_title(case, fontsize=10)
-                ax.grid(axis="y", color="0.88")
-                ax.set_axisbelow(True)
-            axes[0].set_ylabel("milliseconds")
-    shown = [name for name in colors if name in handles]
-    labels = ["products alone (floor)" if name == FLOOR else name for name in shown]
-    figure.legend([handles[name] for name in shown], labels, loc="outside upper center", ncols=7, frameon=False)
-    figure.savefig(path, dpi=100)
+    heights = [HEAD + FOOT + LINE * len(libraries) for libraries in names.values()]
+    figure = plt.figure(figsize=(WIDTH, sum(heights) + 0.3), layout="constrained")
+    figure.suptitle("Median time in milliseconds; ratios to brainhw", fontsize=10)
+    blocks = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    reach = {mode: _reach(found, mode) for mode in shown}
+    for ((mode, title), libraries), block in zip(names.items(), blocks, strict=True):
+        panels = rows[mode][title]
+        words = title if len(shown) == 1 else f"{title}: {TITLES[mode]}"
+        block.suptitle(words, fontsize=10, fontweight="bold", x=0.01, ha="left")
+        # Three columns in every row, so that panels are equally wide; the last ones may be empty.
+        axes = block.subplots(1, max(3, len(panels)), squeeze=False)[0]
+        for ax, panel in zip(axes, panels, strict=False):
+            _panel(ax, panel, {n: found.get((mode, panel.case, panel.size, n)) for n in libraries}, reach[mode])
+        for ax in axes[len(panels) :]:
+            ax.set_axis_off()
+        _names(axes[0], libraries)
+    figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def _bar(ax: Any, x: float, record: Mapping[str, Any], name: str, color: str) -> Any:
+def _rows(measured: set[tuple[str, str]]) -> dict[str, list[Panel]]:
+    """Return the panels of each row by its title."""
+    rows: dict[str, list[Panel]] = {}
+    for case in CASES:
+        for size in sizes_of(case):
+            if (case, size) not in measured:
+                continue
+            alone = case in READOUTS and is_timed(size)
+            title = READOUT_WORDS if alone else CASE_WORDS.get(case, case)
+            dims = sizes_of(case)[size]
+            layers = "-".join(f"{n}" for n in (dims.n_in, dims.n, dims.n_out) if n)
+            words = READOUTS[case] if alone else size
+            rows.setdefault(title, []).append(
+                Panel(case, size, f"{words}: {dims.T} steps, batch {dims.B}, {layers}".removeprefix(f"T{dims.T}: "))
+            )
+    return rows
+
+
+def _reach(found: Mapping[tuple[str, str, str, str], Mapping[str, Any]], mode: str) -> tuple[float, float]:
+    """Return the ends of the axes as multiples of the reference of each panel, with room for the numbers."""
+    ratios = [1.0]
+    for (one, case, size, _), record in found.items():
+        if one == mode:
+            reference = _reference({key[3]: r for key, r in found.items() if key[:3] == (mode, case, size)})
+            ratios.append(record["median_ms"] / reference)
+    return min(ratios) / 2.5, max(ratios) * 2.5
+
+
+def _reference(records: Mapping[str, Mapping[str, Any] | None]) -> float:
+    """Return the time of brainhw, or the shortest where it was not measured."""
+    times = {name: record["median_ms"] for name, record in records.items() if record is not None}
+    return times.get(OURS, min(times.values()))
+
+
+def _panel(ax: Any, panel: Panel, records: Mapping[str, Mapping[str, Any] | None], reach: tuple[float, float]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    reference = _reference(records)
+    has_ours = records.get(OURS) is not None
+    if has_ours:
+        ax.axvline(reference, color=BLUE, linewidth=1, zorder=1)
+    for place, (name, record) in enumerate(records.items()):
+        if record is not None:
+            _dot(ax, place, name, record, reference if has_ours else None)
+    ax.set_xscale("log")
+    ax.set_xlim(reach[0] * reference, reach[1] * reference)
+    ax.xaxis.set_major_locator(LogLocator(numticks=20))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("ms", fontsize=8, labelpad=0)
+    ax.set_ylim(len(records) - 0.4, -0.6)
+    ax.set_yticks([])
+    ax.tick_params(labelsize=8, length=2)
+    ax.set_title(panel.title, fontsize=8)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+
+
+def _names(ax: Any, libraries: list[str]) -> None:
+    ax.set_yticks(range(len(libraries)), [NAMES.get(name, name) for name in libraries])
+    ax.tick_params(axis="y", length=0)
+    for label, name in zip(ax.get_yticklabels(), libraries, strict=True):
+        if name == OURS:
+            label.set(color=BLUE, fontweight="bold")
+
+
+def _dot(ax: Any, place: int, name: str, record: Mapping[str, Any], reference: float | None) -> None:
     median, q1, q3 = (record[key] for key in ("median_ms", "q1_ms", "q3_ms"))
-    look = {"color": color, "hatch": "//" if name == FLOOR else None, "edgecolor": "white", "linewidth": 0.3}
-    errors = {"yerr": [[median - q1], [q3 - median]], "error_kw": {"lw": 0.8, "ecolor": "0.45"}}
-    return ax.bar(x, median, 0.92, **look, **errors)
+    color = BLUE if name == OURS else GREY
+    fill = "white" if name == FLOOR else color
+    if reference is not None:
+        ax.plot([reference, median], [place, place], color=PALE, linewidth=1.2, zorder=1)
+    ax.plot([q1, q3], [place, place], color=color, linewidth=2.4, alpha=0.4, zorder=2, solid_capstyle="butt")
+    ax.plot(median, place, "o", color=color, markerfacecolor=fill, markersize=6.5 if name == OURS else 5, zorder=3)
+    ratio = None if reference is None else median / reference
+    words = f"{median:.3g}" if ratio is None or name == OURS else f"{ratio:.{_decimals(ratio)}f}x"
+    # Away from the line of brainhw.
+    left = ratio is not None and ratio < 1
+    look = {"color": color, "fontsize": 8, "fontweight": "bold" if name == OURS else "normal"}
+    shift = (-5, 0) if left else (5, 0)
+    ax.annotate(
+        words, (median, place), shift, textcoords="offset points", va="center", ha="right" if left else "left", **look
+    )
 
 
-def _colors(names: list[str]) -> dict[str, str]:
-    """Return colors by name in the order of the bars: ours first, the floor last."""
-    ordered = sorted(names, key=lambda name: (name != OURS, name == FLOOR))
-    others = [name for name in ordered if name not in (OURS, FLOOR)]
-    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(others)} | {OURS: "black", FLOOR: "0.75"}
-    return {name: colors[name] for name in ordered}
-
-
-def _decades(values: list[float]) -> tuple[float, float]:
-    """Return whole powers of ten around the values."""
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    return 10.0**low, 10.0 ** max(high, low + 1)
-
-
-def _rows(widths: Mapping[str, float]) -> list[list[str]]:
-    """Return the cases in rows of about the same width."""
-    n_rows = math.ceil(sum(widths.values()) / WIDEST)
-    target, used = sum(widths.values()) / n_rows, 0.0
-    rows: list[list[str]] = [[] for _ in range(n_rows)]
-    for case, width in widths.items():
-        rows[min(int((used + width / 2) / target), n_rows - 1)].append(case)
-        used += width
-    return [row for row in rows if row]
+def _decimals(ratio: float) -> int:
+    return 2 if ratio < 1 else 1 if ratio < 10 else 0

@@ -1,4 +1,4 @@
-"""How much memory this process has held, on Linux."""
+"""Memory of this process, on Linux."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def _field(name: str) -> float | None:
 
 
 def present_mib() -> float | None:
-    """Return the resident memory of now; ``None`` where the system does not tell."""
+    """Return the resident memory; ``None`` if the system does not report it."""
     return _field("VmRSS")
 
 
 def peak_mib() -> float | None:
-    """Return the most resident memory since :func:`forget_peak`, or since the start."""
+    """Return the peak of the resident memory since :func:`forget_peak`, or since the start."""
     return _field("VmHWM")
 
 
 def forget_peak() -> None:
-    """Give freed memory back and let the peak start again from the memory of now, where the system allows it."""
+    """Return freed memory to the system and reset the peak, if the system allows it."""
     gc.collect()
-    # What the C library keeps of freed arrays would hide the same amount of new ones.
+    # Freed memory that the C library keeps would hide the same amount of new arrays.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

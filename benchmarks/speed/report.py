@@ -1,4 +1,4 @@
-"""Tables of what ``run`` kept."""
+"""Tables of the results of ``run``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TITLES = {"forward": "forward", "both": "forward + backward", "step": "one step,
 
 
 def read(files: Sequence[Path]) -> dict[str, Any]:
-    """Return the contents of one file of ``run``, or of several from one machine joined.
+    """Return the content of one file of ``run``, or of several files from one machine.
 
-    A case and size that a later file has replaces that of the earlier ones, all libraries together.
+    A case and size in a later file replaces the earlier one with all libraries.
     """
     contents = [json.loads(Path(file).read_text()) for file in files]
     joined = contents[0]
@@ -36,7 +36,7 @@ def read(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def markdown(content: Mapping[str, Any], agreed: Iterable[Mapping[str, Any]] | None = None) -> str:
-    """Return everything as markdown: the machine, a table for each case and size, and the footnotes."""
+    """Return all results as markdown: the machine, a table for each case and size, and footnotes."""
     parts = ["# Speed beside other libraries", _machine(content)]
     parts.append(f"## Forward with backward in all cases, ms\n\n{summary(content)}")
     for case, words in CASES.items():

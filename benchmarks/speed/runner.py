@@ -1,4 +1,4 @@
-"""Start one fresh process for every library, case and size, one after the other, and gather what they say."""
+"""Start a new process for each library, case and size, one after the other, and collect the results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WorkerError(RuntimeError):
 
 
 def ask(job: Mapping[str, Any], python: str, device: str = "auto") -> dict[str, Any]:
-    """Return the answer of a fresh worker in the environment of ``python``."""
+    """Return the answer of a new worker in the environment of ``python``."""
     environment = dict(os.environ)
     if device == "cpu":
         environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -50,14 +50,14 @@ def ask(job: Mapping[str, Any], python: str, device: str = "auto") -> dict[str, 
 
 
 def _error_line(text: str) -> str | None:
-    """Return the line that names the error, or the last one."""
+    """Return the line with the error, or the last line."""
     lines = [line for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     return next(iter(reversed(named or lines)), None)
 
 
 def probe(names: Iterable[str], pythons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return for every adapter whether it can run, with what versions, and what to install if not."""
+    """Return for each adapter whether it is available, its versions, and how to install it."""
     by_python: dict[str, list[str]] = {}
     for name in names:
         by_python.setdefault(pythons.get(name, sys.executable), []).append(name)
@@ -82,7 +82,7 @@ def probe(names: Iterable[str], pythons: Mapping[str, str]) -> dict[str, dict[st
 
 
 def machine() -> dict[str, Any]:
-    """Return what the benchmark runs on."""
+    """Return the description of the machine."""
     model, info = platform.processor(), Path("/proc/cpuinfo")
     if info.exists():
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
@@ -102,7 +102,7 @@ def run(
     save: Path | None = None,
     say: Any = print,
 ) -> dict[str, Any]:
-    """Measure everything that is asked for and can run here, and return it; saved after every process."""
+    """Measure all requested cases that can run here, and return the results; saved after each process."""
     names = list(names)
     content: dict[str, Any] = {
         "machine": machine(),

@@ -1,6 +1,6 @@
-"""One process, one job: ``python -m benchmarks.speed.worker JOB``, with the job and the answer as one line of JSON.
+"""Worker process for one job: ``python -m benchmarks.speed.worker JOB``; job and answer are one line of JSON.
 
-Started by the runner with the interpreter of one library's environment; brainhw need not be installed there.
+The runner starts it with the interpreter of a library's environment, which does not need brainhw.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["do"]
 
 
 def do(job: dict[str, Any]) -> dict[str, Any]:
-    """Do what ``job["do"]`` says: ``probe``, ``time`` or ``solve``."""
+    """Run the job ``job["do"]``: ``probe``, ``time`` or ``solve``."""
     return {"probe": _probe, "time": _time, "solve": _solve}[job["do"]](job)
 
 
 def _probe(job: dict[str, Any]) -> dict[str, Any]:
-    """Return which adapters can run here and the versions of what they need."""
+    """Return the available adapters and the versions of their packages."""
     from benchmarks.speed.adapters import ADAPTERS
 
     answer = {}
@@ -71,7 +71,7 @@ def _solve(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do the job of the command line; what libraries print goes to the other stream."""
+    """Run the job of the command line; output of libraries goes to stderr."""
     answer_to = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     answer = do(json.loads(sys.argv[1]))

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["plot_layer_rates", "plot_membrane", "plot_raster"]
 
 _SHOWN = 3
+# Smallest and largest diameter of a dot in points: visible in a figure that is shrunk to half its size.
+_DOTS = (2.6, 6.0)
+_DOT_AREA = 12.0  # of the rate of a neuron, in square points
 
 
 def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first: int = 0) -> Axes:
     """Plot one dot per spike against time (ms, horizontal) and neuron (vertical).
+
+    The fewer the neurons, the larger the dots.
 
     Parameters
     ----------
@@ -63,11 +68,19 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
 
     steps, neurons = np.nonzero(spikes)
     ax = axes_or_new(ax, call="plot_raster")
+    area = _dot_area(ax, first + spikes.shape[1], len(spikes))
     spike_raster(
-        steps * dt, neurons + first, ax=ax, color=color, marker="o", markersize=3, linewidths=0, ylabel="neuron"
+        steps * dt, neurons + first, ax=ax, color=color, marker="o", markersize=area, linewidths=0, ylabel="neuron"
     )
     ax.set(xlabel="time (ms)", xlim=(0, len(spikes) * dt))
     return ax
+
+
+def _dot_area(ax: Axes, n_neurons: int, n_steps: int) -> float:
+    """Return the area of a dot in square points, so that dots of neighbouring neurons or steps do not merge."""
+    box, points = ax.get_window_extent(), 72 / ax.figure.dpi
+    room = points * min(0.9 * box.height / n_neurons, 2 * box.width / n_steps)
+    return float(np.clip(room, *_DOTS)) ** 2
 
 
 def plot_membrane(
@@ -229,8 +242,8 @@ def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *,
     ax = axes_or_new(ax, call="plot_layer_rates")
     for place, (_, rates) in enumerate(layers, 1):
         across = place + np.linspace(-0.3, 0.3, len(rates)) if len(rates) > 1 else np.array([place])
-        ax.scatter(across, np.sort(rates), s=4, color="C0", linewidths=0)
-        ax.hlines(np.mean(rates), place - 0.35, place + 0.35, color="C1")
+        ax.scatter(across, np.sort(rates), s=_DOT_AREA, color="C0", linewidths=0)
+        ax.hlines(np.mean(rates), place - 0.35, place + 0.35, color="C1", linewidth=2)
     ax.set_xticks(range(1, len(layers) + 1), [name for name, _ in layers])
     ax.set(xlabel="layer (bar: mean)", ylabel="rate (Hz)", xlim=(0.5, len(layers) + 0.5))
     bottom, top = ax.get_ylim()

@@ -16,7 +16,7 @@ from brainhw.visualize.axes import axes_or_new, check_color, check_report, legen
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patches import Rectangle
-    from matplotlib.text import Text
+    from matplotlib.text import Annotation, Text
 
 __all__ = ["plot_placement", "plot_power", "plot_robustness"]
 
@@ -153,14 +153,17 @@ def _fits(text: Text, bar: Rectangle, words: tuple[str, ...]) -> bool:
 
 
 _COLORS = {"core": "C0", "frontend": "C2", "spike": "C1", "event": "C4"}
+# A linear axis does not show bars that are shorter than this share of the longest.
+_SHORTEST = 0.05
+_MARGIN = 14.0  # around the text beside a bar, in pixels
 
 
 @draws(PowerReport)
 def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     """Plot the energy of each core, layer and frontend in one inference.
 
-    One bar is one line of the table of ``print(report)``. The legend gives the coefficient of each colour and its
-    provenance: documented, measured or assumed.
+    One bar is one line of the table of ``print(report)``. The axis is logarithmic if a bar is shorter than a twentieth
+    of the longest. The legend gives the coefficient of each colour and its provenance: documented, measured or assumed.
 
     Parameters
     ----------
@@ -193,6 +196,7 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     energies = [float(cost.energy.to(u.ujoule).mantissa) for cost in report.costs]
     total = float(report.energy.to(u.ujoule).mantissa)
     named: set[str] = set()
+    texts: list[Annotation] = []
     for place, (cost, energy) in enumerate(zip(report.costs, energies, strict=True)):
         value = getattr(report.chip, cost.coefficient)
         provenance = report.chip.provenance[cost.coefficient]
@@ -200,12 +204,12 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
         ax.barh(place, energy, color=_COLORS[cost.kind], label=None if label in named else label)
         named.add(label)
         share = 100 * energy / total if total else 0.0
-        words, beside = f"{energy:.3g} uJ, {share:.2g} %", "offset points"
-        ax.annotate(words, (energy, place), (4, 0), textcoords=beside, va="center", fontsize="small")
+        words = f"{energy:.3g} uJ, {share:.2g} %"
+        texts.append(ax.annotate(words, (energy, place), (4, 0), textcoords="offset points", va="center"))
     ax.set_yticks(range(len(energies)), [cost.part for cost in report.costs])
     provenances = ", ".join(dict.fromkeys(report.chip.provenance[cost.coefficient] for cost in report.costs))
-    # Room for the text beside the longest bar.
-    ax.set(xlim=(0, 1.3 * max(energies, default=1.0) or 1.0), ylim=(len(energies) - 0.5, -0.5))
+    ax.set_ylim(len(energies) - 0.5, -0.5)
+    _energy_axis(ax, energies, texts)
     ax.set_xlabel(f"energy per inference (uJ), coefficients {provenances}")
     time = f"one inference of {report.duration.mantissa:g} {u.get_unit(report.duration)}"
     ax.set_title(f"{report.chip.name}: {total:.4g} uJ for {time}, {report.power.mantissa:.4g} uW", fontsize="medium")
@@ -214,14 +218,40 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def _energy_axis(ax: Axes, energies: list[float], texts: list[Annotation]) -> None:
+    """Set the limits of the energy axis with room for the texts beside the bars; logarithmic if bars differ a lot."""
+    positive = [energy for energy in energies if energy > 0] or [1.0]
+    log = min(positive) < _SHORTEST * max(positive)
+    first = min(positive) / 10**0.5 if log else 0.0
+    if log:
+        ax.set_xscale("log")
+    # The width of a text is known only after drawing.
+    ax.figure.canvas.figure.draw_without_rendering()
+    width = ax.get_window_extent().width
+    reach = max(positive) / first if log else max(positive)
+    for text, energy in zip(texts, energies, strict=True):
+        left = max(0.2, 1 - (text.get_window_extent().width + _MARGIN) / width)
+        if energy > 0:
+            reach = max(reach, (energy / first) ** (1 / left) if log else energy / left)
+        elif log:
+            # Zero has no place on a logarithmic axis.
+            text.xy, text.xycoords = (0, text.xy[1]), ax.get_yaxis_transform()
+    ax.set_xlim(first, first * reach if log else reach)
+
+
 @draws(RobustnessReport)
 def plot_robustness(
-    report: RobustnessReport, *, ax: Axes | None = None, label: str | None = None, color: str = "C0"
+    report: RobustnessReport,
+    *,
+    ax: Axes | None = None,
+    label: str | None = None,
+    color: str = "C0",
+    linestyle: str = "-",
 ) -> Axes:
     """Plot the yield: the fraction of sampled chips that reaches each score.
 
-    The curve falls from 1 at the worst chip to 0 above the best. A dashed line marks the score of the nominal chip, a
-    dot the score that 95 % of the chips reach. Call it again on the same axes to compare networks.
+    The curve falls from 1 at the worst chip to 0 above the best. A triangle and a thin line mark the score of the
+    nominal chip, a dot the score that 95 % of the chips reach. Call it again on the same axes to compare networks.
 
     Parameters
     ----------
@@ -233,6 +263,8 @@ def plot_robustness(
         Name for the legend.
     color : str, optional
         Colour of the curve.
+    linestyle : str, optional
+        ``'-'`` (default), ``'--'``, ``'-.'`` or ``':'``, to tell curves apart without colours.
 
     Returns
     -------
@@ -241,8 +273,8 @@ def plot_robustness(
 
     Raises
     ------
-    TypeError
-        If ``report`` has another type.
+    TypeError, ValueError
+        If ``report`` has another type, or another argument is invalid.
 
     Examples
     --------
@@ -255,15 +287,19 @@ def plot_robustness(
     if label is not None:
         _arguments.text(label, call="plot_robustness", name="label")
     color = check_color(color, call="plot_robustness")
+    linestyle = _arguments.choice(linestyle, ("-", "--", "-.", ":"), call="plot_robustness", name="linestyle")
     ax = axes_or_new(ax, call="plot_robustness")
     scores = np.sort(report.scores)
     # Points just outside the scores: the curve starts at 1 and ends at 0 even if all scores are equal.
     reach = np.concatenate([scores[:1] - 1e-9, scores, scores[-1:] + 1e-9])
     share = np.concatenate([[1.0], 1 - np.arange(len(scores) + 1) / len(scores)])
     words = f"mean {report.mean:.3f}, 5 % quantile {report.quantile(0.05):.3f}, nominal {report.nominal:.3f}"
-    ax.step(reach, share, where="pre", color=color, label=words if label is None else f"{label}: {words}")
-    ax.plot(report.quantile(0.05), 0.95, "o", color=color, markersize=4)
-    ax.axvline(report.nominal, color=color, linestyle="--", linewidth=1)
-    ax.set(xlabel="score (dashed: nominal chip)", ylabel="fraction of chips with at least this score", ylim=(0, 1.02))
+    words = words if label is None else f"{label}: {words}"
+    ax.step(reach, share, where="pre", color=color, linestyle=linestyle, linewidth=1.8, label=words)
+    ax.plot(report.quantile(0.05), 0.95, "o", color=color, markersize=5)
+    ax.axvline(report.nominal, color=color, linewidth=1, alpha=0.5)
+    # On the axis, where it covers no curve.
+    ax.plot(report.nominal, 0, "^", color=color, markersize=7, clip_on=False, zorder=3)
+    ax.set(xlabel="score (triangle: nominal chip)", ylabel="fraction of chips with at least this score", ylim=(0, 1.02))
     legend_above(ax)
     return ax

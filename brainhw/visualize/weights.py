@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_sign_blocks", "plot_weight_histogram"]
 
+# Over the range of the chip.
 _BINS = 60
 # More lines than these would merge into one grey area.
 _MOST_LEVELS = 127
@@ -29,8 +30,8 @@ _MOST_LEVELS = 127
 def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins: int | None = None) -> Axes:
     """Plot the distribution of each synapse's weights with the range and the grid of the chip.
 
-    The weights are the learnt master weights. Dashed lines mark the ends of the range; the area beyond is shaded. Thin
-    lines are the levels to which ``weight_bits`` rounds, for up to 7 bits.
+    The weights are the learnt master weights. Dashed lines mark the ends of the range; the area beyond is shaded, and
+    no bin crosses an end. Thin lines are the levels to which ``weight_bits`` rounds, for up to 7 bits.
 
     Parameters
     ----------
@@ -39,13 +40,14 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     ax : matplotlib.axes.Axes, optional
         Axes to plot into. Default: a new figure.
     bins : int, optional
-        Number of bins, 2000 at most. Default: one bin around each level if all weights are rounded to one grid and 2000
-        bins cover them; otherwise 60.
+        Number of bins over the range of the chip, 2000 at most. Default: one bin for each level, which holds the
+        weights that are rounded to it, if all weights are rounded to one grid; otherwise 60. Bins out of the range are
+        as wide, or wider if that takes more than 60 on one side.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: dimensionless weight (horizontal), density (vertical).
+        The axes: dimensionless weight (horizontal), share of a synapse's weights in each bin (vertical).
 
     Raises
     ------
@@ -69,15 +71,18 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     chip = next(iter(weights.values())).chip
     low, high = chip.weight_range
     grids = {grid for weight in weights.values() if (grid := weight.effective.grid) is not None}
+    shared = len(grids) == 1 and all(weight.effective.grid is not None for weight in weights.values())
+    inside = _inside(chip.weight_range, bins, next(iter(grids)) if shared else None)
     # Covers the range and all weights, so that the histogram shows how far a weight is out of range.
-    reach = 1.05 * max(-low, high, *(float(np.abs(numbers).max()) for numbers in values.values()))
-    edges = _edges(reach, bins, [weight.effective.grid for weight in weights.values()])
-    end = max(edges[-1], reach)
+    every = np.concatenate(list(values.values()))
+    edges = _outside(inside, float(every.min()), float(every.max()))
+    end = max(1.05 * max(-low, high), -edges[0], edges[-1])
     ax = axes_or_new(ax, call=call)
     for path, numbers in values.items():
         beyond = int(np.sum((numbers > high) | (numbers < low)))
         label = f"{path}: {beyond} of {numbers.size} out of range" if beyond else path
-        ax.hist(numbers, edges.tolist(), histtype="step", density=True, label=label)
+        share = np.full(numbers.size, 1 / numbers.size)
+        ax.hist(numbers, edges.tolist(), weights=share, histtype="step", linewidth=1.5, label=label)
     for limit, side in ((low, -end), (high, end)):
         ax.axvline(limit, color="0.4", linestyle="--", linewidth=1)
         ax.axvspan(limit, side, color="C3", alpha=0.1, linewidth=0)
@@ -87,19 +92,35 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
         levels = np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)))
         ax.vlines(levels, 0, 1, transform=ax.get_xaxis_transform(), color="0.85", linewidth=0.6, zorder=0)
         words.append(f"thin: its {grid.n_levels} levels of {grid.bits} bits")
-    ax.set(xlabel=f"weight (dimensionless; {', '.join(words)})", ylabel="density", xlim=(-end, end))
+    ax.set(xlabel=f"weight (dimensionless; {', '.join(words)})", ylabel="share of the weights", xlim=(-end, end))
     legend_above(ax, ncols=2)
     return ax
 
 
-def _edges(reach: float, bins: int | None, grids: list[WeightGrid | None]) -> np.ndarray:
-    """Return the edges of the bins: around the levels if all weights have one grid, otherwise evenly spaced."""
-    grid = grids[0]
-    if bins is None and grid is not None and len(set(grids)) == 1 and grid.n_levels <= _MOST_LEVELS:
-        beyond = int(np.ceil(reach / grid.step))
-        if 2 * beyond + 1 <= MOST_BINS:
-            return (np.arange(-beyond, beyond + 2) - 0.5) * grid.step
-    return np.linspace(-reach, reach, (bins or _BINS) + 1)
+def _inside(limits: tuple[float, float], bins: int | None, grid: WeightGrid | None) -> np.ndarray:
+    """Return the edges of the bins in the range: half-way between levels, or evenly spaced."""
+    low, high = limits
+    if bins is None and grid is not None and grid.n_levels <= _MOST_LEVELS:
+        levels = np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)), float)
+        edges = np.concatenate([[low], (levels[1:] + levels[:-1]) / 2, [high]])
+    else:
+        edges = np.linspace(low, high, (bins or _BINS) + 1)
+    # A bin holds its left edge and not its right one, but a weight at the limit is in range.
+    edges[-1] = np.nextafter(high, np.inf)
+    return edges
+
+
+def _outside(inside: np.ndarray, lowest: float, highest: float) -> np.ndarray:
+    """Return the edges with bins added on both sides as far as the weights reach."""
+    width = (inside[-1] - inside[0]) / (len(inside) - 1)
+
+    def beyond(distance: float) -> np.ndarray:
+        n = min(int(np.ceil(max(distance, 0.0) / width)), _BINS)
+        # A little further than the weight, which a rounding error must not lose.
+        return np.arange(1, n + 1) * max(width, 1.000001 * distance / max(n, 1))
+
+    left, right = beyond(inside[0] - lowest), beyond(highest - inside[-1])
+    return np.concatenate([inside[0] - left[::-1], inside, inside[-1] + right])
 
 
 # Negative, zero and positive weights of a block that mixes signs: distinct from the red and blue of other blocks.

@@ -1,7 +1,8 @@
-"""The scripts of ``gallery/`` as sphinx-gallery wants them, made from what readers of the repository see.
+"""The scripts of ``gallery/`` as input of sphinx-gallery.
 
-Copies in ``docs/_gallery`` get what the scripts need not carry: a title from the name, how to run them, and a picture,
-``docs/images/gallery/NAME.png``. ``gallery/README.md`` gives the words on top and the order.
+Copies in ``docs/_gallery`` get what the scripts do not contain: a title from the name, the figure
+``docs/images/gallery/NAME.png`` on top, the accuracies from the second table of ``gallery/README.md``, and the command
+that runs them. Cards are ``docs/images/gallery/cards/NAME.png``. The README also gives the introduction and the order.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).parents[1]
 GALLERY, STAGED = DOCS.parent / "gallery", DOCS / "_gallery"
 README = (GALLERY / "README.md").read_text(encoding="utf-8")
+PICTURES = "images/gallery"
 NAMED = re.findall(r"\w+\.py", README)
 WORDS = {
     "alif": "with adaptive LIF",
@@ -28,17 +30,23 @@ WORDS = {
     "mnist1d": "MNIST-1D",
 }
 
-TO_RUN = "In a clone of the repository, because the scripts share code: ``python gallery/{name} --help``"
+TO_RUN = "Run it in a clone of the repository, because the scripts share code: ``python gallery/{name} --help``"
+ALT = {stem: words for words, stem in re.findall(r"!\[([^]]+)\]\(\S+/(\w+)\.png\)", README)}
+REACHED = [
+    [cell.strip().replace("`", "``") for cell in line.strip()[1:-1].split("|")]
+    for line in README.partition("## Accuracy reached")[2].splitlines()
+    if line.startswith("|") and not line.startswith("| ---")
+]
 
 
 class ReadmeOrder:
-    """The order in which the README names the scripts; what it does not name comes last."""
+    """The order of the scripts in the README; scripts that it does not name come last."""
 
     def __init__(self, src_dir: str) -> None:
         self.src_dir = src_dir
 
     def __call__(self, filename: str) -> tuple[int, str]:
-        """Return what sphinx-gallery sorts a script by."""
+        """Return the key by which sphinx-gallery sorts a script."""
         return (NAMED.index(filename) if filename in NAMED else len(NAMED), filename)
 
     def __repr__(self) -> str:
@@ -46,38 +54,50 @@ class ReadmeOrder:
 
 
 def title(path: Path) -> str:
-    """Return the name of a script in words."""
+    """Return the title of a script from its file name."""
     words = " ".join(WORDS.get(word, word) for word in path.stem.split("_"))
     return words[0].upper() + words[1:]
 
 
+def reached(path: Path) -> str:
+    """Return the rows of the README about a script as a table in reStructuredText, or nothing."""
+    heading, *rows = REACHED
+    mine = [row for row in rows if row[0] == f"``{path.name}``"]
+    if not mine:
+        return ""
+    # Columns that are empty for this script are left out; the first one names the script.
+    shown = [i for i in range(1, len(heading)) if any(row[i] for row in mine)]
+    lines = [".. list-table:: Accuracy reached (mean over seeds)", "   :header-rows: 1", ""]
+    for row in (heading, *mine):
+        lines += [f"   {' ' if k else '*'} - {row[i]}".rstrip() for k, i in enumerate(shown)]
+    return "\n".join(lines)
+
+
 def staged(path: Path) -> str:
-    """Return a script with the title and the comment that sphinx-gallery looks for."""
+    """Return a script with the title, the figure and the comment that sphinx-gallery reads."""
     text = path.read_text(encoding="utf-8")
     first = ast.parse(text).body[0]
     lines = text.splitlines(keepends=True)
     docstring = "".join(lines[: first.end_lineno]).strip().removeprefix('"""').removesuffix('"""').strip()
-    heading, picture = title(path), f"images/gallery/{path.stem}.png"
-    parts = [f"{heading}\n{'=' * len(heading)}", docstring, TO_RUN.format(name=path.name)]
-    comment = ""
+    heading, picture, card = title(path), f"{PICTURES}/{path.stem}.png", f"{PICTURES}/cards/{path.stem}.png"
+    parts = [f"{heading}\n{'=' * len(heading)}"]
     if (DOCS / picture).exists():
-        parts.append(f".. image:: /{picture}\n   :alt: The figure that the script draws")
-        comment = f'\n# sphinx_gallery_thumbnail_path = "{picture}"\n'
-    words = "\n\n".join(parts)
+        parts.append(f".. image:: /{picture}\n   :alt: {ALT.get(path.stem, 'The figure of the script')}")
+    parts += [docstring, reached(path), TO_RUN.format(name=path.name)]
+    comment = f'\n# sphinx_gallery_thumbnail_path = "{card}"\n' if (DOCS / card).exists() else ""
+    words = "\n\n".join(part for part in parts if part)
     return f'"""\n{words}\n"""\n{comment}{"".join(lines[first.end_lineno :])}'
 
 
 def header() -> str:
-    """Return the title and the first words of the README, as reStructuredText."""
-    paragraphs = README.split("\n\n")[1:]
-    words = "\n\n".join(
-        paragraph for paragraph in paragraphs if not paragraph.lstrip().startswith(("|", "#", "!", "<"))
-    )
+    """Return the title and the introduction of the README, as reStructuredText."""
+    paragraphs = README.partition("## ")[0].split("\n\n")[1:]
+    words = "\n\n".join(paragraph for paragraph in paragraphs if not paragraph.lstrip().startswith(("|", "!", "<")))
     return f"Gallery\n=======\n\n{words.replace('`', '``')}\n"
 
 
 def stage(app: Sphinx) -> None:
-    """Write the copies anew."""
+    """Write all copies again."""
     shutil.rmtree(STAGED, ignore_errors=True)
     STAGED.mkdir()
     (STAGED / "GALLERY_HEADER.rst").write_text(header(), encoding="utf-8")
@@ -86,6 +106,6 @@ def stage(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Stage before sphinx-gallery looks."""
+    """Write the copies before sphinx-gallery reads them."""
     app.connect("builder-inited", stage, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -608,6 +608,7 @@ def _() -> Any:
     robust = bh.deploy.RobustnessReport(np.array([0.5, 0.7]), jax.random.split(jax.random.key(0)), 0.6)
     return bh.visualize.plot_robustness, {
         "report": ("report", robust), **ax(), "label": ("optional text", "here"), "color": ("colour", "C1"),
+        "linestyle": ("choice", "--"),
     }  # fmt: skip
 
 

@@ -32,6 +32,21 @@ def test_raster_has_one_dot_for_every_spike_at_its_time(ax) -> None:
     assert ax.get_xlim() == (0, 5)
 
 
+def test_dots_are_larger_for_fewer_neurons(ax) -> None:
+    areas = []
+    for n in (20, 80, 2000):
+        with brainstate.environ.context(dt=1.0 * u.ms):
+            bh.visualize.plot_raster(np.ones((100, n)), ax=ax)
+        areas.append(float(ax.collections[-1].get_sizes()[0]))
+    assert areas[0] > areas[1] > areas[2] > 4
+
+
+def test_a_raster_in_a_part_of_a_figure(ax) -> None:
+    part = plt.figure().subfigures(1, 2)[0]
+    bh.visualize.plot_raster(np.ones((5, 3)), ax=part.subplots())
+    plt.close(part.figure)
+
+
 def test_raster_refuses_a_batch() -> None:
     with pytest.raises(ValueError, match=r"plot_raster: spikes must be \[T, N\], one sample; got shape \(5, 2, 3\)"):
         bh.visualize.plot_raster(np.zeros((5, 2, 3)))
@@ -106,5 +121,9 @@ def test_robustness_is_the_share_of_chips_that_reach_a_score(ax) -> None:
         assert y[index] == report.yield_above(target)
     assert ax.lines[2].get_xdata()[0] == 0.93
     assert "net: mean 0.838" in ax.get_legend().get_texts()[0].get_text()
+    bh.visualize.plot_robustness(report, ax=ax, color="C1", linestyle="--")
+    assert ax.lines[4].get_linestyle() == "--"
     with pytest.raises(TypeError, match="plot_robustness: report must be a RobustnessReport"):
         bh.visualize.plot_robustness(scores)
+    with pytest.raises(ValueError, match=r"plot_robustness: linestyle must be one of '-', '--'.*got 'wavy'"):
+        bh.visualize.plot_robustness(report, linestyle="wavy")

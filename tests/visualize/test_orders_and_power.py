@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import brainstate
@@ -45,6 +46,23 @@ def test_every_part_of_the_bill_is_a_bar_and_assumed_coefficients_are_called_so(
     assert all(name.endswith("(assumed)") for name in named)
     assert f"{bill.power.mantissa:.4g} uW" in ax.get_title()
     assert "%" in ax.texts[0].get_text()
+
+
+@pytest.mark.filterwarnings("ignore:estimate_power. .* input values exceed")
+def test_the_axis_is_logarithmic_where_bars_differ_a_lot(ax: Axes) -> None:
+    small = bh.chip.H1V2.replace(spike_energy=1e-6 * u.pjoule, event_energy=0.0 * u.pjoule, provenance="measured")
+    bill = report(small)
+    bh.visualize.plot_power(bill, ax=ax)
+    assert ax.get_xscale() == "log"
+    ax.figure.draw_without_rendering()
+    frame = ax.get_window_extent()
+    for text in ax.texts:
+        words = text.get_window_extent()
+        assert frame.x0 <= words.x0 < words.x1 <= frame.x1, text.get_text()
+    ax.clear()
+    alike = tuple(dataclasses.replace(cost, energy=1.0 * u.ujoule) for cost in bill.costs)
+    bh.visualize.plot_power(dataclasses.replace(bill, costs=alike), ax=ax)
+    assert ax.get_xscale() == "linear"
 
 
 @pytest.mark.filterwarnings("ignore:estimate_power. .* input values exceed")

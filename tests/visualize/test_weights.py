@@ -32,6 +32,12 @@ def frames(ax: Axes) -> set[tuple[float, float, float, float]]:
     return {(box.x0, box.y0, box.width, box.height) for box in boxes}
 
 
+def heights(ax: Axes) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and heights of the bins of the first synapse."""
+    outline = ax.patches[0].get_xy()
+    return outline[::2, 0], outline[1:-1:2, 1]
+
+
 def test_levels_of_the_grid_are_drawn_and_every_bin_is_around_one(ax: Axes) -> None:
     weights = np.linspace(-0.9, 0.9, 31).reshape(31, 1)
     synapse = bh.nn.H1v1Synapse(31, 1, weight_init=weights, weight_bits="chip")
@@ -39,9 +45,9 @@ def test_levels_of_the_grid_are_drawn_and_every_bin_is_around_one(ax: Axes) -> N
     (levels,) = [lines for lines in ax.collections if hasattr(lines, "get_segments")]
     drawn = sorted(segment[0][0] for segment in levels.get_segments())
     np.testing.assert_allclose(drawn, np.arange(-15, 16) * WeightGrid(0.9, 5).step, rtol=1e-6)
-    outline = ax.patches[0].get_xy()
-    inside = outline[np.abs(outline[:, 0]) < 0.9]
-    np.testing.assert_allclose(inside[inside[:, 1] > 0][:, 1], 1 / 31 / 0.06, rtol=1e-5)
+    edges, shares = heights(ax)
+    np.testing.assert_allclose(edges, [-0.9, *(np.arange(-14.5, 15) * 0.06), 0.9], atol=1e-7)
+    np.testing.assert_allclose(shares, 1 / 31)
     assert ax.get_xlabel() == "weight (dimensionless; dashed: range of H1v1, thin: its 31 levels of 5 bits)"
 
 
@@ -53,7 +59,19 @@ def test_weights_on_several_grids_or_on_none_share_even_bins(ax: Axes) -> None:
     assert "thin: its 7 levels of 3 bits" in ax.get_xlabel()
     edges = np.unique(np.round(ax.patches[0].get_xy()[:, 0], 9))
     np.testing.assert_allclose(np.diff(edges), np.diff(edges)[0])
-    assert len(edges) == 11
+    assert np.sum(np.abs(edges) < 1.661) == 11
+
+
+@pytest.mark.parametrize("bits", [None, "chip"])
+def test_no_bin_crosses_an_end_of_the_range(ax: Axes, bits: str | None) -> None:
+    weights = np.array([[0.9], [0.91], [1.2], [-0.9], [-0.95], [0.0]])
+    bh.visualize.plot_weight_histogram(bh.nn.H1v1Synapse(6, 1, weight_init=weights, weight_bits=bits), ax=ax)
+    edges, shares = heights(ax)
+    low, high = (int(np.argmin(np.abs(edges - limit))) for limit in (-0.9, 0.9))
+    np.testing.assert_allclose(edges[[low, high]], [-0.9, 0.9], atol=1e-7)
+    # The weight at each limit is in range, and each weight is in one bin.
+    np.testing.assert_allclose([shares[:low].sum(), shares[low:high].sum(), shares[high:].sum()], [1 / 6, 3 / 6, 2 / 6])
+    np.testing.assert_allclose(shares[[low, high - 1]], 1 / 6)
 
 
 def test_weights_beyond_the_range_are_counted(ax: Axes) -> None:

@@ -1,4 +1,4 @@
-"""The libraries, by the name that the command line takes. None is imported before it is built."""
+"""Adapters by their name on the command line. A library is imported when its network is built."""
 
 from __future__ import annotations
 

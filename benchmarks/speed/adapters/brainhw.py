@@ -15,7 +15,7 @@ __all__ = ["ADAPTER"]
 
 
 def _layers(problem: Problem) -> tuple[list[Any], dict[str, Any]]:
-    """Return the modules of the net and its weights by the names of the problem."""
+    """Return the modules of the network and its weights by the names of the problem."""
     import brainunit as u
 
     import brainhw as bh
@@ -80,7 +80,7 @@ def _build(problem: Problem, device: str) -> Calls:
 
     def stream() -> None:
         if not streams:
-            # Not before: it puts the states of the net into the shape of one sample.
+            # Not earlier: it changes the states of the network to the shape of one sample.
             with brainstate.environ.context(dt=dt):
                 streams.append(bh.stream(net, 1))
         jax.block_until_ready(u.get_mantissa(streams[0](x)))

@@ -1,6 +1,6 @@
 """BrainPy's ``brainpy.state.LIF`` in ``brainstate.transform.for_loop``, in ``brainstate.transform.jit``.
 
-The input goes through its weights once, before the loop.
+The product of the input with its weights is computed once before the loop.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The same equations written by hand in plain JAX, one ``jax.lax.scan`` over the steps; the reference of ``agree``.
+"""The same equations in plain JAX with one ``jax.lax.scan`` over the steps; the reference of ``agree``.
 
-``jax`` does everything of a step in the scan, as one writes it down; ``jax_ahead`` takes the products that need no
-spike of the layer itself out of it, as an expert would: those of the input before the scan, those of the readout after.
+``jax`` computes a whole step in the scan. ``jax_ahead`` moves products that do not need spikes of the same layer out of
+it, as an expert would: those of the input before the scan, those of the readout after it.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ _NEURONS = {"lif": (_lif, 2), "h1v1": (_h1, 2), "h1v2": (_h1, 2), "alif": (_alif
 
 
 def _applied(problem: Problem, weights: dict[str, Any]) -> dict[str, Any]:
-    """Return the weights as the neurons get them: on a chip, the charge of a spike in fC."""
+    """Return the weights that reach the neurons: on a chip, the charge of a spike in fC."""
     import jax.numpy as jnp
 
     curves = {"h1v1": lambda w: 1.034 * 1.8 * jnp.tanh(w / 1.8), "h1v2": lambda w: 0.45 * w}
@@ -165,13 +165,13 @@ def _build(problem: Problem, device: str, *, ahead: bool) -> Calls:
 
 
 def _build_fractional(problem: Problem, device: str) -> Calls:
-    """Return the calls of a fractional net that sums over the whole history at every step."""
+    """Return the calls of a fractional network that sums over the whole history at each step."""
     import jax
     import jax.numpy as jnp
 
     steps, h, tau = problem.size.T, cases.FRACTIONAL_DT, cases.FRACTIONAL_TAU
     binomials = np.cumprod([1.0, *(1 - (1 + cases.ALPHA) / m for m in range(1, steps + 1))])
-    # Row k holds the weight of every earlier membrane in the sum of step k + 1.
+    # Row k has the weight of each earlier membrane in the sum of step k + 1.
     ages = np.arange(1, steps + 1)[:, None] - np.arange(steps)[None, :]
     table = jnp.asarray(np.where(ages > 0, binomials[np.maximum(ages, 0)], 0.0), jnp.float32)
 

@@ -1,6 +1,6 @@
-"""Norse: its box-current LIF lifted over time, and ``LIFRecurrent`` for the recurrent case; eager.
+"""Norse: box-current LIF lifted over time, and ``LIFRecurrent`` for the recurrent case; eager.
 
-Feed-forward, the input goes through its weights once, before the loop; ``LIFRecurrent`` does it at every step.
+Feed-forward, the product of the input is computed once before the loop; ``LIFRecurrent`` computes it at each step.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _build(problem: Problem, device: str) -> Calls:
     common = {"tau_mem_inv": number((1 - BETA) / DT_S), "v_leak": number(0.0), "v_th": number(1.0)}
     common |= {"v_reset": number(0.0), "method": "super"}
     if problem.is_recurrent:
-        # A current that is gone after one step is a voltage step.
+        # A current that lasts one step is a voltage step.
         layer = LIFRecurrent(
             size.n_in,
             size.n,

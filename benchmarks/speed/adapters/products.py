@@ -1,9 +1,9 @@
-"""The floor: nothing but the matrix products that a net of this shape cannot do without, in JAX.
+"""Floor: only the matrix products that a network of this shape needs, in JAX.
 
-Feed-forward weights and weight gradients are multiplied many steps at once; recurrent weights once a step, forward and
-backward through time; and the gradient with respect to the hidden activity where a later weight needs it. No leak,
-threshold or reset. It goes through the steps in pieces and keeps only sums of what it computes: writing it all down
-would take longer than the products.
+Products with feed-forward weights and weight gradients run over many steps at once; those with recurrent weights run
+once per step, forward and backward through time; the gradient of the hidden activity is computed if a later weight
+needs it. There is no leak, threshold or reset. Steps are processed in pieces and only sums are kept, because storing
+all results would take longer than the products.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _build(problem: Problem, device: str) -> Calls:
     size, rng = problem.size, np.random.default_rng(0)
     weights = {name: jnp.asarray(w) for name, w in problem.weights.items()}
     if problem.is_recurrent:
-        # Small enough that what goes round neither grows nor fades into denormal numbers: neither costs extra.
+        # Small enough that recurrent activity neither grows nor decays to denormal numbers, which would cost time.
         weights["w_rec"] = jnp.asarray(rng.normal(0, 0.3 / np.sqrt(size.n), (size.n, size.n)), jnp.float32)
     xs, of_out = jnp.asarray(problem.x), jnp.asarray(problem.pattern)
     spikes = jnp.asarray(rng.random((size.T, size.B, size.n)) < 0.05, jnp.float32)

@@ -1,6 +1,6 @@
 """Rockpool: ``LIFTorch`` for LIF and ``aLIFTorch`` for aLIF, through their public interface.
 
-The input goes through its weights once, before the module. Only weights are learnt, as everywhere here.
+The product of the input is computed once before the module. Only weights are learnt, as in all adapters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _build(problem: Problem, device: str) -> Calls:
     from rockpool.nn.modules import LIFTorch, aLIFTorch
 
     place, n = torches.chosen_device(device), problem.size.n
-    # Current is weighed with what is left of it after a step as it arrives; powers of two, so nothing is rounded.
+    # Currents are multiplied by their decay on arrival; these are powers of two, so there is no rounding.
     scale = 1.0 if problem.neuron == "alif" else 1 / FADED
     weights = {name: torches.weight(problem, name, place, scale=scale, transpose=False) for name in problem.weights}
     common: dict[str, Any] = {"threshold": torch.ones(n), "dt": cases.DT_MS * 1e-3}

@@ -1,6 +1,6 @@
 """snnTorch: ``Leaky`` and ``RLeaky`` in a Python loop over the steps, eager.
 
-The input goes through its weights once, before the loop, and so do the spikes through those of the readout after it.
+The products of the input and of the readout are computed once, before and after the loop.
 ``snntorch`` is its default, ``snntorch_immediate`` its option ``reset_delay=False``.
 """
 

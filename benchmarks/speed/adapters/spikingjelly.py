@@ -1,6 +1,6 @@
 """SpikingJelly: ``LIFNode`` in multi-step mode, backend torch; the recurrent net in single-step mode in a loop.
 
-The input goes through its weights once, before the loop, and so do the spikes through those of the readout after it.
+The products of the input and of the readout are computed once, before and after the loop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _build(problem: Problem, device: str) -> Calls:
     from spikingjelly.activation_based import functional, neuron, surrogate
 
     place, size = torches.chosen_device(device), problem.size
-    # Its readout node weighs what comes in with one over tau.
+    # Its readout node multiplies the input by 1 / tau.
     scales = {name: TAU_STEPS if name == "w_out" else 1.0 for name in problem.weights}
     weights = {name: torches.weight(problem, name, place, scale=scale) for name, scale in scales.items()}
 
@@ -31,7 +31,7 @@ def _build(problem: Problem, device: str) -> Calls:
             tau=TAU_STEPS,
             decay_input=False,
             v_reset=None,
-            # The soft sign is the fast sigmoid of the same slope times half of it.
+            # The soft sign is the fast sigmoid of the same slope times half the slope.
             surrogate_function=surrogate.SoftSign(alpha=2.0),
             detach_reset=True,
             step_mode=mode,
@@ -66,7 +66,7 @@ def _build(problem: Problem, device: str) -> Calls:
         out = single(current)
         return out, out
 
-    # Its readout node starts anew at every call, so a net with one cannot run step by step.
+    # Its readout node starts from rest in each call, so a network with one cannot run step by step.
     return torches.calls(problem, place, run, weights, None if size.n_out else step, scales=scales)
 
 

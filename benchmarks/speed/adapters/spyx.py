@@ -1,7 +1,7 @@
 """Spyx (JAX, flax.nnx): its neurons in its own ``run``, in ``jax.jit``.
 
-``spyx`` runs its ``Sequential`` as its quickstart does. ``spyx_ahead`` is tuned by hand: the input goes through its
-weights once, before ``run``, and the spikes through those of the readout after it.
+``spyx`` runs its ``Sequential`` as in its quickstart. ``spyx_ahead`` is tuned by hand: the products of the input and of
+the readout are computed once, before and after ``run``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all adapters on PyTorch share: the device, threads, loss and gradients."""
+"""Device, threads, loss and gradients for the adapters on PyTorch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def calls(
 ) -> Calls:
     """Return the calls of ``run(xs)``, which starts from rest, and of ``step(state or None, x)``.
 
-    ``scales`` tells by what the weights of the problem were multiplied, ``transposed`` that they are ``[out, in]``.
+    ``scales`` are factors on the weights of the problem; ``transposed`` means that they are ``[out, in]``.
     """
     import torch
 

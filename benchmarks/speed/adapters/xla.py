@@ -1,4 +1,4 @@
-"""What all adapters on JAX share: compiled calls, waiting, memory."""
+"""Compiled calls, waiting and memory for the adapters on JAX."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["calls", "check_device", "device_peak", "mean_loss"]
 
 
 def check_device(device: str) -> str:
-    """Return the device that JAX has taken, or raise if it is not of the wanted kind."""
+    """Return the device of JAX, or raise if it is of another kind."""
     import jax
 
     found = jax.devices()[0]
@@ -24,7 +24,7 @@ def check_device(device: str) -> str:
 
 
 def device_peak() -> int | None:
-    """Return the most memory in use on an accelerator so far, where JAX counts it."""
+    """Return the peak of memory on an accelerator, if JAX reports it."""
     import jax
 
     return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
@@ -48,7 +48,7 @@ def calls(
 ) -> Calls:
     """Return the calls of ``run(weights, xs)`` and of ``step(state, x)``, both pure, compiled by ``jax.jit``.
 
-    ``named`` returns the gradients by the names and in the scale of the problem's weights.
+    ``named`` returns the gradients by the names and in the scale of the problem.
     """
     import jax
     import jax.numpy as jnp
