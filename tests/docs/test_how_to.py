@@ -21,7 +21,7 @@ PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((DOCS / 
 # The tests run under the time step of the pages; setting it for the whole process would reach other tests.
 SETTING = "brainstate.environ.set(dt=1.0 * u.ms)\n"
 # With so little data a recording may end in silence on another machine; each test asserts what the page promises.
-pytestmark = pytest.mark.filterwarnings("ignore:fit\\: ")
+pytestmark = pytest.mark.filterwarnings("ignore:fit.")
 WITHOUT_CACHE = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
 
 
