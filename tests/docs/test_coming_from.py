@@ -1,4 +1,4 @@
-"""What the pages for users of snnTorch and NWAVE show is code that runs, and names that exist."""
+"""The pages for users of other libraries: their code runs, gives the spikes that they promise, names what exists."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 import brainstate
 import braintools
+import numpy as np
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = {page: (DOCS / f"coming_from_{page}.md").read_text(encoding="utf-8") for page in ("snntorch", "nwave", "torch")}
+NAMES = ("snntorch", "nwave", "torch", "norse", "spikingjelly", "sinabs", "spyx")
+PAGES = {page: (DOCS / f"coming_from_{page}.md").read_text(encoding="utf-8") for page in NAMES}
 
 
 def run(page: str) -> dict[str, Any]:
@@ -44,6 +46,45 @@ def test_the_nets_of_the_page_about_state_dicts_spike() -> None:
     assert names["spikes"].shape == (50, 4, 9)
     assert names["seen"]["lif1.spk"].sum() > 0
     assert names["from_norse"].names == names["from_jelly"].names == ("part_0", "part_1", "part_2", "part_3")
+
+
+def test_the_net_of_the_page_for_norse_has_its_words() -> None:
+    names = run("norse")
+    assert names["spikes"].shape == names["others"].shape == (50, 4, 9)
+    assert names["spikes"].sum() > 0
+
+
+def test_both_nets_of_the_page_for_spikingjelly_are_the_same() -> None:
+    names = run("spikingjelly")
+    assert 0 < names["spikes"].mean() < 1
+    np.testing.assert_array_equal(names["spikes"], names["others"])
+
+
+def test_the_net_of_the_page_for_sinabs_steps_as_sinabs_does() -> None:
+    names = run("sinabs")
+    out = np.float32(names["x"].swapaxes(0, 1))
+    for weight in names["weights"]:  # LIF with SingleSpike, MembraneSubtract and norm_input
+        V, spikes = np.zeros((4, len(weight))), []
+        for step in out:
+            V = names["beta"] * V + (1 - names["beta"]) * (step @ weight.T)
+            spikes.append((V >= 1).astype(np.float32))
+            V = V - spikes[-1]
+        out = np.stack(spikes)
+    assert 0 < out.mean() < 1
+    np.testing.assert_array_equal(names["spikes"], out)
+
+
+def test_the_net_of_the_page_for_spyx_is_two_steps_ahead_of_spyx() -> None:
+    names = run("spyx")
+    out = names["x"]
+    for kernel in names["kernels"]:
+        V, spikes = np.zeros((4, kernel.shape[1])), []
+        for step in out:
+            spikes.append((V > 1).astype(np.float32))
+            V = names["beta"] * V + step @ kernel - spikes[-1]
+        out = np.stack(spikes)
+    assert 0 < out.mean() < 1
+    np.testing.assert_array_equal(names["spikes"][:-2], out[2:])
 
 
 def found(package: str, dotted: str) -> Any:
