@@ -207,7 +207,7 @@ REFUSED = {
     "a word for the padding": (changed_conv(padding="full"), "has padding 'full'"),
     "same with a stride": (changed_conv(padding="same", stride=2), r"has padding 'same' with stride \(2, 2\), which"),
     "a kernel that does not fit": (changed_conv(dilation=4), r"has a kernel of shape \(3, 3\) that does not fit"),
-    "a huge padding": (changed_conv(padding=2**30, stride=2**30), "padded to .* more than the 2147483647 numbers"),
+    "a huge padding": (changed_conv(padding=2**30, stride=2**30), "padded to .* more than the limit of 2147483647"),
     "another input_shape": (changed_conv(input_shape=(7, 7)), r"joins shape \(2, 7, 6\) to shape \(2, 7, 7\)"),
     "an input_shape of one axis": (changed_conv(input_shape=(7,)), r"has input_shape 7 for a kernel of shape \(3, 3\)"),
     "other channels": (conv2d(shape=(3, 4, 3, 3), size=None), r"is fed with shape \(2, 7, 6\), expected \[4, height"),
