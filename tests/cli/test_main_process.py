@@ -59,7 +59,9 @@ def test_json_and_nothing_else_on_the_output(trained: Path) -> None:
 
 
 def test_ctrl_c_ends_with_130_and_one_line() -> None:
+    # A shell starts its background jobs, this test may be one, with the signal ignored.
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, time, brainhw.cli.look as look\n"
         "def info(*_, **__):\n    print('ready', file=sys.stderr, flush=True); time.sleep(60)\n"
         "look.info = info\n"
