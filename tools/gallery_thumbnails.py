@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -43,7 +43,7 @@ SOURCES = {
 }
 
 
-def thumbnail(path: Path, part: tuple[float, float, float, float]) -> Image.Image:
+def thumbnail(path: Path | BinaryIO, part: tuple[float, float, float, float]) -> Image.Image:
     """Return the part of a picture that is to be seen, shrunk and in the middle of a white card."""
     with Image.open(path) as opened:
         flat = Image.new("RGB", opened.size, "white")
