@@ -58,10 +58,13 @@ def main() -> None:
     axes[2].locator_params(axis="x", nbins=5)
     axes[2].set_xlabel("test accuracy (dashed: nominal chip)")
     figure.savefig(IMAGES / "front.png", dpi=90)
-    inches = figure.dpi_scale_trans.inverted()
+    figure.set_layout_engine("none")
+    figure.set_size_inches(4.6, 3.9)
     for name, panel in zip(PANELS, axes, strict=True):
-        box = panel.get_tightbbox().transformed(inches).padded(0.08)
-        figure.savefig(IMAGES / f"front_{name}.png", dpi=150, bbox_inches=box)
+        for other in axes:
+            other.set_visible(other is panel)
+        panel.set_position((0.15, 0.17, 0.7, 0.74))
+        figure.savefig(IMAGES / f"front_{name}.png", dpi=150)
 
 
 if __name__ == "__main__":

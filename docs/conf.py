@@ -36,7 +36,6 @@ extensions = [
     # In _ext, after what they add to:
     "gallery_pages",
     "mathml",
-    "page_links",
     "public_names",
     "site_links",
     "tutorial_pages",
