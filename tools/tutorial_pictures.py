@@ -28,6 +28,16 @@ class Source(NamedTuple):
 
 SOURCES = {
     "01_units_and_your_first_neuron": Source(0),
+    "02_build_a_network": Source(0),
+    "03_h1_chips_against_lif": Source(0),
+    "04_train_a_spiking_network": Source(2),
+    "05_wake_a_network_with_fluct_init": Source(2),
+    "06_adaptive_lif_on_ecg": Source(4),
+    "07_fractional_memory": Source(0),
+    "08_train_for_the_chip": Source(3),
+    "09_long_rollouts_and_streaming": Source(0),
+    "10_coming_from_other_libraries": Source(0),
+    "11_a_chip_on_the_bench": Source(0, (0.0, 0.03, 0.5, 0.5)),
 }
 
 
@@ -46,7 +56,7 @@ def main() -> None:
     """Make the picture of every tutorial."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
-        source = SOURCES.get(path.stem, Source(0))
+        source = SOURCES[path.stem]
         picture = io.BytesIO(figures(path)[source.figure])
         size = save(thumbnail(picture, source.part), FOLDER / f"{path.stem}.png")
         sys.stdout.write(f"{path.stem}: {size} bytes\n")
