@@ -1,4 +1,4 @@
-"""Accuracy of the README's network with and without delayed inputs: ``python -m benchmarks.delayed_copies``.
+"""Accuracy of the network of ``docs/own_net.md`` with delayed inputs: ``python -m benchmarks.delayed_copies``.
 
 Two synthetic tasks of four classes that differ only in temporal order: the lag from one of six oscillating channels to
 the next, at two speeds; and a bump that moves over eight channels up, down, outward or inward.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -42,20 +43,23 @@ def bump(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
 
 
 def run(x: np.ndarray, y: np.ndarray, delays: tuple[int, ...]) -> dict[str, float]:
-    """Train the network of the README on other data, and return its accuracies."""
-    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    """Train the network of ``docs/own_net.md`` on other data, and return its accuracies."""
+    page = (PROJECT / "docs" / "own_net.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     imports, _, rest = code.partition("\n\n")
-    training = rest[rest.index("class Net") : rest.index("print(bh.deploy.check_deployable")]
-    train, test = bh.data.Split(x[:N_TRAIN], y[:N_TRAIN]), bh.data.Split(x[N_TRAIN:], y[N_TRAIN:])
-    scale = bh.data.fit_channel_scale(train)
-    inputs = [bh.data.delayed_copies(bh.data.split_on_off(scale.apply(s).x), delays) for s in (train, test)]
-    names = {"x_train": inputs[0], "x_test": inputs[1], "y_train": train.y, "y_test": test.y, "n_classes": N_CLASSES}
+    training = rest[rest.index("class Net") : rest.index("def score")]
+    halves = {"train": bh.data.Split(x[:N_TRAIN], y[:N_TRAIN]), "test": bh.data.Split(x[N_TRAIN:], y[N_TRAIN:])}
+    scale = bh.data.fit_channel_scale(halves["train"])
+    names: dict[str, Any] = {"n_classes": N_CLASSES}
+    for half, split in halves.items():
+        copies = bh.data.delayed_copies(bh.data.split_on_off(scale.apply(split).x), delays)
+        names[half] = bh.data.Split(copies, split.y)
     with contextlib.redirect_stdout(io.StringIO()):
-        exec(compile(imports + "\n\n\n" + training, "README.md", "exec"), names)
+        exec(compile(imports + "\n\n\n" + training, "own_net.md", "exec"), names)
     reached = {}
-    for half, labels in (("train", train.y), ("test", test.y)):
-        spikes, _ = bh.rollout(names["net"], names[f"x_{half}"].swapaxes(0, 1))
-        reached[f"{half}_accuracy"] = float(bh.train.accuracy_population(spikes, labels, N_CLASSES))
+    for half in halves:
+        spikes, _ = bh.rollout(names["net"], names[half].x.swapaxes(0, 1))
+        reached[f"{half}_accuracy"] = float(bh.train.accuracy_population(spikes, names[half].y, N_CLASSES))
     jax.clear_caches()
     return reached
 

@@ -1,4 +1,8 @@
-"""Draw the figure at the top of the README with the code of the README: ``python -m benchmarks.front_figure``."""
+"""Draw the figure of the README and of the home page from ``docs/own_net.md``: ``python -m benchmarks.front_figure``.
+
+``docs/images/front.png`` has three panels side by side. ``front_spikes.png``, ``front_cores.png`` and
+``front_chips.png`` have one each, for screens on which three are too small.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +20,27 @@ import brainhw as bh
 from benchmarks.machine import PROJECT
 
 SAMPLE = 0
+IMAGES = PROJECT / "docs" / "images"
+PANELS = ("spikes", "cores", "chips")
 
 
-def run_readme() -> dict[str, Any]:
-    """Run the Python block of the README in a temporary folder, and return its names."""
-    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def run_page() -> dict[str, Any]:
+    """Run the Python block of the page in a temporary folder, and return its names."""
+    page = (PROJECT / "docs" / "own_net.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        exec(compile(code, "README.md", "exec"), names)
+        exec(compile(code, "own_net.md", "exec"), names)
     return names
 
 
 def main() -> None:
-    """Draw spikes, placement and yield side by side, and save the figure into ``docs/images``."""
-    names = run_readme()
-    x, y = names["x_test"][SAMPLE], names["y_test"]
-    lasts = 1 + int(x.any(axis=1).nonzero()[0].max())  # the rest is padding
-    _, seen = bh.rollout(names["net"], x[:lasts, None], record=("hidden.spk", "output.spk"))
+    """Draw spikes, placement and spread over chips side by side, and save them into ``docs/images``."""
+    names = run_page()
+    test = names["test"]
+    y = test.y
+    x = test.x[SAMPLE, : test.lengths[SAMPLE]]  # without the padding
+    _, seen = bh.rollout(names["net"], x[:, None], record=("hidden.spk", "output.spk"))
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained", width_ratios=(1.15, 0.9, 1))
     first = 0
     for layer, color in (("hidden", "C1"), ("output", "C0")):  # the colours that the placement gives them
@@ -49,7 +57,14 @@ def main() -> None:
     bh.visualize.plot_robustness(names["chips"], ax=axes[2])
     axes[2].locator_params(axis="x", nbins=5)
     axes[2].set_xlabel("test accuracy (triangle: nominal chip)")
-    figure.savefig(PROJECT / "docs" / "images" / "front.png", dpi=90)
+    figure.savefig(IMAGES / "front.png", dpi=90)
+    figure.set_layout_engine("none")
+    figure.set_size_inches(4.6, 3.9)
+    for name, panel in zip(PANELS, axes, strict=True):
+        for other in axes:
+            other.set_visible(other is panel)
+        panel.set_position((0.15, 0.17, 0.7, 0.74))
+        figure.savefig(IMAGES / f"front_{name}.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from docutils import nodes
+    from sphinx.application import Sphinx
 
 DOCS = Path(__file__).parent
 # Of this clone, whatever version is installed.
@@ -26,11 +31,13 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
     # In _ext, after what they add to:
     "gallery_pages",
     "mathml",
     "public_names",
+    "site_links",
     "tutorial_pages",
 ]
 exclude_patterns = ["_ext", "_gallery", "results/*.json", "**/sg_execution_times.rst", "sg_execution_times.rst"]
@@ -77,7 +84,10 @@ html_title = f"brainhw {release}"
 html_sourcelink_suffix = ""  # so that the notebook behind a tutorial is downloaded as .ipynb
 html_static_path = ["_static"]
 html_css_files = ["brainhw.css"]
+html_js_files = ["scroll_hint.js"]
+html_favicon = "_static/favicon.svg"
 html_theme_options = {
+    "logo": {"image_light": "_static/logo_light.svg", "image_dark": "_static/logo_dark.svg"},
     "show_navbar_depth": 1,
     "home_page_in_toc": False,
     "navbar_persistent": [],  # the sidebar has a search field
@@ -85,3 +95,14 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "show_toc_level": 2,
 }
+
+
+def shorten_contents(app: Sphinx, doctree: nodes.document) -> None:
+    """Leave the single tables out of the contents list of the speed page, which a script writes."""
+    if app.env.current_document.docname == "results/speed":
+        app.env.metadata["results/speed"]["tocdepth"] = 2
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what needs the page that is read."""
+    app.connect("doctree-read", shorten_contents)

@@ -100,7 +100,9 @@ def _cells(name: str) -> tuple[str, ...]:
 def _value(chip: ChipSpec, name: str) -> str:
     # If the provenance of the presets differs, mark the documented value.
     differ = len(_sources(name)) > 1 and chip.provenance[name] != "assumed"
-    return FIELDS[name].text(getattr(chip, name)) + (f" ({chip.provenance[name]})" if differ else "")
+    # The space lets a narrow column break the text of a charge curve.
+    text = FIELDS[name].text(getattr(chip, name)).replace("Charge(", "Charge (")
+    return text + (f" ({chip.provenance[name]})" if differ else "")
 
 
 def _reasons(names: Iterable[str]) -> str:

@@ -40,11 +40,14 @@ def markdown(content: Mapping[str, Any], agreed: Iterable[Mapping[str, Any]] | N
     parts = ["# Speed beside other libraries", _machine(content)]
     parts.append(f"## Forward with backward in all cases, ms\n\n{summary(content)}")
     for case, words in CASES.items():
+        tables = []
         for size in sizes_of(case):
             records = [r for r in content["results"] if (r["case"], r["size"]) == (case, size)]
             if records:
                 dims = next((r["dims"] for r in records if "dims" in r), str(sizes_of(case)[size]))
-                parts.append(f"## {case}, {size}: {words}, {dims}\n\n{_table(records, content['adapters'])}")
+                tables.append(f"### {size}: {dims}\n\n{_table(records, content['adapters'])}")
+        if tables:
+            parts += [f"## {case}", f"{words[0].upper()}{words[1:]}.", *tables]
     parts.append(_notes(content))
     if agreed is not None:
         parts.append("## Do they compute the same?\n\n" + agreement.table(agreed))

@@ -132,15 +132,16 @@ class LinkLiterals(SphinxPostTransform):
         return to_home(self.env, self.app, self.env.docname, name.group(), node.deepcopy())
 
     def to_page(self, node: nodes.literal) -> nodes.Element | None:
-        """Return a link to a page."""
+        """Return a link to a page, with its title."""
         path = re.fullmatch(r"(docs|tutorials|gallery)/([\w/]+)\.(md|py)", node.astext())
         if path is None:
             return None
         page = path.group(2) if path.group(1) == "docs" else f"{path.group(1)}/{path.group(2)}"
         if page not in self.env.found_docs or page == self.env.docname:
             return None
+        # Readers of the source and of docstrings can open a path; readers of the site want a title.
         uri = self.app.builder.get_relative_uri(self.env.docname, page)
-        return nodes.reference("", "", node.deepcopy(), internal=True, refuri=uri)
+        return nodes.reference("", self.env.titles[page].astext(), internal=True, refuri=uri)
 
 
 def skip(app: Sphinx, what: str, name: str, thing: Any, skipped: bool, options: Any) -> bool | None:
