@@ -25,6 +25,7 @@ from brainhw.nn.pinned import has_sampled_chip
 from brainhw.train.batch import Batch, Source
 from brainhw.train.classifier import classifier_loss
 from brainhw.train.history import History, Keep
+from brainhw.train.master_weights import has_half_weights, with_master_weights
 from brainhw.train.run import CLASS_NUMBERS, Run
 from brainhw.train.weights import clip_weights
 from brainhw.transform import rollout
@@ -93,7 +94,8 @@ def fit(
     max_gradient : float, optional
         Maximum norm of the gradient of all parameters together. Default: none. Not with ``optimizer``.
     optimizer : braintools.optim.Optimizer, optional
-        Another optimizer, with its own learning rate and clipping.
+        Another optimizer, with its own learning rate and clipping. Default: Adam; for weights of half precision it
+        updates float32 copies (master weights).
     forward : callable, optional
         ``forward(net, batch)`` returns the outputs. Default: those of :func:`brainhw.rollout`, zero after the end of
         each recording.
@@ -357,6 +359,7 @@ def _warn_of_missing_classes(source: Source, n_classes: int | None, call: str) -
 def _optimizer(
     given: Any, rate: Any, max_gradient: Any, epochs: int, source: Source, net: brainstate.nn.Module, call: str
 ) -> Any:
+    is_half = has_half_weights([state.value for state in net.states(brainstate.ParamState).values()])
     if given is not None:
         if not isinstance(given, braintools.optim.Optimizer):
             raise TypeError(
@@ -367,6 +370,12 @@ def _optimizer(
                 raise ValueError(
                     f"{call}: {name} has no effect if optimizer is given; set it in the optimizer and leave {name} out."
                 )
+        if is_half:
+            warnings.warn(
+                f"{call}: the weights have half precision, and optimizer updates them in it: updates below 0.2 % of a "
+                "weight (bfloat16) are lost. Leave optimizer out: fit then keeps float32 copies of the weights.",
+                stacklevel=3,
+            )
     else:
         schedule = rate = _RATE if rate is None else rate
         if callable(rate):
@@ -383,7 +392,10 @@ def _optimizer(
         if max_gradient is not None:
             norm = float(_arguments.number(max_gradient, call=call, name="max_gradient", positive=True))
             parts.insert(0, optax.clip_by_global_norm(norm))
-        given = braintools.optim.OptaxOptimizer(tx=optax.chain(*parts))
+        tx = optax.chain(*parts)
+        if is_half:
+            tx = with_master_weights(tx)
+        given = braintools.optim.OptaxOptimizer(tx=tx)
     if not (given.param_states.to_pytree() or {}):
         given.register_trainable_weights(net.states(brainstate.ParamState))
     return given
