@@ -186,7 +186,7 @@ class Study:
     def calibrated(
         self, net: brainstate.nn.Module, device: bh.silicon.Device, seed: int
     ) -> brainstate.nn.Module | None:
-        """Return a copy of the network with the calibrated chip in place; ``None`` without tables of the bench."""
+        """Return a copy of the network on the calibrated chip; ``None`` without tables of the bench."""
         net, known = copy.deepcopy(net), {}
         if isinstance(device, bh.silicon.VirtualChip):
             bench = self.tables(net, device, seed)

@@ -75,7 +75,7 @@ def randman(_: Path | None) -> Data:
 
 
 def fashion(root: Path | None) -> Data:
-    """Return the first 10,000 pictures of Fashion-MNIST, one row of 28 pixels a step, each held for two steps."""
+    """Return the first 10,000 pictures of Fashion-MNIST, one row of 28 pixels per step, each held for two steps."""
     data = bh.data.fashion_mnist(root)
 
     def rows(split: bh.data.Split, n: int) -> bh.data.Split:

@@ -2,7 +2,7 @@
 
 The task is Japanese Vowels: nine speakers, 4 x 50 hidden neurons and 5 output neurons for each speaker, 245 neurons in
 all. With weights in range a neuron needs 12 simultaneous spikes to fire, and such synchronous volleys carry little
-information. Three remedies: a strong input, a wide distribution of the first weights, and a loss that keeps the rate of
+information. Three remedies: a strong input, a wide distribution of initial weights, and a loss that keeps the rate of
 each neuron within bounds. ``--plain`` trains the same network from ``fluct_init`` in range without them.
 """
 

@@ -239,7 +239,7 @@ for layer in trained.layers:
 vowels = bh.data.japanese_vowels()
 scale = bh.data.fit_channel_scale(vowels.train)
 frames = bh.data.repeat_frames(bh.data.split_on_off(scale.apply(vowels.train).x), 2)[::2]
-# Every step counts, the still ones behind a short recording too: the net of this section is to hear them all.
+# All steps count, including the silent ones after a short recording: the network of this section processes all of them.
 lengths = [frames.shape[1]] * len(frames)
 
 

@@ -202,7 +202,7 @@ def neurons():
     tau = jnp.exp(brainstate.random.uniform(np.log(1.0), np.log(10.0), n)) * u.ms
     return bh.nn.FractionalLIFLayer(
         n,
-        # Learnt by shares, and kept above half a step, below which an explicit step of order 1 grows.
+        # Learnt as a logarithm, and kept above half a step: below it, an explicit step of order 1 is unstable.
         tau=brainstate.nn.Param(tau, t=brainstate.nn.ExpT(0.5 * u.ms)),
         reset="subtract",
         n_exponentials=8,

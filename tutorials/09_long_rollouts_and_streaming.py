@@ -263,7 +263,7 @@ for _ in range(2000):
     start = time.perf_counter()
     jax.block_until_ready(live(frame))
     times.append(time.perf_counter() - start)
-print(f"median {1e6 * statistics.median(times):.0f} us a step")
+print(f"median {1e6 * statistics.median(times):.0f} us per step")
 
 # %% [markdown]
 # Real time at a `dt` of 1 ms allows 1000 us. For a whole recording `rollout` is faster per step, and has gradients.

@@ -151,7 +151,7 @@ def _check_targets(out: str | None, figure: str | None, inputs: list[str], call:
         path = check_target(target, call=call)
         if os.path.realpath(target) in held:
             raise ValueError(
-                f"{call}: {option} must be a file of its own; got {target!r}, which is also "
+                f"{call}: {option} must be a separate file; got {target!r}, which is also "
                 f"{held[os.path.realpath(target)]!r} of this command. Give another name."
             )
         held[os.path.realpath(target)] = target

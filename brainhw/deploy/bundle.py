@@ -62,8 +62,8 @@ def export_bundle(
 
     The file holds the integer codes of the weights after annealing and rounding, the tau profile of every neuron,
     topology and wiring, the placement, the chip's spec, dt, versions, and a checksum. It is readable text;
-    :func:`load_bundle` builds the network from it. If a sampled or measured chip is in place, its values are stored
-    too; call :func:`brainhw.nominal_chip` before to leave them out. Surrogate functions and other training settings are
+    :func:`load_bundle` builds the network from it. If the current chip is sampled or measured, its values are stored
+    too; call :func:`brainhw.nominal_chip` first to leave them out. Surrogate functions and other training settings are
     not stored. An existing file is replaced atomically.
 
     Parameters
@@ -159,7 +159,7 @@ def content_of(
     if given is not None and given.pieces != kept.pieces:
         raise ValueError(
             f"{call}: a measured chip is in place, and its values belong to its own placement (got another placement). "
-            "Give no placement, or put the chip in place again with brainhw.silicon.put_chip(net, chip, placement)."
+            "Give no placement, or call brainhw.silicon.put_chip(net, chip, placement) again."
         )
     return BundleContent(
         chip=found.chip,

@@ -1,4 +1,4 @@
-"""Values of the chip in place in a bundle: read from a network, convert to plain data, put into a network."""
+"""Values of the current chip in a bundle: read them from a network, convert to plain data, put into a network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Masks = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity]]:
-    """Return the values of the chip in place by path and name, in the nominal units; empty for the nominal chip."""
+    """Return the values of the current chip by path and name, in the nominal units; empty for the nominal chip."""
     found: dict[str, dict[str, u.Quantity]] = {}
     for pinned in pinned_states(net):
         name, nominal, positive = _state_name(pinned.name), pinned.nominal, pinned.name != MISMATCH
@@ -36,7 +36,7 @@ def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity
 
 
 def known_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, np.ndarray]]:
-    """Return masks of the measured values of the chip in place, by path and name; empty without a measured chip."""
+    """Return masks of the measured values of the current chip, by path and name; empty without a measured chip."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for place, node in net.nodes().items():
         if known := getattr(node, "known", None):

@@ -100,7 +100,7 @@ class BundledNet(brainstate.nn.Module):
         }
         if any(at is None for at in physical.values()):
             return held
-        # A measured chip was put in place after loading.
+        # put_chip was called after loading.
         needs = [Need(piece.layer, 1, piece.kind == RECURRENT, piece.kind == FRONTEND) for piece in held.pieces]
         pieces = [piece for need in dict.fromkeys(needs) for piece in pieces_at(self.chip, need, physical[need.name])]
         return Placement(self.chip, tuple(pieces))

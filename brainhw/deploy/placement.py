@@ -233,7 +233,7 @@ def place(net: brainstate.nn.Module) -> Placement:
     The search is exact: it finds a placement if one exists. It prefers placements that split the fewest feed-forward
     layers, then those that use the fewest cores, counted from core 0. A split layer fills the free neurons in the order
     of the cores. The search avoids full cores between its parts: it tries every order of up to 5 cores, and two orders
-    of more cores. The same network always gets the same placement. If a measured chip is in place
+    of more cores. The same network always gets the same placement. If the current chip is measured
     (:func:`brainhw.silicon.put_chip`), the network keeps the placement of that chip.
 
     Parameters
@@ -294,7 +294,7 @@ def place(net: brainstate.nn.Module) -> Placement:
 
 
 def placement_of(found: Survey, *, call: str) -> Placement:
-    """Return the placement of a measured chip in place, otherwise the result of the search."""
+    """Return the placement of the current chip if it is measured, otherwise the result of the search."""
     needs = needs_of(found)
     kept: dict[str, Any] = {path: getattr(layer, "physical", None) for path, layer in found.layers.items()}
     if all(physical is None for physical in kept.values()):
@@ -302,8 +302,8 @@ def placement_of(found: Survey, *, call: str) -> Placement:
     missing = [path for path, physical in kept.items() if physical is None]
     if missing:
         raise ValueError(
-            f"{call}: the measured chip in place has no neurons for the layer {missing[0]!r}, which was added "
-            "later. Put the chip in place again with brainhw.silicon.put_chip."
+            f"{call}: the measured chip of the network has no neurons for the layer {missing[0]!r}, which was added "
+            "later. Call brainhw.silicon.put_chip again."
         )
     pieces = [piece for need in needs for piece in pieces_at(found.chip, need, kept[need.name])]
     return Placement(found.chip, tuple(pieces))

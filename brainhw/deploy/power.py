@@ -188,7 +188,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, on the chip that is in place (see :func:`brainhw.sample_chip`); it is not changed.
+        The network, on its current chip (see :func:`brainhw.sample_chip`); it is not changed.
     xs : array
         Inputs, time first, ``[T, B, N]`` or ``[T, N]``: ``B`` inferences of ``T`` steps. ``dt`` is read from
         ``brainstate.environ``.

@@ -43,7 +43,7 @@ class RobustnessReport(Shown, Drawn):
     nominal : float
         The score on the nominal chip.
     in_place : float or None
-        The score on the chip in place when :func:`robustness` was called; ``None`` if that is the nominal chip.
+        The score on the current chip when :func:`robustness` was called; ``None`` if that is the nominal chip.
     shares : mapping of str to ndarray
         If ``evaluate`` returned :class:`brainhw.train.ClassScores`: the fractions of recordings that are ``"silent"``,
         ``"tied"`` and ``"undecided"`` on each chip, ``[n_chips]``; otherwise empty.
@@ -162,8 +162,8 @@ def robustness(
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; it is not changed. If a sampled or measured chip is in place, its score is also reported. Every
-        sampled chip keeps the measured values (:func:`brainhw.silicon.put_chip`).
+        The network; it is not changed. If its current chip is sampled or measured, the score on it is also reported.
+        Every sampled chip keeps the measured values (:func:`brainhw.silicon.put_chip`).
     evaluate : callable
         ``evaluate(net)`` returns the score: a number such as an accuracy, or :func:`brainhw.train.class_scores`. With
         the latter, silent and tied recordings are also reported. It runs the network with :func:`brainhw.rollout`,
@@ -211,7 +211,7 @@ def robustness(
     call = "robustness"
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it compiles and runs by itself. Call it outside of jit.")
+        raise RuntimeError(f"{call}: it compiles its own functions and cannot run inside jit. Call it outside of jit.")
     _arguments.function(evaluate, call=call, name="evaluate")
     _arguments.flag(pbar, call=call, name="pbar")
     _check_devices(devices, call)
@@ -237,7 +237,7 @@ def robustness(
         # Compiled like the sampled chips: eager steps round differently, and the scores are compared.
         score = brainstate.transform.jit(lambda: _score(evaluate, net, call))
         in_place = float(score()[0]) if has_sampled_chip(net) else None
-        # Restores the measured values of the chip in place: the sampled chips keep them.
+        # Restores the measured values of the current chip: the sampled chips keep them.
         with states_restored(net, keep_weights=False):
             nominal_chip(net)
             nominal, nominal_shares = score()
@@ -264,7 +264,7 @@ def robustness(
     # Drop the padding of the last chunk.
     together, shares = jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[: len(keys)], *parts)
     bad = np.flatnonzero(~np.isfinite(together))
-    named = {"the nominal chip": nominal, "the chip in place": nominal if in_place is None else in_place}
+    named = {"the nominal chip": nominal, "the current chip": nominal if in_place is None else in_place}
     where = next((name for name, score in named.items() if not np.isfinite(score)), None)
     if bad.size or where is not None:
         where = f"{bad.size} of {len(together)} chips, the first number {bad[0]}" if bad.size else where

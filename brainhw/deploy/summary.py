@@ -72,7 +72,7 @@ class NetSummary(Shown):
     chip : ChipSpec
         The chip.
     sampled : bool
-        Whether a sampled or measured chip is in place; otherwise the nominal one.
+        Whether the current chip is sampled or measured; otherwise it is nominal.
     layers : tuple of LayerSummary
         The layers, in the order of one step.
     n_weights : int

@@ -58,7 +58,7 @@ def take_data(dataloader: Iterable[Any], n_batches: Any, lengths: Any, *, call: 
 def _taken(dataloader: Any, n_batches: Any, n_in: int | None, call: str) -> tuple[np.ndarray, np.ndarray | None]:
     wanted = _arguments.positive_int(n_batches, call=call, name="n_batches")
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it reads data and weights, which jit hides. Call it outside of jit, before it.")
+        raise RuntimeError(f"{call}: data and weights cannot be read inside jit. Call it outside of jit.")
     try:
         batches = iter(dataloader)
     except TypeError:

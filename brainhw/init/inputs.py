@@ -35,7 +35,7 @@ def input_line(step: OwnStep, stages: Stages, dt: u.Quantity) -> str:
 
 
 def warn_of_inputs(given: np.ndarray, index: int, circuit: Circuit, call: str) -> None:
-    """Warn if a chip layer gets values other than spikes: negative, or above the largest number of events a step."""
+    """Warn if a chip layer gets values other than spikes: negative, or above the largest number of events per step."""
     if circuit.chip is None or (given.min() >= 0 and given.max() <= MOST_EVENTS):
         return
     negative, most = float(np.mean(given < 0)), float(given.max())

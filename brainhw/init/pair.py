@@ -154,7 +154,7 @@ class PairInitializer:
         return self.circuit.n_in <= _FEW_INPUTS
 
     def meets_target(self, draw: Draw) -> bool:
-        """Return whether a draw meets the target distance to threshold, and recurrent weights their variance share."""
+        """Return whether a draw meets the target distance to threshold and the variance share of recurrent weights."""
         measured = self.meter.measure(draw.weight, draw.recurrent, draw.spikes)
         if abs(float(np.median(measured.xi(self.circuit.threshold()))) / self.settings.xi - 1) > MISSED:
             return False
@@ -164,7 +164,7 @@ class PairInitializer:
         return 0.5 * share <= float(np.mean(measured.sd_RC**2) / np.mean(measured.sd**2)) <= 2 * share
 
     def what_limits(self, xi: float) -> str:
-        """Return why membranes at a median distance ``xi`` miss the target; empty if there is no special reason."""
+        """Return why neurons at a median distance ``xi`` miss the target; empty if there is no special reason."""
         return ""
 
     def _basis(self, x: np.ndarray, direction: np.ndarray | None) -> MembraneBasis:

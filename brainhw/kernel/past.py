@@ -75,7 +75,7 @@ class LeakySums(Past):
         self.n_slots = n_exponentials + 1
 
     def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
-        """Return the weight of the last value beyond its share in the sums, then the amplitudes of the sums."""
+        """Return the weight of the last value minus its contribution to the sums, then the amplitudes of the sums."""
         # The sum of exponentials holds from lag 2 on. Storing the last value itself makes the weight of lag 1 exact.
         sums = amplitudes(method, alpha, self.rates)
         return jnp.concatenate([method.weights(alpha, 1) - sums.sum(axis=0), sums])

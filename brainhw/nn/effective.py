@@ -285,7 +285,7 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
 
 def _held_by(state: brainstate.State) -> Iterator[Any]:
     """Yield the value of ``state``, and its value before each running trace that has only read it."""
-    # Reading inside a trace replaces the value by a tracer, so the present value alone does not identify the array.
+    # Reading inside a trace replaces the value by a tracer, so the current value alone does not identify the array.
     yield state._value
     for trace in reversed(TRACE_CONTEXT.state_stack):
         for seen, written, before in zip(trace.states, trace.been_writen, trace.original_state_values, strict=True):

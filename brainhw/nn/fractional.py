@@ -37,9 +37,9 @@ class FractionalLIFLayer(FractionalLayer):
     time_scale : Quantity, optional
         Unit of time of the derivatives. Default ``None``: ``tau``.
     method : {'gl', 'l1', 'trap', 'pred', 'cn'}, optional
-        Numerical scheme. Gruenwald-Letnikov (default; the only one for several terms), L1 (``'trap'`` is equal from
-        rest) and the product rectangle rule are explicit and of order 1 in the step. The fractional Crank-Nicolson rule
-        is implicit and of order 2.
+        Numerical scheme. ``'gl'`` (default): Gruenwald-Letnikov, the only one for several terms. ``'l1'``: L1;
+        ``'trap'`` is equal to it from rest. ``'pred'``: product rectangle rule. These are explicit and of order 1 in
+        the step. ``'cn'``: fractional Crank-Nicolson rule, implicit and of order 2.
     memory : int, optional
         With ``kernel='dense'``: number of past steps to keep; older ones are dropped. Default ``None``: keep all.
     kernel : {'soe', 'dense'}, optional

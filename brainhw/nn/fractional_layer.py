@@ -214,7 +214,7 @@ class FractionalLayer(RestingStates):
             return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
         if self.memory is None:
             return LagBuffer(self.horizon or 1, whole=True)
-        # spikeDE counts the present value as well: its memory=M+1 equals memory=M of torchfde to 5e-9.
+        # spikeDE counts the current value as well: its memory=M+1 equals memory=M of torchfde to 5e-9.
         return LagBuffer(self.memory - 1 if self.memory_rule == "spikede" else self.memory)
 
     def rules(self) -> NeuronRules:

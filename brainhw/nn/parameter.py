@@ -58,7 +58,7 @@ def neuron_parameter(
 
 
 def current_value(parameter: Any) -> Any:
-    """Return the present value of a parameter, after its transform if it is learnt."""
+    """Return the current value of a parameter, after its transform if it is learnt."""
     return parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter
 
 

@@ -53,7 +53,7 @@ def compare(
     Parameters
     ----------
     net : brainstate.nn.Module or ChipProgram
-        The network, with the chip in place (:func:`put_chip`); it is not changed.
+        The network, with its current chip (:func:`put_chip`); it is not changed.
     device : Device
         The bench.
     x : array

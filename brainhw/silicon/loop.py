@@ -260,7 +260,7 @@ class InTheLoop:
         Raises
         ------
         TypeError, ValueError
-            If the file cannot be written, or another chip was put in place after the loop was built.
+            If the file cannot be written, or the network got another chip after the loop was built.
         """
         call = "InTheLoop.save"
         check_same_chip(self._net, self.program.chip, call)
@@ -270,7 +270,7 @@ class InTheLoop:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Resume a saved run: from here on, the updates are bit-identical to those of that run.
 
-        Network, chip in place, placement and optimizer must be built as for that run. The optimizer takes its state and
+        Network, current chip, placement and optimizer must be built as for that run. The optimizer takes its state and
         schedules, including the current learning rate, from the file. A :class:`VirtualChip` repeats its noise if its
         ``n_runs`` is set to its value at the time.
 

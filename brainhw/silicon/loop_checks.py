@@ -28,7 +28,7 @@ __all__ = [
 
 
 def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> None:
-    """Raise if another chip was put in place after the loop was built, because its program is for the old one."""
+    """Raise if the network got another chip after the loop was built, because its program is for the old one."""
     for weight in chip_weights(net).values():
         now = weight.chip
         if now is not chip and now != chip:

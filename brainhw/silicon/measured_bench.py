@@ -1,4 +1,4 @@
-"""Model runs of a program: by a network with its chip in place, or by a measured chip as the bench."""
+"""Simulated runs of a program, on the chip of a network or on a measured chip in the role of the bench."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MeasuredBench:
         self._held: tuple[brainstate.nn.Module, ChipProgram] | None = None
 
     def program(self, program: ChipProgram) -> None:
-        """Put the measured chip in place of the program's chip."""
+        """Replace the program's chip by the measured chip."""
         net = program.to_net()
         with brainstate.environ.context(dt=program.dt):
             put_chip(net, self._measured, program.placement)

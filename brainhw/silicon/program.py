@@ -87,7 +87,7 @@ class ChipProgram(Shown):
         Returns
         -------
         ChipProgram
-            The program. It includes a sampled or measured chip in place, for :meth:`to_net`.
+            The program. It includes the current chip if that is sampled or measured, for :meth:`to_net`.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class ChipProgram(Shown):
         Returns
         -------
         ChipProgram
-            The program with new codes, without a chip in place.
+            The program with new codes, without a sampled or measured chip.
 
         Raises
         ------
@@ -256,7 +256,7 @@ class ChipProgram(Shown):
         ----------
         chip : ChipSpec, optional
             Another chip of the family with the same cores, to run the program on it. Default: the chip of the program,
-            with the chip in place, if any.
+            with its sampled or measured values, if any.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Put a measured chip in place of the nominal chip of a network."""
+"""Replace the nominal chip of a network by a measured chip."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _SAME = ("family", "cores", "weight_limit", "weight_bits", "frontend_channels", 
 
 
 def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Placement | None = None) -> None:
-    """Put a measured chip in place: the network then runs with the values of its physical neurons.
+    """Make a measured chip the current chip of a network, which then runs with the values of its physical neurons.
 
     Every module takes the mean values of ``measured.spec`` (charge curve, capacitance, threshold, time constants of the
     leak settings). Each neuron takes the measured time constant and threshold of its physical neuron at its leak
     setting; unmeasured ones take the mean of the spec. The weights and their codes do not change.
 
-    The chip stays in place over calls and training. :func:`brainhw.sample_chip`, :func:`brainhw.deploy.robustness` and
-    a ``key=`` keep the measured values and sample the others. A bundle stores the chip. :func:`brainhw.nominal_chip`
-    puts the mean of ``measured.spec`` in place and discards the measured values. A function compiled earlier by
-    ``brainstate.transform.jit`` is retraced.
+    It stays the current chip over calls and training. :func:`brainhw.sample_chip`, :func:`brainhw.deploy.robustness`
+    and a ``key=`` keep the measured values and sample the others. A bundle stores the chip.
+    :func:`brainhw.nominal_chip` uses the mean values of ``measured.spec`` again and discards the measured ones. A
+    function compiled earlier by ``brainstate.transform.jit`` is retraced.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
         The chip. Family, cores, ``weight_limit``, ``weight_bits``, frontend, sign blocks, reset and number of leak
         settings must match the network's chip.
     placement : Placement, optional
-        The place of each neuron. Default: that of a chip put in place before or of the bundle, otherwise the result of
+        The place of each neuron. Default: that of an earlier ``put_chip`` or of the bundle, otherwise the result of
         :func:`brainhw.deploy.place`. Bundles and programs use the same placement.
 
     Raises

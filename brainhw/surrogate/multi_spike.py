@@ -81,7 +81,7 @@ def _count_jvp(
 
 
 class MultiSpike(abc.ABC):
-    """Base class of the multi-spike functions: the count, the window, comparison by value.
+    """Base class of the multi-spike functions: spike count, window of the derivative, comparison by value.
 
     A subclass defines ``derivative(V, V_th, max_spikes)`` on plain arrays of one unit.
 

@@ -72,7 +72,7 @@ class History(Shown, Drawn):
         )
         names = list(self.epochs[0]) if self.epochs else [self.watched]
         if any(list(epoch) != names for epoch in self.epochs):
-            raise ValueError(f"History: epochs must all have the same numbers, {', '.join(map(repr, names))}.")
+            raise ValueError(f"History: all epochs must have the same keys, {', '.join(map(repr, names))}.")
         _arguments.choice(self.watched, names, call="History", name="watched")
         if self.best is not None and self.best >= len(self.epochs):
             raise ValueError(f"History: best must be one of {len(self.epochs)} epochs, from 0; got {self.best}.")

@@ -101,7 +101,7 @@ class SurrogateSchedule:
         self.value = new
 
     def finish(self) -> None:
-        """Give every layer a plain spike function with the present value."""
+        """Give every layer a plain spike function with the current value."""
         for layer in self._layers:
             if isinstance(layer.spk_fun, ScheduledSurrogate) and layer.spk_fun.value is self._value:
                 layer.spk_fun = _with(layer.spk_fun.template, layer.spk_fun.attribute, self.value)
@@ -119,11 +119,11 @@ class ScheduledSurrogate(braintools.surrogate.Surrogate):
         return _spike(self.template, self.attribute, self.value.value, jnp.asarray(x))
 
     def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth function whose derivative is used, at the present value."""
+        """Return the smooth function whose derivative is used, at the current value."""
         return _with(self.template, self.attribute, self.value.value).surrogate_fun(x)
 
     def surrogate_grad(self, x: Any) -> jax.Array:
-        """Return the derivative at the present value."""
+        """Return the derivative at the current value."""
         return _with(self.template, self.attribute, self.value.value).surrogate_grad(x)
 
     def __repr__(self) -> str:

@@ -289,7 +289,7 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
 
 
 def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: bool | float) -> None:
-    """Put one sampled chip in place, for all later preparations until the next call.
+    """Sample one chip and keep it as the current chip, until the next call.
 
     Each key gives one chip. It stays the same over time, batches, calls and training, because the mismatch is added to
     the current weights. Prepare the network afterwards (:func:`brainhw.rollout` does). A key passed to
@@ -353,7 +353,7 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
 
 
 def nominal_chip(net: brainstate.nn.Module) -> None:
-    """Put the nominal chip back in place, without mismatch.
+    """Make the nominal chip, which has no mismatch, the current chip again.
 
     Parameters
     ----------

@@ -185,7 +185,7 @@ class Stream:
         except (RuntimeError, ValueError) as error:
             if any(leaf.is_deleted() for leaf in self._moving):
                 raise RuntimeError(
-                    "stream: the states are lost, because the step before was interrupted; call reset()."
+                    "stream: the states are lost, because the previous step was interrupted. Call reset()."
                 ) from error
             raise
         self._steps += 1

@@ -92,7 +92,7 @@ def plot_membrane(
     neurons: int | Sequence[int] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Plot membranes over time with threshold and resets.
+    """Plot membrane potentials over time, with threshold and resets.
 
     With ``V_pre`` a reset is a vertical line from the membrane before the reset to the membrane after it, with a dot at
     the upper end. Step ``k`` is at ``k`` times the ``dt`` of ``brainstate.environ``, as in :func:`plot_raster`.
@@ -100,10 +100,10 @@ def plot_membrane(
     Parameters
     ----------
     V : Quantity
-        Membranes of one sample after the reset, voltage, ``[T]`` or ``[T, N]``, recorded by
+        Membrane potentials of one sample after the reset, ``[T]`` or ``[T, N]``, recorded by
         ``rollout(record=["hidden.V"])``.
     V_pre : Quantity, optional
-        Membranes before the reset, same shape, from ``record=["hidden.V_pre"]``.
+        Membrane potentials before the reset, same shape, from ``record=["hidden.V_pre"]``.
     V_th : Quantity, optional
         Threshold, scalar or ``[N]``, for example ``net.hidden.threshold()``; drawn as a dashed line.
     spikes : array, optional

@@ -25,8 +25,8 @@ __all__ = ["plot_placement", "plot_power", "plot_robustness"]
 def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
     """Plot the cores of a chip to scale with the layers on them.
 
-    Each layer has one colour; pale grey is free. If a block is too small for the name of its layer, the name is in a
-    legend to the right of the cores.
+    Each layer has one colour; free neurons are pale grey. If a block is too small for the name of its layer, the
+    name is in a legend to the right of the cores.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ WINGS = (
 def homes() -> dict[str, str]:
     """Return the home of every public path: ``brainhw.rollout`` of ``brainhw.transform.rollout``."""
     top = [name for name in brainhw.__all__ if name not in WINGS and not name.startswith("_")]
-    # The page of `transform` shows its functions at the top level; what else stands there is documented in its wing.
+    # The page of `transform` documents its functions at the top level; other names are documented in their subpackage.
     of_transform = [name for name in top if hasattr(importlib.import_module("brainhw.transform"), name)]
     paths = [f"brainhw.{name}" for name in of_transform]
     for wing in WINGS:

@@ -46,7 +46,7 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
 
 
 def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the path of every object with the object, or with a fault instead."""
+    """Yield the path of every object, and the object itself or the fault found."""
     seen = {_address(h5py, file)}
     waiting = [(file, "", 0)]
     while waiting:

@@ -67,7 +67,7 @@ def to_nir(
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, or one layer. A sampled chip in place (:func:`brainhw.sample_chip`) is exported.
+        The network, or one layer. If a sampled chip is active (:func:`brainhw.sample_chip`), it is exported.
     dt : Quantity
         Time step of the network, which determines :math:`\beta` and so the weights.
     voltage_unit : Unit or Quantity, optional

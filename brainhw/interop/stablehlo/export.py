@@ -53,7 +53,7 @@ def export_step(
     dt : Quantity, optional
         Time step. Default: that of ``brainstate.environ``.
     key : jax.Array or int, optional
-        Chip to sample, see :func:`brainhw.prepare_net`. Default: the chip in place, sampled or nominal.
+        Chip to sample, see :func:`brainhw.prepare_net`. Default: the current chip, sampled or nominal.
     platforms : sequence of {'cpu', 'cuda', 'rocm', 'tpu'}, optional
         Target platforms of the program; they need not be available here, and duplicates are ignored. Default: the
         current platform of JAX.
