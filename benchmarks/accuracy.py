@@ -116,7 +116,12 @@ def run(script: str, options: list[str], root: list[str], keep: Path | None) -> 
 def table(settings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
     """Return the markdown table, one line for each setting."""
     extra = [name for name in ON_CHIPS if any(name in row for row in rows)]
-    headings = ["setting", "test accuracy, mean (each seed)", "weights out of range", *map(ON_CHIPS.get, extra)]
+    headings = [
+        "setting",
+        "test accuracy, mean (each seed)",
+        "weights out of range",
+        *(ON_CHIPS[name] for name in extra),
+    ]
     lines = ["| " + " | ".join([*headings, "seconds per run"]) + " |", "| --- " * (len(headings) + 1) + "|"]
     for setting in settings:
         names = {name for other in settings for name in other}

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import platform
 import time
+from collections.abc import Callable
 from typing import Any
 
 import brainstate
@@ -56,7 +57,11 @@ def ours(x: np.ndarray, w_rec: np.ndarray, repeats: int) -> dict[str, float]:
         start = time.perf_counter()
         jax.block_until_ready(call())
         result[f"{name}, compile s"] = time.perf_counter() - start
-        result[name] = median_ms(lambda call=call: jax.block_until_ready(call()), repeats)
+
+        def finished(call: Callable[[], Any] = call) -> Any:
+            return jax.block_until_ready(call())
+
+        result[name] = median_ms(finished, repeats)
     result["spikes"] = float(forward().sum())
     return result
 

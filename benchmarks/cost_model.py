@@ -180,9 +180,9 @@ def main() -> None:
     print("| case | size | products | neurons | loop | memory | model, ms | measured, ms | measured / model |")
     print("| --- " * 9 + "|")
     for row in rows:
-        parts = " | ".join(f"{row[name]:.1f}" for name in ("products", "neurons", "loop", "memory"))
+        shares = " | ".join(f"{row[name]:.1f}" for name in ("products", "neurons", "loop", "memory"))
         ms = row["measured"]["median_ms"]
-        print(f"| {row['case']} | {row['size']} | {parts} | {row['model']:.1f} | {ms:.1f} | {ms / row['model']:.2f} |")
+        print(f"| {row['case']} | {row['size']} | {shares} | {row['model']:.1f} | {ms:.1f} | {ms / row['model']:.2f} |")
 
     dims = sizes_of("readout")["full"]
     n_bytes = FLOAT * (dims.n_in * dims.n + dims.n**2 + dims.n * dims.n_out)

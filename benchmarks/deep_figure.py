@@ -58,6 +58,7 @@ def initialised() -> plt.Figure:
     with brainstate.environ.context(dt=2 * u.ms):
         x = bh.data.randman().train.x[:256]
         report = bh.init.fluct_init(net, [x], families="any", return_report=True)
+    assert report is not None  # return_report=True
     return bh.visualize.plot_fluct_report(report)
 
 

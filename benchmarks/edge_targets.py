@@ -224,7 +224,7 @@ def in_c(header: Path, xs: np.ndarray, options: tuple[str, ...]) -> tuple[np.nda
 
 def measure(epochs: int) -> list[dict[str, Any]]:
     """Return a row for each network, runtime and batch."""
-    xs = np.ascontiguousarray(vowels("test").x.swapaxes(0, 1), np.float32)
+    xs = np.ascontiguousarray(np.swapaxes(vowels("test").x, 0, 1), np.float32)
     rows: list[dict[str, Any]] = []
     for name, net in nets().items():
         brainstate.random.seed(0)
@@ -232,7 +232,15 @@ def measure(epochs: int) -> list[dict[str, Any]]:
         expected = np.asarray(bh.rollout(net, jnp.asarray(xs))[0])
         print(f"{name}: accuracy {accuracy:.3f}, {int(expected.sum())} of {expected.size} outputs are spikes")
 
-        def add(name: str, target: str, spikes: np.ndarray, batch: int, size: int, us: float, expected=expected):
+        def add(
+            name: str,
+            target: str,
+            spikes: np.ndarray,
+            batch: int,
+            size: int,
+            us: float,
+            expected: np.ndarray = expected,
+        ) -> None:
             row = {
                 "net": name, "target": target, "batch": batch, "differing": int(np.sum(spikes != expected)),
                 "outputs": int(expected.size), "spikes": int(expected.sum()), "bytes": size, "us": round(us, 1),
@@ -254,14 +262,14 @@ def measure(epochs: int) -> list[dict[str, Any]]:
         if name.startswith("H1"):
             with tempfile.TemporaryDirectory() as folder:
                 bh.deploy.export_bundle(net, Path(folder) / "net.bundle")
-                step = bh.deploy.firmware(Path(folder) / "net.bundle")
+                firmware = bh.deploy.firmware(Path(folder) / "net.bundle")
                 before = time.perf_counter()
-                spikes = step.run(xs)
+                spikes = firmware.run(xs)
                 us = 1e6 * (time.perf_counter() - before) / len(xs)
-                add(name, "NumPy reference", spikes, xs.shape[1], step.table_bytes, us)
-                step.write_c(Path(folder) / "net.h")
+                add(name, "NumPy reference", spikes, xs.shape[1], firmware.table_bytes, us)
+                firmware.write_c(Path(folder) / "net.h")
                 for target, options in COMPILED.items() if shutil.which("cc") else ():
-                    add(name, target, *_with(in_c(Path(folder) / "net.h", xs, options), step))
+                    add(name, target, *_with(in_c(Path(folder) / "net.h", xs, options), firmware))
     return rows
 
 

@@ -93,9 +93,9 @@ def main() -> None:
     for name, options in SETS.items():
         begin = time.perf_counter()
         theirs = ToFrame(SENSOR, **options)(array)
-        seconds = time.perf_counter() - begin
+        elapsed = time.perf_counter() - begin
         mine = ours(array, SENSOR, **same_options(array, options, len(theirs)))
-        print(f"  {name:38} {seconds:.3f}   {np.sum(mine != theirs)} of {mine.size}")
+        print(f"  {name:38} {elapsed:.3f}   {np.sum(mine != theirs)} of {mine.size}")
     if asked.golden:
         small, sensor = recording(400, (6, 4, 2), 60_000, seed=3), (6, 4, 2)
         kept = {name.replace(" ", "_"): ToFrame(sensor, **options)(small) for name, options in SETS.items()}

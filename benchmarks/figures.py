@@ -163,6 +163,7 @@ def main() -> None:
     # The padding counts in the training, so it counts here.
     how: dict[str, Any] = {"xi_target": 1.5, "in_range": True, "key": 0, "lengths": np.full(xs.shape[1], len(xs))}
     before = bh.init.fluct_init(net, batches, **how, verbose=False, return_report=True)
+    assert before is not None  # return_report=True
 
     # Stopped before signs are hard, so that some blocks still mix signs.
     annealing = bh.train.SignAnnealing(net, total_epochs=EPOCHS, alpha_end=5.0)

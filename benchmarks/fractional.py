@@ -98,7 +98,8 @@ def main() -> None:
     brainstate.environ.set(dt=H * u.ms)
     rng = np.random.default_rng(0)
     scales = ((N_IN, N), (N, N_OUT))
-    weights = tuple(rng.normal(0, 2 / np.sqrt(n), (n, m)).astype(np.float32) for n, m in scales)
+    first, second = (rng.normal(0, 2 / np.sqrt(n), (n, m)).astype(np.float32) for n, m in scales)
+    weights = first, second
     peer = importlib.util.find_spec("spikeDE") is not None and importlib.util.find_spec("torch") is not None
     names = ("jax", "brainstate", *(("torch", "spikeDE") if peer else ()))
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)

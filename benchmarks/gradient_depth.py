@@ -30,6 +30,7 @@ from benchmarks.machine import PROJECT, save
 
 sys.path.insert(0, str(PROJECT / "gallery"))
 import deep_networks
+from _training import frames_of
 
 import brainhw as bh
 
@@ -47,11 +48,11 @@ def norms(data: str, neuron: str, xi: float, depth: int, init: str, seed: int) -
     part = train.take(slice(None, None, max(1, len(train) // 256)))
     brainstate.environ.set(dt=task.dt)
     brainstate.random.seed(seed)
-    net = deep_networks.deep_net(neuron, train.x.shape[-1], depth, WIDTH, task.n_classes)
+    net = deep_networks.deep_net(neuron, frames_of(train).shape[-1], depth, WIDTH, task.n_classes)
     options = argparse.Namespace(init=init, xi=xi, seed=seed, in_range=False)
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
-        deep_networks.initialise(net, part.x, options)
+        deep_networks.initialise(net, frames_of(part), options)
     x, y = jnp.asarray(np.swapaxes(part.x, 0, 1)), jnp.asarray(part.y)
 
     def loss() -> jax.Array:

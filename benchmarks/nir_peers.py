@@ -33,7 +33,7 @@ READERS = ("brainhw", "jaxpike", "snntorch", "norse", "spyx")
 MORE_READERS = ("sinabs", "rockpool")
 # Readers with settings made by hand on the modules that they built.
 SET_BY_HAND = ("sinabs, one spike a step", "rockpool, dt, one spike a step, one decay")
-WRITTEN = {
+WRITTEN: dict[str, dict[str, Any]] = {
     "exact, factor in the weights": {},
     "exact, factor in R": {"gain": "R"},
     "euler, factor in the weights": {"discretisation": "euler"},
@@ -193,7 +193,7 @@ def work(reader: str, folder: str) -> None:
     if reader != "brainhw":
         version = importlib.metadata.version(reader.split(",", maxsplit=1)[0])
     told: dict[str, Any] = {"version": version, "errors": {}}
-    found = {}
+    found: dict[str, Any] = {}
     xs = np.load(Path(folder) / "input.npy")  # [T, B, N]
     dt = json.loads((Path(folder) / "dt.json").read_text())
     own = sorted(Path(folder).glob(f"{reader} *.nir"))
@@ -239,7 +239,7 @@ def run(pythons: dict[str, str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "input.npy", xs[:, None])
         (Path(folder) / "dt.json").write_text(json.dumps(DT_S))
-        graphs = {}
+        graphs: dict[str, tuple[str, str, np.ndarray, np.ndarray | None]] = {}
         for name, (net, needs) in nets().items():
             with brainstate.environ.context(dt=dt):
                 own = np.asarray(bh.rollout(net, xs)[0])

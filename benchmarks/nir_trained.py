@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,11 +52,11 @@ def nets(n_in: int) -> dict[str, tuple[Any, dict[str, Any]]]:
     def weights(a: int, b: int, size: float) -> Any:
         return rng.normal(0, size / np.sqrt(a), (a, b)).astype(np.float32) * u.mV
 
-    def lif(n: int, reset: str, recurrent: bool = False) -> Any:
+    def lif(n: int, reset: Literal["subtract", "zero", "none"], recurrent: bool = False) -> Any:
         rec = {"topology": "RC", "recurrent_init": weights(n, n, 0.3)} if recurrent else {}
         return bh.nn.LIFLayer(n, tau=TAU_MS * u.ms, reset=reset, **rec)
 
-    def of_lif(reset: str, recurrent: bool = False) -> Any:
+    def of_lif(reset: Literal["subtract", "zero", "none"], recurrent: bool = False) -> Any:
         return brainstate.nn.Sequential(
             bh.nn.LIFSynapse(n_in, N_HIDDEN, weight_init=weights(n_in, N_HIDDEN, 2.0)),
             lif(N_HIDDEN, reset, recurrent),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 import brainstate
 import jax
@@ -20,6 +21,7 @@ from benchmarks.machine import PROJECT, save
 
 sys.path.insert(0, str(PROJECT / "gallery"))
 import deploy_spoken_digits as digits
+from _training import frames_of
 
 ORDERS = ("as they stand", "ordered")
 
@@ -46,7 +48,7 @@ def study(chip: str, seed: int, arguments: argparse.Namespace) -> list[dict[str,
     """Return one row for each order."""
     brainstate.random.seed(seed)
     train, test = digits.load(arguments.root, smoke=False)
-    options = {"seed": seed, "keep": "last", "progress": False}
+    options: dict[str, Any] = {"seed": seed, "keep": "last", "progress": False}
     net = digits.DigitNet(chip, None)
     digits.start(net, train, seed)
     digits.learn(net, train, test, epochs=arguments.epochs, signs=False, sampled=True, **options)
@@ -55,7 +57,7 @@ def study(chip: str, seed: int, arguments: argparse.Namespace) -> list[dict[str,
         seen = brainstate.transform.jit(lambda x: bh.rollout(net, x)[0])(wired[..., order])
         return float(bh.train.accuracy_population(seen, jnp.asarray(test.y), digits.N_CLASSES))
 
-    wired = digits.wired(digits.time_major(test.x))
+    wired = digits.wired(digits.time_major(frames_of(test)))
     free, rows = accuracy(net, np.arange(wired.shape[-1])), []
     for kind in ORDERS:
         new, order, share = copied(net, chip, kind == "ordered")
@@ -65,7 +67,7 @@ def study(chip: str, seed: int, arguments: argparse.Namespace) -> list[dict[str,
             """Return the encoder's output in the new order."""
             return digits.wired(x)[..., order]
 
-        more = {"epochs": arguments.more, "signs": True, "sampled": True, "inputs": rewired}
+        more: dict[str, Any] = {"epochs": arguments.more, "signs": True, "sampled": True, "inputs": rewired}
         digits.learn(new, train, test, **more, **options)
         report = bh.check_deployable(new)
         row = {

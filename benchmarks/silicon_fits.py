@@ -38,6 +38,9 @@ NEURONS = range(16)
 def deviations(bench: SyntheticBench, chip: ChipSpec) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return errors, relative to full scale or to the value, and distances in standard errors, by quantity."""
     done = calibrate(bench.charge, bench.decays, bench.rates, chip=chip.family, progress=False)
+    # The tables of charges and rates are given.
+    assert done.charge is not None
+    assert done.threshold is not None
     truth, measured = bench.truth, done.measured
     charge, error = np.asarray(done.charge.charge.mantissa), np.asarray(done.charge.error.mantissa)
     true_charge = np.asarray(chip.charge(np.asarray(done.charge.curve.weights, np.float32)).mantissa, float)
@@ -47,8 +50,8 @@ def deviations(bench: SyntheticBench, chip: ChipSpec) -> dict[str, tuple[np.ndar
         true = np.asarray(getattr(truth, name).mantissa)
         known = np.isfinite(value)
         held[name] = (value / true - 1)[known], ((value - true) / sd)[known]
-    noise, sd = float(done.threshold.noise_std.mantissa), float(done.threshold.noise_std_error.mantissa)
-    held["noise"] = np.array([noise / 1.5 - 1]), np.array([(noise - 1.5) / sd])
+    noise, noise_sd = float(done.threshold.noise_std.mantissa), float(done.threshold.noise_std_error.mantissa)
+    held["noise"] = np.array([noise / 1.5 - 1]), np.array([(noise - 1.5) / noise_sd])
     return held
 
 

@@ -41,12 +41,16 @@ def _snntorch() -> dict[str, tuple[Callable[[int], Any], dict[str, Any]]]:
     two = {"alpha": 0.7, "beta": 0.85}
     cases: dict[str, tuple[Callable[[int], Any], dict[str, Any]]] = {}
     for kind, leaks in (("Leaky", one), ("RLeaky", one), ("Synaptic", two), ("RSynaptic", two)):
+
+        def given(n: int, leaks: dict[str, float] = leaks) -> dict[str, float]:
+            return leaks
+
         for reset in ("subtract", "zero", "none"):
             # With reset_delay=False RSynaptic of snnTorch 1.0.0 fails (it reads mem before it has one).
             for late in (True,) if kind == "RSynaptic" or reset == "none" else (True, False):
                 name = f"{kind} {reset}{'' if late else ' at once'}"
                 options = {"reset_mechanism": reset, "reset_delay": late, "threshold": 0.8}
-                cases[name] = (make(kind, lambda n, leaks=leaks: leaks, **options), {"reset_delay": late})
+                cases[name] = (make(kind, given, **options), {"reset_delay": late})
     cases["Leaky leaks"] = (
         make("Leaky", lambda n: {"beta": _leaks(n)}, reset_delay=False, learn_beta=True),
         {"reset_delay": False},
@@ -74,7 +78,7 @@ def _norse() -> dict[str, tuple[Callable[[int], Any], dict[str, Any]]]:
         "LIFBoxCell": ("LIFBoxCell", {"v_th": 0.3}),
         "LIFBoxCell subtract": ("LIFBoxCell", {"v_th": 0.3, "reset_method": "subtract"}),
     }
-    cases = {}
+    cases: dict[str, tuple[Callable[[int], Any], dict[str, Any]]] = {}
     for name, (kind, options) in sets.items():
         box = kind == "LIFBoxCell"
         sizes = (N_IN, N_HIDDEN, N_OUT)
@@ -101,7 +105,7 @@ def _spikingjelly() -> dict[str, tuple[Callable[[int], Any], dict[str, Any]]]:
         "IFNode soft": ("IFNode", {"v_reset": None}),
         "ParametricLIFNode": ("ParametricLIFNode", {"v_threshold": 0.5}),
     }
-    made = {}
+    made: dict[str, tuple[Callable[[int], Any], dict[str, Any]]] = {}
     for name, (kind, options) in sets.items():
 
         def layer(n: int, kind: str = kind, options: Any = options) -> Any:
@@ -120,7 +124,8 @@ def _run(library: str, net: Any, x: Any) -> tuple[Any, float]:
             part.reset_mem()
         elif hasattr(part, "reset"):
             part.reset()
-    spikes, states, above = [], {}, -1.0
+    states: dict[str, Any] = {}
+    spikes, above = [], -1.0
     with torch.no_grad():
         for step in x:
             out = step

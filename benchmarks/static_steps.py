@@ -63,7 +63,7 @@ def run(x: np.ndarray, y: np.ndarray, seed: int) -> float:
         seed=seed,
         progress=False,
     )
-    spikes, _ = bh.rollout(made, test.x.swapaxes(0, 1))
+    spikes, _ = bh.rollout(made, np.swapaxes(test.x, 0, 1))
     return float(bh.train.accuracy_population(spikes, test.y, N_CLASSES))
 
 

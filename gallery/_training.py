@@ -102,7 +102,7 @@ class Training:
             "progress": jax.process_index() == 0,
         }
 
-    def finish(self, history: bh.train.History, test: bh.data.Split, **found: tuple[float, str]) -> dict[str, Any]:
+    def finish(self, history: bh.train.History, test: bh.data.Split, **found: tuple[Any, str]) -> dict[str, Any]:
         """Save figures and the result, print the result line, and return the numbers.
 
         ``found`` holds further numbers, each with its words for the line.
@@ -113,7 +113,7 @@ class Training:
         dt = float(brainstate.environ.get_dt().to(u.second).mantissa)
         # Without the padding, which would lower the rates. A frame may be held for several steps.
         n_steps = len(spikes[0])
-        real = np.arange(n_steps)[:, None] < np.asarray(test.lengths) * (n_steps // test.x.shape[1])
+        real = np.arange(n_steps)[:, None] < np.asarray(test.lengths) * (n_steps // frames_of(test).shape[1])
         rates = {layer: float(np.asarray(s)[real].mean()) / dt for layer, s in zip(self.layers, spikes, strict=True)}
         by_epoch = history.column("validation_accuracy").tolist()
         result = {
@@ -136,7 +136,7 @@ class Training:
 
     def inputs(self, split: bh.data.Split) -> jax.Array:
         """Return recordings as inputs of the network, ``[T, B, N]``."""
-        return time_major(split.x)
+        return time_major(frames_of(split))
 
     def spikes(self, split: bh.data.Split) -> list[jax.Array]:
         """Return the spikes ``[T, B, N]`` of each reported layer on a whole split."""
@@ -202,6 +202,13 @@ class Run(Training):
 def every_step(split: bh.data.Split) -> bh.data.Split:
     """Return recordings of full length, so that spikes in the padding count."""
     return bh.data.Split(x=split.x, y=split.y)
+
+
+def frames_of(split: bh.data.Split) -> np.ndarray:
+    """Return the frames ``[B, T, ..., N]`` of a split, which must not hold raw audio."""
+    if not isinstance(split.x, np.ndarray):
+        raise TypeError(f"the split must hold frames, got {split}")
+    return split.x
 
 
 def time_major(x: np.ndarray) -> jax.Array:

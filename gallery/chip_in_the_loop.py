@@ -187,7 +187,8 @@ class Study:
         self, net: brainstate.nn.Module, device: bh.silicon.Device, seed: int
     ) -> brainstate.nn.Module | None:
         """Return a copy of the network on the calibrated chip; ``None`` without tables of the bench."""
-        net, known = copy.deepcopy(net), {}
+        net = copy.deepcopy(net)
+        known: dict[str, Any] = {}
         if isinstance(device, bh.silicon.VirtualChip):
             bench = self.tables(net, device, seed)
             tables = bench.charge, bench.decays, bench.rates

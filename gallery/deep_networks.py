@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import brainstate
 import braintools
@@ -18,7 +18,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _training import FAMILIES, Training, every_step, options, positive
+from _training import FAMILIES, Training, every_step, frames_of, options, positive
 from spoken_digits_h1 import load as load_digits
 
 import brainhw as bh
@@ -127,7 +127,7 @@ def initialise(net: brainstate.nn.Module, x: np.ndarray, arguments: argparse.Nam
     )
 
 
-def main(arguments: argparse.Namespace) -> dict[str, float]:
+def main(arguments: argparse.Namespace) -> dict[str, Any]:
     """Initialise, train, evaluate, save, print the result line, and return the numbers."""
     task = TASKS[arguments.data]
     train, test = task.load(arguments.root)
@@ -137,7 +137,12 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     brainstate.environ.set(dt=task.dt)
     brainstate.random.seed(arguments.seed)
     net = deep_net(
-        arguments.neuron, train.x.shape[-1], arguments.layers, arguments.width, task.n_classes, arguments.tau * u.ms
+        arguments.neuron,
+        frames_of(train).shape[-1],
+        arguments.layers,
+        arguments.width,
+        task.n_classes,
+        arguments.tau * u.ms,
     )
     run = Training(
         net,
@@ -147,7 +152,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     )
     # With a stride, because recordings may be sorted by class.
     sample = every_step(train).take(slice(None, None, max(1, len(train) // 256)))
-    initialise(net, sample.x, arguments)
+    initialise(net, frames_of(sample), arguments)
     before = bh.init.fluct_report(net, [sample])
     print(before)
     run.figure(bh.visualize.plot_fluct_report(before), "initialisation.png")

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _training import Training, options, stacked_raster, time_major
+from _training import Training, frames_of, options, stacked_raster, time_major
 
 import brainhw as bh
 
@@ -110,7 +110,7 @@ class DeepRun(Training):
 
     def inputs(self, split: bh.data.Split) -> jax.Array:
         """Return frames as inputs of the network: amplified and held."""
-        return self.held(time_major(split.x))
+        return self.held(time_major(frames_of(split)))
 
     def held(self, frames: jax.Array) -> jax.Array:
         """Return ``STEPS`` steps for each frame ``[F, B, 24]``."""

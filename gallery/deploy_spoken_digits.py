@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import brainstate
 import braintools
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from _saving import save_arrays, save_text
-from _training import FAMILIES, Run, options, time_major
+from _training import FAMILIES, Run, frames_of, options, time_major
 
 import brainhw as bh
 
@@ -45,7 +45,7 @@ GAIN, COLOUR = 0.3, 0.3  # standard deviations of the log envelopes: common to a
 class DigitNet(brainstate.nn.Module):
     """A hidden layer of mixed time constants and output populations; together they fill the chip."""
 
-    def __init__(self, chip: str, weight_bits: int | str | None) -> None:
+    def __init__(self, chip: str, weight_bits: int | Literal["chip"] | None) -> None:
         super().__init__()
         synapse, layer, _ = FAMILIES[chip]
         n_hidden, n_out = HIDDEN[chip], N_CLASSES * VOTERS
@@ -72,7 +72,7 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
 
     train, test = envelopes(data.train), envelopes(data.test)
     # Speech has less power at high frequencies; each channel is divided by its mean, as a gain stage would do.
-    mean = train.x.mean(axis=(0, 1))
+    mean = frames_of(train).mean(axis=(0, 1))
     return bh.data.Split(x=train.x / mean, y=train.y), bh.data.Split(x=test.x / mean, y=test.y)
 
 
@@ -105,7 +105,8 @@ def varied(x: jax.Array, key: jax.Array) -> jax.Array:
 
 def start(net: DigitNet, train: bh.data.Split, seed: int) -> None:
     """Initialise weights in range from some recordings."""
-    x = np.swapaxes(wired(time_major(train.take(slice(None, None, max(1, len(train) // 300))).x)), 0, 1)
+    some = train.take(slice(None, None, max(1, len(train) // 300)))
+    x = np.swapaxes(wired(time_major(frames_of(some))), 0, 1)
     # The silence after a short word counts.
     every = np.full(len(x), x.shape[1])
     bh.init.fluct_init(net, [x], xi_target=1.0, in_range=True, lengths=every, key=seed)
@@ -123,7 +124,7 @@ def learn(
     **options: Any,
 ) -> bh.train.History:
     """Train a network; ``signs`` anneals signs, ``sampled`` samples a new chip in each batch."""
-    schedules = [bh.train.SurrogateSchedule(net, "slope", epochs, start=SLOPES[0], end=SLOPES[1])]
+    schedules: list[Any] = [bh.train.SurrogateSchedule(net, "slope", epochs, start=SLOPES[0], end=SLOPES[1])]
     if signs:
         schedules.append(bh.train.SignAnnealing(net, max(1, round(SOFT_SHARE * epochs))))
 
@@ -160,7 +161,7 @@ class DigitRun(Run):
 
     def inputs(self, split: bh.data.Split) -> jax.Array:
         """Return recordings as inputs of the network."""
-        return wired(time_major(split.x))
+        return wired(time_major(frames_of(split)))
 
     def deploy(self, test: bh.data.Split) -> dict[str, tuple[float, str]]:
         """Evaluate on sampled chips, check, place, estimate power, and write the bundle; raise on a violated rule."""

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from _saving import save_figure
-from _training import Training, options, time_major
+from _training import Training, frames_of, options, time_major
 from matplotlib.ticker import MaxNLocator
 
 import brainhw as bh
@@ -133,7 +133,7 @@ def segment(run: Training, data: bh.data.Dataset) -> bh.train.History:
         **run.options,
     )
     spikes = f"{run.layers[0]}.spk"
-    logits, seen = bh.rollout(run.net, time_major(data.test.x[:1]), record=(spikes,))
+    logits, seen = bh.rollout(run.net, time_major(frames_of(data.test)[:1]), record=(spikes,))
     drawing = figure(logits[:, 0], seen[spikes][:, 0], data.test.x[0], data.test.y[0], data.class_names)
     save_figure(drawing, run.arguments.out / "segments.png")
     plt.close(drawing)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from typing import Literal
 
 import brainstate
 import braintools
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from _saving import save_figure
-from _training import FAMILIES, Training, options, positive
+from _training import FAMILIES, Training, frames_of, options, positive
 
 import brainhw as bh
 
@@ -48,7 +49,8 @@ def build(neuron: str, *, free: bool) -> brainstate.nn.Sequential:
             bh.nn.LeakyReadout(n_hidden, N_CLASSES, tau=TAU),
         )
     synapse, layer, _ = FAMILIES[neuron]
-    n_out, bits = N_CLASSES * POPULATION, None if free else "chip"
+    n_out = N_CLASSES * POPULATION
+    bits: Literal["chip"] | None = None if free else "chip"
     return brainstate.nn.Sequential(
         synapse(SIDE**2, n_hidden, weight_bits=bits),
         layer(n_hidden, tau=TAU, spk_fun=surrogate),
@@ -82,7 +84,7 @@ class Pictures(Training):
 
     def inputs(self, split: bh.data.Split) -> jax.Array:
         """Return pictures as inputs of the network, ``[T, B, 784]``."""
-        return held(split.x[:, 0])
+        return held(frames_of(split)[:, 0])
 
 
 def look(run: Pictures, test: bh.data.Split, names: tuple[str, ...]) -> None:

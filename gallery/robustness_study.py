@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import brainstate
 import braintools
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from _saving import make_folder, save_figure, save_json
-from _training import RUN, Training, every_step, options, positive, time_major
+from _training import RUN, Training, every_step, frames_of, options, positive, time_major
 from japanese_vowels_h1 import N_CLASSES, SpeakerNet, load
 
 import brainhw as bh
@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 
 
 KINDS = tuple(Kind(sampled, rounded) for rounded in (False, True) for sampled in (False, True))
-TIMES = (1.0, 2.0, 4.0, 8.0)  # multiples of the mismatch of the spec
+TIMES: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)  # multiples of the mismatch of the spec
 COLORS, MARKERS = ("#0072B2", "#D55E00"), ("o", "s")  # nominal or sampled chips
 
 
@@ -90,8 +90,9 @@ def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, tes
 
 def sweep(net: SpeakerNet, test: bh.data.Split, times: tuple[float, ...], n_chips: int) -> Sweep:
     """Evaluate a network on sampled chips of growing mismatch; keys, and so draws, are the same for all."""
-    x, y = time_major(test.x), jnp.asarray(test.y)
+    x, y = time_major(frames_of(test)), jnp.asarray(test.y)
     spec = net.hidden.chip
+    assert not isinstance(spec.leak_mismatch_std, tuple)  # the presets have one number for all profiles
     sizes = {
         "synapse": spec.synapse_mismatch_std,
         "leak": spec.leak_mismatch_std,
@@ -99,7 +100,7 @@ def sweep(net: SpeakerNet, test: bh.data.Split, times: tuple[float, ...], n_chip
     }
     found = Sweep([], [], [], [])
     for factor in times:
-        larger = {name: False if size is None else factor * size for name, size in sizes.items()}
+        larger: dict[str, Any] = {name: False if size is None else factor * size for name, size in sizes.items()}
         report = bh.deploy.robustness(
             net,
             lambda net: bh.train.accuracy_population(bh.rollout(net, x)[0], y, N_CLASSES),
@@ -108,8 +109,8 @@ def sweep(net: SpeakerNet, test: bh.data.Split, times: tuple[float, ...], n_chip
             **larger,
         )
         if not found.times:
-            for numbers, number in zip(found, (0.0, *[report.nominal] * 3), strict=True):
-                numbers.append(number)
+            for column, number in zip(found, (0.0, *[report.nominal] * 3), strict=True):
+                column.append(number)
         numbers = (factor, report.mean, report.quantile(0.05), report.quantile(0.95))
         for column, number in zip(found, numbers, strict=True):
             column.append(number)
@@ -136,7 +137,7 @@ def figure(sweeps: dict[Kind, Sweep], chip: str) -> plt.Figure:
     return drawing
 
 
-def main(arguments: argparse.Namespace) -> dict[str, float]:
+def main(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate all networks, save, print the result line, and return the numbers."""
     started = time.perf_counter()
     kinds, times = KINDS, TIMES

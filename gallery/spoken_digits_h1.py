@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import Literal
 
 import brainstate
 import braintools
 import brainunit as u
 import jax
 import numpy as np
-from _training import FAMILIES, Run, every_step, options
+from _training import FAMILIES, Run, every_step, frames_of, options
 
 import brainhw as bh
 
@@ -29,7 +30,7 @@ GAIN = 17.5  # of the log envelope, so that frontend neurons fire at a few hundr
 class DigitNet(brainstate.nn.Module):
     """Frontend, a hidden layer of mixed time constants, and output populations, all on the chip."""
 
-    def __init__(self, chip: str, weight_bits: int | str | None = None) -> None:
+    def __init__(self, chip: str, weight_bits: int | Literal["chip"] | None = None) -> None:
         super().__init__()
         synapse, layer, frontend = FAMILIES[chip]
         n_hidden, population = SIZES[chip]
@@ -61,10 +62,12 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
 
     train, test = envelopes(data.train), envelopes(data.test)
     # Speech has less power at high frequencies; each channel is divided by its mean, as a gain stage would do.
-    mean = train.x.mean(axis=(0, 1))
-    return tuple(
-        dataclasses.replace(split, x=(GAIN * np.log1p(split.x / mean)).astype(np.float32)) for split in (train, test)
-    )
+    mean = frames_of(train).mean(axis=(0, 1))
+
+    def scaled(split: bh.data.Split) -> bh.data.Split:
+        return dataclasses.replace(split, x=(GAIN * np.log1p(split.x / mean)).astype(np.float32))
+
+    return scaled(train), scaled(test)
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:

@@ -15,6 +15,7 @@ import hashlib
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,10 +27,11 @@ OUTPUT = Path(__file__).resolve().parents[1] / "brainhw" / "data" / "qtdb_excerp
 
 def pack(train: Split, test: Split) -> bytes:
     """Return the bytes of the npz archive, the same for the same data."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for half, split in (("train", train), ("test", test)):
-        spikes = split.x == 1
-        rest = split.x - spikes
+        x = np.asarray(split.x)
+        spikes = x == 1
+        rest = x - spikes
         if not (rest[:, -1, 0] == -1).all() or np.count_nonzero(rest) != len(rest):
             raise ValueError(f"{half}: x must hold 0 and 1, and -1 in the first channel of each last step alone")
         arrays[f"{half}_spikes"] = np.packbits(spikes, axis=1)

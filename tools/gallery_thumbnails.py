@@ -59,8 +59,8 @@ def flat(path: Path | BinaryIO) -> Image.Image:
 def thumbnail(path: Path | BinaryIO, part: tuple[float, float, float, float]) -> Image.Image:
     """Return a part of a picture, shrunk and centred on a white card."""
     picture = flat(path)
-    box = tuple(round(share * size) for share, size in zip(part, picture.size * 2, strict=True))
-    cut = picture.crop(box)
+    left, top, right, bottom = (round(share * size) for share, size in zip(part, picture.size * 2, strict=True))
+    cut = picture.crop((left, top, right, bottom))
     cut.thumbnail(CARD, Image.Resampling.LANCZOS)
     card = Image.new("RGB", CARD, "white")
     card.paste(cut, ((CARD[0] - cut.width) // 2, (CARD[1] - cut.height) // 2))

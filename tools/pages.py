@@ -11,7 +11,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -82,7 +82,11 @@ def filled(page: str) -> str:
     for name, write in PAGES[page].items():
         begin, end = f"<!-- {name}: written by tools/pages.py -->", f"<!-- {name}: end -->"
         between = re.compile(f"(?<={re.escape(begin)}).*(?={re.escape(end)})", re.DOTALL)
-        text, found = between.subn(lambda _, write=write: f"\n\n{write()}\n\n", text)
+
+        def new(_: re.Match[str], write: Callable[[], str] = write) -> str:
+            return f"\n\n{write()}\n\n"
+
+        text, found = between.subn(new, text)
         if found != 1:
             raise ValueError(f"docs/{page}.md must have the marks {begin!r} and {end!r} once.")
     return text
@@ -119,7 +123,7 @@ def _reasons(names: Iterable[str]) -> str:
     return "\n".join(f"- {', '.join(of)}: {text}" for text, of in fields.items())
 
 
-def _table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heading: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (heading, ("---",) * len(heading), *rows))
 
 

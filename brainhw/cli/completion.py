@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 __all__ = ["completion"]
 
@@ -24,7 +25,7 @@ def completion(parser: argparse.ArgumentParser, *, shell: str) -> str:
     return shtab.complete(parser, shell=shell) + "\n"
 
 
-def _mark_files(parser: argparse.ArgumentParser, complete: dict[str, str]) -> None:
+def _mark_files(parser: argparse.ArgumentParser, complete: Mapping[str, str | dict[str, str]]) -> None:
     for action in parser._actions:  # argparse has no public list of them
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

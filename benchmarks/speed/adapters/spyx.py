@@ -72,7 +72,7 @@ _DIFFERS = (
     "leak; the gradient flows through the reset"
 )
 
-_SHARED: Any = (
+_SHARED: tuple[tuple[str, ...], str, dict[str, Offer]] = (
     ("spyx", "flax", "jax", "jaxlib"),
     "pip install spyx",
     {case: Offer(_DEFINITION, _DIFFERS) for case in ("lif_ff", "lif_rc", "readout")},
