@@ -214,7 +214,7 @@ def test_the_folder_of_a_script_is_looked_through_first(hostile: Callable[[str],
     path = pathlib.Path(hostile("pipe"))
     with pytest.raises(SystemExit, match=r"--out: cannot write .*hostile.*: it is a pipe"):
         make_folder(path.parent)
-    with pytest.raises(SystemExit, match=r"--out: .* cannot be a folder"):
+    with pytest.raises(SystemExit, match=r"--out: .* is not a usable folder"):
         make_folder(path)
 
 

@@ -28,6 +28,7 @@ OPEN = {
     ("deploy.Piece", "kind"),
     ("train.fit", "watch"),
     ("visualize.plot_history", "name"),
+    ("visualize.plot_robustness", "linestyle"),
 }
 
 

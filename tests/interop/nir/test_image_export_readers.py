@@ -174,7 +174,7 @@ def test_a_node_without_an_edge_is_left_out_of_dense_weights() -> None:
     graph = chain(conv(), cuba(False))
     graph.nodes["alone"] = nir.Conv2d((5, 4), np.ones((1, 1, 2, 2)), 1, 0, 1, 1, np.zeros(1))
     graph.nodes["flat"] = nir.Flatten(input_type={"input": np.array([2, 3])}, start_dim=0)
-    with pytest.warns(UserWarning, match="unroll: alone, flat: no edge leads"):
+    with pytest.warns(UserWarning, match="unroll: alone, flat: without edges"):
         assert list(unroll(graph).nodes) == ["input", "n0", "n1", "output"]
 
 
