@@ -55,7 +55,7 @@ def run(make: Callable[[], Any], precision: Any, rate: float, seed: int) -> floa
     with brainstate.environ.context(precision=precision, dt=1.0 * u.ms):
         brainstate.random.seed(seed)
         net = make()
-        options = {"in_range": True} if make is h1v2 else {}
+        options: dict[str, Any] = {"in_range": True} if make is h1v2 else {}
         bh.fluct_init(net, [train], families="any", xi_target=1.0, key=seed, verbose=False, **options)
         history = bh.train.fit(
             net,
