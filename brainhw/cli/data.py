@@ -15,6 +15,10 @@ from brainhw._files import first_line, open_regular
 __all__ = ["read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
 
+# The likeliest mistake with a network of `train`, which takes encoded recordings.
+_RAW = "Raw recordings need the encoding that `train` wrote: run BUNDLE DATA --encoding FILE."
+
+
 def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
     """Return the inputs ``[samples, steps, channels]`` of a .npy file or the ``x`` of an .npz file."""
     what = f"{call}: the data of {path!r}"
@@ -23,10 +27,10 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
         shape, kind = header.shape, header.dtype
         if len(shape) != 3 or 0 in shape or kind.kind not in "biuf":
             raise ValueError(
-                f"{what} must be numbers of shape [samples, steps, channels], none of them 0; got {header}."
+                f"{what} must be numbers of shape [samples, steps, channels], each at least 1; got {header}. {_RAW}"
             )
         if shape[-1] != n_in:
-            raise ValueError(f"{what} must have {n_in} channels, the last axis; got shape {shape}.")
+            raise ValueError(f"{what} must have {n_in} channels, the last axis; got shape {shape}. {_RAW}")
 
     x = _array(path, "x", what, check, required=True)
     # An overflow in the precision of the bundle is reported below, with its count.

@@ -249,7 +249,7 @@ def odd_file(name: str) -> None:
         ("other.npz", "has no array 'x'; it holds 'z'"),
         (
             "flat.npy",
-            r"must be numbers of shape \[samples, steps, channels\], none of them 0; got an array of shape \(20,",
+            r"must be numbers of shape \[samples, steps, channels\], each at least 1; got an array of shape \(20,",
         ),
         ("none.npy", r"got an array of shape \(0, 20, 5\)"),
         ("words.npy", "must be numbers of shape"),
@@ -292,6 +292,17 @@ def test_an_output_file_that_cannot_be_written_is_refused_and_no_input_is_overwr
         words = ("run", "votes", "x.npy", "--labels", "y.npy", "--out", out)
         assert f"--out '{out}' would overwrite an input" in failed(capsys, *words)
     assert pathlib.Path("x.npy").read_bytes() == before
+
+
+def test_only_an_old_result_is_overwritten(at_home, capsys) -> None:
+    table = pathlib.Path("table.csv")
+    table.write_text("a,b\n1,2\n")
+    words = ("run", "votes", "x.npy", "--out")
+    assert "--out must be a new file or an old .npz file to replace; got 'table.csv'" in failed(
+        capsys, *words, str(table)
+    )
+    assert table.read_text() == "a,b\n1,2\n"
+    assert main([*words, "new.npz"]) == main([*words, "new.npz"]) == 0
 
 
 def test_whatever_else_goes_wrong_is_one_line_too(at_home, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
