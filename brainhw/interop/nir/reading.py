@@ -220,7 +220,7 @@ def _read(nir: Any, path: str | os.PathLike[str], call: str) -> Any:
     except NotRegularError as error:
         raise NIRError(call, [f"{os.fspath(path)!r} is not a regular file ({error.strerror})."]) from None
     except FileNotFoundError:
-        words = f"the file {os.fspath(path)!r} does not exist; give the path of a .nir file."
+        words = f"the NIR file {os.fspath(path)!r} does not exist; give the path of a .nir file."
         raise NIRError(call, [words]) from None
     except Exception as error:  # h5py and nir raise many error classes for a damaged file
         lines = str(error).strip().splitlines() or [""]

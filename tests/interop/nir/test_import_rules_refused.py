@@ -225,7 +225,7 @@ def test_a_file_that_is_cut_off_no_file_or_none_of_nir_is_one_clear_error(tmp_pa
         path.write_bytes(content)
         with pytest.raises(NIRError, match=r"net\.nir' is not a valid NIR file \(OSError"):
             from_nir(path, dt=DT)
-    with pytest.raises(NIRError, match=r"the file '.*gone\.nir' does not exist"):
+    with pytest.raises(NIRError, match=r"the NIR file '.*gone\.nir' does not exist"):
         from_nir(str(tmp_path / "gone.nir"), dt=DT)
 
 
