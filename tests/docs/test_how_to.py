@@ -50,7 +50,7 @@ def test_own_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert names["scores"].accuracy > 0.8
     assert names["names"] == names["class_names"] == ("left", "rest", "right")
     assert sorted(names["split"].lengths.tolist()) == [40, 41, 42, 43, 44, 45]
-    assert "most often taken for" in capsys.readouterr().out
+    assert "most often predicted as" in capsys.readouterr().out
     assert Path("mine.bundle").exists()
 
 
