@@ -122,6 +122,8 @@ def run(
 ) -> Result:
     """Run a bundle on data: accuracy, predicted classes, and output spikes."""
     call = "run"
+    if out is not None:
+        check_target(out, call=call)
     # By real paths: a link to an input would be overwritten, too.
     for given in (bundle, data, labels, encoding):
         if out is not None and given is not None and os.path.realpath(out) == os.path.realpath(given):

@@ -73,9 +73,9 @@ def test_bad_options_are_no_command(option: list[str], capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (["-o", "charge.csv"], "--out must be a file of its own; got 'charge.csv'"),
-        (["-o", "./sub/../charge.csv"], "--out must be a file of its own"),
-        (["-o", "a.png", "--figure", "a.png"], "--figure must be a file of its own; got 'a.png'"),
+        (["-o", "charge.csv"], "--out must be a separate file; got 'charge.csv'"),
+        (["-o", "./sub/../charge.csv"], "--out must be a separate file"),
+        (["-o", "a.png", "--figure", "a.png"], "--figure must be a separate file; got 'a.png'"),
         (["--figure", "old.png"], "--figure must be a new file or an old picture .*'old.png'"),
         (["-o", "decay.chip"], "--out must be a new file or an old chip .*'decay.chip'"),
     ],

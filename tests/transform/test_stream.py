@@ -331,7 +331,7 @@ def test_states_that_an_interrupted_step_lost_are_named_and_a_reset_brings_them_
     chip_stream(xs[0])
     for leaf in chip_stream._moving:  # as after Ctrl-C between the step and storing its result
         leaf.delete()
-    with pytest.raises(RuntimeError, match=r"^stream: the states are lost.*call reset"):
+    with pytest.raises(RuntimeError, match=r"^stream: the states are lost.*Call reset"):
         chip_stream(xs[1])
     chip_stream.reset()
     np.testing.assert_array_equal(feed(chip_stream, xs), whole)
