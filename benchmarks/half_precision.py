@@ -49,9 +49,10 @@ def splits() -> tuple[bh.data.Split, bh.data.Split]:
     return bh.data.hold_out(bh.data.Split(x, scaled.y, 4 * scaled.lengths), 0.25)
 
 
-def run(make: Callable[[], Any], precision: Any, rate: float, seed: int) -> float:
+def run(
+    train: bh.data.Split, validation: bh.data.Split, make: Callable[[], Any], precision: Any, rate: float, seed: int
+) -> float:
     """Train once and return the best validation accuracy."""
-    train, validation = splits()
     with brainstate.environ.context(precision=precision, dt=1.0 * u.ms):
         brainstate.random.seed(seed)
         net = make()
@@ -75,11 +76,12 @@ def run(make: Callable[[], Any], precision: Any, rate: float, seed: int) -> floa
 def main() -> None:
     """Train every network, print and save the accuracies."""
     results = []
+    train, validation = splits()
     for make, name in ((lif, "LIF"), (h1v2, "H1v2, 5-bit weights")):
         for rate in RATES:
             for label, precision in PRECISIONS.items():
                 since = time.perf_counter()
-                scores = [round(float(run(make, precision, rate, seed)), 3) for seed in range(SEEDS)]
+                scores = [round(float(run(train, validation, make, precision, rate, seed)), 3) for seed in range(SEEDS)]
                 seconds = round(time.perf_counter() - since, 1)
                 row = {"network": name, "learning_rate": rate, "precision": label, "seconds": seconds}
                 results.append(row | {f"seed {seed}": score for seed, score in enumerate(scores)})

@@ -62,7 +62,7 @@ STATIC = "The digits of scikit-learn on H1v2, with different encoders and number
 HALF = "Best validation accuracy on Japanese Vowels by precision, two seeds; the weights have this precision."
 COPIES = "Two synthetic tasks in which the classes differ in temporal order, with and without delayed copies."
 GRADIENTS = "Smallest and largest gradient norm over layers and seeds, before the first step."
-VALIDATION = "Comparison of `fluct_init` with its theory. `reported` means that there is no criterion."
+VALIDATION = "Comparison of `fluct_init` with its theory. A row marked `reported` has no criterion."
 CHIPS_AT_ONCE = (
     "Milliseconds per chip: one by one with one compiled function, one by one without `jit`, and 8 or 20 chips in "
     "parallel. `compile s` is the time of the compilation."

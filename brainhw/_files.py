@@ -24,6 +24,7 @@ __all__ = [
     "Sealed",
     "check_target",
     "first_line",
+    "may_replace",
     "open_regular",
     "path_text",
     "user_cache",
@@ -61,6 +62,19 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
             "existing folder that may be written."
         )
     return target
+
+
+def may_replace(path: Path, starts: tuple[bytes, ...]) -> bool:
+    """Return whether a file to write is new, empty, or begins as a file of its own kind does: with one of ``starts``.
+
+    The content counts, not the suffix: a wrong name must not cost a user another file.
+    """
+    try:
+        with open_regular(path) as stream:
+            start = stream.read(max(map(len, starts)))
+    except OSError:  # a new file; the error of writing names any other reason
+        return True
+    return not start or start.startswith(starts)
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None:

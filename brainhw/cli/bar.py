@@ -1,4 +1,4 @@
-"""Whether a command shows its progress."""
+"""Condition under which a command shows its progress."""
 
 from __future__ import annotations
 

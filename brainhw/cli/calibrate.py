@@ -9,7 +9,7 @@ from typing import Any
 
 import brainunit as u
 
-from brainhw._files import check_target, open_regular
+from brainhw._files import check_target, may_replace
 from brainhw.chip import ChipSpec, load_chip
 from brainhw.cli.bar import wants_bar
 from brainhw.cli.look import measured_data
@@ -155,18 +155,8 @@ def _check_targets(out: str | None, figure: str | None, inputs: list[str], call:
                 f"{held[os.path.realpath(target)]!r} of this command. Give another name."
             )
         held[os.path.realpath(target)] = target
-        # A suffix alone does not make a file a measured chip: what it begins with counts.
-        if path.exists() and not _may_replace(path, option):
+        if not may_replace(path, (f"{TAG} ".encode(),) if option == "--out" else _PICTURES):
             raise ValueError(
                 f"{call}: {option} must be a new file or an old {'chip' if option == '--out' else 'picture'} to "
                 f"replace; got {target!r}, a file of another kind. Give another name, or remove that file."
             )
-
-
-def _may_replace(path: Path, option: str) -> bool:
-    try:
-        with open_regular(path) as stream:
-            start = stream.read(32)
-    except OSError:  # the error of writing names the reason
-        return True
-    return not start or start.startswith((f"{TAG} ".encode(),) if option == "--out" else _PICTURES)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw._files import check_target, open_regular, write_whole
+from brainhw._files import check_target, may_replace, write_whole
 from brainhw._progress import progress_bar
 from brainhw._table import plain_table
 from brainhw.cli.bar import wants_bar
@@ -92,16 +92,13 @@ def _uJ(energy: u.Quantity) -> float:
     return float(energy.to(u.ujoule).mantissa)
 
 
-def _check_out(out: str, call: str) -> None:
-    """Refuse to write where it cannot, and over a file of another kind."""
+def _check_out(out: str, inputs: tuple[str | None, ...], call: str) -> None:
+    """Refuse to write where it cannot, over an input, or over a file of another kind."""
     path = check_target(out, call=call)
-    try:
-        with open_regular(path) as stream:
-            start = stream.read(4)
-    except OSError:  # a new file; any other error is named when it is written
-        return
-    # The content counts, not the suffix: an .npz file is a zip archive.
-    if start and start != b"PK\x03\x04":
+    # By real paths: a link to an input would be overwritten, too.
+    if any(given is not None and os.path.realpath(out) == os.path.realpath(given) for given in inputs):
+        raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another file.")
+    if not may_replace(path, (b"PK\x03\x04",)):  # an .npz file is a zip archive
         raise ValueError(
             f"{call}: --out must be a new file or an old .npz file to replace; got {out!r}, a file of another kind. "
             "Give another name, or remove that file."
@@ -123,13 +120,7 @@ def run(
     """Run a bundle on data: accuracy, predicted classes, and output spikes."""
     call = "run"
     if out is not None:
-        check_target(out, call=call)
-    # By real paths: a link to an input would be overwritten, too.
-    for given in (bundle, data, labels, encoding):
-        if out is not None and given is not None and os.path.realpath(out) == os.path.realpath(given):
-            raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another file.")
-    if out is not None:
-        _check_out(out, call)
+        _check_out(out, (bundle, data, labels, encoding), call)
     names: tuple[str, ...] = ()
     y: np.ndarray | None
     lengths: np.ndarray | None = None

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from brainhw.kernel.precision import is_half
+from brainhw.kernel.precision import is_half, widened
 
 __all__ = ["has_half_weights", "with_master_weights"]
 
@@ -48,12 +48,11 @@ def with_master_weights(optimizer: optax.GradientTransformation) -> optax.Gradie
         steps, inner = optimizer.update(_wide(gradients), state.optimizer, copies)
         copies = optax.apply_updates(copies, steps)
         # `optax.apply_updates` adds in float32 and rounds once, so that the weight becomes the rounded copy.
-        return jax.tree.map(lambda copy, now: copy - now.astype(copy.dtype), copies, weights), MasterWeights(
-            inner, copies
-        )
+        change = jax.tree.map(lambda copy, now: copy - now.astype(copy.dtype), copies, weights)
+        return change, MasterWeights(inner, copies)
 
     return optax.GradientTransformation(start, update)
 
 
 def _wide(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if is_half(leaf.dtype) else jnp.array(leaf), tree)
+    return jax.tree.map(widened, tree)
