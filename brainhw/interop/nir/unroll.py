@@ -234,7 +234,7 @@ def window_matrix(weight: np.ndarray, window: Window, before: tuple[int, ...], g
 
 
 def _offsets(window: Window, axis: int, n: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Return a tuple for each kernel position: the position, the windows in which it is in the input, and the input indices."""
+    """Return, for each kernel position, the windows in which it is inside the input, and the input indices there."""
     place = np.arange(window.places((n,) * len(window.kernel))[axis])
     found = []
     for k in range(window.kernel[axis]):

@@ -138,7 +138,8 @@ def flatten_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape
     gives = _declared(node.output_type)
     if gives is not None and gives != after:
         raise ValueError(
-            f"has output shape {gives} for input shape {before}, but its start_dim and end_dim give {after}; repair the file."
+            f"has output shape {gives} for input shape {before}, but start_dim and end_dim give {after}; repair the "
+            "file."
         )
     return before, after
 
