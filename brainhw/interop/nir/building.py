@@ -223,8 +223,8 @@ def _export_rule(module: Any, at: Export) -> str | Weights | Linear | None:
         )
         return None
     at.refuse(
-        "has no NIR form; use synapses, layers and readouts of brainhw, or Linear, Conv1d, Conv2d, AvgPool2d and "
-        "Flatten of brainstate.nn, or register its class with brainhw.interop.nir.register_export."
+        "cannot be represented in NIR; use synapses, layers and readouts of brainhw, or Linear, Conv1d, Conv2d, "
+        "AvgPool2d and Flatten of brainstate.nn, or register its class with brainhw.interop.nir.register_export."
     )
     return None
 

@@ -46,8 +46,8 @@ __all__: list[str] = []
 # error of order dt.
 SUBTRACT = (
     "subtracts its threshold at a spike, but NIR neurons reset to v_reset; {fix}pass "
-    "reset='continuous' to export a reset to zero: the same in continuous time, where the membrane potential never "
-    "exceeds its threshold, and an error of order dt in discrete time."
+    "reset='continuous' to export a reset to zero, which is the same in continuous time and causes an error of order "
+    "dt in discrete time."
 )
 SPIKES = (
     "has a spk_fun that does not return 0 below the threshold and 1 at or above it, as NIR neurons do; use one of "
@@ -104,7 +104,7 @@ def chip_synapse(module: Any, at: Export) -> Weights | None:
     its input.
     """
     if any(not u.have_same_dim(getattr(target, "drive_unit", u.mV), u.fcoulomb) for target in at.targets):
-        at.refuse("does not drive a chip layer, so its charge is not a voltage; feed an H1 layer with it.")
+        at.refuse("does not drive a chip layer, so its charge is not a voltage; connect it to an H1 layer.")
         return None
     codes = None
     if at.options.weights == "codes":
@@ -133,7 +133,7 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
     elif not isinstance(module.chip.charge, LinearCharge):
         why = "converts weights to charge by a nonlinear curve, so one factor cannot convert codes to voltages"
     elif np.any(np.asarray(effective.mismatch.value.mantissa)):
-        why = "belongs to a sampled chip whose weights are off the grid"
+        why = "belongs to a sampled chip whose weights are not integer multiples of one step"
     if why is not None:
         at.refuse(f"{why}; pass weights='float'.")
         return None
@@ -187,7 +187,7 @@ def cuba_current(module: Any, at: Export) -> _HandedOn | None:
         return None
     order = at.options.cuba_order or module.cuba_order
     if order != module.cuba_order:
-        at.refuse(f"steps in the order {module.cuba_order!r}; leave cuba_order={order!r} out.")
+        at.refuse(f"solves its equations in the order {module.cuba_order!r}; omit cuba_order={order!r}.")
     elif order == "together" and at.options.how != "exact":
         at.refuse("solves both equations together, which forward Euler cannot; pass discretisation='exact'.")
     return None if at.refused else _HandedOn()
@@ -341,9 +341,9 @@ def current_based(module: Any, at: Export) -> str | None:
     _check_current_based(module, at)
     order, n_syn = at.options.cuba_order, module.n_synapses
     if order is not None and order != "current-first":
-        at.refuse(f"steps its current first; cuba_order={order!r} is another order, pass 'current-first'.")
+        at.refuse(f"updates its current first; cuba_order={order!r} is another order, pass 'current-first'.")
     if order is not None and n_syn > 1:
-        at.refuse(f"has {n_syn} synapses per neuron, but CubaLIF has one; leave cuba_order out.")
+        at.refuse(f"has {n_syn} synapses per neuron, but CubaLIF has one; omit cuba_order.")
     if at.refused:
         return None
     if n_syn == 1 and (order is not None or at.options.how == "euler"):
@@ -376,7 +376,7 @@ def adaptive(module: Any, at: Export) -> str | None:
     """Add the nodes of a current-based layer, and an LI from its spikes back to it for the after-hyperpolarisation."""
     _check_current_based(module, at)
     if at.options.cuba_order is not None:
-        at.refuse("adds an after-hyperpolarisation to its current, but CubaLIF has none; leave cuba_order out.")
+        at.refuse("adds an after-hyperpolarisation to its current, but CubaLIF has none; omit cuba_order.")
     if at.refused:
         return None
     name, into = _current_based(module, at)
@@ -471,8 +471,8 @@ def fractional(module: Any, at: Export) -> None:
 def frontend(module: Any, at: Export) -> None:
     """Reject an analog frontend: NIR has no node for analog filters."""
     at.refuse(
-        "represents the analog filters of the chip, which NIR has no node for; export only what follows, with the "
-        "spikes of the layer after it as input."
+        "represents the analog filters of the chip, for which NIR has no node; export only the modules after the next "
+        "layer, with the spikes of that layer as input."
     )
 
 

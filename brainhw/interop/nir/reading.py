@@ -148,8 +148,8 @@ def from_nir(
     if written_for is not None and abs(written_for * stretch / reading.seconds - 1) > 1e-6:
         warnings.warn(
             f"{call}: the graph was written for dt = {written_for * stretch * 1000:g} ms and is read for "
-            f"{reading.seconds * 1000:g} ms. Time constants are unchanged, but a spike lasts one step, so its charge "
-            "changes.",
+            f"{reading.seconds * 1000:g} ms. Time constants are unchanged, but a spike lasts for one step, so its "
+            "charge changes.",
             UserWarning,
             stacklevel=2,
         )
@@ -161,9 +161,9 @@ def from_nir(
     if builder.silent:
         least = min(builder.silent.values())
         warnings.warn(
-            f"{call}: {', '.join(builder.silent)} (IF): with every input at 1 a neuron needs {least:.3g} steps or more "
-            "to fire, because the equation of NIR multiplies the input by dt. Most readers do not: pass "
-            "if_input='per-step' to read like them, or 'per-second' to keep the equation.",
+            f"{call}: {', '.join(builder.silent)} (IF): even if every input is 1, a neuron needs at least {least:.3g} "
+            "steps to fire, because the equation of NIR multiplies the input by dt. Most readers do not do this. Pass "
+            "if_input='per-step' to read the graph like them, or 'per-second' to keep the equation.",
             UserWarning,
             stacklevel=2,
         )

@@ -145,8 +145,8 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
                 path,
                 kind,
                 "takes an input that is neither the input of the network nor the unchanged output of one module in "
-                f"this step{computed_from(heard.given)}. Pass outputs on unchanged: NIR has no form for a computation "
-                f"between modules{unheard}.",
+                f"this step{computed_from(heard.given)}. Pass outputs on unchanged, because NIR cannot represent a "
+                f"computation between modules{unheard}.",
             )
             source = INPUT
         units = _coherent(heard.given), _coherent(heard.gave)

@@ -216,18 +216,18 @@ def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any,
     """
     if not layers:
         return
-    advice = "pass clamp='ignore' to export neurons without it, which then differ there"
+    advice = "pass clamp='ignore' to export neurons without a clamp, which then behave differently"
     shares = None if sample is None else _clamped_shares(net, layers, sample)
     for path, layer in layers.items():
         if shares is None:
             why = (
-                "clamps its membrane potential at zero, which NIR has no form for; pass sample=, an input [T, N] or "
+                "clamps its membrane potential at zero, which NIR cannot represent; pass sample=, an input [T, N] or "
                 f"[T, B, N] on which the clamp has no effect, or {advice}."
             )
         elif shares[path] > 0:
             why = (
                 f"clamps its membrane potential at zero in {shares[path]:.2%} of all steps and neurons of the sample; "
-                f"NIR has no form for it. Train without inhibition that reaches below zero, or {advice}."
+                f"NIR cannot represent this. Train without inhibition that reaches below zero, or {advice}."
             )
         else:
             continue

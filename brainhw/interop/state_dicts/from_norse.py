@@ -104,7 +104,7 @@ def _neuron(
         faults.add(f"neurons[{name!r}]['reset_method'] must be 'value' or 'subtract'; got {way!r}.")
     if way == "value" and np.any(leak != reset):
         faults.add(
-            f"neurons[{name!r}] resets to v_reset = {reset.tolist()}, but leaks to v_leak = {leak.tolist()}; the "
+            f"neurons[{name!r}] resets to v_reset = {reset.tolist()}, but decays to v_leak = {leak.tolist()}; the "
             "layers of brainhw need equal values. Give both the same value."
         )
     threshold = option("v_th", -np.inf)
@@ -114,7 +114,7 @@ def _neuron(
     if way == "value" and np.any(threshold <= leak):
         faults.add(f"neurons[{name!r}] has v_th at or below v_leak and would fire at rest. Give a v_th above v_leak.")
     elif way == "subtract" and np.any(leak != 0):
-        faults.add(f"neurons[{name!r}] subtracts v_th, but leaks to v_leak = {leak.tolist()}. Give a v_leak of 0.")
+        faults.add(f"neurons[{name!r}] subtracts v_th, but decays to v_leak = {leak.tolist()}. Give a v_leak of 0.")
     own = back = None
     if kind.startswith("LIFRecurrent"):
         held = arrays.pop(name, {})

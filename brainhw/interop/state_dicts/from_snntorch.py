@@ -109,7 +109,8 @@ def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults
     graded = own.get("graded_spikes_factor", np.array(1.0))
     if np.any(graded != 1):
         faults.add(
-            f"{at('graded_spikes_factor')} is {graded.tolist()}; spikes are 1 here. Scale the weights after them."
+            f"{at('graded_spikes_factor')} is {graded.tolist()}; brainhw spikes have the size 1. Scale the weights "
+            "after them."
         )
     back = None
     if "recurrent.weight" in own:

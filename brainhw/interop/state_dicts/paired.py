@@ -55,7 +55,7 @@ def _paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: F
         order.append(name)
     if len(waiting) > 1:
         faults.add(
-            f"neurons holds {len(neurons)}, but state {len(dense)} Linear ({', '.join(dense)}); each needs a neuron "
-            "after it, except the last. Name the others, or give order=."
+            f"neurons contains {len(neurons)} neurons, but state contains {len(dense)} Linear ({', '.join(dense)}); "
+            "each Linear except the last needs a neuron after it. Add the missing neurons, or give order=."
         )
     return [*order, *waiting]

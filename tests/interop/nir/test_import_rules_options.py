@@ -92,7 +92,7 @@ def test_an_imported_cuba_net_goes_out_again_in_its_own_order(order: str) -> Non
         assert node.metadata["brainhw"]["order"] == out.metadata["brainhw"]["cuba_order"] == order
         np.testing.assert_array_equal(spikes(out, xs, DT), expected)
     other = "old-current" if order != "old-current" else "current-first"
-    with pytest.raises(NIRError, match=f"CubaCurrent\\) steps in the order '{order}'; leave cuba_order='{other}' out"):
+    with pytest.raises(NIRError, match=f"CubaCurrent\\) solves .* in the order '{order}'; omit cuba_order='{other}'"):
         to_nir(net, dt=DT, cuba_order=other, **how)
 
 
