@@ -431,7 +431,7 @@ def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
 
 
 def _current_based_leaks(module: Any, at: Export) -> tuple[Leaky, list[Leaky]]:
-    """Return the leak of the membrane potentials, and the leak of each synapse, of a current-based layer."""
+    """Return the leak of the membrane potentials of a current-based layer, and the leak of each of its synapses."""
     of_mem, of_syn = LEAKS[module.leak].names
     shares = [decay_factor(module.leak, getattr(module, name), at.options.dt) for name in (of_mem, of_syn)]
     tau_mem, taus = None, [None] * module.n_synapses

@@ -20,7 +20,7 @@ _MOST_COMPRESSED = 100
 
 
 def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
-    """Return the fault of a file that links to other files or needs too much memory or time; ``None`` without a fault.
+    """Return a text if a file links to other files or could need too much memory or time, and ``None`` otherwise.
 
     The arrays themselves are not read. Raises ``OSError`` if the file is not HDF5.
     """

@@ -214,8 +214,9 @@ def _late_edges(nodes: dict[str, Any], edges: list[Edge], problems: Problems) ->
         listed = ", ".join(cycle)
         firing = [name for name in cycle if NODES[kind_of(nodes[name])].fires]
         if len(firing) != 1:
-            # In discrete time a cycle needs a delay, but NIR does not specify where. In a recurrent layer, the spikes
-            # are delayed. The spikes of a cycle are therefore delayed too, if exactly one of its layers fires.
+            # In discrete time a cycle needs a delay, but NIR does not specify where. Recurrent layers delay their
+            # spikes by one step. In a cycle, the spikes of the firing layer are therefore delayed, if there is exactly
+            # one such layer.
             why = (
                 f"has more than one firing layer ({', '.join(firing)}), so NIR does not determine which of "
                 "them is delayed by one step"
