@@ -1,4 +1,4 @@
-"""Interoperability: NIR graphs, StableHLO programs and PyTorch state dicts."""
+"""Exchange with other libraries: NIR graphs, StableHLO programs and PyTorch state dicts."""
 
 from brainhw.interop import nir, stablehlo, state_dicts
 

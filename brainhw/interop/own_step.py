@@ -1,4 +1,4 @@
-"""Time-step check of imported networks."""
+"""Check of the time step of imported networks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ __all__ = ["check_own_step"]
 
 
 def check_own_step(own: u.Quantity, *, call: str, what: str, reader: str) -> None:
-    """Raise unless ``brainstate.environ`` has the time step for which ``reader`` read ``what``.
+    """Raise an error unless the time step of ``brainstate.environ`` equals ``own``.
 
-    Weights and leak factors of the network depend on the step, so another step would silently change its results.
+    ``own`` is the time step for which the function ``reader`` read the file or state dict ``what``. The weights and
+    decay factors of the network were computed for it, so another time step would silently change the results.
     """
-    # Numbers, not Quantities: inside a compiled function a Quantity would be displayed as a tracer.
+    # Converted to numbers, because inside a compiled function a message would show a Quantity as a tracer.
     read_for, now = float(own.to(u.ms).mantissa), float(_arguments.time_step(call=call).mantissa)
     if not np.isclose(now, read_for, rtol=1e-6, atol=0):
         raise RuntimeError(

@@ -246,7 +246,7 @@ def test_a_program_that_calls_a_library_is_not_loaded(made, tmp_path: pathlib.Pa
     exported = jax.export.export(jax.jit(calls))(*program.exported.in_tree.unflatten(program.exported.in_avals)[0])
     crafted(program, tmp_path / "net.step", exported)
     with pytest.raises(
-        ValueError, match=r"load_step: '.*net\.step' holds a program .*: it has an external call to 'lapack_\w+'"
+        ValueError, match=r"load_step: '.*net\.step' contains a program .*: it has an external call to 'lapack_\w+'"
     ):
         load_step(tmp_path / "net.step")
 

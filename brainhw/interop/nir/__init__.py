@@ -1,6 +1,6 @@
-"""Export and import of NIR graphs, an exchange format of neuromorphic libraries."""
+"""Export and import of NIR graphs. NIR is a file format that neuromorphic libraries use to exchange networks."""
 
-from brainhw.interop.nir import export_rules, image_export, image_import  # noqa: F401  register their rules
+from brainhw.interop.nir import export_rules, image_export, image_import  # noqa: F401  the import registers rules
 from brainhw.interop.nir.building import Export, Weights, register_export
 from brainhw.interop.nir.errors import NIRError
 from brainhw.interop.nir.net import NIRNet

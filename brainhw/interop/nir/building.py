@@ -1,4 +1,4 @@
-"""Builder of a NIR graph, and the interface of export rules: one rule converts one class of modules to nodes."""
+"""Builder of a NIR graph, and the interface of export rules. Each rule converts one class of modules to nodes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from brainhw.interop.nir.wiring import INPUT, Call, Wiring
 
 __all__ = ["Codes", "Export", "GraphBuilder", "Linear", "Weights", "register_export"]
 
-# Largest matrix that only reorders numbers; a larger one would dominate the file.
+# Largest number of values that a permutation matrix may reorder. A larger matrix would take up most of the file.
 MOST_REORDERED = 4096
 
 
 class Codes(NamedTuple):
-    """Weights as integers ``[out, in]``, and the size of the integer 1 in the unit of the weights."""
+    """Weights as integers ``[out, in]``, and the weight that the integer 1 stands for, in the unit of the weights."""
 
     numbers: np.ndarray
     step: float
@@ -36,19 +36,20 @@ class Codes(NamedTuple):
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of a synapse, returned by the export rule of a stateless module.
+    """Weights of a synapse. The export rule of a stateless module returns them.
 
     Parameters
     ----------
     matrix : numpy.ndarray
         ``[out, in]``, or ``[out]`` for a one-to-one connection, in :attr:`Export.weight_unit`. The builder multiplies
-        it by the factor of the layer after it.
+        it by the factor that the layer after it requires.
     bias : numpy.ndarray, optional
         ``[out]`` in the unit of the output. Default: none.
     notes : dict, optional
         Metadata of the node. Default: none.
     codes : Codes, optional
-        The same matrix as integers, written before a ``Scale``. Default: none.
+        The same matrix as integers. The file then contains a ``Linear`` node with the integers, followed by a
+        ``Scale``. Default: none.
     """
 
     matrix: np.ndarray
@@ -68,45 +69,47 @@ class Weights:
 
 
 class Linear(abc.ABC):
-    """A stateless linear module without a matrix ``[out, in]``; a rule may return it instead of weights."""
+    """A stateless linear module that is not a matrix ``[out, in]``. A rule may return it instead of ``Weights``."""
 
     @abc.abstractmethod
     def add(self, at: Export, factor: np.ndarray) -> str:
-        """Add nodes that give ``factor`` times the output, and return the name of the last node.
+        """Add nodes that compute the output of the module times ``factor``, and return the name of the last node.
 
-        ``factor`` is a scalar, or has the shape of the output in the file.
+        ``factor`` is a scalar, or an array with the shape that the output has in the file.
         """
 
 
 class _RefusedError(Exception):
-    """Raised after a module of the network was rejected, so that no further node is made."""
+    """Raised to stop the creation of nodes after a module of the network was rejected."""
 
 
 class Export:
-    """Export of one module: a rule reads the options, and adds nodes or rejects the module.
+    """Export of one module. A rule uses it to read the options, and to add nodes or reject the module.
 
     Attributes
     ----------
     path : str
         Dotted path of the module.
     call : Call
-        ``source`` is the path of the module that provides the input, ``takes`` and ``gives`` are the units of input and
-        output.
+        ``source`` is the path of the module that provides the input. ``takes`` and ``gives`` are the units of the input
+        and the output.
     target : brainstate.nn.Module or None
-        A module that receives the output; ``None`` is the output of the network. A synapse is exported once per target.
+        A module that receives the output, or ``None`` if the output is the output of the network. A synapse is exported
+        once for each target.
     options : Options
-        ``dt``, ``seconds``, ``millivolts`` (the unit of the graph), ``how`` (``'exact'`` or ``'euler'``), ``reset``
-        (``'exact'`` or ``'continuous'``), ``gain`` (``'weights'`` or ``'R'``), ``weights`` (``'float'`` or
-        ``'codes'``), ``cuba_order``, ``if_input`` and ``if_seconds`` (the input factor of an ``IF`` node).
+        The options of the export: ``dt``, ``seconds``, ``millivolts`` (the number of millivolts that 1 in the graph
+        represents), ``how`` (``'exact'`` or ``'euler'``), ``reset`` (``'exact'`` or ``'continuous'``), ``gain``
+        (``'weights'`` or ``'R'``), ``weights`` (``'float'`` or ``'codes'``), ``cuba_order``, ``if_input`` and
+        ``if_seconds`` (the factor by which the reader multiplies the input of an ``IF`` node in each step).
     nir : module
         The package ``nir``.
     seconds : float
-        Time step of the network in seconds. Afterwards, the graph multiplies ``tau``, ``tau_mem``, ``tau_syn`` and
-        ``delay`` of all nodes by ``as_dt/dt``.
+        Time step of the network in seconds. A rule uses it for all times. When all nodes exist, the builder multiplies
+        ``tau``, ``tau_mem``, ``tau_syn`` and ``delay`` of each node by ``as_dt/dt``.
     refused : bool
         Whether :meth:`refuse` was called.
     channels_last : bool
-        Whether images in the network have their channels last; in the file channels come first.
+        Whether images in the network have their channels on the last axis. In the file, channels are the first axis.
     """
 
     def __init__(self, builder: GraphBuilder, call: Call, target: Any) -> None:
@@ -119,27 +122,30 @@ class Export:
 
     @property
     def weight_unit(self) -> u.Unit:
-        """Unit of a weight: the unit of the output over that of the input, with mV for voltages."""
+        """Unit of a weight: the unit of the output divided by the unit of the input. Voltages are in mV."""
         return self.call.gives / self.call.takes
 
     @property
     def source_module(self) -> Any:
-        """Module that provides the input; ``None`` is the input of the network."""
+        """Module that provides the input, or ``None`` for the input of the network."""
         call = self._builder.wiring.calls.get(self.call.source)
         return None if call is None else call.module
 
     @property
     def targets(self) -> list[Any]:
-        """Modules that receive the output; ``None`` is the output of the network."""
+        """Modules that receive the output; ``None`` stands for the output of the network."""
         return self._builder.wiring.targets(self.path)
 
     def refuse(self, why: str) -> None:
-        """Reject the module; ``why`` follows its name and ends with the fix. All reasons are reported in one error."""
+        """Reject the module. One error reports all rejected modules.
+
+        ``why`` is the rest of a sentence that starts with the name of the module. It ends with the fix.
+        """
         self.refused = True
         self._builder.problems.add(self.path, type(self.call.module).__name__, why)
 
     def per_neuron(self, values: Any) -> np.ndarray:
-        """Return one number per neuron of the module, in the shape of the file: images have channels first.
+        """Return one number per neuron of the module, in the axis order of the file: images have channels first.
 
         Parameters
         ----------
@@ -151,25 +157,26 @@ class Export:
         return to_file(np.broadcast_to(np.asarray(values, float), size), self.channels_last).copy()
 
     def check_clamp(self) -> None:
-        """Request a check on the sample that clamping the membrane potential at zero has no effect."""
+        """Request a check that clamping the membrane potential at zero has no effect on the sample input."""
         self._builder.clamped[self.path] = self.call.module
 
     def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the factor of the weights and ``R`` of neurons that keep the fraction ``beta`` per step."""
-        # A reader adds (1 - beta) R I per step, while brainhw adds its input directly.
+        """Return the factor of the weights, and ``R``, for neurons with the decay factor ``beta`` per step."""
+        # A reader adds (1 - beta) R I in each step, but brainhw adds the input itself. One of the two factors
+        # compensates this.
         factor = 1 / (1 - beta)
         return (np.ones_like(beta), factor) if self.options.gain == "R" else (factor, np.ones_like(beta))
 
     def source(self, factor: Any = 1.0, *, voltage: bool = False, rows: slice | None = None) -> str:
-        """Return the name of the node that gives ``factor`` times the input of the module.
+        """Return the name of a node whose output is ``factor`` times the input of the module.
 
         Parameters
         ----------
         factor : float or numpy.ndarray, optional
             Scalar, or one number per channel. Default 1.
         voltage : bool, optional
-            Whether the module takes voltages, or charges that cause them: ``factor`` then applies to numbers in
-            ``options.millivolts``. Default False: plain numbers.
+            Whether the input of the module is a voltage, or a charge that causes a voltage. ``factor`` then applies to
+            voltages in units of ``options.millivolts`` mV. Default False: the input is a plain number.
         rows : slice, optional
             Use only these channels of the input. Default: all.
         """
@@ -177,21 +184,22 @@ class Export:
         return self._builder.source(self.call.source, self.call.module, factor, unit, rows)
 
     def columns(self, matrix: np.ndarray) -> tuple[np.ndarray, str]:
-        """Return a matrix ``[out, in]`` with columns in the order of the file, and the name of the input node."""
+        """Return a matrix ``[out, in]`` with its columns in the order of the file, and the name of the input node."""
         return self._builder.columns(self.call.source, self.call.module, matrix, 1.0)
 
     def scaled(self, source: str, factor: Any) -> str:
-        """Return the node that gives ``factor`` times the output of a node: a ``Scale``, or the node itself for 1."""
+        """Return the name of a ``Scale`` after ``source`` that multiplies by ``factor``, or ``source`` if it is 1."""
         return self._builder.scaled(source, factor)
 
     def reordered(self, order: np.ndarray) -> None:
-        """Declare that the file orders the flat output differently: its entry ``i`` is ``order[i]`` of the network."""
+        """Declare that entry ``i`` of the flat output in the file is entry ``order[i]`` in the network."""
         self._builder.orders[self.path] = order
 
     def add(self, node: Any, source: str | None = None, *, suffix: str = "", **notes: Any) -> str:
         """Add a node, connect it to ``source`` and return its name.
 
-        ``suffix`` names additional nodes of the same module. ``notes`` go into the metadata, except ``None`` values.
+        ``suffix`` is appended to the names of additional nodes of the same module. ``notes`` are written to the
+        metadata of the node, except those that are ``None``.
         """
         kind = None if suffix else type(self.call.module).__name__
         notes = {"path": self.path, "kind": kind, **notes}
@@ -202,7 +210,7 @@ class Export:
         self._builder.edges.append((source, target))
 
     def move_to_end(self, name: str) -> None:
-        """Move a node to the end: some readers execute the nodes in their order."""
+        """Move a node to the end of the list, because some readers execute the nodes in the order of the list."""
         self._builder.nodes[name] = self._builder.nodes.pop(name)
 
 
@@ -215,32 +223,34 @@ def _export_rule(module: Any, at: Export) -> str | Weights | Linear | None:
         )
         return None
     at.refuse(
-        "has no NIR form; use synapses, layers and readouts of brainhw, or Linear, Conv1d, Conv2d, AvgPool2d and "
-        "Flatten of brainstate.nn, or register its class with brainhw.interop.nir.register_export."
+        "cannot be represented in NIR; use synapses, layers and readouts of brainhw, or Linear, Conv1d, Conv2d, "
+        "AvgPool2d and Flatten of brainstate.nn, or register its class with brainhw.interop.nir.register_export."
     )
     return None
 
 
 Rule = Callable[[Any, Export], "str | Weights | Linear | None"]
-# Rules that support layers with several axes.
+# Rules that support modules whose input or output has several axes.
 _OF_IMAGES: set[Rule] = set()
 
 
 def register_export(cls: type, *, images: bool = False) -> Callable[[Rule], Rule]:
     """Register the export rule for a class of modules; use it as a decorator.
 
-    The rule is called as ``rule(module, at)`` with an :class:`Export`. It returns :class:`Weights` for a synapse, or
-    the name of the node that gives the output of the module. To reject a module, it calls ``at.refuse(why)`` and
-    returns ``None``. It must do so before the first call of ``at.source``, so that every reason is reported.
+    The rule is called as ``rule(module, at)``, where ``at`` is an :class:`Export`. For a synapse, the rule returns
+    :class:`Weights`. For other modules, it returns the name of the node whose output is the output of the module. To
+    reject a module, the rule calls ``at.refuse(why)`` and returns ``None``. The rule must reject before it calls
+    ``at.source``, so that every reason is reported.
 
     Parameters
     ----------
     cls : type
-        Subclass of ``brainstate.nn.Module``. The rule also applies to subclasses that change no member of ``cls``;
-        other subclasses are rejected until they are registered. A second rule for a class replaces the first.
+        Subclass of ``brainstate.nn.Module``. The rule also applies to subclasses that do not override a member of
+        ``cls``. Other subclasses are rejected until they are registered themselves. A second rule for a class replaces
+        the first.
     images : bool, optional
-        Whether the rule supports layers with several axes, with arrays from :meth:`Export.per_neuron`. Default False:
-        such layers are rejected.
+        Whether the rule supports modules whose input or output has several axes, such as images. Such a rule gets its
+        arrays from :meth:`Export.per_neuron`. Default False: such modules are rejected.
 
     Returns
     -------
@@ -280,12 +290,13 @@ def register_export(cls: type, *, images: bool = False) -> Callable[[Rule], Rule
 
 
 def _rule_of(module: Any) -> Rule | None:
-    """Return the rule of a module, or ``None`` if its own class changes a member of the registered class."""
+    """Return the rule for a module, or ``None`` if the module overrides a member of the registered class."""
     own = type(module)
-    # A method replaced on the instance, such as `layer.to_voltage = ...`, also counts as changed.
+    # A method that was replaced on the instance, as in `layer.to_voltage = ...`, also counts as overridden.
     changed = {name for name, value in vars(module).items() if callable(value) and callable(getattr(own, name, None))}
     for kind in own.__mro__:
-        # Subclasses in this package are tested with the rule of their base class.
+        # Subclasses inside brainhw may override members, because the tests cover them with the rule of their base
+        # class.
         if kind in _export_rule.registry or kind.__module__.split(".")[0] == "brainhw":
             return None if any(hasattr(kind, name) for name in changed) else _export_rule.dispatch(kind)
         changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))}
@@ -293,7 +304,7 @@ def _rule_of(module: Any) -> Rule | None:
 
 
 class GraphBuilder:
-    """Makes nodes and edges of one network: one node per layer, one per synapse and target layer."""
+    """Makes the nodes and edges of one network. Each layer gets a node, and each synapse one node per target layer."""
 
     def __init__(self, nir: Any, wiring: Wiring, options: Options, problems: Problems) -> None:
         self.nir, self.wiring, self.options, self.problems = nir, wiring, options, problems
@@ -307,12 +318,12 @@ class GraphBuilder:
         self.orders: dict[str, np.ndarray] = {}
 
     def _file_shape(self, size: tuple[int, ...]) -> np.ndarray:
-        """Return a shape of the network in the axis order of the file."""
+        """Return a shape in the network, converted to the axis order of the file."""
         return np.array([size[-1], *size[:-1]] if self.channels_last else size)
 
     def apply_rules(self) -> None:
-        """Export every module; rejected modules are recorded as problems."""
-        # In execution order, so that the synapses of a layer are known before the layer.
+        """Export every module; record each rejected module as a problem."""
+        # The modules are in execution order, so the synapses of a layer are known before the layer.
         for call in self.wiring.calls.values():
             rule = _rule_of(call.module)
             if rule is None:
@@ -343,12 +354,16 @@ class GraphBuilder:
                         f"to_nir: the rule for {type(call.module).__name__} must return Weights or the name of a node "
                         f"that it added; got {_arguments.describe(made)}. To refuse a module, call at.refuse(why)."
                     )
-                # A layer has one node for all its targets; a synapse is merged into the nodes of each target.
+                # A layer gets one node for all its targets. A synapse gets a node for each target, with the factors of
+                # that target.
                 self._names[call.path] = str(made)
                 break
 
     def graph(self, chip: str | None) -> Any:
-        """Return the whole graph, with metadata on how it was made; readers do not need the metadata."""
+        """Return the whole graph.
+
+        Its metadata contains the options of the export; other readers do not need the metadata.
+        """
         last = self.source(self.wiring.output, None, 1.0, self._size_of_one(self.wiring.returned.unit))
         if self.options.weights == "codes" and not self.wrote_codes:
             words = "has no synapse whose chip weights are integers; pass weights='float'."
@@ -378,12 +393,12 @@ class GraphBuilder:
         return self.nir.NIRGraph(nodes=nodes, edges=self.edges, metadata=notes)
 
     def _size_of_one(self, unit: u.Unit) -> float:
-        """Return the size of the number 1 in the graph for values of a unit: in mV for voltages, otherwise 1."""
+        """Return the number of millivolts that 1 in the graph represents for a voltage unit, and 1 for other units."""
         return self.options.millivolts if u.have_same_dim(unit, u.mV) else 1.0
 
     def add(self, named: str, node: Any, source: str | None, **notes: Any) -> str:
         """Add a node, connect it to ``source`` and return its name, which is based on ``named``."""
-        # Readers make attributes and paths from names, where dots and slashes have a special meaning.
+        # Readers use names as attributes and paths, in which dots and slashes have a special meaning.
         base = re.sub(r"\W", "_", named) or "net"
         name = unused(f"{base}_layer" if base in (INPUT, "output") else base, self.nodes)
         node.metadata = metadata(**notes)
@@ -393,8 +408,11 @@ class GraphBuilder:
         return name
 
     def source(self, path: str, target: Any, factor: Any, unit: float, rows: slice | None = None) -> str:
-        """Return the node that gives ``factor`` times the output of the module at ``path``, in units of ``unit`` mV."""
-        if self.problems.found:  # no graph will be made, and the input node may be missing
+        """Return a node whose output is ``factor`` times that of the module at ``path``.
+
+        1 in the graph stands for ``unit`` mV.
+        """
+        if self.problems.found:  # no graph will be returned, and the input node may be missing
             raise _RefusedError
         weights = self._weights.get((path, id(target)))
         if isinstance(weights, Weights) and weights.matrix.ndim == 2:
@@ -405,7 +423,8 @@ class GraphBuilder:
             return weights.add(Export(self, self.wiring.calls[path], target), np.asarray(factor) / unit)
         if weights is None:
             return self._given(path, factor, unit)
-        # A gain needs no separate node if the matrix before it can absorb its factors.
+        # The factors of a gain are multiplied into the matrix before it, if there is one, so no separate node is
+        # needed.
         call = self.wiring.calls[path]
         factor = np.broadcast_to(np.asarray(factor) / unit, weights.matrix.shape)
         before = self._size_of_one(call.takes)
@@ -417,14 +436,14 @@ class GraphBuilder:
         return self.add(f"{name}_bias", node, name)
 
     def columns(self, path: str, target: Any, matrix: np.ndarray, unit: float) -> tuple[np.ndarray, str]:
-        """Return a matrix with columns in the file's order of the output of ``path``, and the node of that output."""
+        """Return a matrix with its columns in the order of the output node of ``path``, and the name of that node."""
         order = self.orders.get(path)
         if order is None or self.problems.found:
             return matrix, self.source(path, target, 1.0, unit)
         return matrix[:, order], self.scaled(self._names[path], self._size_of(path) / unit)
 
     def _given(self, path: str, factor: Any, unit: float) -> str:
-        """Return ``factor`` times the output of a module, in the order of the network."""
+        """Return the node for ``factor`` times the output of a module, in the axis order of the network."""
         factor, order = factor * self._size_of(path) / unit, self.orders.get(path)
         if order is None:
             return self.scaled(self._names[path], factor)
@@ -442,8 +461,9 @@ class GraphBuilder:
         return self.add(f"{name}_order", self.nir.Linear(weight=matrix), name, path=path)
 
     def _size_of(self, path: str) -> float:
-        """Return the size of 1 at the output of a module, or at the input: in mV for voltages, otherwise 1."""
-        # A unit attached between two modules, as in `x * u.mV`, does not change the numbers.
+        """Return the number of mV that 1 in the graph represents at the output of ``path``, or 1 without a voltage."""
+        # The unit is that of the module output: a unit attached after it, as in `x * u.mV`, does not change the
+        # numbers.
         return self._size_of_one(self.wiring.given.unit if path == INPUT else self.wiring.calls[path].gives)
 
     def _refuse_images(self, call: Call, size: tuple[int, ...]) -> None:
@@ -472,16 +492,17 @@ class GraphBuilder:
         return self.add(call.path, node, source, **notes)
 
     def _picked(self, path: str, target: Any, factor: Any, unit: float, rows: slice) -> str:
-        """Return some channels of the input of a layer that has no matrix before it."""
+        """Return a node that selects some channels of the input of a layer without a matrix before it."""
         width = target.in_size[-1] if path == INPUT else self.wiring.calls[path].module.out_size[-1]
-        # NIR selects channels only by matrices.
+        # NIR can select channels only with a matrix.
         chosen = np.eye(width)[rows]
         wide = self.source(path, target, chosen.T @ np.broadcast_to(factor, (len(chosen),)), unit)
         return self.add(f"{path}_pick{rows.start}", self.nir.Linear(weight=chosen), wide, path=path)
 
     def scaled(self, source: str, factor: Any) -> str:
-        """Return the node that gives ``factor`` times the output of a node: a ``Scale``, or the node itself for 1."""
-        # An imported gain and its neuron multiply to 1 only up to rounding.
+        """Return the name of a ``Scale`` after ``source`` that multiplies by ``factor``, or ``source`` if it is 1."""
+        # The tolerance is needed because an imported gain and the factor of its neuron multiply to 1 only up to
+        # rounding.
         if np.all(np.abs(np.asarray(factor) - 1) <= np.finfo(brainstate.environ.dftype()).eps):
             return source
         shape = tuple(next(iter(self.nodes[source].output_type.values())))

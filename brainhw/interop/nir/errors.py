@@ -1,4 +1,4 @@
-"""Errors of NIR import and export: all problems of a network in one error, and missing packages."""
+"""Errors of NIR import and export."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["NIRError", "Problems", "nir_package"]
 
 
 class NIRError(ValueError):
-    """Raised if a network or graph cannot be converted exactly, or a file cannot be read.
+    """Raised if a network or graph cannot be converted exactly, or if a file cannot be read.
 
     Attributes
     ----------
     problems : tuple of str
-        One sentence per problem: place, reason and fix.
+        One sentence per problem, with the module or node, the reason and the fix.
 
     Examples
     --------
@@ -37,21 +37,24 @@ class NIRError(ValueError):
 
 
 class Problems:
-    """Collection of problems, so that one error reports all of them."""
+    """Collects problems, so that one error can report all of them."""
 
     def __init__(self, call: str) -> None:
         self.call = call
         self.found: list[str] = []
 
     def add(self, where: str, what: str, why: str) -> None:
-        """Add a problem of the module or node ``where`` of the kind ``what``; ``why`` ends with the fix."""
+        """Add a problem of the module or node ``where``, whose class is ``what``.
+
+        ``why`` gives the reason and the fix.
+        """
         text = f"{where} ({what}) {why}"
-        # A module with several targets is checked once per target.
+        # A module with several targets is checked once per target, which finds the same problem again.
         if text not in self.found:
             self.found.append(text)
 
     def raise_any(self) -> None:
-        """Raise one error with all problems, if there are any."""
+        """Raise one error that lists all problems, if there are any."""
         if self.found:
             raise NIRError(self.call, self.found)
 

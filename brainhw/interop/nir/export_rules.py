@@ -1,4 +1,4 @@
-"""Export rules per class of modules: its nodes, and the options that NIR cannot represent."""
+"""Export rules for layers, synapses and readouts. A rule makes the nodes of a module or rejects the module."""
 
 from __future__ import annotations
 
@@ -41,12 +41,13 @@ from brainhw.surrogate import MultiSpike
 
 __all__: list[str] = []
 
-# In continuous time the membrane potential stops at the threshold, so subtracting the threshold equals a reset to zero
-# (pull request 63 of NIR). In discrete time the overshoot causes an error of order dt.
+# In continuous time the membrane potential never exceeds the threshold, so subtracting the threshold is the same as a
+# reset to zero (pull request 63 of NIR). In discrete time the membrane potential exceeds the threshold, which causes an
+# error of order dt.
 SUBTRACT = (
     "subtracts its threshold at a spike, but NIR neurons reset to v_reset; {fix}pass "
-    "reset='continuous' to export a reset to zero: the same in continuous time, where the membrane potential never "
-    "exceeds its threshold, and an error of order dt in discrete time."
+    "reset='continuous' to export a reset to zero, which is the same in continuous time and causes an error of order "
+    "dt in discrete time."
 )
 SPIKES = (
     "has a spk_fun that does not return 0 below the threshold and 1 at or above it, as NIR neurons do; use one of "
@@ -55,7 +56,11 @@ SPIKES = (
 
 
 class Leaky(NamedTuple):
-    """A leak ``[N]``: fraction kept per step, time constant in s, and compensating factor of weights and ``R``."""
+    """Parameters ``[N]`` of a leak.
+
+    ``beta`` is the decay factor per step and ``tau`` the time constant in s. ``factor`` multiplies the weights and
+    ``r`` is ``R``: they compensate the factor ``1 - beta`` of NIR.
+    """
 
     beta: np.ndarray
     tau: np.ndarray
@@ -69,13 +74,13 @@ class Leaky(NamedTuple):
 @register_export(LIFSynapse)
 @register_export(BiasedSynapse)
 def lif_synapse(module: Any, at: Export) -> Weights:
-    """Return the voltages unchanged, with or without a constant."""
+    """Return the weights, which are voltages already, and the bias if there is one."""
     return Weights(_numbers(module.weight.value, at.weight_unit).T, _bias(module, at))
 
 
 @register_export(Gain, images=True)
 def gain(module: Any, at: Export) -> Weights | ImageGain | None:
-    """Return one factor per channel, to be merged into the adjacent nodes."""
+    """Return one factor per channel, which the builder multiplies into the adjacent nodes."""
     if len(module.in_size) > 1:
         return image_gain(module.factor.value, module.bias, at)
     return Weights(_numbers(module.factor.value, at.weight_unit), _bias(module, at))
@@ -83,7 +88,7 @@ def gain(module: Any, at: Export) -> Weights | ImageGain | None:
 
 @register_export(brainstate.nn.Linear)
 def linear(module: Any, at: Export) -> Weights:
-    """Return a matrix with its mask, with or without a bias."""
+    """Return the weight matrix multiplied by its mask, and the bias if there is one."""
     held = module.weight.value
     matrix = _numbers(held["weight"], at.weight_unit)
     if module.w_mask is not None:
@@ -93,12 +98,13 @@ def linear(module: Any, at: Export) -> Weights:
 
 @register_export(H1Synapse)
 def chip_synapse(module: Any, at: Export) -> Weights | None:
-    """Return the voltages that the charges cause at the layer.
+    """Return the voltages that the charges of the synapse cause in the layer after it.
 
-    A charge curve maps each weight to one charge, and charges add up: a chip synapse is linear in its input.
+    The charge curve maps each weight to a fixed charge, and the charges add up. A chip synapse is therefore linear in
+    its input.
     """
     if any(not u.have_same_dim(getattr(target, "drive_unit", u.mV), u.fcoulomb) for target in at.targets):
-        at.refuse("does not drive a chip layer, so its charge is not a voltage; feed an H1 layer with it.")
+        at.refuse("does not drive a chip layer, so its charge is not a voltage; connect it to an H1 layer.")
         return None
     codes = None
     if at.options.weights == "codes":
@@ -117,18 +123,21 @@ def _bias(module: Any, at: Export) -> np.ndarray | None:
 
 
 def _stored_codes(module: Any, at: Export) -> Codes | None:
-    """Return the integers that the chip stores; reject weights that one factor does not convert to voltages."""
+    """Return the integers that the chip stores.
+
+    Reject weights if no common factor converts the integers to voltages.
+    """
     effective, why = module.effective, None
     if effective.grid is None:
         why = "has weights that are not rounded"
     elif not isinstance(module.chip.charge, LinearCharge):
         why = "converts weights to charge by a nonlinear curve, so one factor cannot convert codes to voltages"
     elif np.any(np.asarray(effective.mismatch.value.mantissa)):
-        why = "belongs to a sampled chip whose weights are off the grid"
+        why = "belongs to a sampled chip whose weights are not integer multiples of one step"
     if why is not None:
         at.refuse(f"{why}; pass weights='float'.")
         return None
-    # Files keep the dtype, so int8 and int16 give the smallest files that hold every code.
+    # Files keep the dtype, so int8 or int16 makes the file as small as possible.
     codes = np.asarray(effective.grid.codes(effective.signed(module.weight.value))).T
     step = _numbers(at.target.to_voltage(module.chip.charge(np.float32(effective.grid.step))), u.mV)
     return Codes(codes.astype(np.int8 if effective.grid.bits <= 8 else np.int16), float(step))
@@ -139,8 +148,8 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
 
 @register_export(LIFLayer, images=True)
 def lif_layer(module: Any, at: Export) -> str | None:
-    """Add LIF, or CubaLIF after a current, or LI and Threshold for a membrane potential that never resets."""
-    # The reset of a chip is fixed, so this fix applies to ideal layers only.
+    """Add LIF, or CubaLIF if a CubaCurrent drives the layer, or LI and Threshold for a layer that never resets."""
+    # The message suggests reset='zero' only here, because the reset of a chip layer is fixed.
     _check_firing(module, at, fix="build it with reset='zero', or ")
     if hasattr(at.source_module, "cuba_order"):
         return None if at.refused else _behind_current(module, at, current_value(module.tau))
@@ -149,7 +158,7 @@ def lif_layer(module: Any, at: Export) -> str | None:
 
 @register_export(H1Layer)
 def chip_layer(module: Any, at: Export) -> str | None:
-    """Add LIF with the time constants and thresholds of the sampled or nominal chip."""
+    """Add LIF with the time constants and thresholds of the current chip, sampled or nominal."""
     if at.call.source == INPUT:
         at.refuse("takes a charge as the input of the network; put a synapse before it.")
         return None
@@ -159,39 +168,40 @@ def chip_layer(module: Any, at: Export) -> str | None:
 
 
 class _HandedOn(Linear):
-    """The unchanged input: the factors of the neuron after it are passed on to its source."""
+    """Passes its input on unchanged. The factors of the neuron after it are applied to the source of the input."""
 
     def add(self, at: Export, factor: np.ndarray) -> str:
-        """Return the node that gives ``factor`` times the input."""
+        """Return the name of the node whose output is ``factor`` times the input."""
         return at.source(factor)
 
 
 @register_export(CubaCurrent, images=True)
 def cuba_current(module: Any, at: Export) -> _HandedOn | None:
-    """Pass the input on: the node of the neuron after it holds both equations."""
+    """Add no node, because the node of the neuron after it contains the equation of the current too."""
     behind = at.targets
-    # Only the rules of these two classes expect a current; any other module would treat its input as voltages.
+    # Only the rules of these two classes check for a current before them. Any other module would treat its input as a
+    # voltage.
     single = [type(target).__name__ for target in behind] in (["LIFLayer"], ["Integrator"])
     if not single or getattr(behind[0], "topology", "FF") != "FF" or getattr(behind[0], "reset", "zero") == "none":
         at.refuse("is the current of CubaLIF or CubaLI neurons, but does not feed exactly one LIFLayer or Integrator.")
         return None
     order = at.options.cuba_order or module.cuba_order
     if order != module.cuba_order:
-        at.refuse(f"steps in the order {module.cuba_order!r}; leave cuba_order={order!r} out.")
+        at.refuse(f"solves its equations in the order {module.cuba_order!r}; omit cuba_order={order!r}.")
     elif order == "together" and at.options.how != "exact":
         at.refuse("solves both equations together, which forward Euler cannot; pass discretisation='exact'.")
     return None if at.refused else _HandedOn()
 
 
 def _behind_current(module: Any, at: Export, tau: Any) -> str:
-    """Add CubaLIF, or CubaLI, for a membrane potential driven by a CubaCurrent."""
+    """Add the CubaLIF or CubaLI node of a CubaCurrent and the layer or integrator that it drives."""
     current, fires = at.source_module, at.call.takes != u.UNITLESS
     leaky = _leaky(module.decay(at.options.dt) if fires else module.beta, tau, module, at)
     share = at.per_neuron(current.beta)
     syn = Leaky(share, tau_of(share, at.seconds, at.options.how), *at.gains(share))
     one = at.options.millivolts if fires else 1.0
     if current.cuba_order == "together":
-        # Both equations are solved with R and w_in, so the factors stay in them.
+        # The exact solution of both equations depends on R and w_in, so their factors are not moved to the weights.
         r, w_in, factor = at.per_neuron(current.r), at.per_neuron(current.w_in), np.ones_like(share)
     else:
         held, into = at.per_neuron(current.held) / one, at.per_neuron(current.into)
@@ -200,7 +210,8 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
             r, w_in, factor = r * held, w_in * into, np.ones_like(share)
     arrays = {"tau_syn": syn.tau, "tau_mem": leaky.tau, "r": r, "w_in": w_in}
     arrays["v_leak"] = at.per_neuron(current.bias) / one / (1 - leaky.beta)
-    # The current takes plain numbers; its source is scaled as for a membrane potential of the same unit.
+    # The input of a CubaCurrent is a plain number. It is scaled as if it were a voltage, so that the source node gives
+    # the same numbers.
     source = at.source(factor * one, voltage=True) if fires else at.source(factor)
     if not fires:
         return at.add(at.nir.CubaLI(**arrays), source, order=current.cuba_order, **_notes(module))
@@ -210,7 +221,7 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
 
 @register_export(IFLayer, images=True)
 def if_layer(module: Any, at: Export) -> str | None:
-    """Add IF: the input of a step is a voltage step, so R or the weights contain 1/dt."""
+    """Add IF. In brainhw, the input of a step is added to the membrane potential, so R or the weights contain 1/dt."""
     _check_firing(module, at)
     if at.refused:
         return None
@@ -235,7 +246,7 @@ def _leaky_firing(module: Any, at: Export, tau: Any) -> str:
 def _with_recurrence(
     module: Any, at: Export, node: Any, factor: np.ndarray, notes: dict[str, Any], weight: np.ndarray | None
 ) -> str:
-    """Add neurons; a recurrent layer becomes a graph of the four nodes that snnTorch, Spyx and Rockpool recognise."""
+    """Add neurons. If they are recurrent, add the graph of four nodes that snnTorch, Spyx and Rockpool recognise."""
     source = at.source(factor, voltage=True)
     if weight is None:
         return at.add(node, source, **notes)
@@ -252,7 +263,7 @@ def _with_recurrence(
 
 
 def _with_own_recurrence(module: Any, at: Export, node: Any, factor: np.ndarray) -> str:
-    """Add the neurons of a layer with recurrent weights of its own."""
+    """Add the neurons of a layer, including its recurrent weights if it has any."""
     notes = {**_notes(module), "reset": module.reset}
     weight = None
     if module.topology == "RC":
@@ -274,7 +285,7 @@ def _check_firing(module: Any, at: Export, fix: str = "") -> None:
 
 @register_export(LeakyReadout)
 def readout(module: Any, at: Export) -> str:
-    """Add a matrix and LI."""
+    """Add a Linear or Affine node, followed by LI."""
     tau = current_value(module.tau)
     leaky = _leaky(u.math.exp(-at.options.dt / tau), tau, module, at)
     matrix, source = at.columns(np.asarray(module.weight.value, float).T * leaky.factor[:, None])
@@ -288,7 +299,7 @@ def readout(module: Any, at: Export) -> str:
 
 @register_export(Integrator, images=True)
 def integrator(module: Any, at: Export) -> str | None:
-    """Add LI with the constant as v_leak, I if there is no leak, or CubaLI after a current."""
+    """Add LI with the constant as v_leak, or I if there is no leak, or CubaLI after a CubaCurrent."""
     if hasattr(at.source_module, "cuba_order"):
         return _behind_current(module, at, None)
     beta, gain, bias = (at.per_neuron(values) for values in (module.beta, module.gain, module.bias))
@@ -322,17 +333,17 @@ def whole_delay(module: Any, at: Export) -> str:
 
 @register_export(CubaLIFLayer)
 def current_based(module: Any, at: Export) -> str | None:
-    """Add CubaLIF for readers that step the current first, otherwise each synapse as LI before the LIF.
+    """Add CubaLIF for readers that update the current first. For other readers, add LI for each synapse, and LIF.
 
-    The layer advances its current and then its membrane potential. The exact solution of CubaLIF advances both
-    together.
+    The layer updates its current first, and then its membrane potential with the new current. A reader that solves both
+    equations of CubaLIF exactly would give other results.
     """
     _check_current_based(module, at)
     order, n_syn = at.options.cuba_order, module.n_synapses
     if order is not None and order != "current-first":
-        at.refuse(f"steps its current first; cuba_order={order!r} is another order, pass 'current-first'.")
+        at.refuse(f"updates its current first; cuba_order={order!r} is another order, pass 'current-first'.")
     if order is not None and n_syn > 1:
-        at.refuse(f"has {n_syn} synapses per neuron, but CubaLIF has one; leave cuba_order out.")
+        at.refuse(f"has {n_syn} synapses per neuron, but CubaLIF has one; omit cuba_order.")
     if at.refused:
         return None
     if n_syn == 1 and (order is not None or at.options.how == "euler"):
@@ -353,7 +364,7 @@ def _as_cuba_lif(module: Any, at: Export) -> str:
         v_threshold=_threshold(module, at),
         v_reset=np.zeros_like(leaky.beta),
     )
-    # The input decays once on arrival: a jump of w contributes beta w in its first step.
+    # In brainhw the current decays in the step in which the input arrives: an input w adds beta w in its first step.
     factor = syn.beta * syn.factor * leaky.factor
     notes = {**_notes(module), "reset": "subtract", "order": "current-first"}
     matrix = None if module.recurrent_weight is None else _numbers(module.recurrent_matrix(), u.mV).T
@@ -362,17 +373,17 @@ def _as_cuba_lif(module: Any, at: Export) -> str:
 
 @register_export(ALIFLayer)
 def adaptive(module: Any, at: Export) -> str | None:
-    """Add the same nodes, and an LI from the spikes back to the membrane potential for the after-hyperpolarisation."""
+    """Add the nodes of a current-based layer, and an LI from its spikes back to it for the after-hyperpolarisation."""
     _check_current_based(module, at)
     if at.options.cuba_order is not None:
-        at.refuse("adds an after-hyperpolarisation to its current, but CubaLIF has none; leave cuba_order out.")
+        at.refuse("adds an after-hyperpolarisation to its current, but CubaLIF has none; omit cuba_order.")
     if at.refused:
         return None
     name, into = _current_based(module, at)
     of_ahp = ("taus", module.tau_ahp) if module.gamma is None else ("decays", module.gamma)
     tau = current_value(module.tau_ahp) if module.gamma is None else None
     ahp = _leaky(decay_factor(*of_ahp, at.options.dt), tau, module, at)
-    # The jump of a spike decays once before it reaches the membrane potential in the next step.
+    # The after-hyperpolarisation of a spike decays once before it reaches the membrane potential in the next step.
     w_ahp = _numbers(current_value(module.w_ahp), u.mV) * ahp.beta / at.options.millivolts
     scale = at.add(at.nir.Scale(scale=w_ahp * ahp.factor * into), name, suffix="w_ahp")
     node = at.nir.LI(tau=ahp.tau, r=ahp.r, v_leak=np.zeros_like(ahp.beta))
@@ -381,7 +392,7 @@ def adaptive(module: Any, at: Export) -> str | None:
 
 
 def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
-    """Add the neurons and their synapses; return their name and the factor of the input to the membrane potentials."""
+    """Add the neurons and their synapses. Return the name of the neurons and the factor of their input."""
     millivolts, n_syn = at.options.millivolts, module.n_synapses
     leaky, synaptic = _current_based_leaks(module, at)
     zeros = np.zeros_like(leaky.beta)
@@ -396,20 +407,21 @@ def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
     name = at.add(neuron, reset="subtract", **_notes(module))
     synapses = []
     for k, leak in enumerate(synaptic):
-        # The layer adds the current after its decay: a jump of w contributes beta w in its first step.
+        # The layer adds the current after its decay: an input w adds beta w in its first step.
         factor, r = leak.factor, leak.r
         if at.options.gain == "R":
             r = r * leak.beta
         else:
             factor = factor * leak.beta
-        # The channels of a layer with several synapses alternate: neuron 0 synapse 0, neuron 0 synapse 1, and so on.
+        # The input channels of a layer with several synapses are ordered by neuron: neuron 0 synapse 0, neuron 0
+        # synapse 1, and so on.
         rows = slice(k, None, n_syn) if n_syn > 1 else None
         source = at.source(factor * leaky.factor, voltage=True, rows=rows)
         suffix = f"syn{k}" if n_syn > 1 else "syn"
         synapse = at.add(at.nir.LI(tau=leak.tau, r=r, v_leak=zeros.copy()), source, suffix=suffix)
         at.connect(synapse, name)
         synapses.append((synapse, suffix, factor * leaky.factor / millivolts))
-    at.move_to_end(name)  # nodes must be in execution order
+    at.move_to_end(name)  # some readers execute the nodes in the order of the list
     if module.recurrent_weight is not None:
         matrix = _numbers(module.recurrent_matrix(), u.mV)
         for k, (synapse, suffix, factor) in enumerate(synapses):
@@ -419,7 +431,7 @@ def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
 
 
 def _current_based_leaks(module: Any, at: Export) -> tuple[Leaky, list[Leaky]]:
-    """Return the leak of the membrane potentials and of each synapse of a current-based layer."""
+    """Return the leak of the membrane potentials of a current-based layer, and the leak of each of its synapses."""
     of_mem, of_syn = LEAKS[module.leak].names
     shares = [decay_factor(module.leak, getattr(module, name), at.options.dt) for name in (of_mem, of_syn)]
     tau_mem, taus = None, [None] * module.n_synapses
@@ -446,21 +458,21 @@ def _check_current_based(module: Any, at: Export) -> None:
         at.refuse(SPIKES)
 
 
-# Modules without a NIR form
+# Modules that NIR cannot represent
 
 
 @register_export(FractionalLayer)
 def fractional(module: Any, at: Export) -> None:
-    """Reject: no NIR node has a power-law memory."""
+    """Reject a fractional layer: no NIR node has a power-law memory."""
     at.refuse("has a power-law memory of its whole past, which no NIR node has; use a LIFLayer.")
 
 
 @register_export(H1Frontend)
 def frontend(module: Any, at: Export) -> None:
-    """Reject: NIR has no analog filter."""
+    """Reject an analog frontend: NIR has no node for analog filters."""
     at.refuse(
-        "represents the analog filters of the chip, which NIR has no node for; export only what follows, with the "
-        "spikes of the layer after it as input."
+        "represents the analog filters of the chip, for which NIR has no node; export only the modules after the next "
+        "layer, with the spikes of that layer as input."
     )
 
 
@@ -468,8 +480,9 @@ def frontend(module: Any, at: Export) -> None:
 
 
 def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
-    """Return the leak of a layer: its fraction kept per step, and its time constant, derived if not given."""
-    # Use the layer's float32 fraction, so that a constant current settles at the value of the equation.
+    """Return the leak of a layer with the decay factor ``share``. If ``tau`` is ``None``, compute it from ``share``."""
+    # The weights are divided by 1 minus the float32 decay factor that the layer itself uses. A constant current
+    # therefore leads to the steady state of the equation.
     beta = at.per_neuron(_plain(share))
     if tau is None or at.options.how != "exact":
         tau = tau_of(beta, at.seconds, at.options.how)
@@ -479,24 +492,32 @@ def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
 
 
 def _threshold(module: Any, at: Export) -> np.ndarray:
-    """Return thresholds ``[N]`` for a graph, just below those of the layer: NIR fires above, brainhw also at them."""
+    """Return thresholds ``[N]`` for a graph.
+
+    NIR fires only above the threshold, brainhw also at the threshold, so these are the numbers just below the
+    thresholds of the layer.
+    """
     return at.per_neuron(below(_numbers(module.threshold(), u.mV))) / at.options.millivolts
 
 
 def _notes(module: Any) -> dict[str, Any]:
-    """Note which parameters a layer holds per neuron, because equal numbers would be imported as one."""
+    """Return a note of the parameters that the layer stores per neuron.
+
+    Without the note, an import stores equal values as one number.
+    """
     held = [name for name in ("tau", "V_th") if np.ndim(u.get_mantissa(current_value(getattr(module, name, 0.0)))) > 0]
     # One string, because nir does not read a list of strings back as a list.
     return {"per_neuron": " ".join(held) or None}
 
 
 def _is_step(spk_fun: Any) -> bool:
-    """Return whether a spike function is 0 below the threshold and 1 at or above it, tested at a few points."""
-    # One rounding step on both sides of a threshold of 1 detects a strict threshold, such as NIR's own.
+    """Test at six points whether a spike function is 0 below the threshold and 1 at or above it."""
+    # The points at a distance of eps and 0 detect a strict threshold, such as that of NIR. eps is the rounding step at
+    # a threshold of 1.
     eps = float(np.finfo(np.float32).eps)
     try:
         given = np.asarray(spk_fun(jnp.asarray([-1.0, -eps, 0.0, eps, 1.0, 3.0], jnp.float32)))
-    except Exception:  # the function has run in the net, so it must depend on more than the distance
+    except Exception:  # it ran in the network, so it needs more than the distance to the threshold
         return False
     return given.shape == (6,) and bool(np.all(given == [0, 0, 1, 1, 1, 1]))
 
@@ -506,5 +527,5 @@ def _plain(value: Any) -> np.ndarray:
 
 
 def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
-    """Return plain float64 numbers in a unit."""
+    """Convert to the given unit and return plain float64 numbers."""
     return _plain(value.to(unit) if isinstance(value, u.Quantity) else value)

@@ -1,4 +1,4 @@
-"""Checks of a NIR file before its arrays are read: links, nesting, and declared sizes of the arrays."""
+"""Checks of links, nesting and declared array sizes in a NIR file, before its arrays are read."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 
 __all__ = ["check_file"]
 
-# A nested graph takes two groups; nodes and metadata take a few more. `nir.read` recurses once per group.
+# Largest depth of groups. `nir.read` calls itself once per group. A nested graph uses two levels of groups; nodes and
+# metadata use a few more.
 _DEEPEST = 160
 _MOST_OBJECTS = 100_000
-# Zeros compress by a factor of 1000, and an array that was never written takes no space in the file.
+# Limits on the declared sizes. Zeros compress by a factor of 1000, and an array that was never written takes no space,
+# so a small file can declare arrays that fill the memory.
 _ALWAYS_ALLOWED = 2**28
 _MOST_COMPRESSED = 100
 
 
 def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
-    """Return the fault of a file that could exhaust memory or time or links elsewhere; ``None`` without a fault.
+    """Return a text if a file links to other files or could need too much memory or time, and ``None`` otherwise.
 
-    Only the layout is read, not the arrays. An ``OSError`` means that the file is not HDF5.
+    The arrays themselves are not read. Raises ``OSError`` if the file is not HDF5.
     """
     with open(path, "rb") as raw:
         if raw.read(4) == b"PK\x03\x04":
@@ -38,7 +40,7 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
                 continue
             if held.is_virtual or held.external:
                 return f"holds an array at {where} whose numbers lie in another file"
-            # Python ints, because the product of crafted axes can overflow NumPy ints.
+            # Python ints do not overflow. A crafted file can declare axes whose product overflows NumPy ints.
             total += math.prod(held.shape or ()) * int(held.dtype.itemsize)
             if total > allowed:
                 return f"declares arrays of {total:.3g} bytes, up to {where} of shape {held.shape}, in {size} bytes"
@@ -46,7 +48,7 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
 
 
 def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the path of every object, and the object itself or the fault found."""
+    """Yield the path of every group and array, with the object itself, or with a text if it has a fault."""
     seen = {_address(h5py, file)}
     waiting = [(file, "", 0)]
     while waiting:

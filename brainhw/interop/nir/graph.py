@@ -1,4 +1,4 @@
-"""Flatten a NIR graph, check it, and put its nodes in execution order."""
+"""Flatten a NIR graph, check it, and sort its nodes in execution order."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from brainhw.interop.nir.shapes import infer_shapes
 
 __all__ = ["Feed", "FlatGraph", "read_graph"]
 
-# A source node, and whether its value arrives one step later.
+# The name of a source node, and whether its value arrives one step later.
 Feed = tuple[str, bool]
 Edge = tuple[str, str]
-# Deepest nesting of graphs; a crafted file would otherwise exhaust the stack.
+# Largest depth of nested graphs. Without a limit, a crafted file could exhaust the stack.
 _DEEPEST = 64
 
 
 class FlatGraph(NamedTuple):
-    """Nodes without nesting in execution order, the sources of each node, and the names of input and output.
+    """A graph without nested graphs: its nodes in execution order and the sources of each node.
 
-    ``shapes`` holds the shapes of input and output of every node.
+    ``input`` and ``output`` are the names of the input and output nodes. ``shapes`` contains the input shape and the
+    output shape of every node.
     """
 
     nodes: dict[str, Any]
@@ -35,7 +36,7 @@ class FlatGraph(NamedTuple):
     output: str
     shapes: dict[str, tuple[Shape, Shape]]
     warnings: tuple[str, ...]
-    # Number of targets of each node.
+    # The number of targets of each node.
     fan_out: dict[str, int]
 
     def feeds_one(self, name: str) -> bool:
@@ -44,24 +45,24 @@ class FlatGraph(NamedTuple):
 
 
 class _Parts:
-    """Nodes and edges of a graph including nested graphs, and what is omitted from them."""
+    """Nodes and edges that are collected from a graph and its nested graphs."""
 
     def __init__(self, problems: Problems) -> None:
         self.nodes: dict[str, Any] = {}
-        # A dict, because it keeps the order of its keys and finds them fast.
+        # A dict, because it keeps the order of the edges and finds an edge fast.
         self.edges: dict[Edge, None] = {}
-        # Nodes at an edge whose fault is already reported. Without that edge they would seem unconnected.
+        # Nodes at an edge with a fault that is already reported. They must not be reported as unconnected too.
         self.excused: set[str] = set()
         self.problems = problems
 
 
 def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGraph:
-    """Flatten and check a graph; raise all problems that prevent a run. Times are multiplied by ``stretch``."""
+    """Flatten and check a graph, and multiply its times by ``stretch``. Raise all problems that prevent a run."""
     parts = _Parts(problems)
     first, last = _flatten(graph, "", parts, ())
     warnings = _alone(parts, first, last)
     nodes = parts.nodes
-    # An end may lie in a nested graph that was not read.
+    # A node of an edge may be in a nested graph that was not read.
     edges = [(a, b) for a, b in parts.edges if a in nodes and b in nodes]
     spread = spread_scalars(nodes, edges, problems)
     if spread:
@@ -71,7 +72,7 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
         check_node(name, node, problems)
     shapes = infer_shapes(nodes, edges, problems)
     _check_edges(parts, edges, shapes, first, last)
-    # With invalid nodes or edges, a search for cycles would report false problems.
+    # Raised before the search for cycles, which would report false problems for invalid nodes or edges.
     problems.raise_any()
     assert first is not None
     assert last is not None
@@ -100,7 +101,7 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
 
 
 def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> tuple[str | None, str | None]:
-    """Add the nodes and edges of a graph and its nested graphs; return the names of its input and output."""
+    """Add the nodes and edges of a graph and of its nested graphs. Return the names of its input and output."""
     problems, nodes = parts.problems, parts.nodes
     if id(graph) in outer or len(outer) >= _DEEPEST:
         why = "contains itself" if id(graph) in outer else f"is nested more than {_DEEPEST} graphs deep"
@@ -139,14 +140,14 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
 
 
 def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
-    """Return the name of the only node of a kind; add a problem and return ``None`` if there is not exactly one."""
+    """Return the name of the node of a kind. If there is not exactly one, add a problem and return ``None``."""
     own = [f"{prefix}{name}" for name, node in graph.nodes.items() if kind_of(node) == kind]
     if len(own) == 1:
         return own[0]
-    # Without an end its neighbours are unconnected too, which must not be reported as further problems.
+    # Without its input or output, neighbouring nodes are unconnected too. This must not cause further problems.
     parts.excused.update(own or (f"{prefix}{name}" for name in graph.nodes))
     listed = f" ({_listed(own)})" if own else ""
-    # The names do not determine which of several inputs or outputs is which argument of a network.
+    # A graph with several inputs or outputs does not define their order as arguments of a network.
     fix = "add one" if not own else f"keep one {kind}" if kind == "Input" else "keep one Output, or read one at a time"
     words = f"has {len(own)} {kind} nodes{listed}; brainhw runs graphs with one: {fix}."
     parts.problems.add(prefix.removesuffix(".") or "the graph", "NIRGraph", words)
@@ -154,13 +155,13 @@ def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
 
 
 def _listed(names: list[str]) -> str:
-    """Return names as text, at most ten of them."""
+    """Return a text with at most ten of the names."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more
 
 
 def _alone(parts: _Parts, first: str | None, last: str | None) -> list[str]:
-    """Remove nodes without edges, which have no effect; return the warning."""
+    """Remove nodes without edges, which have no effect. Return the warning in a list, or an empty list."""
     joined = {name for edge in parts.edges for name in edge} | parts.excused | {first, last}
     alone = [name for name in parts.nodes if name not in joined]
     for name in alone:
@@ -193,7 +194,7 @@ def _check_edges(
 
 
 def _splice(nodes: dict[str, Any], edges: list[Edge], keep: tuple[str, str]) -> None:
-    """Remove the inputs and outputs of nested graphs, which pass their input on unchanged."""
+    """Remove the input and output nodes of nested graphs, which pass their input on unchanged."""
     inner = [name for name in nodes if kind_of(nodes[name]) in ("Input", "Output") and name not in keep]
     for name in inner:
         before = [a for a, b in edges if b == name]
@@ -204,14 +205,18 @@ def _splice(nodes: dict[str, Any], edges: list[Edge], keep: tuple[str, str]) -> 
 
 
 def _late_edges(nodes: dict[str, Any], edges: list[Edge], problems: Problems) -> set[Edge]:
-    """Return the edges on which spikes arrive one step later: from the firing node of each cycle into it."""
+    """Return the edges on which spikes arrive one step later.
+
+    They lead from the firing node of a cycle to nodes of the cycle.
+    """
     late: set[Edge] = set()
     for cycle in _cycles(list(nodes), edges):
         listed = ", ".join(cycle)
         firing = [name for name in cycle if NODES[kind_of(nodes[name])].fires]
         if len(firing) != 1:
-            # In discrete time a cycle needs a delay, which NIR does not specify. Recurrent layers delay their spikes,
-            # so the delay is at the firing layer, if there is only one.
+            # In discrete time a cycle needs a delay, but NIR does not specify where. Recurrent layers delay their
+            # spikes by one step. In a cycle, the spikes of the firing layer are therefore delayed, if there is exactly
+            # one such layer.
             why = (
                 f"has more than one firing layer ({', '.join(firing)}), so NIR does not determine which of "
                 "them is delayed by one step"
@@ -232,7 +237,7 @@ def _late_edges(nodes: dict[str, Any], edges: list[Edge], problems: Problems) ->
 
 
 def _cycles(names: list[str], edges: list[Edge]) -> list[list[str]]:
-    """Return the strongly connected components, in the order of ``names``."""
+    """Return the cycles (strongly connected components) of a graph, in the order of ``names``."""
     place = {name: i for i, name in enumerate(names)}
     rows, columns = [place[a] for a, _ in edges], [place[b] for _, b in edges]
     joined = coo_array((np.ones(len(edges), bool), (rows, columns)), shape=(len(names), len(names)))

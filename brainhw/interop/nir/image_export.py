@@ -1,4 +1,4 @@
-"""Export rules of convolution, pooling and flatten, whose images have channels first in NIR."""
+"""Export rules of convolution, pooling and flatten modules. In NIR, images have channels first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ImageGain", "image_gain"]
 
 
 class _Kernel(NamedTuple):
-    """A convolution in the format of NIR: ``[out, in/groups, *kernel]``, ``[out]``, and its other fields."""
+    """The fields of a convolution in NIR: weights ``[out, in/groups, *kernel]``, a bias ``[out]``, and the others."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -29,7 +29,7 @@ class _Kernel(NamedTuple):
 
 
 class _Conv(Linear):
-    """A convolution that multiplies the factors of the neurons after it into its kernel."""
+    """A convolution whose kernel is multiplied by the factors of the neurons after it."""
 
     def __init__(self, kernel: _Kernel) -> None:
         self.kernel = kernel
@@ -62,18 +62,18 @@ class _Conv(Linear):
 
 
 class ImageGain(Linear):
-    """One factor per value of an image."""
+    """An image multiplied by one factor per value."""
 
     def __init__(self, factor: np.ndarray) -> None:
         self.factor = factor
 
     def add(self, at: Export, factor: np.ndarray) -> str:
-        """Add a ``Scale``, unless all factors multiply to 1."""
+        """Add a ``Scale``, unless the product of all factors is 1."""
         return at.scaled(at.source(voltage=_takes_voltage(at)), self.factor * _size_in(at) * factor)
 
 
 def image_gain(factor: Any, bias: Any, at: Export) -> ImageGain | None:
-    """Return a gain of an image; reject a constant, which NIR cannot add to an image."""
+    """Return an image gain. Reject a bias, because NIR cannot add a constant to an image."""
     if bias is not None:
         at.refuse("adds a constant to an image, which NIR has no node for; use the bias of a convolution.")
         return None
@@ -83,7 +83,7 @@ def image_gain(factor: Any, bias: Any, at: Export) -> ImageGain | None:
 @register_export(brainstate.nn.Conv1d, images=True)
 @register_export(brainstate.nn.Conv2d, images=True)
 def convolution(module: Any, at: Export) -> _Conv | None:
-    """Return a convolution of brainstate, with channels last or first."""
+    """Return the convolution of a brainstate module with channels last or first."""
     if any(n != 1 for n in module.lhs_dilation):
         at.refuse("has an lhs_dilation (transposed convolution), which NIR has no node for; use a plain convolution.")
         return None
@@ -101,14 +101,14 @@ def convolution(module: Any, at: Export) -> _Conv | None:
 
 @register_export(Convolution, images=True)
 def imported_convolution(module: Convolution, at: Export) -> _Conv | None:
-    """Return an imported convolution."""
+    """Return the convolution of a module that ``from_nir`` made."""
     bias = None if module.bias is None else _numbers(module.bias.value, at.call.gives)
     return _as_written(_numbers(module.weight.value, at.weight_unit), bias, module.window, module.groups, at)
 
 
 @register_export(brainstate.nn.AvgPool2d, images=True)
 def mean(module: Any, at: Export) -> str | None:
-    """Add AvgPool2d; reject a mean that excludes the padding."""
+    """Add AvgPool2d. Reject modules with padding, because brainstate excludes the padding from the mean."""
     size, axis = at.call.size_in, module.channel_axis
     if len(size) != 3 or axis is None or counted_from_end(axis, at.call) not in (-1, -3):
         at.refuse(
@@ -128,13 +128,16 @@ def mean(module: Any, at: Export) -> str | None:
 
 @register_export(Pooling, images=True)
 def imported_pooling(module: Pooling, at: Export) -> str:
-    """Add the imported pooling node again."""
+    """Add the node of a pooling module that ``from_nir`` made."""
     return _pool(at.nir.AvgPool2d if module.mean else at.nir.SumPool2d, module.window, at)
 
 
 @register_export(brainstate.nn.Flatten, images=True)
 def flatten(module: Any, at: Export) -> str | None:
-    """Add Flatten; the weights after it are reordered to the order of the file."""
+    """Add Flatten.
+
+    If the order of its output differs in the file, declare it, so that the weights after it are reordered.
+    """
     before, after = at.call.size_in, at.call.size_out
     if before == after:
         return at.source(voltage=_takes_voltage(at))
@@ -148,7 +151,7 @@ def flatten(module: Any, at: Export) -> str | None:
             "channels first; join all axes, or the spatial axes."
         )
         return None
-    # In the file, the spatial axes are one place further back.
+    # With channels first, as in the file, the index of each spatial axis is higher by one.
     shift = int(at.channels_last and last < len(before) - 1)
     given = _file_size(at, before)
     node = at.nir.Flatten(input_type={"input": np.array(given)}, start_dim=first + shift, end_dim=last + shift)
@@ -163,7 +166,7 @@ def flatten(module: Any, at: Export) -> str | None:
 @register_export(brainstate.nn.MaxPool2d, images=True)
 @register_export(brainstate.nn.MaxPool3d, images=True)
 def maximum(module: Any, at: Export) -> None:
-    """Reject: NIR has no maximum."""
+    """Reject max pooling: NIR has no node for it."""
     at.refuse("takes a maximum, which NIR has no node for; use AvgPool2d, or a convolution with a stride.")
 
 
@@ -171,14 +174,17 @@ def maximum(module: Any, at: Export) -> None:
 @register_export(brainstate.nn.AvgPool3d, images=True)
 @register_export(brainstate.nn.Conv3d, images=True)
 def of_other_axes(module: Any, at: Export) -> None:
-    """Reject: NIR has convolutions along one or two axes and pooling along two."""
+    """Reject other numbers of axes: NIR has convolutions along one or two axes and pooling along two axes."""
     at.refuse("has no NIR node: NIR convolves along one or two axes and pools along two; use Conv2d or AvgPool2d.")
 
 
 def _joined(module: Any, at: Export) -> tuple[int, int] | None:
-    """Return the axes that a Flatten joins, counted without the batch; reject a Flatten of the batch axis."""
+    """Return the first and the last axis that a Flatten joins, without the batch axis.
+
+    Reject it if it joins the batch axis.
+    """
     rank = len(at.call.size_in)
-    # Without an in_size, the axes include the batch.
+    # If the module has no in_size, it counts its axes with the batch axis.
     batch = at.call.batched if getattr(module, "_in_size", None) is None else 0
     first, last = (axis - batch if axis >= 0 else axis + rank for axis in (module.start_axis, module.end_axis))
     if not 0 <= first <= last < rank:
@@ -195,7 +201,10 @@ def _pool(make: Any, window: Window, at: Export) -> str:
 
 
 def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, groups: int, at: Export) -> _Conv | None:
-    """Return a convolution with equal padding on both sides, as in NIR; zeros in the kernel compensate a difference."""
+    """Return a convolution with equal padding on both sides, as in NIR.
+
+    If the padding of the module differs, zeros are added to the kernel.
+    """
     stride, dilation = window.stride, window.dilation
     bias = np.zeros(len(kernel)) if bias is None else bias
     total = [d * (k - 1) for k, d in zip(window.kernel, dilation, strict=True)]
@@ -209,7 +218,7 @@ def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, gro
                 "with the same number before and after."
             )
             return None
-        # A window whose kernel has zeros in front starts further to the left and sees the same values.
+        # With zeros at the front of the kernel, the window can start further to the left without using other values.
         wider.append((max(high - low, 0) // d, max(low - high, 0) // d))
         padding.append(max(low, high))
     return _Conv(_Kernel(np.pad(kernel, wider), bias, stride, tuple(padding), dilation, groups))
@@ -222,7 +231,7 @@ def _uneven(window: Window) -> bool:
 def _pads(
     padding: Any, space: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
-    """Return the padding of a module of brainstate as numbers."""
+    """Convert the padding of a brainstate module to numbers ``(before, after)`` per axis."""
     if not isinstance(padding, str):
         return tuple((int(low), int(high)) for low, high in padding)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -230,7 +239,7 @@ def _pads(
 
 
 def _per_channel(factor: np.ndarray, channels: int) -> np.ndarray | None:
-    """Return one factor per channel, or ``None`` if the factors differ within a channel."""
+    """Return one factor per channel, or ``None`` if the factors are not equal at all positions of a channel."""
     if factor.ndim == 0:
         return np.full(channels, float(factor))
     flat = factor.reshape(channels, -1)
@@ -242,7 +251,7 @@ def _takes_voltage(at: Export) -> bool:
 
 
 def _size_in(at: Export) -> float:
-    """Return the size of the number 1 of the input in the file: in mV for voltages, otherwise 1."""
+    """Return the number of mV that 1 in the file represents at the input, or 1 if the input is not a voltage."""
     return at.options.millivolts if _takes_voltage(at) else 1.0
 
 
@@ -251,11 +260,11 @@ def _file_size(at: Export, size: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _typed(node: Any, given: tuple[int, ...], gave: tuple[int, ...]) -> Any:
-    """Return a node with its shapes set: nir 1.0.8 infers wrong ones for groups and non-square kernels."""
+    """Set the shapes of a node. nir 1.0.8 infers wrong shapes for groups and for kernels that are not square."""
     node.input_type, node.output_type = {"input": np.array(given)}, {"output": np.array(gave)}
     return node
 
 
 def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
-    """Return plain float64 numbers in a unit."""
+    """Convert to the given unit and return plain float64 numbers."""
     return np.asarray(u.get_mantissa(value.to(unit) if isinstance(value, u.Quantity) else value)).astype(float)

@@ -1,4 +1,7 @@
-"""Import rules of convolution, pooling and flatten nodes; factors of a neuron go into the kernel before it."""
+"""Import rules of convolution, pooling and flatten nodes.
+
+A kernel is multiplied by the factors of the neuron after it.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,22 @@ KERNELS = ("Conv1d", "Conv2d")
 
 
 class _Kernel(NamedTuple):
-    """The parameters of a convolution: weights ``[out, in/groups, *kernel]``, and a bias ``[out]`` or None."""
+    """Parameters of a convolution: weights ``[out, in/groups, *kernel]``, and a bias ``[out]`` or None."""
 
     weight: np.ndarray
     bias: np.ndarray | None
 
 
 def is_kernel(graph: Any, name: str, late: bool) -> bool:
-    """Return whether a neuron can put its factors into this node: a convolution with no other target."""
+    """Return whether a neuron can multiply its factors into this node: a convolution that feeds only this neuron."""
     return kind_of(graph.nodes[name]) in KERNELS and not late and graph.feeds_one(name)
 
 
 def fold_kernel(builder: Any, name: str, gain: np.ndarray, constant: np.ndarray | None) -> bool:
-    """Convert the convolution ``name`` to voltages: ``gain`` times its output plus ``constant``, in graph units.
+    """Make the convolution ``name`` return voltages: ``gain`` times its output plus ``constant``, both in graph units.
 
-    Return False without any change if one of them differs within a channel, which a kernel cannot represent.
+    If ``gain`` or ``constant`` differs within a channel, a kernel cannot represent it. The function then returns False
+    and changes nothing.
     """
     of_channel = [None if values is None else _per_channel(values) for values in (gain, constant)]
     if of_channel[0] is None or (constant is not None and of_channel[1] is None):
@@ -48,21 +52,24 @@ def fold_kernel(builder: Any, name: str, gain: np.ndarray, constant: np.ndarray 
 
 
 def most_of_kernel(node: Any, axes: int) -> np.ndarray:
-    """Return the largest outputs of a convolution for inputs in 0 to 1, ``[channels, 1, ...]`` with ``axes`` axes."""
+    """Return the largest possible output of each channel for inputs between 0 and 1.
+
+    The result has ``axes`` axes, ``[channels, 1, ...]``.
+    """
     weight = np.asarray(node.weight, float)
     most = np.maximum(weight, 0).reshape(len(weight), -1).sum(1) + np.maximum(node.bias, 0)
     return most.reshape(-1, *(1,) * (axes - 1))
 
 
 def _per_channel(values: np.ndarray) -> np.ndarray | None:
-    """Return one value per channel of an image ``[channels, *space]``, or ``None`` if they differ within a channel."""
+    """Return one value per channel of ``values [channels, *space]``, or ``None`` if they differ within a channel."""
     flat = values.reshape(len(values), -1)
     return flat[:, 0] if np.all(flat == flat[:, :1]) else None
 
 
 def _numbers(node: Any) -> _Kernel:
     bias = np.asarray(node.bias, float)
-    # NIR convolutions always have a bias; zeros mean none.
+    # A NIR convolution always has a bias array. If all its values are zero, the module gets no bias.
     return _Kernel(np.asarray(node.weight, float), bias if np.any(bias) else None)
 
 
@@ -75,7 +82,7 @@ def _put(builder: Any, name: str, kernel: _Kernel, unit: u.Unit) -> None:
 @register_import("Conv1d")
 @register_import("Conv2d")
 def convolution(builder: Any, name: str, node: Any) -> None:
-    """Make a convolution of plain numbers, unless it is part of the drive of a neuron."""
+    """Make a convolution of plain numbers, unless a neuron makes it with its own factors in the kernel."""
     if name not in builder.kernels:
         _put(builder, name, _numbers(node), u.UNITLESS)
 
@@ -83,14 +90,14 @@ def convolution(builder: Any, name: str, node: Any) -> None:
 @register_import("SumPool2d")
 @register_import("AvgPool2d")
 def pooling(builder: Any, name: str, node: Any) -> None:
-    """Make a sum or a mean over windows."""
+    """Make a module that computes the sum or the mean over each window."""
     before, _ = builder.graph.shapes[name]
     builder.put(name, Pooling(before, pool_window(node), mean=kind_of(node) == "AvgPool2d"))
 
 
 @register_import("Flatten")
 def flatten(builder: Any, name: str, node: Any) -> None:
-    """Join several axes into one; pass on an input that already has one axis."""
+    """Make a module that joins axes. If the shape does not change, pass the input on instead."""
     before, after = builder.graph.shapes[name]
     if before == after:
         builder.put(name, None)

@@ -19,7 +19,7 @@ __all__ = ["Convolution", "Pooling"]
 
 
 class _OfImages(SequenceSynapse, brainstate.nn.Module):
-    """A function of images ``[..., channels, *space]`` with any leading axes."""
+    """Base class of modules that take images ``[..., channels, *space]`` with any number of leading axes."""
 
     channels_last = False
 
@@ -29,13 +29,13 @@ class _OfImages(SequenceSynapse, brainstate.nn.Module):
         self.out_size = (channels, *window.places(self.in_size[1:]))
 
     def _images(self, x: Any, call: str) -> jax.Array:
-        """Return the input as ``[N, channels, *space]``; raise if its last axes differ."""
+        """Return the input as ``[N, channels, *space]``. Raise an error if the input has another image shape."""
         x = _arguments.step_input(x, self.in_size[-1], call=call)
         axes = len(self.in_size)
         if x.shape[-axes:] != self.in_size:
             raise ValueError(
-                f"{call}: the input must have the shape [..., {', '.join(map(str, self.in_size))}], channels first; "
-                f"got shape {x.shape}. Move its axes."
+                f"{call}: the input must have shape [..., {', '.join(map(str, self.in_size))}], with channels first; "
+                f"got shape {x.shape}. Move the channel axis to the front of each image."
             )
         return x.reshape(math.prod(x.shape[:-axes]), *self.in_size)
 
@@ -43,7 +43,7 @@ class _OfImages(SequenceSynapse, brainstate.nn.Module):
         return images.reshape(*jnp.shape(x)[: -len(self.in_size)], *self.out_size)
 
     def update_sequence(self, xs: Any) -> Any:
-        """Return :meth:`update` of each step; time is an additional leading axis."""
+        """Return the result of :meth:`update` for each step. Time is an additional leading axis."""
         return self.update(xs)
 
 
@@ -63,10 +63,10 @@ class Convolution(_OfImages):
     groups : int
         Number of channel groups that are convolved separately.
     unit : Unit
-        Unit of the output: mV before neurons.
+        Unit of the output: mV if the convolution drives neurons.
     """
 
-    # The step does not use the slot; it is for initialisers and checks.
+    # A step does not use this slot. Initialisers and checks use it.
     sequence_hooks: ClassVar[tuple[str, ...]] = ("weight_slot",)
 
     def __init__(
@@ -88,7 +88,7 @@ class Convolution(_OfImages):
         return array if self.unit == u.UNITLESS else u.Quantity(array, unit=self.unit)
 
     def weight_slot(self) -> Slot:
-        """Return the weight; its first axis is the output channel."""
+        """Return the slot of the weight, whose first axis is the output channel."""
         return Slot(self.weight, unit=self.unit, out_axis=0)
 
     def update(self, x: Any) -> Any:
@@ -112,7 +112,7 @@ class Convolution(_OfImages):
 
 
 class Pooling(_OfImages):
-    """Sum or mean over windows of each channel; the mean includes zeros around the image, as in PyTorch."""
+    """Sum or mean over windows of each channel. The mean includes the padding zeros, as in PyTorch."""
 
     def __init__(self, in_size: tuple[int, ...], window: Window, *, mean: bool) -> None:
         super().__init__(in_size, in_size[0], window)

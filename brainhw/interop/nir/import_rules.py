@@ -1,4 +1,4 @@
-"""Import rules per type of node: its modules, with its factors in the weights before it."""
+"""Import rules of NIR nodes. The weights before a neuron are multiplied by the factors of the neuron."""
 
 from __future__ import annotations
 
@@ -23,21 +23,28 @@ from brainhw.nn import LeakyReadout, LIFLayer, LIFSynapse
 __all__ = ["NetBuilder"]
 
 _INTEGRATORS = ("LI", "I")
-# A classifier decides within some tens of steps, so a neuron that needs more with every input at 1 is silent.
+# A classifier decides within some tens of steps. A neuron that needs more steps to fire, even if every input is 1, is
+# in practice silent.
 _SILENT_STEPS = 50
-# Largest number of values of one Delay node: a file could otherwise fill the memory with one small array.
+# Largest number of values that one Delay node may store. Without a limit, a small array in a file could fill the
+# memory.
 _MOST_DELAYED = 10**8
-# Attributes of the network, and those that brainhw looks for in any module: hooks, the chip, its parts.
+# Names that a node may not have as an attribute of the network: attributes of NIRNet itself, and attributes that
+# brainhw looks up in every module.
 _OWN = ("program", "takes", "returns", "millivolts", "dt", "in_size", "out_size")
 _HOOKS = ("prepare", "pin_chip", "init_state", "reset_state", "update_sequence")
-# First members of protocols: a node with such a name would make the network look like a single layer.
+# The first member of each protocol. If a node had such a name, brainhw would take the network for a single layer.
 _PROTOCOLS = ("weight_slot", "subthreshold", "recurrent_slot", "quiet", "steps_left")
 _LOOKED_FOR = ("chip", "family", "effective", "clamped", "spk_fun", "recurrent_weight")
 _RESERVED = frozenset((*_OWN, *_HOOKS, *_PROTOCOLS, *_LOOKED_FOR))
 
 
 class _Folded(NamedTuple):
-    """The matrix ``[out, in]`` and bias of the node ``name``, times the scale after it, and its source."""
+    """A matrix node to merge into a neuron.
+
+    ``matrix [out, in]`` and ``bias`` are already multiplied by the Scale node after it, if there is one. ``source``
+    feeds the node.
+    """
 
     name: str
     matrix: np.ndarray
@@ -46,24 +53,24 @@ class _Folded(NamedTuple):
 
 
 class NetBuilder:
-    """Builds the modules and the program of one graph."""
+    """Builds the modules of one graph and the order in which they run."""
 
     def __init__(self, graph: FlatGraph, reading: Options, problems: Problems) -> None:
         self.graph, self.reading, self.problems = graph, reading, problems
         self.parts: dict[str, Any] = {}
         self.program: list[Step] = []
         self.attributes: dict[str, str] = {}
-        # For each source of a neuron: the matrix to merge into the weights of that neuron.
+        # For each node that feeds a neuron: the matrix that becomes the weights of that neuron.
         self.folded: dict[str, _Folded] = {}
-        # For each neuron: the scale before it, to merge into its gain.
+        # For each neuron: the Scale node before it, whose factor is multiplied into the gain of the neuron.
         self.scales: dict[str, str] = {}
-        # Convolutions that neurons build themselves, with the gain in the kernel.
+        # Convolutions that the rule of a neuron makes, with the gain of the neuron multiplied into the kernel.
         self.kernels: set[str] = set()
-        # IF nodes that hardly ever fire, with the number of steps that they need at least.
+        # For each IF node that hardly ever fires: the smallest number of steps that it needs to fire.
         self.silent: dict[str, float] = {}
 
     def net(self) -> NIRNet:
-        """Return the network, or raise all problems of its nodes."""
+        """Return the network, or raise one error with all problems of its nodes."""
         nodes = self.graph.nodes
         for name in nodes:
             self._plan(name)
@@ -84,9 +91,12 @@ class NetBuilder:
         )
 
     def _plan(self, name: str) -> None:
-        """Choose what to merge into the weights of a neuron: matrices and scales with no other target."""
+        """Choose the matrices, convolutions and scales to merge into the weights of a neuron.
+
+        They must have no other target.
+        """
         kind, feeds = kind_of(self.graph.nodes[name]), self.graph.feeds[name]
-        # An integrator of several inputs takes them unchanged.
+        # The inputs of an integrator with several inputs are not scaled, so nothing is merged.
         if not NODES[kind].folds or (kind in _INTEGRATORS and len(feeds) > 1):
             return
         rest = []
@@ -106,7 +116,7 @@ class NetBuilder:
             self.scales[name] = source
 
     def _as_matrix(self, name: str) -> _Folded | None:
-        """Return a node, including a scale after it, as a matrix, if it is one and has a single target."""
+        """Return a matrix node, or a Scale node with the matrix before it, if it has one target; otherwise ``None``."""
         node, feeds = self.graph.nodes[name], self.graph.feeds[name]
         if not self.graph.feeds_one(name) or len(feeds) != 1:
             return None
@@ -124,7 +134,7 @@ class NetBuilder:
         return _Folded(inner.name, inner.matrix * scale[:, None], bias, inner.source)
 
     def _attribute(self, name: str) -> str:
-        """Return the attribute of the network for the module of a node."""
+        """Return the name of the network attribute for the module of a node."""
         if name not in self.attributes:
             base = re.sub(r"\W", "_", name)
             taken = keyword.iskeyword(base) or base in _RESERVED or hasattr(NIRNet, base)
@@ -135,12 +145,14 @@ class NetBuilder:
         return self.attributes[name]
 
     def put(self, name: str, part: Any, takes: list[Feed] | None = None) -> None:
-        """Add the module of a node; ``None`` passes the input of the node on.
+        """Add the module of a node. With ``None``, the node passes its input on.
 
-        Its input is the sum of the sources of the node, or of ``takes`` (see :meth:`drives`).
+        The input of the module is the sum of the sources of the node, or the sum of ``takes`` if given (see
+        :meth:`drives`).
         """
         feeds = self.graph.feeds[name] if takes is None else takes
-        # A late value comes from a layer that may be built later, but whose attribute is already known.
+        # A value from the previous step comes from a layer that may not exist yet. The name of its attribute is known
+        # already.
         found = [(self._attribute(source) if late else source, late) for source, late in feeds]
         attribute = None if part is None else self._attribute(name)
         if attribute is not None:
@@ -151,7 +163,10 @@ class NetBuilder:
         self.problems.add(name, kind_of(self.graph.nodes[name]), why)
 
     def _tau(self, name: str, tau: np.ndarray, field: str = "tau") -> Any:
-        """Return a time constant for a layer, a number or an array; reject those that are too short for Euler."""
+        """Return the time constant of a layer as a number or an array.
+
+        Reject values that are too short for forward Euler.
+        """
         dt = self.reading.seconds
         if self.reading.how == "euler" and np.any(tau <= dt):
             self._refuse(
@@ -161,7 +176,8 @@ class NetBuilder:
             )
             return 1.0 * u.ms
         if self.reading.how == "euler":
-            # The leak of a layer is exact: this time constant keeps the same fraction per step as forward Euler.
+            # A layer computes its decay factor as exp(-dt/tau). With this time constant it equals the factor of forward
+            # Euler.
             tau = -dt / np.log1p(-dt / tau)
         return _one_or_all(self.graph.nodes[name], "tau", tau * 1000) * u.ms
 
@@ -176,12 +192,12 @@ class NetBuilder:
         return beta
 
     def _kept(self, name: str, tau: np.ndarray) -> np.ndarray:
-        """Return the fraction kept per step of a membrane potential without a layer, in the network's precision."""
+        """Return the decay factor per step of an integrator, in the precision of the network."""
         beta = kept(tau, self.reading.seconds, self.reading.how).astype(brainstate.environ.dftype())
         return self._share(name, beta, tau.shape)
 
     def _lif(self, name: str, tau: Any, V_th: np.ndarray, recurrent: Any = None) -> tuple[LIFLayer, np.ndarray]:
-        """Return a layer, and the fraction of the membrane potential that it keeps per step."""
+        """Return a layer, and the decay factor of its membrane potential per step."""
         layer = LIFLayer(
             V_th.shape,
             tau,
@@ -190,32 +206,36 @@ class NetBuilder:
             topology="FF" if recurrent is None else "RC",
             recurrent_init=recurrent,
         )
-        # Use the layer's float32 fraction, so that a constant current settles at R I + v_leak. With different fractions
-        # in weights and leak it settles elsewhere: in one case at 10.0 instead of 0.5.
+        # The weights use the same float32 decay factor as the layer, so that the steady state for a constant current is
+        # R I + v_leak. With two different factors the steady state was wrong: in one case 10.0 instead of 0.5.
         return layer, self._share(name, layer.decay(self.reading.dt), V_th.shape)
 
     def _reset(self, name: str) -> Reset:
-        """Return the effect of a spike: as requested, otherwise from brainhw's metadata, otherwise a reset to zero."""
+        """Return the reset that the caller requested, or else the one in brainhw's metadata, or else ``'zero'``."""
         noted_reset = noted(self.graph.nodes[name]).get("reset")
         return "subtract" if (self.reading.reset or noted_reset) == "subtract" else "zero"
 
     def _threshold(self, name: str) -> np.ndarray:
-        """Return the thresholds in mV at or above which the neurons fire."""
+        """Return the thresholds in mV. Neurons fire at or above them."""
         node = self.graph.nodes[name]
         V_th = _floats(node.v_threshold) * self.reading.millivolts
-        # A subtraction subtracts the threshold of the file, not the next number above it. Subtraction is not part of
-        # NIR, which fires strictly above; libraries that subtract from IF neurons fire at the threshold.
+        # A neuron that subtracts its threshold must subtract the number in the file, not the next number above it. Such
+        # a reset is not part of NIR, so the rule of NIR to fire strictly above the threshold does not apply: libraries
+        # that subtract from IF neurons fire at the threshold.
         return V_th if self.reading.reset == "subtract" and not noted(node) else above(V_th)
 
     def integrator(self, name: str, node: Any) -> None:
-        """Make a readout for an integrator with a single matrix as input, otherwise an integrator of the input sum."""
+        """Make a readout if the only input of the node is a matrix.
+
+        Otherwise make an integrator of the sum of its inputs.
+        """
         feeds, r = self.graph.feeds[name], _floats(node.r)
         folded = self.folded.get(feeds[0][0])
         if kind_of(node) == "I":
             beta, gain, bias = np.ones_like(r), r * self.reading.file_seconds, np.zeros_like(r)
         else:
             tau, v_leak = _floats(node.tau), _floats(node.v_leak)
-            # A readout can only hold the constant in the bias of its matrix.
+            # A readout has no v_leak. It can only add v_leak to the bias of its matrix, if there is a bias.
             if folded is not None and (folded.bias is not None or not np.any(v_leak)):
                 self._readout(name, folded, tau, r, v_leak)
                 return
@@ -238,11 +258,11 @@ class NetBuilder:
         self.put(name, readout, [folded.source])
 
     def firing(self, name: str, node: Any) -> None:
-        """Make a layer, and the synapses and gains that drive it."""
+        """Make a layer, and the synapses and gains before it."""
         feeds, millivolts, r = self.graph.feeds[name], self.reading.millivolts, _floats(node.r)
         V_th = self._threshold(name)
         back = self._recurrent(name, feeds)
-        # The layer must exist before its recurrent weights, which depend on its leak.
+        # The recurrent weights depend on the leak of the layer, so the layer is made with zeros first.
         recurrent = None if back is None else np.zeros((len(r), len(r))) * u.mV
         if kind_of(node) == "IF":
             layer: LIFLayer = IFLayer(V_th * u.mV, recurrent, self._reset(name))
@@ -259,7 +279,7 @@ class NetBuilder:
         self.put(name, layer, self.drives(name, feeds, gain, constant))
 
     def _note_silence(self, name: str, feeds: list[Feed], gain: np.ndarray) -> None:
-        """Note an IF node that inputs of one cannot make fire within many steps, but would without the factor dt."""
+        """Note an IF node that hardly ever fires only because its input is multiplied by ``dt``."""
         if self.reading.if_input is not None:
             return
         most = np.zeros_like(gain)
@@ -276,8 +296,8 @@ class NetBuilder:
             self.silent[name] = 1 / share
 
     def _recurrent(self, name: str, feeds: list[Feed]) -> _Folded | None:
-        """Return the matrix from the spikes of a layer back to itself, if it exists beside other input."""
-        # If it is the only input, the matrix is the drive of the layer.
+        """Return the recurrent matrix of a layer, or ``None`` if there is none or the layer has no other input."""
+        # If the recurrent matrix is the only input, it becomes an ordinary synapse, because a layer needs an input.
         if len(feeds) < 2:
             return None
         for source, _ in feeds:
@@ -287,12 +307,13 @@ class NetBuilder:
         return None
 
     def drives(self, name: str, feeds: list[Feed], gain: np.ndarray, constant: np.ndarray) -> list[Feed]:
-        """Make the drive of a layer, in mV: synapses with the gain in their weights, and one gain for other sources.
+        """Make the modules before a layer, and return them as its sources. Their outputs are in mV.
 
-        A step adds ``gain * x + constant`` in units of the graph.
+        In each step they add ``gain * x + constant``, in units of the graph. Matrices become synapses whose weights
+        include the gain. All other sources share one ``Gain`` module.
         """
         millivolts = self.reading.millivolts
-        # The constant goes into the first bias, so that it is added once.
+        # The constant becomes part of the first bias, so that it is added only once.
         left = constant if np.any(constant) else None
         drives: list[Feed] = []
         rest: list[Feed] = []
@@ -317,7 +338,7 @@ class NetBuilder:
             drives.append((folded.name, False))
         if rest:
             for source, _ in rest:
-                if source in self.kernels:  # its kernel does not include the factors of this neuron
+                if source in self.kernels:  # make it now, without the factors of this neuron in its kernel
                     self.kernels.discard(source)
                     NODES[kind_of(self.graph.nodes[source])].rule(self, source, self.graph.nodes[source])
             if name in self.scales:
@@ -330,7 +351,7 @@ class NetBuilder:
         return drives
 
     def current_based(self, name: str, node: Any) -> None:
-        """Make the current and the membrane potential of a current-based neuron."""
+        """Make the modules for the current and the membrane potential of a current-based neuron."""
         n, millivolts = np.shape(node.r), self.reading.millivolts
         r, w_in, v_leak = _floats(node.r), _floats(node.w_in), _floats(node.v_leak)
         tau_mem, tau_syn = _floats(node.tau_mem), _floats(node.tau_syn)
@@ -345,7 +366,7 @@ class NetBuilder:
             alpha = self._kept(name, tau_mem)
             last = Integrator(alpha, np.ones(n), np.zeros(n))
         beta, held = cuba_current(tau_mem, tau_syn, r, self.reading.seconds, self.reading.how, order)
-        # Use the fraction of the layer as it runs, not the float64 one in `held`.
+        # `alpha` is the decay factor that the layer uses in its own precision, unlike the float64 factor inside `held`.
         direct = (1 - alpha) * r - held if order == "together" else np.zeros(n)
         factor, unit = (millivolts, u.mV) if fires else (1.0, u.UNITLESS)
         constant = (1 - alpha) * v_leak * factor
@@ -355,7 +376,10 @@ class NetBuilder:
         self.put(name, last, [(key, False)])
 
     def _cuba_order(self, name: str) -> str:
-        """Return the order of the two equations: requested, otherwise from brainhw's metadata, otherwise default."""
+        """Return the order in which a step solves the two equations.
+
+        This is the order that the caller requested, or else the order in brainhw's metadata, or else the default.
+        """
         default = "together" if self.reading.how == "exact" else "current-first"
         order = self.reading.cuba_order or noted(self.graph.nodes[name]).get("order") or default
         if order not in CUBA_ORDERS or (order == "together" and self.reading.how == "euler"):
@@ -365,7 +389,7 @@ class NetBuilder:
         return str(order)
 
 
-# Import rules, one per type of node
+# Import rules, one per class of nodes
 
 
 @register_import("Input")
@@ -378,7 +402,7 @@ def hand_on(builder: NetBuilder, name: str, node: Any) -> None:
 @register_import("Affine", arrays=("weight", "bias"))
 @register_import("Linear", arrays=("weight",))
 def matrix(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a matrix of plain numbers, unless it is part of the weights of a layer."""
+    """Make a linear module of plain numbers."""
     bias = _floats(node.bias) if hasattr(node, "bias") else None
     builder.put(name, _dense(np.asarray(node.weight, float), bias))
 
@@ -397,12 +421,12 @@ def threshold(builder: NetBuilder, name: str, node: Any) -> None:
 
 @register_import("Delay", arrays=("delay",))
 def delay(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a delay of whole steps; reject fractions of a step."""
+    """Make a delay of whole steps. Reject a delay that is not a whole number of steps."""
     steps = np.asarray(node.delay, float) / builder.reading.seconds
     whole = np.round(steps)
     # A delay in float32 seconds has a relative error of up to 6e-8.
     if np.any(np.abs(steps - whole) > 1e-6):
-        first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])  # argmax indexes the flat array
+        first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])  # argmax returns a flat index
         dt = builder.reading.seconds * 1000
         why = f"has a delay of {first:g} s, which is not a whole number of steps of {dt:g} ms."
         builder.problems.add(name, "Delay", why)
@@ -431,14 +455,14 @@ def _floats(array: Any) -> np.ndarray:
 
 
 def _one_or_all(node: Any, field: str, values: np.ndarray) -> Any:
-    """Return one number if all neurons share it, unless brainhw's metadata says that it was stored per neuron."""
+    """Return one number if all values are equal, unless brainhw's metadata lists the field as stored per neuron."""
     each = str(noted(node).get("per_neuron", "")).split()
     first = values.flat[0]
     return float(first) if np.all(values == first) and field not in each else values
 
 
 def _like(held: Any, numbers: np.ndarray) -> Any:
-    """Return numbers as an array of the same kind as a state."""
+    """Return numbers as an array with the dtype and unit of the state value ``held``."""
     unit = u.get_unit(held)
     mantissa = np.asarray(numbers, np.asarray(u.get_mantissa(held)).dtype)
     array = u.math.asarray(mantissa)
@@ -446,7 +470,7 @@ def _like(held: Any, numbers: np.ndarray) -> Any:
 
 
 def _dense(matrix: np.ndarray, bias: np.ndarray | None) -> brainstate.nn.Linear:
-    """Return a matrix of plain numbers as a module."""
+    """Return a linear module with the given matrix and bias of plain numbers."""
     n_out, n_in = matrix.shape
     dtype = brainstate.environ.dftype()
     return brainstate.nn.Linear(

@@ -1,4 +1,4 @@
-"""Axis order of images: brainstate has channels last by default, NIR and PyTorch first."""
+"""Axis order of images: channels last by default in brainstate, channels first in NIR and PyTorch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["channels_last", "counted_from_end", "flat_order", "to_file"]
 
 
 def channels_last(calls: Iterable[Call], problems: Problems) -> bool:
-    """Return whether the images of a network have channels last; add a problem for modules that disagree."""
+    """Return whether the images of a network have channels last. Add a problem if modules use different orders."""
     found: dict[bool, Call] = {}
     for call in calls:
         last = _is_last(call)
@@ -29,7 +29,7 @@ def channels_last(calls: Iterable[Call], problems: Problems) -> bool:
 
 
 def _is_last(call: Call) -> bool | None:
-    """Return whether a module has channels last; ``None`` if it does not specify the order."""
+    """Return whether a module has channels last, or ``None`` if it does not specify the order."""
     last = getattr(call.module, "channels_last", None)  # of a convolution
     if isinstance(last, bool):
         return last
@@ -38,17 +38,17 @@ def _is_last(call: Call) -> bool | None:
 
 
 def counted_from_end(axis: int, call: Call) -> int:
-    """Return an axis of the input of a call, counted with the batch, as a negative number."""
+    """Convert an axis of the input, counted with the batch axis, to a negative index."""
     return axis if axis < 0 else axis - len(call.size_in) - call.batched
 
 
 def to_file(values: np.ndarray, last: bool) -> np.ndarray:
-    """Return an array over an image in the order of the file: channels first."""
+    """Return the values of an image in the axis order of the file, which is channels first."""
     return np.moveaxis(values, -1, 0) if last and values.ndim > 1 else values
 
 
 def flat_order(size: tuple[int, ...], last: bool) -> np.ndarray | None:
-    """Return the index in the network for each entry of a flattened image in the file; ``None`` if the orders agree."""
+    """Return the network index of each entry of a flat image in the file, or ``None`` if the orders are equal."""
     places = np.arange(int(np.prod(size))).reshape(size)
     order = to_file(places, last).ravel()
     return None if np.array_equal(order, places.ravel()) else order

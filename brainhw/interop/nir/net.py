@@ -1,4 +1,4 @@
-"""Imported network: modules of brainhw and their execution order."""
+"""Network that was imported from NIR: brainhw modules and their execution order."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ __all__ = ["NIRNet", "Step"]
 
 
 class Step(NamedTuple):
-    """One entry of the program: the module ``part`` computes the value ``makes`` from the sum of the values ``takes``.
+    """One step of the program: the module ``part`` computes the value ``makes`` from the sum of the values ``takes``.
 
-    ``part`` is an attribute of the network; ``None`` passes the sum on. ``takes`` lists keys of values; with True, the
-    key is the attribute of a layer, and the value its spikes of the previous step.
+    ``part`` is the name of a network attribute; with ``None``, the sum is passed on unchanged. ``takes`` lists pairs
+    ``(key, late)``. If ``late`` is False, ``key`` is the name of a value. If ``late`` is True, ``key`` is the attribute
+    of a layer, and the value is the spikes of that layer in the previous step.
     """
 
     makes: str
@@ -33,16 +34,17 @@ class NIRNet(brainstate.nn.Module):
     dt : Quantity
         Required time step, for which the weights were computed.
     in_size, out_size : tuple of int
-        Shape of input and output as declared by the graph: ``[N]``, or an image with channels first.
+        Shapes of input and output in the graph: ``[N]``, or an image with channels first.
     millivolts : float
         Number of millivolts that 1 in the graph represents.
 
     Notes
     -----
-    The module of a node has the name of the node (with ``_`` for other characters than letters and digits), so
-    ``rollout(net, xs, record=("lif.V",))`` records its membrane potential. NIR leaves the following open; here the
-    input is held over a step, nodes step one after the other along the edges, spikes on feedback edges arrive one step
-    later, a neuron fires strictly above its threshold, and membrane potentials start at zero.
+    The module of a node has the name of the node, in which ``_`` replaces all characters other than letters and digits.
+    For a node named ``lif``, ``rollout(net, xs, record=("lif.V",))`` therefore records the membrane potential. NIR does
+    not define how a graph is simulated. In brainhw, the input is constant during a step. Nodes are updated one after
+    the other along the edges. Spikes on feedback edges arrive one step later. A neuron fires strictly above its
+    threshold. Membrane potentials start at zero.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class NIRNet(brainstate.nn.Module):
         Raises
         ------
         RuntimeError
-            If no time step is set, or it differs from that of the network.
+            If no time step is set, or if it differs from the time step of the network.
         TypeError, ValueError
             If the input is not an array of plain numbers of that shape.
         """
@@ -89,8 +91,8 @@ class NIRNet(brainstate.nn.Module):
         check_own_step(self.dt, call=call, what="graph", reader="from_nir")
         _arguments.step_input(x, self.in_size[-1], call=call)
         _arguments.check_axes(x, self.in_size, call=call, name="the input")
-        # Parts must get the arrays of other parts unchanged, without `0 + x`: by their identity rollout detects a chain
-        # of parts, which it runs layer by layer.
+        # Modules must receive the very array that another module returned, not a copy such as `0 + x`. By the identity
+        # of these arrays, rollout detects a chain of modules, which it runs layer by layer.
         known: dict[str, Any] = {self.takes: x}
         for step in self.program:
             values = [getattr(self, key).spk.value if late else known[key] for key, late in step.takes]

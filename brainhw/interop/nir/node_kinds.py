@@ -1,4 +1,4 @@
-"""Supported types of nodes: import rules, checks of their arrays, and brainhw's metadata on them."""
+"""Supported NIR nodes: their import rules, checks of their arrays, and the metadata that brainhw adds to nodes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ShapeRule = Callable[[Any, Shape], tuple[Shape, Shape]]
 
 
 class NodeKind(NamedTuple):
-    """A supported type of node; the first of its ``arrays`` determines its shape."""
+    """A supported class of NIR nodes. The first of its ``arrays`` determines the shape of a node."""
 
     rule: ImportRule
     arrays: tuple[str, ...]
@@ -43,7 +43,8 @@ class NodeKind(NamedTuple):
 
 NODES: dict[str, NodeKind] = {}
 MATRICES = ("Linear", "Affine")
-# Types of nodes whose shapes follow from their input. A rule raises ValueError for a node that cannot be run.
+# Functions that compute the shapes of a node from its input shape, for classes whose arrays do not determine them. A
+# function raises ValueError for a node that cannot run.
 SHAPED_BY_INPUT: dict[str, ShapeRule] = {
     **dict.fromkeys(("Conv1d", "Conv2d"), conv_shapes),
     **dict.fromkeys(("SumPool2d", "AvgPool2d"), pool_shapes),
@@ -56,25 +57,27 @@ _TIMES = ("tau", "tau_mem", "tau_syn", "delay")
 def register_import(
     kind: str, *, arrays: tuple[str, ...] = (), fires: bool = False, folds: bool = False
 ) -> Callable[[ImportRule], ImportRule]:
-    """Register the import rule for a type of node; use it as a decorator.
+    """Register the import rule for a class of NIR nodes; use it as a decorator.
 
-    The rule is called as ``rule(builder, name, node)``. It adds one module with ``builder.put(name, module)``, which
-    receives the sum of all inputs of the node and returns its output, or rejects the node with
-    ``builder.problems.add(name, kind, why)``. ``builder.reading`` holds ``dt``, ``seconds`` (the same as a number),
-    ``millivolts`` (the value of 1 in the graph), ``how`` and ``reset``.
+    The rule is called as ``rule(builder, name, node)``. The rule either adds one module with ``builder.put(name,
+    module)`` or rejects the node with ``builder.problems.add(name, kind, why)``. The module receives the sum of all
+    inputs of the node and returns the output of the node. ``builder.reading`` contains the options of the import:
+    ``dt``, ``seconds`` (``dt`` in seconds as a number), ``millivolts`` (the number of millivolts that 1 in the graph
+    represents), ``how`` and ``reset``.
 
     Parameters
     ----------
     kind : str
-        Name of the node's class. A second rule for a name replaces the first.
+        Name of the class of nodes. A second rule for a name replaces the first.
     arrays : tuple of str, optional
-        Its arrays, which must be finite and of the same shape, ``[n]`` or an image. Default: none.
+        Names of the arrays of the node. The arrays must be finite and have the same shape, ``[n]`` or that of an image.
+        Default: none.
     fires : bool, optional
-        Whether the node fires and may therefore close a cycle; its module must then hold its spikes in the state
-        ``spk``. Default False.
+        Whether the node fires. Each cycle of a graph must contain such a node. The module of the node must store the
+        spikes in the state ``spk``. Default False.
     folds : bool, optional
-        Whether ``builder.drives(name, feeds, gain, constant)`` makes the matrices that only feed this node, in mV.
-        Default False: they become separate modules.
+        Whether the rule converts matrices that feed only this node to synapses in mV, with ``builder.drives(name,
+        feeds, gain, constant)``. Default False: these matrices become separate modules of plain numbers.
 
     Returns
     -------
@@ -115,20 +118,20 @@ def kind_of(node: Any) -> str:
 
 
 def metadata(**notes: Any) -> dict[str, Any]:
-    """Return brainhw's notes as the metadata of a node or graph."""
-    # A file cannot hold None: nir.write raises a TypeError.
+    """Return notes in the form in which brainhw stores them in the metadata of a node or graph."""
+    # A file cannot store None: nir.write raises a TypeError for it.
     return {_SECTION: {key: value for key, value in notes.items() if value is not None}}
 
 
 def noted(node: Any) -> dict[str, Any]:
-    """Return brainhw's notes on a node or graph, or an empty dict."""
+    """Return the notes that brainhw stored in the metadata of a node or graph, or an empty dict."""
     held = getattr(node, "metadata", None)
     found = held.get(_SECTION) if isinstance(held, dict) else None
     return found if isinstance(found, dict) else {}
 
 
 def unused(base: str, taken: Container[str]) -> str:
-    """Return an unused name: ``base``, otherwise ``base_2``, ``base_3`` and so on."""
+    """Return the first of ``base``, ``base_2``, ``base_3`` and so on that is not in ``taken``."""
     name, count = base, 2
     while name in taken:
         name, count = f"{base}_{count}", count + 1
@@ -136,10 +139,10 @@ def unused(base: str, taken: Container[str]) -> str:
 
 
 def stretched(node: Any, factor: float) -> Any:
-    """Return a node, or a graph with all its nodes, with its times multiplied."""
+    """Return a copy of a node, or of a graph with all its nodes, whose times are multiplied by ``factor``."""
     if factor == 1.0:
         return node
-    changed = copy.copy(node)  # the graph of the caller must not change
+    changed = copy.copy(node)  # do not change the graph of the caller
     if kind_of(node) == "NIRGraph":
         changed.nodes = {name: stretched(inner, factor) for name, inner in node.nodes.items()}
     for field in _TIMES:
@@ -149,7 +152,7 @@ def stretched(node: Any, factor: float) -> Any:
 
 
 def shapes_of(node: Any) -> tuple[Shape, Shape]:
-    """Return the shapes of a node's input and output from its arrays; ``None`` if they do not determine them."""
+    """Return the input and output shapes that follow from the arrays of a node, or ``None`` for unknown shapes."""
     kind = kind_of(node)
     if kind in MATRICES and np.ndim(node.weight) == 2:
         return (node.weight.shape[1],), (node.weight.shape[0],)
@@ -166,13 +169,13 @@ def _declared(types: Any) -> Shape:
 
 
 def check_node(name: str, node: Any, problems: Problems) -> None:
-    """Add a problem for each fault that prevents a node from running."""
-    # The classes of nir accept any numbers, such as a negative or NaN time constant (nir 1.0.8).
+    """Add a problem for each fault of a node that prevents it from running."""
+    # This check is needed because the classes of nir 1.0.8 accept any numbers, such as a negative or NaN time constant.
     kind = kind_of(node)
     if kind not in NODES:
         problems.add(name, kind, "is an unknown node; replace it by nodes of NIR.")
         return
-    if kind in SHAPED_BY_INPUT:  # checked when its shape is inferred
+    if kind in SHAPED_BY_INPUT:  # infer_shapes checks these nodes
         return
     found: dict[str, np.ndarray] = {}
     fields = [field for field in NODES[kind].arrays if not _left_out(node, field)]
@@ -212,12 +215,12 @@ def _check_shapes(name: str, kind: str, before: Shape, after: Shape, problems: P
 
 
 def _left_out(node: Any, field: str) -> bool:
-    """Return whether a node lacks a field that was added later: ``v_reset``, which nir <= 1.0.4 lacks."""
+    """Return whether the field is ``v_reset`` and the node has no value for it, as in nir 1.0.4 and earlier."""
     return field == "v_reset" and getattr(node, field, None) is None
 
 
 def _fault(field: str, array: np.ndarray) -> str | None:
-    """Return the fault of the numbers of a field, or ``None``."""
+    """Return a text with the fault of the numbers in a field, or ``None``."""
     if not np.all(np.isfinite(array)):
         return f"has {field} with NaN or infinite values; repair the file."
     least = float(np.min(array)) if array.size else 1.0

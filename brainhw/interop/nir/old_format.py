@@ -19,7 +19,7 @@ _NEWER = ("CubaLI",)
 
 
 def old_graph(nir: Any, graph: Any, problems: Problems) -> Any:
-    """Convert a graph to nir 1.0.4; raise all problems of nodes that this version does not support."""
+    """Convert a graph to nir 1.0.4. Raise one error that lists all nodes that this version does not support."""
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
     _add(nir, graph, "", nodes, edges, problems)
@@ -30,8 +30,12 @@ def old_graph(nir: Any, graph: Any, problems: Problems) -> Any:
 def _add(
     nir: Any, graph: Any, prefix: str, nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems
 ) -> tuple[list[str], list[str]]:
-    """Add the nodes and edges of a graph; return the input and output nodes of a nested graph."""
-    # Version 1.0.4 infers no types through nested graphs, so their nodes go into the outer graph, without ends.
+    """Add the nodes and edges of a graph.
+
+    For a nested graph, return the nodes after its input and before its output.
+    """
+    # Version 1.0.4 cannot infer shapes through nested graphs. Their nodes are therefore added to the outer graph,
+    # without the Input and Output nodes.
     kinds = {name: kind_of(node) for name, node in graph.nodes.items()}
     ends = {name: kind for name, kind in kinds.items() if prefix and kind in ("Input", "Output")}
     inner: dict[str, tuple[list[str], list[str]]] = {}
@@ -68,7 +72,10 @@ def _old_node(nir: Any, name: str, node: Any, problems: Problems) -> Any:
 
 
 def _without_reset(node: Any) -> dict[str, Any]:
-    """Return the data to write for a node, without v_reset, which is zero here and which version 1.0.4 rejects."""
+    """Return the data to write for a node without ``v_reset``, which version 1.0.4 rejects.
+
+    It is zero in every node here.
+    """
     written: dict[str, Any] = type(node).to_dict(node)
     del written["v_reset"]
     return written

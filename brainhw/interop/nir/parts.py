@@ -1,4 +1,4 @@
-"""Modules for NIR nodes without an equal layer in brainhw; each holds its own state and steps by itself."""
+"""Modules for NIR nodes that no other module of brainhw represents."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = ["BiasedSynapse", "Comparator", "CubaCurrent", "Gain", "IFLayer", "Int
 
 
 class BiasedSynapse(LIFSynapse):
-    r"""Dense synapse with a trainable voltage that is added in every step: :math:`x_j = \sum_i s_i W_{ij} + b_j`."""
+    r"""Dense synapse with a trainable bias that is added in every step: :math:`x_j = \sum_i s_i W_{ij} + b_j`."""
 
     def __init__(self, weight: u.Quantity, bias: u.Quantity) -> None:
         super().__init__(*weight.shape, weight_init=weight)
         self.bias = brainstate.ParamState(_held(bias.to(u.mV).mantissa) * u.mV)
 
     def update(self, x: jax.Array) -> u.Quantity:
-        """Return the voltage that the input and the bias add to each target neuron."""
+        """Return the voltage that one step adds to each target neuron."""
         return x @ self.weight.value + self.bias.value
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
-        """Return :meth:`update` of each step, ``[T, ..., out_size]``."""
+        """Return the result of :meth:`update` for each step, ``[T, ..., out_size]``."""
         product = tall_product(jnp.asarray(xs), self.weight.value.to(u.mV).mantissa)
         return u.Quantity(product + self.bias.value.to(u.mV).mantissa, unit=u.mV)
 
 
 class Gain(brainstate.nn.Module):
-    r"""One trainable factor per channel, optionally with a constant: :math:`y_i = g_i x_i + b_i`, in ``unit``."""
+    r"""A trainable factor and an optional constant per channel: :math:`y_i = g_i x_i + b_i`, in ``unit``."""
 
     def __init__(self, factor: np.ndarray, bias: np.ndarray | None = None, unit: u.Unit = u.UNITLESS) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Gain(brainstate.nn.Module):
 
 
 class IFLayer(LIFLayer):
-    """Integrate-and-fire neurons: LIF neurons with an infinite time constant, and ``reset`` as in LIFLayer."""
+    """Integrate-and-fire neurons: a LIFLayer with an infinite time constant."""
 
     parameter_ranges: ClassVar[dict[str, Range]] = {
         name: allowed for name, allowed in LIFLayer.parameter_ranges.items() if name != "tau"
@@ -61,13 +61,13 @@ class IFLayer(LIFLayer):
     def __init__(self, V_th: u.Quantity, recurrent_init: u.Quantity | None, reset: Reset = "zero") -> None:
         topology: Topology = "FF" if recurrent_init is None else "RC"
         super().__init__(V_th.shape, 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
-        # LIFLayer rejects an infinite time constant, because most of its users need a number. exp(-dt/inf) is exactly
-        # 1.
+        # Set after the call above, because LIFLayer rejects an infinite time constant. The decay factor exp(-dt/inf) is
+        # exactly 1.
         self.tau = np.inf * u.ms
 
 
 class _Stepping(brainstate.nn.Dynamics):
-    """A module with one hidden state named ``state_name``, which starts at zero."""
+    """Base class of modules with one hidden state, which is named ``state_name`` and starts at zero."""
 
     state_name: str
 
@@ -77,7 +77,7 @@ class _Stepping(brainstate.nn.Dynamics):
         self.init_state()
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the state at zero."""
+        """Create the state with the value zero."""
         setattr(self, self.state_name, brainstate.HiddenState(self._resting(batch_size)))
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
@@ -89,7 +89,7 @@ class _Stepping(brainstate.nn.Dynamics):
 
 
 class Integrator(_Stepping):
-    r"""Leaky integrators of plain numbers: :math:`y_t = \beta y_{t-1} + g x_t + b`, ``[n]`` each."""
+    r"""Leaky integrators of plain numbers: :math:`y_t = \beta y_{t-1} + g x_t + b`, with parameters ``[n]``."""
 
     state_name = "y"
 
@@ -104,12 +104,13 @@ class Integrator(_Stepping):
 
 
 class CubaCurrent(_Stepping):
-    r"""Drive of a current-based membrane in ``unit``: :math:`h I + d x_t + b`, ``[n]`` each, with its own leak.
+    r"""Synaptic current that returns the input of a membrane potential: :math:`h I + d x_t + b` in ``unit``.
 
     .. math:: I_{t+1} = \beta I_t + (1 - \beta) w x_t
 
-    Here :math:`w` is ``w_in``, and :math:`I` is :math:`I_{t+1}` for the order ``'current-first'``, otherwise
-    :math:`I_t`. ``direct`` :math:`d`, which includes :math:`w`, is zero unless the order is ``'together'``.
+    All parameters are arrays ``[n]``: :math:`w` is ``w_in``, :math:`h` is ``held``, :math:`d` is ``direct`` and
+    :math:`b` is ``bias``. :math:`I` is :math:`I_{t+1}` for the order ``'current-first'``, otherwise :math:`I_t`.
+    :math:`d` already includes :math:`w`. It is zero unless the order is ``'together'``.
     """
 
     state_name = "I_syn"
@@ -129,21 +130,21 @@ class CubaCurrent(_Stepping):
         self.beta, self.into = _held(beta), _held((1 - beta) * w_in)
         self.held, self.direct, self.bias = _held(held), _held(direct), _held(bias)
         self.unit, self.cuba_order = unit, order
-        # Stored for an export; the step does not use them.
+        # Only an export uses these two.
         self.w_in, self.r = w_in, r
 
     def update(self, x: jax.Array) -> Any:
-        """Return the drive of this step, and advance the current."""
+        """Advance the current by one step, and return the input of the membrane potential."""
         old = self.I_syn.value
         self.I_syn.value = new = self.beta * old + self.into * x
-        # With both equations solved together, the factors refer to the old current and the input.
+        # For the order "together", `held` multiplies the old current and `direct` the input.
         current = new if self.cuba_order == "current-first" else old
         added = self.held * current + self.direct * x + self.bias
         return added if self.unit == u.UNITLESS else added * self.unit
 
 
 class Comparator(brainstate.nn.Module):
-    """Spikes where the input is at or above a threshold ``[n]``; stateless."""
+    """Spikes if the input is at or above a threshold ``[n]``. It has no state."""
 
     def __init__(self, threshold: np.ndarray) -> None:
         super().__init__()
@@ -157,7 +158,10 @@ class Comparator(brainstate.nn.Module):
 
 
 class WholeDelay(_Stepping):
-    """Delay of each channel by a whole number of steps ``[*size]``; zeros before that."""
+    """Delays each channel by its own number of steps, ``steps [*size]``.
+
+    The output is zero until the first input arrives.
+    """
 
     state_name = "past"
 
@@ -166,7 +170,7 @@ class WholeDelay(_Stepping):
         super().__init__(self.steps.shape)
 
     def _resting(self, batch_size: int | None) -> jax.Array:
-        # As long as the longest delay; each channel has its own read position.
+        # The state has the length of the longest delay. Each channel reads it at its own position.
         axes = () if batch_size is None else (batch_size,)
         return jnp.zeros((*axes, int(self.steps.max()), *self.in_size), brainstate.environ.dftype())
 

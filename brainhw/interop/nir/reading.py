@@ -43,50 +43,56 @@ def from_nir(
     cuba_order: CubaOrder | None = None,
     if_input: IfInput | None = None,
 ) -> NIRNet:
-    r"""Convert a NIR graph to a network for a given time step; raise for nodes that cannot run exactly.
+    r"""Convert a NIR graph to a network for a given time step.
 
-    Every node is solved for an input that is constant during a step. For :math:`\tau\dot v = v_{leak} - v + R I` this
-    is
+    A graph with nodes that brainhw cannot run exactly raises an error. The equation of each node is solved for an input
+    that is constant during a step. The solution of :math:`\tau\dot v = v_{leak} - v + R I` is
 
     .. math:: v' = \beta v + (1 - \beta)(R I + v_{leak}), \qquad \beta = e^{-\Delta t/\tau}
 
-    so :math:`(1 - \beta) R` is multiplied into the weights of the layers, for any ``R``. Supported nodes: ``Input``,
+    The weights before a neuron are therefore multiplied by :math:`(1 - \beta) R`. Supported nodes: ``Input``,
     ``Output``, ``NIRGraph``, ``Affine``, ``Linear``, ``Scale``, ``Conv1d``, ``Conv2d``, ``SumPool2d``, ``AvgPool2d``,
-    ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and ``CubaLIF``.
-    Images have channels first.
+    ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and ``CubaLIF``. In
+    the imported network, images have channels first.
 
     Parameters
     ----------
     graph : nir.NIRGraph, str or path
         The graph, or a ``.nir`` file.
     dt : Quantity
-        Time step. A graph with spikes that was written for another time step gives a warning: a spike lasts one step,
-        so it has a larger effect in a longer step.
+        Time step of the network. If the graph was written for another time step, ``from_nir`` warns: a spike lasts for
+        one step, so its effect grows with the time step.
     voltage_unit : Unit or Quantity, optional
-        Value of 1 in the graph. Default: brainhw's metadata in the graph, otherwise mV.
+        Voltage that 1 in the graph represents. Default: the value in brainhw's metadata, or else mV.
     discretisation : {'exact', 'euler'}, optional
-        ``'euler'`` uses :math:`\beta = 1 - \Delta t/\tau`. Default: brainhw's metadata, otherwise ``'exact'``.
+        ``'exact'`` uses the equation above, and ``'euler'`` uses :math:`\beta = 1 - \Delta t/\tau`. Default: the value
+        in brainhw's metadata, or else ``'exact'``.
     reset : {'zero', 'subtract'}, optional
-        Effect of a spike. Default: reset to zero as in NIR, except for layers that subtracted their threshold before
-        ``to_nir(..., reset='continuous')``, according to brainhw's metadata.
+        Whether a spike resets the membrane potential to zero or subtracts the threshold. Default: ``'zero'``, as in
+        NIR, except for layers that subtract according to brainhw's metadata. These are layers that were exported with
+        ``to_nir(..., reset='continuous')``.
     cuba_order : {'together', 'current-first', 'old-current'}, optional
-        Step of ``CubaLIF`` and ``CubaLI``: both equations together; first the current, whose new value drives the
-        membrane potential (snnTorch, Norse); or the membrane potential with the old current, one step later. Default:
-        brainhw's metadata, otherwise ``'together'`` for ``'exact'`` and ``'current-first'`` for ``'euler'``.
+        How a step of ``CubaLIF`` and ``CubaLI`` solves its two equations. ``'together'`` is the exact solution of both.
+        ``'current-first'`` updates the current first, and the new current drives the membrane potential (snnTorch,
+        Norse). With ``'old-current'``, the current before its update drives the membrane potential, so the input acts
+        one step later. Default: the value in brainhw's metadata, or else ``'together'`` with ``discretisation='exact'``
+        and ``'current-first'`` with ``'euler'``.
     if_input : {'per-second', 'per-step'}, optional
-        Effect of an input ``x`` on an ``IF`` node in one step: :math:`R x \Delta t`, as in the equation of NIR, or
-        :math:`R x`, as in most other readers. Default: brainhw's metadata, otherwise ``'per-second'``, with a warning
-        if the neurons would therefore hardly ever fire.
+        What an input ``x`` adds to the membrane potential of an ``IF`` node in one step. ``'per-second'`` adds
+        :math:`R x \Delta t`, as in the equation of NIR. ``'per-step'`` adds :math:`R x`, as most other readers do.
+        Default: the value in brainhw's metadata, or else ``'per-second'``. If the neurons would hardly ever fire
+        because of this default, ``from_nir`` warns.
 
     Returns
     -------
     NIRNet
-        The network; prepare and run it like any other, with this ``dt``.
+        The network. Prepare and run it like any other network, with this ``dt``.
 
     Raises
     ------
     NIRError
-        If the file cannot be read or the graph cannot be run; the message names every node and the reason.
+        If the file cannot be read or the graph cannot be run. The message lists all nodes with a problem, and the
+        reasons.
     TypeError, ValueError
         If an argument is invalid.
     ImportError
@@ -94,7 +100,7 @@ def from_nir(
 
     Examples
     --------
-    A constant current of 0.5 through R = 1 settles at 0.5:
+    For a constant current of 0.5 and R = 1, the membrane potential converges to 0.5:
 
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp, nir, numpy as np
     >>> from brainhw.interop.nir import from_nir
@@ -142,8 +148,8 @@ def from_nir(
     if written_for is not None and abs(written_for * stretch / reading.seconds - 1) > 1e-6:
         warnings.warn(
             f"{call}: the graph was written for dt = {written_for * stretch * 1000:g} ms and is read for "
-            f"{reading.seconds * 1000:g} ms. Time constants are unchanged, but a spike lasts one step, so its charge "
-            "changes.",
+            f"{reading.seconds * 1000:g} ms. Time constants are unchanged, but a spike lasts for one step, so its "
+            "charge changes.",
             UserWarning,
             stacklevel=2,
         )
@@ -155,9 +161,9 @@ def from_nir(
     if builder.silent:
         least = min(builder.silent.values())
         warnings.warn(
-            f"{call}: {', '.join(builder.silent)} (IF): with every input at 1 a neuron needs {least:.3g} steps or more "
-            "to fire, because the equation of NIR multiplies the input by dt. Most readers do not: pass "
-            "if_input='per-step' to read like them, or 'per-second' to keep the equation.",
+            f"{call}: {', '.join(builder.silent)} (IF): even if every input is 1, a neuron needs at least {least:.3g} "
+            "steps to fire, because the equation of NIR multiplies the input by dt. Most readers do not do this. Pass "
+            "if_input='per-step' to read the graph like them, or 'per-second' to keep the equation.",
             UserWarning,
             stacklevel=2,
         )
@@ -165,9 +171,9 @@ def from_nir(
 
 
 def _stretch(notes: dict[str, Any], written_for: float | None, dt: u.Quantity, problems: Problems) -> float:
-    """Return the factor that restores the times of a graph written with ``as_dt``, otherwise 1.
+    """Return the factor that restores the times of a graph that was written with ``as_dt``. Otherwise return 1.
 
-    If such a graph is read with ``as_dt`` itself, it takes the same steps without a change.
+    The factor is also 1 if ``dt`` equals ``as_dt``, because the times in the file are correct for this time step.
     """
     own = _noted_number(notes, "net_dt_s", problems, "remove it")
     if own is None or written_for is None or abs(written_for / float(dt.to(u.second).mantissa) - 1) <= 1e-6:
@@ -177,14 +183,14 @@ def _stretch(notes: dict[str, Any], written_for: float | None, dt: u.Quantity, p
 
 _Option = TypeVar("_Option", bound=str)
 
-# Location of problems in the metadata of a graph.
+# The place that messages name for problems in the metadata.
 _NOTES = ("the metadata", "written by brainhw")
 
 
 def _noted_choice(
     notes: dict[str, Any], name: str, choices: tuple[_Option, ...], given: _Option | None, problems: Problems
 ) -> _Option | None:
-    """Return an option as requested, otherwise from the metadata, otherwise ``None``."""
+    """Return the option that the caller passed, or else the one in the metadata, or else ``None``."""
     value = notes.get(name) if given is None else given
     if value is None or (isinstance(value, str) and value in choices):
         return value
@@ -193,7 +199,7 @@ def _noted_choice(
 
 
 def _noted_number(notes: dict[str, Any], name: str, problems: Problems, fix: str) -> float | None:
-    """Return a positive number from the metadata, or ``None``; an invalid value is a problem."""
+    """Return a positive number from the metadata, or ``None`` if it is missing. Add a problem for an invalid value."""
     if name not in notes:
         return None
     try:
@@ -208,12 +214,12 @@ def _noted_number(notes: dict[str, Any], name: str, problems: Problems, fix: str
 
 def _read(nir: Any, path: str | os.PathLike[str], call: str) -> Any:
     try:
-        with open_regular(path):  # HDF5 would wait for a writer on a pipe
+        with open_regular(path):  # if the path is a pipe, HDF5 would wait for a writer
             pass
         fault = check_file(importlib.import_module("h5py"), path)
         if fault is not None:
             raise NIRError(call, [f"{os.fspath(path)!r} {fault}; write it again with nir.write."])
-        # The type check of nir stops at the first fault; here all faults become one error.
+        # No type check by nir, because it stops at the first fault. brainhw reports all faults in one error.
         return nir.read(path, type_check=False)
     except NIRError:
         raise

@@ -1,4 +1,4 @@
-"""Expand parameters without an axis (as in old files and some exporters) to one value per neuron."""
+"""Expand parameters without an axis to one value per neuron. Old files and some exporters contain such parameters."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from brainhw.interop.nir.shapes import infer_shapes
 
 __all__ = ["spread_scalars"]
 
-# A small file with a single number and a huge Input shape could otherwise fill the memory.
+# Largest number of neurons to expand to. Without a limit, a file with one number and a huge Input shape could fill the
+# memory.
 _MOST_NEURONS = 10**7
 
 
 def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems) -> list[str]:
-    """Replace nodes with 0-d parameters by copies with one value per neuron; return their names.
+    """Replace nodes with 0-d parameters by copies with one value per neuron. Return the names of these nodes.
 
-    The shape is taken from the other parameters of the node, otherwise from a neighbour.
+    The shape is that of the other parameters of the node if they have axes, otherwise that of a neighbouring node.
     """
     waiting = [name for name, node in nodes.items() if _scalars(node)]
     spread: list[str] = []
     changed = True
     while waiting and changed:
         changed = False
-        # After a convolution the shape follows from its input; faulty nodes are reported later, once.
+        # Computed again in each pass, because an expanded node may determine the shapes of the nodes after it. Problems
+        # are discarded here, because they are reported later.
         shapes = infer_shapes(nodes, edges, Problems(""))
         for name in waiting:
             shape = _own_shape(nodes[name]) or _shape_beside(name, shapes, edges)
@@ -60,13 +62,13 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _own_shape(node: Any) -> Shape:
-    """Return the shape of the parameters with axes; single numbers count as scalars beside 0-d parameters."""
+    """Return the shape of the first parameter with more than one value, or ``None`` if there is none."""
     shapes: list[tuple[int, ...]] = [np.shape(getattr(node, field, 0)) for field in NODES[kind_of(node)].arrays]
     return next((shape for shape in shapes if math.prod(shape) > 1), None)
 
 
 def _shape_beside(name: str, shapes: dict[str, tuple[Shape, Shape]], edges: list[tuple[str, str]]) -> Shape:
-    """Return the shape of the output before a node or of the input after it."""
+    """Return the output shape of a node before this node, or the input shape of a node after it."""
     for a, b in edges:
         if b == name and a != name and (shape := shapes[a][1]):
             return shape
@@ -76,7 +78,7 @@ def _shape_beside(name: str, shapes: dict[str, tuple[Shape, Shape]], edges: list
 
 
 def _spread(node: Any, shape: tuple[int, ...]) -> Any:
-    spread = copy.copy(node)  # the graph of the caller must not change
+    spread = copy.copy(node)  # do not change the graph of the caller
     for field in NODES[kind_of(node)].arrays:
         value = getattr(node, field, None)
         if isinstance(value, (np.ndarray, np.generic)) and np.size(value) == 1:

@@ -1,4 +1,4 @@
-"""Shape inference for a flat graph: convolution, pooling and flatten nodes get their shapes from their input."""
+"""Shape inference for a flat graph. The shapes of convolution, pooling and flatten nodes follow from their input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["infer_shapes"]
 def infer_shapes(
     nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems
 ) -> dict[str, tuple[Shape, Shape]]:
-    """Return the input and output shapes of every node, ``None`` if unknown; add a problem for faulty nodes."""
+    """Return the input and output shapes of every node, with ``None`` for unknown shapes.
+
+    Add a problem for faulty nodes.
+    """
     found = {name: shapes_of(node) for name, node in nodes.items()}
     waiting = {name for name, node in nodes.items() if kind_of(node) in SHAPED_BY_INPUT and kind_of(node) in NODES}
 
@@ -25,13 +28,13 @@ def infer_shapes(
             problems.add(name, kind, str(error))
         waiting.discard(name)
 
-    # Propagate known shapes along the edges; a node that declares its input shape needs none before it.
+    # Propagate known shapes along the edges. Nodes that are not reached may still declare their input shape themselves.
     reached = True
     while reached:
         reached = False
         for a, b in edges:
             before = found[a][1]
-            if b in waiting and before:  # () where the parameters have no axis
+            if b in waiting and before:  # the shape is () if the parameters have no axis
                 try_rule(b, before)
                 reached = True
     for name in sorted(waiting):

@@ -1,4 +1,4 @@
-"""Conversion of convolution, pooling and flatten to dense matrices, for chips and readers without them."""
+"""Conversion of convolution, pooling and flatten to dense matrices, for targets that only support matrices."""
 
 from __future__ import annotations
 
@@ -27,35 +27,37 @@ FIX = "Pass a larger max_numbers, or take smaller images."
 
 
 def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
-    r"""Replace convolution, pooling and flatten in a NIR graph by ``Linear`` and ``Affine``.
+    r"""Replace convolution, pooling and flatten nodes in a NIR graph by ``Linear`` and ``Affine`` nodes.
 
-    A convolution is linear in its input, so it equals a matrix that holds every weight once per position:
+    A convolution is linear in its input. It can therefore be written as a matrix, which contains each weight once per
+    output position:
 
     .. math:: y_{(o, p)} = \sum_{c, q} M_{(o, p), (c, q)} x_{(c, q)},
               \qquad M_{(o, p), (c, s p + d k - \text{pad})} = W_{o c k}
 
-    Images become flat, with channels first and the last axis fastest, including neuron arrays, input and output.
+    All images become flat arrays with channels first (C order), including input, output and the arrays of neurons.
 
     Parameters
     ----------
     graph : nir.NIRGraph
-        A graph that :func:`from_nir` accepts, for example from :func:`to_nir` or ``nir.read``. It is not changed.
+        A graph that :func:`from_nir` accepts, for example from :func:`to_nir` or ``nir.read``. The function does not
+        change it.
     merge : bool, optional
-        Whether to multiply successive matrices, if a convolution or pooling is among them: a chip has one synapse
-        between two layers. Default True.
+        Whether to replace two successive matrices by their product if one of them replaces a convolution or pooling. A
+        chip needs this, because it has one synapse between two layers. Default True.
     max_numbers : int, optional
-        Largest total size of the new matrices. Default 2**26 numbers, half a gigabyte in double precision.
+        Largest total number of values in the new matrices. Default 2**26, which is half a gigabyte in double precision.
 
     Returns
     -------
     nir.NIRGraph
-        The same function up to rounding, in the newest format. Nodes keep their names; merged matrices have the name of
-        the last.
+        A graph in the current format that computes the same output up to rounding. Nodes keep their names. A product of
+        matrices has the name of the last of its nodes.
 
     Raises
     ------
     NIRError
-        If the graph cannot be run, or its matrices would be too large; the message lists their sizes.
+        If the graph cannot be run, or if its matrices would be too large. The message then lists their sizes.
     TypeError, ValueError
         If an argument is invalid.
     ImportError
@@ -92,7 +94,10 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
 
 
 class _Matrix(NamedTuple):
-    """A matrix ``[out, in]`` before it is written; ``new`` and sparse if it replaces windows."""
+    """A matrix ``[out, in]`` of the new graph.
+
+    If it replaces a node without a matrix, it is sparse and ``new`` is True.
+    """
 
     matrix: Any
     bias: np.ndarray | None
@@ -101,7 +106,7 @@ class _Matrix(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A graph to write; its nodes are NIR nodes, matrices, or plans of nested graphs."""
+    """A graph to make. Its nodes are NIR nodes, ``_Matrix`` objects, and plans of nested graphs."""
 
     nodes: dict[str, Any]
     edges: list[Edge]
@@ -109,14 +114,14 @@ class _Plan(NamedTuple):
 
 
 def _planned(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _Plan:
-    """Return the plan of a graph whose nodes have the paths ``prefix + name``."""
+    """Return the plan of a graph. The paths of its nodes are ``prefix + name``."""
     nodes: dict[str, Any] = {}
     edges = [(str(a), str(b)) for a, b in graph.edges]
     for name, node in graph.nodes.items():
         path, kind = f"{prefix}{name}", kind_of(node)
         if kind == "NIRGraph":
             nodes[name] = _planned(node, f"{path}.", shapes, merge)
-        elif path not in shapes:  # left out, because it has no edges
+        elif path not in shapes:  # read_graph removed it, because it has no edges
             continue
         elif kind in MATRICES:
             nodes[name] = _Matrix(node.weight, getattr(node, "bias", None), node.metadata, new=False)
@@ -133,7 +138,7 @@ def _planned(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _Plan:
 
 
 def _spliced(name: str, edges: list[Edge]) -> bool:
-    """Remove a node that passes its input on; return False if removing it would duplicate an edge."""
+    """Remove a node that passes its input on. If this would duplicate an edge, keep the node and return False."""
     joined = [(a, b) for a, flat in edges if flat == name for flat, b in edges if flat == name]
     if any(edge in edges for edge in joined):
         return False
@@ -142,7 +147,7 @@ def _spliced(name: str, edges: list[Edge]) -> bool:
 
 
 def _merge(nodes: dict[str, Any], edges: list[Edge]) -> None:
-    """Merge pairs of successive matrices, if one of them replaces windows and the first has no other target."""
+    """Replace pairs of successive matrices by their product, if one of them is new and no other node uses the first."""
     waiting = list(edges)
     while waiting:
         a, b = waiting.pop()
@@ -156,15 +161,16 @@ def _merge(nodes: dict[str, Any], edges: list[Edge]) -> None:
             bias = second.bias if bias is None else bias + second.bias
         nodes[b] = _Matrix(second.matrix @ first.matrix, bias, second.metadata, new=True)
         del nodes[a]
-        # Redirect the sources of `a` to `b` instead of the edge (a, b); new pairs are examined again.
+        # Connect the sources of `a` to `b` and remove the edge (a, b). This can create new pairs, so all edges are
+        # examined again.
         edges[:] = [(x, b if y == a else y) for x, y in edges if (x, y) != (a, b)]
         waiting = list(edges)
 
 
 def _flat(node: Any, shapes: tuple[Shape, Shape]) -> Any:
-    """Return a copy of a node with flat arrays instead of image arrays."""
+    """Return a copy of a node in which all image arrays are flat."""
     flat, (before, after) = copy.copy(node), shapes
-    # A node for nir 1.0.4 has its own writer with the original arrays.
+    # In a graph for nir 1.0.4, a node has its own `to_dict`, which would write the original arrays.
     vars(flat).pop("to_dict", None)
     for field in NODES[kind_of(node)].arrays:
         value = getattr(node, field, None)
@@ -209,7 +215,7 @@ def window_matrix(weight: np.ndarray, window: Window, before: tuple[int, ...], g
     n_out, n_in, space = len(weight), weight.shape[1], before[1:]
     places = window.places(space)
     out = np.arange(n_out)
-    # Input channels of each output channel, [out, in/groups].
+    # The input channels that each output channel uses, [out, in/groups].
     seen = (out // (n_out // groups) * n_in)[:, None] + np.arange(n_in)
     rows, columns, values = [], [], []
     for offsets in itertools.product(*(_offsets(window, axis, space[axis]) for axis in range(len(space)))):
@@ -228,7 +234,7 @@ def window_matrix(weight: np.ndarray, window: Window, before: tuple[int, ...], g
 
 
 def _offsets(window: Window, axis: int, n: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Return, for each kernel position, the window positions where it is inside the input, and the input index."""
+    """Return, for each kernel position, the windows in which it is inside the input, and the input indices there."""
     place = np.arange(window.places((n,) * len(window.kernel))[axis])
     found = []
     for k in range(window.kernel[axis]):
@@ -240,7 +246,7 @@ def _offsets(window: Window, axis: int, n: int) -> list[tuple[int, np.ndarray, n
 
 
 def _check_windows(graph: Any, prefix: str, shapes: Shapes, most: int, problems: Problems) -> None:
-    """Add a problem for nodes whose matrix alone exceeds the limit on all matrices."""
+    """Add a problem for each node whose own matrix exceeds the limit on the total size."""
     for name, node in graph.nodes.items():
         path, kind = f"{prefix}{name}", kind_of(node)
         if kind == "NIRGraph":
@@ -254,7 +260,7 @@ def _check_windows(graph: Any, prefix: str, shapes: Shapes, most: int, problems:
 
 
 def _check_sizes(plan: _Plan, most: int, problems: Problems) -> None:
-    """Add a problem with all new matrices if their total size exceeds ``most`` numbers."""
+    """Add a problem that lists all new matrices if they contain more than ``most`` numbers in total."""
     sizes = dict(_sizes(plan, ""))
     if sum(math.prod(shape) for shape in sizes.values()) > most:
         listed = ", ".join(f"{path} {rows} x {columns}" for path, (rows, columns) in sizes.items())
@@ -271,7 +277,7 @@ def _sizes(plan: _Plan, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _written(nir: Any, plan: _Plan) -> Any:
-    """Return the graph of a plan."""
+    """Make the NIR graph of a plan."""
     nodes = {}
     for name, node in plan.nodes.items():
         if isinstance(node, _Plan):
@@ -283,5 +289,5 @@ def _written(nir: Any, plan: _Plan) -> Any:
             nodes[name] = made
         else:
             nodes[name] = node
-    # The graph was checked by `read_graph`; the check of nir rejects some valid graphs with feedback.
+    # No type check by nir, because it rejects some valid graphs with feedback. `read_graph` checked the graph already.
     return nir.NIRGraph(nodes=nodes, edges=plan.edges, metadata=plan.metadata, type_check=False)

@@ -1,4 +1,4 @@
-"""Geometry of convolution, pooling and flatten nodes: sliding windows over image axes, and shapes."""
+"""Sliding windows and shapes of convolution, pooling and flatten nodes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ __all__ = [
 
 Shape = tuple[int, ...]
 
-# A file of a few bytes may declare any shape; a step with more numbers cannot run.
+# Largest number of values of an image. A file of a few bytes may declare any shape, and a step with more values cannot
+# run.
 MOST_NUMBERS = 2**31 - 1
 
 
 class Window(NamedTuple):
-    """A window that slides over the last axes of an image; one entry per axis, ``pads`` before and after it."""
+    """A window that slides over the last axes of an image.
+
+    Each field has one entry per axis. ``pads`` are the numbers of zeros before and after an axis.
+    """
 
     kernel: Shape
     stride: Shape
@@ -35,7 +39,7 @@ class Window(NamedTuple):
     dilation: Shape
 
     def places(self, space: Shape) -> Shape:
-        """Return the number of window positions along each axis, 0 or less if the window does not fit."""
+        """Return the number of window positions along each axis. It is 0 or negative if the window does not fit."""
         return tuple(
             (n + sum(pad) - d * (k - 1) - 1) // s + 1
             for n, k, s, pad, d in zip(space, self.kernel, self.stride, self.pads, self.dilation, strict=True)
@@ -43,7 +47,7 @@ class Window(NamedTuple):
 
 
 def conv_window(node: Any) -> Window:
-    """Return the window of a ``Conv1d`` or ``Conv2d`` node; raise a ValueError with the fault if it is invalid."""
+    """Return the window of a ``Conv1d`` or ``Conv2d`` node. Raise a ValueError with the fault of an invalid node."""
     weight = _numbers(node, "weight")
     axes = 1 if type(node).__name__ == "Conv1d" else 2
     if weight.ndim != axes + 2 or 0 in weight.shape:
@@ -66,10 +70,10 @@ def conv_window(node: Any) -> Window:
     elif padding == "same":
         if any(s > 1 for s in stride):
             raise ValueError(
-                f"has padding 'same' with stride {_shown(stride)}, which libraries place differently; give the "
-                "padding as numbers."
+                f"has padding 'same' with stride {_shown(stride)}, which libraries "
+                "compute differently; give the padding as numbers."
             )
-        # As in PyTorch and JAX: an odd remainder goes to the end.
+        # If the total padding is odd, the additional zero is at the end, as in PyTorch and JAX.
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         pads = tuple((n // 2, n - n // 2) for n in total)
     else:
@@ -78,7 +82,7 @@ def conv_window(node: Any) -> Window:
 
 
 def conv_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | None]:
-    """Return the input and output shapes of a ``Conv1d`` or ``Conv2d`` node; ``None`` if unknown."""
+    """Return the input and output shapes of a ``Conv1d`` or ``Conv2d`` node, or ``None`` for unknown shapes."""
     window, groups = conv_window(node), int(np.ravel(node.groups)[0])
     channels = node.weight.shape[1] * groups
     if node.input_shape is not None:
@@ -88,43 +92,43 @@ def conv_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | 
         before = declared
     elif before is not None and (len(before) != len(window.kernel) + 1 or before[0] != channels):
         axes = "length" if len(window.kernel) == 1 else "height, width"
-        raise ValueError(f"is fed with shape {before}, expected [{channels}, {axes}] (channels first).")
+        raise ValueError(f"has an input of shape {before}, expected [{channels}, {axes}] (channels first).")
     if before is None:
         return None, None
     return before, _fitted(window, before, node.weight.shape[0])
 
 
 def pool_window(node: Any) -> Window:
-    """Return the window of a pooling node; raise a ValueError with the fault if it is invalid."""
+    """Return the window of a pooling node. Raise a ValueError with the fault of an invalid node."""
     kernel = _each(node, "kernel_size", 2, least=1)
     pads = tuple((p, p) for p in _each(node, "padding", 2, least=0))
     return Window(kernel, _each(node, "stride", 2, least=1), pads, (1, 1))
 
 
 def pool_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | None]:
-    """Return the input and output shapes of a pooling node; ``None`` if unknown."""
+    """Return the input and output shapes of a pooling node, or ``None`` for unknown shapes."""
     window = pool_window(node)
     if before is None:
         return None, None
     if len(before) != 3:
-        raise ValueError(f"is fed with shape {before}, expected [channels, height, width].")
+        raise ValueError(f"has an input of shape {before}, expected [channels, height, width].")
     return before, _fitted(window, before, before[0])
 
 
 def flatten_axes(node: Any, rank: int) -> tuple[int, int]:
-    """Return the first and the last axis that a ``Flatten`` node joins; NIR counts them without the batch."""
+    """Return the first and the last axis that a ``Flatten`` node joins. NIR does not count the batch axis."""
     start, end = (_whole(np.ravel(getattr(node, name)), name)[0] for name in ("start_dim", "end_dim"))
     first, last = (axis + rank if axis < 0 else axis for axis in (start, end))
     if not 0 <= first <= last < rank:
         raise ValueError(
-            f"has start_dim = {start} and end_dim = {end} for an input of {rank} axes; NIR counts the axes without "
-            "the batch."
+            f"has start_dim = {start} and end_dim = {end} for an input of {rank} axes; NIR does not "
+            "count the batch axis."
         )
     return first, last
 
 
 def flatten_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | None]:
-    """Return the input and output shapes of a ``Flatten`` node; ``None`` if unknown."""
+    """Return the input and output shapes of a ``Flatten`` node, or ``None`` for unknown shapes."""
     declared = _declared(node.input_type)
     before = before if declared is None else declared
     if before is None:
@@ -134,7 +138,8 @@ def flatten_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape
     gives = _declared(node.output_type)
     if gives is not None and gives != after:
         raise ValueError(
-            f"makes shape {gives} of shape {before}, but start_dim and end_dim join them to {after}; repair the file."
+            f"has output shape {gives} for input shape {before}, but start_dim and end_dim give {after}; repair the "
+            "file."
         )
     return before, after
 
@@ -143,14 +148,14 @@ def _fitted(window: Window, before: Shape, channels: int) -> Shape:
     after = (channels, *window.places(before[1:]))
     if min(after) < 1:
         raise ValueError(
-            f"has a kernel of shape {_shown(window.kernel)} that does not fit into its input of shape {before}; take "
+            f"has a kernel of shape {_shown(window.kernel)} that does not fit into its input of shape {before}; use "
             "a smaller kernel or more padding."
         )
     padded = (before[0], *(n + sum(pad) for n, pad in zip(before[1:], window.pads, strict=True)))
     if max(math.prod(padded), math.prod(after)) > MOST_NUMBERS:
         raise ValueError(
-            f"makes shape {after} of shape {before}, padded to {padded}: more than the limit of {MOST_NUMBERS} numbers "
-            "per step."
+            f"has output shape {after} for input shape {before}, padded to {padded}: more than the limit of "
+            f"{MOST_NUMBERS} numbers per step."
         )
     return after
 
@@ -170,7 +175,7 @@ def _numbers(node: Any, field: str) -> np.ndarray:
 
 
 def _each(node: Any, field: str, axes: int, *, least: int) -> Shape:
-    """Return one integer per axis of a field that holds one for all axes or one per axis."""
+    """Return one integer per axis. The field contains one integer for all axes or one per axis."""
     held: Any = getattr(node, field, None)
     try:
         given = np.ravel(held)
@@ -179,7 +184,7 @@ def _each(node: Any, field: str, axes: int, *, least: int) -> Shape:
         found = ()
     if len(found) not in (1, axes):
         numbers = "a whole number" if axes == 1 else f"one whole number or {axes}"
-        raise ValueError(f"has {field} = {held!r}; brainhw takes {numbers} from {least} up.")
+        raise ValueError(f"has {field} = {held!r}; expected {numbers}, at least {least}.")
     return found * axes if len(found) == 1 else found
 
 
@@ -192,7 +197,7 @@ def _whole(values: Iterable[Any], field: str, least: int | None = None) -> Shape
         )
         number = operator.index(number)
         if least is not None and not least <= number <= MOST_NUMBERS:
-            raise ValueError(f"has {field} with {number}; brainhw takes whole numbers from {least} up.")
+            raise ValueError(f"has {field} with {number}; expected whole numbers, at least {least}.")
         numbers.append(number)
     return tuple(numbers)
 

@@ -1,4 +1,4 @@
-"""Wiring of a network: every module that a step calls, and the source of its input."""
+"""Wiring of a network: the modules that a step calls, and the source of the input of each."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from brainhw.transform.trace import Link, StepTrace, Value, in_one_line, registe
 
 __all__ = ["INPUT", "Call", "Wiring", "wiring_of"]
 
-# Stands for the input of the network instead of the path of a module.
+# Used in place of the path of a module for the input of the network.
 INPUT = "input"
 
 
 class Call(NamedTuple):
-    """One module call of a step; ``source`` is the path of the module that provides its input, or ``"input"``.
+    """One call of a module in a step.
 
-    ``takes`` and ``gives`` are the units of its input and output; mV for every voltage. ``size_in`` and ``size_out``
-    are their shapes without the batch.
+    ``source`` is the path of the module that provides the input, or ``"input"``. ``takes`` and ``gives`` are the units
+    of input and output; the unit of a voltage is always mV. ``size_in`` and ``size_out`` are the shapes of input and
+    output without the batch axis.
     """
 
     path: str
@@ -38,9 +39,10 @@ class Call(NamedTuple):
 
 
 class Wiring(NamedTuple):
-    """The calls of a step by path, in order; ``output`` is the path of the module that gives the network's output.
+    """The calls of a step by path, in execution order.
 
-    ``size_in`` and ``size_out`` are the shapes of input and output without the batch.
+    ``output`` is the path of the module that returns the output of the network. ``size_in`` and ``size_out`` are the
+    shapes of input and output of the network, without the batch axis.
     """
 
     calls: dict[str, Call]
@@ -51,15 +53,15 @@ class Wiring(NamedTuple):
     size_out: tuple[int, ...]
 
     def targets(self, path: str) -> list[Any]:
-        """Return the modules that receive the output of a module; ``None`` stands for the output of the network."""
+        """Return the modules that receive the output of a module. ``None`` stands for the output of the network."""
         fed = [call.module for call in self.calls.values() if call.source == path]
         return [*fed, None] if path == self.output else fed
 
 
 def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: Problems) -> Wiring | None:
-    """Trace one step and return its wiring; return ``None`` if problems prevent it.
+    """Trace one step and return the wiring, or ``None`` if problems prevent this.
 
-    This prepares the network; the caller restores the states.
+    This prepares the network. The caller must restore its states.
     """
     failure = None
     likely = _likely_inputs(net) if sample is None else [(sample[0], time_and_batch(net, sample, call="to_nir")[1])]
@@ -68,7 +70,7 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
             prepare_net(net, batch_size)
             return _wiring(net, trace_step(net, x, call="to_nir"), dt, batch_size is not None, problems)
         except Exception as error:  # user code may raise any error
-            # The first candidate is the most likely input, so its error is the most informative.
+            # The first candidate is the most likely input, so its error is reported.
             failure = failure or in_one_line(error)
     words = failure or "no module specifies the width of its input"
     fix = "Correct the network or sample."
@@ -79,16 +81,17 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
 
 
 def _likely_inputs(net: brainstate.nn.Module) -> list[tuple[Any, int | None]]:
-    """Return candidate inputs of the network, and their batch sizes.
+    """Return inputs that the network may accept, each with its batch size.
 
-    The order is: the module registered first, one sample before a batch, its full shape before its last axis.
+    Inputs without a batch axis come before those with one. Within both groups, the inputs are in the order in which the
+    modules were registered. For each module, its full input shape comes before the last axis of that shape alone.
     """
     found: dict[tuple[Any, ...], tuple[Any, int | None]] = {}
     for _, module in registered_modules(net):
         size = getattr(module, "in_size", None)
         if not isinstance(size, tuple) or not size:
             continue
-        # A layer with a threshold takes voltages unless it specifies another unit; other modules take plain numbers.
+        # A layer with a threshold takes voltages unless it specifies another unit. Other modules take plain numbers.
         unit = getattr(module, "drive_unit", u.mV if hasattr(type(module), "threshold") else u.UNITLESS)
         for axes in (tuple(size), (size[-1],)):
             for batch in ((), (1,)):
@@ -125,7 +128,7 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
         return f" (it is computed from {', '.join(names)})" if names else ""
 
     for heard in step.calls:
-        if heard.given.same(heard.gave):  # passes its input on, like dropout outside of training
+        if heard.given.same(heard.gave):  # a module that passes its input on, like dropout outside of training
             continue
         module, path = heard.module, heard.path or type(net).__name__
         kind = type(module).__name__
@@ -142,8 +145,8 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
                 path,
                 kind,
                 "takes an input that is neither the input of the network nor the unchanged output of one module in "
-                f"this step{computed_from(heard.given)}. Pass outputs on unchanged: NIR has no form for a computation "
-                f"between modules{unheard}.",
+                f"this step{computed_from(heard.given)}. Pass outputs on unchanged, because NIR cannot represent a "
+                f"computation between modules{unheard}.",
             )
             source = INPUT
         units = _coherent(heard.given), _coherent(heard.gave)
@@ -155,7 +158,7 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
         problems.add("the network", "its output", f"{words}. Return the output of one module unchanged{unheard}.")
         return None
     _check_written(net, calls, step, problems)
-    # A network may call modules without effect on its output, but `from_nir` rejects a node without an output edge.
+    # Modules that do not affect the output are omitted, because `from_nir` rejects a node without an output edge.
     behind = {output}
     for path, call in reversed(calls.items()):
         if path in behind:
@@ -165,13 +168,13 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
 
 
 def _only_unit_differs(made: Value, value: Value) -> bool:
-    """Return whether a value differs from another only by attaching or removing the unit mV."""
+    """Return whether two values contain the same numbers and differ at most by the unit mV."""
     known = (u.UNITLESS, u.mV)
     return made.ids == value.ids and made.likes == value.likes and made.unit in known and value.unit in known
 
 
 def _is_sum(link: Link) -> bool:
-    """Return whether a computation adds its sources, tested with random numbers."""
+    """Test with random numbers whether a computation is the sum of its sources."""
     if len(link.sources) < 2 or link.states or any(len(source.likes) != 1 for source in link.sources):
         return False
     rng = np.random.default_rng(0)
@@ -181,12 +184,12 @@ def _is_sum(link: Link) -> bool:
         for one in drawn[1:]:
             total = total + one
         return bool(u.math.allclose(link(*drawn), total, rtol=1e-4))
-    except Exception:  # shapes or units that cannot be added
+    except Exception:  # the shapes or units cannot be added
         return False
 
 
 def _unheard(net: Any, step: StepTrace) -> str:
-    """Return a text with the modules that a trace cannot detect, because they compute in ``__call__`` itself."""
+    """Return a text that lists the modules that a trace cannot detect, because they override ``__call__``."""
     heard = {id(call.module) for call in step.calls}
     names = [
         f"{path} ({type(module).__name__})"
@@ -202,7 +205,7 @@ def _milliseconds(dt: Any) -> float:
 
 
 def _coherent(value: Value) -> u.Unit:
-    """Return the unit used in the graph: mV for voltages, none for ratios, otherwise the value's own unit."""
+    """Return the unit used in the graph: mV for voltages, no unit for ratios, otherwise the unit of the value."""
     for other in (u.mV, u.UNITLESS):
         if u.have_same_dim(value.unit, other):
             return other
@@ -210,10 +213,13 @@ def _coherent(value: Value) -> u.Unit:
 
 
 def _check_written(net: Any, calls: dict[str, Call], step: StepTrace, problems: Problems) -> None:
-    """Add a problem for states that a step writes outside of its modules, because a graph would silently omit them."""
+    """Add a problem for each state that a step writes outside of the called modules.
+
+    A graph cannot contain such a state.
+    """
     known = {id(state) for call in calls.values() for state in call.module.states().values()}
     paths = {id(state): ".".join(map(str, path)) for path, state in net.states().items()}
-    # A layer that adds noise is rejected by its own rule.
+    # The export rule of a layer with noise already reports its random numbers.
     noisy = any(getattr(call.module, "noise_std", None) is not None for call in calls.values())
     for state in step.written:
         is_random = state is brainstate.random.DEFAULT

@@ -1,4 +1,4 @@
-"""Export of a network as a NIR graph, exactly or with an error."""
+"""Export of a network as a NIR graph."""
 
 from __future__ import annotations
 
@@ -50,71 +50,79 @@ def to_nir(
     clamp: Literal["check", "ignore"] = "check",
     sample: Any = None,
 ) -> Any:
-    r"""Convert a network to a NIR graph; one error lists everything that NIR cannot represent.
+    r"""Convert a network to a NIR graph, or raise one error that lists everything that NIR cannot represent.
 
     NIR defines a neuron as :math:`\tau \dot v = v_{leak} - v + R I` (Pedersen et al., Nature Communications, 2024) and
-    leaves the discretisation to the reader. One step of brainhw is :math:`V' = \beta V + x`, where a spike adds a
-    voltage step. A reader with a constant input during a step computes :math:`v' = \beta v + (1 - \beta) R I`. So the
-    graph has
+    does not define a discretisation. A step of brainhw is :math:`V' = \beta V + x`, where :math:`x` is the sum of the
+    weights of the arriving spikes. A reader that assumes a constant input during a step computes
+    :math:`v' = \beta v + (1 - \beta) R I`. The parameters in the graph are therefore
 
     .. math:: W_{NIR} = W / (1 - \beta), \qquad R = 1, \qquad \tau \text{ in seconds}
 
-    and a reader with the same time step takes the same steps. ``v_threshold`` is the number just below ``V_th``,
-    because NIR fires above its threshold and brainhw at or above it. Spikes on a recurrent connection arrive one step
-    later. Modules without effect on the output are omitted. Images of the graph have channels first, whatever their
-    order in the network.
+    A reader with the same time step then computes the same membrane potentials as brainhw. ``v_threshold`` is the
+    number just below ``V_th``, because NIR fires above its threshold, and brainhw at or above it. Spikes on a recurrent
+    connection arrive one step later. Modules that do not affect the output are omitted. In the graph, images have
+    channels first, regardless of their order in the network.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, or one layer. If a sampled chip is active (:func:`brainhw.sample_chip`), it is exported.
+        The network, or a single layer. If a chip was sampled with :func:`brainhw.sample_chip`, its parameters are
+        exported.
     dt : Quantity
-        Time step of the network, which determines :math:`\beta` and so the weights.
+        Time step of the network. It determines :math:`\beta`, and thereby the weights in the graph.
     voltage_unit : Unit or Quantity, optional
-        Value of 1 in the graph. Default mV.
+        Voltage that 1 in the graph represents. Default mV.
     reset : {'exact', 'continuous'}, optional
         ``'exact'`` (default) rejects neurons that subtract their threshold. ``'continuous'`` exports them with a reset
-        to zero: the same in continuous time, an error of order ``dt`` in discrete time.
+        to zero. Both kinds of reset are the same in continuous time. In discrete time they differ by an error of order
+        ``dt``.
     discretisation : {'exact', 'euler'}, optional
-        Discretisation of the reader: exponential (default), or forward Euler, for which
-        :math:`\tau = \Delta t/(1 - \beta)` keeps the same fraction :math:`\beta`.
+        Discretisation of the reader: ``'exact'`` for the exponential decay (default), or ``'euler'`` for forward Euler.
+        For forward Euler, the graph contains :math:`\tau = \Delta t/(1 - \beta)`, so that the reader uses the same
+        :math:`\beta`.
     gain : {'weights', 'R'}, optional
-        Place of the factor :math:`1/(1 - \beta)`: the weights (default; every reader supports ``R = 1``), or ``R``,
-        with unchanged weights.
+        Parameter that includes the factor :math:`1/(1 - \beta)`. ``'weights'`` (default) multiplies the weights by it
+        and sets ``R = 1``, which every reader supports. ``'R'`` sets ``R`` to it and does not change the weights.
     weights : {'float', 'codes'}, optional
-        Rounded chip weights as voltages (default), or as integers and a ``Scale``; an error if no synapse has any.
+        How to write rounded chip weights: ``'float'`` as voltages (default), or ``'codes'`` as integers followed by a
+        ``Scale``. ``'codes'`` raises an error if no synapse has rounded chip weights.
     cuba_order : {'current-first', 'old-current', 'together'}, optional
-        Order in which the reader steps ``CubaLIF`` and ``CubaLI``; see :func:`from_nir`. Default: that of the layer.
-        ``CubaLIFLayer`` steps its current first: it becomes a ``CubaLIF`` with ``'euler'`` or ``'current-first'``,
-        otherwise ``LI`` and ``LIF``, which every exact reader supports.
+        Order in which the reader solves the two equations of ``CubaLIF`` and ``CubaLI``, see :func:`from_nir`. Default:
+        the order of the layer. A ``CubaLIFLayer`` updates its current first. With ``discretisation='euler'`` or
+        ``cuba_order='current-first'`` it is exported as a ``CubaLIF``. Otherwise it is exported as ``LI`` and ``LIF``,
+        which every reader with exact integration supports.
     if_input : {'per-second', 'per-step'}, optional
-        Effect of an input ``x`` on an ``IF`` node in one step of the reader: :math:`R x \Delta t`, the equation of NIR
-        (default), or :math:`R x`, as in most other readers.
+        What the reader adds to the membrane potential of an ``IF`` node for an input ``x`` in one step.
+        ``'per-second'`` (default) means :math:`R x \Delta t`, as in the equation of NIR. ``'per-step'`` means
+        :math:`R x`, as in most other readers.
     as_dt : Quantity, optional
-        Fixed time step of the reader, for example 0.1 ms for snnTorch. All times are multiplied by ``as_dt/dt`` with
-        unchanged gains, so that the reader takes the same steps as the network with ``dt``. :func:`from_nir` restores
-        the times. Default: ``dt``.
+        Fixed time step of the reader, for example 0.1 ms for snnTorch. All times are multiplied by ``as_dt/dt``, and
+        gains are not changed. A step of the reader then has the same result as a step of the network. :func:`from_nir`
+        restores the times. Default: ``dt``.
     compatible : {'1.0.4'}, optional
-        ``'1.0.4'`` writes the format that nir 1.0.4, sinabs 3.1 and Rockpool 3.1 read: without metadata, ``v_reset``
-        and nested graphs, and ``Affine`` with a bias of zero for ``Linear``. Without metadata :func:`from_nir` needs
-        ``discretisation=``, ``reset=`` and so on. Default: the current format.
+        ``'1.0.4'`` writes the format that nir 1.0.4, sinabs 3.1 and Rockpool 3.1 read. This format has no metadata,
+        ``v_reset`` or nested graphs, and ``Linear`` nodes become ``Affine`` nodes with a bias of zero. Because there is
+        no metadata, you must pass ``discretisation=``, ``reset=`` and other options to :func:`from_nir`. Default: the
+        current format.
     clamp : {'check', 'ignore'}, optional
-        ``'check'`` (default) rejects chip neurons unless ``sample`` shows that clamping the membrane potential at zero
-        has no effect. ``'ignore'`` exports them without this check.
+        ``'check'`` (default) rejects chip neurons whose membrane potential is clamped at zero when the network runs on
+        ``sample``, and rejects all chip neurons without a ``sample``. ``'ignore'`` exports chip neurons without this
+        check.
     sample : array or Quantity, optional
-        Input ``[T, N]`` or ``[T, B, N]`` for that check, and for the shape of the input if no module specifies it. For
-        a network that takes images, their axes replace ``N``.
+        Input ``[T, N]`` or ``[T, B, N]`` for the check of ``clamp``. It also determines the input shape of the network,
+        which is needed if no module specifies its input shape. For images, the image axes replace ``N``.
 
     Returns
     -------
     nir.NIRGraph
-        Write it with ``nir.write``. Arrays are float64, so that float32 weights are read back bit-identically; the
-        metadata ``"brainhw"`` holds the options of the export.
+        The graph; write it to a file with ``nir.write``. Arrays are float64, so that a reader recovers float32 weights
+        exactly. The metadata ``"brainhw"`` contains the options of the export.
 
     Raises
     ------
     NIRError
-        If anything has no NIR form; the message names every module, the reason and the fix. The network is not changed.
+        If NIR cannot represent a part of the network. The message names each module, the reason and the fix.
     TypeError, ValueError
         If an argument is invalid.
     ImportError
@@ -137,7 +145,9 @@ def to_nir(
     call = "to_nir"
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: inside jit the weights have no values to write. Call it outside of jit.")
+        raise RuntimeError(
+            f"{call}: weights have no values inside jit, so they cannot be exported. Call it outside of jit."
+        )
     options = Options(
         dt=_arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True),
         millivolts=millivolts_in(voltage_unit, call),
@@ -169,7 +179,7 @@ def to_nir(
     nir = nir_package(call)
     problems = Problems(call)
     check_ranges(net, call=call)
-    # A NaN weight would make later checks misleading.
+    # Checked first, because a NaN weight would cause misleading errors in later checks.
     _check_parameters(net, problems)
     problems.raise_any()
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=options.dt, fit=False):
@@ -178,7 +188,7 @@ def to_nir(
         if wiring is None:
             problems.raise_any()
         assert wiring is not None
-        # The trace may have prepared a batch, whose states have an additional axis.
+        # The trace may have prepared the states for a batch. The rules need states without a batch axis.
         prepare_net(net)
         builder = GraphBuilder(nir, wiring, options, problems)
         builder.apply_rules()
@@ -199,24 +209,25 @@ def _check_parameters(net: brainstate.nn.Module, problems: Problems) -> None:
 
 
 def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any, problems: Problems) -> None:
-    """Add a problem for each clamped layer whose unclamped membrane potential turns negative on a sample ``[T, ...]``.
+    """Add a problem for each layer of ``layers`` whose clamp has an effect on the sample ``[T, ...]``.
 
-    Without a sample every clamped layer is a problem. The caller restores the states.
+    The clamp has an effect if the membrane potential would be negative without it. If there is no sample, each layer of
+    ``layers`` is a problem. The caller must restore the states.
     """
     if not layers:
         return
-    advice = "pass clamp='ignore' to export neurons without it, which then differ there"
+    advice = "pass clamp='ignore' to export neurons without a clamp, which then behave differently"
     shares = None if sample is None else _clamped_shares(net, layers, sample)
     for path, layer in layers.items():
         if shares is None:
             why = (
-                "clamps its membrane potential at zero, which NIR has no form for; pass sample=, an input [T, N] or "
+                "clamps its membrane potential at zero, which NIR cannot represent; pass sample=, an input [T, N] or "
                 f"[T, B, N] on which the clamp has no effect, or {advice}."
             )
         elif shares[path] > 0:
             why = (
                 f"clamps its membrane potential at zero in {shares[path]:.2%} of all steps and neurons of the sample; "
-                f"NIR has no form for it. Train without inhibition that reaches below zero, or {advice}."
+                f"NIR cannot represent this. Train without inhibition that reaches below zero, or {advice}."
             )
         else:
             continue
@@ -224,7 +235,7 @@ def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any,
 
 
 def _clamped_shares(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any) -> dict[str, float]:
-    """Return for each layer the fraction of steps and neurons in which the clamp changes the membrane potential."""
+    """Return, for each layer, the fraction of steps and neurons in which the clamp changes the membrane potential."""
     prepare_net(net, time_and_batch(net, sample, call="to_nir")[1])
     paths = {id(layer): path for path, layer in layers.items()}
 
@@ -234,7 +245,7 @@ def _clamped_shares(net: brainstate.nn.Module, layers: dict[str, Any], sample: A
         def hear(layer: Any, drive: Any, gave: Any, before: dict[str, Any]) -> None:
             if layer.topology == "RC":
                 drive = drive + layer.recurrent_drive(before["spk"])
-            # The recorded membrane potential is clamped, so its step is computed again without the clamp.
+            # The layer stores only the clamped membrane potential, so the step is computed again without the clamp.
             free = layer.integrate(before["V"], drive, brainstate.environ.get("dt")).to(u.mV).mantissa
             shares[paths[id(layer)]] = jnp.mean(free < 0)
 

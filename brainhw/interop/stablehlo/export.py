@@ -1,4 +1,4 @@
-"""Export of one step of a network as a program."""
+"""Export of one step of a network as a StableHLO program."""
 
 from __future__ import annotations
 
@@ -37,48 +37,50 @@ def export_step(
     key: jax.Array | int | None = None,
     platforms: Sequence[Platform] | None = None,
 ) -> StepProgram:
-    """Export one step of a network as a StableHLO program that runs without the network.
+    """Export one step of a network as a StableHLO program, which runs without the network and its code.
 
-    From ``initial_state``, the results of the program are bit-identical to :func:`brainhw.stream`, and equal to
-    :func:`brainhw.rollout` with ``layerwise=False`` up to XLA rounding inside a loop. The network is prepared as for
-    these functions, and restored afterwards.
+    If you start from ``initial_state``, the outputs of the program are bit-identical to those of
+    :func:`brainhw.stream`. They equal those of :func:`brainhw.rollout` with ``layerwise=False``, except that XLA may
+    round differently inside the time loop. The export prepares the network as these functions do, and restores it
+    afterwards.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; ``net(x)`` advances it by one step.
+        The network. ``net(x)`` must advance it by one step.
     x : array or Quantity
-        Example input of one step, ``[N]`` for one sample or ``[B, N]`` for a batch. The program uses its shape, dtype
-        and unit, but not its values.
+        Example input of one step, ``[N]`` for one sample or ``[B, N]`` for a batch. The program accepts inputs of the
+        same shape, dtype and unit. The values of the example do not matter.
     dt : Quantity, optional
-        Time step. Default: that of ``brainstate.environ``.
+        Time step. Default: the time step of ``brainstate.environ``.
     key : jax.Array or int, optional
-        Chip to sample, see :func:`brainhw.prepare_net`. Default: the current chip, sampled or nominal.
+        Random key to sample a chip, see :func:`brainhw.prepare_net`. Default: the current chip, sampled or nominal.
     platforms : sequence of {'cpu', 'cuda', 'rocm', 'tpu'}, optional
-        Target platforms of the program; they need not be available here, and duplicates are ignored. Default: the
-        current platform of JAX.
+        Platforms on which the program can run. They need not be available on this machine. Duplicates are ignored.
+        Default: the current platform of JAX.
 
     Returns
     -------
     StepProgram
-        The program: ``step(state, x)``, ``initial_state``, ``save(path)``.
+        The program. Run it with ``step(state, x)`` from ``initial_state``, or write it to a file with ``save(path)``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid, the network cannot be prepared, a step draws random numbers or calls back into
-        Python, a step does not return arrays, Quantities and tuples, lists or dicts (with string keys) of them, a layer
-        is limited in its number of steps, or the program calls a library, as ``jax.numpy.linalg`` does.
+        If an argument is invalid or the network cannot be prepared. If a step draws random numbers, calls back into
+        Python, or calls an external library, as ``jax.numpy.linalg`` does. If the output is not an array, a Quantity,
+        or a tuple, list or dict (with string keys) of them. If a layer is limited in its number of steps.
     RuntimeError
-        If no time step is set, or the call is inside a compiled function.
+        If no time step is set, or if the call is inside a compiled function.
 
     Notes
     -----
-    Everything that a step writes is state, and an argument and result of the program: membrane potentials, spikes,
-    currents. Everything that it only reads is a constant: time constants, thresholds, ``dt``, and weights after sign
-    annealing, rounding, charge curve and mismatch. Export again after further training. The program has no gradients.
+    Values that a step writes are state: membrane potentials, spikes and currents. The state is an argument and a result
+    of the program. Values that a step only reads are constants in the program: time constants, thresholds, ``dt``, and
+    the weights after sign annealing, rounding, charge curve and mismatch. After further training, you must export
+    again. The program has no gradients.
 
-    The program does not contain file names of this machine. The global random state is restored.
+    The program contains no names of source files of this machine. The export restores the global random state.
 
     Examples
     --------
@@ -96,7 +98,8 @@ def export_step(
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(
-            f"{call}: a program is compiled separately and cannot be exported inside jit. Call it outside of jit."
+            f"{call}: a program cannot be exported inside jit, because it is compiled separately. Call it outside of "
+            "jit."
         )
     x = _example(x, call)
     key = _arguments.as_key(key, call)
@@ -107,8 +110,8 @@ def export_step(
         dt = _arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
     with (
         brainstate.environ.context(dt=dt),
-        jax.disable_jit(False),  # the export needs a compiled program
-        dense_products(),  # the program must not call compiled loops of this process
+        jax.disable_jit(False),  # jax.export needs a compiled function
+        dense_products(),  # compiled numba loops exist only in this process
         _random_state_restored(),
         states_restored(net, keep_weights=False),
     ):
@@ -118,14 +121,15 @@ def export_step(
         names, units = _states(step.held, call)
         if step.reads_time:
             raise ValueError(
-                f"{call}: the step reads t or i of brainstate.environ, but a program has no clock. Pass the time in x."
+                f"{call}: the step reads t or i from brainstate.environ, but a program does not count steps. Pass the "
+                "time as part of x."
             )
         moving, fixed = step.numbers()
         output_units: list[u.Unit | None] = []
 
         def pure(state: dict[str, jax.Array], x: jax.Array) -> tuple[dict[str, jax.Array], Any]:
-            # The barrier prevents constant folding: a compiler and a processor may round an exponential differently.
-            # One barrier per constant, so that JAX can drop constants that only training reads.
+            # The barriers prevent constant folding, because the compiler may round an exponential differently from the
+            # processor. Each constant has its own barrier, so that JAX can remove constants that only training reads.
             constants = tuple(map(jax.lax.optimization_barrier, fixed))
             moved, out, _ = step.pure(tuple(state[name] for name in names), constants, [x])
             leaves, tree = jax.tree.flatten(step.out_tree.unflatten(out), is_leaf=_is_quantity)
@@ -135,7 +139,8 @@ def export_step(
         rest = dict(zip(names, moving, strict=True))
         try:
             with _without_locations():
-                # All states are arguments, also those that a step only writes, such as spikes without recurrence.
+                # keep_unused, so that each state is an argument, even if a step only writes it, such as spikes without
+                # recurrence.
                 step_once = jax.jit(pure, keep_unused=True)
                 exported = jax.export.export(step_once, platforms=chosen)(rest, u.get_mantissa(x))
         except (ValueError, NotImplementedError) as error:
@@ -148,8 +153,8 @@ def export_step(
     _check_effects(exported, call)
     if (found := next(faults(exported), None)) is not None:
         raise ValueError(
-            f"{call}: the step cannot be run from a file: {found}. Remove the operations that need it, such as "
-            "jax.numpy.linalg."
+            f"{call}: a program cannot contain this step: {found}. Remove the operation that causes this, such as one "
+            "of jax.numpy.linalg."
         )
     return StepProgram(
         exported,
@@ -164,7 +169,7 @@ def export_step(
 
 @contextlib.contextmanager
 def _random_state_restored() -> Iterator[None]:
-    """Restore the global random state, which preparing and tracing a step with fit=True advances."""
+    """Restore the global random state, which changes when a step is prepared and traced with fit=True."""
     state = brainstate.random.DEFAULT
     before = state.value
     try:
@@ -175,7 +180,7 @@ def _random_state_restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_locations() -> Iterator[None]:
-    """Keep paths of source files out of the program, because they contain user and folder names."""
+    """Keep the paths of source files out of the program, because they contain the names of users and folders."""
     name = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, name)
     jax.config.update(name, 0)
@@ -186,14 +191,15 @@ def _without_locations() -> Iterator[None]:
 
 
 def _example(x: Any, call: str) -> Any:
-    """Return the example of an input as a JAX array, or raise."""
+    """Convert the example input to a JAX array, or raise an error if it is not the input of one step."""
     if isinstance(x, u.Quantity):
         example = u.Quantity(jnp.asarray(x.mantissa), unit=x.unit)
     else:
         example = jnp.asarray(_arguments.as_array(x, call=call, name="x"))
     if example.ndim not in (1, 2) or 0 in example.shape:
         raise ValueError(
-            f"{call}: x must be the input of one step, [N] or [B, N], all at least 1; got shape {example.shape}."
+            f"{call}: x must be the input of one step, [N] or [B, N], with N and B at least 1; got shape "
+            f"{example.shape}."
         )
     return example
 
@@ -213,13 +219,13 @@ def _check_endless(net: brainstate.nn.Module, call: str) -> None:
     limit = step_limit(net, call)
     if limit is not None and not math.isinf(most := limit.steps_left):
         raise ValueError(
-            f"{call}: a layer with kernel='dense' is limited to {most:.0f} steps, which a program cannot check. Use "
-            "kernel='soe', whose memory does not grow, or limit the memory with memory=."
+            f"{call}: a layer with kernel='dense' can run for only {most:.0f} steps, and a program cannot check this "
+            "limit. Use kernel='soe', which has no limit, or limit the memory with memory=."
         )
 
 
 def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]]:
-    """Return names and units of the arrays of all states that a step writes."""
+    """Return the names and units of all arrays in the states that a step writes."""
     names: list[str] = []
     units: list[u.Unit | None] = []
     for one in held:
@@ -239,16 +245,16 @@ def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]
 
 
 def _checked_output(out: Any, call: str) -> Any:
-    """Return an output; raise unless it is an array, a Quantity, or tuples, lists and dicts of them."""
+    """Return ``out`` unchanged. Raise an error unless it is an array, a Quantity, or a tuple, list or dict of them."""
     if type(out) is dict:
-        # JAX cannot sort keys of different types.
+        # JAX sorts the keys of a dict, which fails for keys of different types.
         bad = [name for name in out if not isinstance(name, str)]
         if bad:
             raise TypeError(
-                f"{call}: a dict that a step returns must have strings as keys; got the key "
+                f"{call}: the keys of a dict that a step returns must be strings; got the key "
                 f"{_arguments.describe(bad[0])}."
             )
-    # Exact types: a file stores the structure of an output, but not the code of a class such as a NamedTuple.
+    # Subclasses such as a NamedTuple are rejected, because a file does not contain the code of their class.
     if type(out) in (tuple, list, dict):
         for part in out.values() if type(out) is dict else out:
             _checked_output(part, call)

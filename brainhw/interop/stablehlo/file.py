@@ -1,4 +1,7 @@
-"""File format of a step program: a NumPy archive with the program, the resting states and a JSON description."""
+"""File format of a step program.
+
+The file is a NumPy archive with the program, its initial states and a JSON description.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ __all__ = ["FILE", "Stored", "digest", "read_program_file", "stored_dtype", "wri
 
 _TAG = "brainhw-step"
 _STATE = "state/"
-# 2: the checksum also covers units, dt and versions. 3: the file lists arguments and results.
+# Since format 2, the checksum also covers units, dt and versions. Since format 3, the file lists arguments and results.
 FILE = FileKind("step program", "StepProgram.save", 3)
 _OLDEST = 2
 
 
 class Stored(NamedTuple):
-    """Content of a file: the serialized program, the resting states, and the description."""
+    """Content of a file: the serialized program, its initial states, and the fields of the description."""
 
     program: bytes
     states: Mapping[str, np.ndarray]
@@ -36,32 +39,33 @@ class Stored(NamedTuple):
     output_units: tuple[u.Unit | None, ...]
     dt: u.Quantity
     versions: Mapping[str, str]
-    # As returned by `plain_ports`; ``None`` for a file of format 2.
+    # Lists as returned by `plain_ports`, or ``None`` for a file of format 2.
     arguments: Any
     results: Any
 
 
 def digest(program: bytes, states: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of program, states and description (without the digest itself), in hexadecimal."""
+    """Return the hexadecimal SHA-256 of program, states and description (without its own field ``sha256``)."""
     told = {name: value for name, value in description.items() if name != "sha256"}
     found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     found.update(b"\0" + program)
     for name in sorted(states):
         value = states[name]
-        # Zero bytes separate the parts, so that moving bytes between parts changes the digest.
+        # Zero bytes separate the fields, so that the digest changes if a byte moves from one field to the next.
         found.update(f"\0{name}\0{value.dtype.str}\0{value.shape}\0".encode())
         found.update(value.tobytes())
     return found.hexdigest()
 
 
 def stored_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the storage type of a state: its own, or an integer of the same size, for example for bfloat16."""
-    # A NumPy archive stores types unknown to NumPy as raw bytes and loses their name.
+    """Return the dtype in which a state is stored: its own, or an integer of the same size for bfloat16 and others."""
+    # NumPy does not know bfloat16 and similar types: a NumPy archive stores them as raw bytes without the name of the
+    # type.
     return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 
 def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) -> None:
-    """Write ``program``, ``description`` (JSON) and ``state/NAME`` arrays to one archive, atomically."""
+    """Write ``program``, ``description`` (JSON) and the arrays ``state/NAME`` to one archive, atomically."""
     states = {name: value.view(stored_dtype(value.dtype)) for name, value in stored.states.items()}
     description: dict[str, Any] = {
         "format": f"{_TAG}/{FILE.format}",
@@ -85,7 +89,7 @@ def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) 
 
 
 def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, str]:
-    """Return the content, and the name of the file for messages; raise unless the file is intact."""
+    """Return the content of a file, and the text that names the file in messages. Raise an error if it is damaged."""
     arrays, what = FILE.read(path, _arrays, call=call)
     try:
         program = arrays["program"].tobytes()
@@ -105,11 +109,12 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
     states = {key.removeprefix(_STATE): value for key, value in arrays.items() if key.startswith(_STATE)}
     if description.get("sha256") != digest(program, states, description):
         raise FILE.damaged(what, "is damaged: its content does not match its SHA-256")
-    # The digest only detects damage, and anyone can compute one, so every number is checked too.
+    # A digest detects accidental damage only, because anyone can compute a valid one. Every number is therefore checked
+    # too.
     try:
         versions = description["versions"]
         if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
-            raise ValueError("its versions are not text")
+            raise ValueError("its field versions does not map names to text")
         state_units = {name: _unit_of(unit) for name, unit in description["state_units"].items()}
         output_units = tuple(_unit_of(unit) for unit in description["output_units"])
         dt = _plain_number(description["dt_ms"], "dt_ms", positive=True) * u.ms
@@ -126,15 +131,19 @@ def _arrays(stream: IO[bytes], what: str) -> tuple[dict[str, np.ndarray], str]:
         raise FILE.foreign(what, "" if first else "is empty")
     size = os.fstat(stream.fileno()).st_size
     try:
-        # This package writes uncompressed archives, so that a small file cannot expand to a large one.
+        # brainhw writes uncompressed archives. Compressed ones are rejected, because a small file could expand to a
+        # large one.
         held = ArrayFile(stream, compressed=False)
         return {name: held.read(name, largest=size) for name in held.names}, what
-    except Exception as error:  # readers of archives and arrays raise many error classes for bad bytes
+    except Exception as error:  # for damaged files, NumPy and zipfile raise many error classes
         raise FILE.damaged(what, f"is truncated or damaged ({first_line(error)})") from error
 
 
 def _plain_unit(unit: u.Unit | None) -> dict[str, Any] | None:
-    """Return name, exponents of the seven base units, power of ten and factor; ``None`` without a unit."""
+    """Return a dict with name, exponents of the seven base units, power of ten and factor.
+
+    Return ``None`` without a unit.
+    """
     if unit is None:
         return None
     exponents = [float(exponent) for exponent in np.asarray(unit.dim._dims)]
@@ -142,7 +151,7 @@ def _plain_unit(unit: u.Unit | None) -> dict[str, Any] | None:
 
 
 def _unit_of(data: Any) -> u.Unit | None:
-    """Return the unit described by :func:`_plain_unit`."""
+    """Return the unit for a dict that :func:`_plain_unit` returned."""
     if data is None:
         return None
     if not isinstance(data["name"], str) or len(data["exponents"]) != 7:
@@ -150,7 +159,8 @@ def _unit_of(data: Any) -> u.Unit | None:
     for number in (*data["exponents"], data["scale"]):
         _plain_number(number, "exponents and scale of a unit")
     _plain_number(data["factor"], "the factor of a unit", positive=True)
-    # Prefer brainunit's own unit, which prints better. The name is not enough: units without a name print as a formula.
+    # If brainunit has an equal unit of this name, return it, because it prints better. The other fields are compared
+    # too, because the name of an unnamed unit is only a formula.
     named = getattr(u, data["name"], None)
     if isinstance(named, u.Unit) and _plain_unit(named) == data:
         return named
@@ -159,8 +169,9 @@ def _unit_of(data: Any) -> u.Unit | None:
 
 
 def _plain_number(data: Any, name: str, *, positive: bool = False) -> float:
-    """Return a finite number of a description, or raise."""
-    # `type`, because True is an int; a JSON integer may be too large for a float.
+    """Return a number from the description, or raise an error if it is not finite."""
+    # `type` instead of `isinstance`, because True is an int. The limit 1e300 is needed because a JSON integer may be
+    # too large for a float.
     sound = type(data) in (int, float) and abs(data) < math.inf and abs(data) <= 1e300
     if not sound or (positive and data <= 0):
         raise ValueError(f"{name} must be finite numbers{' above zero' if positive else ''}; got {data!r:.40}")

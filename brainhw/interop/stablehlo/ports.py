@@ -15,22 +15,22 @@ __all__ = ["Port", "argument_ports", "plain_ports", "result_ports"]
 
 
 class Port(NamedTuple):
-    """One argument or result of a program: a plain array.
+    """One argument or result of a program. It is an array of plain numbers.
 
     Attributes
     ----------
     kind : {'platform', 'state', 'input', 'output'}
-        ``'platform'`` is the index of the platform in ``StepProgram.platforms``. It is the first argument of a program
-        for several platforms.
+        What the array contains. A program for several platforms has an additional first argument of the kind
+        ``'platform'``, which is an index into ``StepProgram.platforms``.
     name : str
-        Name of the state, ``"x"`` for the input, ``"y"`` for the output. Several arrays have a path appended, such as
-        ``"y[0]"``.
+        Name of the state, ``"x"`` for the input, or ``"y"`` for the output. If the output consists of several arrays,
+        each name has an index or key, such as ``"y[0]"``.
     shape : tuple of int
         Shape of the array.
     dtype : str
         Data type, such as ``"float32"``.
     unit : Unit or None
-        Unit of the numbers, or ``None``.
+        Unit of the numbers, or ``None`` without a unit.
     """
 
     kind: str
@@ -43,9 +43,9 @@ class Port(NamedTuple):
 def argument_ports(
     exported: jax.export.Exported, state_units: Mapping[str, u.Unit | None], input_unit: u.Unit | None
 ) -> tuple[Port, ...]:
-    """Return the arguments of the main function; programs of older files lack states that a step only writes."""
+    """Return the arguments of the main function. In older files they do not include states that a step only writes."""
     (state, _), _ = exported.in_tree.unflatten(exported.in_avals)
-    # JAX sorts a dict by its keys.
+    # In the same order as JAX, which sorts a dict by its keys.
     names: list[tuple[str, str, u.Unit | None]] = [("state", name, state_units[name]) for name in sorted(state)]
     names += [("input", "x", input_unit)]
     ports = [_port(*one, aval) for one, aval in zip(names, exported.in_avals, strict=True)]
@@ -67,7 +67,7 @@ def result_ports(
 
 
 def plain_ports(ports: Sequence[Port]) -> list[dict[str, Any]]:
-    """Return ports as plain data for a file: dicts of strings and numbers."""
+    """Convert ports to dicts of strings and numbers, which can be written to a file."""
     return [
         {**port._asdict(), "shape": list(port.shape), "unit": None if port.unit is None else unit_name(port.unit)}
         for port in ports

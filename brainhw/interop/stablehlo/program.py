@@ -1,4 +1,4 @@
-"""Program of one step of a network: state and input in, state and output out."""
+"""Program that computes one step of a network."""
 
 from __future__ import annotations
 
@@ -26,30 +26,31 @@ __all__ = ["StepProgram", "load_step"]
 @final
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class StepProgram:
-    """One step of a network as a compiled program, from :func:`export_step` or :func:`load_step`.
+    """One step of a network as a program, returned by :func:`export_step` or :func:`load_step`.
 
-    The program is a pure function. It contains everything that a step needs except state and input: weights as applied
-    by the chip, time constants, thresholds, the time step. It runs without the network and its code. States, input and
-    output of :meth:`step` are Quantities if they have a unit; ``exported`` takes and returns plain numbers in these
-    units.
+    The program is a pure function of the state and the input, and returns the new state and the output. All other
+    values that a step needs are constants in the program: the weights as the chip applies them, time constants,
+    thresholds and the time step. It runs without the network and its code. In :meth:`step`, states, input and output
+    with a unit are Quantities. ``exported`` takes and returns plain numbers in the same units.
 
     Attributes
     ----------
     exported : jax.export.Exported
-        The program: ``exported.call(state, x)`` returns ``(state, y)`` in plain numbers, with the state as a dict by
-        name.
+        The program in the form of JAX. ``exported.call(state, x)`` returns ``(state, y)``. All values are plain
+        numbers, and ``state`` is a dict with the state names as keys.
     initial_state : dict
-        Resting states by name, such as ``"hidden.V"``: arrays, or Quantities if they have a unit.
+        States at rest as a dict, with keys such as ``"hidden.V"``. The values are arrays, or Quantities if they have a
+        unit.
     state_units : Mapping
-        Unit of each state, or ``None``.
+        Unit of each state, or ``None`` for a state without a unit.
     input_unit : Unit or None
         Unit of the input of a step.
     output_units : tuple of (Unit or None)
-        Units of the arrays of the output, in order.
+        Units of the arrays in the output, in order.
     dt : Quantity
-        The compiled time step, ms.
+        Time step of the program, in ms.
     versions : dict
-        Versions of ``brainhw``, ``brainstate``, ``jax`` and ``python`` at the export.
+        Versions of ``brainhw``, ``brainstate``, ``jax`` and ``python`` that exported the program.
 
     Examples
     --------
@@ -75,22 +76,22 @@ class StepProgram:
 
     @property
     def initial_state(self) -> dict[str, Any]:
-        """The resting states, by name; a new dict each time."""
+        """The states at rest, in a new dict for each access."""
         return {name: _with_unit(jnp.asarray(self._rest[name]), unit) for name, unit in self.state_units.items()}
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """Platforms that the program runs on, such as ``"cpu"`` or ``"cuda"``."""
+        """Platforms on which the program can run, such as ``"cpu"`` or ``"cuda"``."""
         return self.exported.platforms
 
     @property
     def arguments(self) -> tuple[Port, ...]:
-        """Arguments of the main function, in order: states sorted by name, then the input."""
+        """Arguments of the main function, in order: the states sorted by name, followed by the input."""
         return argument_ports(self.exported, self.state_units, self.input_unit)
 
     @property
     def results(self) -> tuple[Port, ...]:
-        """Results of the main function, in order: states sorted by name, then the arrays of the output."""
+        """Results of the main function, in order: the states sorted by name, followed by the arrays of the output."""
         return result_ports(self.exported, self.state_units, self.output_units)
 
     @property
@@ -99,16 +100,18 @@ class StepProgram:
         return self._likes[1].shape
 
     def step(self, state: Mapping[str, Any], x: Any) -> tuple[dict[str, Any], Any]:
-        """Advance by one step; a pure function that works inside ``jit`` and ``jax.lax.scan``, but not ``vmap``.
+        """Advance by one step.
 
-        A program loaded from a file has no gradient.
+        This is a pure function. It works inside ``jit`` and ``jax.lax.scan``, but not inside ``vmap``. A program that
+        was loaded from a file has no gradient.
 
         Parameters
         ----------
         state : mapping
-            The states by name: ``initial_state``, or the result of the previous step.
+            The states: ``initial_state``, or the states that the previous step returned.
         x : array or Quantity
-            The input of this step, shape ``input_shape``, in any unit of the dimension of ``input_unit``.
+            The input of this step, with the shape ``input_shape``. Its unit must have the same dimension as
+            ``input_unit``.
 
         Returns
         -------
@@ -120,9 +123,9 @@ class StepProgram:
         Raises
         ------
         TypeError, ValueError
-            If the state or the input has wrong names, or a wrong shape, dtype or unit.
+            If the names of the states are wrong, or if a state or the input has a wrong shape, dtype or unit.
         RuntimeError
-            If the program was exported for other platforms, or computes in 64 bits while JAX is set to 32 bits.
+            If the program was exported for other platforms, or if it needs 64 bits and JAX is set to 32 bits.
         """
         call = "StepProgram.step"
         run = self._run
@@ -145,20 +148,20 @@ class StepProgram:
         return self.exported.mlir_module()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the program, its resting states and its description to a file, atomically.
+        """Write the program to a file, atomically.
 
-        The file is a NumPy archive. ``program`` holds the bytes for ``jax.export.deserialize``, ``state/NAME`` each
-        resting state, ``description`` JSON with units, ``dt``, versions, the arguments and results of the program in
-        order (kind, name, shape, dtype, unit), and the SHA-256 of everything.
+        The file is a NumPy archive. ``program`` contains the bytes for ``jax.export.deserialize``. Each array
+        ``state/NAME`` contains a state at rest. ``description`` is JSON text with units, ``dt``, versions, the
+        arguments and results of the program in order (kind, name, shape, dtype, unit), and the SHA-256 of all content.
 
         Raises
         ------
         TypeError
             If ``path`` is not a path.
         ValueError
-            If the file cannot be written or is not a regular file; an older file of that name is not changed.
+            If the file cannot be written or is not a regular file. An existing file of that name is then not changed.
         RuntimeError
-            If the package flatbuffers, which JAX needs for this, is not installed.
+            If the package flatbuffers is not installed, which JAX needs to write programs.
         """
         call = "StepProgram.save"
         path_text(path, call=call, what="the file to write")
@@ -193,24 +196,25 @@ class StepProgram:
         here = jax.export.default_export_platform()
         if here not in self.platforms:
             raise RuntimeError(
-                f"StepProgram.step: the program was exported for {', '.join(self.platforms)}, but JAX runs on {here} "
-                f"here. Export it with platforms=({here!r},)."
+                f"StepProgram.step: the program was exported for {', '.join(self.platforms)}, but JAX "
+                f"runs on {here} on this machine. Export it with platforms=({here!r},)."
             )
-        # With 32 bits, JAX would silently narrow the arguments, and the call would then fail on their types.
+        # If JAX is set to 32 bits, it converts 64-bit arguments without a message. The call would then fail with an
+        # unclear type error.
         wide = sorted({str(like.dtype) for like in self.exported.in_avals if like.dtype.itemsize == 8})
         if wide and not jax.config.jax_enable_x64:
             raise RuntimeError(
-                f"StepProgram.step: the program computes in {', '.join(wide)}, but JAX is set to 32 bits here. Call "
+                f"StepProgram.step: the program uses {', '.join(wide)}, but JAX is set to 32 bits. Call "
                 'jax.config.update("jax_enable_x64", True) first.'
             )
         return jax.jit(self.exported.call)
 
 
 def load_step(path: str | os.PathLike[str]) -> StepProgram:
-    """Read a program that :meth:`StepProgram.save` wrote.
+    """Read a program from a file that :meth:`StepProgram.save` wrote.
 
-    A subprocess checks the program first, which takes 0.2 s, because a crafted file can crash the process that reads
-    it.
+    A crafted file can crash the process that reads it. A subprocess therefore reads and checks the program first, which
+    takes 0.2 s.
 
     Parameters
     ----------
@@ -220,17 +224,18 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     Returns
     -------
     StepProgram
-        The program; it runs as when it was exported.
+        The program. It computes the same results as when it was exported.
 
     Raises
     ------
     TypeError
         If ``path`` is not a path.
     ValueError
-        If the file cannot be read, is of another kind, is truncated or damaged, was written by a newer brainhw or by a
-        JAX whose programs this one cannot read, or its program contains external calls.
+        If the file cannot be read, is of another kind, or is truncated or damaged. If it was written by a newer
+        brainhw, or by a version of JAX whose programs the installed JAX cannot read. If the program contains external
+        calls.
     RuntimeError
-        If the package flatbuffers, which JAX needs for this, is not installed.
+        If the package flatbuffers is not installed, which JAX needs to read programs.
 
     Examples
     --------
@@ -254,12 +259,12 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
         found = next(faults(exported, examined), None)
     except Exception as error:  # JAX raises many error classes for unreadable bytes
         raise ValueError(
-            f"{what} holds a program that jax {jax.__version__} cannot read ({first_line(error)}). Use the jax that "
+            f"{what} contains a program that jax {jax.__version__} cannot read ({first_line(error)}). Use the jax that "
             f"wrote it, {stored.versions.get('jax', 'of an unknown version')}, or export the network again."
         ) from error
     if found is not None:
         raise ValueError(
-            f"{what} holds a program that is not a step of a network: {found}. Give a file that {FILE.writer} wrote."
+            f"{what} contains a program that is not a step of a network: {found}. Pass a file that {FILE.writer} wrote."
         )
     program = StepProgram(exported, units, stored.input_unit, stored.output_units, stored.dt, stored.versions, states)
     try:
@@ -269,14 +274,14 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
             for name, like in likes.items()
         )
         after, _ = exported.out_tree.unflatten(exported.out_avals)
-        # A step must accept the states that it returned.
+        # The states that a step returns must be valid as the states of the next step.
         fits = fits and after.keys() == likes.keys() and all(_is_like(after[name], likes[name]) for name in likes)
         if not fits or len(exported.out_avals) != len(likes) + len(stored.output_units):
-            raise ValueError("states or description do not match the program")
+            raise ValueError("its states or its description do not match the program")
         listed = plain_ports(program.arguments), plain_ports(program.results)
         if stored.arguments is not None and listed != (stored.arguments, stored.results):
             raise ValueError("its arguments and results do not match the program")
-    except Exception as error:  # trees of another structure may raise other errors
+    except Exception as error:  # a damaged description may raise other errors
         raise FILE.damaged(what, f"is damaged: {first_line(error)}") from error
     return dataclasses.replace(program, _rest={name: states[name].view(likes[name].dtype) for name in units})
 
@@ -304,7 +309,10 @@ def _with_unit(value: Any, unit: u.Unit | None) -> Any:
 
 
 def _plain(value: Any, like: Any, unit: u.Unit | None, call: str, name: str) -> Any:
-    """Return ``value`` as numbers in ``unit``, with the dtype of ``like``, or raise."""
+    """Return ``value`` as plain numbers in ``unit`` with the dtype of ``like``.
+
+    Raise an error if this is impossible.
+    """
     if unit is None:
         value = _arguments.as_array(value, call=call, name=name)
     else:

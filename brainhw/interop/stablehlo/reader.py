@@ -1,7 +1,8 @@
-"""Reader of StableHLO bytecode, in this process for programs made here, in a subprocess for programs from a file.
+"""Reader of StableHLO bytecode.
 
-For some invalid bytes, the reader of jaxlib accesses foreign memory and crashes its process. In the subprocess this
-file runs as a script that imports only jaxlib, which takes 0.2 s.
+For some invalid bytes, the reader of jaxlib accesses invalid memory and crashes the process. A program from a file is
+therefore read in a subprocess, which runs this file as a script. The script imports only jaxlib, so this takes 0.2 s. A
+program that this process exported is read in this process.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any, NamedTuple
 
 __all__ = ["Examined", "examine"]
 
-# Dialects of pure computation. All others are rejected, including those of devices and of JAX.
+# Dialects whose operations only compute. All other dialects are rejected, including those for devices and those of JAX.
 _DIALECTS = frozenset({"builtin", "func", "stablehlo", "chlo"})
-# A custom call jumps to an address registered under a name in the process; a wrong one accesses foreign memory and
-# crashes Python. Steps of brainhw layers do not need custom calls: products, exponentials and sorting are operations.
+# A custom call runs native code that the process has registered under a name. A wrong call accesses invalid memory and
+# crashes Python. Layers of brainhw do not need custom calls, because matrix products, exponentials and sorting are
+# StableHLO operations.
 _ALLOWED_CALLS: frozenset[str] = frozenset()
-# Operations that wait for other devices or programs; a step in one process does not need them.
+# Operations that wait for other devices or programs. A step that runs in one process does not need them.
 _WAITING = frozenset(
     f"stablehlo.{name}"
     for name in (
@@ -28,13 +30,18 @@ _WAITING = frozenset(
         "create_token", "infeed", "outfeed", "partition_id", "recv", "reduce_scatter", "replica_id", "send",
     )
 )  # fmt: skip
-# Far larger than the weights of a step for a chip or a processor; the compiler would allocate more at once.
+# Largest size of an array in bytes. The weights of a network for a chip are far smaller. The compiler would allocate
+# larger arrays immediately.
 _LARGEST = 2**31
 _HEADER = re.compile(rb"ML\xefR.StableHLO_v(\d+\.\d+\.\d+)\0", re.DOTALL)
 
 
 class Examined(NamedTuple):
-    """Faults of a program, types of its main function, and its bytecode, rewritten unless it has faults."""
+    """Result of reading a program.
+
+    ``faults`` are texts. ``arguments`` and ``results`` are the types of the main function. ``bytecode`` is written
+    again from the program that was read, and empty if there are faults.
+    """
 
     faults: list[str]
     arguments: list[str]
@@ -43,7 +50,7 @@ class Examined(NamedTuple):
 
 
 def examine(bytecode: bytes) -> Examined:
-    """Read bytecode; invalid bytes raise an error of any class or crash the process."""
+    """Read and check bytecode. Invalid bytes raise an error of any class or crash the process."""
     from jaxlib.mlir import ir
     from jaxlib.mlir.dialects import chlo, mhlo, sdy, stablehlo
 
@@ -53,7 +60,7 @@ def examine(bytecode: bytes) -> Examined:
     with ir.Context() as context:
         stablehlo.register_dialect(context)
         chlo.register_dialect(context)
-        # JAX writes attributes of this dialect; its operations are rejected by name.
+        # Registered because JAX writes attributes of this dialect. Its operations are rejected by their names.
         mhlo.register_mhlo_dialect(context)
         sdy.register_dialect(context)
         module = stablehlo.deserialize_portable_artifact(context, bytecode)
@@ -65,7 +72,8 @@ def examine(bytecode: bytes) -> Examined:
             if operation.name == "func.func" and ir.StringAttr(operation.attributes["sym_name"]).value == "main":
                 main = ir.FunctionType(ir.TypeAttr(operation.attributes["function_type"]).value)
                 arguments, results = (list(map(str, types)) for types in (main.inputs, main.results))
-        # Last, because it changes the module. Uses its own StableHLO version, so that the same jaxlibs can read it.
+        # This is the last call, because it changes the module. It writes the StableHLO version of the original
+        # bytecode, so that the same jaxlibs can read the result.
         anew = b"" if faults else stablehlo.serialize_portable_artifact(module, version[1].decode(), True)
     return Examined(list(faults), arguments, results, anew)
 
@@ -97,7 +105,7 @@ def _faults_of(operation: Any) -> Iterator[str]:
 
 
 def _faults_of_type(text: str) -> Iterator[str]:
-    # "tensor<2x3xf32>"; a scalar has no "x".
+    # For example "tensor<2x3xf32>", or "tensor<f32>" for a scalar.
     *lengths, element = text.removeprefix("tensor<").removesuffix(">").split("x")
     if not text.startswith("tensor<"):
         yield f"it has a value of type {text:.60}, which is not an array"
@@ -112,5 +120,5 @@ def _faults_of_type(text: str) -> Iterator[str]:
 
 if __name__ == "__main__":
     found = examine(sys.stdin.buffer.read())
-    # One line of JSON, followed by the bytecode.
+    # The output is one line of JSON, followed by the bytecode.
     sys.stdout.buffer.write(json.dumps(found[:3]).encode() + b"\n" + found.bytecode)

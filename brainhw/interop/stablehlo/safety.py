@@ -1,4 +1,4 @@
-"""Safety checks of a program from a file: it must only compute, without external calls."""
+"""Safety checks of a program from a file. The program may only compute, and may not call external code."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from brainhw.interop.stablehlo.reader import Examined, examine
 
 __all__ = ["UnreadableError", "faults", "read_apart"]
 
-# Seconds; reading a program of 100 MB takes two.
+# Time limit in seconds. Reading a program of 100 MB takes two seconds.
 _LONGEST = 60
-# Types by their names in NumPy and in StableHLO.
+# The NumPy names of types, and their StableHLO names.
 _TYPES = {
     "bool": "i1", "bfloat16": "bf16",
     **{f"float{bits}": f"f{bits}" for bits in (16, 32, 64)},
@@ -29,13 +29,13 @@ _TYPES = {
 
 
 class UnreadableError(ValueError):
-    """Raised for bytes that jaxlib cannot read as a program."""
+    """Raised if jaxlib cannot read the bytes as a program."""
 
 
 def faults(exported: jax.export.Exported, examined: Examined | None = None) -> Iterator[str]:
-    """Yield a short text for everything in a program that is not part of a network step.
+    """Yield a short text for each part of a program that does not belong to a step of a network.
 
-    Without ``examined`` the program is read in this process, which is safe only for a program made here.
+    Without ``examined``, the program is read in this process. This is safe only if this process exported the program.
     """
     if exported.nr_devices != 1:
         yield f"it runs on {exported.nr_devices} devices"
@@ -45,7 +45,7 @@ def faults(exported: jax.export.Exported, examined: Examined | None = None) -> I
         examined = examine(exported.mlir_module_serialized)
     yield from examined.faults
     kept = [exported.in_avals[at] for at in exported.module_kept_var_idx]
-    # The first argument of a program for several platforms is the index of the platform.
+    # The first argument of a program for several platforms is the index of the platform in use.
     first = ["tensor<i32>"] if len(exported.platforms) > 1 else []
     for what, found, known in (
         ("arguments", examined.arguments, first + list(map(_text, kept))),
@@ -61,9 +61,9 @@ def _text(aval: Any) -> str:
 
 
 def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Examined]:
-    """Read the program in a subprocess; return it with rewritten bytecode, and the result of the examination.
+    """Read a program in a subprocess. Return the program with the bytecode that the subprocess wrote, and its result.
 
-    Raises `UnreadableError` if jaxlib cannot read the bytes or they crash the subprocess.
+    Raises `UnreadableError` if jaxlib cannot read the bytes, or if they crash the subprocess.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", reader.__file__]
@@ -77,9 +77,9 @@ def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Exam
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        raise UnreadableError(f"reading it takes more than {_LONGEST} s") from None
+        raise UnreadableError(f"reading the program takes more than {_LONGEST} s") from None
     if done.returncode < 0:
-        raise UnreadableError(f"reading it crashed a subprocess with signal {-done.returncode}")
+        raise UnreadableError(f"reading the program crashed a subprocess with signal {-done.returncode}")
     line, _, bytecode = done.stdout.partition(b"\n")
     if done.returncode or not line:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]

@@ -1,4 +1,4 @@
-"""Import of state dicts of snnTorch, Norse and SpikingJelly, without torch."""
+"""Import of state dicts from snnTorch, Norse and SpikingJelly. torch is not needed."""
 
 from brainhw.interop.state_dicts.from_norse import from_norse
 from brainhw.interop.state_dicts.from_snntorch import from_snntorch

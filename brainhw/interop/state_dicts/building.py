@@ -1,4 +1,4 @@
-"""Build modules of brainhw from the parameters of another library."""
+"""Build brainhw modules from the parameters of another library."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ from brainhw.nn.spiking import Topology
 
 __all__ = ["Neuron", "build", "numbers"]
 
-# Smallest leak factor of a LIFLayer; below it the time constant is so short that a factor describes the leak better.
+# Smallest decay factor for which a LIFLayer is made. For smaller factors the time constant would be very short, and a
+# DecayLIFLayer, which stores the factor itself, is used.
 _SMALLEST = 0.01
 _NEAR = 12
 
 
 class Neuron(NamedTuple):
-    """A neuron of any library in terms of brainhw; arrays are scalar or ``[N]``.
+    """Parameters of a neuron of another library. Arrays are scalars or ``[N]``.
 
-    ``gain`` multiplies all input. The weights stay as they are and the threshold is divided by the gain, so that
-    products of weights are not rounded. ``strict`` neurons fire above their threshold, others also at it. ``late``
-    means a reset in the next step, ``deaf`` that the neuron ignores its input in that step. ``current`` is the leak
-    factor of a synaptic current, ``own`` the neuron's own input weights, ``back`` its recurrent weights, both as a
-    ``Linear``.
+    ``beta`` is the decay factor of the membrane potential. ``gain`` multiplies all input. brainhw divides the threshold
+    by ``gain`` instead of multiplying the weights by it, because the products would be rounded. A ``strict`` neuron
+    fires only above its threshold, any other neuron also at the threshold. A ``late`` neuron resets one step after its
+    spike. A ``deaf`` neuron ignores its input in the step after a spike. ``current`` is the decay factor of the
+    synaptic current. ``own`` contains the input weights of a neuron that has its own, and ``back`` its recurrent
+    weights.
     """
 
     beta: np.ndarray
@@ -49,7 +51,7 @@ class Neuron(NamedTuple):
 
 
 def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, high: float = np.inf) -> np.ndarray:
-    """Return a neuron parameter, scalar or ``[N]``; add a fault unless ``low < value <= high``."""
+    """Return a parameter of a neuron, a scalar or ``[N]``. Add a fault unless ``low < value <= high``."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     array = np.asarray(number(value, call=call, name=name, shapes=None), float)
@@ -65,7 +67,7 @@ def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, hig
 def build(
     order: list[str], dense: dict[str, Dense], neurons: dict[str, Neuron], dt: u.Quantity, faults: Faults
 ) -> StateDictNet:
-    """Build the network of the modules in the given order, or raise with all faults."""
+    """Build the network from the modules in the given order, or raise one error with all faults."""
     _check_chain(order, dense, neurons, faults)
     faults.raise_any()
     parts: dict[str, brainstate.nn.Module] = {}
@@ -123,7 +125,7 @@ def _check_widths(name: str, neuron: Neuron, n: int, faults: Faults) -> None:
 
 
 def _synapse(dense: Dense, back: Dense | None) -> brainstate.nn.Module:
-    """Return the synapse before a neuron, including the bias of its recurrent weights."""
+    """Return the synapse before a neuron. Its bias includes the bias of the recurrent weights."""
     bias = dense.bias
     if back is not None and back.bias is not None:
         bias = back.bias if bias is None else bias + back.bias
@@ -156,11 +158,11 @@ def _layer(neuron: Neuron, n: int, dt: u.Quantity) -> brainstate.nn.Module:
 
 
 def _tau(beta: np.ndarray, dt: u.Quantity) -> u.Quantity:
-    """Return the time constant whose leak factor equals ``beta`` in float32, as far as one exists."""
+    """Return the time constant whose float32 decay factor equals ``beta``, or is closest to it."""
     ms = float(dt.to(u.ms).mantissa)
     tau = (-ms / np.log(beta.astype(float))).astype(np.float32)
     nearby = tau + np.arange(-_NEAR, _NEAR + 1).reshape(-1, *[1] * tau.ndim) * np.spacing(tau)
-    # Computed as in the layer: another library rounds exp differently.
+    # The factors are computed with jax.numpy, as in the layer, because other libraries round exp differently.
     factors = np.asarray(jnp.exp(jnp.asarray(-np.float32(ms) / nearby.astype(np.float32))), float)
     best = np.argmin(np.abs(factors - beta) + 1e-12 * np.abs(nearby / tau - 1), axis=0)
     tau = np.take_along_axis(nearby, np.asarray(best)[None], axis=0)[0]

@@ -1,4 +1,4 @@
-"""Collection of all faults of a state dict in one error."""
+"""Collection of faults, so that one error reports all faults of a state dict."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ __all__ = ["Faults"]
 
 
 class Faults:
-    """Collects faults, so that one error lists all of them."""
+    """Collects faults, so that one error can report all of them."""
 
     def __init__(self, call: str) -> None:
         self.call = call
         self.found: list[str] = []
 
     def add(self, text: str) -> None:
-        """Add a sentence that names the argument and ends with the advice."""
+        """Add a sentence that names the argument, the fault and the fix."""
         if text not in self.found:
             self.found.append(text)
 
     def raise_any(self) -> None:
-        """Raise one error with all faults, if there are any."""
+        """Raise one error that lists all faults, if there are any."""
         if len(self.found) == 1:
             raise ValueError(f"{self.call}: {self.found[0]}")
         if self.found:

@@ -17,7 +17,8 @@ from brainhw.interop.state_dicts.reading import Dense, key
 
 __all__ = ["from_norse"]
 
-# The defaults of LIFParameters and LIFBoxParameters, in 1/s and dimensionless volts.
+# The defaults of LIFParameters and LIFBoxParameters in Norse. Inverse time constants are in 1/s, and voltages have no
+# unit.
 _BOX = {"tau_mem_inv": 100.0, "v_leak": 0.0, "v_th": 1.0, "v_reset": 0.0}
 _CURRENT = {"tau_syn_inv": 200.0, **_BOX}
 KINDS: dict[str, dict[str, Any]] = {
@@ -32,42 +33,44 @@ KINDS: dict[str, dict[str, Any]] = {
 def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -> StateDictNet:
     r"""Read a state dict of Norse 1.1: ``LIFCell``, ``LIF``, ``LIFRecurrentCell``, ``LIFRecurrent``, ``LIFBoxCell``.
 
-    The spikes are the same. Norse's Euler step with the new current, in leak factors, is
+    The imported network gives the same spikes. Norse uses forward Euler and updates the current first. With decay
+    factors, its step is
 
     .. math::
         I_t &= (1 - \Delta t/\tau_{syn}) I_{t-1} + W x_t + W_{rec} s_{t-1} \\
         V' &= (1 - \Delta t/\tau_{mem}) V_{t-1} + I_t
 
-    where weights are Norse's in mV, and membrane potentials are relative to ``v_leak`` in units of :math:`\Delta
-    t/\tau_{mem}`: the threshold is ``(v_th - v_leak) / (dt * tau_mem_inv)`` mV. A neuron fires strictly above its
-    threshold.
+    The weights are those of Norse in mV. The membrane potential is the difference from ``v_leak``, divided by
+    :math:`\Delta t/\tau_{mem}`. The threshold is therefore ``(v_th - v_leak) / (dt * tau_mem_inv)`` mV. A neuron fires
+    strictly above its threshold.
 
     Parameters
     ----------
     state
-        Mapping of names to arrays or tensors, such as ``net.state_dict()``. torch is not imported.
+        Mapping of names to arrays or tensors, such as ``net.state_dict()``.
     neurons
         The options of each neuron by name, in execution order: ``{"1": {"kind": "LIFCell", "tau_mem_inv": 100.0}}``.
-        The options are those of ``LIFParameters``, as plain numbers in Norse's units (``tau_mem_inv`` and
-        ``tau_syn_inv`` in 1/s), a scalar or one value per neuron, with Norse's defaults. ``LIFBoxCell`` also has
-        ``reset_method``, ``"value"`` (default) or ``"subtract"``.
+        The options and their defaults are those of Norse's ``LIFParameters``. Each is a plain number in Norse's units
+        (``tau_mem_inv`` and ``tau_syn_inv`` in 1/s), or an array with one value per neuron. ``LIFBoxCell`` has the
+        additional option ``reset_method``: ``"value"`` (default) or ``"subtract"``.
     dt
-        Time step of Norse's modules, 1 ms by default in Norse.
+        Time step of the Norse modules. The default of Norse is 1 ms.
     order
-        Names of all modules in execution order. Default: each ``Linear`` in the order of ``state``, each followed by
-        the next neuron; recurrent neurons have their own weights and no ``Linear``.
+        Names of all modules in execution order. Default: each ``Linear`` in the order of ``state`` is followed by the
+        next neuron in ``neurons``. A recurrent neuron has its own input weights and no ``Linear`` before it.
 
     Returns
     -------
     StateDictNet
-        The network, with modules under the given names. The input weights of a recurrent cell are in ``NAME_input``.
+        The network. Its modules have the given names. The input weights of a recurrent cell are in the module
+        ``NAME_input``.
 
     Raises
     ------
     TypeError, ValueError
-        If the state dict or an argument is invalid; one error lists all unknown keys, unknown kinds and options, shapes
-        that do not match, time steps longer than a time constant, a ``v_reset`` other than ``v_leak``, and an order
-        with inconsistent sizes.
+        If the state dict or an argument is invalid. One error lists all problems: unknown keys, kinds and options,
+        shapes that do not match, a time step longer than a time constant, a ``v_reset`` that differs from ``v_leak``,
+        and an ``order`` in which the sizes do not match.
 
     Examples
     --------
@@ -92,8 +95,8 @@ def _neuron(
     def option(last: str, low: float, high: float = np.inf) -> np.ndarray:
         return numbers(options[last], f"neurons[{name!r}][{last!r}]", call, faults, low=low, high=high)
 
-    # For time steps longer than the time constant, Euler's leak factor is negative and the membrane potential
-    # oscillates.
+    # If the time step is longer than the time constant, the decay factor of forward Euler is negative and the membrane
+    # potential oscillates.
     shares = {last: dt * option(last, 0.0, 1 / dt) for last in ("tau_mem_inv", "tau_syn_inv") if last in options}
     leak, reset = option("v_leak", -np.inf), option("v_reset", -np.inf)
     way = options.get("reset_method", "value")
@@ -101,7 +104,7 @@ def _neuron(
         faults.add(f"neurons[{name!r}]['reset_method'] must be 'value' or 'subtract'; got {way!r}.")
     if way == "value" and np.any(leak != reset):
         faults.add(
-            f"neurons[{name!r}] resets to v_reset = {reset.tolist()}, but leaks to v_leak = {leak.tolist()}; the "
+            f"neurons[{name!r}] resets to v_reset = {reset.tolist()}, but decays to v_leak = {leak.tolist()}; the "
             "layers of brainhw need equal values. Give both the same value."
         )
     threshold = option("v_th", -np.inf)
@@ -111,7 +114,7 @@ def _neuron(
     if way == "value" and np.any(threshold <= leak):
         faults.add(f"neurons[{name!r}] has v_th at or below v_leak and would fire at rest. Give a v_th above v_leak.")
     elif way == "subtract" and np.any(leak != 0):
-        faults.add(f"neurons[{name!r}] subtracts v_th, but leaks to v_leak = {leak.tolist()}. Give a v_leak of 0.")
+        faults.add(f"neurons[{name!r}] subtracts v_th, but decays to v_leak = {leak.tolist()}. Give a v_leak of 0.")
     own = back = None
     if kind.startswith("LIFRecurrent"):
         held = arrays.pop(name, {})

@@ -24,38 +24,40 @@ _FIELDS = {
 
 
 def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay: bool = True) -> StateDictNet:
-    r"""Read a state dict of snnTorch 1.0: ``Leaky``, ``Synaptic``, ``RLeaky``, ``RSynaptic`` between ``Linear``.
+    r"""Read a state dict of snnTorch 1.0 with ``Leaky``, ``Synaptic``, ``RLeaky`` and ``RSynaptic`` between ``Linear``.
 
-    The spikes are the same: the leak factor of a step is ``beta``, a membrane potential of 1 is 1 mV, and a neuron
-    fires strictly above its threshold (the stored threshold is the next larger float32). A ``Leaky`` with a ``beta`` of
-    0.01 to 1 that resets immediately becomes a :class:`brainhw.nn.LIFLayer` with :math:`\tau = -\Delta t/\ln \beta`.
+    The imported network gives the same spikes. The decay factor of a step is ``beta``. A membrane potential of 1
+    becomes 1 mV. snnTorch fires strictly above the threshold, and brainhw also at the threshold, so the imported
+    threshold is the next larger float32 number. A ``Leaky`` that resets immediately and has a ``beta`` between 0.01 and
+    1 becomes a :class:`brainhw.nn.LIFLayer` with :math:`\tau = -\Delta t/\ln \beta`.
 
     Parameters
     ----------
     state
-        Mapping of names to arrays or tensors, such as ``net.state_dict()``. torch is not imported.
+        Mapping of names to arrays or tensors, such as ``net.state_dict()``.
     dt
         Duration of one time step.
     order
-        Names of the modules in execution order, such as ``("fc1", "lif1", "fc2", "lif2")``. Default: the order in
-        ``state``, in which ``__init__`` created them.
+        Names of the modules in execution order, such as ``("fc1", "lif1", "fc2", "lif2")``. Default: the order of
+        ``state``, which is the order in which ``__init__`` created the modules.
     reset_delay
-        The neuron option of that name, which a state dict does not hold. ``True``, snnTorch's default: a spike
-        subtracts the threshold in the next step, after the leak, through a fixed recurrent weight onto itself, separate
-        from trainable weights. ``False``: immediately, as in brainhw; with subtraction, the spikes equal snnTorch's as
-        long as no membrane potential reaches two thresholds.
+        The option ``reset_delay`` of the snnTorch neurons, which a state dict does not contain. With ``True``, the
+        default of snnTorch, a spike subtracts the threshold one step later, after the decay of the membrane potential.
+        In brainhw this is a fixed recurrent weight from each neuron to itself, which is not part of the trainable
+        weights. With ``False``, a neuron resets immediately. If it subtracts its threshold, the spikes are then equal
+        only as long as no membrane potential reaches twice the threshold.
 
     Returns
     -------
     StateDictNet
-        The network, with modules under the names in ``state``.
+        The network. Its modules have the names in ``state``.
 
     Raises
     ------
     TypeError, ValueError
-        If the state dict or an argument is invalid; one error lists all unknown keys, shapes that do not match,
-        one-to-one recurrence (``all_to_all=False``), spikes other than 1 (``graded_spikes_factor``), and an order with
-        inconsistent sizes.
+        If the state dict or an argument is invalid. One error lists all problems: unknown keys, shapes that do not
+        match, one-to-one recurrence (``all_to_all=False``), spikes with a size other than 1 (``graded_spikes_factor``),
+        and an ``order`` in which the sizes do not match.
 
     Examples
     --------
@@ -107,7 +109,8 @@ def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults
     graded = own.get("graded_spikes_factor", np.array(1.0))
     if np.any(graded != 1):
         faults.add(
-            f"{at('graded_spikes_factor')} is {graded.tolist()}; spikes are 1 here. Scale the weights after them."
+            f"{at('graded_spikes_factor')} is {graded.tolist()}; brainhw spikes have the size 1. Scale the weights "
+            "after them."
         )
     back = None
     if "recurrent.weight" in own:
@@ -117,7 +120,7 @@ def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults
         else:
             bias = own.get("recurrent.bias")
             back = Dense(weight.astype(float), None if bias is None else bias.astype(float))
-    # snnTorch clips both to the range 0 to 1 in each step.
+    # snnTorch clips beta and alpha to the range 0 to 1 in each step.
     leaks = {last: np.clip(own[last].astype(float), 0, 1) for last in ("beta", "alpha") if last in own}
     checked = {last: numbers(value, at(last), call, faults, low=-1.0, high=1.0) for last, value in leaks.items()}
     return Neuron(
@@ -126,7 +129,7 @@ def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults
         reset=reset,
         strict=True,
         late=late and reset == "subtract",
-        # Except for Leaky, the neurons ignore the input in the step after a spike.
+        # With a delayed reset to zero, all snnTorch neurons except Leaky ignore their input in the step after a spike.
         deaf=late and reset == "zero" and ("alpha" in own or back is not None),
         current=checked.get("alpha"),
         back=back,

@@ -26,38 +26,39 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def from_spikingjelly(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -> StateDictNet:
-    r"""Read a state dict of SpikingJelly: ``LIFNode``, ``IFNode`` and ``ParametricLIFNode`` between ``Linear``.
+    r"""Read a state dict of SpikingJelly with ``LIFNode``, ``IFNode`` and ``ParametricLIFNode`` between ``Linear``.
 
-    The spikes are the same: the leak factor of a step is :math:`1 - 1/\tau`, weights are SpikingJelly's in mV, and
-    membrane potentials are relative to ``v_reset``; with ``decay_input`` the threshold is :math:`\tau` times as high. A
-    neuron fires at or above its threshold.
+    The imported network gives the same spikes. The decay factor of a step is :math:`1 - 1/\tau`. The weights are those
+    of SpikingJelly in mV. The membrane potential is the difference from ``v_reset``. With ``decay_input``, SpikingJelly
+    divides the input by :math:`\tau`. brainhw multiplies the threshold by :math:`\tau` instead. A neuron fires at or
+    above its threshold.
 
     Parameters
     ----------
     state
-        Mapping of names to arrays or tensors, such as ``net.state_dict()``. torch is not imported.
+        Mapping of names to arrays or tensors, such as ``net.state_dict()``.
     neurons
-        The options of each neuron by name, in execution order: ``{"1": {"kind": "LIFNode", "tau": 2.0}}``. They are
-        those of the constructor, with its defaults: ``tau`` (2.0, in steps), ``decay_input`` (True), ``v_threshold``
-        (1.0), ``v_reset`` (0.0; ``None`` subtracts the threshold). The ``tau`` of ``ParametricLIFNode`` is in
-        ``state``.
+        The options of each neuron by name, in execution order: ``{"1": {"kind": "LIFNode", "tau": 2.0}}``. The options
+        and their defaults are those of the constructor in SpikingJelly: ``tau`` (2.0, in steps), ``decay_input``
+        (True), ``v_threshold`` (1.0) and ``v_reset`` (0.0; with ``None``, a spike subtracts the threshold). The ``tau``
+        of a ``ParametricLIFNode`` is computed from its weight ``w`` in ``state``.
     dt
         Duration of one time step.
     order
-        Names of all modules in execution order. Default: each ``Linear`` in the order of ``state``, each followed by
-        the next neuron.
+        Names of all modules in execution order. Default: each ``Linear`` in the order of ``state`` is followed by the
+        next neuron in ``neurons``.
 
     Returns
     -------
     StateDictNet
-        The network, with modules under the given names.
+        The network. Its modules have the given names.
 
     Raises
     ------
     TypeError, ValueError
-        If the state dict or an argument is invalid; one error lists all unknown keys, unknown kinds and options, shapes
-        that do not match, a ``tau`` below one step, a threshold that is not above ``v_reset``, and an order with
-        inconsistent sizes.
+        If the state dict or an argument is invalid. One error lists all problems: unknown keys, kinds and options,
+        shapes that do not match, a ``tau`` below one step, a threshold that is not above ``v_reset``, and an ``order``
+        in which the sizes do not match.
 
     Examples
     --------
@@ -91,7 +92,7 @@ def _neuron(
             f"neurons[{name!r}] has v_threshold = {threshold:g}, which must be above "
             f"{'0' if options['v_reset'] is None else f'v_reset = {rest:g}'}."
         )
-    share = np.zeros(())  # fraction of the membrane potential that leaks per step
+    share = np.zeros(())  # fraction of the membrane potential that is lost per step
     if kind == "LIFNode":
         tau = option("tau", 0.0)
         if np.any(tau < 1):

@@ -1,4 +1,4 @@
-"""Network read from a state dict: a chain of brainhw modules."""
+"""Network that was read from a state dict: a chain of brainhw modules."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ __all__ = ["StateDictNet"]
 
 
 class StateDictNet(brainstate.nn.Module):
-    """A chain of synapses and neurons read from a state dict; it runs and trains like any other network.
+    """A chain of synapses and neurons from a state dict. It runs and trains like any other network.
 
     Attributes
     ----------
     dt : Quantity
-        Required time step, because the leak factors of a state dict hold for one step.
+        Time step of the network. You must run it with this time step, because the decay factors in the state dict are
+        valid for it only.
     in_size, out_size : tuple of int
-        Width of input and output.
+        Numbers of input and output channels, as tuples with one entry.
     names : tuple of str
-        Attributes of the modules, in execution order: the names in the state dict, with ``_`` for other characters than
-        letters and digits, and ``part_`` before a leading digit.
+        Attribute names of the modules in execution order. They are the names in the state dict, in which ``_`` replaces
+        all characters other than letters and digits. Names that start with a digit are preceded by ``part_``.
     """
 
     def __init__(self, parts: dict[str, brainstate.nn.Module], dt: u.Quantity) -> None:
@@ -56,14 +57,14 @@ class StateDictNet(brainstate.nn.Module):
         Returns
         -------
         array or Quantity
-            ``[..., N_out]``: spikes, or voltages in mV if the last module is a ``Linear``.
+            Array ``[..., N_out]`` of spikes, or of voltages in mV if the last module is a ``Linear``.
 
         Raises
         ------
         RuntimeError
-            If no time step is set, or it differs from that of the network.
+            If no time step is set, or if it differs from the time step of the network.
         TypeError, ValueError
-            If the input is not an array of plain numbers of that width.
+            If the input is not an array of plain numbers with this shape.
         """
         call = f"{type(self).__name__}.update"
         check_own_step(self.dt, call=call, what="state dict", reader="from_snntorch, from_norse or from_spikingjelly")

@@ -1,4 +1,4 @@
-"""State dicts that only hold weights; the caller describes the neurons."""
+"""Import of state dicts that contain only weights, so that the caller must describe the neurons."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def net_of_weights(
     takes: str,
     call: str,
 ) -> StateDictNet:
-    """Build the network from the weights in ``state`` and from ``neurons``, whose options ``kinds`` lists.
+    """Build the network from the weights in ``state`` and the description of the neurons in ``neurons``.
 
-    ``neuron(name, kind, options, arrays, faults=faults)`` makes one neuron and removes its own weights from ``arrays``.
-    ``takes`` lists the accepted keys for the error.
+    ``kinds`` contains the options of each kind of neuron, with their defaults.
+    ``neuron(name, kind, options, arrays, faults=faults)`` must make one neuron, and remove the weights of this neuron
+    from ``arrays``. ``takes`` is the text that lists the accepted keys in messages.
     """
     faults = Faults(call)
     arrays = arrays_of(state, (), call)
@@ -42,7 +43,10 @@ def net_of_weights(
 
 
 def _paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: Faults) -> list[str]:
-    """Return each ``Linear`` with the next neuron behind it; a neuron with its own weights needs no ``Linear``."""
+    """Return the default order: each ``Linear`` is followed by the next neuron.
+
+    A neuron with its own input weights has no ``Linear`` before it.
+    """
     waiting = list(dense)
     order = []
     for name, neuron in neurons.items():
@@ -51,7 +55,7 @@ def _paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: F
         order.append(name)
     if len(waiting) > 1:
         faults.add(
-            f"neurons holds {len(neurons)}, but state {len(dense)} Linear ({', '.join(dense)}); each needs a neuron "
-            "after it, except the last. Name the others, or give order=."
+            f"neurons contains {len(neurons)} neurons, but state contains {len(dense)} Linear ({', '.join(dense)}); "
+            "each Linear except the last needs a neuron after it. Add the missing neurons, or give order=."
         )
     return [*order, *waiting]

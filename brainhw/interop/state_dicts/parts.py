@@ -1,4 +1,4 @@
-"""Neurons of other libraries without an equal layer in brainhw."""
+"""Layers for neurons of other libraries that no other layer of brainhw represents."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ __all__ = ["CurrentLIFLayer", "DecayLIFLayer"]
 
 
 class DecayLIFLayer(LIFLayer):
-    r"""LIF neurons with a leak factor, which may be 0 or 1, and optionally a reset one step late.
+    r"""LIF neurons that store a decay factor instead of a time constant, and can reset one step late.
 
     .. math:: V' = \beta V_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \;(-\; s_{t-1} c)
 
-    With a ``cost`` :math:`c`, a spike subtracts it in the next step, after the leak, instead of immediately.
+    The decay factor :math:`\beta` may also be 0 or 1. With a ``cost`` :math:`c`, a spike does not reset the neuron
+    immediately. Instead, :math:`c` is subtracted in the next step, after the decay.
     """
 
     parameter_ranges: ClassVar[dict[str, Range]] = {
@@ -46,7 +47,7 @@ class DecayLIFLayer(LIFLayer):
         self.refractory_steps = refractory_steps
         topology: Topology = "FF" if recurrent_init is None else "RC"
         super().__init__(n, 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
-        # The base class needs a time constant, which does not exist for beta = 0 or 1.
+        # The base class requires a time constant, but none exists for beta = 0 or 1.
         del self.tau
         self.beta = _held(beta)
         self.cost = None if cost is None else _held(cost)
@@ -55,11 +56,11 @@ class DecayLIFLayer(LIFLayer):
             self.topology = "RC"
 
     def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return the leak factor; it holds only for the time step that it was read for."""
+        """Return the decay factor, which is valid only for the time step for which the network was read."""
         return self.beta
 
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the effect of each spike in the next step, ``[N, N]`` in mV: recurrent weights and the late reset."""
+        """Return the sum of recurrent weights and late reset, ``[N, N]`` in mV."""
         own = None if self.cost is None else -jnp.diag(self.cost) * u.mV
         if not self._has_weight:
             return own
@@ -67,18 +68,18 @@ class DecayLIFLayer(LIFLayer):
         return weight if own is None else weight + own
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight without the late reset; ``None`` without recurrence."""
+        """Return the slot of the recurrent weights without the late reset, or ``None`` without recurrent weights."""
         return Slot(self.recurrent_weight, unit=u.mV) if self._has_weight else None
 
 
 class CurrentLIFLayer(DecayLIFLayer):
-    r"""Neurons with one synaptic current, which receives the input and the recurrent spikes first.
+    r"""LIF neurons with one synaptic current, to which the input and the recurrent spikes are added.
 
     .. math::
         I_t &= \alpha I_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \\
         V' &= \beta V_{t-1} + I_t \;(-\; s_{t-1} c)
 
-    As in snnTorch and Norse, the membrane potential uses the new current.
+    As in snnTorch and Norse, the current is updated first, and the new current is added to the membrane potential.
     """
 
     parameter_ranges: ClassVar[dict[str, Range]] = {"alpha": DECAY, **DecayLIFLayer.parameter_ranges}
@@ -86,24 +87,25 @@ class CurrentLIFLayer(DecayLIFLayer):
     def __init__(self, alpha: np.ndarray, beta: np.ndarray, V_th: u.Quantity, **options: Any) -> None:
         super().__init__(beta, V_th, **options)
         self.alpha = _held(alpha)
-        # The base class adds `recurrent_matrix` to the membrane potential, which here is only the late reset.
+        # The base class adds the effect of `recurrent_matrix` to the membrane potential. In this class, it contains
+        # only the late reset, because recurrent weights act on the current.
         self.topology = "FF" if self.cost is None else "RC"
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the resting value of every state by name."""
+        """Return a dict with the value of each state at rest."""
         return {**super().resting_values(batch_size), "I_syn": zeros(self.in_size, batch_size, u.mV)}
 
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the late reset of each spike, ``[N, N]`` in mV."""
+        """Return the late reset as a diagonal matrix ``[N, N]`` in mV."""
         return -jnp.diag(self.cost) * u.mV
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane potential ``[T, ..., N]`` in mV from rest, driven only by ``xs [T, ..., N]``."""
+        """Return the membrane potential ``[T, ..., N]`` in mV for ``xs [T, ..., N]``, from rest and without spikes."""
         xs = drives_over_time(xs, u.mV, size=self.in_size, call=f"{type(self).__name__}.subthreshold")
         return super().subthreshold(self._currents(u.math.zeros_like(xs[0]), xs))
 
     def _currents(self, current: u.Quantity, xs: u.Quantity) -> u.Quantity:
-        """Return the current of each step, driven only by ``xs [T, ..., N]``, ``[T, ..., N]`` in mV."""
+        """Return the current ``[T, ..., N]`` in mV for ``xs [T, ..., N]``, without recurrent spikes."""
 
         def one_step(current: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
             current = jnp.broadcast_to(self.alpha, x.shape) * current + x
@@ -112,7 +114,10 @@ class CurrentLIFLayer(DecayLIFLayer):
         return u.Quantity(jax.lax.scan(one_step, current.mantissa, xs.mantissa)[1], unit=u.mV)
 
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return the outputs of :meth:`update` for ``xs [T, ..., N]``, with the same final states."""
+        """Return the same spikes as :meth:`update` for each step of ``xs [T, ..., N]``.
+
+        The final states are also the same.
+        """
         if self._has_weight:
             return self._step_by_step(xs)
         drives, _ = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
@@ -132,7 +137,10 @@ class CurrentLIFLayer(DecayLIFLayer):
         return spk
 
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the spikes; ``x`` is the voltage input of this step, of the same shape."""
+        """Advance one step and return the spikes.
+
+        ``x`` is the input of this step in units of voltage, with the same shape.
+        """
         drive, _ = self._checked(x, f"{type(self).__name__}.update")
         if self._has_weight:
             spk = jnp.asarray(self.spk.value, self.V.value.dtype)

@@ -1,4 +1,4 @@
-"""State dicts as plain arrays: assignment of keys to modules, and detection of unused keys."""
+"""Reading of state dicts: assignment of arrays to modules, and detection of unused keys."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from brainhw.interop.state_dicts.faults import Faults
 
 __all__ = ["Arrays", "Dense", "arrays_of", "in_order", "options_of", "take_dense"]
 
-# The arrays of each module by name; the outer key is the name of the module.
+# The outer key is the name of a module. The inner key is the name of an array in this module.
 Arrays = dict[str, dict[str, np.ndarray]]
 
 
 class Dense(NamedTuple):
-    """A ``Linear`` of torch: weights ``[out, in]`` and a bias ``[out]`` or None."""
+    """The parameters of a torch ``Linear``: weights ``[out, in]``, and a bias ``[out]`` or None."""
 
     weight: np.ndarray
     bias: np.ndarray | None
 
 
 def arrays_of(state: Any, inner: tuple[str, ...], call: str) -> Arrays:
-    """Return the arrays of each module; ``inner`` lists modules inside a neuron, such as ``recurrent``."""
+    """Return the arrays of each module. ``inner`` lists the names of modules inside a neuron, such as ``recurrent``."""
     if not isinstance(state, Mapping):
         raise TypeError(
-            f"{call}: state must be a state dict, a mapping of names to arrays such as net.state_dict(); got "
+            f"{call}: state must be a state dict, which maps names to arrays, such as net.state_dict(); got "
             f"{describe(state)}."
         )
     found: Arrays = {}
@@ -37,7 +37,7 @@ def arrays_of(state: Any, inner: tuple[str, ...], call: str) -> Arrays:
         if array.dtype.kind == "f" and array.dtype.itemsize < 4:
             array = array.astype(np.float32)
         if not np.all(np.isfinite(np.asarray(array, float))):
-            raise ValueError(f"{call}: state[{name!r}] holds NaN or infinite values. Load finite weights.")
+            raise ValueError(f"{call}: state[{name!r}] contains NaN or infinite values. Load finite weights.")
         owner, _, last = name.rpartition(".")
         above, _, own = owner.rpartition(".")
         if own in inner:
@@ -47,7 +47,7 @@ def arrays_of(state: Any, inner: tuple[str, ...], call: str) -> Arrays:
 
 
 def take_dense(arrays: Arrays, faults: Faults) -> dict[str, Dense]:
-    """Take every ``Linear`` out of ``arrays`` and return them by name."""
+    """Remove every ``Linear`` from ``arrays``, and return them in a dict by name."""
     found = {}
     for name, own in list(arrays.items()):
         if "weight" not in own or not set(own) <= {"weight", "bias"}:
@@ -67,12 +67,12 @@ def take_dense(arrays: Arrays, faults: Faults) -> dict[str, Dense]:
 
 
 def key(name: str, last: str) -> str:
-    """Return the name of an array in the state dict."""
+    """Return the key of an array in the state dict."""
     return f"{name}.{last}" if name else last
 
 
 def refuse_rest(arrays: Arrays, faults: Faults, known: str) -> None:
-    """Add a fault for the arrays that no module uses."""
+    """Add a fault if there are arrays that no module uses."""
     rest = [key(name, last) for name, own in arrays.items() for last in own]
     if rest:
         listed = ", ".join(rest[:12]) + (f" and {len(rest) - 12} more" if len(rest) > 12 else "")
@@ -82,7 +82,7 @@ def refuse_rest(arrays: Arrays, faults: Faults, known: str) -> None:
 def options_of(
     neurons: Any, kinds: Mapping[str, Mapping[str, Any]], call: str, faults: Faults
 ) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return kind and options of each neuron by name, with the defaults of its library."""
+    """Return the kind and the options of each neuron by name. Missing options have the default of the other library."""
     if not isinstance(neurons, Mapping):
         raise TypeError(
             f"{call}: neurons must map the name of each neuron to its options, such as {{'lif1': {{'kind': "
@@ -112,7 +112,7 @@ def options_of(
 
 
 def in_order(order: Any, default: list[str], there: set[str], call: str, faults: Faults) -> list[str]:
-    """Return the modules in execution order; ``default`` if none is given."""
+    """Return the names of the modules in execution order, or ``default`` if ``order`` is ``None``."""
     if order is None:
         return default
     given = several(order, call=call, name="order", of="names of modules")

@@ -115,7 +115,7 @@ REFUSED = {
     "frontend": (
         lambda: brainstate.nn.Sequential(bh.nn.H1v1Frontend(), bh.nn.H1v1Layer(16, tau=10.0 * u.ms)),
         {"clamp": "ignore"},
-        r"layers\.0 \(H1v1Frontend\) represents the analog filters .* export only what follows",
+        r"layers\.0 \(H1v1Frontend\) represents the analog filters .* export only the modules",
     ),
     "chip without sample": (
         lambda: brainstate.nn.Sequential(bh.nn.H1v1Synapse(4, 3), bh.nn.H1v1Layer(3, tau=10.0 * u.ms)),
@@ -141,7 +141,7 @@ REFUSED = {
     "another library's module": (
         lambda: brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), lif(), brainstate.nn.LayerNorm((3,))),
         {},
-        r"layers\.2 \(LayerNorm\) has no NIR form",
+        r"layers\.2 \(LayerNorm\) cannot be represented in NIR",
     ),
     "an activation": (
         lambda: brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), lif(), brainstate.nn.ReLU()),
@@ -260,7 +260,7 @@ def test_no_module_and_a_call_inside_jit_are_refused() -> None:
     with pytest.raises(TypeError, match=r"to_nir: net must be a brainstate\.nn\.Module"):
         to_nir([], dt=DT)
     net = behind_synapse(lif())
-    with pytest.raises(RuntimeError, match="to_nir: inside jit"):
+    with pytest.raises(RuntimeError, match="to_nir: weights have no values inside jit"):
         jax.jit(lambda: to_nir(net, dt=DT))()
 
 

@@ -149,7 +149,7 @@ REFUSED = {
         lambda: chain(
             changed(nir.Flatten({"input": np.array([2])}, 0), output_type={"output": np.array([3])}), n_out=3
         ),
-        r"n0 \(Flatten\) makes shape \(3,\) of shape \(2,\)",
+        r"n0 \(Flatten\) has output shape \(3,\) for input shape \(2,\)",
     ),
     "a cycle beside the neuron": (
         lambda: unchecked({**ends(), "a": linear(), "b": lif(), "c": linear()}, [*LOOP, ("a", "c"), ("c", "a")]),

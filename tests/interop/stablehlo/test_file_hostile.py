@@ -135,7 +135,7 @@ def crafted(content: dict[str, np.ndarray]) -> dict[str, tuple[bytes, str]]:
         "bytes of zip bombs": (bomb.getvalue(), "is compressed"),
         "a header that claims much": (huge_header(sealed({**content, **long})), "truncated or damaged"),
         "other arguments": (sealed(content, arguments=[]), "its arguments and results do not match the program"),
-        "two units": (sealed(content, output_units=[None, None]), "states or description do not match"),
+        "two units": (sealed(content, output_units=[None, None]), "states or its description do not match"),
     }  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def test_bytecode_that_ends_its_reader_is_refused(
     monkeypatch.setattr(reader, "__file__", str(tmp_path / "reader.py"))
     path.write_bytes(sealed(content))
     with pytest.raises(
-        ValueError, match=r"load_step: '.*' .* cannot read \(reading it crashed a subprocess with signal 9\)"
+        ValueError, match=r"load_step: '.*' .* cannot read \(reading the program crashed a subprocess with signal 9\)"
     ):
         load_step(path)
 
