@@ -122,7 +122,9 @@ def test_bad_families_are_named(lab: Family) -> None:
         register_family(Family("lab", presets=(lab_spec(family="lab"),), package="labchips"))
     with pytest.raises(ValueError, match="Family: the preset 'H1v1' has family 'H1v1'; expected 'Lab'"):
         Family("Lab", presets=(H1V1,), package="labchips")
-    with pytest.raises(TypeError, match="Family: the presets of Lab must have the same class; got ChipSpec and LabSpec"):
+    with pytest.raises(
+        TypeError, match="Family: the presets of Lab must have the same class; got ChipSpec and LabSpec"
+    ):
         Family("Lab", presets=(lab_spec(), H1V1.replace(family="Lab")), package="labchips")
     with pytest.raises(ValueError, match=r"the mismatch 'delay' of Lab .* 'delay_std'"):
         Family("Lab", presets=(lab_spec(),), mismatches=(Mismatch("delay", "delay_std"),), package="labchips")

@@ -274,7 +274,11 @@ def test_a_missing_field_is_named(saved, name):
         (r'kind = "tabulated"', 'kind = "table"', r"\[charge\]: kind must be one of"),
         (r'kind = "tabulated"\n', "", r"\[charge\]: kind must be one of"),
         (r"charges = \[", "charge = [", r"\[charge\]: a tabulated charge curve needs 'charges'"),
-        (r"weights = \[-1.66", "gain = 1\nweights = [-1.66", r"\[charge\]: a tabulated charge curve has no parameter 'gain'"),
+        (
+            r"weights = \[-1.66",
+            "gain = 1\nweights = [-1.66",
+            r"\[charge\]: a tabulated charge curve has no parameter 'gain'",
+        ),
         (r"weights = \[-1.66", "weights = [1.66", r"\[charge\]: TabulatedCharge: weights must increase"),
         (r'unit = "fcoulomb"', 'unit = "mV"', r"\[charge\]: .*has the wrong dimension"),
         (r'note = "Bench', 'note = "\\n', "ChipSpec: note on V_th must be one line"),
