@@ -58,7 +58,7 @@ def _float64(value: Any, *, call: str, name: str) -> np.ndarray:
     except (TypeError, ValueError):  # for example a random key, or a list of lists of different lengths
         array = np.asarray(None)
     if not (jnp.issubdtype(array.dtype, np.floating) or jnp.issubdtype(array.dtype, np.integer)):
-        raise TypeError(f"{call}: {name} must consist of real numbers; got {describe(value)}.")
+        raise TypeError(f"{call}: {name} must be real numbers; got {describe(value)}.")
     if array.dtype.itemsize < 8 and jnp.issubdtype(array.dtype, np.floating):
         # The shortest decimal number that rounds to a float32 is the one that the user typed: 0.1, not 0.10000000149.
         return _each(array, lambda x: float(str(x)))

@@ -259,7 +259,7 @@ def test_bad_saturation_is_refused(saturation, error):
         ([0.0, 1.0], [0.0, 1.0], TypeError, "charges must be a Quantity"),
         ([0.0, 1.0], [0.0, 1.0] * u.mV, TypeError, "charges must have the dimension"),
         ([0.0, 1.0] * u.mV, [0.0, 1.0] * u.fcoulomb, TypeError, "weights has no unit"),
-        ([[0.0], [1.0, 2.0]], [0.0, 1.0] * u.fcoulomb, TypeError, "weights must consist of real numbers"),
+        ([[0.0], [1.0, 2.0]], [0.0, 1.0] * u.fcoulomb, TypeError, "weights must be real numbers"),
     ],
 )
 def test_bad_table_is_refused(weights, charges, error, match):
@@ -304,5 +304,5 @@ def test_from_dict_refuses(data, match):
 
 @pytest.mark.parametrize("gain", ["1.0", True, None])
 def test_from_dict_refuses_what_is_no_number(gain):
-    with pytest.raises(TypeError, match="LinearCharge: gain must consist of real numbers"):
+    with pytest.raises(TypeError, match="LinearCharge: gain must be real numbers"):
         ChargeCurve.from_dict({"kind": "linear", "gain": gain, "unit": "fC"})

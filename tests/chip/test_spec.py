@@ -46,7 +46,7 @@ def test_a_field_of_later_days_may_be_left_out(name):
 def test_missing_provenance_is_refused(name):
     given = values()
     given["provenance"] = {key: word for key, word in given["provenance"].items() if key != name}
-    with pytest.raises(ValueError, match=rf"ChipSpec: provenance .* missing {name}\."):
+    with pytest.raises(ValueError, match=rf"ChipSpec: provenance .* lacks {name}\."):
         ChipSpec(**given)
 
 

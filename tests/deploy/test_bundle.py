@@ -548,7 +548,7 @@ def change(data: Any, at: str, value: Any) -> None:
         ("placement/0/offset", 1, "overlap layer .first. at position 16 of core 0"),
         ("placement/1/kind", "FF", "placement: layer 'blocks.1' must have kind 'RC'; got 'FF'"),
         ("placement/1/offset", 60, "but the core has only 64 neurons"),
-        ("placement/1/note", 1, "piece 1 must hold"),
+        ("placement/1/note", 1, "piece 1 must have exactly the keys"),
     ],
 )
 def test_every_slip_in_a_bundle_is_named(pairs, at: str, value: Any, match: str | None, tmp_path: pathlib.Path) -> None:

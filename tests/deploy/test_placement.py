@@ -369,7 +369,7 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
         ),
         (
             lambda items: [{**items[0], "note": ""}],
-            "piece 0 must hold layer, kind, first, count, core, offset and nothing else",
+            "piece 0 must have exactly the keys layer, kind, first, count, core, offset",
         ),
         (
             lambda items: [*items[:2], dict(items[2], count=2), items[3]],
