@@ -36,9 +36,10 @@ class BundledNet(brainstate.nn.Module):
     It runs, samples chips and trains like any other network. Modules and parameters have the same paths as in the
     exported network, so that a key samples the same chip for both networks.
 
-    The modules are built with the module classes of the chip's family, which are called as ``synapse(n_in, n_out,
-    chip=, weight_init=, weight_bits=)``, ``frontend(chip=, weight_init=, weight_bits=)`` and ``layer(size, tau,
-    topology=, chip=)``. A layer with topology ``'RC'`` also gets the arguments ``recurrent_init=, weight_bits=``.
+    The modules are built with the module classes of the chip's family, which are called as
+    ``synapse(n_in, n_out, chip=, weight_init=, weight_bits=)``, ``frontend(chip=, weight_init=, weight_bits=)`` and
+    ``layer(size, tau, topology=, chip=)``. A layer with topology ``'RC'`` also gets the arguments
+    ``recurrent_init=, weight_bits=``.
 
     Parameters
     ----------

@@ -46,9 +46,9 @@ class FirmwareState:
 class Firmware:
     """One step of a network in pure NumPy, and the same step in C; made by :func:`firmware`.
 
-    Charges are summed in float32, in the order of the inputs. Two operations are fused multiply-adds (C99 ``fmaf``),
-    which round a product and a sum only once, as XLA does on a CPU: to add an input value times its charge, and to add
-    the membrane potential times its leak factor. ``step`` and the C header give bit-identical results.
+    Charges are summed in float32, in the order of the inputs. An input value times its charge, and the membrane
+    potential times its leak factor, are added with a fused multiply-add (C99 ``fmaf``), which rounds only once after
+    the product and the sum. XLA does the same on a CPU. ``step`` and the C header give bit-identical results.
 
     Attributes
     ----------

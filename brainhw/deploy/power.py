@@ -185,8 +185,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     weight zero, a spike at any weight is an event. An input of 2 to a dense synapse counts as two spikes. :func:`place`
     determines which cores are used. The four coefficients come from the chip's spec. In the presets all four are
     **assumed**. Therefore use the result to compare networks, or the shares of one network, but do not rely on absolute
-    numbers. If you have measured the coefficients, set them with ``chip.replace(spike_energy=...,
-    provenance="measured")``.
+    numbers. If you have measured the coefficients, set them with
+    ``chip.replace(spike_energy=..., provenance="measured")``.
 
     Parameters
     ----------
