@@ -1,7 +1,7 @@
 """Conversion of numbers to exact float64 values, and lookup of units by name.
 
 A chip description is compared, hashed and written to a file, so its numbers are stored as float64 in one fixed unit
-each: 0.1 V, 100 mV and 100 mV in float32 must be the same value.
+each. For example, 0.1 V, 100 mV, and 100 mV in float32 must give the same stored value.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def exact(
     positive: bool = False,
     nonnegative: bool = False,
 ) -> np.ndarray:
-    """Return ``value`` as float64 numbers in ``unit`` (``None``: dimensionless), or raise naming the argument."""
+    """Return ``value`` as float64 numbers in ``unit`` (``None``: dimensionless); an error names the argument."""
     if not is_concrete(value):
         raise TypeError(
-            f"{call}: {name} must be known numbers, not values that JAX is tracing; "
-            "make this call outside jit, grad and vmap."
+            f"{call}: {name} must be concrete numbers; got values that JAX is tracing. "
+            "Make this call outside jit, grad and vmap."
         )
     if isinstance(value, u.Quantity):
         given = u.Quantity(_float64(u.get_mantissa(value), call=call, name=name), unit=u.get_unit(value))
@@ -47,7 +47,7 @@ def exact(
     numbers = np.asarray(result.mantissa, dtype=np.float64)
     if u.get_unit(given) == unit:
         return numbers
-    # A change of unit multiplies by a power of ten, which is inexact in floats; rounding to 15 digits removes the
+    # A change of unit multiplies by a power of ten, which causes a rounding error. Rounding to 15 digits removes this
     # error.
     return _each(numbers, lambda x: float(f"{x:.15g}"))
 
@@ -55,12 +55,12 @@ def exact(
 def _float64(value: Any, *, call: str, name: str) -> np.ndarray:
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError):  # a random key, or a list of lists of different lengths
+    except (TypeError, ValueError):  # for example a random key, or a list of lists of different lengths
         array = np.asarray(None)
     if not (jnp.issubdtype(array.dtype, np.floating) or jnp.issubdtype(array.dtype, np.integer)):
-        raise TypeError(f"{call}: {name} must be made of real numbers; got {describe(value)}.")
+        raise TypeError(f"{call}: {name} must be real numbers; got {describe(value)}.")
     if array.dtype.itemsize < 8 and jnp.issubdtype(array.dtype, np.floating):
-        # The shortest decimal of a float32 is the number that the user typed: 0.1, not 0.10000000149.
+        # The shortest decimal number that rounds to a float32 is the one that the user typed: 0.1, not 0.10000000149.
         return _each(array, lambda x: float(str(x)))
     return array.astype(np.float64)
 
@@ -70,10 +70,12 @@ def _each(array: np.ndarray, change: Any) -> np.ndarray:
 
 
 def unit_named(text: Any, wanted: u.Unit, *, call: str, name: str) -> u.Unit:
-    """Return the unit named ``text`` (``"mvolt"``, ``"mV"``) if it has the dimension of ``wanted``, or raise."""
+    """Return the unit named ``text``, such as ``"mV"``; raise unless it has the dimension of ``wanted``."""
     example = f'for example unit = "{unit_name(wanted)}"'
     if not isinstance(text, str):
-        raise ValueError(f"{call}: {name} needs the name of a brainunit unit, {example}; got {describe(text)}.")
+        raise ValueError(
+            f"{call}: the unit of {name} must be the name of a brainunit unit, {example}; got {describe(text)}."
+        )
     found = vars(u).get(text)
     if isinstance(found, u.Unit) and u.have_same_dim(found, wanted):
         return found
@@ -82,14 +84,14 @@ def unit_named(text: Any, wanted: u.Unit, *, call: str, name: str) -> u.Unit:
     if text in symbols:
         return symbols[text]
     if isinstance(found, u.Unit):
-        raise ValueError(f"{call}: {name} has unit {text!r}, which measures something else; {example}.")
+        raise ValueError(f"{call}: {name} has unit {text!r}, which has the wrong dimension; use {example}.")
     raise ValueError(
-        f"{call}: {name} has unit {text!r}, which brainunit does not know{closest(text, fitting)}; {example}."
+        f"{call}: {name} has unit {text!r}, which brainunit does not know{closest(text, fitting)}; use {example}."
     )
 
 
 def closest(text: str, options: Any) -> str:
-    """Return a hint at the option most similar to ``text``; an empty string if none is similar."""
+    """Return a hint that names the option most similar to ``text``; an empty string if none is similar."""
     folded = {option.casefold(): option for option in options}
     found = difflib.get_close_matches(text.casefold(), folded, n=1)
     return f" (did you mean {folded[found[0]]!r}?)" if found else ""

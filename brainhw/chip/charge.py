@@ -22,8 +22,8 @@ __all__ = ["ChargeCurve", "LinearCharge", "SaturatingCharge", "TabulatedCharge"]
 class ChargeCurve(ABC):
     """A map from dimensionless weights to charges: ``curve(weights)`` is a Quantity in fC.
 
-    Curves are immutable, hashable and equal by value, and they work under jit, grad and vmap. The concrete curves are
-    `LinearCharge`, `SaturatingCharge` and `TabulatedCharge`.
+    Curves are immutable and hashable, and curves with equal parameters are equal. They work under jit, grad and vmap.
+    The subclasses are `LinearCharge`, `SaturatingCharge` and `TabulatedCharge`.
     """
 
     kind: ClassVar[str]
@@ -43,12 +43,12 @@ class ChargeCurve(ABC):
         call = type(self).__name__
         if isinstance(weights, u.Quantity):
             raise TypeError(f"{call}: weights must be plain numbers without a unit; got {describe(weights)}.")
-        # Fast path: every preparation calls this.
+        # Skip the checks for float arrays of JAX, because this is called at every preparation of a network.
         plain = isinstance(weights, jax.Array) and jnp.issubdtype(weights.dtype, jnp.floating)
         array = jnp.asarray(weights if plain else as_array(weights, call=call, name="weights"))
         if not jnp.issubdtype(array.dtype, jnp.floating):
             array = array.astype(jnp.result_type(float))
-        # Half precision rounds only the result: the curve is evaluated in float32 or float64.
+        # Evaluate the curve in float32 or float64, so that only the result is rounded to half precision.
         wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
         return u.Quantity(self._femtocoulombs(wide).astype(array.dtype), unit=u.fcoulomb)
 
@@ -62,14 +62,14 @@ class ChargeCurve(ABC):
         """The charge per unit weight at weight zero, in fC."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the curve as plain strings, floats and lists: ``kind``, its parameters, ``unit`` of the charges."""
+        """Return the curve as a dict of plain values: ``kind``, the parameters, and ``unit`` of the charges."""
         held = {key: getattr(self, f"_{key}") for key in self.keys}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in held.items()}
         return {"kind": self.kind, **plain, "unit": unit_name(u.fcoulomb)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], *, call: str = "ChargeCurve.from_dict") -> ChargeCurve:
-        """Build a curve from the output of `to_dict`; ``unit`` may name any unit of charge.
+        """Build a curve from a dict that `to_dict` returned; ``unit`` may name any unit of charge.
 
         Raises
         ------
@@ -83,12 +83,12 @@ class ChargeCurve(ABC):
         wanted = (*curve.keys, "unit")
         for key in wanted:
             if key not in data:
-                raise ValueError(f"{call}: a {curve.kind} charge curve needs {key!r}; it has {sorted(data)}.")
+                raise ValueError(f"{call}: a {curve.kind} charge curve needs {key!r}; got only {sorted(data)}.")
         for key in data:
             if key not in (*wanted, "kind"):
                 raise ValueError(
-                    f"{call}: a {curve.kind} charge curve has no {key!r}{closest(key, wanted)}; "
-                    f"it takes {', '.join(wanted)}."
+                    f"{call}: a {curve.kind} charge curve has no parameter {key!r}{closest(key, wanted)}; "
+                    f"its parameters are {', '.join(wanted)}."
                 )
         unit = unit_named(data["unit"], u.fcoulomb, call=call, name="charge")
         parameters = {key: data[key] for key in curve.keys}
@@ -117,7 +117,7 @@ class LinearCharge(ChargeCurve):
     Raises
     ------
     TypeError, ValueError
-        If ``gain`` is not a charge, or not finite and greater than zero.
+        If ``gain`` is not a charge, or not a finite value greater than zero.
 
     Examples
     --------
@@ -146,7 +146,7 @@ class LinearCharge(ChargeCurve):
 
     @property
     def slope_at_zero(self) -> u.Quantity:
-        """The charge per unit weight, in fC; equal for all weights."""
+        """The charge per unit weight, in fC, which is the same at all weights."""
         return self.gain
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
@@ -158,21 +158,22 @@ class LinearCharge(ChargeCurve):
 class SaturatingCharge(ChargeCurve):
     """Charge that saturates for large weights: q(w) = gain * w_s * tanh(w / w_s).
 
-    The slope at zero is ``gain`` and the charge stays below ``gain * w_s``. The vendor documents that
-    the synapse of H1v1 is not linear; this odd, smooth form is an assumption of brainhw.
+    The slope at zero is ``gain``, and the magnitude of the charge stays below ``gain * w_s``. The vendor documents that
+    the synapse of H1v1 is not linear. That the curve is this odd, smooth function is an assumption of brainhw.
 
     Parameters
     ----------
     gain : Quantity, scalar
         Charge per unit weight at weight zero, greater than zero.
     saturation : float
-        Weight w_s at which the charge is tanh(1) = 76 % of the straight line through the origin; dimensionless, greater
-        than zero.
+        Weight w_s at which the charge is tanh(1) = 76 % of ``gain * w_s``, the charge of a linear synapse. It is
+        dimensionless and greater than zero.
 
     Raises
     ------
     TypeError, ValueError
-        If ``gain`` is not a charge or ``saturation`` not a plain number, or one is not finite and greater than zero.
+        If ``gain`` is not a charge, if ``saturation`` has a unit, or if one of them is not a finite value greater than
+        zero.
 
     Examples
     --------
@@ -203,12 +204,12 @@ class SaturatingCharge(ChargeCurve):
 
     @property
     def saturation(self) -> float:
-        """The weight scale of the saturation; dimensionless."""
+        """The weight w_s that sets where the curve saturates; dimensionless."""
         return self._saturation
 
     @property
     def slope_at_zero(self) -> u.Quantity:
-        """The charge per unit weight at weight zero, in fC: the gain."""
+        """The charge per unit weight at weight zero, in fC; it is equal to ``gain``."""
         return self.gain
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
@@ -218,24 +219,24 @@ class SaturatingCharge(ChargeCurve):
 @final
 @dataclass(frozen=True, init=False, repr=False)
 class TabulatedCharge(ChargeCurve):
-    """A measured charge curve: a table of weights and charges with monotone interpolation.
+    """A measured charge curve, given as a table of weights and charges with monotone interpolation.
 
-    Between table points the curve is the cubic of the piecewise monotone interpolation of F. N. Fritsch and J. Butland
-    (SIAM J. Sci. Stat. Comput. 5, 300, 1984; PCHIP): it passes through the points, never decreases and has a continuous
-    derivative. Outside the table it is linear with the slope at that end.
+    Between the points of the table, the curve is the piecewise cubic PCHIP interpolation (F. N. Fritsch and J. Butland,
+    SIAM J. Sci. Stat. Comput. 5, 300, 1984). It passes through the points, never decreases, and has a continuous
+    derivative. Beyond each end of the table, the curve is a straight line with the slope at this end.
 
     Parameters
     ----------
     weights : array, shape [K]
-        Dimensionless weights, strictly increasing (in float32 too), at least two.
+        At least two dimensionless weights. They must be strictly increasing, even after rounding to float32.
     charges : Quantity, shape [K]
-        Charge measured at each weight, never decreasing.
+        The charge that was measured at each weight. The charges must not decrease.
 
     Raises
     ------
     TypeError, ValueError
-        If ``weights`` carries a unit or ``charges`` is not a charge, or the table is too short, has columns of
-        different length, or is not monotone.
+        If ``weights`` has a unit, if ``charges`` is not a charge, if both have different lengths or fewer than two
+        values, or if they are not monotone.
 
     Examples
     --------
@@ -252,7 +253,7 @@ class TabulatedCharge(ChargeCurve):
     charge_key: ClassVar[str] = "charges"
     _weights: tuple[float, ...]
     _charges: tuple[float, ...]
-    # Row k holds the coefficient of t**k for every interval; t runs from 0 to 1 over the interval.
+    # Row k contains the coefficient of t**k for each interval between two points; t goes from 0 to 1 in the interval.
     _cubics: tuple[tuple[float, ...], ...] = field(compare=False)
     _slopes: tuple[float, float, float] = field(compare=False)
 
@@ -262,24 +263,28 @@ class TabulatedCharge(ChargeCurve):
         q = exact(charges, u.fcoulomb, call=call, name="charges", shapes=None)
         if w.ndim != 1 or w.size < 2 or q.shape != w.shape:
             raise ValueError(
-                f"{call}: weights and charges must be two lists of the same length, at least 2; "
+                f"{call}: weights and charges must be two lists of the same length, with at least 2 values; "
                 f"got shapes {w.shape} and {q.shape}."
             )
-        # Checked in float32, in which the curve is evaluated: points that become equal there would divide by zero.
+        # The weights are compared in float32, because the curve is evaluated in float32: two points with equal weights
+        # would cause a division by zero.
         for name, numbers, falls in (
             ("weights", w, np.diff(w.astype(np.float32)) <= 0),
             ("charges", q, np.diff(q) < 0),
         ):
             if falls.any():
                 at = int(np.argmax(falls))
-                wanted = "increase strictly" if name == "weights" else "never fall as the weight grows"
+                wanted = "be strictly increasing" if name == "weights" else "not decrease as the weight grows"
                 raise ValueError(
-                    f"{call}: {name} must {wanted}; number {at} is {numbers[at]:.9g} and number {at + 1} is "
-                    f"{numbers[at + 1]:.9g}; sort the table by weight, or smooth the measurement."
+                    f"{call}: {name} must {wanted}; got {numbers[at]:.9g} at index {at} and {numbers[at + 1]:.9g} at "
+                    f"index {at + 1}. Sort the table by weight, or smooth the measurement."
                 )
         if q[0] == q[-1]:
-            raise ValueError(f"{call}: charges must rise from the first to the last; all {q.size} are {q[0]:g} fC.")
-        # Not a cubic spline, which may overshoot: the charge would fall although the measurement rises.
+            raise ValueError(
+                f"{call}: the last charge must be larger than the first; got {q[0]:g} fC for all {q.size}."
+            )
+        # Use PCHIP instead of a cubic spline, which can overshoot: its charge could decrease between two increasing
+        # points.
         spline = PchipInterpolator(w, q)
         powers = np.arange(4)[:, None]
         object.__setattr__(self, "_weights", tuple(w.tolist()))
@@ -301,7 +306,7 @@ class TabulatedCharge(ChargeCurve):
 
     @property
     def slope_at_zero(self) -> u.Quantity:
-        """The charge per unit weight at weight zero, in fC; the slope of an end if the table does not contain zero."""
+        """The slope of the curve at weight zero, in fC; at the nearest end if zero is outside the table."""
         return u.Quantity(self._slopes[1], unit=u.fcoulomb)
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
@@ -309,12 +314,13 @@ class TabulatedCharge(ChargeCurve):
         cubics = jnp.asarray(self._cubics, dtype=weights.dtype)
         first, _, last = self._slopes
         inside = jnp.clip(weights, knots[0], knots[-1])
-        # Tables are short: comparing with every knot compiles and runs faster than a binary search.
+        # Tables are short, so to compare with every point compiles and runs faster than a binary search.
         found = jnp.searchsorted(knots, inside, side="right", method="compare_all")
         interval = jnp.clip(found - 1, 0, len(self._weights) - 2)
         t = (inside - knots[interval]) / jnp.diff(knots)[interval]
         c0, c1, c2, c3 = cubics[:, interval]
-        # `<=`: at an end point clip may pass no gradient, so the slope of the end must apply there.
+        # Use `<=` here: at an end point, clip may pass no gradient, so the gradient must come from the slope at this
+        # end.
         slope = jnp.where(weights <= knots[0], first, last)
         return c0 + t * (c1 + t * (c2 + t * c3)) + slope * (weights - inside)
 
@@ -325,7 +331,7 @@ class TabulatedCharge(ChargeCurve):
         )
 
 
-# A file contains a kind, never the name of a class.
+# A file contains the kind of a curve, never the name of a class.
 _KINDS: dict[str, type[ChargeCurve]] = {
     curve.kind: curve for curve in (LinearCharge, SaturatingCharge, TabulatedCharge)
 }

@@ -1,4 +1,4 @@
-"""Chip families: presets, kinds of mismatch, modules and rules of a family, and the registry of families."""
+"""Chip families, with their presets, kinds of mismatch, modules and rules, and the registry of families."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ ROLES: tuple[Role, ...] = get_args(Role)
 @final
 @dataclass(frozen=True)
 class Mismatch:
-    """One kind of variation between chips.
+    """One kind of mismatch, that is, of variation between chips.
 
     Attributes
     ----------
     kind : str
-        Name of the kind, which is also an argument of :func:`brainhw.sample_chip`.
+        Name of the kind. :func:`brainhw.sample_chip` has an argument with this name.
     field : str
-        Field of the chip's spec that holds its standard deviation; ``None`` there means no such variation.
+        Field of the chip's spec that gives the standard deviation. If the field is ``None``, the chip has no mismatch
+        of this kind.
     most : float
         Largest standard deviation that :func:`brainhw.sample_chip` accepts.
-    why : str
-        Reason for that limit, for the error message.
+    why : str Reason for the limit ``most``, which the error message shows.
     """
 
     kind: str
@@ -56,7 +56,8 @@ class Mismatch:
     def __post_init__(self) -> None:
         for name in ("kind", "field"):
             word = text(getattr(self, name), call="Mismatch", name=name)
-            # Both are Python identifiers: an argument of sample_chip and a field of the spec.
+            # Both must be Python identifiers, because kind is an argument of sample_chip, and field is a field of the
+            # spec.
             if not word.isidentifier():
                 raise ValueError(f"Mismatch: {name} must be one word, such as 'leak'; got {word!r}.")
         check_fields(self, most=functools.partial(number, positive=True), why=text)
@@ -72,19 +73,20 @@ class Family:
     name : str
         Name of the family in ``ChipSpec.family`` and in files.
     presets : tuple of ChipSpec
-        Chips that come with the family; the first is the default of its modules.
+        Chips that are defined with the family. The first one is the default chip of the modules of the family.
     mismatches : tuple of Mismatch
-        Kinds of variation between chips, each with the field of the spec that holds its standard deviation.
+        Kinds of mismatch, each with the field of the spec that gives its standard deviation.
     rules : mapping of str to callable, optional
-        Deployment rules of this family in addition to the general ones: functions of a :class:`brainhw.deploy.Survey`
-        that yield :class:`brainhw.deploy.Violation`.
+        Deployment rules of this family in addition to the general ones, by name. Each rule is a function that takes a
+        :class:`brainhw.deploy.Survey` and yields a :class:`brainhw.deploy.Violation` for each mistake.
     without_rules : collection of str, optional
         Names of general rules that do not apply to this family.
     weight_grid : callable, optional
-        ``weight_grid(chip, bits)`` returns the levels of a stored weight (the members of
-        :class:`brainhw.kernel.WeightGrid`). Default: evenly spaced levels, symmetric about zero.
+        ``weight_grid(chip, bits)`` returns the levels of a stored weight, as an object with the members of
+        :class:`brainhw.kernel.WeightGrid`. Default: evenly spaced levels, symmetric about zero.
     package : str
-        Package to import for this family. Files contain it, so that an error can name it to a reader who lacks it.
+        Name of the package that registers this family when it is imported. Files contain this name, so that an error
+        can tell a user without the family what to import.
 
     Attributes
     ----------
@@ -111,33 +113,34 @@ class Family:
             presets=each(is_a(ChipSpec), "ChipSpec"),
             mismatches=each(is_a(Mismatch), "Mismatch"),
             rules=by_name(function, "functions"),
-            # A class is accepted too.
+            # Any callable is accepted, including a class.
             weight_grid=optional(is_a(Callable)),  # type: ignore[arg-type]
         )
         for word in several(self.without_rules, call=call, name="without_rules", of="names of rules", ordered=False):
             text(word, call=call, name="without_rules")
         if not self.presets or any(not isinstance(preset, ChipSpec) for preset in self.presets):
             raise TypeError(
-                f"{call}: presets of {self.name} must hold at least one ChipSpec; got {describe(self.presets)}. "
+                f"{call}: presets of {self.name} must contain at least one ChipSpec; got {describe(self.presets)}. "
                 "Give a tuple of specs."
             )
-        # Checked here and not at the first use, when a file or a network of another family would be built.
+        # Check the presets here. At the first use, a mistake would create a file or a network of another family.
         for preset in self.presets:
             if preset.family != self.name:
                 raise ValueError(
-                    f"{call}: the preset {preset.name!r} is of family {preset.family!r}; expected {self.name!r}. "
+                    f"{call}: the preset {preset.name!r} has family {preset.family!r}; expected {self.name!r}. "
                     "Set family= in its spec to that name."
                 )
             if type(preset) is not type(self.presets[0]):
                 raise TypeError(
-                    f"{call}: the presets of {self.name} must be of one class; got {type(preset).__name__} and "
-                    f"{type(self.presets[0]).__name__}. Files are read into the class of the first."
+                    f"{call}: the presets of {self.name} must have the same class; got {type(preset).__name__} and "
+                    f"{type(self.presets[0]).__name__}. Use one class, because files are read into it."
                 )
         for mismatch in self.mismatches:
             if not hasattr(self.presets[0], mismatch.field):
                 raise ValueError(
-                    f"{call}: the mismatch {mismatch.kind!r} of {self.name} has its size in {mismatch.field!r}, which "
-                    f"is not a field of {type(self.presets[0]).__name__}. Name a field of the spec."
+                    f"{call}: the mismatch {mismatch.kind!r} of {self.name} reads its standard deviation from "
+                    f"{mismatch.field!r}, which is not a field of {type(self.presets[0]).__name__}. Use a field of the "
+                    "spec."
                 )
 
     @property
@@ -153,12 +156,13 @@ class Family:
     def module(self, role: Role) -> Callable[[type], type]:
         """Return a class decorator that registers a class as the family's ``'synapse'``, ``'layer'`` or ``'frontend'``.
 
-        The class gets the attributes ``family`` and ``preset`` (the default chip), unless it defines them.
+        The decorator adds the attributes ``family`` and ``preset`` (the default chip) to the class, unless the class
+        defines them.
         """
         choice(role, ROLES, call="Family.module", name="role")
 
         def add(kind: Any) -> Any:
-            # Attributes of a base class do not count, because it may belong to another family.
+            # Inherited attributes are overwritten, because the base class may belong to another family.
             for name, value in (("family", self.name), ("preset", self.preset)):
                 if name not in vars(kind):
                     setattr(kind, name, value)
@@ -168,7 +172,7 @@ class Family:
         return add
 
     def sizes(self, chip: ChipSpec) -> dict[str, float | None]:
-        """Return the standard deviation of every kind of mismatch of a chip."""
+        """Return the standard deviation of each kind of mismatch of a chip, by kind."""
         instance(chip, self.spec_class, call="Family.sizes", name="chip")
         return {mismatch.kind: getattr(chip, mismatch.field) for mismatch in self.mismatches}
 
@@ -177,7 +181,7 @@ class Family:
 
 
 def check_package(name: Any, *, call: str) -> None:
-    """Raise unless ``name`` is a valid package name, which an error may tell the user to import."""
+    """Raise unless ``name`` is a valid package name, because errors tell the user to import it."""
     if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
         raise ValueError(
             f"{call}: package must be the name of a Python package; got {describe(name)}. "
@@ -186,7 +190,7 @@ def check_package(name: Any, *, call: str) -> None:
 
 
 class UnknownFamilyError(ValueError):
-    """Unknown chip family; the message names the package to import, if it is known."""
+    """Raised for an unknown chip family; the message names the package to import, if it is known."""
 
 
 _registered: dict[str, Family] = {}
@@ -195,8 +199,9 @@ _registered: dict[str, Family] = {}
 def register_family(family: Family) -> Family:
     """Register a chip family.
 
-    A package calls this when it is imported. An installed package with an entry point in the group
-    ``brainhw.chip_families`` that names the :class:`Family` is found without an import.
+    A package that defines a family calls this when it is imported. If an installed package has an entry point for its
+    :class:`Family` in the group ``brainhw.chip_families``, users do not have to import the package: brainhw loads the
+    family when it is needed.
 
     Parameters
     ----------
@@ -211,16 +216,16 @@ def register_family(family: Family) -> Family:
     Raises
     ------
     TypeError, ValueError
-        If it is not a Family, or another family has the same name, ignoring case.
+        If ``family`` is not a Family, or if another family has the same name. Case is ignored.
     """
     if not isinstance(family, Family):
         raise TypeError(f"register_family: family must be a brainhw.chip.Family; got {describe(family)}.")
-    # Names are compared without case, as in get_chip: two families that differ only in case would be confused.
+    # Compare the names without case, because get_chip ignores case too.
     other = _registered.get(family.name.lower())
     if other is not None and other is not family:
         raise ValueError(
-            f"register_family: the family {family.name!r} is registered already, by the package {other.package!r}; "
-            "register it once, or choose another name."
+            f"register_family: the family {family.name!r} is already registered by the package {other.package!r}. "
+            "Register it only once, or choose another name."
         )
     _registered[family.name.lower()] = family
     return family
@@ -232,8 +237,8 @@ def families() -> tuple[Family, ...]:
     Returns
     -------
     tuple of Family
-        In order of registration, those of brainhw first. The family of an installed package with an entry point is
-        included after the package is imported or :func:`get_family` has found it.
+        The families in order of registration, with those of brainhw first. A family that is only known from an entry
+        point is missing until its package is imported or :func:`get_family` is called with its name.
 
     Examples
     --------
@@ -247,8 +252,8 @@ def families() -> tuple[Family, ...]:
 def get_family(name: str, *, call: str = "get_family", package: str | None = None) -> Family:
     """Return the family with a given name, ignoring case.
 
-    If an installed package has an entry point of that name, it is loaded. Nothing else is imported, whatever a file
-    contains.
+    If the family is not registered, but an installed package has an entry point with this name, the family is loaded
+    from there. Nothing else is imported, even if a file names a package.
 
     Parameters
     ----------
@@ -257,7 +262,7 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     call : str, optional
         Name of the call for errors.
     package : str, optional
-        Package that a file names for this family, for the error message.
+        Package that a file names for this family. It is shown in the error message and not imported.
 
     Returns
     -------
@@ -267,7 +272,8 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     Raises
     ------
     UnknownFamilyError
-        If no family has the name, or its package cannot be imported. It is a ``ValueError``.
+        If no family has the name, or if its package cannot be imported. ``UnknownFamilyError`` is a subclass of
+        ``ValueError``.
 
     Examples
     --------
@@ -279,8 +285,8 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     if package is not None:
         text(package, call=call, name="package")
     if isinstance(name, str):
-        # Only an entry point of this name is loaded. The package that a file names is only text for the message:
-        # importing it would let a file choose the code to run.
+        # Only load an entry point with this name. Do not import the package that a file names: otherwise a file could
+        # choose which code is run. The name of this package is only used in the message.
         for point in entry_points(group=ENTRY_POINT_GROUP) if name.lower() not in _registered else ():
             if point.name.lower() == name.lower():
                 try:
@@ -288,7 +294,7 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
                 except Exception as error:  # an import may raise any error
                     raise UnknownFamilyError(
                         f"{call}: the chip family {name!r} cannot be loaded from {point.value!r} "
-                        f"({type(error).__name__}: {error}). Repair that package."
+                        f"({type(error).__name__}: {error}). Repair or reinstall that package."
                     ) from error
                 register_family(found)
         if name.lower() in _registered:
@@ -298,8 +304,8 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
         f"import {package} first" if package and package != "brainhw" else "import the package that registers it first"
     )
     raise UnknownFamilyError(
-        f"{call}: there is no chip family {describe(name)} here; known families are {known}. If the name is right, "
-        f"{fix}."
+        f"{call}: the chip family {describe(name)} is not registered; known families are {known}. If the name is "
+        f"right, {fix}."
     )
 
 
@@ -309,7 +315,8 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     Parameters
     ----------
     chip : ChipSpec or str
-        A spec, returned unchanged, or the name of a family (its first preset) or of a preset, ignoring case.
+        A spec, which is returned unchanged, or a name, which may have any case. The name of a preset stands for this
+        preset, and the name of a family for its first preset.
     call : str
         Name of the call for errors.
 
@@ -333,7 +340,7 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     if isinstance(chip, ChipSpec):
         return chip
     named = {preset.name.lower(): preset for family in families() for preset in family.presets}
-    # If a family and a preset share a name, it means the family's default chip.
+    # If a family and a preset have the same name, this name stands for the default chip of the family.
     named |= {family.name.lower(): family.preset for family in families()}
     if isinstance(chip, str) and chip.lower() in named:
         return named[chip.lower()]

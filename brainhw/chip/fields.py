@@ -1,4 +1,4 @@
-"""Fields of a chip description, declared with meaning, unit and limits."""
+"""Declarations of the fields of a chip description, with meaning, unit and limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FieldInfo:
     several: bool = False
 
     def check(self, value: Any, *, call: str, name: str) -> Any:
-        """Return ``value`` in its standard form: float, int, str, tuple or a Quantity of one float64 in ``unit``."""
+        """Return ``value`` in a standard form (such as float64 in ``unit``); raise if it is not valid."""
         if value is None and self.optional:
             return None
         if self.kind is not None:
@@ -51,7 +51,7 @@ class FieldInfo:
         given = several(value, call=call, name=name, of=f"numbers ({self.meaning})")
         numbers = tuple(self._one(number, call, f"{name}[{i}]") for i, number in enumerate(given))
         if not numbers:
-            raise ValueError(f"{call}: {name} must hold at least one number ({self.meaning}); got none.")
+            raise ValueError(f"{call}: {name} must contain at least one number ({self.meaning}); got none.")
         return numbers
 
     def _one(self, value: Any, call: str, name: str) -> Any:
@@ -90,8 +90,8 @@ def spec_field(
 ) -> Any:
     """Declare a field of a :class:`ChipSpec` or of a class derived from it.
 
-    The field then has a provenance and a note. It is checked, compared and hashed, and it appears in the printed table
-    and in the chip file.
+    A declared field can have a provenance and a note. Its value is checked, compared and hashed, and appears in the
+    printed table and in the chip file.
 
     Parameters
     ----------
@@ -102,19 +102,18 @@ def spec_field(
     choices : tuple of str, optional
         Allowed words.
     whole : bool, optional
-        Require a whole number, at least 0, or at least 1 with ``positive``. Default False.
+        Require a whole number that is at least 0, or at least 1 if ``positive`` is set. Default False.
     many : bool, optional
-        Require a tuple of numbers without unit. Default False.
+        Require a tuple of numbers, which have no unit. Default False.
     optional : bool, optional
-        Allow ``None``, which is ``"none"`` in the file. Default False.
-    positive, nonnegative : bool, optional
-        Lower limit. Default: any finite number.
-    most : float, optional
-        Upper limit. Default: none.
+        Allow ``None``, which is written as ``"none"`` in the file. Default False.
+    positive, nonnegative : bool, optional Require a number greater than zero, or at least zero. Default: any finite
+    number. most : float, optional
+        Upper limit. Default: no limit.
     why : str, optional
-        Reason for the upper limit, for the error message.
+        Reason for the upper limit, which the error message shows.
     kind : type, optional
-        Required class: :class:`ChargeCurve` or :class:`TauProfiles`.
+        Required class of the value, :class:`ChargeCurve` or :class:`TauProfiles`.
 
     Returns
     -------
@@ -149,19 +148,19 @@ def spec_field(
 
 
 def one_or_several(declared: Any) -> Any:
-    """Return the declaration of a field that may be one number or a tuple of numbers."""
+    """Return the declaration, changed so that the field may be one number or a tuple of numbers."""
     info = dataclasses.replace(declared.metadata["chip"], several=True)
     return dataclasses.field(metadata={"chip": info})
 
 
 def added_field(meaning: str, **limits: Any) -> Any:
-    """Declare a field that older specs and chip files lack; its default is ``None`` with provenance ``"assumed"``."""
+    """Declare a field that older specs and files lack; by default it is ``None`` and ``"assumed"``."""
     declared = spec_field(meaning, optional=True, **limits)
     return dataclasses.field(default=None, metadata=declared.metadata)
 
 
 def has_default(spec: Any, name: str) -> bool:
-    """Return whether a field is optional, in a call and in a file."""
+    """Return whether a field may be left out in a call and in a file."""
     return spec.__dataclass_fields__[name].default is not dataclasses.MISSING
 
 
@@ -178,8 +177,8 @@ def info_of(spec: Any) -> dict[str, FieldInfo]:
         if info is None:
             owner = spec if isinstance(spec, type) else type(spec)
             raise TypeError(
-                f"{owner.__name__}: the field {name!r} has no declaration. Write `{name}: ... = "
-                "brainhw.chip.spec_field('its meaning', ...)`, so that files and tables know its unit."
+                f"{owner.__name__}: the field {name!r} has no declaration, which files and tables need. Declare it "
+                f"with `{name}: ... = brainhw.chip.spec_field('its meaning', ...)`."
             )
         found[name] = info
     return found

@@ -24,7 +24,8 @@ from brainhw.chip.tau import TauProfiles
 __all__ = ["chip_from_data", "chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
-# A thousand times the size of a preset; parsing TOML needs many times this memory.
+# This limit is a thousand times the size of a preset. It is low because parsing TOML needs many times the memory of the
+# file.
 _LARGEST = 2**23
 _NONE = "none"  # TOML has no null
 
@@ -46,14 +47,14 @@ each with the unit of its charges.
 
 
 def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
-    """Write a chip to a commented TOML file; an existing file is replaced atomically.
+    """Write a chip to a TOML file with comments.
 
     Parameters
     ----------
     spec : ChipSpec
         The chip.
     path : path
-        The file; its folder must exist. If writing fails, an existing file is unchanged.
+        The file; its folder must exist. An existing file is replaced atomically, so it is unchanged if writing fails.
 
     Raises
     ------
@@ -85,15 +86,15 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     Returns
     -------
     ChipSpec
-        The chip, of the spec class of its family; its values are in the fixed units of that class.
+        The chip. Its class is the spec class of its family, and its values are in the units of that class.
 
     Raises
     ------
     TypeError
         If ``path`` is not a path.
     ValueError
-        If the file cannot be read, is not a regular file, is cut short, or a field is missing, unknown or invalid; the
-        message names it.
+        If the file cannot be read, is not a regular file, or is incomplete, or if a field is missing, unknown or
+        invalid. The message names the field.
     """
     name = path_text(path, call="load_chip", what="a chip file")
     call = f"load_chip: {name!r}"
@@ -106,33 +107,37 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{call}: is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
-    except (OSError, ValueError) as error:  # a ValueError: too large, or a path with a null character
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # a ValueError means that the file is too large, or that the path has a null character
         reason = error.strerror if isinstance(error, OSError) else None
         raise ValueError(f"{call}: cannot be read: {reason or error}; give a file that save_chip wrote.") from error
     return chip_from_text(text, call=call)
 
 
 def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = False) -> str:
-    """Return a chip as TOML text, or raise if it could not be read back; ``hints`` lists omitted optional tables.
+    """Return a chip as TOML text; raise if this text could not be read again.
 
-    `save_chip` writes the hints; a bundle, which nobody edits, omits them.
+    With ``hints``, comments show which optional tables a user can add. `save_chip` writes them, but bundles do not,
+    because users do not edit them.
     """
     if not isinstance(spec, ChipSpec):
         raise TypeError(f"{call}: spec must be a ChipSpec; got {describe(spec)}.")
     family = get_family(spec.family, call=call)
     if type(spec) is not family.spec_class:
         raise TypeError(
-            f"{call}: {spec.name!r} is a {type(spec).__name__}, but specs of the family {family.name} are "
-            f"{family.spec_class.__name__}, so it could not be read back. Register a family for it."
+            f"{call}: specs of the family {family.name} must be {family.spec_class.__name__}, but {spec.name!r} is a "
+            f"{type(spec).__name__}. Register another family with this class."
         )
     header = [f"# {line}".rstrip() for line in textwrap.dedent(_HEADER).splitlines()]
     top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}
-    if family.package != "brainhw":  # tells a reader without the family what to import
+    if family.package != "brainhw":  # tells a user without the family which package to import
         top["package"] = family.package
     lines = [*header, *(_left_out(spec) if hints else ()), "", *_lines(top)]
     infos = info_of(spec)
-    # Optional fields come first, so that a file cut short anywhere lacks a required one. Those without a value are
-    # omitted: the files of other specs stay unchanged, and older versions can read them.
+    # Optional fields come first, so that an incomplete file always lacks a required field. Optional fields without a
+    # value are omitted, so that older versions of brainhw can read the file.
     added = [name for name in infos if has_default(spec, name)]
     for name in (
         *(name for name in added if not _says_nothing(spec, name)),
@@ -140,25 +145,28 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
     ):
         info = infos[name]
         note = {"note": spec.notes[name]} if name in spec.notes else {}
-        # The required provenance comes last, so that a file cut short anywhere lacks a field and is refused.
+        # The provenance, which is required, comes last, so that an incomplete file always lacks it and is refused.
         entry = {**note, **_plain(info, getattr(spec, name)), "provenance": spec.provenance[name]}
         lines += ["", f"[{name}]  # {info.meaning}", *_lines(entry)]
     return "\n".join(lines) + "\n"
 
 
 def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
-    """Read a chip from TOML text of `chip_to_text`; every value is checked, and every error is a ``ValueError``."""
+    """Read a chip from TOML text that `chip_to_text` wrote; every error in the text raises a ``ValueError``."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{call}: is not valid TOML, or was cut short: {error}.") from error
-    except (ValueError, RecursionError) as error:  # a number with thousands of digits; deeply nested lists
+        raise ValueError(f"{call}: is not valid TOML, or is incomplete: {error}.") from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # for example a number with thousands of digits, or deeply nested lists
         raise ValueError(f"{call}: is not a valid chip file: {error}.") from error
     return chip_from_data(data, call=call)
 
 
 def chip_from_data(data: Mapping[str, Any], *, call: str = "chip_from_data") -> ChipSpec:
-    """Read a chip from the tables of a chip file; every value is checked, and every error is a ``ValueError``."""
+    """Read a chip from the tables of a chip file; every error in the tables raises a ``ValueError``."""
     _check_format(data, call)
     kind = _spec_class(data, call)
     infos = info_of(kind)
@@ -166,7 +174,7 @@ def chip_from_data(data: Mapping[str, Any], *, call: str = "chip_from_data") -> 
     wanted = ("format", "name", "family", *(name for name in infos if name not in added))
     _check_keys(data, wanted, call=call, what="the file", optional=("package", *added))
     values: dict[str, Any] = {"name": data["name"], "family": data["family"], "provenance": {}, "notes": {}}
-    # An overflow raises, so that numbers near the float limit are refused and do not warn.
+    # Overflows raise an error instead of a warning, so that numbers near the largest float are refused.
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         for name, info in infos.items():
             if name not in data and name in added:
@@ -205,14 +213,14 @@ def _spec_class(data: Mapping[str, Any], call: str) -> type[ChipSpec]:
     if package is not None:
         check_package(package, call=call)
     if not isinstance(name, str):
-        # All families have the fields of ChipSpec; the checks that follow report the error.
+        # Any spec class will do here: the checks that follow report the missing or invalid family.
         return ChipSpec
     return get_family(name, call=call, package=package).spec_class
 
 
 def _read_field(name: str, info: FieldInfo, entry: Any, *, call: str) -> Any:
     if not isinstance(entry, Mapping):
-        raise ValueError(f"{call}: {name} must be a table [{name}]; got {describe(entry)}.")
+        raise ValueError(f"{call}: the field {name} must be a table [{name}]; got {describe(entry)}.")
     try:
         return _read_value(name, info, entry)
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -226,12 +234,12 @@ def _check_format(data: Mapping[str, Any], call: str) -> None:
     kind, _, version = found.partition("/") if isinstance(found, str) else ("", "", "")
     if kind != _KIND or not version.isdecimal():
         got = "no format line" if found is None else f"format = {describe(found)}"
-        raise ValueError(f"{call}: is not a supported chip file: expected the line {wanted}; got {got}.")
-    # Refused, because a number may have another meaning in another version.
+        raise ValueError(f"{call}: is not a supported chip file (expected the line {wanted}, got {got}).")
+    # A file of another version is refused, because its numbers may have another meaning.
     if int(version) != _VERSION:
         raise ValueError(
-            f"{call}: has format version {version}, but this brainhw reads version {_VERSION}; "
-            "update brainhw, or save the chip again with this version."
+            f"{call}: has format version {version}, but this brainhw reads version {_VERSION}. "
+            "Update brainhw, or save the chip again with this version."
         )
 
 
@@ -244,7 +252,7 @@ def _check_keys(
             raise ValueError(f"{call}: {what} has an unknown field {key!r}{closest(key, known)}; delete or rename it.")
     missing = [key for key in wanted if key not in data]
     if missing:
-        raise ValueError(f"{call}: {what} lacks {', '.join(missing)}; was it cut short?")
+        raise ValueError(f"{call}: {what} lacks {', '.join(missing)}; it may be incomplete.")
 
 
 def _read_value(name: str, info: FieldInfo, entry: Mapping[str, Any]) -> Any:
@@ -276,5 +284,6 @@ def _plain(info: FieldInfo, value: Any) -> dict[str, Any]:
 
 
 def _lines(entry: Mapping[str, Any]) -> list[str]:
-    # JSON strings, numbers and lists are valid TOML, except for escapes of non-ASCII text.
+    # Strings, numbers and lists in JSON are valid TOML too, except for escapes of non-ASCII text. So these are
+    # disabled.
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]

@@ -1,4 +1,4 @@
-"""The chip families H1v1 and H1v2: published numbers, completed by assumptions of brainhw."""
+"""The chip families H1v1 and H1v2, with the numbers that the vendor publishes and assumptions of brainhw."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from brainhw.chip.tau import TauProfiles
 
 __all__ = ["H1V1", "H1V1_FAMILY", "H1V2", "H1V2_FAMILY"]
 
-# Published by the vendor; everything else is an assumption of brainhw.
+# The vendor publishes these fields. All other values are assumptions of brainhw.
 _DOCUMENTED = ("weight_limit", "cores", "frontend_channels", "sign_block", "reset", "weight_bits")
 
-_ENERGY_NOTE = "Not published; a round number of the size one expects of a small analog chip."
+_ENERGY_NOTE = "Not published. This round number has the magnitude that is expected of a small analog chip."
 
 H1V1 = ChipSpec(
     name="H1v1",
@@ -41,25 +41,25 @@ H1V1 = ChipSpec(
     frontend_channel_power=2.0 * u.uwatt,
     provenance={name: "documented" if name in _DOCUMENTED else "assumed" for name in sourced_fields(ChipSpec)},
     notes={
-        "sign_axis": "The block size is published, the direction it runs in is not.",
-        "V_th": "Not published; numbers printed in the vendor's examples fit 90 to 120 mV if its membrane is in volt.",
-        "C": "Not published; only the ratio of charge to capacitance moves the membrane.",
-        "tau_profiles": "That a tau snaps to hardware profiles is published, the list of profiles is not.",
-        "weight_bits": "5 bits is the default in the vendor's tutorial; the levels (symmetric, with zero) are assumed.",
-        "leak_mismatch_std": "That leak currents spread is published; the log-normal form and its width are not.",
+        "sign_axis": "The size of a block is published, but not its direction.",
+        "V_th": "Not published. Numbers in the vendor's examples fit 90 to 120 mV if their potentials are in volt.",
+        "C": "Not published. The membrane potential depends only on the ratio of charge to capacitance.",
+        "tau_profiles": "It is published that a tau is rounded to a hardware profile, but not which profiles exist.",
+        "weight_bits": "The vendor's tutorial uses 5 bits by default. The levels (symmetric, with zero) are assumed.",
+        "leak_mismatch_std": "It is published that leak currents vary, but not that they are log-normal, nor how much.",
         "core_power": _ENERGY_NOTE,
         "spike_energy": _ENERGY_NOTE,
         "event_energy": _ENERGY_NOTE,
         "frontend_channel_power": _ENERGY_NOTE,
-        "charge": "That the synapse bends is published; the slope at zero is set so that the vendor's printed "
-        "frontend example (16 channels, 10 ms) comes out.",
-        "synapse_mismatch_std": "The number stands in a vendor example; that it is in weight units is assumed.",
-        "threshold_mismatch_std": "The vendor names a threshold spread for H1v2 only.",
+        "charge": "It is published that the synapse is not linear. The slope at zero is chosen such that the model "
+        "gives the numbers of the vendor's frontend example (16 channels, 10 ms).",
+        "synapse_mismatch_std": "The number is from an example of the vendor. That it is in weight units is assumed.",
+        "threshold_mismatch_std": "The vendor mentions a variation of the thresholds only for H1v2.",
     },
 )
 """ChipSpec: the H1v1 family, 4 cores of 64 neurons, nonlinear synapse, reset to zero."""
 
-# The assumed membrane constants and energies are those of H1v1: no published number distinguishes the families there.
+# The assumed membrane constants and energies are the same as for H1v1, because no published number shows a difference.
 H1V2 = H1V1.replace(
     name="H1v2",
     family="H1v2",
@@ -71,9 +71,9 @@ H1V2 = H1V1.replace(
     threshold_mismatch_std=0.02,
     provenance=dict.fromkeys(("weight_limit", "cores", "reset", "synapse_mismatch_std"), "documented"),
     notes={
-        "charge": "Linear, and less charge per unit weight than H1v1, are published; the gain is not.",
-        "synapse_mismatch_std": "This family is published to have no synaptic mismatch.",
-        "threshold_mismatch_std": "A small spread of thresholds is published, its size is not.",
+        "charge": "It is published that the synapse is linear and has a lower gain than H1v1, but not its value.",
+        "synapse_mismatch_std": "It is published that this family has no synaptic mismatch.",
+        "threshold_mismatch_std": "It is published that the thresholds vary slightly, but not how much.",
     },
 )
 """ChipSpec: the H1v2 family, cores of 50, 50 and 100 neurons, linear synapse, reset by subtraction."""

@@ -1,4 +1,4 @@
-"""Description of one chip: every number that its model uses, with provenance."""
+"""Description of one chip, with every number that its model uses and the source of each number."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from brainhw.chip.tau import TauProfiles
 
 __all__ = ["BITS", "MOST_EVENTS", "WIDEST_THRESHOLD", "ChipSpec"]
 
-# One bit stores a sign but no zero; above 16 bits the float32 quotient of a weight and a grid step can round to a wrong
-# code.
+# With one bit, a sign can be stored but no zero. With more than 16 bits, the float32 quotient of a weight and the grid
+# step can be rounded to a wrong code.
 BITS = range(2, 17)
 """Allowed numbers of bits of a stored weight."""
-# An assumption, because no vendor publishes a limit. Scaled data and spike counts are far below it; image bytes and raw
-# samples are far above it.
+# brainhw assumes this limit, because no vendor publishes one. Scaled data and spike counts are far below it, but image
+# bytes and raw samples are far above it.
 MOST_EVENTS = 16
 """Maximum number of events of one channel in one step."""
 
-# Zero is five standard deviations away: a wider normal spread would give negative thresholds.
+# At this limit, a threshold of zero is five standard deviations below the mean. With a larger standard deviation, some
+# sampled thresholds would be negative.
 WIDEST_THRESHOLD = 0.2
-"""Largest relative spread of thresholds that a spec accepts."""
+"""Largest relative standard deviation of the thresholds that a spec accepts."""
 
 Provenance = Literal["documented", "assumed", "measured"]
 PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
@@ -40,22 +41,24 @@ PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ChipSpec(Shown):
-    """Description of one chip: limits, membrane, mismatch and energy, each with its provenance.
+    """Description of one chip: its limits, membrane, mismatch and energies, each with its provenance.
 
-    The vendor publishes the limits of a chip but not its membrane constants; a spec holds both. Enter measured values
-    with `replace` or in the chip file (`save`, `load`). A spec is immutable, hashable and equal by value.
+    A spec contains the limits of a chip, which the vendor publishes, and its membrane constants, which the vendor does
+    not publish. Enter measured values with `replace`, or in the chip file (`save`, `load`). A spec is immutable and
+    hashable, and specs with equal values are equal.
 
-    A chip family of another package may derive its own class with more fields (:func:`spec_field`); decorate it with
-    ``@dataclass(frozen=True, eq=False, repr=False, kw_only=True)``.
+    Another package that defines a chip family can derive a class with more fields from this class (:func:`spec_field`).
+    Decorate the class with ``@dataclass(frozen=True, eq=False, repr=False, kw_only=True)``.
 
     Parameters
     ----------
     name : str
         Name of this chip, one line of text.
     family : str
-        Name of the chip family, such as ``"H1v1"``; a network must not mix families.
+        Name of the chip family, such as ``"H1v1"``. All modules of a network must have the same family.
     weight_limit : float
-        Largest weight magnitude, dimensionless, greater than zero; with ``weight_lowest`` the largest weight.
+        Largest magnitude of a weight, dimensionless, greater than zero. If ``weight_lowest`` is set, this is the limit
+        of positive weights only.
     cores : tuple of int
         Number of neurons of each core.
     frontend_channels : int
@@ -63,36 +66,39 @@ class ChipSpec(Shown):
     sign_block : int
         Number of consecutive weights that must share a sign.
     sign_axis : {"pre", "post"}
-        Direction of a block: along presynaptic rows or postsynaptic columns of ``weight[N_in, N_out]``.
+        Axis of ``weight[N_in, N_out]`` along which a block runs: ``"pre"`` for consecutive presynaptic neurons,
+        ``"post"`` for consecutive postsynaptic neurons.
     reset : {"zero", "subtract"}
-        Membrane after a spike: zero, or reduced by ``V_th`` and clamped at zero.
+        Effect of a spike on the membrane potential: it is set to zero, or reduced by ``V_th`` and clamped at zero.
     V_th, C : Quantity
         Threshold and membrane capacitance, greater than zero; stored in mV and fF.
     charge : ChargeCurve
-        Charge of one spike through a weight.
+        Charge of one spike as a function of the weight.
     tau_profiles : TauProfiles
         Available membrane time constants.
     weight_bits : int
-        Bits of a stored weight, 2 to 16.
+        Number of bits of a stored weight, from 2 to 16.
     synapse_mismatch_std, leak_mismatch_std, threshold_mismatch_std : float or None
-        Standard deviations. Synapse: normal, of the effective weights, in weight units. Leak: relative log-normal, of
-        the leak currents, one number or one for each of ``tau_profiles``. Threshold: relative normal, at most 0.2.
-        ``None``: no such mismatch.
+        Standard deviations of the mismatch, or ``None`` for no mismatch of this kind. Synapse: normal distribution of
+        the effective weights, in weight units. Leak: log-normal distribution of the relative leak currents; one number,
+        or one for each of ``tau_profiles``. Threshold: normal distribution of the relative thresholds; at most 0.2.
     core_power, frontend_channel_power : Quantity
-        Static power of one used core and of one frontend channel; stored in uW.
+        Static power of one core that is in use, and of one frontend channel; stored in uW.
     spike_energy, event_energy : Quantity
         Energy of one output spike and of one synaptic event; stored in pJ.
     weight_lowest : float, optional
-        Most negative weight, for a chip with an asymmetric range; the distance between codes is that of
-        ``weight_limit``. Default ``None``: ``-weight_limit``.
+        Most negative weight of a chip with an asymmetric range. It does not change the distance between codes, which
+        follows from ``weight_limit``. Default ``None``: ``-weight_limit``.
     noise_std : Quantity, optional
-        Standard deviation of the membrane noise per step on a real chip, drawn anew in each run; stored in mV. Networks
-        stay deterministic: only :class:`brainhw.silicon.VirtualChip` adds it. Default ``None``: unknown.
+        Standard deviation of the noise that a real chip adds to the membrane potential in each step; stored in mV. Each
+        run has different noise. Networks do not add it and stay deterministic; only
+        :class:`brainhw.silicon.VirtualChip` adds it. Default ``None``: unknown.
     provenance : mapping
         Source of every field except name and family: ``"documented"`` (published by the vendor), ``"assumed"`` (chosen
-        to agree with what is documented) or ``"measured"`` (by a lab). An optional field defaults to ``"assumed"``.
+        to agree with the vendor's documentation) or ``"measured"`` (by a lab). Fields with a default value may be left
+        out and are then ``"assumed"``.
     notes : mapping, optional
-        One line of text on any of these fields, for example the basis of an assumption.
+        A mapping from field to one line of text, for example the reason for an assumption.
 
     Raises
     ------
@@ -155,19 +161,19 @@ class ChipSpec(Shown):
     def __post_init__(self) -> None:
         call = type(self).__name__
         if type(self).__eq__ is not ChipSpec.__eq__:
-            # The comparison that dataclass generates fails on mappings and on Quantities of different units.
+            # The __eq__ that dataclass generates fails for mappings and for Quantities with different units.
             raise TypeError(
-                f"{call}: the generated comparison cannot be used for a spec. Decorate the class with "
+                f"{call}: a spec class must not use the __eq__ that dataclass generates. Decorate the class with "
                 "@dataclass(frozen=True, eq=False, repr=False, kw_only=True)."
             )
         for name in ("name", "family"):
             _check_line(getattr(self, name), call=call, name=name)
-        # The only way to set a field of a frozen dataclass.
+        # A frozen dataclass allows no other way to set a field.
         for name, info in info_of(self).items():
             object.__setattr__(self, name, info.check(getattr(self, name), call=call, name=name))
         if self.weight_bits not in BITS:
             raise ValueError(
-                f"{call}: weight_bits must lie between {BITS[0]} (a sign and a zero) and {BITS[-1]}; "
+                f"{call}: weight_bits must be from {BITS[0]} (enough for a sign and a zero) to {BITS[-1]}; "
                 f"got {self.weight_bits}."
             )
         _check_range(self, call)
@@ -183,7 +189,7 @@ class ChipSpec(Shown):
 
     @property
     def n_neurons(self) -> int:
-        """Number of neurons of the chip, over all cores."""
+        """Total number of neurons of all cores."""
         return sum(self.cores)
 
     def replace(self, *, provenance: Provenance | Mapping[str, Provenance] = "assumed", **changes: Any) -> ChipSpec:
@@ -192,11 +198,12 @@ class ChipSpec(Shown):
         Parameters
         ----------
         provenance : str or mapping
-            Source of the new values: one word for all of them, or one word per field. A changed field that is not in
-            the mapping is ``"assumed"``; a field that is only in the mapping keeps its value.
+            Source of the new values: one word for all of them, or a mapping with one word per field. A changed field
+            that is not in the mapping gets ``"assumed"``. A field that is in the mapping but not changed keeps its
+            value and gets the new source.
         **changes
-            New values by field name. ``notes`` are added to those of unchanged fields; the old note of a changed field
-            is removed, because it describes the old value.
+            New values by field name. The note of a changed field is removed, because it describes the old value.
+            ``notes`` are added to the remaining notes.
 
         Returns
         -------
@@ -228,17 +235,18 @@ class ChipSpec(Shown):
             sources = {**dict.fromkeys(changed, "assumed"), **provenance}
         else:
             sources = dict.fromkeys(changed, choice(provenance, PROVENANCES, call=call, name="provenance"))
-        # A note on the old value would be wrong for the new one.
+        # Remove the notes of changed fields, because they describe the old values.
         kept = {name: note for name, note in self.notes.items() if name not in changed}
         values = {**_values(self), **changes}
         values["provenance"] = {**self.provenance, **sources}
         values["notes"] = {**kept, **_checked_notes(changes.get("notes", {}), names, call=type(self).__name__)}
-        # Through the constructor, so that the new values are checked.
+        # Use the constructor, which checks the new values.
         return type(self)(**values)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the spec to a text file that can be edited (see `save_chip`)."""
-        # Imported here: files and tables need the registry of families, which imports this file.
+        """Write the spec to a text file that users can edit (see `save_chip`)."""
+        # Import here to avoid a circular import: the file module needs the registry of families, which imports this
+        # module.
         from brainhw.chip.file import save_chip
 
         save_chip(self, path)
@@ -251,9 +259,9 @@ class ChipSpec(Shown):
         return load_chip(path)
 
     def table(self, *, notes: bool = False) -> str:
-        """Return the spec as an aligned table: field, value with unit, provenance.
+        """Return the spec as a text table with the name, the value with its unit, and the provenance of each field.
 
-        A field that differs from the preset of the same name is marked with ``*`` and the preset's value.
+        If a field differs from the preset of the same name, its row has a ``*`` and shows the preset's value.
 
         Parameters
         ----------
@@ -278,7 +286,7 @@ class ChipSpec(Shown):
         return f"{self.name}: family {self.family}, {self.n_neurons} neurons in {len(self.cores)} core(s)"
 
     def _rows(self) -> Iterator[tuple[str, str, str, str]]:
-        """Yield name, value, provenance and difference from the preset of each field."""
+        """Yield the name, the value, the provenance, and the difference from the preset, of each field."""
         from brainhw.chip.family import families
 
         presets = [preset for family in families() if family.name == self.family for preset in family.presets]
@@ -291,12 +299,12 @@ class ChipSpec(Shown):
         yield self._heading
         rows = list(self._rows())
         headings = ("field", "value", "provenance", "preset")
-        # Most chips are presets as they are, and the last column would be empty.
+        # Leave out the last column if no field differs from the preset, as for most chips.
         n = 4 if any(was for *_, was in rows) else 3
         yield Table(headings[:n], [row[:n] for row in rows], left=headings)
 
     def __str__(self) -> str:
-        # Text has the mark and no headings, so that notes fit below a field.
+        # Text marks differences with `*` and has no headings, so that notes can be printed below a field.
         return self.table()
 
     def __repr__(self) -> str:
@@ -313,14 +321,14 @@ class ChipSpec(Shown):
     def __hash__(self) -> int:
         return hash(self._key())
 
-    # Read-only mappings cannot be pickled, so copies and pickles use the constructor.
+    # Read-only mappings cannot be pickled, so copying and unpickling call the constructor.
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), {**_values(self), "provenance": dict(self.provenance), "notes": dict(self.notes)})
 
 
 def _check_range(spec: ChipSpec, call: str) -> None:
     lowest, spread = spec.weight_lowest, spec.leak_mismatch_std
-    # A stored weight has only one more code on the negative side.
+    # A stored weight has at most one more negative code than positive codes.
     most = 2 ** (spec.weight_bits - 1)
     least = -spec.weight_limit * most / (most - 1)
     if lowest is not None and not least * (1 + 1e-6) <= lowest < 0:
@@ -341,7 +349,7 @@ def _values(spec: ChipSpec) -> dict[str, Any]:
 
 
 def _hashable(value: Any) -> Any:
-    # Every Quantity of a field has the field's unit, so its number is sufficient; a Quantity is not hashable.
+    # A Quantity is not hashable. Its number is sufficient, because each field always has the same unit.
     return value.mantissa if isinstance(value, u.Quantity) else value
 
 
@@ -350,7 +358,7 @@ def _rebuild(kind: type[ChipSpec], values: dict[str, Any]) -> ChipSpec:
 
 
 def _difference(spec: ChipSpec, preset: ChipSpec, name: str) -> str:
-    """Return the text after a field that differs from the preset, otherwise an empty string."""
+    """Return text that shows how a field differs from the preset; an empty string if it does not."""
     value, source = getattr(preset, name), preset.provenance[name]
     if _hashable(value) != _hashable(getattr(spec, name)):
         return f"(preset: {info_of(spec)[name].text(value)}, {source})"
@@ -358,22 +366,20 @@ def _difference(spec: ChipSpec, preset: ChipSpec, name: str) -> str:
 
 
 def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str], *, call: str) -> Mapping[str, str]:
-    """Return a read-only provenance for exactly the fields ``names``, in their order, or raise."""
+    """Return a read-only provenance for exactly the fields ``names``, in their order; raise if it is invalid."""
     given = {**dict.fromkeys(defaults, "assumed"), **_by_field(value, names, call=call, what="provenance")}
     missing = [name for name in names if name not in given]
     if missing:
         words = ", ".join(repr(word) for word in PROVENANCES)
-        raise ValueError(
-            f"{call}: provenance must give one of {words} for every field; it is missing {', '.join(missing)}."
-        )
+        raise ValueError(f"{call}: provenance must give one of {words} for every field; it lacks {', '.join(missing)}.")
     for name in names:
         choice(given[name], PROVENANCES, call=call, name=f"provenance of {name}")
-    # In field order, so that two specs are equal whatever the order of their provenance.
+    # Sort by field, so that the order in which provenance was given does not affect whether specs are equal.
     return MappingProxyType({name: given[name] for name in names})
 
 
 def _checked_notes(value: Any, names: Sequence[str], *, call: str) -> Mapping[str, str]:
-    """Return read-only notes on some of the fields ``names``, in their order, or raise."""
+    """Return read-only notes for any of the fields ``names``, in their order; raise if they are invalid."""
     given = _by_field(value, names, call=call, what="notes")
     for name, note in given.items():
         _check_line(note, call=call, name=f"note on {name}")
@@ -392,7 +398,7 @@ def _by_field(value: Any, names: Sequence[str], *, call: str, what: str) -> Mapp
     for name in value:
         if name not in names:
             raise ValueError(
-                f"{call}: {what} names {name!r}, which is not a field with {what}{closest(str(name), names)}; "
+                f"{call}: {what} contains {name!r}, which is not a field with {what}{closest(str(name), names)}; "
                 f"the fields are {', '.join(names)}."
             )
     return value

@@ -1,4 +1,4 @@
-"""Time constants of a chip, and the nearest one to a requested value."""
+"""Time constants that a chip supports, and rounding of a requested time constant to the nearest one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from brainhw.chip._units import exact
 
 __all__ = ["TauProfiles", "TauSnap"]
 
-# A tenth of the leak mismatch that is assumed for the presets: a smaller change is hidden by the variation of a chip.
+# Smaller changes are not reported, because mismatch hides them: this is a tenth of the leak mismatch that brainhw
+# assumes for the presets.
 _MOVED = 0.01
 _LISTED = 6
 
@@ -24,19 +25,19 @@ _LISTED = 6
 class TauProfiles:
     """Membrane time constants that the leak circuit of a chip supports.
 
-    A requested time constant is rounded to the nearest profile in log tau, that is the profile with the smallest ratio
-    to it, and exactly halfway to the shorter one. The vendor documents that a chip rounds; the list of profiles and the
-    logarithmic distance are assumptions of brainhw, unless a lab has measured them.
+    A requested time constant is rounded to the profile that is nearest on a logarithmic scale. If two profiles are
+    equally near, the shorter one is used. The vendor documents that a chip rounds time constants to its profiles. The
+    logarithmic scale is an assumption of brainhw, and so is the list of profiles unless a lab has measured it.
 
     Parameters
     ----------
     values : Quantity, shape [K]
-        Profiles in any unit of time: finite, greater than zero, strictly increasing, at least one.
+        At least one profile, in any unit of time. The values must be finite, greater than zero and strictly increasing.
 
     Raises
     ------
     TypeError, ValueError
-        If ``values`` is not a time, or not a list of positive, strictly increasing numbers.
+        If ``values`` does not have a unit of time, or is not a list of positive, strictly increasing numbers.
 
     Examples
     --------
@@ -63,8 +64,8 @@ class TauProfiles:
         if steps.size:
             at = int(steps[0])
             raise ValueError(
-                f"TauProfiles: values must be strictly increasing; value {at} is {numbers[at]:g} ms and "
-                f"value {at + 1} is {numbers[at + 1]:g} ms; sort them and remove duplicates."
+                f"TauProfiles: values must be strictly increasing; got {numbers[at]:g} ms at index {at} and "
+                f"{numbers[at + 1]:g} ms at index {at + 1}. Sort them and remove duplicates."
             )
         object.__setattr__(self, "_ms", tuple(numbers.tolist()))
 
@@ -74,20 +75,23 @@ class TauProfiles:
         return u.Quantity(np.asarray(self._ms), unit=u.ms)
 
     def snap(self, tau: u.Quantity, *, call: str = "TauProfiles.snap") -> TauSnap:
-        """Round each requested time constant to the nearest profile in log tau; the caller warns of changes.
+        """Round each requested time constant to the nearest profile on a logarithmic scale.
+
+        This function does not warn of changes; `TauSnap.message` returns the text of a warning.
 
         Parameters
         ----------
         tau : Quantity, any shape
-            Requested time constants: finite and greater than zero.
+            Requested time constants. They must be finite and greater than zero.
         call : str
             Name of the call for errors.
         """
         text(call, call="TauProfiles.snap", name="call", some=True)
         requested = exact(tau, u.ms, call=call, name="tau", shapes=None, positive=True)
         profiles = np.asarray(self._ms)
-        # The larger of the two ratios orders like |log ratio|, without its rounding error: 20 between 10 and 40 is a
-        # tie. In a tie `argmin` takes the first, shorter profile.
+        # Comparing max(ratio, 1 / ratio) is the same as comparing |log(ratio)|, but without the rounding error of the
+        # logarithm: 20 is exactly halfway between 10 and 40. If two profiles are equally near, `argmin` takes the
+        # first, shorter one.
         ratio = requested[..., None] / profiles
         index = np.argmin(np.maximum(ratio, 1.0 / ratio), axis=-1)
         given = profiles[index]
@@ -109,20 +113,20 @@ class TauProfiles:
 @final
 @dataclass(frozen=True, eq=False)
 class TauSnap:
-    """Profiles that a chip uses for requested time constants (see `TauProfiles.snap`).
+    """The profiles to which requested time constants were rounded; returned by `TauProfiles.snap`.
 
     Attributes
     ----------
     tau : Quantity
-        Profiles in use, in ms, with the shape of the request.
+        The profile of each requested time constant, in ms.
     index : ndarray of int
-        Index of each profile.
+        Index of the profile of each requested time constant.
     moved : bool
         Whether any time constant changed by more than 1 %.
     requested : Quantity
         Requested time constants, in ms.
     profiles : TauProfiles
-        Profiles of the chip.
+        All profiles of the chip.
 
     Examples
     --------
@@ -152,12 +156,12 @@ class TauSnap:
         )
         shapes = {name: np.shape(u.get_mantissa(getattr(self, name))) for name in ("tau", "index", "requested")}
         if len(set(shapes.values())) > 1:
-            raise ValueError(f"TauSnap: tau, index and requested must have one shape; got {shapes}.")
+            raise ValueError(f"TauSnap: tau, index and requested must have the same shape; got {shapes}.")
 
     def message(self, call: str) -> str:
         """Return a sentence that lists the changed time constants, for the warning of ``call``.
 
-        Each pair (requested -> given) is listed once, and only the first six pairs.
+        Each different change (requested -> given) is listed once. Only the first six are listed.
         """
         text(call, call="TauSnap.message", name="call", some=True)
         requested, given = self.requested.mantissa.ravel(), self.tau.mantissa.ravel()

@@ -47,30 +47,31 @@ __all__ = [
 
 
 class BundleError(ValueError):
-    """Raised for a file that is not a bundle or is damaged; the message names the fault and the fix."""
+    """Raised for a file that is not a bundle or is damaged. The message says what is wrong and how to fix it."""
 
 
 _KIND = FileKind("bundle", "brainhw.deploy.export_bundle", 1, BundleError)
-# About 100 times the size of a full chip today; a larger file is refused before memory is allocated.
+# A limit of about 100 times the size of a bundle that fills a whole chip. A larger file is refused before memory is
+# allocated for it.
 _FILE = Sealed(_KIND, "brainhw-bundle", 64 * 2**20)
 
 
 def export_bundle(
     net: brainstate.nn.Module, path: str | os.PathLike[str], *, n_classes: int | None = None, notes: str = ""
 ) -> None:
-    """Write a deployable network to one file that describes it completely.
+    """Write a deployable network to one file, from which :func:`load_bundle` builds the same network again.
 
-    The file holds the integer codes of the weights after annealing and rounding, the tau profile of every neuron,
-    topology and wiring, the placement, the chip's spec, dt, versions, and a checksum. It is readable text;
-    :func:`load_bundle` builds the network from it. If the current chip is sampled or measured, its values are stored
-    too; call :func:`brainhw.nominal_chip` first to leave them out. Surrogate functions and other training settings are
-    not stored. An existing file is replaced atomically.
+    The file is readable text. It contains the integer codes of the weights after sign annealing and rounding, the time
+    constant of every neuron as the index of a tau profile, the topology of each layer, the wiring, the placement, the
+    chip's spec, dt, the versions of brainhw, brainstate, JAX and Python, and a checksum. If the current chip is sampled
+    or measured, its values are stored too. To leave them out, call :func:`brainhw.nominal_chip` first. Surrogate
+    functions and other training settings are not stored. An existing file is replaced atomically.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. It must pass :func:`check_deployable`, and its weights must be exactly levels of the grid, as
-        ``weight_bits`` makes them.
+        The network. It must pass :func:`check_deployable`, and every weight must be exactly equal to a level of the
+        weight grid. Set ``weight_bits`` to round the weights to these levels.
     path : path
         The file; its folder must exist.
     n_classes : int, optional
@@ -81,8 +82,9 @@ def export_bundle(
     Raises
     ------
     ValueError
-        If the network is not deployable (`NotDeployableError`, listing every reason), the file cannot hold it
-        exactly, an argument is invalid, or the file cannot be written or is not a regular file.
+        If the network is not deployable (`NotDeployableError`, which lists every reason), if the file format cannot
+        represent the network exactly, if an argument is invalid, or if the file cannot be written or is not a regular
+        file.
     TypeError
         If an argument has the wrong type.
     RuntimeError
@@ -90,8 +92,9 @@ def export_bundle(
 
     Notes
     -----
-    A loaded network keeps its dt and placement, and also its ``n_classes`` and ``notes`` if none are given. Exporting
-    it again with the same versions writes the same bytes.
+    A network from :func:`load_bundle` is exported with the dt and the placement of its file, and also with the
+    ``n_classes`` and ``notes`` of its file unless you give others. With the same versions, the new file equals the old
+    one byte for byte.
 
     Examples
     --------
@@ -110,7 +113,7 @@ def export_bundle(
     ('a demonstration', 2, 12.0)
     """
     call = "export_bundle"
-    # Fail before the expensive work if the file cannot be written.
+    # Check the path first, so that an invalid one is reported before the expensive work.
     check_target(path_text(path, call=call, what="the file to write"), call=call)
     if not isinstance(notes, str):
         raise TypeError(f"{call}: notes must be text; got {_arguments.describe(notes)}.")
@@ -135,22 +138,24 @@ def content_of(
     unjudged: Collection[str] = (),
     call: str,
 ) -> BundleContent:
-    """Return the bundle content of a network; raise if it breaks a rule that is not named in ``unjudged``."""
+    """Return the bundle content of a network; raise if it breaks a deployment rule that is not in ``unjudged``."""
     found = survey(net, call=call)
     in_place, known = values_in_place(net), known_in_place(net)
-    # A loaded network keeps its dt and placement, so that exporting it again gives the same file.
+    # A network from load_bundle keeps its dt and placement, so that exporting it again gives the same file.
     bundled = isinstance(net, BundledNet)
     dt = net.dt if bundled else _arguments.time_step(call=call)
     dtype = _dtype(found, call)
     report = judge(found)
     broken = tuple(violation for violation in report.violations if violation.rule not in unjudged)
     replace(report, violations=broken).raise_if_not()
-    assert found.output is not None  # the rule on wiring requires one
+    assert found.output is not None  # the wiring rule was checked above, and it requires an output layer
     n_out = found.n_neurons(found.output)
     if n_classes is not None and n_out % n_classes:
         raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
     if INPUT in found.layers:
-        raise ValueError(f"{call}: a layer is called {INPUT!r}, the name of the network's input; rename it.")
+        raise ValueError(
+            f"{call}: a layer is called {INPUT!r}, which is reserved for the network's input. Rename the layer."
+        )
     if placement is None or known:
         kept = net.placement if bundled else placement_of(found, call=call)
         placement, given = kept, placement
@@ -158,8 +163,8 @@ def content_of(
         kept = given = placement
     if given is not None and given.pieces != kept.pieces:
         raise ValueError(
-            f"{call}: a measured chip is in place, and its values belong to its own placement (got another placement). "
-            "Give no placement, or call brainhw.silicon.put_chip(net, chip, placement) again."
+            f"{call}: placement must be the one of the current measured chip (got another placement). Leave placement "
+            "out, or call brainhw.silicon.put_chip(net, chip, placement) with the new one first."
         )
     return BundleContent(
         chip=found.chip,
@@ -182,11 +187,12 @@ def content_of(
 
 
 def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
-    """Read a bundle and build its network. The spikes equal those of the exported network exactly.
+    """Read a bundle and build its network, which gives exactly the same spikes as the exported network.
 
-    No code from the file is run or imported, and a file that is not exactly a bundle is refused. Modules keep their
-    paths (``"layers.0"``, ``"block.syn"``), so that a key samples the same chip. A chip family of another package must
-    be registered: import that package first, unless it has an entry point in the group ``brainhw.chip_families``.
+    No code from the file is run or imported, and a file that is not exactly a bundle is refused. The modules have the
+    same paths as in the exported network (``"layers.0"``, ``"block.syn"``), so that :func:`brainhw.sample_chip` with
+    the same key samples the same chip. If the chip family belongs to another package, import that package first. This
+    is not necessary if the package has an entry point in the group ``brainhw.chip_families``.
 
     Parameters
     ----------
@@ -203,7 +209,7 @@ def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
     ------
     BundleError
         If the file cannot be read, is not a bundle, is damaged, was written by a newer brainhw, has invalid content, or
-        is for a chip family that is not registered. It is a ``ValueError``.
+        needs a chip family that is not registered. ``BundleError`` is a subclass of ``ValueError``.
     TypeError
         If ``path`` is not a path.
     RuntimeError
@@ -249,32 +255,34 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
         return content_from_plain(data), checksum
     except UnknownFamilyError as error:
         raise BundleError(f"{what} needs a chip family that is not registered: {error}") from error
-    # The checksum only detects damage. Anyone can write a file, so every error in its content means a bad file.
+    # The checksum only detects damage. Anyone can write a file with a correct checksum, so any error in its content is
+    # reported as invalid content.
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise BundleError(
-            f"{what} has invalid content: {error}. Its checksum is right, so the file is intact. Export the "
-            f"network again with {_KIND.writer}."
+            f"{what} has invalid content: {error}. Its checksum is right, so the file was not damaged. "
+            f"Export the network again with {_KIND.writer}."
         ) from error
 
 
 def _dtype(found: Survey, call: str) -> str:
-    # Weights of another precision round to the same codes but give other charges, and so other spikes.
+    # Weights in another precision are rounded to the same codes, but give slightly different charges and thus other
+    # spikes.
     held = {str(weight.master.value.dtype) for weight in found.weights.values()}
     of_environ = np.dtype(brainstate.environ.dftype()).name
     held.add(of_environ)
-    # Layers of half precision hold their time constants in float32.
+    # Layers in half precision store their time constants in float32.
     taus = {str(layer.tau.mantissa.dtype) for layer in found.layers.values()}
     held |= {of_environ} if taus == {np.dtype(state_dtype()).name} else taus
     if len(held) > 1 or not held <= set(DTYPES):
         raise ValueError(
             f"{call}: the network and brainstate.environ must have the same precision; got {', '.join(sorted(held))}. "
-            "Export inside the brainstate.environ.context(precision=...) that the network was built in."
+            "Export inside the brainstate.environ.context(precision=...) in which the network was built."
         )
     return held.pop()
 
 
 def codes_of(path: str, weight: ChipWeight, call: str) -> Codes:
-    """Return the codes that program the chip; raise if a weight is not exactly a level of its grid."""
+    """Return the codes that program the chip; raise if a weight is not exactly equal to a level of its grid."""
     grid = weight.effective.grid
     grid = stored_grid(weight.chip, weight.chip.weight_bits) if grid is None else grid
     applied = weight.effective.applied(weight.master.value)
@@ -282,19 +290,20 @@ def codes_of(path: str, weight: ChipWeight, call: str) -> Codes:
     off = int(np.sum(np.asarray(grid.values(codes, applied.dtype) != applied)))
     if off:
         raise ValueError(
-            f"{call}: {off} of {applied.size} weights of {path} differ from a level of the grid by rounding errors, "
-            "which could change spikes. Call brainhw.deploy.set_weight_bits(net, 'chip') to make them exact."
+            f"{call}: {off} of {applied.size} weights of {path} are not exactly equal to a level of the grid, which "
+            "could change spikes. Call brainhw.deploy.set_weight_bits(net, 'chip') to make them exact."
         )
     return Codes(grid.bits, np.asarray(codes))
 
 
 def _layer(path: str, found: Survey, call: str) -> BundledLayer:
     layer = found.layers[path]
-    # Profiles are stored by index. A tau that equals its profile only up to rounding would change spikes after loading.
+    # The file stores the index of a profile. If tau differs from its profile by a rounding error, the loaded network
+    # could give other spikes.
     snap = found.chip.tau_profiles.snap(layer.tau, call=call)
     if not np.array_equal(jnp.asarray(snap.tau.mantissa, layer.tau.mantissa.dtype), layer.tau.mantissa):
         raise ValueError(
-            f"{call}: tau of {path} differs from a profile by rounding errors. Set tau in the constructor."
+            f"{call}: tau of {path} differs from a leak profile by rounding errors. Set tau in the constructor."
         )
     weight = found.weights.get(path)
     return BundledLayer(np.asarray(snap.index, np.int32), None if weight is None else codes_of(path, weight, call))

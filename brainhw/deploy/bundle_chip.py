@@ -1,4 +1,4 @@
-"""Values of the current chip in a bundle: read them from a network, convert to plain data, put into a network."""
+"""Values of the current chip in a bundle: from a network to plain data, and from plain data to a network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Masks = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity]]:
-    """Return the values of the current chip by path and name, in the nominal units; empty for the nominal chip."""
+    """Return the current chip's values by module path and name, in the nominal units; empty for the nominal chip."""
     found: dict[str, dict[str, u.Quantity]] = {}
     for pinned in pinned_states(net):
         name, nominal, positive = _state_name(pinned.name), pinned.nominal, pinned.name != MISMATCH
@@ -36,7 +36,7 @@ def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity
 
 
 def known_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, np.ndarray]]:
-    """Return masks of the measured values of the current chip, by path and name; empty without a measured chip."""
+    """Return masks that mark the measured values, by module path and name; empty if the chip is not measured."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for place, node in net.nodes().items():
         if known := getattr(node, "known", None):
@@ -45,7 +45,7 @@ def known_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, np.ndarray]
 
 
 def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement: Placement) -> None:
-    """Put a chip into a network; raise a `ValueError` if its values do not match the modules."""
+    """Set the chip of a network to these values; raise a `ValueError` if they do not match the modules."""
     if not values:
         return
     wanted = {(pinned.path, pinned.name): pinned for pinned in pinned_states(net)}
@@ -56,7 +56,7 @@ def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement:
         value, unit = values[path][name], pinned.nominal.unit
         if value.unit != unit:
             raise ValueError(f"in_place: {name} of {path!r} must be in {unit_name(unit)}; got {unit_name(value.unit)}")
-        with np.errstate(over="ignore"):  # the check below refuses infinity
+        with np.errstate(over="ignore"):  # an overflow gives infinity, which the check below refuses
             numbers = jnp.asarray(np.asarray(value.mantissa), pinned.nominal.mantissa.dtype)
         held = u.Quantity(numbers, unit=unit)
         shape, positive = pinned.nominal.shape, name != MISMATCH
@@ -67,22 +67,22 @@ def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement:
     for path, masks in known.items():
         layer = layers.get(path)
         if layer is None or not hasattr(layer, "known"):
-            raise ValueError(f"in_place: {path!r} is not a layer that keeps measured values")
+            raise ValueError(f"in_place: {path!r} must be a layer that can store measured values")
         layer.known = checked_masks(layer, masks, call=f"in_place: known of {path!r}")
     for path, layer in layers.items():
-        # The values were measured at this placement, so the network keeps it.
+        # The values were measured with this placement, so the network keeps it.
         if hasattr(layer, "physical"):
             layer.physical = placement.physical_of(path)
 
 
 def plain_values(values: Values, known: Masks) -> dict[str, Any]:
-    """Return the values and the masks of measured ones as plain data for `chip_values`."""
+    """Return the values, and the masks that mark measured values, as plain data for `chip_values`."""
     return {
         path: {
             name: {
                 "unit": unit_name(value.unit),
                 "values": np.asarray(value.mantissa, float).tolist(),
-                # Omitted without a measured chip, so that older versions of brainhw can read the file.
+                # Omitted if the chip is not measured, so that older versions of brainhw can read the file.
                 **({"known": known[path][name].tolist()} if name in known.get(path, {}) else {}),
             }
             for name, value in named.items()
@@ -94,7 +94,7 @@ def plain_values(values: Values, known: Masks) -> dict[str, Any]:
 def chip_values(
     data: Any, paths: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, u.Quantity]], dict[str, dict[str, np.ndarray]]]:
-    """Read values and masks of measured ones from plain data; `put_chip` checks that they match the network."""
+    """Return the values and masks in the data of `plain_values`; `put_chip` checks that they match the network."""
     if not isinstance(data, dict):
         raise ValueError(f"in_place must be a table of modules; got {describe(data):.80}")
     values: dict[str, dict[str, u.Quantity]] = {}
@@ -114,7 +114,9 @@ def _mask(data: Any, where: str) -> np.ndarray:
     if not isinstance(data, list) or not data or any(type(item) is not bool for item in data):
         raise ValueError(f"{where}: known must be a list of true and false values; got {describe(data):.80}")
     if not any(data):
-        raise ValueError(f"{where}: known must hold at least one true value; leave it out if nothing was measured")
+        raise ValueError(
+            f"{where}: known must contain at least one true value; leave known out if nothing was measured"
+        )
     return np.array(data)
 
 
@@ -129,11 +131,11 @@ def _quantity(data: Any, where: str) -> u.Quantity:
     try:
         numbers = np.asarray(data["values"], np.float64)
     except ValueError:
-        raise ValueError(f"{where}: the rows of values differ in length") from None
+        raise ValueError(f"{where}: all rows of values must have the same length") from None
     return u.Quantity(numbers, unit=unit)
 
 
-# Units of the values that modules store for chip-to-chip variation.
+# Units of the values that differ between chips, as modules store them.
 _UNITS: Mapping[str, u.Unit] = {
     unit_name(unit): unit for unit in (u.ms, u.mV, u.fcoulomb, u.ffarad, u.pamp, u.nsiemens)
 }

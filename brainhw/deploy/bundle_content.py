@@ -29,11 +29,11 @@ __all__ = [
     "content_from_plain",
 ]
 
-# Float types of a network, and the precision of brainstate.environ for each.
+# For each float type of a network, the precision of brainstate.environ that gives it.
 DTYPES: Mapping[str, int | str] = {"float16": 16, "bfloat16": "bf16", "float32": 32, "float64": 64}
 
 _VERSIONED = ("brainhw", "brainstate", "jax", "python")
-# Every level of a path becomes a nested dict, and Python stops at a depth of about a thousand.
+# Every level of a path becomes a nested dict, and Python's recursion limit is about a thousand levels.
 _LONGEST_PATH, _DEEPEST_PATH = 500, 64
 
 
@@ -42,7 +42,7 @@ _LONGEST_PATH, _DEEPEST_PATH = 500, 64
 class Codes:
     """Integer codes of the levels of `brainhw.kernel.quantize.stored_grid`, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
 
-    For evenly spaced levels a weight is its code times ``weight_limit / (2**(bits - 1) - 1)``.
+    If the levels are evenly spaced, a weight is its code times ``weight_limit / (2**(bits - 1) - 1)``.
     """
 
     bits: int
@@ -83,13 +83,13 @@ class Wire(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class BundleContent:
-    """The content of a bundle: ``dt`` in ms, modules by path, ``wires`` in execution order.
+    """The content of a bundle, with ``dt`` in ms, modules by path, and ``wires`` in execution order.
 
     ``in_place`` holds the values of a sampled or measured chip, by module path and value name (``"tau"``, ``"V_th"``,
-    ``"mismatch"``); it is empty for the nominal chip. ``known`` marks in the same way the values that were measured;
-    :func:`brainhw.sample_chip` keeps these. ``dtype`` is the float type of the network, ``output`` the path of the
-    layer whose spikes it returns, ``n_classes`` the number of equal, consecutive populations of output neurons, one per
-    class.
+    ``"mismatch"``); it is empty for the nominal chip. ``known`` has the same keys and marks the values that were
+    measured, which :func:`brainhw.sample_chip` does not change. ``dtype`` is the float type of the network, and
+    ``output`` is the path of the layer whose spikes it returns. ``n_classes`` is the number of classes; the output
+    neurons are divided into equal, consecutive populations, one per class.
     """
 
     chip: ChipSpec
@@ -107,7 +107,7 @@ class BundleContent:
     known: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Without values in place, masks would mark nominal values as measured.
+        # If there are no chip values, masks would mark nominal values as measured.
         if not self.in_place:
             object.__setattr__(self, "known", {})
 
@@ -165,15 +165,15 @@ def _plain(codes: Codes) -> dict[str, Any]:
     return {"bits": codes.bits, "codes": codes.values.tolist()}
 
 
-# Fields of the file: those of the content, but dt has its unit in its name.
+# Fields of the file. They have the names of the content's fields, but dt is called dt_ms, and in_place contains known.
 _TOP = tuple(sorted({one.name for one in fields(BundleContent)} - {"dt", "known"} | {"dt_ms"}))
 
 
 def content_from_plain(data: Any) -> BundleContent:
     """Build the content from the data that `BundleContent.to_plain` returns.
 
-    Every value is checked. A `ValueError` names a value that is missing, unknown, of the wrong type, out of range, or
-    inconsistent with other values. A chip of an unregistered family raises `UnknownFamilyError`.
+    Every value is checked. If a value is missing, unknown, of the wrong type, out of range, or inconsistent with other
+    values, a `ValueError` names it. A chip of an unregistered family raises `UnknownFamilyError`.
     """
     top = _table(data, _TOP, "the file", optional=("in_place",))
     lines = _list(top["chip"], "chip")
@@ -231,9 +231,13 @@ def _layer(item: Any, path: str, chip: ChipSpec) -> BundledLayer:
     if entry["recurrent"] is not None:
         recurrent = _codes(_table(entry["recurrent"], ("bits", "codes"), f"{where}: recurrent"), where, chip)
         if recurrent.values.shape != (len(taus), len(taus)):
-            raise ValueError(f"{where}: recurrent codes {recurrent.values.shape} do not match {len(taus)} neurons")
+            raise ValueError(
+                f"{where}: recurrent codes of shape {recurrent.values.shape} do not match {len(taus)} neurons"
+            )
     if (topology == "RC") != (recurrent is not None):
-        raise ValueError(f"{where}: topology is {topology}, with{'out' * (recurrent is None)} recurrent codes")
+        raise ValueError(
+            f"{where}: topology {topology} does not fit a layer with{'out' * (recurrent is None)} recurrent codes"
+        )
     return BundledLayer(profiles, recurrent)
 
 
@@ -245,7 +249,7 @@ def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec, *, one_to_one: 
         return Codes(bits, np.array(_row(entry["codes"], ends, f"{where}: codes"), np.int32))
     rows = [_row(row, ends, f"{where}: a row of codes") for row in _list(entry["codes"], f"{where}: codes")]
     if len({len(row) for row in rows}) > 1:
-        raise ValueError(f"{where}: the rows of codes differ in length")
+        raise ValueError(f"{where}: all rows of codes must have the same length")
     return Codes(bits, np.array(rows, np.int32))
 
 
@@ -254,7 +258,7 @@ def _row(value: Any, ends: tuple[int, int], where: str) -> list[int]:
     for code in row:
         # `type`, not `isinstance`: true and false are ints in Python, and a code of 1.0 would be read as 1.
         if type(code) is not int or not lowest <= code <= largest:
-            raise ValueError(f"{where} must hold whole numbers from {lowest} to {largest}; got {_found(code)}")
+            raise ValueError(f"{where} must contain whole numbers from {lowest} to {largest}; got {_found(code)}")
     return row
 
 
@@ -266,8 +270,8 @@ def _wire(item: Any, where: str) -> Wire:
 def _check_wiring(
     wires: tuple[Wire, ...], synapses: Mapping[str, BundledSynapse], layers: Mapping[str, BundledLayer]
 ) -> None:
-    """Raise unless every module is used once, in a valid order, and widths of connected modules agree."""
-    # Widths of the spikes that are available so far: the input, and the layers of earlier wires.
+    """Raise unless every module is used once, in a valid order, and connected modules have matching widths."""
+    # The number of channels of each source that later wires can use: the input, and the layers of earlier wires.
     widths: dict[str, int] = {}
     used: set[str] = set()
     for i, wire in enumerate(wires):
@@ -275,12 +279,16 @@ def _check_wiring(
         synapse = synapses[_one_of(wire.synapse, synapses, f"{where}: synapse")]
         layer = layers[_one_of(wire.layer, layers, f"{where}: layer")]
         if wire.source not in widths and wire.source != INPUT:
-            raise ValueError(f"{where}: source must be {INPUT!r} or a layer before it; got {_found(wire.source)}")
+            raise ValueError(
+                f"{where}: source must be {INPUT!r} or the layer of an earlier wire; got {_found(wire.source)}"
+            )
         if wire.layer in widths or wire.synapse in used:
-            raise ValueError(f"{where}: {wire.layer!r} or {wire.synapse!r} is on another wire already")
+            raise ValueError(f"{where}: another wire already uses {wire.layer!r} or {wire.synapse!r}")
         used.add(wire.synapse)
         if synapse.frontend and wire.source != INPUT:
-            raise ValueError(f"{where}: the frontend {wire.synapse!r} must come first; its source is {wire.source!r}")
+            raise ValueError(
+                f"{where}: the source of the frontend {wire.synapse!r} must be {INPUT!r}; got {wire.source!r}"
+            )
         shape = synapse.weight.values.shape
         width = widths.setdefault(INPUT, shape[0]) if wire.source == INPUT else widths[wire.source]
         if (shape[0], shape[-1]) != (width, len(layer.profiles)):
@@ -291,7 +299,7 @@ def _check_wiring(
         widths[wire.layer] = len(layer.profiles)
     unused = [path for path in (*synapses, *layers) if path not in used and path not in widths]
     if unused:
-        raise ValueError(f"{unused[0]!r} is on no wire")
+        raise ValueError(f"no wire uses {unused[0]!r}")
     if sum(synapse.frontend for synapse in synapses.values()) > 1:
         raise ValueError("there is more than one frontend")
 
@@ -302,12 +310,12 @@ def _check_kinds(
     synapses: Mapping[str, BundledSynapse],
     layers: Mapping[str, BundledLayer],
 ) -> None:
-    # The kind limits the placement: with a wrong kind a recurrent layer could be split.
+    # The kind decides where a layer may be placed. With a wrong kind, a recurrent layer could be split over cores.
     frontends = {wire.layer for wire in wires if synapses[wire.synapse].frontend}
     for piece in placement.pieces:
         kind = "frontend" if piece.layer in frontends else layers[piece.layer].topology
         if piece.kind != kind:
-            raise ValueError(f"placement: layer {piece.layer!r} is placed as {piece.kind!r}, but is {kind!r}")
+            raise ValueError(f"placement: layer {piece.layer!r} must have kind {kind!r}; got {piece.kind!r}")
 
 
 def _modules(value: Any, where: str, taken: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -344,7 +352,7 @@ def _int(value: Any, least: int, most: int, where: str) -> int:
 
 
 def _dt(value: Any) -> float:
-    # A whole number can exceed the float range; to_plain always writes a float.
+    # A whole number in the file may be too large for a float. to_plain always writes a float.
     if type(value) is not float or not (math.isfinite(value) and value > 0):
         raise ValueError(f"dt_ms must be a number with a decimal point, greater than zero; got {_found(value)}")
     return value
@@ -368,5 +376,5 @@ def _found(value: Any) -> str:
 
 
 def clipped(text: str, most: int = 80) -> str:
-    """Return the text, cut to ``most`` characters: text from a foreign file can be of any length."""
+    """Return the text cut to ``most`` characters, because text from a file can have any length."""
     return text if len(text) <= most else text[: most - 3] + "..."

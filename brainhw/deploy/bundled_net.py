@@ -26,7 +26,7 @@ from brainhw.nn import chip_weights
 
 __all__ = ["BundledNet"]
 
-# Relative tolerance: a time step in float32 or in another unit differs in its last bits.
+# Relative tolerance of dt. The same time step differs in its last bits if it is stored in float32 or in another unit.
 _SAME_DT = 1e-7
 
 
@@ -34,11 +34,12 @@ class BundledNet(brainstate.nn.Module):
     """The network of a bundle; :func:`load_bundle` builds it.
 
     It runs, samples chips and trains like any other network. Modules and parameters have the same paths as in the
-    exported network, so that a key samples the same chip for both.
+    exported network, so that a key samples the same chip for both networks.
 
-    The modules are those of the chip's family, built as ``synapse(n_in, n_out, chip=, weight_init=, weight_bits=)``,
-    ``frontend(chip=, weight_init=, weight_bits=)`` and ``layer(size, tau, topology=, chip=)``. A layer with topology
-    ``'RC'`` also gets ``recurrent_init=, weight_bits=``.
+    The modules are built with the module classes of the chip's family, which are called as
+    ``synapse(n_in, n_out, chip=, weight_init=, weight_bits=)``, ``frontend(chip=, weight_init=, weight_bits=)`` and
+    ``layer(size, tau, topology=, chip=)``. A layer with topology ``'RC'`` also gets the arguments
+    ``recurrent_init=, weight_bits=``.
 
     Parameters
     ----------
@@ -48,25 +49,29 @@ class BundledNet(brainstate.nn.Module):
     Raises
     ------
     ValueError
-        If the content cannot be built exactly: the chip family lacks a module, a path is not a valid attribute, the
-        precision is not that of ``brainstate.environ``, or this precision cannot hold the numbers.
+        If the network cannot be built exactly, because the chip family lacks a module, a path is not a valid attribute,
+        the precision differs from that of ``brainstate.environ``, or a number is too large or too small for this
+        precision.
     """
 
     def __init__(self, content: BundleContent) -> None:
         super().__init__()
-        # brainstate names a module by the path where it finds it, so a second reference would rename the module.
+        # Only `content` is stored here, not the modules: brainstate names a module by the path where it finds it, so a
+        # second reference would rename the module.
         self._content = content
         if not _works_in(content.dtype):
             raise ValueError(
-                f"the network computes in {content.dtype}, but brainstate.environ in "
+                f"the network computes in {content.dtype}, but the precision of brainstate.environ is "
                 f"{np.dtype(brainstate.environ.dftype()).name}. Load it inside "
                 f"brainstate.environ.context(precision={DTYPES[content.dtype]!r})"
             )
         tree = _tree(_build(content))
         for name in tree:
-            # A module may share its name with a property (the property wins), but must not hide a method.
+            # A module may have the name of a property, which then hides the module. It must not hide a method.
             if name in vars(self) or not isinstance(getattr(type(self), name, property()), property):
-                raise ValueError(f"the path of a module cannot begin with {name!r}. Rename the attribute")
+                raise ValueError(
+                    f"the path of a module cannot begin with {name!r}, which is a name of BundledNet. Rename the module"
+                )
         self.__dict__.update(tree)
         put_chip(self, content.in_place, content.known, content.placement)
         self.in_size, self.out_size = (content.n_in,), (content.n_out,)
@@ -82,7 +87,7 @@ class BundledNet(brainstate.nn.Module):
         return self._content.chip
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Set the chip of the network, after its modules were changed to it."""
+        """Set the chip of the network. The modules must have been changed to this chip before."""
         placement = Placement(chip, self._content.placement.pieces)
         self._content = replace(self._content, chip=chip, placement=placement)
 
@@ -107,7 +112,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def versions(self) -> dict[str, str]:
-        """The versions that wrote the bundle: ``brainhw``, ``brainstate``, ``jax``, ``python``."""
+        """The versions of ``brainhw``, ``brainstate``, ``jax`` and ``python`` that wrote the bundle."""
         return dict(self._content.versions)
 
     @property
@@ -121,7 +126,7 @@ class BundledNet(brainstate.nn.Module):
         return self._content.notes
 
     def check_input(self, xs: Any, *, call: str) -> None:
-        """Warn about inputs out of the range of a chip, unless they are traced; :func:`brainhw.rollout` calls it."""
+        """Warn if inputs are out of the range of a chip (not if they are traced); called by :func:`brainhw.rollout`."""
         has_frontend = any(synapse.frontend for synapse in self._content.synapses.values())
         warn_of_input(xs, has_frontend=has_frontend, call=call, stacklevel=5)
 
@@ -141,7 +146,7 @@ class BundledNet(brainstate.nn.Module):
         Raises
         ------
         RuntimeError
-            If dt or precision of ``brainstate.environ`` differ from those of the bundle.
+            If the dt or the precision of ``brainstate.environ`` differs from that of the bundle.
         """
         call = f"{type(self).__name__}.update"
         if brainstate.environ.get("dt", default=None) is None:
@@ -157,11 +162,12 @@ class BundledNet(brainstate.nn.Module):
             )
         if not _works_in(self._content.dtype):
             raise RuntimeError(
-                f"{call}: the network computes in {self._content.dtype}, not brainstate.environ's precision. Run it "
-                f"inside brainstate.environ.context(precision={DTYPES[self._content.dtype]!r})."
+                f"{call}: the network computes in {self._content.dtype}, but brainstate.environ has another precision. "
+                f"Run it inside brainstate.environ.context(precision={DTYPES[self._content.dtype]!r})."
             )
         spikes = {INPUT: x}
-        # dt of environ may differ in its last bits. Then a decay would differ too, which can change a spike.
+        # Use the dt of the bundle: dt of environ may differ from it in its last bits, which would change the decays
+        # slightly and could change a spike.
         with brainstate.environ.context(dt=self.dt):
             for wire in self._content.wires:
                 charge = self._at(wire.synapse)(spikes[wire.source])
@@ -180,14 +186,14 @@ def _works_in(dtype: str) -> bool:
 
 
 def _build(content: BundleContent) -> dict[str, Any]:
-    """Build every module, by path and in execution order, with exactly the weights of the codes."""
+    """Return the modules by path, in execution order, with exactly the weights that their codes stand for."""
     chip, dtype = content.chip, jnp.dtype(content.dtype)
     kinds = get_family(chip.family).modules
     needed = {"frontend" if synapse.frontend else "synapse" for synapse in content.synapses.values()} | {"layer"}
     if lacking := sorted(needed - kinds.keys()):
         raise ValueError(f"the chip family {chip.family} has no {lacking[0]}")
     modules: dict[str, Any] = {}
-    with np.errstate(all="ignore"):  # the checks below find infinite numbers
+    with np.errstate(all="ignore"):  # an overflow gives infinity, which the checks below refuse
         _check_numbers("the chip", chip.V_th.mantissa, chip.C.mantissa, content.dt.mantissa, dtype=dtype)
         for wire in content.wires:
             synapse, layer = content.synapses[wire.synapse], content.layers[wire.layer]
@@ -215,9 +221,9 @@ def _values(codes: Codes, chip: ChipSpec, dtype: Any) -> jax.Array:
 
 
 def _check_rounding(path: str, module: Any, codes: Codes) -> None:
-    """Raise unless the weights of the module give the same codes again, and finite charges."""
+    """Raise unless rounding the weights of the module gives the same codes again, and the charges are finite."""
     weight = next(iter(chip_weights(module).values()))
-    # A small float type may round neighbouring levels to the same number, and a charge may overflow in it.
+    # In a float type of low precision, neighbouring levels may round to the same number, and a charge may overflow.
     grid = stored_grid(weight.chip, codes.bits)
     again = np.asarray(grid.codes(weight.master.value))
     charge = np.asarray(weight.chip.charge(weight.master.value).mantissa, np.float64)
@@ -226,7 +232,7 @@ def _check_rounding(path: str, module: Any, codes: Codes) -> None:
 
 
 def _check_numbers(what: str, *numbers: float, dtype: Any) -> None:
-    # XLA may flush numbers below the smallest normal number to zero, and later steps divide by these numbers.
+    # XLA may replace numbers below the smallest normal number by zero, and later computations divide by these numbers.
     held = np.asarray(jnp.asarray(np.asarray(numbers, np.float64).astype(dtype)), np.float64)
     if not (np.all(np.isfinite(held)) and np.all(held >= float(jnp.finfo(dtype).tiny))):
         raise ValueError(f"{what}: a time, threshold or capacitance is too large or small for the network's precision")
@@ -241,15 +247,15 @@ def _tree(modules: Mapping[str, Any]) -> dict[str, Any]:
         for folder in folders:
             branch = branch.setdefault(folder, {})
             if not isinstance(branch, dict):
-                raise ValueError(f"{path} lies inside another module. Hold both side by side in the network")
+                raise ValueError(f"{path} is inside another module. Make both of them attributes of the network")
         if name in branch:
-            raise ValueError(f"{path} holds other modules. Hold all of them side by side in the network")
+            raise ValueError(f"{path} contains other modules. Make all of them attributes of the network")
         branch[name] = module
     return {name: _numbered(branch) for name, branch in tree.items()}
 
 
 def _numbered(branch: Any) -> Any:
-    """Convert the keys to ints where all keys are numbers, as brainstate names entries of a list."""
+    """Convert the keys of a dict to ints if all of them are numbers, because brainstate names list entries by ints."""
     if not isinstance(branch, dict):
         return branch
     numbers = all(name.isdecimal() and name.isascii() and str(int(name)) == name for name in branch)

@@ -1,4 +1,4 @@
-"""Deployment check: all rules of the chip, applied to a finished network."""
+"""Deployment check of a finished network against all rules of its chip."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DeployReport(Shown):
 
     @property
     def ok(self) -> bool:
-        """Whether the network satisfies all rules."""
+        """Whether the network breaks no rule."""
         return not self.violations
 
     def raise_if_not(self) -> None:
@@ -77,31 +77,41 @@ class DeployReport(Shown):
 def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployReport:
     """Check a network against every rule of its chip and report all violations.
 
-    General rules: all modules belong to one family; no other modules; no operation between modules; finite weights;
-    weights in range; one sign in every block; weights on the levels of the chip's bits (after rounding, if
-    ``weight_bits`` rounds); time constants are leak profiles; binary spikes; at most one frontend, at the input; no
-    more neurons than the chip has; every recurrent layer fits a core; all layers can be placed. A chip family can omit
-    rules and add its own (:class:`brainhw.chip.Family`); the report lists the rules that were checked.
-    ``print(bh.chip.H1V1)`` shows which limits the vendor documents and which are assumed.
+    The general rules are:
+
+    - All modules are built for one chip, and every module with parameters or states is an unmodified module of the
+      chip's family.
+    - The network performs no operation between two modules.
+    - All weights are finite and in range, and each sign block has weights of one sign.
+    - Each weight is a level that the chip's bits can store. If ``weight_bits`` is set, this is checked after rounding.
+    - Each time constant is a leak profile of the chip.
+    - Each neuron emits at most one spike per step, and resets like the chip.
+    - There is at most one frontend, and it receives the input of the network.
+    - There are at most as many neurons as on the chip, each recurrent layer fits on one core, and all layers can be
+      placed.
+
+    A chip family can omit rules and add its own (:class:`brainhw.chip.Family`). The report lists the rules that were
+    checked. ``print(bh.chip.H1V1)`` shows which limits the vendor documents and which are assumed.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network. One step of it is traced to find its wiring; it is not changed.
     data : array, optional
-        Inputs ``[T, B, N]`` of a run, checked by one more rule: a chip takes no negative input and, without a frontend,
-        at most 16 per channel and step (assumed).
+        Inputs ``[T, B, N]`` of a run. If given, one more rule is checked: no input is negative and, without a frontend,
+        none exceeds 16 per channel and step. brainhw assumes this limit.
 
     Returns
     -------
     DeployReport
-        ``report.ok``, and ``report.violations`` with module, finding, limit and fix. ``print`` it for a table;
-        ``report.raise_if_not()`` raises an error that lists all violations.
+        ``report.ok`` is True if no rule is broken. ``report.violations`` gives the module, the finding, the limit and
+        the fix of each violation. ``print`` the report for a table; ``report.raise_if_not()`` raises an error that
+        lists all violations.
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is not a module or has no module on a chip, or ``data`` are not finite numbers.
+        If ``net`` is not a module or contains no module on a chip, or if ``data`` is not an array of finite numbers.
     RuntimeError
         If called inside ``jit``.
 
@@ -130,14 +140,14 @@ def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployRepor
 
 
 def judge(found: Survey) -> DeployReport:
-    """Check a surveyed network: first the general rules that apply to its family, then the family's own."""
+    """Check a surveyed network: first the general rules that apply to its family, then the rules of the family."""
     family = found.family
     rules = {name: rule for name, rule in RULES.items() if name not in set(family.without_rules)} | dict(family.rules)
     return DeployReport(found.chip.name, tuple(rules), tuple(v for rule in rules.values() for v in rule(found)))
 
 
 def is_net_deployable(net: brainstate.nn.Module) -> bool:
-    """Return whether a network satisfies all rules of its chip; :func:`check_deployable` lists the violations.
+    """Return whether a network breaks no rule of its chip; :func:`check_deployable` lists the violations.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Firmware of a bundle: one step as a NumPy reference and as a C header for a microcontroller."""
+"""One step of a bundled network in NumPy, and the same step as a C header for a microcontroller."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ class FirmwareState:
 class Firmware:
     """One step of a network in pure NumPy, and the same step in C; made by :func:`firmware`.
 
-    Charges are summed in float32, in the order of the inputs. A product that is added (an input value times its charge,
-    or the membrane potential times its leak factor) is rounded once together with the sum (fused multiply-add, C99
-    ``fmaf``), as XLA does on a CPU. ``step`` and the C header give bit-identical results.
+    Charges are summed in float32, in the order of the inputs. An input value times its charge, and the membrane
+    potential times its leak factor, are added with a fused multiply-add (C99 ``fmaf``), which rounds only once after
+    the product and the sum. XLA does the same on a CPU. ``step`` and the C header give bit-identical results.
 
     Attributes
     ----------
     n_in, n_out : int
         Number of inputs and of output neurons.
     dt : Quantity
-        The time step that the leak factors hold for, ms.
+        The time step for which the leak factors are computed, ms.
     chip : str
         Name of the chip.
     checksum : str
@@ -69,12 +69,12 @@ class Firmware:
 
     @property
     def state_bytes(self) -> int:
-        """RAM of the state in C in bytes, without padding: one float and one byte per neuron."""
+        """RAM in bytes that the state needs in C, without padding: one float and one byte per neuron."""
         return sum(5 * layer.n for layer in self._numbers.layers)
 
     @property
     def table_bytes(self) -> int:
-        """Size of the constant arrays in C in bytes: charges, weight codes, leak factors, thresholds."""
+        """Size in bytes of the constant arrays in C: charges, weight codes, leak factors and thresholds."""
         return table_bytes(self._numbers)
 
     def initial_state(self, batch_size: int | None = None) -> FirmwareState:
@@ -123,11 +123,11 @@ class Firmware:
         _arguments.instance(state, FirmwareState, call=call, name="state", source="initial_state")
         wanted = [(layer.path, layer.n) for layer in self._numbers.layers]
         if [(path, spk.shape[-1]) for path, spk in state.spikes.items()] != wanted:
-            raise ValueError(f"{call}: state must be a state of this network; got {state}. Call initial_state.")
+            raise ValueError(f"{call}: state must belong to this network; got {state}. Call initial_state.")
         x = _arguments.as_array(x, call=call, name="x")
         lead = state._millivolts[0].shape[:-1]
         if np.shape(x) != (*lead, self.n_in):
-            raise ValueError(f"{call}: x must have shape {(*lead, self.n_in)} like the state; got shape {np.shape(x)}.")
+            raise ValueError(f"{call}: x must have shape {(*lead, self.n_in)} to match state; got shape {np.shape(x)}.")
         _arguments.check_finite(x, call=call, name="x")
         values = np.asarray(x, np.float32)
         membranes: list[np.ndarray] = []
@@ -161,8 +161,8 @@ class Firmware:
         xs = np.asarray(_arguments.as_array(xs, call=call, name="xs"))
         if xs.ndim not in (2, 3) or xs.shape[-1] != self.n_in or 0 in xs.shape:
             raise ValueError(
-                f"{call}: xs must have shape [T, {self.n_in}] or [T, B, {self.n_in}], all at least 1; got shape "
-                f"{xs.shape}."
+                f"{call}: xs must have shape [T, {self.n_in}] or [T, B, {self.n_in}], with T and B at least 1; got "
+                f"shape {xs.shape}."
             )
         _arguments.check_finite(xs, call=call, name="xs")
         state, outputs = self.initial_state(xs.shape[1] if xs.ndim == 3 else None), []
@@ -172,17 +172,17 @@ class Firmware:
         return np.stack(outputs)
 
     def write_c(self, path: str | os.PathLike[str], name: str = "net") -> None:
-        """Write the step as a C header: state, tables, ``NAME_reset`` and ``NAME_step``.
+        """Write the step as a C header with the state, the tables, ``NAME_reset`` and ``NAME_step``.
 
-        C99 and C++11, without malloc. From the C library it uses ``fmaf`` and ``memset`` only. Include it in one source
-        file.
+        The header is valid C99 and C++11. It allocates no memory, and calls only ``fmaf`` and ``memset`` of the C
+        library. Include it in only one source file.
 
         Parameters
         ----------
         path : path
             The file, such as ``"net.h"``; its folder must exist. An existing file is replaced atomically.
         name : str, optional
-            Prefix of all names in C, an identifier. Default ``"net"``.
+            Prefix of all names in C; it must be a C identifier. Default ``"net"``.
 
         Raises
         ------
@@ -201,11 +201,12 @@ class Firmware:
     def _advance(
         self, layer: LayerNumbers, V: np.ndarray, before: np.ndarray, given: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return membrane potentials and spikes of a layer after a step; the C header has the same lines."""
+        """Return membrane potentials and spikes of a layer after a step; the C header does the same operations."""
         drive = _sum(given, layer.charges)
         if layer.recurrent is not None:
             drive = drive + _sum(before, layer.recurrent)
-        # fC / fF = V. XLA multiplies by the inverse of a constant instead of dividing by it.
+        # A charge in fC divided by a capacitance in fF gives V, and the factor 1000 gives mV. XLA multiplies by the
+        # inverse of a constant instead of dividing by it, so this code does the same.
         V = _fused(V, layer.leak, (drive * self._numbers.per_C) * np.float32(1000))
         V = np.where(V > 0, V, np.float32(0))
         spk = (layer.V_th <= V).astype(np.uint8)
@@ -214,12 +215,15 @@ class Firmware:
 
 
 def firmware(path: str | os.PathLike[str]) -> Firmware:
-    """Read a bundle as plain numbers, for one step in NumPy or in C on a microcontroller next to the chip.
+    """Read a bundle and return its network as one step in NumPy, which can also be written in C.
+
+    The C code can run on a microcontroller next to the chip.
 
     Parameters
     ----------
     path : path
-        A file that :func:`export_bundle` wrote, of the family H1v1 or H1v2 and in float32.
+        A file that :func:`export_bundle` wrote. The chip family must be H1v1 or H1v2, and the network must compute in
+        float32.
 
     Returns
     -------
@@ -233,14 +237,14 @@ def firmware(path: str | os.PathLike[str]) -> Firmware:
     TypeError
         If ``path`` is not a path.
     ValueError
-        If the network is of another chip family or does not compute in float32.
+        If the network has another chip family or does not compute in float32.
     RuntimeError
         If called inside ``jit``.
 
     Notes
     -----
-    If the bundle holds a sampled or measured chip, its values are used: the time constants, the thresholds, and the
-    charge of each connection with its mismatch.
+    If the bundle contains a sampled or measured chip, the step uses the time constants and the thresholds of this chip,
+    and the charge of each connection including its mismatch.
 
     Examples
     --------
@@ -266,8 +270,8 @@ def firmware(path: str | os.PathLike[str]) -> Firmware:
     content, checksum = read_bundle(path, call=call)
     if content.dtype != "float32":
         raise ValueError(
-            f"{call}: the bundle computes in {content.dtype}; firmware needs float32. Export a network that is built "
-            "in float32."
+            f"{call}: the network of the bundle must compute in float32 (got {content.dtype}). Build the network in "
+            "float32 and export it again."
         )
     return Firmware(numbers_of(content, build_net(content, path, call=call), call), checksum)
 
@@ -280,15 +284,16 @@ def _sum(given: np.ndarray, charges: Charges) -> np.ndarray:
     total = np.zeros((*given.shape[:-1], values.shape[1]), np.float32)
     for i, row in enumerate(values):
         one = given[..., i : i + 1]
-        # A spike adds its charge; an analog value scales it.
+        # A spike adds the charge of its connection. An analog input value adds this charge times the value.
         total = np.where(one != 0, total + row, total) if given.dtype == np.uint8 else _fused(one, row, total)
     return total
 
 
 def _fused(a: Any, b: Any, c: Any) -> np.ndarray:
     """Return ``a * b + c`` of float32 numbers with a single rounding."""
-    # The product is exact in float64, and the sum is rounded to odd there. Rounding that again to float32 equals a
-    # single rounding (S. Boldo and G. Melquiond, IEEE Trans. Comput. 57, 462, 2008).
+    # The product of two float32 numbers is exact in float64. The sum is rounded in float64 to odd: an inexact sum is
+    # rounded to the neighbour with an odd last bit. Rounding this sum to float32 then equals a single rounding (S.
+    # Boldo and G. Melquiond, IEEE Trans. Comput. 57, 462, 2008).
     a, b, c = (np.asarray(one, np.float64) for one in (a, b, c))
     product = a * b
     total = product + c

@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 
 def check_name(name: Any, call: str) -> str:
-    """Return the prefix of the C names, or raise if it is not an identifier."""
+    """Return ``name``, the prefix of all C names; raise if it is not a C identifier."""
     found = _arguments.text(name, call=call, name="name", some=True)
     if not _NAME.fullmatch(found):
         raise ValueError(
@@ -120,7 +120,7 @@ class _Tables:
         self._known: dict[tuple[str, bytes], str] = {}
 
     def add(self, values: np.ndarray, label: str, words: str) -> str:
-        """Add an array of one or two axes unless it exists; return its name."""
+        """Return the C name of an array of one or two axes; write the array if no equal one exists."""
         kind, key = _C_TYPES[values.dtype.name], (str(values.shape) + values.dtype.name, values.tobytes())
         if key not in self._known:
             self._known[key] = f"{self.name}_{label}"
@@ -132,17 +132,17 @@ class _Tables:
         return self._known[key]
 
     def neurons(self, values: np.ndarray, label: str, words: str) -> str:
-        """Return the C expression for the value of neuron ``j``; a value shared by all neurons needs no array."""
+        """Return the C expression for the value of neuron ``j``, which is a number if all neurons share it."""
         if (values == values[0]).all():
             return _float(values[0])
         return f"{self.add(values, label, words)}[j]"
 
     def charges(self, charges: Charges, label: str, path: str) -> str:
         """Return the C expression for the charge of the connection from ``i`` to ``j``."""
-        # One row per neuron, so that a sum reads consecutive memory.
+        # One row per neuron, so that the sum over its inputs reads consecutive memory.
         place = "[j]" if charges.values.ndim == 1 else "[j][i]"
         table, n = charges.table, charges.values.size
-        # From 9 bits on, a table can be larger than the charges themselves.
+        # With 9 bits or more, the table of charges and the codes can need more memory than one charge per connection.
         if table is None or (len(table) > 256 and table.nbytes + 2 * n > charges.values.nbytes):
             words = f"{path}: charge of each connection, fC, one row per neuron"
             return self.add(np.ascontiguousarray(charges.values.T), f"q{label}", words) + place
@@ -157,7 +157,7 @@ _C_TYPES = {"int8": "int8_t", "int16": "int16_t", "float32": "float"}
 
 
 class _Layer:
-    """The lines of one layer."""
+    """The C code of one layer."""
 
     def __init__(self, layer: LayerNumbers, at: int, name: str, tables: _Tables) -> None:
         path = _comment(layer.path)
@@ -185,7 +185,8 @@ class _Layer:
             f"        q = {upper}_FMA({v}, {self.leak}, q * {_float(numbers.per_C)} * 1000.0f);",
             f"        {v} = q > 0.0f ? q : 0.0f;",
             "    }",
-            # A separate loop: the loop above reads the spikes of the previous step.
+            # The new spikes are written in a separate loop, because the loop above reads the spikes of the previous
+            # step.
             f"    for (j = 0; j < {layer.n}; j++) {{",
             f"        {s}[j] = (uint8_t)({v} >= {self.V_th});",
             f"        if ({s}[j]) {{",
@@ -212,12 +213,13 @@ def _row(values: Iterable[Any], *, braces: bool) -> str:
 
 
 def _float(value: Any) -> str:
-    # Nine digits identify every float32. C++11 has no hexadecimal floats.
+    # Nine decimal digits are enough to identify any float32. Hexadecimal floats would be exact too, but C++11 lacks
+    # them.
     text = f"{float(value):.9g}"
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
 def _comment(text: str) -> str:
-    """Return the text, made safe to stand inside a C comment."""
+    """Return the text, changed so that it cannot end a C comment."""
     plain = "".join(one if one.isascii() and one.isprintable() else "?" for one in text)
     return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "?")[:80]

@@ -1,4 +1,4 @@
-"""Numbers of a bundle that a step needs: charge per code, leak factors, thresholds."""
+"""Numbers of a bundle that one step needs: charge of each code, leak factors, thresholds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Charges", "LayerNumbers", "Numbers", "numbers_of"]
 
 
 class Charges(NamedTuple):
-    """Charge of each connection in fC, float32, ``[N_in, N]``, or ``[N]`` one-to-one.
+    """Charge of each connection in fC, float32; shape ``[N_in, N]``, or ``[N]`` if input k drives only neuron k.
 
     On the nominal chip ``values`` is ``table[codes - lowest]``. With mismatch every connection has its own charge, and
     ``table`` is ``None``.
@@ -32,7 +32,7 @@ class Charges(NamedTuple):
 
 
 class LayerNumbers(NamedTuple):
-    """A layer and the synapse into it; ``source`` is the index of the layer before, ``None`` for the input."""
+    """A layer and its synapse; ``source`` is the index of the layer that feeds the synapse, ``None`` for the input."""
 
     path: str
     source: int | None
@@ -53,7 +53,7 @@ class LayerNumbers(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """A network: layers in execution order, all numbers float32, membrane potentials in mV."""
+    """The layers of a network in execution order; all numbers are float32, and membrane potentials are in mV."""
 
     layers: tuple[LayerNumbers, ...]
     output: int
@@ -65,7 +65,7 @@ class Numbers(NamedTuple):
 
 
 def numbers_of(content: BundleContent, net: BundledNet, call: str) -> Numbers:
-    """Return the numbers of a bundle and its network; raise for an unsupported chip family or precision."""
+    """Return the numbers of a bundle and its network; raise if the chip family is not supported."""
     chip = content.chip
     if chip.family not in (H1V1_FAMILY.name, H1V2_FAMILY.name):
         raise ValueError(
@@ -107,7 +107,8 @@ def _charges(codes: Codes, charge: u.Quantity, content: BundleContent) -> Charge
     lowest = lowest_code(grid)
     every = np.arange(lowest, grid.largest_code + 1, dtype=np.int32)
     table = np.array(content.chip.charge(grid.values(every, np.float32)).to(u.fcoulomb).mantissa, np.float32)
-    # Use the charges of the network itself: XLA may round the curve differently in a longer array.
+    # Replace the charges of the codes that occur by those of the network: XLA may round the charge curve differently
+    # for an array of another length.
     table[codes.values - lowest] = values
     same = np.array_equal(table[codes.values - lowest], values)
     return Charges(codes.values, values, table if same else None, lowest)

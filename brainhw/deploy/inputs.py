@@ -1,4 +1,4 @@
-"""Checks of the input range: negative values, and unscaled data such as bytes."""
+"""Checks of the range of inputs, which find negative values and unscaled data such as bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["InputFault", "checked_data", "input_fault", "warn_of_input"]
 
 
 class InputFault(NamedTuple):
-    """A fault of input data: the finding, the limit of the chip, the fix."""
+    """What is wrong with input data, the limit of the chip, and how to fix the data."""
 
     found: str
     limit: str
@@ -23,20 +23,20 @@ class InputFault(NamedTuple):
 
 
 def input_fault(xs: Any, *, has_frontend: bool) -> InputFault | None:
-    """Return the worst fault of the inputs; ``None`` if they have none or are traced."""
+    """Return the most serious fault of the inputs; ``None`` if there is none, or if the inputs are traced."""
     if isinstance(xs, jax.core.Tracer):
         return None
     values = np.asarray(xs)
     if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":  # boolean spikes are always in range
         return None
-    with np.errstate(over="ignore"):  # infinity is also above the limit below
+    with np.errstate(over="ignore"):  # an overflow gives infinity, which exceeds the limit below
         values = values.astype(np.float32, copy=False)
     negative = int(np.sum(values < 0))
     if negative:
         found = f"{negative} of {values.size} input values are negative, the lowest {values.min():g}"
         fix = "Encode the data as spikes, or split them in two channels with brainhw.data.split_on_off."
         return InputFault(found, "spikes, or values of at least 0", fix)
-    # The frontend takes analog values, and its weights set their scale.
+    # A frontend receives analog values, and its weights set their scale. So they have no upper limit here.
     large = 0 if has_frontend else int(np.sum(values > MOST_EVENTS))
     if large:
         found = f"{large} of {values.size} input values exceed {MOST_EVENTS}, the largest {values.max():g}"
@@ -46,7 +46,7 @@ def input_fault(xs: Any, *, has_frontend: bool) -> InputFault | None:
 
 
 def warn_of_input(xs: Any, *, has_frontend: bool, call: str, stacklevel: int = 3) -> None:
-    """Warn in one sentence about inputs out of the range of a chip."""
+    """Warn if inputs are out of the range of a chip; the message states the limit and the fix."""
     fault = input_fault(xs, has_frontend=has_frontend)
     if fault is not None:
         message = f"{call}: {fault.found}; a chip takes {fault.limit}. {fault.fix}"
@@ -54,9 +54,9 @@ def warn_of_input(xs: Any, *, has_frontend: bool, call: str, stacklevel: int = 3
 
 
 def checked_data(data: Any, *, call: str) -> Any:
-    """Return the data as an array of finite numbers, or raise."""
+    """Return the data as an array; raise unless it contains only finite numbers."""
     xs = _arguments.as_array(data, call=call, name="data")
     if not xs.size or xs.ndim < 2:
-        raise ValueError(f"{call}: data must be non-empty inputs of a run, [T, N] or [T, B, N]; got shape {xs.shape}.")
+        raise ValueError(f"{call}: data must be a non-empty array of shape [T, N] or [T, B, N]; got shape {xs.shape}.")
     _arguments.check_finite(xs, call=call, name="data")
     return xs

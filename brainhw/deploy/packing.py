@@ -1,4 +1,4 @@
-"""Packing of layers into cores: an exact search, and a proof where no packing exists."""
+"""Packing of layers into cores by an exact search; if no packing exists, the error proves it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from brainhw.chip import ChipSpec
 
 __all__ = ["KINDS", "Need", "Piece", "PlacementError", "arrange", "pack"]
 
-# Up to this many cores, every order (at most 120) is tried to find one without gaps in a split layer.
+# Up to this number of cores, every order of cores (at most 120) is tried, to find one in which no full core lies
+# between the parts of a split layer.
 _CORES_TO_PERMUTE = 5
 
 FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
@@ -22,9 +23,9 @@ FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
 @final
 @dataclass(frozen=True)
 class Need:
-    """Neurons needed by the layer at the path ``name``.
+    """The number of neurons that the layer at the path ``name`` needs.
 
-    A recurrent layer must lie on one core. The layer that the frontend drives has a fixed place.
+    A recurrent layer must be on one core. The layer that the frontend drives must start at neuron 0 of core 0.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Need:
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`; ``'frontend'`` also for a recurrent layer that the frontend drives."""
+        """One of `KINDS`. A layer that the frontend drives is ``'frontend'``, even if it is recurrent."""
         return FRONTEND if self.frontend else RECURRENT if self.recurrent else FORWARD
 
 
@@ -48,11 +49,11 @@ class Piece:
     layer : str
         Path of the layer.
     first, count : int
-        First neuron of the layer in this piece, counted from 0, and the number of neurons.
+        Index in the layer of the first neuron of this piece, counted from 0, and the number of neurons.
     core : int
         The core, counted from 0.
     offset : int
-        The neuron of the core that holds neuron ``first``.
+        Position of neuron ``first`` on the core, counted from 0.
     kind : {'frontend', 'RC', 'FF'}
         ``'frontend'`` if the frontend drives the layer, otherwise the layer's topology.
     """
@@ -65,7 +66,7 @@ class Piece:
     kind: str = FORWARD
 
     def __post_init__(self) -> None:
-        # Stored as Python ints, because JSON cannot write NumPy ints.
+        # Convert to Python ints, because JSON cannot write NumPy ints.
         for name in ("first", "count", "core", "offset"):
             check = _arguments.positive_int if name == "count" else _arguments.whole_number
             object.__setattr__(self, name, check(getattr(self, name), call="Piece", name=name))
@@ -74,18 +75,18 @@ class Piece:
 
 
 class PlacementError(ValueError):
-    """Raised if the layers cannot be placed on the cores; the message is the proof.
+    """Raised if the layers cannot be placed on the cores; the message proves that no placement exists.
 
     Attributes
     ----------
     call : str
         The call that raised it.
     reason : str
-        The proof, as part of a sentence.
+        The proof, as a clause without a full stop.
     fix : str
-        A change that helps.
+        A change of the network that can make a placement possible.
     layers : tuple of str
-        Paths of the layers in the proof.
+        Paths of the layers that the proof names.
     """
 
     def __init__(self, call: str, reason: str, fix: str, layers: tuple[str, ...]) -> None:
@@ -103,24 +104,27 @@ class PlacementError(ValueError):
 
 
 def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None = None) -> tuple[int, ...] | None:
-    """Assign every item to one room, or return ``None`` if that is impossible.
+    """Return a room for every item, so that no room is too full; ``None`` if this is impossible.
 
-    The search is exact: depth first, through the rooms in the given ``order``.
+    A room is the number of free neurons of a core, and an item is a layer that must be on one core. The search is an
+    exhaustive depth-first search that fills the rooms in the given ``order``.
     """
     order = tuple(range(len(rooms)) if order is None else order)
-    # Items of equal size are interchangeable: the search counts them instead of permuting them.
+    # Items of equal size are interchangeable, so the search counts them instead of permuting them.
     kinds = sorted(set(sizes), reverse=True)
-    # Later rooms depend only on the remaining items, not on how earlier rooms were filled.
+    # Whether the remaining items fit into the later rooms does not depend on how the earlier rooms were filled. So each
+    # failure is stored.
     hopeless: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
-        """Return the number of items of each size in each room from ``order[depth]`` on."""
+        """Return the number of items of each size for each room from ``order[depth]`` on, if they fit."""
         if not any(counts):
             return []
         if depth == len(order) or (depth, counts) in hopeless:
             return None
         room = rooms[order[depth]]
-        # Rooms of equal size are interchangeable: fixing the room of the largest item skips equivalent arrangements.
+        # If all remaining rooms have equal size, they are interchangeable. Putting the largest item into the first of
+        # them then skips equivalent arrangements.
         alike = all(rooms[other] == room for other in order[depth:])
         for taken in _fillings(kinds, counts, room, spare, with_largest=alike):
             held = sum(map(operator.mul, kinds, taken))
@@ -135,7 +139,7 @@ def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None
     if fillings is None:
         return None
     rooms_of: dict[int, list[int]] = {kind: [] for kind in kinds}
-    for room, taken in zip(order, fillings, strict=False):  # the last rooms may be empty
+    for room, taken in zip(order, fillings, strict=False):  # fillings is shorter than order if the last rooms are empty
         for kind, count in zip(kinds, taken, strict=True):
             rooms_of[kind] += [room] * count
     return tuple(rooms_of[size].pop(0) for size in sizes)
@@ -144,11 +148,11 @@ def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None
 def _fillings(
     kinds: Sequence[int], counts: Sequence[int], room: int, spare: int, *, with_largest: bool
 ) -> Iterator[tuple[int, ...]]:
-    """Yield fillings of a room that leave at most ``spare`` of it free, largest items first.
+    """Yield fillings of a room that leave at most ``spare`` neurons free, with the largest items first.
 
-    Fillings with space for one more item are skipped: moving that item here from a later room is never worse.
+    A filling is skipped if one more item would fit: to move that item here from a later room is never worse.
     """
-    # Bit n of reach[i] is set if items of the kinds from i on can sum to n.
+    # Bit n of reach[i] is set if some items of kinds[i:] have the total size n.
     reach = [1]
     for kind, count in zip(reversed(kinds), reversed(counts), strict=True):
         sums = reach[-1]
@@ -160,7 +164,7 @@ def _fillings(
 
     def extended(taken: tuple[int, ...], left: int) -> Iterator[tuple[int, ...]]:
         i = len(taken)
-        # The bits from left - spare to left are the sums that leave at most `spare` free.
+        # Bits left - spare to left stand for the total sizes that leave at most `spare` neurons free.
         if not reach[i] & ((2 << left) - 1) >> max(left - spare, 0):
             return
         if i == len(kinds):
@@ -175,11 +179,11 @@ def _fillings(
 
 
 def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
-    """Return the pieces of a placement with the fewest split layers, core by core.
+    """Return the pieces of a placement with the fewest split layers, ordered by core.
 
-    A split layer fits into any free neurons, so only the whole layers have to be packed. A smaller layer fits wherever
-    a larger one does, so the ``k`` smallest feed-forward layers are the best ``k`` layers to keep whole. One packing
-    for each ``k`` therefore finds the fewest splits, for any number of layers.
+    A split layer fits into any free neurons, so only the layers that are not split have to be packed. A smaller layer
+    fits wherever a larger one fits. So if ``k`` feed-forward layers are not split, the ``k`` smallest ones are the best
+    choice. The search tries each ``k``, from the largest down, until these layers can be packed.
     """
     total = sum(need.count for need in needs)
     of_kind: dict[str, list[int]] = {kind: [] for kind in KINDS}
@@ -198,7 +202,7 @@ def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
         sizes = [needs[i].count for i in whole]
         if pack(sizes, rooms) is not None:
             break
-    # Every core in use costs static power, so fewer cores are better.
+    # Use as few cores as possible, because every core in use costs static power.
     first_cores = range(1, len(rooms) + 1)
     used = next(n for n in first_cores if total <= sum(chip.cores[:n]) and pack(sizes, rooms[:n]) is not None)
     split = [(i, needs[i].count) for i in sorted(forward[n_whole:])]
@@ -218,9 +222,9 @@ _Cores = list[list[tuple[int, int, int]]]
 
 
 def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], rooms: list[int]) -> _Cores:
-    """Return the content of each core, with the fewest full cores between the parts of a split layer."""
+    """Return the layers on each core, with the fewest full cores between the parts of split layers."""
     forwards = range(len(rooms))
-    # Whole layers on the last cores leave consecutive first cores to a split layer.
+    # If layers that are not split are on the last cores, a split layer gets consecutive cores at the start.
     orders: Iterable[Iterable[int]] = (forwards[::-1], forwards)
     if not split:
         orders = (forwards,)
@@ -243,7 +247,7 @@ def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], roo
 
 
 def _add_split(split: list[tuple[int, int]], cores: _Cores, rooms: list[int]) -> int:
-    """Fill the free neurons with the split layers, core by core; return the number of full cores between parts."""
+    """Fill the free neurons with the split layers, core by core; return how many full cores lie between their parts."""
     left = [room - sum(count for _, _, count in held) for room, held in zip(rooms, cores, strict=True)]
     gaps = 0
     for i, size in split:
@@ -263,7 +267,7 @@ def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends
     if total > chip.n_neurons:
         raise PlacementError(
             call,
-            f"the layers have {total} neurons together, {total - chip.n_neurons} more than {chip.name} has "
+            f"the layers have {total} neurons in total, {total - chip.n_neurons} more than {chip.name} has "
             f"({' + '.join(map(str, chip.cores))} = {chip.n_neurons})",
             "make layers smaller",
             tuple(need.name for need in needs),
@@ -280,16 +284,16 @@ def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends
         if need.count > chip.cores[0]:
             raise PlacementError(
                 call,
-                f"the frontend's layer {need.name!r} has {need.count} neurons, which must lie together on core 0 "
-                f"(an assumption), and core 0 of {chip.name} has {chip.cores[0]}",
+                f"brainhw assumes that all {need.count} neurons of the frontend's layer {need.name!r} must be on core "
+                f"0, but core 0 of {chip.name} has only {chip.cores[0]}",
                 "use a chip with a larger first core",
                 (need.name,),
             )
 
 
 def _unpackable(chip: ChipSpec, recurrent: list[Need], rooms: list[int], call: str) -> PlacementError:
-    """Return the error with a minimal set of layers that do not pack."""
-    # Small layers are removed first, so that the minimal set holds the large layers, which are worth changing.
+    """Return the error for a minimal set of layers that cannot be packed."""
+    # Small layers are removed first, so that the minimal set consists of large layers, which are more worth changing.
     guilty = sorted(recurrent, key=lambda need: -need.count)
     for need in guilty[::-1]:
         without = [other for other in guilty if other is not need]
@@ -301,25 +305,27 @@ def _unpackable(chip: ChipSpec, recurrent: list[Need], rooms: list[int], call: s
         return PlacementError(call, _too_large(chip, guilty[0], rooms), fix, names)
     fix = "make some of them smaller, or feed-forward (topology='FF'), which may be split"
     layers = _listed(f"{need.name!r} ({need.count})" for need in guilty)
-    # The smallest layers bound how many layers a core can hold. Where these bounds prove nothing, give an example.
+    # If the n smallest layers are too large for a core, no n layers fit on it. These upper bounds are the proof if
+    # their sum is less than the number of layers. Otherwise the message gives an example.
     ascending = list(itertools.accumulate(sorted(need.count for need in guilty)))
     takes = [sum(size <= room for size in ascending) for room in rooms]
     why = _counted(chip, rooms, takes) if sum(takes) < len(guilty) else _left_over(guilty, rooms)
-    reason = f"the recurrent layers {layers} must each lie on one core, and there is no place for all of them: {why}"
+    reason = f"the recurrent layers {layers} must each be on one core, and there is no place for all of them: {why}"
     return PlacementError(call, reason, fix, names)
 
 
 def _too_large(chip: ChipSpec, need: Need, rooms: list[int]) -> str:
-    start = f"the recurrent layer {need.name!r} has {need.count} neurons, which must lie on one core, and "
+    start = f"the recurrent layer {need.name!r} has {need.count} neurons, which must be on one core, but "
     if need.count > max(chip.cores):
         return f"{start}the largest core of {chip.name} has {max(chip.cores)}"
-    # There must be a second core: with a single core the layers would exceed the chip, which is checked earlier.
+    # A second core exists here: on a chip with a single core, the total of all layers would exceed the chip, which is
+    # checked earlier.
     beside = f"has {rooms[0]} beside the frontend's {chip.cores[0] - rooms[0]}"
     return f"{start}core 0 of {chip.name} {beside} and the other cores at most {max(rooms[1:])}"
 
 
 def _counted(chip: ChipSpec, rooms: list[int], takes: list[int]) -> str:
-    """Return the largest number of these layers for each core; equal cores are listed together."""
+    """Return how many of these layers fit on each core, as text; equal cores are listed together."""
     alike: dict[tuple[int, int, bool], list[int]] = {}
     for core, (room, most) in enumerate(zip(rooms, takes, strict=True)):
         alike.setdefault((room, most, room < chip.cores[core]), []).append(core)
@@ -335,10 +341,10 @@ def _counted(chip: ChipSpec, rooms: list[int], takes: list[int]) -> str:
 
 
 def _left_over(guilty: list[Need], rooms: list[int]) -> str:
-    """Return one arrangement as an example; all arrangements fail."""
+    """Return one arrangement as text, as an example of the arrangements, which all fail."""
     *others, last = guilty
     homes = pack([need.count for need in others], rooms)
-    assert homes is not None  # the set is minimal: it fits if any one layer is removed
+    assert homes is not None  # the set is minimal, so it fits without any one of its layers
     held: list[list[Need]] = [[] for _ in rooms]
     for need, core in zip(others, homes, strict=True):
         held[core].append(need)
@@ -346,8 +352,8 @@ def _left_over(guilty: list[Need], rooms: list[int]) -> str:
     for core, (layers, room) in enumerate(zip(held, rooms, strict=True)):
         left = room - sum(need.count for need in layers)
         holds = f" with {_listed(repr(need.name) for need in layers)}" if layers else ""
-        parts.append(f"core {core}{holds} has {left} left")
-    return f"every arrangement leaves one over, as where {_listed(parts)}, too few for {last.name!r}"
+        parts.append(f"core {core}{holds} has {left} neurons left")
+    return f"every arrangement leaves one layer over, for example: {_listed(parts)}, too few for {last.name!r}"
 
 
 def _listed(words: Iterable[str]) -> str:

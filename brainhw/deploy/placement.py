@@ -30,7 +30,7 @@ __all__ = [
     "placement_of",
 ]
 
-# The vendor publishes that the 16 frontend filters drive 16 neurons one-to-one, but not which neurons.
+# The vendor publishes that each of the 16 frontend filters drives one neuron, but not which neurons these are.
 _ASSUMED = (
     "ASSUMED: the neurons of the frontend are the first of core 0 and count against it; their place is not published."
 )
@@ -41,21 +41,22 @@ _ASSUMED = (
 class Placement(Shown, Drawn):
     """The place of every neuron of a network on the chip; ``print`` it for a table.
 
-    The vendor documents that a feed-forward layer may lie on several cores and a recurrent layer may not. brainhw
-    assumes that the frontend's neurons are the first of core 0 and count against it. This assumption is safe: such a
-    placement also fits on a chip with separate frontend neurons.
+    The vendor documents that a feed-forward layer may be split over several cores and a recurrent layer may not.
+    brainhw assumes that the neurons of the frontend are the first neurons of core 0, so that fewer neurons of core 0
+    are left for other layers. This assumption is safe, because such a placement also fits on a chip that has separate
+    neurons for the frontend.
 
     Parameters
     ----------
     chip : ChipSpec
         The chip.
     pieces : tuple of Piece
-        The pieces, ordered by core and neuron.
+        The pieces. They are sorted by core and position.
 
     Raises
     ------
     TypeError, ValueError
-        If pieces overlap or exceed a core or the chip, if a neuron of a layer has two places or none, if a recurrent
+        If pieces overlap or do not fit on their core, if a neuron of a layer has two places or none, if a recurrent
         layer is on two cores, or if the frontend's layer is not at the start of core 0.
 
     Examples
@@ -79,8 +80,10 @@ class Placement(Shown, Drawn):
             raise TypeError(f"Placement: pieces must be a tuple of Piece; got {_arguments.describe(self.pieces)}.")
         for piece in self.pieces:
             if not isinstance(piece, Piece):
-                raise TypeError(f"Placement: pieces must hold Piece; got {_arguments.describe(piece)}.")
-        # Placements are also read from files and built by hand, not only by the search.
+                raise TypeError(
+                    f"Placement: every element of pieces must be a Piece; got {_arguments.describe(piece)}."
+                )
+        # Check the pieces, because placements are also read from files and built by hand.
         _check(self.chip, self.pieces, call="Placement")
         object.__setattr__(self, "pieces", tuple(sorted(self.pieces, key=lambda piece: (piece.core, piece.offset))))
 
@@ -94,12 +97,12 @@ class Placement(Shown, Drawn):
 
     @property
     def cores_used(self) -> tuple[int, ...]:
-        """The cores with neurons in use."""
+        """The cores that have at least one neuron in use."""
         return tuple(sorted({piece.core for piece in self.pieces}))
 
     @property
     def split(self) -> tuple[str, ...]:
-        """The layers that lie on more than one core."""
+        """The layers that are split into several pieces."""
         return tuple(layer for layer in self.layers if sum(piece.layer == layer for piece in self.pieces) > 1)
 
     @property
@@ -132,9 +135,9 @@ class Placement(Shown, Drawn):
         return cores
 
     def physical_of(self, layer: str) -> np.ndarray:
-        """Return the physical neuron of each neuron of a layer, integers ``[N]``.
+        """Return the index on the chip of each neuron of a layer, integers ``[N]``.
 
-        It is ``sum(cores[:core]) + position``.
+        The index is ``sum(cores[:core]) + position``, where ``position`` is the position on the core.
 
         Parameters
         ----------
@@ -156,7 +159,7 @@ class Placement(Shown, Drawn):
         return physical
 
     def table(self) -> str:
-        """Return a table of the content of each core, neuron by neuron, with the assumption on the frontend."""
+        """Return a table of the layers on each core as text, with the assumption about the frontend."""
         return str(self)
 
     def _parts(self) -> Iterator[str | Table]:
@@ -177,7 +180,7 @@ class Placement(Shown, Drawn):
             yield _ASSUMED
 
     def to_list(self) -> list[dict[str, int | str]]:
-        """Return the pieces as plain numbers and strings, to write to a file."""
+        """Return the pieces as dicts of numbers and strings, which can be written to a file."""
         return [asdict(piece) for piece in self.pieces]
 
     @staticmethod
@@ -196,7 +199,7 @@ class Placement(Shown, Drawn):
         Returns
         -------
         Placement
-            The placement of all neurons of ``layers`` and of no others.
+            The placement. It contains exactly the neurons of ``layers``.
 
         Raises
         ------
@@ -211,9 +214,9 @@ class Placement(Shown, Drawn):
             )
         for layer, count in layers.items():
             _arguments.whole_number(count, call=call, name=f"layers[{layer!r}]")
-        # The list may come from a file, so every fault in it is a ValueError that names the entry.
+        # The list may come from a file, so every fault in it raises a ValueError that names the entry.
         if not isinstance(items, (list, tuple)):
-            raise ValueError(f"{call}: the pieces must be a list; got {_arguments.describe(items)}.")
+            raise ValueError(f"{call}: items must be a list of pieces; got {_arguments.describe(items)}.")
         pieces = [_read(item, f"{call}: piece {index}", layers) for index, item in enumerate(items)]
         _check(chip, pieces, call=call)
         for layer, count in layers.items():
@@ -227,14 +230,17 @@ class Placement(Shown, Drawn):
 def place(net: brainstate.nn.Module) -> Placement:
     """Find a place on the chip for every neuron of a network.
 
-    A recurrent layer (``topology='RC'``) stays on one core; a feed-forward layer may be split, as the vendor documents.
-    ASSUMED: the neurons that the frontend drives are the first of core 0, together, and count against it.
+    A recurrent layer (``topology='RC'``) stays on one core. A feed-forward layer may be split over cores. The vendor
+    documents both. brainhw assumes that the neurons that the frontend drives are the first neurons of core 0.
 
-    The search is exact: it finds a placement if one exists. It prefers placements that split the fewest feed-forward
-    layers, then those that use the fewest cores, counted from core 0. A split layer fills the free neurons in the order
-    of the cores. The search avoids full cores between its parts: it tries every order of up to 5 cores, and two orders
-    of more cores. The same network always gets the same placement. If the current chip is measured
-    (:func:`brainhw.silicon.put_chip`), the network keeps the placement of that chip.
+    The search is exact: it finds a placement if one exists. Among all placements it chooses one that splits the fewest
+    feed-forward layers and, among these, one that uses the fewest cores, counted from core 0. A split layer fills the
+    free neurons in the order of the cores. The search also avoids full cores between the parts of a split layer. For
+    this it tries every order in which the cores can be filled if the placement uses up to 5 cores, and otherwise only
+    two orders. The same network always gets the same placement.
+
+    If the current chip is measured (:func:`brainhw.silicon.put_chip`), there is no search: the network keeps the
+    placement of that chip.
 
     Parameters
     ----------
@@ -244,16 +250,17 @@ def place(net: brainstate.nn.Module) -> Placement:
     Returns
     -------
     Placement
-        The placement; ``print`` it for a table, ``plot()`` draws it.
+        The placement. ``print`` it for a table, or call ``plot()`` for a figure.
 
     Raises
     ------
     PlacementError
-        If no placement exists, with the reason: too many neurons, a recurrent layer larger than a core, or recurrent
-        layers that do not fit on the chip together. It is a ``ValueError``.
+        If no placement exists. The message gives the reason: the network has too many neurons, a recurrent layer is
+        larger than a core, or the recurrent layers do not all fit on the chip. ``PlacementError`` is a subclass of
+        ``ValueError``.
     TypeError, ValueError
-        If ``net`` is not a module, has no module on a chip, mixes chips, or if the layer that its frontend drives is
-        not clear.
+        If ``net`` is not a module, if it contains no module on a chip or modules of different chips, or if it is
+        unclear which layer its frontend drives.
     RuntimeError
         If called inside ``jit``.
 
@@ -287,14 +294,14 @@ def place(net: brainstate.nn.Module) -> Placement:
         if path not in wired:
             why = found.failure or found.tangles.get(path, "the layer was not seen")
             raise ValueError(
-                f"place: the layer that the frontend {path!r} drives has a fixed place, but the traced step does not "
-                f"show which layer it is ({why}). Pass the output of the frontend to one layer, unchanged."
+                f"place: the traced step does not show which layer the frontend {path!r} drives ({why}), and this "
+                "layer has a fixed place. Pass the output of the frontend to one layer, unchanged."
             )
     return placement_of(found, call="place")
 
 
 def placement_of(found: Survey, *, call: str) -> Placement:
-    """Return the placement of the current chip if it is measured, otherwise the result of the search."""
+    """Return the placement of the current chip if it is measured, or else the placement that the search finds."""
     needs = needs_of(found)
     kept: dict[str, Any] = {path: getattr(layer, "physical", None) for path, layer in found.layers.items()}
     if all(physical is None for physical in kept.values()):
@@ -302,8 +309,8 @@ def placement_of(found: Survey, *, call: str) -> Placement:
     missing = [path for path, physical in kept.items() if physical is None]
     if missing:
         raise ValueError(
-            f"{call}: the measured chip of the network has no neurons for the layer {missing[0]!r}, which was added "
-            "later. Call brainhw.silicon.put_chip again."
+            f"{call}: the layer {missing[0]!r} was added after the measured chip was put into the network, so it has "
+            "no place on it. Call brainhw.silicon.put_chip again."
         )
     pieces = [piece for need in needs for piece in pieces_at(found.chip, need, kept[need.name])]
     return Placement(found.chip, tuple(pieces))
@@ -313,7 +320,7 @@ def pieces_at(chip: ChipSpec, need: Need, physical: np.ndarray) -> list[Piece]:
     """Return the pieces of a layer that occupies these physical neurons, ``[N]``."""
     ends = np.cumsum(chip.cores)
     cores = np.searchsorted(ends, physical, side="right")
-    # A piece ends where the next neuron is on another core or is not adjacent.
+    # A piece ends if the next neuron of the layer is on another core, or not at the next position of the same core.
     breaks = np.flatnonzero((np.diff(physical) != 1) | (np.diff(cores) != 0)) + 1
     found = []
     for part in np.split(np.arange(len(physical)), breaks):
@@ -324,7 +331,7 @@ def pieces_at(chip: ChipSpec, need: Need, physical: np.ndarray) -> list[Piece]:
 
 
 def needs_of(found: Survey) -> list[Need]:
-    """Return the neurons that each layer of a network needs, in registration order."""
+    """Return the number of neurons that each layer of a network needs, in registration order."""
     from_frontend = {stage.layer_path for stage in found.stages if stage.is_frontend}
     return [
         Need(path, found.n_neurons(path), recurrent=found.is_recurrent(path), frontend=path in from_frontend)
@@ -339,9 +346,9 @@ def place_layers(chip: ChipSpec, needs: Sequence[Need], *, call: str = "place_la
     checked: list[Need] = []
     for need in needs:
         if not isinstance(need, Need):
-            raise TypeError(f"{call}: needs must hold Need; got {_arguments.describe(need)}.")
+            raise TypeError(f"{call}: every element of needs must be a Need; got {_arguments.describe(need)}.")
         if any(need.name == other.name for other in checked):
-            raise ValueError(f"{call}: two layers are called {need.name!r}; give each its own name.")
+            raise ValueError(f"{call}: two layers are called {need.name!r}. Give the layers different names.")
         count = _arguments.positive_int(need.count, call=call, name=f"neurons of {need.name}")
         checked.append(replace(need, count=count))
     return Placement(chip, tuple(arrange(chip, checked, call=call)))
@@ -354,7 +361,7 @@ def _span(first: int, count: int) -> str:
 def _read(item: Any, call: str, layers: Mapping[str, int]) -> Piece:
     names = ("layer", "kind", "first", "count", "core", "offset")
     if not isinstance(item, Mapping) or set(item) != set(names):
-        raise ValueError(f"{call} must hold {', '.join(names)} and nothing else; got {_arguments.describe(item)}.")
+        raise ValueError(f"{call} must have exactly the keys {', '.join(names)}; got {_arguments.describe(item)}.")
     _arguments.choice(item["layer"], layers, call=call, name="layer")
     try:
         return Piece(**item)
@@ -363,7 +370,7 @@ def _read(item: Any, call: str, layers: Mapping[str, int]) -> Piece:
 
 
 def _check(chip: ChipSpec, pieces: Iterable[Piece], *, call: str) -> None:
-    """Raise unless the pieces lie on the chip without overlap and form complete layers in allowed places."""
+    """Raise unless the pieces fit on the chip, do not overlap, and form complete layers in allowed places."""
     by_place = sorted(pieces, key=lambda piece: (piece.core, piece.offset))
     before: Piece | None = None
     for piece in by_place:
@@ -374,12 +381,12 @@ def _check(chip: ChipSpec, pieces: Iterable[Piece], *, call: str) -> None:
             )
         if piece.offset + piece.count > chip.cores[piece.core]:
             raise ValueError(
-                f"{call}: {what} are at {_span(piece.offset, piece.count)} of core {piece.core}, but the core has "
-                f"{chip.cores[piece.core]} neurons."
+                f"{call}: {what} are at positions {_span(piece.offset, piece.count)} of core {piece.core}, but the "
+                f"core has only {chip.cores[piece.core]} neurons."
             )
         if before is not None and before.core == piece.core and before.offset + before.count > piece.offset:
             raise ValueError(
-                f"{call}: {what} overlap those of layer {before.layer!r} at neuron {piece.offset} of core {piece.core}."
+                f"{call}: {what} overlap layer {before.layer!r} at position {piece.offset} of core {piece.core}."
             )
         before = piece
     by_layer: dict[str, list[Piece]] = {}

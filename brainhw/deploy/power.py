@@ -1,4 +1,4 @@
-"""Estimate of power and energy of a network on its chip, with spike and synaptic operation counts."""
+"""Estimate of the power and energy of a network on its chip, from counts of spikes and synaptic events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["Cost", "PowerReport", "estimate_power"]
 CostKind = Literal["core", "frontend", "spike", "event"]
 
 _COUNT = functools.partial(_arguments.number, nonnegative=True)
-# Recording all spikes takes this memory: 66 MB for 64 samples of a full chip over 1000 steps.
+# All spikes of a batch are recorded, which limits its size: 64 samples of a full chip over 1000 steps take 66 MB.
 _SAMPLES_AT_ONCE = 64
 
 
@@ -43,13 +43,13 @@ class Cost:
     Attributes
     ----------
     part : str
-        ``"core 0"``, ``"frontend"``, ``"spikes of hidden"`` or ``"events into hidden"``.
+        Name of the part, for example ``"core 0"``, ``"frontend"``, ``"spikes of hidden"`` or ``"events into hidden"``.
     kind : {'core', 'frontend', 'spike', 'event'}
         The kind of cost.
     count : float
         Mean number of spikes or events per inference; 1 for a core, the number of channels for the frontend.
     coefficient : str
-        The field of the chip's spec that the count is multiplied by.
+        The field of the chip's spec that gives the energy or power of one count.
     energy : Quantity
         Energy of one inference, in uJ.
     """
@@ -74,7 +74,7 @@ class Cost:
 @final
 @dataclass(frozen=True)
 class PowerReport(Shown, Drawn):
-    """Power and energy of a network on its chip; ``print`` it for a table, ``plot()`` draws it.
+    """Power and energy of a network on its chip. ``print`` it for a table, or call ``plot()`` for a figure.
 
     Attributes
     ----------
@@ -83,19 +83,20 @@ class PowerReport(Shown, Drawn):
     duration : Quantity
         Length of one inference, in ms.
     n_samples : int
-        The number of inferences that the counts are averaged over.
+        The number of inferences over which the counts are averaged.
     costs : tuple of Cost
         All parts of the energy.
     spikes : mapping
         Spikes per inference, by the path of the layer.
     synaptic_events, synops : float
-        Synaptic operations (a spike times a weight) per inference: for weights that move charge, and for all weights.
+        Number of synaptic operations per inference. One operation is one spike that arrives at one weight.
+        ``synaptic_events`` counts only weights that move charge, and ``synops`` counts all weights.
     silent : mapping
         Number of neurons that never fired, by the path of the layer.
     weight_bits : int
         Size of the weight memory in bits: the number of weights times the bits of the chip.
     by_core : mapping
-        Energy of one inference in uJ by core: static power plus spikes and events of its neurons.
+        Energy of one inference in uJ, by core: from the static power, and from the spikes and events of its neurons.
     """
 
     chip: ChipSpec
@@ -136,7 +137,7 @@ class PowerReport(Shown, Drawn):
         return u.Quantity(_uJ(self.energy) / self.duration.to(u.second).mantissa, unit=u.uwatt)
 
     def energy_of(self, kind: CostKind) -> u.Quantity:
-        """Energy of one inference in uJ of the kind ``'core'``, ``'frontend'``, ``'spike'`` or ``'event'``."""
+        """Return the energy in uJ of one kind of cost: ``'core'``, ``'frontend'``, ``'spike'`` or ``'event'``."""
         _arguments.choice(kind, _COEFFICIENTS, call="PowerReport.energy_of", name="kind")
         return u.Quantity(sum(_uJ(cost.energy) for cost in self.costs if cost.kind == kind), unit=u.ujoule)
 
@@ -161,7 +162,7 @@ class PowerReport(Shown, Drawn):
         )
 
 
-# The field of the chip's spec for each kind of cost. The vendor publishes none of these values.
+# For each kind of cost, the field of the chip's spec. The vendor publishes none of these values.
 _COEFFICIENTS: dict[str, str] = {
     "core": "core_power",
     "frontend": "frontend_channel_power",
@@ -175,15 +176,17 @@ def _uJ(energy: u.Quantity) -> float:
 
 
 def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, progress: bool = False) -> PowerReport:
-    r"""Estimate power and energy of a network on its chip from its activity on data.
+    r"""Estimate the power and energy of a network on its chip from its activity on data.
 
     .. math:: E = T \Delta t\,(n_{cores} P_{core} + n_{channels} P_{channel})
               + n_{spikes} E_{spike} + n_{events} E_{event}
 
-    An event is a spike at a nonzero weight, or at any weight if ``chip.charge`` (a measured curve) moves charge at
-    weight zero. An input of 2 to a dense synapse counts as two spikes. The cores are those of :func:`place`. The
-    coefficients come from the chip's spec. In the presets all four are **assumed**: compare shares and networks, but do
-    not rely on absolute numbers, until ``chip.replace(spike_energy=..., provenance="measured")`` gives measured ones.
+    A synaptic event is one spike that arrives at one nonzero weight. If the charge curve of the chip moves charge at
+    weight zero, a spike at any weight is an event. An input of 2 to a dense synapse counts as two spikes. :func:`place`
+    determines which cores are used. The four coefficients come from the chip's spec. In the presets all four are
+    **assumed**. Therefore use the result to compare networks, or the shares of one network, but do not rely on absolute
+    numbers. If you have measured the coefficients, set them with
+    ``chip.replace(spike_energy=..., provenance="measured")``.
 
     Parameters
     ----------
@@ -193,8 +196,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
         Inputs, time first, ``[T, B, N]`` or ``[T, N]``: ``B`` inferences of ``T`` steps. ``dt`` is read from
         ``brainstate.environ``.
     lengths : array, optional
-        Number of valid steps of each inference, ``[B]``: a chip that is read out at the end of a recording uses no
-        energy in the padding. ``duration`` is then the mean. Default: all steps.
+        Number of valid steps of each inference, ``[B]``. The later steps are padding and use no energy, as on a chip
+        that is read out at the end of a recording. ``duration`` is then the mean duration. Default: all steps.
     progress : bool, optional
         Show a progress bar over inferences. Default False.
 
@@ -206,12 +209,12 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     Raises
     ------
     TypeError, ValueError
-        If ``xs`` is invalid, the network cannot be placed, or its wiring is unclear.
+        If ``xs`` is invalid, if the network cannot be placed, or if its wiring cannot be determined.
 
     Warns
     -----
     UserWarning
-        If ``xs`` holds values out of the range of a chip (:func:`check_deployable` with ``data``).
+        If ``xs`` contains values out of the range of a chip. See ``data`` of :func:`check_deployable`.
 
     Examples
     --------
@@ -231,11 +234,13 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     problem = found.failure or next((f"{path}: {what}" for path, what in found.tangles.items()), None)
     if problem or found.foreign:
         problem = problem or f"{', '.join(found.foreign)} is not a module of a chip"
-        raise ValueError(f"{call}: the wiring of the network is unclear ({problem}). Call check_deployable(net).")
+        raise ValueError(
+            f"{call}: the wiring of the network cannot be determined ({problem}). Call check_deployable(net)."
+        )
     dt = _arguments.time_step(call=call)
     xs = _arguments.as_array(xs, call=call, name="xs")
     if xs.ndim not in (2, 3) or 0 in xs.shape:
-        raise ValueError(f"{call}: xs must have shape [T, B, N] or [T, N], all at least 1; got shape {xs.shape}.")
+        raise ValueError(f"{call}: xs must be a non-empty array of shape [T, B, N] or [T, N]; got shape {xs.shape}.")
     _arguments.check_finite(xs, call=call, name="xs")
     xs = xs if xs.ndim == 3 else xs[:, None]
     placement = placement_of(found, call=call)
@@ -252,7 +257,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
 def _counts(
     net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarray, *, progress: bool
 ) -> dict[str, np.ndarray]:
-    """Return the mean spike count per inference of each neuron of each layer and of each input, without padding."""
+    """Return the mean spike count per inference of each neuron and each input, by layer path, without padding."""
     paths = list(found.layers)
     names = tuple(f"{path}.spk" for path in paths)
 
@@ -260,7 +265,7 @@ def _counts(
     def run(part: jax.Array, steps: jax.Array) -> list[jax.Array]:
         _, seen = rollout(net, part, record=names, lengths=steps)
         part = zero_padding(part, steps)
-        # Spike counts overflow in half precision and in small integers.
+        # Convert to float32, because spike counts would overflow in half precision and in small integers.
         wide = [jnp.abs(part.astype(jnp.float32)), *(seen[name].astype(jnp.float32) for name in names)]
         return [counts.sum(axis=(0, 1)) for counts in wide]
 
@@ -291,7 +296,7 @@ def _bill(
     for core in placement.cores_used:
         add(f"core {core}", "core", 1.0, static)
     by_core = dict.fromkeys(placement.cores_used, static)
-    # Where a weight of zero moves charge, every synapse costs an event.
+    # If a weight of zero moves charge, a spike at any synapse costs the energy of an event.
     leaks = float(chip.charge(0.0).mantissa) != 0
     for frontend in found.frontends.values():
         channels = frontend.in_size[-1]
@@ -300,7 +305,7 @@ def _bill(
     synops = 0.0
     for stage in found.stages:
         spikes, arriving, passed = counts[stage.layer_path], np.zeros(found.n_neurons(stage.layer_path)), []
-        # The frontend is one-to-one and costs by channel, not by synaptic event.
+        # The frontend costs power per channel, not energy per synaptic event.
         if not stage.is_frontend:
             passed.append((counts[stage.source], stage.synapse_path))
         if found.is_recurrent(stage.layer_path):

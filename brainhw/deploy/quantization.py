@@ -1,4 +1,4 @@
-"""Weight quantization: set the bits, and report the effect."""
+"""Weight quantization: set the number of bits, and report the rounding errors."""
 
 from __future__ import annotations
 
@@ -29,28 +29,29 @@ def set_weight_bits(
     *,
     rounding: Rounding = "nearest",
 ) -> None:
-    """Set the bits that the weights of a network are rounded to; the trained weights do not change.
+    """Set the number of bits to which the weights of a network are rounded.
 
-    As with ``weight_bits=`` in the constructors, charges are computed from rounded weights in training and in
-    inference, from the next preparation of the network on. A function compiled earlier by ``brainstate.transform.jit``
-    is retraced.
+    The trained weights do not change. From the next preparation of the network on, charges are computed from the
+    rounded weights, in training and in inference, as with ``weight_bits=`` in the constructors. A function that was
+    compiled by ``brainstate.transform.jit`` before is traced again.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network.
     weight_bits : int, 'chip', None or mapping
-        Bits of all weights on a chip (``'chip'``: those of the chip; ``None``: no rounding), or a mapping from paths,
-        with wildcards ``*`` and ``?``, to bits; the last match applies.
+        Number of bits of all weights on a chip. ``'chip'`` means the bits of the chip, and ``None`` means no rounding.
+        A mapping sets the bits for each path of a weight. Its keys can contain the wildcards ``*`` and ``?``; if
+        several keys match a path, the last one applies.
     rounding : {'nearest', 'stochastic'}, optional
-        As in the constructors. Default ``'nearest'``.
+        Rounding method, as in the constructors. Default ``'nearest'``.
 
     Raises
     ------
     ValueError
-        If bits are out of range, or a pattern matches no weight; then no weight is changed.
+        If bits are out of range, or a key of the mapping matches no weight. In this case nothing is changed.
     TypeError
-        If ``net`` is not a module, or bits are not a whole number.
+        If ``net`` is not a module, or if a number of bits is not a whole number.
 
     Examples
     --------
@@ -63,7 +64,8 @@ def set_weight_bits(
     call = "set_weight_bits"
     weights = on_chip(net, call)
     wanted = _by_path(weight_bits, weights, call)
-    # `rounding` without bits is an error, but only if it could not be meant for other weights.
+    # If some weights are rounded and others are not, `rounding` is meant for the rounded ones only. If no weight is
+    # rounded, grid_of below reports stochastic rounding without bits as an error.
     nothing_rounded = all(bits is None for bits in wanted.values())
     how = {path: rounding if nothing_rounded or bits is not None else "nearest" for path, bits in wanted.items()}
     # Build all grids first, so that an error leaves every weight unchanged.
@@ -77,13 +79,16 @@ def _by_path(weight_bits: Any, weights: Mapping[str, ChipWeight], call: str) -> 
     if not isinstance(weight_bits, Mapping):
         return dict.fromkeys(weights, weight_bits)
     if not weight_bits:
-        raise ValueError(f"{call}: weight_bits is an empty mapping and changes nothing. Give a path or '*'.")
+        raise ValueError(
+            f"{call}: weight_bits is an empty mapping, so no weight would change. Use a path or '*' as a key."
+        )
     wanted = {}
     for pattern, bits in weight_bits.items():
         matched = fnmatch.filter(weights, pattern) if isinstance(pattern, str) else []
         if not matched:
             raise ValueError(
-                f"{call}: {pattern!r} matches no weight on a chip; the network has {', '.join(map(repr, weights))}."
+                f"{call}: the key {pattern!r} matches no weight on a chip. The weights are "
+                f"{', '.join(map(repr, weights))}."
             )
         wanted.update(dict.fromkeys(matched, bits))
     return wanted
@@ -103,17 +108,18 @@ class WeightReport:
     on_chip : bool
         Whether the weights are on a chip; other weights are never rounded.
     bits : int or None
-        Bits, or ``None`` if the weights are not rounded.
+        Number of bits of a weight, or ``None`` if the weights are not rounded.
     rounding : str
         ``'nearest'`` or ``'stochastic'``.
     step : float or None
         Distance between neighbouring levels (the smallest distance, if they are not evenly spaced).
     levels_used, levels : int or None
-        Number of levels that occur, and number of all levels.
+        Number of levels that at least one weight has, and number of all levels.
     at_limit : float or None
-        Fraction of weights at or beyond the ends of the range.
+        Fraction of weights at or beyond the lowest or the largest value of the range.
     changed : float or None
-        Root mean square of the rounding error, in steps; 0.29 if weights are distributed evenly between levels.
+        Root mean square of the rounding error, in units of ``step``. For weights that are uniformly distributed between
+        levels it is 0.29.
     """
 
     path: str
@@ -167,7 +173,7 @@ class QuantizationReport(Shown):
 
 
 def describe(net: brainstate.nn.Module) -> QuantizationReport:
-    """Report for every weight of a network if and how it is rounded.
+    """Report how each array of weights of a network is rounded, or that it is not rounded.
 
     Parameters
     ----------
@@ -198,7 +204,7 @@ def describe(net: brainstate.nn.Module) -> QuantizationReport:
     known = {id(weight.master) for weight in weights.values()}
     for path, state in net.states(brainstate.ParamState).items():
         if id(state) not in known:
-            # brainstate's own layers keep weight and bias as a dict in one state.
+            # The layers of brainstate store weight and bias as a dict in one state.
             leaves = state.value.values() if isinstance(state.value, dict) else [state.value]
             shapes = [np.shape(u.get_mantissa(leaf)) for leaf in leaves]
             name, shape = ".".join(str(part) for part in path), shapes[0] if len(shapes) == 1 else ()
@@ -211,12 +217,12 @@ def _report(path: str, weight: ChipWeight) -> WeightReport:
     if not _arguments.is_concrete(master):
         raise RuntimeError("describe: weights cannot be read inside jit. Call it outside of jit.")
     grid = effective.grid
-    # Limits in the float type of the weights, so that clipped weights count as at the limit.
+    # Convert the limits to the float type of the weights, so that a clipped weight is equal to its limit.
     low, high = (np.asarray(master).dtype.type(end) for end in weight.chip.weight_range)
     at_limit = float(np.mean((np.asarray(master) <= low) | (np.asarray(master) >= high)))
     if grid is None:
         return WeightReport(path, master.shape, True, None, effective.rounding, None, None, None, at_limit, None)
-    # The chip rounds weights after sign annealing, so codes and errors use these.
+    # Weights are rounded after sign annealing, so codes and errors are computed from the annealed weights.
     signed = effective.signed(master)
     codes = np.asarray(grid.codes(signed))
     changed = np.asarray(effective.applied(master)) - np.asarray(signed)

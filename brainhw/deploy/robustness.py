@@ -1,4 +1,4 @@
-"""Monte Carlo over sampled chips: the distribution of a network's score."""
+"""Monte Carlo estimate of the distribution of a network's score over sampled chips."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["RobustnessReport", "robustness"]
 class RobustnessReport(Shown, Drawn):
     """Scores of one network on many sampled chips; ``print`` it for a table.
 
-    ``report.plot()`` draws it (:func:`brainhw.visualize.plot_robustness`).
+    ``report.plot()`` plots the scores (:func:`brainhw.visualize.plot_robustness`).
 
     Attributes
     ----------
@@ -45,8 +45,8 @@ class RobustnessReport(Shown, Drawn):
     in_place : float or None
         The score on the current chip when :func:`robustness` was called; ``None`` if that is the nominal chip.
     shares : mapping of str to ndarray
-        If ``evaluate`` returned :class:`brainhw.train.ClassScores`: the fractions of recordings that are ``"silent"``,
-        ``"tied"`` and ``"undecided"`` on each chip, ``[n_chips]``; otherwise empty.
+        If ``evaluate`` returned :class:`brainhw.train.ClassScores`, the fractions of recordings that are ``"silent"``,
+        ``"tied"`` and ``"undecided"`` on each chip, ``[n_chips]``. Otherwise the mapping is empty.
     nominal_shares : mapping of str to float
         The same fractions on the nominal chip.
     """
@@ -68,9 +68,9 @@ class RobustnessReport(Shown, Drawn):
             nominal_shares=_records.by_name(_records.share, "shares"),
         )
         if any(len(of_chips) != len(self.scores) for of_chips in self.shares.values()):
-            raise ValueError(f"RobustnessReport: shares must hold one number for each of {len(self.scores)} scores.")
+            raise ValueError(f"RobustnessReport: shares must have one number for each of {len(self.scores)} scores.")
         if not len(self.scores):
-            raise ValueError("RobustnessReport: scores must hold the score of at least one chip; got none.")
+            raise ValueError("RobustnessReport: scores must contain the score of at least one chip; got none.")
         keys = self.keys
         typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.ndim == 1
         if not typed or len(keys) != len(self.scores):
@@ -100,14 +100,14 @@ class RobustnessReport(Shown, Drawn):
         return int(np.argmin(self.scores))
 
     def quantile(self, q: float) -> float:
-        """Return the ``q`` quantile of the scores, interpolated linearly between chips."""
+        """Return the ``q`` quantile of the scores, with linear interpolation between neighbouring scores."""
         share = _arguments.number(q, call="RobustnessReport.quantile", name="q", nonnegative=True)
         if share > 1:
             raise ValueError(f"RobustnessReport.quantile: q must be from 0 to 1 (got {share:g}).")
         return float(np.quantile(self.scores, share))
 
     def yield_above(self, target: float) -> float:
-        """Return the fraction of chips that score ``target`` or more."""
+        """Return the fraction of chips with a score of at least ``target``."""
         target = _arguments.number(target, call="RobustnessReport.yield_above", name="target")
         return float(np.mean(self.scores >= target))
 
@@ -128,7 +128,7 @@ class RobustnessReport(Shown, Drawn):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Warnings about recordings that the network cannot classify, one sentence each."""
+        """Sentences that warn of recordings that the network cannot classify, or of equal scores on all chips."""
         words = {"silent": "have no output spike", "tied": "tie", "undecided": "are undecided"}
         said = [
             f"{self.nominal_shares.get(name, 0):.1%} of recordings {words.get(name, name)} on the nominal chip, up to "
@@ -153,47 +153,54 @@ def robustness(
     pbar: bool = True,
     **mismatch: bool | float,
 ) -> RobustnessReport:
-    """Evaluate a network on many sampled chips, in parallel in one compiled computation.
+    """Evaluate a network on many sampled chips in parallel, in one compiled computation.
 
-    Each chip gives exactly the same spikes as alone (:func:`brainhw.sample_chip` with its key, then a compiled
-    ``evaluate``). A score from whole numbers, such as an accuracy, is therefore the same; a sum of fractions may be
-    rounded in another order.
+    Each chip gives exactly the same spikes as if you evaluate it alone, with :func:`brainhw.sample_chip` and its key
+    and then a compiled ``evaluate``. A score that is computed from whole numbers, such as an accuracy, is therefore
+    exactly the same too. A sum of fractions may be added in another order and differ by rounding errors.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; it is not changed. If its current chip is sampled or measured, the score on it is also reported.
-        Every sampled chip keeps the measured values (:func:`brainhw.silicon.put_chip`).
+        The network; it is not changed. If its current chip is sampled or measured, the report also contains the score
+        on this chip. If it is measured (:func:`brainhw.silicon.put_chip`), every sampled chip has the measured values,
+        and only the other values are sampled.
     evaluate : callable
-        ``evaluate(net)`` returns the score: a number such as an accuracy, or :func:`brainhw.train.class_scores`. With
-        the latter, silent and tied recordings are also reported. It runs the network with :func:`brainhw.rollout`,
-        without a key, and must be traceable: without ``float(...)`` and without NumPy.
+        ``evaluate(net)`` returns the score: a number such as an accuracy, or the result of
+        :func:`brainhw.train.class_scores`. In the second case the report also contains the fractions of silent and tied
+        recordings. ``evaluate`` should run the network with :func:`brainhw.rollout` without a key. JAX traces it, so it
+        must not use ``float(...)`` or NumPy.
     n_chips : int, optional
         Number of chips. Default 100.
     key : jax.Array or int, or sequence of them
-        Chip ``i`` has the key ``jax.random.split(key, n_chips)[i]``. A sequence gives one key per chip instead.
+        Chip ``i`` is sampled with ``jax.random.split(key, n_chips)[i]``. If you pass a sequence of keys, each of them
+        samples one chip, and ``n_chips`` is ignored.
     chunk : int, optional
-        Number of chips in parallel. Default: as many as fit into ``max_memory``, on a CPU at most 8 per device.
+        Number of chips that are evaluated in parallel. Default: as many as fit into ``max_memory``, but on a CPU at
+        most 8 per device.
     max_memory : int, optional
-        Working memory in bytes; one chip runs even if it needs more. Default 1 GiB.
+        Working memory in bytes that limits the default of ``chunk``. At least one chip per device is evaluated at a
+        time, even if it needs more memory. Default 1 GiB.
     devices : sequence of jax.Device, optional
-        Devices that share the chips of a chunk. Default: JAX's default device.
+        Devices over which the chips of a chunk are distributed. Default: JAX's default device.
     pbar : bool, optional
         Show a progress bar over chips. Default True.
     **mismatch : bool or float, optional
-        Mismatch by kind, such as ``leak=0.2`` or ``synapse=False``; see :func:`brainhw.sample_chip`. Each chip family
-        has its own kinds. Default: the size given by the chip's spec.
+        Standard deviation of each kind of mismatch, such as ``leak=0.2``, or ``False`` to switch it off, such as
+        ``synapse=False``; see :func:`brainhw.sample_chip`. Which kinds exist depends on the chip family. Default: the
+        standard deviations in the chip's spec.
 
     Returns
     -------
     RobustnessReport
-        Scores, mean, standard deviation, quantiles, the worst chip, and the yield above a target score.
+        The scores, with their mean, standard deviation and quantiles, the worst chip, and the yield (the fraction of
+        chips that reach a target score).
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid, the chip family does not have the kind of mismatch, ``evaluate`` does not return one
-        number, or the network has no module on a chip.
+        If an argument is invalid, if the chip family does not have a given kind of mismatch, if ``evaluate`` does not
+        return one number, or if the network contains no module on a chip.
 
     Examples
     --------
@@ -232,17 +239,19 @@ def robustness(
         sample_chip(net, one, **mismatch)
         return _score(evaluate, net, call)
 
-    # Parallel chips are one compiled program, also under `jax.disable_jit`.
+    # The parallel chips must run as one compiled program, so compile even if the caller uses `jax.disable_jit`.
     with states_restored(net, keep_weights=False), chips_side_by_side(), jax.disable_jit(False):
-        # Compiled like the sampled chips: eager steps round differently, and the scores are compared.
+        # Compile this score too: it is compared with those of the sampled chips, and uncompiled steps round
+        # differently.
         score = brainstate.transform.jit(lambda: _score(evaluate, net, call))
         in_place = float(score()[0]) if has_sampled_chip(net) else None
-        # Restores the measured values of the current chip: the sampled chips keep them.
+        # nominal_chip removes the measured values. Restore them afterwards, because the sampled chips keep them.
         with states_restored(net, keep_weights=False):
             nominal_chip(net)
             nominal, nominal_shares = score()
             nominal = float(nominal)
-        # States as arguments and results of a pure function: vmap of a stateful one would mix the chips in one state.
+        # Make a pure function with the states as arguments and results: with vmap of a function that writes states, all
+        # chips would write to the same state.
         program = brainstate.transform.StatefulFunction(on_chip, name=call)
         program.make_jaxpr(keys[0])
         values = [state.value for state in program.get_states(keys[0])]
@@ -250,13 +259,13 @@ def robustness(
         sharding = _sharding(devices)
         n_devices = len(devices or (None,))
         size = min(len(keys), most or _fitting(run, values, keys, budget, n_devices))
-        # A multiple of the number of devices, because JAX can only shard an axis evenly.
+        # Round up to a multiple of the number of devices, because JAX can only split an axis into equal parts.
         size = -(-size // n_devices) * n_devices
         parts = []
         with progress_bar(len(keys), desc="chips", unit="chip", shown=pbar, only_terminal=True) as bar:
             for start in range(0, len(keys), size):
                 part = keys[start : start + size]
-                # Pad the last chunk, so that one compiled program serves all chunks.
+                # Pad the last chunk, so that all chunks have one shape and the program is compiled only once.
                 filled = jnp.concatenate([part, jnp.repeat(part[-1:], size - len(part), axis=0)])
                 found = run(values, jax.device_put(filled, sharding))
                 parts.append(found)
@@ -276,7 +285,7 @@ def robustness(
 def _score(
     evaluate: Callable[[Any], Any], net: brainstate.nn.Module, call: str
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Return the score, and the fractions of recordings that the classifier does not decide."""
+    """Return the score, and the fractions of recordings without a clear class (silent, tied or undecided)."""
     shares: dict[str, jax.Array] = {}
     try:
         score = evaluate(net)
@@ -285,7 +294,7 @@ def _score(
             score = score.accuracy
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         raise TypeError(
-            f"{call}: evaluate must use JAX operations only, because all chips are traced together. Return the score "
+            f"{call}: evaluate must use JAX operations only, because JAX traces it. Return the score "
             "without float(...), int(...), if, or NumPy."
         ) from error
     real = hasattr(score, "dtype") and (
@@ -293,8 +302,8 @@ def _score(
     )
     if not real or score.shape != ():
         raise TypeError(
-            f"{call}: evaluate must return one number, such as brainhw.train.accuracy, or brainhw.train.class_scores; "
-            f"got {_arguments.describe(score)}."
+            f"{call}: evaluate must return one number, such as brainhw.train.accuracy, or the result of "
+            f"brainhw.train.class_scores; got {_arguments.describe(score)}."
         )
     return score, shares
 
@@ -302,18 +311,20 @@ def _score(
 def _check_devices(devices: Any, call: str) -> None:
     if devices is not None:
         for device in _arguments.several(devices, call=call, name="devices", of="jax.Device"):
-            # Checked by its attribute, because tests use a stand-in for the device of another process.
+            # Check an attribute instead of the class, because tests use a fake device of another process.
             if not hasattr(device, "process_index"):
-                raise TypeError(f"{call}: devices must hold jax.Device; got {_arguments.describe(device)}.")
+                raise TypeError(
+                    f"{call}: every element of devices must be a jax.Device; got {_arguments.describe(device)}."
+                )
 
 
 def _keys(key: Any, n_chips: Any, call: str) -> jax.Array:
-    # An array of keys, as in RobustnessReport.keys. An old-style key is also 1-D, but of integers.
+    # An array of typed keys, as in RobustnessReport.keys. A single old-style key is also 1-D, but has integer elements.
     if isinstance(key, jax.Array) and key.ndim == 1 and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = list(key)
     if isinstance(key, (list, tuple)):
         if not key:
-            raise ValueError(f"{call}: key is an empty list. Give one key or several.")
+            raise ValueError(f"{call}: key must contain at least one key; got an empty list.")
         return jnp.stack([_one_key(one, call) for one in key])
     n = _arguments.positive_int(n_chips, call=call, name="n_chips", most=_arguments.LONGEST_AXIS)
     return jax.random.split(_one_key(key, call), n)
@@ -328,24 +339,27 @@ def _sharding(devices: Sequence[jax.Device] | None) -> NamedSharding | None:
     if devices is None:
         return None
     if not len(devices):
-        raise ValueError("robustness: devices is empty. Give at least one, or None for the default.")
+        raise ValueError(
+            "robustness: devices must contain at least one device; got none. Pass None for the default device."
+        )
     foreign = [device for device in devices if device.process_index != jax.process_index()]
     if foreign:
         raise ValueError(
-            f"robustness: devices holds {foreign[0]}, which belongs to process {foreign[0].process_index} and not to "
-            f"this one ({jax.process_index()}). Pass jax.local_devices(), and a share of the keys to each process."
+            f"robustness: devices contains {foreign[0]} of process {foreign[0].process_index}, but this is process "
+            f"{jax.process_index()}. In each process, pass jax.local_devices() and its part of the keys."
         )
     return NamedSharding(Mesh(np.asarray(devices), ("chips",)), PartitionSpec("chips"))
 
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
-    """Return how many chips fit into the memory, extrapolated from compiled programs of one and two chips."""
-    # The second chip adds the memory per chip; all chips share one copy of the weights.
+    """Return how many chips fit into the memory, extrapolated from the memory of one chip and of two chips."""
+    # The difference between two chips and one is the memory per chip. All chips share one copy of the weights.
     needs = []
     for n in (1, 2):
         analysis = run.lower(values, keys[jnp.zeros(n, int)]).compile().memory_analysis()
         needs.append(0 if analysis is None else analysis.temp_size_in_bytes)
     each = max(1, needs[1] - needs[0])
     fitting = n_devices * max(1, 1 + (budget - needs[0]) // each)
-    # A few chips keep a CPU busy: more than 8 were not consistently faster, but always took more memory.
+    # A few chips at once are enough to use a CPU fully. In measurements, more than 8 were not consistently faster, but
+    # always took more memory.
     return min(fitting, 8 * n_devices) if jax.default_backend() == "cpu" else fitting

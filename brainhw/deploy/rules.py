@@ -1,7 +1,8 @@
-"""The general deployment rules, one function each.
+"""The general deployment rules, with one function for each rule.
 
-Each function takes a :class:`~brainhw.deploy.survey.Survey` and yields the violations of its own rule. The rules do
-not overlap: one mistake breaks one rule. A chip family can omit rules or add its own (:class:`brainhw.chip.Family`).
+Each function takes a :class:`~brainhw.deploy.survey.Survey` and yields the violations of its rule. The rules do not
+overlap, so that one mistake in a network breaks only one rule. A chip family can omit rules or add its own
+(:class:`brainhw.chip.Family`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from brainhw.nn import ChipWeight
 
 __all__ = ["RULES", "Violation"]
 
-# The path of a violation that does not belong to a single module.
+# This text replaces the path if a violation does not belong to a single module.
 NETWORK = "the network"
 
 # Relative tolerance of time constants, about 100 rounding errors of float32.
@@ -36,7 +37,7 @@ _ROUNDING = 1e-5
 @final
 @dataclass(frozen=True)
 class Violation:
-    """One violation: a rule that one module breaks.
+    """A rule that one module, or the network, breaks.
 
     Attributes
     ----------
@@ -44,14 +45,12 @@ class Violation:
         Name of the rule.
     path : str
         Dotted path of the module, or ``"the network"``.
-    found : str
-        The finding.
-    limit : str
+    found : str What was found in the network. limit : str
         The limit of the chip.
     fix : str
         How to fix it.
     where : tuple
-        Indices of the affected weights or neurons (for blocks: of their first weight), if any.
+        Indices of the affected weights or neurons, if any. A block is given by the index of its first weight.
     """
 
     rule: str
@@ -86,7 +85,7 @@ def known_modules(net: Survey) -> Iterator[Violation]:
     changed = {
         path: module
         for path, module in {**net.synapses, **net.frontends, **net.layers}.items()
-        # The exact class: a subclass may compute a step that the chip cannot compute.
+        # Require the exact class, because a subclass may compute a step that the chip cannot compute.
         if type(module) not in get_family(net.chips[path].family).modules.values()
     }
     for path, module in {**net.foreign, **changed}.items():
@@ -100,10 +99,10 @@ def known_modules(net: Survey) -> Iterator[Violation]:
 
 
 def known_wiring(net: Survey) -> Iterator[Violation]:
-    """Synapses feed layers and layers feed synapses, without operations in between."""
+    """Synapses drive layers and layers drive synapses, without operations between them."""
     limit = "spikes into synapses, one synapse into each layer, the spikes of one layer out"
     fix = "Pass outputs on unchanged: no operation between modules, each called once per step."
-    # Skip until unsupported modules are removed.
+    # If modules are not supported, the wiring is checked only after they are removed.
     if net.foreign or _is_mixed(net):
         return
     if net.failure is not None:
@@ -128,8 +127,8 @@ def finite_weights(net: Survey) -> Iterator[Violation]:
 
 
 def weights_in_range(net: Survey) -> Iterator[Violation]:
-    """Every weight is in range, also one that rounding would clip."""
-    # Before rounding: the grid ends at the limit, so rounded weights are always in range.
+    """Every weight is in range, even if rounding would clip it to the range."""
+    # Check the weights before rounding: the grid ends at the limit, so rounded weights are always in range.
     for path, weight in net.weights.items():
         values = np.asarray(weight.effective.signed(jnp.asarray(_finite(weight))))
         low, high = weight.chip.weight_range
@@ -148,8 +147,9 @@ def weights_in_range(net: Survey) -> Iterator[Violation]:
 
 
 def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
-    """Every block has weights of one sign; zero counts as either."""
-    # For H1 the vendor documents blocks of 5. Their direction along the presynaptic axis is assumed (chip.sign_axis).
+    """Every block has weights of one sign; a weight of zero is allowed in any block."""
+    # For H1 the vendor documents blocks of 5. brainhw assumes that they run along the presynaptic axis
+    # (chip.sign_axis).
     for path, weight in net.weights.items():
         values = _applied(weight)
         if values.ndim != 2:
@@ -176,7 +176,8 @@ def weights_on_grid(net: Survey) -> Iterator[Violation]:
         values, chip = _applied(weight), weight.chip
         grid = stored_grid(chip, chip.weight_bits)
         beside = np.abs(values - np.asarray(grid.quantize(jnp.asarray(values)))).astype(float)
-        # Two rounding errors of the float type: one of the product of code and step, one of the step itself.
+        # Allow two rounding errors of the float type: one for the product of code and step, and one for the step
+        # itself.
         off = beside > 2 * float(jnp.finfo(values.dtype).eps) * np.abs(values).astype(float)
         low, high = (values.dtype.type(end) for end in chip.weight_range)
         where = _indices(off & (values >= low) & (values <= high))
@@ -213,12 +214,12 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
 
 def binary_spikes(net: Survey) -> Iterator[Violation]:
     """Every neuron emits one spike at or above threshold and none below, and resets like the chip."""
-    # Also test far above threshold: a multi-spike function looks binary close to it.
+    # Also test far above threshold, because a function that emits several spikes may emit only one close to threshold.
     at = jnp.asarray([-1.0, -1e-3, 0.0, 1e-3, 1.0, 10.0])
     for path, layer in net.layers.items():
         try:
             gives = np.asarray(layer.spk_fun(at))
-        except Exception:  # the wiring rule reports the failing step
+        except Exception:  # the rule on wiring reports a step that fails
             continue
         if layer.reset != layer.chip.reset:
             yield Violation(
@@ -239,8 +240,9 @@ def binary_spikes(net: Survey) -> Iterator[Violation]:
 
 
 def frontend_as_built(net: Survey) -> Iterator[Violation]:
-    """There is at most one frontend: as wide as the chip's, one weight per channel, at the input."""
-    # Documented for H1: one frontend, with filters one-to-one on neurons, without fan-in or fan-out.
+    """There is at most one frontend. It is at the input, and has one weight for each channel of the chip."""
+    # The vendor documents for H1: the chip has one frontend, and each of its filters drives one neuron, without fan-in
+    # or fan-out.
     feeds = {stage.synapse_path: stage.source for stage in net.stages}
     for index, (path, frontend) in enumerate(net.frontends.items()):
         width, shape = frontend.chip.frontend_channels, np.shape(net.weights[path].master.value)
@@ -276,7 +278,7 @@ def neurons_on_chip(net: Survey) -> Iterator[Violation]:
 
 def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
     """No recurrent layer is larger than the largest core."""
-    # Documented for H1: recurrent connections exist only inside a core, feed-forward ones also between cores.
+    # The vendor documents for H1: recurrent connections exist only inside a core, feed-forward ones also between cores.
     for path in net.layers:
         if _too_large(net, path):
             yield Violation(
@@ -289,10 +291,10 @@ def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
 
 
 def placed(net: Survey) -> Iterator[Violation]:
-    """All layers fit on the cores together."""
+    """All layers can be placed on the cores at once."""
     total = sum(map(net.n_neurons, net.layers))
     n_frontends = sum(stage.is_frontend for stage in net.stages)
-    # Each of these mistakes breaks a rule of its own and must not be reported twice.
+    # Each of these mistakes breaks another rule, and must not be reported twice.
     if total > net.chip.n_neurons or n_frontends > 1 or any(_too_large(net, path) for path in net.layers):
         return
     try:
@@ -332,7 +334,7 @@ def _is_mixed(net: Survey) -> bool:
 
 
 def _levels(grid: Any, bits: int) -> str:
-    """Return the levels in words; only evenly spaced levels are multiples of a step."""
+    """Return the levels as text: as multiples of a step if they are evenly spaced, or else as a list."""
     values = np.sort(np.unique(np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)), float)))
     if np.allclose(np.diff(values), grid.step, rtol=1e-3):
         return f"multiples of {grid.step:.4g} ({bits} bits)"
@@ -341,7 +343,7 @@ def _levels(grid: Any, bits: int) -> str:
 
 
 def _has_bias(module: Any) -> bool:
-    # brainstate's own layers keep weight and bias as a dict in one state.
+    # The layers of brainstate store weight and bias as a dict in one state.
     held = [value.value for value in vars(module).values() if isinstance(value, brainstate.State)]
     own = any(isinstance(value, dict) and "bias" in value for value in held)
     return own or vars(module).get("bias") is not None
@@ -356,7 +358,7 @@ def _master(weight: ChipWeight) -> np.ndarray:
 
 
 def _finite(weight: ChipWeight) -> np.ndarray:
-    # Zero breaks no rule, so a NaN is reported by its own rule only.
+    # Replace NaN and infinity by zero, which breaks no rule, so that only the rule on finite weights reports them.
     return np.nan_to_num(_master(weight), nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -1,4 +1,4 @@
-"""Summary of a network on its chip: layers, wiring, weights, cores, and the outcome of the deployment check."""
+"""Summary of a network on its chip: layers, wiring, weights, cores, and the result of the deployment check."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from brainhw.nn.pinned import has_sampled_chip
 
 __all__ = ["LayerSummary", "NetSummary", "summary"]
 
-_LISTED = 6  # time constants named in a row
+_LISTED = 6  # largest number of time constants that a row lists
 
 
 @final
@@ -38,15 +38,15 @@ class LayerSummary:
     topology : str
         ``"FF"`` (feed-forward) or ``"RC"`` (recurrent).
     tau : tuple of Quantity
-        The membrane time constants that occur, each once, in ms.
+        The different membrane time constants of the neurons, in ms.
     source : str or None
-        Path of the layer whose spikes come in, or ``"input"``; None if the wiring does not show it.
+        Path of the layer whose spikes the synapse receives, or ``"input"``; None if it is unknown.
     synapse : str or None
-        Path of the synapse or frontend.
+        Path of the synapse or frontend; None if it is unknown.
     weights : tuple of int
-        Shape of the weights, ``(N_in, N_out)``, or ``(N,)`` of a frontend; empty without a synapse.
+        Shape of the weights of the synapse, ``(N_in, N_out)``, or of the frontend, ``(N,)``; empty if unknown.
     bits : int or None
-        Bits of a weight; None if they are not rounded.
+        Number of bits of a weight; None if the weights are not rounded.
     cores : tuple of int
         The cores of the layer; empty if the network does not fit the chip.
     """
@@ -65,7 +65,7 @@ class LayerSummary:
 @final
 @dataclass(frozen=True)
 class NetSummary(Shown):
-    """A network on its chip; ``print`` it for a table, a notebook shows one by itself.
+    """A network on its chip. ``print`` it for a table; a notebook shows the table without ``print``.
 
     Attributes
     ----------
@@ -76,11 +76,11 @@ class NetSummary(Shown):
     layers : tuple of LayerSummary
         The layers, in the order of one step.
     n_weights : int
-        Number of all weights on the chip, recurrent ones included.
+        Number of all weights on the chip, including recurrent ones.
     output : str or None
         Path of the layer whose spikes the network returns.
     report : DeployReport
-        The outcome of :func:`check_deployable`.
+        The result of :func:`check_deployable`.
     """
 
     chip: ChipSpec
@@ -112,12 +112,12 @@ def summary(net: brainstate.nn.Module) -> NetSummary:
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. One step of it is traced to see its wiring; it stays as it was.
+        The network. One step of it is traced to find its wiring; it is not changed.
 
     Returns
     -------
     NetSummary
-        ``print`` it for a table; a notebook shows one by itself.
+        The summary. ``print`` it for a table; a notebook shows the table without ``print``.
 
     Raises
     ------
@@ -138,11 +138,11 @@ def summary(net: brainstate.nn.Module) -> NetSummary:
     found = survey(net, call=call)
     try:
         placement = placement_of(found, call=call)
-    except (PlacementError, ValueError):  # the check below names the reason
+    except (PlacementError, ValueError):  # judge(found) below reports the reason
         placement = None
     cores = {} if placement is None else {path: placement.core_of(path) for path in placement.layers}
     stages = {stage.layer_path: stage for stage in found.stages}
-    # Layers without a known input stand at the end.
+    # Layers whose synapse is unknown come last.
     paths = dict.fromkeys((*stages, *found.layers))
     return NetSummary(
         chip=found.chip,

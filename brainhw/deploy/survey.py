@@ -1,4 +1,4 @@
-"""Survey of the modules of a network on a chip, and of the wiring between them."""
+"""Survey of a network: the modules that are on a chip, and the wiring between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from brainhw.transform.trace import Call, StepTrace, Value, in_one_line, registe
 
 __all__ = ["INPUT", "Stage", "Survey", "role_of", "survey"]
 
-# Stands for the network's input in place of the path of a layer.
+# This name is used for the input of the network where otherwise the path of a layer is given.
 INPUT = "input"
 
 
@@ -60,15 +60,15 @@ class Survey:
     synapses, frontends, layers : dict
         The modules by path, in registration order.
     weights : dict
-        Every weight on a chip, by the path of its owner.
+        Every array of weights on a chip, by the path of the module that owns it.
     foreign : dict
-        Modules that are not on a chip but have parameters or states of their own, by path.
+        Modules that are not on a chip but have parameters or states, by path.
     stages : tuple of Stage
-        The stages of one step in order, as far as they were found.
+        The stages of one step that were found, in execution order.
     output : str or None
         Path of the layer whose spikes the network returns.
     tangles : dict
-        Wiring that a chip does not support, by the path of the module.
+        Descriptions of wiring that a chip does not support, by the path of the module.
     failure : str or None
         The error of the traced step, if it failed.
     """
@@ -86,7 +86,7 @@ class Survey:
 
     @property
     def chip(self) -> ChipSpec:
-        """The chip of the network; the first one if several are mixed."""
+        """The chip of the network; if its modules have different chips, the chip of the first module."""
         return next(iter(self.chips.values()))
 
     @property
@@ -104,7 +104,7 @@ class Survey:
 
 
 def role_of(module: Any) -> str | None:
-    """Return ``'synapse'``, ``'layer'`` or ``'frontend'`` for a module of a chip family, otherwise ``None``."""
+    """Return ``'synapse'``, ``'layer'`` or ``'frontend'`` if a module belongs to a chip family, otherwise ``None``."""
     name = getattr(module, "family", None)
     if not isinstance(name, str) or not isinstance(getattr(module, "chip", None), ChipSpec):
         return None
@@ -120,14 +120,14 @@ def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: weights cannot be read inside jit. Call it outside of jit.")
-    # A layer or synapse can be the whole network; then it has no path.
+    # The network can be a single layer or synapse. It has no path, so the name of its class is used.
     named = {path or type(module).__name__: module for path, module in registered_modules(net)}
     roles = {path: role for path, module in named.items() if (role := role_of(module)) is not None}
     if not roles:
         raise ValueError(f"{call}: the network has no module on a chip. Build it with modules of a chip family.")
     check_ranges(net, call=call)
     weights = chip_weights(net)
-    # Effective weights are modules with states, but belong to the modules that own them.
+    # Effective weights are modules with states, but they are parts of synapses and layers, so they are not listed.
     parts = {id(weight.effective) for weight in weights.values()}
     of_role = {kind: {path: named[path] for path, role in roles.items() if role == kind} for kind in _ROLES}
     return Survey(
@@ -160,20 +160,22 @@ def _holds_states(module: Any) -> bool:
 
 def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
     """Return stages, output and tangles of one step, or its failure, as fields of a `Survey`."""
-    # The wiring does not depend on the time step, but a network may require its own.
+    # The wiring does not depend on the time step, but some networks only run with their own time step.
     own = getattr(net, "dt", None)
     dt = own if isinstance(own, u.Quantity) else brainstate.environ.get("dt", default=1.0 * u.ms)
     failure = None
-    # fit=False: with stochastic rounding, preparing the network would advance the global random state.
+    # fit=False, because with fit=True and stochastic rounding, preparing the network would advance the global random
+    # state.
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=dt, fit=False):
         for shape in _input_shapes(named, roles):
             try:
-                # A NaN weight may make a step raise, and the wiring does not depend on the weights.
+                # A step with a NaN weight may raise an error. The weights can be replaced, because the wiring does not
+                # depend on them.
                 for state in net.states(brainstate.ParamState).values():
                     state.value = jax.tree.map(jnp.nan_to_num, state.value)
                 prepare_net(net, shape[0] if len(shape) > 1 else None)
                 step = trace_step(net, jnp.zeros(shape, brainstate.environ.dftype()))
-            except Exception as error:  # user code may raise anything; the report names the error
+            except Exception as error:  # user code may raise any error, and the report shows it
                 failure = failure or in_one_line(error)
             else:
                 return _read(step, dt, named, roles)
@@ -181,8 +183,9 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
 
 
 def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[int, ...]]:
-    """Return candidate input shapes, the likeliest first: ``[N]`` of each synapse, then ``[1, N]``."""
-    # A network does not declare its input shape, so candidates are tried. A layer takes a drive, not this input.
+    """Return candidate shapes of the network's input: ``[N]`` for the width of each synapse, then ``[1, N]``."""
+    # A network does not declare its input shape, so candidates are tried. Layers are left out, because their input is
+    # the drive from a synapse, not the input of the network.
     takers = [(path, module) for path, module in named.items() if not isinstance(module, brainstate.nn.Dynamics)]
     takers.sort(key=lambda pair: roles.get(pair[0]) != "frontend")
     sizes = [module.in_size[-1] for _, module in takers if isinstance(getattr(module, "in_size", None), tuple)]
@@ -193,7 +196,8 @@ def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[in
 def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
     """Return stages, output and tangles of a traced step.
 
-    A link requires that both ends are the same value: an operation between two modules breaks their link.
+    Two modules are connected if the output of one and the input of the other are the same traced value. An operation
+    between them breaks this connection.
     """
     paths = {id(named[path]): path for path in roles}
     spikes: list[tuple[Value, str]] = [(step.given, INPUT)]
@@ -224,7 +228,8 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
             stages.append(Stage(feeding[1], feeding[0], path, roles[feeding[0]] == "frontend"))
     used = {part for stage in stages for part in (stage.synapse_path, stage.layer_path)}
     for path in roles:
-        # After a tangle at a used module, all later modules may lack a stage. Then only this tangle is reported.
+        # If the wiring of a module that is in use is not supported, no stage may be found for any later module. Then
+        # only the wiring of this module is reported.
         if path not in used and path not in tangles and not tangles.keys() & used:
             tangles[path] = "it is not used in the step" if path not in seen else "its output drives no layer"
     output = next((name for value, name in spikes[1:] if value.same(step.returned)), None)
@@ -236,7 +241,7 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
 
 
 def _changed_layers(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the layers whose states or time step the network itself changes."""
+    """Yield the layers whose states or time step the code of the network changes, each with a description."""
     for path, call in calls:
         if roles[path] != "layer":
             continue

@@ -91,7 +91,7 @@ def test_a_spec_of_an_outside_family_is_a_spec_everywhere(lab: Family, tmp_path)
         ({"V_reset": 1 * u.ms}, TypeError, "LabSpec: V_reset must have the dimension of mV"),
         ({"refractory": 1.5}, TypeError, "LabSpec: refractory must be a whole number; got 1.5"),
         ({"levels": 0.5}, TypeError, "LabSpec: levels must be a sequence"),
-        ({"levels": []}, ValueError, "LabSpec: levels must hold at least one"),
+        ({"levels": []}, ValueError, "LabSpec: levels must contain at least one"),
         ({"levels": [0.5, "x"]}, TypeError, r"LabSpec: levels\[1\] must be"),
         ({"reset": "half"}, ValueError, "LabSpec: reset must be one of 'zero', 'subtract', 'value'"),
     ],
@@ -118,15 +118,17 @@ def test_a_spec_class_that_could_not_be_compared_or_saved_is_refused() -> None:
 
 
 def test_bad_families_are_named(lab: Family) -> None:
-    with pytest.raises(ValueError, match=r"register_family: the family 'lab' is registered already, .*'labchips'"):
+    with pytest.raises(ValueError, match=r"register_family: the family 'lab' is already registered by .*'labchips'"):
         register_family(Family("lab", presets=(lab_spec(family="lab"),), package="labchips"))
-    with pytest.raises(ValueError, match="Family: the preset 'H1v1' is of family 'H1v1'; expected 'Lab'"):
+    with pytest.raises(ValueError, match="Family: the preset 'H1v1' has family 'H1v1'; expected 'Lab'"):
         Family("Lab", presets=(H1V1,), package="labchips")
-    with pytest.raises(TypeError, match="Family: the presets of Lab must be of one class; got ChipSpec and LabSpec"):
+    with pytest.raises(
+        TypeError, match="Family: the presets of Lab must have the same class; got ChipSpec and LabSpec"
+    ):
         Family("Lab", presets=(lab_spec(), H1V1.replace(family="Lab")), package="labchips")
     with pytest.raises(ValueError, match=r"the mismatch 'delay' of Lab .* 'delay_std'"):
         Family("Lab", presets=(lab_spec(),), mismatches=(Mismatch("delay", "delay_std"),), package="labchips")
-    with pytest.raises(ValueError, match=r"my call: there is no chip family 'X9' here; .* import x9 first"):
+    with pytest.raises(ValueError, match=r"my call: the chip family 'X9' is not registered; .* import x9 first"):
         get_family("X9", call="my call", package="x9")
     with pytest.raises(TypeError, match=r"register_family: family must be a brainhw.chip.Family; got 3"):
         register_family(3)

@@ -139,7 +139,7 @@ def test_a_program_holds_the_chip_in_place(tmp_path):
     assert chip_of(again.to_net()) == chip_of(net)
     # Another place than that of the values would put them at other neurons.
     elsewhere = bh.deploy.Placement(bh.chip.H1V1, ELSEWHERE)
-    with pytest.raises(ValueError, match=r"ChipProgram\.of: a measured chip is in place"):
+    with pytest.raises(ValueError, match=r"ChipProgram\.of: placement must be the one of the current measured chip"):
         bh.silicon.ChipProgram.of(net, elsewhere)
     put_chip(net, measured(), elsewhere)
     assert bh.silicon.ChipProgram.of(net, elsewhere).placement.pieces == ELSEWHERE
@@ -151,7 +151,7 @@ def test_a_program_holds_the_chip_in_place(tmp_path):
         (lambda entry: entry.update(known=[]), "known must be a list of true and false"),
         (lambda entry: entry.update(known=[1] * 30), "known must be a list of true and false"),
         (lambda entry: entry.update(known="all"), "known must be a list of true and false"),
-        (lambda entry: entry.update(known=[False] * 30), "known must hold at least one true"),
+        (lambda entry: entry.update(known=[False] * 30), "known must contain at least one true"),
         (lambda entry: entry["known"].pop(), r"tau must have shape \(30,\); got shape \(29,\)"),
         (lambda entry: entry.update(measured=True), "must be a table of unit and values"),
     ],
@@ -171,5 +171,5 @@ def test_marks_at_the_charges_of_a_synapse_are_refused(tmp_path):
     data = json.loads((tmp_path / "net.bundle").read_bytes().partition(b"\n")[2])
     data["in_place"]["layers.2"]["mismatch"]["known"] = [True]
     write_plain(tmp_path / "net.bundle", data, call="test")
-    with pytest.raises(BundleError, match=r"'layers\.2' is not a layer that keeps measured"):
+    with pytest.raises(BundleError, match=r"'layers\.2' must be a layer that can store measured"):
         bh.deploy.load_bundle(tmp_path / "net.bundle")

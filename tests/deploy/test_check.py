@@ -307,7 +307,9 @@ def test_a_layer_that_no_chip_has_may_run_in_the_net_that_is_judged() -> None:
     lif = bh.nn.LIFSynapse(3, 4), bh.nn.LIFLayer(4, tau=10 * u.ms)
     net = brainstate.nn.Sequential(*lif, chain())
     assert found(net) == {("known modules", "layers.0"), ("known modules", "layers.1")}
-    with pytest.raises(ValueError, match=r"wiring of the network is unclear \(layers\.2\.syn0: its input is neither"):
+    with pytest.raises(
+        ValueError, match=r"wiring of the network cannot be determined \(layers\.2\.syn0: its input is neither"
+    ):
         bh.deploy.estimate_power(net, jnp.ones((5, 3)))
 
 

@@ -243,10 +243,12 @@ def test_what_is_no_bundle_and_what_has_another_step_is_refused(small: Path, tmp
             bh.nn.H1v1Layer(2, tau=10 * u.ms),
         )
         bh.deploy.export_bundle(half, tmp_path / "half.bundle")
-    with pytest.raises(ValueError, match="firmware: the bundle computes in float16; firmware needs float32"):
+    with pytest.raises(
+        ValueError, match=r"firmware: the network of the bundle must compute in float32 \(got float16\)"
+    ):
         firmware(tmp_path / "half.bundle")
     step = firmware(small)
-    with pytest.raises(ValueError, match=r"Firmware.step: x must have shape \(24,\) like the state; got shape \(23,\)"):
+    with pytest.raises(ValueError, match=r"Firmware.step: x must have shape \(24,\) to match state; got shape \(23,\)"):
         step.step(step.initial_state(), np.zeros(23))
     with pytest.raises(TypeError, match=r"Firmware.step: state must be a FirmwareState, from initial_state; got 3"):
         step.step(3, np.zeros(24))

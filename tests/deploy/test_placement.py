@@ -141,7 +141,7 @@ def test_a_chip_may_be_filled_to_its_last_neuron() -> None:
         placement = place_layers(chip, needs)
         check_placement(placement, needs)
         assert placement.free == (0,) * len(chip.cores)
-        with pytest.raises(PlacementError, match=rf"have {chip.n_neurons + 1} neurons together, 1 more than"):
+        with pytest.raises(PlacementError, match=rf"have {chip.n_neurons + 1} neurons in total, 1 more than"):
             place_layers(chip, [*needs, Need("one more", 1)])
 
 
@@ -198,13 +198,13 @@ def test_many_layers_are_placed_as_exactly_as_few() -> None:
             H1V1,
             [(200, "FF"), (70, "RC")],
             0,
-            "the layers have 270 neurons together, 14 more than H1v1 has (64 + 64 + 64 + 64 = 256); make layers",
+            "the layers have 270 neurons in total, 14 more than H1v1 has (64 + 64 + 64 + 64 = 256); make layers",
         ),
         (
             H1V1,
             [(70, "RC")],
             0,
-            "'layer0' has 70 neurons, which must lie on one core, and the largest core of H1v1 has 64",
+            "'layer0' has 70 neurons, which must be on one core, but the largest core of H1v1 has 64",
         ),
         (
             H1V2.replace(cores=(100, 50)),
@@ -216,13 +216,13 @@ def test_many_layers_are_placed_as_exactly_as_few() -> None:
             H1V2.replace(cores=(9, 80)),
             [],
             16,
-            "'ears' has 16 neurons, which must lie together on core 0 (an assumption)",
+            "brainhw assumes that all 16 neurons of the frontend's layer 'ears' must be on core 0, but core 0 of",
         ),
         (
             H1V2,
             [(40, "RC"), (3, "RC"), (40, "RC"), (40, "RC"), (40, "RC")],
             16,
-            "the recurrent layers 'layer0' (40), 'layer2' (40), 'layer3' (40) and 'layer4' (40) must each lie on one "
+            "the recurrent layers 'layer0' (40), 'layer2' (40), 'layer3' (40) and 'layer4' (40) must each be on one "
             "core, and there is no place for all of them: core 0 (34 neurons beside the frontend's 16) has room for "
             "none of them, core 1 (50 neurons) has room for 1 of them and core 2 (100 neurons) has room for 2 of them; "
             "make some of them smaller, or feed-forward (topology='FF'), which may be split.",
@@ -231,8 +231,8 @@ def test_many_layers_are_placed_as_exactly_as_few() -> None:
             H1V2,
             [(60, "RC"), (45, "RC"), (45, "RC"), (45, "RC")],
             0,
-            "every arrangement leaves one over, as where core 0 with 'layer1' has 5 left, core 1 with 'layer2' has 5 "
-            "left and core 2 with 'layer0' has 40 left, too few for 'layer3'",
+            "every arrangement leaves one layer over, for example: core 0 with 'layer1' has 5 neurons left, core 1 "
+            "with 'layer2' has 5 neurons left and core 2 with 'layer0' has 40 neurons left, too few for 'layer3'",
         ),
     ],
 )
@@ -255,11 +255,11 @@ def test_a_chip_has_one_frontend() -> None:
 
 
 def test_bad_needs_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"place_layers: two layers are called 'a'; give each its own name"):
+    with pytest.raises(ValueError, match=r"place_layers: two layers are called 'a'. Give the layers different names"):
         place_layers(H1V1, [Need("a", 1), Need("a", 2)])
     with pytest.raises(ValueError, match=r"place_layers: neurons of a must be at least 1; got 0"):
         place_layers(H1V1, [Need("a", 0)])
-    with pytest.raises(TypeError, match=r"needs must hold Need; got tuple \('a', 3\)"):
+    with pytest.raises(TypeError, match=r"every element of needs must be a Need; got tuple \('a', 3\)"):
         place_layers(H1V1, [("a", 3)])
     with pytest.raises(TypeError, match="chip must be a ChipSpec; got 'h1v1'"):
         place_layers("h1v1", [Need("a", 1)])
@@ -298,7 +298,7 @@ def test_a_net_is_placed_by_its_layers_and_stays_as_it_was(deep_net: brainstate.
 
 def test_a_net_that_cannot_be_placed_or_judged_is_refused(deep_net: brainstate.nn.Module) -> None:
     layer = bh.nn.H1v1Layer
-    with pytest.raises(PlacementError, match=r"place: the layers have 300 neurons together, 44 more than H1v1 has"):
+    with pytest.raises(PlacementError, match=r"place: the layers have 300 neurons in total, 44 more than H1v1 has"):
         place(brainstate.nn.Sequential(bh.nn.H1v1Synapse(2, 300), layer(300, tau=10 * u.ms)))
     with pytest.raises(ValueError, match="place: the network has no module on a chip"):
         place(bh.nn.LIFSynapse(2, 2))
@@ -307,7 +307,7 @@ def test_a_net_that_cannot_be_placed_or_judged_is_refused(deep_net: brainstate.n
     with pytest.raises(ValueError, match="place: one network runs on one chip, but families are mixed"):
         place(brainstate.nn.Sequential(bh.nn.H1v2Synapse(2, 3), layer(3, tau=10 * u.ms)))
     lost = brainstate.nn.Sequential(bh.nn.H1v1Frontend(), lambda charge: charge * 2, layer(16, tau=10 * u.ms))
-    with pytest.raises(ValueError, match=r"place: the layer that the frontend '.*' drives has a fixed place, but the"):
+    with pytest.raises(ValueError, match=r"place: the traced step does not show which layer the frontend '.*' drives"):
         place(lost)
     assert place(bh.nn.H1v1Synapse(2, 3)).pieces == ()
 
@@ -361,15 +361,15 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda items: {"pieces": items}, "the pieces must be a list; got dict"),
-        (lambda items: None, "the pieces must be a list; got None"),
+        (lambda items: {"pieces": items}, "items must be a list of pieces; got dict"),
+        (lambda items: None, "items must be a list of pieces; got None"),
         (
             lambda items: [*items, 3],
-            "piece 4 must hold layer, kind, first, count, core, offset and nothing else; got 3",
+            "piece 4 must have exactly the keys layer, kind, first, count, core, offset; got 3",
         ),
         (
             lambda items: [{**items[0], "note": ""}],
-            "piece 0 must hold layer, kind, first, count, core, offset and nothing else",
+            "piece 0 must have exactly the keys layer, kind, first, count, core, offset",
         ),
         (
             lambda items: [*items[:2], dict(items[2], count=2), items[3]],
@@ -389,9 +389,9 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
         (changed(1, offset=None), "piece 1: offset must be a whole number; got None"),
         (changed(1, kind="recurrent"), "piece 1: kind must be one of 'frontend', 'RC', 'FF'; got 'recurrent'"),
         (changed(3, core=3), "neurons 0-2 of layer 'loop' are on core 3, but the last core of H1v2 is 2"),
-        (changed(3, count=10**30), "of core 2, but the core has 4 neurons"),
-        (changed(2, offset=3), "are at 3-5 of core 1, but the core has 4 neurons"),
-        (changed(1, offset=1), "neurons 0-1 of layer 'out' overlap those of layer 'ears' at neuron 1 of core 0"),
+        (changed(3, count=10**30), "of core 2, but the core has only 4 neurons"),
+        (changed(2, offset=3), "are at positions 3-5 of core 1, but the core has only 4 neurons"),
+        (changed(1, offset=1), "neurons 0-1 of layer 'out' overlap layer 'ears' at position 1 of core 0"),
         (changed(2, kind="RC"), "layer 'out' must be of one kind; got FF, RC"),
         (changed(3, kind="frontend"), "the frontend's layer 'loop' must be one piece at the start of core 0"),
         (lambda items: [dict(item, kind="RC") for item in items], "the recurrent layer 'out' is on several cores"),
@@ -413,7 +413,7 @@ def test_a_list_from_elsewhere_is_trusted_in_nothing(change: Callable[[list[dict
 def test_a_placement_cannot_be_built_wrong() -> None:
     with pytest.raises(TypeError, match="Placement: chip must be a ChipSpec; got 3"):
         Placement(3, ())
-    with pytest.raises(TypeError, match="Placement: pieces must hold Piece; got 3"):
+    with pytest.raises(TypeError, match="Placement: every element of pieces must be a Piece; got 3"):
         Placement(H1V1, (3,))
     with pytest.raises(ValueError, match="Placement: neuron 0 of layer 'a' has no place"):
         Placement(H1V1, (Piece("a", 1, 2, 0, 0),))

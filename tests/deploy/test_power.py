@@ -109,12 +109,14 @@ def test_the_net_stays_as_it_was() -> None:
 
 def test_what_cannot_be_billed_is_refused() -> None:
     net = strong("H1v2")
-    with pytest.raises(ValueError, match=r"estimate_power: xs must have shape \[T, B, N\] or \[T, N\]"):
+    with pytest.raises(
+        ValueError, match=r"estimate_power: xs must be a non-empty array of shape \[T, B, N\] or \[T, N\]"
+    ):
         bh.deploy.estimate_power(net, jnp.ones(3))
     with pytest.raises(ValueError, match="estimate_power: xs"):
         bh.deploy.estimate_power(net, np.full((3, 2, 16), np.nan))
     net.gain_before = 1
-    with pytest.raises(ValueError, match="estimate_power: the wiring of the network is unclear"):
+    with pytest.raises(ValueError, match="estimate_power: the wiring of the network cannot be determined"):
         bh.deploy.estimate_power(net, lively())
     large = Chain("H1v1", [4, 250, 20], topologies=["FF", "FF"], frontend=False)
     with pytest.raises(bh.deploy.PlacementError, match="270"):

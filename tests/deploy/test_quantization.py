@@ -34,8 +34,8 @@ def test_rules_name_weights_by_pattern_and_the_last_counts(net: Chain) -> None:
 @pytest.mark.parametrize(
     ("rule", "error", "words"),
     [
-        ({"syn0": 4, "hidden*": 5}, ValueError, r"'hidden\*' matches no weight on a chip; the network has 'ears'"),
-        ({3: 5}, ValueError, "3 matches no weight"),
+        ({"syn0": 4, "hidden*": 5}, ValueError, r"'hidden\*' matches no weight on a chip\. The weights are 'ears'"),
+        ({3: 5}, ValueError, "the key 3 matches no weight"),
         ({}, ValueError, "empty mapping"),
         ({"syn0": 4, "syn1": 1}, ValueError, "weight_bits must lie between 2"),
         (17, ValueError, "weight_bits must lie between 2"),

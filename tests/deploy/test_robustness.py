@@ -117,7 +117,7 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(net, score, 0, key=0)
     with pytest.raises(TypeError, match="key must be a whole number"):
         bh.deploy.robustness(net, score, 2, key=None)
-    with pytest.raises(ValueError, match="key is an empty list"):
+    with pytest.raises(ValueError, match="key must contain at least one key; got an empty list"):
         bh.deploy.robustness(net, score, key=[])
     with pytest.raises(ValueError, match="inside the evaluate of robustness"):
         bh.deploy.robustness(net, lambda net: bh.rollout(net, XS, key=3)[0].sum(), 2, key=0, pbar=False)
@@ -127,10 +127,12 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(net, lambda net: score(net) * jnp.nan, 2, key=0, pbar=False)
     with pytest.raises(TypeError, match="evaluate must return one number"):
         bh.deploy.robustness(net, lambda net: score(net) * 1j, 2, key=0, pbar=False)
-    with pytest.raises(ValueError, match="devices is empty"):
+    with pytest.raises(ValueError, match="devices must contain at least one device; got none"):
         bh.deploy.robustness(net, score, 2, key=0, devices=[], pbar=False)
     elsewhere = SimpleNamespace(process_index=1)
-    with pytest.raises(ValueError, match=r"belongs to process 1 and not to this one \(0\)\. Pass jax.local_devices"):
+    with pytest.raises(
+        ValueError, match=r"of process 1, but this is process 0\. In each process, pass jax.local_devices"
+    ):
         bh.deploy.robustness(net, score, 2, key=0, devices=[elsewhere], pbar=False)
     with pytest.raises(RuntimeError, match="outside of jit"):
         brainstate.transform.jit(lambda: bh.deploy.robustness(net, score, 2, key=0, pbar=False).mean)()
