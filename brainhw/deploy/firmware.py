@@ -47,7 +47,7 @@ class Firmware:
     """One step of a network in pure NumPy, and the same step in C; made by :func:`firmware`.
 
     Charges are summed in float32, in the order of the inputs. An input value times its charge, and the membrane
-    potential times its leak factor, are added with a fused multiply-add (C99 ``fmaf``), which rounds only once after
+    potential times its decay factor, are added with a fused multiply-add (C99 ``fmaf``), which rounds only once after
     the product and the sum. XLA does the same on a CPU. ``step`` and the C header give bit-identical results.
 
     Attributes
@@ -55,7 +55,7 @@ class Firmware:
     n_in, n_out : int
         Number of inputs and of output neurons.
     dt : Quantity
-        The time step for which the leak factors are computed, ms.
+        The time step for which the decay factors are computed, ms.
     chip : str
         Name of the chip.
     checksum : str
@@ -74,7 +74,7 @@ class Firmware:
 
     @property
     def table_bytes(self) -> int:
-        """Size in bytes of the constant arrays in C: charges, weight codes, leak factors and thresholds."""
+        """Size in bytes of the constant arrays in C: charges, weight codes, decay factors and thresholds."""
         return table_bytes(self._numbers)
 
     def initial_state(self, batch_size: int | None = None) -> FirmwareState:

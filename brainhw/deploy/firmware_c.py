@@ -166,7 +166,7 @@ class _Layer:
         self.recurrent = None
         if layer.recurrent is not None:
             self.recurrent = tables.charges(layer.recurrent, f"r{at}", f"{path}, recurrent")
-        self.leak = tables.neurons(layer.leak, f"leak{at}", f"{path}: leak factor of a step")
+        self.leak = tables.neurons(layer.leak, f"leak{at}", f"{path}: decay factor of a step")
         self.V_th = tables.neurons(layer.V_th, f"vth{at}", f"{path}: thresholds, mV")
 
     def step(self, numbers: Numbers, upper: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Numbers of a bundle that one step needs: charge of each code, leak factors, thresholds."""
+"""Numbers of a bundle that one step needs: charge of each code, decay factors, thresholds."""
 
 from __future__ import annotations
 

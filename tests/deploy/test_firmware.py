@@ -195,7 +195,7 @@ def test_the_header_says_its_sizes_and_cannot_be_broken_by_names(small: Path, tm
     step.write_c(tmp_path / "net.h", name="tiny")
     text = (tmp_path / "net.h").read_text()
     assert "#define TINY_STATE_BYTES 290\n" in text
-    # Charges of 31 codes, codes of both synapses and of the recurrence, leak factors of the first layer.
+    # Charges of 31 codes, codes of both synapses and of the recurrence, decay factors of the first layer.
     assert f"#define TINY_TABLE_BYTES {31 * 4 + 24 * 40 + 40 * 40 + 40 * 18 + 40 * 4}\n" in text
     assert step.table_bytes == 31 * 4 + 24 * 40 + 40 * 40 + 40 * 18 + 40 * 4
     assert step.checksum in text
