@@ -123,7 +123,7 @@ def deploy(run: Pictures, test: bh.data.Split) -> dict[str, tuple[float, str]]:
 
 
 def figure(weights: jax.Array | u.Quantity, predicted: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> plt.Figure:
-    """Draw weights ``[784, n]`` as pictures, and the confusion matrix. Its rows are classes, its columns predictions."""
+    """Draw weights ``[784, n]`` as pictures, and the confusion matrix (rows: classes, columns: predictions)."""
     drawing, (left, right) = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
     values = np.asarray(u.get_mantissa(weights))
     limit = np.quantile(np.abs(values), 0.99)
