@@ -1,8 +1,9 @@
 """Validation of ``fluct_init`` against its theory on H1v1, H1v2 and LIF neurons.
 
-``python -m benchmarks.fluct_validation`` measures on random spikes, writes ``docs/results/fluct_validation.json``,
-prints a markdown table and fails if a criterion is missed. Membranes and silent neurons are measured with the modules
-alone, on data that the initialisation has not seen, unless a line says otherwise.
+``python -m benchmarks.fluct_validation`` measures on random spikes, writes ``docs/results/fluct_validation.json`` and
+prints a Markdown table. It fails if a criterion is not met. Membrane potentials and silent neurons are measured with
+the modules only, without ``brainhw.init``. Unless a row of the table states otherwise, the measurements use data that
+the initialisation has not seen.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ BEYOND = ((100.0, 1.0), (10.0, 2.0), (392.0, 1.0))  # Hz, xi
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Result of one check on one system; ``met`` is ``None`` without a criterion."""
+    """Result of one check on one system. ``met`` is ``None`` if there is no criterion."""
 
     check: str
     criterion: str
@@ -79,7 +80,7 @@ def within(values: Any, low: float, high: float) -> bool:
 
 
 def kernel(system: System) -> Iterator[Finding]:
-    """Compare measured integrals with geometric sums, and the drives of a full and a half probe."""
+    """Compare integrals of the response with geometric sums, and responses to a probe with those to half of it."""
     errors = {}
     for tau in KERNEL_TAUS:
         got = kernel_of(system, tau)
@@ -89,7 +90,8 @@ def kernel(system: System) -> Iterator[Finding]:
         wanted = DT * first / (1 - decay), DT * first**2 / (1 - decay**2)
         errors[f"{tau} ms"] = _worst(got, wanted)
     if not system.on_chip:
-        # The other order of update: two exponentials, input decayed once as it arrives.
+        # Current-based neurons update in the other order. Their response has two exponentials, and an input decays once
+        # before it changes the membrane potential.
         for tau_mem, tau_syn in ((20, 10), (20, 20), (50, 10)):
             layer = bh.nn.CubaLIFLayer(1, tau_mem=tau_mem * u.ms, tau_syn=tau_syn * u.ms)
             got = measure_response(Circuit(bh.nn.LIFSynapse(2, 1), layer), 1e3 * DT * u.ms, STEPS)
@@ -126,7 +128,7 @@ def _worst(got: Response, wanted: tuple[float, float]) -> float:
 
 
 def fluctuation(system: System) -> Iterator[Finding]:
-    """Compare the membranes of centred weights with the target: variance, distance to threshold, and means."""
+    """Compare variance, threshold distance and means of membrane potentials with the target, for centred weights."""
     exact, second, median, spread, fresh_spread = [], [], {}, {}, {}
     for rate, weak_xi in zip(RATES, system.weak_xi, strict=True):
         x, fresh = (spikes(rate, system.n_in, seed=seed) for seed in (0, 1))
@@ -175,7 +177,10 @@ def fluctuation(system: System) -> Iterator[Finding]:
 
 
 def analog(system: System) -> Iterator[Finding]:
-    """Twelve analog inputs with a new value in each step: enough to centre, few enough to show the spread of draws."""
+    """Check layers with twelve analog inputs that have a new value in each step.
+
+    Twelve inputs are enough to centre the weights, but so few that the differences between random draws are visible.
+    """
     median, spread = {}, {}
     for xi in (1.0, 2.0, 3.0):
         x, fresh = (4 * np.random.default_rng(seed).random((BATCH, STEPS, 12), np.float32) for seed in (0, 1))
@@ -194,7 +199,7 @@ def analog(system: System) -> Iterator[Finding]:
 
 
 def paper(system: System) -> Iterator[Finding]:
-    """Draw weights by the formula of the paper: spread of the means, and silent neurons."""
+    """Draw weights by the formula of the paper, and check the spread of the means and the number of silent neurons."""
     response = kernel_of(system, system.tau)
     integral, square = float(response.integral[0]), float(response.square_integral[0])
     k = response.response[:, 0]
@@ -213,7 +218,7 @@ def paper(system: System) -> Iterator[Finding]:
         means = membrane(net, x)[0]
         ratios[point] = float(means.std() * theta / (np.sqrt(system.n_in) * sigma * rate * integral))
 
-        # At most one spike in each step fluctuates less than the Poisson trains of the paper.
+        # With at most one spike in each step, the input fluctuates less than the Poisson spike trains of the paper.
         thinned = 1 - rate * DT
         quenched = rate * integral**2 / square / thinned
         seconds = BATCH * PAPER_STEPS * DT
@@ -256,7 +261,7 @@ def _pairs(seen: dict[str, float], predicted: dict[str, float]) -> str:
 
 
 class RecordedSearch(PairInitializer):
-    """The search with a record of each mean and the number of silent neurons."""
+    """The search, with a record of each mean weight that it tries and of the number of silent neurons."""
 
     tried: list[tuple[float, int]]
 
@@ -267,7 +272,7 @@ class RecordedSearch(PairInitializer):
 
 
 def search(system: System) -> Iterator[Finding]:
-    """Follow the search of the vendor for the smallest mean weight."""
+    """Check the search of the vendor's procedure for the smallest mean weight without silent neurons."""
     net = system.net(system.n_in, NEURONS, system.tau)
     circuit = Circuit(*net.layers)
     x = spikes(100, system.n_in, seed=0, steps=PAPER_STEPS)
@@ -302,7 +307,10 @@ def search(system: System) -> Iterator[Finding]:
 
 
 def single_input(system: System) -> Iterator[Finding]:
-    """One input: weights cannot be centred, and the mean has to reach the threshold."""
+    """Check layers with one input.
+
+    Their weights cannot be centred, so the mean membrane potential must reach the threshold.
+    """
     net = system.net(1, 32, system.single_tau)
     x = spikes(50, 1, seed=0)
     with warnings.catch_warnings(record=True) as caught:
@@ -322,8 +330,8 @@ def single_input(system: System) -> Iterator[Finding]:
 
 
 def recurrence(system: System) -> Iterator[Finding]:
-    """Measure the share of the variance from recurrent spikes."""
-    # The share does not need small weights, so fewer inputs are enough.
+    """Measure the share of the variance that recurrent spikes cause."""
+    # This measurement does not require small weights, so fewer inputs are enough.
     n_in, tau = min(system.n_in, 256), 20.0
     x, fresh = (spikes(100, n_in, seed=seed, steps=RECURRENT_STEPS) for seed in (0, 1))
     for moments, alphas in (("exact", (0.85, 0.9)), ("second", (0.85,))):
@@ -388,7 +396,7 @@ def heading(system: System) -> str:
 
 
 def table(found: dict[str, list[Finding]]) -> str:
-    """Return the markdown table."""
+    """Return the results as a Markdown table."""
     lines = ["| check | criterion | " + " | ".join(heading(system) for system in SYSTEMS) + " |"]
     lines.append("| --- " * (2 + len(SYSTEMS)) + "|")
     for row in zip(*found.values(), strict=True):
@@ -398,7 +406,7 @@ def table(found: dict[str, list[Finding]]) -> str:
 
 
 def main() -> None:
-    """Measure everything, save the JSON, print the table."""
+    """Run all checks, save the results as JSON, and print the table."""
     brainstate.environ.set(dt=1e3 * DT * u.ms)
     start = time.perf_counter()
     found: dict[str, list[Finding]] = {system.name: [] for system in SYSTEMS}
@@ -426,7 +434,7 @@ def main() -> None:
     print(table(found))
     missed = sum(finding.missed for findings in found.values() for finding in findings)
     if missed:
-        raise SystemExit(f"{missed} criteria are missed")
+        raise SystemExit(f"fluct_validation: {missed} criteria are not met. The table marks them.")
 
 
 if __name__ == "__main__":
