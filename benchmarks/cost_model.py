@@ -200,7 +200,7 @@ def main() -> None:
     dims = sizes_of("readout")["full"]
     n_bytes = FLOAT * (dims.n_in * dims.n + dims.n**2 + dims.n * dims.n_out)
     print(
-        "\n| devices | batch each | device | matrix products | neurons | loop | gradient sum | ms per step | samples/s |"
+        "\n| devices | batch each | device | matrix products | neurons | loop | gradients | ms per step | samples/s |"
     )
     print("| --- " * 9 + "|")
     plans = []
