@@ -90,7 +90,9 @@ EARLIER_SPEED = (
     "version of brainhw, before the compiled loops were added. These results include fractional layers, a network "
     "with a readout, and more libraries."
 )
-COLUMNS = "Median time of the forward and backward pass in milliseconds."
+COLUMNS = (
+    "Median time of the forward and backward pass in milliseconds. *floor* is the time of the matrix products alone."
+)
 CONVOLUTION = (
     "Median time of a training step of a convolutional network. A step consists of the forward pass, the backward "
     "pass and an Adam update."

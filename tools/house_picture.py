@@ -111,7 +111,7 @@ def image() -> str:
                     f'fill-opacity="{shade:.2f}"/><text x="{at + cell / 2 - 4:g}" y="{y + 28}" text-anchor="middle" '
                     f'fill="#202020">{n}</text>'
                 )
-    words = "Each number counts the files of the part above it (same column) that import the part on its right (same row)."
+    words = "A number counts the files of the part above it (same column) that import the part on its right (same row)."
     parts.append(f'<text x="{left}" y="{height - 20}" fill="#202020">{words}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
