@@ -41,7 +41,7 @@ from brainhw.init.pair import Draw, FluctSettings, PairInitializer
 from brainhw.init.response import Response, input_moments, measure_response, silent_fraction
 
 NEURONS = 256
-KERNEL_TAUS = (1, 2, 5, 10, 20, 50, 100, 200)  # ms: the chips' leak profiles
+KERNEL_TAUS = (1, 2, 5, 10, 20, 50, 100, 200)  # ms: the leak profiles of the chips
 PAPER_NEURONS, PAPER_STEPS = 1024, 1000
 PAPER_POINTS = ((10.0, 2.0), (50.0, 2.0), (50.0, 3.0))  # Hz, xi
 RECURRENT_STEPS = 600
@@ -100,7 +100,7 @@ def kernel(system: System) -> Iterator[Finding]:
             errors[f"current-based, {tau_mem} and {tau_syn} ms"] = _worst(got, (DT * b / ((1 - a) * (1 - b)), square))
     worst = max(errors, key=errors.__getitem__)
     yield Finding(
-        "response against its closed form, every τ from 1 to 200 ms (LIF: current-based too)",
+        "response compared with its closed form, for every τ from 1 to 200 ms (for LIF, also current-based neurons)",
         "relative error < 1e-5",
         {"relative_error": errors},
         f"{errors[worst]:.1e} ({worst})",
@@ -115,7 +115,7 @@ def kernel(system: System) -> Iterator[Finding]:
 
     changes = {share: abs(slope(share * scale) / slope(share * scale / 2) - 1) for share in (1e-3, 1e-2, 1e-1)}
     yield Finding(
-        "response per unit weight: a probe against half of it (probes of 0.001, 0.01, 0.1 of the range)",
+        "response per unit weight, for a probe and half of it (probes of 0.001, 0.01, 0.1 of the weight range)",
         "change < 1 %",
         {"relative_change": changes},
         ", ".join(f"{change:.0e}" for change in changes.values()),
@@ -146,7 +146,7 @@ def fluctuation(system: System) -> Iterator[Finding]:
         second.append(float(membrane(net, fresh)[1].mean() * weak_xi**2))
     rates = ", ".join(f"{rate:g}" for rate in RATES) + " Hz"
     yield Finding(
-        f"variance over target, ξ 2, {rates}",
+        f"variance of the membrane potential divided by its target, ξ 2, {rates}",
         "0.93 to 1.07",
         dict(zip(RATES, exact, strict=True)),
         listed(exact),
@@ -154,21 +154,22 @@ def fluctuation(system: System) -> Iterator[Finding]:
     )
     left_out = [1 - rate * DT for rate in RATES]
     yield Finding(
-        f'the same with `moments="second"`; theory {listed(left_out)}',
+        f'variance divided by its target with `moments="second"`; theory {listed(left_out)}',
         "1 - ν dt, ±5 %",
         dict(zip(RATES, second, strict=True)),
         f"{listed(second)} (ξ {listed(system.weak_xi, 0)})",
         within(np.divide(second, left_out), 0.95, 1.05),
     )
     yield Finding(
-        "median ξ, centred, for ξ 1, 2, 3, 100 Hz",
+        "median of the measured ξ, centred weights, target ξ 1, 2, 3, 100 Hz",
         "target ±5 %",
         median,
         listed(median.values()),
         within([got / xi for xi, got in median.items()], 0.95, 1.05),
     )
     yield Finding(
-        "spread of the neurons' means, centred, for ξ 1, 2, 3, 100 Hz, on the data of the init (on fresh data)",
+        "standard deviation of the mean membrane potential over neurons, centred weights, target ξ 1, 2, 3, 100 Hz, "
+        "on the data of the initialisation (on new data)",
         "< 0.05 V_th",
         {"on_its_data": spread, "on_fresh_data": fresh_spread},
         f"{listed(spread.values(), 3)} ({listed(fresh_spread.values(), 3)})",
@@ -190,7 +191,8 @@ def analog(system: System) -> Iterator[Finding]:
         median[xi] = float(np.median((1 - mean) / np.sqrt(variance)))
         spread[xi] = float(membrane(net, x)[0].std())
     yield Finding(
-        "median ξ, 12 analog inputs uniform on 0 to 4, for ξ 1, 2, 3 (spread of the means in V_th, data of the init)",
+        "median of the measured ξ, 12 analog inputs uniform in 0 to 4, target ξ 1, 2, 3 (standard deviation of the "
+        "means over neurons in V_th, data of the initialisation)",
         "target ±10 %",
         {"xi": median, "spread_of_means": spread},
         f"{listed(median.values())} ({listed(spread.values())})",
@@ -234,22 +236,23 @@ def paper(system: System) -> Iterator[Finding]:
             unclamped[point] = float(without.mean())
     seen = unclamped or clamped
     yield Finding(
-        "spread of the neurons' means over theory, weights by the paper's formula, " + "; ".join(ratios),
+        "standard deviation of the means over neurons divided by theory, weights by the paper's formula, "
+        + "; ".join(ratios),
         "1 ±10 %",
         ratios,
         listed(ratios.values()),
         within(list(ratios.values()), 0.9, 1.1),
     )
     yield Finding(
-        "share of silent neurons (predicted), same weights, no clamp at zero",
+        "share of silent neurons (predicted share), same weights, without the clamp at zero",
         "predicted ±0.07",
         {"seen": seen, "predicted": free},
         _pairs(seen, free),
         all(abs(seen[point] - free[point]) <= 0.07 for point in seen),
     )
     yield Finding(
-        "the same on the chip, whose membrane stays above zero (predicted for a reflected membrane)",
-        "no more than without",
+        "share of silent neurons on the chip, with the clamp at zero (predicted share with reflection at zero)",
+        "not more than without the clamp",
         {"seen": clamped, "predicted": reflected} if system.on_chip else {},
         _pairs(clamped, reflected) if system.on_chip else "-",
         nested if system.on_chip else None,
@@ -287,8 +290,8 @@ def search(system: System) -> Iterator[Finding]:
     margin = draw.level / bracket
     dead = int(silent(net, x).sum())
     yield Finding(
-        "search of the vendor's procedure, 100 Hz, ξ 2: silent neurons at its end, mean weight over the smallest that "
-        "wakes all, width of that bracket",
+        "search of the vendor's procedure, 100 Hz, ξ 2: silent neurons at its end, mean weight divided by the "
+        "smallest mean without silent neurons, width of that bracket",
         "0, 1.10 to 1e-3, ≤ 1 %",
         {"silent": dead, "margin": margin, "bracket_width": bracket / below - 1},
         f"{dead}, {margin:.4f}, {100 * (bracket / below - 1):.1f} %",
@@ -298,7 +301,7 @@ def search(system: System) -> Iterator[Finding]:
     floor = draw.sizes.sigma_FF[exhausted] / draw.sizes.mu_W[exhausted]
     error = float(np.abs(floor - 0.1).max()) if exhausted.any() else float("nan")
     yield Finding(
-        "spread over mean of the weights where the variance is exhausted (neurons)",
+        "standard deviation divided by mean of the weights, for neurons without remaining variance (their number)",
         "0.100 to 1e-6",
         {"exhausted": int(exhausted.sum()), "largest_error": error},
         f"{floor.mean():.7f} ({int(exhausted.sum())} of {NEURONS})",
@@ -321,7 +324,7 @@ def single_input(system: System) -> Iterator[Finding]:
     different = len(np.unique(np.asarray(weight if system.on_chip else weight.mantissa)))
     dead = int(silent(net, x).sum())
     yield Finding(
-        "one input at 50 Hz, ξ 2, 32 neurons: warns, silent, different weights",
+        "one input at 50 Hz, ξ 2, 32 neurons: a warning, silent neurons, different weights",
         "yes, 0, all",
         {"warns": warned, "silent": dead, "different_weights": different},
         f"{'yes' if warned else 'no'}, {dead}, {different} (τ {system.single_tau:g} ms)",
@@ -345,7 +348,7 @@ def recurrence(system: System) -> Iterator[Finding]:
                 shares[f"α {alpha:g}, ξ {xi:g}"] = share / (1 - alpha)
         how = "" if moments == "exact" else ', `moments="second"`'
         yield Finding(
-            f"recurrent share of the variance over 1 - α, 100 Hz, {'; '.join(shares)}{how}",
+            f"recurrent share of the variance divided by 1 - α, 100 Hz, {'; '.join(shares)}{how}",
             "0.7 to 1.8",
             shares,
             f"{listed(shares.values())} ({n_in} inputs, τ {tau:g} ms)",
@@ -368,7 +371,7 @@ def beyond(system: System) -> Iterator[Finding]:
         }
         out = f", {100 * measured['out_of_range']:.0f} % out" if system.on_chip else ""
         yield Finding(
-            f"128 inputs at {rate:g} Hz, τ 20 ms, ξ {xi:g}: median ξ, spread of the means, weights out of range",
+            f"128 inputs at {rate:g} Hz, τ 20 ms, ξ {xi:g}: median ξ, standard deviation of the means over neurons, weights out of range",
             "none",
             measured,
             f"{measured['xi']:.2f}, {measured['spread_of_means']:.2f} V_th{out}",

@@ -106,8 +106,9 @@ STEPS = (
     "nodes. `Settled` shows the steady state for a constant input of 0.5."
 )
 DIFFERING = (
-    "Number of output values that differ from those of brainhw, over all neurons and steps. `refused` means that the "
-    "reader raised an error."
+    "Number of output values that differ from those of brainhw, over all neurons and steps. The columns are sets of "
+    "export options: the discretisation is exact or forward Euler, and the gain is a factor in the weights or in R. "
+    "`refused` means that the reader raised an error."
 )
 FILES = (
     "Number of outputs that differ between brainhw and a plain NumPy simulation (`differ`), and number of all outputs "
@@ -133,7 +134,9 @@ HIDDEN = (
     "the loop, starting from the preset. *Means* was trained in the loop, starting from the true mean values. "
     "*Calibrated* was trained on a model that was calibrated with bench tables, which do not show individual "
     "synapses. *Calibrated loop* was trained in the loop, starting from the calibrated model. *Perfect* was trained "
-    "on the true values of each neuron and synapse."
+    "on the true values of each neuron and synapse. The second table shows the time of a plain training step, and of "
+    "steps in the loop with recorded spikes, with recorded spikes and membrane potentials, and with a bench that "
+    "takes no time."
 )
 RECORDED = (
     "The chips are those of the previous section, with and without mismatch of synapses. `From recordings` shows the "

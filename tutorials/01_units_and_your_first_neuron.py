@@ -117,7 +117,7 @@ R, n_steps = 100 * u.Mohm, 200
 dt = brainstate.environ.get_dt()
 time = np.arange(n_steps) * float(dt / u.ms)
 
-current = np.where((time >= 20) & (time < 150), 15, 0)[:, None] * u.pA  # [T, 1]: time first, one neuron
+current = np.where((time >= 20) & (time < 150), 15, 0)[:, None] * u.pA  # [T, 1]: time steps, one neuron
 drive = ((1 - u.math.exp(-dt / tau)) * R * current).in_unit(u.mV)
 spikes, seen = bh.rollout(neuron, drive, record=("V", "V_pre"))
 print("input", drive.shape, "output", spikes.shape, "spikes at", time[np.nonzero(spikes[:, 0])], "ms")
@@ -218,7 +218,7 @@ for step, count in counts.items():
 # %% [markdown]
 # Below the threshold the membrane potential is exact for every `dt`. A large step changes only the *times* of the
 # spikes, and with them the rate of neurons that spike often. A neuron spikes at most once per step. The scripts in
-# `gallery/` use 1 ms.
+# `gallery/` use time steps from 1 to 5 ms.
 #
 # A function under `jit` keeps the `dt` with which it was compiled. Define a separate function for each `dt`.
 #

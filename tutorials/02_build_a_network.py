@@ -35,7 +35,7 @@ brainstate.environ.set(dt=1 * u.ms)
 brainstate.random.seed(0)
 
 # %% [markdown]
-# ## Data, time first
+# ## Data with time on the first axis
 #
 # The Japanese Vowels recordings are part of brainhw. Nine speakers say one vowel. A recording has 7 to 29 frames, and
 # each frame has 12 numbers.

@@ -37,7 +37,7 @@ brainstate.environ.set(dt=1 * u.ms)
 brainstate.random.seed(0)
 
 # %% [markdown]
-# ## A chip is one object
+# ## A chip model is one object
 #
 # A `ChipSpec` holds every parameter of a chip model, with its unit and its provenance. *Documented* means that the
 # vendor published it. *Assumed* means that the vendor did not publish it. brainhw then uses a value that agrees with
@@ -160,7 +160,7 @@ assert fired == {"LIF": [10], "H1v1": [10, 55], "H1v2": [10, 55]}
 # decays slowly. The membrane potential of a chip neuron cannot be negative, so the inhibition ends with the pulse.
 # Therefore the last pulse makes the chip neurons spike, but not the LIF neuron.
 #
-# ## Prepare, then run
+# ## Prepare a network, then run it
 #
 # A chip network is an ordinary module that needs one additional call before it runs. `bh.prepare_net` computes the
 # charge of each weight once per batch. This computation includes rounding, the charge curve and the mismatch.

@@ -90,10 +90,10 @@ plt.show()
 #
 # $$\sigma_U = \sigma_W \sqrt{n \, \nu \, \hat\epsilon}, \qquad \hat\epsilon = \int_0^\infty e^{-2t/\tau} dt = \tau/2,$$
 #
-# and the threshold is $\xi = (V_{th} - \mu_U) / \sigma_U$ standard deviations away. Kaiming initialisation sets
-# $\sigma_W = V_{th} \sqrt{2/n}$. The number of inputs cancels, and for a given time constant $\xi = 1 / \sqrt{\nu
-# \tau}$ depends only on the rate. Low input rates therefore give a large $\xi$, and the output rates are even lower
-# than the input rates. In the next layer $\xi$ is then even larger.
+# and the threshold is $\xi = (V_{th} - \mu_U) / \sigma_U$ standard deviations away from the mean $\mu_U$. Kaiming
+# initialisation sets $\sigma_W = V_{th} \sqrt{2/n}$. The number of inputs cancels, and for a given time constant
+# $\xi = 1 / \sqrt{\nu \tau}$ depends only on the rate. Low input rates therefore give a large $\xi$, and the output
+# rates are even lower than the input rates. In the next layer $\xi$ is then even larger.
 
 # %%
 print("layer  rate in   xi by the formula  xi measured (median)  silent neurons")
@@ -190,10 +190,11 @@ assert (runs["fluct_init"][0][:4] > 50 * runs["Kaiming"][0][:4]).all()
 assert runs["fluct_init"][1][-1] > runs["Kaiming"][1][-1] + 0.1
 
 # %% [markdown]
-# The gradients of the silent network are some hundred to a thousand times smaller. In the synapses that get no input
-# spikes, those of the fourth layer and of the readout, the gradients are exactly zero. The logarithmic axis cannot show
-# these two points. After a few epochs all layers of this network spike. With more layers this may never happen. [The
-# page on fluct_init](../docs/fluct_init.md) has results for 2 to 8 layers and for chips.
+# The gradients of the silent network are some hundred to a thousand times smaller than those of the other network. In
+# the synapses that get no input spikes, those of the fourth layer and of the readout, the gradients are exactly zero.
+# The logarithmic axis cannot show these two points. After a few epochs all layers of this network spike. With more
+# layers this may never happen. [The page on fluct_init](../docs/fluct_init.md) has results for 2 to 8 layers and for
+# chips.
 #
 # ## The meaning of `xi`
 #

@@ -136,8 +136,8 @@ assert error < 0.004
 # %% [markdown]
 # The equation agrees with the measurement. Both parameters of the adaptation have a simple meaning. The neuron
 # remembers a spike for about the time $\tau_{ahp}$. The total effect of a spike is approximately
-# $w_{ahp} \tau_{ahp} / \Delta t$. Both parameters can be learnt. If $w_{ahp}$ becomes positive, a spike makes the next
-# one easier.
+# $w_{ahp} \tau_{ahp} / \Delta t$. Both parameters can be learnt. If $w_{ahp}$ becomes positive, a spike raises the
+# membrane potential, so the next spike comes earlier.
 #
 # ## Electrocardiograms as spikes
 #

@@ -303,7 +303,8 @@ assert min(moved) > 0.01
 assert all((alpha > 0).all() and (alpha < 1).all() for alpha in learnt)
 
 # %% [markdown]
-# The dashed line in the histograms shows the initial orders. Training moved some of them beyond both ends.
+# The dashed line in the histograms shows the initial orders. Training moved some orders below or above the initial
+# range.
 #
 # Longer training gives higher accuracies. After 150 epochs, with 128 neurons per layer, fractional networks reach an
 # accuracy of 0.916 on this task, and LIF networks reach 0.879. These are means over three seeds of

@@ -209,7 +209,7 @@ ax.legend(frameon=False, loc="upper right")
 plt.show()
 
 # %% [markdown]
-# ## Check, placement, power
+# ## Check the network, place it, estimate its power
 
 # %%
 report = bh.deploy.check_deployable(many_chips)

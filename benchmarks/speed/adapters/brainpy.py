@@ -102,5 +102,5 @@ ADAPTER = Adapter(
     "pip install brainpy",
     {case: Offer(Definition(detach=False), "the gradient flows through the reset") for case in ("lif_ff", "lif_rc")},
     _build,
-    note="brainpy.state.LIF in brainstate's for_loop and jit; product of the input outside of the loop",
+    note="brainpy.state.LIF in for_loop and jit of brainstate; matrix product of the input outside of the loop",
 )
