@@ -371,7 +371,8 @@ def beyond(system: System) -> Iterator[Finding]:
         }
         out = f", {100 * measured['out_of_range']:.0f} % out" if system.on_chip else ""
         yield Finding(
-            f"128 inputs at {rate:g} Hz, τ 20 ms, ξ {xi:g}: median ξ, standard deviation of the means over neurons, weights out of range",
+            f"128 inputs at {rate:g} Hz, τ 20 ms, ξ {xi:g}: median ξ, standard deviation of the means over neurons, "
+            "weights out of range",
             "none",
             measured,
             f"{measured['xi']:.2f}, {measured['spread_of_means']:.2f} V_th{out}",

@@ -85,5 +85,6 @@ ADAPTER = Adapter(
         ),
     },
     _build,
-    note="lift(lif_box_feed_forward_step) with the matrix product of the input outside of the loop, or LIFRecurrent; eager",
+    note="lift(lif_box_feed_forward_step) with the matrix product of the input outside of the loop, or "
+    "LIFRecurrent; eager",
 )
