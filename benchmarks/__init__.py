@@ -1,1 +1,1 @@
-"""Measurements of brainhw and of other libraries; not part of the tests."""
+"""Measurements of brainhw and of other libraries, which are not part of the tests."""

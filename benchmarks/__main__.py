@@ -1,4 +1,4 @@
-"""Speed benchmark: ``python -m benchmarks run|report|agree|list``; each command has ``--help``."""
+"""Speed benchmark: ``python -m benchmarks run|report|agree|list``. Each command has the option ``--help``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def _python(text: str) -> tuple[str, str]:
     unknown = set(names.split(",")) - set(ADAPTERS)
     if unknown or not path:
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be LIBRARY[,LIBRARY...]=PATH with libraries of {', '.join(ADAPTERS)}"
+            f"expected LIBRARY[,LIBRARY...]=PATH, got {text!r}. The libraries are {', '.join(ADAPTERS)}"
         )
-    # Workers start in another folder. Links are kept, because a virtual environment is found by its link.
+    # Make the path absolute, because workers start in another folder. Do not resolve links, because Python finds a
+    # virtual environment by its link.
     return names, os.path.abspath(path) if os.sep in path else path
 
 
@@ -30,12 +31,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     all_sizes = list(dict.fromkeys(size for case in CASES for size in sizes_of(case)))
     for name, words in (
-        ("run", "measure; every library, case and size in a process of its own"),
-        ("agree", "check that the libraries compute the same"),
-        ("list", "available libraries, and how to install the others"),
+        ("run", "measure each library, case and size in a separate process"),
+        ("agree", "check that all libraries compute the same outputs"),
+        ("list", "list the available libraries, and how to install the others"),
     ):
         command = commands.add_parser(name, help=words)
-        command.add_argument("--only", nargs="+", choices=ADAPTERS, default=list(ADAPTERS), help="these libraries")
+        command.add_argument(
+            "--only", nargs="+", choices=ADAPTERS, default=list(ADAPTERS), help="use only these libraries"
+        )
         command.add_argument(
             "--python",
             nargs="+",
@@ -43,28 +46,40 @@ def _parser() -> argparse.ArgumentParser:
             type=_python,
             default=[],
             metavar="LIBRARY=PATH",
-            help="interpreter of the environment in which a library is installed; several: snntorch,norse=PATH",
+            help="interpreter of the environment with a library, or with several: snntorch,norse=PATH",
         )
         if name == "list":
             continue
         command.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-        command.add_argument("--out", type=Path, help="file for the results, JSON")
+        command.add_argument("--out", type=Path, help="JSON file for the results")
         if name == "agree":
             command.add_argument("--size", choices=("tiny", "agree"), default="agree")
             continue
-        command.add_argument("--sizes", nargs="+", choices=all_sizes, help="default: all but tiny and agree")
+        command.add_argument(
+            "--sizes", nargs="+", choices=all_sizes, help="sizes to measure (default: all except tiny and agree)"
+        )
         command.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-        command.add_argument("--repeats", type=int, default=15, help="fewer, at least 5, where one takes over a second")
+        command.add_argument(
+            "--repeats",
+            type=int,
+            default=15,
+            help="repetitions (at least 5, but fewer if one takes more than a second)",
+        )
         command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    command = commands.add_parser("report", help="tables and a figure of the results of run")
+    command = commands.add_parser("report", help="make tables and a figure from the results of run")
     command.add_argument(
-        "file", type=Path, nargs="+", help="files of run; a case and size in a later file replaces the earlier one"
+        "file",
+        type=Path,
+        nargs="+",
+        help="result files of run; a later file replaces the cases and sizes of an earlier one",
     )
-    command.add_argument("--agree", type=Path, help="file of agree, for a table of its own")
-    command.add_argument("--markdown", type=Path, help="write the tables here instead of printing them")
-    command.add_argument("--figure", type=Path, help="write a figure here")
-    command.add_argument("--figure-modes", nargs="+", choices=MODES, default=list(MODES), help="modes in the figure")
-    command.add_argument("--out", type=Path, help="write the joined results here, JSON")
+    command.add_argument("--agree", type=Path, help="result file of agree, for an additional table")
+    command.add_argument("--markdown", type=Path, help="write the tables to this file instead of printing them")
+    command.add_argument("--figure", type=Path, help="write a figure to this file")
+    command.add_argument(
+        "--figure-modes", nargs="+", choices=MODES, default=list(MODES), help="modes that the figure shows"
+    )
+    command.add_argument("--out", type=Path, help="write the combined results to this JSON file")
     return parser
 
 
@@ -94,7 +109,7 @@ def main() -> None:
             versions = ", ".join(f"{d} {v}" for d, v in state.get("versions", {}).items() if v)
             words = f"{versions}, Python {state['python']}"
             if not state["available"]:
-                words = f"not here; {state['install']}" + (f" ({state['error']})" if "error" in state else "")
+                words = f"not installed; {state['install']}" + (f" ({state['error']})" if "error" in state else "")
             print(f"{name:20s} {words}\n{'':20s} {', '.join(ADAPTERS[name].offers)}; {ADAPTERS[name].note}")
         return
     if arguments.command == "agree":

@@ -1,7 +1,7 @@
 """Accuracy of the gallery's training scripts over several seeds.
 
-``python -m benchmarks.accuracy JOB`` runs the script of that name for every setting and seed, one process after the
-other, writes ``docs/results/JOB.json`` and prints a markdown table.
+``python -m benchmarks.accuracy JOB`` runs the script of this job for every setting and seed, one process after the
+other. It writes ``docs/results/JOB.json`` and prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.machine import PROJECT, save
 
 
 class Job(NamedTuple):
-    """A gallery script, and the options of each row of its table."""
+    """A gallery script, and the options for each row of its result table."""
 
     script: str
     settings: list[dict[str, Any]]
@@ -82,7 +82,7 @@ JOBS = {
 }
 
 
-# Additional results of scripts that deploy, and the headings of their columns.
+# Additional results of scripts that deploy a network, and the headings of their columns.
 ON_CHIPS = {
     "chips_mean": "mean over sampled chips",
     "chips_q05": "5 % quantile",
@@ -93,7 +93,7 @@ ON_CHIPS = {
 
 
 def command_line(setting: dict[str, Any]) -> list[str]:
-    """Return a setting as options of the script."""
+    """Return a setting as command-line options of the script."""
     words = []
     for name, value in setting.items():
         words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
@@ -101,7 +101,7 @@ def command_line(setting: dict[str, Any]) -> list[str]:
 
 
 def run(script: str, options: list[str], root: list[str], keep: Path | None) -> dict[str, Any]:
-    """Run one training in a new process and read its result; ``keep`` is a folder for its files."""
+    """Run one training in a new process, and return its result. Its files are kept in the folder ``keep``."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) if keep is None else keep / "_".join(option.strip("-") for option in options)
         command = [sys.executable, str(PROJECT / "gallery" / script), "--out", str(out), *options, *root]
@@ -114,7 +114,7 @@ def run(script: str, options: list[str], root: list[str], keep: Path | None) -> 
 
 
 def table(settings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
-    """Return the markdown table, one line for each setting."""
+    """Return a Markdown table with one row for each setting."""
     extra = [name for name in ON_CHIPS if any(name in row for row in rows)]
     headings = [
         "setting",
@@ -140,13 +140,15 @@ def table(settings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run everything, save the JSON, print the table."""
+    """Run all settings and seeds, save the results as JSON, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("job", choices=sorted(JOBS))
-    parser.add_argument("--root", help="folder of the data set, where the script takes one")
+    parser.add_argument("--root", help="folder of the data set, if the script has the option --root")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, which makes each slower")
-    parser.add_argument("--keep", type=Path, help="folder for weights, figures and printed lines of every run")
+    parser.add_argument("--jobs", type=int, default=1, help="number of simultaneous runs, which slow each other down")
+    parser.add_argument(
+        "--keep", type=Path, help="folder in which to keep weights, figures and printed lines of every run"
+    )
     arguments = parser.parse_args()
     script, settings = JOBS[arguments.job]
     root = ["--root", arguments.root] if arguments.root else []

@@ -1,8 +1,10 @@
-"""Time of ALIFLayer and of Rockpool's aLIFTorch on the same recurrent layer, forward and with backward.
+"""Run times of ALIFLayer and of Rockpool's aLIFTorch on the same recurrent layer.
 
-``python -m benchmarks.alif`` prints a markdown table. Both run in this process, one after the other, on the CPU, on the
-same input and parameters (T=100, B=32, N=256 by default). Rockpool runs on one thread and on all; the faster counts.
-Rockpool (AGPL) is not a dependency of brainhw: without it (``pip install rockpool torch``) only brainhw is timed.
+``python -m benchmarks.alif`` prints a Markdown table of the times of the forward pass and of forward with backward
+pass. Both layers run in this process, one after the other, on the CPU. They have the same input and parameters (by
+default T=100, B=32, N=256). Rockpool runs on one thread and on all threads, and the table shows the shorter time.
+Rockpool (AGPL) is not a dependency of brainhw. Install it with ``pip install rockpool torch``. Otherwise only brainhw
+is timed.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ BIAS, TAU_SECONDS = 0.02, 20e-3
 
 
 def ours(x: np.ndarray, w_rec: np.ndarray, repeats: int) -> dict[str, float]:
-    """Measure brainhw's layer; every parameter is learnt, as in Rockpool."""
+    """Measure the layer of brainhw. Every parameter is learnt, as in Rockpool."""
     n = x.shape[-1]
     param, tau = brainstate.nn.Param, TAU_SECONDS * u.second
     layer = bh.nn.ALIFLayer(
@@ -67,7 +69,7 @@ def ours(x: np.ndarray, w_rec: np.ndarray, repeats: int) -> dict[str, float]:
 
 
 def rockpools(x: np.ndarray, w_rec: np.ndarray, repeats: int, threads: int) -> dict[str, float]:
-    """Measure Rockpool's module through its public interface."""
+    """Measure the module of Rockpool through its public interface."""
     import torch
     from rockpool.nn.modules import aLIFTorch
 
@@ -131,7 +133,7 @@ def main() -> None:
     if theirs:
         print(f"\nspikes: {mine['spikes']:.0f} and {theirs['spikes']:.0f}")
     else:
-        print("\nRockpool is not installed here, so there is nothing to compare with: pip install rockpool torch.")
+        print("\nRockpool is not installed, so only brainhw was timed. Install it with: pip install rockpool torch.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Accuracy on hidden chips far from the preset, and time of a training step in the loop.
+"""Accuracy on virtual chips that differ strongly from the preset, and time of a training step in the loop.
 
-``python -m benchmarks.chip_in_the_loop --digits FOLDER`` runs ``gallery/chip_in_the_loop.py`` for vowels and spoken
-digits and both families (three hidden chips each), times a step in the loop and a plain training step in one process,
-and writes ``docs/results/chip_in_the_loop.json``. Run it on an idle machine: the load is saved with the times. Without
-``--digits`` the digits are left out.
+``python -m benchmarks.chip_in_the_loop --digits FOLDER`` runs ``gallery/chip_in_the_loop.py`` for the vowels and the
+spoken digits on both chip families, with three virtual chips each. It also measures the time of a training step in the
+loop and of a plain training step in the same process. It writes ``docs/results/chip_in_the_loop.json``. Run it on an
+idle machine. The load of the machine is saved with the times. Without ``--digits`` the digits are left out.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ import brainhw as bh
 from benchmarks.machine import PROJECT, save
 
 MODULES = {"h1v1": (bh.nn.H1v1Synapse, bh.nn.H1v1Layer), "h1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer)}
-# Steps of one kind run in a row, as in training; the kinds alternate.
+# Measure TURNS times, alternating between the kinds of steps. In each turn, STEPS steps of one kind run in a row, as in
+# training.
 TURNS, STEPS = 12, 10
 
 
 def study(task: str, family: str, folder: Path, root: str | None) -> dict[str, Any]:
-    """Return the mean accuracies of the gallery's script as a row."""
+    """Run the script of the gallery, and return its mean accuracies as a row."""
     script = PROJECT / "gallery" / "chip_in_the_loop.py"
     options = ["--task", task, "--chip", family, "--out", str(folder)]
     subprocess.run([sys.executable, str(script), *options, *(["--root", root] if root else [])], check=True)
@@ -45,7 +46,7 @@ def study(task: str, family: str, folder: Path, root: str | None) -> dict[str, A
 
 
 class Net(brainstate.nn.Module):
-    """The two layers of the vowels."""
+    """The network of two layers for the vowels."""
 
     def __init__(self, family: str) -> None:
         super().__init__()
@@ -61,13 +62,13 @@ class Net(brainstate.nn.Module):
 
 
 def loss(outputs: jax.Array, y: jax.Array) -> jax.Array:
-    """Return the cross-entropy of the votes."""
+    """Return the cross-entropy of the votes of the output populations."""
     votes = bh.train.population_votes(outputs, 9)
     return braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
 
 
 def plain_step(net: brainstate.nn.Module, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
-    """Return a training step on the model alone."""
+    """Return a training step that uses only the model, without a device."""
     optimizer = braintools.optim.Adam(lr=1e-3)
     weights = net.states(brainstate.ParamState)
     optimizer.register_trainable_weights(weights)
@@ -84,7 +85,7 @@ def plain_step(net: brainstate.nn.Module, x: np.ndarray, y: np.ndarray) -> Calla
 
 
 class Replay:
-    """A bench without delay: it always returns the same recording."""
+    """A bench that takes no time, because it always returns the same recording."""
 
     def __init__(self, recording: bh.silicon.Recording) -> None:
         self._recording = recording
@@ -98,7 +99,7 @@ class Replay:
 
 
 def overhead(family: str) -> dict[str, Any]:
-    """Return the median times of a plain step and of steps in the loop, in ms."""
+    """Return the median times in ms of a plain training step and of steps in the loop."""
     rng = np.random.default_rng(0)
     x = (rng.random((116, 54, 24)) < 0.2).astype(np.float32)
     y = rng.integers(0, 9, 54)
@@ -128,11 +129,11 @@ def overhead(family: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run, print and save."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--no-save", action="store_true", help="print only")
+    parser.add_argument("--no-save", action="store_true", help="print the results without saving them")
     parser.add_argument("--times-only", action="store_true", help="keep the accuracies that were saved before")
-    parser.add_argument("--digits", metavar="FOLDER", help="folder of the spoken digits; default: vowels alone")
+    parser.add_argument("--digits", metavar="FOLDER", help="folder of the spoken digits (default: run only the vowels)")
     words = parser.parse_args()
     with brainstate.environ.context(dt=1.0 * u.ms):
         times = [overhead(family) for family in MODULES]

@@ -1,8 +1,9 @@
-"""Time of sampled chips evaluated together and one by one: ``python -m benchmarks.chips_at_once``.
+"""Time to evaluate sampled chips together and one by one: ``python -m benchmarks.chips_at_once``.
 
-The spoken-digits network on 1, 10 and 300 recordings of random input, H1v1. "One by one" calls one compiled function
-for each key, which is the fastest plain loop. Compile time is given separately. "Without jit" is the same loop without
-compilation around it, so that each chip traces and compiles its time loop again.
+The network is that of the spoken digits on H1v1, with 1, 10 and 300 recordings of random input. "One by one" calls the
+same compiled function for each key, which is the fastest plain Python loop over chips. Its compile time is given
+separately. "Without jit" is the same loop with a function that is not compiled, so that each chip traces and compiles
+its time loop again.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ sys.path.insert(0, str(PROJECT / "gallery"))
 from spoken_digits_h1 import N_CLASSES, DigitNet
 
 N_STEPS, REPEATS = 350, 3
-CASES = {1: (100, 21), 10: (100, 11), 300: (20, 5)}  # chips, and how often over, by the recordings each runs on
+# For each number of recordings, the number of chips and how often they are repeated.
+CASES = {1: (100, 21), 10: (100, 11), 300: (20, 5)}
 
 
 def measure(n_samples: int, n_chips: int, times: int) -> dict[str, Any]:
-    """Return seconds for all chips, together in chunks of several sizes and one by one."""
+    """Return the times to evaluate all chips together in chunks of several sizes, and one by one."""
     brainstate.random.seed(0)
     net = DigitNet("h1v1", "chip")
     rng = np.random.default_rng(0)
@@ -69,7 +71,8 @@ def measure(n_samples: int, n_chips: int, times: int) -> dict[str, Any]:
     result["without_jit_ms_a_chip"] = 1e3 * statistics.median(plain)
     bh.nominal_chip(net)
     for chunk in (8, 20):
-        # Compilation takes most of a call, so many times the chips are run to measure the time of a chip.
+        # Most of the time of a call is compilation. Therefore evaluate the chips once and many times, and get the time
+        # of a chip from the difference.
         whole = []
         for n in (1, times) * REPEATS:
             start = time.perf_counter()
@@ -84,7 +87,7 @@ def measure(n_samples: int, n_chips: int, times: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, save the JSON, print a table."""
+    """Measure, save the results as JSON, and print them."""
     brainstate.environ.set(dt=2.0 * u.ms)
     load = os.getloadavg()[0]
     rows = [measure(n_samples, *case) for n_samples, case in CASES.items()]

@@ -1,12 +1,13 @@
 """Time of a training step of a convolutional network in brainhw and snnTorch.
 
-The network is 12C5-MP2-64C5-MP2-10 on 28x28 images, T=12, B=32. ``python -m benchmarks.convolution --snntorch PATH``
-runs each library in a new process, one after the other, and prints the median milliseconds of a training step: forward,
-backward and an Adam update. ``PATH`` is the interpreter of an environment with snnTorch; it does not need brainhw.
-``--out NAME`` saves the result in ``docs/results/NAME.json``.
+The network is 12C5-MP2-64C5-MP2-10 on 28x28 images, with T=12 and B=32.
+``python -m benchmarks.convolution --snntorch PATH`` runs each library in a new process, one after the other. It prints
+the median time of a training step in milliseconds. A step consists of the forward pass, the backward pass and an Adam
+update. ``PATH`` is the interpreter of an environment with snnTorch, which does not need brainhw. ``--out NAME`` saves
+the result in ``docs/results/NAME.json``.
 
-``python -m benchmarks.convolution --learn`` trains the network on ten classes of sparse spiking images for 20 steps,
-from brainstate's default weights and from ``fluct_init``, and prints both losses.
+``python -m benchmarks.convolution --learn`` trains the network on ten classes of sparse spiking images for 20 steps. It
+does so from the default weights of brainstate and from ``fluct_init``, and prints the losses of both trainings.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 
 def network() -> Any:
-    """Return the network of brainhw with brainstate's default weights, seed 0."""
+    """Return the network of brainhw with the default weights of brainstate for seed 0."""
     import brainstate
     import brainunit as u
 
@@ -62,9 +63,10 @@ def network() -> Any:
 
 
 def learn(from_fluct_init: bool, *, n_steps: int = 20, rate: float = 0.03) -> list[float]:
-    """Return the loss of each training step on ten classes of sparse images; chance has a loss of 2.30.
+    """Return the loss of each training step on ten classes of sparse images. Random guessing has a loss of 2.30.
 
-    Each class is a smooth random picture; a pixel spikes with up to some ``rate`` per step, about 12 spikes per second.
+    Each class is a smooth random picture. Its pixels spike at random with a probability of ``rate`` times their value
+    in each step, on average with about 12 spikes per second.
     """
     import brainstate
     import braintools
@@ -184,13 +186,15 @@ def _measure(library: str, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure both libraries, or the one that ``--only`` names."""
+    """Measure both libraries, or only the library that ``--only`` names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--snntorch", default=sys.executable, help="interpreter that has snnTorch")
+    parser.add_argument("--snntorch", default=sys.executable, help="interpreter of an environment with snnTorch")
     parser.add_argument("--only", choices=LIBRARIES)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--out", help="name of the file in docs/results")
-    parser.add_argument("--learn", action="store_true", help="train from default weights and from fluct_init instead")
+    parser.add_argument(
+        "--learn", action="store_true", help="instead of timing, train from default weights and from fluct_init"
+    )
     options = parser.parse_args()
     if options.learn:
         for start in (False, True):

@@ -1,8 +1,9 @@
 """Cost model of a training step, compared with the measurements of ``python -m benchmarks run``.
 
-``python -m benchmarks.cost_model docs/results/speed.json`` measures five rates of this machine, predicts forward with
-backward of every recurrent and feed-forward case from them, and prints both and the predictions for GPUs. It saves
-``docs/results/cost_model.json``. Run it on an idle machine. The numbers of the GPU are from data sheets or assumed.
+``python -m benchmarks.cost_model docs/results/speed.json`` measures five rates of this machine. From these it predicts
+the time of the forward pass with the backward pass for every recurrent and feed-forward case. It prints predicted and
+measured times, and predictions for GPUs. It saves ``docs/results/cost_model.json``. Run it on an idle machine. The
+rates of the GPUs are taken from a data sheet or assumed.
 """
 
 from __future__ import annotations
@@ -28,25 +29,25 @@ from brainhw.kernel.leaky import Firing, LeakyParameters, LeakyRules, LeakyState
 
 LEAKY = ("lif_ff", "lif_rc", "h1v1", "h1v2", "readout", "readout_h1v1", "readout_h1v2")
 FLOAT = 4  # bytes
-FRESH_FROM = 32 * 2**20  # less than this, in bytes, glibc keeps for the next call
+FRESH_FROM = 32 * 2**20  # glibc keeps less memory than this, in bytes, for the next call
 
 
 @dataclass(frozen=True)
 class Device:
-    """Five rates of a device.
+    """Five rates of a device, from which the time of a training step is predicted.
 
     Attributes
     ----------
     name, source : str
-        Name of the device, and source of its numbers.
+        Name of the device, and source of its rates.
     tall, step : float
-        Floating-point operations per second in products over many steps and in products of one step.
+        Floating-point operations per second in matrix products over many steps, and in matrix products of one step.
     neuron : float
-        Seconds for one neuron in one step, forward and backward.
+        Seconds for one neuron in one step, for the forward and the backward pass together.
     launch : float
-        Overhead in seconds of one step of a loop over time, forward and backward.
+        Overhead in seconds of one step of a time loop, for the forward and the backward pass together.
     fresh : float
-        Seconds for each byte of memory that the system allocates again in each call.
+        Seconds per byte of memory that the operating system must allocate again in each call.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Work:
-    """Operations of a training step."""
+    """Number of operations of a training step."""
 
     tall: float
     step: float
@@ -69,7 +70,7 @@ class Work:
     fresh: float
 
     def seconds(self, device: Device) -> dict[str, float]:
-        """Return the seconds of each part on a device."""
+        """Return the time in seconds of each part of a training step on a device."""
         return {
             "products": self.tall / device.tall + self.step / device.step,
             "neurons": self.neurons * device.neuron,
@@ -79,15 +80,17 @@ class Work:
 
 
 def work(case: str, size: Size) -> Work:
-    """Return the operations of forward with backward, without a gradient of the input."""
+    """Return the number of operations of the forward and the backward pass, without the gradient of the input."""
     rows = size.T * size.B
     recurrent = case != "lif_ff"
-    # Forward and the gradient of the weights; after the hidden layer also the gradient of its output.
+    # Matrix products of the forward pass and of the gradient of the weights, and, after the hidden layer, of the
+    # gradient of its output.
     tall = 2 * 2 * rows * size.n_in * size.n + 3 * 2 * rows * size.n * size.n_out
     tall += 2 * rows * size.n**2 if recurrent else 0
     step = 2 * 2 * rows * size.n**2 if recurrent else 0
     outputs = size.n_out or size.n
-    # Kept for the backward pass: membranes; outputs and their gradients, which the loss writes.
+    # Memory that is kept for the backward pass: the membrane potentials, the outputs, and the gradients of the outputs,
+    # which the loss writes.
     fresh = FLOAT * rows * (size.n + 2 * outputs)
     layers = 2 if size.n_out else 1
     return Work(tall, step, rows * size.n, layers * size.T, fresh)
@@ -134,18 +137,28 @@ def this_machine() -> Device:
     held = np.zeros(n_numbers, np.float32)
 
     def fill_anew() -> None:
-        # Not np.full, which requests huge pages.
+        # Do not use np.full, which requests huge pages.
         np.frombuffer(mmap.mmap(-1, held.nbytes), np.float32).fill(1.0)
 
     anew = median_ms(fill_anew, 15) - median_ms(lambda: held.fill(1.0), 15)
     return Device("this machine", "measured", tall, step, neuron, small - 64 * neuron, 1e-3 * anew / held.nbytes)
 
 
-# Data sheet of the H100 SXM: 67 TFLOP/s in float32, 3.35 TB/s. Assumed: half of the peak in tall products and a
-# twentieth in small ones; five kernels of 4 us a step; a neuron's step as 40 bytes of traffic.
+# The data sheet of the H100 SXM gives 67 TFLOP/s in float32 and 3.35 TB/s. We assume half of the peak rate in matrix
+# products over many steps, and a twentieth in matrix products of one step. We assume five GPU kernels of 4 us in each
+# step, and 40 bytes of memory traffic for each neuron in each step.
 H100 = Device("H100, assumed", "data sheet and assumptions", 33e12, 3.3e12, 40 / 3.35e12, 5 * 4e-6, 2 / 3.35e12)
-FUSED = Device("H100, fused loop", "the same with one kernel a piece", 33e12, 10e12, 12 / 3.35e12, 0.5e-6, 2 / 3.35e12)
-# Assumed: 200 GB/s and 20 us for a sum over the GPUs of one machine, 25 GB/s and 200 us over many machines.
+FUSED = Device(
+    "H100, fused loop",
+    "the same with one kernel per piece of the loop",
+    33e12,
+    10e12,
+    12 / 3.35e12,
+    0.5e-6,
+    2 / 3.35e12,
+)
+# Bandwidth and latency of a sum over GPUs. We assume 200 GB/s and 20 us in one machine, and 25 GB/s and 200 us between
+# machines.
 LINKS = {1: (math.inf, 0.0), 8: (200e9, 20e-6), 1000: (25e9, 200e-6)}
 
 
@@ -172,12 +185,12 @@ def main() -> None:
     measured = json.loads(arguments.measured.read_text())
     device = this_machine()
     print(
-        f"products {device.tall / 1e9:.0f} GFLOP/s, of one step {device.step / 1e9:.0f}; a neuron's step "
-        f"{1e9 * device.neuron:.2f} ns; a step of the loop {1e6 * device.launch:.1f} us; fresh memory "
-        f"{device.fresh * 2**20 * 1e3:.2f} ms/MiB\n"
+        f"matrix products of many steps {device.tall / 1e9:.0f} GFLOP/s, of one step {device.step / 1e9:.0f} GFLOP/s; "
+        f"one neuron in one step {1e9 * device.neuron:.2f} ns; overhead of a step of the time loop "
+        f"{1e6 * device.launch:.1f} us; newly allocated memory {device.fresh * 2**20 * 1e3:.2f} ms/MiB\n"
     )
     rows = _table(measured, device)
-    print("| case | size | products | neurons | loop | memory | model, ms | measured, ms | measured / model |")
+    print("| case | size | matrix products | neurons | loop | memory | model, ms | measured, ms | measured / model |")
     print("| --- " * 9 + "|")
     for row in rows:
         shares = " | ".join(f"{row[name]:.1f}" for name in ("products", "neurons", "loop", "memory"))
@@ -186,7 +199,9 @@ def main() -> None:
 
     dims = sizes_of("readout")["full"]
     n_bytes = FLOAT * (dims.n_in * dims.n + dims.n**2 + dims.n * dims.n_out)
-    print("\n| devices | batch each | device | products | neurons | loop | sum of gradients | ms a step | samples/s |")
+    print(
+        "\n| devices | batch each | device | matrix products | neurons | loop | gradients | ms per step | samples/s |"
+    )
     print("| --- " * 9 + "|")
     plans = []
     for n_devices, (bandwidth, latency) in LINKS.items():

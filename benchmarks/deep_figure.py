@@ -1,7 +1,8 @@
-"""Draw test accuracy over epochs by initialiser, from the results of ``python -m benchmarks.accuracy deep_...``.
+"""Draw the test accuracy over epochs for each initialisation of the weights.
 
-``python -m benchmarks.deep_figure`` writes ``docs/images/deep_randman.png`` and ``docs/images/deep_vowels.png``, and
-``docs/images/fluct_report.png``: a network for Randman after ``fluct_init``.
+``python -m benchmarks.deep_figure`` reads the results of ``python -m benchmarks.accuracy deep_...`` and writes
+``docs/images/deep_randman.png`` and ``docs/images/deep_vowels.png``. It also writes ``docs/images/fluct_report.png``,
+the report of a network for Randman after ``fluct_init``.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from deep_networks import INITS
 import brainhw as bh
 
 WORDS = {"lif": "LIF", "h1v1": "H1v1", "h1v2": "H1v2", 3: "3 hidden layers", 6: "6 hidden layers"}
-# The settings in which the panels of a figure differ.
+# For each figure, the settings in which its panels differ.
 PANELS = {"deep_randman": ("layers",), "deep_vowels": ("neuron",)}
 
 
 def draw(rows: list[dict[str, Any]], panels: list[dict[str, Any]]) -> plt.Figure:
-    """Draw one panel for each of ``panels``: a thin line for each seed, and a thick one for their mean."""
+    """Draw one plot for each entry of ``panels``, with a thin line for each seed and a thick line for their mean."""
     figure, axes = plt.subplots(
         1, len(panels), figsize=(2.9 * len(panels), 3.2), sharey=True, layout="constrained", squeeze=False
     )

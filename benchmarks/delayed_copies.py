@@ -1,7 +1,8 @@
-"""Accuracy of the network of ``docs/own_net.md`` with delayed inputs: ``python -m benchmarks.delayed_copies``.
+"""Accuracy of the network in ``docs/own_net.md`` with delayed inputs: ``python -m benchmarks.delayed_copies``.
 
-Two synthetic tasks of four classes that differ only in temporal order: the lag from one of six oscillating channels to
-the next, at two speeds; and a bump that moves over eight channels up, down, outward or inward.
+There are two synthetic tasks. Each has four classes that differ only in temporal order. In the first task six channels
+oscillate, each with a lag to its neighbour. The classes are the two signs of the lag and a rising or falling frequency.
+In the second task a bump moves over eight channels upward, downward, outward or inward.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DELAYS = {"none": (0,), "0, 10, 20, 40": (0, 10, 20, 40)}
 
 
 def lags(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
-    """Return chirps ``[N, T, 6]``, rising or falling, that reach the channels one after the other from either end."""
+    """Return rising or falling chirps ``[N, T, 6]`` that reach the channels in ascending or descending order."""
     t = np.arange(T) / T
     f = rng.uniform(1.5, 2.5, (N, 1))
     swing = f * np.where(y % 2 == 0, 2.0, -0.5)[:, None]
@@ -43,7 +44,7 @@ def bump(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
 
 
 def run(x: np.ndarray, y: np.ndarray, delays: tuple[int, ...]) -> dict[str, float]:
-    """Train the network of ``docs/own_net.md`` on other data, and return its accuracies."""
+    """Train the network of ``docs/own_net.md`` on these data, and return its accuracies."""
     page = (PROJECT / "docs" / "own_net.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     imports, _, rest = code.partition("\n\n")
@@ -65,7 +66,7 @@ def run(x: np.ndarray, y: np.ndarray, delays: tuple[int, ...]) -> dict[str, floa
 
 
 def main() -> None:
-    """Run all, save ``docs/results/delayed_copies.json``, and print a table."""
+    """Run all trainings, save ``docs/results/delayed_copies.json``, and print a table."""
     rows = []
     print("| task | delayed copies | train | test |\n| --- | --- | --- | --- |")
     for task in (lags, bump):

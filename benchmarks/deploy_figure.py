@@ -1,4 +1,4 @@
-"""Draw how the deployed digits do on sampled chips: ``python -m benchmarks.deploy_figure``.
+"""Draw the accuracy of the deployed digit networks on sampled chips: ``python -m benchmarks.deploy_figure``.
 
 It reads ``docs/results/deploy_digits.json``, which ``python -m benchmarks.accuracy deploy_digits`` writes.
 """
@@ -24,11 +24,12 @@ KINDS = {
 COLORS = ("#0072B2", "#D55E00", "0.35")
 OPTIONS = ("free", "no_mismatch")
 APART, ABOVE = 0.24, 0.09
-"""Distance of two seeds, and of the nominal chip from its line, where two kinds are 1 apart."""
+"""Distance between the lines of two seeds, and between the nominal chip and its line. The distance between two kinds of
+training is 1."""
 
 
 def draw(rows: list[dict[str, Any]]) -> plt.Figure:
-    """Draw a panel for each chip family, with a line for each run: the worst chip to the mean, and the nominal chip."""
+    """Draw a plot for each chip family. A line for each run extends from the worst chip to the mean."""
     figure, axes = plt.subplots(1, len(CHIPS), figsize=(8.6, 3.6), sharey=True, sharex=True, layout="constrained")
     for ax, (chip, title) in zip(axes, CHIPS.items(), strict=True):
         for place, (kind, color) in enumerate(zip(KINDS.values(), COLORS, strict=True)):

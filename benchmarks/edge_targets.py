@@ -1,10 +1,10 @@
-"""Spikes of trained networks on other runtimes: jax.export, IREE, TensorFlow Lite, and C for a microcontroller.
+"""Spikes of trained networks on other runtimes: jax.export, IREE, TensorFlow Lite, and C code for a microcontroller.
 
     python -m benchmarks.edge_targets --epochs 12
 
 Each network classifies the speakers of Japanese Vowels. Every runtime runs the whole test set, and each output spike is
-compared with ``bh.rollout``. IREE needs ``pip install iree-base-compiler iree-base-runtime``, TensorFlow Lite ``pip
-install tensorflow ai-edge-litert``, C a compiler named ``cc``; missing runtimes are left out.
+compared with ``bh.rollout``. For IREE run ``pip install iree-base-compiler iree-base-runtime``. For TensorFlow Lite run
+``pip install tensorflow ai-edge-litert``. The C code needs a compiler named ``cc``. Missing runtimes are left out.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from brainhw.interop.stablehlo import StepProgram, export_step
 
 N_CLASSES, N_HIDDEN, N_OUT = 9, 64, 45
 PACKAGES = ("iree-base-compiler", "iree-base-runtime", "tensorflow", "ai-edge-litert")
-# A function of states (by name) and input that returns states and output, as NumPy arrays.
+# A function that takes the states, by name, and the input of one step. It returns the new states and the output as
+# NumPy arrays.
 Step = Callable[[dict[str, np.ndarray], np.ndarray], tuple[dict[str, np.ndarray], np.ndarray]]
 
 
 def vowels(split: str) -> bh.data.Split:
-    """Return a split as nonnegative values ``[n, 116, 24]``."""
+    """Return the recordings of a split as nonnegative values ``[n, 116, 24]``."""
     data = bh.data.japanese_vowels()
     given = getattr(data, split)
     x = bh.data.split_on_off(bh.data.fit_channel_scale(data.train).apply(given).x)
@@ -72,7 +73,7 @@ def nets() -> dict[str, brainstate.nn.Module]:
 
 
 def train(name: str, net: brainstate.nn.Module, epochs: int) -> float:
-    """Train a network within the rules of its chip; return the accuracy on the test set."""
+    """Train a network within the rules of its chip, and return the accuracy on the test set."""
     train_set, test_set = vowels("train"), vowels("test")
     on_chip = name.startswith("H1")
     extra = {"alpha": 0.9} if "recurrent" in name else {} if on_chip else {"families": "any"}
@@ -96,7 +97,7 @@ def train(name: str, net: brainstate.nn.Module, epochs: int) -> float:
 
 
 def with_jax(program: StepProgram, folder: Path) -> tuple[Step, int]:
-    """Run the file with JAX alone."""
+    """Load the exported file and run it with JAX, without brainhw."""
     path = folder / "net.step"
     program.save(path)
     bytecode = np.load(path)["program"].tobytes()
@@ -124,7 +125,7 @@ def with_iree(program: StepProgram, folder: Path) -> tuple[Step, int]:
     names = [port.name for port in program.arguments[:-1]]
 
     def step(state: dict[str, np.ndarray], x: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        # In the order of `program.arguments` and `program.results`.
+        # Arguments and results are in the order of `program.arguments` and `program.results`.
         *after, y = (np.asarray(one) for one in main(*(state[name] for name in names), x))
         return dict(zip(names, after, strict=True)), y
 
@@ -138,7 +139,7 @@ def with_tflite(program: StepProgram, folder: Path) -> tuple[Step, int]:
     from ai_edge_litert.interpreter import Interpreter
     from jax.experimental import jax2tf
 
-    # Names of arguments in TensorFlow have no dots.
+    # TensorFlow does not allow dots in names of arguments.
     names = {port.name.replace(".", "_"): port for port in program.arguments}
     states = [name for name, port in names.items() if port.kind == "state"]
 
@@ -192,7 +193,7 @@ COMPILED = {
 
 
 def stepped(step: Step, program: StepProgram, xs: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the outputs of ``xs [T, B, N]`` in batches of the program, and microseconds for each step."""
+    """Run ``xs [T, B, N]`` in batches of the size of the program. Return the outputs and the microseconds per step."""
     size, outputs, seconds = program.input_shape[0], [], []
     for start in range(0, xs.shape[1], size):
         part = xs[:, start : start + size]
@@ -210,7 +211,7 @@ def stepped(step: Step, program: StepProgram, xs: np.ndarray) -> tuple[np.ndarra
 
 
 def in_c(header: Path, xs: np.ndarray, options: tuple[str, ...]) -> tuple[np.ndarray, float]:
-    """Compile the header, run the test set; return the spikes and microseconds for each step."""
+    """Compile the header and run the test set. Return the spikes and the microseconds per step."""
     folder = header.parent
     (folder / "main.c").write_text(MAIN)
     command = ["cc", "-std=c99", "-O2", f"-DSTEPS={len(xs)}", *options, "-o", "main", "main.c", "-lm"]
@@ -223,7 +224,7 @@ def in_c(header: Path, xs: np.ndarray, options: tuple[str, ...]) -> tuple[np.nda
 
 
 def measure(epochs: int) -> list[dict[str, Any]]:
-    """Return a row for each network, runtime and batch."""
+    """Return a row of results for each network, runtime and batch size."""
     xs = np.ascontiguousarray(np.swapaxes(vowels("test").x, 0, 1), np.float32)
     rows: list[dict[str, Any]] = []
     for name, net in nets().items():
@@ -293,7 +294,7 @@ def _versions() -> dict[str, str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=12, help="epochs of training of each net (default: 12)")
+    parser.add_argument("--epochs", type=int, default=12, help="number of epochs to train each network (default: 12)")
     given = parser.parse_args()
     brainstate.environ.set(dt=1.0 * u.ms)
     found = measure(given.epochs)

@@ -1,7 +1,7 @@
-"""Time of framing a million synthetic events, and comparison with tonic: ``python -m benchmarks.events``.
+"""Time to convert a million synthetic events to frames, compared with tonic: ``python -m benchmarks.events``.
 
-Without tonic only the time is printed. ``--golden FILE`` writes the small frames of tonic that the tests compare with.
-All computations are in NumPy.
+If tonic is not installed, only the times of brainhw are printed. ``--golden FILE`` writes small frames of tonic, which
+are the expected results of the tests. All computations use NumPy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import brainhw as bh
 
 N, SENSOR, LENGTH_US = 10**6, (128, 128, 2), 1_000_000
 TYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])
-# For each set: the options of tonic's ToFrame, in microseconds.
+# The options of ToFrame of tonic for each comparison. Times are in microseconds.
 SETS: dict[str, dict[str, Any]] = {
     "10 ms": {"time_window": 10_000},
     "1 ms": {"time_window": 1_000},
@@ -33,7 +33,7 @@ SETS: dict[str, dict[str, Any]] = {
 
 
 def recording(n: int, sensor: tuple[int, int, int], length_us: int, seed: int = 0) -> np.ndarray:
-    """Return events sorted by time as a structured array of tonic."""
+    """Return events sorted by time, as a structured array in the format of tonic."""
     rng = np.random.default_rng(seed)
     array = np.empty(n, TYPE)
     array["t"] = np.sort(rng.integers(1_000, 1_000 + length_us, n))
@@ -43,7 +43,10 @@ def recording(n: int, sensor: tuple[int, int, int], length_us: int, seed: int = 
 
 
 def same_options(array: np.ndarray, options: dict[str, Any], n_steps: int) -> dict[str, Any]:
-    """Return the options of ``events_to_frames`` for the same frames; tonic drops events outside of them."""
+    """Return the options of ``events_to_frames`` that give the same frames.
+
+    Events outside of them are dropped, as in tonic.
+    """
     options = dict(options)
     if bins := options.get("n_time_bins"):
         options["time_window"] = (array["t"][-1] - array["t"][0]) // bins
@@ -59,16 +62,18 @@ def ours(array: np.ndarray, sensor: tuple[int, int, int], **options: Any) -> np.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--golden", metavar="FILE", help="write the golden frames of the tests (needs tonic)")
+    parser.add_argument(
+        "--golden", metavar="FILE", help="write the expected frames of the tests to this file (needs tonic)"
+    )
     asked = parser.parse_args()
     array = recording(N, SENSOR, LENGTH_US)
     events = bh.data.events_from_array(array)
     shuffled = bh.data.events_from_array(array[np.random.default_rng(1).permutation(N)])
-    print(f"{N} events, sensor {SENSOR}, {LENGTH_US / 1e6:g} s; seconds, least of five")
+    print(f"{N} events, sensor {SENSOR}, {LENGTH_US / 1e6:g} s; seconds, minimum of five runs")
     for name, given, options in (
         ("100 frames of 10 ms", events, {"dt": 10 * u.ms}),
         ("1000 frames of 1 ms", events, {"dt": 1 * u.ms}),
-        ("100 frames of 10 ms, no order", shuffled, {"dt": 10 * u.ms}),
+        ("100 frames of 10 ms, events unsorted", shuffled, {"dt": 10 * u.ms}),
         (
             "100 frames, binary, merged, pool=4",
             events,
@@ -87,9 +92,9 @@ def main() -> None:
     try:
         from tonic.transforms import ToFrame
     except ImportError:
-        print("tonic is not installed: nothing to compare with. python -m pip install tonic")
+        print("tonic is not installed, so nothing is compared. Install it with: python -m pip install tonic")
         return
-    print(f"tonic {importlib.metadata.version('tonic')} ToFrame: seconds, differing counts")
+    print(f"tonic {importlib.metadata.version('tonic')} ToFrame: seconds, number of differing frame values")
     for name, options in SETS.items():
         begin = time.perf_counter()
         theirs = ToFrame(SENSOR, **options)(array)
@@ -99,7 +104,7 @@ def main() -> None:
     if asked.golden:
         small, sensor = recording(400, (6, 4, 2), 60_000, seed=3), (6, 4, 2)
         kept = {name.replace(" ", "_"): ToFrame(sensor, **options)(small) for name, options in SETS.items()}
-        # Shorter than the sets above, which span a second.
+        # The recording for the tests is shorter than the one above, which spans a second.
         np.savez_compressed(asked.golden, events=small, **kept)
         print(f"wrote {asked.golden}: {', '.join(f'{name} {list(one.shape)}' for name, one in kept.items())}")
 

@@ -1,7 +1,8 @@
 """Draw every figure of ``brainhw.visualize``: ``python -m benchmarks.figures [--out FOLDER]``.
 
-Two small networks learn to classify the speakers of Japanese Vowels, one on an H1v1 chip model and one of fractional
-neurons. They train for six epochs only, so the figures are examples and not results. ``docs/figures.md`` shows them.
+Two small networks learn to classify the speakers of Japanese Vowels. One runs on an H1v1 chip model, and the other
+consists of fractional neurons. They are trained for only six epochs, so the figures are examples and not results.
+``docs/figures.md`` shows them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ N_CHIPS = 40
 
 
 class ChipNet(brainstate.nn.Module):
-    """Two layers on an H1v1 chip, weights rounded to the bits of the chip."""
+    """Two layers on an H1v1 chip, with weights rounded to the bits of the chip."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ def fractional_net() -> brainstate.nn.Sequential:
 
 
 def recordings() -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Return training and test recordings, time-major, and their speakers."""
+    """Return the training and test recordings, with time on the first axis, and their speakers."""
     data = bh.data.japanese_vowels()
     scale = bh.data.fit_channel_scale(data.train)
 
@@ -80,7 +81,7 @@ def learn(
     y: jax.Array,
     rate: float,
 ) -> None:
-    """Train for a few epochs on cross entropy; `begin` is called before each epoch, `after` after each step."""
+    """Train for a few epochs with cross-entropy. Call `begin` before each epoch and `after` after each step."""
     weights = net.states(brainstate.ParamState)
     optimizer = braintools.optim.Adam(lr=rate)
     optimizer.register_trainable_weights(weights)
@@ -104,14 +105,14 @@ def learn(
 
 
 def chip_votes(spikes: jax.Array) -> jax.Array:
-    """Return the mean spike count of each speaker's population."""
+    """Return the mean spike count of the output population of each speaker."""
     return spikes.sum(axis=0).reshape(spikes.shape[1], N_CLASSES, POPULATION).mean(axis=-1)
 
 
 def draw_chip(
     net: ChipNet, before: bh.init.FluctReport, xs: jax.Array, y: jax.Array, save: Callable[..., None]
 ) -> None:
-    """Draw the figures of a network on a chip."""
+    """Draw all figures of a network on a chip."""
     names = ("hidden.V", "hidden.V_pre", "hidden.spk", "out.spk")
 
     @brainstate.transform.jit
@@ -144,7 +145,7 @@ def draw_chip(
 
 
 def main() -> None:
-    """Train both networks and draw into a folder."""
+    """Train both networks and save their figures in a folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=PROJECT / "docs" / "images" / "figures")
     out = parser.parse_args().out
@@ -160,12 +161,12 @@ def main() -> None:
     xs, y, test_xs, test_y = recordings()
     net = ChipNet()
     batches = [xs.swapaxes(0, 1)]
-    # The padding counts in the training, so it counts here.
+    # Include the padding, because the training also includes it.
     how: dict[str, Any] = {"xi_target": 1.5, "in_range": True, "key": 0, "lengths": np.full(xs.shape[1], len(xs))}
     before = bh.init.fluct_init(net, batches, **how, verbose=False, return_report=True)
     assert before is not None  # return_report=True
 
-    # Stopped before signs are hard, so that some blocks still mix signs.
+    # Stop the annealing before signs are fixed, so that some blocks in the figure still have mixed signs.
     annealing = bh.train.SignAnnealing(net, total_epochs=EPOCHS, alpha_end=5.0)
     learn(net, chip_votes, annealing.step, lambda: bh.train.clip_weights(net), xs, y, 1e-2)
     draw_chip(net, before, test_xs, test_y, save)

@@ -1,8 +1,9 @@
 """Silent neurons and largest weights of layers with few inputs after ``fluct_init``.
 
-``python -m benchmarks.fluct_few_inputs`` prints a table for both chip families: 1, 2, 4 and 8 inputs at 20, 50, 150 and
-300 Hz, time constants of 5, 20 and 50 ms, 32 neurons, 8 recordings of 250 ms, default arguments. Further columns show
-the possible: whether a neuron fires with all weights at the limit of the range, or with any weight.
+``python -m benchmarks.fluct_few_inputs`` prints a table for both chip families. The layers have 32 neurons, 1, 2, 4 or
+8 inputs at 20, 50, 150 or 300 Hz, and time constants of 5, 20 or 50 ms. ``fluct_init`` gets 8 recordings of 250 ms and
+default arguments. The table also shows whether a neuron can fire at all with weights within the range of the chip, or
+with larger weights.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ANY_WEIGHT = (1.5, 2.0, 3.0, 5.0, 10.0, 100.0)
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Result of ``fluct_init`` for one layer, and the best possible."""
+    """Result of ``fluct_init`` for one layer, and whether any weights can make its neurons fire."""
 
     family: str
     n_in: int
@@ -48,7 +49,7 @@ class Cell:
 
 
 def spikes(n_in: int, rate: int) -> np.ndarray:
-    """Return Bernoulli spikes ``[recordings, steps, inputs]``, the same for each family and time constant."""
+    """Return Bernoulli spikes ``[recordings, steps, inputs]``. They are the same for each family and time constant."""
     rng = np.random.default_rng(1000 * n_in + rate)
     return (rng.random((RECORDINGS, STEPS, n_in)) < 1e-3 * rate).astype(np.float32)
 
@@ -60,7 +61,7 @@ def fires(net: brainstate.nn.Sequential, x: np.ndarray, weight: float) -> bool:
 
 
 def cell(family: str, n_in: int, rate: int, tau: int) -> Cell:
-    """Initialise one layer and compare it with the best possible."""
+    """Initialise one layer, and find out whether any weights can make its neurons fire."""
     synapse, layer = FAMILIES[family]
     net = brainstate.nn.Sequential(synapse(n_in, N), layer(N, tau=tau * u.ms))
     x, limit = spikes(n_in, rate), net.layers[0].chip.weight_limit
@@ -87,7 +88,7 @@ def cell(family: str, n_in: int, rate: int, tau: int) -> Cell:
 
 
 def grid(family: str) -> Iterator[list[Cell]]:
-    """Yield the rows of a family: one number of inputs and rate, all time constants."""
+    """Yield the rows of a family. A row has one number of inputs, one rate, and all time constants."""
     for n_in in INPUTS:
         for rate in RATES:
             yield [cell(family, n_in, rate, tau) for tau in TAUS]

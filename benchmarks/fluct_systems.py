@@ -1,4 +1,4 @@
-"""Three kinds of neurons for ``fluct_validation``, and measurements on them that use only the modules."""
+"""Three types of neurons for ``fluct_validation``, and measurements that use only their modules."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ RATES = (10.0, 16.0, 100.0, 392.0)  # Hz
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """A kind of neuron with enough inputs.
+    """A type of neuron, with enough inputs for the weight range of its chip.
 
-    Weights of a chip are limited and the charge curve of H1v1 is not linear, so chips are tested with more inputs and
-    a longer time constant. The last lines of the table are about fewer inputs.
+    The weights of a chip are limited, and the charge curve of H1v1 is not linear. Therefore chip neurons are tested
+    with more inputs and a longer time constant. The last rows of the table show results for fewer inputs.
     """
 
     name: str
@@ -46,17 +46,18 @@ class System:
     layer: type
     n_in: int
     tau: float  # ms
-    single_tau: float  # ms, where there is one input alone
-    weak_xi: tuple[float, ...]  # at each of RATES: the target whose weights are small against the charge curve's bend
+    single_tau: float  # ms, for the check with a single input
+    # For each of RATES, a target that leads to small weights, for which the charge curve is almost linear.
+    weak_xi: tuple[float, ...]
 
     def net(self, n_in: int, n: int, tau: float, topology: str = "FF") -> brainstate.nn.Sequential:
-        """Return one synapse and its layer."""
+        """Return a network of one synapse and one layer."""
         layer = self.layer(n, tau=tau * u.ms, topology=topology)
         return brainstate.nn.Sequential(self.synapse(n_in, n), layer)
 
     @property
     def on_chip(self) -> bool:
-        """True if the neurons have a weight range and a clamp."""
+        """True if the weights are limited and the membrane potential is clamped at zero."""
         return self.layer is not bh.nn.LIFLayer
 
 
@@ -68,12 +69,12 @@ SYSTEMS = (
 
 
 def spikes(rate: float, n_in: int, *, seed: int, steps: int = STEPS) -> np.ndarray:
-    """Return independent spikes ``[B, T, n_in]``, at most one per step."""
+    """Return independent spikes ``[B, T, n_in]``, with at most one spike per input and step."""
     return (np.random.default_rng(seed).random((BATCH, steps, n_in), np.float32) < rate * DT).astype(np.float32)
 
 
 def initialised(net: brainstate.nn.Module, x: np.ndarray, **options: Any) -> bh.init.LayerReport:
-    """Initialise and return the numbers, without warnings."""
+    """Initialise the network without warnings, and return the report of its layer."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         report = bh.init.fluct_init(
@@ -88,7 +89,10 @@ def millivolts(x: u.Quantity) -> np.ndarray:
 
 
 def membrane(net: brainstate.nn.Sequential, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sub-threshold mean and variance of each neuron over time and batch, in thresholds, after the rise."""
+    """Return mean and variance of the membrane potential of each neuron without spikes, in units of the threshold.
+
+    They are taken over the batch and over time, without the first five time constants.
+    """
     synapse, layer = net.layers
     bh.prepare_net(net, BATCH)
     risen = int(5 * float(np.max(layer.tau.to(u.ms).mantissa)) / (1e3 * DT))
@@ -104,5 +108,5 @@ def membrane(net: brainstate.nn.Sequential, x: np.ndarray) -> tuple[np.ndarray, 
 
 
 def silent(net: brainstate.nn.Sequential, x: np.ndarray) -> np.ndarray:
-    """Return a mask of neurons that never spike, ``[n]``."""
+    """Return a mask ``[n]`` of the neurons that never spike."""
     return np.asarray(bh.rollout(net, np.swapaxes(x, 0, 1))[0].sum(axis=(0, 1))) == 0

@@ -1,7 +1,8 @@
-"""Time of ``fluct_init`` in a new interpreter, compilation included.
+"""Time of ``fluct_init`` in a new interpreter, including compilation.
 
-``python -m benchmarks.fluct_time`` starts a process for each measurement and prints a markdown table of medians. The
-network has 16 inputs and three layers of 256 neurons; the data are 64 samples of 100 steps, with spikes in 30 %.
+``python -m benchmarks.fluct_time`` starts a process for each measurement and prints a Markdown table of medians. The
+network has 16 inputs and three layers of 256 neurons. The data are 64 samples of 100 steps, and an input spikes in each
+step with a probability of 30 %.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SYSTEMS = ("H1v1", "H1v2", "LIF")
 
 
 def measure(system: str) -> dict[str, float]:
-    """Import, build and initialise once, in this process."""
+    """Import brainhw, build a network and initialise it once, in this process. Return the times."""
     start = time.perf_counter()
     import warnings
 
@@ -40,13 +41,13 @@ def measure(system: str) -> dict[str, float]:
     net = brainstate.nn.Sequential(*parts)
     built = time.perf_counter()
     with brainstate.environ.context(dt=1 * u.ms), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # 16 inputs take large weights
+        warnings.simplefilter("ignore", UserWarning)  # with 16 inputs, fluct_init warns about large weights
         bh.init.fluct_init(net, [x], families="any", verbose=False)
     return {"import": imported - start, "build": built - imported, "init": time.perf_counter() - built}
 
 
 def in_fresh_process(system: str) -> dict[str, float]:
-    """Measure in a new process without compiled programs; ``start`` is the time of starting and leaving Python."""
+    """Measure in a new process without compilation cache. ``start`` is the time to start and exit Python."""
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
     command = [sys.executable, "-m", "benchmarks.fluct_time", "--once", system]
     start = time.perf_counter()
@@ -56,7 +57,7 @@ def in_fresh_process(system: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the table, or with ``--once`` the times of one run."""
+    """Print the table. With ``--once``, print the times of one run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--once", choices=SYSTEMS, help="measure in this process and print JSON")
     parser.add_argument("--repeats", type=int, default=5)
@@ -67,7 +68,9 @@ def main() -> None:
     ran_on = machine()
     versions = ", ".join(f"{name} {version}" for name, version in ran_on["versions"].items())
     print(f"{ran_on['cores']} cores, Python {ran_on['python']}, {versions}; median of {arguments.repeats}, seconds\n")
-    print("| neurons | fluct_init with compiling (each) | Python start and exit | imports | building the net | load |")
+    print(
+        "| neurons | fluct_init with compilation (each) | Python start and exit | imports | building the net | load |"
+    )
     print("| --- | --- | --- | --- | --- | --- |")
     for system in SYSTEMS:
         runs = [in_fresh_process(system) for _ in range(arguments.repeats)]

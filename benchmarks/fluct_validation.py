@@ -1,8 +1,9 @@
 """Validation of ``fluct_init`` against its theory on H1v1, H1v2 and LIF neurons.
 
-``python -m benchmarks.fluct_validation`` measures on random spikes, writes ``docs/results/fluct_validation.json``,
-prints a markdown table and fails if a criterion is missed. Membranes and silent neurons are measured with the modules
-alone, on data that the initialisation has not seen, unless a line says otherwise.
+``python -m benchmarks.fluct_validation`` measures on random spikes, writes ``docs/results/fluct_validation.json`` and
+prints a Markdown table. It fails if a criterion is not met. Membrane potentials and silent neurons are measured with
+the modules only, without ``brainhw.init``. Unless a row of the table states otherwise, the measurements use data that
+the initialisation has not seen.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from brainhw.init.pair import Draw, FluctSettings, PairInitializer
 from brainhw.init.response import Response, input_moments, measure_response, silent_fraction
 
 NEURONS = 256
-KERNEL_TAUS = (1, 2, 5, 10, 20, 50, 100, 200)  # ms: the chips' leak profiles
+KERNEL_TAUS = (1, 2, 5, 10, 20, 50, 100, 200)  # ms: the leak profiles of the chips
 PAPER_NEURONS, PAPER_STEPS = 1024, 1000
 PAPER_POINTS = ((10.0, 2.0), (50.0, 2.0), (50.0, 3.0))  # Hz, xi
 RECURRENT_STEPS = 600
@@ -49,7 +50,7 @@ BEYOND = ((100.0, 1.0), (10.0, 2.0), (392.0, 1.0))  # Hz, xi
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Result of one check on one system; ``met`` is ``None`` without a criterion."""
+    """Result of one check on one system. ``met`` is ``None`` if there is no criterion."""
 
     check: str
     criterion: str
@@ -79,7 +80,7 @@ def within(values: Any, low: float, high: float) -> bool:
 
 
 def kernel(system: System) -> Iterator[Finding]:
-    """Compare measured integrals with geometric sums, and the drives of a full and a half probe."""
+    """Compare integrals of the response with geometric sums, and responses to a probe with those to half of it."""
     errors = {}
     for tau in KERNEL_TAUS:
         got = kernel_of(system, tau)
@@ -89,7 +90,8 @@ def kernel(system: System) -> Iterator[Finding]:
         wanted = DT * first / (1 - decay), DT * first**2 / (1 - decay**2)
         errors[f"{tau} ms"] = _worst(got, wanted)
     if not system.on_chip:
-        # The other order of update: two exponentials, input decayed once as it arrives.
+        # Current-based neurons update in the other order. Their response has two exponentials, and an input decays once
+        # before it changes the membrane potential.
         for tau_mem, tau_syn in ((20, 10), (20, 20), (50, 10)):
             layer = bh.nn.CubaLIFLayer(1, tau_mem=tau_mem * u.ms, tau_syn=tau_syn * u.ms)
             got = measure_response(Circuit(bh.nn.LIFSynapse(2, 1), layer), 1e3 * DT * u.ms, STEPS)
@@ -98,7 +100,7 @@ def kernel(system: System) -> Iterator[Finding]:
             errors[f"current-based, {tau_mem} and {tau_syn} ms"] = _worst(got, (DT * b / ((1 - a) * (1 - b)), square))
     worst = max(errors, key=errors.__getitem__)
     yield Finding(
-        "response against its closed form, every τ from 1 to 200 ms (LIF: current-based too)",
+        "response compared with its closed form, for every τ from 1 to 200 ms (for LIF, also current-based neurons)",
         "relative error < 1e-5",
         {"relative_error": errors},
         f"{errors[worst]:.1e} ({worst})",
@@ -113,7 +115,7 @@ def kernel(system: System) -> Iterator[Finding]:
 
     changes = {share: abs(slope(share * scale) / slope(share * scale / 2) - 1) for share in (1e-3, 1e-2, 1e-1)}
     yield Finding(
-        "response per unit weight: a probe against half of it (probes of 0.001, 0.01, 0.1 of the range)",
+        "response per unit weight, for a probe and half of it (probes of 0.001, 0.01, 0.1 of the weight range)",
         "change < 1 %",
         {"relative_change": changes},
         ", ".join(f"{change:.0e}" for change in changes.values()),
@@ -126,7 +128,7 @@ def _worst(got: Response, wanted: tuple[float, float]) -> float:
 
 
 def fluctuation(system: System) -> Iterator[Finding]:
-    """Compare the membranes of centred weights with the target: variance, distance to threshold, and means."""
+    """Compare variance, threshold distance and means of membrane potentials with the target, for centred weights."""
     exact, second, median, spread, fresh_spread = [], [], {}, {}, {}
     for rate, weak_xi in zip(RATES, system.weak_xi, strict=True):
         x, fresh = (spikes(rate, system.n_in, seed=seed) for seed in (0, 1))
@@ -144,7 +146,7 @@ def fluctuation(system: System) -> Iterator[Finding]:
         second.append(float(membrane(net, fresh)[1].mean() * weak_xi**2))
     rates = ", ".join(f"{rate:g}" for rate in RATES) + " Hz"
     yield Finding(
-        f"variance over target, ξ 2, {rates}",
+        f"variance of the membrane potential divided by its target, ξ 2, {rates}",
         "0.93 to 1.07",
         dict(zip(RATES, exact, strict=True)),
         listed(exact),
@@ -152,21 +154,22 @@ def fluctuation(system: System) -> Iterator[Finding]:
     )
     left_out = [1 - rate * DT for rate in RATES]
     yield Finding(
-        f'the same with `moments="second"`; theory {listed(left_out)}',
+        f'variance divided by its target with `moments="second"`; theory {listed(left_out)}',
         "1 - ν dt, ±5 %",
         dict(zip(RATES, second, strict=True)),
         f"{listed(second)} (ξ {listed(system.weak_xi, 0)})",
         within(np.divide(second, left_out), 0.95, 1.05),
     )
     yield Finding(
-        "median ξ, centred, for ξ 1, 2, 3, 100 Hz",
+        "median of the measured ξ, centred weights, target ξ 1, 2, 3, 100 Hz",
         "target ±5 %",
         median,
         listed(median.values()),
         within([got / xi for xi, got in median.items()], 0.95, 1.05),
     )
     yield Finding(
-        "spread of the neurons' means, centred, for ξ 1, 2, 3, 100 Hz, on the data of the init (on fresh data)",
+        "standard deviation of the mean membrane potential over neurons, centred weights, target ξ 1, 2, 3, 100 Hz, "
+        "on the data of the initialisation (on new data)",
         "< 0.05 V_th",
         {"on_its_data": spread, "on_fresh_data": fresh_spread},
         f"{listed(spread.values(), 3)} ({listed(fresh_spread.values(), 3)})",
@@ -175,7 +178,10 @@ def fluctuation(system: System) -> Iterator[Finding]:
 
 
 def analog(system: System) -> Iterator[Finding]:
-    """Twelve analog inputs with a new value in each step: enough to centre, few enough to show the spread of draws."""
+    """Check layers with twelve analog inputs that have a new value in each step.
+
+    Twelve inputs are enough to centre the weights, but so few that the differences between random draws are visible.
+    """
     median, spread = {}, {}
     for xi in (1.0, 2.0, 3.0):
         x, fresh = (4 * np.random.default_rng(seed).random((BATCH, STEPS, 12), np.float32) for seed in (0, 1))
@@ -185,7 +191,8 @@ def analog(system: System) -> Iterator[Finding]:
         median[xi] = float(np.median((1 - mean) / np.sqrt(variance)))
         spread[xi] = float(membrane(net, x)[0].std())
     yield Finding(
-        "median ξ, 12 analog inputs uniform on 0 to 4, for ξ 1, 2, 3 (spread of the means in V_th, data of the init)",
+        "median of the measured ξ, 12 analog inputs uniform in 0 to 4, target ξ 1, 2, 3 (standard deviation of the "
+        "means over neurons in V_th, data of the initialisation)",
         "target ±10 %",
         {"xi": median, "spread_of_means": spread},
         f"{listed(median.values())} ({listed(spread.values())})",
@@ -194,7 +201,7 @@ def analog(system: System) -> Iterator[Finding]:
 
 
 def paper(system: System) -> Iterator[Finding]:
-    """Draw weights by the formula of the paper: spread of the means, and silent neurons."""
+    """Draw weights by the formula of the paper, and check the spread of the means and the number of silent neurons."""
     response = kernel_of(system, system.tau)
     integral, square = float(response.integral[0]), float(response.square_integral[0])
     k = response.response[:, 0]
@@ -213,7 +220,7 @@ def paper(system: System) -> Iterator[Finding]:
         means = membrane(net, x)[0]
         ratios[point] = float(means.std() * theta / (np.sqrt(system.n_in) * sigma * rate * integral))
 
-        # At most one spike in each step fluctuates less than the Poisson trains of the paper.
+        # With at most one spike in each step, the input fluctuates less than the Poisson spike trains of the paper.
         thinned = 1 - rate * DT
         quenched = rate * integral**2 / square / thinned
         seconds = BATCH * PAPER_STEPS * DT
@@ -229,22 +236,23 @@ def paper(system: System) -> Iterator[Finding]:
             unclamped[point] = float(without.mean())
     seen = unclamped or clamped
     yield Finding(
-        "spread of the neurons' means over theory, weights by the paper's formula, " + "; ".join(ratios),
+        "standard deviation of the means over neurons divided by theory, weights by the paper's formula, "
+        + "; ".join(ratios),
         "1 ±10 %",
         ratios,
         listed(ratios.values()),
         within(list(ratios.values()), 0.9, 1.1),
     )
     yield Finding(
-        "share of silent neurons (predicted), same weights, no clamp at zero",
+        "share of silent neurons (predicted share), same weights, without the clamp at zero",
         "predicted ±0.07",
         {"seen": seen, "predicted": free},
         _pairs(seen, free),
         all(abs(seen[point] - free[point]) <= 0.07 for point in seen),
     )
     yield Finding(
-        "the same on the chip, whose membrane stays above zero (predicted for a reflected membrane)",
-        "no more than without",
+        "share of silent neurons on the chip, with the clamp at zero (predicted share with reflection at zero)",
+        "not more than without the clamp",
         {"seen": clamped, "predicted": reflected} if system.on_chip else {},
         _pairs(clamped, reflected) if system.on_chip else "-",
         nested if system.on_chip else None,
@@ -256,7 +264,7 @@ def _pairs(seen: dict[str, float], predicted: dict[str, float]) -> str:
 
 
 class RecordedSearch(PairInitializer):
-    """The search with a record of each mean and the number of silent neurons."""
+    """The search, with a record of each mean weight that it tries and of the number of silent neurons."""
 
     tried: list[tuple[float, int]]
 
@@ -267,7 +275,7 @@ class RecordedSearch(PairInitializer):
 
 
 def search(system: System) -> Iterator[Finding]:
-    """Follow the search of the vendor for the smallest mean weight."""
+    """Check the search of the vendor's procedure for the smallest mean weight without silent neurons."""
     net = system.net(system.n_in, NEURONS, system.tau)
     circuit = Circuit(*net.layers)
     x = spikes(100, system.n_in, seed=0, steps=PAPER_STEPS)
@@ -282,8 +290,8 @@ def search(system: System) -> Iterator[Finding]:
     margin = draw.level / bracket
     dead = int(silent(net, x).sum())
     yield Finding(
-        "search of the vendor's procedure, 100 Hz, ξ 2: silent neurons at its end, mean weight over the smallest that "
-        "wakes all, width of that bracket",
+        "search of the vendor's procedure, 100 Hz, ξ 2: silent neurons at its end, mean weight divided by the "
+        "smallest mean without silent neurons, width of that bracket",
         "0, 1.10 to 1e-3, ≤ 1 %",
         {"silent": dead, "margin": margin, "bracket_width": bracket / below - 1},
         f"{dead}, {margin:.4f}, {100 * (bracket / below - 1):.1f} %",
@@ -293,7 +301,7 @@ def search(system: System) -> Iterator[Finding]:
     floor = draw.sizes.sigma_FF[exhausted] / draw.sizes.mu_W[exhausted]
     error = float(np.abs(floor - 0.1).max()) if exhausted.any() else float("nan")
     yield Finding(
-        "spread over mean of the weights where the variance is exhausted (neurons)",
+        "standard deviation divided by mean of the weights, for neurons without remaining variance (their number)",
         "0.100 to 1e-6",
         {"exhausted": int(exhausted.sum()), "largest_error": error},
         f"{floor.mean():.7f} ({int(exhausted.sum())} of {NEURONS})",
@@ -302,7 +310,10 @@ def search(system: System) -> Iterator[Finding]:
 
 
 def single_input(system: System) -> Iterator[Finding]:
-    """One input: weights cannot be centred, and the mean has to reach the threshold."""
+    """Check layers with one input.
+
+    Their weights cannot be centred, so the mean membrane potential must reach the threshold.
+    """
     net = system.net(1, 32, system.single_tau)
     x = spikes(50, 1, seed=0)
     with warnings.catch_warnings(record=True) as caught:
@@ -313,7 +324,7 @@ def single_input(system: System) -> Iterator[Finding]:
     different = len(np.unique(np.asarray(weight if system.on_chip else weight.mantissa)))
     dead = int(silent(net, x).sum())
     yield Finding(
-        "one input at 50 Hz, ξ 2, 32 neurons: warns, silent, different weights",
+        "one input at 50 Hz, ξ 2, 32 neurons: a warning, silent neurons, different weights",
         "yes, 0, all",
         {"warns": warned, "silent": dead, "different_weights": different},
         f"{'yes' if warned else 'no'}, {dead}, {different} (τ {system.single_tau:g} ms)",
@@ -322,8 +333,8 @@ def single_input(system: System) -> Iterator[Finding]:
 
 
 def recurrence(system: System) -> Iterator[Finding]:
-    """Measure the share of the variance from recurrent spikes."""
-    # The share does not need small weights, so fewer inputs are enough.
+    """Measure the share of the variance that recurrent spikes cause."""
+    # This measurement does not require small weights, so fewer inputs are enough.
     n_in, tau = min(system.n_in, 256), 20.0
     x, fresh = (spikes(100, n_in, seed=seed, steps=RECURRENT_STEPS) for seed in (0, 1))
     for moments, alphas in (("exact", (0.85, 0.9)), ("second", (0.85,))):
@@ -337,7 +348,7 @@ def recurrence(system: System) -> Iterator[Finding]:
                 shares[f"α {alpha:g}, ξ {xi:g}"] = share / (1 - alpha)
         how = "" if moments == "exact" else ', `moments="second"`'
         yield Finding(
-            f"recurrent share of the variance over 1 - α, 100 Hz, {'; '.join(shares)}{how}",
+            f"recurrent share of the variance divided by 1 - α, 100 Hz, {'; '.join(shares)}{how}",
             "0.7 to 1.8",
             shares,
             f"{listed(shares.values())} ({n_in} inputs, τ {tau:g} ms)",
@@ -360,7 +371,8 @@ def beyond(system: System) -> Iterator[Finding]:
         }
         out = f", {100 * measured['out_of_range']:.0f} % out" if system.on_chip else ""
         yield Finding(
-            f"128 inputs at {rate:g} Hz, τ 20 ms, ξ {xi:g}: median ξ, spread of the means, weights out of range",
+            f"128 inputs at {rate:g} Hz, τ 20 ms, ξ {xi:g}: median ξ, standard deviation of the means over neurons, "
+            "weights out of range",
             "none",
             measured,
             f"{measured['xi']:.2f}, {measured['spread_of_means']:.2f} V_th{out}",
@@ -388,7 +400,7 @@ def heading(system: System) -> str:
 
 
 def table(found: dict[str, list[Finding]]) -> str:
-    """Return the markdown table."""
+    """Return the results as a Markdown table."""
     lines = ["| check | criterion | " + " | ".join(heading(system) for system in SYSTEMS) + " |"]
     lines.append("| --- " * (2 + len(SYSTEMS)) + "|")
     for row in zip(*found.values(), strict=True):
@@ -398,7 +410,7 @@ def table(found: dict[str, list[Finding]]) -> str:
 
 
 def main() -> None:
-    """Measure everything, save the JSON, print the table."""
+    """Run all checks, save the results as JSON, and print the table."""
     brainstate.environ.set(dt=1e3 * DT * u.ms)
     start = time.perf_counter()
     found: dict[str, list[Finding]] = {system.name: [] for system in SYSTEMS}
@@ -426,7 +438,7 @@ def main() -> None:
     print(table(found))
     missed = sum(finding.missed for findings in found.values() for finding in findings)
     if missed:
-        raise SystemExit(f"{missed} criteria are missed")
+        raise SystemExit(f"fluct_validation: {missed} criteria are not met. The table marks them.")
 
 
 if __name__ == "__main__":

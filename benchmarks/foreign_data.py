@@ -1,9 +1,9 @@
 """Accuracy of the recipe on data sets that it was not tuned on: ``python -m benchmarks.foreign_data [SET ...]``.
 
-Data sets bundled with aeon in their official splits, and the digits of scikit-learn with a quarter held out; each on
-two chips and three seeds with the defaults of `bh.recipe.train_classifier`. For comparison: logistic regression on
-flattened input, the better of raw and standardised, and ROCKET of aeon. aeon and scikit-learn are not dependencies of
-brainhw; install them first.
+The data sets are those that are bundled with aeon, in their official splits, and the digits of scikit-learn, of which a
+quarter is held out. `bh.recipe.train_classifier` is run on each with default arguments, for two chips and three seeds.
+It is compared with ROCKET of aeon and with logistic regression on flattened input. For logistic regression the better
+result of raw and standardised input is used. aeon and scikit-learn are not dependencies of brainhw. Install them first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Half = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def load(name: str) -> tuple[Half, Half]:
-    """Return recordings ``[n, T, C]``, names of classes and lengths of the two halves of a set."""
+    """Return recordings ``[n, T, C]``, class names and lengths of the training and the test half of a set."""
     try:
         from aeon.datasets import load_classification
         from sklearn.datasets import load_digits
@@ -60,12 +60,12 @@ def _padded(x: Any, y: np.ndarray, n_steps: int) -> Half:
     lengths = np.array([one.shape[-1] for one in x])
     padded = np.zeros((len(x), n_steps, x[0].shape[0]))
     for row, one in zip(padded, x, strict=True):
-        row[: one.shape[-1]] = one.T  # aeon has channels first
+        row[: one.shape[-1]] = one.T  # in aeon the first axis is the channels
     return padded, y, lengths
 
 
 def logistic(train: Half, test: Half) -> float:
-    """Return the accuracy of logistic regression on flattened input, the better of raw and standardised."""
+    """Return the accuracy of logistic regression on flattened input: the better of raw and standardised input."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -77,7 +77,7 @@ def logistic(train: Half, test: Half) -> float:
 
 
 def rocket(train: Half, test: Half) -> float | None:
-    """Return the accuracy of ROCKET, or None for static data."""
+    """Return the accuracy of ROCKET, or None for data with fewer than ten steps."""
     from aeon.classification.convolution_based import RocketClassifier
 
     if train[0].shape[1] < 10:
@@ -87,7 +87,7 @@ def rocket(train: Half, test: Half) -> float | None:
 
 
 def run(train: Half, test: Half, chip: str, seed: int) -> dict[str, float]:
-    """Train, and return the results on the test recordings."""
+    """Train a classifier, and return its results on the test recordings."""
     start = time.perf_counter()
     classifier = bh.recipe.train_classifier(*train, chip=chip, seed=seed, progress=False)
     seconds = time.perf_counter() - start
@@ -101,7 +101,7 @@ def run(train: Half, test: Half, chip: str, seed: int) -> dict[str, float]:
 
 
 def main(names: list[str]) -> None:
-    """Run the missing settings, save ``docs/results/foreign_data.json``, and print a table."""
+    """Run the settings that are not yet in the notes, save ``docs/results/foreign_data.json``, and print the rows."""
     notes = Path("runs/foreign_data.jsonl")
     notes.parent.mkdir(exist_ok=True)
     done = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []

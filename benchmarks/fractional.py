@@ -1,11 +1,12 @@
-"""Time and memory of a fractional layer in brainhw and in spikeDE over the number of steps.
+"""Time and memory of a fractional layer in brainhw and in spikeDE, for increasing numbers of steps.
 
-``python -m benchmarks.fractional`` prints markdown tables of forward with backward. Both run in this process, one after
-the other, on the CPU: a dense layer of 100 inputs, 256 fractional neurons (Gruenwald-Letnikov, order 0.6, full memory)
-and a dense layer to 10 outputs, batch 32, with the equations of spikeDE. spikeDE runs on one thread and on all; the
-faster counts. Its time grows with the square of the steps; beyond 512 it is extrapolated and marked. spikeDE is not a
-dependency of brainhw: without it (``pip install`` of PhysAGI/spikeDE and kangqiyu/torchfde from GitHub, torch,
-torchdiffeq) only the times of brainhw are printed.
+``python -m benchmarks.fractional`` prints a Markdown table of the times of the forward pass with the backward pass.
+Both libraries run in this process, one after the other, on the CPU. The network has a dense layer of 100 inputs, 256
+fractional neurons and a dense layer to 10 outputs. The neurons use the Gruenwald-Letnikov scheme of order 0.6 with full
+memory and the equations of spikeDE. The batch size is 32. spikeDE runs on one thread and on all threads, and the table
+shows the shorter time. The time of spikeDE grows with the square of the number of steps. Beyond 512 steps it is
+extrapolated, and marked as such. spikeDE is not a dependency of brainhw. To install it, ``pip install`` PhysAGI/spikeDE
+and kangqiyu/torchfde from GitHub, torch and torchdiffeq. Otherwise only the times of brainhw are printed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ LONGEST_PEER = 512
 
 
 def ours(x: np.ndarray, weights: tuple[np.ndarray, np.ndarray], repeats: int, **options: Any) -> dict[str, float]:
-    """Measure brainhw; ``options`` go to the layer, and ``checkpoint`` to the rollout."""
+    """Measure brainhw. The option ``checkpoint`` is passed to ``rollout``, and all others are passed to the layer."""
     checkpoint = options.pop("checkpoint", None)
     net = brainstate.nn.Sequential(
         bh.nn.LIFSynapse(N_IN, N, weight_init=weights[0] * u.mV),
@@ -60,7 +61,7 @@ def ours(x: np.ndarray, weights: tuple[np.ndarray, np.ndarray], repeats: int, **
 
 def peers(x: np.ndarray, weights: tuple[np.ndarray, np.ndarray], repeats: int, threads: int) -> dict[str, float]:
     """Measure spikeDE through its public interface."""
-    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # its own measurement shows no gain from compiling, after seconds of it
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # spikeDE reports no gain from compilation, which takes seconds
     import torch
     from spikeDE import LIFNeuron, SNNWrapper
 
@@ -124,13 +125,15 @@ def main() -> None:
             theirs = f"{known[1]:.0f} | {known[1] / mine[0]['ms']:.0f}"
             off = abs(runs[0]["outcome"] - mine[0]["outcome"])
             if off > 1e-4 * abs(runs[0]["outcome"]) + 1e-6:
-                raise AssertionError(f"the two do not compute the same: {runs[0]['outcome']} and {mine[0]['outcome']}")
+                raise AssertionError(
+                    f"the outputs of spikeDE and brainhw differ: {runs[0]['outcome']} and {mine[0]['outcome']}"
+                )
         elif known is not None:
             guessed = known[1] * (n_steps / known[0]) ** 2
             theirs = f"({guessed:.0f}, extrapolated) | ({guessed / mine[0]['ms']:.0f})"
         print(f"| {n_steps} | " + " | ".join(cells) + f" | {theirs} |", flush=True)
     if not peer:
-        print("\nspikeDE is not installed here, so there is nothing to compare with.")
+        print("\nspikeDE is not installed, so only brainhw was timed.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Error of the exponential approximation of fractional weights, by number of exponentials and horizon.
+"""Error of the exponential approximation of fractional weights, for several numbers of exponentials and horizons.
 
-``python -m benchmarks.fractional_error`` prints a markdown table: the largest :func:`brainhw.kernel.weight_error` over
-orders from 0.05 to 0.99.
+``python -m benchmarks.fractional_error`` prints a Markdown table. Each entry is the largest
+:func:`brainhw.kernel.weight_error` over orders from 0.05 to 0.99.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Memory and drift of fractional neurons over a million steps in chunks.
+"""Memory use and numerical error of fractional neurons over a million steps in chunks.
 
-``python -m benchmarks.fractional_stream`` drives 256 neurons in single precision with noise, chunk after chunk. It
-compares the last steps of some of them with exact Gruenwald-Letnikov sums over the whole past in double precision: the
-impulse response of the scheme (the inverse of a power series, by FFT), convolved with drive and resets.
+``python -m benchmarks.fractional_stream`` drives 256 neurons in single precision with noise, chunk after chunk. For
+some neurons it compares the last steps with exact Gruenwald-Letnikov sums over the whole past, in double precision. To
+compute these, the impulse response of the scheme is convolved with the input and the resets. The impulse response is
+the inverse of a power series and is computed by FFT.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ ALPHA, TAU = 0.4, 20.0
 
 
 def impulse_response(n: int) -> np.ndarray:
-    """Return the exact voltage over ``n`` steps after one step of unit drive."""
+    """Return the exact membrane potential over ``n`` steps after an input of one in a single step."""
     gain = (1 / TAU) ** ALPHA
     series = np.cumprod(np.append(1.0, 1 - (1 + ALPHA) / np.arange(1, n)))
     series[1] += gain
-    # Each step of Newton's iteration for the reciprocal of a power series doubles the number of correct terms.
+    # Newton's iteration for the reciprocal of a power series doubles the number of correct terms in each iteration.
     inverse = np.ones(1)
     while len(inverse) < n:
         m = min(2 * len(inverse), n)
@@ -44,11 +45,13 @@ def impulse_response(n: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Stream, compare, print."""
+    """Run the neurons, compare them with the exact sums, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--chunk", type=int, default=10_000)
-    parser.add_argument("--tolerance", type=float, default=3e-7, help="of the leaky sums, over all steps")
+    parser.add_argument(
+        "--tolerance", type=float, default=3e-7, help="tolerance of the exponential approximation over all steps"
+    )
     arguments = parser.parse_args()
     n_chunks = arguments.steps // arguments.chunk
     n_steps = n_chunks * arguments.chunk
@@ -63,7 +66,7 @@ def main() -> None:
         return spikes, seen[".V"]
 
     rng = np.random.default_rng(0)
-    source = np.full((n_steps, WATCHED), np.nan)  # touched here, so that it does not look like growth later
+    source = np.full((n_steps, WATCHED), np.nan)  # filled now, so that its memory is not counted as growth later
     n_spikes, memory, started = 0.0, [], time.perf_counter()
     for i in range(n_chunks):
         xs = rng.normal(0.8, 2.0, (arguments.chunk, N)).astype(np.float32)
@@ -81,7 +84,7 @@ def main() -> None:
     print(f"{n_steps} steps of {N} neurons, {k} exponentials, chunks of {arguments.chunk}: {seconds:.0f} s")
     print(f"mean rate {n_spikes / n_steps / N * 1e3:.1f} Hz, voltages up to {np.abs(exact).max():.2f} mV")
     print(f"peak memory after half of the steps {memory[n_chunks // 2]:.0f} MiB, after all {memory[-1]:.0f} MiB")
-    print(f"largest error of the last {WINDOW} steps against double precision and all of the past: {error:.1e} mV")
+    print(f"largest error of the last {WINDOW} steps against exact sums in double precision: {error:.1e} mV")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Draw the figure of the README and of the home page from ``docs/own_net.md``: ``python -m benchmarks.front_figure``.
 
 ``docs/images/front.png`` has three panels side by side. ``front_spikes.png``, ``front_cores.png`` and
-``front_chips.png`` have one each, for screens on which three are too small.
+``front_chips.png`` show one panel each, for small screens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PANELS = ("spikes", "cores", "chips")
 
 
 def run_page() -> dict[str, Any]:
-    """Run the Python block of the page in a temporary folder, and return its names."""
+    """Run the Python block of the page in a temporary folder, and return the variables that it defines."""
     page = (PROJECT / "docs" / "own_net.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {}
@@ -35,7 +35,7 @@ def run_page() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Draw spikes, placement and spread over chips side by side, and save them into ``docs/images``."""
+    """Draw spikes, placement and accuracies of sampled chips side by side, and save the figures in ``docs/images``."""
     names = run_page()
     test = names["test"]
     y = test.y
@@ -43,7 +43,7 @@ def main() -> None:
     _, seen = bh.rollout(names["net"], x[:, None], record=("hidden.spk", "output.spk"))
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained", width_ratios=(1.15, 0.9, 1))
     first = 0
-    for layer, color in (("hidden", "C1"), ("output", "C0")):  # the colours that the placement gives them
+    for layer, color in (("hidden", "C1"), ("output", "C0")):  # the same colours as in the placement figure
         spikes = seen[f"{layer}.spk"][:, 0]
         bh.visualize.plot_raster(spikes, ax=axes[0], color=color, first=first)
         middle = first + spikes.shape[-1] / 2

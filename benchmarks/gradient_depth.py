@@ -1,9 +1,9 @@
-"""Gradient norm of each layer before the first step, by depth and initialiser.
+"""Gradient norm of each layer before training, for several depths and weight initialisations.
 
-``python -m benchmarks.gradient_depth`` takes the networks of ``gallery/deep_networks.py`` with 128 neurons in each
-layer, initialises them by each rule, and computes the gradient of the loss on 256 recordings. It writes
-``docs/results/gradient_depth.json`` and ``docs/images/gradient_depth.png`` and prints a markdown table. ``--draw``
-draws the figure from the saved results.
+``python -m benchmarks.gradient_depth`` builds the networks of ``gallery/deep_networks.py`` with 128 neurons in each
+layer. It initialises them by each of the three rules and computes the gradient of the loss on 256 recordings. It writes
+``docs/results/gradient_depth.json`` and ``docs/images/gradient_depth.png``, and prints a Markdown table. With
+``--draw`` it draws the figure from the saved results.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RESULTS = "gradient_depth"
 
 
 def norms(data: str, neuron: str, xi: float, depth: int, init: str, seed: int) -> tuple[list[float], list[float]]:
-    """Return the norm of the gradient of each layer's weights, and each layer's rate in Hz."""
+    """Return, for each layer, the gradient norm of its weights and its mean firing rate in Hz."""
     task = deep_networks.TASKS[data]
     train, _ = task.load(None)
     part = train.take(slice(None, None, max(1, len(train) // 256)))
@@ -67,7 +67,10 @@ def norms(data: str, neuron: str, xi: float, depth: int, init: str, seed: int) -
 
 
 def draw(rows: list[dict[str, Any]]) -> plt.Figure:
-    """Draw the norms over layers, one panel for each depth and case; a norm of exactly zero is at the dotted line."""
+    """Draw the norms over layers, one panel for each depth and case.
+
+    A norm of exactly zero is drawn at the dotted line.
+    """
     figure, axes = plt.subplots(
         len(CASES), len(DEPTHS), figsize=(8.6, 2.1 * len(CASES) + 0.5), sharey="row", sharex="col", layout="constrained"
     )
@@ -93,7 +96,7 @@ def draw(rows: list[dict[str, Any]]) -> plt.Figure:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the smallest and the largest norm over layers and seeds of every setting."""
+    """Return a Markdown table of the smallest and the largest norm over layers and seeds, for every setting."""
     lines = ["| net | depth | " + " | ".join(deep_networks.INITS) + " |", "| --- " * (2 + 3) + "|"]
     for data, neuron, _ in CASES:
         for depth in DEPTHS:
@@ -109,10 +112,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run everything, save the figure and the JSON, print the table."""
+    """Measure every setting, save the figure and the results as JSON, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--draw", action="store_true", help="draw the saved results, without a measurement")
+    parser.add_argument("--draw", action="store_true", help="draw the saved results without measuring again")
     arguments = parser.parse_args()
     if arguments.draw:
         rows = json.loads((PROJECT / "docs" / "results" / f"{RESULTS}.json").read_text())["runs"]

@@ -1,6 +1,6 @@
 """Validation accuracy after training in float32, bfloat16 and float16: ``python -m benchmarks.half_precision``.
 
-The data are the Japanese Vowels; a quarter of the training recordings are held out for validation. Each network has 60
+The data are the Japanese Vowels. A quarter of the training recordings is held out for validation. Each network has 60
 hidden and 45 output neurons.
 """
 
@@ -74,7 +74,7 @@ def run(
 
 
 def main() -> None:
-    """Train every network, print and save the accuracies."""
+    """Train every network, and print and save the accuracies."""
     results = []
     train, validation = splits()
     for make, name in ((lif, "LIF"), (h1v2, "H1v2, 5-bit weights")):

@@ -1,7 +1,7 @@
-"""Time of imports in new interpreters.
+"""Time of imports in a new interpreter.
 
-``python -m benchmarks.import_time`` prints medians and saves ``docs/results/import_time.json``. The first run of each
-import, which may read from disk, is not counted.
+``python -m benchmarks.import_time`` prints median times and saves ``docs/results/import_time.json``. The first run of
+each import is not counted, because it may read files from disk.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMANDS = {name: ["-c", code] for name, code in IMPORTS.items()} | {
 
 
 def seconds(arguments: list[str]) -> float:
-    """Return the wall-clock time of one interpreter."""
+    """Return the wall-clock time to start one interpreter and run it."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(PROJECT)}
     started = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment)
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     repeats = parser.parse_args().repeats
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    # Alternating, so that other load affects all imports in the same way.
+    # Alternate between the imports, so that other load on the machine affects all of them in the same way.
     for _ in range(repeats + 1):
         for name, arguments in COMMANDS.items():
             times[name].append(seconds(arguments))

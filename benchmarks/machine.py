@@ -1,4 +1,4 @@
-"""Description of the machine, and file of a result."""
+"""Describe the machine, and save the results of a benchmark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def machine() -> dict[str, Any]:
-    """Return the interpreter, the number of cores and the versions of numerical packages."""
+    """Return the Python version, the number of cores and the versions of numerical packages."""
     return {
         "python": platform.python_version(),
         "cores": os.cpu_count(),
@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
 
 
 def save(name: str, content: dict[str, Any]) -> None:
-    """Write ``docs/results/NAME.json``: the machine, then ``content``."""
+    """Write ``docs/results/NAME.json``, which contains the description of the machine and ``content``."""
     path = PROJECT / "docs" / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine(), **content}, indent=1) + "\n")

@@ -3,9 +3,10 @@ r"""Run NIR graphs of brainhw in other libraries, and count the outputs that dif
     python -m benchmarks.nir_peers --python jaxpike=PATH spyx=PATH snntorch,norse,rockpool=PATH sinabs=PATH \
         --out docs/results/nir_peers.json
 
-``PATH`` is the interpreter of an environment with those libraries; it does not need brainhw. Each reader gets a file
-and an input and returns the output of the graph in each step. The last table counts the differing test outputs of
-networks trained on Japanese Vowels, each written for its reader.
+``PATH`` is the interpreter of an environment with the libraries before it. It does not need brainhw. A reader is a
+library that reads NIR files. Each reader gets a file and an input, and returns the output of the graph in each step.
+The last table is about networks that were trained on Japanese Vowels and exported with the options for each reader. It
+counts the outputs on the test recordings that differ.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ import numpy as np
 
 from benchmarks.machine import machine
 
-# The time step of snnTorch, whose reader has only this one.
+# The time step is that of snnTorch, whose reader does not support any other.
 DT_S = 1e-4
 N_STEPS, N_IN, N_OUT = 400, 12, 6
 READERS = ("brainhw", "jaxpike", "snntorch", "norse", "spyx")
 MORE_READERS = ("sinabs", "rockpool")
-# Readers with settings made by hand on the modules that they built.
+# Readers whose modules are changed by hand after they have read the graph.
 SET_BY_HAND = ("sinabs, one spike a step", "rockpool, dt, one spike a step, one decay")
 WRITTEN: dict[str, dict[str, Any]] = {
     "exact, factor in the weights": {},
@@ -42,7 +43,7 @@ WRITTEN: dict[str, dict[str, Any]] = {
 
 
 def nets() -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Return the networks to export, with the options of the export."""
+    """Return the networks to export, with their export options."""
     import brainstate
     import brainunit as u
 
@@ -106,7 +107,7 @@ def read_spyx(path: str, xs: np.ndarray, dt: float) -> np.ndarray:
 
 
 def read_snntorch(path: str, xs: np.ndarray, dt: float) -> np.ndarray:
-    """Run a graph with snnTorch, whose step is 0.1 ms."""
+    """Run a graph with snnTorch, whose time step is 0.1 ms."""
     import nir
     from snntorch.import_nir import import_from_nir
 
@@ -122,7 +123,10 @@ def read_norse(path: str, xs: np.ndarray, dt: float) -> np.ndarray:
 
 
 def read_sinabs(path: str, xs: np.ndarray, dt: float, *, single: bool = False) -> np.ndarray:
-    """Run a graph with sinabs, whose time constants count steps, sample by sample in one sequence."""
+    """Run a graph with sinabs, whose time constants are numbers of steps.
+
+    All samples are one sequence, one after the other.
+    """
     import nir
     import sinabs.activation
     import sinabs.nir
@@ -134,7 +138,7 @@ def read_sinabs(path: str, xs: np.ndarray, dt: float, *, single: bool = False) -
             if hasattr(module, "spike_fn"):
                 module.spike_fn = sinabs.activation.SingleSpike
     with torch.no_grad():
-        # Its layers unfold the batch: [B T, N].
+        # Its layers take the batch and the time as one axis: [B T, N].
         given = net(torch.as_tensor(np.moveaxis(xs, 0, 1).reshape(-1, xs.shape[-1])))
     ys = (given[0] if isinstance(given, tuple) else given).numpy()
     return np.moveaxis(ys.reshape(xs.shape[1], xs.shape[0], -1), 1, 0)
@@ -154,7 +158,8 @@ def read_rockpool(path: str, xs: np.ndarray, dt: float, *, single: bool = False)
                 module.dt, module.max_spikes_per_dt = dt, torch.tensor(1.0)
                 shares.append(float(torch.exp(-dt / torch.as_tensor(module.tau_syn)).ravel()[0]))
         for module in net.modules():
-            # Its neurons decay the input on arrival; the weights of the graph already contain this factor.
+            # The neurons of Rockpool multiply the input by a decay factor. The weights of the graph already contain
+            # this factor.
             if type(module).__name__ == "LinearTorch":
                 module.weight.data /= shares[0]
     with torch.no_grad():
@@ -188,7 +193,7 @@ LIBRARIES: dict[str, Callable[[str, np.ndarray, float], np.ndarray]] = {
 
 
 def work(reader: str, folder: str) -> None:
-    """Run every graph of a folder with one reader and save outputs there, errors as text."""
+    """Run every graph of a folder with one reader. Save its outputs, and its errors as text, in the folder."""
     version = None
     if reader != "brainhw":
         version = importlib.metadata.version(reader.split(",", maxsplit=1)[0])
@@ -200,7 +205,7 @@ def work(reader: str, folder: str) -> None:
     for path in own or sorted(Path(folder).glob("g*.nir")):
         try:
             found[path.stem] = LIBRARIES[reader](str(path), xs, dt)
-        except Exception as error:  # whatever a library raises is its answer
+        except Exception as error:  # any error of a library is part of the result
             lines = [line for line in str(error).strip().splitlines() if line.strip()] or [""]
             told["errors"][path.stem] = f"{type(error).__name__}: {lines[0][:160]}"
     np.savez(Path(folder) / f"{reader}.npz", **found)
@@ -208,7 +213,7 @@ def work(reader: str, folder: str) -> None:
 
 
 def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
-    """Return the number of steps and channels in which two outputs differ, in spikes or by more than rounding."""
+    """Return the number of outputs that differ. Spikes must be equal, and other values equal up to rounding errors."""
     if ours.shape != theirs.shape:
         return {"shape": list(theirs.shape)}
     spiking = bool(np.all((ours == 0) | (ours == 1)))
@@ -224,7 +229,7 @@ def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
 
 
 def run(pythons: dict[str, str]) -> dict[str, Any]:
-    """Export, run every reader, and compare with the network."""
+    """Export the networks, run every reader, and compare its outputs with those of brainhw."""
     import brainstate
     import brainunit as u
     import nir
@@ -269,14 +274,17 @@ def run(pythons: dict[str, str]) -> dict[str, Any]:
 
 
 def _let_run(reader: str, pythons: dict[str, str], folder: str) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
-    """Return the report and the outputs of one reader for all graphs of a folder; ``None`` if it did not run."""
+    """Return the report and the outputs of one reader for all graphs of a folder.
+
+    If it did not run, the report is ``None``.
+    """
     library = reader.split(",", maxsplit=1)[0]
     python = sys.executable if library == "brainhw" else pythons.get(library)
     if python is None:
-        print(f"{reader}: no interpreter given, left out", file=sys.stderr)
+        print(f"{reader}: left out, because --python names no interpreter for it", file=sys.stderr)
         return None, {}
     job = [python, os.path.abspath(__file__), "--worker", reader, folder]
-    # The order of sets changes the order in which some readers visit a graph.
+    # Fix the hash seed, because some readers visit the nodes of a graph in the order of a Python set.
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     done = subprocess.run(job, env=environment, capture_output=True, text=True, check=False, timeout=1800)
     if done.returncode:
@@ -288,7 +296,7 @@ def _let_run(reader: str, pythons: dict[str, str], folder: str) -> tuple[dict[st
 
 
 def run_trained(pythons: dict[str, str]) -> dict[str, Any]:
-    """Train networks, write each for every reader, and count the outputs that differ."""
+    """Train the networks, export each for every reader, and count the outputs that differ."""
     import brainstate
     import brainunit as u
     import nir
@@ -328,7 +336,8 @@ def run_trained(pythons: dict[str, str]) -> dict[str, Any]:
             row |= compare(own, ys)
             if row.get("differ"):
                 row["fires_more_than_once"] = int(np.sum(ys > 1))
-                # Some readers fire from the membrane of the previous step, which delays each layer by one step.
+                # Some readers compare the membrane potential of the previous step with the threshold, which delays each
+                # layer by one step.
                 late = {k: int(np.sum(own[:-k] != ys[k:])) for k in (1, 2)}
                 row["differ_when_later_by"] = late
                 if needs:
@@ -338,7 +347,7 @@ def run_trained(pythons: dict[str, str]) -> dict[str, Any]:
 
 
 def trained_table(content: dict[str, Any]) -> str:
-    """Return the outputs of trained networks that differ as a table in Markdown, one line for each reader."""
+    """Return a Markdown table of the number of differing outputs of trained networks, one row for each reader."""
     names = list(dict.fromkeys(row["net"] for row in content["rows"]))
     lines = [f"| reader | {' | '.join(names)} |", f"|{' --- |' * (len(names) + 1)}"]
     for reader in content["versions"]:
@@ -352,7 +361,7 @@ def _count(row: dict[str, Any]) -> str:
 
 
 def table(content: dict[str, Any]) -> str:
-    """Return the results as a table in Markdown, one line for each network and way of writing."""
+    """Return the results as a Markdown table, one row for each network and set of export options."""
     readers = list(content["versions"])
     heads = ["network", "written", *(f"{name} {content['versions'][name]}" for name in readers)]
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
@@ -378,16 +387,18 @@ def _python(text: str) -> tuple[str, str]:
     names, _, path = text.partition("=")
     known = (*READERS, *MORE_READERS)
     if not path or set(names.split(",")) - set(known):
-        raise argparse.ArgumentTypeError(f"{text!r} must be READER[,READER...]=PATH, readers of {', '.join(known)}")
-    # Links are kept, because a virtual environment is found by its link.
+        raise argparse.ArgumentTypeError(
+            f"expected READER[,READER...]=PATH, got {text!r}. The readers are {', '.join(known)}"
+        )
+    # Do not resolve links, because Python finds a virtual environment by its link.
     return names, os.path.abspath(path) if os.sep in path else path
 
 
 def main() -> None:
-    """Run the comparison of the command line."""
+    """Run the comparison with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", nargs="+", action="extend", type=_python, default=[], metavar="READER=PATH")
-    parser.add_argument("--out", type=Path, help="file for the results, JSON")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("--worker", nargs=2, metavar=("READER", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:

@@ -2,9 +2,10 @@
 
     python -m benchmarks.nir_plain FOLDER --out docs/results/nir_files.json
 
-compares brainhw with it on every ``.nir`` file of a folder, for random spikes. It runs one node after the other in
-float32; spikes in a cycle arrive one step later. The rules are those of ``docs/nir.md``: the input is held over a step,
-or forward Euler with the current first.
+compares brainhw with this simulation on every ``.nir`` file of a folder, for random input spikes. The simulation runs
+one node after the other in float32. Spikes within a cycle of nodes arrive one step later. The rules are those of
+``docs/nir.md``. A step is either exact for an input that is constant within the step, or a forward Euler step in which
+the synaptic current is updated first.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ def kind(node: Any) -> str:
 
 
 def flat(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return the nodes and edges of a graph and its subgraphs; an inner Input or Output passes its input on."""
+    """Return the nodes and edges of a graph and its subgraphs.
+
+    Input and Output nodes of a subgraph return their input.
+    """
     nodes: dict[str, Any] = {}
     edges = []
     for name, node in graph.nodes.items():
@@ -64,7 +68,7 @@ def reaches(a: str, b: str, edges: list[tuple[str, str]]) -> bool:
 
 
 class Plain:
-    """A graph with the state of its neurons; ``step`` maps the arrays of one time step."""
+    """A graph with the states of its neurons. ``step`` computes the output of one time step."""
 
     def __init__(self, graph: Any, dt: float = DT_S, *, euler: bool = True, if_per_step: bool = False) -> None:
         self.nodes, edges = flat(graph)
@@ -76,7 +80,7 @@ class Plain:
         while len(self.order) < len(self.nodes):
             left = [name for name in self.nodes if name not in self.order]
             free = [n for n in left if all(a in self.order for a, b in ready if b == n)]
-            assert free, f"a cycle without a delay: {left}"
+            assert free, f"these nodes form a cycle without a delay: {left}"
             self.order += free
         self.state: dict[str, list[Any]] = {}
         self.last: dict[str, Any] = {}
@@ -123,7 +127,7 @@ class Plain:
             state[1] = beta * state[1] + (1 - beta) * F(node.w_in) * x
             v = alpha * state[0] + (1 - alpha) * (F(node.r) * state[1] + F(node.v_leak))
         else:
-            raise ValueError(f"{name} is a {what}")
+            raise ValueError(f"node {name} has type {what}, which is not supported")
         if what in ("LI", "CubaLI"):
             state[0] = v
             return v
@@ -133,13 +137,13 @@ class Plain:
 
 
 def simulate(graph: Any, xs: np.ndarray, **options: Any) -> np.ndarray:
-    """Return the output of a graph for ``xs`` ``[T, n]``."""
+    """Return the outputs of a graph for the inputs ``xs`` ``[T, n]``."""
     plain = Plain(graph, **options)
     return np.stack([plain.step(x) for x in xs])
 
 
 def compared(path: Path) -> dict[str, Any]:
-    """Return the number of outputs of brainhw that differ from this simulation, or the reason of a refusal."""
+    """Return the number of outputs of brainhw that differ from this simulation, or why brainhw rejects the file."""
     import brainstate
     import brainunit as u
     import nir
@@ -166,10 +170,10 @@ def compared(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the comparison of the command line."""
+    """Run the comparison with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="folder of .nir files")
-    parser.add_argument("--out", type=Path, help="file for the results, JSON")
+    parser.add_argument("folder", type=Path, help="folder with .nir files")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     arguments = parser.parse_args()
     from benchmarks.machine import machine
 

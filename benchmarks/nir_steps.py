@@ -1,8 +1,9 @@
-"""Error of imported NIR neurons against their differential equations over the time step.
+"""Error of imported NIR neurons compared with their differential equations, for several time steps.
 
-``python -m benchmarks.nir_steps --out docs/results/nir_steps.json`` prints three tables: firing rates with a reset to
-zero and by subtraction against the exact rate for a constant current; a current-based neuron as one node and as ``LI``
-before ``LIF`` against the exact solution; and the steady state of a standard LIF.
+``python -m benchmarks.nir_steps --out docs/results/nir_steps.json`` prints three tables. The first has the errors of
+the firing rate for a constant current, with a reset to zero and with a reset by subtraction. The second has the errors
+of a current-based neuron, as one node and as an ``LI`` node before an ``LIF`` node. The third has the steady state of a
+standard LIF neuron.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TAU_S, TAU_SYN_S = 0.02, 0.005
 
 
 def ran(graph: Any, xs: np.ndarray, dt_ms: float, record: str = "", **options: Any) -> np.ndarray:
-    """Return the output, or one record, of an imported graph."""
+    """Run an imported graph, and return its output or one recorded state."""
     net = from_nir(graph, dt=dt_ms * u.ms, **options)
     with brainstate.environ.context(dt=dt_ms * u.ms):
         ys, seen = bh.rollout(net, xs.astype(np.float32), record=(record,) if record else ())
@@ -34,7 +35,7 @@ def ran(graph: Any, xs: np.ndarray, dt_ms: float, record: str = "", **options: A
 
 
 def lif(n: int, v_threshold: float = 1.0) -> nir.LIF:
-    """Return standard neurons with R = 1 and without leak voltage."""
+    """Return standard LIF neurons with R = 1 and a leak voltage of zero."""
     ones = np.ones(n)
     return nir.LIF(tau=TAU_S * ones, r=ones, v_leak=0 * ones, v_threshold=v_threshold * ones)
 
@@ -50,7 +51,8 @@ def rates() -> list[dict[str, float]]:
             graph = nir.NIRGraph.from_list(lif(len(currents)))
             spikes = ran(graph, np.tile(currents, (round(seconds * 1000 / dt), 1)), dt, reset=reset)
             first, last = spikes.argmax(0), len(spikes) - 1 - spikes[::-1].argmax(0)
-            # From the first spike to the last: a count in a fixed time would be too low by half a spike.
+            # Measure the rate from the first spike to the last. The count in a fixed time would be too low by half a
+            # spike on average.
             rate = (spikes.sum(0) - 1) / ((last - first) * dt / 1000)
             row[reset] = float(np.mean(rate / true - 1))
         rows.append(row)
@@ -58,7 +60,7 @@ def rates() -> list[dict[str, float]]:
 
 
 def current_based() -> list[dict[str, float]]:
-    """Return the largest error of a membrane that never fires, for a smooth input, over 100 ms."""
+    """Return the largest error of the membrane potential over 100 ms, for neurons that never fire."""
     one, rows = np.ones(1), []
     cuba = nir.CubaLIF(
         tau_syn=TAU_SYN_S * one, tau_mem=TAU_S * one, r=one, v_leak=0 * one, v_threshold=1e6 * one, w_in=one
@@ -66,7 +68,7 @@ def current_based() -> list[dict[str, float]]:
     li = nir.LI(tau=TAU_SYN_S * one, r=one, v_leak=0 * one)
     for dt in STEPS_MS:
         n = round(100 / dt)
-        # A current held over blocks of 10 ms, a multiple of every time step here.
+        # The current is constant in blocks of 10 ms, which is a multiple of every time step used here.
         held = np.repeat(np.random.default_rng(0).normal(1, 1, 10), round(10 / dt))[:n, None]
         exact = exact_membrane(np.random.default_rng(0).normal(1, 1, 10), dt, n)
         one_node = ran(nir.NIRGraph.from_list(cuba), held, dt, "cubalif.V")[:, 0]
@@ -83,7 +85,7 @@ def current_based() -> list[dict[str, float]]:
 
 
 def exact_membrane(blocks: np.ndarray, dt_ms: float, n: int) -> np.ndarray:
-    """Return the membrane of the two equations at each step, for a current held over blocks of 10 ms."""
+    """Return the exact membrane potential at each step, for a current that is constant in blocks of 10 ms."""
     a, b = 1 / TAU_S, 1 / TAU_SYN_S
     v = current = 0.0
     values = []
@@ -98,7 +100,7 @@ def exact_membrane(blocks: np.ndarray, dt_ms: float, n: int) -> np.ndarray:
 
 
 def settled() -> list[dict[str, float]]:
-    """Return the steady state for a constant current of 0.5, after an import and after one more round trip."""
+    """Return the steady state for a constant current of 0.5, after an import, and after another export and import."""
     rows = []
     for dt in (0.1, 1.0, 5.0, 40.0):
         first = nir.NIRGraph.from_list(lif(1))
@@ -110,7 +112,10 @@ def settled() -> list[dict[str, float]]:
 
 
 def table(rows: list[dict[str, float]], *, orders: bool) -> str:
-    """Return rows as Markdown, with the order of each column between neighbouring steps if asked for."""
+    """Return the rows as a Markdown table.
+
+    With ``orders``, add the order of convergence between neighbouring time steps.
+    """
     names = [name for name in rows[0] if name != "dt_ms"]
     heads = ["dt", *(head for name in names for head in ([name, "order"] if orders else [name]))]
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
@@ -130,7 +135,7 @@ def table(rows: list[dict[str, float]], *, orders: bool) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="file for the results, JSON")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     arguments = parser.parse_args()
     content = {"rates": rates(), "current_based": current_based(), "settled": settled()}
     if arguments.out:

@@ -1,4 +1,4 @@
-"""Networks trained on Japanese Vowels, and the export options of each reader of NIR."""
+"""Networks trained on Japanese Vowels, and the NIR export options for each reader."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 DT_MS = 1.0
 N_HIDDEN, N_CLASSES, N_EPOCHS = 48, 9, 25
 TAU_MS, TAU_SYN_MS = 20.0, 8.0
-# Options of to_nir for each reader; times in ms. snnTorch always steps by 0.1 ms, and sinabs counts steps.
+# Options of to_nir for each reader, with times in ms. The time step of snnTorch is always 0.1 ms, and sinabs measures
+# time in steps.
 WRITTEN_FOR: dict[str, dict[str, Any]] = {
     "brainhw": {},
     "jaxpike": {},
@@ -24,7 +25,7 @@ WRITTEN_FOR: dict[str, dict[str, Any]] = {
 
 
 def data() -> tuple[Any, np.ndarray, np.ndarray]:
-    """Return the training split, the test input ``[T, B, N]`` and its labels: 370 recordings of 116 steps."""
+    """Return the training split, and the inputs ``[T, B, N]`` and labels of the 370 test recordings of 116 steps."""
     import brainhw as bh
 
     vowels = bh.data.japanese_vowels()
@@ -39,7 +40,7 @@ def data() -> tuple[Any, np.ndarray, np.ndarray]:
 
 
 def nets(n_in: int) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Return untrained networks with the options of their export."""
+    """Return untrained networks with their export options."""
     import brainstate
     import brainunit as u
     import nir
@@ -98,7 +99,7 @@ def nets(n_in: int) -> dict[str, tuple[Any, dict[str, Any]]]:
 
 
 def trained() -> tuple[dict[str, tuple[Any, dict[str, Any], np.ndarray, float]], np.ndarray]:
-    """Return trained networks with options, outputs ``[T, B, 9]`` and accuracy, and the test input."""
+    """Return the trained networks, with export options, outputs ``[T, B, 9]`` and accuracy, and the test input."""
     import brainstate
     import brainunit as u
 
@@ -109,7 +110,7 @@ def trained() -> tuple[dict[str, tuple[Any, dict[str, Any], np.ndarray, float]],
     with brainstate.environ.context(dt=DT_MS * u.ms):
         brainstate.random.seed(0)
         for name, (net, needs) in nets(xs.shape[-1]).items():
-            # Current-based neurons integrate over two time constants, so a smaller learning rate is enough.
+            # Current-based neurons integrate their input over two time constants, so a smaller learning rate is enough.
             rate = 0.0003 if "Cuba" in name else 0.004
             if needs:
                 bh.fluct_init(net, [train], xi_target=1.0, families="any")
@@ -121,7 +122,7 @@ def trained() -> tuple[dict[str, tuple[Any, dict[str, Any], np.ndarray, float]],
 
 
 def written_for(net: Any, reader: str, needs: dict[str, Any]) -> Any:
-    """Return the graph of a network for one reader."""
+    """Return the NIR graph of a network with the export options for one reader."""
     import brainunit as u
 
     from brainhw.interop.nir import to_nir

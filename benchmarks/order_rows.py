@@ -1,8 +1,9 @@
 """Accuracy after sign projection with and without reordered neurons: ``python -m benchmarks.order_rows``.
 
-The network of ``gallery/deploy_spoken_digits.py`` is trained with free signs and rounded to 5 bits. Its signs are
-projected in the given order of neurons and in the order of ``brainhw.train.order_rows``. Both are then trained for a
-few more epochs; signs become hard in the first. Writes ``docs/results/order_rows.json``.
+The network of ``gallery/deploy_spoken_digits.py`` is trained with free signs and then rounded to 5 bits. Its signs are
+projected in two ways: with the neurons in the given order, and in the order of ``brainhw.train.order_rows``. Both
+networks are then trained for a few more epochs. Their signs are annealed in the first of these epochs and fixed
+afterwards. The script writes ``docs/results/order_rows.json``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ORDERS = ("as they stand", "ordered")
 
 
 def copied(net: digits.DigitNet, chip: str, ordered: bool) -> tuple[digits.DigitNet, np.ndarray, float]:
-    """Return a copy with the bits of the chip, the order of its inputs, and the share of squares that agree in sign."""
+    """Return a copy with projected signs, the order of its inputs, and the remaining share of squared weights."""
     first, second = (np.asarray(synapse.weight.value) for synapse in (net.to_hidden, net.to_output))
     of_inputs, of_hidden = np.arange(len(first)), np.arange(len(second))
     block = net.to_hidden.chip.sign_block
@@ -45,7 +46,7 @@ def copied(net: digits.DigitNet, chip: str, ordered: bool) -> tuple[digits.Digit
 
 
 def study(chip: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, object]]:
-    """Return one row for each order."""
+    """Train and project one network, and return one row for each order."""
     brainstate.random.seed(seed)
     train, test = digits.load(arguments.root, smoke=False)
     options: dict[str, Any] = {"seed": seed, "keep": "last", "progress": False}
@@ -64,7 +65,7 @@ def study(chip: str, seed: int, arguments: argparse.Namespace) -> list[dict[str,
         projected = accuracy(new, order)
 
         def rewired(x: jax.Array, order: np.ndarray = order) -> jax.Array:
-            """Return the encoder's output in the new order."""
+            """Return the output of the encoder in the new order."""
             return digits.wired(x)[..., order]
 
         more: dict[str, Any] = {"epochs": arguments.more, "signs": True, "sampled": True, "inputs": rewired}
@@ -86,10 +87,10 @@ def study(chip: str, seed: int, arguments: argparse.Namespace) -> list[dict[str,
 
 
 def main() -> None:
-    """Run all, and save."""
+    """Run all chips and seeds, and save the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", help="folder of the spoken digits; otherwise searched where brainhw.data.fsdd looks")
-    parser.add_argument("--epochs", type=int, default=20, help="with free signs")
+    parser.add_argument("--root", help="folder of the spoken digits; default: the folders of brainhw.data.fsdd")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs with free signs")
     parser.add_argument("--more", type=int, default=5, help="epochs after the projection")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()

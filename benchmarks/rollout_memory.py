@@ -1,6 +1,6 @@
 """Memory and time of a training step over a long sequence, with and without checkpointing.
 
-Run it on an idle machine: ``python -m benchmarks.rollout_memory``. It prints a markdown table and the machine.
+Run ``python -m benchmarks.rollout_memory`` on an idle machine. It prints the machine and a Markdown table.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ N_OUT = 10
 class Net(brainstate.nn.Module):
     """A dense synapse, a LIF layer of the same size, and a leaky readout.
 
-    The readout is small, because every loop keeps the outputs of all steps: a wide readout would hide the memory of the
-    loop.
+    The readout is small, because every time loop keeps the outputs of all steps. The outputs of a wide readout would
+    need more memory than the rest of the loop.
     """
 
     def __init__(self, n: int) -> None:
@@ -43,7 +43,7 @@ class Net(brainstate.nn.Module):
 
 
 def measure(run: str, x: jax.Array, repeats: int) -> dict[str, float]:
-    """Return temp memory in MiB, compile seconds and the median seconds of a loss-and-gradient step."""
+    """Return the memory for temporary arrays in MiB, and the times to compile and to run a training step in seconds."""
     brainstate.random.seed(0)
     net = Net(x.shape[-1])
     weights = net.states(brainstate.ParamState)
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument(
         "--checkpointed",
         action="store_true",
-        help="also checkpointed_for_loop: minutes, its gradient is quadratic in T",
+        help="also measure checkpointed_for_loop (takes minutes, because its gradient is quadratic in T)",
     )
     arguments = parser.parse_args()
     brainstate.environ.set(dt=1.0 * u.ms)

@@ -1,9 +1,10 @@
 """Errors and confidence intervals of the calibration on synthetic benches with known parameters.
 
-``python -m benchmarks.silicon_fits`` calibrates 200 benches of each family with the noise of a lab: 1.5 mV per step,
-3 % gain spread on 20 synapses, 0.01 fC and 0.4 mV read noise, 1 s per rate; 16 neurons, 3 leak settings. It prints root
-mean square errors and the share of 95 % intervals that hold the truth, and saves ``docs/results/silicon_fits.json``.
-The numbers do not depend on the machine.
+``python -m benchmarks.silicon_fits`` calibrates 200 benches of each chip family. A bench has 16 neurons, 3 leak
+settings and the noise of a laboratory. This noise is 1.5 mV per step, a gain spread of 3 % on 20 synapses, and read
+noise of 0.01 fC and 0.4 mV. Each rate is measured for 1 s. The script prints root mean square errors and the share of
+95 % confidence intervals that contain the true value, and saves ``docs/results/silicon_fits.json``. The numbers do not
+depend on the machine.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from benchmarks.machine import save
 from brainhw.chip import H1V1, H1V2, ChipSpec, LinearCharge, SaturatingCharge
 from brainhw.silicon import SyntheticBench, calibrate, synthetic_bench
 
-# Chips that differ from their presets, with the spreads of measured tables.
+# Chips that differ from their presets. Their parameters vary between neurons as much as in measured tables.
 CHIPS = {
     "H1v1": H1V1.replace(
         charge=SaturatingCharge(1.15 * u.fcoulomb, saturation=1.1),
@@ -36,9 +37,12 @@ NEURONS = range(16)
 
 
 def deviations(bench: SyntheticBench, chip: ChipSpec) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return errors, relative to full scale or to the value, and distances in standard errors, by quantity."""
+    """Return, for each quantity, the relative errors, and the errors divided by their standard errors.
+
+    Errors of the charge are relative to full scale.
+    """
     done = calibrate(bench.charge, bench.decays, bench.rates, chip=chip.family, progress=False)
-    # The tables of charges and rates are given.
+    # Both exist, because the tables of charges and rates were passed.
     assert done.charge is not None
     assert done.threshold is not None
     truth, measured = bench.truth, done.measured
@@ -56,7 +60,7 @@ def deviations(bench: SyntheticBench, chip: ChipSpec) -> dict[str, tuple[np.ndar
 
 
 def study(family: str, n: int) -> list[dict[str, Any]]:
-    """Return the errors, relative to full scale or to the value, and coverages over ``n`` benches of a family."""
+    """Return the errors and coverages over ``n`` benches of a family, one row for each quantity."""
     found = [
         deviations(synthetic_bench(CHIPS[family], seed=seed, neurons=NEURONS), CHIPS[family])
         for seed in tqdm(range(n), desc=family)
@@ -82,8 +86,8 @@ def study(family: str, n: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--benches", type=int, default=200, help="benches of each family (default: 200)")
-    parser.add_argument("--no-save", action="store_true", help="print only")
+    parser.add_argument("--benches", type=int, default=200, help="number of benches of each family (default: 200)")
+    parser.add_argument("--no-save", action="store_true", help="print the results without saving them")
     words = parser.parse_args()
     rows = [row for family in CHIPS for row in study(family, words.benches)]
     for row in rows:

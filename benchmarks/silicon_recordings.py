@@ -1,11 +1,12 @@
-"""Errors of fits to recorded spikes, and share of spikes common to a measured model and its chip.
+"""Errors of parameters that are fitted to recorded spikes, and agreement between models and chips.
 
-``python -m benchmarks.silicon_recordings`` uses the network of ``gallery/chip_in_the_loop.py`` (vowels, trained on the
-preset) and its hidden chips, with and without deviations of the synapses. :func:`brainhw.silicon.fit_recordings` gets
-inputs and spikes of 50 training recordings; its thresholds and time constants are compared with the true values. Then
-the test recordings run on the chip, on the model of the preset, on a model calibrated from bench tables, and on the
-true values of the neurons, with the same codes. The result is the share of model spikes that the chip has in the same
-step. It is saved in ``docs/results/silicon_recordings.json``; the numbers do not depend on the machine.
+``python -m benchmarks.silicon_recordings`` uses the network of ``gallery/chip_in_the_loop.py`` for the vowels, trained
+on the preset. It runs on the virtual chips of that script, with and without deviations of the synapses.
+:func:`brainhw.silicon.fit_recordings` gets the inputs and spikes of 50 training recordings. The thresholds and time
+constants that it returns are compared with the true values. Then the test recordings run on the chip and on three
+models with the same weight codes: the model of the preset, a model that was calibrated with bench tables, and a model
+with the true values of the neurons. The result is the share of the spikes of a model that also occur on the chip in the
+same step. The results are saved in ``docs/results/silicon_recordings.json``. The numbers do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ RECORDINGS = 50
 
 
 def errors_of(fit: bh.silicon.RecordingsFit, program: bh.silicon.ChipProgram, truth: Any, gain: float) -> list[Any]:
-    """Return for each layer the relative errors of thresholds (over the gain of the charge) and of time constants."""
+    """Return, for each layer, the relative errors of thresholds (divided by the charge gain) and time constants."""
     found = []
     for path, layer in fit.layers.items():
         at = program.physical(path)
@@ -50,7 +51,7 @@ def errors_of(fit: bh.silicon.RecordingsFit, program: bh.silicon.ChipProgram, tr
 
 
 def agreement(net: brainstate.nn.Module, device: Any, x: np.ndarray) -> float:
-    """Return the share of model spikes that the device has in the same step."""
+    """Return the share of the spikes of the model that also occur on the device in the same step."""
     return bh.silicon.compare(net, device, x, explain=False).agreement
 
 
@@ -74,7 +75,7 @@ def study(gallery: Any, family: str, folder: Path) -> tuple[list[dict[str, Any]]
                 )
                 device = bh.silicon.VirtualChip(spec, key=key)
                 device.program(program)
-                recording = bh.silicon.Recording(device.run(x).spikes)  # spikes alone
+                recording = bh.silicon.Recording(device.run(x).spikes)  # spikes without membrane potentials
                 fit = bh.silicon.fit_recordings(net, [x], [recording])
                 for path, V_th, tau, size in errors_of(fit, program, device.truth, gallery.HIDDEN["gain"]):
                     errors.setdefault(path, []).append((V_th, tau, size))
@@ -102,9 +103,9 @@ def study(gallery: Any, family: str, folder: Path) -> tuple[list[dict[str, Any]]
 
 
 def main() -> None:
-    """Run, print and save."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--no-save", action="store_true", help="print only")
+    parser.add_argument("--no-save", action="store_true", help="print the results without saving them")
     words = parser.parse_args()
     sys.path.insert(0, str(PROJECT / "gallery"))
     gallery = importlib.import_module("chip_in_the_loop")

@@ -1,9 +1,10 @@
-"""Spikes of snnTorch, Norse and SpikingJelly compared with their state dicts in brainhw.
+"""Compare spikes of snnTorch, Norse and SpikingJelly with those of brainhw after loading their state dicts.
 
-    python -m benchmarks.state_dicts                  # compare, where torch and a library are installed
-    python -m benchmarks.state_dicts --golden FILE    # write the small networks of the tests; without brainhw
+    python -m benchmarks.state_dicts                  # compare (needs torch and at least one of the libraries)
+    python -m benchmarks.state_dicts --golden FILE    # write the small networks of the tests (does not need brainhw)
 
-A network is Linear, neuron, Linear, neuron, with random weights and inputs, so that most neurons fire sometimes.
+A network has two Linear layers, each followed by a neuron layer. Weights and inputs are random, and scaled so that most
+neurons fire sometimes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ LIBRARIES = ("snntorch", "norse", "spikingjelly")
 def _leaks(n: int) -> Any:
     import torch
 
-    # With extreme cases: without memory, without leak, and with a time constant far below a step.
+    # The values include extreme cases: a neuron without memory, a neuron without leak, and a time constant far below a
+    # step.
     return torch.linspace(0.3, 0.99, n) if n == N_HIDDEN else torch.tensor([0.0, 1.0, 0.004, 0.5, 0.9, 0.97])
 
 
@@ -46,7 +48,7 @@ def _snntorch() -> dict[str, tuple[Callable[[int], Any], dict[str, Any]]]:
             return leaks
 
         for reset in ("subtract", "zero", "none"):
-            # With reset_delay=False RSynaptic of snnTorch 1.0.0 fails (it reads mem before it has one).
+            # With reset_delay=False, RSynaptic of snnTorch 1.0.0 fails, because it reads mem before it is set.
             for late in (True,) if kind == "RSynaptic" or reset == "none" else (True, False):
                 name = f"{kind} {reset}{'' if late else ' at once'}"
                 options = {"reset_mechanism": reset, "reset_delay": late, "threshold": 0.8}
@@ -116,7 +118,10 @@ def _spikingjelly() -> dict[str, tuple[Callable[[int], Any], dict[str, Any]]]:
 
 
 def _run(library: str, net: Any, x: Any) -> tuple[Any, float]:
-    """Return the spikes ``[T, B, N]`` of a network from rest, and the excess of snnTorch membranes over threshold."""
+    """Run a network from rest.
+
+    Return its spikes ``[T, B, N]``, and the largest excess of the membrane potential over the threshold in snnTorch.
+    """
     import torch
 
     for part in net.values():
@@ -141,7 +146,7 @@ def _run(library: str, net: Any, x: Any) -> tuple[Any, float]:
 
 
 def _draw(net: Any, drawn: dict[str, Any], scale: float, tame: bool, coarse: bool) -> None:
-    """Set random weights of a scale; recurrent weights and biases have a fifth of it."""
+    """Set random weights of the given scale. The scale of recurrent weights and biases is a fifth of it."""
     import torch
 
     with torch.no_grad():
@@ -157,9 +162,10 @@ def _draw(net: Any, drawn: dict[str, Any], scale: float, tame: bool, coarse: boo
 def cases(
     library: str, n_steps: int, n_samples: int, *, coarse: bool
 ) -> Iterator[tuple[str, dict[str, Any], Any, Any, Any]]:
-    """Yield name, options for brainhw, state dict as arrays, inputs and spikes ``[T, B, N]`` of each network.
+    """Yield, for each network, its name, options for brainhw, state dict as arrays, inputs and spikes ``[T, B, N]``.
 
-    ``coarse`` weights are multiples of 1/32: sums that equal a threshold occur, and the file is small.
+    With ``coarse``, weights are multiples of 1/32. Sums can then be exactly equal to a threshold, and the file is
+    small.
     """
     import torch
     from torch import nn
@@ -177,10 +183,12 @@ def cases(
         net = nn.ModuleDict(parts)
         x = (torch.rand(n_steps, n_samples, N_IN) < 0.35).float()
         drawn = {key: torch.randn(value.shape) for key, value in net.named_parameters() if value.ndim > 0}
-        # snnTorch that subtracts at once doubles the threshold for a step if the membrane is still above it after the
-        # reset; brainhw does not. Steady small inputs keep membranes below.
+        # With an immediate reset by subtraction, snnTorch doubles the threshold for one step if the membrane potential
+        # is still above it after the reset. brainhw does not. Small constant inputs keep the membrane potential below
+        # the threshold after a reset.
         tame = told.get("reset_delay") is False and "zero" not in name
-        # The scale at which neurons are neither silent nor fire in each step depends on the neuron.
+        # Neurons must neither be silent nor fire in each step. The scale that achieves this depends on the type of
+        # neuron, so try several.
         found = []
         for scale in SCALES:
             _draw(net, drawn, scale, tame, coarse)
@@ -196,7 +204,7 @@ def cases(
 
 
 def read(library: str, told: dict[str, Any], arrays: dict[str, Any]) -> Any:
-    """Return the network of brainhw."""
+    """Load the state dict, and return the network of brainhw."""
     import brainunit as u
 
     import brainhw as bh
@@ -210,7 +218,7 @@ def read(library: str, told: dict[str, Any], arrays: dict[str, Any]) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--golden", metavar="FILE", help="write the small nets of the tests")
+    parser.add_argument("--golden", metavar="FILE", help="write the small networks of the tests to this file")
     asked = parser.parse_args()
     kept: dict[str, Any] = {}
     for library in LIBRARIES:
@@ -226,7 +234,7 @@ def main() -> None:
                 at = f"{library}/{name}"
                 kept[f"{at}/x"], kept[f"{at}/spikes"] = np.packbits(x > 0), np.packbits(spikes > 0)
                 kept |= {f"{at}/state/{key}": value for key, value in arrays.items()}
-                print(f"  {name:28} {spikes.mean():.2f} spikes a step")
+                print(f"  {name:28} {spikes.mean():.2f} spikes per step")
                 continue
             import brainstate
             import brainunit as u
@@ -235,7 +243,7 @@ def main() -> None:
 
             with brainstate.environ.context(dt=1 * u.ms):
                 mine = np.asarray(bh.rollout(read(library, told, arrays), x)[0])
-            print(f"  {name:28} {int(np.sum(mine != spikes)):6} of {spikes.size}, {spikes.mean():.2f} spikes a step")
+            print(f"  {name:28} {int(np.sum(mine != spikes)):6} of {spikes.size}, {spikes.mean():.2f} spikes per step")
     if asked.golden:
         np.savez_compressed(asked.golden, **kept)
 

@@ -1,7 +1,7 @@
-"""Accuracy on static data by encoding and number of steps: ``python -m benchmarks.static_steps``.
+"""Accuracy on static data for several encoders and numbers of steps: ``python -m benchmarks.static_steps``.
 
-The data are the 1,797 digits of scikit-learn, 64 pixels each; the network has 150 neurons of H1v2. scikit-learn is not
-a dependency of brainhw; install it first.
+The data are the 1,797 digits of scikit-learn, which have 64 pixels each. The network has 150 neurons of H1v2.
+scikit-learn is not a dependency of brainhw. Install it first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEY = 7
 
 
 def pixels() -> tuple[np.ndarray, np.ndarray]:
-    """Return the pictures ``[1797, 64]``, from 0 to 1, and their classes, in a fixed random order."""
+    """Return the pictures ``[1797, 64]`` with values from 0 to 1, and their classes, in a fixed random order."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -68,7 +68,7 @@ def run(x: np.ndarray, y: np.ndarray, seed: int) -> float:
 
 
 def cases() -> list[tuple[str, int, Callable[[np.ndarray], np.ndarray]]]:
-    """Return the encoder, the number of steps, and the call of each case."""
+    """Return the cases. Each has the name of an encoder, a number of steps, and a function that encodes the data."""
     d = bh.data
     held: list[Any] = [("hold", n, lambda x, n=n: d.hold(x, n)) for n in STEPS]
     spikes: list[Any] = [("rate_spikes", n, lambda x, n=n: d.rate_spikes(x, n, key=KEY)) for n in (60,)]
@@ -81,7 +81,7 @@ def cases() -> list[tuple[str, int, Callable[[np.ndarray], np.ndarray]]]:
 
 
 def main() -> None:
-    """Run all, save ``docs/results/static_steps.json``, and print a table."""
+    """Run all cases, save ``docs/results/static_steps.json``, and print a table."""
     x, y = pixels()
     rows = []
     print("| encoder | steps | test accuracy | single seeds | seconds a run |\n| --- | --- | --- | --- | --- |")

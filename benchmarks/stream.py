@@ -1,8 +1,9 @@
 """Latency of real-time inference with ``brainhw.stream``: one call per step, one sample, one core.
 
-``python -m benchmarks.stream`` waits for each result before the next input. It prints the median, the 1 % and the 99 %
-quantile of all steps, the median of each tenth of them and the memory at the start, half-way and at the end, and saves
-``docs/results/stream.json``. The process uses one core; ``--cores`` allows more.
+``python -m benchmarks.stream`` waits for each result before it passes the next input. It prints the median, the 1 %
+quantile and the 99 % quantile of the time of a step. To show changes during the run, it also prints medians over tenths
+of the steps, and the memory at the start, half-way and at the end. It saves ``docs/results/stream.json``. The process
+uses one core. ``--cores`` allows more.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TAU = 10.0 * u.ms
 
 
 def h1(synapse: type, layer: type, sizes: tuple[int, ...]) -> brainstate.nn.Sequential:
-    """Return recurrent layers of these sizes, each after a synapse."""
+    """Return a network of recurrent chip layers of these sizes, each after a synapse."""
     modules: list[Any] = []
     for n_in, n in itertools.pairwise(sizes):
         modules += [synapse(n_in, n), layer(n, tau=TAU, topology="RC")]
@@ -35,12 +36,12 @@ def h1(synapse: type, layer: type, sizes: tuple[int, ...]) -> brainstate.nn.Sequ
 
 
 def lif(n_in: int) -> brainstate.nn.Sequential:
-    """Return a recurrent layer without a chip."""
+    """Return a network of one synapse and one recurrent LIF layer."""
     return brainstate.nn.Sequential(bh.nn.LIFSynapse(n_in, N), bh.nn.LIFLayer(N, tau=TAU, topology="RC"))
 
 
 def fractional(n_in: int) -> brainstate.nn.Sequential:
-    """Return a fractional layer with its default memory."""
+    """Return a network of one synapse and one fractional layer with its default kernel."""
     return brainstate.nn.Sequential(bh.nn.LIFSynapse(n_in, N), bh.nn.FractionalLIFLayer(N, alpha=0.6, tau=TAU))
 
 
@@ -61,7 +62,7 @@ def resident_mib() -> float:
 
 
 def measure(net: brainstate.nn.Module, n_in: int, n_steps: int) -> dict[str, Any]:
-    """Stream noise through a network; return latencies in microseconds and memory in MiB."""
+    """Stream noise through a network, and return latencies in microseconds and memory in MiB."""
     rng = np.random.default_rng(0)
     inputs = 10 * rng.random((64, 1, n_in), dtype=np.float32)
     step = bh.stream(net)
@@ -69,7 +70,7 @@ def measure(net: brainstate.nn.Module, n_in: int, n_steps: int) -> dict[str, Any
         jax.block_until_ready(step(inputs[i % 64]))
     step.reset()
     microseconds = np.empty(n_steps)
-    microseconds.fill(0)  # touched here, so that it does not look like growth later
+    microseconds.fill(0)  # filled now, so that its memory is not counted as growth later
     memory, n_spikes, now = [resident_mib()], 0.0, time.perf_counter
     for i in range(n_steps):
         x = inputs[i % 64]
@@ -94,13 +95,13 @@ def measure(net: brainstate.nn.Module, n_in: int, n_steps: int) -> dict[str, Any
 
 
 def main() -> None:
-    """Measure, print, save."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--cores", type=int, default=1)
     parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS))
     arguments = parser.parse_args()
-    # Before the first computation: XLA counts the cores when it starts its threads.
+    # Set the cores before the first computation, because XLA counts them when it starts its threads.
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: arguments.cores]))
     brainstate.environ.set(dt=1.0 * u.ms)
     brainstate.random.seed(0)

@@ -1,4 +1,4 @@
-"""Timing of calls for the benchmarks of this folder."""
+"""Measure the time of calls, for the benchmarks of this folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["median_ms"]
 
 
 def median_ms(call: Callable[[], Any], repeats: int) -> float:
-    """Return the median milliseconds of a call that waits for its result, without the first two calls."""
+    """Return the median time of a call in milliseconds, without the first two calls.
+
+    The call must wait for its result.
+    """
     times = []
     for _ in range(repeats + 2):
         start = time.perf_counter()

@@ -1,4 +1,7 @@
-"""Save figures and results of a run: whole files or none, and regular files only."""
+"""Save figures and results of a run.
+
+Each file is written completely or not at all, and only regular files are replaced.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,25 @@ _CALL = "--out"
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of a run; end the script with a message if it cannot be written to."""
+    """Create the folder of a run. If the script cannot write to it, exit with a message."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Whatever a script writes here, it must not replace a device or pipe.
+        # Scripts replace files in this folder, so none of them may be a device or a pipe.
         for path in folder.iterdir():
             if not path.is_dir():
                 check_target(path, call=_CALL)
     except OSError as error:
-        raise SystemExit(f"{_CALL}: {str(folder)!r} is not a usable folder ({error.strerror}). Pass another.") from None
+        raise SystemExit(
+            f"{_CALL}: {str(folder)!r} is not a usable folder ({error.strerror}). Pass another folder."
+        ) from None
     except ValueError as error:
         raise SystemExit(str(error)) from None
 
 
 def save_figure(figure: Any, path: Path, **options: Any) -> None:
-    """Save a figure as PNG; ``options`` are those of ``savefig``, with ``dpi=120`` by default."""
-    # Draw in memory: matplotlib would wait for the reader of a pipe, and leave half a file after a crash.
+    """Save a figure as PNG. ``options`` are passed to ``savefig``; ``dpi`` is 120 by default."""
+    # Draw into memory first. If matplotlib wrote the file itself, it would wait for the reader of a pipe, and a crash
+    # would leave an incomplete file.
     held = io.BytesIO()
     figure.savefig(held, format="png", **{"dpi": 120, **options})
     write_whole(path, held.getvalue(), call=_CALL)

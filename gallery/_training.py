@@ -1,4 +1,4 @@
-"""Options, saved run, figures and result line that the training scripts share."""
+"""Code that the training scripts share: command-line options, the saved run, figures and the result line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 import brainhw as bh
 
-# Before JAX computes anything.
+# These two calls must come before the first computation of JAX.
 bh.keep_memory()
 bh.keep_compiled()
 
@@ -31,8 +31,8 @@ FAMILIES = {
     "h1v1": (bh.nn.H1v1Synapse, bh.nn.H1v1Layer, bh.nn.H1v1Frontend),
     "h1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer, bh.nn.H1v2Frontend),
 }
-RUN = "training.run"  # the saved run, in the folder of a script
-# Options that do not affect the result of a training, so a resumed run may change them.
+RUN = "training.run"  # file of the saved run in the output folder
+# These options do not affect the result of a training, so a resumed run may change them.
 MAY_CHANGE = (
     "out", "resume", "stop_after", "root", "devices", "processes", "process", "coordinator", "compare",
 )  # fmt: skip
@@ -49,23 +49,25 @@ def positive(text: str) -> int:
 def options(
     description: str, *, epochs: int, out: str, chip: bool = True, init: bool = True
 ) -> argparse.ArgumentParser:
-    """Return a parser with the options of every training script, and with ``chip`` those of a network on a chip."""
+    """Return a parser with the options of every training script. ``chip`` adds the options of a chip network."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     if chip:
         parser.add_argument("--chip", choices=sorted(FAMILIES), default="h1v1", help="chip family")
     if chip and init:
-        parser.add_argument("--init", choices=("fluct", "kaiming"), default="fluct", help="initialiser of the weights")
+        parser.add_argument(
+            "--init", choices=("fluct", "kaiming"), default="fluct", help="initialisation of the weights"
+        )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batch order")
-    parser.add_argument("--epochs", type=positive, default=epochs, help="epochs of the whole training")
+    parser.add_argument("--epochs", type=positive, default=epochs, help="number of epochs of the whole training")
     parser.add_argument("--out", type=Path, default=Path("runs") / out, help="folder for weights and figures")
     parser.add_argument("--resume", action="store_true", help="continue the run saved in --out")
-    parser.add_argument("--stop-after", type=positive, help="stop after this epoch; --resume continues")
-    parser.add_argument("--smoke", action="store_true", help="two epochs on a part of the data")
+    parser.add_argument("--stop-after", type=positive, help="stop after this epoch (--resume continues)")
+    parser.add_argument("--smoke", action="store_true", help="train for two epochs on a part of the data")
     return parser
 
 
 class Training:
-    """Saved run, figures, ``result.json`` and result line around :func:`brainhw.train.fit`.
+    """A training with :func:`brainhw.train.fit` that saves run, figures and ``result.json`` and prints a result line.
 
     Parameters
     ----------
@@ -74,9 +76,9 @@ class Training:
     arguments : argparse.Namespace
         The options of the script.
     layers : tuple of str
-        Attributes of ``net`` that hold spiking layers; their rates are reported.
+        Names of the attributes of ``net`` that are spiking layers. The result reports their firing rates.
     setting : str
-        Description of the training for the result line.
+        Description of the training that the result line shows.
     """
 
     def __init__(
@@ -91,8 +93,8 @@ class Training:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments of ``fit`` that follow from the options of the script."""
-        # The test split selects nothing, so the last weights are kept.
+        """The arguments of ``fit`` that are set by the options of the script."""
+        # Keep the last weights, because the test split must not select an epoch.
         return {
             "epochs": self.arguments.epochs,
             "seed": self.arguments.seed,
@@ -105,13 +107,13 @@ class Training:
     def finish(self, history: bh.train.History, test: bh.data.Split, **found: tuple[Any, str]) -> dict[str, Any]:
         """Save figures and the result, print the result line, and return the numbers.
 
-        ``found`` holds further numbers, each with its words for the line.
+        ``found`` contains further results. Each is a number and the text that the result line shows for it.
         """
         curves(history, self.arguments.out / "training.png")
         spikes = self.spikes(test)
         found = {**self.examine(test, spikes), **found}
         dt = float(brainstate.environ.get_dt().to(u.second).mantissa)
-        # Without the padding, which would lower the rates. A frame may be held for several steps.
+        # Leave out the padding, which would lower the rates. A frame may be repeated for several steps.
         n_steps = len(spikes[0])
         real = np.arange(n_steps)[:, None] < np.asarray(test.lengths) * (n_steps // frames_of(test).shape[1])
         rates = {layer: float(np.asarray(s)[real].mean()) / dt for layer, s in zip(self.layers, spikes, strict=True)}
@@ -146,11 +148,11 @@ class Training:
         return [seen[name] for name in names]
 
     def examine(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, tuple[float, str]]:
-        """Save further figures, and return further numbers with their words for the result line."""
+        """Save further figures, and return further results, each a number and its text for the result line."""
         return {}
 
     def weights(self) -> dict[str, tuple[float, str]]:
-        """Draw the weights, and count the weights out of range."""
+        """Draw a histogram of the weights, and count the weights that are out of range."""
         _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
         self.figure(bh.visualize.plot_weight_histogram(self.net, ax=ax), "weights.png")
         n = bh.train.out_of_range(self.net)
@@ -162,7 +164,7 @@ class Training:
         plt.close(ax.figure)
 
     def _begin(self) -> None:
-        """Check that the saved run fits the options, or remove it for a new run."""
+        """Check that the saved run was made with the same options. For a new run, remove the saved one."""
         options = {name: str(value) for name, value in vars(self.arguments).items() if name not in MAY_CHANGE}
         path = self.arguments.out / "options.json"
         if not self.arguments.resume:
@@ -170,13 +172,18 @@ class Training:
             save_json(options, path)
             return
         if not self.path.exists():
-            raise SystemExit(f"--resume: there is no saved run at {self.path}. Run once without --resume.")
+            raise SystemExit(f"--resume: there is no saved run at {self.path}. Start a run without --resume.")
         try:
             saved = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise SystemExit(f"--resume: cannot read {str(path)!r} ({error}). Run once without --resume.") from None
+            raise SystemExit(
+                f"--resume: cannot read {str(path)!r} ({error}). Start a new run without --resume."
+            ) from None
         if saved != options:
-            raise SystemExit(f"--resume: {self.path} was started with {saved}, now {options}.")
+            raise SystemExit(
+                f"--resume: {self.path} was started with the options {saved}, but now they are {options}. "
+                "Use the same options, or start a new run without --resume."
+            )
 
     def _stop(self, epoch: int, numbers: Mapping[str, float] | None) -> bool:
         stop = self.arguments.stop_after
@@ -184,14 +191,14 @@ class Training:
 
 
 class Run(Training):
-    """The same for a classifier on a chip, with output populations that vote by spike count."""
+    """A :class:`Training` of a classifier on a chip, whose output populations vote by spike count."""
 
     def __init__(self, net: brainstate.nn.Module, arguments: argparse.Namespace, *, n_classes: int, **kw: Any) -> None:
         super().__init__(net, arguments, **kw)
         self.n_classes = n_classes
 
     def examine(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, tuple[float, str]]:
-        """Draw one recording and the weights, and count weights out of range."""
+        """Draw the spikes of one recording and the weights, and count the weights that are out of range."""
         ax = stacked_raster(
             spikes, self.layers, n_steps=int(test.lengths[0]), populations=self.n_classes, right=int(test.y[0])
         )
@@ -200,24 +207,24 @@ class Run(Training):
 
 
 def every_step(split: bh.data.Split) -> bh.data.Split:
-    """Return recordings of full length, so that spikes in the padding count."""
+    """Return the split without lengths, so that loss and accuracy also use the steps of the padding."""
     return bh.data.Split(x=split.x, y=split.y)
 
 
 def frames_of(split: bh.data.Split) -> np.ndarray:
-    """Return the frames ``[B, T, ..., N]`` of a split, which must not hold raw audio."""
+    """Return the frames ``[B, T, ..., N]`` of a split. Raise an error if it contains raw audio."""
     if not isinstance(split.x, np.ndarray):
-        raise TypeError(f"the split must hold frames, got {split}")
+        raise TypeError(f"frames_of: the split must contain frames, not raw audio (got {split})")
     return split.x
 
 
 def time_major(x: np.ndarray) -> jax.Array:
-    """Turn ``[B, T, N]`` into ``[T, B, N]``."""
+    """Convert an array ``[B, T, N]`` to ``[T, B, N]``."""
     return jnp.asarray(np.swapaxes(x, 0, 1))
 
 
 def curves(history: bh.train.History, path: Path) -> None:
-    """Draw loss and accuracy over epochs."""
+    """Draw the loss and the accuracy over the epochs."""
     epochs = np.arange(1, len(history.epochs) + 1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
     left.plot(epochs, history.column("loss"))
@@ -238,7 +245,7 @@ def curves(history: bh.train.History, path: Path) -> None:
 def stacked_raster(
     spikes: list[jax.Array], names: tuple[str, ...], *, n_steps: int, populations: int, right: int
 ) -> plt.Axes:
-    """Draw the spikes of the first sample, layer above layer; the output population of the true class is shaded."""
+    """Draw the spikes of the first sample, one layer above the other, and shade the output population of its class."""
     _, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
     first = 0
     for i, (layer, name) in enumerate(zip(spikes, names, strict=True)):
@@ -246,7 +253,7 @@ def stacked_raster(
         ax.text(1.01, first + layer.shape[-1] / 2, name, color=f"C{i}", transform=ax.get_yaxis_transform(), va="center")
         ax.axhline(first - 0.5, color="0.8", linewidth=0.6)
         first += layer.shape[-1]
-    # Dots of one size; plot_raster makes them larger for fewer neurons.
+    # Draw all dots in the same size. plot_raster draws larger dots for smaller layers.
     smallest = min(dots.get_sizes().min() for dots in ax.collections)
     for dots in ax.collections:
         dots.set_sizes([smallest])

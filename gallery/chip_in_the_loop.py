@@ -1,9 +1,11 @@
 """Adapt a network to a chip that differs from its data sheet, by calibration and by training with the chip in the loop.
 
-A network trained on the preset runs on virtual chips with hidden parameters: 35 % less charge per spike, thresholds
-15 % higher, time constants 30 % shorter, wide spreads between neurons, noise in each step. The table compares the
-unchanged network with five ways of ten more epochs: in the loop from the wrong preset, in the loop from the true means,
-on a model calibrated from bench tables, in the loop from that model, and on the true values.
+A network is trained on the preset and then runs on virtual chips whose parameters the network does not know. On these
+chips a spike adds 35 % less charge, thresholds are 15 % higher, and time constants are 30 % shorter. Parameters vary
+widely between neurons, and there is noise in each step. The table compares the unchanged network with five ways to
+train it for ten more epochs. In three of them the chip is in the loop, and training starts from the wrong preset, from
+the true means of the parameters, or from a model that was calibrated with bench tables. In the other two, training uses
+only a model: the calibrated model, or a model with the true values.
 """
 
 from __future__ import annotations
@@ -36,14 +38,16 @@ from tqdm import tqdm
 import brainhw as bh
 from brainhw._table import plain_table
 
-# Hidden chips: factors on charge, threshold and all time constants, and relative spreads.
+# Virtual chips: factors on the charge, the threshold and all time constants of the preset, and relative standard
+# deviations.
 HIDDEN = {"gain": 0.65, "threshold": 1.15, "tau": 0.7}
 SPREADS = {"leak_mismatch_std": 0.4, "threshold_mismatch_std": 0.15, "synapse_mismatch_std": 0.2}
-# Trial noise of a membrane in each step, as in measured tables of a lab.
+# Noise of the membrane potential in each step, of the size found in measured tables of a laboratory.
 NOISE = 1.5 * u.mV
-# Initial learning rate of the further epochs, in the loop or on a model, with cosine decay. Chosen on a fifth of the
-# training data of the vowels: after 10 epochs in the loop from the preset 0.92, 0.95, 0.98 at 0.01, 0.02, 0.03 (H1v2).
-# Without recorded membranes 0.89, 0.94, 0.96; without them and without the bound at the threshold 0.68 at 0.01.
+# Initial learning rate of the further epochs, in the loop or on a model, with cosine decay. It was chosen on a fifth of
+# the training data of the vowels (H1v2). Learning rates of 0.01, 0.02 and 0.03 gave accuracies of 0.92, 0.95 and 0.98
+# after 10 epochs in the loop from the preset. Without recorded membrane potentials they gave 0.89, 0.94 and 0.96.
+# Without recorded membrane potentials and without the bound at the threshold, 0.01 gave 0.68.
 FURTHER_RATE = 3e-2
 ROWS = {
     "as trained": "as trained",
@@ -56,14 +60,14 @@ ROWS = {
 
 
 class Vowels:
-    """Japanese Vowels: nine speakers, 24 analog values in each step, two layers."""
+    """The task of Japanese Vowels: nine speakers, 24 analog inputs in each step, and a network of two layers."""
 
     n_classes, batch_size, rate, epochs, dt = vowels.N_CLASSES, 54, 1e-2, 40, 1.0 * u.ms
     settings = (3, 4, 5)
 
     @staticmethod
     def net(family: str) -> brainstate.nn.Module:
-        """Return the network of `japanese_vowels_h1` with weights on the grid of the chip."""
+        """Return the network of `japanese_vowels_h1` with weights rounded to the levels of the chip."""
         net = vowels.SpeakerNet(family)
         synapse, _, _ = FAMILIES[family]
         net.to_hidden = synapse(24, vowels.N_HIDDEN, weight_bits="chip")
@@ -77,14 +81,14 @@ class Vowels:
 
 
 class Digits:
-    """Spoken digits through the frontend, three layers."""
+    """The task of spoken digits: audio through the frontend of the chip, and a network of three layers."""
 
     n_classes, batch_size, rate, epochs, dt = digits.N_CLASSES, 90, 3e-2, 20, digits.DT
     settings = (3, 4, 5, 6, 7)
 
     @staticmethod
     def net(family: str) -> brainstate.nn.Module:
-        """Return the network of `spoken_digits_h1` with weights on the grid of the chip."""
+        """Return the network of `spoken_digits_h1` with weights rounded to the levels of the chip."""
         return digits.DigitNet(family, weight_bits="chip")
 
     @staticmethod
@@ -115,7 +119,7 @@ class Study:
         return bh.train.accuracy_population(outputs, y, self.task.n_classes)
 
     def start(self) -> brainstate.nn.Module:
-        """Return the network trained on the preset; the folder of the run keeps the weights."""
+        """Return the network trained on the preset. Its weights are saved in the folder of the run."""
         arguments = self.arguments
         brainstate.random.seed(arguments.seed)
         net = self.task.net(arguments.chip)
@@ -127,7 +131,7 @@ class Study:
         return net
 
     def on_model(self, net: brainstate.nn.Module, rate: float, epochs: int, checkpoint: Path | None = None) -> None:
-        """Train on the model, without a device."""
+        """Train on the chip model, without a device."""
         bh.train.fit(
             net,
             every_step(self.train_split),
@@ -141,18 +145,18 @@ class Study:
         )
 
     def loop_on(self, net: brainstate.nn.Module, device: bh.silicon.Device) -> bh.silicon.InTheLoop:
-        """Return the loop of a network and a device."""
+        """Return an object that trains the network with the device in the loop."""
         steps = self.epochs * -(-len(self.train_split) // self.task.batch_size)
         rate = optax.cosine_decay_schedule(FURTHER_RATE, steps, alpha=0.02)
         optimizer = braintools.optim.OptaxOptimizer(tx=optax.adam(rate))
         return bh.silicon.InTheLoop(net, device, loss=self.loss, optimizer=optimizer, accuracy=self.accuracy)
 
     def on_device(self, net: brainstate.nn.Module, device: bh.silicon.Device) -> float:
-        """Return the accuracy on the test recordings, on the device."""
+        """Return the accuracy of the network on the device for the test recordings."""
         return self.loop_on(net, device).evaluate(*self.test)
 
     def rows(self, net: brainstate.nn.Module, device: bh.silicon.Device, seed: int) -> dict[str, float]:
-        """Return the accuracy on the device for each way to adapt the network."""
+        """Adapt the network in each way, and return the accuracies on the device."""
         found = {"as trained": self.on_device(net, device)}
 
         def looped(start: brainstate.nn.Module, what: str) -> float:
@@ -186,7 +190,7 @@ class Study:
     def calibrated(
         self, net: brainstate.nn.Module, device: bh.silicon.Device, seed: int
     ) -> brainstate.nn.Module | None:
-        """Return a copy of the network on the calibrated chip; ``None`` without tables of the bench."""
+        """Return a copy of the network on the calibrated chip model, or ``None`` if there are no bench tables."""
         net = copy.deepcopy(net)
         known: dict[str, Any] = {}
         if isinstance(device, bh.silicon.VirtualChip):
@@ -197,7 +201,7 @@ class Study:
             tables = tuple(self.arguments.tables)
         else:
             return None
-        # The fit of all thresholds takes minutes, so the folder keeps it.
+        # Fitting all thresholds takes minutes, so save the result in the folder of the run.
         path = self.arguments.out / f"{self.arguments.task}_{self.arguments.chip}_{seed}.chip"
         if path.exists():
             measured = bh.silicon.MeasuredChip.load(path)
@@ -209,7 +213,10 @@ class Study:
         return net
 
     def tables(self, net: brainstate.nn.Module, device: bh.silicon.VirtualChip, seed: int) -> bh.silicon.SyntheticBench:
-        """Return bench tables of the neurons that the network uses; they contain no mismatch of synapses."""
+        """Return bench tables of the neurons that the network uses.
+
+        The tables do not contain the mismatch of synapses.
+        """
         program = bh.silicon.ChipProgram.of(net)
         neurons = np.sort(np.concatenate([program.physical(layer) for layer in program.layers]))
         return bh.silicon.synthetic_bench(
@@ -224,7 +231,10 @@ class Study:
 
 
 def _put_synapses(net: brainstate.nn.Module, bench: bh.silicon.VirtualChip) -> None:
-    """Set the hidden deviation of each synapse. A bench does not show it, so this is a reference only."""
+    """Set the deviation of each synapse to that of the virtual chip.
+
+    A real bench cannot measure it, so the resulting accuracy is only a reference.
+    """
     bench.program(bh.silicon.ChipProgram.of(net))
     slope = bench.truth.spec.charge.slope_at_zero
     for path, weight in bh.nn.chip_weights(net).items():
@@ -238,13 +248,13 @@ def _time_major(split: bh.data.Split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hidden_chip(family: str, seed: int) -> bh.silicon.VirtualChip:
-    """Return a chip far from its data sheet; the network does not get its parameters."""
+    """Return a virtual chip that differs strongly from its data sheet. The network does not know its parameters."""
     chip = bh.silicon.scaled_chip(bh.chip.get_chip(family), **HIDDEN, **SPREADS, noise_std=NOISE)
     return bh.silicon.VirtualChip(chip, key=seed)
 
 
 def draw(results: list[dict[str, float]], path: Path, title: str) -> None:
-    """Draw the accuracy of each way: dots are chips, lines are means."""
+    """Draw the accuracy of each way to adapt the network. Dots are chips, and lines are means."""
     names = list(results[0])
     figure, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
     for i, name in enumerate(names):
@@ -262,7 +272,7 @@ def draw(results: list[dict[str, float]], path: Path, title: str) -> None:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the study, save table and figure, print the result, and return the numbers."""
+    """Run the study, save the table and the figure, print the result, and return the numbers."""
     begun = time.perf_counter()
     make_folder(arguments.out)
     study = Study(arguments)
@@ -305,14 +315,14 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=show)
     parser.add_argument("--chip", choices=sorted(FAMILIES), default="h1v2", help="chip family")
     parser.add_argument("--task", choices=sorted(TASKS), default="vowels", help="data set and network")
-    parser.add_argument("--seeds", type=positive, default=3, help="number of hidden chips")
-    parser.add_argument("--epochs", type=positive, default=10, help="further epochs")
+    parser.add_argument("--seeds", type=positive, default=3, help="number of virtual chips")
+    parser.add_argument("--epochs", type=positive, default=10, help="number of further epochs")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batch order")
-    parser.add_argument("--device", help="command of a real bench, instead of hidden chips")
-    parser.add_argument("--tables", nargs="+", type=Path, help="tables of the real bench, to calibrate the model")
+    parser.add_argument("--device", help="command that runs a real bench, instead of virtual chips")
+    parser.add_argument("--tables", nargs="+", type=Path, help="measured tables of the real bench, for the calibration")
     parser.add_argument("--root", help="folder of the digits")
     parser.add_argument("--out", type=Path, default=Path("runs") / "chip_in_the_loop", help="folder for results")
-    parser.add_argument("--smoke", action="store_true", help="two epochs on a part of the data, one chip")
+    parser.add_argument("--smoke", action="store_true", help="train for two epochs on a part of the data, for one chip")
     return parser
 
 

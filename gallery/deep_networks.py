@@ -1,8 +1,9 @@
-"""Train a deep spiking network from three initialisers: fluctuation-driven, the vendor's rule, Kaiming.
+"""Train a deep spiking network from one of three initialisations: fluctuation-driven, the vendor's rule, or Kaiming.
 
-The network is a chain of LIF or chip layers with a leaky readout, whose largest value over time is the logit. With
-sparse input spikes (Randman: 20 units that each fire once) or many layers, ordinary weights leave the deeper layers
-silent: they receive no spike, so their weights get no gradient.
+The network is a chain of LIF or chip layers with a leaky readout. The logit of a class is the largest value of its
+readout over time. With sparse input spikes or many layers, ordinary initial weights leave the deeper layers silent.
+These layers receive no spikes, so their weights get no gradient. The input of the Randman data is sparse: each of its
+20 units fires once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NEURONS = ("lif", *FAMILIES)
 
 
 class Look(NamedTuple):
-    """Name, colour and line of an initialiser in figures; they differ without colours, too."""
+    """Name, colour, line style and marker of an initialisation in figures. They can be told apart without colours."""
 
     words: str
     color: str
@@ -52,12 +53,13 @@ class Task(NamedTuple):
     batch_size: int
 
 
-# Weights of a chip are of order one; those of LIF neurons are voltages, a fraction of the threshold.
+# The weights of a chip are of order one. The weights of LIF neurons are voltages, which are a fraction of the
+# threshold.
 LEARNING_RATES = {"lif": 2e-3, "h1v1": 2e-2, "h1v2": 2e-2}
 
 
 def vowels(_: Path | None) -> Data:
-    """Return Japanese Vowels: 24 analog channels, each frame held for four steps."""
+    """Return the Japanese Vowels as 24 analog channels, with each frame repeated for four steps."""
     data = bh.data.japanese_vowels()
     scale = bh.data.fit_channel_scale(data.train)
 
@@ -69,13 +71,16 @@ def vowels(_: Path | None) -> Data:
 
 
 def randman(_: Path | None) -> Data:
-    """Return ten random manifolds of spike times: 20 units, one spike each in 100 steps."""
+    """Return the Randman data: ten classes of spike trains, in which each of 20 units spikes once in 100 steps."""
     data = bh.data.randman()
     return data.train, data.test
 
 
 def fashion(root: Path | None) -> Data:
-    """Return the first 10,000 pictures of Fashion-MNIST, one row of 28 pixels per step, each held for two steps."""
+    """Return 10,000 training and 2,000 test pictures of Fashion-MNIST.
+
+    Each row of 28 pixels is the input of two steps.
+    """
     data = bh.data.fashion_mnist(root)
 
     def rows(split: bh.data.Split, n: int) -> bh.data.Split:
@@ -86,7 +91,7 @@ def fashion(root: Path | None) -> Data:
 
 
 def digits(root: Path | None) -> Data:
-    """Return spoken digits: 16 log envelopes in steps of 2 ms, as in ``spoken_digits_h1.py``."""
+    """Return the spoken digits as 16 log envelopes in steps of 2 ms, as in ``spoken_digits_h1.py``."""
     return load_digits(None if root is None else str(root), smoke=False)
 
 
@@ -101,7 +106,7 @@ TASKS = {
 def deep_net(
     neuron: str, n_in: int, n_layers: int, width: int, n_classes: int, tau: u.Quantity = 20.0 * u.ms
 ) -> brainstate.nn.Sequential:
-    """Return ``n_layers`` synapses and layers and a readout: ``[B, n_in]`` to logits ``[B, n_classes]``."""
+    """Return ``n_layers`` pairs of synapse and layer and a readout, from ``[B, n_in]`` to logits ``[B, n_classes]``."""
     synapse, layer = (bh.nn.LIFSynapse, bh.nn.LIFLayer) if neuron == "lif" else FAMILIES[neuron][:2]
     surrogate = bh.surrogate.fast_sigmoid(slope=10.0)
     stages = []
@@ -111,7 +116,7 @@ def deep_net(
 
 
 def initialise(net: brainstate.nn.Module, x: np.ndarray, arguments: argparse.Namespace) -> None:
-    """Initialise the weights of each layer by one of the three rules."""
+    """Initialise the weights of each layer by the rule that ``--init`` names."""
     if arguments.init == "kaiming":
         bh.init.kaiming_init(net, key=arguments.seed)
         return
@@ -122,13 +127,13 @@ def initialise(net: brainstate.nn.Module, x: np.ndarray, arguments: argparse.Nam
         arguments.xi,
         families="any",
         key=arguments.seed,
-        lengths=np.full(len(x), x.shape[1]),  # with the padding, which the score includes
+        lengths=np.full(len(x), x.shape[1]),  # include the padding, because the loss includes it
         **{"in_range": arguments.in_range, **rule},
     )
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Initialise, train, evaluate, save, print the result line, and return the numbers."""
+    """Initialise, train and evaluate the network, save the results, print the result line, and return the numbers."""
     task = TASKS[arguments.data]
     train, test = task.load(arguments.root)
     if arguments.smoke:
@@ -150,7 +155,7 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
         layers=tuple(f"layers.{2 * i + 1}" for i in range(arguments.layers)),
         setting=f"{arguments.data}, {arguments.layers} x {arguments.width} {arguments.neuron}, {arguments.init} init",
     )
-    # With a stride, because recordings may be sorted by class.
+    # Take every n-th recording, because recordings may be sorted by class.
     sample = every_step(train).take(slice(None, None, max(1, len(train) // 256)))
     initialise(net, frames_of(sample), arguments)
     before = bh.init.fluct_report(net, [sample])
@@ -187,13 +192,18 @@ def parser() -> argparse.ArgumentParser:
     parser = options(__doc__.splitlines()[0], epochs=30, out="deep_networks", chip=False)
     parser.add_argument("--data", choices=tuple(TASKS), default="randman", help="data set")
     parser.add_argument("--root", type=Path, help="folder of a data set that is not bundled")
-    parser.add_argument("--neuron", choices=NEURONS, default="lif", help="neurons of the hidden layers")
-    parser.add_argument("--layers", type=positive, default=3, help="hidden layers")
-    parser.add_argument("--width", type=positive, default=64, help="neurons in each layer")
+    parser.add_argument("--neuron", choices=NEURONS, default="lif", help="type of the hidden neurons")
+    parser.add_argument("--layers", type=positive, default=3, help="number of hidden layers")
+    parser.add_argument("--width", type=positive, default=64, help="number of neurons in each hidden layer")
     parser.add_argument("--tau", type=float, default=20.0, help="membrane time constant in ms")
-    parser.add_argument("--init", choices=tuple(INITS), default="fluct", help="initialiser of the weights")
-    parser.add_argument("--in-range", action="store_true", help="keep the weights of a chip in its range")
-    parser.add_argument("--xi", type=float, default=2.0, help="target of fluct and nwave, in standard deviations")
+    parser.add_argument("--init", choices=tuple(INITS), default="fluct", help="initialisation of the weights")
+    parser.add_argument("--in-range", action="store_true", help="keep the weights in the range of the chip")
+    parser.add_argument(
+        "--xi",
+        type=float,
+        default=2.0,
+        help="target of --init fluct and nwave: threshold distance in standard deviations",
+    )
     return parser
 
 

@@ -1,9 +1,11 @@
 """Train four hidden layers and an output layer on an H1v1 chip model within all rules of the chip.
 
-The task is Japanese Vowels: nine speakers, 4 x 50 hidden neurons and 5 output neurons for each speaker, 245 neurons in
-all. With weights in range a neuron needs 12 simultaneous spikes to fire, and such synchronous volleys carry little
-information. Three remedies: a strong input, a wide distribution of initial weights, and a loss that keeps the rate of
-each neuron within bounds. ``--plain`` trains the same network from ``fluct_init`` in range without them.
+The task is to recognise the nine speakers of Japanese Vowels. The network has 4 x 50 hidden neurons and 5 output
+neurons for each speaker, 245 neurons in total. With weights in the range of the chip, a neuron fires only if about 12
+spikes arrive at the same time, and such synchronous volleys carry little information. The script avoids this in three
+ways: a strong input, a wide distribution of the initial weights, and a loss that keeps the rate of each neuron within
+bounds. ``--plain`` trains the same network without these three changes, from weights of ``fluct_init`` within the
+range.
 """
 
 from __future__ import annotations
@@ -24,18 +26,21 @@ from _training import Training, frames_of, options, stacked_raster, time_major
 import brainhw as bh
 
 N_CLASSES, POPULATION, WIDTH, DEPTH = 9, 5, 50, 4
-STEPS = 4  # of 1 ms for each frame
-GAIN = 8.0  # of the scaled cepstra, outside the chip
+STEPS = 4  # steps of 1 ms for each frame
+GAIN = 8.0  # amplification of the scaled cepstra, outside the chip
 BATCH, RATE = 54, 0.03
-LOWEST, HIGHEST = 50 * u.Hz, 300 * u.Hz  # rates between which a neuron adds nothing to the loss
-NOISE, SPEED = 0.2, 0.2  # augmentation: noise on active channels, change of speed of each recording
+LOWEST, HIGHEST = 50 * u.Hz, 300 * u.Hz  # a neuron with a rate between these adds nothing to the loss
+NOISE, SPEED = (
+    0.2,
+    0.2,
+)  # augmentation: noise (standard deviation) and relative change of speed
 LAYERS = tuple(f"layers.{i}" for i in range(1, 2 * DEPTH + 2, 2))
 RECORDED = tuple(f"{layer}.spk" for layer in LAYERS)
 NAMES = (*(f"hidden {i + 1}" for i in range(DEPTH)), "output")
 
 
 class Output(NamedTuple):
-    """Spikes ``[T, B, N]`` of the last layer and of each layer, and true steps ``[B]``."""
+    """Spikes ``[T, B, N]`` of the last layer and of all layers, and number of steps without padding ``[B]``."""
 
     spikes: jax.Array
     layers: dict[str, jax.Array]
@@ -55,7 +60,7 @@ def load(smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
 
 
 def chain(surrogate: Any) -> brainstate.nn.Sequential:
-    """Return synapses with the chip's 5 bits, and layers: values ``[B, 24]`` to spikes ``[B, 45]``."""
+    """Return a chain of chip layers with 5-bit weights, from analog values ``[B, 24]`` to spikes ``[B, 45]``."""
     stages = []
     sizes = [24, *[WIDTH] * DEPTH, N_CLASSES * POPULATION]
     for n_in, n_out in itertools.pairwise(sizes):
@@ -65,7 +70,7 @@ def chain(surrogate: Any) -> brainstate.nn.Sequential:
 
 
 def start_broad(net: brainstate.nn.Sequential, seed: int) -> None:
-    """Draw weights from a wide distribution, clipped to the range, with the same mean for each neuron."""
+    """Draw weights from a wide distribution with the same mean for each neuron, and clip them to the range."""
     rng = np.random.default_rng(seed)
     for i, synapse in enumerate(net.layers[::2]):
         # A positive mean compensates for the low rates of the later layers.
@@ -76,7 +81,7 @@ def start_broad(net: brainstate.nn.Sequential, seed: int) -> None:
 
 
 def augmented(frames: jax.Array, lengths: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return frames ``[F, B, 24]`` with noise on active channels and a random speed for each recording."""
+    """Add noise to the active channels of frames ``[F, B, 24]``, and change the speed of each recording at random."""
     key_noise, key_speed = jax.random.split(key)
     n = len(frames)
     speed = jax.random.uniform(key_speed, lengths.shape, minval=1 - SPEED, maxval=1 + SPEED)
@@ -88,7 +93,7 @@ def augmented(frames: jax.Array, lengths: jax.Array, key: jax.Array) -> tuple[ja
 
 
 def pair_correlations(spikes: list[jax.Array], lengths: np.ndarray) -> list[float]:
-    """Return the mean correlation between pairs of neurons for each layer; 0 for a silent neuron."""
+    """Return the mean correlation between pairs of neurons for each layer. Pairs with a silent neuron count as 0."""
     real = np.arange(len(spikes[0]))[:, None] < lengths
     found = []
     for layer in spikes:
@@ -101,19 +106,19 @@ def pair_correlations(spikes: list[jax.Array], lengths: np.ndarray) -> list[floa
 
 
 def alike(when: str, activity: dict[str, list[float]]) -> str:
-    """Return the correlations of an activity as text."""
+    """Return the pair correlations as text for the result line."""
     return f"correlations {when} " + ", ".join(f"{c:.2f}" for c in activity["pair_correlations"])
 
 
 class DeepRun(Training):
-    """The saved run, with violated rules and correlations between neurons."""
+    """A training that also counts violated rules and measures correlations between neurons."""
 
     def inputs(self, split: bh.data.Split) -> jax.Array:
-        """Return frames as inputs of the network: amplified and held."""
+        """Return the frames as inputs of the network, amplified and repeated."""
         return self.held(time_major(frames_of(split)))
 
     def held(self, frames: jax.Array) -> jax.Array:
-        """Return ``STEPS`` steps for each frame ``[F, B, 24]``."""
+        """Amplify the frames ``[F, B, 24]``, and repeat each for ``STEPS`` steps."""
         return (1.0 if self.arguments.plain else GAIN) * jnp.repeat(frames, STEPS, axis=0)
 
     def activity(self, split: bh.data.Split) -> dict[str, list[float]]:
@@ -126,7 +131,7 @@ class DeepRun(Training):
         }
 
     def examine(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, tuple[float, str]]:
-        """Draw one recording and the weights, and count violated rules."""
+        """Draw the spikes of one recording and the weights, and count violated rules."""
         steps, right = STEPS * int(test.lengths[0]), int(test.y[0])
         self.figure(stacked_raster(spikes, NAMES, n_steps=steps, populations=N_CLASSES, right=right), "raster.png")
         violations = len(bh.check_deployable(self.net).violations)
@@ -134,7 +139,7 @@ class DeepRun(Training):
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, and print the result line; return its numbers."""
+    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
     plain, epochs = arguments.plain, arguments.epochs
@@ -170,7 +175,8 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     def accuracy(output: Output, batch: bh.train.Batch) -> jax.Array:
         return bh.train.accuracy_population(output.spikes, batch.y, N_CLASSES, lengths=output.lengths)
 
-    # Large first updates would destroy the initial weights, so the rate warms up over the first thirtieth.
+    # Large first updates would destroy the initial weights, so the learning rate rises during the first thirtieth of
+    # the updates.
     updates = -(-len(train) // BATCH) * epochs
     rising = optax.warmup_cosine_decay_schedule(RATE / 50, RATE, updates // 30, updates, RATE / 50)
     history = bh.train.fit(
@@ -193,7 +199,9 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 def parser() -> argparse.ArgumentParser:
     """Return the options of this script."""
     parser = options(__doc__.splitlines()[0], epochs=150, out="deep_on_a_chip", chip=False)
-    parser.add_argument("--plain", action="store_true", help="train from fluct_init in range, without the remedies")
+    parser.add_argument(
+        "--plain", action="store_true", help="train from fluct_init in range, without the three changes"
+    )
     return parser
 
 

@@ -1,11 +1,11 @@
 """Train spoken digits within all rules of an H1 chip, check the network on sampled chips, and export a bundle.
 
-The inputs are the log envelopes of 20 bands and copies of them delayed by 60, 120 and 180 ms. They drive the dense
-synapse directly; an encoder outside the chip has to delay them, and the frontend is not used. Training uses 5-bit
-weights, a newly sampled chip in each batch, and sign annealing until each block has one sign. The recordings are
-shifted, stretched, amplified and filtered at random. After training the script checks every rule of the chip, places
-the network on cores, estimates its power, evaluates it on 100 sampled chips, and writes a bundle for
-``python -m brainhw``.
+The inputs are the log envelopes of 20 frequency bands and copies of them that are delayed by 60, 120 and 180 ms. They
+drive the dense synapse directly, without the frontend of the chip. An encoder outside the chip has to compute the
+delayed copies. Training uses 5-bit weights and a newly sampled chip in each batch. Sign annealing gives each block of
+weights one sign. For augmentation, the recordings are shifted, stretched, amplified and filtered at random. After
+training the script checks every rule of the chip, places the network on cores, estimates its power, evaluates it on 100
+sampled chips, and writes a bundle for ``python -m brainhw``.
 """
 
 from __future__ import annotations
@@ -28,22 +28,29 @@ from _training import FAMILIES, Run, frames_of, options, time_major
 import brainhw as bh
 
 N_CLASSES, VOTERS = 10, 5
-HIDDEN = {"h1v1": 206, "h1v2": 150}  # with the 50 output neurons all 256 or 200 neurons of the chip
+HIDDEN = {"h1v1": 206, "h1v2": 150}  # together with 50 output neurons, these are all 256 or 200 neurons of the chip
 CHANNELS, DT, DURATION = 20, 5.0 * u.ms, 0.7 * u.second
 DELAYS = (0, 12, 24, 36)  # steps: 0, 60, 120 and 180 ms
 TAUS, TAU_OUT = np.array([20.0, 50.0, 100.0, 200.0]) * u.ms, 100.0 * u.ms
 BATCH, RATE = 100, 3e-2
-SOFT_SHARE = 0.2  # of the epochs, over which signs anneal; after them signs are hard
-SLOPES = 0.5, 2.0  # of the surrogate gradient, in the first and the last epoch
-# Weight of the mean vote in the loss: common votes do not change the decision, but with more spikes a deviation of a
-# threshold adds or removes more of them.
+SOFT_SHARE = 0.2  # share of the epochs in which signs anneal; afterwards signs are fixed
+SLOPES = 0.5, 2.0  # slopes of the surrogate gradient in the first and the last epoch
+# Weight of the mean vote in the loss. Spikes that all classes share do not change the decision, but the more spikes
+# there are, the more of them a deviation of a threshold adds or removes. So the loss penalises the mean number of
+# votes.
 QUIET = 0.02
-SHIFT, STRETCH = 10, 0.15  # augmentation of a recording: largest shift in steps, largest relative change of length
-GAIN, COLOUR = 0.3, 0.3  # standard deviations of the log envelopes: common to all channels, and smooth over channels
+SHIFT, STRETCH = 10, 0.15  # augmentation: largest shift in steps, and largest relative change of length
+GAIN, COLOUR = (
+    0.3,
+    0.3,
+)  # augmentation: standard deviations of the log gain and of a smooth log filter
 
 
 class DigitNet(brainstate.nn.Module):
-    """A hidden layer of mixed time constants and output populations; together they fill the chip."""
+    """A hidden layer with different time constants, and output populations.
+
+    Together they use all neurons of the chip.
+    """
 
     def __init__(self, chip: str, weight_bits: int | Literal["chip"] | None) -> None:
         super().__init__()
@@ -60,7 +67,7 @@ class DigitNet(brainstate.nn.Module):
 
 
 def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
-    """Return the training and test recordings as envelopes ``[n, T, 20]``, each channel divided by its mean."""
+    """Return the training and test recordings as envelopes ``[n, T, 20]``. Each channel is divided by its mean."""
     data = bh.data.fsdd(root)
 
     def envelopes(split: bh.data.Split) -> bh.data.Split:
@@ -71,19 +78,19 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
         return bh.data.Split(x=x, y=split.y)
 
     train, test = envelopes(data.train), envelopes(data.test)
-    # Speech has less power at high frequencies; each channel is divided by its mean, as a gain stage would do.
+    # Speech has less power at high frequencies. Therefore divide each channel by its mean, as a gain stage would do.
     mean = frames_of(train).mean(axis=(0, 1))
     return bh.data.Split(x=train.x / mean, y=train.y), bh.data.Split(x=test.x / mean, y=test.y)
 
 
 def wired(x: jax.Array) -> jax.Array:
-    """Turn envelopes ``[T, B, 20]`` into inputs of the chip ``[T, B, 80]``: their logarithms and delayed copies."""
+    """Return the logarithms of envelopes ``[T, B, 20]`` and their delayed copies, ``[T, B, 80]``."""
     x = jnp.log1p(x)
     return jnp.concatenate([jnp.pad(x, ((late, 0), (0, 0), (0, 0)))[: len(x)] for late in DELAYS], axis=-1)
 
 
 def varied(x: jax.Array, key: jax.Array) -> jax.Array:
-    """Shift, stretch, amplify and filter recordings ``[T, B, C]``, each at random."""
+    """Shift, stretch, amplify and filter each recording of ``[T, B, C]`` at random."""
     n_steps, n, n_channels = x.shape
     of_pace, of_shift, of_gain, of_colour = jax.random.split(key, 4)
     pace = 1 + STRETCH * jax.random.uniform(of_pace, (n,), minval=-1)
@@ -104,10 +111,10 @@ def varied(x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def start(net: DigitNet, train: bh.data.Split, seed: int) -> None:
-    """Initialise weights in range from some recordings."""
+    """Initialise the weights within the range of the chip, using some of the training recordings."""
     some = train.take(slice(None, None, max(1, len(train) // 300)))
     x = np.swapaxes(wired(time_major(frames_of(some))), 0, 1)
-    # The silence after a short word counts.
+    # Include the silence after a short word, because the training includes it.
     every = np.full(len(x), x.shape[1])
     bh.init.fluct_init(net, [x], xi_target=1.0, in_range=True, lengths=every, key=seed)
 
@@ -123,7 +130,7 @@ def learn(
     inputs: Callable[[jax.Array], jax.Array] = wired,
     **options: Any,
 ) -> bh.train.History:
-    """Train a network; ``signs`` anneals signs, ``sampled`` samples a new chip in each batch."""
+    """Train a network. ``signs`` turns on sign annealing, and ``sampled`` samples a new chip in each batch."""
     schedules: list[Any] = [bh.train.SurrogateSchedule(net, "slope", epochs, start=SLOPES[0], end=SLOPES[1])]
     if signs:
         schedules.append(bh.train.SignAnnealing(net, max(1, round(SOFT_SHARE * epochs))))
@@ -157,14 +164,17 @@ def learn(
 
 
 class DigitRun(Run):
-    """The saved run, with the deployment of the trained network."""
+    """A training of a classifier that also deploys the trained network."""
 
     def inputs(self, split: bh.data.Split) -> jax.Array:
         """Return recordings as inputs of the network."""
         return wired(time_major(frames_of(split)))
 
     def deploy(self, test: bh.data.Split) -> dict[str, tuple[float, str]]:
-        """Evaluate on sampled chips, check, place, estimate power, and write the bundle; raise on a violated rule."""
+        """Evaluate on sampled chips, check, place, estimate power, and write the bundle.
+
+        Raise an error if a rule is violated.
+        """
         net, arguments = self.net, self.arguments
         x, y = self.inputs(test), jnp.asarray(test.y)
 
@@ -211,7 +221,7 @@ class DigitRun(Run):
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, deploy, save, print the result line, and return the numbers."""
+    """Train and deploy the network, save the results, print the result line, and return the numbers."""
     if arguments.smoke:
         arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 4)
     brainstate.environ.set(dt=DT)
@@ -229,7 +239,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     )
     start(net, train, arguments.seed)
     history = learn(net, train, test, signs=not arguments.free, sampled=not left_out, **run.options)
-    # The signs of a stopped run may still be soft.
+    # In a run that was stopped early, blocks may still have mixed signs, so do not deploy it.
     found = run.deploy(test) if history.reason != "callback" else {}
     return run.finish(history, test, **found)
 
@@ -238,6 +248,6 @@ if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=40, out="deploy_spoken_digits", init=False)
     parser.add_argument("--root", help="folder of the data set; default: the folders of brainhw.data.fsdd")
     parser.add_argument("--chips", type=int, default=100, help="number of sampled chips")
-    parser.add_argument("--free", action="store_true", help="without rounding, sign blocks and mismatch")
+    parser.add_argument("--free", action="store_true", help="train without rounding, sign blocks and mismatch")
     parser.add_argument("--no-mismatch", action="store_true", help="train on the nominal chip")
     main(parser.parse_args())

@@ -1,8 +1,8 @@
-"""Classify the wave segment of a heart beat at each step, with adaptive recurrent neurons.
+"""Classify, at each step, the segment of the heart beat in an electrocardiogram, with adaptive recurrent neurons.
 
-The data are 759 electrocardiograms of two leads (PhysioNet QT Database, encoded into spikes by Yin, Corradi and Bohte,
-2021): four spike channels of 5.2 s. The network has 36 recurrent neurons with after-hyperpolarisation and six leaky
-integrators that read out one of six segments at each step. All time constants and weights are learnt.
+The data are 759 electrocardiograms of two leads from the PhysioNet QT Database. Yin, Corradi and Bohte (2021) encoded
+each of them into four spike channels of 5.2 s. The network has 36 recurrent neurons with after-hyperpolarisation. Six
+leaky integrators read them out, one for each of the six segments. All time constants and weights are learnt.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DT = 4.0 * u.ms
 
 
 class Size(NamedTuple):
-    """Number of neurons, and scale of the initial recurrent weights."""
+    """Number of hidden neurons, and scale of the initial recurrent weights."""
 
     n_hidden: int
     recurrence: float
@@ -40,25 +40,26 @@ SIZES = {"small": Size(36, 0.3), "large": Size(128, 0.1), "largest": Size(256, 0
 
 
 def spread(low: float, high: float, n: int) -> brainstate.nn.Param:
-    """Return learnable time constants, log-uniform at first; an update changes them by a factor."""
+    """Return learnable time constants with log-uniform initial values. Their logarithm is learnt."""
     tau = jnp.exp(brainstate.random.uniform(math.log(low), math.log(high), n)) * u.ms
     return brainstate.nn.Param(tau, t=brainstate.nn.ExpT(1.0 * u.ms))
 
 
 def scaled(millivolts: jax.Array, scale: jax.Array) -> brainstate.nn.Param:
-    """Return learnable voltages; the parameter is the multiple of ``scale``."""
+    """Return learnable voltages. They are learnt in units of ``scale``."""
     return brainstate.nn.Param(millivolts * u.mV, t=brainstate.nn.AffineT(scale * u.mV, 0.0 * u.mV))
 
 
 class SegmentNet(brainstate.nn.Module):
-    """Recurrent adaptive neurons with time constants of 4 ms to 2 s, and a readout of one segment at each step."""
+    """Recurrent adaptive neurons with time constants of 4 ms to 2 s, and a readout with one logit per segment."""
 
     def __init__(self, size: Size, *, ahp: bool) -> None:
         super().__init__()
         n = size.n_hidden
         tau_mem, tau_syn, tau_ahp = spread(20, 400, n), spread(4, 100, n), spread(50, 2000, n)
-        # A spike moves a neuron with slow synapse and membrane further, so its weights start smaller. Recurrent weights
-        # are learnt in this scale, too; otherwise a few slow neurons make the gradient explode.
+        # With a slow synapse or a slow membrane, a spike has a larger total effect, so the initial weights are smaller.
+        # Recurrent weights are also learnt in units of this scale. Otherwise a few slow neurons make the gradient
+        # explode.
         scale = 2 / jnp.sqrt((tau_mem.value() / DT) * (tau_syn.value() / DT))
         scale_ahp = 2 / jnp.sqrt((tau_mem.value() / DT) * (tau_ahp.value() / DT))
         shared = scale / math.sqrt(n)
@@ -91,7 +92,7 @@ def figure(logits: jax.Array, spikes: jax.Array, x: np.ndarray, y: np.ndarray, n
     dt = float(DT.to(u.second).mantissa)
     for ax, raster, label in ((axes[0], x > 0, "input"), (axes[1], spikes, "hidden neuron")):
         steps, neurons = np.nonzero(np.asarray(raster))
-        # A line of three quarters of the distance between neurons.
+        # The length of a line is three quarters of the distance between neurons.
         ax.vlines(dt * steps, neurons - 0.38, neurons + 0.38, color="C0", linewidth=0.9)
         ax.set(ylabel=label)
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -104,7 +105,7 @@ def figure(logits: jax.Array, spikes: jax.Array, x: np.ndarray, y: np.ndarray, n
 
 
 def load(arguments: argparse.Namespace) -> bh.data.Dataset:
-    """Return the recordings, with ``--smoke`` a part of them."""
+    """Return the recordings. With ``--smoke``, return only a part of them."""
     data = bh.data.qtdb(arguments.root)
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
@@ -119,7 +120,7 @@ def segment(run: Training, data: bh.data.Dataset) -> bh.train.History:
         return braintools.metric.softmax_cross_entropy_with_integer_labels(logits, batch.y.T).mean()
 
     def accuracy(logits: jax.Array, batch: bh.train.Batch) -> jax.Array:
-        return jnp.mean(jnp.argmax(logits, axis=-1) == batch.y.T)  # over all steps
+        return jnp.mean(jnp.argmax(logits, axis=-1) == batch.y.T)  # mean over all steps
 
     history = bh.train.fit(
         run.net,
@@ -141,7 +142,7 @@ def segment(run: Training, data: bh.data.Dataset) -> bh.train.History:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, print the result line, and return the numbers."""
+    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
     data = load(arguments)
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)

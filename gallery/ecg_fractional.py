@@ -1,8 +1,8 @@
-"""Classify the wave segment of a heart beat at each step, with fractional neurons.
+"""Classify, at each step, the segment of the heart beat in an electrocardiogram, with fractional neurons.
 
-Data and training are those of ``ecg_alif.py``. That network keeps the past in recurrent weights and slow currents; this
-one has neither. Two feed-forward layers of fractional neurons, each neuron with its own learnt order, keep it in their
-membranes, whose memory decays as a power of time.
+Data and training are those of ``ecg_alif.py``. The network of that script remembers the past by recurrent weights and
+slow currents. This network has neither. It has two feed-forward layers of fractional neurons, and each neuron learns
+its own order. Such a neuron remembers the past in its membrane potential, which decays as a power of time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def synapse(n_in: int, strength: float) -> bh.nn.LIFSynapse:
 
 
 def net() -> brainstate.nn.Sequential:
-    """Return two fractional layers and a readout as a chain, which runs layer by layer."""
+    """Return a chain of two fractional layers and a readout, which ``rollout`` runs layer by layer."""
     weights = brainstate.random.normal(size=(N_HIDDEN, N_CLASSES)) * 0.3 / math.sqrt(N_HIDDEN)
     return brainstate.nn.Sequential(
         synapse(N_CHANNELS, 20.0),
@@ -59,7 +59,7 @@ def net() -> brainstate.nn.Sequential:
 
 
 def orders(net: brainstate.nn.Sequential, path: Path) -> tuple[float, str]:
-    """Draw the orders of both layers; return their mean, and the mean of each layer as text."""
+    """Draw the orders of both layers. Return their mean, and the mean of each layer as text."""
     drawing, ax = plt.subplots(figsize=(5, 3), layout="constrained")
     orders = {f"layer {i + 1}": np.ravel(net.layers[2 * i + 1].orders()) for i in range(2)}
     look = {"color": ("#0072B2", "#E69F00"), "hatch": ("", "///"), "edgecolor": "white", "linewidth": 0}
@@ -74,7 +74,7 @@ def orders(net: brainstate.nn.Sequential, path: Path) -> tuple[float, str]:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, print the result line, and return the numbers."""
+    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
     data = load(arguments)
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)

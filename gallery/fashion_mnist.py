@@ -1,11 +1,12 @@
 """Classify Fashion-MNIST with all 200 or 256 neurons of a chip, and with LIF neurons for comparison.
 
-Each pixel of a picture drives one input with a steady current for ten steps; one hidden layer receives all of them.
-``--neuron lif``: 512 LIF neurons and ten leaky integrators, whose mean over time is the logit. ``--neuron h1v1`` and
-``h1v2``: all 256 or 200 neurons of the chip with 5-bit weights in blocks of one sign; five output neurons for each
-class vote by spike count. On a chip the script checks every rule and evaluates the network on sampled chips.
+Each pixel of a picture drives one input with a constant value for ten steps. All inputs are connected to one hidden
+layer. With ``--neuron lif`` this layer has 512 LIF neurons, and ten leaky integrators follow. The logit of a class is
+the mean of its integrator over time. With ``--neuron h1v1`` or ``h1v2`` the network uses all 256 or 200 neurons of the
+chip. Its weights have 5 bits, and each block of weights has one sign. Five output neurons for each class vote by spike
+count. For a chip the script also checks every rule and evaluates the network on sampled chips.
 
-The settings were chosen on held-out training pictures, except the number of epochs: it was raised from 12 to 20 after a
+The settings were chosen on held-out training pictures, except the number of epochs. It was raised from 12 to 20 after a
 first LIF run had reached 0.880 on the test split.
 """
 
@@ -29,18 +30,18 @@ import brainhw as bh
 
 N_CLASSES, POPULATION = 10, 5
 SIDE, N_STEPS = 28, 10
-TILES = 5  # hidden neurons in each row and column of the figure
+TILES = 5  # the figure shows 5 x 5 hidden neurons
 TAU = 20.0 * u.ms
-N_HIDDEN = {"lif": 512, "h1v1": 206, "h1v2": 150}  # with the outputs 256 and 200 neurons on a chip
+N_HIDDEN = {"lif": 512, "h1v1": 206, "h1v2": 150}  # with the output neurons, 256 and 200 neurons on a chip
 LEARNING_RATES = {"lif": 2e-3, "h1v1": 2e-2, "h1v2": 2e-2}
-DROPPED = {"lif": 0.2, "h1v1": 0.1, "h1v2": 0.1}  # share of pixels that training sets to zero
-HELD_OUT = 5_000  # the last training pictures
-SOFT_SHARE = 0.2  # of the epochs, over which signs anneal; after them signs are hard
+DROPPED = {"lif": 0.2, "h1v1": 0.1, "h1v2": 0.1}  # share of pixels that are set to zero in training
+HELD_OUT = 5_000  # number of training pictures, the last ones, that --validate uses for the test
+SOFT_SHARE = 0.2  # share of the epochs in which signs anneal; afterwards signs are fixed
 SHARPNESS = 2.0  # factor on the votes in the loss
 
 
 def build(neuron: str, *, free: bool) -> brainstate.nn.Sequential:
-    """Return a hidden layer and an output layer: ``[B, 784]`` to logits ``[B, 10]`` or output spikes ``[B, 50]``."""
+    """Return a network of two layers, from ``[B, 784]`` to readout values ``[B, 10]`` or output spikes ``[B, 50]``."""
     n_hidden, surrogate = N_HIDDEN[neuron], bh.surrogate.fast_sigmoid(slope=2.0)
     if neuron == "lif":
         return brainstate.nn.Sequential(
@@ -60,7 +61,7 @@ def build(neuron: str, *, free: bool) -> brainstate.nn.Sequential:
 
 
 def varied(x: jax.Array, key: jax.Array, dropped: float) -> jax.Array:
-    """Mirror about half of the pictures ``[B, 784]``, because a shoe may point either way, and drop pixels."""
+    """Mirror about half of the pictures ``[B, 784]``, because a shoe may point in either direction, and drop pixels."""
     mirror, drop = jax.random.split(key)
     around = x.reshape(-1, SIDE, SIDE)[..., ::-1].reshape(x.shape)
     x = jnp.where(jax.random.bernoulli(mirror, 0.5, (len(x), 1)), around, x)
@@ -68,19 +69,19 @@ def varied(x: jax.Array, key: jax.Array, dropped: float) -> jax.Array:
 
 
 def held(x: np.ndarray | jax.Array) -> jax.Array:
-    """Hold pictures ``[B, 784]`` for all steps."""
+    """Repeat pictures ``[B, 784]`` for all steps."""
     return jnp.broadcast_to(x, (N_STEPS, *x.shape))
 
 
 def logits(outputs: jax.Array) -> jax.Array:
-    """Return logits ``[B, 10]``: the mean of a readout over time, or the scaled votes of populations on a chip."""
+    """Return logits ``[B, 10]``: the readout averaged over time or, on a chip, the scaled votes."""
     if outputs.shape[-1] == N_CLASSES:
         return outputs.mean(axis=0)
     return SHARPNESS * bh.train.population_votes(outputs, N_CLASSES)
 
 
 class Pictures(Training):
-    """A saved training on pictures ``[B, 1, 784]``."""
+    """A training on pictures ``[B, 1, 784]``."""
 
     def inputs(self, split: bh.data.Split) -> jax.Array:
         """Return pictures as inputs of the network, ``[T, B, 784]``."""
@@ -88,7 +89,7 @@ class Pictures(Training):
 
 
 def look(run: Pictures, test: bh.data.Split, names: tuple[str, ...]) -> None:
-    """Draw the weights into hidden neurons, and the confusion matrix."""
+    """Draw the input weights of hidden neurons, and the confusion matrix."""
     predicted = brainstate.transform.jit(lambda x: logits(bh.rollout(run.net, x)[0]).argmax(axis=-1))(run.inputs(test))
     weights = run.net.layers[0].weight.value
     busy = np.argsort(-np.asarray(run.spikes(test)[0]).mean(axis=(0, 1)))[: TILES**2]
@@ -122,7 +123,7 @@ def deploy(run: Pictures, test: bh.data.Split) -> dict[str, tuple[float, str]]:
 
 
 def figure(weights: jax.Array | u.Quantity, predicted: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> plt.Figure:
-    """Draw weights ``[784, n]`` as pictures, and the confusion matrix: classes in rows, predictions in columns."""
+    """Draw weights ``[784, n]`` as pictures, and the confusion matrix (rows: classes, columns: predictions)."""
     drawing, (left, right) = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
     values = np.asarray(u.get_mantissa(weights))
     limit = np.quantile(np.abs(values), 0.99)
@@ -165,7 +166,7 @@ def load(arguments: argparse.Namespace) -> tuple[bh.data.Dataset, bh.data.Split,
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, print the result line, and return the numbers."""
+    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
     if arguments.smoke:
         arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 2)
     data, train, test = load(arguments)
@@ -178,13 +179,14 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     layers = ("layers.1", "layers.3") if on_chip else ("layers.1",)
     run = Pictures(net, arguments, layers=layers, setting=" ".join(words))
     with warnings.catch_warnings():
-        # The outputs of H1v2 start below this target, because its weights are at their limit; they learn nevertheless.
+        # The membrane potentials of the H1v2 output layer start with fluctuations below the target, because its weights
+        # are at their limit. The network learns nevertheless, so the warning is not shown.
         warnings.filterwarnings("ignore", "fluct_init: layer 2: membranes fluctuate")
         sample = np.repeat(train.x[:256], N_STEPS, axis=1)
         bh.init.fluct_init(net, [sample], 1.0, families="any", in_range=on_chip, key=arguments.seed)
 
     def forward(net: brainstate.nn.Module, batch: bh.train.Batch) -> jax.Array:
-        # Only training batches have a key.
+        # Only training batches have a key, so test pictures are not varied.
         x = batch.x[0] if batch.key is None else varied(batch.x[0], batch.key, DROPPED[neuron])
         return logits(bh.rollout(net, held(x))[0])
 
@@ -209,7 +211,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     )
     look(run, test, data.class_names)
     found = run.weights() if on_chip else {}
-    # The signs of a stopped run may still be soft.
+    # In a run that was stopped early, blocks may still have mixed signs, so do not deploy it.
     if on_chip and history.reason != "callback":
         found |= deploy(run, test)
     return run.finish(history, test, **found)
@@ -217,8 +219,8 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=20, out="fashion_mnist", chip=False)
-    parser.add_argument("--neuron", choices=tuple(N_HIDDEN), default="h1v2", help="neurons of the layers")
-    parser.add_argument("--free", action="store_true", help="on a chip, without rounding and sign blocks")
+    parser.add_argument("--neuron", choices=tuple(N_HIDDEN), default="h1v2", help="type of the neurons")
+    parser.add_argument("--free", action="store_true", help="train for a chip without rounding and sign blocks")
     parser.add_argument("--chips", type=positive, default=10, help="number of sampled chips")
     parser.add_argument("--validate", action="store_true", help="test on the last 5,000 training pictures instead")
     parser.add_argument("--root", help="folder of the data set; default: the folders of brainhw.data.fashion_mnist")

@@ -1,9 +1,9 @@
 """Classify nine speakers by one vowel on an H1 chip model.
 
-The data are 640 recordings of Japanese Vowels (12 cepstral channels, 7 to 29 frames, official split), which ship with
-brainhw. Each channel is split into its positive and its negative part. The 24 analog values of a frame are held for
-four steps and drive 100 hidden neurons; five output neurons for each speaker vote by spike count. All weights stay
-within the range of the chip.
+The data are the 640 recordings of Japanese Vowels, which are part of brainhw. They have 12 cepstral channels and 7 to
+29 frames, and are divided by the official split. Each channel is split into two, for its positive and its negative
+part. The 24 analog values of a frame drive 100 hidden neurons for four steps. Five output neurons for each speaker vote
+by spike count. All weights stay within the range of the chip.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS_PER_FRAME = 4
 
 
 class SpeakerNet(brainstate.nn.Module):
-    """Hidden layer and output populations, both on the chip."""
+    """A hidden layer and output populations, both on the chip."""
 
     def __init__(self, chip: str) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class SpeakerNet(brainstate.nn.Module):
 
 
 def load(smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
-    """Return the training and test recordings as ``[n, T, 24]`` nonnegative values."""
+    """Return the training and test recordings as nonnegative values ``[n, T, 24]``."""
     data = bh.data.japanese_vowels()
     scale = bh.data.fit_channel_scale(data.train)
 
@@ -53,7 +53,7 @@ def load(smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, print the result line, and return the numbers."""
+    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
     brainstate.environ.set(dt=1.0 * u.ms)
@@ -76,7 +76,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
         return error + bh.train.weight_magnitude_loss(net)
 
-    # Spikes in the padding of short recordings count, in the loss and in the accuracy.
+    # Loss and accuracy also count the spikes in the padding of short recordings.
     history = bh.train.fit(
         net,
         every_step(train),

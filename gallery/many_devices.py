@@ -1,9 +1,9 @@
-"""Train on several devices, in one process or in several, with the result of one device.
+"""Train on several devices, in one or several processes, with the same result as on one device.
 
-Network and recordings are those of ``japanese_vowels_h1.py``. Each batch is spread over a mesh of devices, and the
-weights are on all of them. The order of batches depends only on seed and epoch, and a last batch that the devices
-cannot share evenly is on all of them. The number of devices therefore changes only the rounding of sums, which a long
-training amplifies like any other rounding.
+Network and recordings are those of ``japanese_vowels_h1.py``. Each batch is spread over a mesh of devices, and every
+device has a copy of the weights. If the last batch cannot be divided evenly, every device processes all of it. The
+order of the batches depends only on the seed and the epoch. The number of devices therefore changes only the rounding
+errors of sums. A long training amplifies them, as it does with all rounding errors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jax.sharding import AxisType, Mesh
 
 import brainhw as bh
 
-BATCH = 56  # 2, 4 and 8 devices share it evenly
+BATCH = 56  # can be divided evenly by 2, 4 and 8 devices
 
 
 class Pace:
@@ -40,7 +40,7 @@ class Pace:
         self.begun = 0.0
 
     def __call__(self, epoch: int, numbers: Mapping[str, float] | None) -> None:
-        """Record when an epoch begins and how long it takes."""
+        """Record the start time of an epoch, or its duration."""
         if numbers is None:
             self.begun = time.perf_counter()
         else:
@@ -48,12 +48,12 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """Median seconds of an epoch, without the first, which compiles, if there are others."""
+        """Median duration of an epoch. The first epoch includes compilation, so it is left out if there are others."""
         return float(np.median(self.times[1:] or self.times or [np.nan]))
 
 
 def new_net(arguments: argparse.Namespace, train: bh.data.Split) -> SpeakerNet:
-    """Return the same network in every process."""
+    """Create a network with the same weights in every process."""
     brainstate.random.seed(arguments.seed)
     net = SpeakerNet(arguments.chip)
     if arguments.init == "fluct":
@@ -92,7 +92,7 @@ def where(mesh: Mesh) -> str:
 
 
 def compared(ours: bh.train.History, theirs: bh.train.History) -> dict[str, tuple[float, str]]:
-    """Return the differences of a run from the run on one device."""
+    """Return the differences between a run and the run on one device, as numbers and texts."""
     away = np.abs(ours.column("loss") / theirs.column("loss") - 1)
     lost = ours.column("validation_accuracy")[-1] - theirs.column("validation_accuracy")[-1]
     words = f"loss within {away[0]:.1e} (first epoch) and {away.max():.1e} (all) of one device"
@@ -108,25 +108,30 @@ def mesh_of(devices: list[jax.Device]) -> Mesh:
 
 
 def found_devices(arguments: argparse.Namespace) -> list[jax.Device]:
-    """Return the devices to train on; JAX counts them once, so no device may be used before."""
+    """Return the devices to train on. Call it before any other use of JAX, which finds its devices only once."""
     n = arguments.devices
     if n is not None:
-        jax.config.update("jax_num_cpu_devices", n // arguments.processes)  # simulated devices; it does not change GPUs
+        jax.config.update(
+            "jax_num_cpu_devices", n // arguments.processes
+        )  # simulates CPU devices, and has no effect on GPUs
     if arguments.coordinator:
         jax.distributed.initialize(arguments.coordinator, arguments.processes, arguments.process)
     devices = jax.devices()
     if len(devices) < (n or 1):
-        raise SystemExit(f"--devices: {n} were asked for, JAX finds {len(devices)} ({devices[0].platform}).")
+        raise SystemExit(
+            f"--devices: expected at most {len(devices)}, the number that JAX finds ({devices[0].platform}), got {n}."
+        )
     return devices[:n]
 
 
 def start_processes(arguments: argparse.Namespace) -> None:
-    """Run this script in several processes on this machine, and end all of them if one fails."""
+    """Run this script in several processes on this machine. If one fails, end all of them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
     command = [sys.executable, *sys.orig_argv[1:], "--coordinator", coordinator, "--process"]
-    # Each process would reserve every GPU. Several machines with GPUs of their own do not need this function.
+    # Use CPU devices, because each process would reserve every GPU. On several machines with GPUs, start one process on
+    # each machine yourself.
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     running = [subprocess.Popen([*command, str(i)], env=environment) for i in range(arguments.processes)]
     try:
@@ -137,13 +142,15 @@ def start_processes(arguments: argparse.Namespace) -> None:
             process.kill()
             process.wait()
     if any(process.returncode for process in running):
-        raise SystemExit("--processes: one of them failed; its message stands above.")
+        raise SystemExit("--processes: one of the processes failed. Its error message is printed above.")
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float] | None:
-    """Train, compare, save, print the result line, and return the numbers, in the first process."""
+    """Train and compare, save the results, and print the result line. The first process returns the numbers."""
     if arguments.processes > 1 and (arguments.devices or arguments.processes) % arguments.processes:
-        raise SystemExit(f"--devices: {arguments.devices} cannot be shared by {arguments.processes} processes evenly.")
+        raise SystemExit(
+            f"--devices: must be a multiple of --processes ({arguments.processes}), got {arguments.devices}."
+        )
     if arguments.processes > 1 and not arguments.coordinator:
         start_processes(arguments)
         return None
@@ -155,7 +162,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float] | None:
     net, mesh, pace = new_net(arguments, train), mesh_of(devices), Pace()
     setting = f"{arguments.chip}, {arguments.init} init"
     run = Run(net, arguments, n_classes=N_CLASSES, layers=("hidden", "output"), setting=setting)
-    # The first process removes an old run; the others must not look for it earlier.
+    # The first process removes an old run. The other processes must wait until it has done so.
     multihost_utils.sync_global_devices("run")
     options = run.options
     history = fit(net, train, test, mesh, **options | {"callbacks": [*options["callbacks"], pace]})
@@ -175,7 +182,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float] | None:
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=60, out="many_devices")
     parser.add_argument("--devices", type=positive, help="number of devices, simulated on a CPU (default: all)")
-    parser.add_argument("--processes", type=positive, default=1, help="processes that share the devices, on this CPU")
+    parser.add_argument("--processes", type=positive, default=1, help="number of processes that share the CPU devices")
     parser.add_argument("--compare", action="store_true", help="also train on one device and print the difference")
     parser.add_argument("--coordinator", help=argparse.SUPPRESS)
     parser.add_argument("--process", type=int, help=argparse.SUPPRESS)

@@ -1,10 +1,11 @@
-"""Classify ten short shapes with fractional neurons, whose membrane keeps all of its past.
+"""Classify ten short shapes with fractional neurons, whose membrane potential depends on the complete past.
 
-MNIST-1D places a shape of about ten steps at a random position in a series of 40. A feed-forward network of two layers
-of 128 neurons receives one analog value in each step; ten leaky integrators read it out, and the largest value over
-time is the logit. The script compares three kinds of neurons: ``lif`` with exponential decay, ``fractional`` with a
-derivative of learnt order for each neuron, and ``multiterm`` with a weighted sum of two. Readout and training are the
-same, and all time constants are learnt. Training shifts, scales and tilts the series and adds noise.
+A sample of MNIST-1D is a series of 40 steps that contains a shape of about ten steps at a random position. A
+feed-forward network of two layers of 128 neurons receives one analog value in each step. Ten leaky integrators read it
+out. The logit of a class is the largest value of its integrator over time. The script compares three types of neurons.
+``lif`` neurons decay exponentially. In ``fractional`` neurons the order of the derivative is learnt for each neuron.
+``multiterm`` neurons use a weighted sum of two such derivatives. Readout and training are the same for all types, and
+all time constants are learnt. For augmentation, the series are shifted, scaled and tilted, and noise is added.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LAYERS = ("layers.2", "layers.5")
 
 
 class Term(NamedTuple):
-    """Range of the initial orders, and coefficient of the derivative."""
+    """Range of the initial orders of a derivative, and its coefficient."""
 
     low: float
     high: float
@@ -47,7 +48,10 @@ TERMS = {
 
 
 class Start(NamedTuple):
-    """Reset, time constants in ms and scales of the initial weights: the best of those tried for each kind."""
+    """Reset, time constants in ms and scales of the initial weights.
+
+    Those are the best that were tried for each type.
+    """
 
     reset: str
     detach_reset: bool
@@ -61,17 +65,20 @@ FRACTIONAL = Start("subtract", True, (1, 10), 4.0, 2.0)
 
 
 def spread(low: float, high: float, n: int) -> brainstate.nn.Param:
-    """Return learnable time constants, log-uniform at first; an update changes them by a factor."""
+    """Return learnable time constants with log-uniform initial values. Their logarithm is learnt."""
     tau = jnp.exp(brainstate.random.uniform(math.log(low), math.log(high), n)) * u.ms
-    # Above half a step: below it an explicit step of order 1 diverges.
+    # Keep tau above half a step. Below half a step, an explicit step of order 1 diverges.
     return brainstate.nn.Param(tau, t=brainstate.nn.ExpT(0.5 * u.ms))
 
 
 class HeldLIF(bh.nn.LIFLayer):
-    """LIF neurons with the input held over the step: a steady input fires from ``V_th`` on, as in the other kinds."""
+    """LIF neurons whose input is constant within a step.
+
+    As in the other types, a steady input above ``V_th`` causes spikes.
+    """
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the change of a resting membrane in one step."""
+        """Return the change of the membrane potential in one step that starts at rest."""
         return drive * (1 - self.decay(brainstate.environ.get_dt()))
 
 
@@ -79,12 +86,12 @@ class AlwaysOn(brainstate.nn.Module):
     """Append an input that is always 1, because synapses have no bias."""
 
     def update(self, x: jax.Array) -> jax.Array:
-        """Turn ``[B, N]`` into ``[B, N + 1]``."""
+        """Convert ``[B, N]`` to ``[B, N + 1]``."""
         return jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
 
 
 def neurons(kind: str, start: Start) -> bh.nn.LIFLayer | bh.nn.FractionalLIFLayer:
-    """Return a layer with learnt time constants and, if it has any, learnt orders."""
+    """Return a layer with learnt time constants. The orders of fractional neurons are learnt as well."""
     common = {
         "tau": spread(*start.tau, N_HIDDEN),
         "reset": start.reset,
@@ -114,7 +121,7 @@ def synapse(n_in: int, strength: float, bias: float) -> bh.nn.LIFSynapse:
 
 
 def shape_net(kind: str) -> brainstate.nn.Sequential:
-    """Return two layers and a readout: analog values ``[B, 1]`` to logits ``[B, 10]`` at each step."""
+    """Return a network of two layers and a readout, from analog values ``[B, 1]`` to readout values ``[B, 10]``."""
     start = FRACTIONAL if TERMS[kind] else LIF
     weights = brainstate.random.normal(size=(N_HIDDEN, N_CLASSES)) / math.sqrt(N_HIDDEN)
     return brainstate.nn.Sequential(
@@ -141,7 +148,7 @@ def varied(x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def orders(net: brainstate.nn.Sequential, kind: str, path: Path) -> dict[str, tuple[float, str]]:
-    """Draw the learnt orders, and return their mean for each layer."""
+    """Draw the learnt orders, and return their mean over each layer."""
     if not TERMS[kind]:
         return {}
     orders = {name: np.asarray(net.layers[i].orders()) for name, i in (("first", 2), ("second", 5))}
@@ -174,7 +181,7 @@ def figure(orders: dict[str, np.ndarray], terms: tuple[Term, ...]) -> plt.Figure
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, print the result line, and return the numbers."""
+    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
     data = bh.data.mnist1d()
     train, test = data.train, data.test
     if arguments.smoke:
@@ -186,7 +193,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     run = Training(net, arguments, layers=LAYERS, setting=f"{arguments.neuron} neurons")
 
     def forward(net: brainstate.nn.Sequential, batch: bh.train.Batch) -> jax.Array:
-        # Only training batches have a key.
+        # Only training batches have a key, so test series are not varied.
         x = batch.x if batch.key is None else varied(batch.x, batch.key)
         return bh.rollout(net, x)[0].max(axis=0)
 
@@ -213,5 +220,5 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=150, out="mnist1d", chip=False)
-    parser.add_argument("--neuron", choices=tuple(TERMS), default="fractional", help="neurons of the network")
+    parser.add_argument("--neuron", choices=tuple(TERMS), default="fractional", help="type of the neurons")
     main(parser.parse_args())

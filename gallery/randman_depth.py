@@ -1,8 +1,9 @@
-"""Measure accuracy against depth for three initialisers, on Randman.
+"""Measure accuracy against depth for three weight initialisations, on Randman.
 
-Randman has ten classes of 20 units that each fire once in 200 ms, so only spike times carry information. The networks
-and initialisers are those of ``deep_networks.py``. The script trains each depth from each initialiser, and writes a
-table and a figure of the accuracies and of the rate of the last hidden layer.
+In Randman each of 20 units fires once in 200 ms, so only the spike times distinguish the ten classes. The networks and
+the initialisations are those of ``deep_networks.py``. The script trains a network for each depth and each
+initialisation. It writes a table of the accuracies, and a figure of the accuracies and of the firing rate of the last
+hidden layer.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import numpy as np
 from _saving import make_folder, save_figure, save_json, save_text
 from _training import RUN, options, positive
 
-XI = 1.0  # the best value for the chips and for Randman, see docs/fluct_init.md
+XI = 1.0  # the best value for chip layers and for Randman, see docs/fluct_init.md
 
 
 def train(arguments: argparse.Namespace, layers: int, init: str, seed: int) -> dict[str, Any]:
-    """Train one network; its run has a folder of its own."""
+    """Train one network in its own folder."""
     out = arguments.out / f"{layers}_{init}_{seed}"
     own = vars(deep_networks.parser().parse_args(["--data", "randman"])) | {
         "layers": layers,
@@ -44,12 +45,12 @@ def train(arguments: argparse.Namespace, layers: int, init: str, seed: int) -> d
 
 
 def of(rows: list[dict[str, Any]], layers: int, init: str, name: str) -> np.ndarray:
-    """Return one number for all seeds of a depth and an initialiser."""
+    """Return the result ``name`` of all seeds of a depth and an initialisation."""
     return np.array([row[name] for row in rows if (row["layers"], row["init"]) == (layers, init)])
 
 
 def table(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> str:
-    """Return the accuracies as a markdown table, one line for each depth."""
+    """Return the accuracies as a Markdown table with one row for each depth."""
     lines = [f"| hidden layers | {' | '.join(inits)} |", "| --- " * (len(inits) + 1) + "|"]
     for layers in depths:
         cells = []
@@ -61,7 +62,7 @@ def table(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> st
 
 
 def figure(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> plt.Figure:
-    """Draw accuracy and rate of the last hidden layer against depth: markers are seeds, lines are means."""
+    """Draw accuracy and rate of the last hidden layer against depth. Markers are seeds, and lines are means."""
     drawing, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
     for ax, name in zip(axes, ("test_accuracy", "rate_hz"), strict=True):
         for init in inits:
@@ -76,7 +77,7 @@ def figure(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> p
     axes[0].axhline(0.1, color="0.7", linewidth=1, linestyle=":")
     axes[0].text(depths[0], 0.11, "chance", color="0.5", fontsize="small")
     axes[1].set(ylabel="mean rate of the last hidden layer (Hz)", ylim=(0, None))
-    # Above the axes, because the curves may be anywhere inside.
+    # Place the legend above the axes, because the curves may be anywhere inside them.
     axes[0].legend(
         frameon=False, ncols=len(inits), loc="lower left", bbox_to_anchor=(-0.1, 1), columnspacing=1, fontsize="medium"
     )
@@ -84,7 +85,7 @@ def figure(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> p
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train all networks, save table and figure, print the result line, and return the numbers."""
+    """Train all networks, save the table and the figure, print the result line, and return the numbers."""
     started = time.perf_counter()
     if arguments.smoke:
         arguments.epochs, arguments.width = min(arguments.epochs, 2), min(arguments.width, 16)
@@ -119,9 +120,9 @@ if __name__ == "__main__":
         choices=tuple(deep_networks.INITS),
         nargs="+",
         default=list(deep_networks.INITS),
-        help="starting points",
+        help="initialisations of the weights",
     )
-    parser.add_argument("--seeds", type=positive, default=1, help="number of seeds, starting at --seed")
-    parser.add_argument("--neuron", choices=deep_networks.NEURONS, default="lif", help="neurons of the hidden layers")
-    parser.add_argument("--width", type=positive, default=64, help="neurons in each layer")
+    parser.add_argument("--seeds", type=positive, default=1, help="number of seeds; the first is --seed")
+    parser.add_argument("--neuron", choices=deep_networks.NEURONS, default="lif", help="type of the hidden neurons")
+    parser.add_argument("--width", type=positive, default=64, help="number of neurons in each hidden layer")
     main(parser.parse_args())

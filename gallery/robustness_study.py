@@ -1,9 +1,9 @@
 """Measure accuracy against mismatch between chips, with and without training on sampled chips.
 
-The task is that of ``japanese_vowels_h1.py``, with four networks of the same size: weights as floats or of 5 bits,
-trained on the nominal chip or on a newly sampled chip in each batch with the mismatch of the chip's spec. Each network
-is then evaluated on sampled chips with one to eight times this mismatch, in synapses, leak currents and thresholds as
-far as the family has them.
+The task is that of ``japanese_vowels_h1.py``. The script trains four networks of the same size. Their weights are
+floats or have 5 bits. They are trained on the nominal chip, or on a newly sampled chip in each batch with the mismatch
+of the chip spec. Each network is then evaluated on sampled chips with one to eight times this mismatch. Depending on
+the chip family, the mismatch affects synapses, leak currents and thresholds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import brainhw as bh
 
 
 class Kind(NamedTuple):
-    """Training of a network: on sampled chips or not, with rounded weights or not."""
+    """A way to train a network: on sampled chips or not, with rounded weights or not."""
 
     sampled: bool
     rounded: bool
@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Name of the folder of its run."""
+        """Name of the folder for the run."""
         return f"{'bits' if self.rounded else 'floats'}_{'sampled' if self.sampled else 'nominal'}"
 
 
@@ -47,7 +47,7 @@ COLORS, MARKERS = ("#0072B2", "#D55E00"), ("o", "s")  # nominal or sampled chips
 
 
 class Sweep(NamedTuple):
-    """Accuracies over chips by the multiple of the spec's mismatch; the first is the nominal chip."""
+    """Accuracies on sampled chips for each multiple of the mismatch. The first entry is the nominal chip."""
 
     times: list[float]
     mean: list[float]
@@ -56,14 +56,14 @@ class Sweep(NamedTuple):
 
 
 def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, test: bh.data.Split) -> SpeakerNet:
-    """Build and train a network; its run has a folder of its own, and all kinds start from the same weights."""
+    """Build and train a network in its own folder. All kinds start from the same weights."""
     brainstate.random.seed(arguments.seed)
     net = SpeakerNet(arguments.chip)
     if arguments.init == "fluct":
         bh.init.fluct_init(net, [train], xi_target=1.0, in_range=True, key=arguments.seed, verbose=False)
     bh.deploy.set_weight_bits(net, "chip" if kind.rounded else None)
     out = arguments.out / kind.folder
-    # A resumed study trains the networks that it had not started.
+    # If a resumed study has not yet started a network, train it from the beginning.
     resume = arguments.resume and (out / RUN).exists()
     own = argparse.Namespace(**{**vars(arguments), "out": out, "resume": resume})
     run = Training(net, own, layers=("hidden", "output"), setting=str(kind))
@@ -89,10 +89,10 @@ def trained(arguments: argparse.Namespace, kind: Kind, train: bh.data.Split, tes
 
 
 def sweep(net: SpeakerNet, test: bh.data.Split, times: tuple[float, ...], n_chips: int) -> Sweep:
-    """Evaluate a network on sampled chips of growing mismatch; keys, and so draws, are the same for all."""
+    """Evaluate a network on sampled chips of increasing mismatch. The random draws are the same for all networks."""
     x, y = time_major(frames_of(test)), jnp.asarray(test.y)
     spec = net.hidden.chip
-    assert not isinstance(spec.leak_mismatch_std, tuple)  # the presets have one number for all profiles
+    assert not isinstance(spec.leak_mismatch_std, tuple)  # presets have the same mismatch for all profiles
     sizes = {
         "synapse": spec.synapse_mismatch_std,
         "leak": spec.leak_mismatch_std,
@@ -118,11 +118,11 @@ def sweep(net: SpeakerNet, test: bh.data.Split, times: tuple[float, ...], n_chip
 
 
 def figure(sweeps: dict[Kind, Sweep], chip: str) -> plt.Figure:
-    """Draw mean accuracy against mismatch, with bars from the 5 % to the 95 % quantile of the chips."""
+    """Draw the mean accuracy against the mismatch, with bars from the 5 % to the 95 % quantile over the chips."""
     drawing, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
     times = next(iter(sweeps.values())).times
     for i, (kind, found) in enumerate(sweeps.items()):
-        # Evenly spaced, and one beside the other, because the networks differ by less than the chips.
+        # Draw the networks side by side, because they differ by less than the chips.
         x = np.arange(len(times)) + 0.14 * (i - (len(sweeps) - 1) / 2)
         mean = np.array(found.mean)
         spread = np.maximum([mean - found.q05, found.q95 - mean], 0)
@@ -138,7 +138,7 @@ def figure(sweeps: dict[Kind, Sweep], chip: str) -> plt.Figure:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train and evaluate all networks, save, print the result line, and return the numbers."""
+    """Train and evaluate all networks, save the results, print the result line, and return the numbers."""
     started = time.perf_counter()
     kinds, times = KINDS, TIMES
     if arguments.smoke:

@@ -1,8 +1,9 @@
-"""Classify ten spoken digits on an H1 chip model through its frontend.
+"""Classify ten spoken digits on an H1 chip model, using its frontend.
 
-The data are 3000 recordings of six speakers (Free Spoken Digit Dataset, official split). A bank of 16 band filters
-gives 16 log envelopes, and each drives one frontend neuron. The dense layers receive only the spikes of the frontend.
-Frontend, hidden and output neurons fit on the chip, and all weights stay within its range.
+The data are 3000 recordings of six speakers from the Free Spoken Digit Dataset, divided by the official split. A filter
+bank of 16 frequency bands gives 16 log envelopes. Each of them drives one frontend neuron. The dense layers receive
+only the spikes of the frontend. The frontend neurons, hidden neurons and output neurons fit on the chip, and all
+weights stay within its range.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from _training import FAMILIES, Run, every_step, frames_of, options
 import brainhw as bh
 
 N_CLASSES = 10
-# Hidden neurons, and output neurons for each digit; with the frontend 246 of 256 and 196 of 200 neurons.
+# Number of hidden neurons, and of output neurons for each digit. With the frontend these are 246 of 256 and 196 of 200
+# neurons.
 SIZES = {"h1v1": (180, 5), "h1v2": (150, 3)}
 DURATION, DT = 0.7 * u.second, 2.0 * u.ms
-GAIN = 17.5  # of the log envelope, so that frontend neurons fire at a few hundred hertz
+GAIN = 17.5  # factor on the log envelope, so that frontend neurons fire at a few hundred hertz
 
 
 class DigitNet(brainstate.nn.Module):
-    """Frontend, a hidden layer of mixed time constants, and output populations, all on the chip."""
+    """The frontend, a hidden layer with different time constants, and output populations, all on the chip."""
 
     def __init__(self, chip: str, weight_bits: int | Literal["chip"] | None = None) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
         return bh.data.Split(x=x, y=split.y, lengths=np.minimum(steps, x.shape[1]))
 
     train, test = envelopes(data.train), envelopes(data.test)
-    # Speech has less power at high frequencies; each channel is divided by its mean, as a gain stage would do.
+    # Speech has less power at high frequencies. Therefore divide each channel by its mean, as a gain stage would do.
     mean = frames_of(train).mean(axis=(0, 1))
 
     def scaled(split: bh.data.Split) -> bh.data.Split:
@@ -71,7 +73,7 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train, evaluate, save, print the result line, and return the numbers."""
+    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
     brainstate.environ.set(dt=DT)
@@ -94,7 +96,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
         error = braintools.metric.softmax_cross_entropy_with_integer_labels(votes, batch.y).mean()
         return error + bh.train.weight_magnitude_loss(net)
 
-    # Spikes in the padding of short words count, in the loss and in the accuracy.
+    # Loss and accuracy also count the spikes in the padding of short words.
     history = bh.train.fit(
         net,
         every_step(train),

@@ -1,11 +1,11 @@
 """Build ``brainhw/data/japanese_vowels.npz`` from the two text files of the data set.
 
-Run it with the paths of the training and the test file in the ``.ts`` format of the time-series archives (the
-originals of unequal length). It writes the same bytes each time (with the same zlib) and prints their SHA-256, which
-``brainhw/data/japanese_vowels.py`` pins.
+Pass the paths of the training file and the test file in the ``.ts`` format of the time-series archives. Use the
+original files, whose recordings have different lengths. With the same zlib the script always writes the same bytes. It
+prints their SHA-256, with which ``brainhw/data/japanese_vowels.py`` verifies the file.
 
-Each value has six decimals, so it is stored exactly as an integer number of millionths. The differences of consecutive
-frames are small; stored as byte planes they compress a third better than floats.
+Each value has six decimals, so it is stored exactly as an integer number of millionths. The differences between
+consecutive frames are small. Stored as byte planes, they compress a third better than floats.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ OUTPUT = Path(__file__).resolve().parents[1] / "brainhw" / "data" / "japanese_vo
 
 
 def parse(text: str) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the recordings in millionths, each ``[frames, channels]``, and their labels from 0."""
+    """Return the recordings ``[frames, channels]`` in units of one millionth, and their labels, which start at 0."""
     recordings, labels = [], []
     for line in text.partition("@data\n")[2].split():
         *channels, label = line.split(":")
         values = np.array([channel.split(",") for channel in channels], dtype=np.float64).T
         millionths = np.rint(values * 1e6)
         if values.shape[1] != CHANNELS or not np.array_equal(millionths / 1e6, values):
-            raise ValueError(f"a recording of shape {values.shape} is not {CHANNELS} channels of six decimals")
+            raise ValueError(
+                f"expected recordings of {CHANNELS} channels and values with six decimals, got shape {values.shape}"
+            )
         recordings.append(millionths.astype("<i4"))
         labels.append(int(label) - 1)
     return recordings, np.array(labels, dtype=np.int32)
 
 
 def pack(recordings: list[np.ndarray], labels: np.ndarray) -> bytes:
-    """Return the bytes of the npz archive, the same for the same data."""
+    """Return the bytes of the npz archive. The same data always give the same bytes."""
     frames = np.concatenate(recordings)
     differences = np.diff(frames, axis=0, prepend=np.zeros_like(frames[:1])).astype("<i4")
     arrays = {
@@ -62,7 +64,7 @@ def pack(recordings: list[np.ndarray], labels: np.ndarray) -> bytes:
 
 
 def main() -> None:
-    """Read both files, check them against the published numbers, write the archive and print its checksum."""
+    """Read both files, check the numbers of recordings and speakers, write the archive and print its checksum."""
     parser = argparse.ArgumentParser(description="Build the Japanese Vowels file that is part of brainhw.")
     parser.add_argument("train", type=Path, help="JapaneseVowels_TRAIN.ts")
     parser.add_argument("test", type=Path, help="JapaneseVowels_TEST.ts")

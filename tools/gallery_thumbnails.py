@@ -1,9 +1,9 @@
-"""Make the pictures of the gallery from the figures that its scripts saved.
+"""Create the pictures of the gallery from the figures that its scripts saved.
 
-``python tools/gallery_thumbnails.py --runs runs`` reads the figures at the default places of the scripts. It writes
-``docs/images/gallery/NAME.png`` for the page of a script, at most 900 pixels wide, and
-``docs/images/gallery/cards/NAME.png`` for the overview, 400 x 280 pixels. It prints the figures that it does not find.
-Missing figures leave the old pictures.
+``python tools/gallery_thumbnails.py --runs runs`` reads the figures from the default output folders of the scripts. For
+the page of a script it writes ``docs/images/gallery/NAME.png``, at most 900 pixels wide. For the overview it writes
+``docs/images/gallery/cards/NAME.png`` of 400 x 280 pixels. If a figure is missing, the tool prints the name of its
+script and keeps the old pictures.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ PROJECT = Path(__file__).parents[1]
 FOLDER = PROJECT / "docs" / "images" / "gallery"
 CARD, WIDEST = (400, 280), 900
 MOST_BYTES = 40_000
-MOST_BYTES_OF_PAGES = 120_000  # fewer bytes would need so few colours that thin lines lose theirs
+MOST_BYTES_OF_PAGES = 120_000  # with fewer bytes, so few colours remain that thin lines lose theirs
 
 
 class Source(NamedTuple):
-    """A figure of a run, or of ``docs/images``, and the part of it for the card: left, top, right, bottom as shares."""
+    """The path of a figure, and the part of it that the card shows: left, top, right and bottom edge as shares."""
 
     path: str
     part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
@@ -48,7 +48,7 @@ SOURCES = {
 
 
 def flat(path: Path | BinaryIO) -> Image.Image:
-    """Return a picture on white, which reads on dark pages, too."""
+    """Return a picture on a white background, so that it is readable on dark pages."""
     with Image.open(path) as opened:
         white = Image.new("RGB", opened.size, "white")
         picture = opened.convert("RGBA")
@@ -57,7 +57,7 @@ def flat(path: Path | BinaryIO) -> Image.Image:
 
 
 def thumbnail(path: Path | BinaryIO, part: tuple[float, float, float, float]) -> Image.Image:
-    """Return a part of a picture, shrunk and centred on a white card."""
+    """Return a part of a picture, reduced in size and centred on a white card."""
     picture = flat(path)
     left, top, right, bottom = (round(share * size) for share, size in zip(part, picture.size * 2, strict=True))
     cut = picture.crop((left, top, right, bottom))
@@ -68,7 +68,7 @@ def thumbnail(path: Path | BinaryIO, part: tuple[float, float, float, float]) ->
 
 
 def save(picture: Image.Image, path: Path, most_bytes: int = MOST_BYTES) -> int:
-    """Write a picture with as many colours as the limit on its size allows, and return its size in bytes."""
+    """Write a picture with as many colours as the limit on the file size allows, and return the file size in bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for colors in (256, 128, 64, 32, 16):
         picture.quantize(colors, dither=Image.Dither.NONE).save(path, optimize=True)
@@ -78,13 +78,15 @@ def save(picture: Image.Image, path: Path, most_bytes: int = MOST_BYTES) -> int:
 
 
 def main() -> None:
-    """Make the pictures, and print what is missing."""
+    """Create the pictures, and print the names of missing figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=PROJECT / "runs", help="folder with the runs of the scripts")
     runs = parser.parse_args().runs
     scripts = {path.stem for path in (PROJECT / "gallery").glob("[!_]*.py")}
     if scripts != set(SOURCES):
-        raise SystemExit(f"gallery_thumbnails: SOURCES and the scripts differ in {sorted(scripts ^ set(SOURCES))}.")
+        raise SystemExit(
+            f"gallery_thumbnails: SOURCES and the scripts of gallery/ differ in {sorted(scripts ^ set(SOURCES))}."
+        )
     for name, source in SOURCES.items():
         path = PROJECT / source.path if source.path.startswith("docs/") else runs / source.path
         if not path.exists():

@@ -1,6 +1,6 @@
-"""Print the size of ``brainhw`` and the number of files that a call enters: ``python tools/house_numbers.py``.
+"""Print the size of ``brainhw`` and the number of files in which each common call runs functions.
 
-``tests/house/test_house_numbers.py`` has the limits.
+Run ``python tools/house_numbers.py``. ``tests/house/test_house_numbers.py`` checks the numbers against limits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if str(ROOT) not in sys.path:
 
 
 class Lines(NamedTuple):
-    """Lines of the package by kind; comments count if they have a line of their own."""
+    """Number of lines of the package by kind. Comments at the end of a line of code are not counted."""
 
     total: int
     code: int
@@ -31,7 +31,7 @@ class Lines(NamedTuple):
 
     @property
     def comment_share(self) -> float:
-        """Comment lines per line of code."""
+        """Number of comment lines per line of code."""
         return self.comment / self.code
 
 
@@ -65,7 +65,7 @@ def class_tests() -> list[str]:
     modules = _module_classes(trees)
     found = []
     for path, tree in trees.items():
-        # A tuple of classes may have a name of its own.
+        # The second argument of isinstance may be the name of a tuple of classes.
         groups = {
             target.id: _names(node.value)
             for node in ast.walk(tree)
@@ -82,7 +82,7 @@ def class_tests() -> list[str]:
 
 
 def _module_classes(trees: dict[Path, ast.Module]) -> set[str]:
-    """Return the classes that derive from a module of brainstate, directly or through another class."""
+    """Return the names of the classes that derive from a module of brainstate, directly or through another class."""
     bases = {
         node.name: {_last(base) for base in node.bases}
         for tree in trees.values()
@@ -108,7 +108,7 @@ def _called(node: ast.Call) -> str:
 
 
 def files_entered(call: Callable[[], Any]) -> list[str]:
-    """Return the files of the package in which a call runs functions, in order of the first entry."""
+    """Return the files of the package in which a call runs functions, ordered by their first call."""
     files: dict[str, None] = {}
 
     def hear(frame: FrameType, event: str, _: Any) -> None:
@@ -126,7 +126,7 @@ def files_entered(call: Callable[[], Any]) -> list[str]:
 
 
 def entered() -> dict[str, list[str]]:
-    """Return the files that each common call enters, after a first call for imports."""
+    """Return the files in which each common call runs functions. A first call, which also imports, is not counted."""
     import brainstate
     import brainunit as u
     import jax.numpy as jnp
@@ -139,7 +139,7 @@ def entered() -> dict[str, list[str]]:
 
     lif, h1 = (bh.nn.LIFSynapse, bh.nn.LIFLayer), (bh.nn.H1v1Synapse, bh.nn.H1v1Layer)
     layer, drive = bh.nn.LIFLayer(3, tau=20 * u.ms), jnp.full(3, 0.3) * u.mV
-    # Built here, so that the files of the constructors do not count.
+    # Build the modules here, so that the files of the constructors are not counted.
     fluct_net = chain(*h1, 16, 8)
     lif_net, h1_net = chain(*lif, 4, 3), chain(*h1, 4, 3, weight_bits="chip")
     xs = jnp.ones((20, 2, 4))

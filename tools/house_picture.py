@@ -1,7 +1,7 @@
-"""Draw the parts of ``brainhw`` and the imports between them: ``python tools/house_picture.py``.
+"""Draw the subpackages of ``brainhw`` and the imports between them.
 
-It writes the mermaid diagram between the marks in ``CONTRIBUTING.md`` and ``docs/images/house.svg``.
-``tests/house/test_house_picture.py`` fails if one of them is out of date.
+``python tools/house_picture.py`` writes ``docs/images/house.svg`` and the mermaid diagram between the marks in
+``CONTRIBUTING.md``. ``tests/house/test_house_picture.py`` fails if one of them is out of date.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PAGE = ROOT / "CONTRIBUTING.md"
 IMAGE = ROOT / "docs" / "images" / "house.svg"
 MARKS = "<!-- house: begin -->", "<!-- house: end -->"
 
-# Contents of each part.
+# A description of each subpackage.
 WORDS = {
     "cli": "command line",
     "visualize": "figures",
@@ -27,7 +27,7 @@ WORDS = {
     "deploy": "rules, placement, power, bundles",
     "data": "data sets, encodings",
     "train": "training loop, losses, schedules",
-    "init": "starting points",
+    "init": "weight initialisation",
     "transform": "a whole net in time",
     "nn": "modules and protocols",
     "surrogate": "spike functions",
@@ -37,7 +37,7 @@ WORDS = {
 
 
 def wings() -> list[str]:
-    """Return the parts of the package in the order of the import contract, from the top down."""
+    """Return the subpackages in the order of the import contract, from the highest layer to the lowest."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     (contract,) = settings["tool"]["importlinter"]["contracts"]
     names = [layer.removeprefix("brainhw.") for layer in contract["layers"]]
@@ -45,7 +45,7 @@ def wings() -> list[str]:
 
 
 def imports() -> Counter[tuple[str, str]]:
-    """Return for each pair of parts the number of files of the first that import the second."""
+    """Return, for each pair of subpackages, the number of files of the first that import the second."""
     found: Counter[tuple[str, str]] = Counter()
     names = set(wings())
     for path in sorted((ROOT / "brainhw").rglob("*.py")):
@@ -68,7 +68,7 @@ def _imported(path: Path) -> set[str]:
 
 
 def diagram() -> str:
-    """Return the picture as mermaid."""
+    """Return the diagram in mermaid syntax."""
     lines = ["```mermaid", "flowchart TD"]
     lines += [f'  {name}["{name}: {WORDS[name]}"]' for name in wings()]
     lines += [f"  {a} -->|{n}| {b}" for (a, b), n in sorted(imports().items(), key=lambda pair: _place(pair[0]))]
@@ -81,9 +81,9 @@ def _place(pair: tuple[str, str]) -> tuple[int, int]:
 
 
 def image() -> str:
-    """Return the picture as SVG: parts on the diagonal, from the top down, and counts of imports in a triangle.
+    """Return the picture as SVG, with subpackages on the diagonal and counts of imports in the triangle below.
 
-    Arrows between the boxes would cross; in the triangle each count has its own cell.
+    Arrows between the boxes would cross each other. In the triangle each count has its own cell.
     """
     order, count = wings(), imports()
     cell, left, top = 54, 20, 20
@@ -92,8 +92,8 @@ def image() -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="14">',
-        "<title>The parts of brainhw, and how many files of each import each part below it</title>",
-        # A white background, so that the text is readable on a dark page.
+        "<title>The parts of brainhw, and how many files of each part import each part below it</title>",
+        # Draw a white background, so that the text is readable on a dark page.
         f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>',
     ]
     for row, name in enumerate(order):
@@ -111,13 +111,13 @@ def image() -> str:
                     f'fill-opacity="{shade:.2f}"/><text x="{at + cell / 2 - 4:g}" y="{y + 28}" text-anchor="middle" '
                     f'fill="#202020">{n}</text>'
                 )
-    words = "A number: how many files of the part above it (same column) import the part on its right (same row)."
+    words = "A number counts the files of the part above it (same column) that import the part on its right (same row)."
     parts.append(f'<text x="{left}" y="{height - 20}" fill="#202020">{words}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
 def filled(text: str) -> str:
-    """Return a page with the current diagram between the marks."""
+    """Return the text of a page with the current diagram between its marks."""
     begin, end = MARKS
     return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{diagram()}\n{end}", text, flags=re.DOTALL)
 

@@ -1,6 +1,7 @@
 """Draw the logo of the site, ``docs/_static/logo_light.svg``, ``logo_dark.svg`` and ``favicon.svg``.
 
-``python tools/logo.py``. The mark is a chip with a membrane potential that charges up to the threshold and fires.
+``python tools/logo.py`` writes all three files. The mark of the logo is a chip on which a membrane potential rises to
+the threshold and the neuron fires.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PINS = (0.26, 0.5, 0.74)
 
 
 def membrane() -> tuple[np.ndarray, np.ndarray]:
-    """Return time and membrane potential: four input spikes, one output spike, and the next charge."""
+    """Return time and membrane potential. There are four input spikes, one output spike, and another input spike."""
     t = np.linspace(0.18, 0.82, 400)
     v = np.full_like(t, 0.24)
     for start in (0.2, 0.3, 0.4, 0.5):
@@ -48,7 +49,7 @@ def draw_mark(ax: Axes) -> None:
 
 
 def draw_name(ax: Axes, color: str) -> float:
-    """Write the name beside the mark, and return where it ends."""
+    """Write the name beside the mark, and return its right edge."""
     outline = TextPath((0, 0), "brainhw", size=0.62)
     placed = outline.transformed(Affine2D().translate(1.16 - outline.get_extents().x0, 0.3))
     ax.add_patch(mpl.patches.PathPatch(placed, color=color, linewidth=0))
@@ -56,7 +57,7 @@ def draw_name(ax: Axes, color: str) -> float:
 
 
 def save(name: str, color: str | None) -> None:
-    """Write one file: the mark alone, or with the name in a colour."""
+    """Write one file. It shows the mark and, if a colour is given, the name in this colour."""
     figure = plt.figure()
     ax = figure.add_axes((0, 0, 1, 1))
     draw_mark(ax)
@@ -69,7 +70,7 @@ def save(name: str, color: str | None) -> None:
 
 
 def main() -> None:
-    """Write all files; the same bytes each time."""
+    """Write all files. Their bytes are always the same."""
     with mpl.rc_context({"svg.hashsalt": "brainhw"}):
         save("favicon.svg", None)
         for theme, color in TEXT.items():

@@ -1,7 +1,7 @@
 """Generate the tables of presets in ``docs/chips.md`` and the help texts in ``docs/cli.md``.
 
-Run ``python tools/pages.py`` in the root of a clone. It replaces only the text between the marks of a page. A test
-fails if a page is out of date.
+Run ``python tools/pages.py`` in the root of a clone of the repository. It replaces only the text between the marks of a
+page. A test fails if a page is out of date.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
 
 
 def filled(page: str) -> str:
-    """Return the page with new text between its marks."""
+    """Return the text of a page with new tables or help texts between its marks."""
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     for name, write in PAGES[page].items():
         begin, end = f"<!-- {name}: written by tools/pages.py -->", f"<!-- {name}: end -->"
@@ -88,7 +88,7 @@ def filled(page: str) -> str:
 
         text, found = between.subn(new, text)
         if found != 1:
-            raise ValueError(f"docs/{page}.md must have the marks {begin!r} and {end!r} once.")
+            raise ValueError(f"docs/{page}.md must contain the marks {begin!r} and {end!r} exactly once.")
     return text
 
 
@@ -104,13 +104,13 @@ def _cells(name: str) -> tuple[str, ...]:
 def _value(chip: ChipSpec, name: str) -> str:
     # If the provenance of the presets differs, mark the documented value.
     differ = len(_sources(name)) > 1 and chip.provenance[name] != "assumed"
-    # The space lets a narrow column break the text of a charge curve.
+    # Insert a space, so that the text of a charge curve can wrap in a narrow column.
     text = FIELDS[name].text(getattr(chip, name)).replace("Charge(", "Charge (")
     return text + (f" ({chip.provenance[name]})" if differ else "")
 
 
 def _reasons(names: Iterable[str]) -> str:
-    """Return a list of the notes, each with all its fields."""
+    """Return a list of the notes, each with all fields that have this note."""
     fields: dict[str, list[str]] = {}
     for name in names:
         notes = {chip.name: chip.notes.get(name, "") for chip in PRESETS}

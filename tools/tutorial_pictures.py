@@ -1,6 +1,7 @@
-"""Make ``docs/images/tutorials/NAME.png``, the pictures of ``docs/tutorials.md``, from the executed tutorials.
+"""Create the pictures of ``docs/tutorials.md``, ``docs/images/tutorials/NAME.png``, from the executed tutorials.
 
-``python tools/tutorial_pictures.py`` after a build of the site, which leaves the notebooks in ``docs/tutorials``.
+Build the site first, which writes the executed notebooks to
+``docs/tutorials``. Then run ``python tools/tutorial_pictures.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 class Source(NamedTuple):
-    """Which figure of a tutorial to take, and the part to show: left, top, right, bottom as shares."""
+    """The number of a figure in a tutorial, and the part to show: left, top, right and bottom edge as shares."""
 
     figure: int
     part: tuple[float, float, float, float] = WHOLE
@@ -42,7 +43,7 @@ SOURCES = {
 
 
 def figures(path: Path) -> list[bytes]:
-    """Return the figures of an executed notebook in order, as PNG."""
+    """Return the figures of an executed notebook as PNG, in their order in the notebook."""
     notebook = nbformat.read(path, as_version=4)
     return [
         base64.b64decode(output["data"]["image/png"])
@@ -53,7 +54,7 @@ def figures(path: Path) -> list[bytes]:
 
 
 def main() -> None:
-    """Make the picture of every tutorial."""
+    """Create the picture of every tutorial."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
         source = SOURCES[path.stem]

@@ -20,7 +20,7 @@
 # **Who it is for.** Readers of [Units and your first neuron](01_units_and_your_first_neuron.ipynb). The network is
 # trained in a later tutorial, [Train a spiking network](04_train_a_spiking_network.ipynb).
 #
-# About 10 minutes to read, 15 seconds to run.
+# Reading takes about 10 minutes, and running takes about 15 seconds.
 
 # %%
 import brainstate
@@ -35,35 +35,36 @@ brainstate.environ.set(dt=1 * u.ms)
 brainstate.random.seed(0)
 
 # %% [markdown]
-# ## Data, time first
+# ## Data with time on the first axis
 #
-# The Japanese Vowels recordings are part of brainhw. Nine speakers say one vowel, with 12 numbers per frame and 7 to
-# 29 frames.
+# The Japanese Vowels recordings are part of brainhw. Nine speakers say one vowel. A recording has 7 to 29 frames, and
+# each frame has 12 numbers.
 
 # %%
 data = bh.data.japanese_vowels()
 print(data)
 
 # %% [markdown]
-# A synapse takes spikes, or analog values as here. Each channel is scaled and split into its positive and its
-# negative part, because an input line has no sign. This gives 24 channels. Each frame is held for four steps of 1 ms.
-# Data sets are stored with samples first, `[n, T, N]`. brainhw runs with **time first**: `[T, B, N]`, that is steps,
-# samples of the batch, channels.
+# A synapse takes spikes or, as here, analog values. An input line cannot carry negative values. Therefore each channel
+# is scaled and then split into two channels, one for its positive part and one for its negative part. This gives 24
+# channels. Each frame is repeated for four steps of 1 ms. Data sets are stored with the samples on the first axis, `[n,
+# T, N]`. brainhw runs networks with **time on the first axis**, `[T, B, N]`. The axes are time steps, samples of the
+# batch, and channels.
 
 # %%
 scale = bh.data.fit_channel_scale(data.train)
 frames = bh.data.repeat_frames(bh.data.split_on_off(scale.apply(data.train).x), 4)  # [n, T, N]
-x = jnp.asarray(frames[:8].swapaxes(0, 1))  # the first eight recordings, [T, B, N]
+x = jnp.asarray(frames[:8].swapaxes(0, 1))  # the first eight recordings, as [T, B, N]
 n_steps, batch_size, n_in = x.shape
 print("stored", frames.shape, "-> run", x.shape)
 
 # %% [markdown]
 # ## A network is a module
 #
-# Create submodules in `__init__` and call them in `update`, which defines one step. In this network a synapse
-# converts inputs into voltage steps, a LIF layer converts these into spikes, and a leaky readout converts spikes into
-# one number per class. Weights of the synapse are voltages (in mV by default, set by `weight_init`). Weights of the
-# readout are plain numbers, like its outputs.
+# Create the submodules in `__init__` and call them in `update`, which computes one time step. In this network a synapse
+# converts the inputs into voltage steps, a LIF layer converts the voltage steps into spikes, and a leaky readout
+# converts the spikes into one number per class. The weights of the synapse are voltages. They are in mV by default, and
+# `weight_init` can set another unit. The weights and outputs of the readout are plain numbers.
 
 
 # %%
@@ -82,8 +83,8 @@ net = Net()
 print(net)
 
 # %% [markdown]
-# Learnt values are `ParamState`s, and values that change over time are `HiddenState`s. Both are found from the
-# network by the names of its attributes.
+# Learnt values are `ParamState`s, and values that change over time are `HiddenState`s. `net.states` finds both kinds
+# and names each state by its path, the names of the attributes that lead to it.
 
 # %%
 for kind in (brainstate.ParamState, brainstate.HiddenState):
@@ -105,9 +106,9 @@ print("one batch ", x.shape, "->", outputs.shape)
 assert outputs.shape == (n_steps, batch_size, 9)
 
 # %% [markdown]
-# States have the shape of the input: `[N]` for one sample, `[B, N]` for a batch. `rollout` sets the shape. If you run
-# single steps yourself, call `bh.prepare_net(net, batch_size)`. It resets every state to its resting value, in the
-# shape of the batch. If you forget this, the next step raises an error.
+# States have the shape of the input: `[N]` for one sample, `[B, N]` for a batch. `rollout` sets this shape for you. If
+# you run single steps yourself, first call `bh.prepare_net(net, batch_size)`. It resets every state to its resting
+# value and gives it the shape of the batch. Without this call, the next step raises an error.
 
 # %%
 bh.prepare_net(net)  # one sample
@@ -121,12 +122,13 @@ stepped = brainstate.transform.for_loop(net.update, x)
 assert np.allclose(stepped, outputs, atol=1e-5)
 
 # %% [markdown]
-# (`brainstate.nn.init_all_states` creates *new* states in modules of other packages, and a function that was compiled
-# before does not use them. `prepare_net` writes into the existing states, and can be called inside `jit`.)
+# (In modules of other packages, `brainstate.nn.init_all_states` creates *new* states, and functions that were compiled
+# before do not use the new states. `prepare_net` writes into the existing states, and can be called inside `jit`.)
 #
 # ## Record states
 #
-# `record` names the values to store at every step: the path of a module, then one of its states.
+# `record` names the states whose values are stored at every step. Each name is the path of a module followed by one of
+# its states.
 
 # %%
 outputs, seen = bh.rollout(net, x, record=("hidden.V", "hidden.V_pre", "hidden.spk"))
@@ -146,8 +148,8 @@ axes[2].legend(frameon=False, fontsize="small", ncols=9, loc="lower left", bbox_
 plt.show()
 
 # %% [markdown]
-# Recordings are padded with zeros to the longest one, so input and spikes stop before the end. The weights of the
-# readout are untrained, so its output has no meaning yet. A firing rate has a unit too:
+# Shorter recordings are padded with zeros to the length of the longest one, so input and spikes stop before the end.
+# The weights of the readout are untrained, so its output has no meaning yet. Firing rates have a unit too:
 
 # %%
 lengths = data.train.lengths[:8] * 4 * u.ms
@@ -159,10 +161,10 @@ assert (rates < 500 * u.Hz).all()
 # %% [markdown]
 # ## Recurrent layers
 #
-# `topology="RC"` gives a layer recurrent weights, `[N, N]`, presynaptic neuron first: `W[i, j]` is the effect of a
-# spike of neuron `i` on neuron `j`. A spike arrives in the *next* step. To show this, twelve neurons are connected in
-# a ring. Each neuron is connected to the next one only, strongly enough to make it spike. The first neuron receives
-# one input pulse.
+# `topology="RC"` gives a layer recurrent weights `[N, N]`. The first index is the presynaptic neuron: `W[i, j]` is the
+# effect of a spike of neuron `i` on neuron `j`. A recurrent spike has its effect in the *next* step. To show this, the
+# next cell connects twelve neurons in a ring. Each neuron is connected only to the next neuron, with a weight that is
+# large enough to make it spike. The first neuron receives one input pulse.
 
 # %%
 n_ring = 12
@@ -184,13 +186,14 @@ assert (np.argmax(spikes, axis=1) == np.arange(40) % n_ring).all()
 assert spikes.sum() == 40
 
 # %% [markdown]
-# The input lasts for one step, and the spike circulates forever: recurrent layers have memory beyond their leak.
+# The input lasts for one step, but the spike circulates forever. A recurrent layer can thus remember an input for much
+# longer than the time constant of its neurons.
 #
 # ## Arbitrary connections
 #
-# `update` is Python code, so layers can be connected in any way. Here the input also reaches the second layer
-# directly, and this layer is recurrent. Both inputs of the layer are voltages, so they can be added. A charge or a
-# plain number would be refused.
+# `update` is Python code, so layers can be connected in any way. Here the input also reaches the second layer directly,
+# and this layer is recurrent. Both inputs of this layer are voltages, so they can be added. Adding a charge or a plain
+# number would raise an error.
 
 
 # %%
@@ -213,14 +216,14 @@ outputs, seen = bh.rollout(WithShortcut(), x, record=("first.spk", "second.spk")
 print({name: values.shape for name, values in seen.items()})
 
 # %% [markdown]
-# For a simple sequence of modules use `brainstate.nn.Sequential(synapse, layer, readout)`. The paths are then
-# `"layers.0"`, `"layers.1"` and so on. In both forms, `rollout` runs a chain layer by layer, which is faster. Other
-# networks run step by step.
+# For a simple sequence of modules use `brainstate.nn.Sequential(synapse, layer, readout)`. The paths of its modules are
+# `"layers.0"`, `"layers.1"` and so on. If a network is a simple chain of layers, `rollout` runs it layer by layer,
+# which is faster. This works for a `Sequential` and for a class such as `Net`. Other networks run step by step.
 #
 # ## Error messages
 #
-# An error is raised at the call that causes it. The message states the value that was passed, the value that was
-# expected, and often the remedy.
+# brainhw raises an error at the call that causes it. The message states the value that was passed, the value that was
+# expected, and often how to fix the mistake.
 
 
 # %%
@@ -237,22 +240,23 @@ say(lambda: bh.nn.LIFLayer(50, tau=20 * u.mV))  # a time constant in millivolts
 say(lambda: bh.nn.LIFLayer(50, tau=20))  # a time constant of unknown unit
 say(lambda: bh.nn.LIFLayer(50, tau=[5, 10, 20] * u.ms))  # three time constants for fifty neurons
 say(lambda: bh.nn.LIFSynapse(24, 50, weight_init=np.ones((50, 24)) * u.mV))  # weights transposed
-say(lambda: net.hidden(x[0]))  # the input into a layer, past its synapse
-say(lambda: net.synapse(x[0] * u.mV))  # a synapse gives the voltage, it does not take one
+say(lambda: net.hidden(x[0]))  # the input goes to the layer without its synapse
+say(lambda: net.synapse(x[0] * u.mV))  # a synapse takes spikes, not voltages
 say(lambda: bh.rollout(net, x[:, :, :12]))  # half of the channels
 say(lambda: bh.rollout(net, frames.tolist()))  # lists instead of an array
-say(lambda: bh.rollout(net, x, record=("hiden.V",)))  # a typing error
+say(lambda: bh.rollout(net, x, record=("hiden.V",)))  # a misspelt name
 
 # %% [markdown]
-# (If you run single steps of a `Sequential`, brainstate raises its own error around the error of brainhw. The message
-# is further up in the traceback.)
+# (If you run single steps of a `Sequential`, brainstate catches the error of brainhw and raises an error of its own.
+# The message of brainhw is then further up in the traceback.)
 #
-# One mistake cannot be detected: data with samples first, `[B, T, N]`, that runs as if time came first. All shapes
-# fit, but samples and time are exchanged. Check the shape of the output: its first number must be the number of
-# steps.
+# One mistake cannot be detected. If you pass data with the samples on the first axis, `[B, T, N]`, all shapes fit, but
+# samples and time steps are exchanged. To find this mistake, check that the first number in the shape of the output is
+# the number of steps.
 #
 # ## Next steps
 #
-# - [H1 chips compared with LIF neurons](03_h1_chips_against_lif.ipynb): the same recordings on chip neurons.
-# - [Train a spiking network](04_train_a_spiking_network.ipynb): gradients through spikes.
-# - [Long sequences and streaming](09_long_rollouts_and_streaming.ipynb): memory of `rollout`, and live input.
+# - [H1 chips compared with LIF neurons](03_h1_chips_against_lif.ipynb): run chip neurons on the same recordings.
+# - [Train a spiking network](04_train_a_spiking_network.ipynb): compute gradients through spikes.
+# - [Long sequences and streaming](09_long_rollouts_and_streaming.ipynb): reduce the memory of `rollout`, and process
+#   live input.

@@ -14,13 +14,13 @@
 # %% [markdown]
 # # H1 chips compared with LIF neurons
 #
-# **What you learn.** Which properties the chips H1v1 and H1v2 fix and which you choose; which of their parameters are
-# documented and which are assumed; how charge, leak and reset differ from a LIF neuron; why a chip network must be
-# prepared; and how chips differ from each other.
+# **What you learn.** Which properties are fixed by the chips H1v1 and H1v2, and which you choose. Which chip parameters
+# are documented, and which are assumed. How a chip neuron differs from a LIF neuron in charge, leak and reset. Why a
+# chip network must be prepared before it runs. How chips of the same type differ from each other.
 #
 # **Who it is for.** Readers of [Build a network](02_build_a_network.ipynb) who want to use an H1 chip.
 #
-# About 10 minutes to read, 15 seconds to run.
+# Reading takes about 10 minutes, and running takes about 15 seconds.
 
 # %%
 import warnings
@@ -37,11 +37,11 @@ brainstate.environ.set(dt=1 * u.ms)
 brainstate.random.seed(0)
 
 # %% [markdown]
-# ## A chip is one object
+# ## A chip model is one object
 #
 # A `ChipSpec` holds every parameter of a chip model, with its unit and its provenance. *Documented* means that the
-# vendor published it. *Assumed* means that it is not published, and brainhw chose a value that agrees with everything
-# documented.
+# vendor published it. *Assumed* means that the vendor did not publish it. brainhw then uses a value that agrees with
+# everything that is documented.
 
 # %%
 print(bh.chip.H1V1)
@@ -53,8 +53,9 @@ for chip in (bh.chip.H1V1, bh.chip.H1V2):
 print(bh.chip.H1V1.notes["V_th"])
 
 # %% [markdown]
-# `table(notes=True)` prints every note. Use these models for qualitative results and comparisons. Absolute times,
-# voltages and powers need measurements of your chip. Enter measurements with `replace`; the layers do not change:
+# `table(notes=True)` prints every note. Use these models for qualitative results and comparisons. For absolute times,
+# voltages and powers you need measurements of your chip. Enter measurements with `replace`. The code of your network
+# does not change:
 
 # %%
 mine = bh.chip.H1V1.replace(V_th=95 * u.mV, provenance="measured")
@@ -65,15 +66,15 @@ assert mine.provenance["V_th"] == "measured"
 # | | LIF | H1v1 | H1v2 |
 # | --- | --- | --- | --- |
 # | weight | any voltage | number in ±0.9 | number in ±1.66 |
-# | effect of a spike | its weight | charge, nonlinear curve | charge, linear curve |
+# | effect of a spike | adds the weight | adds a charge, nonlinear in the weight | adds a charge, linear in the weight |
 # | time constant | any, may be learnt | the nearest of 8 profiles | the nearest of 8 profiles |
-# | threshold | any, may be learnt | one for the chip | one for the chip |
-# | reset | your choice | to zero | subtraction |
+# | threshold | any, may be learnt | the same for all neurons | the same for all neurons |
+# | reset | your choice | to zero | subtracts the threshold |
 # | membrane potential below zero | yes | no | no |
 # | neurons | any number | 4 cores of 64 | cores of 50, 50 and 100 |
 #
-# On a chip you choose the sizes, the connections (feed-forward, or recurrent within one core), the leak profile of
-# each neuron, and the weights. The constructors refuse everything else.
+# On a chip you choose the sizes, the connections (feed-forward, or recurrent within one core), the leak profile of each
+# neuron, and the weights. The constructors raise an error for any other argument value.
 
 # %%
 try:
@@ -85,8 +86,8 @@ except TypeError as error:
 # ## From weight to charge
 #
 # On the chip a spike adds a *charge* $q(w)$ to the membrane capacitance $C$, so the membrane potential rises by
-# $q(w)/C$. It is documented that the curve of H1v1 is nonlinear, that the curve of H1v2 is linear, and that H1v2
-# gives less charge per weight. The numbers are assumed.
+# $q(w)/C$. The vendor documents that the curve $q(w)$ is nonlinear on H1v1 and linear on H1v2, and that the same weight
+# gives less charge on H1v2. The numbers in the curves are assumed.
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
@@ -96,7 +97,7 @@ for chip in (bh.chip.H1V1, bh.chip.H1V2):
 ax.plot([-0.9, 0.9], [-0.9 * 1.034, 0.9 * 1.034], color="C0", linestyle=":", label="H1v1 without the bend")
 millivolts = float((1 * u.fcoulomb / bh.chip.H1V1.C) / u.mV)
 right = ax.secondary_yaxis("right", functions=(lambda q: q * millivolts, lambda V: V / millivolts))
-right.set_ylabel("membrane step (mV)")
+right.set_ylabel("change of membrane potential (mV)")
 ax.set(xlabel="weight (dimensionless)", ylabel="charge of a spike (fC)")
 ax.legend(frameon=False)
 plt.show()
@@ -107,29 +108,30 @@ for chip in (bh.chip.H1V1, bh.chip.H1V2):
     assert 10 < float(chip.V_th * chip.C / most) < 15
 
 # %% [markdown]
-# About twelve simultaneous spikes through the largest weight are needed to reach the threshold. A chip neuron needs
-# many inputs or high input rates, while the weight of a LIF neuron can have any value. Check this first if a chip
-# network is silent.
+# About twelve simultaneous spikes through the largest weight are needed to reach the threshold. A chip neuron therefore
+# needs many inputs or high input rates to spike. A LIF neuron does not, because its weights can have any value. If a
+# chip network is silent, check this first.
 #
 # ## Leak profiles
 #
-# A requested time constant is rounded to the nearest profile on a logarithmic scale. A change of more than one
-# percent gives a warning, which is printed here.
+# A chip offers eight leak profiles, each with a fixed time constant. brainhw replaces a requested time constant by that
+# of the nearest profile on a logarithmic scale. If this changes the time constant by more than one percent, brainhw
+# warns. The cell prints the warning.
 
 # %%
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     layer = bh.nn.H1v1Layer(3, tau=[3, 20, 30] * u.ms)
 print(caught[0].message)
-print("taken:", layer.tau)
+print("used:", layer.tau)
 assert (layer.tau == [2, 20, 20] * u.ms).all()
 
 # %% [markdown]
 # ## Reset and clamp
 #
-# This example has one neuron of each kind, with the same threshold, time constant and input: a pulse far above the
-# threshold, later a negative pulse, and then a pulse slightly above the threshold. The input of the LIF neuron is a
-# voltage. The chip neurons get the charges that cause the same voltages.
+# The next cell runs one neuron of each kind with the same threshold, time constant and input. The input is a pulse far
+# above the threshold, later a negative pulse, and then a pulse slightly above the threshold. The input of the LIF
+# neuron is a voltage. The input of the chip neurons is the charge that causes the same voltage.
 
 # %%
 pushes = np.zeros((80, 1))
@@ -153,15 +155,17 @@ print("spikes, in ms:", fired)
 assert fired == {"LIF": [10], "H1v1": [10, 55], "H1v2": [10, 55]}
 
 # %% [markdown]
-# At 10 ms the excess above the threshold is lost in H1v1 and kept in the other two. At 40 ms the LIF membrane
-# potential becomes negative and stays inhibited. The chips are clamped at zero, so the inhibition ends with the
-# pulse. Therefore the last pulse makes the chips spike, but not the LIF neuron.
+# The reset at 10 ms sets the membrane potential of H1v1 to zero. In the other two neurons it subtracts the threshold,
+# so the excess above the threshold remains. At 40 ms the membrane potential of the LIF neuron becomes negative and
+# decays slowly. The membrane potential of a chip neuron cannot be negative, so the inhibition ends with the pulse.
+# Therefore the last pulse makes the chip neurons spike, but not the LIF neuron.
 #
-# ## Prepare, then run
+# ## Prepare a network, then run it
 #
-# A chip network is an ordinary module with one additional step. `bh.prepare_net` computes the charge of each weight
-# once per batch (rounding, charge curve, mismatch). `bh.rollout` calls it automatically. If you run single steps, an
-# error is raised if the network is not prepared or if its weights have changed. Outdated charges are never used.
+# A chip network is an ordinary module that needs one additional call before it runs. `bh.prepare_net` computes the
+# charge of each weight once per batch. This computation includes rounding, the charge curve and the mismatch.
+# `bh.rollout` calls it automatically. If you run single steps yourself, brainhw raises an error if the network was not
+# prepared or if its weights have changed since then. A network therefore never runs with outdated charges.
 
 # %%
 n_in, n_neurons = 24, 50
@@ -199,8 +203,8 @@ attempt()
 # ## The same input through three neuron types
 #
 # The input is the recording of the previous tutorial. The weights are drawn uniformly over the range of H1v1. H1v2 is
-# run twice: with the same weights, and with weights scaled to its wider range. The LIF network uses, for each weight,
-# the voltage of the charge of H1v1, and the threshold and reset of H1v1.
+# run twice: with the same weights, and with weights scaled to its wider range. In the LIF network each weight is the
+# voltage that the charge of H1v1 causes. Its threshold and reset are those of H1v1.
 
 # %%
 data = bh.data.japanese_vowels()
@@ -238,10 +242,11 @@ assert counts["H1v2"] < counts["H1v2, stretched"]
 assert counts["LIF"] != counts["H1v1"]
 
 # %% [markdown]
-# H1v2 gets less charge from the same weight and spikes a third as often. With scaled weights it is close to H1v1.
-# H1v1 and the LIF network differ by a few spikes, although each spike has the same effect on both. On a chip,
-# inhibition below zero is lost. Without inhibition this difference disappears: with non-negative weights, the LIF
-# network with the charges, threshold and reset of the chip is equal to the chip:
+# On H1v2 the same weight gives less charge, so the network emits only a third of the spikes. With scaled weights it
+# emits about as many spikes as on H1v1. H1v1 and the LIF network differ by a few spikes, although each input spike
+# causes the same voltage in both. The reason is the lower limit of the membrane potential: a chip neuron cannot store
+# inhibition below zero. With non-negative weights there is no inhibition, and both networks emit exactly the same
+# spikes:
 
 # %%
 h1v1.synapse.weight.value = jnp.asarray(np.abs(weights))
@@ -255,10 +260,10 @@ h1v1.synapse.weight.value = jnp.asarray(weights)
 # %% [markdown]
 # ## Chips differ from each other
 #
-# Leak currents vary between neurons. On H1v1 the effective weights vary too, and on H1v2 the thresholds. (It is
-# documented that they vary; the size is assumed.) `bh.sample_chip(net, key)` applies the mismatch of one sampled
-# chip. One key is one chip. It stays the same over steps, batches and calls, until another chip is sampled or
-# `bh.nominal_chip` is called.
+# Leak currents vary between neurons. On H1v1 the effective weights also vary. On H1v2 the thresholds also vary. (The
+# vendor documents that they vary. brainhw assumes how much.) `bh.sample_chip(net, key)` applies the mismatch of one
+# sampled chip. The same key always gives the same chip. The network keeps this mismatch over steps, batches and calls
+# until you sample another chip or call `bh.nominal_chip`.
 
 
 # %%
@@ -282,19 +287,20 @@ for key in range(3):
     right.plot(np.arange(len(x)), V[:, 0] / u.mV, linewidth=1)
 left.set(xlabel="neuron, in ascending order", ylabel="time constant (ms)")
 left.legend(frameon=False)
-right.set(xlabel="time (ms)", ylabel="membrane of neuron 0 (mV)")
+right.set(xlabel="time (ms)", ylabel="membrane potential of neuron 0 (mV)")
 plt.show()
 
 bh.nominal_chip(h1v1)
 assert (spikes_and_membrane()[0] == nominal).all()
 
 # %% [markdown]
-# `bh.rollout(net, x, key=...)` samples a chip for this call only. With another key for every batch in training, the
+# `bh.rollout(net, x, key=...)` samples a chip for this call only. If you train with a new key for every batch, the
 # network learns weights that work on most chips.
 #
 # ## Next steps
 #
-# - [Train a spiking network](04_train_a_spiking_network.ipynb): gradients through spikes, for LIF and chip layers.
-# - [Train a network for a chip](08_train_for_the_chip.ipynb): rounding, sign blocks, mismatch, placement, power, and
-#   export.
-# - [Chip parameters](../docs/chips.md): every parameter of both chips.
+# - [Train a spiking network](04_train_a_spiking_network.ipynb): compute gradients through spikes, for LIF and chip
+#   layers.
+# - [Train a network for a chip](08_train_for_the_chip.ipynb): train with rounding, sign blocks and mismatch, then place
+#   and export the network.
+# - [Chip parameters](../docs/chips.md) lists every parameter of both chips.

@@ -19,12 +19,12 @@
 #
 # **Who it is for.** Readers who have [built a network](02_build_a_network.ipynb) and want to train it.
 #
-# About 10 minutes to read, 30 seconds to run.
+# Reading takes about 10 minutes, and running takes about 30 seconds.
 #
-# A spike is a step function, so its derivative is zero almost everywhere, and ordinary backpropagation does not work.
-# Surrogate gradients use the exact spike in the forward pass and a smooth function instead of its derivative in the
-# backward pass. The loop over time is differentiable, so gradients flow back through time as in other recurrent
-# networks.
+# A spike is a step function of the membrane potential. Its derivative is zero almost everywhere, so ordinary
+# backpropagation does not work. With a surrogate gradient, the forward pass computes the exact spike, and the backward
+# pass replaces its derivative by a smooth function. The loop over time is differentiable, so gradients flow back
+# through time as in other recurrent networks.
 
 # %%
 import brainstate
@@ -41,8 +41,8 @@ brainstate.environ.set(dt=1 * u.ms)
 # %% [markdown]
 # ## The network
 #
-# The inputs are Poisson spike trains, followed by leaky integrate-and-fire neurons and leaky readouts that convert
-# spikes into logits. The surrogate is an argument of the spiking layer, `spk_fun`.
+# The inputs are Poisson spike trains. A layer of leaky integrate-and-fire neurons follows, and then leaky readouts that
+# convert the spikes into logits. The surrogate is set by the argument `spk_fun` of the spiking layer.
 
 
 # %%
@@ -60,9 +60,9 @@ class Classifier(brainstate.nn.Module):
 # %% [markdown]
 # ## A task
 #
-# The data are 256 samples of 200 ms with 5 Hz Poisson spikes on 100 inputs. The labels are random. There is no
-# pattern to learn. The question is only whether four spiking neurons can fit these labels. Without a surrogate they
-# cannot.
+# The data are 256 samples of 200 ms with 5 Hz Poisson spikes on 100 inputs. The labels are random, so there is no
+# pattern to learn. The task only shows whether four spiking neurons can be trained to fit these labels. Without a
+# surrogate they cannot.
 
 # %%
 n_in, n_hidden, n_out, n_steps, n_samples = 100, 4, 2, 200, 256
@@ -81,8 +81,9 @@ x, y = toss(n_samples)
 # %% [markdown]
 # ## The loss, step by step
 #
-# Reset the states, loop over time, average the readout over time, and compare it with the labels. `for_loop` takes a
-# function of one step, here `net.update`, and an input with time first. It returns the stacked outputs.
+# The loss resets the states, runs the network over time, averages the readout over time, and compares the average with
+# the labels. `for_loop` takes a function that computes one step, here `net.update`, and an input whose first axis is
+# time. It returns the outputs of all steps in one array.
 
 # %%
 brainstate.random.seed(1)
@@ -97,7 +98,7 @@ def loss_written_out():
 
 
 def loss(net, x, y):
-    outputs, _ = bh.rollout(net, x)  # prepares, loops, and is faster
+    outputs, _ = bh.rollout(net, x)  # prepare_net and for_loop in one call, and faster
     return braintools.metric.softmax_cross_entropy_with_integer_labels(outputs.mean(axis=0), y).mean()
 
 
@@ -105,7 +106,7 @@ weights = net.states(brainstate.ParamState)
 by_hand = brainstate.transform.grad(loss_written_out, weights, return_value=True)
 by_rollout = brainstate.transform.grad(lambda: loss(net, x, y), weights, return_value=True)
 (gradients, value), (same_gradients, same_value) = by_hand(), by_rollout()
-print(f"loss {value:.4f}, written out, and {same_value:.4f}, by rollout")
+print(f"loss {value:.4f} with for_loop, {same_value:.4f} with rollout")
 
 for path, gradient in gradients.items():
     size = u.math.abs(gradient).max()
@@ -114,13 +115,13 @@ for path, gradient in gradients.items():
     assert u.math.abs(gradient - same_gradients[path]).max() < 1e-4 * size
 
 # %% [markdown]
-# The first loss is close to $\ln 2 = 0.693$, the value for random guessing. Both losses and both gradients agree. A
-# gradient has the unit of its parameter, as optimizers expect. The loss itself is a plain number.
+# The first loss is close to $\ln 2 = 0.693$, the value for random guessing. Both functions give the same loss and the
+# same gradients. The loss is a plain number. A gradient has the unit of its parameter, as optimizers expect.
 #
 # ## The training step
 #
-# One function under `brainstate.transform.jit` contains everything that repeats: forward pass, backward pass and
-# weight update are compiled once. A time loop outside of it would be compiled at every call.
+# Put the forward pass, the backward pass and the weight update into one function under `brainstate.transform.jit`. They
+# are then compiled once. Outside of such a function, the time loop would be compiled at every call.
 
 
 # %%
@@ -147,8 +148,8 @@ assert losses[-1] < losses[0] - 0.05
 # %% [markdown]
 # ## Surrogates compared
 #
-# `spk_fun` accepts all surrogates of braintools and of brainhw. Their argument is the dimensionless
-# `(V - V_th)/V_th`, so a slope has the same meaning for every threshold.
+# `spk_fun` accepts all surrogates of braintools and of brainhw. The argument of a surrogate is the dimensionless `(V -
+# V_th)/V_th`, so a slope has the same meaning for every threshold.
 
 # %%
 surrogates = {
@@ -171,13 +172,13 @@ right.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# A narrow derivative is nonzero only for neurons close to the threshold, so `fast_sigmoid(25)` starts slowest. With
-# one hidden layer this is the only difference. In deep networks the choice determines whether the first layers learn
-# at all.
+# The derivative of `fast_sigmoid(25)` is narrow. Only neurons whose membrane potential is close to the threshold get a
+# gradient, so the loss decreases slowest at first. With one hidden layer the surrogates differ only in this way. In
+# deep networks the choice determines whether the first layers learn at all.
 #
 # ## Record the membrane potential
 #
-# `V_pre` is the membrane potential before the reset, where it crosses the threshold.
+# `V_pre` is the membrane potential before the reset, so it shows where the threshold is crossed.
 
 # %%
 _, seen = bh.rollout(net, x[:, 0], record=("hidden.V", "hidden.V_pre", "hidden.spk"))
@@ -207,15 +208,16 @@ assert fitted > 0.6
 assert 0.45 < fresh < 0.55
 
 # %% [markdown]
-# Random labels have no pattern, so the network fitted noise. A decreasing training loss only proves that gradients
-# flow. Always keep test data.
+# Random labels have no pattern, so the network fitted noise. A decreasing training loss shows only that the gradients
+# work. Always test on data that were not used in training.
 #
 # ## Real data with a test set
 #
 # The official split of Japanese Vowels has 270 training recordings of nine speakers and 370 test recordings. They are
-# prepared as in [Build a network](02_build_a_network.ipynb). Sizes, surrogate and learning rate differ from above.
-# `bh.train.fit` replaces the training loop: it takes the same steps in batches, shows the progress, and returns the
-# values of each epoch. It can also save and resume a run, keep the best weights, and stop early.
+# prepared as in [Build a network](02_build_a_network.ipynb). The layer sizes, the surrogate and the learning rate
+# differ from those above. `bh.train.fit` replaces the training loop. It runs the same training step on each batch,
+# shows the progress, and returns the loss and the metrics of each epoch. It can also save and resume a run, keep the
+# best weights, and stop early.
 
 # %%
 data = bh.data.japanese_vowels()
@@ -258,14 +260,16 @@ print(f"test accuracy after 12 epochs {test_accuracy:.3f}, chance {1 / 9:.3f}")
 assert test_accuracy > 0.9
 
 # %% [markdown]
-# The test curve is only shown. Do not use it to stop the training or to choose settings, because it would then no
-# longer be held-out data. Use a part of the training recordings for that.
+# Do not use the test accuracy to stop the training or to choose settings. The test recordings would then no longer be
+# held-out data. Set a part of the training recordings aside for this purpose.
 #
 # ## Next steps
 #
-# - [Initialise a network with fluct_init](05_wake_a_network_with_fluct_init.ipynb): initial weights without silent
-#   neurons.
-# - [Train a network for a chip](08_train_for_the_chip.ipynb): the additional requirements of a chip.
-# - [Long sequences and streaming](09_long_rollouts_and_streaming.ipynb): train on long sequences, run live.
-# - `gallery/japanese_vowels_h1.py` trains chip layers on these recordings with the same calls. The differences are
-#   the family of the modules, `bh.init.fluct_init` before the first step, and a penalty that keeps weights in range.
+# - [Initialise a network with fluct_init](05_wake_a_network_with_fluct_init.ipynb): choose initial weights with which
+#   no neuron is silent.
+# - [Train a network for a chip](08_train_for_the_chip.ipynb): meet the additional requirements of a chip.
+# - [Long sequences and streaming](09_long_rollouts_and_streaming.ipynb): train on long sequences, and process live
+#   input.
+# - `gallery/japanese_vowels_h1.py` trains chip layers on these recordings with the same calls. It differs in three
+#   ways: it uses the modules of a chip, it calls `bh.init.fluct_init` before the first step, and a penalty keeps the
+#   weights in range.

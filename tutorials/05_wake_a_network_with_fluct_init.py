@@ -14,16 +14,16 @@
 # %% [markdown]
 # # Initialise a network with `fluct_init`
 #
-# **What you learn.** Why deep spiking networks are often silent at the start, and how `bh.init.fluct_init` sets
-# weights that avoid this. You see the effect on rates, membrane potentials, gradients and training, the meaning of
-# the parameter `xi`, and the effect of the weight range of a chip.
+# **What you learn.** Why deep spiking networks are often silent at the start, and how `bh.init.fluct_init` sets weights
+# that avoid this. You see how the initial weights affect rates, membrane potentials, gradients and training. You also
+# learn the meaning of the parameter `xi`, and what changes when a chip limits the range of the weights.
 #
 # **Who it is for.** Readers who have [trained a network](04_train_a_spiking_network.ipynb).
 #
-# About 10 minutes to read, 30 seconds to run.
+# Reading takes about 10 minutes, and running takes about 30 seconds.
 #
-# A layer that never spikes transmits nothing and gets almost no gradient. Deep networks with sparse spikes often
-# start in this way: each layer has lower rates than the one before, and the last layers are silent.
+# A layer that never spikes transmits nothing and gets almost no gradient. Deep networks with sparse spikes often start
+# in this state. Each layer has a lower firing rate than the layer before, and the last layers are silent.
 
 # %%
 import warnings
@@ -49,7 +49,7 @@ brainstate.random.seed(0)
 
 # %%
 data = bh.data.randman()
-sample = data.train.x[:256]  # [B, T, N], as loaders give it
+sample = data.train.x[:256]  # [B, T, N], the axis order of data sets
 print(data)
 
 
@@ -63,8 +63,9 @@ def deep_net(n_layers=4, width=64):
 
 
 # %% [markdown]
-# First use the initialisation of ordinary networks: the variance of Kaiming, `2 / n_in`, in units of the threshold.
-# `bh.init.fluct_report` runs a network on data and measures every layer. It does not change the network.
+# First use Kaiming initialisation, which is common for non-spiking networks. The variance of the weights is `2 / n_in`,
+# in units of the squared threshold. `bh.init.fluct_report` runs a network on data and measures every layer. It does not
+# change the network.
 
 # %%
 asleep = deep_net()
@@ -75,10 +76,11 @@ bh.visualize.plot_fluct_report(before)
 plt.show()
 
 # %% [markdown]
-# The inputs spike at 5 Hz, the first layer at about 1 Hz, and the last one not at all. In the figure each row is a
-# layer. The left panel shows the effect of one spike on the membrane potential per unit of weight. The middle panel
-# shows the distribution of membrane potentials without spikes, relative to the threshold at 1. The right panel shows
-# the rate of every neuron. The membrane potentials become smaller from row to row.
+# The inputs spike at 5 Hz, the first layer spikes at about 1 Hz, and the last layer does not spike. In the figure each
+# row is a layer. The left panel shows the response of the membrane potential to one input spike, per unit of weight.
+# The middle panel shows the distribution of the membrane potentials, computed without spikes and divided by the
+# threshold. The right panel shows the firing rate of every neuron. The membrane potentials become smaller from layer to
+# layer.
 #
 # ## Why the network is silent
 #
@@ -88,10 +90,10 @@ plt.show()
 #
 # $$\sigma_U = \sigma_W \sqrt{n \, \nu \, \hat\epsilon}, \qquad \hat\epsilon = \int_0^\infty e^{-2t/\tau} dt = \tau/2,$$
 #
-# and the threshold is $\xi = (V_{th} - \mu_U) / \sigma_U$ standard deviations away. The rule of Kaiming sets
-# $\sigma_W = V_{th} \sqrt{2/n}$. The number of inputs cancels, and $\xi = 1 / \sqrt{\nu \tau}$ depends only on the
-# rate. Low input rates give a distant threshold and even lower output rates, so the threshold of the next layer is
-# even more distant.
+# and the threshold is $\xi = (V_{th} - \mu_U) / \sigma_U$ standard deviations away from the mean $\mu_U$. Kaiming
+# initialisation sets $\sigma_W = V_{th} \sqrt{2/n}$. The number of inputs cancels, and for a given time constant
+# $\xi = 1 / \sqrt{\nu \tau}$ depends only on the rate. Low input rates therefore give a large $\xi$, and the output
+# rates are even lower than the input rates. In the next layer $\xi$ is then even larger.
 
 # %%
 print("layer  rate in   xi by the formula  xi measured (median)  silent neurons")
@@ -103,15 +105,16 @@ for layer in before.layers:
 assert before.layers[-1].dead == 64
 
 # %% [markdown]
-# For the first two layers the rate alone predicts the distance within 20 %. Each input spikes once here, which is not
-# a Poisson process, and the first milliseconds have no past. The actual fluctuations are therefore a little smaller.
-# In deeper layers very few neurons spike, and most of the spikes in the formula come from the same neurons.
+# For the first two layers, the formula predicts the measured $\xi$ within 20 %. The measured fluctuations are a little
+# smaller than predicted, for two reasons. Each input spikes exactly once, which is not a Poisson process, and no spikes
+# arrive before the first step. In deeper layers the formula fails, because a few neurons emit almost all of the spikes.
 #
 # ## Use `fluct_init`
 #
-# `fluct_init` inverts the formula. You set the distance of the threshold, `xi_target`, and it computes the weights.
-# For each layer it measures the response to a spike, predicts the variance from your data, draws weights, runs the
-# layer, and uses its output spikes for the next layer. `families="any"` allows neurons that are not on a chip.
+# `fluct_init` inverts the formula. You set the distance of the threshold with `xi_target`, and `fluct_init` computes
+# the weights. It processes one layer after the other. For each layer it measures the response to one spike, predicts
+# the variance of the membrane potential from your data, and draws the weights. Then it runs the layer and uses the
+# output spikes as input of the next layer. `families="any"` also allows neurons that are not chip neurons.
 
 # %%
 awake = deep_net()
@@ -124,13 +127,14 @@ assert all(layer.dead == 0 for layer in after.layers)
 assert all(abs(layer.xi_median - 1) < 0.1 for layer in after.layers)
 
 # %% [markdown]
-# All four layers now fluctuate at the requested distance, and no neuron is silent. Weights are in mV. The first layer
-# has 20 slow inputs and needs large weights. The others have 64 faster inputs and need smaller ones.
+# In all four layers $\xi$ now has the requested value, and no neuron is silent. The weights are in mV. The first layer
+# has 20 inputs with low rates and needs large weights. The other layers have 64 inputs with higher rates and need
+# smaller weights.
 #
 # ## Effect on training
 #
-# Both networks are trained in the same way. The step also returns the gradient norm of each synapse, so the first
-# step shows the learning signal of each layer.
+# Both networks are trained in the same way. The training step also returns the gradient norm of each synapse. The norms
+# of the first step show how much gradient each layer gets.
 
 
 # %%
@@ -186,15 +190,17 @@ assert (runs["fluct_init"][0][:4] > 50 * runs["Kaiming"][0][:4]).all()
 assert runs["fluct_init"][1][-1] > runs["Kaiming"][1][-1] + 0.1
 
 # %% [markdown]
-# The gradients of the silent network are some hundred to a thousand times smaller. After the last spiking layer they
-# are exactly zero (missing in the figure): in the synapses of the fourth layer and in the readout. A few epochs pass
-# before this network spikes; with more layers it may never do so. [The page on fluct_init](../docs/fluct_init.md) has
-# results for 2 to 8 layers and for chips.
+# The gradients of the silent network are some hundred to a thousand times smaller than those of the other network. In
+# the synapses that get no input spikes, those of the fourth layer and of the readout, the gradients are exactly zero.
+# The logarithmic axis cannot show these two points. After a few epochs all layers of this network spike. With more
+# layers this may never happen. [The page on fluct_init](../docs/fluct_init.md) has results for 2 to 8 layers and for
+# chips.
 #
 # ## The meaning of `xi`
 #
-# `xi` is the distance from the mean membrane potential to the threshold in standard deviations. At 1 a neuron spikes
-# often. At 3 it spikes only at rare coincidences. The figure shows one layer on the same data with three values:
+# `xi` is the distance from the mean membrane potential to the threshold in standard deviations. With $\xi = 1$ a neuron
+# spikes often. With $\xi = 3$ it spikes only when many inputs happen to spike together. The figure shows one layer on
+# the same data with three values of `xi`:
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True, layout="constrained")
@@ -211,14 +217,14 @@ for ax in axes[1:]:
 plt.show()
 
 # %% [markdown]
-# (Shaded: above threshold. The left distribution extends beyond both sides.) The recommended range is 1 to 3. Small
-# values suit deep networks and sparse input, where rates would otherwise decrease with depth. Larger values give
-# fewer spikes. Outside of this range `fluct_init` warns.
+# (The part above the threshold is shaded. The left distribution extends beyond both ends of the axis.) The recommended
+# range of `xi` is 1 to 3. Small values suit deep networks and sparse input, where rates would otherwise decrease with
+# depth. Larger values give fewer spikes. Outside of this range `fluct_init` warns.
 #
 # ## Measure any network
 #
-# The report works for every network, not only after `fluct_init`. Here is the network after its training. Training
-# has changed the membrane potentials, as expected.
+# `fluct_report` works for every network, not only after `fluct_init`. The next cell shows the report of the network
+# after training. Training has changed the membrane potentials, as expected.
 
 # %%
 trained = bh.init.fluct_report(awake, [sample])
@@ -232,14 +238,14 @@ for layer in trained.layers:
 # %% [markdown]
 # ## Weights in the range of a chip: `in_range`
 #
-# The weights of an H1 chip are limited. Here `fluct_init` gets a network of chip layers and analog input, the
-# Japanese Vowels: 24 channels, each frame held for two steps.
+# The weights of an H1 chip are limited. Here `fluct_init` gets a network of chip layers. The input is analog: the
+# Japanese Vowels with 24 channels, each frame repeated for two steps.
 
 # %%
 vowels = bh.data.japanese_vowels()
 scale = bh.data.fit_channel_scale(vowels.train)
 frames = bh.data.repeat_frames(bh.data.split_on_off(scale.apply(vowels.train).x), 2)[::2]
-# All steps count, including the silent ones after a short recording: the network of this section processes all of them.
+# Measure all steps, including the silent steps after a short recording, because this network also processes those.
 lengths = [frames.shape[1]] * len(frames)
 
 
@@ -260,11 +266,12 @@ for warning in said:
     print(warning.message)
 
 # %% [markdown]
-# Each warning describes a problem and its remedy. The first layer meets its target with some weights that the chip
-# cannot store. The second layer receives few and slow spikes. The charge grows more slowly than the weight (an
-# assumption about this chip, see `print(bh.chip.H1V1)`), so even weights of 12 do not give enough fluctuation. With
-# `in_range=True` the weights stay in range. The mean is raised instead until the distance to the threshold is as
-# requested. The default, `'auto'`, does this for every layer that then meets its target.
+# Each warning describes a problem and how to solve it. The first layer reaches its target, but only with some weights
+# that the chip cannot store. The second layer receives spikes at low rates. brainhw assumes that the charge of this
+# chip grows more slowly than the weight (see `print(bh.chip.H1V1)`), so even weights of 12 do not give enough
+# fluctuation. With `in_range=True` the weights stay in range. Instead, `fluct_init` raises the mean of the membrane
+# potential until $\xi$ has the requested value. The default, `'auto'`, does this for every layer that can reach its
+# target in this way.
 
 # %%
 with warnings.catch_warnings(record=True) as said:
@@ -287,12 +294,13 @@ assert bh.train.out_of_range(free) > 0
 assert bh.train.out_of_range(bounded) == 0
 
 # %% [markdown]
-# Keep the weights in range during training: call `bh.train.clip_weights(net)` after each step, as in the chip scripts
-# of the gallery.
+# Keep the weights in range during training: call `bh.train.clip_weights(net)` after each step, as the chip scripts of
+# the gallery do.
 #
 # ## Next steps
 #
-# - [Initialise weights with fluct_init](../docs/fluct_init.md): every step of the method, its validation, and its
-#   limits.
-# - `gallery/deep_networks.py`: the same comparison with more layers, on three more data sets and on chips.
-# - [Adaptive neurons](06_adaptive_lif_on_ecg.ipynb): neurons with spike-frequency adaptation, on electrocardiograms.
+# - [Initialise weights with fluct_init](../docs/fluct_init.md) describes every step of the method, its validation and
+#   its limits.
+# - `gallery/deep_networks.py` makes the same comparison with more layers, on three more data sets and on chips.
+# - [Adaptive neurons](06_adaptive_lif_on_ecg.ipynb): train neurons with spike-frequency adaptation on
+#   electrocardiograms.

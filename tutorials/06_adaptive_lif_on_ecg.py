@@ -14,16 +14,16 @@
 # %% [markdown]
 # # Adaptive neurons on electrocardiograms
 #
-# **What you learn.** How after-hyperpolarisation changes one neuron, with an equation and a measurement. Then you
-# train a network of such neurons that classifies, at every step, the wave of the heart beat in an electrocardiogram,
-# and you inspect the learnt parameters.
+# **What you learn.** How after-hyperpolarisation changes the firing rate of one neuron. An equation predicts the
+# change, and a simulation measures it. Then you train a network of such neurons on electrocardiograms. At every step
+# the network names the current segment of the heart beat. Finally you inspect the learnt parameters.
 #
 # **Who it is for.** Readers who have [trained a network](04_train_a_spiking_network.ipynb).
 #
-# About 10 minutes to read, 30 seconds to run.
+# Reading takes about 10 minutes, and running takes about 30 seconds.
 #
-# Many neurons show spike-frequency adaptation: after many spikes it is harder to make them spike again. The cause is
-# a slow current, the after-hyperpolarisation. It gives a neuron a memory of its own recent spikes.
+# Many neurons show spike-frequency adaptation: after many spikes it is harder to make them spike again. The cause is a
+# slow current, the after-hyperpolarisation. This current gives a neuron a memory of its recent spikes.
 
 # %%
 import math
@@ -48,9 +48,9 @@ brainstate.random.seed(0)
 # $$a_t = \gamma \, (a_{t-1} + w_{ahp} \, s_{t-1}), \qquad \gamma = e^{-\Delta t / \tau_{ahp}}$$
 # $$V \leftarrow \alpha V + I_t + a_t + b, \qquad \text{where } V \ge V_{th}: \text{ spike, } V \leftarrow V - V_{th}$$
 #
-# All quantities are voltages: the contribution to the membrane potential in one step. With $w_{ahp} < 0$ each spike
-# lowers the membrane potential. Two neurons receive the same input, which rises and falls. One of them has an
-# after-hyperpolarisation with a time constant of 200 ms.
+# All of these currents are expressed as voltages, namely as their contribution to the membrane potential in one step.
+# With $w_{ahp} < 0$ each spike lowers the membrane potential. Two neurons receive the same input, which rises and
+# falls. One of them has an after-hyperpolarisation with a time constant of 200 ms.
 
 # %%
 w_ahp, tau_ahp = -0.005 * u.mV, 200 * u.ms
@@ -80,28 +80,28 @@ for neuron, name in enumerate(names):
     rate = 1000 / np.diff(fired)
     axes[1].step(fired[1:], rate, where="pre", label=name)
     after_rise = rate[fired[1:] > 720]
-    print(f"{name:13}  {len(fired)} spikes; after the rise {after_rise[:5].mean():.0f} Hz at first, ", end="")
+    print(f"{name:13}  {len(fired)} spikes; after the input rises {after_rise[:5].mean():.0f} Hz at first, ", end="")
     print(f"{rate[(fired[1:] > 1200) & (fired[1:] < 1400)].mean():.0f} Hz after half a second")
 axes[1].set(ylabel="rate, from intervals\n(Hz)", ylim=(0, None))
 axes[1].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The rate of the first neuron follows the strength of its input. The rate of the adaptive neuron mainly follows
-# changes: it overshoots when the input rises, is almost zero when the input falls, and is lower in between. This is
-# spike-frequency adaptation.
+# The rate of the first neuron follows the strength of its input. The rate of the adaptive neuron mainly follows changes
+# of its input. It overshoots when the input rises, drops almost to zero when the input falls, and is lower than the
+# rate of the first neuron in between. This is spike-frequency adaptation.
 #
 # ## The effect of a spike on the rate
 #
-# The total effect of one spike on the membrane potential over time is
-# $|w_{ahp}| (\gamma + \gamma^2 + \dots) = |w_{ahp}| \, \gamma / (1 - \gamma)$, in addition to the $V_{th}$ of the
-# reset. A neuron with $r$ spikes per step has the mean after-hyperpolarisation
+# Summed over time, the after-hyperpolarisation of one spike lowers the membrane potential by
+# $|w_{ahp}| (\gamma + \gamma^2 + \dots) = |w_{ahp}| \, \gamma / (1 - \gamma)$, in addition to the $V_{th}$ that the
+# reset subtracts. A neuron with $r$ spikes per step has the mean after-hyperpolarisation
 # $\bar a = w_{ahp} \, r \, \gamma / (1 - \gamma)$, so its rate solves
 #
 # $$r = f(b + \bar a(r)),$$
 #
-# where $f(b)$ is the rate of the neuron without adaptation. The code measures both on 93 neurons with different bias,
-# and compares them:
+# where $f(b)$ is the rate of the neuron without adaptation. The next cell measures $f(b)$ and the rates of adaptive
+# neurons on 93 neurons with different biases. It compares the measured rates with the solution of the equation:
 
 # %%
 bias = np.linspace(0.04, 0.5, 93).astype(np.float32)
@@ -110,7 +110,7 @@ with brainstate.environ.context(dt=1.0 * u.ms):
     for name, w in zip(names, (0.0 * u.mV, w_ahp), strict=True):
         many = bh.nn.ALIFLayer(93, tau_mem=20 * u.ms, tau_ahp=tau_ahp, w_ahp=w, bias=bias * u.mV)
         fired, _ = bh.rollout(many, jnp.zeros((3000, 93)) * u.mV)
-        curves[name] = np.asarray(fired[1000:].mean(axis=0))  # spikes per step, after it has settled
+        curves[name] = np.asarray(fired[1000:].mean(axis=0))  # spikes per step, in the steady state
         curves[f"{name}, first 50 ms"] = np.asarray(fired[:50].mean(axis=0))
 
 gamma = math.exp(-1 / 200)
@@ -118,7 +118,7 @@ cost = -float(w_ahp / u.mV) * gamma / (1 - gamma)
 r = np.linspace(0, 0.3, 3001)
 plain = np.interp(bias[:, None] - cost * r, bias, curves[names[0]], left=0.0)
 expected = r[np.argmin(np.abs(plain - r), axis=1)]
-print(f"a spike costs {cost:.2f} mV over time, as much as the threshold of 1 mV again")
+print(f"over time, the adaptation of one spike subtracts {cost:.2f} mV; the reset subtracts 1 mV")
 
 figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
 ax.plot(bias, 1000 * curves["no adaptation"], label="no adaptation")
@@ -134,15 +134,16 @@ print(f"largest difference from the equation: {1000 * error:.1f} Hz")
 assert error < 0.004
 
 # %% [markdown]
-# The equation agrees with the measurement. Both parameters of an adaptive neuron have a simple meaning: $\tau_{ahp}$
-# is the duration of the memory of its spikes, and $w_{ahp} \tau_{ahp} / \Delta t$ is approximately the effect of each
-# spike. Both can be learnt. If $w_{ahp}$ becomes positive, a spike makes the next one easier.
+# The equation agrees with the measurement. Both parameters of the adaptation have a simple meaning. The neuron
+# remembers a spike for about the time $\tau_{ahp}$. The total effect of a spike is approximately
+# $w_{ahp} \tau_{ahp} / \Delta t$. Both parameters can be learnt. If $w_{ahp}$ becomes positive, a spike raises the
+# membrane potential, so the next spike comes earlier.
 #
 # ## Electrocardiograms as spikes
 #
 # The QT Database (PhysioNet) contains electrocardiograms in which experts marked the waves. Yin, Corradi and Bohte
-# (2021) converted two leads into events, up and down for each lead, 250 steps per second. Every fifth of their
-# sequences is part of brainhw. `bh.data.qtdb` reads the whole set.
+# (2021) converted two leads of each recording into events: one channel for upward and one for downward changes of each
+# lead, with 250 steps per second. brainhw includes every fifth of their sequences. `bh.data.qtdb` reads all of them.
 
 # %%
 data = bh.data.qtdb_excerpt()
@@ -173,15 +174,16 @@ legend(figure)
 plt.show()
 
 # %% [markdown]
-# Events are dense around the QRS complex and sparse between the T and the P wave. In sparse parts only the time since
-# the last beat is informative. This requires a memory of some hundred milliseconds. (Steps without a mark, such as
-# the first ones here, count as the first segment, as in the published accuracies.)
+# Events are dense around the QRS complex and sparse between the T and the P wave. Where events are sparse, the network
+# can identify the segment only by the time since the last beat. This requires a memory of some hundred milliseconds.
+# (Steps without a mark, such as the first ones here, count as the first segment, as in the published accuracies.)
 #
 # ## The network
 #
-# The network has 36 recurrent adaptive neurons and a leaky readout with one logit per segment at every step. All time
-# constants and strengths are learnt. Their initial values are spread uniformly in the logarithm. `ExpT` keeps each
-# value above 1 ms and changes it in relative steps, so that 5 ms and 2 s are learnt equally fast.
+# The network has 36 recurrent adaptive neurons and a leaky readout that gives one logit per segment at every step. All
+# time constants and weights are learnt. The logarithms of the initial time constants are distributed uniformly. `ExpT`
+# keeps each time constant above 1 ms. It learns the logarithm of the time constant, so training changes 5 ms and 2 s by
+# the same factor per step.
 
 # %%
 dt = 4.0 * u.ms
@@ -195,7 +197,7 @@ def spread(low, high, size):
 
 
 def scaled(millivolts, scale):
-    """Voltages that learning changes by shares of `scale`."""
+    """Return a voltage parameter that is learnt in units of `scale`."""
     return brainstate.nn.Param(millivolts * u.mV, t=brainstate.nn.AffineT(scale * u.mV, 0.0 * u.mV))
 
 
@@ -204,7 +206,7 @@ class SegmentNet(brainstate.nn.Module):
         super().__init__()
         normal = brainstate.random.normal
         tau_mem, tau_syn, tau_ahp = spread(20, 400, n), spread(4, 100, n), spread(50, 2000, n)
-        # A spike at a slow synapse of a slow neuron goes further, so its weight begins smaller.
+        # With a slow synapse or a slow membrane, a spike has a larger total effect, so its initial weight is smaller.
         scale = 2 / jnp.sqrt((tau_mem.value() / dt) * (tau_syn.value() / dt))
         scale_ahp = 2 / jnp.sqrt((tau_mem.value() / dt) * (tau_ahp.value() / dt))
         shared = scale / math.sqrt(n)
@@ -234,8 +236,8 @@ net = SegmentNet()
 # %% [markdown]
 # ## Training
 #
-# The labels have a time axis, `y [B, T]`, and the loss is the mean cross-entropy over all steps. For training,
-# sequences are cut into quarters of 1.3 s. The test uses whole sequences.
+# The labels have a time axis, `y [B, T]`, and the loss is the mean cross-entropy over all steps. For training, each
+# sequence is cut into quarters of 1.3 s. The test uses whole sequences.
 
 # %%
 quarter = 325
@@ -266,7 +268,7 @@ history = bh.train.fit(
     batch_size=62,
     learning_rate=2e-2,
     max_gradient=1.0,
-    keep="last",  # the test sequences do not choose the epoch
+    keep="last",  # do not choose the epoch by the test sequences
     progress=False,
 )
 accuracy = history.column("validation_accuracy")
@@ -280,7 +282,7 @@ def told():
 
 commonest = np.bincount(data.train.y.ravel()).argmax()
 chance = float((y_test == commonest).mean())
-print(f"test steps named rightly: {accuracy[-1]:.3f}; always saying {data.class_names[commonest]!r}: {chance:.3f}")
+print(f"test accuracy {accuracy[-1]:.3f}; if the answer is always {data.class_names[commonest]!r}: {chance:.3f}")
 assert accuracy[-1] > 0.7
 
 # %%
@@ -288,19 +290,19 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 left.plot(np.arange(1, len(accuracy) + 1), history.column("loss"))
 left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
 right.plot(np.arange(1, len(accuracy) + 1), accuracy, label="network")
-right.axhline(chance, color="0.5", linestyle="--", label="commonest segment")
+right.axhline(chance, color="0.5", linestyle="--", label="most common segment")
 right.set(xlabel="epoch", ylabel="share of test steps", ylim=(0, 1))
 right.legend(frameon=False, loc="lower right")
 plt.show()
 
 # %% [markdown]
-# 29 test sequences and 124 training sequences are few. On the whole data set the same network reaches 0.861, the mean
-# of three seeds of `gallery/ecg_alif.py` ([results](../docs/results.md)). The best published network of this kind has
-# 0.859 (Yin, Corradi and Bohte 2021).
+# With only 124 training sequences and 29 test sequences, the accuracy is limited. On the whole data set the same
+# network reaches 0.861, the mean of three seeds of `gallery/ecg_alif.py` ([results](../docs/results.md)). The best
+# published network of this kind reaches 0.859 (Yin, Corradi and Bohte 2021).
 #
 # ## Output of the network
 #
-# The figure shows one test sequence: the marks of the experts, the output of the network, and the spikes of its
+# For one test sequence, the figure shows the marks of the experts, the output of the network, and the spikes of its
 # neurons.
 
 # %%
@@ -320,9 +322,10 @@ plt.show()
 # %% [markdown]
 # ## The role of adaptation
 #
-# The code shows the learnt parameters, and switches the after-hyperpolarisation off in the trained network, which
-# relies on it. A network that was trained without it from the start uses recurrent weights and slow membranes instead
-# (0.857 on the whole data set, with `--no-ahp`).
+# The next cell shows the learnt parameters. Then it switches the after-hyperpolarisation off in the trained network,
+# and the accuracy drops. A network that is trained without after-hyperpolarisation from the start uses recurrent
+# weights and long membrane time constants instead. On the whole data set it reaches 0.857
+# (`gallery/ecg_alif.py --no-ahp`).
 
 # %%
 learnt_tau = np.asarray(net.hidden.tau_ahp.value() / u.ms)
@@ -332,11 +335,11 @@ per_spike = learnt_w * gamma / (1 - gamma)
 figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 ax.plot(learnt_tau, per_spike, "o", markersize=4)
 ax.axhline(0, color="0.5", linewidth=0.8)
-ax.set(xscale="log", xlabel="time constant of the adaptation (ms)", ylabel="a spike adds in total (mV)")
+ax.set(xscale="log", xlabel="time constant of the adaptation (ms)", ylabel="total effect of a spike (mV)")
 plt.show()
 
 changed = np.exp(np.abs(np.log(learnt_tau / tau_before)).mean())
-print(f"{(learnt_w < 0).sum()} of {n} neurons tire; time constants changed by a factor of {changed:.2f} in the mean")
+print(f"{(learnt_w < 0).sum()} of {n} neurons adapt (w_ahp < 0); mean change of a time constant: factor {changed:.2f}")
 
 kept = net.hidden.w_ahp.val.value
 net.hidden.w_ahp.val.value = jnp.zeros_like(kept)
@@ -348,8 +351,8 @@ assert without < accuracy[-1]
 # %% [markdown]
 # ## Next steps
 #
-# - `gallery/ecg_alif.py` trains on the whole data set, in two sizes, with and without adaptation.
-# - [Coming from Rockpool](../docs/coming_from_rockpool.md): this neuron is `aLIFTorch` of Rockpool; names and
-#   differences.
+# - `gallery/ecg_alif.py` trains networks of two sizes on the whole data set, with and without adaptation.
+# - [Coming from Rockpool](../docs/coming_from_rockpool.md): this neuron corresponds to `aLIFTorch` of Rockpool. The
+#   page lists names and differences.
 # - [Fractional memory](07_fractional_memory.ipynb): neurons whose membrane potential has a long memory.
-#   `gallery/ecg_fractional.py` uses them on these electrocardiograms.
+#   `gallery/ecg_fractional.py` trains such neurons on these electrocardiograms.

@@ -14,17 +14,18 @@
 # %% [markdown]
 # # Fractional memory
 #
-# **What you learn.** How the order of a derivative determines the memory of a membrane, compared with theory; four
-# ways to set the orders of a network; and how to learn them on a task that needs memory.
+# **What you learn.** How the order of the derivative determines how long the membrane potential remembers an input.
+# Four ways to set the orders of a network. How to learn the orders on a task that needs memory.
 #
 # **Who it is for.** Readers who have [trained a network](04_train_a_spiking_network.ipynb). Users of spikeDE find a
 # table of names in [Coming from spikeDE](../docs/coming_from_spikede.md).
 #
-# About 10 minutes to read, 30 seconds to run. The data of the last part need a small package,
+# Reading takes about 10 minutes, and running takes about 30 seconds. The data of the last part need a small package,
 # `pip install "brainhw[mnist1d]"`.
 #
-# A leaky membrane decays exponentially. After five time constants almost nothing remains, so each neuron has one time
-# scale. A fractional membrane decays as a power of time, so it has memory of both milliseconds and seconds.
+# In an ordinary leaky neuron the membrane potential decays exponentially. After five time constants almost nothing
+# remains, so each neuron has one time scale. In a fractional neuron the membrane potential decays as a power of time,
+# so the neuron remembers inputs over both milliseconds and seconds.
 
 # %%
 import brainstate
@@ -47,9 +48,9 @@ brainstate.random.seed(0)
 #
 # $$\tau^\alpha D^\alpha V = -V + x, \qquad 0 < \alpha \le 1,$$
 #
-# where $D^\alpha$ is the derivative of order $\alpha$. At $\alpha = 1$ it is the ordinary leaky neuron. Below 1 the
-# derivative depends on the complete past. Four neurons with different orders receive one pulse of 1 ms. The figure
-# shows their membrane potentials without spikes:
+# where $D^\alpha$ is the derivative of order $\alpha$. With $\alpha = 1$ this is the equation of the ordinary leaky
+# neuron. With $\alpha < 1$ the derivative depends on the complete past of $V$. Four neurons with different orders
+# receive one pulse of 1 ms. The figure shows their membrane potentials without spikes:
 
 # %%
 orders = jnp.array([0.5, 0.7, 0.9, 1.0])
@@ -64,27 +65,28 @@ for i, alpha in enumerate(orders):
     color = plt.get_cmap("viridis")(i / 4)
     left.plot(time[:60], V[:60, i], color=color, label=f"order {alpha:.1f}")
     right.loglog(time[1:], V[1:, i], color=color)
-left.set(xlabel="time after the pulse (ms)", ylabel="membrane (mV)")
+left.set(xlabel="time after the pulse (ms)", ylabel="membrane potential (mV)")
 left.legend(frameon=False)
-right.set(xlabel="time after the pulse (ms)", ylabel="membrane (mV)", ylim=(1e-7, 1))
+right.set(xlabel="time after the pulse (ms)", ylabel="membrane potential (mV)", ylim=(1e-7, 1))
 plt.show()
 
 # %% [markdown]
-# In the left figure low orders decay fastest: most of the pulse is gone after a few steps. The right figure has
-# logarithmic axes and shows the remaining part. The exponential (order 1) leaves the figure, and the others become
-# straight lines, that is, powers of time. In theory the exponent is $-1 - \alpha$. The code measures it between one
-# and four seconds:
+# The left figure shows that neurons of low order decay fastest at first. After a few steps most of the pulse is gone.
+# The right figure has logarithmic axes and shows the later decay. The curve of order 1 is an exponential and soon falls
+# below the axis range. The other curves become straight lines, so they are powers of time. In theory their exponent is
+# $-1 - \alpha$. The next cell measures the exponent between one and four seconds:
 
 # %%
 for i, alpha in enumerate(orders[:3]):
     slope = np.polyfit(np.log(time[1000:]), np.log(V[1000:, i]), 1)[0]
-    print(f"order {alpha:.1f}: falls as time to the power {slope:.2f}; theory {-1 - alpha:.2f}")
+    print(f"order {alpha:.1f}: decays as time to the power {slope:.2f}; theory {-1 - alpha:.2f}")
     assert abs(slope + 1 + alpha) < 0.1
-print(f"left after 1 s: order 0.5 {V[1000, 0]:.1e} mV, order 0.9 {V[1000, 2]:.1e} mV, order 1 {V[1000, 3]:.1e} mV")
+print(f"V after 1 s: order 0.5 {V[1000, 0]:.1e} mV, order 0.9 {V[1000, 2]:.1e} mV, order 1 {V[1000, 3]:.1e} mV")
 
 # %% [markdown]
-# A low order therefore combines a fast response with a weak trace of the whole past. This trace is small for one
-# pulse, but traces of many pulses add up. Next, two neurons of order 1 and 0.5 receive a constant input:
+# A neuron of low order therefore combines a fast response with a weak memory of the whole past. What remains of one
+# pulse is small, but the remains of many pulses add up. In the next cell a neuron of order 1 and a neuron of order 0.5
+# receive a constant input:
 
 # %%
 steady = bh.nn.FractionalLIFLayer(2, alpha=jnp.array([1.0, 0.5]), tau=20 * u.ms, reset="subtract")
@@ -94,7 +96,7 @@ for neuron, (ax, name) in enumerate(zip(axes, ("order 1", "order 0.5"), strict=T
     bh.visualize.plot_membrane(seen[".V"][:, neuron], V_pre=seen[".V_pre"][:, neuron], V_th=1.0 * u.mV, ax=ax)
     ax.set_title(name, loc="right", fontsize="medium")
     gaps = np.diff(np.flatnonzero(spikes[:, neuron]))
-    print(f"{name:9}: intervals between spikes {gaps[0]} ms at first, {gaps[-1]} ms at last")
+    print(f"{name:9}: intervals between spikes {gaps[0]} ms at the start, {gaps[-1]} ms at the end")
 axes[0].set_xlabel("")
 axes[1].get_legend().remove()
 plt.show()
@@ -102,27 +104,28 @@ plt.show()
 assert gaps[-1] < gaps[0]
 
 # %% [markdown]
-# The ordinary neuron starts again after each spike, so all its intervals are equal. The fractional neuron keeps the
-# input from before the spike: its first interval is long, then the intervals become shorter, and they never become
-# constant. (With `history="clear"` a spike deletes the past, and the intervals are equal.)
+# The neuron of order 1 does not depend on what happened before its last spike, so all intervals between its spikes are
+# equal. The fractional neuron remembers the input from before the spike. Its first interval is long, and the later
+# intervals become shorter and shorter. (With `history="clear"` a spike deletes the past, and the intervals are equal.)
 #
 # ## The complete past at constant cost
 #
-# `kernel="dense"` above stored 4000 values per neuron. The default, `kernel="soe"`, stores the past in 24 leaky sums
-# whose exponentials approximate the power law. The cost of a step is constant, and the order can still be learnt.
+# `kernel="dense"` above stored 4000 values per neuron. The default, `kernel="soe"`, approximates the power law by a sum
+# of 24 exponentials. It stores the past in 24 numbers per neuron, one for each exponential. The cost of a step is
+# constant, and the order can still be learnt.
 
 # %%
 sums = bh.nn.FractionalLIFLayer(4, alpha=orders, tau=20 * u.ms)  # kernel="soe", n_exponentials=24
 difference = np.abs(sums.subthreshold(pulse) / u.mV - V).max()
 print(f"largest difference over {n_steps} steps: {difference:.1e} mV of {V.max():.1e} mV")
-print(f"weights within 1e-4 over 40 steps need {bh.kernel.n_exponentials(1e-4, 40)} exponentials")
+print(f"an error of at most 1e-4 in the weights over 40 steps needs {bh.kernel.n_exponentials(1e-4, 40)} exponentials")
 assert difference < 1e-5
 
 # %% [markdown]
 # ## Four ways to set the orders of a network
 #
-# `bh.set_fractional_orders` configures all fractional layers of a network, here two. The summary shows the orders of
-# each layer.
+# `bh.set_fractional_orders` configures all fractional layers of a network, here two. `bh.fractional_summary` shows the
+# orders of each layer.
 
 
 # %%
@@ -145,7 +148,7 @@ ways = {
         "alpha_mode": "multiterm",
         "learn_coefficient": True,
     },
-    "several terms, each layer its own": {
+    "several terms, different in each layer": {
         "alpha": [[0.3, 0.5], [0.4, 0.6, 0.8]],
         "multi_coefficient": [[1.0, 0.5], [1.0, 0.3, 0.1]],
     },
@@ -158,16 +161,17 @@ assert [len(alpha) for alpha in bh.get_per_layer_alpha(net)] == [2, 3]
 
 # %% [markdown]
 # With several terms the membrane potential follows $\sum_j w_j \tau^{\alpha_j} D^{\alpha_j} V = -V + x$. The largest
-# order determines the fast behaviour, and the smallest the slow behaviour. A list of plain numbers could mean layers
-# or terms, so set `alpha_mode`. Otherwise the call chooses one and warns.
+# order determines the response at short times, and the smallest order determines the decay at long times. A list of
+# plain numbers can give one order per layer or several terms for all layers. Set `alpha_mode` to choose the meaning.
+# Without `alpha_mode`, `bh.set_fractional_orders` chooses a meaning and warns.
 #
-# There is a fifth way: an array inside the list is one order per neuron of that layer. The next section learns such
-# orders.
+# In addition, each layer can have one order per neuron: put an array into the list for that layer. The next section
+# learns such orders.
 #
 # ## Learn the orders
 #
-# MNIST-1D has ten shapes, each at a random position in a series of 40 numbers. The network receives one number per
-# step, so its membrane potentials must store the shape.
+# In MNIST-1D a sample is a series of 40 numbers that contains one of ten shapes at a random position. The network
+# receives one number per step, so its membrane potentials must remember the earlier part of the shape.
 
 # %%
 data = bh.data.mnist1d()
@@ -185,7 +189,7 @@ n = 64
 
 
 class AlwaysOn(brainstate.nn.Module):
-    """One input more that is always on, for synapses have no bias."""
+    """Append an input that is always one. Its weights replace the bias, which synapses do not have."""
 
     def update(self, x):
         return jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
@@ -202,7 +206,8 @@ def neurons():
     tau = jnp.exp(brainstate.random.uniform(np.log(1.0), np.log(10.0), n)) * u.ms
     return bh.nn.FractionalLIFLayer(
         n,
-        # Learnt as a logarithm, and kept above half a step: below it, an explicit step of order 1 is unstable.
+        # ExpT learns the logarithm of tau and keeps tau above half a step. Below half a step, an explicit step of order
+        # 1 is unstable.
         tau=brainstate.nn.Param(tau, t=brainstate.nn.ExpT(0.5 * u.ms)),
         reset="subtract",
         n_exponentials=8,
@@ -222,14 +227,15 @@ def shape_net(orders, learn):
         neurons(),
         bh.nn.LeakyReadout(n, data.n_classes, tau=10 * u.ms, bias=True),
     )
-    bh.set_fractional_orders(net, orders, learn_alpha=learn)  # before the optimiser looks for parameters
+    bh.set_fractional_orders(net, orders, learn_alpha=learn)  # before the optimizer collects the parameters
     return net
 
 
 # %% [markdown]
-# The same network is trained twice: once with all neurons of order 1, fixed, and once with one learnt order per
-# neuron, initially spread between 0.1 and 0.8. Time constants and weights are learnt in both. A series is rotated at
-# random before each use, so that the network cannot learn positions.
+# The next cell trains the same network twice. In the first training the order of all neurons is fixed to 1. In the
+# second training each neuron learns its order, starting from values between 0.1 and 0.8. Both trainings also learn time
+# constants and weights. In training, each series is rotated by a random number of steps, so that the network cannot
+# learn positions.
 
 
 # %%
@@ -290,23 +296,25 @@ print(bh.fractional_summary(fractional))
 
 learnt = [np.ravel(alpha) for alpha in bh.get_per_layer_alpha(fractional)]
 moved = [float(np.abs(after - before).mean()) for after, before in zip(learnt, start, strict=True)]
-print(f"an order moved by {moved[0]:.2f} in the first layer and {moved[1]:.2f} in the second, in the mean")
+print(f"mean change of an order: {moved[0]:.2f} in the first layer, {moved[1]:.2f} in the second")
 
 assert curves["orders learnt"][-1] > max(0.5, curves["order 1"][-1])
 assert min(moved) > 0.01
 assert all((alpha > 0).all() and (alpha < 1).all() for alpha in learnt)
 
 # %% [markdown]
-# The dashed line in the histograms shows the initial orders. Training moved some of them beyond both ends.
+# The dashed line in the histograms shows the initial orders. Training moved some orders below or above the initial
+# range.
 #
-# Six epochs are few. After 150 epochs, with 128 neurons per layer, fractional networks reach 0.916 on this task and
-# LIF networks 0.879, the means of three seeds of `gallery/mnist1d_fractional.py` ([results](../docs/results.md)).
+# Longer training gives higher accuracies. After 150 epochs, with 128 neurons per layer, fractional networks reach an
+# accuracy of 0.916 on this task, and LIF networks reach 0.879. These are means over three seeds of
+# `gallery/mnist1d_fractional.py` ([results](../docs/results.md)).
 #
 # ## Next steps
 #
-# - [Fractional neurons](../docs/fractional.md): the schemes, their accuracy and cost, resets, recommendations for
-#   training.
-# - [Coming from spikeDE](../docs/coming_from_spikede.md): the same arguments, common behaviour and differences.
-# - `gallery/mnist1d_fractional.py`: the complete training on this task, with one term and with two, against LIF
-#   neurons.
-# - `gallery/ecg_fractional.py`: electrocardiograms with two feed-forward layers of fractional neurons.
+# - [Fractional neurons](../docs/fractional.md) describes the numerical schemes, their accuracy and cost, the resets,
+#   and recommendations for training.
+# - [Coming from spikeDE](../docs/coming_from_spikede.md) compares the arguments and the behaviour of both libraries.
+# - `gallery/mnist1d_fractional.py` runs the complete training on this task, for fractional neurons with one term and
+#   with two terms, and for LIF neurons.
+# - `gallery/ecg_fractional.py` trains two feed-forward layers of fractional neurons on electrocardiograms.

@@ -14,16 +14,17 @@
 # %% [markdown]
 # # Train a network for a chip
 #
-# A chip stores few bits per weight, requires the same sign for blocks of neighbouring weights, has a largest weight,
-# and differs from every other chip. A network that was trained without these limits loses accuracy when it is made to
-# fit. A network that was trained with them does not.
+# A chip has four limits. It stores only a few bits per weight. All weights in a block of neighbouring weights must have
+# the same sign. Weights have a largest magnitude. Every chip differs from every other chip. A network that was trained
+# without these limits loses accuracy when its weights are changed to respect them. A network that was trained with the
+# limits does not lose this accuracy.
 #
-# **What you learn.** How to find the violations of a network, train with range, signs, rounding and mismatch, and
-# check, place, evaluate and export the result.
+# **What you learn.** How to find out which limits a network violates. How to train with the weight range, the sign
+# blocks, rounding and mismatch. How to check, place, evaluate and export the trained network.
 #
 # **Who it is for.** Readers who have trained one network with brainhw (`04_train_a_spiking_network.py`).
 #
-# About 10 minutes to read, 30 seconds to run.
+# Reading takes about 10 minutes, and running takes about 30 seconds.
 
 # %%
 import os
@@ -47,8 +48,9 @@ brainstate.random.seed(0)
 # ## Data and network
 #
 # Japanese Vowels is part of brainhw: 640 recordings of nine speakers, 12 channels, 7 to 29 frames. Each channel is
-# split into its positive and its negative part, and each frame is held for two steps. Five output neurons per speaker
-# vote with their spikes. This tutorial uses half of the test recordings to save time.
+# split into two channels, one for its positive part and one for its negative part. Each frame is repeated for two
+# steps. Each speaker has five output neurons, and the speaker whose neurons emit the most spikes is the answer. To save
+# time, this tutorial uses half of the test recordings.
 
 # %%
 N_CLASSES, POPULATION, N_HIDDEN, STEPS_PER_FRAME = 9, 5, 60, 2
@@ -71,8 +73,8 @@ x_test, y_test = time_first(test.x), jnp.asarray(test.y)
 print(f"input of the test set, [T, B, N]: {x_test.shape}")
 
 # %% [markdown]
-# The mismatch between chips is not published. The mismatch of `bh.chip.H1V1` is assumed, and small. For this tutorial
-# it is three times as large for the weights and twice as large for the leak, so that its effect is visible.
+# The vendor does not publish the mismatch between chips. `bh.chip.H1V1` assumes a small mismatch. This tutorial uses
+# three times this mismatch for the weights and twice for the leak, so that its effect is visible.
 
 # %%
 chip = bh.chip.H1V1.replace(name="H1v1, uneven", synapse_mismatch_std=0.06, leak_mismatch_std=0.2, provenance="assumed")
@@ -109,8 +111,8 @@ def on_nominal_chip(net):
 # %% [markdown]
 # ## A network trained without the limits of the chip
 #
-# The modules are those of the chip, so charge curve, leak and reset are included. Range, signs and bits are only
-# enforced if you request them.
+# The network consists of chip modules, so it always uses the charge curve, the leak and the reset of the chip. The
+# limits of range, signs and bits apply only if you request them.
 
 # %%
 EPOCHS, BATCH, LEARNING_RATE = 60, 54, 2e-2
@@ -137,9 +139,10 @@ plt.show()
 assert {v.rule for v in report.violations} == {"weights in range", "one sign in a block", "weights on grid"}
 
 # %% [markdown]
-# The network classifies the speakers, but breaks three rules in both of its synapses. `print(report)` shows the same
-# as a table, and the figure shows the blocks of `to_hidden`. Each line contains the remedy. All violations can be
-# removed after training by clipping, projection and rounding. The next cell shows the cost.
+# The network classifies the speakers, but it breaks three rules in each of its two synapses. Each printed violation
+# states how to remove it. `print(report)` shows the same as a table. The figure shows the sign blocks of `to_hidden`.
+# All violations can be removed after training by clipping, projecting and rounding the weights. The next cell does this
+# and shows the loss of accuracy.
 
 # %%
 figure, (before, after) = plt.subplots(2, 1, figsize=(7, 5.5), layout="constrained")
@@ -147,34 +150,36 @@ bh.visualize.plot_weight_histogram(free, ax=before).set(ylabel="share\nas traine
 bh.train.clip_weights(free)
 bh.deploy.project_signs(free)
 bh.deploy.set_weight_bits(free, "chip")
-bh.visualize.plot_weight_histogram(free, ax=after).set(ylabel="share\nmade to fit")
+bh.visualize.plot_weight_histogram(free, ax=after).set(ylabel="share\nchanged to fit")
 plt.show()
 
 assert bh.deploy.check_deployable(free).ok
 made_to_fit = on_nominal_chip(free)
-print(f"test accuracy {free_accuracy:.3f} as trained, {made_to_fit:.3f} made to fit")
+print(f"test accuracy {free_accuracy:.3f} as trained, {made_to_fit:.3f} changed to fit")
 assert made_to_fit < free_accuracy - 0.02
 
 # %% [markdown]
-# Now every rule holds, but the accuracy is much lower: weights of the weaker sign of each block are zero, and weights
-# beyond the range are at its limit.
+# The network now follows every rule, but its accuracy is much lower. In each block, the weights of the weaker sign have
+# been set to zero. Weights beyond the range have been set to its limit.
 #
 # ## Train with the same four limits
 #
-# - **Range.** `bh.train.weight_magnitude_loss` adds the squared excess beyond the range to the loss.
-#   `bh.train.clip_weights` after each step enforces the range.
-# - **Signs.** `bh.train.SignAnnealing` flips the weaker weights of each block, gradually in the first epochs and
-#   permanently after them. Training can thus determine the sign of a block.
-# - **Bits.** `weight_bits="chip"` rounds the weights of the chip to 5 bits (31 levels, including zero). The learnt
-#   weight remains a float, so that small steps add up. Gradients pass the rounding unchanged.
-# - **Mismatch.** With `sample_chips` every training step uses another sampled chip, as `bh.sample_chip(net, key)`
-#   does: one key is one chip.
+# - **Range.** `bh.train.weight_magnitude_loss` is a penalty for weights beyond the range. It adds their squared excess
+#   to the loss. `bh.train.clip_weights` sets weights beyond the range to its limit after each training step.
+# - **Signs.** In each block, `bh.train.SignAnnealing` flips the sign of the weaker weights. It does so gradually during
+#   the first epochs and permanently afterwards. The training can thus determine the sign of each block.
+# - **Bits.** `weight_bits="chip"` rounds the weights of the chip to 5 bits (31 levels, including zero). The optimizer
+#   updates an unrounded copy of each weight, so that small updates add up. The gradient ignores the rounding
+#   (straight-through estimator).
+# - **Mismatch.** With `sample_chips=True` every training step runs on a newly sampled chip. To sample a chip yourself,
+#   call `bh.sample_chip(net, key)`. The same key always gives the same chip.
 #
-# `bh.train.fit` does the rest. `clip_weights` is its default for networks on a chip. Schedules such as the annealing
-# are updated in each epoch and finished at the end. By default it trains on sampled chips.
+# `bh.train.fit` applies these methods. For chip networks it calls `clip_weights` and samples chips by default. It
+# updates schedules such as `SignAnnealing` in each epoch and completes them at the end.
 #
-# All four limits are applied in one place, once per preparation: float weight, signs, rounding, charge, mismatch of
-# one chip. `bh.rollout` prepares the network, so training, test and export use the same values.
+# All four limits are applied when the network is prepared. The preparation takes each float weight and applies the
+# signs, the rounding, the charge curve and the mismatch of one chip, in this order. `bh.rollout` prepares the network,
+# so training, test and export use the same values.
 
 
 # %%
@@ -198,13 +203,13 @@ figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 for name, losses in curves.items():
     ax.plot(np.arange(1, EPOCHS + 1), losses, label=name)
 ax.axvline(EPOCHS // 3, color="0.5", linestyle="--")
-ax.text(EPOCHS // 3, 0.03, " signs are hard from here", transform=ax.get_xaxis_transform())
+ax.text(EPOCHS // 3, 0.03, " signs are fixed from here", transform=ax.get_xaxis_transform())
 ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
 ax.legend(frameon=False, loc="upper right")
 plt.show()
 
 # %% [markdown]
-# ## Check, placement, power
+# ## Check the network, place it, estimate its power
 
 # %%
 report = bh.deploy.check_deployable(many_chips)
@@ -212,15 +217,15 @@ report.raise_if_not()
 print(report)
 print(bh.deploy.describe(many_chips))
 trained_in = on_nominal_chip(many_chips)
-print(f"test accuracy {made_to_fit:.3f} made to fit afterwards, {trained_in:.3f} trained for the chip")
+print(f"test accuracy {made_to_fit:.3f} changed to fit after training, {trained_in:.3f} trained for the chip")
 bh.visualize.plot_sign_blocks(many_chips.to_hidden)
 plt.show()
 assert trained_in > made_to_fit
 
 # %% [markdown]
-# Each block of five in a column now has one colour. White is zero, which fits both signs. `place` finds a core for
-# every neuron, or explains why this is not possible. A feed-forward layer may be split over cores, a recurrent one
-# may not.
+# Each block of five weights in a column now has one colour. White weights are zero, which is allowed with both signs.
+# `place` assigns every neuron to a core, or explains why this is not possible. It may split a feed-forward layer over
+# several cores, but not a recurrent layer.
 
 # %%
 placement = bh.deploy.place(many_chips)
@@ -230,8 +235,8 @@ plt.show()
 
 # %% [markdown]
 # The estimate counts spikes and synaptic events on the data and multiplies them by the coefficients of the chip. All
-# four coefficients are **assumed**. Compare estimates, and enter your own measurements with `chip.replace` before you
-# rely on absolute values.
+# four coefficients are **assumed**. Use the estimates to compare networks. Before you rely on absolute values, enter
+# your own measurements with `chip.replace`.
 
 # %%
 power = bh.deploy.estimate_power(many_chips, x_test)
@@ -242,8 +247,8 @@ plt.show()
 # %% [markdown]
 # ## Robustness over chips
 #
-# `robustness` evaluates the network on sampled chips that were not used in training, in parallel in one compiled
-# computation.
+# `robustness` evaluates the network on sampled chips that were not used in training. It evaluates several chips in
+# parallel in one compiled computation.
 
 # %%
 chips = {
@@ -261,15 +266,17 @@ assert chips["many chips"].mean > 0.9
 assert chips["many chips"].mean > chips["one chip"].mean - 0.02
 
 # %% [markdown]
-# The curve shows the share of chips that reach an accuracy, so a curve further to the right is better. The two curves
-# are close, and their order changes with the seed. Five neurons per speaker average much of the mismatch, and a
-# network that gets another chip in each step learns a little more slowly. On the spoken digits the two differ by one
-# recording in three hundred (`docs/deploy.md`). Try both, and compare them with `robustness`.
+# Each curve shows the share of chips that reach a given accuracy, so a curve further to the right is better. Here the
+# two curves are close, and which of them is better depends on the seed. There are two reasons. The votes of five
+# neurons per speaker average out much of the mismatch. A network that runs on another chip in each step learns a little
+# more slowly. On the spoken digits the two ways of training differ by one recording in three hundred
+# (`docs/deploy.md`). Try both on your task, and compare them with `robustness`.
 #
 # ## Export
 #
-# `export_bundle` checks the network again and writes integer codes, connections, placement, `dt` and the whole chip
-# spec into one file. The loaded network gives the same spikes.
+# `export_bundle` checks the network again. Then it writes the integer codes of the weights, the connections, the
+# placement, `dt` and the complete chip spec into one file. The network that `load_bundle` returns gives the same
+# spikes.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -278,12 +285,12 @@ bh.deploy.export_bundle(many_chips, bundle, n_classes=N_CLASSES, notes="Japanese
 loaded = bh.deploy.load_bundle(bundle)
 spikes = [brainstate.transform.jit(lambda net=net: bh.rollout(net, x_test)[0])() for net in (many_chips, loaded)]
 differing = int((spikes[0] != spikes[1]).sum())
-print(f"{int(spikes[0].sum())} output spikes, {differing} differ; the file has {os.path.getsize(bundle)} bytes")
+print(f"{int(spikes[0].sum())} output spikes, {differing} of them differ; the file has {os.path.getsize(bundle)} bytes")
 assert differing == 0
 
 # %% [markdown]
-# The bundle can be used without your code. The command line takes recordings batch first, `[B, T, N]`. `--chip-key`
-# runs them on a sampled chip.
+# The bundle can be used without your code. `brainhw run` takes recordings with the batch on the first axis,
+# `[B, T, N]`. With the option `--chip-key` it runs them on a sampled chip.
 
 # %%
 np.savez_compressed(recordings, x=test.x, y=test.y)
@@ -297,7 +304,9 @@ folder.cleanup()
 # %% [markdown]
 # ## Next steps
 #
-# - `gallery/deploy_spoken_digits.py`: the same from audio to a bundle, with a hundred chips and both chip families.
-# - `docs/deploy.md`: the model behind each step, its limits, and measured results.
-# - `print(bh.chip.H1V1)`: documented and assumed parameters of the chip.
-# - `docs/troubleshooting.md`: what to do when a rounded network loses accuracy, or a network does not fit.
+# - `gallery/deploy_spoken_digits.py` does the same for audio recordings, with a hundred sampled chips and for both chip
+#   families.
+# - `docs/deploy.md` describes the model behind each step, its limits and measured results.
+# - `print(bh.chip.H1V1)` shows which parameters of the chip are documented and which are assumed.
+# - `docs/troubleshooting.md` describes what to do if a rounded network loses accuracy or a network does not fit on the
+#   chip.

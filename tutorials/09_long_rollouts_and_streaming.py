@@ -14,13 +14,13 @@
 # %% [markdown]
 # # Long sequences and streaming
 #
-# **What you learn.** How to train on sequences of thousands of steps with little memory, continue a run, choose what
-# to record, and run a trained network live, step by step.
+# **What you learn.** How to train on sequences of thousands of steps with little memory, how to process a recording in
+# pieces, how to choose what to record, and how to run a trained network on live input, step by step.
 #
-# **Who it is for.** Readers of [Train a spiking network](04_train_a_spiking_network.ipynb) with long recordings or
-# with a sensor.
+# **Who it is for.** Readers of [Train a spiking network](04_train_a_spiking_network.ipynb) who have long recordings or
+# a sensor.
 #
-# About 8 minutes to read, 15 seconds to run.
+# Reading takes about 8 minutes, and running takes about 15 seconds.
 
 # %%
 import itertools
@@ -43,10 +43,10 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## A source with changing modes
 #
-# 24 channels spike at random. The source has three modes. The mode determines which eight channels spike at 60 Hz
-# while the others spike at 15 Hz. A mode lasts for 300 ms on average. The task is to determine the current mode. A
-# step of 1 ms contains less than one spike, so the task needs memory, and the recordings are long: 4 s are 4000
-# steps.
+# The input is a simulated source with 24 channels that spike at random. The source has three modes. In each mode, eight
+# channels spike at 60 Hz and the others spike at 15 Hz. A mode lasts for 300 ms on average. The task is to determine
+# the current mode. A step of 1 ms contains less than one spike on average, so the network needs memory. The recordings
+# are long: 4 s are 4000 steps.
 
 # %%
 n_in, n_modes, n_steps, batch_size = 24, 3, 4000, 8
@@ -56,7 +56,7 @@ probability = np.asarray(rate * u.Hz * brainstate.environ.get_dt())
 
 
 def source(seed):
-    """Yield one step after the other, for ever: spikes [n_in] and the mode."""
+    """Yield the spikes [n_in] and the mode of each step, without end."""
     rng = np.random.default_rng(seed)
     mode = int(rng.integers(n_modes))
     while True:
@@ -66,7 +66,7 @@ def source(seed):
 
 
 def recordings(seeds):
-    """Return spikes [T, B, n_in] and modes [T, B] of several sources."""
+    """Return the spikes [T, B, n_in] and the modes [T, B] of several sources."""
     taken = [list(itertools.islice(source(seed), n_steps)) for seed in seeds]
     spikes = np.stack([[spikes for spikes, _ in one] for one in taken], axis=1)
     return jnp.asarray(spikes), jnp.asarray([[mode for _, mode in one] for one in taken]).T
@@ -101,8 +101,9 @@ def loss(x, y, **options):
 # %% [markdown]
 # ## Memory of the backward pass
 #
-# The backward pass needs the membrane potentials of all 4000 steps of the forward pass. `checkpoint="auto"` stores
-# the states of some steps only, and computes the others again when they are needed. The compiler reports the memory:
+# The backward pass needs the membrane potentials of all 4000 steps of the forward pass. `checkpoint="auto"` stores the
+# states of some steps only. The backward pass computes the other states again when it needs them. The next cell prints
+# the memory that the compiler reports:
 
 
 # %%
@@ -124,14 +125,14 @@ for name, way in ways.items():
 assert memory['checkpoint="auto"'] < 0.5 * memory["rollout"]
 
 # %% [markdown]
-# `layerwise=False` is the plain loop over steps, which is used for arbitrary networks. `rollout` runs a chain of
-# layers, such as this one, layer by layer, with a backward pass that needs less memory. With `checkpoint="auto"` the
-# stored states grow with the square root of the number of steps instead of in proportion. Most of the remaining
-# memory is due to the loss: it compares every step with a target, so outputs and their gradients are stored for every
-# step in any case.
+# `layerwise=False` runs the network step by step, as `rollout` does for networks that are not a chain of layers. This
+# network is a chain, so `rollout` runs it layer by layer by default. Its backward pass then needs less memory. With
+# `checkpoint="auto"` the number of stored states grows with the square root of the number of steps instead of in
+# proportion to it. Most of the remaining memory is due to the loss. The loss compares every step with a target, so the
+# outputs and their gradients must always be stored for every step.
 #
-# All three ways give the same result. Spikes are equal. Gradients agree up to rounding, because sums have another
-# order.
+# All three ways give the same spikes. The gradients agree up to rounding errors, because the terms of the sums are
+# added in a different order.
 
 # %%
 results = {name: way(x, y) for name, way in ways.items()}
@@ -148,7 +149,7 @@ assert (plain == checkpointed).all()
 # %% [markdown]
 # ## Train
 #
-# Pass the option to `rollout` in the loss of the training step. Nothing else changes.
+# To train with `checkpoint="auto"`, pass it to `rollout` in the loss. The rest of the training step does not change.
 
 # %%
 optimizer = braintools.optim.Adam(lr=1e-2)
@@ -166,19 +167,20 @@ losses = [float(step(x, y)) for _ in range(30)]
 run = brainstate.transform.jit(lambda x: bh.rollout(net, x)[0])
 decided, right = np.asarray(run(x_test).argmax(axis=-1)), np.asarray(y_test)
 accuracy = (decided == right).mean()
-print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}; right in {accuracy:.3f} of all steps of fresh recordings")
+print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}; correct in a share of {accuracy:.3f} of the steps of new recordings")
 lags = range(100)
 agreement = [(decided[lag:] == right[: n_steps - lag]).mean() for lag in lags]
-print(f"agrees best, in {max(agreement):.3f} of the steps, with the mode of {np.argmax(agreement)} ms ago")
+print(f"the decisions agree best with the mode {np.argmax(agreement)} ms earlier: in a share of {max(agreement):.3f}")
 assert losses[-1] < 0.7 * losses[0]
 assert accuracy > 0.7
 
 # %% [markdown]
 # ## Run in pieces
 #
-# `prepare=False` continues from the current states. A recording that does not fit into memory can thus be processed
-# in pieces. Here the second half follows the first, and the outputs are equal to those of one run. (Under `grad` each
-# piece has its own gradient: truncated backpropagation.)
+# With `prepare=False`, `rollout` continues from the current states instead of resetting them. You can thus process a
+# recording that does not fit into memory in pieces. Here the recording is processed in two halves, and the outputs are
+# equal to those of one run. (Under `grad` the gradient does not flow from one piece into the piece before. This is
+# truncated backpropagation through time.)
 
 # %%
 whole = run(x_test)
@@ -189,8 +191,10 @@ assert np.allclose(jnp.concatenate([first, second]), whole, atol=1e-3)
 # %% [markdown]
 # ## Record only what you need
 #
-# Recorded values are stored for every step, and `checkpoint` does not reduce them. Record one layer instead of all.
-# Alternatively, run in pieces and reduce each piece before the next. Computing rates needs constant memory:
+# Recorded values are stored for every step, and `checkpoint` does not reduce them. To save memory, record one layer
+# instead of all layers. Alternatively, run in pieces and sum up the recorded values of each piece before you run the
+# next one. The next cell computes firing rates in this way. The memory for the recorded values then does not grow with
+# the length of the recording:
 
 
 # %%
@@ -208,13 +212,14 @@ print(f"{seen['hidden.spk'].nbytes / 2**20:.0f} MiB of spikes, or {counts.nbytes
 print(f"rates of the hidden neurons: {rates.min():.0f} to {rates.max():.0f}")
 
 # %% [markdown]
-# Two more options help to find errors: `check_finite=True` names the first state and step that is not finite, and
-# `pbar=` shows the progress. Both run step by step.
+# Two more options of `rollout` are useful for long runs. With `check_finite=True` it reports the first state that is
+# not finite and its step. With `pbar=` it shows the progress. With either option the network runs step by step instead
+# of layer by layer.
 #
 # ## Live input
 #
-# `bh.stream(net)` is one compiled step with its own states. Call it with the input of one step, `[1, N]`, when it
-# arrives.
+# `bh.stream(net)` returns a stream: a compiled step of the network together with its states. Call it with the input of
+# one step, `[1, N]`, as soon as this input arrives.
 
 # %%
 live = bh.stream(net, record=("hidden.spk",))
@@ -224,7 +229,7 @@ for spikes, mode in itertools.islice(source(100), 2000):
     truth.append(mode)
     decisions.append(int(logits.argmax()))
     confidence.append(np.asarray(jax.nn.softmax(logits)))
-print(f"after {live.steps} steps: right in {np.mean(np.equal(truth, decisions)):.3f} of them")
+print(f"after {live.steps} steps: share of correct decisions {np.mean(np.equal(truth, decisions)):.3f}")
 
 figure, (top, bottom) = plt.subplots(2, figsize=(9, 4), height_ratios=[1, 2], sharex=True, layout="constrained")
 top.step(range(2000), truth, where="post", color="0.3", label="mode of the source")
@@ -238,24 +243,26 @@ bottom.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# The network follows with the delay measured above, because it needs this time to be certain. The stream gives the
-# same outputs as one run over the whole recording.
+# The decision of the network follows the mode of the source with the delay that was measured above, because the network
+# must first collect enough spikes. The stream gives the same outputs as one run over the whole recording.
 
 # %%
-live.reset()  # states at rest, present weights
+live.reset()  # resets the states and reads the weights again
 streamed = np.stack([live(np.asarray(frame)[None])[0] for frame in x_test[:500, 0]])
 assert live.steps == 500
 assert np.allclose(streamed, run(x_test)[:500, 0], atol=1e-3)
 assert (np.asarray(live.records["hidden.spk"][0]) == seen["hidden.spk"][499, 0]).all()
 
 # %% [markdown]
-# - A stream has its own states. Several streams on one network do not affect each other, and the states of the
-#   network do not change until `live.write_back()` copies them.
-# - The first call compiles. To compile earlier, pass one step and call `reset()`.
-# - Weights are read at the first step and at `reset()`. All other fixed properties of a layer are compiled in.
+# - A stream keeps its states apart from those of the network. Therefore several streams of one network do not affect
+#   each other or the network. To copy the states of a stream into the network, call `live.write_back()`.
+# - The first call compiles the step. To compile it before the input arrives, pass any input of one step and then call
+#   `reset()`.
+# - A stream reads the weights at its first step and at `reset()`. All other fixed properties of a layer become
+#   constants of the compiled step.
 #
-# The next cell measures the time of a step. This page is built on a possibly busy machine; `docs/speed.md` has
-# numbers from an idle one.
+# The next cell measures the time of a step. The machine that builds this page may be busy with other work.
+# `docs/speed.md` has times that were measured on an idle machine.
 
 # %%
 frame, times = np.zeros((1, n_in), np.float32), []
@@ -266,10 +273,12 @@ for _ in range(2000):
 print(f"median {1e6 * statistics.median(times):.0f} us per step")
 
 # %% [markdown]
-# Real time at a `dt` of 1 ms allows 1000 us. For a whole recording `rollout` is faster per step, and has gradients.
+# With a `dt` of 1 ms, a real-time step may take at most 1000 us. For a whole recording use `rollout`. It is faster per
+# step and supports gradients.
 #
 # ## Next steps
 #
-# - [Speed and memory](../docs/speed.md): the cost of a step, and comparisons with other libraries.
-# - [Train on several devices](../docs/many_devices.md): distribute a batch, chips or seeds.
-# - [H1 chips compared with LIF neurons](03_h1_chips_against_lif.ipynb): all of this also applies to chip layers.
+# - [Speed and memory](../docs/speed.md): how long a step takes, and comparisons with other libraries.
+# - [Train on several devices](../docs/many_devices.md): distribute a batch, sampled chips or seeds.
+# - [H1 chips compared with LIF neurons](03_h1_chips_against_lif.ipynb): everything on this page also works with chip
+#   layers.

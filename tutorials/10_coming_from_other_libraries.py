@@ -14,18 +14,20 @@
 # %% [markdown]
 # # Coming from other libraries
 #
-# Two libraries may use the name leaky neuron for models with different spikes. One resets in the same step, the other
-# one step later. One takes `beta`, the other a time constant. One applies a decay to the input, the other does not.
+# Two libraries may both offer a leaky integrate-and-fire neuron and still give different spikes. One library resets the
+# membrane potential in the step of the spike, the other library resets it one step later. One takes the decay factor
+# `beta`, the other takes a time constant. One multiplies the input by a decay factor, the other does not.
 #
-# **What you learn.** Which brainhw module corresponds to your neuron, the names of its arguments, and the
-# differences. For each library a few lines of NumPy implement its published equation, and a check shows that brainhw
-# gives the same spikes.
+# **What you learn.** Which brainhw module corresponds to the neuron of your library, how the arguments are named, and
+# how the two differ. For each library a few lines of NumPy implement its published equation. A check then shows that
+# brainhw gives the same spikes.
 #
-# **Who it is for.** Users of **snnTorch**, **Rockpool**, **spikeDE**, **NWAVE** and **brainpy.state**. Read the
-# section of your library in 5 minutes. The whole page runs in about 10 seconds.
+# **Who it is for.** Users of **snnTorch**, **Rockpool**, **spikeDE**, **NWAVE** and **brainpy.state**. Reading the
+# section of your library takes about 5 minutes. Running the whole page takes about 10 seconds.
 #
 # The NumPy equations were compared with the libraries (snnTorch 1.0.0, Rockpool 3.1.0, spikeDE 0.1.0, brainpy 2.9.0):
-# no spike differed. NWAVE could not be run, so this page uses the public pages of its vendor.
+# all spikes were equal. NWAVE could not be run, because its SDK is not public. This page relies on the public web pages
+# of its vendor.
 
 # %%
 import brainstate
@@ -42,31 +44,31 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Overview
 #
-# | | whole input | time is | leak | the input |
+# | | shape of the input | how time is given | leak parameter | what the neuron does with the input |
 # | --- | --- | --- | --- | --- |
-# | snnTorch | `[T, B, N]` by convention | contained in `beta` | `beta`, a factor | is added |
-# | Rockpool | `[B, T, N]` | seconds, as floats | `tau_mem`, `tau_syn` | decays once, then is added |
-# | spikeDE | `[T, B, N]` | in units of `x_time` | `tau` and `alpha` | is the voltage that the membrane approaches |
-# | NWAVE | `[B, T, N]` | seconds, as floats | `taus` | is a charge |
-# | brainpy.state | `[T, B, N]` | a Quantity | `tau` | is a current, times `1 - exp(-dt/tau)` |
-# | brainhw | `[T, B, N]` | a Quantity | `tau` | is added: mV, or fC on a chip |
+# | snnTorch | `[T, B, N]` by convention | only through `beta` | `beta`, a factor | adds it |
+# | Rockpool | `[B, T, N]` | seconds, as floats | `tau_mem`, `tau_syn` | applies the decay of one step, then adds it |
+# | spikeDE | `[T, B, N]` | in units of `x_time` | `tau` and `alpha` | lets the membrane potential decay towards it |
+# | NWAVE | `[B, T, N]` | seconds, as floats | `taus` | adds it as a charge |
+# | brainpy.state | `[T, B, N]` | a Quantity | `tau` | adds it as a current, times `1 - exp(-dt/tau)` |
+# | brainhw | `[T, B, N]` | a Quantity | `tau` | adds it: mV, or fC on a chip |
 #
-# | | spikes at | reset | argument of the surrogate | states are reset by |
+# | | condition for a spike | reset | argument of the surrogate | states are reset by |
 # | --- | --- | --- | --- | --- |
 # | snnTorch | `V > threshold` | one step later | `V - threshold` | `reset_mem()`, `utils.reset(net)` |
 # | Rockpool | `V >= threshold`, several times per step | in the same step | `V` and `threshold` | `reset_state()` |
-# | spikeDE | one unit of time ahead | through the input | `V - threshold`, ahead | every call |
+# | spikeDE | extrapolated `V >= threshold` | through the input | extrapolated `V - threshold` | every call |
 # | NWAVE | not documented | in the same step | not documented | `prepare_net(net)` |
 # | brainpy.state | `V >= V_th` | one step later | `(V - V_th) / (V_th - V_reset)` | `init_all_states(net)` |
 # | brainhw | `V >= V_th` | in the same step | `(V - V_th) / V_th` | `bh.rollout`, `bh.prepare_net` |
 #
-# Weights are `[out, in]` in snnTorch and spikeDE, which use `torch.nn.Linear`, and `[in, out]` in all others. The
-# time step is an argument of each module in Rockpool and NWAVE, the spacing of `x_time` in spikeDE, and
-# `brainstate.environ` in the last two. (`>=` and `>` differ only if a membrane potential is exactly equal to the
-# threshold, as may happen with whole numbers and zeros.)
+# Weights are `[out, in]` in snnTorch and spikeDE, which use `torch.nn.Linear`, and `[in, out]` in all others. In
+# Rockpool and NWAVE the time step is an argument of each module. In spikeDE it is the spacing of `x_time`. In
+# brainpy.state and brainhw it is set in `brainstate.environ`. (The comparisons `>=` and `>` give different spikes only
+# if a membrane potential is exactly equal to the threshold. This can happen if inputs and weights are whole numbers.)
 #
-# The helper function of this page runs a layer on inputs `[T, N]` and returns its spikes and a membrane potential in
-# mV.
+# The helper function `run` runs a layer on inputs `[T, N]` and returns its spikes and its membrane potentials in mV.
+# The helper function `check` compares them with those of the NumPy equation.
 
 
 # %%
@@ -78,7 +80,7 @@ def run(layer, drives, membrane):
 def check(name, ours, theirs):
     differing = int((ours[0] != theirs[0]).sum())
     distance = np.abs(ours[1] - theirs[1]).max()
-    print(f"{name}: {int(theirs[0].sum())} spikes, {differing} differ; membranes within {distance:.0e} mV")
+    print(f"{name}: {int(theirs[0].sum())} spikes, {differing} differ; membrane potentials within {distance:.0e} mV")
     assert differing == 0
     assert theirs[0].sum() > 50
     assert distance < 1e-4
@@ -92,7 +94,7 @@ def check(name, ours, theirs):
 # | `snn.Leaky(beta)` | `bh.nn.LIFLayer(N, tau=-dt / log(beta))` |
 # | `threshold=1.0` | `V_th=1 * u.mV` |
 # | `reset_mechanism="zero"` | `reset="zero"`; the membrane potential of snnTorch is `V_pre` |
-# | `reset_mechanism="subtract"`, the default | implemented below; `reset="subtract"` is `Leaky(reset_delay=False)` |
+# | `reset_mechanism="subtract"`, the default | see below; `reset="subtract"` equals `Leaky(reset_delay=False)` |
 # | `reset_mechanism="none"` | `reset="none"` |
 # | `learn_beta=True`, `learn_threshold=True` | `tau=brainstate.nn.Param(...)`, `V_th=brainstate.nn.Param(...)` |
 # | `spike_grad=surrogate.fast_sigmoid(25)` | `spk_fun=bh.surrogate.fast_sigmoid(25)`, default (snnTorch: `atan(2)`) |
@@ -102,10 +104,11 @@ def check(name, ours, theirs):
 # | `SF.ce_count_loss()` | `softmax_cross_entropy_with_integer_labels(spikes.sum(axis=0), y)` of `braintools.metric` |
 # | `SF.accuracy_rate` | `bh.train.accuracy`, `bh.train.accuracy_population` |
 #
-# `Leaky` determines its reset from the membrane potential of the step before. With `"zero"` this changes the stored
-# value but not the spikes. With `"subtract"` it changes the spikes: the threshold is subtracted *after* the leak, so
-# each spike subtracts a whole threshold. An immediate reset subtracts `beta` of it. A recurrent weight of `-V_th`
-# from each neuron to itself has the same effect.
+# `Leaky` resets one step after the spike. With `reset_mechanism="zero"` the later reset changes the stored membrane
+# potential but not the spikes. With `"subtract"` it also changes the spikes. `Leaky` subtracts the threshold *after*
+# the leak of the next step, so each spike lowers the next membrane potential by `threshold`. An immediate reset lowers
+# it by only `beta * threshold`. To get the spikes of `Leaky` in brainhw, use `reset="none"` and a recurrent weight of
+# `-V_th` from each neuron to itself.
 
 
 # %%
@@ -132,28 +135,29 @@ theirs = snntorch_leaky(x, beta, 1.0, "subtract")
 check("Leaky, subtract", run(delayed, x, "V"), theirs)
 
 at_once = run(bh.nn.LIFLayer(n, tau=tau), x, "V_pre")
-print(f"reset at once instead: {int(at_once[0].sum())} spikes for {int(theirs[0].sum())}")
+print(f"immediate reset: {int(at_once[0].sum())} spikes instead of {int(theirs[0].sum())}")
 assert at_once[0].sum() > theirs[0].sum()
 
 # %% [markdown]
-# Weights that were trained in snnTorch with `"subtract"` therefore give more spikes in brainhw, unless the reset is
-# implemented as above. (The recurrent weight is a parameter. Exclude it from the optimizer, or use `reset="subtract"`
-# and continue the training.)
+# Weights that were trained in snnTorch with `"subtract"` therefore give more spikes with `reset="subtract"` in brainhw.
+# The recurrent weight avoids this, but it is a trainable parameter, so exclude it from the optimizer. Alternatively,
+# use `reset="subtract"` and continue the training.
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
 steps = slice(0, 40)
-ax.plot(theirs[1][steps, 0], "o-", markersize=3, label="snnTorch, subtract: a step later")
-ax.plot(at_once[1][steps, 0], "s-", markersize=3, label='reset="subtract": at once')
+ax.plot(theirs[1][steps, 0], "o-", markersize=3, label="snnTorch, subtract: reset one step later")
+ax.plot(at_once[1][steps, 0], "s-", markersize=3, label='brainhw, reset="subtract": immediate reset')
 ax.axhline(1.0, color="0.5", linestyle="--", label="threshold")
-ax.set(xlabel="time (ms)", ylabel="membrane before its reset (mV)")
+ax.set(xlabel="time (ms)", ylabel="membrane potential\nbefore the reset (mV)")
 ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 plt.show()
 
 # %% [markdown]
-# **Surrogates.** The functions are the same, but the argument is not: brainhw divides it by the threshold. With a
-# threshold of 1 there is no difference. With any other threshold, a slope `k` in snnTorch is `k * V_th` in brainhw,
-# and derivatives by the membrane potential are divided by `V_th` in mV.
+# **Surrogates.** Both libraries use the same surrogate functions, but with different arguments. snnTorch passes
+# `V - threshold`, and brainhw passes `(V - V_th) / V_th`. With a threshold of 1 there is no difference. With any other
+# threshold, a slope `k` in snnTorch is `k * V_th` in brainhw, and the derivative by the membrane potential in brainhw
+# is that of snnTorch divided by `V_th` in mV.
 
 # %%
 V_th, slope, drive = 0.5, 5.0, 0.3
@@ -167,7 +171,7 @@ def spike(x):
 
 derivative = float(brainstate.transform.grad(spike, argnums=0)(drive))
 snntorch_derivative = 1 / (1 + slope * abs(drive - V_th)) ** 2
-print(f"d spike / d membrane: snnTorch {snntorch_derivative:.4f}, here {derivative:.4f}, at V_th = {V_th} mV")
+print(f"d spike / d V: snnTorch {snntorch_derivative:.4f}, brainhw {derivative:.4f}, at V_th = {V_th} mV")
 assert abs(derivative - snntorch_derivative / V_th) < 1e-6
 
 # %% [markdown]
@@ -182,8 +186,8 @@ assert abs(derivative - snntorch_derivative / V_th) < 1e-6
 # | trained, unless `Constant(...)` | fixed, unless `brainstate.nn.Param(...)`; recurrent weights are trained |
 # | `out, state, record = module(x, record=True)` | `spikes, records = bh.rollout(layer, x, record=(".V",))` |
 #
-# The input decays once before it reaches the membrane, and a neuron may spike several times in a step. The
-# after-hyperpolarisation of a spike appears one step later.
+# An input decays for one step before it changes the membrane potential. A neuron may spike several times in one step.
+# The after-hyperpolarisation of a spike starts one step after the spike.
 
 
 # %%
@@ -216,13 +220,14 @@ check("aLIFTorch", run(alif, x, "V"), rockpool_alif(x, 20.0, 10.0, 50.0, -0.2))
 # | `SNNWrapper(base, integrator="fdeint", alpha=...)` | the layers, then `bh.set_fractional_orders(net, alpha)` |
 # | `LIFNeuron(tau, threshold)`, `IFNeuron` | `bh.nn.FractionalLIFLayer(N, tau=..., V_th=...)`, `FractionalIFLayer` |
 # | `net(x, x_time, method="gl")` | `bh.rollout(net, x)` with `dt` of `x_time`; `method="gl"` on the layer |
-# | `alpha_mode="per_layer"`, `"multiterm"` | the same |
+# | `alpha_mode="per_layer"`, `"multiterm"` | the same argument of `bh.set_fractional_orders` |
 # | `learn_alpha=True` | `learn_alpha="raw"` as in spikeDE; `True` keeps the order between 0 and 1 |
 #
-# spikeDE computes a spike from the slope of the membrane potential one unit of time ahead. The spike subtracts the
-# threshold from the input of its step instead of from the membrane potential. `bh.nn.spikede_preset()` selects this
-# behaviour. Otherwise brainhw uses the voltage after the step. The voltages are a sum over the complete past, with
-# weights that decrease as a power of time.
+# spikeDE extrapolates the membrane potential with its current slope by one unit of time, and emits a spike if the
+# extrapolated value reaches the threshold. The spike then subtracts the threshold from the input of its step instead of
+# from the membrane potential. `bh.nn.spikede_preset()` selects this behaviour. By default, brainhw compares the
+# membrane potential after the step with the threshold. In both cases the membrane potential is a sum over the complete
+# past, with weights that decrease as a power of time.
 
 
 # %%
@@ -245,7 +250,7 @@ with brainstate.environ.context(dt=step * u.ms):
 # %% [markdown]
 # ## NWAVE
 #
-# The SDK is closed. This section uses only the public pages of the vendor.
+# The NWAVE SDK is not public. This section uses only the public web pages of the vendor.
 #
 # | NWAVE | brainhw |
 # | --- | --- |
@@ -255,17 +260,17 @@ with brainstate.environ.context(dt=step * u.ms):
 # | `LIFLayer(thresholds=1.0, reset_mechanism="subtraction")` | `bh.nn.LIFLayer(V_th=1 * u.mV, reset="subtract")` |
 # | `prepare_net(self)` in `forward`, a loop over time | `bh.rollout(net, x)` |
 # | `spk, mem = layer(cur)` | `spikes = layer(charge)`; the membrane potential is the state `layer.V` |
-# | `fluct_init(model, dataloader, xi_target, alpha, n_batches)` | `bh.init.fluct_init`, the same arguments |
-# | the procedure of the vendor in it | `bh.init.fluct_init(..., **bh.init.nwave_preset())` |
-# | `layer_pairs`, `frontend_stage` | the same, with `graph_invisible_attrs = ("layer_pairs",)` in the class |
+# | `fluct_init(model, dataloader, xi_target, alpha, n_batches)` | `bh.init.fluct_init` with the same arguments |
+# | the `fluct_init` procedure of the vendor | `bh.init.fluct_init(..., **bh.init.nwave_preset())` |
+# | `layer_pairs`, `frontend_stage` | the same names; add `graph_invisible_attrs = ("layer_pairs",)` to the class |
 # | `weight_magnitude_loss(model)`, `topology_loss(model)` | the same names in `bh.train` |
 # | `SignAnnealing(net, total_epochs)` | `bh.train.SignAnnealing(net, total_epochs)` |
 # | `is_net_deployable(model)` | `bh.deploy.is_net_deployable(net)`; `check_deployable` lists the reasons |
 # | `get_chip_consumption` | `bh.deploy.estimate_power(net, x)` |
-# | `fast_sigmoid(slope=25)`, `atan(alpha=2)`, `sigmoid(slope=25)` | the same in `bh.surrogate` |
+# | `fast_sigmoid(slope=25)`, `atan(alpha=2)`, `sigmoid(slope=25)` | the same names in `bh.surrogate` |
 #
-# (The default of the H1 layers is `fast_sigmoid(5)`.) The three surrogate derivatives are published, so they can be
-# compared.
+# (The default surrogate of the H1 layers is `fast_sigmoid(5)`.) The vendor publishes the derivatives of these three
+# surrogates. The next cell compares them with those of brainhw.
 
 # %%
 distances = np.linspace(-1.0, 1.0, 201)
@@ -284,11 +289,11 @@ for name, (ours, formula) in published.items():
     assert distance < 1e-4
 
 # %% [markdown]
-# According to the pages, the membrane potential is clipped at zero, H1v1 resets it to zero, and the charge is a
-# nonlinear function of the weight. Threshold, capacitance and the curve are **assumed** in brainhw. One published
-# example constrains them. After a frontend, with a mean weight of 0.3841 and inputs of 145.2 Hz, the `fluct_init` of
-# the vendor reports a mean membrane potential of `0.097`. The curve of brainhw was chosen to give this value with 16
-# inputs and the time constant of the example, 10 ms.
+# According to the web pages of the vendor, the membrane potential is clipped at zero, H1v1 resets it to zero, and the
+# charge is a nonlinear function of the weight. The threshold, the capacitance and the charge curve are **assumed** in
+# brainhw. One published example constrains them. In this example a layer receives the spikes of a frontend at 145.2 Hz,
+# with a mean weight of 0.3841. The `fluct_init` of the vendor reports a mean membrane potential of `0.097`. The charge
+# curve of brainhw was chosen such that 16 inputs and the time constant of the example, 10 ms, give this value.
 
 # %%
 chip = bh.chip.H1V1
@@ -296,7 +301,7 @@ layer = bh.nn.H1v1Layer(1, tau=10 * u.ms)
 one_unit = jnp.zeros((400, 1)).at[0].set(1.0) * chip.charge.slope_at_zero
 area = layer.subthreshold(one_unit).sum() * brainstate.environ.get_dt()
 mean_membrane = (16 * 0.3841 * 145.2 * u.Hz * area).to(u.volt)
-print(f"mean membrane {mean_membrane.mantissa:.3f} V")
+print(f"mean membrane potential {mean_membrane.mantissa:.3f} V")
 assert abs(mean_membrane.mantissa - 0.097) < 5e-4
 
 
@@ -325,9 +330,9 @@ assert (ours[0] == theirs[0]).all()
 assert np.abs(ours[1] - theirs[1]).max() < 1e-2
 
 # %% [markdown]
-# If you have the measured curve, threshold and profiles, enter them once with
-# `bh.chip.H1V1.replace(V_th=..., charge=bh.chip.TabulatedCharge(...), provenance="measured")`, and pass `chip=` to
-# each module.
+# If you have measured the charge curve, the threshold and the leak profiles of your chip, enter them once with
+# `bh.chip.H1V1.replace(V_th=..., charge=bh.chip.TabulatedCharge(...),
+# provenance="measured")`. Pass the result as `chip=` to each module.
 #
 # ## brainpy.state (brainpy 2.9)
 #
@@ -336,13 +341,14 @@ assert np.abs(ours[1] - theirs[1]).max() < 1e-2
 # | `LIF(n, tau=20 * u.ms, V_th=1 * u.mV, R=1 * u.ohm)` | `bh.nn.LIFLayer(n, tau=20 * u.ms, V_th=1 * u.mV)` |
 # | input in mA, multiplied by `1 - exp(-dt/tau)` | input in mV, added without a factor |
 # | `spk_reset="soft"`, `"hard"` | `reset="subtract"`, `"zero"` |
-# | stored `V` is that before the reset | stored `V` is that after it; `V_pre` can be recorded |
+# | `V` is the value before the reset | `V` is the value after the reset; `V_pre` is the value before it |
 # | `tau` cannot be learnt | `tau=brainstate.nn.Param(...)` |
 # | `init_all_states(net, batch_size=B)`, `for_loop(net.update, x)` | `bh.rollout(net, x)` |
 # | `nn.Linear`, `Expon`, projections | `bh.nn.LIFSynapse`; `bh.nn.CubaLIFLayer` includes the exponential synapse |
 #
-# Both are brainstate modules, so optimizers, surrogates, transforms and states are the same. The reset is the last
-# operation of a step in brainhw and the first operation of the next step in brainpy.state. The spikes are equal.
+# The modules of both libraries are brainstate modules, so optimizers, surrogates, transforms and states work in the
+# same way. In brainhw the reset is the last operation of a step. In brainpy.state it is the first operation of the next
+# step. The spikes are equal.
 
 
 # %%
@@ -367,7 +373,7 @@ for theirs, ours in (("soft", "subtract"), ("hard", "zero")):
 # ## Next steps
 #
 # - `docs/coming_from_snntorch.md`, `docs/coming_from_rockpool.md`, `docs/coming_from_spikede.md` and
-#   `docs/coming_from_nwave.md`: the complete tables and differences.
-# - `04_train_a_spiking_network.py`: the training loop of brainstate, for users of PyTorch.
-# - `08_train_for_the_chip.py`: training for a chip, which the other libraries do not offer.
-# - `docs/troubleshooting.md`: symptoms, causes and remedies.
+#   `docs/coming_from_nwave.md` have the complete tables and describe the differences.
+# - `04_train_a_spiking_network.py` shows the training loop of brainstate to users of PyTorch.
+# - `08_train_for_the_chip.py` shows how to train for a chip with its limits.
+# - `docs/troubleshooting.md` lists problems, their causes and their solutions.

@@ -14,17 +14,17 @@
 # %% [markdown]
 # # Calibrate a chip and train with it
 #
-# All thresholds, time constants and charges of the presets are assumed, and on a real chip they vary between neurons.
-# A network that was trained on the preset loses accuracy there. This tutorial measures the chip, enters the measured
-# values into the model, and then trains with the chip in the loop.
+# The thresholds, time constants and charges in the presets of brainhw are assumed values, and on a real chip they vary
+# between neurons. A network that was trained on the preset therefore loses accuracy on a real chip. This tutorial
+# measures the chip, enters the measured values into the model, and then trains with the chip in the loop.
 #
-# **What you learn.** How to program a bench, calibrate from three tables, compare model and chip, train in the loop,
-# and export the result. You need no hardware: a `VirtualChip` simulates the bench, with parameters that the network
-# does not know.
+# **What you learn.** How to program the chip on a test bench, calibrate the model from three tables, compare the model
+# with the chip, train with the chip in the loop, and export the result. You need no hardware. A `VirtualChip` simulates
+# the bench and a chip whose parameters differ from the preset.
 #
 # **Who it is for.** Readers of [Train a network for a chip](08_train_for_the_chip.ipynb).
 #
-# About 10 minutes to read, 1 minute to run.
+# Reading takes about 10 minutes, and running takes about 1 minute.
 
 # %%
 
@@ -45,8 +45,8 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## Train on the preset
 #
-# Japanese Vowels is part of brainhw: nine speakers, 12 channels, 7 to 29 frames. Weights are rounded to the 5 bits of
-# the chip during training.
+# The data are the Japanese Vowels recordings, which are part of brainhw: nine speakers, 12 channels, 7 to 29 frames.
+# During training the weights are rounded to the 5 bits of the chip.
 
 # %%
 N_CLASSES, POPULATION, N_HIDDEN, STEPS_PER_FRAME, BATCH = 9, 5, 60, 2, 54
@@ -117,11 +117,13 @@ trained = {path: state.value for path, state in net.states(brainstate.ParamState
 # ## Program the bench
 #
 # A **device** is any object with two methods. `program(program)` writes a network to the chip. `run(x)` returns a
-# `Recording` of spikes and, if the bench can read them, membrane potentials. `ChipProgram` holds the data for a
-# bench: integer codes, leak settings, the core and position of each neuron, and the connections.
+# `Recording` of spikes and, if the bench can read them, membrane potentials. A `ChipProgram` contains everything that a
+# bench needs to program a chip: the integer codes of the weights, the leak settings, the core and position of each
+# neuron, and the connections.
 #
-# The virtual chip differs strongly from the preset: it gives 65 % of the charge, its thresholds are 15 % higher, its
-# time constants are 14 ms instead of 20 ms, and all of these vary between neurons.
+# The virtual chip differs strongly from the preset. On average, each weight gives 65 % of the charge, the thresholds
+# are 15 % higher, and the time constants are 14 ms instead of 20 ms. Charges, thresholds and time constants also vary
+# over the chip.
 
 # %%
 hidden = bh.silicon.scaled_chip(
@@ -152,10 +154,10 @@ print(f"\ntest accuracy on the chip, as trained {as_trained:.3f}")
 # %% [markdown]
 # ## Calibrate
 #
-# Three tables describe a chip: the charge of each code, the decay of the membrane potential at each leak setting, and
-# the spike rate of each neuron against its input. In a laboratory they are recorded as CSV files ([the
-# columns](../calibrate.md)). Here they are simulated for the neurons of the network. Any subset of the three tables
-# works.
+# The calibration uses up to three tables of measurements. They contain the charge of each weight code, the decay of the
+# membrane potential at each leak setting, and the spike rate of each neuron for several inputs. In a laboratory you
+# record them as CSV files ([the page on calibration](../calibrate.md) lists the columns). Here they are simulated for
+# the neurons of the network. You may leave out any of the three tables.
 
 # %%
 used = np.concatenate([program.physical(layer) for layer in program.layers])
@@ -166,11 +168,13 @@ bh.visualize.plot_calibration(calibration)
 plt.show()
 
 # %% [markdown]
-# The result is a `MeasuredChip`: mean values with the provenance `measured`, and the parameters of each physical
-# neuron. `put_chip` applies it to the network. Each neuron then has the time constant and the threshold of its
-# physical neuron. The weights do not change, so the model now predicts the low accuracy on this chip.
+# `calibration.measured` is a `MeasuredChip`. It contains a chip spec with the measured mean values, whose provenance is
+# `measured`, and the parameters of each physical neuron. `put_chip` applies the `MeasuredChip` to the network. Each
+# neuron of the network then has the time constant and the threshold of the physical neuron to which it is assigned. The
+# weights do not change, so the model now predicts the low accuracy on this chip.
 #
-# `compare` runs model and bench on the same input and counts the spikes that both have in the same step.
+# `compare` runs the model and the bench on the same input. It counts the spikes that a neuron emits in the same step on
+# both.
 
 # %%
 preset = bh.silicon.compare(net, bench, x_test, y_test, n_classes=N_CLASSES)
@@ -178,24 +182,25 @@ bh.silicon.put_chip(net, calibration.measured)
 measured = bh.silicon.compare(net, bench, x_test, y_test, n_classes=N_CLASSES)
 print(measured)
 for name, comparison in (("preset", preset), ("measured chip", measured)):
-    print(f"{name:14} share of model spikes that the chip has in the same step: {comparison.agreement:.2f}")
+    print(f"{name:14} share of model spikes that also occur on the chip in the same step: {comparison.agreement:.2f}")
 assert measured.agreement > 2 * preset.agreement
 
 # %% [markdown]
-# A few epochs on this model, with a small learning rate, recover much of the accuracy. They do not need the chip.
+# Training on this model for a few epochs with a small learning rate recovers much of the accuracy. This training does
+# not use the chip.
 
 # %%
 train_model(net, epochs=10, learning_rate=2e-2)
 calibrated = on_bench(net)
-print(f"test accuracy on the chip: {as_trained:.3f} as trained, {calibrated:.3f} calibrated and trained on")
+print(f"test accuracy on the chip: {as_trained:.3f} as trained, {calibrated:.3f} calibrated and trained further")
 
 # %% [markdown]
 # ## Train with the chip in the loop
 #
-# The tables do not contain the mismatch of each synapse. `InTheLoop` does not need it. Each step writes the current
-# codes, runs the batch on the chip, and replaces spikes and membrane potentials of the model by the recorded ones.
-# The gradient is computed with the model. If the bench fails, weights and optimizer keep their values from before the
-# step.
+# The tables do not contain the mismatch of the individual synapses. Training with `InTheLoop` works without it. Each
+# step writes the current weight codes to the chip, runs the batch on the chip, and replaces the spikes and membrane
+# potentials of the model by the recorded ones. The gradient is then computed with the model. If the bench fails during
+# a step, the weights and the optimizer keep their values from before this step.
 
 # %%
 loop = bh.silicon.InTheLoop(net, bench, loss=loss, optimizer=braintools.optim.Adam(lr=1e-2), accuracy=accuracy)
@@ -210,7 +215,8 @@ assert in_the_loop > as_trained + 0.05
 # %% [markdown]
 # ## Export
 #
-# The bundle contains the codes, the placement and the measured chip. The loaded network gives the same spikes.
+# The bundle contains the weight codes, the placement and the measured chip. The network that is loaded from the bundle
+# gives the same spikes.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -227,8 +233,8 @@ assert int((outputs[0] != outputs[1]).sum()) == 0
 # %% [markdown]
 # ## Use your own chip
 #
-# Replace the `VirtualChip` by your bench: a class with `program` and `run`, a Python function in a `CallableDevice`,
-# or a program in any language with a `CommandDevice`. [Use a real chip](../have_a_chip.md) describes the steps,
-# [Connect a bench](../bench_files.md) describes the files, and `gallery/chip_in_the_loop.py` measures each step on
-# three chips. On the command line,
-# `python -m brainhw calibrate charge.csv decay.csv fi.csv --family h1v2 -o chip7.chip` calibrates.
+# Replace the `VirtualChip` by your own bench. A bench can be a class with the methods `program` and `run`, a Python
+# function that you wrap in a `CallableDevice`, or a program in any language that you wrap in a `CommandDevice`. [Use a
+# real chip](../have_a_chip.md) describes the steps, [Connect a bench](../bench_files.md) describes the files, and
+# `gallery/chip_in_the_loop.py` measures each step on three chips. To calibrate on the command line, use `python -m
+# brainhw calibrate charge.csv decay.csv fi.csv --family h1v2 -o chip7.chip`.

@@ -1,4 +1,4 @@
-"""Comparison of outputs and gradients of every library with those of plain JAX."""
+"""Compare outputs and gradients of every library with those of plain JAX."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.speed.runner import WorkerError, ask, probe
 __all__ = ["MOST_DIFFERING", "agree", "compare", "is_agreed", "table"]
 
 MOST_DIFFERING = 1e-4
-"""The share of differing spikes, or the relative difference of readouts and gradients, up to which two agree."""
+"""Limit below which two results agree: share of differing spikes, or relative difference of readouts and gradients."""
 ABSENT = "not installed"
 REFERENCE, NO_NET = "jax", ("jax", "products")
 
@@ -26,12 +26,15 @@ REFERENCE, NO_NET = "jax", ("jax", "products")
 def compare(found: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the differences of outputs and gradients from the reference.
 
-    For spikes the share that differs; for readouts the largest difference over the largest value; for gradients the
-    norm of the difference over the norm, for the weight with the largest ratio.
+    For spikes, the difference is the share of spikes that differ. For readouts, it is the largest difference divided by
+    the largest value. For gradients, it is the norm of the difference divided by the norm of the reference, for the
+    weights for which this is largest.
     """
     ours, theirs = np.asarray(found["outputs"]), np.asarray(reference["outputs"])
     if ours.shape != theirs.shape:
-        raise ValueError(f"outputs have shape {ours.shape}, those of the reference {theirs.shape}")
+        raise ValueError(
+            f"compare: outputs have shape {ours.shape}, but those of the reference have shape {theirs.shape}"
+        )
     if np.all(theirs == np.round(theirs)):
         outputs = float(np.mean(np.abs(ours - theirs) > 0.5))
     else:
@@ -91,17 +94,17 @@ def _solve(
 
 
 def is_agreed(row: Mapping[str, Any]) -> bool:
-    """Return True if the results agree or the library is not installed."""
+    """Return True if the results agree, or if the library is not installed."""
     if "error" in row:
         return row["error"].startswith(ABSENT)
     return max(row["outputs"], row["gradients"]) <= MOST_DIFFERING
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return the comparisons as a markdown table."""
+    """Return the comparisons as a Markdown table."""
     lines = [
-        "| case | library | spikes that differ from the same definition | gradients, relative | "
-        "spikes that differ from ours | how its definition differs |",
+        "| case | library | spikes that differ, same definition of the neuron | gradients, relative difference | "
+        "spikes that differ from brainhw | difference from the definition of brainhw |",
         "| --- " * 6 + "|",
     ]
     for row in rows:
@@ -110,5 +113,5 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
             continue
         mark = "" if is_agreed(row) else " (!)"
         numbers = f"{row['outputs']:.1e}{mark} | {row['gradients']:.1e} | {row['outputs_from_ours']:.1e}"
-        lines.append(f"| {row['case']} | {row['adapter']} | {numbers} | {row['differs'] or 'not at all'} |")
+        lines.append(f"| {row['case']} | {row['adapter']} | {numbers} | {row['differs'] or 'none'} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Interface between the benchmark and the adapter of a library."""
+"""Interface between the benchmark and the adapters of the libraries."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Adapter", "Calls", "Offer"]
 
 @dataclass(frozen=True)
 class Offer:
-    """A case in the form that a library solves.
+    """A case that a library solves, possibly with a different definition of the neuron.
 
     Attributes
     ----------
     definition : Definition or None
-        Definition of its neuron, for the check; ``None``: that of the case.
+        Definition of the neuron in the library, for the check. ``None`` if it is that of the case.
     differs : str or None
-        Difference from brainhw's definition as text; ``None``: equal.
+        Difference from the definition of brainhw as text. ``None`` if there is no difference.
     """
 
     definition: Definition | None = None
@@ -40,19 +40,19 @@ class Calls:
     both : callable
         Return the loss and its gradients with respect to every weight matrix.
     step : callable
-        One step of one sample that keeps its state.
+        Run one step of one sample and keep the state.
     outputs : callable
-        The outputs as a NumPy array ``[T, B, n or n_out]``; ``None`` without meaningful outputs.
+        Return the outputs as a NumPy array ``[T, B, n or n_out]``. ``None`` if the outputs have no meaning.
     gradients : callable
-        The gradients with respect to the weights of the problem, as NumPy arrays by name.
+        Return the gradients with respect to the weights of the problem, as NumPy arrays by name.
     settings : mapping
-        Settings such as numbers of threads: each is measured and the fastest counts.
+        Settings such as numbers of threads. Each of them is measured, and the fastest is reported.
     temp_bytes : mapping
-        By mode, a call that returns the bytes that XLA allocates for temporary arrays.
+        For each mode, a function that returns how many bytes XLA allocates for temporary arrays.
     device_peak : callable, optional
-        The most memory in use on an accelerator so far, in bytes.
+        Return the peak memory on an accelerator so far, in bytes.
     device : str
-        The device of the run.
+        The device on which the calls run.
     """
 
     forward: Callable[[], Any]
@@ -73,17 +73,17 @@ class Adapter:
     Attributes
     ----------
     name : str
-        Name in tables and on the command line.
+        Name of the library in tables and on the command line.
     distributions : tuple of str
-        Required packages, the library first.
+        Required packages. The first is the library.
     install : str
-        How to install it.
+        How to install the library.
     offers : mapping
-        The cases that it solves.
+        The cases that the library solves.
     build : callable
         ``build(problem, device)`` imports the library and returns the calls.
     note : str
-        Description of how the library is run.
+        Description of how the benchmark runs the library.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Figure of the results of ``run``: one dot for each library, case and size."""
+"""Draw the results of ``run``, with one dot for each library, case and size."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ CASE_WORDS = {
 }
 READOUTS = {"readout": "LIF", "readout_h1v1": "H1v1", "readout_h1v2": "H1v2"}
 READOUT_WORDS = "Recurrent layer and leaky readout"
-"""The cases of one size share a row of panels."""
+"""Title of the row of panels that all cases with a readout share."""
 NAMES = {
     "brainpy": "BrainPy",
     "jax": "JAX by hand",
-    "jax_ahead": "JAX, products first",
+    "jax_ahead": "JAX, matrix products first",
     "norse": "Norse",
-    "products": "products only (floor)",
+    "products": "matrix products only",
     "rockpool": "Rockpool",
     "snntorch": "snnTorch",
     "snntorch_immediate": "snnTorch, immediate reset",
     "spikede": "spikeDE",
     "spikingjelly": "SpikingJelly",
     "spyx": "Spyx",
-    "spyx_ahead": "Spyx, products first",
+    "spyx_ahead": "Spyx, matrix products first",
 }
 BLUE, GREY, PALE = "#0b5394", "0.35", "0.72"
 WIDTH, LINE, HEAD, FOOT = 9.0, 0.185, 0.55, 0.45
-"""Inches: the figure, a library, the titles above a row of panels, the axis below it."""
+"""Sizes in inches: width of the figure, and height of a library, of the titles of a row, and of the axis below it."""
 
 
 class Panel(NamedTuple):
-    """One case at one size."""
+    """A panel of the figure: one case at one size."""
 
     case: str
     size: str
@@ -51,10 +51,11 @@ class Panel(NamedTuple):
 
 
 def draw(content: Mapping[str, Any], path: Path, modes: Iterable[str] = MODES) -> None:
-    """Draw a row of panels for each case, a panel for each size, and a line for each library.
+    """Draw a row of panels for each case, a panel for each size, and a row of dots for each library.
 
-    Milliseconds are on logarithmic axes with brainhw at the same place in every panel of a mode, so that distances from
-    it are ratios and compare across panels. A number beside a dot is the ratio to brainhw.
+    Times are in milliseconds on logarithmic axes. In all panels of a mode brainhw is at the same position, so distances
+    from it show ratios that can be compared between panels. The number beside a dot is the ratio to the time of
+    brainhw.
     """
     import matplotlib as mpl
 
@@ -63,7 +64,7 @@ def draw(content: Mapping[str, Any], path: Path, modes: Iterable[str] = MODES) -
 
     found = {(r["mode"], r["case"], r["size"], r["adapter"]): r for r in content["results"] if r.get("mode") in modes}
     if not found:
-        raise ValueError("figure: the file holds no measurement of these modes.")
+        raise ValueError("figure: the file contains no measurement of these modes.")
     order = sorted(content["adapters"], key=lambda name: (name != OURS, name == FLOOR))
     shown = [mode for mode in MODES if any(key[0] == mode for key in found)]
     rows = {mode: _rows({key[1:3] for key in found if key[0] == mode}) for mode in shown}
@@ -81,7 +82,7 @@ def draw(content: Mapping[str, Any], path: Path, modes: Iterable[str] = MODES) -
         panels = rows[mode][title]
         words = title if len(shown) == 1 else f"{title}: {TITLES[mode]}"
         block.suptitle(words, fontsize=10, fontweight="bold", x=0.01, ha="left")
-        # Three columns in every row, so that panels are equally wide; the last ones may be empty.
+        # Use three columns in every row, so that all panels have the same width. The last ones may be empty.
         axes = block.subplots(1, max(3, len(panels)), squeeze=False)[0]
         for ax, panel in zip(axes, panels, strict=False):
             _panel(ax, panel, {n: found.get((mode, panel.case, panel.size, n)) for n in libraries}, reach[mode])
@@ -93,7 +94,7 @@ def draw(content: Mapping[str, Any], path: Path, modes: Iterable[str] = MODES) -
 
 
 def _rows(measured: set[tuple[str, str]]) -> dict[str, list[Panel]]:
-    """Return the panels of each row by its title."""
+    """Return the panels of each row, with the title of the row as key."""
     rows: dict[str, list[Panel]] = {}
     for case in CASES:
         for size in sizes_of(case):
@@ -111,7 +112,7 @@ def _rows(measured: set[tuple[str, str]]) -> dict[str, list[Panel]]:
 
 
 def _reach(found: Mapping[tuple[str, str, str, str], Mapping[str, Any]], mode: str) -> tuple[float, float]:
-    """Return the ends of the axes as multiples of the reference of each panel, with room for the numbers."""
+    """Return the limits of the axes as multiples of the reference time of each panel, with space for the numbers."""
     ratios = [1.0]
     for (one, case, size, _), record in found.items():
         if one == mode:
@@ -121,7 +122,7 @@ def _reach(found: Mapping[tuple[str, str, str, str], Mapping[str, Any]], mode: s
 
 
 def _reference(records: Mapping[str, Mapping[str, Any] | None]) -> float:
-    """Return the time of brainhw, or the shortest where it was not measured."""
+    """Return the time of brainhw, or the shortest time if brainhw was not measured."""
     times = {name: record["median_ms"] for name, record in records.items() if record is not None}
     return times.get(OURS, min(times.values()))
 
@@ -168,7 +169,7 @@ def _dot(ax: Any, place: int, name: str, record: Mapping[str, Any], reference: f
     ax.plot(median, place, "o", color=color, markerfacecolor=fill, markersize=6.5 if name == OURS else 5, zorder=3)
     ratio = None if reference is None else median / reference
     words = f"{median:.3g}" if ratio is None or name == OURS else f"{ratio:.{_decimals(ratio)}f}x"
-    # Away from the line of brainhw.
+    # Write the number on the side of the dot that is away from the line of brainhw.
     left = ratio is not None and ratio < 1
     look = {"color": color, "fontsize": 8, "fontweight": "bold" if name == OURS else "normal"}
     shift = (-5, 0) if left else (5, 0)

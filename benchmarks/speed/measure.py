@@ -18,9 +18,9 @@ LEAST_REPEATS, LONG_CALL_S, CALLS_PER_STEP_REPEAT = 5, 1.0, 20
 
 
 def measure(calls: Calls, modes: Iterable[str], repeats: int) -> list[dict[str, Any]]:
-    """Return one record for each available mode: times in ms, compile seconds, memory in MiB.
+    """Return one record for each available mode, with times in ms, compile time in seconds and memory in MiB.
 
-    The fastest of ``calls.settings`` counts, by its median.
+    Of several ``calls.settings``, the one with the shortest median time is reported.
     """
     records = []
     for mode in modes:
@@ -36,7 +36,7 @@ def measure(calls: Calls, modes: Iterable[str], repeats: int) -> list[dict[str, 
             runs.append({"setting": setting, **_times(call, repeats, many=mode == "step")})
         peak = memory.peak_mib()
         record = {"mode": mode, **min(runs, key=lambda run: run["median_ms"]), "load": load, "device": calls.device}
-        # The very first call compiled, independent of which setting is the fastest.
+        # The call that compiled is the first call of the first setting, whichever setting is the fastest.
         record["compile_s"] = runs[0]["first_s"] - runs[0]["median_ms"] / 1e3
         record["tried"] = {run["setting"]: run["median_ms"] for run in runs if run["setting"]}
         record["peak_mib"] = None if peak is None or before is None else peak - before

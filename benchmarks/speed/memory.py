@@ -1,4 +1,4 @@
-"""Memory of this process, on Linux."""
+"""Measure the memory of this process on Linux."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def _field(name: str) -> float | None:
 
 
 def present_mib() -> float | None:
-    """Return the resident memory; ``None`` if the system does not report it."""
+    """Return the resident memory, or ``None`` if the system does not report it."""
     return _field("VmRSS")
 
 
 def peak_mib() -> float | None:
-    """Return the peak of the resident memory since :func:`forget_peak`, or since the start."""
+    """Return the peak resident memory since the last call of :func:`forget_peak`, or since the start of the process."""
     return _field("VmHWM")
 
 
 def forget_peak() -> None:
-    """Return freed memory to the system and reset the peak, if the system allows it."""
+    """Return freed memory to the system, and reset the peak if the system allows it."""
     gc.collect()
-    # Freed memory that the C library keeps would hide the same amount of new arrays.
+    # If the C library kept freed memory, new arrays would reuse it and not increase the peak.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

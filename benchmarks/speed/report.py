@@ -1,4 +1,4 @@
-"""Tables of the results of ``run``."""
+"""Create tables of the results of ``run``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ TITLES = {"forward": "forward", "both": "forward + backward", "step": "one step,
 def read(files: Sequence[Path]) -> dict[str, Any]:
     """Return the content of one file of ``run``, or of several files from one machine.
 
-    A case and size in a later file replaces the earlier one with all libraries.
+    If a case and size occurs in several files, its results for all libraries are taken from the last of these files.
     """
     contents = [json.loads(Path(file).read_text()) for file in files]
     joined = contents[0]
     for other in contents[1:]:
         if other["machine"] != joined["machine"]:
             raise ValueError(
-                f"report: the files are of {joined['machine']} and of {other['machine']}; take one machine."
+                f"report: expected files from one machine, got {joined['machine']} and {other['machine']}."
             )
         joined["adapters"] |= other["adapters"]
         anew = {(r["case"], r["size"]) for r in other["results"]}
@@ -36,9 +36,9 @@ def read(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def markdown(content: Mapping[str, Any], agreed: Iterable[Mapping[str, Any]] | None = None) -> str:
-    """Return all results as markdown: the machine, a table for each case and size, and footnotes."""
-    parts = ["# Speed beside other libraries", _machine(content)]
-    parts.append(f"## Forward with backward in all cases, ms\n\n{summary(content)}")
+    """Return all results as Markdown: the machine, a table for each case and size, and notes on the libraries."""
+    parts = ["# Speed compared with other libraries", _machine(content)]
+    parts.append(f"## Forward and backward pass in all cases, ms\n\n{summary(content)}")
     for case, words in CASES.items():
         tables = []
         for size in sizes_of(case):
@@ -50,12 +50,12 @@ def markdown(content: Mapping[str, Any], agreed: Iterable[Mapping[str, Any]] | N
             parts += [f"## {case}", f"{words[0].upper()}{words[1:]}.", *tables]
     parts.append(_notes(content))
     if agreed is not None:
-        parts.append("## Do they compute the same?\n\n" + agreement.table(agreed))
+        parts.append("## Comparison of the results\n\n" + agreement.table(agreed))
     return "\n\n".join(part for part in parts if part)
 
 
 def summary(content: Mapping[str, Any]) -> str:
-    """Return one table of all cases: the medians of forward with backward, in milliseconds."""
+    """Return one table of all cases with the median times of the forward and backward pass, in milliseconds."""
     found = {
         (r["case"], r["size"], r["adapter"]): r["median_ms"] for r in content["results"] if r.get("mode") == "both"
     }
@@ -77,10 +77,12 @@ def _machine(content: Mapping[str, Any]) -> str:
     load = f", load before a measurement {min(loads):.1f} to {max(loads):.1f}" if loads else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['platform']}; device {', '.join(devices) or 'none'}"
-        f"{load}. Median of {settings['repeats']} runs (fewer, at least 5, where one takes over a second) and the "
-        "quartiles in brackets; float32; every library, case and size in a fresh process of its own, one at a time. "
-        f"`x`: times as long as {OURS}. Compile: the first call less the median of the later ones. Memory: the most "
-        "resident memory of the process above that before the call, compilation included; temp: what XLA sets aside."
+        f"{load}.\n\nTimes are medians of {settings['repeats']} runs, with quartiles in brackets. If a run takes more "
+        "than a second, there are fewer runs, but at least 5. All numbers are float32. Each library, case and size ran "
+        f"in a new process, one after the other. `x` is the ratio to the time of {OURS}. The compile time is the time "
+        "of the first call minus the median of the later calls. Memory is the increase of the peak resident memory of "
+        "the process during the calls, including compilation. `temp` is the memory of XLA for temporary arrays. "
+        "*floor* computes only the matrix products."
     )
 
 
@@ -119,7 +121,7 @@ def _table(records: Sequence[Mapping[str, Any]], adapters: Mapping[str, Any]) ->
 
 
 def _label(name: str) -> str:
-    return "**brainhw**" if name == OURS else "*floor: products alone*" if name == FLOOR else name
+    return "**brainhw**" if name == OURS else "*floor: matrix products only*" if name == FLOOR else name
 
 
 def _time(record: Mapping[str, Any] | None, ours: Mapping[str, Any] | None, factor: float) -> tuple[str, str]:

@@ -22,11 +22,11 @@ TIMEOUT_S = 3600
 
 
 class WorkerError(RuntimeError):
-    """A worker failed; the message is the last line that it wrote."""
+    """Raised if a worker fails. The message is the error line that the worker wrote."""
 
 
 def ask(job: Mapping[str, Any], python: str, device: str = "auto") -> dict[str, Any]:
-    """Return the answer of a new worker in the environment of ``python``."""
+    """Start a worker with the interpreter ``python``, and return its answer."""
     environment = dict(os.environ)
     if device == "cpu":
         environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -45,19 +45,21 @@ def ask(job: Mapping[str, Any], python: str, device: str = "auto") -> dict[str, 
     except (OSError, subprocess.TimeoutExpired) as error:
         raise WorkerError(str(error)) from error
     if done.returncode:
-        raise WorkerError(_error_line(done.stderr) or f"the worker ended with {done.returncode}")
+        raise WorkerError(
+            _error_line(done.stderr) or f"the worker failed with exit code {done.returncode} and wrote no message"
+        )
     return json.loads(done.stdout)
 
 
 def _error_line(text: str) -> str | None:
-    """Return the line with the error, or the last line."""
+    """Return the last line that names an error, or the last line of the text."""
     lines = [line for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     return next(iter(reversed(named or lines)), None)
 
 
 def probe(names: Iterable[str], pythons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return for each adapter whether it is available, its versions, and how to install it."""
+    """Return, for each adapter, whether it is available, the versions of its packages, and how to install it."""
     by_python: dict[str, list[str]] = {}
     for name in names:
         by_python.setdefault(pythons.get(name, sys.executable), []).append(name)
@@ -82,7 +84,7 @@ def probe(names: Iterable[str], pythons: Mapping[str, str]) -> dict[str, dict[st
 
 
 def machine() -> dict[str, Any]:
-    """Return the description of the machine."""
+    """Return a description of the machine."""
     model, info = platform.processor(), Path("/proc/cpuinfo")
     if info.exists():
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
@@ -102,7 +104,7 @@ def run(
     save: Path | None = None,
     say: Any = print,
 ) -> dict[str, Any]:
-    """Measure all requested cases that can run here, and return the results; saved after each process."""
+    """Measure all requested cases that can run here, and return the results. Save them after each process."""
     names = list(names)
     content: dict[str, Any] = {
         "machine": machine(),
@@ -132,7 +134,7 @@ def run(
 def _one(
     name: str, case: str, size: str, modes: list[str], pythons: Mapping[str, str], repeats: int, device: str, say: Any
 ) -> list[dict[str, Any]]:
-    """Return the records of one process; a failure is one record with its error."""
+    """Return the records of one process. If it fails, return one record with the error."""
     what = {"adapter": name, "case": case, "size": size}
     job = {"do": "time", **what, "modes": modes, "repeats": repeats, "device": device}
     try:

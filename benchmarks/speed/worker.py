@@ -1,6 +1,7 @@
-"""Worker process for one job: ``python -m benchmarks.speed.worker JOB``; job and answer are one line of JSON.
+"""Worker process that runs one job: ``python -m benchmarks.speed.worker JOB``.
 
-The runner starts it with the interpreter of a library's environment, which does not need brainhw.
+The job and the answer are one line of JSON each. The runner starts a worker with the interpreter of the environment of
+a library. This environment does not need brainhw.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _solve(job: dict[str, Any]) -> dict[str, Any]:
-    """Write outputs and gradients of one adapter into the file ``job["file"]``."""
+    """Compute the outputs and gradients of one adapter, and save them in the file ``job["file"]``."""
     import numpy as np
 
     from benchmarks.speed.adapters import ADAPTERS
@@ -64,14 +65,14 @@ def _solve(job: dict[str, Any]) -> dict[str, Any]:
 
     calls = ADAPTERS[job["adapter"]].build(problem(job["case"], job["size"], job.get("definition")), job["device"])
     if calls.outputs is None or calls.gradients is None:
-        raise ValueError(f"{job['adapter']} has no outputs")
+        raise ValueError(f"adapter {job['adapter']} has no outputs to compare")
     arrays: dict[str, Any] = {"outputs": calls.outputs(), **calls.gradients()}
     np.savez(job["file"], **arrays)
     return {}
 
 
 def main() -> None:
-    """Run the job of the command line; output of libraries goes to stderr."""
+    """Run the job of the command line. Redirect the output of libraries to stderr."""
     answer_to = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     answer = do(json.loads(sys.argv[1]))

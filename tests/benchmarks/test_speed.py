@@ -98,7 +98,7 @@ def test_the_runner_keeps_failures_and_goes_on(tmp_path: Path, monkeypatch: pyte
     assert json.loads((tmp_path / "kept.json").read_text()) == json.loads(json.dumps(content))
     text = report.markdown(report.read([tmp_path / "kept.json"]))
     assert "- gone: not measured, missing no-such-distribution; to install: pip install gone" in text
-    assert "| *floor: products alone* | failed: ValueError: a / broken library |" in text
+    assert "| *floor: matrix products only* | failed: ValueError: a / broken library |" in text
     assert "| jax |" in text
 
 
@@ -137,7 +137,7 @@ def test_the_report_compares_with_brainhw_and_marks_other_definitions(content: d
     text = report.markdown(content, [{**agreed[0], "differs": "spikes come later"}])
     assert "| **brainhw** | 2 [1.8-2.4] | 1.00 | 20 [18-24] | 1.00 | 0.25 / 0.25 | 30 (1.5) / 30 (1.5) |" in text
     assert "| spyx \\* | 5 [4.5-6] | 2.50 | 50 [45-60] | 2.50 |" in text
-    assert "| *floor: products alone* | 0.5 [0.45-0.6] | 0.25 |" in text
+    assert "| *floor: matrix products only* | 0.5 [0.45-0.6] | 0.25 |" in text
     assert "\\* in lif_ff: spikes come later." in text
     assert "| lif_ff | spyx | 0.0e+00 | 1.0e-07 | 2.0e-02 | spikes come later |" in text
 

@@ -1,4 +1,4 @@
-"""Adapters by their name on the command line. A library is imported when its network is built."""
+"""Adapters, by their names on the command line. A library is imported only when its network is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""brainhw itself: layers in a ``Sequential``, ``rollout`` in ``brainstate.transform.jit``, ``stream`` for steps."""
+"""Adapter of brainhw: layers in a ``Sequential``, run with ``rollout`` under ``jit``, and with ``stream`` for steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ADAPTER"]
 
 
 def _layers(problem: Problem) -> tuple[list[Any], dict[str, Any]]:
-    """Return the modules of the network and its weights by the names of the problem."""
+    """Return the modules of the network, and its weights under the names that the problem gives them."""
     import brainunit as u
 
     import brainhw as bh
@@ -80,7 +80,7 @@ def _build(problem: Problem, device: str) -> Calls:
 
     def stream() -> None:
         if not streams:
-            # Not earlier: it changes the states of the network to the shape of one sample.
+            # Create the stream only now, because it changes the states of the network to the shape of one sample.
             with brainstate.environ.context(dt=dt):
                 streams.append(bh.stream(net, 1))
         jax.block_until_ready(u.get_mantissa(streams[0](x)))

@@ -1,6 +1,6 @@
-"""BrainPy's ``brainpy.state.LIF`` in ``brainstate.transform.for_loop``, in ``brainstate.transform.jit``.
+"""Adapter of BrainPy: ``brainpy.state.LIF`` in ``brainstate.transform.for_loop`` under ``brainstate.transform.jit``.
 
-The product of the input with its weights is computed once before the loop.
+The matrix product of the input and its weights is computed once, before the time loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.speed.contract import Adapter, Calls, Offer
 __all__ = ["ADAPTER"]
 
 SCALE = 1 / (1 - BETA)
-"""Its input is a current that the exact step weighs with ``1 - beta``; the weights make up for it."""
+"""Factor on the weights. BrainPy multiplies the input current by ``1 - beta``, and this factor compensates for it."""
 
 
 def _build(problem: Problem, device: str) -> Calls:
@@ -102,5 +102,5 @@ ADAPTER = Adapter(
     "pip install brainpy",
     {case: Offer(Definition(detach=False), "the gradient flows through the reset") for case in ("lif_ff", "lif_rc")},
     _build,
-    note="brainpy.state.LIF in brainstate's for_loop and jit; product of the input outside of the loop",
+    note="brainpy.state.LIF in for_loop and jit of brainstate; matrix product of the input outside of the loop",
 )

@@ -1,7 +1,8 @@
-"""The same equations in plain JAX with one ``jax.lax.scan`` over the steps; the reference of ``agree``.
+"""The same equations in plain JAX, with one ``jax.lax.scan`` over the steps. ``agree`` uses them as reference.
 
-``jax`` computes a whole step in the scan. ``jax_ahead`` moves products that do not need spikes of the same layer out of
-it, as an expert would: those of the input before the scan, those of the readout after it.
+``jax`` computes everything in the scan. ``jax_ahead`` moves matrix products that do not need spikes of the same layer
+out of the scan, as an expert would. The products of the input are computed before the scan, and those of the readout
+after it.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _h1(problem: Problem, w_rec: Any) -> Any:
 
     def advance(state: Any, charge: Any) -> Any:
         V, s = state
-        # A femtocoulomb on 100 fF is 10 mV; the threshold is 100 mV.
+        # 1 fC on 100 fF is 10 mV. The threshold is 100 mV.
         V = jax.nn.relu(BETA * V + 10 * (charge + s @ w_rec))
         s = spike((V - 100) / 100)
         fired = jax.lax.stop_gradient(s)
@@ -111,7 +112,7 @@ _NEURONS = {"lif": (_lif, 2), "h1v1": (_h1, 2), "h1v2": (_h1, 2), "alif": (_alif
 
 
 def _applied(problem: Problem, weights: dict[str, Any]) -> dict[str, Any]:
-    """Return the weights that reach the neurons: on a chip, the charge of a spike in fC."""
+    """Return the effective weights. On a chip these are the charges of a spike in fC."""
     import jax.numpy as jnp
 
     curves = {"h1v1": lambda w: 1.034 * 1.8 * jnp.tanh(w / 1.8), "h1v2": lambda w: 0.45 * w}
@@ -165,13 +166,13 @@ def _build(problem: Problem, device: str, *, ahead: bool) -> Calls:
 
 
 def _build_fractional(problem: Problem, device: str) -> Calls:
-    """Return the calls of a fractional network that sums over the whole history at each step."""
+    """Return the calls of a fractional network that computes a sum over the whole past in each step."""
     import jax
     import jax.numpy as jnp
 
     steps, h, tau = problem.size.T, cases.FRACTIONAL_DT, cases.FRACTIONAL_TAU
     binomials = np.cumprod([1.0, *(1 - (1 + cases.ALPHA) / m for m in range(1, steps + 1))])
-    # Row k has the weight of each earlier membrane in the sum of step k + 1.
+    # Row k has the weights of all earlier membrane potentials in the sum of step k + 1.
     ages = np.arange(1, steps + 1)[:, None] - np.arange(steps)[None, :]
     table = jnp.asarray(np.where(ages > 0, binomials[np.maximum(ages, 0)], 0.0), jnp.float32)
 
@@ -211,12 +212,12 @@ ADAPTER = Adapter(
     *_JAX,
     _OFFERS,
     functools.partial(_build, ahead=False),
-    note="by hand, one scan that does everything; fractional: a sum over the whole history at every step",
+    note="written by hand, everything in one scan; fractional neurons sum over the whole past in every step",
 )
 AHEAD = Adapter(
     "jax_ahead",
     *_JAX,
     {case: offer for case, offer in _OFFERS.items() if case != "fractional"},
     functools.partial(_build, ahead=True),
-    note="by hand, products that need no spike of the layer taken out of the scan",
+    note="written by hand; matrix products that do not need spikes of the same layer are outside of the scan",
 )

@@ -1,6 +1,7 @@
-"""Norse: box-current LIF lifted over time, and ``LIFRecurrent`` for the recurrent case; eager.
+"""Adapter of Norse: LIF with box current lifted over time, and ``LIFRecurrent`` for recurrent cases, both eager.
 
-Feed-forward, the product of the input is computed once before the loop; ``LIFRecurrent`` computes it at each step.
+In the feed-forward case, the matrix product of the input is computed once, before the time loop. ``LIFRecurrent``
+computes it in each step.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["ADAPTER"]
 
 DT_S = cases.DT_MS * 1e-3
 SCALE = 1 / (1 - BETA)
-"""Its Euler step weighs the input with ``dt / tau``; that is set to ``1 - beta`` and the weights make up for it."""
+"""Factor on the weights. Norse multiplies the input by ``dt / tau``, set to ``1 - beta``; the factor compensates it."""
 
 
 def _build(problem: Problem, device: str) -> Calls:
@@ -41,7 +42,7 @@ def _build(problem: Problem, device: str) -> Calls:
     common = {"tau_mem_inv": number((1 - BETA) / DT_S), "v_leak": number(0.0), "v_th": number(1.0)}
     common |= {"v_reset": number(0.0), "method": "super"}
     if problem.is_recurrent:
-        # A current that lasts one step is a voltage step.
+        # A current that lasts for one step acts like a voltage step.
         layer = LIFRecurrent(
             size.n_in,
             size.n,
@@ -71,7 +72,7 @@ def _build(problem: Problem, device: str) -> Calls:
     )
 
 
-_SURROGATE = "its fast sigmoid has slope 1 whatever is asked for"
+_SURROGATE = "its fast sigmoid has slope 1 for any requested slope"
 
 ADAPTER = Adapter(
     "norse",
@@ -79,8 +80,11 @@ ADAPTER = Adapter(
     "pip install norse torch",
     {
         "lif_ff": Offer(Definition(detach=False, slope=1.0), f"the gradient flows through the reset; {_SURROGATE}"),
-        "lif_rc": Offer(Definition(reset="zero", slope=1.0), f"a spike resets the membrane to zero; {_SURROGATE}"),
+        "lif_rc": Offer(
+            Definition(reset="zero", slope=1.0), f"a spike resets the membrane potential to zero; {_SURROGATE}"
+        ),
     },
     _build,
-    note="lift(lif_box_feed_forward_step) with the product of the input outside of the loop, or LIFRecurrent; eager",
+    note="lift(lif_box_feed_forward_step) with the matrix product of the input outside of the loop, or "
+    "LIFRecurrent; eager",
 )

@@ -1,9 +1,9 @@
-"""Floor: only the matrix products that a network of this shape needs, in JAX.
+"""Only the matrix products that a network of this shape needs, in JAX, for comparison.
 
-Products with feed-forward weights and weight gradients run over many steps at once; those with recurrent weights run
-once per step, forward and backward through time; the gradient of the hidden activity is computed if a later weight
-needs it. There is no leak, threshold or reset. Steps are processed in pieces and only sums are kept, because storing
-all results would take longer than the products.
+Matrix products for feed-forward weights and for weight gradients are computed for many steps at once. Matrix products
+with recurrent weights are computed once per step, forward and backward through time. The gradient of the hidden
+activity is computed if a later weight needs it. There is no leak, threshold or reset. Steps are processed in pieces and
+only sums are kept, because storing all results would take longer than the matrix products.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _build(problem: Problem, device: str) -> Calls:
     size, rng = problem.size, np.random.default_rng(0)
     weights = {name: jnp.asarray(w) for name, w in problem.weights.items()}
     if problem.is_recurrent:
-        # Small enough that recurrent activity neither grows nor decays to denormal numbers, which would cost time.
+        # With this scale, recurrent activity neither grows nor decays to denormal numbers, which would be slow.
         weights["w_rec"] = jnp.asarray(rng.normal(0, 0.3 / np.sqrt(size.n), (size.n, size.n)), jnp.float32)
     xs, of_out = jnp.asarray(problem.x), jnp.asarray(problem.pattern)
     spikes = jnp.asarray(rng.random((size.T, size.B, size.n)) < 0.05, jnp.float32)
@@ -108,5 +108,5 @@ ADAPTER = Adapter(
     "pip install jax",
     {case: Offer() for case in CASES},
     _build,
-    note="the matrix products alone: a floor, not a net",
+    note="only the matrix products of such a network, for comparison",
 )

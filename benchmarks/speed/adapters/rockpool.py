@@ -1,6 +1,6 @@
-"""Rockpool: ``LIFTorch`` for LIF and ``aLIFTorch`` for aLIF, through their public interface.
+"""Adapter of Rockpool: ``LIFTorch`` for LIF and ``aLIFTorch`` for aLIF, through their public interface.
 
-The product of the input is computed once before the module. Only weights are learnt, as in all adapters.
+The matrix product of the input is computed once, before the module runs. Only weights are learnt, as in all adapters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.speed.contract import Adapter, Calls, Offer
 __all__ = ["ADAPTER"]
 
 FADED = 2.0**-24
-"""What LIF keeps of its synaptic current, which brainhw's has not: nothing that float32 would see."""
+"""Decay factor of the synaptic current of ``LIFTorch``. It is so small that the current vanishes after one step."""
 
 
 def _build(problem: Problem, device: str) -> Calls:
@@ -23,7 +23,7 @@ def _build(problem: Problem, device: str) -> Calls:
     from rockpool.nn.modules import LIFTorch, aLIFTorch
 
     place, n = torches.chosen_device(device), problem.size.n
-    # Currents are multiplied by their decay on arrival; these are powers of two, so there is no rounding.
+    # LIFTorch multiplies an input by FADED, so divide the weights by it. Powers of two cause no rounding errors.
     scale = 1.0 if problem.neuron == "alif" else 1 / FADED
     weights = {name: torches.weight(problem, name, place, scale=scale, transpose=False) for name in problem.weights}
     common: dict[str, Any] = {"threshold": torch.ones(n), "dt": cases.DT_MS * 1e-3}
@@ -79,8 +79,8 @@ def _build(problem: Problem, device: str) -> Calls:
 
 _LIF = Offer(
     Definition(detach=False, surrogate="step_pwl"),
-    "it also has a synaptic current, which is made to fade at once; its own piecewise linear surrogate; the gradient "
-    "flows through the reset",
+    "it also has a synaptic current, whose time constant is set so short that it vanishes after one step; it uses its "
+    "own piecewise linear surrogate; the gradient flows through the reset",
 )
 
 ADAPTER = Adapter(
@@ -89,5 +89,5 @@ ADAPTER = Adapter(
     "pip install rockpool torch",
     {"lif_ff": _LIF, "lif_rc": _LIF, "alif": Offer()},
     _build,
-    note="LIFTorch and aLIFTorch with fixed parameters, product of the input outside",
+    note="LIFTorch and aLIFTorch with fixed parameters; the matrix product of the input is computed once",
 )

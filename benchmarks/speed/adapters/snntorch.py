@@ -1,7 +1,7 @@
-"""snnTorch: ``Leaky`` and ``RLeaky`` in a Python loop over the steps, eager.
+"""Adapter of snnTorch: ``Leaky`` and ``RLeaky`` in an eager Python loop over the steps.
 
-The products of the input and of the readout are computed once, before and after the loop.
-``snntorch`` is its default, ``snntorch_immediate`` its option ``reset_delay=False``.
+The matrix products of the input and of the readout are computed once, before and after the loop. ``snntorch`` uses the
+default options. ``snntorch_immediate`` uses ``reset_delay=False``.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ ADAPTER = Adapter(
     "snntorch",
     *_INSTALL,
     {
-        case: Offer(Definition(late=True), "a spike lowers the membrane in the next step, after the leak")
+        case: Offer(Definition(late=True), "a spike lowers the membrane potential in the next step, after the leak")
         for case in _CASES
     },
     functools.partial(_build, delay=True),
-    note="its default, eager loop; products of the input and of the readout outside of the loop",
+    note="default options, eager loop; matrix products of input and readout outside of the loop",
 )
 IMMEDIATE = Adapter(
     "snntorch_immediate",
@@ -86,11 +86,11 @@ IMMEDIATE = Adapter(
     {
         case: Offer(
             Definition(detach=False),
-            "the gradient flows through the reset; a membrane still above the threshold after its reset is lowered "
-            "before the next spike is decided",
+            "the gradient flows through the reset; if the membrane potential is still above the threshold after the "
+            "reset, it is lowered again before the next spike is determined",
         )
         for case in _CASES
     },
     functools.partial(_build, delay=False),
-    note="reset_delay=False, eager loop; products of the input and of the readout outside of the loop",
+    note="reset_delay=False, eager loop; matrix products of input and readout outside of the loop",
 )

@@ -1,4 +1,4 @@
-"""spikeDE: its fractional LIF through ``SNNWrapper`` with the Gruenwald-Letnikov solver, full memory."""
+"""Adapter of spikeDE: fractional LIF in ``SNNWrapper`` with the Gruenwald-Letnikov solver and full memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ADAPTER"]
 
 
 def _build(problem: Problem, device: str) -> Calls:
-    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # compiling takes seconds of it and gains nothing
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # compilation takes seconds and gains nothing
     import torch
     from spikeDE import LIFNeuron, SNNWrapper
 
@@ -52,5 +52,5 @@ ADAPTER = Adapter(
     "install PhysAGI/spikeDE and kangqiyu/torchfde from GitHub with pip, and pip install torch torchdiffeq",
     {"fractional": Offer()},
     _build,
-    note="SNNWrapper, gl, without torch.compile; it cannot run step by step",
+    note="SNNWrapper with the solver gl, without torch.compile; it cannot run step by step",
 )

@@ -1,6 +1,7 @@
-"""SpikingJelly: ``LIFNode`` in multi-step mode, backend torch; the recurrent net in single-step mode in a loop.
+"""Adapter of SpikingJelly: ``LIFNode`` with backend torch, in multi-step mode or, if recurrent, single-step mode.
 
-The products of the input and of the readout are computed once, before and after the loop.
+Recurrent networks run in a Python loop. The matrix products of the input and of the readout are computed once, before
+and after the time loop.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from benchmarks.speed.contract import Adapter, Calls, Offer
 __all__ = ["ADAPTER"]
 
 TAU_STEPS = 1 / (1 - BETA)
-"""Its leak is ``1 - 1 / tau`` with tau in steps."""
+"""Time constant in steps. The decay factor of SpikingJelly is ``1 - 1 / tau``."""
 
 
 def _build(problem: Problem, device: str) -> Calls:
@@ -22,7 +23,7 @@ def _build(problem: Problem, device: str) -> Calls:
     from spikingjelly.activation_based import functional, neuron, surrogate
 
     place, size = torches.chosen_device(device), problem.size
-    # Its readout node multiplies the input by 1 / tau.
+    # The readout node of SpikingJelly multiplies the input by 1 / tau, so multiply its weights by tau.
     scales = {name: TAU_STEPS if name == "w_out" else 1.0 for name in problem.weights}
     weights = {name: torches.weight(problem, name, place, scale=scale) for name, scale in scales.items()}
 
@@ -31,7 +32,7 @@ def _build(problem: Problem, device: str) -> Calls:
             tau=TAU_STEPS,
             decay_input=False,
             v_reset=None,
-            # The soft sign is the fast sigmoid of the same slope times half the slope.
+            # The derivative of the soft sign is that of the fast sigmoid of the same slope, times half the slope.
             surrogate_function=surrogate.SoftSign(alpha=2.0),
             detach_reset=True,
             step_mode=mode,
@@ -66,7 +67,7 @@ def _build(problem: Problem, device: str) -> Calls:
         out = single(current)
         return out, out
 
-    # Its readout node starts from rest in each call, so a network with one cannot run step by step.
+    # The readout node starts from rest in each call, so a network with a readout cannot run step by step.
     return torches.calls(problem, place, run, weights, None if size.n_out else step, scales=scales)
 
 
@@ -76,5 +77,5 @@ ADAPTER = Adapter(
     "pip install spikingjelly torch",
     {case: Offer() for case in ("lif_ff", "lif_rc", "readout")},
     _build,
-    note="multi-step mode (recurrent: single-step mode in a loop), its choice of kernel; products outside of the loop",
+    note="multi-step mode (if recurrent, single-step mode in a loop); matrix products outside of the loop",
 )

@@ -1,7 +1,7 @@
-"""Spyx (JAX, flax.nnx): its neurons in its own ``run``, in ``jax.jit``.
+"""Adapter of Spyx (JAX, flax.nnx): its neurons in ``spyx.nn.run`` under ``jax.jit``.
 
-``spyx`` runs its ``Sequential`` as in its quickstart. ``spyx_ahead`` is tuned by hand: the products of the input and of
-the readout are computed once, before and after ``run``.
+``spyx`` runs a ``Sequential`` of Spyx as in its quickstart. ``spyx_ahead`` is tuned by hand. It computes the matrix
+products of the input and of the readout once, before and after ``run``.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def _build(problem: Problem, device: str, *, ahead: bool) -> Calls:
 
 _DEFINITION = Definition(late=True, shift=1, detach=False)
 _DIFFERS = (
-    "a spike is decided at the start of the next step: it comes out one step later and lowers the membrane after the "
-    "leak; the gradient flows through the reset"
+    "a spike is determined at the start of the next step, so it is emitted one step later and lowers the membrane "
+    "potential after the leak; the gradient flows through the reset"
 )
 
 _SHARED: tuple[tuple[str, ...], str, dict[str, Offer]] = (
@@ -82,11 +82,11 @@ ADAPTER = Adapter(
     "spyx",
     *_SHARED,
     functools.partial(_build, ahead=False),
-    note="spyx.nn.run on its Sequential in jax.jit, as in its quickstart",
+    note="spyx.nn.run on a Sequential of Spyx under jax.jit, as in its quickstart",
 )
 AHEAD = Adapter(
     "spyx_ahead",
     *_SHARED,
     functools.partial(_build, ahead=True),
-    note="tuned by hand: products of the input and of the readout outside of its loop",
+    note="tuned by hand: matrix products of input and readout outside of the time loop",
 )

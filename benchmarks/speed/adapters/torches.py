@@ -20,12 +20,12 @@ def chosen_device(device: str) -> str:
     import torch
 
     if device == "gpu" and not torch.cuda.is_available():
-        raise RuntimeError("a gpu was asked for, but torch has none")
+        raise RuntimeError("--device gpu: torch finds no GPU. Install torch with CUDA, or pass --device cpu.")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def weight(problem: Problem, name: str, place: str, *, scale: float = 1.0, transpose: bool = True) -> Any:
-    """Return a weight as a parameter ``[out, in]``, or ``[in, out]`` without ``transpose``."""
+    """Return a weight as a parameter ``[out, in]``. With ``transpose=False`` it is ``[in, out]``."""
     import torch
 
     value = problem.weights[name].T if transpose else problem.weights[name]
@@ -43,9 +43,9 @@ def calls(
     transposed: bool = True,
     batch_first: bool = False,
 ) -> Calls:
-    """Return the calls of ``run(xs)``, which starts from rest, and of ``step(state or None, x)``.
+    """Return the calls that are timed, from ``run(xs)``, which starts from rest, and ``step(state or None, x)``.
 
-    ``scales`` are factors on the weights of the problem; ``transposed`` means that they are ``[out, in]``.
+    ``scales`` are factors on the weights of the problem. ``transposed`` means that the weights are ``[out, in]``.
     """
     import torch
 

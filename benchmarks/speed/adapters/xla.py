@@ -1,4 +1,4 @@
-"""Compiled calls, waiting and memory for the adapters on JAX."""
+"""Compiled calls, synchronisation and memory for the adapters on JAX."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ __all__ = ["calls", "check_device", "device_peak", "mean_loss"]
 
 
 def check_device(device: str) -> str:
-    """Return the device of JAX, or raise if it is of another kind."""
+    """Return the device of JAX, or raise an error if its type was not requested."""
     import jax
 
     found = jax.devices()[0]
     if device not in ("auto", found.platform):
-        raise RuntimeError(f"a {device} was asked for, but JAX has {found.platform}")
+        raise RuntimeError(
+            f"--device: expected device {device}, but JAX uses {found.platform}. Install JAX for it or change --device."
+        )
     return f"{found.platform}: {found.device_kind}"
 
 
 def device_peak() -> int | None:
-    """Return the peak of memory on an accelerator, if JAX reports it."""
+    """Return the peak memory on an accelerator, or ``None`` if JAX does not report it."""
     import jax
 
     return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
@@ -46,9 +48,9 @@ def calls(
     named: Callable[[Any], dict[str, Any]] = lambda gradients: gradients,
     has_outputs: bool = True,
 ) -> Calls:
-    """Return the calls of ``run(weights, xs)`` and of ``step(state, x)``, both pure, compiled by ``jax.jit``.
+    """Return the calls that are timed, from the pure functions ``run(weights, xs)`` and ``step(state, x)``.
 
-    ``named`` returns the gradients by the names and in the scale of the problem.
+    Both functions are compiled with ``jax.jit``. ``named`` converts gradients to the names and scale of the problem.
     """
     import jax
     import jax.numpy as jnp
