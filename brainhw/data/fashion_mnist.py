@@ -18,7 +18,7 @@ from brainhw.data.locate import locate
 __all__ = ["fashion_mnist"]
 
 _SIDE = 28
-# Size of the 60,000 training images and their header.
+# Size in bytes of the file of the 60,000 training images, with its header.
 _LARGEST = 16 + 60_000 * _SIDE**2
 _CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _HOW_TO_GET = "On Debian and Ubuntu `apt-get install dataset-fashion-mnist` installs it; it is four files *-ubyte.gz."
@@ -77,7 +77,7 @@ def _load(folder: Path, prefix: str) -> Split:
 def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load Fashion-MNIST: grey images of ten kinds of clothing, 60,000 for training and 10,000 for testing.
 
-    Each image is a series of 28 frames (its rows) with 28 channels; ``x.reshape(n, 784)`` gives one vector per image.
+    Each image is a sequence of 28 frames, its rows, with 28 channels. ``x.reshape(n, 784)`` gives one vector per image.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or has other content; the message names the file.
+        If a file is damaged or is not a file of this data set. The message names the file.
 
     References
     ----------
@@ -119,7 +119,7 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     >>> data.train.x.shape, float(data.train.x.max()), data.class_names[data.train.y[0]]
     ((1, 28, 28), 1.0, 'ankle boot')
     """
-    # Debian's package installs below /usr, whatever environment Python runs in; both prefixes may be equal.
+    # Debian's package installs below /usr, even if Python runs in a virtual environment. Both prefixes may be equal.
     prefixes = dict.fromkeys(("/usr", sys.prefix))
     folder = locate(
         "fashion_mnist",

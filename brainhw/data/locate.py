@@ -1,4 +1,4 @@
-"""Search for the files of a data set: in the usual folders, or in the package."""
+"""Search for the files of a data set in the usual folders or in the package."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def locate(
 ) -> Path:
     """Return the folder of a data set; the error lists the searched folders and how to get the data.
 
-    If ``root`` is given, only ``root`` is searched. Otherwise the first of these that holds the data is returned:
+    If ``root`` is given, only ``root`` is searched. Otherwise the first of these folders that contains the data is
+    returned:
 
     1. ``$BRAINHW_DATA/<name>``, then ``$BRAINHW_DATA`` itself,
     2. the folders in ``extra``, in order,
@@ -65,7 +66,8 @@ def locate(
     root
         The data set's folder, or ``None`` (default) to search. A leading ``~`` is expanded.
     marker
-        File name or glob pattern, relative to the folder, that identifies the data; of several, one is enough.
+        File name or glob pattern, relative to the folder, that identifies the data. If several are given, one match is
+        enough.
     how_to_get
         Sentence for the error message that says where to get the data.
     extra
@@ -102,7 +104,7 @@ def locate(
     folders = _arguments.several(extra, call="locate", name="extra", of="folders")
     extra = [path_text(folder, call="locate", what="a folder in extra") for folder in folders]
     wanted = " or ".join(patterns)
-    # An explicit folder without the data is a mistake: another copy must not replace it silently.
+    # If the user names a folder without the data, raise an error and do not use another copy silently.
     if root is not None:
         folder = Path(os.path.expanduser(_root_text(root, name)))
         if _holds(folder, patterns):
@@ -135,6 +137,6 @@ def bundled_arrays(file: Traversable, sha256: str, *, call: str) -> dict[str, np
             f"{call}: the bundled file {file} is damaged (SHA-256 {found[:12]}..., expected {sha256[:12]}...); "
             "reinstall brainhw."
         )
-    # An npz file with pickled objects could run code.
+    # Pickled objects in an npz file could run code.
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return dict(stored)
