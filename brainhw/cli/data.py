@@ -132,7 +132,7 @@ def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, 
                 checked(held.header(name))
                 return held.read(name, largest=_memory())
     except MemoryError:
-        raise ValueError(f"{what} is too large for the memory here, or damaged.") from None
+        raise ValueError(f"{what} does not fit into the memory of this computer, or is damaged.") from None
     except OSError as error:
         raise ValueError(f"{what} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # NumPy, zipfile and zlib raise different exceptions for a damaged file

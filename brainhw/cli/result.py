@@ -46,4 +46,4 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    raise TypeError(f"{type(value).__name__} has no form in JSON")  # a Quantity would lose its unit
+    raise TypeError(f"{type(value).__name__} cannot be converted to JSON")  # a Quantity would lose its unit

@@ -97,7 +97,7 @@ def _check_out(out: str, inputs: tuple[str | None, ...], call: str) -> None:
     path = check_target(out, call=call)
     # Compare real paths, because a link to an input would also overwrite it.
     if any(given is not None and os.path.realpath(out) == os.path.realpath(given) for given in inputs):
-        raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another file.")
+        raise ValueError(f"{call}: --out {out!r} would overwrite an input. Give another file.")
     if not may_replace(path, (b"PK\x03\x04",)):  # an .npz file is a zip archive
         raise ValueError(
             f"{call}: --out must be a new file or an old .npz file to replace; got {out!r}, a file of another kind. "

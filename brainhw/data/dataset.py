@@ -31,7 +31,7 @@ def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
     if array.size and array.min() < 0:
         raise ValueError(f"Split: {name} must be zero or greater; got {array.min()}. Count classes from 0.")
     if array.size and array.max() > np.iinfo(np.int32).max:
-        raise ValueError(f"Split: {name} must fit 32 bits; got {array.max()}.")
+        raise ValueError(f"Split: {name} must fit into 32 bits; got {array.max()}.")
     return array.astype(np.int32)
 
 
@@ -133,7 +133,7 @@ class Split:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.y):
                 raise ValueError(
-                    f"Split: {name} holds {len(value)} recordings, but y {len(self.y)}; give one y for each."
+                    f"Split: {name} holds {len(value)} recordings, but y {len(self.y)}. Give one y for each."
                 )
         self._warn(lengths_given)
 
@@ -363,11 +363,11 @@ def batches(
     epoch = whole_number(epoch, call="batches", name="epoch")
     n = len(split)
     if n == 0:
-        raise ValueError("batches: the split is empty; there is nothing to iterate over.")
+        raise ValueError("batches: the split is empty. Give a split with recordings.")
     if drop_last and n < batch_size:
         raise ValueError(
-            f"batches: the split holds {n} recordings, so batch_size {batch_size} with drop_last leaves no batch; "
-            f"use batch_size {n} or less, or drop_last=False."
+            f"batches: the split holds {n} recordings, so batch_size {batch_size} with drop_last leaves no batch. "
+            f"Use batch_size {n} or less, or drop_last=False."
         )
     # Seed with a list and not with the sum, so that (0, 1) and (1, 0) give different orders.
     order = np.random.default_rng([seed, epoch]).permutation(n) if shuffle else np.arange(n)

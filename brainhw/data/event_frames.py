@@ -178,7 +178,7 @@ def frame_rule(
     polarity = choice(polarity, _POLARITIES, call=call, name="polarity")
     if polarity in ("on", "off") and (sensor[2] != 2 or not has_polarity):
         raise ValueError(
-            f"{call}: polarity {polarity!r} needs events with two polarities; sensor_size and p give "
+            f"{call}: polarity {polarity!r} needs events with two polarities, but sensor_size and p give "
             f"{sensor[2] if has_polarity else 'none'}. Use polarity='keep'."
         )
     pool = positive_int(pool, call=call, name="pool")
@@ -203,8 +203,7 @@ def checked_sensor(value: Any, polarities: int, call: str) -> tuple[int, int, in
     given = several(value, call=call, name="sensor_size", of="columns, rows and perhaps polarities, (W, H, P)")
     if len(given) not in (2, 3):
         raise ValueError(
-            f"{call}: sensor_size must hold columns, rows and perhaps polarities, (W, H) or (W, H, P); got "
-            f"{describe(value)}."
+            f"{call}: sensor_size must be (W, H) or (W, H, P), columns, rows and polarities; got {describe(value)}."
         )
     sizes = [positive_int(one, call=call, name="sensor_size", most=LONGEST_AXIS) for one in given]
     return (sizes[0], sizes[1], sizes[2] if len(sizes) == 3 else polarities)
@@ -240,7 +239,7 @@ def steps_of(rule: FrameRule, since: np.ndarray, call: str) -> int:
     latest = since.max(initial=0.0) / rule.dt
     if latest >= LONGEST_AXIS:
         raise ValueError(
-            f"{call}: t reaches {latest:.3g} steps of dt, more than {LONGEST_AXIS}; give start and n_steps, or a "
+            f"{call}: t reaches {latest:.3g} steps of dt, more than {LONGEST_AXIS}. Give start and n_steps, or a "
             "longer dt. Check the units of t and dt."
         )
     return int(_steps_begun(np.asarray(since.max(initial=0.0)), rule.dt)) + 1
@@ -252,7 +251,7 @@ def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
         return np.zeros(shape, np.float32)
     except (MemoryError, ValueError):
         raise ValueError(
-            f"{call}: frames of shape {shape} take {4 * math.prod(shape) / 2**30:.3g} GiB, more than the memory; use a "
+            f"{call}: frames of shape {shape} take {4 * math.prod(shape) / 2**30:.3g} GiB, more than the memory. Use a "
             "longer dt, fewer n_steps or a larger pool."
         ) from None
 
@@ -274,7 +273,7 @@ def count_into(
         raise ValueError(
             f"{call}: of {len(since)} events in {at}t, {early} lie before the first and {late} after the last of "
             f"{n_steps} steps (t - start is {since.min() / _NS:g} to {since.max() / _NS:g} us, the steps last "
-            f"{((n_steps - 1) * rule.dt + rule.window) / _NS:g} us); give another start or n_steps, or drop them with "
+            f"{((n_steps - 1) * rule.dt + rule.window) / _NS:g} us). Give another start or n_steps, or drop them with "
             "off_time='drop'."
         )
     good = inside & on_time & wanted
@@ -306,7 +305,7 @@ def _channels(rule: FrameRule, p: np.ndarray | None, n: int, call: str, at: str)
         # As in tonic, a sensor with one polarity may number it 0 or 1.
         if p.size and p.min() != p.max():
             raise ValueError(
-                f"{call}: {at}p holds several polarities ({p.min()} to {p.max()}), but sensor_size has one; give "
+                f"{call}: {at}p holds several polarities ({p.min()} to {p.max()}), but sensor_size has one. Give "
                 "sensor_size=(W, H, 2), or polarity='merge'."
             )
         return 0, np.ones(n, bool)
@@ -390,16 +389,16 @@ def frames_to_events(
         )
     if layout == "flat":
         if sensor_size is None:
-            raise ValueError(f"{call}: sensor_size is needed to convert flat frames; give (W, H) or (W, H, P).")
+            raise ValueError(f"{call}: sensor_size is needed to convert flat frames. Give (W, H) or (W, H, P).")
         W, H, P = checked_sensor(sensor_size, 1, call)
         if counts.shape[1] != W * H * P:
             raise ValueError(
-                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, but frames have {counts.shape[1]}; give "
+                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, but frames have {counts.shape[1]}. Give "
                 "columns, rows and polarities of the frames."
             )
         counts = counts.reshape(len(counts), P, H, W)
     elif sensor_size is not None:
-        raise ValueError(f"{call}: sensor_size is only for layout 'flat'; leave it out.")
+        raise ValueError(f"{call}: sensor_size is only for layout 'flat'. Leave it out.")
     if layout == "HWP":
         counts = np.moveaxis(counts, -1, 1)
     where = np.nonzero(counts)

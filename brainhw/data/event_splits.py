@@ -81,7 +81,7 @@ def split_from_events(
     without = [i for i, one in enumerate(made) if one.p is None]
     if without and len(without) < len(made):
         raise ValueError(
-            f"{call}: recordings[{without[0]}] has no polarity p, but others have; give it to all, or to none."
+            f"{call}: recordings[{without[0]}] has no polarity p, but others have one. Give p in all, or in none."
         )
     rule = frame_rule(
         sensor_size, dt, window, polarity, binary, layout, pool, off_sensor, off_time,
@@ -168,7 +168,7 @@ def split_from_frames(
 def _split(name: str, x: np.ndarray, y: Any, lengths: Any, groups: Any, call: str) -> Split:
     # Split raises an error for any y that is not a list or an array.
     if (isinstance(y, (list, tuple)) or getattr(y, "shape", None)) and len(y) != len(x):
-        raise ValueError(f"{call}: {name} holds {len(x)} recordings, but y {len(y)}; give one y for each.")
+        raise ValueError(f"{call}: {name} holds {len(x)} recordings, but y {len(y)}. Give one y for each.")
     return Split(x, y, lengths, groups)
 
 

@@ -153,7 +153,7 @@ def checked_events(t: Any, x: Any, y: Any, p: Any, *, call: str, at: str = "") -
     for name, values in (("x", columns), ("y", rows), ("p", signs)):
         if values is not None and len(values) != len(times):
             raise ValueError(
-                f"{call}: {at}{name} holds {len(values)} values, but {at}t holds {len(times)}; give one per event."
+                f"{call}: {at}{name} holds {len(values)} values, but {at}t holds {len(times)}. Give one per event."
             )
     if signs is not None and signs.size and signs.min() == -1:
         if not np.all(np.abs(signs) == 1):

@@ -28,7 +28,7 @@ def _read_idx(file: Path, ndim: int) -> np.ndarray:
     """Read one gzip-compressed idx file of unsigned bytes with ``ndim`` axes."""
 
     def broken(what: str) -> ValueError:
-        return ValueError(f"fashion_mnist: {file} {what}; get this file again.")
+        return ValueError(f"fashion_mnist: {file} {what}. Get this file again.")
 
     try:
         with open_regular(file) as packed, gzip.GzipFile(fileobj=packed) as stream:
@@ -58,18 +58,18 @@ def _load(folder: Path, prefix: str) -> Split:
     images, labels = _read_idx(image_file, 3), _read_idx(label_file, 1)
     if images.shape[1:] != (_SIDE, _SIDE):
         raise ValueError(
-            f"fashion_mnist: {image_file} holds images of {images.shape[1:]}, expected {(_SIDE, _SIDE)}; "
-            "it is not Fashion-MNIST."
+            f"fashion_mnist: {image_file} holds images of {images.shape[1:]}, expected {(_SIDE, _SIDE)}. "
+            "It is not Fashion-MNIST."
         )
     if len(images) != len(labels) or not len(labels):
         raise ValueError(
-            f"fashion_mnist: {image_file} holds {len(images)} images, but {label_file} {len(labels)} labels; "
-            "get both files again."
+            f"fashion_mnist: {image_file} holds {len(images)} images, but {label_file} holds {len(labels)}. "
+            "Get both files again."
         )
     if labels.max() >= len(_CLASSES):
         raise ValueError(
-            f"fashion_mnist: {label_file} holds the label {labels.max()}, the largest is {len(_CLASSES) - 1}; "
-            "it is not Fashion-MNIST."
+            f"fashion_mnist: {label_file} holds the label {labels.max()}, but the largest is {len(_CLASSES) - 1}. "
+            "It is not Fashion-MNIST."
         )
     return Split(images.astype(np.float32) / np.float32(255), labels)
 

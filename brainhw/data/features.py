@@ -47,5 +47,5 @@ def axis_of(axis: Any, ndim: int, *, call: str, of: str) -> int:
     """Return a valid axis of an array with ``ndim`` axes, or raise."""
     found = whole_number(axis, call=call, name="axis", least=-ndim)
     if found >= ndim:
-        raise ValueError(f"{call}: axis must be an axis of {of}, which has {ndim}; got {found}.")
+        raise ValueError(f"{call}: axis must be an axis of {of}, which has {ndim} axes; got {found}.")
     return found

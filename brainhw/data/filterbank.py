@@ -169,11 +169,11 @@ def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
                 "1-D array, a list of them, or an array [B, samples]."
             )
         if not len(array):
-            raise ValueError(f"filterbank: {name} is empty; leave it out or read the file again.")
+            raise ValueError(f"filterbank: {name} is empty. Leave it out or read the file again.")
         check_finite(array, call="filterbank", name=name)
         recordings.append(array)
     if not recordings:
-        raise ValueError("filterbank: audio holds no recordings; give at least one.")
+        raise ValueError("filterbank: audio holds no recordings. Give at least one.")
     return recordings, single
 
 
@@ -191,7 +191,7 @@ def _band_passes(edges: np.ndarray, rate: float, order: int) -> list[np.ndarray]
         if not np.abs(poles).max() < 1:
             raise ValueError(
                 f"filterbank: the band {low:g} Hz to {high:g} Hz is too narrow at a rate of {rate:g} Hz for a stable "
-                "filter; use fewer channels, a lower order or a wider range from f_min to f_max."
+                "filter. Use fewer channels, a lower order or a wider range from f_min to f_max."
             )
         filters.append(signal.zpk2sos(zeros, poles, gain))
     return filters

@@ -37,7 +37,7 @@ def _takes(folder: Path) -> list[tuple[int, str, int, Path]]:
         if match is None or int(match["take"]) >= _N_TAKES:
             raise ValueError(
                 f"fsdd: {file} is not named like a recording of this data set, {{digit}}_{{speaker}}_{{take}}.wav with "
-                f"digit 0 to 9 and take 0 to {_N_TAKES - 1}; move it out of the folder."
+                f"digit 0 to 9 and take 0 to {_N_TAKES - 1}. Move it out of the folder."
             )
         takes.append((int(match["digit"]), match["speaker"], int(match["take"]), file))
     return sorted(takes)
@@ -51,17 +51,17 @@ def _read(file: Path) -> np.ndarray:
             content = recording.readframes(n)
     except (wave.Error, EOFError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "it ends too early"
-        raise ValueError(f"fsdd: {file} is not a readable WAV file ({reason}); get this file again.") from None
+        raise ValueError(f"fsdd: {file} is not a readable WAV file ({reason}). Get this file again.") from None
     if form != (_RATE_HZ, 1, 16):
         raise ValueError(
             f"fsdd: {file} has {form[0]} Hz, {form[1]} channel(s) and {form[2]} bits; expected {_RATE_HZ} Hz, 1 "
-            "channel and 16 bits, as the data set is published; get this file again."
+            "channel and 16 bits, as the data set is published. Get this file again."
         )
     # A truncated file still has a valid header, and the wave module reads the remaining samples without an error.
     if n == 0 or len(content) != 2 * n:
         raise ValueError(
-            f"fsdd: {file} is cut short: it has {len(content)} bytes of audio, but its header gives {2 * n}; "
-            "get this file again."
+            f"fsdd: {file} is cut short: it has {len(content)} bytes of audio, but its header gives {2 * n}. "
+            "Get this file again."
         )
     # WAV samples are little-endian on every machine.
     return np.frombuffer(content, "<i2").astype(np.float32) / np.float32(32768)
@@ -128,7 +128,7 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     if not (test and train):
         raise ValueError(
             f"fsdd: {folder} holds {len(train)} recordings for training (takes {_N_TEST_TAKES} to {_N_TAKES - 1}) and "
-            f"{len(test)} for testing (takes 0 to {_N_TEST_TAKES - 1}); both splits need recordings."
+            f"{len(test)} for testing (takes 0 to {_N_TEST_TAKES - 1}). Both splits need at least one."
         )
     return Dataset(
         name="fsdd",

@@ -102,7 +102,7 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
             array = np.char.decode(array, "utf-8")
         except UnicodeDecodeError:
             raise TypeError(
-                f"{call}: {name} holds bytes that are not UTF-8 text; decode them before this call."
+                f"{call}: {name} holds bytes that are not UTF-8 text. Decode them before this call."
             ) from None
     if array.dtype.kind == "f" and np.all(array == np.rint(array)) and np.all(np.abs(array) < 2**31):
         array = array.astype(np.int64)  # whole numbers from a file that has a missing value elsewhere

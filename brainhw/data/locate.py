@@ -111,7 +111,7 @@ def locate(
             return folder
         state = "holds no such file" if os.path.isdir(folder) else "is not a folder"
         raise FileNotFoundError(
-            f"{name}: root {str(folder)!r} {state} ({wanted}); give the folder that holds the data, or leave root out "
+            f"{name}: root {str(folder)!r} {state} ({wanted}). Give the folder that holds the data, or leave root out "
             f"to search the usual places. {how_to_get}"
         )
     places = _places(name, extra)
@@ -130,12 +130,12 @@ def bundled_arrays(file: Traversable, sha256: str, *, call: str) -> dict[str, np
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise RuntimeError(f"{call}: the bundled file {file} cannot be read ({error}); reinstall brainhw.") from None
+        raise RuntimeError(f"{call}: the bundled file {file} cannot be read ({error}). Reinstall brainhw.") from None
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise RuntimeError(
-            f"{call}: the bundled file {file} is damaged (SHA-256 {found[:12]}..., expected {sha256[:12]}...); "
-            "reinstall brainhw."
+            f"{call}: the bundled file {file} is damaged (SHA-256 {found[:12]}..., expected {sha256[:12]}...). "
+            "Reinstall brainhw."
         )
     # Pickled objects in an npz file could run code.
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:

@@ -21,8 +21,8 @@ def _generated() -> dict[str, np.ndarray]:
         from mnist1d.data import get_dataset_args, make_dataset
     except ImportError as error:
         raise ImportError(
-            f"mnist1d: the package that generates the data cannot be imported ({error}); "
-            'run: pip install "brainhw[mnist1d]"'
+            f"mnist1d: the package that generates the data cannot be imported ({error}). "
+            'Run: pip install "brainhw[mnist1d]"'
         ) from error
     # The package seeds the global generators of Python and NumPy. Restore their states, so that the user's random
     # numbers do not change.
@@ -82,7 +82,7 @@ def mnist1d() -> Dataset:
     if found != _SHA256:
         raise RuntimeError(
             f"mnist1d: the installed package does not generate the published data (SHA-256 {found[:12]}..., "
-            f'expected {_SHA256[:12]}...); run: pip install "brainhw[mnist1d]".'
+            f'expected {_SHA256[:12]}...). Run: pip install "brainhw[mnist1d]".'
         )
     return Dataset(
         name="mnist1d",

@@ -38,21 +38,21 @@ def _read(file: Path) -> Split:
     # The reader raises many kinds of error for a damaged file, and none of them names the file.
     except Exception as error:
         raise ValueError(
-            f"qtdb: {file} is not a readable MATLAB file ({type(error).__name__}: {error}); get this file again."
+            f"qtdb: {file} is not a readable MATLAB file ({type(error).__name__}: {error}). Get this file again."
         ) from None
     missing = [name for name in ("x", "y") if name not in content]
     if missing:
-        raise ValueError(f"qtdb: {file} has no variable {' and '.join(missing)}; get this file again.")
+        raise ValueError(f"qtdb: {file} has no variable {' and '.join(missing)}. Get this file again.")
     x, y = content["x"], content["y"]
     if x.ndim != 3 or x.shape[2] != _N_CHANNELS or y.shape != (*x.shape[:2], len(_SEGMENTS)) or not x.size:
         raise ValueError(
             f"qtdb: {file} holds x of shape {x.shape} and y of shape {y.shape}; expected x [n, T, {_N_CHANNELS}] and "
-            f"y [n, T, {len(_SEGMENTS)}]; get this file again."
+            f"y [n, T, {len(_SEGMENTS)}]. Get this file again."
         )
     if not (np.isin(x, (-1, 0, 1)).all() and np.isin(y, (0, 1)).all() and (y.sum(axis=2) <= 1).all()):
         raise ValueError(
-            f"qtdb: {file} holds values of x other than -1, 0 and 1, or more than one segment per step in y; "
-            "get this file again."
+            f"qtdb: {file} holds values of x other than -1, 0 and 1, or more than one segment per step in y. "
+            "Get this file again."
         )
     # argmax gives 0 for steps without a label. The published accuracies also count these as the first segment.
     return Split(x=x, y=np.argmax(y, axis=2))

@@ -19,7 +19,7 @@ def _frames(split: Any, call: str, name: str = "split") -> tuple[np.ndarray, np.
     if not isinstance(split, Split):
         raise TypeError(f"{call}: {name} must be a Split such as dataset.train; got {describe(split)}.")
     if isinstance(split.x, list):
-        raise TypeError(f"{call}: the split holds raw audio; convert it to frames first, for example with filterbank.")
+        raise TypeError(f"{call}: the split holds raw audio. Convert it to frames first, for example with filterbank.")
     return split.x, np.arange(split.x.shape[1]) < split.lengths[:, None]
 
 
@@ -60,8 +60,8 @@ class ChannelScale:
         x, real = _frames(split, "ChannelScale.apply")
         if x.shape[-1] != len(self.mean):
             raise ValueError(
-                f"ChannelScale.apply: the scale has {len(self.mean)} channels, but the split has {x.shape[-1]}; "
-                "fit it on the training split of the same data."
+                f"ChannelScale.apply: the scale has {len(self.mean)} channels, but the split has {x.shape[-1]}. "
+                "Fit it on the training split of the same data."
             )
         real = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
         scaled = np.where(real, (x - self.mean) / self.std, np.float32(0)).astype(np.float32)
@@ -104,7 +104,7 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     # mean.
     frames = x[real].astype(np.float64).reshape(-1, x.shape[-1])
     if not len(frames):
-        raise ValueError("fit_channel_scale: the split holds no frames; give a training split with recordings in it.")
+        raise ValueError("fit_channel_scale: the split holds no frames. Give a training split with recordings in it.")
     # Test the range and not the standard deviation, which may be a rounding error instead of zero in a constant
     # channel.
     constant = np.flatnonzero(frames.max(axis=0) == frames.min(axis=0))

@@ -106,7 +106,7 @@ class ChipClassifier:
         rows = self.encoding(x, lengths)
         if len(labels) != len(rows):
             raise ValueError(
-                f"{call}: x holds {len(rows)} recordings, but y holds {len(labels)}; give one label per recording."
+                f"{call}: x holds {len(rows)} recordings, but y holds {len(labels)}. Give one label per recording."
             )
         for spikes in self._spikes(rows):
             of_part = labels[start : (start := start + spikes.shape[1])]

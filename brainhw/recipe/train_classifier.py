@@ -138,12 +138,12 @@ def _recordings(
     """Return recordings ``[n, T, C]``, lengths, the shape of the channels, class numbers ``[n]`` and class names."""
     if isinstance(x, Split):
         if y is not None or lengths is not None:
-            raise TypeError(f"{call}: a Split contains labels and lengths; leave y and lengths out.")
+            raise TypeError(f"{call}: a Split contains labels and lengths. Leave y and lengths out.")
         if not isinstance(x.x, np.ndarray) or x.y.ndim != 1:
             raise TypeError(f"{call}: the Split must hold frames, not raw audio, and one label per recording.")
         x, y, lengths = x.x, x.y, x.lengths
     if y is None:
-        raise TypeError(f"{call}: y is missing; give the class of each recording, or a Split.")
+        raise TypeError(f"{call}: y is missing. Give the class of each recording, or a Split.")
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
     if array.ndim < 2:
         raise ValueError(f"{call}: x must be [n, T, *channels], or [n, features] without steps; got {array.shape}.")

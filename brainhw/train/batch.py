@@ -191,12 +191,12 @@ class Source:
     def _check(self, split: Split) -> None:
         call, name = self._call, self._name
         if not isinstance(split.x, np.ndarray):
-            raise TypeError(f"{call}: {name} holds raw audio; convert it to frames with bh.data.filterbank.")
+            raise TypeError(f"{call}: {name} holds raw audio. Convert it to frames with bh.data.filterbank.")
         if not len(split):
-            raise ValueError(f"{call}: {name} is empty; give at least one recording.")
+            raise ValueError(f"{call}: {name} is empty. Give at least one recording.")
         if split.lengths.min() < 1:
             n = int(np.sum(split.lengths < 1))
-            raise ValueError(f"{call}: {name} holds {n} recordings of length 0; remove them.")
+            raise ValueError(f"{call}: {name} holds {n} recordings of length 0. Remove them.")
         if self._n_classes is not None:
             if split.y.ndim != 1:
                 raise ValueError(

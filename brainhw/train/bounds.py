@@ -18,7 +18,7 @@ __all__ = ["BoundsReg", "firing_rate_bounds_loss"]
 
 def _check_order(lower: Any, upper: Any, call: str) -> None:
     if lower is None and upper is None:
-        raise ValueError(f"{call}: give lower, upper or both; without a bound there is no penalty.")
+        raise ValueError(f"{call}: lower and upper are both missing. Give at least one of them.")
     if lower is not None and upper is not None and not lower <= upper:
         raise ValueError(f"{call}: lower must not exceed upper; got {lower} and {upper}.")
 
@@ -154,7 +154,7 @@ class BoundsReg(brainstate.nn.Regularization):
             value = _arguments.quantity(value, self.unit, call=call, name="the parameter").mantissa
         elif isinstance(value, u.Quantity):
             raise TypeError(
-                f"{call}: the bounds have no unit, but the parameter is {_arguments.describe(value)}; give bounds of "
+                f"{call}: the bounds have no unit, but the parameter is {_arguments.describe(value)}. Give bounds of "
                 f"its dimension, for example {call}(upper=1. * u.{_arguments.unit_name(u.get_unit(value))})."
             )
         else:
@@ -165,7 +165,7 @@ class BoundsReg(brainstate.nn.Regularization):
         """Draw values uniformly between the two bounds, or raise if one is missing."""
         call = type(self).__name__
         if self.lower is None or self.upper is None:
-            raise ValueError(f"{call}: drawing values needs both bounds, but one is missing; give both.")
+            raise ValueError(f"{call}: drawing values needs both bounds, but one is missing. Give both.")
         given = (
             [shape] if not hasattr(shape, "__len__") else _arguments.several(shape, call=call, name="shape", of="sizes")
         )

@@ -172,9 +172,9 @@ def fit(
     call = "fit"
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: fit compiles its own steps; call it outside of jit.")
+        raise RuntimeError(f"{call}: fit compiles its own steps. Call it outside of jit.")
     if not net.states(brainstate.ParamState):
-        raise ValueError(f"{call}: net has no ParamState, so there is nothing to train; make a weight a ParamState.")
+        raise ValueError(f"{call}: net has no ParamState, so there is nothing to train. Make a weight a ParamState.")
     epochs = _arguments.positive_int(epochs, call=call, name="epochs", most=_MOST_EPOCHS)
     batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
     seed = _arguments.whole_number(seed, call=call, name="seed", most=2**32 - 1)
@@ -288,7 +288,7 @@ def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict
     for given, metric in (metrics or {}).items():
         name = _arguments.text(given, call=call, name="a name of metrics", some=True)
         if name == "loss" or name.startswith("validation_") or (n_classes is not None and name in CLASS_NUMBERS):
-            raise ValueError(f"{call}: metrics cannot have the name {name!r}, which fit uses itself; choose another.")
+            raise ValueError(f"{call}: metrics cannot have the name {name!r}, which fit uses itself. Choose another.")
         measured[name] = _arguments.function(metric, call=call, name=f"metrics[{name!r}]")
     return measured
 
@@ -304,7 +304,9 @@ def _forward(forward: Any, sample_chips: Any, padded: bool, net: brainstate.nn.M
             )
         sampled = sample_chips
         if sampled and not on_chip:
-            raise ValueError(f"{call}: sample_chips needs a network on a chip, but net has no chip module.")
+            raise ValueError(
+                f"{call}: sample_chips needs a network on a chip, but net has no chip module. Leave it out."
+            )
         if sampled and forward is not None:
             raise ValueError(f"{call}: sample_chips needs the default forward. In your own forward, use batch.key.")
     if forward is not None:
@@ -326,7 +328,7 @@ def _schedules(schedules: Any, epochs: int, call: str) -> list[Any]:
             )
         if hasattr(one, "constrain") and getattr(one, "total_epochs", 0) >= epochs:
             raise ValueError(
-                f"{call}: {type(one).__name__} needs {one.total_epochs} epochs, but the training has {epochs}; signs "
+                f"{call}: {type(one).__name__} needs {one.total_epochs} epochs, but the training has {epochs}. Signs "
                 "must be hard before the last epoch. Increase epochs or reduce total_epochs."
             )
     return found
@@ -375,7 +377,7 @@ def _optimizer(
         for name, value in (("learning_rate", rate), ("max_gradient", max_gradient)):
             if value is not None:
                 raise ValueError(
-                    f"{call}: {name} has no effect if optimizer is given; set it in the optimizer and leave {name} out."
+                    f"{call}: {name} has no effect if optimizer is given. Set it in the optimizer and leave {name} out."
                 )
         if is_half:
             warnings.warn(

@@ -203,8 +203,8 @@ def equal_populations(n: int, n_classes: int, *, call: str) -> int:
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     if n % n_classes:
         raise ValueError(
-            f"{call}: {n} output neurons cannot form equal populations for {n_classes} classes; "
-            f"use a multiple of {n_classes}."
+            f"{call}: {n} output neurons cannot form equal populations for {n_classes} classes. "
+            f"Use a multiple of {n_classes}."
         )
     return n // n_classes
 

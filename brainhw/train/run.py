@@ -194,8 +194,8 @@ class Run:
         if bad or not finite:
             what = f"{bad[0]} is {entry[bad[0]]:g}" if bad else "the weights are not finite"
             raise FloatingPointError(
-                f"fit: {what} in epoch {epoch + 1} on {where}; the weights before this epoch are restored. Check the "
-                "learning rate, the loss and the targets."
+                f"fit: {what} in epoch {epoch + 1} on {where}; the weights from before this epoch are restored. Check "
+                "the learning rate, the loss and the targets."
             )
 
     def _means(self, batches: Any, act: Callable[[Batch], Any]) -> dict[str, float]:

@@ -81,7 +81,7 @@ class RunFile:
         if missing := sorted(leaves.keys() - held.keys()):
             raise _other(what, f"lacks {missing[0]}")
         if unknown := sorted(held.keys() - leaves.keys()):
-            raise _other(what, f"holds {unknown[0]}, which this run lacks")
+            raise _other(what, f"holds {unknown[0]}, which this run does not have")
         structure = jax.tree.structure(like, is_leaf=_is_quantity)
         return structure.unflatten(
             [_taken(name, leaf, *held[name], what) for name, leaf in leaves.items()]

@@ -19,7 +19,7 @@ def on_chip(net: brainstate.nn.Module, call: str, *, dense: bool = False) -> dic
     _arguments.check_module(net, call=call)
     found = chip_weights(net)
     if not found:
-        raise ValueError(f"{call}: the network has no weight on a chip; build it with modules of a chip family.")
+        raise ValueError(f"{call}: the network has no weight on a chip. Build it with modules of a chip family.")
     if dense:
         found = {path: weight for path, weight in found.items() if weight.master.value.ndim == 2}
         if not found:

@@ -66,7 +66,7 @@ def test_too_few_axes_and_bad_numbers_of_steps_are_refused() -> None:
         repeat_frames([[1.0]], 0)
     with pytest.raises(ValueError, match=r"^hold: n_steps must be at least 1; got 0"):
         hold([1.0], 0)
-    with pytest.raises(ValueError, match=r"^hold: axis must be an axis of the result, which has 3; got 3"):
+    with pytest.raises(ValueError, match=r"^hold: axis must be an axis of the result, which has 3 axes; got 3"):
         hold([[1.0]], axis=3)
-    with pytest.raises(ValueError, match=r"^repeat_frames: axis must be an axis of x, which has 2; got 2"):
+    with pytest.raises(ValueError, match=r"^repeat_frames: axis must be an axis of x, which has 2 axes; got 2"):
         repeat_frames([[1.0]], 2, axis=2)
