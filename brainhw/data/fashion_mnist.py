@@ -63,7 +63,7 @@ def _load(folder: Path, prefix: str) -> Split:
         )
     if len(images) != len(labels) or not len(labels):
         raise ValueError(
-            f"fashion_mnist: {image_file} holds {len(images)} images, but {label_file} holds {len(labels)}. "
+            f"fashion_mnist: {image_file} holds {len(images)} images, but {label_file} holds {len(labels)} labels. "
             "Get both files again."
         )
     if labels.max() >= len(_CLASSES):
