@@ -50,7 +50,7 @@ def split_from_events(
     n_steps
         Number of frames, the same for all recordings. Default: as many as the longest recording needs.
     layout
-        ``'flat'`` (default): ``x [n, T, P * H * W]``; or ``'HWP'``: ``x [n, T, H, W, P]``.
+        ``'flat'`` (default) gives ``x [n, T, P * H * W]``, and ``'HWP'`` gives ``x [n, T, H, W, P]``.
     groups
         As in :class:`Split`.
 
@@ -123,7 +123,7 @@ def split_from_frames(
     y
         Class of each recording, as in :class:`Split`.
     layout
-        ``'flat'`` (default): ``x [B, T, P * H * W]``; or ``'HWP'``: ``x [B, T, H, W, P]``.
+        ``'flat'`` (default) gives ``x [B, T, P * H * W]``, and ``'HWP'`` gives ``x [B, T, H, W, P]``.
     lengths
         Number of frames of each recording without padding. Default: all frames of the array or of each list entry.
     groups

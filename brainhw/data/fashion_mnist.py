@@ -89,7 +89,7 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     Returns
     -------
     Dataset
-        ``x`` float32 ``[n, 28, 28]`` in [0, 1]; ``y`` 0 to 9.
+        ``x`` is float32 ``[n, 28, 28]`` from 0 to 1. ``y`` is the class, 0 to 9.
 
     Raises
     ------

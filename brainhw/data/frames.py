@@ -114,7 +114,7 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     x
         Frames ``[..., T, C]``.
     delays
-        Whole numbers of steps, each at least 0 and below ``T``; 0 is the input itself.
+        Delays in steps, whole numbers from 0 to ``T - 1``. A delay of 0 gives the input itself.
 
     Returns
     -------

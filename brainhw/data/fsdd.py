@@ -89,7 +89,7 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     Returns
     -------
     Dataset
-        ``x`` a list of 1-D float32 arrays in [-1, 1], ``y`` the digit, ``groups`` the speaker; ``rate`` is 8 kHz.
+        ``x`` is a list of 1-D float32 arrays from -1 to 1, ``y`` the digit, ``groups`` the speaker, and ``rate`` 8 kHz.
 
     Raises
     ------

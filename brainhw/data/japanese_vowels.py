@@ -17,16 +17,16 @@ _N_TRAIN, _FRAMES, _CHANNELS, _SPEAKERS = 270, 29, 12, 9
 
 
 def japanese_vowels() -> Dataset:
-    """Load Japanese Vowels: nine speakers say /ae/; the task is to recognise the speaker.
+    """Load Japanese Vowels: recordings of nine speakers who say /ae/, to be classified by speaker.
 
     Frames are 12 LPC cepstrum coefficients, one every 6.4 ms, 7 to 29 frames per utterance. The splits are the official
-    ones: 270 utterances for training, 30 of each speaker, and 370 for testing. The data is part of the package; its
+    ones: 270 utterances for training, 30 of each speaker, and 370 for testing. The data are part of the package. Their
     checksum is verified at each load.
 
     Returns
     -------
     Dataset
-        ``x`` float32 ``[n, 29, 12]``, zero padded after ``lengths``; ``y`` 0 to 8.
+        ``x`` is float32 ``[n, 29, 12]``, padded with zeros. ``y`` is the speaker, 0 to 8.
 
     Raises
     ------

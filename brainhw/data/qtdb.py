@@ -75,8 +75,8 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     Returns
     -------
     Dataset
-        ``x`` float32 ``[n, T, 4]`` (0 or 1; the first channel may hold -1 at the last step), ``y`` int32 ``[n, T]``,
-        the segment of each step.
+        ``x`` is float32 ``[n, T, 4]`` with values 0 and 1; the first channel may be -1 at the last step. ``y`` is int32
+        ``[n, T]``, the segment of each step.
 
     Raises
     ------

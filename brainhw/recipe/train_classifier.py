@@ -86,7 +86,7 @@ def train_classifier(
     Examples
     --------
     ``classifier = bh.recipe.train_classifier(x_train, y_train, chip="h1v1")`` and
-    ``print(classifier.report(x_test, y_test))``; the command ``python -m brainhw train`` does both.
+    ``print(classifier.report(x_test, y_test))``. The command ``python -m brainhw train`` does both.
     """
     call = "train_classifier"
     spec = get_chip(chip, call=call)

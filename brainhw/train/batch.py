@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     lengths : jax.Array
         Number of steps of each recording without padding, ``[B]``.
     key : jax.Array or None
-        Random key in training, different for each batch of a run; None in evaluation.
+        In training, a random key that differs for each batch of a run. In evaluation, None.
 
     Examples
     --------

@@ -69,7 +69,7 @@ def firing_rate_bounds_loss(
 
     Examples
     --------
-    Ten steps of 1 ms; one neuron fires at every step, the other never.
+    The spikes have ten steps of 1 ms. One neuron fires in every step, the other never fires.
 
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
     >>> spikes = jnp.ones((10, 1, 2)) * jnp.array([1.0, 0.0])

@@ -1,4 +1,4 @@
-"""Loss of a classifier whose output populations vote with spikes."""
+"""Loss of a classifier in which the spikes of output neurons are votes for their class."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Decision(NamedTuple):
 
 
 def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Array | None = None) -> Decision:
-    r"""Return the class of each recording: the output population with the most spikes.
+    r"""Return the predicted class of each recording: the class whose output neurons have the most spikes.
 
     The spike count of class :math:`c` is :math:`n_c = \sum_t s_{tc}`. The class with the largest :math:`n_c` is
     predicted. If several classes share the largest count, the one with the smallest sum of spike times,

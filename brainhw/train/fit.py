@@ -90,8 +90,8 @@ def fit(
     batch_size : int, optional
         Samples per batch. The last batch of an epoch may be smaller. Default 32.
     learning_rate : float or optax schedule, optional
-        Initial learning rate of Adam, which follows a cosine decay to a fiftieth of this value; or a schedule, a
-        function that returns the learning rate of an update from its number. Default 0.01. Do not give it with
+        Initial learning rate of Adam, which follows a cosine decay to a fiftieth of this value. Or a schedule: a
+        function that returns the learning rate for the number of an update. Default 0.01. Do not give it with
         ``optimizer``.
     max_gradient : float, optional
         Maximum norm of the gradient with respect to all parameters. A larger gradient is scaled down to it. Default: no

@@ -46,7 +46,7 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
     Returns
     -------
     order : numpy.ndarray
-        ``weight[order]`` is the ordered matrix; int64 ``[n_rows]``.
+        Order of the rows, int64 ``[n_rows]``. ``weight[order]`` is the reordered matrix.
     share : float
         Value of the fraction above, from 0.5 to 1.
 

@@ -134,9 +134,9 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
     """Plot a weight matrix and highlight the blocks that mix signs.
 
     Positive weights are red, negative weights are blue, and larger magnitudes are darker. A block that mixes signs is
-    yellow with a black frame; its positive weights are brown and its negative weights are black. The plotted weights
-    are those programmed into the chip, after sign annealing and rounding. A weight of zero agrees with either sign. The
-    vendor documents the size of a block. brainhw assumes its axis.
+    yellow with a black frame. In this block, positive weights are brown and negative weights are black. The plotted
+    weights are those programmed into the chip, after sign annealing and rounding. A weight of zero agrees with either
+    sign. The vendor documents the size of a block. brainhw assumes its axis.
 
     Parameters
     ----------
