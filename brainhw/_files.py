@@ -56,9 +56,11 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
         raise ValueError(
             f"{call}: cannot write {str(path)!r}: it is {_kind_word(kind)}; give the path of a new or regular file."
         )
-    if not os.path.isdir(target.parent):
+    there = os.path.isdir(target.parent)
+    if not there or not os.access(target.parent, os.W_OK | os.X_OK):
+        fault = "may not be written" if there else "does not exist"
         raise ValueError(
-            f"{call}: cannot write {str(path)!r}: the folder {str(target.parent)!r} does not exist; give a file in an "
+            f"{call}: cannot write {str(path)!r}: the folder {str(target.parent)!r} {fault}; give a file in an "
             "existing folder that may be written."
         )
     return target

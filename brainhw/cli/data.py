@@ -49,12 +49,16 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
     what = f"{call}: the labels of {path!r}"
 
     def check(header: Header) -> None:
-        if header.shape != (n_samples,) or header.dtype.kind not in "iu":
-            raise ValueError(f"{what} must be whole numbers of shape ({n_samples},), one per sample; got {header}.")
+        if header.shape != (n_samples,) or header.dtype.kind not in "iuf":
+            fix = " Names need the encoding that `train` wrote: --encoding FILE." if header.dtype.kind in "US" else ""
+            raise ValueError(
+                f"{what} must be whole numbers of shape ({n_samples},), one per sample; got {header}.{fix}"
+            )
 
     y = _array(path, "y", what, check, required=required)
     if y is None:
         return None
+    y = _whole_labels(y, what)
     if y.min() < 0 or y.max() >= n_classes:
         raise ValueError(f"{what} must be classes from 0 to {n_classes - 1}; got {y.min()} to {y.max()}.")
     return y.astype(np.int64)
@@ -75,22 +79,51 @@ def read_recordings(
 
     x = _array(path, "x", what, check, required=True)
 
+    of_labels = f"{call}: the labels of {path!r}"
+
     def check_labels(header: Header) -> None:
-        if header.shape != (len(x),) or header.dtype.kind not in "iuUS":
+        if header.shape != (len(x),) or header.dtype.kind not in "iufbUS":
+            fix = " Save them with y.astype(str)." if header.dtype.kind == "O" else ""
             raise ValueError(
-                f"{call}: the labels of {path!r} must be names or whole numbers of shape ({len(x)},), one for each "
-                f"recording; got {header}."
+                f"{of_labels} must be names or whole numbers of shape ({len(x)},), one for each recording; got "
+                f"{header}.{fix}"
             )
 
-    y = _array(path, "y", f"{call}: the labels of {path!r}", check_labels, required=labelled)
+    y = _array(path, "y", of_labels, check_labels, required=labelled)
+    y = None if y is None else _whole_labels(y, of_labels)
     x = x.astype(np.float64)
     if not np.isfinite(x).all():
         raise ValueError(f"{what} holds {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite. Remove them.")
-    return x, y, read_lengths(path, len(x), x.shape[1] if x.ndim > 2 else 1, call=call)
+    if x.ndim == 2:
+        # Features have no steps, so `lengths` of all ones is the only one that fits.
+        lengths = read_lengths(path, len(x), 1, call=call, no_steps=True)
+    else:
+        lengths = read_lengths(path, len(x), x.shape[1], call=call)
+    return x, y, lengths
 
 
-def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str) -> np.ndarray | None:
-    """Return the ``lengths`` of an .npz file, the number of steps of each sample; ``None`` if it has none."""
+def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
+    """Return labels, with floating-point numbers as whole numbers; raise if one is not whole."""
+    if y.dtype.kind != "f":
+        return y
+    wrong = y[~np.isfinite(y) | (y != np.rint(y)) | (np.abs(y) >= 2**31)]
+    if len(wrong):
+        fix = (
+            "Remove the recordings without a label."
+            if np.isnan(wrong).any()
+            else "A classifier needs classes; for ranges of a quantity, save np.digitize(y, limits)."
+        )
+        raise ValueError(
+            f"{what} must be names or whole numbers; {len(wrong)} of {len(y)} are not, the first is {wrong[0]:g}. {fix}"
+        )
+    return y.astype(np.int64)
+
+
+def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str, no_steps: bool = False) -> np.ndarray | None:
+    """Return the ``lengths`` of an .npz file, the number of steps of each sample; ``None`` if it has none.
+
+    With ``no_steps`` the samples are features without steps.
+    """
     what = f"{call}: the lengths of {path!r}"
 
     def check(header: Header) -> None:
@@ -100,6 +133,11 @@ def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str) -> np.nd
     lengths = _array(path, "lengths", what, check, required=False)
     if lengths is None:
         return None
+    if no_steps and (lengths != 1).any():
+        raise ValueError(
+            f"{what} are {lengths.min()} to {lengths.max()} steps, but `x` of shape [recordings, features] has no "
+            "steps. Leave `lengths` out, or save `x` as [recordings, steps, channels]."
+        )
     if lengths.min() < 1 or lengths.max() > n_steps:
         raise ValueError(f"{what} must lie between 1 and {n_steps} steps; got {lengths.min()} to {lengths.max()}.")
     return lengths.astype(np.int64)
@@ -138,8 +176,10 @@ def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, 
     except Exception as error:  # NumPy, zipfile and zlib raise different exceptions for a damaged file
         if known:
             raise known[0] from None
+        text = os.path.splitext(path)[1].lower() in (".csv", ".tsv", ".txt")
+        fix = " Convert a text table first: np.savez('data.npz', x=..., y=...), see the README." if text else ""
         raise ValueError(
-            f"{what} is not a .npy or .npz file of plain numbers, or is damaged ({first_line(error)})."
+            f"{what} is not a .npy or .npz file of plain numbers, or is damaged ({first_line(error)}).{fix}"
         ) from error
     if required:
         names = ", ".join(f"{found!r:.40}" for found in held.names[:10]) or "nothing"

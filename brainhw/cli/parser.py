@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import functools
+import re
 from typing import NoReturn
 
 from brainhw._version import __version__
@@ -25,6 +27,8 @@ COMMANDS = {
 # shtab also writes scripts for other shells, but they do not complete options.
 SHELLS = ("bash", "zsh", "fish")
 
+_WORDS = (*COMMANDS, *SHELLS)
+
 _DATA = (
     "a .npy file, or an .npz file with `x`: spikes or dimensionless analog values of shape [samples, steps, channels]"
 )
@@ -40,7 +44,10 @@ _EXIT_CODES = """exit codes:
 class _Parser(argparse.ArgumentParser):
     # Print one line, as for every other error. argparse would also print the usage.
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        wrong = re.search(r"invalid choice: '([^']*)'", message)
+        near = difflib.get_close_matches(wrong[1], _WORDS, n=1) if wrong else []
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        self.exit(2, f"error: {message}{hint} (see {self.prog} --help)\n")
 
 
 class _Format(argparse.HelpFormatter):
@@ -117,6 +124,7 @@ def _add_power(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "power", "estimate power and energy on data", "digits.bundle test.npz")
     _add_bundle(parser)
     parser.add_argument("data", metavar="DATA", help=_DATA)
+    _add_encoding(parser)
     _add_output(parser, slow=True)
 
 
@@ -142,12 +150,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         default=64,
         help="samples that run at once (default: 64)",
     )
-    parser.add_argument(
-        "--encoding",
-        metavar="FILE",
-        help="the encoder that the command train wrote, NAME.encoding; DATA then holds raw recordings in `x` and the "
-        "names of their classes in `y`",
-    )
+    _add_encoding(parser)
     parser.add_argument("--neurons", action="store_true", help="also show a table of the output neurons")
     _add_output(parser, slow=True)
 
@@ -273,6 +276,15 @@ def _command(commands: argparse._SubParsersAction, name: str, purpose: str, exam
 def _add_bundle(parser: argparse.ArgumentParser, *, or_chip: bool = False) -> None:
     kinds = "a file that brainhw.deploy.export_bundle wrote" + ", or a measured chip (.chip)" * or_chip
     parser.add_argument("bundle", metavar="BUNDLE", help=kinds)
+
+
+def _add_encoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoding",
+        metavar="FILE",
+        help="the encoder that the command train wrote, NAME.encoding; DATA then holds raw recordings in `x` and the "
+        "names of their classes in `y`",
+    )
 
 
 def _add_output(parser: argparse.ArgumentParser, *, slow: bool = False) -> None:

@@ -36,13 +36,18 @@ __all__ = ["power", "run"]
 _IN_PLACE = "chip in the bundle"
 
 
-def power(bundle: str, data: str, *, quiet: bool = False) -> Result:
+def power(bundle: str, data: str, *, encoding: str | None = None, quiet: bool = False) -> Result:
     """Estimate power and energy of a bundle on data."""
-    with opened(bundle, call="power") as (net, _):
-        x = read_inputs(data, net.content.n_in, net.content.dtype, call="power")
+    call = "power"
+    with opened(bundle, call=call) as (net, _):
+        if encoding is None:
+            x = read_inputs(data, net.content.n_in, net.content.dtype, call=call)
+        else:
+            x = _encoded(net, encoding, data, None, call)[0]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            lengths = read_lengths(data, *x.shape[:2], call="power")
+            # Encoded recordings all have the same number of steps.
+            lengths = read_lengths(data, *x.shape[:2], call=call) if encoding is None else None
             report = estimate_power(net, x.swapaxes(0, 1), lengths=lengths, progress=wants_bar(quiet))
     found = tuple(str(warning.message) for warning in caught)
     sources = ", ".join(dict.fromkeys(report.chip.provenance[cost.coefficient] for cost in report.costs))

@@ -30,7 +30,10 @@ def train(
 ) -> Result:
     """Train a classifier of recordings, test it, and write the network and the encoder."""
     call = "train"
-    out = None if out is None else out.removesuffix(".bundle")
+    if out is not None:
+        out = out.removesuffix(".bundle")
+        if not os.path.basename(out):
+            raise ValueError(f"{call}: --out must be the name of the two files, such as digits; got {out!r}.")
     files = [] if out is None else [f"{out}.bundle", f"{out}.encoding"]
     for file in files:
         check_target(file, call=call)

@@ -180,9 +180,14 @@ def with_encoding(net: BundledNet, encoding: str, *, call: str) -> ChipClassifie
     """Build a classifier from a network and an encoding file, or raise if they do not belong together."""
     stage = Encoding.load(encoding)
     classes = tuple(net.notes.split("\n"))
-    if net.in_size != (stage.n_rows,) or net.n_classes != len(classes):
+    if net.in_size != (stage.n_rows,):
         raise ValueError(
-            f"{call}: {encoding} has {stage.n_rows} inputs and {len(classes)} classes, but the network of the "
-            f"bundle has {net.in_size[0]} and {net.n_classes}. Give the encoding that was saved with this bundle."
+            f"{call}: {encoding!r} encodes recordings as {stage.n_rows} inputs, but the network of the bundle has "
+            f"{net.in_size[0]} inputs. Give the encoding that was saved with this bundle."
+        )
+    if net.n_classes != len(classes):
+        raise ValueError(
+            f"{call}: the bundle names {len(classes)} classes in its notes, but its network has {net.n_classes}. "
+            "Give a bundle that train_classifier wrote, and its encoding."
         )
     return ChipClassifier(net, stage, classes, net.dt)
