@@ -108,7 +108,7 @@ def _checked_lengths(lengths: Any, x: np.ndarray, call: str) -> np.ndarray:
     n, most = x.shape[:2]
     if given.dtype.kind not in "iu" or given.shape != (n,):
         raise ValueError(
-            f"{call}: lengths must be integers, one for each of the {n} recordings in the batches used; "
+            f"{call}: lengths must be whole numbers, one for each of the {n} recordings in the batches used; "
             f"got {_arguments.describe(given)}."
         )
     if given.min() < 1 or given.max() > most:
