@@ -57,7 +57,9 @@ def test_a_failure_at_any_point_leaves_the_old_file_and_no_other(
         else:
             patch.setattr(_files.Path, "open", lambda self, mode: HalfWritten(self, mode, fail))
         if isinstance(failure, OSError):
-            with pytest.raises(ValueError, match=r"f: cannot write '.*file': No space left on device; give a file in"):
+            with pytest.raises(
+                ValueError, match=r"f: cannot write '.*file': No space left on device. Give the path of a"
+            ):
                 write_whole(old, b"new", call="f")
         else:
             with pytest.raises(type(failure)):
