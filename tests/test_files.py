@@ -99,6 +99,6 @@ def test_a_process_that_dies_while_writing_leaves_the_old_file(old: pathlib.Path
 
 def test_where_nothing_can_be_written_one_sentence_says_so(old: pathlib.Path) -> None:
     for path in (old.parent / "none" / "file", old / "file", old.parent, "a\0b", "/"):
-        with pytest.raises(ValueError, match=r"f: cannot write '.*': .*; give .* file"):
+        with pytest.raises(ValueError, match=r"f: cannot write '.*': .*[.] Give .* file"):
             write_whole(path, b"new", call="f")
     assert os.listdir(old.parent) == ["file"]

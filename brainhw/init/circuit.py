@@ -171,8 +171,8 @@ class Circuit:
         return self.synapse.update(xs)
 
     def probe(self, weight: float) -> float:
-        """Return the drive of one spike at one input if all weights are equal to ``weight``."""
-        # Build the spike in numpy: jax would compile each of these operations again for every layer size.
+        """Return the layer's input for one spike at one synapse input, if all weights equal ``weight``."""
+        # Create the spike with numpy, because JAX would compile these operations again for every layer size.
         one_spike = jnp.asarray(np.eye(1, self.n_in)[None])
         return float(np.asarray(u.get_mantissa(self.drive(self._full(weight), one_spike)))[0, 0, 0])
 
@@ -207,7 +207,8 @@ class Circuit:
         drive = self.drive(weight, xs)
         _prepare(self.layer)
         self.layer.reset_state(drive.shape[1])
-        # A search runs the layer about twenty times, so the fast path is worth its own compilation.
+        # Use the faster function for whole sequences. A search runs the layer about twenty times, so this saves more
+        # time than its compilation takes.
         if runs_whole_sequence(self.layer, call="fluct_init") and self.layer.gains_from_sequence():
             return self._by_neuron(self.layer.update_sequence(drive))
         return self._by_neuron(brainstate.transform.for_loop(self.layer.update, drive))
@@ -294,7 +295,7 @@ class WiredCircuit(Circuit):
         return jax.vmap(self._linked)(gave, sources)
 
     def probe(self, weight: float) -> float:
-        """Return the drive of one spike at one input if all weights are equal to ``weight``."""
+        """Return the synapse's output for one spike at one input, if all weights equal ``weight``."""
         like = self.given.likes[0]
         spike = np.zeros((1, *like.shape[1:]))
         # Place the spike in the middle of the input, where no convolution kernel is cut off by the border.
@@ -443,7 +444,7 @@ class WiredCircuit(Circuit):
         """Return the median over the neurons of each unit. NaN values are ignored."""
         ours = (self.of_neuron >= 0) & ~np.isnan(of_neurons)
         values, units = of_neurons[ours], self.of_neuron[ours]
-        # Sort by unit and value: the medians then follow by indexing, without a loop over units.
+        # Sort by unit and value. The medians can then be read by indexing, without a loop over units.
         ordered = values[np.lexsort((values, units))]
         size = np.bincount(units, minlength=self.n_units)
         if not len(ordered):
@@ -478,8 +479,8 @@ class Measured:
 
     mean: np.ndarray
     sd: np.ndarray
-    sd_FF: np.ndarray  # of the response to the feed-forward input
-    sd_RC: np.ndarray | None  # of the response to the layer's own spikes
+    sd_FF: np.ndarray  # standard deviation of the response to the feed-forward input
+    sd_RC: np.ndarray | None  # standard deviation of the response to recurrent spikes; ``None`` without recurrence
     sample: np.ndarray  # a sample of the membrane potentials, ``[samples, n_neurons]``
 
     def xi(self, theta: np.ndarray) -> np.ndarray:
@@ -562,7 +563,7 @@ class Meter:
         return self.circuit.moved(drive, flat.std(axis=0)), later
 
     def spread_RC(self, weight: jax.Array, recurrent: jax.Array, spikes: jax.Array) -> np.ndarray:
-        """Return the standard deviation of the response to the layer's own spikes, ``[n_neurons]`` in mV."""
+        """Return the standard deviation of the response to recurrent spikes, ``[n_neurons]`` in mV."""
         return np.asarray(self._joint(weight, recurrent, self.xs, spikes)[2], dtype=float)
 
     def _alone_moments(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:

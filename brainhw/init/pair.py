@@ -108,7 +108,7 @@ class PairInitializer:
     ) -> None:
         self.circuit, self.response, self.moments = circuit, response, moments
         self.settings = dataclasses.replace(settings, in_range=bool(settings.in_range) and circuit.has_weight_limit)
-        # Variance from other sources than the drawn weights: other synapses and skip connections.
+        # Membrane variance that does not come from the drawn weights, but from other synapses and skip connections.
         self.rest_variance: np.ndarray | float = 0.0
         self.theta = circuit.per_unit(circuit.threshold()) - response.offset
         self.direction = self._direction(moments.rates)
@@ -416,7 +416,7 @@ class PairInitializer:
         best, low, high = silent, self.base, min(max(0.05, 2 * self.base), ceiling)
         while True:
             draw = self._draw(high)
-            # If no level wakes all neurons, the draw with the fewest dead ones is returned.
+            # If no level makes all neurons fire, return the draw with the fewest silent neurons.
             best = min(best, draw, key=lambda d: d.dead)
             if self.is_awake(draw):
                 break

@@ -200,7 +200,7 @@ def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
 
 
 def _before_unpaired(registered: list[tuple[str, Any]], pairs: list[Any], call: str) -> list[tuple[str, Any]]:
-    """Return the modules registered right before a layer that belongs to no pair."""
+    """Return each module that is registered right before a layer without a pair."""
     paired = {id(layer) for _, layer in pairs}
     following = itertools.pairwise(registered)
     return [one for one, (_, after) in following if _is_neuron(after, call) and id(after) not in paired]
