@@ -208,9 +208,7 @@ def fluct_init(
             found = _settle(loop, step, stages, wired, dt, settings, random_key, call)
             for number, (solver, draw, report) in found.items():
                 if report.nu_in.to(u.Hz).mantissa * _seconds(dt) > 0.5 and report.nu_in == report.nu_var:
-                    say(
-                        "  ν·dt > 0.5: inputs spike in more than half of all steps, so a step without a spike is rarer than a spike"
-                    )
+                    say("  ν·dt > 0.5: inputs spike in more than half of all steps, so they are rarely silent")
                 say(report.line())
                 if (after := next(following, None)) is not None:
                     say(f"  → ν_{after + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
