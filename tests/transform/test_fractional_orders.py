@@ -362,7 +362,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "bool": ({"alpha": True}, TypeError, "alpha must be a number; got True"),
     "none inside": ({"alpha": [0.3, None]}, TypeError, r"alpha\[1\] must be a number; got None"),
     "deeper": ({"alpha": [[0.3], [[0.5]]]}, TypeError, r"alpha\[1\]\[0\] must be a number.*not deeper"),
-    "unit": ({"alpha": 0.5 * u.mV}, TypeError, "alpha has no unit"),
+    "unit": ({"alpha": 0.5 * u.mV}, TypeError, "alpha must be a number without a unit"),
     "zero": ({"alpha": 0.0}, ValueError, "alpha must be greater than 0 and at most 1; got 0"),
     "above one": (
         {"alpha": [[0.3], [0.5, 1.5]]},

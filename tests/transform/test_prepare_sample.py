@@ -239,7 +239,7 @@ def test_another_key_is_another_chip_and_the_modules_of_one_differ(make_net: Cal
         (7, {"threshold": "large"}, TypeError, "threshold must be a number; got 'large'"),
         (7, {"threshold": None}, TypeError, "threshold must be a number; got None"),
         (7, {"leak": [0.1]}, ValueError, r"leak must be a scalar; got shape \(1,\)"),
-        (7, {"leak": 0.1 * u.ms}, TypeError, "leak has no unit"),
+        (7, {"leak": 0.1 * u.ms}, TypeError, "leak must be a number without a unit"),
     ],
     ids=str,
 )

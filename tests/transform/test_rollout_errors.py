@@ -153,7 +153,7 @@ def test_an_unprepared_net_is_refused_without_preparation(make_net) -> None:
 
 @pytest.mark.no_dt
 def test_a_missing_time_step_is_reported(make_net) -> None:
-    with pytest.raises(RuntimeError, match=r"LIFLayer.update: no time step is set; .*brainstate.environ"):
+    with pytest.raises(RuntimeError, match=r"LIFLayer.update: no time step is set. .*brainstate.environ"):
         bh.rollout(make_net("lif"), GOOD)
 
 
