@@ -361,7 +361,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "dict": ({"alpha": {0: 0.5}}, TypeError, "alpha must be one order, a list.*got dict"),
     "bool": ({"alpha": True}, TypeError, "alpha must be a number; got True"),
     "none inside": ({"alpha": [0.3, None]}, TypeError, r"alpha\[1\] must be a number; got None"),
-    "deeper": ({"alpha": [[0.3], [[0.5]]]}, TypeError, r"alpha\[1\]\[0\] must be a number.*not deeper"),
+    "deeper": ({"alpha": [[0.3], [[0.5]]]}, TypeError, r"alpha\[1\]\[0\] must be a number.*no further lists"),
     "unit": ({"alpha": 0.5 * u.mV}, TypeError, "alpha has no unit"),
     "zero": ({"alpha": 0.0}, ValueError, "alpha must be greater than 0 and at most 1; got 0"),
     "above one": (
@@ -380,7 +380,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "two axes": (
         {"alpha": np.full((2, 2), 0.5)},
         ValueError,
-        r"got 2 axes; say whether.*alpha.tolist\(\).*list\(alpha\)",
+        r"got 2 axes\. Pass alpha.tolist\(\).*list\(alpha\)",
     ),
     "neurons, multiterm": (
         {"alpha": [np.full(5, 0.5), 0.5], "alpha_mode": "multiterm"},
