@@ -46,13 +46,13 @@ BAD = [
         (GOOD,),
         {"record": ("hiden.V",)},
         ValueError,
-        r"record names 'hiden.V', but no module has the path 'hiden'; .*'hidden'",
+        r"record names 'hiden.V', but no module has the path 'hiden'.*'hidden'",
     ),
     (
         (GOOD,),
         {"record": ("V",)},
         ValueError,
-        r"record names 'V', but the network itself, a \w+, has nothing to record; name a module inside it: .*'hidden'",
+        r"record names 'V', but the network itself, a \w+, has nothing to record. Name a module inside it: .*'hidden'",
     ),
     (
         (GOOD,),
