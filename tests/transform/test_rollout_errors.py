@@ -25,7 +25,7 @@ BAD = [
         ([np.ones((3, 4)), np.ones((2, 4))],),
         {},
         ValueError,
-        r"all inputs must share their time and batch axes; got shape \(2, 4\) and \(3, 4\)",
+        r"all inputs must have the same numbers of steps and samples; got shape \(2, 4\) and \(3, 4\)",
     ),
     (
         (np.where(GOOD > 2, 1, np.nan),),
