@@ -88,7 +88,7 @@ def rollout(
     check_finite : bool, optional
         Raise ``FloatingPointError`` if a hidden state or its gradient (under ``grad``) is not finite, or if a parameter
         is out of range. Inside a compiled function the error is a ``JaxRuntimeError`` with the same message. The
-        message names the state and the step. Use this only for debugging, because it costs time. Default False.
+        message names the state and the first step. Use this only for debugging, because it costs time. Default False.
     layerwise : bool, optional
         Run layer by layer if the network allows it (see Notes). Default True. ``False`` runs every network step by
         step, which is slower but supports forward-mode derivatives.
@@ -112,7 +112,7 @@ def rollout(
     Raises
     ------
     TypeError, ValueError
-        If ``xs`` is empty, ragged or not finite, if a name in ``record`` does not exist, if an option is unknown, if
+        If ``xs`` is empty, ragged or not finite, if a name in ``record`` does not exist, if an option is invalid, if
         ``lengths`` do not match ``xs``, or if ``recorded`` has a wrong shape, unit or value or names a layer that
         cannot use it.
     RuntimeError
@@ -121,15 +121,15 @@ def rollout(
 
     Notes
     -----
-    A network runs layer by layer, with many steps at once, if two conditions hold. First, a step changes only the
-    states of modules that have an ``update_sequence``, such as LIF, H1, current-based, adaptive and fractional layers
-    and leaky readouts. Second, all computation between these modules (synapses, scaling, skip connections, units,
-    convolutions, pooling) depends only on values of the same step. ``rollout`` traces one step to test this. A synapse
-    then needs one matrix product for many steps, and the backward pass of the neurons stores less. It has no
-    forward-mode derivatives. Spikes and gradients equal those of the step-by-step run. Membrane potentials may differ
-    by some units in the last place if a library sums a large matrix product in another order than a small one. Any
-    other network runs step by step. A network also runs step by step with ``pbar`` or ``check_finite``, or if a value
-    in ``record`` is not available as a whole sequence.
+    A network runs layer by layer, with many steps at once, if two conditions are fulfilled. First, a step changes only
+    the states of modules that have an ``update_sequence``, such as LIF, H1, current-based, adaptive and fractional
+    layers and leaky readouts. Second, all computation between these modules (synapses, scaling, skip connections,
+    units, convolutions, pooling) depends only on values of the same step. ``rollout`` traces one step to test this. A
+    synapse then needs only one matrix product for many steps, and the backward pass of the neurons stores less. Such a
+    run has no forward-mode derivatives. Spikes and gradients equal those of the step-by-step run. Membrane potentials
+    may differ by some units in the last place if a library sums a large matrix product in another order than a small
+    one. Any other network runs step by step. A network also runs step by step with ``pbar`` or ``check_finite``, or if
+    a value in ``record`` is not available as a whole sequence.
 
     An input with two axes is ``[T, N]``, with three axes ``[T, B, N]``, and with more axes ``[T, B, ...]``. Images
     without a batch axis are recognised by the ``in_size`` of the network or of a module in it: with
@@ -506,7 +506,7 @@ def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> 
         return None
     if isinstance(checkpoint, str) and checkpoint == "auto":
         # Each segment stores two arrays at its start. The segment that is being differentiated also stores about five
-        # arrays per step.
+        # arrays per step. This length keeps the total near its minimum.
         return length_near(max(1, math.isqrt(n_steps) // 2), n_steps)
     if isinstance(checkpoint, str):
         raise ValueError(f"{call}: checkpoint must be None, 'auto' or a number of steps; got {checkpoint!r}.")

@@ -38,7 +38,7 @@ class StepRules:
             with _counted_calls([module for _, module in self._modules], here) as self._counts:
                 yield
         except Exception:
-            # A layer that the network does not own is never prepared, so it raises a shape error. Report the cause instead.
+            # A layer that the network does not own is not prepared and raises a shape error. Report the cause instead.
             used = [s for s in TRACE_CONTEXT.state_stack[-1].states if isinstance(s, brainstate.HiddenState)]
             _check_ownership(self._owned, used, used, call=self._call)
             raise
@@ -169,7 +169,7 @@ class _PlainAttributes:
             raise StepRuleError(
                 f"{call}: the step writes the plain attribute {self._written[0]}, but a time loop carries only states "
                 "from step to step. Make it a brainstate.HiddenState, and define a reset_state(batch_size) that resets "
-                "it. To inspect a value, return it, or store it in a state that record= names."
+                "it. To inspect a value, return it, or store it in a state and name that state in record=."
             )
 
 

@@ -76,7 +76,7 @@ def stream(
 
     Several threads may call one stream. Each call is one step, in the order of the calls.
 
-    The stream has its own states, and each step reuses their memory. The states of the network do not change until
+    The stream has its own states, and each step reuses their memory. A step does not change the states of the network;
     ``write_back`` copies the stream's states into them. Several streams on one network do not affect each other. This
     call, the first step and ``reset`` prepare the network, which resets the network's own states.
 
@@ -85,8 +85,8 @@ def stream(
     the compiled step, such as a time constant that is not learnt, the kind of reset, or the orders of ``set_orders``.
     If you change one of these, create a new stream.
 
-    Each stream and each ``reset`` split a new key from each random generator of the network, so no two of them use the
-    same random numbers.
+    Each stream and each ``reset`` split a new key from every random generator that a step uses, so no two of them draw
+    the same random numbers.
 
     Examples
     --------
@@ -179,7 +179,8 @@ class Stream:
         step = self._step
         if step is None:
             step = self._start(x)
-        if self._limit is not None and self._steps >= self._limit.steps_left:  # the network's own step count does not advance
+        # Compare with the steps of this stream, because the network's own step count does not advance.
+        if self._limit is not None and self._steps >= self._limit.steps_left:
             raise self._limit.limit_reached("stream", self._steps + 1)
         leaves = step.input.leaves(x)
         try:
