@@ -264,7 +264,7 @@ class _Reader:
         """Return the entries of a list or array. With ``rows_are``, refuse a two-dimensional array as ambiguous."""
         if not _has_entries(value):
             raise TypeError(
-                f"{self.call}: {name} must be None, or a list with one coefficient per term or one entry per layer; "
+                f"{self.call}: {name} must be None or a list with one coefficient per term or one entry per layer; "
                 f"got {_arguments.describe(value)}."
             )
         axes = 1 if _is_list(value) else np.ndim(value)

@@ -337,7 +337,8 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     rules.check(states, written)
     if nested:
         raise jax.errors.UnexpectedTracerError(
-            f"{call}: {nested[0]} is called inside a compiled function or a loop within the step."
+            f"{call}: {nested[0]} is called inside a compiled function or a loop within the step, where it cannot be "
+            "traced. Call it directly in the step."
         )
     jaxpr = stepped.get_jaxpr_by_cache(key)
     sizes = [len(jax.tree.leaves(state.value)) for state in states]

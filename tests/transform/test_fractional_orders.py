@@ -385,7 +385,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "neurons, multiterm": (
         {"alpha": [np.full(5, 0.5), 0.5], "alpha_mode": "multiterm"},
         ValueError,
-        "one layer's neurons.*list of its terms",
+        "one order per neuron.*one list of terms per layer",
     ),
     "coefficient": (
         {"alpha": [0.3, 0.5], "multi_coefficient": 2.0},
